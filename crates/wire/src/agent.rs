@@ -1,0 +1,415 @@
+//! The agent's side of the wire.
+//!
+//! Controller → agent (port [`AGENT_PORT`](crate::channel::AGENT_PORT), HTTP/2, the agent is the server):
+//!
+//! | request | body → answer | for |
+//! |---|---|---|
+//! | `GET /hello` | → [`Hello`] | who answers, which protocol and image, how far readiness is |
+//! | `POST /claim` | [`Claim`] → [`Claimed`] | time, entropy, identity, provider, token; starts the tool. 409 when claimed for another session; the same claim again answers 200 and starts nothing |
+//! | `GET /sign-in` | → [`SignIn`] | what is known of the sign-in now |
+//! | `POST /open-url` | [`OpenUrl`] → 204 | open an address in the machine's browser |
+//! | `POST /input` | [`Input`] → 204 | type into the tool's terminal |
+//! | `POST /terminal/{id}/size` | [`TerminalSize`] → 204 | resize one terminal stream |
+//! | `GET /screen` | → [`Screen`] | the terminal as text |
+//! | `CONNECT` [`DESKTOP_AUTHORITY`] | raw RFB, both ways | desktop |
+//! | `CONNECT` [`TERMINAL_AUTHORITY`] | raw terminal bytes, both ways; headers [`TERMINAL_ID_HEADER`], [`TERMINAL_COLS_HEADER`], [`TERMINAL_ROWS_HEADER`] | terminal |
+//!
+//! Agent → controller (port [`HOST_PORT`](crate::channel::HOST_PORT), HTTP/2, the controller is the server; every request but
+//! `CONNECT` carries `Authorization: Bearer <agent token>`):
+//!
+//! | request | body → answer | for |
+//! |---|---|---|
+//! | `POST /api/agent/events` | [`Events`] → 204 | what happened in the machine, in order |
+//! | `POST /api/auth/credentials/store` | [`Delivery`] → 200 [`Delivered`] | the credential; 4xx: do not send it again, 5xx or no answer: keep it and try again |
+//! | `CONNECT host:port` | raw bytes, both ways; a refusal is 403, 502 or 504 with a `ProblemBody` | egress |
+
+use crate::{Base64, CredentialId, MachineId, ProviderId, Secret, SessionId, provider::Provider};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of this module's meaning. A different number on the other side is refused by name.
+pub const PROTOCOL: u32 = 1;
+
+/// Authority of the `CONNECT` that reaches the desktop (RFB).
+pub const DESKTOP_AUTHORITY: &str = "desktop:1";
+/// Authority of the `CONNECT` that reaches the tool's terminal.
+pub const TERMINAL_AUTHORITY: &str = "terminal:1";
+/// Header that names a terminal stream, chosen by the controller: 1 to 40 of `a-z 0-9`.
+pub const TERMINAL_ID_HEADER: &str = "anteroom-terminal";
+/// Header: columns at the start, 2 to 500.
+pub const TERMINAL_COLS_HEADER: &str = "anteroom-cols";
+/// Header: rows at the start, 2 to 300.
+pub const TERMINAL_ROWS_HEADER: &str = "anteroom-rows";
+/// Where the agent posts events.
+pub const EVENTS_PATH: &str = "/api/agent/events";
+/// Where the agent posts the credential.
+pub const STORE_PATH: &str = "/api/auth/credentials/store";
+
+/// What has to be up, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum Stage {
+    /// The machine's process runs.
+    Process,
+    /// The byte channel answers the nonce.
+    Channel,
+    /// The agent says hello with the expected protocol and image.
+    Hello,
+    /// The display server answers with an RFB greeting.
+    Display,
+    /// The window manager owns the display.
+    WindowManager,
+    /// The terminal the tool will run in exists.
+    Terminal,
+    /// The browser has a window (desktop images).
+    Browser,
+    /// The provider's tool runs (after the claim).
+    Cli,
+}
+
+/// How far one stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    /// Not yet tried.
+    Waiting,
+    /// Being tried.
+    Trying,
+    /// Up.
+    Ready,
+    /// Given up, or keeps failing.
+    Failed,
+}
+
+/// One stage as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// Which.
+    pub stage: Stage,
+    /// How far.
+    pub state: StageState,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The last error, with the last lines of the program's output where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Milliseconds from the agent's start to the last change.
+    pub at_ms: u64,
+}
+
+/// The agent's answer to `GET /hello`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the agent.
+    pub protocol: u32,
+    /// The agent's own version.
+    pub agent_version: String,
+    /// The hash of the image it was started from, as the kernel command line or its configuration told it.
+    pub image_hash: String,
+    /// Names of what it can do beyond the minimum.
+    pub capabilities: Vec<String>,
+    /// Tool name → version, as found in the image.
+    pub clis: BTreeMap<String, String>,
+    /// The stages this machine has, in order.
+    pub stages: Vec<StageReport>,
+    /// Whose machine it is by now; `None`: fresh.
+    pub claimed: Option<ClaimedBy>,
+}
+
+/// Who claimed a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedBy {
+    /// The session.
+    pub session: SessionId,
+    /// The machine's id, as the claim gave it.
+    pub machine: MachineId,
+    /// The session's generation.
+    pub generation: u32,
+}
+
+/// What makes a clone somebody's machine. Applied in the order of the fields: entropy and time before any program starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Fresh random bytes, at least 32; credited to the guest kernel, then a reseed is forced.
+    pub entropy: Base64,
+    /// The host's time, nanoseconds since 1970.
+    pub now_unix_ns: u64,
+    /// The guest's new `/etc/machine-id`: 32 hex digits.
+    pub guest_machine_id: String,
+    /// For whom.
+    pub by: ClaimedBy,
+    /// The size the desktop shall have.
+    pub geometry: Geometry,
+    /// The tool.
+    pub provider: Provider,
+    /// The machine's token towards the controller; good until a delivery was stored.
+    pub agent_token: Secret,
+    /// How the credential watch behaves.
+    pub capture: CaptureLimits,
+}
+
+/// How the credential watch behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureLimits {
+    /// A candidate must not change for this long, milliseconds.
+    pub stable_ms: u64,
+    /// The largest credential file, bytes.
+    pub file_bytes_max: u64,
+    /// The wait before a delivery is tried again, milliseconds; doubles up to `retry_ms_max`.
+    pub retry_ms_min: u64,
+    /// The longest such wait.
+    pub retry_ms_max: u64,
+    /// How long the tool's status command may take, milliseconds.
+    pub status_ms_max: u64,
+}
+
+/// A desktop's size in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct Geometry {
+    /// 320 to 3840.
+    pub width: u16,
+    /// 240 to 2160.
+    pub height: u16,
+}
+
+/// The answer to a claim: everything below has happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// The tool's process id in the guest; `None` while it is still being started.
+    pub cli_pid: Option<u32>,
+}
+
+/// The state of the sign-in, as far as the agent can see it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SignIn {
+    /// The tool's process.
+    pub cli: CliState,
+    /// The address to open, whole.
+    pub url: Option<SignInUrl>,
+    /// The code to type there.
+    pub device_code: Option<String>,
+    /// How far the credential is.
+    pub capture: CaptureState,
+}
+
+/// The tool's process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum CliState {
+    /// Not started.
+    #[default]
+    Waiting,
+    /// Running.
+    Running,
+    /// Ended.
+    Exited {
+        /// Exit code, or 128 + signal.
+        code: i32,
+    },
+}
+
+/// An address to open and who told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignInUrl {
+    /// The whole address.
+    pub url: String,
+    /// Where it was found.
+    pub source: UrlSource,
+}
+
+/// Where an address was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UrlSource {
+    /// The tool called `BROWSER` with it.
+    Shim,
+    /// It stood on the terminal's screen.
+    Screen,
+}
+
+/// How far the credential is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum CaptureState {
+    /// No candidate.
+    #[default]
+    Waiting,
+    /// A file appeared that is not a whole credential (yet).
+    Rejected {
+        /// Path below the home directory.
+        path: String,
+        /// What is missing: JSON pointers, never values.
+        why: String,
+    },
+    /// Whole and stable; being delivered.
+    Delivering {
+        /// Tries so far.
+        attempts: u32,
+        /// Why the last one failed.
+        last_error: Option<String>,
+    },
+    /// The controller answered.
+    Delivered,
+    /// The controller refused it for good.
+    Refused {
+        /// The problem's code.
+        code: String,
+    },
+}
+
+/// `POST /open-url`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct OpenUrl {
+    /// `http://` or `https://`, up to 8 KiB, no control characters.
+    pub url: String,
+}
+
+/// `POST /input`: text, then keys, typed into the tool's terminal. Never shown, never logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Text as it is, up to 16 KiB, no control characters.
+    pub text: Secret,
+    /// Press Enter afterwards.
+    pub enter: bool,
+}
+
+/// `POST /terminal/{id}/size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Columns, 2 to 500.
+    pub cols: u16,
+    /// Rows, 2 to 300.
+    pub rows: u16,
+}
+
+/// `GET /screen`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// The visible lines; a line that wrapped is one line.
+    pub lines: Vec<String>,
+}
+
+/// A batch of [`Event`]s, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Events {
+    /// The events. The agent sends each until it was answered; the receiver drops a number it has seen.
+    pub events: Vec<NumberedEvent>,
+}
+
+/// An event with its place in the machine's order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NumberedEvent {
+    /// 1, 2, 3 … since the claim.
+    pub number: u64,
+    /// Guest time, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened in the machine. Texts are the guest's: bounded (4 KiB each) and never trusted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Event {
+    /// A stage changed.
+    Stage(StageReport),
+    /// The tool started.
+    CliStarted,
+    /// The tool ended.
+    CliExited {
+        /// Exit code, or 128 + signal.
+        code: i32,
+        /// Last lines of its screen, for people; a URL's query and anything that looks like a token is masked.
+        last_lines: Vec<String>,
+    },
+    /// The tool wants an address opened.
+    SignInUrl(SignInUrl),
+    /// The tool shows a device code.
+    DeviceCode {
+        /// The code.
+        code: String,
+    },
+    /// The machine's browser was asked to open an address.
+    BrowserOpened {
+        /// Host of the address.
+        host: String,
+    },
+    /// A candidate credential was looked at and does not count.
+    CandidateRejected {
+        /// Path below the home directory.
+        path: String,
+        /// JSON pointers or a short cause; never values.
+        why: String,
+    },
+    /// A whole credential was found and its delivery begins.
+    CandidateAccepted {
+        /// Path below the home directory.
+        path: String,
+        /// Size in bytes.
+        bytes: u64,
+    },
+    /// A delivery failed and will be tried again.
+    DeliveryRetry {
+        /// Tries so far.
+        attempts: u32,
+        /// Why the last one failed.
+        error: String,
+    },
+    /// A supervised program ended.
+    ChildExited {
+        /// Which.
+        name: String,
+        /// Exit code, or 128 + signal; `None`: could not be started at all.
+        code: Option<i32>,
+        /// Restarts so far.
+        restarts: u32,
+        /// Last lines of its output.
+        last_lines: Vec<String>,
+    },
+}
+
+/// The credential, on its way to the vault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// Whose.
+    pub session: SessionId,
+    /// The session's generation.
+    pub generation: u32,
+    /// Which tool's.
+    pub provider: ProviderId,
+    /// The files, byte for byte as the tool wrote them; the first is the one that was checked.
+    pub files: Vec<DeliveredFile>,
+}
+
+/// One file as the tool wrote it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveredFile {
+    /// Path below the home directory.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// The bytes.
+    pub content: Base64,
+}
+
+/// The controller's answer to a delivery. Either way the agent is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum Delivered {
+    /// Sealed, stored, read back.
+    Stored {
+        /// Its id.
+        credential: CredentialId,
+    },
+    /// The session had been completed or ended before: nothing was changed.
+    Ignored,
+}

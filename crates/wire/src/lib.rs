@@ -1,0 +1,21 @@
+//! What agent, controller and page say to each other: shapes only, no I/O.
+//!
+//! ```text
+//!  page, backend ── api ──▶ controller ── agent ──▶ guest's agent
+//!                                      ◀─ agent ── (events, delivery)
+//! ```
+//!
+//! Everything here is plain data with one JSON form. Secrets are [`Secret`]: they serialise, since they must travel,
+//! and they never print.
+
+pub mod agent;
+pub mod api;
+pub mod channel;
+pub mod id;
+pub mod problem;
+pub mod provider;
+mod secret;
+
+pub use id::{CallerId, CredentialId, MachineId, ProviderId, SessionId};
+pub use problem::{Problem, ProblemBody};
+pub use secret::{Base64, Secret};

@@ -1,0 +1,180 @@
+//! Every refusal there is: stable code, sentence, HTTP status, WebSocket close code, remedy.
+//!
+//! One table, so that a page, a backend and an operator are told the same cause by the same name. Browsers hide the
+//! status of a refused WebSocket handshake from scripts, so a refused viewer is accepted and closed with the close code;
+//! callers that are not browsers get the HTTP status.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! problems {
+    ($( $(#[$doc:meta])* $name:ident = $code:literal, $http:literal, $close:literal, $sentence:literal, $remedy:literal; )*) => {
+        /// A refusal. The variant is the cause; [`Problem::with`] adds what is particular to this case.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Problem { $( $(#[$doc])* $name, )* }
+
+        impl Problem {
+            /// All of them, for tables and tests.
+            pub const ALL: &'static [Problem] = &[$( Problem::$name, )*];
+
+            /// Stable, for programs.
+            pub fn code(self) -> &'static str { match self { $( Self::$name => $code, )* } }
+            /// The HTTP status.
+            pub fn http_status(self) -> u16 { match self { $( Self::$name => $http, )* } }
+            /// The WebSocket close code (RFC 6455 §7.4.2 leaves 4000 to 4999 to applications).
+            pub fn close_code(self) -> u16 { match self { $( Self::$name => $close, )* } }
+            /// One sentence, for people: what is so.
+            pub fn sentence(self) -> &'static str { match self { $( Self::$name => $sentence, )* } }
+            /// One sentence, for people: what to do.
+            pub fn remedy(self) -> &'static str { match self { $( Self::$name => $remedy, )* } }
+        }
+    };
+}
+
+problems! {
+    /// A body, query or path that does not parse.
+    Malformed = "malformed", 400, 4400, "The request is not well formed.", "Correct the request as the detail says.";
+    /// No caller.
+    NotSignedIn = "not_signed_in", 401, 4401, "Nobody is signed in, or the token, cookie or ticket is not valid.", "Open the link that `anteroom serve` printed, or send an API token.";
+    /// A pass, ticket or token that was used before or is too old.
+    Spent = "spent", 401, 4401, "This link or ticket was used before or is too old.", "Ask for a new one.";
+    /// A known caller without the right.
+    NotYours = "not_yours", 403, 4403, "This belongs to somebody else.", "Use the account that started it.";
+    /// A request from another site's page.
+    ForeignOrigin = "foreign_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom's own page.";
+    /// The agent's token is not this machine's.
+    WrongAgentToken = "wrong_agent_token", 401, 4401, "The agent's token does not belong to a live machine of this session.", "Nothing to do: the machine was replaced or has ended.";
+    /// The egress gate says no.
+    EgressRefused = "egress_refused", 403, 4403, "The provider's list does not grant this host name.", "Add the name to the provider's egress list if the tool needs it.";
+    /// A granted name that leads to a private address.
+    EgressPrivate = "egress_private", 403, 4403, "The name leads to a private, loopback or link-local address.", "Only public addresses may be reached from a machine.";
+    /// A granted name that cannot be resolved or reached.
+    EgressUnreachable = "egress_unreachable", 502, 4502, "The host cannot be reached from here.", "Check this host's connection to the Internet and its name server.";
+    /// A granted name that does not answer in time.
+    EgressTimeout = "egress_timeout", 504, 4504, "The host did not answer in time.", "Try again; check this host's connection to the Internet.";
+    /// No such route.
+    NoRoute = "no_route", 404, 4404, "There is nothing at this path.", "See /openapi.json for what there is.";
+    /// A route, but not with this method.
+    NoMethod = "no_method", 405, 4404, "This path does not take this method.", "See /openapi.json for what there is.";
+    /// No such session.
+    UnknownSession = "unknown_session", 404, 4404, "There is no such session.", "Start a new one.";
+    /// No such credential.
+    UnknownCredential = "unknown_credential", 404, 4404, "There is no such credential.", "List the credentials to see what there is.";
+    /// No such provider.
+    UnknownProvider = "unknown_provider", 400, 4400, "There is no such provider.", "GET /api/providers lists what there is.";
+    /// The image lacks the provider's tool.
+    ProviderUnavailable = "provider_unavailable", 409, 4409, "The machine image does not contain this provider's tool.", "Build the image again: `anteroom image build`.";
+    /// Nobody used the session for too long.
+    Idle = "idle", 408, 4408, "Nothing happened here for too long.", "Connect again while the session lives, or start a new one.";
+    /// Asked for something that is not there yet.
+    NotReady = "not_ready", 409, 4409, "The machine is not ready yet.", "Try again in a moment.";
+    /// The tool's sign-in has shown no address yet.
+    NoSignInUrl = "no_sign_in_url", 409, 4409, "The tool has not shown an address to open yet.", "Wait a moment, or look at the terminal.";
+    /// An idempotency key used for another request.
+    KeyReused = "key_reused", 409, 4409, "This idempotency key was used for a different request.", "Use a new key for a new request.";
+    /// The session has ended.
+    SessionOver = "session_over", 410, 4410, "The session has ended.", "Start a new one.";
+    /// The body is larger than allowed.
+    TooLarge = "too_large", 413, 4413, "The body is larger than this server takes.", "Send less, or raise the limit in the configuration.";
+    /// The body is not JSON.
+    NotJson = "not_json", 415, 4400, "The body must be JSON.", "Send `Content-Type: application/json` and a JSON body.";
+    /// The credential is not what this provider writes.
+    WrongShape = "wrong_shape", 422, 4422, "The delivered file is not a credential of this provider.", "The detail names the missing keys; the tool's version may have changed the shape.";
+    /// Too many viewers.
+    TooManyViewers = "too_many_viewers", 429, 4429, "This session has as many viewers as it may have.", "Close another viewer first.";
+    /// Too many requests.
+    TooManyRequests = "too_many_requests", 429, 4429, "Too many requests from this caller.", "Wait as long as Retry-After says.";
+    /// A fault of ours.
+    Internal = "internal", 500, 4500, "Something failed inside the server.", "The log has the cause under this request's id.";
+    /// The desktop does not answer.
+    DesktopUnreachable = "desktop_unreachable", 502, 4502, "The machine does not answer on its desktop.", "It is being looked after; connect again in a moment.";
+    /// The machine's agent does not answer.
+    AgentUnreachable = "agent_unreachable", 502, 4502, "The machine's agent does not answer.", "It is being looked after; try again in a moment.";
+    /// The database does not answer.
+    StoreUnavailable = "store_unavailable", 503, 4503, "The database cannot be used at the moment.", "Try again; the server's health page names the cause.";
+    /// No room for another machine.
+    NoCapacity = "no_capacity", 503, 4503, "There is no room for another machine.", "Try again later.";
+    /// No image or template to clone from.
+    NoImage = "no_image", 503, 4503, "There is no machine image to start from.", "Run `anteroom image build`.";
+    /// The server is stopping.
+    ShuttingDown = "shutting_down", 503, 4503, "The server is shutting down.", "Try again in a moment.";
+    /// The machine was replaced.
+    Restarted = "restarted", 409, 4510, "The machine was replaced by a new one.", "Connect again: the new machine is this session's.";
+    // Why a session ended: the same table, so that a page and an API caller are told the same words.
+    /// The machine ended too often.
+    MachineGone = "machine_gone", 410, 4410, "The machine ended and the session had no restart left.", "Start a new session; the timeline has the machine's end.";
+    /// The machine was not ready in time.
+    ReadyTimeout = "ready_timeout", 410, 4410, "The machine was not ready in time.", "Start a new session; the timeline names the stage it waited for.";
+    /// The agent speaks another protocol or runs another image.
+    AgentMismatch = "agent_mismatch", 410, 4410, "The machine runs another image or agent than this server expects.", "Build the image again: `anteroom image build`.";
+    /// The owner cancelled.
+    Cancelled = "cancelled", 410, 4410, "The session was cancelled.", "Start a new one.";
+    /// The idle grace ran out.
+    IdleExpired = "idle_expired", 410, 4410, "Nobody used the session for as long as it may be idle.", "Start a new one.";
+    /// The hard cap was reached.
+    DeadlineExpired = "deadline_expired", 410, 4410, "The session reached its longest duration.", "Start a new one.";
+    /// Completed: nothing more to see.
+    CompletedAlready = "completed", 410, 4410, "The session is complete: the credential is stored.", "Nothing to do.";
+    /// The server restarted and could not take the machine over.
+    ControllerRestarted = "controller_restarted", 410, 4410, "The server restarted and the machine could not be taken over.", "Start a new one.";
+}
+
+impl Problem {
+    /// The problem with its code, if there is one.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|problem| problem.code() == code)
+    }
+
+    /// The JSON body for this problem; `detail` says what is particular to this case (`""`: nothing).
+    pub fn with(self, detail: impl Into<String>) -> ProblemBody {
+        let detail = detail.into();
+        ProblemBody {
+            code: self.code().to_owned(),
+            sentence: self.sentence().to_owned(),
+            detail: (!detail.is_empty()).then_some(detail),
+            remedy: self.remedy().to_owned(),
+            close_code: self.close_code(),
+        }
+    }
+}
+
+/// A refusal as JSON; sent with the problem's HTTP status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct ProblemBody {
+    /// Stable, for programs.
+    pub code: String,
+    /// What is so.
+    pub sentence: String,
+    /// What is particular to this case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What to do.
+    pub remedy: String,
+    /// The WebSocket close code of the same cause.
+    pub close_code: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_statuses_are_errors() {
+        let codes: HashSet<_> = Problem::ALL.iter().map(|problem| problem.code()).collect();
+        assert_eq!(codes.len(), Problem::ALL.len());
+        for problem in Problem::ALL {
+            assert!((400..600).contains(&problem.http_status()), "{problem:?}");
+            assert!((4400..4600).contains(&problem.close_code()), "{problem:?}");
+            assert_eq!(Problem::from_code(problem.code()), Some(*problem));
+        }
+    }
+
+    #[test]
+    fn a_close_reason_fits_its_frame() {
+        // A close frame carries at most 123 bytes of reason (RFC 6455 §5.5): "code: sentence".
+        for problem in Problem::ALL {
+            assert!(problem.code().len() + 2 + problem.sentence().len() <= 123, "{problem:?}");
+        }
+    }
+}

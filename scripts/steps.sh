@@ -1,0 +1,60 @@
+# Sourced by ./up and ./test: one function for each step, each says what it does and is done quickly the second time.
+
+started=$SECONDS
+step() { printf '\n== %s (%ss)\n' "$*" "$((SECONDS - started))"; }
+fail() { printf '\nerror: %s\n' "$*" >&2; exit 1; }
+
+# Installs the Debian packages that are not there yet; the only thing that needs root.
+packages() {
+  local missing=() package
+  for package in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+  if [ "${#missing[@]}" -eq 0 ]; then return; fi
+  step "Installing packages: ${missing[*]}"
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || fail "these packages are missing, and there is no sudo here; as root run: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+need_rust() {
+  command -v cargo >/dev/null || fail "cargo is not on the PATH; install Rust 1.95 or newer (https://rustup.rs) and run this again"
+  local have
+  have=$(rustc --version | cut -d' ' -f2)
+  [ "$(printf '1.95.0\n%s\n' "$have" | sort -V | head -n1)" = 1.95.0 ] || fail "Rust $have is too old: 1.95 or newer is needed (rustup update stable)"
+}
+
+need_node() {
+  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then packages nodejs npm; fi
+  local major
+  major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+  [ "$major" -ge 18 ] || fail "Node $major is too old: 18 or newer is needed"
+}
+
+# The pages; skipped while nothing they are made from has changed.
+build_pages() {
+  local stamp now
+  now=$(find web -path web/node_modules -prune -o -path web/dist -prune -o -path 'web/test-results' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+  stamp=web/dist/.made-from
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then return; fi
+  step "Building the pages"
+  (cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build)
+  printf '%s\n' "$now" > "$stamp"
+}
+
+# The guest's two programs: static, since they run before and beside anything the image holds.
+build_guest() {
+  step "Building the guest's agent"
+  RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile guest --target x86_64-unknown-linux-gnu -p anteroom-agent --bins
+}
+
+build_release() {
+  build_guest
+  step "Building the server"
+  cargo build --locked --release -p anteroom-controller
+  install -m 0755 target/x86_64-unknown-linux-gnu/guest/anteroom-agent target/x86_64-unknown-linux-gnu/guest/anteroom-demo-cli target/release/
+}

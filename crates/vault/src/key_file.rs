@@ -1,0 +1,242 @@
+//! The key file: `{"version": 1, "keys": [{"id": 1, "created_unix_ms": …, "key": "<32 bytes in base64>"}]}`.
+//!
+//! It is made once, with mode 0600, by writing beside it and renaming, so that nobody ever sees half of it. Everything that is
+//! wrong with it is told with the remedy, and nothing is repaired in silence: a key that was replaced makes every stored
+//! credential unreadable.
+
+use crate::{KeyId, sealed::KEY_BYTES};
+use anteroom_wire::Base64;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+use zeroize::Zeroizing;
+
+const VERSION: u32 = 1;
+/// A key file with a thousand keys is smaller than this.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// A key; wiped when dropped.
+pub(crate) type Key = Zeroizing<[u8; KEY_BYTES]>;
+
+/// Why the key file cannot be used, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// There is none.
+    #[error(
+        "the key file {path} is missing. If the store holds credentials, put the file back from its backup: without it they \
+         cannot be read. If they may be lost, delete them first"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("the key file {path} cannot be read; let the account that runs the server own it, with mode 0600")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than its owner may read or write it.
+    #[error(
+        "the key file {path} has mode {mode:04o}: others than its owner can use it; run `chmod 600 {path}`, and rotate the key if somebody may have read it"
+    )]
+    OpenToOthers {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is not what a key file is.
+    #[error("the key file {path} is not well formed ({why}); put it back from its backup")]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong; nothing of a key.
+        why: String,
+    },
+    /// A key has not 256 bits.
+    #[error(
+        "the key file {path} has a key {key} of {bytes} bytes instead of {KEY_BYTES}; put the file back from its backup"
+    )]
+    WrongLength {
+        /// Which.
+        path: PathBuf,
+        /// The key's number.
+        key: KeyId,
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// It cannot be written.
+    #[error(
+        "the key file {path} cannot be written; its directory must exist and belong to the account that runs the server"
+    )]
+    Unwritable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system gave no random bytes for a new key.
+    #[error("the operating system gave no random bytes for a new key")]
+    NoRandomness,
+    /// The keys are not those the database was used with.
+    #[error(
+        "the key file has other keys than those this database was used with ({stored}); put the right key file back, or point \
+         the configuration to the database that belongs to this one"
+    )]
+    OtherKeys {
+        /// The fingerprint that the database has.
+        stored: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    version: u32,
+    keys: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: u32,
+    created_unix_ms: u64,
+    key: Base64,
+}
+
+/// All keys of the file; at least one.
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<KeyId, Key>, KeyError> {
+    let document = read_document(path)?;
+    let mut keys = BTreeMap::new();
+    for entry in &document.keys {
+        let id = KeyId(entry.id);
+        let bytes = entry.key.expose();
+        if bytes.len() != KEY_BYTES {
+            return Err(KeyError::WrongLength { path: path.into(), key: id, bytes: bytes.len() });
+        }
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        key.copy_from_slice(bytes);
+        if keys.insert(id, key).is_some() {
+            return Err(malformed(path, format!("two keys have the number {id}")));
+        }
+    }
+    if keys.is_empty() { Err(malformed(path, "it has no key".to_owned())) } else { Ok(keys) }
+}
+
+/// Makes the file with one random key. When another process makes it at the same moment, its file stays.
+pub(crate) fn create(path: &Path) -> Result<(), KeyError> {
+    let document = Document { version: VERSION, keys: vec![new_entry(1)?] };
+    let beside = write_beside(path, &document)?;
+    match renameat_with(CWD, &beside, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => sync_directory(path),
+        Err(rustix::io::Errno::EXIST) => remove(path, &beside),
+        Err(errno) => {
+            remove(path, &beside)?;
+            Err(KeyError::Unwritable { path: path.into(), source: errno.into() })
+        }
+    }
+}
+
+/// Adds a random key with the next number.
+pub(crate) fn add(path: &Path) -> Result<(), KeyError> {
+    read(path)?;
+    let mut document = read_document(path)?;
+    let last = document.keys.iter().map(|entry| entry.id).max().unwrap_or(0);
+    let next = last.checked_add(1).ok_or_else(|| malformed(path, "there is no number left for a key".to_owned()))?;
+    document.keys.push(new_entry(next)?);
+    let beside = write_beside(path, &document)?;
+    if let Err(source) = std::fs::rename(&beside, path) {
+        remove(path, &beside)?;
+        return Err(KeyError::Unwritable { path: path.into(), source });
+    }
+    sync_directory(path)
+}
+
+fn read_document(path: &Path) -> Result<Document, KeyError> {
+    let unreadable = |source: io::Error| KeyError::Unreadable { path: path.into(), source };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyError::Missing { path: path.into() }),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let facts = file.metadata().map_err(unreadable)?;
+    if !facts.is_file() {
+        return Err(malformed(path, "it is not a regular file".to_owned()));
+    }
+    let mode = facts.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::OpenToOthers { path: path.into(), mode });
+    }
+    if facts.len() > FILE_BYTES_MAX {
+        return Err(malformed(path, format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0) + 1));
+    (&mut file).take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(unreadable)?;
+    let document: Document = serde_json::from_slice(&text).map_err(|error| {
+        // serde's own text could quote a value.
+        malformed(path, format!("not the expected JSON at line {} column {}", error.line(), error.column()))
+    })?;
+    if document.version != VERSION {
+        return Err(malformed(path, format!("it has version {}, known here is {VERSION}", document.version)));
+    }
+    Ok(document)
+}
+
+fn new_entry(id: u32) -> Result<Entry, KeyError> {
+    let mut bytes = vec![0; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(|_| KeyError::NoRandomness)?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let created_unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    Ok(Entry { id, created_unix_ms, key: Base64::new(bytes) })
+}
+
+/// Writes the document, flushed to the disk, under a new name in the same directory.
+fn write_beside(path: &Path, document: &Document) -> Result<PathBuf, KeyError> {
+    let unwritable = |source: io::Error| KeyError::Unwritable { path: path.into(), source };
+    let mut chance = [0; 8];
+    getrandom::fill(&mut chance).map_err(|_| KeyError::NoRandomness)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{:016x}", u64::from_ne_bytes(chance)));
+    let beside = path.with_file_name(name);
+    let text = Zeroizing::new(serde_json::to_vec_pretty(document).map_err(|error| unwritable(error.into()))?);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+    match written {
+        Ok(()) => Ok(beside),
+        Err(source) => {
+            // It may not have come into being at all; the first error is the one to tell.
+            let _ = std::fs::remove_file(&beside);
+            Err(unwritable(source))
+        }
+    }
+}
+
+fn remove(path: &Path, beside: &Path) -> Result<(), KeyError> {
+    std::fs::remove_file(beside).map_err(|source| KeyError::Unwritable { path: path.into(), source })
+}
+
+/// Makes the rename itself durable.
+fn sync_directory(path: &Path) -> Result<(), KeyError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| KeyError::Unwritable { path: path.into(), source })
+}
+
+fn malformed(path: &Path, why: String) -> KeyError {
+    KeyError::Malformed { path: path.into(), why }
+}

@@ -1,0 +1,226 @@
+//! Sealing, opening and wrapping again.
+
+use crate::{
+    Binding, KeyError, KeyId, Sealed,
+    key_file::{self, Key},
+    sealed::{KEY_BYTES, NONCE_BYTES, Parts},
+};
+use chacha20poly1305::{
+    XChaCha20Poly1305, XNonce,
+    aead::{Aead, KeyInit, Payload},
+};
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, fmt, fmt::Write as _, path::Path, sync::Arc};
+use zeroize::Zeroizing;
+
+/// Characters of one key's print in a fingerprint: 64 bits are enough to tell one's own keys apart.
+const PRINT_CHARS: usize = 16;
+
+/// Why a record was not sealed, opened or wrapped again. Says nothing of the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    NoRandomness,
+    /// The record is larger than the cipher takes (256 GiB).
+    #[error("the record is too large to be sealed")]
+    TooLarge,
+    /// The record was wrapped with a key that is not in the key file.
+    #[error("the record was sealed with key {key}, which is not in the key file; put the key file that has it back")]
+    UnknownKey {
+        /// That key.
+        key: KeyId,
+    },
+    /// The record was sealed for another record, owner, provider or session.
+    #[error("the record was sealed for another record, owner, provider or session: it was moved")]
+    OtherBinding,
+    /// The record was changed after it was sealed, or sealed with another key of the same number.
+    #[error("the record was changed after it was sealed, or sealed with another key of the same number")]
+    NotGenuine,
+}
+
+/// The keys that wrap data keys; the newest one seals, all of them open. Cloning shares them; the last clone wipes them.
+#[derive(Clone)]
+pub struct KeyRing(Arc<BTreeMap<KeyId, Key>>);
+
+/// Shows the numbers of the keys and nothing else.
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyRing({:?})", self.key_ids())
+    }
+}
+
+impl KeyRing {
+    /// Opens the key file, and makes it (mode 0600, one random key, never over an existing file) when there is none.
+    /// To be used only while the store holds no sealed record: else a lost key file would be replaced in silence.
+    ///
+    /// # Errors
+    /// When the file cannot be made, or is there and cannot be used; the text says what to do.
+    pub fn open_or_create(path: &Path) -> Result<Self, KeyError> {
+        match Self::open(path) {
+            Err(KeyError::Missing { .. }) => {
+                key_file::create(path)?;
+                Self::open(path)
+            }
+            other => other,
+        }
+    }
+
+    /// Opens an existing key file.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable, open to others, or not well formed; the text says what to do.
+    pub fn open(path: &Path) -> Result<Self, KeyError> {
+        let keys = key_file::read(path)?;
+        Ok(Self(Arc::new(keys)))
+    }
+
+    /// Adds a new random key to the file (atomically: written beside it, then renamed over it) and gives the ring with it.
+    /// New records are sealed with it; old ones stay readable and can be [rewrapped](Self::rewrap).
+    ///
+    /// # Errors
+    /// As [`KeyRing::open`], or when the file cannot be written.
+    pub fn rotate(path: &Path) -> Result<Self, KeyError> {
+        key_file::add(path)?;
+        Self::open(path)
+    }
+
+    /// The numbers of the keys, the oldest first; never empty.
+    pub fn key_ids(&self) -> Vec<KeyId> {
+        self.0.keys().copied().collect()
+    }
+
+    /// The key that seals: the newest.
+    pub fn current(&self) -> KeyId {
+        // The key file refuses to be empty, so there is a last key.
+        self.0.keys().next_back().copied().unwrap_or(KeyId(0))
+    }
+
+    /// One line that names these keys without telling them: `1:0a1b…,2:…`. Kept in the database's `meta` table.
+    pub fn fingerprint(&self) -> String {
+        let mut line = String::new();
+        for (id, key) in self.0.iter() {
+            let comma = if line.is_empty() { "" } else { "," };
+            let _ = write!(line, "{comma}{id}:{}", print_of(key));
+        }
+        line
+    }
+
+    /// Whether this is the key file that `stored`, an earlier [`fingerprint`](Self::fingerprint), was taken from. Keys may have been
+    /// added or retired since; a key of the same number must be the same key, and at least one must be shared.
+    ///
+    /// # Errors
+    /// [`KeyError::OtherKeys`]: this is another key file; the text says what to do.
+    pub fn check_fingerprint(&self, stored: &str) -> Result<(), KeyError> {
+        let mut shared = 0;
+        for entry in stored.split(',') {
+            let (id, print) = entry.split_once(':').ok_or_else(|| KeyError::OtherKeys { stored: clip(stored) })?;
+            let id = KeyId(id.parse().map_err(|_| KeyError::OtherKeys { stored: clip(stored) })?);
+            match self.0.get(&id) {
+                Some(key) if print_of(key) == print => shared += 1,
+                Some(_) => return Err(KeyError::OtherKeys { stored: clip(stored) }),
+                None => {}
+            }
+        }
+        if shared == 0 { Err(KeyError::OtherKeys { stored: clip(stored) }) } else { Ok(()) }
+    }
+
+    /// Seals `plaintext` for `binding` with a data key of its own, wrapped by the newest key.
+    ///
+    /// # Errors
+    /// When there are no random bytes, or the plaintext is too large.
+    pub fn seal(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Result<Sealed, SealError> {
+        let mut data_key = Zeroizing::new([0; KEY_BYTES]);
+        getrandom::fill(data_key.as_mut_slice()).map_err(|_| SealError::NoRandomness)?;
+        let content_nonce = nonce()?;
+        let content = cipher(&data_key)
+            .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: &binding.bytes() })
+            .map_err(|_| SealError::TooLarge)?;
+        self.wrap(&data_key, &binding.digest(), content_nonce, &content)
+    }
+
+    /// Opens a record. The plaintext wipes itself when dropped.
+    ///
+    /// # Errors
+    /// When the key is not in the ring, the record belongs to another binding, or it is not genuine.
+    pub fn unseal(&self, binding: &Binding<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let parts = sealed.parts();
+        if parts.digest != binding.digest() {
+            return Err(SealError::OtherBinding);
+        }
+        let data_key = self.unwrap_key(sealed)?;
+        cipher(&data_key)
+            .decrypt(&XNonce::from(parts.content_nonce), Payload { msg: parts.content, aad: &binding.bytes() })
+            .map(Zeroizing::new)
+            .map_err(|_| SealError::NotGenuine)
+    }
+
+    /// The same record, its data key wrapped by the newest key. The content is not decrypted for that.
+    ///
+    /// # Errors
+    /// When the old key is not in the ring, or the record is not genuine.
+    pub fn rewrap(&self, sealed: &Sealed) -> Result<Sealed, SealError> {
+        let data_key = self.unwrap_key(sealed)?;
+        let parts = sealed.parts();
+        self.wrap(&data_key, parts.digest, parts.content_nonce, parts.content)
+    }
+
+    fn wrap(
+        &self,
+        data_key: &Key,
+        digest: &[u8],
+        content_nonce: [u8; NONCE_BYTES],
+        content: &[u8],
+    ) -> Result<Sealed, SealError> {
+        let current = self.current();
+        let key = self.0.get(&current).ok_or(SealError::UnknownKey { key: current })?;
+        let header = Sealed::header(current, digest);
+        let wrap_nonce = nonce()?;
+        let wrapped = cipher(key)
+            .encrypt(&XNonce::from(wrap_nonce), Payload { msg: data_key.as_slice(), aad: &header })
+            .map_err(|_| SealError::TooLarge)?;
+        Ok(Sealed::assemble(&Parts { header: &header, digest, wrap_nonce, wrapped: &wrapped, content_nonce, content }))
+    }
+
+    fn unwrap_key(&self, sealed: &Sealed) -> Result<Key, SealError> {
+        let id = sealed.key_id();
+        let key = self.0.get(&id).ok_or(SealError::UnknownKey { key: id })?;
+        let parts = sealed.parts();
+        let bytes = cipher(key)
+            .decrypt(&XNonce::from(parts.wrap_nonce), Payload { msg: parts.wrapped, aad: parts.header })
+            .map(Zeroizing::new)
+            .map_err(|_| SealError::NotGenuine)?;
+        let mut data_key = Zeroizing::new([0; KEY_BYTES]);
+        if bytes.len() != data_key.len() {
+            return Err(SealError::NotGenuine);
+        }
+        data_key.copy_from_slice(&bytes);
+        Ok(data_key)
+    }
+}
+
+fn cipher(key: &Key) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new((&**key).into())
+}
+
+/// A random nonce: at 192 bits, chance alone keeps them apart.
+fn nonce() -> Result<[u8; NONCE_BYTES], SealError> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|_| SealError::NoRandomness)?;
+    Ok(nonce)
+}
+
+/// The beginning of a hash of the key. Keys are 256 random bits, so it tells nothing of them.
+fn print_of(key: &Key) -> String {
+    let digest = Sha256::new().chain_update(b"anteroom key print 1").chain_update(key.as_slice()).finalize();
+    let mut print = String::with_capacity(2 * digest.len());
+    for byte in digest {
+        let _ = write!(print, "{byte:02x}");
+    }
+    print.truncate(PRINT_CHARS);
+    print
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(200).collect()
+}

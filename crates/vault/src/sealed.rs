@@ -1,0 +1,142 @@
+//! The byte layout of a sealed record.
+//!
+//! | bytes | what | covered by |
+//! |---|---|---|
+//! | 0–3 | `ATS1`: kind and version of the layout | wrap's associated data |
+//! | 4–7 | id of the wrapping key, 32 bits, big endian | wrap's associated data |
+//! | 8–39 | SHA-256 of the binding | wrap's associated data |
+//! | 40–63 | nonce of the wrap | wrap |
+//! | 64–111 | data key (32), wrapped, with its tag (16) | wrap |
+//! | 112–135 | nonce of the content | content |
+//! | 136– | content, encrypted with the data key, with its tag (16) | content |
+//!
+//! Both layers are XChaCha20-Poly1305; the content's associated data is the whole binding.
+
+use crate::binding::DIGEST_BYTES;
+use std::fmt;
+
+const MAGIC: [u8; 4] = *b"ATS1";
+const ID_END: usize = 8;
+/// The associated data of the wrap.
+const HEADER_END: usize = ID_END + DIGEST_BYTES;
+const WRAP_NONCE_END: usize = HEADER_END + NONCE_BYTES;
+const WRAPPED_END: usize = WRAP_NONCE_END + KEY_BYTES + TAG_BYTES;
+const CONTENT_NONCE_END: usize = WRAPPED_END + NONCE_BYTES;
+const LEN_MIN: usize = CONTENT_NONCE_END + TAG_BYTES;
+
+/// Bytes of a key.
+pub(crate) const KEY_BYTES: usize = 32;
+/// Bytes of an XChaCha20-Poly1305 nonce.
+pub(crate) const NONCE_BYTES: usize = 24;
+/// Bytes of a Poly1305 tag.
+pub(crate) const TAG_BYTES: usize = 16;
+
+/// The number of a wrapping key in the key file: 1, 2, 3 … A greater one is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub u32);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Bytes that are not a sealed record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotSealed {
+    /// Too few bytes for the layout.
+    #[error("{bytes} bytes are too few for a sealed record (at least {LEN_MIN})")]
+    TooShort {
+        /// How many there were.
+        bytes: usize,
+    },
+    /// The first four bytes are not those of a layout known here.
+    #[error("these bytes do not begin as a sealed record does (or it was made by a newer version)")]
+    UnknownLayout,
+}
+
+/// A sealed record: what may be stored. Only a [`KeyRing`](crate::KeyRing) makes new ones, and only it opens them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(Vec<u8>);
+
+/// The parts of a record, in the order of the layout.
+pub(crate) struct Parts<'a> {
+    pub(crate) header: &'a [u8],
+    pub(crate) digest: &'a [u8],
+    pub(crate) wrap_nonce: [u8; NONCE_BYTES],
+    pub(crate) wrapped: &'a [u8],
+    pub(crate) content_nonce: [u8; NONCE_BYTES],
+    pub(crate) content: &'a [u8],
+}
+
+impl Sealed {
+    /// The record as it is stored (layout: see the source of this module, or the README).
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A record that was stored before. Says only that the shape is right: whether it is genuine shows when it is opened.
+    ///
+    /// # Errors
+    /// When the bytes are too few or do not begin as a record does.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, NotSealed> {
+        if bytes.len() < LEN_MIN {
+            return Err(NotSealed::TooShort { bytes: bytes.len() });
+        }
+        if bytes[..MAGIC.len()] != MAGIC {
+            return Err(NotSealed::UnknownLayout);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The key that wraps this record's data key.
+    pub fn key_id(&self) -> KeyId {
+        KeyId(u32::from_be_bytes(array(&self.0[MAGIC.len()..ID_END])))
+    }
+
+    /// The associated data of a wrap.
+    pub(crate) fn header(key: KeyId, digest: &[u8]) -> Vec<u8> {
+        let mut header = Vec::with_capacity(HEADER_END);
+        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(&key.0.to_be_bytes());
+        header.extend_from_slice(digest);
+        header
+    }
+
+    /// Puts a record together. The lengths are those of the layout.
+    pub(crate) fn assemble(parts: &Parts<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(CONTENT_NONCE_END + parts.content.len());
+        bytes.extend_from_slice(parts.header);
+        bytes.extend_from_slice(&parts.wrap_nonce);
+        bytes.extend_from_slice(parts.wrapped);
+        bytes.extend_from_slice(&parts.content_nonce);
+        bytes.extend_from_slice(parts.content);
+        Self(bytes)
+    }
+
+    /// Takes a record apart; the length was checked when it was made.
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts {
+            header: &self.0[..HEADER_END],
+            digest: &self.0[ID_END..HEADER_END],
+            wrap_nonce: array(&self.0[HEADER_END..WRAP_NONCE_END]),
+            wrapped: &self.0[WRAP_NONCE_END..WRAPPED_END],
+            content_nonce: array(&self.0[WRAPPED_END..CONTENT_NONCE_END]),
+            content: &self.0[CONTENT_NONCE_END..],
+        }
+    }
+}
+
+/// Shows which key and how much, nothing of the content.
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed(key {}, {} bytes)", self.key_id(), self.0.len())
+    }
+}
+
+/// `N` bytes as an array; the callers' ranges have that length.
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(bytes);
+    out
+}

@@ -1,0 +1,142 @@
+//! Connecting to checked addresses, and the stream that comes of it.
+//!
+//! A small form of "happy eyeballs" (RFC 8305): the next address is tried beside the one before after a short while, or
+//! at once when that one failed; the first that connects wins and the others are dropped.
+
+use super::{GateSettings, HostName, Refusal, mask};
+use anteroom_wire::Problem;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+
+/// An open connection that the gate granted.
+#[derive(Debug)]
+pub struct GatedStream {
+    socket: TcpStream,
+    peer: SocketAddr,
+    stand_in: bool,
+    connect: Duration,
+}
+
+impl GatedStream {
+    pub(super) fn new(socket: TcpStream, peer: SocketAddr, stand_in: bool, connect: Duration) -> Self {
+        // Small writes are keystrokes and handshakes; a failure here costs latency only.
+        let _ = socket.set_nodelay(true);
+        Self { socket, peer, stand_in, connect }
+    }
+
+    /// The address it leads to. Mask it ([`mask`]) before it is shown.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether the operator's configuration answered the name.
+    pub fn is_stand_in(&self) -> bool {
+        self.stand_in
+    }
+
+    /// How long resolving and connecting took.
+    pub fn connect_time(&self) -> Duration {
+        self.connect
+    }
+}
+
+impl AsyncRead for GatedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for GatedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// Why one address did not work.
+enum Missed {
+    Late,
+    Failed(io::Error),
+}
+
+/// Connects to the first of `addresses` that answers.
+///
+/// # Errors
+/// [`Problem::EgressTimeout`] when the limit or every attempt's limit ran out, [`Problem::EgressUnreachable`] with the
+/// last cause otherwise.
+pub(super) async fn dial(
+    settings: &GateSettings,
+    name: &HostName,
+    addresses: Vec<SocketAddr>,
+) -> Result<TcpStream, Refusal> {
+    let deadline = Instant::now() + Duration::from_millis(settings.connect_ms_max);
+    let count = addresses.len();
+    match timeout_at(deadline, race(settings, addresses)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err((address, Missed::Failed(error)))) => Err(Refusal::new(
+            Problem::EgressUnreachable,
+            format!("connect to {name} at {} ({count} tried): {error}", mask(address.ip())),
+        )),
+        Ok(Err((_, Missed::Late))) | Err(_) => Err(Refusal::new(
+            Problem::EgressTimeout,
+            format!(
+                "connect to {name} ({count} to try): no answer in {} ms",
+                settings.connect_ms_max.min(settings.attempt_ms_max)
+            ),
+        )),
+    }
+}
+
+async fn race(settings: &GateSettings, addresses: Vec<SocketAddr>) -> Result<TcpStream, (SocketAddr, Missed)> {
+    let attempt_max = Duration::from_millis(settings.attempt_ms_max);
+    let stagger = Duration::from_millis(settings.stagger_ms.max(1));
+    let attempt = async |address: SocketAddr| match timeout(attempt_max, TcpStream::connect(address)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(error)) => Err((address, Missed::Failed(error))),
+        Err(_) => Err((address, Missed::Late)),
+    };
+    let mut waiting = addresses.into_iter();
+    let mut running = FuturesUnordered::new();
+    let mut last = None;
+    let mut next_at = Instant::now();
+    loop {
+        if (running.is_empty() || Instant::now() >= next_at)
+            && let Some(address) = waiting.next()
+        {
+            running.push(attempt(address));
+            next_at = Instant::now() + stagger;
+        }
+        if running.is_empty() {
+            // `addresses` is never empty, so an attempt was made and its miss is known.
+            return Err(last.unwrap_or_else(|| (SocketAddr::from(([0, 0, 0, 0], 0)), Missed::Late)));
+        }
+        tokio::select! {
+            Some(outcome) = running.next() => match outcome {
+                Ok(socket) => return Ok(socket),
+                Err(missed) => {
+                    last = Some(missed);
+                    next_at = Instant::now();
+                }
+            },
+            () = sleep_until(next_at), if waiting.len() > 0 => {}
+        }
+    }
+}

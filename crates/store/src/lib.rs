@@ -1,1 +1,45 @@
-//! placeholder
+//! All SQL; accepts only [`Sealed`](anteroom_vault::Sealed).
+//!
+//! ```text
+//!  active ──┬─▶ completed   (with a stored credential, in the same transaction; by Store::complete_with_credential only)
+//!           ├─▶ failed      (with a reason)
+//!           ├─▶ cancelled
+//!           └─▶ expired     nothing leaves an ended state: the database itself refuses
+//! ```
+//!
+//! Every change of a session is one conditional write (still active, epoch as expected) together with its timeline entry.
+//! What a person calls "status" is not here: it is derived from a session and its machine on each read.
+//!
+//! Nothing here reads a clock: times are milliseconds since 1970 ([`UnixMs`]) that the caller brings. Waiting is bounded by
+//! [`Settings::busy_ms_max`]; an error says by [`StoreError::kind`] whether trying again can help.
+
+mod callers;
+mod cells;
+mod complete;
+mod credentials;
+mod error;
+mod hash;
+mod passes;
+mod schema;
+mod sessions;
+mod store;
+mod tickets;
+mod timeline;
+mod transition;
+mod words;
+
+pub use callers::{CallerRow, NewCaller, Role};
+pub use complete::{Completed, Completion, NewCredential};
+pub use credentials::{CredentialRow, Deletion, LeaseRow, Leased};
+pub use error::{Kind, StoreError};
+pub use hash::Sha256Hex;
+pub use passes::{Grant, NewPass};
+pub use schema::SCHEMA_VERSION;
+pub use sessions::{Created, End, IdempotencyKey, Life, NewSession, Outcome, Reason, SessionRow, Whose};
+pub use store::{Purged, Settings, Store};
+pub use tickets::{NewTicket, Purpose};
+pub use timeline::{NewEvent, TimelineRow};
+pub use transition::{Change, Expect, Transition};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+pub type UnixMs = u64;

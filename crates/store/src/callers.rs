@@ -1,0 +1,201 @@
+//! Those the API knows, by the hash of their token.
+
+use crate::{
+    Sha256Hex, Store, StoreError, UnixMs,
+    cells::{Cells, stored},
+    store::query,
+    words::words,
+};
+use anteroom_wire::{CallerId, SessionId};
+use sqlx::any::AnyRow;
+
+words! {
+    /// A role as the database has it.
+    pub(crate) enum RoleWord {
+        /// Sees and may do everything.
+        Operator = "operator",
+        /// Starts sessions and owns their credentials.
+        Backend = "backend",
+        /// Sees one session.
+        Viewer = "viewer",
+    }
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Sees and may do everything.
+    Operator,
+    /// Starts sessions and owns their credentials.
+    Backend,
+    /// Sees and uses this session, and nothing else.
+    Viewer(SessionId),
+}
+
+impl Role {
+    /// The word for it: `operator`, `backend` or `viewer`.
+    pub fn as_str(&self) -> &'static str {
+        self.word().as_str()
+    }
+
+    fn word(&self) -> RoleWord {
+        match self {
+            Self::Operator => RoleWord::Operator,
+            Self::Backend => RoleWord::Backend,
+            Self::Viewer(_) => RoleWord::Viewer,
+        }
+    }
+
+    fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::Operator | Self::Backend => None,
+            Self::Viewer(session) => Some(session),
+        }
+    }
+}
+
+/// A caller to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCaller {
+    /// Its id.
+    pub id: CallerId,
+    /// What it may do.
+    pub role: Role,
+    /// For people.
+    pub name: String,
+    /// The hash of its token; unique.
+    pub token: Sha256Hex,
+    /// Now.
+    pub created_at_ms: UnixMs,
+    /// Until when it may do it; `None`: until it is revoked.
+    pub expires_at_ms: Option<UnixMs>,
+}
+
+/// A caller as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerRow {
+    /// Its id.
+    pub id: CallerId,
+    /// What it may do.
+    pub role: Role,
+    /// For people.
+    pub name: String,
+    /// When it was made.
+    pub created_at_ms: UnixMs,
+    /// Until when it may do it.
+    pub expires_at_ms: Option<UnixMs>,
+    /// When it was revoked, if it was.
+    pub revoked_at_ms: Option<UnixMs>,
+}
+
+/// `SELECT`'s beginning, with every column but the hash.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT id, role, name, session_id, created_at_ms, expires_at_ms, revoked_at_ms FROM callers ", $rest)
+    };
+}
+
+impl Store {
+    /// Makes a caller.
+    ///
+    /// # Errors
+    /// When its id or token exists (conflict), or the database cannot be written.
+    pub async fn create_caller(&self, new: &NewCaller) -> Result<CallerRow, StoreError> {
+        const DOING: &str = "make a caller";
+        let mut transaction = self.begin(DOING).await?;
+        sqlx::query(
+            "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(new.id.as_str())
+        .bind(new.role.as_str())
+        .bind(new.name.as_str())
+        .bind(new.token.as_str())
+        .bind(new.role.session().map(SessionId::as_str))
+        .bind(stored(new.created_at_ms))
+        .bind(new.expires_at_ms.map(stored))
+        .execute(&mut *transaction)
+        .await
+        .map_err(query(DOING))?;
+        transaction.commit().await.map_err(query(DOING))?;
+        Ok(CallerRow {
+            id: new.id.clone(),
+            role: new.role.clone(),
+            name: new.name.clone(),
+            created_at_ms: new.created_at_ms,
+            expires_at_ms: new.expires_at_ms,
+            revoked_at_ms: None,
+        })
+    }
+
+    /// Who has this token, if somebody has who is not revoked and whose time is not over.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn caller_by_token(&self, token: &Sha256Hex, now_ms: UnixMs) -> Result<Option<CallerRow>, StoreError> {
+        let row = sqlx::query(select!(
+            "WHERE token_hash = $1 AND revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $2)"
+        ))
+        .bind(token.as_str())
+        .bind(stored(now_ms))
+        .fetch_optional(self.reader())
+        .await;
+        row.map_err(query("look for a caller"))?.as_ref().map(decode).transpose()
+    }
+
+    /// The caller, if there is one, revoked or not.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn caller(&self, id: &CallerId) -> Result<Option<CallerRow>, StoreError> {
+        let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(self.reader()).await;
+        row.map_err(query("read a caller"))?.as_ref().map(decode).transpose()
+    }
+
+    /// Operators and backends, revoked ones too, the newest first, at most `limit`. Viewers come and go with their sessions and
+    /// are not listed.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn callers(&self, limit: u32) -> Result<Vec<CallerRow>, StoreError> {
+        let rows = sqlx::query(select!("WHERE role <> 'viewer' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
+        let rows = rows.fetch_all(self.reader()).await.map_err(query("list callers"))?;
+        rows.iter().map(decode).collect()
+    }
+
+    /// Revokes a caller. `false`: there is none, or it was revoked before.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn revoke_caller(&self, id: &CallerId, at_ms: UnixMs) -> Result<bool, StoreError> {
+        const DOING: &str = "revoke a caller";
+        let mut transaction = self.begin(DOING).await?;
+        let done = sqlx::query("UPDATE callers SET revoked_at_ms = $2 WHERE id = $1 AND revoked_at_ms IS NULL")
+            .bind(id.as_str())
+            .bind(stored(at_ms))
+            .execute(&mut *transaction)
+            .await
+            .map_err(query(DOING))?;
+        transaction.commit().await.map_err(query(DOING))?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
+    let cells = Cells::new(row, "callers", "id");
+    let role = match (cells.parsed("role")?, cells.parsed_or_null("session_id")?) {
+        (RoleWord::Operator, None) => Role::Operator,
+        (RoleWord::Backend, None) => Role::Backend,
+        (RoleWord::Viewer, Some(session)) => Role::Viewer(session),
+        (RoleWord::Operator | RoleWord::Backend, Some(_)) => return Err(cells.impossible("bound to a session")),
+        (RoleWord::Viewer, None) => return Err(cells.impossible("a viewer of no session")),
+    };
+    Ok(CallerRow {
+        id: cells.parsed("id")?,
+        role,
+        name: cells.text("name")?,
+        created_at_ms: cells.number("created_at_ms")?,
+        expires_at_ms: cells.number_or_null("expires_at_ms")?,
+        revoked_at_ms: cells.number_or_null("revoked_at_ms")?,
+    })
+}

@@ -1,0 +1,52 @@
+//! Tokens are stored as their hash.
+
+use anteroom_wire::Secret;
+use sha2::{Digest, Sha256};
+use std::{fmt, fmt::Write as _, str::FromStr};
+
+/// A SHA-256 as 64 characters of `0-9 a-f`: what is stored of a token, a pass, a ticket or a request.
+///
+/// A plain hash is enough for tokens because ours have at least 128 random bits; it would not be for passwords.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Sha256Hex(String);
+
+/// A text that is not 64 characters of `0-9 a-f`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not 64 characters of 0-9 and a-f")]
+pub struct NotHex;
+
+impl Sha256Hex {
+    /// The hash of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hex = String::with_capacity(64);
+        for byte in Sha256::digest(bytes) {
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self(hex)
+    }
+
+    /// The hash of a token.
+    pub fn of_secret(secret: &Secret) -> Self {
+        Self::of(secret.expose().as_bytes())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Sha256Hex {
+    type Err = NotHex;
+    fn from_str(text: &str) -> Result<Self, NotHex> {
+        let good = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if good { Ok(Self(text.to_owned())) } else { Err(NotHex) }
+    }
+}
+
+/// The first characters: enough to compare two in a log, not enough to look one up.
+impl fmt::Debug for Sha256Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sha256Hex({}…)", &self.0[..8])
+    }
+}

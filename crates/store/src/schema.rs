@@ -1,0 +1,71 @@
+//! Making the schema and bringing it up to date; refusing one that a newer program wrote.
+//!
+//! `meta` holds the version. Each step and its new version are one transaction, so a step that is interrupted did not happen.
+
+use crate::StoreError;
+use sqlx::{AnyPool, Row};
+
+/// One step: the text for every database, then the one for SQLite (triggers are written differently everywhere).
+struct Step {
+    tables: &'static str,
+    sqlite: &'static str,
+}
+
+/// Step `n` (from 1) leads from version `n - 1` to version `n`. A step that was released is never changed.
+const STEPS: &[Step] = &[Step {
+    tables: include_str!("../migrations/0001_tables.sql"),
+    sqlite: include_str!("../migrations/0001_triggers.sqlite.sql"),
+}];
+
+/// The schema version that this program reads and writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+const _: () = assert!(STEPS.len() == SCHEMA_VERSION as usize, "one step for each version");
+
+const VERSION_KEY: &str = "schema_version";
+
+/// Brings the database to [`SCHEMA_VERSION`]. `begin` starts a transaction that may write.
+pub(crate) async fn migrate(writer: &AnyPool, begin: &'static str) -> Result<(), StoreError> {
+    loop {
+        let failed = |version| move |source| StoreError::Migrate { version, source };
+        let mut transaction = writer.begin_with(begin).await.map_err(failed(SCHEMA_VERSION))?;
+        sqlx::raw_sql("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)")
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(SCHEMA_VERSION))?;
+        let row = sqlx::query("SELECT value FROM meta WHERE key = $1")
+            .bind(VERSION_KEY)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed(SCHEMA_VERSION))?;
+        let found = match row {
+            None => 0,
+            Some(row) => version_of(row.try_get("value").map_err(failed(SCHEMA_VERSION))?)?,
+        };
+        if found > SCHEMA_VERSION {
+            return Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION });
+        }
+        let Some(step) = STEPS.get(found as usize) else { return Ok(()) };
+        let next = found + 1;
+        for text in [step.tables, step.sqlite] {
+            sqlx::raw_sql(text).execute(&mut *transaction).await.map_err(failed(next))?;
+        }
+        sqlx::query(
+            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )
+        .bind(VERSION_KEY)
+        .bind(next.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed(next))?;
+        transaction.commit().await.map_err(failed(next))?;
+    }
+}
+
+fn version_of(text: String) -> Result<u32, StoreError> {
+    text.parse().map_err(|_| StoreError::ImpossibleRow {
+        table: "meta",
+        row: VERSION_KEY.to_owned(),
+        why: "the schema version is not a number".to_owned(),
+    })
+}

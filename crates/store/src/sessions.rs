@@ -1,0 +1,441 @@
+//! Sessions: starting one, reading them, keeping one alive.
+
+use crate::{
+    NewEvent, Sha256Hex, Store, StoreError, UnixMs,
+    cells::{Cells, stored},
+    store::query,
+    timeline,
+    words::words,
+};
+use anteroom_wire::{CallerId, CredentialId, MachineId, Problem, ProviderId, SessionId};
+use sqlx::{AnyConnection, any::AnyRow};
+
+words! {
+    /// A session's state as the database has it.
+    pub(crate) enum State {
+        /// Not ended.
+        Active = "active",
+        /// A credential is stored.
+        Completed = "completed",
+        /// Ended by a fault.
+        Failed = "failed",
+        /// Ended by its owner.
+        Cancelled = "cancelled",
+        /// Ended by a deadline.
+        Expired = "expired",
+    }
+}
+
+/// A session as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// Its id.
+    pub id: SessionId,
+    /// Who started it.
+    pub owner: CallerId,
+    /// The owner's name for the person.
+    pub user_id: Option<String>,
+    /// The tool.
+    pub provider: ProviderId,
+    /// Where the page sends the person at the end.
+    pub return_url: Option<String>,
+    /// Whether it lives, or how it ended.
+    pub life: Life,
+    /// Counts the transitions: 0 when started.
+    pub epoch: u64,
+    /// Which machine this is: 1 for the first.
+    pub generation: u32,
+    /// The machine that was asked for last; stays when the session ends.
+    pub machine: Option<MachineId>,
+    /// The hash of that machine's token.
+    pub agent_token: Option<Sha256Hex>,
+    /// The generation whose machine was claimed.
+    pub claimed_generation: Option<u32>,
+    /// Whether the tool runs in it.
+    pub cli_started: bool,
+    /// When it was started.
+    pub created_at_ms: UnixMs,
+    /// When somebody last used it.
+    pub last_used_at_ms: UnixMs,
+    /// When it ends if nobody uses it.
+    pub idle_deadline_ms: Option<UnixMs>,
+    /// When it ends whatever happens.
+    pub deadline_ms: UnixMs,
+}
+
+/// Whether a session lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// Not ended.
+    Active {
+        /// Why the last machine ended, while another takes its place.
+        setback: Option<Reason>,
+    },
+    /// Ended: nothing of the row changes any more.
+    Ended(End),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Well, or how else.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// When.
+    pub at_ms: UnixMs,
+}
+
+/// The ways a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This credential is stored (it may have been deleted since).
+    Completed(CredentialId),
+    /// By a fault.
+    Failed,
+    /// By its owner.
+    Cancelled,
+    /// By a deadline.
+    Expired,
+}
+
+/// A cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Which; carries code, sentence and remedy.
+    pub problem: Problem,
+    /// What is particular to this case.
+    pub detail: Option<String>,
+}
+
+impl Reason {
+    /// A cause with what is particular to this case (`""`: nothing).
+    pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self { problem, detail: (!detail.is_empty()).then_some(detail) }
+    }
+}
+
+impl SessionRow {
+    /// Whether it has not ended.
+    pub fn is_active(&self) -> bool {
+        self.end().is_none()
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<&End> {
+        match &self.life {
+            Life::Active { .. } => None,
+            Life::Ended(end) => Some(end),
+        }
+    }
+
+    /// The credential it completed with.
+    pub fn credential(&self) -> Option<&CredentialId> {
+        match &self.end()?.outcome {
+            Outcome::Completed(credential) => Some(credential),
+            Outcome::Failed | Outcome::Cancelled | Outcome::Expired => None,
+        }
+    }
+
+    /// Why it ended, or why its machine is being replaced.
+    pub fn reason(&self) -> Option<&Reason> {
+        match &self.life {
+            Life::Active { setback } => setback.as_ref(),
+            Life::Ended(end) => Some(&end.reason),
+        }
+    }
+
+    /// The word of [`SessionRow::life`].
+    pub(crate) fn state(&self) -> State {
+        match self.end().map(|end| &end.outcome) {
+            None => State::Active,
+            Some(Outcome::Completed(_)) => State::Completed,
+            Some(Outcome::Failed) => State::Failed,
+            Some(Outcome::Cancelled) => State::Cancelled,
+            Some(Outcome::Expired) => State::Expired,
+        }
+    }
+}
+
+/// A session to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Who starts it; must exist.
+    pub owner: CallerId,
+    /// The owner's name for the person.
+    pub user_id: Option<String>,
+    /// The tool.
+    pub provider: ProviderId,
+    /// Where the page sends the person at the end.
+    pub return_url: Option<String>,
+    /// Two starts of one owner with the same key are one session.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Now.
+    pub created_at_ms: UnixMs,
+    /// When it ends if nobody uses it.
+    pub idle_deadline_ms: Option<UnixMs>,
+    /// When it ends whatever happens.
+    pub deadline_ms: UnixMs,
+}
+
+/// A caller's key for one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The caller's own text.
+    pub key: String,
+    /// The hash of what was asked, without the key.
+    pub request: Sha256Hex,
+}
+
+/// What became of a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// A new session.
+    New(SessionRow),
+    /// The same request was made before; this is its session.
+    Existing(SessionRow),
+    /// The key was used before for another request; that session. It must not be shown: only that the key is used.
+    KeyReused(SessionRow),
+}
+
+/// Whose things are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// Everybody's.
+    All,
+    /// This owner's.
+    Owner(&'a CallerId),
+}
+
+impl<'a> Whose<'a> {
+    /// The owner as a nullable parameter: `($n IS NULL OR owner = $n)`.
+    pub(crate) fn parameter(self) -> Option<&'a str> {
+        match self {
+            Self::All => None,
+            Self::Owner(owner) => Some(owner.as_str()),
+        }
+    }
+}
+
+/// `SELECT`'s beginning, with every column.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
+             generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
+             idle_deadline_ms, deadline_ms, ended_at_ms, credential_id FROM sessions ",
+            $rest
+        )
+    };
+}
+
+impl Store {
+    /// Starts a session and its timeline with `event`, unless the owner used the same idempotency key before.
+    ///
+    /// # Errors
+    /// When the owner does not exist or the id does (conflict), or the database cannot be written.
+    pub async fn create_session(&self, new: &NewSession, event: NewEvent) -> Result<Created, StoreError> {
+        const DOING: &str = "start a session";
+        let mut transaction = self.begin(DOING).await?;
+        let created = insert(&mut transaction, new).await?;
+        if let Created::New(row) = &created {
+            timeline::append(&mut transaction, &row.id, event, self.settings(), u64::MAX).await?;
+        }
+        transaction.commit().await.map_err(query(DOING))?;
+        Ok(created)
+    }
+
+    /// The session, if there is one.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn session(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+        let mut connection = self.reader().acquire().await.map_err(query("read a session"))?;
+        fetch(&mut connection, id).await
+    }
+
+    /// Sessions, the newest first, at most `limit`, older than `before` where one is given.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn sessions(
+        &self,
+        whose: Whose<'_>,
+        limit: u32,
+        before: Option<&SessionId>,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        let rows = sqlx::query(select!(
+            "WHERE ($1 IS NULL OR caller_id = $1) AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
+        ))
+        .bind(whose.parameter())
+        .bind(before.map(SessionId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(self.reader())
+        .await
+        .map_err(query("list sessions"))?;
+        rows.iter().map(decode).collect()
+    }
+
+    /// All sessions that have not ended, the oldest first. As many as were let in: the admission bounds them.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn active_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
+        let rows = sqlx::query(select!("WHERE state = 'active' ORDER BY id"))
+            .fetch_all(self.reader())
+            .await
+            .map_err(query("list the active sessions"))?;
+        rows.iter().map(decode).collect()
+    }
+
+    /// Sessions that have not ended although a deadline of theirs has passed, the oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn overdue(&self, now_ms: UnixMs) -> Result<Vec<SessionRow>, StoreError> {
+        let rows = sqlx::query(select!(
+            "WHERE state = 'active' AND (deadline_ms <= $1 OR idle_deadline_ms <= $1) ORDER BY id"
+        ))
+        .bind(stored(now_ms))
+        .fetch_all(self.reader())
+        .await
+        .map_err(query("list the overdue sessions"))?;
+        rows.iter().map(decode).collect()
+    }
+
+    /// Somebody uses the session: remembers when, and moves the idle deadline. No timeline entry, no new epoch. An older use that
+    /// arrives late changes nothing. Says whether the session is active.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn touch(
+        &self,
+        session: &SessionId,
+        at_ms: UnixMs,
+        idle_deadline_ms: Option<UnixMs>,
+    ) -> Result<bool, StoreError> {
+        const DOING: &str = "remember that a session is used";
+        let mut transaction = self.begin(DOING).await?;
+        let done = sqlx::query(
+            "UPDATE sessions SET \
+             idle_deadline_ms = CASE WHEN last_used_at_ms <= $2 THEN $3 ELSE idle_deadline_ms END, \
+             last_used_at_ms = CASE WHEN last_used_at_ms <= $2 THEN $2 ELSE last_used_at_ms END \
+             WHERE id = $1 AND state = 'active'",
+        )
+        .bind(session.as_str())
+        .bind(stored(at_ms))
+        .bind(idle_deadline_ms.map(stored))
+        .execute(&mut *transaction)
+        .await
+        .map_err(query(DOING))?;
+        transaction.commit().await.map_err(query(DOING))?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Created, StoreError> {
+    const DOING: &str = "start a session";
+    let key = new.idempotency.as_ref();
+    let done = sqlx::query(
+        "INSERT INTO sessions (id, caller_id, user_id, provider, return_url, idempotency_key, request_hash, state, epoch, \
+         generation, cli_started, created_at_ms, last_used_at_ms, idle_deadline_ms, deadline_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', 0, 1, 0, $8, $8, $9, $10) \
+         ON CONFLICT (caller_id, idempotency_key) DO NOTHING",
+    )
+    .bind(new.id.as_str())
+    .bind(new.owner.as_str())
+    .bind(new.user_id.as_deref())
+    .bind(new.provider.as_str())
+    .bind(new.return_url.as_deref())
+    .bind(key.map(|key| key.key.as_str()))
+    .bind(key.map(|key| key.request.as_str()))
+    .bind(stored(new.created_at_ms))
+    .bind(new.idle_deadline_ms.map(stored))
+    .bind(stored(new.deadline_ms))
+    .execute(&mut *connection)
+    .await
+    .map_err(query(DOING))?;
+    if done.rows_affected() == 1 {
+        return Ok(Created::New(expect(connection, &new.id).await?));
+    }
+    let row = sqlx::query(select!("WHERE caller_id = $1 AND idempotency_key = $2"))
+        .bind(new.owner.as_str())
+        .bind(key.map(|key| key.key.as_str()))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(query(DOING))?;
+    let request = Cells::new(&row, "sessions", "id").parsed_or_null::<Sha256Hex>("request_hash")?;
+    let row = decode(&row)?;
+    let same = request.as_ref() == key.map(|key| &key.request);
+    Ok(if same { Created::Existing(row) } else { Created::KeyReused(row) })
+}
+
+/// The session inside the caller's transaction or connection.
+pub(crate) async fn fetch(connection: &mut AnyConnection, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+    let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
+    row.map_err(query("read a session"))?.as_ref().map(decode).transpose()
+}
+
+/// The session, which must exist.
+pub(crate) async fn expect(connection: &mut AnyConnection, id: &SessionId) -> Result<SessionRow, StoreError> {
+    fetch(connection, id).await?.ok_or_else(|| StoreError::NoSuchSession(id.clone()))
+}
+
+fn decode(row: &AnyRow) -> Result<SessionRow, StoreError> {
+    let cells = Cells::new(row, "sessions", "id");
+    Ok(SessionRow {
+        id: cells.parsed("id")?,
+        owner: cells.parsed("caller_id")?,
+        user_id: cells.text_or_null("user_id")?,
+        provider: cells.parsed("provider")?,
+        return_url: cells.text_or_null("return_url")?,
+        life: life(&cells)?,
+        epoch: cells.number("epoch")?,
+        generation: cells.number("generation")?,
+        machine: cells.parsed_or_null("machine_id")?,
+        agent_token: cells.parsed_or_null("agent_token_hash")?,
+        claimed_generation: cells.number_or_null("claimed_generation")?,
+        cli_started: cells.number::<u8>("cli_started")? != 0,
+        created_at_ms: cells.number("created_at_ms")?,
+        last_used_at_ms: cells.number("last_used_at_ms")?,
+        idle_deadline_ms: cells.number_or_null("idle_deadline_ms")?,
+        deadline_ms: cells.number("deadline_ms")?,
+    })
+}
+
+fn life(cells: &Cells<'_>) -> Result<Life, StoreError> {
+    let reason = match cells.text_or_null("reason_code")? {
+        None => None,
+        Some(code) => {
+            let problem = Problem::from_code(&code);
+            let problem =
+                problem.ok_or_else(|| cells.impossible(format!("reason_code: {code:?} is not known here")))?;
+            Some(Reason { problem, detail: cells.text_or_null("reason_detail")? })
+        }
+    };
+    let ended_at = cells.number_or_null("ended_at_ms")?;
+    let credential = cells.parsed_or_null("credential_id")?;
+    let outcome = match (cells.parsed::<State>("state")?, credential) {
+        (State::Active, None) => {
+            let none = ended_at.is_none();
+            return none
+                .then_some(Life::Active { setback: reason })
+                .ok_or_else(|| cells.impossible("active, and ended"));
+        }
+        (State::Completed, Some(credential)) => Outcome::Completed(credential),
+        (State::Failed, None) => Outcome::Failed,
+        (State::Cancelled, None) => Outcome::Cancelled,
+        (State::Expired, None) => Outcome::Expired,
+        (State::Completed, None) => return Err(cells.impossible("completed without a credential")),
+        (State::Active | State::Failed | State::Cancelled | State::Expired, Some(_)) => {
+            return Err(cells.impossible("a credential, and not completed"));
+        }
+    };
+    match (reason, ended_at) {
+        (Some(reason), Some(at_ms)) => Ok(Life::Ended(End { outcome, reason, at_ms })),
+        (None, _) | (_, None) => Err(cells.impossible("ended without saying when and why")),
+    }
+}

@@ -1,0 +1,276 @@
+//! Opening, closing and asking whether the database works.
+//!
+//! SQLite: write-ahead log, `synchronous = FULL` (what was answered survives a loss of power), one writing connection whose
+//! transactions begin with `BEGIN IMMEDIATE`, several reading ones. Inside a write transaction nothing else is awaited.
+
+use crate::{StoreError, UnixMs, cells::stored, schema};
+use sqlx::{
+    Any, AnyConnection, AnyPool, ConnectOptions, Executor, Transaction,
+    any::{AnyConnectOptions, AnyPoolOptions},
+};
+use std::{
+    fmt::Write as _,
+    fs::{OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Takes the write lock at once, so that a transaction that has read never fails to write for a lock.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// How the database is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a call waits for a free connection, and once more for the database's lock, milliseconds. Then it fails as
+    /// [`Kind::Unavailable`](crate::Kind::Unavailable).
+    pub busy_ms_max: u64,
+    /// Reading connections.
+    pub readers_max: u32,
+    /// Entries of one session's timeline; [`Store::append_event`] adds no more than these, transitions always do.
+    pub timeline_entries_max: u64,
+    /// Bytes of an entry's sentence; a longer one is cut.
+    pub sentence_bytes_max: usize,
+    /// Bytes of an entry's data as JSON; larger data is replaced by its size.
+    pub event_data_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            busy_ms_max: 2_000,
+            readers_max: 4,
+            timeline_entries_max: 5_000,
+            sentence_bytes_max: 4 * 1024,
+            event_data_bytes_max: 32 * 1024,
+        }
+    }
+}
+
+/// The database. Cloning is cheap and shares the connections; they close with the last clone or with [`Store::close`].
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    writer: AnyPool,
+    reader: AnyPool,
+    settings: Settings,
+    path: PathBuf,
+}
+
+/// Where the database is.
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.0.path.display())
+    }
+}
+
+/// What [`Store::purge`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Passes that were used or too old.
+    pub passes: u64,
+    /// Tickets that were used or too old.
+    pub tickets: u64,
+    /// Callers that were revoked or too old and to whom nothing refers.
+    pub callers: u64,
+}
+
+impl Store {
+    /// Opens the SQLite database at `path`, makes it (mode 0600) when there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or its schema is newer than this program.
+    pub async fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let url = url_of(path)?;
+        make_private(path)?;
+        let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
+        let busy = format!("PRAGMA busy_timeout = {};", settings.busy_ms_max);
+        // `secure_delete`: a deleted credential's pages are overwritten, not only given up.
+        let writer = pool(
+            1,
+            settings,
+            format!("{busy} PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;"),
+        )
+        .connect_with(options.clone())
+        .await
+        .map_err(failed)?;
+        schema::migrate(&writer, BEGIN).await?;
+        let reader = pool(settings.readers_max.max(1), settings, format!("{busy} PRAGMA query_only = ON;"))
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
+        Ok(Self(Arc::new(Inner { writer, reader, settings, path: path.to_owned() })))
+    }
+
+    /// Where the database is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Whether the database can be written now: one row is written, flushed to the disk and read again by another connection.
+    ///
+    /// # Errors
+    /// With the cause: locked, read-only, disk full …
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Query { doing: "write and read a row for its health", source };
+        let mut transaction = self.begin("write and read a row for its health").await?;
+        sqlx::query(
+            "INSERT INTO meta (key, value) VALUES ('health_checks', '1') ON CONFLICT (key) \
+             DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)",
+        )
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        sqlx::query("SELECT value FROM meta WHERE key = 'health_checks'")
+            .fetch_one(self.reader())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    /// Folds the write-ahead log into the database and closes all connections. Later calls fail as unavailable.
+    pub async fn close(&self) {
+        // Readers first: the log can only be emptied when nobody reads from it. It is folded in at the next start otherwise.
+        self.0.reader.close().await;
+        self.empty_log().await;
+        self.0.writer.close().await;
+    }
+
+    /// The key ring's fingerprint that this database was last used with.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn key_fingerprint(&self) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query_scalar::<_, String>("SELECT value FROM meta WHERE key = 'key_fingerprint'");
+        row.fetch_optional(self.reader()).await.map_err(query("read the key fingerprint"))
+    }
+
+    /// Remembers the key ring's fingerprint; to be called after it was checked against the last one.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn set_key_fingerprint(&self, fingerprint: &str) -> Result<(), StoreError> {
+        const DOING: &str = "remember the key fingerprint";
+        let mut transaction = self.begin(DOING).await?;
+        sqlx::query(
+            "INSERT INTO meta (key, value) VALUES ('key_fingerprint', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )
+        .bind(fingerprint)
+        .execute(&mut *transaction)
+        .await
+        .map_err(query(DOING))?;
+        transaction.commit().await.map_err(query(DOING))
+    }
+
+    /// Removes passes, tickets and callers that can never be used again.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn purge(&self, now_ms: UnixMs) -> Result<Purged, StoreError> {
+        const DOING: &str = "remove what is spent";
+        let mut transaction = self.begin(DOING).await?;
+        let passes =
+            remove(&mut transaction, "DELETE FROM passes WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1", now_ms);
+        let passes = passes.await?;
+        let tickets =
+            remove(&mut transaction, "DELETE FROM tickets WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1", now_ms);
+        let tickets = tickets.await?;
+        let callers = remove(
+            &mut transaction,
+            "DELETE FROM callers WHERE (revoked_at_ms IS NOT NULL OR expires_at_ms <= $1) \
+             AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.caller_id = callers.id) \
+             AND NOT EXISTS (SELECT 1 FROM credentials WHERE credentials.owner = callers.id) \
+             AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.caller_id = callers.id) \
+             AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.caller_id = callers.id)",
+            now_ms,
+        )
+        .await?;
+        transaction.commit().await.map_err(query(DOING))?;
+        Ok(Purged { passes, tickets, callers })
+    }
+
+    /// A transaction that may write. It holds the only writing connection: await nothing but the database until it ends.
+    pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
+        self.0.writer.begin_with(BEGIN).await.map_err(query(doing))
+    }
+
+    pub(crate) fn reader(&self) -> &AnyPool {
+        &self.0.reader
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Best effort: the log is also emptied by the next checkpoint that finds no reader.
+    pub(crate) async fn empty_log(&self) {
+        if let Err(error) = self.0.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").await {
+            tracing::debug!(error = %error, "the write-ahead log was not emptied");
+        }
+    }
+}
+
+/// Wraps a failure with what was being done.
+pub(crate) fn query(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
+    move |source| StoreError::Query { doing, source }
+}
+
+async fn remove(connection: &mut AnyConnection, text: &'static str, now_ms: UnixMs) -> Result<u64, StoreError> {
+    let done = sqlx::query(text).bind(stored(now_ms)).execute(connection).await;
+    Ok(done.map_err(query("remove what is spent"))?.rows_affected())
+}
+
+fn pool(connections_max: u32, settings: Settings, pragmas: String) -> AnyPoolOptions {
+    let pragmas: Arc<str> = pragmas.into();
+    AnyPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(Duration::from_millis(settings.busy_ms_max))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(move |connection, _| {
+            let pragmas = Arc::clone(&pragmas);
+            Box::pin(async move {
+                // Our own text and a number: nothing from outside.
+                sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas)).execute(connection).await.map(drop)
+            })
+        })
+}
+
+/// SQLite's address of a path: everything that could mean something in a URL is percent-encoded.
+fn url_of(path: &Path) -> Result<String, StoreError> {
+    let bad = |why| StoreError::BadPath { path: path.to_owned(), why };
+    let absolute = std::path::absolute(path).map_err(|_| bad("it is empty, or there is no current directory"))?;
+    let text = absolute.to_str().ok_or_else(|| bad("it is not UTF-8; choose another"))?;
+    let mut url = String::from("sqlite://");
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    Ok(url)
+}
+
+/// Makes the file with mode 0600, or takes the others' rights to an existing one away. SQLite gives its log and index the same mode.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::File { path: path.to_owned(), source };
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let facts = std::fs::metadata(path).map_err(failed)?;
+            let mode = facts.permissions().mode() & 0o7777;
+            if mode & 0o077 == 0 {
+                return Ok(());
+            }
+            tracing::warn!(path = %path.display(), mode = format!("{mode:04o}"), "the database was open to others; now it is not");
+            std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700)).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}

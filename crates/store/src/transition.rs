@@ -1,0 +1,220 @@
+//! The one way a session changes: conditionally, with its timeline entry, in one transaction.
+
+use crate::{
+    End, Life, NewEvent, Outcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, cells::stored,
+    sessions, store::query, timeline,
+};
+use anteroom_wire::{MachineId, SessionId};
+use sqlx::AnyConnection;
+
+const DOING: &str = "change a session";
+
+/// What must be so for a change to happen. A session that has ended never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Active, whatever happened to it.
+    Active,
+    /// Active, and nothing happened since this epoch was read.
+    Epoch(u64),
+}
+
+/// What changes; everything else stays. Completion is not here: see [`Store::complete_with_credential`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    generation: Option<u32>,
+    machine: Option<Option<MachineId>>,
+    agent_token: Option<Option<Sha256Hex>>,
+    claimed_generation: Option<Option<u32>>,
+    cli_started: Option<bool>,
+    setback: Option<Option<Reason>>,
+    idle_deadline_ms: Option<Option<UnixMs>>,
+    deadline_ms: Option<UnixMs>,
+    end: Option<End>,
+}
+
+impl Change {
+    /// Nothing but the epoch and the timeline.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Which machine this is: 1 for the first.
+    #[must_use]
+    pub fn generation(mut self, generation: u32) -> Self {
+        self.generation = Some(generation);
+        self
+    }
+
+    /// The machine that is asked for; `None`: there is none.
+    #[must_use]
+    pub fn machine(mut self, machine: Option<MachineId>) -> Self {
+        self.machine = Some(machine);
+        self
+    }
+
+    /// The hash of that machine's token; `None`: nobody may deliver.
+    #[must_use]
+    pub fn agent_token(mut self, hash: Option<Sha256Hex>) -> Self {
+        self.agent_token = Some(hash);
+        self
+    }
+
+    /// The generation whose machine was claimed.
+    #[must_use]
+    pub fn claimed_generation(mut self, generation: Option<u32>) -> Self {
+        self.claimed_generation = Some(generation);
+        self
+    }
+
+    /// Whether the tool runs.
+    #[must_use]
+    pub fn cli_started(mut self, started: bool) -> Self {
+        self.cli_started = Some(started);
+        self
+    }
+
+    /// Why the machine is being replaced; `None`: it no longer is.
+    #[must_use]
+    pub fn setback(mut self, reason: Option<Reason>) -> Self {
+        self.setback = Some(reason);
+        self
+    }
+
+    /// When it ends if nobody uses it.
+    #[must_use]
+    pub fn idle_deadline(mut self, at_ms: Option<UnixMs>) -> Self {
+        self.idle_deadline_ms = Some(at_ms);
+        self
+    }
+
+    /// When it ends whatever happens.
+    #[must_use]
+    pub fn deadline(mut self, at_ms: UnixMs) -> Self {
+        self.deadline_ms = Some(at_ms);
+        self
+    }
+
+    /// Ends by a fault.
+    #[must_use]
+    pub fn fail(mut self, reason: Reason, at_ms: UnixMs) -> Self {
+        self.end = Some(End { outcome: Outcome::Failed, reason, at_ms });
+        self
+    }
+
+    /// Ends by its owner.
+    #[must_use]
+    pub fn cancel(mut self, reason: Reason, at_ms: UnixMs) -> Self {
+        self.end = Some(End { outcome: Outcome::Cancelled, reason, at_ms });
+        self
+    }
+
+    /// Ends by a deadline.
+    #[must_use]
+    pub fn expire(mut self, reason: Reason, at_ms: UnixMs) -> Self {
+        self.end = Some(End { outcome: Outcome::Expired, reason, at_ms });
+        self
+    }
+
+    /// Ends well; only the transaction that stores the credential may say so.
+    pub(crate) fn complete(end: End) -> Self {
+        Self { end: Some(end), ..Self::default() }
+    }
+
+    /// The row after the change.
+    fn apply(self, mut row: SessionRow) -> SessionRow {
+        row.epoch += 1;
+        row.generation = self.generation.unwrap_or(row.generation);
+        row.machine = self.machine.unwrap_or(row.machine);
+        row.agent_token = self.agent_token.unwrap_or(row.agent_token);
+        row.claimed_generation = self.claimed_generation.unwrap_or(row.claimed_generation);
+        row.cli_started = self.cli_started.unwrap_or(row.cli_started);
+        row.idle_deadline_ms = self.idle_deadline_ms.unwrap_or(row.idle_deadline_ms);
+        row.deadline_ms = self.deadline_ms.unwrap_or(row.deadline_ms);
+        row.life = match (self.end, self.setback) {
+            (Some(end), _) => Life::Ended(end),
+            (None, Some(setback)) => Life::Active { setback },
+            (None, None) => row.life,
+        };
+        row
+    }
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transition {
+    /// It happened.
+    Done {
+        /// The session after it.
+        row: Box<SessionRow>,
+        /// Its timeline entry.
+        entry: TimelineRow,
+    },
+    /// The session has ended or is at another epoch; nothing was changed. The session as it is.
+    Conflict(Box<SessionRow>),
+}
+
+impl Store {
+    /// Changes a session and writes its timeline entry in one transaction, if it is as expected.
+    ///
+    /// # Errors
+    /// When there is no such session, or the database cannot be written; then nothing was changed.
+    pub async fn transition(
+        &self,
+        session: &SessionId,
+        expect: Expect,
+        change: Change,
+        event: NewEvent,
+    ) -> Result<Transition, StoreError> {
+        let mut transaction = self.begin(DOING).await?;
+        let current = sessions::expect(&mut transaction, session).await?;
+        let epoch_fits = match expect {
+            Expect::Active => true,
+            Expect::Epoch(epoch) => epoch == current.epoch,
+        };
+        if !current.is_active() || !epoch_fits {
+            return Ok(Transition::Conflict(Box::new(current)));
+        }
+        let Some(row) = update(&mut transaction, current, change).await? else {
+            return Ok(Transition::Conflict(Box::new(sessions::expect(&mut transaction, session).await?)));
+        };
+        let entry = timeline::append(&mut transaction, session, event, self.settings(), u64::MAX).await?;
+        let Some(entry) = entry else { return Err(query(DOING)(sqlx::Error::RowNotFound)) };
+        transaction.commit().await.map_err(query(DOING))?;
+        Ok(Transition::Done { row: Box::new(row), entry })
+    }
+}
+
+/// Writes the change over `current`, if the database still has that; `None`: it has not.
+pub(crate) async fn update(
+    connection: &mut AnyConnection,
+    current: SessionRow,
+    change: Change,
+) -> Result<Option<SessionRow>, StoreError> {
+    let read_at = current.epoch;
+    let row = change.apply(current);
+    let reason = row.reason();
+    let done = sqlx::query(
+        "UPDATE sessions SET state = $3, reason_code = $4, reason_detail = $5, epoch = $6, generation = $7, machine_id = $8, \
+         agent_token_hash = $9, claimed_generation = $10, cli_started = $11, idle_deadline_ms = $12, deadline_ms = $13, \
+         ended_at_ms = $14, credential_id = $15 WHERE id = $1 AND epoch = $2 AND state = 'active'",
+    )
+    .bind(row.id.as_str())
+    .bind(stored(read_at))
+    .bind(row.state().as_str())
+    .bind(reason.map(|reason| reason.problem.code()))
+    .bind(reason.and_then(|reason| reason.detail.as_deref()))
+    .bind(stored(row.epoch))
+    .bind(i64::from(row.generation))
+    .bind(row.machine.as_ref().map(MachineId::as_str))
+    .bind(row.agent_token.as_ref().map(Sha256Hex::as_str))
+    .bind(row.claimed_generation.map(i64::from))
+    .bind(i64::from(row.cli_started))
+    .bind(row.idle_deadline_ms.map(stored))
+    .bind(stored(row.deadline_ms))
+    .bind(row.end().map(|end| stored(end.at_ms)))
+    .bind(row.credential().map(anteroom_wire::CredentialId::as_str))
+    .execute(connection)
+    .await
+    .map_err(query(DOING))?;
+    Ok((done.rows_affected() == 1).then_some(row))
+}

@@ -1,0 +1,104 @@
+// Bundles src/ into dist/: two pages and their hashed assets. `--watch` rebuilds on change.
+//
+//   dist/index.html     the shell of every page for people
+//   dist/desktop.html   the bare desktop, served at /api/auth/session/{id}/novnc
+//   dist/assets/        scripts, styles, icon: named by their content, so they may be cached for ever
+//
+// The pages are served under a strict Content-Security-Policy, so the HTML holds no inline script and no inline style.
+
+import { build, context } from "esbuild";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const dist = join(here, "dist");
+
+/** @type {Record<string, { file: string, title: string, body: string }>} */
+const pages = {
+  "src/app.tsx": { file: "index.html", title: "Anteroom", body: '<div id="app"></div>' },
+  "src/bare.tsx": { file: "desktop.html", title: "Desktop · Anteroom", body: '<div id="app" class="bare"></div>' },
+};
+
+/**
+ * @param {{ title: string, body: string }} page
+ * @param {{ script: string, style: string | undefined, icon: string }} assets paths below dist/
+ */
+function html(page, assets) {
+  const style = assets.style ? `\n  <link rel="stylesheet" href="/${assets.style}">` : "";
+  return `<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <title>${page.title}</title>
+  <meta name="viewport" content="width=device-width, initial-scale=1, interactive-widget=resizes-content">
+  <meta name="color-scheme" content="light dark">
+  <meta name="referrer" content="no-referrer">
+  <link rel="icon" type="image/svg+xml" href="/${assets.icon}">${style}
+  <script type="module" src="/${assets.script}"></script>
+</head>
+<body>
+  ${page.body}
+  <noscript>This page needs JavaScript: it shows a live desktop.</noscript>
+</body>
+</html>
+`;
+}
+
+/** Writes the pages that name the hashed assets of this build. */
+const writePages = {
+  name: "pages",
+  /** @param {import("esbuild").PluginBuild} build */
+  setup(build) {
+    build.onEnd(async (result) => {
+      if (result.errors.length > 0 || !result.metafile) return;
+      const outputs = Object.entries(result.metafile.outputs).map(
+        ([path, output]) => /** @type {const} */ ([path.replace(/^dist\//, ""), output]),
+      );
+      const icon = outputs.find(([path]) => path.endsWith(".svg"))?.[0];
+      if (!icon) throw new Error("the build made no icon");
+      for (const [entry, page] of Object.entries(pages)) {
+        const made = outputs.find(([, output]) => output.entryPoint === entry);
+        if (!made) throw new Error(`the build made nothing of ${entry}`);
+        const style = made[1].cssBundle?.replace(/^dist\//, "");
+        await writeFile(join(dist, page.file), html(page, { script: made[0], style, icon }));
+      }
+    });
+  },
+};
+
+/** @type {import("esbuild").BuildOptions} */
+const options = {
+  absWorkingDir: here,
+  entryPoints: [...Object.keys(pages), "src/icon.svg"],
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  // noVNC awaits at the top level of a module.
+  target: ["es2022", "chrome108", "firefox115", "safari16"],
+  supported: { "top-level-await": true },
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  minify: true,
+  sourcemap: false,
+  legalComments: "external",
+  loader: { ".svg": "copy" },
+  outdir: "dist",
+  entryNames: "assets/[name]-[hash]",
+  chunkNames: "assets/[name]-[hash]",
+  assetNames: "assets/[name]-[hash]",
+  metafile: true,
+  plugins: [writePages],
+  logLevel: "warning",
+};
+
+await rm(dist, { recursive: true, force: true });
+await mkdir(dist, { recursive: true });
+if (process.argv.includes("--watch")) {
+  await (await context(options)).watch();
+  console.log("watching src/");
+} else {
+  const result = await build(options);
+  const bytes = Object.values(result.metafile?.outputs ?? {}).reduce((sum, output) => sum + output.bytes, 0);
+  console.log(`web/dist: ${Object.keys(result.metafile?.outputs ?? {}).length} assets, ${Math.round(bytes / 1024)} KiB`);
+}

@@ -1,0 +1,239 @@
+// The API's bodies and calls, as `crates/wire` defines them (api.rs, problem.rs, provider.rs). Same origin, cookie only.
+//
+// Words of a closed set (status, stage, lane) stay plain strings here: a newer server may send one that this page
+// does not know, and the page then shows the raw text. words.ts maps the known ones, exhaustively.
+
+import { clock } from "./clock";
+
+export interface Reason {
+  code: string;
+  sentence: string;
+}
+
+export interface SignInView {
+  url: string | null;
+  device_code: string | null;
+  /** RFC 3339. */
+  device_code_until: string | null;
+}
+
+export interface CredentialFile {
+  /** Below the home directory. */
+  path: string;
+  bytes: number;
+  mode: number;
+}
+
+export interface CredentialMeta {
+  id: string;
+  provider: string;
+  user_id: string | null;
+  session: string;
+  stored_at: string;
+  files: CredentialFile[];
+}
+
+export interface SessionView {
+  id: string;
+  provider: string;
+  provider_name: string;
+  user_id: string | null;
+  status: string;
+  reason: Reason | null;
+  stage: string | null;
+  queue_position: number | null;
+  generation: number;
+  generations_max: number;
+  created_at: string;
+  idle_deadline_at: string | null;
+  deadline_at: string;
+  ended_at: string | null;
+  sign_in: SignInView;
+  lanes: string[];
+  next_action: string;
+  return_url: string | null;
+  credential: CredentialMeta | null;
+  policy: string;
+  viewers: number;
+}
+
+export interface TimelineEntry {
+  number: number;
+  at: string;
+  kind: string;
+  sentence: string;
+  data: unknown;
+}
+
+export interface Timeline {
+  entries: TimelineEntry[];
+}
+
+export interface Started {
+  session: SessionView;
+  viewer_url: string;
+}
+
+export interface Ticket {
+  ticket: string;
+  expires_in_s: number;
+}
+
+export interface Me {
+  role: string;
+  session: string | null;
+}
+
+export interface ProviderView {
+  id: string;
+  name: string;
+  version: string | null;
+  lanes: string[];
+  policy: string;
+  available: boolean;
+}
+
+export interface HealthCheck {
+  name: string;
+  status: string;
+  detail: string;
+}
+
+export interface Health {
+  status: string;
+  version: string;
+  checks: HealthCheck[];
+}
+
+/** A refusal as the server words it (`ProblemBody`), or as this page words a failure to reach the server. */
+export interface ProblemBody {
+  code: string;
+  sentence: string;
+  detail?: string | null;
+  remedy: string;
+  close_code: number;
+}
+
+/** A call that was refused or did not arrive. `status` is 0 when there was no answer. */
+export class Refused extends Error {
+  constructor(
+    readonly problem: ProblemBody,
+    readonly status: number,
+  ) {
+    super(problem.sentence);
+    this.name = "Refused";
+  }
+}
+
+const UNREACHABLE: ProblemBody = {
+  code: "server_unreachable",
+  sentence: "The server does not answer.",
+  remedy: "Check your connection. This page tries again by itself.",
+  close_code: 1006,
+};
+
+/** How long one call may take. */
+const CALL_MS_MAX = 20_000;
+
+function isProblem(body: unknown): body is ProblemBody {
+  return (
+    typeof body === "object" &&
+    body !== null &&
+    typeof (body as ProblemBody).code === "string" &&
+    typeof (body as ProblemBody).sentence === "string"
+  );
+}
+
+async function problemOf(response: Response): Promise<ProblemBody> {
+  const body: unknown = await response.json().catch(() => null);
+  if (isProblem(body)) return body;
+  return {
+    code: `http_${response.status}`,
+    sentence: `The server answered ${response.status} ${response.statusText}`.trim() + ".",
+    remedy: "Something between this page and the server may have answered in its place. Try again.",
+    close_code: 4500,
+  };
+}
+
+async function call(method: string, path: string, body?: unknown): Promise<Response> {
+  const headers: Record<string, string> = { Accept: "application/json" };
+  // A header that another site's page cannot send without asking first: the guard against forged requests.
+  if (method !== "GET") headers["X-Anteroom"] = "1";
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response: Response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      credentials: "same-origin",
+      cache: "no-store",
+      signal: AbortSignal.timeout(CALL_MS_MAX),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+  } catch {
+    throw new Refused(UNREACHABLE, 0);
+  }
+  clock.heard(response.headers.get("Date"));
+  if (!response.ok) throw new Refused(await problemOf(response), response.status);
+  return response;
+}
+
+async function json<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const response = await call(method, path, body);
+  try {
+    return (await response.json()) as T;
+  } catch {
+    throw new Refused(await problemOf(response), response.status);
+  }
+}
+
+const session = (id: string, rest = "") => `/api/auth/session/${encodeURIComponent(id)}${rest}`;
+
+/** Paths that are opened by EventSource and WebSocket rather than called. */
+export const paths = {
+  events: (id: string) => session(id, "/events"),
+  desktopSocket: (id: string) => session(id, "/novnc/websock"),
+  terminalSocket: (id: string) => session(id, "/terminal"),
+  desktopPage: (id: string) => session(id, "/novnc"),
+};
+
+export type Purpose = "desktop" | "terminal";
+
+export const api = {
+  enter: (pass: string) => call("POST", "/api/enter", { pass }),
+  me: () => json<Me>("GET", "/api/me"),
+  providers: () => json<{ providers: ProviderView[] }>("GET", "/api/providers").then((list) => list.providers),
+  sessions: () => json<{ sessions: SessionView[] }>("GET", "/api/sessions").then((list) => list.sessions),
+  credentials: () => json<{ credentials: CredentialMeta[] }>("GET", "/api/credentials").then((list) => list.credentials),
+  deleteCredential: (id: string) => call("DELETE", `/api/credentials/${encodeURIComponent(id)}`),
+  start: (provider: string, idempotency_key: string) =>
+    json<Started>("POST", "/api/auth/start", { provider, idempotency_key }),
+  session: (id: string) => json<SessionView>("GET", session(id)),
+  timeline: (id: string) => json<Timeline>("GET", session(id, "/events")).then((timeline) => timeline.entries),
+  sessionCredentials: (id: string) =>
+    json<{ credentials: CredentialMeta[] }>("GET", session(id, "/credentials")).then((list) => list.credentials),
+  ticket: (id: string, purpose: Purpose) => json<Ticket>("POST", session(id, "/ticket"), { purpose }),
+  heartbeat: (id: string) => call("POST", session(id, "/heartbeat"), {}),
+  cancel: (id: string) => call("POST", session(id, "/cancel"), {}),
+  restart: (id: string) => call("POST", session(id, "/restart"), {}),
+  openUrl: (id: string, url: string) => call("POST", session(id, "/open-url"), { url }),
+  type: (id: string, text: string, enter: boolean) => call("POST", session(id, "/type"), { text, enter }),
+  /** The server's health; a server that is down answers 503 with the same body. */
+  health: async (): Promise<Health | null> => {
+    const response = await fetch("/health", { credentials: "same-origin", cache: "no-store" }).catch(() => null);
+    const body: unknown = await response?.json().catch(() => null);
+    return typeof body === "object" && body !== null && Array.isArray((body as Health).checks) ? (body as Health) : null;
+  },
+};
+
+/** Any thrown thing as a problem that can be shown. */
+export function asProblem(thrown: unknown): ProblemBody {
+  if (thrown instanceof Refused) return thrown.problem;
+  return {
+    code: "page_fault",
+    sentence: "This page failed.",
+    detail: thrown instanceof Error ? thrown.message : String(thrown),
+    remedy: "Load the page again.",
+    close_code: 4500,
+  };
+}

@@ -1,0 +1,42 @@
+// /api/auth/session/{id}/novnc: the desktop and nothing else, for embedding in a window of one's own.
+
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import "./styles/base.css";
+import "./styles/parts.css";
+import { Desktop } from "./desktop";
+import { startHeartbeat } from "./heartbeat";
+import { Connection } from "./parts/connection";
+import { Place } from "./parts/place";
+import { enter, takePass } from "./pass";
+
+function Bare({ id }: { id: string }) {
+  const [desktop] = useState(() => new Desktop(id));
+  useEffect(() => {
+    desktop.start();
+    const end = startHeartbeat(id);
+    return () => {
+      end();
+      desktop.stop();
+    };
+  }, [desktop, id]);
+  return (
+    <main class="bare-main" data-page="desktop">
+      <h1 class="off-screen">Desktop of the machine</h1>
+      <Place thing={desktop} label="Desktop of the machine" out="leave">
+        <Connection socket={desktop.socket} shown={desktop.shown} what="desktop" waits_for={null} />
+      </Place>
+      <a id="leave" class="bare-leave" href={`/dashboard/remote-cli/auth?session=${encodeURIComponent(id)}`}>
+        Open the whole page
+      </a>
+    </main>
+  );
+}
+
+const root = document.getElementById("app");
+const id = /^\/api\/auth\/session\/([^/]+)\/novnc\/?$/.exec(window.location.pathname)?.[1];
+if (root !== null && id !== undefined) {
+  const pass = takePass();
+  const entered = pass === null ? Promise.resolve() : enter(pass).catch(() => undefined);
+  void entered.then(() => render(<Bare id={decodeURIComponent(id)} />, root));
+}

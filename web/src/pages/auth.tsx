@@ -1,0 +1,175 @@
+// /dashboard/remote-cli/auth?session=…&provider=…[#pass=…]: one session, live.
+//
+//   pass (if any) ─▶ cookie ─▶ desktop's socket and state's stream, at once and side by side
+//
+// The page is what the session's state says; no timer of its own moves it.
+
+import { useEffect, useState } from "preact/hooks";
+import { api, asProblem, type Me, type ProblemBody } from "../api";
+import { Desktop } from "../desktop";
+import { startHeartbeat } from "../heartbeat";
+import { Live } from "../live";
+import { Controls } from "../parts/controls";
+import { Ended } from "../parts/ended";
+import { Frame } from "../parts/frame";
+import { NextAction } from "../parts/next-action";
+import { ProblemNote } from "../parts/problem-note";
+import { Replaced } from "../parts/replaced";
+import { Stage } from "../parts/stage";
+import { StatusLine } from "../parts/status-line";
+import { Steps } from "../parts/steps";
+import { Timeline } from "../parts/timeline";
+import { enter, takePass } from "../pass";
+import { PICK_PAGE } from "../pages";
+import { useStore } from "../store";
+import type { Terminal } from "../terminal";
+import { isOver } from "../words";
+import { SignedOut } from "./signed-out";
+
+/** Exchanges the link's pass; what came of it. A refused pass is no matter when the cookie is there from before. */
+function usePass(): { ready: boolean; refused: ProblemBody | null } {
+  const [pass] = useState(takePass);
+  const [state, set] = useState<{ ready: boolean; refused: ProblemBody | null }>({ ready: pass === null, refused: null });
+  useEffect(() => {
+    if (pass === null) return;
+    enter(pass).then(
+      () => set({ ready: true, refused: null }),
+      (thrown: unknown) => set({ ready: true, refused: asProblem(thrown) }),
+    );
+  }, [pass]);
+  return state;
+}
+
+export function Auth() {
+  const id = new URLSearchParams(window.location.search).get("session") ?? "";
+  const pass = usePass();
+  if (id === "") {
+    return (
+      <Frame title="No session" page="auth">
+        <h1>Which session?</h1>
+        <p>The address names no session.</p>
+        <p>
+          <a class="button primary" href={PICK_PAGE}>
+            Pick a tool
+          </a>
+        </p>
+      </Frame>
+    );
+  }
+  if (!pass.ready) {
+    return (
+      <Frame title="Signing in" page="auth">
+        <p role="status">Signing this browser in…</p>
+      </Frame>
+    );
+  }
+  return <Session id={id} pass_refused={pass.refused} />;
+}
+
+interface Parts {
+  live: Live;
+  desktop: Desktop;
+}
+
+/** The session's live parts, for as long as the page shows it. */
+function useParts(id: string): Parts {
+  const [parts] = useState<Parts>(() => ({ live: new Live(id), desktop: new Desktop(id) }));
+  useEffect(() => {
+    parts.desktop.start();
+    parts.live.start();
+    const unwatch = parts.desktop.socket.state.watch((state) => {
+      // Told that it is over before the state said so: ask for the state.
+      if (state.is === "over") void parts.live.refresh();
+    });
+    return () => {
+      unwatch();
+      parts.live.stop();
+      parts.desktop.stop();
+    };
+  }, [parts]);
+  return parts;
+}
+
+function useMe(): Me | null {
+  const [me, set] = useState<Me | null>(null);
+  useEffect(() => {
+    void api.me().then(set, () => undefined);
+  }, []);
+  return me;
+}
+
+function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody | null }) {
+  const { live, desktop } = useParts(id);
+  const { session, timeline, link, refusal } = useStore(live.state);
+  const [terminal, setTerminal] = useState<Terminal | null>(null);
+  const me = useMe();
+  const over = session !== null && isOver(session.status);
+  const status = session?.status;
+  const generation = session?.generation;
+
+  useEffect(() => (over || refusal !== null ? undefined : startHeartbeat(id)), [id, over, refusal]);
+  // A new state may be what a waiting socket waits for.
+  useEffect(() => {
+    if (over) {
+      desktop.stop();
+      terminal?.stop();
+    } else {
+      desktop.socket.nudge();
+      terminal?.socket.nudge();
+    }
+  }, [desktop, terminal, over, status, generation]);
+
+  const openTerminal = () => {
+    if (terminal === null) void import("../terminal").then((code) => setTerminal((have) => have ?? new code.Terminal(id)));
+  };
+
+  if (refusal !== null) return <Refusal refusal={refusal} pass_refused={pass_refused} />;
+  if (session !== null && over) {
+    return (
+      <Frame title={session.provider_name} page="auth" status={session.status}>
+        <Ended session={session} timeline={timeline} may_start={me !== null && me.role !== "viewer"} />
+      </Frame>
+    );
+  }
+  return (
+    <Frame title={session === null ? "Session" : `Sign ${session.provider_name} in`} page="auth" status={status ?? "loading"} wide>
+      <div class="session">
+        <div class="panel-column">
+          <h1>{session === null ? "Session" : `Sign ${session.provider_name} in`}</h1>
+          {session === null ? (
+            <p class="quiet" role="status">
+              {link === "lost" ? "The server does not answer. Trying again by itself." : "Loading…"}
+            </p>
+          ) : (
+            <>
+              <StatusLine session={session} link={link} />
+              <Replaced session={session} timeline={timeline} />
+              <NextAction session={session} />
+              <Steps session={session} />
+              <Controls session={session} />
+            </>
+          )}
+        </div>
+        <Stage id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
+        <div class="below">
+          <Timeline entries={timeline} open={false} />
+        </div>
+      </div>
+    </Frame>
+  );
+}
+
+function Refusal({ refusal, pass_refused }: { refusal: ProblemBody; pass_refused: ProblemBody | null }) {
+  if (refusal.close_code === 4401) return <SignedOut problem={pass_refused ?? refusal} />;
+  return (
+    <Frame title="This session cannot be shown" page="auth" status="refused">
+      <h1>This session cannot be shown</h1>
+      <ProblemNote problem={refusal} />
+      <p>
+        <a class="button primary" href={PICK_PAGE}>
+          Pick a tool
+        </a>
+      </p>
+    </Frame>
+  );
+}

@@ -1,0 +1,96 @@
+// The end of a session: connected, or why not.
+
+import { useEffect, useState } from "preact/hooks";
+import { api, type CredentialMeta, type SessionView, type TimelineEntry } from "../api";
+import { PICK_PAGE } from "../pages";
+import { policyWords, statusWords } from "../words";
+import { Files } from "./files";
+import { Timeline } from "./timeline";
+
+interface EndedProps {
+  session: SessionView;
+  timeline: readonly TimelineEntry[];
+  /** Whether the person may start another session here (a viewer may not). */
+  may_start: boolean;
+}
+
+/** What a person does about an end that is nobody's wish. */
+const REMEDIES: Record<string, string> = {
+  machine_gone: "Start a new session; the timeline has the machine's end.",
+  ready_timeout: "Start a new session; the timeline names the stage it waited for.",
+  agent_mismatch: "The image has to be built again: anteroom image build.",
+  controller_restarted: "Start a new session.",
+  idle_expired: "Start a new session; it lives as long as its page is open.",
+  deadline_expired: "Start a new session and sign in within its time.",
+};
+
+function returnHost(url: string): string | null {
+  try {
+    const parsed = new URL(url);
+    return parsed.protocol === "https:" || parsed.protocol === "http:" ? parsed.host : null;
+  } catch {
+    return null;
+  }
+}
+
+function useCredentials(session: SessionView): CredentialMeta[] {
+  const [credentials, set] = useState<CredentialMeta[]>(session.credential === null ? [] : [session.credential]);
+  useEffect(() => {
+    if (session.status !== "completed") return;
+    void api.sessionCredentials(session.id).then(set, () => undefined);
+  }, [session.id, session.status]);
+  return credentials;
+}
+
+function Onward({ session, may_start }: { session: SessionView; may_start: boolean }) {
+  const host = session.return_url === null ? null : returnHost(session.return_url);
+  const good = session.status === "completed";
+  return (
+    <div class="row onward">
+      {host === null || session.return_url === null ? null : (
+        <a class="button primary" href={session.return_url} rel="noreferrer">
+          Go back to {host}
+        </a>
+      )}
+      {may_start ? (
+        <a class={host === null ? "button primary" : "button"} href={PICK_PAGE}>
+          {good ? "Sign another tool in" : "Start a new session"}
+        </a>
+      ) : null}
+    </div>
+  );
+}
+
+export function Ended({ session, timeline, may_start }: EndedProps) {
+  const credentials = useCredentials(session);
+  const words = statusWords(session.status);
+  const good = session.status === "completed";
+  const remedy = session.reason === null ? null : (REMEDIES[session.reason.code] ?? null);
+  return (
+    <div class={`ended ${words.tone}`}>
+      <div class="ended-mark" aria-hidden="true">
+        <svg viewBox="0 0 24 24">{good ? <path d="M5 12.5l4.5 4.5L19 7.5" /> : <path d="M7 7l10 10M17 7L7 17" />}</svg>
+      </div>
+      <h1>{good ? "Connected" : words.title}</h1>
+      {good ? (
+        <>
+          <p class="lead">{session.provider_name} is signed in. The machine is destroyed; only the credential was kept.</p>
+          <section class="panel" aria-label="Credential">
+            {credentials.map((credential) => (
+              <Files key={credential.id} files={credential.files} />
+            ))}
+            <p class="quiet">{policyWords(session.policy)}</p>
+          </section>
+        </>
+      ) : (
+        <>
+          <p class="lead">{session.reason?.sentence ?? "The server gave no reason."}</p>
+          {remedy === null ? null : <p>{remedy}</p>}
+          <p class="quiet">No credential was stored. The machine is destroyed.</p>
+        </>
+      )}
+      <Onward session={session} may_start={may_start} />
+      <Timeline entries={timeline} open={session.status === "failed"} />
+    </div>
+  );
+}

@@ -1,0 +1,90 @@
+// The machine, as desktop and as terminal. Both stay connected when the other one is in front.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { SessionView } from "../api";
+import type { Desktop } from "../desktop";
+import type { Terminal } from "../terminal";
+import { Connection } from "./connection";
+import { KeysBar } from "./keys-bar";
+import { PasteBox } from "./paste-box";
+import { Place } from "./place";
+import { waitsFor } from "./status-line";
+
+const TABS = ["desktop", "terminal"] as const;
+type Tab = (typeof TABS)[number];
+const TAB_WORDS: Record<Tab, string> = { desktop: "Desktop", terminal: "Terminal" };
+
+interface StageProps {
+  id: string;
+  session: SessionView | null;
+  desktop: Desktop;
+  /** Made when its tab is opened the first time. */
+  terminal: Terminal | null;
+  openTerminal: () => void;
+}
+
+export function Stage({ id, session, desktop, terminal, openTerminal }: StageProps) {
+  const [tab, setTab] = useState<Tab>("desktop");
+  const tabs = useRef<HTMLDivElement>(null);
+  const choose = (next: Tab) => {
+    if (next === "terminal") openTerminal();
+    setTab(next);
+  };
+  useEffect(() => {
+    if (tab === "terminal") terminal?.focus();
+  }, [tab, terminal]);
+  const arrows = (event: KeyboardEvent) => {
+    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    const next = tab === "desktop" ? "terminal" : "desktop";
+    choose(next);
+    tabs.current?.querySelector<HTMLElement>(`#tab-${next}`)?.focus();
+  };
+  const waits = waitsFor(session);
+  return (
+    <section class="stage" aria-label="The machine">
+      <div class="tabs" role="tablist" aria-label="Views of the machine" ref={tabs} onKeyDown={arrows}>
+        {TABS.map((name) => (
+          <button
+            key={name}
+            type="button"
+            role="tab"
+            id={`tab-${name}`}
+            aria-selected={tab === name}
+            aria-controls={`panel-${name}`}
+            tabIndex={tab === name ? 0 : -1}
+            onClick={() => choose(name)}
+          >
+            {TAB_WORDS[name]}
+          </button>
+        ))}
+        <span class="tabs-hint">Shift+F6 brings the keyboard back here</span>
+      </div>
+      <div id="panel-desktop" role="tabpanel" aria-labelledby="tab-desktop" class="view" hidden={tab !== "desktop"}>
+        <Place thing={desktop} label="Desktop of the machine" out="tab-desktop">
+          <Connection socket={desktop.socket} shown={desktop.shown} what="desktop" waits_for={waits} />
+        </Place>
+        <KeysBar desktop={desktop} />
+      </div>
+      <div id="panel-terminal" role="tabpanel" aria-labelledby="tab-terminal" class="view" hidden={tab !== "terminal"}>
+        {terminal === null ? (
+          <p class="quiet">Loading…</p>
+        ) : (
+          <Place thing={terminal} label="Terminal of the machine" out="tab-terminal">
+            <Connection socket={terminal.socket} shown={terminal.shown} what="terminal" waits_for={waits} />
+          </Place>
+        )}
+      </div>
+      <details class="paste-details">
+        <summary>Paste into the machine</summary>
+        <PasteBox
+          session={id}
+          label="Text"
+          hint="It is typed into the tool's terminal as it is, without Enter."
+          button="Paste"
+          enter={false}
+          lines={3}
+        />
+      </details>
+    </section>
+  );
+}

@@ -1,0 +1,42 @@
+// What happened, in order, as the server recorded it.
+
+import type { TimelineEntry } from "../api";
+
+function timeOf(at: string): string {
+  const date = new Date(at);
+  return Number.isNaN(date.getTime()) ? at : date.toLocaleTimeString([], { hour12: false });
+}
+
+function isEmpty(data: unknown): boolean {
+  return data === null || data === undefined || (typeof data === "object" && Object.keys(data).length === 0);
+}
+
+export function Timeline({ entries, open }: { entries: readonly TimelineEntry[]; open: boolean }) {
+  return (
+    <details class="timeline" open={open}>
+      <summary>
+        Timeline <span class="count">{entries.length}</span>
+      </summary>
+      {entries.length === 0 ? (
+        <p class="quiet">Nothing yet.</p>
+      ) : (
+        <ol>
+          {entries.map((entry) => (
+            <li key={entry.number} data-kind={entry.kind}>
+              <time dateTime={entry.at}>{timeOf(entry.at)}</time>
+              <div>
+                {entry.sentence}
+                {isEmpty(entry.data) ? null : (
+                  <details class="data">
+                    <summary>{entry.kind}</summary>
+                    <pre>{JSON.stringify(entry.data, null, 2)}</pre>
+                  </details>
+                )}
+              </div>
+            </li>
+          ))}
+        </ol>
+      )}
+    </details>
+  );
+}

@@ -1,0 +1,140 @@
+//! What is sealed opens as it was, for whom it was, and in no other way.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
+use anteroom_vault::{Binding, KeyRing, NotSealed, SealError, Sealed};
+use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId};
+use proptest::prelude::*;
+use std::sync::LazyLock;
+
+struct Owned {
+    record: CredentialId,
+    owner: CallerId,
+    provider: ProviderId,
+    session: SessionId,
+}
+
+impl Owned {
+    fn numbered(number: u64) -> Self {
+        Self {
+            record: CredentialId::from_parts(number, [1; 10]),
+            owner: CallerId::from_parts(number, [2; 10]),
+            provider: format!("tool_{number}").parse().unwrap(),
+            session: SessionId::from_parts(number, [3; 10]),
+        }
+    }
+
+    fn binding(&self) -> Binding<'_> {
+        Binding { record: &self.record, owner: &self.owner, provider: &self.provider, session: &self.session }
+    }
+}
+
+static RING: LazyLock<KeyRing> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    KeyRing::open_or_create(&directory.path().join("keys.json")).unwrap()
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_sealed_opens_as_it_was(plaintext in prop::collection::vec(any::<u8>(), 0..4096), number in 0u64..9) {
+        let owned = Owned::numbered(number);
+        let sealed = RING.seal(&owned.binding(), &plaintext).unwrap();
+        let stored = Sealed::from_bytes(sealed.as_bytes().to_vec()).unwrap();
+        prop_assert_eq!(&*RING.unseal(&owned.binding(), &stored).unwrap(), &plaintext);
+    }
+
+    #[test]
+    fn a_changed_binding_does_not_open(a in 0u64..1000, b in 1000u64..2000, which in 0usize..4) {
+        let (mine, theirs) = (Owned::numbered(a), Owned::numbered(b));
+        let sealed = RING.seal(&mine.binding(), b"secret").unwrap();
+        let mut moved = mine.binding();
+        match which {
+            0 => moved.record = &theirs.record,
+            1 => moved.owner = &theirs.owner,
+            2 => moved.provider = &theirs.provider,
+            _ => moved.session = &theirs.session,
+        }
+        prop_assert_eq!(RING.unseal(&moved, &sealed).unwrap_err(), SealError::OtherBinding);
+    }
+
+    #[test]
+    fn any_changed_or_missing_end_does_not_open(keep in 0usize..200) {
+        let owned = Owned::numbered(1);
+        let sealed = RING.seal(&owned.binding(), &[7; 48]).unwrap();
+        let keep = keep.min(sealed.as_bytes().len() - 1);
+        match Sealed::from_bytes(sealed.as_bytes()[..keep].to_vec()) {
+            Ok(short) => prop_assert!(RING.unseal(&owned.binding(), &short).is_err()),
+            Err(error) => prop_assert_eq!(error, NotSealed::TooShort { bytes: keep }),
+        }
+    }
+}
+
+#[test]
+fn every_single_flipped_bit_is_noticed() {
+    let owned = Owned::numbered(1);
+    let sealed = RING.seal(&owned.binding(), b"a credential").unwrap();
+    for position in 0..sealed.as_bytes().len() {
+        for bit in 0..8 {
+            let mut bytes = sealed.as_bytes().to_vec();
+            bytes[position] ^= 1 << bit;
+            if let Ok(changed) = Sealed::from_bytes(bytes) {
+                assert!(RING.unseal(&owned.binding(), &changed).is_err(), "byte {position}, bit {bit}");
+                let rewrapped = RING.rewrap(&changed).map(|changed| RING.unseal(&owned.binding(), &changed).is_ok());
+                assert_ne!(rewrapped, Ok(true), "byte {position}, bit {bit}: genuine after it was wrapped again");
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_of_two_records_do_not_make_a_third() {
+    let (mine, theirs) = (Owned::numbered(1), Owned::numbered(2));
+    let (a, b) = (RING.seal(&mine.binding(), b"mine").unwrap(), RING.seal(&theirs.binding(), b"hers").unwrap());
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    for cut in [8, 40, 64, 112, 136] {
+        let mixed = Sealed::from_bytes([&a[..cut], &b[cut..]].concat()).unwrap();
+        assert!(RING.unseal(&mine.binding(), &mixed).is_err(), "cut at {cut}");
+        assert!(RING.unseal(&theirs.binding(), &mixed).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn the_same_plaintext_is_sealed_differently_each_time_and_nowhere_readable() {
+    let owned = Owned::numbered(1);
+    let canary = b"CANARY-0123456789";
+    let (a, b) = (RING.seal(&owned.binding(), canary).unwrap(), RING.seal(&owned.binding(), canary).unwrap());
+    assert_ne!(a.as_bytes()[40..], b.as_bytes()[40..]);
+    assert!(!a.as_bytes().windows(8).any(|window| window == &canary[..8]));
+    assert_eq!(format!("{a:?}"), format!("Sealed(key 1, {} bytes)", a.as_bytes().len()));
+}
+
+#[test]
+fn the_layout_is_the_documented_one() {
+    let sealed = RING.seal(&Owned::numbered(1).binding(), &[0; 5]).unwrap();
+    assert_eq!(sealed.as_bytes().len(), 136 + 5 + 16);
+    assert_eq!(&sealed.as_bytes()[..8], b"ATS1\0\0\0\x01");
+    assert_eq!(Sealed::from_bytes(vec![0; 200]).unwrap_err(), NotSealed::UnknownLayout);
+}
+
+#[test]
+fn rotation_keeps_old_records_readable_and_moves_them_to_the_new_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.json");
+    let old_ring = KeyRing::open_or_create(&path).unwrap();
+    let owned = Owned::numbered(1);
+    let old = old_ring.seal(&owned.binding(), b"secret").unwrap();
+
+    let ring = KeyRing::rotate(&path).unwrap();
+    assert_eq!(ring.key_ids().iter().map(|id| id.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(&*ring.unseal(&owned.binding(), &old).unwrap(), b"secret");
+    let new = ring.rewrap(&old).unwrap();
+    assert_eq!((old.key_id().0, new.key_id().0), (1, 2));
+    assert_eq!(&*ring.unseal(&owned.binding(), &new).unwrap(), b"secret");
+    assert_eq!(old_ring.unseal(&owned.binding(), &new).unwrap_err(), SealError::UnknownKey { key: new.key_id() });
+
+    // The same numbers, other keys.
+    let stranger = KeyRing::open_or_create(&directory.path().join("other.json")).unwrap();
+    assert_eq!(stranger.unseal(&owned.binding(), &old).unwrap_err(), SealError::NotGenuine);
+    assert_eq!(stranger.rewrap(&old).unwrap_err(), SealError::NotGenuine);
+}

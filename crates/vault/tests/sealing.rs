@@ -92,7 +92,7 @@ fn parts_of_two_records_do_not_make_a_third() {
     let (mine, theirs) = (Owned::numbered(1), Owned::numbered(2));
     let (a, b) = (RING.seal(&mine.binding(), b"mine").unwrap(), RING.seal(&theirs.binding(), b"hers").unwrap());
     let (a, b) = (a.as_bytes(), b.as_bytes());
-    for cut in [8, 40, 64, 112, 136] {
+    for cut in [40, 64, 112, 136] {
         let mixed = Sealed::from_bytes([&a[..cut], &b[cut..]].concat()).unwrap();
         assert!(RING.unseal(&mine.binding(), &mixed).is_err(), "cut at {cut}");
         assert!(RING.unseal(&theirs.binding(), &mixed).is_err(), "cut at {cut}");

@@ -1,1 +1,30 @@
-//! placeholder
+//! The only crate that starts processes or touches KVM, images, templates.
+//!
+//! ```text
+//!  Machines ── control socket ──▶ keeper (one small process per machine: parent of the VMM)
+//!     │                              └─▶ QEMU, cloned from a Template (dies with its keeper)
+//!     ├─ agent.sock: resync, HTTP/2, we call ─▶ the machine's agent     (AgentClient)
+//!     └─ host.sock:  resync, HTTP/2, it calls ─▶ HostService
+//! ```
+//!
+//! A machine has no network card: everything enters and leaves through its two channels. What runs is what
+//! [`Recipe::spec`] says; a machine is gone when its keeper's socket closes; what is left is a [`Receipt`].
+
+mod channel;
+pub mod keeper;
+mod machines;
+mod process;
+mod qmp;
+mod receipt;
+mod run_dir;
+mod spec;
+mod state;
+
+pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, HostService};
+pub use machines::{Machines, OpenError, Refused, Settings};
+pub use process::{Memory, ProcessId};
+pub use receipt::{Checks, End, Receipt};
+pub use spec::{
+    AGENT_SOCKET, CONTROL_SOCKET, Descriptor, HOST_SOCKET, Passed, Qmp, Recipe, RecipeError, SPEC_FILE, Spec,
+};
+pub use state::{Answer, Channels, Denied, Event, GoneReason, Refused as RefusedEvent, State, StopReason, Timings};

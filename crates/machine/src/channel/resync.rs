@@ -1,0 +1,159 @@
+//! The nonce that begins each connection: a new controller may find half a frame of its predecessor in the pipe.
+
+use anteroom_wire::channel::{ECHO_MS_MAX, NONCE_BYTES, PAD_BYTES, echo_line, go_line, nonce_line};
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Why a channel could not be brought in step.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResyncError {
+    #[error("the channel cannot be read or written")]
+    Io(#[source] io::Error),
+    #[error("the channel was closed by the machine's side")]
+    Closed,
+    #[error("no random bytes")]
+    Random(#[source] getrandom::Error),
+}
+
+/// What the reader looks for; `None` before the first nonce.
+type Expected = Mutex<Option<String>>;
+
+fn expect(expected: &Expected, echo: Option<String>) {
+    *expected.lock().unwrap_or_else(PoisonError::into_inner) = echo;
+}
+
+fn nonce() -> Result<String, ResyncError> {
+    let mut bytes = [0u8; NONCE_BYTES];
+    getrandom::fill(&mut bytes).map_err(ResyncError::Random)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Sends nonces until the echo of the latest has come, and then the go. Whatever is read before that echo is discarded.
+/// Waits as long as the machine takes: the caller sets the limit. `first_wait` is for the first echo (a machine that is
+/// just being cloned needs a moment), [`ECHO_MS_MAX`] for the others; `tried` hears of each that did not come in time.
+pub(crate) async fn resync<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    first_wait: Duration,
+    tried: impl FnMut(),
+) -> Result<(), ResyncError> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let expected = Expected::default();
+    // The latest nonce can only be echoed when it was written whole: the writer then rests, or pads. An agent that echoes
+    // reads lines, to which half a pad is nothing.
+    let hex = tokio::select! {
+        read = await_echo(&mut reader, &expected) => read?,
+        wrote = send_nonces(&mut writer, &expected, first_wait, tried) => match wrote {
+            Ok(never) => match never {},
+            Err(error) => return Err(error),
+        },
+    };
+    writer.write_all(go_line(&hex).as_bytes()).await.map_err(ResyncError::Io)?;
+    writer.flush().await.map_err(ResyncError::Io)
+}
+
+async fn send_nonces<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    expected: &Expected,
+    first_wait: Duration,
+    mut tried: impl FnMut(),
+) -> Result<std::convert::Infallible, ResyncError> {
+    let pad = vec![b'\n'; PAD_BYTES];
+    let mut wait = first_wait;
+    loop {
+        let hex = nonce()?;
+        expect(expected, Some(hex.clone()));
+        writer.write_all(nonce_line(&hex).as_bytes()).await.map_err(ResyncError::Io)?;
+        writer.flush().await.map_err(ResyncError::Io)?;
+        tokio::time::sleep(wait).await;
+        wait = Duration::from_millis(ECHO_MS_MAX);
+        tried();
+        writer.write_all(&pad).await.map_err(ResyncError::Io)?;
+    }
+}
+
+/// Reads until the expected echo; returns its nonce.
+async fn await_echo<R: AsyncRead + Unpin>(reader: &mut R, expected: &Expected) -> Result<String, ResyncError> {
+    let mut chunk = vec![0u8; 64 * 1024];
+    let mut tail: Vec<u8> = Vec::new();
+    loop {
+        let count = reader.read(&mut chunk).await.map_err(ResyncError::Io)?;
+        if count == 0 {
+            return Err(ResyncError::Closed);
+        }
+        tail.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let wanted = expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let line_bytes = echo_line(&"0".repeat(NONCE_BYTES * 2)).len();
+        if let Some(hex) = wanted
+            && tail.windows(line_bytes).any(|window| window == echo_line(&hex).as_bytes())
+        {
+            return Ok(hex);
+        }
+        let excess = tail.len().saturating_sub(line_bytes - 1);
+        tail.drain(..excess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{DuplexStream, duplex};
+
+    /// Plays an agent: echoes every nonce from the `ignored`th on, until the go; returns what it read after the go's line.
+    async fn agent(mut stream: DuplexStream, ignored: usize, garbage: &[u8]) -> (String, DuplexStream) {
+        stream.write_all(garbage).await.unwrap();
+        let (mut line, mut seen) = (Vec::new(), 0);
+        loop {
+            let byte = stream.read_u8().await.unwrap();
+            if byte != b'\n' {
+                line.push(byte);
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line).into_owned();
+            line.clear();
+            if let Some(hex) = text.strip_prefix("N ") {
+                seen += 1;
+                if seen > ignored {
+                    stream.write_all(echo_line(hex).as_bytes()).await.unwrap();
+                }
+            } else if let Some(hex) = text.strip_prefix("G ") {
+                return (hex.to_owned(), stream);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn two_sides_meet_after_megabytes_of_stale_bytes() {
+        let (mut ours, theirs) = duplex(64 * 1024);
+        let garbage: Vec<u8> = (0..2_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let agent = tokio::spawn(async move { agent(theirs, 0, &garbage).await });
+        resync(&mut ours, Duration::from_millis(ECHO_MS_MAX), || ()).await.unwrap();
+        ours.write_all(b"after").await.unwrap();
+        let (hex, mut theirs) = agent.await.unwrap();
+        assert_eq!(hex.len(), NONCE_BYTES * 2);
+        let mut after = [0u8; 5];
+        theirs.read_exact(&mut after).await.unwrap();
+        assert_eq!(&after, b"after");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deaf_agent_is_asked_again_and_an_old_echo_does_not_count() {
+        let (mut ours, theirs) = duplex(256 * 1024);
+        let old = echo_line(&"a".repeat(NONCE_BYTES * 2));
+        let agent = tokio::spawn(async move { agent(theirs, 3, old.as_bytes()).await });
+        let mut tries = 0;
+        resync(&mut ours, Duration::from_millis(ECHO_MS_MAX), || tries += 1).await.unwrap();
+        assert!(tries >= 3, "{tries}");
+        agent.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_closed_channel_is_told() {
+        let (mut ours, theirs) = duplex(1024);
+        drop(theirs);
+        assert!(matches!(resync(&mut ours, Duration::from_millis(ECHO_MS_MAX), || ()).await, Err(ResyncError::Closed | ResyncError::Io(_))));
+    }
+}

@@ -1,0 +1,103 @@
+//! A machine's end: every descendant killed, the run directory removed, and a look whether that is so.
+
+use super::{Keeper, unix_ms};
+use crate::{
+    process::{self, ProcessId},
+    receipt::{Checks, End, Receipt},
+    run_dir::RunDir,
+    spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    process::{Pid, PidfdFlags, WaitOptions},
+};
+use std::{
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+/// How long killed processes may take to be gone; SIGKILL waits only for a system call that cannot be interrupted.
+const KILL_MS_MAX: u64 = 5_000;
+
+impl Keeper {
+    /// Leaves nothing of the machine and says so.
+    pub(super) fn clear(&mut self, how: End) -> Receipt {
+        let mut checks = Checks::default();
+        let mut processes: Vec<ProcessId> = self.vmm.iter().map(|vmm| vmm.id).collect();
+        let before = process::descendants(std::process::id());
+        if let Some(vmm) = &mut self.vmm {
+            vmm.kill();
+            vmm.drain(&mut self.console, &mut self.output);
+        }
+        processes.extend(before);
+        processes.extend(kill_descendants());
+        processes.sort_unstable_by_key(|process| process.pid);
+        processes.dedup();
+        self.qmp = None;
+        self.check_sockets(&mut checks);
+        if let Err(error) = RunDir::remove(&self.run_dir) {
+            checks.left.push(format!("{}: {error}", self.run_dir.display()));
+        }
+        checks.left.extend(processes.iter().filter(|process| process.is_alive()).map(|process| format!("pid {}", process.pid)));
+        checks.pids = processes.iter().map(|process| process.pid).collect();
+        if self.run_dir.exists() {
+            checks.left.push(self.run_dir.display().to_string());
+        }
+        checks.paths.push(self.run_dir.clone());
+        Receipt {
+            machine: self.brief.machine.clone(),
+            began_unix_ms: self.began_unix_ms,
+            ended_unix_ms: unix_ms(),
+            how,
+            console_tail: self.console.text(),
+            output_tail: self.output.text(),
+            checks,
+        }
+    }
+
+    fn check_sockets(&self, checks: &mut Checks) {
+        let mut names = vec![AGENT_SOCKET, HOST_SOCKET];
+        for passed in &self.brief.spec.fds {
+            if let Descriptor::Listen { name } = &passed.what
+                && !names.contains(&name.as_str())
+            {
+                names.push(name);
+            }
+        }
+        for name in names {
+            if UnixStream::connect(name).is_ok() {
+                checks.left.push(format!("socket {name}"));
+            }
+            checks.sockets.push(name.to_owned());
+        }
+    }
+}
+
+/// Kills and reaps until no descendant is left (they may fork meanwhile) or the time is over. Returns whom it met.
+fn kill_descendants() -> Vec<ProcessId> {
+    let until = Instant::now() + Duration::from_millis(KILL_MS_MAX);
+    let mut met = Vec::new();
+    loop {
+        while let Ok(Some(_)) = rustix::process::waitpid(None, WaitOptions::NOHANG) {}
+        let living = process::descendants(std::process::id());
+        if living.is_empty() || Instant::now() >= until {
+            return met;
+        }
+        for process in &living {
+            process.kill();
+        }
+        for process in &living {
+            await_end(*process, until);
+        }
+        met.extend(living);
+    }
+}
+
+fn await_end(process: ProcessId, until: Instant) {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
+    if let Ok(ended) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut files = [PollFd::new(&ended, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut files, Timespec::try_from(left).ok().as_ref());
+    }
+}

@@ -1,0 +1,93 @@
+//! What the keeper says to QEMU, and what it takes from QEMU's events: why the guest ended, whether a save succeeded.
+
+use crate::qmp::{Client, Message, QmpError};
+use serde_json::{Value, json};
+use std::{
+    fs::OpenOptions,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{fs::OpenOptionsExt, net::UnixStream},
+    },
+    path::Path,
+};
+
+/// What the guest did last, as far as QEMU tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuestWord {
+    PowerOff,
+    Reset,
+    Panic,
+}
+
+/// What came of a conversation's last lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The guest runs (again).
+    Resumed,
+    /// The guest ended itself.
+    Guest(GuestWord),
+    /// The state is in the file.
+    Saved,
+    /// A command failed.
+    Failed(String),
+}
+
+/// The QMP conversation of one machine.
+pub(crate) struct Conversation {
+    client: Client,
+}
+
+impl AsFd for Conversation {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+}
+
+impl Conversation {
+    pub(crate) fn new(stream: UnixStream) -> Result<Self, QmpError> {
+        Ok(Self { client: Client::new(stream)? })
+    }
+
+    /// Begins to save everything but the RAM (which is in a shared file) into the new file `state`. The guest is stopped
+    /// by the save's end, not before: a state saved while running needs no command to run again.
+    pub(crate) fn save(&mut self, state: &Path) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(state)?;
+        let on = |name: &str| json!({ "capability": name, "state": true });
+        let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
+        self.client
+            .command("migrate-set-capabilities", capabilities, None)
+            .and_then(|()| self.client.command("getfd", json!({ "fdname": "state" }), Some(file.into())))
+            .and_then(|()| self.client.command("migrate", json!({ "uri": "fd:state" }), None))
+            .map_err(io::Error::other)
+    }
+
+    /// Whether QEMU has hung up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Reads what QEMU said. Call when the socket is readable.
+    pub(crate) fn read(&mut self) -> Result<Vec<News>, QmpError> {
+        Ok(self.client.read()?.into_iter().filter_map(news).collect())
+    }
+}
+
+fn news(message: Message) -> Option<News> {
+    match message {
+        Message::Greeting | Message::Return { .. } => None,
+        Message::Error { command, text } => Some(News::Failed(format!("{command}: {text}"))),
+        Message::Event { name, data } => {
+            let says = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
+            match (name.as_str(), says("reason"), says("status")) {
+                ("RESUME", _, _) => Some(News::Resumed),
+                ("GUEST_PANICKED", _, _) | ("SHUTDOWN", "guest-panic", _) => Some(News::Guest(GuestWord::Panic)),
+                ("SHUTDOWN", "guest-reset", _) => Some(News::Guest(GuestWord::Reset)),
+                ("SHUTDOWN", "guest-shutdown", _) => Some(News::Guest(GuestWord::PowerOff)),
+                ("MIGRATION", _, "completed") => Some(News::Saved),
+                ("MIGRATION", _, "failed") => Some(News::Failed("the migration failed".into())),
+                _ => None,
+            }
+        }
+    }
+}

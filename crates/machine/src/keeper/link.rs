@@ -1,0 +1,90 @@
+//! The controller's end of a keeper: start one or find one, hear its reports, give it orders.
+
+use super::control::{LINE_BYTES_MAX, Order, Report};
+use crate::{
+    run_dir::RunDir,
+    spec::{Brief, CONTROL_SOCKET, SPEC_FILE},
+};
+use futures_util::StreamExt;
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
+    process::{Child, Command},
+};
+use tokio_util::codec::{FramedRead, LinesCodec};
+
+/// How long a keeper that has closed its socket may take to be reaped, milliseconds.
+const REAP_MS_MAX: u64 = 5_000;
+
+/// A live keeper. Dropping it hangs up; keeper and machine go on.
+#[derive(Debug)]
+pub(crate) struct Link {
+    reports: FramedRead<OwnedReadHalf, LinesCodec>,
+    orders: OwnedWriteHalf,
+    child: Option<Child>,
+}
+
+impl Link {
+    /// Writes the brief into `run_dir` and starts `program keeper RUN_DIR`. Blocks for about a millisecond; needs the
+    /// runtime's context.
+    pub(crate) fn spawn(program: &Path, run_dir: &RunDir, brief: &Brief) -> io::Result<Self> {
+        run_dir.write(SPEC_FILE, &serde_json::to_vec(brief)?)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new(program)
+            .arg("keeper")
+            .arg(run_dir.path())
+            // Nothing of the server's environment: it may hold keys.
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
+        Self::over(ours, Some(child))
+    }
+
+    /// Connects to the keeper that listens in `run_dir`.
+    pub(crate) fn adopt(run_dir: &RunDir) -> io::Result<Self> {
+        Self::over(run_dir.connect(CONTROL_SOCKET)?, None)
+    }
+
+    fn over(stream: UnixStream, child: Option<Child>) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let (reports, orders) = tokio::net::UnixStream::from_std(stream)?.into_split();
+        Ok(Self { reports: FramedRead::new(reports, LinesCodec::new_with_max_length(LINE_BYTES_MAX)), orders, child })
+    }
+
+    /// The next report; `None`: the keeper has closed its socket. Cancellation loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Report> {
+        loop {
+            let line = self.reports.next().await?.ok()?;
+            match serde_json::from_str(&line) {
+                Ok(report) => return Some(report),
+                // A younger keeper may say more than we understand.
+                Err(error) => tracing::debug!(%error, "a keeper's line is not understood"),
+            }
+        }
+    }
+
+    /// Gives an order. An error means that the keeper is gone, which [`Link::next`] tells too.
+    pub(crate) async fn order(&mut self, order: &Order) -> io::Result<()> {
+        let mut line = serde_json::to_vec(order)?;
+        line.push(b'\n');
+        self.orders.write_all(&line).await
+    }
+
+    /// After the socket has closed: waits until the keeper's process is gone too, if it is our child.
+    pub(crate) async fn reap(mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = tokio::time::timeout(Duration::from_millis(REAP_MS_MAX), child.wait()).await;
+        }
+    }
+}

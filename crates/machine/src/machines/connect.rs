@@ -1,0 +1,236 @@
+//! A machine's connections: dialled from time zero without fixed waits, kept up as long as the machine lives.
+//!
+//! ```text
+//!  agent: dial ─▶ resync ─▶ HTTP/2 ─▶ hello, again until all stages are up ─▶ Ready ─▶ (broken) ─▶ dial …
+//!  host:  dial ─▶ resync ─▶ HTTP/2 served ─▶ (broken) ─▶ dial …
+//! ```
+
+use super::{Born, Machines};
+use crate::{
+    channel::{AgentClient, AgentError, CallLimits, HostService, ResyncError, resync, serve},
+    run_dir::RunDir,
+    spec::{AGENT_SOCKET, HOST_SOCKET},
+    state::{Channels, Event, Timings},
+};
+use anteroom_wire::{
+    MachineId,
+    agent::{Hello, PROTOCOL, Stage, StageState},
+    channel::ECHO_MS_MAX,
+};
+use std::{
+    future::Future,
+    io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{net::UnixStream, sync::mpsc, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Between two tries to dial a socket, milliseconds: at first, and at most.
+const DIAL_EVERY_MS: (u64, u64) = (2, 100);
+
+/// What the driver hears.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Something that changes the state.
+    Event(Event),
+    /// Not the machine we meant.
+    Mismatch { expected: String, found: String },
+}
+
+/// Why there is no connection (yet).
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("the socket cannot be reached: {0}")]
+    Dial(io::Error),
+    #[error("{0}")]
+    Resync(ResyncError),
+    #[error("{0}")]
+    Agent(AgentError),
+}
+
+struct Connector {
+    run_dir: PathBuf,
+    image_hash: String,
+    calls: CallLimits,
+    probe_every: Duration,
+    began: Instant,
+    born: Arc<OnceLock<Born>>,
+    events: mpsc::Sender<Heard>,
+    tasks: TaskTracker,
+    over: CancellationToken,
+}
+
+/// Starts the two tasks that keep the machine connected until `over`.
+pub(super) fn spawn(
+    machines: &Machines,
+    id: &MachineId,
+    image_hash: String,
+    began: Instant,
+    born: Arc<OnceLock<Born>>,
+    events: mpsc::Sender<Heard>,
+    over: CancellationToken,
+) {
+    let settings = &machines.inner.settings;
+    let run_dir = machines.run_dir_of(id);
+    let first_wait = Duration::from_millis(settings.first_echo_ms);
+    let connector = Connector {
+        run_dir: run_dir.clone(),
+        image_hash,
+        calls: settings.calls,
+        probe_every: Duration::from_millis(settings.probe_every_ms),
+        began,
+        born,
+        events,
+        tasks: machines.inner.tasks.clone(),
+        over: over.clone(),
+    };
+    let host = keep_host(run_dir, id.clone(), machines.inner.host.clone(), first_wait);
+    machines.inner.tasks.spawn(over.clone().run_until_cancelled_owned(connector.keep_agent(first_wait)));
+    machines.inner.tasks.spawn(over.run_until_cancelled_owned(host));
+}
+
+/// Dials until there is a stream in step. `tried` hears why not (yet).
+async fn reach<F: Future<Output = ()>>(
+    run_dir: &PathBuf,
+    name: &str,
+    first_wait: Duration,
+    mut tried: impl FnMut(ConnectError) -> F,
+) -> UnixStream {
+    let (mut every_ms, every_ms_max) = DIAL_EVERY_MS;
+    loop {
+        let error = match dial(run_dir, name).await {
+            Ok(mut stream) => match resync(&mut stream, first_wait, || ()).await {
+                Ok(()) => return stream,
+                Err(error) => ConnectError::Resync(error),
+            },
+            Err(error) => ConnectError::Dial(error),
+        };
+        tried(error).await;
+        tokio::time::sleep(Duration::from_millis(every_ms)).await;
+        every_ms = (every_ms * 3 / 2 + 1).min(every_ms_max);
+    }
+}
+
+async fn dial(run_dir: &PathBuf, name: &str) -> io::Result<UnixStream> {
+    RunDir::open(run_dir.clone())?.dial(name).await
+}
+
+async fn keep_host(run_dir: PathBuf, machine: MachineId, service: HostService, first_wait: Duration) {
+    let mut wait = first_wait;
+    loop {
+        let stream = reach(&run_dir, HOST_SOCKET, wait, |error| {
+            tracing::trace!(%machine, %error, "the host channel is not up");
+            std::future::ready(())
+        })
+        .await;
+        if let Err(error) = serve(stream, machine.clone(), service.clone()).await {
+            tracing::debug!(%machine, %error, "the host channel broke");
+        }
+        wait = Duration::from_millis(ECHO_MS_MAX);
+    }
+}
+
+impl Connector {
+    fn since(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn tell(&self, event: Event) {
+        // The driver is gone: so will be this task.
+        let _ = self.events.send(Heard::Event(event)).await;
+    }
+
+    async fn tried(&self, stage: Stage, error: Option<String>) {
+        self.tell(Event::Tried { stage, error }).await;
+    }
+
+    async fn keep_agent(self, first_wait: Duration) {
+        let mut wait = first_wait;
+        loop {
+            let mut timings = Timings::default();
+            let connected = self.connect(wait, &mut timings).await;
+            wait = Duration::from_millis(ECHO_MS_MAX);
+            let error = match connected {
+                Ok((agent, hello)) => {
+                    timings.ready_ms = self.since();
+                    let channels = Channels { agent: agent.clone(), hello: Arc::new(hello), timings };
+                    self.tell(Event::BecameReady(channels)).await;
+                    agent.closed().await;
+                    "the agent's channel broke".to_owned()
+                }
+                Err(Some(error)) => error.to_string(),
+                // Not our machine: the driver ends it.
+                Err(None) => return,
+            };
+            self.tell(Event::ChannelLost { error }).await;
+        }
+    }
+
+    /// From nothing to ready. `Err(None)`: it is not the machine we meant.
+    async fn connect(
+        &self,
+        first_wait: Duration,
+        timings: &mut Timings,
+    ) -> Result<(AgentClient, Hello), Option<ConnectError>> {
+        let stream = reach(&self.run_dir, AGENT_SOCKET, first_wait, |error| {
+            self.tried(Stage::Channel, Some(error.to_string()))
+        })
+        .await;
+        timings.channel_ms = self.since();
+        timings.spawned_ms = self.born.get().map_or(timings.channel_ms, |born| born.after_ms);
+        let begun = AgentClient::begin(stream, self.calls).await;
+        let (agent, carry) = begun.map_err(|error| Some(ConnectError::Agent(error)))?;
+        // Ends with the stream, or with the machine's other tasks.
+        self.tasks.spawn(self.over.clone().run_until_cancelled_owned(async move {
+            if let Err(error) = carry.await {
+                tracing::debug!(%error, "an agent's channel broke");
+            }
+        }));
+        loop {
+            match agent.hello().await {
+                Ok(hello) => {
+                    if timings.hello_ms == 0 {
+                        timings.hello_ms = self.since();
+                    }
+                    if let Some((expected, found)) = mismatch(&hello, &self.image_hash) {
+                        let _ = self.events.send(Heard::Mismatch { expected, found }).await;
+                        return Err(None);
+                    }
+                    match missing(&hello) {
+                        None => return Ok((agent, hello)),
+                        Some((stage, error)) => self.tried(stage, error).await,
+                    }
+                }
+                Err(error) if agent.is_closed() => return Err(Some(ConnectError::Agent(error))),
+                Err(error) => self.tried(Stage::Hello, Some(error.to_string())).await,
+            }
+            tokio::time::sleep(self.probe_every).await;
+        }
+    }
+}
+
+/// What was expected and what was found, if they differ.
+fn mismatch(hello: &Hello, image_hash: &str) -> Option<(String, String)> {
+    if hello.protocol != PROTOCOL {
+        let text = |protocol: u32| format!("agent protocol {protocol}");
+        return Some((text(PROTOCOL), text(hello.protocol)));
+    }
+    (hello.image_hash != image_hash).then(|| (format!("image {image_hash}"), format!("image {}", hello.image_hash)))
+}
+
+/// The first stage that is not up and why. The tool comes only after a claim; in a claimed machine people may do as they
+/// like (close the browser), so only the display counts.
+pub(crate) fn missing(hello: &Hello) -> Option<(Stage, Option<String>)> {
+    let counts = |stage: Stage| match stage {
+        Stage::Cli => false,
+        Stage::WindowManager | Stage::Terminal | Stage::Browser => hello.claimed.is_none(),
+        Stage::Process | Stage::Channel | Stage::Hello | Stage::Display => true,
+    };
+    hello
+        .stages
+        .iter()
+        .find(|report| counts(report.stage) && report.state != StageState::Ready)
+        .map(|report| (report.stage, report.last_error.clone()))
+}

@@ -1,0 +1,266 @@
+//! The one writer of a machine's state.
+//!
+//! It hears the keeper, the connection's task and the callers, turns what they say into events, and gives the keeper its
+//! orders. A machine is gone when its keeper's socket has closed, and at no other moment.
+
+use super::{Born, Machines, Seat, connect};
+use crate::{
+    keeper::{
+        control::{CONTROL_PROTOCOL, Order, Phase, Report},
+        link::Link,
+    },
+    receipt::{Checks, End, Receipt},
+    run_dir::RunDir,
+    spec::Brief,
+    state::{Event, GoneReason, State, StopReason},
+};
+use anteroom_wire::MachineId;
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+/// Events of the connection's task that may wait.
+const EVENTS_MAX: usize = 64;
+/// How long the process of a keeper that was killed may take to die with it, milliseconds.
+const DIE_MS_MAX: u64 = 2_000;
+/// Between two looks at a dying process, milliseconds.
+const LOOK_EVERY_MS: u64 = 5;
+
+/// The state and what is needed to change it.
+struct Driver {
+    machines: Machines,
+    id: MachineId,
+    state: watch::Sender<State>,
+    began: Instant,
+    /// When it must be ready; moved when the channel breaks.
+    ready_by: Instant,
+    born: Arc<OnceLock<Born>>,
+    /// The keeper's last word on how it ended.
+    ended: Option<End>,
+}
+
+/// Drives a machine from its request to its end.
+pub(super) async fn start(machines: Machines, seat: Seat, brief: Brief) {
+    let began = Instant::now();
+    let path = machines.run_dir_of(&seat.id);
+    let program = machines.inner.settings.keeper_program.clone();
+    let spawned = tokio::task::spawn_blocking(move || spawn(&path, &program, &brief)).await;
+    let link = spawned.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let (driver, stops, image_hash) = Driver::new(machines, seat, began);
+    match link {
+        Ok(link) => {
+            driver.apply(Event::KeeperFound);
+            driver.drive(link, stops, image_hash).await;
+        }
+        Err(error) => driver.gone(GoneReason::NeverStarted { error: error.to_string() }, None),
+    }
+}
+
+/// Drives a machine that outlived its server.
+pub(super) async fn adopt(machines: Machines, seat: Seat, link: Link) {
+    let (driver, stops, image_hash) = Driver::new(machines, seat, Instant::now());
+    driver.drive(link, stops, image_hash).await;
+}
+
+fn spawn(path: &Path, program: &Path, brief: &Brief) -> io::Result<Link> {
+    let run_dir = RunDir::create(path.to_owned())?;
+    Link::spawn(program, &run_dir, brief).inspect_err(|_| {
+        // Nothing was started; what cannot be removed now is removed at the server's next start.
+        let _ = RunDir::remove(path);
+    })
+}
+
+impl Driver {
+    fn new(machines: Machines, seat: Seat, began: Instant) -> (Self, mpsc::Receiver<StopReason>, String) {
+        let Seat { id, image_hash, state, stops, born } = seat;
+        let ready_by = began + Duration::from_millis(machines.inner.settings.ready_ms_max);
+        (Self { machines, id, state, began, ready_by, born, ended: None }, stops, image_hash)
+    }
+
+    async fn drive(mut self, mut link: Link, mut stops: mpsc::Receiver<StopReason>, image_hash: String) {
+        let (events, mut heard) = mpsc::channel(EVENTS_MAX);
+        let stop = self.machines.inner.stop.clone();
+        // Ends with this function, whatever way: the connection must not outlive its driver.
+        let over = stop.child_token();
+        let _guard = over.clone().drop_guard();
+        connect::spawn(&self.machines, &self.id, image_hash, self.began, self.born.clone(), events, over);
+        loop {
+            tokio::select! {
+                biased;
+                report = link.next() => match report {
+                    Some(report) => self.hear_keeper(&mut link, report).await,
+                    None => break,
+                },
+                Some(why) = stops.recv() => self.stop(&mut link, why).await,
+                Some(event) = heard.recv() => self.hear_connection(&mut link, event).await,
+                () = tokio::time::sleep_until(self.ready_by), if self.waits() => self.give_up(&mut link).await,
+                () = stop.cancelled() => return,
+            }
+        }
+        link.reap().await;
+        self.keeper_gone().await;
+    }
+
+    /// Whether the readiness deadline counts.
+    fn waits(&self) -> bool {
+        match &*self.state.borrow() {
+            State::Requested | State::Cloning | State::Waiting { .. } => true,
+            State::Ready { .. } | State::Stopping { .. } | State::Gone { .. } => false,
+        }
+    }
+
+    fn apply(&self, event: Event) -> bool {
+        let next = self.state.borrow().on(event);
+        match next {
+            Ok(next) => {
+                tracing::debug!(machine = %self.id, state = next.name(), "machine");
+                self.state.send_replace(next);
+                true
+            }
+            Err(refused) => {
+                tracing::trace!(machine = %self.id, %refused, "no effect");
+                false
+            }
+        }
+    }
+
+    async fn hear_keeper(&mut self, link: &mut Link, report: Report) {
+        let phase = match report {
+            Report::Greeting { protocol: CONTROL_PROTOCOL, phase, .. } | Report::Phase { phase } => phase,
+            Report::Greeting { protocol, .. } => {
+                let (expected, found) = (format!("keeper protocol {CONTROL_PROTOCOL}"), format!("protocol {protocol}"));
+                return self.stop(link, StopReason::Mismatch { expected, found }).await;
+            }
+        };
+        match phase {
+            Phase::Starting => {}
+            Phase::Running { process } => {
+                // Set once; a greeting repeats what is known.
+                let after_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let _ = self.born.set(Born { process, after_ms });
+                self.apply(Event::ProcessRuns);
+            }
+            Phase::Ended { how } => self.ended = Some(how),
+        }
+    }
+
+    async fn hear_connection(&mut self, link: &mut Link, event: connect::Heard) {
+        match event {
+            connect::Heard::Event(event) => {
+                let lost = matches!(event, Event::ChannelLost { .. });
+                if self.apply(event) && lost {
+                    self.ready_by = Instant::now() + Duration::from_millis(self.machines.inner.settings.ready_ms_max);
+                }
+                if let Some(channels) = self.state.borrow().channels() {
+                    let ready_ms = channels.timings.ready_ms;
+                    tracing::info!(machine = %self.id, outcome = "ready", waited_ms = ready_ms, "a machine is ready");
+                }
+            }
+            connect::Heard::Mismatch { expected, found } => {
+                self.stop(link, StopReason::Mismatch { expected, found }).await;
+            }
+        }
+    }
+
+    async fn stop(&mut self, link: &mut Link, why: StopReason) {
+        let order = Order::Stop { why: why.name().to_owned() };
+        if self.apply(Event::StopAsked(why)) && link.order(&order).await.is_err() {
+            tracing::debug!(machine = %self.id, "the keeper is gone already");
+        }
+    }
+
+    async fn give_up(&mut self, link: &mut Link) {
+        let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let why = match &*self.state.borrow() {
+            State::Waiting { stage, last_error, attempts } => StopReason::NotReady {
+                stage: *stage,
+                last_error: last_error.clone(),
+                attempts: *attempts,
+                elapsed_ms,
+            },
+            State::Requested
+            | State::Cloning
+            | State::Ready { .. }
+            | State::Stopping { .. }
+            | State::Gone { .. } => StopReason::NotReady {
+                stage: anteroom_wire::agent::Stage::Process,
+                last_error: None,
+                attempts: 1,
+                elapsed_ms,
+            },
+        };
+        self.stop(link, why).await;
+    }
+
+    /// The keeper's socket has closed: reads its last words, or finds out that there are none.
+    async fn keeper_gone(mut self) {
+        let receipts_dir = self.machines.inner.settings.receipts_dir.clone();
+        let receipt = match Receipt::read(&receipts_dir, &self.id) {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                tracing::warn!(machine = %self.id, %error, "the machine's receipt cannot be read");
+                None
+            }
+        };
+        match (receipt, self.ended.take()) {
+            (Some(receipt), _) => self.gone(receipt.how.reason(), Some(Box::new(receipt))),
+            (None, Some(how)) => self.gone(how.reason(), None),
+            (None, None) => {
+                let receipt = self.clear_after_lost_keeper().await;
+                if let Err(error) = receipt.write(&receipts_dir) {
+                    tracing::warn!(machine = %self.id, %error, "the machine's receipt cannot be written");
+                }
+                self.gone(GoneReason::KeeperLost, Some(Box::new(receipt)));
+            }
+        }
+    }
+
+    /// Does what the keeper no longer could, and looks whether the process died with it.
+    async fn clear_after_lost_keeper(&self) -> Receipt {
+        let mut checks = Checks::default();
+        if let Some(Born { process, .. }) = self.born.get() {
+            let until = Instant::now() + Duration::from_millis(DIE_MS_MAX);
+            while process.is_alive() && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
+            }
+            process.kill();
+            checks.pids.push(process.pid);
+            if process.is_alive() {
+                checks.left.push(format!("pid {}", process.pid));
+            }
+        }
+        let path = self.machines.run_dir_of(&self.id);
+        if let Err(error) = RunDir::remove(&path) {
+            checks.left.push(format!("{}: {error}", path.display()));
+        }
+        checks.paths.push(path);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ended_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let lived_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Receipt {
+            machine: self.id.clone(),
+            began_unix_ms: ended_unix_ms.saturating_sub(lived_ms),
+            ended_unix_ms,
+            how: End::KeeperLost,
+            console_tail: String::new(),
+            output_tail: String::new(),
+            checks,
+        }
+    }
+
+    /// The last state. Room is made first, so that whoever sees the end can start another.
+    fn gone(self, how: GoneReason, receipt: Option<Box<Receipt>>) {
+        self.machines.leave(&self.id);
+        self.apply(Event::Ended { how, receipt });
+        if let State::Gone { why, .. } = &*self.state.borrow() {
+            tracing::info!(machine = %self.id, outcome = "gone", cause = %why, "a machine is gone");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! QEMU's machine protocol (QMP): one JSON object a line, commands answered in order, events in between.
+//!
+//! Unknown events and fields are values like any other, so another QEMU version does not break the reader. The socket
+//! never blocks: the keeper polls it beside everything else.
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use serde_json::{Value, json};
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice, Read},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+};
+
+/// The longest line that is read; QEMU's answers to our few commands have some hundred bytes.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What QEMU says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Message {
+    /// The first line of a connection.
+    Greeting,
+    /// A command succeeded.
+    Return { command: &'static str },
+    /// A command failed.
+    Error { command: &'static str, text: String },
+    /// Something happened.
+    Event { name: String, data: Value },
+}
+
+/// Why the conversation cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QmpError {
+    #[error("the QMP socket cannot be read or written")]
+    Socket(#[source] io::Error),
+    #[error("a QMP line is not JSON: {line:?}")]
+    NotJson {
+        line: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("a QMP line is longer than {LINE_BYTES_MAX} bytes")]
+    TooLong,
+}
+
+/// One command, with the file that goes with it.
+struct Command {
+    name: &'static str,
+    arguments: Value,
+    file: Option<OwnedFd>,
+}
+
+/// Our side of the conversation. Commands are sent one at a time, each after the answer to the one before.
+pub(crate) struct Client {
+    stream: UnixStream,
+    input: Vec<u8>,
+    queue: VecDeque<Command>,
+    asked: Option<&'static str>,
+    greeted: bool,
+    closed: bool,
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Client {
+    /// Takes over a connected socket and asks for the command mode.
+    pub(crate) fn new(stream: UnixStream) -> Result<Self, QmpError> {
+        stream.set_nonblocking(true).map_err(QmpError::Socket)?;
+        let (input, queue) = (Vec::new(), VecDeque::new());
+        let mut client = Self { stream, input, queue, asked: None, greeted: false, closed: false };
+        client.command("qmp_capabilities", Value::Null, None)?;
+        Ok(client)
+    }
+
+    /// Sends a command after the ones before it; `file` goes with it (SCM_RIGHTS).
+    pub(crate) fn command(
+        &mut self,
+        name: &'static str,
+        arguments: Value,
+        file: Option<OwnedFd>,
+    ) -> Result<(), QmpError> {
+        self.queue.push_back(Command { name, arguments, file });
+        self.pump()
+    }
+
+    fn pump(&mut self) -> Result<(), QmpError> {
+        if !self.greeted || self.asked.is_some() {
+            return Ok(());
+        }
+        let Some(Command { name, arguments, file }) = self.queue.pop_front() else { return Ok(()) };
+        let mut line = match arguments {
+            Value::Null => json!({ "execute": name }).to_string(),
+            arguments => json!({ "execute": name, "arguments": arguments }).to_string(),
+        };
+        line.push('\n');
+        self.asked = Some(name);
+        send(self.stream.as_fd(), line.as_bytes(), file.as_ref()).map_err(QmpError::Socket)
+    }
+
+    /// Whether QEMU has hung up.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Reads what there is and returns the whole messages in it. Call when the socket is readable.
+    pub(crate) fn read(&mut self) -> Result<Vec<Message>, QmpError> {
+        let mut chunk = [0u8; 4096];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => {
+                    self.closed = true;
+                    break;
+                }
+                Ok(count) => self.input.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(QmpError::Socket(error)),
+            }
+            if self.input.len() > LINE_BYTES_MAX {
+                return Err(QmpError::TooLong);
+            }
+        }
+        let mut messages = Vec::new();
+        while let Some(end) = self.input.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.input.drain(..=end).collect();
+            if let Some(message) = self.understand(&line)? {
+                messages.push(message);
+            }
+        }
+        Ok(messages)
+    }
+
+    fn understand(&mut self, line: &[u8]) -> Result<Option<Message>, QmpError> {
+        let value: Value = serde_json::from_slice(line).map_err(|source| QmpError::NotJson {
+            line: String::from_utf8_lossy(line).chars().take(200).collect(),
+            source,
+        })?;
+        let message = if value.get("QMP").is_some() {
+            self.greeted = true;
+            Some(Message::Greeting)
+        } else if let Some(name) = value.get("event").and_then(Value::as_str) {
+            let data = value.get("data").cloned().unwrap_or(Value::Null);
+            Some(Message::Event { name: name.to_owned(), data })
+        } else if let Some(error) = value.get("error") {
+            let text = error.get("desc").and_then(Value::as_str).unwrap_or("no description").to_owned();
+            self.asked.take().map(|command| Message::Error { command, text })
+        } else if value.get("return").is_some() {
+            self.asked.take().map(|command| Message::Return { command })
+        } else {
+            None
+        };
+        self.pump()?;
+        Ok(message)
+    }
+}
+
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], file: Option<&OwnedFd>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = file.map(|file| [file.as_fd()]);
+    if let Some(files) = &files {
+        control.push(SendAncillaryMessage::ScmRights(files));
+    }
+    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+
+    fn pair() -> (Client, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Client::new(ours).unwrap(), theirs)
+    }
+
+    #[test]
+    fn commands_wait_for_the_greeting_and_for_each_other() {
+        let (mut client, theirs) = pair();
+        client.command("cont", Value::Null, None).unwrap();
+        let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines();
+        (&theirs).write_all(b"{\"QMP\": {}}\n").unwrap();
+        assert_eq!(client.read().unwrap(), [Message::Greeting]);
+        assert!(lines.next().unwrap().unwrap().contains("qmp_capabilities"));
+        (&theirs).write_all(b"{\"return\": {}}\n{\"event\": \"A_NEW_ONE\", \"data\": {\"x\": 1}}\n").unwrap();
+        let messages = client.read().unwrap();
+        assert_eq!(messages[0], Message::Return { command: "qmp_capabilities" });
+        assert_eq!(messages[1], Message::Event { name: "A_NEW_ONE".into(), data: json!({"x": 1}) });
+        assert!(lines.next().unwrap().unwrap().contains("cont"));
+        (&theirs).write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n").unwrap();
+        assert_eq!(client.read().unwrap(), [Message::Error { command: "cont", text: "no".into() }]);
+    }
+
+    #[test]
+    fn half_a_line_waits_and_garbage_is_an_error() {
+        let (mut client, theirs) = pair();
+        (&theirs).write_all(b"{\"QMP\":").unwrap();
+        assert_eq!(client.read().unwrap(), []);
+        (&theirs).write_all(b" {}}\n").unwrap();
+        assert_eq!(client.read().unwrap(), [Message::Greeting]);
+        (&theirs).write_all(b"garbage\n").unwrap();
+        assert!(matches!(client.read(), Err(QmpError::NotJson { .. })));
+    }
+}

@@ -1,0 +1,89 @@
+//! A machine's run directory and the sockets in it.
+//!
+//! A Unix socket's path may have 107 bytes (unix(7)), a run directory's path may be longer. So every connect and bind
+//! goes through `/proc/self/fd/N/name`, whatever the directory is called.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{DirBuilderExt, OpenOptionsExt},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+/// A run directory, held open.
+#[derive(Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+    dir: File,
+}
+
+impl RunDir {
+    /// Creates the directory for its owner alone; it must not exist.
+    pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Self::open(path)
+    }
+
+    /// Opens an existing one.
+    pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
+        let dir = File::open(&path)?;
+        Ok(Self { path, dir })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a new file for its owner alone.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path.join(name))?.write_all(bytes)
+    }
+
+    /// Where the socket `name` can be reached by a path of a few bytes, as long as this value lives.
+    fn short(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
+    }
+
+    /// Connects to the socket `name`, without waiting.
+    pub(crate) fn connect(&self, name: &str) -> io::Result<UnixStream> {
+        UnixStream::connect(self.short(name))
+    }
+
+    /// Connects to the socket `name`, for the reactor. A Unix connect waits only when the listener's queue is full, so
+    /// it is made non-blocking and such a refusal is an error like any other.
+    pub(crate) async fn dial(&self, name: &str) -> io::Result<tokio::net::UnixStream> {
+        tokio::net::UnixStream::connect(self.short(name)).await
+    }
+
+    /// Removes the directory with everything in it; gone already is fine.
+    pub(crate) fn remove(path: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_socket_in_a_directory_with_a_long_name_can_be_reached() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(top.path().join("x".repeat(200))).unwrap();
+        let _listener = UnixListener::bind(dir.short("agent.sock")).unwrap();
+        dir.connect("agent.sock").unwrap();
+        assert!(dir.path().join("agent.sock").exists());
+        RunDir::remove(dir.path()).unwrap();
+        RunDir::remove(dir.path()).unwrap();
+        assert!(!dir.path().exists());
+    }
+}

@@ -25,6 +25,8 @@ mod dial;
 mod ledger;
 mod name;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use address::{is_public, mask};
 pub use answers::{AnswerFault, Answers};

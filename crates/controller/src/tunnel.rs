@@ -19,6 +19,8 @@
 mod activity;
 mod carry;
 mod ending;
+#[cfg(test)]
+mod tests;
 
 pub use activity::Activity;
 pub use carry::Tunnel;

@@ -1,0 +1,97 @@
+//! The pages: plain HTML, one style, no scripts, nothing to load.
+
+use axum::{
+    http::StatusCode,
+    response::{Html, IntoResponse, Response},
+};
+
+/// Plain colours and no shadows: software rendering draws it at once, and a test can find the button by its colour.
+const STYLE: &str = "body{margin:0;background:#f4f4f2;color:#1b1b1b;font:18px/1.5 sans-serif;text-align:center}\
+main{max-width:560px;margin:0 auto;padding:56px 24px}h1{font-size:28px;margin:0 0 24px}\
+label{display:block;margin:0 0 8px}input{font:inherit;padding:12px;width:320px;border:2px solid #555;background:#fff}\
+button{font:inherit;border:0;cursor:pointer}\
+.next{display:block;margin:24px auto 0;padding:14px 40px;background:#1f4b99;color:#fff}\
+.allow{display:block;margin:32px auto 0;width:360px;height:120px;background:#0a7d33;color:#fff;font-size:34px;font-weight:bold}\
+.deny{display:block;margin:32px auto 0;padding:10px 28px;background:#ddd;color:#1b1b1b}";
+
+/// Makes a text safe between tags and in quoted attributes.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+        out
+    })
+}
+
+fn page(status: StatusCode, title: &str, body: &str) -> Response {
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head>\
+         <body><main><h1>{title}</h1>{body}</main></body></html>"
+    );
+    (status, Html(html)).into_response()
+}
+
+/// `GET /`
+pub(super) async fn front() -> Response {
+    page(
+        StatusCode::OK,
+        "Anteroom demo sign-in",
+        "<p>This is the demo's own identity provider. A program sends you here to sign in.</p>",
+    )
+}
+
+/// Any other path.
+pub(super) async fn nothing_here() -> Response {
+    error(StatusCode::NOT_FOUND, "There is nothing at this address.")
+}
+
+/// The first page: who are you?
+pub(super) fn sign_in(request: &str, client: &str) -> Response {
+    let (request, client) = (escape(request), escape(client));
+    page(
+        StatusCode::OK,
+        "Sign in to the demo",
+        &format!(
+            "<form method=\"post\" action=\"/authorize\"><input type=\"hidden\" name=\"request\" value=\"{request}\">\
+             <p><b>{client}</b> wants to know who you are.</p>\
+             <label for=\"name\">Your name (any will do)</label>\
+             <input id=\"name\" name=\"name\" required maxlength=\"100\" autocomplete=\"off\" autofocus>\
+             <button class=\"next\">Continue</button></form>"
+        ),
+    )
+}
+
+/// The second page: may it?
+pub(super) fn consent(request: &str, client: &str, name: &str) -> Response {
+    let (request, client, name) = (escape(request), escape(client), escape(name));
+    page(
+        StatusCode::OK,
+        "Allow access?",
+        &format!(
+            "<form method=\"post\" action=\"/consent\"><input type=\"hidden\" name=\"request\" value=\"{request}\">\
+             <p>You are signed in as <b>{name}</b>. May <b>{client}</b> use this demo account?</p>\
+             <button class=\"allow\" name=\"decision\" value=\"allow\" autofocus>Allow</button>\
+             <button class=\"deny\" name=\"decision\" value=\"deny\">Deny</button></form>"
+        ),
+    )
+}
+
+/// What is wrong, for the person in front of it.
+pub(super) fn error(status: StatusCode, what: &str) -> Response {
+    page(status, "This sign-in cannot go on", &format!("<p>{}</p>", escape(what)))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_name_cannot_become_markup() {
+        assert_eq!(super::escape("<b a='\"'>&"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;");
+    }
+}

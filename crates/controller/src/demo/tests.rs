@@ -1,0 +1,240 @@
+//! The provider over HTTP, as the demo tool and a browser without scripts use it.
+
+use super::*;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::{Client, Response, StatusCode, redirect::Policy};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const REDIRECT: &str = "http://127.0.0.1:4711/callback";
+
+struct Stand {
+    url: String,
+    client: Client,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Stand {
+    async fn new() -> Self {
+        Self::with(DemoIdp::new(DEMO_ISSUER, DemoSettings::default())).await
+    }
+
+    async fn with(idp: DemoIdp) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        tokio::spawn(idp.serve(listener, shutdown.clone()));
+        Self { url, client: Client::builder().redirect(Policy::none()).no_proxy().build().unwrap(), shutdown }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    async fn post(&self, path: &str, form: &str) -> Response {
+        let request = self.client.post(format!("{}{path}", self.url));
+        request.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned()).send().await.unwrap()
+    }
+
+    /// Both pages; the address the person's browser is sent to.
+    async fn decide(&self, decision: &str) -> String {
+        let first = self.get(&question(&[])).await;
+        assert_eq!(first.status(), StatusCode::OK);
+        let request = hidden(&first.text().await.unwrap());
+        let second = self.post("/authorize", &format!("request={request}&name=Ada+%3Cb%3E")).await;
+        assert_eq!(second.status(), StatusCode::OK);
+        let page = second.text().await.unwrap();
+        assert!(page.contains("Ada &lt;b&gt;"), "{page}");
+        let back = self.post("/consent", &format!("request={}&decision={decision}", hidden(&page))).await;
+        assert_eq!(back.status(), StatusCode::FOUND);
+        back.headers()["location"].to_str().unwrap().to_owned()
+    }
+
+    async fn code(&self) -> String {
+        let back = self.decide("allow").await;
+        back.strip_prefix(&format!("{REDIRECT}?code=")).unwrap().strip_suffix("&state=st%20ate").unwrap().to_owned()
+    }
+
+    async fn exchange(&self, code: &str, changes: &[(&str, &str)]) -> (StatusCode, Value) {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("client_id", "demo"),
+            ("code", code),
+            ("redirect_uri", REDIRECT),
+            ("code_verifier", VERIFIER),
+        ];
+        let answer = self.post("/token", &query(&fields, changes)).await;
+        (answer.status(), answer.json().await.unwrap())
+    }
+}
+
+/// `fields` with `changes` laid over them, encoded.
+fn query(fields: &[(&str, &str)], changes: &[(&str, &str)]) -> String {
+    let changed = |name: &str| changes.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+    let pairs: Vec<_> = fields.iter().map(|(name, value)| (*name, changed(name).unwrap_or(value))).collect();
+    reqwest::Url::parse_with_params("http://a/", pairs).unwrap().query().unwrap().to_owned()
+}
+
+fn question(changes: &[(&str, &str)]) -> String {
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
+    let fields = [
+        ("response_type", "code"),
+        ("client_id", "demo"),
+        ("redirect_uri", REDIRECT),
+        ("state", "st ate"),
+        ("code_challenge", challenge.as_str()),
+        ("code_challenge_method", "S256"),
+    ];
+    format!("/authorize?{}", query(&fields, changes))
+}
+
+fn hidden(page: &str) -> String {
+    let (_, rest) = page.split_once("name=\"request\" value=\"").unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn a_person_signs_in_and_the_program_learns_who_it_was() {
+    let stand = Stand::new().await;
+    let (status, tokens) = stand.exchange(&stand.code().await, &[]).await;
+    assert_eq!(status, StatusCode::OK, "{tokens}");
+    let access = tokens["access_token"].as_str().unwrap();
+    assert!(access.starts_with("demo_at_") && tokens["refresh_token"].as_str().unwrap().starts_with("demo_rt_"));
+    let who = stand.client.get(format!("{}/userinfo", stand.url)).bearer_auth(access).send().await.unwrap();
+    assert_eq!(who.json::<Value>().await.unwrap()["name"], "Ada <b>");
+    assert_eq!(stand.get("/userinfo").await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_person_who_says_no_is_heard() {
+    let stand = Stand::new().await;
+    assert_eq!(stand.decide("deny").await, format!("{REDIRECT}?error=access_denied&state=st%20ate"));
+}
+
+#[tokio::test]
+async fn a_code_is_good_once_and_only_with_everything_it_was_asked_with() {
+    let stand = Stand::new().await;
+    for change in [
+        ("client_id", "another"),
+        ("redirect_uri", "http://127.0.0.1:4711/other"),
+        ("code_verifier", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("code_verifier", "short"),
+        ("code", "demo_code_unknown"),
+    ] {
+        let code = stand.code().await;
+        let (status, body) = stand.exchange(&code, &[change]).await;
+        assert_eq!((status, body["error"].as_str()), (StatusCode::BAD_REQUEST, Some("invalid_grant")), "{change:?}");
+    }
+    let code = stand.code().await;
+    assert_eq!(stand.exchange(&code, &[]).await.0, StatusCode::OK);
+    assert_eq!(stand.exchange(&code, &[]).await.1["error"], "invalid_grant");
+}
+
+#[tokio::test]
+async fn a_refresh_token_gives_new_tokens_to_its_own_client() {
+    let stand = Stand::new().await;
+    let (_, tokens) = stand.exchange(&stand.code().await, &[]).await;
+    let refresh = tokens["refresh_token"].as_str().unwrap();
+    let good = stand.post("/token", &format!("grant_type=refresh_token&client_id=demo&refresh_token={refresh}")).await;
+    assert_eq!(good.status(), StatusCode::OK);
+    let other =
+        stand.post("/token", &format!("grant_type=refresh_token&client_id=other&refresh_token={refresh}")).await;
+    assert_eq!(other.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn nobody_is_sent_to_an_address_that_is_not_a_program_on_loopback() {
+    let stand = Stand::new().await;
+    for change in
+        [("redirect_uri", "https://evil.example/"), ("redirect_uri", ""), ("client_id", "a b"), ("client_id", "")]
+    {
+        let answer = stand.get(&question(&[change])).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{change:?}");
+        assert!(answer.text().await.unwrap().contains("This sign-in cannot go on"));
+    }
+    let twice = format!("{}&client_id=demo", question(&[]));
+    assert_eq!(stand.get(&twice).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_program_that_asks_wrongly_is_told_so_on_its_own_address() {
+    let stand = Stand::new().await;
+    for (change, error) in [
+        (("response_type", "token"), "unsupported_response_type"),
+        (("code_challenge_method", "plain"), "invalid_request"),
+        (("code_challenge", "short"), "invalid_request"),
+        (("state", ""), "invalid_request"),
+    ] {
+        let answer = stand.get(&question(&[change])).await;
+        assert_eq!(answer.status(), StatusCode::FOUND, "{change:?}");
+        let location = answer.headers()["location"].to_str().unwrap().to_owned();
+        assert!(location.starts_with(&format!("{REDIRECT}?error={error}&")), "{location}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_small_has_no_scripts_and_can_be_worked_with_the_keyboard() {
+    let stand = Stand::new().await;
+    let first = stand.get(&question(&[])).await;
+    let policy = first.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'") && policy.contains("http://127.0.0.1:*"), "{policy}");
+    let first = first.text().await.unwrap();
+    let second = stand.post("/authorize", &format!("request={}&name=Ada", hidden(&first))).await.text().await.unwrap();
+    for page in [&first, &second] {
+        assert!(page.len() < 2_500 && !page.contains("<script") && page.contains("autofocus"), "{page}");
+    }
+    assert!(first.contains("<label for=\"name\">"));
+    assert!(second.contains("background:#0a7d33;color:#fff") && second.contains(">Allow</button>"));
+}
+
+#[tokio::test]
+async fn a_consent_page_works_once_and_not_without_a_name() {
+    let stand = Stand::new().await;
+    let first = hidden(&stand.get(&question(&[])).await.text().await.unwrap());
+    let nameless = stand.post("/consent", &format!("request={first}&decision=allow")).await;
+    assert_eq!(nameless.status(), StatusCode::BAD_REQUEST);
+    let first = hidden(&stand.get(&question(&[])).await.text().await.unwrap());
+    let second = hidden(&stand.post("/authorize", &format!("request={first}&name=Ada")).await.text().await.unwrap());
+    let allow = format!("request={second}&decision=allow");
+    assert_eq!(stand.post("/consent", &allow).await.status(), StatusCode::FOUND);
+    assert_eq!(stand.post("/consent", &allow).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn its_metadata_leads_to_its_own_endpoints() {
+    let stand = Stand::new().await;
+    let metadata: Value = stand.get("/.well-known/oauth-authorization-server").await.json().await.unwrap();
+    assert_eq!(metadata["issuer"], DEMO_ISSUER);
+    assert_eq!(metadata["token_endpoint"], format!("{DEMO_ISSUER}/token"));
+    assert_eq!(metadata["code_challenge_methods_supported"], serde_json::json!(["S256"]));
+}
+
+#[tokio::test]
+async fn given_tokens_are_issued_as_they_are() {
+    let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings::default());
+    let stand =
+        Stand::with(idp.issuing(Secret::new("demo_at_canary".into()), Secret::new("demo_rt_canary".into()))).await;
+    let (_, tokens) = stand.exchange(&stand.code().await, &[]).await;
+    assert_eq!(
+        (tokens["access_token"].as_str(), tokens["refresh_token"].as_str()),
+        (Some("demo_at_canary"), Some("demo_rt_canary"))
+    );
+}
+
+#[tokio::test]
+async fn memory_is_bounded_whoever_asks() {
+    let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings { entries_max: 3, ..DemoSettings::default() });
+    let stand = Stand::with(idp).await;
+    for _ in 0..3 {
+        assert_eq!(stand.get(&question(&[])).await.status(), StatusCode::OK);
+    }
+    assert_eq!(stand.get(&question(&[])).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(stand.post("/token", &"x".repeat(20_000)).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}

@@ -1,0 +1,136 @@
+//! What programs ask for: metadata, the exchange of a code, and whom a token speaks for.
+
+use super::{DemoIdp, Grant, authorize::form};
+use anteroom_wire::Secret;
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// `GET /.well-known/oauth-authorization-server` (RFC 8414 §3.2).
+pub(super) async fn metadata(State(idp): State<Arc<DemoIdp>>) -> Response {
+    let issuer = &idp.issuer;
+    Json(json!({
+        "issuer": issuer,
+        "authorization_endpoint": format!("{issuer}/authorize"),
+        "token_endpoint": format!("{issuer}/token"),
+        "userinfo_endpoint": format!("{issuer}/userinfo"),
+        "response_types_supported": ["code"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "scopes_supported": ["profile"],
+    }))
+    .into_response()
+}
+
+/// `POST /token` (RFC 6749 §4.1.3 and §6, RFC 7636 §4.5).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Exchange {
+    grant_type: String,
+    client_id: String,
+    code: String,
+    redirect_uri: String,
+    code_verifier: String,
+    refresh_token: String,
+}
+
+/// `POST /token`: a code or a refresh token for new tokens.
+pub(super) async fn exchange(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap, body: Bytes) -> Response {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !kind.starts_with("application/x-www-form-urlencoded") {
+        return refused("invalid_request", "the body must be application/x-www-form-urlencoded");
+    }
+    let Some(asked) = form::<Exchange>(&body) else {
+        return refused("invalid_request", "the form is not well formed");
+    };
+    let granted = match asked.grant_type.as_str() {
+        "authorization_code" => redeem(&idp, &asked),
+        "refresh_token" => refresh(&idp, &asked),
+        _ => Err(("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")),
+    };
+    match granted {
+        Ok(grant) => issue(&idp, grant),
+        Err((error, what)) => refused(error, what),
+    }
+}
+
+type Refused = (&'static str, &'static str);
+
+fn redeem(idp: &DemoIdp, asked: &Exchange) -> Result<Grant, Refused> {
+    // Taken whatever follows: a code is good for one try.
+    let code = idp.desk().codes.take(&asked.code);
+    let code = code.ok_or(("invalid_grant", "the code is unknown, was used before, or is too old"))?;
+    let need = |good: bool, what: &'static str| if good { Ok(()) } else { Err(("invalid_grant", what)) };
+    need(code.client == asked.client_id, "the code belongs to another client_id")?;
+    need(code.redirect == asked.redirect_uri, "redirect_uri differs from the one the code was asked with")?;
+    let verifier = asked.code_verifier.as_bytes();
+    let plain = (43..=128).contains(&verifier.len())
+        && verifier.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
+    need(plain, "code_verifier must be 43 to 128 unreserved characters")?;
+    need(
+        URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) == code.challenge,
+        "code_verifier does not fit the challenge",
+    )?;
+    Ok(Grant { client: code.client, name: code.name.unwrap_or_default(), scope: code.scope })
+}
+
+fn refresh(idp: &DemoIdp, asked: &Exchange) -> Result<Grant, Refused> {
+    let grant = idp.desk().refresh.get(&asked.refresh_token).cloned();
+    let grant = grant.ok_or(("invalid_grant", "the refresh token is unknown or too old"))?;
+    if grant.client == asked.client_id {
+        Ok(grant)
+    } else {
+        Err(("invalid_grant", "the refresh token belongs to another client_id"))
+    }
+}
+
+fn issue(idp: &DemoIdp, grant: Grant) -> Response {
+    let (access, refresh) = idp.new_tokens();
+    let scope = grant.scope.clone();
+    let kept = {
+        let key = |secret: &Secret| secret.expose().to_owned();
+        let mut desk = idp.desk();
+        desk.access.put(key(&access), grant.clone()) && desk.refresh.put(key(&refresh), grant)
+    };
+    if !kept {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "temporarily_unavailable" }))).into_response();
+    }
+    Json(json!({
+        "access_token": access,
+        "refresh_token": refresh,
+        "token_type": "Bearer",
+        "expires_in": idp.settings.token_s_max,
+        "scope": scope,
+    }))
+    .into_response()
+}
+
+fn refused(error: &str, what: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": error, "error_description": what }))).into_response()
+}
+
+/// `GET /userinfo` with `Authorization: Bearer demo_at_…`.
+pub(super) async fn userinfo(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap) -> Response {
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let grant = token.and_then(|token| idp.desk().access.get(token).cloned());
+    match grant {
+        Some(grant) => {
+            let subject = crate::random::hex(&Sha256::digest(grant.name.as_bytes())[..8]);
+            Json(json!({ "sub": format!("demo_{subject}"), "name": grant.name })).into_response()
+        }
+        None => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")];
+            (StatusCode::UNAUTHORIZED, challenge, Json(json!({ "error": "invalid_token" }))).into_response()
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A viewer's WebSocket as a byte stream, with the close code kept.
+
+use bytes::{Buf, Bytes};
+use futures_util::{Sink, Stream};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
+};
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The address or a header is not well formed.
+    #[error("{0:?} cannot be asked for")]
+    Malformed(String),
+    /// The server answered the handshake with an HTTP status.
+    #[error("the server answered {status}: {body}")]
+    Refused {
+        /// The status.
+        status: u16,
+        /// The body, a problem as JSON.
+        body: String,
+    },
+    /// No connection.
+    #[error("the server could not be reached")]
+    Unreachable(#[source] Box<Error>),
+    /// No answer.
+    #[error("the server did not answer the handshake within {0} ms")]
+    Late(u64),
+}
+
+/// How the server closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// The close code; 1005 when the frame had none.
+    pub code: u16,
+    /// The reason.
+    pub reason: String,
+}
+
+/// The client side of a viewer's WebSocket. Reading ends when the server closes; [`Self::closing`] then says how.
+#[derive(Debug)]
+pub struct ViewerSocket {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    rest: Bytes,
+    closing: Option<Closing>,
+}
+
+impl ViewerSocket {
+    /// Opens `url` (`ws://…`) with these headers (`Authorization`, `Origin`, `Sec-WebSocket-Protocol`).
+    ///
+    /// # Errors
+    /// [`DialError`].
+    pub async fn dial(url: &str, headers: &[(&'static str, &str)], answer_ms_max: u64) -> Result<Self, DialError> {
+        let mut request = url.into_client_request().map_err(|_| DialError::Malformed(url.to_owned()))?;
+        for &(name, value) in headers {
+            let value = HeaderValue::from_str(value).map_err(|_| DialError::Malformed(name.to_owned()))?;
+            request.headers_mut().insert(name, value);
+        }
+        match timeout(Duration::from_millis(answer_ms_max), connect_async(request)).await {
+            Ok(Ok((socket, _))) => Ok(Self { socket, rest: Bytes::new(), closing: None }),
+            Ok(Err(Error::Http(response))) => Err(DialError::Refused {
+                status: response.status().as_u16(),
+                body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
+            }),
+            Ok(Err(error)) => Err(DialError::Unreachable(Box::new(error))),
+            Err(_) => Err(DialError::Late(answer_ms_max)),
+        }
+    }
+
+    /// How the server closed, once reading has ended. `None`: it broke off without a word.
+    pub fn closing(&self) -> Option<&Closing> {
+        self.closing.as_ref()
+    }
+
+    /// Sends a text message (a terminal's control).
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub async fn send_text(&mut self, text: &str) -> io::Result<()> {
+        futures_util::SinkExt::send(&mut self.socket, Message::text(text)).await.map_err(io::Error::other)
+    }
+}
+
+impl AsyncRead for ViewerSocket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if !self.rest.is_empty() {
+                let count = self.rest.len().min(buf.remaining());
+                buf.put_slice(&self.rest[..count]);
+                self.rest.advance(count);
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
+                Some(Ok(Message::Close(frame))) => {
+                    let closing = frame.map(|frame| (u16::from(frame.code), frame.reason.to_string()));
+                    let (code, reason) = closing.unwrap_or((1005, String::new()));
+                    self.closing = Some(Closing { code, reason });
+                }
+                Some(Ok(Message::Text(text))) => self.rest = Bytes::copy_from_slice(text.as_bytes()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                None | Some(Err(Error::ConnectionClosed)) => return Poll::Ready(Ok(())),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for ViewerSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut socket = Pin::new(&mut self.socket);
+        ready!(socket.as_mut().poll_ready(cx)).map_err(io::Error::other)?;
+        socket.as_mut().start_send(Message::Binary(Bytes::copy_from_slice(buf))).map_err(io::Error::other)?;
+        // Written as far as the socket takes it; what remains goes with the next call.
+        let _ = socket.poll_flush(cx).map_err(io::Error::other)?;
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(io::Error::other)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_close(cx).map_err(io::Error::other)
+    }
+}

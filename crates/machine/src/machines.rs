@@ -177,7 +177,8 @@ impl Machines {
         stop: CancellationToken,
     ) -> Result<Self, OpenError> {
         let lock = prepare(&settings)?;
-        let inner = Inner { settings, recipe: Mutex::new(recipe), host, tasks, stop, machines: Mutex::default(), _lock: lock };
+        let inner =
+            Inner { settings, recipe: Mutex::new(recipe), host, tasks, stop, machines: Mutex::default(), _lock: lock };
         let machines = Self { inner: Arc::new(inner) };
         machines.adopt_all().await?;
         Ok(machines)

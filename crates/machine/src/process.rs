@@ -38,7 +38,8 @@ impl ProcessId {
 
     /// Whether it still runs (a zombie does not).
     pub fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
+        stat(self.pid)
+            .is_some_and(|stat| stat.start_ticks == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
     }
 
     /// Kills it, if it is still the same process.

@@ -97,7 +97,9 @@ impl End {
             Self::GuestPowerOff => GoneReason::GuestPowerOff,
             Self::GuestPanic => GoneReason::GuestPanic,
             Self::Saved => GoneReason::Exited { code: 0 },
-            Self::NeverStarted { error } | Self::SaveFailed { error } => GoneReason::NeverStarted { error: error.clone() },
+            Self::NeverStarted { error } | Self::SaveFailed { error } => {
+                GoneReason::NeverStarted { error: error.clone() }
+            }
             Self::KeeperLost => GoneReason::KeeperLost,
         }
     }

@@ -223,7 +223,10 @@ impl fmt::Display for GoneReason {
             Self::GuestPanic => f.write_str("the guest's kernel gave up"),
             Self::KeeperLost => f.write_str("the machine's keeper was killed, and the machine with it"),
             Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
-                write!(f, "the machine was not ready after {elapsed_ms} ms: it waited for {stage:?}, {attempts} attempts")?;
+                write!(
+                    f,
+                    "the machine was not ready after {elapsed_ms} ms: it waited for {stage:?}, {attempts} attempts"
+                )?;
                 last_error.as_ref().map_or(Ok(()), |error| write!(f, ", last error: {error}"))
             }
             Self::Mismatch { expected, found } => {
@@ -364,11 +367,9 @@ impl State {
     pub fn channels(&self) -> Option<&Channels> {
         match self {
             State::Ready { channels } => Some(channels),
-            State::Requested
-            | State::Cloning
-            | State::Waiting { .. }
-            | State::Stopping { .. }
-            | State::Gone { .. } => None,
+            State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } | State::Gone { .. } => {
+                None
+            }
         }
     }
 }

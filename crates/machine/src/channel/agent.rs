@@ -319,7 +319,8 @@ impl AgentClient {
 }
 
 fn check_terminal_id(call: &'static str, id: &str) -> Result<(), AgentError> {
-    let good = (1..=40).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let good =
+        (1..=40).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     if good { Ok(()) } else { Err(AgentError::Request { call, why: "a terminal id is 1 to 40 of a-z and 0-9".into() }) }
 }
 

@@ -154,6 +154,9 @@ mod tests {
     async fn a_closed_channel_is_told() {
         let (mut ours, theirs) = duplex(1024);
         drop(theirs);
-        assert!(matches!(resync(&mut ours, Duration::from_millis(ECHO_MS_MAX), || ()).await, Err(ResyncError::Closed | ResyncError::Io(_))));
+        assert!(matches!(
+            resync(&mut ours, Duration::from_millis(ECHO_MS_MAX), || ()).await,
+            Err(ResyncError::Closed | ResyncError::Io(_))
+        ));
     }
 }

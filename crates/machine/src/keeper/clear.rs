@@ -38,7 +38,9 @@ impl Keeper {
         if let Err(error) = RunDir::remove(&self.run_dir) {
             checks.left.push(format!("{}: {error}", self.run_dir.display()));
         }
-        checks.left.extend(processes.iter().filter(|process| process.is_alive()).map(|process| format!("pid {}", process.pid)));
+        checks.left.extend(
+            processes.iter().filter(|process| process.is_alive()).map(|process| format!("pid {}", process.pid)),
+        );
         checks.pids = processes.iter().map(|process| process.pid).collect();
         if self.run_dir.exists() {
             checks.left.push(self.run_dir.display().to_string());

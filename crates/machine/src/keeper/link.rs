@@ -2,6 +2,7 @@
 
 use super::control::{LINE_BYTES_MAX, Order, Report};
 use crate::{
+    process::ProcessId,
     run_dir::RunDir,
     spec::{Brief, CONTROL_SOCKET, SPEC_FILE},
 };
@@ -22,6 +23,8 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 
 /// How long a keeper that has closed its socket may take to be reaped, milliseconds.
 const REAP_MS_MAX: u64 = 5_000;
+/// Between two looks at a keeper that is not our child, milliseconds.
+const LOOK_EVERY_MS: u64 = 2;
 
 /// A live keeper. Dropping it hangs up; keeper and machine go on.
 #[derive(Debug)]
@@ -81,10 +84,18 @@ impl Link {
         self.orders.write_all(&line).await
     }
 
-    /// After the socket has closed: waits until the keeper's process is gone too, if it is our child.
-    pub(crate) async fn reap(mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = tokio::time::timeout(Duration::from_millis(REAP_MS_MAX), child.wait()).await;
+    /// After the socket has closed: waits until the keeper's process is gone too. `keeper`: as its greeting said.
+    pub(crate) async fn reap(mut self, keeper: Option<ProcessId>) {
+        let gone = async {
+            if let Some(child) = &mut self.child {
+                let _ = child.wait().await;
+            }
+            while keeper.is_some_and(ProcessId::is_alive) {
+                tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_millis(REAP_MS_MAX), gone).await.is_err() {
+            tracing::warn!(?keeper, "a keeper that has closed its socket does not end");
         }
     }
 }

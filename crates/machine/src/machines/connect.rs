@@ -174,10 +174,9 @@ impl Connector {
         first_wait: Duration,
         timings: &mut Timings,
     ) -> Result<(AgentClient, Hello), Option<ConnectError>> {
-        let stream = reach(&self.run_dir, AGENT_SOCKET, first_wait, |error| {
-            self.tried(Stage::Channel, Some(error.to_string()))
-        })
-        .await;
+        let stream =
+            reach(&self.run_dir, AGENT_SOCKET, first_wait, |error| self.tried(Stage::Channel, Some(error.to_string())))
+                .await;
         timings.channel_ms = self.since();
         timings.spawned_ms = self.born.get().map_or(timings.channel_ms, |born| born.after_ms);
         let begun = AgentClient::begin(stream, self.calls).await;

@@ -9,6 +9,7 @@ use crate::{
         control::{CONTROL_PROTOCOL, Order, Phase, Report},
         link::Link,
     },
+    process::ProcessId,
     receipt::{Checks, End, Receipt},
     run_dir::RunDir,
     spec::Brief,
@@ -42,6 +43,7 @@ struct Driver {
     /// When it must be ready; moved when the channel breaks.
     ready_by: Instant,
     born: Arc<OnceLock<Born>>,
+    keeper: Option<ProcessId>,
     /// The keeper's last word on how it ended.
     ended: Option<End>,
 }
@@ -81,7 +83,7 @@ impl Driver {
     fn new(machines: Machines, seat: Seat, began: Instant) -> (Self, mpsc::Receiver<StopReason>, String) {
         let Seat { id, image_hash, state, stops, born } = seat;
         let ready_by = began + Duration::from_millis(machines.inner.settings.ready_ms_max);
-        (Self { machines, id, state, began, ready_by, born, ended: None }, stops, image_hash)
+        (Self { machines, id, state, began, ready_by, born, keeper: None, ended: None }, stops, image_hash)
     }
 
     async fn drive(mut self, mut link: Link, mut stops: mpsc::Receiver<StopReason>, image_hash: String) {
@@ -104,7 +106,7 @@ impl Driver {
                 () = stop.cancelled() => return,
             }
         }
-        link.reap().await;
+        link.reap(self.keeper).await;
         self.keeper_gone().await;
     }
 
@@ -133,7 +135,11 @@ impl Driver {
 
     async fn hear_keeper(&mut self, link: &mut Link, report: Report) {
         let phase = match report {
-            Report::Greeting { protocol: CONTROL_PROTOCOL, phase, .. } | Report::Phase { phase } => phase,
+            Report::Greeting { protocol: CONTROL_PROTOCOL, phase, keeper, .. } => {
+                self.keeper = Some(keeper);
+                phase
+            }
+            Report::Phase { phase } => phase,
             Report::Greeting { protocol, .. } => {
                 let (expected, found) = (format!("keeper protocol {CONTROL_PROTOCOL}"), format!("protocol {protocol}"));
                 return self.stop(link, StopReason::Mismatch { expected, found }).await;
@@ -179,22 +185,17 @@ impl Driver {
     async fn give_up(&mut self, link: &mut Link) {
         let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let why = match &*self.state.borrow() {
-            State::Waiting { stage, last_error, attempts } => StopReason::NotReady {
-                stage: *stage,
-                last_error: last_error.clone(),
-                attempts: *attempts,
-                elapsed_ms,
-            },
-            State::Requested
-            | State::Cloning
-            | State::Ready { .. }
-            | State::Stopping { .. }
-            | State::Gone { .. } => StopReason::NotReady {
-                stage: anteroom_wire::agent::Stage::Process,
-                last_error: None,
-                attempts: 1,
-                elapsed_ms,
-            },
+            State::Waiting { stage, last_error, attempts } => {
+                StopReason::NotReady { stage: *stage, last_error: last_error.clone(), attempts: *attempts, elapsed_ms }
+            }
+            State::Requested | State::Cloning | State::Ready { .. } | State::Stopping { .. } | State::Gone { .. } => {
+                StopReason::NotReady {
+                    stage: anteroom_wire::agent::Stage::Process,
+                    last_error: None,
+                    attempts: 1,
+                    elapsed_ms,
+                }
+            }
         };
         self.stop(link, why).await;
     }

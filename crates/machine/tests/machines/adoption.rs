@@ -1,0 +1,70 @@
+use crate::ground::{Ground, Plain, SOON, hello, new_id, processes, until, until_gone};
+use anteroom_machine::{GoneReason, OpenError, State, StopReason};
+use anteroom_wire::agent::{Stage, StageState};
+
+#[tokio::test]
+async fn a_machine_outlives_its_server_and_is_adopted_by_the_next() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let _agent = ground.agent(&id, hello(&[(Stage::Display, StageState::Ready)]));
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, |state| matches!(state, State::Ready { .. })).await;
+    let (_, process) = processes(&ground.run_dir(&id));
+    drop(state);
+    server.end().await;
+    assert!(process.is_alive());
+
+    // Another recipe by now: the machine is still judged by the image it was made of.
+    let server = ground.open(Plain::new("/bin/true", &[])).await;
+    let mut state = server.machines.watch(&id).unwrap();
+    let State::Ready { channels } = until(&mut state, |state| matches!(state, State::Ready { .. })).await else {
+        panic!()
+    };
+    channels.agent.hello().await.unwrap();
+    // Its keeper may say a moment later than its agent that it lives.
+    let memory = async {
+        loop {
+            if let Some(memory) = server.machines.memory(&id) {
+                return memory;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, memory).await.unwrap().pss_bytes > 0);
+    server.machines.stop(&id, StopReason::Unowned);
+    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, GoneReason::Stopped { why: StopReason::Unowned });
+    server.end().await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_dead_keepers_is_removed() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
+    let (keeper, process) = processes(&ground.run_dir(&id));
+    server.end().await;
+    keeper.kill();
+    while keeper.is_alive() || process.is_alive() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(ground.run_dir(&id).exists());
+    std::fs::create_dir(ground.run_dir(&new_id())).unwrap();
+    let server = ground.open(Plain::new("/bin/true", &[])).await;
+    assert_eq!(server.machines.count(), 0);
+    assert!(!ground.run_dir(&id).exists());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_second_server_in_the_same_directory_is_refused() {
+    let ground = Ground::new();
+    let first = ground.open(Plain::new("/bin/true", &[])).await;
+    let second = ground.open_with(ground.settings(), Plain::new("/bin/true", &[])).await;
+    assert!(matches!(second, Err(OpenError::InUse { .. })));
+    first.end().await;
+    ground.open(Plain::new("/bin/true", &[])).await.end().await;
+}

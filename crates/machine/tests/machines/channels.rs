@@ -1,0 +1,97 @@
+use crate::ground::{Ground, Plain, hello, new_id, until, until_gone};
+use anteroom_machine::{AgentError, GoneReason, State, StopReason};
+use anteroom_wire::agent::{OpenUrl, Stage, StageState, TerminalSize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+fn ready(state: &State) -> bool {
+    matches!(state, State::Ready { .. })
+}
+
+#[tokio::test]
+async fn a_machine_is_ready_when_every_stage_is_and_then_takes_calls_and_streams() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let up =
+        [(Stage::Display, StageState::Ready), (Stage::Browser, StageState::Failed), (Stage::Cli, StageState::Waiting)];
+    let agent = ground.agent(&id, hello(&up));
+    *agent.garbage.lock().unwrap() = vec![0xff; 1_000_000];
+    let mut state = server.machines.start(id.clone()).unwrap();
+    let waiting = until(&mut state, |state| matches!(state, State::Waiting { stage: Stage::Browser, .. })).await;
+    let State::Waiting { last_error, attempts, .. } = waiting else { panic!() };
+    assert_eq!(last_error.as_deref(), Some("no display: exit 1"));
+    assert!(attempts >= 1);
+    agent.hello.lock().unwrap().stages[1].state = StageState::Ready;
+    let State::Ready { channels } = until(&mut state, ready).await else { panic!() };
+    let timings = channels.timings;
+    assert!(timings.spawned_ms <= timings.channel_ms && timings.channel_ms <= timings.ready_ms, "{timings:?}");
+
+    let mut stream = channels.agent.desktop().await.unwrap();
+    stream.write_all(b"RFB ").await.unwrap();
+    let mut word = String::new();
+    stream.read_to_string(&mut word).await.unwrap();
+    assert_eq!(word, "RFB ");
+    let size = TerminalSize { cols: 80, rows: 24 };
+    channels.agent.terminal("a1", size).await.unwrap();
+    assert!(matches!(channels.agent.terminal("../x", size).await, Err(AgentError::Request { .. })));
+    let refused = channels.agent.open_url(&OpenUrl { url: "https://example.test/".into() }).await;
+    let Err(AgentError::Refused { problem, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(problem.code, "not_ready");
+
+    let mut heard = agent.heard.clone();
+    heard.wait_for(|answer| *answer == format!("{id} /events")).await.unwrap();
+    server.machines.stop(&id, StopReason::Completed);
+    until_gone(&mut state).await;
+    channels.agent.closed().await;
+    assert!(matches!(channels.agent.hello().await, Err(AgentError::Closed { .. })));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_broken_channel_is_dialled_again_and_the_machine_lives() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let agent = ground.agent(&id, hello(&[(Stage::Display, StageState::Ready)]));
+    let mut state = server.machines.start(id.clone()).unwrap();
+    for _ in 0..10 {
+        let State::Ready { channels } = until(&mut state, ready).await else { panic!() };
+        channels.agent.hello().await.unwrap();
+        agent.break_channel();
+        channels.agent.closed().await;
+        until(&mut state, |state| !state.channels().is_some_and(|channels| channels.agent.is_closed())).await;
+    }
+    until(&mut state, ready).await;
+    server.machines.stop(&id, StopReason::Completed);
+    until_gone(&mut state).await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn another_image_is_refused_with_both_hashes() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut other = hello(&[]);
+    other.image_hash = "another".into();
+    let _agent = ground.agent(&id, other);
+    let mut state = server.machines.start(id).unwrap();
+    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!() };
+    let (expected, found) = ("image sha256-of-a-test".to_owned(), "image another".to_owned());
+    assert_eq!(why, GoneReason::Mismatch { expected, found });
+    server.end().await;
+}
+
+#[tokio::test]
+async fn another_protocol_is_refused() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut other = hello(&[]);
+    other.protocol += 1;
+    let _agent = ground.agent(&id, other);
+    let mut state = server.machines.start(id).unwrap();
+    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!() };
+    assert!(matches!(why, GoneReason::Mismatch { .. }), "{why:?}");
+    server.end().await;
+}

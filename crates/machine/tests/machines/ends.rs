@@ -1,0 +1,155 @@
+use crate::ground::{Ground, Plain, SOON, new_id, processes, until, until_gone};
+use anteroom_machine::{Answer, Denied, End, GoneReason, State, StopReason};
+use anteroom_wire::agent::Stage;
+
+fn runs(state: &State) -> bool {
+    matches!(state, State::Waiting { .. })
+}
+
+#[tokio::test]
+async fn a_process_that_ends_by_itself_is_told_with_its_exit_code_and_last_words() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::line("echo last words; exit 7")).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!("no receipt") };
+    assert_eq!(why, GoneReason::Exited { code: 7 });
+    assert_eq!(receipt.output_tail, "last words\n");
+    assert_eq!(receipt.checks.left, Vec::<String>::new());
+    assert_eq!(receipt.checks.pids.len(), 1);
+    assert!(receipt.checks.sockets.contains(&"agent.sock".to_owned()));
+    assert!(receipt.checks.paths.contains(&ground.run_dir(&id)));
+    assert!(!ground.run_dir(&id).exists());
+    assert_eq!(server.machines.receipt(&id).unwrap().unwrap(), *receipt);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_killed_process_is_told_with_its_signal() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::line("kill -SEGV $$")).await;
+    let mut state = server.machines.start(new_id()).unwrap();
+    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, GoneReason::Killed { signal: 11 });
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told_by_name() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/no/such/program", &[])).await;
+    let mut state = server.machines.start(new_id()).unwrap();
+    let State::Gone { why: GoneReason::NeverStarted { error }, .. } = until_gone(&mut state).await else { panic!() };
+    assert!(error.contains("/no/such/program"), "{error}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_not_there_is_told_by_name() {
+    let ground = Ground::new();
+    let mut settings = ground.settings();
+    settings.keeper_program = "/no/such/keeper".into();
+    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let mut state = server.machines.start(new_id()).unwrap();
+    let State::Gone { why: GoneReason::NeverStarted { error }, .. } = until_gone(&mut state).await else { panic!() };
+    assert!(error.contains("/no/such/keeper"), "{error}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_every_descendant_and_its_reason_stands_over_the_exit_status() {
+    let ground = Ground::new();
+    // A descendant in a session of its own, whose parent is dead: only the keeper can find it.
+    let server = ground.open(Plain::line("(setsid sleep 1000 &) ; sleep 1000")).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, runs).await;
+    let (keeper, process) = processes(&ground.run_dir(&id));
+    let children = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", keeper.pid)).unwrap_or_default();
+    while children().split_whitespace().count() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), Answer::Enqueued);
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, GoneReason::Stopped { why: StopReason::Cancelled });
+    assert_eq!(receipt.how, End::Stopped { why: "cancelled".into() });
+    assert_eq!(receipt.checks.left, Vec::<String>::new());
+    assert!(receipt.checks.pids.len() >= 3, "{:?}", receipt.checks.pids);
+    assert!(receipt.checks.pids.contains(&process.pid));
+    assert!(!process.is_alive());
+    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), Answer::Denied(Denied::Unknown));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_machine_can_be_stopped_before_it_runs() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), Answer::Enqueued);
+    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, GoneReason::Stopped { why: StopReason::Cancelled });
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_process_dies_with_its_keeper_and_the_controller_clears_away() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, runs).await;
+    let (keeper, process) = processes(&ground.run_dir(&id));
+    keeper.kill();
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, GoneReason::KeeperLost);
+    assert!(!process.is_alive() && !keeper.is_alive());
+    assert_eq!(receipt.checks.pids, [process.pid]);
+    assert_eq!(receipt.checks.left, Vec::<String>::new());
+    assert!(!ground.run_dir(&id).exists());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_keeper_holds_the_deadline_although_no_controller_lives() {
+    let ground = Ground::new();
+    let mut settings = ground.settings();
+    settings.machine_s_max = 1;
+    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, runs).await;
+    let (keeper, process) = processes(&ground.run_dir(&id));
+    server.end().await;
+    let gone = async {
+        while keeper.is_alive() || process.is_alive() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.unwrap();
+    assert!(!ground.run_dir(&id).exists());
+    // The next server finds the receipt of what it did not see.
+    let server = ground.open(Plain::new("/bin/true", &[])).await;
+    assert_eq!(server.machines.receipt(&id).unwrap().unwrap().how, End::Deadline);
+    assert_eq!(server.machines.count(), 0);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_is_never_ready_is_ended_with_stage_error_and_attempts() {
+    let ground = Ground::new();
+    let mut settings = ground.settings();
+    settings.ready_ms_max = 300;
+    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let mut state = server.machines.start(new_id()).unwrap();
+    let State::Gone { why: GoneReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms }, .. } =
+        until_gone(&mut state).await
+    else {
+        panic!()
+    };
+    assert_eq!(stage, Stage::Channel);
+    assert!(last_error.unwrap().contains("No such file"));
+    assert!(attempts > 1 && elapsed_ms >= 300, "{attempts} {elapsed_ms}");
+    server.end().await;
+}

@@ -1,0 +1,55 @@
+use crate::ground::{Ground, Plain, new_id, until, until_gone};
+use anteroom_machine::{Refused, State, StopReason};
+
+fn files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[tokio::test]
+async fn a_start_beyond_the_limit_is_refused_and_an_end_makes_room() {
+    let ground = Ground::new();
+    let mut settings = ground.settings();
+    settings.machines_max = 2;
+    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let (first, second) = (new_id(), new_id());
+    let mut states = [server.machines.start(first.clone()).unwrap(), server.machines.start(second.clone()).unwrap()];
+    assert!(!server.machines.has_room());
+    let refused = server.machines.start(new_id());
+    assert!(matches!(refused, Err(Refused::NoCapacity { machines: 2, machines_max: 2 })));
+    assert!(matches!(server.machines.start(first.clone()), Err(Refused::Duplicate)));
+    server.machines.stop(&first, StopReason::Operator);
+    until_gone(&mut states[0]).await;
+    assert!(server.machines.has_room());
+    server.machines.stop(&second, StopReason::Operator);
+    until_gone(&mut states[1]).await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn fifty_machines_leave_nothing() {
+    let ground = Ground::new();
+    let mut settings = ground.settings();
+    settings.receipts_max = 10;
+    let receipts_dir = settings.receipts_dir.clone();
+    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let mut files_before = None;
+    for _ in 0..50 {
+        let id = new_id();
+        let mut state = server.machines.start(id.clone()).unwrap();
+        until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
+        server.machines.stop(&id, StopReason::Completed);
+        let State::Gone { receipt: Some(receipt), .. } = until_gone(&mut state).await else { panic!() };
+        assert_eq!(receipt.checks.left, Vec::<String>::new());
+        // The first brings up what stays for good, such as the blocking pool.
+        files_before.get_or_insert_with(files);
+    }
+    assert_eq!(server.machines.count(), 0);
+    // Tasks of the last machine may hold their files for a moment.
+    while files() > files_before.unwrap() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(std::fs::read_dir(receipts_dir).unwrap().count(), 10);
+    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).unwrap();
+    assert_eq!(children.trim(), "");
+    server.end().await;
+}

@@ -1,0 +1,8 @@
+//! Machines that are plain processes, from outside: keeper, adoption, ends, capacity, channels.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod adoption;
+mod channels;
+mod ends;
+mod ground;
+mod limits;

@@ -1,8 +1,5 @@
-// Debian's Chromium through Playwright, in a profile of its own that is gone afterwards.
+// Debian's Chromium through Playwright, in a temporary profile, and what the tests ask a page.
 
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const FLAGS = [
@@ -13,32 +10,19 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-/**
- * Runs `use` with a fresh browser context.
- * @template T
- * @param {import("playwright-core").BrowserContextOptions} options
- * @param {(context: import("playwright-core").BrowserContext) => Promise<T>} use
- * @returns {Promise<T>}
- */
-export async function withBrowser(options, use) {
-  const profile = await mkdtemp(join(tmpdir(), "anteroom-e2e-"));
-  const context = await chromium.launchPersistentContext(profile, {
+/** The browser; close it when done. */
+export function launch() {
+  return chromium.launch({
     executablePath: process.env["ANTEROOM_E2E_CHROMIUM"] ?? "/usr/bin/chromium",
     headless: true,
     args: FLAGS,
-    ...options,
   });
-  try {
-    return await use(context);
-  } finally {
-    await context.close();
-    await rm(profile, { recursive: true, force: true });
-  }
 }
 
 /**
- * How many different colours a page's canvas shows (up to 64; a blank one has one or none).
+ * How many different colours the desktop's canvas shows (up to 64). A blank one has none or one.
  * @param {import("playwright-core").Page} page
+ * @returns {Promise<number>}
  */
 export function coloursOnDesktop(page) {
   return page.evaluate(() => {
@@ -54,19 +38,20 @@ export function coloursOnDesktop(page) {
 }
 
 /**
- * Waits until `ask` gives a value that is not false, null or undefined; the wait is on a state, never on time alone.
+ * Waits until `ask` gives something that is not false, null, undefined, 0 or "": on a state, never on time alone.
  * @template T
  * @param {string} what for the error
  * @param {() => Promise<T> | T} ask
  * @param {number} [ms_max]
+ * @param {number} [pause_ms] between two questions
  * @returns {Promise<NonNullable<T>>}
  */
-export async function until(what, ask, ms_max = 15_000) {
+export async function until(what, ask, ms_max = 20_000, pause_ms = 100) {
   const end = Date.now() + ms_max;
   for (;;) {
     const got = await ask();
     if (got) return got;
     if (Date.now() > end) throw new Error(`not within ${ms_max} ms: ${what}`);
-    await new Promise((done) => setTimeout(done, 100));
+    await new Promise((done) => setTimeout(done, pause_ms));
   }
 }

@@ -1,14 +1,15 @@
 // xterm.js makes `<style>` elements and `style="…"` attributes. The pages' Content-Security-Policy (`style-src 'self'`)
 // stops both, and rightly: so here the same styles go through the CSSOM, which the policy allows.
 //
-//   <style>.textContent = css   →  a constructed sheet in document.adoptedStyleSheets
-//   setAttribute("style", css)  →  element.style.cssText = css
+//   <style>.textContent = css            →  a constructed sheet in document.adoptedStyleSheets
+//   span.setAttribute("style", css)      →  span.style.cssText = css
+//
+// xterm's own way to be given another document does not reach all places where it makes elements.
 
-/** A `<style>` element that stays empty: its text becomes a constructed sheet, which leaves with the element. */
-function styleElement(document: Document, native: Document["createElement"]): HTMLStyleElement {
-  const element = native.call(document, "style") as HTMLStyleElement;
-  // Of another type, the element itself is no style to the browser, not even an empty one.
-  element.type = "text/plain";
+/** Stands where a `<style>` element would: its text is a constructed sheet, which leaves with it. */
+function sheetElement(document: Document): HTMLElement {
+  // No `<style>`: the policy reports even an empty one.
+  const element = document.createElementNS("http://www.w3.org/1999/xhtml", "template") as HTMLElement;
   const sheet = new CSSStyleSheet();
   let text = "";
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
@@ -26,40 +27,23 @@ function styleElement(document: Document, native: Document["createElement"]): HT
   return element;
 }
 
-function created(document: Document, native: Document["createElement"], name: string): HTMLElement {
-  if (name === "style") return styleElement(document, native);
-  const element = native.call(document, name) as HTMLElement;
-  if (name === "span") {
-    element.setAttribute = (attribute: string, value: string) => {
-      if (attribute === "style") element.style.cssText = value;
-      else Element.prototype.setAttribute.call(element, attribute, value);
-    };
-  }
-  return element;
-}
-
-/** The document as xterm.js may see it: everything is the real one's but how elements are made. */
-export function policyAbiding(document: Document): Document {
-  const native = document.createElement;
-  return new Proxy(document, {
-    get(target, property) {
-      if (property === "createElement") return (name: string) => created(target, native, name);
-      const value: unknown = Reflect.get(target, property, target);
-      return typeof value === "function" ? (value as (...args: unknown[]) => unknown).bind(target) : value;
-    },
-    set: (target, property, value) => Reflect.set(target, property, value, target),
-  });
-}
-
-/** Runs `make` while `document` itself makes style elements that way (xterm's viewport does not take another document). */
-export function whilePolicyAbiding<T>(document: Document, make: () => T): T {
+/** Runs `make` while style elements are made that way; what `make` keeps works so ever after. */
+export function withConstructedSheets<T>(document: Document, make: () => T): T {
   const native = document.createElement;
   document.createElement = ((name: string, options?: ElementCreationOptions) =>
-    name === "style" ? styleElement(document, native) : native.call(document, name, options)) as Document["createElement"];
+    name === "style" ? sheetElement(document) : native.call(document, name, options)) as Document["createElement"];
   try {
     return make();
   } finally {
-    // The own property shadows the prototype's; taking it away brings the real one back.
+    // The own property shadows the prototype's; taking it away brings that back.
     Reflect.deleteProperty(document, "createElement");
   }
+}
+
+/** From now on, a style attribute given to a span by script goes through the CSSOM: the same effect, allowed by policy. */
+export function styleSpansByCssom(): void {
+  HTMLSpanElement.prototype.setAttribute = function setAttribute(name: string, value: string) {
+    if (name === "style") this.style.cssText = value;
+    else Element.prototype.setAttribute.call(this, name, value);
+  };
 }

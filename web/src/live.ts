@@ -7,6 +7,7 @@
 
 import { api, asProblem, paths, Refused, type ProblemBody, type SessionView, type TimelineEntry } from "./api";
 import { backoff_ms } from "./close";
+import { mergeTimeline, supersedes } from "./merge";
 import { Store } from "./store";
 import { isOver } from "./words";
 
@@ -24,22 +25,6 @@ export interface LiveState {
 /** No `session` message for this long after a (re)connection: a proxy may hold the stream back, so ask. */
 const SILENCE_MS_MAX = 4_000;
 const POLL_MS = 2_500;
-const TIMELINE_ENTRIES_MAX = 2_000;
-
-/** Puts entries in by number; a number that is there stays as it is. */
-export function mergeTimeline(have: readonly TimelineEntry[], more: readonly TimelineEntry[]): readonly TimelineEntry[] {
-  const numbers = new Set(have.map((entry) => entry.number));
-  const fresh = more.filter((entry) => !numbers.has(entry.number));
-  if (fresh.length === 0) return have;
-  return [...have, ...fresh].sort((a, b) => a.number - b.number).slice(-TIMELINE_ENTRIES_MAX);
-}
-
-/** Whether `next` may replace `have`: an ended session does not come back, a machine's number does not fall. */
-export function supersedes(have: SessionView | null, next: SessionView): boolean {
-  if (have === null) return true;
-  if (isOver(have.status) && !isOver(next.status)) return false;
-  return next.generation >= have.generation;
-}
 
 export class Live {
   readonly state = new Store<LiveState>({ session: null, timeline: [], link: "connecting", refusal: null });
@@ -48,6 +33,8 @@ export class Live {
   #poll: number | undefined;
   #reopen: number | undefined;
   #failures = 0;
+  /** How many states the stream has told. */
+  #heard = 0;
   #stopped = false;
 
   constructor(readonly id: string) {}
@@ -66,8 +53,11 @@ export class Live {
 
   /** Asks for the state now; for moments when something else showed that it changed. */
   async refresh(): Promise<boolean> {
+    const heard = this.#heard;
     try {
-      this.#take(await api.session(this.id));
+      const session = await api.session(this.id);
+      // What the stream said meanwhile is newer than this answer.
+      if (heard === this.#heard || isOver(session.status)) this.#take(session);
       this.#failures = 0;
       return true;
     } catch (thrown) {
@@ -84,11 +74,11 @@ export class Live {
     const before = this.state.value.session;
     if (!supersedes(before, session)) return;
     this.#change({ session, refusal: null });
-    if (isOver(session.status) && (before === null || !isOver(before.status))) void this.#lastWords();
+    // The end's own timeline entries may come after the stream has closed.
+    if (isOver(session.status) && (before === null || !isOver(before.status))) void this.#fetchTimeline();
   }
 
-  /** The end's own timeline entries may come after the stream has closed. */
-  async #lastWords(): Promise<void> {
+  async #fetchTimeline(): Promise<void> {
     const entries = await api.timeline(this.id).catch(() => []);
     this.#change({ timeline: mergeTimeline(this.state.value.timeline, entries) });
   }
@@ -111,8 +101,10 @@ export class Live {
     source.addEventListener("session", (event) => {
       window.clearTimeout(this.#silence);
       window.clearTimeout(this.#poll);
+      this.#silence = undefined;
       this.#poll = undefined;
       this.#failures = 0;
+      this.#heard += 1;
       this.#change({ link: "live" });
       this.#take(JSON.parse(event.data as string) as SessionView);
     });
@@ -143,18 +135,19 @@ export class Live {
     );
   }
 
+  /** Only a word ends the silence; a new try at the stream does not begin it anew. */
   #expectWord(): void {
-    window.clearTimeout(this.#silence);
-    this.#silence = window.setTimeout(() => this.#pollNow(), SILENCE_MS_MAX);
+    this.#silence ??= window.setTimeout(() => this.#pollNow(), SILENCE_MS_MAX);
   }
 
   #pollNow(): void {
+    this.#silence = undefined;
     if (this.#stopped || this.#poll !== undefined) return;
     const once = async () => {
       const good = await this.refresh();
       if (good) {
         this.#change({ link: "polling" });
-        await this.#lastWords();
+        await this.#fetchTimeline();
       }
       const session = this.state.value.session;
       if (this.#stopped || this.#poll === undefined || (session !== null && isOver(session.status))) return;

@@ -1,7 +1,7 @@
 // A session's way as five steps, derived from its state alone.
 
 import type { SessionView } from "./api";
-import { isStatus, stageWords, type Status } from "./words";
+import { isStatus, STAGES, stageWords, type Status } from "./words";
 
 export type StepState = "done" | "current" | "waiting" | "failed";
 
@@ -12,24 +12,45 @@ export interface Step {
   detail: string | null;
 }
 
-const NAMES = ["Machine asked for", "Machine started", "Desktop ready", "Signed in", "Credential stored"] as const;
+const NAMES = [
+  "Ask for a machine",
+  "Start the machine",
+  "Prepare the desktop",
+  "Sign in",
+  "Store the credential",
+] as const;
 
-/** Which step is being worked on (0 to 4; 5: all done) while the session lives. */
-const CURRENT: Record<Exclude<Status, "failed" | "cancelled" | "expired">, number> = {
-  vm_creating: 0,
-  vm_stopped: 1,
-  vm_created: 1,
-  vm_started: 3,
-  authenticating: 3,
-  completed: 5,
-};
+/** The step of a machine that starts: its own, or already its desktop's. */
+function ofStage(stage: string | null): number {
+  return (STAGES as readonly string[]).indexOf(stage ?? "") >= STAGES.indexOf("display") ? 2 : 1;
+}
 
 /** How far an ended session had come: what it still shows of its way. */
 function reached(session: SessionView): number {
   if (session.credential !== null) return 4;
   if (session.sign_in.url !== null || session.sign_in.device_code !== null) return 3;
-  if (session.stage === "display" || session.stage === "window_manager") return 2;
-  return session.stage === null ? 0 : 1;
+  return session.stage === null ? 0 : ofStage(session.stage);
+}
+
+/** Which step is being worked on, or was when the session ended: 0 to 4; 5 when all are done. */
+function position(session: SessionView, status: Status): number {
+  switch (status) {
+    case "vm_creating":
+      return 0;
+    case "vm_stopped":
+      return 1;
+    case "vm_created":
+      return ofStage(session.stage);
+    case "vm_started":
+    case "authenticating":
+      return 3;
+    case "completed":
+      return 5;
+    case "failed":
+    case "cancelled":
+    case "expired":
+      return reached(session);
+  }
 }
 
 function detail(session: SessionView, current: number): string | null {
@@ -37,10 +58,7 @@ function detail(session: SessionView, current: number): string | null {
   if (current === 0 && session.queue_position !== null) {
     return session.queue_position === 1 ? "Next in the queue" : `Number ${session.queue_position} in the queue`;
   }
-  if (current === 1 && session.stage !== null) {
-    return stageWords(session.stage);
-  }
-  return null;
+  return session.status === "vm_created" && session.stage !== null ? stageWords(session.stage) : null;
 }
 
 /** The steps; `null` for a status this page does not know (the raw text is shown instead). */
@@ -48,7 +66,7 @@ export function stepsOf(session: SessionView): Step[] | null {
   const status = session.status;
   if (!isStatus(status)) return null;
   const lost = status === "failed" || status === "cancelled" || status === "expired";
-  const at = lost ? reached(session) : CURRENT[status];
+  const at = position(session, status);
   return NAMES.map((name, index) => {
     if (index < at) return { name, state: "done", detail: null };
     if (index > at) return { name, state: "waiting", detail: null };

@@ -4,12 +4,14 @@
 import { FitAddon } from "@xterm/addon-fit";
 import { Terminal as Xterm, type ITheme } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
-import { policyAbiding, whilePolicyAbiding } from "./csp";
+import { styleSpansByCssom, withConstructedSheets } from "./csp";
 import { TicketedSocket } from "./socket";
 import { Store } from "./store";
 
 const THEME: ITheme = { background: "#14171c", foreground: "#e4e8ee", cursor: "#e4e8ee", selectionBackground: "#3d5a80" };
 const SCROLLBACK_LINES = 2_000;
+
+styleSpansByCssom();
 
 export class Terminal {
   readonly shown = new Store(false);
@@ -24,7 +26,6 @@ export class Terminal {
   constructor(session: string) {
     this.#host.className = "terminal-host";
     this.#xterm = new Xterm({
-      documentOverride: policyAbiding(document),
       fontFamily: 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace',
       fontSize: 14,
       theme: THEME,
@@ -51,7 +52,7 @@ export class Terminal {
     if (this.#host.parentElement !== place) place.append(this.#host);
     if (this.#opened) return;
     this.#opened = true;
-    whilePolicyAbiding(document, () => this.#xterm.open(this.#host));
+    withConstructedSheets(document, () => this.#xterm.open(this.#host));
     this.#watch.observe(this.#host);
     this.#refit();
     void this.socket.connect();

@@ -88,6 +88,11 @@ export function isOver(status: string): boolean {
   return statusWords(status).over;
 }
 
+/** Whether there is a machine to use: without one, a code or an address of before is worth nothing. */
+export function isReady(status: string): boolean {
+  return statusWords(status).tone !== "busy" || !isStatus(status);
+}
+
 export function stageWords(stage: string): string {
   return (STAGE_WORDS as Record<string, string>)[stage] ?? stage;
 }

@@ -2,6 +2,7 @@
 // its methods (`change`, `closeDesktops`, …) and looks at what the pages asked for (`calls`).
 
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { readFile } from "node:fs/promises";
 import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -49,6 +50,8 @@ export class Standin {
   calls = [];
   /** @type {Set<Viewer>} */
   viewers = new Set();
+  /** The next starts are refused for want of room. */
+  full = false;
   /** Bytes that terminals sent. */
   typed = "";
   /** @type {{ cols: number, rows: number }[]} */
@@ -59,20 +62,24 @@ export class Standin {
   #keys = new Map();
   #count = 0;
   #sockets = new WebSocketServer({ noServer: true, handleProtocols: (offered) => (offered.has("binary") ? "binary" : false) });
-  #http = createServer((request, response) => void this.#serve(request, response));
+  /** @type {import("node:http").Server | import("node:https").Server} */
+  #http = createServer();
 
-  /** Listens; returns the origin. */
-  async listen() {
+  /** Listens; returns the origin. @param {{ key: string, cert: string } | undefined} [tls] */
+  async listen(tls) {
+    if (tls !== undefined) this.#http = createSecureServer(tls);
+    this.#http.on("request", (request, response) => void this.#serve(request, response));
     this.#http.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
     await new Promise((done) => this.#http.listen(0, "127.0.0.1", () => done(undefined)));
     const address = this.#http.address();
     if (address === null || typeof address === "string") throw new Error("no address");
-    return `http://127.0.0.1:${address.port}`;
+    return `${tls === undefined ? "http" : "https"}://127.0.0.1:${address.port}`;
   }
 
   async close() {
     for (const viewer of this.viewers) viewer.socket.terminate();
     for (const stream of this.#streams) stream.response.end();
+    this.#sockets.close();
     this.#http.closeAllConnections();
     await new Promise((done) => this.#http.close(() => done(undefined)));
   }
@@ -215,6 +222,10 @@ export class Standin {
 
   /** @param {import("node:http").ServerResponse} response @param {{ provider: string, idempotency_key: string }} body */
   #start(response, body) {
+    if (this.full) {
+      this.#refuse(response, 503, "no_capacity", "There is no room for another machine.", "Try again later.", 4503);
+      return;
+    }
     const known = this.#keys.get(body.idempotency_key);
     const provider = this.providers.find((one) => one.id === body.provider);
     const session = known ?? this.add({ provider: body.provider, provider_name: provider?.name ?? body.provider, lanes: provider?.lanes ?? [] });

@@ -74,7 +74,7 @@ export function Ended({ session, timeline, may_start }: EndedProps) {
       <h1>{good ? "Connected" : words.title}</h1>
       {good ? (
         <>
-          <p class="lead">{session.provider_name} is signed in. The machine is destroyed; only the credential was kept.</p>
+          <p class="lead">{session.provider_name} is signed in. Its machine is not kept; only the credential is.</p>
           <section class="panel" aria-label="Credential">
             {credentials.map((credential) => (
               <Files key={credential.id} files={credential.files} />
@@ -86,7 +86,7 @@ export function Ended({ session, timeline, may_start }: EndedProps) {
         <>
           <p class="lead">{session.reason?.sentence ?? "The server gave no reason."}</p>
           {remedy === null ? null : <p>{remedy}</p>}
-          <p class="quiet">No credential was stored. The machine is destroyed.</p>
+          {session.credential === null ? <p class="quiet">No credential was stored. The machine is not kept.</p> : null}
         </>
       )}
       <Onward session={session} may_start={may_start} />

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { api, asProblem, type ProblemBody, type SessionView } from "../api";
+import { isReady } from "../words";
 import { Copy } from "./copy";
 import { Countdown } from "./countdown";
 import { PasteBox } from "./paste-box";
@@ -73,6 +74,15 @@ function Address({ session, url }: { session: SessionView; url: URL }) {
 }
 
 export function NextAction({ session }: { session: SessionView }) {
+  if (!isReady(session.status)) {
+    return (
+      <section class="next" aria-labelledby="next">
+        <h2 id="next">What to do next</h2>
+        <p>Nothing yet: the machine is on its way.</p>
+        <p class="quiet">Then: {session.next_action}</p>
+      </section>
+    );
+  }
   const url = safeAddress(session.sign_in.url);
   const takes_code = session.lanes.includes("link") && session.sign_in.device_code === null && url !== null;
   return (

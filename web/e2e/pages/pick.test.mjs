@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { until } from "../browser.mjs";
+import { inSeconds } from "../standin/samples.mjs";
+import { scene } from "./scene.mjs";
+
+test("tools are offered with their ways of signing in; one the image lacks is off, with the reason", async () => {
+  await scene({}, async ({ page, standin, base, shoot }) => {
+    standin.add({ status: "completed", user_id: "ada" });
+    standin.add({
+      status: "failed",
+      provider_name: "Claude Code",
+      reason: { code: "machine_gone", sentence: "The machine ended and the session had no restart left." },
+      created_at: inSeconds(-7_300),
+    });
+    standin.add({ status: "authenticating" });
+    await page.goto(`${base}/dashboard/remote-cli`);
+    const card = page.locator("[data-provider=codex]");
+    assert.match((await card.textContent()) ?? "", /Codex0\.169\.0.*a code you type in your own browser/s);
+    const absent = page.locator("[data-provider=gemini_cli]");
+    assert.equal(await absent.isDisabled(), true);
+    assert.match((await absent.textContent()) ?? "", /image does not contain/);
+    await shoot("pick");
+  });
+});
+
+test("a double click is one session", async () => {
+  await scene({}, async ({ page, standin, base }) => {
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.dblclick("[data-provider=codex]");
+    await page.waitForURL(/\/auth\?session=ses_/);
+    assert.equal(standin.sessions.size, 1);
+    const keys = new Set(standin.calls.filter((call) => call.path === "/api/auth/start").map((call) => call.body.idempotency_key));
+    assert.equal(keys.size, 1);
+    assert.match([...keys][0], /^page-[0-9a-f]{32}$/);
+  });
+});
+
+test("coming back from a session, another one can be started", async () => {
+  await scene({}, async ({ page, standin, base }) => {
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.click("[data-provider=codex]");
+    await page.waitForURL(/\/auth\?/);
+    await page.goBack();
+    await page.click("[data-provider=codex]");
+    await page.waitForURL(/\/auth\?/);
+    assert.equal(standin.sessions.size, 2);
+  });
+});
+
+test("a refused start says why, and the tool can be picked again", async () => {
+  await scene({}, async ({ page, standin, base, shoot }) => {
+    standin.full = true;
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.click("[data-provider=codex]");
+    await page.waitForSelector("[data-problem=no_capacity]");
+    await shoot("pick-refused");
+    standin.full = false;
+    await page.click("[data-provider=codex]");
+    await page.waitForURL(/\/auth\?/);
+  });
+});
+
+test("a credential is deleted only after a question", async () => {
+  await scene({}, async ({ page, standin, base, shoot }) => {
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.click("[data-credential] button");
+    await page.waitForSelector("dialog[open]");
+    await shoot("credential-question");
+    await page.keyboard.press("Escape");
+    await until("the question to go", async () => (await page.locator("dialog").count()) === 0);
+    assert.equal(standin.credentials.length, 1);
+    await page.click("[data-credential] button");
+    await page.click("dialog button.danger");
+    await until("the credential to go", async () => (await page.locator("[data-credential]").count()) === 0);
+    assert.equal(standin.credentials.length, 0);
+  });
+});
+
+test("a limit of the server is said where machines are asked for", async () => {
+  await scene({}, async ({ page, standin, base, shoot }) => {
+    standin.health = {
+      status: "degraded",
+      version: "0.1.0",
+      checks: [
+        { name: "store", status: "ok", detail: "SQLite answers." },
+        { name: "accelerator", status: "degraded", detail: "No usable KVM: machines are emulated, which is slow and no security boundary." },
+      ],
+    };
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.waitForSelector("text=no security boundary");
+    assert.ok(!((await page.textContent("main")) ?? "").includes("SQLite"));
+    await shoot("pick-degraded");
+  });
+});
+
+test("every change the page asks for carries the header that guards against foreign pages", async () => {
+  await scene({}, async ({ page, standin, base }) => {
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.click("[data-provider=codex]");
+    await page.waitForURL(/\/auth\?/);
+    await until("a ticket", () => standin.calls.some((call) => call.path.endsWith("/ticket")));
+    for (const call of standin.calls.filter((one) => one.method !== "GET")) {
+      assert.equal(call.headers["x-anteroom"], "1", call.path);
+      assert.equal(call.headers["content-type"], "application/json", call.path);
+    }
+  });
+});

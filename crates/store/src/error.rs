@@ -99,7 +99,7 @@ impl StoreError {
     clippy::wildcard_enum_match_arm,
     reason = "sqlx::Error is non-exhaustive; what is not known to pass by is not"
 )]
-fn kind_of(error: &sqlx::Error) -> Kind {
+pub(crate) fn kind_of(error: &sqlx::Error) -> Kind {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)

@@ -3,7 +3,7 @@
 //! `meta` holds the version. Each step and its new version are one transaction, so a step that is interrupted did not happen.
 
 use crate::StoreError;
-use sqlx::{AnyPool, Row};
+use sqlx::{AnyConnection, Connection, Row};
 
 /// One step: the text for every database, then the one for SQLite (triggers are written differently everywhere).
 struct Step {
@@ -25,10 +25,10 @@ const _: () = assert!(STEPS.len() == SCHEMA_VERSION as usize, "one step for each
 const VERSION_KEY: &str = "schema_version";
 
 /// Brings the database to [`SCHEMA_VERSION`]. `begin` starts a transaction that may write.
-pub(crate) async fn migrate(writer: &AnyPool, begin: &'static str) -> Result<(), StoreError> {
+pub(crate) async fn migrate(connection: &mut AnyConnection, begin: &'static str) -> Result<(), StoreError> {
     loop {
         let failed = |version| move |source| StoreError::Migrate { version, source };
-        let mut transaction = writer.begin_with(begin).await.map_err(failed(SCHEMA_VERSION))?;
+        let mut transaction = connection.begin_with(begin).await.map_err(failed(SCHEMA_VERSION))?;
         sqlx::raw_sql("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)")
             .execute(&mut *transaction)
             .await
@@ -68,4 +68,42 @@ fn version_of(text: String) -> Result<u32, StoreError> {
         row: VERSION_KEY.to_owned(),
         why: "the schema version is not a number".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Purpose, callers::RoleWord, passes::PassKind, sessions::State};
+
+    /// Every list of words and its column; a `CHECK` that differs would refuse a word the program uses, or accept one it cannot read.
+    #[test]
+    fn the_checks_are_made_of_the_programs_own_words() {
+        fn check(column: &str, words: impl Iterator<Item = &'static str>) -> String {
+            let words: Vec<_> = words.map(|word| format!("'{word}'")).collect();
+            format!("CHECK ({column} IN ({}))", words.join(", "))
+        }
+        let text: String = STEPS.iter().map(|step| step.tables).collect();
+        for expected in [
+            check("state", State::ALL.iter().map(|word| word.as_str())),
+            check("role", RoleWord::ALL.iter().map(|word| word.as_str())),
+            check("kind", PassKind::ALL.iter().map(|word| word.as_str())),
+            check("purpose", Purpose::ALL.iter().map(|word| word.as_str())),
+        ] {
+            assert!(text.contains(&expected), "no {expected} in the migrations");
+        }
+        assert_eq!(text.matches(" IN ('").count(), 4, "a list in the migrations that is not compared here");
+    }
+
+    /// PostgreSQL's and SQLite's common ground, and what sqlx's `Any` can carry.
+    #[test]
+    fn columns_have_only_types_that_both_databases_have() {
+        let text: String = STEPS.iter().map(|step| step.tables).collect();
+        for line in text.lines().filter(|line| line.starts_with("    ")).map(str::trim) {
+            let mut words = line.split([' ', ',']).filter(|word| !word.is_empty());
+            let (Some(name), Some(kind)) = (words.next(), words.next()) else { continue };
+            if name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+                assert!(["TEXT", "BIGINT", "BYTEA"].contains(&kind), "{line}");
+            }
+        }
+    }
 }

@@ -3,22 +3,26 @@
 //! SQLite: write-ahead log, `synchronous = FULL` (what was answered survives a loss of power), one writing connection whose
 //! transactions begin with `BEGIN IMMEDIATE`, several reading ones. Inside a write transaction nothing else is awaited.
 
-use crate::{StoreError, UnixMs, cells::stored, schema};
+use crate::{Kind, StoreError, UnixMs, cells::stored, error, schema};
 use sqlx::{
-    Any, AnyConnection, AnyPool, ConnectOptions, Executor, Transaction,
+    Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 use std::{
     fmt::Write as _,
     fs::{OpenOptions, Permissions},
+    io::ErrorKind,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Takes the write lock at once, so that a transaction that has read never fails to write for a lock.
 const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// Between two tries to prepare a database that others prepare.
+const PREPARE_AGAIN: Duration = Duration::from_millis(20);
 
 /// How the database is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,20 +94,22 @@ impl Store {
         let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
         let busy = format!("PRAGMA busy_timeout = {};", settings.busy_ms_max);
         // `secure_delete`: a deleted credential's pages are overwritten, not only given up.
-        let writer = pool(
-            1,
-            settings,
-            format!("{busy} PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;"),
-        )
-        .connect_with(options.clone())
-        .await
-        .map_err(failed)?;
-        schema::migrate(&writer, BEGIN).await?;
-        let reader = pool(settings.readers_max.max(1), settings, format!("{busy} PRAGMA query_only = ON;"))
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
-        Ok(Self(Arc::new(Inner { writer, reader, settings, path: path.to_owned() })))
+        let writing = format!(
+            "{busy} PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;"
+        );
+        // A pool tries again until its time is over and then names no cause; the first connection is made without one.
+        let mut first = AnyConnection::connect_with(&options).await.map_err(failed)?;
+        prepare(&mut first, &writing, Duration::from_millis(settings.busy_ms_max)).await.map_err(failed)?;
+        schema::migrate(&mut first, BEGIN).await?;
+        first.close().await.map_err(failed)?;
+        let reading = format!("{busy} PRAGMA query_only = ON;");
+        let writer = pool(1, settings, writing).connect_with(options.clone()).await.map_err(failed)?;
+        let reader =
+            pool(settings.readers_max.max(1), settings, reading).connect_with(options).await.map_err(failed)?;
+        let store = Self(Arc::new(Inner { writer, reader, settings, path: path.to_owned() }));
+        // SQLite opens a file it may not write without a word (`BEGIN IMMEDIATE` succeeds too): only writing tells.
+        store.check().await?;
+        Ok(store)
     }
 
     /// Where the database is.
@@ -225,6 +231,20 @@ async fn remove(connection: &mut AnyConnection, text: &'static str, now_ms: Unix
     Ok(done.map_err(query("remove what is spent"))?.rows_affected())
 }
 
+/// Runs the pragmas, again while another process holds the database: SQLite's own waiting does not cover the change to the
+/// write-ahead log (<https://sqlite.org/pragma.html#pragma_journal_mode>), which only the very first start makes.
+async fn prepare(connection: &mut AnyConnection, pragmas: &str, wait_max: Duration) -> Result<(), sqlx::Error> {
+    let give_up = Instant::now() + wait_max;
+    loop {
+        match sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas)).execute(&mut *connection).await {
+            Err(error) if error::kind_of(&error) == Kind::Unavailable && Instant::now() < give_up => {
+                tokio::time::sleep(PREPARE_AGAIN).await;
+            }
+            other => return other.map(drop),
+        }
+    }
+}
+
 fn pool(connections_max: u32, settings: Settings, pragmas: String) -> AnyPoolOptions {
     let pragmas: Arc<str> = pragmas.into();
     AnyPoolOptions::new()
@@ -257,20 +277,51 @@ fn url_of(path: &Path) -> Result<String, StoreError> {
     Ok(url)
 }
 
-/// Makes the file with mode 0600, or takes the others' rights to an existing one away. SQLite gives its log and index the same mode.
+/// Makes the file with mode 0600, or takes the others' rights to an existing one away. SQLite makes its log and index with the
+/// same mode; when they were left behind under another one, they follow.
 fn make_private(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::File { path: path.to_owned(), source };
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let facts = std::fs::metadata(path).map_err(failed)?;
-            let mode = facts.permissions().mode() & 0o7777;
-            if mode & 0o077 == 0 {
-                return Ok(());
-            }
-            tracing::warn!(path = %path.display(), mode = format!("{mode:04o}"), "the database was open to others; now it is not");
-            std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700)).map_err(failed)
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let mode = mode_of(path).map_err(failed)?;
+    let private = mode & 0o700;
+    if mode != private {
+        tracing::warn!(path = %path.display(), mode = format!("{mode:04o}"), "the database was open to others; now it is not");
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match mode_of(Path::new(&file)) {
+            Ok(mode) if mode == private => {}
+            Ok(_) => std::fs::set_permissions(&file, Permissions::from_mode(private)).map_err(failed)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
         }
-        Err(error) => Err(failed(error)),
+    }
+    Ok(())
+}
+
+fn mode_of(path: &Path) -> std::io::Result<u32> {
+    Ok(std::fs::metadata(path)?.permissions().mode() & 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_writing_connection_flushes_every_commit_and_readers_cannot_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("a.db"), Settings::default()).await.unwrap();
+        for (pragma, expected) in [("PRAGMA synchronous", 2), ("PRAGMA foreign_keys", 1), ("PRAGMA secure_delete", 1)] {
+            let found: i64 = sqlx::query_scalar(pragma).fetch_one(&store.0.writer).await.unwrap();
+            assert_eq!(found, expected, "{pragma}");
+        }
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.0.writer).await.unwrap();
+        assert_eq!(mode, "wal");
+        assert!(store.reader().execute("DELETE FROM meta").await.is_err());
     }
 }

@@ -1,0 +1,175 @@
+//! A database that is locked, read-only or wrong is told by kind, in time, and nothing is lost.
+
+use crate::world::{NOW, World, event, provider, settings};
+use anteroom_store::{Change, Expect, Kind, Settings, Store, StoreError};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use sqlx::Executor;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    time::{Duration, Instant},
+};
+
+#[tokio::test]
+async fn a_locked_database_is_unavailable_in_time_and_works_again() {
+    let world = World::with(Settings { busy_ms_max: 300, ..settings() }).await;
+    let row = world.session().await;
+    let mut hand = world.hand().await;
+    hand.execute("BEGIN IMMEDIATE").await.unwrap();
+
+    let asked = Instant::now();
+    let (a, b) = tokio::join!(
+        world.store.transition(&row.id, Expect::Active, Change::new(), event("a")),
+        world.store.append_event(&row.id, event("b")),
+    );
+    let waited = asked.elapsed();
+    assert_eq!(a.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(b.unwrap_err().kind(), Kind::Unavailable);
+    assert!(waited >= Duration::from_millis(250), "{waited:?}: it was waited for the lock");
+    assert!(waited < Duration::from_secs(20), "{waited:?}: twice 300 ms, and a busy machine");
+    assert_eq!(world.store.check().await.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(world.store.session(&row.id).await.unwrap(), Some(row.clone()), "reading needs no lock");
+
+    hand.execute("ROLLBACK").await.unwrap();
+    world.store.check().await.unwrap();
+    world.done(&row.id, Expect::Epoch(0), Change::new(), "a").await;
+    assert_eq!(world.kinds(&row.id).await, ["started", "a"]);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_given_back_in_time_is_not_noticed() {
+    let world = World::new().await;
+    let row = world.session().await;
+    let mut hand = world.hand().await;
+    hand.execute("BEGIN IMMEDIATE").await.unwrap();
+    let store = world.store.clone();
+    let waiting = tokio::spawn(async move { store.append_event(&row.id, event("patient")).await });
+    // The task now waits for the lock, or will: both orders must end well.
+    tokio::task::yield_now().await;
+    hand.execute("ROLLBACK").await.unwrap();
+    waiting.await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_leaves_nothing_and_blocks_nobody() {
+    let world = World::new().await;
+    let row = world.session().await;
+    let mut hand = world.hand().await;
+    hand.execute("BEGIN IMMEDIATE").await.unwrap();
+    let store = world.store.clone();
+    let id = row.id.clone();
+    let given_up = tokio::spawn(async move { store.append_event(&id, event("given up")).await });
+    tokio::task::yield_now().await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    hand.execute("ROLLBACK").await.unwrap();
+    world.store.append_event(&row.id, event("next")).await.unwrap().unwrap();
+    assert_eq!(world.kinds(&row.id).await, ["started", "next"]);
+}
+
+/// Root writes read-only files; a thread without this capability, and the threads it starts, do not.
+fn without_overriding(task: impl Future<Output = ()> + Send) {
+    std::thread::scope(|scope| {
+        let run = || {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::DAC_OVERRIDE);
+            set_capabilities(None, sets).unwrap();
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(task);
+        };
+        scope.spawn(run).join().unwrap();
+    });
+}
+
+#[test]
+fn a_read_only_file_is_unavailable_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("anteroom.db");
+    without_overriding(async {
+        Store::open(&path, settings()).await.unwrap().close().await;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        let error = Store::open(&path, Settings { busy_ms_max: 500, ..settings() }).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("readonly"), "{error}: {cause}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        Store::open(&path, settings()).await.unwrap().check().await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn the_files_are_private_and_a_file_open_to_others_is_closed() {
+    let world = World::new().await;
+    world.session().await;
+    for entry in fs::read_dir(world.directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().mode() & 0o7777, 0o600, "{:?}", entry.path());
+    }
+    world.store.close().await;
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o664)).unwrap();
+    Store::open(&world.path(), settings()).await.unwrap();
+    assert_eq!(fs::metadata(world.path()).unwrap().mode() & 0o7777, 0o600);
+}
+
+#[tokio::test]
+async fn a_path_with_signs_in_it_is_only_a_path() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a?mode=memory.db", "b#c.db", "d%41.db", "é f.db", "g&h=i;.db"] {
+        let path = directory.path().join(name);
+        Store::open(&path, settings()).await.unwrap().check().await.unwrap();
+        assert!(path.exists(), "{name}");
+    }
+    let error = Store::open(&directory.path().join("no/such/place.db"), settings()).await.unwrap_err();
+    assert!(matches!(error, StoreError::File { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_a_database_is_corrupt() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("anteroom.db");
+    fs::write(&path, "this is not a database, it is a text that someone put here by mistake\n".repeat(40)).unwrap();
+    let error = Store::open(&path, settings()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error:?}");
+}
+
+#[tokio::test]
+async fn impossible_rows_are_refused_not_guessed() {
+    let world = World::new().await;
+    let (row, credential) = world.completed(b"secret").await;
+    let mut hand = world.hand().await;
+    // What no program of ours could write: checks and triggers off.
+    hand.execute("PRAGMA ignore_check_constraints = ON").await.unwrap();
+    hand.execute("PRAGMA foreign_keys = OFF").await.unwrap();
+    hand.execute("DROP TRIGGER sessions_ended_stays").await.unwrap();
+    for (wrong, right, word) in [
+        ("state = 'paused'", "state = 'completed'".to_owned(), "paused"),
+        ("reason_code = 'no_such_code'", "reason_code = 'completed'".to_owned(), "no_such_code"),
+        ("reason_code = NULL", "reason_code = 'completed'".to_owned(), "when and why"),
+        ("ended_at_ms = NULL", format!("ended_at_ms = {}", NOW + 5), "when and why"),
+        ("state = 'failed'", "state = 'completed'".to_owned(), "not completed"),
+        ("credential_id = NULL", format!("credential_id = '{credential}'"), "without a credential"),
+        ("provider = 'Not A Name'", format!("provider = '{}'", provider()), "provider"),
+        ("generation = -1", "generation = 1".to_owned(), "out of range"),
+        ("deadline_ms = 'soon'", format!("deadline_ms = {}", row.deadline_ms), "deadline_ms"),
+        ("cli_started = 2000", "cli_started = 1".to_owned(), "cli_started"),
+    ] {
+        hand.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {wrong}"))).await.unwrap();
+        let error = world.store.session(&row.id).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{wrong}: {error:?}");
+        let text = error.to_string();
+        assert!(text.contains(word) && text.contains(row.id.as_str()), "{wrong}: {text}");
+        hand.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {right}"))).await.unwrap();
+        assert_eq!(world.store.session(&row.id).await.unwrap().unwrap(), row, "{right}");
+    }
+    hand.execute("UPDATE credentials SET sealed = x'0011', files = '[1]'").await.unwrap();
+    assert_eq!(world.store.read_back(&credential).await.unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(world.store.credential(&credential).await.unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_closed_store_is_unavailable() {
+    let world = World::new().await;
+    world.store.close().await;
+    assert_eq!(world.store.check().await.unwrap_err().kind(), Kind::Unavailable);
+    let left: Vec<_> = fs::read_dir(world.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "the database and the key file, no log: {left:?}");
+}

@@ -1,0 +1,11 @@
+//! The store from outside: what it promises, also when several ask at once, the database is locked, or a hand writes in it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+
+mod callers;
+mod credentials;
+mod faults;
+mod model;
+mod schema;
+mod sessions;
+mod transitions;
+mod world;

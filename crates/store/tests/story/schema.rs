@@ -1,0 +1,81 @@
+//! The schema: made from nothing, kept over restarts, refused when it is newer, strict about words.
+
+use crate::world::{NOW, World, settings};
+use anteroom_store::{Kind, SCHEMA_VERSION, Store, StoreError};
+use sqlx::Executor;
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let world = World::new().await;
+    let (row, credential) = world.completed(b"secret").await;
+    world.store.set_key_fingerprint(&world.ring.fingerprint()).await.unwrap();
+    world.store.close().await;
+
+    let store = Store::open(&world.path(), settings()).await.unwrap();
+    assert_eq!(store.session(&row.id).await.unwrap(), Some(row));
+    assert!(store.read_back(&credential).await.unwrap().is_some());
+    let fingerprint = store.key_fingerprint().await.unwrap().unwrap();
+    world.ring.check_fingerprint(&fingerprint).unwrap();
+}
+
+#[tokio::test]
+async fn many_first_starts_at_once_make_one_schema() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("anteroom.db");
+    let starts: Vec<_> = (0..5)
+        .map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move { Store::open(&path, settings()).await.unwrap() })
+        })
+        .collect();
+    for start in starts {
+        start.await.unwrap().check().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_with_both_versions() {
+    let world = World::new().await;
+    world.store.close().await;
+    let newer = SCHEMA_VERSION + 6;
+    let mut hand = world.hand().await;
+    let set = format!("UPDATE meta SET value = '{newer}' WHERE key = 'schema_version'");
+    hand.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
+    let error = Store::open(&world.path(), settings()).await.unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { found, known } if found == newer && known == SCHEMA_VERSION));
+    let text = error.to_string();
+    assert!(text.contains(&newer.to_string()) && text.contains(&SCHEMA_VERSION.to_string()), "{text}");
+
+    hand.execute("UPDATE meta SET value = 'one' WHERE key = 'schema_version'").await.unwrap();
+    assert_eq!(Store::open(&world.path(), settings()).await.unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn words_outside_the_lists_and_half_rows_are_refused_by_the_database() {
+    let world = World::new().await;
+    let row = world.session().await;
+    let id = &row.id;
+    let mut hand = world.hand().await;
+    for text in [
+        "UPDATE sessions SET state = 'paused'".to_owned(),
+        "UPDATE sessions SET state = 'failed'".to_owned(),
+        format!("UPDATE sessions SET state = 'completed', reason_code = 'completed', ended_at_ms = {NOW}"),
+        format!("UPDATE sessions SET ended_at_ms = {NOW}"),
+        "UPDATE sessions SET cli_started = 2".to_owned(),
+        "UPDATE sessions SET generation = 0".to_owned(),
+        "UPDATE sessions SET idempotency_key = 'k'".to_owned(),
+        "UPDATE callers SET role = 'root'".to_owned(),
+        "UPDATE callers SET role = 'viewer'".to_owned(),
+        format!("INSERT INTO passes (hash, kind, expires_at_ms) VALUES ('h', 'enter', {NOW})"),
+        format!("INSERT INTO passes (hash, kind, name, expires_at_ms) VALUES ('h', 'exit', 'n', {NOW})"),
+        format!(
+            "INSERT INTO tickets (hash, session_id, caller_id, purpose, expires_at_ms) \
+             VALUES ('h', '{id}', '{}', 'sound', {NOW})",
+            row.owner
+        ),
+        "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('ses_none', 1, 0, 'k', 's', '{}')".to_owned(),
+    ] {
+        assert!(hand.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
+    }
+    assert_eq!(world.store.session(id).await.unwrap(), Some(row));
+}

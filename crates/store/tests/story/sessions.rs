@@ -1,0 +1,189 @@
+//! Starting, listing and keeping alive.
+
+use crate::world::{HOUR, NOW, World, event, session_id, settings};
+use anteroom_store::{
+    Change, Created, Expect, IdempotencyKey, Kind, Life, NewEvent, NewSession, Reason, Settings, Sha256Hex, Store,
+    Whose,
+};
+use anteroom_wire::{CallerId, Problem};
+use serde_json::json;
+
+fn keyed(world: &World, key: &str, request: &str) -> NewSession {
+    let idempotency = Some(IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(request.as_bytes()) });
+    NewSession { id: session_id(), idempotency, ..world.new_session() }
+}
+
+#[tokio::test]
+async fn a_started_session_reads_back_as_it_was_asked_for() {
+    let world = World::new().await;
+    let new = world.new_session();
+    let Created::New(row) = world.store.create_session(&new, event("started")).await.unwrap() else { panic!() };
+    assert_eq!(world.store.session(&new.id).await.unwrap().as_ref(), Some(&row));
+    assert_eq!((&row.id, &row.owner, &row.provider), (&new.id, &new.owner, &new.provider));
+    assert_eq!((row.user_id, row.return_url), (new.user_id, new.return_url));
+    assert_eq!((row.epoch, row.generation, row.cli_started), (0, 1, false));
+    assert_eq!((row.created_at_ms, row.idle_deadline_ms, row.deadline_ms), (NOW, Some(NOW + HOUR), NOW + 4 * HOUR));
+    assert_eq!(row.life, Life::Active { setback: None });
+    assert_eq!(world.kinds(&row.id).await, ["started"]);
+}
+
+#[tokio::test]
+async fn a_double_start_with_one_key_is_one_session() {
+    let world = World::new().await;
+    let starts: Vec<_> = (0..20)
+        .map(|_| {
+            let (store, new) = (world.store.clone(), keyed(&world, "click", "codex"));
+            tokio::spawn(async move { store.create_session(&new, event("started")).await.unwrap() })
+        })
+        .collect();
+    let (mut new, mut existing) = (Vec::new(), Vec::new());
+    for start in starts {
+        match start.await.unwrap() {
+            Created::New(row) => new.push(row.id),
+            Created::Existing(row) => existing.push(row.id),
+            Created::KeyReused(_) => panic!("the same request"),
+        }
+    }
+    assert_eq!((new.len(), existing.len()), (1, 19));
+    assert!(existing.iter().all(|id| *id == new[0]));
+    assert_eq!(world.store.sessions(Whose::All, 100, None).await.unwrap().len(), 1);
+    assert_eq!(world.kinds(&new[0]).await, ["started"]);
+}
+
+#[tokio::test]
+async fn two_processes_starting_with_one_key_make_one_session() {
+    let world = World::new().await;
+    let other = Store::open(&world.path(), settings()).await.unwrap();
+    let (a, b) = (keyed(&world, "click", "codex"), keyed(&world, "click", "codex"));
+    let (a, b) = tokio::join!(world.store.create_session(&a, event("a")), other.create_session(&b, event("b")));
+    let news = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, Created::New(_))).count();
+    assert_eq!(news, 1);
+    assert_eq!(other.sessions(Whose::All, 100, None).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_used_for_another_request_is_told_and_another_owner_may_use_it() {
+    let world = World::new().await;
+    world.store.create_session(&keyed(&world, "k", "codex"), event("started")).await.unwrap();
+    let other = world.store.create_session(&keyed(&world, "k", "gemini"), event("started")).await.unwrap();
+    assert!(matches!(other, Created::KeyReused(_)), "{other:?}");
+
+    let neighbour = CallerId::from_parts(NOW, [9; 10]);
+    let caller = world.new_caller(neighbour.clone(), anteroom_store::Role::Backend, "token-2");
+    world.store.create_caller(&caller).await.unwrap();
+    let theirs = NewSession { owner: neighbour.clone(), ..keyed(&world, "k", "gemini") };
+    assert!(matches!(world.store.create_session(&theirs, event("started")).await.unwrap(), Created::New(_)));
+    assert_eq!(world.store.sessions(Whose::Owner(&neighbour), 10, None).await.unwrap().len(), 1);
+    assert_eq!(world.store.sessions(Whose::All, 10, None).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_unknown_owner_or_a_taken_id_is_a_conflict_and_leaves_nothing() {
+    let world = World::new().await;
+    let orphan = NewSession { owner: CallerId::from_parts(1, [0; 10]), ..world.new_session() };
+    let error = world.store.create_session(&orphan, event("started")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{error:?}");
+    assert_eq!(world.store.session(&orphan.id).await.unwrap(), None);
+
+    let taken = NewSession { id: world.session().await.id, ..world.new_session() };
+    let error = world.store.create_session(&taken, event("again")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{error:?}");
+    assert_eq!(world.kinds(&taken.id).await, ["started"]);
+}
+
+#[tokio::test]
+async fn pages_of_sessions_are_newest_first_and_meet_without_gaps() {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..7 {
+        ids.push(world.session().await.id);
+    }
+    ids.sort();
+    ids.reverse();
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let page = world.store.sessions(Whose::Owner(&world.owner), 3, before.as_ref()).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id.clone());
+        seen.extend(page.into_iter().map(|row| row.id));
+    }
+    assert_eq!(seen, ids);
+}
+
+#[tokio::test]
+async fn only_sessions_past_a_deadline_are_overdue() {
+    let world = World::new().await;
+    let (idle, used, capped, over) =
+        (world.session().await, world.session().await, world.session().await, world.session().await);
+    assert!(world.store.touch(&used.id, NOW + HOUR, Some(NOW + 2 * HOUR)).await.unwrap());
+    world.done(&capped.id, Expect::Active, Change::new().idle_deadline(None).deadline(NOW + 10), "shortened").await;
+    let reason = Reason::new(Problem::Cancelled, "");
+    world.done(&over.id, Expect::Active, Change::new().cancel(reason, NOW), "cancelled").await;
+
+    let mut overdue: Vec<_> = world.store.overdue(NOW + HOUR).await.unwrap().into_iter().map(|row| row.id).collect();
+    overdue.sort();
+    let mut expected = vec![idle.id, capped.id];
+    expected.sort();
+    assert_eq!(overdue, expected);
+    assert_eq!(world.store.overdue(NOW).await.unwrap(), []);
+    assert_eq!(world.store.active_sessions().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_late_touch_does_not_shorten_and_an_ended_session_is_not_touched() {
+    let world = World::new().await;
+    let row = world.session().await;
+    assert!(world.store.touch(&row.id, NOW + 20, Some(NOW + 2 * HOUR)).await.unwrap());
+    assert!(world.store.touch(&row.id, NOW + 10, Some(NOW + HOUR)).await.unwrap());
+    let after = world.store.session(&row.id).await.unwrap().unwrap();
+    assert_eq!((after.last_used_at_ms, after.idle_deadline_ms, after.epoch), (NOW + 20, Some(NOW + 2 * HOUR), 0));
+
+    world
+        .done(&row.id, Expect::Active, Change::new().expire(Reason::new(Problem::IdleExpired, ""), NOW), "expired")
+        .await;
+    assert!(!world.store.touch(&row.id, NOW + 30, Some(NOW + 3 * HOUR)).await.unwrap());
+    assert!(!world.store.touch(&session_id(), NOW, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_timeline_is_in_order_resumable_and_bounded() {
+    let limits = Settings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
+    let world = World::with(limits).await;
+    let row = world.session().await;
+    let long = NewEvent::new(NOW, "long", "äöüäöüäöü").with(json!({ "text": "x".repeat(100) }));
+    world.store.append_event(&row.id, long).await.unwrap().unwrap();
+    world.store.append_event(&row.id, event("third").with(json!({ "n": 3 }))).await.unwrap().unwrap();
+    assert_eq!(world.store.append_event(&row.id, event("fourth")).await.unwrap().unwrap().number, 4);
+    assert_eq!(world.store.append_event(&row.id, event("too much")).await.unwrap(), None);
+    // What ends a session is told even then.
+    let reason = Reason::new(Problem::MachineGone, "signal 9");
+    world.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), "failed").await;
+
+    let entries = world.store.timeline(&row.id, 1, 100).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    assert_eq!(entries[0].sentence, "äöüäö…");
+    assert_eq!(entries[0].data, json!({ "left_out_bytes": 111 }));
+    assert_eq!(entries[1].data, json!({ "n": 3 }));
+    assert_eq!(entries[3].kind, "failed");
+    assert_eq!(world.store.timeline(&row.id, 1, 2).await.unwrap().len(), 2);
+    let error = world.store.append_event(&session_id(), event("nobody's")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+}
+
+#[tokio::test]
+async fn entries_added_at_once_get_numbers_without_gaps() {
+    let world = World::new().await;
+    let row = world.session().await;
+    let adding: Vec<_> = (0..50)
+        .map(|_| {
+            let (store, id) = (world.store.clone(), row.id.clone());
+            tokio::spawn(async move { store.append_event(&id, event("more")).await.unwrap().unwrap().number })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    for task in adding {
+        numbers.push(task.await.unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (2..=51).collect::<Vec<u64>>());
+}

@@ -1,0 +1,171 @@
+//! A database of its own for each test, with a key ring, and a second way in for direct SQL.
+
+use anteroom_store::{
+    Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewEvent, NewSession, Role, SessionRow,
+    Settings, Sha256Hex, Store, Transition,
+};
+use anteroom_vault::{Binding, KeyRing, Sealed};
+use anteroom_wire::{CallerId, CredentialId, MachineId, ProviderId, SessionId, api::CredentialFile};
+use sqlx::{AnyConnection, Connection};
+use std::path::PathBuf;
+
+pub(crate) const NOW: u64 = 1_800_000_000_000;
+pub(crate) const HOUR: u64 = 3_600_000;
+
+pub(crate) fn chance() -> [u8; 10] {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn session_id() -> SessionId {
+    SessionId::from_parts(NOW, chance())
+}
+
+pub(crate) fn provider() -> ProviderId {
+    "codex".parse().unwrap()
+}
+
+pub(crate) fn event(kind: &str) -> NewEvent {
+    NewEvent::new(NOW, kind, format!("It is {kind}."))
+}
+
+/// Patient: a busy test machine is not what is tested.
+pub(crate) fn settings() -> Settings {
+    Settings { busy_ms_max: 60_000, ..Settings::default() }
+}
+
+pub(crate) struct World {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) store: Store,
+    pub(crate) ring: KeyRing,
+    pub(crate) owner: CallerId,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(settings()).await
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("anteroom.db"), settings).await.unwrap();
+        let ring = KeyRing::open_or_create(&directory.path().join("keys.json")).unwrap();
+        let owner = CallerId::from_parts(NOW, chance());
+        let world = Self { directory, store, ring, owner };
+        world.store.create_caller(&world.new_caller(world.owner.clone(), Role::Backend, "token-1")).await.unwrap();
+        world
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("anteroom.db")
+    }
+
+    pub(crate) fn new_caller(&self, id: CallerId, role: Role, token: &str) -> NewCaller {
+        let token = Sha256Hex::of(token.as_bytes());
+        NewCaller { id, role, name: "Ada".to_owned(), token, created_at_ms: NOW, expires_at_ms: None }
+    }
+
+    pub(crate) fn new_session(&self) -> NewSession {
+        NewSession {
+            id: session_id(),
+            owner: self.owner.clone(),
+            user_id: Some("ada@example.org".to_owned()),
+            provider: provider(),
+            return_url: Some("https://example.org/done".to_owned()),
+            idempotency: None,
+            created_at_ms: NOW,
+            idle_deadline_ms: Some(NOW + HOUR),
+            deadline_ms: NOW + 4 * HOUR,
+        }
+    }
+
+    /// An active session.
+    pub(crate) async fn session(&self) -> SessionRow {
+        match self.store.create_session(&self.new_session(), event("started")).await.unwrap() {
+            Created::New(row) => row,
+            Created::Existing(_) | Created::KeyReused(_) => panic!("no key was given"),
+        }
+    }
+
+    /// An active session whose first machine has this token.
+    pub(crate) async fn session_with_machine(&self, token: &str) -> SessionRow {
+        let row = self.session().await;
+        let change = Change::new()
+            .machine(Some(MachineId::from_parts(NOW, chance())))
+            .agent_token(Some(Sha256Hex::of(token.as_bytes())))
+            .claimed_generation(Some(1))
+            .cli_started(true);
+        self.done(&row.id, Expect::Epoch(0), change, "machine_claimed").await
+    }
+
+    /// A change that must happen.
+    pub(crate) async fn done(&self, session: &SessionId, expect: Expect, change: Change, kind: &str) -> SessionRow {
+        match self.store.transition(session, expect, change, event(kind)).await.unwrap() {
+            Transition::Done { row, .. } => *row,
+            Transition::Conflict(row) => panic!("refused: {row:?}"),
+        }
+    }
+
+    pub(crate) fn seal(&self, session: &SessionRow, record: &CredentialId, plaintext: &[u8]) -> Sealed {
+        let binding = Binding { record, owner: &session.owner, provider: &session.provider, session: &session.id };
+        self.ring.seal(&binding, plaintext).unwrap()
+    }
+
+    /// Delivers with this token and generation.
+    pub(crate) async fn deliver(
+        &self,
+        session: &SessionRow,
+        token: &str,
+        generation: u32,
+        plaintext: &[u8],
+    ) -> Completed {
+        let id = CredentialId::from_parts(NOW, chance());
+        let sealed = self.seal(session, &id, plaintext);
+        let files =
+            [CredentialFile { path: ".codex/auth.json".to_owned(), bytes: plaintext.len() as u64, mode: 0o600 }];
+        let completion = Completion {
+            session: &session.id,
+            generation,
+            agent_token: &Sha256Hex::of(token.as_bytes()),
+            credential: NewCredential { id: &id, sealed: &sealed, files: &files },
+            at_ms: NOW + 5,
+        };
+        self.store.complete_with_credential(&completion, event("credential_stored")).await.unwrap()
+    }
+
+    /// A completed session and its credential.
+    pub(crate) async fn completed(&self, plaintext: &[u8]) -> (SessionRow, CredentialId) {
+        let row = self.session_with_machine("agent").await;
+        match self.deliver(&row, "agent", 1, plaintext).await {
+            Completed::Stored { row, credential, .. } => (*row, credential.id.clone()),
+            Completed::Ignored(_) | Completed::WrongToken => panic!("the first delivery counts"),
+        }
+    }
+
+    /// A connection beside the store's, for direct SQL.
+    pub(crate) async fn hand(&self) -> AnyConnection {
+        AnyConnection::connect(&format!("sqlite://{}", self.path().display())).await.unwrap()
+    }
+
+    pub(crate) async fn kinds(&self, session: &SessionId) -> Vec<String> {
+        let entries = self.store.timeline(session, 0, 1000).await.unwrap();
+        entries.into_iter().map(|entry| entry.kind).collect()
+    }
+
+    /// Whether these bytes stand anywhere in the database's files.
+    pub(crate) fn on_disk(&self, bytes: &[u8]) -> bool {
+        let mut files = 0;
+        for entry in std::fs::read_dir(self.directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("anteroom.db") {
+                files += 1;
+                if std::fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes) {
+                    return true;
+                }
+            }
+        }
+        assert!(files > 0);
+        false
+    }
+}

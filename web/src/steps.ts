@@ -54,7 +54,7 @@ function position(session: SessionView, status: Status): number {
 }
 
 function detail(session: SessionView, current: number): string | null {
-  if (session.status === "vm_stopped") return session.reason?.sentence ?? "Another machine is being started";
+  if (session.status === "vm_stopped") return "Another one is on its way";
   if (current === 0 && session.queue_position !== null) {
     return session.queue_position === 1 ? "Next in the queue" : `Number ${session.queue_position} in the queue`;
   }

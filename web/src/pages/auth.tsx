@@ -145,12 +145,16 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
               <StatusLine session={session} link={link} />
               <Replaced session={session} timeline={timeline} />
               <NextAction session={session} />
-              <Steps session={session} />
-              <Controls session={session} />
             </>
           )}
         </div>
         <Stage id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
+        {session === null ? null : (
+          <div class="panel-column">
+            <Steps session={session} />
+            <Controls session={session} />
+          </div>
+        )}
         <div class="below">
           <Timeline entries={timeline} open={false} />
         </div>

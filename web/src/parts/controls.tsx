@@ -49,12 +49,12 @@ export function Controls({ session }: { session: SessionView }) {
         <Countdown until={session.deadline_at} before="Ends at the latest in" />
       </p>
       <div class="row">
-        <button type="button" disabled={busy} data-action="cancel" onClick={() => ask("cancel")}>
+        <button type="button" class="small" disabled={busy} data-action="cancel" onClick={() => ask("cancel")}>
           Cancel session
         </button>
         {spare > 0 ? (
-          <button type="button" class="plain" disabled={busy} data-action="restart" onClick={() => ask("restart")}>
-            Replace the machine
+          <button type="button" class="small" disabled={busy} data-action="restart" onClick={() => ask("restart")}>
+            Replace machine
           </button>
         ) : null}
       </div>

@@ -42,6 +42,10 @@ export function Providers({ providers }: { providers: ProviderView[] }) {
     );
   };
 
+  const policies = new Set(providers.map((provider) => provider.policy));
+  /** Said once where it is the same for all. */
+  const one_policy = policies.size === 1 ? ([...policies][0] ?? null) : null;
+
   return (
     <section aria-labelledby="tools">
       <h2 id="tools" class="off-screen">
@@ -71,11 +75,14 @@ export function Providers({ providers }: { providers: ProviderView[] }) {
                   Not available: the machine image does not contain this tool. <code>anteroom image build</code> adds it.
                 </span>
               )}
-              <span class="card-foot">{starting === provider.id ? "Starting…" : policyWords(provider.policy)}</span>
+              <span class="card-foot">
+                {starting === provider.id ? "Starting…" : one_policy === null ? policyWords(provider.policy) : null}
+              </span>
             </button>
           </li>
         ))}
       </ul>
+      {one_policy === null ? null : <p class="quiet">{policyWords(one_policy)}</p>}
       {providers.length === 0 ? <p class="quiet">This server offers no tool.</p> : null}
     </section>
   );

@@ -252,6 +252,12 @@ fn pool(connections_max: u32, settings: Settings, pragmas: String) -> AnyPoolOpt
         .acquire_timeout(Duration::from_millis(settings.busy_ms_max))
         .idle_timeout(None)
         .max_lifetime(None)
+        // On a full disk or an I/O error SQLite rolls back by itself; sqlx then still counts a transaction and refuses every other
+        // one on that connection. Such a connection is closed, and a new one takes its place.
+        .before_acquire(|connection, _| {
+            let usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(usable) })
+        })
         .after_connect(move |connection, _| {
             let pragmas = Arc::clone(&pragmas);
             Box::pin(async move {

@@ -1,7 +1,8 @@
 //! A database that is locked, read-only or wrong is told by kind, in time, and nothing is lost.
 
 use crate::world::{NOW, World, event, provider, settings};
-use anteroom_store::{Change, Expect, Kind, Settings, Store, StoreError};
+use anteroom_store::{Change, Expect, Kind, Reason, Settings, Store, StoreError};
+use anteroom_wire::Problem;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sqlx::Executor;
 use std::{
@@ -51,7 +52,7 @@ async fn a_lock_that_is_given_back_in_time_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_given_up_leaves_nothing_and_blocks_nobody() {
+async fn a_call_that_waits_for_the_lock_and_is_given_up_leaves_nothing() {
     let world = World::new().await;
     let row = world.session().await;
     let mut hand = world.hand().await;
@@ -65,6 +66,45 @@ async fn a_call_that_is_given_up_leaves_nothing_and_blocks_nobody() {
     hand.execute("ROLLBACK").await.unwrap();
     world.store.append_event(&row.id, event("next")).await.unwrap().unwrap();
     assert_eq!(world.kinds(&row.id).await, ["started", "next"]);
+}
+
+#[tokio::test]
+async fn calls_given_up_at_any_point_happen_whole_or_not_at_all_and_block_nobody() {
+    let world = World::new().await;
+    let row = world.session().await;
+    for polls in 0..60 {
+        let (store, id) = (world.store.clone(), row.id.clone());
+        let reason = Reason::new(Problem::MachineGone, format!("{polls}"));
+        let call = async move {
+            store.transition(&id, Expect::Active, Change::new().setback(Some(reason)), event("changed")).await
+        };
+        // Polled so often, then dropped: as when a client hangs up in the middle of its request.
+        let mut call = Box::pin(call);
+        for _ in 0..polls {
+            if polled_once(&mut call).await {
+                break;
+            }
+        }
+        drop(call);
+        let now = world.store.session(&row.id).await.unwrap().unwrap();
+        let entries = world.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
+        // The drop may still be rolling back or have committed: but row and timeline are of one piece in every moment after it.
+        world.done(&row.id, Expect::Active, Change::new(), "next").await;
+        let after = world.store.session(&row.id).await.unwrap().unwrap();
+        let entries_after = world.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
+        assert_eq!(after.epoch + 1, entries_after, "{polls} polls: a row without its entry, or the other way round");
+        assert!(after.epoch - now.epoch <= 2 && entries_after - entries <= 2);
+    }
+}
+
+/// Polls once, after others had their turn; says whether it is done.
+async fn polled_once<T>(call: &mut (impl Future<Output = T> + Unpin)) -> bool {
+    tokio::task::yield_now().await;
+    std::future::poll_fn(|context| {
+        let done = std::pin::Pin::new(&mut *call).poll(context).is_ready();
+        std::task::Poll::Ready(done)
+    })
+    .await
 }
 
 /// Root writes read-only files; a thread without this capability, and the threads it starts, do not.

@@ -1,1 +1,22 @@
-//! placeholder
+//! The world of the tests: everything around the server that is real enough to lie to it, and nothing scripted.
+//!
+//! ```text
+//!  test ──▶ World ── HTTP, WebSocket ──▶ server (a process: the controller with plain machines)
+//!             │                            └─ keeper ─ machine: the agent in process mode, a fake desktop, a scripted tool
+//!             ├─ CodexIssuer, DemoIdp: identity providers, reached through the egress gate's answers
+//!             └─ Leaks: on drop nothing may be left over: no process, no socket, no run directory
+//! ```
+//!
+//! Fakes have memory and behave; they are not lists of expected calls.
+
+pub mod codex_issuer;
+pub mod fake_rfb;
+pub mod leaks;
+pub mod plain_process;
+pub mod script;
+
+pub use codex_issuer::CodexIssuer;
+pub use fake_rfb::FakeRfb;
+pub use leaks::Leaks;
+pub use plain_process::PlainProcess;
+pub use script::{Script, Step};

@@ -1,0 +1,213 @@
+//! A stand-in for the identity provider of Codex: the device flow as `codex login --device-auth` speaks it.
+//!
+//! ```text
+//!  POST /api/accounts/deviceauth/usercode ─▶ { device_auth_id, user_code, interval }
+//!  POST /api/accounts/deviceauth/token    ─▶ 403 until approved, then { authorization_code, code_challenge, code_verifier }
+//!  POST /oauth/token (form)               ─▶ { id_token, access_token, refresh_token, … }
+//! ```
+//!
+//! Every token is random, so that a test can look for it where it must not be ([`CodexIssuer::canaries`]).
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    http::{StatusCode, Uri},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::{net::TcpListener, task::AbortHandle};
+
+/// How long the tokens live, seconds.
+const TOKEN_S: u64 = 3_600;
+
+/// When a person is taken to have approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Approval {
+    /// After that many polls were told to wait.
+    AfterPolls(u32),
+    /// When the test says so: [`CodexIssuer::approve`].
+    OnCommand,
+}
+
+/// The issuer. Stops when dropped.
+#[derive(Debug)]
+pub struct CodexIssuer {
+    address: SocketAddr,
+    desk: Arc<Mutex<Desk>>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Desk {
+    approval: Approval,
+    approved: bool,
+    polls: u32,
+    device: String,
+    user_code: String,
+    code: String,
+    verifier: String,
+    /// The code was exchanged: it is good once.
+    exchanged: bool,
+    canaries: Vec<String>,
+    strangers: Vec<String>,
+}
+
+impl CodexIssuer {
+    /// Listens on a free loopback port.
+    ///
+    /// # Errors
+    /// No port, or no random bytes.
+    pub async fn start(approval: Approval) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let user_code = canary(4)?.to_ascii_uppercase();
+        let desk = Desk {
+            approval,
+            approved: false,
+            polls: 0,
+            device: format!("da_{}", canary(8)?),
+            user_code: format!("{}-{}", &user_code[..4], &user_code[3..]),
+            code: format!("ac_{}", canary(12)?),
+            verifier: canary(32)?,
+            exchanged: false,
+            canaries: Vec::new(),
+            strangers: Vec::new(),
+        };
+        let desk = Arc::new(Mutex::new(desk));
+        let router = Router::new()
+            .route("/api/accounts/deviceauth/usercode", post(user_code_wanted))
+            .route("/api/accounts/deviceauth/token", post(polled))
+            .route("/oauth/token", post(exchanged))
+            .fallback(stranger)
+            .with_state(desk.clone());
+        let task = tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, desk, task: task.abort_handle() })
+    }
+
+    /// Where it listens, for the egress gate's answers.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The code a person would type.
+    pub fn user_code(&self) -> String {
+        desk(&self.desk).user_code.clone()
+    }
+
+    /// The person approves.
+    pub fn approve(&self) {
+        desk(&self.desk).approved = true;
+    }
+
+    /// How often the tool asked whether the person has approved.
+    pub fn polls(&self) -> u32 {
+        desk(&self.desk).polls
+    }
+
+    /// Secrets it has issued: none of these may be found in a log, a database, an API answer or a page.
+    pub fn canaries(&self) -> Vec<String> {
+        desk(&self.desk).canaries.clone()
+    }
+
+    /// Paths that were asked for and that a Codex issuer does not have: a sign that the tool has changed.
+    pub fn strangers(&self) -> Vec<String> {
+        desk(&self.desk).strangers.clone()
+    }
+}
+
+impl Drop for CodexIssuer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Shared = State<Arc<Mutex<Desk>>>;
+
+fn desk(shared: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Random bytes as hex, two digits each.
+fn canary(bytes: usize) -> io::Result<String> {
+    let mut chance = vec![0; bytes];
+    getrandom::fill(&mut chance).map_err(io::Error::other)?;
+    Ok(chance.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+async fn user_code_wanted(State(shared): Shared) -> Response {
+    let desk = desk(&shared);
+    Json(json!({ "device_auth_id": desk.device, "user_code": desk.user_code, "interval": "1" })).into_response()
+}
+
+async fn polled(State(shared): Shared, body: Bytes) -> Response {
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut desk = desk(&shared);
+    if asked["device_auth_id"] != desk.device.as_str() {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "unknown device_auth_id" }))).into_response();
+    }
+    desk.polls += 1;
+    let by_now = match desk.approval {
+        Approval::AfterPolls(pending) => desk.polls > pending,
+        Approval::OnCommand => false,
+    };
+    if !(by_now || desk.approved) {
+        return (StatusCode::FORBIDDEN, Json(json!({ "error": "pending" }))).into_response();
+    }
+    let challenge = URL_SAFE_NO_PAD.encode(desk.verifier.as_bytes());
+    Json(json!({ "authorization_code": desk.code, "code_challenge": challenge, "code_verifier": desk.verifier }))
+        .into_response()
+}
+
+async fn exchanged(State(shared): Shared, body: Bytes) -> Response {
+    let mut desk = desk(&shared);
+    let form = String::from_utf8_lossy(&body).into_owned();
+    if desk.exchanged || !form.contains(&desk.code) {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response();
+    }
+    let tokens = tokens();
+    match tokens {
+        Ok((answer, canaries)) => {
+            desk.exchanged = true;
+            desk.canaries.extend(canaries);
+            Json(answer).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// The answer with its tokens, and the tokens alone.
+fn tokens() -> io::Result<(Value, Vec<String>)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let token = |kind: &str| -> io::Result<String> {
+        let head = json!({ "alg": "none", "typ": "JWT" });
+        let claims = json!({
+            "iss": "https://issuer.test", "aud": ["app"], "iat": now, "exp": now + TOKEN_S, "jti": canary(16)?, "use": kind,
+            "email": "ada@example.test",
+            "https://api.openai.com/auth": {
+                "chatgpt_account_id": "acc_1", "chatgpt_user_id": "user_1", "chatgpt_plan_type": "plus", "user_id": "user_1",
+            },
+        });
+        Ok(format!("{}.{}.{}", part(&head), part(&claims), canary(16)?))
+    };
+    let (id, access, refresh) = (token("id")?, token("access")?, format!("rt_{}", canary(16)?));
+    let answer = json!({
+        "id_token": id, "access_token": access, "refresh_token": refresh,
+        "token_type": "Bearer", "expires_in": TOKEN_S, "scope": "openid profile email offline_access",
+    });
+    Ok((answer, vec![id, access, refresh]))
+}
+
+async fn stranger(State(shared): Shared, uri: Uri) -> StatusCode {
+    desk(&shared).strangers.push(uri.path().to_owned());
+    StatusCode::NOT_FOUND
+}

@@ -1,0 +1,92 @@
+//! The testbed's programs in one binary.
+//!
+//! | command | is |
+//! |---|---|
+//! | `machine JSON` | a machine that is a plain process: prepares its directory, starts a desktop, becomes the agent |
+//! | `desktop SOCKET NAME WIDTH HEIGHT` | a fake desktop |
+//! | `tool SCRIPT.json` | a command-line tool that does what a script says |
+//! | `keeper RUN_DIR` | the keeper of a machine |
+
+use anteroom_testbed::{
+    FakeRfb, Script,
+    plain_process::{PlainMachine, RFB_SOCKET},
+    script,
+};
+use anyhow::Context;
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let done = match words[..] {
+        ["keeper", run_dir] => return anteroom_machine::keeper::main(Path::new(run_dir)),
+        ["machine", told] => machine(told),
+        ["desktop", socket, name, width, height] => desktop(socket, name, width, height),
+        ["tool", script] => tool(Path::new(script)),
+        _ => Err(anyhow::anyhow!(
+            "usage: machine JSON | desktop SOCKET NAME WIDTH HEIGHT | tool SCRIPT | keeper RUN_DIR"
+        )),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("anteroom-testbed: {error:#}");
+        ExitCode::from(70)
+    })
+}
+
+fn reactor() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Runs in the machine's run directory, which goes with the machine.
+fn machine(told: &str) -> anyhow::Result<ExitCode> {
+    let plain: PlainMachine = serde_json::from_str(told).context("the machine's description")?;
+    let here = std::env::current_dir()?;
+    for dir in ["work", "home"] {
+        fs::create_dir_all(here.join(dir))?;
+    }
+    let config = serde_json::json!({
+        "agent_socket": here.join(anteroom_machine::AGENT_SOCKET),
+        "host_socket": here.join(anteroom_machine::HOST_SOCKET),
+        "work_dir": here.join("work"),
+        "home": here.join("home"),
+        "rfb_socket": here.join(RFB_SOCKET),
+        "image_hash": plain.image_hash,
+        "clis": plain.clis,
+        "path": plain.path,
+    });
+    fs::write(here.join("agent.json"), serde_json::to_vec_pretty(&config)?)?;
+    #[allow(clippy::disallowed_methods, reason = "the testbed's machine starts its own desktop")]
+    let mut desktop = Command::new(std::env::current_exe()?);
+    desktop.args(["desktop", RFB_SOCKET, &plain.desktop, &plain.width.to_string(), &plain.height.to_string()]);
+    desktop.stdin(Stdio::null()).stdout(Stdio::null());
+    let desktop = desktop.spawn().context("the desktop")?;
+    // It ends with its parent, which is the agent from the next line on.
+    drop(desktop);
+    #[allow(clippy::disallowed_methods, reason = "this process becomes the agent")]
+    let error = Command::new(&plain.agent).arg("--config").arg(here.join("agent.json")).exec();
+    Err(error).with_context(|| format!("{}", plain.agent.display()))
+}
+
+fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Result<ExitCode> {
+    let parent = rustix::process::getppid();
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    anyhow::ensure!(rustix::process::getppid() == parent, "the machine is gone already");
+    reactor()?.block_on(async {
+        let desktop = FakeRfb::start(Path::new(socket), name, width.parse()?, height.parse()?)?;
+        desktop.obey().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn tool(script: &Path) -> anyhow::Result<ExitCode> {
+    let script = Script::load(script).with_context(|| format!("{}", script.display()))?;
+    let code = reactor()?.block_on(script::run(script))?;
+    // Not by returning: a read of standard input that is still waited for must not hold the process.
+    std::process::exit(i32::from(code))
+}

@@ -1,0 +1,121 @@
+//! A machine that is a plain process: the agent in process mode, a fake desktop beside it, no VM.
+//!
+//! ```text
+//!  keeper ─▶ anteroom-testbed machine {…}   (working directory: the machine's run directory)
+//!              ├─ makes work/, home/, agent.json there, so that all goes with the run directory
+//!              ├─▶ anteroom-testbed desktop rfb.sock NAME   (dies with its parent)
+//!              └─ becomes the agent (exec): the machine's process is the agent
+//! ```
+
+use anteroom_machine::{Qmp, Recipe, RecipeError, Spec};
+use anteroom_wire::MachineId;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// The desktop's socket in a machine's run directory.
+pub const RFB_SOCKET: &str = "rfb.sock";
+
+/// What [`PlainProcess`] tells the machine's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainMachine {
+    /// The agent's binary.
+    pub agent: PathBuf,
+    /// Name of the desktop.
+    pub desktop: String,
+    /// Pixels across.
+    pub width: u16,
+    /// Pixels down.
+    pub height: u16,
+    /// What the agent says it runs.
+    pub image_hash: String,
+    /// Tools and versions that the agent says it has.
+    pub clis: BTreeMap<String, String>,
+    /// `PATH` of the tool.
+    pub path: String,
+}
+
+/// Makes machines that are plain processes.
+#[derive(Debug, Clone)]
+pub struct PlainProcess {
+    /// This crate's program.
+    pub testbed: PathBuf,
+    /// The agent's program.
+    pub agent: PathBuf,
+    /// What the controller expects and the agent says.
+    pub image_hash: String,
+    /// Tools and versions.
+    pub clis: BTreeMap<String, String>,
+    /// `PATH` of the tools.
+    pub path: String,
+}
+
+impl PlainProcess {
+    /// With the programs that were built beside the running one.
+    ///
+    /// # Errors
+    /// [`RecipeError::Missing`] with the command that builds what is missing.
+    pub fn beside_this_program() -> Result<Self, RecipeError> {
+        Ok(Self {
+            testbed: built("anteroom-testbed")?,
+            agent: built("anteroom-agent")?,
+            image_hash: "sha256:plain-process".to_owned(),
+            clis: BTreeMap::new(),
+            path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+        })
+    }
+}
+
+impl Recipe for PlainProcess {
+    fn image_hash(&self) -> &str {
+        &self.image_hash
+    }
+
+    fn spec(&self, machine: &MachineId) -> Result<Spec, RecipeError> {
+        let plain = PlainMachine {
+            agent: self.agent.clone(),
+            desktop: format!("desktop of {machine}"),
+            width: 640,
+            height: 480,
+            image_hash: self.image_hash.clone(),
+            clis: self.clis.clone(),
+            path: self.path.clone(),
+        };
+        let told = serde_json::to_string(&plain).map_err(|error| RecipeError::Value(error.to_string()))?;
+        let program = self.testbed.to_str().ok_or_else(|| RecipeError::Path(self.testbed.clone()))?;
+        Ok(Spec {
+            program: program.to_owned(),
+            args: vec!["machine".to_owned(), told],
+            env: BTreeMap::new(),
+            fds: Vec::new(),
+            qmp: Qmp::Unused,
+        })
+    }
+}
+
+/// A program of this workspace, in the directory of the running one or the one above (tests run in `deps/`).
+///
+/// # Errors
+/// [`RecipeError::Missing`]; its text says how to build it.
+pub fn built(name: &'static str) -> Result<PathBuf, RecipeError> {
+    let missing =
+        |path: &Path, source| RecipeError::Missing { what: how_to_build(name), path: path.to_owned(), source };
+    let this = std::env::current_exe().map_err(|error| missing(Path::new(name), error))?;
+    let places: Vec<PathBuf> = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).collect();
+    let found = places.iter().find(|path| path.is_file()).cloned();
+    found.ok_or_else(|| {
+        missing(places.last().map_or(Path::new(name), PathBuf::as_path), std::io::ErrorKind::NotFound.into())
+    })
+}
+
+fn how_to_build(name: &str) -> &'static str {
+    match name {
+        "anteroom" => "the server (cargo build -p anteroom-controller)",
+        "anteroom-agent" => "the agent (cargo build -p anteroom-agent)",
+        "anteroom-keeper" => "the keeper (cargo build -p anteroom-machine)",
+        _ => "the testbed (cargo build -p anteroom-testbed)",
+    }
+}

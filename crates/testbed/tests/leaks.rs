@@ -1,0 +1,58 @@
+//! The leak check finds what it should and nothing else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use anteroom_testbed::{Leaks, Script, Step, leaks::needles};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use std::{fs, process::Stdio, time::Duration};
+use tokio::process::{Child, Command};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A process that would live for a minute, without the directory in its arguments.
+fn sleeper(change: impl FnOnce(&mut Command)) -> (tempfile::TempDir, Child) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let script = elsewhere.path().join("script.json");
+    Script::new([Step::Pause { ms: 60_000 }]).save(&script).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom-testbed"));
+    command.arg("tool").arg(script).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    change(&mut command);
+    let child = command.spawn().unwrap();
+    (elsewhere, child)
+}
+
+#[tokio::test]
+async fn a_process_is_found_by_its_directory_environment_or_open_file_and_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let leaks = Leaks::of(dir.path());
+    assert_eq!(leaks.processes(), []);
+    let file = fs::File::create(dir.path().join("output")).unwrap();
+    let mut children = vec![
+        sleeper(|command| _ = command.current_dir(dir.path())),
+        sleeper(|command| _ = command.env("MARK", dir.path())),
+        sleeper(|command| _ = command.stdout(file)),
+    ];
+    let mut found: Vec<_> = leaks.processes().into_iter().map(|found| found.by).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["cwd", "environ", "fd"]);
+    assert_eq!(leaks.gone_within(Duration::from_millis(50)).await.unwrap_err().len(), 3);
+    leaks.kill_all();
+    for (_, child) in &mut children {
+        child.wait().await.unwrap();
+    }
+    leaks.gone_within(SOON).await.unwrap();
+}
+
+#[test]
+fn a_secret_is_found_in_the_clear_and_inside_base64() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = "demo_at_0123456789abcdef";
+    for (index, before) in ["", "x", "xy", "xyz"].into_iter().enumerate() {
+        fs::write(dir.path().join(format!("{index}")), STANDARD.encode(format!("{before}{secret} and more"))).unwrap();
+    }
+    fs::create_dir(dir.path().join("deep")).unwrap();
+    fs::write(dir.path().join("deep/clear"), format!("a{secret}b")).unwrap();
+    fs::write(dir.path().join("innocent"), STANDARD.encode("demo_at_fedcba9876543210 and more")).unwrap();
+    assert_eq!(Leaks::of(dir.path()).files_with(secret).len(), 5);
+    assert_eq!(needles(secret).len(), 4);
+}

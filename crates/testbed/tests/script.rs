@@ -1,0 +1,107 @@
+//! The scripted tool as a program.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use anteroom_testbed::{Script, Step, script::Way};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    process::{Child, Command},
+    time::timeout,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn start(home: &Path, steps: Vec<Step>, env: &[(&str, &str)]) -> Child {
+    let script = home.join("script.json");
+    Script::new(steps).save(&script).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom-testbed"));
+    command.arg("tool").arg(script).env_clear().env("HOME", home).envs(env.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+}
+
+async fn finish(child: Child) -> (i32, String) {
+    let output = timeout(SOON, child.wait_with_output()).await.expect("ends in time").unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[tokio::test]
+async fn a_tool_prints_reads_and_ends_as_told() {
+    let home = tempfile::tempdir().unwrap();
+    let steps = vec![Step::say("Paste code here:"), Step::Read, Step::say("got {line}"), Step::Exit { code: 3 }];
+    let mut child = start(home.path(), steps, &[]);
+    child.stdin.take().unwrap().write_all(b"the code\n").await.unwrap();
+    assert_eq!(finish(child).await, (3, "Paste code here:\ngot the code\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_tool_writes_its_file_in_each_of_the_ways_that_tools_do() {
+    for how in [Way::Whole, Way::Halves { wait_ms: 10 }, Way::Rename] {
+        let home = tempfile::tempdir().unwrap();
+        let write = Step::Write { path: ".codex/auth.json".into(), content: "{\"a\":1}".into(), how };
+        let status = Step::ExpectFile { path: ".codex/auth.json".into(), says: "Logged in".into() };
+        assert_eq!(finish(start(home.path(), vec![write, status], &[])).await, (0, "Logged in\n".to_owned()));
+        let file = home.path().join(".codex/auth.json");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "{\"a\":1}");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(home.path().join(".codex")).unwrap().count(), 1, "nothing else is left");
+    }
+}
+
+#[tokio::test]
+async fn a_file_in_halves_is_seen_half() {
+    let home = tempfile::tempdir().unwrap();
+    let how = Way::Halves { wait_ms: 60_000 };
+    let _child =
+        start(home.path(), vec![Step::Write { path: "auth.json".into(), content: "{\"a\":1}".into(), how }], &[]);
+    let half = async {
+        while fs::read_to_string(home.path().join("auth.json")).unwrap_or_default() != "{\"a" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, half).await.expect("the first half stands there");
+}
+
+#[tokio::test]
+async fn a_tool_waits_for_the_test_and_gives_up_in_the_end() {
+    let home = tempfile::tempdir().unwrap();
+    let wait = |ms_max| vec![Step::WaitFor { path: "go".into(), ms_max }, Step::say("went")];
+    assert_eq!(finish(start(home.path(), wait(50), &[])).await, (9, String::new()));
+    let child = start(home.path(), wait(20_000), &[]);
+    fs::write(home.path().join("go"), "").unwrap();
+    assert_eq!(finish(child).await, (0, "went\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_tool_opens_addresses_with_the_browser_of_its_environment() {
+    let home = tempfile::tempdir().unwrap();
+    let browser = home.path().join("browser");
+    fs::write(&browser, "#!/bin/sh\nprintf %s \"$1\" > \"$HOME/opened\"\n").unwrap();
+    fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
+    let url = "https://a.example/authorize?x=1&y=$(id)";
+    let child = start(home.path(), vec![Step::Browser { url: url.into() }], &[("BROWSER", browser.to_str().unwrap())]);
+    assert_eq!(finish(child).await.0, 0);
+    assert_eq!(fs::read_to_string(home.path().join("opened")).unwrap(), url);
+}
+
+#[tokio::test]
+async fn a_tool_asks_its_proxy_for_a_connection_and_tells_the_answer() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let home = tempfile::tempdir().unwrap();
+    let child =
+        start(home.path(), vec![Step::Connect { authority: "evil.example:443".into() }], &[("HTTPS_PROXY", &address)]);
+    let (mut asked, _) = timeout(SOON, proxy.accept()).await.unwrap().unwrap();
+    let mut line = [0; 30];
+    asked.read_exact(&mut line).await.unwrap();
+    assert_eq!(&line, b"CONNECT evil.example:443 HTTP/");
+    asked.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").await.unwrap();
+    assert_eq!(finish(child).await, (0, "CONNECT evil.example:443: HTTP/1.1 403 Forbidden\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_tool_that_needs_a_terminal_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    assert_eq!(finish(start(home.path(), vec![Step::NeedTerminal], &[])).await.0, 8);
+}

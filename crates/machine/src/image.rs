@@ -1,0 +1,344 @@
+//! The guest image: what it consists of, where it lies, whether it may be used.
+//!
+//! ```text
+//!  images/
+//!    lock                    held by the one build that may run here
+//!    current ──▶ 3f9c…       the image that new machines are made from; replaced by rename
+//!    3f9c…/                  one image, named after its hash, never changed again
+//!      manifest.json  vmlinux  initramfs.cpio  rootfs.squashfs
+//!    cache/roots/<key>/      root file systems by the hash of what they were made from
+//!    cache/tools/            packages of command-line tools, checked against the recipe
+//!    tmp-<random>/           a build in progress; a leftover goes with the next build
+//! ```
+//!
+//! Kernel, modules, initial file system and root file system are one versioned unit: the hash in the manifest covers all of
+//! them, the agent (which is the initial file system's `/init`) included. A template and a machine refer to that hash.
+
+mod build;
+mod clis;
+mod command;
+mod elf;
+mod initramfs;
+mod kernel;
+mod pattern;
+mod recipe;
+mod root;
+mod shelf;
+mod tools;
+
+pub use build::{BuildError, BuildSettings, Built, Note, Progress, Step, build};
+pub use tools::{Missing, apt_line, missing_tools};
+
+use anteroom_wire::agent::PROTOCOL;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// The version of the manifest's and the initial file system's layout.
+pub const FORMAT: u32 = 1;
+/// The manifest's file name in an image's directory.
+pub const MANIFEST_FILE: &str = "manifest.json";
+/// The largest manifest that is read, bytes.
+const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
+
+/// An image on disk whose manifest was read and whose artefacts were looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it consists of.
+    pub manifest: Manifest,
+}
+
+/// What an image consists of: `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`] of the builder.
+    pub format: u32,
+    /// SHA-256 (hex) over format, protocol and the three artefacts: two images with the same hash are the same guest.
+    pub hash: String,
+    /// [`PROTOCOL`] of the agent inside.
+    pub protocol: u32,
+    /// The kernel, an uncompressed ELF `vmlinux` with a PVH entry: QEMU's microvm and Firecracker both start it.
+    pub kernel: Artefact,
+    /// The initial file system (cpio, newc): the agent as `/init`, the modules in `/modules`.
+    pub initramfs: Artefact,
+    /// The read-only root file system (squashfs).
+    pub rootfs: Artefact,
+    /// Release name of the kernel.
+    pub kernel_version: String,
+    /// Command-line tool → version.
+    pub clis: BTreeMap<String, String>,
+    /// Debian package → version.
+    pub packages: BTreeMap<String, String>,
+    /// SHA-256 (hex) of the agent's binary.
+    pub agent_sha256: String,
+    /// SHA-256 (hex) of everything this image was made from: the same inputs give this image again without any work.
+    pub inputs_sha256: String,
+    /// When, seconds since 1970. Not part of the hash.
+    pub built_at_unix_s: u64,
+}
+
+/// One file of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artefact {
+    /// Its name in the image's directory.
+    pub file: String,
+    /// SHA-256 (hex) of its content.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Why an image cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No image was ever built here.
+    #[error("there is no image in {0:?}: run `anteroom image build`")]
+    None(PathBuf),
+    /// A file cannot be read.
+    #[error("{path:?} cannot be read")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The manifest is not one.
+    #[error("{path:?} is no manifest of an image")]
+    Manifest {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Made by a builder of another layout.
+    #[error("the image in {dir:?} has layout {found}, this program reads {FORMAT}: run `anteroom image build`")]
+    Format {
+        /// Where.
+        dir: PathBuf,
+        /// Its layout.
+        found: u32,
+    },
+    /// The agent inside speaks another protocol.
+    #[error("the agent of the image in {dir:?} speaks protocol {found}, this program {PROTOCOL}: run `anteroom image build`")]
+    Protocol {
+        /// Where.
+        dir: PathBuf,
+        /// Its protocol.
+        found: u32,
+    },
+    /// An artefact is not what the manifest says.
+    #[error("{path:?} {why}")]
+    Artefact {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Keeps an image from being removed as long as it lives: a shared lock (flock) on its initial file system, the one file
+/// that no other image shares.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "dropping the file gives the lock back")] File);
+
+impl Image {
+    /// Opens the image in `dir`: the manifest must parse and every artefact must be there with its size and its magic.
+    /// Contents are not hashed; see [`Image::verify`].
+    ///
+    /// # Errors
+    /// With the reason of refusal.
+    pub fn open(dir: &Path) -> Result<Self, ImageError> {
+        let path = dir.join(MANIFEST_FILE);
+        let mut text = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_end(&mut text))
+            .map_err(|source| ImageError::Read { path: path.clone(), source })?;
+        // The layout's number first: another layout may have other fields.
+        #[derive(Deserialize)]
+        struct Layout {
+            format: u32,
+        }
+        let layout: Layout =
+            serde_json::from_slice(&text).map_err(|source| ImageError::Manifest { path: path.clone(), source })?;
+        if layout.format != FORMAT {
+            return Err(ImageError::Format { dir: dir.to_owned(), found: layout.format });
+        }
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|source| ImageError::Manifest { path, source })?;
+        if manifest.protocol != PROTOCOL {
+            return Err(ImageError::Protocol { dir: dir.to_owned(), found: manifest.protocol });
+        }
+        let image = Self { dir: dir.to_owned(), manifest };
+        image.look()?;
+        Ok(image)
+    }
+
+    /// Opens the image that new machines are made from.
+    ///
+    /// # Errors
+    /// When there is none, or it is refused.
+    pub fn current(images_dir: &Path) -> Result<Self, ImageError> {
+        match fs::canonicalize(images_dir.join(shelf::CURRENT)) {
+            Ok(dir) => Self::open(&dir),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ImageError::None(images_dir.to_owned())),
+            Err(source) => Err(ImageError::Read { path: images_dir.join(shelf::CURRENT), source }),
+        }
+    }
+
+    /// Where the kernel lies.
+    pub fn kernel(&self) -> PathBuf {
+        self.dir.join(&self.manifest.kernel.file)
+    }
+
+    /// Where the initial file system lies.
+    pub fn initramfs(&self) -> PathBuf {
+        self.dir.join(&self.manifest.initramfs.file)
+    }
+
+    /// Where the root file system lies.
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join(&self.manifest.rootfs.file)
+    }
+
+    /// Hashes every artefact (half a gigabyte: a second or two; blocking).
+    ///
+    /// # Errors
+    /// When a content is not what the manifest says, or cannot be read.
+    pub fn verify(&self) -> Result<(), ImageError> {
+        for artefact in self.artefacts() {
+            let path = self.dir.join(&artefact.file);
+            let found = sha256_of(&path).map_err(|source| ImageError::Read { path: path.clone(), source })?;
+            if found != artefact.sha256 {
+                let why = format!("has the hash {found}, the manifest says {}", artefact.sha256);
+                return Err(ImageError::Artefact { path, why });
+            }
+        }
+        let hash = hash_of(self.manifest.protocol, self.artefacts());
+        if hash != self.manifest.hash {
+            let why = format!("says the hash {}, its artefacts give {hash}", self.manifest.hash);
+            return Err(ImageError::Artefact { path: self.dir.join(MANIFEST_FILE), why });
+        }
+        Ok(())
+    }
+
+    /// Keeps the image from being removed by a later build.
+    ///
+    /// # Errors
+    /// When it was removed, or is being removed at this moment.
+    pub fn hold(&self) -> Result<Hold, ImageError> {
+        let path = self.initramfs();
+        let hold = || -> io::Result<File> {
+            let file = File::open(&path)?;
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
+            // Removed between opening and locking: the lock is on nothing that anybody finds.
+            fs::metadata(&path)?;
+            Ok(file)
+        };
+        hold().map(Hold).map_err(|source| ImageError::Read { path, source })
+    }
+
+    fn artefacts(&self) -> [&Artefact; 3] {
+        [&self.manifest.kernel, &self.manifest.initramfs, &self.manifest.rootfs]
+    }
+
+    /// Size and magic of every artefact.
+    fn look(&self) -> Result<(), ImageError> {
+        let kinds: [Refusal; 3] = [not_a_kernel, not_a_cpio, not_a_squashfs];
+        for (artefact, not) in self.artefacts().into_iter().zip(kinds) {
+            let path = self.dir.join(&artefact.file);
+            let refused = |why: String| ImageError::Artefact { path: path.clone(), why };
+            if artefact.file.is_empty() || artefact.file.contains('/') || artefact.file.starts_with('.') {
+                return Err(refused("is not a plain name in the image's directory".into()));
+            }
+            let read = |source| ImageError::Read { path: path.clone(), source };
+            let mut file = File::open(&path).map_err(read)?;
+            let bytes = file.metadata().map_err(read)?.len();
+            if bytes != artefact.bytes {
+                return Err(refused(format!("has {bytes} bytes, the manifest says {}", artefact.bytes)));
+            }
+            let mut head = [0; 1024];
+            let got = read_up_to(&mut file, &mut head).map_err(read)?;
+            if let Some(why) = not(&head[..got]) {
+                return Err(refused(why.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hash of an image from what it consists of.
+fn hash_of(protocol: u32, artefacts: [&Artefact; 3]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("anteroom image {FORMAT} protocol {protocol}\n"));
+    for artefact in artefacts {
+        hash.update(format!("{} {} {}\n", artefact.file, artefact.bytes, artefact.sha256));
+    }
+    hex(&hash.finalize())
+}
+
+/// Why a file that begins like this is not what it should be; `None`: it is.
+type Refusal = fn(&[u8]) -> Option<&'static str>;
+
+fn not_a_kernel(head: &[u8]) -> Option<&'static str> {
+    if head.get(0x202..0x206) == Some(b"HdrS") {
+        return Some("is a compressed kernel (bzImage); an ELF vmlinux is needed");
+    }
+    elf::not_x86_64(head)
+}
+
+fn not_a_cpio(head: &[u8]) -> Option<&'static str> {
+    (!head.starts_with(b"070701")).then_some("is not a cpio archive of the newc kind")
+}
+
+fn not_a_squashfs(head: &[u8]) -> Option<&'static str> {
+    (!head.starts_with(b"hsqs")).then_some("is not a squashfs file system")
+}
+
+/// Reads until `buffer` is full or the file ends.
+fn read_up_to(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match from.read(&mut buffer[got..])? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    Ok(got)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 (hex) of a file's content.
+fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hash.finalize())),
+            got => hash.update(&buffer[..got]),
+        }
+    }
+}
+
+/// What the manifest says of a file that was just written.
+fn artefact_of(path: &Path, file: &str) -> io::Result<Artefact> {
+    Ok(Artefact { file: file.to_owned(), sha256: sha256_of(path)?, bytes: fs::metadata(path)?.len() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Unfinished things of a build: where they are, and how they go, also after a crash.
+//!
+//! An ordinary user's mmdebstrap unpacks as other users (subuid(5)), so what a killed one leaves cannot be removed by the
+//! user alone; mmdebstrap itself can (`--unshare-helper`). The directory is written down before mmdebstrap starts.
+
+use super::{
+    super::{
+        command::Program,
+        shelf::{self, Shelf},
+    },
+    BuildError, BuildSettings, Step,
+};
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::PermissionsExt,
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// In a build's scratch directory: where mmdebstrap unpacks.
+const NOTE: &str = "packages-dir";
+const PACKAGES_PREFIX: &str = "anteroom-image-";
+
+/// Makes the directory that mmdebstrap unpacks in, below `scratch_dir`, and writes its name into `scratch`.
+pub(super) fn packages_dir(scratch: &Path, scratch_dir: &Path) -> Result<PathBuf, BuildError> {
+    let make = || -> io::Result<PathBuf> {
+        let dir = scratch_dir.join(format!("{PACKAGES_PREFIX}{}", shelf::random_name()?));
+        shelf::write(&scratch.join(NOTE), dir.as_os_str().as_bytes())?;
+        fs::create_dir(&dir)?;
+        // The ids that stand for the guest's users must be able to pass.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
+        Ok(dir)
+    };
+    make().map_err(|source| BuildError::Io { step: Step::Check, path: scratch_dir.to_owned(), source })
+}
+
+/// Removes what crashed builds left.
+pub(super) async fn clear(shelf: &Shelf, settings: &BuildSettings) -> Result<(), BuildError> {
+    let found = shelf.leftovers();
+    let found = found.map_err(|source| BuildError::Io { step: Step::Check, path: shelf.dir.clone(), source })?;
+    for scratch in found {
+        remove(&scratch, settings).await?;
+    }
+    Ok(())
+}
+
+/// Removes one build's scratch directory and what it unpacked elsewhere.
+pub(super) async fn remove(scratch: &Path, settings: &BuildSettings) -> Result<(), BuildError> {
+    let failed = |path: &Path, source| BuildError::Io { step: Step::Check, path: path.to_owned(), source };
+    match fs::read(scratch.join(NOTE)) {
+        Ok(note) => {
+            let dir = PathBuf::from(OsString::from_vec(note));
+            // Only ever a directory that a build made, whatever the note says.
+            let is_ours = dir.file_name().is_some_and(|name| name.as_bytes().starts_with(PACKAGES_PREFIX.as_bytes()));
+            if is_ours && dir.is_absolute() {
+                remove_packages(&dir, settings).await?;
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed(scratch, source)),
+    }
+    fs::remove_dir_all(scratch).map_err(|source| failed(scratch, source))
+}
+
+async fn remove_packages(dir: &Path, settings: &BuildSettings) -> Result<(), BuildError> {
+    match fs::remove_dir_all(dir) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(source) => return Err(BuildError::Io { step: Step::Check, path: dir.to_owned(), source }),
+    }
+    // What lies in it belongs to the user's other ids; the directory itself to the user.
+    let limit = Duration::from_millis(settings.step_ms_max);
+    let inside = fs::read_dir(dir).map_err(|source| BuildError::Io { step: Step::Check, path: dir.to_owned(), source })?;
+    let mut args: Vec<OsString> = ["--unshare-helper", "rm", "-rf", "--"].map(OsString::from).into();
+    args.extend(inside.filter_map(|entry| Some(entry.ok()?.path().into_os_string())));
+    Program::new(Step::Check, limit, Path::new("/"), "mmdebstrap", args).output().await?;
+    fs::remove_dir_all(dir).map_err(|source| BuildError::Io { step: Step::Check, path: dir.to_owned(), source })
+}

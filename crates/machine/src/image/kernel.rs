@@ -1,0 +1,120 @@
+//! From Debian's kernel package to what a machine starts: an uncompressed ELF kernel and modules in their order.
+
+use std::collections::BTreeMap;
+
+/// The compressed kernel inside a bzImage (Linux, `Documentation/arch/x86/boot.rst`, fields `setup_sects`,
+/// `payload_offset`, `payload_length`), without the size that the kernel's build appends to it.
+///
+/// # Errors
+/// With what is wrong with the image.
+pub(super) fn payload(image: &[u8]) -> Result<&[u8], &'static str> {
+    const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+    const APPENDED_SIZE_BYTES: usize = 4;
+    let word = |at: usize| -> Option<usize> {
+        let bytes: [u8; 4] = image.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    if image.get(0x202..0x206) != Some(b"HdrS") {
+        return Err("is not a bzImage");
+    }
+    let (Some(&sectors), Some(offset), Some(length)) = (image.get(0x1f1), word(0x248), word(0x24c)) else {
+        return Err("is cut short");
+    };
+    // "If setup_sects is 0, the real value is 4."
+    let sectors = if sectors == 0 { 4 } else { usize::from(sectors) };
+    let begin = (sectors + 1) * 512 + offset;
+    let end = (begin + length).checked_sub(APPENDED_SIZE_BYTES).ok_or("has no payload")?;
+    let payload = image.get(begin..end).ok_or("is shorter than its header says")?;
+    if payload.starts_with(ZSTD) { Ok(payload) } else { Err("is not compressed with zstd") }
+}
+
+/// The paths (as in `modules.dep`) of `wanted` and all they depend on, each after what it needs.
+///
+/// # Errors
+/// The name of a module that the kernel does not have.
+pub(super) fn load_order(modules_dep: &str, wanted: &[String]) -> Result<Vec<String>, String> {
+    // depmod(8): "path: dependency dependency …", the dependencies in the order in which to *unload* them.
+    let needs: BTreeMap<&str, Vec<&str>> = modules_dep
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(path, needs)| (path, needs.split_ascii_whitespace().rev().collect()))
+        .collect();
+    let mut order: Vec<String> = Vec::new();
+    for name in wanted {
+        let path = needs.keys().find(|path| module_name(path) == name).ok_or_else(|| name.clone())?;
+        for path in needs[path].iter().chain([path]) {
+            if !order.iter().any(|known| known == path) {
+                order.push((*path).to_owned());
+            }
+        }
+    }
+    Ok(order)
+}
+
+/// `virtio_blk` of `kernel/drivers/block/virtio_blk.ko.xz`.
+pub(super) fn module_name(path: &str) -> &str {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split('.').next().unwrap_or(file)
+}
+
+/// Package → version of everything installed, from dpkg's status file.
+pub(super) fn installed(status: &str) -> BTreeMap<String, String> {
+    let mut packages = BTreeMap::new();
+    for paragraph in status.split("\n\n") {
+        let field = |name: &str| {
+            paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+        };
+        if let (Some(package), Some(version), Some(state)) = (field("Package"), field("Version"), field("Status"))
+            && state.ends_with(" installed")
+        {
+            packages.insert(package, version);
+        }
+    }
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bz_image(payload: &[u8]) -> Vec<u8> {
+        let mut image = vec![0; 0x260];
+        image[0x1f1] = 1;
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x248..0x24c].copy_from_slice(&16u32.to_le_bytes());
+        image[0x24c..0x250].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
+        image.resize(2 * 512 + 16, 0);
+        image.extend_from_slice(payload);
+        image
+    }
+
+    #[test]
+    fn the_payload_is_found_without_the_appended_size() {
+        let image = bz_image(b"\x28\xb5\x2f\xfdkernelSIZE");
+        assert_eq!(payload(&image), Ok(&b"\x28\xb5\x2f\xfdkernel"[..]));
+    }
+
+    #[test]
+    fn what_is_no_zstd_kernel_is_refused_with_the_reason() {
+        assert_eq!(payload(b"\x7fELF"), Err("is not a bzImage"));
+        assert_eq!(payload(&bz_image(b"\x1f\x8bgzipSIZE")), Err("is not compressed with zstd"));
+        let image = bz_image(b"\x28\xb5\x2f\xfdkernelSIZE");
+        assert_eq!(payload(&image[..image.len() - 6]), Err("is shorter than its header says"));
+    }
+
+    #[test]
+    fn a_module_comes_after_all_it_depends_on_and_only_once() {
+        let dep = "k/net/vsock.ko.xz:\nk/net/common.ko.xz: k/net/vsock.ko.xz\n\
+                   k/net/virtio.ko.xz: k/net/common.ko.xz k/net/vsock.ko.xz\nk/fs/overlay.ko.xz:\n";
+        let wanted = ["overlay", "virtio", "common"].map(str::to_owned);
+        let order = load_order(dep, &wanted).unwrap();
+        assert_eq!(order.iter().map(|path| module_name(path)).collect::<Vec<_>>(), ["overlay", "vsock", "common", "virtio"]);
+        assert_eq!(load_order(dep, &["tun".into()]), Err("tun".into()));
+    }
+
+    #[test]
+    fn only_installed_packages_count() {
+        let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: deinstall ok config-files\nVersion: 2\n";
+        assert_eq!(installed(status), BTreeMap::from([("a".into(), "1".into())]));
+    }
+}

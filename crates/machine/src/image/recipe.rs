@@ -1,0 +1,160 @@
+//! The recipe as the binary carries it: `image/recipe.toml` and the files below `image/files`.
+
+use super::pattern;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+const TEXT: &str = include_str!("../../../../image/recipe.toml");
+
+/// The unprivileged user of the guest, as `image/files/etc/passwd` says.
+const PERSON: u64 = 1000;
+
+/// `recipe.toml`; its comments say what each field is for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recipe {
+    pub(super) suite: String,
+    pub(super) epoch_s: u64,
+    pub(super) packages: Vec<String>,
+    pub(super) unpack_excludes: Vec<String>,
+    drop: Vec<String>,
+    keep: Vec<String>,
+    pub(super) modules: Vec<String>,
+    pub(super) browser_shims: Vec<String>,
+    pub(super) agent_in_guest: String,
+    pub(super) required: Vec<String>,
+    #[serde(rename = "cli")]
+    pub(super) clis: Vec<Cli>,
+}
+
+/// A command-line tool from the npm registry.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cli {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) package: String,
+    pub(super) integrity: String,
+    pub(super) executable: String,
+}
+
+/// A file of ours in the root file system.
+pub(super) struct OwnFile {
+    /// Where, without the leading `/`.
+    pub(super) path: &'static str,
+    pub(super) content: &'static [u8],
+    pub(super) mode: u32,
+    /// User and group.
+    pub(super) owner: u64,
+}
+
+macro_rules! own_files {
+    ($( $path:literal, $mode:literal, $owner:expr; )*) => {
+        /// Everything below `image/files`.
+        pub(super) const OWN_FILES: &[OwnFile] = &[$( OwnFile {
+            path: $path,
+            content: include_bytes!(concat!("../../../../image/files/", $path)),
+            mode: $mode,
+            owner: $owner,
+        }, )*];
+    };
+}
+
+own_files! {
+    "etc/chromium/policies/managed/anteroom.json", 0o644, 0;
+    "etc/group", 0o644, 0;
+    "etc/hostname", 0o644, 0;
+    "etc/hosts", 0o644, 0;
+    "etc/passwd", 0o644, 0;
+    "etc/resolv.conf", 0o644, 0;
+    "etc/shadow", 0o600, 0;
+    "etc/tmux.conf", 0o644, 0;
+    "etc/xdg/openbox/rc.xml", 0o644, 0;
+    "home/person/.Xdefaults", 0o644, PERSON;
+}
+
+/// Directories that must be there, with their mode and owner, whatever the packages brought.
+pub(super) const OWN_DIRS: &[(&str, u32, u64)] = &[
+    ("dev", 0o755, 0),
+    ("home/person", 0o700, PERSON),
+    ("proc", 0o755, 0),
+    ("run", 0o755, 0),
+    ("sys", 0o755, 0),
+    ("tmp", 0o1777, 0),
+    ("var/log", 0o755, 0),
+    ("var/tmp", 0o1777, 0),
+];
+
+impl Recipe {
+    /// The recipe that this binary was built with.
+    pub(super) fn embedded() -> Result<Self, toml::de::Error> {
+        toml::from_str(TEXT)
+    }
+
+    /// Whether a file of the packages stays out of the root file system.
+    pub(super) fn leaves_out(&self, path: &str) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| pattern::names(pattern, path));
+        any(&self.drop) && !any(&self.keep)
+    }
+
+    /// Feeds everything of the recipe that the root file system depends on into `hash`.
+    pub(super) fn identify(&self, hash: &mut Sha256) {
+        hash.update(TEXT);
+        for file in OWN_FILES {
+            hash.update(format!("\n{} {:o} {} {}\n", file.path, file.mode, file.owner, file.content.len()));
+            hash.update(file.content);
+        }
+        for (path, mode, owner) in OWN_DIRS {
+            hash.update(format!("\n{path}/ {mode:o} {owner}\n"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, path::Path};
+
+    fn files_below(dir: &Path, root: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files_below(&path, root, found);
+            } else {
+                found.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_recipe_is_embedded() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image/files");
+        let mut on_disk = BTreeSet::new();
+        files_below(&root, &root, &mut on_disk);
+        let embedded: BTreeSet<String> = OWN_FILES.iter().map(|file| file.path.to_owned()).collect();
+        assert_eq!(on_disk, embedded);
+    }
+
+    #[test]
+    fn the_recipe_reads_and_what_it_requires_is_not_left_out() {
+        let recipe = Recipe::embedded().unwrap();
+        for path in &recipe.required {
+            assert!(!recipe.leaves_out(path), "{path}");
+        }
+        for cli in &recipe.clis {
+            assert!(cli.package.contains(&cli.version), "{} must be pinned", cli.package);
+            assert!(cli.integrity.starts_with("sha512-"), "{}", cli.integrity);
+        }
+        assert!(recipe.leaves_out("usr/lib/x86_64-linux-gnu/gconv/BIG5.so"));
+        assert!(!recipe.leaves_out("usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so"));
+        assert!(!recipe.leaves_out("usr/lib/chromium/chromium"));
+    }
+
+    #[test]
+    fn the_browser_policy_is_json_and_spares_only_our_own_names_from_https() {
+        let policy = OWN_FILES.iter().find(|file| file.path.ends_with("anteroom.json")).unwrap();
+        let policy: serde_json::Value = serde_json::from_slice(policy.content).unwrap();
+        assert_eq!(policy["HttpAllowlist"], serde_json::json!(["[*.]anteroom.test"]));
+        assert_eq!(policy["PasswordManagerEnabled"], false);
+    }
+}

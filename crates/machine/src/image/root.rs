@@ -1,0 +1,332 @@
+//! The root file system: packages by mmdebstrap, sifted on the way, squashed. Nothing is ever unpacked on this host.
+//!
+//! ```text
+//!  mmdebstrap ── tar ──▶ sift ── tar ──▶ mksquashfs ──▶ rootfs.squashfs
+//!                         │ leaves out what the recipe drops, clears set-user-id, sets one time
+//!                         │ adds our files, links, tools
+//!                         └─▶ kernel, modules, list of packages
+//! ```
+//!
+//! What comes out is kept under the hash of what went in, so that a changed agent costs none of this.
+
+use super::{
+    Artefact, Refusal, artefact_of,
+    build::{BuildError, BuildSettings, Note, Progress, Step},
+    clis,
+    command::{Program, Running},
+    initramfs::Module,
+    kernel, not_a_kernel, not_a_squashfs,
+    recipe::Recipe,
+    shelf, tools,
+};
+use serde::{Deserialize, Serialize};
+use sift::Sifted;
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    path::Path,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+mod sift;
+
+const ROOT_FILE: &str = "rootfs.squashfs";
+const KERNEL_FILE: &str = "vmlinux";
+const SUMMARY_FILE: &str = "root.json";
+const MODULES_DIR: &str = "modules";
+
+/// What lies in a cached root's directory beside the files: `root.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Root {
+    pub(super) rootfs: Artefact,
+    pub(super) kernel: Artefact,
+    pub(super) kernel_version: String,
+    /// Module files in the order in which to load them.
+    modules: Vec<String>,
+    pub(super) packages: BTreeMap<String, String>,
+    pub(super) clis: BTreeMap<String, String>,
+}
+
+/// What a root is made from, beside the recipe.
+pub(super) struct Making<'a> {
+    pub(super) recipe: &'a Arc<Recipe>,
+    pub(super) settings: &'a BuildSettings,
+    /// Name and version of the demo tool, whose binary the settings name.
+    pub(super) demo: (&'static str, &'static str),
+    /// A directory of this build in the images directory.
+    pub(super) scratch: &'a Path,
+    /// Where mmdebstrap may unpack: any user must be able to pass through the directories above.
+    pub(super) packages_dir: &'a Path,
+    pub(super) progress: Note,
+}
+
+impl Root {
+    /// The root in the cache under this directory, if it is there and whole.
+    pub(super) fn cached(dir: &Path) -> Option<Self> {
+        let root: Self = serde_json::from_slice(&fs::read(dir.join(SUMMARY_FILE)).ok()?).ok()?;
+        let whole = [&root.rootfs, &root.kernel].into_iter().all(|artefact| {
+            fs::metadata(dir.join(&artefact.file)).is_ok_and(|file| file.len() == artefact.bytes)
+        });
+        whole.then_some(root)
+    }
+
+    /// The modules, read from the root's directory.
+    pub(super) fn modules(&self, dir: &Path) -> io::Result<Vec<Module>> {
+        let read = |file: &String| {
+            fs::read(dir.join(MODULES_DIR).join(file)).map(|content| Module { file: file.clone(), content })
+        };
+        self.modules.iter().map(read).collect()
+    }
+}
+
+/// Makes a root in `dir`, which does not exist yet; it appears whole or not at all.
+pub(super) async fn make(making: &Making<'_>, dir: &Path) -> Result<Root, BuildError> {
+    let new = making.scratch.join("root");
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BuildError::Io { step: Step::RootFs, path, source }
+    };
+    fs::create_dir_all(new.join(MODULES_DIR)).map_err(io(&new))?;
+    let cache = making.settings.dir.join(shelf::TOOLS_CACHE);
+    let limit = Duration::from_millis(making.settings.step_ms_max);
+    let (tools, when_fetched) = oneshot::channel();
+    let stop = CancellationToken::new();
+    // The tools come while the packages are installed; a failure of the one ends the other.
+    let fetching = async {
+        let fetched = clis::fetch(&making.recipe.clis, &cache, making.scratch, limit, &*making.progress).await;
+        match fetched {
+            // Nobody there to take them: the other side failed and says why.
+            Ok(fetched) => drop(tools.send(sift::Tool::all(&fetched))),
+            Err(error) => {
+                stop.cancel();
+                drop(tools);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    let root_file = new.join(ROOT_FILE);
+    let (fetched, sifted) = tokio::join!(fetching, squash(making, when_fetched, &root_file, &stop));
+    fetched?;
+    let sifted = sifted?;
+    for file in &making.recipe.required {
+        if !sifted.names.contains(file) {
+            return Err(missing_file(file));
+        }
+    }
+    check_head(&root_file, not_a_squashfs)?;
+    unpack_kernel(making, &sifted, &new).await?;
+    let modules = unpack_modules(making, &sifted, &new).await?;
+    let (rootfs, kernel) = (artefact_of(&root_file, ROOT_FILE), artefact_of(&new.join(KERNEL_FILE), KERNEL_FILE));
+    let root = Root {
+        rootfs: rootfs.map_err(io(&new))?,
+        kernel: kernel.map_err(io(&new))?,
+        kernel_version: sifted.kernel_version,
+        modules,
+        packages: kernel::installed(&String::from_utf8_lossy(&sifted.dpkg_status)),
+        clis: versions(making),
+    };
+    let summary = serde_json::to_vec_pretty(&root).map_err(|error| BuildError::Unexpected {
+        step: Step::RootFs,
+        what: error.to_string(),
+    })?;
+    shelf::write(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
+    shelf::publish(&new, dir).map_err(io(dir))?;
+    Ok(root)
+}
+
+/// Tool → version, as the guest and the manifest name them.
+fn versions(making: &Making<'_>) -> BTreeMap<String, String> {
+    let own = (making.demo.0.to_owned(), making.demo.1.to_owned());
+    making.recipe.clis.iter().map(|cli| (cli.name.clone(), cli.version.clone())).chain([own]).collect()
+}
+
+fn missing_file(file: &str) -> BuildError {
+    BuildError::Unexpected {
+        step: Step::RootFs,
+        what: format!("the root file system lacks {file}: the packages of the recipe no longer bring it"),
+    }
+}
+
+fn check_head(path: &Path, not: Refusal) -> Result<(), BuildError> {
+    let mut head = [0; 1024];
+    let got = File::open(path)
+        .and_then(|mut file| super::read_up_to(&mut file, &mut head))
+        .map_err(|source| BuildError::Io { step: Step::RootFs, path: path.to_owned(), source })?;
+    match not(&head[..got]) {
+        None => Ok(()),
+        Some(why) => Err(BuildError::Unexpected { step: Step::RootFs, what: format!("{} {why}", path.display()) }),
+    }
+}
+
+/// mmdebstrap, its tar on standard output. Only the release's name is given: mmdebstrap knows the distribution's mirrors,
+/// those for security updates included.
+fn start_packages(making: &Making<'_>) -> Result<Running, BuildError> {
+    let recipe = making.recipe;
+    let mode = if rustix::process::geteuid().is_root() { "root" } else { "unshare" };
+    let mut args: Vec<OsString> = vec![
+        format!("--mode={mode}").into(),
+        "--variant=essential".into(),
+        "--architectures=amd64".into(),
+        "--format=tar".into(),
+        "--aptopt=APT::Install-Recommends \"false\"".into(),
+        // A mirror that answers in part is a failure, not a smaller image.
+        "--aptopt=APT::Update::Error-Mode \"any\"".into(),
+        "--aptopt=Acquire::Retries \"3\"".into(),
+        format!("--include={}", recipe.packages.join(",")).into(),
+    ];
+    args.extend(recipe.unpack_excludes.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}").into()));
+    if let Some(keyring) = tools::keyring() {
+        let mut arg = OsString::from("--keyring=");
+        arg.push(keyring);
+        args.push(arg);
+    }
+    args.push((&recipe.suite).into());
+    args.push("-".into());
+    let limit = Duration::from_millis(making.settings.step_ms_max);
+    (making.progress)(Progress::at(Step::Packages, 0.0, "starting"));
+    Program::new(Step::Packages, limit, Path::new("/"), "mmdebstrap", args)
+        .env("TMPDIR", Some(&making.packages_dir.to_string_lossy()))
+        .env("SOURCE_DATE_EPOCH", Some(&recipe.epoch_s.to_string()))
+        .start()
+}
+
+/// How far mmdebstrap is when it says so (measured on two cores with a fast mirror).
+fn packages_fraction(line: &str) -> Option<(f32, &'static str)> {
+    const SIGNS: [(&str, f32, &str); 7] = [
+        ("running apt-get update", 0.03, "reading the package lists"),
+        ("downloading packages", 0.08, "downloading packages"),
+        ("extracting archives", 0.35, "unpacking the base"),
+        ("installing essential", 0.40, "installing the base"),
+        ("installing remaining", 0.45, "installing the desktop"),
+        ("cleaning package lists", 0.98, "cleaning up"),
+        ("creating tarball", 1.0, "installed"),
+    ];
+    SIGNS.iter().find(|(sign, ..)| line.contains(sign)).map(|&(_, fraction, note)| (fraction, note))
+}
+
+/// Sifts what mmdebstrap writes into a squashfs file.
+async fn squash(
+    making: &Making<'_>,
+    tools: oneshot::Receiver<Vec<sift::Tool>>,
+    to: &Path,
+    stop: &CancellationToken,
+) -> Result<Sifted, BuildError> {
+    let mut packages = start_packages(making)?;
+    let mut squashing = start_squashing(making, to)?;
+    let pipes = packages.child.stdout.take().zip(squashing.child.stdin.take());
+    let pipe_error = |source| BuildError::Io { step: Step::RootFs, path: to.to_owned(), source };
+    let (from, into) = pipes.ok_or_else(|| pipe_error(io::Error::other("the pipe was taken")))?;
+    let from = File::from(from.into_owned_fd().map_err(pipe_error)?);
+    let into = File::from(into.into_owned_fd().map_err(pipe_error)?);
+    let additions = sift::Additions::new(making, tools).map_err(pipe_error)?;
+    let recipe = making.recipe.clone();
+    let progress = making.progress.clone();
+    let sifting = tokio::task::spawn_blocking(move || sift::sift(&recipe, from, into, additions, &*progress));
+    let on_line = |line: &str| {
+        if let Some((fraction, text)) = packages_fraction(line) {
+            (making.progress)(Progress::at(Step::Packages, fraction, text));
+        }
+    };
+    let (packages, squashing, sifted) =
+        tokio::join!(packages.finish(stop, on_line), squashing.finish(stop, |_| ()), sifting);
+    // The first program of the chain that failed is the cause; the others only saw a closed pipe.
+    packages?;
+    let sifted = match sifted {
+        Ok(sifted) => sifted,
+        Err(error) => Err(io::Error::other(error)),
+    };
+    match (sifted, squashing) {
+        (Ok(sifted), Ok(())) => Ok(sifted),
+        (Err(error), Err(squashing)) if error.kind() == io::ErrorKind::BrokenPipe => Err(squashing),
+        (Err(source), _) => Err(pipe_error(source)),
+        (Ok(_), Err(squashing)) => Err(squashing),
+    }
+}
+
+fn start_squashing(making: &Making<'_>, to: &Path) -> Result<Running, BuildError> {
+    let level = making.settings.squash_level.to_string();
+    let args: [OsString; 19] = [
+        "-".into(),
+        to.into(),
+        "-tar".into(),
+        "-noappend".into(),
+        "-no-progress".into(),
+        "-quiet".into(),
+        "-no-xattrs".into(),
+        "-comp".into(),
+        "zstd".into(),
+        "-Xcompression-level".into(),
+        level.into(),
+        "-mkfs-time".into(),
+        making.recipe.epoch_s.to_string().into(),
+        // The tar holds no entry for the root itself.
+        "-root-mode".into(),
+        "755".into(),
+        "-root-uid".into(),
+        "0".into(),
+        "-root-gid".into(),
+        "0".into(),
+    ];
+    let limit = Duration::from_millis(making.settings.step_ms_max);
+    Program::new(Step::RootFs, limit, Path::new("/"), "mksquashfs", args)
+        .env("SOURCE_DATE_EPOCH", None)
+        .stdin(Stdio::piped())
+        .start()
+}
+
+async fn unpack_kernel(making: &Making<'_>, sifted: &Sifted, dir: &Path) -> Result<(), BuildError> {
+    let payload = kernel::payload(&sifted.kernel).map_err(|why| BuildError::Unexpected {
+        step: Step::RootFs,
+        what: format!("the kernel of {} {why}", sifted.kernel_version),
+    })?;
+    let packed = making.scratch.join("vmlinux.zst");
+    fs::write(&packed, payload).map_err(|source| BuildError::Io { step: Step::RootFs, path: packed.clone(), source })?;
+    let kernel = dir.join(KERNEL_FILE);
+    let args: [OsString; 6] = ["-d".into(), "-q".into(), "-f".into(), "-o".into(), (&kernel).into(), (&packed).into()];
+    let limit = Duration::from_millis(making.settings.step_ms_max);
+    Program::new(Step::RootFs, limit, dir, "zstd", args).output().await?;
+    check_head(&kernel, not_a_kernel)
+}
+
+/// Unpacks the recipe's modules and those they need; returns their file names in the order in which to load them.
+async fn unpack_modules(making: &Making<'_>, sifted: &Sifted, dir: &Path) -> Result<Vec<String>, BuildError> {
+    let unexpected = |what: String| BuildError::Unexpected { step: Step::RootFs, what };
+    let order = kernel::load_order(&sifted.modules_dep, &making.recipe.modules)
+        .map_err(|name| unexpected(format!("the kernel {} has no module {name}", sifted.kernel_version)))?;
+    let dir = dir.join(MODULES_DIR);
+    let limit = Duration::from_millis(making.settings.step_ms_max);
+    let mut files = Vec::new();
+    for path in order {
+        let packed = sifted.modules.get(&path).ok_or_else(|| unexpected(format!("the kernel's package lacks {path}")))?;
+        let name = format!("{}.ko", kernel::module_name(&path));
+        let at = dir.join(format!("{name}.xz"));
+        fs::write(&at, packed).map_err(|source| BuildError::Io { step: Step::RootFs, path: at.clone(), source })?;
+        Program::new(Step::RootFs, limit, &dir, "xz", [OsString::from("-d"), "-q".into(), at.into()]).output().await?;
+        files.push(name);
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fraction_of_the_packages_only_grows() {
+        let log = ["I: running apt-get update...", "I: downloading packages with apt...", "I: extracting archives...",
+            "I: installing essential packages...", "I: installing remaining packages inside the chroot...",
+            "I: cleaning package lists and apt cache...", "I: creating tarball..."];
+        let fractions: Vec<f32> = log.iter().filter_map(|line| packages_fraction(line)).map(|(fraction, _)| fraction).collect();
+        assert_eq!(fractions.len(), log.len());
+        assert!(fractions.is_sorted());
+        assert_eq!(packages_fraction("W: something else"), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! Images made by hand: what is taken, what is refused and why, what is removed and what stays.
+
+use super::*;
+use shelf::Shelf;
+use std::collections::BTreeMap;
+
+/// An image in `images`, not large, but whole; `seed` tells two apart.
+fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
+    let new = images.join(format!("new-{seed}"));
+    fs::create_dir_all(&new).unwrap();
+    let put = |file: &str, content: Vec<u8>| {
+        fs::write(new.join(file), content).unwrap();
+        artefact_of(&new.join(file), file).unwrap()
+    };
+    let kernel = put("vmlinux", elf::tests::program(1));
+    let mut archive = Vec::new();
+    initramfs::write(&mut archive, seed.as_bytes(), &[]).unwrap();
+    let initramfs = put("initramfs.cpio", archive);
+    let rootfs = put("rootfs.squashfs", b"hsqs and more".to_vec());
+    let manifest = Manifest {
+        format: FORMAT,
+        hash: hash_of(PROTOCOL, [&kernel, &initramfs, &rootfs]),
+        protocol: PROTOCOL,
+        kernel,
+        initramfs,
+        rootfs,
+        kernel_version: "6.12".into(),
+        clis: BTreeMap::from([("codex".into(), "1".into())]),
+        packages: BTreeMap::new(),
+        agent_sha256: seed.into(),
+        inputs_sha256: seed.into(),
+        built_at_unix_s,
+    };
+    write_manifest(&new, &manifest);
+    let dir = images.join(&manifest.hash);
+    fs::rename(new, &dir).unwrap();
+    Image::open(&dir).unwrap()
+}
+
+fn write_manifest(dir: &Path, manifest: &Manifest) {
+    fs::write(dir.join(MANIFEST_FILE), serde_json::to_vec(manifest).unwrap()).unwrap();
+}
+
+fn shelf(dir: &Path) -> Shelf {
+    let shelf = Shelf::take(dir).unwrap_or_else(|_| panic!("the shelf is taken"));
+    fs::create_dir_all(dir.join("cache/roots")).unwrap();
+    shelf
+}
+
+#[test]
+fn a_whole_image_opens_and_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), "a", 1);
+    image.verify().unwrap();
+    assert_eq!(image.manifest.hash.len(), 64);
+}
+
+#[test]
+fn an_artefact_that_is_not_what_the_manifest_says_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = image(dir.path(), "a", 1);
+    let refusal = |path: PathBuf, content: &[u8]| {
+        let before = fs::read(&path).unwrap();
+        fs::write(&path, content).unwrap();
+        let text = Image::open(&whole.dir).and_then(|image| image.verify()).unwrap_err().to_string();
+        fs::write(&path, before).unwrap();
+        text
+    };
+    assert!(refusal(whole.rootfs(), b"hsqs").contains("4 bytes"));
+    assert!(refusal(whole.rootfs(), b"HSQS and more").contains("not a squashfs"));
+    assert!(refusal(whole.rootfs(), b"hsqs and else").contains("has the hash"));
+    let mut bz_image = vec![0; 120];
+    bz_image.resize(usize::try_from(whole.manifest.kernel.bytes).unwrap(), 0);
+    assert!(refusal(whole.kernel(), &bz_image).contains("not an ELF"));
+    fs::remove_file(whole.initramfs()).unwrap();
+    assert!(matches!(Image::open(&whole.dir), Err(ImageError::Read { .. })));
+}
+
+#[test]
+fn a_compressed_kernel_is_refused_by_name() {
+    let mut head = vec![0; 1024];
+    head[0x202..0x206].copy_from_slice(b"HdrS");
+    assert!(not_a_kernel(&head).unwrap().contains("bzImage"));
+}
+
+#[test]
+fn another_layout_or_protocol_is_refused_with_both_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), "a", 1);
+    let mut other = image.manifest.clone();
+    other.protocol = PROTOCOL + 1;
+    write_manifest(&image.dir, &other);
+    let text = Image::open(&image.dir).unwrap_err().to_string();
+    assert!(text.contains(&format!("protocol {}", PROTOCOL + 1)) && text.contains(&format!("this program {PROTOCOL}")));
+    fs::write(image.dir.join(MANIFEST_FILE), br#"{"format": 99, "unknown": true}"#).unwrap();
+    assert!(matches!(Image::open(&image.dir), Err(ImageError::Format { found: 99, .. })));
+}
+
+#[test]
+fn a_name_that_leads_out_of_the_image_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), "a", 1);
+    let mut other = image.manifest.clone();
+    other.rootfs.file = "../secret".into();
+    write_manifest(&image.dir, &other);
+    assert!(Image::open(&image.dir).unwrap_err().to_string().contains("plain name"));
+}
+
+#[test]
+fn without_a_build_there_is_no_current_image() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Image::current(dir.path()), Err(ImageError::None(_))));
+}
+
+#[test]
+fn old_images_go_but_not_the_current_one_and_not_one_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let [oldest, held, gone, newer, newest] = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)]
+        .map(|(seed, built_at)| image(dir.path(), seed, built_at));
+    let shelf = shelf(dir.path());
+    shelf.make_current(&oldest).unwrap();
+    let hold = held.hold().unwrap();
+    assert_eq!(shelf.prune(2).unwrap(), 1);
+    assert!(!gone.dir.exists());
+    for kept in [&oldest, &held, &newer, &newest] {
+        assert!(Image::open(&kept.dir).is_ok());
+    }
+    drop(hold);
+    assert_eq!(shelf.prune(2).unwrap(), 1);
+    assert!(!held.dir.exists());
+    assert!(held.hold().is_err());
+}
+
+#[test]
+fn a_machine_that_reads_the_root_keeps_its_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let [used, current] = [("a", 1), ("b", 2)].map(|(seed, built_at)| image(dir.path(), seed, built_at));
+    let shelf = shelf(dir.path());
+    shelf.make_current(&current).unwrap();
+    let reads = File::open(used.rootfs()).unwrap();
+    rustix::fs::flock(&reads, FlockOperation::LockShared).unwrap();
+    assert_eq!(shelf.prune(1).unwrap(), 0);
+    drop(reads);
+    assert_eq!(shelf.prune(1).unwrap(), 1);
+}
+
+#[test]
+fn only_one_build_has_the_shelf() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = shelf(dir.path());
+    match Shelf::take(dir.path()) {
+        Err(shelf::Taken::Busy(pid)) => assert_eq!(pid, Some(std::process::id())),
+        Err(shelf::Taken::Io(..)) | Ok(_) => panic!("a second build took the shelf"),
+    }
+    drop(first);
+    assert!(Shelf::take(dir.path()).is_ok());
+}
+
+#[test]
+fn making_current_replaces_the_link_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|seed| image(dir.path(), seed, 1));
+    let shelf = shelf(dir.path());
+    for image in [&a, &b, &a] {
+        shelf.make_current(image).unwrap();
+        assert_eq!(Image::current(dir.path()).unwrap().manifest.hash, image.manifest.hash);
+    }
+}

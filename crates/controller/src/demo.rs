@@ -97,6 +97,12 @@ pub struct DemoIdp {
     desk: Mutex<Desk>,
 }
 
+impl Default for DemoIdp {
+    fn default() -> Self {
+        Self::new(DEMO_ISSUER, DemoSettings::default())
+    }
+}
+
 /// Everything it remembers.
 #[derive(Debug)]
 struct Desk {

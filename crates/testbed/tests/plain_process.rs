@@ -1,0 +1,82 @@
+//! Machines that are plain processes, through the machine crate and without a server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use anteroom_controller::rfb::RfbClient;
+use anteroom_machine::{BoxBody, Channels, HostService, Machines, Settings, State, StopReason};
+use anteroom_testbed::{Leaks, PlainProcess, fake_rfb::ground_of};
+use anteroom_wire::MachineId;
+use http::Response;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+const SOON: Duration = Duration::from_secs(60);
+
+struct Stand {
+    dir: tempfile::TempDir,
+    machines: Machines,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Nobody: these machines are never claimed, so they have nothing to say.
+fn nobody() -> HostService {
+    Arc::new(|_, _| {
+        let mut response = Response::new(BoxBody::default());
+        *response.status_mut() = http::StatusCode::NOT_FOUND;
+        Box::pin(std::future::ready(response))
+    })
+}
+
+async fn stand() -> Stand {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = PlainProcess::beside_this_program().unwrap();
+    let settings = Settings::under(dir.path(), recipe.testbed.clone());
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let machines = Machines::open(settings, Arc::new(recipe), nobody(), tasks.clone(), stop.clone()).await.unwrap();
+    Stand { dir, machines, tasks, stop }
+}
+
+fn id(number: u8) -> MachineId {
+    MachineId::from_parts(1, [number; 10])
+}
+
+async fn ready(state: &mut watch::Receiver<State>) -> Channels {
+    let ready = state.wait_for(|state| matches!(state, State::Ready { .. } | State::Gone { .. }));
+    match &*timeout(SOON, ready).await.expect("ready in time").unwrap() {
+        State::Ready { channels } => channels.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Stand {
+    /// Ends the machine and everything, and looks for what is left.
+    async fn finish(self, machine: &MachineId, state: &mut watch::Receiver<State>) {
+        self.machines.stop(machine, StopReason::Cancelled);
+        let gone = state.wait_for(|state| matches!(state, State::Gone { .. }));
+        timeout(SOON, gone).await.expect("gone in time").unwrap();
+        self.stop.cancel();
+        self.tasks.close();
+        timeout(SOON, self.tasks.wait()).await.expect("every task ends");
+        let leaks = Leaks::of(self.dir.path());
+        leaks.gone_within(SOON).await.expect("no process is left");
+        assert_eq!(leaks.files("run"), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_plain_machine_becomes_ready_shows_its_own_desktop_and_leaves_nothing() {
+    let stand = stand().await;
+    let mut state = stand.machines.start(id(1)).unwrap();
+    let channels = ready(&mut state).await;
+    assert_eq!(channels.hello.image_hash, "sha256:plain-process");
+    let stream = channels.agent.desktop().await.unwrap();
+    let mut viewer = RfbClient::connect(stream, 20_000).await.unwrap();
+    let name = format!("desktop of {}", id(1));
+    assert_eq!(viewer.name(), name);
+    let frame = viewer.whole_frame().await.unwrap();
+    assert_eq!(frame.at(639, 479), Some(ground_of(&name)));
+    assert!(!Leaks::of(stand.dir.path()).processes().is_empty(), "the check sees what lives");
+    stand.finish(&id(1), &mut state).await;
+}

@@ -20,6 +20,7 @@ use crate::{
     process::{self, ProcessId},
     receipt::End,
     spec::{Brief, CONTROL_SOCKET, Qmp, SPEC_FILE},
+    state::StopReason,
 };
 use child::Vmm;
 use control::{CONTROL_PROTOCOL, Caller, Order, Phase, Report};
@@ -162,14 +163,7 @@ impl Keeper {
             .and_then(|(vmm, qmp)| {
                 self.phase = Phase::Running { process: vmm.id };
                 self.vmm = Some(vmm);
-                match (&self.brief.spec.qmp, qmp) {
-                    (Qmp::Unused, _) => Ok(()),
-                    (Qmp::Listen | Qmp::Resume, None) => Err("the spec has no QMP socket".to_owned()),
-                    (Qmp::Listen | Qmp::Resume, Some(stream)) => {
-                        self.qmp = Some(Conversation::new(stream).map_err(|error| error.to_string())?);
-                        Ok(())
-                    }
-                }
+                self.converse(qmp)
             });
         match started {
             Ok(()) => {
@@ -178,6 +172,20 @@ impl Keeper {
             }
             Err(error) => Some(End::NeverStarted { error }),
         }
+    }
+
+    /// Says to QEMU what has to be said at its start.
+    fn converse(&mut self, stream: Option<UnixStream>) -> Result<(), String> {
+        let state = match self.brief.spec.qmp {
+            Qmp::Unused => return Ok(()),
+            Qmp::Listen => None,
+            Qmp::Load { state } => Some(state),
+        };
+        let stream = stream.ok_or("the spec has no QMP socket")?;
+        let mut qmp = Conversation::new(stream).map_err(|error| error.to_string())?;
+        let loading = state.map_or(Ok(()), |number| qmp.load(number));
+        self.qmp = Some(qmp);
+        loading.map_err(|error| error.to_string())
     }
 
     fn greet(&mut self, mut caller: Caller) {
@@ -247,6 +255,9 @@ impl Keeper {
         }
         let mut orders = Vec::new();
         self.callers.retain_mut(|caller| caller.read().map(|read| orders.extend(read)).is_ok());
+        if self.brief.leashed && self.callers.is_empty() {
+            return Some(End::Stopped { why: StopReason::Unowned.name().to_owned() });
+        }
         orders.into_iter().find_map(|order| match order {
             Order::Stop { why } => Some(End::Stopped { why }),
             Order::Save { state } => match &mut self.qmp {
@@ -285,13 +296,13 @@ impl Keeper {
         let starved = process::oom_kills() > self.oom_kills;
         let end = cause(status, self.guest, starved);
         match (&end, &self.brief.spec.qmp) {
-            (End::Exited { .. }, Qmp::Resume) if !self.resumed => {
+            (End::Exited { .. }, Qmp::Load { .. }) if !self.resumed => {
                 let output = self.output.text();
                 let skipped = output.chars().count().saturating_sub(ERROR_CHARS_MAX);
                 let error = output.chars().skip(skipped).collect::<String>();
                 End::NeverStarted { error: format!("the saved state could not be loaded: {}", error.trim()) }
             }
-            (_, Qmp::Unused | Qmp::Listen | Qmp::Resume) => end,
+            (_, Qmp::Unused | Qmp::Listen | Qmp::Load { .. }) => end,
         }
     }
 

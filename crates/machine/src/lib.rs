@@ -11,9 +11,11 @@
 //! [`Recipe::spec`] says; a machine is gone when its keeper's socket closes; what is left is a [`Receipt`].
 
 mod channel;
+pub mod image;
 pub mod keeper;
 mod machines;
 mod process;
+pub mod qemu;
 mod qmp;
 mod receipt;
 mod run_dir;

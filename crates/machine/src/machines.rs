@@ -30,8 +30,8 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Stop orders that may wait for one driver; the first one decides.
-const STOPS_MAX: usize = 4;
+/// Orders that may wait for one driver; the first one decides.
+const ORDERS_MAX: usize = 4;
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -129,6 +129,7 @@ pub struct Machines {
 
 struct Inner {
     settings: Settings,
+    leashed: bool,
     recipe: Mutex<Arc<dyn Recipe>>,
     host: HostService,
     tasks: TaskTracker,
@@ -145,10 +146,17 @@ struct Born {
     after_ms: u64,
 }
 
+/// What a driver can be asked for.
+enum Order {
+    Stop(StopReason),
+    /// Disconnect, save everything but the RAM into a new file, end.
+    Save(PathBuf),
+}
+
 /// A machine that is not gone.
 struct Entry {
     state: watch::Receiver<State>,
-    stops: mpsc::Sender<StopReason>,
+    orders: mpsc::Sender<Order>,
     born: Arc<OnceLock<Born>>,
 }
 
@@ -157,7 +165,7 @@ struct Seat {
     id: MachineId,
     image_hash: String,
     state: watch::Sender<State>,
-    stops: mpsc::Receiver<StopReason>,
+    orders: mpsc::Receiver<Order>,
     born: Arc<OnceLock<Born>>,
 }
 
@@ -176,12 +184,33 @@ impl Machines {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, OpenError> {
-        let lock = prepare(&settings)?;
-        let inner =
-            Inner { settings, recipe: Mutex::new(recipe), host, tasks, stop, machines: Mutex::default(), _lock: lock };
-        let machines = Self { inner: Arc::new(inner) };
+        let machines = Self::new(settings, recipe, host, tasks, stop, false)?;
         machines.adopt_all().await?;
         Ok(machines)
+    }
+
+    /// A place for machines that end when this process does.
+    pub(crate) fn leashed(
+        settings: Settings,
+        recipe: Arc<dyn Recipe>,
+        host: HostService,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, OpenError> {
+        Self::new(settings, recipe, host, tasks, stop, true)
+    }
+
+    fn new(
+        settings: Settings,
+        recipe: Arc<dyn Recipe>,
+        host: HostService,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        leashed: bool,
+    ) -> Result<Self, OpenError> {
+        let lock = prepare(&settings)?;
+        let (recipe, machines) = (Mutex::new(recipe), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { settings, leashed, recipe, host, tasks, stop, machines, _lock: lock }) })
     }
 
     /// From now on machines are started from `recipe`; those that live keep theirs.
@@ -217,6 +246,7 @@ impl Machines {
             spec: recipe.spec(&id).map_err(Refused::Recipe)?,
             deadline_ms: self.inner.settings.machine_s_max.saturating_mul(1_000),
             receipts_dir: self.inner.settings.receipts_dir.clone(),
+            leashed: self.inner.leashed,
             console_bytes_max: self.inner.settings.console_bytes_max,
         };
         let seat = self.seat(id, brief.image_hash.clone(), State::Requested)?;
@@ -237,10 +267,10 @@ impl Machines {
             return Err(Refused::NoCapacity { machines: entries.len(), machines_max });
         }
         let (state, watched) = watch::channel(state);
-        let (stop, stops) = mpsc::channel(STOPS_MAX);
+        let (order, orders) = mpsc::channel(ORDERS_MAX);
         let born = Arc::new(OnceLock::new());
-        entries.insert(id.clone(), Entry { state: watched, stops: stop, born: born.clone() });
-        Ok(Seat { id, image_hash, state, stops, born })
+        entries.insert(id.clone(), Entry { state: watched, orders: order, born: born.clone() });
+        Ok(Seat { id, image_hash, state, orders, born })
     }
 
     /// Asks for the machine's end; the receiver of its state tells when nothing is left. Asking again is fine.
@@ -248,7 +278,17 @@ impl Machines {
         let entries = self.entries();
         let Some(entry) = entries.get(id) else { return Answer::Denied(Denied::Unknown) };
         let over = matches!(*entry.state.borrow(), State::Stopping { .. } | State::Gone { .. });
-        if over || entry.stops.try_send(why).is_err() { Answer::Ignored } else { Answer::Enqueued }
+        if over || entry.orders.try_send(Order::Stop(why)).is_err() { Answer::Ignored } else { Answer::Enqueued }
+    }
+
+    /// Has a ready machine's state saved into the new file `state`, without its RAM, and the machine ended. The receipt
+    /// tells whether that succeeded.
+    pub(crate) fn save(&self, id: &MachineId, state: PathBuf) -> Answer {
+        match self.entries().get(id) {
+            None => Answer::Denied(Denied::Unknown),
+            Some(entry) if entry.orders.try_send(Order::Save(state)).is_ok() => Answer::Enqueued,
+            Some(_) => Answer::Ignored,
+        }
     }
 
     /// Watches a machine that is not gone. (Whoever watched it before sees it go.)

@@ -46,20 +46,12 @@ pub(crate) enum QmpError {
     TooLong,
 }
 
-/// One command, with the file that goes with it.
-struct Command {
-    name: &'static str,
-    arguments: Value,
-    file: Option<OwnedFd>,
-}
-
-/// Our side of the conversation. Commands are sent one at a time, each after the answer to the one before.
+/// Our side of the conversation. Commands are sent at once, QEMU answers them in order: at its start it finds them
+/// waiting, and no time goes by between two.
 pub(crate) struct Client {
     stream: UnixStream,
     input: Vec<u8>,
-    queue: VecDeque<Command>,
-    asked: Option<&'static str>,
-    greeted: bool,
+    asked: VecDeque<&'static str>,
     closed: bool,
 }
 
@@ -73,35 +65,25 @@ impl Client {
     /// Takes over a connected socket and asks for the command mode.
     pub(crate) fn new(stream: UnixStream) -> Result<Self, QmpError> {
         stream.set_nonblocking(true).map_err(QmpError::Socket)?;
-        let (input, queue) = (Vec::new(), VecDeque::new());
-        let mut client = Self { stream, input, queue, asked: None, greeted: false, closed: false };
+        let mut client = Self { stream, input: Vec::new(), asked: VecDeque::new(), closed: false };
         client.command("qmp_capabilities", Value::Null, None)?;
         Ok(client)
     }
 
-    /// Sends a command after the ones before it; `file` goes with it (SCM_RIGHTS).
+    /// Sends a command; `file` goes with it (SCM_RIGHTS).
     pub(crate) fn command(
         &mut self,
         name: &'static str,
         arguments: Value,
-        file: Option<OwnedFd>,
+        file: Option<&OwnedFd>,
     ) -> Result<(), QmpError> {
-        self.queue.push_back(Command { name, arguments, file });
-        self.pump()
-    }
-
-    fn pump(&mut self) -> Result<(), QmpError> {
-        if !self.greeted || self.asked.is_some() {
-            return Ok(());
-        }
-        let Some(Command { name, arguments, file }) = self.queue.pop_front() else { return Ok(()) };
         let mut line = match arguments {
             Value::Null => json!({ "execute": name }).to_string(),
             arguments => json!({ "execute": name, "arguments": arguments }).to_string(),
         };
         line.push('\n');
-        self.asked = Some(name);
-        send(self.stream.as_fd(), line.as_bytes(), file.as_ref()).map_err(QmpError::Socket)
+        self.asked.push_back(name);
+        send(self.stream.as_fd(), line.as_bytes(), file).map_err(QmpError::Socket)
     }
 
     /// Whether QEMU has hung up.
@@ -143,20 +125,18 @@ impl Client {
             source,
         })?;
         let message = if value.get("QMP").is_some() {
-            self.greeted = true;
             Some(Message::Greeting)
         } else if let Some(name) = value.get("event").and_then(Value::as_str) {
             let data = value.get("data").cloned().unwrap_or(Value::Null);
             Some(Message::Event { name: name.to_owned(), data })
         } else if let Some(error) = value.get("error") {
             let text = error.get("desc").and_then(Value::as_str).unwrap_or("no description").to_owned();
-            self.asked.take().map(|command| Message::Error { command, text })
+            self.asked.pop_front().map(|command| Message::Error { command, text })
         } else if value.get("return").is_some() {
-            self.asked.take().map(|command| Message::Return { command })
+            self.asked.pop_front().map(|command| Message::Return { command })
         } else {
             None
         };
-        self.pump()?;
         Ok(message)
     }
 }
@@ -183,18 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn commands_wait_for_the_greeting_and_for_each_other() {
+    fn commands_go_at_once_and_answers_find_theirs() {
         let (mut client, theirs) = pair();
         client.command("cont", Value::Null, None).unwrap();
         let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("qmp_capabilities"));
+        assert!(lines.next().unwrap().unwrap().contains("cont"));
         (&theirs).write_all(b"{\"QMP\": {}}\n").unwrap();
         assert_eq!(client.read().unwrap(), [Message::Greeting]);
-        assert!(lines.next().unwrap().unwrap().contains("qmp_capabilities"));
         (&theirs).write_all(b"{\"return\": {}}\n{\"event\": \"A_NEW_ONE\", \"data\": {\"x\": 1}}\n").unwrap();
         let messages = client.read().unwrap();
         assert_eq!(messages[0], Message::Return { command: "qmp_capabilities" });
         assert_eq!(messages[1], Message::Event { name: "A_NEW_ONE".into(), data: json!({"x": 1}) });
-        assert!(lines.next().unwrap().unwrap().contains("cont"));
         (&theirs).write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n").unwrap();
         assert_eq!(client.read().unwrap(), [Message::Error { command: "cont", text: "no".into() }]);
     }

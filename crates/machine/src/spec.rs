@@ -105,8 +105,11 @@ pub enum Qmp {
     Unused,
     /// Listen to events only: the machine starts by itself.
     Listen,
-    /// The process loads a saved state by itself; when it has, let it run.
-    Resume,
+    /// Load the saved state, all but the RAM, from an open file; the machine then runs by itself.
+    Load {
+        /// That file's number in the process.
+        state: i32,
+    },
 }
 
 /// The whole content of `spec.json`: the recipe's spec and what the controller wants kept.
@@ -123,6 +126,9 @@ pub(crate) struct Brief {
     pub(crate) deadline_ms: u64,
     /// Where the receipt goes.
     pub(crate) receipts_dir: PathBuf,
+    /// Whether the machine ends when nobody is connected to its keeper any more: for probes and templates in the making,
+    /// which are of no use without the one who asked for them.
+    pub(crate) leashed: bool,
     /// How much of the console and of the process's own output is kept, bytes each.
     pub(crate) console_bytes_max: usize,
 }

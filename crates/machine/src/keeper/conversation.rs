@@ -6,7 +6,7 @@ use std::{
     fs::OpenOptions,
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{fs::OpenOptionsExt, net::UnixStream},
     },
     path::Path,
@@ -49,15 +49,23 @@ impl Conversation {
         Ok(Self { client: Client::new(stream)? })
     }
 
+    /// Has the state loaded from the process's open file `number`, all but the RAM (which it maps). A guest that was
+    /// saved while it ran then runs.
+    pub(crate) fn load(&mut self, number: i32) -> Result<(), QmpError> {
+        let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
+        self.client.command("migrate-set-capabilities", capabilities, None)?;
+        self.client.command("migrate-incoming", json!({ "uri": format!("fd:{number}") }), None)
+    }
+
     /// Begins to save everything but the RAM (which is in a shared file) into the new file `state`. The guest is stopped
     /// by the save's end, not before: a state saved while running needs no command to run again.
     pub(crate) fn save(&mut self, state: &Path) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(state)?;
+        let file: OwnedFd = OpenOptions::new().write(true).create_new(true).mode(0o600).open(state)?.into();
         let on = |name: &str| json!({ "capability": name, "state": true });
         let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
         self.client
             .command("migrate-set-capabilities", capabilities, None)
-            .and_then(|()| self.client.command("getfd", json!({ "fdname": "state" }), Some(file.into())))
+            .and_then(|()| self.client.command("getfd", json!({ "fdname": "state" }), Some(&file)))
             .and_then(|()| self.client.command("migrate", json!({ "uri": "fd:state" }), None))
             .map_err(io::Error::other)
     }

@@ -3,7 +3,7 @@
 //! It hears the keeper, the connection's task and the callers, turns what they say into events, and gives the keeper its
 //! orders. A machine is gone when its keeper's socket has closed, and at no other moment.
 
-use super::{Born, Machines, Seat, connect};
+use super::{Born, Machines, Order as Asked, Seat, connect};
 use crate::{
     keeper::{
         control::{CONTROL_PROTOCOL, Order, Phase, Report},
@@ -18,7 +18,7 @@ use crate::{
 use anteroom_wire::MachineId;
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -31,6 +31,8 @@ use tokio::{
 const EVENTS_MAX: usize = 64;
 /// How long the process of a keeper that was killed may take to die with it, milliseconds.
 const DIE_MS_MAX: u64 = 2_000;
+/// From hanging up to saving, milliseconds: the guest shall have noticed, so that its copies begin without a connection.
+const HANG_UP_MS: u64 = 100;
 /// Between two looks at a dying process, milliseconds.
 const LOOK_EVERY_MS: u64 = 5;
 
@@ -55,11 +57,11 @@ pub(super) async fn start(machines: Machines, seat: Seat, brief: Brief) {
     let program = machines.inner.settings.keeper_program.clone();
     let spawned = tokio::task::spawn_blocking(move || spawn(&path, &program, &brief)).await;
     let link = spawned.unwrap_or_else(|error| Err(io::Error::other(error)));
-    let (driver, stops, image_hash) = Driver::new(machines, seat, began);
+    let (driver, asked, image_hash) = Driver::new(machines, seat, began);
     match link {
         Ok(link) => {
             driver.apply(Event::KeeperFound);
-            driver.drive(link, stops, image_hash).await;
+            driver.drive(link, asked, image_hash).await;
         }
         Err(error) => driver.gone(GoneReason::NeverStarted { error: error.to_string() }, None),
     }
@@ -67,8 +69,8 @@ pub(super) async fn start(machines: Machines, seat: Seat, brief: Brief) {
 
 /// Drives a machine that outlived its server.
 pub(super) async fn adopt(machines: Machines, seat: Seat, link: Link) {
-    let (driver, stops, image_hash) = Driver::new(machines, seat, Instant::now());
-    driver.drive(link, stops, image_hash).await;
+    let (driver, asked, image_hash) = Driver::new(machines, seat, Instant::now());
+    driver.drive(link, asked, image_hash).await;
 }
 
 fn spawn(path: &Path, program: &Path, brief: &Brief) -> io::Result<Link> {
@@ -80,19 +82,19 @@ fn spawn(path: &Path, program: &Path, brief: &Brief) -> io::Result<Link> {
 }
 
 impl Driver {
-    fn new(machines: Machines, seat: Seat, began: Instant) -> (Self, mpsc::Receiver<StopReason>, String) {
-        let Seat { id, image_hash, state, stops, born } = seat;
+    fn new(machines: Machines, seat: Seat, began: Instant) -> (Self, mpsc::Receiver<Asked>, String) {
+        let Seat { id, image_hash, state, orders, born } = seat;
         let ready_by = began + Duration::from_millis(machines.inner.settings.ready_ms_max);
-        (Self { machines, id, state, began, ready_by, born, keeper: None, ended: None }, stops, image_hash)
+        (Self { machines, id, state, began, ready_by, born, keeper: None, ended: None }, orders, image_hash)
     }
 
-    async fn drive(mut self, mut link: Link, mut stops: mpsc::Receiver<StopReason>, image_hash: String) {
+    async fn drive(mut self, mut link: Link, mut asked: mpsc::Receiver<Asked>, image_hash: String) {
         let (events, mut heard) = mpsc::channel(EVENTS_MAX);
         let stop = self.machines.inner.stop.clone();
         // Ends with this function, whatever way: the connection must not outlive its driver.
         let over = stop.child_token();
         let _guard = over.clone().drop_guard();
-        connect::spawn(&self.machines, &self.id, image_hash, self.began, self.born.clone(), events, over);
+        connect::spawn(&self.machines, &self.id, image_hash, self.began, self.born.clone(), events, over.clone());
         loop {
             tokio::select! {
                 biased;
@@ -100,7 +102,13 @@ impl Driver {
                     Some(report) => self.hear_keeper(&mut link, report).await,
                     None => break,
                 },
-                Some(why) = stops.recv() => self.stop(&mut link, why).await,
+                Some(asked) = asked.recv() => match asked {
+                    Asked::Stop(why) => self.stop(&mut link, why).await,
+                    Asked::Save(state) => {
+                        over.cancel();
+                        self.save(&mut link, state).await;
+                    }
+                },
                 Some(event) = heard.recv() => self.hear_connection(&mut link, event).await,
                 () = tokio::time::sleep_until(self.ready_by), if self.waits() => self.give_up(&mut link).await,
                 () = stop.cancelled() => return,
@@ -178,6 +186,16 @@ impl Driver {
     async fn stop(&mut self, link: &mut Link, why: StopReason) {
         let order = Order::Stop { why: why.name().to_owned() };
         if self.apply(Event::StopAsked(why)) && link.order(&order).await.is_err() {
+            tracing::debug!(machine = %self.id, "the keeper is gone already");
+        }
+    }
+
+    async fn save(&mut self, link: &mut Link, state: PathBuf) {
+        if !self.apply(Event::StopAsked(StopReason::Completed)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(HANG_UP_MS)).await;
+        if link.order(&Order::Save { state }).await.is_err() {
             tracing::debug!(machine = %self.id, "the keeper is gone already");
         }
     }

@@ -1,0 +1,101 @@
+//! QEMU's microvm, as this project uses it: no network card, no disk that is written, two virtio-serial ports.
+//!
+//! ```text
+//!  boot:  kernel + initramfs, RAM in a shared file   ─▶ ready ─▶ state saved without RAM      (a Template)
+//!  clone: the same hardware, RAM mapped copy-on-write ◀─ state loaded, runs at once            (a machine)
+//! ```
+
+mod accelerator;
+mod command_line;
+mod kernel_line;
+mod template;
+
+pub use accelerator::{Accelerator, AcceleratorReport, KvmFinding, ProbeError, ProbeSettings, probe};
+pub use kernel_line::KernelLine;
+pub use template::{Progress, Template, TemplateError, TemplateSettings};
+
+pub(crate) use command_line::{CommandLine, Ram, Start};
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+/// The kernel prints this on the console of a machine that was booted with `anteroom.probe=1`: the agent's `/init` does.
+pub const PROBE_OK: &str = "anteroom-probe-ok";
+/// How long `qemu --version` may take, milliseconds.
+const VERSION_MS_MAX: u64 = 20_000;
+
+/// A machine's virtual hardware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Hardware {
+    /// RAM, MiB: 256 to 65536.
+    pub memory_mib: u32,
+    /// Virtual processors: 1 to 16.
+    pub cpus: u32,
+    /// QEMU's cache of translated code under emulation, MiB: 8 to 1024. For clones; a template boots with a large one.
+    pub translation_mib: u32,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self { memory_mib: 1536, cpus: 2, translation_mib: 16 }
+    }
+}
+
+/// Why hardware cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} must be {least} to {most}, not {found}")]
+pub struct OutOfRange {
+    what: &'static str,
+    least: u32,
+    most: u32,
+    found: u32,
+}
+
+impl Hardware {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// With the first value that is out of its range.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        let ranges = [
+            ("memory_mib", 256, 65_536, self.memory_mib),
+            ("cpus", 1, 16, self.cpus),
+            ("translation_mib", 8, 1_024, self.translation_mib),
+        ];
+        for (what, least, most, found) in ranges {
+            if !(least..=most).contains(&found) {
+                return Err(OutOfRange { what, least, most, found });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where Debian's QEMU lies, or the first `qemu-system-x86_64` in `PATH`.
+pub fn find() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|program| program.is_file())
+}
+
+/// The first line of `program --version`.
+///
+/// # Errors
+/// When the program cannot be run or says nothing.
+pub async fn version(program: &Path) -> io::Result<String> {
+    let asked = tokio::process::Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_millis(VERSION_MS_MAX), asked)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next().unwrap_or_default().trim();
+    if line.is_empty() { Err(io::Error::other("it says no version")) } else { Ok(line.to_owned()) }
+}

@@ -1,0 +1,239 @@
+//! QEMU's command line, built from types: the flags that made it work, each a trap otherwise.
+
+use super::{Accelerator, Hardware, KernelLine};
+use crate::spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET, Passed, Qmp, RecipeError, Spec};
+use anteroom_wire::channel::{AGENT_PORT, HOST_PORT};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+// Numbers of the process's open files.
+const AGENT_FD: i32 = 10;
+const HOST_FD: i32 = 11;
+const CONSOLE_FD: i32 = 12;
+const QMP_FD: i32 = 13;
+const STATE_FD: i32 = 14;
+
+/// Translated code under emulation while a template boots, MiB: there is much of it, and one template at a time.
+const BOOT_TRANSLATION_MIB: u32 = 256;
+
+/// Where the guest's RAM lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ram {
+    /// Nowhere but in the process.
+    Anonymous,
+    /// In a file that the guest writes to: a template in the making.
+    Shared(PathBuf),
+    /// In a file of which the process has a private copy, page by page as it is written to.
+    CopyOnWrite(PathBuf),
+}
+
+/// How the guest comes to life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Start {
+    Boot { kernel: PathBuf, initramfs: PathBuf, line: KernelLine },
+    Resume { state: PathBuf },
+}
+
+/// One QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommandLine {
+    pub(crate) program: PathBuf,
+    pub(crate) name: String,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) hardware: Hardware,
+    pub(crate) ram: Ram,
+    pub(crate) rootfs: Option<PathBuf>,
+    pub(crate) start: Start,
+}
+
+fn text(path: &Path) -> Result<&str, RecipeError> {
+    path.to_str().ok_or_else(|| RecipeError::Path(path.to_owned()))
+}
+
+/// A value in a list of options: QEMU reads two commas as one (qemu(1), "commas in a filename").
+fn escaped(path: &Path) -> Result<String, RecipeError> {
+    Ok(text(path)?.replace(',', ",,"))
+}
+
+impl CommandLine {
+    /// The process that a keeper can start.
+    pub(crate) fn spec(&self) -> Result<Spec, RecipeError> {
+        self.hardware.check().map_err(|error| RecipeError::Value(error.to_string()))?;
+        let mut args = Vec::new();
+        self.base(&mut args)?;
+        self.memory(&mut args)?;
+        self.devices(&mut args)?;
+        let mut fds = vec![
+            Passed { number: AGENT_FD, what: Descriptor::Listen { name: AGENT_SOCKET.into() } },
+            Passed { number: HOST_FD, what: Descriptor::Listen { name: HOST_SOCKET.into() } },
+            Passed { number: CONSOLE_FD, what: Descriptor::Console },
+            Passed { number: QMP_FD, what: Descriptor::Qmp },
+        ];
+        let qmp = match &self.start {
+            Start::Boot { kernel, initramfs, line } => {
+                push(&mut args, "-kernel", text(kernel)?);
+                push(&mut args, "-initrd", text(initramfs)?);
+                push(&mut args, "-append", line.to_string());
+                Qmp::Listen
+            }
+            Start::Resume { state } => {
+                push(&mut args, "-incoming", "defer");
+                fds.push(Passed { number: STATE_FD, what: Descriptor::Read { path: state.clone() } });
+                Qmp::Load { state: STATE_FD }
+            }
+        };
+        Ok(Spec { program: text(&self.program)?.to_owned(), args, env: BTreeMap::new(), fds, qmp })
+    }
+
+    fn base(&self, args: &mut Vec<String>) -> Result<(), RecipeError> {
+        if !self.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
+            return Err(RecipeError::Value(format!("{:?} is no name for a machine", self.name)));
+        }
+        push(args, "-name", format!("{},debug-threads=on", self.name));
+        for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+            args.push(flag.into());
+        }
+        push(args, "-display", "none");
+        // Debian's cloud kernel finds virtio-mmio only through ACPI.
+        push(args, "-M", "microvm,rtc=on,acpi=on,dump-guest-core=off");
+        let translation_mib = match self.start {
+            Start::Boot { .. } => BOOT_TRANSLATION_MIB,
+            Start::Resume { .. } => self.hardware.translation_mib,
+        };
+        push(args, "-accel", self.accelerator.accel(translation_mib));
+        push(args, "-cpu", self.accelerator.cpu());
+        push(args, "-smp", self.hardware.cpus.to_string());
+        push(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+        Ok(())
+    }
+
+    fn memory(&self, args: &mut Vec<String>) -> Result<(), RecipeError> {
+        let size = format!("{}M", self.hardware.memory_mib);
+        push(args, "-m", size.as_str());
+        let (path, share) = match &self.ram {
+            Ram::Anonymous => return Ok(()),
+            Ram::Shared(path) => (path, "on"),
+            Ram::CopyOnWrite(path) => (path, "off"),
+        };
+        push(
+            args,
+            "-object",
+            format!("memory-backend-file,id=mem,size={size},mem-path={},share={share}", escaped(path)?),
+        );
+        push(args, "-machine", "memory-backend=mem");
+        Ok(())
+    }
+
+    fn devices(&self, args: &mut Vec<String>) -> Result<(), RecipeError> {
+        push(args, "-chardev", format!("socket,id=qmp,fd={QMP_FD}"));
+        push(args, "-mon", "chardev=qmp,mode=control");
+        push(args, "-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
+        push(args, "-serial", "chardev:console");
+        push(args, "-device", "virtio-serial-device,id=channels");
+        for (id, fd, port) in [("agent", AGENT_FD, AGENT_PORT), ("host", HOST_FD, HOST_PORT)] {
+            push(args, "-chardev", format!("socket,id={id},fd={fd},server=on,wait=off"));
+            push(args, "-device", format!("virtserialport,id={id}-port,chardev={id},name={port}"));
+        }
+        if let Some(rootfs) = &self.rootfs {
+            let file = escaped(rootfs)?;
+            let options = "driver=raw,node-name=root,read-only=on,file.driver=file,file.read-only=on,file.locking=off";
+            push(args, "-blockdev", format!("{options},file.filename={file}"));
+            push(args, "-device", "virtio-blk-device,drive=root");
+        }
+        Ok(())
+    }
+}
+
+fn push(args: &mut Vec<String>, option: &str, value: impl Into<String>) {
+    args.push(option.to_owned());
+    args.push(value.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn command_line(start: Start, ram: Ram, hardware: Hardware) -> CommandLine {
+        CommandLine {
+            program: "/usr/bin/qemu-system-x86_64".into(),
+            name: "mac_1".into(),
+            accelerator: Accelerator::Emulation,
+            hardware,
+            ram,
+            rootfs: Some("/images/a,b/rootfs.squashfs".into()),
+            start,
+        }
+    }
+
+    fn boot(kernel: &str) -> Start {
+        Start::Boot { kernel: kernel.into(), initramfs: "/i".into(), line: KernelLine::default() }
+    }
+
+    /// The value that follows `option`, read back as QEMU does: at single commas.
+    fn options(args: &[String], option: &str, begins: &str) -> Vec<String> {
+        let value = args
+            .windows(2)
+            .find(|pair| pair[0] == option && pair[1].starts_with(begins))
+            .map(|pair| pair[1].replace(",,", "\0"))
+            .unwrap();
+        value.split(',').map(|part| part.replace('\0', ",")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_arrives_as_it_was_and_no_placeholder_survives(
+            dir in "(/[a-z0-9,=: .{}-]{1,20}){1,4}",
+            memory_mib in 256u32..=65_536,
+            cpus in 1u32..=16,
+            translation_mib in 8u32..=1_024,
+        ) {
+            let hardware = Hardware { memory_mib, cpus, translation_mib };
+            let ram = PathBuf::from(format!("{dir}/ram"));
+            let state = PathBuf::from(format!("{dir}/state"));
+            let made = command_line(Start::Resume { state: state.clone() }, Ram::CopyOnWrite(ram.clone()), hardware);
+            let spec = made.spec().unwrap();
+            let object = options(&spec.args, "-object", "memory-backend-file");
+            let mem_path = format!("mem-path={}", ram.display());
+            prop_assert!(object.contains(&mem_path), "{object:?}");
+            prop_assert!(object.contains(&"share=off".to_owned()));
+            let size = format!("size={memory_mib}M");
+            prop_assert!(object.contains(&size));
+            let passed = Passed { number: STATE_FD, what: Descriptor::Read { path: state } };
+            prop_assert!(spec.fds.contains(&passed));
+            prop_assert!(!spec.args.iter().any(|arg| arg == "-kernel" || arg == "-initrd" || arg == "-append"));
+            for arg in spec.args.iter().filter(|arg| !arg.contains(dir.as_str())) {
+                for word in ["undefined", "null", "None", "Some(", "{", "}", "$", "%", "\n"] {
+                    prop_assert!(!arg.contains(word) || arg.contains(&dir.replace(',', ",,")), "{arg}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_ports_carry_the_names_the_agent_looks_for() {
+        let spec = command_line(boot("/k"), Ram::Shared("/r".into()), Hardware::default()).spec().unwrap();
+        for (id, name) in [("agent", AGENT_PORT), ("host", HOST_PORT)] {
+            let port = options(&spec.args, "-device", &format!("virtserialport,id={id}-port"));
+            assert!(port.contains(&format!("name={name}")), "{port:?}");
+        }
+        assert_eq!(spec.qmp, Qmp::Listen);
+    }
+
+    #[test]
+    fn a_machine_has_no_network_card_and_no_disk_that_is_written() {
+        let spec = command_line(boot("/k"), Ram::Anonymous, Hardware::default()).spec().unwrap();
+        assert!(!spec.args.iter().any(|arg| arg.contains("net") || arg.contains("tap")), "{:?}", spec.args);
+        assert!(options(&spec.args, "-blockdev", "driver=raw").contains(&"read-only=on".to_owned()));
+        assert!(spec.args.contains(&"-nodefaults".to_owned()));
+    }
+
+    #[test]
+    fn hardware_out_of_range_is_refused_by_name() {
+        let hardware = Hardware { memory_mib: 128, ..Hardware::default() };
+        let error = command_line(boot("/k"), Ram::Anonymous, hardware).spec().unwrap_err();
+        assert_eq!(error.to_string(), "memory_mib must be 256 to 65536, not 128");
+    }
+}

@@ -1,0 +1,103 @@
+//! File systems and kernel modules.
+
+use anyhow::Context;
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+    mount::{MountFlags, mount, mount_move},
+};
+use std::{ffi::CStr, fs, path::Path, time::Duration};
+
+const ROOT_DEVICE: &str = "/dev/vda";
+const DEVICE_EVERY_MS: u64 = 5;
+const DEVICE_MS_MAX: u64 = 30_000;
+/// What may be written to `/tmp`, `/run` and `/dev/shm`, each: files there are memory.
+const SMALL_TMPFS: &CStr = c"mode=0755,size=256m";
+const SHARED_TMPFS: &CStr = c"mode=1777,size=256m";
+
+fn mount_on(source: &str, target: &str, kind: &str, flags: MountFlags, data: Option<&CStr>) -> anyhow::Result<()> {
+    fs::create_dir_all(target).with_context(|| target.to_owned())?;
+    match mount(source, target, kind, flags, data) {
+        // The kernel may have mounted devtmpfs itself.
+        Ok(()) | Err(Errno::BUSY) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("mount {kind} on {target}")),
+    }
+}
+
+/// What the agent needs before it can even read its command line.
+pub(super) fn first() -> anyhow::Result<()> {
+    let plain = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount_on("dev", "/dev", "devtmpfs", MountFlags::NOSUID, None)?;
+    mount_on("proc", "/proc", "proc", plain | MountFlags::NODEV, None)?;
+    mount_on("sys", "/sys", "sysfs", plain | MountFlags::NODEV, None)
+}
+
+/// Loads what `DIR/order` names, one file name a line, in that order. No such file: everything is built in.
+pub(super) fn load_modules(dir: &Path) -> anyhow::Result<()> {
+    let order = match fs::read_to_string(dir.join("order")) {
+        Ok(order) => order,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).context("/modules/order"),
+    };
+    for name in order.lines().map(str::trim).filter(|name| !name.is_empty()) {
+        let file = rustix::fs::open(dir.join(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = file.with_context(|| format!("module {name}"))?;
+        match rustix::system::finit_module(&file, c"", 0) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).with_context(|| format!("module {name}")),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the image, with memory over it, the root.
+pub(super) async fn root(overlay_mib: u32) -> anyhow::Result<()> {
+    wait_for(Path::new(ROOT_DEVICE)).await?;
+    mount_on(ROOT_DEVICE, "/lower", "squashfs", MountFlags::RDONLY | MountFlags::NODEV, None)?;
+    let size = std::ffi::CString::new(format!("mode=0755,size={overlay_mib}m"))?;
+    mount_on("tmpfs", "/upper", "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, Some(&size))?;
+    fs::create_dir_all("/upper/data")?;
+    fs::create_dir_all("/upper/work")?;
+    let layers = c"lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work";
+    mount_on("overlay", "/newroot", "overlay", MountFlags::NODEV, Some(layers))?;
+    for dir in ["dev", "proc", "sys"] {
+        let target = format!("/newroot/{dir}");
+        fs::create_dir_all(&target)?;
+        mount_move(format!("/{dir}"), &target).with_context(|| format!("move /{dir}"))?;
+    }
+    fs::create_dir_all("/newroot/run")?;
+    mount_on("run", "/newroot/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(SMALL_TMPFS))?;
+    // The initial file system's binary is out of reach afterwards.
+    fs::create_dir_all("/newroot/run/anteroom")?;
+    fs::copy("/init", "/newroot/run/anteroom/agent").context("the agent's binary")?;
+    std::env::set_current_dir("/newroot")?;
+    mount_move("/newroot", "/").context("switch to the new root")?;
+    rustix::process::chroot(".")?;
+    std::env::set_current_dir("/")?;
+    rest()
+}
+
+fn rest() -> anyhow::Result<()> {
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV;
+    mount_on(
+        "pts",
+        "/dev/pts",
+        "devpts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        Some(c"mode=0620,gid=5,ptmxmode=0666"),
+    )?;
+    mount_on("shm", "/dev/shm", "tmpfs", quiet, Some(SHARED_TMPFS))?;
+    mount_on("tmp", "/tmp", "tmpfs", quiet, Some(SHARED_TMPFS))?;
+    // Freezes the browser.
+    mount_on("cgroup", "/sys/fs/cgroup", "cgroup2", quiet | MountFlags::NOEXEC, None)
+}
+
+async fn wait_for(device: &Path) -> anyhow::Result<()> {
+    let look = async {
+        while !device.exists() {
+            tokio::time::sleep(Duration::from_millis(DEVICE_EVERY_MS)).await;
+        }
+    };
+    let limit = Duration::from_millis(DEVICE_MS_MAX);
+    tokio::time::timeout(limit, look).await.with_context(|| format!("{} did not appear", device.display()))
+}

@@ -1,0 +1,223 @@
+//! The machine's Chromium: started once, before anybody owns the machine, then frozen below the terminal; thawed when an
+//! address is to be opened, through the DevTools pipe (a second `chromium URL` takes many seconds under emulation).
+//!
+//! ```text
+//!  started ─▶ window shown, page there ─▶ terminal raised ─▶ frozen (unless claimed) ─▶ open: thawed, navigated, raised
+//! ```
+
+use crate::{
+    agent::Agent,
+    backoff::Backoff,
+    children,
+    devtools::{DevTools, DevToolsError},
+    display, log,
+    place::{Kind, Place},
+    supervisor::{Output, become_person, tell_end},
+};
+use anteroom_wire::agent::{Event, Stage};
+use serde_json::json;
+use std::{
+    fs, io,
+    os::{
+        fd::{FromRawFd, IntoRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::PathBuf,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{Mutex, watch};
+
+/// Its first answer, emulated and on a busy host.
+const START_MS_MAX: u64 = 240_000;
+const OPEN_MS_MAX: u64 = 30_000;
+const RESTART_MS_MIN: u64 = 500;
+const RESTART_MS_MAX: u64 = 30_000;
+const HELD_MS: u64 = 60_000;
+/// The control group that holds all of Chromium's processes.
+const GROUP: &str = "/sys/fs/cgroup/browser";
+
+/// A handle on the browser.
+pub(crate) struct Browser {
+    program: PathBuf,
+    tools: watch::Sender<Option<Arc<DevTools>>>,
+    /// The DevTools session of the blank page, until it was used.
+    blank: Mutex<Option<String>>,
+}
+
+impl Browser {
+    /// Where this image has one.
+    pub(crate) fn new(place: &Place) -> Option<Self> {
+        match &place.kind {
+            Kind::Machine { browser: Some(program), .. } => {
+                Some(Self { program: program.clone(), tools: watch::Sender::new(None), blank: Mutex::new(None) })
+            }
+            Kind::Machine { browser: None, .. } | Kind::Process => None,
+        }
+    }
+}
+
+/// Keeps the browser up, for ever.
+pub(crate) async fn keep(agent: Arc<Agent>) {
+    let Some(browser) = &agent.browser else { return };
+    let mut backoff = Backoff::new(
+        Duration::from_millis(RESTART_MS_MIN),
+        Duration::from_millis(RESTART_MS_MAX),
+        Duration::from_millis(HELD_MS),
+    );
+    let mut restarts = 0;
+    loop {
+        agent.stages.reached(Stage::WindowManager).await;
+        agent.stages.reached(Stage::Terminal).await;
+        agent.stages.trying(Stage::Browser);
+        let started = Instant::now();
+        let output = Output::default();
+        let ended = run(&agent, browser, &output).await;
+        browser.tools.send_replace(None);
+        tell_end(&agent, "chromium", Stage::Browser, &ended, restarts, &output);
+        restarts += 1;
+        tokio::time::sleep(backoff.after(started.elapsed())).await;
+    }
+}
+
+/// One life of the browser.
+async fn run(agent: &Agent, browser: &Browser, output: &Output) -> io::Result<i32> {
+    set_frozen(false)?;
+    let (read, input) = children::input_pipe()?;
+    let (from, write) = children::output_pipe()?;
+    let mut command = command(agent, browser);
+    give_pipe(
+        &mut command,
+        read,
+        write,
+        fs::OpenOptions::new().write(true).open(format!("{GROUP}/cgroup.procs"))?.into(),
+    );
+    let mut child = output.capture(&agent.children, &mut command)?;
+    drop(command); // its copies of the pipe ends
+    let tools = Arc::new(DevTools::new(input, from));
+    let ready = async {
+        match prepare(agent, browser, &tools).await {
+            Ok(()) => agent.stages.ready(Stage::Browser),
+            Err(error) => agent.stages.failed(Stage::Browser, &format!("{error:#}")),
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        code = child.wait() => Ok(code),
+        () = ready => Ok(0),
+    }
+}
+
+fn command(agent: &Agent, browser: &Browser) -> Command {
+    let place = &agent.place;
+    let mut command = children::command(&browser.program);
+    command.envs(place.environment(None)).current_dir(&place.home);
+    command.args([
+        "--no-first-run",
+        "--no-default-browser-check",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-gpu",
+        "--disable-crash-reporter",
+        "--disable-breakpad",
+        "--disable-session-crashed-bubble",
+        "--disable-features=Translate,MediaRouter,OptimizationHints",
+        "--password-store=basic",
+        "--start-maximized",
+        "--remote-debugging-pipe",
+    ]);
+    command.arg(format!("--user-data-dir={}", place.home.join(".config/anteroom-browser").display()));
+    command.arg(format!("--proxy-server=http://127.0.0.1:{}", agent.proxy.port()));
+    command.arg("about:blank");
+    become_person(&mut command, place);
+    command
+}
+
+/// Chromium reads commands on descriptor 3 and answers on 4. It joins its control group before it is Chromium, so that
+/// no process of it is ever outside.
+fn give_pipe(command: &mut Command, read: OwnedFd, write: OwnedFd, group: OwnedFd) {
+    let place = move || {
+        rustix::io::write(&group, b"0")?;
+        for (from, to) in [(&read, 3), (&write, 4)] {
+            // SAFETY: 3 and 4 belong to nobody in the child: in the agent they are the reactor's, closed by exec.
+            #[expect(unsafe_code, reason = "dup2 onto a fixed number")]
+            let mut target = unsafe { OwnedFd::from_raw_fd(to) };
+            let done = rustix::io::dup2(from, &mut target);
+            // It must stay open for Chromium.
+            let _ = target.into_raw_fd();
+            done?;
+        }
+        Ok(())
+    };
+    // SAFETY: only system calls that are safe between fork and exec.
+    #[expect(unsafe_code, reason = "pre_exec is the only way to place descriptors in the child")]
+    unsafe {
+        command.pre_exec(place);
+    }
+}
+
+/// Waits until the browser has a page and a window, puts the terminal before it and freezes it.
+async fn prepare(agent: &Agent, browser: &Browser, tools: &Arc<DevTools>) -> anyhow::Result<()> {
+    tools.call("Browser.getVersion", json!({}), None, START_MS_MAX).await?;
+    display::window_shown(agent, Stage::Browser, display::is_browser).await;
+    *browser.blank.lock().await = attach_blank(tools).await?;
+    browser.tools.send_replace(Some(tools.clone()));
+    if agent.claim_now().is_none() {
+        display::raise_terminal().await?;
+        set_frozen(true)?;
+        // A claim in between may have opened an address already.
+        if agent.claim_now().is_some() {
+            set_frozen(false)?;
+        }
+    }
+    Ok(())
+}
+
+async fn attach_blank(tools: &DevTools) -> Result<Option<String>, DevToolsError> {
+    let targets = tools.call("Target.getTargets", json!({}), None, START_MS_MAX).await?;
+    let pages = targets["targetInfos"].as_array().into_iter().flatten();
+    let Some(id) = pages.filter(|page| page["type"] == "page").find_map(|page| page["targetId"].as_str()) else {
+        return Ok(None);
+    };
+    let attach = json!({ "targetId": id, "flatten": true });
+    let attached = tools.call("Target.attachToTarget", attach, None, START_MS_MAX).await?;
+    Ok(attached["sessionId"].as_str().map(str::to_owned))
+}
+
+/// Opens `url` (whose host is `host`) in front of everything.
+pub(crate) async fn open(agent: &Agent, url: &str, host: &str) -> anyhow::Result<()> {
+    let Some(browser) = &agent.browser else { anyhow::bail!("this machine has no browser") };
+    set_frozen(false)?;
+    let mut running = browser.tools.subscribe();
+    let running = running.wait_for(Option::is_some);
+    let tools = tokio::time::timeout(Duration::from_millis(START_MS_MAX), running).await??.clone();
+    let Some(tools) = tools else { anyhow::bail!("the browser went") };
+    let blank = browser.blank.lock().await.take();
+    match blank {
+        Some(session) => {
+            // The answer comes when the page has answered: that may be long after it was shown to be loading.
+            let (tools, url) = (tools.clone(), url.to_owned());
+            tokio::spawn(async move {
+                let page = json!({ "url": url });
+                if let Err(error) = tools.call("Page.navigate", page, Some(&session), OPEN_MS_MAX).await {
+                    log::line(&format!("browser: {error}"));
+                }
+                let _ = tools.call("Target.detachFromTarget", json!({ "sessionId": session }), None, OPEN_MS_MAX).await;
+            });
+        }
+        None => {
+            tools.call("Target.createTarget", json!({ "url": url }), None, OPEN_MS_MAX).await?;
+        }
+    }
+    display::raise_browser().await?;
+    agent.events.push(Event::BrowserOpened { host: host.to_owned() });
+    Ok(())
+}
+
+/// Stops or continues every process of the browser (cgroup v2 `cgroup.freeze`).
+fn set_frozen(frozen: bool) -> io::Result<()> {
+    fs::create_dir_all(GROUP)?;
+    fs::write(format!("{GROUP}/cgroup.freeze"), if frozen { "1" } else { "0" })
+}

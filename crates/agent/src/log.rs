@@ -1,0 +1,22 @@
+//! Lines for whoever looks at the machine's console (bounded on the host's side) or at the process's standard error.
+
+use std::{
+    io::Write,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
+/// Time since the first call, which `main` makes early: the zero of every `at_ms`.
+pub(crate) fn uptime() -> Duration {
+    STARTED.get_or_init(Instant::now).elapsed()
+}
+
+/// Writes one line. Never a secret, never a whole address.
+pub(crate) fn line(text: &str) {
+    let ms = u64::try_from(uptime().as_millis()).unwrap_or(u64::MAX);
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2_000).collect();
+    // Nobody can be told that the console is gone.
+    let _ = std::io::stderr().write_all(format!("anteroom-agent {ms} ms: {text}\n").as_bytes());
+}

@@ -1,0 +1,62 @@
+//! The claim and what a person does to sign in.
+
+use super::{Answer, Granted, Refused, empty, json};
+use crate::{agent::Agent, browser, claim, finder, terminal::TerminalError};
+use anteroom_wire::{
+    Problem,
+    agent::{Claim, Input, OpenUrl, Screen},
+};
+use http::StatusCode;
+use std::sync::Arc;
+
+const INPUT_BYTES_MAX: usize = 16 * 1024;
+
+pub(super) async fn claim(agent: &Arc<Agent>, asked: Claim) -> Result<Answer, Refused> {
+    match claim::claim(agent, asked).await {
+        Ok(claimed) => Ok(json(Granted, &claimed)),
+        Err((problem, detail, status)) => {
+            let refused = Refused::new(problem, detail);
+            Err(Refused { status: status.unwrap_or(refused.status), ..refused })
+        }
+    }
+}
+
+pub(super) async fn open_url(agent: &Arc<Agent>, asked: OpenUrl) -> Result<Answer, Refused> {
+    let host = finder::web_host(&asked.url)
+        .ok_or_else(|| Refused::new(Problem::Malformed, "url must be an http or https address of at most 8 KiB"))?;
+    owned(agent)?;
+    if agent.browser.is_none() {
+        return Err(Refused::new(Problem::NotReady, "this machine has no browser"));
+    }
+    browser::open(agent, &asked.url, &host)
+        .await
+        .map_err(|error| Refused::new(Problem::NotReady, format!("the browser did not open it: {error:#}")))?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn input(agent: &Arc<Agent>, asked: Input) -> Result<Answer, Refused> {
+    let text = asked.text.expose();
+    if text.len() > INPUT_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(Refused::new(Problem::Malformed, "text must be at most 16 KiB without control characters"));
+    }
+    owned(agent)?;
+    agent.terminal.type_text(&asked.text, asked.enter).await.map_err(not_ready)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn screen(agent: &Arc<Agent>) -> Result<Answer, Refused> {
+    let lines = agent.terminal.screen().await.map_err(not_ready)?;
+    Ok(json(Granted, &Screen { lines }))
+}
+
+/// Before the claim nothing may be typed or opened: the template must stay as it is.
+fn owned(agent: &Agent) -> Result<(), Refused> {
+    match agent.claim_now() {
+        Some(_) => Ok(()),
+        None => Err(Refused::new(Problem::NotReady, "the machine is not claimed")),
+    }
+}
+
+fn not_ready(error: TerminalError) -> Refused {
+    Refused::new(Problem::NotReady, error.to_string())
+}

@@ -217,6 +217,8 @@ export const api = {
   cancel: (id: string) => call("POST", session(id, "/cancel"), {}),
   restart: (id: string) => call("POST", session(id, "/restart"), {}),
   openUrl: (id: string, url: string) => call("POST", session(id, "/open-url"), { url }),
+  /** What the provider's page showed: typed at the tool's prompt, with Enter. */
+  code: (id: string, code: string) => call("POST", session(id, "/code"), { code }),
   type: (id: string, text: string, enter: boolean) => call("POST", session(id, "/type"), { text, enter }),
   /** The server's health; a server that is down answers 503 with the same body. */
   health: async (): Promise<Health | null> => {

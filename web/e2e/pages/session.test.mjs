@@ -186,8 +186,8 @@ test("text is pasted into the machine, and a code with Enter", async () => {
     await page.fill("#paste-code", "the-code#state");
     await shoot("session-link");
     await page.click("text=Send the code");
-    const code = await until("the code", () => standin.calls.find((call) => call.path.endsWith("/type")));
-    assert.deepEqual(code.body, { text: "the-code#state", enter: true });
+    const code = await until("the code", () => standin.calls.find((call) => call.path.endsWith("/code")));
+    assert.deepEqual(code.body, { code: "the-code#state" });
     await page.click("text=Paste into the machine");
     await page.fill("#paste-text", "some text");
     await page.click("form >> text=Paste");

@@ -16,6 +16,10 @@ export class RfbServer {
   /** @type {{ x: number, y: number }[]} */
   clicks = [];
   #buttons = 0;
+  /** Called for each key that went down. @type {(keysym: number) => void} */
+  onkey = () => {};
+  /** Called for each press of the first button. @type {(at: { x: number, y: number }) => void} */
+  onclick = () => {};
 
   /**
    * @param {(bytes: Buffer) => void} send
@@ -34,10 +38,10 @@ export class RfbServer {
         this.#dot(x, y, 40 + ((x >> 2) % 120), (60 + (y >> 1) + hue) % 256, 120 + hue);
       }
     }
-    this.#box(60, 60, 520, 330, 250, 250, 250);
-    this.#box(60, 60, 520, 28, 70, 90, 120);
-    for (let line = 0; line < 9; line += 1) this.#box(84, 112 + line * 28, 180 + ((line * 137) % 280), 10, 60, 60, 70);
-    this.#box(300, 330, 200, 40, 10, 125, 51);
+    this.box(60, 60, 520, 330, 250, 250, 250);
+    this.box(60, 60, 520, 28, 70, 90, 120);
+    for (let line = 0; line < 9; line += 1) this.box(84, 112 + line * 28, 180 + ((line * 137) % 280), 10, 60, 60, 70);
+    this.box(300, 330, 200, 40, 10, 125, 51);
   }
 
   /** @param {number} x @param {number} y @param {number} r @param {number} g @param {number} b */
@@ -46,10 +50,11 @@ export class RfbServer {
   }
 
   /**
+   * Draws a filled rectangle.
    * @param {number} left @param {number} top @param {number} width @param {number} height
    * @param {number} r @param {number} g @param {number} b
    */
-  #box(left, top, width, height, r, g, b) {
+  box(left, top, width, height, r, g, b) {
     for (let y = Math.max(0, top); y < Math.min(HEIGHT, top + height); y += 1) {
       for (let x = Math.max(0, left); x < Math.min(WIDTH, left + width); x += 1) this.#dot(x, y, r, g, b);
     }
@@ -118,7 +123,8 @@ export class RfbServer {
         if (!key) return false;
         if (key[1] === 1) {
           this.keys.push(key.readUInt32BE(4));
-          this.#box(84 + ((this.keys.length * 14) % 480), 366, 10, 14, 180, 40, 40);
+          this.box(84 + ((this.keys.length * 14) % 480), 366, 10, 14, 180, 40, 40);
+          this.onkey(key.readUInt32BE(4));
         }
         return true;
       }
@@ -129,7 +135,8 @@ export class RfbServer {
         const at = { x: pointer.readUInt16BE(2), y: pointer.readUInt16BE(4) };
         if ((buttons & 1) === 1 && (this.#buttons & 1) === 0) {
           this.clicks.push(at);
-          this.#box(at.x - 5, at.y - 5, 10, 10, 200, 60, 20);
+          this.box(at.x - 5, at.y - 5, 10, 10, 200, 60, 20);
+          this.onclick(at);
         }
         this.#buttons = buttons;
         return true;

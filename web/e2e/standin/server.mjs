@@ -52,6 +52,8 @@ export class Standin {
   viewers = new Set();
   /** The next starts are refused for want of room. */
   full = false;
+  /** Called for each desktop that was reached. @type {(rfb: RfbServer, session: string) => void} */
+  onDesktop = () => {};
   /** Bytes that terminals sent. */
   typed = "";
   /** @type {{ cols: number, rows: number }[]} */
@@ -257,6 +259,7 @@ export class Standin {
       case "POST /heartbeat":
       case "POST /restart":
       case "POST /open-url":
+      case "POST /code":
       case "POST /type":
         return this.#answer(response, 204);
       default:
@@ -301,6 +304,7 @@ export class Standin {
   /** @param {import("ws").WebSocket} peer @param {string} session @param {string} purpose */
   #admit(peer, session, purpose) {
     const rfb = purpose === "desktop" ? new RfbServer((bytes) => peer.send(bytes), { hue: this.hue }) : null;
+    if (rfb !== null) this.onDesktop(rfb, session);
     const viewer = { socket: peer, rfb, session };
     this.viewers.add(viewer);
     peer.on("close", () => this.viewers.delete(viewer));

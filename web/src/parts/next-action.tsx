@@ -93,12 +93,11 @@ export function NextAction({ session }: { session: SessionView }) {
       {url === null ? null : <Address session={session} url={url} />}
       {takes_code ? (
         <PasteBox
-          session={session.id}
+          id="paste-code"
           label="Were you given a code?"
-          hint="It is typed into the tool's terminal, with Enter."
+          hint="It is typed at the tool's prompt, with Enter."
           button="Send the code"
-          enter
-          lines={1}
+          send={(code) => api.code(session.id, code)}
         />
       ) : null}
     </section>

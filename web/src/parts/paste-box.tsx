@@ -1,32 +1,31 @@
-// Text into the machine's terminal: what was copied here is not on the machine's clipboard.
+// Text into the machine's terminal: what was copied here is not on the machine's clipboard. One line: the terminal takes
+// no line breaks this way, and a text field drops them from what is pasted.
 
 import { useState } from "preact/hooks";
-import { api, asProblem, type ProblemBody } from "../api";
+import { asProblem, type ProblemBody } from "../api";
 import { ProblemNote } from "./problem-note";
 
-/** The agent takes up to 16 KiB at a time. */
+/** The server takes up to 16 KiB at a time. */
 const CHARACTERS_MAX = 16_384;
 
 interface PasteBoxProps {
-  session: string;
+  id: string;
   label: string;
   hint: string;
   button: string;
-  /** Press Enter afterwards. */
-  enter: boolean;
-  /** One line (a code) or more. */
-  lines: 1 | 3;
+  send: (text: string) => Promise<unknown>;
 }
 
-export function PasteBox({ session, label, hint, button, enter, lines }: PasteBoxProps) {
+export function PasteBox({ id, label, hint, button, send }: PasteBoxProps) {
   const [text, setText] = useState("");
   const [problem, setProblem] = useState<ProblemBody | null>(null);
   const [said, say] = useState("");
-  const id = `paste-${enter ? "code" : "text"}`;
-  const send = () => {
+  const submit = (event: Event) => {
+    event.preventDefault();
+    if (text === "") return;
     setProblem(null);
     say("");
-    api.type(session, text, enter).then(
+    send(text).then(
       () => {
         setText("");
         say("Sent to the machine.");
@@ -34,26 +33,20 @@ export function PasteBox({ session, label, hint, button, enter, lines }: PasteBo
       (thrown: unknown) => setProblem(asProblem(thrown)),
     );
   };
-  const shared = {
-    id,
-    value: text,
-    maxLength: CHARACTERS_MAX,
-    autocomplete: "off",
-    autocapitalize: "off",
-    spellcheck: false,
-    "aria-describedby": `${id}-hint`,
-    onInput: (event: Event & { currentTarget: HTMLInputElement | HTMLTextAreaElement }) => setText(event.currentTarget.value),
-  } as const;
   return (
-    <form
-      class="paste"
-      onSubmit={(event) => {
-        event.preventDefault();
-        if (text !== "") send();
-      }}
-    >
+    <form class="paste" onSubmit={submit}>
       <label for={id}>{label}</label>
-      {lines === 1 ? <input type="text" {...shared} /> : <textarea rows={lines} {...shared} />}
+      <input
+        id={id}
+        type="text"
+        value={text}
+        maxLength={CHARACTERS_MAX}
+        autocomplete="off"
+        autocapitalize="off"
+        spellcheck={false}
+        aria-describedby={`${id}-hint`}
+        onInput={(event) => setText(event.currentTarget.value)}
+      />
       <p id={`${id}-hint`} class="hint">
         {hint}
       </p>

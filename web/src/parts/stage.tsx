@@ -1,7 +1,7 @@
 // The machine, as desktop and as terminal. Both stay connected when the other one is in front.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { SessionView } from "../api";
+import { api, type SessionView } from "../api";
 import type { Desktop } from "../desktop";
 import type { Terminal } from "../terminal";
 import { Connection } from "./connection";
@@ -77,12 +77,11 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
       <details class="paste-details">
         <summary>Paste into the machine</summary>
         <PasteBox
-          session={id}
+          id="paste-text"
           label="Text"
-          hint="It is typed into the tool's terminal as it is, without Enter."
+          hint="One line. It is typed into the tool's terminal as it is, without Enter."
           button="Paste"
-          enter={false}
-          lines={3}
+          send={(text) => api.type(id, text, false)}
         />
       </details>
     </section>

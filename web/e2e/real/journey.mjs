@@ -1,0 +1,91 @@
+// A journey on a real `anteroom serve`, in a real browser. From the environment:
+//
+//   ANTEROOM_E2E_LINK     the single-use link that `anteroom serve` printed (http://…/enter#pass=…)
+//   ANTEROOM_E2E_TOKEN    an operator's API token: makes a new link when that one was used, and asks for the cause of a failure
+//   ANTEROOM_E2E_SLOW_MS  the longest wait for something in the machine (default 120000; emulated machines are slow)
+//
+// Screenshots go to web/test-results/real/.
+
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import test from "node:test";
+import { fileURLToPath } from "node:url";
+import { launch } from "../browser.mjs";
+
+const SHOTS = join(dirname(fileURLToPath(import.meta.url)), "../../test-results/real");
+const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
+const TOKEN = process.env["ANTEROOM_E2E_TOKEN"] ?? "";
+const SLOW_MS_MAX = Number(process.env["ANTEROOM_E2E_SLOW_MS"] ?? 120_000);
+/** A journey has a handful of slow waits. */
+const WHOLE_MS_MAX = SLOW_MS_MAX * 6;
+
+/** @param {string} path @param {RequestInit} [init] */
+async function withToken(path, init = {}) {
+  const response = await fetch(new URL(path, LINK), {
+    ...init,
+    headers: { Authorization: `Bearer ${TOKEN}`, "Content-Type": "application/json", "X-Anteroom": "1" },
+  });
+  return { status: response.status, body: await response.text() };
+}
+
+/** Opens the link; when it was used before, one that the token makes. @param {import("playwright-core").Page} page */
+async function signIn(page) {
+  const arrived = () => page.waitForSelector("[data-provider], [data-problem]");
+  await page.goto(LINK);
+  await arrived();
+  const refused = await page.locator("[data-problem]").count();
+  if (refused === 0) return;
+  const told = await page.textContent("[data-problem]");
+  if (TOKEN === "") throw new Error(`the link does not work and there is no ANTEROOM_E2E_TOKEN to make another: ${told}`);
+  const made = await withToken("/api/links", { method: "POST", body: "{}" });
+  if (made.status !== 200) throw new Error(`no new link could be made: ${made.status} ${made.body}`);
+  await page.goto(JSON.parse(made.body).url);
+  await page.waitForSelector("[data-provider]");
+}
+
+/** What the server says of a journey that failed. @param {string} address of the page @param {(line: string) => void} say */
+async function explain(address, say) {
+  const id = /[?&]session=([^&#]+)/.exec(address)?.[1];
+  if (id === undefined || TOKEN === "") return;
+  for (const path of ["", "/diagnosis", "/events"]) {
+    const answer = await withToken(`/api/auth/session/${id}${path}`).catch((error) => ({ status: 0, body: String(error) }));
+    say(`GET …${path}: ${answer.status} ${answer.body.slice(0, 6_000)}`);
+  }
+}
+
+/**
+ * @param {string} name of the screenshots
+ * @param {string} claim
+ * @param {(journey: import("./play.mjs").Journey) => Promise<unknown>} play
+ */
+export function journey(name, claim, play) {
+  const skip = LINK === "" ? "ANTEROOM_E2E_LINK is not set: no server to go to" : false;
+  test(claim, { skip, timeout: WHOLE_MS_MAX }, async () => {
+    const began = Date.now();
+    const say = (/** @type {string} */ line) => console.log(`${name} ${((Date.now() - began) / 1000).toFixed(1)} s: ${line}`);
+    const browser = await launch();
+    const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
+    const page = await context.newPage();
+    page.setDefaultTimeout(SLOW_MS_MAX);
+    page.on("pageerror", (error) => say(`page error: ${error.message}`));
+    page.on("console", (message) => {
+      if (message.type() === "error") say(`console: ${message.text()}`);
+    });
+    await mkdir(SHOTS, { recursive: true });
+    let count = 0;
+    const shoot = async (/** @type {string} */ label) => {
+      count += 1;
+      await page.screenshot({ path: join(SHOTS, `${name}-${count}-${label}.png`) });
+    };
+    try {
+      await signIn(page);
+      await play({ page, shoot, say, slow_ms_max: SLOW_MS_MAX });
+    } catch (error) {
+      await shoot("failed").catch(() => undefined);
+      await explain(page.url(), say);
+      throw error;
+    } finally {
+      await browser.close();
+    }
+  });
+}

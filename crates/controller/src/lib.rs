@@ -1,1 +1,26 @@
-//! placeholder
+//! The server and the `anteroom` command: sessions, the API, pages, the egress gate.
+//!
+//! ```text
+//!  page, backend ──▶ http ──▶ session ──▶ store, vault, machine
+//!                     │          ▲
+//!                     └─ tunnel  └── agent's events and delivery (http/agent)
+//!  machine ──▶ egress (named requests only)
+//! ```
+
+pub mod app;
+pub mod callers;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod egress;
+pub mod http;
+pub mod log;
+pub mod peer;
+pub mod providers;
+pub mod random;
+pub mod refusal;
+pub mod rfb;
+pub mod server;
+pub mod session;
+pub mod tunnel;

@@ -1,0 +1,148 @@
+//! The command line. `keeper` is started by the server itself, once for each machine, and is not for people.
+
+mod bench;
+pub mod client;
+mod doctor;
+mod foundation;
+mod image;
+mod login;
+mod progress;
+mod serve;
+mod sessions;
+mod token;
+
+use crate::{config::Config, log};
+use clap::{Parser, Subcommand};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Disposable machines in which people sign command-line tools in.
+#[derive(Debug, Parser)]
+#[command(name = "anteroom", version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    /// The configuration file; every setting has a default.
+    #[arg(long, global = true, env = "ANTEROOM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Instead of the configuration's state directory.
+    #[arg(long, global = true, env = "ANTEROOM_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Instead of the configuration's cache directory.
+    #[arg(long, global = true, env = "ANTEROOM_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: pages, API, machines.
+    Serve {
+        /// Also run a small identity provider for the demo tool.
+        #[arg(long)]
+        demo: bool,
+        /// Instead of the configuration's address.
+        #[arg(long, env = "ANTEROOM_LISTEN", value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+    },
+    /// Look at this host and say everything that is missing or worse than it should be.
+    Doctor,
+    /// Sign a tool in: prints the link, shows progress, stores the credential or writes it.
+    Login {
+        /// The tool: `anteroom login codex`.
+        provider: String,
+        /// Write the credential's file here (0600) instead of only storing it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Print the link and do not open a browser.
+        #[arg(long)]
+        no_open: bool,
+    },
+    /// List sessions, or show one with its timeline.
+    Sessions {
+        /// One session's id.
+        session: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a new single-use link that lets one person in as operator.
+    Link,
+    /// The machine image.
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// API tokens for backends.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Measurements.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+/// Runs the command that the arguments say.
+pub fn main() -> ExitCode {
+    // Before any thread and without a reactor: one keeper lives for each machine, and shall be small and quick.
+    let mut raw = std::env::args_os().skip(1);
+    if raw.next().is_some_and(|first| first == "keeper") {
+        return match raw.next() {
+            Some(run_dir) => anteroom_machine::keeper::main(Path::new(&run_dir)),
+            None => ExitCode::FAILURE,
+        };
+    }
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::anyhow!(error)),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut config = match &arguments.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    if let Some(dir) = arguments.state_dir {
+        config.state_dir = dir;
+    }
+    if let Some(dir) = arguments.cache_dir {
+        config.cache_dir = dir;
+    }
+    let mut log_config = config.log.clone();
+    let serving = matches!(arguments.command, Command::Serve { .. });
+    if !serving && log_config.level == "info" {
+        // A command's own words are enough; warnings are still heard.
+        log_config.level = "warn".into();
+    }
+    log::start(&log_config).map_err(anyhow::Error::msg)?;
+    match arguments.command {
+        Command::Serve { demo, listen } => {
+            config.listen = listen.unwrap_or(config.listen);
+            serve::run(config, demo).await
+        }
+        Command::Doctor => doctor::run(&config).await,
+        Command::Login { provider, out, no_open } => login::run(&config, &provider, out.as_deref(), no_open).await,
+        Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
+        Command::Link => sessions::link(&config).await,
+        Command::Image(command) => image::run(&config, command).await,
+        Command::Token(command) => token::run(&config, command).await,
+        Command::Bench(command) => bench::run(config, command).await,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the command's last words")]
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("anteroom: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Prints a line for people.
+#[expect(clippy::print_stdout, reason = "what a command says")]
+fn say(text: impl std::fmt::Display) {
+    println!("{text}");
+}

@@ -1,0 +1,156 @@
+//! `anteroom doctor`: everything about this host that matters, at once.
+
+use super::{
+    client::{Client, ClientError},
+    foundation::{self, images_dir},
+    say,
+};
+use crate::{config::Config, providers::Providers};
+use anteroom_machine::{
+    image::{self, Image},
+    qemu::{self, KvmFinding},
+};
+use anteroom_wire::api::{Health, HealthStatus};
+use owo_colors::{OwoColorize, Stream::Stdout};
+use std::process::ExitCode;
+
+/// What was found of one thing.
+enum Finding {
+    Good(String),
+    Worse(String),
+    Missing(String),
+}
+
+pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut missing = 0;
+    let mut tell = |name: &str, finding: Finding| {
+        let (mark, text) = match &finding {
+            Finding::Good(text) => ("ok     ".if_supports_color(Stdout, |mark| mark.green()).to_string(), text),
+            Finding::Worse(text) => ("worse  ".if_supports_color(Stdout, |mark| mark.yellow()).to_string(), text),
+            Finding::Missing(text) => {
+                missing += 1;
+                ("MISSING".if_supports_color(Stdout, |mark| mark.red()).to_string(), text)
+            }
+        };
+        say(format_args!("{mark} {name:<12} {text}"));
+    };
+    for (name, finding) in tools().await {
+        tell(&name, finding);
+    }
+    tell("providers", providers(config));
+    for (name, finding) in machines(config).await {
+        tell(&name, finding);
+    }
+    tell("disk", disk(config));
+    tell("server", server(config).await);
+    if missing == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(format_args!("\n{missing} thing(s) missing."));
+    Ok(ExitCode::FAILURE)
+}
+
+async fn tools() -> Vec<(String, Finding)> {
+    let mut found = Vec::new();
+    match qemu::find() {
+        Some(program) => found.push((
+            "qemu".into(),
+            match qemu::version(&program).await {
+                Ok(version) => Finding::Good(version),
+                Err(error) => Finding::Missing(format!("{} does not run: {error}", program.display())),
+            },
+        )),
+        None => found.push((
+            "qemu".into(),
+            Finding::Missing("no qemu-system-x86_64; sudo apt-get install qemu-system-x86".into()),
+        )),
+    }
+    let lacking = image::missing_tools();
+    if lacking.is_empty() {
+        found.push(("image tools".into(), Finding::Good("all there".into())));
+    }
+    for thing in &lacking {
+        found.push((thing.what.clone(), Finding::Missing(format!("needed for {}; {}", thing.why, thing.remedy))));
+    }
+    if let Some(line) = image::apt_line(&lacking) {
+        found.push(("install".into(), Finding::Worse(format!("all at once: {line}"))));
+    }
+    found
+}
+
+fn providers(config: &Config) -> Finding {
+    match Providers::load(config) {
+        Ok(providers) => Finding::Good(providers.names()),
+        Err(faults) => Finding::Missing(faults.join("; ")),
+    }
+}
+
+async fn machines(config: &Config) -> Vec<(String, Finding)> {
+    let image = match Image::current(&images_dir(config)) {
+        Ok(image) => image,
+        Err(error) => {
+            let kvm = if std::path::Path::new("/dev/kvm").exists() {
+                "/dev/kvm is there; whether a guest boots on it is tried once there is an image"
+            } else {
+                "there is no /dev/kvm: machines will run under emulation"
+            };
+            return vec![
+                ("image".into(), Finding::Missing(error.to_string())),
+                ("accelerator".into(), Finding::Worse(kvm.into())),
+            ];
+        }
+    };
+    let tools: Vec<String> = image.manifest.clis.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let short = &image.manifest.hash[..12.min(image.manifest.hash.len())];
+    let mut found = vec![("image".into(), Finding::Good(format!("{short}, with {}", tools.join(", "))))];
+    found.push((
+        "accelerator".into(),
+        match foundation::probe(config, &image).await {
+            Ok(report) => match report.kvm {
+                KvmFinding::Works => Finding::Good(report.explanation),
+                KvmFinding::Absent | KvmFinding::NotPermitted | KvmFinding::DoesNotBoot { .. } => {
+                    Finding::Worse(report.explanation)
+                }
+            },
+            Err(error) => Finding::Missing(format!("{error:#}")),
+        },
+    ));
+    found
+}
+
+fn disk(config: &Config) -> Finding {
+    let existing = config.cache_dir.ancestors().find(|dir| dir.exists());
+    match existing.map(rustix::fs::statvfs) {
+        Some(Ok(disk)) => {
+            let free_mib = disk.f_bavail.saturating_mul(disk.f_frsize) >> 20;
+            let text = format!("{free_mib} MiB free for images and templates");
+            if free_mib < 4 * 1024 {
+                Finding::Worse(format!("{text}; an image build needs about 4 GiB"))
+            } else {
+                Finding::Good(text)
+            }
+        }
+        Some(Err(error)) => Finding::Missing(format!("{} cannot be looked at: {error}", config.cache_dir.display())),
+        None => Finding::Missing(format!("{} does not exist", config.cache_dir.display())),
+    }
+}
+
+async fn server(config: &Config) -> Finding {
+    match Client::new(&config.state_dir).get::<Health>("/health").await {
+        Ok(health) => {
+            let words: Vec<String> = health
+                .checks
+                .iter()
+                .filter(|check| check.status != HealthStatus::Ok)
+                .map(|check| format!("{}: {}", check.name, check.detail))
+                .collect();
+            match health.status {
+                HealthStatus::Ok => Finding::Good(format!("runs, version {}", health.version)),
+                HealthStatus::Degraded => Finding::Worse(format!("runs; {}", words.join("; "))),
+                HealthStatus::Down => Finding::Missing(format!("runs, but {}", words.join("; "))),
+            }
+        }
+        Err(error @ ClientError::NoServer { .. }) => Finding::Worse(error.to_string()),
+        Err(error @ (ClientError::Refused(_) | ClientError::Unreadable(_))) => Finding::Missing(error.to_string()),
+    }
+}

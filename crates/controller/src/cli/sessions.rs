@@ -1,0 +1,61 @@
+//! `anteroom sessions` and `anteroom link`.
+
+use super::{client::Client, say};
+use crate::config::Config;
+use anteroom_wire::{
+    SessionId,
+    api::{SessionList, SessionView, Timeline},
+};
+use comfy_table::{Table, presets};
+use http::Method;
+use std::process::ExitCode;
+
+pub(super) async fn run(config: &Config, session: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&config.state_dir);
+    match session {
+        None => {
+            let list: SessionList = client.get("/api/sessions").await?;
+            if json {
+                say(serde_json::to_string_pretty(&list)?);
+            } else {
+                let mut table = Table::new();
+                table.load_style(presets::NOTHING).set_header(["session", "tool", "status", "started", "why"]);
+                for view in &list.sessions {
+                    table.add_row(row(view));
+                }
+                say(table);
+            }
+        }
+        Some(id) => {
+            let id: SessionId = id.parse()?;
+            let view: SessionView = client.get(&format!("/api/auth/session/{id}")).await?;
+            let timeline: Timeline = client.get(&format!("/api/auth/session/{id}/events")).await?;
+            if json {
+                say(serde_json::to_string_pretty(&serde_json::json!({ "session": view, "timeline": timeline }))?);
+            } else {
+                say(row(&view).join("  "));
+                for entry in timeline.entries {
+                    say(format_args!("  {}  {:<20} {}", entry.at, entry.kind, entry.sentence));
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(view: &SessionView) -> [String; 5] {
+    let status = serde_json::to_value(view.status).ok().and_then(|status| status.as_str().map(str::to_owned));
+    [
+        view.id.to_string(),
+        view.provider_name.clone(),
+        status.unwrap_or_default(),
+        view.created_at.clone(),
+        view.reason.as_ref().map_or_else(String::new, |reason| reason.sentence.clone()),
+    ]
+}
+
+pub(super) async fn link(config: &Config) -> anyhow::Result<ExitCode> {
+    let link: crate::http::Link = Client::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
+    say(link.url);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,35 @@
+//! Time as the rest of the server sees it: milliseconds since 1970, and RFC 3339 at the edge.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970.
+pub type UnixMs = u64;
+
+/// The host's time. A clock before 1970 counts as 1970.
+pub fn now() -> UnixMs {
+    u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The host's time in nanoseconds since 1970, for a claim.
+pub fn now_ns() -> u64 {
+    u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn since_epoch() -> std::time::Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-01-31T12:00:00.123Z`.
+pub fn rfc3339(at: UnixMs) -> String {
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(at).map_or_else(|_| format!("{at} ms"), |time| format!("{time:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_time_is_written_as_rfc_3339_with_milliseconds() {
+        assert_eq!(super::rfc3339(1_769_860_800_123), "2026-01-31T12:00:00.123Z");
+        assert_eq!(super::rfc3339(0), "1970-01-01T00:00:00.000Z");
+    }
+}

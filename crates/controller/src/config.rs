@@ -1,0 +1,417 @@
+//! The configuration: one TOML file, every limit a setting with its unit in its name, all faults reported at once.
+
+use crate::{
+    egress::{Answers, GateSettings},
+    tunnel::TunnelSettings,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// The whole configuration. Every key has a default; unknown keys are faults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Where the server listens. A port of 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The address people use when it is not `http://<listen>`: `https://anteroom.example`. Sets the printed links and,
+    /// when it is https, makes cookies `Secure`.
+    pub public_url: Option<String>,
+    /// Database, key file, machines' run directories, receipts. Default: `$XDG_STATE_HOME/anteroom`.
+    pub state_dir: PathBuf,
+    /// Images and templates: can be made again. Default: `$XDG_CACHE_HOME/anteroom`.
+    pub cache_dir: PathBuf,
+    /// A directory of provider descriptors (`NAME.toml`) that add to, or replace, the built-in ones.
+    pub providers_dir: Option<PathBuf>,
+    /// Parts of built-in descriptors to change: `[providers.codex]`, any keys of a descriptor.
+    pub providers: BTreeMap<String, toml::Table>,
+    /// Machines.
+    pub machines: Machines,
+    /// Sessions.
+    pub sessions: Sessions,
+    /// HTTP.
+    pub http: Http,
+    /// WebSockets to desktops and terminals.
+    pub tunnel: TunnelSettings,
+    /// The database.
+    pub store: Store,
+    /// Outbound connections of machines.
+    pub egress: Egress,
+    /// Logs.
+    pub log: Log,
+}
+
+/// Which accelerator machines run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// KVM when a guest really boots on it, else emulation.
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// Emulation even where KVM works.
+    Emulation,
+}
+
+/// Machines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machines {
+    /// Which accelerator.
+    pub accelerator: Accelerator,
+    /// Guest memory. Only touched pages cost. 512 to 65536.
+    pub memory_mib: u32,
+    /// Virtual processors, a whole number: 1 to 16.
+    pub cpus: u32,
+    /// Machines at once; more sessions wait in the queue.
+    pub machines_max: u32,
+    /// From the process's start to ready, with KVM.
+    pub ready_kvm_ms_max: u64,
+    /// The same under emulation.
+    pub ready_emulation_ms_max: u64,
+    /// From the template's cold boot to ready (it starts a browser; slow under emulation).
+    pub template_s_max: u64,
+    /// Desktop width in pixels: 320 to 3840.
+    pub width: u16,
+    /// Desktop height in pixels: 240 to 2160.
+    pub height: u16,
+    /// Of the console, what is kept after a machine's end.
+    pub console_bytes_max: usize,
+}
+
+/// Sessions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sessions {
+    /// A session that nobody uses ends after this.
+    pub idle_s_max: u64,
+    /// A session ends after this whatever happens.
+    pub session_s_max: u64,
+    /// Machines that may be replaced under one session.
+    pub restarts_max: u32,
+    /// Sessions waiting for a machine; one more is refused.
+    pub queue_max: u32,
+    /// Desktop viewers of one session.
+    pub viewers_max: u32,
+    /// How long a socket waits for the machine to be ready before it is refused.
+    pub socket_wait_ms_max: u64,
+    /// A ticket's life.
+    pub ticket_s_max: u64,
+    /// The life of the pass in a printed or returned link.
+    pub pass_s_max: u64,
+    /// The life of a signed-in cookie.
+    pub cookie_s_max: u64,
+    /// A credential file must be unchanged for this long.
+    pub capture_stable_ms: u64,
+    /// Largest credential file, bytes.
+    pub credential_bytes_max: u64,
+    /// First wait before a delivery is tried again.
+    pub delivery_retry_ms_min: u64,
+    /// Longest such wait.
+    pub delivery_retry_ms_max: u64,
+    /// How long the tool's own status command may take.
+    pub status_command_ms_max: u64,
+    /// How often the sweep looks for what is overdue.
+    pub sweep_every_ms: u64,
+}
+
+/// HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Http {
+    /// Largest request body but for deliveries.
+    pub body_bytes_max: usize,
+    /// Largest delivery.
+    pub delivery_bytes_max: usize,
+    /// How long a graceful stop waits for open sockets.
+    pub drain_ms_max: u64,
+}
+
+/// Outbound connections of machines.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Egress {
+    /// `"name:port" = "address:port"`: names that are answered here instead of by the Internet. The provider's list must
+    /// still grant the name.
+    pub answers: BTreeMap<String, SocketAddr>,
+    /// The gate's limits.
+    pub limits: GateSettings,
+}
+
+/// The database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Store {
+    /// How long a call waits for the database before it counts as unavailable.
+    pub busy_ms_max: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { busy_ms_max: 5_000 }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or `tracing` directives.
+    pub level: String,
+    /// How log lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7060)),
+            public_url: None,
+            state_dir: base_dir("XDG_STATE_HOME", ".local/state"),
+            cache_dir: base_dir("XDG_CACHE_HOME", ".cache"),
+            providers_dir: None,
+            providers: BTreeMap::new(),
+            machines: Machines::default(),
+            sessions: Sessions::default(),
+            http: Http::default(),
+            tunnel: TunnelSettings::default(),
+            store: Store::default(),
+            egress: Egress::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Machines {
+    fn default() -> Self {
+        Self {
+            accelerator: Accelerator::Auto,
+            memory_mib: 1536,
+            cpus: 2,
+            machines_max: 10,
+            ready_kvm_ms_max: 15_000,
+            ready_emulation_ms_max: 60_000,
+            template_s_max: 600,
+            width: 1280,
+            height: 800,
+            console_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            idle_s_max: 600,
+            session_s_max: 3600,
+            restarts_max: 2,
+            queue_max: 100,
+            viewers_max: 4,
+            socket_wait_ms_max: 20_000,
+            ticket_s_max: 60,
+            pass_s_max: 900,
+            cookie_s_max: 12 * 3600,
+            capture_stable_ms: 300,
+            credential_bytes_max: 512 * 1024,
+            delivery_retry_ms_min: 250,
+            delivery_retry_ms_max: 5_000,
+            status_command_ms_max: 30_000,
+            sweep_every_ms: 5_000,
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { body_bytes_max: 64 * 1024, delivery_bytes_max: 1024 * 1024, drain_ms_max: 5_000 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+fn base_dir(variable: &str, below_home: &str) -> PathBuf {
+    let set = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    set.unwrap_or_else(|| home().join(below_home)).join("anteroom")
+}
+
+/// Everything wrong with a configuration, at once.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration {} has {} fault(s):{}", path.display(), faults.len(), faults.iter().map(|fault| format!("\n  - {fault}")).collect::<String>())]
+pub struct Faults {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong, one sentence each.
+    pub faults: Vec<String>,
+}
+
+impl Config {
+    /// Reads a file. All its unknown keys and bad values are reported at once.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or has faults.
+    pub fn read(path: &Path) -> Result<Self, Faults> {
+        let fail = |faults: Vec<String>| Faults { path: path.to_owned(), faults };
+        let text = std::fs::read_to_string(path).map_err(|error| fail(vec![format!("cannot be read: {error}")]))?;
+        Self::parse(&text).map_err(fail)
+    }
+
+    /// Reads a text; see [`Config::read`].
+    ///
+    /// # Errors
+    /// The faults, one sentence each.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
+        let mut faults = unknown_keys(&table);
+        match table.try_into::<Self>() {
+            Ok(config) => {
+                faults.extend(config.faults());
+                if faults.is_empty() { Ok(config) } else { Err(faults) }
+            }
+            Err(error) => {
+                faults.push(error.to_string().trim().replace('\n', " "));
+                Err(faults)
+            }
+        }
+    }
+
+    /// The address people use, without a slash at its end.
+    pub fn base_url(&self, listening: SocketAddr) -> String {
+        self.public_url
+            .as_ref()
+            .map_or_else(|| format!("http://{listening}"), |url| url.trim_end_matches('/').to_owned())
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut range = |name: &str, value: u64, least: u64, most: u64| {
+            if !(least..=most).contains(&value) {
+                faults.push(format!("{name} is {value}; it must be {least} to {most}"));
+            }
+        };
+        let m = &self.machines;
+        range("machines.memory_mib", m.memory_mib.into(), 512, 65_536);
+        range("machines.cpus", m.cpus.into(), 1, 16);
+        range("machines.machines_max", m.machines_max.into(), 1, 1_000);
+        range("machines.width", m.width.into(), 320, 3840);
+        range("machines.height", m.height.into(), 240, 2160);
+        range("machines.template_s_max", m.template_s_max, 10, 7_200);
+        range("machines.ready_kvm_ms_max", m.ready_kvm_ms_max, 100, 600_000);
+        range("machines.ready_emulation_ms_max", m.ready_emulation_ms_max, 100, 600_000);
+        let s = &self.sessions;
+        range("sessions.idle_s_max", s.idle_s_max, 1, 86_400);
+        range("sessions.session_s_max", s.session_s_max, 1, 86_400);
+        range("sessions.restarts_max", s.restarts_max.into(), 0, 100);
+        range("sessions.viewers_max", s.viewers_max.into(), 1, 100);
+        range("sessions.ticket_s_max", s.ticket_s_max, 1, 3_600);
+        range("sessions.pass_s_max", s.pass_s_max, 1, 86_400);
+        range("sessions.credential_bytes_max", s.credential_bytes_max, 64, 16 * 1024 * 1024);
+        range("sessions.sweep_every_ms", s.sweep_every_ms, 10, 600_000);
+        let h = &self.http;
+        range("http.body_bytes_max", h.body_bytes_max as u64, 1024, 64 * 1024 * 1024);
+        range("http.delivery_bytes_max", h.delivery_bytes_max as u64, 1024, 64 * 1024 * 1024);
+        range("tunnel.ping_every_ms", self.tunnel.ping_every_ms, 100, 600_000);
+        range("egress.limits.streams_max", self.egress.limits.streams_max as u64, 1, 12);
+        if !self.listen.ip().is_loopback() && self.public_url.is_none() {
+            faults.push(format!(
+                "listen is {}, which others can reach, and public_url is not set: set public_url to the https address of the \
+                 proxy in front, or listen on 127.0.0.1",
+                self.listen
+            ));
+        }
+        if let Some(url) = &self.public_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            faults.push(format!("public_url {url:?} must begin with https:// or http://"));
+        }
+        if let Err(wrong) = Answers::parse(&self.egress.answers) {
+            faults.extend(wrong.iter().map(ToString::to_string));
+        }
+        faults
+    }
+}
+
+/// Keys that are not in the default configuration, by their full names. The free tables are checked where they are read.
+fn unknown_keys(given: &toml::Table) -> Vec<String> {
+    const OPTIONAL: &[&str] = &["public_url", "providers_dir"];
+    const FREE: &[&str] = &["providers", "egress.answers"];
+    fn walk(given: &toml::Table, known: &toml::Table, prefix: &str, faults: &mut Vec<String>) {
+        for (key, value) in given {
+            let name = format!("{prefix}{key}");
+            if OPTIONAL.contains(&name.as_str()) || FREE.contains(&name.as_str()) {
+                continue;
+            }
+            match (known.get(key), value) {
+                (None, _) => faults.push(format!("{name} is not a setting")),
+                (Some(toml::Value::Table(known)), toml::Value::Table(given)) => {
+                    walk(given, known, &format!("{name}."), faults);
+                }
+                (Some(_), _) => {}
+            }
+        }
+    }
+    let mut faults = Vec::new();
+    if let Ok(known) = toml::Table::try_from(Config::default()) {
+        walk(given, &known, "", &mut faults);
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let faults = Config::parse(
+            "listen = '0.0.0.0:80'\nspeed = 3\n[machines]\ncpus = 0\nmemory = 5\n[egress.answers]\n'x' = '127.0.0.1:1'\n",
+        )
+        .unwrap_err();
+        let all = faults.join("\n");
+        for part in
+            ["speed is not a setting", "machines.memory is not a setting", "machines.cpus is 0", "public_url", "\"x\""]
+        {
+            assert!(all.contains(part), "{part} in {all}");
+        }
+    }
+
+    #[test]
+    fn a_fractional_cpu_is_refused() {
+        let faults = Config::parse("[machines]\ncpus = 0.5\n").unwrap_err();
+        assert!(faults[0].contains("cpus") || faults[0].contains("0.5") || faults[0].contains("integer"), "{faults:?}");
+    }
+
+    #[test]
+    fn the_example_configuration_is_sound_and_shows_the_defaults() {
+        let text = include_str!("../../../anteroom.example.toml");
+        let mut config = Config::parse(text).unwrap();
+        let default = Config::default();
+        config.state_dir.clone_from(&default.state_dir);
+        config.cache_dir.clone_from(&default.cache_dir);
+        assert_eq!(config, default);
+    }
+}

@@ -1,0 +1,86 @@
+//! What comes in: JSON bodies and ids, refused by name when they are not what they should be.
+
+use crate::{app::App, callers::Caller, refusal::Refusal};
+use anteroom_store::SessionRow;
+use anteroom_wire::{Problem, SessionId};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{StatusCode, header, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+/// A JSON body.
+pub(super) struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
+            return Err(Problem::NotJson.into());
+        }
+        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Problem::TooLarge.into()
+            } else {
+                Refusal::new(Problem::Malformed, "the body broke off")
+            }
+        })?;
+        // serde's text may quote the body, which may be a secret: only the place and the kind of fault are said.
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| Refusal::new(Problem::Malformed, fault(&error)))
+    }
+}
+
+fn fault(error: &serde_json::Error) -> String {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    match error.classify() {
+        serde_json::error::Category::Data => {
+            // "unknown field `x`, expected …" and "missing field `x`" name keys, which are not secret.
+            let text = error.to_string();
+            let named = text.starts_with("unknown field") || text.starts_with("missing field");
+            if named { text } else { format!("a value of the wrong kind at {place}") }
+        }
+        serde_json::error::Category::Syntax => format!("not JSON at {place}"),
+        serde_json::error::Category::Eof | serde_json::error::Category::Io => {
+            format!("the JSON ends too early at {place}")
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::NotSignedIn.into())
+    }
+}
+
+/// The session in the path, which the caller may use.
+pub(super) struct Mine {
+    /// Its row.
+    pub row: SessionRow,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+impl FromRequestParts<App> for Mine {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        let id = session_id(parts).await?;
+        let row = app.store.session(&id).await?.ok_or(Problem::UnknownSession)?;
+        caller.may_use(&row)?;
+        Ok(Self { row, caller })
+    }
+}
+
+/// The session's id in the path.
+pub(super) async fn session_id(parts: &mut Parts) -> Result<SessionId, Refusal> {
+    let Path(id) = Path::<String>::from_request_parts(parts, &())
+        .await
+        .map_err(|_| Refusal::new(Problem::Malformed, "the path has no session id"))?;
+    id.parse().map_err(|error| Refusal::new(Problem::Malformed, format!("{error}")))
+}

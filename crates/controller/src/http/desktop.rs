@@ -1,0 +1,151 @@
+//! `WS …/novnc/websock` and `WS …/terminal`: check the ticket, reach the machine, join the two.
+
+use super::body::session_id;
+use crate::{
+    app::App,
+    callers, clock, random,
+    refusal::Refusal,
+    session::{
+        live::Live,
+        note::note,
+        reach_desktop::{living, reach_desktop, reach_terminal},
+        status::Progress,
+    },
+    tunnel::{self, SUBPROTOCOL, Tunnel, TunnelReport},
+};
+use anteroom_store::{Purpose, Sha256Hex};
+use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
+use axum::{
+    extract::{FromRequestParts, Request, State, WebSocketUpgrade},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+/// What a ticket's subprotocol begins with.
+const TICKET_PREFIX: &str = "ticket.";
+const TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
+
+/// The desktop.
+pub(super) async fn desktop(State(app): State<App>, request: Request) -> Response {
+    let (entered, upgrade) = match arrive(&app, request, Purpose::Desktop).await {
+        Ok(arrived) => arrived,
+        Err(response) => return response,
+    };
+    let live = entered.live;
+    let viewer = match live.join(app.config.sessions.viewers_max) {
+        Ok(viewer) => viewer,
+        Err(problem) => return turn_away(&app, entered.browser, upgrade, problem.into()),
+    };
+    let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
+    tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
+        let _viewer = viewer;
+        let tunnel = Tunnel::new(app.config.tunnel.clone(), live.facts().sockets, Arc::clone(&live.activity));
+        note(&app, &live.id, "viewer_joined", "Somebody looks at the desktop.", json!({})).await;
+        let report =
+            tunnel.run(socket, async { reach_desktop(&app, &live).await.map_err(|refusal| refusal.body()) }).await;
+        left(&app, &live, "viewer_left", &report).await;
+    })
+}
+
+/// The terminal.
+pub(super) async fn terminal(State(app): State<App>, request: Request) -> Response {
+    let (entered, upgrade) = match arrive(&app, request, Purpose::Terminal).await {
+        Ok(arrived) => arrived,
+        Err(response) => return response,
+    };
+    let live = entered.live;
+    let name = random::hex(&random::bytes::<8>());
+    let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
+    tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
+        let (heard, (told, stream)) = (Arc::clone(&live), (app.clone(), name.clone()));
+        let tunnel = Tunnel::new(app.config.tunnel.clone(), live.facts().sockets, Arc::clone(&live.activity))
+            .with_control(move |text| resize(&told, &heard, &stream, text));
+        let connect =
+            async { reach_terminal(&app, &live, &name, TERMINAL_SIZE).await.map_err(|refusal| refusal.body()) };
+        let report = tunnel.run(socket, connect).await;
+        left(&app, &live, "terminal_left", &report).await;
+    })
+}
+
+async fn left(app: &App, live: &Live, kind: &str, report: &TunnelReport) {
+    let end = format!("{:?}", report.end);
+    let data = json!({ "bytes_up": report.bytes_up, "bytes_down": report.bytes_down, "duration_ms": report.duration_ms, "end": end });
+    note(app, &live.id, kind, "A connection to the machine ended.", data).await;
+}
+
+/// What a page says about its terminal.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum Control {
+    Resize { cols: u16, rows: u16 },
+}
+
+fn resize(app: &App, live: &Arc<Live>, stream: &str, text: &str) -> Result<(), anteroom_wire::ProblemBody> {
+    let Ok(Control::Resize { cols, rows }) = serde_json::from_str(text) else {
+        return Err(Problem::Malformed.with("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
+    };
+    let size = TerminalSize { cols: cols.clamp(2, 500), rows: rows.clamp(2, 300) };
+    if let Progress::Open { channels } = live.facts().progress {
+        let stream = stream.to_owned();
+        app.tasks.spawn(async move {
+            // A stream that is just ending has no size to change.
+            let _ = channels.agent.terminal_size(&stream, size).await;
+        });
+    }
+    Ok(())
+}
+
+struct Entered {
+    live: Arc<Live>,
+    browser: bool,
+}
+
+/// Checks the ticket and finds the living session; a refusal is already in the form that the caller can hear.
+async fn arrive(app: &App, request: Request, purpose: Purpose) -> Result<(Entered, WebSocketUpgrade), Response> {
+    let (mut parts, _) = request.into_parts();
+    // Only browsers send it, and always on a WebSocket.
+    let browser = parts.headers.contains_key(header::ORIGIN);
+    let id = session_id(&mut parts).await;
+    let headers = parts.headers.clone();
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app).await;
+    let admitted = match id {
+        Ok(id) => admit(app, &headers, &id, purpose).await,
+        Err(refusal) => Err(refusal),
+    };
+    match (admitted, upgrade) {
+        (Ok(live), Ok(upgrade)) => Ok((Entered { live, browser }, upgrade)),
+        (Err(refusal), Ok(upgrade)) => Err(turn_away(app, browser, upgrade, refusal)),
+        (Err(refusal), Err(_)) => Err(refusal.into_response()),
+        (Ok(_), Err(rejection)) => {
+            Err(Refusal::new(Problem::Malformed, format!("a WebSocket is expected here: {rejection}")).into_response())
+        }
+    }
+}
+
+async fn admit(app: &App, headers: &HeaderMap, id: &SessionId, purpose: Purpose) -> Result<Arc<Live>, Refusal> {
+    callers::own_origin(app, headers)?;
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
+    let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
+    let Some(ticket) = ticket else {
+        let detail = format!("offer the subprotocols {SUBPROTOCOL} and {TICKET_PREFIX}<ticket>");
+        return Err(Refusal::new(Problem::NotSignedIn, detail));
+    };
+    let hash = Sha256Hex::of(ticket.as_bytes());
+    if app.store.redeem_ticket(&hash, id, purpose, clock::now()).await?.is_none() {
+        // Whoever has no ticket for it is not told whether the session exists.
+        return Err(Problem::Spent.into());
+    }
+    Ok(living(app, id).await?.1)
+}
+
+fn turn_away(app: &App, browser: bool, upgrade: WebSocketUpgrade, refusal: Refusal) -> Response {
+    tracing::info!(outcome = "socket_refused", reason = refusal.problem.code(), detail = %refusal.detail, "a WebSocket was refused");
+    if browser {
+        tunnel::refuse(upgrade, &app.config.tunnel, &app.tasks, refusal.problem)
+    } else {
+        refusal.into_response()
+    }
+}

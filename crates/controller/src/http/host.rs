@@ -1,0 +1,66 @@
+//! The machines' side: the requests that come through a machine's host channel. Three, and no others.
+
+use super::agent;
+use crate::{
+    app::{App, Parts},
+    refusal::Refusal,
+};
+use anteroom_machine::{BoxBody, HostService};
+use anteroom_wire::{
+    MachineId, Problem,
+    agent::{EVENTS_PATH, STORE_PATH},
+};
+use axum::{Extension, Router, extract::DefaultBodyLimit, response::IntoResponse, routing::post};
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock, Weak},
+};
+use tower::ServiceExt;
+
+/// The service for all machines. `app` is filled once the server's parts are together; it is weak, since the machines that
+/// hold this service are the app's own.
+pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> HostService {
+    Arc::new(move |machine, request| {
+        let app = app.get().and_then(App::upgrade);
+        Box::pin(async move {
+            let Some(app) = app else { return boxed(Refusal::from(Problem::ShuttingDown).into_response()) };
+            if request.method() == Method::CONNECT {
+                return connect(&app, &machine, request).await;
+            }
+            let routes = routes(app).layer(Extension(machine));
+            match routes.oneshot(request.map(axum::body::Body::new)).await {
+                Ok(response) => boxed(response),
+                Err(never) => match never {},
+            }
+        })
+    })
+}
+
+/// The agent's two posts. A delivery may be larger than other bodies.
+fn routes(app: App) -> Router {
+    Router::new()
+        .route(STORE_PATH, post(agent::store))
+        .route(EVENTS_PATH, post(agent::events))
+        .fallback(|| async { Refusal::from(Problem::NoRoute) })
+        .method_not_allowed_fallback(|| async { Refusal::from(Problem::NoMethod) })
+        .layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max))
+        .with_state(app)
+}
+
+async fn connect(app: &App, machine: &MachineId, request: Request<Incoming>) -> Response<BoxBody> {
+    let gate = app.sessions.of_machine(machine).and_then(|live| live.gate.get().cloned());
+    match gate {
+        Some(gate) => {
+            let (parts, body) = gate.serve(request).await.into_parts();
+            Response::from_parts(parts, body.map_err(|never: Infallible| match never {}).boxed_unsync())
+        }
+        None => boxed(Refusal::new(Problem::EgressRefused, "no session owns this machine").into_response()),
+    }
+}
+
+fn boxed(response: axum::response::Response) -> Response<BoxBody> {
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}

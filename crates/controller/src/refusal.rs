@@ -1,0 +1,71 @@
+//! A refusal on its way to the caller: one entry of the problem table, and what is particular to this case.
+
+use anteroom_store::{Kind, StoreError};
+use anteroom_wire::{Problem, ProblemBody};
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+/// Why something was not done. `detail` is for people and holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", problem.code())]
+pub struct Refusal {
+    /// The cause.
+    pub problem: Problem,
+    /// What is particular to this case.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal with its particulars.
+    pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
+        Self { problem, detail: detail.into() }
+    }
+
+    /// The JSON body.
+    pub fn body(&self) -> ProblemBody {
+        self.problem.with(self.detail.clone())
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem, "")
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let problem = match error.kind() {
+            Kind::Unavailable => Problem::StoreUnavailable,
+            Kind::Conflict | Kind::Corrupt => Problem::Internal,
+        };
+        tracing::error!(outcome = "store_error", error = %crate::refusal::chain(&error), "the database refused an operation");
+        problem.into()
+    }
+}
+
+/// An error with its sources, joined: `a: b: c`.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.body())).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

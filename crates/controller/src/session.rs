@@ -1,0 +1,27 @@
+//! Sessions: one person signing one tool in. One verb a file; the owner task ties them together.
+//!
+//! ```text
+//!  start ─▶ owner ──▶ Queued ─▶ Preparing{stage} ─▶ Open{channels} ──▶ Closing      (Progress: what the owner knows)
+//!              ▲         ▲                             │   │
+//!              │         └──────── Lost ◀── machine gone   └── complete · cancel · expire · fail
+//!              └── resume (a server that starts finds active rows)
+//!
+//!  the row (store):  active ──▶ completed | failed | cancelled | expired
+//! ```
+//!
+//! Whoever ends a session writes the row first (one conditional write with its timeline entry) and then tells the owner,
+//! which stops the machine. The status that people see is derived from both on each read ([`status`](mod@status)).
+
+pub mod complete;
+pub mod end;
+pub mod hear;
+pub mod live;
+pub mod note;
+pub mod owner;
+pub mod queue;
+pub mod reach_desktop;
+pub mod shape;
+pub mod start;
+pub mod status;
+pub mod sweep;
+pub mod view;

@@ -1,0 +1,138 @@
+//! What the agent tells: into the session's facts and onto its timeline. Everything is the guest's word: bounded, and
+//! believed only for what it can know.
+
+use super::{live::Live, note::note};
+use crate::{app::App, clock};
+use anteroom_wire::agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageState};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Events of one batch.
+const EVENTS_MAX: usize = 256;
+/// An address to sign in at; longer ones are not believed.
+const URL_BYTES_MAX: usize = 8 * 1024;
+/// A device code.
+const CODE_CHARS_MAX: usize = 64;
+
+/// Takes a batch. What was seen before is skipped, so that sending again does no harm.
+pub async fn hear(app: &App, live: &Arc<Live>, events: Events) {
+    for NumberedEvent { number, event, .. } in events.events.into_iter().take(EVENTS_MAX) {
+        let mut fresh = false;
+        live.change(|facts| {
+            fresh = number > facts.event_seen;
+            facts.event_seen = facts.event_seen.max(number);
+        });
+        if fresh {
+            take(live, &event);
+            if let Some((kind, sentence, data)) = words(live, event) {
+                note(app, &live.id, kind, sentence, data).await;
+            }
+        }
+    }
+}
+
+/// What the session's page shows at once.
+fn take(live: &Live, event: &Event) {
+    live.change(|facts| match event {
+        Event::CliStarted => {
+            facts.sign_in.cli = CliState::Running;
+            facts.sign_in.url = None;
+            facts.sign_in.device_code = None;
+            facts.device_code_at_ms = None;
+        }
+        Event::CliExited { code, .. } => facts.sign_in.cli = CliState::Exited { code: *code },
+        Event::SignInUrl(found) if is_address(found) => facts.sign_in.url = Some(found.clone()),
+        Event::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
+            facts.sign_in.device_code = Some(code.clone());
+            facts.device_code_at_ms = Some(clock::now());
+        }
+        Event::CandidateRejected { path, why } => {
+            facts.sign_in.capture = CaptureState::Rejected { path: path.clone(), why: why.clone() };
+        }
+        Event::CandidateAccepted { .. } => {
+            facts.sign_in.capture = CaptureState::Delivering { attempts: 0, last_error: None };
+        }
+        Event::DeliveryRetry { attempts, error } => {
+            facts.sign_in.capture = CaptureState::Delivering { attempts: *attempts, last_error: Some(error.clone()) };
+        }
+        Event::Stage(_)
+        | Event::SignInUrl(_)
+        | Event::DeviceCode { .. }
+        | Event::BrowserOpened { .. }
+        | Event::ChildExited { .. } => {}
+    });
+}
+
+fn is_address(found: &SignInUrl) -> bool {
+    let good = found.url.starts_with("https://") || found.url.starts_with("http://");
+    good && found.url.len() <= URL_BYTES_MAX && !found.url.chars().any(char::is_control)
+}
+
+/// The host of an address, for the timeline: the rest of it may carry what only the person should see.
+fn host_of(url: &str) -> String {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or("");
+    authority.rsplit('@').next().unwrap_or("").chars().take(253).collect()
+}
+
+fn words(live: &Live, event: Event) -> Option<(&'static str, String, Value)> {
+    let tool = &live.provider.name;
+    Some(match event {
+        Event::Stage(report) => {
+            if report.state != StageState::Failed {
+                return None;
+            }
+            let sentence = format!("{:?} fails in the machine.", report.stage);
+            (
+                "stage_failed",
+                sentence,
+                json!({ "stage": report.stage, "attempts": report.attempts, "error": report.last_error }),
+            )
+        }
+        Event::CliStarted => ("cli_started", format!("{tool} was started."), Value::Null),
+        Event::CliExited { code, last_lines } => (
+            "cli_exited",
+            format!("{tool} ended with exit code {code}."),
+            json!({ "code": code, "last_lines": last_lines }),
+        ),
+        Event::SignInUrl(found) => {
+            let host = host_of(&found.url);
+            ("sign_in_url", format!("{tool} wants {host} opened."), json!({ "host": host, "source": found.source }))
+        }
+        Event::DeviceCode { .. } => ("device_code", format!("{tool} shows a code to sign in with."), Value::Null),
+        Event::BrowserOpened { host } => {
+            ("browser_opened", format!("The machine's browser opened {host}."), json!({ "host": host }))
+        }
+        Event::CandidateRejected { path, why } => (
+            "candidate_rejected",
+            format!("A credential file appeared and is not whole: {path}."),
+            json!({ "path": path, "why": why }),
+        ),
+        Event::CandidateAccepted { path, bytes } => (
+            "candidate_accepted",
+            format!("A whole credential was found and is being delivered: {path}."),
+            json!({ "path": path, "bytes": bytes }),
+        ),
+        Event::DeliveryRetry { attempts, error } => (
+            "delivery_retry",
+            format!("The delivery failed {attempts} time(s) and will be tried again."),
+            json!({ "attempts": attempts, "error": error }),
+        ),
+        Event::ChildExited { name, code, restarts, last_lines } => (
+            "child_exited",
+            format!("{name} ended in the machine and is started again."),
+            json!({ "name": name, "code": code, "restarts": restarts, "last_lines": last_lines }),
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeline_has_only_the_host_of_an_address() {
+        assert_eq!(host_of("https://auth.example.com/authorize?state=s3cret#x"), "auth.example.com");
+        assert_eq!(host_of("https://user:pass@auth.example.com:444/a"), "auth.example.com:444");
+        assert_eq!(host_of("nonsense"), "nonsense");
+    }
+}

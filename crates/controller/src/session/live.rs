@@ -1,0 +1,200 @@
+//! What is known of a session while it lives, and the register of those that live.
+
+use super::status::Progress;
+use crate::{
+    egress::{EgressLedger, MachineGate},
+    tunnel::{Activity, Ending},
+};
+use anteroom_store::Sha256Hex;
+use anteroom_wire::{MachineId, Problem, SessionId, agent::SignIn, provider::Provider};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+use tokio::sync::{Notify, watch};
+
+/// A session that lives on this host.
+#[derive(Debug)]
+pub struct Live {
+    /// Which.
+    pub id: SessionId,
+    /// Its tool.
+    pub provider: Arc<Provider>,
+    /// When somebody last used it.
+    pub activity: Arc<Activity>,
+    /// Ends with the session, with the reason that sockets are closed with.
+    pub ending: Ending,
+    /// Someone asked for another machine.
+    pub restart: Notify,
+    /// What its machine asked the egress gate for.
+    pub egress: Mutex<EgressLedger>,
+    /// Its machine's way out.
+    pub gate: OnceLock<MachineGate>,
+    facts: watch::Sender<Facts>,
+}
+
+/// What the owner knows. One writer for each part: the owner for the machine, the agent's events for the sign-in.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// 1 for the first machine.
+    pub generation: u32,
+    /// The present machine.
+    pub machine: Option<MachineId>,
+    /// The hash of its token.
+    pub agent_token: Option<Sha256Hex>,
+    /// How far it is.
+    pub progress: Progress,
+    /// The sign-in as the agent told it last.
+    pub sign_in: SignIn,
+    /// When the device code was shown, milliseconds since 1970.
+    pub device_code_at_ms: Option<u64>,
+    /// The last event of the present machine.
+    pub event_seen: u64,
+    /// Desktop viewers connected.
+    pub viewers: u32,
+    /// Ends with the present machine.
+    pub sockets: Ending,
+    /// Counts timeline entries and row changes, so that whoever watches looks again.
+    pub told: u64,
+}
+
+impl Live {
+    /// A session whose owner is about to start; it ends when `server` does, or before.
+    pub fn new(id: SessionId, provider: Arc<Provider>, generation: u32, server: &Ending) -> Arc<Self> {
+        let ending = server.child();
+        let facts = Facts {
+            generation,
+            machine: None,
+            agent_token: None,
+            progress: Progress::Queued { position: 1 },
+            sign_in: SignIn::default(),
+            device_code_at_ms: None,
+            event_seen: 0,
+            viewers: 0,
+            sockets: ending.child(),
+            told: 0,
+        };
+        Arc::new(Self {
+            id,
+            provider,
+            activity: Arc::new(Activity::new()),
+            ending,
+            restart: Notify::new(),
+            egress: Mutex::new(EgressLedger::new(NAMES_MAX)),
+            gate: OnceLock::new(),
+            facts: watch::channel(facts).0,
+        })
+    }
+
+    /// What is so now.
+    pub fn facts(&self) -> Facts {
+        self.facts.borrow().clone()
+    }
+
+    /// Tells of every change.
+    pub fn watch(&self) -> watch::Receiver<Facts> {
+        self.facts.subscribe()
+    }
+
+    /// Changes what is known and tells everybody.
+    pub fn change(&self, change: impl FnOnce(&mut Facts)) {
+        self.facts.send_modify(change);
+    }
+
+    /// The row or the timeline changed: whoever watches shall look again.
+    pub fn tell(&self) {
+        self.facts.send_modify(|facts| facts.told += 1);
+    }
+
+    /// Changes the progress.
+    pub fn set(&self, progress: Progress) {
+        self.facts.send_modify(|facts| facts.progress = progress);
+    }
+
+    /// The row has ended for this reason: everything that serves the session closes with it.
+    pub fn close(&self, why: Problem) {
+        self.ending.end(why);
+        self.tell();
+    }
+
+    /// Counts a viewer in.
+    ///
+    /// # Errors
+    /// There are `viewers_max` already.
+    pub fn join(self: &Arc<Self>, viewers_max: u32) -> Result<Viewer, Problem> {
+        let joined = self.facts.send_if_modified(|facts| {
+            let room = facts.viewers < viewers_max;
+            facts.viewers += u32::from(room);
+            room
+        });
+        if joined { Ok(Viewer(Arc::clone(self))) } else { Err(Problem::TooManyViewers) }
+    }
+
+    /// The egress ledger.
+    pub fn ledger(&self) -> MutexGuard<'_, EgressLedger> {
+        self.egress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names of hosts that one session's ledger keeps apart.
+const NAMES_MAX: usize = 200;
+
+/// One desktop viewer; dropping it counts it out.
+#[derive(Debug)]
+pub struct Viewer(Arc<Live>);
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.0.change(|facts| facts.viewers = facts.viewers.saturating_sub(1));
+    }
+}
+
+/// The sessions that live on this host.
+#[derive(Debug, Default)]
+pub struct Register(Mutex<HashMap<SessionId, Arc<Live>>>);
+
+impl Register {
+    fn all(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Live>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a session; `false`: it is there already.
+    pub fn enter(&self, live: &Arc<Live>) -> bool {
+        let mut all = self.all();
+        if all.contains_key(&live.id) {
+            return false;
+        }
+        all.insert(live.id.clone(), Arc::clone(live));
+        true
+    }
+
+    /// A session that lives.
+    pub fn get(&self, id: &SessionId) -> Option<Arc<Live>> {
+        self.all().get(id).cloned()
+    }
+
+    /// The session whose present machine this is.
+    pub fn of_machine(&self, machine: &MachineId) -> Option<Arc<Live>> {
+        self.all().values().find(|live| live.facts.borrow().machine.as_ref() == Some(machine)).cloned()
+    }
+
+    /// The session whose present machine has this token.
+    pub fn of_agent(&self, token: &Sha256Hex) -> Option<Arc<Live>> {
+        self.all().values().find(|live| live.facts.borrow().agent_token.as_ref() == Some(token)).cloned()
+    }
+
+    /// A session has ended and nothing of it is left.
+    pub fn leave(&self, id: &SessionId) {
+        self.all().remove(id);
+    }
+
+    /// How many live.
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Whether none lives.
+    pub fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+}

@@ -1,0 +1,80 @@
+//! Starting a session: the row first, then its owner. Answers at once; the machine is on the way.
+
+use super::{live::Live, owner};
+use crate::{app::App, clock, random, refusal::Refusal};
+use anteroom_store::{Created, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
+use anteroom_wire::{CallerId, Problem, ProviderId, SessionId, api::StartRequest, provider::Provider};
+use std::sync::Arc;
+
+const TEXT_CHARS_MAX: usize = 200;
+const URL_BYTES_MAX: usize = 2048;
+
+/// Starts a session for `owner`, or finds the one that the same request started before.
+///
+/// # Errors
+/// The request is not sound, the provider cannot be used, the queue is full, or the database cannot be written.
+pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, Refusal> {
+    let provider = check(app, request)?;
+    if app.stop.is_cancelled() {
+        return Err(Problem::ShuttingDown.into());
+    }
+    let id = random::id(SessionId::from_parts);
+    let place = app.queue.stand(id.clone()).map_err(|full| Refusal::new(Problem::NoCapacity, full.to_string()))?;
+    let now = clock::now();
+    let new = NewSession {
+        id: id.clone(),
+        owner: owner.clone(),
+        user_id: request.user_id.clone(),
+        provider: provider.id.clone(),
+        return_url: request.return_url.clone(),
+        idempotency: request.idempotency_key.as_ref().map(|key| idempotency(key, request)),
+        created_at_ms: now,
+        idle_deadline_ms: Some(now + app.config.sessions.idle_s_max * 1_000),
+        deadline_ms: now + app.config.sessions.session_s_max * 1_000,
+    };
+    let event = NewEvent::new(now, "accepted", format!("A session for {} was accepted.", provider.name));
+    match app.store.create_session(&new, event).await? {
+        Created::New(row) => {
+            let live = Live::new(id, Arc::new(provider.clone()), 1, &app.ending);
+            owner::own(app, live, row.clone(), owner::From::Queue(place));
+            Ok(row)
+        }
+        Created::Existing(row) => Ok(row),
+        Created::KeyReused(_) => Err(Problem::KeyReused.into()),
+    }
+}
+
+fn check<'a>(app: &'a App, request: &StartRequest) -> Result<&'a Provider, Refusal> {
+    let id: ProviderId =
+        request.provider.parse().map_err(|error| Refusal::new(Problem::UnknownProvider, format!("{error}")))?;
+    let provider = app.providers.get(&id).ok_or_else(|| {
+        Refusal::new(Problem::UnknownProvider, format!("{id} is not among {}", app.providers.names()))
+    })?;
+    if !app.image.has_cli(&provider.cli) {
+        return Err(Refusal::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
+    }
+    for (name, text) in [("user_id", &request.user_id), ("idempotency_key", &request.idempotency_key)] {
+        let good = text.as_ref().is_none_or(|text| {
+            (1..=TEXT_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+        });
+        if !good {
+            let detail = format!("{name} must have 1 to {TEXT_CHARS_MAX} characters and no control characters");
+            return Err(Refusal::new(Problem::Malformed, detail));
+        }
+    }
+    if let Some(url) = &request.return_url {
+        let parsed: Option<http::Uri> = url.parse().ok();
+        let good = url.len() <= URL_BYTES_MAX
+            && parsed.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+        if !good {
+            let detail = format!("return_url must be an http or https address of at most {URL_BYTES_MAX} bytes");
+            return Err(Refusal::new(Problem::Malformed, detail));
+        }
+    }
+    Ok(provider)
+}
+
+fn idempotency(key: &str, request: &StartRequest) -> IdempotencyKey {
+    let asked = serde_json::json!([request.provider, request.user_id, request.return_url]).to_string();
+    IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(asked.as_bytes()) }
+}

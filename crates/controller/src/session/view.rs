@@ -1,0 +1,104 @@
+//! A session as callers see it: derived from the row and from what its owner knows, on each read.
+
+use super::{live::Facts, status};
+use crate::{app::App, clock::rfc3339};
+use anteroom_store::{CredentialRow, SessionRow, StoreError, TimelineRow};
+use anteroom_wire::{
+    api::{CredentialMeta, Reason, SessionView, SignInView, Status, TimelineEntry},
+    provider::{Lane, StoragePolicy},
+};
+
+/// The session as it is now.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn view(app: &App, row: &SessionRow) -> Result<SessionView, StoreError> {
+    let facts = app.sessions.get(&row.id).map(|live| live.facts());
+    let credential = match row.credential() {
+        Some(id) => app.store.credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
+        None => None,
+    };
+    Ok(assemble(app, row, facts.as_ref(), credential.as_ref()))
+}
+
+fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Option<&CredentialRow>) -> SessionView {
+    let provider = app.providers.get(&row.provider);
+    let progress = facts.map(|facts| &facts.progress);
+    let sign_in = facts.filter(|_| row.is_active()).map(|facts| sign_in(app, row, facts)).unwrap_or_default();
+    let signing_in = sign_in.url.is_some() || sign_in.device_code.is_some();
+    let status = status::status(&row.life, progress, row.generation, signing_in);
+    SessionView {
+        id: row.id.clone(),
+        provider: row.provider.clone(),
+        provider_name: provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone()),
+        user_id: row.user_id.clone(),
+        status,
+        reason: row.reason().map(reason),
+        stage: progress.filter(|_| row.is_active()).and_then(status::Progress::stage),
+        queue_position: match progress {
+            Some(status::Progress::Queued { position }) if row.is_active() => Some(*position),
+            Some(_) | None => None,
+        },
+        generation: row.generation,
+        generations_max: app.config.sessions.restarts_max + 1,
+        created_at: rfc3339(row.created_at_ms),
+        idle_deadline_at: row.idle_deadline_ms.filter(|_| row.is_active()).map(rfc3339),
+        deadline_at: rfc3339(row.deadline_ms),
+        ended_at: row.end().map(|end| rfc3339(end.at_ms)),
+        sign_in,
+        lanes: provider.map_or_else(|| vec![Lane::Terminal], |provider| provider.lanes.clone()),
+        next_action: next_action(status, provider.map_or("", |provider| &provider.next_action)),
+        return_url: row.return_url.clone(),
+        credential: credential.map(credential_meta),
+        policy: provider.map_or(StoragePolicy::Store, |provider| provider.policy),
+        viewers: facts.map_or(0, |facts| facts.viewers),
+    }
+}
+
+fn sign_in(app: &App, row: &SessionRow, facts: &Facts) -> SignInView {
+    let life = app.providers.get(&row.provider).and_then(|provider| provider.sign_in.code_s_max);
+    let until = facts.device_code_at_ms.zip(life).map(|(shown, life_s)| rfc3339(shown + life_s * 1_000));
+    SignInView {
+        url: facts.sign_in.url.as_ref().map(|found| found.url.clone()),
+        device_code: facts.sign_in.device_code.clone(),
+        device_code_until: until,
+    }
+}
+
+fn next_action(status: Status, provider: &str) -> String {
+    match status {
+        Status::VmCreating => "Wait a moment: your machine is being made.".into(),
+        Status::VmCreated => "Wait a moment: your machine is starting.".into(),
+        Status::VmStopped => {
+            "Wait a moment: your machine is being replaced. The sign-in starts again by itself.".into()
+        }
+        Status::VmStarted | Status::Authenticating => provider.to_owned(),
+        Status::Completed => "Nothing more to do: the credential is stored.".into(),
+        Status::Failed | Status::Cancelled | Status::Expired => "Start a new session when you are ready.".into(),
+    }
+}
+
+fn reason(reason: &anteroom_store::Reason) -> Reason {
+    let sentence = reason.problem.sentence();
+    Reason {
+        code: reason.problem.code().to_owned(),
+        sentence: reason.detail.as_ref().map_or_else(|| sentence.to_owned(), |detail| format!("{sentence} {detail}")),
+    }
+}
+
+/// A credential without its secret.
+pub fn credential_meta(row: &CredentialRow) -> CredentialMeta {
+    CredentialMeta {
+        id: row.id.clone(),
+        provider: row.provider.clone(),
+        user_id: row.user_id.clone(),
+        session: row.session.clone(),
+        stored_at: rfc3339(row.stored_at_ms),
+        files: row.files.clone(),
+    }
+}
+
+/// A timeline entry.
+pub fn timeline_entry(row: TimelineRow) -> TimelineEntry {
+    TimelineEntry { number: row.number, at: rfc3339(row.at_ms), kind: row.kind, sentence: row.sentence, data: row.data }
+}

@@ -103,6 +103,7 @@ test("every change the page asks for carries the header that guards against fore
     for (const call of standin.calls.filter((one) => one.method !== "GET")) {
       assert.equal(call.headers["x-anteroom"], "1", call.path);
       assert.equal(call.headers["content-type"], "application/json", call.path);
+      assert.equal(call.headers.origin, base, call.path);
     }
   });
 });

@@ -57,6 +57,8 @@ test("completed: connected, with the files, a way back and a way on", async () =
     await statusIs(page, "completed");
     const text = (await page.textContent("main")) ?? "";
     assert.match(text, /Connected/);
+    assert.match(await page.title(), /^Connected · Codex/);
+    assert.equal(await page.evaluate(() => document.activeElement?.tagName), "H1");
     assert.match(text, /~\/\.codex\/auth\.json/);
     assert.equal(await page.getAttribute("text=Go back to app.example", "href"), "https://app.example/back?state=1");
     assert.equal(await page.locator("text=Sign another tool in").count(), 1);

@@ -5,7 +5,7 @@
 // The page is what the session's state says; no timer of its own moves it.
 
 import { useEffect, useState } from "preact/hooks";
-import { api, asProblem, type Me, type ProblemBody } from "../api";
+import { api, asProblem, type Me, type ProblemBody, type SessionView } from "../api";
 import { Desktop } from "../desktop";
 import { startHeartbeat } from "../heartbeat";
 import { Live } from "../live";
@@ -23,7 +23,7 @@ import { enter, takePass } from "../pass";
 import { PICK_PAGE } from "../pages";
 import { useStore } from "../store";
 import type { Terminal } from "../terminal";
-import { isOver } from "../words";
+import { isOver, statusWords } from "../words";
 import { SignedOut } from "./signed-out";
 
 /** Exchanges the link's pass; what came of it. A refused pass is no matter when the cookie is there from before. */
@@ -98,6 +98,11 @@ function useMe(): Me | null {
   return me;
 }
 
+/** The state first: the person may be signing in in another tab and see no more than this. */
+function titleOf(session: SessionView): string {
+  return `${statusWords(session.status).title} · ${session.provider_name}`;
+}
+
 function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody | null }) {
   const { live, desktop } = useParts(id);
   const { session, timeline, link, refusal } = useStore(live.state);
@@ -119,6 +124,21 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
     }
   }, [desktop, terminal, over, status, generation]);
 
+  // Back in sight, or back on the net: a wait that was long enough.
+  useEffect(() => {
+    const back = () => {
+      if (document.visibilityState !== "visible") return;
+      desktop.socket.nudge();
+      terminal?.socket.nudge();
+    };
+    document.addEventListener("visibilitychange", back);
+    window.addEventListener("online", back);
+    return () => {
+      document.removeEventListener("visibilitychange", back);
+      window.removeEventListener("online", back);
+    };
+  }, [desktop, terminal]);
+
   const openTerminal = () => {
     if (terminal === null) void import("../terminal").then((code) => setTerminal((have) => have ?? new code.Terminal(id)));
   };
@@ -126,13 +146,13 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
   if (refusal !== null) return <Refusal refusal={refusal} pass_refused={pass_refused} />;
   if (session !== null && over) {
     return (
-      <Frame title={session.provider_name} page="auth" status={session.status}>
+      <Frame title={titleOf(session)} page="auth" status={session.status}>
         <Ended session={session} timeline={timeline} may_start={me !== null && me.role !== "viewer"} />
       </Frame>
     );
   }
   return (
-    <Frame title={session === null ? "Session" : `Sign ${session.provider_name} in`} page="auth" status={status ?? "loading"} wide>
+    <Frame title={session === null ? "Session" : titleOf(session)} page="auth" status={status ?? "loading"} wide>
       <div class="session">
         <div class="panel-column">
           <h1>{session === null ? "Session" : `Sign ${session.provider_name} in`}</h1>

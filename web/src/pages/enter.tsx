@@ -52,7 +52,8 @@ export function Enter() {
         </p>
       ) : (
         <p>
-          A link works once. <code>anteroom serve</code> prints a new one each time it starts; open that one, whole.
+          A link works once. <code>anteroom link</code> on the server prints a new one, and so does <code>anteroom serve</code> when it
+          starts.
         </p>
       )}
     </Frame>

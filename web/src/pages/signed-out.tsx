@@ -11,7 +11,8 @@ export function SignedOut({ problem }: { problem?: ProblemBody }) {
       <h1>You are not signed in</h1>
       {told ? <ProblemNote problem={problem} /> : null}
       <p>
-        Open the link that <code>anteroom serve</code> printed when it started. It works once and signs this browser in.
+        Open the link that <code>anteroom serve</code> printed when it started. It works once and signs this browser in;{" "}
+        <code>anteroom link</code> prints another.
       </p>
       <p class="quiet">
         If another application sent you here, go back to it and start again: its link works once, too.

@@ -1,6 +1,6 @@
 // The end of a session: connected, or why not.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type CredentialMeta, type SessionView, type TimelineEntry } from "../api";
 import { PICK_PAGE } from "../pages";
 import { policyWords, statusWords } from "../words";
@@ -33,8 +33,9 @@ function returnHost(url: string): string | null {
   }
 }
 
-function useCredentials(session: SessionView): CredentialMeta[] {
-  const [credentials, set] = useState<CredentialMeta[]>(session.credential === null ? [] : [session.credential]);
+/** What is stored of this session; `null` while that is not known. */
+function useCredentials(session: SessionView): CredentialMeta[] | null {
+  const [credentials, set] = useState<CredentialMeta[] | null>(session.credential === null ? null : [session.credential]);
   useEffect(() => {
     if (session.status !== "completed") return;
     void api.sessionCredentials(session.id).then(set, () => undefined);
@@ -63,6 +64,9 @@ function Onward({ session, may_start }: { session: SessionView; may_start: boole
 
 export function Ended({ session, timeline, may_start }: EndedProps) {
   const credentials = useCredentials(session);
+  const heading = useRef<HTMLHeadingElement>(null);
+  // What had the focus may be gone with the machine; the end is what to read next.
+  useEffect(() => heading.current?.focus({ preventScroll: true }), []);
   const words = statusWords(session.status);
   const good = session.status === "completed";
   const remedy = session.reason === null ? null : (REMEDIES[session.reason.code] ?? null);
@@ -71,15 +75,15 @@ export function Ended({ session, timeline, may_start }: EndedProps) {
       <div class="ended-mark" aria-hidden="true">
         <svg viewBox="0 0 24 24">{good ? <path d="M5 12.5l4.5 4.5L19 7.5" /> : <path d="M7 7l10 10M17 7L7 17" />}</svg>
       </div>
-      <h1>{good ? "Connected" : words.title}</h1>
+      <h1 ref={heading} tabIndex={-1}>{good ? "Connected" : words.title}</h1>
       {good ? (
         <>
           <p class="lead">{session.provider_name} is signed in. Its machine is not kept; only the credential is.</p>
           <section class="panel" aria-label="Credential">
-            {credentials.map((credential) => (
-              <Files key={credential.id} files={credential.files} />
-            ))}
-            <p class="quiet">{policyWords(session.policy)}</p>
+            {credentials?.map((credential) => <Files key={credential.id} files={credential.files} />)}
+            <p class="quiet">
+              {credentials?.length === 0 ? "The credential has been deleted since." : policyWords(session.policy)}
+            </p>
           </section>
         </>
       ) : (

@@ -2,11 +2,11 @@
 
 import { useState } from "preact/hooks";
 import { api, asProblem, type ProblemBody, type SessionView } from "../api";
-import { isReady } from "../words";
 import { Copy } from "./copy";
 import { Countdown } from "./countdown";
 import { PasteBox } from "./paste-box";
 import { ProblemNote } from "./problem-note";
+import { isReady } from "../words";
 
 /** Only addresses a browser may safely be sent to become links: the text comes from the machine. */
 function safeAddress(url: string | null): URL | null {
@@ -74,22 +74,15 @@ function Address({ session, url }: { session: SessionView; url: URL }) {
 }
 
 export function NextAction({ session }: { session: SessionView }) {
-  if (!isReady(session.status)) {
-    return (
-      <section class="next" aria-labelledby="next">
-        <h2 id="next">What to do next</h2>
-        <p>Nothing yet: the machine is on its way.</p>
-        <p class="quiet">Then: {session.next_action}</p>
-      </section>
-    );
-  }
-  const url = safeAddress(session.sign_in.url);
+  // Without a machine, a code or an address of before is worth nothing.
+  const ready = isReady(session.status);
+  const url = ready ? safeAddress(session.sign_in.url) : null;
   const takes_code = session.lanes.includes("link") && session.sign_in.device_code === null && url !== null;
   return (
     <section class="next" aria-labelledby="next">
       <h2 id="next">What to do next</h2>
       <p>{session.next_action}</p>
-      <DeviceCode session={session} />
+      {ready ? <DeviceCode session={session} /> : null}
       {url === null ? null : <Address session={session} url={url} />}
       {takes_code ? (
         <PasteBox

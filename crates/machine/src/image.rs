@@ -131,7 +131,9 @@ pub enum ImageError {
         found: u32,
     },
     /// The agent inside speaks another protocol.
-    #[error("the agent of the image in {dir:?} speaks protocol {found}, this program {PROTOCOL}: run `anteroom image build`")]
+    #[error(
+        "the agent of the image in {dir:?} speaks protocol {found}, this program {PROTOCOL}: run `anteroom image build`"
+    )]
     Protocol {
         /// Where.
         dir: PathBuf,

@@ -1,1 +1,191 @@
-fn main() {}
+//! `anteroom-demo`: a small command-line tool that signs in like the large ones do, for trying Anteroom without an account.
+//!
+//! ```text
+//!  anteroom-demo login ── opens ──▶ issuer /authorize?…&code_challenge&state   (in the browser, by $BROWSER)
+//!       ▲ 127.0.0.1:<free>/callback?code&state ◀── redirect ──┘
+//!       └── POST issuer /token with the code and the verifier ──▶ ~/.config/anteroom-demo/credentials.json
+//! ```
+//!
+//! OAuth 2.0 authorization code (RFC 6749) with PKCE (RFC 7636, S256), a loopback redirect (RFC 8252) and the issuer's own
+//! metadata (RFC 8414). It speaks plain HTTP only, through `http_proxy` when that is set: its issuer lives beside the tests
+//! and in `anteroom serve --demo`, and what it gets opens nothing.
+
+#[path = "demo_cli/callback.rs"]
+mod callback;
+#[path = "demo_cli/credentials.rs"]
+mod credentials;
+#[path = "demo_cli/http_client.rs"]
+mod http_client;
+#[path = "demo_cli/login.rs"]
+mod login;
+#[path = "demo_cli/oauth.rs"]
+mod oauth;
+#[path = "demo_cli/page.rs"]
+mod page;
+#[path = "demo_cli/query.rs"]
+mod query;
+
+use credentials::Credentials;
+use login::Login;
+use std::{
+    io::Write,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+const ISSUER: &str = "http://id.anteroom.test";
+const ISSUER_VARIABLE: &str = "ANTEROOM_DEMO_ISSUER";
+/// How long `login` waits for the browser to come back, seconds.
+const WAIT_S_MAX: u64 = 900;
+
+const HELP: &str = "\
+anteroom-demo signs you in to a demo identity provider.
+
+  anteroom-demo login [--issuer URL] [--wait-s-max SECONDS]
+  anteroom-demo status      exit status 0 when signed in, 1 when not
+  anteroom-demo logout
+  anteroom-demo --version
+
+The issuer is http://id.anteroom.test unless --issuer or ANTEROOM_DEMO_ISSUER says otherwise.
+The credential is kept in $HOME/.config/anteroom-demo/credentials.json.
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Login { issuer: Option<String>, wait_s_max: u64 },
+    Status,
+    Logout,
+    Version,
+    Help,
+}
+
+fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> {
+    let mut args = args.into_iter();
+    let command = match args.next().as_deref() {
+        None | Some("help" | "--help" | "-h") => Command::Help,
+        Some("--version" | "-V" | "version") => Command::Version,
+        Some("status") => Command::Status,
+        Some("logout") => Command::Logout,
+        Some("login") => {
+            let (mut issuer, mut wait_s_max) = (None, WAIT_S_MAX);
+            while let Some(option) = args.next() {
+                let value = args.next().ok_or_else(|| format!("{option} needs a value"))?;
+                match option.as_str() {
+                    "--issuer" => issuer = Some(value),
+                    "--wait-s-max" => {
+                        wait_s_max =
+                            value.parse().map_err(|_| format!("--wait-s-max: {value} is no number of seconds"))?;
+                    }
+                    _ => return Err(format!("login has no option {option}")),
+                }
+            }
+            return Ok(Command::Login { issuer, wait_s_max });
+        }
+        Some(other) => return Err(format!("there is no command {other}")),
+    };
+    match args.next() {
+        None => Ok(command),
+        Some(more) => Err(format!("{more} is one argument too many")),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let command = match parse(std::env::args().skip(1)) {
+        Ok(command) => command,
+        Err(why) => {
+            complain(&format!("{why}\nRun `anteroom-demo --help` to see what there is."));
+            return ExitCode::from(2);
+        }
+    };
+    match command {
+        Command::Help => say(HELP.trim_end()),
+        Command::Version => say(&format!("anteroom-demo {}", env!("CARGO_PKG_VERSION"))),
+        Command::Login { issuer, wait_s_max } => return sign_in(issuer, wait_s_max).await,
+        Command::Status => return status(),
+        Command::Logout => match credentials::remove() {
+            Ok(true) => say("signed out"),
+            Ok(false) => say("not signed in"),
+            Err(error) => return failed(&error.to_string()),
+        },
+    }
+    ExitCode::SUCCESS
+}
+
+async fn sign_in(issuer: Option<String>, wait_s_max: u64) -> ExitCode {
+    let issuer = issuer
+        .or_else(|| std::env::var(ISSUER_VARIABLE).ok().filter(|issuer| !issuer.is_empty()))
+        .unwrap_or_else(|| ISSUER.to_owned());
+    let login = Login { issuer, wait: Duration::from_secs(wait_s_max), say: &say };
+    match login.run().await {
+        Ok(account) => {
+            say(&format!("Signed in as {account}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&format!("{}\n{}", error.text(), error.remedy())),
+    }
+}
+
+fn status() -> ExitCode {
+    match Credentials::load() {
+        Ok(Some(credentials)) if credentials.good_at(now_unix_s()) => {
+            say(&format!("signed in as {}", credentials.account));
+            ExitCode::SUCCESS
+        }
+        Ok(Some(_)) => {
+            say("not signed in: the credential has expired");
+            ExitCode::FAILURE
+        }
+        Ok(None) => {
+            say("not signed in");
+            ExitCode::FAILURE
+        }
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn failed(why: &str) -> ExitCode {
+    complain(why);
+    ExitCode::FAILURE
+}
+
+/// A line for the person. A closed terminal is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "anteroom-demo: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_ascii_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_command_line_is_read_and_anything_else_is_named() {
+        assert_eq!(parsed(""), Ok(Command::Help));
+        assert_eq!(parsed("login"), Ok(Command::Login { issuer: None, wait_s_max: WAIT_S_MAX }));
+        assert_eq!(
+            parsed("login --wait-s-max 5 --issuer http://a.test"),
+            Ok(Command::Login { issuer: Some("http://a.test".into()), wait_s_max: 5 })
+        );
+        for (line, why) in [
+            ("logn", "logn"),
+            ("login --issuer", "needs a value"),
+            ("login --wait-s-max x", "no number"),
+            ("status now", "too many"),
+        ] {
+            assert!(parsed(line).unwrap_err().contains(why), "{line}");
+        }
+    }
+}

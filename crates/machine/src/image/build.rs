@@ -290,7 +290,8 @@ pub async fn build(
     leftovers::clear(&shelf, settings).await?;
     let known = shelf.images().map_err(on_shelf(Step::Check))?;
     let known = known.into_iter().find(|image| image.manifest.inputs_sha256 == inputs.image);
-    let is_current = |image: &Image| Image::current(&settings.dir).is_ok_and(|current| current.manifest == image.manifest);
+    let is_current =
+        |image: &Image| Image::current(&settings.dir).is_ok_and(|current| current.manifest == image.manifest);
     if let Some(image) = known.filter(|image| !settings.refresh && is_current(image)) {
         progress(Progress::at(Step::Publish, 1.0, "nothing has changed"));
         return Ok(Built { image, unchanged: true, removed: 0 });
@@ -331,14 +332,17 @@ async fn make_root(
         return Err(BuildError::Missing(missing));
     }
     progress(Progress::at(Step::Check, 1.0, ""));
-    let scratch = shelf.scratch().map_err(|source| BuildError::Io {
-        step: Step::Check,
-        path: settings.dir.clone(),
-        source,
-    })?;
+    let scratch =
+        shelf.scratch().map_err(|source| BuildError::Io { step: Step::Check, path: settings.dir.clone(), source })?;
     let packages_dir = leftovers::packages_dir(&scratch, &settings.scratch_dir)?;
-    let making =
-        Making { recipe, settings, demo: DEMO, scratch: &scratch, packages_dir: &packages_dir, progress: progress.clone() };
+    let making = Making {
+        recipe,
+        settings,
+        demo: DEMO,
+        scratch: &scratch,
+        packages_dir: &packages_dir,
+        progress: progress.clone(),
+    };
     let made = super::root::make(&making, root_dir).await;
     // On failure too, and what cannot be removed now is removed by the next build.
     let cleared = leftovers::remove(&scratch, settings).await;

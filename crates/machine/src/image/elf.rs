@@ -27,7 +27,9 @@ pub(super) fn not_static(head: &[u8]) -> Option<&'static str> {
         let at = table.checked_add(index * u64::from(size)).and_then(|at| usize::try_from(at).ok());
         match at.and_then(|at| u32_at(head, at)) {
             Some(SEGMENT_INTERPRETER) => {
-                return Some("is linked dynamically; the guest has no loader when it starts: build it with `+crt-static`");
+                return Some(
+                    "is linked dynamically; the guest has no loader when it starts: build it with `+crt-static`",
+                );
             }
             Some(_) => {}
             None => return Some("has its program headers where no linker puts them"),

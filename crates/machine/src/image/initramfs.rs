@@ -45,12 +45,22 @@ struct Archive<'a, W> {
 impl<W: Write> Archive<'_, W> {
     fn entry(&mut self, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.inode += 1;
-        let size = u32::try_from(content.len()).map_err(|_| io::Error::other(format!("{name} is too large for cpio")))?;
+        let size =
+            u32::try_from(content.len()).map_err(|_| io::Error::other(format!("{name} is too large for cpio")))?;
         let links = if mode == DIRECTORY { 2 } else { 1 };
         // Magic, inode, mode, user, group, links, time, size, device (4 fields), length of the name with its NUL, checksum.
         let header = format!(
             "070701{:08X}{mode:08X}{:08X}{:08X}{links:08X}{:08X}{size:08X}{:08X}{:08X}{:08X}{:08X}{:08X}{:08X}",
-            self.inode, 0, 0, 0, 0, 0, 0, 0, name.len() + 1, 0
+            self.inode,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            name.len() + 1,
+            0
         );
         self.put(header.as_bytes())?;
         self.put(name.as_bytes())?;

@@ -62,7 +62,10 @@ pub(super) fn installed(status: &str) -> BTreeMap<String, String> {
     let mut packages = BTreeMap::new();
     for paragraph in status.split("\n\n") {
         let field = |name: &str| {
-            paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+            paragraph
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(|value| value.trim().to_owned())
         };
         if let (Some(package), Some(version), Some(state)) = (field("Package"), field("Version"), field("Status"))
             && state.ends_with(" installed")
@@ -108,7 +111,10 @@ mod tests {
                    k/net/virtio.ko.xz: k/net/common.ko.xz k/net/vsock.ko.xz\nk/fs/overlay.ko.xz:\n";
         let wanted = ["overlay", "virtio", "common"].map(str::to_owned);
         let order = load_order(dep, &wanted).unwrap();
-        assert_eq!(order.iter().map(|path| module_name(path)).collect::<Vec<_>>(), ["overlay", "vsock", "common", "virtio"]);
+        assert_eq!(
+            order.iter().map(|path| module_name(path)).collect::<Vec<_>>(),
+            ["overlay", "vsock", "common", "virtio"]
+        );
         assert_eq!(load_order(dep, &["tun".into()]), Err("tun".into()));
     }
 

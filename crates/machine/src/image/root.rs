@@ -71,9 +71,9 @@ impl Root {
     /// The root in the cache under this directory, if it is there and whole.
     pub(super) fn cached(dir: &Path) -> Option<Self> {
         let root: Self = serde_json::from_slice(&fs::read(dir.join(SUMMARY_FILE)).ok()?).ok()?;
-        let whole = [&root.rootfs, &root.kernel].into_iter().all(|artefact| {
-            fs::metadata(dir.join(&artefact.file)).is_ok_and(|file| file.len() == artefact.bytes)
-        });
+        let whole = [&root.rootfs, &root.kernel]
+            .into_iter()
+            .all(|artefact| fs::metadata(dir.join(&artefact.file)).is_ok_and(|file| file.len() == artefact.bytes));
         whole.then_some(root)
     }
 
@@ -133,10 +133,8 @@ pub(super) async fn make(making: &Making<'_>, dir: &Path) -> Result<Root, BuildE
         packages: kernel::installed(&String::from_utf8_lossy(&sifted.dpkg_status)),
         clis: versions(making),
     };
-    let summary = serde_json::to_vec_pretty(&root).map_err(|error| BuildError::Unexpected {
-        step: Step::RootFs,
-        what: error.to_string(),
-    })?;
+    let summary = serde_json::to_vec_pretty(&root)
+        .map_err(|error| BuildError::Unexpected { step: Step::RootFs, what: error.to_string() })?;
     shelf::write(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
     shelf::publish(&new, dir).map_err(io(dir))?;
     Ok(root)
@@ -288,7 +286,11 @@ async fn unpack_kernel(making: &Making<'_>, sifted: &Sifted, dir: &Path) -> Resu
         what: format!("the kernel of {} {why}", sifted.kernel_version),
     })?;
     let packed = making.scratch.join("vmlinux.zst");
-    fs::write(&packed, payload).map_err(|source| BuildError::Io { step: Step::RootFs, path: packed.clone(), source })?;
+    fs::write(&packed, payload).map_err(|source| BuildError::Io {
+        step: Step::RootFs,
+        path: packed.clone(),
+        source,
+    })?;
     let kernel = dir.join(KERNEL_FILE);
     let args: [OsString; 6] = ["-d".into(), "-q".into(), "-f".into(), "-o".into(), (&kernel).into(), (&packed).into()];
     let limit = Duration::from_millis(making.settings.step_ms_max);
@@ -305,7 +307,8 @@ async fn unpack_modules(making: &Making<'_>, sifted: &Sifted, dir: &Path) -> Res
     let limit = Duration::from_millis(making.settings.step_ms_max);
     let mut files = Vec::new();
     for path in order {
-        let packed = sifted.modules.get(&path).ok_or_else(|| unexpected(format!("the kernel's package lacks {path}")))?;
+        let packed =
+            sifted.modules.get(&path).ok_or_else(|| unexpected(format!("the kernel's package lacks {path}")))?;
         let name = format!("{}.ko", kernel::module_name(&path));
         let at = dir.join(format!("{name}.xz"));
         fs::write(&at, packed).map_err(|source| BuildError::Io { step: Step::RootFs, path: at.clone(), source })?;
@@ -321,10 +324,17 @@ mod tests {
 
     #[test]
     fn the_fraction_of_the_packages_only_grows() {
-        let log = ["I: running apt-get update...", "I: downloading packages with apt...", "I: extracting archives...",
-            "I: installing essential packages...", "I: installing remaining packages inside the chroot...",
-            "I: cleaning package lists and apt cache...", "I: creating tarball..."];
-        let fractions: Vec<f32> = log.iter().filter_map(|line| packages_fraction(line)).map(|(fraction, _)| fraction).collect();
+        let log = [
+            "I: running apt-get update...",
+            "I: downloading packages with apt...",
+            "I: extracting archives...",
+            "I: installing essential packages...",
+            "I: installing remaining packages inside the chroot...",
+            "I: cleaning package lists and apt cache...",
+            "I: creating tarball...",
+        ];
+        let fractions: Vec<f32> =
+            log.iter().filter_map(|line| packages_fraction(line)).map(|(fraction, _)| fraction).collect();
         assert_eq!(fractions.len(), log.len());
         assert!(fractions.is_sorted());
         assert_eq!(packages_fraction("W: something else"), None);

@@ -91,7 +91,8 @@ impl Shelf {
         let mut images = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() && entry.path().join(MANIFEST_FILE).is_file() && is_hash(&entry.file_name()) {
+            if entry.file_type()?.is_dir() && entry.path().join(MANIFEST_FILE).is_file() && is_hash(&entry.file_name())
+            {
                 // What cannot be opened (another layout, damaged) is no image for us; it is removed below when it is old.
                 images.extend(Image::open(&entry.path()).ok());
             }

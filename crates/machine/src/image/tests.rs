@@ -115,8 +115,8 @@ fn without_a_build_there_is_no_current_image() {
 #[test]
 fn old_images_go_but_not_the_current_one_and_not_one_in_use() {
     let dir = tempfile::tempdir().unwrap();
-    let [oldest, held, gone, newer, newest] = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)]
-        .map(|(seed, built_at)| image(dir.path(), seed, built_at));
+    let [oldest, held, gone, newer, newest] =
+        [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)].map(|(seed, built_at)| image(dir.path(), seed, built_at));
     let shelf = shelf(dir.path());
     shelf.make_current(&oldest).unwrap();
     let hold = held.hold().unwrap();

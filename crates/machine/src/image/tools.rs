@@ -1,8 +1,7 @@
 //! What the build needs on this host, and how to get what is missing. Everything missing is told at once.
 
 use std::{
-    env,
-    fs,
+    env, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -41,10 +40,8 @@ const IDS: u64 = 65536;
 
 /// Everything that the build needs and this host does not have; empty: it can run.
 pub fn missing_tools() -> Vec<Missing> {
-    let user = (!rustix::process::geteuid().is_root()).then(|| User {
-        name: user_name(),
-        uid: rustix::process::geteuid().as_raw(),
-    });
+    let user = (!rustix::process::geteuid().is_root())
+        .then(|| User { name: user_name(), uid: rustix::process::geteuid().as_raw() });
     let paths: Vec<PathBuf> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
     Host { paths, root: PathBuf::from("/"), user }.missing()
 }
@@ -220,7 +217,9 @@ mod tests {
     #[test]
     fn root_needs_no_ids() {
         let (_root, host) = host(false);
-        assert!(host.missing().iter().all(|missing| !missing.what.contains("newuidmap") && !missing.what.contains("ids")));
+        assert!(
+            host.missing().iter().all(|missing| !missing.what.contains("newuidmap") && !missing.what.contains("ids"))
+        );
     }
 
     #[test]

@@ -75,7 +75,8 @@ async fn remove_packages(dir: &Path, settings: &BuildSettings) -> Result<(), Bui
     }
     // What lies in it belongs to the user's other ids; the directory itself to the user.
     let limit = Duration::from_millis(settings.step_ms_max);
-    let inside = fs::read_dir(dir).map_err(|source| BuildError::Io { step: Step::Check, path: dir.to_owned(), source })?;
+    let inside =
+        fs::read_dir(dir).map_err(|source| BuildError::Io { step: Step::Check, path: dir.to_owned(), source })?;
     let mut args: Vec<OsString> = ["--unshare-helper", "rm", "-rf", "--"].map(OsString::from).into();
     args.extend(inside.filter_map(|entry| Some(entry.ok()?.path().into_os_string())));
     Program::new(Step::Check, limit, Path::new("/"), "mmdebstrap", args).output().await?;

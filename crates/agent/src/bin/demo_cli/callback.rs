@@ -1,0 +1,155 @@
+//! The loopback listener that the browser comes back to (RFC 8252 §7.3).
+
+use crate::{page::Page, query};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Response, StatusCode, body::Incoming, header, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, io, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+/// Connections at once; a browser opens a few that it never uses.
+const CONNECTIONS_MAX: usize = 32;
+/// How long the browser may take to read the last page.
+const LAST_PAGE: Duration = Duration::from_secs(3);
+
+/// The browser came back.
+pub(crate) struct Arrival {
+    pub(crate) outcome: Outcome,
+    /// What the browser is shown.
+    pub(crate) reply: oneshot::Sender<Page>,
+}
+
+/// What it brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A code.
+    Code(String),
+    /// The provider's refusal: its error code, and its words if there are some.
+    Refused(String, Option<String>),
+}
+
+/// Listens for the browser.
+pub(crate) struct Callback {
+    listener: TcpListener,
+    arrivals: (mpsc::Sender<Arrival>, mpsc::Receiver<Arrival>),
+    connections: JoinSet<()>,
+}
+
+impl Callback {
+    /// Takes a free port.
+    pub(crate) async fn listen() -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Ok(Self { listener, arrivals: mpsc::channel(1), connections: JoinSet::new() })
+    }
+
+    /// The address that the provider sends the browser to.
+    pub(crate) fn redirect(&self) -> io::Result<String> {
+        Ok(format!("http://127.0.0.1:{}/callback", self.listener.local_addr()?.port()))
+    }
+
+    /// Serves until the browser comes back with `state`. Whoever comes with another state is told so and waited past.
+    pub(crate) async fn arrival(&mut self, state: &str) -> io::Result<Arrival> {
+        loop {
+            tokio::select! {
+                Some(arrival) = self.arrivals.1.recv() => return Ok(arrival),
+                Some(_) = self.connections.join_next() => {}
+                accepted = self.listener.accept(), if self.connections.len() < CONNECTIONS_MAX => {
+                    let (stream, _) = accepted?;
+                    let arrivals = self.arrivals.0.clone();
+                    let state = state.to_owned();
+                    self.connections.spawn(async move {
+                        let service = service_fn(|request| answer(request, &state, &arrivals));
+                        // A browser that goes away in the middle is its own affair.
+                        let _ = hyper::server::conn::http1::Builder::new()
+                            .timer(TokioTimer::new())
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Lets the browser read what it was told last, then closes everything.
+    pub(crate) async fn close(mut self) {
+        drop(self.listener);
+        let read = async { while self.connections.join_next().await.is_some() {} };
+        // Connections that the browser never used stay open: they are cut when the set is dropped.
+        let _ = tokio::time::timeout(LAST_PAGE, read).await;
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    state: &str,
+    arrivals: &mpsc::Sender<Arrival>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let page = match outcome(request.uri().path(), request.uri().query().unwrap_or_default(), state) {
+        Ok(outcome) => {
+            let (reply, page) = oneshot::channel();
+            match arrivals.send(Arrival { outcome, reply }).await {
+                Ok(()) => page.await.unwrap_or_else(|_| too_late()),
+                Err(_) => too_late(),
+            }
+        }
+        Err(page) => page,
+    };
+    let mut response = Response::new(Full::new(page.html().into()));
+    *response.status_mut() = page.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    Ok(response)
+}
+
+/// What a request brings, or the page that says why it brings nothing.
+fn outcome(path: &str, query: &str, state: &str) -> Result<Outcome, Page> {
+    if path != "/callback" {
+        return Err(Page::new(StatusCode::NOT_FOUND, "Nothing here", "This address only takes the end of a sign-in."));
+    }
+    // RFC 6749 §10.12: an answer to somebody else's question counts for nothing, whatever it says.
+    if query::value(query, "state").is_none_or(|found| found != state) {
+        return Err(Page::new(
+            StatusCode::BAD_REQUEST,
+            "This is not the sign-in that was started",
+            "The answer belongs to another one and was ignored. Go back to the page that anteroom-demo opened.",
+        ));
+    }
+    if let Some(error) = query::value(query, "error") {
+        return Ok(Outcome::Refused(error, query::value(query, "error_description")));
+    }
+    match query::value(query, "code").filter(|code| !code.is_empty()) {
+        Some(code) => Ok(Outcome::Code(code)),
+        None => Err(Page::new(StatusCode::BAD_REQUEST, "The answer has no code", "Sign in again on the page before.")),
+    }
+}
+
+fn too_late() -> Page {
+    Page::new(StatusCode::GONE, "Too late", "This sign-in has already ended. Look at the terminal.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_with_our_state_counts() {
+        let status = |path, query| outcome(path, query, "s1").unwrap_err().status;
+        assert_eq!(outcome("/callback", "code=c&state=s1", "s1"), Ok(Outcome::Code("c".into())));
+        assert_eq!(
+            outcome("/callback", "error=access_denied&error_description=no&state=s1", "s1"),
+            Ok(Outcome::Refused("access_denied".into(), Some("no".into())))
+        );
+        assert_eq!(status("/callback", "code=c&state=s2"), StatusCode::BAD_REQUEST);
+        assert_eq!(status("/callback", "error=access_denied"), StatusCode::BAD_REQUEST);
+        assert_eq!(status("/callback", "state=s1&code="), StatusCode::BAD_REQUEST);
+        assert_eq!(status("/favicon.ico", ""), StatusCode::NOT_FOUND);
+    }
+}

@@ -1,0 +1,371 @@
+//! `anteroom-demo` as a person, a browser and an identity provider meet it: a process, its terminal, its file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, Response, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Output, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStdout, Command},
+    task::JoinHandle,
+    time::timeout,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const ISSUER: &str = "http://id.anteroom.test";
+
+/// An identity provider that is also the proxy which leads to it, with a memory of what it was asked.
+struct Issuer {
+    address: String,
+    memory: Arc<Memory>,
+    task: JoinHandle<()>,
+}
+
+struct Memory {
+    /// What its metadata calls it.
+    name: &'static str,
+    asked: Mutex<Vec<String>>,
+    /// The challenge of the question that the browser was shown.
+    challenge: Mutex<String>,
+}
+
+impl Issuer {
+    async fn start(name: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let memory = Arc::new(Memory { name, asked: Mutex::default(), challenge: Mutex::default() });
+        let shared = memory.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let memory = shared.clone();
+                let service = service_fn(move |request| {
+                    let memory = memory.clone();
+                    async move { Ok::<_, Infallible>(memory.answer(request).await) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, memory, task }
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Memory {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        self.asked.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+        let path = request.uri().path().to_owned();
+        let bearer = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        let is_post = request.method() == Method::POST;
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let name = self.name;
+        let (status, body) = match path.as_str() {
+            "/.well-known/oauth-authorization-server" => (
+                200,
+                json!({
+                    "issuer": name,
+                    "authorization_endpoint": format!("{name}/authorize"),
+                    "token_endpoint": format!("{name}/token"),
+                    "userinfo_endpoint": format!("{name}/userinfo"),
+                }),
+            ),
+            "/token" if is_post => self.token(&pairs(std::str::from_utf8(&body).unwrap())),
+            "/userinfo" if bearer.as_deref() == Some("Bearer at-1") => (200, json!({ "sub": "demo_1", "name": "Ada" })),
+            _ => (404, json!({})),
+        };
+        Response::builder().status(status).body(Full::new(body.to_string().into())).unwrap()
+    }
+
+    fn token(&self, form: &BTreeMap<String, String>) -> (u16, Value) {
+        let is = |key: &str, value: &str| form.get(key).is_some_and(|found| found == value);
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&form["code_verifier"]));
+        let good = challenge == *self.challenge.lock().unwrap()
+            && is("grant_type", "authorization_code")
+            && is("client_id", "anteroom-demo")
+            && is("code", "good-code")
+            && form["redirect_uri"].starts_with("http://127.0.0.1:");
+        if good {
+            (200, json!({ "access_token": "at-1", "refresh_token": "rt-1", "token_type": "Bearer", "expires_in": 600 }))
+        } else {
+            (400, json!({ "error": "invalid_grant", "error_description": "that code is not good" }))
+        }
+    }
+}
+
+fn pairs(query: &str) -> BTreeMap<String, String> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (plain(key), plain(value))).collect()
+}
+
+fn plain(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
+            out.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// A home directory and the tool in it.
+struct Person {
+    home: tempfile::TempDir,
+}
+
+impl Person {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.home.path().join(".config/anteroom-demo/credentials.json")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom-demo-cli"));
+        command.args(args).env_clear().env("HOME", self.home.path()).env("PATH", "/usr/bin:/bin");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, args: &[&str]) -> Output {
+        timeout(LIMIT, self.command(args).output()).await.unwrap().unwrap()
+    }
+
+    /// Starts `login` behind the issuer's proxy and reads on until the address to open is there.
+    async fn login(&self, issuer: &Issuer, args: &[&str]) -> Login {
+        let mut command = self.command(&[&["login"], args].concat());
+        command.env("http_proxy", &issuer.address).env("BROWSER", self.browser());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = timeout(LIMIT, async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("an address before the end");
+                if line.starts_with("http://") {
+                    return line;
+                }
+            }
+        });
+        let address = address.await.unwrap();
+        let query = pairs(address.split_once('?').unwrap().1);
+        issuer.memory.challenge.lock().unwrap().clone_from(&query["code_challenge"]);
+        Login { child, lines, address, query }
+    }
+
+    /// A browser that only writes down what it was asked to open.
+    fn browser(&self) -> PathBuf {
+        let (browser, home) = (self.home.path().join("browser"), self.home.path().display().to_string());
+        let script = format!("#!/bin/sh\nprintf %s \"$1\" > {home}/opened.new && mv {home}/opened.new {home}/opened\n");
+        fs::write(&browser, script).unwrap();
+        fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
+        browser
+    }
+
+    /// What the browser was asked to open, once it was.
+    async fn opened(&self) -> String {
+        let path = self.home.path().join("opened");
+        let opened = async {
+            loop {
+                match tokio::fs::read_to_string(&path).await {
+                    Ok(address) => return address,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        timeout(LIMIT, opened).await.unwrap()
+    }
+}
+
+/// A `login` that waits for the browser.
+struct Login {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    address: String,
+    query: BTreeMap<String, String>,
+}
+
+impl Login {
+    /// The browser comes back with this query; `{state}` stands for the right state. Status and page.
+    async fn come_back(&self, query: &str) -> (u16, String) {
+        let redirect = self.query["redirect_uri"].strip_prefix("http://").unwrap().to_owned();
+        let (authority, path) = redirect.split_once('/').unwrap();
+        let query = query.replace("{state}", &self.query["state"]);
+        let exchange = async {
+            let mut stream = TcpStream::connect(authority).await.unwrap();
+            let request = format!("GET /{path}?{query} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = timeout(LIMIT, exchange).await.unwrap();
+        (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+    }
+
+    /// Its end: exit status, the rest of what it said, its errors.
+    async fn end(mut self) -> (i32, String, String) {
+        let end = async {
+            let mut said = String::new();
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                said.push_str(&line);
+                said.push('\n');
+            }
+            let mut errors = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut errors).await.unwrap();
+            (self.child.wait().await.unwrap().code().unwrap(), said, errors)
+        };
+        timeout(LIMIT, end).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_ends_with_a_credential_that_only_its_owner_can_read() {
+    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
+    let before = person.run(&["status"]).await;
+    assert_eq!((before.status.code(), before.stdout.as_slice()), (Some(1), &b"not signed in\n"[..]));
+
+    let login = person.login(&issuer, &[]).await;
+    assert!(login.address.starts_with("http://id.anteroom.test/authorize?response_type=code&client_id=anteroom-demo&"));
+    assert_eq!(login.query["code_challenge_method"], "S256");
+    assert_eq!(person.opened().await, login.address);
+    let (status, page) = login.come_back("code=good-code&state={state}").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("You are signed in") && page.contains("close this tab"), "{page}");
+    let (code, said, errors) = login.end().await;
+    assert_eq!((code, said.as_str(), errors.as_str()), (0, "\nSigned in as Ada\n", ""));
+
+    let credential: Value = serde_json::from_slice(&fs::read(person.file()).unwrap()).unwrap();
+    assert_eq!(credential["access_token"], "at-1");
+    assert_eq!(credential["refresh_token"], "rt-1");
+    assert_eq!(credential["token_type"], "Bearer");
+    assert_eq!(credential["account"], "Ada");
+    assert!(credential["expires_at"].as_u64().unwrap() > 1_700_000_000);
+    assert_eq!(fs::metadata(person.file()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(person.file().parent().unwrap()).unwrap().count(), 1, "no half-written file is left");
+
+    let after = person.run(&["status"]).await;
+    assert_eq!((after.status.code(), after.stdout.as_slice()), (Some(0), &b"signed in as Ada\n"[..]));
+    assert_eq!(person.run(&["logout"]).await.stdout, b"signed out\n");
+    assert_eq!(person.run(&["status"]).await.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn everything_goes_through_the_proxy_by_name() {
+    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
+    let login = person.login(&issuer, &[]).await;
+    login.come_back("code=good-code&state={state}").await;
+    assert_eq!(login.end().await.0, 0);
+    assert_eq!(
+        *issuer.memory.asked.lock().unwrap(),
+        [
+            "GET http://id.anteroom.test/.well-known/oauth-authorization-server",
+            "POST http://id.anteroom.test/token",
+            "GET http://id.anteroom.test/userinfo",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_answer_with_another_state_is_refused_and_the_right_one_still_counts() {
+    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
+    let login = person.login(&issuer, &[]).await;
+    for query in ["code=good-code&state=wrong", "code=good-code", "error=access_denied&state="] {
+        let (status, page) = login.come_back(query).await;
+        assert_eq!(status, 400, "{query}");
+        assert!(page.contains("not the sign-in that was started"), "{page}");
+    }
+    assert!(!person.file().exists());
+    assert_eq!(login.come_back("code=good-code&state={state}").await.0, 200);
+    assert_eq!(login.end().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_refusal_by_the_person_ends_without_a_credential() {
+    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
+    let login = person.login(&issuer, &[]).await;
+    let (status, page) = login.come_back("error=access_denied&error_description=Ada+said+no&state={state}").await;
+    assert_eq!(status, 403);
+    assert!(page.contains("Ada said no"), "{page}");
+    let (code, _, errors) = login.end().await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("the sign-in was refused: Ada said no"), "{errors}");
+    assert!(!person.file().exists());
+}
+
+#[tokio::test]
+async fn a_code_that_the_issuer_does_not_know_is_told_in_the_browser_and_the_terminal() {
+    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
+    let login = person.login(&issuer, &[]).await;
+    let (status, page) = login.come_back("code=bad-code&state={state}").await;
+    assert_eq!(status, 403);
+    assert!(page.contains("that code is not good"), "{page}");
+    let (code, _, errors) = login.end().await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("that code is not good (invalid_grant)") && errors.contains("again"), "{errors}");
+}
+
+#[tokio::test]
+async fn an_issuer_that_cannot_be_reached_is_named_with_what_to_do() {
+    let person = Person::new();
+    // A port that was free a moment ago: nobody answers there.
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let output = person.run(&["login", "--issuer", &format!("http://{free}")]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    for part in [&format!("{free} cannot be reached") as &str, "refused", "--issuer", "http_proxy"] {
+        assert!(errors.contains(part), "{part:?} is not in {errors}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_answers_for_another_is_refused() {
+    let (issuer, person) = (Issuer::start("http://evil.anteroom.test").await, Person::new());
+    let mut command = person.command(&["login"]);
+    let output = timeout(LIMIT, command.env("http_proxy", &issuer.address).output()).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("belongs to http://evil.anteroom.test"));
+}
+
+#[tokio::test]
+async fn waiting_for_the_browser_has_an_end() {
+    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
+    let login = person.login(&issuer, &["--wait-s-max", "1"]).await;
+    let (code, _, errors) = login.end().await;
+    assert_eq!(code, 1);
+    assert!(errors.contains("nobody signed in within 1 seconds"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_credential_is_no_sign_in() {
+    let person = Person::new();
+    fs::create_dir_all(person.file().parent().unwrap()).unwrap();
+    fs::write(person.file(), r#"{"access_token": "at-1""#).unwrap();
+    let output = person.run(&["status"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("logout") && !errors.contains("at-1"), "{errors}");
+}

@@ -14,9 +14,14 @@ pub mod fake_rfb;
 pub mod leaks;
 pub mod plain_process;
 pub mod script;
+pub mod served;
+mod tool;
+mod world;
 
 pub use codex_issuer::CodexIssuer;
 pub use fake_rfb::FakeRfb;
 pub use leaks::Leaks;
 pub use plain_process::PlainProcess;
 pub use script::{Script, Step};
+pub use tool::Tool;
+pub use world::{Answer, Api, Plan, SOON, ServerProcess, World};

@@ -5,12 +5,13 @@
 //! | `machine JSON` | a machine that is a plain process: prepares its directory, starts a desktop, becomes the agent |
 //! | `desktop SOCKET NAME WIDTH HEIGHT` | a fake desktop |
 //! | `tool SCRIPT.json` | a command-line tool that does what a script says |
+//! | `serve` | the server of a world; what it shall be comes on standard input |
 //! | `keeper RUN_DIR` | the keeper of a machine |
 
 use anteroom_testbed::{
     FakeRfb, Script,
     plain_process::{PlainMachine, RFB_SOCKET},
-    script,
+    script, served,
 };
 use anyhow::Context;
 use std::{
@@ -29,8 +30,9 @@ fn main() -> ExitCode {
         ["machine", told] => machine(told),
         ["desktop", socket, name, width, height] => desktop(socket, name, width, height),
         ["tool", script] => tool(Path::new(script)),
+        ["serve"] => serve(),
         _ => Err(anyhow::anyhow!(
-            "usage: machine JSON | desktop SOCKET NAME WIDTH HEIGHT | tool SCRIPT | keeper RUN_DIR"
+            "usage: machine JSON | desktop SOCKET NAME WIDTH HEIGHT | tool SCRIPT | serve | keeper RUN_DIR"
         )),
     };
     done.unwrap_or_else(|error| {
@@ -82,6 +84,13 @@ fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Resul
         desktop.obey().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn serve() -> anyhow::Result<ExitCode> {
+    let order = serde_json::from_reader(std::io::stdin().lock()).context("the server's order")?;
+    let reactor = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    reactor.block_on(served::serve(order))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tool(script: &Path) -> anyhow::Result<ExitCode> {

@@ -1,0 +1,87 @@
+//! A provider whose tool follows a script.
+
+use crate::Script;
+use serde_json::{Value, json};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// A provider for a [`Plan`](crate::Plan): what its tool does, and its descriptor where that differs from the default.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    id: String,
+    script: Script,
+    status: Option<Script>,
+    descriptor: Value,
+}
+
+impl Tool {
+    /// Where the tool's credential is expected, below its home.
+    pub const CREDENTIAL: &str = ".scripted/auth.json";
+
+    /// A provider `id` with this script. By default its credential is [`Self::CREDENTIAL`] with a `/token`; it may reach
+    /// nothing.
+    pub fn new(id: &str, script: Script) -> Self {
+        let descriptor = json!({
+            "id": id,
+            "name": "Scripted tool",
+            "cli": id,
+            "lanes": ["link", "terminal"],
+            "next_action": "Do what the test says.",
+            "sign_in": { "url": r"https?://[^\s]+", "code": r"code: ([A-Z0-9-]+)" },
+            "credential": { "paths": [Self::CREDENTIAL], "required": ["/token"] },
+            "egress": [],
+            "policy": "store",
+        });
+        Self { id: id.to_owned(), script, status: None, descriptor }
+    }
+
+    /// The tool's status command does this; `matches` must be found in what it prints.
+    #[must_use]
+    pub fn with_status(mut self, status: Script, matches: &str) -> Self {
+        self.status = Some(status);
+        self.descriptor["credential"]["status_matches"] = json!(matches);
+        self
+    }
+
+    /// May reach this name at this port.
+    #[must_use]
+    pub fn reaching(mut self, host: &str, port: u16) -> Self {
+        if let Some(rules) = self.descriptor["egress"].as_array_mut() {
+            rules.push(json!({ "host": host, "ports": [port] }));
+        }
+        self
+    }
+
+    /// Any other key of the descriptor.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: Value) -> Self {
+        self.descriptor[key] = value;
+        self
+    }
+
+    /// The provider's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Writes descriptor and scripts.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn save(&self, providers: &Path, scripts: &Path, testbed: &Path) -> io::Result<()> {
+        let command = |name: &str, script: &Script| -> io::Result<Value> {
+            let file: PathBuf = scripts.join(format!("{}-{name}.json", self.id));
+            script.save(&file)?;
+            Ok(json!([testbed, "tool", file]))
+        };
+        let mut descriptor = self.descriptor.clone();
+        descriptor["argv"] = command("sign-in", &self.script)?;
+        if let Some(status) = &self.status {
+            descriptor["credential"]["status_argv"] = command("status", status)?;
+        }
+        let text = toml::to_string(&descriptor).map_err(io::Error::other)?;
+        std::fs::write(providers.join(format!("{}.toml", self.id)), text)
+    }
+}

@@ -2,7 +2,7 @@
 //! address is to be opened, through the DevTools pipe (a second `chromium URL` takes many seconds under emulation).
 //!
 //! ```text
-//!  started ─▶ window shown, page there ─▶ terminal raised ─▶ frozen (unless claimed) ─▶ open: thawed, navigated, raised
+//!  started ─▶ window shown, page there ─▶ terminal raised ─▶ frozen (unless claimed) ─▶ open: thawed, new page, raised
 //! ```
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     backoff::Backoff,
     children,
     devtools::{DevTools, DevToolsError},
-    display, log,
+    display,
     place::{Kind, Place},
     supervisor::{Output, become_person, tell_end},
 };
@@ -42,7 +42,7 @@ const GROUP: &str = "/sys/fs/cgroup/browser";
 pub(crate) struct Browser {
     program: PathBuf,
     tools: watch::Sender<Option<Arc<DevTools>>>,
-    /// The DevTools session of the blank page, until it was used.
+    /// The blank page that it was started with, until an address was opened.
     blank: Mutex<Option<String>>,
 }
 
@@ -96,16 +96,19 @@ async fn run(agent: &Agent, browser: &Browser, output: &Output) -> io::Result<i3
     let mut child = output.capture(&agent.children, &mut command)?;
     drop(command); // its copies of the pipe ends
     let tools = Arc::new(DevTools::new(input, from));
-    let ready = async {
+    let prepared = async {
         match prepare(agent, browser, &tools).await {
-            Ok(()) => agent.stages.ready(Stage::Browser),
-            Err(error) => agent.stages.failed(Stage::Browser, &format!("{error:#}")),
+            Ok(()) => {
+                agent.stages.ready(Stage::Browser);
+                std::future::pending().await
+            }
+            // What cannot be prepared is ended and started again.
+            Err(error) => io::Error::other(format!("{error:#}")),
         }
-        std::future::pending::<()>().await;
     };
     tokio::select! {
         code = child.wait() => Ok(code),
-        () = ready => Ok(0),
+        error = prepared => Err(error),
     }
 }
 
@@ -160,9 +163,9 @@ fn give_pipe(command: &mut Command, read: OwnedFd, write: OwnedFd, group: OwnedF
 
 /// Waits until the browser has a page and a window, puts the terminal before it and freezes it.
 async fn prepare(agent: &Agent, browser: &Browser, tools: &Arc<DevTools>) -> anyhow::Result<()> {
-    tools.call("Browser.getVersion", json!({}), None, START_MS_MAX).await?;
+    tools.call("Browser.getVersion", json!({}), START_MS_MAX).await?;
     display::window_shown(agent, Stage::Browser, display::is_browser).await;
-    *browser.blank.lock().await = attach_blank(tools).await?;
+    *browser.blank.lock().await = blank_page(tools).await?;
     browser.tools.send_replace(Some(tools.clone()));
     if agent.claim_now().is_none() {
         display::raise_terminal().await?;
@@ -175,15 +178,10 @@ async fn prepare(agent: &Agent, browser: &Browser, tools: &Arc<DevTools>) -> any
     Ok(())
 }
 
-async fn attach_blank(tools: &DevTools) -> Result<Option<String>, DevToolsError> {
-    let targets = tools.call("Target.getTargets", json!({}), None, START_MS_MAX).await?;
-    let pages = targets["targetInfos"].as_array().into_iter().flatten();
-    let Some(id) = pages.filter(|page| page["type"] == "page").find_map(|page| page["targetId"].as_str()) else {
-        return Ok(None);
-    };
-    let attach = json!({ "targetId": id, "flatten": true });
-    let attached = tools.call("Target.attachToTarget", attach, None, START_MS_MAX).await?;
-    Ok(attached["sessionId"].as_str().map(str::to_owned))
+async fn blank_page(tools: &DevTools) -> Result<Option<String>, DevToolsError> {
+    let targets = tools.call("Target.getTargets", json!({}), START_MS_MAX).await?;
+    let mut pages = targets["targetInfos"].as_array().into_iter().flatten().filter(|page| page["type"] == "page");
+    Ok(pages.find_map(|page| page["targetId"].as_str()).map(str::to_owned))
 }
 
 /// Opens `url` (whose host is `host`) in front of everything.
@@ -194,22 +192,10 @@ pub(crate) async fn open(agent: &Agent, url: &str, host: &str) -> anyhow::Result
     let running = running.wait_for(Option::is_some);
     let tools = tokio::time::timeout(Duration::from_millis(START_MS_MAX), running).await??.clone();
     let Some(tools) = tools else { anyhow::bail!("the browser went") };
-    let blank = browser.blank.lock().await.take();
-    match blank {
-        Some(session) => {
-            // The answer comes when the page has answered: that may be long after it was shown to be loading.
-            let (tools, url) = (tools.clone(), url.to_owned());
-            tokio::spawn(async move {
-                let page = json!({ "url": url });
-                if let Err(error) = tools.call("Page.navigate", page, Some(&session), OPEN_MS_MAX).await {
-                    log::line(&format!("browser: {error}"));
-                }
-                let _ = tools.call("Target.detachFromTarget", json!({ "sessionId": session }), None, OPEN_MS_MAX).await;
-            });
-        }
-        None => {
-            tools.call("Target.createTarget", json!({ "url": url }), None, OPEN_MS_MAX).await?;
-        }
+    // A page of its own: the image's policy forbids to attach to pages, and so a person to open the developer tools.
+    tools.call("Target.createTarget", json!({ "url": url }), OPEN_MS_MAX).await?;
+    if let Some(blank) = browser.blank.lock().await.take() {
+        tools.call("Target.closeTarget", json!({ "targetId": blank }), OPEN_MS_MAX).await?;
     }
     display::raise_browser().await?;
     agent.events.push(Event::BrowserOpened { host: host.to_owned() });

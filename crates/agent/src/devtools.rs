@@ -60,20 +60,10 @@ impl DevTools {
         Self { input: tokio::sync::Mutex::new(input), waiting, last: AtomicU64::new(0), reader }
     }
 
-    /// Calls `method`, in `session` if it is a page's; waits for the result at most `ms_max`.
-    pub(crate) async fn call(
-        &self,
-        method: &'static str,
-        params: Value,
-        session: Option<&str>,
-        ms_max: u64,
-    ) -> Result<Value, DevToolsError> {
+    /// Calls `method` of the browser itself; waits for the result at most `ms_max`.
+    pub(crate) async fn call(&self, method: &'static str, params: Value, ms_max: u64) -> Result<Value, DevToolsError> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut message = json!({ "id": id, "method": method, "params": params });
-        if let Some(session) = session {
-            message["sessionId"] = session.into();
-        }
-        let mut bytes = message.to_string().into_bytes();
+        let mut bytes = json!({ "id": id, "method": method, "params": params }).to_string().into_bytes();
         bytes.push(0);
         let (tell, told) = oneshot::channel();
         lock(&self.waiting).insert(id, tell);
@@ -143,13 +133,13 @@ mod tests {
             rustix::io::write(&to_agent, answers.as_bytes()).unwrap();
             text
         });
-        let one = tools.call("A.one", json!({}), None, 10_000);
-        let two = tools.call("B.two", json!({ "x": 1 }), Some("s"), 10_000);
+        let one = tools.call("A.one", json!({}), 10_000);
+        let two = tools.call("B.two", json!({ "x": 1 }), 10_000);
         let (one, two) = tokio::join!(one, two);
         assert_eq!(one.unwrap(), json!({ "a": 1 }));
         assert_eq!(two.unwrap_err().to_string(), "the browser refused B.two: no");
-        assert!(browser.await.unwrap().contains("\"sessionId\":\"s\""));
-        let closed = tools.call("C.three", json!({}), None, 10_000).await;
+        assert!(browser.await.unwrap().contains("\"x\":1"));
+        let closed = tools.call("C.three", json!({}), 10_000).await;
         assert!(matches!(closed, Err(DevToolsError::Closed)));
     }
 }

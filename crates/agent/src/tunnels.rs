@@ -172,8 +172,7 @@ mod tests {
         let tunnels = Arc::new(Tunnels::with_places(2));
         let busy = tunnels.place().await.unwrap();
         let idle = tunnels.place().await.unwrap();
-        let (_, near) = tokio::io::duplex(64);
-        let (far, _keep) = tokio::io::duplex(64);
+        let ((_, near), (far, _)) = (tokio::io::duplex(64), tokio::io::duplex(64));
         let idle = tokio::spawn(async move { idle.hold(std::future::pending::<()>()).await });
         tokio::time::advance(Duration::from_millis(IDLE_MS_MIN + 1)).await;
         busy.used.touch();

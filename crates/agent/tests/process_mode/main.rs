@@ -1,0 +1,9 @@
+//! The agent as a plain process, from outside: the real binary, the real protocol, over Unix sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod channel;
+mod credential;
+mod proxy;
+mod streams;
+mod tool;
+mod world;

@@ -1,0 +1,84 @@
+//! The proxy that programs in the machine use.
+
+use crate::world::*;
+use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+/// The proxy's address, as the tool sees it.
+async fn proxy(world: &World, sender: &mut Sender) -> SocketAddr {
+    world.claim(sender, provider("printf %s \"$https_proxy\" > proxy; cat >/dev/null")).await;
+    let text = until("the proxy's address", async || {
+        std::fs::read_to_string(world.home("proxy")).ok().filter(|text| !text.is_empty())
+    });
+    text.await.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+async fn ask(proxy: SocketAddr, head: &str) -> (u16, BufReader<TcpStream>) {
+    let mut stream = TcpStream::connect(proxy).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    tokio::time::timeout(DEADLINE, stream.read_line(&mut line)).await.unwrap().unwrap();
+    let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+    while line.trim() != "" {
+        line.clear();
+        stream.read_line(&mut line).await.unwrap();
+    }
+    (status, stream)
+}
+
+#[tokio::test]
+async fn a_granted_connection_carries_bytes_and_a_refused_one_says_why_at_once() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    let proxy = proxy(&world, &mut sender).await;
+    let (status, mut stream) = ask(proxy, "CONNECT echo.test:443 HTTP/1.1\r\nHost: echo.test\r\n\r\n").await;
+    assert_eq!(status, 200);
+    stream.write_all(b"there and back").await.unwrap();
+    let mut back = [0; 14];
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"there and back");
+    let (status, mut stream) =
+        ask(proxy, "CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n").await;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert_eq!(status, 403);
+    assert!(text.contains("does not grant this host name"), "{text}");
+    assert_eq!(world.heard.lock().unwrap().connects, ["echo.test:443", "evil.test:443"]);
+}
+
+#[tokio::test]
+async fn a_plain_http_address_is_asked_of_its_host() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    let proxy = proxy(&world, &mut sender).await;
+    // The far side echoes the request; as an answer that is none, but it shows what was asked and where.
+    let head = "GET http://echo.test:8080/a?b HTTP/1.1\r\nHost: wrong\r\nProxy-Connection: keep-alive\r\n\r\n";
+    let (status, _) = ask(proxy, head).await;
+    assert_eq!(status, 502);
+    assert_eq!(world.heard.lock().unwrap().connects, ["echo.test:8080"]);
+    let (status, _) = ask(proxy, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn more_connections_than_the_channel_carries_wait_their_turn() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    let proxy = proxy(&world, &mut sender).await;
+    let mut open = Vec::new();
+    for _ in 0..30 {
+        // Idle ones make room.
+        open.push(tokio::spawn(ask(proxy, "CONNECT echo.test:443 HTTP/1.1\r\nHost: echo.test\r\n\r\n")));
+    }
+    let mut good = 0;
+    for asked in open {
+        let (status, stream) = asked.await.unwrap();
+        good += u32::from(status == 200);
+        drop(stream);
+    }
+    assert_eq!(good, 30);
+}

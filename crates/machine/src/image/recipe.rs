@@ -157,4 +157,56 @@ mod tests {
         assert_eq!(policy["HttpAllowlist"], serde_json::json!(["[*.]anteroom.test"]));
         assert_eq!(policy["PasswordManagerEnabled"], false);
     }
+
+    fn providers() -> Vec<anteroom_wire::provider::Provider> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers");
+        let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_provider_is_sound_and_its_tool_is_in_the_image() {
+        let recipe = Recipe::embedded().unwrap();
+        let providers = providers();
+        assert!(providers.len() >= 3);
+        for provider in providers {
+            assert_eq!(provider.faults(), Vec::<String>::new(), "{}", provider.id.as_str());
+            let in_image = provider.cli == "anteroom-demo" || recipe.clis.iter().any(|cli| cli.name == provider.cli);
+            assert!(in_image, "{} needs {}", provider.id.as_str(), provider.cli);
+            assert_eq!(provider.argv[0], provider.cli);
+        }
+    }
+
+    #[test]
+    fn the_patterns_find_address_and_code_on_the_screens_of_the_pinned_tools() {
+        let codex = [
+            "Welcome to Codex [v0.169.0]",
+            "1. Open this link in your browser and sign in to your account",
+            "   https://auth.openai.com/codex/device",
+            "2. Enter this one-time code (expires in 15 minutes)",
+            "   ABCD-12345",
+            "Continue only if you started this login in Codex.",
+        ];
+        let claude = [
+            "If the browser didn't open, visit:",
+            "https://claude.ai/oauth/authorize?z-kTS4fKNUfzT9amHTotBT9FSKS-ByR274h_vIONPU6DQ",
+            "Paste code here if prompted >",
+        ];
+        let demo =
+            ["If your browser did not open, go to:", "http://id.anteroom.test/authorize?response_type=code&state=x"];
+        for (id, screen, address, code) in [
+            ("codex", &codex[..], codex[2].trim(), Some("ABCD-12345")),
+            ("claude_code", &claude, claude[1], None),
+            ("demo", &demo, demo[1], None),
+        ] {
+            let provider = providers().into_iter().find(|provider| provider.id.as_str() == id).unwrap();
+            let find = |pattern: &Option<String>| {
+                let pattern = regex_lite::Regex::new(pattern.as_deref()?).unwrap();
+                let found = screen.iter().rev().find_map(|line| pattern.captures(line))?;
+                Some(found.get(1).or_else(|| found.get(0))?.as_str().to_owned())
+            };
+            assert_eq!(find(&provider.sign_in.url).as_deref(), Some(address), "{id}");
+            assert_eq!(find(&provider.sign_in.code).as_deref(), code, "{id}");
+        }
+    }
 }

@@ -1,0 +1,147 @@
+//! Machines, sessions and servers that end, in every order.
+
+use crate::{Scene, viewers::closing};
+use anteroom_testbed::{Plan, World};
+use anteroom_wire::api::Status;
+
+async fn idle_world(settings: &str) -> (Scene, World) {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    (scene, world)
+}
+
+#[tokio::test]
+async fn a_machine_that_dies_under_a_viewer_is_replaced_and_the_viewer_is_told_to_come_back() {
+    let (_scene, world) = idle_world("").await;
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let old = viewer.name().to_owned();
+    let machine = world.machines().remove(0);
+    world.kill_machine(&machine).unwrap();
+    let (code, reason) = closing(&mut viewer.into_inner()).await;
+    assert_eq!(code, 4510, "{reason}");
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    assert_ne!(viewer.name(), old);
+    assert_eq!(api.session(&id).await.unwrap().generation, 2);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_that_dies_without_a_restart_left_ends_the_session_by_name() {
+    let (_scene, world) = idle_world("[sessions]\nrestarts_max = 0\n").await;
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let viewer = api.desktop(&id).await.unwrap();
+    world.kill_machine(&world.machines().remove(0)).unwrap();
+    let (code, reason) = closing(&mut viewer.into_inner()).await;
+    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")));
+    let view = api.wait_status(&id, Status::Failed).await.unwrap();
+    assert_eq!(view.reason.unwrap().code, "machine_gone");
+    // Who comes later is told the same, in the form it can hear.
+    let refused =
+        api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_gone"));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cancelled_session_stays_cancelled_and_its_viewer_is_told() {
+    let (_scene, world) = idle_world("").await;
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let viewer = api.desktop(&id).await.unwrap();
+    assert_eq!(api.cancel(&id).await.unwrap().status, Status::Cancelled);
+    assert_eq!(closing(&mut viewer.into_inner()).await.0, 4410);
+    assert_eq!(api.cancel(&id).await.unwrap().status, Status::Cancelled);
+    assert_eq!(api.session(&id).await.unwrap().reason.unwrap().code, "cancelled");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_expires_and_one_with_a_heartbeat_does_not() {
+    let (_scene, world) = idle_world("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
+    let api = world.backend().unwrap();
+    let left = api.start("scripted").await.unwrap().session.id;
+    let used = api.start("scripted").await.unwrap().session.id;
+    loop {
+        let beat = api.post(&format!("/api/auth/session/{used}/heartbeat"), serde_json::json!({})).await.unwrap();
+        assert_eq!(beat.status, 200, "{}", beat.text);
+        if api.session(&left).await.unwrap().status == Status::Expired {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!(api.session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
+    assert!(!api.session(&used).await.unwrap().status.is_terminal());
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_in_the_middle_of_a_sign_in_survives_a_crash_of_the_server() {
+    let scene = Scene::new();
+    let mut world = World::start(Plan::with(scene.tool("{\"token\": \"after the crash\"}"))).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let before = viewer.name().to_owned();
+    api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    world.kill_server().await.unwrap();
+    assert_eq!(world.machines().len(), 1, "the machine lives on");
+    world.start_server().await.unwrap();
+    let api = world.backend().unwrap();
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    assert_eq!(viewer.name(), before, "the same machine");
+    scene.raise("go");
+    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    assert_eq!(view.generation, 1);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_credential_that_is_written_while_no_server_runs_is_delivered_to_the_next() {
+    let scene = Scene::new();
+    let mut world = World::start(Plan::with(scene.tool("{\"token\": \"kept\"}"))).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    let machine = world.machines().remove(0);
+    world.stop_server().await.unwrap();
+    scene.raise("go");
+    let file = world.home(&machine).join(anteroom_testbed::Tool::CREDENTIAL);
+    while !file.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    world.start_server().await.unwrap();
+    let api = world.backend().unwrap();
+    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let stored = api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == "completed").count();
+    assert_eq!(stored, 1);
+    assert_eq!(
+        api.lease(&view.credential.unwrap().id).await.unwrap().files[0].content.expose(),
+        b"{\"token\": \"kept\"}"
+    );
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_completed_session_is_still_told_after_its_machine_is_gone() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    scene.raise("go");
+    api.wait_status(&id, Status::Completed).await.unwrap();
+    while !world.machines().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(api.session(&id).await.unwrap().status, Status::Completed);
+    let metadata = api.get(&format!("/api/auth/session/{id}/credentials")).await.unwrap();
+    assert_eq!(metadata.status, 200);
+    assert!(metadata.text.contains(anteroom_testbed::Tool::CREDENTIAL));
+    world.finish().await.unwrap();
+}

@@ -1,0 +1,55 @@
+//! The server through its own doors, in worlds of plain machines: one file for each group of claims.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod doors;
+mod ends;
+mod secrets;
+mod story;
+mod viewers;
+mod way_out;
+
+use anteroom_testbed::{Script, Step, Tool};
+use std::path::PathBuf;
+
+/// The address that [`Scene::tool`] opens.
+const URL: &str = "https://id.example/authorize?client=1&state=a%20b";
+
+/// A place outside of every world with a file for which a script waits.
+struct Scene {
+    dir: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn flag(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn raise(&self, name: &str) {
+        std::fs::write(self.flag(name), "").unwrap();
+    }
+
+    /// Waits until the test raises the flag.
+    fn wait(&self, name: &str) -> Step {
+        Step::WaitFor { path: self.flag(name), ms_max: 300_000 }
+    }
+
+    /// Shows an address through the browser shim, waits for `go`, writes this credential.
+    fn tool(&self, content: &str) -> Tool {
+        self.tool_that([Step::Browser { url: URL.to_owned() }, self.wait("go"), Step::write(Tool::CREDENTIAL, content)])
+    }
+
+    /// The provider `scripted` with these steps.
+    fn tool_that(&self, steps: impl IntoIterator<Item = Step>) -> Tool {
+        Tool::new("scripted", Script::new(steps))
+    }
+
+    /// Lives until the session ends.
+    fn idle_tool(&self) -> Tool {
+        self.tool_that([Step::say("Nothing to do"), self.wait("never")])
+    }
+}

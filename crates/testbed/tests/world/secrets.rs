@@ -1,0 +1,63 @@
+//! Secrets are planted and then looked for everywhere they must not be.
+
+use crate::Scene;
+use anteroom_testbed::{Plan, Step, Tool, World, leaks::needles};
+use anteroom_wire::api::Status;
+use serde_json::json;
+
+fn canary(kind: &str) -> String {
+    let mut chance = [0; 16];
+    getrandom::fill(&mut chance).unwrap();
+    format!("{kind}{}", chance.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+#[tokio::test]
+async fn a_planted_secret_is_found_nowhere_but_in_its_owners_lease() {
+    let scene = Scene::new();
+    let pasted = canary("code");
+    let state = canary("state");
+    let tool = scene.tool_that([
+        Step::Browser { url: format!("https://id.example/authorize?state={state}") },
+        Step::Print { text: "Paste the code: ".into() },
+        Step::Read,
+        Step::write(Tool::CREDENTIAL, "{\"token\": \"{line}\"}"),
+        Step::say("Login successful"),
+    ]);
+    let world = World::start(Plan::with(tool).set("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
+    let id = api.start("scripted").await.unwrap().session.id;
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    let code = json!({ "code": pasted });
+    assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
+    let credential = api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap();
+    let lease = api.lease(&credential.id).await.unwrap();
+    assert!(String::from_utf8_lossy(lease.files[0].content.expose()).contains(&pasted), "the owner gets it");
+    api.timeline(&id).await.unwrap();
+    api.credentials().await.unwrap();
+    for path in [
+        "/health".to_owned(),
+        "/api/sessions".to_owned(),
+        format!("/api/auth/session/{id}/events"),
+        format!("/api/auth/session/{id}/credentials"),
+    ] {
+        operator.get(&path).await.unwrap();
+    }
+    while !world.machines().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // The database, its log, the keys, the receipts, the server's log at its most talkative.
+    assert_eq!(world.leaks().files_with(&pasted), Vec::<std::path::PathBuf>::new());
+    let hears = |secret: &str| {
+        let needles = needles(secret);
+        let bodies = api.heard().into_iter().chain(operator.heard()).chain([world.log()]);
+        bodies
+            .filter(|body| needles.iter().any(|needle| body.contains(&*String::from_utf8_lossy(needle))))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(hears(&pasted), Vec::<String>::new());
+    // The address is shown to the person, and to nobody who reads logs.
+    assert!(!world.log().contains(&state), "the log has the address whole");
+    world.finish().await.unwrap();
+}

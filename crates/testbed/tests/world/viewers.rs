@@ -1,0 +1,127 @@
+//! What a viewer sees, and through which door.
+
+use crate::Scene;
+use anteroom_controller::rfb::{DialError, RfbClient, ViewerSocket};
+use anteroom_testbed::{
+    Plan, SOON, World,
+    fake_rfb::{Behaviour, SPOT_COLOUR, ground_of},
+};
+use anteroom_wire::api::Status;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+/// Reads until the server closes; the code and the reason.
+pub(crate) async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
+    let mut rest = Vec::new();
+    timeout(SOON, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    let closing = socket.closing().expect("closed with a code").clone();
+    (closing.code, closing.reason)
+}
+
+async fn idle_world(settings: &str) -> (Scene, World) {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    (scene, world)
+}
+
+#[tokio::test]
+async fn each_viewer_sees_its_own_sessions_machine_and_can_use_it() {
+    let (_scene, world) = idle_world("").await;
+    let api = world.backend().unwrap();
+    let mut grounds = Vec::new();
+    for _ in 0..2 {
+        // At once: the socket waits until the machine is ready.
+        let id = api.start("scripted").await.unwrap().session.id;
+        let mut viewer = api.desktop(&id).await.unwrap();
+        let ground = viewer.whole_frame().await.unwrap().at(639, 479).unwrap();
+        assert_eq!(ground, ground_of(viewer.name()));
+        viewer.click(300, 200).await.unwrap();
+        while viewer.whole_frame().await.unwrap().at(305, 205) != Some(SPOT_COLOUR) {}
+        grounds.push((viewer.name().to_owned(), ground));
+    }
+    assert_ne!(grounds[0], grounds[1]);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ticket_opens_one_socket_of_one_session_once() {
+    let (_scene, world) = idle_world("").await;
+    let api = world.backend().unwrap();
+    let [one, two] = [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
+    let path = |id| format!("/api/auth/session/{id}/novnc/websock");
+    let ticket = api.ticket(&one, "desktop").await.unwrap().ticket;
+    let offered = format!("binary, ticket.{ticket}");
+    let refused = |dialled: Result<ViewerSocket, DialError>| match dialled {
+        Err(DialError::Refused { status, .. }) => status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(api.dial(&path(&two), &offered, false).await), 401, "another session's");
+    let ticket = api.ticket(&one, "desktop").await.unwrap().ticket;
+    let offered = format!("binary, ticket.{ticket}");
+    let socket = api.dial(&path(&one), &offered, false).await.unwrap();
+    RfbClient::connect(socket, 60_000).await.unwrap();
+    assert_eq!(refused(api.dial(&path(&one), &offered, false).await), 401, "a second time");
+    let (code, reason) = closing(&mut api.dial(&path(&one), &offered, true).await.unwrap()).await;
+    assert_eq!(code, 4401, "a browser is told in the close: {reason}");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_viewer_too_many_is_told_so() {
+    let (_scene, world) = idle_world("[sessions]\nviewers_max = 1\n").await;
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let first = api.desktop(&id).await.unwrap();
+    assert_eq!(closing(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+    drop(first);
+    api.wait(&id, "without a viewer", |view| view.viewers == 0).await.unwrap();
+    api.desktop(&id).await.unwrap();
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_desktop_that_is_away_for_a_moment_is_reached_by_the_same_socket() {
+    let (_scene, world) = idle_world("").await;
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_status(&id, Status::Authenticating).await.unwrap();
+    let machine = world.machines().remove(0);
+    world.order_desktop(&machine, Behaviour::Closed).unwrap();
+    // The order is heard when the desktop takes no viewer any more.
+    let mut old = api.desktop_socket(&id).await.unwrap();
+    let opening = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world.order_desktop(&machine, Behaviour::Normal).unwrap();
+    };
+    let greeting = async {
+        old.write_all(b"RFB 003.008\n").await.unwrap();
+        old.flush().await.unwrap();
+        let mut greeting = [0; 12];
+        old.read_exact(&mut greeting).await.map(|_| greeting).map_err(|_| old.closing().cloned())
+    };
+    let (greeting, ()) = timeout(SOON, async { tokio::join!(greeting, opening) }).await.unwrap();
+    assert_eq!(greeting, Ok(*b"RFB 003.008\n"));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_terminal_shows_what_the_tool_says_and_takes_a_size() {
+    let (_scene, world) = idle_world("").await;
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let mut terminal = api.terminal(&id).await.unwrap();
+    terminal.send_text("{\"type\":\"resize\",\"cols\":100,\"rows\":30}").await.unwrap();
+    let mut seen = Vec::new();
+    let shown = async {
+        while !String::from_utf8_lossy(&seen).contains("Nothing to do") {
+            terminal.read_buf(&mut seen).await.unwrap();
+        }
+    };
+    timeout(SOON, shown).await.expect("the tool's words");
+    terminal.send_text("{\"type\":\"dance\"}").await.unwrap();
+    assert_eq!(closing(&mut terminal).await.0, 4400);
+    world.finish().await.unwrap();
+}

@@ -10,11 +10,12 @@ use crate::{
     backoff::Backoff,
     children,
     devtools::{DevTools, DevToolsError},
-    display,
+    display, log,
     place::{Kind, Place},
     supervisor::{Output, become_person, tell_end},
 };
 use anteroom_wire::agent::{Event, Stage};
+use anyhow::Context;
 use serde_json::json;
 use std::{
     fs, io,
@@ -24,7 +25,10 @@ use std::{
     },
     path::PathBuf,
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, watch};
@@ -35,6 +39,12 @@ const OPEN_MS_MAX: u64 = 30_000;
 const RESTART_MS_MIN: u64 = 500;
 const RESTART_MS_MAX: u64 = 30_000;
 const HELD_MS: u64 = 60_000;
+/// Less than this much of one processor is calm.
+const CALM_PERCENT: u64 = 8;
+/// So many calm looks in a row are settled.
+const CALM_LOOKS: u32 = 3;
+const CALM_EVERY_MS: u64 = 500;
+const SETTLE_MS_MAX: u64 = 60_000;
 /// The control group that holds all of Chromium's processes.
 const GROUP: &str = "/sys/fs/cgroup/browser";
 
@@ -44,15 +54,20 @@ pub(crate) struct Browser {
     tools: watch::Sender<Option<Arc<DevTools>>>,
     /// The blank page that it was started with, until an address was opened.
     blank: Mutex<Option<String>>,
+    /// Whether this process was asked to open anything: then it stays in front.
+    opened: AtomicBool,
 }
 
 impl Browser {
     /// Where this image has one.
     pub(crate) fn new(place: &Place) -> Option<Self> {
         match &place.kind {
-            Kind::Machine { browser: Some(program), .. } => {
-                Some(Self { program: program.clone(), tools: watch::Sender::new(None), blank: Mutex::new(None) })
-            }
+            Kind::Machine { browser: Some(program), .. } => Some(Self {
+                program: program.clone(),
+                tools: watch::Sender::new(None),
+                blank: Mutex::new(None),
+                opened: AtomicBool::new(false),
+            }),
             Kind::Machine { browser: None, .. } | Kind::Process => None,
         }
     }
@@ -84,6 +99,7 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
 /// One life of the browser.
 async fn run(agent: &Agent, browser: &Browser, output: &Output) -> io::Result<i32> {
     set_frozen(false)?;
+    browser.opened.store(false, Ordering::Relaxed);
     let (read, input) = children::input_pipe()?;
     let (from, write) = children::output_pipe()?;
     let mut command = command(agent, browser);
@@ -126,6 +142,11 @@ fn command(agent: &Agent, browser: &Browser) -> Command {
         "--disable-crash-reporter",
         "--disable-breakpad",
         "--disable-session-crashed-bubble",
+        "--disable-default-apps",
+        "--disable-extensions",
+        "--disable-component-extensions-with-background-pages",
+        "--disable-domain-reliability",
+        "--no-pings",
         "--disable-features=Translate,MediaRouter,OptimizationHints",
         "--password-store=basic",
         "--start-maximized",
@@ -161,14 +182,21 @@ fn give_pipe(command: &mut Command, read: OwnedFd, write: OwnedFd, group: OwnedF
     }
 }
 
-/// Waits until the browser has a page and a window, puts the terminal before it and freezes it.
+/// Waits until the browser has a page and a window. Before the claim it may then paint in peace; in the end the terminal
+/// stands before it and it is frozen.
 async fn prepare(agent: &Agent, browser: &Browser, tools: &Arc<DevTools>) -> anyhow::Result<()> {
     tools.call("Browser.getVersion", json!({}), START_MS_MAX).await?;
     display::window_shown(agent, Stage::Browser, display::is_browser).await;
     *browser.blank.lock().await = blank_page(tools).await?;
     browser.tools.send_replace(Some(tools.clone()));
     if agent.claim_now().is_none() {
-        display::raise_terminal().await?;
+        settled().await?;
+    }
+    if browser.opened.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    display::raise_terminal().await?;
+    if agent.claim_now().is_none() {
         set_frozen(true)?;
         // A claim in between may have opened an address already.
         if agent.claim_now().is_some() {
@@ -176,6 +204,29 @@ async fn prepare(agent: &Agent, browser: &Browser, tools: &Arc<DevTools>) -> any
         }
     }
     Ok(())
+}
+
+/// Waits until the browser uses next to no processor time: what it paints first, and what it does once, is done.
+async fn settled() -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut calm = 0;
+    let mut before = used_us()?;
+    while calm < CALM_LOOKS && started.elapsed() < Duration::from_millis(SETTLE_MS_MAX) {
+        tokio::time::sleep(Duration::from_millis(CALM_EVERY_MS)).await;
+        let now = used_us()?;
+        let percent = now.saturating_sub(before) / (CALM_EVERY_MS * 10);
+        calm = if percent < CALM_PERCENT { calm + 1 } else { 0 };
+        before = now;
+    }
+    log::line(&format!("browser settled after {} ms", started.elapsed().as_millis()));
+    Ok(())
+}
+
+/// Processor time of all its processes, microseconds (cgroup v2 `cpu.stat`).
+fn used_us() -> anyhow::Result<u64> {
+    let stat = fs::read_to_string(format!("{GROUP}/cpu.stat"))?;
+    let used = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    Ok(used.context("cpu.stat has no usage_usec")?.parse()?)
 }
 
 async fn blank_page(tools: &DevTools) -> Result<Option<String>, DevToolsError> {
@@ -192,12 +243,14 @@ pub(crate) async fn open(agent: &Agent, url: &str, host: &str) -> anyhow::Result
     let running = running.wait_for(Option::is_some);
     let tools = tokio::time::timeout(Duration::from_millis(START_MS_MAX), running).await??.clone();
     let Some(tools) = tools else { anyhow::bail!("the browser went") };
+    // In front at once: the person sees that something happens.
+    browser.opened.store(true, Ordering::Relaxed);
+    display::raise_browser().await?;
     // A page of its own: the image's policy forbids to attach to pages, and so a person to open the developer tools.
     tools.call("Target.createTarget", json!({ "url": url }), OPEN_MS_MAX).await?;
     if let Some(blank) = browser.blank.lock().await.take() {
         tools.call("Target.closeTarget", json!({ "targetId": blank }), OPEN_MS_MAX).await?;
     }
-    display::raise_browser().await?;
     agent.events.push(Event::BrowserOpened { host: host.to_owned() });
     Ok(())
 }

@@ -7,9 +7,10 @@ use anteroom_wire::{
     agent::{Claim, Input, OpenUrl, Screen},
 };
 use http::StatusCode;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 const INPUT_BYTES_MAX: usize = 16 * 1024;
+const OPEN_FAULT_MS_MAX: u64 = 1_500;
 
 pub(super) async fn claim(agent: &Arc<Agent>, asked: Claim) -> Result<Answer, Refused> {
     match claim::claim(agent, asked).await {
@@ -28,9 +29,16 @@ pub(super) async fn open_url(agent: &Arc<Agent>, asked: OpenUrl) -> Result<Answe
     if agent.browser.is_none() {
         return Err(Refused::new(Problem::NotReady, "this machine has no browser"));
     }
-    browser::open(agent, &asked.url, &host)
-        .await
-        .map_err(|error| Refused::new(Problem::NotReady, format!("the browser did not open it: {error:#}")))?;
+    let on = agent.clone();
+    let mut opening = tokio::spawn(async move { browser::open(&on, &asked.url, &host).await });
+    // A cold browser takes its time, and the person sees it work: only a fault at once is worth waiting for.
+    match tokio::time::timeout(Duration::from_millis(OPEN_FAULT_MS_MAX), &mut opening).await {
+        Ok(Ok(Err(error))) => {
+            Err(Refused::new(Problem::NotReady, format!("the browser did not open it: {error:#}")))?;
+        }
+        Ok(Err(error)) => Err(Refused::new(Problem::Internal, error.to_string()))?,
+        Ok(Ok(Ok(()))) | Err(_) => {}
+    }
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

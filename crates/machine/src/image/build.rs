@@ -396,3 +396,6 @@ fn static_program(path: &Path) -> Result<Vec<u8>, BuildError> {
         None => Ok(content),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,8 @@ async fn squash(
 
 fn start_squashing(making: &Making<'_>, to: &Path) -> Result<Running, BuildError> {
     let level = making.settings.squash_level.to_string();
-    let args: [OsString; 19] = [
+    let epoch = making.recipe.epoch_s.to_string();
+    let args: [OsString; 21] = [
         "-".into(),
         to.into(),
         "-tar".into(),
@@ -264,8 +265,11 @@ fn start_squashing(making: &Making<'_>, to: &Path) -> Result<Running, BuildError
         "-Xcompression-level".into(),
         level.into(),
         "-mkfs-time".into(),
-        making.recipe.epoch_s.to_string().into(),
-        // The tar holds no entry for the root itself.
+        epoch.clone().into(),
+        "-all-time".into(),
+        epoch.into(),
+        // The tar holds no entry for the root itself, and releases before 4.6 heed only its mode. What a machine sees at `/`
+        // belongs to its overlay, so a builder's own id there reaches nobody.
         "-root-mode".into(),
         "755".into(),
         "-root-uid".into(),

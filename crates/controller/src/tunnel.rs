@@ -19,12 +19,14 @@
 mod activity;
 mod carry;
 mod ending;
+mod reach;
 #[cfg(test)]
 mod tests;
 
 pub use activity::Activity;
 pub use carry::Tunnel;
 pub use ending::Ending;
+pub use reach::{Spoken, until_it_speaks};
 
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{

@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
 
 /// The longest wait for anything, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -33,6 +34,8 @@ pub struct Plan {
     pub settings: String,
     /// `name:port` → where the egress gate leads it.
     pub answers: BTreeMap<String, SocketAddr>,
+    /// More tools that the machines have, by the names that descriptors give them.
+    pub clis: Vec<String>,
     /// Whether the demo's own identity provider runs.
     pub demo: bool,
 }
@@ -80,7 +83,7 @@ impl World {
         fs::create_dir(&providers)?;
         fs::create_dir(&scripts)?;
         let testbed = crate::plain_process::built("anteroom-testbed")?;
-        let mut clis = BTreeMap::new();
+        let mut clis: BTreeMap<_, _> = plan.clis.iter().map(|name| (name.clone(), "1.0".to_owned())).collect();
         for tool in &plan.tools {
             tool.save(&providers, &scripts, &testbed)?;
             clis.insert(tool.id().to_owned(), "1.0".to_owned());
@@ -207,13 +210,21 @@ impl World {
         self.state_dir().join("run").join(machine.as_str()).join("home")
     }
 
-    /// Tells a machine's desktop how to behave.
+    /// Tells a machine's desktop how to behave, and waits until one that shall be closed is.
     ///
     /// # Errors
-    /// The machine has no run directory.
-    pub fn order_desktop(&self, machine: &MachineId, behaviour: Behaviour) -> anyhow::Result<()> {
+    /// The machine has no run directory, or its desktop does not obey.
+    pub async fn order_desktop(&self, machine: &MachineId, behaviour: Behaviour) -> anyhow::Result<()> {
         let socket = self.state_dir().join("run").join(machine.as_str()).join(RFB_SOCKET);
-        Ok(crate::fake_rfb::order(&socket, behaviour)?)
+        crate::fake_rfb::order(&socket, behaviour)?;
+        let closed = async {
+            while UnixStream::connect(&socket).await?.read(&mut [0]).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        match behaviour {
+            Behaviour::Closed => Ok(timeout(SOON, closed).await.context("the desktop does not close")??),
+            Behaviour::Normal | Behaviour::Slow | Behaviour::Flood | Behaviour::Silent => Ok(()),
+        }
     }
 
     /// Kills a machine's process (not its keeper), as the kernel would when memory runs out.

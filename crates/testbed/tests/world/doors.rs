@@ -83,7 +83,7 @@ async fn what_is_not_well_formed_is_refused_and_nothing_is_run() {
     let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&id, anteroom_wire::api::Status::Authenticating).await.unwrap();
+    api.wait_status(&id, anteroom_wire::api::Status::VmStarted).await.unwrap();
     let proof = scene.flag("executed");
     let touch = format!("$(touch {})", proof.display());
     for url in [

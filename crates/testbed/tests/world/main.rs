@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod demo;
 mod doors;
 mod ends;
 mod secrets;
 mod story;
+mod tidy;
 mod viewers;
 mod way_out;
 

@@ -52,7 +52,7 @@ async fn the_tools_own_word_is_asked_before_a_credential_counts() {
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "candidate_rejected").await.unwrap();
-    assert_eq!(api.session(&id).await.unwrap().status, Status::Authenticating);
+    assert_eq!(api.session(&id).await.unwrap().status, Status::VmStarted);
     scene.raise("signed-in");
     api.wait_status(&id, Status::Completed).await.unwrap();
     world.finish().await.unwrap();

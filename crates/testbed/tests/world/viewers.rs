@@ -87,20 +87,19 @@ async fn a_desktop_that_is_away_for_a_moment_is_reached_by_the_same_socket() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&id, Status::Authenticating).await.unwrap();
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
     let machine = world.machines().remove(0);
-    world.order_desktop(&machine, Behaviour::Closed).unwrap();
-    // The order is heard when the desktop takes no viewer any more.
-    let mut old = api.desktop_socket(&id).await.unwrap();
+    world.order_desktop(&machine, Behaviour::Closed).await.unwrap();
+    let mut viewer = api.desktop_socket(&id).await.unwrap();
     let opening = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        world.order_desktop(&machine, Behaviour::Normal).unwrap();
+        world.order_desktop(&machine, Behaviour::Normal).await.unwrap();
     };
     let greeting = async {
-        old.write_all(b"RFB 003.008\n").await.unwrap();
-        old.flush().await.unwrap();
+        viewer.write_all(b"RFB 003.008\n").await.unwrap();
+        viewer.flush().await.unwrap();
         let mut greeting = [0; 12];
-        old.read_exact(&mut greeting).await.map(|_| greeting).map_err(|_| old.closing().cloned())
+        viewer.read_exact(&mut greeting).await.map(|_| greeting).map_err(|_| viewer.closing().cloned())
     };
     let (greeting, ()) = timeout(SOON, async { tokio::join!(greeting, opening) }).await.unwrap();
     assert_eq!(greeting, Ok(*b"RFB 003.008\n"));
@@ -123,5 +122,25 @@ async fn a_terminal_shows_what_the_tool_says_and_takes_a_size() {
     timeout(SOON, shown).await.expect("the tool's words");
     terminal.send_text("{\"type\":\"dance\"}").await.unwrap();
     assert_eq!(closing(&mut terminal).await.0, 4400);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_viewer_that_reads_nothing_stops_neither_the_other_viewer_nor_the_sign_in() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let mut stuck = api.desktop(&id).await.unwrap();
+    let mut viewer = api.desktop(&id).await.unwrap();
+    stuck.whole_frame().await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    world.order_desktop(&world.machines().remove(0), Behaviour::Flood).await.unwrap();
+    for _ in 0..40 {
+        viewer.update().await.unwrap();
+    }
+    scene.raise("go");
+    api.wait_status(&id, Status::Completed).await.unwrap();
+    drop(stuck);
     world.finish().await.unwrap();
 }

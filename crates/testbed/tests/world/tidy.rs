@@ -1,0 +1,27 @@
+//! The harness itself: a world that leaves something behind fails its test.
+
+use crate::Scene;
+use anteroom_testbed::{Plan, Script, Step, World, plain_process::built};
+use std::process::Stdio;
+use tokio::process::Command;
+
+#[tokio::test]
+async fn a_world_that_leaves_a_process_behind_is_not_finished() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let script = scene.flag("script.json");
+    Script::new([Step::Pause { ms: 600_000 }]).save(&script).unwrap();
+    let mut forgotten = Command::new(built("anteroom-testbed").unwrap());
+    forgotten.arg("tool").arg(script).current_dir(world.path()).stdin(Stdio::null()).kill_on_drop(true);
+    let mut forgotten = forgotten.spawn().unwrap();
+    let left = format!("{:#}", world.finish().await.unwrap_err());
+    assert!(left.contains("processes are left"), "{left}");
+    assert!(!forgotten.wait().await.unwrap().success(), "and it was ended");
+}
+
+#[tokio::test]
+#[should_panic(expected = "a world must be finished")]
+async fn a_test_that_forgets_to_finish_its_world_fails() {
+    let scene = Scene::new();
+    drop(World::start(Plan::with(scene.idle_tool())).await.unwrap());
+}

@@ -103,6 +103,11 @@ impl Client {
                 Ok(count) => self.input.extend_from_slice(chunk.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // QEMU died with commands unread.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    self.closed = true;
+                    break;
+                }
                 Err(error) => return Err(QmpError::Socket(error)),
             }
             if self.input.len() > LINE_BYTES_MAX {

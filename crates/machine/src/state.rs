@@ -394,3 +394,6 @@ impl GoneReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

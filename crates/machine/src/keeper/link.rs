@@ -45,7 +45,6 @@ impl Link {
             .arg(run_dir.path())
             // Nothing of the server's environment: it may hold keys.
             .env_clear()
-            .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -19,8 +19,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// CPU models that are tried with KVM, in this order; the last hides what nested hosts stumble over.
-const KVM_CPUS: [&str; 2] = ["host", "max,-pmu"];
+/// CPU models that are tried with KVM, in this order; the later ones leave out what nested hosts stumble over.
+const KVM_CPUS: [&str; 3] = ["host", "host,-arch-capabilities", "host,-arch-capabilities,-pmu,-vmx,-svm"];
 /// RAM of a probe, MiB: kernel and initial file system, nothing else.
 const PROBE_MIB: u32 = 512;
 /// How much of a probe's console is kept, bytes.

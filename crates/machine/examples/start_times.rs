@@ -1,0 +1,80 @@
+//! How fast machines start here: `start_times KEEPER IMAGE_DIR STATE_DIR [N]` prepares a template in STATE_DIR, starts N
+//! machines one after another and prints the milliseconds of each step.
+#![allow(clippy::print_stdout, reason = "an example for a terminal")]
+
+use anteroom_machine::{
+    BoxBody, HostService, Machines, Settings, State, StopReason,
+    image::Image,
+    qemu::{self, Hardware, ProbeSettings, Template, TemplateSettings},
+};
+use anteroom_wire::{MachineId, agent::Geometry};
+use http_body_util::{BodyExt, Full};
+use std::{path::PathBuf, sync::Arc, time::Instant};
+use tokio::io::AsyncReadExt;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(keeper), Some(image), Some(state)) = (args.next(), args.next(), args.next()) else {
+        return Err("start_times KEEPER IMAGE_DIR STATE_DIR [N]".into());
+    };
+    let count: u64 = args.next().and_then(|count| count.to_str()?.parse().ok()).unwrap_or(10);
+    let template = template(&keeper, &Image::open(&image)?, &state).await?;
+    let host: HostService = Arc::new(|_, _| {
+        let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
+        Box::pin(std::future::ready(hyper::Response::new(body)))
+    });
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let place = Settings::under(&state, keeper);
+    let machines = Machines::open(place, Arc::new(template), host, tasks.clone(), stop.clone()).await?;
+    println!("spawned channel   hello   ready     RFB    gone  private MB");
+    for number in 0..count {
+        println!("{}", start(&machines, MachineId::from_parts(number, [7; 10])).await?);
+    }
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+async fn template(keeper: &PathBuf, image: &Image, state: &PathBuf) -> Result<Template, Box<dyn std::error::Error>> {
+    let qemu_program = qemu::find().ok_or("no qemu-system-x86_64 in PATH")?;
+    let probe = ProbeSettings {
+        qemu_program: qemu_program.clone(),
+        keeper_program: keeper.clone(),
+        cache_dir: state.clone(),
+        boot_ms_max: 15_000,
+    };
+    let report = qemu::probe(&image.kernel(), &image.initramfs(), &image.manifest.hash, &probe).await?;
+    println!("{}", report.explanation);
+    let settings = TemplateSettings {
+        templates_dir: state.join("templates"),
+        qemu_program,
+        keeper_program: keeper.clone(),
+        hardware: Hardware::default(),
+        geometry: Geometry { width: 1280, height: 800 },
+        prepare_ms_max: 600_000,
+        console_bytes_max: 16 * 1024,
+    };
+    Ok(Template::prepare(image, &report.chosen, &settings, |progress| println!("{progress:?}")).await?)
+}
+
+/// One machine from its request to its end, as a line of the table.
+async fn start(machines: &Machines, id: MachineId) -> Result<String, Box<dyn std::error::Error>> {
+    let began = Instant::now();
+    let mut states = machines.start(id.clone())?;
+    let ready = states.wait_for(|state| state.channels().is_some() || state.is_gone()).await?.clone();
+    let State::Ready { channels } = ready else { return Err(format!("{ready:?}").into()) };
+    let mut greeting = [0u8; 12];
+    channels.agent.desktop().await?.read_exact(&mut greeting).await?;
+    let rfb = began.elapsed().as_millis();
+    let private_mb = machines.memory(&id).map_or(0, |memory| memory.private_bytes / 1_000_000);
+    let ending = Instant::now();
+    machines.stop(&id, StopReason::Completed);
+    states.wait_for(State::is_gone).await?;
+    let gone = ending.elapsed().as_millis();
+    let t = channels.timings;
+    let steps = format!("{:7} {:7} {:7} {:7}", t.spawned_ms, t.channel_ms, t.hello_ms, t.ready_ms);
+    Ok(format!("{steps} {rfb:7} {gone:7} {private_mb:11}"))
+}

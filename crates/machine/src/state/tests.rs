@@ -1,0 +1,226 @@
+//! The lifecycle as a table and as properties.
+
+use super::*;
+use anteroom_wire::agent::PROTOCOL;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// Channels of a machine that does not exist: their stream is closed.
+fn channels() -> Channels {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let agent = runtime.block_on(async {
+        let (ours, _theirs) = tokio::io::duplex(1024);
+        AgentClient::begin(ours, crate::CallLimits::default()).await.unwrap().0
+    });
+    let hello = Hello {
+        protocol: PROTOCOL,
+        agent_version: String::new(),
+        image_hash: String::new(),
+        capabilities: Vec::new(),
+        clis: BTreeMap::new(),
+        stages: Vec::new(),
+        claimed: None,
+    };
+    Channels { agent, hello: Arc::new(hello), timings: Timings::default() }
+}
+
+fn waiting(stage: Stage, last_error: Option<&str>, attempts: u32) -> State {
+    State::Waiting { stage, last_error: last_error.map(str::to_owned), attempts }
+}
+
+fn stopping() -> State {
+    State::Stopping { why: StopReason::Cancelled }
+}
+
+fn gone() -> State {
+    State::Gone { why: GoneReason::Deadline, receipt: None }
+}
+
+fn ended() -> Event {
+    Event::Ended { how: GoneReason::Killed { signal: 9 }, receipt: None }
+}
+
+fn tried(stage: Stage, error: Option<&str>) -> Event {
+    Event::Tried { stage, error: error.map(str::to_owned) }
+}
+
+fn lost() -> Event {
+    Event::ChannelLost { error: "broke".into() }
+}
+
+/// What became of it, in short.
+fn outcome(state: &State, event: Event) -> String {
+    match state.on(event) {
+        Ok(State::Waiting { stage, last_error, attempts }) => format!("waiting {stage:?} {last_error:?} {attempts}"),
+        Ok(State::Stopping { why }) => format!("stopping {}", why.name()),
+        Ok(State::Gone { why, .. }) => format!("gone {why:?}"),
+        Ok(state @ (State::Requested | State::Cloning | State::Ready { .. })) => state.name().to_owned(),
+        Err(refused) => format!("refused {refused:?}"),
+    }
+}
+
+#[test]
+fn the_whole_table() {
+    let ready = State::Ready { channels: channels() };
+    let waits = waiting(Stage::Display, Some("e"), 2);
+    let became = || Event::BecameReady(channels());
+    let ask = || Event::StopAsked(StopReason::Restarted);
+    let killed = "gone Killed { signal: 9 }";
+    let table: [(&State, [&str; 7]); 6] = [
+        (
+            &State::Requested,
+            [
+                "cloning",
+                "refused TooEarly",
+                "refused TooEarly",
+                "refused TooEarly",
+                "refused TooEarly",
+                "stopping restarted",
+                killed,
+            ],
+        ),
+        (
+            &State::Cloning,
+            [
+                "refused Stale",
+                "waiting Channel None 0",
+                "refused TooEarly",
+                "ready",
+                "refused TooEarly",
+                "stopping restarted",
+                killed,
+            ],
+        ),
+        (
+            &waits,
+            [
+                "refused Stale",
+                "refused Stale",
+                "waiting Display Some(\"f\") 3",
+                "ready",
+                "waiting Channel Some(\"broke\") 0",
+                "stopping restarted",
+                killed,
+            ],
+        ),
+        (
+            &ready,
+            [
+                "refused Stale",
+                "refused Stale",
+                "refused Stale",
+                "refused Stale",
+                "waiting Channel Some(\"broke\") 0",
+                "stopping restarted",
+                killed,
+            ],
+        ),
+        (
+            &stopping(),
+            [
+                "refused Stopping",
+                "refused Stopping",
+                "refused Stopping",
+                "refused Stopping",
+                "refused Stopping",
+                "refused Stopping",
+                "gone Stopped { why: Cancelled }",
+            ],
+        ),
+        (&gone(), ["refused Gone"; 7]),
+    ];
+    for (state, expected) in table {
+        let events = [
+            Event::KeeperFound,
+            Event::ProcessRuns,
+            tried(Stage::Display, Some("f")),
+            became(),
+            lost(),
+            ask(),
+            ended(),
+        ];
+        for (event, expected) in events.into_iter().zip(expected) {
+            let shown = format!("{} + {event:?}", state.name());
+            assert_eq!(outcome(state, event), expected, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn attempts_count_at_one_stage_and_begin_anew_at_the_next() {
+    let state = waiting(Stage::Display, Some("e"), 2);
+    assert_eq!(outcome(&state, tried(Stage::Display, None)), "waiting Display Some(\"e\") 3");
+    assert_eq!(outcome(&state, tried(Stage::Terminal, None)), "waiting Terminal None 1");
+}
+
+#[test]
+fn a_machine_that_was_not_ready_in_time_is_gone_for_that_reason_and_not_for_being_stopped() {
+    let why =
+        StopReason::NotReady { stage: Stage::Browser, last_error: Some("x".into()), attempts: 9, elapsed_ms: 60_000 };
+    let state = State::Requested.on(Event::StopAsked(why)).unwrap();
+    let state = state.on(ended()).unwrap();
+    let State::Gone { why, .. } = state else { panic!("{state:?}") };
+    assert_eq!(
+        why.to_string(),
+        "the machine was not ready after 60000 ms: it waited for Browser, 9 attempts, last error: x"
+    );
+    let why = StopReason::Mismatch { expected: "image a".into(), found: "image b".into() };
+    let state = State::Cloning.on(Event::StopAsked(why)).unwrap().on(ended()).unwrap();
+    let State::Gone { why, .. } = state else { panic!("{state:?}") };
+    assert_eq!(why, GoneReason::Mismatch { expected: "image a".into(), found: "image b".into() });
+}
+
+#[test]
+fn a_reason_reads_back_by_its_name() {
+    for reason in [StopReason::Completed, StopReason::Unowned, StopReason::LeaseLost, StopReason::Operator] {
+        assert_eq!(StopReason::from_name(reason.name()), Some(reason));
+    }
+    assert_eq!(StopReason::from_name("of another version"), None);
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let stage = prop::sample::select(vec![Stage::Channel, Stage::Hello, Stage::Display, Stage::Browser]);
+    prop_oneof![
+        Just(Event::KeeperFound),
+        Just(Event::ProcessRuns),
+        (stage, prop::option::of("[a-z]{1,3}")).prop_map(|(stage, error)| Event::Tried { stage, error }),
+        Just(Event::BecameReady(channels())),
+        Just(lost()),
+        Just(Event::StopAsked(StopReason::Cancelled)),
+        Just(Event::StopAsked(StopReason::Completed)),
+        Just(ended()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn gone_is_for_ever_and_the_first_reason_to_stop_stands(events in prop::collection::vec(events(), 0..40)) {
+        let mut state = State::Requested;
+        let (mut intent, mut over) = (None, false);
+        for event in events {
+            let asked = match &event {
+                Event::StopAsked(why) => Some(why.clone()),
+                _ => None,
+            };
+            let ends = matches!(event, Event::Ended { .. });
+            match state.on(event) {
+                Ok(next) => {
+                    prop_assert!(!over, "something happened to a machine that is gone");
+                    if let Some(why) = asked {
+                        prop_assert_eq!(intent.replace(why), None, "a second reason took the place of the first");
+                    }
+                    prop_assert_eq!(next.is_gone(), ends);
+                    state = next;
+                }
+                Err(refused) => prop_assert_eq!(refused == Refused::Gone, over),
+            }
+            over = state.is_gone();
+        }
+        if let State::Gone { why, .. } = &state {
+            let expected = intent.map_or(GoneReason::Killed { signal: 9 }, |why| GoneReason::Stopped { why });
+            prop_assert_eq!(why, &expected);
+        }
+    }
+}

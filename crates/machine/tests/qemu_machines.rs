@@ -1,0 +1,258 @@
+//! Real machines: an image booted once, then cloned. Needs QEMU and `ANTEROOM_TEST_IMAGE`, an image's directory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
+
+use anteroom_machine::{
+    Answer, BoxBody, Channels, End, GoneReason, HostService, Machines, Recipe, Settings, State, StopReason,
+    image::Image,
+    qemu::{self, Accelerator, Hardware, KvmFinding, ProbeSettings, Progress, Template, TemplateSettings},
+};
+use anteroom_wire::{
+    Base64, MachineId, SessionId,
+    agent::{Geometry, Stage},
+};
+use http_body_util::{BodyExt, Full};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::{io::AsyncReadExt, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+const KEEPER: &str = env!("CARGO_BIN_EXE_anteroom-keeper");
+/// Generous: emulation on a busy machine.
+const SOON: Duration = Duration::from_secs(120);
+
+fn image() -> Image {
+    let dir = std::env::var_os("ANTEROOM_TEST_IMAGE")
+        .expect("ANTEROOM_TEST_IMAGE is not set: give it the directory of an image (`anteroom image build` makes one)");
+    Image::open(Path::new(&dir)).unwrap()
+}
+
+/// Shared by all tests and runs: preparing a template takes a minute under emulation.
+fn kept(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn template_settings() -> TemplateSettings {
+    TemplateSettings {
+        templates_dir: kept("templates"),
+        qemu_program: qemu::find().expect("qemu-system-x86_64 is not in PATH"),
+        keeper_program: KEEPER.into(),
+        hardware: Hardware::default(),
+        geometry: Geometry { width: 1280, height: 800 },
+        prepare_ms_max: 400_000,
+        console_bytes_max: 16 * 1024,
+    }
+}
+
+async fn accelerator(image: &Image) -> qemu::AcceleratorReport {
+    let settings = ProbeSettings {
+        qemu_program: qemu::find().expect("qemu-system-x86_64 is not in PATH"),
+        keeper_program: KEEPER.into(),
+        cache_dir: kept("accelerator"),
+        boot_ms_max: 15_000,
+    };
+    qemu::probe(&image.kernel(), &image.initramfs(), &image.manifest.hash, &settings).await.unwrap()
+}
+
+async fn template() -> Template {
+    let image = image();
+    let accelerator = accelerator(&image).await.chosen;
+    Template::prepare(&image, &accelerator, &template_settings(), |progress| eprintln!("{progress:?}")).await.unwrap()
+}
+
+/// A server with its machines, in a directory of its own.
+struct Server {
+    machines: Machines,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    async fn open(top: &Path, recipe: Arc<dyn Recipe>) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let host: HostService = Arc::new(|_, _| {
+            let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
+            Box::pin(std::future::ready(hyper::Response::new(body)))
+        });
+        let settings = Settings::under(top, KEEPER.into());
+        let machines = Machines::open(settings, recipe, host, tasks.clone(), stop.clone()).await.unwrap();
+        Self { machines, stop, tasks }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::time::timeout(SOON, self.tasks.wait()).await.expect("a task did not end");
+    }
+}
+
+fn new_id() -> MachineId {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut chance = [0u8; 10];
+    chance[..4].copy_from_slice(&now.subsec_nanos().to_le_bytes());
+    MachineId::from_parts(u64::try_from(now.as_millis()).unwrap(), chance)
+}
+
+async fn until(state: &mut watch::Receiver<State>, wanted: impl FnMut(&State) -> bool) -> State {
+    tokio::time::timeout(SOON, state.wait_for(wanted)).await.expect("the state did not come").unwrap().clone()
+}
+
+async fn ready(state: &mut watch::Receiver<State>) -> Channels {
+    let state = until(state, |state| matches!(state, State::Ready { .. } | State::Gone { .. })).await;
+    state.channels().unwrap_or_else(|| panic!("{state:?}")).clone()
+}
+
+async fn gone(state: &mut watch::Receiver<State>) -> GoneReason {
+    let State::Gone { why, receipt } = until(state, State::is_gone).await else { unreachable!() };
+    let left = receipt.expect("no receipt").checks.left;
+    assert!(left.is_empty(), "{left:?}");
+    why
+}
+
+#[tokio::test]
+async fn the_probe_tells_what_boots() {
+    let image = image();
+    let report = accelerator(&image).await;
+    match (&report.chosen, &report.kvm) {
+        (Accelerator::Kvm { .. }, KvmFinding::Works) => {}
+        (Accelerator::Emulation, KvmFinding::Absent | KvmFinding::NotPermitted) => {}
+        (Accelerator::Emulation, KvmFinding::DoesNotBoot { why }) => assert!(why.contains("-cpu host"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(!report.explanation.is_empty());
+    let again = Instant::now();
+    assert_eq!(accelerator(&image).await, report);
+    assert!(again.elapsed() < Duration::from_secs(5), "the answer was not kept");
+}
+
+#[tokio::test]
+async fn a_clone_answers_at_once_and_shows_its_desktop() {
+    let template = template().await;
+    let top = tempfile::tempdir().unwrap();
+    let memory_bytes = u64::from(template.manifest().hardware.memory_mib) << 20;
+    assert!(template.ram_bytes().unwrap() < memory_bytes, "the RAM file is not sparse");
+    let image_hash = template.image_hash().to_owned();
+    let server = Server::open(top.path(), Arc::new(template)).await;
+    let id = new_id();
+    let began = Instant::now();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    let channels = ready(&mut state).await;
+    let mut desktop = channels.agent.desktop().await.unwrap();
+    let mut greeting = [0u8; 12];
+    desktop.read_exact(&mut greeting).await.unwrap();
+    eprintln!("{:?}; RFB greeting after {:?}", channels.timings, began.elapsed());
+    assert_eq!(&greeting[..4], b"RFB ");
+    assert_eq!(channels.hello.image_hash, image_hash);
+    assert_eq!(channels.hello.claimed, None);
+    let memory = server.machines.memory(&id).unwrap();
+    eprintln!("{memory:?}");
+    assert!(memory.private_bytes < memory_bytes / 2, "{memory:?}");
+    assert_eq!(server.machines.stop(&id, StopReason::Completed), Answer::Enqueued);
+    assert_eq!(gone(&mut state).await, GoneReason::Stopped { why: StopReason::Completed });
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_clone_outlives_its_server_and_is_dialled_by_the_next() {
+    let template: Arc<Template> = Arc::new(template().await);
+    let top = tempfile::tempdir().unwrap();
+    let id = new_id();
+    for _ in 0..3 {
+        let server = Server::open(top.path(), template.clone()).await;
+        let mut state = server.machines.watch(&id).unwrap_or_else(|| server.machines.start(id.clone()).unwrap());
+        let channels = ready(&mut state).await;
+        channels.agent.hello().await.unwrap();
+        // A stream in full flight when the server ends: the next one finds its rest in the pipe.
+        let _desktop = channels.agent.desktop().await.unwrap();
+        server.end().await;
+    }
+    let server = Server::open(top.path(), template).await;
+    let mut state = server.machines.watch(&id).unwrap();
+    ready(&mut state).await;
+    server.machines.stop(&id, StopReason::Unowned);
+    assert_eq!(gone(&mut state).await, GoneReason::Stopped { why: StopReason::Unowned });
+    server.end().await;
+}
+
+#[tokio::test]
+async fn two_clones_do_not_share_what_they_write() {
+    let template = template().await;
+    let top = tempfile::tempdir().unwrap();
+    let server = Server::open(top.path(), Arc::new(template)).await;
+    let ids = [new_id(), new_id()];
+    let mut states = Vec::new();
+    for id in &ids {
+        states.push(server.machines.start(id.clone()).unwrap());
+    }
+    let first = ready(&mut states[0]).await;
+    let second = ready(&mut states[1]).await;
+    let claim = serde_json::json!({
+        "entropy": Base64::new(vec![7; 64]), "now_unix_ns": 1_800_000_000_000_000_000u64,
+        "guest_machine_id": "0123456789abcdef0123456789abcdef",
+        "by": { "session": SessionId::from_parts(1, [1; 10]), "machine": ids[0], "generation": 1 },
+    });
+    assert!(claim.is_object());
+    assert_eq!(first.hello.claimed, None);
+    assert_eq!(second.agent.hello().await.unwrap().claimed, None);
+    for (id, state) in ids.iter().zip(&mut states) {
+        server.machines.stop(id, StopReason::Completed);
+        gone(state).await;
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_never_gets_ready_is_no_template_and_says_where_it_stood() {
+    let image = image();
+    let accelerator = accelerator(&image).await.chosen;
+    let mut settings = template_settings();
+    let top = tempfile::tempdir().unwrap();
+    settings.templates_dir = top.path().join("templates");
+    settings.prepare_ms_max = 1_000;
+    let stages = Mutex::new(Vec::new());
+    let failed = Template::prepare(&image, &accelerator, &settings, |progress| {
+        if let Progress::Stage(stage) = progress {
+            stages.lock().unwrap().push(stage);
+        }
+    })
+    .await;
+    let error = failed.unwrap_err().to_string();
+    assert!(error.contains("not ready after"), "{error}");
+    assert_eq!(stages.lock().unwrap().first(), Some(&Stage::Channel));
+    let left: Vec<_> =
+        std::fs::read_dir(&settings.templates_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_loaded_is_told_with_qemus_words() {
+    let template = template().await;
+    let spec = template.spec(&new_id()).unwrap();
+    struct Broken(anteroom_machine::Spec);
+    impl Recipe for Broken {
+        fn image_hash(&self) -> &str {
+            "none"
+        }
+        fn spec(&self, _: &MachineId) -> Result<anteroom_machine::Spec, anteroom_machine::RecipeError> {
+            Ok(self.0.clone())
+        }
+    }
+    let top = tempfile::tempdir().unwrap();
+    let mut spec = spec;
+    for passed in &mut spec.fds {
+        if let anteroom_machine::Descriptor::Read { path } = &mut passed.what {
+            *path = top.path().join("state");
+        }
+    }
+    std::fs::write(top.path().join("state"), b"not a state at all").unwrap();
+    let server = Server::open(top.path(), Arc::new(Broken(spec))).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    let why = gone(&mut state).await;
+    let GoneReason::NeverStarted { error } = why else { panic!("{why:?}") };
+    assert!(error.contains("could not be loaded"), "{error}");
+    assert!(matches!(server.machines.receipt(&id).unwrap().unwrap().how, End::NeverStarted { .. }));
+    server.end().await;
+}

@@ -191,6 +191,7 @@ fn start_programs(parts: &mut JoinSet<anyhow::Result<()>>, agent: &Arc<Agent>, s
     for_ever(parts, display::probe_window_manager(agent.clone()));
     for_ever(parts, terminal::keep(agent.clone()));
     for_ever(parts, browser::keep(agent.clone()));
+    for_ever(parts, browser::watch_front(agent.clone()));
     for_ever(parts, screen::watch(agent.clone()));
     for_ever(parts, capture::watch(agent.clone()));
 }

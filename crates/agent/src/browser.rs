@@ -235,6 +235,22 @@ async fn blank_page(tools: &DevTools) -> Result<Option<String>, DevToolsError> {
     Ok(pages.find_map(|page| page["targetId"].as_str()).map(str::to_owned))
 }
 
+/// A person may reach for the browser before any address is opened: then it is thawed, once.
+pub(crate) async fn watch_front(agent: Arc<Agent>) {
+    if agent.browser.is_none() {
+        return;
+    }
+    agent.claimed().await;
+    loop {
+        agent.stages.reached(Stage::Browser).await;
+        match display::browser_in_front().await.and_then(|()| Ok(set_frozen(false)?)) {
+            Ok(()) => return,
+            Err(error) => log::line(&format!("browser: {error:#}")),
+        }
+        tokio::time::sleep(Duration::from_millis(RESTART_MS_MIN)).await;
+    }
+}
+
 /// Opens `url` (whose host is `host`) in front of everything.
 pub(crate) async fn open(agent: &Agent, url: &str, host: &str) -> anyhow::Result<()> {
     let Some(browser) = &agent.browser else { anyhow::bail!("this machine has no browser") };

@@ -10,16 +10,23 @@ use crate::{
 };
 use anteroom_wire::agent::{Geometry, Stage};
 use anyhow::{Context, anyhow};
+use rustix::event::{Timespec, poll};
 use std::{process::Command, sync::Arc, time::Duration};
 use x11rb::{
     connection::Connection,
-    protocol::xproto::{AtomEnum, ClientMessageEvent, ConnectionExt, EventMask, MapState, Window},
+    protocol::{
+        Event,
+        xproto::{AtomEnum, ChangeWindowAttributesAux, ClientMessageEvent, ConnectionExt, EventMask, MapState, Window},
+    },
     rust_connection::RustConnection,
 };
 
 /// Between two looks at something that is not up yet.
 const LOOK_EVERY_MS: u64 = 50;
 const LOOK_MS_MAX: u64 = 10_000;
+/// How long the window manager may take to raise a window.
+const RAISE_MS_MAX: i64 = 5_000;
+const RAISE_EVERY_MS: i64 = 20;
 /// Windows looked at.
 const WINDOWS_MAX: usize = 64;
 /// The instance name of the desktop's terminal.
@@ -125,6 +132,26 @@ pub(crate) async fn raise_browser() -> anyhow::Result<()> {
     on_display(|display| activate(display, is_browser)).await
 }
 
+/// Waits until the person (or a program) brings the browser to the front.
+pub(crate) async fn browser_in_front() -> anyhow::Result<()> {
+    let watch = |display: &Display| -> anyhow::Result<()> {
+        let active = display.atom("_NET_ACTIVE_WINDOW")?;
+        let ask = ChangeWindowAttributesAux::new().event_mask(EventMask::PROPERTY_CHANGE);
+        display.connection.change_window_attributes(display.root, &ask)?.check()?;
+        loop {
+            let front = display.windows(display.root, "_NET_ACTIVE_WINDOW")?;
+            if shown_windows(display)?.iter().any(|window| front.contains(&window.id) && is_browser(window)) {
+                return Ok(());
+            }
+            while !matches!(display.connection.wait_for_event()?, Event::PropertyNotify(change) if change.atom == active)
+            {
+            }
+        }
+    };
+    // Without a limit: it waits for a person. It ends with the display at the latest.
+    tokio::task::spawn_blocking(move || watch(&Display::open()?)).await?
+}
+
 /// Whether a window is Chromium's.
 pub(crate) fn is_browser(window: &Shown) -> bool {
     window.class.to_ascii_lowercase().starts_with("chromium")
@@ -216,5 +243,13 @@ fn activate(display: &Display, fits: fn(&Shown) -> bool) -> anyhow::Result<()> {
     let message = ClientMessageEvent::new(32, window, display.atom("_NET_ACTIVE_WINDOW")?, [2, 0, 0, 0, 0]);
     let mask = EventMask::SUBSTRUCTURE_NOTIFY | EventMask::SUBSTRUCTURE_REDIRECT;
     display.connection.send_event(false, display.root, mask, message)?.check()?;
-    Ok(())
+    for _ in 0..RAISE_MS_MAX / RAISE_EVERY_MS {
+        if display.windows(display.root, "_NET_ACTIVE_WINDOW")?.contains(&window) {
+            return Ok(());
+        }
+        let pause = Timespec { tv_sec: 0, tv_nsec: RAISE_EVERY_MS * 1_000_000 };
+        // Interrupted or not: the next look tells.
+        let _ = poll(&mut [], Some(&pause));
+    }
+    Err(anyhow!("the window manager did not raise the window"))
 }

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 /// One request to the controller, from sending to the whole answer.
 const REQUEST_MS_MAX: u64 = 30_000;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const REOPEN_MS: u64 = 5;
 const RETRY_MS_MIN: u64 = 200;
 const RETRY_MS_MAX: u64 = 10_000;
 
@@ -48,6 +49,8 @@ where
         };
         stream = if medium.is_shared() {
             connections.await;
+            // A device that fails at once must not keep the agent busy.
+            tokio::time::sleep(Duration::from_millis(REOPEN_MS)).await;
             medium.next().await?
         } else {
             tokio::select! {

@@ -91,6 +91,7 @@ pub(crate) async fn attend(
     if agent.board.read().cli == CliState::Running {
         note(agent, FromPane::Exited { code: 129 }).await; // the terminal went: hang-up
     }
+    agent.terminal.restart_pane().await;
     ended
 }
 

@@ -134,6 +134,11 @@ impl Terminal {
         lines.first().and_then(|width| width.parse().ok()).ok_or_else(|| TerminalError::Refused("no width".into()))
     }
 
+    /// Starts the pane's process anew; without a terminal there is nothing to start it in.
+    pub(crate) async fn restart_pane(&self) {
+        let _ = self.ask(format!("respawn-pane -k -t {SESSION}")).await;
+    }
+
     /// Pastes `text` as a terminal would, then presses Enter if asked to.
     pub(crate) async fn type_text(&self, text: &Secret, enter: bool) -> Result<(), TerminalError> {
         if !text.expose().is_empty() {
@@ -239,13 +244,13 @@ async fn attend(agent: &Arc<Agent>, asked: &mut mpsc::Receiver<Ask>) -> io::Erro
     loop {
         if agent.place.tmux_socket.exists() {
             let ready = async {
-                let up = terminal.attached.subscribe().wait_for(|up| *up).await.is_ok()
-                    && terminal.pane.subscribe().wait_for(|up| *up).await.is_ok();
-                if up {
+                loop {
+                    let _ = terminal.attached.subscribe().wait_for(|up| *up).await;
+                    let _ = terminal.pane.subscribe().wait_for(|up| *up).await;
                     display::terminal_shown(agent).await;
                     agent.stages.ready(Stage::Terminal);
+                    agent.stages.lost(Stage::Terminal).await;
                 }
-                std::future::pending::<()>().await;
             };
             let ended = tokio::select! {
                 ended = control(agent, asked) => ended,

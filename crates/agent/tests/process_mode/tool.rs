@@ -146,3 +146,21 @@ async fn a_lost_terminal_comes_back_with_the_tool() {
     .await;
     until("the tool runs", async || (world.sign_in(&mut sender).await.cli == CliState::Running).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_killed_pane_is_started_anew_with_the_tool() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    world.claim(&mut sender, provider("echo run >> runs; cat")).await;
+    world.event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    let pane = world.descendants().into_iter().find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with("\0pane\0"))
+    });
+    let pane = rustix::process::Pid::from_raw(i32::try_from(pane.unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pane, rustix::process::Signal::KILL).unwrap();
+    world.event("the end", |event| matches!(event, Event::CliExited { code: 129, .. }).then_some(())).await;
+    until("the second run", async || {
+        (std::fs::read_to_string(world.home("runs")).unwrap_or_default() == "run\nrun\n").then_some(())
+    })
+    .await;
+}

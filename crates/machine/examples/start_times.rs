@@ -9,7 +9,11 @@ use anteroom_machine::{
 };
 use anteroom_wire::{MachineId, agent::Geometry};
 use http_body_util::{BodyExt, Full};
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 use tokio::io::AsyncReadExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,12 +42,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn template(keeper: &PathBuf, image: &Image, state: &PathBuf) -> Result<Template, Box<dyn std::error::Error>> {
+async fn template(keeper: &Path, image: &Image, state: &Path) -> Result<Template, Box<dyn std::error::Error>> {
     let qemu_program = qemu::find().ok_or("no qemu-system-x86_64 in PATH")?;
     let probe = ProbeSettings {
         qemu_program: qemu_program.clone(),
-        keeper_program: keeper.clone(),
-        cache_dir: state.clone(),
+        keeper_program: keeper.to_owned(),
+        cache_dir: state.to_owned(),
         boot_ms_max: 15_000,
     };
     let report = qemu::probe(&image.kernel(), &image.initramfs(), &image.manifest.hash, &probe).await?;
@@ -51,7 +55,7 @@ async fn template(keeper: &PathBuf, image: &Image, state: &PathBuf) -> Result<Te
     let settings = TemplateSettings {
         templates_dir: state.join("templates"),
         qemu_program,
-        keeper_program: keeper.clone(),
+        keeper_program: keeper.to_owned(),
         hardware: Hardware::default(),
         geometry: Geometry { width: 1280, height: 800 },
         prepare_ms_max: 600_000,

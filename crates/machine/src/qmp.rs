@@ -77,11 +77,13 @@ impl Client {
         arguments: Value,
         file: Option<&OwnedFd>,
     ) -> Result<(), QmpError> {
-        let mut line = match arguments {
-            Value::Null => json!({ "execute": name }).to_string(),
-            arguments => json!({ "execute": name, "arguments": arguments }).to_string(),
-        };
-        line.push('\n');
+        let mut command = json!({ "execute": name });
+        if !arguments.is_null()
+            && let Some(fields) = command.as_object_mut()
+        {
+            fields.insert("arguments".into(), arguments);
+        }
+        let line = format!("{command}\n");
         self.asked.push_back(name);
         send(self.stream.as_fd(), line.as_bytes(), file).map_err(QmpError::Socket)
     }

@@ -7,8 +7,9 @@ use anteroom_machine::{
     qemu::{self, Accelerator, Hardware, KvmFinding, ProbeSettings, Progress, Template, TemplateSettings},
 };
 use anteroom_wire::{
-    Base64, MachineId, SessionId,
-    agent::{Geometry, Stage},
+    Base64, MachineId, Secret, SessionId,
+    agent::{CaptureLimits, Claim, ClaimedBy, Geometry, Stage, TerminalSize},
+    provider::Provider,
 };
 use http_body_util::{BodyExt, Full};
 use std::{
@@ -176,30 +177,85 @@ async fn a_clone_outlives_its_server_and_is_dialled_by_the_next() {
     server.end().await;
 }
 
+fn claim(machine: &MachineId) -> Claim {
+    let provider: Provider = toml::from_str(include_str!("../../../providers/codex.toml")).unwrap();
+    Claim {
+        entropy: Base64::new(vec![7; 64]),
+        now_unix_ns: 1_900_000_000_000_000_000,
+        guest_machine_id: "0123456789abcdef0123456789abcdef".into(),
+        by: ClaimedBy { session: SessionId::from_parts(1, [1; 10]), machine: machine.clone(), generation: 1 },
+        geometry: Geometry { width: 1024, height: 768 },
+        provider,
+        agent_token: Secret::new("a token that nobody knows".into()),
+        capture: CaptureLimits {
+            stable_ms: 1_000,
+            file_bytes_max: 100_000,
+            retry_ms_min: 1_000,
+            retry_ms_max: 10_000,
+            status_ms_max: 60_000,
+        },
+    }
+}
+
 #[tokio::test]
-async fn two_clones_do_not_share_what_they_write() {
+async fn clones_do_not_share_what_they_write_and_a_claim_starts_the_tool() {
     let template = template().await;
     let top = tempfile::tempdir().unwrap();
     let server = Server::open(top.path(), Arc::new(template)).await;
     let ids = [new_id(), new_id()];
-    let mut states = Vec::new();
-    for id in &ids {
-        states.push(server.machines.start(id.clone()).unwrap());
-    }
+    let mut states: Vec<_> = ids.iter().map(|id| server.machines.start(id.clone()).unwrap()).collect();
     let first = ready(&mut states[0]).await;
     let second = ready(&mut states[1]).await;
-    let claim = serde_json::json!({
-        "entropy": Base64::new(vec![7; 64]), "now_unix_ns": 1_800_000_000_000_000_000u64,
-        "guest_machine_id": "0123456789abcdef0123456789abcdef",
-        "by": { "session": SessionId::from_parts(1, [1; 10]), "machine": ids[0], "generation": 1 },
-    });
-    assert!(claim.is_object());
-    assert_eq!(first.hello.claimed, None);
+    first.agent.claim(&claim(&ids[0])).await.unwrap();
+    assert_eq!(first.agent.hello().await.unwrap().claimed.unwrap().machine, ids[0]);
     assert_eq!(second.agent.hello().await.unwrap().claimed, None);
+    // The tool's words reach the screen: it runs in a machine that was cloned a moment ago.
+    let shown = async {
+        while first.agent.screen().await.unwrap().lines.iter().all(|line| line.trim().is_empty()) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(SOON, shown).await.expect("the tool shows nothing");
+    let mut terminal = first.agent.terminal("t1", TerminalSize { cols: 100, rows: 30 }).await.unwrap();
+    let mut some = [0u8; 1];
+    tokio::time::timeout(SOON, terminal.read_exact(&mut some)).await.expect("the terminal shows nothing").unwrap();
     for (id, state) in ids.iter().zip(&mut states) {
         server.machines.stop(id, StopReason::Completed);
         gone(state).await;
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_template_stays_as_long_as_a_machine_maps_it() {
+    let kept = template().await;
+    let (image, accelerator) = (image(), kept.manifest().accelerator.clone());
+    let top = tempfile::tempdir().unwrap();
+    let mut settings = template_settings();
+    settings.templates_dir = top.path().join("templates");
+    let copy = settings.templates_dir.join(kept.dir().file_name().unwrap());
+    std::fs::create_dir_all(&copy).unwrap();
+    for name in ["ram", "state", "template.json"] {
+        let (from, to) = (kept.dir().join(name), copy.join(name));
+        let mut cp = tokio::process::Command::new("cp");
+        assert!(cp.arg("--sparse=always").arg(from).arg(to).status().await.unwrap().success());
+    }
+    let found = Mutex::new(Vec::new());
+    let prepared = Template::prepare(&image, &accelerator, &settings, |progress| found.lock().unwrap().push(progress));
+    let template = prepared.await.unwrap();
+    assert_eq!(*found.lock().unwrap(), [Progress::Found]);
+    let server = Server::open(top.path(), Arc::new(template)).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    ready(&mut state).await;
+    // New machines are made of another template; this machine still maps the old one.
+    server.machines.set_recipe(Arc::new(kept));
+    assert_eq!(Template::remove_unused(&settings.templates_dir, None).unwrap(), 0);
+    assert!(copy.exists());
+    server.machines.stop(&id, StopReason::Completed);
+    gone(&mut state).await;
+    assert_eq!(Template::remove_unused(&settings.templates_dir, None).unwrap(), 1);
+    assert!(!copy.exists());
     server.end().await;
 }
 

@@ -20,7 +20,7 @@ use anteroom_wire::{
 use std::{
     future::Future,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -93,7 +93,7 @@ pub(super) fn spawn(
 
 /// Dials until there is a stream in step. `tried` hears why not (yet).
 async fn reach<F: Future<Output = ()>>(
-    run_dir: &PathBuf,
+    run_dir: &Path,
     name: &str,
     first_wait: Duration,
     mut tried: impl FnMut(ConnectError) -> F,
@@ -113,8 +113,8 @@ async fn reach<F: Future<Output = ()>>(
     }
 }
 
-async fn dial(run_dir: &PathBuf, name: &str) -> io::Result<UnixStream> {
-    RunDir::open(run_dir.clone())?.dial(name).await
+async fn dial(run_dir: &Path, name: &str) -> io::Result<UnixStream> {
+    RunDir::open(run_dir.to_owned())?.dial(name).await
 }
 
 async fn keep_host(run_dir: PathBuf, machine: MachineId, service: HostService, first_wait: Duration) {

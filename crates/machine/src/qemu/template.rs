@@ -270,20 +270,19 @@ impl Template {
         Ok(fs::metadata(self.dir.join(RAM_FILE))?.blocks().saturating_mul(512))
     }
 
-    /// Removes the templates beside this one that no machine maps and no process holds; returns how many.
+    /// Removes the templates that no machine maps and no process holds, and that are not `kept`; returns how many.
     ///
     /// # Errors
     /// When the directory cannot be read or a template not be removed.
-    pub fn remove_others(&self) -> Result<usize, TemplateError> {
-        let Some(templates_dir) = self.dir.parent() else { return Ok(0) };
+    pub fn remove_unused(templates_dir: &Path, kept: Option<&Template>) -> Result<usize, TemplateError> {
         let mut removed = 0;
         for entry in fs::read_dir(templates_dir).map_err(at(templates_dir))? {
             let path = entry.map_err(at(templates_dir))?.path();
-            let named =
-                path.file_name().is_some_and(|name| name.to_string_lossy().bytes().all(|b| b.is_ascii_hexdigit()));
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let Ok(state) = File::open(path.join(STATE_FILE)) else { continue };
             let free = || rustix::fs::flock(&state, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
-            if named && path != self.dir && free() {
+            let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if named && kept.is_none_or(|kept| kept.dir != path) && free() {
                 fs::remove_dir_all(&path).map_err(at(&path))?;
                 removed += 1;
             }

@@ -59,87 +59,38 @@ fn outcome(state: &State, event: Event) -> String {
     }
 }
 
+/// One event of each kind.
+fn one_of_each() -> [Event; 7] {
+    [
+        Event::KeeperFound,
+        Event::ProcessRuns,
+        tried(Stage::Display, Some("f")),
+        Event::BecameReady(channels()),
+        lost(),
+        Event::StopAsked(StopReason::Restarted),
+        ended(),
+    ]
+}
+
 #[test]
 fn the_whole_table() {
     let ready = State::Ready { channels: channels() };
     let waits = waiting(Stage::Display, Some("e"), 2);
-    let became = || Event::BecameReady(channels());
-    let ask = || Event::StopAsked(StopReason::Restarted);
-    let killed = "gone Killed { signal: 9 }";
+    let (early, stale, stop) = ("refused TooEarly", "refused Stale", "refused Stopping");
+    let (lost, asked, killed) =
+        ("waiting Channel Some(\"broke\") 0", "stopping restarted", "gone Killed { signal: 9 }");
+    let again = "waiting Display Some(\"f\") 3";
+    let ended = "gone Stopped { why: Cancelled }";
     let table: [(&State, [&str; 7]); 6] = [
-        (
-            &State::Requested,
-            [
-                "cloning",
-                "refused TooEarly",
-                "refused TooEarly",
-                "refused TooEarly",
-                "refused TooEarly",
-                "stopping restarted",
-                killed,
-            ],
-        ),
-        (
-            &State::Cloning,
-            [
-                "refused Stale",
-                "waiting Channel None 0",
-                "refused TooEarly",
-                "ready",
-                "refused TooEarly",
-                "stopping restarted",
-                killed,
-            ],
-        ),
-        (
-            &waits,
-            [
-                "refused Stale",
-                "refused Stale",
-                "waiting Display Some(\"f\") 3",
-                "ready",
-                "waiting Channel Some(\"broke\") 0",
-                "stopping restarted",
-                killed,
-            ],
-        ),
-        (
-            &ready,
-            [
-                "refused Stale",
-                "refused Stale",
-                "refused Stale",
-                "refused Stale",
-                "waiting Channel Some(\"broke\") 0",
-                "stopping restarted",
-                killed,
-            ],
-        ),
-        (
-            &stopping(),
-            [
-                "refused Stopping",
-                "refused Stopping",
-                "refused Stopping",
-                "refused Stopping",
-                "refused Stopping",
-                "refused Stopping",
-                "gone Stopped { why: Cancelled }",
-            ],
-        ),
+        (&State::Requested, ["cloning", early, early, early, early, asked, killed]),
+        (&State::Cloning, [stale, "waiting Channel None 0", early, "ready", early, asked, killed]),
+        (&waits, [stale, stale, again, "ready", lost, asked, killed]),
+        (&ready, [stale, stale, stale, stale, lost, asked, killed]),
+        (&stopping(), [stop, stop, stop, stop, stop, stop, ended]),
         (&gone(), ["refused Gone"; 7]),
     ];
     for (state, expected) in table {
-        let events = [
-            Event::KeeperFound,
-            Event::ProcessRuns,
-            tried(Stage::Display, Some("f")),
-            became(),
-            lost(),
-            ask(),
-            ended(),
-        ];
-        for (event, expected) in events.into_iter().zip(expected) {
+        for (event, expected) in one_of_each().into_iter().zip(expected) {
             let shown = format!("{} + {event:?}", state.name());
             assert_eq!(outcome(state, event), expected, "{shown}");
         }
@@ -200,10 +151,7 @@ proptest! {
         let mut state = State::Requested;
         let (mut intent, mut over) = (None, false);
         for event in events {
-            let asked = match &event {
-                Event::StopAsked(why) => Some(why.clone()),
-                _ => None,
-            };
+            let asked = if let Event::StopAsked(why) = &event { Some(why.clone()) } else { None };
             let ends = matches!(event, Event::Ended { .. });
             match state.on(event) {
                 Ok(next) => {

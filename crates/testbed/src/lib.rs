@@ -11,6 +11,7 @@
 
 pub mod codex_issuer;
 pub mod fake_rfb;
+pub mod house;
 pub mod leaks;
 pub mod plain_process;
 pub mod script;
@@ -20,6 +21,7 @@ mod world;
 
 pub use codex_issuer::CodexIssuer;
 pub use fake_rfb::FakeRfb;
+pub use house::House;
 pub use leaks::Leaks;
 pub use plain_process::PlainProcess;
 pub use script::{Script, Step};

@@ -76,7 +76,7 @@ pub(super) async fn template(
         Progress::Found => work.at("template found", "", Some(1.0)),
         Progress::Waiting => work.at("another process prepares the template; waiting", "", None),
         Progress::Booting => work.at("booting a machine for the template", "", Some(0.1)),
-        Progress::Stage(stage) => work.at("preparing the template", &format!("waiting for {stage:?}"), Some(0.4)),
+        Progress::Stage(stage) => work.at(&format!("preparing the template: waiting for {stage:?}"), "", Some(0.4)),
         Progress::Saving => work.at("saving the template", "", Some(0.9)),
         Progress::Done { elapsed_ms } => work.at("template ready", &format!("{elapsed_ms} ms"), Some(1.0)),
     };

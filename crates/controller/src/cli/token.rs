@@ -13,10 +13,13 @@ const TOKENS_MAX: u32 = 500;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Make a token for a backend; it is shown once.
+    /// Make a token; it is shown once.
     Create {
-        /// For people: which backend it is for.
+        /// For people: whom it is for.
         name: String,
+        /// For an operator's program instead: it sees and may do everything.
+        #[arg(long)]
+        operator: bool,
     },
     /// List operators and backends.
     List,
@@ -38,11 +41,11 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
 
 async fn carry_out(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
-        TokenCommand::Create { name } => {
+        TokenCommand::Create { name, operator } => {
             let token = random::token("ant_");
             let caller = NewCaller {
                 id: random::id(CallerId::from_parts),
-                role: Role::Backend,
+                role: if operator { Role::Operator } else { Role::Backend },
                 name,
                 token: Sha256Hex::of_secret(&token),
                 created_at_ms: clock::now(),

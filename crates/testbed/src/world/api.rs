@@ -62,12 +62,20 @@ pub struct Api {
     token: Option<Secret>,
     client: Client,
     heard: Arc<Mutex<Vec<String>>>,
+    /// The longest wait for a state or an entry.
+    patience: Duration,
 }
 
 impl Api {
-    pub(super) fn new(address: SocketAddr, token: Option<Secret>) -> anyhow::Result<Self> {
+    pub(crate) fn new(address: SocketAddr, token: Option<Secret>) -> anyhow::Result<Self> {
         let client = Client::builder().no_proxy().timeout(SOON).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { address, token, client, heard: Arc::default() })
+        Ok(Self { address, token, client, heard: Arc::default(), patience: SOON })
+    }
+
+    /// The same with another longest wait.
+    pub(crate) fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Sends a request with or without JSON.
@@ -149,7 +157,7 @@ impl Api {
         what: &str,
         wanted: impl Fn(&SessionView) -> bool,
     ) -> anyhow::Result<SessionView> {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + self.patience;
         loop {
             let view = self.session(id).await?;
             if wanted(&view) {
@@ -189,7 +197,7 @@ impl Api {
     /// # Errors
     /// It does not come in time.
     pub async fn wait_entry(&self, id: &SessionId, kind: &str) -> anyhow::Result<TimelineEntry> {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + self.patience;
         loop {
             let timeline = self.timeline(id).await?;
             if let Some(entry) = timeline.iter().find(|entry| entry.kind == kind) {

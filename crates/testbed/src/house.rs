@@ -1,0 +1,236 @@
+//! The real thing for one test: `anteroom serve` as a process of its own, with real machines made from the image in
+//! `ANTEROOM_TEST_IMAGE`, and a state directory of its own.
+//!
+//! [`House::finish`] ends all sessions and the server and fails the test when a process, run directory or socket is left.
+
+use crate::{Leaks, plain_process::built, world::Api};
+use anteroom_wire::{MachineId, Secret};
+use anyhow::{Context, bail, ensure};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::{Instant, timeout},
+};
+
+/// The longest wait for anything in an emulated machine on a busy host.
+pub const LONG: Duration = Duration::from_secs(240);
+
+/// A running server with real machines.
+#[derive(Debug)]
+pub struct House {
+    dir: tempfile::TempDir,
+    server: Option<Serving>,
+    token: Secret,
+    finished: bool,
+}
+
+#[derive(Debug)]
+struct Serving {
+    child: Child,
+    address: SocketAddr,
+    link: String,
+    /// Kept open: a server whose output is closed would be told so at its next line.
+    _output: Lines<BufReader<ChildStdout>>,
+}
+
+impl House {
+    /// Starts `anteroom serve` with `settings` (TOML over the defaults) and `answers` of the egress gate.
+    ///
+    /// # Errors
+    /// No image, a program that is not built, or a server that does not start; the text has the end of its log.
+    pub async fn open(settings: &str, answers: &BTreeMap<String, SocketAddr>, demo: bool) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("house").tempdir()?;
+        let mut table: toml::Table = settings.parse().context("the test's settings")?;
+        let text = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
+        table.insert("listen".into(), "127.0.0.1:0".into());
+        table.insert("state_dir".into(), text(dir.path().join("state")));
+        table.insert("cache_dir".into(), text(cache_dir()?));
+        let log = "level = 'debug'\nformat = 'json'".parse::<toml::Table>()?;
+        table.insert("log".into(), log.into());
+        let answers: toml::Table =
+            answers.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
+        table.insert("egress".into(), toml::Table::from_iter([("answers".into(), answers.into())]).into());
+        fs::write(dir.path().join("config.toml"), toml::to_string(&table)?)?;
+        let mut house = Self { dir, server: None, token: Secret::new(String::new()), finished: false };
+        house.token = Secret::new(house.command(&["token", "create", "--operator", "test"]).await?.trim().to_owned());
+        house.serve(demo).await?;
+        Ok(house)
+    }
+
+    /// Starts the server (again).
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn serve(&mut self, demo: bool) -> anyhow::Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_file())?;
+        let mut command = self.anteroom()?;
+        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+        if demo {
+            command.arg("--demo");
+        }
+        let mut child = command.spawn()?;
+        let mut output = BufReader::new(child.stdout.take().context("stdout")?).lines();
+        let link = async {
+            while let Some(line) = output.next_line().await? {
+                if line.trim_start().starts_with("http") {
+                    return Ok(line.trim().to_owned());
+                }
+            }
+            bail!("the server ended before it printed a link")
+        };
+        let link = timeout(LONG, link).await.context("the server does not start in time").and_then(|link| link);
+        let link = link.with_context(|| format!("the server's log ends:\n{}", self.log_tail()))?;
+        let authority = link.strip_prefix("http://").and_then(|rest| rest.split('/').next()).context("the link")?;
+        let address = authority.parse().context("the link's address")?;
+        self.server = Some(Serving { child, address, link, _output: output });
+        Ok(())
+    }
+
+    /// SIGKILL for the server, as a crash would; machines live on.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub async fn kill_server(&mut self) -> anyhow::Result<()> {
+        match self.server.take() {
+            Some(mut server) => Ok(server.child.kill().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `anteroom ARGS` with this house's configuration and gives what it printed.
+    ///
+    /// # Errors
+    /// It fails; the text has its words.
+    pub async fn command(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output = timeout(LONG, self.anteroom()?.args(args).stdin(Stdio::null()).output()).await??;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "anteroom {args:?}: {}\n{words}", output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The `anteroom` program with this house's configuration.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn anteroom(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(built("anteroom")?);
+        command.arg("--config").arg(self.dir.path().join("config.toml"));
+        Ok(command)
+    }
+
+    /// The API as an operator.
+    ///
+    /// # Errors
+    /// The server does not run.
+    pub fn api(&self) -> anyhow::Result<Api> {
+        let server = self.server.as_ref().context("the server does not run")?;
+        Ok(Api::new(server.address, Some(self.token.clone()))?.patient(LONG))
+    }
+
+    /// The operator's token, for programs that call the API themselves.
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// The link that the server printed: good once.
+    ///
+    /// # Errors
+    /// The server does not run.
+    pub fn link(&self) -> anyhow::Result<&str> {
+        Ok(&self.server.as_ref().context("the server does not run")?.link)
+    }
+
+    /// The house's directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The run directories of machines that exist.
+    pub fn machines(&self) -> Vec<MachineId> {
+        let entries = fs::read_dir(self.dir.path().join("state/run")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Looks for what belongs to the house.
+    pub fn leaks(&self) -> Leaks {
+        Leaks::of(self.path())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    /// The end of the server's log.
+    pub fn log_tail(&self) -> String {
+        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Waits until no machine is left: no run directory, no process of it.
+    ///
+    /// # Errors
+    /// What is left.
+    pub async fn machines_gone(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + LONG;
+        while !self.machines().is_empty() {
+            ensure!(Instant::now() < until, "machines are left: {:?}", self.machines());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends every session and the server and checks that nothing is left.
+    ///
+    /// # Errors
+    /// What is left, and the end of the server's log.
+    pub async fn finish(mut self) -> anyhow::Result<()> {
+        self.finished = true;
+        let ended = self.end().await;
+        let left = self.leaks().processes();
+        self.leaks().kill_all();
+        ended.with_context(|| format!("left: {left:#?}\nthe server's log ends:\n{}", self.log_tail()))
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
+        if let Ok(api) = self.api() {
+            api.cancel_all().await?;
+        }
+        self.machines_gone().await?;
+        if let Some(mut server) = self.server.take() {
+            let pid = server.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+            rustix::process::kill_process(pid.context("the server has ended by itself")?, rustix::process::Signal::TERM)?;
+            let status = timeout(LONG, server.child.wait()).await.context("the server does not stop")??;
+            ensure!(status.success(), "the server ended with {status}");
+        }
+        if let Err(left) = self.leaks().gone_within(Duration::from_secs(20)).await {
+            bail!("processes are left: {left:#?}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.leaks().kill_all();
+            eprintln!("the server's log ends:\n{}", self.log_tail());
+        }
+    }
+}
+
+/// The cache that holds the image the tests were given, `…/images/<hash>`.
+fn cache_dir() -> anyhow::Result<PathBuf> {
+    let image = std::env::var_os("ANTEROOM_TEST_IMAGE").map(PathBuf::from);
+    let image = image.context("ANTEROOM_TEST_IMAGE is not set: run ./test, or set it to what `anteroom image build --print-dir` prints")?;
+    let cache = image.parent().and_then(Path::parent).context("ANTEROOM_TEST_IMAGE must be …/images/<hash>")?;
+    Ok(cache.to_owned())
+}

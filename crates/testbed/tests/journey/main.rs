@@ -1,0 +1,89 @@
+//! The whole path: a real browser, a real server, a real QEMU machine, the real tools; only the identity providers are
+//! stand-ins, reached by their names through the egress gate. Run by `./test`, which sets `ANTEROOM_TEST_IMAGE`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+
+mod codex;
+mod demo;
+
+use anteroom_testbed::{House, house::LONG, leaks::needles};
+use anteroom_wire::{SessionId, agent::DeliveredFile, api::SessionList};
+use std::{fs, path::Path, process::Stdio};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+/// Starts a journey of the pages (`web/e2e/real`) in a browser.
+fn browser(house: &House, script: &str) -> Child {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
+    let mut command = Command::new("node");
+    command
+        .arg(format!("e2e/real/{script}"))
+        .current_dir(web)
+        .env("ANTEROOM_E2E_LINK", house.link().unwrap())
+        .env("ANTEROOM_E2E_TOKEN", house.token().expose())
+        .env("ANTEROOM_E2E_SLOW_MS", LONG.as_millis().to_string())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command.spawn().expect("node starts")
+}
+
+async fn arrived(mut browser: Child) {
+    let status = timeout(LONG * 3, browser.wait()).await.expect("the browser's journey ends").unwrap();
+    assert!(status.success(), "the browser's journey failed: {status}");
+}
+
+/// The session that the page has started.
+async fn the_session(house: &House) -> SessionId {
+    let api = house.api().unwrap();
+    let until = Instant::now() + LONG;
+    loop {
+        let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
+        if let Some(session) = list.sessions.into_iter().next() {
+            return session.id;
+        }
+        assert!(Instant::now() < until, "the page started no session");
+        sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// The leased files of the session's credential.
+async fn leased(house: &House, id: &SessionId) -> Vec<DeliveredFile> {
+    let api = house.api().unwrap();
+    let view = api.session(id).await.unwrap();
+    api.lease(&view.credential.expect("a stored credential").id).await.unwrap().files
+}
+
+/// No secret lies in a file below the house (database, its log, server's log, receipts, run directories), on the timeline,
+/// or among a process's arguments and environment.
+async fn nowhere(house: &House, id: &SessionId, secrets: &[String]) {
+    assert!(!secrets.is_empty(), "nothing was issued");
+    let timeline = house.api().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
+    let mut seen = vec![("timeline".to_owned(), timeline.into_bytes())];
+    for found in house.leaks().processes() {
+        for name in ["cmdline", "environ"] {
+            let place = format!("/proc/{}/{name}", found.pid);
+            seen.push((place.clone(), fs::read(place).unwrap_or_default()));
+        }
+    }
+    for secret in secrets {
+        let files = house.leaks().files_with(secret);
+        assert!(files.is_empty(), "a secret lies in {files:?}");
+        for (place, bytes) in &seen {
+            let found = needles(secret).iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle));
+            assert!(!found, "a secret stands in {place}");
+        }
+    }
+}
+
+/// The canary search finds what is there: a check that cannot fail would be worth nothing.
+#[tokio::test]
+async fn journey_a_secret_that_lies_about_would_be_found() {
+    let house = House::open("", &Default::default(), false).await.unwrap();
+    let planted = "canary-0123456789abcdef";
+    fs::write(house.path().join("state/planted"), format!("x{planted}y")).unwrap();
+    assert_eq!(house.leaks().files_with(planted).len(), 1);
+    fs::remove_file(house.path().join("state/planted")).unwrap();
+    house.finish().await.unwrap();
+}

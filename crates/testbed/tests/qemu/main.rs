@@ -1,0 +1,169 @@
+//! Sessions on real QEMU machines, through the API. Needs the image in `ANTEROOM_TEST_IMAGE` (`./test` sets it).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use anteroom_testbed::{House, house::LONG};
+use anteroom_wire::{SessionId, api::Status};
+use axum::{Router, extract::Query, routing::get};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
+
+/// A shell as the tool: what the test types runs in the machine.
+const SHELL: &str = r#"
+[providers.shell]
+name = "Shell"
+cli = "codex"
+argv = ["sh", "-i"]
+lanes = ["terminal"]
+next_action = "Type."
+policy = "store"
+egress = [{ host = "page.example.test", ports = [80] }]
+credential = { paths = [".shell/credential.json"], required = ["/token"] }
+"#;
+
+/// Types a command into the machine's shell and reads the terminal until `end` has been shown.
+async fn run(house: &House, id: &SessionId, command: &str, end: &str) -> String {
+    let api = house.api().unwrap();
+    let mut terminal = api.terminal(id).await.unwrap();
+    terminal.send_text("{\"type\":\"resize\",\"cols\":200,\"rows\":50}").await.unwrap();
+    let typed = serde_json::json!({ "text": command, "enter": true });
+    assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
+    let mut screen = Vec::new();
+    let shown = async {
+        while !String::from_utf8_lossy(&screen).contains(end) {
+            assert!(terminal.read_buf(&mut screen).await.unwrap() > 0, "the terminal ended");
+        }
+    };
+    timeout(LONG, shown).await.unwrap_or_else(|_| panic!("{end:?} was not shown"));
+    String::from_utf8_lossy(&screen).into_owned()
+}
+
+async fn open_shell(house: &House) -> SessionId {
+    let api = house.api().unwrap();
+    let id = api.start("shell").await.unwrap().session.id;
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn qemu_a_machine_has_no_interface_but_loopback_and_the_agents_own() {
+    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&house).await;
+    let screen = run(&house, &id, "echo \"[$(echo $(ls /sys/class/net))]\"; readlink /sys/class/net/eth0; echo DO\"\"NE", "DONE").await;
+    assert!(screen.contains("[eth0 lo]"), "{screen}");
+    assert!(screen.contains("/devices/virtual/net/eth0"), "eth0 is no hardware: {screen}");
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_a_name_that_is_not_granted_fails_at_once_and_stands_on_the_timeline() {
+    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&house).await;
+    // The proxy's own answer, asked for without any further tool.
+    let asked = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-granted.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
+    let screen = run(&house, &id, &format!("bash -c {}", quoted(asked)), "DONE").await;
+    assert!(screen.contains("HTTP/1.1 403"), "{screen}");
+    let entry = house.api().unwrap().wait_entry(&id, "egress_refused").await.unwrap();
+    assert_eq!(entry.data["host"], "not-granted.example.test");
+    assert_eq!(entry.data["reason"], "egress_refused");
+    house.finish().await.unwrap();
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A page that tells its own server what the browser believes.
+async fn page() -> (SocketAddr, Arc<Mutex<HashMap<String, String>>>) {
+    const PAGE: &str = "<!doctype html><title>t</title><body>page<script>fetch('/told?online='+navigator.onLine)</script>";
+    let told: Arc<Mutex<HashMap<String, String>>> = Arc::default();
+    let heard = Arc::clone(&told);
+    let router = Router::new().route("/", get(|| async { axum::response::Html(PAGE) })).route(
+        "/told",
+        get(move |Query(query): Query<HashMap<String, String>>| async move { heard.lock().unwrap().extend(query) }),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, told)
+}
+
+#[tokio::test]
+async fn qemu_the_browser_in_a_machine_believes_that_it_is_online() {
+    let (address, told) = page().await;
+    let answers = BTreeMap::from([("page.example.test:80".to_owned(), address)]);
+    let house = House::open(SHELL, &answers, false).await.unwrap();
+    let id = open_shell(&house).await;
+    let open = serde_json::json!({ "url": "http://page.example.test/" });
+    let answer = house.api().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
+    assert_eq!(answer.status, 204, "{}", answer.text);
+    let until = tokio::time::Instant::now() + LONG;
+    while told.lock().unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < until, "the page was not shown");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(told.lock().unwrap().get("online").map(String::as_str), Some("true"));
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_ten_sessions_at_once_work_and_end_clean() {
+    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let sessions = futures_util::future::join_all((0..10).map(|_| open_shell(&house))).await;
+    assert_eq!(house.machines().len(), 10);
+    let looks = sessions.iter().map(|id| async {
+        let mut desktop = house.api().unwrap().desktop(id).await.unwrap();
+        let frame = desktop.whole_frame().await.unwrap();
+        assert!(frame.colours(2) > 1, "a picture");
+    });
+    futures_util::future::join_all(looks).await;
+    for (number, id) in sessions.iter().enumerate() {
+        let command = format!("mkdir -p .shell; echo '{{\"token\": \"number-{number}\"}}' > .shell/credential.json");
+        let typed = serde_json::json!({ "text": command, "enter": true });
+        assert_eq!(house.api().unwrap().post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
+    }
+    for (number, id) in sessions.iter().enumerate() {
+        let view = house.api().unwrap().wait_status(id, Status::Completed).await.unwrap();
+        let lease = house.api().unwrap().lease(&view.credential.unwrap().id).await.unwrap();
+        let wanted = format!("{{\"token\": \"number-{number}\"}}\n");
+        assert_eq!(lease.files[0].content.expose(), wanted.as_bytes(), "each its own");
+    }
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_a_server_that_is_killed_finds_its_machines_again() {
+    let mut house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&house).await;
+    let machines = house.machines();
+    run(&house, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
+    house.kill_server().await.unwrap();
+    house.serve(false).await.unwrap();
+    house.api().unwrap().wait_status(&id, Status::VmStarted).await.unwrap();
+    assert_eq!(house.machines(), machines, "the same machine");
+    let screen = run(&house, &id, "echo [$MARK]", "[still-here]").await;
+    assert!(screen.contains("[still-here]"));
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_doctor_says_what_machines_run_on_and_what_that_means() {
+    let house = House::open("", &BTreeMap::new(), false).await.unwrap();
+    let output = house.anteroom().unwrap().arg("doctor").output().await.unwrap();
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = words.lines().find(|line| line.contains("accelerator")).expect("a line on the accelerator");
+    if line.contains("worse") {
+        assert!(line.contains("emulation"), "{line}");
+    }
+    if std::path::Path::new("/dev/kvm").exists() && line.contains("worse") {
+        assert!(line.to_lowercase().contains("kvm"), "{line}");
+    }
+    for name in ["qemu", "image", "providers", "disk", "server"] {
+        assert!(words.contains(name), "{name} in:\n{words}");
+    }
+    house.finish().await.unwrap();
+}

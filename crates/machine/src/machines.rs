@@ -54,7 +54,8 @@ pub struct Settings {
     pub console_bytes_max: usize,
     /// Between two looks at the agent's stages while they are not all up, milliseconds.
     pub probe_every_ms: u64,
-    /// How long the first echo of a machine's channel may take, milliseconds; see [`anteroom_wire::channel`].
+    /// How long the first echo of a new machine's channel may take before it is asked again, milliseconds; see
+    /// [`anteroom_wire::channel`]. A clone on a busy host needs some hundred, and there is nothing stale in its pipe.
     pub first_echo_ms: u64,
     /// Limits of calls to agents.
     pub calls: CallLimits,
@@ -73,7 +74,7 @@ impl Settings {
             machines_max: 16,
             console_bytes_max: 32 * 1024,
             probe_every_ms: 20,
-            first_echo_ms: 400,
+            first_echo_ms: 1_000,
             calls: CallLimits::default(),
         }
     }

@@ -8,6 +8,9 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// The longest wait for one echo, milliseconds.
+const WAIT_MS_MAX: u64 = 3_000;
+
 /// Why a channel could not be brought in step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResyncError {
@@ -34,7 +37,7 @@ fn nonce() -> Result<String, ResyncError> {
 
 /// Sends nonces until the echo of the latest has come, and then the go. Whatever is read before that echo is discarded.
 /// Waits as long as the machine takes: the caller sets the limit. `first_wait` is for the first echo (a machine that is
-/// just being cloned needs a moment), [`ECHO_MS_MAX`] for the others; `tried` hears of each that did not come in time.
+/// just being cloned needs a moment), [`ECHO_MS_MAX`] for the second, and twice as long for each after it; `tried` hears of each that did not come in time.
 pub(crate) async fn resync<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     first_wait: Duration,
@@ -63,13 +66,16 @@ async fn send_nonces<W: AsyncWrite + Unpin>(
 ) -> Result<std::convert::Infallible, ResyncError> {
     let pad = vec![b'\n'; PAD_BYTES];
     let mut wait = first_wait;
+    let mut next_wait = Duration::from_millis(ECHO_MS_MAX);
     loop {
         let hex = nonce()?;
         expect(expected, Some(hex.clone()));
         writer.write_all(nonce_line(&hex).as_bytes()).await.map_err(ResyncError::Io)?;
         writer.flush().await.map_err(ResyncError::Io)?;
         tokio::time::sleep(wait).await;
-        wait = Duration::from_millis(ECHO_MS_MAX);
+        wait = next_wait;
+        // A slow guest must be able to catch up: it reads a whole pad before each nonce, and only the latest counts.
+        next_wait = (next_wait * 2).min(Duration::from_millis(WAIT_MS_MAX));
         tried();
         writer.write_all(&pad).await.map_err(ResyncError::Io)?;
     }

@@ -18,7 +18,6 @@ use anteroom_wire::{
     channel::ECHO_MS_MAX,
 };
 use std::{
-    future::Future,
     io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -44,6 +43,8 @@ pub(super) enum Heard {
 enum ConnectError {
     #[error("the socket cannot be reached: {0}")]
     Dial(io::Error),
+    #[error("the agent does not echo (yet)")]
+    NoEcho,
     #[error("{0}")]
     Resync(ResyncError),
     #[error("{0}")]
@@ -52,62 +53,61 @@ enum ConnectError {
 
 struct Connector {
     run_dir: PathBuf,
-    image_hash: String,
+    plan: Plan,
     calls: CallLimits,
     probe_every: Duration,
-    began: Instant,
-    born: Arc<OnceLock<Born>>,
     events: mpsc::Sender<Heard>,
     tasks: TaskTracker,
     over: CancellationToken,
+}
+
+/// What a machine's connections are about.
+pub(super) struct Plan {
+    /// The image its agent must name.
+    pub(super) image_hash: String,
+    /// From when on times count.
+    pub(super) began: Instant,
+    pub(super) born: Arc<OnceLock<Born>>,
+    /// How long the first echo may take.
+    pub(super) first_wait: Duration,
 }
 
 /// Starts the two tasks that keep the machine connected until `over`.
 pub(super) fn spawn(
     machines: &Machines,
     id: &MachineId,
-    image_hash: String,
-    began: Instant,
-    born: Arc<OnceLock<Born>>,
+    plan: Plan,
     events: mpsc::Sender<Heard>,
-    over: CancellationToken,
+    over: &CancellationToken,
 ) {
     let settings = &machines.inner.settings;
     let run_dir = machines.run_dir_of(id);
-    let first_wait = Duration::from_millis(settings.first_echo_ms);
+    let host = keep_host(run_dir.clone(), id.clone(), machines.inner.host.clone(), plan.first_wait);
     let connector = Connector {
-        run_dir: run_dir.clone(),
-        image_hash,
+        run_dir,
+        plan,
         calls: settings.calls,
         probe_every: Duration::from_millis(settings.probe_every_ms),
-        began,
-        born,
         events,
         tasks: machines.inner.tasks.clone(),
         over: over.clone(),
     };
-    let host = keep_host(run_dir, id.clone(), machines.inner.host.clone(), first_wait);
-    machines.inner.tasks.spawn(over.clone().run_until_cancelled_owned(connector.keep_agent(first_wait)));
-    machines.inner.tasks.spawn(over.run_until_cancelled_owned(host));
+    machines.inner.tasks.spawn(over.clone().run_until_cancelled_owned(connector.keep_agent()));
+    machines.inner.tasks.spawn(over.clone().run_until_cancelled_owned(host));
 }
 
 /// Dials until there is a stream in step. `tried` hears why not (yet).
-async fn reach<F: Future<Output = ()>>(
-    run_dir: &Path,
-    name: &str,
-    first_wait: Duration,
-    mut tried: impl FnMut(ConnectError) -> F,
-) -> UnixStream {
+async fn reach(run_dir: &Path, name: &str, first_wait: Duration, mut tried: impl FnMut(&ConnectError)) -> UnixStream {
     let (mut every_ms, every_ms_max) = DIAL_EVERY_MS;
     loop {
         let error = match dial(run_dir, name).await {
-            Ok(mut stream) => match resync(&mut stream, first_wait, || ()).await {
+            Ok(mut stream) => match resync(&mut stream, first_wait, || tried(&ConnectError::NoEcho)).await {
                 Ok(()) => return stream,
                 Err(error) => ConnectError::Resync(error),
             },
             Err(error) => ConnectError::Dial(error),
         };
-        tried(error).await;
+        tried(&error);
         tokio::time::sleep(Duration::from_millis(every_ms)).await;
         every_ms = (every_ms * 3 / 2 + 1).min(every_ms_max);
     }
@@ -120,11 +120,8 @@ async fn dial(run_dir: &Path, name: &str) -> io::Result<UnixStream> {
 async fn keep_host(run_dir: PathBuf, machine: MachineId, service: HostService, first_wait: Duration) {
     let mut wait = first_wait;
     loop {
-        let stream = reach(&run_dir, HOST_SOCKET, wait, |error| {
-            tracing::trace!(%machine, %error, "the host channel is not up");
-            std::future::ready(())
-        })
-        .await;
+        let not_yet = |error: &ConnectError| tracing::trace!(%machine, %error, "the host channel is not up");
+        let stream = reach(&run_dir, HOST_SOCKET, wait, not_yet).await;
         if let Err(error) = serve(stream, machine.clone(), service.clone()).await {
             tracing::debug!(%machine, %error, "the host channel broke");
         }
@@ -134,7 +131,7 @@ async fn keep_host(run_dir: PathBuf, machine: MachineId, service: HostService, f
 
 impl Connector {
     fn since(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.plan.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn tell(&self, event: Event) {
@@ -146,8 +143,8 @@ impl Connector {
         self.tell(Event::Tried { stage, error }).await;
     }
 
-    async fn keep_agent(self, first_wait: Duration) {
-        let mut wait = first_wait;
+    async fn keep_agent(self) {
+        let mut wait = self.plan.first_wait;
         loop {
             let mut timings = Timings::default();
             let connected = self.connect(wait, &mut timings).await;
@@ -174,11 +171,14 @@ impl Connector {
         first_wait: Duration,
         timings: &mut Timings,
     ) -> Result<(AgentClient, Hello), Option<ConnectError>> {
-        let stream =
-            reach(&self.run_dir, AGENT_SOCKET, first_wait, |error| self.tried(Stage::Channel, Some(error.to_string())))
-                .await;
+        // A full queue loses a count, nothing else.
+        let not_yet = |error: &ConnectError| {
+            let event = Event::Tried { stage: Stage::Channel, error: Some(error.to_string()) };
+            let _ = self.events.try_send(Heard::Event(event));
+        };
+        let stream = reach(&self.run_dir, AGENT_SOCKET, first_wait, not_yet).await;
         timings.channel_ms = self.since();
-        timings.spawned_ms = self.born.get().map_or(timings.channel_ms, |born| born.after_ms);
+        timings.spawned_ms = self.plan.born.get().map_or(timings.channel_ms, |born| born.after_ms);
         let begun = AgentClient::begin(stream, self.calls).await;
         let (agent, carry) = begun.map_err(|error| Some(ConnectError::Agent(error)))?;
         // Ends with the stream, or with the machine's other tasks.
@@ -193,7 +193,7 @@ impl Connector {
                     if timings.hello_ms == 0 {
                         timings.hello_ms = self.since();
                     }
-                    if let Some((expected, found)) = mismatch(&hello, &self.image_hash) {
+                    if let Some((expected, found)) = mismatch(&hello, &self.plan.image_hash) {
                         let _ = self.events.send(Heard::Mismatch { expected, found }).await;
                         return Err(None);
                     }

@@ -15,7 +15,7 @@ use crate::{
     spec::Brief,
     state::{Event, GoneReason, State, StopReason},
 };
-use anteroom_wire::MachineId;
+use anteroom_wire::{MachineId, channel::ECHO_MS_MAX};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -61,7 +61,8 @@ pub(super) async fn start(machines: Machines, seat: Seat, brief: Brief) {
     match link {
         Ok(link) => {
             driver.apply(Event::KeeperFound);
-            driver.drive(link, asked, image_hash).await;
+            let first_wait = Duration::from_millis(driver.machines.inner.settings.first_echo_ms);
+            driver.drive(link, asked, image_hash, first_wait).await;
         }
         Err(error) => driver.gone(GoneReason::NeverStarted { error: error.to_string() }, None),
     }
@@ -70,7 +71,8 @@ pub(super) async fn start(machines: Machines, seat: Seat, brief: Brief) {
 /// Drives a machine that outlived its server.
 pub(super) async fn adopt(machines: Machines, seat: Seat, link: Link) {
     let (driver, asked, image_hash) = Driver::new(machines, seat, Instant::now());
-    driver.drive(link, asked, image_hash).await;
+    // It has been running: whatever it has to say, it says at once, or there are stale bytes in the way.
+    driver.drive(link, asked, image_hash, Duration::from_millis(ECHO_MS_MAX)).await;
 }
 
 fn spawn(path: &Path, program: &Path, brief: &Brief) -> io::Result<Link> {
@@ -88,13 +90,21 @@ impl Driver {
         (Self { machines, id, state, began, ready_by, born, keeper: None, ended: None }, orders, image_hash)
     }
 
-    async fn drive(mut self, mut link: Link, mut asked: mpsc::Receiver<Asked>, image_hash: String) {
+    async fn drive(
+        mut self,
+        mut link: Link,
+        mut asked: mpsc::Receiver<Asked>,
+        image_hash: String,
+        first_wait: Duration,
+    ) {
         let (events, mut heard) = mpsc::channel(EVENTS_MAX);
         let stop = self.machines.inner.stop.clone();
         // Ends with this function, whatever way: the connection must not outlive its driver.
         let over = stop.child_token();
         let _guard = over.clone().drop_guard();
-        connect::spawn(&self.machines, &self.id, image_hash, self.began, self.born.clone(), events, over.clone());
+        let (began, born) = (self.began, self.born.clone());
+        let plan = connect::Plan { image_hash, began, born, first_wait };
+        connect::spawn(&self.machines, &self.id, plan, events, &over);
         loop {
             tokio::select! {
                 biased;

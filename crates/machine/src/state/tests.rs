@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// Channels of a machine that does not exist: their stream is closed.
 fn channels() -> Channels {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let agent = runtime.block_on(async {
         let (ours, _theirs) = tokio::io::duplex(1024);
         AgentClient::begin(ours, crate::CallLimits::default()).await.unwrap().0

@@ -154,7 +154,8 @@ async fn a_killed_pane_is_started_anew_with_the_tool() {
     world.claim(&mut sender, provider("echo run >> runs; cat")).await;
     world.event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
     let pane = world.descendants().into_iter().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with("\0pane\0"))
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.split('\0').nth(1) == Some("pane"))
     });
     let pane = rustix::process::Pid::from_raw(i32::try_from(pane.unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pane, rustix::process::Signal::KILL).unwrap();

@@ -283,6 +283,39 @@ async fn a_guest_that_never_gets_ready_is_no_template_and_says_where_it_stood() 
 }
 
 #[tokio::test]
+async fn a_preparation_that_is_given_up_leaves_no_process() {
+    let image = image();
+    let accelerator = accelerator(&image).await.chosen;
+    let top = tempfile::tempdir().unwrap();
+    let settings = TemplateSettings { templates_dir: top.path().join("templates"), ..template_settings() };
+    let (begun, waits) = tokio::sync::oneshot::channel();
+    let begun = Mutex::new(Some(begun));
+    let told = |progress| {
+        if let (Progress::Stage(_), Some(begun)) = (progress, begun.lock().unwrap().take()) {
+            begun.send(()).unwrap();
+        }
+    };
+    tokio::select! {
+        done = Template::prepare(&image, &accelerator, &settings, told) => panic!("{done:?}"),
+        _ = waits => {}
+    }
+    let dir = settings.templates_dir.to_str().unwrap().to_owned();
+    let processes = || {
+        let lines = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        lines.filter(|line| String::from_utf8_lossy(line).contains(&dir)).count()
+    };
+    let ended = async {
+        while processes() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, ended).await.expect("the preparation's machine lives");
+}
+
+#[tokio::test]
 async fn a_state_that_cannot_be_loaded_is_told_with_qemus_words() {
     let template = template().await;
     let spec = template.spec(&new_id()).unwrap();

@@ -34,7 +34,7 @@ use tokio::{
 const PORT_EVERY_MS: u64 = 20;
 const PORT_MS_MAX: u64 = 30_000;
 /// Backstop for a host whose arrival made no event.
-const HOST_EVERY_MS: u64 = 100;
+const HOST_EVERY_MS: u64 = 1_000;
 
 /// A place where hosts come, one after another.
 pub(crate) enum Medium {

@@ -13,7 +13,7 @@ pub const AGENT_SOCKET: &str = "agent.sock";
 pub const HOST_SOCKET: &str = "host.sock";
 /// The keeper's own socket in the run directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
-/// The file in the run directory that tells the keeper what to do: a [`Brief`].
+/// The file in the run directory that tells the keeper what to do.
 pub const SPEC_FILE: &str = "spec.json";
 
 /// What a machine is made of.

@@ -1,6 +1,7 @@
 //! Programs that the build runs: no shell, bounded output, a limit on their time, and a failure that names everything.
 
 use super::build::{BuildError, Step};
+use crate::process::{self, ProcessId};
 use std::{collections::VecDeque, ffi::OsString, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
@@ -143,16 +144,37 @@ impl Running {
         }
     }
 
+    /// Which process it is, to be found again by a later build; `None` when it has ended.
+    pub(super) fn process(&self) -> Option<ProcessId> {
+        ProcessId::of(self.child.id()?)
+    }
+
+    /// Ends it and all that it started. mmdebstrap itself heeds no signal while it works: its child cleans up, then it ends.
     async fn end(&mut self) {
-        let pid = self.child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(pid) = pid {
-            // Gone already is as good.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let Some(process) = self.process() else { return };
+        let others = process::descendants(process.pid);
+        for each in others.iter().chain([&process]) {
+            let pid = i32::try_from(each.pid).ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                // Gone already is as good.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
         }
         if tokio::time::timeout(CLEAN_UP, self.child.wait()).await.is_err() {
+            kill_with_descendants(process);
             // It is killed again when the child is dropped.
-            let _ = self.child.kill().await;
+            let _ = self.child.wait().await;
         }
+        others.into_iter().for_each(ProcessId::kill);
+    }
+}
+
+/// Kills a process and all that it started.
+pub(super) fn kill_with_descendants(process: ProcessId) {
+    if process.is_alive() {
+        let descendants = process::descendants(process.pid);
+        process.kill();
+        descendants.into_iter().for_each(ProcessId::kill);
     }
 }
 
@@ -244,6 +266,25 @@ mod tests {
     async fn a_program_that_takes_too_long_is_ended() {
         let error = run(Duration::from_millis(50), "sleep", &["600"]).output().await.unwrap_err();
         assert!(matches!(error, BuildError::TooLong { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_a_program_started_is_ended_with_it() {
+        let script = "import subprocess, sys\nchild = subprocess.Popen(['sleep', '600'])\nprint(child.pid, flush=True)\nchild.wait()";
+        let mut running = run(Duration::from_secs(60), "python3", &["-c", script]).start().unwrap();
+        let mut line = String::new();
+        BufReader::new(running.child.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+        let grandchild = ProcessId::of(line.trim().parse().unwrap()).unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let error = running.finish(&stop, |_| ()).await.unwrap_err();
+        assert!(matches!(error, BuildError::Stopped { .. }), "{error}");
+        let gone = async {
+            while grandchild.is_alive() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
     }
 
     #[tokio::test]

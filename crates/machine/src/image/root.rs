@@ -11,7 +11,7 @@
 
 use super::{
     Artefact, Refusal, artefact_of,
-    build::{BuildError, BuildSettings, Note, Progress, Step},
+    build::{BuildError, BuildSettings, Note, Progress, Step, leftovers},
     clis,
     command::{Program, Running},
     initramfs::Module,
@@ -218,6 +218,9 @@ async fn squash(
     stop: &CancellationToken,
 ) -> Result<Sifted, BuildError> {
     let mut packages = start_packages(making)?;
+    if let Some(process) = packages.process() {
+        leftovers::note_process(making.scratch, process)?;
+    }
     let mut squashing = start_squashing(making, to)?;
     let pipes = packages.child.stdout.take().zip(squashing.child.stdin.take());
     let pipe_error = |source| BuildError::Io { step: Step::RootFs, path: to.to_owned(), source };

@@ -1,15 +1,17 @@
 //! Unfinished things of a build: where they are, and how they go, also after a crash.
 //!
 //! An ordinary user's mmdebstrap unpacks as other users (subuid(5)), so what a killed one leaves cannot be removed by the
-//! user alone; mmdebstrap itself can (`--unshare-helper`). The directory is written down before mmdebstrap starts.
+//! user alone; mmdebstrap itself can (`--unshare-helper`). The directory is written down before mmdebstrap starts, and then
+//! its process: when a build is killed, mmdebstrap goes on until it finds nobody to write to.
 
 use super::{
     super::{
-        command::Program,
+        command::{Program, kill_with_descendants},
         shelf::{self, Shelf},
     },
     BuildError, BuildSettings, Step,
 };
+use crate::process::{self, ProcessId};
 use std::{
     ffi::OsString,
     fs, io,
@@ -23,6 +25,10 @@ use std::{
 
 /// In a build's scratch directory: where mmdebstrap unpacks.
 const NOTE: &str = "packages-dir";
+/// In a build's scratch directory: which process mmdebstrap is.
+const PROCESS: &str = "packages-process.json";
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(10);
 const PACKAGES_PREFIX: &str = "anteroom-image-";
 
 /// Makes the directory that mmdebstrap unpacks in, below `scratch_dir`, and writes its name into `scratch`.
@@ -38,11 +44,41 @@ pub(super) fn packages_dir(scratch: &Path, scratch_dir: &Path) -> Result<PathBuf
     make().map_err(|source| BuildError::Io { step: Step::Check, path: scratch_dir.to_owned(), source })
 }
 
+/// Writes down which process unpacks, so that a later build can end it when this one is killed.
+pub(in crate::image) fn note_process(scratch: &Path, process: ProcessId) -> Result<(), BuildError> {
+    let path = scratch.join(PROCESS);
+    let text = serde_json::to_vec(&process).map_err(io::Error::from);
+    text.and_then(|text| shelf::write(&path, &text)).map_err(|source| BuildError::Io {
+        step: Step::Packages,
+        path,
+        source,
+    })
+}
+
+/// Ends what a killed build left running. A process with the same number that is another one is left alone.
+async fn end_process(scratch: &Path) {
+    let Ok(text) = fs::read(scratch.join(PROCESS)) else { return };
+    let Ok(process) = serde_json::from_slice::<ProcessId>(&text) else { return };
+    let others = process::descendants(process.pid);
+    if !process.is_alive() {
+        return;
+    }
+    kill_with_descendants(process);
+    let gone = async {
+        while process.is_alive() || others.iter().any(|other| other.is_alive()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Whoever is still there makes the removal fail, which says where.
+    let _ = tokio::time::timeout(GONE, gone).await;
+}
+
 /// Removes what crashed builds left.
 pub(super) async fn clear(shelf: &Shelf, settings: &BuildSettings) -> Result<(), BuildError> {
     let found = shelf.leftovers();
     let found = found.map_err(|source| BuildError::Io { step: Step::Check, path: shelf.dir.clone(), source })?;
     for scratch in found {
+        end_process(&scratch).await;
         remove(&scratch, settings).await?;
     }
     Ok(())
@@ -73,12 +109,14 @@ async fn remove_packages(dir: &Path, settings: &BuildSettings) -> Result<(), Bui
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(source) => return Err(BuildError::Io { step: Step::Check, path: dir.to_owned(), source }),
     }
-    // What lies in it belongs to the user's other ids; the directory itself to the user.
+    // What lies in it belongs to the user's other ids; the directory itself to the user. The helper empties what is inside,
+    // but may not remove the names that stand in the user's own directory: it fails at those, and they are left to us.
     let limit = Duration::from_millis(settings.step_ms_max);
-    let inside =
-        fs::read_dir(dir).map_err(|source| BuildError::Io { step: Step::Check, path: dir.to_owned(), source })?;
+    let failed = |source| BuildError::Io { step: Step::Check, path: dir.to_owned(), source };
     let mut args: Vec<OsString> = ["--unshare-helper", "rm", "-rf", "--"].map(OsString::from).into();
-    args.extend(inside.filter_map(|entry| Some(entry.ok()?.path().into_os_string())));
-    Program::new(Step::Check, limit, Path::new("/"), "mmdebstrap", args).output().await?;
-    fs::remove_dir_all(dir).map_err(|source| BuildError::Io { step: Step::Check, path: dir.to_owned(), source })
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        args.push(entry.map_err(failed)?.path().into_os_string());
+    }
+    let helped = Program::new(Step::Check, limit, Path::new("/"), "mmdebstrap", args).output().await;
+    fs::remove_dir_all(dir).map_err(|source| helped.err().unwrap_or_else(|| failed(source)))
 }

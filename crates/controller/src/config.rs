@@ -66,6 +66,9 @@ pub struct Machines {
     pub memory_mib: u32,
     /// Virtual processors, a whole number: 1 to 16.
     pub cpus: u32,
+    /// Under emulation, the cache of translated code of one machine; only what is used costs. A browser needs much: with
+    /// too little it is translated again and again. 8 to 1024.
+    pub translation_mib: u32,
     /// Machines at once; more sessions wait in the queue.
     pub machines_max: u32,
     /// From the process's start to ready, with KVM.
@@ -203,6 +206,7 @@ impl Default for Machines {
             accelerator: Accelerator::Auto,
             memory_mib: 1536,
             cpus: 2,
+            translation_mib: 256,
             machines_max: 10,
             ready_kvm_ms_max: 15_000,
             ready_emulation_ms_max: 60_000,
@@ -311,6 +315,7 @@ impl Config {
         let m = &self.machines;
         range("machines.memory_mib", m.memory_mib.into(), 512, 65_536);
         range("machines.cpus", m.cpus.into(), 1, 16);
+        range("machines.translation_mib", m.translation_mib.into(), 8, 1_024);
         range("machines.machines_max", m.machines_max.into(), 1, 1_000);
         range("machines.width", m.width.into(), 320, 3840);
         range("machines.height", m.height.into(), 240, 2160);

@@ -207,7 +207,10 @@ impl House {
         self.machines_gone().await?;
         if let Some(mut server) = self.server.take() {
             let pid = server.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-            rustix::process::kill_process(pid.context("the server has ended by itself")?, rustix::process::Signal::TERM)?;
+            rustix::process::kill_process(
+                pid.context("the server has ended by itself")?,
+                rustix::process::Signal::TERM,
+            )?;
             let status = timeout(LONG, server.child.wait()).await.context("the server does not stop")??;
             ensure!(status.success(), "the server ended with {status}");
         }
@@ -230,7 +233,9 @@ impl Drop for House {
 /// The cache that holds the image the tests were given, `…/images/<hash>`.
 fn cache_dir() -> anyhow::Result<PathBuf> {
     let image = std::env::var_os("ANTEROOM_TEST_IMAGE").map(PathBuf::from);
-    let image = image.context("ANTEROOM_TEST_IMAGE is not set: run ./test, or set it to what `anteroom image build --print-dir` prints")?;
+    let image = image.context(
+        "ANTEROOM_TEST_IMAGE is not set: run ./test, or set it to what `anteroom image build --print-dir` prints",
+    )?;
     let cache = image.parent().and_then(Path::parent).context("ANTEROOM_TEST_IMAGE must be …/images/<hash>")?;
     Ok(cache.to_owned())
 }

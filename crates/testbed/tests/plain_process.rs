@@ -46,7 +46,11 @@ async fn ready(state: &mut watch::Receiver<State>) -> Channels {
     let ready = state.wait_for(|state| matches!(state, State::Ready { .. } | State::Gone { .. }));
     match &*timeout(SOON, ready).await.expect("ready in time").unwrap() {
         State::Ready { channels } => channels.clone(),
-        other @ (State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } | State::Gone { .. }) => {
+        other @ (State::Requested
+        | State::Cloning
+        | State::Waiting { .. }
+        | State::Stopping { .. }
+        | State::Gone { .. }) => {
             panic!("{other:?}")
         }
     }

@@ -63,11 +63,9 @@ macro_rules! id {
             fn from_str(text: &str) -> Result<Self, MalformedId> {
                 match text.strip_prefix($prefix) {
                     Some(body) if well_formed(body) => Ok(Self(text.to_owned())),
-                    Some(_) | None => Err(MalformedId {
-                        article: $article,
-                        prefix: $prefix,
-                        shown: text.chars().take(40).collect(),
-                    }),
+                    Some(_) | None => {
+                        Err(MalformedId { article: $article, prefix: $prefix, shown: text.chars().take(40).collect() })
+                    }
                 }
             }
         }
@@ -174,7 +172,9 @@ mod tests {
     #[test]
     fn a_malformed_id_is_refused() {
         let good = SessionId::from_parts(7, [7; 10]).to_string();
-        for bad in ["", "ses_", "ses_../../etc/passwd", "mac_00000000000000000000000000", "ses_80000000000000000000000000"] {
+        for bad in
+            ["", "ses_", "ses_../../etc/passwd", "mac_00000000000000000000000000", "ses_80000000000000000000000000"]
+        {
             assert!(bad.parse::<SessionId>().is_err(), "{bad}");
         }
         assert!(good.to_uppercase().parse::<SessionId>().is_err());

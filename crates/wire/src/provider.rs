@@ -143,7 +143,10 @@ impl Provider {
         need(self.argv.first().is_some_and(|program| !program.is_empty()), "argv names no program");
         need(!self.lanes.is_empty(), "lanes is empty");
         need(!self.credential.paths.is_empty(), "credential.paths is empty");
-        need(!self.credential.required.is_empty(), "credential.required is empty: any JSON would count as a credential");
+        need(
+            !self.credential.required.is_empty(),
+            "credential.required is empty: any JSON would count as a credential",
+        );
         for path in self.credential.paths.iter().chain(self.settings_files.iter().map(|file| &file.path)) {
             let below_home = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
             need(below_home, &format!("path {path:?} must lie below the home directory"));
@@ -155,9 +158,9 @@ impl Provider {
             let name = rule.host.strip_prefix("*.").unwrap_or(&rule.host);
             let plain = !name.is_empty()
                 && name.contains('.')
-                && name.split('.').all(|label| {
-                    !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                })
+                && name
+                    .split('.')
+                    .all(|label| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
                 && !name.split('.').next_back().is_some_and(|tld| tld.bytes().all(|b| b.is_ascii_digit()));
             need(plain, &format!("egress host {:?} must be a DNS name, or *. and a DNS name", rule.host));
             need(!rule.ports.contains(&0), &format!("egress host {:?} has port 0", rule.host));

@@ -8,7 +8,9 @@ use crate::{
 };
 use anteroom_machine::{
     image::Image,
-    qemu::{self, Accelerator, AcceleratorReport, Hardware, ProbeSettings, Progress, Template, TemplateSettings},
+    qemu::{
+        self, Accelerator, AcceleratorReport, Hardware, KvmFinding, ProbeSettings, Progress, Template, TemplateSettings,
+    },
 };
 use anteroom_wire::agent::Geometry;
 use anyhow::Context;
@@ -67,7 +69,11 @@ pub(super) async fn template(
         templates_dir: config.cache_dir.join("templates"),
         qemu_program: qemu_program()?,
         keeper_program: keeper_program()?,
-        hardware: Hardware { memory_mib: machines.memory_mib, cpus: machines.cpus, ..Hardware::default() },
+        hardware: Hardware {
+            memory_mib: machines.memory_mib,
+            cpus: machines.cpus,
+            translation_mib: machines.translation_mib,
+        },
         geometry: Geometry { width: machines.width, height: machines.height },
         prepare_ms_max: machines.template_s_max.saturating_mul(1_000),
         console_bytes_max: machines.console_bytes_max,
@@ -92,17 +98,12 @@ pub(super) async fn lay(config: &Config) -> anyhow::Result<Foundation> {
     let accelerator = choose(config, &report)?;
     let template = template(config, &image, &accelerator, &work).await?;
     let emulated = matches!(accelerator, Accelerator::Emulation);
-    if let Err(error) = template.remove_others() {
+    if let Err(error) = Template::remove_unused(&config.cache_dir.join("templates"), Some(&template)) {
         tracing::warn!(%error, "old templates could not be removed");
     }
-    let explanation = match config.machines.accelerator {
-        Wanted::Emulation => {
-            "emulation, as the configuration says: good for development, not a security boundary".into()
-        }
-        Wanted::Auto | Wanted::Kvm => report.explanation,
-    };
+    let explanation = in_short(config, &report, emulated);
     if emulated {
-        tracing::warn!(outcome = "emulated", "{explanation}");
+        tracing::warn!(outcome = "emulated", found = report.explanation, "machines run under {explanation}");
     }
     Ok(Foundation {
         recipe: Arc::new(template),
@@ -115,4 +116,19 @@ pub(super) async fn lay(config: &Config) -> anyhow::Result<Foundation> {
         keeper_program: keeper_program()?,
         ready_ms_max: if emulated { config.machines.ready_emulation_ms_max } else { config.machines.ready_kvm_ms_max },
     })
+}
+
+/// What machines run on, to follow "machines run under …".
+fn in_short(config: &Config, report: &AcceleratorReport, emulated: bool) -> String {
+    if !emulated {
+        return "KVM".into();
+    }
+    let why = match (&config.machines.accelerator, &report.kvm) {
+        (Wanted::Emulation, _) => "as the configuration says",
+        (_, KvmFinding::Absent) => "there is no /dev/kvm",
+        (_, KvmFinding::NotPermitted) => "/dev/kvm may not be opened by this user",
+        (_, KvmFinding::DoesNotBoot { .. }) => "/dev/kvm is there, but no guest boots on it",
+        (_, KvmFinding::Works) => "KVM was not chosen",
+    };
+    format!("emulation ({why}; see `anteroom doctor`): slower, and not a security boundary")
 }

@@ -17,7 +17,7 @@ pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> 
     let server = server::start(config, &state, foundation, demo).await?;
     let link = server::enter_link(&server).await?;
     say(format_args!("\nAnteroom serves at {}", server.app.base_url));
-    say(format_args!("Machines run on {}", server.app.image.accelerator));
+    say(format_args!("Machines run under {}.", server.app.image.accelerator));
     say(format_args!(
         "Open this link (works once, for {minutes} minutes; `anteroom link` prints another):\n\n  {link}\n"
     ));

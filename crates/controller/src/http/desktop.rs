@@ -44,8 +44,10 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
         let _viewer = viewer;
         let tunnel = Tunnel::new(app.config.tunnel.clone(), live.facts().sockets, Arc::clone(&live.activity));
         note(&app, &live.id, "viewer_joined", "Somebody looks at the desktop.", json!({})).await;
-        let report =
-            tunnel.run(socket, async { reach_desktop(&app, &live).await.map_err(|refusal| refusal.body()) }).await;
+        let connect = tunnel::until_it_speaks(app.config.sessions.socket_wait_ms_max, || async {
+            reach_desktop(&app, &live).await.map_err(|refusal| refusal.body())
+        });
+        let report = tunnel.run(socket, connect).await;
         left(&app, &live, "viewer_left", &report).await;
     })
 }

@@ -53,7 +53,13 @@ async fn open_shell(house: &House) -> SessionId {
 async fn qemu_a_machine_has_no_interface_but_loopback_and_the_agents_own() {
     let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
-    let screen = run(&house, &id, "echo \"[$(echo $(ls /sys/class/net))]\"; readlink /sys/class/net/eth0; echo DO\"\"NE", "DONE").await;
+    let screen = run(
+        &house,
+        &id,
+        "echo \"[$(echo $(ls /sys/class/net))]\"; readlink /sys/class/net/eth0; echo DO\"\"NE",
+        "DONE",
+    )
+    .await;
     assert!(screen.contains("[eth0 lo]"), "{screen}");
     assert!(screen.contains("/devices/virtual/net/eth0"), "eth0 is no hardware: {screen}");
     house.finish().await.unwrap();
@@ -79,7 +85,8 @@ fn quoted(text: &str) -> String {
 
 /// A page that tells its own server what the browser believes.
 async fn page() -> (SocketAddr, Arc<Mutex<HashMap<String, String>>>) {
-    const PAGE: &str = "<!doctype html><title>t</title><body>page<script>fetch('/told?online='+navigator.onLine)</script>";
+    const PAGE: &str =
+        "<!doctype html><title>t</title><body>page<script>fetch('/told?online='+navigator.onLine)</script>";
     let told: Arc<Mutex<HashMap<String, String>>> = Arc::default();
     let heard = Arc::clone(&told);
     let router = Router::new().route("/", get(|| async { axum::response::Html(PAGE) })).route(
@@ -124,7 +131,10 @@ async fn qemu_ten_sessions_at_once_work_and_end_clean() {
     for (number, id) in sessions.iter().enumerate() {
         let command = format!("mkdir -p .shell; echo '{{\"token\": \"number-{number}\"}}' > .shell/credential.json");
         let typed = serde_json::json!({ "text": command, "enter": true });
-        assert_eq!(house.api().unwrap().post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
+        assert_eq!(
+            house.api().unwrap().post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status,
+            204
+        );
     }
     for (number, id) in sessions.iter().enumerate() {
         let view = house.api().unwrap().wait_status(id, Status::Completed).await.unwrap();

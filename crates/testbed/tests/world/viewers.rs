@@ -83,7 +83,6 @@ async fn one_viewer_too_many_is_told_so() {
 }
 
 #[tokio::test]
-#[ignore = "http/desktop asks for the desktop once; it must ask through tunnel::until_it_speaks"]
 async fn a_desktop_that_is_away_for_a_moment_is_reached_by_the_same_socket() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();

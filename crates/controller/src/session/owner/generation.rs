@@ -10,6 +10,7 @@ use crate::{
 use anteroom_machine::{Channels, GoneReason, Refused, State, StopReason};
 use anteroom_store::{Change, Expect, NewEvent, Reason, Sha256Hex, Transition};
 use anteroom_wire::{MachineId, Problem, Secret, agent::Stage};
+use futures_util::FutureExt;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -138,6 +139,8 @@ async fn watch_machine(
     token: Option<Secret>,
 ) -> Outcome {
     let mut claimed = false;
+    // A wish from before this machine is not meant for it.
+    let _ = live.restart.notified().now_or_never();
     loop {
         let now = state.borrow_and_update().clone();
         match now {

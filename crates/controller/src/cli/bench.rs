@@ -25,6 +25,8 @@ use std::{
 const LOOK_MS_MAX: u64 = 60_000;
 /// Machines whose memory is looked at together.
 const IDLE_MACHINES: u32 = 4;
+/// The provider that only waits.
+const WAITING: &str = "waiting";
 /// How long they are left alone before.
 const IDLE_S: u64 = 3;
 
@@ -35,8 +37,8 @@ pub(super) enum BenchCommand {
         /// Sessions, one after the other.
         #[arg(long, default_value_t = 30)]
         count: u32,
-        /// The tool to start.
-        #[arg(long, default_value = "demo")]
+        /// The tool to start. Default: none, the terminal waits.
+        #[arg(long, default_value = WAITING)]
         provider: String,
         /// As JSON.
         #[arg(long)]
@@ -51,17 +53,19 @@ struct Marks {
     process: f64,
     agent: f64,
     claimed: f64,
+    greeted: f64,
     picture: f64,
 }
 
 /// A stage's name and how to read its mark.
 type Column = (&'static str, fn(&Marks) -> f64);
 
-const STAGES: [Column; 5] = [
+const STAGES: [Column; 6] = [
     ("accepted (202)", |marks| marks.accepted),
     ("cloned (process runs)", |marks| marks.process),
     ("agent answers", |marks| marks.agent),
     ("claimed", |marks| marks.claimed),
+    ("desktop greets the viewer", |marks| marks.greeted),
     ("first full picture", |marks| marks.picture),
 ];
 
@@ -71,6 +75,7 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     config.state_dir = state.path().to_owned();
     config.listen = ([127, 0, 0, 1], 0).into();
     config.public_url = None;
+    config.providers.insert(WAITING.into(), waiting().context("the waiting provider")?);
     let foundation = foundation::lay(&config).await?;
     let dir = StateDir::take(&config.state_dir)?;
     let server = server::start(config, &dir, foundation, true).await?;
@@ -81,6 +86,22 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     let (marks, memory) = measured?;
     report(&marks, &memory, json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A provider whose tool only waits, so that the figures are the machine's own.
+fn waiting() -> Result<toml::Table, toml::de::Error> {
+    toml::from_str(
+        r#"
+        name = "Waiting"
+        cli = "anteroom-demo"
+        argv = ["cat"]
+        lanes = ["terminal"]
+        next_action = "Nothing: this measures."
+        policy = "store"
+        egress = []
+        credential = { paths = [".waiting"], required = ["/never"] }
+        "#,
+    )
 }
 
 /// Ends what is left, so that no machine outlives the bench.
@@ -176,14 +197,15 @@ impl Viewer {
         let protocols = format!("binary, ticket.{}", ticket.ticket);
         let socket = ViewerSocket::dial(&url, &[("sec-websocket-protocol", &protocols)], LOOK_MS_MAX).await?;
         let mut desktop = RfbClient::connect(socket, LOOK_MS_MAX).await?;
+        let greeted = millis(began);
         desktop.whole_frame().await?;
         let picture = millis(began);
-        let marks = self.marks(&path, accepted, picture).await?;
-        Ok((id, marks))
+        let marks = self.marks(&path, accepted).await?;
+        Ok((id, Marks { greeted, picture, ..marks }))
     }
 
     /// The stages in between, from the timeline: the server's own clock, from the session's acceptance.
-    async fn marks(&self, path: &str, accepted: f64, picture: f64) -> anyhow::Result<Marks> {
+    async fn marks(&self, path: &str, accepted: f64) -> anyhow::Result<Marks> {
         let request = self.http.get(format!("http://{}{path}/events", self.base)).bearer_auth(&self.token);
         let timeline: Timeline = request.send().await?.json().await?;
         let at = |kind: &str| -> anyhow::Result<f64> {
@@ -201,7 +223,7 @@ impl Viewer {
             process: asked + timing("spawned_ms"),
             agent: asked + timing("ready_ms"),
             claimed: at("machine_ready")? - at("accepted")?,
-            picture,
+            ..Marks::default()
         })
     }
 

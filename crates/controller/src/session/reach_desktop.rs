@@ -26,14 +26,27 @@ pub async fn living(app: &App, id: &SessionId) -> Result<(SessionRow, Arc<Live>)
 /// # Errors
 /// Not ready in time (with the stage), or the session ended meanwhile.
 pub async fn open_channels(app: &App, live: &Live) -> Result<Channels, Refusal> {
+    channels(app, live, |progress| match progress {
+        Progress::Open { channels } => Some(channels.clone()),
+        Progress::Queued { .. }
+        | Progress::Preparing { .. }
+        | Progress::Claiming { .. }
+        | Progress::Lost
+        | Progress::Closing => None,
+    })
+    .await
+}
+
+/// Waits until `found` sees channels in the progress.
+async fn channels(app: &App, live: &Live, found: fn(&Progress) -> Option<Channels>) -> Result<Channels, Refusal> {
     let mut facts = live.watch();
     let ready = async {
-        let found = facts.wait_for(|facts| matches!(facts.progress, Progress::Open { .. })).await;
-        match found.map(|facts| facts.progress.clone()) {
-            Ok(Progress::Open { channels }) => channels,
-            Ok(Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing) | Err(_) => {
-                std::future::pending().await
-            }
+        let seen = facts.wait_for(|facts| found(&facts.progress).is_some()).await;
+        let seen = seen.ok().and_then(|facts| found(&facts.progress));
+        match seen {
+            Some(channels) => channels,
+            // Nobody writes the facts any more: the session is ending, and says why.
+            None => std::future::pending().await,
         }
     };
     let wait = Duration::from_millis(app.config.sessions.socket_wait_ms_max);
@@ -57,7 +70,12 @@ pub async fn open_channels(app: &App, live: &Live) -> Result<Channels, Refusal> 
 /// # Errors
 /// A named refusal.
 pub async fn reach_desktop(app: &App, live: &Live) -> Result<ByteStream, Refusal> {
-    let channels = open_channels(app, live).await?;
+    // A picture can be sent while the machine is still being claimed.
+    let channels = channels(app, live, |progress| match progress {
+        Progress::Open { channels } | Progress::Claiming { channels } => Some(channels.clone()),
+        Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => None,
+    })
+    .await?;
     channels.agent.desktop().await.map_err(|error| Refusal::new(Problem::DesktopUnreachable, chain(&error)))
 }
 

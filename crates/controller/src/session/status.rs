@@ -17,6 +17,11 @@ pub enum Progress {
         /// The stage being waited for.
         stage: Stage,
     },
+    /// The machine is up and is being made this session's: its desktop can be looked at.
+    Claiming {
+        /// The way to its agent.
+        channels: anteroom_machine::Channels,
+    },
     /// The machine is this session's: desktop and terminal can be opened.
     Open {
         /// The way to its agent.
@@ -33,6 +38,7 @@ impl Progress {
     pub fn stage(&self) -> Option<Stage> {
         match self {
             Self::Preparing { stage } => Some(*stage),
+            Self::Claiming { .. } => Some(Stage::Cli),
             Self::Queued { .. } | Self::Open { .. } | Self::Lost | Self::Closing => None,
         }
     }
@@ -52,12 +58,17 @@ pub fn status(life: &Life, progress: Option<&Progress>, generation: u32, signing
         Life::Active { .. } => match progress {
             None | Some(Progress::Queued { .. }) if generation <= 1 => Status::VmCreating,
             Some(Progress::Preparing { stage: Stage::Process }) if generation <= 1 => Status::VmCreating,
-            Some(Progress::Preparing { .. }) if generation <= 1 => Status::VmCreated,
+            Some(Progress::Preparing { .. } | Progress::Claiming { .. }) if generation <= 1 => Status::VmCreated,
             Some(Progress::Open { .. }) if signing_in => Status::Authenticating,
             Some(Progress::Open { .. }) => Status::VmStarted,
-            None | Some(Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing) => {
-                Status::VmStopped
-            }
+            None
+            | Some(
+                Progress::Queued { .. }
+                | Progress::Preparing { .. }
+                | Progress::Claiming { .. }
+                | Progress::Lost
+                | Progress::Closing,
+            ) => Status::VmStopped,
         },
     }
 }

@@ -148,6 +148,8 @@ async fn watch_machine(
                 if claimed {
                     reopened(app, live, channels).await;
                 } else {
+                    // Whoever looks at the desktop need not wait for the claim.
+                    live.set(Progress::Claiming { channels: channels.clone() });
                     match claim::claim(app, live, generation, &machine, &channels, token.as_ref()).await {
                         Ok(()) => {
                             claimed = true;

@@ -193,3 +193,39 @@ async fn doctor_lists_every_missing_thing_at_once() {
     }
     assert!(words.contains("apt-get install"), "what to do:\n{words}");
 }
+
+/// A tool that signs in by itself.
+const QUICK: &str = r#"
+[providers.quick]
+name = "Quick"
+cli = "codex"
+argv = ["sh", "-c", "mkdir -p .quick; printf '{\"token\": \"q-1\"}' > .quick/credential.json; sleep 600"]
+lanes = ["terminal"]
+next_action = "Wait."
+policy = "store"
+egress = []
+credential = { paths = [".quick/credential.json"], required = ["/token"] }
+"#;
+
+#[tokio::test]
+async fn qemu_login_shows_how_it_goes_and_writes_the_credential_where_asked() {
+    use std::os::unix::fs::PermissionsExt;
+    let house = House::open(QUICK, &BTreeMap::new(), false).await.unwrap();
+    let out = house.path().join("credential");
+    let words = house.command(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();
+    assert!(
+        words.contains("/dashboard/remote-cli/auth?session=ses_") && words.contains("#pass="),
+        "the link:\n{words}"
+    );
+    assert!(words.contains("The machine is ready") && words.contains("Signed in."), "how it goes:\n{words}");
+    assert_eq!(std::fs::read(&out).unwrap(), b"{\"token\": \"q-1\"}");
+    assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::remove_file(&out).unwrap();
+
+    let refused = house.command(&["login", "nonsense"]).await.unwrap_err().to_string();
+    assert!(refused.contains("no such provider") && refused.contains("quick"), "what there is: {refused}");
+    let nowhere = house.path().join("no/such/directory/file");
+    let refused = house.command(&["login", "quick", "--out", nowhere.to_str().unwrap()]).await.unwrap_err().to_string();
+    assert!(refused.contains("cannot be written"), "before anybody signs in: {refused}");
+    house.finish().await.unwrap();
+}

@@ -1,16 +1,21 @@
 //! The client side of RFB 3.8 (RFC 6143), as much as it takes to look at a desktop and to use it: for `anteroom bench`,
 //! `doctor` and the tests. The live path never speaks RFB; it carries bytes.
 //!
-//! Security type None, true colour, encodings Raw, CopyRect and DesktopSize. Works over any byte stream; [`ViewerSocket`]
-//! makes one of a viewer's WebSocket.
+//! Security type None, true colour, the encodings in [`Encoding`]: what is measured with it is what a browser would see.
+//! Works over any byte stream; [`ViewerSocket`] makes one of a viewer's WebSocket.
 
+mod encoding;
 mod frame;
+mod rectangles;
 mod socket;
+mod tight;
 
+pub use encoding::Encoding;
 pub use frame::{Frame, Rgb};
 pub use socket::{Closing, DialError, ViewerSocket};
 
 use std::{io, time::Duration};
+use tight::Tight;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
@@ -19,9 +24,6 @@ use tokio::{
 /// The greeting of both sides (RFC 6143 §7.1.1).
 const VERSION: &[u8; 12] = b"RFB 003.008\n";
 const SECURITY_NONE: u8 = 1;
-const RAW: i32 = 0;
-const COPY_RECT: i32 = 1;
-const DESKTOP_SIZE: i32 = -223;
 /// The largest picture that is believed, pixels (the largest geometry there is).
 const PIXELS_MAX: usize = 3840 * 2160;
 /// The longest name or clipboard text that is believed, bytes.
@@ -67,17 +69,29 @@ pub struct RfbClient<S> {
     stream: S,
     limit: Duration,
     name: String,
+    offered: Vec<Encoding>,
+    tight: Tight,
     frame: Frame,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
-    /// Shakes hands, shared, and asks for 32-bit true colour. `answer_ms_max` bounds every later wait too.
+    /// Shakes hands, shared, and asks for 32-bit true colour, encoded [as for a browser](Encoding::AS_A_BROWSER).
+    /// `answer_ms_max` bounds every later wait too.
     ///
     /// # Errors
     /// [`RfbError`]: broken, late, or not RFB 3.8 without a password.
     pub async fn connect(stream: S, answer_ms_max: u64) -> Result<Self, RfbError> {
+        Self::connect_with(stream, answer_ms_max, Encoding::AS_A_BROWSER).await
+    }
+
+    /// As [`Self::connect`], with the encodings that are offered, the preferred ones first.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_with(stream: S, answer_ms_max: u64, offered: &[Encoding]) -> Result<Self, RfbError> {
         let limit = Duration::from_millis(answer_ms_max);
-        let mut client = Self { stream, limit, name: String::new(), frame: Frame::new(0, 0) };
+        let (name, offered) = (String::new(), offered.to_vec());
+        let mut client = Self { stream, limit, name, offered, tight: Tight::new(), frame: Frame::new(0, 0) };
         within(limit, "shaking hands", client.shake_hands()).await?;
         Ok(client)
     }
@@ -115,9 +129,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         // SetPixelFormat: 32 bits, depth 24, little endian, true colour, 8 bits each, red << 16, green << 8, blue << 0.
         let format = [0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
         let mut hello = format.to_vec();
-        hello.extend([2, 0, 0, 3]); // SetEncodings, three of them
-        for encoding in [COPY_RECT, RAW, DESKTOP_SIZE] {
-            hello.extend(encoding.to_be_bytes());
+        let count = u16::try_from(self.offered.len()).unwrap_or(u16::MAX);
+        hello.extend([2, 0]); // SetEncodings
+        hello.extend(count.to_be_bytes());
+        for encoding in self.offered.iter().take(usize::from(count)) {
+            hello.extend(encoding.number().to_be_bytes());
         }
         self.stream.write_all(&hello).await.map_err(broken(doing))
     }
@@ -258,49 +274,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
             }
         }
     }
-
-    async fn read_rectangles(&mut self, doing: &'static str) -> Result<Update, RfbError> {
-        self.stream.read_u8().await.map_err(broken(doing))?;
-        let rectangles = self.stream.read_u16().await.map_err(broken(doing))?;
-        let mut pixels = 0;
-        for _ in 0..rectangles {
-            let mut head = [0; 12];
-            self.stream.read_exact(&mut head).await.map_err(broken(doing))?;
-            let at = |i: usize| u16::from_be_bytes([head[i], head[i + 1]]);
-            let (x, y, width, height) = (at(0), at(2), at(4), at(6));
-            match i32::from_be_bytes([head[8], head[9], head[10], head[11]]) {
-                RAW => {
-                    self.expect_inside(x, y, width, height)?;
-                    let mut line = vec![0; usize::from(width) * 4];
-                    for row in y..y + height {
-                        self.stream.read_exact(&mut line).await.map_err(broken(doing))?;
-                        self.frame.paint_row(x, row, &line);
-                    }
-                    pixels += usize::from(width) * usize::from(height);
-                }
-                COPY_RECT => {
-                    let from_x = self.stream.read_u16().await.map_err(broken(doing))?;
-                    let from_y = self.stream.read_u16().await.map_err(broken(doing))?;
-                    self.expect_inside(x, y, width, height)?;
-                    self.expect_inside(from_x, from_y, width, height)?;
-                    self.frame.copy((from_x, from_y), (x, y), (width, height));
-                    pixels += usize::from(width) * usize::from(height);
-                }
-                DESKTOP_SIZE => self.resize(width, height)?,
-                other => return Err(RfbError::Said(format!("encoding {other}, which was not asked for"))),
-            }
-        }
-        Ok(Update { rectangles, pixels })
-    }
-
-    fn expect_inside(&self, x: u16, y: u16, width: u16, height: u16) -> Result<(), RfbError> {
-        let fits = |start: u16, length: u16, end: u16| u32::from(start) + u32::from(length) <= u32::from(end);
-        if fits(x, width, self.frame.width()) && fits(y, height, self.frame.height()) {
-            Ok(())
-        } else {
-            Err(RfbError::Said(format!("a rectangle of {width} × {height} at {x}, {y}: outside of the picture")))
-        }
-    }
 }
 
 fn broken(doing: &'static str) -> impl Fn(io::Error) -> RfbError {
@@ -315,3 +288,6 @@ async fn within<T>(
     let late = |_| RfbError::Late { doing, limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) };
     timeout(limit, work).await.map_err(late)?
 }
+
+#[cfg(test)]
+mod tests;

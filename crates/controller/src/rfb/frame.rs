@@ -89,6 +89,15 @@ impl Frame {
         }
     }
 
+    /// Paints a rectangle of this width, row by row; the caller has checked that it fits.
+    pub(super) fn paint(&mut self, x: u16, y: u16, width: u16, pixels: &[Rgb]) {
+        let width = usize::from(width);
+        for (line, row) in pixels.chunks_exact(width.max(1)).zip(y..) {
+            let start = self.index(x, row);
+            self.pixels[start..start + width].copy_from_slice(line);
+        }
+    }
+
     /// Copies a rectangle within the picture; the caller has checked that both places fit.
     pub(super) fn copy(&mut self, from: (u16, u16), to: (u16, u16), (width, height): (u16, u16)) {
         let source: Vec<Rgb> = (0..height)

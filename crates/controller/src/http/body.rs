@@ -1,14 +1,18 @@
-//! What comes in: JSON bodies and ids, refused by name when they are not what they should be.
+//! What comes in: JSON bodies, queries and ids, refused by name when they are not what they should be.
 
 use crate::{app::App, callers::Caller, refusal::Refusal};
 use anteroom_store::SessionRow;
-use anteroom_wire::{Problem, SessionId};
+use anteroom_wire::{CredentialId, Problem, SessionId};
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
+use std::{fmt::Display, str::FromStr};
+
+/// The longest fault that is said in serde's own words, bytes: a key may be as long as its body.
+const FAULT_BYTES_MAX: usize = 400;
 
 /// A JSON body.
 pub(super) struct Json<T>(pub T);
@@ -40,7 +44,7 @@ fn fault(error: &serde_json::Error) -> String {
             // "unknown field `x`, expected …" and "missing field `x`" name keys, which are not secret.
             let text = error.to_string();
             let named = text.starts_with("unknown field") || text.starts_with("missing field");
-            if named { text } else { format!("a value of the wrong kind at {place}") }
+            if named && text.len() <= FAULT_BYTES_MAX { text } else { format!("a value of the wrong kind at {place}") }
         }
         serde_json::error::Category::Syntax => format!("not JSON at {place}"),
         serde_json::error::Category::Eof | serde_json::error::Category::Io => {
@@ -79,8 +83,38 @@ impl FromRequestParts<App> for Mine {
 
 /// The session's id in the path.
 pub(super) async fn session_id(parts: &mut Parts) -> Result<SessionId, Refusal> {
+    id(parts).await
+}
+
+/// The credential's id in the path.
+pub(super) struct Credential(pub CredentialId);
+
+impl<S: Sync> FromRequestParts<S> for Credential {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        id(parts).await.map(Self)
+    }
+}
+
+async fn id<T: FromStr<Err: Display>>(parts: &mut Parts) -> Result<T, Refusal> {
     let Path(id) = Path::<String>::from_request_parts(parts, &())
         .await
-        .map_err(|_| Refusal::new(Problem::Malformed, "the path has no session id"))?;
+        .map_err(|_| Refusal::new(Problem::Malformed, "the path has no id in it"))?;
     id.parse().map_err(|error| Refusal::new(Problem::Malformed, format!("{error}")))
+}
+
+/// The query.
+pub(super) struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+        query.map(|query| Self(query.0)).map_err(|rejection| {
+            let detail = Some(rejection.body_text()).filter(|text| text.len() <= FAULT_BYTES_MAX);
+            Refusal::new(Problem::Malformed, detail.unwrap_or_else(|| "the query is not well formed".into()))
+        })
+    }
 }

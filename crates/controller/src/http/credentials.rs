@@ -1,5 +1,6 @@
 //! The owner's credentials: list, lease, delete.
 
+use super::body::Credential;
 use crate::{
     app::App,
     callers::Caller,
@@ -16,7 +17,7 @@ use anteroom_wire::{
 };
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -35,7 +36,11 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
 /// Gives the files out, byte for byte, and writes that on the record.
 #[utoipa::path(post, path = "/api/credentials/{id}/lease", params(("id" = String, Path)), responses(
     (status = 200, body = Lease), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub(super) async fn lease(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn lease(
+    State(app): State<App>,
+    caller: Caller,
+    Credential(id): Credential,
+) -> Result<Response, Refusal> {
     let row = owned(&app, &caller, &id).await?;
     let leased = app.store.lease(&row.id, &caller.id, clock::now()).await?.ok_or(Problem::UnknownCredential)?;
     let binding = Binding { record: &row.id, owner: &row.owner, provider: &row.provider, session: &row.session };
@@ -56,7 +61,7 @@ pub(super) async fn lease(State(app): State<App>, caller: Caller, Path(id): Path
 pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Credential(id): Credential,
 ) -> Result<StatusCode, Refusal> {
     let row = owned(&app, &caller, &id).await?;
     app.store.delete_credential(&row.id, clock::now()).await?;
@@ -64,9 +69,8 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn owned(app: &App, caller: &Caller, id: &str) -> Result<CredentialRow, Refusal> {
-    let id: CredentialId = id.parse().map_err(|error| Refusal::new(Problem::Malformed, format!("{error}")))?;
-    let row = app.store.credential(&id).await?.ok_or(Problem::UnknownCredential)?;
+async fn owned(app: &App, caller: &Caller, id: &CredentialId) -> Result<CredentialRow, Refusal> {
+    let row = app.store.credential(id).await?.ok_or(Problem::UnknownCredential)?;
     caller.may_own(&row.owner)?;
     Ok(row)
 }

@@ -2,7 +2,7 @@
 //! they need no caller: everything they show is asked from the API, which does.
 
 use axum::{
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
@@ -41,8 +41,9 @@ fn page(name: &str) -> Response {
 }
 
 /// Scripts, styles, fonts: their names carry their content's hash.
-pub(super) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
-    let Some(file) = Built::get(&format!("assets/{path}")) else {
+pub(super) async fn asset(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+    let found = path.ok().and_then(|Path(path)| Some((Built::get(&format!("assets/{path}"))?, path)));
+    let Some((file, path)) = found else {
         return crate::refusal::Refusal::from(anteroom_wire::Problem::NoRoute).into_response();
     };
     let etag = format!("\"{}\"", crate::random::hex(&file.metadata.sha256_hash()[..12]));

@@ -1,6 +1,6 @@
 //! One session: read, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials; and the list.
 
-use super::body::Mine;
+use super::body::{Mine, Query};
 use crate::{
     app::App,
     callers::Caller,
@@ -18,7 +18,7 @@ use anteroom_wire::{
 };
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{
         IntoResponse, Response, Sse,

@@ -81,8 +81,14 @@ fn check(app: &App, row: &SessionRow, delivery: &Delivery) -> Result<(), Refusal
     if delivery.files.len() > FILES_MAX {
         return Err(wrong(format!("more than {FILES_MAX} files")));
     }
-    if !provider.credential.paths.contains(&first.path) {
-        return Err(wrong("the first file's path is not one of the provider's".into()));
+    // Whoever leases the credential may write the files where they say: nothing but the provider's own paths, each once.
+    for (at, file) in delivery.files.iter().enumerate() {
+        if !provider.credential.paths.contains(&file.path) {
+            return Err(wrong(format!("the path of file {} is not one of the provider's", at + 1)));
+        }
+        if delivery.files[..at].iter().any(|before| before.path == file.path) {
+            return Err(wrong(format!("file {} is there twice", at + 1)));
+        }
     }
     shape::check(&provider.credential, first.content.expose()).map_err(wrong)
 }

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod delivery;
 mod demo;
 mod doors;
 mod ends;
+mod inputs;
+mod posted;
 mod secrets;
 mod story;
 mod tidy;

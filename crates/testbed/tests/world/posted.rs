@@ -1,0 +1,78 @@
+//! A program that speaks as a machine's agent through the public door: with a token of the test's own.
+
+use anteroom_store::{Change, Expect, NewEvent, Settings, Sha256Hex, Store, Transition};
+use anteroom_testbed::{Answer, World};
+use anteroom_wire::{
+    Base64, Secret, SessionId,
+    agent::{DeliveredFile, Delivery, STORE_PATH},
+    api::Status,
+};
+use reqwest::{Client, header};
+
+/// Speaks for the machine of one session.
+pub(crate) struct Posing {
+    /// The session whose machine this says to be.
+    pub session: SessionId,
+    token: Secret,
+    client: Client,
+    url: String,
+}
+
+impl Posing {
+    /// Starts a session, waits for its machine and gives that machine's place to a token that the test knows.
+    pub(crate) async fn start(world: &World) -> Self {
+        let api = world.backend().unwrap();
+        let session = api.start("scripted").await.unwrap().session.id;
+        api.wait_status(&session, Status::VmStarted).await.unwrap();
+        let token = Secret::new("agt_a-token-that-the-test-knows".to_owned());
+        let store = store(world).await;
+        let change = Change::new().agent_token(Some(Sha256Hex::of_secret(&token)));
+        let event = NewEvent::new(0, "token_taken", "The test speaks for the machine.");
+        let done = store.transition(&session, Expect::Active, change, event).await.unwrap();
+        assert!(matches!(done, Transition::Done { .. }), "{done:?}");
+        store.close().await;
+        let client = Client::builder().no_proxy().timeout(anteroom_testbed::SOON).build().unwrap();
+        Self { session, token, client, url: format!("http://{}{STORE_PATH}", world.address().unwrap()) }
+    }
+
+    /// A delivery of this one file as the tool would write it.
+    pub(crate) fn delivery(&self, content: &str) -> Delivery {
+        let file = DeliveredFile {
+            path: anteroom_testbed::Tool::CREDENTIAL.to_owned(),
+            mode: 0o600,
+            content: Base64::new(content.as_bytes().to_vec()),
+        };
+        Delivery {
+            session: self.session.clone(),
+            generation: 1,
+            provider: "scripted".parse().unwrap(),
+            files: vec![file],
+        }
+    }
+
+    /// Delivers with the machine's token.
+    pub(crate) async fn deliver(&self, delivery: &Delivery) -> Answer {
+        self.post(serde_json::to_string(delivery).unwrap()).await
+    }
+
+    /// Posts any body as JSON with the machine's token.
+    pub(crate) async fn post(&self, body: impl Into<String>) -> Answer {
+        self.send(Some(self.token.expose()), "application/json", body.into()).await
+    }
+
+    /// Posts any body as anything with any token.
+    pub(crate) async fn send(&self, token: Option<&str>, kind: &str, body: String) -> Answer {
+        let mut request = self.client.post(&self.url).header(header::CONTENT_TYPE, kind).body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.unwrap();
+        Answer { status: answer.status().as_u16(), text: answer.text().await.unwrap() }
+    }
+}
+
+/// The server's own database, opened beside it.
+pub(crate) async fn store(world: &World) -> Store {
+    let settings = Settings { busy_ms_max: 30_000, ..Settings::default() };
+    Store::open(&world.state_dir().join("anteroom.db"), settings).await.unwrap()
+}

@@ -13,7 +13,7 @@ use crate::{
     log, pane,
     place::Place,
     port::Medium,
-    proxy, screen, serve, shim,
+    proxy, screen, serve, shim, spare,
     stages::Stages,
     supervisor,
     terminal::{self, Terminal},
@@ -30,6 +30,7 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, Weak},
+    time::Duration,
 };
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -37,6 +38,9 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
+
+/// From the claim until what waits for it begins: the claim's answer goes before.
+const CLAIM_ANSWER_MS: u64 = 10;
 
 /// Everything that lives as long as the agent.
 pub(crate) struct Agent {
@@ -46,6 +50,8 @@ pub(crate) struct Agent {
     pub(crate) stages: Stages,
     pub(crate) board: Board,
     pub(crate) host: Host,
+    /// Where a connection to the display server is kept for the next viewer.
+    pub(crate) desk: spare::Desk,
     pub(crate) terminal: Terminal,
     pub(crate) browser: Option<Browser>,
     pub(crate) tunnels: Arc<Tunnels>,
@@ -91,6 +97,7 @@ impl Agent {
             board: Board::new(events.clone()),
             events,
             host: Host::new(),
+            desk: spare::Desk::default(),
             terminal: Terminal::new(),
             browser,
             tunnels: Arc::new(Tunnels::new()),
@@ -108,11 +115,12 @@ impl Agent {
         self.owner.borrow().clone()
     }
 
-    /// Waits for the claim.
+    /// Waits for the claim, and a moment longer, in which it is answered.
     pub(crate) async fn claimed(&self) -> Arc<Owner> {
         loop {
             let claimed = self.owner.subscribe().wait_for(Option::is_some).await.map(|owner| owner.clone());
             if let Ok(Some(owner)) = claimed {
+                tokio::time::sleep(Duration::from_millis(CLAIM_ANSWER_MS)).await;
                 return owner;
             }
         }
@@ -188,6 +196,7 @@ fn start_programs(parts: &mut JoinSet<anyhow::Result<()>>, agent: &Arc<Agent>, s
         for_ever(parts, supervisor::keep(agent.clone(), service));
     }
     for_ever(parts, display::probe_display(agent.clone()));
+    for_ever(parts, spare::keep(agent.clone()));
     for_ever(parts, display::probe_window_manager(agent.clone()));
     for_ever(parts, terminal::keep(agent.clone()));
     for_ever(parts, browser::keep(agent.clone()));

@@ -36,6 +36,8 @@ use tokio::sync::{Mutex, watch};
 /// Its first answer, emulated and on a busy host.
 const START_MS_MAX: u64 = 240_000;
 const OPEN_MS_MAX: u64 = 30_000;
+/// From the claim until the agent looks whether somebody reached for the browser: the first picture goes before.
+const FRONT_AFTER_MS: u64 = 1_500;
 const RESTART_MS_MIN: u64 = 500;
 const RESTART_MS_MAX: u64 = 30_000;
 const HELD_MS: u64 = 60_000;
@@ -241,6 +243,8 @@ pub(crate) async fn watch_front(agent: Arc<Agent>) {
         return;
     }
     agent.claimed().await;
+    // What happens in between is seen by the first look.
+    tokio::time::sleep(Duration::from_millis(FRONT_AFTER_MS)).await;
     loop {
         agent.stages.reached(Stage::Browser).await;
         match display::browser_in_front().await.and_then(|()| Ok(set_frozen(false)?)) {

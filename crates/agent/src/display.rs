@@ -41,6 +41,8 @@ pub(crate) fn services(agent: &Arc<Agent>) -> Vec<Service> {
         let mut command = person_command(&on.place, "Xtigervnc");
         command.arg(DISPLAY).arg("-rfbunixpath").arg(socket).args(["-rfbunixmode", "0600", "-rfbport", "-1"]);
         command.args(["-SecurityTypes", "None", "-AlwaysShared", "-nolisten", "tcp", "-ac", "-noreset"]);
+        // Its only client is the agent: a few viewers that leave before they have joined must not lock out all others.
+        command.arg("-UseBlacklist=0");
         command.args(["-depth", "24", "-geometry", &format!("{width}x{height}"), "-desktop", "Anteroom"]);
         command
     };

@@ -36,6 +36,7 @@ mod screen;
 mod serve;
 mod settings_file;
 mod shim;
+mod spare;
 mod stages;
 mod supervisor;
 mod terminal;

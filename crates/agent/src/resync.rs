@@ -57,6 +57,12 @@ impl Spotter {
                     Some(skip) => at += skip,
                     None => return None,
                 }
+            } else if self.seen.len() == 1 {
+                // After a newline more of them change nothing: a pad is tens of thousands.
+                match bytes[at..].iter().position(|&b| b != b'\n') {
+                    Some(skip) => at += skip,
+                    None => return None,
+                }
             }
             let mark = self.push(bytes[at]);
             at += 1;

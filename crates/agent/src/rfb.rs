@@ -1,4 +1,5 @@
-//! The little of RFB (RFC 6143) that the agent speaks itself: is somebody there, and "have this size".
+//! The little of RFB (RFC 6143) that the agent speaks itself: is somebody there, "have this size", joining as a viewer
+//! ahead of one, and the rehearsal of a first picture.
 
 use anteroom_wire::agent::Geometry;
 use std::{io, path::Path, time::Duration};
@@ -9,16 +10,39 @@ use tokio::{
 
 /// One exchange with the display server, from connecting on.
 const EXCHANGE_MS_MAX: u64 = 5_000;
-const VERSION: &[u8; 12] = b"RFB 003.008\n";
+/// The version that the agent speaks, and the only one for which it shakes hands ahead.
+pub(crate) const VERSION: &[u8; 12] = b"RFB 003.008\n";
+/// Security type "none".
+pub(crate) const NO_SECURITY: u8 = 1;
 /// The pseudo-encoding of the extension that knows sizes.
 const EXTENDED_DESKTOP_SIZE: i32 = -308;
 const NAME_BYTES_MAX: u32 = 4 * 1024;
+/// A rehearsal ends when nothing came for so long, …
+const QUIET_MS: u64 = 300;
+/// … or when this much has come (a raw picture of the largest size is 33 MB).
+const REHEARSAL_BYTES_MAX: usize = 48 * 1024 * 1024;
+
+/// What the display server tells a viewer that has joined: the message itself, whose head is the desktop's size.
+#[derive(Debug)]
+pub(crate) struct ServerInit(Vec<u8>);
+
+impl ServerInit {
+    /// As it came, for a viewer that is to read it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn size(&self) -> Geometry {
+        let number = |at: usize| self.0.get(at..at + 2).map_or(0, |two| u16::from_be_bytes([two[0], two[1]]));
+        Geometry { width: number(0), height: number(2) }
+    }
+}
 
 /// Connects and reads the greeting.
 pub(crate) async fn greet(socket: &Path) -> io::Result<()> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
-        read_greeting(&mut stream).await
+        read_greeting(&mut stream).await.map(drop)
     })
     .await
 }
@@ -27,7 +51,7 @@ pub(crate) async fn greet(socket: &Path) -> io::Result<()> {
 pub(crate) async fn resize(socket: &Path, size: Geometry) -> io::Result<()> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
-        if join(&mut stream).await? == size {
+        if shake_hands(&mut stream, true).await?.size() == size {
             return Ok(());
         }
         let mut ask = vec![2, 0, 0, 1]; // SetEncodings, one
@@ -47,7 +71,7 @@ pub(crate) async fn resize(socket: &Path, size: Geometry) -> io::Result<()> {
         // A new client is told the size there is.
         loop {
             let mut again = UnixStream::connect(socket).await?;
-            if join(&mut again).await? == size {
+            if shake_hands(&mut again, true).await?.size() == size {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -56,38 +80,96 @@ pub(crate) async fn resize(socket: &Path, size: Geometry) -> io::Result<()> {
     .await
 }
 
+/// Connects and joins, beside other viewers (`shared`) or in their place: what is left is the viewer's own.
+pub(crate) async fn join(socket: &Path, shared: bool) -> io::Result<(UnixStream, ServerInit)> {
+    limited(async {
+        let mut stream = UnixStream::connect(socket).await?;
+        let init = shake_hands(&mut stream, shared).await?;
+        Ok((stream, init))
+    })
+    .await
+}
+
+/// Connects for a viewer that has been greeted as [`VERSION`] and has answered `version`.
+pub(crate) async fn connect_as(socket: &Path, version: [u8; 12]) -> io::Result<UnixStream> {
+    limited(async {
+        let mut stream = UnixStream::connect(socket).await?;
+        if read_greeting(&mut stream).await? != *VERSION {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the display server greets differently now"));
+        }
+        stream.write_all(&version).await?;
+        Ok(stream)
+    })
+    .await
+}
+
+/// Has the whole picture sent in `encodings` and throws it away: what the display server needs for a picture is then in
+/// memory, not on the compressed disk.
+pub(crate) async fn rehearse(socket: &Path, encodings: &[i32]) -> io::Result<()> {
+    limited(async {
+        let mut stream = UnixStream::connect(socket).await?;
+        let size = shake_hands(&mut stream, true).await?.size();
+        // SetPixelFormat as viewers do: 32 bits, depth 24, little endian, true colour, red << 16, green << 8, blue.
+        let mut ask = vec![0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
+        ask.extend([2, 0]); // SetEncodings
+        ask.extend(u16::try_from(encodings.len()).unwrap_or(0).to_be_bytes());
+        ask.extend(encodings.iter().flat_map(|encoding| encoding.to_be_bytes()));
+        ask.extend([3, 0, 0, 0, 0, 0]); // the whole picture
+        ask.extend(size.width.to_be_bytes());
+        ask.extend(size.height.to_be_bytes());
+        stream.write_all(&ask).await?;
+        stream.readable().await?;
+        let (mut buf, mut total) = (vec![0; 64 * 1024], 0);
+        while total < REHEARSAL_BYTES_MAX {
+            match tokio::time::timeout(Duration::from_millis(QUIET_MS), stream.read(&mut buf)).await {
+                Ok(Ok(n)) if n > 0 => total += n,
+                Ok(Ok(_)) | Err(_) => break,
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 async fn limited<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(Duration::from_millis(EXCHANGE_MS_MAX), exchange).await?
 }
 
-async fn read_greeting(stream: &mut UnixStream) -> io::Result<()> {
+async fn read_greeting(stream: &mut UnixStream) -> io::Result<[u8; 12]> {
     let mut greeting = [0; 12];
     stream.read_exact(&mut greeting).await?;
     if !greeting.starts_with(b"RFB ") {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers on the desktop's socket is not RFB"));
     }
-    Ok(())
+    Ok(greeting)
 }
 
-/// Greets, takes security type "none", joins as one of several viewers. The size of the desktop.
-async fn join(stream: &mut UnixStream) -> io::Result<Geometry> {
-    read_greeting(stream).await?;
+/// Greets, takes security type "none", joins.
+async fn shake_hands(stream: &mut UnixStream, shared: bool) -> io::Result<ServerInit> {
+    if read_greeting(stream).await? != *VERSION {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the display server does not speak RFB 3.8"));
+    }
     stream.write_all(VERSION).await?;
     let count = stream.read_u8().await?;
     let mut types = vec![0; usize::from(count)];
     stream.read_exact(&mut types).await?;
-    if !types.contains(&1) {
+    if !types.contains(&NO_SECURITY) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the display server asks for a password"));
     }
-    stream.write_all(&[1]).await?;
+    stream.write_all(&[NO_SECURITY]).await?;
     if stream.read_u32().await? != 0 {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    stream.write_all(&[1]).await?; // shared
-    let (width, height) = (stream.read_u16().await?, stream.read_u16().await?);
-    let mut format = [0; 16];
-    stream.read_exact(&mut format).await?;
-    let name = stream.read_u32().await?.min(NAME_BYTES_MAX);
-    stream.read_exact(&mut vec![0; name as usize]).await?;
-    Ok(Geometry { width, height })
+    stream.write_all(&[u8::from(shared)]).await?;
+    // Width, height, pixel format, the name's length; then the name.
+    let mut init = vec![0; 24];
+    stream.read_exact(&mut init).await?;
+    let name = u32::from_be_bytes([init[20], init[21], init[22], init[23]]);
+    if name > NAME_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the desktop's name is too long"));
+    }
+    init.resize(24 + name as usize, 0);
+    stream.read_exact(&mut init[24..]).await?;
+    Ok(ServerInit(init))
 }

@@ -3,7 +3,7 @@
 use super::{Answer, Refused, empty};
 use crate::{
     agent::Agent,
-    log,
+    log, spare,
     terminal::{self, TerminalError},
     watched::watched,
 };
@@ -36,6 +36,21 @@ pub(super) async fn desktop(agent: &Arc<Agent>, request: Request<Incoming>) -> R
     let Some(socket) = &agent.place.rfb_socket else {
         return Err(Refused::new(Problem::DesktopUnreachable, "this machine has no desktop"));
     };
+    if let Some(spare) = agent.desk.take().await {
+        let socket = socket.clone();
+        tokio::spawn(async move {
+            let Ok(viewer) = hyper::upgrade::on(request).await else { return };
+            let mut viewer = TokioIo::new(viewer);
+            match spare::seat(&mut viewer, spare, &socket).await {
+                Ok(mut display) => {
+                    let _ = tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut display, COPY_BYTES, COPY_BYTES)
+                        .await;
+                }
+                Err(error) => log::line(&format!("a viewer was not seated: {error}")),
+            }
+        });
+        return Ok(empty(StatusCode::OK));
+    }
     let mut display = UnixStream::connect(socket).await.map_err(|error| {
         agent.stages.failed(Stage::Display, &format!("no connection: {error}"));
         Refused::new(Problem::DesktopUnreachable, error.to_string())

@@ -10,6 +10,7 @@ mod progress;
 mod serve;
 mod sessions;
 mod token;
+mod why;
 
 use crate::{config::Config, log};
 use clap::{Parser, Subcommand};
@@ -64,6 +65,14 @@ enum Command {
     Sessions {
         /// One session's id.
         session: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what is so with a session, and why.
+    Why {
+        /// The session's id.
+        session: String,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -128,6 +137,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Doctor => doctor::run(&config).await,
         Command::Login { provider, out, no_open } => login::run(&config, &provider, out.as_deref(), no_open).await,
         Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
+        Command::Why { session, json } => why::run(&config, &session, json).await,
         Command::Link => sessions::link(&config).await,
         Command::Image(command) => image::run(&config, command).await,
         Command::Token(command) => token::run(&config, command).await,

@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod credentials;
 mod desktop;
+mod diagnosis;
 mod enter;
 mod health;
 mod host;
@@ -103,6 +104,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(session::cancel))
         .routes(routes!(session::restart))
         .routes(routes!(session::credentials))
+        .routes(routes!(diagnosis::diagnosis))
         .routes(routes!(session::list))
         .routes(routes!(socket::ticket))
         .routes(routes!(signin::oauth_url))

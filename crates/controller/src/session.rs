@@ -13,6 +13,7 @@
 //! which stops the machine. The status that people see is derived from both on each read ([`status`](mod@status)).
 
 pub mod complete;
+pub mod diagnose;
 pub mod end;
 pub mod hear;
 pub mod live;

@@ -11,6 +11,7 @@
 pub mod agent;
 pub mod api;
 pub mod channel;
+pub mod diagnosis;
 pub mod id;
 pub mod problem;
 pub mod provider;

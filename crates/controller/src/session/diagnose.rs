@@ -1,0 +1,193 @@
+//! What is so with a session, and why: one verdict, what proves it, and the chain from the session to its credential.
+//!
+//! ```text
+//!  facts, row, timeline ─▶ Input ─▶ diagnose (pure) ─▶ verdict · sentence · remedy · evidence · chain
+//! ```
+//!
+//! More than one thing may be true; the verdict is the first that fits, in this order:
+//!
+//! 1. **Completed** and **cancelled** are said as such, whatever went before: somebody got, or decided, just that.
+//! 2. **Failed**: the recorded reason names the part. When that is the machine, the verdict is how the *last* machine ended
+//!    (its `machine_gone` entry, else its receipt); a claim that failed is the cause of the stop that follows it.
+//! 3. **Expired**: a deadline is mostly a consequence. No machine was ever asked for: no capacity. Else a fault of the
+//!    sign-in (4), if there was one. Else the deadline.
+//! 4. **Sign-in** (of the last machine only): a delivery that fails, before a tool that could not start, before a tool that
+//!    ended with an error, before a file that is not whole, before a tool that ended without one, before a way out of which
+//!    nothing could be reached. A tool's error is laid to the egress gate only if its last lines name a host that was
+//!    refused, or the refusal came at most [`sign_in::BLAME_MS`] before its end: browsers ask for many names that nobody misses.
+//! 5. **Living**: not yet open (queued, starting, being replaced, agent away), then (4), then a desktop that did not answer
+//!    the last viewer, and only then: all is well, the person's turn.
+//!
+//! [`Verdict::Unknown`] is for a reason that no part of the server gives.
+
+mod chain;
+mod ended;
+mod living;
+mod sign_in;
+mod story;
+#[cfg(test)]
+mod tests;
+
+use super::{
+    live::{Facts, Live},
+    status::Progress,
+};
+use crate::{app::App, clock};
+use anteroom_machine::GoneReason;
+use anteroom_store::{SessionRow, StoreError, TimelineRow};
+use anteroom_wire::{
+    SessionId,
+    agent::{CaptureState, CliState, SignIn, Stage},
+    diagnosis::{Diagnosis, Evidence, Verdict},
+};
+use story::Story;
+
+/// All that a diagnosis is made of.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// When it is looked at, milliseconds since 1970.
+    pub now_ms: clock::UnixMs,
+    /// The tool's name for people.
+    pub tool: &'a str,
+    /// The row.
+    pub row: &'a SessionRow,
+    /// What the owner knows; `None`: the session has no owner here.
+    pub now: Option<Now>,
+    /// The whole timeline, oldest first.
+    pub timeline: &'a [TimelineRow],
+    /// How the last machine ended, where the timeline does not have it.
+    pub receipt: Option<GoneReason>,
+}
+
+/// What the owner knows at the moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Now {
+    /// How far the machine is.
+    pub place: Place,
+    /// The tool, as the agent told last.
+    pub cli: CliState,
+    /// The credential, as the agent told last.
+    pub capture: CaptureState,
+    /// Whether an address or a code to sign in with is known.
+    pub signing_in: bool,
+    /// Desktop viewers connected.
+    pub viewers: u32,
+}
+
+/// How far the machine is: a [`Progress`] without its channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Waiting for room.
+    Queued {
+        /// 1 is next.
+        position: u32,
+    },
+    /// Not ready.
+    Preparing {
+        /// What it waits for.
+        stage: Stage,
+    },
+    /// Ready, being claimed.
+    Claiming,
+    /// This session's.
+    Open,
+    /// Gone; another will be asked for.
+    Lost,
+    /// Being stopped.
+    Closing,
+}
+
+impl From<&Facts> for Now {
+    fn from(facts: &Facts) -> Self {
+        let place = match &facts.progress {
+            Progress::Queued { position } => Place::Queued { position: *position },
+            Progress::Preparing { stage } => Place::Preparing { stage: *stage },
+            Progress::Claiming { .. } => Place::Claiming,
+            Progress::Open { .. } => Place::Open,
+            Progress::Lost => Place::Lost,
+            Progress::Closing => Place::Closing,
+        };
+        let SignIn { cli, url, device_code, capture } = facts.sign_in.clone();
+        Self { place, cli, capture, signing_in: url.is_some() || device_code.is_some(), viewers: facts.viewers }
+    }
+}
+
+/// A verdict with its words and what proves it.
+#[derive(Debug)]
+struct Finding<'a> {
+    verdict: Verdict,
+    sentence: String,
+    proof: Vec<&'a TimelineRow>,
+}
+
+impl<'a> Finding<'a> {
+    fn new(verdict: Verdict, sentence: impl Into<String>, proof: impl IntoIterator<Item = &'a TimelineRow>) -> Self {
+        Self { verdict, sentence: sentence.into(), proof: proof.into_iter().collect() }
+    }
+}
+
+/// Entries of a timeline that are read at once; more than it can have but for transitions.
+const ENTRIES_MAX: u32 = 10_000;
+/// Entries that prove a verdict; the cause itself is always among them.
+const EVIDENCE_MAX: usize = 40;
+
+/// The session's diagnosis at this moment.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn look(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
+    // The owner's knowledge first: what it closes has its end in the row already.
+    let now = app.sessions.get(id).map(|live: std::sync::Arc<Live>| Now::from(&live.facts()));
+    let Some(row) = app.store.session(id).await? else { return Ok(None) };
+    let timeline = app.store.timeline(id, 0, ENTRIES_MAX).await?;
+    let provider = app.providers.get(&row.provider);
+    let tool = provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone());
+    let receipt = receipt(app, &row, &timeline).await;
+    Ok(Some(diagnose(&Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt })))
+}
+
+/// The receipt of the last machine, when the timeline does not say how it ended.
+async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Option<GoneReason> {
+    let machine = row.machine.clone()?;
+    if row.is_active() || Story::new(timeline).gone().is_some() {
+        return None;
+    }
+    let machines = app.machines.clone();
+    let read = tokio::task::spawn_blocking(move || machines.receipt(&machine)).await;
+    Some(read.ok()?.ok()??.how.reason())
+}
+
+/// The verdict, the proof and the chain. Pure.
+pub fn diagnose(input: &Input<'_>) -> Diagnosis {
+    let story = Story::new(input.timeline);
+    let finding = match input.row.end() {
+        Some(end) => ended::verdict(input, &story, end),
+        None => living::verdict(input, &story),
+    };
+    // The cause comes first in a finding, what followed from it later.
+    let mut proof = finding.proof;
+    proof.truncate(EVIDENCE_MAX);
+    if proof.is_empty() {
+        proof.extend(input.timeline.last());
+    }
+    proof.sort_by_key(|entry| entry.number);
+    proof.dedup_by_key(|entry| entry.number);
+    Diagnosis {
+        session: input.row.id.clone(),
+        at: clock::rfc3339(input.now_ms),
+        verdict: finding.verdict,
+        sentence: finding.sentence,
+        remedy: finding.verdict.remedy().to_owned(),
+        evidence: proof.into_iter().map(evidence).collect(),
+        chain: chain::chain(input, &story, finding.verdict),
+    }
+}
+
+fn evidence(entry: &TimelineRow) -> Evidence {
+    Evidence {
+        number: entry.number,
+        at: clock::rfc3339(entry.at_ms),
+        kind: entry.kind.clone(),
+        sentence: entry.sentence.clone(),
+    }
+}

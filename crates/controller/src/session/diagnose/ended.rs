@@ -1,0 +1,208 @@
+//! Why a session that has ended did.
+
+use super::{
+    Finding, Input, sign_in,
+    story::{Story, elapsed, last_words, listed, quoted, text, when},
+};
+use crate::clock::rfc3339;
+use anteroom_machine::{GoneReason, StopReason};
+use anteroom_store::{End, Outcome, TimelineRow};
+use anteroom_wire::{Problem, diagnosis::Verdict};
+
+/// The verdict on a session that has ended.
+pub(super) fn verdict<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
+    let mut finding = match &end.outcome {
+        Outcome::Completed(credential) => {
+            let took = elapsed(input.row.created_at_ms, end.at_ms);
+            let sentence = format!(
+                "The credential {credential} was sealed, stored and read back at {}, {took} after the start.",
+                rfc3339(end.at_ms)
+            );
+            Finding::new(Verdict::Completed, sentence, story.last("candidate_accepted"))
+        }
+        Outcome::Cancelled => {
+            let sentence = format!("The session was cancelled at {}{}", rfc3339(end.at_ms), without(story, end));
+            Finding::new(Verdict::Cancelled, sentence, None)
+        }
+        Outcome::Failed => failed(input, story, end),
+        Outcome::Expired => expired(input, story, end),
+    };
+    finding.proof.extend(story.end());
+    finding.proof.extend(turned_away(story, end));
+    finding
+}
+
+fn failed<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
+    let detail = end.reason.detail.as_deref().unwrap_or("");
+    let at = rfc3339(end.at_ms);
+    let rest = without(story, end);
+    let because = |verdict, words: &str| {
+        let particulars =
+            if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
+        Finding::new(verdict, format!("The session failed at {at}: {words}{particulars}{rest}"), None)
+    };
+    // Any problem can be written as an end: those that no part of the server gives are unknown, by name.
+    let known = [
+        (Problem::NoCapacity, Verdict::NoCapacity, "there was no room for another machine"),
+        (Problem::NoImage, Verdict::NoImage, "there is no machine image to start from"),
+        (Problem::ProviderUnavailable, Verdict::ProviderRemoved, "its provider is no longer configured"),
+        (Problem::Internal, Verdict::ServerFault, "something failed inside the server"),
+        (
+            Problem::ControllerRestarted,
+            Verdict::ServerRestarted,
+            "the server restarted and the machine had ended meanwhile",
+        ),
+    ];
+    if let Some((_, verdict, words)) = known.into_iter().find(|(problem, ..)| *problem == end.reason.problem) {
+        let mut finding = because(verdict, words);
+        finding.proof.extend(story.last("machine_refused"));
+        return finding;
+    }
+    let of_machine = [Problem::MachineGone, Problem::ReadyTimeout, Problem::AgentMismatch];
+    if of_machine.contains(&end.reason.problem) {
+        return machine(input, story, end);
+    }
+    because(Verdict::Unknown, end.reason.problem.code())
+}
+
+/// The machine ended, and the session with it.
+fn machine<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
+    let rest = without(story, end);
+    let mut proof: Vec<&TimelineRow> = story.every("machine_gone").collect();
+    let (at, why) = match (story.gone(), &input.receipt) {
+        (Some((entry, why)), _) => (when(entry), Some(why)),
+        (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
+    };
+    if let (Some(claim), Some(GoneReason::Stopped { why: StopReason::Failed })) = (story.last("claim_failed"), &why) {
+        proof.push(claim);
+        let words = claim.sentence.trim_end_matches('.');
+        return Finding::new(
+            Verdict::ClaimFailed,
+            format!("{words}, at {}; the machine was ended{rest}", when(claim)),
+            proof,
+        );
+    }
+    let Some(why) = why else {
+        let detail = end.reason.detail.as_deref().unwrap_or("its cause is not on record");
+        return Finding::new(Verdict::MachineEnded, format!("The machine ended at {at}: {detail}{rest}"), proof);
+    };
+    let verdict = verdict_of(&why);
+    let opening = match &why {
+        GoneReason::NeverStarted { .. } | GoneReason::ReadyTimeout { .. } | GoneReason::Mismatch { .. } => {
+            format!("The machine was given up at {at} because {}", cause(&why))
+        }
+        GoneReason::Stopped { .. }
+        | GoneReason::Exited { .. }
+        | GoneReason::Killed { .. }
+        | GoneReason::OutOfMemory
+        | GoneReason::Deadline
+        | GoneReason::GuestPowerOff
+        | GoneReason::GuestPanic
+        | GoneReason::KeeperLost => format!("The machine ended at {at} because {}", cause(&why)),
+    };
+    Finding::new(verdict, format!("{opening}{rest}"), proof)
+}
+
+pub(super) fn verdict_of(why: &GoneReason) -> Verdict {
+    match why {
+        GoneReason::Stopped { .. } => Verdict::MachineStopped,
+        GoneReason::Exited { .. } => Verdict::MachineExited,
+        GoneReason::Killed { .. } => Verdict::MachineKilled,
+        GoneReason::OutOfMemory => Verdict::OutOfMemory,
+        GoneReason::Deadline => Verdict::MachineDeadline,
+        GoneReason::GuestPowerOff => Verdict::GuestPowerOff,
+        GoneReason::GuestPanic => Verdict::GuestPanic,
+        GoneReason::KeeperLost => Verdict::KeeperLost,
+        GoneReason::ReadyTimeout { .. } => Verdict::ReadyTimeout,
+        GoneReason::Mismatch { .. } => Verdict::ImageMismatch,
+        GoneReason::NeverStarted { .. } => Verdict::NeverStarted,
+    }
+}
+
+/// Why a machine ended, to follow "because".
+pub(super) fn cause(why: &GoneReason) -> String {
+    match why {
+        GoneReason::Stopped { why } => format!("it was told to end ({})", why.name()),
+        GoneReason::Exited { code } => format!("its process ended by itself with exit code {code}"),
+        GoneReason::Killed { signal } => {
+            format!("its process was killed by signal {signal}, which this server did not send")
+        }
+        GoneReason::OutOfMemory => "the host's kernel killed its process for want of memory".to_owned(),
+        GoneReason::Deadline => "it reached its hard deadline".to_owned(),
+        GoneReason::GuestPowerOff => "the guest switched itself off".to_owned(),
+        GoneReason::GuestPanic => "the guest's kernel gave up".to_owned(),
+        GoneReason::KeeperLost => "its keeper process was killed, and the machine with it".to_owned(),
+        GoneReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
+            let error =
+                last_error.as_ref().map_or_else(String::new, |error| format!(", last error: {}", quoted(error)));
+            format!("it was not ready after {elapsed_ms} ms: it waited for {stage:?}, {attempts} attempts{error}")
+        }
+        GoneReason::Mismatch { expected, found } => {
+            format!("it runs {}, but {} was expected", quoted(found), quoted(expected))
+        }
+        GoneReason::NeverStarted { error } => format!("it could not be started: {}", quoted(error)),
+    }
+}
+
+fn expired<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
+    let (verdict, words) = if end.reason.problem == Problem::IdleExpired {
+        (Verdict::IdleExpired, "nobody used it for as long as it may be idle")
+    } else {
+        (Verdict::DeadlineExpired, "it reached its longest duration")
+    };
+    let at = rfc3339(end.at_ms);
+    if story.machine.is_empty() {
+        let waited = elapsed(input.row.created_at_ms, end.at_ms);
+        let sentence = format!(
+            "No room for a machine came free in {waited}; the session ended at {at} since {words}{}",
+            without(story, end)
+        );
+        return Finding::new(Verdict::NoCapacity, sentence, story.every("accepted"));
+    }
+    if let Some(mut fault) = sign_in::fault(input, story) {
+        let said = fault.sentence.trim_end_matches('.');
+        fault.sentence = format!("{said}. The session ended at {at} since {words}{}", without(story, end));
+        return fault;
+    }
+    let detail =
+        end.reason.detail.as_deref().map_or_else(String::new, |detail| format!(" ({})", detail.trim_end_matches('.')));
+    let sentence = format!("The session ended at {at} since {words}{detail}{}", without(story, end));
+    Finding::new(verdict, sentence, story.last("viewer_left").into_iter().chain(story.last("machine_ready")))
+}
+
+/// Viewers that were connected and closed, or came and were refused, because the session had ended.
+fn turned_away<'a>(story: &Story<'a>, end: &End) -> Vec<&'a TimelineRow> {
+    let code = end.reason.problem.code();
+    let of = |kind| story.every(kind).filter(move |entry| text(entry, "reason") == code);
+    of("viewer_left").chain(of("viewer_refused")).collect()
+}
+
+/// What followed for viewers and for the credential, to end a sentence with.
+fn without(story: &Story<'_>, end: &End) -> String {
+    let mut words = String::new();
+    let turned_away = turned_away(story, end);
+    for (kind, one, many) in [
+        ("viewer_left", "a connected viewer was disconnected", "connected viewers were disconnected"),
+        ("viewer_refused", "the viewer's WebSocket was refused", "viewers' WebSockets were refused"),
+    ] {
+        let times: Vec<String> =
+            turned_away.iter().filter(|entry| entry.kind == kind).map(|entry| when(entry)).collect();
+        let subject = match times.len() {
+            0 => continue,
+            1 => one.to_owned(),
+            count => format!("{count} {many}"),
+        };
+        words.push_str(&format!("; {subject} at {} for that reason", listed(&times)));
+    }
+    words.push_str("; no credential was delivered");
+    if let Some(exit) = story.last("cli_exited").filter(|_| end.outcome == Outcome::Cancelled) {
+        let code = super::story::number(exit, "code").unwrap_or_default();
+        words.push_str(&format!(
+            "; before that the tool had ended with exit code {code} at {}{}",
+            when(exit),
+            last_words(exit)
+        ));
+    }
+    words.push('.');
+    words
+}

@@ -1,0 +1,164 @@
+//! Why a sign-in in a machine that works comes to nothing.
+
+use super::{
+    Finding, Input,
+    story::{Story, authority, last_words, lines, listed, number, quoted, text, when},
+};
+use anteroom_store::TimelineRow;
+use anteroom_wire::{Problem, agent::CaptureState, diagnosis::Verdict};
+
+/// How long before a tool's end a refused name may be its cause, milliseconds.
+pub(super) const BLAME_MS: u64 = 30_000;
+/// What an agent says when the tool's own status command does not agree begins so.
+const STATUS_COMMAND: &str = "the tool's status command";
+
+/// The first fault of the sign-in, if there is one.
+pub(super) fn fault<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+    delivery(input, story)
+        .or_else(|| not_started(input, story))
+        .or_else(|| cli_error(input, story))
+        .or_else(|| file(story))
+        .or_else(|| cli_ended(input, story))
+        .or_else(|| no_way_out(input, story))
+}
+
+/// The entry about the last candidate: `candidate_rejected`, `candidate_accepted` or `delivery_retry`.
+pub(super) fn candidate<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
+    let kinds = ["candidate_rejected", "candidate_accepted", "delivery_retry"];
+    story.machine.iter().rfind(|entry| kinds.contains(&entry.kind.as_str()))
+}
+
+fn delivery<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+    // A database in trouble takes no entries either: the owner's knowledge counts as much.
+    let (attempts, error, since) = match (input.now.as_ref().map(|now| &now.capture), candidate(story)) {
+        (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {
+            (u64::from(*attempts), error.clone(), last)
+        }
+        (_, Some(last)) if last.kind == "delivery_retry" => {
+            let attempts = number(last, "attempts").unwrap_or_default().unsigned_abs();
+            (attempts, text(last, "error").to_owned(), Some(last))
+        }
+        _ => return None,
+    };
+    let since = since.map_or_else(String::new, |entry| format!(" (last on record at {})", when(entry)));
+    let sentence = format!(
+        "A whole credential was found and could not be handed over in {attempts} tries{since}: {}; nothing is stored yet and the machine keeps it.",
+        quoted(&error)
+    );
+    let proof = [story.last("candidate_accepted"), story.last("delivery_retry")].into_iter().flatten();
+    Some(Finding::new(Verdict::DeliveryFailing, sentence, proof))
+}
+
+fn not_started<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+    // A program that could not be started has no exit code; with none ever started it is the tool.
+    let stage = story.machine.iter().rfind(|entry| entry.kind == "stage_failed" && text(entry, "stage") == "cli")?;
+    if story.last("cli_started").is_some_and(|started| started.number > stage.number) {
+        return None;
+    }
+    let sentence = format!(
+        "{} could not be started in the machine at {}: {}.",
+        input.tool,
+        when(stage),
+        quoted(text(stage, "error"))
+    );
+    Some(Finding::new(Verdict::CliNotStarted, sentence, [stage].into_iter().chain(story.last("child_exited"))))
+}
+
+/// The tool's end, when it is later than its last start and no credential was accepted.
+fn exited<'a>(story: &Story<'a>) -> Option<(&'a TimelineRow, i64)> {
+    let exit = story.last("cli_exited")?;
+    if story.last("cli_started").is_some_and(|started| started.number > exit.number)
+        || candidate(story).is_some_and(|last| last.kind == "candidate_accepted")
+    {
+        return None;
+    }
+    Some((exit, number(exit, "code").unwrap_or_default()))
+}
+
+fn cli_error<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+    let (exit, code) = exited(story)?;
+    if code == 0 {
+        return None;
+    }
+    let words = last_words(exit);
+    let ended = format!("{} ended with exit code {code} at {}", input.tool, when(exit));
+    if let Some(refusals) = blamed(story, exit) {
+        let names: Vec<String> = refusals.iter().map(|entry| authority(entry)).collect();
+        let policy = refusals.iter().any(|entry| is_policy(entry));
+        let (verdict, because) = if policy {
+            (Verdict::EgressRefused, "which this provider's egress list does not grant")
+        } else {
+            (Verdict::EgressUnreachable, "which is granted but could not be reached from this host")
+        };
+        let at = refusals.first().map(|entry| when(entry)).unwrap_or_default();
+        let sentence = format!(
+            "The machine asked for {} at {at}, {because}; then {ended}; no credential was delivered{words}.",
+            listed(&names)
+        );
+        return Some(Finding::new(verdict, sentence, refusals.into_iter().chain([exit])));
+    }
+    let sentence = format!("{ended}; no credential was delivered{words}.");
+    Some(Finding::new(Verdict::CliFailed, sentence, story.last("cli_started").into_iter().chain([exit])))
+}
+
+/// Refusals that explain the tool's end: those its last lines name, else those just before it; policy before
+/// reachability, since only one cause is given.
+fn blamed<'a>(story: &Story<'a>, exit: &TimelineRow) -> Option<Vec<&'a TimelineRow>> {
+    let before: Vec<_> = story.every("egress_refused").filter(|entry| entry.number < exit.number).collect();
+    let said = lines(exit).join("\n");
+    let named = |entry: &&TimelineRow| !text(entry, "host").is_empty() && said.contains(text(entry, "host"));
+    let near = |entry: &&TimelineRow| entry.at_ms + BLAME_MS >= exit.at_ms;
+    let by_name: Vec<_> = before.iter().copied().filter(named).collect();
+    let mut found = if by_name.is_empty() { before.into_iter().filter(near).collect() } else { by_name };
+    if found.iter().any(|entry| is_policy(entry)) {
+        found.retain(|entry| is_policy(entry));
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+/// Whether the gate's list or rules said no, rather than the network.
+pub(super) fn is_policy(entry: &TimelineRow) -> bool {
+    let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
+    !unreachable.contains(&text(entry, "reason"))
+}
+
+fn file<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
+    let last = candidate(story).filter(|last| last.kind == "candidate_rejected")?;
+    let (path, why) = (text(last, "path"), text(last, "why"));
+    if why.starts_with(STATUS_COMMAND) {
+        let sentence =
+            format!("A whole credential file appeared at {} ({path}), but {why}; nothing was delivered.", when(last));
+        return Some(Finding::new(Verdict::CredentialNotConfirmed, sentence, [last]));
+    }
+    let sentence = format!(
+        "A file appeared at {} ({path}) that is not a whole credential of this provider: {}; nothing was delivered.",
+        when(last),
+        quoted(why)
+    );
+    Some(Finding::new(Verdict::CredentialWrongShape, sentence, [last].into_iter().chain(story.last("cli_exited"))))
+}
+
+fn cli_ended<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+    let (exit, _) = exited(story)?;
+    let sentence =
+        format!("{} ended without an error at {} and left no credential{}.", input.tool, when(exit), last_words(exit));
+    Some(Finding::new(Verdict::CliEnded, sentence, story.last("cli_started").into_iter().chain([exit])))
+}
+
+/// Names that are granted were asked for, none could be reached, and the tool has shown nothing to sign in with.
+fn no_way_out<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+    let reached = story.every("egress_granted").next().is_some();
+    let shown = story.last("sign_in_url").or(story.last("device_code")).is_some()
+        || input.now.as_ref().is_some_and(|now| now.signing_in);
+    let away: Vec<_> = story.every("egress_refused").filter(|entry| !is_policy(entry)).collect();
+    if reached || shown || away.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = away.iter().map(|entry| authority(entry)).collect();
+    let sentence = format!(
+        "Of the names that are granted, none that was asked for could be reached from this host ({}); {} waits.",
+        listed(&names),
+        input.tool
+    );
+    Some(Finding::new(Verdict::EgressUnreachable, sentence, away))
+}

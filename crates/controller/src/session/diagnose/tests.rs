@@ -1,0 +1,222 @@
+//! Every verdict from inputs that the server can really produce, and that no cause is taken for another.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod active;
+mod over;
+mod sign_in;
+
+use super::{Input, Now, Place, diagnose};
+use anteroom_machine::{GoneReason, StopReason};
+use anteroom_store::{End, Life, Outcome, Reason, SessionRow, TimelineRow};
+use anteroom_wire::{
+    CallerId, CredentialId, MachineId, Problem, SessionId,
+    agent::{CaptureState, CliState},
+    diagnosis::{Diagnosis, Link, LinkState, Verdict},
+};
+use serde_json::{Value, json};
+
+/// When every session of these tests began: 2026-01-31T12:00:00Z.
+const BEGAN_MS: u64 = 1_769_860_800_000;
+
+/// A session's story, told entry by entry, one second each.
+#[derive(Debug, Clone)]
+struct Case {
+    row: SessionRow,
+    now: Option<Now>,
+    timeline: Vec<TimelineRow>,
+    receipt: Option<GoneReason>,
+}
+
+impl Case {
+    /// Accepted, waiting for room.
+    fn new() -> Self {
+        let row = SessionRow {
+            id: SessionId::from_parts(1, [1; 10]),
+            owner: CallerId::from_parts(1, [2; 10]),
+            user_id: None,
+            provider: "scripted".parse().unwrap(),
+            return_url: None,
+            life: Life::Active { setback: None },
+            epoch: 0,
+            generation: 1,
+            machine: None,
+            agent_token: None,
+            claimed_generation: None,
+            cli_started: false,
+            created_at_ms: BEGAN_MS,
+            last_used_at_ms: BEGAN_MS,
+            idle_deadline_ms: None,
+            deadline_ms: BEGAN_MS + 3_600_000,
+        };
+        let case = Self { row, now: None, timeline: Vec::new(), receipt: None };
+        case.entry("accepted", Value::Null).at(Place::Queued { position: 1 })
+    }
+
+    /// Its machine was asked for.
+    fn asked() -> Self {
+        let mut case = Self::new().entry("machine_requested", json!({ "generation": 1 }));
+        case.row.machine = Some(MachineId::from_parts(1, [3; 10]));
+        case.at(Place::Preparing { stage: anteroom_wire::agent::Stage::Process })
+    }
+
+    /// Its machine is ready.
+    fn ready() -> Self {
+        Self::asked().entry("machine_ready", json!({})).at(Place::Open)
+    }
+
+    /// The tool runs.
+    fn running() -> Self {
+        let mut case = Self::ready().entry("cli_started", Value::Null);
+        case.now.as_mut().unwrap().cli = CliState::Running;
+        case
+    }
+
+    fn entry(mut self, kind: &str, data: Value) -> Self {
+        let number = self.timeline.len() as u64 + 1;
+        let sentence = format!("{kind} is so.");
+        self.timeline.push(TimelineRow { number, at_ms: BEGAN_MS + number * 1_000, kind: kind.into(), sentence, data });
+        self
+    }
+
+    /// The last entry was written so much later, and whatever follows too.
+    fn later(mut self, ms: u64) -> Self {
+        let count = self.timeline.len() as u64;
+        let last = self.timeline.last_mut().unwrap();
+        last.at_ms = BEGAN_MS + count * 1_000 + ms;
+        self
+    }
+
+    fn at(mut self, place: Place) -> Self {
+        let (cli, capture) = (CliState::Waiting, CaptureState::Waiting);
+        self.now = Some(Now { place, cli, capture, signing_in: false, viewers: 0 });
+        self
+    }
+
+    fn capture(mut self, capture: CaptureState) -> Self {
+        self.now.as_mut().unwrap().capture = capture;
+        self
+    }
+
+    /// The last machine is gone.
+    fn gone(self, why: &GoneReason) -> Self {
+        self.entry("machine_gone", json!({ "why": why }))
+    }
+
+    fn stopped(self, why: StopReason) -> Self {
+        self.gone(&GoneReason::Stopped { why })
+    }
+
+    fn exited(self, code: i32, lines: &[&str]) -> Self {
+        self.entry("cli_exited", json!({ "code": code, "last_lines": lines }))
+    }
+
+    fn refused(self, host: &str, problem: Problem) -> Self {
+        self.entry("egress_refused", json!({ "host": host, "port": 443, "reason": problem.code() }))
+    }
+
+    fn rejected(self, why: &str) -> Self {
+        self.entry("candidate_rejected", json!({ "path": ".scripted/auth.json", "why": why }))
+    }
+
+    fn accepted(self) -> Self {
+        self.entry("candidate_accepted", json!({ "path": ".scripted/auth.json", "bytes": 20 }))
+    }
+
+    fn viewer(self, kind: &str, problem: Option<Problem>) -> Self {
+        self.entry(kind, json!({ "reason": problem.map(Problem::code), "bytes_down": 4_000 }))
+    }
+
+    /// The session ended.
+    fn ended(mut self, kind: &str, problem: Problem, detail: &str) -> Self {
+        self = self.entry(kind, json!({ "reason": problem.code() }));
+        let outcome = match kind {
+            "completed" => Outcome::Completed(CredentialId::from_parts(1, [4; 10])),
+            "cancelled" => Outcome::Cancelled,
+            "expired" => Outcome::Expired,
+            _ => Outcome::Failed,
+        };
+        let at_ms = self.timeline.last().unwrap().at_ms;
+        self.row.life = Life::Ended(End { outcome, reason: Reason::new(problem, detail), at_ms });
+        self.now = None;
+        self
+    }
+
+    fn failed(self, problem: Problem) -> Self {
+        self.ended("failed", problem, "")
+    }
+
+    fn diagnosis(&self) -> Diagnosis {
+        let Self { row, now, timeline, receipt } = self;
+        let now_ms = timeline.last().unwrap().at_ms + 500;
+        let (now, receipt) = (now.clone(), receipt.clone());
+        diagnose(&Input { now_ms, tool: "Scripted tool", row, now, timeline, receipt })
+    }
+}
+
+/// What is injected, and what must be answered.
+type Row = (&'static str, Case, Verdict);
+
+/// Every cause of these tests.
+fn table() -> Vec<Row> {
+    [active::rows(), sign_in::rows(), over::rows()].concat()
+}
+
+#[test]
+fn each_cause_gets_its_own_verdict_and_no_other() {
+    for (what, case, verdict) in table() {
+        let found = case.diagnosis();
+        assert_eq!(found.verdict, verdict, "{what}: {}", found.sentence);
+        assert_eq!(found.remedy, verdict.remedy(), "{what}");
+    }
+}
+
+#[test]
+fn every_verdict_of_the_list_has_its_causes() {
+    let table = table();
+    for verdict in Verdict::ALL {
+        let count = table.iter().filter(|(.., expected)| expected == verdict).count();
+        assert!(count >= 1, "{verdict:?} is tested by nothing");
+    }
+    let unknown = table.iter().filter(|(.., verdict)| *verdict == Verdict::Unknown).count();
+    assert_eq!(unknown, 1, "only what no part of the server writes is unknown");
+}
+
+#[test]
+fn every_diagnosis_is_one_bounded_paragraph_with_evidence_in_order_and_the_whole_chain() {
+    for (what, case, _) in table() {
+        let found = case.diagnosis();
+        assert!(found.sentence.ends_with('.'), "{what}: {}", found.sentence);
+        assert!(found.sentence.len() < 2_000, "{what}: {}", found.sentence);
+        assert!(!found.sentence.chars().any(char::is_control), "{what}: {:?}", found.sentence);
+        assert!(!found.sentence.contains("..") && !found.sentence.contains(" ;"), "{what}: {}", found.sentence);
+        assert!(!found.evidence.is_empty(), "{what} is proved by nothing: {}", found.sentence);
+        assert!(found.evidence.is_sorted_by(|one, two| one.number < two.number), "{what}: {:?}", found.evidence);
+        let links: Vec<Link> = found.chain.iter().map(|link| link.link).collect();
+        let all = [
+            Link::Session,
+            Link::Machine,
+            Link::Channel,
+            Link::Agent,
+            Link::Display,
+            Link::Tunnel,
+            Link::Cli,
+            Link::Egress,
+            Link::Credential,
+        ];
+        assert_eq!(links, all, "{what}");
+        for link in &found.chain {
+            assert!(link.seen.ends_with('.'), "{what}: {link:?}");
+        }
+    }
+}
+
+/// The state of one link.
+fn link(found: &Diagnosis, link: Link) -> LinkState {
+    found.chain.iter().find(|seen| seen.link == link).unwrap().state
+}
+
+/// When entry `number` was written, as a sentence says it.
+fn at(number: u64) -> String {
+    crate::clock::rfc3339(BEGAN_MS + number * 1_000)
+}

@@ -1,0 +1,141 @@
+//! Sessions that live.
+
+use super::*;
+use anteroom_wire::agent::Stage;
+
+fn waits(case: Case, stage: Stage) -> Case {
+    case.at(Place::Preparing { stage })
+}
+
+/// A machine ended and the session goes on.
+fn replaced(why: &GoneReason) -> Case {
+    let mut case = Case::running().gone(why).entry("machine_replaced", json!({ "generation": 2 }));
+    case.row.generation = 2;
+    case.row.life = Life::Active { setback: Some(Reason::new(Problem::MachineGone, why.to_string())) };
+    case.at(Place::Lost)
+}
+
+fn second(why: &GoneReason) -> Case {
+    replaced(why).entry("machine_requested", json!({ "generation": 2 }))
+}
+
+fn owned_by_nobody(mut case: Case) -> Case {
+    case.now = None;
+    case
+}
+
+fn watched(case: Case, viewers: u32) -> Case {
+    let mut case = case.viewer("viewer_joined", None);
+    case.now.as_mut().unwrap().viewers = viewers;
+    case
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    let killed = GoneReason::Killed { signal: 9 };
+    let stage_failed = |case: Case| case.entry("stage_failed", json!({ "stage": "display", "error": "refused" }));
+    let left = |case: Case, problem| case.viewer("viewer_left", Some(problem));
+    let noise = Case::running().refused("ads.example", Problem::EgressRefused);
+    let reached = Case::running().entry("egress_granted", json!({ "host": "a.example", "port": 443 }));
+    let adopted = waits(Case::asked().entry("machine_adopted", json!({})), Stage::Channel);
+    vec![
+        ("in line", Case::new().at(Place::Queued { position: 1 }), Verdict::WaitingForCapacity),
+        ("far back in line", Case::new().at(Place::Queued { position: 9 }), Verdict::WaitingForCapacity),
+        ("in line again", replaced(&killed).at(Place::Queued { position: 2 }), Verdict::WaitingForCapacity),
+        ("no process yet", Case::asked(), Verdict::MachineStarting),
+        ("waits for hello", waits(Case::asked(), Stage::Hello), Verdict::MachineStarting),
+        ("is being claimed", Case::asked().at(Place::Claiming), Verdict::MachineStarting),
+        ("lost", replaced(&killed), Verdict::MachineBeingReplaced),
+        ("lost by panic", replaced(&GoneReason::GuestPanic), Verdict::MachineBeingReplaced),
+        ("the second starts", waits(second(&killed), Stage::Display), Verdict::MachineBeingReplaced),
+        (
+            "asked for another",
+            waits(Case::running().entry("restart_asked", json!({})), Stage::Process),
+            Verdict::MachineBeingReplaced,
+        ),
+        ("the channel broke", waits(Case::running(), Stage::Channel), Verdict::AgentUnreachable),
+        ("the agent went quiet", waits(Case::running(), Stage::Hello), Verdict::AgentUnreachable),
+        ("an adopted machine's channel broke", adopted, Verdict::AgentUnreachable),
+        ("no owner yet", owned_by_nobody(Case::running()), Verdict::Resuming),
+        ("no owner in line", owned_by_nobody(Case::new()), Verdict::Resuming),
+        ("let go", Case::running().at(Place::Closing), Verdict::Resuming),
+        ("a desktop that is away", left(Case::running(), Problem::DesktopUnreachable), Verdict::DesktopUnreachable),
+        (
+            "a display that fails",
+            left(stage_failed(Case::running()), Problem::DesktopUnreachable),
+            Verdict::DesktopUnreachable,
+        ),
+        (
+            "a stream that cannot be opened",
+            left(Case::running(), Problem::AgentUnreachable),
+            Verdict::DesktopUnreachable,
+        ),
+        ("the tool starts", Case::ready(), Verdict::WaitingForPerson),
+        ("the tool runs", Case::running(), Verdict::WaitingForPerson),
+        (
+            "an address is shown",
+            Case::running().entry("sign_in_url", json!({ "host": "id.example" })),
+            Verdict::WaitingForPerson,
+        ),
+        ("somebody looks", watched(Case::running(), 1), Verdict::WaitingForPerson),
+        (
+            "a desktop that is back",
+            watched(left(Case::running(), Problem::DesktopUnreachable), 1).viewer("viewer_left", None),
+            Verdict::WaitingForPerson,
+        ),
+        (
+            "one viewer too many",
+            Case::running().viewer("viewer_refused", Some(Problem::TooManyViewers)),
+            Verdict::WaitingForPerson,
+        ),
+        ("noise at the gate", noise, Verdict::WaitingForPerson),
+        (
+            "one name away, another reached",
+            reached.refused("b.example", Problem::EgressUnreachable),
+            Verdict::WaitingForPerson,
+        ),
+        (
+            "the second machine works",
+            second(&killed).entry("machine_ready", json!({})).at(Place::Open),
+            Verdict::WaitingForPerson,
+        ),
+        ("the channel is back", Case::running().entry("channel_reopened", json!({})), Verdict::WaitingForPerson),
+    ]
+}
+
+#[test]
+fn a_place_in_line_is_told() {
+    let found = Case::new().at(Place::Queued { position: 3 }).diagnosis();
+    assert!(found.sentence.contains("number 3 in line"), "{}", found.sentence);
+    assert_eq!(link(&found, Link::Machine), LinkState::Waiting);
+    assert_eq!(link(&found, Link::Channel), LinkState::NotReached);
+}
+
+#[test]
+fn a_start_names_the_stage_and_what_is_behind_it_is_not_reached() {
+    let found = waits(Case::asked(), Stage::Hello).diagnosis();
+    assert!(found.sentence.contains("Hello"), "{}", found.sentence);
+    for (which, state) in [
+        (Link::Machine, LinkState::Ok),
+        (Link::Channel, LinkState::Ok),
+        (Link::Agent, LinkState::Waiting),
+        (Link::Display, LinkState::NotReached),
+        (Link::Cli, LinkState::NotReached),
+    ] {
+        assert_eq!(link(&found, which), state, "{which:?}");
+    }
+}
+
+#[test]
+fn a_replacement_says_how_the_former_machine_ended() {
+    let found = waits(second(&GoneReason::Killed { signal: 9 }), Stage::Channel).diagnosis();
+    for words in ["killed by signal 9", &at(5), "machine 2 is starting", "Channel"] {
+        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    }
+}
+
+#[test]
+fn noise_at_the_gate_is_on_the_chain_and_is_no_failure() {
+    let found = Case::running().refused("ads.example", Problem::EgressRefused).diagnosis();
+    assert_eq!(link(&found, Link::Egress), LinkState::Ok);
+    assert!(found.chain.iter().any(|link| link.seen.contains("ads.example:443")));
+}

@@ -1,0 +1,159 @@
+//! Sign-ins that come to nothing in a machine that works.
+
+use super::*;
+
+fn unstarted(error: &str) -> Case {
+    let failed = Case::ready().entry("stage_failed", json!({ "stage": "cli", "attempts": 1, "error": error }));
+    failed.entry("child_exited", json!({ "name": "scripted", "code": null, "restarts": 0, "last_lines": [error] }))
+}
+
+fn retry(case: Case, attempts: u32) -> Case {
+    case.entry("delivery_retry", json!({ "attempts": attempts, "error": "503 Service Unavailable" }))
+}
+
+fn delivering(attempts: u32, error: Option<&str>) -> CaptureState {
+    CaptureState::Delivering { attempts, last_error: error.map(str::to_owned) }
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+pub(super) fn rows() -> Vec<Row> {
+    let refused = |host: &str| Case::running().refused(host, Problem::EgressRefused);
+    let away = |host: &str| Case::running().refused(host, Problem::EgressUnreachable);
+    let disagree = "the tool's status command ended with 1";
+    vec![
+        ("exit 3", Case::running().exited(3, &["error: no"]), Verdict::CliFailed),
+        ("a signal", Case::running().exited(139, &[]), Verdict::CliFailed),
+        (
+            "exit 1 after an address",
+            Case::running().entry("sign_in_url", json!({})).exited(1, &["timeout"]),
+            Verdict::CliFailed,
+        ),
+        ("exit 1 with a broken file", Case::running().rejected("not JSON").exited(1, &[]), Verdict::CliFailed),
+        ("exit 1 long after noise", refused("ads.example").exited(1, &["bad code"]).later(60_000), Verdict::CliFailed),
+        (
+            "exit 1 after names were reached",
+            Case::running().entry("egress_granted", json!({"host": "a.example"})).exited(1, &[]),
+            Verdict::CliFailed,
+        ),
+        ("exit 0", Case::running().exited(0, &[]), Verdict::CliEnded),
+        ("exit 0 with words", Case::running().exited(0, &["bye"]), Verdict::CliEnded),
+        ("exit 0 beside noise", refused("ads.example").exited(0, &[]), Verdict::CliEnded),
+        ("no such program", unstarted("No such file or directory"), Verdict::CliNotStarted),
+        ("not executable", unstarted("Permission denied"), Verdict::CliNotStarted),
+        ("no word why", unstarted(""), Verdict::CliNotStarted),
+        ("a refused name, then exit 1", refused("login.example").exited(1, &["network error"]), Verdict::EgressRefused),
+        (
+            "a refused name that the tool names",
+            refused("login.example").exited(1, &["cannot reach login.example"]).later(90_000),
+            Verdict::EgressRefused,
+        ),
+        (
+            "a private address, then exit 2",
+            Case::running().refused("intra.example", Problem::EgressPrivate).exited(2, &[]),
+            Verdict::EgressRefused,
+        ),
+        (
+            "refused and away, then exit 1",
+            away("a.example").refused("b.example", Problem::EgressRefused).exited(1, &[]),
+            Verdict::EgressRefused,
+        ),
+        ("an unreachable name, then exit 1", away("login.example").exited(1, &[]), Verdict::EgressUnreachable),
+        (
+            "a silent name, then exit 1",
+            Case::running().refused("login.example", Problem::EgressTimeout).exited(1, &["timed out"]),
+            Verdict::EgressUnreachable,
+        ),
+        ("a tool that waits without a way out", away("login.example"), Verdict::EgressUnreachable),
+        (
+            "named beside noise",
+            refused("ads.example")
+                .refused("login.example", Problem::EgressUnreachable)
+                .exited(1, &["ENOTFOUND login.example"]),
+            Verdict::EgressUnreachable,
+        ),
+        ("keys are missing", Case::running().rejected("/token"), Verdict::CredentialWrongShape),
+        ("no JSON", Case::running().rejected("not JSON"), Verdict::CredentialWrongShape),
+        (
+            "another shape and a tool that ended",
+            Case::running().rejected("/a, /b").exited(0, &[]),
+            Verdict::CredentialWrongShape,
+        ),
+        ("the status command ended with 1", Case::running().rejected(disagree), Verdict::CredentialNotConfirmed),
+        (
+            "the status command says no",
+            Case::running().rejected("the tool's status command does not say that it is signed in"),
+            Verdict::CredentialNotConfirmed,
+        ),
+        (
+            "the status command did not run",
+            Case::running().rejected("the tool's status command did not run: not found").exited(0, &[]),
+            Verdict::CredentialNotConfirmed,
+        ),
+        ("one try failed", retry(Case::running().accepted(), 1), Verdict::DeliveryFailing),
+        (
+            "many tries failed and the tool has ended",
+            retry(Case::running().accepted().exited(0, &[]), 20),
+            Verdict::DeliveryFailing,
+        ),
+        (
+            "a database that takes no entries either",
+            Case::running().capture(delivering(3, Some("503"))),
+            Verdict::DeliveryFailing,
+        ),
+        ("found", Case::running().accepted(), Verdict::Delivering),
+        ("found after a rejected one", Case::running().rejected("/token").accepted(), Verdict::Delivering),
+        (
+            "found by a tool that ended",
+            Case::running().accepted().exited(0, &[]).capture(delivering(1, None)),
+            Verdict::Delivering,
+        ),
+    ]
+}
+
+#[test]
+fn a_tools_end_is_told_with_its_code_and_last_lines() {
+    let lines = ["", "one", "two", "three", "", "four\u{1b}[31m", "Error: \u{7}expired", ""];
+    let found = Case::running().exited(3, &lines).diagnosis();
+    let words = format!("Scripted tool ended with exit code 3 at {}; no credential was delivered", at(5));
+    assert!(found.sentence.starts_with(&words), "{}", found.sentence);
+    assert!(found.sentence.contains("two / three / four [31m / Error:  expired"), "{}", found.sentence);
+    assert_eq!(link(&found, Link::Cli), LinkState::Failed);
+}
+
+#[test]
+fn what_a_guest_says_at_length_is_cut() {
+    let long = "é".repeat(4_000);
+    for case in [Case::running().exited(1, &[&long, &long]), Case::running().rejected(&long), unstarted(&long)] {
+        assert!(case.diagnosis().sentence.chars().count() < 700);
+    }
+}
+
+#[test]
+fn a_refused_name_is_named_with_what_followed() {
+    let found =
+        Case::running().refused("login.example", Problem::EgressRefused).exited(7, &["fetch failed"]).diagnosis();
+    let words = format!(
+        "The machine asked for login.example:443 at {}, which this provider's egress list does not grant; then Scripted tool ended with exit code 7 at {}",
+        at(5),
+        at(6)
+    );
+    assert!(found.sentence.starts_with(&words), "{}", found.sentence);
+    assert_eq!(link(&found, Link::Egress), LinkState::Failed);
+}
+
+#[test]
+fn a_tool_that_was_started_again_is_judged_by_its_last_run() {
+    let case = Case::running().exited(1, &["first"]).entry("cli_started", Value::Null);
+    assert_eq!(case.diagnosis().verdict, Verdict::WaitingForPerson);
+    let again =
+        case.entry("machine_gone", json!({ "why": GoneReason::OutOfMemory })).entry("machine_requested", json!({}));
+    let again = again.entry("machine_ready", json!({})).entry("cli_started", Value::Null);
+    assert_eq!(again.diagnosis().verdict, Verdict::WaitingForPerson, "a former machine's troubles are not this one's");
+}
+
+#[test]
+fn a_rejected_file_is_told_by_its_keys() {
+    let found = Case::running().rejected("missing /tokens/access").diagnosis();
+    assert!(found.sentence.contains(".scripted/auth.json") && found.sentence.contains("/tokens/access"));
+    assert_eq!(link(&found, Link::Credential), LinkState::Failed);
+}

@@ -3,7 +3,8 @@
 use super::body::session_id;
 use crate::{
     app::App,
-    callers, clock, random,
+    callers::{self, Caller},
+    clock, random,
     refusal::Refusal,
     session::{
         live::Live,
@@ -11,7 +12,7 @@ use crate::{
         reach_desktop::{living, reach_desktop, reach_terminal},
         status::Progress,
     },
-    tunnel::{self, SUBPROTOCOL, Tunnel, TunnelReport},
+    tunnel::{self, SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport},
 };
 use anteroom_store::{Purpose, Sha256Hex};
 use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
@@ -26,6 +27,8 @@ use std::sync::Arc;
 
 /// What a ticket's subprotocol begins with.
 const TICKET_PREFIX: &str = "ticket.";
+/// Refusals of viewers that one session's timeline keeps.
+const REFUSALS_MAX: usize = 20;
 const TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
 /// The desktop.
@@ -37,7 +40,11 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
     let live = entered.live;
     let viewer = match live.join(app.config.sessions.viewers_max) {
         Ok(viewer) => viewer,
-        Err(problem) => return turn_away(&app, entered.browser, upgrade, problem.into()),
+        Err(problem) => {
+            let refusal = Refusal::from(problem);
+            remember(&app, live.id.clone(), &refusal);
+            return turn_away(&app, entered.browser, upgrade, refusal);
+        }
     };
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
     tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
@@ -74,7 +81,17 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
 
 async fn left(app: &App, live: &Live, kind: &str, report: &TunnelReport) {
     let end = format!("{:?}", report.end);
-    let data = json!({ "bytes_up": report.bytes_up, "bytes_down": report.bytes_down, "duration_ms": report.duration_ms, "end": end });
+    let (reason, detail) = match &report.end {
+        TunnelEnd::Refused(body) | TunnelEnd::ViewerWrong(body) => (Some(body.code.as_str()), body.detail.as_deref()),
+        TunnelEnd::Ended(problem) => (Some(problem.code()), None),
+        TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost | TunnelEnd::ViewerSilent | TunnelEnd::StreamEnded(_) => {
+            (None, None)
+        }
+    };
+    let data = json!({
+        "bytes_up": report.bytes_up, "bytes_down": report.bytes_down, "duration_ms": report.duration_ms,
+        "end": end, "reason": reason, "detail": detail,
+    });
     note(app, &live.id, kind, "A connection to the machine ended.", data).await;
 }
 
@@ -112,9 +129,18 @@ async fn arrive(app: &App, request: Request, purpose: Purpose) -> Result<(Entere
     let browser = parts.headers.contains_key(header::ORIGIN);
     let id = session_id(&mut parts).await;
     let headers = parts.headers.clone();
+    let caller = parts.extensions.get::<Caller>().cloned();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app).await;
     let admitted = match id {
-        Ok(id) => admit(app, &headers, &id, purpose).await,
+        Ok(id) => match admit(app, &headers, &id, purpose).await {
+            Ok(live) => Ok(live),
+            Err(refused) => {
+                if refused.is_known || may_see(app, caller.as_ref(), &id).await {
+                    remember(app, id, &refused.refusal);
+                }
+                Err(refused.refusal)
+            }
+        },
         Err(refusal) => Err(refusal),
     };
     match (admitted, upgrade) {
@@ -127,20 +153,55 @@ async fn arrive(app: &App, request: Request, purpose: Purpose) -> Result<(Entere
     }
 }
 
-async fn admit(app: &App, headers: &HeaderMap, id: &SessionId, purpose: Purpose) -> Result<Arc<Live>, Refusal> {
+/// Who is not let in.
+struct NotAdmitted {
+    refusal: Refusal,
+    /// The ticket was good: this is no stranger.
+    is_known: bool,
+}
+
+impl<R: Into<Refusal>> From<R> for NotAdmitted {
+    fn from(refusal: R) -> Self {
+        Self { refusal: refusal.into(), is_known: false }
+    }
+}
+
+async fn admit(app: &App, headers: &HeaderMap, id: &SessionId, purpose: Purpose) -> Result<Arc<Live>, NotAdmitted> {
     callers::own_origin(app, headers)?;
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
     let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
     let Some(ticket) = ticket else {
         let detail = format!("offer the subprotocols {SUBPROTOCOL} and {TICKET_PREFIX}<ticket>");
-        return Err(Refusal::new(Problem::NotSignedIn, detail));
+        return Err(Refusal::new(Problem::NotSignedIn, detail).into());
     };
     let hash = Sha256Hex::of(ticket.as_bytes());
     if app.store.redeem_ticket(&hash, id, purpose, clock::now()).await?.is_none() {
         // Whoever has no ticket for it is not told whether the session exists.
         return Err(Problem::Spent.into());
     }
-    Ok(living(app, id).await?.1)
+    match living(app, id).await {
+        Ok((_, live)) => Ok(live),
+        Err(refusal) => Err(NotAdmitted { refusal, is_known: true }),
+    }
+}
+
+/// Whether the caller, known by a cookie or an API token, may see the session.
+async fn may_see(app: &App, caller: Option<&Caller>, id: &SessionId) -> bool {
+    let Some(caller) = caller else { return false };
+    app.store.session(id).await.ok().flatten().is_some_and(|row| caller.may_use(&row).is_ok())
+}
+
+/// Notes on the session's timeline that somebody who may see it was refused; beside the answer, which does not wait for it.
+fn remember(app: &App, id: SessionId, refusal: &Refusal) {
+    let (code, said, detail) = (refusal.problem.code(), refusal.problem.sentence(), refusal.detail.clone());
+    let app = app.clone();
+    app.clone().tasks.spawn(async move {
+        let Ok(entries) = app.store.timeline(&id, 0, u32::MAX).await else { return };
+        if entries.iter().filter(|entry| entry.kind == "viewer_refused").count() < REFUSALS_MAX {
+            let sentence = format!("A viewer's WebSocket was refused: {said}");
+            note(&app, &id, "viewer_refused", sentence, json!({ "reason": code, "detail": detail })).await;
+        }
+    });
 }
 
 fn turn_away(app: &App, browser: bool, upgrade: WebSocketUpgrade, refusal: Refusal) -> Response {

@@ -207,7 +207,11 @@ async fn finish(app: &App, live: &Arc<Live>, held: Option<Held>) {
         Ok(Ok(state)) => {
             generation::note_gone(app, live, &held.machine, &state).await;
         }
-        Ok(Err(_)) | Err(_) => {
+        // Whoever watched the machine has ended, with the server: the next server looks for it.
+        Ok(Err(_)) => {
+            tracing::info!(outcome = "machine_left", session = %live.id, machine = %held.machine, "the server stops before the machine was seen gone");
+        }
+        Err(_) => {
             let sentence = format!("The machine was told to stop and was not seen gone within {GONE_S_MAX} s.");
             note(app, &live.id, "machine_not_gone", sentence, serde_json::json!({ "machine": held.machine })).await;
         }

@@ -1,8 +1,8 @@
 //! Wrong requests: each is refused by the name of what is wrong with it, and starts nothing.
 
 use crate::Scene;
-use anteroom_testbed::{Answer, Plan, SOON, World};
-use anteroom_wire::api::{SessionList, Status};
+use anteroom_testbed::{Answer, Api, Plan, SOON, World};
+use anteroom_wire::api::{SessionList, Started, Status};
 use reqwest::{Client, Method, header};
 use serde_json::json;
 
@@ -11,6 +11,13 @@ const START: &str = "/api/auth/start";
 fn refused(answer: &Answer) -> (u16, String, String) {
     let problem = answer.problem().unwrap();
     (answer.status, problem.code, problem.detail.unwrap_or_default())
+}
+
+/// A session whose machine is there.
+async fn ready(api: &Api) -> Started {
+    let started = api.start("scripted").await.unwrap();
+    api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
+    started
 }
 
 #[tokio::test]
@@ -54,7 +61,7 @@ async fn what_is_not_there_is_told_from_what_is_not_an_id() {
     let scene = Scene::new();
     let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let id = ready(&api).await.session.id;
     let none = "00000000000000000000000000";
     for (method, path, expected) in [
         (Method::GET, format!("/api/auth/session/ses_{none}"), (404, "unknown_session")),
@@ -90,13 +97,14 @@ async fn somebody_elses_session_is_refused_as_theirs_and_lives_on() {
     let scene = Scene::new();
     let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
     let (api, stranger) = (world.backend().unwrap(), world.other_backend().unwrap());
-    let id = api.start("scripted").await.unwrap().session.id;
+    let id = ready(&api).await.session.id;
     for (method, end) in [(Method::GET, ""), (Method::POST, "/cancel"), (Method::POST, "/restart")] {
         let answer = stranger.call(method, &format!("/api/auth/session/{id}{end}"), None).await.unwrap();
         let (status, code, _) = refused(&answer);
         assert_eq!((status, code.as_str()), (403, "not_yours"), "{end}");
     }
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let view = api.session(&id).await.unwrap();
+    assert_eq!((view.status, view.generation), (Status::VmStarted, 1));
     world.finish().await.unwrap();
 }
 
@@ -104,7 +112,7 @@ async fn somebody_elses_session_is_refused_as_theirs_and_lives_on() {
 async fn a_viewer_may_use_its_session_and_start_nothing() {
     let scene = Scene::new();
     let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
-    let started = world.backend().unwrap().start("scripted").await.unwrap();
+    let started = ready(&world.backend().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
     let client = Client::builder().no_proxy().timeout(SOON).build().unwrap();
     let url = |path: &str| format!("http://{}{path}", world.address().unwrap());
@@ -130,7 +138,7 @@ async fn a_viewer_may_use_its_session_and_start_nothing() {
 async fn a_body_of_another_kind_is_refused_before_it_is_read() {
     let scene = Scene::new();
     let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
-    let started = world.backend().unwrap().start("scripted").await.unwrap();
+    let started = ready(&world.backend().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
     let client = Client::builder().no_proxy().timeout(SOON).build().unwrap();
     let url = format!("http://{}/api/enter", world.address().unwrap());

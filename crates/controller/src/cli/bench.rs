@@ -82,8 +82,9 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     let measured = measure(&server, &provider, count).await;
     let emptied = empty(&server).await;
     server.stop().await;
-    emptied?;
+    // What went wrong first is the cause of what follows.
     let (marks, memory) = measured?;
+    emptied?;
     report(&marks, &memory, json)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ mod story;
 mod tidy;
 mod viewers;
 mod way_out;
+mod why;
 
 use anteroom_testbed::{Script, Step, Tool};
 use std::path::PathBuf;

@@ -68,6 +68,9 @@ fn machine(input: &Input<'_>, story: &Story<'_>) -> Seen {
         let state = if intended(&why) { LinkState::Ok } else { LinkState::Failed };
         return seen(state, format!("It ended at {} because {}.", when(entry), cause(&why)));
     }
+    if let Some(entry) = story.last("machine_not_gone") {
+        return seen(LinkState::Failed, entry.sentence.clone());
+    }
     match &input.receipt {
         Some(why) => seen(LinkState::Failed, format!("Its receipt says that {}.", cause(why))),
         None if story.machine.is_empty() => seen(LinkState::NotReached, "None was asked for."),

@@ -39,11 +39,14 @@ fn since_start(input: &Input<'_>) -> String {
 
 fn queued<'a>(input: &Input<'_>, story: &Story<'a>, position: u32) -> Finding<'a> {
     let again = if story.machine.is_empty() { "" } else { " for another machine" };
+    let former = story.last_gone().map_or_else(String::new, |(gone, why)| {
+        format!("; the former one ended at {} because {}", when(gone), cause(&why))
+    });
     let sentence = format!(
-        "The session waits for room{again}: it is number {position} in line, {} after its start.",
+        "The session waits for room{again}: it is number {position} in line, {} after its start{former}.",
         since_start(input)
     );
-    let proof = story.every("accepted").chain(story.every("machine_replaced"));
+    let proof = story.every("accepted").chain(story.every("machine_gone")).chain(story.every("machine_replaced"));
     Finding::new(Verdict::WaitingForCapacity, sentence, proof)
 }
 

@@ -9,6 +9,9 @@ use anteroom_wire::{Problem, agent::CaptureState, diagnosis::Verdict};
 
 /// How long before a tool's end a refused name may be its cause, milliseconds.
 pub(super) const BLAME_MS: u64 = 30_000;
+/// The gate and the agent write their entries apart: a refusal may be written this much after the end that it caused,
+/// milliseconds.
+const LATE_MS: u64 = 2_000;
 /// What an agent says when the tool's own status command does not agree begins so.
 const STATUS_COMMAND: &str = "the tool's status command";
 
@@ -104,7 +107,8 @@ fn cli_error<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
 /// Refusals that explain the tool's end: those its last lines name, else those just before it; policy before
 /// reachability, since only one cause is given.
 fn blamed<'a>(story: &Story<'a>, exit: &TimelineRow) -> Option<Vec<&'a TimelineRow>> {
-    let before: Vec<_> = story.every("egress_refused").filter(|entry| entry.number < exit.number).collect();
+    let in_time = |entry: &&TimelineRow| entry.at_ms <= exit.at_ms + LATE_MS;
+    let before: Vec<_> = story.every("egress_refused").filter(in_time).collect();
     let said = lines(exit).join("\n");
     let named = |entry: &&TimelineRow| !text(entry, "host").is_empty() && said.contains(text(entry, "host"));
     let near = |entry: &&TimelineRow| entry.at_ms + BLAME_MS >= exit.at_ms;

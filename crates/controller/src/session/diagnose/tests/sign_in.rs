@@ -48,6 +48,16 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::EgressRefused,
         ),
         (
+            "a refusal that is written a moment after exit 1",
+            Case::running().exited(1, &[]).refused("login.example", Problem::EgressRefused),
+            Verdict::EgressRefused,
+        ),
+        (
+            "a refusal long after exit 1",
+            Case::running().exited(1, &[]).refused("login.example", Problem::EgressRefused).later(10_000),
+            Verdict::CliFailed,
+        ),
+        (
             "a private address, then exit 2",
             Case::running().refused("intra.example", Problem::EgressPrivate).exited(2, &[]),
             Verdict::EgressRefused,

@@ -1,0 +1,343 @@
+//! Why a session is as it is: each cause is injected from outside, and this verdict and no other must be given.
+
+use crate::{Scene, viewers::closing};
+use anteroom_controller::rfb::DialError;
+use anteroom_testbed::{Api, Plan, SOON, Step, Tool, World, fake_rfb::Behaviour, plain_process::built};
+use anteroom_wire::{
+    SessionId,
+    api::{Status, TimelineEntry},
+    diagnosis::{Diagnosis, Link, LinkState, Verdict},
+};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use std::time::Duration;
+use tokio::{process::Command, time::sleep};
+
+async fn diagnosis(api: &Api, id: &SessionId) -> Diagnosis {
+    api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap()
+}
+
+/// Waits until the verdict is this one.
+async fn verdict(api: &Api, id: &SessionId, wanted: Verdict) -> Diagnosis {
+    let until = tokio::time::Instant::now() + SOON;
+    loop {
+        let found = diagnosis(api, id).await;
+        assert_ne!(found.verdict, Verdict::Unknown, "{found:#?}");
+        if found.verdict == wanted {
+            // Every proof stands on the timeline as it is quoted.
+            let timeline = api.timeline(id).await.unwrap();
+            for proof in &found.evidence {
+                let quoted = |entry: &&TimelineEntry| entry.number == proof.number;
+                let entry = timeline.iter().find(quoted).expect("the entry exists");
+                assert_eq!((&entry.at, &entry.kind, &entry.sentence), (&proof.at, &proof.kind, &proof.sentence));
+            }
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < until, "not {wanted:?}: {found:#?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn state(found: &Diagnosis, link: Link) -> LinkState {
+    found.chain.iter().find(|seen| seen.link == link).unwrap().state
+}
+
+/// One session of a world whose tool does this.
+async fn one(tool: Tool, settings: &str) -> (World, Api, SessionId) {
+    let world = World::start(Plan::with(tool).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    (world, api, id)
+}
+
+#[tokio::test]
+async fn why_a_viewer_was_refused_after_its_machine_was_stopped_is_answered_in_one_sentence() {
+    let scene = Scene::new();
+    let (world, api, id) = one(scene.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    let ticket = api.ticket(&id, "desktop").await.unwrap().ticket;
+    world.kill_machine(&world.machines().remove(0)).unwrap();
+    api.wait_status(&id, Status::Failed).await.unwrap();
+    let path = format!("/api/auth/session/{id}/novnc/websock");
+    let mut viewer = api.dial(&path, &format!("binary, ticket.{ticket}"), true).await.unwrap();
+    assert_eq!(closing(&mut viewer).await.0, 4410);
+    let refused = api.wait_entry(&id, "viewer_refused").await.unwrap();
+    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    let found = verdict(&api, &id, Verdict::MachineKilled).await;
+    let expected = format!(
+        "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was refused at {} for that reason; no credential was delivered.",
+        gone.at, refused.at
+    );
+    assert_eq!(found.sentence, expected);
+    let proof: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(proof, ["machine_gone", "failed", "viewer_refused"]);
+    assert_eq!(state(&found, Link::Machine), LinkState::Failed);
+    assert_eq!(state(&found, Link::Tunnel), LinkState::Failed);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_session_whose_machine_ended_waits_again_is_told_with_that_machines_end() {
+    let scene = Scene::new();
+    let (world, api, first) = one(scene.idle_tool(), "[machines]\nmachines_max = 1\n").await;
+    api.wait_status(&first, Status::VmStarted).await.unwrap();
+    let second = api.start("scripted").await.unwrap().session.id;
+    verdict(&api, &second, Verdict::WaitingForCapacity).await;
+    world.kill_machine(&world.machines().remove(0)).unwrap();
+    // The room goes to whoever waited for it first.
+    verdict(&api, &second, Verdict::WaitingForPerson).await;
+    let found = verdict(&api, &first, Verdict::WaitingForCapacity).await;
+    let gone = api.wait_entry(&first, "machine_gone").await.unwrap();
+    let words = format!("the former one ended at {} because its process was killed by signal 9", gone.at);
+    assert!(found.sentence.contains(&words), "{}", found.sentence);
+    api.cancel(&second).await.unwrap();
+    verdict(&api, &first, Verdict::WaitingForPerson).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_session_failed_when_its_machines_keeper_was_killed_is_told_apart_from_the_machine() {
+    let scene = Scene::new();
+    let (world, api, id) = one(scene.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let found = world.leaks().processes();
+    let keeper = found.iter().find(|found| found.command.contains(" keeper ")).expect("a keeper");
+    let pid = rustix::process::Pid::from_raw(keeper.pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    verdict(&api, &id, Verdict::KeeperLost).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_tool_that_ended_with_an_error_left_no_credential_is_told_with_its_last_lines() {
+    let scene = Scene::new();
+    let tool = scene.tool_that([Step::say("Error: the organisation is disabled"), Step::Exit { code: 3 }]);
+    let (world, api, id) = one(tool, "").await;
+    let found = verdict(&api, &id, Verdict::CliFailed).await;
+    for words in ["exit code 3", "the organisation is disabled", "no credential was delivered"] {
+        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    }
+    assert_eq!(state(&found, Link::Cli), LinkState::Failed);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_tool_that_was_closed_left_no_credential_is_not_called_an_error() {
+    let scene = Scene::new();
+    let (world, api, id) = one(scene.tool_that([Step::say("Bye")]), "").await;
+    verdict(&api, &id, Verdict::CliEnded).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_file_of_another_shape_does_not_count_is_told_by_its_keys() {
+    let scene = Scene::new();
+    let tool = scene.tool_that([Step::write(Tool::CREDENTIAL, "{\"key\": \"canary-why\"}"), scene.wait("never")]);
+    let (world, api, id) = one(tool, "").await;
+    let found = verdict(&api, &id, Verdict::CredentialWrongShape).await;
+    assert!(found.sentence.contains("/token") && found.sentence.contains(Tool::CREDENTIAL), "{}", found.sentence);
+    assert_eq!(state(&found, Link::Credential), LinkState::Failed);
+    assert!(api.heard().iter().all(|text| !text.contains("canary-why")), "keys, never values");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_credential_that_the_tool_does_not_confirm_does_not_count_is_told() {
+    let scene = Scene::new();
+    let status = anteroom_testbed::Script::new([Step::Exit { code: 1 }]);
+    let tool = scene.tool_that([Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}"), scene.wait("never")]);
+    let (world, api, id) = one(tool.with_status(status, "Logged in"), "").await;
+    verdict(&api, &id, Verdict::CredentialNotConfirmed).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_tool_failed_after_a_name_was_refused_is_laid_to_the_list() {
+    let scene = Scene::new();
+    let tool = scene.tool_that([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
+    let (world, api, id) = one(tool, "").await;
+    let found = verdict(&api, &id, Verdict::EgressRefused).await;
+    for words in ["login.example:443", "egress list", "exit code 1"] {
+        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    }
+    assert_eq!(state(&found, Link::Egress), LinkState::Failed);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_tool_failed_when_a_granted_name_cannot_be_reached_is_laid_to_the_network() {
+    let scene = Scene::new();
+    let tool = scene.tool_that([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
+    // A port that nobody listens on: it was this test's a moment ago.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plan = Plan::with(tool.reaching("login.example", 443)).answer("login.example:443", closed);
+    let world = World::start(plan).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    verdict(&api, &id, Verdict::EgressUnreachable).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_session_was_cancelled_or_completed_or_expired_is_said_as_it_was() {
+    let scene = Scene::new();
+    let tool = scene.tool("{\"token\": \"x\"}");
+    let world = World::start(Plan::with(tool).set("[sessions]\nidle_s_max = 5\nsweep_every_ms = 50\n")).await.unwrap();
+    let api = world.backend().unwrap();
+    let [left, cancelled] = [api.start("scripted").await.unwrap(), api.start("scripted").await.unwrap()];
+    api.cancel(&cancelled.session.id).await.unwrap();
+    let found = verdict(&api, &cancelled.session.id, Verdict::Cancelled).await;
+    assert_eq!(state(&found, Link::Session), LinkState::Failed);
+    api.wait_status(&left.session.id, Status::Expired).await.unwrap();
+    verdict(&api, &left.session.id, Verdict::IdleExpired).await;
+    scene.raise("go");
+    let completed = api.start("scripted").await.unwrap().session.id;
+    let view = api.wait_status(&completed, Status::Completed).await.unwrap();
+    api.wait_entry(&completed, "machine_gone").await.unwrap();
+    let found = verdict(&api, &completed, Verdict::Completed).await;
+    assert!(found.sentence.contains(view.credential.unwrap().id.as_str()), "{}", found.sentence);
+    assert!(found.chain.iter().all(|link| link.state != LinkState::Failed), "{:#?}", found.chain);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_nothing_happens_while_a_person_or_room_is_waited_for_is_told_as_healthy() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.tool("{}")).set("[machines]\nmachines_max = 1\n")).await.unwrap();
+    let api = world.backend().unwrap();
+    let first = api.start("scripted").await.unwrap().session.id;
+    api.wait(&first, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    let second = api.start("scripted").await.unwrap().session.id;
+    let found = verdict(&api, &second, Verdict::WaitingForCapacity).await;
+    assert!(found.sentence.contains("number 1 in line"), "{}", found.sentence);
+    assert_eq!(state(&found, Link::Machine), LinkState::Waiting);
+    let mut viewer = api.desktop(&first).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let found = verdict(&api, &first, Verdict::WaitingForPerson).await;
+    assert!(found.sentence.contains("one viewer looks"), "{}", found.sentence);
+    assert!(found.chain.iter().all(|link| link.state != LinkState::Failed), "{:#?}", found.chain);
+    drop(viewer);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_viewer_sees_nothing_is_laid_to_the_desktop_until_it_is_back() {
+    let scene = Scene::new();
+    let (world, api, id) = one(scene.idle_tool(), "[sessions]\nsocket_wait_ms_max = 1000\n").await;
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let machine = world.machines().remove(0);
+    world.order_desktop(&machine, Behaviour::Closed).await.unwrap();
+    assert_eq!(closing(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4502);
+    verdict(&api, &id, Verdict::DesktopUnreachable).await;
+    world.order_desktop(&machine, Behaviour::Normal).await.unwrap();
+    let seen = async {
+        // The desktop needs a moment to take connections again.
+        loop {
+            if let Ok(mut viewer) = api.desktop(&id).await {
+                return viewer.whole_frame().await.map(drop);
+            }
+        }
+    };
+    tokio::time::timeout(SOON, seen).await.expect("the desktop comes back").unwrap();
+    verdict(&api, &id, Verdict::WaitingForPerson).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_found_credential_is_not_stored_is_told_while_the_database_takes_nothing() {
+    let scene = Scene::new();
+    let (world, api, id) = one(scene.tool("{\"token\": \"x\"}"), "[store]\nbusy_ms_max = 200\n").await;
+    api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db"));
+    let mut holder: SqliteConnection = database.busy_timeout(SOON).connect().await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
+    scene.raise("go");
+    let found = verdict(&api, &id, Verdict::DeliveryFailing).await;
+    assert!(found.sentence.contains("503"), "{}", found.sentence);
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+    holder.close().await.unwrap();
+    verdict(&api, &id, Verdict::Completed).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_a_session_ended_with_its_machine_while_no_server_ran_is_laid_to_the_restart() {
+    let scene = Scene::new();
+    let (mut world, api, id) = one(scene.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    world.kill_server().await.unwrap();
+    let machine = world.machines().remove(0);
+    world.kill_machine(&machine).unwrap();
+    let until = tokio::time::Instant::now() + SOON;
+    while !world.machines().is_empty() {
+        assert!(tokio::time::Instant::now() < until, "the machine's keeper does not end");
+        sleep(Duration::from_millis(20)).await;
+    }
+    world.start_server().await.unwrap();
+    let api = world.backend().unwrap();
+    let found = verdict(&api, &id, Verdict::ServerRestarted).await;
+    let machine = found.chain.iter().find(|link| link.link == Link::Machine).unwrap();
+    assert!(machine.seen.contains("killed by signal 9"), "the receipt has the machine's end: {}", machine.seen);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_is_for_those_who_may_see_the_session_and_strangers_leave_no_trace_on_it() {
+    let scene = Scene::new();
+    let (world, api, id) = one(scene.idle_tool(), "[sessions]\nviewers_max = 1\n").await;
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let path = format!("/api/auth/session/{id}/diagnosis");
+    assert_eq!(world.nobody().unwrap().get(&path).await.unwrap().status, 401);
+    assert_eq!(world.other_backend().unwrap().get(&path).await.unwrap().status, 403);
+    assert_eq!(world.operator().unwrap().get(&path).await.unwrap().status, 200);
+    let unknown = "/api/auth/session/ses_00000000000000000000000000/diagnosis";
+    assert_eq!(api.get(unknown).await.unwrap().status, 404);
+    for _ in 0..5 {
+        let socket = format!("/api/auth/session/{id}/novnc/websock");
+        let dialled = world.nobody().unwrap().dial(&socket, "binary, ticket.0000", false).await;
+        assert!(matches!(dialled, Err(DialError::Refused { status: 401, .. })), "{dialled:?}");
+    }
+    let viewer = api.desktop(&id).await.unwrap();
+    for _ in 0..25 {
+        assert_eq!(closing(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+    }
+    let refused = || async {
+        let timeline = api.timeline(&id).await.unwrap();
+        timeline.into_iter().filter(|entry| entry.kind == "viewer_refused").collect::<Vec<_>>()
+    };
+    let twenty = async {
+        while refused().await.len() < 20 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, twenty).await.expect("the refusals are noted");
+    assert_eq!(closing(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+    let refused = refused().await;
+    assert!(refused.len() <= 21, "bounded: {}", refused.len());
+    assert!(refused.iter().all(|entry| entry.data["reason"] == "too_many_viewers"), "{refused:#?}");
+    drop(viewer);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn why_is_answered_on_the_command_line_in_words_and_as_json() {
+    let scene = Scene::new();
+    let (world, api, id) = one(scene.tool_that([Step::Exit { code: 4 }]), "").await;
+    let found = verdict(&api, &id, Verdict::CliFailed).await;
+    let why = |json: bool| {
+        let mut command = Command::new(built("anteroom").unwrap());
+        command.arg("--state-dir").arg(world.state_dir()).args(["why", id.as_str()]);
+        command.args(json.then_some("--json")).kill_on_drop(true);
+        async move {
+            let output = tokio::time::timeout(SOON, command.output()).await.unwrap().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        }
+    };
+    let words = why(false).await;
+    for part in [&found.sentence, &found.remedy, "cli_failed", "credential  ", "cli_exited"] {
+        assert!(words.contains(part), "{part}:\n{words}");
+    }
+    let json: Diagnosis = serde_json::from_str(&why(true).await).unwrap();
+    assert_eq!((json.verdict, json.sentence), (found.verdict, found.sentence));
+    world.finish().await.unwrap();
+}

@@ -336,6 +336,15 @@ impl Config {
         range("http.delivery_bytes_max", h.delivery_bytes_max as u64, 1024, 64 * 1024 * 1024);
         range("tunnel.ping_every_ms", self.tunnel.ping_every_ms, 100, 600_000);
         range("egress.limits.streams_max", self.egress.limits.streams_max as u64, 1, 12);
+        // Base64 makes four bytes of three; a delivery that would not fit is refused for good.
+        if s.credential_bytes_max.saturating_mul(4) / 3 + 4096 > h.delivery_bytes_max as u64 {
+            faults.push(format!(
+                "http.delivery_bytes_max is {}; sessions.credential_bytes_max of {} needs at least {}",
+                h.delivery_bytes_max,
+                s.credential_bytes_max,
+                s.credential_bytes_max.saturating_mul(4) / 3 + 4096
+            ));
+        }
         if !self.listen.ip().is_loopback() && self.public_url.is_none() {
             faults.push(format!(
                 "listen is {}, which others can reach, and public_url is not set: set public_url to the https address of the \

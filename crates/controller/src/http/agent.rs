@@ -53,6 +53,6 @@ pub(super) async fn events(
         None => app.sessions.of_agent(&hash),
     };
     let live = live.filter(|live| live.facts().agent_token.as_ref() == Some(&hash)).ok_or(Problem::WrongAgentToken)?;
-    hear::hear(&app, &live, events).await;
+    hear::hear(&app, &live, events).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -30,10 +30,13 @@ pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<
     }
     check(app, &row, delivery)?;
     let id = random::id(CredentialId::from_parts);
-    let plaintext = Zeroizing::new(serde_json::to_vec(&delivery.files).map_err(|_| Problem::Internal)?);
+    // Permission bits and no others: a leased file must not bring a set-user-id bit along.
+    let files: Vec<DeliveredFile> =
+        delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
+    let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(|_| Problem::Internal)?);
     let binding = Binding { record: &id, owner: &row.owner, provider: &row.provider, session: &row.id };
     let sealed = app.vault.seal(&binding, &plaintext).map_err(|error| seal_failed(&row, &error))?;
-    let files: Vec<CredentialFile> = delivery.files.iter().map(described).collect();
+    let files: Vec<CredentialFile> = files.iter().map(described).collect();
     let completion = Completion {
         session: &row.id,
         generation: delivery.generation,
@@ -94,7 +97,7 @@ fn check(app: &App, row: &SessionRow, delivery: &Delivery) -> Result<(), Refusal
 }
 
 fn described(file: &DeliveredFile) -> CredentialFile {
-    CredentialFile { path: file.path.clone(), bytes: file.content.expose().len() as u64, mode: file.mode & 0o777 }
+    CredentialFile { path: file.path.clone(), bytes: file.content.expose().len() as u64, mode: file.mode }
 }
 
 /// The record as the database has it now, opened again: the same bytes. Until this is so the machine stays, and the agent

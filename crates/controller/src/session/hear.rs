@@ -1,8 +1,9 @@
 //! What the agent tells: into the session's facts and onto its timeline. Everything is the guest's word: bounded, and
 //! believed only for what it can know.
 
-use super::{live::Live, note::note};
+use super::{live::Live, note};
 use crate::{app::App, clock};
+use anteroom_store::StoreError;
 use anteroom_wire::agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageState};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -15,20 +16,21 @@ const URL_BYTES_MAX: usize = 8 * 1024;
 const CODE_CHARS_MAX: usize = 64;
 
 /// Takes a batch. What was seen before is skipped, so that sending again does no harm.
-pub async fn hear(app: &App, live: &Arc<Live>, events: Events) {
+///
+/// # Errors
+/// The database cannot be written: the agent keeps this event and those after it, and sends them again.
+pub async fn hear(app: &App, live: &Arc<Live>, events: Events) -> Result<(), StoreError> {
     for NumberedEvent { number, event, .. } in events.events.into_iter().take(EVENTS_MAX) {
-        let mut fresh = false;
-        live.change(|facts| {
-            fresh = number > facts.event_seen;
-            facts.event_seen = facts.event_seen.max(number);
-        });
-        if fresh {
-            take(live, &event);
-            if let Some((kind, sentence, data)) = words(live, event) {
-                note(app, &live.id, kind, sentence, data).await;
-            }
+        if number <= live.facts().event_seen {
+            continue;
         }
+        take(live, &event);
+        if let Some((kind, sentence, data)) = words(live, event) {
+            note::write(app, &live.id, kind, sentence, data).await?;
+        }
+        live.change(|facts| facts.event_seen = facts.event_seen.max(number));
     }
+    Ok(())
 }
 
 /// What the session's page shows at once.

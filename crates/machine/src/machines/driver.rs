@@ -121,7 +121,8 @@ impl Driver {
                 },
                 Some(event) = heard.recv() => self.hear_connection(&mut link, event).await,
                 () = tokio::time::sleep_until(self.ready_by), if self.waits() => self.give_up(&mut link).await,
-                () = stop.cancelled() => return,
+                // A machine that was told to end is seen to its end; the others live on for the next server.
+                () = stop.cancelled(), if !matches!(*self.state.borrow(), State::Stopping { .. }) => return,
             }
         }
         link.reap(self.keeper).await;

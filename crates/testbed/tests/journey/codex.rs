@@ -33,7 +33,7 @@ async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_sa
     read_until(&mut terminal, &mut screen, &issuer.user_code()).await;
     issuer.approve();
     read_until(&mut terminal, &mut screen, "WROTE:").await;
-    while !wrote(&screen).is_some_and(|digest| digest.len() == 64) {
+    while wrote(&screen).is_none_or(|digest| digest.len() != 64) {
         timeout(LONG, terminal.read_buf(&mut screen)).await.unwrap().unwrap();
     }
     api.wait_status(&id, Status::Completed).await.unwrap();

@@ -15,7 +15,7 @@
 //!    ended with an error, before a file that is not whole, before a tool that ended without one, before a way out of which
 //!    nothing could be reached. A tool's error is laid to the egress gate only if its last lines name a host that was
 //!    refused, or the refusal came at most [`sign_in::BLAME_MS`] before its end: browsers ask for many names that nobody misses.
-//! 5. **Living**: not yet open (queued, starting, being replaced, agent away), then (4), then a desktop that did not answer
+//! 5. **Living**: not yet open (queued, starting, being replaced, agent away), then (4), then an agent or a desktop that did not answer
 //!    the last viewer, and only then: all is well, the person's turn.
 //!
 //! [`Verdict::Unknown`] is for a reason that no part of the server gives.
@@ -28,11 +28,8 @@ mod story;
 #[cfg(test)]
 mod tests;
 
-use super::{
-    live::{Facts, Live},
-    status::Progress,
-};
-use crate::{app::App, clock};
+use super::{live::Facts, status::Progress};
+use crate::{app::App, clock, refusal::chain as chain_of};
 use anteroom_machine::GoneReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
@@ -40,6 +37,7 @@ use anteroom_wire::{
     agent::{CaptureState, CliState, SignIn, Stage},
     diagnosis::{Diagnosis, Evidence, Verdict},
 };
+use std::time::Duration;
 use story::Story;
 
 /// All that a diagnosis is made of.
@@ -72,6 +70,8 @@ pub struct Now {
     pub signing_in: bool,
     /// Desktop viewers connected.
     pub viewers: u32,
+    /// Why the agent of an open machine did not answer just now.
+    pub silent: Option<String>,
 }
 
 /// How far the machine is: a [`Progress`] without its channels.
@@ -108,7 +108,14 @@ impl From<&Facts> for Now {
             Progress::Closing => Place::Closing,
         };
         let SignIn { cli, url, device_code, capture } = facts.sign_in.clone();
-        Self { place, cli, capture, signing_in: url.is_some() || device_code.is_some(), viewers: facts.viewers }
+        Self {
+            place,
+            cli,
+            capture,
+            signing_in: url.is_some() || device_code.is_some(),
+            viewers: facts.viewers,
+            silent: None,
+        }
     }
 }
 
@@ -126,6 +133,8 @@ impl<'a> Finding<'a> {
     }
 }
 
+/// How long the agent may take to say how far the sign-in is, milliseconds.
+const ASK_MS_MAX: u64 = 2_000;
 /// Entries of a timeline that are read at once; more than it can have but for transitions.
 const ENTRIES_MAX: u32 = 10_000;
 /// Entries that prove a verdict; the cause itself is always among them.
@@ -137,13 +146,31 @@ const EVIDENCE_MAX: usize = 40;
 /// The database cannot be read.
 pub async fn look(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
     // The owner's knowledge first: what it closes has its end in the row already.
-    let now = app.sessions.get(id).map(|live: std::sync::Arc<Live>| Now::from(&live.facts()));
+    let now = match app.sessions.get(id) {
+        Some(live) => Some(ask(&live.facts()).await),
+        None => None,
+    };
     let Some(row) = app.store.session(id).await? else { return Ok(None) };
     let timeline = app.store.timeline(id, 0, ENTRIES_MAX).await?;
     let provider = app.providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone());
     let receipt = receipt(app, &row, &timeline).await;
     Ok(Some(diagnose(&Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt })))
+}
+
+/// What the owner knows, and what the agent says for itself: a database in trouble keeps its events from arriving.
+async fn ask(facts: &Facts) -> Now {
+    let mut now = Now::from(facts);
+    let Progress::Open { channels } = &facts.progress else { return now };
+    match tokio::time::timeout(Duration::from_millis(ASK_MS_MAX), channels.agent.sign_in()).await {
+        Ok(Ok(SignIn { cli, url, device_code, capture })) => {
+            now.signing_in |= url.is_some() || device_code.is_some();
+            (now.cli, now.capture) = (cli, capture);
+        }
+        Ok(Err(error)) => now.silent = Some(chain_of(&error)),
+        Err(_) => now.silent = Some(format!("no answer in {ASK_MS_MAX} ms")),
+    }
+    now
 }
 
 /// The receipt of the last machine, when the timeline does not say how it ended.

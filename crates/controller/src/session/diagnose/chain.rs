@@ -125,6 +125,9 @@ fn agent(input: &Input<'_>, story: &Story<'_>) -> Seen {
     if let Some((entry, why @ GoneReason::Mismatch { .. })) = story.gone() {
         return seen(LinkState::Failed, format!("It was refused at {}: {}.", when(entry), cause(&why)));
     }
+    if let Some(why) = input.now.as_ref().and_then(|now| now.silent.as_ref()) {
+        return seen(LinkState::Failed, format!("It did not answer just now: {}.", quoted(why)));
+    }
     match (story.last("claim_failed"), story.last("machine_ready")) {
         (Some(entry), None) => seen(LinkState::Failed, entry.sentence.clone()),
         _ => stage(input, story, Stage::Hello, Stage::Hello),

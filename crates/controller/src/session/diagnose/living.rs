@@ -4,7 +4,7 @@ use super::{
     Finding, Input, Now, Place,
     ended::cause,
     sign_in,
-    story::{Story, elapsed, text, when},
+    story::{Story, elapsed, quoted, text, when},
 };
 use anteroom_wire::{
     Problem,
@@ -96,6 +96,10 @@ fn replaced<'a>(input: &Input<'_>, story: &Story<'a>, stage: Option<Stage>) -> F
 fn open<'a>(input: &Input<'_>, story: &Story<'a>, now: &Now) -> Finding<'a> {
     if let Some(fault) = sign_in::fault(input, story) {
         return fault;
+    }
+    if let Some(why) = &now.silent {
+        let sentence = format!("The machine runs and its agent did not answer just now: {}.", quoted(why));
+        return Finding::new(Verdict::AgentUnreachable, sentence, story.last("machine_ready"));
     }
     let accepted = sign_in::candidate(story).filter(|last| last.kind == "candidate_accepted");
     if accepted.is_some() || matches!(now.capture, CaptureState::Delivering { .. }) {

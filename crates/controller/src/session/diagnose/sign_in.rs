@@ -17,7 +17,8 @@ const STATUS_COMMAND: &str = "the tool's status command";
 
 /// The first fault of the sign-in, if there is one.
 pub(super) fn fault<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
-    delivery(input, story)
+    refused_for_good(input, story)
+        .or_else(|| delivery(input, story))
         .or_else(|| not_started(input, story))
         .or_else(|| cli_error(input, story))
         .or_else(|| file(story))
@@ -29,6 +30,16 @@ pub(super) fn fault<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<
 pub(super) fn candidate<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
     let kinds = ["candidate_rejected", "candidate_accepted", "delivery_retry"];
     story.machine.iter().rfind(|entry| kinds.contains(&entry.kind.as_str()))
+}
+
+/// The server itself refused what was delivered; the agent does not send it again.
+fn refused_for_good<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+    let Some(CaptureState::Refused { code }) = input.now.as_ref().map(|now| &now.capture) else { return None };
+    let of_file = [Problem::WrongShape, Problem::TooLarge, Problem::Malformed].map(Problem::code);
+    let verdict =
+        if of_file.contains(&code.as_str()) { Verdict::CredentialWrongShape } else { Verdict::DeliveryFailing };
+    let sentence = format!("A credential was delivered and refused for good ({}); nothing is stored.", quoted(code));
+    Some(Finding::new(verdict, sentence, story.last("candidate_accepted")))
 }
 
 fn delivery<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {

@@ -89,7 +89,7 @@ impl Case {
 
     fn at(mut self, place: Place) -> Self {
         let (cli, capture) = (CliState::Waiting, CaptureState::Waiting);
-        self.now = Some(Now { place, cli, capture, signing_in: false, viewers: 0 });
+        self.now = Some(Now { place, cli, capture, signing_in: false, viewers: 0, silent: None });
         self
     }
 

@@ -24,12 +24,18 @@ fn owned_by_nobody(mut case: Case) -> Case {
     case
 }
 
+fn silent(mut case: Case) -> Case {
+    case.now.as_mut().unwrap().silent = Some("no answer in 2000 ms".into());
+    case
+}
+
 fn watched(case: Case, viewers: u32) -> Case {
     let mut case = case.viewer("viewer_joined", None);
     case.now.as_mut().unwrap().viewers = viewers;
     case
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
     let killed = GoneReason::Killed { signal: 9 };
     let stage_failed = |case: Case| case.entry("stage_failed", json!({ "stage": "display", "error": "refused" }));
@@ -55,6 +61,8 @@ pub(super) fn rows() -> Vec<Row> {
         ("the channel broke", waits(Case::running(), Stage::Channel), Verdict::AgentUnreachable),
         ("the agent went quiet", waits(Case::running(), Stage::Hello), Verdict::AgentUnreachable),
         ("an adopted machine's channel broke", adopted, Verdict::AgentUnreachable),
+        ("an agent that does not answer", silent(Case::running()), Verdict::AgentUnreachable),
+        ("a tool that failed, and a silent agent", silent(Case::running().exited(1, &[])), Verdict::CliFailed),
         ("no owner yet", owned_by_nobody(Case::running()), Verdict::Resuming),
         ("no owner in line", owned_by_nobody(Case::new()), Verdict::Resuming),
         ("let go", Case::running().at(Place::Closing), Verdict::Resuming),

@@ -11,6 +11,10 @@ fn retry(case: Case, attempts: u32) -> Case {
     case.entry("delivery_retry", json!({ "attempts": attempts, "error": "503 Service Unavailable" }))
 }
 
+fn turned_down(code: &str) -> CaptureState {
+    CaptureState::Refused { code: code.to_owned() }
+}
+
 fn delivering(attempts: u32, error: Option<&str>) -> CaptureState {
     CaptureState::Delivering { attempts, last_error: error.map(str::to_owned) }
 }
@@ -80,6 +84,16 @@ pub(super) fn rows() -> Vec<Row> {
                 .refused("login.example", Problem::EgressUnreachable)
                 .exited(1, &["ENOTFOUND login.example"]),
             Verdict::EgressUnreachable,
+        ),
+        (
+            "refused by the server",
+            Case::running().accepted().capture(turned_down("wrong_shape")),
+            Verdict::CredentialWrongShape,
+        ),
+        (
+            "refused for its token",
+            Case::running().accepted().capture(turned_down("wrong_agent_token")),
+            Verdict::DeliveryFailing,
         ),
         ("keys are missing", Case::running().rejected("/token"), Verdict::CredentialWrongShape),
         ("no JSON", Case::running().rejected("not JSON"), Verdict::CredentialWrongShape),

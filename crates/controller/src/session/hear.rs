@@ -20,11 +20,15 @@ const CODE_CHARS_MAX: usize = 64;
 /// # Errors
 /// The database cannot be written: the agent keeps this event and those after it, and sends them again.
 pub async fn hear(app: &App, live: &Arc<Live>, events: Events) -> Result<(), StoreError> {
-    for NumberedEvent { number, event, .. } in events.events.into_iter().take(EVENTS_MAX) {
-        if number <= live.facts().event_seen {
-            continue;
-        }
-        take(live, &event);
+    let seen = live.facts().event_seen;
+    let mut fresh = events.events;
+    fresh.retain(|event| event.number > seen);
+    fresh.truncate(EVENTS_MAX);
+    // The page shows all of it at once, also while the timeline cannot be written.
+    for NumberedEvent { event, .. } in &fresh {
+        take(live, event);
+    }
+    for NumberedEvent { number, event, .. } in fresh {
         if let Some((kind, sentence, data)) = words(live, event) {
             note::write(app, &live.id, kind, sentence, data).await?;
         }

@@ -77,7 +77,10 @@ async fn a_delivery_without_the_machines_own_token_is_refused_and_changes_nothin
 
 #[tokio::test]
 async fn a_body_that_is_no_delivery_is_refused_without_a_word_of_what_it_held() {
-    let (_scene, world) = idle_world("[http]\ndelivery_bytes_max = 4096\n[log]\nlevel = 'trace'\n").await;
+    let (_scene, world) = idle_world(
+        "[http]\ndelivery_bytes_max = 8192\n[sessions]\ncredential_bytes_max = 1024\n[log]\nlevel = 'trace'\n",
+    )
+    .await;
     let agent = Posing::start(&world).await;
     let good = serde_json::to_string(&agent.delivery(&format!("{{\"token\": \"{CANARY}\"}}"))).unwrap();
     let with = |pointer: &str, value: &str| {

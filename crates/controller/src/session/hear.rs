@@ -4,7 +4,7 @@
 use super::{live::Live, note};
 use crate::{app::App, clock};
 use anteroom_store::StoreError;
-use anteroom_wire::agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageState};
+use anteroom_wire::agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageState, UrlSource};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -25,11 +25,9 @@ pub async fn hear(app: &App, live: &Arc<Live>, events: Events) -> Result<(), Sto
     fresh.retain(|event| event.number > seen);
     fresh.truncate(EVENTS_MAX);
     // The page shows all of it at once, also while the timeline cannot be written.
-    for NumberedEvent { event, .. } in &fresh {
-        take(live, event);
-    }
-    for NumberedEvent { number, event, .. } in fresh {
-        if let Some((kind, sentence, data)) = words(live, event) {
+    let news: Vec<bool> = fresh.iter().map(|told| take(live, &told.event)).collect();
+    for (NumberedEvent { number, event, .. }, is_news) in fresh.into_iter().zip(news) {
+        if is_news && let Some((kind, sentence, data)) = words(live, event) {
             note::write(app, &live.id, kind, sentence, data).await?;
         }
         live.change(|facts| facts.event_seen = facts.event_seen.max(number));
@@ -37,8 +35,13 @@ pub async fn hear(app: &App, live: &Arc<Live>, events: Events) -> Result<(), Sto
     Ok(())
 }
 
-/// What the session's page shows at once.
-fn take(live: &Live, event: &Event) {
+/// What the session's page shows at once; `false`: something better is known already.
+fn take(live: &Live, event: &Event) -> bool {
+    if let Event::SignInUrl(found) = event
+        && !is_better(found, live.facts().sign_in.url.as_ref())
+    {
+        return false;
+    }
     live.change(|facts| match event {
         Event::CliStarted => {
             facts.sign_in.cli = CliState::Running;
@@ -67,6 +70,15 @@ fn take(live: &Live, event: &Event) {
         | Event::BrowserOpened { .. }
         | Event::ChildExited { .. } => {}
     });
+    true
+}
+
+/// What the tool handed to its browser is the whole address; what its screen shows may be a short form of it.
+fn is_better(found: &SignInUrl, known: Option<&SignInUrl>) -> bool {
+    match (found.source, known.map(|known| known.source)) {
+        (UrlSource::Screen, Some(UrlSource::Shim)) => false,
+        (UrlSource::Shim, _) | (UrlSource::Screen, Some(UrlSource::Screen) | None) => true,
+    }
 }
 
 fn is_address(found: &SignInUrl) -> bool {
@@ -134,6 +146,15 @@ fn words(live: &Live, event: Event) -> Option<(&'static str, String, Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_browser_was_given_is_not_replaced_by_what_the_screen_shows() {
+        let found = |source, url: &str| SignInUrl { source, url: url.into() };
+        let (whole, short) = (found(UrlSource::Shim, "https://a/whole"), found(UrlSource::Screen, "https://a/short"));
+        assert!(is_better(&short, None) && is_better(&whole, Some(&short)));
+        assert!(!is_better(&short, Some(&whole)));
+        assert!(is_better(&found(UrlSource::Shim, "https://a/next"), Some(&whole)), "a second try of the tool");
+    }
 
     #[test]
     fn the_timeline_has_only_the_host_of_an_address() {

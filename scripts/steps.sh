@@ -35,6 +35,16 @@ need_node() {
   [ "$major" -ge 18 ] || fail "Node $major is too old: 18 or newer is needed"
 }
 
+# A browser for the tests: Debian's; elsewhere (Ubuntu's package is a snap) the one that Playwright brings.
+need_chromium() {
+  if [ -n "${ANTEROOM_E2E_CHROMIUM:-}" ] || command -v chromium >/dev/null; then return; fi
+  if apt-cache show chromium 2>/dev/null | grep -q '^Homepage:.*chromium'; then packages chromium; return; fi
+  step "Fetching a Chromium for the browser tests"
+  (cd web && npm ci --no-audit --no-fund --loglevel=error && npx playwright-core install --with-deps chromium)
+  ANTEROOM_E2E_CHROMIUM=$(cd web && node -e 'console.log(require("playwright-core").chromium.executablePath())')
+  export ANTEROOM_E2E_CHROMIUM
+}
+
 # The pages; skipped while nothing they are made from has changed.
 build_pages() {
   local stamp now

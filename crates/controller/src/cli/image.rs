@@ -1,4 +1,4 @@
-//! `anteroom image build | list`.
+//! `anteroom image build | show`.
 
 use super::{
     foundation::{self, images_dir, keeper_program},

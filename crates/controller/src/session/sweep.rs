@@ -1,5 +1,5 @@
 //! The sweep takes no input, may run at any moment, and only finishes what facts already demand: active rows without an
-//! owner, overdue ones, machines that no session owns, spent passes.
+//! owner (overdue ones end, the others are resumed), machines that no session owns, spent passes.
 
 use super::{
     end::{self, How},

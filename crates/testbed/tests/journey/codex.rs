@@ -1,6 +1,6 @@
 //! The real Codex CLI in a real machine.
 
-use super::{arrived, browser, leased, nowhere, the_session};
+use super::{arrived, browser, leased, not_in, nowhere, said_to_processes, the_session};
 use anteroom_testbed::{CodexIssuer, House, codex_issuer::Approval, house::LONG};
 use anteroom_wire::api::Status;
 use sha2::{Digest, Sha256};
@@ -31,8 +31,12 @@ async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_sa
     let mut terminal = api.terminal(&id).await.unwrap();
     let mut screen = Vec::new();
     read_until(&mut terminal, &mut screen, &issuer.user_code()).await;
+    let is_machine = |(_, bytes): &(String, Vec<u8>)| bytes.windows(11).any(|part| part == b"qemu-system");
+    assert!(said_to_processes(&house).iter().any(is_machine), "the machine's process is looked at");
     issuer.approve();
     read_until(&mut terminal, &mut screen, "WROTE:").await;
+    // The tokens are in the machine now, which may end at any moment.
+    let alive = said_to_processes(&house);
     while wrote(&screen).is_none_or(|digest| digest.len() != 64) {
         timeout(LONG, terminal.read_buf(&mut screen)).await.unwrap().unwrap();
     }
@@ -45,6 +49,7 @@ async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_sa
     assert_eq!((files[0].path.as_str(), files[0].mode & 0o777), (".codex/auth.json", 0o600));
     house.machines_gone().await.unwrap();
     nowhere(&house, &id, &issuer.canaries()).await;
+    issuer.canaries().iter().for_each(|secret| not_in(secret, &alive));
     assert!(issuer.strangers().is_empty(), "the tool asked for something new: {:?}", issuer.strangers());
     house.finish().await.unwrap();
 }

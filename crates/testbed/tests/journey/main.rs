@@ -60,20 +60,29 @@ async fn leased(house: &House, id: &SessionId) -> Vec<DeliveredFile> {
 async fn nowhere(house: &House, id: &SessionId, secrets: &[String]) {
     assert!(!secrets.is_empty(), "nothing was issued");
     let timeline = house.api().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
-    let mut seen = vec![("timeline".to_owned(), timeline.into_bytes())];
-    for found in house.leaks().processes() {
-        for name in ["cmdline", "environ"] {
-            let place = format!("/proc/{}/{name}", found.pid);
-            seen.push((place.clone(), fs::read(place).unwrap_or_default()));
-        }
-    }
+    let mut seen = said_to_processes(house);
+    seen.push(("timeline".to_owned(), timeline.into_bytes()));
     for secret in secrets {
         let files = house.leaks().files_with(secret);
         assert!(files.is_empty(), "a secret lies in {files:?}");
-        for (place, bytes) in &seen {
-            let found = needles(secret).iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle));
-            assert!(!found, "a secret stands in {place}");
-        }
+        not_in(secret, &seen);
+    }
+}
+
+/// Arguments and environment of every process of the house, by their places.
+fn said_to_processes(house: &House) -> Vec<(String, Vec<u8>)> {
+    let places = house
+        .leaks()
+        .processes()
+        .into_iter()
+        .flat_map(|found| ["cmdline", "environ"].map(|name| format!("/proc/{}/{name}", found.pid)));
+    places.map(|place| (place.clone(), fs::read(place).unwrap_or_default())).collect()
+}
+
+fn not_in(secret: &str, seen: &[(String, Vec<u8>)]) {
+    for (place, bytes) in seen {
+        let found = needles(secret).iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle));
+        assert!(!found, "a secret stands in {place}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// A keeper's last words, one JSON file per machine. Console and output are the guest's: bounded and never trusted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Receipt {
     /// Which machine.
     pub machine: MachineId,
@@ -28,7 +28,7 @@ pub struct Receipt {
 }
 
 /// What was looked at after the end, and what of it was still there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Checks {
     /// Process ids: the process and its descendants.
     pub pids: Vec<u32>,
@@ -41,7 +41,7 @@ pub struct Checks {
 }
 
 /// How a machine ended, as its keeper saw it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "how")]
 pub enum End {
     /// The controller asked for it.

@@ -15,9 +15,10 @@ use anteroom_wire::agent::{Hello, Stage};
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 
-/// What is true of a machine.
-#[derive(Debug, Clone)]
-pub enum State {
+/// What is true of a machine. `C` is how to talk to a ready one: [`Channels`], but for those who reason about the lifecycle
+/// alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum State<C = Channels> {
     /// Asked for; nothing exists yet.
     Requested,
     /// Its keeper exists and starts the process.
@@ -34,7 +35,7 @@ pub enum State {
     /// Its agent answers and everything in it is up.
     Ready {
         /// How to talk to it. They exist here and nowhere else.
-        channels: Channels,
+        channels: C,
     },
     /// Told to end.
     Stopping {
@@ -75,7 +76,7 @@ pub struct Timings {
 }
 
 /// Why somebody ended a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum StopReason {
     /// Its session is complete: the credential is stored.
@@ -157,7 +158,7 @@ impl StopReason {
 }
 
 /// Why a machine is gone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "cause")]
 pub enum GoneReason {
     /// Somebody ended it.
@@ -239,7 +240,7 @@ impl fmt::Display for GoneReason {
 
 /// What happens to a machine.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum Event<C = Channels> {
     /// Its keeper was started, or found alive.
     KeeperFound,
     /// Its process runs.
@@ -252,7 +253,7 @@ pub enum Event {
         error: Option<String>,
     },
     /// Everything is up.
-    BecameReady(Channels),
+    BecameReady(C),
     /// The agent's channel broke.
     ChannelLost {
         /// How.
@@ -305,12 +306,12 @@ pub enum Denied {
     Unknown,
 }
 
-impl State {
+impl<C> State<C> {
     /// The whole lifecycle: what `event` makes of this state.
     ///
     /// # Errors
     /// Says why when the event has no effect; the state then stays as it was.
-    pub fn on(&self, event: Event) -> Result<State, Refused> {
+    pub fn on(&self, event: Event<C>) -> Result<State<C>, Refused> {
         match (self, event) {
             (State::Gone { .. }, _) => Err(Refused::Gone),
             (State::Stopping { why }, Event::Ended { receipt, .. }) => {
@@ -364,7 +365,7 @@ impl State {
     }
 
     /// Ready's channels.
-    pub fn channels(&self) -> Option<&Channels> {
+    pub fn channels(&self) -> Option<&C> {
         match self {
             State::Ready { channels } => Some(channels),
             State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } | State::Gone { .. } => {

@@ -1,7 +1,7 @@
 //! Those the API knows, by the hash of their token.
 
 use crate::{
-    Sha256Hex, Store, StoreError, UnixMs,
+    Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     cells::{Cells, stored},
     store::query,
     words::words,
@@ -102,7 +102,7 @@ impl Store {
     /// When its id or token exists (conflict), or the database cannot be written.
     pub async fn create_caller(&self, new: &NewCaller) -> Result<CallerRow, StoreError> {
         const DOING: &str = "make a caller";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::CreateCaller, DOING).await?;
         sqlx::query(
             "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -169,7 +169,7 @@ impl Store {
     /// When the database cannot be written.
     pub async fn revoke_caller(&self, id: &CallerId, at_ms: UnixMs) -> Result<bool, StoreError> {
         const DOING: &str = "revoke a caller";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::RevokeCaller, DOING).await?;
         let done = sqlx::query("UPDATE callers SET revoked_at_ms = $2 WHERE id = $1 AND revoked_at_ms IS NULL")
             .bind(id.as_str())
             .bind(stored(at_ms))

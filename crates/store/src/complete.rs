@@ -2,6 +2,7 @@
 
 use crate::{
     CredentialRow, End, NewEvent, Outcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs,
+    Write, WriteKind,
     cells::stored,
     credentials, sessions,
     store::query,
@@ -69,13 +70,15 @@ impl Store {
         completion: &Completion<'_>,
         event: NewEvent,
     ) -> Result<Completed, StoreError> {
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(Write::with_event(WriteKind::Complete, &event.kind), DOING).await?;
         let current = sessions::expect(&mut transaction, completion.session).await?;
         let own = current.agent_token.as_ref() == Some(completion.agent_token);
         if !own || current.generation != completion.generation {
+            transaction.unchanged();
             return Ok(Completed::WrongToken);
         }
         if !current.is_active() {
+            transaction.unchanged();
             return Ok(Completed::Ignored(Box::new(current)));
         }
         let credential = insert(&mut transaction, &current, completion).await?;

@@ -1,7 +1,7 @@
 //! Stored credentials: listed without their secret, leased on the record, deleted for good.
 
 use crate::{
-    Store, StoreError, UnixMs, Whose,
+    Store, StoreError, UnixMs, Whose, WriteKind,
     cells::{Cells, stored},
     store::query,
 };
@@ -132,11 +132,17 @@ impl Store {
         at_ms: UnixMs,
     ) -> Result<Option<Leased>, StoreError> {
         const DOING: &str = "lease a credential";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::Lease, DOING).await?;
         let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(&mut *transaction).await;
-        let Some(row) = row.map_err(query(DOING))? else { return Ok(None) };
+        let Some(row) = row.map_err(query(DOING))? else {
+            transaction.unchanged();
+            return Ok(None);
+        };
         let credential = decode(&row)?;
-        let Some(sealed) = sealed(&mut transaction, id).await? else { return Ok(None) };
+        let Some(sealed) = sealed(&mut transaction, id).await? else {
+            transaction.unchanged();
+            return Ok(None);
+        };
         let number = sqlx::query(
             "INSERT INTO leases (credential_id, number, caller_id, at_ms) \
              SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3 FROM leases WHERE credential_id = $1 RETURNING number",
@@ -179,7 +185,7 @@ impl Store {
     /// When the database cannot be written.
     pub async fn delete_credential(&self, id: &CredentialId, at_ms: UnixMs) -> Result<Deletion, StoreError> {
         const DOING: &str = "delete a credential";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::DeleteCredential, DOING).await?;
         let done = sqlx::query(
             "UPDATE credentials SET sealed = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL",
         )
@@ -195,7 +201,9 @@ impl Store {
             return Ok(Deletion::Now);
         }
         let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(&mut *transaction).await;
-        Ok(row.map_err(query(DOING))?.map_or(Deletion::Unknown, |_| Deletion::Before))
+        let row = row.map_err(query(DOING))?;
+        transaction.unchanged();
+        Ok(row.map_or(Deletion::Unknown, |_| Deletion::Before))
     }
 
     /// Whether any sealed bytes are stored: then a missing key file must not be replaced.
@@ -248,7 +256,7 @@ impl Store {
     /// When the database cannot be written.
     pub async fn replace_sealed(&self, id: &CredentialId, old: KeyId, new: &Sealed) -> Result<bool, StoreError> {
         const DOING: &str = "store a credential that was wrapped again";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::ReplaceSealed, DOING).await?;
         let done = sqlx::query(
             "UPDATE credentials SET sealed = $3, key_id = $4 WHERE id = $1 AND key_id = $2 AND deleted_at_ms IS NULL",
         )

@@ -1,7 +1,7 @@
 //! Passes: what a link carries, turned into a cookie once.
 
 use crate::{
-    Sha256Hex, Store, StoreError, UnixMs,
+    Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     cells::{Cells, stored},
     store::query,
     words::words,
@@ -55,7 +55,7 @@ impl Store {
             Grant::Enter { name } => (PassKind::Enter, Some(name.as_str()), None),
             Grant::View { session } => (PassKind::Viewer, None, Some(session.as_str())),
         };
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::CreatePass, DOING).await?;
         sqlx::query("INSERT INTO passes (hash, kind, name, session_id, expires_at_ms) VALUES ($1, $2, $3, $4, $5)")
             .bind(new.hash.as_str())
             .bind(kind.as_str())
@@ -74,7 +74,7 @@ impl Store {
     /// When the database cannot be written or has an impossible row.
     pub async fn redeem_pass(&self, hash: &Sha256Hex, now_ms: UnixMs) -> Result<Option<Grant>, StoreError> {
         const DOING: &str = "use a pass up";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::RedeemPass, DOING).await?;
         let row = sqlx::query(
             "UPDATE passes SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
              RETURNING kind, name, session_id",
@@ -84,7 +84,10 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await
         .map_err(query(DOING))?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else {
+            transaction.unchanged();
+            return Ok(None);
+        };
         transaction.commit().await.map_err(query(DOING))?;
         let cells = Cells::new(&row, "passes", "kind");
         match (cells.parsed("kind")?, cells.text_or_null("name")?, cells.parsed_or_null("session_id")?) {

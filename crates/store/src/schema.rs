@@ -12,13 +12,16 @@ struct Step {
 }
 
 /// Step `n` (from 1) leads from version `n - 1` to version `n`. A step that was released is never changed.
-const STEPS: &[Step] = &[Step {
-    tables: include_str!("../migrations/0001_tables.sql"),
-    sqlite: include_str!("../migrations/0001_triggers.sqlite.sql"),
-}];
+const STEPS: &[Step] = &[
+    Step {
+        tables: include_str!("../migrations/0001_tables.sql"),
+        sqlite: include_str!("../migrations/0001_triggers.sqlite.sql"),
+    },
+    Step { tables: include_str!("../migrations/0002_external_machines.sql"), sqlite: "" },
+];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 const _: () = assert!(STEPS.len() == SCHEMA_VERSION as usize, "one step for each version");
 

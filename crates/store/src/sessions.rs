@@ -1,7 +1,7 @@
 //! Sessions: starting one, reading them, keeping one alive.
 
 use crate::{
-    NewEvent, Sha256Hex, Store, StoreError, UnixMs,
+    NewEvent, Sha256Hex, Store, StoreError, UnixMs, Write, WriteKind,
     cells::{Cells, stored},
     store::query,
     timeline,
@@ -61,6 +61,8 @@ pub struct SessionRow {
     pub idle_deadline_ms: Option<UnixMs>,
     /// When it ends whatever happens.
     pub deadline_ms: UnixMs,
+    /// The external machine that it uses, by its name; `None`: machines of this host.
+    pub external_machine: Option<String>,
 }
 
 /// Whether a session lives.
@@ -179,6 +181,17 @@ pub struct NewSession {
     pub idle_deadline_ms: Option<UnixMs>,
     /// When it ends whatever happens.
     pub deadline_ms: UnixMs,
+    /// The external machine that it shall use; `None`: machines of this host.
+    pub external: Option<External>,
+}
+
+/// An external machine, which one live session at a time may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct External {
+    /// Its name in the configuration.
+    pub machine: String,
+    /// The hash of the token that its agent delivers with.
+    pub agent_token: Sha256Hex,
 }
 
 /// A caller's key for one request.
@@ -199,6 +212,8 @@ pub enum Created {
     Existing(SessionRow),
     /// The key was used before for another request; that session. It must not be shown: only that the key is used.
     KeyReused(SessionRow),
+    /// This live session has the external machine. It must not be shown: only that the machine is taken.
+    MachineTaken(SessionRow),
 }
 
 /// Whose things are asked for.
@@ -226,7 +241,7 @@ macro_rules! select {
         concat!(
             "SELECT id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
              generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
-             idle_deadline_ms, deadline_ms, ended_at_ms, credential_id FROM sessions ",
+             idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine FROM sessions ",
             $rest
         )
     };
@@ -239,7 +254,7 @@ impl Store {
     /// When the owner does not exist or the id does (conflict), or the database cannot be written.
     pub async fn create_session(&self, new: &NewSession, event: NewEvent) -> Result<Created, StoreError> {
         const DOING: &str = "start a session";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(Write::with_event(WriteKind::CreateSession, &event.kind), DOING).await?;
         let created = insert(&mut transaction, new).await?;
         if let Created::New(row) = &created {
             timeline::append(&mut transaction, &row.id, event, self.settings(), u64::MAX).await?;
@@ -318,7 +333,7 @@ impl Store {
         idle_deadline_ms: Option<UnixMs>,
     ) -> Result<bool, StoreError> {
         const DOING: &str = "remember that a session is used";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::Touch, DOING).await?;
         let done = sqlx::query(
             "UPDATE sessions SET \
              idle_deadline_ms = CASE WHEN last_used_at_ms <= $2 THEN $3 ELSE idle_deadline_ms END, \
@@ -339,10 +354,24 @@ impl Store {
 async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Created, StoreError> {
     const DOING: &str = "start a session";
     let key = new.idempotency.as_ref();
+    let external = new.external.as_ref();
+    if let Some(found) = with_key(&mut *connection, new).await? {
+        return Ok(found);
+    }
+    if let Some(external) = external {
+        let holder = sqlx::query(select!("WHERE external_machine = $1 AND state = 'active'"))
+            .bind(external.machine.as_str())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(query(DOING))?;
+        if let Some(holder) = holder {
+            return Ok(Created::MachineTaken(decode(&holder)?));
+        }
+    }
     let done = sqlx::query(
         "INSERT INTO sessions (id, caller_id, user_id, provider, return_url, idempotency_key, request_hash, state, epoch, \
-         generation, cli_started, created_at_ms, last_used_at_ms, idle_deadline_ms, deadline_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', 0, 1, 0, $8, $8, $9, $10) \
+         generation, cli_started, created_at_ms, last_used_at_ms, idle_deadline_ms, deadline_ms, external_machine, \
+         agent_token_hash) VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', 0, 1, 0, $8, $8, $9, $10, $11, $12) \
          ON CONFLICT (caller_id, idempotency_key) DO NOTHING",
     )
     .bind(new.id.as_str())
@@ -355,22 +384,32 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
     .bind(stored(new.created_at_ms))
     .bind(new.idle_deadline_ms.map(stored))
     .bind(stored(new.deadline_ms))
+    .bind(external.map(|external| external.machine.as_str()))
+    .bind(external.map(|external| external.agent_token.as_str()))
     .execute(&mut *connection)
     .await
     .map_err(query(DOING))?;
     if done.rows_affected() == 1 {
         return Ok(Created::New(expect(connection, &new.id).await?));
     }
+    let found = with_key(connection, new).await?;
+    found.ok_or_else(|| query(DOING)(sqlx::Error::RowNotFound))
+}
+
+/// What the owner's idempotency key was used for before, if there is one and it was.
+async fn with_key(connection: &mut AnyConnection, new: &NewSession) -> Result<Option<Created>, StoreError> {
+    let Some(key) = &new.idempotency else { return Ok(None) };
     let row = sqlx::query(select!("WHERE caller_id = $1 AND idempotency_key = $2"))
         .bind(new.owner.as_str())
-        .bind(key.map(|key| key.key.as_str()))
-        .fetch_one(&mut *connection)
+        .bind(key.key.as_str())
+        .fetch_optional(connection)
         .await
-        .map_err(query(DOING))?;
+        .map_err(query("start a session"))?;
+    let Some(row) = row else { return Ok(None) };
     let request = Cells::new(&row, "sessions", "id").parsed_or_null::<Sha256Hex>("request_hash")?;
     let row = decode(&row)?;
-    let same = request.as_ref() == key.map(|key| &key.request);
-    Ok(if same { Created::Existing(row) } else { Created::KeyReused(row) })
+    let same = request.as_ref() == Some(&key.request);
+    Ok(Some(if same { Created::Existing(row) } else { Created::KeyReused(row) }))
 }
 
 /// The session inside the caller's transaction or connection.
@@ -403,6 +442,7 @@ fn decode(row: &AnyRow) -> Result<SessionRow, StoreError> {
         last_used_at_ms: cells.number("last_used_at_ms")?,
         idle_deadline_ms: cells.number_or_null("idle_deadline_ms")?,
         deadline_ms: cells.number("deadline_ms")?,
+        external_machine: cells.text_or_null("external_machine")?,
     })
 }
 

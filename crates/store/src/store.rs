@@ -3,9 +3,11 @@
 //! SQLite: write-ahead log, `synchronous = FULL` (what was answered survives a loss of power), one writing connection whose
 //! transactions begin with `BEGIN IMMEDIATE`, several reading ones. Inside a write transaction nothing else is awaited.
 
-use crate::{Kind, StoreError, UnixMs, cells::stored, error, schema};
+use crate::{
+    Kind, StoreError, UnixMs, Write, WriteKind, WriteObserver, cells::stored, error, observe::Writing, schema,
+};
 use sqlx::{
-    Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Transaction,
+    AnyConnection, AnyPool, ConnectOptions, Connection, Executor,
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 use std::{
@@ -61,6 +63,7 @@ struct Inner {
     reader: AnyPool,
     settings: Settings,
     path: PathBuf,
+    observer: Option<Arc<dyn WriteObserver>>,
 }
 
 /// Where the database is.
@@ -87,6 +90,26 @@ impl Store {
     /// # Errors
     /// When the file cannot be used, or its schema is newer than this program.
     pub async fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+        Self::open_with(path, settings, None).await
+    }
+
+    /// As [`Store::open`]; `observer` hears of every write but the schema's own.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_observed(
+        path: &Path,
+        settings: Settings,
+        observer: Arc<dyn WriteObserver>,
+    ) -> Result<Self, StoreError> {
+        Self::open_with(path, settings, Some(observer)).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        settings: Settings,
+        observer: Option<Arc<dyn WriteObserver>>,
+    ) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let url = url_of(path)?;
         make_private(path)?;
@@ -106,7 +129,7 @@ impl Store {
         let writer = pool(1, settings, writing).connect_with(options.clone()).await.map_err(failed)?;
         let reader =
             pool(settings.readers_max.max(1), settings, reading).connect_with(options).await.map_err(failed)?;
-        let store = Self(Arc::new(Inner { writer, reader, settings, path: path.to_owned() }));
+        let store = Self(Arc::new(Inner { writer, reader, settings, path: path.to_owned(), observer }));
         // SQLite opens a file it may not write without a word (`BEGIN IMMEDIATE` succeeds too): only writing tells.
         store.check().await?;
         Ok(store)
@@ -123,7 +146,7 @@ impl Store {
     /// With the cause: locked, read-only, disk full …
     pub async fn check(&self) -> Result<(), StoreError> {
         let failed = |source| StoreError::Query { doing: "write and read a row for its health", source };
-        let mut transaction = self.begin("write and read a row for its health").await?;
+        let mut transaction = self.begin(WriteKind::Health, "write and read a row for its health").await?;
         sqlx::query(
             "INSERT INTO meta (key, value) VALUES ('health_checks', '1') ON CONFLICT (key) \
              DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)",
@@ -162,7 +185,7 @@ impl Store {
     /// When the database cannot be written.
     pub async fn set_key_fingerprint(&self, fingerprint: &str) -> Result<(), StoreError> {
         const DOING: &str = "remember the key fingerprint";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::KeyFingerprint, DOING).await?;
         sqlx::query(
             "INSERT INTO meta (key, value) VALUES ('key_fingerprint', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         )
@@ -179,7 +202,7 @@ impl Store {
     /// When the database cannot be written.
     pub async fn purge(&self, now_ms: UnixMs) -> Result<Purged, StoreError> {
         const DOING: &str = "remove what is spent";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::Purge, DOING).await?;
         let passes =
             remove(&mut transaction, "DELETE FROM passes WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1", now_ms);
         let passes = passes.await?;
@@ -201,8 +224,8 @@ impl Store {
     }
 
     /// A transaction that may write. It holds the only writing connection: await nothing but the database until it ends.
-    pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
-        self.0.writer.begin_with(BEGIN).await.map_err(query(doing))
+    pub(crate) async fn begin(&self, write: impl Into<Write>, doing: &'static str) -> Result<Writing, StoreError> {
+        Writing::begin(&self.0.writer, BEGIN, self.0.observer.as_ref(), write.into(), doing).await
     }
 
     pub(crate) fn reader(&self) -> &AnyPool {

@@ -1,7 +1,7 @@
 //! Tickets: what opens one WebSocket, once.
 
 use crate::{
-    Sha256Hex, Store, StoreError, UnixMs,
+    Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     cells::{Cells, stored},
     store::query,
     words::words,
@@ -40,7 +40,7 @@ impl Store {
     /// When it exists, or its session or caller does not (conflict), or the database cannot be written.
     pub async fn create_ticket(&self, new: &NewTicket) -> Result<(), StoreError> {
         const DOING: &str = "make a ticket";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::CreateTicket, DOING).await?;
         sqlx::query(
             "INSERT INTO tickets (hash, session_id, caller_id, purpose, expires_at_ms) VALUES ($1, $2, $3, $4, $5)",
         )
@@ -68,7 +68,7 @@ impl Store {
         now_ms: UnixMs,
     ) -> Result<Option<CallerId>, StoreError> {
         const DOING: &str = "use a ticket up";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(WriteKind::RedeemTicket, DOING).await?;
         let row = sqlx::query(
             "UPDATE tickets SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
              AND session_id = $3 AND purpose = $4 AND EXISTS (SELECT 1 FROM callers WHERE callers.id = tickets.caller_id \
@@ -82,7 +82,10 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await
         .map_err(query(DOING))?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else {
+            transaction.unchanged();
+            return Ok(None);
+        };
         transaction.commit().await.map_err(query(DOING))?;
         Cells::new(&row, "tickets", "session_id").parsed("caller_id").map(Some)
     }

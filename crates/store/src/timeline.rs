@@ -1,7 +1,7 @@
 //! What happened to a session, in order, for people and programs. Append-only.
 
 use crate::{
-    Settings, Store, StoreError, UnixMs,
+    Settings, Store, StoreError, UnixMs, Write, WriteKind,
     cells::{Cells, stored},
     store::query,
 };
@@ -59,7 +59,7 @@ impl Store {
     /// When there is no such session (conflict), or the database cannot be written.
     pub async fn append_event(&self, session: &SessionId, event: NewEvent) -> Result<Option<TimelineRow>, StoreError> {
         const DOING: &str = "add to a session's timeline";
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(Write::with_event(WriteKind::AppendEvent, &event.kind), DOING).await?;
         let limits = self.settings();
         let row = append(&mut transaction, session, event, limits, limits.timeline_entries_max).await?;
         transaction.commit().await.map_err(query(DOING))?;

@@ -1,8 +1,8 @@
 //! The one way a session changes: conditionally, with its timeline entry, in one transaction.
 
 use crate::{
-    End, Life, NewEvent, Outcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, cells::stored,
-    sessions, store::query, timeline,
+    End, Life, NewEvent, Outcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, Write,
+    WriteKind, cells::stored, sessions, store::query, timeline,
 };
 use anteroom_wire::{MachineId, SessionId};
 use sqlx::AnyConnection;
@@ -165,17 +165,20 @@ impl Store {
         change: Change,
         event: NewEvent,
     ) -> Result<Transition, StoreError> {
-        let mut transaction = self.begin(DOING).await?;
+        let mut transaction = self.begin(Write::with_event(WriteKind::Transition, &event.kind), DOING).await?;
         let current = sessions::expect(&mut transaction, session).await?;
         let epoch_fits = match expect {
             Expect::Active => true,
             Expect::Epoch(epoch) => epoch == current.epoch,
         };
         if !current.is_active() || !epoch_fits {
+            transaction.unchanged();
             return Ok(Transition::Conflict(Box::new(current)));
         }
         let Some(row) = update(&mut transaction, current, change).await? else {
-            return Ok(Transition::Conflict(Box::new(sessions::expect(&mut transaction, session).await?)));
+            let now = sessions::expect(&mut transaction, session).await?;
+            transaction.unchanged();
+            return Ok(Transition::Conflict(Box::new(now)));
         };
         let entry = timeline::append(&mut transaction, session, event, self.settings(), u64::MAX).await?;
         let Some(entry) = entry else { return Err(query(DOING)(sqlx::Error::RowNotFound)) };

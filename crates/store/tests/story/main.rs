@@ -5,6 +5,7 @@ mod callers;
 mod credentials;
 mod faults;
 mod model;
+mod observed;
 mod schema;
 mod sessions;
 mod transitions;

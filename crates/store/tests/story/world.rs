@@ -77,6 +77,7 @@ impl World {
             created_at_ms: NOW,
             idle_deadline_ms: Some(NOW + HOUR),
             deadline_ms: NOW + 4 * HOUR,
+            external: None,
         }
     }
 

@@ -117,6 +117,11 @@ pub enum StopReason {
         /// Its.
         found: String,
     },
+    /// It had been ready and gave no sign of life for too long.
+    Hung {
+        /// How long nothing was heard of it, milliseconds.
+        unanswered_ms: u64,
+    },
 }
 
 impl StopReason {
@@ -135,6 +140,7 @@ impl StopReason {
             Self::Operator => "operator",
             Self::NotReady { .. } => "not_ready",
             Self::Mismatch { .. } => "mismatch",
+            Self::Hung { .. } => "hung",
         }
     }
 
@@ -204,6 +210,11 @@ pub enum GoneReason {
         /// Its.
         found: String,
     },
+    /// It had been ready and gave no sign of life for too long, so it was ended.
+    Hung {
+        /// How long nothing was heard of it, milliseconds.
+        unanswered_ms: u64,
+    },
     /// The process or its saved state could not be started.
     NeverStarted {
         /// Why.
@@ -232,6 +243,9 @@ impl fmt::Display for GoneReason {
             }
             Self::Mismatch { expected, found } => {
                 write!(f, "the machine runs {found}, but {expected} was expected")
+            }
+            Self::Hung { unanswered_ms } => {
+                write!(f, "the machine gave no sign of life for {unanswered_ms} ms and was ended")
             }
             Self::NeverStarted { error } => write!(f, "the machine could not be started: {error}"),
         }
@@ -382,6 +396,7 @@ impl GoneReason {
                 Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms }
             }
             StopReason::Mismatch { expected, found } => Self::Mismatch { expected, found },
+            StopReason::Hung { unanswered_ms } => Self::Hung { unanswered_ms },
             why @ (StopReason::Completed
             | StopReason::Cancelled
             | StopReason::IdleExpired

@@ -372,6 +372,41 @@ pub enum Event {
         /// Last lines of its output.
         last_lines: Vec<String>,
     },
+    /// A supervised program ends again and again. It is still started again, after growing waits. Told once a window at most.
+    CrashLoop {
+        /// Which.
+        name: String,
+        /// How often it ended within the window.
+        exits: u32,
+        /// The window, seconds.
+        window_s: u64,
+        /// How it ended last: exit code, or 128 + signal; `None`: could not be started at all.
+        code: Option<i32>,
+        /// Last lines of its output.
+        last_lines: Vec<String>,
+    },
+    /// A program that had ended again and again stays up by now.
+    CrashLoopOver {
+        /// Which.
+        name: String,
+    },
+    /// The machine came to be short of memory, or is so no longer.
+    MemoryPressure {
+        /// Whether it is short of memory.
+        low: bool,
+        /// What programs can still have (`MemAvailable`), MiB.
+        available_mib: u64,
+        /// How much of the last ten seconds some program waited for memory, percent (the kernel's pressure stall information);
+        /// `None`: the kernel does not say.
+        some_avg10: Option<f64>,
+    },
+    /// The guest's kernel killed programs for want of memory.
+    OutOfMemory {
+        /// The name of the last one; `None`: the kernel's log did not say.
+        victim: Option<String>,
+        /// How many were killed since this was told last.
+        kills: u64,
+    },
 }
 
 /// The credential, on its way to the vault.

@@ -43,6 +43,20 @@ verdicts! {
     AgentUnreachable = "agent_unreachable", "It is tried again by itself; if it stays, ask for another machine.";
     /// The desktop did not answer the last viewer.
     DesktopUnreachable = "desktop_unreachable", "Connect again in a moment; if it stays, ask for another machine.";
+    /// There is no way to the external machine.
+    ExternalNoRoute = "external_no_route", "Check that the machine's name resolves and that this host has a way to its network; the page connects again by itself.";
+    /// The external machine refuses connections.
+    ExternalRefused = "external_refused", "Start the websockify or VNC server on that machine, and check its port; the page connects again by itself.";
+    /// The external machine does not take connections.
+    ExternalTimeout = "external_timeout", "Check that the machine is switched on and that no firewall drops the packets; the page connects again by itself.";
+    /// The external desktop says nothing.
+    ExternalSilent = "external_silent", "Look on that machine whether the VNC server hangs, or whether another program has the port.";
+    /// The external desktop hangs up.
+    ExternalClosed = "external_closed", "Look on that machine whether the VNC server behind the websockify runs, and whether it takes more viewers.";
+    /// What answers there is no desktop.
+    ExternalWrongProtocol = "external_wrong_protocol", "Compare scheme, port and path of the machine's address in the configuration: ws:// is for websockify, vnc:// for a VNC server.";
+    /// The external machine was taken out of the configuration.
+    ExternalRemoved = "external_removed", "Put the machine back into the configuration and start the server again, or cancel the session.";
     /// The tool could not be started.
     CliNotStarted = "cli_not_started", "Build the image again with the tool in it: `anteroom image build`.";
     /// The tool ended with an error.
@@ -57,6 +71,12 @@ verdicts! {
     CredentialWrongShape = "credential_wrong_shape", "Finish the sign-in; if it is finished, the tool's version may write another shape: compare the provider's `required` keys.";
     /// The tool's own status command does not agree that it is signed in.
     CredentialNotConfirmed = "credential_not_confirmed", "Finish the sign-in; if it is finished, compare the provider's `status_argv` and `status_matches` with the tool's version.";
+    /// The guest's kernel killed a program for want of memory.
+    GuestOutOfMemory = "guest_out_of_memory", "Ask for another machine and keep fewer pages open in it; raise machines.memory_mib if the tool needs more.";
+    /// A program of the machine ends again and again.
+    GuestCrashLoop = "guest_crash_loop", "Read the program's last lines; ask for another machine, and if it comes back build the image again: `anteroom image build`.";
+    /// The machine is short of memory.
+    GuestMemoryLow = "guest_memory_low", "Close pages in the machine's browser; raise machines.memory_mib if the tool needs more.";
     /// A whole credential cannot be handed over.
     DeliveryFailing = "delivery_failing", "The machine keeps the credential and tries again: repair what the error names; `/health` names the dependency.";
     // It ended, and its machine is why.
@@ -72,6 +92,8 @@ verdicts! {
     GuestPowerOff = "guest_power_off", "Start a new session; the machine's receipt has its last console lines.";
     /// The guest's kernel gave up.
     GuestPanic = "guest_panic", "Start a new session; if it comes back, run `anteroom doctor` and build the image again.";
+    /// The machine gave no sign of life any more and was ended.
+    MachineHung = "machine_hung", "Start a new session; if it comes back, give the host more processors or memory, or raise machines.hung_s_max.";
     /// The machine's keeper was killed.
     KeeperLost = "keeper_lost", "Find out on the host who ended the keeper process, then start a new session.";
     /// The machine could not be started.

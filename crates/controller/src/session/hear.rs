@@ -59,16 +59,22 @@ fn take(live: &Live, event: &Event) -> bool {
             facts.sign_in.capture = CaptureState::Rejected { path: path.clone(), why: why.clone() };
         }
         Event::CandidateAccepted { .. } => {
+            facts.offered = true;
             facts.sign_in.capture = CaptureState::Delivering { attempts: 0, last_error: None };
         }
         Event::DeliveryRetry { attempts, error } => {
+            facts.offered = true;
             facts.sign_in.capture = CaptureState::Delivering { attempts: *attempts, last_error: Some(error.clone()) };
         }
         Event::Stage(_)
         | Event::SignInUrl(_)
         | Event::DeviceCode { .. }
         | Event::BrowserOpened { .. }
-        | Event::ChildExited { .. } => {}
+        | Event::ChildExited { .. }
+        | Event::CrashLoop { .. }
+        | Event::CrashLoopOver { .. }
+        | Event::MemoryPressure { .. }
+        | Event::OutOfMemory { .. } => {}
     });
     true
 }
@@ -139,6 +145,24 @@ fn words(live: &Live, event: Event) -> Option<(&'static str, String, Value)> {
             "child_exited",
             format!("{name} ended in the machine and is started again."),
             json!({ "name": name, "code": code, "restarts": restarts, "last_lines": last_lines }),
+        ),
+        Event::CrashLoop { name, exits, window_s, code, last_lines } => (
+            "crash_loop",
+            format!("{name} ended {exits} times within {window_s} s in the machine."),
+            json!({ "name": name, "exits": exits, "window_s": window_s, "code": code, "last_lines": last_lines }),
+        ),
+        Event::CrashLoopOver { name } => {
+            ("crash_loop_over", format!("{name} stays up in the machine."), json!({ "name": name }))
+        }
+        Event::MemoryPressure { low, available_mib, some_avg10 } => (
+            if low { "memory_low" } else { "memory_enough" },
+            format!("The machine has {available_mib} MiB of memory left{}.", if low { "" } else { " again" }),
+            json!({ "available_mib": available_mib, "some_avg10": some_avg10 }),
+        ),
+        Event::OutOfMemory { victim, kills } => (
+            "out_of_memory",
+            format!("The machine's kernel killed {} for want of memory.", victim.as_deref().unwrap_or("a program")),
+            json!({ "victim": victim, "kills": kills }),
         ),
     })
 }

@@ -98,6 +98,7 @@ fn machine<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
         | GoneReason::Deadline
         | GoneReason::GuestPowerOff
         | GoneReason::GuestPanic
+        | GoneReason::Hung { .. }
         | GoneReason::KeeperLost => format!("The machine ended at {at} because {}", cause(&why)),
     };
     Finding::new(verdict, format!("{opening}{rest}"), proof)
@@ -112,6 +113,7 @@ pub(super) fn verdict_of(why: &GoneReason) -> Verdict {
         GoneReason::Deadline => Verdict::MachineDeadline,
         GoneReason::GuestPowerOff => Verdict::GuestPowerOff,
         GoneReason::GuestPanic => Verdict::GuestPanic,
+        GoneReason::Hung { .. } => Verdict::MachineHung,
         GoneReason::KeeperLost => Verdict::KeeperLost,
         GoneReason::ReadyTimeout { .. } => Verdict::ReadyTimeout,
         GoneReason::Mismatch { .. } => Verdict::ImageMismatch,
@@ -131,6 +133,9 @@ pub(super) fn cause(why: &GoneReason) -> String {
         GoneReason::Deadline => "it reached its hard deadline".to_owned(),
         GoneReason::GuestPowerOff => "the guest switched itself off".to_owned(),
         GoneReason::GuestPanic => "the guest's kernel gave up".to_owned(),
+        GoneReason::Hung { unanswered_ms } => {
+            format!("it had hung: it gave no sign of life for {unanswered_ms} ms, so this server ended it")
+        }
         GoneReason::KeeperLost => "its keeper process was killed, and the machine with it".to_owned(),
         GoneReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
             let error =

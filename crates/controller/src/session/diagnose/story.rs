@@ -71,6 +71,7 @@ pub(super) fn intended(why: &GoneReason) -> bool {
         | StopReason::ShuttingDown
         | StopReason::Operator
         | StopReason::NotReady { .. }
+        | StopReason::Hung { .. }
         | StopReason::Mismatch { .. } => false,
     }
 }

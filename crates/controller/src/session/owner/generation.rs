@@ -214,6 +214,7 @@ fn problem_of(why: &GoneReason) -> Problem {
         | GoneReason::Deadline
         | GoneReason::GuestPowerOff
         | GoneReason::GuestPanic
+        | GoneReason::Hung { .. }
         | GoneReason::KeeperLost
         | GoneReason::NeverStarted { .. } => Problem::MachineGone,
     }

@@ -28,6 +28,8 @@ pub const LONG: Duration = Duration::from_secs(240);
 pub struct House {
     dir: tempfile::TempDir,
     server: Option<Serving>,
+    /// Where the first server listened; its successors do so too, so that a page finds them.
+    address: Option<SocketAddr>,
     token: Secret,
     finished: bool,
 }
@@ -59,13 +61,13 @@ impl House {
             answers.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
         table.insert("egress".into(), toml::Table::from_iter([("answers".into(), answers.into())]).into());
         fs::write(dir.path().join("config.toml"), toml::to_string(&table)?)?;
-        let mut house = Self { dir, server: None, token: Secret::new(String::new()), finished: false };
+        let mut house = Self { dir, server: None, address: None, token: Secret::new(String::new()), finished: false };
         house.token = Secret::new(house.command(&["token", "create", "--operator", "test"]).await?.trim().to_owned());
         house.serve(demo).await?;
         Ok(house)
     }
 
-    /// Starts the server (again).
+    /// Starts the server (again, at the address that it had before).
     ///
     /// # Errors
     /// It does not start.
@@ -75,6 +77,9 @@ impl House {
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
         if demo {
             command.arg("--demo");
+        }
+        if let Some(address) = self.address {
+            command.arg("--listen").arg(address.to_string());
         }
         let mut child = command.spawn()?;
         let mut output = BufReader::new(child.stdout.take().context("stdout")?).lines();
@@ -90,6 +95,7 @@ impl House {
         let link = link.with_context(|| format!("the server's log ends:\n{}", self.log_tail()))?;
         let authority = link.strip_prefix("http://").and_then(|rest| rest.split('/').next()).context("the link")?;
         let address = authority.parse().context("the link's address")?;
+        self.address = Some(address);
         self.server = Some(Serving { child, address, link, _output: output });
         Ok(())
     }
@@ -103,6 +109,19 @@ impl House {
             Some(mut server) => Ok(server.child.kill().await?),
             None => Ok(()),
         }
+    }
+
+    /// SIGTERM for the server, as an operator would; machines live on.
+    ///
+    /// # Errors
+    /// It does not stop in time, or not well.
+    pub async fn stop_server(&mut self) -> anyhow::Result<()> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        let pid = server.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+        rustix::process::kill_process(pid.context("the server has ended by itself")?, rustix::process::Signal::TERM)?;
+        let status = timeout(LONG, server.child.wait()).await.context("the server does not stop")??;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
     }
 
     /// Runs `anteroom ARGS` with this house's configuration and gives what it printed.
@@ -151,6 +170,11 @@ impl House {
     /// The house's directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
     }
 
     /// The run directories of machines that exist.
@@ -205,15 +229,7 @@ impl House {
             api.cancel_all().await?;
         }
         self.machines_gone().await?;
-        if let Some(mut server) = self.server.take() {
-            let pid = server.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-            rustix::process::kill_process(
-                pid.context("the server has ended by itself")?,
-                rustix::process::Signal::TERM,
-            )?;
-            let status = timeout(LONG, server.child.wait()).await.context("the server does not stop")??;
-            ensure!(status.success(), "the server ended with {status}");
-        }
+        self.stop_server().await?;
         if let Err(left) = self.leaks().gone_within(Duration::from_secs(20)).await {
             bail!("processes are left: {left:#?}");
         }

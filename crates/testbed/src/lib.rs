@@ -11,9 +11,12 @@
 
 pub mod codex_issuer;
 pub mod fake_rfb;
+pub mod figures;
+pub mod healing;
 pub mod house;
 pub mod leaks;
 pub mod plain_process;
+pub mod processes;
 pub mod script;
 pub mod served;
 mod tool;
@@ -21,6 +24,7 @@ mod world;
 
 pub use codex_issuer::CodexIssuer;
 pub use fake_rfb::FakeRfb;
+pub use figures::Spread;
 pub use house::House;
 pub use leaks::Leaks;
 pub use plain_process::PlainProcess;

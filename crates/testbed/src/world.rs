@@ -143,6 +143,14 @@ impl World {
         Ok(self.server.as_ref().context("the server does not run")?.address())
     }
 
+    /// The server's process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn server_process(&self) -> anyhow::Result<rustix::process::Pid> {
+        self.server.as_ref().and_then(ServerProcess::pid).context("the server does not run")
+    }
+
     /// The API as an operator.
     ///
     /// # Errors

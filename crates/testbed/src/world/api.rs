@@ -62,6 +62,7 @@ pub struct Api {
     token: Option<Secret>,
     client: Client,
     heard: Arc<Mutex<Vec<String>>>,
+    remembers: bool,
     /// The longest wait for a state or an entry.
     patience: Duration,
 }
@@ -69,12 +70,19 @@ pub struct Api {
 impl Api {
     pub(crate) fn new(address: SocketAddr, token: Option<Secret>) -> anyhow::Result<Self> {
         let client = Client::builder().no_proxy().timeout(SOON).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { address, token, client, heard: Arc::default(), patience: SOON })
+        Ok(Self { address, token, client, heard: Arc::default(), remembers: true, patience: SOON })
     }
 
     /// The same with another longest wait.
     pub(crate) fn patient(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// The same without a memory of answers, for very many calls.
+    #[must_use]
+    pub fn forgetful(mut self) -> Self {
+        self.remembers = false;
         self
     }
 
@@ -92,7 +100,9 @@ impl Api {
         }
         let answer = request.send().await?;
         let answer = Answer { status: answer.status().as_u16(), text: answer.text().await? };
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(answer.text.clone());
+        if self.remembers {
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(answer.text.clone());
+        }
         Ok(answer)
     }
 

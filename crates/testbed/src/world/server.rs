@@ -46,13 +46,20 @@ impl ServerProcess {
         self.address
     }
 
+    /// Its process, while it has not ended.
+    pub fn pid(&self) -> Option<rustix::process::Pid> {
+        self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
+    }
+
     /// SIGTERM, and waits for the end.
     ///
     /// # Errors
     /// It does not end in time, or with an error.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-        rustix::process::kill_process(pid.context("the server has ended by itself")?, rustix::process::Signal::TERM)?;
+        rustix::process::kill_process(
+            self.pid().context("the server has ended by itself")?,
+            rustix::process::Signal::TERM,
+        )?;
         let status = timeout(super::SOON, self.child.wait()).await.context("the server does not stop")??;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())

@@ -1,0 +1,94 @@
+//! How soon everybody knows that a machine has died, and how soon there is a desktop again.
+//!
+//! ```text
+//! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-controller
+//! cargo run --release -p anteroom-testbed --example healing_times             # 200 machines that are plain processes
+//! cargo run --release -p anteroom-testbed --example healing_times -- qemu 20  # real ones, from ANTEROOM_TEST_IMAGE
+//! ```
+
+#![allow(clippy::print_stdout, reason = "a program that prints figures")]
+
+use anteroom_testbed::{Api, House, Plan, Script, Spread, Step, Tool, World, figures, healing};
+use anteroom_wire::{SessionId, api::Status};
+use anyhow::{Context, ensure};
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+/// Beyond this a death counts as not heard of.
+const LIMIT: Duration = Duration::from_secs(60);
+/// A tool that waits.
+const SHELL: &str = r#"
+[providers.shell]
+name = "Shell"
+cli = "codex"
+argv = ["sh", "-i"]
+lanes = ["terminal"]
+next_action = "Type."
+policy = "store"
+egress = []
+credential = { paths = [".shell/credential.json"], required = ["/token"] }
+"#;
+
+/// What is told of all deaths.
+#[derive(Default)]
+struct Figures {
+    closed: Spread,
+    told: Spread,
+    noted: Spread,
+    frame: Spread,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let qemu = args.iter().any(|word| word == "qemu");
+    let asked = args.iter().find_map(|word| word.parse::<usize>().ok());
+    let count = asked.unwrap_or(if qemu { 20 } else { 200 });
+    println!("{}", figures::host());
+    let mut figures = Figures::default();
+    if qemu {
+        let house = House::open(SHELL, &BTreeMap::new(), false).await?;
+        let done = deaths(&house.api()?, &house.state_dir(), "shell", count, &mut figures).await;
+        house.finish().await?;
+        done?;
+    } else {
+        let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
+        let world = World::start(Plan::with(Tool::new("idle", Script::new([wait])))).await?;
+        let done = deaths(&world.operator()?.forgetful(), &world.state_dir(), "idle", count, &mut figures).await;
+        world.finish().await?;
+        done?;
+    }
+    println!("from SIGKILL of the machine's process to");
+    println!("  the viewer's WebSocket closed       {}", figures.closed);
+    println!("  the session says so                 {}", figures.told);
+    println!("  machine_gone on the timeline        {}", figures.noted);
+    println!("  a whole frame of the next machine   {}", figures.frame);
+    println!("{}", self::figures::host());
+    Ok(())
+}
+
+async fn deaths(
+    api: &Api,
+    state_dir: &Path,
+    provider: &str,
+    count: usize,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    for number in 0..count {
+        let id = api.start(provider).await?.session.id;
+        let seen = death(api, state_dir, &id).await.with_context(|| format!("death {number} of {id}"))?;
+        ensure!(seen.close_code == 4510, "closed with {}", seen.close_code);
+        figures.closed.add(seen.closed);
+        figures.told.add(seen.told);
+        figures.noted.add(seen.noted);
+        figures.frame.extend(seen.frame);
+        api.cancel(&id).await?;
+    }
+    Ok(())
+}
+
+async fn death(api: &Api, state_dir: &Path, id: &SessionId) -> anyhow::Result<healing::Seen> {
+    api.wait_status(id, Status::VmStarted).await?;
+    let mut viewer = api.desktop(id).await?;
+    viewer.whole_frame().await?;
+    healing::kill_under(api, state_dir, id, viewer, LIMIT).await
+}

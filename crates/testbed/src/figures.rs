@@ -1,0 +1,78 @@
+//! Figures: how long something took, many times over, and on what.
+
+use std::{fmt, fs, time::Duration};
+
+/// Many durations of the same thing.
+#[derive(Debug, Clone, Default)]
+pub struct Spread(Vec<Duration>);
+
+impl Spread {
+    /// One more.
+    pub fn add(&mut self, took: Duration) {
+        self.0.push(took);
+        self.0.sort_unstable();
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The smallest duration that `percent` of all do not exceed (nearest rank); zero when there is none.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let rank = (self.0.len() * percent).div_ceil(100).max(1);
+        self.0.get(rank - 1).copied().unwrap_or_default()
+    }
+
+    /// The longest.
+    pub fn max(&self) -> Duration {
+        self.0.last().copied().unwrap_or_default()
+    }
+}
+
+impl Extend<Duration> for Spread {
+    fn extend<I: IntoIterator<Item = Duration>>(&mut self, more: I) {
+        self.0.extend(more);
+        self.0.sort_unstable();
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |took: Duration| took.as_secs_f64() * 1_000.0;
+        let [p50, p95, p99] = [50, 95, 99].map(|percent| ms(self.percentile(percent)));
+        let (count, max) = (self.count(), ms(self.max()));
+        write!(f, "p50 {p50:7.1} ms   p95 {p95:7.1} ms   p99 {p99:7.1} ms   max {max:7.1} ms   (n = {count})")
+    }
+}
+
+/// The host in one line: processors, their name, memory, kernel, and how busy it is at this moment.
+pub fn host() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let names = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let name = names.map(|(_, name)| name.trim().to_owned()).next().unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let meminfo = read("/proc/meminfo");
+    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+    let gib = kib.unwrap_or(0_u64) / 1024 / 1024;
+    let (kernel, load) = (read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"));
+    let load: Vec<&str> = load.split_whitespace().take(3).collect();
+    format!("{cpus} × {name}, {gib} GiB, Linux {}, load {}", kernel.trim(), load.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_nearest_rank() {
+        let mut spread = Spread::default();
+        assert_eq!(spread.percentile(50), Duration::ZERO);
+        spread.extend((1..=200).rev().map(Duration::from_millis));
+        let ms = [1, 50, 95, 99, 100].map(|percent| spread.percentile(percent).as_millis());
+        assert_eq!(ms, [2, 100, 190, 198, 200]);
+        spread.add(Duration::from_secs(1));
+        assert_eq!((spread.count(), spread.max()), (201, Duration::from_secs(1)));
+    }
+}

@@ -44,6 +44,8 @@ export interface SessionView {
   queue_position: number | null;
   generation: number;
   generations_max: number;
+  /** The external machine, by its name; null: a machine that was made for this session. */
+  machine: string | null;
   created_at: string;
   idle_deadline_at: string | null;
   deadline_at: string;

@@ -10,12 +10,25 @@ import { Store } from "./store";
 /** Our own close code: what answers is not a desktop that this page can show. */
 const NOT_RFB = 4000;
 
+/** What a desktop's server wants to know before it shows anything (RFB's security types decide). */
+export interface Asked {
+  /** "username", "password", "target". */
+  types: readonly string[];
+  /** Whether an answer was tried before and not accepted. */
+  refused: boolean;
+}
+
 export class Desktop {
   /** Whether a live picture is on screen. */
   readonly shown = new Store(false);
   readonly socket: TicketedSocket;
   readonly #host = document.createElement("div");
+  /** What the server asks the person for, while it waits for that. */
+  readonly asked = new Store<Asked | null>(null);
   #rfb: RFB | null = null;
+  /** What the person answered: for connections that come later, in this page only. */
+  #answer: Record<string, string> | null = null;
+  #refused = false;
   #ghost: HTMLCanvasElement | null = null;
   /** Modifier keys that are held down by a button of ours. */
   readonly held = new Store<readonly Key[]>([]);
@@ -47,6 +60,13 @@ export class Desktop {
 
   focus(): void {
     this.#rfb?.focus({ preventScroll: true });
+  }
+
+  /** Answers what was asked. */
+  answer(given: Record<string, string>): void {
+    this.#answer = given;
+    this.asked.set(null);
+    this.#rfb?.sendCredentials(given);
   }
 
   /** Presses and releases one key, then lets go of held modifiers. */
@@ -82,21 +102,35 @@ export class Desktop {
     rfb.addEventListener("connect", () => {
       this.#ghost?.remove();
       this.#ghost = null;
+      this.#refused = false;
       this.shown.set(true);
     });
     rfb.addEventListener("disconnect", () => {
       if (this.#rfb === rfb) this.#rfb = null;
     });
-    // A server that is no RFB server, or wants a password: nothing a person could answer, so try again.
-    rfb.addEventListener("securityfailure", () => socket.close(NOT_RFB));
-    rfb.addEventListener("credentialsrequired", () => socket.close(NOT_RFB));
+    rfb.addEventListener("securityfailure", () => {
+      // A password that is not accepted is asked for anew; a server that is no RFB server is tried again.
+      this.#refused = this.#answer !== null;
+      this.#answer = null;
+      socket.close(NOT_RFB);
+    });
+    rfb.addEventListener("credentialsrequired", (event) => this.#ask(event.detail.types));
+    // A server's key that nobody here can check.
+    rfb.addEventListener("serververification", () => socket.close(NOT_RFB));
     this.#rfb = rfb;
+  }
+
+  #ask(types: readonly string[]): void {
+    const known = this.#answer;
+    if (known !== null && types.every((type) => known[type] !== undefined)) this.#rfb?.sendCredentials(known);
+    else this.asked.set({ types, refused: this.#refused });
   }
 
   #lose(): void {
     const rfb = this.#rfb;
     this.#rfb = null;
     this.held.set([]);
+    this.asked.set(null);
     if (this.shown.value) this.#keepLastPicture();
     this.shown.set(false);
     rfb?.disconnect();

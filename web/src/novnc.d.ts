@@ -6,7 +6,17 @@ declare module "@novnc/novnc" {
     credentials?: { username?: string; password?: string; target?: string };
   }
 
+  interface Events {
+    connect: Event;
+    disconnect: Event;
+    securityfailure: Event;
+    serververification: Event;
+    /** `types`: which of username, password and target. */
+    credentialsrequired: CustomEvent<{ types: string[] }>;
+  }
+
   export default class RFB extends EventTarget {
+    addEventListener<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): void;
     constructor(target: HTMLElement, channel: string | WebSocket, options?: RFBOptions);
     scaleViewport: boolean;
     resizeSession: boolean;
@@ -18,6 +28,7 @@ declare module "@novnc/novnc" {
     qualityLevel: number;
     compressionLevel: number;
     disconnect(): void;
+    sendCredentials(given: { username?: string; password?: string; target?: string }): void;
     focus(options?: FocusOptions): void;
     blur(): void;
     /** Without `down`, presses and releases. */

@@ -37,7 +37,7 @@ pub use hash::Sha256Hex;
 pub use observe::{Write, WriteKind, WriteObserver, WriteOutcome};
 pub use passes::{Grant, NewPass};
 pub use schema::SCHEMA_VERSION;
-pub use sessions::{Created, End, IdempotencyKey, Life, NewSession, Outcome, Reason, SessionRow, Whose};
+pub use sessions::{Created, End, External, IdempotencyKey, Life, NewSession, Outcome, Reason, SessionRow, Whose};
 pub use store::{Purged, Settings, Store};
 pub use tickets::{NewTicket, Purpose};
 pub use timeline::{NewEvent, TimelineRow};

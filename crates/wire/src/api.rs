@@ -28,6 +28,9 @@ pub struct StartRequest {
     /// Two starts of one caller with the same key are one session. 1 to 200 characters.
     #[serde(default)]
     pub idempotency_key: Option<String>,
+    /// An external machine of the configuration, by its name, instead of a cloned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
 }
 
 /// 202: the session exists, its machine is on the way.
@@ -97,8 +100,10 @@ pub struct SessionView {
     pub queue_position: Option<u32>,
     /// Which machine this is: 1 for the first, more after restarts.
     pub generation: u32,
-    /// Machines this session may use in all.
+    /// Machines this session may use in all; 1 on an external machine.
     pub generations_max: u32,
+    /// The external machine that the session uses, by its name; `null`: a cloned one.
+    pub machine: Option<String>,
     /// When it was accepted.
     pub created_at: String,
     /// When it ends if nobody uses it.

@@ -99,6 +99,24 @@ problems! {
     ShuttingDown = "shutting_down", 503, 4503, "The server is shutting down.", "Try again in a moment.";
     /// The machine was replaced.
     Restarted = "restarted", 409, 4510, "The machine was replaced by a new one.", "Connect again: the new machine is this session's.";
+    /// No such external machine.
+    UnknownMachine = "unknown_machine", 404, 4404, "There is no external machine of this name.", "Use a name that stands below [external_machines] in the configuration.";
+    /// Another live session holds the external machine.
+    MachineTaken = "machine_taken", 409, 4409, "Another session uses this external machine.", "Wait until that session has ended, or end it.";
+    /// What only a cloned machine can do.
+    ExternalDesktopOnly = "external_desktop_only", 409, 4409, "On an external machine this server reaches only the desktop.", "Use the desktop: it shows the machine's own terminal and browser.";
+    /// No way to an external machine.
+    ExternalNoRoute = "external_no_route", 502, 4502, "There is no route to the external machine.", "Check that its name resolves and that this host has a way to its network.";
+    /// An external machine refuses the connection.
+    ExternalRefused = "external_refused", 502, 4502, "The external machine refuses connections to its desktop.", "Start the websockify or VNC server there, and check its port.";
+    /// An external machine does not take the connection.
+    ExternalTimeout = "external_timeout", 504, 4502, "The external machine did not take the connection in time.", "Check that it is switched on and that no firewall drops the packets between it and this host.";
+    /// An external desktop that says nothing.
+    ExternalSilent = "external_silent", 504, 4502, "The external machine took the connection and its desktop said nothing in time.", "Look there whether the VNC server hangs, or whether another program has the port.";
+    /// An external desktop that hangs up.
+    ExternalClosed = "external_closed", 502, 4502, "The external machine took the connection and closed it without a word.", "Look there whether the VNC server behind the websockify runs, and whether it takes more viewers.";
+    /// What is no desktop.
+    ExternalWrongProtocol = "external_wrong_protocol", 502, 4502, "What answers on the external machine is not a VNC desktop.", "Compare scheme, port and path of its address: ws:// is for websockify, vnc:// for a VNC server.";
     // Why a session ended: the same table, so that a page and an API caller are told the same words.
     /// The machine ended too often.
     MachineGone = "machine_gone", 410, 4410, "The machine ended and the session had no restart left.", "Start a new session; the timeline has the machine's end.";

@@ -34,6 +34,7 @@ export function newSession(number, part) {
     queue_position: null,
     generation: 1,
     generations_max: 3,
+    machine: null,
     created_at: inSeconds(-5),
     idle_deadline_at: inSeconds(600),
     deadline_at: inSeconds(1800),

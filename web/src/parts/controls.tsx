@@ -23,6 +23,16 @@ const WORDS: Record<Question, { question: string; detail: string; yes: string; n
   },
 };
 
+/** An external machine is not this server's to destroy. */
+const EXTERNAL_CANCEL = {
+  ...WORDS.cancel,
+  detail: "The machine itself goes on; no credential is kept. A sign-in that is under way there is lost to this server.",
+};
+
+function words(question: Question, session: SessionView): (typeof WORDS)[Question] {
+  return question === "cancel" && session.machine !== null ? EXTERNAL_CANCEL : WORDS[question];
+}
+
 export function Controls({ session }: { session: SessionView }) {
   const [asked, ask] = useState<Question | null>(null);
   const [problem, setProblem] = useState<ProblemBody | null>(null);
@@ -59,7 +69,7 @@ export function Controls({ session }: { session: SessionView }) {
         ) : null}
       </div>
       {problem === null ? null : <ProblemNote problem={problem} />}
-      {asked === null ? null : <Ask {...WORDS[asked]} onAnswer={(yes) => answered(asked, yes)} />}
+      {asked === null ? null : <Ask {...words(asked, session)} onAnswer={(yes) => answered(asked, yes)} />}
     </section>
   );
 }

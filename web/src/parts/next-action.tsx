@@ -59,7 +59,7 @@ function Address({ session, url }: { session: SessionView; url: URL }) {
           <span class="off-screen"> the sign-in page in a new tab</span>
         </a>
         <Copy text={url.href} what="the address of the sign-in page" />
-        {session.lanes.includes("desktop") ? (
+        {session.lanes.includes("desktop") && session.machine === null ? (
           <button type="button" onClick={inMachine}>
             Open in the machine
           </button>
@@ -77,7 +77,7 @@ export function NextAction({ session }: { session: SessionView }) {
   // Without a machine, a code or an address of before is worth nothing.
   const ready = isReady(session.status);
   const url = ready ? safeAddress(session.sign_in.url) : null;
-  const takes_code = session.lanes.includes("link") && session.sign_in.device_code === null && url !== null;
+  const takes_code = session.machine === null && session.lanes.includes("link") && session.sign_in.device_code === null && url !== null;
   return (
     <section class="next" aria-labelledby="next">
       <h2 id="next">What to do next</h2>

@@ -5,10 +5,12 @@ import { api, type SessionView } from "../api";
 import type { Desktop } from "../desktop";
 import type { Terminal } from "../terminal";
 import { Connection } from "./connection";
+import { CredentialsForm } from "./credentials-form";
 import { KeysBar } from "./keys-bar";
 import { PasteBox } from "./paste-box";
 import { Place } from "./place";
 import { waitsFor } from "./status-line";
+import { useStore } from "../store";
 
 const TABS = ["desktop", "terminal"] as const;
 type Tab = (typeof TABS)[number];
@@ -26,6 +28,9 @@ interface StageProps {
 export function Stage({ id, session, desktop, terminal, openTerminal }: StageProps) {
   const [tab, setTab] = useState<Tab>("desktop");
   const tabs = useRef<HTMLDivElement>(null);
+  // Of an external machine this server reaches the desktop and nothing else.
+  const external = session !== null && session.machine !== null;
+  const views = external ? TABS.slice(0, 1) : TABS;
   const choose = (next: Tab) => {
     if (next === "terminal") openTerminal();
     setTab(next);
@@ -35,15 +40,16 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
   }, [tab, terminal]);
   const arrows = (event: KeyboardEvent) => {
     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-    const next = tab === "desktop" ? "terminal" : "desktop";
+    const next = tab === "desktop" && !external ? "terminal" : "desktop";
     choose(next);
     tabs.current?.querySelector<HTMLElement>(`#tab-${next}`)?.focus();
   };
   const waits = waitsFor(session);
+  const asked = useStore(desktop.asked);
   return (
     <section class="stage" aria-label="The machine">
       <div class="tabs" role="tablist" aria-label="Views of the machine" ref={tabs} onKeyDown={arrows}>
-        {TABS.map((name) => (
+        {views.map((name) => (
           <button
             key={name}
             type="button"
@@ -61,29 +67,37 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
       </div>
       <div id="panel-desktop" role="tabpanel" aria-labelledby="tab-desktop" class="view" hidden={tab !== "desktop"}>
         <Place thing={desktop} label="Desktop of the machine" out="tab-desktop">
-          <Connection socket={desktop.socket} shown={desktop.shown} what="desktop" waits_for={waits} />
+          {asked === null ? (
+            <Connection socket={desktop.socket} shown={desktop.shown} what="desktop" waits_for={waits} />
+          ) : (
+            <CredentialsForm desktop={desktop} asked={asked} />
+          )}
         </Place>
         <KeysBar desktop={desktop} />
       </div>
-      <div id="panel-terminal" role="tabpanel" aria-labelledby="tab-terminal" class="view" hidden={tab !== "terminal"}>
-        {terminal === null ? (
-          <p class="quiet">Loading…</p>
-        ) : (
-          <Place thing={terminal} label="Terminal of the machine" out="tab-terminal">
-            <Connection socket={terminal.socket} shown={terminal.shown} what="terminal" waits_for={waits} />
-          </Place>
-        )}
-      </div>
-      <details class="paste-details">
-        <summary>Paste into the machine</summary>
-        <PasteBox
-          id="paste-text"
-          label="Text"
-          hint="One line. It is typed into the tool's terminal as it is, without Enter."
-          button="Paste"
-          send={(text) => api.type(id, text, false)}
-        />
-      </details>
+      {external ? null : (
+        <>
+          <div id="panel-terminal" role="tabpanel" aria-labelledby="tab-terminal" class="view" hidden={tab !== "terminal"}>
+            {terminal === null ? (
+              <p class="quiet">Loading…</p>
+            ) : (
+              <Place thing={terminal} label="Terminal of the machine" out="tab-terminal">
+                <Connection socket={terminal.socket} shown={terminal.shown} what="terminal" waits_for={waits} />
+              </Place>
+            )}
+          </div>
+          <details class="paste-details">
+            <summary>Paste into the machine</summary>
+            <PasteBox
+              id="paste-text"
+              label="Text"
+              hint="One line. It is typed into the tool's terminal as it is, without Enter."
+              button="Paste"
+              send={(text) => api.type(id, text, false)}
+            />
+          </details>
+        </>
+      )}
     </section>
   );
 }

@@ -26,6 +26,7 @@ export function StatusLine({ session, link }: { session: SessionView; link: Link
         <span class="lamp" aria-hidden="true" />
         {words.title}
       </p>
+      {session.machine === null ? null : <p class="status-detail">On the external machine {session.machine}</p>}
       {waits === null ? null : <p class="status-detail">{waits}</p>}
       {LINK_WORDS[link] === null ? null : <p class="status-detail">{LINK_WORDS[link]}</p>}
     </div>

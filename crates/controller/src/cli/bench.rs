@@ -187,8 +187,13 @@ impl Viewer {
     /// One start, up to the whole picture.
     async fn start(&self) -> anyhow::Result<(String, Marks)> {
         let began = Instant::now();
-        let request =
-            StartRequest { provider: self.provider.clone(), user_id: None, return_url: None, idempotency_key: None };
+        let request = StartRequest {
+            provider: self.provider.clone(),
+            user_id: None,
+            return_url: None,
+            idempotency_key: None,
+            machine: None,
+        };
         let started: Started = self.post("/api/auth/start", &request).await?;
         let accepted = millis(began);
         let id = started.session.id.to_string();

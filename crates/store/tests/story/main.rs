@@ -3,6 +3,7 @@
 
 mod callers;
 mod credentials;
+mod external;
 mod faults;
 mod model;
 mod observed;

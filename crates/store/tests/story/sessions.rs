@@ -41,7 +41,7 @@ async fn a_double_start_with_one_key_is_one_session() {
         match start.await.unwrap() {
             Created::New(row) => new.push(row.id),
             Created::Existing(row) => existing.push(row.id),
-            Created::KeyReused(_) => panic!("the same request"),
+            Created::KeyReused(_) | Created::MachineTaken(_) => panic!("the same request"),
         }
     }
     assert_eq!((new.len(), existing.len()), (1, 19));

@@ -85,7 +85,9 @@ impl World {
     pub(crate) async fn session(&self) -> SessionRow {
         match self.store.create_session(&self.new_session(), event("started")).await.unwrap() {
             Created::New(row) => row,
-            Created::Existing(_) | Created::KeyReused(_) => panic!("no key was given"),
+            Created::Existing(_) | Created::KeyReused(_) | Created::MachineTaken(_) => {
+                panic!("no key and no external machine was given")
+            }
         }
     }
 

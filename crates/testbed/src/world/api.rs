@@ -137,6 +137,7 @@ impl Api {
             user_id: None,
             return_url: None,
             idempotency_key: None,
+            machine: None,
         })
         .await
     }

@@ -106,6 +106,7 @@ async fn two_starts_with_one_key_are_one_session() {
         user_id: Some(user.into()),
         return_url: None,
         idempotency_key: Some("once".into()),
+        machine: None,
     };
     let ada = request("ada");
     let (one, two) = tokio::join!(api.start_with(&ada), api.start_with(&ada));

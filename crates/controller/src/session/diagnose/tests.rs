@@ -48,6 +48,7 @@ impl Case {
             last_used_at_ms: BEGAN_MS,
             idle_deadline_ms: None,
             deadline_ms: BEGAN_MS + 3_600_000,
+            external_machine: None,
         };
         let case = Self { row, now: None, timeline: Vec::new(), receipt: None };
         case.entry("accepted", Value::Null).at(Place::Queued { position: 1 })

@@ -1,0 +1,115 @@
+//! External machines: one live session at a time has one.
+
+use crate::world::{NOW, World, event, session_id, settings};
+use anteroom_store::{
+    Change, Completed, Created, Expect, External, IdempotencyKey, NewSession, Reason, Sha256Hex, Store,
+};
+use anteroom_wire::Problem;
+use sqlx::Executor;
+
+fn on(world: &World, machine: &str) -> NewSession {
+    let external = Some(External { machine: machine.to_owned(), agent_token: Sha256Hex::of(b"token") });
+    NewSession { id: session_id(), external, ..world.new_session() }
+}
+
+#[tokio::test]
+async fn a_session_on_an_external_machine_has_its_name_and_token_from_the_start() {
+    let world = World::new().await;
+    let Created::New(row) = world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(row.external_machine.as_deref(), Some("desk"));
+    assert_eq!((row.agent_token, row.machine), (Some(Sha256Hex::of(b"token")), None));
+    assert_eq!(world.session().await.external_machine, None, "others have none");
+}
+
+#[tokio::test]
+async fn twenty_starts_at_once_for_one_external_machine_are_one_session_and_nineteen_refusals() {
+    let world = World::new().await;
+    let starts: Vec<_> = (0..20)
+        .map(|_| {
+            let (store, new) = (world.store.clone(), on(&world, "desk"));
+            tokio::spawn(async move { store.create_session(&new, event("accepted")).await.unwrap() })
+        })
+        .collect();
+    let (mut new, mut taken) = (Vec::new(), Vec::new());
+    for start in starts {
+        match start.await.unwrap() {
+            Created::New(row) => new.push(row.id),
+            Created::MachineTaken(row) => taken.push(row.id),
+            other @ (Created::Existing(_) | Created::KeyReused(_)) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((new.len(), taken.len()), (1, 19));
+    assert!(taken.iter().all(|id| *id == new[0]), "the refusal names who has it");
+    let other = world.store.create_session(&on(&world, "another"), event("accepted")).await.unwrap();
+    assert!(matches!(other, Created::New(_)), "another machine is free");
+}
+
+#[tokio::test]
+async fn an_external_machine_is_free_again_when_its_session_has_ended() {
+    let world = World::new().await;
+    let Created::New(row) = world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap() else {
+        panic!()
+    };
+    let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
+    world.done(&row.id, Expect::Active, end, "cancelled").await;
+    let next = world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap();
+    assert!(matches!(next, Created::New(_)), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_repeated_start_finds_its_own_session_also_while_another_has_the_machine() {
+    let world = World::new().await;
+    let key = IdempotencyKey { key: "click".to_owned(), request: Sha256Hex::of(b"desk") };
+    let again = || NewSession { idempotency: Some(key.clone()), ..on(&world, "desk") };
+    let Created::New(first) = world.store.create_session(&again(), event("accepted")).await.unwrap() else { panic!() };
+    let found = world.store.create_session(&again(), event("accepted")).await.unwrap();
+    assert!(matches!(found, Created::Existing(row) if row.id == first.id), "while it lives");
+    let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
+    world.done(&first.id, Expect::Active, end, "cancelled").await;
+    world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap();
+    let found = world.store.create_session(&again(), event("accepted")).await.unwrap();
+    assert!(matches!(found, Created::Existing(row) if row.id == first.id), "after its end");
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_a_second_live_session_for_one_external_machine() {
+    let world = World::new().await;
+    world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap();
+    let other = world.session().await;
+    let mut hand = world.hand().await;
+    let set = format!("UPDATE sessions SET external_machine = 'desk' WHERE id = '{}'", other.id);
+    assert!(hand.execute(sqlx::AssertSqlSafe(set)).await.is_err());
+}
+
+#[tokio::test]
+async fn its_agents_token_completes_it_and_another_does_not() {
+    let world = World::new().await;
+    let Created::New(row) = world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap() else {
+        panic!()
+    };
+    let done = world.deliver(&row, "guess", 1, b"secret").await;
+    assert!(matches!(done, Completed::WrongToken), "{done:?}");
+    let done = world.deliver(&row, "token", 1, b"secret").await;
+    assert!(matches!(done, Completed::Stored { .. }), "{done:?}");
+}
+
+/// The schema as version 1 had it, with what was stored then.
+#[tokio::test]
+async fn sessions_of_a_database_from_before_external_machines_stay_as_they_were() {
+    let world = World::new().await;
+    let row = world.session().await;
+    world.store.close().await;
+    let mut hand = world.hand().await;
+    for text in [
+        "DROP INDEX sessions_one_for_an_external_machine",
+        "ALTER TABLE sessions DROP COLUMN external_machine",
+        "UPDATE meta SET value = '1' WHERE key = 'schema_version'",
+    ] {
+        hand.execute(text).await.unwrap();
+    }
+    let store = Store::open(&world.path(), settings()).await.unwrap();
+    assert_eq!(store.session(&row.id).await.unwrap(), Some(row));
+    assert!(matches!(store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap(), Created::New(_)));
+}

@@ -1,7 +1,12 @@
 //! The configuration: one TOML file, every limit a setting with its unit in its name, all faults reported at once.
 
+mod evidence;
+
+pub use evidence::{Keep, Log, LogFormat};
+
 use crate::{
     egress::{Answers, GateSettings},
+    external::ExternalMachines,
     tunnel::TunnelSettings,
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +47,10 @@ pub struct Config {
     pub egress: Egress,
     /// Logs.
     pub log: Log,
+    /// Desktops that exist already: `[external_machines.NAME]`, see [`crate::external`].
+    pub external_machines: BTreeMap<String, toml::Value>,
+    /// Evidence: receipts of machines, support bundles.
+    pub keep: Keep,
 }
 
 /// Which accelerator machines run on.
@@ -83,6 +92,13 @@ pub struct Machines {
     pub height: u16,
     /// Of the console, what is kept after a machine's end.
     pub console_bytes_max: usize,
+    /// What one more machine is expected to take of the host's memory, MiB.
+    pub machine_cost_mib: u64,
+    /// Of the host's memory, what must stay available after that, MiB; else new sessions are refused and waiting ones wait.
+    /// 0: not looked at.
+    pub memory_free_mib_min: u64,
+    /// What must be free on the state directory's file system, MiB; else the same. 0: not looked at.
+    pub disk_free_mib_min: u64,
 }
 
 /// Sessions.
@@ -117,8 +133,16 @@ pub struct Sessions {
     pub delivery_retry_ms_max: u64,
     /// How long the tool's own status command may take.
     pub status_command_ms_max: u64,
+    /// A credential that waits to be delivered holds the session's deadlines back for this long.
+    pub delivery_hold_s_max: u64,
     /// How often the sweep looks for what is overdue.
     pub sweep_every_ms: u64,
+    /// Timeline entries of one session that wait while the database cannot be written; the oldest is dropped for one more.
+    pub timeline_waiting_max: usize,
+    /// How long refusals for one cause are only counted after the first was put on the timeline.
+    pub refused_note_every_ms: u64,
+    /// What one sweep may end or stop; the rest waits for the next one.
+    pub sweep_stops_max: usize,
 }
 
 /// HTTP.
@@ -150,34 +174,14 @@ pub struct Egress {
 pub struct Store {
     /// How long a call waits for the database before it counts as unavailable.
     pub busy_ms_max: u64,
+    /// A write that takes longer is named in the log and counted.
+    pub slow_write_ms: u64,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { busy_ms_max: 5_000 }
+        Self { busy_ms_max: 5_000, slow_write_ms: 1_000 }
     }
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// Text on a terminal, else JSON.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
-/// Logs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Log {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or `tracing` directives.
-    pub level: String,
-    /// How log lines look.
-    pub format: LogFormat,
 }
 
 impl Default for Config {
@@ -196,6 +200,8 @@ impl Default for Config {
             store: Store::default(),
             egress: Egress::default(),
             log: Log::default(),
+            external_machines: BTreeMap::new(),
+            keep: Keep::default(),
         }
     }
 }
@@ -214,6 +220,9 @@ impl Default for Machines {
             width: 1280,
             height: 800,
             console_bytes_max: 64 * 1024,
+            machine_cost_mib: 256,
+            memory_free_mib_min: 256,
+            disk_free_mib_min: 256,
         }
     }
 }
@@ -235,7 +244,11 @@ impl Default for Sessions {
             delivery_retry_ms_min: 250,
             delivery_retry_ms_max: 5_000,
             status_command_ms_max: 30_000,
+            delivery_hold_s_max: 60,
             sweep_every_ms: 5_000,
+            timeline_waiting_max: 500,
+            refused_note_every_ms: 60_000,
+            sweep_stops_max: 10,
         }
     }
 }
@@ -243,12 +256,6 @@ impl Default for Sessions {
 impl Default for Http {
     fn default() -> Self {
         Self { body_bytes_max: 64 * 1024, delivery_bytes_max: 1024 * 1024, drain_ms_max: 5_000 }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Auto }
     }
 }
 
@@ -305,6 +312,21 @@ impl Config {
             .map_or_else(|| format!("http://{listening}"), |url| url.trim_end_matches('/').to_owned())
     }
 
+    /// The server's log file.
+    pub fn log_file(&self) -> PathBuf {
+        self.log.file.clone().unwrap_or_else(|| self.state_dir.join("log").join("anteroom.jsonl"))
+    }
+
+    /// Where receipts of machines lie.
+    pub fn receipts_dir(&self) -> PathBuf {
+        self.state_dir.join("receipts")
+    }
+
+    /// Where support bundles lie.
+    pub fn bundles_dir(&self) -> PathBuf {
+        self.state_dir.join("bundles")
+    }
+
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut range = |name: &str, value: u64, least: u64, most: u64| {
@@ -330,8 +352,17 @@ impl Config {
         range("sessions.ticket_s_max", s.ticket_s_max, 1, 3_600);
         range("sessions.pass_s_max", s.pass_s_max, 1, 86_400);
         range("sessions.credential_bytes_max", s.credential_bytes_max, 64, 16 * 1024 * 1024);
+        range("sessions.delivery_hold_s_max", s.delivery_hold_s_max, 0, 3_600);
         range("sessions.sweep_every_ms", s.sweep_every_ms, 10, 600_000);
+        range("sessions.sweep_stops_max", s.sweep_stops_max as u64, 1, 10_000);
+        range("machines.machine_cost_mib", m.machine_cost_mib, 0, 1 << 20);
+        range("machines.memory_free_mib_min", m.memory_free_mib_min, 0, 1 << 30);
+        range("machines.disk_free_mib_min", m.disk_free_mib_min, 0, 1 << 30);
+        evidence::ranges(&self.log, &self.keep, &mut range);
+        range("sessions.timeline_waiting_max", s.timeline_waiting_max as u64, 10, 100_000);
+        range("sessions.refused_note_every_ms", s.refused_note_every_ms, 100, 86_400_000);
         let h = &self.http;
+        range("store.slow_write_ms", self.store.slow_write_ms, 1, 600_000);
         range("http.body_bytes_max", h.body_bytes_max as u64, 1024, 64 * 1024 * 1024);
         range("http.delivery_bytes_max", h.delivery_bytes_max as u64, 1024, 64 * 1024 * 1024);
         range("tunnel.ping_every_ms", self.tunnel.ping_every_ms, 100, 600_000);
@@ -360,14 +391,18 @@ impl Config {
         if let Err(wrong) = Answers::parse(&self.egress.answers) {
             faults.extend(wrong.iter().map(ToString::to_string));
         }
+        match ExternalMachines::load(&self.external_machines) {
+            Ok(machines) => faults.extend(machines.too_slow_for(self.sessions.socket_wait_ms_max)),
+            Err(wrong) => faults.extend(wrong),
+        }
         faults
     }
 }
 
 /// Keys that are not in the default configuration, by their full names. The free tables are checked where they are read.
 fn unknown_keys(given: &toml::Table) -> Vec<String> {
-    const OPTIONAL: &[&str] = &["public_url", "providers_dir"];
-    const FREE: &[&str] = &["providers", "egress.answers"];
+    const OPTIONAL: &[&str] = &["public_url", "providers_dir", "log.file", "log.error_file"];
+    const FREE: &[&str] = &["providers", "egress.answers", "external_machines"];
     fn walk(given: &toml::Table, known: &toml::Table, prefix: &str, faults: &mut Vec<String>) {
         for (key, value) in given {
             let name = format!("{prefix}{key}");

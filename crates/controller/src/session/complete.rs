@@ -1,6 +1,6 @@
 //! A delivery: check, seal, store and complete in one transaction, read back, and only then let the machine go.
 
-use super::shape;
+use super::{live::Live, shape};
 use crate::{app::App, clock, random, refusal::Refusal, refusal::chain};
 use anteroom_store::{Completed, Completion, NewCredential, NewEvent, SessionRow, Sha256Hex};
 use anteroom_vault::Binding;
@@ -25,6 +25,28 @@ pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<
     if row.agent_token.as_ref() != Some(&token) || row.generation != delivery.generation {
         return Err(Problem::WrongAgentToken.into());
     }
+    let live = app.sessions.get(&row.id);
+    // As long as this is held, nobody stops the machine that waits for the answer.
+    let _receiving = live.as_ref().and_then(Live::receive);
+    let answer = take(app, row, &token, delivery).await;
+    if let Some(live) = &live {
+        live.change(|facts| facts.offered = !is_final(&answer));
+    }
+    answer
+}
+
+/// Whether the agent will not send it again.
+fn is_final(answer: &Result<Delivered, Refusal>) -> bool {
+    match answer {
+        Ok(Delivered::Stored { .. } | Delivered::Ignored) => true,
+        Err(refusal) => {
+            let status = refusal.problem.http_status();
+            (400..500).contains(&status) && !matches!(status, 408 | 429)
+        }
+    }
+}
+
+async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery) -> Result<Delivered, Refusal> {
     if !row.is_active() {
         return ignore(app, &row).await;
     }
@@ -40,7 +62,7 @@ pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<
     let completion = Completion {
         session: &row.id,
         generation: delivery.generation,
-        agent_token: &token,
+        agent_token: token,
         credential: NewCredential { id: &id, sealed: &sealed, files: &files },
         at_ms: clock::now(),
     };

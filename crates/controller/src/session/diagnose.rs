@@ -103,7 +103,7 @@ impl From<&Facts> for Now {
             Progress::Queued { position } => Place::Queued { position: *position },
             Progress::Preparing { stage } => Place::Preparing { stage: *stage },
             Progress::Claiming { .. } => Place::Claiming,
-            Progress::Open { .. } => Place::Open,
+            Progress::Open { .. } | Progress::Attached => Place::Open,
             Progress::Lost => Place::Lost,
             Progress::Closing => Place::Closing,
         };

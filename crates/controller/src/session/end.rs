@@ -7,7 +7,7 @@ use anteroom_wire::{Problem, SessionId};
 use std::time::Duration;
 
 /// How a session ends, other than well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum How {
     /// Its owner wants it.
     Cancelled,

@@ -1,6 +1,7 @@
 //! What is known of a session while it lives, and the register of those that live.
 
-use super::status::Progress;
+use super::{lifecycle::Delivery, status::Progress};
+use crate::clock;
 use crate::{
     egress::{EgressLedger, MachineGate},
     tunnel::{Activity, Ending},
@@ -11,7 +12,10 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 /// A session that lives on this host.
 #[derive(Debug)]
@@ -20,6 +24,10 @@ pub struct Live {
     pub id: SessionId,
     /// Its tool.
     pub provider: Arc<Provider>,
+    /// When this server took it up.
+    pub born: Instant,
+    /// The same moment, milliseconds since 1970.
+    pub born_at_ms: u64,
     /// When somebody last used it.
     pub activity: Arc<Activity>,
     /// Ends with the session, with the reason that sockets are closed with.
@@ -50,6 +58,12 @@ pub struct Facts {
     pub device_code_at_ms: Option<u64>,
     /// The last event of the present machine.
     pub event_seen: u64,
+    /// Whether the present machine has a credential that nobody has answered for good.
+    pub offered: bool,
+    /// Deliveries that are being answered.
+    pub deliveries: u32,
+    /// Whether further deliveries count no more: the machine is about to be stopped.
+    pub shut: bool,
     /// Desktop viewers connected.
     pub viewers: u32,
     /// Ends with the present machine.
@@ -70,6 +84,9 @@ impl Live {
             sign_in: SignIn::default(),
             device_code_at_ms: None,
             event_seen: 0,
+            offered: false,
+            deliveries: 0,
+            shut: false,
             viewers: 0,
             sockets: ending.child(),
             told: 0,
@@ -77,6 +94,8 @@ impl Live {
         Arc::new(Self {
             id,
             provider,
+            born: Instant::now(),
+            born_at_ms: clock::now(),
             activity: Arc::new(Activity::new()),
             ending,
             restart: Notify::new(),
@@ -130,6 +149,26 @@ impl Live {
         if joined { Ok(Viewer(Arc::clone(self))) } else { Err(Problem::TooManyViewers) }
     }
 
+    /// A delivery is being answered, until what this returns is dropped; `None`: the machine is about to be stopped, which
+    /// waits for no further one.
+    pub fn receive(self: &Arc<Self>) -> Option<Receiving> {
+        let counted = self.facts.send_if_modified(|facts| {
+            facts.deliveries += u32::from(!facts.shut);
+            !facts.shut
+        });
+        counted.then(|| Receiving(Arc::clone(self)))
+    }
+
+    /// Counts no further delivery; tells whether one is being answered at this moment.
+    pub fn shut(&self) -> Delivery {
+        let mut delivery = Delivery::None;
+        self.facts.send_modify(|facts| {
+            facts.shut = true;
+            delivery = facts.delivery();
+        });
+        delivery
+    }
+
     /// The egress ledger.
     pub fn ledger(&self) -> MutexGuard<'_, EgressLedger> {
         self.egress.lock().unwrap_or_else(PoisonError::into_inner)
@@ -146,6 +185,27 @@ pub struct Viewer(Arc<Live>);
 impl Drop for Viewer {
     fn drop(&mut self) {
         self.0.change(|facts| facts.viewers = facts.viewers.saturating_sub(1));
+    }
+}
+
+/// One delivery that is being answered; dropping it says that it was.
+#[derive(Debug)]
+pub struct Receiving(Arc<Live>);
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.0.change(|facts| facts.deliveries = facts.deliveries.saturating_sub(1));
+    }
+}
+
+impl Facts {
+    /// Whether the present machine has a credential that nobody has answered yet.
+    pub fn delivery(&self) -> Delivery {
+        match (self.deliveries, self.offered) {
+            (0, false) => Delivery::None,
+            (0, true) => Delivery::Offered,
+            (_, _) => Delivery::InFlight,
+        }
     }
 }
 

@@ -1,56 +1,59 @@
-//! A session's owner: the one task that asks for its machines, claims them, replaces them, and stops the last one.
+//! A session's owner: the one task that carries out what the session's [`Lifecycle`] decides.
 //!
 //! ```text
-//!  Queued ─▶ Preparing ─▶ (claim) ─▶ Open ─▶ … ─▶ Closing ─▶ the machine is gone, the task ends
-//!    ▲                                 │
-//!    └──── Lost (budget, back-off) ◀───┘ machine gone
+//!   what happened ──▶ Lifecycle::on ──▶ orders ──▶ carried out here ──▶ what came of it ─┐
+//!        ▲                                                                               │
+//!        └───────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! It ends in one of two ways only: the row has ended (whoever wrote that), or the server stops; then the machine lives on
 //! for the next server. Its drop guard writes an end for a task that vanished without one.
 
+mod carry_out;
 mod claim;
-mod generation;
+mod deadlines;
+mod jobs;
 mod way_out;
 
 use super::{
     end::{self, How},
+    lifecycle::{Beginning, Event, Lifecycle, Order},
     live::Live,
-    note::note,
     queue::{Place, Room},
-    status::Progress,
 };
-use crate::{app::App, clock};
-use anteroom_machine::{State, StopReason};
+use crate::app::App;
+use anteroom_machine::{GoneReason, State, StopReason};
 use anteroom_store::SessionRow;
-use anteroom_wire::{MachineId, Problem};
-use generation::Outcome;
-use std::{sync::Arc, time::Duration};
-use tokio::sync::watch;
-
-/// How long a stopped machine may take to be gone before the owner says so on the timeline and lets go.
-const GONE_S_MAX: u64 = 30;
-/// The wait before the second machine; doubles for each further one.
-const RESTART_WAIT_MS: u64 = 100;
+use anteroom_wire::{MachineId, Problem, Secret};
+use jobs::Job;
+use std::{collections::VecDeque, sync::Arc};
+use tokio::{sync::watch, time::Instant};
 
 /// Where an owner begins.
 #[derive(Debug)]
 pub enum From {
-    /// A new session, standing in line.
+    /// A session, standing in line.
     Queue(Place),
     /// A session whose machine lives already; this server took it over.
     Adopted(MachineId, watch::Receiver<State>, Room),
-    /// A session whose machine ended while no server was there.
+    /// A session whose machine was asked for and is not there.
     Lost {
+        /// Which.
+        machine: MachineId,
         /// How the session ends if it may have no other machine.
         problem: Problem,
         /// What is particular.
         detail: String,
+        /// What is on record of its end.
+        state: Option<State>,
     },
+    /// A session at a desktop that exists outside.
+    External,
 }
 
 /// Starts the owner of a session that is entered in the register.
 pub fn own(app: &App, live: Arc<Live>, row: SessionRow, from: From) {
+    let (driver, first) = Driver::new(app, &live, &row, from);
     if !app.sessions.enter(&live) {
         return;
     }
@@ -60,8 +63,7 @@ pub fn own(app: &App, live: Arc<Live>, row: SessionRow, from: From) {
         // The whole guard, not a copy of its flag.
         let mut guard = guard;
         let _way_out = way_out::open(&app, &live);
-        let held = run(&app, &live, &row, from).await;
-        finish(&app, &live, held).await;
+        driver.run(row, first).await;
         guard.done = true;
     });
 }
@@ -92,138 +94,208 @@ impl Drop for Guard {
     }
 }
 
-/// The machine that is still held when the session is over.
+/// A machine that lives, or is being started.
 struct Held {
     machine: MachineId,
     state: watch::Receiver<State>,
+    /// Whether anybody still writes its state.
+    watched: bool,
     _room: Room,
 }
 
-/// Runs machines until the session is over. What is returned is what still has to be stopped.
-async fn run(app: &App, live: &Arc<Live>, row: &SessionRow, from: From) -> Option<Held> {
-    let mut held = None;
-    let machines = machines(app, live, row.generation, from, &mut held);
-    tokio::select! {
-        biased;
-        _ = live.ending.ended() => {}
-        () = machines => {}
-        () = deadlines(app, live, row) => {}
-    }
-    held
+/// The lifecycle and what is needed to carry it out.
+struct Driver {
+    app: App,
+    live: Arc<Live>,
+    life: Lifecycle,
+    /// A place in line that was taken before this task began.
+    place: Option<Place>,
+    room: Option<Room>,
+    held: Option<Held>,
+    /// The token of the machine that was asked for by this task.
+    token: Option<Secret>,
+    job: Option<Job>,
+    /// How the last machine ended.
+    gone: Option<(MachineId, State)>,
+    /// When a machine that was told to stop must be gone.
+    gone_by: Option<Instant>,
+    /// Whether the lifecycle knows that the row has ended or the server stops.
+    told: bool,
+    due: VecDeque<Event>,
 }
 
-/// One machine after the other, until the budget is spent.
-async fn machines(app: &App, live: &Arc<Live>, first: u32, from: From, held: &mut Option<Held>) {
-    let mut generation = first;
-    let mut from = Some(from);
-    loop {
-        let outcome = generation::run(app, live, generation, from.take(), held).await;
-        let (problem, detail) = match outcome {
-            Outcome::Over => return,
-            Outcome::Lost { problem, detail } => (problem, detail),
+impl Driver {
+    fn new(app: &App, live: &Arc<Live>, row: &SessionRow, from: From) -> (Self, Vec<Order>) {
+        let beginning = match &from {
+            From::Queue(_) => Beginning::Line,
+            From::Adopted(..) => Beginning::Adopted,
+            From::Lost { .. } => Beginning::Lost,
+            From::External => Beginning::Attached,
         };
-        *held = None;
-        if generation > app.config.sessions.restarts_max {
-            end::end_at_last(app, live, How::Failed, problem, &detail).await;
-            return;
+        let (life, orders) = Lifecycle::begin(beginning, row.generation, app.config.sessions.restarts_max);
+        let mut driver = Self {
+            app: app.clone(),
+            live: Arc::clone(live),
+            life,
+            place: None,
+            room: None,
+            held: None,
+            token: None,
+            job: None,
+            gone: None,
+            gone_by: None,
+            told: false,
+            due: VecDeque::new(),
+        };
+        match from {
+            From::Queue(place) => driver.place = Some(place),
+            From::Adopted(machine, state, room) => {
+                driver.known(row, Some(&machine));
+                // What it has to deliver is asked of its agent.
+                driver.live.change(|facts| facts.offered = true);
+                driver.hold(machine, state, room);
+            }
+            From::Lost { machine, problem, detail, state } => {
+                driver.gone = state.map(|state| (machine, state));
+                driver.due.push_back(Event::MachineGone { problem, detail });
+            }
+            From::External => driver.known(row, None),
         }
-        generation += 1;
-        live.change(|facts| {
-            facts.progress = Progress::Lost;
-            facts.machine = None;
-            facts.agent_token = None;
-            facts.sign_in = Default::default();
-            facts.device_code_at_ms = None;
-            facts.event_seen = 0;
-            facts.sockets.end(Problem::Restarted);
-            facts.sockets = live.ending.child();
+        (driver, orders)
+    }
+
+    /// What the row says is known before anybody can ask.
+    fn known(&self, row: &SessionRow, machine: Option<&MachineId>) {
+        self.live.change(|facts| {
+            facts.generation = row.generation;
+            facts.machine = machine.cloned();
+            facts.agent_token.clone_from(&row.agent_token);
         });
-        generation::set_back(app, live, generation, problem, &detail).await;
-        // The first replacement comes at once, further ones after growing waits.
-        let further = generation.saturating_sub(2).min(6);
-        if further > 0 {
-            tokio::time::sleep(Duration::from_millis(RESTART_WAIT_MS << further)).await;
+    }
+
+    fn hold(&mut self, machine: MachineId, mut state: watch::Receiver<State>, room: Room) {
+        // What it is now is news too.
+        state.mark_changed();
+        self.held = Some(Held { machine, state, watched: true, _room: room });
+    }
+
+    /// Carries out orders and hears what happens until nothing is left to do.
+    async fn run(mut self, row: SessionRow, first: Vec<Order>) {
+        let mut overdue = Box::pin(deadlines::overdue(self.app.clone(), Arc::clone(&self.live), row.clone()));
+        let mut orders = first;
+        loop {
+            for order in orders {
+                if let Some(event) = self.carry_out(order).await {
+                    self.due.push_back(event);
+                }
+            }
+            if self.life.is_over() {
+                return;
+            }
+            let event = match self.due.pop_front() {
+                Some(event) => event,
+                None => {
+                    tokio::select! {
+                        biased;
+                        event = self.next() => event,
+                        event = &mut overdue => {
+                            let again = deadlines::overdue(self.app.clone(), Arc::clone(&self.live), row.clone());
+                            overdue.set(again);
+                            event
+                        }
+                    }
+                }
+            };
+            tracing::trace!(session = %self.live.id, phase = ?self.life.phase(), ?event, "session");
+            orders = self.life.on(event);
+        }
+    }
+
+    /// The next thing that happens, but for deadlines. Nothing is lost when it is dropped.
+    async fn next(&mut self) -> Event {
+        let known = self.life.delivery();
+        let mut facts = self.live.watch();
+        let Self { live, job, held, gone_by, told, room, .. } = self;
+        let event = tokio::select! {
+            biased;
+            // The sender is the session's own: it does not close.
+            Ok(now) = facts.wait_for(|facts| facts.delivery() != known) => Event::Delivery(now.delivery()),
+            why = live.ending.ended(), if !*told => {
+                *told = true;
+                if why == Problem::ShuttingDown { Event::ServerStops } else { Event::Ended(why) }
+            }
+            done = jobs::next(job) => {
+                *job = None;
+                if done.room.is_some() {
+                    *room = done.room;
+                }
+                done.event
+            }
+            seen = seen(held) => return self.heard(seen),
+            () = live.restart.notified() => Event::RestartAsked,
+            () = until(*gone_by) => {
+                *gone_by = None;
+                Event::GoneOverdue
+            }
+        };
+        event
+    }
+
+    /// What a change of the machine's state means.
+    fn heard(&mut self, seen: Option<State>) -> Event {
+        match seen {
+            None => Event::Unwatched,
+            Some(State::Ready { .. }) => Event::MachineReady,
+            Some(State::Gone { why, receipt }) => {
+                self.gone_by = None;
+                let event = Event::MachineGone { problem: problem_of(&why), detail: why.to_string() };
+                // The room comes free with it.
+                if let Some(held) = self.held.take() {
+                    self.gone = Some((held.machine, State::Gone { why, receipt }));
+                }
+                event
+            }
+            Some(State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. }) => {
+                Event::MachineNotReady
+            }
         }
     }
 }
 
-/// Ends the session when nobody used it for too long, or at its cap. Tells the database of its use now and then.
-async fn deadlines(app: &App, live: &Arc<Live>, row: &SessionRow) {
-    let settings = &app.config.sessions;
-    let cap = Duration::from_millis(row.deadline_ms.saturating_sub(clock::now()));
-    let cap = tokio::time::Instant::now() + cap;
-    let grace = Duration::from_secs(settings.idle_s_max);
-    let mut told = tokio::time::Instant::now();
-    loop {
-        let now = tokio::time::Instant::now();
-        let last = live.activity.last();
-        if last > told {
-            told = last;
-            remember_use(app, live, last).await;
-        }
-        if now >= cap {
-            let detail = format!("It may last {} s.", settings.session_s_max);
-            return end::end_at_last(app, live, How::Expired, Problem::DeadlineExpired, &detail).await;
-        }
-        if now >= last + grace {
-            let detail = format!("It may be idle for {} s.", settings.idle_s_max);
-            return end::end_at_last(app, live, How::Expired, Problem::IdleExpired, &detail).await;
-        }
-        let look = now + Duration::from_millis(settings.sweep_every_ms);
-        tokio::time::sleep_until(look.min(cap).min(last + grace)).await;
+/// The machine's next state; `None`: nobody writes it any more.
+async fn seen(held: &mut Option<Held>) -> Option<State> {
+    match held {
+        Some(held) if held.watched => match held.state.changed().await {
+            Ok(()) => Some(held.state.borrow_and_update().clone()),
+            Err(_) => {
+                held.watched = false;
+                None
+            }
+        },
+        Some(_) | None => std::future::pending().await,
     }
 }
 
-async fn remember_use(app: &App, live: &Arc<Live>, last: tokio::time::Instant) {
-    let ago = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let at = clock::now().saturating_sub(ago);
-    let idle_deadline = at + app.config.sessions.idle_s_max * 1_000;
-    match app.store.touch(&live.id, at, Some(idle_deadline)).await {
-        Ok(_) => live.tell(),
-        Err(error) => {
-            tracing::warn!(outcome = "touch_lost", session = %live.id, error = %crate::refusal::chain(&error), "a session's use could not be written");
-        }
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
-/// Stops what is left and waits until it is gone. A server that stops leaves the machine to the next one.
-async fn finish(app: &App, live: &Arc<Live>, held: Option<Held>) {
-    let over = live.ending.cause();
-    if app.stop.is_cancelled() && matches!(over, None | Some(Problem::ShuttingDown)) {
-        return;
-    }
-    live.set(Progress::Closing);
-    let totals = live.ledger().totals();
-    if !totals.is_empty() {
-        let sentence = format!("The machine asked for {} host name(s).", totals.len());
-        note(app, &live.id, "egress_totals", sentence, serde_json::json!({ "names": totals })).await;
-    }
-    let Some(mut held) = held else { return };
-    app.machines.stop(&held.machine, stop_reason(over));
-    let gone = held.state.wait_for(State::is_gone);
-    // The value is cloned out at once: what is borrowed from the channel must not be held across an await.
-    let gone = async { gone.await.map(|state| state.clone()) };
-    match tokio::time::timeout(Duration::from_secs(GONE_S_MAX), gone).await {
-        Ok(Ok(state)) => {
-            generation::note_gone(app, live, &held.machine, &state).await;
-        }
-        // Whoever watched the machine has ended, with the server: the next server looks for it.
-        Ok(Err(_)) => {
-            tracing::info!(outcome = "machine_left", session = %live.id, machine = %held.machine, "the server stops before the machine was seen gone");
-        }
-        Err(_) => {
-            let sentence = format!("The machine was told to stop and was not seen gone within {GONE_S_MAX} s.");
-            note(app, &live.id, "machine_not_gone", sentence, serde_json::json!({ "machine": held.machine })).await;
-        }
-    }
-}
-
-fn stop_reason(over: Option<Problem>) -> StopReason {
-    match over {
-        Some(Problem::CompletedAlready) => StopReason::Completed,
-        Some(Problem::Cancelled) => StopReason::Cancelled,
-        Some(Problem::IdleExpired) => StopReason::IdleExpired,
-        Some(Problem::DeadlineExpired) => StopReason::DeadlineExpired,
-        Some(_) | None => StopReason::Failed,
+fn problem_of(why: &GoneReason) -> Problem {
+    match why {
+        GoneReason::ReadyTimeout { .. } => Problem::ReadyTimeout,
+        GoneReason::Mismatch { .. } => Problem::AgentMismatch,
+        GoneReason::Stopped { .. }
+        | GoneReason::Exited { .. }
+        | GoneReason::Killed { .. }
+        | GoneReason::Hung { .. }
+        | GoneReason::OutOfMemory
+        | GoneReason::Deadline
+        | GoneReason::GuestPowerOff
+        | GoneReason::GuestPanic
+        | GoneReason::KeeperLost
+        | GoneReason::NeverStarted { .. } => Problem::MachineGone,
     }
 }

@@ -31,6 +31,7 @@ pub async fn open_channels(app: &App, live: &Live) -> Result<Channels, Refusal> 
         Progress::Queued { .. }
         | Progress::Preparing { .. }
         | Progress::Claiming { .. }
+        | Progress::Attached
         | Progress::Lost
         | Progress::Closing => None,
     })
@@ -73,7 +74,11 @@ pub async fn reach_desktop(app: &App, live: &Live) -> Result<ByteStream, Refusal
     // A picture can be sent while the machine is still being claimed.
     let channels = channels(app, live, |progress| match progress {
         Progress::Open { channels } | Progress::Claiming { channels } => Some(channels.clone()),
-        Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => None,
+        Progress::Queued { .. }
+        | Progress::Preparing { .. }
+        | Progress::Attached
+        | Progress::Lost
+        | Progress::Closing => None,
     })
     .await?;
     channels.agent.desktop().await.map_err(|error| Refusal::new(Problem::DesktopUnreachable, chain(&error)))

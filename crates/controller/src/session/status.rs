@@ -27,6 +27,8 @@ pub enum Progress {
         /// The way to its agent.
         channels: anteroom_machine::Channels,
     },
+    /// It is bound to a desktop that exists outside: it can be opened.
+    Attached,
     /// The machine is gone and another will be asked for.
     Lost,
     /// The session has ended; the machine is being stopped.
@@ -39,7 +41,7 @@ impl Progress {
         match self {
             Self::Preparing { stage } => Some(*stage),
             Self::Claiming { .. } => Some(Stage::Cli),
-            Self::Queued { .. } | Self::Open { .. } | Self::Lost | Self::Closing => None,
+            Self::Queued { .. } | Self::Open { .. } | Self::Attached | Self::Lost | Self::Closing => None,
         }
     }
 }
@@ -59,8 +61,8 @@ pub fn status(life: &Life, progress: Option<&Progress>, generation: u32, signing
             None | Some(Progress::Queued { .. }) if generation <= 1 => Status::VmCreating,
             Some(Progress::Preparing { stage: Stage::Process }) if generation <= 1 => Status::VmCreating,
             Some(Progress::Preparing { .. } | Progress::Claiming { .. }) if generation <= 1 => Status::VmCreated,
-            Some(Progress::Open { .. }) if signing_in => Status::Authenticating,
-            Some(Progress::Open { .. }) => Status::VmStarted,
+            Some(Progress::Open { .. } | Progress::Attached) if signing_in => Status::Authenticating,
+            Some(Progress::Open { .. } | Progress::Attached) => Status::VmStarted,
             None
             | Some(
                 Progress::Queued { .. }

@@ -3,13 +3,14 @@
 
 use super::{
     end::{self, How},
+    lifecycle::{self, Beginning},
     live::Live,
     owner::{self, From},
 };
 use crate::{app::App, clock, refusal::chain};
-use anteroom_machine::StopReason;
+use anteroom_machine::{State, StopReason};
 use anteroom_store::{SessionRow, StoreError};
-use anteroom_wire::Problem;
+use anteroom_wire::{MachineId, Problem};
 use std::{sync::Arc, time::Duration};
 
 /// Runs until the server stops. The first run, before this, is [`once`] at the start.
@@ -61,29 +62,42 @@ async fn resume(app: &App, row: SessionRow, now: u64) -> Result<(), StoreError> 
         return Ok(());
     }
     let live = Live::new(row.id.clone(), Arc::new(provider.clone()), row.generation, &app.ending);
-    let adopted = row.machine.as_ref().and_then(|machine| Some((machine.clone(), app.machines.watch(machine)?)));
-    let from = match adopted {
-        Some((machine, state)) => {
-            live.change(|facts| {
-                facts.generation = row.generation;
-                facts.machine = Some(machine.clone());
-                facts.agent_token.clone_from(&row.agent_token);
-            });
-            From::Adopted(machine, state, app.queue.take_for_adopted())
-        }
-        None if row.machine.is_some() => From::Lost {
-            problem: Problem::ControllerRestarted,
-            detail: "the machine ended while the server was away".into(),
-        },
-        None => match app.queue.stand(row.id.clone()) {
-            Ok(place) => From::Queue(place),
-            Err(full) => {
-                end::end(app, &row.id, How::Failed, Problem::NoCapacity, &full.to_string()).await?;
-                return Ok(());
-            }
-        },
-    };
+    let Some(from) = origin(app, &row).await? else { return Ok(()) };
     tracing::info!(outcome = "resumed", session = %row.id, adopted = matches!(from, From::Adopted(..)), "a session without an owner was taken over");
     owner::own(app, live, row, from);
     Ok(())
+}
+
+/// Where the row's owner begins; `None`: the session had to be ended.
+async fn origin(app: &App, row: &SessionRow) -> Result<Option<From>, StoreError> {
+    let watched = row.machine.as_ref().and_then(|machine| app.machines.watch(machine));
+    let beginning = lifecycle::beginning(row.external_machine.is_some(), row.machine.is_some(), watched.is_some());
+    Ok(match (beginning, row.machine.clone(), watched) {
+        (Beginning::Attached, _, _) => Some(From::External),
+        (Beginning::Adopted, Some(machine), Some(state)) => {
+            Some(From::Adopted(machine, state, app.queue.take_for_adopted()))
+        }
+        (Beginning::Lost, Some(machine), _) => Some(lost(app, machine)),
+        (Beginning::Line | Beginning::Adopted | Beginning::Lost, _, _) => match app.queue.stand(row.id.clone()) {
+            Ok(place) => Some(From::Queue(place)),
+            Err(full) => {
+                end::end(app, &row.id, How::Failed, Problem::NoCapacity, &full.to_string()).await?;
+                None
+            }
+        },
+    })
+}
+
+/// A machine that was asked for and is not there: its receipt says how it ended, if it ever began.
+fn lost(app: &App, machine: MachineId) -> From {
+    let receipt = app.machines.receipt(&machine).ok().flatten();
+    let (state, detail) = match receipt {
+        Some(receipt) => {
+            let why = receipt.how.reason();
+            let detail = format!("while the server was away, {why}");
+            (Some(State::Gone { why, receipt: Some(Box::new(receipt)) }), detail)
+        }
+        None => (None, "the server ended before the machine began, or nothing is on record of its end".into()),
+    };
+    From::Lost { machine, problem: Problem::ControllerRestarted, detail, state }
 }

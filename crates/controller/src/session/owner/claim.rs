@@ -1,11 +1,16 @@
 //! Making a clone this session's machine: entropy, time, identity, the tool, the token.
 
-use crate::{app::App, clock, random, refusal::chain, session::live::Live};
+use crate::{
+    app::App,
+    clock, random,
+    refusal::chain,
+    session::{live::Live, note::note},
+};
 use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, NewEvent, Transition};
+use anteroom_store::{Change, Expect, NewEvent, Sha256Hex, Transition};
 use anteroom_wire::{
     Base64, MachineId, Secret,
-    agent::{CaptureLimits, Claim, ClaimedBy, Geometry},
+    agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry},
 };
 use serde_json::json;
 
@@ -23,12 +28,26 @@ pub(super) async fn claim(
 ) -> Result<(), String> {
     let by = ClaimedBy { session: live.id.clone(), machine: machine.clone(), generation };
     match (&channels.hello.claimed, token) {
-        (Some(claimed), _) if *claimed == by => return adopted(app, live, channels).await,
+        // By a former server, or by this task, whose answer was lost with the channel.
+        (Some(claimed), _) if *claimed == by => {
+            adopted(app, live, channels, token.is_none()).await?;
+            let row = app.store.session(&live.id).await.ok().flatten();
+            if row.is_none_or(|row| row.claimed_generation == Some(generation)) {
+                return Ok(());
+            }
+        }
         (Some(claimed), _) => return Err(format!("it belongs to {}", claimed.session)),
-        (None, None) => return Err("it was never claimed and its token is lost".into()),
         (None, Some(token)) => {
             let claim = made(app, live, by, token);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
+        }
+        // A former server asked for it and ended before it was anybody's: its token never left that server.
+        (None, None) => {
+            let token = random::token("agt_");
+            renew_token(app, live, &token).await?;
+            let claim = made(app, live, by, &token);
+            channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
+            live.change(|facts| facts.offered = false);
         }
     }
     let change = Change::new().claimed_generation(Some(generation)).cli_started(true).setback(None);
@@ -47,12 +66,34 @@ pub(super) async fn claim(
 }
 
 /// A machine that a former server claimed: only what it knows of the sign-in has to be asked.
-async fn adopted(app: &App, live: &Live, channels: &Channels) -> Result<(), String> {
+async fn adopted(app: &App, live: &Live, channels: &Channels, by_former: bool) -> Result<(), String> {
     let sign_in = channels.agent.sign_in().await.map_err(|error| chain(&error))?;
-    live.change(|facts| facts.sign_in = sign_in);
+    live.change(|facts| {
+        facts.offered = matches!(sign_in.capture, CaptureState::Delivering { .. });
+        facts.sign_in = sign_in;
+    });
+    if !by_former {
+        return Ok(());
+    }
     let sentence = "The server took the running machine over; nothing in it was touched.";
-    super::note(app, &live.id, "machine_adopted", sentence, json!({})).await;
+    note(app, &live.id, "machine_adopted", sentence, json!({})).await;
     Ok(())
+}
+
+/// Gives a machine that nobody claimed a token of this server's.
+async fn renew_token(app: &App, live: &Live, token: &Secret) -> Result<(), String> {
+    let hash = Sha256Hex::of_secret(token);
+    let change = Change::new().agent_token(Some(hash.clone()));
+    let sentence = "The server took the machine over before it was anybody's.";
+    let event = NewEvent::new(clock::now(), "machine_adopted", sentence);
+    match app.store.transition(&live.id, Expect::Active, change, event).await {
+        Ok(Transition::Done { .. }) => {
+            live.change(|facts| facts.agent_token = Some(hash));
+            Ok(())
+        }
+        Ok(Transition::Conflict(_)) => Err("the session has ended".into()),
+        Err(error) => Err(chain(&error)),
+    }
 }
 
 fn made(app: &App, live: &Live, by: ClaimedBy, token: &Secret) -> Claim {

@@ -1,0 +1,602 @@
+//! A session's life as its owner lives it, pure: no clock, no I/O, no log. The owner's task ([`super::owner`]) only carries
+//! out what this decides, and tells it what came of that.
+//!
+//! ```text
+//!  Line ─▶ Asking ─▶ Preparing ─▶ Claiming ─▶ Open ──(machine gone)──▶ SettingBack ─▶ Pausing ─┐
+//!   ▲                    │            │         │                           ▲                  │
+//!   │                    └────────────┴─────────┴─▶ Answering ─▶ Replacing ─┘                  │
+//!   └──────────────────────────────────────────────────────────────────────────────────────────┘
+//!  (a deadline, or no machine left) ─▶ Ending ─┐
+//!  (the row has ended, whoever wrote it) ──────┴─▶ Answering ─▶ Stopping ─▶ Over
+//!  (the server stops) ─▶ Left: the machine lives on for the next server
+//! ```
+//!
+//! What it promises, and what the model check in `lifecycle/model.rs` holds it to in every order of events:
+//! a session has at most one live machine; every session ends once; a machine is not stopped while a delivery from it is
+//! being answered; a credential that waits to be delivered holds automatic ends back.
+
+use super::end::How;
+use anteroom_machine::StopReason;
+use anteroom_wire::Problem;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+/// The wait before the third machine, milliseconds; doubles for each further one. The second comes at once.
+const PAUSE_MS: u64 = 200;
+/// Doublings of that wait at most.
+const DOUBLINGS_MAX: u32 = 5;
+
+/// Where a session stands with its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lifecycle {
+    phase: Phase,
+    generation: u32,
+    restarts_max: u32,
+    delivery: Delivery,
+}
+
+/// The phases. Those that have a machine say so in [`Phase::has_machine`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Waits for room.
+    Line,
+    /// It is being written that a machine is asked for; then the machine is started.
+    Asking,
+    /// The machine exists and is not ready.
+    Preparing,
+    /// The machine is ready and is being made this session's.
+    Claiming,
+    /// The machine is this session's. `reachable`: the way to its agent is open.
+    Open {
+        /// Whether the way to its agent is open.
+        reachable: bool,
+    },
+    /// No further delivery counts; those that are being answered are waited for before the machine is told to stop.
+    Answering {
+        /// What it is stopped for.
+        then: Then,
+    },
+    /// The machine was told to stop and another will be asked for.
+    Replacing,
+    /// It is being written that the machine is gone and will be replaced.
+    SettingBack,
+    /// Waits before another machine is asked for.
+    Pausing,
+    /// Bound to a desktop that exists outside: there is no machine of ours.
+    Attached,
+    /// The session's end is being written.
+    Ending {
+        /// Whether there is a machine.
+        machine: bool,
+    },
+    /// The row has ended and the machine was told to stop.
+    Stopping,
+    /// Nothing is left.
+    Over,
+    /// The server stops: row and machine are the next server's.
+    Left,
+}
+
+/// What a machine is stopped for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Then {
+    /// Another takes its place.
+    Replace(StopReason),
+    /// The row has ended.
+    Over(Problem),
+}
+
+/// Whether the present machine has a credential that nobody has answered yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// No.
+    #[default]
+    None,
+    /// The agent has one (or may have: the machine was just taken over) and will send it, again if need be.
+    Offered,
+    /// It is being answered right now.
+    InFlight,
+}
+
+/// What happens to a session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// There is room for a machine.
+    RoomGiven,
+    /// The line is full.
+    LineFull {
+        /// How long it is.
+        detail: String,
+    },
+    /// The row says that this generation's machine is asked for.
+    Asked,
+    /// The machine is being started.
+    Started,
+    /// It cannot be started.
+    NotStarted {
+        /// How the session ends if it may have no other.
+        problem: Problem,
+        /// What is particular.
+        detail: String,
+    },
+    /// The machine is not ready (yet, or no longer).
+    MachineNotReady,
+    /// The machine is ready.
+    MachineReady,
+    /// Nothing of the machine is left.
+    MachineGone {
+        /// How the session ends if it may have no other.
+        problem: Problem,
+        /// What is particular.
+        detail: String,
+    },
+    /// The machine is this session's.
+    Claimed,
+    /// It could not be made this session's.
+    ClaimFailed {
+        /// Why, for people.
+        why: String,
+    },
+    /// The row says that the machine is being replaced.
+    SetBack,
+    /// The wait is over.
+    Paused,
+    /// Somebody wants another machine.
+    RestartAsked,
+    /// The present machine's delivery changed.
+    Delivery(Delivery),
+    /// A deadline has passed. `patience_over`: it was held back for a delivery as long as it may be.
+    Overdue {
+        /// Which.
+        problem: Problem,
+        /// What is particular.
+        detail: String,
+        /// Whether a delivery holds it back no longer.
+        patience_over: bool,
+    },
+    /// The row has ended, whoever wrote it.
+    Ended(Problem),
+    /// The server stops.
+    ServerStops,
+    /// The machine that was told to stop was not seen gone in time.
+    GoneOverdue,
+    /// Nobody watches the machine any more: the server stops.
+    Unwatched,
+}
+
+/// What the owner's task has to do. At most one of those that take time is under way; the next one takes its place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Takes time: stand in line, come back with [`Event::RoomGiven`] or [`Event::LineFull`].
+    Stand,
+    /// Takes time: write that a machine is asked for, come back with [`Event::Asked`].
+    Ask,
+    /// Start it: [`Event::Started`] or [`Event::NotStarted`].
+    Start,
+    /// Takes time: make the machine this session's, come back with [`Event::Claimed`] or [`Event::ClaimFailed`].
+    Claim,
+    /// Takes time: write that the machine is replaced, come back with [`Event::SetBack`].
+    SetBack {
+        /// Why.
+        problem: Problem,
+        /// What is particular.
+        detail: String,
+    },
+    /// Takes time: wait, come back with [`Event::Paused`].
+    Pause {
+        /// How long.
+        ms: u64,
+    },
+    /// Takes time: write the end until the database takes it, come back with [`Event::Ended`].
+    End {
+        /// How.
+        how: How,
+        /// Why.
+        problem: Problem,
+        /// What is particular.
+        detail: String,
+    },
+    /// Count no further delivery of the machine; come back with [`Event::Delivery`], as it was at that moment.
+    Shut,
+    /// Tell the machine to stop.
+    Stop(StopReason),
+    /// Let everybody see this.
+    Show(Shown),
+    /// Put this on the timeline.
+    Note(Note),
+}
+
+/// What everybody sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shown {
+    /// The machine and the stage it waits for.
+    Preparing,
+    /// The machine can be looked at.
+    Claiming,
+    /// The machine can be used.
+    Open,
+    /// The machine is gone: who is connected to it is told to come back.
+    Lost,
+    /// The outside desktop can be used.
+    Attached,
+    /// It ends.
+    Closing,
+}
+
+/// What goes on the timeline besides the transitions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// How the machine ended and what its keeper found gone.
+    Gone,
+    /// The machine was not seen gone in time.
+    NotGone,
+    /// The server stops before the machine was seen gone (into the log only).
+    LeftBehind,
+    /// The way to the agent is open again.
+    Reopened,
+    /// The machine could not be made this session's.
+    ClaimFailed {
+        /// Why.
+        why: String,
+    },
+    /// Another machine was asked for.
+    RestartAsked,
+    /// Another machine was asked for and is not given.
+    RestartRefused(RestartRefused),
+    /// What the machine asked the egress gate for.
+    Egress,
+}
+
+/// Why a restart is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RestartRefused {
+    /// A credential is on its way: another machine would lose it.
+    Delivering,
+    /// All machines that one session may have were had.
+    NoneLeft,
+}
+
+/// Where an owner begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Beginning {
+    /// In line, for its first machine or a further one.
+    Line,
+    /// With a machine that lives already.
+    Adopted,
+    /// With a machine that was asked for and is not there.
+    Lost,
+    /// At an outside desktop.
+    Attached,
+}
+
+/// Where the owner of an active row begins when a server finds it without one.
+pub fn beginning(external: bool, machine_asked: bool, machine_lives: bool) -> Beginning {
+    match (external, machine_asked, machine_lives) {
+        (true, _, _) => Beginning::Attached,
+        (false, true, true) => Beginning::Adopted,
+        (false, true, false) => Beginning::Lost,
+        (false, false, _) => Beginning::Line,
+    }
+}
+
+impl Phase {
+    /// Whether there is a machine that has to be stopped before the owner may go.
+    pub fn has_machine(&self) -> bool {
+        match self {
+            Self::Preparing
+            | Self::Claiming
+            | Self::Open { .. }
+            | Self::Replacing
+            | Self::Ending { machine: true }
+            | Self::Answering { .. }
+            | Self::Stopping => true,
+            Self::Line
+            | Self::Asking
+            | Self::SettingBack
+            | Self::Pausing
+            | Self::Attached
+            | Self::Ending { machine: false }
+            | Self::Over
+            | Self::Left => false,
+        }
+    }
+
+    /// Whether the row has not ended as far as the owner knows, and no end is being written.
+    fn is_active(&self) -> bool {
+        match self {
+            Self::Line
+            | Self::Asking
+            | Self::Preparing
+            | Self::Claiming
+            | Self::Open { .. }
+            | Self::Replacing
+            | Self::SettingBack
+            | Self::Answering { then: Then::Replace(_) }
+            | Self::Pausing
+            | Self::Attached => true,
+            Self::Ending { .. }
+            | Self::Answering { then: Then::Over(_) }
+            | Self::Stopping
+            | Self::Over
+            | Self::Left => false,
+        }
+    }
+}
+
+impl Lifecycle {
+    /// The beginning and what has to be done first. After [`Beginning::Lost`], [`Event::MachineGone`] is to follow.
+    pub fn begin(from: Beginning, generation: u32, restarts_max: u32) -> (Self, Vec<Order>) {
+        let (phase, delivery, orders) = match from {
+            Beginning::Line => (Phase::Line, Delivery::None, vec![Order::Stand]),
+            // What it has to deliver is not known before its agent was asked.
+            Beginning::Adopted => (Phase::Preparing, Delivery::Offered, vec![Order::Show(Shown::Preparing)]),
+            Beginning::Lost => (Phase::Preparing, Delivery::None, vec![Order::Show(Shown::Preparing)]),
+            Beginning::Attached => (Phase::Attached, Delivery::None, vec![Order::Show(Shown::Attached)]),
+        };
+        (Self { phase, generation, restarts_max, delivery }, orders)
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// 1 for the first machine.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// What is known of the present machine's delivery.
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// Whether the owner may go.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over | Phase::Left)
+    }
+
+    /// The whole lifecycle: what `event` makes of this, and what has to be done. An event that has no place here changes
+    /// nothing and orders nothing.
+    pub fn on(&mut self, event: Event) -> Vec<Order> {
+        match (self.phase.clone(), event) {
+            (Phase::Over | Phase::Left, _) => Vec::new(),
+            (phase, Event::Ended(why)) => self.ended(phase, why),
+            (phase, Event::ServerStops) => self.server_stops(phase),
+            (phase, Event::Delivery(delivery)) => self.delivery_changed(phase, delivery),
+            (phase, Event::Overdue { problem, detail, patience_over }) => {
+                self.overdue(phase, problem, detail, patience_over)
+            }
+            (phase, Event::RestartAsked) => self.restart_asked(phase),
+            (phase, Event::MachineGone { problem, detail }) => self.machine_gone(phase, problem, detail),
+            (phase, Event::MachineReady) => self.machine_ready(phase),
+            (phase, Event::MachineNotReady) => self.machine_not_ready(phase),
+
+            (Phase::Line, Event::RoomGiven) => self.go(Phase::Asking, vec![Order::Ask]),
+            (Phase::Line, Event::LineFull { detail }) => self.fail(Problem::NoCapacity, detail),
+            (Phase::Asking, Event::Asked) => vec![Order::Start],
+            (Phase::Asking, Event::Started) => self.go(Phase::Preparing, vec![Order::Show(Shown::Preparing)]),
+            (Phase::Asking, Event::NotStarted { problem, detail }) => self.lost(problem, detail),
+            (Phase::Claiming, Event::Claimed) => {
+                self.go(Phase::Open { reachable: true }, vec![Order::Show(Shown::Open)])
+            }
+            (Phase::Claiming, Event::ClaimFailed { why }) => {
+                let orders = vec![Order::Note(Note::ClaimFailed { why }), Order::Shut];
+                self.go(Phase::Answering { then: Then::Replace(StopReason::Failed) }, orders)
+            }
+            (Phase::SettingBack, Event::SetBack) => self.pause(),
+            (Phase::Pausing, Event::Paused) => self.go(Phase::Line, vec![Order::Stand]),
+            (Phase::Stopping, Event::GoneOverdue) => self.go(Phase::Over, vec![Order::Note(Note::NotGone)]),
+            // A second machine beside one that may live is out of the question.
+            (Phase::Replacing, Event::GoneOverdue) => {
+                let detail = "The machine was told to stop and was not seen gone.".to_owned();
+                let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail };
+                self.go(Phase::Ending { machine: true }, vec![Order::Note(Note::NotGone), end])
+            }
+            (Phase::Stopping | Phase::Answering { then: Then::Over(_) }, Event::Unwatched) => {
+                self.go(Phase::Over, vec![Order::Note(Note::LeftBehind)])
+            }
+            (
+                _,
+                Event::RoomGiven
+                | Event::LineFull { .. }
+                | Event::Asked
+                | Event::Started
+                | Event::NotStarted { .. }
+                | Event::Claimed
+                | Event::ClaimFailed { .. }
+                | Event::SetBack
+                | Event::Paused
+                | Event::GoneOverdue
+                | Event::Unwatched,
+            ) => Vec::new(),
+        }
+    }
+
+    fn go(&mut self, phase: Phase, orders: Vec<Order>) -> Vec<Order> {
+        self.phase = phase;
+        orders
+    }
+
+    fn ended(&mut self, phase: Phase, why: Problem) -> Vec<Order> {
+        if matches!(phase, Phase::Answering { then: Then::Over(_) } | Phase::Stopping) {
+            return Vec::new();
+        }
+        let closing = Order::Show(Shown::Closing);
+        if !phase.has_machine() {
+            return self.go(Phase::Over, vec![closing, Order::Note(Note::Egress)]);
+        }
+        self.go(Phase::Answering { then: Then::Over(why) }, vec![closing, Order::Shut])
+    }
+
+    fn server_stops(&mut self, phase: Phase) -> Vec<Order> {
+        match phase {
+            // The row has ended: the machine is seen to its end.
+            Phase::Answering { then: Then::Over(_) } | Phase::Stopping => Vec::new(),
+            Phase::Line
+            | Phase::Asking
+            | Phase::Preparing
+            | Phase::Claiming
+            | Phase::Open { .. }
+            | Phase::Answering { then: Then::Replace(_) }
+            | Phase::Replacing
+            | Phase::SettingBack
+            | Phase::Pausing
+            | Phase::Attached
+            | Phase::Ending { .. }
+            | Phase::Over
+            | Phase::Left => self.go(Phase::Left, Vec::new()),
+        }
+    }
+
+    fn delivery_changed(&mut self, phase: Phase, delivery: Delivery) -> Vec<Order> {
+        self.delivery = delivery;
+        match (phase, delivery) {
+            (Phase::Answering { then: Then::Over(why) }, Delivery::None | Delivery::Offered) => {
+                self.go(Phase::Stopping, vec![Order::Stop(stop_reason(why)), Order::Note(Note::Egress)])
+            }
+            (Phase::Answering { then: Then::Replace(why) }, Delivery::None | Delivery::Offered) => {
+                self.go(Phase::Replacing, vec![Order::Stop(why)])
+            }
+            (_, _) => Vec::new(),
+        }
+    }
+
+    fn overdue(&mut self, phase: Phase, problem: Problem, detail: String, patience_over: bool) -> Vec<Order> {
+        if !phase.is_active() || (self.delivery != Delivery::None && !patience_over) {
+            return Vec::new();
+        }
+        let machine = phase.has_machine();
+        self.go(Phase::Ending { machine }, vec![Order::End { how: How::Expired, problem, detail }])
+    }
+
+    fn restart_asked(&mut self, phase: Phase) -> Vec<Order> {
+        if !matches!(phase, Phase::Preparing | Phase::Claiming | Phase::Open { .. }) {
+            return Vec::new();
+        }
+        let refused = if self.delivery != Delivery::None {
+            Some(RestartRefused::Delivering)
+        } else if self.generation > self.restarts_max {
+            Some(RestartRefused::NoneLeft)
+        } else {
+            None
+        };
+        match refused {
+            Some(why) => vec![Order::Note(Note::RestartRefused(why))],
+            None => {
+                let orders = vec![Order::Note(Note::RestartAsked), Order::Shut];
+                self.go(Phase::Answering { then: Then::Replace(StopReason::Restarted) }, orders)
+            }
+        }
+    }
+
+    fn machine_ready(&mut self, phase: Phase) -> Vec<Order> {
+        match phase {
+            Phase::Preparing => self.go(Phase::Claiming, vec![Order::Show(Shown::Claiming), Order::Claim]),
+            // The machine is the same, only the way to it is new; said again, it is the newest way.
+            Phase::Open { reachable } => {
+                let mut orders = vec![Order::Show(Shown::Open)];
+                if !reachable {
+                    orders.push(Order::Note(Note::Reopened));
+                }
+                self.go(Phase::Open { reachable: true }, orders)
+            }
+            Phase::Line
+            | Phase::Asking
+            | Phase::Claiming
+            | Phase::Replacing
+            | Phase::SettingBack
+            | Phase::Pausing
+            | Phase::Attached
+            | Phase::Ending { .. }
+            | Phase::Answering { .. }
+            | Phase::Stopping
+            | Phase::Over
+            | Phase::Left => Vec::new(),
+        }
+    }
+
+    fn machine_not_ready(&mut self, phase: Phase) -> Vec<Order> {
+        let show = vec![Order::Show(Shown::Preparing)];
+        match phase {
+            Phase::Preparing | Phase::Replacing => show,
+            // What was under way went with the channel; a claim can be made again.
+            Phase::Claiming => self.go(Phase::Preparing, show),
+            Phase::Open { .. } => self.go(Phase::Open { reachable: false }, show),
+            Phase::Line
+            | Phase::Asking
+            | Phase::SettingBack
+            | Phase::Pausing
+            | Phase::Attached
+            | Phase::Ending { .. }
+            | Phase::Answering { .. }
+            | Phase::Stopping
+            | Phase::Over
+            | Phase::Left => Vec::new(),
+        }
+    }
+
+    fn machine_gone(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
+        let note = Order::Note(Note::Gone);
+        match phase {
+            Phase::Preparing
+            | Phase::Claiming
+            | Phase::Open { .. }
+            | Phase::Answering { then: Then::Replace(_) }
+            | Phase::Replacing => {
+                let mut orders = self.lost(problem, detail);
+                // First what everybody sees, then the record of it.
+                let at = usize::from(matches!(orders.first(), Some(Order::Show(_))));
+                orders.insert(at, note);
+                orders
+            }
+            Phase::Ending { machine: true } => self.go(Phase::Ending { machine: false }, vec![note]),
+            Phase::Answering { then: Then::Over(_) } => self.go(Phase::Over, vec![note, Order::Note(Note::Egress)]),
+            Phase::Stopping => self.go(Phase::Over, vec![note]),
+            Phase::Line
+            | Phase::Asking
+            | Phase::SettingBack
+            | Phase::Pausing
+            | Phase::Attached
+            | Phase::Ending { machine: false }
+            | Phase::Over
+            | Phase::Left => Vec::new(),
+        }
+    }
+
+    /// There is no machine any more: another one, or the end.
+    fn lost(&mut self, problem: Problem, detail: String) -> Vec<Order> {
+        self.delivery = Delivery::None;
+        if self.generation > self.restarts_max {
+            return self.fail(problem, detail);
+        }
+        self.generation += 1;
+        self.go(Phase::SettingBack, vec![Order::Show(Shown::Lost), Order::SetBack { problem, detail }])
+    }
+
+    fn fail(&mut self, problem: Problem, detail: String) -> Vec<Order> {
+        self.go(Phase::Ending { machine: false }, vec![Order::End { how: How::Failed, problem, detail }])
+    }
+
+    fn pause(&mut self) -> Vec<Order> {
+        if self.generation <= 2 {
+            return self.go(Phase::Line, vec![Order::Stand]);
+        }
+        let doublings = (self.generation - 3).min(DOUBLINGS_MAX);
+        self.go(Phase::Pausing, vec![Order::Pause { ms: PAUSE_MS << doublings }])
+    }
+}
+
+/// Why a machine is stopped whose session ended for this.
+fn stop_reason(over: Problem) -> StopReason {
+    let known = [
+        (Problem::CompletedAlready, StopReason::Completed),
+        (Problem::Cancelled, StopReason::Cancelled),
+        (Problem::IdleExpired, StopReason::IdleExpired),
+        (Problem::DeadlineExpired, StopReason::DeadlineExpired),
+    ];
+    known.into_iter().find(|(problem, _)| *problem == over).map_or(StopReason::Failed, |(_, reason)| reason)
+}

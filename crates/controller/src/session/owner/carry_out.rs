@@ -1,0 +1,201 @@
+//! Carrying out the lifecycle's orders: at once, or as a job.
+
+use super::{Driver, jobs};
+use crate::{
+    random,
+    refusal::chain,
+    session::{
+        lifecycle::{Event, Note, Order, RestartRefused, Shown},
+        note::note,
+        status::{Progress, stage_of},
+    },
+};
+use anteroom_machine::{Refused, State, StopReason};
+use anteroom_store::Sha256Hex;
+use anteroom_wire::{MachineId, Problem, agent::Stage};
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// How long a stopped machine may take to be gone before the owner says so on the timeline and lets go.
+const GONE_S_MAX: u64 = 30;
+
+impl Driver {
+    /// Carries an order out, or begins to. `Some`: what came of it at once.
+    pub(super) async fn carry_out(&mut self, order: Order) -> Option<Event> {
+        let (app, live) = (self.app.clone(), Arc::clone(&self.live));
+        match order {
+            Order::Stand => return self.stand(),
+            Order::Ask => self.ask(),
+            Order::Start => return Some(self.start().await),
+            Order::Claim => self.claim(),
+            Order::SetBack { problem, detail } => {
+                self.job = Some(jobs::set_back(app, live, self.life.generation(), problem, detail));
+            }
+            Order::Pause { ms } => self.job = Some(jobs::pause(ms)),
+            Order::End { how, problem, detail } => self.job = Some(jobs::end(app, live, how, problem, detail)),
+            Order::Shut => return Some(Event::Delivery(self.live.shut())),
+            Order::Stop(why) => self.stop(why),
+            Order::Show(shown) => self.show(shown),
+            Order::Note(about) => self.note(about).await,
+        }
+        None
+    }
+
+    fn stand(&mut self) -> Option<Event> {
+        let place = match self.place.take() {
+            Some(place) => place,
+            None => match self.app.queue.stand(self.live.id.clone()) {
+                Ok(place) => place,
+                Err(full) => return Some(Event::LineFull { detail: full.to_string() }),
+            },
+        };
+        self.job = Some(jobs::stand(Arc::clone(&self.live), place));
+        None
+    }
+
+    fn ask(&mut self) {
+        let machine = random::id(MachineId::from_parts);
+        let token = random::token("agt_");
+        let generation = self.life.generation();
+        self.live.change(|facts| {
+            facts.generation = generation;
+            facts.machine = Some(machine.clone());
+            facts.agent_token = Some(Sha256Hex::of_secret(&token));
+            facts.progress = Progress::Preparing { stage: Stage::Process };
+        });
+        self.job = Some(jobs::ask(self.app.clone(), Arc::clone(&self.live), generation, machine, &token));
+        self.token = Some(token);
+    }
+
+    async fn start(&mut self) -> Event {
+        let (Some(machine), Some(room)) = (self.live.facts().machine, self.room.take()) else {
+            let detail = "a machine was to be started before it was asked for".to_owned();
+            return Event::NotStarted { problem: Problem::Internal, detail };
+        };
+        // A wish from before this machine is not meant for it.
+        let _ = self.live.restart.notified().now_or_never();
+        let refused = match self.app.machines.start(machine.clone()) {
+            Ok(state) => {
+                self.hold(machine, state, room);
+                return Event::Started;
+            }
+            Err(refused) => refused,
+        };
+        let problem = match &refused {
+            Refused::NoCapacity { .. } => Problem::NoCapacity,
+            Refused::Recipe(_) => Problem::NoImage,
+            Refused::Stopping => return Event::ServerStops,
+            Refused::Duplicate => Problem::Internal,
+        };
+        let detail = chain(&refused);
+        self.say("machine_refused", format!("No machine could be started: {detail}."), json!({})).await;
+        Event::NotStarted { problem, detail }
+    }
+
+    fn claim(&mut self) {
+        let Some(held) = &self.held else { return };
+        // If it is no longer ready, that is news which is on its way.
+        let State::Ready { channels } = held.state.borrow().clone() else { return };
+        let (app, live, machine) = (self.app.clone(), Arc::clone(&self.live), held.machine.clone());
+        self.job = Some(jobs::claim(app, live, self.life.generation(), machine, channels, self.token.clone()));
+    }
+
+    fn stop(&mut self, why: StopReason) {
+        let Some(held) = &self.held else { return };
+        // A claim of a machine that is to end leads nowhere.
+        self.job = None;
+        self.app.machines.stop(&held.machine, why);
+        self.gone_by = Some(Instant::now() + Duration::from_secs(GONE_S_MAX));
+    }
+
+    fn show(&mut self, shown: Shown) {
+        let state = self.held.as_ref().map(|held| held.state.borrow().clone());
+        let preparing =
+            |state: Option<State>| Progress::Preparing { stage: state.as_ref().map_or(Stage::Process, stage_of) };
+        match (shown, state) {
+            (Shown::Claiming, Some(State::Ready { channels })) => self.live.set(Progress::Claiming { channels }),
+            (Shown::Open, Some(State::Ready { channels })) => self.live.set(Progress::Open { channels }),
+            // What was ready a moment ago is not any more; its next state is on its way.
+            (Shown::Claiming | Shown::Open | Shown::Preparing, state) => self.live.set(preparing(state)),
+            (Shown::Lost, _) => self.lose(),
+            (Shown::Attached, _) => self.live.set(Progress::Attached),
+            (Shown::Closing, _) => self.live.set(Progress::Closing),
+        }
+    }
+
+    /// Nothing of the machine is true any more; its viewers are told to come back.
+    fn lose(&mut self) {
+        self.token = None;
+        self.live.change(|facts| {
+            facts.progress = Progress::Lost;
+            facts.machine = None;
+            facts.agent_token = None;
+            facts.sign_in = Default::default();
+            facts.device_code_at_ms = None;
+            facts.event_seen = 0;
+            facts.offered = false;
+            facts.shut = false;
+            facts.sockets.end(Problem::Restarted);
+            facts.sockets = self.live.ending.child();
+        });
+    }
+
+    async fn note(&mut self, about: Note) {
+        let machine = self.held.as_ref().map(|held| held.machine.clone());
+        match about {
+            Note::Gone => self.note_gone().await,
+            Note::NotGone => {
+                let sentence = format!("The machine was told to stop and was not seen gone within {GONE_S_MAX} s.");
+                self.say("machine_not_gone", sentence, json!({ "machine": machine })).await;
+            }
+            Note::LeftBehind => {
+                tracing::info!(outcome = "machine_left", session = %self.live.id, ?machine, "the server stops before the machine was seen gone");
+            }
+            Note::Reopened => {
+                let sentence = "The way to the machine's agent was opened again.";
+                self.say("channel_reopened", sentence.to_owned(), json!({})).await;
+            }
+            Note::ClaimFailed { why } => {
+                let sentence = format!("The machine could not be claimed: {why}.");
+                self.say("claim_failed", sentence, json!({ "machine": machine })).await;
+            }
+            Note::RestartAsked => {
+                self.say("restart_asked", "Another machine was asked for.".to_owned(), json!({})).await;
+            }
+            Note::RestartRefused(why) => {
+                let (reason, sentence) = match why {
+                    RestartRefused::Delivering => ("delivering", "a credential is on its way out of this one"),
+                    RestartRefused::NoneLeft => ("none_left", "the session has had all that it may have"),
+                };
+                let sentence = format!("Another machine was asked for and is not given: {sentence}.");
+                self.say("restart_refused", sentence, json!({ "reason": reason })).await;
+            }
+            Note::Egress => self.note_egress().await,
+        }
+    }
+
+    /// How the machine ended and what its keeper found gone.
+    async fn note_gone(&mut self) {
+        let Some((machine, State::Gone { why, receipt })) = self.gone.take() else { return };
+        let data = json!({ "machine": machine, "why": why, "receipt": receipt });
+        let mut sentence = why.to_string();
+        if let Some(first) = sentence.get(..1).map(str::to_uppercase) {
+            sentence.replace_range(..1, &first);
+        }
+        self.say("machine_gone", format!("{sentence}."), data).await;
+    }
+
+    async fn note_egress(&mut self) {
+        let totals = self.live.ledger().totals();
+        if !totals.is_empty() {
+            let sentence = format!("The machine asked for {} host name(s).", totals.len());
+            self.say("egress_totals", sentence, json!({ "names": totals })).await;
+        }
+    }
+
+    async fn say(&mut self, kind: &str, sentence: String, data: Value) {
+        note(&self.app, &self.live.id, kind, sentence, data).await;
+    }
+}

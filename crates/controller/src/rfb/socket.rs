@@ -14,8 +14,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
+    MaybeTlsStream, WebSocketStream, client_async_with_config, connect_async,
+    tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue, protocol::WebSocketConfig},
 };
 
 /// Why there is no socket.
@@ -77,6 +77,26 @@ impl ViewerSocket {
             Ok(Err(error)) => Err(DialError::Unreachable(Box::new(error))),
             Err(_) => Err(DialError::Late(answer_ms_max)),
         }
+    }
+
+    /// Shakes hands over a connection that is open; `url` says what is asked for there. The caller bounds the time.
+    ///
+    /// # Errors
+    /// What was answered instead.
+    pub async fn over(
+        stream: TcpStream,
+        url: &str,
+        subprotocol: &'static str,
+        message_bytes_max: usize,
+    ) -> Result<Self, Error> {
+        let mut request = url.into_client_request()?;
+        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(subprotocol));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(message_bytes_max))
+            .max_frame_size(Some(message_bytes_max))
+            .max_write_buffer_size(2 * message_bytes_max);
+        let (socket, _) = client_async_with_config(request, MaybeTlsStream::Plain(stream), Some(config)).await?;
+        Ok(Self { socket, rest: Bytes::new(), closing: None })
     }
 
     /// How the server closed, once reading has ended. `None`: it broke off without a word.

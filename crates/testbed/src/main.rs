@@ -9,11 +9,12 @@
 //! | `keeper RUN_DIR` | the keeper of a machine |
 
 use anteroom_testbed::{
-    FakeRfb, Script,
+    FakeRfb, Hold, Script,
     plain_process::{PlainMachine, RFB_SOCKET},
     script, served,
 };
 use anyhow::Context;
+use rustix::time::{ClockId, Timespec};
 use std::{
     ffi::OsString,
     fs,
@@ -22,11 +23,36 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
+/// The wall clock of this program, which tests can set: see [`served::clock`]. The linker prefers it to the C library's; the time
+/// itself comes from the kernel without that.
+#[allow(unsafe_code, reason = "the C library's own signature; the pointer is the caller's promise")]
+#[unsafe(no_mangle)]
+extern "C" fn clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
+    let ahead_ms = served::clock::ahead_ms();
+    let (clock, ahead_ms) = match clock {
+        0 => (ClockId::Realtime, ahead_ms),
+        5 => (ClockId::RealtimeCoarse, ahead_ms),
+        2 => (ClockId::ProcessCPUTime, 0),
+        3 => (ClockId::ThreadCPUTime, 0),
+        6 => (ClockId::MonotonicCoarse, 0),
+        7 => (ClockId::Boottime, 0),
+        _ => (ClockId::Monotonic, 0),
+    };
+    let mut now = rustix::time::clock_gettime(clock);
+    now.tv_sec += ahead_ms / 1_000;
+    // SAFETY: as with the C library's, the caller gives a place for the answer.
+    unsafe { time.write(now) };
+    0
+}
+
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     let done = match words[..] {
-        ["keeper", run_dir] => return anteroom_machine::keeper::main(Path::new(run_dir)),
+        ["keeper", run_dir] => {
+            Hold::Keepers.wait(Path::new(run_dir));
+            return anteroom_machine::keeper::main(Path::new(run_dir));
+        }
         ["machine", told] => machine(told),
         ["desktop", socket, name, width, height] => desktop(socket, name, width, height),
         ["tool", script] => tool(Path::new(script)),
@@ -79,6 +105,7 @@ fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Resul
     let parent = rustix::process::getppid();
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     anyhow::ensure!(rustix::process::getppid() == parent, "the machine is gone already");
+    Hold::Desktops.wait(&std::env::current_dir()?);
     reactor()?.block_on(async {
         let desktop = FakeRfb::start(Path::new(socket), name, width.parse()?, height.parse()?)?;
         desktop.obey().await;

@@ -1,0 +1,110 @@
+//! A server that is killed at a write of its database that a test names, and a record of all its writes.
+//!
+//! The test arms it with a file in the world's directory; the server takes the file, and at the n-th such write it kills itself
+//! as `kill -9` would: no destructor runs, nobody is told.
+
+use crate::World;
+use anteroom_store::{Write, WriteObserver, WriteOutcome};
+use rustix::process::{Signal, getpid, kill_process};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+const ARMED: &str = "crash.json";
+const WRITES: &str = "writes.log";
+
+/// On which side of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// Nothing is written yet.
+    Before,
+    /// It is committed, and whoever asked for it has not heard.
+    After,
+}
+
+/// When the server shall be killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crash {
+    /// On which side.
+    pub moment: Moment,
+    /// The write, as [`Write`] prints it: `transition machine_ready`.
+    pub write: String,
+    /// The how manieth since it was armed, from 1.
+    pub nth: u32,
+}
+
+/// Observes a server's writes.
+#[derive(Debug)]
+pub struct Crasher {
+    dir: PathBuf,
+    record: Mutex<File>,
+    armed: Mutex<Option<Crash>>,
+}
+
+impl Crasher {
+    /// For the world in `dir`.
+    ///
+    /// # Errors
+    /// The record cannot be opened.
+    pub fn new(dir: &Path) -> io::Result<Self> {
+        let record = File::options().create(true).append(true).open(dir.join(WRITES))?;
+        Ok(Self { dir: dir.to_owned(), record: Mutex::new(record), armed: Mutex::new(None) })
+    }
+
+    fn look(&self, moment: Moment, write: &Write) {
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.dir.join(ARMED);
+        if let Ok(text) = fs::read(&file)
+            && fs::remove_file(&file).is_ok()
+        {
+            *armed = serde_json::from_slice(&text).ok();
+        }
+        let Some(crash) = armed.as_mut() else { return };
+        if crash.moment == moment && crash.write == write.to_string() {
+            crash.nth = crash.nth.saturating_sub(1);
+            if crash.nth == 0 {
+                // This is the end; there is nobody to give an error to.
+                let _ = kill_process(getpid(), Signal::KILL);
+            }
+        }
+    }
+}
+
+impl WriteObserver for Crasher {
+    fn before(&self, write: &Write) {
+        self.look(Moment::Before, write);
+    }
+
+    fn after(&self, write: &Write, outcome: WriteOutcome, _: Duration) {
+        // A record that cannot be written is missed by the test that reads it.
+        let _ = writeln!(self.record.lock().unwrap_or_else(PoisonError::into_inner), "{}\t{write}", outcome.as_str());
+        if outcome == WriteOutcome::Written {
+            self.look(Moment::After, write);
+        }
+    }
+}
+
+impl World {
+    /// Has the server killed at a write from now on.
+    ///
+    /// # Errors
+    /// The order cannot be written.
+    pub fn arm(&self, crash: &Crash) -> anyhow::Result<()> {
+        let fresh = self.path().join("crash.new");
+        fs::write(&fresh, serde_json::to_vec(crash)?)?;
+        Ok(fs::rename(fresh, self.path().join(ARMED))?)
+    }
+
+    /// Every write that was committed so far, as [`Write`] prints it, in order.
+    pub fn writes(&self) -> Vec<String> {
+        let record = fs::read_to_string(self.path().join(WRITES)).unwrap_or_default();
+        record.lines().filter_map(|line| line.strip_prefix("written\t")).map(str::to_owned).collect()
+    }
+}

@@ -11,6 +11,7 @@
 mod adopt;
 mod connect;
 mod driver;
+mod pulse;
 
 use crate::{
     channel::{CallLimits, HostService},
@@ -57,6 +58,15 @@ pub struct Settings {
     /// How long the first echo of a new machine's channel may take before it is asked again, milliseconds; see
     /// [`anteroom_wire::channel`]. A clone on a busy host needs some hundred, and there is nothing stale in its pipe.
     pub first_echo_ms: u64,
+    /// Between two pings of a machine from which nothing else is heard, milliseconds.
+    pub ping_every_ms: u64,
+    /// A ready machine of which nothing was heard for this long is ready no longer, milliseconds. When it is heard again, it
+    /// is ready again.
+    pub ping_ms_max: u64,
+    /// A machine that was ready and of which nothing was heard for this long has hung, and is ended, milliseconds.
+    pub hung_ms_max: u64,
+    /// How long a keeper that was told to end its machine may take before it is killed itself, milliseconds.
+    pub keeper_ms_max: u64,
     /// Limits of calls to agents.
     pub calls: CallLimits,
 }
@@ -75,6 +85,10 @@ impl Settings {
             console_bytes_max: 32 * 1024,
             probe_every_ms: 20,
             first_echo_ms: 1_000,
+            ping_every_ms: 2_000,
+            ping_ms_max: 6_000,
+            hung_ms_max: 20_000,
+            keeper_ms_max: 15_000,
             calls: CallLimits::default(),
         }
     }

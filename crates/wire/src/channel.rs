@@ -36,10 +36,6 @@ pub const FRAME_BYTES_MAX: u32 = 64 * 1024;
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Streams at once: one less than fill the connection's window, so that unread ones cannot stop the rest.
 pub const STREAMS_MAX: u32 = CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES - 1;
-/// HTTP/2 pings, milliseconds between two.
-pub const PING_EVERY_MS: u64 = 1_000;
-/// How long a ping may stay unanswered, milliseconds (an emulated guest on a busy host is slow, not dead).
-pub const PING_MS_MAX: u64 = 10_000;
 
 /// `\nN <hex>\n`: the host's nonce.
 pub fn nonce_line(hex: &str) -> String {

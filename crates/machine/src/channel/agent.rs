@@ -6,9 +6,7 @@ use anteroom_wire::{
         Claim, Claimed, DESKTOP_AUTHORITY, Hello, Input, OpenUrl, Screen, SignIn, TERMINAL_AUTHORITY,
         TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
     },
-    channel::{
-        CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, PING_EVERY_MS, PING_MS_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
-    },
+    channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES},
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -29,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A raw stream into a machine: `AsyncRead + AsyncWrite`.
 pub type ByteStream = TokioIo<Upgraded>;
+
+/// HTTP/2 itself never gives a ping up: a machine that was frozen for a while keeps its streams when it comes back.
+const PING_NEVER_GIVEN_UP: Duration = Duration::from_secs(365 * 86_400);
 
 /// How long calls may take and how much an answer may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,13 +116,15 @@ pub struct AgentClient {
 
 impl AgentClient {
     /// Begins HTTP/2 on a stream that is in step. The returned future carries the connection and must be polled; it ends
-    /// with the connection, after which the stream is closed and [`AgentClient::closed`] has happened.
+    /// with the connection, after which the stream is closed and [`AgentClient::closed`] has happened. A peer from which
+    /// nothing comes is pinged; whoever reads the stream decides when its silence has lasted too long.
     ///
     /// # Errors
     /// When the stream breaks.
     pub(crate) async fn begin<S>(
         stream: S,
         limits: CallLimits,
+        ping_every: Duration,
     ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), AgentError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -132,8 +135,8 @@ impl AgentClient {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_send_buf_size(SEND_BUFFER_BYTES)
-            .keep_alive_interval(Duration::from_millis(PING_EVERY_MS))
-            .keep_alive_timeout(Duration::from_millis(PING_MS_MAX))
+            .keep_alive_interval(ping_every)
+            .keep_alive_timeout(PING_NEVER_GIVEN_UP)
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(stream))
             .await

@@ -3,21 +3,32 @@
 use super::HostService;
 use anteroom_wire::{
     MachineId,
-    channel::{
-        CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, PING_EVERY_MS, PING_MS_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
-        STREAMS_MAX,
-    },
+    channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX},
 };
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{convert::Infallible, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+/// When a connection from which nothing comes is given up. Whether the machine has hung is seen on its other channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pings {
+    /// Between two.
+    pub(crate) every: Duration,
+    /// How long one may stay unanswered.
+    pub(crate) max: Duration,
+}
+
 /// Serves one connection until it ends or breaks.
 ///
 /// # Errors
 /// When the connection breaks or does not speak HTTP/2.
-pub(crate) async fn serve<S>(stream: S, machine: MachineId, service: HostService) -> Result<(), hyper::Error>
+pub(crate) async fn serve<S>(
+    stream: S,
+    machine: MachineId,
+    service: HostService,
+    pings: Pings,
+) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -32,8 +43,8 @@ where
         .max_frame_size(FRAME_BYTES_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(Duration::from_millis(PING_EVERY_MS))
-        .keep_alive_timeout(Duration::from_millis(PING_MS_MAX))
+        .keep_alive_interval(pings.every)
+        .keep_alive_timeout(pings.max)
         .serve_connection(TokioIo::new(stream), answer)
         .await
 }

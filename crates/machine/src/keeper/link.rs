@@ -83,6 +83,17 @@ impl Link {
         self.orders.write_all(&line).await
     }
 
+    /// Kills a keeper that does not do what it is told; its machine's process dies with it. `keeper`: as its greeting said.
+    pub(crate) fn kill(&mut self, keeper: Option<ProcessId>) {
+        if let Some(child) = &mut self.child {
+            // Gone in between is as good.
+            let _ = child.start_kill();
+        }
+        if let Some(keeper) = keeper {
+            keeper.kill();
+        }
+    }
+
     /// After the socket has closed: waits until the keeper's process is gone too. `keeper`: as its greeting said.
     pub(crate) async fn reap(mut self, keeper: Option<ProcessId>) {
         let gone = async {

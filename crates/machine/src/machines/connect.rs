@@ -2,12 +2,21 @@
 //!
 //! ```text
 //!  agent: dial ─▶ resync ─▶ HTTP/2 ─▶ hello, again until all stages are up ─▶ Ready ─▶ (broken) ─▶ dial …
+//!                                                                              │ ▲
+//!                                                              (silent too long) ▼ │ (heard again: same streams)
+//!                                                                             Waiting ─▶ (still silent) ─▶ Hung
 //!  host:  dial ─▶ resync ─▶ HTTP/2 served ─▶ (broken) ─▶ dial …
 //! ```
+//!
+//! A machine that has been ready once owes a sign of life, whether its channel stands or is dialled again; before that, only
+//! the deadline of its start counts.
 
-use super::{Born, Machines};
+use super::{
+    Born, Machines,
+    pulse::{Listened, Pulse, Silence},
+};
 use crate::{
-    channel::{AgentClient, AgentError, CallLimits, HostService, ResyncError, resync, serve},
+    channel::{AgentClient, AgentError, CallLimits, HostService, Pings, ResyncError, resync, serve},
     run_dir::RunDir,
     spec::{AGENT_SOCKET, HOST_SOCKET},
     state::{Channels, Event, Timings},
@@ -36,6 +45,8 @@ pub(super) enum Heard {
     Event(Event),
     /// Not the machine we meant.
     Mismatch { expected: String, found: String },
+    /// It was ready and gave no sign of life for too long.
+    Hung { unanswered_ms: u64 },
 }
 
 /// Why there is no connection (yet).
@@ -56,9 +67,27 @@ struct Connector {
     plan: Plan,
     calls: CallLimits,
     probe_every: Duration,
+    limits: Limits,
+    pulse: Pulse,
     events: mpsc::Sender<Heard>,
     tasks: TaskTracker,
     over: CancellationToken,
+}
+
+/// How long a machine may be silent.
+#[derive(Clone, Copy)]
+struct Limits {
+    ping_every: Duration,
+    lost: Duration,
+    hung: Duration,
+}
+
+/// How a connection that was up came to its end.
+enum Ended {
+    /// It broke; `told`: the machine had left `Ready` before, for its silence.
+    Broke { told: bool },
+    /// Nothing was heard for too long.
+    Hung { unanswered_ms: u64 },
 }
 
 /// What a machine's connections are about.
@@ -82,12 +111,21 @@ pub(super) fn spawn(
 ) {
     let settings = &machines.inner.settings;
     let run_dir = machines.run_dir_of(id);
-    let host = keep_host(run_dir.clone(), id.clone(), machines.inner.host.clone(), plan.first_wait);
+    let ms = Duration::from_millis;
+    let limits = Limits {
+        ping_every: ms(settings.ping_every_ms),
+        lost: ms(settings.ping_ms_max),
+        hung: ms(settings.hung_ms_max),
+    };
+    let pings = Pings { every: limits.ping_every, max: limits.hung };
+    let host = keep_host(run_dir.clone(), id.clone(), machines.inner.host.clone(), plan.first_wait, pings);
     let connector = Connector {
         run_dir,
         plan,
         calls: settings.calls,
-        probe_every: Duration::from_millis(settings.probe_every_ms),
+        probe_every: ms(settings.probe_every_ms),
+        limits,
+        pulse: Pulse::default(),
         events,
         tasks: machines.inner.tasks.clone(),
         over: over.clone(),
@@ -97,14 +135,23 @@ pub(super) fn spawn(
 }
 
 /// Dials until there is a stream in step. `tried` hears why not (yet).
-async fn reach(run_dir: &Path, name: &str, first_wait: Duration, mut tried: impl FnMut(&ConnectError)) -> UnixStream {
+async fn reach(
+    run_dir: &Path,
+    name: &str,
+    pulse: &Pulse,
+    first_wait: Duration,
+    mut tried: impl FnMut(&ConnectError),
+) -> Listened<UnixStream> {
     let (mut every_ms, every_ms_max) = DIAL_EVERY_MS;
     loop {
         let error = match dial(run_dir, name).await {
-            Ok(mut stream) => match resync(&mut stream, first_wait, || tried(&ConnectError::NoEcho)).await {
-                Ok(()) => return stream,
-                Err(error) => ConnectError::Resync(error),
-            },
+            Ok(stream) => {
+                let mut stream = Listened::new(stream, pulse.clone());
+                match resync(&mut stream, first_wait, || tried(&ConnectError::NoEcho)).await {
+                    Ok(()) => return stream,
+                    Err(error) => ConnectError::Resync(error),
+                }
+            }
             Err(error) => ConnectError::Dial(error),
         };
         tried(&error);
@@ -117,12 +164,13 @@ async fn dial(run_dir: &Path, name: &str) -> io::Result<UnixStream> {
     RunDir::open(run_dir.to_owned())?.dial(name).await
 }
 
-async fn keep_host(run_dir: PathBuf, machine: MachineId, service: HostService, first_wait: Duration) {
-    let mut wait = first_wait;
+async fn keep_host(run_dir: PathBuf, machine: MachineId, service: HostService, first_wait: Duration, pings: Pings) {
+    // What a hung agent's kernel still delivers here is no sign of its life.
+    let (mut wait, unheeded) = (first_wait, Pulse::default());
     loop {
         let not_yet = |error: &ConnectError| tracing::trace!(%machine, %error, "the host channel is not up");
-        let stream = reach(&run_dir, HOST_SOCKET, wait, not_yet).await;
-        if let Err(error) = serve(stream, machine.clone(), service.clone()).await {
+        let stream = reach(&run_dir, HOST_SOCKET, &unheeded, wait, not_yet).await;
+        if let Err(error) = serve(stream, machine.clone(), service.clone(), pings).await {
             tracing::debug!(%machine, %error, "the host channel broke");
         }
         wait = Duration::from_millis(ECHO_MS_MAX);
@@ -145,17 +193,28 @@ impl Connector {
 
     async fn keep_agent(self) {
         let mut wait = self.plan.first_wait;
+        let mut silence = Silence::new(self.pulse.clone(), self.limits.ping_every);
+        let mut was_ready = false;
         loop {
             let mut timings = Timings::default();
-            let connected = self.connect(wait, &mut timings).await;
+            let connected = tokio::select! {
+                connected = self.connect(wait, &mut timings) => connected,
+                unanswered_ms = silence.lasts(self.limits.hung), if was_ready => {
+                    return self.say_hung(unanswered_ms).await;
+                }
+            };
             wait = Duration::from_millis(ECHO_MS_MAX);
             let error = match connected {
                 Ok((agent, hello)) => {
                     timings.ready_ms = self.since();
-                    let channels = Channels { agent: agent.clone(), hello: Arc::new(hello), timings };
-                    self.tell(Event::BecameReady(channels)).await;
-                    agent.closed().await;
-                    "the agent's channel broke".to_owned()
+                    let channels = Channels { agent, hello: Arc::new(hello), timings };
+                    was_ready = true;
+                    silence.begin();
+                    match self.attend(channels, &mut silence).await {
+                        Ended::Broke { told: true } => continue,
+                        Ended::Broke { told: false } => "the agent's channel broke".to_owned(),
+                        Ended::Hung { unanswered_ms } => return self.say_hung(unanswered_ms).await,
+                    }
                 }
                 Err(Some(error)) => error.to_string(),
                 // Not our machine: the driver ends it.
@@ -163,6 +222,30 @@ impl Connector {
             };
             self.tell(Event::ChannelLost { error }).await;
         }
+    }
+
+    /// A connection that is up, to its end. A machine that falls silent leaves `Ready`, and is ready again with the same
+    /// streams as soon as it is heard.
+    async fn attend(&self, channels: Channels, silence: &mut Silence) -> Ended {
+        loop {
+            self.tell(Event::BecameReady(channels.clone())).await;
+            let silent_ms = tokio::select! {
+                () = channels.agent.closed() => return Ended::Broke { told: false },
+                silent_ms = silence.lasts(self.limits.lost) => silent_ms,
+            };
+            self.tell(Event::ChannelLost { error: format!("no answer to pings for {silent_ms} ms") }).await;
+            tokio::select! {
+                () = channels.agent.closed() => return Ended::Broke { told: true },
+                heard = silence.ends_within(self.limits.hung) => if let Err(unanswered_ms) = heard {
+                    return Ended::Hung { unanswered_ms };
+                }
+            }
+        }
+    }
+
+    async fn say_hung(&self, unanswered_ms: u64) {
+        // The driver is gone: so will be this task.
+        let _ = self.events.send(Heard::Hung { unanswered_ms }).await;
     }
 
     /// From nothing to ready. `Err(None)`: it is not the machine we meant.
@@ -176,10 +259,10 @@ impl Connector {
             let event = Event::Tried { stage: Stage::Channel, error: Some(error.to_string()) };
             let _ = self.events.try_send(Heard::Event(event));
         };
-        let stream = reach(&self.run_dir, AGENT_SOCKET, first_wait, not_yet).await;
+        let stream = reach(&self.run_dir, AGENT_SOCKET, &self.pulse, first_wait, not_yet).await;
         timings.channel_ms = self.since();
         timings.spawned_ms = self.plan.born.get().map_or(timings.channel_ms, |born| born.after_ms);
-        let begun = AgentClient::begin(stream, self.calls).await;
+        let begun = AgentClient::begin(stream, self.calls, self.limits.ping_every).await;
         let (agent, carry) = begun.map_err(|error| Some(ConnectError::Agent(error)))?;
         // Ends with the stream, or with the machine's other tasks.
         self.tasks.spawn(self.over.clone().run_until_cancelled_owned(async move {

@@ -3,7 +3,7 @@
 //! It hears the keeper, the connection's task and the callers, turns what they say into events, and gives the keeper its
 //! orders. A machine is gone when its keeper's socket has closed, and at no other moment.
 
-use super::{Born, Machines, Order as Asked, Seat, connect};
+use super::{Born, Machines, Order as Asked, Seat, connect, pulse::Patience};
 use crate::{
     keeper::{
         control::{CONTROL_PROTOCOL, Order, Phase, Report},
@@ -33,6 +33,8 @@ const EVENTS_MAX: usize = 64;
 const DIE_MS_MAX: u64 = 2_000;
 /// From hanging up to saving, milliseconds: the guest shall have noticed, so that its copies begin without a connection.
 const HANG_UP_MS: u64 = 100;
+/// How long the saving of a state may take, milliseconds: it is a few hundred kB.
+const SAVE_MS_MAX: u64 = 120_000;
 /// Between two looks at a dying process, milliseconds.
 const LOOK_EVERY_MS: u64 = 5;
 
@@ -42,8 +44,8 @@ struct Driver {
     id: MachineId,
     state: watch::Sender<State>,
     began: Instant,
-    /// When it must be ready; moved when the channel breaks.
-    ready_by: Instant,
+    /// How long it may still take to be ready (anew when the channel is lost), or its keeper to end it.
+    patience: Patience,
     born: Arc<OnceLock<Born>>,
     keeper: Option<ProcessId>,
     /// The keeper's last word on how it ended.
@@ -86,8 +88,8 @@ fn spawn(path: &Path, program: &Path, brief: &Brief) -> io::Result<Link> {
 impl Driver {
     fn new(machines: Machines, seat: Seat, began: Instant) -> (Self, mpsc::Receiver<Asked>, String) {
         let Seat { id, image_hash, state, orders, born } = seat;
-        let ready_by = began + Duration::from_millis(machines.inner.settings.ready_ms_max);
-        (Self { machines, id, state, began, ready_by, born, keeper: None, ended: None }, orders, image_hash)
+        let patience = Patience::new(Duration::from_millis(machines.inner.settings.ready_ms_max));
+        (Self { machines, id, state, began, patience, born, keeper: None, ended: None }, orders, image_hash)
     }
 
     async fn drive(
@@ -120,7 +122,11 @@ impl Driver {
                     }
                 },
                 Some(event) = heard.recv() => self.hear_connection(&mut link, event).await,
-                () = tokio::time::sleep_until(self.ready_by), if self.waits() => self.give_up(&mut link).await,
+                () = tokio::time::sleep_until(self.patience.next_look()), if !self.is_ready() => {
+                    if self.patience.is_over() {
+                        self.give_up(&mut link).await;
+                    }
+                }
                 // A machine that was told to end is seen to its end; the others live on for the next server.
                 () = stop.cancelled(), if !matches!(*self.state.borrow(), State::Stopping { .. }) => return,
             }
@@ -129,12 +135,9 @@ impl Driver {
         self.keeper_gone().await;
     }
 
-    /// Whether the readiness deadline counts.
-    fn waits(&self) -> bool {
-        match &*self.state.borrow() {
-            State::Requested | State::Cloning | State::Waiting { .. } => true,
-            State::Ready { .. } | State::Stopping { .. } | State::Gone { .. } => false,
-        }
+    /// Whether nothing is waited for.
+    fn is_ready(&self) -> bool {
+        matches!(*self.state.borrow(), State::Ready { .. })
     }
 
     fn apply(&self, event: Event) -> bool {
@@ -181,7 +184,10 @@ impl Driver {
             connect::Heard::Event(event) => {
                 let lost = matches!(event, Event::ChannelLost { .. });
                 if self.apply(event) && lost {
-                    self.ready_by = Instant::now() + Duration::from_millis(self.machines.inner.settings.ready_ms_max);
+                    // A machine that stays silent has hung; one that is heard again has as long as a new one.
+                    let settings = &self.machines.inner.settings;
+                    let limit = settings.hung_ms_max.saturating_add(settings.ready_ms_max);
+                    self.patience = Patience::new(Duration::from_millis(limit));
                 }
                 if let Some(channels) = self.state.borrow().channels() {
                     let ready_ms = channels.timings.ready_ms;
@@ -191,12 +197,20 @@ impl Driver {
             connect::Heard::Mismatch { expected, found } => {
                 self.stop(link, StopReason::Mismatch { expected, found }).await;
             }
+            connect::Heard::Hung { unanswered_ms } => {
+                tracing::warn!(machine = %self.id, outcome = "hung", waited_ms = unanswered_ms, "a machine gives no sign of life");
+                self.stop(link, StopReason::Hung { unanswered_ms }).await;
+            }
         }
     }
 
     async fn stop(&mut self, link: &mut Link, why: StopReason) {
         let order = Order::Stop { why: why.name().to_owned() };
-        if self.apply(Event::StopAsked(why)) && link.order(&order).await.is_err() {
+        if !self.apply(Event::StopAsked(why)) {
+            return;
+        }
+        self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
+        if link.order(&order).await.is_err() {
             tracing::debug!(machine = %self.id, "the keeper is gone already");
         }
     }
@@ -205,26 +219,32 @@ impl Driver {
         if !self.apply(Event::StopAsked(StopReason::Completed)) {
             return;
         }
+        self.patience = Patience::new(Duration::from_millis(SAVE_MS_MAX));
         tokio::time::sleep(Duration::from_millis(HANG_UP_MS)).await;
         if link.order(&Order::Save { state }).await.is_err() {
             tracing::debug!(machine = %self.id, "the keeper is gone already");
         }
     }
 
+    /// What was waited for did not come in time.
     async fn give_up(&mut self, link: &mut Link) {
         let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let why = match &*self.state.borrow() {
             State::Waiting { stage, last_error, attempts } => {
                 StopReason::NotReady { stage: *stage, last_error: last_error.clone(), attempts: *attempts, elapsed_ms }
             }
-            State::Requested | State::Cloning | State::Ready { .. } | State::Stopping { .. } | State::Gone { .. } => {
-                StopReason::NotReady {
-                    stage: anteroom_wire::agent::Stage::Process,
-                    last_error: None,
-                    attempts: 1,
-                    elapsed_ms,
-                }
+            State::Requested | State::Cloning => {
+                let stage = anteroom_wire::agent::Stage::Process;
+                StopReason::NotReady { stage, last_error: None, attempts: 1, elapsed_ms }
             }
+            // Its keeper was told to end it and does not: it hangs itself. Its process dies with it.
+            State::Stopping { .. } => {
+                tracing::warn!(machine = %self.id, outcome = "keeper_hung", keeper = ?self.keeper, "a keeper does not end its machine and is killed");
+                link.kill(self.keeper);
+                self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
+                return;
+            }
+            State::Ready { .. } | State::Gone { .. } => return,
         };
         self.stop(link, why).await;
     }

@@ -122,6 +122,7 @@ impl Ground {
             hello: Mutex::new(hello),
             garbage: Mutex::default(),
             break_now: CancellationToken::new().into(),
+            frozen: watch::Sender::new(false),
             heard,
         });
         let (dir, played) = (self.run_dir(id), agent.clone());
@@ -201,6 +202,7 @@ pub(crate) struct Agent {
     /// What stands in the pipe before anything else.
     pub(crate) garbage: Mutex<Vec<u8>>,
     break_now: Mutex<CancellationToken>,
+    frozen: watch::Sender<bool>,
     /// What the controller answered to the agent's own request.
     pub(crate) heard: watch::Receiver<String>,
 }
@@ -209,6 +211,25 @@ impl Agent {
     /// Breaks the agent channel, as a restarted agent would.
     pub(crate) fn break_channel(&self) {
         std::mem::take(&mut *self.break_now.lock().unwrap()).cancel();
+    }
+
+    /// Lets the agent neither read nor answer, as a stopped machine would, or go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Does `work` whenever the agent is not frozen.
+    async fn unless_frozen(&self, work: impl Future<Output = ()>) {
+        let mut work = std::pin::pin!(work);
+        let mut frozen = self.frozen.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                _ = frozen.wait_for(|frozen| *frozen) => {}
+                () = &mut work => return,
+            }
+            frozen.wait_for(|frozen| !*frozen).await.unwrap();
+        }
     }
 
     async fn play(self: Arc<Self>, dir: &Path, host: watch::Sender<String>) {
@@ -222,7 +243,7 @@ impl Agent {
                 loop {
                     let (stream, _) = agent.accept().await.unwrap();
                     let broken = self.break_now.lock().unwrap().clone();
-                    let _ = broken.run_until_cancelled(self.clone().serve(stream)).await;
+                    let _ = broken.run_until_cancelled(self.unless_frozen(self.clone().serve(stream))).await;
                 }
             },
             async {

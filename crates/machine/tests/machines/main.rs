@@ -5,4 +5,5 @@ mod adoption;
 mod channels;
 mod ends;
 mod ground;
+mod hung;
 mod limits;

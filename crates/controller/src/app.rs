@@ -3,9 +3,11 @@
 use crate::{
     config::Config,
     egress::Gate,
+    external::ExternalMachines,
     providers::Providers,
-    session::{live::Register, queue::Queue},
+    session::{live::Register, note::Journal, queue::Queue, refused::Refusals},
     tunnel::Ending,
+    writes::Writes,
 };
 use anteroom_machine::Machines;
 use anteroom_store::Store;
@@ -26,6 +28,8 @@ pub struct Parts {
     pub base_url: String,
     /// The database.
     pub store: Store,
+    /// How its writes fare.
+    pub writes: Arc<Writes>,
     /// The keys.
     pub vault: KeyRing,
     /// The tools.
@@ -34,10 +38,16 @@ pub struct Parts {
     pub machines: Machines,
     /// What machines run.
     pub image: ImageFacts,
+    /// Desktops that exist already.
+    pub external: ExternalMachines,
     /// The way out of machines.
     pub gate: Arc<Gate>,
     /// The sessions that live here.
     pub sessions: Register,
+    /// Timeline entries that wait for the database.
+    pub journal: Journal,
+    /// Who was turned away how often.
+    pub refusals: Refusals,
     /// Who gets the next machine.
     pub queue: Queue,
     /// The operator at this host's command line.

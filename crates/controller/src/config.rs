@@ -92,6 +92,12 @@ pub struct Machines {
     pub height: u16,
     /// Of the console, what is kept after a machine's end.
     pub console_bytes_max: usize,
+    /// Between two pings of a machine from which nothing else is heard.
+    pub ping_every_ms: u64,
+    /// A machine of which nothing was heard for this long is not ready until it is heard again.
+    pub ping_ms_max: u64,
+    /// A machine of which nothing was heard for this long has hung: it is ended and replaced.
+    pub hung_s_max: u64,
     /// What one more machine is expected to take of the host's memory, MiB.
     pub machine_cost_mib: u64,
     /// Of the host's memory, what must stay available after that, MiB; else new sessions are refused and waiting ones wait.
@@ -220,6 +226,9 @@ impl Default for Machines {
             width: 1280,
             height: 800,
             console_bytes_max: 64 * 1024,
+            ping_every_ms: 2_000,
+            ping_ms_max: 6_000,
+            hung_s_max: 20,
             machine_cost_mib: 256,
             memory_free_mib_min: 256,
             disk_free_mib_min: 256,
@@ -344,6 +353,9 @@ impl Config {
         range("machines.template_s_max", m.template_s_max, 10, 7_200);
         range("machines.ready_kvm_ms_max", m.ready_kvm_ms_max, 100, 600_000);
         range("machines.ready_emulation_ms_max", m.ready_emulation_ms_max, 100, 600_000);
+        range("machines.ping_every_ms", m.ping_every_ms, 50, 60_000);
+        range("machines.ping_ms_max", m.ping_ms_max, m.ping_every_ms.saturating_mul(2), 600_000);
+        range("machines.hung_s_max", m.hung_s_max, m.ping_ms_max.div_ceil(1_000), 3_600);
         let s = &self.sessions;
         range("sessions.idle_s_max", s.idle_s_max, 1, 86_400);
         range("sessions.session_s_max", s.session_s_max, 1, 86_400);

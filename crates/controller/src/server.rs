@@ -9,16 +9,18 @@ use crate::{
     config::Config,
     demo::{self, DemoIdp},
     egress::{Answers, Gate, HostName},
+    external::ExternalMachines,
     http,
     peer::Peer,
     providers::Providers,
     random,
     refusal::chain,
-    session::{live::Register, queue::Queue, sweep},
+    session::{live::Register, note::Journal, queue::Queue, refused::Refusals, sweep},
     tunnel::Ending,
+    writes::Writes,
 };
 use anteroom_machine::{Machines, Recipe, Settings as MachineSettings};
-use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store};
+use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
 use anteroom_vault::KeyRing;
 use anteroom_wire::{CallerId, Problem};
 use anyhow::Context;
@@ -46,6 +48,8 @@ pub struct Foundation {
     pub keeper_program: PathBuf,
     /// How long a machine may take to become ready, milliseconds.
     pub ready_ms_max: u64,
+    /// Who else wants to hear of the database's writes.
+    pub write_observer: Option<Arc<dyn WriteObserver>>,
 }
 
 /// The state directory, for one server at a time.
@@ -107,8 +111,12 @@ pub async fn start(
     let mut answers = Answers::parse(&config.egress.answers).map_err(|faults| {
         anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
+    let external =
+        ExternalMachines::load(&config.external_machines).map_err(|faults| anyhow::anyhow!("{}", faults.join("\n")))?;
     let store_settings = StoreSettings { busy_ms_max: config.store.busy_ms_max, ..StoreSettings::default() };
-    let store = Store::open(&state.path.join("anteroom.db"), store_settings).await.context("the database")?;
+    let writes = Writes::new(config.store.slow_write_ms, foundation.write_observer.clone());
+    let database = state.path.join("anteroom.db");
+    let store = Store::open_observed(&database, store_settings, writes.clone()).await.context("the database")?;
     let vault = open_vault(&store, &state.path.join("vault.key")).await?;
     let local_operator = local_operator(&store).await?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
@@ -134,12 +142,16 @@ pub async fn start(
     let app = App::new(Parts {
         base_url: config.base_url(address),
         gate: Arc::new(Gate::new(config.egress.limits.clone(), answers)),
+        journal: Journal::new(config.sessions.timeline_waiting_max),
+        refusals: Refusals::default(),
         queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
         store,
+        writes,
         vault,
         providers,
         machines,
         image: foundation.image,
+        external,
         sessions: Register::default(),
         local_operator,
         tasks,
@@ -170,6 +182,10 @@ impl Server {
         let limit = Duration::from_millis(self.app.config.http.drain_ms_max);
         if tokio::time::timeout(limit, drained).await.is_err() {
             tracing::warn!(outcome = "drain_cut", left = self.app.tasks.len(), "some tasks did not end in time");
+        }
+        let left = self.app.journal.close();
+        if left > 0 {
+            tracing::error!(outcome = "timeline_lost", left, "the server stops before the database took these timeline entries");
         }
         self.app.store.close().await;
         tracing::info!(outcome = "stopped", "the server has stopped; machines live on");
@@ -217,6 +233,10 @@ fn machine_settings(config: &Config, state: &StateDir, foundation: &Foundation) 
         // The queue admits; this is only a backstop, with room for those that are just ending.
         machines_max: config.machines.machines_max.saturating_mul(2),
         console_bytes_max: config.machines.console_bytes_max,
+        ping_every_ms: config.machines.ping_every_ms,
+        ping_ms_max: config.machines.ping_ms_max,
+        hung_ms_max: config.machines.hung_s_max.saturating_mul(1_000),
+        receipts_max: config.keep.receipts_max,
         ..MachineSettings::under(&state.path, foundation.keeper_program.clone())
     }
 }

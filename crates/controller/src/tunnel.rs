@@ -20,6 +20,7 @@ mod activity;
 mod carry;
 mod ending;
 mod reach;
+mod watch;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use activity::Activity;
 pub use carry::Tunnel;
 pub use ending::Ending;
 pub use reach::{Spoken, until_it_speaks};
+pub use watch::Watch;
 
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{
@@ -92,6 +94,8 @@ pub struct TunnelReport {
     pub bytes_down: u64,
     /// From accepted to closed, milliseconds.
     pub duration_ms: u64,
+    /// Whether the stream to the machine was open.
+    pub connected: bool,
     /// How it ended.
     pub end: TunnelEnd,
 }

@@ -5,11 +5,14 @@ use crate::{
     app::App,
     callers,
     refusal::Refusal,
-    session::{complete, hear},
+    session::{
+        complete, hear,
+        refused::{What, refused},
+    },
 };
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
-    MachineId, Problem, ProblemBody,
+    MachineId, Problem, ProblemBody, Secret, SessionId,
     agent::{Delivered, Delivery, Events},
 };
 use axum::{
@@ -25,15 +28,33 @@ use axum::{
 pub(super) async fn store(
     State(app): State<App>,
     headers: HeaderMap,
-    Json(delivery): Json<Delivery>,
+    delivery: Result<Json<Delivery>, Refusal>,
 ) -> Result<axum::Json<Delivered>, Refusal> {
-    let token = callers::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
-    match complete::complete(&app, &token, &delivery).await {
-        Ok(delivered) => Ok(axum::Json(delivered)),
+    let token = callers::bearer(&headers);
+    let delivery = match delivery {
+        Ok(Json(delivery)) => delivery,
         Err(refusal) => {
-            tracing::warn!(outcome = "delivery_refused", session = %delivery.session, reason = refusal.problem.code(), detail = %refusal.detail, "a delivery was refused");
-            Err(refusal)
+            // It names no session: the token does.
+            let live = token.and_then(|token| app.sessions.of_agent(&Sha256Hex::of_secret(&token)));
+            not_taken(&app, live.map(|live| live.id.clone()).as_ref(), &refusal);
+            return Err(refusal);
         }
+    };
+    // No token is a wrong one.
+    let token = token.unwrap_or_else(|| Secret::new(String::new()));
+    let done = complete::complete(&app, &token, &delivery).await;
+    done.map(axum::Json).inspect_err(|refusal| not_taken(&app, Some(&delivery.session), refusal))
+}
+
+/// Notes a refusal on the session's timeline when it is for good: of another one the agent tells itself, trying again.
+/// What the refusal says of the credential is names of keys.
+fn not_taken(app: &App, session: Option<&SessionId>, refusal: &Refusal) {
+    let (reason, detail) = (refusal.problem.code(), &refusal.detail);
+    let session = session.filter(|_| refusal.problem != Problem::UnknownSession);
+    tracing::warn!(outcome = "delivery_refused", session = session.map(SessionId::as_str), reason, %detail, "a delivery was refused");
+    if let Some(session) = session.filter(|_| refusal.problem.http_status() < 500) {
+        let is_stranger = refusal.problem == Problem::WrongAgentToken;
+        refused(app, session, if is_stranger { What::StrangeDelivery } else { What::Delivery }, refusal);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `WS …/novnc/websock` and `WS …/terminal`: check the ticket, reach the machine, join the two.
 
-use super::body::session_id;
+use super::{body::session_id, socket::VIEW_ONLY_PREFIX};
 use crate::{
     app::App,
     callers::{self, Caller},
@@ -8,8 +8,9 @@ use crate::{
     refusal::Refusal,
     session::{
         live::Live,
-        note::note,
+        note::later,
         reach_desktop::{living, reach_desktop, reach_terminal},
+        refused::{What, refused},
         status::Progress,
     },
     tunnel::{self, SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport},
@@ -27,8 +28,6 @@ use std::sync::Arc;
 
 /// What a ticket's subprotocol begins with.
 const TICKET_PREFIX: &str = "ticket.";
-/// Refusals of viewers that one session's timeline keeps.
-const REFUSALS_MAX: usize = 20;
 const TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
 /// The desktop.
@@ -37,25 +36,32 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
         Ok(arrived) => arrived,
         Err(response) => return response,
     };
-    let live = entered.live;
+    let Entered { live, browser, view_only } = entered;
     let viewer = match live.join(app.config.sessions.viewers_max) {
         Ok(viewer) => viewer,
         Err(problem) => {
             let refusal = Refusal::from(problem);
-            remember(&app, live.id.clone(), &refusal);
-            return turn_away(&app, entered.browser, upgrade, refusal);
+            refused(&app, &live.id, What::Desktop, &refusal);
+            return turn_away(&app, browser, upgrade, refusal);
         }
     };
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
     tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
-        let tunnel = Tunnel::new(app.config.tunnel.clone(), live.facts().sockets, Arc::clone(&live.activity));
-        note(&app, &live.id, "viewer_joined", "Somebody looks at the desktop.", json!({})).await;
-        let connect = tunnel::until_it_speaks(app.config.sessions.socket_wait_ms_max, || async {
-            reach_desktop(&app, &live).await.map_err(|refusal| refusal.body())
-        });
+        let mut tunnel = Tunnel::new(app.config.tunnel.clone(), live.facts().sockets, Arc::clone(&live.activity));
+        if view_only {
+            tunnel = tunnel.view_only();
+        }
+        let connect = async {
+            let reach = || async { reach_desktop(&app, &live).await.map_err(|refusal| refusal.body()) };
+            let stream = tunnel::until_it_speaks(app.config.sessions.socket_wait_ms_max, reach).await?;
+            let sentence =
+                if view_only { "Somebody looks at the desktop, view only." } else { "Somebody looks at the desktop." };
+            later(&app, &live.id, "viewer_joined", sentence, json!({ "view_only": view_only }));
+            Ok(stream)
+        };
         let report = tunnel.run(socket, connect).await;
-        left(&app, &live, "viewer_left", &report).await;
+        left(&app, &live, What::Desktop, &report);
     })
 }
 
@@ -75,24 +81,38 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
         let connect =
             async { reach_terminal(&app, &live, &name, TERMINAL_SIZE).await.map_err(|refusal| refusal.body()) };
         let report = tunnel.run(socket, connect).await;
-        left(&app, &live, "terminal_left", &report).await;
+        left(&app, &live, What::Terminal, &report);
     })
 }
 
-async fn left(app: &App, live: &Live, kind: &str, report: &TunnelReport) {
+/// Puts a connection's end on the timeline: as a refusal if it never reached the machine.
+fn left(app: &App, live: &Live, what: What, report: &TunnelReport) {
     let end = format!("{:?}", report.end);
     let (reason, detail) = match &report.end {
         TunnelEnd::Refused(body) | TunnelEnd::ViewerWrong(body) => (Some(body.code.as_str()), body.detail.as_deref()),
         TunnelEnd::Ended(problem) => (Some(problem.code()), None),
-        TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost | TunnelEnd::ViewerSilent | TunnelEnd::StreamEnded(_) => {
-            (None, None)
-        }
+        TunnelEnd::ViewerSilent => (Some(Problem::Idle.code()), Some("no sign of life in time")),
+        TunnelEnd::StreamEnded(error) => (Some(Problem::DesktopUnreachable.code()), error.as_deref()),
+        TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => (None, None),
     };
+    tracing::info!(
+        outcome = "socket_ended", session = %live.id, ?what, reason, detail, connected = report.connected,
+        bytes_up = report.bytes_up, bytes_down = report.bytes_down, duration_ms = report.duration_ms, end,
+        "a WebSocket ended"
+    );
+    if !report.connected {
+        if let Some(problem) = reason.and_then(Problem::from_code) {
+            refused(app, &live.id, what, &Refusal::new(problem, detail.unwrap_or_default()));
+        }
+        // Who left before there was anything to see was neither let in nor refused.
+        return;
+    }
     let data = json!({
         "bytes_up": report.bytes_up, "bytes_down": report.bytes_down, "duration_ms": report.duration_ms,
         "end": end, "reason": reason, "detail": detail,
     });
-    note(app, &live.id, kind, "A connection to the machine ended.", data).await;
+    let kind = if what == What::Terminal { "terminal_left" } else { "viewer_left" };
+    later(app, &live.id, kind, "A connection to the machine ended.", data);
 }
 
 /// What a page says about its terminal.
@@ -120,6 +140,7 @@ fn resize(app: &App, live: &Arc<Live>, stream: &str, text: &str) -> Result<(), a
 struct Entered {
     live: Arc<Live>,
     browser: bool,
+    view_only: bool,
 }
 
 /// Checks the ticket and finds the living session; a refusal is already in the form that the caller can hear.
@@ -133,18 +154,22 @@ async fn arrive(app: &App, request: Request, purpose: Purpose) -> Result<(Entere
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app).await;
     let admitted = match id {
         Ok(id) => match admit(app, &headers, &id, purpose).await {
-            Ok(live) => Ok(live),
-            Err(refused) => {
-                if refused.is_known || may_see(app, caller.as_ref(), &id).await {
-                    remember(app, id, &refused.refusal);
+            Ok(admitted) => Ok(admitted),
+            Err(turned) => {
+                if turned.is_known || may_see(app, caller.as_ref(), &id).await {
+                    let what = match purpose {
+                        Purpose::Desktop => What::Desktop,
+                        Purpose::Terminal => What::Terminal,
+                    };
+                    refused(app, &id, what, &turned.refusal);
                 }
-                Err(refused.refusal)
+                Err(turned.refusal)
             }
         },
         Err(refusal) => Err(refusal),
     };
     match (admitted, upgrade) {
-        (Ok(live), Ok(upgrade)) => Ok((Entered { live, browser }, upgrade)),
+        (Ok((live, view_only)), Ok(upgrade)) => Ok((Entered { live, browser, view_only }, upgrade)),
         (Err(refusal), Ok(upgrade)) => Err(turn_away(app, browser, upgrade, refusal)),
         (Err(refusal), Err(_)) => Err(refusal.into_response()),
         (Ok(_), Err(rejection)) => {
@@ -166,7 +191,13 @@ impl<R: Into<Refusal>> From<R> for NotAdmitted {
     }
 }
 
-async fn admit(app: &App, headers: &HeaderMap, id: &SessionId, purpose: Purpose) -> Result<Arc<Live>, NotAdmitted> {
+/// The living session, and whether the ticket is for looking only.
+async fn admit(
+    app: &App,
+    headers: &HeaderMap,
+    id: &SessionId,
+    purpose: Purpose,
+) -> Result<(Arc<Live>, bool), NotAdmitted> {
     callers::own_origin(app, headers)?;
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
     let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
@@ -180,7 +211,7 @@ async fn admit(app: &App, headers: &HeaderMap, id: &SessionId, purpose: Purpose)
         return Err(Problem::Spent.into());
     }
     match living(app, id).await {
-        Ok((_, live)) => Ok(live),
+        Ok((_, live)) => Ok((live, ticket.starts_with(VIEW_ONLY_PREFIX))),
         Err(refusal) => Err(NotAdmitted { refusal, is_known: true }),
     }
 }
@@ -189,19 +220,6 @@ async fn admit(app: &App, headers: &HeaderMap, id: &SessionId, purpose: Purpose)
 async fn may_see(app: &App, caller: Option<&Caller>, id: &SessionId) -> bool {
     let Some(caller) = caller else { return false };
     app.store.session(id).await.ok().flatten().is_some_and(|row| caller.may_use(&row).is_ok())
-}
-
-/// Notes on the session's timeline that somebody who may see it was refused; beside the answer, which does not wait for it.
-fn remember(app: &App, id: SessionId, refusal: &Refusal) {
-    let (code, said, detail) = (refusal.problem.code(), refusal.problem.sentence(), refusal.detail.clone());
-    let app = app.clone();
-    app.clone().tasks.spawn(async move {
-        let Ok(entries) = app.store.timeline(&id, 0, u32::MAX).await else { return };
-        if entries.iter().filter(|entry| entry.kind == "viewer_refused").count() < REFUSALS_MAX {
-            let sentence = format!("A viewer's WebSocket was refused: {said}");
-            note(&app, &id, "viewer_refused", sentence, json!({ "reason": code, "detail": detail })).await;
-        }
-    });
 }
 
 fn turn_away(app: &App, browser: bool, upgrade: WebSocketUpgrade, refusal: Refusal) -> Response {

@@ -1,11 +1,22 @@
 //! Tickets: what opens one WebSocket, once.
 
 use super::body::{Json, Mine};
-use crate::{app::App, clock, random, refusal::Refusal, session::reach_desktop::living};
+use crate::{
+    app::App,
+    clock, random,
+    refusal::Refusal,
+    session::{
+        reach_desktop::living,
+        refused::{What, refused},
+    },
+};
 use anteroom_store::{NewTicket, Purpose, Sha256Hex};
-use anteroom_wire::{ProblemBody, api::Ticket};
+use anteroom_wire::{Problem, ProblemBody, api::Ticket};
 use axum::extract::State;
 use serde::Deserialize;
+
+/// What a view-only ticket begins with. The whole ticket is what was hashed, so nobody can take it off.
+pub(super) const VIEW_ONLY_PREFIX: &str = "view_";
 
 /// What the ticket opens.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -13,6 +24,9 @@ use serde::Deserialize;
 pub(super) struct Wanted {
     /// Which socket.
     purpose: Door,
+    /// For the desktop: the viewer sees it and cannot act on it.
+    #[serde(default)]
+    view_only: bool,
 }
 
 /// A socket of a session.
@@ -36,22 +50,35 @@ impl From<Door> for Purpose {
 
 /// Gives a single-use ticket for a WebSocket of a living session.
 #[utoipa::path(post, path = "/api/auth/session/{id}/ticket", params(("id" = String, Path)), request_body = Wanted, responses(
-    (status = 200, body = Ticket), (status = 403, body = ProblemBody), (status = 410, body = ProblemBody)))]
+    (status = 200, body = Ticket), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody), (status = 410, body = ProblemBody)))]
 pub(super) async fn ticket(
     State(app): State<App>,
     mine: Mine,
     Json(wanted): Json<Wanted>,
 ) -> Result<axum::Json<Ticket>, Refusal> {
-    let (row, _) = living(&app, &mine.row.id).await?;
-    let ticket = random::token("");
+    let what = match wanted.purpose {
+        Door::Desktop => What::DesktopTicket,
+        Door::Terminal => What::TerminalTicket,
+    };
+    let made = make(&app, &mine, &wanted).await;
+    made.map(axum::Json).inspect_err(|refusal| refused(&app, &mine.row.id, what, refusal))
+}
+
+async fn make(app: &App, mine: &Mine, wanted: &Wanted) -> Result<Ticket, Refusal> {
+    let (row, _) = living(app, &mine.row.id).await?;
+    let view_only = wanted.view_only;
+    if view_only && matches!(wanted.purpose, Door::Terminal) {
+        return Err(Refusal::new(Problem::Malformed, "only a desktop can be looked at without acting"));
+    }
+    let ticket = random::token(if view_only { VIEW_ONLY_PREFIX } else { "" });
     let expires_in_s = app.config.sessions.ticket_s_max;
     let new = NewTicket {
         hash: Sha256Hex::of_secret(&ticket),
         session: row.id,
-        caller: mine.caller.id,
+        caller: mine.caller.id.clone(),
         purpose: wanted.purpose.into(),
         expires_at_ms: clock::now() + expires_in_s * 1_000,
     };
     app.store.create_ticket(&new).await?;
-    Ok(axum::Json(Ticket { ticket: ticket.expose().to_owned(), expires_in_s }))
+    Ok(Ticket { ticket: ticket.expose().to_owned(), expires_in_s })
 }

@@ -3,7 +3,7 @@
 //! One task, two futures: `up` owns the reading half of the WebSocket and the writing half of the stream, `down` the
 //! other two halves and the ping. They share a [`Pulse`].
 
-use super::{Activity, Ending, TunnelEnd, TunnelReport, TunnelSettings, close_frame, farewell, frame};
+use super::{Activity, Ending, TunnelEnd, TunnelReport, TunnelSettings, Watch, close_frame, farewell, frame};
 use anteroom_wire::{Problem, ProblemBody};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,10 +13,12 @@ use futures_util::{
 };
 use std::{
     fmt,
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{
@@ -35,6 +37,7 @@ pub struct Tunnel {
     ending: Ending,
     activity: Arc<Activity>,
     control: Option<Control>,
+    watch: Option<Watch>,
 }
 
 impl fmt::Debug for Tunnel {
@@ -46,7 +49,15 @@ impl fmt::Debug for Tunnel {
 impl Tunnel {
     /// `ending` closes it with its cause; `activity` is touched by everything the viewer sends.
     pub fn new(settings: TunnelSettings, ending: Ending, activity: Arc<Activity>) -> Self {
-        Self { settings, ending, activity, control: None }
+        Self { settings, ending, activity, control: None, watch: None }
+    }
+
+    /// For a viewer that only looks: of what it sends, the machine gets what makes pictures and nothing that acts, and
+    /// nothing of it counts as use.
+    #[must_use]
+    pub fn view_only(mut self) -> Self {
+        self.watch = Some(Watch::new(self.settings.message_bytes_max));
+        self
     }
 
     /// Takes text messages (terminals: `{"type":"resize",…}`). Without this a text message closes the tunnel.
@@ -63,10 +74,11 @@ impl Tunnel {
         S: AsyncRead + AsyncWrite + Send,
         C: Future<Output = Result<S, ProblemBody>> + Send,
     {
-        let Self { settings, ending, activity, control } = self;
+        let Self { settings, ending, activity, control, watch } = self;
         let (sink, source) = socket.split();
         let pulse = Pulse::new();
-        let mut viewer = Viewer { source, control, activity, pulse: &pulse, bytes_max: settings.message_bytes_max };
+        let bytes_max = settings.message_bytes_max;
+        let mut viewer = Viewer { source, control, watch, activity, pulse: &pulse, bytes_max };
         let mut machine = Machine { sink, settings: &settings, pulse: &pulse };
         let end = tokio::select! {
             biased;
@@ -96,6 +108,7 @@ impl Tunnel {
             bytes_up: pulse.bytes_up.load(Relaxed),
             bytes_down: pulse.bytes_down.load(Relaxed),
             duration_ms: pulse.now_ms(),
+            connected: pulse.connected.load(Relaxed),
             end,
         }
     }
@@ -134,6 +147,7 @@ where
         end = viewer.keep(&mut early, settings.early_bytes_max) => return end,
         end = machine.down(tokio::io::empty(), false) => return end,
     };
+    machine.pulse.connected.store(true, Relaxed);
     let (reader, writer) = tokio::io::split(stream);
     tokio::select! {
         end = viewer.up(writer, early.freeze()) => end,
@@ -148,6 +162,8 @@ struct Pulse {
     asked_ms: AtomicU64,
     /// Whether `up` waits for the machine and so cannot hear the viewer.
     deaf: AtomicBool,
+    /// Whether the stream was open.
+    connected: AtomicBool,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
 }
@@ -158,6 +174,7 @@ impl Pulse {
             began: Instant::now(),
             asked_ms: AtomicU64::new(0),
             deaf: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
         }
@@ -185,6 +202,7 @@ impl Pulse {
 struct Viewer<'a> {
     source: Source,
     control: Option<Control>,
+    watch: Option<Watch>,
     activity: Arc<Activity>,
     pulse: &'a Pulse,
     bytes_max: usize,
@@ -205,10 +223,18 @@ impl Viewer<'_> {
                     let detail = format!("a message has at most {} bytes", self.bytes_max);
                     return Err(TunnelEnd::ViewerWrong(Problem::TooLarge.with(detail)));
                 }
-                Message::Binary(bytes) => {
-                    self.activity.touch();
-                    return Ok(bytes);
-                }
+                Message::Binary(bytes) => match &mut self.watch {
+                    Some(watch) => {
+                        let passed = watch.pass(&bytes).map_err(TunnelEnd::ViewerWrong)?;
+                        if !passed.is_empty() {
+                            return Ok(passed);
+                        }
+                    }
+                    None => {
+                        self.activity.touch();
+                        return Ok(bytes);
+                    }
+                },
                 Message::Text(text) => {
                     self.activity.touch();
                     let heard = match &mut self.control {
@@ -312,8 +338,18 @@ impl Machine<'_> {
 
     async fn send(&mut self, message: Message) -> Result<(), TunnelEnd> {
         let stall_max = Duration::from_millis(self.settings.stall_ms_max);
-        match timeout(stall_max, self.sink.send(message)).await {
-            Ok(Ok(())) => Ok(()),
+        let mut sending = std::pin::pin!(self.sink.send(message));
+        let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+        if let Poll::Ready(sent) = at_once {
+            return sent.map_err(|_| TunnelEnd::ViewerLost);
+        }
+        match timeout(stall_max, sending).await {
+            Ok(Ok(())) => {
+                // There was no room and now there is: the other side takes what it was sent. A slow viewer has much to read
+                // before it comes to the ping.
+                self.pulse.heard();
+                Ok(())
+            }
             Ok(Err(_)) => Err(TunnelEnd::ViewerLost),
             Err(_) => Err(TunnelEnd::ViewerSilent),
         }

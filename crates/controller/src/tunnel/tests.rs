@@ -1,5 +1,7 @@
 //! Tunnels behind a real server and a real WebSocket; the machine's side is a pair of pipes.
 
+mod hours;
+
 use super::*;
 use crate::rfb::{Closing, ViewerSocket};
 use axum::{Router, extract::State, routing::get};

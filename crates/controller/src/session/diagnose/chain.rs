@@ -3,7 +3,7 @@
 use super::{
     Input, Place,
     ended::cause,
-    sign_in::{candidate, is_policy},
+    sign_in::{candidate, is_policy, refused_delivery},
     story::{Story, authority, intended, listed, number, quoted, text, when},
 };
 use crate::clock::rfc3339;
@@ -206,6 +206,11 @@ fn credential(input: &Input<'_>, story: &Story<'_>) -> Seen {
         return seen(LinkState::Ok, format!("{id} is stored."));
     }
     let active = input.row.is_active();
+    if let Some(entry) = refused_delivery(story) {
+        let (reason, detail) = (text(entry, "reason"), text(entry, "detail"));
+        let words = if detail.is_empty() { reason.to_owned() } else { format!("{reason}: {}", quoted(detail)) };
+        return seen(LinkState::Failed, format!("Its delivery was refused for good at {} ({words}).", when(entry)));
+    }
     match candidate(story) {
         Some(last) if last.kind == "candidate_rejected" => seen(
             LinkState::Failed,

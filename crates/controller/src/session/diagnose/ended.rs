@@ -2,7 +2,7 @@
 
 use super::{
     Finding, Input, sign_in,
-    story::{Story, elapsed, last_words, listed, quoted, text, when},
+    story::{Story, elapsed, last_words, listed, number, quoted, text, when},
 };
 use crate::clock::rfc3339;
 use anteroom_machine::{GoneReason, StopReason};
@@ -175,11 +175,12 @@ fn expired<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
     Finding::new(verdict, sentence, story.last("viewer_left").into_iter().chain(story.last("machine_ready")))
 }
 
-/// Viewers that were connected and closed, or came and were refused, because the session had ended.
+/// Viewers that were connected and closed, or came and were refused (a socket, or a ticket for one), because the session had
+/// ended.
 fn turned_away<'a>(story: &Story<'a>, end: &End) -> Vec<&'a TimelineRow> {
     let code = end.reason.problem.code();
     let of = |kind| story.every(kind).filter(move |entry| text(entry, "reason") == code);
-    of("viewer_left").chain(of("viewer_refused")).collect()
+    of("viewer_left").chain(of("viewer_refused")).chain(of("ticket_refused")).collect()
 }
 
 /// What followed for viewers and for the credential, to end a sentence with.
@@ -189,10 +190,12 @@ fn without(story: &Story<'_>, end: &End) -> String {
     for (kind, one, many) in [
         ("viewer_left", "a connected viewer was disconnected", "connected viewers were disconnected"),
         ("viewer_refused", "the viewer's WebSocket was refused", "viewers' WebSockets were refused"),
+        ("ticket_refused", "the viewer's ticket was refused", "viewers' tickets were refused"),
     ] {
-        let times: Vec<String> =
-            turned_away.iter().filter(|entry| entry.kind == kind).map(|entry| when(entry)).collect();
-        let subject = match times.len() {
+        let entries: Vec<_> = turned_away.iter().filter(|entry| entry.kind == kind).collect();
+        let times: Vec<String> = entries.iter().map(|entry| when(entry)).collect();
+        // An entry may stand for several that followed the first.
+        let subject = match entries.iter().map(|entry| number(entry, "count").unwrap_or(1)).sum::<i64>() {
             0 => continue,
             1 => one.to_owned(),
             count => format!("{count} {many}"),
@@ -201,7 +204,7 @@ fn without(story: &Story<'_>, end: &End) -> String {
     }
     words.push_str("; no credential was delivered");
     if let Some(exit) = story.last("cli_exited").filter(|_| end.outcome == Outcome::Cancelled) {
-        let code = super::story::number(exit, "code").unwrap_or_default();
+        let code = number(exit, "code").unwrap_or_default();
         words.push_str(&format!(
             "; before that the tool had ended with exit code {code} at {}{}",
             when(exit),

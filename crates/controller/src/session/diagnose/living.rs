@@ -6,6 +6,7 @@ use super::{
     sign_in,
     story::{Story, elapsed, quoted, text, when},
 };
+use anteroom_store::TimelineRow;
 use anteroom_wire::{
     Problem,
     agent::{CaptureState, Stage},
@@ -111,7 +112,9 @@ fn open<'a>(input: &Input<'_>, story: &Story<'a>, now: &Now) -> Finding<'a> {
 
 /// The last viewer got no picture because the desktop did not answer.
 fn desktop_away<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
-    let last = story.machine.iter().rfind(|entry| matches!(entry.kind.as_str(), "viewer_left" | "viewer_refused"))?;
+    let kinds = ["viewer_joined", "viewer_left", "viewer_refused"];
+    let of_desktop = |entry: &&TimelineRow| kinds.contains(&entry.kind.as_str()) && text(entry, "door") != "terminal";
+    let last = story.machine.iter().rfind(of_desktop)?;
     let unreachable = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
     if !unreachable.contains(&text(last, "reason")) {
         return None;

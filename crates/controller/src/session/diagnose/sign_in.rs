@@ -34,12 +34,29 @@ pub(super) fn candidate<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
 
 /// The server itself refused what was delivered; the agent does not send it again.
 fn refused_for_good<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
-    let Some(CaptureState::Refused { code }) = input.now.as_ref().map(|now| &now.capture) else { return None };
+    let entry = refused_delivery(story);
+    let code = match (input.now.as_ref().map(|now| &now.capture), entry) {
+        (Some(CaptureState::Refused { code }), _) => code.as_str(),
+        // The agent, which would say so itself, may be gone with its machine.
+        (_, Some(entry)) => text(entry, "reason"),
+        (_, None) => return None,
+    };
     let of_file = [Problem::WrongShape, Problem::TooLarge, Problem::Malformed].map(Problem::code);
-    let verdict =
-        if of_file.contains(&code.as_str()) { Verdict::CredentialWrongShape } else { Verdict::DeliveryFailing };
-    let sentence = format!("A credential was delivered and refused for good ({}); nothing is stored.", quoted(code));
-    Some(Finding::new(verdict, sentence, story.last("candidate_accepted")))
+    let verdict = if of_file.contains(&code) { Verdict::CredentialWrongShape } else { Verdict::DeliveryFailing };
+    let at = entry.map_or_else(String::new, |entry| format!(" at {}", when(entry)));
+    let detail = entry.map(|entry| text(entry, "detail")).filter(|detail| !detail.is_empty());
+    let detail = detail.map_or_else(String::new, |detail| format!(": {}", quoted(detail)));
+    let sentence =
+        format!("A credential was delivered{at} and refused for good ({}{detail}); nothing is stored.", quoted(code));
+    Some(Finding::new(verdict, sentence, story.last("candidate_accepted").into_iter().chain(entry)))
+}
+
+/// The last delivery of this machine that was refused for good, unless a newer candidate was found since. What strangers
+/// deliver is not this machine's.
+pub(super) fn refused_delivery<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
+    let last =
+        story.machine.iter().rfind(|entry| entry.kind == "delivery_refused" && text(entry, "by") == "machine")?;
+    candidate(story).is_none_or(|candidate| candidate.number < last.number).then_some(last)
 }
 
 fn delivery<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {

@@ -124,6 +124,10 @@ impl Case {
         self.entry("candidate_accepted", json!({ "path": ".scripted/auth.json", "bytes": 20 }))
     }
 
+    fn delivery_refused(self, by: &str, problem: Problem) -> Self {
+        self.entry("delivery_refused", json!({ "by": by, "reason": problem.code(), "detail": "missing /token" }))
+    }
+
     fn viewer(self, kind: &str, problem: Option<Problem>) -> Self {
         self.entry(kind, json!({ "reason": problem.map(Problem::code), "bytes_down": 4_000 }))
     }

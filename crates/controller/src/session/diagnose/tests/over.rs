@@ -195,6 +195,21 @@ fn viewers_who_were_there_and_viewers_who_came_are_counted_apart() {
 }
 
 #[test]
+fn refusals_that_were_only_counted_count_and_a_refused_ticket_is_told() {
+    let case = Case::running().gone(&GoneReason::OutOfMemory).failed(Problem::MachineGone);
+    let case = case.viewer("ticket_refused", Some(Problem::MachineGone));
+    let case = case.viewer("viewer_refused", Some(Problem::MachineGone));
+    let more = json!({ "reason": Problem::MachineGone.code(), "count": 4 });
+    let found = case.entry("viewer_refused", more).diagnosis();
+    for words in [
+        format!("; 5 viewers' WebSockets were refused at {}, {} for that reason;", at(8), at(9)),
+        format!("; the viewer's ticket was refused at {} for that reason;", at(7)),
+    ] {
+        assert!(found.sentence.contains(&words), "{words}: {}", found.sentence);
+    }
+}
+
+#[test]
 fn a_stage_that_was_not_reached_in_time_is_named_and_what_follows_it_was_not_reached() {
     let case = Case::asked().gone(&timeout(Stage::Display, "connection refused")).failed(Problem::ReadyTimeout);
     let found = case.diagnosis();

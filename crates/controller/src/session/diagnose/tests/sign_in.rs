@@ -95,6 +95,21 @@ pub(super) fn rows() -> Vec<Row> {
             Case::running().accepted().capture(turned_down("wrong_agent_token")),
             Verdict::DeliveryFailing,
         ),
+        (
+            "refused by the server, and the machine is silent",
+            Case::running().accepted().delivery_refused("machine", Problem::WrongShape),
+            Verdict::CredentialWrongShape,
+        ),
+        (
+            "refused by the server, then another file",
+            Case::running().accepted().delivery_refused("machine", Problem::TooLarge).accepted(),
+            Verdict::Delivering,
+        ),
+        (
+            "a stranger's delivery",
+            Case::running().delivery_refused("stranger", Problem::WrongAgentToken),
+            Verdict::WaitingForPerson,
+        ),
         ("keys are missing", Case::running().rejected("/token"), Verdict::CredentialWrongShape),
         ("no JSON", Case::running().rejected("not JSON"), Verdict::CredentialWrongShape),
         (
@@ -173,6 +188,19 @@ fn a_tool_that_was_started_again_is_judged_by_its_last_run() {
         case.entry("machine_gone", json!({ "why": GoneReason::OutOfMemory })).entry("machine_requested", json!({}));
     let again = again.entry("machine_ready", json!({})).entry("cli_started", Value::Null);
     assert_eq!(again.diagnosis().verdict, Verdict::WaitingForPerson, "a former machine's troubles are not this one's");
+}
+
+#[test]
+fn a_refused_delivery_is_told_by_its_keys_also_after_the_session() {
+    let refused = Case::running().accepted().delivery_refused("machine", Problem::WrongShape);
+    let ended = refused.clone().ended("expired", Problem::IdleExpired, "");
+    for case in [refused, ended] {
+        let found = case.diagnosis();
+        assert_eq!(found.verdict, Verdict::CredentialWrongShape, "{}", found.sentence);
+        assert!(found.sentence.contains("missing /token"), "{}", found.sentence);
+        assert!(found.evidence.iter().any(|entry| entry.kind == "delivery_refused"));
+        assert_eq!(link(&found, Link::Credential), LinkState::Failed);
+    }
 }
 
 #[test]

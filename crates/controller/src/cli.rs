@@ -1,11 +1,13 @@
 //! The command line. `keeper` is started by the server itself, once for each machine, and is not for people.
 
 mod bench;
+mod bundle;
 pub mod client;
 mod doctor;
 mod foundation;
 mod image;
 mod login;
+mod logs;
 mod progress;
 mod serve;
 mod sessions;
@@ -77,6 +79,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the log: one session's lines, or the last of all.
+    Logs(logs::LogsArguments),
+    /// Write all that is known of a session into one file, without secrets.
+    Bundle {
+        /// The session's id.
+        session: String,
+        /// Where to; it must not exist. Default: `anteroom-SESSION.tar.gz` here.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Print a new single-use link that lets one person in as operator.
     Link,
     /// The machine image.
@@ -128,7 +140,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         // A command's own words are enough; warnings are still heard.
         log_config.level = "warn".into();
     }
-    log::start(&log_config).map_err(anyhow::Error::msg)?;
+    if !serving {
+        log::start(&log_config).map_err(anyhow::Error::msg)?;
+    }
     match arguments.command {
         Command::Serve { demo, listen } => {
             config.listen = listen.unwrap_or(config.listen);
@@ -138,6 +152,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Login { provider, out, no_open } => login::run(&config, &provider, out.as_deref(), no_open).await,
         Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
         Command::Why { session, json } => why::run(&config, &session, json).await,
+        Command::Logs(arguments) => logs::run(&config, arguments).await,
+        Command::Bundle { session, out } => bundle::run(&config, &session, out.as_deref()).await,
         Command::Link => sessions::link(&config).await,
         Command::Image(command) => image::run(&config, command).await,
         Command::Token(command) => token::run(&config, command).await,

@@ -6,6 +6,7 @@
 mod agent;
 mod auth;
 mod body;
+mod bundle;
 mod credentials;
 mod desktop;
 mod diagnosis;
@@ -105,6 +106,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(session::restart))
         .routes(routes!(session::credentials))
         .routes(routes!(diagnosis::diagnosis))
+        .routes(routes!(bundle::make))
         .routes(routes!(session::list))
         .routes(routes!(socket::ticket))
         .routes(routes!(signin::oauth_url))

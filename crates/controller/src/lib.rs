@@ -7,13 +7,17 @@
 //!  machine ──▶ egress (named requests only)
 //! ```
 
+pub mod admission;
 pub mod app;
+pub mod bundle;
 pub mod callers;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod egress;
+pub mod external;
+pub mod health;
 pub mod http;
 pub mod log;
 pub mod peer;
@@ -24,3 +28,4 @@ pub mod rfb;
 pub mod server;
 pub mod session;
 pub mod tunnel;
+pub mod writes;

@@ -58,11 +58,20 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// How long a caller should wait before the same request may do better, seconds: about as long as a session that is waited
+/// for may take to end, or an operator to make room.
+fn retry_after_s(problem: Problem) -> Option<u16> {
+    [Problem::NoCapacity, Problem::MemoryLow, Problem::DiskLow].contains(&problem).then_some(30)
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self.body())).into_response();
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after_s) = retry_after_s(self.problem) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after_s));
+        }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -2,12 +2,16 @@
 //! a test can kill it.
 //!
 //! What it shall be comes as one JSON line on standard input (tokens stand in no file and no argument); when it answers it
-//! prints one JSON line; SIGTERM stops it as it stops `anteroom serve`.
+//! prints one JSON line; SIGTERM stops it as it stops `anteroom serve`. Files in the world's directory, where its configuration
+//! lies, make it crash ([`crash`]) and set its clock ([`clock`](mod@clock)).
+
+pub mod clock;
+pub mod crash;
 
 use crate::PlainProcess;
 use anteroom_controller::{
     app::ImageFacts,
-    clock,
+    clock as product_clock,
     config::Config,
     random,
     server::{self, Foundation, Server, StateDir},
@@ -49,9 +53,11 @@ pub struct Serving {
 /// # Errors
 /// It cannot start.
 pub async fn serve(order: Order) -> anyhow::Result<()> {
+    let world = order.config.parent().context("the configuration has no directory")?.to_owned();
+    clock::resume(&world);
     let config = Config::read(&order.config)?;
-    anteroom_controller::log::start(&config.log).map_err(anyhow::Error::msg)?;
     let state = StateDir::take(&config.state_dir)?;
+    anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
     let recipe = PlainProcess { clis: order.clis.clone(), ..PlainProcess::beside_this_program()? };
     let foundation = Foundation {
         image: ImageFacts {
@@ -63,6 +69,7 @@ pub async fn serve(order: Order) -> anyhow::Result<()> {
         keeper_program: recipe.testbed.clone(),
         recipe: Arc::new(recipe),
         ready_ms_max: order.ready_ms_max,
+        write_observer: Some(Arc::new(crash::Crasher::new(&world)?)),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let server = server::start(config, &state, foundation, order.demo).await?;
@@ -74,14 +81,17 @@ pub async fn serve(order: Order) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(&Serving { address: server.address })?)?;
     out.flush()?;
-    terminate.recv().await;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        () = clock::obey(&world) => {}
+    }
     server.stop().await;
     Ok(())
 }
 
 /// Makes the token good, unless it is already.
 async fn let_in(server: &Server, role: Role, token: &Secret) -> anyhow::Result<()> {
-    let (store, now, hash) = (&server.app.store, clock::now(), Sha256Hex::of_secret(token));
+    let (store, now, hash) = (&server.app.store, product_clock::now(), Sha256Hex::of_secret(token));
     if store.caller_by_token(&hash, now).await?.is_none() {
         let id = random::id(CallerId::from_parts);
         let name = format!("a test's {}", role.as_str());

@@ -93,6 +93,10 @@ problems! {
     StoreUnavailable = "store_unavailable", 503, 4503, "The database cannot be used at the moment.", "Try again; the server's health page names the cause.";
     /// No room for another machine.
     NoCapacity = "no_capacity", 503, 4503, "There is no room for another machine.", "Try again later.";
+    /// Too little memory for another machine.
+    MemoryLow = "memory_low", 503, 4503, "This host has too little memory for another machine.", "Try again later; end sessions that are not needed, or give the host more memory.";
+    /// Too little disk for another session.
+    DiskLow = "disk_low", 503, 4503, "This host's disk is nearly full.", "Make room below the state directory; `anteroom doctor --leaks` shows what lies there.";
     /// No image or template to clone from.
     NoImage = "no_image", 503, 4503, "There is no machine image to start from.", "Run `anteroom image build`.";
     /// The server is stopping.

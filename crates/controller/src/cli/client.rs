@@ -73,15 +73,26 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
+        let bytes = self.exchange(request(method, path, body)?).await?;
+        let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        serde_json::from_slice(bytes).map_err(|error| ClientError::Unreadable(error.to_string()))
+    }
+
+    /// Reads what is not JSON: a file.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn bytes(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
+        self.exchange(request(method, path, None::<&()>)?).await
+    }
+
+    /// The body of a good answer, within the limits of size and time.
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
         let exchange = async {
-            let response = self.send(request(method, path, body)?).await?;
+            let response = self.send(request).await?;
             let status = response.status();
             let bytes = collect(response.into_body()).await?;
-            if !status.is_success() {
-                return Err(refused(status, &bytes));
-            }
-            let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-            serde_json::from_slice(bytes).map_err(|error| ClientError::Unreadable(error.to_string()))
+            if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
         };
         tokio::time::timeout(Duration::from_secs(ANSWER_S_MAX), exchange)
             .await

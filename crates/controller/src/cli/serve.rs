@@ -3,6 +3,7 @@
 use super::{foundation, say};
 use crate::{
     config::Config,
+    log,
     server::{self, StateDir},
 };
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
     let state = StateDir::take(&config.state_dir)?;
+    log::serve(&config).map_err(anyhow::Error::msg)?;
     let foundation = foundation::lay(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

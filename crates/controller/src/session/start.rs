@@ -1,8 +1,8 @@
 //! Starting a session: the row first, then its owner. Answers at once; the machine is on the way.
 
 use super::{live::Live, owner};
-use crate::{app::App, clock, random, refusal::Refusal};
-use anteroom_store::{Created, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
+use crate::{admission, app::App, clock, external::ExternalMachine, random, refusal::Refusal};
+use anteroom_store::{Created, External, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
 use anteroom_wire::{CallerId, Problem, ProviderId, SessionId, api::StartRequest, provider::Provider};
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::id(SessionId::from_parts);
-    let place = app.queue.stand(id.clone()).map_err(|full| Refusal::new(Problem::NoCapacity, full.to_string()))?;
+    let (from, external) = beginning(app, &id, request)?;
     let now = clock::now();
     let new = NewSession {
         id: id.clone(),
@@ -31,17 +31,43 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         created_at_ms: now,
         idle_deadline_ms: Some(now + app.config.sessions.idle_s_max * 1_000),
         deadline_ms: now + app.config.sessions.session_s_max * 1_000,
+        external: external
+            .map(|machine| External { machine: machine.name.clone(), agent_token: machine.agent_token.clone() }),
     };
-    let event = NewEvent::new(now, "accepted", format!("A session for {} was accepted.", provider.name));
+    let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
+    let event = NewEvent::new(now, "accepted", format!("A session for {}{on} was accepted.", provider.name));
     match app.store.create_session(&new, event).await? {
         Created::New(row) => {
             let live = Live::new(id, Arc::new(provider.clone()), 1, &app.ending);
-            owner::own(app, live, row.clone(), owner::From::Queue(place));
+            owner::own(app, live, row.clone(), from);
             Ok(row)
         }
         Created::Existing(row) => Ok(row),
         Created::KeyReused(_) => Err(Problem::KeyReused.into()),
+        Created::MachineTaken(_) => {
+            let name = request.machine.as_deref().unwrap_or_default();
+            Err(Refusal::new(Problem::MachineTaken, format!("{name} is in use")))
+        }
     }
+}
+
+/// Where the session begins: in line for a machine of this host, or at an external one.
+fn beginning<'a>(
+    app: &'a App,
+    id: &SessionId,
+    request: &StartRequest,
+) -> Result<(owner::From, Option<&'a ExternalMachine>), Refusal> {
+    let Some(name) = &request.machine else {
+        admission::admit(app)?;
+        let place = app.queue.stand(id.clone());
+        let place = place.map_err(|full| Refusal::new(Problem::NoCapacity, full.to_string()))?;
+        return Ok((owner::From::Queue(place), None));
+    };
+    let machine = app
+        .external
+        .get(name)
+        .ok_or_else(|| Refusal::new(Problem::UnknownMachine, format!("there are these: {}", app.external.names())))?;
+    Ok((owner::From::External, Some(machine)))
 }
 
 fn check<'a>(app: &'a App, request: &StartRequest) -> Result<&'a Provider, Refusal> {
@@ -50,7 +76,8 @@ fn check<'a>(app: &'a App, request: &StartRequest) -> Result<&'a Provider, Refus
     let provider = app.providers.get(&id).ok_or_else(|| {
         Refusal::new(Problem::UnknownProvider, format!("{id} is not among {}", app.providers.names()))
     })?;
-    if !app.image.has_cli(&provider.cli) {
+    // What an external machine has, nobody here knows.
+    if request.machine.is_none() && !app.image.has_cli(&provider.cli) {
         return Err(Refusal::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     for (name, text) in [("user_id", &request.user_id), ("idempotency_key", &request.idempotency_key)] {
@@ -75,6 +102,11 @@ fn check<'a>(app: &'a App, request: &StartRequest) -> Result<&'a Provider, Refus
 }
 
 fn idempotency(key: &str, request: &StartRequest) -> IdempotencyKey {
-    let asked = serde_json::json!([request.provider, request.user_id, request.return_url]).to_string();
+    // Without an external machine as it was before there were any: keys of then stay good.
+    let asked = match &request.machine {
+        None => serde_json::json!([request.provider, request.user_id, request.return_url]),
+        Some(machine) => serde_json::json!([request.provider, request.user_id, request.return_url, machine]),
+    }
+    .to_string();
     IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(asked.as_bytes()) }
 }

@@ -1,0 +1,33 @@
+//! `anteroom bundle SESSION [--out FILE.tar.gz]`.
+
+use super::{client::Client, say};
+use crate::config::Config;
+use anteroom_wire::SessionId;
+use anyhow::Context;
+use http::Method;
+use std::{
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+pub(super) async fn run(config: &Config, session: &str, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let id: SessionId = session.parse()?;
+    let out = out.map_or_else(|| PathBuf::from(format!("anteroom-{id}.tar.gz")), Path::to_owned);
+    let client = Client::new(&config.state_dir);
+    let bytes = client.bytes(Method::POST, &format!("/api/auth/session/{id}/bundle")).await?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&out)
+        .with_context(|| format!("{} cannot be written", out.display()))?;
+    file.write_all(&bytes).with_context(|| format!("{} cannot be written", out.display()))?;
+    say(format_args!(
+        "{} ({} KiB): no secrets are in it; still, look before you send it.",
+        out.display(),
+        bytes.len().div_ceil(1024)
+    ));
+    Ok(ExitCode::SUCCESS)
+}

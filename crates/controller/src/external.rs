@@ -21,7 +21,11 @@ pub use address::{Address, Scheme};
 pub use dial::{Duplex, Fault, dial};
 
 use anteroom_store::Sha256Hex;
-use std::{collections::BTreeMap, sync::Arc};
+use anteroom_wire::{Problem, SessionId};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// One external machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +42,12 @@ pub struct ExternalMachine {
     pub greeting_ms_max: u64,
 }
 
-/// The external machines of a configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExternalMachines(BTreeMap<String, Arc<ExternalMachine>>);
+/// The external machines of a configuration, and what the last dial of each came to.
+#[derive(Debug, Default)]
+pub struct ExternalMachines {
+    machines: BTreeMap<String, Arc<ExternalMachine>>,
+    last: Mutex<HashMap<String, (SessionId, Option<Problem>)>>,
+}
 
 impl ExternalMachines {
     /// Reads the tables below `[external_machines]` and the token files they name.
@@ -48,23 +55,32 @@ impl ExternalMachines {
     /// # Errors
     /// Everything that is wrong, one sentence each.
     pub fn load(tables: &BTreeMap<String, toml::Value>) -> Result<Self, Vec<String>> {
-        settings::load(tables).map(Self)
+        settings::load(tables).map(|machines| Self { machines, last: Mutex::default() })
     }
 
     /// The machine of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<ExternalMachine>> {
-        self.0.get(name)
+        self.machines.get(name)
+    }
+
+    /// Remembers what a dial for this session came to (`None`: an open desktop); whether the one before was otherwise.
+    pub fn is_news(&self, name: &str, session: &SessionId, fault: Option<Problem>) -> bool {
+        let now = (session.clone(), fault);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.insert(name.to_owned(), now.clone()).as_ref() != Some(&now)
     }
 
     /// Whether an agent with this token belongs to one of them.
     pub fn has_agent(&self, token: &Sha256Hex) -> bool {
-        self.0.values().any(|machine| machine.agent_token == *token)
+        self.machines.values().any(|machine| machine.agent_token == *token)
     }
 
     /// Those whose limits together are longer than a socket waits: their own faults would never be told.
     pub fn too_slow_for(&self, socket_wait_ms_max: u64) -> Vec<String> {
-        let slow =
-            self.0.values().filter(|machine| machine.connect_ms_max + machine.greeting_ms_max > socket_wait_ms_max);
+        let slow = self
+            .machines
+            .values()
+            .filter(|machine| machine.connect_ms_max + machine.greeting_ms_max > socket_wait_ms_max);
         let words = |machine: &Arc<ExternalMachine>| {
             format!(
                 "external_machines.{}: connect_ms_max and greeting_ms_max together are more than sessions.socket_wait_ms_max, \
@@ -77,6 +93,10 @@ impl ExternalMachines {
 
     /// Their names, for people.
     pub fn names(&self) -> String {
-        if self.0.is_empty() { "none".to_owned() } else { self.0.keys().cloned().collect::<Vec<_>>().join(", ") }
+        if self.machines.is_empty() {
+            "none".to_owned()
+        } else {
+            self.machines.keys().cloned().collect::<Vec<_>>().join(", ")
+        }
     }
 }

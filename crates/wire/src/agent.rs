@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | `POST /api/agent/events` | [`Events`] → 204 | what happened in the machine, in order |
 //! | `POST /api/auth/credentials/store` | [`Delivery`] → 200 [`Delivered`] | the credential; 4xx: do not send it again, 5xx or no answer: keep it and try again |
+//! | `GET /api/agent/session` | → [`BoundTo`] | which session the machine serves; an external machine is not claimed, so its agent asks. 404: none at the moment |
 //! | `CONNECT host:port` | raw bytes, both ways; a refusal is 403, 502 or 504 with a `ProblemBody` | egress |
 
 use crate::{Base64, CredentialId, MachineId, ProviderId, Secret, SessionId, provider::Provider};
@@ -44,6 +45,8 @@ pub const TERMINAL_ROWS_HEADER: &str = "anteroom-rows";
 pub const EVENTS_PATH: &str = "/api/agent/events";
 /// Where the agent posts the credential.
 pub const STORE_PATH: &str = "/api/auth/credentials/store";
+/// Where the agent of an external machine asks for its session.
+pub const SESSION_PATH: &str = "/api/agent/session";
 
 /// What has to be up, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -407,6 +410,20 @@ pub enum Event {
         /// How many were killed since this was told last.
         kills: u64,
     },
+}
+
+/// `GET /api/agent/session`: what a delivery has to name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct BoundTo {
+    /// The session.
+    pub session: SessionId,
+    /// Which of its machines this is.
+    pub generation: u32,
+    /// The tool.
+    pub provider: ProviderId,
+    /// The files that may be delivered, by their paths below the home directory.
+    pub paths: Vec<String>,
 }
 
 /// The credential, on its way to the vault.

@@ -117,6 +117,24 @@ fn all_faults_of_all_machines_are_reported_at_once_and_no_token_with_them() {
     }
 }
 
+#[test]
+fn only_what_is_new_about_a_machine_is_news() {
+    let machines = ExternalMachines::default();
+    let [one, two] = [1, 2].map(|number| SessionId::from_parts(number, [0; 10]));
+    let refused = Some(Problem::ExternalRefused);
+    for (session, fault, news) in [
+        (&one, refused, true),
+        (&one, refused, false),
+        (&one, Some(Problem::ExternalSilent), true),
+        (&one, None, true),
+        (&one, None, false),
+        (&one, refused, true),
+        (&two, refused, true),
+    ] {
+        assert_eq!(machines.is_news("desk", session, fault), news, "{session} {fault:?}");
+    }
+}
+
 fn machine(scheme: &str, at: SocketAddr) -> ExternalMachine {
     ExternalMachine {
         name: "desk".to_owned(),

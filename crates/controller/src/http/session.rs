@@ -163,6 +163,9 @@ pub(super) async fn cancel(State(app): State<App>, mine: Mine) -> Result<Json<Se
     (status = 202, body = SessionView), (status = 409, body = ProblemBody), (status = 410, body = ProblemBody)))]
 pub(super) async fn restart(State(app): State<App>, mine: Mine) -> Result<impl IntoResponse, Refusal> {
     let (row, live) = living(&app, &mine.row.id).await?;
+    if row.external_machine.is_some() {
+        return Err(Refusal::new(Problem::ExternalDesktopOnly, "an external machine is not replaced by another"));
+    }
     if row.generation > app.config.sessions.restarts_max {
         let detail = format!("this is machine {} of {}", row.generation, app.config.sessions.restarts_max + 1);
         return Err(Refusal::new(Problem::NoCapacity, detail));

@@ -1,0 +1,25 @@
+//! `GET /api/agent/session`: an external machine is not claimed, so its agent asks which session it serves.
+
+use crate::{app::App, callers, refusal::Refusal};
+use anteroom_store::Sha256Hex;
+use anteroom_wire::{Problem, ProblemBody, agent::BoundTo};
+use axum::{Json, extract::State, http::HeaderMap};
+
+/// The session that the machine with this token serves now. 404: none; ask again.
+#[utoipa::path(get, path = "/api/agent/session", responses(
+    (status = 200, body = BoundTo), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
+pub(super) async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Json<BoundTo>, Refusal> {
+    let token = callers::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
+    let hash = Sha256Hex::of_secret(&token);
+    let Some(live) = app.sessions.of_agent(&hash) else {
+        let problem =
+            if app.external.has_agent(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
+        return Err(Refusal::new(problem, "no live session uses this machine"));
+    };
+    Ok(Json(BoundTo {
+        session: live.id.clone(),
+        generation: live.facts().generation,
+        provider: live.provider.id.clone(),
+        paths: live.provider.credential.paths.clone(),
+    }))
+}

@@ -6,6 +6,7 @@
 mod agent;
 mod auth;
 mod body;
+mod bound;
 mod bundle;
 mod credentials;
 mod desktop;
@@ -48,6 +49,7 @@ pub const OPEN: &[(&str, &str)] = &[
     ("/api/enter", "takes a single-use pass"),
     ("/api/auth/credentials/store", "takes the machine's token"),
     ("/api/agent/events", "takes the machine's token"),
+    ("/api/agent/session", "takes the machine's token"),
 ];
 
 /// Session routes that check their caller themselves: a refused WebSocket is accepted first, so that a page hears why.
@@ -66,6 +68,7 @@ pub fn router(app: &App) -> Router {
     let from_agents = OpenApiRouter::new()
         .routes(routes!(agent::store))
         .routes(routes!(agent::events))
+        .routes(routes!(bound::session))
         .layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max));
     let (api, document) = api().merge(from_agents).split_for_parts();
     let document = serde_json::to_value(&document).unwrap_or_default();

@@ -29,6 +29,13 @@ pub struct Spoken<S> {
     stream: S,
 }
 
+impl<S> Spoken<S> {
+    /// A stream whose other side has said this.
+    pub fn new(said: Bytes, stream: S) -> Self {
+        Self { said, stream }
+    }
+}
+
 /// Opens a stream, again and again, until its other side has said something, at most `ms_max` milliseconds.
 ///
 /// # Errors

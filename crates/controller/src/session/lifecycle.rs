@@ -23,6 +23,9 @@ use anteroom_wire::Problem;
 mod model;
 #[cfg(test)]
 mod tests;
+mod words;
+
+pub use words::{Event, Note, Order, RestartRefused, Shown};
 
 /// The wait before the third machine, milliseconds; doubles for each further one. The second comes at once.
 const PAUSE_MS: u64 = 200;
@@ -87,6 +90,13 @@ pub enum Then {
     Replace(StopReason),
     /// The row has ended.
     Over(Problem),
+    /// It is gone already; what it had delivered may still complete the session.
+    Lost {
+        /// How the session ends if it may have no other machine.
+        problem: Problem,
+        /// What is particular.
+        detail: String,
+    },
 }
 
 /// Whether the present machine has a credential that nobody has answered yet.
@@ -99,164 +109,6 @@ pub enum Delivery {
     Offered,
     /// It is being answered right now.
     InFlight,
-}
-
-/// What happens to a session.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// There is room for a machine.
-    RoomGiven,
-    /// The line is full.
-    LineFull {
-        /// How long it is.
-        detail: String,
-    },
-    /// The row says that this generation's machine is asked for.
-    Asked,
-    /// The machine is being started.
-    Started,
-    /// It cannot be started.
-    NotStarted {
-        /// How the session ends if it may have no other.
-        problem: Problem,
-        /// What is particular.
-        detail: String,
-    },
-    /// The machine is not ready (yet, or no longer).
-    MachineNotReady,
-    /// The machine is ready.
-    MachineReady,
-    /// Nothing of the machine is left.
-    MachineGone {
-        /// How the session ends if it may have no other.
-        problem: Problem,
-        /// What is particular.
-        detail: String,
-    },
-    /// The machine is this session's.
-    Claimed,
-    /// It could not be made this session's.
-    ClaimFailed {
-        /// Why, for people.
-        why: String,
-    },
-    /// The row says that the machine is being replaced.
-    SetBack,
-    /// The wait is over.
-    Paused,
-    /// Somebody wants another machine.
-    RestartAsked,
-    /// The present machine's delivery changed.
-    Delivery(Delivery),
-    /// A deadline has passed. `patience_over`: it was held back for a delivery as long as it may be.
-    Overdue {
-        /// Which.
-        problem: Problem,
-        /// What is particular.
-        detail: String,
-        /// Whether a delivery holds it back no longer.
-        patience_over: bool,
-    },
-    /// The row has ended, whoever wrote it.
-    Ended(Problem),
-    /// The server stops.
-    ServerStops,
-    /// The machine that was told to stop was not seen gone in time.
-    GoneOverdue,
-    /// Nobody watches the machine any more: the server stops.
-    Unwatched,
-}
-
-/// What the owner's task has to do. At most one of those that take time is under way; the next one takes its place.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// Takes time: stand in line, come back with [`Event::RoomGiven`] or [`Event::LineFull`].
-    Stand,
-    /// Takes time: write that a machine is asked for, come back with [`Event::Asked`].
-    Ask,
-    /// Start it: [`Event::Started`] or [`Event::NotStarted`].
-    Start,
-    /// Takes time: make the machine this session's, come back with [`Event::Claimed`] or [`Event::ClaimFailed`].
-    Claim,
-    /// Takes time: write that the machine is replaced, come back with [`Event::SetBack`].
-    SetBack {
-        /// Why.
-        problem: Problem,
-        /// What is particular.
-        detail: String,
-    },
-    /// Takes time: wait, come back with [`Event::Paused`].
-    Pause {
-        /// How long.
-        ms: u64,
-    },
-    /// Takes time: write the end until the database takes it, come back with [`Event::Ended`].
-    End {
-        /// How.
-        how: How,
-        /// Why.
-        problem: Problem,
-        /// What is particular.
-        detail: String,
-    },
-    /// Count no further delivery of the machine; come back with [`Event::Delivery`], as it was at that moment.
-    Shut,
-    /// Tell the machine to stop.
-    Stop(StopReason),
-    /// Let everybody see this.
-    Show(Shown),
-    /// Put this on the timeline.
-    Note(Note),
-}
-
-/// What everybody sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shown {
-    /// The machine and the stage it waits for.
-    Preparing,
-    /// The machine can be looked at.
-    Claiming,
-    /// The machine can be used.
-    Open,
-    /// The machine is gone: who is connected to it is told to come back.
-    Lost,
-    /// The outside desktop can be used.
-    Attached,
-    /// It ends.
-    Closing,
-}
-
-/// What goes on the timeline besides the transitions.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Note {
-    /// How the machine ended and what its keeper found gone.
-    Gone,
-    /// The machine was not seen gone in time.
-    NotGone,
-    /// The server stops before the machine was seen gone (into the log only).
-    LeftBehind,
-    /// The way to the agent is open again.
-    Reopened,
-    /// The machine could not be made this session's.
-    ClaimFailed {
-        /// Why.
-        why: String,
-    },
-    /// Another machine was asked for.
-    RestartAsked,
-    /// Another machine was asked for and is not given.
-    RestartRefused(RestartRefused),
-    /// What the machine asked the egress gate for.
-    Egress,
-}
-
-/// Why a restart is not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RestartRefused {
-    /// A credential is on its way: another machine would lose it.
-    Delivering,
-    /// All machines that one session may have were had.
-    NoneLeft,
 }
 
 /// Where an owner begins.
@@ -291,9 +143,10 @@ impl Phase {
             | Self::Open { .. }
             | Self::Replacing
             | Self::Ending { machine: true }
-            | Self::Answering { .. }
+            | Self::Answering { then: Then::Replace(_) | Then::Over(_) }
             | Self::Stopping => true,
-            Self::Line
+            Self::Answering { then: Then::Lost { .. } }
+            | Self::Line
             | Self::Asking
             | Self::SettingBack
             | Self::Pausing
@@ -314,7 +167,7 @@ impl Phase {
             | Self::Open { .. }
             | Self::Replacing
             | Self::SettingBack
-            | Self::Answering { then: Then::Replace(_) }
+            | Self::Answering { then: Then::Replace(_) | Then::Lost { .. } }
             | Self::Pausing
             | Self::Attached => true,
             Self::Ending { .. }
@@ -416,6 +269,10 @@ impl Lifecycle {
         }
     }
 
+    fn may_have_another(&self) -> bool {
+        self.generation <= self.restarts_max
+    }
+
     fn go(&mut self, phase: Phase, orders: Vec<Order>) -> Vec<Order> {
         self.phase = phase;
         orders
@@ -441,7 +298,7 @@ impl Lifecycle {
             | Phase::Preparing
             | Phase::Claiming
             | Phase::Open { .. }
-            | Phase::Answering { then: Then::Replace(_) }
+            | Phase::Answering { then: Then::Replace(_) | Then::Lost { .. } }
             | Phase::Replacing
             | Phase::SettingBack
             | Phase::Pausing
@@ -461,6 +318,9 @@ impl Lifecycle {
             (Phase::Answering { then: Then::Replace(why) }, Delivery::None | Delivery::Offered) => {
                 self.go(Phase::Replacing, vec![Order::Stop(why)])
             }
+            (Phase::Answering { then: Then::Lost { problem, detail } }, Delivery::None | Delivery::Offered) => {
+                self.lost(problem, detail)
+            }
             (_, _) => Vec::new(),
         }
     }
@@ -479,7 +339,7 @@ impl Lifecycle {
         }
         let refused = if self.delivery != Delivery::None {
             Some(RestartRefused::Delivering)
-        } else if self.generation > self.restarts_max {
+        } else if !self.may_have_another() {
             Some(RestartRefused::NoneLeft)
         } else {
             None
@@ -547,10 +407,14 @@ impl Lifecycle {
             | Phase::Open { .. }
             | Phase::Answering { then: Then::Replace(_) }
             | Phase::Replacing => {
-                let mut orders = self.lost(problem, detail);
-                // First what everybody sees, then the record of it.
-                let at = usize::from(matches!(orders.first(), Some(Order::Show(_))));
-                orders.insert(at, note);
+                // First what everybody sees, then the record of it. Without another machine the end is what they see.
+                let mut orders =
+                    if self.may_have_another() { vec![Order::Show(Shown::Lost), note] } else { vec![note] };
+                if self.delivery == Delivery::InFlight {
+                    self.phase = Phase::Answering { then: Then::Lost { problem, detail } };
+                } else {
+                    orders.extend(self.lost(problem, detail));
+                }
                 orders
             }
             Phase::Ending { machine: true } => self.go(Phase::Ending { machine: false }, vec![note]),
@@ -558,6 +422,7 @@ impl Lifecycle {
             Phase::Stopping => self.go(Phase::Over, vec![note]),
             Phase::Line
             | Phase::Asking
+            | Phase::Answering { then: Then::Lost { .. } }
             | Phase::SettingBack
             | Phase::Pausing
             | Phase::Attached
@@ -570,11 +435,11 @@ impl Lifecycle {
     /// There is no machine any more: another one, or the end.
     fn lost(&mut self, problem: Problem, detail: String) -> Vec<Order> {
         self.delivery = Delivery::None;
-        if self.generation > self.restarts_max {
+        if !self.may_have_another() {
             return self.fail(problem, detail);
         }
         self.generation += 1;
-        self.go(Phase::SettingBack, vec![Order::Show(Shown::Lost), Order::SetBack { problem, detail }])
+        self.go(Phase::SettingBack, vec![Order::SetBack { problem, detail }])
     }
 
     fn fail(&mut self, problem: Problem, detail: String) -> Vec<Order> {

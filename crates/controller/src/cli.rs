@@ -51,7 +51,14 @@ enum Command {
         listen: Option<SocketAddr>,
     },
     /// Look at this host and say everything that is missing or worse than it should be.
-    Doctor,
+    Doctor {
+        /// Instead: what exists on this host (processes, files, sessions) against what should.
+        #[arg(long)]
+        leaks: bool,
+        /// With --leaks: as JSON.
+        #[arg(long, requires = "leaks")]
+        json: bool,
+    },
     /// Sign a tool in: prints the link, shows progress, stores the credential or writes it.
     Login {
         /// The tool: `anteroom login codex`.
@@ -148,7 +155,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             config.listen = listen.unwrap_or(config.listen);
             serve::run(config, demo).await
         }
-        Command::Doctor => doctor::run(&config).await,
+        Command::Doctor { leaks: true, json } => doctor::leaks::run(&config, json).await,
+        Command::Doctor { leaks: false, .. } => doctor::run(&config).await,
         Command::Login { provider, out, no_open } => login::run(&config, &provider, out.as_deref(), no_open).await,
         Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
         Command::Why { session, json } => why::run(&config, &session, json).await,

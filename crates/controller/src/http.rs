@@ -14,6 +14,7 @@ mod diagnosis;
 mod enter;
 mod health;
 mod host;
+mod leaks;
 mod pages;
 mod providers;
 mod session;
@@ -124,6 +125,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(enter::me))
         .routes(routes!(enter::link))
         .routes(routes!(health::health))
+        .routes(routes!(leaks::look))
 }
 
 /// Asks who is calling. What follows finds a [`callers::Caller`] in the request's extensions.

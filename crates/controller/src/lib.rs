@@ -19,6 +19,7 @@ pub mod egress;
 pub mod external;
 pub mod health;
 pub mod http;
+pub mod leaks;
 pub mod log;
 pub mod peer;
 pub mod providers;

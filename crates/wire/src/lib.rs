@@ -13,6 +13,7 @@ pub mod api;
 pub mod channel;
 pub mod diagnosis;
 pub mod id;
+pub mod operations;
 pub mod problem;
 pub mod provider;
 mod secret;

@@ -1,5 +1,7 @@
 //! `anteroom doctor`: everything about this host that matters, at once.
 
+pub(super) mod leaks;
+
 use super::{
     client::{Client, ClientError},
     foundation::{self, images_dir},

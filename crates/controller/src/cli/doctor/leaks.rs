@@ -1,0 +1,58 @@
+//! `anteroom doctor --leaks`: what exists against what should, with or without a server.
+
+use super::super::{
+    client::{Client, ClientError},
+    foundation::images_dir,
+    say,
+};
+use crate::{config::Config, leaks};
+use anteroom_machine::image::Image;
+use anteroom_wire::operations::LeakReport;
+use comfy_table::{Table, presets};
+use std::process::ExitCode;
+
+pub(in crate::cli) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let report = match Client::new(&config.state_dir).get::<LeakReport>("/api/leaks").await {
+        Ok(report) => report,
+        Err(ClientError::NoServer { .. }) => {
+            let image = Image::current(&images_dir(config)).ok().map(|image| image.manifest.hash);
+            leaks::without_server(config, image).await?
+        }
+        Err(error @ (ClientError::Refused(_) | ClientError::Unreadable(_))) => return Err(error.into()),
+    };
+    let unowned = report.unowned().count();
+    if json {
+        say(serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report, unowned);
+    }
+    Ok(if unowned == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(report: &LeakReport, unowned: usize) {
+    say(if report.by_server { "As the running server sees it:" } else { "No server runs; as the database has it:" });
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["thing", "exist", "should", "unowned"]);
+    for row in &report.rows {
+        table.add_row([
+            row.thing.clone(),
+            row.exists.to_string(),
+            row.should.to_string(),
+            row.unowned.len().to_string(),
+        ]);
+    }
+    say(table);
+    if unowned == 0 {
+        say("\nNothing is unowned.");
+        return;
+    }
+    say(format_args!("\n{unowned} unowned:"));
+    for thing in report.unowned() {
+        say(format_args!("  {}: {}\n    {}", plain(&thing.name), plain(&thing.why), plain(&thing.remedy)));
+    }
+}
+
+/// Names of files and processes are whoever's who made them: nothing in them may steer a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,145 @@
+//! What operators are told: what exists against what should, and what the sweep does.
+
+use crate::{MachineId, SessionId};
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "utoipa")]
+use utoipa::ToSchema;
+
+/// `GET /api/leaks`: what exists on this host against what should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct LeakReport {
+    /// Whether the server looked (and knows who owns what), or the command line without one.
+    pub by_server: bool,
+    /// One line for each kind of thing.
+    pub rows: Vec<LeakRow>,
+}
+
+/// One kind of thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct LeakRow {
+    /// `keepers`, `machine processes`, `run directories`, `sockets`, `receipts`, `bundles`, `active sessions`, `templates`,
+    /// `open files`.
+    pub thing: String,
+    /// How many exist.
+    pub exists: u64,
+    /// How many should, or may at most.
+    pub should: u64,
+    /// Those that nobody owns.
+    pub unowned: Vec<Unowned>,
+}
+
+/// Something that nobody owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct Unowned {
+    /// Which: a process, a path, an id.
+    pub name: String,
+    /// Why nobody owns it.
+    pub why: String,
+    /// How to remove it.
+    pub remedy: String,
+}
+
+impl LeakReport {
+    /// Everything that nobody owns.
+    pub fn unowned(&self) -> impl Iterator<Item = &Unowned> {
+        self.rows.iter().flat_map(|row| &row.unowned)
+    }
+}
+
+/// `POST /api/sweep`: what a sweep did, or with `dry_run` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct SweepReport {
+    /// Nothing was done.
+    pub dry_run: bool,
+    /// When it looked.
+    pub at: String,
+    /// What facts demand, in the order in which it is done.
+    pub actions: Vec<SweepAction>,
+    /// Of these, how many wait for the next sweep because one sweep ends only so many.
+    pub held_back: u32,
+    /// Of these, how many could not be done; the log has why.
+    pub failed: u32,
+}
+
+/// One thing that a sweep does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct SweepAction {
+    /// What.
+    pub deed: SweepDeed,
+    /// The session it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// The machine it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineId>,
+    /// The file it is about, without its directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Why, one sentence.
+    pub reason: String,
+    /// What became of it.
+    pub outcome: SweepOutcome,
+}
+
+/// What a sweep can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub enum SweepDeed {
+    /// An active session without an owner is taken over.
+    ResumeSession,
+    /// A session ends: its deadline is over, or its tool is no longer configured.
+    EndSession,
+    /// A machine that no session owns is stopped.
+    StopMachine,
+    /// An old receipt is removed.
+    RemoveReceipt,
+    /// An old bundle is removed.
+    RemoveBundle,
+}
+
+impl SweepDeed {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::ResumeSession, Self::EndSession, Self::StopMachine, Self::RemoveReceipt, Self::RemoveBundle];
+
+    /// As it travels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ResumeSession => "resume_session",
+            Self::EndSession => "end_session",
+            Self::StopMachine => "stop_machine",
+            Self::RemoveReceipt => "remove_receipt",
+            Self::RemoveBundle => "remove_bundle",
+        }
+    }
+
+    /// Whether somebody may miss what it ends: only so many of these are done at once.
+    pub fn is_destructive(self) -> bool {
+        match self {
+            Self::EndSession | Self::StopMachine => true,
+            Self::ResumeSession | Self::RemoveReceipt | Self::RemoveBundle => false,
+        }
+    }
+}
+
+/// What became of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub enum SweepOutcome {
+    /// Only looked at.
+    Planned,
+    /// Done.
+    Done,
+    /// Left for the next sweep.
+    HeldBack,
+    /// It could not be done.
+    Failed,
+}

@@ -277,7 +277,7 @@ async fn each_way_of_not_being_a_desktop_has_its_name() {
     }
     for answer in ["HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "RFB 003.008\n\r\n\r\n"] {
         let other = dialled("ws", async |mut stream: TcpStream| {
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             stream.write_all(answer.as_bytes()).await.unwrap();
             tokio::time::sleep(Duration::from_secs(60)).await;
         });
@@ -291,7 +291,7 @@ async fn the_status_of_a_refused_handshake_is_told() {
     let at = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.read(&mut [0; 4096]).await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
         stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
     });

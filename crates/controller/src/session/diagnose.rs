@@ -22,6 +22,7 @@
 
 mod chain;
 mod ended;
+mod external;
 mod living;
 mod sign_in;
 mod story;
@@ -37,6 +38,7 @@ use anteroom_wire::{
     agent::{CaptureState, CliState, SignIn, Stage},
     diagnosis::{Diagnosis, Evidence, Verdict},
 };
+pub use external::Configured;
 use std::time::Duration;
 use story::Story;
 
@@ -55,6 +57,8 @@ pub struct Input<'a> {
     pub timeline: &'a [TimelineRow],
     /// How the last machine ended, where the timeline does not have it.
     pub receipt: Option<GoneReason>,
+    /// What the configuration says of the session's external machine; `None`: it uses machines of this host.
+    pub external: Option<Configured>,
 }
 
 /// What the owner knows at the moment.
@@ -140,11 +144,19 @@ const ENTRIES_MAX: u32 = 10_000;
 /// Entries that prove a verdict; the cause itself is always among them.
 const EVIDENCE_MAX: usize = 40;
 
-/// The session's diagnosis at this moment.
+/// The session's diagnosis at this moment, without the address of an external machine.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn look(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
+    look_as(app, id, false).await
+}
+
+/// As [`look`]; an operator is told where an external machine is.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option<Diagnosis>, StoreError> {
     // The owner's knowledge first: what it closes has its end in the row already.
     let now = match app.sessions.get(id) {
         Some(live) => Some(ask(&live.facts()).await),
@@ -155,7 +167,13 @@ pub async fn look(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, StoreE
     let provider = app.providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone());
     let receipt = receipt(app, &row, &timeline).await;
-    Ok(Some(diagnose(&Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt })))
+    let external = row.external_machine.as_ref().map(|name| {
+        let machine = app.external.get(name);
+        let address = machine.filter(|_| operator).map(|machine| machine.desktop.to_string());
+        Configured { is_there: machine.is_some(), address }
+    });
+    let input = Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt, external };
+    Ok(Some(diagnose(&input)))
 }
 
 /// What the owner knows, and what the agent says for itself: a database in trouble keeps its events from arriving.
@@ -186,7 +204,10 @@ async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Optio
 
 /// The verdict, the proof and the chain. Pure.
 pub fn diagnose(input: &Input<'_>) -> Diagnosis {
-    let story = Story::new(input.timeline);
+    let story = match input.external {
+        Some(_) => Story::whole(input.timeline),
+        None => Story::new(input.timeline),
+    };
     let finding = match input.row.end() {
         Some(end) => ended::verdict(input, &story, end),
         None => living::verdict(input, &story),

@@ -3,6 +3,7 @@
 use super::{
     Input, Place,
     ended::cause,
+    external,
     sign_in::{candidate, is_policy, refused_delivery},
     story::{Story, authority, intended, listed, number, quoted, text, when},
 };
@@ -14,7 +15,7 @@ use anteroom_wire::{
     diagnosis::{ChainLink, Link, LinkState, Verdict},
 };
 
-type Seen = (LinkState, String);
+pub(super) type Seen = (LinkState, String);
 
 /// Every link, in order.
 pub(super) fn chain(input: &Input<'_>, story: &Story<'_>, verdict: Verdict) -> Vec<ChainLink> {
@@ -29,7 +30,8 @@ pub(super) fn chain(input: &Input<'_>, story: &Story<'_>, verdict: Verdict) -> V
         (Link::Egress, egress(story, verdict)),
         (Link::Credential, credential(input, story)),
     ];
-    links.into_iter().map(|(link, (state, seen))| ChainLink { link, state, seen }).collect()
+    let told = links.into_iter().map(|(link, seen)| (link, external::link(input, story, link).unwrap_or(seen)));
+    told.map(|(link, (state, seen))| ChainLink { link, state, seen }).collect()
 }
 
 fn seen(state: LinkState, words: impl Into<String>) -> Seen {

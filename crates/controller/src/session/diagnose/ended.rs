@@ -1,7 +1,7 @@
 //! Why a session that has ended did.
 
 use super::{
-    Finding, Input, sign_in,
+    Finding, Input, external, sign_in,
     story::{Story, elapsed, last_words, listed, number, quoted, text, when},
 };
 use crate::clock::rfc3339;
@@ -164,7 +164,7 @@ fn expired<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
         );
         return Finding::new(Verdict::NoCapacity, sentence, story.every("accepted"));
     }
-    if let Some(mut fault) = sign_in::fault(input, story) {
+    if let Some(mut fault) = sign_in::fault(input, story).or_else(|| external::fault(input, story)) {
         let said = fault.sentence.trim_end_matches('.');
         fault.sentence = format!("{said}. The session ended at {at} since {words}{}", without(story, end));
         return fault;

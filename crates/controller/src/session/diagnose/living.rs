@@ -3,7 +3,7 @@
 use super::{
     Finding, Input, Now, Place,
     ended::cause,
-    sign_in,
+    external, sign_in,
     story::{Story, elapsed, quoted, text, when},
 };
 use anteroom_store::TimelineRow;
@@ -107,7 +107,10 @@ fn open<'a>(input: &Input<'_>, story: &Story<'a>, now: &Now) -> Finding<'a> {
         let sentence = "A whole credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
     }
-    desktop_away(story).unwrap_or_else(|| person(input, story, now))
+    external::fault(input, story)
+        .or_else(|| desktop_away(story))
+        .or_else(|| external::person(input, story, now))
+        .unwrap_or_else(|| person(input, story, now))
 }
 
 /// The last viewer got no picture because the desktop did not answer.

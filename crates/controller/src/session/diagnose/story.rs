@@ -25,6 +25,11 @@ impl<'a> Story<'a> {
         Self { all, machine: &all[from..] }
     }
 
+    /// A timeline that belongs to one machine, an external one.
+    pub(super) fn whole(all: &'a [TimelineRow]) -> Self {
+        Self { all, machine: all }
+    }
+
     /// All entries of this kind.
     pub(super) fn every(&self, kind: &'static str) -> impl Iterator<Item = &'a TimelineRow> + use<'a> {
         self.all.iter().filter(move |entry| entry.kind == kind)

@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod active;
+mod external;
 mod over;
 mod sign_in;
 
-use super::{Input, Now, Place, diagnose};
+use super::{Configured, Input, Now, Place, diagnose};
 use anteroom_machine::{GoneReason, StopReason};
 use anteroom_store::{End, Life, Outcome, Reason, SessionRow, TimelineRow};
 use anteroom_wire::{
@@ -26,6 +27,7 @@ struct Case {
     now: Option<Now>,
     timeline: Vec<TimelineRow>,
     receipt: Option<GoneReason>,
+    external: Option<Configured>,
 }
 
 impl Case {
@@ -50,7 +52,7 @@ impl Case {
             deadline_ms: BEGAN_MS + 3_600_000,
             external_machine: None,
         };
-        let case = Self { row, now: None, timeline: Vec::new(), receipt: None };
+        let case = Self { row, now: None, timeline: Vec::new(), receipt: None, external: None };
         case.entry("accepted", Value::Null).at(Place::Queued { position: 1 })
     }
 
@@ -152,10 +154,10 @@ impl Case {
     }
 
     fn diagnosis(&self) -> Diagnosis {
-        let Self { row, now, timeline, receipt } = self;
+        let Self { row, now, timeline, receipt, external } = self;
         let now_ms = timeline.last().unwrap().at_ms + 500;
-        let (now, receipt) = (now.clone(), receipt.clone());
-        diagnose(&Input { now_ms, tool: "Scripted tool", row, now, timeline, receipt })
+        let (now, receipt, external) = (now.clone(), receipt.clone(), external.clone());
+        diagnose(&Input { now_ms, tool: "Scripted tool", row, now, timeline, receipt, external })
     }
 }
 
@@ -164,7 +166,7 @@ type Row = (&'static str, Case, Verdict);
 
 /// Every cause of these tests.
 fn table() -> Vec<Row> {
-    [active::rows(), sign_in::rows(), over::rows()].concat()
+    [active::rows(), external::rows(), sign_in::rows(), over::rows()].concat()
 }
 
 #[test]

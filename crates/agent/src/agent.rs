@@ -10,7 +10,7 @@ use crate::{
     display,
     events::Events,
     host::{self, Host},
-    log, pane,
+    log, memory, pane,
     place::Place,
     port::Medium,
     proxy, screen, serve, shim, spare,
@@ -203,6 +203,7 @@ fn start_programs(parts: &mut JoinSet<anyhow::Result<()>>, agent: &Arc<Agent>, s
     for_ever(parts, browser::watch_front(agent.clone()));
     for_ever(parts, screen::watch(agent.clone()));
     for_ever(parts, capture::watch(agent.clone()));
+    for_ever(parts, memory::watch(agent.clone()));
 }
 
 fn for_ever(parts: &mut JoinSet<anyhow::Result<()>>, part: impl Future<Output = ()> + Send + 'static) {

@@ -5,7 +5,8 @@
 //!                                tmpfs (bounded) ────────────────┴▶ overlay = / ─▶ the rest of the mounts ─▶ agent
 //! ```
 //!
-//! A failure here is said on the console and ends the machine: nobody can repair it from inside.
+//! A failure here, or of the agent later, is said on the console and ends the machine by the kernel's panic: nobody can repair
+//! it from inside.
 
 mod command_line;
 mod mounts;
@@ -45,7 +46,7 @@ pub(crate) fn run() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| say_everywhere(&format!("panic: {panic}"))));
     let Err(error) = boot();
     say_everywhere(&format!("{error:#}"));
-    end_machine()
+    give_up()
 }
 
 fn boot() -> anyhow::Result<Infallible> {
@@ -55,7 +56,7 @@ fn boot() -> anyhow::Result<Infallible> {
     let line = CommandLine::parse(&line);
     if line.probe {
         say_everywhere(PROBE_OK);
-        end_machine();
+        power_off();
     }
     crate::reactor()?.block_on(async {
         mounts::load_modules(Path::new("/modules"))?;
@@ -117,10 +118,14 @@ fn say_everywhere(text: &str) {
 }
 
 /// Powers off; where the machine has no such thing, a restart ends it as well (the host forbids restarts).
-fn end_machine() -> ! {
+fn power_off() -> ! {
     rustix::fs::sync();
     let _ = rustix::system::reboot(RebootCommand::PowerOff);
     let _ = rustix::system::reboot(RebootCommand::Restart);
-    // The kernel's last resort: PID 1 ends and it panics.
+    give_up()
+}
+
+/// Ends as PID 1, on which the kernel panics: the host is told of a fault, not of a machine that was switched off.
+fn give_up() -> ! {
     std::process::exit(1)
 }

@@ -10,9 +10,11 @@ use crate::{
     backoff::Backoff,
     children,
     devtools::{DevTools, DevToolsError},
-    display, log,
+    display,
+    ends::Ends,
+    log,
     place::{Kind, Place},
-    supervisor::{Output, become_person, tell_end},
+    supervisor::{Output, become_person},
 };
 use anteroom_wire::agent::{Event, Stage};
 use anyhow::Context;
@@ -83,23 +85,22 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
         Duration::from_millis(RESTART_MS_MAX),
         Duration::from_millis(HELD_MS),
     );
-    let mut restarts = 0;
+    let ends = Ends::new("chromium", Stage::Browser);
     loop {
         agent.stages.reached(Stage::WindowManager).await;
         agent.stages.reached(Stage::Terminal).await;
         agent.stages.trying(Stage::Browser);
         let started = Instant::now();
         let output = Output::default();
-        let ended = run(&agent, browser, &output).await;
+        let ended = run(&agent, browser, &ends, &output).await;
         browser.tools.send_replace(None);
-        tell_end(&agent, "chromium", Stage::Browser, &ended, restarts, &output);
-        restarts += 1;
+        ends.tell(&agent, &ended, &output);
         tokio::time::sleep(backoff.after(started.elapsed())).await;
     }
 }
 
 /// One life of the browser.
-async fn run(agent: &Agent, browser: &Browser, output: &Output) -> io::Result<i32> {
+async fn run(agent: &Agent, browser: &Browser, ends: &Ends, output: &Output) -> io::Result<i32> {
     set_frozen(false)?;
     browser.opened.store(false, Ordering::Relaxed);
     let (read, input) = children::input_pipe()?;
@@ -112,6 +113,7 @@ async fn run(agent: &Agent, browser: &Browser, output: &Output) -> io::Result<i3
         fs::OpenOptions::new().write(true).open(format!("{GROUP}/cgroup.procs"))?.into(),
     );
     let mut child = output.capture(&agent.children, &mut command)?;
+    ends.up();
     drop(command); // its copies of the pipe ends
     let tools = Arc::new(DevTools::new(input, from));
     let prepared = async {

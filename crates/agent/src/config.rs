@@ -14,6 +14,7 @@
 //! }
 //! ```
 
+use crate::memory::Sources;
 use anyhow::Context;
 use serde::Deserialize;
 use std::{
@@ -49,6 +50,9 @@ pub(crate) struct Config {
     /// More environment for the tool.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
+    /// Files that tell of this place's memory as the kernel's do; absent: nobody looks, since the host's is not the place's.
+    #[serde(default)]
+    pub(crate) memory: Option<Sources>,
 }
 
 /// Debian's for an ordinary user, and the image's own place for tools first.

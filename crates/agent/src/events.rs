@@ -76,7 +76,10 @@ impl Events {
 }
 
 fn repeats_itself(event: &Event) -> bool {
-    matches!(event, Event::ChildExited { .. } | Event::Stage(_) | Event::DeliveryRetry { .. })
+    matches!(
+        event,
+        Event::ChildExited { .. } | Event::Stage(_) | Event::DeliveryRetry { .. } | Event::MemoryPressure { .. }
+    )
 }
 
 /// The guest's clock, milliseconds since 1970.

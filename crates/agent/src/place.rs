@@ -1,6 +1,9 @@
 //! Where the agent runs: the only thing that differs between a machine and a plain process.
 
-use crate::config::{Config, default_path};
+use crate::{
+    config::{Config, default_path},
+    memory::Sources,
+};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -55,6 +58,8 @@ pub(crate) struct Place {
     pub(crate) extra_env: BTreeMap<String, String>,
     /// Where the proxy listens; port 0: any.
     pub(crate) proxy_port: u16,
+    /// What tells of its memory; `None`: it has none of its own.
+    pub(crate) memory: Option<Sources>,
 }
 
 /// The proxy's port in a machine.
@@ -84,6 +89,7 @@ impl Place {
             path: default_path(),
             extra_env: BTreeMap::new(),
             proxy_port: PROXY_PORT,
+            memory: Some(Sources::kernel()),
         }
     }
 
@@ -104,6 +110,7 @@ impl Place {
             path: config.path,
             extra_env: config.env,
             proxy_port: 0,
+            memory: config.memory,
         })
     }
 

@@ -26,6 +26,7 @@ use tokio::{
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 const CALLERS_MAX: usize = 32;
 const FIRST_LINE_MS_MAX: u64 = 5_000;
+const ACCEPT_AGAIN_MS: u64 = 100;
 
 /// How a caller begins.
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,7 +117,15 @@ pub(crate) fn listen(agent: &Agent) -> io::Result<UnixListener> {
 pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(CALLERS_MAX));
     loop {
-        let (stream, _) = listener.accept().await?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors: the next may succeed.
+                log::line(&format!("shim socket: {error}"));
+                tokio::time::sleep(Duration::from_millis(ACCEPT_AGAIN_MS)).await;
+                continue;
+            }
+        };
         let Ok(place) = room.clone().try_acquire_owned() else { continue };
         let agent = agent.clone();
         tokio::spawn(async move {

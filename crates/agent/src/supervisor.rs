@@ -4,11 +4,10 @@ use crate::{
     agent::Agent,
     backoff::Backoff,
     children::{self, Child, Children, Tty},
-    events::bounded,
-    log,
+    ends::Ends,
     place::Place,
 };
-use anteroom_wire::agent::{Event, Stage};
+use anteroom_wire::agent::Stage;
 use std::{
     collections::VecDeque,
     io,
@@ -126,7 +125,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, service: Service) {
         Duration::from_millis(RESTART_MS_MAX),
         Duration::from_millis(HELD_MS),
     );
-    let mut restarts = 0;
+    let ends = Ends::new(service.name, service.stage);
     loop {
         if let Some(stage) = service.needs {
             agent.stages.reached(stage).await;
@@ -135,34 +134,16 @@ pub(crate) async fn keep(agent: Arc<Agent>, service: Service) {
         let started = Instant::now();
         let output = Output::default();
         let ended = match output.capture(&agent.children, &mut (service.command)()) {
-            Ok(mut child) => Ok(child.wait().await),
+            Ok(mut child) => {
+                ends.up();
+                Ok(child.wait().await)
+            }
             Err(error) => Err(error),
         };
         output.ended(Duration::MAX).await;
-        tell_end(&agent, service.name, service.stage, &ended, restarts, &output);
-        restarts += 1;
+        ends.tell(&agent, &ended, &output);
         tokio::time::sleep(backoff.after(started.elapsed())).await;
     }
-}
-
-/// Says that a program ended, or could not be started at all (`Err`).
-pub(crate) fn tell_end(
-    agent: &Agent,
-    name: &str,
-    stage: Stage,
-    ended: &io::Result<i32>,
-    restarts: u32,
-    output: &Output,
-) {
-    let last_lines = output.last_lines();
-    let (code, what) = match ended {
-        Ok(code) => (Some(*code), format!("{name} ended with {code}")),
-        Err(error) => (None, format!("{name} could not be started: {error}")),
-    };
-    log::line(&format!("{what} (restarts {restarts}): {}", last_lines.join(" | ")));
-    agent.stages.failed(stage, &format!("{what}; {}", last_lines.join("\n")));
-    let last_lines = last_lines.iter().map(|line| bounded(line)).collect();
-    agent.events.push(Event::ChildExited { name: name.to_owned(), code, restarts, last_lines });
 }
 
 #[cfg(test)]

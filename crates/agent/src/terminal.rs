@@ -5,7 +5,9 @@ use crate::{
     agent::Agent,
     backoff::Backoff,
     children::{self, Child, Tty},
-    display, log,
+    display,
+    ends::Ends,
+    log,
     supervisor::{self, Output},
     tmux::{self, ASKS_MAX, Ask, quoted},
 };
@@ -205,21 +207,25 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
         Duration::from_millis(RESTART_MS_MAX),
         Duration::from_millis(HELD_MS),
     );
-    let mut restarts = 0;
+    let ends = Ends::new("tmux", Stage::Terminal);
     loop {
         agent.stages.trying(Stage::Terminal);
         let started = Instant::now();
         let output = Output::default();
-        let ended = serve_once(&agent, &output, &mut asked).await;
+        let ended = serve_once(&agent, &ends, &output, &mut asked).await;
         agent.terminal.attached.send_replace(false);
-        supervisor::tell_end(&agent, "tmux", Stage::Terminal, &ended, restarts, &output);
-        restarts += 1;
+        ends.tell(&agent, &ended, &output);
         tokio::time::sleep(backoff.after(started.elapsed())).await;
     }
 }
 
 /// One life of the server.
-async fn serve_once(agent: &Arc<Agent>, output: &Output, asked: &mut mpsc::Receiver<Ask>) -> io::Result<i32> {
+async fn serve_once(
+    agent: &Arc<Agent>,
+    ends: &Ends,
+    output: &Output,
+    asked: &mut mpsc::Receiver<Ask>,
+) -> io::Result<i32> {
     std::fs::write(&agent.place.tmux_config, CONFIG)?;
     match std::fs::remove_file(&agent.place.tmux_socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -232,6 +238,7 @@ async fn serve_once(agent: &Arc<Agent>, output: &Output, asked: &mut mpsc::Recei
     command.envs(place.environment(None)).current_dir(&place.home);
     supervisor::become_person(&mut command, place);
     let mut server = output.capture(&agent.children, &mut command)?;
+    ends.up();
     tokio::select! {
         code = server.wait() => Ok(code),
         error = attend(agent, asked) => Err(error),

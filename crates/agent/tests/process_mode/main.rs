@@ -10,6 +10,7 @@
 
 mod channel;
 mod credential;
+mod health;
 mod proxy;
 mod streams;
 mod tool;

@@ -87,20 +87,29 @@ impl Drop for World {
 impl World {
     /// A fresh agent, its controller connected, its desktop there.
     pub(crate) async fn start() -> Self {
-        let mut world = Self::start_alone();
+        Self::start_with(|_| serde_json::json!({})).await
+    }
+
+    /// The same with more in its configuration; paths may lie in the world's directory.
+    pub(crate) async fn start_with(more: impl FnOnce(&Path) -> serde_json::Value) -> Self {
+        let mut world = Self::start_alone_with(more);
         world.open_desktop();
         world.connect_host().await;
         world
     }
 
     /// A fresh agent that nobody talks to.
-    #[expect(clippy::disallowed_methods, reason = "tests start the agent under test")]
     pub(crate) fn start_alone() -> Self {
+        Self::start_alone_with(|_| serde_json::json!({}))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests start the agent under test")]
+    fn start_alone_with(more: impl FnOnce(&Path) -> serde_json::Value) -> Self {
         let dir = tempfile::Builder::new().prefix("agent").tempdir().unwrap();
         for name in ["work", "home"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "agent_socket": dir.path().join("agent.sock"),
             "host_socket": dir.path().join("host.sock"),
             "work_dir": dir.path().join("work"),
@@ -109,6 +118,9 @@ impl World {
             "image_hash": "sha256:test",
             "clis": { "demo": "1.0" },
         });
+        for (key, value) in more(dir.path()).as_object().unwrap() {
+            config[key] = value.clone();
+        }
         std::fs::write(dir.path().join("agent.json"), config.to_string()).unwrap();
         let log = std::fs::File::create(dir.path().join("agent.log")).unwrap();
         let agent = Command::new(env!("CARGO_BIN_EXE_anteroom-agent"))

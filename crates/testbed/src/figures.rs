@@ -7,6 +7,9 @@ use std::{fmt, fs, time::Duration};
 pub struct Spread(Vec<Duration>);
 
 impl Spread {
+    /// None yet.
+    pub const NONE: Self = Self(Vec::new());
+
     /// One more.
     pub fn add(&mut self, took: Duration) {
         self.0.push(took);

@@ -9,10 +9,12 @@
 //!
 //! Fakes have memory and behave; they are not lists of expected calls.
 
+pub mod adoption;
 pub mod codex_issuer;
 pub mod fake_rfb;
 pub mod figures;
 pub mod healing;
+mod holds;
 pub mod house;
 pub mod leaks;
 pub mod plain_process;
@@ -25,6 +27,7 @@ mod world;
 pub use codex_issuer::CodexIssuer;
 pub use fake_rfb::FakeRfb;
 pub use figures::Spread;
+pub use holds::Hold;
 pub use house::House;
 pub use leaks::Leaks;
 pub use plain_process::PlainProcess;

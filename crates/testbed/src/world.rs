@@ -100,7 +100,10 @@ impl World {
             ready_ms_max: u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX),
         };
         let mut world = Self { dir, order, server: None, operator, backends: [first, second], finished: false };
-        world.start_server().await?;
+        if let Err(error) = world.start_server().await {
+            world.finished = true;
+            return Err(error);
+        }
         Ok(world)
     }
 

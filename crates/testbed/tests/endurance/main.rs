@@ -1,0 +1,38 @@
+//! What must hold over a long time and many deaths: nothing is left over, everybody is told the truth soon, and what can
+//! be healed heals. `ANTEROOM_TEST_FULL=1` (set by `./test --full`) makes the runs as long as they are meant to be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod adoption;
+mod audit;
+mod chance;
+mod cycles;
+mod deaths;
+mod fate;
+mod original_failure;
+mod stopping;
+
+use anteroom_controller::rfb::ViewerSocket;
+use anteroom_testbed::{SOON, Script, Step, Tool};
+use tokio::{io::AsyncReadExt, time::timeout};
+
+/// Whether the long runs are wanted.
+fn full() -> bool {
+    std::env::var_os("ANTEROOM_TEST_FULL").is_some_and(|value| !value.is_empty())
+}
+
+/// The provider `idle`: its tool waits until the machine ends.
+fn idle() -> Tool {
+    Tool::new(
+        "idle",
+        Script::new([Step::say("Nothing to do"), Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]),
+    )
+}
+
+/// Reads until the server closes; the code and the reason.
+async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
+    let mut rest = Vec::new();
+    timeout(SOON, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    let closing = socket.closing().expect("closed with a code").clone();
+    (closing.code, closing.reason)
+}

@@ -26,7 +26,7 @@ use anteroom_machine::{GoneReason, State, StopReason};
 use anteroom_store::SessionRow;
 use anteroom_wire::{MachineId, Problem, Secret};
 use jobs::Job;
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 /// Where an owner begins.
@@ -181,7 +181,10 @@ impl Driver {
 
     /// Carries out orders and hears what happens until nothing is left to do.
     async fn run(mut self, row: SessionRow, first: Vec<Order>) {
-        let mut overdue = Box::pin(deadlines::overdue(self.app.clone(), Arc::clone(&self.live), row.clone()));
+        let look_every = Duration::from_millis(self.app.config.sessions.sweep_every_ms);
+        let (app, live) = (self.app.clone(), Arc::clone(&self.live));
+        let overdue = |after| deadlines::overdue(app.clone(), Arc::clone(&live), row.clone(), after);
+        let mut deadline = Box::pin(overdue(Duration::ZERO));
         let mut orders = first;
         loop {
             for order in orders {
@@ -198,9 +201,9 @@ impl Driver {
                     tokio::select! {
                         biased;
                         event = self.next() => event,
-                        event = &mut overdue => {
-                            let again = deadlines::overdue(self.app.clone(), Arc::clone(&self.live), row.clone());
-                            overdue.set(again);
+                        event = &mut deadline => {
+                            // It stays overdue until its end is written and its machine gone: said now and then, not for ever at once.
+                            deadline.set(overdue(look_every));
                             event
                         }
                     }

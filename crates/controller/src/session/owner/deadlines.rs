@@ -17,10 +17,11 @@ use tokio::time::Instant;
 /// The longest wait before something that the database did not take is tried again.
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// Waits until a deadline has passed. Tells the database of the session's use now and then.
+/// Waits until a deadline has passed, but at least for `after`. Tells the database of the session's use now and then.
 ///
 /// A credential that waits to be delivered holds a deadline back, for as long as the settings say.
-pub(super) async fn overdue(app: App, live: Arc<Live>, row: SessionRow) -> Event {
+pub(super) async fn overdue(app: App, live: Arc<Live>, row: SessionRow, after: Duration) -> Event {
+    tokio::time::sleep(after).await;
     let settings = &app.config.sessions;
     let cap = live.born + Duration::from_millis(row.deadline_ms.saturating_sub(live.born_at_ms));
     let grace = Duration::from_secs(settings.idle_s_max);

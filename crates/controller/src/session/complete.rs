@@ -1,6 +1,6 @@
 //! A delivery: check, seal, store and complete in one transaction, read back, and only then let the machine go.
 
-use super::{live::Live, shape};
+use super::{live::Live, note, shape};
 use crate::{app::App, clock, random, refusal::Refusal, refusal::chain};
 use anteroom_store::{Completed, Completion, NewCredential, NewEvent, SessionRow, Sha256Hex};
 use anteroom_vault::Binding;
@@ -68,6 +68,7 @@ async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery
     };
     let sentence = format!("The credential was sealed and stored ({} file(s)).", files.len());
     let event = NewEvent::new(clock::now(), "completed", sentence).with(serde_json::json!({ "credential": id }));
+    note::settled(app, &row.id).await;
     match app.store.complete_with_credential(&completion, event).await? {
         Completed::Ignored(row) => ignore(app, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),

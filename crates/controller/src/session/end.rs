@@ -1,6 +1,6 @@
 //! Ending a session other than well: cancelled by its owner, expired, failed.
 
-use super::live::Live;
+use super::{live::Live, note};
 use crate::{app::App, clock, refusal::chain};
 use anteroom_store::{Change, Expect, NewEvent, Reason, SessionRow, StoreError, Transition};
 use anteroom_wire::{Problem, SessionId};
@@ -32,6 +32,7 @@ pub async fn end(app: &App, id: &SessionId, how: How, why: Problem, detail: &str
     let colon = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{colon}{detail}", why.sentence());
     let event = NewEvent::new(now, kind, sentence).with(serde_json::json!({ "reason": why.code() }));
+    note::settled(app, id).await;
     match app.store.transition(id, Expect::Active, change, event).await? {
         Transition::Done { row, .. } => {
             tracing::info!(outcome = kind, session = %id, reason = why.code(), detail, "the session ended");
@@ -55,6 +56,11 @@ pub async fn end(app: &App, id: &SessionId, how: How, why: Problem, detail: &str
 pub async fn end_at_last(app: &App, live: &Live, how: How, why: Problem, detail: &str) {
     let mut wait = Duration::from_millis(50);
     loop {
+        while !note::settled(app, &live.id).await {
+            if app.stop.is_cancelled() {
+                return;
+            }
+        }
         match end(app, &live.id, how, why, detail).await {
             Ok(_) => return,
             Err(error) => {

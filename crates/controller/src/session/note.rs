@@ -45,10 +45,10 @@ pub fn later(app: &App, session: &SessionId, kind: &str, sentence: impl Into<Str
     settled
 }
 
-/// Waits until all that is noted for this session is written, at most as long as the database may be busy: for those that
-/// write to its timeline past the line.
-pub async fn settled(app: &App, session: &SessionId) {
-    let _ = tokio::time::timeout(busy_max(app), app.journal.settled(session).wait()).await;
+/// Waits until all that is noted for this session is written, at most as long as the database may be busy; whether it is. For
+/// those that write to its timeline past the line: what happened before stands before.
+pub async fn settled(app: &App, session: &SessionId) -> bool {
+    tokio::time::timeout(busy_max(app), app.journal.settled(session).wait()).await.is_ok()
 }
 
 /// Writes an entry now, for those who can say it again later.

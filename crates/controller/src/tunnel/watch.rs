@@ -1,7 +1,7 @@
 //! The viewer that only looks: of its side of RFB (RFC 6143), what makes pictures passes and what acts does not.
 //!
 //! ```text
-//!  version ─▶ security type (None) ─▶ shared flag (always set) ─▶ messages, one after the other
+//!  version ─▶ security type ─▶ (answer to the password's challenge) ─▶ shared flag (always set) ─▶ messages
 //!                                                                 pass: SetPixelFormat, SetEncodings (without the
 //!                                                                   extensions for acting), FramebufferUpdateRequest,
 //!                                                                   EnableContinuousUpdates, Fence
@@ -17,7 +17,10 @@
 use anteroom_wire::{Problem, ProblemBody};
 use bytes::{Buf, Bytes, BytesMut};
 
+/// Security types whose handshake is known here: None, and VNC authentication, which external desktops may want.
 const NONE: u8 = 1;
+const VNC_AUTHENTICATION: u8 = 2;
+const ANSWER_BYTES: usize = 16;
 /// Encodings of one SetEncodings; noVNC and TigerVNC send about thirty.
 const ENCODINGS_MAX: usize = 256;
 /// Fence: "the payload … at most 64 bytes".
@@ -42,6 +45,7 @@ pub struct Watch {
 enum Phase {
     Version,
     Security,
+    Answer,
     Init,
     Messages,
 }
@@ -84,8 +88,8 @@ impl Watch {
                         // Not shared would be: the others are thrown out.
                         message[0] = 1;
                     }
+                    self.phase = self.phase.after(message[0]);
                     passed.extend_from_slice(&message);
-                    self.phase = self.phase.after();
                 }
                 Next::Encodings(count) => without_acting(&self.kept.split_to(count), &mut passed),
                 Next::Drop(count) => {
@@ -109,10 +113,12 @@ impl Watch {
                 _ => Err(wrong("a view-only viewer speaks RFB 3.7 or 3.8")),
             },
             Phase::Security | Phase::Init if kept.is_empty() => Ok(Next::Short),
-            Phase::Security if kept[0] != NONE => {
-                Err(wrong(format!("a view-only viewer asks for security type 1 (None), not {}", kept[0])))
+            Phase::Security if ![NONE, VNC_AUTHENTICATION].contains(&kept[0]) => {
+                Err(wrong(format!("a view-only viewer asks for security type 1 or 2, not {}", kept[0])))
             }
             Phase::Security | Phase::Init => Ok(Next::Pass(1)),
+            Phase::Answer if kept.len() < ANSWER_BYTES => Ok(Next::Short),
+            Phase::Answer => Ok(Next::Pass(ANSWER_BYTES)),
             Phase::Messages => self.message(),
         }
     }
@@ -172,10 +178,12 @@ impl Watch {
 }
 
 impl Phase {
-    fn after(self) -> Self {
+    /// What follows something that began with this byte.
+    fn after(self, first: u8) -> Self {
         match self {
             Self::Version => Self::Security,
-            Self::Security => Self::Init,
+            Self::Security if first == VNC_AUTHENTICATION => Self::Answer,
+            Self::Security | Self::Answer => Self::Init,
             Self::Init | Self::Messages => Self::Messages,
         }
     }

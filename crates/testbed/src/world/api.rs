@@ -297,6 +297,18 @@ impl Api {
         Ok(self.dial(&path, &format!("binary, ticket.{ticket}"), true).await?)
     }
 
+    /// Opens the session's desktop to look at it without acting on it.
+    ///
+    /// # Errors
+    /// No ticket, no socket, no picture.
+    pub async fn desktop_to_watch(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
+        let wanted = json!({ "purpose": "desktop", "view_only": true });
+        let ticket: Ticket = self.post(&format!("/api/auth/session/{id}/ticket"), wanted).await?.read()?;
+        let path = format!("/api/auth/session/{id}/novnc/websock");
+        let socket = self.dial(&path, &format!("binary, ticket.{}", ticket.ticket), true).await?;
+        Ok(RfbClient::connect(socket, ANSWER_MS_MAX).await?)
+    }
+
     /// The socket of the session's terminal.
     ///
     /// # Errors

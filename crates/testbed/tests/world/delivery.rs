@@ -6,6 +6,7 @@ use anteroom_wire::{
     Base64,
     agent::{Delivered, DeliveredFile, Delivery},
     api::Status,
+    diagnosis::{Diagnosis, Verdict},
 };
 use reqwest::Method;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -224,6 +225,47 @@ async fn a_credential_deleted_twice_is_gone_once_and_its_session_stays_completed
     assert_eq!(again, Delivered::Ignored);
     let kept = api.get(&format!("/api/auth/session/{}/credentials", agent.session)).await.unwrap();
     assert!(!kept.text.contains(credential.as_str()), "{}", kept.text);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_delivery_refused_for_good_is_on_the_timeline_by_its_keys_and_explains_the_session() {
+    let (_scene, world) = idle_world("").await;
+    let (api, agent) = (world.backend().unwrap(), Posing::start(&world).await);
+    let wrong = format!("{{\"other\": \"{CANARY}\"}}");
+    for _ in 0..3 {
+        assert_eq!(refused(&agent.deliver(&agent.delivery(&wrong)).await).0, 422);
+    }
+    let entry = api.wait_entry(&agent.session, "delivery_refused").await.unwrap();
+    assert_eq!((entry.data["reason"].as_str(), entry.data["by"].as_str()), (Some("wrong_shape"), Some("machine")));
+    assert!(entry.data["detail"].as_str().unwrap().contains("/token"), "the missing key is named: {entry:?}");
+    let diagnosis = || async {
+        let path = format!("/api/auth/session/{}/diagnosis", agent.session);
+        api.get(&path).await.unwrap().read::<Diagnosis>().unwrap()
+    };
+    let found = diagnosis().await;
+    assert_eq!(found.verdict, Verdict::CredentialWrongShape, "{}", found.sentence);
+    assert!(found.sentence.contains(&entry.at) && found.sentence.contains("/token"), "{}", found.sentence);
+    assert!(found.evidence.iter().any(|proof| proof.number == entry.number));
+    // What a stranger sends is noted as that, and explains nothing.
+    let good = serde_json::to_string(&agent.delivery(GOOD)).unwrap();
+    assert_eq!(refused(&agent.send(Some("agt_stranger"), "application/json", good).await).0, 401);
+    let strange = async {
+        loop {
+            let timeline = api.timeline(&agent.session).await.unwrap();
+            let refused: Vec<_> = timeline.into_iter().filter(|entry| entry.kind == "delivery_refused").collect();
+            if refused.len() == 2 {
+                return refused[1].clone();
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let strange = tokio::time::timeout(SOON, strange).await.expect("the stranger is noted");
+    assert_eq!((strange.data["reason"].as_str(), strange.data["by"].as_str()), (Some("wrong_agent_token"), Some("stranger")));
+    api.cancel(&agent.session).await.unwrap();
+    let timeline = api.get(&format!("/api/auth/session/{}/events", agent.session)).await.unwrap().text;
+    assert!(!timeline.contains(CANARY), "values are on no timeline");
+    assert_eq!(world.leaks().files_with(CANARY), Vec::<std::path::PathBuf>::new());
     world.finish().await.unwrap();
 }
 

@@ -9,9 +9,12 @@ mod ends;
 mod inputs;
 mod posted;
 mod secrets;
+mod stalled;
 mod story;
 mod tidy;
+mod timeline;
 mod viewers;
+mod watching;
 mod way_out;
 mod why;
 

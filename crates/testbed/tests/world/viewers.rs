@@ -83,7 +83,7 @@ async fn one_viewer_too_many_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_desktop_that_is_away_for_a_moment_is_reached_by_the_same_socket() {
+async fn a_desktop_that_is_away_for_fifteen_seconds_is_reached_by_the_same_socket() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -92,7 +92,8 @@ async fn a_desktop_that_is_away_for_a_moment_is_reached_by_the_same_socket() {
     world.order_desktop(&machine, Behaviour::Closed).await.unwrap();
     let mut viewer = api.desktop_socket(&id).await.unwrap();
     let opening = async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        // Nearly as long as `socket_wait_ms_max` allows.
+        tokio::time::sleep(Duration::from_secs(15)).await;
         world.order_desktop(&machine, Behaviour::Normal).await.unwrap();
     };
     let greeting = async {
@@ -103,6 +104,12 @@ async fn a_desktop_that_is_away_for_a_moment_is_reached_by_the_same_socket() {
     };
     let (greeting, ()) = timeout(SOON, async { tokio::join!(greeting, opening) }).await.unwrap();
     assert_eq!(greeting, Ok(*b"RFB 003.008\n"));
+    // The desktop heard the version that was sent while it was away: it offers its security types at once.
+    let mut types = [0; 2];
+    timeout(SOON, viewer.read_exact(&mut types)).await.unwrap().unwrap();
+    assert_eq!(types, [1, 1]);
+    let entries = api.timeline(&id).await.unwrap();
+    assert!(entries.iter().all(|entry| entry.kind != "viewer_refused"), "{entries:#?}");
     world.finish().await.unwrap();
 }
 
@@ -142,5 +149,47 @@ async fn a_viewer_that_reads_nothing_stops_neither_the_other_viewer_nor_the_sign
     scene.raise("go");
     api.wait_status(&id, Status::Completed).await.unwrap();
     drop(stuck);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn soak_a_viewer_that_only_answers_pings_and_a_page_that_beats_are_there_after_fifteen_minutes() {
+    if std::env::var("ANTEROOM_TEST_FULL").is_ok_and(|full| !full.is_empty()) {
+        soak(Duration::from_secs(15 * 60)).await;
+    } else {
+        println!("skipped: it takes fifteen minutes; run with ANTEROOM_TEST_FULL=1 (./test --full)");
+    }
+}
+
+/// A viewer that does nothing but read; the page beats as pages do, and that alone keeps the session.
+async fn soak(how_long: Duration) {
+    let (_scene, world) = idle_world("[sessions]\nidle_s_max = 60\n").await;
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let name = viewer.name().to_owned();
+    let mut socket = viewer.into_inner();
+    let beat = async {
+        loop {
+            let beat = api.post(&format!("/api/auth/session/{id}/heartbeat"), serde_json::json!({})).await.unwrap();
+            assert_eq!(beat.status, 200, "{}", beat.text);
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
+    };
+    // Nothing was asked for, so nothing comes; reading answers the pings.
+    let reading = async { timeout(how_long, socket.read_u8()).await };
+    let read = tokio::select! {
+        read = reading => read,
+        () = beat => unreachable!("it beats for ever"),
+    };
+    assert!(read.is_err(), "nothing comes and nothing closes: {read:?} {:?}", socket.closing());
+    let again = [3, 0, 0, 0, 0, 0, 0, 16, 0, 16];
+    socket.write_all(&again).await.unwrap();
+    socket.flush().await.unwrap();
+    assert_eq!(timeout(SOON, socket.read_u8()).await.unwrap().unwrap(), 0, "a picture, on the same socket");
+    let second = api.desktop(&id).await.unwrap();
+    assert_eq!(second.name(), name, "the same machine");
+    assert_eq!(api.session(&id).await.unwrap().generation, 1);
     world.finish().await.unwrap();
 }

@@ -4,7 +4,10 @@ use crate::{
     app::App,
     clock, random,
     refusal::chain,
-    session::{live::Live, note::note},
+    session::{
+        live::Live,
+        note::{note, settled},
+    },
 };
 use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewEvent, Sha256Hex, Transition};
@@ -54,6 +57,7 @@ pub(super) async fn claim(
     let sentence = format!("The machine is ready; {} was started in it.", live.provider.name);
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.hello.clis });
     let event = NewEvent::new(clock::now(), "machine_ready", sentence).with(data);
+    settled(app, &live.id).await;
     match app.store.transition(&live.id, Expect::Active, change, event).await {
         Ok(Transition::Done { .. }) => live.tell(),
         Ok(Transition::Conflict(_)) => {}

@@ -10,6 +10,7 @@ use crate::{
         end::{self, How},
         lifecycle::Event,
         live::Live,
+        note,
         queue::{Place, Room},
         status::Progress,
     },
@@ -131,6 +132,11 @@ async fn write(
 ) -> Event {
     let mut wait = Duration::from_millis(20);
     loop {
+        while !note::settled(app, &live.id).await {
+            if app.stop.is_cancelled() {
+                return Event::ServerStops;
+            }
+        }
         match app.store.transition(&live.id, Expect::Active, change.clone(), event(clock::now())).await {
             Ok(Transition::Done { .. }) => {
                 live.tell();

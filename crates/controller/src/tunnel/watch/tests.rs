@@ -133,6 +133,13 @@ fn what_is_too_long_ends_the_connection() {
 }
 
 #[test]
+fn the_answer_to_a_desktops_password_passes_and_is_not_taken_for_a_message() {
+    let stream = [&b"RFB 003.008\n\x02"[..], &[5; 16], &[1], &[5, 1, 0, 9, 0, 9], &[3; 10]].concat();
+    let expected = [&b"RFB 003.008\n\x02"[..], &[5; 16], &[1], &[3; 10]].concat();
+    assert_eq!(feed(&stream, &[4]).unwrap(), expected);
+}
+
+#[test]
 fn a_viewer_that_wants_the_desktop_alone_shares_it() {
     assert_eq!(feed(b"RFB 003.008\n\x01\x00", &[1]).unwrap(), HELLO);
 }

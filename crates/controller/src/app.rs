@@ -5,7 +5,7 @@ use crate::{
     egress::Gate,
     external::ExternalMachines,
     providers::Providers,
-    session::{live::Register, note::Journal, queue::Queue, refused::Refusals},
+    session::{live::Register, note::Journal, queue::Queue, refused::Refusals, sweep::Sweeps},
     tunnel::Ending,
     writes::Writes,
 };
@@ -50,6 +50,8 @@ pub struct Parts {
     pub refusals: Refusals,
     /// Who gets the next machine.
     pub queue: Queue,
+    /// What sweeps did.
+    pub sweeps: Sweeps,
     /// The operator at this host's command line.
     pub local_operator: CallerId,
     /// Owns every task.

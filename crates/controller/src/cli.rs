@@ -11,6 +11,7 @@ mod logs;
 mod progress;
 mod serve;
 mod sessions;
+mod sweep;
 mod token;
 mod why;
 
@@ -96,6 +97,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Finish now what facts demand: sessions without an owner, machines without a session, old evidence.
+    Sweep {
+        /// Only say what would be done, and why.
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a new single-use link that lets one person in as operator.
     Link,
     /// The machine image.
@@ -162,6 +172,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Why { session, json } => why::run(&config, &session, json).await,
         Command::Logs(arguments) => logs::run(&config, arguments).await,
         Command::Bundle { session, out } => bundle::run(&config, &session, out.as_deref()).await,
+        Command::Sweep { dry_run, json } => sweep::run(&config, dry_run, json).await,
         Command::Link => sessions::link(&config).await,
         Command::Image(command) => image::run(&config, command).await,
         Command::Token(command) => token::run(&config, command).await,

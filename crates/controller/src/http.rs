@@ -20,6 +20,7 @@ mod providers;
 mod session;
 mod signin;
 mod socket;
+mod sweep;
 
 pub use enter::Link;
 pub use host::host_service;
@@ -126,6 +127,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(enter::link))
         .routes(routes!(health::health))
         .routes(routes!(leaks::look))
+        .routes(routes!(sweep::sweep))
 }
 
 /// Asks who is calling. What follows finds a [`callers::Caller`] in the request's extensions.

@@ -15,7 +15,13 @@ use crate::{
     providers::Providers,
     random,
     refusal::chain,
-    session::{live::Register, note::Journal, queue::Queue, refused::Refusals, sweep},
+    session::{
+        live::Register,
+        note::Journal,
+        queue::Queue,
+        refused::Refusals,
+        sweep::{self, Sweeps},
+    },
     tunnel::Ending,
     writes::Writes,
 };
@@ -144,6 +150,7 @@ pub async fn start(
         gate: Arc::new(Gate::new(config.egress.limits.clone(), answers)),
         journal: Journal::new(config.sessions.timeline_waiting_max),
         refusals: Refusals::default(),
+        sweeps: Sweeps::default(),
         queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
         store,
         writes,

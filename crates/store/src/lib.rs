@@ -16,6 +16,7 @@
 mod callers;
 mod cells;
 mod complete;
+mod counts;
 mod credentials;
 mod error;
 mod hash;

@@ -1,5 +1,21 @@
-//! The sweep takes no input, may run at any moment, and only finishes what facts already demand: active rows without an
-//! owner (overdue ones end, the others are resumed), machines that no session owns, spent passes.
+//! The sweep takes no input, may run at any moment, and only finishes what facts already demand.
+//!
+//! ```text
+//!  look ─▶ Seen ──plan (pure)──▶ what, and why ──▶ carry out ─▶ log, record
+//!                                      └──▶ or only told (`anteroom sweep --dry-run`)
+//! ```
+//!
+//! What it can do is a closed list ([`SweepDeed`]): active rows without an owner are resumed, or end when they are overdue;
+//! machines that no session owns are stopped; old evidence goes. Whatever somebody may miss is limited to
+//! `sessions.sweep_stops_max` a sweep, so that a fault of ours, or a clock that jumps, cannot end everything at once.
+//!
+//! A session that has an owner is never touched here: its owner holds its deadlines.
+
+mod look;
+mod plan;
+mod record;
+
+pub use record::{Last, Sweeps};
 
 use super::{
     end::{self, How},
@@ -7,10 +23,14 @@ use super::{
     live::Live,
     owner::{self, From},
 };
-use crate::{app::App, clock, refusal::chain};
+use crate::{app::App, bundle::shelf, clock, refusal::chain};
 use anteroom_machine::{State, StopReason};
 use anteroom_store::{SessionRow, StoreError};
-use anteroom_wire::{MachineId, Problem};
+use anteroom_wire::{
+    MachineId, Problem,
+    operations::{SweepAction, SweepOutcome, SweepReport},
+};
+use plan::{Planned, Subject};
 use std::{sync::Arc, time::Duration};
 
 /// Runs until the server stops. The first run, before this, is [`once`] at the start.
@@ -28,43 +48,113 @@ pub async fn run(app: App) {
     }
 }
 
+/// What a sweep would do now; nothing is done.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn dry_run(app: &App) -> Result<SweepReport, StoreError> {
+    let planned = plan::plan(look::look(app).await?, app.config.sessions.sweep_stops_max);
+    let held_back = count(&planned, |planned| planned.is_held_back);
+    let actions = planned.into_iter().map(|planned| {
+        let outcome = if planned.is_held_back { SweepOutcome::HeldBack } else { SweepOutcome::Planned };
+        planned.told(outcome)
+    });
+    Ok(SweepReport {
+        dry_run: true,
+        at: clock::rfc3339(clock::now()),
+        actions: actions.collect(),
+        held_back,
+        failed: 0,
+    })
+}
+
 /// One sweep.
 ///
 /// # Errors
 /// The database cannot be used; what was done before that stays done.
-pub async fn once(app: &App) -> Result<(), StoreError> {
-    let now = clock::now();
-    for row in app.store.active_sessions().await? {
-        if app.sessions.get(&row.id).is_none() && !app.stop.is_cancelled() {
-            resume(app, row, now).await?;
+pub async fn once(app: &App) -> Result<SweepReport, StoreError> {
+    let _alone = app.sweeps.alone().await;
+    let swept = sweep(app).await;
+    match &swept {
+        Ok(report) => app.sweeps.finished(report, clock::now()),
+        Err(_) => app.sweeps.failed(),
+    }
+    swept
+}
+
+async fn sweep(app: &App) -> Result<SweepReport, StoreError> {
+    let at = clock::rfc3339(clock::now());
+    let planned = plan::plan(look::look(app).await?, app.config.sessions.sweep_stops_max);
+    let held_back = count(&planned, |planned| planned.is_held_back);
+    let mut actions = Vec::with_capacity(planned.len());
+    for planned in planned {
+        let outcome = if planned.is_held_back { SweepOutcome::HeldBack } else { carry_out(app, &planned).await? };
+        let action = planned.told(outcome);
+        log(&action);
+        actions.push(action);
+    }
+    app.store.purge(clock::now()).await?;
+    let failed = actions.iter().filter(|action| action.outcome == SweepOutcome::Failed).count();
+    let report =
+        SweepReport { dry_run: false, at, held_back, failed: u32::try_from(failed).unwrap_or(u32::MAX), actions };
+    if !report.actions.is_empty() {
+        let count = report.actions.len();
+        tracing::info!(outcome = "swept", count, held_back, failed, "the sweep found something to do");
+    }
+    Ok(report)
+}
+
+fn count(planned: &[Planned], is: impl Fn(&Planned) -> bool) -> u32 {
+    u32::try_from(planned.iter().filter(|planned| is(planned)).count()).unwrap_or(u32::MAX)
+}
+
+fn log(action: &SweepAction) {
+    let SweepAction { deed, session, machine, file, reason, outcome } = action;
+    let (session, machine) = (session.as_ref().map(|id| id.as_str()), machine.as_ref().map(|id| id.as_str()));
+    let (is_destructive, deed, became) = (deed.is_destructive(), deed.as_str(), format!("{outcome:?}"));
+    if is_destructive {
+        tracing::warn!(outcome = deed, became, session, machine, file, reason, "the sweep acts");
+    } else {
+        tracing::info!(outcome = deed, became, session, machine, file, reason, "the sweep acts");
+    }
+}
+
+/// Does one thing, unless it is no longer so.
+async fn carry_out(app: &App, planned: &Planned) -> Result<SweepOutcome, StoreError> {
+    if app.stop.is_cancelled() {
+        return Ok(SweepOutcome::HeldBack);
+    }
+    match &planned.subject {
+        Subject::Resumed(row) => resume(app, row).await?,
+        Subject::Ended { row, how, problem, detail } => {
+            end::end(app, &row.id, *how, *problem, detail).await?;
+        }
+        Subject::Machine(machine) => {
+            // A machine is entered in its session's facts before it is started, so one without has no session.
+            if app.sessions.of_machine(machine).is_none() {
+                app.machines.stop(machine, StopReason::Unowned);
+            }
+        }
+        Subject::Receipt(item) | Subject::Bundle(item) => {
+            if let Err(error) = shelf::remove(item) {
+                tracing::warn!(outcome = "not_removed", path = %item.path.display(), %error, "old evidence could not be removed");
+                return Ok(SweepOutcome::Failed);
+            }
         }
     }
-    for (machine, _) in app.machines.list() {
-        // A machine is entered in its session's facts before it is started, so this one has no session.
-        if app.sessions.of_machine(&machine).is_none() {
-            tracing::warn!(outcome = "machine_unowned", machine = %machine, "no session owns this machine; it is stopped");
-            app.machines.stop(&machine, StopReason::Unowned);
-        }
-    }
-    app.store.purge(now).await?;
-    Ok(())
+    Ok(SweepOutcome::Done)
 }
 
 /// An active row whose owner is gone (a server stopped or was killed): take its machine over, or go on without.
-async fn resume(app: &App, row: SessionRow, now: u64) -> Result<(), StoreError> {
-    let Some(provider) = app.providers.get(&row.provider) else {
-        let detail = format!("The provider {} is no longer configured.", row.provider);
-        end::end(app, &row.id, How::Failed, Problem::ProviderUnavailable, &detail).await?;
-        return Ok(());
-    };
-    if row.deadline_ms <= now {
-        end::end(app, &row.id, How::Expired, Problem::DeadlineExpired, "").await?;
+async fn resume(app: &App, row: &SessionRow) -> Result<(), StoreError> {
+    // The plan has seen the provider.
+    let Some(provider) = app.providers.get(&row.provider) else { return Ok(()) };
+    if app.sessions.get(&row.id).is_some() {
         return Ok(());
     }
     let live = Live::new(row.id.clone(), Arc::new(provider.clone()), row.generation, &app.ending);
-    let Some(from) = origin(app, &row).await? else { return Ok(()) };
-    tracing::info!(outcome = "resumed", session = %row.id, adopted = matches!(from, From::Adopted(..)), "a session without an owner was taken over");
-    owner::own(app, live, row, from);
+    let Some(from) = origin(app, row).await? else { return Ok(()) };
+    owner::own(app, live, row.clone(), from);
     Ok(())
 }
 

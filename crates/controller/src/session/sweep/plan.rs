@@ -1,0 +1,155 @@
+//! What facts demand, and why. Pure: no clock, no I/O.
+
+use crate::{
+    bundle::shelf::{Excess, Item},
+    session::{
+        end::How,
+        lifecycle::{self, Beginning},
+    },
+};
+use anteroom_store::SessionRow;
+use anteroom_wire::{
+    MachineId, Problem,
+    operations::{SweepAction, SweepDeed, SweepOutcome},
+};
+use std::collections::BTreeSet;
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The time, milliseconds since 1970.
+    pub(super) now_ms: u64,
+    /// Active rows, the oldest first.
+    pub(super) rows: Vec<SeenRow>,
+    /// Machines that are not gone and not being stopped, and whether a session that lives here owns each.
+    pub(super) machines: Vec<(MachineId, bool)>,
+    /// Receipts that have to go.
+    pub(super) receipts: Vec<(Item, Excess)>,
+    /// Bundles that have to go.
+    pub(super) bundles: Vec<(Item, Excess)>,
+}
+
+/// An active row.
+#[derive(Debug)]
+pub(super) struct SeenRow {
+    pub(super) row: SessionRow,
+    /// Whether a task of this server owns it.
+    pub(super) has_owner: bool,
+    /// Whether its provider is configured.
+    pub(super) has_provider: bool,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) subject: Subject,
+    /// Why, one sentence.
+    pub(super) reason: String,
+    /// It waits for the next sweep.
+    pub(super) is_held_back: bool,
+}
+
+/// What it is done to.
+#[derive(Debug)]
+pub(super) enum Subject {
+    /// This session is taken over.
+    Resumed(Box<SessionRow>),
+    /// This session ends.
+    Ended { row: Box<SessionRow>, how: How, problem: Problem, detail: String },
+    /// This machine is stopped.
+    Machine(MachineId),
+    /// This receipt is removed.
+    Receipt(Item),
+    /// This bundle is removed.
+    Bundle(Item),
+}
+
+impl Planned {
+    fn new(subject: Subject, reason: impl Into<String>) -> Self {
+        Self { subject, reason: reason.into(), is_held_back: false }
+    }
+
+    pub(super) fn deed(&self) -> SweepDeed {
+        match &self.subject {
+            Subject::Resumed(_) => SweepDeed::ResumeSession,
+            Subject::Ended { .. } => SweepDeed::EndSession,
+            Subject::Machine(_) => SweepDeed::StopMachine,
+            Subject::Receipt(_) => SweepDeed::RemoveReceipt,
+            Subject::Bundle(_) => SweepDeed::RemoveBundle,
+        }
+    }
+
+    /// As operators are told.
+    pub(super) fn told(self, outcome: SweepOutcome) -> SweepAction {
+        let deed = self.deed();
+        let name = |item: Item| item.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let (session, machine, file) = match self.subject {
+            Subject::Resumed(row) | Subject::Ended { row, .. } => (Some(row.id), row.machine, None),
+            Subject::Machine(machine) => (None, Some(machine), None),
+            Subject::Receipt(item) | Subject::Bundle(item) => (None, None, name(item)),
+        };
+        SweepAction { deed, session, machine, file, reason: self.reason, outcome }
+    }
+}
+
+/// What facts demand, in the order in which it is to be done; of what somebody may miss, what is beyond `stops_max` is held
+/// back.
+pub(super) fn plan(seen: Seen, stops_max: usize) -> Vec<Planned> {
+    let living: BTreeSet<MachineId> = seen.machines.iter().map(|(machine, _)| machine.clone()).collect();
+    let mut planned = Vec::new();
+    let mut taken_over = BTreeSet::new();
+    for SeenRow { row, has_owner, has_provider } in seen.rows {
+        if has_owner {
+            continue;
+        }
+        let next = ownerless(row, has_provider, seen.now_ms, &living);
+        if let Subject::Resumed(row) = &next.subject {
+            taken_over.extend(row.machine.clone());
+        }
+        planned.push(next);
+    }
+    for (machine, is_owned) in seen.machines {
+        if !is_owned && !taken_over.contains(&machine) {
+            planned.push(Planned::new(Subject::Machine(machine), "no session that lives owns it"));
+        }
+    }
+    planned.extend(seen.receipts.into_iter().map(|(item, why)| Planned::new(Subject::Receipt(item), why.to_string())));
+    planned.extend(seen.bundles.into_iter().map(|(item, why)| Planned::new(Subject::Bundle(item), why.to_string())));
+    hold_back(&mut planned, stops_max);
+    planned
+}
+
+/// The first ones are done; what comes after them waits.
+fn hold_back(planned: &mut [Planned], stops_max: usize) {
+    let destructive = planned.iter_mut().filter(|planned| planned.deed().is_destructive());
+    destructive.skip(stops_max).for_each(|planned| planned.is_held_back = true);
+}
+
+/// An active row whose owner is gone: a server stopped or was killed.
+fn ownerless(row: SessionRow, has_provider: bool, now_ms: u64, living: &BTreeSet<MachineId>) -> Planned {
+    let row = Box::new(row);
+    if !has_provider {
+        let detail = format!("The provider {} is no longer configured.", row.provider);
+        let reason = format!("it has no owner, and the provider {} is no longer configured", row.provider);
+        return Planned::new(
+            Subject::Ended { row, how: How::Failed, problem: Problem::ProviderUnavailable, detail },
+            reason,
+        );
+    }
+    if row.deadline_ms <= now_ms {
+        let reason = format!("it has no owner, and its deadline was {} s ago", (now_ms - row.deadline_ms) / 1_000);
+        let (how, problem) = (How::Expired, Problem::DeadlineExpired);
+        return Planned::new(Subject::Ended { row, how, problem, detail: String::new() }, reason);
+    }
+    let lives = row.machine.as_ref().is_some_and(|machine| living.contains(machine));
+    let reason = match lifecycle::beginning(row.external_machine.is_some(), row.machine.is_some(), lives) {
+        Beginning::Adopted => "it has no owner; its machine lives and is taken over",
+        Beginning::Lost => "it has no owner, and its machine ended meanwhile",
+        Beginning::Line => "it has no owner; it waits for a machine",
+        Beginning::Attached => "it has no owner; its external machine is reached again",
+    };
+    Planned::new(Subject::Resumed(row), reason)
+}
+
+#[cfg(test)]
+mod tests;

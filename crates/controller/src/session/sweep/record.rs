@@ -1,0 +1,70 @@
+//! What sweeps did, for those who ask whether they still run: a sweep that never acts is otherwise not seen.
+
+use anteroom_wire::operations::{SweepDeed, SweepOutcome, SweepReport};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+use tokio::sync::MutexGuard;
+
+const DEEDS: usize = SweepDeed::ALL.len();
+
+/// The last sweep that could finish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last {
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+    /// How many things it did.
+    pub acted: u64,
+    /// How many it held back.
+    pub held_back: u64,
+}
+
+/// Sweeps of this server, since its start.
+#[derive(Debug, Default)]
+pub struct Sweeps {
+    one_at_a_time: tokio::sync::Mutex<()>,
+    last: Mutex<Option<Last>>,
+    done: [AtomicU64; DEEDS],
+    failures: AtomicU64,
+}
+
+impl Sweeps {
+    /// Waits until no other sweep runs.
+    pub(super) async fn alone(&self) -> MutexGuard<'_, ()> {
+        self.one_at_a_time.lock().await
+    }
+
+    /// A sweep has finished.
+    pub(super) fn finished(&self, report: &SweepReport, at_ms: u64) {
+        let mut acted = 0;
+        for action in report.actions.iter().filter(|action| action.outcome == SweepOutcome::Done) {
+            acted += 1;
+            if let Some(place) = SweepDeed::ALL.iter().position(|deed| *deed == action.deed) {
+                self.done[place].fetch_add(1, Relaxed);
+            }
+        }
+        let last = Last { at_ms, acted, held_back: report.held_back.into() };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+    }
+
+    /// A sweep could not finish.
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Relaxed);
+    }
+
+    /// The last that could finish.
+    pub fn last(&self) -> Option<Last> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often each thing was done.
+    pub fn done(&self) -> impl Iterator<Item = (SweepDeed, u64)> {
+        SweepDeed::ALL.iter().zip(&self.done).map(|(deed, count)| (*deed, count.load(Relaxed)))
+    }
+
+    /// How many sweeps could not finish.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+}

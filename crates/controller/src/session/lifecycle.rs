@@ -232,7 +232,11 @@ impl Lifecycle {
             (Phase::Line, Event::LineFull { detail }) => self.fail(Problem::NoCapacity, detail),
             (Phase::Asking, Event::Asked) => vec![Order::Start],
             (Phase::Asking, Event::Started) => self.go(Phase::Preparing, vec![Order::Show(Shown::Preparing)]),
-            (Phase::Asking, Event::NotStarted { problem, detail }) => self.lost(problem, detail),
+            (Phase::Asking, Event::NotStarted { problem, detail }) => {
+                let mut orders = self.seen_lost();
+                orders.extend(self.lost(problem, detail));
+                orders
+            }
             (Phase::Claiming, Event::Claimed) => {
                 self.go(Phase::Open { reachable: true }, vec![Order::Show(Shown::Open)])
             }
@@ -271,6 +275,11 @@ impl Lifecycle {
 
     fn may_have_another(&self) -> bool {
         self.generation <= self.restarts_max
+    }
+
+    /// What everybody sees of a machine that is gone; without another one, the end is what they see.
+    fn seen_lost(&self) -> Vec<Order> {
+        if self.may_have_another() { vec![Order::Show(Shown::Lost)] } else { Vec::new() }
     }
 
     fn go(&mut self, phase: Phase, orders: Vec<Order>) -> Vec<Order> {

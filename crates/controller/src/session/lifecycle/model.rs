@@ -106,13 +106,9 @@ pub(super) enum Credential {
     /// Written by the tool; to be sent, again if need be.
     Whole,
     /// At the server. `counted`: the owner waits for it.
-    Sent {
-        counted: bool,
-    },
+    Sent { counted: bool },
     /// The server has made up its mind; the answer is on its way.
-    Decided {
-        counted: bool,
-    },
+    Decided { counted: bool },
     /// Answered for good.
     Answered,
 }

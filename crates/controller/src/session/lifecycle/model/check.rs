@@ -64,7 +64,7 @@ fn every_order_of_events_in_a_life_with_wishes_and_faults_keeps_the_promises() {
 
 #[test]
 fn every_order_of_events_around_a_server_that_stops_or_a_machine_that_hangs_keeps_the_promises() {
-    hold(Bounds { crashes: 0, stops: 1, channel_losses: 0, database_faults: 0, ..NARROW });
+    hold(Bounds { crashes: 0, stops: 1, wishes: 0, channel_losses: 0, database_faults: 0, ..NARROW });
     hold(Bounds { crashes: 0, wishes: 1, hangs: 1, channel_losses: 0, database_faults: 0, ..NARROW });
 }
 
@@ -116,16 +116,16 @@ fn is_progress(step: &Step) -> bool {
             | Step::Wishes
             | Step::Cancels
             | Step::Dies(_)
-            | Step::HearOverdue { patience_over: false }
+            | Step::HearOverdue { .. }
             | Step::HearGoneOverdue
     )
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_long_run_by_chance_keeps_the_promises_and_then_settles(
-        choices in proptest::collection::vec(any::<u16>(), 0..600),
+        choices in proptest::collection::vec(any::<(u16, u8)>(), 100..2_000),
     ) {
         let bounds = Bounds {
             restarts_max: 4, crashes: 6, stops: 2, wishes: 4, channel_losses: 6, database_faults: 4, hangs: 1,
@@ -136,11 +136,17 @@ proptest! {
             prop_assert!(world.living() <= 1 && world.row.ends <= 1, "{:#?}", world);
             Ok(())
         };
-        for choice in choices {
+        for (choice, luck) in choices {
+            if world.is_settled() {
+                break;
+            }
             let mut steps = world.steps();
-            // Deadlines come seldom, or no run would be long.
-            steps.retain(|step| choice % 16 == 0 || !matches!(step, Step::HearOverdue { .. } | Step::Cancels));
-            let Some(step) = steps.get(usize::from(choice) % steps.len().max(1)).cloned() else { break };
+            // Faults come seldom, or no run would be long.
+            let lucky: Vec<_> = steps.iter().filter(|step| is_progress(step)).cloned().collect();
+            if luck > 20 && !lucky.is_empty() {
+                steps = lucky;
+            }
+            let step = steps[usize::from(choice) % steps.len()].clone();
             world.take(&step);
             check(&world)?;
         }

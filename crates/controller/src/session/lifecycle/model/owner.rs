@@ -103,11 +103,9 @@ impl World {
                 self.owner_mut().must_be_gone = false;
                 Event::GoneOverdue
             }
-            Step::HearOverdue { patience_over } => Event::Overdue {
-                problem: Problem::IdleExpired,
-                detail: String::new(),
-                patience_over: *patience_over,
-            },
+            Step::HearOverdue { patience_over } => {
+                Event::Overdue { problem: Problem::IdleExpired, detail: String::new(), patience_over: *patience_over }
+            }
             other => unreachable!("{other:?}"),
         };
         let waits = self.owner_mut().life.delivery() != Delivery::None;

@@ -11,7 +11,8 @@
 //!    (its `machine_gone` entry, else its receipt); a claim that failed is the cause of the stop that follows it.
 //! 3. **Expired**: a deadline is mostly a consequence. No machine was ever asked for: no capacity. Else a fault of the
 //!    sign-in (4), if there was one. Else the deadline.
-//! 4. **Sign-in** (of the last machine only): a delivery that fails, before a tool that could not start, before a tool that
+//! 4. **Sign-in** (of the last machine only): a delivery that fails, before a program of the machine that was killed
+//!    for want of memory or crashes again and again, before a tool that could not start, before a tool that
 //!    ended with an error, before a file that is not whole, before a tool that ended without one, before a way out of which
 //!    nothing could be reached. A tool's error is laid to the egress gate only if its last lines name a host that was
 //!    refused, or the refusal came at most [`sign_in::BLAME_MS`] before its end: browsers ask for many names that nobody misses.
@@ -23,6 +24,7 @@
 mod chain;
 mod ended;
 mod external;
+mod guest;
 mod living;
 mod sign_in;
 mod story;
@@ -173,7 +175,13 @@ pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option
         Configured { is_there: machine.is_some(), address }
     });
     let input = Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt, external };
-    Ok(Some(diagnose(&input)))
+    let mut found = diagnose(&input);
+    if found.verdict == Verdict::WaitingForCapacity
+        && let Some(why) = app.queue.held()
+    {
+        found.sentence = format!("{} Nobody is let in at the moment: {why}.", found.sentence);
+    }
+    Ok(Some(found))
 }
 
 /// What the owner knows, and what the agent says for itself: a database in trouble keeps its events from arriving.

@@ -143,12 +143,18 @@ fn words(live: &Live, event: Event) -> Option<(&'static str, String, Value)> {
         ),
         Event::ChildExited { name, code, restarts, last_lines } => (
             "child_exited",
-            format!("{name} ended in the machine and is started again."),
+            match code {
+                Some(_) => format!("{name} ended in the machine and is started again."),
+                None => format!("{name} could not be started in the machine."),
+            },
             json!({ "name": name, "code": code, "restarts": restarts, "last_lines": last_lines }),
         ),
         Event::CrashLoop { name, exits, window_s, code, last_lines } => (
             "crash_loop",
-            format!("{name} ended {exits} times within {window_s} s in the machine."),
+            match code {
+                Some(_) => format!("{name} ended {exits} times within {window_s} s in the machine."),
+                None => format!("{name} could not be started {exits} times within {window_s} s in the machine."),
+            },
             json!({ "name": name, "exits": exits, "window_s": window_s, "code": code, "last_lines": last_lines }),
         ),
         Event::CrashLoopOver { name } => {

@@ -3,7 +3,7 @@
 use super::{
     Finding, Input, Now, Place,
     ended::cause,
-    external, sign_in,
+    external, guest, sign_in,
     story::{Story, elapsed, quoted, text, when},
 };
 use anteroom_store::TimelineRow;
@@ -108,6 +108,7 @@ fn open<'a>(input: &Input<'_>, story: &Story<'a>, now: &Now) -> Finding<'a> {
         return Finding::new(Verdict::Delivering, sentence, accepted);
     }
     external::fault(input, story)
+        .or_else(|| guest::memory_low(story))
         .or_else(|| desktop_away(story))
         .or_else(|| external::person(input, story, now))
         .unwrap_or_else(|| person(input, story, now))

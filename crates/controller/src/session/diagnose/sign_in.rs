@@ -1,7 +1,7 @@
 //! Why a sign-in in a machine that works comes to nothing.
 
 use super::{
-    Finding, Input,
+    Finding, Input, guest,
     story::{Story, authority, last_words, lines, listed, number, quoted, text, when},
 };
 use anteroom_store::TimelineRow;
@@ -19,6 +19,8 @@ const STATUS_COMMAND: &str = "the tool's status command";
 pub(super) fn fault<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
     refused_for_good(input, story)
         .or_else(|| delivery(input, story))
+        .or_else(|| guest::out_of_memory(story))
+        .or_else(|| guest::crash_loop(story))
         .or_else(|| not_started(input, story))
         .or_else(|| cli_error(input, story))
         .or_else(|| file(story))

@@ -19,6 +19,23 @@ fn delivering(attempts: u32, error: Option<&str>) -> CaptureState {
     CaptureState::Delivering { attempts, last_error: error.map(str::to_owned) }
 }
 
+fn killed(case: Case) -> Case {
+    case.entry("out_of_memory", json!({ "victim": "chromium", "kills": 1 }))
+}
+
+fn low(case: Case) -> Case {
+    case.entry("memory_low", json!({ "available_mib": 40, "some_avg10": 12.3 }))
+}
+
+fn looping(case: Case) -> Case {
+    let told = json!({ "name": "Xtigervnc", "exits": 5, "window_s": 120, "code": 1, "last_lines": ["no display"] });
+    case.entry("crash_loop", told)
+}
+
+fn idle(case: Case) -> Case {
+    case.ended("expired", Problem::IdleExpired, "")
+}
+
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
     let refused = |host: &str| Case::running().refused(host, Problem::EgressRefused);
@@ -38,6 +55,40 @@ pub(super) fn rows() -> Vec<Row> {
             "exit 1 after names were reached",
             Case::running().entry("egress_granted", json!({"host": "a.example"})).exited(1, &[]),
             Verdict::CliFailed,
+        ),
+        ("the tool was killed for want of memory", killed(Case::running()).exited(137, &[]), Verdict::GuestOutOfMemory),
+        ("… told in the other order", killed(Case::running().exited(137, &[])), Verdict::GuestOutOfMemory),
+        ("another program was", killed(Case::running()), Verdict::GuestOutOfMemory),
+        ("nobody knows which", Case::running().entry("out_of_memory", json!({})), Verdict::GuestOutOfMemory),
+        (
+            "… and the sign-in went on",
+            killed(Case::running()).entry("sign_in_url", json!({})),
+            Verdict::WaitingForPerson,
+        ),
+        (
+            "… and the tool failed later",
+            killed(Case::running()).later(60_000).exited(1, &[]).later(90_000),
+            Verdict::CliFailed,
+        ),
+        ("… and the session idled out", idle(killed(Case::running()).exited(137, &[])), Verdict::GuestOutOfMemory),
+        ("the display crashes again and again", looping(Case::running()), Verdict::GuestCrashLoop),
+        ("… and the tool with it", looping(Case::running()).exited(129, &[]), Verdict::GuestCrashLoop),
+        (
+            "… and then holds",
+            looping(Case::running()).entry("crash_loop_over", json!({ "name": "Xtigervnc" })),
+            Verdict::WaitingForPerson,
+        ),
+        (
+            "another than the one that holds",
+            looping(Case::running()).entry("crash_loop_over", json!({ "name": "openbox" })),
+            Verdict::GuestCrashLoop,
+        ),
+        ("little memory", low(Case::running()), Verdict::GuestMemoryLow),
+        ("little memory and a tool that failed", low(Case::running()).exited(1, &[]), Verdict::CliFailed),
+        (
+            "little memory for a while",
+            low(Case::running()).entry("memory_enough", json!({ "available_mib": 500 })),
+            Verdict::WaitingForPerson,
         ),
         ("exit 0", Case::running().exited(0, &[]), Verdict::CliEnded),
         ("exit 0 with words", Case::running().exited(0, &["bye"]), Verdict::CliEnded),
@@ -208,4 +259,23 @@ fn a_rejected_file_is_told_by_its_keys() {
     let found = Case::running().rejected("missing /tokens/access").diagnosis();
     assert!(found.sentence.contains(".scripted/auth.json") && found.sentence.contains("/tokens/access"));
     assert_eq!(link(&found, Link::Credential), LinkState::Failed);
+}
+
+#[test]
+fn who_was_killed_and_what_crashes_is_told_with_its_last_words() {
+    let found = killed(low(Case::running())).exited(137, &[]).diagnosis();
+    for words in ["chromium", "exit code 137", &at(6), &at(7)] {
+        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    }
+    let proof: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(proof, ["memory_low", "out_of_memory", "cli_exited"]);
+    let found = looping(Case::running()).diagnosis();
+    for words in ["Xtigervnc", "5 times within 120 s", "exit code 1", "no display"] {
+        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    }
+    let unstarted = json!({ "name": "xterm", "exits": 6, "window_s": 120, "code": null, "last_lines": [] });
+    let found = Case::running().entry("crash_loop", unstarted).diagnosis();
+    assert!(found.sentence.contains("could not be started 6 times"), "{}", found.sentence);
+    let found = low(Case::running()).diagnosis();
+    assert!(found.sentence.contains("40 MiB") && found.sentence.contains("12 %"), "{}", found.sentence);
 }

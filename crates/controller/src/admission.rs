@@ -75,6 +75,16 @@ pub fn admit(app: &App) -> Result<(), Refusal> {
     })
 }
 
+/// Has the queue ask before it lets anybody in: who was accepted waits while there is no room.
+pub fn guard(app: &App) {
+    // Not the app itself: the queue is its part.
+    let weak = app.downgrade();
+    app.queue.guard(move || match App::upgrade(&weak) {
+        Some(app) => room(&app).map_err(|shortage| shortage.to_string()),
+        None => Ok(()),
+    });
+}
+
 /// Machines that have been asked for and whose memory does not show yet.
 pub fn coming(app: &App) -> u64 {
     let starting = app.machines.list().into_iter().filter(|(_, state)| match state {

@@ -1,8 +1,13 @@
 //! What the server depends on, really asked.
 
-use crate::{admission, app::App, refusal::chain};
+use crate::{admission, app::App, clock, refusal::chain};
 use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
+
+/// So many sweeps may fail to finish before it is said; a database that is locked for a moment is said by its own check.
+const SWEEPS_MISSED_MAX: u64 = 5;
+/// And no sooner than this, milliseconds.
+const SWEEP_LATE_MS_MIN: u64 = 30_000;
 
 /// Every check. The sum is the worst of them: `degraded` works, but something is worse than it should be; `down` does not.
 pub async fn look(app: &App) -> Health {
@@ -13,7 +18,8 @@ pub async fn look(app: &App) -> Health {
         accelerator(app),
         machines(app),
         room("disk", admission::disk(&app.config)),
-        room("memory", admission::memory(&app.config, admission::coming(app))),
+        room("memory", admission::memory(&app.config, admission::coming(app) + 1)),
+        sweep(app),
     ];
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
     Health { status, version: env!("CARGO_PKG_VERSION").to_owned(), checks }
@@ -75,6 +81,23 @@ fn machines(app: &App) -> HealthCheck {
     let status = if waiting > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
     let most = app.config.machines.machines_max;
     check("machines", status, format!("{count} of {most} machines live, {waiting} session(s) wait for room"))
+}
+
+/// A sweep that does not run, or cannot finish, is otherwise noticed by nobody.
+fn sweep(app: &App) -> HealthCheck {
+    let Some(last) = app.sweeps.last() else {
+        return check("sweep", HealthStatus::Degraded, "no sweep has finished since the server's start");
+    };
+    let ago_ms = clock::now().saturating_sub(last.at_ms);
+    let late = ago_ms > app.config.sessions.sweep_every_ms.saturating_mul(SWEEPS_MISSED_MAX).max(SWEEP_LATE_MS_MIN);
+    let status = if late || last.held_back > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
+    let detail = format!(
+        "the last sweep finished {} s ago; it did {} thing(s) and left {} for the next",
+        ago_ms / 1_000,
+        last.acted,
+        last.held_back
+    );
+    check("sweep", status, detail)
 }
 
 /// What lives goes on; what is new is refused: worse than it should be, but not down.

@@ -15,6 +15,7 @@ mod enter;
 mod health;
 mod host;
 mod leaks;
+mod metrics;
 mod pages;
 mod providers;
 mod session;
@@ -127,6 +128,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(enter::link))
         .routes(routes!(health::health))
         .routes(routes!(leaks::look))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(sweep::sweep))
 }
 

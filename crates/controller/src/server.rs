@@ -2,6 +2,7 @@
 //! this host's command line), a graceful end.
 
 use crate::{
+    admission,
     app::{App, ImageFacts, Parts},
     callers,
     cli::client::SOCKET_NAME,
@@ -167,6 +168,7 @@ pub async fn start(
         config,
     });
     let _ = handle.set(app.downgrade());
+    admission::guard(&app);
     sweep::once(&app).await.context("resuming sessions")?;
     app.tasks.spawn(sweep::run(app.clone()));
     serve(&app, &serving, listener, &state.path)?;

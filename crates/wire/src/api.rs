@@ -69,6 +69,34 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::VmCreating,
+        Self::VmCreated,
+        Self::VmStarted,
+        Self::Authenticating,
+        Self::VmStopped,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Expired,
+    ];
+
+    /// As it travels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::VmCreating => "vm_creating",
+            Self::VmCreated => "vm_created",
+            Self::VmStarted => "vm_started",
+            Self::Authenticating => "authenticating",
+            Self::VmStopped => "vm_stopped",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
     /// Whether nothing can change any more.
     pub fn is_terminal(self) -> bool {
         match self {

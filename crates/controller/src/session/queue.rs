@@ -1,16 +1,26 @@
-//! Who gets the next machine: first come, first served, with a visible place.
+//! Who gets the next machine: first come, first served, with a visible place; and nobody while the host itself has no room
+//! ([`Queue::guard`]).
 
 use anteroom_wire::SessionId;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 use tokio::sync::watch;
+
+/// How often those who wait look again whether the host has room: nobody tells when memory or disk come free.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Says whether the host has room for one more machine, or why not.
+type Guard = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Room for machines, and the sessions that wait for it.
 #[derive(Debug, Clone)]
 pub struct Queue(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     line: Mutex<Line>,
+    guard: OnceLock<Guard>,
     changed: watch::Sender<u64>,
     waiting_max: usize,
 }
@@ -20,6 +30,14 @@ struct Line {
     room: u32,
     waiting: Vec<(u64, SessionId)>,
     next: u64,
+    /// Why the guard let nobody in the last time.
+    held: Option<String>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("line", &self.line).finish_non_exhaustive()
+    }
 }
 
 /// Room for one machine; dropping it gives the room to the next in line.
@@ -44,9 +62,10 @@ pub struct Full {
 impl Queue {
     /// Room for `room` machines at once and a line of at most `waiting_max` sessions.
     pub fn new(room: u32, waiting_max: u32) -> Self {
-        let line = Line { room, waiting: Vec::new(), next: 0 };
+        let line = Line { room, waiting: Vec::new(), next: 0, held: None };
         Self(Arc::new(Inner {
             line: Mutex::new(line),
+            guard: OnceLock::new(),
             changed: watch::channel(0).0,
             waiting_max: waiting_max as usize,
         }))
@@ -58,6 +77,25 @@ impl Queue {
 
     fn tell(&self) {
         self.0.changed.send_modify(|change| *change += 1);
+    }
+
+    /// From now on `may` is asked before anybody is let in. The first guard stays.
+    pub fn guard(&self, may: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        let _ = self.0.guard.set(Box::new(may));
+    }
+
+    /// Why nobody who waits is let in although there is room by number; `None`: nobody waits for that.
+    pub fn held(&self) -> Option<String> {
+        let line = self.line();
+        line.held.clone().filter(|_| !line.waiting.is_empty())
+    }
+
+    /// Asks the guard and remembers its answer.
+    fn is_open(&self) -> bool {
+        let why_not = self.0.guard.get().and_then(|may| may().err());
+        let is_open = why_not.is_none();
+        self.line().held = why_not;
+        is_open
     }
 
     /// Stands in line.
@@ -97,8 +135,11 @@ impl Place {
         u32::try_from(ahead + 1).unwrap_or(u32::MAX)
     }
 
-    /// Takes room if this place is near enough to the front.
+    /// Takes room if this place is near enough to the front and the host has room.
     pub fn try_take(&self) -> Option<Room> {
+        if !self.is_near(&self.queue.line()) || !self.queue.is_open() {
+            return None;
+        }
         let mut line = self.queue.line();
         let position = line.waiting.iter().position(|(number, _)| *number == self.number)?;
         if position >= line.room as usize {
@@ -111,6 +152,11 @@ impl Place {
         Some(Room(self.queue.clone()))
     }
 
+    fn is_near(&self, line: &Line) -> bool {
+        let position = line.waiting.iter().position(|(number, _)| *number == self.number);
+        position.is_some_and(|position| position < line.room as usize)
+    }
+
     /// Waits until there is room, telling each new position.
     pub async fn take(self, mut moved: impl FnMut(u32)) -> Room {
         let mut changes = self.queue.0.changed.subscribe();
@@ -120,8 +166,10 @@ impl Place {
                 return room;
             }
             moved(self.position());
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            tokio::select! {
+                // The sender lives as long as this place.
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY), if self.queue.0.guard.get().is_some() => {}
             }
         }
     }
@@ -170,6 +218,24 @@ mod tests {
         let third = queue.stand(session(3)).unwrap();
         drop(second);
         assert_eq!(third.position(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_let_in_while_the_host_has_no_room_and_it_is_said_why() {
+        use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+        let (queue, has_room) = (Queue::new(5, 5), Arc::new(AtomicBool::new(false)));
+        let asked = Arc::clone(&has_room);
+        queue.guard(move || if asked.load(SeqCst) { Ok(()) } else { Err("the disk is full".to_owned()) });
+        assert_eq!(queue.held(), None, "nobody waits");
+        let first = queue.stand(session(1)).unwrap();
+        assert!(first.try_take().is_none());
+        assert_eq!(queue.held().as_deref(), Some("the disk is full"));
+        let waiting = tokio::spawn(first.take(|_| ()));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(!waiting.is_finished());
+        has_room.store(true, SeqCst);
+        waiting.await.unwrap();
+        assert_eq!(queue.held(), None);
     }
 
     #[test]

@@ -1,0 +1,152 @@
+//! `GET /metrics`: OpenMetrics text, as Prometheus reads it. All of it is asked for at the moment of the question; nothing is
+//! kept beside what the server knows anyway.
+
+use crate::{
+    admission,
+    app::App,
+    callers::Caller,
+    refusal::Refusal,
+    session::{status, view},
+};
+use anteroom_machine::State as MachineState;
+use anteroom_store::{StoreError, WriteKind, WriteOutcome};
+use anteroom_wire::{Problem, ProblemBody, api::Status};
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge>;
+type Counters = Family<Labels, Counter>;
+
+/// What Prometheus is told of the format.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Figures for Prometheus. Operators only: `anteroom token create NAME --operator` makes a token for the scraper.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
+    (status = 403, body = ProblemBody)))]
+pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, Refusal> {
+    caller.may_operate()?;
+    let mut registry = Registry::with_prefix("anteroom");
+    sessions(&app, &mut registry).await?;
+    machines(&app, &mut registry);
+    store(&app, &mut registry);
+    sweeps(&app, &mut registry);
+    host(&app, &mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|_| Problem::Internal)?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())
+}
+
+fn number(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+fn one(registry: &mut Registry, name: &str, help: &str, value: impl TryInto<i64>) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(number(value));
+    registry.register(name, help, gauge);
+}
+
+fn one_total(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter: Counter = Counter::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}
+
+/// Those that live by their status, those that ended by how.
+async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
+    let by_status = Gauges::default();
+    let gauge = |status: &str| by_status.get_or_create_owned(&vec![("status", status.to_owned())]);
+    for status in Status::ALL.iter().filter(|status| !status.is_terminal()) {
+        gauge(status.as_str()).set(0);
+    }
+    for (state, count) in app.store.session_counts().await? {
+        if state != "active" {
+            gauge(state).set(number(count));
+        }
+    }
+    let mut viewers = 0;
+    for row in app.store.active_sessions().await? {
+        let view = view::view(app, &row).await?;
+        gauge(view.status.as_str()).inc();
+        viewers += view.viewers;
+    }
+    registry.register("sessions", "Sessions by status; those that ended as long as they are on record", by_status);
+    one(registry, "viewers", "Desktop viewers connected", viewers);
+    one(registry, "owner_tasks", "Sessions that a task of this server owns", app.sessions.len());
+    one(registry, "queue_waiting", "Sessions that wait for a machine", app.queue.waiting());
+    let held = app.queue.held().is_some();
+    one(registry, "queue_held", "1 while nobody is let in because this host has no room", i64::from(held));
+    Ok(())
+}
+
+fn machines(app: &App, registry: &mut Registry) {
+    let by_state = Gauges::default();
+    for (_, state) in app.machines.list() {
+        let stage = match &state {
+            MachineState::Requested | MachineState::Cloning | MachineState::Waiting { .. } => {
+                format!("{:?}", status::stage_of(&state)).to_lowercase()
+            }
+            MachineState::Ready { .. } | MachineState::Stopping { .. } | MachineState::Gone { .. } => String::new(),
+        };
+        by_state.get_or_create_owned(&vec![("state", state.name().to_owned()), ("stage", stage)]).inc();
+    }
+    registry.register("machines", "Machines that are not gone, by state and the stage they wait for", by_state);
+    one(registry, "machines_max", "Machines there may be at once", app.config.machines.machines_max);
+}
+
+fn store(app: &App, registry: &mut Registry) {
+    let writes = Counters::default();
+    for kind in WriteKind::ALL {
+        for outcome in WriteOutcome::ALL {
+            let labels = vec![("kind", kind.as_str().to_owned()), ("outcome", outcome.as_str().to_owned())];
+            writes.get_or_create_owned(&labels).inc_by(app.writes.total(*kind, *outcome));
+        }
+    }
+    registry.register("store_writes", "Writes of the database by what became of them", writes);
+    one_total(registry, "store_slow_writes", "Writes that took longer than store.slow_write_ms", app.writes.slow());
+}
+
+fn sweeps(app: &App, registry: &mut Registry) {
+    // Without a sweep that finished there is no time to give: 0 is long ago.
+    let last = app.sweeps.last();
+    let at_s = last.map_or(0, |last| last.at_ms / 1_000);
+    let at: Gauge = Gauge::default();
+    at.set(number(at_s));
+    registry.register_with_unit("sweep_last_success_timestamp", "When the last sweep finished", Unit::Seconds, at);
+    one(registry, "sweep_last_acted", "What the last sweep did", last.map_or(0, |last| last.acted));
+    one(registry, "sweep_last_held_back", "What it left for the next", last.map_or(0, |last| last.held_back));
+    let deeds = Counters::default();
+    for (deed, count) in app.sweeps.done() {
+        deeds.get_or_create_owned(&vec![("deed", deed.as_str().to_owned())]).inc_by(count);
+    }
+    registry.register("sweep_deeds", "What sweeps did", deeds);
+    one_total(registry, "sweep_failures", "Sweeps that could not finish", app.sweeps.failures());
+}
+
+fn host(app: &App, registry: &mut Registry) {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    if let Some(mib) = admission::available_mib(&meminfo) {
+        one(registry, "host_memory_available_mebibytes", "What the kernel could give away", mib);
+    }
+    if let Ok(mib) = admission::disk_free_mib(&app.config.state_dir) {
+        one(registry, "state_disk_free_mebibytes", "What is free below the state directory", mib);
+    }
+    let build = Gauges::default();
+    let labels = vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("image", app.image.hash.clone()),
+        ("emulated", app.image.emulated.to_string()),
+    ];
+    build.get_or_create_owned(&labels).set(1);
+    registry.register("build", "This server", build);
+}

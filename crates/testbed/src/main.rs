@@ -10,7 +10,7 @@
 
 use anteroom_testbed::{
     FakeRfb, Hold, Script,
-    plain_process::{PlainMachine, RFB_SOCKET},
+    plain_process::{OwnMemory, PlainMachine, RFB_SOCKET},
     script, served,
 };
 use anyhow::Context;
@@ -21,6 +21,7 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, ExitCode, Stdio},
+    time::Duration,
 };
 
 /// The wall clock of this program, which tests can set: see [`served::clock`]. The linker prefers it to the C library's; the time
@@ -78,7 +79,7 @@ fn machine(told: &str) -> anyhow::Result<ExitCode> {
     for dir in ["work", "home"] {
         fs::create_dir_all(here.join(dir))?;
     }
-    let config = serde_json::json!({
+    let mut config = serde_json::json!({
         "agent_socket": here.join(anteroom_machine::AGENT_SOCKET),
         "host_socket": here.join(anteroom_machine::HOST_SOCKET),
         "work_dir": here.join("work"),
@@ -88,17 +89,32 @@ fn machine(told: &str) -> anyhow::Result<ExitCode> {
         "clis": plain.clis,
         "path": plain.path,
     });
+    if plain.faults.own_memory {
+        OwnMemory { available_mib: 512, oom_kills: 0 }.write(&here)?;
+        fs::write(here.join("kmsg"), "")?;
+        let file = |name: &str| here.join(name);
+        config["memory"] = serde_json::json!({
+            "meminfo": file("meminfo"), "pressure": file("pressure"), "vmstat": file("vmstat"), "kmsg": file("kmsg"),
+        });
+    }
     fs::write(here.join("agent.json"), serde_json::to_vec_pretty(&config)?)?;
+    if !plain.faults.no_desktop {
+        start_desktop(&plain)?;
+    }
+    std::thread::sleep(Duration::from_millis(plain.faults.agent_after_ms));
+    #[allow(clippy::disallowed_methods, reason = "this process becomes the agent")]
+    let error = Command::new(&plain.agent).arg("--config").arg(here.join("agent.json")).exec();
+    Err(error).with_context(|| format!("{}", plain.agent.display()))
+}
+
+/// It ends with its parent, which will be the agent.
+fn start_desktop(plain: &PlainMachine) -> anyhow::Result<()> {
     #[allow(clippy::disallowed_methods, reason = "the testbed's machine starts its own desktop")]
     let mut desktop = Command::new(std::env::current_exe()?);
     desktop.args(["desktop", RFB_SOCKET, &plain.desktop, &plain.width.to_string(), &plain.height.to_string()]);
     desktop.stdin(Stdio::null()).stdout(Stdio::null());
-    let desktop = desktop.spawn().context("the desktop")?;
-    // It ends with its parent, which is the agent from the next line on.
-    drop(desktop);
-    #[allow(clippy::disallowed_methods, reason = "this process becomes the agent")]
-    let error = Command::new(&plain.agent).arg("--config").arg(here.join("agent.json")).exec();
-    Err(error).with_context(|| format!("{}", plain.agent.display()))
+    drop(desktop.spawn().context("the desktop")?);
+    Ok(())
 }
 
 fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Result<ExitCode> {

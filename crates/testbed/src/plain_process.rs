@@ -18,6 +18,61 @@ use std::{
 /// The desktop's socket in a machine's run directory.
 pub const RFB_SOCKET: &str = "rfb.sock";
 
+/// What is wrong with the machines of a world.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Faults {
+    /// Their program is not there.
+    pub no_program: bool,
+    /// The agent begins only after this, milliseconds.
+    pub agent_after_ms: u64,
+    /// What the agent says it runs, in place of what the server expects.
+    pub other_image: Option<String>,
+    /// No desktop answers.
+    pub no_desktop: bool,
+    /// They have a memory of their own, as [`OwnMemory`] writes it.
+    pub own_memory: bool,
+}
+
+/// What a machine with a memory of its own would be shown by its kernel; see [`Faults::own_memory`].
+#[derive(Debug, Clone, Copy)]
+pub struct OwnMemory {
+    /// Of 1024 MiB, what is left.
+    pub available_mib: u64,
+    /// Programs killed for want of it so far.
+    pub oom_kills: u64,
+}
+
+impl OwnMemory {
+    /// Writes it into a machine's run directory.
+    ///
+    /// # Errors
+    /// There is no such directory.
+    pub fn write(self, run_dir: &Path) -> std::io::Result<()> {
+        let Self { available_mib, oom_kills } = self;
+        let files = [
+            ("meminfo", format!("MemTotal: 1048576 kB\nMemAvailable: {} kB\n", available_mib * 1024)),
+            ("pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n".to_owned()),
+            ("vmstat", format!("oom_kill {oom_kills}\n")),
+        ];
+        for (name, text) in files {
+            // Whole or not at all: the agent reads whenever it likes.
+            std::fs::write(run_dir.join(".fresh"), text)?;
+            std::fs::rename(run_dir.join(".fresh"), run_dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Adds a line to the machine's kernel log.
+    ///
+    /// # Errors
+    /// The machine has none.
+    pub fn log(run_dir: &Path, line: &str) -> std::io::Result<()> {
+        use std::io::Write;
+        writeln!(std::fs::File::options().append(true).create(true).open(run_dir.join("kmsg"))?, "{line}")
+    }
+}
+
 /// What [`PlainProcess`] tells the machine's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +91,8 @@ pub struct PlainMachine {
     pub clis: BTreeMap<String, String>,
     /// `PATH` of the tool.
     pub path: String,
+    /// What is wrong with it.
+    pub faults: Faults,
 }
 
 /// Makes machines that are plain processes.
@@ -51,6 +108,8 @@ pub struct PlainProcess {
     pub clis: BTreeMap<String, String>,
     /// `PATH` of the tools.
     pub path: String,
+    /// What is wrong with the machines.
+    pub faults: Faults,
 }
 
 impl PlainProcess {
@@ -65,6 +124,7 @@ impl PlainProcess {
             image_hash: "sha256:plain-process".to_owned(),
             clis: BTreeMap::new(),
             path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+            faults: Faults::default(),
         })
     }
 }
@@ -80,14 +140,15 @@ impl Recipe for PlainProcess {
             desktop: format!("desktop of {machine}"),
             width: 640,
             height: 480,
-            image_hash: self.image_hash.clone(),
+            image_hash: self.faults.other_image.clone().unwrap_or_else(|| self.image_hash.clone()),
             clis: self.clis.clone(),
             path: self.path.clone(),
+            faults: self.faults.clone(),
         };
         let told = serde_json::to_string(&plain).map_err(|error| RecipeError::Value(error.to_string()))?;
         let program = self.testbed.to_str().ok_or_else(|| RecipeError::Path(self.testbed.clone()))?;
         Ok(Spec {
-            program: program.to_owned(),
+            program: if self.faults.no_program { "/no/such/program".to_owned() } else { program.to_owned() },
             args: vec!["machine".to_owned(), told],
             env: BTreeMap::new(),
             fds: Vec::new(),

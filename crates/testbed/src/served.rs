@@ -8,7 +8,7 @@
 pub mod clock;
 pub mod crash;
 
-use crate::PlainProcess;
+use crate::{PlainProcess, plain_process::Faults};
 use anteroom_controller::{
     app::ImageFacts,
     clock as product_clock,
@@ -39,6 +39,8 @@ pub struct Order {
     pub demo: bool,
     /// How long a machine may take to become ready, milliseconds.
     pub ready_ms_max: u64,
+    /// What is wrong with its machines.
+    pub faults: Faults,
 }
 
 /// What it says when it answers requests.
@@ -58,7 +60,7 @@ pub async fn serve(order: Order) -> anyhow::Result<()> {
     let config = Config::read(&order.config)?;
     let state = StateDir::take(&config.state_dir)?;
     anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
-    let recipe = PlainProcess { clis: order.clis.clone(), ..PlainProcess::beside_this_program()? };
+    let recipe = PlainProcess { clis: order.clis.clone(), faults: order.faults, ..PlainProcess::beside_this_program()? };
     let foundation = Foundation {
         image: ImageFacts {
             hash: recipe.image_hash.clone(),

@@ -10,7 +10,7 @@ mod server;
 pub use api::{Answer, Api};
 pub use server::ServerProcess;
 
-use crate::{Leaks, Tool, fake_rfb::Behaviour, plain_process::RFB_SOCKET, served::Order};
+use crate::{Leaks, Tool, fake_rfb::Behaviour, plain_process::{Faults, RFB_SOCKET}, served::Order};
 use anteroom_wire::{MachineId, Secret};
 use anyhow::{Context, ensure};
 use std::{
@@ -38,6 +38,10 @@ pub struct Plan {
     pub clis: Vec<String>,
     /// Whether the demo's own identity provider runs.
     pub demo: bool,
+    /// What is wrong with the machines.
+    pub faults: Faults,
+    /// How long a machine may take to become ready, milliseconds; as long as a test waits for anything.
+    pub ready_ms_max: Option<u64>,
 }
 
 impl Plan {
@@ -66,6 +70,8 @@ impl Plan {
 pub struct World {
     dir: tempfile::TempDir,
     order: Order,
+    /// The server's program.
+    program: PathBuf,
     server: Option<ServerProcess>,
     operator: Secret,
     backends: [Secret; 2],
@@ -97,9 +103,10 @@ impl World {
             operators: vec![operator.clone()],
             backends: vec![first.clone(), second.clone()],
             demo: plan.demo,
-            ready_ms_max: u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX),
+            ready_ms_max: plan.ready_ms_max.unwrap_or(u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX)),
+            faults: plan.faults,
         };
-        let mut world = Self { dir, order, server: None, operator, backends: [first, second], finished: false };
+        let mut world = Self { dir, order, program: testbed, server: None, operator, backends: [first, second], finished: false };
         if let Err(error) = world.start_server().await {
             world.finished = true;
             return Err(error);
@@ -112,7 +119,7 @@ impl World {
     /// # Errors
     /// It does not start.
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
-        self.server = Some(ServerProcess::start(&self.order, &self.log_file()).await?);
+        self.server = Some(ServerProcess::start(&self.program, &self.order, &self.log_file()).await?);
         Ok(())
     }
 
@@ -236,6 +243,24 @@ impl World {
             Behaviour::Closed => Ok(timeout(SOON, closed).await.context("the desktop does not close")??),
             Behaviour::Normal | Behaviour::Slow | Behaviour::Flood | Behaviour::Silent => Ok(()),
         }
+    }
+
+    /// From its next start on, the server is this program; what it starts lies beside it.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
+    /// A machine's run directory.
+    pub fn run_dir(&self, machine: &MachineId) -> PathBuf {
+        self.state_dir().join("run").join(machine.as_str())
+    }
+
+    /// The server's process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn server_pid(&self) -> anyhow::Result<rustix::process::Pid> {
+        self.server.as_ref().and_then(ServerProcess::pid).context("the server does not run")
     }
 
     /// Kills a machine's process (not its keeper), as the kernel would when memory runs out.

@@ -17,12 +17,11 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts it and waits until it answers; its log is appended to `log`.
+    /// Starts `program` as the server and waits until it answers; its log is appended to `log`.
     ///
     /// # Errors
     /// It is not built, or does not start in time.
-    pub async fn start(order: &Order, log: &Path) -> anyhow::Result<Self> {
-        let program = crate::plain_process::built("anteroom-testbed")?;
+    pub async fn start(program: &Path, order: &Order, log: &Path) -> anyhow::Result<Self> {
         let log_file = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(program);
         command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file).kill_on_drop(true);

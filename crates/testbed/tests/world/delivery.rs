@@ -261,7 +261,10 @@ async fn a_delivery_refused_for_good_is_on_the_timeline_by_its_keys_and_explains
         }
     };
     let strange = tokio::time::timeout(SOON, strange).await.expect("the stranger is noted");
-    assert_eq!((strange.data["reason"].as_str(), strange.data["by"].as_str()), (Some("wrong_agent_token"), Some("stranger")));
+    assert_eq!(
+        (strange.data["reason"].as_str(), strange.data["by"].as_str()),
+        (Some("wrong_agent_token"), Some("stranger"))
+    );
     api.cancel(&agent.session).await.unwrap();
     let timeline = api.get(&format!("/api/auth/session/{}/events", agent.session)).await.unwrap().text;
     assert!(!timeline.contains(CANARY), "values are on no timeline");

@@ -126,7 +126,8 @@ async fn whoever_is_refused_again_and_again_is_noted_once_and_counted() {
     api.cancel(&id).await.unwrap();
     // A page asks for a ticket first: that it was refused one is told as well.
     for _ in 0..3 {
-        let refused = api.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": "terminal" })).await.unwrap();
+        let refused =
+            api.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": "terminal" })).await.unwrap();
         assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "cancelled"));
     }
     let refused = api.wait_entry(&id, "ticket_refused").await.unwrap();

@@ -112,6 +112,13 @@ pub(crate) fn kind_of(error: &sqlx::Error) -> Kind {
     }
 }
 
+/// Whether the error is another's lock, or there was no connection to be had in time.
+pub(crate) fn is_lock(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|cause| cause.code()?.parse::<u32>().ok());
+    // BUSY, LOCKED
+    matches!(error, sqlx::Error::PoolTimedOut) || code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
+}
+
 /// SQLite's result codes are decimal numbers of at most four digits (<https://sqlite.org/rescode.html>, extended codes carry the
 /// primary one in their low byte); PostgreSQL's SQLSTATEs are five characters, the first two a class
 /// (PostgreSQL documentation, appendix A).

@@ -3,11 +3,14 @@
 //! Every write of the store passes [`Store::begin`](crate::Store) and ends as one of three [`WriteOutcome`]s, so an observer sees all
 //! of them, in pairs: a `before` without its `after` is a process that ended in between.
 
-use crate::{StoreError, store::query, words::words};
+use crate::{StoreError, error, store::query, words::words};
 use sqlx::{Any, AnyConnection, Transaction};
 use std::{
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -132,7 +135,22 @@ impl Drop for Told {
 pub(crate) struct Writing {
     // The order counts: it is undone before anybody hears that it failed.
     transaction: Transaction<'static, Any>,
+    trust: Trust,
     told: Told,
+}
+
+/// A connection on which a write failed halfway is not used again.
+struct Trust {
+    suspect: Arc<AtomicBool>,
+    is_good: bool,
+}
+
+impl Drop for Trust {
+    fn drop(&mut self) {
+        if !self.is_good {
+            self.suspect.store(true, Relaxed);
+        }
+    }
 }
 
 impl Writing {
@@ -140,25 +158,33 @@ impl Writing {
     pub(crate) async fn begin(
         writer: &sqlx::AnyPool,
         begin: &'static str,
+        suspect: &Arc<AtomicBool>,
         observer: Option<&Arc<dyn WriteObserver>>,
         write: Write,
         doing: &'static str,
     ) -> Result<Self, StoreError> {
         let told = Told::begin(observer, write);
-        let transaction = writer.begin_with(begin).await.map_err(query(doing))?;
-        Ok(Self { transaction, told })
+        // Only a lock says nothing against the connection.
+        let mut trust = Trust { suspect: Arc::clone(suspect), is_good: false };
+        let transaction = writer.begin_with(begin).await.map_err(|source| {
+            trust.is_good = error::is_lock(&source);
+            query(doing)(source)
+        })?;
+        Ok(Self { transaction, trust, told })
     }
 
     /// Makes it so.
     pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        let Self { transaction, mut told } = self;
+        let Self { transaction, mut trust, mut told } = self;
         transaction.commit().await?;
+        trust.is_good = true;
         told.outcome = WriteOutcome::Written;
         Ok(())
     }
 
     /// There is nothing to change.
     pub(crate) fn unchanged(mut self) {
+        self.trust.is_good = true;
         self.told.outcome = WriteOutcome::Unchanged;
     }
 }

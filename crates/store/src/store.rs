@@ -16,7 +16,10 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -64,6 +67,7 @@ struct Inner {
     settings: Settings,
     path: PathBuf,
     observer: Option<Arc<dyn WriteObserver>>,
+    suspect: Arc<AtomicBool>,
 }
 
 /// Where the database is.
@@ -126,10 +130,12 @@ impl Store {
         schema::migrate(&mut first, BEGIN).await?;
         first.close().await.map_err(failed)?;
         let reading = format!("{busy} PRAGMA query_only = ON;");
-        let writer = pool(1, settings, writing).connect_with(options.clone()).await.map_err(failed)?;
-        let reader =
-            pool(settings.readers_max.max(1), settings, reading).connect_with(options).await.map_err(failed)?;
-        let store = Self(Arc::new(Inner { writer, reader, settings, path: path.to_owned(), observer }));
+        let suspect = Arc::new(AtomicBool::new(false));
+        let writer = pool(1, settings, writing, Arc::clone(&suspect));
+        let writer = writer.connect_with(options.clone()).await.map_err(failed)?;
+        let reader = pool(settings.readers_max.max(1), settings, reading, Arc::default());
+        let reader = reader.connect_with(options).await.map_err(failed)?;
+        let store = Self(Arc::new(Inner { writer, reader, settings, path: path.to_owned(), observer, suspect }));
         // SQLite opens a file it may not write without a word (`BEGIN IMMEDIATE` succeeds too): only writing tells.
         store.check().await?;
         Ok(store)
@@ -225,7 +231,8 @@ impl Store {
 
     /// A transaction that may write. It holds the only writing connection: await nothing but the database until it ends.
     pub(crate) async fn begin(&self, write: impl Into<Write>, doing: &'static str) -> Result<Writing, StoreError> {
-        Writing::begin(&self.0.writer, BEGIN, self.0.observer.as_ref(), write.into(), doing).await
+        let Inner { writer, observer, suspect, .. } = &*self.0;
+        Writing::begin(writer, BEGIN, suspect, observer.as_ref(), write.into(), doing).await
     }
 
     pub(crate) fn reader(&self) -> &AnyPool {
@@ -268,7 +275,8 @@ async fn prepare(connection: &mut AnyConnection, pragmas: &str, wait_max: Durati
     }
 }
 
-fn pool(connections_max: u32, settings: Settings, pragmas: String) -> AnyPoolOptions {
+/// `suspect`: the connection that is used next shall be a new one.
+fn pool(connections_max: u32, settings: Settings, pragmas: String, suspect: Arc<AtomicBool>) -> AnyPoolOptions {
     let pragmas: Arc<str> = pragmas.into();
     AnyPoolOptions::new()
         .max_connections(connections_max)
@@ -277,8 +285,9 @@ fn pool(connections_max: u32, settings: Settings, pragmas: String) -> AnyPoolOpt
         .max_lifetime(None)
         // On a full disk or an I/O error SQLite rolls back by itself; sqlx then still counts a transaction and refuses every other
         // one on that connection. Such a connection is closed, and a new one takes its place.
-        .before_acquire(|connection, _| {
-            let usable = !connection.is_in_transaction();
+        // And one that was opened while the file could not be written never writes again, whatever becomes of the file.
+        .before_acquire(move |connection, _| {
+            let usable = !suspect.swap(false, Relaxed) && !connection.is_in_transaction();
             Box::pin(async move { Ok(usable) })
         })
         .after_connect(move |connection, _| {

@@ -121,6 +121,29 @@ fn without_overriding(task: impl Future<Output = ()> + Send) {
 }
 
 #[test]
+fn a_file_that_was_read_only_for_a_while_is_written_again() {
+    without_overriding(async {
+        let world = World::new().await;
+        let row = world.session().await;
+        let mode = |mode| {
+            for suffix in ["", "-wal"] {
+                let file = format!("{}{suffix}", world.path().display());
+                fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+            }
+        };
+        mode(0o400);
+        // A write that fails halfway: its connection is given up, and the next one finds files that it may not write.
+        let unknown = crate::world::session_id();
+        world.store.append_event(&unknown, event("nowhere")).await.unwrap_err();
+        let error = world.store.append_event(&row.id, event("read-only")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+        mode(0o600);
+        world.store.append_event(&row.id, event("once more")).await.unwrap();
+        assert_eq!(world.kinds(&row.id).await, ["started", "once more"]);
+    });
+}
+
+#[test]
 fn a_read_only_file_is_unavailable_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("anteroom.db");

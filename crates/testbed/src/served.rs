@@ -60,7 +60,8 @@ pub async fn serve(order: Order) -> anyhow::Result<()> {
     let config = Config::read(&order.config)?;
     let state = StateDir::take(&config.state_dir)?;
     anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
-    let recipe = PlainProcess { clis: order.clis.clone(), faults: order.faults, ..PlainProcess::beside_this_program()? };
+    let recipe =
+        PlainProcess { clis: order.clis.clone(), faults: order.faults, ..PlainProcess::beside_this_program()? };
     let foundation = Foundation {
         image: ImageFacts {
             hash: recipe.image_hash.clone(),

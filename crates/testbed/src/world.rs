@@ -10,7 +10,12 @@ mod server;
 pub use api::{Answer, Api};
 pub use server::ServerProcess;
 
-use crate::{Leaks, Tool, fake_rfb::Behaviour, plain_process::{Faults, RFB_SOCKET}, served::Order};
+use crate::{
+    Leaks, Tool,
+    fake_rfb::Behaviour,
+    plain_process::{Faults, RFB_SOCKET},
+    served::Order,
+};
 use anteroom_wire::{MachineId, Secret};
 use anyhow::{Context, ensure};
 use std::{
@@ -106,7 +111,8 @@ impl World {
             ready_ms_max: plan.ready_ms_max.unwrap_or(u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX)),
             faults: plan.faults,
         };
-        let mut world = Self { dir, order, program: testbed, server: None, operator, backends: [first, second], finished: false };
+        let mut world =
+            Self { dir, order, program: testbed, server: None, operator, backends: [first, second], finished: false };
         if let Err(error) = world.start_server().await {
             world.finished = true;
             return Err(error);

@@ -31,7 +31,7 @@ mod story;
 #[cfg(test)]
 mod tests;
 
-use super::{live::Facts, status::Progress};
+use super::{live::Facts, note::settled, status::Progress};
 use crate::{app::App, clock, refusal::chain as chain_of};
 use anteroom_machine::GoneReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
@@ -141,6 +141,8 @@ impl<'a> Finding<'a> {
 
 /// How long the agent may take to say how far the sign-in is, milliseconds.
 const ASK_MS_MAX: u64 = 2_000;
+/// How long entries that are noted and not written yet may take, milliseconds.
+const SETTLE_MS_MAX: u64 = 300;
 /// Entries of a timeline that are read at once; more than it can have but for transitions.
 const ENTRIES_MAX: u32 = 10_000;
 /// Entries that prove a verdict; the cause itself is always among them.
@@ -164,6 +166,8 @@ pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option
         Some(live) => Some(ask(&live.facts()).await),
         None => None,
     };
+    // What was noted a moment ago counts; a database in trouble is not waited for.
+    let _ = tokio::time::timeout(Duration::from_millis(SETTLE_MS_MAX), settled(app, id)).await;
     let Some(row) = app.store.session(id).await? else { return Ok(None) };
     let timeline = app.store.timeline(id, 0, ENTRIES_MAX).await?;
     let provider = app.providers.get(&row.provider);

@@ -1,0 +1,82 @@
+//! Networks without a way there: the test runs itself again in a network namespace of its own, where it makes the routes.
+
+use crate::{Scene, start, turned_away, verdict};
+use std::process::Command;
+
+const INSIDE: &str = "ANTEROOM_TEST_INSIDE";
+
+/// Whether this is the run inside; outside, runs the test of this name there and says `false` when it has passed.
+fn inside(name: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let program = std::env::current_exe().unwrap();
+    let ran =
+        command.arg("--net").arg(program).args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success() && out.contains("1 passed"), "{out}\n{err}");
+    println!("{out}");
+    false
+}
+
+fn ip(arguments: &str) {
+    let done = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// What viewers of a desktop at this address are told, and the entry's data.
+async fn told(desktop: &str) -> (String, serde_json::Value) {
+    let scene = Scene::new();
+    let world = scene.world(desktop, "").await;
+    let api = world.backend().unwrap();
+    let id = start(&api).await.session.id;
+    let told = turned_away(&api, &id).await;
+    assert_eq!(verdict(&api, &id).await.0, told.0);
+    let address = desktop.trim_start_matches("vnc://").split(':').next().unwrap();
+    assert!(!api.heard().iter().any(|body| body.contains(address)), "the address was told to a client");
+    assert!(verdict(&world.operator().unwrap(), &id).await.1.contains(address), "an operator is told");
+    world.finish().await.unwrap();
+    told
+}
+
+#[test]
+fn no_route_is_named_within_a_second() {
+    if !inside("apart::no_route_is_named_within_a_second") {
+        return;
+    }
+    ip("link set lo up");
+    ip("route add unreachable 198.51.100.0/24");
+    let run = tokio::runtime::Runtime::new().unwrap();
+    // The first is no network at all, the second a host without a route.
+    for desktop in ["vnc://192.0.2.7:5900", "vnc://198.51.100.7:5900", "ws://198.51.100.7:6080/"] {
+        let (problem, data) = run.block_on(told(desktop));
+        assert_eq!(problem, "external_no_route", "{desktop}: {data}");
+        let after_ms = data["after_ms"].as_u64().unwrap();
+        println!("no route to {desktop} was named after {after_ms} ms");
+        assert!(after_ms < 1_000, "{data}");
+    }
+}
+
+#[test]
+fn a_network_that_swallows_everything_is_a_timeout_within_a_second_or_so() {
+    if !inside("apart::a_network_that_swallows_everything_is_a_timeout_within_a_second_or_so") {
+        return;
+    }
+    ip("link set lo up");
+    ip("link add near type veth peer name far");
+    ip("addr add 198.51.100.1/24 dev near");
+    ip("link set near up");
+    ip("link set far up");
+    // Its packets are sent, and nobody takes them.
+    ip("neigh add 198.51.100.7 lladdr 02:00:00:00:00:07 dev near nud permanent");
+    let run = tokio::runtime::Runtime::new().unwrap();
+    let (problem, data) = run.block_on(told("vnc://198.51.100.7:5900"));
+    assert_eq!(problem, "external_timeout", "{data}");
+    let after_ms = data["after_ms"].as_u64().unwrap();
+    println!("a black hole was named after {after_ms} ms of 900");
+    assert!((900..3_000).contains(&after_ms), "{data}");
+}

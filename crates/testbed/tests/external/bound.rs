@@ -1,0 +1,41 @@
+//! What the configuration binds: faults before anything starts, and a machine that is taken out while it is used.
+
+use crate::{Scene, TOKEN, closing, start, verdict};
+use anteroom_testbed::{Plan, World};
+use anteroom_wire::api::Status;
+
+#[tokio::test]
+async fn a_server_with_faulty_machines_does_not_start_and_names_every_fault() {
+    let scene = Scene::new();
+    let token = scene.token_file("token", TOKEN);
+    let settings = format!(
+        "[external_machines.a]\ndesktop = 'http://x/'\nagent_token_file = '/nonexistent'\n\
+         [external_machines.b]\ndesktop = 'vnc://x'\nagent_token_file = {token:?}\ngreeting_ms_max = 60000\n"
+    );
+    let refused = World::start(Plan::default().set(&settings)).await.unwrap_err();
+    let text = format!("{refused:#}");
+    assert!(text.contains("external_machines.a.desktop has the scheme"), "{text}");
+    assert!(text.contains("external_machines.a.agent_token_file"), "{text}");
+    assert!(!text.contains(TOKEN), "{text}");
+}
+
+#[tokio::test]
+async fn a_machine_that_was_taken_out_of_the_configuration_is_named_to_its_session() {
+    let scene = Scene::new();
+    let mut world = scene.world("vnc://127.0.0.1:1", "").await;
+    let id = start(&world.backend().unwrap()).await.session.id;
+    world.stop_server().await.unwrap();
+    let config = world.path().join("config.toml");
+    let mut settings: toml::Table = std::fs::read_to_string(&config).unwrap().parse().unwrap();
+    settings.remove("external_machines").unwrap();
+    std::fs::write(&config, toml::to_string(&settings).unwrap()).unwrap();
+    world.start_server().await.unwrap();
+    let api = world.backend().unwrap();
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
+    assert_eq!(code, 4404);
+    assert!(reason.starts_with("unknown_machine: "), "{reason}");
+    assert_eq!(verdict(&api, &id).await.0, "external_removed");
+    api.cancel(&id).await.unwrap();
+    world.finish().await.unwrap();
+}

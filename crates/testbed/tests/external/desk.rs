@@ -1,0 +1,182 @@
+//! A desktop that exists already: Xtigervnc, and Debian's websockify before it, each in a process group of its own.
+
+use crate::Scene;
+use anteroom_testbed::SOON;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream, UnixStream},
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+pub(crate) const WIDTH: u16 = 640;
+pub(crate) const HEIGHT: u16 = 400;
+/// What the desktop is painted with: the left and the right half, and a stripe.
+pub(crate) const LEFT: u32 = 0x20_4060;
+pub(crate) const RIGHT: u32 = 0xff_eedd;
+pub(crate) const STRIPE: u32 = 0x0a_7d33;
+
+pub(crate) const PASSWORD: &str = "password";
+/// That password as `vncpasswd` writes it (DES with a key that every VNC program has).
+const PASSWORD_FILE: [u8; 8] = [0xdb, 0xd8, 0x3c, 0xfd, 0x72, 0x7a, 0x14, 0x58];
+
+/// The arguments of a VNC server that asks its viewers for [`PASSWORD`].
+pub(crate) fn with_password(scene: &Scene) -> Vec<String> {
+    let file = scene.dir.path().join("passwd");
+    std::fs::write(&file, PASSWORD_FILE).unwrap();
+    ["-SecurityTypes", "VncAuth", "-PasswordFile", file.to_str().unwrap()].map(str::to_owned).into()
+}
+
+/// A port of the loopback that was free a moment ago.
+async fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A program in its own process group; it ends with all it started.
+struct Group(Child);
+
+impl Group {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).stderr(Stdio::null()).process_group(0).kill_on_drop(true).spawn().unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.0.id().and_then(|pid| Pid::from_raw(pid.try_into().unwrap())) {
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    async fn end(mut self) {
+        self.signal(Signal::TERM);
+        timeout(SOON, self.0.wait()).await.expect("it ends").unwrap();
+        self.signal(Signal::KILL);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// A VNC server with a picture of its own.
+pub(crate) struct Vnc {
+    group: Group,
+    pub(crate) at: SocketAddr,
+    display: u32,
+}
+
+impl Vnc {
+    /// Starts one with these further arguments; when this returns, it listens and is painted.
+    pub(crate) async fn start(arguments: &[String]) -> Self {
+        for _ in 0..5 {
+            let at = free().await;
+            if let Some(vnc) = Self::start_at(at, arguments).await {
+                return vnc;
+            }
+        }
+        panic!("no VNC server could be started");
+    }
+
+    /// `None`: somebody took the port meanwhile.
+    pub(crate) async fn start_at(at: SocketAddr, arguments: &[String]) -> Option<Self> {
+        let mut command = Command::new("/usr/bin/Xtigervnc");
+        command
+            .args(["-displayfd", "1", "-rfbport", &at.port().to_string(), "-interface", "127.0.0.1", "-AlwaysShared"])
+            .args(["-nolisten", "tcp", "-ac", "-noreset", "-depth", "24", "-desktop", "a desk outside"])
+            .args(["-geometry", &format!("{WIDTH}x{HEIGHT}")])
+            .args(if arguments.is_empty() { &["-SecurityTypes", "None"][..] } else { &[] })
+            .args(arguments)
+            .stdout(Stdio::piped());
+        let mut group = Group::start(&mut command);
+        let mut number = String::new();
+        let mut lines = BufReader::new(group.0.stdout.take().unwrap());
+        timeout(SOON, lines.read_line(&mut number)).await.expect("the VNC server starts").unwrap();
+        let display = number.trim().parse().ok()?;
+        paint(&format!("/tmp/.X11-unix/X{display}")).await;
+        Some(Self { group, at, display })
+    }
+
+    /// Ends it; nothing listens any more.
+    pub(crate) async fn end(self) {
+        self.group.end().await;
+        for file in [format!("/tmp/.X{}-lock", self.display), format!("/tmp/.X11-unix/X{}", self.display)] {
+            assert!(!std::path::Path::new(&file).exists(), "{file}");
+        }
+    }
+}
+
+/// A websockify.
+pub(crate) struct Websockify {
+    group: Group,
+    pub(crate) at: SocketAddr,
+}
+
+impl Websockify {
+    /// Starts one before this server; when this returns, it listens.
+    pub(crate) async fn start(target: SocketAddr) -> Self {
+        for _ in 0..5 {
+            let at = free().await;
+            if let Some(websockify) = Self::start_at(at, target).await {
+                return websockify;
+            }
+        }
+        panic!("no websockify could be started");
+    }
+
+    /// `None`: somebody took the port meanwhile.
+    pub(crate) async fn start_at(at: SocketAddr, target: SocketAddr) -> Option<Self> {
+        let mut command = Command::new("/usr/bin/websockify");
+        command.args([at.to_string(), target.to_string()]).stdout(Stdio::null());
+        let mut group = Group::start(&mut command);
+        let until = Instant::now() + SOON;
+        while TcpStream::connect(at).await.is_err() {
+            if group.0.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(Instant::now() < until, "websockify does not listen");
+            sleep(Duration::from_millis(20)).await;
+        }
+        Some(Self { group, at })
+    }
+
+    /// Ends it; nothing listens any more.
+    pub(crate) async fn end(self) {
+        self.group.end().await;
+    }
+}
+
+/// Paints the root window (X11 protocol, little endian).
+async fn paint(socket: &str) {
+    let mut stream = UnixStream::connect(socket).await.unwrap();
+    stream.write_all(&[b'l', 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut head = [0; 8];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[0], 1, "the X server takes the client");
+    let mut setup = vec![0; usize::from(u16::from_le_bytes([head[6], head[7]])) * 4];
+    stream.read_exact(&mut setup).await.unwrap();
+    // The first screen comes after the fixed part, the vendor's name and the pixmap formats.
+    let vendor = usize::from(u16::from_le_bytes([setup[16], setup[17]]));
+    let screen = 32 + vendor.next_multiple_of(4) + usize::from(setup[21]) * 8;
+    let root: [u8; 4] = setup[screen..screen + 4].try_into().unwrap();
+    let base = u32::from_le_bytes(setup[4..8].try_into().unwrap());
+    let half = WIDTH / 2;
+    for (at, (colour, x, y, width, height)) in
+        [(LEFT, 0, 0, half, HEIGHT), (RIGHT, half, 0, half, HEIGHT), (STRIPE, 0, 100, WIDTH, 50)]
+            .into_iter()
+            .enumerate()
+    {
+        let context = (base + u32::try_from(at).unwrap()).to_le_bytes();
+        // CreateGC with a foreground, PolyFillRectangle.
+        let create = [&[55, 0, 5, 0][..], &context, &root, &4_u32.to_le_bytes(), &colour.to_le_bytes()].concat();
+        let area = [x, y, width, height].map(u16::to_le_bytes).concat();
+        let fill = [&[70, 0, 5, 0][..], &root, &context, &area].concat();
+        stream.write_all(&[create, fill].concat()).await.unwrap();
+    }
+    stream.write_all(&[43, 0, 1, 0]).await.unwrap(); // GetInputFocus: its answer says that all is done
+    let mut answer = [0; 32];
+    timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer[0], 1, "no error: {answer:?}");
+}

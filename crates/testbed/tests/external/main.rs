@@ -1,0 +1,101 @@
+//! Sessions at external machines, through the server's own doors: real VNC servers and websockify as Debian has them, and
+//! everything that can stand where a desktop should be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+
+mod agent;
+mod apart;
+mod bound;
+mod desk;
+mod journey;
+mod refused;
+mod viewed;
+
+use anteroom_controller::rfb::ViewerSocket;
+use anteroom_testbed::{Answer, Api, Plan, SOON, Script, Tool, World};
+use anteroom_wire::{
+    SessionId,
+    api::{StartRequest, Started},
+};
+use std::{os::unix::fs::PermissionsExt, path::PathBuf};
+use tokio::{io::AsyncReadExt, time::timeout};
+
+/// The token of the agent of `desk`.
+const TOKEN: &str = "the-token-of-the-agent-outside";
+
+/// A place for token files.
+struct Scene {
+    dir: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn token_file(&self, name: &str, token: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, token).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// One machine's settings.
+    fn machine(&self, name: &str, desktop: &str, token: &str) -> String {
+        let file = self.token_file(name, token);
+        format!(
+            "[external_machines.{name}]\ndesktop = '{desktop}'\nagent_token_file = {file:?}\ngreeting_ms_max = 700\n"
+        )
+    }
+
+    /// A world with the external machine `desk` and a provider whose tool the image of this host does not have.
+    async fn world(&self, desktop: &str, settings: &str) -> World {
+        let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
+        World::start(Plan::with(Tool::new("scripted", Script::new([]))).set(&settings)).await.unwrap()
+    }
+}
+
+fn request(machine: &str) -> StartRequest {
+    StartRequest {
+        provider: "scripted".into(),
+        user_id: None,
+        return_url: None,
+        idempotency_key: None,
+        machine: Some(machine.into()),
+    }
+}
+
+/// Starts a session on `desk`.
+async fn start(api: &Api) -> Started {
+    api.start_with(&request("desk")).await.unwrap()
+}
+
+/// Asks for a session on a machine; whatever is answered.
+async fn ask(api: &Api, machine: &str) -> Answer {
+    api.post("/api/auth/start", serde_json::to_value(request(machine)).unwrap()).await.unwrap()
+}
+
+/// Reads until the server closes; the code and the reason.
+async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
+    let mut rest = Vec::new();
+    timeout(SOON, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    let closing = socket.closing().expect("closed with a code").clone();
+    (closing.code, closing.reason)
+}
+
+/// A viewer comes as a browser and is closed: the problem's code, and what its timeline entry has.
+async fn turned_away(api: &Api, id: &SessionId) -> (String, serde_json::Value) {
+    let (code, reason) = closing(&mut api.desktop_socket(id).await.unwrap()).await;
+    assert_eq!(code, 4502, "{reason}");
+    let entry = api.wait_entry(id, "desktop_refused").await.unwrap();
+    let problem = reason.split_once(": ").expect("code: sentence").0.to_owned();
+    assert_eq!(entry.data["reason"], problem.as_str());
+    (problem, entry.data)
+}
+
+/// The verdict's code as this caller is told it, and the whole text.
+async fn verdict(api: &Api, id: &SessionId) -> (String, String) {
+    let answer = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap();
+    let found: anteroom_wire::diagnosis::Diagnosis = answer.read().unwrap();
+    (found.verdict.code().to_owned(), answer.text)
+}

@@ -1,0 +1,140 @@
+//! A desktop that is there is seen, with the words and bounds of any other session.
+
+use crate::{Scene, closing, desk, start, turned_away, verdict};
+use anteroom_controller::rfb::RfbClient;
+use anteroom_testbed::{Api, SOON};
+use anteroom_wire::{SessionId, api::Status};
+use tokio::{io::AsyncReadExt, time::timeout};
+
+/// The whole frame arrives, and it is that desk's.
+pub(crate) async fn sees_the_desk(api: &Api, id: &SessionId) {
+    let mut viewer = api.desktop(id).await.unwrap();
+    assert!(viewer.name().contains("a desk outside"), "{}", viewer.name());
+    let frame = timeout(SOON, viewer.whole_frame()).await.expect("a whole frame").unwrap();
+    assert_eq!((frame.width(), frame.height()), (desk::WIDTH, desk::HEIGHT));
+    for (x, y, colour) in [
+        (5, 5, desk::LEFT),
+        (635, 5, desk::RIGHT),
+        (5, 395, desk::LEFT),
+        (635, 395, desk::RIGHT),
+        (320, 125, desk::STRIPE),
+    ] {
+        assert_eq!(frame.at(x, y), Some(colour), "at {x},{y}");
+    }
+}
+
+#[tokio::test]
+async fn a_desktop_behind_websockify_is_seen_whole_by_several_viewers_and_its_address_by_none() {
+    let vnc = desk::Vnc::start(&[]).await;
+    let websockify = desk::Websockify::start(vnc.at).await;
+    let scene = Scene::new();
+    let world = scene.world(&format!("ws://{}/", websockify.at), "").await;
+    let api = world.backend().unwrap();
+    let started = start(&api).await;
+    let id = started.session.id;
+    assert_eq!(started.session.machine.as_deref(), Some("desk"));
+    assert_eq!(started.session.generations_max, 1, "there is no other machine");
+    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    assert_eq!((view.stage, view.queue_position), (None, None));
+    let (one, two) = tokio::join!(sees_the_desk(&api, &id), sees_the_desk(&api, &id));
+    let ((), ()) = (one, two);
+    api.wait_entry(&id, "desktop_reached").await.unwrap();
+    assert_eq!(verdict(&api, &id).await.0, "healthy_waiting_for_person");
+    let timeline = api.timeline(&id).await.unwrap();
+    let reached = timeline.iter().filter(|entry| entry.kind == "desktop_reached").count();
+    assert_eq!(reached, 1, "only a change is news: {timeline:#?}");
+    for place in [websockify.at, vnc.at] {
+        let port = format!(":{}", place.port());
+        assert!(!api.heard().iter().any(|body| body.contains(&port)), "{port} was told to a client");
+    }
+    let operator = verdict(&world.operator().unwrap(), &id).await.1;
+    assert!(operator.contains(&format!("desk (ws://{}/)", websockify.at)), "an operator is told: {operator}");
+    world.finish().await.unwrap();
+    websockify.end().await;
+    vnc.end().await;
+}
+
+#[tokio::test]
+async fn a_plain_vnc_server_is_seen_and_comes_back_to_the_same_session_after_it_was_away() {
+    let vnc = desk::Vnc::start(&[]).await;
+    let at = vnc.at;
+    let scene = Scene::new();
+    let world = scene.world(&format!("vnc://{at}"), "").await;
+    let api = world.backend().unwrap();
+    let id = start(&api).await.session.id;
+    sees_the_desk(&api, &id).await;
+
+    let mut watching = api.desktop_socket(&id).await.unwrap();
+    let mut greeting = [0; 12];
+    watching.read_exact(&mut greeting).await.unwrap();
+    vnc.end().await;
+    let (code, reason) = closing(&mut watching).await;
+    assert_eq!(code, 4502, "who looked at it is told: {reason}");
+    let (problem, data) = turned_away(&api, &id).await;
+    assert_eq!(problem, "external_refused");
+    let after_ms = data["after_ms"].as_u64().unwrap();
+    println!("a stopped VNC server was named after {after_ms} ms");
+    assert!(after_ms < 1_000, "{data}");
+    assert_eq!(verdict(&api, &id).await.0, "external_refused");
+
+    let again = desk::Vnc::start_at(at, &[]).await.expect("the port is free again");
+    sees_the_desk(&api, &id).await;
+    assert_eq!(verdict(&api, &id).await.0, "healthy_waiting_for_person");
+    world.finish().await.unwrap();
+    again.end().await;
+}
+
+#[tokio::test]
+async fn a_websockify_without_its_vnc_server_and_then_no_websockify_are_told_apart() {
+    let vnc = desk::Vnc::start(&[]).await;
+    let websockify = desk::Websockify::start(vnc.at).await;
+    let scene = Scene::new();
+    let settings = "[sessions]\nrefused_note_every_ms = 100\n";
+    let world = scene.world(&format!("ws://{}/", websockify.at), settings).await;
+    let api = world.backend().unwrap();
+    let id = start(&api).await.session.id;
+    sees_the_desk(&api, &id).await;
+    vnc.end().await;
+    assert_eq!(turned_away(&api, &id).await.0, "external_closed");
+    websockify.end().await;
+    let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
+    assert_eq!(code, 4502);
+    assert!(reason.starts_with("external_refused: "), "{reason}");
+    assert_eq!(verdict(&api, &id).await.0, "external_refused", "the newer cause");
+    world.finish().await.unwrap();
+}
+
+/// What a VNC server asks of its viewers (here a password) goes through untouched.
+#[tokio::test]
+async fn the_security_of_the_external_server_is_the_viewers_matter() {
+    let scene = Scene::new();
+    let vnc = desk::Vnc::start(&desk::with_password(&scene)).await;
+    let world = scene.world(&format!("vnc://{}", vnc.at), "").await;
+    let api = world.backend().unwrap();
+    let id = start(&api).await.session.id;
+    let socket = api.desktop_socket(&id).await.unwrap();
+    let refused = timeout(SOON, RfbClient::connect(socket, 60_000)).await.unwrap().unwrap_err().to_string();
+    assert!(refused.contains("security types [2]"), "VncAuth is offered to the viewer: {refused}");
+    assert_eq!(verdict(&api, &id).await.0, "healthy_waiting_for_person");
+    world.finish().await.unwrap();
+    vnc.end().await;
+}
+
+#[tokio::test]
+async fn deadlines_and_ends_hold_as_for_any_session() {
+    let vnc = desk::Vnc::start(&[]).await;
+    let scene = Scene::new();
+    let world = scene.world(&format!("vnc://{}", vnc.at), "[sessions]\nidle_s_max = 3\n").await;
+    let api = world.backend().unwrap();
+    let id = start(&api).await.session.id;
+    let mut watching = api.desktop_socket(&id).await.unwrap();
+    let (code, reason) = closing(&mut watching).await;
+    assert_eq!(code, 4410, "{reason}");
+    let view = api.wait_status(&id, Status::Expired).await.unwrap();
+    assert_eq!(view.reason.unwrap().code, "idle_expired");
+    assert_eq!(verdict(&api, &id).await.0, "idle_expired");
+    let next = start(&api).await.session.id;
+    sees_the_desk(&api, &next).await;
+    world.finish().await.unwrap();
+    vnc.end().await;
+}

@@ -193,7 +193,8 @@ const session = (id: string, rest = "") => `/api/auth/session/${encodeURICompone
 
 /** Paths that are opened by EventSource and WebSocket rather than called. */
 export const paths = {
-  events: (id: string) => session(id, "/events"),
+  /** `after`: the number of the last entry that is known. */
+  events: (id: string, after = 0) => session(id, after === 0 ? "/events" : `/events?after=${after}`),
   desktopSocket: (id: string) => session(id, "/novnc/websock"),
   terminalSocket: (id: string) => session(id, "/terminal"),
   desktopPage: (id: string) => session(id, "/novnc"),
@@ -214,7 +215,8 @@ export const api = {
   timeline: (id: string) => json<Timeline>("GET", session(id, "/events")).then((timeline) => timeline.entries),
   sessionCredentials: (id: string) =>
     json<{ credentials: CredentialMeta[] }>("GET", session(id, "/credentials")).then((list) => list.credentials),
-  ticket: (id: string, purpose: Purpose) => json<Ticket>("POST", session(id, "/ticket"), { purpose }),
+  ticket: (id: string, purpose: Purpose, view_only = false) =>
+    json<Ticket>("POST", session(id, "/ticket"), view_only ? { purpose, view_only } : { purpose }),
   heartbeat: (id: string) => call("POST", session(id, "/heartbeat"), {}),
   cancel: (id: string) => call("POST", session(id, "/cancel"), {}),
   restart: (id: string) => call("POST", session(id, "/restart"), {}),

@@ -8,25 +8,32 @@ import { Desktop } from "./desktop";
 import { startHeartbeat } from "./heartbeat";
 import { Connection } from "./parts/connection";
 import { Place } from "./parts/place";
+import { isViewOnly } from "./pages";
 import { enter, takePass } from "./pass";
 
-function Bare({ id }: { id: string }) {
-  const [desktop] = useState(() => new Desktop(id));
+function Bare({ id, view_only }: { id: string; view_only: boolean }) {
+  const [desktop] = useState(() => new Desktop(id, view_only));
   useEffect(() => {
     desktop.start();
-    const end = startHeartbeat(id);
+    // Looking on is no use of the session.
+    const end = view_only ? () => undefined : startHeartbeat(id);
     return () => {
       end();
       desktop.stop();
     };
-  }, [desktop, id]);
+  }, [desktop, id, view_only]);
   return (
     <main class="bare-main" data-page="desktop">
       <h1 class="off-screen">Desktop of the machine</h1>
       <Place thing={desktop} label="Desktop of the machine" out="leave">
         <Connection socket={desktop.socket} shown={desktop.shown} what="desktop" waits_for={null} />
       </Place>
-      <a id="leave" class="bare-leave" href={`/dashboard/remote-cli/auth?session=${encodeURIComponent(id)}`}>
+      {view_only ? <p class="bare-note">View only</p> : null}
+      <a
+        id="leave"
+        class="bare-leave"
+        href={`/dashboard/remote-cli/auth?session=${encodeURIComponent(id)}${view_only ? "&view=1" : ""}`}
+      >
         Open the whole page
       </a>
     </main>
@@ -38,5 +45,6 @@ const id = /^\/api\/auth\/session\/([^/]+)\/novnc\/?$/.exec(window.location.path
 if (root !== null && id !== undefined) {
   const pass = takePass();
   const entered = pass === null ? Promise.resolve() : enter(pass).catch(() => undefined);
-  void entered.then(() => render(<Bare id={decodeURIComponent(id)} />, root));
+  const view_only = isViewOnly();
+  void entered.then(() => render(<Bare id={decodeURIComponent(id)} view_only={view_only} />, root));
 }

@@ -2,8 +2,8 @@
 
 /** What the page does next. */
 export type Action =
-  /** Connect again by itself, after a back-off. */
-  | { do: "reconnect"; say: string }
+  /** Connect again by itself, after a back-off. `soon`: the server is away or was started anew, so do not wait long. */
+  | { do: "reconnect"; say: string; soon?: boolean }
   /** Connect again at once with a new ticket; the next refusal of the same kind stops. */
   | { do: "new_ticket"; say: string }
   /** The session is over: its state says how. */
@@ -34,7 +34,7 @@ export function onClose(code: number, reason: string, ticket_renewed: boolean): 
     case 4502:
       return { do: "reconnect", say: told ?? "The machine does not answer on its desktop." };
     case 4503:
-      return { do: "reconnect", say: told ?? "The server cannot serve this at the moment." };
+      return { do: "reconnect", say: told ?? "The server cannot serve this at the moment.", soon: reason.startsWith("shutting_down") };
     case 4000:
       return { do: "reconnect", say: "The desktop did not answer as a desktop does." };
     case 4500:
@@ -48,7 +48,7 @@ export function onClose(code: number, reason: string, ticket_renewed: boolean): 
     case 1012:
     case 1013:
     case 1015:
-      return { do: "reconnect", say: told ?? "The connection was lost." };
+      return { do: "reconnect", say: told ?? "The connection to the server was lost.", soon: true };
     case 4401:
       return ticket_renewed
         ? { do: "stop", say: told ?? "Nobody is signed in, or the link is too old.", again: true }
@@ -67,6 +67,15 @@ export function onClose(code: number, reason: string, ticket_renewed: boolean): 
       // A code this page does not know: say what the server said, and let the person decide.
       return { do: "stop", say: told ?? `The server closed the connection (code ${code}).`, again: true };
   }
+}
+
+/** The longest wait while the server is away, for so many tries: somebody sits before this page. */
+const SOON_MS_MAX = 1_500;
+const SOON_TRIES = 60;
+
+/** The longest wait before try `attempt` of a reconnection. */
+export function longest_ms(action: { soon?: boolean }, attempt: number): number {
+  return action.soon === true && attempt < SOON_TRIES ? SOON_MS_MAX : 10_000;
 }
 
 /**

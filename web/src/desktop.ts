@@ -33,13 +33,18 @@ export class Desktop {
   /** Modifier keys that are held down by a button of ours. */
   readonly held = new Store<readonly Key[]>([]);
 
-  constructor(session: string) {
+  /** @param view_only shows the picture and sends nothing that acts; the server sees to the same */
+  constructor(
+    session: string,
+    readonly view_only = false,
+  ) {
     this.#host.className = "desktop-host";
     this.socket = new TicketedSocket(
       session,
       "desktop",
       (socket) => this.#take(socket),
       () => this.#lose(),
+      view_only,
     );
   }
 
@@ -95,6 +100,7 @@ export class Desktop {
 
   #take(socket: WebSocket): void {
     const rfb = new RFB(this.#host, socket, { shared: true });
+    rfb.viewOnly = this.view_only;
     rfb.scaleViewport = true;
     rfb.resizeSession = false;
     rfb.showDotCursor = true;

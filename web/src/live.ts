@@ -95,7 +95,7 @@ export class Live {
   }
 
   #open(): void {
-    const source = new EventSource(paths.events(this.id));
+    const source = new EventSource(paths.events(this.id, this.state.value.timeline.at(-1)?.number));
     this.#source = source;
     this.#expectWord();
     source.addEventListener("session", (event) => {

@@ -3,7 +3,7 @@
 //   ticket ─▶ socket ─▶ open ─▶ closed(code) ─▶ close.ts decides: reconnect · new ticket · over · stop
 
 import { api, paths, Refused, type Purpose } from "./api";
-import { backoff_ms, onClose, type Action } from "./close";
+import { backoff_ms, longest_ms, onClose, type Action } from "./close";
 import { Store } from "./store";
 
 export type SocketState =
@@ -25,6 +25,7 @@ function address(session: string, purpose: Purpose): string {
 function ofRefusedTicket(thrown: unknown): Action {
   if (!(thrown instanceof Refused)) return onClose(4500, "", true);
   // Too many requests: later is enough. (As a close code, 4429 would mean too many viewers.)
+  if (thrown.status === 0) return { do: "reconnect", say: thrown.problem.sentence, soon: true };
   if (thrown.status === 429) return { do: "reconnect", say: thrown.problem.sentence };
   return onClose(thrown.problem.close_code, `${thrown.problem.code}: ${thrown.problem.sentence}`, true);
 }
@@ -44,6 +45,8 @@ export class TicketedSocket {
     private readonly purpose: Purpose,
     private readonly onSocket: (socket: WebSocket) => void,
     private readonly onClosed: () => void = () => {},
+    /** Whether the server shall let nothing through that acts. */
+    private readonly view_only = false,
   ) {}
 
   /** Connects, now. Also the answer to "Connect again". */
@@ -53,7 +56,7 @@ export class TicketedSocket {
     this.state.set({ is: "connecting", attempt: this.#attempt });
     let ticket: string;
     try {
-      ticket = (await api.ticket(this.session, this.purpose)).ticket;
+      ticket = (await api.ticket(this.session, this.purpose, this.view_only)).ticket;
     } catch (thrown) {
       if (round === this.#round) this.#act(ofRefusedTicket(thrown));
       return;
@@ -112,7 +115,7 @@ export class TicketedSocket {
         return;
       case "reconnect": {
         this.state.set({ is: "waiting", say: action.say, attempt: this.#attempt });
-        const pause_ms = backoff_ms(this.#attempt, Math.random());
+        const pause_ms = backoff_ms(this.#attempt, Math.random(), 400, longest_ms(action, this.#attempt));
         this.#attempt += 1;
         this.#timer = window.setTimeout(() => void this.connect(), pause_ms);
       }

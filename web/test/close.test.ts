@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { backoff_ms, onClose, sentenceOf } from "../src/close";
+import { backoff_ms, longest_ms, onClose, sentenceOf } from "../src/close";
 
 test("what may get better is tried again, what will not is said", () => {
   for (const code of [4510, 4409, 4502, 4503, 4500, 4504, 1001, 1006, 1011, 1012]) {
@@ -36,4 +36,14 @@ test("the back-off doubles, is spread by chance, and has an end", () => {
     assert.ok(backoff_ms(attempt, 1) <= 10_000);
     assert.ok(backoff_ms(attempt, 0) >= 200);
   }
+});
+
+test("a server that is away is looked for often at first and seldom later; a busy one is not hurried", () => {
+  for (const [code, reason] of [[1006, ""], [1012, ""], [4503, "shutting_down: The server is shutting down."]] as const) {
+    const action = onClose(code, reason, false);
+    assert.equal(action.do, "reconnect");
+    assert.equal(longest_ms(action as { soon?: boolean }, 10), 1_500, String(code));
+    assert.equal(longest_ms(action as { soon?: boolean }, 1_000), 10_000, String(code));
+  }
+  assert.equal(longest_ms(onClose(4503, "no_capacity: There is no room.", false) as { soon?: boolean }, 0), 10_000);
 });

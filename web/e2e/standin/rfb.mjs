@@ -15,6 +15,8 @@ export class RfbServer {
   keys = [];
   /** @type {{ x: number, y: number }[]} */
   clicks = [];
+  /** Pictures sent. */
+  pictures = 0;
   #buttons = 0;
   /** Called for each key that went down. @type {(keysym: number) => void} */
   onkey = () => {};
@@ -154,6 +156,7 @@ export class RfbServer {
   #update() {
     this.#wanted = false;
     this.#dirty = false;
+    this.pictures += 1;
     const head = Buffer.alloc(16);
     head.writeUInt16BE(1, 2);
     head.writeUInt16BE(WIDTH, 8);

@@ -10,6 +10,7 @@ import { Desktop } from "../desktop";
 import { startHeartbeat } from "../heartbeat";
 import { Live } from "../live";
 import { Controls } from "../parts/controls";
+import { Countdown } from "../parts/countdown";
 import { Ended } from "../parts/ended";
 import { Frame } from "../parts/frame";
 import { NextAction } from "../parts/next-action";
@@ -20,7 +21,7 @@ import { StatusLine } from "../parts/status-line";
 import { Steps } from "../parts/steps";
 import { Timeline } from "../parts/timeline";
 import { enter, takePass } from "../pass";
-import { PICK_PAGE } from "../pages";
+import { isViewOnly, PICK_PAGE, sessionPage } from "../pages";
 import { useStore } from "../store";
 import type { Terminal } from "../terminal";
 import { isOver, statusWords } from "../words";
@@ -63,7 +64,7 @@ export function Auth() {
       </Frame>
     );
   }
-  return <Session id={id} pass_refused={pass.refused} />;
+  return <Session id={id} pass_refused={pass.refused} view_only={isViewOnly()} />;
 }
 
 interface Parts {
@@ -72,14 +73,14 @@ interface Parts {
 }
 
 /** The session's live parts, for as long as the page shows it. */
-function useParts(id: string): Parts {
-  const [parts] = useState<Parts>(() => ({ live: new Live(id), desktop: new Desktop(id) }));
+function useParts(id: string, view_only: boolean): Parts {
+  const [parts] = useState<Parts>(() => ({ live: new Live(id), desktop: new Desktop(id, view_only) }));
   useEffect(() => {
     parts.desktop.start();
     parts.live.start();
     const unwatch = parts.desktop.socket.state.watch((state) => {
-      // Told that it is over before the state said so: ask for the state.
-      if (state.is === "over") void parts.live.refresh();
+      // Told that it is over before the state said so, or back at the server before the state's own connection: ask for it.
+      if (state.is === "over" || (state.is === "open" && parts.live.state.value.link !== "live")) void parts.live.refresh();
     });
     return () => {
       unwatch();
@@ -103,8 +104,15 @@ function titleOf(session: SessionView): string {
   return `${statusWords(session.status).title} · ${session.provider_name}`;
 }
 
-function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody | null }) {
-  const { live, desktop } = useParts(id);
+interface SessionProps {
+  id: string;
+  pass_refused: ProblemBody | null;
+  /** Whether the person only looks on. */
+  view_only: boolean;
+}
+
+function Session({ id, pass_refused, view_only }: SessionProps) {
+  const { live, desktop } = useParts(id, view_only);
   const { session, timeline, link, refusal } = useStore(live.state);
   const [terminal, setTerminal] = useState<Terminal | null>(null);
   const me = useMe();
@@ -112,7 +120,9 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
   const status = session?.status;
   const generation = session?.generation;
 
-  useEffect(() => (over || refusal !== null ? undefined : startHeartbeat(id)), [id, over, refusal]);
+  // Looking on is no use of the session.
+  const uses = !over && refusal === null && !view_only;
+  useEffect(() => (uses ? startHeartbeat(id) : undefined), [id, uses]);
   // A new state may be what a waiting socket waits for.
   useEffect(() => {
     if (over) {
@@ -122,7 +132,7 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
       desktop.socket.nudge();
       terminal?.socket.nudge();
     }
-  }, [desktop, terminal, over, status, generation]);
+  }, [desktop, terminal, over, status, generation, link]);
 
   // Back in sight, or back on the net: a wait that was long enough.
   useEffect(() => {
@@ -155,7 +165,7 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
     <Frame title={session === null ? "Session" : titleOf(session)} page="auth" status={status ?? "loading"} wide>
       <div class="session">
         <div class="panel-column">
-          <h1>{session === null ? "Session" : `Sign ${session.provider_name} in`}</h1>
+          <h1>{session === null ? "Session" : view_only ? `Watching ${session.provider_name}` : `Sign ${session.provider_name} in`}</h1>
           {session === null ? (
             <p class="quiet" role="status">
               {link === "lost" ? "The server does not answer. Trying again by itself." : "Loading…"}
@@ -164,7 +174,7 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
             <>
               <StatusLine session={session} link={link} />
               <Replaced session={session} timeline={timeline} />
-              <NextAction session={session} />
+              {view_only ? <ViewOnly session={session} /> : <NextAction session={session} />}
             </>
           )}
         </div>
@@ -172,7 +182,7 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
         {session === null ? null : (
           <div class="panel-column">
             <Steps session={session} />
-            <Controls session={session} />
+            {view_only ? null : <Controls session={session} />}
           </div>
         )}
         <div class="below">
@@ -180,6 +190,25 @@ function Session({ id, pass_refused }: { id: string; pass_refused: ProblemBody |
         </div>
       </div>
     </Frame>
+  );
+}
+
+function ViewOnly({ session }: { session: SessionView }) {
+  return (
+    <div class="note" data-notice="view-only">
+      <p>
+        <strong>View only.</strong> What you type and click here does not reach the machine, and looking on does not keep the
+        session alive.
+      </p>
+      <p>
+        <Countdown until={session.idle_deadline_at} before="Ends if unused in" />
+      </p>
+      <p>
+        <a class="button small" href={sessionPage(session.id, session.provider)}>
+          Take part
+        </a>
+      </p>
+    </div>
   );
 }
 

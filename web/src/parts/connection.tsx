@@ -1,5 +1,6 @@
 // What lies over a desktop or a terminal while it is not live: calm, and true.
 
+import { PICK_PAGE } from "../pages";
 import type { TicketedSocket } from "../socket";
 import { useStore, type Store } from "../store";
 
@@ -28,12 +29,21 @@ export function Connection({ socket, shown, what, waits_for }: ConnectionProps) 
               <button type="button" onClick={() => void socket.connect()}>
                 Connect again
               </button>
-            ) : null}
+            ) : (
+              <a class="button" href={PICK_PAGE}>
+                Pick a tool
+              </a>
+            )}
           </>
         ) : state.is === "over" ? (
-          <p>
-            <strong>{state.say}</strong>
-          </p>
+          <>
+            <p>
+              <strong>{state.say}</strong>
+            </p>
+            <a class="button" href={PICK_PAGE}>
+              Start a new session
+            </a>
+          </>
         ) : (
           <>
             <span class="spinner" aria-hidden="true" />

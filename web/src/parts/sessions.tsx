@@ -1,7 +1,7 @@
 // The caller's sessions, newest first.
 
 import type { SessionView } from "../api";
-import { sessionPage } from "../pages";
+import { sessionPage, watchPage } from "../pages";
 import { isOver, statusWords } from "../words";
 import { When } from "./when";
 
@@ -23,7 +23,16 @@ export function Sessions({ sessions }: { sessions: SessionView[] }) {
               </a>
               <span class={`badge ${words.tone}`}>{words.title}</span>
               <span class="list-text">
-                {isOver(session.status) ? (session.reason?.sentence ?? "") : "Open: click to return to it."}
+                {isOver(session.status) ? (
+                  (session.reason?.sentence ?? "")
+                ) : (
+                  <>
+                    Open: click to return to it.{" "}
+                    <a href={watchPage(session.id, session.provider)} data-action="watch">
+                      Watch<span class="off-screen"> {session.provider_name} without acting</span>
+                    </a>
+                  </>
+                )}
               </span>
               <When at={session.created_at} />
             </li>

@@ -30,7 +30,8 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
   const tabs = useRef<HTMLDivElement>(null);
   // Of an external machine this server reaches the desktop and nothing else.
   const external = session !== null && session.machine !== null;
-  const views = external ? TABS.slice(0, 1) : TABS;
+  const only_desktop = external || desktop.view_only;
+  const views = only_desktop ? TABS.slice(0, 1) : TABS;
   const choose = (next: Tab) => {
     if (next === "terminal") openTerminal();
     setTab(next);
@@ -40,7 +41,7 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
   }, [tab, terminal]);
   const arrows = (event: KeyboardEvent) => {
     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-    const next = tab === "desktop" && !external ? "terminal" : "desktop";
+    const next = tab === "desktop" && !only_desktop ? "terminal" : "desktop";
     choose(next);
     tabs.current?.querySelector<HTMLElement>(`#tab-${next}`)?.focus();
   };
@@ -73,9 +74,9 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
             <CredentialsForm desktop={desktop} asked={asked} />
           )}
         </Place>
-        <KeysBar desktop={desktop} />
+        {desktop.view_only ? null : <KeysBar desktop={desktop} />}
       </div>
-      {external ? null : (
+      {only_desktop ? null : (
         <>
           <div id="panel-terminal" role="tabpanel" aria-labelledby="tab-terminal" class="view" hidden={tab !== "terminal"}>
             {terminal === null ? (

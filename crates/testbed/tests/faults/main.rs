@@ -1,0 +1,23 @@
+//! The fault matrix: every state of a session × every fault, on plain machines and, for the rows that need one, on real ones.
+//!
+//! ```text
+//!  states  brings sessions into every state at once, in one world, and holds them there
+//!  inject  does the harm
+//!  expect  what must become of each cell: the table
+//!  matrix  one test for each fault: harm, look, let go, see every session to its end, compare with docs/faults.md
+//!  crashes the server is killed before and after each write of its database
+//!  named   which test holds which documented scenario (T1 to T30)
+//!  qemu    the rows that need real machines
+//! ```
+//!
+//! `ANTEROOM_WRITE_DOCS=1` writes what was seen into `docs/faults.md`; without it a difference fails.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod document;
+mod ending;
+mod expect;
+mod inject;
+mod matrix;
+mod states;
+mod viewer;

@@ -17,7 +17,7 @@ async fn diagnosis(api: &Api, id: &SessionId) -> Diagnosis {
 }
 
 /// Waits until the verdict is this one.
-async fn verdict(api: &Api, id: &SessionId, wanted: Verdict) -> Diagnosis {
+pub(crate) async fn verdict(api: &Api, id: &SessionId, wanted: Verdict) -> Diagnosis {
     let until = tokio::time::Instant::now() + SOON;
     loop {
         let found = diagnosis(api, id).await;

@@ -101,6 +101,7 @@ fn machine(told: &str) -> anyhow::Result<ExitCode> {
     if !plain.faults.no_desktop {
         start_desktop(&plain)?;
     }
+    #[allow(clippy::disallowed_methods, reason = "a machine that is slow to start; nothing else runs in it yet")]
     std::thread::sleep(Duration::from_millis(plain.faults.agent_after_ms));
     #[allow(clippy::disallowed_methods, reason = "this process becomes the agent")]
     let error = Command::new(&plain.agent).arg("--config").arg(here.join("agent.json")).exec();

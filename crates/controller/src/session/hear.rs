@@ -98,7 +98,10 @@ fn host_of(url: &str) -> String {
     authority.rsplit('@').next().unwrap_or("").chars().take(253).collect()
 }
 
-fn words(live: &Live, event: Event) -> Option<(&'static str, String, Value)> {
+/// Kind, sentence and data of a timeline entry.
+type Words = (&'static str, String, Value);
+
+fn words(live: &Live, event: Event) -> Option<Words> {
     let tool = &live.provider.name;
     Some(match event {
         Event::Stage(report) => {
@@ -141,22 +144,10 @@ fn words(live: &Live, event: Event) -> Option<(&'static str, String, Value)> {
             format!("The delivery failed {attempts} time(s) and will be tried again."),
             json!({ "attempts": attempts, "error": error }),
         ),
-        Event::ChildExited { name, code, restarts, last_lines } => (
-            "child_exited",
-            match code {
-                Some(_) => format!("{name} ended in the machine and is started again."),
-                None => format!("{name} could not be started in the machine."),
-            },
-            json!({ "name": name, "code": code, "restarts": restarts, "last_lines": last_lines }),
-        ),
-        Event::CrashLoop { name, exits, window_s, code, last_lines } => (
-            "crash_loop",
-            match code {
-                Some(_) => format!("{name} ended {exits} times within {window_s} s in the machine."),
-                None => format!("{name} could not be started {exits} times within {window_s} s in the machine."),
-            },
-            json!({ "name": name, "exits": exits, "window_s": window_s, "code": code, "last_lines": last_lines }),
-        ),
+        Event::ChildExited { name, code, restarts, last_lines } => child_exited(&name, code, restarts, &last_lines),
+        Event::CrashLoop { name, exits, window_s, code, last_lines } => {
+            crash_loop(&name, exits, window_s, code, &last_lines)
+        }
         Event::CrashLoopOver { name } => {
             ("crash_loop_over", format!("{name} stays up in the machine."), json!({ "name": name }))
         }
@@ -171,6 +162,22 @@ fn words(live: &Live, event: Event) -> Option<(&'static str, String, Value)> {
             json!({ "victim": victim, "kills": kills }),
         ),
     })
+}
+
+fn child_exited(name: &str, code: Option<i32>, restarts: u32, last_lines: &[String]) -> Words {
+    let sentence = match code {
+        Some(_) => format!("{name} ended in the machine and is started again."),
+        None => format!("{name} could not be started in the machine."),
+    };
+    let data = json!({ "name": name, "code": code, "restarts": restarts, "last_lines": last_lines });
+    ("child_exited", sentence, data)
+}
+
+fn crash_loop(name: &str, exits: u32, window_s: u64, code: Option<i32>, last_lines: &[String]) -> Words {
+    let what = if code.is_some() { "ended" } else { "could not be started" };
+    let sentence = format!("{name} {what} {exits} times within {window_s} s in the machine.");
+    let data = json!({ "name": name, "exits": exits, "window_s": window_s, "code": code, "last_lines": last_lines });
+    ("crash_loop", sentence, data)
 }
 
 #[cfg(test)]

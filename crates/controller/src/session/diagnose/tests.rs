@@ -4,6 +4,8 @@
 
 mod active;
 mod external;
+mod matrix;
+mod more;
 mod over;
 mod sign_in;
 
@@ -166,7 +168,7 @@ type Row = (&'static str, Case, Verdict);
 
 /// Every cause of these tests.
 fn table() -> Vec<Row> {
-    [active::rows(), external::rows(), sign_in::rows(), over::rows()].concat()
+    [active::rows(), external::rows(), sign_in::rows(), over::rows(), more::rows()].concat()
 }
 
 #[test]

@@ -70,6 +70,9 @@ enum Command {
         /// Print the link and do not open a browser.
         #[arg(long)]
         no_open: bool,
+        /// Sign in at this external machine of the configuration instead of a new one.
+        #[arg(long, value_name = "NAME")]
+        machine: Option<String>,
     },
     /// List sessions, or show one with its timeline.
     Sessions {
@@ -167,7 +170,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor { leaks: true, json } => doctor::leaks::run(&config, json).await,
         Command::Doctor { leaks: false, .. } => doctor::run(&config).await,
-        Command::Login { provider, out, no_open } => login::run(&config, &provider, out.as_deref(), no_open).await,
+        Command::Login { provider, out, no_open, machine } => {
+            login::run(&config, &provider, out.as_deref(), no_open, machine).await
+        }
         Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
         Command::Why { session, json } => why::run(&config, &session, json).await,
         Command::Logs(arguments) => logs::run(&config, arguments).await,

@@ -20,6 +20,7 @@ pub(super) async fn run(
     provider: &str,
     out: Option<&Path>,
     no_open: bool,
+    machine: Option<String>,
 ) -> anyhow::Result<ExitCode> {
     if let Some(out) = out {
         writable(out)?;
@@ -30,7 +31,7 @@ pub(super) async fn run(
         user_id: None,
         return_url: None,
         idempotency_key: None,
-        machine: None,
+        machine,
     };
     let started: Started = client.call(Method::POST, "/api/auth/start", Some(&request)).await?;
     say(format_args!("Sign in to {} here:\n\n  {}\n", started.session.provider_name, started.viewer_url));

@@ -78,3 +78,22 @@ impl IntoResponse for Refusal {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_for_want_of_room_is_told_when_to_come_again() {
+        for (problem, expected) in [
+            (Problem::DiskLow, Some("30")),
+            (Problem::MemoryLow, Some("30")),
+            (Problem::NoCapacity, Some("30")),
+            (Problem::UnknownSession, None),
+        ] {
+            let response = Refusal::from(problem).into_response();
+            let after = response.headers().get(header::RETRY_AFTER).map(|after| after.to_str().unwrap());
+            assert_eq!(after, expected, "{problem:?}");
+        }
+    }
+}

@@ -35,7 +35,8 @@ use std::{sync::Arc, time::Duration};
 
 /// Runs until the server stops. The first run, before this, is [`once`] at the start.
 pub async fn run(app: App) {
-    let mut every = tokio::time::interval(Duration::from_millis(app.config.sessions.sweep_every_ms));
+    let period = Duration::from_millis(app.config.sessions.sweep_every_ms);
+    let mut every = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -23,7 +23,9 @@ async fn a_planted_secret_is_found_nowhere_but_in_its_owners_lease() {
         Step::write(Tool::CREDENTIAL, "{\"token\": \"{line}\"}"),
         Step::say("Login successful"),
     ]);
-    let world = World::start(Plan::with(tool).set("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let errors = scene.flag("errors.jsonl");
+    let settings = format!("[log]\nlevel = 'trace'\nerror_file = '{}'\n", errors.display());
+    let world = World::start(Plan::with(tool).set(&settings)).await.unwrap();
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -57,7 +59,11 @@ async fn a_planted_secret_is_found_nowhere_but_in_its_owners_lease() {
             .collect::<Vec<_>>()
     };
     assert_eq!(hears(&pasted), Vec::<String>::new());
-    // The address is shown to the person, and to nobody who reads logs.
-    assert!(!world.log().contains(&state), "the log has the address whole");
+    // The address is shown to the person, and to nobody who reads logs: standard error, the server's file, the error file.
+    let file = std::fs::read_to_string(world.state_dir().join("log/anteroom.jsonl")).unwrap();
+    assert!(file.contains(id.as_str()), "the server's file is written");
+    for log in [world.log(), file, std::fs::read_to_string(&errors).unwrap()] {
+        assert!(!log.contains(&state) && !log.contains(&pasted), "a log has the address whole, or the code");
+    }
     world.finish().await.unwrap();
 }

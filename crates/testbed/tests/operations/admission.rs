@@ -1,0 +1,113 @@
+//! A host that is too small says so by name, before anything fails.
+
+use crate::Scene;
+use anteroom_testbed::{Api, Plan, SOON, World};
+use anteroom_wire::{
+    SessionId,
+    api::{Health, HealthCheck, HealthStatus, Status},
+    diagnosis::{Diagnosis, Verdict},
+};
+use serde_json::json;
+use std::{fs, time::Duration};
+use tokio::time::Instant;
+
+/// More than any disk or memory has, MiB.
+const TOO_MUCH: u64 = 1 << 30;
+
+async fn check(world: &World, name: &str) -> (Health, HealthCheck) {
+    let answer = world.operator().unwrap().get("/health").await.unwrap();
+    assert_eq!(answer.status, 200, "degraded is not down: {}", answer.text);
+    let health: Health = answer.read().unwrap();
+    let found = health.checks.iter().find(|check| check.name == name).expect(name).clone();
+    (health, found)
+}
+
+#[tokio::test]
+async fn a_session_is_refused_by_name_when_disk_or_memory_is_short() {
+    for (setting, code, name) in
+        [("disk_free_mib_min", "disk_low", "disk"), ("memory_free_mib_min", "memory_low", "memory")]
+    {
+        let scene = Scene::new();
+        let settings = format!("[machines]\n{setting} = {TOO_MUCH}\n");
+        let world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
+        let api = world.backend().unwrap();
+        let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
+        let problem = refused.problem().unwrap();
+        assert_eq!((refused.status, problem.code.as_str()), (503, code), "{}", refused.text);
+        assert!(problem.detail.unwrap().contains(setting), "the detail names the setting: {}", refused.text);
+        let (health, found) = check(&world, name).await;
+        assert_eq!((health.status, found.status), (HealthStatus::Degraded, HealthStatus::Degraded), "{found:?}");
+        assert!(found.detail.contains("refused"), "{found:?}");
+        assert_eq!(world.machines(), []);
+        world.finish().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_machines_expected_cost_counts() {
+    let scene = Scene::new();
+    let settings = format!("[machines]\nmachine_cost_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
+    let world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
+    let refused = world.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
+    assert_eq!(refused.problem().unwrap().code, "memory_low", "a terabyte for a machine: {}", refused.text);
+    world.finish().await.unwrap();
+}
+
+async fn diagnosis(api: &Api, id: &SessionId) -> Diagnosis {
+    api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap()
+}
+
+#[tokio::test]
+async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
+    let scene = Scene::new();
+    let settings = "[machines]\nmachines_max = 1\ndisk_free_mib_min = 1\n";
+    let mut world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let first = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&first, "cli_started").await.unwrap();
+    let second = api.start("scripted").await.unwrap().session.id;
+    api.wait(&second, "next in line", |view| view.queue_position == Some(1)).await.unwrap();
+    let config = world.path().join("config.toml");
+    let with_room = fs::read_to_string(&config).unwrap();
+    let without = with_room.replace("disk_free_mib_min = 1\n", &format!("disk_free_mib_min = {TOO_MUCH}\n"));
+    assert_ne!(with_room, without);
+    world.stop_server().await.unwrap();
+    fs::write(&config, without).unwrap();
+    world.start_server().await.unwrap();
+    let api = world.backend().unwrap();
+    api.wait(&first, "taken over", |view| view.status == Status::VmStarted).await.unwrap();
+    api.cancel(&first).await.unwrap();
+    let until = Instant::now() + SOON;
+    loop {
+        let found = diagnosis(&api, &second).await;
+        if found.sentence.contains("machines.disk_free_mib_min") {
+            assert_eq!(found.verdict, Verdict::WaitingForCapacity);
+            break;
+        }
+        assert!(Instant::now() < until, "{found:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(api.session(&second).await.unwrap().queue_position, Some(1));
+    while !world.machines().is_empty() {
+        assert!(Instant::now() < until, "the first session's machine goes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.stop_server().await.unwrap();
+    fs::write(&config, with_room).unwrap();
+    world.start_server().await.unwrap();
+    world.backend().unwrap().wait_entry(&second, "cli_started").await.expect("room again: its turn");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn health_names_each_thing_the_server_depends_on() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "sweep"] {
+        let (_, found) = check(&world, name).await;
+        assert_eq!(found.status, HealthStatus::Ok, "{found:?}");
+    }
+    let nobody: Health = world.nobody().unwrap().get("/health").await.unwrap().read().unwrap();
+    assert!(nobody.checks.is_empty(), "{nobody:?}");
+    world.finish().await.unwrap();
+}

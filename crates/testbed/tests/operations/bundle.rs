@@ -1,0 +1,183 @@
+//! The support bundle: all that helps, and no secret.
+
+use crate::{Scene, anteroom, canary, text};
+use anteroom_testbed::{Plan, Script, Step, Tool, World, leaks::needles};
+use anteroom_wire::{
+    SessionId,
+    api::{StartRequest, Status},
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, fs, io::Read, os::unix::fs::PermissionsExt, path::Path};
+
+/// The files of a bundle by name, without the directory that they are packed in.
+fn unpack(path: &Path) -> BTreeMap<String, String> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(path).unwrap()));
+    let files = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().components().skip(1).collect::<std::path::PathBuf>();
+        let mut content = String::new();
+        entry.read_to_string(&mut content).unwrap();
+        (name.display().to_string(), content)
+    });
+    files.collect()
+}
+
+async fn bundle(world: &World, id: &SessionId, to: &Path) -> BTreeMap<String, String> {
+    let output = anteroom(world, &["bundle", id.as_str(), "--out", to.to_str().unwrap()]).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(fs::metadata(to).unwrap().permissions().mode() & 0o777, 0o600);
+    unpack(to)
+}
+
+/// Fails when a file has one of the secrets, also as base64.
+fn assert_clean(files: &BTreeMap<String, String>, secrets: &[&str]) {
+    for (name, content) in files {
+        for secret in secrets {
+            for needle in needles(secret) {
+                let needle = String::from_utf8(needle).unwrap();
+                assert!(!content.contains(&needle), "{name} has {secret}:\n{content}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
+    let scene = Scene::new();
+    let [pasted, state, credential, user, back] = ["code", "state", "token", "user", "back"].map(canary);
+    let device = canary("").to_uppercase();
+    let device = format!("{}-{}", &device[..4], &device[4..9]);
+    let tool = Tool::new(
+        "scripted",
+        Script::new([
+            Step::Browser { url: format!("https://id.example/authorize?client=1&state={state}#x={state}") },
+            Step::say(&format!("Enter the code: {device}")),
+            Step::Print { text: "Paste the code: ".into() },
+            Step::Read,
+            Step::say("I was told {line}"),
+            Step::write(Tool::CREDENTIAL, format!("{{\"token\": \"{credential}{{line}}\"}}")),
+            Step::say("Login successful"),
+        ]),
+    );
+    let world = World::start(Plan::with(tool).set("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let api = world.backend().unwrap();
+    let start = StartRequest {
+        provider: "scripted".to_owned(),
+        user_id: Some(user.clone()),
+        return_url: Some(format!("https://back.example/done?session={back}")),
+        ..serde_json::from_value(json!({ "provider": "scripted" })).unwrap()
+    };
+    let started = api.start_with(&start).await.unwrap();
+    let pass = started.viewer_url.split_once("#pass=").unwrap().1.to_owned();
+    let id = started.session.id;
+    api.wait(&id, "showing address and code", |view| {
+        view.sign_in.url.is_some() && view.sign_in.device_code.as_deref() == Some(&device)
+    })
+    .await
+    .unwrap();
+    let secrets = [&pasted, &state, &credential, &user, &back, &device, &pass].map(String::as_str);
+    // While it lives, when address and code are known to the server …
+    assert_clean(&bundle(&world, &id, &scene.flag("living.tar.gz")).await, &secrets);
+    let code = json!({ "code": pasted });
+    assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
+    api.wait_status(&id, Status::Completed).await.unwrap();
+    while !world.machines().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // … and when it is over.
+    let files = bundle(&world, &id, &scene.flag("over.tar.gz")).await;
+    assert_clean(&files, &secrets);
+    let parse = |name: &str| serde_json::from_str::<Value>(&files[name]).expect(name);
+    assert_eq!(parse("diagnosis.json")["verdict"], "completed");
+    assert_eq!(parse("session.json")["id"], id.as_str(), "ids stay");
+    assert_eq!(parse("session.json")["return_url"], "https://back.example/…");
+    assert!(files["timeline.jsonl"].lines().any(|line| line.contains("\"machine_ready\"")));
+    assert!(files["log.jsonl"].lines().count() > 10 && files["log.jsonl"].contains(id.as_str()));
+    let receipts: Vec<_> = files.keys().filter(|name| name.starts_with("receipts/mac_")).collect();
+    assert_eq!(receipts.len(), 1, "{:?}", files.keys());
+    assert!(parse(receipts[0])["how"].is_object());
+    assert!(parse("health.json")["checks"].as_array().unwrap().iter().any(|check| check["name"] == "sweep"));
+    assert_eq!(parse("versions.json")["anteroom"], env!("CARGO_PKG_VERSION"));
+    assert!(parse("host.json")["kernel"].is_string());
+    assert!(files["config.toml"].contains("idle_s_max = 600"));
+    let place = world.path().display().to_string();
+    assert!(files.values().all(|content| !content.contains(&place)), "paths of this host are reduced");
+    let listed = parse("manifest.json")["files"].as_array().unwrap().len();
+    assert_eq!(listed, files.len() - 1, "the manifest names all but itself");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_tool_showed_at_its_end_stays_in_the_house() {
+    let scene = Scene::new();
+    let said = "the word is swordfish";
+    let tool = Tool::new("scripted", Script::new([Step::say(said), Step::Exit { code: 3 }]));
+    let world = World::start(Plan::with(tool)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "cli_exited").await.unwrap();
+    let diagnosis = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
+    assert!(diagnosis.contains("swordfish"), "its owner is told: {diagnosis}");
+    let files = bundle(&world, &id, &scene.flag("b.tar.gz")).await;
+    assert_clean(&files, &["swordfish"]);
+    assert!(files["diagnosis.json"].contains("cli_failed"), "{}", files["diagnosis.json"]);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn bundles_are_for_operators_and_of_sessions_that_exist() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
+    let id = api.start("scripted").await.unwrap().session.id;
+    let refused = api.post(&format!("/api/auth/session/{id}/bundle"), json!({})).await.unwrap();
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_yours"));
+    let none = operator.post("/api/auth/session/ses_00000000000000000000000000/bundle", json!({})).await.unwrap();
+    assert_eq!((none.status, none.problem().unwrap().code.as_str()), (404, "unknown_session"));
+    let out = scene.flag("there.tar.gz");
+    fs::write(&out, "mine").unwrap();
+    let output = anteroom(&world, &["bundle", id.as_str(), "--out", out.to_str().unwrap()]).await;
+    assert!(!output.status.success(), "a file that is there is not overwritten");
+    assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn kept_bundles_and_receipts_are_bounded_and_the_oldest_go_first() {
+    let scene = Scene::new();
+    let settings = "[keep]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nsweep_every_ms = 100\n";
+    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let dir = world.state_dir().join("bundles");
+    let kept = || {
+        let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    };
+    let mut seen = Vec::new();
+    for number in 0..4 {
+        bundle(&world, &id, &scene.flag(&format!("{number}.tar.gz"))).await;
+        seen.extend(kept().into_iter().filter(|name| !seen.contains(name)).collect::<Vec<_>>());
+    }
+    assert_eq!(seen.len(), 4, "each was kept for a while");
+    assert_eq!(kept(), seen[2..], "the two youngest are left");
+    assert_eq!(fs::metadata(dir.join(&seen[3])).unwrap().permissions().mode() & 0o777, 0o600);
+    // Receipts of machines that nobody remembers, older than all others.
+    let receipts = world.state_dir().join("receipts");
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000);
+    for number in 0..5 {
+        let path = receipts.join(format!("mac_0000000000000000000000000{number}.json"));
+        fs::File::create(&path).unwrap().set_modified(old).unwrap();
+    }
+    let gone = async {
+        while fs::read_dir(&receipts).unwrap().count() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(anteroom_testbed::SOON, gone)
+        .await
+        .expect("the sweep removes what is older than receipts_s_max");
+    world.finish().await.unwrap();
+}

@@ -1,0 +1,171 @@
+//! What is left over after something went wrong: counted, shown before it is touched, and removed little by little.
+
+use crate::{Scene, anteroom, change, says, text};
+use anteroom_testbed::{Plan, SOON, World};
+use anteroom_wire::operations::{LeakReport, SweepDeed, SweepOutcome, SweepReport};
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A world whose server was away while three sessions became overdue: their machines live, and one sweep may end one thing.
+async fn overdue(scene: &Scene) -> World {
+    let settings = "[sessions]\nsweep_every_ms = 600000\nsweep_stops_max = 1\n";
+    let mut world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    for _ in 0..3 {
+        let id = api.start("scripted").await.unwrap().session.id;
+        api.wait_entry(&id, "cli_started").await.unwrap();
+    }
+    world.stop_server().await.unwrap();
+    change(&world, "UPDATE sessions SET deadline_ms = 1").await;
+    // Its first sweep ends one session.
+    world.start_server().await.unwrap();
+    world
+}
+
+async fn sweep(world: &World, arguments: &[&str]) -> SweepReport {
+    let said = says(world, &[&["sweep", "--json"], arguments].concat()).await;
+    serde_json::from_str(&said).expect(&said)
+}
+
+/// Sweeps until there is nothing to do.
+async fn sweep_all(world: &World) {
+    let until = Instant::now() + SOON;
+    while !sweep(world, &[]).await.actions.is_empty() {
+        assert!(Instant::now() < until, "there is always something to do");
+    }
+}
+
+fn outcomes(report: &SweepReport) -> Vec<(SweepDeed, SweepOutcome)> {
+    report.actions.iter().map(|action| (action.deed, action.outcome)).collect()
+}
+
+async fn active(world: &World) -> usize {
+    let list = world.operator().unwrap().get("/api/sessions").await.unwrap();
+    let list: anteroom_wire::api::SessionList = list.read().unwrap();
+    list.sessions.iter().filter(|session| !session.status.is_terminal()).count()
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_a_sweep_would_do_and_does_nothing() {
+    use SweepDeed::{EndSession, StopMachine};
+    let scene = Scene::new();
+    let world = overdue(&scene).await;
+    for _ in 0..2 {
+        let report = sweep(&world, &["--dry-run"]).await;
+        assert!(report.dry_run);
+        assert_eq!(
+            outcomes(&report),
+            [
+                (EndSession, SweepOutcome::Planned),
+                (EndSession, SweepOutcome::HeldBack),
+                (StopMachine, SweepOutcome::HeldBack),
+                (StopMachine, SweepOutcome::HeldBack),
+                (StopMachine, SweepOutcome::HeldBack),
+            ]
+        );
+        assert_eq!(report.held_back, 4);
+        assert!(report.actions[0].reason.contains("its deadline was"), "{report:?}");
+        assert_eq!((active(&world).await, world.machines().len()), (2, 3), "nothing was done");
+    }
+    let words = says(&world, &["sweep", "--dry-run"]).await;
+    assert!(words.contains("end session") && words.contains("left for another sweep"), "{words}");
+    sweep_all(&world).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sweep_ends_only_so_much_at_once_and_logs_each_reason() {
+    let scene = Scene::new();
+    let world = overdue(&scene).await;
+    let mut done = Vec::new();
+    let until = Instant::now() + SOON;
+    while active(&world).await > 0 || !world.machines().is_empty() {
+        assert!(Instant::now() < until, "{done:?}");
+        let report = sweep(&world, &[]).await;
+        let deeds = report.actions.iter().filter(|action| action.outcome == SweepOutcome::Done);
+        let deeds: Vec<_> = deeds.map(|action| action.deed).collect();
+        assert!(deeds.len() <= 1, "{report:?}");
+        done.extend(deeds);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let stops = done.iter().filter(|deed| **deed == SweepDeed::StopMachine).count();
+    assert_eq!((done.iter().filter(|deed| **deed == SweepDeed::EndSession).count(), stops), (2, 3));
+    let log = says(&world, &["logs", "--lines", "100000", "--json"]).await;
+    let logged = log.lines().filter(|line| line.contains("the sweep acts") && line.contains("\"Done\""));
+    assert!(logged.clone().all(|line| line.contains("\"reason\":")) && logged.count() >= 6, "{log}");
+    assert_eq!(sweep(&world, &[]).await.actions, []);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn sweeping_is_for_operators() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    for path in ["/api/sweep", "/api/sweep?dry_run=true"] {
+        let refused = world.backend().unwrap().post(path, json!({})).await.unwrap();
+        assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_yours"), "{path}");
+    }
+    assert_eq!(world.backend().unwrap().get("/api/leaks").await.unwrap().status, 403);
+    world.finish().await.unwrap();
+}
+
+/// What `doctor --leaks` finds and how it ends.
+async fn leaks(world: &World) -> (LeakReport, bool) {
+    let output = anteroom(world, &["doctor", "--leaks", "--json"]).await;
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    (report, output.status.success())
+}
+
+fn unowned(report: &LeakReport, thing: &str) -> usize {
+    report.rows.iter().find(|row| row.thing == thing).unwrap_or_else(|| panic!("{report:?}")).unowned.len()
+}
+
+#[tokio::test]
+async fn what_nobody_owns_is_counted_and_named_with_its_remedy() {
+    let scene = Scene::new();
+    let world = overdue(&scene).await;
+    let (report, well) = leaks(&world).await;
+    assert!(!well && report.by_server, "{report:#?}");
+    assert_eq!((unowned(&report, "keepers"), unowned(&report, "run directories")), (3, 3), "{report:#?}");
+    assert_eq!(unowned(&report, "active sessions"), 2, "{report:#?}");
+    assert!(unowned(&report, "machine processes") >= 3 && unowned(&report, "sockets") >= 9, "{report:#?}");
+    assert!(report.unowned().all(|found| !found.why.is_empty() && !found.remedy.is_empty()));
+    let output = anteroom(&world, &["doctor", "--leaks"]).await;
+    let words = text(&output.stdout);
+    assert!(!output.status.success() && words.contains("kill ") && words.contains("run directories"), "{words}");
+    sweep_all(&world).await;
+    let until = Instant::now() + SOON;
+    loop {
+        let (report, well) = leaks(&world).await;
+        if well {
+            assert_eq!(report.unowned().count(), 0);
+            break;
+        }
+        assert!(Instant::now() < until, "{report:#?}");
+    }
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_living_session_is_owned_with_and_without_a_server() {
+    let scene = Scene::new();
+    let mut world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    let _viewer = api.desktop(&id).await.unwrap();
+    let (report, well) = leaks(&world).await;
+    assert!(well && report.by_server, "{report:#?}");
+    let keepers = report.rows.iter().find(|row| row.thing == "keepers").unwrap();
+    assert_eq!((keepers.exists, keepers.should), (1, 1));
+    world.kill_server().await.unwrap();
+    let (report, well) = leaks(&world).await;
+    assert!(well && !report.by_server, "machines outlive a server: {report:#?}");
+    // Without a server whose session is over is only known by the database.
+    change(&world, "UPDATE sessions SET deadline_ms = 1").await;
+    let (report, well) = leaks(&world).await;
+    assert!(!well, "{report:#?}");
+    assert_eq!((unowned(&report, "keepers"), unowned(&report, "active sessions")), (1, 1), "{report:#?}");
+    world.finish().await.unwrap();
+}

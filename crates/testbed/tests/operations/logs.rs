@@ -1,0 +1,138 @@
+//! The log file and `anteroom logs`.
+
+use crate::{Scene, anteroom, command, says, text};
+use anteroom_testbed::{Plan, SOON, World};
+use anteroom_wire::{SessionId, api::Status};
+use serde_json::Value;
+use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+fn parsed(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+#[tokio::test]
+async fn the_log_file_is_json_lines_for_its_owner_alone_whatever_standard_error_has() {
+    let scene = Scene::new();
+    let settings = "[log]\nformat = 'text'\nlevel = 'trace'\n";
+    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    let path = world.state_dir().join("log/anteroom.jsonl");
+    let lines = fs::read_to_string(&path).unwrap();
+    let lines = &lines[..=lines.rfind('\n').unwrap()];
+    assert!(parsed(lines).iter().any(|line| line["session"] == id.as_str() && line["outcome"] == "cli_started"));
+    assert!(!lines.contains('\u{1b}'), "no colour codes");
+    assert!(!world.log().contains('\u{1b}'), "standard error is no terminal either");
+    assert!(serde_json::from_str::<Value>(world.log().lines().next().unwrap()).is_err(), "that is text, as was asked");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sessions_lines_and_its_machines_are_printed_and_nobody_elses() {
+    let scene = Scene::new();
+    let settings = format!("[log]\nerror_file = '{}'\n", scene.flag("errors.jsonl").display());
+    let mut world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let [id, other] =
+        [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
+    for id in [&id, &other] {
+        api.wait_entry(id, "cli_started").await.unwrap();
+    }
+    world.kill_machine(&machine_of(&api, &id).await).unwrap();
+    api.wait(&id, "on its second machine", |view| view.generation == 2).await.unwrap();
+    let check = |said: String| {
+        let lines = parsed(&said);
+        assert!(lines.iter().any(|line| line["session"] == id.as_str()), "{said}");
+        let of_machine = |line: &&Value| line["session"].is_null() && line["machine"].is_string();
+        assert!(lines.iter().find(of_machine).is_some(), "its machines' lines, too: {said}");
+        assert!(!said.contains(other.as_str()), "somebody else's: {said}");
+        lines.len()
+    };
+    let all = check(says(&world, &["logs", id.as_str()]).await);
+    let warnings = parsed(&says(&world, &["logs", id.as_str(), "--level", "warn"]).await);
+    assert!(warnings.len() < all && warnings.iter().all(|line| line["level"] == "WARN" || line["level"] == "ERROR"));
+    // The error file has warnings and nothing else.
+    let errors = parsed(&fs::read_to_string(scene.flag("errors.jsonl")).unwrap());
+    assert!(errors.iter().all(|line| line["level"] == "WARN" || line["level"] == "ERROR"), "{errors:?}");
+    assert!(says(&world, &["logs", "--lines", "5"]).await.lines().count() == 5);
+    world.stop_server().await.unwrap();
+    check(says(&world, &["logs", id.as_str()]).await);
+    world.finish().await.unwrap();
+}
+
+/// The machine that was asked for last.
+async fn machine_of(api: &anteroom_testbed::Api, id: &SessionId) -> anteroom_wire::MachineId {
+    let timeline = api.timeline(id).await.unwrap();
+    let named = |entry: &anteroom_wire::api::TimelineEntry| entry.data["machine"].as_str()?.parse().ok();
+    timeline.iter().rev().find_map(named).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_that_does_not_exist_has_a_clear_error_and_no_lines() {
+    let scene = Scene::new();
+    let mut world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    for is_running in [true, false] {
+        let output = anteroom(&world, &["logs", "ses_00000000000000000000000000"]).await;
+        assert!(!output.status.success() && output.stdout.is_empty(), "{is_running}");
+        let said = text(&output.stderr);
+        assert!(said.contains("there is no session ses_00000000000000000000000000"), "{is_running}: {said}");
+        world.stop_server().await.unwrap();
+    }
+    let output = anteroom(&world, &["logs", "nonsense"]).await;
+    assert!(text(&output.stderr).contains("not a session id"), "{}", text(&output.stderr));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_follower_hears_what_is_written_after_it_began() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    let mut following = command(&world, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    lines.next_line().await.unwrap().expect("what was there before");
+    api.cancel(&id).await.unwrap();
+    let heard = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if serde_json::from_str::<Value>(&line).unwrap()["outcome"] == "cancelled" {
+                return;
+            }
+        }
+        panic!("the follower ended");
+    };
+    tokio::time::timeout(SOON, heard).await.expect("the end is heard of");
+    following.kill().await.unwrap();
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn log_files_are_bounded_and_what_was_set_aside_is_still_read() {
+    let scene = Scene::new();
+    let settings = "[log]\nlevel = 'trace'\nfile_bytes_max = 65536\nfiles_kept_max = 50\n";
+    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    let dir = world.state_dir().join("log");
+    let files = || fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let until = tokio::time::Instant::now() + SOON;
+    while files().len() < 3 {
+        futures_util::future::join_all((0..20).map(|_| api.get("/api/sessions"))).await;
+        assert!(tokio::time::Instant::now() < until, "{:?}", files());
+    }
+    for path in files() {
+        let meta = fs::metadata(&path).unwrap();
+        assert!(meta.len() <= 65536, "{}: {}", path.display(), meta.len());
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{}", path.display());
+    }
+    let said = says(&world, &["logs", id.as_str()]).await;
+    assert!(parsed(&said).iter().any(|line| line["outcome"] == "cli_started"), "{said}");
+    api.cancel(&id).await.unwrap();
+    api.wait_status(&id, Status::Cancelled).await.unwrap();
+    world.finish().await.unwrap();
+}

@@ -1,0 +1,77 @@
+//! What operators do when something is wrong: read logs, pack a bundle, count what is left over, look at what the sweep would
+//! do, find the host too small. Through the server's own doors and its command line, in worlds of plain machines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod admission;
+mod bundle;
+mod leftovers;
+mod logs;
+mod metrics;
+
+use anteroom_testbed::{SOON, Script, Step, Tool, World, plain_process::built};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use std::{path::PathBuf, process::Output};
+use tokio::process::Command;
+
+/// A place outside of every world with a file for which a script waits.
+struct Scene {
+    dir: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn flag(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Waits until the test raises the flag.
+    fn wait(&self, name: &str) -> Step {
+        Step::WaitFor { path: self.flag(name), ms_max: 300_000 }
+    }
+
+    /// Lives until the session ends.
+    fn idle_tool(&self) -> Tool {
+        Tool::new("scripted", Script::new([Step::say("Nothing to do"), self.wait("never")]))
+    }
+}
+
+/// The command line with the world's own configuration.
+fn command(world: &World, arguments: &[&str]) -> Command {
+    let mut command = Command::new(built("anteroom").unwrap());
+    command.arg("--config").arg(world.path().join("config.toml")).args(arguments).kill_on_drop(true);
+    command
+}
+
+/// What the command line says, and how it ends.
+async fn anteroom(world: &World, arguments: &[&str]) -> Output {
+    tokio::time::timeout(SOON, command(world, arguments).output()).await.unwrap().unwrap()
+}
+
+/// What the command line says when it must go well.
+async fn says(world: &World, arguments: &[&str]) -> String {
+    let output = anteroom(world, arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Changes the database behind a server that does not run.
+async fn change(world: &World, statement: &'static str) {
+    let options = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db"));
+    let mut database: SqliteConnection = options.connect().await.unwrap();
+    sqlx::query(statement).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+}
+
+fn canary(kind: &str) -> String {
+    let mut chance = [0; 16];
+    getrandom::fill(&mut chance).unwrap();
+    format!("{kind}{}", chance.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}

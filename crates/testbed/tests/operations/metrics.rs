@@ -1,0 +1,54 @@
+//! Figures for Prometheus.
+
+use crate::Scene;
+use anteroom_testbed::{Plan, World};
+use std::collections::BTreeMap;
+
+/// Line → value, as far as it is a sample.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn figures_follow_what_happens_and_are_for_operators() {
+    let scene = Scene::new();
+    let settings = "[machines]\nmachines_max = 1\n[sessions]\nsweep_every_ms = 50\n";
+    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
+    assert_eq!(api.get("/metrics").await.unwrap().status, 403);
+    assert_eq!(world.nobody().unwrap().get("/metrics").await.unwrap().status, 401);
+    let first = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&first, "cli_started").await.unwrap();
+    let second = api.start("scripted").await.unwrap().session.id;
+    api.wait(&second, "in line", |view| view.queue_position == Some(1)).await.unwrap();
+    let _viewer = api.desktop(&first).await.unwrap();
+    let text = operator.get("/metrics").await.unwrap().text;
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let found = samples(&text);
+    for (name, expected) in [
+        ("anteroom_sessions{status=\"vm_started\"}", 1.0),
+        ("anteroom_sessions{status=\"vm_creating\"}", 1.0),
+        ("anteroom_sessions{status=\"failed\"}", 0.0),
+        ("anteroom_viewers", 1.0),
+        ("anteroom_owner_tasks", 2.0),
+        ("anteroom_queue_waiting", 1.0),
+        ("anteroom_queue_held", 0.0),
+        ("anteroom_machines{state=\"ready\",stage=\"\"}", 1.0),
+        ("anteroom_machines_max", 1.0),
+        ("anteroom_sweep_failures_total", 0.0),
+        ("anteroom_store_writes_total{kind=\"create_session\",outcome=\"written\"}", 2.0),
+    ] {
+        assert_eq!(found.get(name), Some(&expected), "{name}:\n{text}");
+    }
+    assert!(found["anteroom_sweep_last_success_timestamp_seconds"] > 1.7e9);
+    for id in [&first, &second] {
+        api.cancel(id).await.unwrap();
+    }
+    let found = samples(&operator.get("/metrics").await.unwrap().text);
+    assert_eq!(found["anteroom_sessions{status=\"cancelled\"}"], 2.0);
+    world.finish().await.unwrap();
+}

@@ -11,6 +11,7 @@
 
 pub mod adoption;
 pub mod codex_issuer;
+pub mod endurance;
 pub mod fake_rfb;
 pub mod figures;
 pub mod healing;

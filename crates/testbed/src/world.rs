@@ -47,6 +47,9 @@ pub struct Plan {
     pub faults: Faults,
     /// How long a machine may take to become ready, milliseconds; as long as a test waits for anything.
     pub ready_ms_max: Option<u64>,
+    /// Whether the world's directory lies in memory, where the host has such a place: for worlds with very many machines,
+    /// whose directories and sockets come and go faster than a disk's file system likes.
+    pub in_memory: bool,
 }
 
 impl Plan {
@@ -89,7 +92,9 @@ impl World {
     /// # Errors
     /// A program is not built, or the server does not start; the text has the end of its log.
     pub async fn start(plan: Plan) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("room").tempdir()?;
+        let memory = Path::new("/dev/shm");
+        let place = if plan.in_memory && memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let dir = tempfile::Builder::new().prefix("room").tempdir_in(place)?;
         let [providers, scripts] = ["providers", "scripts"].map(|name| dir.path().join(name));
         fs::create_dir(&providers)?;
         fs::create_dir(&scripts)?;

@@ -1,11 +1,16 @@
 //! Very many sessions, several at once, each with a fate drawn by lot, while the server itself is killed now and then.
 
-use crate::{
-    audit, chance,
-    fate::{Fate, Patient, RESTARTS_MAX},
-    full, idle,
+use crate::idle;
+use anteroom_testbed::{
+    Plan, SOON, Script, Step, Tool, World,
+    endurance::{
+        audit::{self, Place},
+        chance,
+        fate::{Fate, Patient, RESTARTS_MAX},
+        full,
+    },
+    processes,
 };
-use anteroom_testbed::{Plan, Script, Step, Tool, World, processes};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     sync::{
@@ -47,13 +52,13 @@ fn quick() -> Tool {
 #[tokio::test]
 async fn ten_thousand_sessions_with_deaths_in_between_leave_nothing() {
     let (seed, count) = (chance::seed(), if full() { 10_000 } else { 1_000 });
-    let plan = Plan { tools: vec![quick(), idle()], ..Plan::default() };
+    let plan = Plan { tools: vec![quick(), idle()], in_memory: true, ..Plan::default() };
     let world = World::start(plan.set(SETTINGS).set(&format!("restarts_max = {RESTARTS_MAX}\n"))).await.unwrap();
     let mut run = Run::new(world, seed);
     for round in 0..count / LOOK_EVERY {
         let began = Instant::now();
         timeout(Duration::from_secs(ROUND_S_MAX), run.round(round * LOOK_EVERY)).await.expect("a round ends in time");
-        let seen = audit::audit(&run.world, run.young).await.unwrap();
+        let seen = audit::audit(&run.place).await.unwrap();
         println!("{:5.1} s for {LOOK_EVERY} sessions; {seen}", began.elapsed().as_secs_f64());
     }
     println!("the server was killed {} times", run.server_deaths);
@@ -61,12 +66,18 @@ async fn ten_thousand_sessions_with_deaths_in_between_leave_nothing() {
     run.world.finish().await.unwrap();
 }
 
+fn place(world: &World) -> Place {
+    let server = world.server_process().unwrap();
+    let young = processes::holds(server).unwrap();
+    Place { dir: world.path().to_owned(), state_dir: world.state_dir(), server, young }
+}
+
 struct Run {
     world: World,
     seed: u64,
     api: watch::Sender<anteroom_testbed::Api>,
-    /// What the present server held before its first session.
-    young: processes::Holds,
+    /// Of the present server.
+    place: Place,
     /// Sessions that have ended.
     done: Arc<AtomicU64>,
     server_deaths: u64,
@@ -76,8 +87,8 @@ struct Run {
 impl Run {
     fn new(world: World, seed: u64) -> Self {
         let api = watch::channel(world.operator().unwrap().forgetful()).0;
-        let young = processes::holds(world.server_process().unwrap()).unwrap();
-        let mut run = Self { world, seed, api, young, done: Arc::default(), server_deaths: 0, next_death: 0 };
+        let place = place(&world);
+        let mut run = Self { world, seed, api, place, done: Arc::default(), server_deaths: 0, next_death: 0 };
         run.next_death = run.life();
         run
     }
@@ -89,7 +100,8 @@ impl Run {
 
     /// Lives the sessions from `first` on, some at once, and kills the server meanwhile.
     async fn round(&mut self, first: u64) {
-        let patient = Patient { api: self.api.subscribe(), state_dir: Arc::new(self.world.state_dir()) };
+        let patient =
+            Patient { api: self.api.subscribe(), state_dir: Arc::new(self.world.state_dir()), patience: SOON };
         let next = Arc::new(AtomicU64::new(first));
         let mut workers: FuturesUnordered<_> = (0..AT_ONCE)
             .map(|_| {
@@ -125,7 +137,7 @@ impl Run {
         sleep(Duration::from_millis(pause)).await;
         self.world.start_server().await.unwrap();
         self.api.send_replace(self.world.operator().unwrap().forgetful());
-        self.young = processes::holds(self.world.server_process().unwrap()).unwrap();
+        self.place = place(&self.world);
         self.server_deaths += 1;
         self.next_death = self.life();
     }

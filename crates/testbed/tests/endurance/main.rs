@@ -4,22 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod adoption;
-mod audit;
-mod chance;
 mod cycles;
 mod deaths;
-mod fate;
 mod original_failure;
 mod stopping;
 
 use anteroom_controller::rfb::ViewerSocket;
 use anteroom_testbed::{SOON, Script, Step, Tool};
 use tokio::{io::AsyncReadExt, time::timeout};
-
-/// Whether the long runs are wanted.
-fn full() -> bool {
-    std::env::var_os("ANTEROOM_TEST_FULL").is_some_and(|value| !value.is_empty())
-}
 
 /// The provider `idle`: its tool waits until the machine ends.
 fn idle() -> Tool {

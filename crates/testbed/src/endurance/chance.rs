@@ -3,11 +3,19 @@
 use std::ops::Range;
 
 /// The seed from the environment, or a new one; printed, so that a run that failed can be repeated.
-pub(crate) fn seed() -> u64 {
+///
+/// # Panics
+/// The host gives no random numbers.
+#[allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "for tests: whoever looks at one that failed wants the seed"
+)]
+pub fn seed() -> u64 {
     let given = std::env::var("ANTEROOM_TEST_SEED").ok().and_then(|text| text.parse().ok());
     let seed = given.unwrap_or_else(|| {
         let mut bytes = [0; 8];
-        getrandom::fill(&mut bytes).unwrap();
+        getrandom::fill(&mut bytes).expect("random numbers");
         u64::from_le_bytes(bytes)
     });
     println!("ANTEROOM_TEST_SEED={seed}");
@@ -15,11 +23,12 @@ pub(crate) fn seed() -> u64 {
 }
 
 /// Numbers that follow from a seed (splitmix64).
-pub(crate) struct Chance(u64);
+#[derive(Debug)]
+pub struct Chance(u64);
 
 impl Chance {
     /// The chance of one part of a run, whatever the others do meanwhile.
-    pub(crate) fn of(seed: u64, part: u64) -> Self {
+    pub fn of(seed: u64, part: u64) -> Self {
         let mut mixed = Self(seed ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03));
         mixed.next();
         mixed
@@ -34,11 +43,12 @@ impl Chance {
     }
 
     /// One of `range`.
-    pub(crate) fn in_range(&mut self, range: Range<u64>) -> u64 {
+    pub fn in_range(&mut self, range: Range<u64>) -> u64 {
         range.start + self.next() % (range.end - range.start)
     }
 }
 
+#[cfg(test)]
 #[test]
 fn the_same_seed_gives_the_same_choices_and_another_part_gives_others() {
     let choices = |seed, part| {

@@ -1,9 +1,11 @@
 //! What may be there when no session lives, and what may not: processes, sockets, files, rows, the server's own holdings.
 
-use anteroom_testbed::{SOON, World, leaks::Leaks, processes};
+use crate::{Leaks, processes, world::SOON};
 use anyhow::{Context, bail, ensure};
+use rustix::process::Pid;
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -50,13 +52,28 @@ const UNTOLD: &str = "SELECT count(*) FROM timeline asked WHERE asked.kind = 'ma
     SELECT 1 FROM timeline gone WHERE gone.session_id = asked.session_id AND gone.kind = 'machine_gone'
     AND json_extract(gone.data, '$.machine') = json_extract(asked.data, '$.machine'))";
 
-/// Looks at a world in which no session lives. `young`: what this server held before its first session.
-pub(crate) async fn audit(world: &World, young: processes::Holds) -> anyhow::Result<String> {
-    settled(world).await?;
-    files(&world.state_dir())?;
-    let server = world.server_process()?;
-    let now = within(young, server).await?;
-    let mut database = open(&world.state_dir()).await?;
+/// Where to look.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Whatever belongs to the server has this directory about it.
+    pub dir: PathBuf,
+    /// Its state directory.
+    pub state_dir: PathBuf,
+    /// Its process.
+    pub server: Pid,
+    /// What it held before its first session.
+    pub young: processes::Holds,
+}
+
+/// Looks around while no session lives; the answer is what was seen, in words.
+///
+/// # Errors
+/// What is left, or is not as it must be.
+pub async fn audit(place: &Place) -> anyhow::Result<String> {
+    settled(place).await?;
+    files(&place.state_dir)?;
+    let now = within(place).await?;
+    let mut database = open(&place.state_dir).await?;
     for (what, question) in NEVER {
         let found = count(&mut database, question).await?;
         ensure!(found == 0, "{found} {what}");
@@ -73,12 +90,14 @@ pub(crate) async fn audit(world: &World, young: processes::Holds) -> anyhow::Res
 }
 
 /// Waits until no machine is left: neither its directory nor a process.
-async fn settled(world: &World) -> anyhow::Result<()> {
-    let server = world.server_process()?.as_raw_nonzero().get();
+async fn settled(place: &Place) -> anyhow::Result<()> {
+    let server = place.server.as_raw_nonzero().get();
     let until = Instant::now() + SOON;
     loop {
-        let machines = world.machines();
-        let processes: Vec<_> = world.leaks().processes().into_iter().filter(|found| found.pid != server).collect();
+        let run = fs::read_dir(place.state_dir.join("run"))?;
+        let machines: Vec<_> = run.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+        let all = Leaks::of(&place.dir).processes();
+        let processes: Vec<_> = all.into_iter().filter(|found| found.pid != server).collect();
         if machines.is_empty() && processes.is_empty() {
             return Ok(());
         }
@@ -89,7 +108,7 @@ async fn settled(world: &World) -> anyhow::Result<()> {
     }
 }
 
-/// In the state directory lie the database, the key, the lock, the command line's socket and receipts.
+/// In the state directory lie the database, the key, the lock, the command line's socket, receipts and the log.
 fn files(state_dir: &Path) -> anyhow::Result<()> {
     let strange: Vec<PathBuf> =
         Leaks::of(state_dir).files("").into_iter().filter(|path| !known(state_dir, path)).collect();
@@ -101,7 +120,8 @@ fn known(state_dir: &Path, path: &Path) -> bool {
     let Ok(below) = path.strip_prefix(state_dir) else { return false };
     let words: Vec<&str> = below.iter().filter_map(|word| word.to_str()).collect();
     match words[..] {
-        ["receipts" | "run"] => path.is_dir(),
+        ["receipts" | "run" | "log"] => path.is_dir(),
+        ["log", _] => path.is_file(),
         ["receipts", name] => name.starts_with("mac_") && name.ends_with(".json"),
         [name] => {
             ["vault.key", "lock", "anteroom.sock"].contains(&name)
@@ -113,10 +133,10 @@ fn known(state_dir: &Path, path: &Path) -> bool {
 }
 
 /// What the server holds may be high for a moment; it must come down.
-async fn within(young: processes::Holds, server: rustix::process::Pid) -> anyhow::Result<processes::Holds> {
-    let until = Instant::now() + SOON;
+async fn within(place: &Place) -> anyhow::Result<processes::Holds> {
+    let (until, young) = (Instant::now() + SOON, place.young);
     loop {
-        let now = processes::holds(server).context("the server is gone")?;
+        let now = processes::holds(place.server).context("the server is gone")?;
         let fits = now.files <= young.files + FILES_MORE_MAX
             && now.threads <= young.threads + THREADS_MORE_MAX
             && now.resident_kib <= young.resident_kib + RESIDENT_MORE_KIB_MAX;
@@ -139,14 +159,15 @@ async fn count(database: &mut SqliteConnection, question: &'static str) -> anyho
     Ok(sqlx::query(question).fetch_one(database).await?.try_get(0)?)
 }
 
+#[cfg(test)]
 #[test]
 fn a_file_that_does_not_belong_into_the_state_directory_is_found() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["anteroom.db", "anteroom.db-wal", "vault.key"] {
-        std::fs::write(dir.path().join(name), "").unwrap();
+        fs::write(dir.path().join(name), "").unwrap();
     }
-    std::fs::create_dir(dir.path().join("run")).unwrap();
+    fs::create_dir(dir.path().join("run")).unwrap();
     files(dir.path()).unwrap();
-    std::fs::create_dir(dir.path().join("run/mac_left")).unwrap();
+    fs::create_dir(dir.path().join("run/mac_left")).unwrap();
     assert!(files(dir.path()).unwrap_err().to_string().contains("mac_left"));
 }

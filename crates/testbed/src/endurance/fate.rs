@@ -1,7 +1,9 @@
-//! What becomes of one session of the cycles, and what must be true of it afterwards.
+//! What becomes of one session of a long run, and what must be true of it afterwards.
+//!
+//! The server has two providers: `quick`, whose tool has a credential at once, and `idle`, whose tool waits.
 
-use crate::chance::Chance;
-use anteroom_testbed::{Api, SOON, healing::machine_now, processes};
+use super::chance::Chance;
+use crate::{Api, healing::machine_now, processes};
 use anteroom_wire::{
     MachineId, SessionId,
     api::{SessionView, Started, Status},
@@ -15,28 +17,37 @@ use tokio::{
 };
 
 /// Restarts that a session of the cycles has.
-pub(crate) const RESTARTS_MAX: u64 = 2;
+pub const RESTARTS_MAX: u64 = 2;
 const ASK_MS_MIN: u64 = 15;
 const ASK_MS_MAX: u64 = 120;
 
 /// What becomes of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// Its tool writes a credential.
     Completes,
     /// It is cancelled so long after its start, at whatever stage that is.
-    Cancelled { after_ms: u64 },
+    Cancelled {
+        /// Milliseconds.
+        after_ms: u64,
+    },
     /// Its machine's process is killed so often; then it is cancelled, if it lives.
-    MachineKilled { times: u64 },
+    MachineKilled {
+        /// How often.
+        times: u64,
+    },
     /// The same with the machine's keeper.
-    KeeperKilled { times: u64 },
+    KeeperKilled {
+        /// How often.
+        times: u64,
+    },
     /// Nobody uses it any more.
     LeftAlone,
 }
 
 impl Fate {
     /// The fate of a run's session number `number`.
-    pub(crate) fn of(seed: u64, number: u64) -> Self {
+    pub fn of(seed: u64, number: u64) -> Self {
         let mut chance = Chance::of(seed, number);
         let times = |chance: &mut Chance| if chance.in_range(0..4) == 0 { RESTARTS_MAX + 1 } else { 1 };
         match chance.in_range(0..100) {
@@ -74,15 +85,22 @@ impl Fate {
 }
 
 /// A caller that goes on with the next server when one dies.
-#[derive(Clone)]
-pub(crate) struct Patient {
-    pub(crate) api: watch::Receiver<Api>,
-    pub(crate) state_dir: Arc<PathBuf>,
+#[derive(Debug, Clone)]
+pub struct Patient {
+    /// The present server's.
+    pub api: watch::Receiver<Api>,
+    /// Where its machines are.
+    pub state_dir: Arc<PathBuf>,
+    /// The longest wait for one step of a session.
+    pub patience: Duration,
 }
 
 impl Patient {
     /// Lives one session from its start to its end.
-    pub(crate) async fn live(&self, fate: Fate, key: &str) -> anyhow::Result<SessionId> {
+    ///
+    /// # Errors
+    /// It did not end as it should have.
+    pub async fn live(&self, fate: Fate, key: &str) -> anyhow::Result<SessionId> {
         let asked = json!({ "provider": fate.provider(), "idempotency_key": key });
         let started: Started = self.ask(async |api| api.post("/api/auth/start", asked.clone()).await?.read()).await?;
         let id = started.session.id;
@@ -127,7 +145,7 @@ impl Patient {
     }
 
     async fn wait(&self, id: &SessionId, wanted: impl Fn(&SessionView) -> bool) -> anyhow::Result<SessionView> {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + self.patience;
         let mut pause = ASK_MS_MIN;
         loop {
             let view = self.ask(async |api| api.session(id).await).await?;
@@ -146,7 +164,7 @@ impl Patient {
 
     /// Asks until a server answers: a request that died with one is asked again.
     async fn ask<T>(&self, call: impl AsyncFn(Api) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + self.patience;
         loop {
             let api = self.api.borrow().clone();
             match call(api).await {

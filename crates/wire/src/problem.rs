@@ -199,4 +199,33 @@ mod tests {
             assert!(problem.code().len() + 2 + problem.sentence().len() <= 123, "{problem:?}");
         }
     }
+
+    /// One row for each problem, sorted as people look for them.
+    fn table() -> String {
+        let mut all = Problem::ALL.to_vec();
+        all.sort_by_key(|problem| (problem.close_code(), problem.http_status(), problem.code()));
+        let rows = all.into_iter().map(|problem| {
+            let (close, http) = (problem.close_code(), problem.http_status());
+            format!("| {close} | {http} | `{}` | {} | {} |\n", problem.code(), problem.sentence(), problem.remedy())
+        });
+        rows.collect()
+    }
+
+    /// `ANTEROOM_WRITE_DOCS=1` writes the page's table anew.
+    #[test]
+    fn the_page_of_close_codes_is_the_table() {
+        const BEGIN: &str = "<!-- table: begin -->\n";
+        const END: &str = "<!-- table: end -->";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/close_codes.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (head, rest) = page.split_once(BEGIN).expect("where the table begins");
+        let (_, tail) = rest.split_once(END).expect("where the table ends");
+        let titles = "| close code | HTTP | code | what is so | what to do |\n|---|---|---|---|---|\n";
+        let wanted = format!("{head}{BEGIN}{titles}{}{END}{tail}", table());
+        if std::env::var_os("ANTEROOM_WRITE_DOCS").is_some() {
+            std::fs::write(path, &wanted).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page == wanted, "docs/close_codes.md differs from the table; ANTEROOM_WRITE_DOCS=1 writes it");
+    }
 }

@@ -4,10 +4,12 @@
 //! [`House::finish`] ends all sessions and the server and fails the test when a process, run directory or socket is left.
 
 use crate::{Leaks, plain_process::built, world::Api};
+use anteroom_machine::Receipt;
 use anteroom_wire::{MachineId, Secret};
 use anyhow::{Context, bail, ensure};
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -23,6 +25,15 @@ use tokio::{
 /// The longest wait for anything in an emulated machine on a busy host.
 pub const LONG: Duration = Duration::from_secs(240);
 
+/// What a house has of its own instead of the host's.
+#[derive(Debug, Clone, Default)]
+pub struct Own {
+    /// The directory of images and templates; default: the one that holds `ANTEROOM_TEST_IMAGE`.
+    pub cache_dir: Option<PathBuf>,
+    /// Where programs are looked up; default: as the test's own.
+    pub path: Option<OsString>,
+}
+
 /// A running server with real machines.
 #[derive(Debug)]
 pub struct House {
@@ -31,6 +42,7 @@ pub struct House {
     /// Where the first server listened; its successors do so too, so that a page finds them.
     address: Option<SocketAddr>,
     token: Secret,
+    path: Option<OsString>,
     finished: bool,
 }
 
@@ -49,19 +61,33 @@ impl House {
     /// # Errors
     /// No image, a program that is not built, or a server that does not start; the text has the end of its log.
     pub async fn open(settings: &str, answers: &BTreeMap<String, SocketAddr>, demo: bool) -> anyhow::Result<Self> {
+        Self::open_with(Own::default(), settings, answers, demo).await
+    }
+
+    /// The same with things of its own.
+    ///
+    /// # Errors
+    /// As [`House::open`].
+    pub async fn open_with(
+        own: Own,
+        settings: &str,
+        answers: &BTreeMap<String, SocketAddr>,
+        demo: bool,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("house").tempdir()?;
         let mut table: toml::Table = settings.parse().context("the test's settings")?;
         let text = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
         table.insert("listen".into(), "127.0.0.1:0".into());
         table.insert("state_dir".into(), text(dir.path().join("state")));
-        table.insert("cache_dir".into(), text(cache_dir()?));
+        table.insert("cache_dir".into(), text(own.cache_dir.map_or_else(cache_dir, Ok)?));
         let log = "level = 'debug'\nformat = 'json'".parse::<toml::Table>()?;
         table.insert("log".into(), log.into());
         let answers: toml::Table =
             answers.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
         table.insert("egress".into(), toml::Table::from_iter([("answers".into(), answers.into())]).into());
         fs::write(dir.path().join("config.toml"), toml::to_string(&table)?)?;
-        let mut house = Self { dir, server: None, address: None, token: Secret::new(String::new()), finished: false };
+        let token = Secret::new(String::new());
+        let mut house = Self { dir, server: None, address: None, token, path: own.path, finished: false };
         house.token = Secret::new(house.command(&["token", "create", "--operator", "test"]).await?.trim().to_owned());
         house.serve(demo).await?;
         Ok(house)
@@ -142,6 +168,9 @@ impl House {
     pub fn anteroom(&self) -> anyhow::Result<Command> {
         let mut command = Command::new(built("anteroom")?);
         command.arg("--config").arg(self.dir.path().join("config.toml"));
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
         Ok(command)
     }
 
@@ -152,6 +181,23 @@ impl House {
     pub fn api(&self) -> anyhow::Result<Api> {
         let server = self.server.as_ref().context("the server does not run")?;
         Ok(Api::new(server.address, Some(self.token.clone()))?.patient(LONG))
+    }
+
+    /// Where the server listens.
+    ///
+    /// # Errors
+    /// The server does not run.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.server.as_ref().context("the server does not run")?.address)
+    }
+
+    /// The server's process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn server_process(&self) -> anyhow::Result<rustix::process::Pid> {
+        let id = self.server.as_ref().and_then(|server| server.child.id()).context("the server does not run")?;
+        rustix::process::Pid::from_raw(id.cast_signed()).context("a process id")
     }
 
     /// The operator's token, for programs that call the API themselves.
@@ -181,6 +227,19 @@ impl House {
     pub fn machines(&self) -> Vec<MachineId> {
         let entries = fs::read_dir(self.dir.path().join("state/run")).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// A machine's run directory.
+    pub fn run_dir(&self, machine: &MachineId) -> PathBuf {
+        self.dir.path().join("state/run").join(machine.as_str())
+    }
+
+    /// What a machine's keeper left.
+    ///
+    /// # Errors
+    /// There is no receipt, or it cannot be read.
+    pub fn receipt(&self, machine: &MachineId) -> anyhow::Result<Receipt> {
+        Receipt::read(&self.dir.path().join("state/receipts"), machine)?.context("there is no receipt")
     }
 
     /// Looks for what belongs to the house.
@@ -246,8 +305,11 @@ impl Drop for House {
     }
 }
 
-/// The cache that holds the image the tests were given, `…/images/<hash>`.
-fn cache_dir() -> anyhow::Result<PathBuf> {
+/// The cache that holds the image that the tests were given, `…/images/<hash>`.
+///
+/// # Errors
+/// `ANTEROOM_TEST_IMAGE` is not set, or no image's directory.
+pub fn cache_dir() -> anyhow::Result<PathBuf> {
     let image = std::env::var_os("ANTEROOM_TEST_IMAGE").map(PathBuf::from);
     let image = image.context(
         "ANTEROOM_TEST_IMAGE is not set: run ./test, or set it to what `anteroom image build --print-dir` prints",

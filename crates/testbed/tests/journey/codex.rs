@@ -9,7 +9,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 
 /// The released tool, told to use the stand-in issuer under a name of its own; then the digest of the file that it wrote is
 /// shown on its terminal, so that the test has it from another source than the agent.
-const SETTINGS: &str = r#"
+pub(crate) const SETTINGS: &str = r#"
 [providers.codex]
 argv = ["sh", "-c", """
 codex login --device-auth --experimental_issuer http://issuer.codex.test --experimental_client-id any

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod codex;
+mod crash;
 mod demo;
 
 use anteroom_testbed::{House, house::LONG, leaks::needles};
@@ -16,6 +17,11 @@ use tokio::{
 
 /// Starts a journey of the pages (`web/e2e/real`) in a browser.
 fn browser(house: &House, script: &str) -> Child {
+    browser_with(house, script, &[])
+}
+
+/// The same with something more in its environment.
+fn browser_with(house: &House, script: &str, more: &[(&str, &str)]) -> Child {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     let mut command = Command::new("node");
     command
@@ -24,6 +30,7 @@ fn browser(house: &House, script: &str) -> Child {
         .env("ANTEROOM_E2E_LINK", house.link().unwrap())
         .env("ANTEROOM_E2E_TOKEN", house.token().expose())
         .env("ANTEROOM_E2E_SLOW_MS", LONG.as_millis().to_string())
+        .envs(more.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command.spawn().expect("node starts")

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod healing;
+
 use anteroom_testbed::{House, house::LONG};
 use anteroom_wire::{SessionId, api::Status};
 use axum::{Router, extract::Query, routing::get};

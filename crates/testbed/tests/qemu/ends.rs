@@ -1,0 +1,267 @@
+//! Every way in which a real machine can end or fail to begin: what its viewer is told, what the diagnosis says, what the
+//! machine's receipt has, and that nothing is left.
+
+use crate::{
+    SHELL,
+    faults::{OwnCache, break_hardware, programs, switch_off, the_machine},
+    open_shell, run,
+};
+use anteroom_controller::rfb::ViewerSocket;
+use anteroom_machine::{End, Receipt};
+use anteroom_testbed::{
+    Api, House, LivingMachine,
+    house::{LONG, Own},
+    living::signal,
+};
+use anteroom_wire::{
+    MachineId, SessionId,
+    api::Status,
+    diagnosis::{Diagnosis, Verdict},
+};
+use rustix::process::Signal;
+use std::{collections::BTreeMap, fs, time::Duration};
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, sleep, timeout},
+};
+
+const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 120000\n";
+
+/// Reads until the server closes; the code and the reason.
+async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
+    let mut rest = Vec::new();
+    timeout(LONG, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    let closing = socket.closing().expect("closed with a code").clone();
+    (closing.code, closing.reason)
+}
+
+/// Waits until the verdict is this one.
+async fn verdict(api: &Api, id: &SessionId, wanted: Verdict) -> Diagnosis {
+    let until = Instant::now() + LONG;
+    loop {
+        let found: Diagnosis = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap();
+        assert_ne!(found.verdict, Verdict::Unknown, "{found:#?}");
+        if found.verdict == wanted {
+            return found;
+        }
+        assert!(Instant::now() < until, "not {wanted:?}: {found:#?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn clean(house: &House, machine: &MachineId) -> Receipt {
+    let receipt = house.receipt(machine).unwrap();
+    assert_eq!(receipt.checks.left, Vec::<String>::new(), "nothing is left of it");
+    assert!(!house.run_dir(machine).exists());
+    receipt
+}
+
+/// A session with a viewer whose machine is ended by `end`, without a restart left: what is told of it.
+async fn ended_by(end: impl FnOnce(&House, &LivingMachine), expected: Verdict) -> (Diagnosis, Receipt) {
+    let house = House::open(&format!("{NO_RESTART}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&house).await;
+    let api = house.api().unwrap();
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let (machine, living) = the_machine(&house);
+    end(&house, &living);
+    let (code, reason) = closing(&mut viewer.into_inner()).await;
+    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")), "{reason}");
+    let view = api.wait_status(&id, Status::Failed).await.unwrap();
+    assert_eq!(view.reason.unwrap().code, "machine_gone");
+    let found = verdict(&api, &id, expected).await;
+    assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
+    assert!(found.sentence.contains("no credential was delivered"), "{}", found.sentence);
+    assert!(found.evidence.iter().any(|entry| entry.kind == "machine_gone"), "{:#?}", found.evidence);
+    let receipt = clean(&house, &machine);
+    assert!(!living.process.is_alive() && !living.keeper.is_alive());
+    house.finish().await.unwrap();
+    (found, receipt)
+}
+
+#[tokio::test]
+async fn qemu_a_vmm_that_is_killed_is_told_with_the_signal() {
+    let kill = |_: &House, living: &LivingMachine| signal(living.process, Signal::KILL).unwrap();
+    let (found, receipt) = ended_by(kill, Verdict::MachineKilled).await;
+    assert!(found.sentence.contains("killed by signal 9"), "{}", found.sentence);
+    assert_eq!(receipt.how, End::Killed { signal: 9 });
+}
+
+#[tokio::test]
+async fn qemu_a_vmm_that_ends_by_itself_is_told_with_its_exit_code() {
+    let end = |_: &House, living: &LivingMachine| signal(living.process, Signal::TERM).unwrap();
+    let (found, receipt) = ended_by(end, Verdict::MachineExited).await;
+    assert!(found.sentence.contains("exit code 0"), "{}", found.sentence);
+    assert_eq!(receipt.how, End::Exited { code: 0 });
+}
+
+#[tokio::test]
+async fn qemu_a_keeper_that_is_killed_takes_its_machine_with_it() {
+    let kill = |_: &House, living: &LivingMachine| signal(living.keeper, Signal::KILL).unwrap();
+    let (_, receipt) = ended_by(kill, Verdict::KeeperLost).await;
+    assert_eq!(receipt.how, End::KeeperLost);
+}
+
+#[tokio::test]
+async fn qemu_a_guest_whose_kernel_panics_is_told_as_that_with_its_last_words() {
+    let (found, receipt) = ended_by(|_, living| break_hardware(living), Verdict::GuestPanic).await;
+    assert!(found.sentence.contains("kernel gave up"), "{}", found.sentence);
+    assert_eq!(receipt.how, End::GuestPanic);
+    assert!(receipt.console_tail.contains("Kernel panic"), "the console: {}", receipt.console_tail);
+}
+
+#[tokio::test]
+async fn qemu_a_guest_that_switches_itself_off_is_told_as_that() {
+    let off = |house: &House, living: &LivingMachine| switch_off(living, house.path());
+    let (_, receipt) = ended_by(off, Verdict::GuestPowerOff).await;
+    assert_eq!(receipt.how, End::GuestPowerOff);
+}
+
+#[tokio::test]
+async fn qemu_a_frozen_machine_is_ended_as_hung_and_replaced() {
+    let quick = "[machines]\nping_every_ms = 500\nping_ms_max = 4000\nhung_s_max = 10\n";
+    let house = House::open(&format!("{quick}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&house).await;
+    let api = house.api().unwrap();
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let (machine, living) = the_machine(&house);
+    signal(living.process, Signal::STOP).unwrap();
+    verdict(&api, &id, Verdict::AgentUnreachable).await;
+    let (code, reason) = closing(&mut viewer.into_inner()).await;
+    assert_eq!((code, reason.split(':').next()), (4510, Some("restarted")), "{reason}");
+    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    assert_eq!(gone.data["why"]["cause"], "hung", "{:?}", gone.data);
+    assert_eq!(clean(&house, &machine).how, End::Stopped { why: "hung".into() });
+    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    assert_eq!(view.generation, 2);
+    let screen = run(&house, &id, "echo [AF\"\"TER]", "[AFTER]").await;
+    assert!(screen.contains("[AFTER]"));
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_a_machine_that_wakes_in_time_goes_on_as_if_nothing_had_been() {
+    let patient = "[machines]\nping_every_ms = 500\nping_ms_max = 2000\nhung_s_max = 200\n";
+    let house = House::open(&format!("{patient}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&house).await;
+    let api = house.api().unwrap();
+    run(&house, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let (machine, living) = the_machine(&house);
+    signal(living.process, Signal::STOP).unwrap();
+    api.wait(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
+    // Longer than any connection's own patience: it would have been given up.
+    sleep(Duration::from_secs(15)).await;
+    signal(living.process, Signal::CONT).unwrap();
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    viewer.whole_frame().await.expect("the same stream");
+    let screen = run(&house, &id, "echo [$MARK]", "[still-here]").await;
+    assert!(screen.contains("[still-here]"));
+    assert_eq!(house.machines(), [machine]);
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_a_tool_that_eats_all_memory_is_told_before_and_after_the_guest_kills_it() {
+    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&house).await;
+    let api = house.api().unwrap();
+    // `tail` keeps all that it reads as long as there is no end of line.
+    let typed = serde_json::json!({ "text": "head -c 4G /dev/zero | tail", "enter": true });
+    assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
+    let killed = api.wait_entry(&id, "out_of_memory").await.unwrap();
+    assert_eq!(killed.data["victim"], "tail", "{:?}", killed.data);
+    let found = verdict(&api, &id, Verdict::GuestOutOfMemory).await;
+    assert!(found.sentence.contains("tail"), "{}", found.sentence);
+    let low = api.wait_entry(&id, "memory_low").await.unwrap();
+    assert!(low.number < killed.number, "it was seen coming");
+    assert!(low.data["some_avg10"].is_number(), "the kernel tells its pressure: {:?}", low.data);
+    api.wait_entry(&id, "memory_enough").await.unwrap();
+    // The machine itself has survived it.
+    let screen = run(&house, &id, "echo [AL\"\"IVE]", "[ALIVE]").await;
+    assert!(screen.contains("[ALIVE]"));
+    assert_eq!(api.session(&id).await.unwrap().generation, 1);
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_a_desktop_program_that_crashes_again_and_again_is_the_verdict() {
+    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&house).await;
+    let api = house.api().unwrap();
+    let kill = "for n in 1 2 3 4 5; do until pkill -9 -x openbox; do sleep 0.2; done; done; echo DO\"\"NE";
+    run(&house, &id, kill, "DONE").await;
+    let found = verdict(&api, &id, Verdict::GuestCrashLoop).await;
+    for words in ["openbox", "5 times", "exit code 137"] {
+        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    }
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_a_machine_that_is_not_ready_in_time_is_told_with_stage_and_attempts() {
+    let settings = format!("[machines]\nready_emulation_ms_max = 100\nready_kvm_ms_max = 100\n{NO_RESTART}{SHELL}");
+    let house = House::open(&settings, &BTreeMap::new(), false).await.unwrap();
+    let api = house.api().unwrap();
+    let id = api.start("shell").await.unwrap().session.id;
+    let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
+    assert_eq!((code, reason.split(':').next()), (4410, Some("ready_timeout")), "{reason}");
+    let found = verdict(&api, &id, Verdict::ReadyTimeout).await;
+    assert!(found.sentence.contains("it waited for") && found.sentence.contains("attempts"), "{}", found.sentence);
+    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    assert_eq!(gone.data["receipt"]["how"], serde_json::json!({ "how": "stopped", "why": "not_ready" }));
+    house.finish().await.unwrap();
+}
+
+/// What is told of a session whose machine never came to be.
+async fn never_started(house: &House) -> Diagnosis {
+    let api = house.api().unwrap();
+    let id = api.start("shell").await.unwrap().session.id;
+    let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
+    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")), "{reason}");
+    let found = verdict(&api, &id, Verdict::NeverStarted).await;
+    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    assert_eq!(gone.data["receipt"]["how"]["how"], "never_started", "{:?}", gone.data);
+    assert_eq!(gone.data["receipt"]["checks"]["left"], serde_json::json!([]));
+    found
+}
+
+#[tokio::test]
+async fn qemu_a_vmm_that_is_no_longer_installed_is_told_by_name() {
+    let bin = tempfile::tempdir().unwrap();
+    let path = programs(bin.path());
+    let own = Own { path: Some(path.clone().into()), ..Own::default() };
+    let house = House::open_with(own, &format!("{NO_RESTART}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    fs::remove_file(path.join("qemu-system-x86_64")).unwrap();
+    let found = never_started(&house).await;
+    for words in ["qemu-system-x86_64", "No such file"] {
+        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    }
+    house.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn qemu_a_template_that_is_damaged_is_told_and_one_of_another_image_is_refused_with_both_hashes() {
+    // So that there is a template to copy.
+    House::open("", &BTreeMap::new(), false).await.unwrap().finish().await.unwrap();
+    let cache = OwnCache::new().await;
+    let own = || Own { cache_dir: Some(cache.path().to_owned()), ..Own::default() };
+    let settings = format!("{NO_RESTART}{SHELL}");
+    let other = "0123456789abcdef".repeat(4);
+    cache.pretend(&other).await;
+    let house = House::open_with(own(), &settings, &BTreeMap::new(), false).await.unwrap();
+    let api = house.api().unwrap();
+    let id = api.start("shell").await.unwrap().session.id;
+    let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
+    assert_eq!((code, reason.split(':').next()), (4410, Some("agent_mismatch")), "{reason}");
+    let found = verdict(&api, &id, Verdict::ImageMismatch).await;
+    for hash in [other.as_str(), cache.image_hash()] {
+        assert!(found.sentence.contains(hash), "{hash}: {}", found.sentence);
+    }
+    cache.cut_state();
+    let found = never_started(&house).await;
+    assert!(found.sentence.contains("could not be loaded"), "{}", found.sentence);
+    house.finish().await.unwrap();
+}

@@ -344,7 +344,7 @@ pub enum HealthStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct HealthCheck {
-    /// `store`, `vault`, `image`, `template`, `accelerator`, `disk`.
+    /// `store`, `vault`, `image`, `accelerator`, `machines`, `disk`, `memory`, `sweep`.
     pub name: String,
     /// Its verdict.
     pub status: HealthStatus,

@@ -4,7 +4,10 @@
 use super::client::{Client, ClientError};
 use crate::{
     config::Config,
-    log::read::{Follower, Level, Wanted, each, last},
+    log::{
+        file::all,
+        read::{Follower, Level, Wanted, each, last},
+    },
 };
 use anteroom_store::{Settings, Store};
 use anteroom_wire::{
@@ -68,6 +71,11 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
             goes_on
         })?,
         None => {
+            anyhow::ensure!(
+                arguments.follow || !all(&path).is_empty(),
+                "there is no log at {}: no server has written one",
+                path.display()
+            );
             for line in last(&path, &mut wanted, arguments.lines)? {
                 found += 1;
                 goes_on = goes_on && print(&line);

@@ -13,6 +13,9 @@
 //!   (which answer pings below the page) and other clients need nothing of their own.
 //! - Bounded: at most one chunk is on its way to the viewer and one to the machine. A slow viewer is read-ahead by the
 //!   two sockets' own buffers and slows only its own stream.
+//! - Who reads slowly is not taken for dead: room that comes free on a full connection is a sign of life, since the pings wait
+//!   behind what was not read yet. Who takes nothing at all is let go after `stall_ms_max`.
+//! - A viewer that only looks has its side of RFB read, and what acts is left out ([`watch`](mod@watch)).
 //! - axum does not wait for upgraded sockets at shutdown, so a tunnel holds a token of a task tracker from the handshake
 //!   to the last frame.
 

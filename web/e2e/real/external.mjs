@@ -3,6 +3,8 @@
 //   ANTEROOM_E2E_VIEWER_LINK  the session's link, as `POST /api/auth/start` gave it
 //   ANTEROOM_E2E_PASSWORD     what that desktop's own server asks for; empty: nothing
 //   ANTEROOM_E2E_CLAIM        names the screenshots
+//   ANTEROOM_E2E_AWAY         what the page shall say when the desktop goes away; it goes when "SEEN" is printed and
+//                             comes back when "AWAY" is. Empty: it stays
 //
 // The desktop is half one colour, half another, with a stripe (crates/testbed/tests/external/desk.rs).
 
@@ -18,6 +20,7 @@ const SHOTS = join(dirname(fileURLToPath(import.meta.url)), "../../test-results/
 const LINK = process.env["ANTEROOM_E2E_VIEWER_LINK"] ?? "";
 const PASSWORD = process.env["ANTEROOM_E2E_PASSWORD"] ?? "";
 const CLAIM = process.env["ANTEROOM_E2E_CLAIM"] ?? "external";
+const AWAY = process.env["ANTEROOM_E2E_AWAY"] ?? "";
 const SLOW_MS_MAX = Number(process.env["ANTEROOM_E2E_SLOW_MS"] ?? 60_000);
 
 const LEFT = { r: 0x20, g: 0x40, b: 0x60 };
@@ -67,6 +70,14 @@ test(`an external desktop is viewed through the page (${CLAIM})`, { timeout: SLO
     const text = (await page.textContent("body")) ?? "";
     assert.doesNotMatch(text, /127\.0\.0\.1/, "no address is on the page");
     await page.screenshot({ path: join(SHOTS, `${CLAIM}-desk.png`) });
+    if (AWAY !== "") {
+      console.log("SEEN");
+      await page.locator(".veil", { hasText: AWAY }).waitFor();
+      await page.screenshot({ path: join(SHOTS, `${CLAIM}-away.png`) });
+      console.log("AWAY");
+      await page.locator(".veil").waitFor({ state: "detached" });
+      await seesTheDesk(page);
+    }
   } catch (error) {
     await page.screenshot({ path: join(SHOTS, `${CLAIM}-failed.png`) }).catch(() => undefined);
     throw error;

@@ -1,26 +1,47 @@
-//! An external desktop through the real page, in a real browser.
+//! An external desktop through the real page, in a real browser: seen, named while it is away, and seen again by itself.
 
 use crate::{Scene, desk, start};
 use anteroom_testbed::SOON;
 use anteroom_wire::api::Status;
 use std::{path::Path, process::Stdio};
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
 
-/// Plays `web/e2e/real/external.mjs` against this link.
-async fn played(claim: &str, link: &str, password: &str) {
+/// The browser's journey `web/e2e/real/external.mjs` against this link.
+fn browser(claim: &str, link: &str) -> Command {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     let mut command = Command::new("node");
     command
         .arg("e2e/real/external.mjs")
         .current_dir(web)
         .env("ANTEROOM_E2E_VIEWER_LINK", link)
-        .env("ANTEROOM_E2E_PASSWORD", password)
         .env("ANTEROOM_E2E_CLAIM", claim)
         .env("ANTEROOM_E2E_SLOW_MS", SOON.as_millis().to_string())
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let status = timeout(SOON * 4, command.status()).await.expect("the browser's journey ends").expect("node starts");
-    assert!(status.success(), "{claim}: the browser's journey failed: {status}");
+    command
+}
+
+async fn arrived(mut browser: Child) {
+    let status = timeout(SOON * 4, browser.wait()).await.expect("the browser's journey ends").unwrap();
+    assert!(status.success(), "the browser's journey failed: {status}");
+}
+
+/// Waits for this line of the browser's journey, and passes on what comes before.
+async fn said(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
+    let waiting = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            println!("{line}");
+            if line.contains(wanted) {
+                return;
+            }
+        }
+        panic!("the browser's journey ended before {wanted}");
+    };
+    timeout(SOON * 3, waiting).await.unwrap_or_else(|_| panic!("no {wanted}"));
 }
 
 #[tokio::test]
@@ -32,20 +53,31 @@ async fn journey_an_external_desktop_is_viewed_through_the_page() {
     let api = world.backend().unwrap();
     let started = start(&api).await;
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
-    played("external", &started.viewer_url, "").await;
+    let away = "The external machine refuses connections to its desktop.";
+    let mut page = browser("external", &started.viewer_url);
+    let mut page = page.env("ANTEROOM_E2E_AWAY", away).stdout(Stdio::piped()).spawn().expect("node starts");
+    let mut lines = BufReader::new(page.stdout.take().unwrap()).lines();
+    said(&mut lines, "SEEN").await;
+    let at = websockify.at;
+    websockify.end().await;
+    said(&mut lines, "AWAY").await;
+    let websockify = desk::Websockify::start_at(at, vnc.at).await.expect("the port is free again");
+    said(&mut lines, "# pass 1").await;
+    arrived(page).await;
     world.finish().await.unwrap();
     websockify.end().await;
     vnc.end().await;
 }
 
-/// The page asks for the desktop's own password, and says what is wrong while the desktop is away.
+/// The page asks for the desktop's own password, and again when it was not the right one.
 #[tokio::test]
 async fn journey_the_page_asks_for_an_external_desktops_password() {
     let scene = Scene::new();
     let vnc = desk::Vnc::start(&desk::with_password(&scene)).await;
     let world = scene.world(&format!("vnc://{}", vnc.at), "").await;
     let started = start(&world.backend().unwrap()).await;
-    played("password", &started.viewer_url, desk::PASSWORD).await;
+    let mut page = browser("password", &started.viewer_url);
+    arrived(page.env("ANTEROOM_E2E_PASSWORD", desk::PASSWORD).spawn().expect("node starts")).await;
     world.finish().await.unwrap();
     vnc.end().await;
 }

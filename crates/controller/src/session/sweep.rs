@@ -155,7 +155,12 @@ async fn resume(app: &App, row: &SessionRow) -> Result<(), StoreError> {
     }
     let live = Live::new(row.id.clone(), Arc::new(provider.clone()), row.generation, &app.ending);
     let Some(from) = origin(app, row).await? else { return Ok(()) };
-    owner::own(app, live, row.clone(), from);
+    owner::own(app, Arc::clone(&live), row.clone(), from);
+    // The row was read before the session had an owner: its agent may have delivered meanwhile, or somebody cancelled it, and there
+    // was nobody to be told. From here on there is.
+    if let Some(end) = app.store.session(&row.id).await?.as_ref().and_then(SessionRow::end) {
+        live.close(end.reason.problem);
+    }
     Ok(())
 }
 

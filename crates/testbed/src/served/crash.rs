@@ -1,7 +1,7 @@
 //! A server that is killed at a write of its database that a test names, and a record of all its writes.
 //!
-//! The test arms it with a file in the world's directory; the server takes the file, and at the n-th such write it kills itself
-//! as `kill -9` would: no destructor runs, nobody is told.
+//! The test arms it with a file in the world's directory; at the n-th such write the server removes the file and kills itself as
+//! `kill -9` would: no destructor runs, nobody is told.
 
 use crate::World;
 use anteroom_store::{Write, WriteObserver, WriteOutcome};
@@ -36,7 +36,7 @@ pub struct Crash {
     pub moment: Moment,
     /// The write, as [`Write`] prints it: `transition machine_ready`.
     pub write: String,
-    /// The how manieth since it was armed, from 1.
+    /// The how manieth in this server's life while it is armed, from 1.
     pub nth: u32,
 }
 
@@ -45,7 +45,7 @@ pub struct Crash {
 pub struct Crasher {
     dir: PathBuf,
     record: Mutex<File>,
-    armed: Mutex<Option<Crash>>,
+    seen: Mutex<u32>,
 }
 
 impl Crasher {
@@ -55,24 +55,23 @@ impl Crasher {
     /// The record cannot be opened.
     pub fn new(dir: &Path) -> io::Result<Self> {
         let record = File::options().create(true).append(true).open(dir.join(WRITES))?;
-        Ok(Self { dir: dir.to_owned(), record: Mutex::new(record), armed: Mutex::new(None) })
+        Ok(Self { dir: dir.to_owned(), record: Mutex::new(record), seen: Mutex::new(0) })
     }
 
     fn look(&self, moment: Moment, write: &Write) {
-        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let file = self.dir.join(ARMED);
-        if let Ok(text) = fs::read(&file)
-            && fs::remove_file(&file).is_ok()
-        {
-            *armed = serde_json::from_slice(&text).ok();
+        let Some(crash) = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Crash>(&text).ok()) else {
+            return;
+        };
+        if crash.moment != moment || crash.write != write.to_string() {
+            return;
         }
-        let Some(crash) = armed.as_mut() else { return };
-        if crash.moment == moment && crash.write == write.to_string() {
-            crash.nth = crash.nth.saturating_sub(1);
-            if crash.nth == 0 {
-                // This is the end; there is nobody to give an error to.
-                let _ = kill_process(getpid(), Signal::KILL);
-            }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen += 1;
+        // Once: the next server is to live.
+        if *seen >= crash.nth && fs::remove_file(&file).is_ok() {
+            // This is the end; there is nobody to give an error to.
+            let _ = kill_process(getpid(), Signal::KILL);
         }
     }
 }

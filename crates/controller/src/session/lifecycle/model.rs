@@ -2,6 +2,13 @@
 //! crate's own `State::on`), the deliveries of their agents, and a server that crashes. What the model adds is only what
 //! the world may do at each moment. The check visits every order of events within the [`Bounds`].
 
+#![allow(
+    clippy::expect_used,
+    clippy::unreachable,
+    clippy::wildcard_enum_match_arm,
+    reason = "a model that is used wrongly shall say so at once"
+)]
+
 mod check;
 mod owner;
 

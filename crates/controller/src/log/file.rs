@@ -1,8 +1,8 @@
 //! A log file that is bounded: when a line would make it too large it is set aside as `FILE.1`, the former `FILE.1` as
 //! `FILE.2` and so on; the oldest goes. Lines stay whole. Everything is for its owner alone (0600).
 //!
-//! The crates that do this were looked at and not taken: their files get the process's mode, or a failed rename ends the
-//! bound, or a failed open ends the log.
+//! It is our own because three things must hold together: the mode of every file, the bound although a rename fails, and the
+//! log although a file cannot be opened.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},

@@ -18,8 +18,9 @@ pub struct KernelLine {
 
 impl fmt::Display for KernelLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A kernel that gives up resets, and with -no-reboot QEMU then ends: a cause, not a hang.
-        f.write_str("console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on")?;
+        // A kernel that gives up resets, and with -no-reboot QEMU then ends: a cause, not a hang. By triple fault: the other
+        // ways lead into the firmware of a clone, which has nothing to boot and halts for ever.
+        f.write_str("console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on")?;
         if let Some(khz) = self.tsc_khz {
             write!(f, " tsc_early_khz={khz} tsc=reliable clocksource=tsc")?;
         }

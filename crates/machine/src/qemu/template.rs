@@ -35,8 +35,8 @@ use std::{
     time::Instant,
 };
 
-/// The version of a template's layout and of the hardware that [`CommandLine`] describes.
-const FORMAT: u32 = 1;
+/// The version of a template's layout, of the hardware that [`CommandLine`] describes, and of the kernel's command line.
+const FORMAT: u32 = 2;
 const RAM_FILE: &str = "ram";
 const STATE_FILE: &str = "state";
 const MANIFEST_FILE: &str = "template.json";

@@ -9,6 +9,7 @@ mod ends;
 mod inputs;
 mod liveness;
 mod posted;
+mod scenarios;
 mod secrets;
 mod stalled;
 mod story;

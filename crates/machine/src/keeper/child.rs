@@ -88,6 +88,19 @@ fn become_vmm(keeper: Pid, files: &[(OwnedFd, RawFd)]) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes every number that is free and may be given to the child. `Command` reports a failed exec through a pipe of its own:
+/// below [`NUMBER_MAX`] one of the child's files could take its place, and a program that is not there would look started.
+fn occupy_numbers() -> io::Result<Vec<File>> {
+    let mut held = Vec::new();
+    loop {
+        let file = File::open("/dev/null")?;
+        if file.as_raw_fd() > NUMBER_MAX {
+            return Ok(held);
+        }
+        held.push(file);
+    }
+}
+
 /// Starts the process. Returns it and the QMP socket, if the spec has one.
 pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
     let mut ends = Ends::default();
@@ -110,8 +123,10 @@ pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
     unsafe {
         command.pre_exec(move || become_vmm(keeper, &files));
     }
-    let mut child = command.spawn()?;
-    drop(command);
+    let occupied = occupy_numbers()?;
+    let spawned = command.spawn();
+    drop((command, occupied));
+    let mut child = spawned?;
     let watched = watch(&child);
     if watched.is_err() {
         child.kill()?;

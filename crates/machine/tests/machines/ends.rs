@@ -1,6 +1,9 @@
 use crate::ground::{Ground, Plain, SOON, new_id, processes, until, until_gone};
-use anteroom_machine::{Answer, Denied, End, GoneReason, State, StopReason};
-use anteroom_wire::agent::Stage;
+use anteroom_machine::{
+    Answer, Denied, Descriptor, End, GoneReason, Passed, Qmp, Recipe, RecipeError, Spec, State, StopReason,
+};
+use anteroom_wire::{MachineId, agent::Stage};
+use std::{collections::BTreeMap, sync::Arc};
 
 fn runs(state: &State) -> bool {
     matches!(state, State::Waiting { .. })
@@ -41,6 +44,31 @@ async fn a_program_that_is_not_there_is_told_by_name() {
     let mut state = server.machines.start(new_id()).unwrap();
     let State::Gone { why: GoneReason::NeverStarted { error }, .. } = until_gone(&mut state).await else { panic!() };
     assert!(error.contains("/no/such/program"), "{error}");
+    server.end().await;
+}
+
+/// A program that is not there and would be given many open files.
+struct WithFiles;
+
+impl Recipe for WithFiles {
+    fn image_hash(&self) -> &str {
+        "none"
+    }
+
+    fn spec(&self, _: &MachineId) -> Result<Spec, RecipeError> {
+        let file = |number| Passed { number, what: Descriptor::Read { path: "/dev/null".into() } };
+        let (program, args, env) = ("/no/such/program".to_owned(), Vec::new(), BTreeMap::new());
+        Ok(Spec { program, args, env, fds: (3..=63).map(file).collect(), qmp: Qmp::Unused })
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told_whichever_files_it_would_have_had() {
+    let ground = Ground::new();
+    let server = ground.open(Arc::new(WithFiles)).await;
+    let mut state = server.machines.start(new_id()).unwrap();
+    let State::Gone { why: GoneReason::NeverStarted { error }, .. } = until_gone(&mut state).await else { panic!() };
+    assert!(error.contains("/no/such/program: No such file"), "{error}");
     server.end().await;
 }
 

@@ -103,6 +103,10 @@ problems! {
     ShuttingDown = "shutting_down", 503, 4503, "The server is shutting down.", "Try again in a moment.";
     /// The machine was replaced.
     Restarted = "restarted", 409, 4510, "The machine was replaced by a new one.", "Connect again: the new machine is this session's.";
+    /// Another machine was asked for and the session has had all.
+    NoRestartLeft = "no_restart_left", 409, 4409, "This session has had all the machines that it may have.", "Go on with this machine, or start a new session.";
+    /// Another machine was asked for while a credential is on its way.
+    Delivering = "delivering", 409, 4409, "A credential is on its way out of this machine: another one would lose it.", "Wait a moment; the diagnosis says how far it is.";
     /// No such external machine.
     UnknownMachine = "unknown_machine", 404, 4404, "There is no external machine of this name.", "Use a name that stands below [external_machines] in the configuration.";
     /// Another live session holds the external machine.

@@ -7,6 +7,7 @@ use crate::{
     refusal::Refusal,
     session::{
         end::{self, How},
+        lifecycle::Delivery,
         reach_desktop::living,
         view,
     },
@@ -168,7 +169,10 @@ pub(super) async fn restart(State(app): State<App>, mine: Mine) -> Result<impl I
     }
     if row.generation > app.config.sessions.restarts_max {
         let detail = format!("this is machine {} of {}", row.generation, app.config.sessions.restarts_max + 1);
-        return Err(Refusal::new(Problem::NoCapacity, detail));
+        return Err(Refusal::new(Problem::NoRestartLeft, detail));
+    }
+    if live.facts().delivery() != Delivery::None {
+        return Err(Problem::Delivering.into());
     }
     live.restart.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view::view(&app, &row).await?)))

@@ -145,3 +145,19 @@ async fn a_completed_session_is_still_told_after_its_machine_is_gone() {
     assert!(metadata.text.contains(anteroom_testbed::Tool::CREDENTIAL));
     world.finish().await.unwrap();
 }
+
+#[tokio::test]
+async fn another_machine_is_refused_by_name_when_none_is_left_and_the_session_goes_on() {
+    let (_scene, world) = idle_world("[sessions]\nrestarts_max = 1\n").await;
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    let restart = format!("/api/auth/session/{id}/restart");
+    assert_eq!(api.post(&restart, serde_json::json!({})).await.unwrap().status, 202);
+    api.wait(&id, "at its second machine", |view| view.generation == 2).await.unwrap();
+    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    let refused = api.post(&restart, serde_json::json!({})).await.unwrap();
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (409, "no_restart_left"));
+    assert!(!api.session(&id).await.unwrap().status.is_terminal());
+    world.finish().await.unwrap();
+}

@@ -111,7 +111,17 @@ impl Trouble {
 }
 
 fn immutable(flag: &str, files: &[PathBuf]) -> bool {
-    Command::new("chattr").arg(flag).args(files).status().is_ok_and(|status| status.success())
+    did(command("chattr").arg(flag).args(files))
+}
+
+/// A program of the host.
+#[allow(clippy::disallowed_methods, reason = "the host's own tools bring these faults about")]
+fn command(program: &str) -> Command {
+    Command::new(program)
+}
+
+fn did(command: &mut Command) -> bool {
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// A small file system of its own under a world's state directory.
@@ -144,7 +154,7 @@ impl Drop for Small {
     fn drop(&mut self) {
         // Whoever failed before this has said so.
         for place in [self.0.join("run"), self.0.clone()] {
-            let _ = Command::new("umount").args(["--quiet", "--lazy"]).arg(place).status();
+            did(command("umount").args(["--quiet", "--lazy"]).arg(place));
         }
         if let Some(world) = self.0.parent() {
             let _ = fs::remove_dir_all(world);
@@ -153,8 +163,7 @@ impl Drop for Small {
 }
 
 fn mount(options: &str, place: &Path) -> bool {
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "anteroom-test"]).arg(place).status();
-    mounted.is_ok_and(|status| status.success())
+    did(command("mount").args(["-t", "tmpfs", "-o", options, "anteroom-test"]).arg(place))
 }
 
 /// Whether a viewer of a session in this state can be slow: it is sent something.

@@ -14,10 +14,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod crashes;
 mod document;
 mod ending;
 mod expect;
 mod inject;
 mod matrix;
+mod named;
+mod qemu;
 mod states;
 mod viewer;

@@ -10,7 +10,7 @@ use crate::{
 use anteroom_testbed::Hold;
 use anteroom_wire::{
     MachineId, SessionId,
-    api::{Health, HealthStatus, Status},
+    api::{Health, HealthStatus, SessionView, Status},
 };
 use rustix::process::Signal;
 use std::{fmt::Write as _, time::Duration};
@@ -93,10 +93,7 @@ impl Table {
 }
 
 fn row(rows: &mut String, state: State, cell: &Cell) {
-    let within = match cell.now {
-        Now::NothingThere => "–".to_owned(),
-        _ => format!("{} s", cell.within_ms / 1_000),
-    };
+    let within = if cell.now == Now::NothingThere { "–".to_owned() } else { format!("{} s", cell.within_ms / 1_000) };
     let end = serde_json::to_string(&cell.end).unwrap();
     let end = end.trim_matches('"');
     writeln!(rows, "| {state} | {} | {} | {within} | `{end}` | nothing |", cell.now, cell.told).unwrap();
@@ -158,6 +155,10 @@ async fn one_at_a_time(fault: Fault, wishes: Wishes, harm: impl AsyncFn(&Scene, 
 async fn each(table: &mut Table, scene: &mut Scene, harm: impl AsyncFn(&Scene, &Held) -> bool) {
     let mut all = std::mem::take(&mut scene.held);
     for held in &mut all {
+        if let Some((_, now, told, took)) = table.already.take_if(|already| already.0 == held.state) {
+            table.saw(held, now, told, took);
+            continue;
+        }
         let shall = table.expected(held.state);
         let at = Instant::now();
         let was_hit = harm(scene, held).await;
@@ -175,10 +176,7 @@ async fn each(table: &mut Table, scene: &mut Scene, harm: impl AsyncFn(&Scene, &
                 told(end)
             }
         };
-        match table.already.take_if(|already| already.0 == held.state) {
-            Some((_, now, told, took)) => table.saw(held, now, told, took),
-            None => table.saw(held, now, told, took),
-        }
+        table.saw(held, now, told, took);
     }
     scene.held = all;
 }
@@ -235,9 +233,7 @@ async fn a_frozen_machine_is_recognised_and_replaced() {
     let mut scene = Scene::set(Wishes::default()).await;
     let mut table = Table::new(Fault::MachineFrozen);
     table.already = Some((State::Created, now, told, took));
-    let harm = async |scene: &Scene, held: &Held| {
-        held.state != State::Created && kill_part(scene, held, Part::Machine, Signal::STOP).await
-    };
+    let harm = async |scene: &Scene, held: &Held| kill_part(scene, held, Part::Machine, Signal::STOP).await;
     each(&mut table, &mut scene, harm).await;
     table.finish(scene).await;
 }
@@ -324,19 +320,16 @@ async fn server_goes(fault: Fault, go: impl AsyncFnOnce(&mut Scene)) {
     scene.world.start_server().await.unwrap();
     for ((held, told), machine) in all.iter().zip(ends).zip(before) {
         let shall = table.expected(held.state);
-        let now = match shall.now {
-            Now::NewMachine => what_is_so(&scene, &held.id, held.state, held.generation, LONG).await,
-            _ => {
-                let same = |view: &anteroom_wire::api::SessionView| {
-                    (view.status, view.generation) == (held.state.status(), held.generation)
-                };
-                scene.api().wait(&held.id, "as it was", same).await.unwrap();
-                // Who stood in line may have been given room.
-                if held.state != State::Queued {
-                    assert_eq!(scene.machine(&held.id).await, machine, "{}: the same machine", held.state);
-                }
-                Now::Unchanged
+        let now = if shall.now == Now::NewMachine {
+            what_is_so(&scene, &held.id, held.state, held.generation, LONG).await
+        } else {
+            let same = |view: &SessionView| (view.status, view.generation) == (held.state.status(), held.generation);
+            scene.api().wait(&held.id, "as it was", same).await.unwrap();
+            // Who stood in line may have been given room.
+            if held.state != State::Queued {
+                assert_eq!(scene.machine(&held.id).await, machine, "{}: the same machine", held.state);
             }
+            Now::Unchanged
         };
         let took = at.elapsed();
         if held.state.has_desktop() {
@@ -476,6 +469,33 @@ async fn a_clock_that_jumps_forward_ends_no_session() {
 #[tokio::test]
 async fn a_clock_that_jumps_back_ends_no_session() {
     clock_jumps(Fault::ClockBack, -JUMP_MS).await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
+    let mut scene = Scene::set(Wishes::default()).await;
+    let api = scene.api();
+    let mut all = std::mem::take(&mut scene.held);
+    for held in &mut all {
+        let shall = if held.state.status().is_terminal() { held.state.status() } else { Status::Cancelled };
+        for _ in 0..2 {
+            assert_eq!(api.cancel(&held.id).await.unwrap().status, shall, "{}", held.state);
+        }
+        if let Some(mut viewer) = held.viewer.take() {
+            let told = told(viewer.end(LONG).await);
+            assert_eq!(told, Told::Closed(4410, "cancelled".into()), "{}", held.state);
+        }
+    }
+    // What held them lets go only now: a late step of a start must not bring anything back.
+    machines_gone(&scene.world).await;
+    scene.let_go().await;
+    sleep(STILL).await;
+    for held in &all {
+        let view = api.session(&held.id).await.unwrap();
+        assert!(view.status.is_terminal(), "{}: {:?}", held.state, view.status);
+        scene.ended_once(&view).await.unwrap_or_else(|why| panic!("{}: {why}", held.state));
+    }
+    scene.world.finish().await.unwrap();
 }
 
 /// The statuses of the states are those that the API has: none is left out.

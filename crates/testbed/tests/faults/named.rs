@@ -1,0 +1,168 @@
+//! Which test holds which documented scenario. The table is compared with the tests' sources: a test that is renamed or
+//! removed is missed here.
+
+use crate::document;
+use std::{fmt::Write as _, fs, path::Path};
+
+/// A scenario: its number, what happens, and the tests below `crates/`.
+struct Scenario(u8, &'static str, &'static [(&'static str, &'static str)]);
+
+#[rustfmt::skip]
+const SCENARIOS: [Scenario; 30] = [
+    Scenario(1, "The machine dies while a viewer is connected", &[
+        ("testbed/tests/endurance/deaths.rs", "a_machines_death_is_told_to_viewer_status_and_timeline_within_two_seconds"),
+        ("testbed/tests/world/ends.rs", "a_machine_that_dies_without_a_restart_left_ends_the_session_by_name"),
+    ]),
+    Scenario(2, "A viewer comes to a session whose machine was destroyed", &[
+        ("testbed/tests/endurance/original_failure.rs", "a_viewer_of_a_session_whose_machine_was_stopped_is_told_the_cause_within_a_tenth_of_a_second"),
+    ]),
+    Scenario(3, "An old viewer, another person's machine", &[
+        ("testbed/tests/world/viewers.rs", "each_viewer_sees_its_own_sessions_machine_and_can_use_it"),
+        ("testbed/tests/world/viewers.rs", "a_ticket_opens_one_socket_of_one_session_once"),
+        ("testbed/tests/world/doors.rs", "a_backend_gets_nothing_of_another_backends_session"),
+    ]),
+    Scenario(4, "A viewer that is idle and answers pings", &[
+        ("controller/src/tunnel/tests/hours.rs", "a_viewer_that_is_idle_for_fifteen_minutes_and_answers_pings_stays_connected"),
+        ("testbed/tests/world/viewers.rs", "soak_a_viewer_that_only_answers_pings_and_a_page_that_beats_are_there_after_fifteen_minutes"),
+    ]),
+    Scenario(5, "A desktop that opens 15 s late", &[
+        ("testbed/tests/world/viewers.rs", "a_desktop_that_is_away_for_fifteen_seconds_is_reached_by_the_same_socket"),
+        ("controller/src/tunnel/tests/hours.rs", "a_desktop_that_opens_after_fifteen_seconds_hears_all_that_was_said_before"),
+    ]),
+    Scenario(6, "A slow viewer and 100 MB of updates", &[
+        ("testbed/tests/world/stalled.rs", "a_hundred_megabytes_to_a_viewer_that_stands_still_cost_little_memory_and_nobody_else_anything"),
+    ]),
+    Scenario(7, "The credential is delivered twice, or by two at once", &[
+        ("testbed/tests/world/delivery.rs", "a_second_delivery_is_ignored"),
+        ("testbed/tests/world/delivery.rs", "of_ten_deliveries_that_race_one_is_stored_and_nine_are_ignored"),
+    ]),
+    Scenario(8, "Half a file, a stale file, a file of another shape", &[
+        ("testbed/tests/world/story.rs", "half_a_file_and_a_file_of_another_shape_do_not_complete_a_session"),
+        ("agent/src/credential.rs", "what_was_there_before_does_not_count"),
+        ("agent/src/credential.rs", "only_a_whole_credential_counts_and_a_refusal_names_keys_not_values"),
+    ]),
+    Scenario(9, "The database cannot be written when the credential is there", &[
+        ("testbed/tests/world/delivery.rs", "a_credential_outlives_a_database_that_cannot_be_written"),
+        ("testbed/tests/faults/matrix.rs", "a_locked_database_is_said_and_loses_nothing"),
+    ]),
+    Scenario(10, "The server restarts in each state", &[
+        ("testbed/tests/faults/matrix.rs", "a_killed_server_is_followed_by_one_that_knows_every_session"),
+        ("testbed/tests/faults/matrix.rs", "a_stopped_server_tells_its_viewers_and_the_next_one_knows_every_session"),
+        ("testbed/tests/faults/crashes.rs", "a_crash_at_any_write_of_a_sign_in_loses_nothing_and_doubles_nothing"),
+    ]),
+    Scenario(11, "A completed session after its machine is gone", &[
+        ("testbed/tests/world/ends.rs", "a_completed_session_is_still_told_after_its_machine_is_gone"),
+    ]),
+    Scenario(12, "Cancelling during clone, boot and sign-in", &[
+        ("testbed/tests/faults/matrix.rs", "a_session_that_is_cancelled_in_any_state_stays_cancelled_and_leaves_nothing"),
+        ("store/tests/story/transitions.rs", "what_was_cancelled_is_not_overwritten_by_a_late_failure"),
+    ]),
+    Scenario(13, "An agent that is slow, never comes, is another, or has no desktop", &[
+        ("testbed/tests/world/liveness.rs", "an_agent_that_takes_its_time_is_waited_for_and_one_that_never_comes_is_not"),
+        ("testbed/tests/world/liveness.rs", "a_machine_of_another_image_is_refused_with_both_hashes"),
+        ("testbed/tests/world/liveness.rs", "a_machine_that_is_healthy_but_for_its_desktop_is_given_up_at_that_stage"),
+    ]),
+    Scenario(14, "Somebody who takes long and moves the mouse, somebody who leaves", &[
+        ("testbed/tests/world/scenarios.rs", "a_person_who_moves_the_mouse_is_not_idle_and_one_who_leaves_is"),
+        ("controller/src/tunnel/tests.rs", "only_what_a_viewer_sends_counts_as_use"),
+    ]),
+    Scenario(15, "Cursor queries, wrapped addresses, unknown prompts", &[
+        ("testbed/tests/world/story.rs", "a_terminal_answers_where_its_cursor_is"),
+        ("agent/src/finder.rs", "an_address_that_the_program_broke_at_the_last_column_is_whole"),
+        ("agent/tests/process_mode/tool.rs", "address_and_code_are_read_off_the_screen_once_and_whole"),
+        ("testbed/tests/world/story.rs", "a_code_is_pasted_at_the_tools_prompt"),
+    ]),
+    Scenario(16, "Where and in which shape each tool writes", &[
+        ("testbed/tests/world/scenarios.rs", "what_each_built_in_tool_writes_is_captured_where_it_writes_it"),
+    ]),
+    Scenario(17, "A proxy in front that speaks TLS", &[
+        ("testbed/tests/world/scenarios.rs", "behind_a_proxy_that_speaks_tls_nothing_leads_to_an_unencrypted_address"),
+    ]),
+    Scenario(18, "Many status questions of one, and others", &[
+        ("testbed/tests/world/scenarios.rs", "who_asks_for_a_status_twenty_times_a_second_is_answered_and_so_is_everybody_else"),
+    ]),
+    Scenario(19, "Two starts at once", &[
+        ("testbed/tests/world/story.rs", "two_starts_with_one_key_are_one_session"),
+        ("store/tests/story/sessions.rs", "a_double_start_with_one_key_is_one_session"),
+    ]),
+    Scenario(20, "Ten starts at once; no room", &[
+        ("testbed/tests/qemu/main.rs", "qemu_ten_sessions_at_once_work_and_end_clean"),
+        ("controller/src/session/queue.rs", "the_first_in_line_gets_the_room_that_comes_free"),
+        ("testbed/tests/operations/admission.rs", "a_session_is_refused_by_name_when_disk_or_memory_is_short"),
+    ]),
+    Scenario(21, "Nobody, at each route and socket", &[
+        ("testbed/tests/world/doors.rs", "nobody_gets_anything_on_any_route_or_socket"),
+    ]),
+    Scenario(22, "Texts that would be commands or paths", &[
+        ("testbed/tests/world/doors.rs", "what_is_not_well_formed_is_refused_and_nothing_is_run"),
+    ]),
+    Scenario(23, "Planted secrets", &[
+        ("testbed/tests/world/secrets.rs", "a_planted_secret_is_found_nowhere_but_in_its_owners_lease"),
+        ("testbed/tests/operations/bundle.rs", "a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret"),
+    ]),
+    Scenario(24, "A configuration with faults", &[
+        ("controller/src/config.rs", "all_faults_are_reported_at_once"),
+        ("controller/src/config.rs", "a_fractional_cpu_is_refused"),
+        ("vault/tests/key_file.rs", "what_is_not_a_key_file_is_refused_by_cause_and_left_as_it_is"),
+    ]),
+    Scenario(25, "A sealed record in another row, or under an old key", &[
+        ("store/tests/story/credentials.rs", "a_sealed_record_that_is_moved_to_another_row_does_not_open"),
+        ("vault/tests/sealing.rs", "rotation_keeps_old_records_readable_and_moves_them_to_the_new_key"),
+    ]),
+    Scenario(26, "Every word through the database; an old database", &[
+        ("store/tests/story/transitions.rs", "every_end_with_every_reason_reads_back"),
+        ("store/tests/story/callers.rs", "every_role_reads_back_and_is_found_by_its_token"),
+        ("store/tests/story/callers.rs", "every_kind_of_pass_opens_once"),
+        ("store/tests/story/callers.rs", "every_kind_of_ticket_opens_its_own_door_once"),
+        ("store/src/schema.rs", "the_checks_are_made_of_the_programs_own_words"),
+        ("store/tests/story/external.rs", "sessions_of_a_database_from_before_external_machines_stay_as_they_were"),
+    ]),
+    Scenario(27, "The sweep over a mixed fleet; the clock jumps", &[
+        ("controller/src/session/sweep/plan/tests.rs", "over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason"),
+        ("testbed/tests/operations/leftovers.rs", "a_dry_run_says_what_a_sweep_would_do_and_does_nothing"),
+        ("testbed/tests/faults/matrix.rs", "a_clock_that_jumps_forward_ends_no_session"),
+        ("testbed/tests/faults/matrix.rs", "a_clock_that_jumps_back_ends_no_session"),
+    ]),
+    Scenario(28, "A machine fails while its owner has another", &[
+        ("testbed/tests/world/scenarios.rs", "a_machine_that_dies_takes_nothing_of_its_owners_other_session_along"),
+    ]),
+    Scenario(29, "An image that the server does not expect", &[
+        ("testbed/tests/world/liveness.rs", "a_machine_of_another_image_is_refused_with_both_hashes"),
+        ("testbed/tests/qemu/ends.rs", "qemu_a_template_that_is_damaged_is_told_and_one_of_another_image_is_refused_with_both_hashes"),
+    ]),
+    Scenario(30, "Deleting, cancelling, completing again", &[
+        ("testbed/tests/world/delivery.rs", "a_credential_deleted_twice_is_gone_once_and_its_session_stays_completed"),
+        ("testbed/tests/world/ends.rs", "a_cancelled_session_stays_cancelled_and_its_viewer_is_told"),
+        ("testbed/tests/world/delivery.rs", "a_second_delivery_is_ignored"),
+    ]),
+];
+
+#[test]
+fn every_documented_scenario_has_a_test_that_exists() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut missing = Vec::new();
+    let mut rows = String::from("| | scenario | held by |\n|---|---|---|\n");
+    for (place, Scenario(number, what, tests)) in SCENARIOS.iter().enumerate() {
+        assert_eq!(usize::from(*number), place + 1, "in order, and none left out");
+        for (file, test) in *tests {
+            let source = fs::read_to_string(crates.join(file)).unwrap_or_default();
+            if !is_test(&source, test) {
+                missing.push(format!("T{number}: {file} has no test {test}"));
+            }
+        }
+        let names: Vec<String> = tests.iter().map(|(file, test)| format!("[`{test}`](../crates/{file})")).collect();
+        writeln!(rows, "| T{number} | {what} | {} |", names.join("<br>")).unwrap();
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    document::section("named", &rows);
+}
+
+/// Whether the source has this function with a test's attribute above it.
+fn is_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let here = lines.iter().position(|line| line.trim_start_matches("async ").starts_with(&format!("fn {name}(")));
+    here.is_some_and(|at| {
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        above.into_iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+    })
+}

@@ -168,13 +168,17 @@ async fn qemu_a_tool_that_eats_all_memory_is_told_before_and_after_the_guest_kil
     let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let api = house.api().unwrap();
-    // `tail` keeps all that it reads as long as there is no end of line.
-    let typed = serde_json::json!({ "text": "head -c 4G /dev/zero | tail", "enter": true });
+    // Each keeps its block, since nobody reads what it writes: a large one first, which the kernel will choose, then small ones
+    // until it had to.
+    let hold = "hold() { dd if=/dev/zero bs=$1 count=1 of=f status=none & }";
+    let eat =
+        format!("mkfifo f; sleep 900 <f & {hold}; hold 500M; BIG=$!; while kill -0 $BIG; do hold 60M; sleep 1; done");
+    let typed = serde_json::json!({ "text": eat, "enter": true });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
     let killed = api.wait_entry(&id, "out_of_memory").await.unwrap();
-    assert_eq!(killed.data["victim"], "tail", "{:?}", killed.data);
+    assert_eq!(killed.data["victim"], "dd", "{:?}", killed.data);
     let found = verdict(&api, &id, Verdict::GuestOutOfMemory).await;
-    assert!(found.sentence.contains("tail"), "{}", found.sentence);
+    assert!(found.sentence.contains("killed “dd”"), "{}", found.sentence);
     let low = api.wait_entry(&id, "memory_low").await.unwrap();
     assert!(low.number < killed.number, "it was seen coming");
     assert!(low.data["some_avg10"].is_number(), "the kernel tells its pressure: {:?}", low.data);

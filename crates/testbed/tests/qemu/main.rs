@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod ends;
+mod faults;
 mod healing;
 
 use anteroom_testbed::{House, house::LONG};

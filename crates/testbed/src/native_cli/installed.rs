@@ -1,0 +1,107 @@
+//! Where the released tools are: a directory of the test's environment, or an installation of pinned versions that the
+//! first test makes.
+
+use anyhow::{Context, ensure};
+use sha2::{Digest, Sha256};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{process::Command, time::timeout};
+
+/// A directory with `node_modules` of the versions that `clis/package-lock.json` names.
+const PLACE: &str = "ANTEROOM_TEST_CLIS";
+const INSTALL_S_MAX: u64 = 900;
+
+/// The installed tools.
+#[derive(Debug, Clone)]
+pub struct Clis {
+    modules: PathBuf,
+    node: PathBuf,
+}
+
+impl Clis {
+    /// Those in [`PLACE`], or those in `target/clis`, where npm puts them first. Several tests may ask at once.
+    ///
+    /// # Errors
+    /// npm is missing or fails; a version is not the pinned one.
+    pub async fn ready() -> anyhow::Result<Self> {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("clis");
+        let dir = match env::var_os(PLACE) {
+            Some(dir) => dir.into(),
+            None => install(&own).await?,
+        };
+        let clis = Self { modules: dir.join("node_modules"), node: on_path("node")? };
+        let pinned: serde_json::Value = serde_json::from_str(&fs::read_to_string(own.join("package.json"))?)?;
+        for (package, version) in pinned["dependencies"].as_object().into_iter().flatten() {
+            ensure!(*version == *clis.version(package)?, "{package} is not {version} in {}", dir.display());
+        }
+        Ok(clis)
+    }
+
+    /// The version of an installed package.
+    ///
+    /// # Errors
+    /// It is not installed.
+    pub fn version(&self, package: &str) -> anyhow::Result<String> {
+        let path = self.modules.join(package).join("package.json");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let manifest: serde_json::Value = serde_json::from_str(&text)?;
+        manifest["version"].as_str().map(str::to_owned).with_context(|| format!("{package} has no version"))
+    }
+
+    /// Directories for `PATH`, node's own included.
+    pub fn path(&self) -> String {
+        let dirs = [
+            self.modules.join("@anthropic-ai/claude-code-linux-x64"),
+            self.modules.join(".bin"),
+            self.node.parent().unwrap_or(Path::new("/usr/bin")).to_owned(),
+        ];
+        dirs.map(|dir| dir.to_string_lossy().into_owned()).join(":")
+    }
+
+    /// A command line with the program's whole path.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn found(&self, argv: &[String]) -> anyhow::Result<Vec<String>> {
+        let (program, rest) = argv.split_first().context("an empty command")?;
+        let path = self.path();
+        let found = path.split(':').map(|dir| Path::new(dir).join(program)).find(|path| path.is_file());
+        let found = found.with_context(|| format!("{program} is not in {path}"))?;
+        Ok([vec![found.to_string_lossy().into_owned()], rest.to_vec()].concat())
+    }
+}
+
+fn on_path(name: &str) -> anyhow::Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("{name} is not installed"))
+}
+
+/// Installs into `target/clis` unless exactly this lock file was installed there.
+async fn install(own: &Path) -> anyhow::Result<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clis");
+    fs::create_dir_all(&dir)?;
+    let lock = fs::File::create(dir.join(".lock"))?;
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+    let wanted: String =
+        Sha256::digest(fs::read(own.join("package-lock.json"))?).iter().map(|b| format!("{b:02x}")).collect();
+    let mark = dir.join(".installed");
+    if fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+        return Ok(dir);
+    }
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(own.join(name), dir.join(name))?;
+    }
+    // Install scripts are not run: the packages need none.
+    let mut npm = Command::new(on_path("npm")?);
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&dir);
+    npm.kill_on_drop(true);
+    let done = timeout(Duration::from_secs(INSTALL_S_MAX), npm.output()).await.context("npm is slow")??;
+    ensure!(done.status.success(), "npm: {}", String::from_utf8_lossy(&done.stderr));
+    fs::write(mark, wanted)?;
+    drop(lock);
+    Ok(dir)
+}

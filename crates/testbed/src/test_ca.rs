@@ -1,0 +1,91 @@
+//! A certificate authority of one test: servers that answer under other people's names, and clients that believe them.
+//!
+//! ```text
+//!  TestCa ─▶ pem ─▶ NODE_EXTRA_CA_CERTS, SSL_CERT_FILE: the released tools believe it
+//!     └─▶ TlsServer: one loopback address that answers for all names of an identity provider
+//! ```
+//!
+//! The keys live in memory and go with the test.
+
+mod server;
+
+pub use server::TlsServer;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use std::{io, sync::Arc};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{
+        ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
+        client::WantsClientCert,
+        crypto::ring,
+        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    },
+};
+
+/// The authority.
+pub struct TestCa {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for TestCa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TestCa").finish_non_exhaustive()
+    }
+}
+
+impl TestCa {
+    /// A new one, with a new key.
+    ///
+    /// # Errors
+    /// No random bytes.
+    pub fn new() -> io::Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "Authority of one test");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        Ok(Self { issuer: CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)? })
+    }
+
+    /// Its certificate, for a file that programs are told to trust.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// Answers for these names.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn acceptor(&self, names: &[&str]) -> io::Result<TlsAcceptor> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key))
+            .map_err(io::Error::other)?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    /// Believes this authority and no other.
+    ///
+    /// # Errors
+    /// The certificate is refused.
+    pub fn connector(&self) -> io::Result<TlsConnector> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).map_err(io::Error::other)?;
+        let config: ConfigBuilder<ClientConfig, WantsVerifier> =
+            ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(io::Error::other)?;
+        let config: ConfigBuilder<ClientConfig, WantsClientCert> = config.with_root_certificates(roots);
+        Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
+    }
+}

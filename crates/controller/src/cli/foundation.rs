@@ -115,6 +115,7 @@ pub(super) async fn lay(config: &Config) -> anyhow::Result<Foundation> {
         },
         keeper_program: keeper_program()?,
         ready_ms_max: if emulated { config.machines.ready_emulation_ms_max } else { config.machines.ready_kvm_ms_max },
+        write_observer: None,
     })
 }
 

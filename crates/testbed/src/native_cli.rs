@@ -74,12 +74,16 @@ pub struct Written {
     pub mode: u32,
 }
 
-/// A descriptor of the product: `providers/NAME.toml`.
+/// A descriptor: the product's own, `providers/NAME.toml`, or one of a tool that no image has yet,
+/// `fixtures/providers/NAME.toml` of this crate.
 ///
 /// # Errors
 /// There is none, it does not parse, or it has faults.
 pub fn descriptor(name: &str) -> anyhow::Result<Provider> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers").join(format!("{name}.toml"));
+    let file = format!("{name}.toml");
+    let places = ["../../providers", "fixtures/providers"];
+    let path = places.map(|place| Path::new(env!("CARGO_MANIFEST_DIR")).join(place).join(&file));
+    let path = path.into_iter().find(|path| path.exists()).with_context(|| format!("there is no {file}"))?;
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let provider: Provider = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let faults = provider.faults();

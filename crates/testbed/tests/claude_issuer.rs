@@ -8,7 +8,7 @@ use anteroom_testbed::{
     ClaudeIssuer, NativeCli, TestCa,
     native_cli::{Clis, Start, Written, descriptor, kept},
 };
-use anteroom_wire::provider::Provider;
+use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, StatusCode, header::LOCATION};
 use reqwest::Url;
@@ -221,8 +221,21 @@ async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
         "GET api.anthropic.com/api/oauth/claude_cli/roles",
     ];
     assert_eq!(in_order(&rig.issuer.calls(), &calls), Ok(()));
+    let written = tool.credential().await.unwrap();
     tool.finish().await.unwrap();
+    good_in_another_home(&rig, &clis, written).await;
     rig.issuer.finish().await;
+}
+
+/// The bytes alone are a sign-in.
+async fn good_in_another_home(rig: &Rig, clis: &Clis, written: Written) {
+    let mut provider = descriptor("claude_code").unwrap();
+    provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
+    provider.argv = provider.credential.status_argv.clone();
+    let tool = rig.tool(clis, provider, &[]).await;
+    assert_eq!(tool.exit().await.unwrap(), 0);
+    assert!(tool.screen().await.unwrap().contains("\"loggedIn\": true"));
+    tool.finish().await.unwrap();
 }
 
 /// Every call was made; those of the tool in this order (the browser's own come when they come).

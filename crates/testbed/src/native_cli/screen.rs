@@ -12,7 +12,7 @@ const WRITE: &str = "ANTEROOM_WRITE_SCREENS";
 const VARIES: [&str; 8] = [
     // In two passes where the program broke the line in the middle.
     r"[?&](?:state|code_challenge)=([A-Za-z0-9_-]+)",
-    r"[?&](?:state|code_challenge)=x+\n([A-Za-z0-9_-]+)&",
+    r"[?&](?:state|code_challenge)=x+\n *([A-Za-z0-9_-]+)&",
     r"(?:localhost|127\.0\.0\.1)%3A([0-9]+)",
     r"authorize\?[A-Za-z]{1,2}-?([A-Za-z0-9_-]{42,44})",
     r"sk-ant-[a-z]+01-([0-9a-f]+)",

@@ -60,8 +60,9 @@ impl Terminal {
             ensure!(Instant::now() < by, "tmux does not listen");
             tokio::time::sleep(Duration::from_millis(SOCKET_EVERY_MS)).await;
         }
-        let mut ask =
-            vec!["new-session", "-d", "-s", SESSION, "-x", COLS, "-y", ROWS, "--", "/bin/sh", "-c", PANE, "pane"];
+        let place = home.to_string_lossy();
+        let mut ask = vec!["new-session", "-d", "-c", &place, "-s", SESSION, "-x", COLS, "-y", ROWS];
+        ask.extend(["--", "/bin/sh", "-c", PANE, "pane"]);
         ask.extend(argv.iter().map(String::as_str));
         terminal.ask(&ask).await?;
         Ok(terminal)

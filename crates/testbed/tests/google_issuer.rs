@@ -1,0 +1,269 @@
+//! The stand-in issuer of Gemini CLI: as a client uses it, then as the released tool does, here on this host.
+//!
+//! The tool's tests take it from the directory `ANTEROOM_TEST_CLIS`, or have npm install it once into `target/clis`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use anteroom_testbed::{
+    GoogleIssuer, NativeCli, TestCa,
+    google_issuer::Account,
+    native_cli::{Clis, Start, Written, descriptor, kept},
+};
+use anteroom_wire::provider::{Provider, SettingsFile};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{Request, StatusCode, header::LOCATION};
+use reqwest::Url;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+const SCREENS: &str = "gemini_cli-0.61.0";
+const MANUAL: &str = "https://codeassist.google.com/authcode";
+const PROMPT: &str = "Type your message or @path/to/file";
+
+struct Rig {
+    ca: TestCa,
+    issuer: GoogleIssuer,
+}
+
+impl Rig {
+    async fn new(account: Account) -> Self {
+        let ca = TestCa::new().unwrap();
+        let issuer = GoogleIssuer::start(&ca, account).await.unwrap();
+        Self { ca, issuer }
+    }
+
+    /// What a browser gets: status, where it is sent, the page.
+    async fn get(&self, url: &str, bearer: &str) -> (StatusCode, String, String) {
+        let request =
+            Request::get(url).header("authorization", format!("Bearer {bearer}")).body(String::new()).unwrap();
+        let answer = self.ca.ask(self.issuer.address(), request).await.unwrap();
+        let to = answer.headers().get(LOCATION).map_or("", |to| to.to_str().unwrap()).to_owned();
+        (answer.status(), to, String::from_utf8_lossy(answer.body()).into_owned())
+    }
+
+    async fn exchange(&self, form: &[(&str, &str)]) -> (StatusCode, Value) {
+        let form = Url::parse_with_params("https://form.test/", form).unwrap().query().unwrap().to_owned();
+        let request = Request::post("https://oauth2.googleapis.com/token").body(form).unwrap();
+        let answer = self.ca.ask(self.issuer.address(), request).await.unwrap();
+        (answer.status(), serde_json::from_slice(answer.body()).unwrap())
+    }
+
+    /// The text of the page that shows a code, for the person who opened `url`.
+    async fn code(&self, url: &str) -> String {
+        let (status, to, page) = self.get(url, "").await;
+        assert_eq!(status, StatusCode::FOUND, "{page}");
+        let (_, _, page) = self.get(&to, "").await;
+        page.split_once("id=\"text\">").unwrap().1.split_once("</pre>").unwrap().0.to_owned()
+    }
+
+    async fn tool(&self, clis: &Clis, provider: Provider) -> NativeCli {
+        let start = Start { provider, clis, ca: self.ca.pem(), answers: self.issuer.answers(), env: &[] };
+        NativeCli::start(start).await.unwrap()
+    }
+
+    /// The file is the tool's own, and holds what was issued.
+    fn holds_the_canaries(&self, written: &Written) {
+        assert_eq!((written.path.as_str(), written.mode), (".gemini/oauth_creds.json", 0o600));
+        let canaries = self.issuer.canaries();
+        assert_eq!(canaries.len(), 3);
+        for canary in canaries {
+            assert!(written.text.contains(&canary), "a token is not in the file");
+        }
+        let file: Value = serde_json::from_str(&written.text).unwrap();
+        let mut keys: Vec<_> = file.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["access_token", "expiry_date", "id_token", "refresh_token", "scope", "token_type"]);
+    }
+
+    /// It asked for nothing that is not known or not let through.
+    fn nothing_strange(&self, tool: &NativeCli) {
+        assert_eq!(tool.not_granted(), Vec::<String>::new());
+        assert_eq!(self.issuer.strangers(), Vec::<String>::new(), "the tool asked for something new");
+    }
+}
+
+fn address(redirect: &str, challenge: &str) -> String {
+    let mut query = vec![
+        ("client_id", "any"),
+        ("response_type", "code"),
+        ("access_type", "offline"),
+        ("redirect_uri", redirect),
+        ("scope", "email profile"),
+        ("state", "the-state"),
+    ];
+    if !challenge.is_empty() {
+        query.extend([("code_challenge", challenge), ("code_challenge_method", "S256")]);
+    }
+    Url::parse_with_params("https://accounts.google.com/o/oauth2/v2/auth", query).unwrap().into()
+}
+
+fn brought<'a>(code: &'a str, redirect: &'a str) -> Vec<(&'a str, &'a str)> {
+    let grant = ("grant_type", "authorization_code");
+    vec![grant, ("code", code), ("client_id", "any"), ("client_secret", "any"), ("redirect_uri", redirect)]
+}
+
+#[tokio::test]
+async fn a_shown_code_is_exchanged_once_and_needs_the_proof_key() {
+    let rig = Rig::new(Account::Onboarded).await;
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest("verifier"));
+    let code = rig.code(&address(MANUAL, &challenge)).await;
+    let with = |verifier| [brought(&code, MANUAL), vec![("code_verifier", verifier)]].concat();
+    assert_eq!(rig.exchange(&brought(&code, MANUAL)).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(rig.exchange(&with("another")).await.0, StatusCode::BAD_REQUEST);
+    let (status, tokens) = rig.exchange(&with("verifier")).await;
+    assert_eq!(status, StatusCode::OK);
+    for kind in ["access_token", "refresh_token", "id_token"] {
+        assert!(rig.issuer.canaries().contains(&tokens[kind].as_str().unwrap().to_owned()), "{kind} can be looked for");
+    }
+    let (status, refused) = rig.exchange(&with("verifier")).await;
+    assert_eq!((status, refused["error"].as_str()), (StatusCode::BAD_REQUEST, Some("invalid_grant")));
+    let why = ["the verifier is missing", "the verifier does not fit the challenge", "code used twice"];
+    assert_eq!(rig.issuer.refusals(), why);
+    rig.issuer.finish().await;
+}
+
+#[tokio::test]
+async fn a_loopback_callback_gets_code_and_state_and_the_tokens_tell_who_it_is() {
+    let rig = Rig::new(Account::Onboarded).await;
+    let back = "http://127.0.0.1:1/oauth2callback";
+    let (_, to, _) = rig.get(&address(back, ""), "").await;
+    let to = Url::parse(&to).unwrap();
+    let part = |key: &str| to.query_pairs().find(|(k, _)| k == key).unwrap().1.into_owned();
+    assert_eq!((to.path(), part("state").as_str()), ("/oauth2callback", "the-state"));
+    let code = part("code");
+    let (status, tokens) = rig.exchange(&brought(&code, back)).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, _, told) =
+        rig.get("https://www.googleapis.com/oauth2/v2/userinfo", tokens["access_token"].as_str().unwrap()).await;
+    assert!(status == StatusCode::OK && told.contains("ada@example.test"), "{told}");
+    let (status, ..) = rig.get("https://www.googleapis.com/oauth2/v2/userinfo", "another").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let refresh = [("grant_type", "refresh_token"), ("client_secret", "any"), ("client_id", "any")];
+    let refresh = [&refresh[..], &[("refresh_token", tokens["refresh_token"].as_str().unwrap())]].concat();
+    let (status, renewed) = rig.exchange(&refresh).await;
+    assert_eq!((status, renewed.get("refresh_token")), (StatusCode::OK, None));
+    rig.issuer.finish().await;
+}
+
+#[tokio::test]
+async fn an_address_that_the_provider_would_refuse_is_refused() {
+    let rig = Rig::new(Account::Onboarded).await;
+    let good = address(MANUAL, "");
+    for bad in [
+        address("https://elsewhere.test/", ""),
+        address(MANUAL, "short"),
+        good.replace("&state=the-state", ""),
+        good.replace("access_type=offline", "access_type=online"),
+    ] {
+        assert_eq!(rig.get(&bad, "").await.0, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    assert_eq!(rig.issuer.refusals().len(), 4);
+    assert_eq!(rig.get("https://www.googleapis.com/new?x=1", "").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(rig.issuer.strangers(), ["GET www.googleapis.com/new"]);
+    rig.issuer.finish().await;
+}
+
+#[tokio::test]
+async fn the_released_tool_signs_in_with_a_pasted_code_after_a_wrong_one() {
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, Clis::ready().await.unwrap());
+    let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
+    let screen = tool.shows("Enter the authorization code:").await.unwrap();
+    kept(SCREENS, "link-waits", &screen).unwrap();
+    let first = tool.address_on(&screen).unwrap();
+    tool.enter("never-issued").await.unwrap();
+    let screen = tool.shows(r"(?s)Retrying.*Enter the authorization code:").await.unwrap();
+    kept(SCREENS, "link-again", &screen).unwrap();
+    let second = tool.address_on(&screen).unwrap();
+    assert_ne!(first, second, "the second try has a key of its own");
+    tool.enter(&rig.code(&second).await).await.unwrap();
+    let written = tool.credential().await.unwrap();
+    rig.holds_the_canaries(&written);
+    kept(SCREENS, "link-done", &tool.shows(r"(?s)Type your message.*Auto \(Gemini").await.unwrap()).unwrap();
+    rig.nothing_strange(&tool);
+    assert_eq!(rig.issuer.refusals(), ["unknown code"]);
+    let calls = rig.issuer.calls();
+    let asked: Vec<_> =
+        calls.iter().filter(|call| !call.starts_with("GET accounts") && !call.contains("authcode")).collect();
+    let order = [
+        "POST oauth2.googleapis.com/token",
+        "POST oauth2.googleapis.com/token",
+        "GET www.googleapis.com/oauth2/v2/userinfo",
+        "POST cloudcode-pa.googleapis.com/v1internal:loadCodeAssist",
+    ];
+    assert_eq!(asked[..4], order);
+    tool.finish().await.unwrap();
+    good_in_another_home(&rig, &clis, written).await;
+    rig.issuer.finish().await;
+}
+
+/// The bytes alone are a sign-in: the tool asks whether the token is good, and nobody to sign in.
+async fn good_in_another_home(rig: &Rig, clis: &Clis, written: Written) {
+    let mut provider = descriptor("gemini_cli").unwrap();
+    provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
+    let tool = rig.tool(clis, provider).await;
+    tool.shows(PROMPT).await.unwrap();
+    assert!(rig.issuer.calls().contains(&"POST oauth2.googleapis.com/tokeninfo".to_owned()));
+    rig.nothing_strange(&tool);
+    tool.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_account_is_set_up_after_the_released_tool_has_written_its_file() {
+    let (rig, clis) = (Rig::new(Account::New).await, Clis::ready().await.unwrap());
+    let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
+    let screen = tool.shows("Enter the authorization code:").await.unwrap();
+    let link = tool.address_on(&screen).unwrap();
+    tool.enter(&rig.code(&link).await).await.unwrap();
+    rig.holds_the_canaries(&tool.credential().await.unwrap());
+    tool.shows(PROMPT).await.unwrap();
+    assert!(rig.issuer.calls().iter().any(|call| call.ends_with(":onboardUser")), "{:?}", rig.issuer.calls());
+    rig.nothing_strange(&tool);
+    tool.finish().await.unwrap();
+    rig.issuer.finish().await;
+}
+
+#[tokio::test]
+async fn two_refused_codes_end_the_released_tool() {
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, Clis::ready().await.unwrap());
+    let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
+    tool.shows("Enter the authorization code:").await.unwrap();
+    tool.enter("never-issued").await.unwrap();
+    tool.shows(r"(?s)Retrying.*Enter the authorization code:").await.unwrap();
+    tool.enter("nor-this").await.unwrap();
+    assert_eq!(tool.exit().await.unwrap(), 41);
+    assert!(tool.screen().await.unwrap().contains("Failed to authenticate with user code."));
+    assert!(tool.written().unwrap().is_none());
+    tool.finish().await.unwrap();
+    rig.issuer.finish().await;
+}
+
+#[tokio::test]
+async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, Clis::ready().await.unwrap());
+    let mut provider = descriptor("gemini_cli").unwrap();
+    provider.env.remove("NO_BROWSER");
+    // A preset way to sign in is tried before there is a screen that could ask: it would fail at once.
+    for file in &mut provider.settings_files {
+        file.content = file.content.replace(r#""auth": { "selectedType": "oauth-personal" },"#, "");
+    }
+    let tool = rig.tool(&clis, provider).await;
+    let screen = tool.shows(r"How would you like to authenticate for this project\?").await.unwrap();
+    kept(SCREENS, "browser-which-way", &screen).unwrap();
+    tool.press("Enter").await.unwrap();
+    let screen = tool.shows(r"Do you want to continue\?").await.unwrap();
+    kept(SCREENS, "browser-may-it-open", &screen).unwrap();
+    tool.press("Enter").await.unwrap();
+    let opened = tool.opened().await.unwrap();
+    kept(SCREENS, "browser-waits", &tool.shows("Waiting for authentication").await.unwrap()).unwrap();
+    let (_, back, _) = rig.get(&opened, "").await;
+    let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let answer = browser.get(&back).send().await.unwrap();
+    let sent_on = answer.headers().get("location").unwrap().to_str().unwrap().to_owned();
+    assert_eq!(rig.get(&sent_on, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
+    rig.holds_the_canaries(&tool.credential().await.unwrap());
+    let screen = tool.shows("successfully signed in with Google").await.unwrap();
+    kept(SCREENS, "browser-done", &screen).unwrap();
+    rig.nothing_strange(&tool);
+    tool.finish().await.unwrap();
+    rig.issuer.finish().await;
+}

@@ -394,7 +394,11 @@ impl Lifecycle {
             Phase::Preparing | Phase::Replacing => show,
             // What was under way went with the channel; a claim can be made again.
             Phase::Claiming => self.go(Phase::Preparing, show),
-            Phase::Open { .. } => self.go(Phase::Open { reachable: false }, show),
+            Phase::Open { reachable: true } => {
+                let orders = vec![Order::Show(Shown::Preparing), Order::Note(Note::ChannelLost)];
+                self.go(Phase::Open { reachable: false }, orders)
+            }
+            Phase::Open { reachable: false } => show,
             Phase::Line
             | Phase::Asking
             | Phase::SettingBack

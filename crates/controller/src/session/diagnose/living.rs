@@ -58,14 +58,18 @@ fn preparing<'a>(input: &Input<'_>, story: &Story<'a>, stage: Stage) -> Finding<
         return replaced(input, story, Some(stage));
     }
     if let Some(ready) = ready {
+        let lost = story.last("channel_lost");
+        let error = lost.map(|lost| text(lost, "error")).filter(|error| !error.is_empty());
+        let error = error.map_or_else(String::new, |error| format!(" ({})", quoted(error)));
         let sentence = format!(
-            "The machine was ready at {} and the way to its agent broke since; it is being opened again (waiting for {stage:?}).",
-            when(ready)
+            "The machine was ready at {} and the way to its agent broke {}{error}; it is being opened again (waiting for {stage:?}).",
+            when(ready),
+            lost.map_or_else(|| "since".to_owned(), |lost| format!("at {}", when(lost))),
         );
         return Finding::new(
             Verdict::AgentUnreachable,
             sentence,
-            [ready].into_iter().chain(story.last("channel_reopened")),
+            [ready].into_iter().chain(lost).chain(story.last("channel_reopened")),
         );
     }
     let sentence =

@@ -139,6 +139,8 @@ pub enum Note {
     NotGone,
     /// The server stops before the machine was seen gone (into the log only).
     LeftBehind,
+    /// The way to the agent broke.
+    ChannelLost,
     /// The way to the agent is open again.
     Reopened,
     /// The machine could not be made this session's.

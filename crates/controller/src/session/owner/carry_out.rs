@@ -153,6 +153,7 @@ impl Driver {
             Note::LeftBehind => {
                 tracing::info!(outcome = "machine_left", session = %self.live.id, ?machine, "the server stops before the machine was seen gone");
             }
+            Note::ChannelLost => self.note_channel_lost().await,
             Note::Reopened => {
                 let sentence = "The way to the machine's agent was opened again.";
                 self.say("channel_reopened", sentence.to_owned(), json!({})).await;
@@ -174,6 +175,15 @@ impl Driver {
             }
             Note::Egress => self.note_egress().await,
         }
+    }
+
+    /// Only a machine that lives can lose its channel; what ends has its own entry.
+    async fn note_channel_lost(&mut self) {
+        let state = self.held.as_ref().map(|held| held.state.borrow().clone());
+        let Some(State::Waiting { last_error, .. }) = state else { return };
+        let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        self.say("channel_lost", format!("The way to the machine's agent broke{why}."), json!({ "error": last_error }))
+            .await;
     }
 
     /// How the machine ended and what its keeper found gone.

@@ -59,6 +59,14 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::MachineBeingReplaced,
         ),
         ("the channel broke", waits(Case::running(), Stage::Channel), Verdict::AgentUnreachable),
+        (
+            "the channel broke for a known reason",
+            waits(
+                Case::running().entry("channel_lost", json!({ "error": "no answer to pings for 6000 ms" })),
+                Stage::Channel,
+            ),
+            Verdict::AgentUnreachable,
+        ),
         ("the agent went quiet", waits(Case::running(), Stage::Hello), Verdict::AgentUnreachable),
         ("an adopted machine's channel broke", adopted, Verdict::AgentUnreachable),
         ("an agent that does not answer", silent(Case::running()), Verdict::AgentUnreachable),

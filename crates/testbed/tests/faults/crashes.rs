@@ -70,7 +70,7 @@ async fn world(story: Story) -> World {
         wait("never"),
     ];
     let settings = format!(
-        "[log]\nlevel = 'info'\n[sessions]\nsweep_every_ms = 100\ndelivery_retry_ms_max = 500\n{}",
+        "[log]\nlevel = 'info'\n[store]\nbusy_ms_max = 20000\n[sessions]\nsweep_every_ms = 100\ndelivery_retry_ms_max = 500\n{}",
         story.settings()
     );
     World::start(Plan::with(Tool::new("scripted", Script::new(steps))).set(&settings)).await.unwrap()
@@ -233,6 +233,12 @@ async fn before_and_after_each_write(story: Story) {
     let began = world.writes().len();
     let view = live(&mut world, story, "untouched", false).await;
     ended_once(&world.backend().unwrap(), &view, story).await.unwrap();
+    let api = world.backend().unwrap();
+    // The last of the story's writes.
+    api.wait_entry(&view.id, "machine_gone").await.unwrap();
+    if story == Story::SigningIn {
+        api.wait_entry(&view.id, "viewer_left").await.unwrap();
+    }
     let writes: BTreeSet<String> = world.writes().into_iter().skip(began).collect();
     let mut wrong = Vec::new();
     let mut rows = String::from("| the write | killed before it | killed after it |\n|---|---|---|\n");

@@ -5,6 +5,7 @@
 //!  inject  does the harm
 //!  expect  what must become of each cell: the table
 //!  matrix  one test for each fault: harm, look, let go, see every session to its end, compare with docs/faults.md
+//!  whole   the same for faults that hit all sessions at once
 //!  crashes the server is killed before and after each write of its database
 //!  named   which test holds which documented scenario (T1 to T30)
 //!  qemu    the rows that need real machines
@@ -24,3 +25,4 @@ mod named;
 mod qemu;
 mod states;
 mod viewer;
+mod whole;

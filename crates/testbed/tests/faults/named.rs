@@ -43,18 +43,18 @@ const SCENARIOS: [Scenario; 30] = [
     ]),
     Scenario(9, "The database cannot be written when the credential is there", &[
         ("testbed/tests/world/delivery.rs", "a_credential_outlives_a_database_that_cannot_be_written"),
-        ("testbed/tests/faults/matrix.rs", "a_locked_database_is_said_and_loses_nothing"),
+        ("testbed/tests/faults/whole.rs", "a_locked_database_is_said_and_loses_nothing"),
     ]),
     Scenario(10, "The server restarts in each state", &[
-        ("testbed/tests/faults/matrix.rs", "a_killed_server_is_followed_by_one_that_knows_every_session"),
-        ("testbed/tests/faults/matrix.rs", "a_stopped_server_tells_its_viewers_and_the_next_one_knows_every_session"),
+        ("testbed/tests/faults/whole.rs", "a_killed_server_is_followed_by_one_that_knows_every_session"),
+        ("testbed/tests/faults/whole.rs", "a_stopped_server_tells_its_viewers_and_the_next_one_knows_every_session"),
         ("testbed/tests/faults/crashes.rs", "a_crash_at_any_write_of_a_sign_in_loses_nothing_and_doubles_nothing"),
     ]),
     Scenario(11, "A completed session after its machine is gone", &[
         ("testbed/tests/world/ends.rs", "a_completed_session_is_still_told_after_its_machine_is_gone"),
     ]),
     Scenario(12, "Cancelling during clone, boot and sign-in", &[
-        ("testbed/tests/faults/matrix.rs", "a_session_that_is_cancelled_in_any_state_stays_cancelled_and_leaves_nothing"),
+        ("testbed/tests/faults/whole.rs", "a_session_that_is_cancelled_in_any_state_stays_cancelled_and_leaves_nothing"),
         ("store/tests/story/transitions.rs", "what_was_cancelled_is_not_overwritten_by_a_late_failure"),
     ]),
     Scenario(13, "An agent that is slow, never comes, is another, or has no desktop", &[
@@ -120,8 +120,8 @@ const SCENARIOS: [Scenario; 30] = [
     Scenario(27, "The sweep over a mixed fleet; the clock jumps", &[
         ("controller/src/session/sweep/plan/tests.rs", "over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason"),
         ("testbed/tests/operations/leftovers.rs", "a_dry_run_says_what_a_sweep_would_do_and_does_nothing"),
-        ("testbed/tests/faults/matrix.rs", "a_clock_that_jumps_forward_ends_no_session"),
-        ("testbed/tests/faults/matrix.rs", "a_clock_that_jumps_back_ends_no_session"),
+        ("testbed/tests/faults/whole.rs", "a_clock_that_jumps_forward_ends_no_session"),
+        ("testbed/tests/faults/whole.rs", "a_clock_that_jumps_back_ends_no_session"),
     ]),
     Scenario(28, "A machine fails while its owner has another", &[
         ("testbed/tests/world/scenarios.rs", "a_machine_that_dies_takes_nothing_of_its_owners_other_session_along"),

@@ -125,7 +125,7 @@ sweep_every_ms = 100
 socket_wait_ms_max = 240000
 delivery_retry_ms_max = 500
 [store]
-busy_ms_max = 1500
+busy_ms_max = 20000
 [tunnel]
 stall_ms_max = 2000
 [http]
@@ -172,6 +172,8 @@ pub(crate) struct Wishes {
     pub crashing: bool,
     /// Its viewers read nothing after the first picture.
     pub stuck: bool,
+    /// Its server does not wait long for the database.
+    pub impatient: bool,
 }
 
 impl Scene {
@@ -184,7 +186,8 @@ impl Scene {
     pub(crate) async fn set_in(wishes: Wishes, prepare: impl FnOnce(&World)) -> Self {
         let mut tools = vec![tool()];
         tools.extend(crashing());
-        let plan = Plan { tools, ..Plan::default() }.set(SETTINGS);
+        let busy = if wishes.impatient { "busy_ms_max = 2500" } else { "busy_ms_max = 20000" };
+        let plan = Plan { tools, ..Plan::default() }.set(&SETTINGS.replace("busy_ms_max = 20000", busy));
         let world = World::start(plan).await.unwrap();
         let mut scene = Self { world, held: Vec::new() };
         scene.expired(prepare).await;

@@ -23,7 +23,9 @@ pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
 pub(super) async fn overdue(app: App, live: Arc<Live>, row: SessionRow, after: Duration) -> Event {
     tokio::time::sleep(after).await;
     let settings = &app.config.sessions;
-    let cap = live.born + Duration::from_millis(row.deadline_ms.saturating_sub(live.born_at_ms));
+    // A server that starts after the clock was set back must not give more than there was to give.
+    let left_ms = row.deadline_ms.saturating_sub(live.born_at_ms).min(settings.session_s_max.saturating_mul(1_000));
+    let cap = live.born + Duration::from_millis(left_ms);
     let grace = Duration::from_secs(settings.idle_s_max);
     let patience = Duration::from_secs(settings.delivery_hold_s_max);
     let look_every = Duration::from_millis(settings.sweep_every_ms);

@@ -263,6 +263,7 @@ async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
     let opened = tool.opened().await.unwrap();
     let screen = tool.shows("Press Esc or Ctrl\\+C to cancel").await.unwrap();
     kept(SCREENS, "browser-waits", from_line("Attempting to open", &screen)).unwrap();
+    assert!(tool.address_on(&screen).is_err(), "the address is shown in pieces: none of them is taken for it");
     let (_, back, _) = rig.get(&opened, "").await;
     let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let answer = browser.get(&back).send().await.unwrap();

@@ -194,7 +194,11 @@ impl Server {
         }
         let left = self.app.journal.close();
         if left > 0 {
-            tracing::error!(outcome = "timeline_lost", left, "the server stops before the database took these timeline entries");
+            tracing::error!(
+                outcome = "timeline_lost",
+                left,
+                "the server stops before the database took these timeline entries"
+            );
         }
         self.app.store.close().await;
         tracing::info!(outcome = "stopped", "the server has stopped; machines live on");

@@ -23,9 +23,9 @@ mod activity;
 mod carry;
 mod ending;
 mod reach;
-mod watch;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use activity::Activity;
 pub use carry::Tunnel;

@@ -12,8 +12,7 @@ pub(super) async fn session(State(app): State<App>, headers: HeaderMap) -> Resul
     let token = callers::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
     let Some(live) = app.sessions.of_agent(&hash) else {
-        let problem =
-            if app.external.has_agent(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
+        let problem = if app.external.has_agent(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
         return Err(Refusal::new(problem, "no live session uses this machine"));
     };
     Ok(Json(BoundTo {

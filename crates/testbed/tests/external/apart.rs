@@ -19,7 +19,7 @@ fn inside(name: &str) -> bool {
         command.arg("--net").arg(program).args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success() && out.contains("1 passed"), "{out}\n{err}");
-    println!("{out}");
+    eprintln!("{out}");
     false
 }
 

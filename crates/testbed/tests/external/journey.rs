@@ -34,7 +34,7 @@ async fn arrived(mut browser: Child) {
 async fn said(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
     let waiting = async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            println!("{line}");
+            eprintln!("{line}");
             if line.contains(wanted) {
                 return;
             }

@@ -71,7 +71,7 @@ async fn middle_of_a_sign_in(end: End) {
     fs::write(&beside, listening.to_string()).unwrap();
     fs::rename(beside, marks.path().join("listening")).unwrap();
     let back: Back = serde_json::from_str(&appears(&marks.path().join("back")).await).unwrap();
-    println!(
+    eprintln!(
         "{end:?}: the desktop is back {} ms after the next server listens, {} ms after it was gone; the server itself needed {} ms; {}",
         back.back - back.listening,
         back.back - back.lost,

@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, fs, io};
+use std::{collections::HashMap, fs, io, path::Path};
 
 /// A process: its number and when it began, since numbers are used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,6 +75,37 @@ pub(crate) fn descendants(ancestor: u32) -> Vec<ProcessId> {
     found
 }
 
+/// The living descendants of this process, from its own list of children downwards: as long as this process adopts what
+/// its descendants leave behind, the cost goes with their number, not with that of all processes of the host. One that is
+/// just changing its parent may be missed; that no child is left is what `waitpid` says.
+pub(crate) fn own_descendants() -> Vec<ProcessId> {
+    let own = std::process::id();
+    // Linux built without CONFIG_PROC_CHILDREN has no such lists.
+    if !Path::new(&format!("/proc/{own}/task/{own}/children")).exists() {
+        return descendants(own);
+    }
+    let mut found = Vec::new();
+    let mut ahead = children(own);
+    while let Some(pid) = ahead.pop() {
+        if let Some(stat) = stat(pid)
+            && stat.state != 'Z'
+        {
+            ahead.extend(children(pid));
+            found.push(ProcessId { pid, start_ticks: stat.start_ticks });
+        }
+    }
+    found
+}
+
+/// The children of all threads of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .collect()
+}
+
 /// How often the host's kernel has killed a process for want of memory since its boot; `None` where it does not say.
 pub(crate) fn oom_kills() -> Option<u64> {
     let text = fs::read_to_string("/proc/vmstat").ok()?;
@@ -116,6 +147,27 @@ mod tests {
         let this = ProcessId::of(std::process::id()).unwrap();
         assert!(this.is_alive());
         assert!(!ProcessId { start_ticks: this.start_ticks + 1, ..this }.is_alive());
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test's own child")]
+    fn both_ways_of_looking_find_a_child_and_its_child() {
+        let mut shell = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let is_below = |all: &[ProcessId]| all.iter().any(|found| found.pid == shell.id());
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let sleeper = loop {
+            if let [sleeper] = descendants(shell.id())[..] {
+                break sleeper;
+            }
+            assert!(std::time::Instant::now() < until, "the shell has no child");
+            std::thread::yield_now();
+        };
+        for all in [descendants(std::process::id()), own_descendants()] {
+            assert!(is_below(&all) && all.contains(&sleeper), "{all:?}");
+        }
+        sleeper.kill();
+        shell.wait().unwrap();
+        assert!(!own_descendants().contains(&sleeper));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
+    io::Errno,
     process::{Pid, PidfdFlags, WaitOptions},
 };
 use std::{
@@ -18,13 +19,15 @@ use std::{
 
 /// How long killed processes may take to be gone; SIGKILL waits only for a system call that cannot be interrupted.
 const KILL_MS_MAX: u64 = 5_000;
+/// Between two looks at children that are about to be gone, milliseconds.
+const LOOK_EVERY_MS: u64 = 1;
 
 impl Keeper {
     /// Leaves nothing of the machine and says so.
     pub(super) fn clear(&mut self, how: End) -> Receipt {
         let mut checks = Checks::default();
         let mut processes: Vec<ProcessId> = self.vmm.iter().map(|vmm| vmm.id).collect();
-        let before = process::descendants(std::process::id());
+        let before = process::own_descendants();
         if let Some(vmm) = &mut self.vmm {
             vmm.kill();
             vmm.drain(&mut self.console, &mut self.output);
@@ -76,20 +79,33 @@ impl Keeper {
 }
 
 /// Kills and reaps until no descendant is left (they may fork meanwhile) or the time is over. Returns whom it met.
+///
+/// The keeper adopts what its descendants leave behind, so that it has none when it has no child.
 fn kill_descendants() -> Vec<ProcessId> {
     let until = Instant::now() + Duration::from_millis(KILL_MS_MAX);
     let mut met = Vec::new();
     loop {
-        while let Ok(Some(_)) = rustix::process::waitpid(None, WaitOptions::NOHANG) {}
-        let living = process::descendants(std::process::id());
-        if living.is_empty() || Instant::now() >= until {
+        let reaped = loop {
+            match rustix::process::waitpid(None, WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if reaped == Err(Errno::CHILD) || Instant::now() >= until {
             return met;
         }
+        let living = process::own_descendants();
         for process in &living {
             process.kill();
         }
         for process in &living {
             await_end(*process, until);
+        }
+        if living.is_empty() {
+            // A child that is neither reaped nor seen is on its way out.
+            let _ =
+                rustix::event::poll(&mut [], Timespec::try_from(Duration::from_millis(LOOK_EVERY_MS)).ok().as_ref());
         }
         met.extend(living);
     }

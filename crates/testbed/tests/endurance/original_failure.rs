@@ -90,7 +90,7 @@ async fn story(world: &World, api: &Api, id: &SessionId) {
     for clause in &clauses {
         assert!(words.lines().next().unwrap().contains(clause), "{clause}\n{words}");
     }
-    for part in ["machine_killed", "machine_gone", "viewer_refused", "Start a new"] {
+    for part in ["machine_killed", "machine_gone", "viewer_refused", "start a new session"] {
         assert!(words.contains(part), "{part}:\n{words}");
     }
 }

@@ -239,7 +239,9 @@ async fn before_and_after_each_write(story: Story) {
     if story == Story::SigningIn {
         api.wait_entry(&view.id, "viewer_left").await.unwrap();
     }
-    let writes: BTreeSet<String> = world.writes().into_iter().skip(began).collect();
+    // A channel that broke is told of only if it stays so: whether it does is a matter of how busy the host is.
+    let chance = "append_event channel_lost";
+    let writes: BTreeSet<String> = world.writes().into_iter().skip(began).filter(|write| write != chance).collect();
     let mut wrong = Vec::new();
     let mut rows = String::from("| the write | killed before it | killed after it |\n|---|---|---|\n");
     for write in &writes {

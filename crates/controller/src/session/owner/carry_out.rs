@@ -2,7 +2,7 @@
 
 use super::{Driver, jobs};
 use crate::{
-    random,
+    clock, random,
     refusal::chain,
     session::{
         lifecycle::{Event, Note, Order, RestartRefused, Shown},
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 /// How long a stopped machine may take to be gone before the owner says so on the timeline and lets go.
 const GONE_S_MAX: u64 = 30;
+/// A channel that is broken for this long is told of, milliseconds.
+const LOST_AFTER_MS: u64 = 1_000;
 
 impl Driver {
     /// Carries an order out, or begins to. `Some`: what came of it at once.
@@ -153,7 +155,7 @@ impl Driver {
             Note::LeftBehind => {
                 tracing::info!(outcome = "machine_left", session = %self.live.id, ?machine, "the server stops before the machine was seen gone");
             }
-            Note::ChannelLost => self.note_channel_lost().await,
+            Note::ChannelLost => self.note_channel_lost(),
             Note::Reopened => {
                 let sentence = "The way to the machine's agent was opened again.";
                 self.say("channel_reopened", sentence.to_owned(), json!({})).await;
@@ -177,13 +179,27 @@ impl Driver {
         }
     }
 
-    /// Only a machine that lives can lose its channel; what ends has its own entry.
-    async fn note_channel_lost(&mut self) {
-        let state = self.held.as_ref().map(|held| held.state.borrow().clone());
-        let Some(State::Waiting { last_error, .. }) = state else { return };
-        let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        self.say("channel_lost", format!("The way to the machine's agent broke{why}."), json!({ "error": last_error }))
-            .await;
+    /// Only a machine that lives on can lose its channel: the channel of one that ends breaks too, a moment before its end is
+    /// known, and then the end is what there is to say.
+    fn note_channel_lost(&mut self) {
+        let Some(held) = &self.held else { return };
+        let State::Waiting { last_error, .. } = held.state.borrow().clone() else { return };
+        let (app, live, machine) = (self.app.clone(), Arc::clone(&self.live), held.machine.clone());
+        let at = clock::rfc3339(clock::now());
+        app.clone().tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(LOST_AFTER_MS)) => {}
+                _ = live.ending.ended() => return,
+            }
+            let facts = live.facts();
+            let still =
+                matches!(facts.progress, Progress::Preparing { .. }) && facts.machine.as_ref() == Some(&machine);
+            if still {
+                let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+                let data = json!({ "at": at, "error": last_error });
+                note(&app, &live.id, "channel_lost", format!("The way to the machine's agent broke{why}."), data).await;
+            }
+        });
     }
 
     /// How the machine ended and what its keeper found gone.

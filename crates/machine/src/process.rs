@@ -42,6 +42,14 @@ impl ProcessId {
             .is_some_and(|stat| stat.start_ticks == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
     }
 
+    /// What it is, for people: number, name, state, parent.
+    pub(crate) fn describe(self) -> String {
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        let seen =
+            stat(self.pid).map(|stat| format!(", state {}, parent {}", stat.state, stat.parent)).unwrap_or_default();
+        format!("pid {} ({}{seen})", self.pid, name.trim())
+    }
+
     /// Kills it, if it is still the same process.
     pub fn kill(self) {
         if self.is_alive()
@@ -77,7 +85,7 @@ pub(crate) fn descendants(ancestor: u32) -> Vec<ProcessId> {
 
 /// The living descendants of this process, from its own list of children downwards: as long as this process adopts what
 /// its descendants leave behind, the cost goes with their number, not with that of all processes of the host. One that is
-/// just changing its parent may be missed; that no child is left is what `waitpid` says.
+/// just changing its parent may be missed; that no child is left is what `wait` says.
 pub(crate) fn own_descendants() -> Vec<ProcessId> {
     let own = std::process::id();
     // Linux built without CONFIG_PROC_CHILDREN has no such lists.

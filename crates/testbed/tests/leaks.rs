@@ -32,9 +32,18 @@ async fn a_process_is_found_by_its_directory_environment_or_open_file_and_ended(
         sleeper(|command| _ = command.env("MARK", dir.path())),
         sleeper(|command| _ = command.stdout(file)),
     ];
-    let mut found: Vec<_> = leaks.processes().into_iter().map(|found| found.by).collect();
-    found.sort_unstable();
-    assert_eq!(found, ["cwd", "environ", "fd"]);
+    // A process that is just beginning has no environment for a moment.
+    let look = async {
+        loop {
+            let mut found: Vec<_> = leaks.processes().into_iter().map(|found| found.by).collect();
+            found.sort_unstable();
+            if found == ["cwd", "environ", "fd"] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, look).await.expect("each is found by what it has");
     assert_eq!(leaks.gone_within(Duration::from_millis(50)).await.unwrap_err().len(), 3);
     leaks.kill_all();
     for (_, child) in &mut children {

@@ -41,9 +41,7 @@ impl Keeper {
         if let Err(error) = RunDir::remove(&self.run_dir) {
             checks.left.push(format!("{}: {error}", self.run_dir.display()));
         }
-        checks.left.extend(
-            processes.iter().filter(|process| process.is_alive()).map(|process| format!("pid {}", process.pid)),
-        );
+        checks.left.extend(processes.iter().filter(|process| process.is_alive()).map(|process| process.describe()));
         checks.pids = processes.iter().map(|process| process.pid).collect();
         if self.run_dir.exists() {
             checks.left.push(self.run_dir.display().to_string());
@@ -86,7 +84,7 @@ fn kill_descendants() -> Vec<ProcessId> {
     let mut met = Vec::new();
     loop {
         let reaped = loop {
-            match rustix::process::waitpid(None, WaitOptions::NOHANG) {
+            match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) => {}
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),

@@ -85,6 +85,7 @@ async fn a_frozen_machine_without_a_restart_left_ends_its_session_and_the_cause_
     verdict(&api, &id, Verdict::AgentUnreachable).await;
     let (code, reason) = closing(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")), "{reason}");
+    api.wait_entry(&id, "viewer_left").await.unwrap();
     let found = failed(&api, &id, "machine_gone", Verdict::MachineHung).await;
     assert!(found.sentence.contains("no sign of life"), "{}", found.sentence);
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);

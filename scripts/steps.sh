@@ -32,7 +32,7 @@ need_node() {
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then packages nodejs npm; fi
   local major
   major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-  [ "$major" -ge 18 ] || fail "Node $major is too old: 18 or newer is needed"
+  [ "$major" -ge "${1:-18}" ] || fail "Node $major is too old: ${1:-18} or newer is needed here (https://nodejs.org)"
 }
 
 # A browser for the tests: Debian's; elsewhere (Ubuntu's package is a snap) the one that Playwright brings.

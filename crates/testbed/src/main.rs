@@ -14,11 +14,14 @@ use anteroom_testbed::{
     script, served,
 };
 use anyhow::Context;
-use rustix::time::{ClockId, Timespec};
+use rustix::{
+    io::Errno,
+    time::{ClockId, Timespec},
+};
 use std::{
     ffi::OsString,
     fs,
-    os::unix::process::CommandExt,
+    os::{fd::BorrowedFd, unix::process::CommandExt},
     path::Path,
     process::{Command, ExitCode, Stdio},
     time::Duration,
@@ -44,6 +47,35 @@ extern "C" fn clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
     // SAFETY: as with the C library's, the caller gives a place for the answer.
     unsafe { time.write(now) };
     0
+}
+
+#[allow(unsafe_code, reason = "where the C library keeps a thread's last error")]
+unsafe extern "C" {
+    fn __errno_location() -> *mut i32;
+}
+
+/// The positioned write of this program, which tests can refuse: see [`served::read_only`].
+#[allow(unsafe_code, reason = "the C library's own signature; descriptor and pointer are the caller's promise")]
+#[unsafe(no_mangle)]
+extern "C" fn pwrite64(fd: i32, bytes: *const u8, count: usize, at: i64) -> isize {
+    if count == 0 {
+        return 0;
+    }
+    let done = if served::read_only::refuses(fd) {
+        Err(Errno::ROFS)
+    } else {
+        // SAFETY: as with the C library's, the caller has the file open and gives `count` bytes.
+        let (file, bytes) = unsafe { (BorrowedFd::borrow_raw(fd), std::slice::from_raw_parts(bytes, count)) };
+        rustix::io::pwrite(file, bytes, at.cast_unsigned())
+    };
+    match done {
+        Ok(written) => written.cast_signed(),
+        Err(error) => {
+            // SAFETY: the C library's own place, which lives as long as the thread.
+            unsafe { *__errno_location() = error.raw_os_error() };
+            -1
+        }
+    }
 }
 
 fn main() -> ExitCode {

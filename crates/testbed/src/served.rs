@@ -3,10 +3,11 @@
 //!
 //! What it shall be comes as one JSON line on standard input (tokens stand in no file and no argument); when it answers it
 //! prints one JSON line; SIGTERM stops it as it stops `anteroom serve`. Files in the world's directory, where its configuration
-//! lies, make it crash ([`crash`]) and set its clock ([`clock`](mod@clock)).
+//! lies, make it crash ([`crash`]), set its clock ([`clock`](mod@clock)) and take its database's writes away ([`read_only`]).
 
 pub mod clock;
 pub mod crash;
+pub mod read_only;
 
 use crate::{PlainProcess, plain_process::Faults};
 use anteroom_controller::{
@@ -57,6 +58,7 @@ pub struct Serving {
 pub async fn serve(order: Order) -> anyhow::Result<()> {
     let world = order.config.parent().context("the configuration has no directory")?.to_owned();
     clock::resume(&world);
+    read_only::obey(&world);
     let config = Config::read(&order.config)?;
     let state = StateDir::take(&config.state_dir)?;
     anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;

@@ -1,13 +1,13 @@
-//! Doing the harm, by what really does it: signals, a second writer's lock, flags of the file system, a full file system.
+//! Doing the harm, by what really does it: signals, a second writer's lock, a file system that is read-only or full.
 
 use crate::states::{Scene, State, database};
-use anteroom_testbed::{World, fake_rfb::Behaviour, processes};
+use anteroom_testbed::{World, fake_rfb::Behaviour, processes, served::read_only};
 use anteroom_wire::SessionId;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, SqliteConnection};
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -76,15 +76,18 @@ impl Trouble {
         Self::Locked(holder)
     }
 
-    /// The database's files may not be changed, not even through files that are open. `None`: this host cannot do that here.
-    pub(crate) fn read_only(world: &World) -> Option<Self> {
-        let files: Vec<PathBuf> =
-            ["anteroom.db", "anteroom.db-wal"].iter().map(|name| world.state_dir().join(name)).collect();
-        let done = immutable("+i", &files);
-        if !done {
-            immutable("-i", &files);
+    /// The database's files may not be changed: neither by who opens them from now on nor through files that are open. To be
+    /// called in a [`namespace`](crate::namespace).
+    pub(crate) fn read_only(world: &World) -> Self {
+        let files: Vec<PathBuf> = read_only::FILES.iter().map(|name| world.state_dir().join(name)).collect();
+        for file in &files {
+            must(command("mount").arg("--bind").args([file, file]));
+            must(command("mount").args(["-o", "remount,bind,ro"]).arg(file));
+            let refused = File::options().append(true).open(file).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem, "{}", file.display());
         }
-        done.then_some(Self::ReadOnly(files))
+        world.refuse_writes(true).unwrap();
+        Self::ReadOnly(files)
     }
 
     /// Every byte of the state directory's file system is used. To be called in a world whose state lies on a [`Small`] one.
@@ -98,33 +101,34 @@ impl Trouble {
         Self::Full(path)
     }
 
-    pub(crate) async fn over(self) {
+    pub(crate) async fn over(self, world: &World) {
         match self {
             Self::Locked(mut holder) => {
                 sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
                 holder.close().await.unwrap();
             }
-            Self::ReadOnly(files) => assert!(immutable("-i", &files), "the files can be changed again"),
+            Self::ReadOnly(files) => {
+                // Whoever opened one of them meanwhile has it open still.
+                files.iter().for_each(|file| must(command("umount").arg("--lazy").arg(file)));
+                world.refuse_writes(false).unwrap();
+            }
             Self::Full(path) => fs::remove_file(path).unwrap(),
         }
     }
 }
 
-fn immutable(flag: &str, files: &[PathBuf]) -> bool {
-    did(command("chattr").arg(flag).args(files))
-}
-
 /// A program of the host.
 #[allow(clippy::disallowed_methods, reason = "the host's own tools bring these faults about")]
-fn command(program: &str) -> Command {
+pub(crate) fn command(program: &str) -> Command {
     Command::new(program)
 }
 
-fn did(command: &mut Command) -> bool {
-    command.status().is_ok_and(|status| status.success())
+fn must(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A small file system of its own under a world's state directory.
+/// A small file system of its own under a world's state directory, in a [`namespace`](crate::namespace).
 pub(crate) struct Small(PathBuf);
 
 impl Small {
@@ -133,28 +137,27 @@ impl Small {
     /// Room for the machines.
     const MACHINES: &str = "size=64m,mode=0700";
 
-    /// Mounts it. `None`: this user may not.
-    pub(crate) fn under(dir: &Path) -> Option<Self> {
+    /// Mounts it.
+    pub(crate) fn under(dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
         }
-        // Dropped, it unmounts what is mounted by then.
-        let small = Self(dir.to_owned());
-        let mut mounted = mount(Self::SIZE, dir);
+        mount(Self::SIZE, dir);
         // A real machine's files lie in its own memory: a host's disk that is full does not reach them.
         let machines = dir.join("run");
-        mounted = mounted && fs::create_dir(&machines).is_ok() && mount(Self::MACHINES, &machines);
-        mounted.then_some(small)
+        fs::create_dir(&machines).unwrap();
+        mount(Self::MACHINES, &machines);
+        Self(dir.to_owned())
     }
 }
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // Whoever failed before this has said so.
+        // Whoever failed before this has said so; the mounts go with their namespace in any case.
         for place in [self.0.join("run"), self.0.clone()] {
-            did(command("umount").args(["--quiet", "--lazy"]).arg(place));
+            let _ = command("umount").args(["--quiet", "--lazy"]).arg(place).status();
         }
         if let Some(world) = self.0.parent() {
             let _ = fs::remove_dir_all(world);
@@ -162,8 +165,8 @@ impl Drop for Small {
     }
 }
 
-fn mount(options: &str, place: &Path) -> bool {
-    did(command("mount").args(["-t", "tmpfs", "-o", options, "anteroom-test"]).arg(place))
+fn mount(options: &str, place: &Path) {
+    must(command("mount").args(["-t", "tmpfs", "-o", options, "anteroom-test"]).arg(place));
 }
 
 /// Whether a viewer of a session in this state can be slow: it is sent something.

@@ -8,6 +8,7 @@
 //!  whole   the same for faults that hit all sessions at once
 //!  crashes the server is killed before and after each write of its database
 //!  named   which test holds which documented scenario (T1 to T30)
+//!  namespace a place where an ordinary user may mount
 //!  qemu    the rows that need real machines
 //! ```
 //!
@@ -22,6 +23,7 @@ mod expect;
 mod inject;
 mod matrix;
 mod named;
+mod namespace;
 mod qemu;
 mod states;
 mod viewer;

@@ -128,8 +128,7 @@ mod tests {
         CredentialRules {
             paths: vec!["auth.json".into()],
             required: vec!["/tokens/access".into(), "/at".into()],
-            status_argv: Vec::new(),
-            status_matches: None,
+            ..CredentialRules::default()
         }
     }
 

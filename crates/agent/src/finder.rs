@@ -131,7 +131,7 @@ mod tests {
         let rules = SignInRules {
             url: Some(r"https://\S+".into()),
             code: Some(r"one-time code:? +([A-Z0-9]{4}-[A-Z0-9]{4,5})".into()),
-            code_s_max: None,
+            ..SignInRules::default()
         };
         Finder::new(&rules).unwrap()
     }

@@ -17,7 +17,7 @@ mod host;
 mod leaks;
 mod metrics;
 mod pages;
-mod providers;
+pub(crate) mod providers;
 mod session;
 mod signin;
 mod socket;

@@ -194,6 +194,7 @@ fn claim(machine: &MachineId) -> Claim {
             retry_ms_max: 10_000,
             status_ms_max: 60_000,
         },
+        use_credential: None,
     }
 }
 

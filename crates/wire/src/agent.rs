@@ -8,6 +8,8 @@
 //! | `POST /claim` | [`Claim`] → [`Claimed`] | time, entropy, identity, provider, token; starts the tool. 409 when claimed for another session; the same claim again answers 200 and starts nothing |
 //! | `GET /sign-in` | → [`SignIn`] | what is known of the sign-in now |
 //! | `POST /open-url` | [`OpenUrl`] → 204 | open an address in the machine's browser |
+//! | `POST /paste` | [`Paste`] → [`Pasted`] | what the person brings from their own browser: a code for the open prompt, the address at which that browser ended, or the secret the tool waits for |
+//! | `POST /method` | [`SwitchMethod`] → 204 | end the tool and start it by another method |
 //! | `POST /input` | [`Input`] → 204 | type into the tool's terminal |
 //! | `POST /terminal/{id}/size` | [`TerminalSize`] → 204 | resize one terminal stream |
 //! | `GET /screen` | → [`Screen`] | the terminal as text |
@@ -24,12 +26,15 @@
 //! | `GET /api/agent/session` | → [`BoundTo`] | which session the machine serves; an external machine is not claimed, so its agent asks. 404: none at the moment |
 //! | `CONNECT host:port` | raw bytes, both ways; a refusal is 403, 502 or 504 with a `ProblemBody` | egress |
 
-use crate::{Base64, CredentialId, MachineId, ProviderId, Secret, SessionId, provider::Provider};
+use crate::{
+    Base64, CredentialId, MachineId, ProviderId, Secret, SessionId,
+    provider::{Key, Provider},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The version of this module's meaning. A different number on the other side is refused by name.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Authority of the `CONNECT` that reaches the desktop (RFB).
 pub const DESKTOP_AUTHORITY: &str = "desktop:1";
@@ -150,6 +155,36 @@ pub struct Claim {
     pub agent_token: Secret,
     /// How the credential watch behaves.
     pub capture: CaptureLimits,
+    /// The machine is for using a stored credential, not for signing in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_credential: Option<Use>,
+}
+
+/// A credential to be used: its files are laid down before anything starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Use {
+    /// What for.
+    pub purpose: UsePurpose,
+    /// The files, as they were delivered.
+    pub files: Vec<DeliveredFile>,
+    /// The command for [`UsePurpose::Exec`] and [`UsePurpose::Logout`], run in the terminal in the place of the provider's: program,
+    /// then arguments. [`UsePurpose::Check`] runs `credential.status_argv` without a terminal and has none here.
+    #[serde(default)]
+    pub argv: Vec<String>,
+}
+
+/// What a stored credential is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum UsePurpose {
+    /// A command of the owner's; a credential that it changes is delivered again.
+    Exec,
+    /// The tool's own status command.
+    Check,
+    /// The tool's own sign-out.
+    Logout,
 }
 
 /// How the credential watch behaves.
@@ -189,12 +224,28 @@ pub struct Claimed {
 pub struct SignIn {
     /// The tool's process.
     pub cli: CliState,
-    /// The address to open, whole.
+    /// The address for the person's own browser, whole.
     pub url: Option<SignInUrl>,
+    /// The address that the tool handed to `BROWSER`, for the browser in the machine; often the same.
+    #[serde(default)]
+    pub browser_url: Option<String>,
     /// The code to type there.
     pub device_code: Option<String>,
+    /// What the tool asks the person now.
+    #[serde(default)]
+    pub prompt: Option<OpenPrompt>,
+    /// The tool's own last word on its sign-in.
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
     /// How far the credential is.
     pub capture: CaptureState,
+}
+
+impl SignIn {
+    /// Whether there is something for the person to do: an address, a code, a question.
+    pub fn is_under_way(&self) -> bool {
+        self.url.is_some() || self.browser_url.is_some() || self.device_code.is_some() || self.prompt.is_some()
+    }
 }
 
 /// The tool's process.
@@ -222,12 +273,45 @@ pub struct SignInUrl {
     pub source: UrlSource,
 }
 
+/// A question of the tool's that the person answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenPrompt {
+    /// The rule's name; `key_entry` for the secret on standard input.
+    pub id: String,
+    /// What is asked for, for people.
+    pub label: String,
+    /// Not to be shown while it is typed.
+    pub secret: bool,
+    /// What a good answer looks like.
+    pub hint: Option<String>,
+    /// Why the tool did not take the last answer, in its own words, masked.
+    pub refused: Option<String>,
+}
+
+/// The rule name of [`OpenPrompt`] for the secret on standard input.
+pub const KEY_ENTRY: &str = "key_entry";
+
+/// What the tool says of its sign-in on its screen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Outcome {
+    /// Signed in. What counts is the credential.
+    Done,
+    /// It did not work.
+    Failed {
+        /// The tool's own words, masked.
+        why: String,
+    },
+}
+
 /// Where an address was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlSource {
     /// The tool called `BROWSER` with it.
     Shim,
+    /// It was a hyperlink (OSC 8) on the terminal.
+    Hyperlink,
     /// It stood on the terminal's screen.
     Screen,
 }
@@ -269,6 +353,43 @@ pub enum CaptureState {
 pub struct OpenUrl {
     /// `http://` or `https://`, up to 8 KiB, no control characters.
     pub url: String,
+}
+
+/// `POST /paste`. Never shown, never logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paste {
+    /// As the person copied it, up to 16 KiB; blanks around it do not count, control characters are refused.
+    pub text: Secret,
+}
+
+/// What became of what was pasted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "taken_as")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum Pasted {
+    /// The address at which the person's browser ended was asked for inside the machine, where the tool waits for it.
+    Callback {
+        /// What the tool answered, an HTTP status.
+        status: u16,
+    },
+    /// It was typed at the tool's prompt, with Enter.
+    Prompt {
+        /// The rule's name.
+        id: String,
+    },
+    /// It was typed into the terminal, with Enter: the provider has no rule that tells what the tool asks.
+    Terminal,
+    /// The tool was started with it on its standard input.
+    Key,
+}
+
+/// `POST /method`: the descriptor as it is for the new method ([`Provider::with_method`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchMethod {
+    /// The same provider.
+    pub provider: Provider,
 }
 
 /// `POST /input`: text, then keys, typed into the tool's terminal. Never shown, never logged.
@@ -337,6 +458,58 @@ pub enum Event {
     DeviceCode {
         /// The code.
         code: String,
+    },
+    /// The tool asks something that a rule knows.
+    PromptOpened {
+        /// What the person is asked; `None`: the rule answers by itself.
+        ask: Option<OpenPrompt>,
+        /// The rule's name.
+        id: String,
+    },
+    /// A question of the person's is no longer on the screen.
+    PromptClosed {
+        /// The rule's name.
+        id: String,
+    },
+    /// A rule pressed keys.
+    KeysPressed {
+        /// The rule's name.
+        id: String,
+        /// The keys, in order.
+        keys: Vec<Key>,
+    },
+    /// Something that the person brought was given to the tool.
+    Pasted(Pasted),
+    /// Something that the person brought was not given to the tool.
+    PasteRefused {
+        /// The problem's code.
+        code: String,
+    },
+    /// The tool says on its screen how its sign-in ended.
+    Outcome(Outcome),
+    /// The tool was ended, to be started by another method.
+    MethodSwitched {
+        /// The method's name.
+        method: String,
+    },
+    /// A whole credential was found and stays in the machine: the provider's policy is `keep_in_machine`.
+    CredentialKept {
+        /// Path below the home directory.
+        path: String,
+    },
+    /// The tool's status command was asked about the credential that was laid down ([`UsePurpose::Check`]).
+    Checked {
+        /// Whether it says that it is signed in.
+        agrees: bool,
+        /// Why not, or what it said: masked, for people.
+        detail: String,
+    },
+    /// The command of [`Use`] has ended, and a credential that it changed was delivered and answered.
+    UseOver {
+        /// Exit code, or 128 + signal.
+        code: i32,
+        /// Whether it had changed the credential.
+        changed: bool,
     },
     /// The machine's browser was asked to open an address.
     BrowserOpened {

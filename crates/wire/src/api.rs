@@ -4,7 +4,7 @@
 
 use crate::{
     CredentialId, ProviderId, SessionId,
-    agent::Stage,
+    agent::{Stage, UsePurpose},
     provider::{Lane, StoragePolicy},
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,33 @@ pub struct StartRequest {
     /// An external machine of the configuration, by its name, instead of a cloned one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// One of the provider's methods; absent: the preferred one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Sign in again for this credential: it keeps its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renews: Option<String>,
+}
+
+/// `POST …/method`: sign in by another method, in the same machine; the tool is started anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct MethodRequest {
+    /// One of the provider's methods.
+    pub method: String,
+}
+
+/// `POST /api/credentials/{id}/use`: a fresh machine with the credential laid down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct UseRequest {
+    /// What for.
+    pub purpose: UsePurpose,
+    /// For `exec`: program, then arguments, at most 256 and 64 KiB together. Else absent.
+    #[serde(default)]
+    pub argv: Vec<String>,
 }
 
 /// 202: the session exists, its machine is on the way.
@@ -152,20 +179,79 @@ pub struct SessionView {
     pub credential: Option<CredentialMeta>,
     /// What happens with a captured credential.
     pub policy: StoragePolicy,
+    /// The same in a sentence, for the person who signs in.
+    pub policy_sentence: String,
+    /// The method by which the tool is being signed in.
+    pub method: String,
+    /// All methods of the provider, the preferred one first.
+    pub methods: Vec<MethodView>,
+    /// The credential that this session signs in for again.
+    pub renews: Option<CredentialId>,
+    /// What a stored credential is used for here; `null`: somebody signs in.
+    pub uses: Option<UseView>,
     /// Desktop viewers connected now.
     pub viewers: u32,
+}
+
+/// One of the commands by which a tool can be signed in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct MethodView {
+    /// Its name.
+    pub id: String,
+    /// In a few words, for people; empty where there is only one method.
+    pub label: String,
+    /// Its ways of taking part, the preferred one first.
+    pub lanes: Vec<Lane>,
+}
+
+/// A session that uses a stored credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct UseView {
+    /// What for.
+    pub purpose: UsePurpose,
+    /// Which.
+    pub credential: CredentialId,
+    /// How the command ended: exit code, or 128 + signal; `null`: it has not.
+    pub exit_code: Option<i32>,
 }
 
 /// What is known of the sign-in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct SignInView {
-    /// The address to open.
+    /// The address to open in the person's own browser.
     pub url: Option<String>,
+    /// The address that the tool handed to the machine's browser; a person's own browser ends with it at an address on its own loopback,
+    /// which can be pasted here.
+    pub browser_url: Option<String>,
     /// The code to type there.
     pub device_code: Option<String>,
     /// When the code ends.
     pub device_code_until: Option<String>,
+    /// What the tool asks now.
+    pub prompt: Option<PromptView>,
+    /// Why the tool says that its sign-in failed.
+    pub failed: Option<String>,
+    /// The credential is whole and stays in the machine (`keep_in_machine`).
+    pub kept: bool,
+}
+
+/// A question of the tool's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct PromptView {
+    /// The rule's name.
+    pub id: String,
+    /// What is asked for, for people.
+    pub label: String,
+    /// Not to be shown while it is typed.
+    pub secret: bool,
+    /// What a good answer looks like.
+    pub hint: Option<String>,
+    /// Why the tool did not take the last answer.
+    pub refused: Option<String>,
 }
 
 /// A cause with its stable code.
@@ -219,6 +305,45 @@ pub struct CredentialMeta {
     pub stored_at: String,
     /// Its files.
     pub files: Vec<CredentialFile>,
+    /// What happens with it.
+    pub policy: StoragePolicy,
+    /// Until when it waits to be handed out (`deliver_once`).
+    pub deliver_until: Option<String>,
+    /// Whether it can be used.
+    pub health: CredentialHealth,
+    /// What that was concluded from, one sentence.
+    pub health_detail: String,
+    /// When the tool itself was asked last; the sign-in counts.
+    pub checked_at: String,
+    /// When it ends for good, as it says itself.
+    pub ends_at: Option<String>,
+}
+
+/// Whether a credential can be used, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub enum CredentialHealth {
+    /// The tool agreed when it was asked last.
+    Valid,
+    /// It ends soon.
+    Expiring,
+    /// The tool did not agree, or it has ended: sign in again.
+    NeedsAuth,
+}
+
+impl CredentialHealth {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Valid, Self::Expiring, Self::NeedsAuth];
+
+    /// As it travels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Expiring => "expiring",
+            Self::NeedsAuth => "needs_auth",
+        }
+    }
 }
 
 /// One file of a credential, without its bytes.
@@ -303,7 +428,11 @@ pub struct ProviderView {
     pub lanes: Vec<Lane>,
     /// What happens with a captured credential.
     pub policy: StoragePolicy,
-    /// Whether a session can be started: the image has the tool.
+    /// The policy in a sentence, for people.
+    pub policy_sentence: String,
+    /// All methods, the preferred one first.
+    pub methods: Vec<MethodView>,
+    /// Whether a session can be started: the image has the tool and the policy does not forbid it.
     pub available: bool,
 }
 

@@ -69,6 +69,22 @@ problems! {
     NotReady = "not_ready", 409, 4409, "The machine is not ready yet.", "Try again in a moment.";
     /// The tool's sign-in has shown no address yet.
     NoSignInUrl = "no_sign_in_url", 409, 4409, "The tool has not shown an address to open yet.", "Wait a moment, or look at the terminal.";
+    /// Something was pasted and nothing waits for it.
+    NoPrompt = "no_prompt", 409, 4409, "The tool does not wait for this at the moment.", "Look at the terminal: it shows what the tool asks.";
+    /// An answer that the tool could not take.
+    WrongAnswer = "wrong_answer", 422, 4422, "This is not what the tool asks for; it was not given to it.", "Copy it again, whole; the detail says what it looks like.";
+    /// The address of another sign-in.
+    WrongCallback = "wrong_callback", 422, 4422, "This address does not belong to the sign-in that waits here; it was not used.", "Copy the address that your browser shows at the end of this very sign-in.";
+    /// The tool did not take the address at which the browser ended.
+    CallbackFailed = "callback_failed", 502, 4502, "The tool does not answer at the address where it waited.", "Look at the terminal; start the sign-in again there or in the page.";
+    /// A method that the provider does not have.
+    UnknownMethod = "unknown_method", 400, 4400, "The provider has no such way of signing in.", "GET /api/providers lists its methods.";
+    /// The policy forbids it.
+    PolicyForbids = "policy_forbids", 403, 4403, "This provider's storage policy does not allow that.", "GET /api/providers tells each provider's policy.";
+    /// A credential that was handed out.
+    AlreadyDelivered = "already_delivered", 410, 4410, "This credential was handed out once and then deleted here.", "Sign in again.";
+    /// The credential's tool has no such command.
+    NoSuchCommand = "no_such_command", 409, 4409, "The tool has no command for that.", "The detail says which; use the tool itself with `anteroom exec`.";
     /// An idempotency key used for another request.
     KeyReused = "key_reused", 409, 4409, "This idempotency key was used for a different request.", "Use a new key for a new request.";
     /// The session has ended.
@@ -140,6 +156,8 @@ problems! {
     DeadlineExpired = "deadline_expired", 410, 4410, "The session reached its longest duration.", "Start a new one.";
     /// Completed: nothing more to see.
     CompletedAlready = "completed", 410, 4410, "The session is complete: the credential is stored.", "Nothing to do.";
+    /// The command with a stored credential has ended.
+    UseOver = "use_over", 410, 4410, "The command with the stored credential has ended.", "Nothing to do.";
     /// The server restarted and could not take the machine over.
     ControllerRestarted = "controller_restarted", 410, 4410, "The server restarted and the machine could not be taken over.", "Start a new one.";
 }

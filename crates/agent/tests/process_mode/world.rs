@@ -7,7 +7,7 @@ use anteroom_wire::{
         STORE_PATH, SignIn,
     },
     channel::{echo_line, go_line, nonce_line},
-    provider::{CredentialRules, Lane, Provider, SignInRules, StoragePolicy},
+    provider::{CredentialRules, Lane, MethodName, Provider, SignInRules, StoragePolicy},
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -350,16 +350,23 @@ pub(crate) fn provider(script: &str) -> Provider {
         name: "Demo".into(),
         cli: "demo".into(),
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        tested_version: None,
+        method: MethodName::default(),
+        label: String::new(),
         env: BTreeMap::new(),
+        env_unset: Vec::new(),
         settings_files: Vec::new(),
+        prompts: Vec::new(),
+        key_entry: None,
+        methods: BTreeMap::new(),
+        logout_argv: Vec::new(),
         lanes: vec![Lane::Terminal],
         next_action: "Sign in.".into(),
         sign_in: SignInRules::default(),
         credential: CredentialRules {
             paths: vec![".demo/auth.json".into(), ".config/demo.json".into()],
             required: vec!["/tokens/access".into()],
-            status_argv: Vec::new(),
-            status_matches: None,
+            ..CredentialRules::default()
         },
         egress: Vec::new(),
         policy: StoragePolicy::Store,
@@ -389,5 +396,6 @@ pub(crate) fn claim(provider: Provider) -> Claim {
             retry_ms_max: 500,
             status_ms_max: 20_000,
         },
+        use_credential: None,
     }
 }

@@ -193,6 +193,8 @@ impl Viewer {
             return_url: None,
             idempotency_key: None,
             machine: None,
+            method: None,
+            renews: None,
         };
         let started: Started = self.post("/api/auth/start", &request).await?;
         let accepted = millis(began);

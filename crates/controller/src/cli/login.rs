@@ -26,8 +26,15 @@ pub(super) async fn run(
         writable(out)?;
     }
     let client = Client::new(&config.state_dir);
-    let request =
-        StartRequest { provider: provider.to_owned(), user_id: None, return_url: None, idempotency_key: None, machine };
+    let request = StartRequest {
+        provider: provider.to_owned(),
+        user_id: None,
+        return_url: None,
+        idempotency_key: None,
+        machine,
+        method: None,
+        renews: None,
+    };
     let started: Started = client.call(Method::POST, "/api/auth/start", Some(&request)).await?;
     say(format_args!("Sign in to {} here:\n\n  {}\n", started.session.provider_name, started.viewer_url));
     if !no_open && std::io::stdout().is_terminal() {

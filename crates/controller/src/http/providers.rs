@@ -1,7 +1,10 @@
 //! `GET /api/providers`.
 
 use crate::{app::App, callers::Caller, refusal::Refusal};
-use anteroom_wire::api::{ProviderList, ProviderView};
+use anteroom_wire::{
+    api::{MethodView, ProviderList, ProviderView},
+    provider::{MethodName, Provider, StoragePolicy},
+};
 use axum::{Json, extract::State};
 
 /// The tools there are.
@@ -13,7 +16,18 @@ pub(super) async fn list(State(app): State<App>, _caller: Caller) -> Result<Json
         version: app.image.clis.get(&provider.cli).cloned(),
         lanes: provider.lanes.clone(),
         policy: provider.policy,
-        available: app.image.has_cli(&provider.cli),
+        policy_sentence: provider.policy.sentence().to_owned(),
+        methods: methods(provider),
+        available: app.image.has_cli(&provider.cli) && provider.policy != StoragePolicy::Forbidden,
     });
     Ok(Json(ProviderList { providers: providers.collect() }))
+}
+
+/// A provider's methods for people to choose from, the preferred one first.
+pub(crate) fn methods(provider: &Provider) -> Vec<MethodView> {
+    let view = |(name, label): (&MethodName, &str)| {
+        let method = provider.with_method(name)?;
+        Some(MethodView { id: name.to_string(), label: label.to_owned(), lanes: method.lanes })
+    };
+    provider.method_labels().into_iter().filter_map(view).collect()
 }

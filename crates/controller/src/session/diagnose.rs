@@ -37,7 +37,7 @@ use anteroom_machine::GoneReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
     SessionId,
-    agent::{CaptureState, CliState, SignIn, Stage},
+    agent::{CaptureState, CliState, Stage},
     diagnosis::{Diagnosis, Evidence, Verdict},
 };
 pub use external::Configured;
@@ -113,12 +113,12 @@ impl From<&Facts> for Now {
             Progress::Lost => Place::Lost,
             Progress::Closing => Place::Closing,
         };
-        let SignIn { cli, url, device_code, capture } = facts.sign_in.clone();
+        let sign_in = facts.sign_in.clone();
         Self {
             place,
-            cli,
-            capture,
-            signing_in: url.is_some() || device_code.is_some(),
+            signing_in: sign_in.is_under_way(),
+            cli: sign_in.cli,
+            capture: sign_in.capture,
             viewers: facts.viewers,
             silent: None,
         }
@@ -193,9 +193,9 @@ async fn ask(facts: &Facts) -> Now {
     let mut now = Now::from(facts);
     let Progress::Open { channels } = &facts.progress else { return now };
     match tokio::time::timeout(Duration::from_millis(ASK_MS_MAX), channels.agent.sign_in()).await {
-        Ok(Ok(SignIn { cli, url, device_code, capture })) => {
-            now.signing_in |= url.is_some() || device_code.is_some();
-            (now.cli, now.capture) = (cli, capture);
+        Ok(Ok(sign_in)) => {
+            now.signing_in |= sign_in.is_under_way();
+            (now.cli, now.capture) = (sign_in.cli, sign_in.capture);
         }
         Ok(Err(error)) => now.silent = Some(chain_of(&error)),
         Err(_) => now.silent = Some(format!("no answer in {ASK_MS_MAX} ms")),

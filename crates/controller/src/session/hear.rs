@@ -1,10 +1,15 @@
 //! What the agent tells: into the session's facts and onto its timeline. Everything is the guest's word: bounded, and
 //! believed only for what it can know.
 
+mod lanes;
+
 use super::{live::Live, note};
 use crate::{app::App, clock};
 use anteroom_store::StoreError;
-use anteroom_wire::agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageState, UrlSource};
+use anteroom_wire::{
+    agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageState, UrlSource},
+    provider::LinkFrom,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -46,11 +51,30 @@ fn take(live: &Live, event: &Event) -> bool {
         Event::CliStarted => {
             facts.sign_in.cli = CliState::Running;
             facts.sign_in.url = None;
+            facts.sign_in.browser_url = None;
             facts.sign_in.device_code = None;
+            facts.sign_in.prompt = None;
+            facts.sign_in.outcome = None;
             facts.device_code_at_ms = None;
         }
         Event::CliExited { code, .. } => facts.sign_in.cli = CliState::Exited { code: *code },
-        Event::SignInUrl(found) if is_address(found) => facts.sign_in.url = Some(found.clone()),
+        Event::SignInUrl(found) if is_address(found) => {
+            let for_the_machine = found.source == UrlSource::Shim;
+            if for_the_machine {
+                facts.sign_in.browser_url = Some(found.url.clone());
+            }
+            if !(for_the_machine && live.provider.sign_in.link_from == LinkFrom::Screen) {
+                facts.sign_in.url = Some(found.clone());
+            }
+        }
+        Event::PromptOpened { ask: Some(ask), .. } => facts.sign_in.prompt = Some(ask.clone()),
+        Event::PromptClosed { id } => {
+            if facts.sign_in.prompt.as_ref().is_some_and(|open| open.id == *id) {
+                facts.sign_in.prompt = None;
+            }
+        }
+        Event::Outcome(outcome) => facts.sign_in.outcome = Some(outcome.clone()),
+        Event::CredentialKept { .. } => facts.kept = true,
         Event::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
             facts.sign_in.device_code = Some(code.clone());
             facts.device_code_at_ms = Some(clock::now());
@@ -69,6 +93,13 @@ fn take(live: &Live, event: &Event) -> bool {
         Event::Stage(_)
         | Event::SignInUrl(_)
         | Event::DeviceCode { .. }
+        | Event::PromptOpened { ask: None, .. }
+        | Event::KeysPressed { .. }
+        | Event::Pasted(_)
+        | Event::PasteRefused { .. }
+        | Event::MethodSwitched { .. }
+        | Event::Checked { .. }
+        | Event::UseOver { .. }
         | Event::BrowserOpened { .. }
         | Event::ChildExited { .. }
         | Event::CrashLoop { .. }
@@ -81,10 +112,12 @@ fn take(live: &Live, event: &Event) -> bool {
 
 /// What the tool handed to its browser is the whole address; what its screen shows may be a short form of it.
 fn is_better(found: &SignInUrl, known: Option<&SignInUrl>) -> bool {
-    match (found.source, known.map(|known| known.source)) {
-        (UrlSource::Screen, Some(UrlSource::Shim)) => false,
-        (UrlSource::Shim, _) | (UrlSource::Screen, Some(UrlSource::Screen) | None) => true,
-    }
+    let worth = |source| match source {
+        UrlSource::Shim => 2,
+        UrlSource::Hyperlink => 1,
+        UrlSource::Screen => 0,
+    };
+    known.is_none_or(|known| worth(found.source) >= worth(known.source))
 }
 
 fn is_address(found: &SignInUrl) -> bool {
@@ -129,6 +162,16 @@ fn words(live: &Live, event: Event) -> Option<Words> {
         Event::BrowserOpened { host } => {
             ("browser_opened", format!("The machine's browser opened {host}."), json!({ "host": host }))
         }
+        told @ (Event::PromptOpened { .. }
+        | Event::PromptClosed { .. }
+        | Event::KeysPressed { .. }
+        | Event::Pasted(_)
+        | Event::PasteRefused { .. }
+        | Event::Outcome(_)
+        | Event::MethodSwitched { .. }
+        | Event::CredentialKept { .. }
+        | Event::Checked { .. }
+        | Event::UseOver { .. }) => return lanes::words(tool, told),
         Event::CandidateRejected { path, why } => (
             "candidate_rejected",
             format!("A credential file appeared and is not whole: {path}."),

@@ -60,6 +60,8 @@ pub struct Facts {
     pub event_seen: u64,
     /// Whether the present machine has a credential that nobody has answered for good.
     pub offered: bool,
+    /// The present machine has a credential that stays in it.
+    pub kept: bool,
     /// Deliveries that are being answered.
     pub deliveries: u32,
     /// Whether further deliveries count no more: the machine is about to be stopped.
@@ -85,6 +87,7 @@ impl Live {
             device_code_at_ms: None,
             event_seen: 0,
             offered: false,
+            kept: false,
             deliveries: 0,
             shut: false,
             viewers: 0,

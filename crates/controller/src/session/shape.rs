@@ -35,8 +35,7 @@ mod tests {
         CredentialRules {
             paths: vec![".x/auth.json".into()],
             required: vec!["/tokens/access".into(), "/expires".into()],
-            status_argv: Vec::new(),
-            status_matches: None,
+            ..CredentialRules::default()
         }
     }
 

@@ -3,7 +3,11 @@
 use super::{live::Live, owner};
 use crate::{admission, app::App, clock, external::ExternalMachine, random, refusal::Refusal};
 use anteroom_store::{Created, External, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
-use anteroom_wire::{CallerId, Problem, ProviderId, SessionId, api::StartRequest, provider::Provider};
+use anteroom_wire::{
+    CallerId, Problem, ProviderId, SessionId,
+    api::StartRequest,
+    provider::{Provider, StoragePolicy},
+};
 use std::sync::Arc;
 
 const TEXT_CHARS_MAX: usize = 200;
@@ -76,6 +80,9 @@ fn check<'a>(app: &'a App, request: &StartRequest) -> Result<&'a Provider, Refus
     let provider = app.providers.get(&id).ok_or_else(|| {
         Refusal::new(Problem::UnknownProvider, format!("{id} is not among {}", app.providers.names()))
     })?;
+    if provider.policy == StoragePolicy::Forbidden {
+        return Err(Refusal::new(Problem::PolicyForbids, format!("{}: {}", provider.id, provider.policy.sentence())));
+    }
     // What an external machine has, nobody here knows.
     if request.machine.is_none() && !app.image.has_cli(&provider.cli) {
         return Err(Refusal::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));

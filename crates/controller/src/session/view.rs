@@ -1,10 +1,11 @@
 //! A session as callers see it: derived from the row and from what its owner knows, on each read.
 
 use super::{live::Facts, status};
-use crate::{app::App, clock::rfc3339};
+use crate::{app::App, clock::rfc3339, http::providers::methods};
 use anteroom_store::{CredentialRow, SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
-    api::{CredentialMeta, Reason, SessionView, SignInView, Status, TimelineEntry},
+    agent::Outcome,
+    api::{CredentialHealth, CredentialMeta, PromptView, Reason, SessionView, SignInView, Status, TimelineEntry},
     provider::{Lane, StoragePolicy},
 };
 
@@ -23,9 +24,10 @@ pub async fn view(app: &App, row: &SessionRow) -> Result<SessionView, StoreError
 
 fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Option<&CredentialRow>) -> SessionView {
     let provider = app.providers.get(&row.provider);
+    let policy = provider.map_or(StoragePolicy::Store, |provider| provider.policy);
     let progress = facts.map(|facts| &facts.progress);
     let sign_in = facts.filter(|_| row.is_active()).map(|facts| sign_in(app, row, facts)).unwrap_or_default();
-    let signing_in = sign_in.url.is_some() || sign_in.device_code.is_some();
+    let signing_in = facts.is_some_and(|facts| facts.sign_in.is_under_way());
     let status = status::status(&row.life, progress, row.generation, signing_in);
     SessionView {
         id: row.id.clone(),
@@ -51,7 +53,12 @@ fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Opti
         next_action: next_action(status, provider.map_or("", |provider| &provider.next_action)),
         return_url: row.return_url.clone(),
         credential: credential.map(credential_meta),
-        policy: provider.map_or(StoragePolicy::Store, |provider| provider.policy),
+        policy,
+        policy_sentence: policy.sentence().to_owned(),
+        method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
+        methods: provider.map_or_else(Vec::new, methods),
+        renews: None,
+        uses: None,
         viewers: facts.map_or(0, |facts| facts.viewers),
     }
 }
@@ -61,8 +68,21 @@ fn sign_in(app: &App, row: &SessionRow, facts: &Facts) -> SignInView {
     let until = facts.device_code_at_ms.zip(life).map(|(shown, life_s)| rfc3339(shown + life_s * 1_000));
     SignInView {
         url: facts.sign_in.url.as_ref().map(|found| found.url.clone()),
+        browser_url: facts.sign_in.browser_url.clone(),
         device_code: facts.sign_in.device_code.clone(),
         device_code_until: until,
+        prompt: facts.sign_in.prompt.as_ref().map(|open| PromptView {
+            id: open.id.clone(),
+            label: open.label.clone(),
+            secret: open.secret,
+            hint: open.hint.clone(),
+            refused: open.refused.clone(),
+        }),
+        failed: match &facts.sign_in.outcome {
+            Some(Outcome::Failed { why }) => Some(why.clone()),
+            Some(Outcome::Done) | None => None,
+        },
+        kept: facts.kept,
     }
 }
 
@@ -96,6 +116,12 @@ pub fn credential_meta(row: &CredentialRow) -> CredentialMeta {
         session: row.session.clone(),
         stored_at: rfc3339(row.stored_at_ms),
         files: row.files.clone(),
+        policy: StoragePolicy::Store,
+        deliver_until: None,
+        health: CredentialHealth::Valid,
+        health_detail: "The tool agreed when it signed in.".to_owned(),
+        checked_at: rfc3339(row.stored_at_ms),
+        ends_at: None,
     }
 }
 

@@ -138,6 +138,8 @@ impl Api {
             return_url: None,
             idempotency_key: None,
             machine: None,
+            method: None,
+            renews: None,
         })
         .await
     }

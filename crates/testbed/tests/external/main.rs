@@ -62,6 +62,8 @@ fn request(machine: &str) -> StartRequest {
         return_url: None,
         idempotency_key: None,
         machine: Some(machine.into()),
+        method: None,
+        renews: None,
     }
 }
 

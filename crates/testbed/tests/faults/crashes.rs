@@ -149,6 +149,8 @@ impl Life<'_> {
             user_id: None,
             return_url: None,
             machine: None,
+            method: None,
+            renews: None,
             idempotency_key: Some(self.key.clone()),
         };
         let id = api.start_with(&request).await?.session.id;

@@ -107,6 +107,8 @@ async fn two_starts_with_one_key_are_one_session() {
         return_url: None,
         idempotency_key: Some("once".into()),
         machine: None,
+        method: None,
+        renews: None,
     };
     let ada = request("ada");
     let (one, two) = tokio::join!(api.start_with(&ada), api.start_with(&ada));

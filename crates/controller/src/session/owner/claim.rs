@@ -117,5 +117,6 @@ fn made(app: &App, live: &Live, by: ClaimedBy, token: &Secret) -> Claim {
             retry_ms_max: sessions.delivery_retry_ms_max,
             status_ms_max: sessions.status_command_ms_max,
         },
+        use_credential: None,
     }
 }

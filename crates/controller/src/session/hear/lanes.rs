@@ -1,0 +1,82 @@
+//! What the agent tells of prompts, of what the person brought, and of a credential that is used: words for the timeline. Keys that a
+//! rule pressed are named; what a person typed or pasted never is.
+
+use super::Words;
+use anteroom_wire::agent::{Event, Outcome, Pasted};
+use serde_json::{Value, json};
+
+/// Kind, sentence and data of an entry; `None` for an event that is told elsewhere.
+pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
+    Some(match event {
+        Event::PromptOpened { id, ask } => (
+            "prompt_opened",
+            match &ask {
+                Some(ask) => format!("{tool} asks for this: {}.", ask.label),
+                None => format!("{tool} asks {id}, which a rule answers."),
+            },
+            json!({ "prompt": id, "refused": ask.and_then(|ask| ask.refused) }),
+        ),
+        Event::PromptClosed { id } => {
+            ("prompt_closed", format!("{tool} no longer asks {id}."), json!({ "prompt": id }))
+        }
+        Event::KeysPressed { id, keys } => {
+            ("keys_pressed", format!("A rule answered {id}."), json!({ "prompt": id, "keys": keys }))
+        }
+        Event::Pasted(pasted) => {
+            let sentence = match &pasted {
+                Pasted::Callback { status } => {
+                    format!("The address from the person's browser was given to {tool}, which answered {status}.")
+                }
+                Pasted::Prompt { id } => format!("What the person brought was typed at {id}."),
+                Pasted::Terminal => "What the person brought was typed into the terminal.".to_owned(),
+                Pasted::Key => format!("{tool} was started with the person's key."),
+            };
+            ("pasted", sentence, json!(pasted))
+        }
+        Event::PasteRefused { code } => {
+            ("paste_refused", format!("What the person brought was not given to {tool}."), json!({ "code": code }))
+        }
+        Event::Outcome(Outcome::Done) => ("tool_signed_in", format!("{tool} says that it is signed in."), Value::Null),
+        Event::Outcome(Outcome::Failed { why }) => {
+            ("tool_failed", format!("{tool} says that the sign-in failed: {why}"), json!({ "why": why }))
+        }
+        Event::MethodSwitched { method } => (
+            "method_switched",
+            format!("{tool} is being started anew, to sign in another way."),
+            json!({ "method": method }),
+        ),
+        Event::CredentialKept { path } => (
+            "credential_kept",
+            format!("{tool} is signed in; its credential stays in the machine: {path}."),
+            json!({ "path": path }),
+        ),
+        Event::Checked { agrees, detail } => (
+            "credential_checked",
+            if agrees {
+                format!("{tool} says that the credential is good.")
+            } else {
+                format!("{tool} does not agree that the credential is good: {detail}")
+            },
+            json!({ "agrees": agrees, "detail": detail }),
+        ),
+        Event::UseOver { code, changed } => (
+            "use_over",
+            format!("The command ended with exit code {code}."),
+            json!({ "code": code, "changed": changed }),
+        ),
+        Event::Stage(_)
+        | Event::CliStarted
+        | Event::CliExited { .. }
+        | Event::SignInUrl(_)
+        | Event::DeviceCode { .. }
+        | Event::BrowserOpened { .. }
+        | Event::CandidateRejected { .. }
+        | Event::CandidateAccepted { .. }
+        | Event::DeliveryRetry { .. }
+        | Event::ChildExited { .. }
+        | Event::CrashLoop { .. }
+        | Event::CrashLoopOver { .. }
+        | Event::MemoryPressure { .. }
+        | Event::OutOfMemory { .. } => return None,
+    })
+}

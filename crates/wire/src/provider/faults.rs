@@ -1,0 +1,230 @@
+//! Everything that is wrong with a descriptor, at once, each fault with its place.
+
+use super::{FileFormat, Provider};
+use regex_lite::Regex;
+
+/// The most prompts, methods, paths and hosts of one descriptor.
+const ENTRIES_MAX: usize = 64;
+
+impl Provider {
+    /// Everything wrong with this descriptor and each of its methods, at once; empty means it is sound.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Faults(Vec::new());
+        faults.of_provider(self);
+        for name in self.methods.keys() {
+            let place = format!("methods.{name}: ");
+            faults.need(*name != self.method, || format!("{place}the preferred method has the same name"));
+            if let Some(method) = self.with_method(name) {
+                let mut own = Faults(Vec::new());
+                own.of_method(&method);
+                own.need(!method.label.trim().is_empty(), || "label is empty".to_owned());
+                faults.0.extend(own.0.into_iter().map(|fault| format!("{place}{fault}")));
+            }
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        faults.0.retain(|fault| seen.insert(fault.clone()));
+        faults.0
+    }
+}
+
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn need(&mut self, good: bool, what: impl FnOnce() -> String) {
+        if !good {
+            self.0.push(what());
+        }
+    }
+
+    fn pattern(&mut self, place: &str, pattern: Option<&String>) {
+        if let Some(Err(error)) = pattern.map(|pattern| Regex::new(pattern)) {
+            self.0.push(format!("{place} is not a regular expression: {error}"));
+        }
+    }
+
+    fn of_provider(&mut self, provider: &Provider) {
+        self.need(!provider.name.trim().is_empty(), || "name is empty".to_owned());
+        self.need(!provider.cli.trim().is_empty(), || "cli is empty".to_owned());
+        self.need(provider.methods.is_empty() || !provider.label.trim().is_empty(), || {
+            "label is empty: with several methods each needs one".to_owned()
+        });
+        self.of_method(provider);
+        self.of_credential(provider);
+        self.of_egress(provider);
+    }
+
+    fn of_method(&mut self, provider: &Provider) {
+        self.need(!provider.next_action.trim().is_empty(), || "next_action is empty".to_owned());
+        self.need(provider.argv.first().is_some_and(|program| !program.is_empty()), || {
+            "argv names no program".to_owned()
+        });
+        self.need(!provider.lanes.is_empty(), || "lanes is empty".to_owned());
+        self.need(provider.lanes.len() <= 8, || "lanes has more than 8 entries".to_owned());
+        for file in &provider.settings_files {
+            self.below_home(&file.path);
+        }
+        for key in provider.env.keys().chain(&provider.env_unset) {
+            let plain = !key.is_empty() && !key.contains(['=', '\0']);
+            self.need(plain, || format!("env {key:?} is not a name"));
+        }
+        let rules = &provider.sign_in;
+        for (name, pattern) in
+            [("url", &rules.url), ("code", &rules.code), ("done", &rules.done), ("failed", &rules.failed)]
+        {
+            self.pattern(&format!("sign_in.{name}"), pattern.as_ref());
+        }
+        if let Some(path) = &rules.callback_path {
+            self.need(path.starts_with('/') && !path.contains(['?', '#', ' ']), || {
+                format!("sign_in.callback_path {path:?} must be a path that begins with /")
+            });
+        }
+        self.of_prompts(provider);
+    }
+
+    fn of_prompts(&mut self, provider: &Provider) {
+        self.need(provider.prompts.len() <= ENTRIES_MAX, || format!("prompts has more than {ENTRIES_MAX} entries"));
+        for (at, rule) in provider.prompts.iter().enumerate() {
+            let place = format!("prompts[{at}] {:?}", rule.id);
+            let named = (1..=40).contains(&rule.id.len())
+                && rule.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            self.need(named, || format!("{place}: id must be 1 to 40 of a-z, 0-9 and _"));
+            self.need(!provider.prompts[..at].iter().any(|before| before.id == rule.id), || {
+                format!("{place}: the id is there twice")
+            });
+            self.need(rule.press.is_empty() != rule.ask.is_none(), || {
+                format!("{place}: exactly one of press and ask must be given")
+            });
+            self.need(!rule.matches.is_empty(), || format!("{place}: matches is empty"));
+            self.pattern(&format!("{place}: matches"), Some(&rule.matches));
+            if let Some(ask) = &rule.ask {
+                self.need(!ask.label.trim().is_empty(), || format!("{place}: ask.label is empty"));
+                self.pattern(&format!("{place}: ask.shape"), ask.shape.as_ref());
+                self.pattern(&format!("{place}: ask.refused"), ask.refused.as_ref());
+            }
+        }
+        if let Some(entry) = &provider.key_entry {
+            self.need(!entry.label.trim().is_empty(), || "key_entry.label is empty".to_owned());
+            self.pattern("key_entry.shape", entry.shape.as_ref());
+        }
+    }
+
+    fn of_credential(&mut self, provider: &Provider) {
+        let rules = &provider.credential;
+        self.need(!rules.paths.is_empty(), || "credential.paths is empty".to_owned());
+        self.need(rules.paths.len() + rules.beside.len() <= 8, || {
+            "credential.paths and credential.beside have more than 8 entries together".to_owned()
+        });
+        for path in rules.paths.iter().chain(&rules.beside) {
+            self.below_home(path);
+        }
+        for path in &rules.beside {
+            self.need(!rules.paths.contains(path), || format!("credential.beside {path:?} is in credential.paths too"));
+        }
+        match rules.format {
+            FileFormat::Json => {
+                self.need(!rules.required.is_empty(), || {
+                    "credential.required is empty: any JSON would count as a credential".to_owned()
+                });
+                self.need(rules.text_matches.is_none(), || {
+                    "credential.text_matches is for format = \"text\"".to_owned()
+                });
+            }
+            FileFormat::Text => {
+                self.need(rules.text_matches.is_some(), || {
+                    "credential.text_matches is missing: any text would count as a credential".to_owned()
+                });
+                self.need(rules.required.is_empty(), || "credential.required is for format = \"json\"".to_owned());
+                self.need(rules.ends_at.is_none(), || "credential.ends_at is for format = \"json\"".to_owned());
+            }
+        }
+        let ends_at = rules.ends_at.as_ref().map(|ends| &ends.pointer);
+        for pointer in rules.required.iter().chain(ends_at) {
+            self.need(pointer.starts_with('/'), || format!("credential pointer {pointer:?} must begin with /"));
+        }
+        self.pattern("credential.text_matches", rules.text_matches.as_ref());
+        self.pattern("credential.status_matches", rules.status_matches.as_ref());
+        self.need(rules.status_matches.is_none() || !rules.status_argv.is_empty(), || {
+            "credential.status_matches without credential.status_argv".to_owned()
+        });
+    }
+
+    fn of_egress(&mut self, provider: &Provider) {
+        self.need(provider.egress.len() <= ENTRIES_MAX, || format!("egress has more than {ENTRIES_MAX} entries"));
+        for rule in &provider.egress {
+            let name = rule.host.strip_prefix("*.").unwrap_or(&rule.host);
+            let label =
+                |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            let plain = !name.is_empty()
+                && name.contains('.')
+                && name.split('.').all(label)
+                && !name.split('.').next_back().is_some_and(|tld| tld.bytes().all(|b| b.is_ascii_digit()));
+            self.need(plain, || format!("egress host {:?} must be a DNS name, or *. and a DNS name", rule.host));
+            self.need(!rule.ports.contains(&0), || format!("egress host {:?} has port 0", rule.host));
+        }
+    }
+
+    fn below_home(&mut self, path: &str) {
+        let below = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
+        self.need(below, || format!("path {path:?} must lie below the home directory"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_faults_are_named_at_once_with_their_places() {
+        let provider: Provider = toml::from_str(
+            r#"
+            id = "x"
+            name = ""
+            cli = "x"
+            argv = []
+            lanes = []
+            next_action = "Do."
+            policy = "store"
+            sign_in = { url = "(", callback_path = "callback" }
+            credential = { paths = ["/etc/x"], required = [], status_matches = "[" }
+            prompts = [
+                { id = "A b", matches = "(", press = ["enter"] },
+                { id = "both", matches = "x", press = ["enter"], ask = { label = "" } },
+                { id = "both", matches = "x" },
+            ]
+            egress = [{ host = "127.0.0.1" }, { host = "a.example", ports = [0] }]
+            [methods.default]
+            label = "The same name"
+            [methods.key]
+            label = ""
+            argv = [""]
+            "#,
+        )
+        .unwrap();
+        let faults = provider.faults().join("\n");
+        for expected in [
+            "name is empty",
+            "argv names no program",
+            "lanes is empty",
+            "sign_in.url is not a regular expression",
+            "sign_in.callback_path",
+            "path \"/etc/x\" must lie below",
+            "credential.required is empty",
+            "credential.status_matches is not",
+            "credential.status_matches without",
+            "prompts[0] \"A b\": id must be",
+            "prompts[0] \"A b\": matches is not",
+            "prompts[1] \"both\": exactly one",
+            "prompts[1] \"both\": ask.label is empty",
+            "prompts[2] \"both\": the id is there twice",
+            "prompts[2] \"both\": exactly one",
+            "egress host \"127.0.0.1\"",
+            "port 0",
+            "label is empty: with several methods",
+            "methods.default: the preferred method has the same name",
+            "methods.key: label is empty",
+            "methods.key: argv names no program",
+        ] {
+            assert!(faults.contains(expected), "{expected} is not among:\n{faults}");
+        }
+    }
+}

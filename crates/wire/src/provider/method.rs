@@ -1,0 +1,162 @@
+//! A method: one of the commands by which a tool can be signed in.
+
+use super::{Ask, KeyEntry, Lane, PromptRule, Provider, SettingsFile, SignInRules};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A method's name: `a-z 0-9 _`, 1 to 40 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MethodName(String);
+
+impl MethodName {
+    /// As it travels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for MethodName {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+impl TryFrom<String> for MethodName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let good = (1..=40).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if good { Ok(Self(name)) } else { Err(format!("{name:?} is not a method's name: 1 to 40 of a-z, 0-9 and _")) }
+    }
+}
+
+impl From<MethodName> for String {
+    fn from(name: MethodName) -> Self {
+        name.0
+    }
+}
+
+impl std::fmt::Display for MethodName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a method does differently from the preferred one: what is absent is as it is there.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    /// In a few words, for people.
+    pub label: String,
+    /// The command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    /// Added to the environment, or put in the place of what has the same name.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Taken out of the environment.
+    #[serde(default)]
+    pub env_unset: Vec<String>,
+    /// The settings files, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_files: Option<Vec<SettingsFile>>,
+    /// Its lanes, the preferred one first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<Vec<Lane>>,
+    /// What the person is told to do, one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_action: Option<String>,
+    /// The rules for address, code and end, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignInRules>,
+    /// The prompts, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Vec<PromptRule>>,
+    /// The secret on standard input. The preferred method's is never inherited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_entry: Option<KeyEntry>,
+    /// JSON pointers that the credential must have when it comes this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_required: Option<Vec<String>>,
+}
+
+impl Provider {
+    /// The methods' names and labels, the preferred one first.
+    pub fn method_labels(&self) -> Vec<(&MethodName, &str)> {
+        let others = self.methods.iter().map(|(name, method)| (name, method.label.as_str()));
+        std::iter::once((&self.method, self.label.as_str())).chain(others).collect()
+    }
+
+    /// The descriptor as it is for one method: its values stand at the top level, and no other is left. `None`: there is none of
+    /// this name.
+    pub fn with_method(&self, name: &MethodName) -> Option<Self> {
+        let mut chosen = Self { methods: BTreeMap::new(), ..self.clone() };
+        if *name == self.method {
+            return Some(chosen);
+        }
+        let other = self.methods.get(name)?.clone();
+        chosen.method = name.clone();
+        chosen.label = other.label;
+        chosen.argv = other.argv.unwrap_or(chosen.argv);
+        chosen.env.retain(|key, _| !other.env_unset.contains(key));
+        chosen.env_unset.retain(|key| !other.env.contains_key(key));
+        chosen.env.extend(other.env);
+        chosen.env_unset.extend(other.env_unset);
+        chosen.settings_files = other.settings_files.unwrap_or(chosen.settings_files);
+        chosen.lanes = other.lanes.unwrap_or(chosen.lanes);
+        chosen.next_action = other.next_action.unwrap_or(chosen.next_action);
+        chosen.sign_in = other.sign_in.unwrap_or(chosen.sign_in);
+        chosen.prompts = other.prompts.unwrap_or(chosen.prompts);
+        chosen.key_entry = other.key_entry;
+        chosen.credential.required = other.credential_required.unwrap_or(chosen.credential.required);
+        Some(chosen)
+    }
+
+    /// What the rule asks the person, if it asks.
+    pub fn asks(&self) -> impl Iterator<Item = (&str, &Ask)> {
+        self.prompts.iter().filter_map(|rule| rule.ask.as_ref().map(|ask| (rule.id.as_str(), ask)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_changes_what_it_names_and_nothing_else() {
+        let provider: Provider = toml::from_str(
+            r#"
+            id = "x"
+            name = "X"
+            cli = "x"
+            argv = ["x", "login"]
+            lanes = ["link"]
+            next_action = "Open it."
+            policy = "store"
+            egress = []
+            env = { A = "1", B = "2" }
+            credential = { paths = [".x"], required = ["/a"] }
+            [methods.key]
+            label = "With a key"
+            argv = ["x", "key"]
+            env = { B = "3" }
+            env_unset = ["A"]
+            credential_required = ["/key"]
+            key_entry = { label = "Key" }
+            "#,
+        )
+        .unwrap();
+        let name = MethodName::try_from("key".to_owned()).unwrap();
+        let key = provider.with_method(&name).unwrap();
+        assert_eq!((key.argv[1].as_str(), key.lanes.clone()), ("key", vec![Lane::Link]));
+        assert_eq!(key.env, BTreeMap::from([("B".to_owned(), "3".to_owned())]));
+        assert_eq!(key.env_unset, ["A"]);
+        assert_eq!(key.credential.required, ["/key"]);
+        assert!(key.key_entry.is_some() && key.methods.is_empty());
+        assert_eq!(provider.with_method(&provider.method).unwrap().argv[1], "login");
+        assert!(provider.with_method(&MethodName::try_from("none".to_owned()).unwrap()).is_none());
+        assert!(MethodName::try_from("No".to_owned()).is_err());
+    }
+}

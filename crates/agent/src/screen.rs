@@ -24,7 +24,7 @@ pub(crate) async fn watch(agent: Arc<Agent>) {
         let (Ok(lines), Ok(width)) = (agent.terminal.screen().await, agent.terminal.width().await) else { continue };
         let found = owner.finder.look(&lines, width);
         if let Some(url) = found.url {
-            agent.board.url(url, UrlSource::Screen);
+            agent.board.url(url, UrlSource::Screen, owner.provider.sign_in.link_from);
         }
         if let Some(code) = found.code {
             agent.board.device_code(code);

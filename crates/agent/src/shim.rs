@@ -5,7 +5,10 @@
 //! secret goes over it.
 
 use crate::{agent::Agent, browser, finder, log, pane};
-use anteroom_wire::{agent::UrlSource, provider::Lane};
+use anteroom_wire::{
+    agent::UrlSource,
+    provider::{Lane, LinkFrom},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     ffi::OsString,
@@ -156,8 +159,10 @@ async fn open_url(agent: &Arc<Agent>, url: String) -> Answer {
     let Some(host) = finder::web_host(&url) else {
         return Answer::Refused("only http and https addresses can be opened".to_owned());
     };
-    agent.board.url(url.clone(), UrlSource::Shim);
-    let in_machine = agent.claim_now().is_some_and(|claim| claim.provider.lanes.contains(&Lane::Desktop));
+    let owner = agent.claim_now();
+    let link_from = owner.as_ref().map_or_else(LinkFrom::default, |owner| owner.provider.sign_in.link_from);
+    agent.board.url(url.clone(), UrlSource::Shim, link_from);
+    let in_machine = owner.is_some_and(|owner| owner.provider.lanes.contains(&Lane::Desktop));
     if in_machine && agent.browser.is_some() {
         let agent = agent.clone();
         tokio::spawn(async move {

@@ -4,11 +4,14 @@
 //   dist/desktop.html   the bare desktop, served at /api/auth/session/{id}/novnc
 //   dist/assets/        scripts, styles, icon: named by their content, so they may be cached for ever
 //
+// Files are replaced one by one, whole, and what is no longer made goes last: a server that serves dist/, a build that embeds it
+// and another build at the same time never find it half there.
+//
 // The pages are served under a strict Content-Security-Policy, so the HTML holds no inline script and no inline style.
 
 import { build, context } from "esbuild";
-import { mkdir, rm, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -45,23 +48,47 @@ function html(page, assets) {
 `;
 }
 
-/** Writes the pages that name the hashed assets of this build. */
+/** Puts a file there, whole or not at all. @param {string} path @param {string | Uint8Array} content */
+async function put(path, content) {
+  const bytes = Buffer.from(content);
+  const there = await readFile(path).catch(() => null);
+  if (there?.equals(bytes)) return;
+  await mkdir(dirname(path), { recursive: true });
+  const beside = join(dirname(path), `.fresh-${process.pid}`);
+  await writeFile(beside, bytes);
+  await rename(beside, path);
+}
+
+/** Writes what was built, then the pages that name it, then removes what is of an earlier build. */
 const writePages = {
   name: "pages",
   /** @param {import("esbuild").PluginBuild} build */
   setup(build) {
     build.onEnd(async (result) => {
       if (result.errors.length > 0 || !result.metafile) return;
+      // Whoever keeps a note of what these were made from (scripts/steps.sh) shall not trust it any more.
+      await rm(join(dist, ".made-from"), { force: true });
+      const made = new Set(Object.values(pages).map(({ file }) => file));
+      for (const { path, contents } of result.outputFiles ?? []) {
+        made.add(relative(dist, path));
+        await put(path, contents);
+      }
       const outputs = Object.entries(result.metafile.outputs).map(
         ([path, output]) => /** @type {const} */ ([path.replace(/^dist\//, ""), output]),
       );
       const icon = outputs.find(([path]) => path.endsWith(".svg"))?.[0];
       if (!icon) throw new Error("the build made no icon");
       for (const [entry, page] of Object.entries(pages)) {
-        const made = outputs.find(([, output]) => output.entryPoint === entry);
-        if (!made) throw new Error(`the build made nothing of ${entry}`);
-        const style = made[1].cssBundle?.replace(/^dist\//, "");
-        await writeFile(join(dist, page.file), html(page, { script: made[0], style, icon }));
+        const main = outputs.find(([, output]) => output.entryPoint === entry);
+        if (!main) throw new Error(`the build made nothing of ${entry}`);
+        const style = main[1].cssBundle?.replace(/^dist\//, "");
+        await put(join(dist, page.file), html(page, { script: main[0], style, icon }));
+      }
+      for (const entry of await readdir(dist, { recursive: true, withFileTypes: true })) {
+        const path = join(entry.parentPath, entry.name);
+        // Another build's fresh file is its own affair.
+        const stays = made.has(relative(dist, path)) || entry.name.startsWith(".fresh-");
+        if (entry.isFile() && !stays) await rm(path, { force: true });
       }
     });
   },
@@ -88,11 +115,11 @@ const options = {
   chunkNames: "assets/[name]-[hash]",
   assetNames: "assets/[name]-[hash]",
   metafile: true,
+  write: false,
   plugins: [writePages],
   logLevel: "warning",
 };
 
-await rm(dist, { recursive: true, force: true });
 await mkdir(dist, { recursive: true });
 if (process.argv.includes("--watch")) {
   await (await context(options)).watch();

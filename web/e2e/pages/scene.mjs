@@ -2,13 +2,11 @@
 // pass was left in an address, and nothing is left running.
 
 import assert from "node:assert/strict";
-import { mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { coloursOnDesktop, launch, until } from "../browser.mjs";
+import { resultsOf } from "../results.mjs";
 import { Standin } from "../standin/server.mjs";
 
-const SHOTS = join(dirname(fileURLToPath(import.meta.url)), "../../test-results/screenshots");
 /** How long one wait inside a page may take. */
 const WAIT_MS_MAX = 20_000;
 
@@ -54,9 +52,9 @@ export async function scene(options, play) {
         console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`),
       );
     });
-    await mkdir(SHOTS, { recursive: true });
+    const shots = await resultsOf("screenshots");
     const shoot = async (/** @type {string} */ name) => {
-      await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
+      await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
     };
     await play({ page, standin, base, sockets, shoot });
     assert.deepEqual(faults, []);

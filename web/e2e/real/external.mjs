@@ -9,14 +9,12 @@
 // The desktop is half one colour, half another, with a stripe (crates/testbed/tests/external/desk.rs).
 
 import assert from "node:assert/strict";
-import { mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import test from "node:test";
-import { fileURLToPath } from "node:url";
 import { launch } from "../browser.mjs";
+import { resultsOf } from "../results.mjs";
 import { CANVAS, colourAppears } from "./canvas.mjs";
 
-const SHOTS = join(dirname(fileURLToPath(import.meta.url)), "../../test-results/real");
 const LINK = process.env["ANTEROOM_E2E_VIEWER_LINK"] ?? "";
 const PASSWORD = process.env["ANTEROOM_E2E_PASSWORD"] ?? "";
 const CLAIM = process.env["ANTEROOM_E2E_CLAIM"] ?? "external";
@@ -57,7 +55,7 @@ test(`an external desktop is viewed through the page (${CLAIM})`, { timeout: SLO
   const page = await context.newPage();
   page.setDefaultTimeout(SLOW_MS_MAX);
   page.on("pageerror", (error) => console.log(`page error: ${error.message}`));
-  await mkdir(SHOTS, { recursive: true });
+  const shots = await resultsOf(`external-${CLAIM}`);
   try {
     await page.goto(LINK);
     if (PASSWORD !== "") await givePassword(page);
@@ -69,17 +67,17 @@ test(`an external desktop is viewed through the page (${CLAIM})`, { timeout: SLO
     assert.equal(await page.locator(".veil").count(), 0, "nothing lies over the picture");
     const text = (await page.textContent("body")) ?? "";
     assert.doesNotMatch(text, /127\.0\.0\.1/, "no address is on the page");
-    await page.screenshot({ path: join(SHOTS, `${CLAIM}-desk.png`) });
+    await page.screenshot({ path: join(shots, "desk.png") });
     if (AWAY !== "") {
       console.log("SEEN");
       await page.locator(".veil", { hasText: AWAY }).waitFor();
-      await page.screenshot({ path: join(SHOTS, `${CLAIM}-away.png`) });
+      await page.screenshot({ path: join(shots, "away.png") });
       console.log("AWAY");
       await page.locator(".veil").waitFor({ state: "detached" });
       await seesTheDesk(page);
     }
   } catch (error) {
-    await page.screenshot({ path: join(SHOTS, `${CLAIM}-failed.png`) }).catch(() => undefined);
+    await page.screenshot({ path: join(shots, "failed.png") }).catch(() => undefined);
     throw error;
   } finally {
     await browser.close();

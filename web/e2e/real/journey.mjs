@@ -4,15 +4,13 @@
 //   ANTEROOM_E2E_TOKEN    an operator's API token: makes a new link when that one was used, and asks for the cause of a failure
 //   ANTEROOM_E2E_SLOW_MS  the longest wait for something in the machine (default 120000; emulated machines are slow)
 //
-// Screenshots go to web/test-results/real/.
+// Screenshots go to web/test-results/journey-NAME/ (../results.mjs).
 
-import { mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import test from "node:test";
-import { fileURLToPath } from "node:url";
 import { launch } from "../browser.mjs";
+import { resultsOf } from "../results.mjs";
 
-const SHOTS = join(dirname(fileURLToPath(import.meta.url)), "../../test-results/real");
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
 const TOKEN = process.env["ANTEROOM_E2E_TOKEN"] ?? "";
 const SLOW_MS_MAX = Number(process.env["ANTEROOM_E2E_SLOW_MS"] ?? 120_000);
@@ -71,11 +69,11 @@ export function journey(name, claim, play) {
     page.on("console", (message) => {
       if (message.type() === "error") say(`console: ${message.text()}`);
     });
-    await mkdir(SHOTS, { recursive: true });
+    const shots = await resultsOf(`journey-${name}`);
     let count = 0;
     const shoot = async (/** @type {string} */ label) => {
       count += 1;
-      await page.screenshot({ path: join(SHOTS, `${name}-${count}-${label}.png`) });
+      await page.screenshot({ path: join(shots, `${count}-${label}.png`) });
     };
     try {
       await signIn(page);

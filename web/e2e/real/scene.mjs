@@ -3,15 +3,14 @@
 //   ANTEROOM_E2E_LINK   a session's link (viewer_url of POST /api/auth/start)
 //
 // It prints one JSON line when the desktop is on screen, reads one line when the thing has happened, and prints another when
-// the page is back: by itself, nobody clicks. Screenshots go to web/test-results/real/.
+// the page is back: by itself, nobody clicks. Screenshots go to web/test-results/pages-NAME/
+// (../results.mjs).
 
-import { mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { launch, until } from "../browser.mjs";
+import { resultsOf } from "../results.mjs";
 
-const SHOTS = join(dirname(fileURLToPath(import.meta.url)), "../../test-results/real");
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
 const NAME = process.argv[2] ?? "scene";
 const WAIT_MS_MAX = 60_000;
@@ -53,7 +52,7 @@ try {
   /** @type {string[]} */
   const faults = [];
   page.on("pageerror", (error) => faults.push(error.message));
-  await mkdir(SHOTS, { recursive: true });
+  const shots = await resultsOf(`pages-${NAME}`);
   // What the page says while it is away, each sentence once.
   await page.addInitScript(() => {
     const said = new Set();
@@ -79,7 +78,7 @@ try {
   if (NAME !== "watch") {
     // What happened is over by now, and the page may be back already: then it has said something meanwhile.
     await until("the loss", () => page.evaluate(() => /** @type {any} */ (window).said.size), WAIT_MS_MAX, 30);
-    await page.screenshot({ path: join(SHOTS, `${NAME}-1-away.png`) });
+    await page.screenshot({ path: join(shots, "1-away.png") });
   }
   const after = await until("the desktop again", () => ground(page), WAIT_MS_MAX, 30);
   const back_at_ms = Date.now();
@@ -92,7 +91,7 @@ try {
     return near(shown[0]?.until, session.idle_deadline_at) && near(shown[1]?.until, session.deadline_at) ? shown : null;
   });
   const counted_at_ms = Date.now();
-  await page.screenshot({ path: join(SHOTS, `${NAME}-2-back.png`) });
+  await page.screenshot({ path: join(shots, "2-back.png") });
   const replaced = await page.locator("[data-notice=replaced]").count();
   const said = await page.evaluate(() => [.../** @type {any} */ (window).said]);
   say({ is: "back", back_at_ms, counted_at_ms, ground: after, said, replaced, countdowns: told, faults });

@@ -31,6 +31,16 @@ enum End {
     Stop,
 }
 
+impl End {
+    /// The directory of this run's screenshots.
+    fn results(self) -> &'static str {
+        match self {
+            Self::Crash => "journey-crash",
+            Self::Stop => "journey-restart",
+        }
+    }
+}
+
 /// What the page saw, milliseconds since 1970.
 #[derive(Debug, Deserialize)]
 struct Back {
@@ -54,7 +64,10 @@ async fn middle_of_a_sign_in(end: End) {
     let answers = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
     let mut house = House::open(SETTINGS, &answers, false).await.unwrap();
     let marks = tempfile::tempdir().unwrap();
-    let page = browser_with(&house, "crash.mjs", &[("ANTEROOM_E2E_MARKS", marks.path().to_str().unwrap())]);
+    // One script, two runs of it.
+    let results = format!("{}/../../web/test-results/{}", env!("CARGO_MANIFEST_DIR"), end.results());
+    let more = [("ANTEROOM_E2E_MARKS", marks.path().to_str().unwrap()), ("ANTEROOM_E2E_RESULTS", &results)];
+    let page = browser_with(&house, "crash.mjs", &more);
 
     let id: SessionId = appears(&marks.path().join("ready")).await.parse().unwrap();
     let (machines, address) = (house.machines(), house.address().unwrap());

@@ -1,7 +1,9 @@
 //! The configuration: one TOML file, every limit a setting with its unit in its name, all faults reported at once.
 
+mod credentials;
 mod evidence;
 
+pub use credentials::Credentials;
 pub use evidence::{Keep, Log, LogFormat};
 
 use crate::{
@@ -37,6 +39,8 @@ pub struct Config {
     pub machines: Machines,
     /// Sessions.
     pub sessions: Sessions,
+    /// Stored credentials.
+    pub credentials: Credentials,
     /// HTTP.
     pub http: Http,
     /// WebSockets to desktops and terminals.
@@ -149,6 +153,10 @@ pub struct Sessions {
     pub refused_note_every_ms: u64,
     /// What one sweep may end or stop; the rest waits for the next one.
     pub sweep_stops_max: usize,
+    /// A machine that was told to stop, or has died, and is not seen gone for this long is told of on the timeline and let go.
+    pub gone_s_max: u64,
+    /// A way to a machine's agent that stays broken for this long is told of on the timeline.
+    pub channel_lost_after_ms: u64,
 }
 
 /// HTTP.
@@ -201,6 +209,7 @@ impl Default for Config {
             providers: BTreeMap::new(),
             machines: Machines::default(),
             sessions: Sessions::default(),
+            credentials: Credentials::default(),
             http: Http::default(),
             tunnel: TunnelSettings::default(),
             store: Store::default(),
@@ -258,6 +267,8 @@ impl Default for Sessions {
             timeline_waiting_max: 500,
             refused_note_every_ms: 60_000,
             sweep_stops_max: 10,
+            gone_s_max: 30,
+            channel_lost_after_ms: 1_000,
         }
     }
 }
@@ -367,10 +378,13 @@ impl Config {
         range("sessions.delivery_hold_s_max", s.delivery_hold_s_max, 0, 3_600);
         range("sessions.sweep_every_ms", s.sweep_every_ms, 10, 600_000);
         range("sessions.sweep_stops_max", s.sweep_stops_max as u64, 1, 10_000);
+        range("sessions.gone_s_max", s.gone_s_max, 1, 3_600);
+        range("sessions.channel_lost_after_ms", s.channel_lost_after_ms, 0, 600_000);
         range("machines.machine_cost_mib", m.machine_cost_mib, 0, 1 << 20);
         range("machines.memory_free_mib_min", m.memory_free_mib_min, 0, 1 << 30);
         range("machines.disk_free_mib_min", m.disk_free_mib_min, 0, 1 << 30);
         evidence::ranges(&self.log, &self.keep, &mut range);
+        self.credentials.ranges(&mut range);
         range("sessions.timeline_waiting_max", s.timeline_waiting_max as u64, 10, 100_000);
         range("sessions.refused_note_every_ms", s.refused_note_every_ms, 100, 86_400_000);
         let h = &self.http;

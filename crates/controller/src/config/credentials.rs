@@ -1,0 +1,30 @@
+//! Stored credentials: how often they are checked, and what using one may leave behind for a moment.
+
+use serde::{Deserialize, Serialize};
+
+/// Stored credentials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Credentials {
+    /// A stored credential whose tool was not asked for this long is checked, each in a machine of its own, seconds. 0: never.
+    pub check_every_s: u64,
+    /// How many are checked at once. Sessions of people go first: nothing is checked while somebody waits for a machine.
+    pub checks_at_once_max: u32,
+    /// How long the last screen of a command that used a credential is kept for whoever started it, seconds; in memory alone.
+    pub last_screen_s_max: u64,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self { check_every_s: 0, checks_at_once_max: 1, last_screen_s_max: 60 }
+    }
+}
+
+impl Credentials {
+    /// Tells `range` of each number: its name, its value, the least and the most it may be.
+    pub(super) fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
+        range("credentials.check_every_s", self.check_every_s, 0, 10 * 365 * 24 * 3600);
+        range("credentials.checks_at_once_max", self.checks_at_once_max.into(), 1, 100);
+        range("credentials.last_screen_s_max", self.last_screen_s_max, 1, 3_600);
+    }
+}

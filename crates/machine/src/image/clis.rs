@@ -1,4 +1,5 @@
 //! Command-line tools from the npm registry, fetched by npm, checked against the recipe's integrity, kept in a cache.
+//! Nothing of a package is run, and what it depends on is not installed: a tool is one program, or scripts without a dependency.
 
 use super::{
     build::{BuildError, Progress, Step},
@@ -88,24 +89,25 @@ async fn pack(cli: &Cli, scratch: &Path, limit: Duration) -> Result<PathBuf, Bui
     }
 }
 
-/// Opens a package and gives its file `executable` to `take`: its size, and a reader.
+/// Opens a package and gives every file in it to `take`: its path in the package, its size, and a reader.
 ///
 /// # Errors
-/// When the package cannot be read or does not hold it.
-pub(super) fn with_executable<T>(
+/// When the package cannot be read, or with the first error of `take`.
+pub(super) fn each_file(
     package: &Path,
-    executable: &str,
-    take: impl FnOnce(u64, &mut dyn Read) -> io::Result<T>,
-) -> io::Result<T> {
+    mut take: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
+) -> io::Result<()> {
     let file = io::BufReader::with_capacity(1 << 20, File::open(package)?);
     let mut archive = tar::Archive::new(flate2::bufread::GzDecoder::new(file));
     for entry in archive.entries()? {
         let mut entry = entry?;
-        if entry.path()?.as_os_str() == executable && entry.header().entry_type().is_file() {
-            return take(entry.size(), &mut entry);
+        if entry.header().entry_type().is_file() {
+            let path = entry.path()?.to_str().map(str::to_owned);
+            let path = path.ok_or_else(|| io::Error::other(format!("{} holds a strange name", package.display())))?;
+            take(&path, entry.size(), &mut entry)?;
         }
     }
-    Err(io::Error::new(io::ErrorKind::NotFound, format!("{} holds no {executable}", package.display())))
+    Ok(())
 }
 
 /// `sha512-<base64>` of a file, as the registry writes it (W3C Subresource Integrity).

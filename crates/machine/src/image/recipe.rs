@@ -28,7 +28,7 @@ pub(super) struct Recipe {
 }
 
 /// A command-line tool from the npm registry.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cli {
     pub(super) name: String,
@@ -36,6 +36,36 @@ pub(super) struct Cli {
     pub(super) package: String,
     pub(super) integrity: String,
     pub(super) executable: String,
+    /// The package is laid down whole, for an interpreter of the guest's; else only its executable.
+    #[serde(default)]
+    pub(super) whole: bool,
+    /// Of a whole package: what stays out, patterns as in `drop`.
+    #[serde(default)]
+    leave_out: Vec<String>,
+}
+
+impl Cli {
+    /// Whether a file of the package is laid down.
+    pub(super) fn takes(&self, path: &str) -> bool {
+        if self.whole {
+            !self.leave_out.iter().any(|pattern| pattern::names(pattern, path))
+        } else {
+            path == self.executable
+        }
+    }
+
+    /// Where a file of the package lies in the guest; `None`: its name leads elsewhere.
+    pub(super) fn in_guest(&self, path: &str) -> Option<String> {
+        let plain = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        // Everything in a package lies below one directory, whose name says nothing.
+        let (_, below) = path.split_once('/').filter(|_| plain)?;
+        Some(if self.whole { format!("usr/local/lib/{}/{below}", self.name) } else { self.program() })
+    }
+
+    /// The name under which the tool is started, in the guest.
+    pub(super) fn program(&self) -> String {
+        format!("usr/local/bin/{}", self.name)
+    }
 }
 
 /// A file of ours in the root file system.
@@ -144,10 +174,25 @@ mod tests {
         for cli in &recipe.clis {
             assert!(cli.package.contains(&cli.version), "{} must be pinned", cli.package);
             assert!(cli.integrity.starts_with("sha512-"), "{}", cli.integrity);
+            assert!(cli.takes(&cli.executable) && cli.in_guest(&cli.executable).is_some(), "{}", cli.executable);
         }
         assert!(recipe.leaves_out("usr/lib/x86_64-linux-gnu/gconv/BIG5.so"));
         assert!(!recipe.leaves_out("usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so"));
         assert!(!recipe.leaves_out("usr/lib/chromium/chromium"));
+    }
+
+    #[test]
+    fn a_package_is_laid_down_whole_or_as_one_program_and_never_elsewhere() {
+        let recipe = Recipe::embedded().unwrap();
+        let cli = |name: &str| recipe.clis.iter().find(|cli| cli.name == name).unwrap();
+        let (codex, gemini) = (cli("codex"), cli("gemini"));
+        assert!(codex.takes(&codex.executable) && !codex.takes("package/package.json"));
+        assert_eq!(codex.in_guest(&codex.executable).unwrap(), "usr/local/bin/codex");
+        assert!(gemini.takes("package/package.json") && !gemini.takes("package/bundle/docs/index.md"));
+        assert_eq!(gemini.in_guest("package/bundle/a.js").unwrap(), "usr/local/lib/gemini/bundle/a.js");
+        for bad in ["package", "package/../../etc/passwd", "/etc/passwd", "package//x", "package/./x"] {
+            assert_eq!(gemini.in_guest(bad), None, "{bad}");
+        }
     }
 
     #[test]

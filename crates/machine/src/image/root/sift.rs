@@ -5,7 +5,7 @@ use super::{
         build::{Progress, Step},
         clis::{self, Fetched},
         elf,
-        recipe::{OWN_DIRS, OWN_FILES, Recipe},
+        recipe::{Cli, OWN_DIRS, OWN_FILES, Recipe},
     },
     Making, versions,
 };
@@ -52,20 +52,37 @@ pub(super) struct Additions {
 
 /// A command-line tool in its package.
 pub(super) struct Tool {
-    guest_path: String,
+    cli: Cli,
     package: PathBuf,
-    executable: String,
 }
 
 impl Tool {
-    /// What was fetched, with the places in the guest.
+    /// What was fetched.
     pub(super) fn all(fetched: &[Fetched<'_>]) -> Vec<Self> {
-        let tool = |fetched: &Fetched<'_>| Self {
-            guest_path: format!("usr/local/bin/{}", fetched.cli.name),
-            package: fetched.package.clone(),
-            executable: fetched.cli.executable.clone(),
-        };
-        fetched.iter().map(tool).collect()
+        fetched.iter().map(|fetched| Self { cli: fetched.cli.clone(), package: fetched.package.clone() }).collect()
+    }
+
+    /// Adds it to the root.
+    fn add(&self, out: &mut Out<impl Write>) -> io::Result<()> {
+        let program = self.cli.program();
+        let mut found = None;
+        clis::each_file(&self.package, |path, bytes, content| {
+            if !self.cli.takes(path) {
+                return Ok(());
+            }
+            let to = self.cli.in_guest(path).ok_or_else(|| io::Error::other(format!("{program} brings {path:?}")))?;
+            let is_program = path == self.cli.executable;
+            if is_program {
+                found = Some(to.clone());
+            }
+            if self.cli.whole {
+                return out.file(&to, if is_program { 0o755 } else { 0o644 }, 0, bytes, content);
+            }
+            out.file(&to, 0o755, 0, bytes, &mut checked_program(&to, content)?)
+        })?;
+        let why = || format!("{} holds no {}", self.package.display(), self.cli.executable);
+        let at = found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, why()))?;
+        if at == program { Ok(()) } else { out.link(&program, &format!("/{at}")) }
     }
 }
 
@@ -127,11 +144,8 @@ pub(super) fn sift(
     }
     let tools = additions.tools.blocking_recv().map_err(|_| io::Error::other("the tools could not be downloaded"))?;
     for tool in &tools {
-        progress(Progress { step: Step::RootFs, fraction: None, note: tool.guest_path.clone() });
-        clis::with_executable(&tool.package, &tool.executable, |bytes, content| {
-            let content = &mut checked_program(&tool.guest_path, content)?;
-            out.file(&tool.guest_path, 0o755, 0, bytes, content)
-        })?;
+        progress(Progress { step: Step::RootFs, fraction: None, note: tool.cli.name.clone() });
+        tool.add(&mut out)?;
     }
     out.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;
     sifted.names = out.names;

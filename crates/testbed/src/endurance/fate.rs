@@ -16,6 +16,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+/// Sessions of a deck ([`Fate::dealt`]).
+pub const DECK: u64 = 10;
 /// Restarts that a session of the cycles has.
 pub const RESTARTS_MAX: u64 = 2;
 const ASK_MS_MIN: u64 = 15;
@@ -59,6 +61,38 @@ impl Fate {
         }
     }
 
+    /// The same with real machines, whose sessions are few: of every [`DECK`] in a row three complete, three are cancelled within
+    /// `cancel_ms_max`, two lose their machine, one its keeper, one is left alone. Which is which is by lot.
+    pub fn dealt(seed: u64, number: u64, cancel_ms_max: u64) -> Self {
+        let mut shuffle = Chance::of(seed, u64::MAX / 2 - number / DECK);
+        let mut deck: Vec<u64> = (0..DECK).collect();
+        for last in (1..deck.len()).rev() {
+            let other = usize::try_from(shuffle.in_range(0..last as u64 + 1)).unwrap_or(last);
+            deck.swap(last, other);
+        }
+        let card = usize::try_from(number % DECK).ok().and_then(|at| deck.get(at).copied()).unwrap_or_default();
+        let mut chance = Chance::of(seed, number);
+        let times = |chance: &mut Chance| if chance.in_range(0..4) == 0 { RESTARTS_MAX + 1 } else { 1 };
+        match card {
+            0..3 => Self::Completes,
+            3..6 => Self::Cancelled { after_ms: chance.in_range(0..cancel_ms_max) },
+            6..8 => Self::MachineKilled { times: times(&mut chance) },
+            8 => Self::KeeperKilled { times: times(&mut chance) },
+            _ => Self::LeftAlone,
+        }
+    }
+
+    /// What it is, without its figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completes => "completes",
+            Self::Cancelled { .. } => "is cancelled",
+            Self::MachineKilled { .. } => "its machine is killed",
+            Self::KeeperKilled { .. } => "its keeper is killed",
+            Self::LeftAlone => "is left alone",
+        }
+    }
+
     fn provider(self) -> &'static str {
         match self {
             Self::Completes => "quick",
@@ -66,9 +100,9 @@ impl Fate {
         }
     }
 
-    /// What the session must have ended as. On a very busy host anything but a completion may be overtaken by the idle
-    /// grace, which then must be named.
-    fn check(self, view: &SessionView) -> anyhow::Result<()> {
+    /// What the session must have ended as; whether it did. On a very busy host anything but a completion may be overtaken by
+    /// the idle grace, which then must be named.
+    fn check(self, view: &SessionView) -> anyhow::Result<bool> {
         let reason = view.reason.as_ref().map(|reason| reason.code.as_str());
         let spent = |times| if times > RESTARTS_MAX { Status::Failed } else { Status::Cancelled };
         let wanted = match self {
@@ -80,8 +114,17 @@ impl Fate {
         let expired = (view.status, reason) == (Status::Expired, Some("idle_expired"));
         ensure!(view.status == wanted || expired, "ended as {:?} because of {reason:?}", view.status);
         ensure!((view.status == Status::Completed) == view.credential.is_some(), "credential: {:?}", view.credential);
-        Ok(())
+        Ok(view.status == wanted)
     }
+}
+
+/// What a session's life came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lived {
+    /// Whether it ended by its fate, not by the idle grace before that.
+    pub by_fate: bool,
+    /// How many of its processes were really killed.
+    pub kills: u64,
 }
 
 /// A caller that goes on with the next server when one dies.
@@ -100,44 +143,49 @@ impl Patient {
     ///
     /// # Errors
     /// It did not end as it should have.
-    pub async fn live(&self, fate: Fate, key: &str) -> anyhow::Result<SessionId> {
+    pub async fn live(&self, fate: Fate, key: &str) -> anyhow::Result<Lived> {
         let asked = json!({ "provider": fate.provider(), "idempotency_key": key });
         let started: Started = self.ask(async |api| api.post("/api/auth/start", asked.clone()).await?.read()).await?;
         let id = started.session.id;
         let done = match fate {
-            Fate::Completes | Fate::LeftAlone => Ok(()),
+            Fate::Completes | Fate::LeftAlone => Ok(0),
             Fate::Cancelled { after_ms } => {
                 sleep(Duration::from_millis(after_ms)).await;
-                self.cancel(&id).await
+                self.cancel(&id).await.map(|()| 0)
             }
             Fate::MachineKilled { times } => self.kills(&id, times, processes::machine_of).await,
             Fate::KeeperKilled { times } => self.kills(&id, times, processes::keeper_of).await,
         };
-        done.with_context(|| format!("{id}, {fate:?}"))?;
+        let kills = done.with_context(|| format!("{id}, {fate:?}"))?;
         let view = self.wait(&id, |view| view.status.is_terminal()).await?;
-        fate.check(&view).with_context(|| format!("{id}, {fate:?}"))?;
-        Ok(id)
+        let by_fate = fate.check(&view).with_context(|| format!("{id}, {fate:?}"))?;
+        Ok(Lived { by_fate, kills })
     }
 
+    /// Kills so often, waits for what follows, and says how often there was something to kill.
     async fn kills(
         &self,
         id: &SessionId,
         times: u64,
         whom: fn(&std::path::Path, &MachineId) -> Option<rustix::process::Pid>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<u64> {
+        let mut kills = 0;
         for _ in 0..times {
             let before = self.wait(id, |view| open(view) || view.status.is_terminal()).await?;
             if before.status.is_terminal() {
-                return Ok(());
+                return Ok(kills);
             }
             let machine = self.ask(async |api| machine_now(&api, id).await).await?;
             // It may have died with its server's crash handling meanwhile; then it needs no killing.
             if let Some(pid) = whom(&self.state_dir, &machine) {
-                processes::kill(pid).ok();
+                kills += u64::from(processes::kill(pid).is_ok());
             }
             self.wait(id, |view| view.generation > before.generation || view.status.is_terminal()).await?;
         }
-        if times <= RESTARTS_MAX { self.cancel(id).await } else { Ok(()) }
+        if times <= RESTARTS_MAX {
+            self.cancel(id).await?;
+        }
+        Ok(kills)
     }
 
     async fn cancel(&self, id: &SessionId) -> anyhow::Result<()> {
@@ -179,4 +227,17 @@ impl Patient {
 
 fn open(view: &SessionView) -> bool {
     matches!(view.status, Status::VmStarted | Status::Authenticating)
+}
+
+#[cfg(test)]
+#[test]
+fn every_fate_is_dealt_in_every_ten_sessions_and_in_another_order() {
+    let order = |seed, deck| (0..DECK).map(move |card| Fate::dealt(seed, deck * DECK + card, 1_000).name());
+    let mut sorted: Vec<_> = order(7, 3).collect();
+    sorted.sort_unstable();
+    let [cancelled, completes] = ["is cancelled", "completes"].map(|name| [name; 3]);
+    let killed = ["is left alone", "its keeper is killed", "its machine is killed", "its machine is killed"];
+    assert_eq!(sorted, [&completes[..], &cancelled, &killed].concat());
+    assert!((0..5).any(|deck| order(7, deck).ne(order(7, deck + 1))));
+    assert!(order(7, 3).eq(order(7, 3)), "a seed repeats it");
 }

@@ -7,6 +7,7 @@ mod adoption;
 mod cycles;
 mod deaths;
 mod original_failure;
+mod run;
 mod stopping;
 
 use anteroom_controller::rfb::ViewerSocket;

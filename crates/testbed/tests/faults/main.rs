@@ -7,6 +7,7 @@
 //!  matrix  one test for each fault: harm, look, let go, see every session to its end, compare with docs/faults.md
 //!  whole   the same for faults that hit all sessions at once
 //!  crashes the server is killed before and after each write of its database
+//!  clock   deadlines under a clock that jumps
 //!  named   which test holds which documented scenario (T1 to T30)
 //!  namespace a place where an ordinary user may mount
 //!  qemu    the rows that need real machines
@@ -16,6 +17,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod clock;
 mod crashes;
 mod document;
 mod ending;

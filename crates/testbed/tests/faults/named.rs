@@ -122,6 +122,9 @@ const SCENARIOS: [Scenario; 30] = [
         ("testbed/tests/operations/leftovers.rs", "a_dry_run_says_what_a_sweep_would_do_and_does_nothing"),
         ("testbed/tests/faults/whole.rs", "a_clock_that_jumps_forward_ends_no_session"),
         ("testbed/tests/faults/whole.rs", "a_clock_that_jumps_back_ends_no_session"),
+        ("testbed/tests/faults/clock.rs", "a_clock_that_jumps_forward_shortens_neither_grace_nor_cap"),
+        ("testbed/tests/faults/clock.rs", "a_clock_that_jumps_back_prolongs_neither_grace_nor_cap"),
+        ("testbed/tests/faults/clock.rs", "a_clock_set_back_while_no_server_runs_gives_no_session_more_than_its_cap"),
     ]),
     Scenario(28, "A machine fails while its owner has another", &[
         ("testbed/tests/world/scenarios.rs", "a_machine_that_dies_takes_nothing_of_its_owners_other_session_along"),

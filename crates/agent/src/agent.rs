@@ -17,6 +17,7 @@ use crate::{
     stages::Stages,
     supervisor,
     terminal::{self, Terminal},
+    tool::Tool,
     tunnels::Tunnels,
 };
 use anteroom_wire::{
@@ -61,6 +62,8 @@ pub(crate) struct Agent {
     pub(crate) claiming: tokio::sync::Mutex<()>,
     /// Whose machine this is.
     pub(crate) owner: watch::Sender<Option<Arc<Owner>>>,
+    /// How the tool's process is steered.
+    pub(crate) tool: Tool,
     /// The tool's process.
     pub(crate) cli_pid: watch::Sender<Option<u32>>,
     /// Terminal streams by the controller's name for them.
@@ -104,6 +107,7 @@ impl Agent {
             proxy,
             claiming: tokio::sync::Mutex::new(()),
             owner: watch::Sender::new(None),
+            tool: Tool::new(),
             cli_pid: watch::Sender::new(None),
             views: Mutex::default(),
             place,
@@ -132,6 +136,7 @@ impl Agent {
         env.insert("TERM".into(), "tmux-256color".into());
         env.insert("COLORTERM".into(), "truecolor".into());
         env.extend(provider.env.clone());
+        env.retain(|name, _| !provider.env_unset.contains(name));
         pane::Start { argv: provider.argv.clone(), env, dir: self.place.home.clone() }
     }
 

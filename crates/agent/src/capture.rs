@@ -89,7 +89,8 @@ pub(crate) async fn watch(agent: Arc<Agent>) {
 fn look(agent: &Agent, owner: &Owner, at: usize) -> Look {
     let rules = &owner.claim.provider.credential;
     let path = agent.place.home.join(&rules.paths[at]);
-    credential::look(&path, rules, owner.claim.capture.file_bytes_max, &owner.before[at], owner.claimed_at)
+    let before = owner.before.get(&rules.paths[at]).cloned().unwrap_or_default();
+    credential::look(&path, rules, owner.claim.capture.file_bytes_max, &before, owner.claimed_at)
 }
 
 /// The first path that holds a whole credential which has been stable. Rejections are told once per cause, and only when

@@ -6,11 +6,14 @@ use crate::{
     credential::{self, Baseline},
     display,
     finder::Finder,
-    log, settings_file,
+    log,
+    place::Place,
+    tool,
 };
 use anteroom_wire::{
     Problem,
     agent::{Claim, Claimed},
+    provider::Provider,
 };
 use anyhow::Context;
 use regex_lite::Regex;
@@ -19,7 +22,7 @@ use rustix::{
     ioctl::{self, NoArg, Opcode, Setter},
     time::{ClockId, Timespec},
 };
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 /// The least entropy a claim must bring, bytes.
 const ENTROPY_BYTES_MIN: usize = 32;
@@ -34,9 +37,52 @@ pub(crate) struct Owner {
     /// What the status command must print.
     pub(crate) status: Option<Regex>,
     /// What stood at each credential path before.
-    pub(crate) before: Vec<Baseline>,
+    pub(crate) before: BTreeMap<String, Baseline>,
     /// The guest's time of the claim.
     pub(crate) claimed_at: SystemTime,
+}
+
+impl Owner {
+    /// # Errors
+    /// [`Problem::Malformed`]: a pattern is none.
+    fn new(claim: Claim, before: BTreeMap<String, Baseline>, claimed_at: SystemTime) -> Result<Self, Refusal> {
+        let malformed = |error: String| (Problem::Malformed, error, None);
+        let finder = Finder::new(&claim.provider.sign_in).map_err(malformed)?;
+        let pattern = claim.provider.credential.status_matches.as_deref().map(Regex::new).transpose();
+        let status = pattern.map_err(|error| malformed(format!("credential.status_matches: {error}")))?;
+        Ok(Self { claim, finder, status, before, claimed_at })
+    }
+
+    /// The same owner with another method of the same provider. What stood at the credential's paths before the claim stays what it
+    /// was.
+    ///
+    /// # Errors
+    /// [`Problem::Malformed`]: another provider, an unsound one, or a machine that uses a stored credential.
+    pub(crate) fn with_provider(&self, place: &Place, provider: Provider) -> Result<Self, Refusal> {
+        let malformed = |why: String| Err((Problem::Malformed, why, None));
+        if self.use_credential.is_some() {
+            return malformed("the machine uses a stored credential: it has no sign-in to change".to_owned());
+        }
+        if provider.id != self.provider.id {
+            return malformed(format!("the machine is claimed for {}", self.provider.id));
+        }
+        let faults = provider.faults();
+        if !faults.is_empty() {
+            return malformed(faults.join("; "));
+        }
+        let claim = Claim { provider, ..self.claim.clone() };
+        let mut before = baselines(place, &claim);
+        before.extend(self.before.clone());
+        Self::new(claim, before, self.claimed_at)
+    }
+}
+
+/// What stands at the credential's paths now.
+fn baselines(place: &Place, claim: &Claim) -> BTreeMap<String, Baseline> {
+    let rules = &claim.provider.credential;
+    let bytes_max = claim.capture.file_bytes_max;
+    let paths = rules.paths.iter().chain(&rules.beside);
+    paths.map(|path| (path.clone(), credential::baseline(&place.home.join(path), bytes_max))).collect()
 }
 
 impl std::ops::Deref for Owner {
@@ -66,21 +112,17 @@ pub(crate) async fn claim(agent: &Arc<Agent>, claim: Claim) -> Result<Claimed, R
     if !faults.is_empty() {
         return Err((Problem::Malformed, faults.join("; "), None));
     }
-    let malformed = |error: String| (Problem::Malformed, error, None);
-    let finder = Finder::new(&claim.provider.sign_in).map_err(malformed)?;
-    let pattern = claim.provider.credential.status_matches.as_deref().map(Regex::new).transpose();
-    let status = pattern.map_err(|error| malformed(format!("credential.status_matches: {error}")))?;
-    apply(agent, &claim).await.map_err(|error| {
+    let mut owner = Owner::new(claim, BTreeMap::new(), SystemTime::UNIX_EPOCH)?;
+    apply(agent, &owner.claim).await.map_err(|error| {
         log::line(&format!("claim: {error:#}"));
         (Problem::Internal, format!("{error:#}"), None)
     })?;
-    let bytes_max = claim.capture.file_bytes_max;
-    let paths = claim.provider.credential.paths.iter();
-    let before = paths.map(|path| credential::baseline(&agent.place.home.join(path), bytes_max)).collect();
-    log::line(&format!("claimed: session {} generation {}", claim.by.session, claim.by.generation));
+    owner.before = baselines(&agent.place, &owner.claim);
+    owner.claimed_at = SystemTime::now();
+    log::line(&format!("claimed: session {} generation {}", owner.by.session, owner.by.generation));
     agent.events.open();
     // From here on the pane starts the tool; the watches begin.
-    agent.owner.send_replace(Some(Arc::new(Owner { claim, finder, status, before, claimed_at: SystemTime::now() })));
+    agent.owner.send_replace(Some(Arc::new(owner)));
     Ok(Claimed { cli_pid: *agent.cli_pid.borrow() })
 }
 
@@ -109,10 +151,7 @@ async fn apply(agent: &Agent, claim: &Claim) -> anyhow::Result<()> {
         std::fs::write("/etc/machine-id", format!("{}\n", claim.guest_machine_id)).context("/etc/machine-id")?;
         display::resize(agent, claim.geometry).await;
     }
-    for file in &claim.provider.settings_files {
-        settings_file::lay_down(&agent.place, file).with_context(|| format!("settings file {:?}", file.path))?;
-    }
-    Ok(())
+    tool::lay_down_settings(agent, &claim.provider).context("settings file")
 }
 
 /// `struct rand_pool_info` of random(4).

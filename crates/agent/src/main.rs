@@ -43,6 +43,7 @@ mod stages;
 mod supervisor;
 mod terminal;
 mod tmux;
+mod tool;
 mod tunnels;
 mod watched;
 

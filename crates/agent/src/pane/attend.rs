@@ -1,0 +1,207 @@
+//! The agent's side of a pane: decides what it runs and when, and notes what became of it.
+
+use super::{END_HANGUP_MS_MAX, END_TERMINATE_MS_MAX, FromPane, ToPane, link, link::Lines};
+use crate::{agent::Agent, children, claim::Owner, events::bounded, finder, log, tool, tool::Serving};
+use anteroom_wire::{
+    Secret,
+    agent::{CliState, Event, KEY_ENTRY, OpenPrompt, Stage},
+};
+use rustix::process::{Pid, Signal};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
+};
+
+const LAST_LINES: usize = 20;
+/// What a program that hung up is said to have ended with: 128 + SIGHUP.
+const HUNG_UP: i32 = 129;
+/// How long the tool may take to read its secret, milliseconds.
+const KEY_READ_MS_MAX: u64 = 60_000;
+/// Beyond the pane's own limits for the tool's end.
+const END_SLACK_MS: u64 = 2_000;
+
+/// One pane, until it ends.
+pub(crate) async fn attend(
+    agent: &Arc<Agent>,
+    read: BufReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+) -> io::Result<()> {
+    agent.terminal.pane.send_replace(true);
+    let served = serve(agent, read, write).await;
+    agent.terminal.pane.send_replace(false);
+    agent.terminal.restart_pane().await;
+    served
+}
+
+async fn serve(agent: &Arc<Agent>, read: BufReader<OwnedReadHalf>, write: OwnedWriteHalf) -> io::Result<()> {
+    let mut lines = Lines::new(read);
+    tokio::select! {
+        _ = agent.claimed() => {}
+        // Before the start a pane has nothing to say: only its end can come.
+        ended = lines.next::<FromPane>() => { ended?; return Ok(()) }
+    }
+    let pid = write.as_ref().peer_cred()?.pid();
+    let pane = pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
+    let (owner, serving) = {
+        let _one = agent.claiming.lock().await;
+        let Some(owner) = agent.claim_now() else { return Ok(()) };
+        (owner, agent.tool.serve(pane))
+    };
+    let mut seat = Seat { agent, owner, write, pid: pid.and_then(Pid::from_raw), awaits_key: false };
+    let served = seat.serve(&mut lines, serving).await;
+    if agent.board.read().cli == CliState::Running {
+        note_end(agent, HUNG_UP).await; // the terminal went
+    }
+    served
+}
+
+/// One pane at its work.
+struct Seat<'a> {
+    agent: &'a Arc<Agent>,
+    owner: Arc<Owner>,
+    write: OwnedWriteHalf,
+    pid: Option<Pid>,
+    awaits_key: bool,
+}
+
+impl Seat<'_> {
+    async fn serve(&mut self, lines: &mut Lines, mut serving: Serving<'_>) -> io::Result<()> {
+        self.begin().await?;
+        loop {
+            tokio::select! {
+                said = lines.next() => match said? {
+                    Some(said) => self.hear(said).await?,
+                    None => return Ok(()),
+                },
+                key = self.agent.tool.key_given(), if self.awaits_key => self.start(Some(key)).await?,
+                () = serving.ended() => return self.end(lines).await,
+            }
+        }
+    }
+
+    /// What there is to do first, and again after the tool has ended and the person wants more of it.
+    async fn begin(&mut self) -> io::Result<()> {
+        match tool::key_prompt(&self.owner, None) {
+            Some(prompt) => {
+                self.ask_key(prompt);
+                let text = "Waiting for the key, which is entered in the page.".to_owned();
+                link::order(&mut self.write, &ToPane::Wait { text }, None).await
+            }
+            None => self.start(None).await,
+        }
+    }
+
+    fn ask_key(&mut self, prompt: OpenPrompt) {
+        self.awaits_key = true;
+        self.agent.tool.want_key();
+        self.agent.board.open_prompt(prompt);
+    }
+
+    async fn start(&mut self, key: Option<Secret>) -> io::Result<()> {
+        self.awaits_key = false;
+        if key.is_some() {
+            self.agent.board.close_prompt(KEY_ENTRY);
+        }
+        self.agent.stages.trying(Stage::Cli);
+        let input = key.map(carry).transpose()?;
+        let start = self.agent.tool_start(&self.owner.provider);
+        link::order(&mut self.write, &ToPane::Start { start, input: input.is_some() }, input).await
+    }
+
+    async fn hear(&mut self, said: FromPane) -> io::Result<()> {
+        let agent = self.agent;
+        match said {
+            FromPane::Started { pid } => {
+                agent.cli_pid.send_replace(Some(pid));
+                agent.stages.ready(Stage::Cli);
+                agent.board.clear();
+                agent.board.cli(CliState::Running);
+                agent.events.push(Event::CliStarted);
+                agent.board.tell_early();
+                Ok(())
+            }
+            FromPane::NotStarted { error } => {
+                agent.stages.failed(Stage::Cli, &error);
+                let name = self.owner.provider.cli.clone();
+                let last_lines = vec![bounded(&error)];
+                agent.events.push(Event::ChildExited { name, code: None, restarts: 0, last_lines });
+                self.offer(&error).await
+            }
+            FromPane::Exited { code } => {
+                let last_lines = note_end(agent, code).await;
+                let what = if code == 0 {
+                    "The tool has ended.".to_owned()
+                } else {
+                    format!("The tool has ended with {code}.")
+                };
+                let refused = last_lines.into_iter().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+                match tool::key_prompt(&self.owner, Some(refused)) {
+                    Some(prompt) if code != 0 => {
+                        self.ask_key(prompt);
+                        let text = format!("{what} The key is entered in the page.");
+                        link::order(&mut self.write, &ToPane::Say { text, enter: false }, None).await
+                    }
+                    Some(_) | None => self.offer(&what).await,
+                }
+            }
+            FromPane::Again => self.begin().await,
+        }
+    }
+
+    async fn offer(&mut self, what: &str) -> io::Result<()> {
+        let text = format!("{what} Press Enter to start it again.");
+        link::order(&mut self.write, &ToPane::Say { text, enter: true }, None).await
+    }
+
+    /// Ends the tool, and the pane with it.
+    async fn end(&mut self, lines: &mut Lines) -> io::Result<()> {
+        let ordered = link::order(&mut self.write, &ToPane::End, None).await;
+        let gone = async {
+            // Whatever it still says is not told: the tool was ended on purpose.
+            while let Ok(Some(_)) = lines.next::<FromPane>().await {}
+        };
+        let limit = Duration::from_millis(END_HANGUP_MS_MAX + END_TERMINATE_MS_MAX + END_SLACK_MS);
+        if tokio::time::timeout(limit, gone).await.is_err()
+            && let Some(pid) = self.pid
+        {
+            log::line("the pane did not end; it is killed");
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        self.agent.cli_pid.send_replace(None);
+        self.agent.board.cli(CliState::Waiting);
+        ordered
+    }
+}
+
+/// Notes that the tool has ended; gives the last lines of its screen, masked.
+async fn note_end(agent: &Agent, code: i32) -> Vec<String> {
+    agent.cli_pid.send_replace(None);
+    let lines = agent.terminal.screen().await.unwrap_or_default();
+    let first = lines.len().saturating_sub(LAST_LINES);
+    let last_lines: Vec<String> = lines[first..].iter().map(|line| bounded(&finder::masked(line))).collect();
+    agent.board.cli(CliState::Exited { code });
+    agent.events.push(Event::CliExited { code, last_lines: last_lines.clone() });
+    last_lines
+}
+
+/// A pipe that carries `key` and a line feed and then ends; its reading end. The secret is held until the tool has read it, at most
+/// for the limit.
+fn carry(key: Secret) -> io::Result<OwnedFd> {
+    let (read, write) = children::input_pipe()?;
+    tokio::spawn(async move {
+        let limit = Duration::from_millis(KEY_READ_MS_MAX);
+        match tokio::time::timeout(limit, pour(write, key)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::line(&format!("the tool's standard input: {}", error.kind())),
+            Err(_) => log::line("the tool did not read its standard input"),
+        }
+    });
+    Ok(read)
+}
+
+async fn pour(mut into: pipe::Sender, key: Secret) -> io::Result<()> {
+    into.write_all(key.expose().as_bytes()).await?;
+    into.write_all(b"\n").await
+}

@@ -1,4 +1,6 @@
-//! Process mode's configuration: one JSON file, unknown keys refused.
+//! Process mode's configuration: one JSON file, unknown keys refused. A machine's agent has none: the kernel's command line says
+//! what must be known at the boot, the claim what is this session's. So nothing belongs here but where things are: what changed the
+//! agent's judgement would make process mode another agent than the machine's.
 //!
 //! ```json
 //! {

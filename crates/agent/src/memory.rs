@@ -7,6 +7,11 @@
 //!
 //! Only a machine of its own is looked at: a plain process shares its host's memory, unless its configuration names files to
 //! read instead.
+//!
+//! The bounds are constants on purpose. A machine's agent has no configuration: it looks from the boot on, before anybody claims
+//! it, and all it knows then is the kernel's command line, which is frozen with the template's state. Process mode has one, but it
+//! must judge as a machine does, or tests would hold another agent to its word. They are shares of the machine's memory, so that
+//! what an operator sets (`machines.memory_mib`) moves them along.
 
 use crate::{agent::Agent, log};
 use anteroom_wire::agent::Event;

@@ -1,4 +1,9 @@
-//! Keeps programs up: each with its own back-off, restart count and last lines of output.
+//! Keeps programs up: each with its own back-off, restart count and last lines of output. What counts as a loop of crashes:
+//! `ends.rs`.
+//!
+//! The bounds of both are constants on purpose: programs are kept up from the boot on, while the template is made, when nobody has
+//! told the agent anything but the kernel's command line (see `memory.rs`). They belong to the programs of the image, which comes
+//! with the agent, not to a host or an operator.
 
 use crate::{
     agent::Agent,

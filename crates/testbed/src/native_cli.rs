@@ -74,16 +74,12 @@ pub struct Written {
     pub mode: u32,
 }
 
-/// A descriptor: the product's own, `providers/NAME.toml`, or one of a tool that no image has yet,
-/// `fixtures/providers/NAME.toml` of this crate.
+/// A descriptor of the product's own, `providers/NAME.toml`.
 ///
 /// # Errors
 /// There is none, it does not parse, or it has faults.
 pub fn descriptor(name: &str) -> anyhow::Result<Provider> {
-    let file = format!("{name}.toml");
-    let places = ["../../providers", "fixtures/providers"];
-    let path = places.map(|place| Path::new(env!("CARGO_MANIFEST_DIR")).join(place).join(&file));
-    let path = path.into_iter().find(|path| path.exists()).with_context(|| format!("there is no {file}"))?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers").join(format!("{name}.toml"));
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let provider: Provider = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let faults = provider.faults();
@@ -139,6 +135,7 @@ impl NativeCli {
             let value = env.get(key).cloned().unwrap_or_default();
             env.insert(key.to_ascii_lowercase(), value);
         }
+        env.retain(|key, _| !start.provider.env_unset.contains(key));
         env.extend(start.provider.env.clone());
         env.extend(start.env.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
         let terminal = Terminal::start(dir.path(), &home, &env, &start.clis.found(&start.provider.argv)?).await?;

@@ -15,9 +15,14 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The whole address on the terminal instead of the short form: the provider's page then shows a code.
-const WHOLE_LINK: (&str, &str) = ("CLAUDE_CODE_FULL_SIGN_IN_LINK", "1");
 const SCREENS: &str = "claude_code-2.1.330";
+
+/// The descriptor with the short form of the address on the terminal.
+fn short_link() -> Provider {
+    let mut provider = descriptor("claude_code").unwrap();
+    provider.env.remove("CLAUDE_CODE_FULL_SIGN_IN_LINK").unwrap();
+    provider
+}
 
 struct Rig {
     ca: TestCa,
@@ -202,7 +207,7 @@ async fn what_is_not_known_is_remembered_and_a_name_of_nobody_is_not_answered() 
 #[tokio::test]
 async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
     let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
-    let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
+    let tool = rig.tool(&clis, short_link(), &[]).await;
     let screen = tool.shows("Paste code here if prompted >").await.unwrap();
     kept(SCREENS, "login-waits", &screen).unwrap();
     let opened = tool.opened().await.unwrap();
@@ -250,7 +255,7 @@ fn in_order(made: &[String], wanted: &[&str]) -> Result<(), String> {
 #[tokio::test]
 async fn a_callback_with_another_state_ends_the_released_tool() {
     let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
-    let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
+    let tool = rig.tool(&clis, short_link(), &[]).await;
     let opened = Url::parse(&tool.opened().await.unwrap()).unwrap();
     let back = opened.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap().1.into_owned();
     tool.shows("Paste code here if prompted >").await.unwrap();
@@ -267,7 +272,7 @@ async fn a_callback_with_another_state_ends_the_released_tool() {
 #[tokio::test]
 async fn the_released_tool_signs_in_with_a_pasted_code_after_two_wrong_ones() {
     let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
-    let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[WHOLE_LINK]).await;
+    let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     let screen = tool.shows("Paste code here if prompted >").await.unwrap();
     kept(SCREENS, "link-waits", &screen).unwrap();
     let link = tool.address_on(&screen).unwrap();
@@ -289,7 +294,7 @@ async fn the_released_tool_signs_in_with_a_pasted_code_after_two_wrong_ones() {
 #[tokio::test]
 async fn the_short_address_on_the_terminal_leads_to_a_code_as_well() {
     let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
-    let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
+    let tool = rig.tool(&clis, short_link(), &[]).await;
     let screen = tool.shows("Paste code here if prompted >").await.unwrap();
     let link = tool.address_on(&screen).unwrap();
     assert!(link.starts_with("https://claude.ai/oauth/authorize?"), "{link}");
@@ -302,7 +307,7 @@ async fn the_short_address_on_the_terminal_leads_to_a_code_as_well() {
 #[tokio::test]
 async fn a_refused_code_ends_the_released_tool() {
     let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
-    let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[WHOLE_LINK]).await;
+    let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     tool.shows("Paste code here if prompted >").await.unwrap();
     tool.enter("never-issued#any").await.unwrap();
     assert_eq!(tool.exit().await.unwrap(), 1);
@@ -318,7 +323,7 @@ async fn setup_token_shows_a_token_and_writes_no_credential() {
     let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
     let mut provider = descriptor("claude_code").unwrap();
     provider.argv = ["claude", "setup-token"].map(str::to_owned).to_vec();
-    let tool = rig.tool(&clis, provider, &[WHOLE_LINK]).await;
+    let tool = rig.tool(&clis, provider, &[]).await;
     let screen = tool.shows("Paste code here if prompted").await.unwrap();
     kept(SCREENS, "setup-token-waits", &screen).unwrap();
     // The program breaks its own lines: what stands between is taken out, as the agent's finder does.

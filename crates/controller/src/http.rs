@@ -19,9 +19,10 @@ mod metrics;
 mod pages;
 pub(crate) mod providers;
 mod session;
-mod signin;
+pub(crate) mod signin;
 mod socket;
 mod sweep;
+mod uses;
 
 pub use enter::Link;
 pub use host::host_service;
@@ -117,9 +118,14 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(socket::ticket))
         .routes(routes!(signin::oauth_url))
         .routes(routes!(signin::open_url))
+        .routes(routes!(signin::paste))
         .routes(routes!(signin::code))
+        .routes(routes!(signin::method))
         .routes(routes!(signin::type_text))
         .routes(routes!(credentials::list))
+        .routes(routes!(uses::read))
+        .routes(routes!(uses::start))
+        .routes(routes!(uses::screen))
         .routes(routes!(credentials::lease))
         .routes(routes!(credentials::delete))
         .routes(routes!(providers::list))

@@ -1,7 +1,10 @@
 //! The providers this server offers: built-in descriptors, changed or extended by the configuration.
 
 use crate::config::Config;
-use anteroom_wire::{ProviderId, provider::Provider};
+use anteroom_wire::{
+    ProviderId,
+    provider::{MethodName, Provider},
+};
 use rust_embed::RustEmbed;
 use std::{collections::BTreeMap, path::Path};
 
@@ -58,6 +61,13 @@ impl Providers {
     /// One provider.
     pub fn get(&self, id: &ProviderId) -> Option<&Provider> {
         self.0.get(id)
+    }
+
+    /// One provider's descriptor as it is for a method; `None` stands for the preferred one, and so does a method that there is no
+    /// more.
+    pub fn resolved(&self, id: &ProviderId, method: Option<&MethodName>) -> Option<Provider> {
+        let provider = self.get(id)?;
+        method.and_then(|method| provider.with_method(method)).or_else(|| provider.with_method(&provider.method))
     }
 
     /// All of them, by id.

@@ -17,7 +17,8 @@ pub mod operations;
 pub mod problem;
 pub mod provider;
 mod secret;
+pub mod webhook;
 
-pub use id::{CallerId, CredentialId, MachineId, ProviderId, SessionId};
+pub use id::{CallerId, CredentialId, MachineId, MessageId, ProviderId, SessionId};
 pub use problem::{Problem, ProblemBody};
 pub use secret::{Base64, Secret};

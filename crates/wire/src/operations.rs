@@ -1,6 +1,6 @@
 //! What operators are told: what exists against what should, and what the sweep does.
 
-use crate::{MachineId, SessionId};
+use crate::{CredentialId, MachineId, MessageId, SessionId};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "utoipa")]
@@ -142,4 +142,58 @@ pub enum SweepOutcome {
     HeldBack,
     /// It could not be done.
     Failed,
+}
+
+/// `GET /api/webhook`: how telling somebody outside fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct WebhookReport {
+    /// Where it is posted, without its query; `null`: nobody is told.
+    pub url: Option<String>,
+    /// Whether credentials that are handed out once are in the messages.
+    pub include_credential: bool,
+    /// Messages that were taken since the server started.
+    pub delivered: u64,
+    /// Tries that failed since the server started.
+    pub failed: u64,
+    /// Messages that were given up since the server started.
+    pub given_up: u64,
+    /// The last try that failed since the server started.
+    pub last_error: Option<WebhookError>,
+    /// Messages that wait, the oldest first, at most 1000.
+    pub waiting: Vec<WaitingMessage>,
+}
+
+/// A try that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct WebhookError {
+    /// When.
+    pub at: String,
+    /// Which message, the `webhook-id`.
+    pub message: MessageId,
+    /// Why.
+    pub why: String,
+}
+
+/// A message that was not taken yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct WaitingMessage {
+    /// The `webhook-id`.
+    pub id: MessageId,
+    /// What happened.
+    pub kind: String,
+    /// The session it is about.
+    pub session: Option<SessionId>,
+    /// The credential it is about.
+    pub credential: Option<CredentialId>,
+    /// When it happened.
+    pub created_at: String,
+    /// When it is tried next.
+    pub due_at: String,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// Why the last try failed.
+    pub last_error: Option<String>,
 }

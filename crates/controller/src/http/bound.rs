@@ -15,10 +15,11 @@ pub(super) async fn session(State(app): State<App>, headers: HeaderMap) -> Resul
         let problem = if app.external.has_agent(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
         return Err(Refusal::new(problem, "no live session uses this machine"));
     };
+    let facts = live.facts();
     Ok(Json(BoundTo {
         session: live.id.clone(),
-        generation: live.facts().generation,
-        provider: live.provider.id.clone(),
-        paths: live.provider.credential.paths.clone(),
+        generation: facts.generation,
+        provider: facts.provider.id.clone(),
+        paths: facts.provider.credential.paths.clone(),
     }))
 }

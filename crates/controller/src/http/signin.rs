@@ -1,16 +1,19 @@
-//! The sign-in itself: the address to open, opening one in the machine, pasting a code, typing.
+//! The sign-in itself: the address to open, opening one in the machine, giving the tool what the person brings, another method, typing.
 
 use super::body::{Json, Mine};
 use crate::{
     app::App,
     refusal::{Refusal, chain},
-    session::reach_desktop::{living, open_channels},
+    session::{
+        reach_desktop::{living, open_channels},
+        switch, view,
+    },
 };
 use anteroom_machine::AgentError;
 use anteroom_wire::{
     Problem, ProblemBody, Secret, SessionId,
-    agent::{Input, OpenUrl},
-    api::SignInView,
+    agent::{Input, OpenUrl, Paste, Pasted},
+    api::{MethodRequest, SessionView, SignInView},
 };
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
@@ -23,7 +26,7 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
     (status = 200, body = SignInView), (status = 409, body = ProblemBody), (status = 410, body = ProblemBody)))]
 pub(super) async fn oauth_url(State(app): State<App>, mine: Mine) -> Result<axum::Json<SignInView>, Refusal> {
     let (row, _) = living(&app, &mine.row.id).await?;
-    let sign_in = crate::session::view::view(&app, &row).await?.sign_in;
+    let sign_in = view::view(&app, &row).await?.sign_in;
     if sign_in.url.is_none() {
         return Err(Problem::NoSignInUrl.into());
     }
@@ -51,20 +54,69 @@ pub(super) async fn open_url(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What the person brings from their own browser.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Brought {
+    /// As it was copied, up to 16 KiB; blanks around it do not count, control characters are refused.
+    #[schema(value_type = String)]
+    text: Secret,
+}
+
+/// Gives the tool what the person brings: a code for its open prompt, the address at which the person's browser ended, or the secret
+/// that it waits for. The answer says as what it was taken. It is neither logged nor shown.
+#[utoipa::path(post, path = "/api/auth/session/{id}/paste", params(("id" = String, Path)), request_body = Brought, responses(
+    (status = 200, body = Pasted), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody),
+    (status = 410, body = ProblemBody), (status = 422, body = ProblemBody), (status = 502, body = ProblemBody)))]
+pub(super) async fn paste(
+    State(app): State<App>,
+    mine: Mine,
+    Json(brought): Json<Brought>,
+) -> Result<axum::Json<Pasted>, Refusal> {
+    Ok(axum::Json(give(&app, &mine.row.id, &brought.text).await?))
+}
+
 /// What the provider's page showed.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Code {
-    /// The code, as it is.
+    /// The code, or the address at which the browser ended.
     #[schema(value_type = String)]
     code: Secret,
 }
 
-/// Types a code at the tool's prompt and presses Enter.
+/// The same as `…/paste` under its former name and without a word about what became of it.
 #[utoipa::path(post, path = "/api/auth/session/{id}/code", params(("id" = String, Path)), request_body = Code, responses(
-    (status = 204), (status = 400, body = ProblemBody), (status = 410, body = ProblemBody)))]
+    (status = 204), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody),
+    (status = 410, body = ProblemBody), (status = 422, body = ProblemBody), (status = 502, body = ProblemBody)))]
 pub(super) async fn code(State(app): State<App>, mine: Mine, Json(code): Json<Code>) -> Result<StatusCode, Refusal> {
-    type_into(&app, &mine.row.id, Input { text: Secret::new(code.code.expose().trim().to_owned()), enter: true }).await
+    give(&app, &mine.row.id, &code.code).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn give(app: &App, id: &SessionId, brought: &Secret) -> Result<Pasted, Refusal> {
+    let text = brought.expose().trim();
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(Refusal::new(Problem::Malformed, "1 byte to 16 KiB, and no control characters"));
+    }
+    let (_, live) = living(app, id).await?;
+    live.activity.touch();
+    let channels = open_channels(app, &live).await?;
+    let paste = Paste { text: Secret::new(text.to_owned()) };
+    channels.agent.paste(&paste).await.map_err(|error| agent_refused(&error))
+}
+
+/// Signs in by another method, in the same machine: the tool is ended and started anew.
+#[utoipa::path(post, path = "/api/auth/session/{id}/method", params(("id" = String, Path)), request_body = MethodRequest, responses(
+    (status = 200, body = SessionView), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody),
+    (status = 410, body = ProblemBody), (status = 502, body = ProblemBody)))]
+pub(super) async fn method(
+    State(app): State<App>,
+    mine: Mine,
+    Json(wanted): Json<MethodRequest>,
+) -> Result<axum::Json<SessionView>, Refusal> {
+    let row = switch::switch(&app, &mine.row.id, &wanted.method).await?;
+    Ok(axum::Json(view::view(&app, &row).await?))
 }
 
 /// Text for the tool's terminal.
@@ -87,36 +139,28 @@ pub(super) async fn type_text(
     mine: Mine,
     Json(text): Json<Text>,
 ) -> Result<StatusCode, Refusal> {
-    type_into(&app, &mine.row.id, Input { text: text.text.clone(), enter: text.enter }).await
-}
-
-async fn type_into(app: &App, id: &SessionId, input: Input) -> Result<StatusCode, Refusal> {
-    let text = input.text.expose();
-    if text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+    let Text { text, enter } = text;
+    if text.expose().len() > TEXT_BYTES_MAX || text.expose().chars().any(char::is_control) {
         return Err(Refusal::new(Problem::Malformed, "at most 16 KiB and no control characters"));
     }
-    let (_, live) = living(app, id).await?;
+    let (_, live) = living(&app, &mine.row.id).await?;
     live.activity.touch();
-    let channels = open_channels(app, &live).await?;
-    channels.agent.input(&input).await.map_err(|error| agent_refused(&error))?;
+    let channels = open_channels(&app, &live).await?;
+    channels.agent.input(&Input { text, enter }).await.map_err(|error| agent_refused(&error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// The agent's own refusal where it gave one, else that it does not answer.
-fn agent_refused(error: &AgentError) -> Refusal {
-    match problem_of(error) {
-        Some((problem, detail)) => Refusal::new(problem, detail.unwrap_or_default()),
+pub(crate) fn agent_refused(error: &AgentError) -> Refusal {
+    let AgentError::Refused { problem: said, .. } = error else {
+        return Refusal::new(Problem::AgentUnreachable, chain(error));
+    };
+    match Problem::from_code(&said.code) {
+        // A machine that was started by a former version of this server.
+        Some(Problem::NoRoute) => {
+            Refusal::new(Problem::NotReady, "the machine's agent is older than this server and cannot do this")
+        }
+        Some(problem) => Refusal::new(problem, said.detail.clone().unwrap_or_default()),
         None => Refusal::new(Problem::AgentUnreachable, chain(error)),
-    }
-}
-
-fn problem_of(error: &AgentError) -> Option<(Problem, Option<String>)> {
-    match error {
-        AgentError::Refused { problem, .. } => Some((Problem::from_code(&problem.code)?, problem.detail.clone())),
-        AgentError::Closed { .. }
-        | AgentError::Transport { .. }
-        | AgentError::Timeout { .. }
-        | AgentError::NotUnderstood { .. }
-        | AgentError::Request { .. } => None,
     }
 }

@@ -3,7 +3,11 @@
 
 mod lanes;
 
-use super::{live::Live, note};
+use super::{
+    live::{Facts, Live},
+    note,
+    use_credential::Told,
+};
 use crate::{app::App, clock};
 use anteroom_store::StoreError;
 use anteroom_wire::{
@@ -32,8 +36,12 @@ pub async fn hear(app: &App, live: &Arc<Live>, events: Events) -> Result<(), Sto
     // The page shows all of it at once, also while the timeline cannot be written.
     let news: Vec<bool> = fresh.iter().map(|told| take(live, &told.event)).collect();
     for (NumberedEvent { number, event, .. }, is_news) in fresh.into_iter().zip(news) {
+        let of_use = Told::of(&event);
         if is_news && let Some((kind, sentence, data)) = words(live, event) {
             note::write(app, &live.id, kind, sentence, data).await?;
+        }
+        if let Some(told) = of_use {
+            told.take(app, live).await?;
         }
         live.change(|facts| facts.event_seen = facts.event_seen.max(number));
     }
@@ -49,21 +57,25 @@ fn take(live: &Live, event: &Event) -> bool {
     }
     live.change(|facts| match event {
         Event::CliStarted => {
+            forget(facts);
             facts.sign_in.cli = CliState::Running;
-            facts.sign_in.url = None;
-            facts.sign_in.browser_url = None;
-            facts.sign_in.device_code = None;
-            facts.sign_in.prompt = None;
-            facts.sign_in.outcome = None;
-            facts.device_code_at_ms = None;
         }
-        Event::CliExited { code, .. } => facts.sign_in.cli = CliState::Exited { code: *code },
+        Event::MethodSwitched { .. } => {
+            forget(facts);
+            facts.sign_in.cli = CliState::Waiting;
+            facts.sign_in.capture = CaptureState::Waiting;
+            facts.kept = false;
+        }
+        Event::CliExited { code, .. } => {
+            facts.sign_in.cli = CliState::Exited { code: *code };
+            facts.sign_in.prompt = None;
+        }
         Event::SignInUrl(found) if is_address(found) => {
             let for_the_machine = found.source == UrlSource::Shim;
             if for_the_machine {
                 facts.sign_in.browser_url = Some(found.url.clone());
             }
-            if !(for_the_machine && live.provider.sign_in.link_from == LinkFrom::Screen) {
+            if !(for_the_machine && facts.provider.sign_in.link_from == LinkFrom::Screen) {
                 facts.sign_in.url = Some(found.clone());
             }
         }
@@ -97,7 +109,6 @@ fn take(live: &Live, event: &Event) -> bool {
         | Event::KeysPressed { .. }
         | Event::Pasted(_)
         | Event::PasteRefused { .. }
-        | Event::MethodSwitched { .. }
         | Event::Checked { .. }
         | Event::UseOver { .. }
         | Event::BrowserOpened { .. }
@@ -108,6 +119,16 @@ fn take(live: &Live, event: &Event) -> bool {
         | Event::OutOfMemory { .. } => {}
     });
     true
+}
+
+/// What the tool said belongs to the process that said it.
+fn forget(facts: &mut Facts) {
+    facts.sign_in.url = None;
+    facts.sign_in.browser_url = None;
+    facts.sign_in.device_code = None;
+    facts.sign_in.prompt = None;
+    facts.sign_in.outcome = None;
+    facts.device_code_at_ms = None;
 }
 
 /// What the tool handed to its browser is the whole address; what its screen shows may be a short form of it.
@@ -135,7 +156,8 @@ fn host_of(url: &str) -> String {
 type Words = (&'static str, String, Value);
 
 fn words(live: &Live, event: Event) -> Option<Words> {
-    let tool = &live.provider.name;
+    let provider = live.provider();
+    let tool = &provider.name;
     Some(match event {
         Event::Stage(report) => {
             if report.state != StageState::Failed {

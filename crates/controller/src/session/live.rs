@@ -22,8 +22,6 @@ use tokio::{
 pub struct Live {
     /// Which.
     pub id: SessionId,
-    /// Its tool.
-    pub provider: Arc<Provider>,
     /// When this server took it up.
     pub born: Instant,
     /// The same moment, milliseconds since 1970.
@@ -38,12 +36,16 @@ pub struct Live {
     pub egress: Mutex<EgressLedger>,
     /// Its machine's way out.
     pub gate: OnceLock<MachineGate>,
+    /// Held by the one who changes the method.
+    pub switching: tokio::sync::Mutex<()>,
     facts: watch::Sender<Facts>,
 }
 
 /// What the owner knows. One writer for each part: the owner for the machine, the agent's events for the sign-in.
 #[derive(Debug, Clone)]
 pub struct Facts {
+    /// Its tool, as it is for the chosen method.
+    pub provider: Arc<Provider>,
     /// 1 for the first machine.
     pub generation: u32,
     /// The present machine.
@@ -75,10 +77,12 @@ pub struct Facts {
 }
 
 impl Live {
-    /// A session whose owner is about to start; it ends when `server` does, or before.
+    /// A session whose owner is about to start; it ends when `server` does, or before. `provider` is the descriptor as it is for the
+    /// session's method ([`Provider::with_method`]).
     pub fn new(id: SessionId, provider: Arc<Provider>, generation: u32, server: &Ending) -> Arc<Self> {
         let ending = server.child();
         let facts = Facts {
+            provider,
             generation,
             machine: None,
             agent_token: None,
@@ -96,7 +100,6 @@ impl Live {
         };
         Arc::new(Self {
             id,
-            provider,
             born: Instant::now(),
             born_at_ms: clock::now(),
             activity: Arc::new(Activity::new()),
@@ -104,6 +107,7 @@ impl Live {
             restart: Notify::new(),
             egress: Mutex::new(EgressLedger::new(NAMES_MAX)),
             gate: OnceLock::new(),
+            switching: tokio::sync::Mutex::new(()),
             facts: watch::channel(facts).0,
         })
     }
@@ -111,6 +115,11 @@ impl Live {
     /// What is so now.
     pub fn facts(&self) -> Facts {
         self.facts.borrow().clone()
+    }
+
+    /// Its tool, as it is for the method that was chosen last: a machine that is claimed from now on is claimed with this.
+    pub fn provider(&self) -> Arc<Provider> {
+        Arc::clone(&self.facts.borrow().provider)
     }
 
     /// Tells of every change.

@@ -1,12 +1,12 @@
 //! Starting a session: the row first, then its owner. Answers at once; the machine is on the way.
 
-use super::{live::Live, owner};
+use super::{live::Live, owner, switch};
 use crate::{admission, app::App, clock, external::ExternalMachine, random, refusal::Refusal};
-use anteroom_store::{Created, External, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
+use anteroom_store::{Aim, Created, External, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
 use anteroom_wire::{
     CallerId, Problem, ProviderId, SessionId,
     api::StartRequest,
-    provider::{Provider, StoragePolicy},
+    provider::{MethodName, Provider, StoragePolicy},
 };
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const URL_BYTES_MAX: usize = 2048;
 /// # Errors
 /// The request is not sound, the provider cannot be used, the queue is full, or the database cannot be written.
 pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, Refusal> {
-    let provider = check(app, request)?;
+    let (provider, method) = check(app, request)?;
     if app.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
@@ -37,12 +37,14 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         deadline_ms: now + app.config.sessions.session_s_max * 1_000,
         external: external
             .map(|machine| External { machine: machine.name.clone(), agent_token: machine.agent_token.clone() }),
+        method,
+        aim: Aim::default(),
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let event = NewEvent::new(now, "accepted", format!("A session for {}{on} was accepted.", provider.name));
     match app.store.create_session(&new, event).await? {
         Created::New(row) => {
-            let live = Live::new(id, Arc::new(provider.clone()), 1, &app.ending);
+            let live = Live::new(id, Arc::new(provider), 1, &app.ending);
             owner::own(app, live, row.clone(), from);
             Ok(row)
         }
@@ -74,7 +76,8 @@ fn beginning<'a>(
     Ok((owner::From::External, Some(machine)))
 }
 
-fn check<'a>(app: &'a App, request: &StartRequest) -> Result<&'a Provider, Refusal> {
+/// The descriptor as it is for the method that is asked for, and the method where one is.
+fn check(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodName>), Refusal> {
     let id: ProviderId =
         request.provider.parse().map_err(|error| Refusal::new(Problem::UnknownProvider, format!("{error}")))?;
     let provider = app.providers.get(&id).ok_or_else(|| {
@@ -83,6 +86,8 @@ fn check<'a>(app: &'a App, request: &StartRequest) -> Result<&'a Provider, Refus
     if provider.policy == StoragePolicy::Forbidden {
         return Err(Refusal::new(Problem::PolicyForbids, format!("{}: {}", provider.id, provider.policy.sentence())));
     }
+    let asked = request.method.as_deref().unwrap_or(provider.method.as_str());
+    let (method, resolved) = switch::chosen(provider, asked)?;
     // What an external machine has, nobody here knows.
     if request.machine.is_none() && !app.image.has_cli(&provider.cli) {
         return Err(Refusal::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
@@ -105,15 +110,58 @@ fn check<'a>(app: &'a App, request: &StartRequest) -> Result<&'a Provider, Refus
             return Err(Refusal::new(Problem::Malformed, detail));
         }
     }
-    Ok(provider)
+    Ok((resolved, request.method.is_some().then_some(method)))
 }
 
 fn idempotency(key: &str, request: &StartRequest) -> IdempotencyKey {
-    // Without an external machine as it was before there were any: keys of then stay good.
-    let asked = match &request.machine {
-        None => serde_json::json!([request.provider, request.user_id, request.return_url]),
-        Some(machine) => serde_json::json!([request.provider, request.user_id, request.return_url, machine]),
+    // Without what came later as it was before that: keys of then stay good.
+    let mut asked = serde_json::json!([request.provider, request.user_id, request.return_url]);
+    let later = [("method", &request.method), ("renews", &request.renews)];
+    let later: serde_json::Map<_, _> =
+        later.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
+    if let Some(asked) = asked.as_array_mut() {
+        asked.extend(request.machine.clone().map(Into::into));
+        if !later.is_empty() {
+            asked.push(later.into());
+        }
     }
-    .to_string();
-    IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(asked.as_bytes()) }
+    IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(asked.to_string().as_bytes()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(change: impl FnOnce(&mut StartRequest)) -> Sha256Hex {
+        let mut request = StartRequest {
+            provider: "codex".into(),
+            user_id: None,
+            return_url: None,
+            idempotency_key: None,
+            machine: None,
+            method: None,
+            renews: None,
+        };
+        change(&mut request);
+        idempotency("key", &request).request
+    }
+
+    #[test]
+    fn a_request_without_what_came_later_has_the_hash_that_it_always_had() {
+        assert_eq!(asked(|_| ()), Sha256Hex::of(br#"["codex",null,null]"#));
+        assert_eq!(asked(|it| it.machine = Some("desk".into())), Sha256Hex::of(br#"["codex",null,null,"desk"]"#));
+    }
+
+    #[test]
+    fn requests_that_differ_have_hashes_that_differ() {
+        let hashes = [
+            asked(|_| ()),
+            asked(|it| it.machine = Some("key".into())),
+            asked(|it| it.method = Some("key".into())),
+            asked(|it| it.renews = Some("key".into())),
+            asked(|it| (it.method, it.renews) = (Some("key".into()), Some("key".into()))),
+        ];
+        let different: std::collections::HashSet<_> = hashes.iter().map(Sha256Hex::as_str).collect();
+        assert_eq!(different.len(), hashes.len());
+    }
 }

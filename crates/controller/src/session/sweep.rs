@@ -149,11 +149,11 @@ async fn carry_out(app: &App, planned: &Planned) -> Result<SweepOutcome, StoreEr
 /// An active row whose owner is gone (a server stopped or was killed): take its machine over, or go on without.
 async fn resume(app: &App, row: &SessionRow) -> Result<(), StoreError> {
     // The plan has seen the provider.
-    let Some(provider) = app.providers.get(&row.provider) else { return Ok(()) };
+    let Some(provider) = app.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
     if app.sessions.get(&row.id).is_some() {
         return Ok(());
     }
-    let live = Live::new(row.id.clone(), Arc::new(provider.clone()), row.generation, &app.ending);
+    let live = Live::new(row.id.clone(), Arc::new(provider), row.generation, &app.ending);
     let Some(from) = origin(app, row).await? else { return Ok(()) };
     owner::own(app, Arc::clone(&live), row.clone(), from);
     // The row was read before the session had an owner: its agent may have delivered meanwhile, or somebody cancelled it, and there

@@ -4,10 +4,11 @@ use super::{live::Facts, status};
 use crate::{app::App, clock::rfc3339, http::providers::methods};
 use anteroom_store::{CredentialRow, SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
-    agent::Outcome,
+    agent::{CliState, Outcome},
     api::{CredentialHealth, CredentialMeta, PromptView, Reason, SessionView, SignInView, Status, TimelineEntry},
-    provider::{Lane, StoragePolicy},
+    provider::{Lane, Provider, StoragePolicy},
 };
+use std::sync::Arc;
 
 /// The session as it is now.
 ///
@@ -23,11 +24,16 @@ pub async fn view(app: &App, row: &SessionRow) -> Result<SessionView, StoreError
 }
 
 fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Option<&CredentialRow>) -> SessionView {
-    let provider = app.providers.get(&row.provider);
+    let offered = app.providers.get(&row.provider);
+    let provider = match facts {
+        Some(facts) => Some(Arc::clone(&facts.provider)),
+        None => app.providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
+    };
+    let provider = provider.as_deref();
     let policy = provider.map_or(StoragePolicy::Store, |provider| provider.policy);
     let progress = facts.map(|facts| &facts.progress);
-    let sign_in = facts.filter(|_| row.is_active()).map(|facts| sign_in(app, row, facts)).unwrap_or_default();
-    let signing_in = facts.is_some_and(|facts| facts.sign_in.is_under_way());
+    let sign_in = facts.filter(|_| row.is_active()).map(sign_in).unwrap_or_default();
+    let signing_in = facts.is_some_and(signing_in);
     let status = status::status(&row.life, progress, row.generation, signing_in);
     SessionView {
         id: row.id.clone(),
@@ -50,22 +56,30 @@ fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Opti
         ended_at: row.end().map(|end| rfc3339(end.at_ms)),
         sign_in,
         lanes: provider.map_or_else(|| vec![Lane::Terminal], |provider| provider.lanes.clone()),
-        next_action: next_action(status, provider.map_or("", |provider| &provider.next_action)),
+        next_action: next_action(status, provider, facts),
         return_url: row.return_url.clone(),
         credential: credential.map(credential_meta),
         policy,
         policy_sentence: policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
-        methods: provider.map_or_else(Vec::new, methods),
+        methods: offered.map_or_else(Vec::new, methods),
         renews: None,
         uses: None,
         viewers: facts.map_or(0, |facts| facts.viewers),
     }
 }
 
-fn sign_in(app: &App, row: &SessionRow, facts: &Facts) -> SignInView {
-    let life = app.providers.get(&row.provider).and_then(|provider| provider.sign_in.code_s_max);
-    let until = facts.device_code_at_ms.zip(life).map(|(shown, life_s)| rfc3339(shown + life_s * 1_000));
+/// Whether there is something for the person to do. Of a tool that has ended only a question counts: what it said before leads nowhere.
+fn signing_in(facts: &Facts) -> bool {
+    let has_ended = matches!(facts.sign_in.cli, CliState::Exited { .. });
+    facts.sign_in.prompt.is_some() || (facts.sign_in.is_under_way() && !has_ended)
+}
+
+fn sign_in(facts: &Facts) -> SignInView {
+    let until = facts
+        .device_code_at_ms
+        .zip(facts.provider.sign_in.code_s_max)
+        .map(|(shown, life_s)| rfc3339(shown + life_s * 1_000));
     SignInView {
         url: facts.sign_in.url.as_ref().map(|found| found.url.clone()),
         browser_url: facts.sign_in.browser_url.clone(),
@@ -86,14 +100,27 @@ fn sign_in(app: &App, row: &SessionRow, facts: &Facts) -> SignInView {
     }
 }
 
-fn next_action(status: Status, provider: &str) -> String {
+fn next_action(status: Status, provider: Option<&Provider>, facts: Option<&Facts>) -> String {
+    let tool = provider.map_or("The tool", |provider| &provider.name);
     match status {
         Status::VmCreating => "Wait a moment: your machine is being made.".into(),
         Status::VmCreated => "Wait a moment: your machine is starting.".into(),
         Status::VmStopped => {
             "Wait a moment: your machine is being replaced. The sign-in starts again by itself.".into()
         }
-        Status::VmStarted | Status::Authenticating => provider.to_owned(),
+        Status::VmStarted | Status::Authenticating if facts.is_some_and(|facts| facts.kept) => {
+            format!(
+                "{tool} is signed in; the credential stays in this machine. End the session when you are done: it goes with it."
+            )
+        }
+        Status::VmStarted if facts.is_some_and(|facts| matches!(facts.sign_in.cli, CliState::Exited { .. })) => {
+            format!(
+                "{tool} has ended. Press Enter in its terminal to start it again, or choose another way of signing in."
+            )
+        }
+        Status::VmStarted | Status::Authenticating => {
+            provider.map_or_else(String::new, |provider| provider.next_action.clone())
+        }
         Status::Completed => "Nothing more to do: the credential is stored.".into(),
         Status::Failed | Status::Cancelled | Status::Expired => "Start a new session when you are ready.".into(),
     }

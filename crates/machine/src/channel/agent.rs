@@ -3,8 +3,8 @@
 use anteroom_wire::{
     ProblemBody,
     agent::{
-        Claim, Claimed, DESKTOP_AUTHORITY, Hello, Input, OpenUrl, Screen, SignIn, TERMINAL_AUTHORITY,
-        TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
+        Claim, Claimed, DESKTOP_AUTHORITY, Hello, Input, OpenUrl, Paste, Pasted, Screen, SignIn, SwitchMethod,
+        TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
     },
     channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES},
 };
@@ -36,6 +36,8 @@ const PING_NEVER_GIVEN_UP: Duration = Duration::from_secs(365 * 86_400);
 pub struct CallLimits {
     /// An ordinary call, milliseconds.
     pub call_ms_max: u64,
+    /// Giving something to the tool, or ending and starting it: the tool may take its time, milliseconds.
+    pub tool_ms_max: u64,
     /// A claim (it resizes the desktop and starts the tool), milliseconds.
     pub claim_ms_max: u64,
     /// Opening a raw stream, milliseconds.
@@ -46,7 +48,13 @@ pub struct CallLimits {
 
 impl Default for CallLimits {
     fn default() -> Self {
-        Self { call_ms_max: 10_000, claim_ms_max: 60_000, connect_ms_max: 10_000, answer_bytes_max: 1024 * 1024 }
+        Self {
+            call_ms_max: 10_000,
+            tool_ms_max: 45_000,
+            claim_ms_max: 60_000,
+            connect_ms_max: 10_000,
+            answer_bytes_max: 1024 * 1024,
+        }
     }
 }
 
@@ -201,6 +209,23 @@ impl AgentClient {
     /// See [`AgentError`].
     pub async fn open_url(&self, open: &OpenUrl) -> Result<(), AgentError> {
         self.post("POST /open-url", "/open-url", open, self.limits.call_ms_max).await.map(drop)
+    }
+
+    /// `POST /paste`: gives the tool what the person brings; says as what it was taken.
+    ///
+    /// # Errors
+    /// `Refused` when the tool does not wait for it, or could not take it.
+    pub async fn paste(&self, paste: &Paste) -> Result<Pasted, AgentError> {
+        let call = "POST /paste";
+        understand(call, &self.post(call, "/paste", paste, self.limits.tool_ms_max).await?)
+    }
+
+    /// `POST /method`: ends the tool and starts it by another method.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn switch_method(&self, switch: &SwitchMethod) -> Result<(), AgentError> {
+        self.post("POST /method", "/method", switch, self.limits.tool_ms_max).await.map(drop)
     }
 
     /// `POST /input`.

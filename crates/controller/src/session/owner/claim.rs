@@ -7,13 +7,14 @@ use crate::{
     session::{
         live::Live,
         note::{note, settled},
+        use_credential,
     },
 };
 use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewEvent, Sha256Hex, Transition};
 use anteroom_wire::{
     Base64, MachineId, Secret,
-    agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry},
+    agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry, Use},
 };
 use serde_json::json;
 
@@ -41,20 +42,22 @@ pub(super) async fn claim(
         }
         (Some(claimed), _) => return Err(format!("it belongs to {}", claimed.session)),
         (None, Some(token)) => {
-            let claim = made(app, live, by, token);
+            let used = use_credential::lay_down(app, live).await?;
+            let claim = made(app, live, by, token, used);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
         }
         // A former server asked for it and ended before it was anybody's: its token never left that server.
         (None, None) => {
             let token = random::token("agt_");
             renew_token(app, live, &token).await?;
-            let claim = made(app, live, by, &token);
+            let used = use_credential::lay_down(app, live).await?;
+            let claim = made(app, live, by, &token, used);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
             live.change(|facts| facts.offered = false);
         }
     }
     let change = Change::new().claimed_generation(Some(generation)).cli_started(true).setback(None);
-    let sentence = format!("The machine is ready; {} was started in it.", live.provider.name);
+    let sentence = format!("The machine is ready; {} was started in it.", live.provider().name);
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.hello.clis });
     let event = NewEvent::new(clock::now(), "machine_ready", sentence).with(data);
     settled(app, &live.id).await;
@@ -100,7 +103,7 @@ async fn renew_token(app: &App, live: &Live, token: &Secret) -> Result<(), Strin
     }
 }
 
-fn made(app: &App, live: &Live, by: ClaimedBy, token: &Secret) -> Claim {
+fn made(app: &App, live: &Live, by: ClaimedBy, token: &Secret, used: Option<Use>) -> Claim {
     let sessions = &app.config.sessions;
     Claim {
         entropy: Base64::new(random::bytes::<64>().to_vec()),
@@ -108,7 +111,7 @@ fn made(app: &App, live: &Live, by: ClaimedBy, token: &Secret) -> Claim {
         guest_machine_id: random::hex(&random::bytes::<16>()),
         by,
         geometry: Geometry { width: app.config.machines.width, height: app.config.machines.height },
-        provider: (*live.provider).clone(),
+        provider: (*live.provider()).clone(),
         agent_token: token.clone(),
         capture: CaptureLimits {
             stable_ms: sessions.capture_stable_ms,
@@ -117,6 +120,6 @@ fn made(app: &App, live: &Live, by: ClaimedBy, token: &Secret) -> Claim {
             retry_ms_max: sessions.delivery_retry_ms_max,
             status_ms_max: sessions.status_command_ms_max,
         },
-        use_credential: None,
+        use_credential: used,
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn open(app: &App, live: &Arc<Live>) -> DropGuard {
     let (ear, told) = (Arc::downgrade(live), app.clone());
     let gate = MachineGate::new(
         Arc::clone(&app.gate),
-        Arc::clone(&live.provider),
+        live.provider(),
         app.tasks.clone(),
         ending.clone(),
         move |decision| hear(&told, &ear, &decision),

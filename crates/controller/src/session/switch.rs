@@ -1,0 +1,80 @@
+//! Another method: the row first, so that it holds for every machine to come; then what is known of the session, so that a machine that
+//! is claimed from now on is claimed with it; then the agent of the machine that runs.
+
+use super::{
+    lifecycle::Delivery,
+    live::Live,
+    note,
+    reach_desktop::{living, open_channels},
+    status::Progress,
+};
+use crate::{app::App, clock, http::signin::agent_refused, refusal::Refusal};
+use anteroom_store::{Change, Expect, NewEvent, SessionRow, Transition};
+use anteroom_wire::{
+    Problem, SessionId,
+    agent::SwitchMethod,
+    provider::{MethodName, Provider},
+};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Signs in by the method of this name from now on. The method that is used already is begun anew.
+///
+/// # Errors
+/// No such method, a credential is on its way, the session has ended, or the machine's agent does not do it: then a machine that
+/// takes its place would.
+pub async fn switch(app: &App, id: &SessionId, name: &str) -> Result<SessionRow, Refusal> {
+    let (row, live) = living(app, id).await?;
+    if row.external_machine.is_some() {
+        return Err(Refusal::new(Problem::ExternalDesktopOnly, "the tool of an external machine is not started here"));
+    }
+    let provider = app.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
+    let (method, wanted) = chosen(provider, name)?;
+    let _one_at_a_time = live.switching.lock().await;
+    if live.facts().delivery() != Delivery::None {
+        return Err(Problem::Delivering.into());
+    }
+    live.activity.touch();
+    let row = remember(app, &row, &method, &wanted).await?;
+    live.change(|facts| facts.provider = Arc::new(wanted.clone()));
+    tell(app, &live, wanted).await?;
+    Ok(row)
+}
+
+/// A provider's method by its name, and the descriptor as it is for it.
+///
+/// # Errors
+/// There is none of this name; the detail lists those that there are.
+pub fn chosen(provider: &Provider, name: &str) -> Result<(MethodName, Provider), Refusal> {
+    let found = MethodName::try_from(name.to_owned()).ok();
+    let found = found.and_then(|method| Some((method.clone(), provider.with_method(&method)?)));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = provider.method_labels().into_iter().map(|(name, _)| name.as_str()).collect();
+        Refusal::new(Problem::UnknownMethod, format!("{} has these: {}", provider.id, names.join(", ")))
+    })
+}
+
+async fn remember(app: &App, row: &SessionRow, method: &MethodName, wanted: &Provider) -> Result<SessionRow, Refusal> {
+    let how = if wanted.label.is_empty() { method.as_str() } else { wanted.label.as_str() };
+    let sentence = format!("Another way of signing in was chosen: {how}.");
+    let event = NewEvent::new(clock::now(), "method_chosen", sentence).with(json!({ "method": method.as_str() }));
+    note::settled(app, &row.id).await;
+    match app.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), event).await? {
+        Transition::Done { row, .. } => Ok(*row),
+        Transition::Conflict(row) => {
+            let end = row.end().ok_or(Problem::Internal)?;
+            Err(Refusal::new(end.reason.problem, end.reason.detail.clone().unwrap_or_default()))
+        }
+    }
+}
+
+/// A machine that is not claimed yet will be claimed with the new method; to the others it is said.
+async fn tell(app: &App, live: &Live, provider: Provider) -> Result<(), Refusal> {
+    match live.facts().progress {
+        Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
+        Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
+            let channels = open_channels(app, live).await?;
+            channels.agent.switch_method(&SwitchMethod { provider }).await.map_err(|error| agent_refused(&error))
+        }
+    }
+}

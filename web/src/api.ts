@@ -11,10 +11,49 @@ export interface Reason {
 }
 
 export interface SignInView {
+  /** For the person's own browser. */
   url: string | null;
+  /** For the machine's browser; a person's own browser ends with it at an address of its own loopback. */
+  browser_url: string | null;
   device_code: string | null;
   /** RFC 3339. */
   device_code_until: string | null;
+  prompt: PromptView | null;
+  /** Why the tool says that its sign-in failed. */
+  failed: string | null;
+  /** The credential is whole and stays in the machine. */
+  kept: boolean;
+}
+
+/** A question of the tool's. */
+export interface PromptView {
+  id: string;
+  label: string;
+  secret: boolean;
+  hint: string | null;
+  /** Why the tool did not take the last answer. */
+  refused: string | null;
+}
+
+/** One of the commands by which a tool can be signed in. */
+export interface MethodView {
+  id: string;
+  label: string;
+  lanes: string[];
+}
+
+/** What a stored credential is used for in a session. */
+export interface UseView {
+  purpose: string;
+  credential: string;
+  exit_code: number | null;
+}
+
+/** What became of what was pasted. */
+export interface Pasted {
+  taken_as: string;
+  /** The tool's HTTP answer, for a callback. */
+  status?: number;
 }
 
 export interface CredentialFile {
@@ -31,6 +70,12 @@ export interface CredentialMeta {
   session: string;
   stored_at: string;
   files: CredentialFile[];
+  policy: string;
+  deliver_until: string | null;
+  health: string;
+  health_detail: string;
+  checked_at: string;
+  ends_at: string | null;
 }
 
 export interface SessionView {
@@ -56,6 +101,13 @@ export interface SessionView {
   return_url: string | null;
   credential: CredentialMeta | null;
   policy: string;
+  policy_sentence: string;
+  method: string;
+  /** The preferred one first. */
+  methods: MethodView[];
+  /** The credential that is signed in for again. */
+  renews: string | null;
+  uses: UseView | null;
   viewers: number;
 }
 
@@ -92,6 +144,8 @@ export interface ProviderView {
   version: string | null;
   lanes: string[];
   policy: string;
+  policy_sentence: string;
+  methods: MethodView[];
   available: boolean;
 }
 
@@ -209,8 +263,11 @@ export const api = {
   sessions: () => json<{ sessions: SessionView[] }>("GET", "/api/sessions").then((list) => list.sessions),
   credentials: () => json<{ credentials: CredentialMeta[] }>("GET", "/api/credentials").then((list) => list.credentials),
   deleteCredential: (id: string) => call("DELETE", `/api/credentials/${encodeURIComponent(id)}`),
-  start: (provider: string, idempotency_key: string) =>
-    json<Started>("POST", "/api/auth/start", { provider, idempotency_key }),
+  /** `renews`: the credential that shall be signed in for again. */
+  start: (provider: string, idempotency_key: string, renews?: string) =>
+    json<Started>("POST", "/api/auth/start", renews === undefined ? { provider, idempotency_key } : { provider, idempotency_key, renews }),
+  /** A fresh machine in which the tool itself is asked about the credential. */
+  checkCredential: (id: string) => json<Started>("POST", `/api/credentials/${encodeURIComponent(id)}/use`, { purpose: "check" }),
   session: (id: string) => json<SessionView>("GET", session(id)),
   timeline: (id: string) => json<Timeline>("GET", session(id, "/events")).then((timeline) => timeline.entries),
   sessionCredentials: (id: string) =>
@@ -221,8 +278,10 @@ export const api = {
   cancel: (id: string) => call("POST", session(id, "/cancel"), {}),
   restart: (id: string) => call("POST", session(id, "/restart"), {}),
   openUrl: (id: string, url: string) => call("POST", session(id, "/open-url"), { url }),
-  /** What the provider's page showed: typed at the tool's prompt, with Enter. */
-  code: (id: string, code: string) => call("POST", session(id, "/code"), { code }),
+  /** What the person brings: a code, a key, or the address at which their own browser ended. */
+  paste: (id: string, text: string) => json<Pasted>("POST", session(id, "/paste"), { text }),
+  /** Another way to sign the same tool in: the tool is started anew. */
+  method: (id: string, method: string) => call("POST", session(id, "/method"), { method }),
   type: (id: string, text: string, enter: boolean) => call("POST", session(id, "/type"), { text, enter }),
   /** The server's health; a server that is down answers 503 with the same body. */
   health: async (): Promise<Health | null> => {

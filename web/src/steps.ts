@@ -20,6 +20,9 @@ const NAMES = [
   "Store the credential",
 ] as const;
 
+/** The same way where a stored credential is used. */
+const USE_NAMES = [...NAMES.slice(0, 3), "Run the command", "Keep what it changed"] as const;
+
 /** The step of a machine that starts: its own, or already its desktop's. */
 function ofStage(stage: string | null): number {
   return (STAGES as readonly string[]).indexOf(stage ?? "") >= STAGES.indexOf("display") ? 2 : 1;
@@ -67,7 +70,7 @@ export function stepsOf(session: SessionView): Step[] | null {
   if (!isStatus(status)) return null;
   const lost = status === "failed" || status === "cancelled" || status === "expired";
   const at = position(session, status);
-  return NAMES.map((name, index) => {
+  return (session.uses === null ? NAMES : USE_NAMES).map((name, index) => {
     if (index < at) return { name, state: "done", detail: null };
     if (index > at) return { name, state: "waiting", detail: null };
     return { name, state: lost ? "failed" : "current", detail: lost ? null : detail(session, at) };

@@ -71,8 +71,14 @@ const LANE_WORDS: Record<Lane, string> = {
   desktop: "the browser inside the machine",
 };
 
-const POLICY_WORDS: Record<string, string> = {
-  store: "The credential is sealed and kept until you delete it.",
+/** Mirrors `wire::api::CredentialHealth`. */
+export const HEALTHS = ["valid", "expiring", "needs_auth"] as const;
+export type CredentialHealth = (typeof HEALTHS)[number];
+
+const HEALTH_WORDS: Record<CredentialHealth, string> = {
+  valid: "Valid",
+  expiring: "Ends soon",
+  needs_auth: "Sign in again",
 };
 
 export function isStatus(text: string): text is Status {
@@ -104,8 +110,9 @@ export function lanesWords(lanes: readonly string[]): string {
   return `${words.slice(0, -1).join(", ")} or ${words[words.length - 1]}`;
 }
 
-export function policyWords(policy: string): string {
-  return POLICY_WORDS[policy] ?? policy;
+/** Whether a credential can be used, in two words; an unknown one is shown as it came. */
+export function healthWords(health: string): string {
+  return (HEALTH_WORDS as Record<string, string>)[health] ?? health;
 }
 
 /** Bytes for people. */

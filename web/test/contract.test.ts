@@ -6,7 +6,7 @@ import { join } from "node:path";
 import test from "node:test";
 import type { SessionView } from "../src/api";
 import { onClose } from "../src/close";
-import { LANES, STAGES, STATUSES } from "../src/words";
+import { HEALTHS, LANES, STAGES, STATUSES } from "../src/words";
 import sample from "./fixtures/session.json";
 
 declare const WEB: string;
@@ -34,12 +34,16 @@ test("the page has words for every status, stage and lane of the contract, and f
   assert.deepEqual([...STATUSES].sort(), variants(api, "Status").sort());
   assert.deepEqual([...STAGES], variants(source("agent.rs"), "Stage"));
   assert.deepEqual([...LANES].sort(), variants(source("provider.rs"), "Lane").sort());
+  assert.deepEqual([...HEALTHS].sort(), variants(api, "CredentialHealth").sort());
 });
 
 test("a session's fields are the contract's", () => {
   const session: SessionView = sample;
   assert.deepEqual(Object.keys(session).sort(), fields("SessionView").sort());
   assert.deepEqual(Object.keys(session.sign_in).sort(), fields("SignInView").sort());
+  assert.deepEqual(Object.keys(session.sign_in.prompt ?? {}).sort(), fields("PromptView").sort());
+  assert.deepEqual(Object.keys(session.methods[0] ?? {}).sort(), fields("MethodView").sort());
+  assert.deepEqual(Object.keys(session.uses ?? {}).sort(), fields("UseView").sort());
   assert.deepEqual(Object.keys(session.credential ?? {}).sort(), fields("CredentialMeta").sort());
   assert.deepEqual(Object.keys(session.credential?.files[0] ?? {}).sort(), fields("CredentialFile").sort());
 });

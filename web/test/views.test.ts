@@ -32,7 +32,7 @@ test("the steps follow the state", () => {
   assert.deepEqual(states({ status: "vm_created", stage: "browser" }), ["done", "done", "current", "waiting", "waiting"]);
   assert.deepEqual(states({ status: "authenticating" }), ["done", "done", "done", "current", "waiting"]);
   assert.deepEqual(states({ status: "completed" }), ["done", "done", "done", "done", "done"]);
-  const none = { url: null, device_code: null, device_code_until: null };
+  const none = { ...session({}).sign_in, url: null, device_code: null };
   assert.deepEqual(states({ status: "failed", stage: "channel", sign_in: none }), ["done", "failed", "waiting", "waiting", "waiting"]);
 });
 

@@ -1,7 +1,7 @@
 // The real journeys' steps, kept working against the stand-in: they run against real machines elsewhere (e2e/real).
 
 import test from "node:test";
-import { inSeconds } from "../standin/samples.mjs";
+import { inSeconds, signIn } from "../standin/samples.mjs";
 import { playCodex, playDemo } from "../real/play.mjs";
 import { scene } from "./scene.mjs";
 
@@ -13,7 +13,7 @@ test("the Codex journey sees the desktop, the code and the end", async () => {
     const { page, standin, base } = stage;
     await page.goto(`${base}/dashboard/remote-cli`);
     standin.onDesktop = (_, id) => {
-      const sign_in = { url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(800) };
+      const sign_in = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(800) });
       standin.change(id, { status: "authenticating", sign_in });
       setTimeout(() => standin.change(id, { status: "completed", credential: standin.credentials[0] ?? null }), 1_500);
     };

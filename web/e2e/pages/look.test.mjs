@@ -6,11 +6,11 @@ import { dirname, join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { until } from "../browser.mjs";
-import { inSeconds } from "../standin/samples.mjs";
+import { inSeconds, signIn } from "../standin/samples.mjs";
 import { faint, inaccessible } from "./look.mjs";
 import { desktopShows, openSession, PHONE, scene, statusIs, WIDE } from "./scene.mjs";
 
-const SIGN_IN = { url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) };
+const SIGN_IN = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) });
 const LOOKS = /** @type {const} */ ([
   ["wide-light", { viewport: WIDE, colorScheme: "light" }],
   ["wide-dark", { viewport: WIDE, colorScheme: "dark" }],

@@ -64,13 +64,13 @@ test("a refused start says why, and the tool can be picked again", async () => {
 test("a credential is deleted only after a question", async () => {
   await scene({}, async ({ page, standin, base, shoot }) => {
     await page.goto(`${base}/dashboard/remote-cli`);
-    await page.click("[data-credential] button");
+    await page.click("[data-credential] >> text=Delete");
     await page.waitForSelector("dialog[open]");
     await shoot("credential-question");
     await page.keyboard.press("Escape");
     await until("the question to go", async () => (await page.locator("dialog").count()) === 0);
     assert.equal(standin.credentials.length, 1);
-    await page.click("[data-credential] button");
+    await page.click("[data-credential] >> text=Delete");
     await page.click("dialog button.danger");
     await until("the credential to go", async () => (await page.locator("[data-credential]").count()) === 0);
     assert.equal(standin.credentials.length, 0);

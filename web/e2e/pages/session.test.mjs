@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { until } from "../browser.mjs";
-import { inSeconds } from "../standin/samples.mjs";
+import { inSeconds, signIn } from "../standin/samples.mjs";
 import { desktopShows, openSession, scene, statusIs } from "./scene.mjs";
 
 const CODE = {
-  sign_in: { url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) },
+  sign_in: signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) }),
 };
 
 test("a device code is shown large, with its address, its time and a way to copy it", async () => {
@@ -37,7 +37,7 @@ test("without a machine, no code and no address is offered", async () => {
 
 test("an address that is none is not made a link", async () => {
   await scene({}, async (stage) => {
-    await openSession(stage, { sign_in: { url: "javascript:alert(1)", device_code: null, device_code_until: null } });
+    await openSession(stage, { sign_in: signIn({ url: "javascript:alert(1)" }) });
     await stage.page.waitForSelector(".next");
     assert.equal(await stage.page.locator(".address").count(), 0);
   });
@@ -182,14 +182,15 @@ test("text is pasted into the machine, and a code with Enter", async () => {
       provider_name: "Claude Code",
       lanes: ["link", "terminal"],
       next_action: "Open the link, sign in, and paste the code you are given here.",
-      sign_in: { url: "https://claude.ai/oauth/authorize?code=true&client_id=x", device_code: null, device_code_until: null },
+      sign_in: signIn({ url: "https://claude.ai/oauth/authorize?code=true&client_id=x" }),
     });
     await desktopShows(page);
     await page.fill("#paste-code", "the-code#state");
     await shoot("session-link");
-    await page.click("text=Send the code");
-    const code = await until("the code", () => standin.calls.find((call) => call.path.endsWith("/code")));
-    assert.deepEqual(code.body, { code: "the-code#state" });
+    await page.click(".next >> text=Send");
+    const pasted = await until("the code", () => standin.calls.find((call) => call.path.endsWith("/paste")));
+    assert.deepEqual(pasted.body, { text: "the-code#state" });
+    await until("the box to be empty", async () => (await page.inputValue("#paste-code")) === "");
     await page.click("text=Paste into the machine");
     await page.fill("#paste-text", "some text");
     await page.click("form >> text=Paste");

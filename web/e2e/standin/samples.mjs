@@ -2,14 +2,41 @@
 
 /** @typedef {import("../../src/api.ts").SessionView} Session */
 
+const STORE = "The credential is sealed and stored for the owner of this session until it is deleted.";
+
+/**
+ * @param {string} id @param {string} name @param {string | null} version @param {string[]} lanes
+ * @param {import("../../src/api.ts").MethodView[]} [others] further methods
+ * @returns {import("../../src/api.ts").ProviderView}
+ */
+function provider(id, name, version, lanes, others = []) {
+  const methods = [{ id: "default", label: others.length === 0 ? "" : "The usual way", lanes }, ...others];
+  return { id, name, version, lanes, policy: "store", policy_sentence: STORE, methods, available: version !== null };
+}
+
+/** The other ways in which Codex can be signed in. */
+export const CODEX_METHODS = [
+  { id: "browser", label: "In the machine's browser", lanes: ["desktop", "link", "terminal"] },
+  { id: "api_key", label: "With an API key", lanes: ["terminal"] },
+];
+
 /** @returns {import("../../src/api.ts").ProviderView[]} */
 export function providers() {
   return [
-    { id: "codex", name: "Codex", version: "0.169.0", lanes: ["device_code", "desktop"], policy: "store", available: true },
-    { id: "claude_code", name: "Claude Code", version: "2.1.330", lanes: ["link", "terminal"], policy: "store", available: true },
-    { id: "gemini_cli", name: "Gemini CLI", version: null, lanes: ["link", "terminal"], policy: "store", available: false },
-    { id: "demo", name: "Demo", version: "1", lanes: ["desktop"], policy: "store", available: true },
+    provider("codex", "Codex", "0.169.0", ["device_code", "desktop"], CODEX_METHODS),
+    provider("claude_code", "Claude Code", "2.1.330", ["link", "terminal"]),
+    provider("gemini_cli", "Gemini CLI", null, ["link", "terminal"]),
+    provider("demo", "Demo", "1", ["desktop"]),
   ];
+}
+
+/**
+ * What is known of a sign-in: nothing, and what is given.
+ * @param {Partial<import("../../src/api.ts").SignInView>} [part]
+ * @returns {import("../../src/api.ts").SignInView}
+ */
+export function signIn(part = {}) {
+  return { url: null, browser_url: null, device_code: null, device_code_until: null, prompt: null, failed: null, kept: false, ...part };
 }
 
 /** @param {number} seconds from now */
@@ -39,12 +66,17 @@ export function newSession(number, part) {
     idle_deadline_at: inSeconds(600),
     deadline_at: inSeconds(1800),
     ended_at: null,
-    sign_in: { url: null, device_code: null, device_code_until: null },
+    sign_in: signIn(),
     lanes: ["device_code", "desktop"],
     next_action: "Open the address in your own browser and type the code there.",
     return_url: null,
     credential: null,
     policy: "store",
+    policy_sentence: STORE,
+    method: "default",
+    methods: [{ id: "default", label: "", lanes: ["device_code", "desktop"] }],
+    renews: null,
+    uses: null,
     viewers: 0,
     ...part,
   };
@@ -53,8 +85,10 @@ export function newSession(number, part) {
 /**
  * @param {string} id
  * @param {string} session
+ * @param {Partial<import("../../src/api.ts").CredentialMeta>} [part]
+ * @returns {import("../../src/api.ts").CredentialMeta}
  */
-export function credential(id, session) {
+export function credential(id, session, part = {}) {
   return {
     id,
     provider: "codex",
@@ -62,5 +96,12 @@ export function credential(id, session) {
     session,
     stored_at: inSeconds(-86_400),
     files: [{ path: ".codex/auth.json", bytes: 4213, mode: 0o600 }],
+    policy: "store",
+    deliver_until: null,
+    health: "valid",
+    health_detail: "The tool agreed when it signed in.",
+    checked_at: inSeconds(-86_400),
+    ends_at: null,
+    ...part,
   };
 }

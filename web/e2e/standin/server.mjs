@@ -8,7 +8,7 @@ import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
 import { RfbServer } from "./rfb.mjs";
-import { credential, newSession, providers } from "./samples.mjs";
+import { credential, newSession, providers, signIn } from "./samples.mjs";
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../../dist");
 
@@ -213,6 +213,11 @@ export class Standin {
       this.credentials = this.credentials.filter((one) => one.id !== credentialId);
       return this.#answer(response, 204);
     }
+    const used = /^\/api\/credentials\/([^/]+)\/use$/.exec(path)?.[1];
+    if (used !== undefined) {
+      const session = this.add({ status: "vm_creating", uses: { purpose: body.purpose, credential: used, exit_code: null } });
+      return this.#answer(response, 202, { session, viewer_url: "/unused" });
+    }
     const [, id = "", rest = ""] = /^\/api\/auth\/session\/([^/]+)(\/.*)?$/.exec(path) ?? [];
     const session = this.sessions.get(id);
     if (session === undefined) {
@@ -222,7 +227,7 @@ export class Standin {
     this.#sessionCall(method, rest, body, session, request, response);
   }
 
-  /** @param {import("node:http").ServerResponse} response @param {{ provider: string, idempotency_key: string }} body */
+  /** @param {import("node:http").ServerResponse} response @param {{ provider: string, idempotency_key: string, renews?: string }} body */
   #start(response, body) {
     if (this.full) {
       this.#refuse(response, 503, "no_capacity", "There is no room for another machine.", "Try again later.", 4503);
@@ -230,7 +235,9 @@ export class Standin {
     }
     const known = this.#keys.get(body.idempotency_key);
     const provider = this.providers.find((one) => one.id === body.provider);
-    const session = known ?? this.add({ provider: body.provider, provider_name: provider?.name ?? body.provider, lanes: provider?.lanes ?? [] });
+    const session =
+      known ??
+      this.add({ provider: body.provider, provider_name: provider?.name ?? body.provider, lanes: provider?.lanes ?? [], renews: body.renews ?? null });
     this.#keys.set(body.idempotency_key, session);
     // Slow enough that a double click arrives as two clicks.
     setTimeout(() => this.#answer(response, 202, { session, viewer_url: "/unused" }), 150);
@@ -259,12 +266,27 @@ export class Standin {
       case "POST /heartbeat":
       case "POST /restart":
       case "POST /open-url":
-      case "POST /code":
       case "POST /type":
+        return this.#answer(response, 204);
+      case "POST /paste":
+        return this.#paste(response, session, body.text);
+      case "POST /method":
+        this.change(session.id, { method: body.method, sign_in: signIn() });
         return this.#answer(response, 204);
       default:
         return this.#refuse(response, 404, "no_route", "There is nothing at this path.", "See /openapi.json for what there is.", 4404);
     }
+  }
+
+  /** @param {import("node:http").ServerResponse} response @param {Session} session @param {string} text */
+  #paste(response, session, text) {
+    if (text.startsWith("http://localhost:")) return this.#answer(response, 200, { taken_as: "callback", status: 200 });
+    const id = session.sign_in.prompt?.id;
+    if (id !== undefined && text === "wrong") {
+      const detail = "It looks like CODE#STATE.";
+      return this.#answer(response, 422, { code: "wrong_answer", sentence: "This is not what the tool asks for; it was not given to it.", detail, remedy: "Copy it again, whole.", close_code: 4422 });
+    }
+    return this.#answer(response, 200, id === undefined ? { taken_as: "terminal" } : { taken_as: "prompt", id });
   }
 
   /**

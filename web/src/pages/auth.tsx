@@ -104,6 +104,12 @@ function titleOf(session: SessionView): string {
   return `${statusWords(session.status).title} · ${session.provider_name}`;
 }
 
+function headline(session: SessionView, view_only: boolean): string {
+  if (view_only) return `Watching ${session.provider_name}`;
+  if (session.uses !== null) return `${session.provider_name} with a stored credential`;
+  return session.renews === null ? `Sign ${session.provider_name} in` : `Sign ${session.provider_name} in again`;
+}
+
 interface SessionProps {
   id: string;
   pass_refused: ProblemBody | null;
@@ -165,7 +171,7 @@ function Session({ id, pass_refused, view_only }: SessionProps) {
     <Frame title={session === null ? "Session" : titleOf(session)} page="auth" status={status ?? "loading"} wide>
       <div class="session">
         <div class="panel-column">
-          <h1>{session === null ? "Session" : view_only ? `Watching ${session.provider_name}` : `Sign ${session.provider_name} in`}</h1>
+          <h1>{session === null ? "Session" : headline(session, view_only)}</h1>
           {session === null ? (
             <p class="quiet" role="status">
               {link === "lost" ? "The server does not answer. Trying again by itself." : "Loading…"}

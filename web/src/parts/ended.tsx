@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type CredentialMeta, type SessionView, type TimelineEntry } from "../api";
 import { PICK_PAGE } from "../pages";
-import { policyWords, statusWords } from "../words";
+import { statusWords } from "../words";
 import { Files } from "./files";
 import { Timeline } from "./timeline";
 
@@ -75,14 +75,22 @@ export function Ended({ session, timeline, may_start }: EndedProps) {
       <div class="ended-mark" aria-hidden="true">
         <svg viewBox="0 0 24 24">{good ? <path d="M5 12.5l4.5 4.5L19 7.5" /> : <path d="M7 7l10 10M17 7L7 17" />}</svg>
       </div>
-      <h1 ref={heading} tabIndex={-1}>{good ? "Connected" : words.title}</h1>
-      {good ? (
+      <h1 ref={heading} tabIndex={-1}>{session.uses === null || !good ? words.title : "The command has ended"}</h1>
+      {good && session.uses !== null ? (
+        <p class="lead">
+          {session.uses.exit_code === null
+            ? "How it ended is not known."
+            : session.uses.exit_code === 0
+              ? "It ended well. Its machine is not kept."
+              : `It ended with exit code ${session.uses.exit_code}. Its machine is not kept; the timeline has more.`}
+        </p>
+      ) : good ? (
         <>
           <p class="lead">{session.provider_name} is signed in. Its machine is not kept; only the credential is.</p>
           <section class="panel" aria-label="Credential">
             {credentials?.map((credential) => <Files key={credential.id} files={credential.files} />)}
             <p class="quiet">
-              {credentials?.length === 0 ? "The credential has been deleted since." : policyWords(session.policy)}
+              {credentials?.length === 0 ? "The credential has been deleted since." : session.policy_sentence}
             </p>
           </section>
         </>

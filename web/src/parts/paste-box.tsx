@@ -13,10 +13,13 @@ interface PasteBoxProps {
   label: string;
   hint: string;
   button: string;
-  send: (text: string) => Promise<unknown>;
+  /** Not shown while it is typed. */
+  secret?: boolean;
+  /** What is said once it was sent; a send may say it itself. */
+  send: (text: string) => Promise<string | undefined>;
 }
 
-export function PasteBox({ id, label, hint, button, send }: PasteBoxProps) {
+export function PasteBox({ id, label, hint, button, secret = false, send }: PasteBoxProps) {
   const [text, setText] = useState("");
   const [problem, setProblem] = useState<ProblemBody | null>(null);
   const [said, say] = useState("");
@@ -26,27 +29,27 @@ export function PasteBox({ id, label, hint, button, send }: PasteBoxProps) {
     setProblem(null);
     say("");
     send(text).then(
-      () => {
+      (words) => {
         setText("");
-        say("Sent to the machine.");
+        say(words ?? "Sent to the machine.");
       },
       (thrown: unknown) => setProblem(asProblem(thrown)),
     );
   };
+  const field = {
+    id,
+    value: text,
+    maxLength: CHARACTERS_MAX,
+    autocomplete: "off",
+    autocapitalize: "off",
+    spellcheck: false,
+    "aria-describedby": `${id}-hint`,
+    onInput: (event: Event & { currentTarget: HTMLInputElement }) => setText(event.currentTarget.value),
+  } as const;
   return (
     <form class="paste" onSubmit={submit}>
       <label for={id}>{label}</label>
-      <input
-        id={id}
-        type="text"
-        value={text}
-        maxLength={CHARACTERS_MAX}
-        autocomplete="off"
-        autocapitalize="off"
-        spellcheck={false}
-        aria-describedby={`${id}-hint`}
-        onInput={(event) => setText(event.currentTarget.value)}
-      />
+      {secret ? <input type="password" {...field} /> : <input type="text" {...field} />}
       <p id={`${id}-hint`} class="hint">
         {hint}
       </p>

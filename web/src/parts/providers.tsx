@@ -3,11 +3,15 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, asProblem, type ProblemBody, type ProviderView } from "../api";
 import { sessionPage } from "../pages";
-import { lanesWords, policyWords } from "../words";
+import { lanesWords } from "../words";
 import { ProblemNote } from "./problem-note";
 
+function others(count: number): string {
+  return count === 1 ? "is another way" : `are ${count} other ways`;
+}
+
 /** Random for each click; `crypto.randomUUID` is not there on plain http. */
-function idempotencyKey(): string {
+export function idempotencyKey(): string {
   const bytes = window.crypto.getRandomValues(new Uint8Array(16));
   return `page-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
@@ -42,7 +46,7 @@ export function Providers({ providers }: { providers: ProviderView[] }) {
     );
   };
 
-  const policies = new Set(providers.map((provider) => provider.policy));
+  const policies = new Set(providers.map((provider) => provider.policy_sentence));
   /** Said once where it is the same for all. */
   const one_policy = policies.size === 1 ? ([...policies][0] ?? null) : null;
 
@@ -69,20 +73,25 @@ export function Providers({ providers }: { providers: ProviderView[] }) {
                 {provider.version === null ? null : <span class="version">{provider.version}</span>}
               </span>
               {provider.available ? (
-                <span class="card-text">Sign in with {lanesWords(provider.lanes)}.</span>
+                <span class="card-text">
+                  Sign in with {lanesWords(provider.lanes)}.
+                  {provider.methods.length > 1 ? ` There ${others(provider.methods.length - 1)} on the next page.` : ""}
+                </span>
+              ) : provider.policy === "forbidden" ? (
+                <span class="card-text">Not available: {provider.policy_sentence}</span>
               ) : (
                 <span class="card-text">
                   Not available: the machine image does not contain this tool. <code>anteroom image build</code> adds it.
                 </span>
               )}
               <span class="card-foot">
-                {starting === provider.id ? "Starting…" : one_policy === null ? policyWords(provider.policy) : null}
+                {starting === provider.id ? "Starting…" : one_policy === null ? provider.policy_sentence : null}
               </span>
             </button>
           </li>
         ))}
       </ul>
-      {one_policy === null ? null : <p class="quiet">{policyWords(one_policy)}</p>}
+      {one_policy === null ? null : <p class="quiet">{one_policy}</p>}
       {providers.length === 0 ? <p class="quiet">This server offers no tool.</p> : null}
     </section>
   );

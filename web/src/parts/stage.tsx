@@ -94,7 +94,7 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
               label="Text"
               hint="One line. It is typed into the tool's terminal as it is, without Enter."
               button="Paste"
-              send={(text) => api.type(id, text, false)}
+              send={(text) => api.type(id, text, false).then(() => undefined)}
             />
           </details>
         </>

@@ -1,16 +1,17 @@
-//! Storing a credential and completing its session: one transaction, once.
+//! Storing a credential and completing its session: one transaction, once. A session that renews a credential completes into it: the
+//! same id, other bytes.
 
 use crate::{
-    CredentialRow, End, NewEvent, Outcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs,
-    Write, WriteKind,
+    Aim, CredentialRow, End, Health, Kept, NewEvent, NewMessage, Outcome, Reason, SessionRow, Sha256Hex, Store,
+    StoreError, TimelineRow, UnixMs, Write, WriteKind,
     cells::stored,
-    credentials, sessions,
+    credentials, outbox, replace, sessions,
     store::query,
     timeline,
     transition::{self, Change},
 };
 use anteroom_vault::Sealed;
-use anteroom_wire::{CredentialId, Problem, SessionId, api::CredentialFile};
+use anteroom_wire::{CredentialId, Problem, SessionId, api::CredentialFile, provider::MethodName};
 use sqlx::AnyConnection;
 
 const DOING: &str = "store a credential";
@@ -24,21 +25,27 @@ pub struct Completion<'a> {
     pub generation: u32,
     /// The hash of the token it delivers with.
     pub agent_token: &'a Sha256Hex,
-    /// What it delivers, sealed for the session's owner and provider.
+    /// What it delivers, sealed for the session, its owner and its provider.
     pub credential: NewCredential<'a>,
+    /// Who else is to be told, in the same transaction.
+    pub messages: &'a [NewMessage],
     /// Now.
     pub at_ms: UnixMs,
 }
 
-/// A credential to be stored. Owner, person and tool are the session's.
+/// A credential to be stored. Owner, person, tool and method are the session's.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCredential<'a> {
-    /// Its id, the one it was sealed for.
+    /// Its id, the one it was sealed for: a new one, or the one that the session renews.
     pub id: &'a CredentialId,
     /// The sealed files.
     pub sealed: &'a Sealed,
     /// What they are, without their bytes.
     pub files: &'a [CredentialFile],
+    /// How long it is kept.
+    pub kept: Kept,
+    /// When it ends for good, as it says itself.
+    pub ends_at_ms: Option<UnixMs>,
 }
 
 /// What became of a delivery.
@@ -57,14 +64,18 @@ pub enum Completed {
     Ignored(Box<SessionRow>),
     /// The token is not the one of the session's present machine; nothing was changed.
     WrongToken,
+    /// The credential that the session renews was deleted, or is somebody else's or another tool's; nothing was changed.
+    NothingToRenew,
 }
 
 impl Store {
     /// Stores the credential, completes the session and writes its timeline entry, all or nothing, if the delivery comes from the
-    /// session's present machine and the session is active.
+    /// session's present machine and the session is active. A session that renews gives its credential these bytes for the old ones.
+    /// For a session that uses a credential there is [`Store::refresh_credential`].
     ///
     /// # Errors
-    /// When there is no such session, or the database cannot be written; then nothing was stored.
+    /// When there is no such session, it is not for signing in or renews another credential than the given one (conflict), or the
+    /// database cannot be written; then nothing was stored.
     pub async fn complete_with_credential(
         &self,
         completion: &Completion<'_>,
@@ -81,9 +92,25 @@ impl Store {
             transaction.unchanged();
             return Ok(Completed::Ignored(Box::new(current)));
         }
-        let credential = insert(&mut transaction, &current, completion).await?;
+        let new = completion.credential;
+        let (stored, is_renewal) = match &current.aim {
+            Aim::SignIn { renews: None } => (Some(insert(&mut transaction, &current, completion).await?), false),
+            Aim::SignIn { renews: Some(renewed) } if renewed == new.id => {
+                let with =
+                    replace::Bytes { new, kept: new.kept, method: current.method.as_ref(), at_ms: completion.at_ms };
+                (replace::replace(&mut transaction, &current, &with).await?.map(|replaced| replaced.credential), true)
+            }
+            Aim::SignIn { renews: Some(_) } | Aim::Use(_) => {
+                transaction.unchanged();
+                return Err(StoreError::NotForThis(completion.session.clone()));
+            }
+        };
+        let Some(credential) = stored else {
+            transaction.unchanged();
+            return Ok(Completed::NothingToRenew);
+        };
         let end = End {
-            outcome: Outcome::Completed(completion.credential.id.clone()),
+            outcome: Outcome::Completed(new.id.clone()),
             reason: Reason::new(Problem::CompletedAlready, ""),
             at_ms: completion.at_ms,
         };
@@ -92,7 +119,12 @@ impl Store {
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query(DOING)(sqlx::Error::RowNotFound));
         };
-        transaction.commit().await.map_err(query(DOING))?;
+        outbox::enqueue(&mut transaction, completion.messages).await?;
+        if is_renewal {
+            self.commit_erasing(transaction, DOING).await?;
+        } else {
+            transaction.commit().await.map_err(query(DOING))?;
+        }
         Ok(Completed::Stored { credential: Box::new(credential), row: Box::new(row), entry })
     }
 }
@@ -105,8 +137,9 @@ async fn insert(
     let new = completion.credential;
     let key_id = new.sealed.key_id();
     sqlx::query(
-        "INSERT INTO credentials (id, owner, user_id, provider, session_id, sealed, key_id, files, stored_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO credentials (id, owner, user_id, provider, session_id, sealed, key_id, files, stored_at_ms, method, \
+         policy, deliver_until_ms, health, checked_at_ms, ends_at_ms, revision) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $9, $14, 1)",
     )
     .bind(new.id.as_str())
     .bind(session.owner.as_str())
@@ -117,6 +150,11 @@ async fn insert(
     .bind(i64::from(key_id.0))
     .bind(credentials::files_as_text(new.files))
     .bind(stored(completion.at_ms))
+    .bind(session.method.as_ref().map(MethodName::as_str))
+    .bind(new.kept.word().as_str())
+    .bind(new.kept.until_ms().map(stored))
+    .bind(Health::Valid.as_str())
+    .bind(new.ends_at_ms.map(stored))
     .execute(connection)
     .await
     .map_err(query(DOING))?;
@@ -130,5 +168,12 @@ async fn insert(
         files: new.files.to_vec(),
         stored_at_ms: completion.at_ms,
         deleted_at_ms: None,
+        method: session.method.clone(),
+        kept: new.kept,
+        health: Health::Valid,
+        health_detail: None,
+        checked_at_ms: completion.at_ms,
+        ends_at_ms: new.ends_at_ms,
+        revision: 1,
     })
 }

@@ -81,6 +81,9 @@ pub enum StoreError {
     /// There is no such session.
     #[error("there is no session {0}")]
     NoSuchSession(SessionId),
+    /// What was asked is not what the session is for.
+    #[error("the session {0} is not for this")]
+    NotForThis(SessionId),
 }
 
 impl StoreError {
@@ -89,7 +92,7 @@ impl StoreError {
         match self {
             Self::File { .. } => Kind::Unavailable,
             Self::Open { source, .. } | Self::Migrate { source, .. } | Self::Query { source, .. } => kind_of(source),
-            Self::NoSuchSession(_) => Kind::Conflict,
+            Self::NoSuchSession(_) | Self::NotForThis(_) => Kind::Conflict,
             Self::BadPath { .. } | Self::NewerSchema { .. } | Self::ImpossibleRow { .. } => Kind::Corrupt,
         }
     }

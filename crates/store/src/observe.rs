@@ -39,6 +39,18 @@ words! {
         Touch = "touch",
         /// A credential is stored and its session completed.
         Complete = "complete_with_credential",
+        /// A credential that a use changed is stored in the place of the one before.
+        Refresh = "refresh_credential",
+        /// A use of a credential is over.
+        UseOver = "complete_use",
+        /// What is known of a credential's health is remembered.
+        SetHealth = "set_health",
+        /// Credentials that nobody fetched in time are deleted.
+        DeleteOverdue = "delete_overdue",
+        /// A message to somebody outside is written.
+        EnqueueMessage = "enqueue_message",
+        /// What became of a message is remembered.
+        SettleMessage = "settle_message",
         /// A credential's files are handed out.
         Lease = "lease",
         /// A credential is deleted.

@@ -18,10 +18,14 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/0001_triggers.sqlite.sql"),
     },
     Step { tables: include_str!("../migrations/0002_external_machines.sql"), sqlite: "" },
+    Step {
+        tables: include_str!("../migrations/0003_credentials_over_time.sql"),
+        sqlite: include_str!("../migrations/0003_triggers.sqlite.sql"),
+    },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 const _: () = assert!(STEPS.len() == SCHEMA_VERSION as usize, "one step for each version");
 
@@ -76,7 +80,9 @@ fn version_of(text: String) -> Result<u32, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Purpose, callers::RoleWord, passes::PassKind, sessions::State};
+    use crate::{
+        Health, Purpose, aim::PurposeWord, callers::RoleWord, kept::PolicyWord, passes::PassKind, sessions::State,
+    };
 
     /// Every list of words and its column; a `CHECK` that differs would refuse a word the program uses, or accept one it cannot read.
     #[test]
@@ -91,10 +97,13 @@ mod tests {
             check("role", RoleWord::ALL.iter().map(|word| word.as_str())),
             check("kind", PassKind::ALL.iter().map(|word| word.as_str())),
             check("purpose", Purpose::ALL.iter().map(|word| word.as_str())),
+            check("purpose", PurposeWord::ALL.iter().map(|word| word.as_str())),
+            check("policy", PolicyWord::ALL.iter().map(|word| word.as_str())),
+            check("health", Health::ALL.iter().map(|word| word.as_str())),
         ] {
             assert!(text.contains(&expected), "no {expected} in the migrations");
         }
-        assert_eq!(text.matches(" IN ('").count(), 4, "a list in the migrations that is not compared here");
+        assert_eq!(text.matches(" IN ('").count(), 7, "a list in the migrations that is not compared here");
     }
 
     /// PostgreSQL's and SQLite's common ground, and what sqlx's `Any` can carry.

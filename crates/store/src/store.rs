@@ -7,7 +7,7 @@ use crate::{
     Kind, StoreError, UnixMs, Write, WriteKind, WriteObserver, cells::stored, error, observe::Writing, schema,
 };
 use sqlx::{
-    AnyConnection, AnyPool, ConnectOptions, Connection, Executor,
+    AnyConnection, AnyPool, ConnectOptions, Connection, Row,
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 use std::{
@@ -68,6 +68,8 @@ struct Inner {
     path: PathBuf,
     observer: Option<Arc<dyn WriteObserver>>,
     suspect: Arc<AtomicBool>,
+    /// Whether the log may still have bytes that were erased.
+    log_is_due: AtomicBool,
 }
 
 /// Where the database is.
@@ -135,7 +137,16 @@ impl Store {
         let writer = writer.connect_with(options.clone()).await.map_err(failed)?;
         let reader = pool(settings.readers_max.max(1), settings, reading, Arc::default());
         let reader = reader.connect_with(options).await.map_err(failed)?;
-        let store = Self(Arc::new(Inner { writer, reader, settings, path: path.to_owned(), observer, suspect }));
+        let store = Self(Arc::new(Inner {
+            writer,
+            reader,
+            settings,
+            path: path.to_owned(),
+            observer,
+            suspect,
+            // A process that ended between erasing and emptying the log left that to the next.
+            log_is_due: AtomicBool::new(true),
+        }));
         // SQLite opens a file it may not write without a word (`BEGIN IMMEDIATE` succeeds too): only writing tells.
         store.check().await?;
         Ok(store)
@@ -202,7 +213,7 @@ impl Store {
         transaction.commit().await.map_err(query(DOING))
     }
 
-    /// Removes passes, tickets and callers that can never be used again.
+    /// Removes passes, tickets and callers that can never be used again, and what erased bytes may have left in the log.
     ///
     /// # Errors
     /// When the database cannot be written.
@@ -226,6 +237,9 @@ impl Store {
         )
         .await?;
         transaction.commit().await.map_err(query(DOING))?;
+        if self.0.log_is_due.load(Relaxed) {
+            self.empty_log().await;
+        }
         Ok(Purged { passes, tickets, callers })
     }
 
@@ -243,11 +257,27 @@ impl Store {
         &self.0.settings
     }
 
+    /// Commits what erases bytes, and empties the log, where the old ones would else stay until it is written over. If somebody reads
+    /// from the log at this moment, or whoever asked gives up, the next [`Store::purge`] does that.
+    pub(crate) async fn commit_erasing(&self, transaction: Writing, doing: &'static str) -> Result<(), StoreError> {
+        self.0.log_is_due.store(true, Relaxed);
+        transaction.commit().await.map_err(query(doing))?;
+        self.empty_log().await;
+        Ok(())
+    }
+
     /// Best effort: the log is also emptied by the next checkpoint that finds no reader.
-    pub(crate) async fn empty_log(&self) {
-        if let Err(error) = self.0.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").await {
-            tracing::debug!(error = %error, "the write-ahead log was not emptied");
+    async fn empty_log(&self) {
+        // Before, so that whatever is erased from here on is not taken for emptied.
+        self.0.log_is_due.store(false, Relaxed);
+        // The first column: 1 if somebody held it up (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
+        let held_up = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.0.writer).await;
+        match held_up.and_then(|row| row.try_get::<i64, _>(0)) {
+            Ok(0) => return,
+            Ok(_) => tracing::debug!("the write-ahead log was not emptied: somebody reads from it"),
+            Err(error) => tracing::debug!(error = %error, "the write-ahead log was not emptied"),
         }
+        self.0.log_is_due.store(true, Relaxed);
     }
 }
 
@@ -349,6 +379,7 @@ fn mode_of(path: &Path) -> std::io::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sqlx::Executor;
 
     #[tokio::test]
     async fn the_writing_connection_flushes_every_commit_and_readers_cannot_write() {

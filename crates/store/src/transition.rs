@@ -1,10 +1,10 @@
 //! The one way a session changes: conditionally, with its timeline entry, in one transaction.
 
 use crate::{
-    End, Life, NewEvent, Outcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, Write,
-    WriteKind, cells::stored, sessions, store::query, timeline,
+    Aim, End, Life, NewEvent, NewMessage, Outcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow,
+    UnixMs, Write, WriteKind, cells::stored, outbox, sessions, store::query, timeline,
 };
-use anteroom_wire::{MachineId, SessionId};
+use anteroom_wire::{MachineId, SessionId, provider::MethodName};
 use sqlx::AnyConnection;
 
 const DOING: &str = "change a session";
@@ -29,7 +29,11 @@ pub struct Change {
     setback: Option<Option<Reason>>,
     idle_deadline_ms: Option<Option<UnixMs>>,
     deadline_ms: Option<UnixMs>,
+    method: Option<MethodName>,
+    uses_revision: Option<u64>,
+    exit_code: Option<i32>,
     end: Option<End>,
+    messages: Vec<NewMessage>,
 }
 
 impl Change {
@@ -94,6 +98,27 @@ impl Change {
         self
     }
 
+    /// The method that the tool is being signed in by from now on.
+    #[must_use]
+    pub fn method(mut self, method: MethodName) -> Self {
+        self.method = Some(method);
+        self
+    }
+
+    /// The revision of the used credential that lies in the machine. Nothing for a session that uses none.
+    #[must_use]
+    pub fn uses_revision(mut self, revision: u64) -> Self {
+        self.uses_revision = Some(revision);
+        self
+    }
+
+    /// Somebody outside is to be told, if this happens.
+    #[must_use]
+    pub fn tell(mut self, message: NewMessage) -> Self {
+        self.messages.push(message);
+        self
+    }
+
     /// Ends by a fault.
     #[must_use]
     pub fn fail(mut self, reason: Reason, at_ms: UnixMs) -> Self {
@@ -120,6 +145,11 @@ impl Change {
         Self { end: Some(end), ..Self::default() }
     }
 
+    /// A use ends well with its command's exit code.
+    pub(crate) fn use_over(end: End, exit_code: i32) -> Self {
+        Self { end: Some(end), exit_code: Some(exit_code), ..Self::default() }
+    }
+
     /// The row after the change.
     fn apply(self, mut row: SessionRow) -> SessionRow {
         row.epoch += 1;
@@ -130,6 +160,11 @@ impl Change {
         row.cli_started = self.cli_started.unwrap_or(row.cli_started);
         row.idle_deadline_ms = self.idle_deadline_ms.unwrap_or(row.idle_deadline_ms);
         row.deadline_ms = self.deadline_ms.unwrap_or(row.deadline_ms);
+        row.method = self.method.or(row.method);
+        row.exit_code = self.exit_code.or(row.exit_code);
+        if let (Aim::Use(using), Some(revision)) = (&mut row.aim, self.uses_revision) {
+            using.revision = revision;
+        }
         row.life = match (self.end, self.setback) {
             (Some(end), _) => Life::Ended(end),
             (None, Some(setback)) => Life::Active { setback },
@@ -175,6 +210,7 @@ impl Store {
             transaction.unchanged();
             return Ok(Transition::Conflict(Box::new(current)));
         }
+        let messages = change.messages.clone();
         let Some(row) = update(&mut transaction, current, change).await? else {
             let now = sessions::expect(&mut transaction, session).await?;
             transaction.unchanged();
@@ -182,6 +218,7 @@ impl Store {
         };
         let entry = timeline::append(&mut transaction, session, event, self.settings(), u64::MAX).await?;
         let Some(entry) = entry else { return Err(query(DOING)(sqlx::Error::RowNotFound)) };
+        outbox::enqueue(&mut transaction, &messages).await?;
         transaction.commit().await.map_err(query(DOING))?;
         Ok(Transition::Done { row: Box::new(row), entry })
     }
@@ -199,7 +236,8 @@ pub(crate) async fn update(
     let done = sqlx::query(
         "UPDATE sessions SET state = $3, reason_code = $4, reason_detail = $5, epoch = $6, generation = $7, machine_id = $8, \
          agent_token_hash = $9, claimed_generation = $10, cli_started = $11, idle_deadline_ms = $12, deadline_ms = $13, \
-         ended_at_ms = $14, credential_id = $15 WHERE id = $1 AND epoch = $2 AND state = 'active'",
+         ended_at_ms = $14, credential_id = $15, method = $16, uses_revision = $17, exit_code = $18 \
+         WHERE id = $1 AND epoch = $2 AND state = 'active'",
     )
     .bind(row.id.as_str())
     .bind(stored(read_at))
@@ -216,6 +254,9 @@ pub(crate) async fn update(
     .bind(stored(row.deadline_ms))
     .bind(row.end().map(|end| stored(end.at_ms)))
     .bind(row.credential().map(anteroom_wire::CredentialId::as_str))
+    .bind(row.method.as_ref().map(MethodName::as_str))
+    .bind(row.aim.uses().map(|using| stored(using.revision)))
+    .bind(row.exit_code.map(i64::from))
     .execute(connection)
     .await
     .map_err(query(DOING))?;

@@ -100,6 +100,7 @@ macro_rules! id {
 id!(SessionId, "ses_", "a session id", "One person signing one tool in.");
 id!(MachineId, "mac_", "a machine id", "One machine: one keeper and its VMM. A restarted session gets a new one.");
 id!(CredentialId, "crd_", "a credential id", "One sealed credential.");
+id!(MessageId, "msg_", "a message id", "One message to somebody outside; the same each time it is tried.");
 id!(CallerId, "cal_", "a caller id", "Someone the API knows: a backend's token, an operator, a session's viewer.");
 
 /// A provider's name in the API: 1 to 40 of `a-z 0-9 _`, beginning with a letter (`codex`, `claude_code`).

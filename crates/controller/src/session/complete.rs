@@ -1,8 +1,8 @@
 //! A delivery: check, seal, store and complete in one transaction, read back, and only then let the machine go.
 
 use super::{live::Live, note, shape};
-use crate::{app::App, clock, random, refusal::Refusal, refusal::chain};
-use anteroom_store::{Completed, Completion, NewCredential, NewEvent, SessionRow, Sha256Hex};
+use crate::{app::App, clock, random, refusal::Refusal, refusal::chain, webhook};
+use anteroom_store::{Completed, Completion, Kept, NewCredential, NewEvent, SessionRow, Sha256Hex};
 use anteroom_vault::Binding;
 use anteroom_wire::{
     CredentialId, Problem, Secret,
@@ -59,11 +59,19 @@ async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery
     let binding = Binding { record: &id, owner: &row.owner, provider: &row.provider, session: &row.id };
     let sealed = app.vault.seal(&binding, &plaintext).map_err(|error| seal_failed(&row, &error))?;
     let files: Vec<CredentialFile> = files.iter().map(described).collect();
+    let messages = webhook::completion(app, &row.id, &id);
     let completion = Completion {
         session: &row.id,
         generation: delivery.generation,
         agent_token: token,
-        credential: NewCredential { id: &id, sealed: &sealed, files: &files },
+        credential: NewCredential {
+            id: &id,
+            sealed: &sealed,
+            files: &files,
+            kept: Kept::UntilDeleted,
+            ends_at_ms: None,
+        },
+        messages: &messages,
         at_ms: clock::now(),
     };
     let sentence = format!("The credential was sealed and stored ({} file(s)).", files.len());
@@ -72,8 +80,10 @@ async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery
     match app.store.complete_with_credential(&completion, event).await? {
         Completed::Ignored(row) => ignore(app, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
+        Completed::NothingToRenew => Err(Problem::UnknownCredential.into()),
         Completed::Stored { credential, .. } => {
             verify(app, &binding, &plaintext).await?;
+            webhook::ring(app);
             tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, "a credential was sealed, stored and read back");
             if let Some(live) = app.sessions.get(&row.id) {
                 live.close(Problem::CompletedAlready);

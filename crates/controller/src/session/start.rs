@@ -1,10 +1,10 @@
 //! Starting a session: the row first, then its owner. Answers at once; the machine is on the way.
 
 use super::{live::Live, owner, switch};
-use crate::{admission, app::App, clock, external::ExternalMachine, random, refusal::Refusal};
+use crate::{admission, app::App, callers::Caller, clock, external::ExternalMachine, random, refusal::Refusal};
 use anteroom_store::{Aim, Created, External, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
 use anteroom_wire::{
-    CallerId, Problem, ProviderId, SessionId,
+    CallerId, CredentialId, Problem, ProviderId, SessionId,
     api::StartRequest,
     provider::{MethodName, Provider, StoragePolicy},
 };
@@ -19,6 +19,7 @@ const URL_BYTES_MAX: usize = 2048;
 /// The request is not sound, the provider cannot be used, the queue is full, or the database cannot be written.
 pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, Refusal> {
     let (provider, method) = check(app, request)?;
+    let aim = aim(app, owner, &provider, request).await?;
     if app.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
@@ -38,7 +39,7 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         external: external
             .map(|machine| External { machine: machine.name.clone(), agent_token: machine.agent_token.clone() }),
         method,
-        aim: Aim::default(),
+        aim,
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let event = NewEvent::new(now, "accepted", format!("A session for {}{on} was accepted.", provider.name));
@@ -55,6 +56,40 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
             Err(Refusal::new(Problem::MachineTaken, format!("{name} is in use")))
         }
     }
+}
+
+/// Whose the session is that the caller asks for: its own; of one that renews a credential, the credential's owner's.
+///
+/// # Errors
+/// There is no such credential, or the caller may not act for its owner.
+pub async fn owner_of(app: &App, caller: &Caller, request: &StartRequest) -> Result<CallerId, Refusal> {
+    let Some(id) = renewed(request)? else { return Ok(caller.id.clone()) };
+    let credential = app.store.credential(&id).await?.ok_or(Problem::UnknownCredential)?;
+    caller.may_own(&credential.owner)?;
+    Ok(credential.owner)
+}
+
+fn renewed(request: &StartRequest) -> Result<Option<CredentialId>, Refusal> {
+    let parsed = request.renews.as_ref().map(|id| id.parse()).transpose();
+    parsed.map_err(|error| Refusal::new(Problem::Malformed, format!("renews: {error}")))
+}
+
+/// What the session is for: a new credential, or one that the owner has already and signs in for again.
+async fn aim(app: &App, owner: &CallerId, provider: &Provider, request: &StartRequest) -> Result<Aim, Refusal> {
+    let Some(id) = renewed(request)? else { return Ok(Aim::default()) };
+    let credential = app.store.credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
+    let credential = credential.ok_or(Problem::UnknownCredential)?;
+    if credential.owner != *owner {
+        return Err(Problem::NotYours.into());
+    }
+    if credential.provider != provider.id {
+        let detail = format!("renews: {id} is a credential of {}", credential.provider);
+        return Err(Refusal::new(Problem::Malformed, detail));
+    }
+    if provider.policy == StoragePolicy::KeepInMachine {
+        return Err(Refusal::new(Problem::PolicyForbids, format!("{}: {}", provider.id, provider.policy.sentence())));
+    }
+    Ok(Aim::SignIn { renews: Some(id) })
 }
 
 /// Where the session begins: in line for a machine of this host, or at an external one.

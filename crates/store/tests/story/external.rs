@@ -1,9 +1,7 @@
 //! External machines: one live session at a time has one.
 
-use crate::world::{NOW, World, event, session_id, settings};
-use anteroom_store::{
-    Change, Completed, Created, Expect, External, IdempotencyKey, NewSession, Reason, Sha256Hex, Store,
-};
+use crate::world::{NOW, World, event, session_id};
+use anteroom_store::{Change, Completed, Created, Expect, External, IdempotencyKey, NewSession, Reason, Sha256Hex};
 use anteroom_wire::Problem;
 use sqlx::Executor;
 
@@ -93,23 +91,4 @@ async fn its_agents_token_completes_it_and_another_does_not() {
     assert!(matches!(done, Completed::WrongToken), "{done:?}");
     let done = world.deliver(&row, "token", 1, b"secret").await;
     assert!(matches!(done, Completed::Stored { .. }), "{done:?}");
-}
-
-/// The schema as version 1 had it, with what was stored then.
-#[tokio::test]
-async fn sessions_of_a_database_from_before_external_machines_stay_as_they_were() {
-    let world = World::new().await;
-    let row = world.session().await;
-    world.store.close().await;
-    let mut hand = world.hand().await;
-    for text in [
-        "DROP INDEX sessions_one_for_an_external_machine",
-        "ALTER TABLE sessions DROP COLUMN external_machine",
-        "UPDATE meta SET value = '1' WHERE key = 'schema_version'",
-    ] {
-        hand.execute(text).await.unwrap();
-    }
-    let store = Store::open(&world.path(), settings()).await.unwrap();
-    assert_eq!(store.session(&row.id).await.unwrap(), Some(row));
-    assert!(matches!(store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap(), Created::New(_)));
 }

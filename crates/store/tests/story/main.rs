@@ -5,6 +5,7 @@ mod callers;
 mod credentials;
 mod external;
 mod faults;
+mod migrations;
 mod model;
 mod observed;
 mod schema;

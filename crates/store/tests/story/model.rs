@@ -82,6 +82,7 @@ async fn run(calls: Vec<Call>) {
                     }
                     Completed::Ignored(_) => assert!(!active && right_token),
                     Completed::WrongToken => assert!(!right_token),
+                    Completed::NothingToRenew => panic!("it renews nothing"),
                 }
             }
             Call::Touch => assert_eq!(world.store.touch(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),

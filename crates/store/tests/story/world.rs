@@ -1,8 +1,8 @@
 //! A database of its own for each test, with a key ring, and a second way in for direct SQL.
 
 use anteroom_store::{
-    Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewEvent, NewSession, Role, SessionRow,
-    Settings, Sha256Hex, Store, Transition,
+    Aim, Change, Completed, Completion, Created, Expect, Kept, NewCaller, NewCredential, NewEvent, NewSession, Role,
+    SessionRow, Settings, Sha256Hex, Store, Transition,
 };
 use anteroom_vault::{Binding, KeyRing, Sealed};
 use anteroom_wire::{CallerId, CredentialId, MachineId, ProviderId, SessionId, api::CredentialFile};
@@ -78,6 +78,8 @@ impl World {
             idle_deadline_ms: Some(NOW + HOUR),
             deadline_ms: NOW + 4 * HOUR,
             external: None,
+            method: None,
+            aim: Aim::default(),
         }
     }
 
@@ -131,7 +133,14 @@ impl World {
             session: &session.id,
             generation,
             agent_token: &Sha256Hex::of(token.as_bytes()),
-            credential: NewCredential { id: &id, sealed: &sealed, files: &files },
+            credential: NewCredential {
+                id: &id,
+                sealed: &sealed,
+                files: &files,
+                kept: Kept::UntilDeleted,
+                ends_at_ms: None,
+            },
+            messages: &[],
             at_ms: NOW + 5,
         };
         self.store.complete_with_credential(&completion, event("credential_stored")).await.unwrap()
@@ -142,7 +151,9 @@ impl World {
         let row = self.session_with_machine("agent").await;
         match self.deliver(&row, "agent", 1, plaintext).await {
             Completed::Stored { row, credential, .. } => (*row, credential.id.clone()),
-            Completed::Ignored(_) | Completed::WrongToken => panic!("the first delivery counts"),
+            Completed::Ignored(_) | Completed::WrongToken | Completed::NothingToRenew => {
+                panic!("the first delivery counts")
+            }
         }
     }
 

@@ -53,6 +53,9 @@ impl Case {
             idle_deadline_ms: None,
             deadline_ms: BEGAN_MS + 3_600_000,
             external_machine: None,
+            method: None,
+            aim: anteroom_store::Aim::default(),
+            exit_code: None,
         };
         let case = Self { row, now: None, timeline: Vec::new(), receipt: None, external: None };
         case.entry("accepted", Value::Null).at(Place::Queued { position: 1 })

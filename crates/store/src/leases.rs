@@ -1,0 +1,109 @@
+//! Handing a credential out: each time on the record; once and never again where its policy says so.
+
+use crate::{
+    CredentialRow, Kept, Record, Store, StoreError, UnixMs, WriteKind,
+    cells::{Cells, stored},
+    credentials, erase,
+    store::query,
+};
+use anteroom_vault::Sealed;
+use anteroom_wire::{CallerId, CredentialId};
+use sqlx::{AnyConnection, Row, any::AnyRow};
+
+/// A credential with its sealed bytes; that they were given out is on the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// The credential; deleted by now, if it is one that is handed out once.
+    pub credential: CredentialRow,
+    /// Its bytes.
+    pub sealed: Sealed,
+    /// Which lease of this credential it is: 1 for the first.
+    pub number: u64,
+}
+
+/// One lease on the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// 1, 2, 3 … of its credential.
+    pub number: u64,
+    /// To whom.
+    pub caller: CallerId,
+    /// When.
+    pub at_ms: UnixMs,
+}
+
+impl Store {
+    /// The credential with its sealed bytes, and a lease on the record, in one transaction. The bytes of one that is handed out once
+    /// are deleted in the same transaction: of many leases at once, one gets them. `None`: deleted, handed out before, its time to be
+    /// handed out is over, or there is none.
+    ///
+    /// # Errors
+    /// When the caller does not exist (conflict), or the database cannot be written: then nothing is given out.
+    pub async fn lease(
+        &self,
+        id: &CredentialId,
+        caller: &CallerId,
+        at_ms: UnixMs,
+    ) -> Result<Option<Leased>, StoreError> {
+        const DOING: &str = "lease a credential";
+        let mut transaction = self.begin(WriteKind::Lease, DOING).await?;
+        let found = credentials::record(&mut transaction, id).await?;
+        let in_time = |record: &Record| record.credential.kept.until_ms().is_none_or(|until_ms| at_ms < until_ms);
+        let Some(Record { mut credential, sealed }) = found.filter(in_time) else {
+            transaction.unchanged();
+            return Ok(None);
+        };
+        let number = enter(&mut transaction, id, caller, at_ms).await?;
+        match credential.kept {
+            Kept::UntilDeleted => transaction.commit().await.map_err(query(DOING))?,
+            Kept::UntilHandedOut { .. } => {
+                erase::erase(&mut transaction, id, at_ms).await?;
+                credential.deleted_at_ms = Some(at_ms);
+                self.commit_erasing(transaction, DOING).await?;
+            }
+        }
+        Ok(Some(Leased { credential, sealed, number }))
+    }
+
+    /// The record of a credential's leases, the newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn leases(&self, id: &CredentialId, limit: u32) -> Result<Vec<LeaseRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT credential_id, number, caller_id, at_ms FROM leases WHERE credential_id = $1 ORDER BY number DESC LIMIT $2",
+        )
+        .bind(id.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(self.reader())
+        .await
+        .map_err(query("read the record of leases"))?;
+        let decode = |row: &AnyRow| {
+            let cells = Cells::new(row, "leases", "credential_id");
+            let (number, at_ms) = (cells.number("number")?, cells.number("at_ms")?);
+            Ok(LeaseRow { number, caller: cells.parsed("caller_id")?, at_ms })
+        };
+        rows.iter().map(decode).collect()
+    }
+}
+
+/// Enters a lease and tells its number.
+async fn enter(
+    connection: &mut AnyConnection,
+    id: &CredentialId,
+    caller: &CallerId,
+    at_ms: UnixMs,
+) -> Result<u64, StoreError> {
+    let number = sqlx::query(
+        "INSERT INTO leases (credential_id, number, caller_id, at_ms) \
+         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3 FROM leases WHERE credential_id = $1 RETURNING number",
+    )
+    .bind(id.as_str())
+    .bind(caller.as_str())
+    .bind(stored(at_ms))
+    .fetch_one(connection)
+    .await
+    .and_then(|row| row.try_get::<i64, _>("number"))
+    .map_err(query("enter a lease"))?;
+    Ok(number.unsigned_abs())
+}

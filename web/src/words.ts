@@ -78,7 +78,7 @@ export type CredentialHealth = (typeof HEALTHS)[number];
 const HEALTH_WORDS: Record<CredentialHealth, string> = {
   valid: "Valid",
   expiring: "Ends soon",
-  needs_auth: "Sign in again",
+  needs_auth: "Needs a sign-in",
 };
 
 export function isStatus(text: string): text is Status {

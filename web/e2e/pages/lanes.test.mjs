@@ -102,7 +102,7 @@ test("a credential tells its health, is checked, and is signed in for again unde
     standin.credentials = [credential("crd_1", "ses_1", { health: "needs_auth", health_detail }), credential("crd_2", "ses_2")];
     await page.goto(`${base}/dashboard/remote-cli`);
     const bad = page.locator("[data-credential=crd_1]");
-    assert.match((await bad.textContent()) ?? "", /Sign in again.*not signed in/s);
+    assert.match((await bad.textContent()) ?? "", /Needs a sign-in.*not signed in/s);
     await shoot("credentials");
     await page.click("[data-credential=crd_2] >> text=Check");
     const used = await until("the check's session", () => [...standin.sessions.values()].find((one) => one.uses?.purpose === "check"));

@@ -133,7 +133,7 @@ function Bring({ session }: { session: SessionView }) {
           </p>
         )}
         <PasteBox
-          key={prompt.id}
+          key={`${prompt.id} ${prompt.refused ?? ""}`}
           id="paste-code"
           label={prompt.label}
           hint={hints.length === 0 ? "It is typed at the tool's prompt, with Enter." : hints.join(" ")}

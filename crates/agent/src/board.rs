@@ -69,7 +69,12 @@ impl Board {
         self.starts.send_modify(|starts| *starts += 1);
     }
 
-    /// Counts the tool's starts.
+    /// How often the tool was started.
+    pub(crate) fn start(&self) -> u64 {
+        *self.starts.borrow()
+    }
+
+    /// The same, as it changes.
     pub(crate) fn starts(&self) -> watch::Receiver<u64> {
         self.starts.subscribe()
     }
@@ -117,13 +122,24 @@ impl Board {
 
     /// The tool asks the person something, or asks it again with a reason. Another question that was open is closed.
     pub(crate) fn open_prompt(&self, prompt: OpenPrompt) {
-        let open = self.now.borrow().prompt.as_ref().map(|open| open.id.clone());
-        if let Some(other) = open.filter(|open| *open != prompt.id) {
-            self.close_prompt(&other);
-        }
+        self.close_other(&prompt.id);
         let changed = self.now.send_if_modified(|now| replace(&mut now.prompt, Some(prompt.clone())));
         if changed {
             self.tell(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+        }
+    }
+
+    /// The tool asks again because it did not take the answer. Told each time: the same reason may come twice.
+    pub(crate) fn ask_again(&self, prompt: OpenPrompt) {
+        self.close_other(&prompt.id);
+        self.now.send_modify(|now| now.prompt = Some(prompt.clone()));
+        self.tell(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+    }
+
+    fn close_other(&self, id: &str) {
+        let open = self.now.borrow().prompt.as_ref().map(|open| open.id.clone());
+        if let Some(other) = open.filter(|open| open != id) {
+            self.close_prompt(&other);
         }
     }
 

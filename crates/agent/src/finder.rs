@@ -1,5 +1,8 @@
 //! Finds addresses and codes on the terminal's screen, and masks what must not be told.
 
+mod joined;
+
+use crate::terminal::Look;
 use anteroom_wire::provider::SignInRules;
 use regex_lite::Regex;
 
@@ -36,8 +39,18 @@ pub(crate) struct Finder {
 /// What stands on a screen.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) url: Option<String>,
-    pub(crate) code: Option<String>,
+    pub(crate) url: Option<Piece>,
+    /// The same as a hyperlink, whole by itself.
+    pub(crate) link: Option<String>,
+    pub(crate) code: Option<Piece>,
+}
+
+/// A find on the screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) text: String,
+    /// Nothing follows it, and the program may go on writing there.
+    pub(crate) may_grow: bool,
 }
 
 impl Finder {
@@ -50,45 +63,42 @@ impl Finder {
         Ok(Self { url: compile("url", &rules.url)?, code: compile("code", &rules.code)? })
     }
 
-    /// Whether there is anything to look for.
+    /// Whether there is nothing to look for.
     pub(crate) fn is_idle(&self) -> bool {
         self.url.is_none() && self.code.is_none()
     }
 
-    /// Looks at `lines` of a terminal `width` columns wide; the last of several counts. Lines that the *terminal* wrapped
-    /// are already joined; those that the *program* broke at the last column are joined here.
-    pub(crate) fn look(&self, lines: &[String], width: usize) -> Found {
-        let text = joined(lines, width);
-        let url = self.url.as_ref().and_then(|pattern| last_match(pattern, &text));
-        let url = url.filter(|url| web_host(url).is_some());
-        let code = self.code.as_ref().and_then(|pattern| last_match(pattern, &text));
-        let code = code.filter(|code| code.chars().count() <= CODE_CHARS_MAX && !code.chars().any(char::is_control));
-        Found { url, code }
+    /// The last address, hyperlink and code on the screen. Lines that the *terminal* wrapped are joined in the look; those that the
+    /// *program* broke within an address are joined here.
+    pub(crate) fn look(&self, look: &Look) -> Found {
+        let text = joined::joined(&look.lines, look.width);
+        let grows_at_end =
+            look.cursor_in_text || look.lines.last().is_some_and(|line| joined::is_full(line, look.width));
+        let piece = |pattern: &Regex| last_match(pattern, &text, grows_at_end);
+        let url = self.url.as_ref().and_then(piece).filter(|url| web_host(&url.text).is_some());
+        let link = self.url.as_ref().and_then(|pattern| last_link(pattern, &look.links));
+        let code = self.code.as_ref().and_then(piece);
+        let code =
+            code.filter(|code| code.text.chars().count() <= CODE_CHARS_MAX && !code.text.chars().any(char::is_control));
+        Found { url, link, code }
     }
 }
 
-fn last_match(pattern: &Regex, text: &[String]) -> Option<String> {
-    let found = text.iter().rev().find_map(|line| pattern.captures_iter(line).last())?;
+fn last_match(pattern: &Regex, text: &[String], grows_at_end: bool) -> Option<Piece> {
+    let (at, found) =
+        text.iter().enumerate().rev().find_map(|(at, line)| Some((at, pattern.captures_iter(line).last()?)))?;
     let group = found.get(1).or_else(|| found.get(0))?;
-    Some(group.as_str().trim().to_owned())
+    let at_end = at + 1 == text.len() && group.end() == text[at].len();
+    Some(Piece { text: group.as_str().trim().to_owned(), may_grow: at_end && grows_at_end })
 }
 
-/// A program that lays out its own lines breaks a long address exactly at the last column.
-fn joined(lines: &[String], width: usize) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    let mut goes_on = false;
-    for line in lines {
-        let begins_plain = line.chars().next().is_some_and(|c| !c.is_whitespace());
-        match out.last_mut() {
-            Some(last) if goes_on && begins_plain => last.push_str(line),
-            Some(_) | None => out.push(line.clone()),
-        }
-        let ends_in_address = out
-            .last()
-            .is_some_and(|last| last.rsplit(char::is_whitespace).next().is_some_and(|word| word.contains("://")));
-        goes_on = width > 0 && line.chars().count() == width && ends_in_address;
-    }
-    out
+/// A hyperlink that begins as the pattern says; the pattern need not reach its end.
+fn last_link(pattern: &Regex, links: &[String]) -> Option<String> {
+    let fits = |link: &&String| {
+        let begins = pattern.captures(link).and_then(|found| Some(found.get(1).or_else(|| found.get(0))?.start() == 0));
+        begins == Some(true) && web_host(link).is_some()
+    };
+    links.iter().rev().find(fits).cloned()
 }
 
 /// A line for people: an address loses its query and fragment, anything that looks like a token is masked.
@@ -124,78 +134,4 @@ fn trailing_blank(word: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn finder() -> Finder {
-        let rules = SignInRules {
-            url: Some(r"https://\S+".into()),
-            code: Some(r"one-time code:? +([A-Z0-9]{4}-[A-Z0-9]{4,5})".into()),
-            ..SignInRules::default()
-        };
-        Finder::new(&rules).unwrap()
-    }
-
-    fn lines(text: &[&str]) -> Vec<String> {
-        text.iter().map(|&line| line.to_owned()).collect()
-    }
-
-    #[test]
-    fn an_address_and_a_code_are_found() {
-        let screen = lines(&["Open https://a.example/device?x=1 and enter", "  your one-time code: AB12-CD345", ""]);
-        let found = finder().look(&screen, 80);
-        assert_eq!(found.url.as_deref(), Some("https://a.example/device?x=1"));
-        assert_eq!(found.code.as_deref(), Some("AB12-CD345"));
-    }
-
-    #[test]
-    fn an_address_that_the_program_broke_at_the_last_column_is_whole() {
-        let url = format!("https://a.example/oauth?{}", "abcdefghij".repeat(6));
-        let (one, two) = url.split_at(40);
-        let (two, three) = two.split_at(40);
-        let screen = lines(&[one, two, three, "", "Paste the code here"]);
-        assert_eq!(finder().look(&screen, 40).url.as_deref(), Some(&url[..]));
-        // A line that does not reach the last column ends the address.
-        assert_eq!(
-            finder().look(&lines(&["https://a.example/x", "Paste"]), 40).url.as_deref(),
-            Some("https://a.example/x")
-        );
-        // A full line of prose takes nothing with it.
-        let prose = lines(&["x".repeat(40).as_str(), "https://a.example/y"]);
-        assert_eq!(finder().look(&prose, 40).url.as_deref(), Some("https://a.example/y"));
-    }
-
-    #[test]
-    fn only_web_addresses_can_be_opened() {
-        assert_eq!(web_host("https://u:p@A.example:8443/x?y#z").as_deref(), Some("a.example"));
-        assert_eq!(web_host("http://[::1]:1/x").as_deref(), Some("::1"));
-        for bad in [
-            "file:///etc/passwd",
-            "javascript://a/%0aalert(1)",
-            "https://",
-            "https:///x",
-            "https://a b",
-            "a",
-            "https://a\n",
-        ] {
-            assert_eq!(web_host(bad), None, "{bad:?}");
-        }
-        assert_eq!(web_host(&format!("https://a/{}", "x".repeat(URL_BYTES_MAX))), None);
-    }
-
-    #[test]
-    fn a_pattern_that_is_none_is_named() {
-        let rules = SignInRules { url: Some("(".into()), ..SignInRules::default() };
-        assert!(Finder::new(&rules).is_err_and(|error| error.contains("sign_in.url")));
-    }
-
-    #[test]
-    fn queries_and_tokens_are_masked() {
-        assert_eq!(masked("see https://a.example/x?code=secret now"), "see https://a.example/x?… now");
-        assert_eq!(masked("token sk-ant-oat01-abcdefghijklmnop done"), "token ••• done");
-        assert_eq!(
-            masked("Login successful. Press Enter (internationalisation)"),
-            "Login successful. Press Enter (internationalisation)"
-        );
-    }
-}
+mod tests;

@@ -31,6 +31,7 @@ mod memory;
 mod pane;
 mod place;
 mod port;
+mod prompts;
 mod proxy;
 mod resync;
 mod rfb;
@@ -45,6 +46,7 @@ mod terminal;
 mod tmux;
 mod tool;
 mod tunnels;
+mod use_credential;
 mod watched;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};

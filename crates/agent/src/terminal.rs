@@ -1,6 +1,10 @@
 //! The tool's terminal: a tmux server of its own with one session, to which the desktop's xterm and every web terminal
 //! attach. tmux answers the tool's cursor queries and keeps the screen as a model.
 
+mod look;
+
+pub(crate) use look::Look;
+
 use crate::{
     agent::Agent,
     backoff::Backoff,
@@ -11,7 +15,7 @@ use crate::{
     supervisor::{self, Output},
     tmux::{self, ASKS_MAX, Ask, quoted},
 };
-use anteroom_wire::{Secret, agent::Stage};
+use anteroom_wire::{Secret, agent::Stage, provider::Key};
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{Winsize, tcsetwinsize},
@@ -35,6 +39,7 @@ const SOCKET_EVERY_MS: u64 = 20;
 const RESTART_MS_MIN: u64 = 100;
 const RESTART_MS_MAX: u64 = 5_000;
 const HELD_MS: u64 = 10_000;
+const KEY_EVERY_MS: u64 = 100;
 
 /// No key is tmux's own: what the person types is the tool's.
 const CONFIG: &str = "\
@@ -130,15 +135,35 @@ impl Terminal {
         Ok(lines)
     }
 
-    /// Columns of the screen.
-    pub(crate) async fn width(&self) -> Result<usize, TerminalError> {
-        let lines = self.ask(format!("display-message -p -t {SESSION} '#{{pane_width}}'")).await?;
-        lines.first().and_then(|width| width.parse().ok()).ok_or_else(|| TerminalError::Refused("no width".into()))
+    /// The screen with what it takes to find an address on it.
+    pub(crate) async fn look(&self) -> Result<Look, TerminalError> {
+        // The cursor first: text that comes in between is then taken for one that still grows.
+        let place = format!("display-message -p -t {SESSION} '#{{pane_width}} #{{pane_height}} #{{cursor_y}}'");
+        let place = self.ask(place).await?;
+        let numbers: Vec<usize> =
+            place.first().map(|line| line.split(' ').filter_map(|n| n.parse().ok()).collect()).unwrap_or_default();
+        let [width, height, cursor_row] = numbers[..] else {
+            return Err(TerminalError::Refused("no size".into()));
+        };
+        let captured = self.ask(format!("capture-pane -p -e -J -t {SESSION}")).await?;
+        Ok(Look::new(&captured, width, height, cursor_row))
     }
 
     /// Starts the pane's process anew; without a terminal there is nothing to start it in.
     pub(crate) async fn restart_pane(&self) {
         let _ = self.ask(format!("respawn-pane -k -t {SESSION}")).await;
+    }
+
+    /// Presses keys, one after the other.
+    pub(crate) async fn press(&self, keys: &[Key]) -> Result<(), TerminalError> {
+        for (at, key) in keys.iter().enumerate() {
+            if at > 0 {
+                // Programs that draw their own screen take several keys in one read for one.
+                tokio::time::sleep(Duration::from_millis(KEY_EVERY_MS)).await;
+            }
+            self.ask(format!("send-keys -t {SESSION} {}", key_name(*key))).await?;
+        }
+        Ok(())
     }
 
     /// Pastes `text` as a terminal would, then presses Enter if asked to.
@@ -151,6 +176,22 @@ impl Terminal {
             self.ask(format!("send-keys -t {SESSION} Enter")).await?;
         }
         Ok(())
+    }
+}
+
+/// What tmux calls a key.
+fn key_name(key: Key) -> &'static str {
+    match key {
+        Key::Enter => "Enter",
+        Key::Escape => "Escape",
+        Key::Tab => "Tab",
+        Key::Space => "Space",
+        Key::Up => "Up",
+        Key::Down => "Down",
+        Key::Left => "Left",
+        Key::Right => "Right",
+        Key::Y => "y",
+        Key::N => "n",
     }
 }
 

@@ -1,0 +1,169 @@
+//! Addresses and codes on synthetic screens and on those that real tools showed.
+
+use super::*;
+
+fn finder_for(url: &str) -> Finder {
+    let code = Some(r"one-time code:? +([A-Z0-9]{4}-[A-Z0-9]{4,5})".into());
+    Finder::new(&SignInRules { url: Some(url.into()), code, ..SignInRules::default() }).unwrap()
+}
+
+/// A screen whose cursor has left the text.
+fn screen(text: &[&str], width: usize) -> Look {
+    let lines = text.iter().map(|&line| line.to_owned()).collect();
+    Look { lines, links: Vec::new(), width, cursor_in_text: false }
+}
+
+fn url_on(look: &Look) -> Option<String> {
+    finder_for(r"https://\S+").look(look).url.map(|piece| piece.text)
+}
+
+/// A real tool's screen, 120 columns wide unless it was wrapped by the terminal.
+fn kept(name: &str) -> Look {
+    let path = format!("{}/../testbed/fixtures/screens/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let lines = text.lines().map(str::to_owned).collect();
+    Look { lines, links: Vec::new(), width: 120, cursor_in_text: true }
+}
+
+#[test]
+fn an_address_and_a_code_are_found() {
+    let look = screen(&["Open https://a.example/device?x=1 and enter", "  your one-time code: AB12-CD345"], 80);
+    let found = finder_for(r"https://\S+").look(&look);
+    let whole = |text: &str| Some(Piece { text: text.into(), may_grow: false });
+    assert_eq!((found.url, found.code), (whole("https://a.example/device?x=1"), whole("AB12-CD345")));
+}
+
+#[test]
+fn an_address_that_the_program_broke_at_the_last_column_is_whole() {
+    let url = format!("https://a.example/oauth?{}", "abcdefghij".repeat(6));
+    let (one, two) = url.split_at(40);
+    let (two, three) = two.split_at(40);
+    let look = screen(&[one, two, three, "", "Paste the code here"], 40);
+    assert_eq!(url_on(&look).as_deref(), Some(&url[..]));
+    // A line that does not reach the last column ends the address.
+    assert_eq!(url_on(&screen(&["https://a.example/x", "Paste"], 40)).as_deref(), Some("https://a.example/x"));
+    // A full line of prose takes nothing with it.
+    let prose = "x".repeat(40);
+    assert_eq!(url_on(&screen(&[&prose, "https://a.example/y"], 40)).as_deref(), Some("https://a.example/y"));
+}
+
+#[test]
+fn an_address_that_the_program_broke_and_indented_is_whole() {
+    let url = format!("https://a.example/oauth?{}&end=1", "abcdefghij".repeat(8));
+    let (one, two) = url.split_at(40);
+    let (two, three) = two.split_at(40);
+    for (margin, indent) in [(0, "  "), (2, "  "), (4, "")] {
+        let lines: Vec<String> = [one, two, three].iter().map(|part| format!("{indent}{part}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let look = screen(&[&lines[..], &["", "Waiting"]].concat(), indent.len() + 40 + margin);
+        assert_eq!(url_on(&look).as_deref(), Some(&url[..]), "margin {margin}, indentation {indent:?}");
+    }
+}
+
+#[test]
+fn what_stands_below_a_long_address_is_not_taken_with_it() {
+    let url = format!("https://a.example/{}", "x".repeat(40 - 18));
+    for below in ["Paste the code here", "https://b.example/next", "│ in a box │", "      far-away/1", ""] {
+        let look = screen(&["See this:", &url, below, "end of it"], 40);
+        let found = finder_for(r"https://a\S+").look(&look).url.unwrap();
+        assert_eq!(found.text, url, "{below:?}");
+    }
+    // With a margin, one plain word is prose.
+    let look = screen(&[&url, "Waiting..."], 42);
+    assert_eq!(url_on(&look).as_deref(), Some(&url[..]));
+}
+
+#[test]
+fn an_address_that_may_still_grow_says_so() {
+    let finder = finder_for(r"https://\S+");
+    let grows = |look: &Look| finder.look(look).url.unwrap().may_grow;
+    let writing = |text: &[&str], width| Look { cursor_in_text: true, ..screen(text, width) };
+    assert!(grows(&writing(&["https://a.example/half"], 80)));
+    assert!(!grows(&screen(&["https://a.example/whole"], 80)), "a line feed followed");
+    assert!(!grows(&writing(&["https://a.example/whole and"], 80)), "another word followed");
+    assert!(!grows(&writing(&["https://a.example/whole", "Code:"], 80)), "another line followed");
+    let full = format!("https://a.example/{}", "x".repeat(40 - 18));
+    assert!(grows(&screen(&[&full], 40)), "the program may go on in the next line");
+}
+
+#[test]
+fn a_hyperlink_counts_when_it_begins_as_the_pattern_says() {
+    let finder = finder_for(r"https://(?:[a-z]+\.)?a\.example/authorize\?");
+    let mut look = screen(&["Open this link"], 80);
+    look.links = [
+        "https://a.example/authorize?x=1",
+        "https://b.example/?to=https://a.example/authorize?",
+        "https://a.example/tos",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    assert_eq!(finder.look(&look).link.as_deref(), Some("https://a.example/authorize?x=1"));
+    assert_eq!(finder.look(&look).url, None);
+    let none = Finder::new(&SignInRules::default()).unwrap();
+    assert_eq!(none.look(&look), Found::default(), "without a pattern no link is known to be the right one");
+}
+
+#[test]
+fn the_addresses_on_real_screens_are_whole() {
+    let google = r"https://accounts\.google\.com/o/oauth2/v2/auth\?\S+\.apps\.googleusercontent\.com";
+    let claude = r"https://(?:[a-z]+\.)?claude\.(?:ai|com)/(?:[a-z]+/)*oauth/authorize\?\S+";
+    for (pattern, name, begins, ends) in [
+        (
+            google,
+            "gemini_cli-0.61.0/browser-waits",
+            "https://accounts.google.com/o/oauth2/v2/auth?redirect_uri=http%3A%2F%2F127.0.0.1%3A",
+            "135j.apps.googleusercontent.com",
+        ),
+        (
+            google,
+            "gemini_cli-0.61.0/link-waits",
+            "https://accounts.google.com/o/oauth2/v2/auth?redirect_uri=https%3A%2F%2Fcodeassist",
+            "135j.apps.googleusercontent.com",
+        ),
+        (claude, "claude_code-2.1.330/setup-token-waits", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
+        (claude, "claude_code-2.1.330/link-waits", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
+        (claude, "claude_code-2.1.330/login-waits", "https://claude.ai/oauth/authorize?z-", "xxxx"),
+    ] {
+        let found = finder_for(pattern).look(&kept(name)).url.unwrap();
+        assert!(found.text.starts_with(begins) && found.text.ends_with(ends), "{name}: {}", found.text);
+        assert!(!found.may_grow, "{name}");
+        if !name.contains("login") {
+            let count = |what: &str| found.text.matches(what).count();
+            assert_eq!((count("state="), count("redirect_uri="), count("response_type=code")), (1, 1, 1), "{name}");
+        }
+    }
+}
+
+#[test]
+fn only_web_addresses_can_be_opened() {
+    assert_eq!(web_host("https://u:p@A.example:8443/x?y#z").as_deref(), Some("a.example"));
+    assert_eq!(web_host("http://[::1]:1/x").as_deref(), Some("::1"));
+    for bad in [
+        "file:///etc/passwd",
+        "javascript://a/%0aalert(1)",
+        "https://",
+        "https:///x",
+        "https://a b",
+        "a",
+        "https://a\n",
+    ] {
+        assert_eq!(web_host(bad), None, "{bad:?}");
+    }
+    assert_eq!(web_host(&format!("https://a/{}", "x".repeat(URL_BYTES_MAX))), None);
+}
+
+#[test]
+fn a_pattern_that_is_none_is_named() {
+    let rules = SignInRules { url: Some("(".into()), ..SignInRules::default() };
+    assert!(Finder::new(&rules).is_err_and(|error| error.contains("sign_in.url")));
+}
+
+#[test]
+fn queries_and_tokens_are_masked() {
+    assert_eq!(masked("see https://a.example/x?code=secret now"), "see https://a.example/x?… now");
+    assert_eq!(masked("token sk-ant-oat01-abcdefghijklmnop done"), "token ••• done");
+    assert_eq!(
+        masked("Login successful. Press Enter (internationalisation)"),
+        "Login successful. Press Enter (internationalisation)"
+    );
+}

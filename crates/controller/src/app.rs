@@ -5,8 +5,9 @@ use crate::{
     egress::Gate,
     external::ExternalMachines,
     providers::Providers,
-    session::{live::Register, note::Journal, queue::Queue, refused::Refusals, sweep::Sweeps},
+    session::{live::Register, note::Journal, queue::Queue, refused::Refusals, sweep::Sweeps, use_credential::Uses},
     tunnel::Ending,
+    webhook::Webhook,
     writes::Writes,
 };
 use anteroom_machine::Machines;
@@ -28,6 +29,8 @@ pub struct Parts {
     pub base_url: String,
     /// The database.
     pub store: Store,
+    /// Who outside is told of what happens.
+    pub webhook: Option<Webhook>,
     /// How its writes fare.
     pub writes: Arc<Writes>,
     /// The keys.
@@ -50,6 +53,8 @@ pub struct Parts {
     pub refusals: Refusals,
     /// Who gets the next machine.
     pub queue: Queue,
+    /// What is kept of uses of credentials in memory alone.
+    pub uses: Uses,
     /// What sweeps did.
     pub sweeps: Sweeps,
     /// The operator at this host's command line.

@@ -3,7 +3,10 @@
 mod bench;
 mod bundle;
 pub mod client;
+mod credential_files;
+mod credentials;
 mod doctor;
+mod exec;
 mod foundation;
 mod image;
 mod login;
@@ -11,8 +14,10 @@ mod logs;
 mod progress;
 mod serve;
 mod sessions;
+mod sign_in;
 mod sweep;
 mod token;
+mod watch;
 mod why;
 
 use crate::{config::Config, log};
@@ -74,6 +79,12 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         machine: Option<String>,
     },
+    /// Run a command in a fresh machine with a stored credential, in this terminal. Ends with the command's code; with 125 when it could
+    /// not be run.
+    Exec(exec::ExecArguments),
+    /// Stored credentials.
+    #[command(subcommand)]
+    Credentials(credentials::CredentialsCommand),
     /// List sessions, or show one with its timeline.
     Sessions {
         /// One session's id.
@@ -173,6 +184,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Login { provider, out, no_open, machine } => {
             login::run(&config, &provider, out.as_deref(), no_open, machine).await
         }
+        Command::Exec(arguments) => exec::run(&config, arguments).await,
+        Command::Credentials(command) => credentials::run(&config, command).await,
         Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
         Command::Why { session, json } => why::run(&config, &session, json).await,
         Command::Logs(arguments) => logs::run(&config, arguments).await,

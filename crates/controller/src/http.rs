@@ -22,6 +22,7 @@ mod session;
 pub(crate) mod signin;
 mod socket;
 mod sweep;
+mod webhook;
 mod uses;
 
 pub use enter::Link;
@@ -136,6 +137,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(leaks::look))
         .routes(routes!(metrics::metrics))
         .routes(routes!(sweep::sweep))
+        .routes(routes!(webhook::read))
 }
 
 /// Asks who is calling. What follows finds a [`callers::Caller`] in the request's extensions.

@@ -22,8 +22,10 @@ use crate::{
         queue::Queue,
         refused::Refusals,
         sweep::{self, Sweeps},
+        use_credential::Uses,
     },
     tunnel::Ending,
+    webhook::{self, Webhook},
     writes::Writes,
 };
 use anteroom_machine::{Machines, Recipe, Settings as MachineSettings};
@@ -126,6 +128,7 @@ pub async fn start(
     let store = Store::open_observed(&database, store_settings, writes.clone()).await.context("the database")?;
     let vault = open_vault(&store, &state.path.join("vault.key")).await?;
     let local_operator = local_operator(&store).await?;
+    let webhook = Webhook::open(&config).map_err(anyhow::Error::msg)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
     })?;
@@ -152,8 +155,10 @@ pub async fn start(
         journal: Journal::new(config.sessions.timeline_waiting_max),
         refusals: Refusals::default(),
         sweeps: Sweeps::default(),
+        uses: Uses::default(),
         queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
         store,
+        webhook,
         writes,
         vault,
         providers,
@@ -171,6 +176,7 @@ pub async fn start(
     admission::guard(&app);
     sweep::once(&app).await.context("resuming sessions")?;
     app.tasks.spawn(sweep::run(app.clone()));
+    app.tasks.spawn(webhook::run(app.clone()));
     serve(&app, &serving, listener, &state.path)?;
     tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.emulated, "the server answers");
     Ok(Server { app, address, serving, demo })

@@ -217,6 +217,16 @@ pub struct UseView {
     pub exit_code: Option<i32>,
 }
 
+/// `GET …/screen`: the tool's terminal as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct ScreenView {
+    /// The visible lines; a line that wrapped is one line.
+    pub lines: Vec<String>,
+    /// The command that used a credential has ended, and this stood there then.
+    pub is_last: bool,
+}
+
 /// What is known of the sign-in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]

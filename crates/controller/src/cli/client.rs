@@ -10,11 +10,18 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{os::fd::AsRawFd, path::Path, time::Duration};
 use tokio::net::UnixStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error as SocketError, client::IntoClientRequest, http::HeaderValue},
+};
 
 /// The socket's name below the state directory.
 pub const SOCKET_NAME: &str = "anteroom.sock";
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const ANSWER_S_MAX: u64 = 60;
+
+/// A WebSocket of the running server.
+pub type LocalSocket = WebSocketStream<UnixStream>;
 
 /// Why the server could not be asked, or what it answered.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +104,28 @@ impl Client {
         tokio::time::timeout(Duration::from_secs(ANSWER_S_MAX), exchange)
             .await
             .unwrap_or_else(|_| Err(ClientError::Unreadable(format!("no answer within {ANSWER_S_MAX} s"))))
+    }
+
+    /// Opens a WebSocket there, offering these subprotocols.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn socket(&self, path: &str, subprotocols: &str) -> Result<LocalSocket, ClientError> {
+        let unreadable = |error: &dyn std::fmt::Display| ClientError::Unreadable(error.to_string());
+        let address = format!("ws://localhost{path}");
+        let mut request = address.into_client_request().map_err(|error| unreadable(&error))?;
+        let offered = HeaderValue::from_str(subprotocols).map_err(|error| unreadable(&error))?;
+        request.headers_mut().insert("sec-websocket-protocol", offered);
+        let stream = self.connect().await?;
+        match tokio::time::timeout(Duration::from_secs(ANSWER_S_MAX), client_async(request, stream)).await {
+            Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Err(SocketError::Http(response))) => {
+                let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
+                Err(refused(status, response.body().as_deref().unwrap_or_default()))
+            }
+            Ok(Err(error)) => Err(unreadable(&error)),
+            Err(_) => Err(ClientError::Unreadable(format!("no answer within {ANSWER_S_MAX} s"))),
+        }
     }
 
     /// Reads JSON.

@@ -23,7 +23,8 @@ pub(super) async fn start(
     Json(request): Json<StartRequest>,
 ) -> Result<impl IntoResponse, Refusal> {
     caller.may_start()?;
-    let row = start::start(&app, &caller.id, &request).await?;
+    let owner = start::owner_of(&app, &caller, &request).await?;
+    let row = start::start(&app, &owner, &request).await?;
     let viewer_url = callers::viewer_link(&app, &row).await?;
     let session = view::view(&app, &row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(Started { session, viewer_url })))

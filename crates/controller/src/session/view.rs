@@ -1,11 +1,13 @@
 //! A session as callers see it: derived from the row and from what its owner knows, on each read.
 
-use super::{live::Facts, status};
+use super::{live::Facts, status, use_credential};
 use crate::{app::App, clock::rfc3339, http::providers::methods};
-use anteroom_store::{CredentialRow, SessionRow, StoreError, TimelineRow};
+use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
-    agent::{CliState, Outcome},
-    api::{CredentialHealth, CredentialMeta, PromptView, Reason, SessionView, SignInView, Status, TimelineEntry},
+    agent::{CliState, Outcome, UsePurpose},
+    api::{
+        CredentialHealth, CredentialMeta, PromptView, Reason, SessionView, SignInView, Status, TimelineEntry, UseView,
+    },
     provider::{Lane, Provider, StoragePolicy},
 };
 use std::sync::Arc;
@@ -33,7 +35,7 @@ fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Opti
     let policy = provider.map_or(StoragePolicy::Store, |provider| provider.policy);
     let progress = facts.map(|facts| &facts.progress);
     let sign_in = facts.filter(|_| row.is_active()).map(sign_in).unwrap_or_default();
-    let signing_in = facts.is_some_and(signing_in);
+    let signing_in = row.aim.uses().is_none() && facts.is_some_and(signing_in);
     let status = status::status(&row.life, progress, row.generation, signing_in);
     SessionView {
         id: row.id.clone(),
@@ -55,16 +57,22 @@ fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Opti
         deadline_at: rfc3339(row.deadline_ms),
         ended_at: row.end().map(|end| rfc3339(end.at_ms)),
         sign_in,
-        lanes: provider.map_or_else(|| vec![Lane::Terminal], |provider| provider.lanes.clone()),
-        next_action: next_action(status, provider, facts),
+        lanes: match provider {
+            Some(provider) if row.aim.uses().is_none() => provider.lanes.clone(),
+            Some(_) | None => vec![Lane::Terminal],
+        },
+        next_action: match row.aim.uses() {
+            None => next_action(status, provider, facts),
+            Some(using) => next_of_use(status, using, row.exit_code),
+        },
         return_url: row.return_url.clone(),
         credential: credential.map(credential_meta),
         policy,
         policy_sentence: policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
         methods: offered.map_or_else(Vec::new, methods),
-        renews: None,
-        uses: None,
+        renews: row.aim.renews().cloned(),
+        uses: row.aim.uses().map(|using| used(row, using)),
         viewers: facts.map_or(0, |facts| facts.viewers),
     }
 }
@@ -123,6 +131,27 @@ fn next_action(status: Status, provider: Option<&Provider>, facts: Option<&Facts
         }
         Status::Completed => "Nothing more to do: the credential is stored.".into(),
         Status::Failed | Status::Cancelled | Status::Expired => "Start a new session when you are ready.".into(),
+    }
+}
+
+fn used(row: &SessionRow, using: &CredentialUse) -> UseView {
+    UseView { purpose: using.purpose, credential: using.credential.clone(), exit_code: row.exit_code }
+}
+
+/// Nobody signs in here: what goes on by itself, and how it ended.
+fn next_of_use(status: Status, using: &CredentialUse, exit_code: Option<i32>) -> String {
+    match status {
+        Status::VmCreating => "Wait a moment: a machine is being made.".into(),
+        Status::VmCreated => "Wait a moment: the machine is starting.".into(),
+        Status::VmStopped => "Wait a moment: the machine is being replaced. The command starts again by itself.".into(),
+        Status::VmStarted | Status::Authenticating => match using.purpose {
+            UsePurpose::Exec => "The command runs in the terminal.",
+            UsePurpose::Check => "The tool is being asked whether it is signed in; there is nothing to do.",
+            UsePurpose::Logout => "The tool signs out in the terminal.",
+        }
+        .into(),
+        Status::Completed => use_credential::end_of(using.purpose, exit_code.unwrap_or_default()),
+        Status::Failed | Status::Cancelled | Status::Expired => "Use the credential again when you are ready.".into(),
     }
 }
 

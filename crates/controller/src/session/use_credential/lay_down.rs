@@ -1,0 +1,87 @@
+//! Opening the credential for the machine that is being claimed: not before, and for this one claim.
+
+use super::super::{
+    end::{self, How},
+    live::Live,
+    note::settled,
+};
+use crate::{app::App, clock, refusal::chain};
+use anteroom_store::{Change, CredentialUse, Expect, NewEvent, Record, Transition};
+use anteroom_vault::Binding;
+use anteroom_wire::{
+    Problem,
+    agent::{DeliveredFile, Use, UsePurpose},
+};
+use serde_json::json;
+
+/// What the claim brings along for a session that uses a credential; `None`: somebody signs in. That it was opened is on the timeline
+/// before it is.
+///
+/// # Errors
+/// Why the machine cannot be claimed, for people. What no other machine could change has ended the session.
+pub async fn lay_down(app: &App, live: &Live) -> Result<Option<Use>, String> {
+    let row = app.store.session(&live.id).await.map_err(|error| chain(&error))?.ok_or("the session is gone")?;
+    let Some(using) = row.aim.uses() else { return Ok(None) };
+    let argv = match using.purpose {
+        UsePurpose::Check => Vec::new(),
+        UsePurpose::Logout => live.provider().logout_argv.clone(),
+        UsePurpose::Exec => match app.uses.argv(&live.id) {
+            Some(argv) => argv,
+            None => {
+                let why = "the command was known to a server that has ended";
+                return Err(give_up(app, live, Problem::ControllerRestarted, why).await);
+            }
+        },
+    };
+    let record = app.store.record(&using.credential).await.map_err(|error| chain(&error))?;
+    let Some(record) = record else {
+        return Err(give_up(app, live, Problem::UnknownCredential, "it was deleted before it could be used").await);
+    };
+    tell(app, live, using, &record).await?;
+    let files = open(app, &record).await;
+    match files {
+        Ok(files) => Ok(Some(Use { purpose: using.purpose, files, argv })),
+        Err(why) => Err(give_up(app, live, Problem::Internal, &why).await),
+    }
+}
+
+/// Puts on the timeline which revision this machine gets.
+async fn tell(app: &App, live: &Live, using: &CredentialUse, record: &Record) -> Result<(), String> {
+    let revision = record.credential.revision;
+    let data = json!({ "credential": using.credential, "revision": revision, "files": record.credential.files.len() });
+    let event = NewEvent::new(clock::now(), "credential_opened", "The credential is opened for this machine.");
+    settled(app, &live.id).await;
+    let change = Change::new().uses_revision(revision);
+    match app.store.transition(&live.id, Expect::Active, change, event.with(data)).await {
+        Ok(Transition::Done { .. }) => {
+            live.tell();
+            Ok(())
+        }
+        Ok(Transition::Conflict(_)) => Err("the session has ended".into()),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+async fn open(app: &App, record: &Record) -> Result<Vec<DeliveredFile>, String> {
+    let credential = &record.credential;
+    let binding = Binding {
+        record: &credential.id,
+        owner: &credential.owner,
+        provider: &credential.provider,
+        session: &credential.session,
+    };
+    let opened = app.vault.unseal(&binding, &record.sealed);
+    let plaintext = opened.map_err(|error| {
+        tracing::error!(outcome = "unseal_failed", credential = %credential.id, error = %chain(&error), "a credential could not be opened");
+        "the stored credential cannot be opened".to_owned()
+    })?;
+    serde_json::from_slice(&plaintext).map_err(|_| "the stored credential is not a list of files".to_owned())
+}
+
+/// Ends the session; why, for people.
+async fn give_up(app: &App, live: &Live, problem: Problem, why: &str) -> String {
+    if let Err(error) = end::end(app, &live.id, How::Failed, problem, &format!("({why})")).await {
+        tracing::error!(outcome = "end_not_written", session = %live.id, error = %chain(&error), "a session's end could not be written");
+    }
+    why.to_owned()
+}

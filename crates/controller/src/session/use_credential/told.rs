@@ -1,0 +1,177 @@
+//! What the agent tells of a use: into the credential's health, and to the session's end.
+
+use super::super::{
+    live::{Facts, Live},
+    note,
+    status::Progress,
+};
+use crate::{app::App, clock};
+use anteroom_store::{Conclusion, CredentialUse, Health, NewEvent, StoreError, UseEnded, UseOver};
+use anteroom_wire::{
+    Problem,
+    agent::{Event, UsePurpose},
+};
+use serde_json::json;
+use std::time::Duration;
+
+/// How long the agent may take to say what stands on the terminal, milliseconds.
+const SCREEN_MS_MAX: u64 = 2_000;
+/// Where the pane's own words begin that follow a command's.
+const PANES_OWN: &str = "Press Enter to start it again.";
+
+/// An event of a use.
+#[derive(Debug)]
+pub enum Told {
+    /// The tool was asked.
+    Checked {
+        /// Whether it says that it is signed in.
+        agrees: bool,
+        /// What it said, or why not.
+        detail: String,
+    },
+    /// The command has ended.
+    Over {
+        /// Exit code, or 128 + signal.
+        code: i32,
+        /// Whether it had changed the credential.
+        changed: bool,
+    },
+}
+
+impl Told {
+    /// What of an event concerns a use.
+    pub fn of(event: &Event) -> Option<Self> {
+        match event {
+            Event::Checked { agrees, detail } => Some(Self::Checked { agrees: *agrees, detail: detail.clone() }),
+            Event::UseOver { code, changed } => Some(Self::Over { code: *code, changed: *changed }),
+            Event::Stage(_)
+            | Event::CliStarted
+            | Event::CliExited { .. }
+            | Event::SignInUrl(_)
+            | Event::DeviceCode { .. }
+            | Event::PromptOpened { .. }
+            | Event::PromptClosed { .. }
+            | Event::KeysPressed { .. }
+            | Event::Pasted(_)
+            | Event::PasteRefused { .. }
+            | Event::Outcome(_)
+            | Event::MethodSwitched { .. }
+            | Event::CredentialKept { .. }
+            | Event::BrowserOpened { .. }
+            | Event::CandidateRejected { .. }
+            | Event::CandidateAccepted { .. }
+            | Event::DeliveryRetry { .. }
+            | Event::ChildExited { .. }
+            | Event::CrashLoop { .. }
+            | Event::CrashLoopOver { .. }
+            | Event::MemoryPressure { .. }
+            | Event::OutOfMemory { .. } => None,
+        }
+    }
+
+    /// Acts on it. Doing so again changes nothing.
+    ///
+    /// # Errors
+    /// The database cannot be written: the agent tells it again.
+    pub async fn take(self, app: &App, live: &Live) -> Result<(), StoreError> {
+        let Some(row) = app.store.session(&live.id).await? else { return Ok(()) };
+        let Some(using) = row.aim.uses() else {
+            tracing::warn!(outcome = "not_a_use", session = %live.id, "an agent tells of a use in a session that is none");
+            return Ok(());
+        };
+        match self {
+            Self::Checked { agrees, detail } => checked(app, using, agrees, &detail).await,
+            Self::Over { code, changed } => over(app, live, using, code, changed).await,
+        }
+    }
+}
+
+async fn checked(app: &App, using: &CredentialUse, agrees: bool, detail: &str) -> Result<(), StoreError> {
+    let said = if detail.trim().is_empty() { String::new() } else { format!(" It said: {}", detail.trim()) };
+    let (health, sentence) = if agrees {
+        // What ends soon still does.
+        let known = app.store.credential(&using.credential).await?.map(|row| row.health);
+        let health = known.filter(|health| *health == Health::Expiring).unwrap_or(Health::Valid);
+        (health, format!("The tool agreed when it was asked.{said}"))
+    } else {
+        (Health::NeedsAuth, format!("The tool did not agree when it was asked.{said}"))
+    };
+    conclude(app, using, health, &sentence).await
+}
+
+async fn conclude(app: &App, using: &CredentialUse, health: Health, detail: &str) -> Result<(), StoreError> {
+    let conclusion = Conclusion {
+        credential: &using.credential,
+        revision: using.revision,
+        health,
+        detail,
+        checked_at_ms: Some(clock::now()),
+        messages: &[],
+    };
+    let written = app.store.set_health(&conclusion).await?;
+    tracing::info!(outcome = "credential_checked", credential = %using.credential, health = health.as_str(), written, "a credential's tool was asked");
+    Ok(())
+}
+
+async fn over(app: &App, live: &Live, using: &CredentialUse, code: i32, changed: bool) -> Result<(), StoreError> {
+    let facts = live.facts();
+    let Some(token) = &facts.agent_token else { return Ok(()) };
+    let screen = match using.purpose {
+        UsePurpose::Exec | UsePurpose::Logout => last_screen(&facts).await,
+        UsePurpose::Check => None,
+    };
+    if using.purpose == UsePurpose::Logout && code == 0 {
+        conclude(app, using, Health::NeedsAuth, "It was signed out at the provider, as was asked for.").await?;
+    }
+    let end = UseOver {
+        session: &live.id,
+        generation: facts.generation,
+        agent_token: token,
+        exit_code: code,
+        messages: &[],
+        at_ms: clock::now(),
+    };
+    let event = NewEvent::new(clock::now(), "completed", end_of(using.purpose, code))
+        .with(json!({ "credential": using.credential, "code": code, "changed": changed }));
+    note::settled(app, &live.id).await;
+    match app.store.complete_use(&end, event).await? {
+        UseEnded::Done { .. } => {
+            app.uses.over(&live.id, screen);
+            tracing::info!(outcome = "completed", session = %live.id, credential = %using.credential, purpose = ?using.purpose, code, changed, "the use of a credential ended");
+            live.close(Problem::UseOver);
+        }
+        UseEnded::Ignored(row) => {
+            if let Some(end) = row.end() {
+                live.close(end.reason.problem);
+            }
+        }
+        UseEnded::WrongToken => {
+            tracing::warn!(outcome = "not_the_machine", session = %live.id, "a machine that was replaced tells of the end of a use");
+        }
+    }
+    Ok(())
+}
+
+/// How a use ended, one sentence.
+pub fn end_of(purpose: UsePurpose, code: i32) -> String {
+    match (purpose, code) {
+        (UsePurpose::Exec, _) => format!("The command with the stored credential ended with exit code {code}."),
+        (UsePurpose::Check, _) => "The tool was asked whether it is signed in.".to_owned(),
+        (UsePurpose::Logout, 0) => "The tool signed out at the provider.".to_owned(),
+        (UsePurpose::Logout, _) => format!("The tool's sign-out ended with exit code {code}."),
+    }
+}
+
+/// What stands on the machine's terminal, without the pane's own words.
+async fn last_screen(facts: &Facts) -> Option<Vec<String>> {
+    let Progress::Open { channels } = &facts.progress else { return None };
+    let asked = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.screen()).await;
+    let mut lines = asked.ok()?.ok()?.lines;
+    if lines.last().is_some_and(|line| line.ends_with(PANES_OWN)) {
+        lines.pop();
+    }
+    while lines.last().is_some_and(|line| line.trim().is_empty()) {
+        lines.pop();
+    }
+    Some(lines)
+}

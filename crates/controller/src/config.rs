@@ -10,6 +10,7 @@ use crate::{
     egress::{Answers, GateSettings},
     external::ExternalMachines,
     tunnel::TunnelSettings,
+    webhook::WebhookSettings,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -55,6 +56,8 @@ pub struct Config {
     pub external_machines: BTreeMap<String, toml::Value>,
     /// Evidence: receipts of machines, support bundles.
     pub keep: Keep,
+    /// Telling somebody outside.
+    pub webhook: WebhookSettings,
 }
 
 /// Which accelerator machines run on.
@@ -217,6 +220,7 @@ impl Default for Config {
             log: Log::default(),
             external_machines: BTreeMap::new(),
             keep: Keep::default(),
+            webhook: WebhookSettings::default(),
         }
     }
 }
@@ -384,6 +388,7 @@ impl Config {
         range("machines.memory_free_mib_min", m.memory_free_mib_min, 0, 1 << 30);
         range("machines.disk_free_mib_min", m.disk_free_mib_min, 0, 1 << 30);
         evidence::ranges(&self.log, &self.keep, &mut range);
+        self.webhook.ranges(&mut range);
         self.credentials.ranges(&mut range);
         range("sessions.timeline_waiting_max", s.timeline_waiting_max as u64, 10, 100_000);
         range("sessions.refused_note_every_ms", s.refused_note_every_ms, 100, 86_400_000);
@@ -414,6 +419,7 @@ impl Config {
         {
             faults.push(format!("public_url {url:?} must begin with https:// or http://"));
         }
+        faults.extend(self.webhook.faults());
         if let Err(wrong) = Answers::parse(&self.egress.answers) {
             faults.extend(wrong.iter().map(ToString::to_string));
         }
@@ -427,7 +433,7 @@ impl Config {
 
 /// Keys that are not in the default configuration, by their full names. The free tables are checked where they are read.
 fn unknown_keys(given: &toml::Table) -> Vec<String> {
-    const OPTIONAL: &[&str] = &["public_url", "providers_dir", "log.file", "log.error_file"];
+    const OPTIONAL: &[&str] = &["public_url", "providers_dir", "log.file", "log.error_file", "webhook.url", "webhook.secret_file", "webhook.ca_file"];
     const FREE: &[&str] = &["providers", "egress.answers", "external_machines"];
     fn walk(given: &toml::Table, known: &toml::Table, prefix: &str, faults: &mut Vec<String>) {
         for (key, value) in given {

@@ -29,4 +29,5 @@ pub mod rfb;
 pub mod server;
 pub mod session;
 pub mod tunnel;
+pub mod webhook;
 pub mod writes;

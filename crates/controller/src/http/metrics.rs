@@ -21,10 +21,14 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
+use std::sync::atomic::Ordering::Relaxed;
 
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
 type Counters = Family<Labels, Counter>;
+
+/// Messages that are counted.
+const MESSAGES_MAX: u32 = 1_000;
 
 /// What Prometheus is told of the format.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +44,7 @@ pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Re
     machines(&app, &mut registry);
     store(&app, &mut registry);
     sweeps(&app, &mut registry);
+    webhook(&app, &mut registry).await?;
     host(&app, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|_| Problem::Internal)?;
@@ -96,7 +101,10 @@ fn machines(app: &App, registry: &mut Registry) {
             MachineState::Requested | MachineState::Cloning | MachineState::Waiting { .. } => {
                 format!("{:?}", status::stage_of(&state)).to_lowercase()
             }
-            MachineState::Ready { .. } | MachineState::Stopping { .. } | MachineState::Gone { .. } => String::new(),
+            MachineState::Ready { .. }
+            | MachineState::Stopping { .. }
+            | MachineState::Dead { .. }
+            | MachineState::Gone { .. } => String::new(),
         };
         by_state.get_or_create_owned(&vec![("state", state.name().to_owned()), ("stage", stage)]).inc();
     }
@@ -131,6 +139,21 @@ fn sweeps(app: &App, registry: &mut Registry) {
     }
     registry.register("sweep_deeds", "What sweeps did", deeds);
     one_total(registry, "sweep_failures", "Sweeps that could not finish", app.sweeps.failures());
+}
+
+/// What became of messages to somebody outside; nothing where nobody is told.
+async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
+    let Some(webhook) = &app.webhook else { return Ok(()) };
+    let waiting = app.store.due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
+    one(registry, "webhook_waiting", "Messages that were not taken yet, at most 1000", waiting);
+    let tries = Counters::default();
+    for (outcome, count) in
+        [("delivered", &webhook.delivered), ("failed", &webhook.failed), ("given_up", &webhook.given_up)]
+    {
+        tries.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
+    }
+    registry.register("webhook_messages", "Messages that were taken or given up, and tries that failed", tries);
+    Ok(())
 }
 
 fn host(app: &App, registry: &mut Registry) {

@@ -1,7 +1,7 @@
 //! Ending a session other than well: cancelled by its owner, expired, failed.
 
 use super::{live::Live, note};
-use crate::{app::App, clock, refusal::chain};
+use crate::{app::App, clock, refusal::chain, webhook};
 use anteroom_store::{Change, Expect, NewEvent, Reason, SessionRow, StoreError, Transition};
 use anteroom_wire::{Problem, SessionId};
 use std::time::Duration;
@@ -31,10 +31,12 @@ pub async fn end(app: &App, id: &SessionId, how: How, why: Problem, detail: &str
     };
     let colon = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{colon}{detail}", why.sentence());
+    let change = webhook::end(app, id).into_iter().fold(change, Change::tell);
     let event = NewEvent::new(now, kind, sentence).with(serde_json::json!({ "reason": why.code() }));
     note::settled(app, id).await;
     match app.store.transition(id, Expect::Active, change, event).await? {
         Transition::Done { row, .. } => {
+            webhook::ring(app);
             tracing::info!(outcome = kind, session = %id, reason = why.code(), detail, "the session ended");
             if let Some(live) = app.sessions.get(id) {
                 live.close(why);

@@ -1,0 +1,329 @@
+//! Telling somebody outside what became of sessions and credentials.
+//!
+//! ```text
+//!  what happens ── one transaction with its message ──▶ outbox ──▶ one task ── POST, signed ──▶ receiver
+//!                                                          ▲           │ 2xx: done; a credential that was in it is deleted here
+//!                                                          └───────────┘ else: again, after growing waits, until given up
+//! ```
+//!
+//! - A message says how things are when it is sent; what it is about lies in the database, and no secret lies in the outbox.
+//! - Of one session's messages only the oldest is tried: they come in order. Other sessions' do not wait for them.
+//! - A message may come twice (an answer that was lost, a server that ended): the receiver knows it by its id.
+
+mod body;
+mod post;
+mod settings;
+mod sign;
+
+pub use settings::WebhookSettings;
+
+use crate::{app::App, clock, config::Config, random, refusal::chain, session::note};
+use anteroom_store::{About, MessageRow, NewMessage, StoreError};
+use anteroom_wire::{
+    CredentialId, MessageId, SessionId,
+    operations::{WaitingMessage, WebhookError, WebhookReport},
+    webhook::{CREDENTIAL_STORED, SESSION_ENDED},
+};
+use body::Made;
+use post::{NotTaken, Outgoing, Way};
+use serde_json::json;
+use settings::Target;
+use sign::Key;
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// Messages that are looked at together.
+const WAITING_MAX: u32 = 1_000;
+/// Messages that nobody rang for (of a former server, of another part) are found within this.
+const LOOK_EVERY_MS: u64 = 5_000;
+/// Between two sweeps of messages that are done.
+const FORGET_EVERY_MS: u64 = 3_600_000;
+
+/// The receiver, and how telling it fares.
+#[derive(Debug)]
+pub struct Webhook {
+    way: Way,
+    keys: Vec<Key>,
+    bell: Notify,
+    /// Messages that were taken.
+    pub delivered: AtomicU64,
+    /// Tries that failed.
+    pub failed: AtomicU64,
+    /// Messages that were given up.
+    pub given_up: AtomicU64,
+    last_error: Mutex<Option<WebhookError>>,
+}
+
+impl Webhook {
+    /// The receiver of the configuration; `None`: there is none.
+    ///
+    /// # Errors
+    /// Its secrets or certificates cannot be read; the text names the setting.
+    pub fn open(config: &Config) -> Result<Option<Self>, String> {
+        let settings = &config.webhook;
+        let (Some(url), Some(secret_file)) = (&settings.url, &settings.secret_file) else { return Ok(None) };
+        let target = Target::parse(url).map_err(|why| format!("webhook.url {why}"))?;
+        let keys = settings::secrets(secret_file)
+            .map_err(|why| format!("webhook.secret_file {} {why}", secret_file.display()))?;
+        let way = Way::new(target, settings.ca_file.as_deref(), settings.timeout_ms_max)?;
+        Ok(Some(Self {
+            way,
+            keys,
+            bell: Notify::new(),
+            delivered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+        }))
+    }
+}
+
+/// The messages that go with a session's completion by a credential, in their order; none where nobody is told.
+pub fn completion(app: &App, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
+    let both = || About::Both(session.clone(), credential.clone());
+    messages(app, &[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
+}
+
+/// The message that goes with a session's end; `None` where nobody is told.
+pub fn end(app: &App, session: &SessionId) -> Option<NewMessage> {
+    messages(app, &[(SESSION_ENDED, About::Session(session.clone()))]).pop()
+}
+
+/// Messages to be written with what they tell of, in this order; none where nobody is told.
+pub fn messages(app: &App, kinds: &[(&str, About)]) -> Vec<NewMessage> {
+    if app.webhook.is_none() {
+        return Vec::new();
+    }
+    let now = clock::now();
+    let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::id(MessageId::from_parts)).collect();
+    // Ids of one moment have no order of their own.
+    ids.sort();
+    let message = |(id, (kind, about)): (MessageId, &(&str, About))| NewMessage {
+        id,
+        kind: (*kind).to_owned(),
+        about: about.clone(),
+        created_at_ms: now,
+        due_at_ms: now,
+    };
+    ids.into_iter().zip(kinds).map(message).collect()
+}
+
+/// There is a new message.
+pub fn ring(app: &App) {
+    if let Some(webhook) = &app.webhook {
+        webhook.bell.notify_one();
+    }
+}
+
+/// How it fares.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn report(app: &App) -> Result<WebhookReport, StoreError> {
+    let webhook = app.webhook.as_ref();
+    let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
+    let waiting = waiting(app).await?.into_iter().map(|message| WaitingMessage {
+        session: message.about.session().cloned(),
+        credential: message.about.credential().cloned(),
+        id: message.id,
+        kind: message.kind,
+        created_at: clock::rfc3339(message.created_at_ms),
+        due_at: clock::rfc3339(message.due_at_ms),
+        attempts: message.attempts,
+        last_error: message.last_error,
+    });
+    Ok(WebhookReport {
+        url: webhook.map(|webhook| webhook.way.shown()),
+        include_credential: app.config.webhook.include_credential,
+        delivered: count(|webhook| &webhook.delivered),
+        failed: count(|webhook| &webhook.failed),
+        given_up: count(|webhook| &webhook.given_up),
+        last_error: webhook.and_then(|it| it.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+        waiting: waiting.collect(),
+    })
+}
+
+/// Everything that waits, the oldest first.
+async fn waiting(app: &App) -> Result<Vec<MessageRow>, StoreError> {
+    let mut waiting = app.store.due_messages(i64::MAX.unsigned_abs(), WAITING_MAX).await?;
+    waiting.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
+    Ok(waiting)
+}
+
+/// Sends until the server stops.
+pub async fn run(app: App) {
+    let Some(webhook) = &app.webhook else { return };
+    let mut forgotten_at = 0;
+    loop {
+        let wait_ms = match round(&app, webhook).await {
+            Ok(wait_ms) => wait_ms,
+            Err(error) => {
+                tracing::warn!(outcome = "webhook_delayed", error = %chain(&error), "the messages that wait cannot be read or written");
+                LOOK_EVERY_MS
+            }
+        };
+        if clock::now().saturating_sub(forgotten_at) >= FORGET_EVERY_MS {
+            forgotten_at = clock::now();
+            let before = forgotten_at.saturating_sub(app.config.webhook.done_s_max * 1_000);
+            if let Err(error) = app.store.forget_messages(before).await {
+                tracing::warn!(outcome = "webhook_not_tidied", error = %chain(&error), "messages that are done could not be removed");
+            }
+        }
+        tokio::select! {
+            () = webhook.bell.notified() => {}
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+            () = app.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Tries what is due, again as long as something is; how long to wait then, milliseconds.
+async fn round(app: &App, webhook: &Webhook) -> Result<u64, StoreError> {
+    loop {
+        let waiting = waiting(app).await?;
+        let heads = heads(&waiting);
+        let now = clock::now();
+        let due: Vec<_> = heads.iter().filter(|message| message.due_at_ms <= now).collect();
+        if due.is_empty() {
+            let next = heads.iter().map(|message| message.due_at_ms.saturating_sub(now)).min();
+            return Ok(next.unwrap_or(LOOK_EVERY_MS).clamp(1, LOOK_EVERY_MS));
+        }
+        for message in due {
+            tokio::select! {
+                tried = attempt(app, webhook, message) => tried?,
+                // What is on its way may have been taken: the next server says it again, under the same id.
+                () = app.stop.cancelled() => return Ok(LOOK_EVERY_MS),
+            }
+        }
+    }
+}
+
+/// Of each session the oldest message. What is about no session is in order with what is about the same credential.
+fn heads(waiting: &[MessageRow]) -> Vec<&MessageRow> {
+    let mut seen = HashSet::new();
+    let line = |message: &MessageRow| {
+        let credential = message.about.credential().map(ToString::to_string);
+        message.about.session().map(ToString::to_string).or(credential)
+    };
+    waiting.iter().filter(|message| seen.insert(line(message))).collect()
+}
+
+async fn attempt(app: &App, webhook: &Webhook, message: &MessageRow) -> Result<(), StoreError> {
+    let Made { bytes, hands_out } = match body::make(app, message).await? {
+        Ok(made) => made,
+        Err(why) => return not_taken(app, webhook, message, NotTaken { why, for_good: false, after_s: None }).await,
+    };
+    let (id, timestamp_s) = (message.id.to_string(), clock::now() / 1_000);
+    let signature = sign::header(&webhook.keys, &id, timestamp_s, &bytes);
+    match webhook.way.post(Outgoing { id, timestamp_s, signature, body: bytes }).await {
+        Ok(()) => taken(app, webhook, message, hands_out.as_ref()).await,
+        Err(not) => not_taken(app, webhook, message, not).await,
+    }
+}
+
+/// The credential first: if the server ends in between, it is handed out again under the same id, and not lost.
+async fn taken(
+    app: &App,
+    webhook: &Webhook,
+    message: &MessageRow,
+    handed_out: Option<&CredentialId>,
+) -> Result<(), StoreError> {
+    if let Some(credential) = handed_out {
+        app.store.lease(credential, &app.local_operator, clock::now()).await?;
+    }
+    app.store.message_done(&message.id, clock::now()).await?;
+    webhook.delivered.fetch_add(1, Relaxed);
+    tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "a message was taken");
+    if let Some(session) = message.about.session() {
+        let sentence = match handed_out {
+            Some(_) => "The webhook took the credential; it was deleted here.".to_owned(),
+            None => format!("The webhook was told: {}.", message.kind),
+        };
+        let data = json!({ "message": message.id, "kind": message.kind, "handed_out": handed_out });
+        note::later(app, session, "webhook_delivered", sentence, data);
+    }
+    Ok(())
+}
+
+async fn not_taken(app: &App, webhook: &Webhook, message: &MessageRow, not: NotTaken) -> Result<(), StoreError> {
+    let settings = &app.config.webhook;
+    let (now, tries) = (clock::now(), message.attempts + 1);
+    let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
+    let given_up = not.for_good || tries >= settings.attempts_max || too_old;
+    webhook.failed.fetch_add(1, Relaxed);
+    let error = WebhookError { at: clock::rfc3339(now), message: message.id.clone(), why: not.why.clone() };
+    *webhook.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    if given_up {
+        app.store.message_given_up(&message.id, &not.why, now).await?;
+        webhook.given_up.fetch_add(1, Relaxed);
+    } else {
+        let wait_ms = wait_ms(settings, message.attempts, not.after_s);
+        app.store.message_failed(&message.id, &not.why, now + wait_ms).await?;
+    }
+    tracing::warn!(outcome = if given_up { "webhook_given_up" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why = not.why, "a message was not taken");
+    // The first failure and the last one; those between are in the log and in the report.
+    if let Some(session) = message.about.session()
+        && (given_up || message.attempts == 0)
+    {
+        let (kind, what) = match given_up {
+            true => ("webhook_given_up", "is not told any more of"),
+            false => ("webhook_failed", "did not take, and will be told again of,"),
+        };
+        let sentence = format!("The webhook {what} {}: {}.", message.kind, not.why);
+        let data = json!({ "message": message.id, "kind": message.kind, "attempts": tries, "why": not.why });
+        note::later(app, session, kind, sentence, data);
+    }
+    Ok(())
+}
+
+/// Doubles with each try; half of it is chance, so that many messages do not come at once.
+fn wait_ms(settings: &WebhookSettings, tried: u64, after_s: Option<u64>) -> u64 {
+    let doubled = settings.retry_ms_min.saturating_mul(1 << tried.min(30)).min(settings.retry_ms_max);
+    let chance = u64::from(u16::from_le_bytes(random::bytes()));
+    let spread = doubled / 2 + (doubled / 2).saturating_mul(chance) / u64::from(u16::MAX);
+    spread.max(after_s.unwrap_or(0).saturating_mul(1_000).min(settings.retry_ms_max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(at: u64, about: About) -> MessageRow {
+        let id = MessageId::from_parts(at, [0; 10]);
+        let kind = SESSION_ENDED.to_owned();
+        MessageRow { id, kind, about, created_at_ms: at, due_at_ms: at, attempts: 0, last_error: None }
+    }
+
+    #[test]
+    fn of_each_session_only_the_oldest_message_is_tried() {
+        let session = |n| SessionId::from_parts(n, [0; 10]);
+        let credential = CredentialId::from_parts(9, [0; 10]);
+        let waiting = [
+            message(1, About::Both(session(1), credential.clone())),
+            message(2, About::Session(session(1))),
+            message(3, About::Session(session(2))),
+            message(4, About::Credential(credential.clone())),
+            message(5, About::Credential(credential)),
+        ];
+        let at: Vec<u64> = heads(&waiting).iter().map(|message| message.created_at_ms).collect();
+        assert_eq!(at, [1, 3, 4]);
+    }
+
+    #[test]
+    fn waits_grow_to_their_limit_and_a_receiver_may_ask_for_more() {
+        let settings = WebhookSettings { retry_ms_min: 100, retry_ms_max: 10_000, ..WebhookSettings::default() };
+        for (tried, most) in [(0, 100), (1, 200), (5, 3_200), (7, 10_000), (60, 10_000)] {
+            let wait = wait_ms(&settings, tried, None);
+            assert!((most / 2..=most).contains(&wait), "{tried}: {wait}");
+        }
+        assert_eq!(wait_ms(&settings, 0, Some(7)), 7_000);
+        assert_eq!(wait_ms(&settings, 0, Some(3_600)), 10_000, "no longer than the limit");
+    }
+}

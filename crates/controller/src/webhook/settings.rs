@@ -1,0 +1,196 @@
+//! `[webhook]`: every fault at once. The secret's file is read when the server starts, as what it says may be known to nobody else.
+
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io::Read,
+    net::IpAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+use zeroize::Zeroizing;
+
+use super::sign::Key;
+
+/// Where somebody outside is told of sessions and credentials, and how long it is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WebhookSettings {
+    /// Where it is posted: `https://…`, or `http://` on this host. Absent: nobody is told.
+    pub url: Option<String>,
+    /// The file with the secrets that sign it, `whsec_` and base64 of 24 to 64 bytes each, one a line; only its owner may read it.
+    pub secret_file: Option<PathBuf>,
+    /// Certificates (PEM) that are trusted beside those of this host.
+    pub ca_file: Option<PathBuf>,
+    /// Hand credentials that are handed out once (`deliver_once`) out in the message.
+    pub include_credential: bool,
+    /// How long one try may take, milliseconds.
+    pub timeout_ms_max: u64,
+    /// How often a message is tried.
+    pub attempts_max: u64,
+    /// How old a message may become before it is tried no more, seconds.
+    pub give_up_s_max: u64,
+    /// First wait before a message is tried again, milliseconds; doubles up to `retry_ms_max`.
+    pub retry_ms_min: u64,
+    /// Longest such wait, milliseconds.
+    pub retry_ms_max: u64,
+    /// How long messages that are done are remembered, seconds.
+    pub done_s_max: u64,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            secret_file: None,
+            ca_file: None,
+            include_credential: false,
+            timeout_ms_max: 10_000,
+            attempts_max: 30,
+            give_up_s_max: 24 * 3600,
+            retry_ms_min: 1_000,
+            retry_ms_max: 15 * 60 * 1_000,
+            done_s_max: 7 * 24 * 3600,
+        }
+    }
+}
+
+impl WebhookSettings {
+    /// Tells `range` of each number: its name, its value, the least and the most it may be.
+    pub fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
+        range("webhook.timeout_ms_max", self.timeout_ms_max, 10, 120_000);
+        range("webhook.attempts_max", self.attempts_max, 1, 1_000);
+        range("webhook.give_up_s_max", self.give_up_s_max, 1, 30 * 24 * 3600);
+        range("webhook.retry_ms_min", self.retry_ms_min, 10, 3_600_000);
+        range("webhook.retry_ms_max", self.retry_ms_max, self.retry_ms_min, 24 * 3_600_000);
+        range("webhook.done_s_max", self.done_s_max, 60, 365 * 24 * 3600);
+    }
+
+    /// What else is wrong, one sentence each; the files are not looked at.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        match &self.url {
+            Some(url) => {
+                faults.extend(Target::parse(url).err().map(|why| format!("webhook.url {why}")));
+                if self.secret_file.is_none() {
+                    faults.push("webhook.secret_file is missing: what is posted must be signed".to_owned());
+                }
+            }
+            None if self.secret_file.is_some() || self.include_credential || self.ca_file.is_some() => {
+                faults.push("webhook.url is missing".to_owned());
+            }
+            None => {}
+        }
+        faults
+    }
+}
+
+/// Where it is posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Whether by TLS.
+    pub tls: bool,
+    /// Name or address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The `Host` header.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+}
+
+impl Target {
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let fault = |why: &str| format!("{why}: it must be an https address, or an http address on this host");
+        let uri: http::Uri = url.parse().map_err(|_| fault("is no address"))?;
+        let authority = uri.authority().ok_or_else(|| fault("has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err("has a name or password in it: the signature says who posts".to_owned());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(fault("has no host"));
+        }
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") if is_here(&host) => false,
+            Some("http") => return Err(fault("would be read by everybody on the way")),
+            Some(_) | None => return Err(fault("has another scheme")),
+        };
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { tls, host, port, authority: authority.as_str().to_owned(), path })
+    }
+
+    /// For people: without the query, which may be a secret of its own.
+    pub(super) fn shown(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let path = self.path.split('?').next().unwrap_or("/");
+        format!("{scheme}://{}{path}", self.authority)
+    }
+}
+
+fn is_here(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
+const SECRETS_MAX: usize = 4;
+
+/// The secrets in a file that nobody else may read, in their order.
+pub(super) fn secrets(path: &Path) -> Result<Vec<Key>, String> {
+    let mut file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let meta = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+    if !meta.is_file() {
+        return Err("is not a file".to_owned());
+    }
+    if meta.mode() & 0o077 != 0 {
+        return Err(format!("may be read by others (mode {:04o}): chmod 600 it", meta.mode() & 0o777));
+    }
+    let mut text = Zeroizing::new(String::new());
+    Read::by_ref(&mut file)
+        .take(SECRET_FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    let mut keys = Vec::new();
+    for (at, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
+        keys.push(Key::parse(line).map_err(|why| format!("line {}: {why}", at + 1))?);
+    }
+    if (1..=SECRETS_MAX).contains(&keys.len()) {
+        Ok(keys)
+    } else {
+        Err(format!("must have 1 to {SECRETS_MAX} secrets in it, one a line"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_or_this_host_is_posted_to() {
+        let good = Target::parse("https://hooks.example:8443/in?team=1").unwrap();
+        assert_eq!(
+            (good.tls, good.host.as_str(), good.port, good.path.as_str()),
+            (true, "hooks.example", 8443, "/in?team=1")
+        );
+        assert_eq!(good.shown(), "https://hooks.example:8443/in");
+        for here in ["http://127.0.0.1:9/x", "http://localhost/x", "http://[::1]:8/"] {
+            assert!(Target::parse(here).is_ok_and(|target| !target.tls), "{here}");
+        }
+        for bad in ["http://hooks.example/", "ftp://a.example/", "hooks", "/x", "https://u:p@a.example/", "https://"] {
+            assert!(Target::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_needs_both_its_address_and_its_secret() {
+        let none = WebhookSettings::default();
+        assert_eq!(none.faults(), Vec::<String>::new());
+        let half = WebhookSettings { url: Some("https://a.example/".into()), ..none.clone() };
+        assert!(half.faults()[0].contains("webhook.secret_file"));
+        let other = WebhookSettings { include_credential: true, ..none };
+        assert!(other.faults()[0].contains("webhook.url"));
+    }
+}

@@ -1,0 +1,67 @@
+//! Signatures as Standard Webhooks describes them: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, one for each secret.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+const PREFIX: &str = "whsec_";
+const KEY_BYTES_MIN: usize = 24;
+const KEY_BYTES_MAX: usize = 64;
+
+/// A secret that signs. It does not print.
+pub(super) struct Key(Zeroizing<Vec<u8>>);
+
+impl Key {
+    /// Reads `whsec_` and base64. The text is in no fault.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let coded = text.strip_prefix(PREFIX).ok_or_else(|| format!("a secret begins with {PREFIX}"))?;
+        let bytes = STANDARD.decode(coded).map_err(|_| format!("what follows {PREFIX} is not base64"))?;
+        let bytes = Zeroizing::new(bytes);
+        if (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&bytes.len()) {
+            Ok(Self(bytes))
+        } else {
+            Err(format!("a secret has {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes; this one has {}", bytes.len()))
+        }
+    }
+
+    fn signature(&self, id: &str, timestamp_s: u64, body: &[u8]) -> String {
+        // HMAC takes keys of every length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
+        mac.update(format!("{id}.{timestamp_s}.").as_bytes());
+        mac.update(body);
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// The `webhook-signature` header: a signature for each secret, so that one can take another's place.
+pub(super) fn header(keys: &[Key], id: &str, timestamp_s: u64, body: &[u8]) -> String {
+    keys.iter().map(|key| key.signature(id, timestamp_s, body)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_example_is_signed_as_published() {
+        let key = Key::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signed = header(&[key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_refused_without_being_quoted() {
+        for bad in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_***", "whsec_c2hvcnQ="] {
+            let why = Key::parse(bad).unwrap_err();
+            assert!(!why.contains("MfKQ") && !why.contains("c2hv"), "{why}");
+        }
+        assert_eq!(format!("{:?}", Key::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()), "Key(…)");
+    }
+}

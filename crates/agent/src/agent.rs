@@ -19,6 +19,7 @@ use crate::{
     terminal::{self, Terminal},
     tool::Tool,
     tunnels::Tunnels,
+    use_credential::Course,
 };
 use anteroom_wire::{
     agent::{Hello, PROTOCOL, Stage},
@@ -64,6 +65,8 @@ pub(crate) struct Agent {
     pub(crate) owner: watch::Sender<Option<Arc<Owner>>>,
     /// How the tool's process is steered.
     pub(crate) tool: Tool,
+    /// How far the command with a stored credential is.
+    pub(crate) used: Course,
     /// The tool's process.
     pub(crate) cli_pid: watch::Sender<Option<u32>>,
     /// Terminal streams by the controller's name for them.
@@ -108,6 +111,7 @@ impl Agent {
             claiming: tokio::sync::Mutex::new(()),
             owner: watch::Sender::new(None),
             tool: Tool::new(),
+            used: Course::new(),
             cli_pid: watch::Sender::new(None),
             views: Mutex::default(),
             place,

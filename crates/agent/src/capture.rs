@@ -2,46 +2,69 @@
 //!
 //! ```text
 //!  waiting ─▶ whole file ─▶ stable? ─▶ status command agrees? ─▶ delivering ─▶ delivered
-//!     ▲───────── no ◀─────────┴────────────────┘                    │ 5xx, no answer: again, for ever
-//!     ▲──────── the file changes once more ◀── refused (4xx) ◀──────┘
+//!     ▲───────── no ◀─────────┴────────────────┘        │           │ 5xx, no answer: again, for ever
+//!     ▲──────── the file changes once more ◀────────────│ refused (4xx)
+//!                                                       └─▶ kept, where the policy is that it stays in the machine
 //! ```
+//!
+//! After an answered delivery of a sign-in nobody looks any more: the machine is ended right then. A tool that refreshes its
+//! credential before that is heard of: while a delivery has no answer, a newer whole file takes its place. A stored credential that
+//! is used is watched as long as its command runs ([`crate::use_credential`]).
+
+mod changes;
+mod deliver;
+mod status;
+
+pub(crate) use deliver::Outcome;
+pub(crate) use status::ask as ask_status;
 
 use crate::{
     agent::Agent,
-    backoff::Backoff,
     claim::Owner,
-    credential::{self, Look, Seen},
-    events::bounded,
-    host,
-    supervisor::{self, Output},
-    watched::watched,
+    credential::{self, Look, Measure, Seen},
+    use_credential,
 };
 use anteroom_wire::{
-    Base64, ProblemBody,
-    agent::{CaptureState, Delivered, DeliveredFile, Delivery, Event, STORE_PATH},
+    agent::{CaptureState, Event},
+    provider::StoragePolicy,
 };
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use changes::Changes;
 use std::{
     collections::HashMap,
-    io,
-    os::fd::OwnedFd,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::io::{Interest, unix::AsyncFd};
 
 /// The backstop: a look without any event.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// Between two runs of a status command that did not agree.
 const STATUS_EVERY_MS: u64 = 2_000;
+/// How often a credential waits for files beside it that still change.
+const BESIDE_WAITS_MAX: u32 = 5;
 
-/// How a delivery ended.
-enum Outcome {
-    Done,
-    Refused,
-    /// The file changed meanwhile: what was read is worth less than what is there now.
-    Superseded,
+/// A whole, stable, new credential.
+pub(crate) struct Found {
+    path: String,
+    seen: Seen,
+    beside: Vec<(String, Seen)>,
+}
+
+impl Found {
+    /// The file that was checked, then those beside it.
+    fn files(&self) -> impl Iterator<Item = (&str, &Seen)> {
+        let beside = self.beside.iter().map(|(path, seen)| (path.as_str(), seen));
+        std::iter::once((self.path.as_str(), &self.seen)).chain(beside)
+    }
+}
+
+/// What a look at all the paths found.
+pub(crate) enum Sight {
+    /// Nothing that is new.
+    Nothing,
+    /// Something that is not a credential, or not yet.
+    Unsettled,
+    /// A credential.
+    Whole(Found),
 }
 
 /// What the watch remembers from look to look.
@@ -49,210 +72,241 @@ enum Outcome {
 struct Memory {
     /// Path → cause told last.
     told: HashMap<String, String>,
-    /// Refused by the controller: not to be sent again.
-    refused: Option<[u8; 32]>,
+    /// Path → what was answered last: not to be sent again.
+    answered: HashMap<String, [u8; 32]>,
     /// The status command did not agree about this content at this time.
     disagreed: Option<([u8; 32], Instant)>,
+    /// How often a credential has waited for the files beside it.
+    beside_waits: u32,
 }
 
-/// Watches from the claim on until the credential was delivered.
+/// Watches from the claim on until the credential was delivered or kept; a stored one that is used, until its use is over.
 pub(crate) async fn watch(agent: Arc<Agent>) {
     let owner = agent.claimed().await;
-    let mut memory = Memory::default();
-    let changes = Changes::new().ok();
+    if let Some(purpose) = owner.use_credential.as_ref().map(|used| used.purpose) {
+        return use_credential::attend(&agent, owner, purpose).await;
+    }
+    let mut watch = Watch::new(&agent, owner);
     loop {
-        if let Some(changes) = &changes {
-            for path in &owner.claim.provider.credential.paths {
-                changes.watch_near(&agent.place.home, &agent.place.home.join(path));
-            }
-        }
-        if let Some((path, seen)) = candidate(&agent, &owner, &mut memory).await
-            && status_agrees(&agent, &owner, &path, &seen, &mut memory).await
+        watch.follow();
+        if let Sight::Whole(found) = watch.look().await
+            && watch.status_agrees(&found).await
         {
-            let bytes = u64::try_from(seen.bytes.len()).unwrap_or(u64::MAX);
-            agent.events.push(Event::CandidateAccepted { path: path.clone(), bytes });
-            memory.told.clear();
-            match deliver(&agent, &owner, &path, &seen).await {
-                Outcome::Done => return,
-                Outcome::Refused => memory.refused = Some(seen.stamp.digest),
-                Outcome::Superseded => continue,
+            let _held = agent.tool.delivery.lock().await;
+            // Another method may have begun meanwhile: its rules count.
+            if watch.follow() {
+                continue;
             }
-        }
-        let wait = Duration::from_millis(LOOK_EVERY_MS);
-        match &changes {
-            Some(changes) => drop(tokio::time::timeout(wait, changes.next()).await),
-            None => tokio::time::sleep(wait).await,
-        }
-    }
-}
-
-fn look(agent: &Agent, owner: &Owner, at: usize) -> Look {
-    let rules = &owner.claim.provider.credential;
-    let path = agent.place.home.join(&rules.paths[at]);
-    let before = owner.before.get(&rules.paths[at]).cloned().unwrap_or_default();
-    credential::look(&path, rules, owner.claim.capture.file_bytes_max, &before, owner.claimed_at)
-}
-
-/// The first path that holds a whole credential which has been stable. Rejections are told once per cause, and only when
-/// they too are stable: a file is often half-written for a moment.
-async fn candidate(agent: &Agent, owner: &Owner, memory: &mut Memory) -> Option<(String, Seen)> {
-    let paths = &owner.claim.provider.credential.paths;
-    let first: Vec<Look> = (0..paths.len()).map(|at| look(agent, owner, at)).collect();
-    if first.iter().all(|look| matches!(look, Look::Absent)) {
-        return None;
-    }
-    tokio::time::sleep(Duration::from_millis(owner.claim.capture.stable_ms)).await;
-    for (at, first) in first.into_iter().enumerate() {
-        match (first, look(agent, owner, at)) {
-            (Look::Whole(first), Look::Whole(again)) if first.stamp == again.stamp => {
-                if memory.refused != Some(again.stamp.digest) {
-                    return Some((paths[at].clone(), again));
-                }
-            }
-            (Look::Rejected(first), Look::Rejected(again)) if first == again => {
-                reject(agent, memory, &paths[at], again);
-            }
-            (Look::Whole(_) | Look::Rejected(_) | Look::Absent, _) => {}
-        }
-    }
-    None
-}
-
-fn reject(agent: &Agent, memory: &mut Memory, path: &str, why: String) {
-    if memory.told.get(path) != Some(&why) {
-        memory.told.insert(path.to_owned(), why.clone());
-        agent.board.capture(CaptureState::Rejected { path: path.to_owned(), why: why.clone() });
-        agent.events.push(Event::CandidateRejected { path: path.to_owned(), why });
-    }
-}
-
-/// Runs the tool's own status command, where it has one.
-async fn status_agrees(agent: &Agent, owner: &Owner, path: &str, seen: &Seen, memory: &mut Memory) -> bool {
-    let rules = &owner.claim.provider.credential;
-    if rules.status_argv.is_empty() {
-        return true;
-    }
-    if let Some((digest, at)) = memory.disagreed
-        && digest == seen.stamp.digest
-        && at.elapsed() < Duration::from_millis(STATUS_EVERY_MS)
-    {
-        return false;
-    }
-    let why = match status(agent, owner).await {
-        Ok((0, text)) if owner.status.as_ref().is_none_or(|pattern| pattern.is_match(&text)) => return true,
-        Ok((0, _)) => "the tool's status command does not say that it is signed in".to_owned(),
-        Ok((code, _)) => format!("the tool's status command ended with {code}"),
-        Err(error) => format!("the tool's status command did not run: {}", error.kind()),
-    };
-    memory.disagreed = Some((seen.stamp.digest, Instant::now()));
-    reject(agent, memory, path, why);
-    false
-}
-
-async fn status(agent: &Agent, owner: &Owner) -> io::Result<(i32, String)> {
-    let argv = &owner.claim.provider.credential.status_argv;
-    let [program, args @ ..] = &argv[..] else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let start = agent.tool_start(&owner.claim.provider);
-    let mut command = crate::children::command(supervisor::find_program(program, &agent.place.path));
-    command.args(args).envs(&start.env).current_dir(&start.dir);
-    supervisor::become_person(&mut command, &agent.place);
-    let output = Output::default();
-    let mut child = output.capture(&agent.children, &mut command)?;
-    let limit = Duration::from_millis(owner.claim.capture.status_ms_max);
-    // Dropped at the limit, which kills it.
-    let code = tokio::time::timeout(limit, child.wait()).await?;
-    output.ended(limit).await;
-    Ok((code, output.last_lines().join("\n")))
-}
-
-/// Posts the file until the controller answers. The bytes stay in memory meanwhile, whatever becomes of the file.
-async fn deliver(agent: &Agent, owner: &Owner, path: &str, seen: &Seen) -> Outcome {
-    let claim = &owner.claim;
-    let delivery = Delivery {
-        session: claim.by.session.clone(),
-        generation: claim.by.generation,
-        provider: claim.provider.id.clone(),
-        files: vec![DeliveredFile { path: path.to_owned(), mode: seen.mode, content: Base64::new(seen.bytes.clone()) }],
-    };
-    let (min, max) =
-        (Duration::from_millis(claim.capture.retry_ms_min), Duration::from_millis(claim.capture.retry_ms_max));
-    let mut backoff = Backoff::new(min, max, Duration::MAX);
-    let mut attempts = 0;
-    let mut last_error = None;
-    loop {
-        agent.board.capture(CaptureState::Delivering { attempts, last_error: last_error.clone() });
-        agent.host.connected().await;
-        let mut changes = agent.host.changes();
-        changes.mark_unchanged();
-        attempts += 1;
-        let error = match agent.host.post(STORE_PATH, &claim.agent_token, &delivery).await {
-            Ok((status, body)) if status.is_success() => match host::json::<Delivered>(&body) {
-                Some(Delivered::Stored { .. } | Delivered::Ignored) => {
-                    agent.board.capture(CaptureState::Delivered);
-                    return Outcome::Done;
-                }
-                None => format!("{status} with an answer that is none"),
-            },
-            Ok((status, body)) if status.is_client_error() && !matches!(status.as_u16(), 408 | 429) => {
-                let problem = host::json::<ProblemBody>(&body);
-                let code = problem.map_or_else(|| status.as_u16().to_string(), |problem| problem.code);
-                agent.board.capture(CaptureState::Refused { code: bounded(&code) });
-                return Outcome::Refused;
-            }
-            Ok((status, _)) => status.to_string(),
-            Err(error) => error.to_string(),
-        };
-        agent.events.push(Event::DeliveryRetry { attempts, error: error.clone() });
-        agent.board.capture(CaptureState::Delivering { attempts, last_error: Some(error.clone()) });
-        last_error = Some(error);
-        // A new connection is a reason to try at once.
-        let _ = tokio::time::timeout(backoff.after(Duration::ZERO), changes.changed()).await;
-        if superseded(agent, owner, path, seen) {
-            return Outcome::Superseded;
-        }
-    }
-}
-
-/// Whether the path now holds another whole credential (a refreshed token makes the old one worthless).
-fn superseded(agent: &Agent, owner: &Owner, path: &str, seen: &Seen) -> bool {
-    let at = owner.claim.provider.credential.paths.iter().position(|known| known == path);
-    at.is_some_and(|at| match look(agent, owner, at) {
-        Look::Whole(now) => now.stamp.digest != seen.stamp.digest,
-        Look::Rejected(_) | Look::Absent => false,
-    })
-}
-
-/// The kernel's word that something changed near the files (inotify).
-struct Changes {
-    notify: AsyncFd<OwnedFd>,
-}
-
-impl Changes {
-    fn new() -> io::Result<Self> {
-        let notify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { notify: watched(notify, Interest::READABLE)? })
-    }
-
-    /// Watches the nearest directory above `path` that exists (again and again: adding twice changes nothing).
-    fn watch_near(&self, home: &Path, path: &Path) {
-        let dirs = path.ancestors().skip(1).take_while(|dir| dir.starts_with(home));
-        let flags = WatchFlags::CREATE
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MODIFY
-            | WatchFlags::ONLYDIR;
-        for dir in dirs {
-            // Without a watch there is still the backstop.
-            if inotify::add_watch(self.notify.get_ref(), dir, flags).is_ok() {
+            if watch.keep_or_deliver(&found).await {
                 return;
             }
         }
+        watch.change().await;
+    }
+}
+
+/// The watch on one owner's credential.
+pub(crate) struct Watch<'a> {
+    agent: &'a Agent,
+    owner: Arc<Owner>,
+    memory: Memory,
+    changes: Option<Changes>,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(agent: &'a Agent, owner: Arc<Owner>) -> Self {
+        Self { agent, owner, memory: Memory::default(), changes: Changes::new().ok() }
     }
 
-    async fn next(&self) {
-        let Ok(mut ready) = self.notify.readable().await else { return std::future::pending().await };
-        let mut events = [0; 4096];
-        while rustix::io::read(self.notify.get_ref(), &mut events).is_ok_and(|n| n > 0) {}
-        ready.clear_ready();
+    /// Goes over to the method that is under way now; whether it is another. What was refused stays refused.
+    fn follow(&mut self) -> bool {
+        let Some(now) = self.agent.claim_now().filter(|now| !Arc::ptr_eq(now, &self.owner)) else { return false };
+        self.owner = now;
+        self.memory = Memory { answered: std::mem::take(&mut self.memory.answered), ..Memory::default() };
+        true
     }
+
+    /// Waits for a change, or a moment.
+    pub(crate) async fn change(&self) {
+        let wait = Duration::from_millis(LOOK_EVERY_MS);
+        let Some(changes) = &self.changes else { return tokio::time::sleep(wait).await };
+        let _ = tokio::time::timeout(wait, changes.next()).await;
+    }
+
+    /// The first path that holds a whole credential which has been stable. Rejections are told once per cause, and only when
+    /// they too are stable: a file is often half-written for a moment.
+    pub(crate) async fn look(&mut self) -> Sight {
+        let (agent, owner) = (self.agent, self.owner.clone());
+        let rules = &owner.provider.credential;
+        if let Some(changes) = &self.changes {
+            for path in rules.paths.iter().chain(&rules.beside) {
+                changes.watch_near(&agent.place.home, &agent.place.home.join(path));
+            }
+        }
+        let first: Vec<Look> = rules.paths.iter().map(|path| self.look_at(path)).collect();
+        let quiet = |(path, look): (&String, &Look)| match look {
+            Look::Absent => true,
+            Look::Unchanged => self.is_no_news(path),
+            Look::Rejected(_) | Look::Whole(_) => false,
+        };
+        if rules.paths.iter().zip(&first).all(quiet) {
+            return Sight::Nothing;
+        }
+        let beside_first = self.beside();
+        tokio::time::sleep(Duration::from_millis(owner.capture.stable_ms)).await;
+        for (path, first) in rules.paths.iter().zip(first) {
+            match (first, self.look_at(path)) {
+                (Look::Whole(first), Look::Whole(again)) if first.stamp == again.stamp => {
+                    let beside = self.beside();
+                    if !stable(&beside_first, &beside) && self.memory.beside_waits < BESIDE_WAITS_MAX {
+                        self.memory.beside_waits += 1;
+                        return Sight::Unsettled;
+                    }
+                    self.memory.beside_waits = 0;
+                    return Sight::Whole(Found { path: path.clone(), seen: again, beside: self.taken_along(beside) });
+                }
+                (Look::Rejected(first), Look::Rejected(again)) if first == again => self.reject(path, again),
+                (Look::Unchanged, Look::Unchanged) if !self.is_no_news(path) => {
+                    self.reject(path, "the same as before the sign-in".to_owned());
+                }
+                (Look::Whole(_) | Look::Rejected(_) | Look::Absent | Look::Unchanged, _) => {}
+            }
+        }
+        Sight::Unsettled
+    }
+
+    fn look_at(&self, path: &str) -> Look {
+        let measure = Measure {
+            shape: &self.owner.shape,
+            bytes_max: self.owner.capture.file_bytes_max,
+            before: self.before(path),
+            since: self.since(),
+        };
+        credential::look(&self.agent.place.home.join(path), &measure)
+    }
+
+    /// What does not count at `path`: what the controller has answered, and in a sign-in what stood there at the claim.
+    fn before(&self, path: &str) -> Vec<[u8; 32]> {
+        let answered = self.memory.answered.get(path).copied();
+        let at_the_claim = self.owner.before.get(path).copied().flatten();
+        match answered {
+            // Here the stored one is the one delivered last, and the first one again is a change.
+            Some(answered) if self.owner.use_credential.is_some() => vec![answered],
+            answered => answered.into_iter().chain(at_the_claim).collect(),
+        }
+    }
+
+    /// Whether it needs no telling that the file at `path` has not changed.
+    fn is_no_news(&self, path: &str) -> bool {
+        self.owner.use_credential.is_some() || self.memory.answered.contains_key(path)
+    }
+
+    /// What was laid down is younger than the claim; it is its content that counts.
+    fn since(&self) -> Option<std::time::SystemTime> {
+        self.owner.use_credential.is_none().then_some(self.owner.claimed_at)
+    }
+
+    /// The files beside the credential, as they are now.
+    fn beside(&self) -> Vec<(String, Result<Option<Seen>, String>)> {
+        let (home, bytes_max) = (&self.agent.place.home, self.owner.capture.file_bytes_max);
+        let using = self.owner.use_credential.is_some();
+        let look = |path: &String| {
+            // A stored credential is replaced as a whole: what belongs to it goes along, changed or not.
+            let before = if using { None } else { self.owner.before.get(path).copied().flatten() };
+            (path.clone(), credential::beside(&home.join(path), bytes_max, &before, self.since()))
+        };
+        self.owner.provider.credential.beside.iter().map(look).collect()
+    }
+
+    fn taken_along(&mut self, beside: Vec<(String, Result<Option<Seen>, String>)>) -> Vec<(String, Seen)> {
+        let mut taken = Vec::new();
+        for (path, found) in beside {
+            match found {
+                Ok(Some(seen)) => taken.push((path, seen)),
+                Ok(None) => {}
+                Err(why) => self.tell(&path, why),
+            }
+        }
+        taken
+    }
+
+    fn reject(&mut self, path: &str, why: String) {
+        if self.memory.told.get(path) != Some(&why) {
+            self.agent.board.capture(CaptureState::Rejected { path: path.to_owned(), why: why.clone() });
+            self.tell(path, why);
+        }
+    }
+
+    fn tell(&mut self, path: &str, why: String) {
+        if self.memory.told.get(path) != Some(&why) {
+            self.memory.told.insert(path.to_owned(), why.clone());
+            self.agent.events.push(Event::CandidateRejected { path: path.to_owned(), why });
+        }
+    }
+
+    /// Asks the tool's own status command, where it has one.
+    async fn status_agrees(&mut self, found: &Found) -> bool {
+        let digest = found.seen.stamp.digest;
+        if let Some((about, at)) = self.memory.disagreed
+            && about == digest
+            && at.elapsed() < Duration::from_millis(STATUS_EVERY_MS)
+        {
+            return false;
+        }
+        let owner = self.owner.clone();
+        match status::ask(self.agent, &owner).await.signed_in {
+            Ok(()) => true,
+            Err(why) => {
+                self.memory.disagreed = Some((digest, Instant::now()));
+                self.reject(&found.path, why);
+                false
+            }
+        }
+    }
+
+    /// Whether the watch is over.
+    async fn keep_or_deliver(&mut self, found: &Found) -> bool {
+        match self.owner.provider.policy {
+            StoragePolicy::Store | StoragePolicy::DeliverOnce => match self.deliver(found).await {
+                Outcome::Done => true,
+                Outcome::Refused | Outcome::Superseded => false,
+            },
+            StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
+                self.agent.board.capture(CaptureState::Kept { path: found.path.clone() });
+                self.agent.events.push(Event::CredentialKept { path: found.path.clone() });
+                true
+            }
+        }
+    }
+
+    /// Hands `found` over. What was answered, well or not, is not sent again.
+    pub(crate) async fn deliver(&mut self, found: &Found) -> Outcome {
+        let bytes = u64::try_from(found.seen.bytes.len()).unwrap_or(u64::MAX);
+        self.agent.events.push(Event::CandidateAccepted { path: found.path.clone(), bytes });
+        self.memory.told.clear();
+        let outcome = deliver::deliver(self, found).await;
+        match outcome {
+            Outcome::Done | Outcome::Refused => {
+                self.memory.answered.insert(found.path.clone(), found.seen.stamp.digest);
+            }
+            Outcome::Superseded => {}
+        }
+        outcome
+    }
+
+    /// Whether the path now holds another whole credential (a refreshed token makes the old one worthless).
+    fn superseded(&self, found: &Found) -> bool {
+        match self.look_at(&found.path) {
+            Look::Whole(now) => now.stamp.digest != found.seen.stamp.digest,
+            Look::Unchanged | Look::Rejected(_) | Look::Absent => false,
+        }
+    }
+}
+
+fn stable(first: &[(String, Result<Option<Seen>, String>)], again: &[(String, Result<Option<Seen>, String>)]) -> bool {
+    let stamp = |found: &Result<Option<Seen>, String>| match found {
+        Ok(seen) => Ok(seen.as_ref().map(|seen| seen.stamp.clone())),
+        Err(why) => Err(why.clone()),
+    };
+    first.iter().map(|(_, found)| stamp(found)).eq(again.iter().map(|(_, found)| stamp(found)))
 }

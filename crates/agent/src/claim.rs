@@ -3,17 +3,17 @@
 
 use crate::{
     agent::Agent,
-    credential::{self, Baseline},
+    credential::{self, Baseline, Shape},
     display,
     finder::Finder,
     log,
     place::Place,
-    tool,
+    tool, use_credential,
 };
 use anteroom_wire::{
     Problem,
     agent::{Claim, Claimed},
-    provider::Provider,
+    provider::{Provider, StoragePolicy},
 };
 use anyhow::Context;
 use regex_lite::Regex;
@@ -36,6 +36,8 @@ pub(crate) struct Owner {
     pub(crate) finder: Finder,
     /// What the status command must print.
     pub(crate) status: Option<Regex>,
+    /// What a credential looks like.
+    pub(crate) shape: Shape,
     /// What stood at each credential path before.
     pub(crate) before: BTreeMap<String, Baseline>,
     /// The guest's time of the claim.
@@ -50,7 +52,8 @@ impl Owner {
         let finder = Finder::new(&claim.provider.sign_in).map_err(malformed)?;
         let pattern = claim.provider.credential.status_matches.as_deref().map(Regex::new).transpose();
         let status = pattern.map_err(|error| malformed(format!("credential.status_matches: {error}")))?;
-        Ok(Self { claim, finder, status, before, claimed_at })
+        let shape = Shape::new(&claim.provider.credential).map_err(malformed)?;
+        Ok(Self { claim, finder, status, shape, before, claimed_at })
     }
 
     /// The same owner with another method of the same provider. What stood at the credential's paths before the claim stays what it
@@ -117,6 +120,10 @@ pub(crate) async fn claim(agent: &Arc<Agent>, claim: Claim) -> Result<Claimed, R
         log::line(&format!("claim: {error:#}"));
         (Problem::Internal, format!("{error:#}"), None)
     })?;
+    // The bytes are on their place now; nobody needs this copy.
+    if let Some(used) = &mut owner.claim.use_credential {
+        used.files.clear();
+    }
     owner.before = baselines(&agent.place, &owner.claim);
     owner.claimed_at = SystemTime::now();
     log::line(&format!("claimed: session {} generation {}", owner.by.session, owner.by.generation));
@@ -136,11 +143,13 @@ fn faults(claim: &Claim) -> Vec<String> {
         (hex, "guest_machine_id is not 32 lower-case hex digits"),
         (size, "geometry is not within 320x240 and 3840x2160"),
         (claim.provider.lanes.len() <= 8, "lanes has more than 8 entries"),
+        (claim.provider.policy != StoragePolicy::Forbidden, "policy is forbidden: nothing may be started"),
     ] {
         if !good {
             faults.push(what.to_owned());
         }
     }
+    faults.extend(use_credential::faults(claim));
     faults
 }
 
@@ -151,7 +160,11 @@ async fn apply(agent: &Agent, claim: &Claim) -> anyhow::Result<()> {
         std::fs::write("/etc/machine-id", format!("{}\n", claim.guest_machine_id)).context("/etc/machine-id")?;
         display::resize(agent, claim.geometry).await;
     }
-    tool::lay_down_settings(agent, &claim.provider).context("settings file")
+    tool::lay_down_settings(agent, &claim.provider).context("settings file")?;
+    if let Some(used) = &claim.use_credential {
+        use_credential::lay_down(agent, used).context("credential file")?;
+    }
+    Ok(())
 }
 
 /// `struct rand_pool_info` of random(4).

@@ -1,7 +1,8 @@
-//! When a file counts as the credential: it is JSON with everything the provider requires, it was written after the
-//! claim, and it is not what stood there before.
+//! When a file counts as the credential: it is JSON with everything that the provider requires, or text that matches; it was written
+//! after the claim, and it is not what stood there before.
 
-use anteroom_wire::provider::CredentialRules;
+use anteroom_wire::provider::{CredentialRules, FileFormat};
+use regex_lite::Regex;
 use rustix::fs::{FileType, Mode, OFlags};
 use sha2::{Digest, Sha256};
 use std::{
@@ -32,17 +33,57 @@ pub(crate) struct Stamp {
     pub(crate) digest: [u8; 32],
 }
 
-/// What stood at a path before the claim.
+/// What stood at a path at the claim.
 pub(crate) type Baseline = Option<[u8; 32]>;
 
 /// What one look found.
 pub(crate) enum Look {
     /// Nothing there.
     Absent,
+    /// What stood there before.
+    Unchanged,
     /// Something that is no credential; why, without any value.
     Rejected(String),
     /// A whole, new credential.
     Whole(Seen),
+}
+
+/// What a provider's credential looks like.
+pub(crate) enum Shape {
+    /// JSON with something at each of these pointers.
+    Json(Vec<String>),
+    /// Text that matches.
+    Text(Regex),
+}
+
+impl Shape {
+    /// # Errors
+    /// What is wrong with the rules.
+    pub(crate) fn new(rules: &CredentialRules) -> Result<Self, String> {
+        match (rules.format, &rules.text_matches) {
+            (FileFormat::Json, _) => Ok(Self::Json(rules.required.clone())),
+            (FileFormat::Text, Some(pattern)) => {
+                let pattern = Regex::new(pattern).map_err(|error| format!("credential.text_matches: {error}"))?;
+                Ok(Self::Text(pattern))
+            }
+            (FileFormat::Text, None) => Err("credential.text_matches is missing".to_owned()),
+        }
+    }
+
+    /// What is wrong with the bytes; names keys, never values.
+    fn fault(&self, bytes: &[u8]) -> Option<String> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Some("empty".to_owned());
+        }
+        match self {
+            Self::Json(required) => json_fault(bytes, required),
+            Self::Text(pattern) => match std::str::from_utf8(bytes) {
+                Ok(text) if pattern.is_match(text) => None,
+                Ok(_) => Some("does not look like the provider's credential".to_owned()),
+                Err(_) => Some("not UTF-8 text".to_owned()),
+            },
+        }
+    }
 }
 
 /// Reads `path` if it is a plain file of at most `bytes_max`. `Ok(None)`: nothing there.
@@ -73,37 +114,60 @@ pub(crate) fn baseline(path: &Path, bytes_max: u64) -> Baseline {
     read(path, bytes_max).ok().flatten()?.ok().map(|seen| seen.stamp.digest)
 }
 
+/// What a file is measured by.
+pub(crate) struct Measure<'a> {
+    pub(crate) shape: &'a Shape,
+    pub(crate) bytes_max: u64,
+    /// Contents that do not count.
+    pub(crate) before: Vec<[u8; 32]>,
+    /// A file that was written earlier does not count; `None`: any that is not `before` does.
+    pub(crate) since: Option<SystemTime>,
+}
+
 /// Looks at `path` once.
-pub(crate) fn look(
-    path: &Path,
-    rules: &CredentialRules,
-    bytes_max: u64,
-    before: &Baseline,
-    claimed_at: SystemTime,
-) -> Look {
-    let seen = match read(path, bytes_max) {
+pub(crate) fn look(path: &Path, measure: &Measure<'_>) -> Look {
+    let seen = match read(path, measure.bytes_max) {
         Ok(None) => return Look::Absent,
         Ok(Some(Ok(seen))) => seen,
         Ok(Some(Err(why))) => return Look::Rejected(why),
         Err(error) => return Look::Rejected(format!("cannot be read: {}", error.kind())),
     };
-    if before.as_ref() == Some(&seen.stamp.digest) {
-        return Look::Rejected("the same as before the sign-in".to_owned());
+    if measure.before.contains(&seen.stamp.digest) {
+        return Look::Unchanged;
     }
-    if seen.stamp.modified + Duration::from_millis(COARSE_MS) < claimed_at {
+    if measure.since.is_some_and(|since| seen.is_older(since)) {
         return Look::Rejected("older than the sign-in".to_owned());
     }
-    match shape_fault(&seen.bytes, &rules.required) {
+    match measure.shape.fault(&seen.bytes) {
         Some(why) => Look::Rejected(why),
         None => Look::Whole(seen),
     }
 }
 
-/// What is wrong with the bytes' shape; names keys, never values.
-fn shape_fault(bytes: &[u8], required: &[String]) -> Option<String> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Some("empty".to_owned());
+/// A further file that belongs to the credential, whatever its content: a plain file of at most `bytes_max`. `Ok(None)`: there is
+/// none, or what is there counts neither as new since `since` nor as changed from `before`.
+///
+/// # Errors
+/// Why what stands there is not taken along.
+pub(crate) fn beside(
+    path: &Path,
+    bytes_max: u64,
+    before: &Baseline,
+    since: Option<SystemTime>,
+) -> Result<Option<Seen>, String> {
+    let found = read(path, bytes_max).map_err(|error| format!("cannot be read: {}", error.kind()))?;
+    let Some(seen) = found.transpose()? else { return Ok(None) };
+    let is_new = since.is_none_or(|since| !seen.is_older(since)) || *before != Some(seen.stamp.digest);
+    Ok(is_new.then_some(seen))
+}
+
+impl Seen {
+    fn is_older(&self, than: SystemTime) -> bool {
+        self.stamp.modified + Duration::from_millis(COARSE_MS) < than
     }
+}
+
+fn json_fault(bytes: &[u8], required: &[String]) -> Option<String> {
     // The parser's own message could quote the text.
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else {
         return Some("not whole JSON".to_owned());
@@ -132,15 +196,30 @@ mod tests {
         }
     }
 
-    fn judge(content: &str, before: &Baseline, claimed_at: SystemTime) -> Result<(), String> {
+    fn measured(path: &Path, rules: &CredentialRules, before: Baseline, since: Option<SystemTime>) -> Look {
+        let shape = Shape::new(rules).unwrap();
+        look(path, &Measure { shape: &shape, bytes_max: MAX, before: before.into_iter().collect(), since })
+    }
+
+    fn judge(content: &str, before: Baseline, since: Option<SystemTime>) -> Result<(), String> {
+        judge_by(&rules(), content.as_bytes(), before, since)
+    }
+
+    fn judge_by(
+        rules: &CredentialRules,
+        content: &[u8],
+        before: Baseline,
+        since: Option<SystemTime>,
+    ) -> Result<(), String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.json");
         std::fs::write(&path, content).unwrap();
-        match look(&path, &rules(), MAX, before, claimed_at) {
+        match measured(&path, rules, before, since) {
             Look::Absent => Err("absent".into()),
+            Look::Unchanged => Err("unchanged".into()),
             Look::Rejected(why) => Err(why),
             Look::Whole(seen) => {
-                assert_eq!(seen.bytes, content.as_bytes());
+                assert_eq!(seen.bytes, content);
                 Ok(())
             }
         }
@@ -148,9 +227,8 @@ mod tests {
 
     #[test]
     fn only_a_whole_credential_counts_and_a_refusal_names_keys_not_values() {
-        let long_ago = SystemTime::UNIX_EPOCH;
         let whole = r#"{"tokens":{"access":"s3cret"},"at":5,"extra":[]}"#;
-        let judge = |content: &str| judge(content, &None, long_ago);
+        let judge = |content: &str| judge(content, None, Some(SystemTime::UNIX_EPOCH));
         assert_eq!(judge(whole), Ok(()));
         for cut in 1..whole.len() {
             assert_eq!(judge(&whole[..cut]), Err("not whole JSON".into()), "cut at {cut}");
@@ -165,9 +243,38 @@ mod tests {
     fn what_was_there_before_does_not_count() {
         let whole = r#"{"tokens":{"access":"a"},"at":1}"#;
         let same = Some(Sha256::digest(whole.as_bytes()).into());
-        assert_eq!(judge(whole, &same, SystemTime::UNIX_EPOCH), Err("the same as before the sign-in".into()));
+        assert_eq!(judge(whole, same, Some(SystemTime::UNIX_EPOCH)), Err("unchanged".into()));
         let later = SystemTime::now() + Duration::from_secs(60);
-        assert_eq!(judge(whole, &None, later), Err("older than the sign-in".into()));
+        assert_eq!(judge(whole, None, Some(later)), Err("older than the sign-in".into()));
+        assert_eq!(judge(whole, None, None), Ok(()));
+    }
+
+    #[test]
+    fn a_text_counts_when_it_matches_and_a_refusal_quotes_nothing() {
+        let text = CredentialRules {
+            format: FileFormat::Text,
+            text_matches: Some(r"(?m)^token = \S+$".into()),
+            ..CredentialRules::default()
+        };
+        let judge = |content: &[u8]| judge_by(&text, content, None, None);
+        assert_eq!(judge(b"# x\ntoken = s3cret\n"), Ok(()));
+        assert_eq!(judge(b"token ="), Err("does not look like the provider's credential".into()));
+        assert_eq!(judge(b"token = \xff\n"), Err("not UTF-8 text".into()));
+        assert_eq!(judge(b" \n"), Err("empty".into()));
+    }
+
+    #[test]
+    fn a_file_beside_is_taken_along_when_it_is_new_or_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("accounts");
+        assert!(beside(&path, MAX, &None, None).unwrap().is_none());
+        std::fs::write(&path, "any").unwrap();
+        let same: Baseline = Some(Sha256::digest("any").into());
+        let later = SystemTime::now() + Duration::from_secs(60);
+        assert!(beside(&path, MAX, &same, Some(later)).unwrap().is_none());
+        assert!(beside(&path, MAX, &same, Some(SystemTime::UNIX_EPOCH)).unwrap().is_some());
+        assert!(beside(&path, MAX, &None, Some(later)).unwrap().is_some());
+        assert_eq!(beside(&path, 1, &None, None).err().unwrap(), "larger than 1 bytes");
     }
 
     #[test]
@@ -178,9 +285,9 @@ mod tests {
         let pipe = dir.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         for (path, expected) in [(link, "a symbolic link"), (pipe, "not a plain file")] {
-            let found = look(&path, &rules(), MAX, &None, SystemTime::UNIX_EPOCH);
+            let found = measured(&path, &rules(), None, None);
             assert!(matches!(found, Look::Rejected(why) if why == expected));
         }
-        assert!(matches!(look(&dir.path().join("none/x"), &rules(), MAX, &None, SystemTime::UNIX_EPOCH), Look::Absent));
+        assert!(matches!(measured(&dir.path().join("none/x"), &rules(), None, None), Look::Absent));
     }
 }

@@ -337,6 +337,11 @@ pub enum CaptureState {
         /// Why the last one failed.
         last_error: Option<String>,
     },
+    /// Whole and stable; it stays in the machine, since the provider's policy is `keep_in_machine`.
+    Kept {
+        /// Path below the home directory.
+        path: String,
+    },
     /// The controller answered.
     Delivered,
     /// The controller refused it for good.

@@ -1,10 +1,13 @@
 //! The agent's side of a pane: decides what it runs and when, and notes what became of it.
 
 use super::{END_HANGUP_MS_MAX, END_TERMINATE_MS_MAX, FromPane, ToPane, link, link::Lines};
-use crate::{agent::Agent, children, claim::Owner, events::bounded, finder, log, tool, tool::Serving};
+use crate::{
+    agent::Agent, children, claim::Owner, events::bounded, finder, log, tool, tool::Serving,
+    use_credential::NOT_STARTED,
+};
 use anteroom_wire::{
     Secret,
-    agent::{CliState, Event, KEY_ENTRY, OpenPrompt, Stage},
+    agent::{CliState, Event, KEY_ENTRY, OpenPrompt, Stage, UsePurpose},
 };
 use rustix::process::{Pid, Signal};
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
@@ -53,6 +56,7 @@ async fn serve(agent: &Arc<Agent>, read: BufReader<OwnedReadHalf>, write: OwnedW
     if agent.board.read().cli == CliState::Running {
         note_end(agent, HUNG_UP).await; // the terminal went
     }
+    agent.used.end(HUNG_UP); // and a command that had begun does not begin again
     served
 }
 
@@ -82,14 +86,20 @@ impl Seat<'_> {
 
     /// What there is to do first, and again after the tool has ended and the person wants more of it.
     async fn begin(&mut self) -> io::Result<()> {
-        match tool::key_prompt(&self.owner, None) {
-            Some(prompt) => {
+        match (self.owner.use_credential.as_ref().map(|used| used.purpose), tool::key_prompt(&self.owner, None)) {
+            (Some(UsePurpose::Check), _) => self.wait("The tool is asked whether its credential is good.").await,
+            (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.used.begin() => self.start(None).await,
+            (Some(UsePurpose::Exec | UsePurpose::Logout), _) => self.wait("The command has ended.").await,
+            (None, Some(prompt)) => {
                 self.ask_key(prompt);
-                let text = "Waiting for the key, which is entered in the page.".to_owned();
-                link::order(&mut self.write, &ToPane::Wait { text }, None).await
+                self.wait("Waiting for the key, which is entered in the page.").await
             }
-            None => self.start(None).await,
+            (None, None) => self.start(None).await,
         }
+    }
+
+    async fn wait(&mut self, text: &str) -> io::Result<()> {
+        link::order(&mut self.write, &ToPane::Wait { text: text.to_owned() }, None).await
     }
 
     fn ask_key(&mut self, prompt: OpenPrompt) {
@@ -105,7 +115,10 @@ impl Seat<'_> {
         }
         self.agent.stages.trying(Stage::Cli);
         let input = key.map(carry).transpose()?;
-        let start = self.agent.tool_start(&self.owner.provider);
+        let mut start = self.agent.tool_start(&self.owner.provider);
+        if let Some(used) = &self.owner.use_credential {
+            start.argv.clone_from(&used.argv);
+        }
         link::order(&mut self.write, &ToPane::Start { start, input: input.is_some() }, input).await
     }
 
@@ -126,32 +139,33 @@ impl Seat<'_> {
                 let name = self.owner.provider.cli.clone();
                 let last_lines = vec![bounded(&error)];
                 agent.events.push(Event::ChildExited { name, code: None, restarts: 0, last_lines });
-                self.offer(&error).await
+                self.after(&error, NOT_STARTED, None).await
             }
             FromPane::Exited { code } => {
                 let last_lines = note_end(agent, code).await;
-                let what = if code == 0 {
-                    "The tool has ended.".to_owned()
-                } else {
-                    format!("The tool has ended with {code}.")
-                };
-                let refused = last_lines.into_iter().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-                match tool::key_prompt(&self.owner, Some(refused)) {
-                    Some(prompt) if code != 0 => {
-                        self.ask_key(prompt);
-                        let text = format!("{what} The key is entered in the page.");
-                        link::order(&mut self.write, &ToPane::Say { text, enter: false }, None).await
-                    }
-                    Some(_) | None => self.offer(&what).await,
-                }
+                let last_line = last_lines.into_iter().rfind(|line| !line.trim().is_empty());
+                let who = if self.owner.use_credential.is_some() { "The command" } else { "The tool" };
+                let what =
+                    if code == 0 { format!("{who} has ended.") } else { format!("{who} has ended with {code}.") };
+                self.after(&what, code, last_line).await
             }
             FromPane::Again => self.begin().await,
         }
     }
 
-    async fn offer(&mut self, what: &str) -> io::Result<()> {
-        let text = format!("{what} Press Enter to start it again.");
-        link::order(&mut self.write, &ToPane::Say { text, enter: true }, None).await
+    /// What the tool's end leads to: `what` happened, with `code`; `last_line`: its last words, masked.
+    async fn after(&mut self, what: &str, code: i32, last_line: Option<String>) -> io::Result<()> {
+        let (text, enter) = if self.owner.use_credential.is_some() {
+            (what.to_owned(), false)
+        } else if let Some(prompt) = tool::key_prompt(&self.owner, last_line).filter(|_| code != 0) {
+            self.ask_key(prompt);
+            (format!("{what} The key is entered in the page."), false)
+        } else {
+            (format!("{what} Press Enter to start it again."), true)
+        };
+        let said = link::order(&mut self.write, &ToPane::Say { text, enter }, None).await;
+        self.agent.used.end(code);
+        said
     }
 
     /// Ends the tool, and the pane with it.

@@ -136,6 +136,14 @@ impl Board {
         self.tell(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
     }
 
+    /// An answer was typed at this question: why the tool did not take the last one no longer counts.
+    pub(crate) fn answered(&self, id: &str) {
+        let open = self.now.borrow().prompt.clone().filter(|open| open.id == id && open.refused.is_some());
+        if let Some(prompt) = open {
+            self.open_prompt(OpenPrompt { refused: None, ..prompt });
+        }
+    }
+
     fn close_other(&self, id: &str) {
         let open = self.now.borrow().prompt.as_ref().map(|open| open.id.clone());
         if let Some(other) = open.filter(|open| open != id) {

@@ -80,6 +80,8 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer,
         ("/claim", _) => sign_in::claim(agent, body(only(&method, Method::POST)?, request).await?).await,
         ("/sign-in", _) => Ok(json(only(&method, Method::GET)?, &agent.board.read())),
         ("/open-url", _) => sign_in::open_url(agent, body(only(&method, Method::POST)?, request).await?).await,
+        ("/paste", _) => sign_in::paste(agent, body(only(&method, Method::POST)?, request).await?).await,
+        ("/method", _) => sign_in::method(agent, body(only(&method, Method::POST)?, request).await?).await,
         ("/input", _) => sign_in::input(agent, body(only(&method, Method::POST)?, request).await?).await,
         ("/screen", _) => {
             only(&method, Method::GET)?;

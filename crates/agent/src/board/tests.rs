@@ -120,3 +120,16 @@ async fn a_tool_that_never_stops_changing_its_mind_is_not_told_for_ever() {
     heard += told(&events).await.len();
     assert_eq!(heard, CHANGES_MAX as usize);
 }
+
+#[tokio::test]
+async fn an_answer_takes_the_reason_for_the_last_refusal_away() {
+    let (board, events) = board();
+    board.ask_again(prompt("code", Some("too short")));
+    board.ask_again(prompt("code", Some("too short")));
+    assert_eq!(told(&events).await.len(), 2, "the same reason for another answer is news");
+    board.answered("other");
+    board.answered("code");
+    board.answered("code");
+    assert_eq!(board.read().prompt, Some(prompt("code", None)));
+    assert_eq!(told(&events).await.len(), 1);
+}

@@ -1,10 +1,10 @@
 //! The claim and what a person does to sign in.
 
 use super::{Answer, Granted, Refused, empty, json};
-use crate::{agent::Agent, browser, claim, finder, terminal::TerminalError};
+use crate::{agent::Agent, browser, claim, finder, paste, terminal::TerminalError, tool};
 use anteroom_wire::{
     Problem,
-    agent::{Claim, Input, OpenUrl, Screen},
+    agent::{Claim, Input, OpenUrl, Paste, Screen, SwitchMethod},
 };
 use http::StatusCode;
 use std::{sync::Arc, time::Duration};
@@ -13,13 +13,21 @@ const INPUT_BYTES_MAX: usize = 16 * 1024;
 const OPEN_FAULT_MS_MAX: u64 = 1_500;
 
 pub(super) async fn claim(agent: &Arc<Agent>, asked: Claim) -> Result<Answer, Refused> {
-    match claim::claim(agent, asked).await {
-        Ok(claimed) => Ok(json(Granted, &claimed)),
-        Err((problem, detail, status)) => {
-            let refused = Refused::new(problem, detail);
-            Err(Refused { status: status.unwrap_or(refused.status), ..refused })
-        }
-    }
+    claim::claim(agent, asked).await.map(|claimed| json(Granted, &claimed)).map_err(refused)
+}
+
+fn refused((problem, detail, status): claim::Refusal) -> Refused {
+    let refused = Refused::new(problem, detail);
+    Refused { status: status.unwrap_or(refused.status), ..refused }
+}
+
+pub(super) async fn paste(agent: &Arc<Agent>, asked: Paste) -> Result<Answer, Refused> {
+    let pasted = paste::paste(agent, &asked).await;
+    pasted.map(|pasted| json(Granted, &pasted)).map_err(|(problem, detail)| Refused::new(problem, detail))
+}
+
+pub(super) async fn method(agent: &Arc<Agent>, asked: SwitchMethod) -> Result<Answer, Refused> {
+    tool::switch(agent, asked.provider).await.map(|()| empty(StatusCode::NO_CONTENT)).map_err(refused)
 }
 
 pub(super) async fn open_url(agent: &Arc<Agent>, asked: OpenUrl) -> Result<Answer, Refused> {

@@ -89,7 +89,7 @@ pub fn guard(app: &App) {
 pub fn coming(app: &App) -> u64 {
     let starting = app.machines.list().into_iter().filter(|(_, state)| match state {
         State::Requested | State::Cloning | State::Waiting { .. } => true,
-        State::Ready { .. } | State::Stopping { .. } | State::Gone { .. } => false,
+        State::Ready { .. } | State::Stopping { .. } | State::Dead { .. } | State::Gone { .. } => false,
     });
     starting.count() as u64
 }

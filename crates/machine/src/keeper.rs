@@ -6,8 +6,9 @@
 //! ```
 //!
 //! One thread, one `poll`. It listens before it starts anything, holds the hard deadline although nobody is connected,
-//! keeps the tail of the console, and at the end kills every descendant, removes the run directory, writes the receipt
-//! and only then closes its sockets: their closing *is* the fact that the machine is gone.
+//! keeps the tail of the console, and at the end says at once that the process has ended and how. Only then it kills every
+//! descendant, removes the run directory, writes the receipt and closes its sockets: their closing *is* the fact that the
+//! machine is gone. What its end is blamed on is known before it is told: nothing that is found out later changes it.
 
 mod child;
 mod clear;
@@ -306,19 +307,27 @@ impl Keeper {
         }
     }
 
-    /// Ends the machine, clears away, writes the receipt, tells the callers. Their sockets close when this returns.
+    /// Ends the machine, tells the callers, clears away, writes the receipt. The callers' sockets close when this returns.
     fn finish(&mut self, how: End) {
-        let receipt = self.clear(how.clone());
-        let written = receipt.write(&self.brief.receipts_dir);
-        self.phase = match written {
-            Ok(()) => Phase::Ended { how },
-            // Without a receipt the callers at least hear it.
-            Err(error) => {
-                let error = format!("{how:?}; its receipt could not be written: {error}");
-                Phase::Ended { how: End::NeverStarted { error } }
-            }
-        };
+        let met = self.end_process();
+        // How long the rest takes is up to disks and to whoever else uses them.
+        self.phase = Phase::Clearing { how: how.clone() };
         self.tell_all();
+        let receipt = self.clear(how.clone(), met);
+        let written = receipt.write(&self.brief.receipts_dir);
+        self.phase = Phase::Ended { how, unwritten: written.err().map(|error| error.to_string()) };
+        self.tell_all();
+    }
+
+    /// Afterwards the process has ended and was waited for. Returns the descendants it had if it still lived.
+    fn end_process(&mut self) -> Vec<ProcessId> {
+        let Some(vmm) = &mut self.vmm else { return Vec::new() };
+        if vmm.status().is_some() {
+            return Vec::new();
+        }
+        let met = process::own_descendants();
+        vmm.kill();
+        met
     }
 }
 

@@ -65,7 +65,8 @@ pub struct Settings {
     pub ping_ms_max: u64,
     /// A machine that was ready and of which nothing was heard for this long has hung, and is ended, milliseconds.
     pub hung_ms_max: u64,
-    /// How long a keeper that was told to end its machine may take before it is killed itself, milliseconds.
+    /// How long a keeper that was told to end its machine, or whose machine's process has ended, may take to clear away before
+    /// it is killed itself, milliseconds.
     pub keeper_ms_max: u64,
     /// Limits of calls to agents.
     pub calls: CallLimits,
@@ -292,7 +293,7 @@ impl Machines {
     pub fn stop(&self, id: &MachineId, why: StopReason) -> Answer {
         let entries = self.entries();
         let Some(entry) = entries.get(id) else { return Answer::Denied(Denied::Unknown) };
-        let over = matches!(*entry.state.borrow(), State::Stopping { .. } | State::Gone { .. });
+        let over = matches!(*entry.state.borrow(), State::Stopping { .. } | State::Dead { .. } | State::Gone { .. });
         if over || entry.orders.try_send(Order::Stop(why)).is_err() { Answer::Ignored } else { Answer::Enqueued }
     }
 

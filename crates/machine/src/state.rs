@@ -3,10 +3,11 @@
 //! ```text
 //!  Requested ─▶ Cloning ─▶ Waiting{stage} ◀──▶ Ready{channels}
 //!      │           │            │                  │
-//!      └───────────┴────────────┴──────────────────┴─▶ Stopping{why} ─▶ Gone{why}
-//!                        (the process may end at any moment: ─▶ Gone)
+//!      └───────────┴────────────┴──────────────────┴─▶ Stopping{why} ─▶ Dead{why} ─▶ Gone{why}
+//!                (the process may end at any moment: ─▶ Dead, or ─▶ Gone where nobody says so first)
 //! ```
 //!
+//! `Dead` is told at once, `Gone` when nothing of the machine is left: only then another one may take its place.
 //! One task per machine writes it; all others ask (and are told *enqueued*, *ignored* or *denied*) or watch. Why a machine
 //! is gone follows from what was intended before what the process's exit status says: a VMM that we kill does not exit 0.
 
@@ -41,6 +42,11 @@ pub enum State<C = Channels> {
     Stopping {
         /// Why.
         why: StopReason,
+    },
+    /// Its process has ended. Its keeper still clears away what is left of it.
+    Dead {
+        /// Why. The same stands when it is gone.
+        why: GoneReason,
     },
     /// Nothing of it is left.
     Gone {
@@ -275,6 +281,11 @@ pub enum Event<C = Channels> {
     },
     /// Somebody wants it ended.
     StopAsked(StopReason),
+    /// Its process has ended.
+    Died {
+        /// How it looks from outside.
+        how: GoneReason,
+    },
     /// Nothing of it is left.
     Ended {
         /// How it looks from outside.
@@ -290,6 +301,9 @@ pub enum Refused {
     /// The machine is gone: nothing happens to it any more.
     #[error("the machine is gone")]
     Gone,
+    /// Its process has ended; the reason that was told stands.
+    #[error("the machine's process has ended")]
+    Dead,
     /// It is ending already; the first reason stands.
     #[error("the machine is ending already")]
     Stopping,
@@ -328,6 +342,13 @@ impl<C> State<C> {
     pub fn on(&self, event: Event<C>) -> Result<State<C>, Refused> {
         match (self, event) {
             (State::Gone { .. }, _) => Err(Refused::Gone),
+            // What was told of its end stays true.
+            (State::Dead { why }, Event::Ended { receipt, .. }) => Ok(State::Gone { why: why.clone(), receipt }),
+            (State::Dead { .. }, _) => Err(Refused::Dead),
+            (State::Stopping { why }, Event::Died { .. }) => {
+                Ok(State::Dead { why: GoneReason::from_intent(why.clone()) })
+            }
+            (_, Event::Died { how }) => Ok(State::Dead { why: how }),
             (State::Stopping { why }, Event::Ended { receipt, .. }) => {
                 Ok(State::Gone { why: GoneReason::from_intent(why.clone()), receipt })
             }
@@ -369,6 +390,7 @@ impl<C> State<C> {
             State::Waiting { .. } => "waiting",
             State::Ready { .. } => "ready",
             State::Stopping { .. } => "stopping",
+            State::Dead { .. } => "dead",
             State::Gone { .. } => "gone",
         }
     }
@@ -382,9 +404,12 @@ impl<C> State<C> {
     pub fn channels(&self) -> Option<&C> {
         match self {
             State::Ready { channels } => Some(channels),
-            State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } | State::Gone { .. } => {
-                None
-            }
+            State::Requested
+            | State::Cloning
+            | State::Waiting { .. }
+            | State::Stopping { .. }
+            | State::Dead { .. }
+            | State::Gone { .. } => None,
         }
     }
 }

@@ -50,6 +50,7 @@ async fn ready(state: &mut watch::Receiver<State>) -> Channels {
         | State::Cloning
         | State::Waiting { .. }
         | State::Stopping { .. }
+        | State::Dead { .. }
         | State::Gone { .. }) => {
             panic!("{other:?}")
         }

@@ -2,14 +2,16 @@
 //! out what this decides, and tells it what came of that.
 //!
 //! ```text
-//!  Line ─▶ Asking ─▶ Preparing ─▶ Claiming ─▶ Open ──(machine gone)──▶ SettingBack ─▶ Pausing ─┐
-//!   ▲                    │            │         │                           ▲                  │
-//!   │                    └────────────┴─────────┴─▶ Answering ─▶ Replacing ─┘                  │
-//!   └──────────────────────────────────────────────────────────────────────────────────────────┘
+//!  Line ─▶ Asking ─▶ Preparing ─▶ Claiming ─▶ Open ──(machine dead)─▶ Clearing ─(gone)▶ SettingBack ─▶ Pausing ─┐
+//!   ▲                    │            │         │                                            ▲                  │
+//!   │                    └────────────┴─────────┴─▶ Answering ─▶ Replacing ──────────────────┘                  │
+//!   └───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //!  (a deadline, or no machine left) ─▶ Ending ─┐
 //!  (the row has ended, whoever wrote it) ──────┴─▶ Answering ─▶ Stopping ─▶ Over
 //!  (the server stops) ─▶ Left: the machine lives on for the next server
 //! ```
+//!
+//! A machine's death is told when it is known; another machine is asked for when nothing of the dead one is left.
 //!
 //! What it promises, and what the model check in `lifecycle/model.rs` holds it to in every order of events:
 //! a session has at most one live machine; every session ends once; a machine is not stopped while a delivery from it is
@@ -21,10 +23,12 @@ use anteroom_wire::Problem;
 
 #[cfg(test)]
 mod model;
+mod phase;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub use phase::{Delivery, Phase, Then};
 pub use words::{Event, Note, Order, RestartRefused, Shown};
 
 /// The wait before the third machine, milliseconds; doubles for each further one. The second comes at once.
@@ -39,76 +43,8 @@ pub struct Lifecycle {
     generation: u32,
     restarts_max: u32,
     delivery: Delivery,
-}
-
-/// The phases. Those that have a machine say so in [`Phase::has_machine`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Waits for room.
-    Line,
-    /// It is being written that a machine is asked for; then the machine is started.
-    Asking,
-    /// The machine exists and is not ready.
-    Preparing,
-    /// The machine is ready and is being made this session's.
-    Claiming,
-    /// The machine is this session's. `reachable`: the way to its agent is open.
-    Open {
-        /// Whether the way to its agent is open.
-        reachable: bool,
-    },
-    /// No further delivery counts; those that are being answered are waited for before the machine is told to stop.
-    Answering {
-        /// What it is stopped for.
-        then: Then,
-    },
-    /// The machine was told to stop and another will be asked for.
-    Replacing,
-    /// It is being written that the machine is gone and will be replaced.
-    SettingBack,
-    /// Waits before another machine is asked for.
-    Pausing,
-    /// Bound to a desktop that exists outside: there is no machine of ours.
-    Attached,
-    /// The session's end is being written.
-    Ending {
-        /// Whether there is a machine.
-        machine: bool,
-    },
-    /// The row has ended and the machine was told to stop.
-    Stopping,
-    /// Nothing is left.
-    Over,
-    /// The server stops: row and machine are the next server's.
-    Left,
-}
-
-/// What a machine is stopped for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Then {
-    /// Another takes its place.
-    Replace(StopReason),
-    /// The row has ended.
-    Over(Problem),
-    /// It is gone already; what it had delivered may still complete the session.
-    Lost {
-        /// How the session ends if it may have no other machine.
-        problem: Problem,
-        /// What is particular.
-        detail: String,
-    },
-}
-
-/// Whether the present machine has a credential that nobody has answered yet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Delivery {
-    /// No.
-    #[default]
-    None,
-    /// The agent has one (or may have: the machine was just taken over) and will send it, again if need be.
-    Offered,
-    /// It is being answered right now.
-    InFlight,
+    /// The present machine's death was told; its keeper has not finished with it.
+    dead: bool,
 }
 
 /// Where an owner begins.
@@ -134,51 +70,6 @@ pub fn beginning(external: bool, machine_asked: bool, machine_lives: bool) -> Be
     }
 }
 
-impl Phase {
-    /// Whether there is a machine that has to be stopped before the owner may go.
-    pub fn has_machine(&self) -> bool {
-        match self {
-            Self::Preparing
-            | Self::Claiming
-            | Self::Open { .. }
-            | Self::Replacing
-            | Self::Ending { machine: true }
-            | Self::Answering { then: Then::Replace(_) | Then::Over(_) }
-            | Self::Stopping => true,
-            Self::Answering { then: Then::Lost { .. } }
-            | Self::Line
-            | Self::Asking
-            | Self::SettingBack
-            | Self::Pausing
-            | Self::Attached
-            | Self::Ending { machine: false }
-            | Self::Over
-            | Self::Left => false,
-        }
-    }
-
-    /// Whether the row has not ended as far as the owner knows, and no end is being written.
-    fn is_active(&self) -> bool {
-        match self {
-            Self::Line
-            | Self::Asking
-            | Self::Preparing
-            | Self::Claiming
-            | Self::Open { .. }
-            | Self::Replacing
-            | Self::SettingBack
-            | Self::Answering { then: Then::Replace(_) | Then::Lost { .. } }
-            | Self::Pausing
-            | Self::Attached => true,
-            Self::Ending { .. }
-            | Self::Answering { then: Then::Over(_) }
-            | Self::Stopping
-            | Self::Over
-            | Self::Left => false,
-        }
-    }
-}
-
 impl Lifecycle {
     /// The beginning and what has to be done first. After [`Beginning::Lost`], [`Event::MachineGone`] is to follow.
     pub fn begin(from: Beginning, generation: u32, restarts_max: u32) -> (Self, Vec<Order>) {
@@ -189,7 +80,7 @@ impl Lifecycle {
             Beginning::Lost => (Phase::Preparing, Delivery::None, vec![Order::Show(Shown::Preparing)]),
             Beginning::Attached => (Phase::Attached, Delivery::None, vec![Order::Show(Shown::Attached)]),
         };
-        (Self { phase, generation, restarts_max, delivery }, orders)
+        (Self { phase, generation, restarts_max, delivery, dead: false }, orders)
     }
 
     /// The phase.
@@ -205,6 +96,11 @@ impl Lifecycle {
     /// What is known of the present machine's delivery.
     pub fn delivery(&self) -> Delivery {
         self.delivery
+    }
+
+    /// Whether there is a machine, or something of one, that has to be seen gone before the owner may go.
+    pub fn has_machine(&self) -> bool {
+        self.dead || self.phase.has_machine()
     }
 
     /// Whether the owner may go.
@@ -224,6 +120,7 @@ impl Lifecycle {
                 self.overdue(phase, problem, detail, patience_over)
             }
             (phase, Event::RestartAsked) => self.restart_asked(phase),
+            (phase, Event::MachineDied { problem, detail }) => self.machine_died(phase, problem, detail),
             (phase, Event::MachineGone { problem, detail }) => self.machine_gone(phase, problem, detail),
             (phase, Event::MachineReady) => self.machine_ready(phase),
             (phase, Event::MachineNotReady) => self.machine_not_ready(phase),
@@ -248,8 +145,8 @@ impl Lifecycle {
             (Phase::Pausing, Event::Paused) => self.go(Phase::Line, vec![Order::Stand]),
             (Phase::Stopping, Event::GoneOverdue) => self.go(Phase::Over, vec![Order::Note(Note::NotGone)]),
             // A second machine beside one that may live is out of the question.
-            (Phase::Replacing, Event::GoneOverdue) => {
-                let detail = "The machine was told to stop and was not seen gone.".to_owned();
+            (Phase::Replacing | Phase::Clearing { .. }, Event::GoneOverdue) => {
+                let detail = "The last machine was not seen gone.".to_owned();
                 let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail };
                 self.go(Phase::Ending { machine: true }, vec![Order::Note(Note::NotGone), end])
             }
@@ -292,7 +189,7 @@ impl Lifecycle {
             return Vec::new();
         }
         let closing = Order::Show(Shown::Closing);
-        if !phase.has_machine() {
+        if !self.has_machine() {
             return self.go(Phase::Over, vec![closing, Order::Note(Note::Egress)]);
         }
         self.go(Phase::Answering { then: Then::Over(why) }, vec![closing, Order::Shut])
@@ -309,6 +206,7 @@ impl Lifecycle {
             | Phase::Open { .. }
             | Phase::Answering { then: Then::Replace(_) | Then::Lost { .. } }
             | Phase::Replacing
+            | Phase::Clearing { .. }
             | Phase::SettingBack
             | Phase::Pausing
             | Phase::Attached
@@ -338,7 +236,7 @@ impl Lifecycle {
         if !phase.is_active() || (self.delivery != Delivery::None && !patience_over) {
             return Vec::new();
         }
-        let machine = phase.has_machine();
+        let machine = self.has_machine();
         self.go(Phase::Ending { machine }, vec![Order::End { how: How::Expired, problem, detail }])
     }
 
@@ -377,6 +275,7 @@ impl Lifecycle {
             | Phase::Asking
             | Phase::Claiming
             | Phase::Replacing
+            | Phase::Clearing { .. }
             | Phase::SettingBack
             | Phase::Pausing
             | Phase::Attached
@@ -401,6 +300,7 @@ impl Lifecycle {
             Phase::Open { reachable: false } => show,
             Phase::Line
             | Phase::Asking
+            | Phase::Clearing { .. }
             | Phase::SettingBack
             | Phase::Pausing
             | Phase::Attached
@@ -412,27 +312,58 @@ impl Lifecycle {
         }
     }
 
-    fn machine_gone(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
-        let note = Order::Note(Note::Gone);
+    /// The process has ended: everybody is told, and nothing else happens before the machine is gone.
+    fn machine_died(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
         match phase {
             Phase::Preparing
             | Phase::Claiming
             | Phase::Open { .. }
             | Phase::Answering { then: Then::Replace(_) }
             | Phase::Replacing => {
-                // First what everybody sees, then the record of it. Without another machine the end is what they see.
-                let mut orders =
-                    if self.may_have_another() { vec![Order::Show(Shown::Lost), note] } else { vec![note] };
-                if self.delivery == Delivery::InFlight {
-                    self.phase = Phase::Answering { then: Then::Lost { problem, detail } };
-                } else {
-                    orders.extend(self.lost(problem, detail));
-                }
+                self.dead = true;
+                self.without_a_machine(problem, detail)
+            }
+            Phase::Ending { machine: true } if !self.dead => {
+                self.dead = true;
+                vec![Order::Note(Note::Gone)]
+            }
+            // It was to end, and nobody waits for it: one word when it is gone.
+            Phase::Answering { then: Then::Over(_) } | Phase::Stopping => Vec::new(),
+            Phase::Line
+            | Phase::Asking
+            | Phase::Answering { then: Then::Lost { .. } }
+            | Phase::Clearing { .. }
+            | Phase::SettingBack
+            | Phase::Pausing
+            | Phase::Attached
+            | Phase::Ending { .. }
+            | Phase::Over
+            | Phase::Left => Vec::new(),
+        }
+    }
+
+    fn machine_gone(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
+        let note = Order::Note(if std::mem::take(&mut self.dead) { Note::Cleared } else { Note::Gone });
+        match phase {
+            Phase::Preparing
+            | Phase::Claiming
+            | Phase::Open { .. }
+            | Phase::Answering { then: Then::Replace(_) }
+            | Phase::Replacing => self.without_a_machine(problem, detail),
+            // What it had sent before it died may still have been read.
+            Phase::Clearing { problem, detail } if self.delivery == Delivery::InFlight => {
+                self.go(Phase::Answering { then: Then::Lost { problem, detail } }, vec![note])
+            }
+            Phase::Clearing { problem, detail } => {
+                let mut orders = vec![note];
+                orders.extend(self.lost(problem, detail));
                 orders
             }
             Phase::Ending { machine: true } => self.go(Phase::Ending { machine: false }, vec![note]),
             Phase::Answering { then: Then::Over(_) } => self.go(Phase::Over, vec![note, Order::Note(Note::Egress)]),
             Phase::Stopping => self.go(Phase::Over, vec![note]),
+            // Its death was told; what it had delivered is still being answered.
+            Phase::Answering { then: Then::Lost { .. } } if note == Order::Note(Note::Cleared) => vec![note],
             Phase::Line
             | Phase::Asking
             | Phase::Answering { then: Then::Lost { .. } }
@@ -445,18 +376,34 @@ impl Lifecycle {
         }
     }
 
-    /// There is no machine any more: another one, or the end.
+    /// The machine is dead or gone. First what everybody sees, then the record of it.
+    fn without_a_machine(&mut self, problem: Problem, detail: String) -> Vec<Order> {
+        let mut orders = self.seen_lost();
+        orders.push(Order::Note(Note::Gone));
+        if self.delivery == Delivery::InFlight {
+            self.phase = Phase::Answering { then: Then::Lost { problem, detail } };
+        } else {
+            orders.extend(self.lost(problem, detail));
+        }
+        orders
+    }
+
+    /// There is no machine any more, or a dead one: another one, as soon as that is gone, or the end.
     fn lost(&mut self, problem: Problem, detail: String) -> Vec<Order> {
         self.delivery = Delivery::None;
         if !self.may_have_another() {
             return self.fail(problem, detail);
+        }
+        if self.dead {
+            return self.go(Phase::Clearing { problem, detail }, vec![Order::AwaitGone]);
         }
         self.generation += 1;
         self.go(Phase::SettingBack, vec![Order::SetBack { problem, detail }])
     }
 
     fn fail(&mut self, problem: Problem, detail: String) -> Vec<Order> {
-        self.go(Phase::Ending { machine: false }, vec![Order::End { how: How::Failed, problem, detail }])
+        let machine = self.dead;
+        self.go(Phase::Ending { machine }, vec![Order::End { how: How::Failed, problem, detail }])
     }
 
     fn pause(&mut self) -> Vec<Order> {
@@ -472,6 +419,7 @@ impl Lifecycle {
 fn stop_reason(over: Problem) -> StopReason {
     let known = [
         (Problem::CompletedAlready, StopReason::Completed),
+        (Problem::UseOver, StopReason::Completed),
         (Problem::Cancelled, StopReason::Cancelled),
         (Problem::IdleExpired, StopReason::IdleExpired),
         (Problem::DeadlineExpired, StopReason::DeadlineExpired),

@@ -13,6 +13,7 @@ mod carry_out;
 mod claim;
 mod deadlines;
 mod jobs;
+pub(super) mod last_words;
 mod way_out;
 
 use super::{
@@ -115,9 +116,11 @@ struct Driver {
     /// The token of the machine that was asked for by this task.
     token: Option<Secret>,
     job: Option<Job>,
-    /// How the last machine ended.
+    /// How the last machine ended: dead, or gone.
     gone: Option<(MachineId, State)>,
-    /// When a machine that was told to stop must be gone.
+    /// Whether a former server may have told of the present machine's end.
+    inherited: bool,
+    /// When a machine that was told to stop, or has died, must be gone.
     gone_by: Option<Instant>,
     /// Whether the lifecycle knows that the row has ended or the server stops.
     told: bool,
@@ -143,6 +146,7 @@ impl Driver {
             token: None,
             job: None,
             gone: None,
+            inherited: matches!(from, From::Adopted(..) | From::Lost { .. }),
             gone_by: None,
             told: false,
             due: VecDeque::new(),
@@ -249,6 +253,11 @@ impl Driver {
         match seen {
             None => Event::Unwatched,
             Some(State::Ready { .. }) => Event::MachineReady,
+            Some(State::Dead { why }) => {
+                let event = Event::MachineDied { problem: problem_of(&why), detail: why.to_string() };
+                self.gone = self.held.as_ref().map(|held| (held.machine.clone(), State::Dead { why }));
+                event
+            }
             Some(State::Gone { why, receipt }) => {
                 self.gone_by = None;
                 let event = Event::MachineGone { problem: problem_of(&why), detail: why.to_string() };

@@ -23,16 +23,14 @@ const KILL_MS_MAX: u64 = 5_000;
 const LOOK_EVERY_MS: u64 = 1;
 
 impl Keeper {
-    /// Leaves nothing of the machine and says so.
-    pub(super) fn clear(&mut self, how: End) -> Receipt {
+    /// Leaves nothing of a machine whose process has ended, and says so. `met`: descendants that were seen before.
+    pub(super) fn clear(&mut self, how: End, met: Vec<ProcessId>) -> Receipt {
         let mut checks = Checks::default();
         let mut processes: Vec<ProcessId> = self.vmm.iter().map(|vmm| vmm.id).collect();
-        let before = process::own_descendants();
         if let Some(vmm) = &mut self.vmm {
-            vmm.kill();
             vmm.drain(&mut self.console, &mut self.output);
         }
-        processes.extend(before);
+        processes.extend(met);
         processes.extend(kill_descendants());
         processes.sort_unstable_by_key(|process| process.pid);
         processes.dedup();

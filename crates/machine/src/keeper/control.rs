@@ -3,9 +3,13 @@
 //! ```text
 //!  keeper ── {"report":"greeting", …phase} ─▶ controller      at once, to everyone who connects
 //!  keeper ── {"report":"phase", …}         ─▶ controller      at every change
+//!  keeper ── {"phase":"clearing","how":…} ─▶ controller      the process has ended, and how; nothing is cleared away yet
 //!  keeper ◀─ {"order":"stop","why":"…"}     ── controller
 //!  keeper ── closes                         ─▶ controller      the machine is gone
 //! ```
+//!
+//! An older keeper does not say `clearing`, and an older controller leaves out what it does not understand: for both the
+//! socket's closing is the first that is heard of an end.
 
 use crate::{process::ProcessId, receipt::End};
 use anteroom_wire::MachineId;
@@ -42,8 +46,16 @@ pub(crate) enum Phase {
     Starting,
     /// Running.
     Running { process: ProcessId },
+    /// The process has ended and was waited for; what is left of the machine is being cleared away. `how` is what the
+    /// receipt will say.
+    Clearing { how: End },
     /// Over, and cleared away.
-    Ended { how: End },
+    Ended {
+        how: End,
+        /// Why there is no receipt of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unwritten: Option<String>,
+    },
 }
 
 /// The controller's lines.

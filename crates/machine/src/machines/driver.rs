@@ -1,7 +1,7 @@
 //! The one writer of a machine's state.
 //!
 //! It hears the keeper, the connection's task and the callers, turns what they say into events, and gives the keeper its
-//! orders. A machine is gone when its keeper's socket has closed, and at no other moment.
+//! orders. That a machine is dead its keeper says; it is gone when its keeper's socket has closed, and at no other moment.
 
 use super::{Born, Machines, Order as Asked, Seat, connect, pulse::Patience};
 use crate::{
@@ -44,7 +44,7 @@ struct Driver {
     id: MachineId,
     state: watch::Sender<State>,
     began: Instant,
-    /// How long it may still take to be ready (anew when the channel is lost), or its keeper to end it.
+    /// How long it may still take to be ready (anew when the channel is lost), or its keeper to end it or to clear away.
     patience: Patience,
     born: Arc<OnceLock<Born>>,
     keeper: Option<ProcessId>,
@@ -127,8 +127,8 @@ impl Driver {
                         self.give_up(&mut link).await;
                     }
                 }
-                // A machine that was told to end is seen to its end; the others live on for the next server.
-                () = stop.cancelled(), if !matches!(*self.state.borrow(), State::Stopping { .. }) => return,
+                // A machine that ends is seen to its end; the others live on for the next server.
+                () = stop.cancelled(), if !self.is_ending() => return,
             }
         }
         link.reap(self.keeper).await;
@@ -138,6 +138,10 @@ impl Driver {
     /// Whether nothing is waited for.
     fn is_ready(&self) -> bool {
         matches!(*self.state.borrow(), State::Ready { .. })
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(*self.state.borrow(), State::Stopping { .. } | State::Dead { .. })
     }
 
     fn apply(&self, event: Event) -> bool {
@@ -175,8 +179,25 @@ impl Driver {
                 let _ = self.born.set(Born { process, after_ms });
                 self.apply(Event::ProcessRuns);
             }
-            Phase::Ended { how } => self.ended = Some(how),
+            Phase::Clearing { how } => self.died(how),
+            Phase::Ended { how, unwritten } => {
+                if let Some(error) = unwritten {
+                    tracing::warn!(machine = %self.id, error, "the keeper could not write the machine's receipt");
+                }
+                self.ended = Some(how);
+            }
         }
+    }
+
+    /// The process has ended. The keeper has as long to clear away as it would have to end it.
+    fn died(&mut self, how: End) {
+        if self.apply(Event::Died { how: how.reason() }) {
+            self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
+            if let State::Dead { why } = &*self.state.borrow() {
+                tracing::info!(machine = %self.id, outcome = "dead", cause = %why, "a machine's process has ended");
+            }
+        }
+        self.ended = Some(how);
     }
 
     async fn hear_connection(&mut self, link: &mut Link, event: connect::Heard) {
@@ -237,9 +258,9 @@ impl Driver {
                 let stage = anteroom_wire::agent::Stage::Process;
                 StopReason::NotReady { stage, last_error: None, attempts: 1, elapsed_ms }
             }
-            // Its keeper was told to end it and does not: it hangs itself. Its process dies with it.
-            State::Stopping { .. } => {
-                tracing::warn!(machine = %self.id, outcome = "keeper_hung", keeper = ?self.keeper, "a keeper does not end its machine and is killed");
+            // Its keeper was told to end it, or to clear away after it, and does not: it hangs itself. Its process dies with it.
+            State::Stopping { .. } | State::Dead { .. } => {
+                tracing::warn!(machine = %self.id, outcome = "keeper_hung", keeper = ?self.keeper, "a keeper does not end and is killed");
                 link.kill(self.keeper);
                 self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
                 return;
@@ -259,21 +280,23 @@ impl Driver {
                 None
             }
         };
-        match (receipt, self.ended.take()) {
-            (Some(receipt), _) => self.gone(receipt.how.reason(), Some(Box::new(receipt))),
-            (None, Some(how)) => self.gone(how.reason(), None),
-            (None, None) => {
-                let receipt = self.clear_after_lost_keeper().await;
+        let receipt = match receipt {
+            Some(receipt) => receipt,
+            None => {
+                // A keeper that died while it cleared away has said before how its machine ended.
+                let how = self.ended.take().unwrap_or(End::KeeperLost);
+                let receipt = self.clear_after_lost_keeper(how).await;
                 if let Err(error) = receipt.write(&receipts_dir) {
                     tracing::warn!(machine = %self.id, %error, "the machine's receipt cannot be written");
                 }
-                self.gone(GoneReason::KeeperLost, Some(Box::new(receipt)));
+                receipt
             }
-        }
+        };
+        self.gone(receipt.how.reason(), Some(Box::new(receipt)));
     }
 
     /// Does what the keeper no longer could, and looks whether the process died with it.
-    async fn clear_after_lost_keeper(&self) -> Receipt {
+    async fn clear_after_lost_keeper(&self, how: End) -> Receipt {
         let mut checks = Checks::default();
         if let Some(Born { process, .. }) = self.born.get() {
             let until = Instant::now() + Duration::from_millis(DIE_MS_MAX);
@@ -287,7 +310,9 @@ impl Driver {
             }
         }
         let path = self.machines.run_dir_of(&self.id);
-        if let Err(error) = RunDir::remove(&path) {
+        let away = path.clone();
+        let removed = tokio::task::spawn_blocking(move || RunDir::remove(&away)).await;
+        if let Err(error) = removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
             checks.left.push(format!("{}: {error}", path.display()));
         }
         checks.paths.push(path);
@@ -298,7 +323,7 @@ impl Driver {
             machine: self.id.clone(),
             began_unix_ms: ended_unix_ms.saturating_sub(lived_ms),
             ended_unix_ms,
-            how: End::KeeperLost,
+            how,
             console_tail: String::new(),
             output_tail: String::new(),
             checks,

@@ -32,12 +32,20 @@ fn stopping() -> State {
     State::Stopping { why: StopReason::Cancelled }
 }
 
+fn dead() -> State {
+    State::Dead { why: GoneReason::Exited { code: 3 } }
+}
+
 fn gone() -> State {
     State::Gone { why: GoneReason::Deadline, receipt: None }
 }
 
 fn ended() -> Event {
     Event::Ended { how: GoneReason::Killed { signal: 9 }, receipt: None }
+}
+
+fn died() -> Event {
+    Event::Died { how: GoneReason::Exited { code: 3 } }
 }
 
 fn tried(stage: Stage, error: Option<&str>) -> Event {
@@ -53,6 +61,7 @@ fn outcome(state: &State, event: Event) -> String {
     match state.on(event) {
         Ok(State::Waiting { stage, last_error, attempts }) => format!("waiting {stage:?} {last_error:?} {attempts}"),
         Ok(State::Stopping { why }) => format!("stopping {}", why.name()),
+        Ok(State::Dead { why }) => format!("dead {why:?}"),
         Ok(State::Gone { why, .. }) => format!("gone {why:?}"),
         Ok(state @ (State::Requested | State::Cloning | State::Ready { .. })) => state.name().to_owned(),
         Err(refused) => format!("refused {refused:?}"),
@@ -60,7 +69,7 @@ fn outcome(state: &State, event: Event) -> String {
 }
 
 /// One event of each kind.
-fn one_of_each() -> [Event; 7] {
+fn one_of_each() -> [Event; 8] {
     [
         Event::KeeperFound,
         Event::ProcessRuns,
@@ -68,6 +77,7 @@ fn one_of_each() -> [Event; 7] {
         Event::BecameReady(channels()),
         lost(),
         Event::StopAsked(StopReason::Restarted),
+        died(),
         ended(),
     ]
 }
@@ -80,14 +90,17 @@ fn the_whole_table() {
     let (lost, asked, killed) =
         ("waiting Channel Some(\"broke\") 0", "stopping restarted", "gone Killed { signal: 9 }");
     let again = "waiting Display Some(\"f\") 3";
-    let ended = "gone Stopped { why: Cancelled }";
-    let table: [(&State, [&str; 7]); 6] = [
-        (&State::Requested, ["cloning", early, early, early, early, asked, killed]),
-        (&State::Cloning, [stale, "waiting Channel None 0", early, "ready", early, asked, killed]),
-        (&waits, [stale, stale, again, "ready", lost, asked, killed]),
-        (&ready, [stale, stale, stale, stale, lost, asked, killed]),
-        (&stopping(), [stop, stop, stop, stop, stop, stop, ended]),
-        (&gone(), ["refused Gone"; 7]),
+    let died = "dead Exited { code: 3 }";
+    let (obeys, ended) = ("dead Stopped { why: Cancelled }", "gone Stopped { why: Cancelled }");
+    let (over, told) = ("refused Dead", "gone Exited { code: 3 }");
+    let table: [(&State, [&str; 8]); 7] = [
+        (&State::Requested, ["cloning", early, early, early, early, asked, died, killed]),
+        (&State::Cloning, [stale, "waiting Channel None 0", early, "ready", early, asked, died, killed]),
+        (&waits, [stale, stale, again, "ready", lost, asked, died, killed]),
+        (&ready, [stale, stale, stale, stale, lost, asked, died, killed]),
+        (&stopping(), [stop, stop, stop, stop, stop, stop, obeys, ended]),
+        (&dead(), [over, over, over, over, over, over, over, told]),
+        (&gone(), ["refused Gone"; 8]),
     ];
     for (state, expected) in table {
         for (event, expected) in one_of_each().into_iter().zip(expected) {
@@ -139,6 +152,7 @@ fn events() -> impl Strategy<Value = Event> {
         Just(lost()),
         Just(Event::StopAsked(StopReason::Cancelled)),
         Just(Event::StopAsked(StopReason::Completed)),
+        Just(died()),
         Just(ended()),
     ]
 }
@@ -150,6 +164,7 @@ proptest! {
     fn gone_is_for_ever_and_the_first_reason_to_stop_stands(events in prop::collection::vec(events(), 0..40)) {
         let mut state = State::Requested;
         let (mut intent, mut over) = (None, false);
+        let mut told: Option<GoneReason> = None;
         for event in events {
             let asked = if let Event::StopAsked(why) = &event { Some(why.clone()) } else { None };
             let ends = matches!(event, Event::Ended { .. });
@@ -160,6 +175,11 @@ proptest! {
                         prop_assert_eq!(intent.replace(why), None, "a second reason took the place of the first");
                     }
                     prop_assert_eq!(next.is_gone(), ends);
+                    match &next {
+                        State::Dead { why } => prop_assert_eq!(told.replace(why.clone()), None, "told twice"),
+                        State::Gone { why, .. } => prop_assert_eq!(told.as_ref().unwrap_or(why), why, "told otherwise"),
+                        _ => prop_assert_eq!(&told, &None, "a dead machine came back"),
+                    }
                     state = next;
                 }
                 Err(refused) => prop_assert_eq!(refused == Refused::Gone, over),
@@ -167,7 +187,8 @@ proptest! {
             over = state.is_gone();
         }
         if let State::Gone { why, .. } = &state {
-            let expected = intent.map_or(GoneReason::Killed { signal: 9 }, |why| GoneReason::Stopped { why });
+            let by_itself = told.unwrap_or(GoneReason::Killed { signal: 9 });
+            let expected = intent.map_or(by_itself, |why| GoneReason::Stopped { why });
             prop_assert_eq!(why, &expected);
         }
     }

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod channels;
+mod deaths;
 mod ends;
 mod ground;
 mod hung;

@@ -77,6 +77,8 @@ pub(super) struct Owner {
     pub(super) offered: bool,
     pub(super) shut: bool,
     pub(super) must_be_gone: bool,
+    /// Whether the end of the held machine is on the timeline.
+    pub(super) noted: bool,
 }
 
 /// What takes time.
@@ -97,6 +99,8 @@ pub(super) enum Job {
 pub(super) struct Machine {
     pub(super) record: Option<State<()>>,
     pub(super) alive: bool,
+    /// It is dead, and its keeper has not finished.
+    pub(super) clears: bool,
     pub(super) began: bool,
     pub(super) told: bool,
     /// A keeper that does not obey.
@@ -151,6 +155,8 @@ pub(super) enum Step {
     Dies(usize),
     Obeys(usize),
     Hangs(usize),
+    SaysDead(usize),
+    ClearsUnseen(usize),
     SeenGone(usize),
     // The agent and its delivery.
     Writes(usize),
@@ -228,7 +234,10 @@ impl World {
         // The sweep first takes up what it can, then stops what nobody owns.
         let swept = self.row.ended.is_some() || server.owner.is_some();
         for (at, machine) in self.machines.iter().enumerate() {
-            let listed = machine.record.as_ref().is_some_and(|record| !record.is_gone());
+            let listed = machine
+                .record
+                .as_ref()
+                .is_some_and(|record| !matches!(record, State::Dead { .. } | State::Gone { .. }));
             let owned = server.owner.as_ref().is_some_and(|owner| owner.asked == Some(at));
             if swept && listed && !owned && !machine.told && !server.stopping {
                 steps.push(Step::StopUnowned(at));
@@ -250,14 +259,28 @@ impl World {
                 Some(State::Cloning) => steps.push(Step::ProcessRuns(at)),
                 Some(State::Waiting { .. }) => steps.push(Step::BecomesReady(at)),
                 Some(State::Ready { .. }) if self.left.channel_losses > 0 => steps.push(Step::LosesChannel(at)),
-                Some(State::Requested | State::Ready { .. } | State::Stopping { .. } | State::Gone { .. }) | None => {}
+                Some(
+                    State::Requested
+                    | State::Ready { .. }
+                    | State::Stopping { .. }
+                    | State::Dead { .. }
+                    | State::Gone { .. },
+                )
+                | None => {}
             }
-        } else if machine.began && up && machine.record.as_ref().is_some_and(|record| !record.is_gone()) {
+        } else if machine.clears && !up {
+            steps.push(Step::ClearsUnseen(at));
+        } else if machine.clears && machine.record.as_ref().is_some_and(|record| !record.is_gone()) {
+            // A keeper of an older version does not say so first.
+            if !matches!(machine.record, Some(State::Dead { .. })) {
+                steps.push(Step::SaysDead(at));
+            }
             steps.push(Step::SeenGone(at));
         }
         match machine.credential {
             Credential::None if machine.alive && machine.claimed => steps.push(Step::Writes(at)),
-            Credential::Whole if machine.alive && up => {
+            // What it had sent before it died is read until it is gone.
+            Credential::Whole if up && (machine.alive || machine.clears && machine.record.is_some()) => {
                 let owner = self.server.as_ref().and_then(|server| server.owner.as_ref());
                 if owner.is_some_and(|owner| owner.asked == Some(at) && !owner.offered) {
                     steps.push(Step::Offers(at));
@@ -308,12 +331,21 @@ impl World {
                 self.left.channel_losses -= 1;
                 self.machine_on(*at, MachineEvent::ChannelLost { error: String::new() });
             }
-            Step::Dies(at) | Step::Obeys(at) => self.machines[*at].alive = false,
+            Step::Dies(at) | Step::Obeys(at) => {
+                self.machines[*at].alive = false;
+                self.machines[*at].clears = true;
+            }
             Step::Hangs(at) => {
                 self.left.hangs -= 1;
                 self.machines[*at].hangs = true;
             }
+            Step::SaysDead(at) => {
+                let how = anteroom_machine::GoneReason::KeeperLost;
+                self.machine_on(*at, MachineEvent::Died { how });
+            }
+            Step::ClearsUnseen(at) => self.machines[*at].clears = false,
             Step::SeenGone(at) => {
+                self.machines[*at].clears = false;
                 let how = anteroom_machine::GoneReason::KeeperLost;
                 self.machine_on(*at, MachineEvent::Ended { how, receipt: None });
             }
@@ -357,7 +389,7 @@ impl World {
     fn boot(&mut self) {
         self.server = Some(Server::default());
         for at in 0..self.machines.len() {
-            if self.machines[at].alive {
+            if self.machines[at].alive || self.machines[at].clears {
                 self.machines[at].record = Some(State::Requested);
                 self.machine_on(at, MachineEvent::KeeperFound);
             }
@@ -425,7 +457,9 @@ impl World {
     }
 
     fn send(&mut self, at: usize) {
-        let counted = self.owner_of(at).is_some_and(|owner| !owner.shut);
+        let is_its_own = self.row.machine == Some(at);
+        let owner = self.server.as_ref().and_then(|server| server.owner.as_ref());
+        let counted = is_its_own && owner.is_some_and(|owner| !owner.shut);
         self.machines[at].credential = Credential::Sent { counted };
     }
 
@@ -460,6 +494,7 @@ impl Owner {
             offered: false,
             shut: false,
             must_be_gone: false,
+            noted: false,
         }
     }
 }

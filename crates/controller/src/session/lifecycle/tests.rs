@@ -15,6 +15,7 @@ fn phases() -> Vec<Phase> {
         Phase::Answering { then: Then::Over(Problem::Cancelled) },
         Phase::Answering { then: Then::Lost { problem: Problem::MachineGone, detail: "d".into() } },
         Phase::Replacing,
+        Phase::Clearing { problem: Problem::MachineGone, detail: "d".into() },
         Phase::SettingBack,
         Phase::Pausing,
         Phase::Attached,
@@ -36,6 +37,7 @@ fn events() -> Vec<Event> {
         Event::NotStarted { problem: Problem::NoImage, detail: detail() },
         Event::MachineNotReady,
         Event::MachineReady,
+        Event::MachineDied { problem: Problem::MachineGone, detail: detail() },
         Event::MachineGone { problem: Problem::MachineGone, detail: detail() },
         Event::Claimed,
         Event::ClaimFailed { why: detail() },
@@ -53,7 +55,8 @@ fn events() -> Vec<Event> {
 }
 
 fn at(phase: Phase) -> Lifecycle {
-    Lifecycle { phase, generation: 1, restarts_max: 2, delivery: Delivery::None }
+    let dead = matches!(phase, Phase::Clearing { .. });
+    Lifecycle { phase, generation: 1, restarts_max: 2, delivery: Delivery::None, dead }
 }
 
 #[test]
@@ -91,6 +94,50 @@ fn a_session_without_another_machine_fails_with_its_last_ones_cause() {
     let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
     assert_eq!(orders, [Order::Note(Note::Gone), end]);
     assert_eq!(life.on(Event::RestartAsked), Vec::new(), "there is nothing to restart");
+}
+
+#[test]
+fn a_death_is_told_at_once_and_another_machine_is_asked_for_only_when_the_dead_one_is_gone() {
+    let died = || Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
+    let gone = || Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() };
+    let mut life = at(Phase::Open { reachable: true });
+    assert_eq!(life.on(died()), [Order::Show(Shown::Lost), Order::Note(Note::Gone), Order::AwaitGone]);
+    for early in [Event::RoomGiven, Event::SetBack, Event::Paused, Event::RestartAsked, Event::MachineReady, died()] {
+        assert_eq!(life.on(early), []);
+    }
+    let set_back = Order::SetBack { problem: Problem::MachineGone, detail: "d".into() };
+    assert_eq!(life.on(gone()), [Order::Note(Note::Cleared), set_back]);
+    assert_eq!(life.on(gone()), [], "once");
+}
+
+#[test]
+fn a_session_whose_last_machine_died_ends_at_once_and_its_owner_sees_the_machine_gone() {
+    let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
+    let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
+    let died = Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
+    assert_eq!(life.on(died), [Order::Note(Note::Gone), end]);
+    assert_eq!(life.on(Event::Ended(Problem::MachineGone)), [Order::Show(Shown::Closing), Order::Shut]);
+    life.on(Event::Delivery(Delivery::None));
+    assert!(!life.is_over());
+    let gone = Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() };
+    assert_eq!(life.on(gone), [Order::Note(Note::Cleared)]);
+    assert!(life.is_over());
+}
+
+#[test]
+fn a_delivery_of_a_dead_machine_is_decided_before_the_machine_is_set_back_whichever_comes_first() {
+    let died = || Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
+    let gone = || Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() };
+    let decided = || Event::Delivery(Delivery::None);
+    let set_back = || Order::SetBack { problem: Problem::MachineGone, detail: "d".into() };
+    for (first, second, last) in
+        [(decided(), gone(), vec![Order::Note(Note::Cleared), set_back()]), (gone(), decided(), vec![set_back()])]
+    {
+        let mut life = Lifecycle { delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
+        assert_eq!(life.on(died()), [Order::Show(Shown::Lost), Order::Note(Note::Gone)]);
+        assert!(!life.on(first).contains(&set_back()));
+        assert_eq!(life.on(second), last);
+    }
 }
 
 #[test]

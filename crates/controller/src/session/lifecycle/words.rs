@@ -30,6 +30,13 @@ pub enum Event {
     MachineNotReady,
     /// The machine is ready.
     MachineReady,
+    /// The machine's process has ended; its keeper still clears away what is left of it.
+    MachineDied {
+        /// How the session ends if it may have no other.
+        problem: Problem,
+        /// What is particular.
+        detail: String,
+    },
     /// Nothing of the machine is left.
     MachineGone {
         /// How the session ends if it may have no other.
@@ -65,7 +72,7 @@ pub enum Event {
     Ended(Problem),
     /// The server stops.
     ServerStops,
-    /// The machine that was told to stop was not seen gone in time.
+    /// The machine that was told to stop, or has died, was not seen gone in time.
     GoneOverdue,
     /// Nobody watches the machine any more: the server stops.
     Unwatched,
@@ -107,6 +114,9 @@ pub enum Order {
     Shut,
     /// Tell the machine to stop.
     Stop(StopReason),
+    /// Drop what takes time: it was about a machine that has died. If that is not gone in time, come back with
+    /// [`Event::GoneOverdue`].
+    AwaitGone,
     /// Let everybody see this.
     Show(Shown),
     /// Put this on the timeline.
@@ -133,8 +143,10 @@ pub enum Shown {
 /// What goes on the timeline besides the transitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Note {
-    /// How the machine ended and what its keeper found gone.
+    /// How the machine ended and, when nothing of it is left already, what its keeper found gone.
     Gone,
+    /// What its keeper found gone, of a machine whose end was told before.
+    Cleared,
     /// The machine was not seen gone in time.
     NotGone,
     /// The server stops before the machine was seen gone (into the log only).

@@ -18,11 +18,6 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// How long a stopped machine may take to be gone before the owner says so on the timeline and lets go.
-const GONE_S_MAX: u64 = 30;
-/// A channel that is broken for this long is told of, milliseconds.
-const LOST_AFTER_MS: u64 = 1_000;
-
 impl Driver {
     /// Carries an order out, or begins to. `Some`: what came of it at once.
     pub(super) async fn carry_out(&mut self, order: Order) -> Option<Event> {
@@ -39,6 +34,7 @@ impl Driver {
             Order::End { how, problem, detail } => self.job = Some(jobs::end(app, live, how, problem, detail)),
             Order::Shut => return Some(Event::Delivery(self.live.shut())),
             Order::Stop(why) => self.stop(why),
+            Order::AwaitGone => self.await_gone(),
             Order::Show(shown) => self.show(shown),
             Order::Note(about) => self.note(about).await,
         }
@@ -106,10 +102,14 @@ impl Driver {
 
     fn stop(&mut self, why: StopReason) {
         let Some(held) = &self.held else { return };
-        // A claim of a machine that is to end leads nowhere.
-        self.job = None;
         self.app.machines.stop(&held.machine, why);
-        self.gone_by = Some(Instant::now() + Duration::from_secs(GONE_S_MAX));
+        self.await_gone();
+    }
+
+    fn await_gone(&mut self) {
+        // A claim of a machine that ends leads nowhere.
+        self.job = None;
+        self.gone_by = Some(Instant::now() + Duration::from_secs(self.app.config.sessions.gone_s_max));
     }
 
     fn show(&mut self, shown: Shown) {
@@ -138,6 +138,7 @@ impl Driver {
             facts.device_code_at_ms = None;
             facts.event_seen = 0;
             facts.offered = false;
+            facts.kept = false;
             facts.shut = false;
             facts.sockets.end(Problem::Restarted);
             facts.sockets = self.live.ending.child();
@@ -148,10 +149,8 @@ impl Driver {
         let machine = self.held.as_ref().map(|held| held.machine.clone());
         match about {
             Note::Gone => self.note_gone().await,
-            Note::NotGone => {
-                let sentence = format!("The machine was told to stop and was not seen gone within {GONE_S_MAX} s.");
-                self.say("machine_not_gone", sentence, json!({ "machine": machine })).await;
-            }
+            Note::Cleared => self.note_cleared().await,
+            Note::NotGone => self.note_not_gone().await,
             Note::LeftBehind => {
                 tracing::info!(outcome = "machine_left", session = %self.live.id, ?machine, "the server stops before the machine was seen gone");
             }
@@ -186,9 +185,10 @@ impl Driver {
         let State::Waiting { last_error, .. } = held.state.borrow().clone() else { return };
         let (app, live, machine) = (self.app.clone(), Arc::clone(&self.live), held.machine.clone());
         let at = clock::rfc3339(clock::now());
+        let lost_after = Duration::from_millis(app.config.sessions.channel_lost_after_ms);
         app.clone().tasks.spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(LOST_AFTER_MS)) => {}
+                () = tokio::time::sleep(lost_after) => {}
                 _ = live.ending.ended() => return,
             }
             let facts = live.facts();
@@ -202,17 +202,6 @@ impl Driver {
         });
     }
 
-    /// How the machine ended and what its keeper found gone.
-    async fn note_gone(&mut self) {
-        let Some((machine, State::Gone { why, receipt })) = self.gone.take() else { return };
-        let data = json!({ "machine": machine, "why": why, "receipt": receipt });
-        let mut sentence = why.to_string();
-        if let Some(first) = sentence.get(..1).map(str::to_uppercase) {
-            sentence.replace_range(..1, &first);
-        }
-        self.say("machine_gone", format!("{sentence}."), data).await;
-    }
-
     async fn note_egress(&mut self) {
         let totals = self.live.ledger().totals();
         if !totals.is_empty() {
@@ -221,7 +210,7 @@ impl Driver {
         }
     }
 
-    async fn say(&mut self, kind: &str, sentence: String, data: Value) {
+    pub(super) async fn say(&mut self, kind: &str, sentence: String, data: Value) {
         note(&self.app, &self.live.id, kind, sentence, data).await;
     }
 }

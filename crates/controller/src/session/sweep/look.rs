@@ -23,7 +23,7 @@ pub(super) async fn look(app: &App) -> Result<Seen, StoreError> {
     let now_ms = clock::now();
     let machines = app.machines.list().into_iter().filter(|(_, state)| match state {
         State::Requested | State::Cloning | State::Waiting { .. } | State::Ready { .. } => true,
-        State::Stopping { .. } | State::Gone { .. } => false,
+        State::Stopping { .. } | State::Dead { .. } | State::Gone { .. } => false,
     });
     let machines: Vec<_> = machines.map(|(machine, _)| machine).collect();
     let rows = app.store.active_sessions().await?.into_iter().map(|row| {

@@ -131,6 +131,7 @@ impl World {
         let at = owner.held.expect("a machine");
         match self.machines[at].record.as_ref().expect("a record") {
             State::Ready { .. } => Event::MachineReady,
+            State::Dead { .. } => Event::MachineDied { problem: Problem::MachineGone, detail: String::new() },
             State::Gone { .. } => {
                 let owner = self.owner_mut();
                 owner.held = None;
@@ -168,6 +169,12 @@ impl World {
                 return Some(Event::Delivery(self.delivery_now()));
             }
             Order::Stop(why) => self.stop_held(why),
+            Order::AwaitGone => {
+                owner.job = None;
+                owner.must_be_gone = true;
+            }
+            Order::Note(Note::Gone) => self.note_gone(),
+            Order::Note(Note::Cleared) => self.note_cleared(),
             Order::Show(Shown::Lost) => {
                 owner.asked = None;
                 owner.offered = false;
@@ -176,6 +183,24 @@ impl World {
             Order::Show(_) | Order::Note(_) => {}
         }
         None
+    }
+
+    /// A machine that is held died; one that is held no longer is gone, and nothing more is to be said of it.
+    fn note_gone(&mut self) {
+        let owner = self.owner_mut();
+        let (was_noted, is_gone) = (owner.noted, owner.held.is_none());
+        owner.noted = !is_gone;
+        if was_noted {
+            self.break_promise("a machine's end was told twice");
+        }
+    }
+
+    fn note_cleared(&mut self) {
+        let owner = self.owner_mut();
+        let (was_noted, is_gone) = (std::mem::take(&mut owner.noted), owner.held.is_none());
+        if !was_noted || !is_gone {
+            self.break_promise("what is left of a machine was told before its end");
+        }
     }
 
     fn start(&mut self) -> Event {
@@ -187,6 +212,10 @@ impl World {
         owner.held = Some(at);
         owner.news = true;
         owner.wish = false;
+        let others = self.machines.iter().enumerate().filter(|(other, machine)| *other != at && machine.began);
+        if others.into_iter().any(|(_, machine)| machine.record.as_ref().is_some_and(|record| !record.is_gone())) {
+            self.break_promise("a machine was started before the last was seen gone");
+        }
         self.machines[at].alive = true;
         self.machines[at].began = true;
         self.machine_on(at, MachineEvent::KeeperFound);

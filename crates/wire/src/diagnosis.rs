@@ -28,6 +28,8 @@ verdicts! {
     // It lives and nothing is wrong.
     /// Everything is up; the person's turn.
     WaitingForPerson = "healthy_waiting_for_person", "Nothing is broken: finish the sign-in in the desktop, the terminal or through the link.";
+    /// A stored credential is used, and the command runs.
+    CommandRuns = "command_runs", "Nothing is broken: wait for the command's end, or look at it in the terminal.";
     /// In line for a machine.
     WaitingForCapacity = "waiting_for_capacity", "Wait, end a session that is not needed, or raise machines_max.";
     /// A machine is on its way.
@@ -125,6 +127,8 @@ verdicts! {
     ServerRestarted = "server_restarted", "Start a new session.";
     /// The provider was taken out of the configuration.
     ProviderRemoved = "provider_removed", "Configure the provider again, or start a session for another one.";
+    /// The credential that was to be used, or signed in for again, is no longer stored.
+    CredentialGone = "credential_gone", "Sign in again: it was deleted before it could be used.";
     /// Something failed inside the server.
     ServerFault = "server_fault", "The log has the cause: search it for the session's id.";
     /// Nothing on record explains it.

@@ -19,6 +19,9 @@
 //! 5. **Living**: not yet open (queued, starting, being replaced, agent away), then (4), then an agent or a desktop that did not answer
 //!    the last viewer, and only then: all is well, the person's turn.
 //!
+//! A session that uses a stored credential has no sign-in: (4) is then what keeps the command from running or its result from arriving,
+//! and what the command makes of its work is no fault.
+//!
 //! [`Verdict::Unknown`] is for a reason that no part of the server gives.
 
 mod chain;
@@ -28,6 +31,7 @@ mod guest;
 mod living;
 mod sign_in;
 mod story;
+mod uses;
 #[cfg(test)]
 mod tests;
 

@@ -164,7 +164,9 @@ fn cli(input: &Input<'_>, story: &Story<'_>) -> Seen {
         let code = number(exit, "code").unwrap_or_default();
         let delivered =
             candidate(story).is_some_and(|last| last.kind != "candidate_rejected") || input.row.credential().is_some();
-        let state = if code == 0 && delivered { LinkState::Ok } else { LinkState::Failed };
+        // What a command makes of its work is its own matter.
+        let good = story.is_use() || code == 0 && delivered;
+        let state = if good { LinkState::Ok } else { LinkState::Failed };
         return seen(state, format!("It ended with exit code {code} at {}.", when(exit)));
     }
     let running = input.now.as_ref().is_some_and(|now| now.cli == CliState::Running);
@@ -203,6 +205,14 @@ fn egress(story: &Story<'_>, verdict: Verdict) -> Seen {
     seen(if to_blame || nothing_reached { LinkState::Failed } else { LinkState::Ok }, words.join(" "))
 }
 
+/// The stored credential of a use.
+fn opened(story: &Story<'_>) -> Seen {
+    match story.last("credential_opened") {
+        Some(opened) => seen(LinkState::Ok, format!("It was opened for the machine at {}.", when(opened))),
+        None => seen(LinkState::NotReached, "It is sealed; no machine was claimed for it."),
+    }
+}
+
 fn credential(input: &Input<'_>, story: &Story<'_>) -> Seen {
     if let Some(id) = input.row.credential() {
         return seen(LinkState::Ok, format!("{id} is stored."));
@@ -221,10 +231,16 @@ fn credential(input: &Input<'_>, story: &Story<'_>) -> Seen {
         Some(last) if last.kind == "delivery_retry" => {
             seen(LinkState::Failed, format!("Its delivery failed at {}: {}.", when(last), quoted(text(last, "error"))))
         }
+        None if story.is_use() => opened(story),
+        Some(last) if last.kind == "candidate_accepted" && story.is_use() => opened(story),
         Some(last) if active => {
             seen(LinkState::Waiting, format!("It was found at {} and is being delivered.", when(last)))
         }
         Some(last) => seen(LinkState::Failed, format!("It was found at {} and was not delivered.", when(last))),
+        None if story.is_use() => match story.last("credential_opened") {
+            Some(opened) => seen(LinkState::Ok, format!("It was opened for the machine at {}.", when(opened))),
+            None => seen(LinkState::NotReached, "It is sealed; no machine was claimed for it."),
+        },
         None if active => seen(LinkState::Waiting, "No file has appeared."),
         None => seen(LinkState::NotReached, "No file appeared; nothing was delivered."),
     }

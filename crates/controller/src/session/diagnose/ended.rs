@@ -3,6 +3,7 @@
 use super::{
     Finding, Input, external, sign_in,
     story::{Story, elapsed, last_words, listed, number, quoted, text, when},
+    uses,
 };
 use crate::clock::rfc3339;
 use anteroom_machine::{GoneReason, StopReason};
@@ -12,6 +13,7 @@ use anteroom_wire::{Problem, diagnosis::Verdict};
 /// The verdict on a session that has ended.
 pub(super) fn verdict<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
     let mut finding = match &end.outcome {
+        Outcome::Completed(_) if let Some(using) = input.row.aim.uses() => uses::completed(input, story, using, end),
         Outcome::Completed(credential) => {
             let took = elapsed(input.row.created_at_ms, end.at_ms);
             let sentence = format!(
@@ -50,8 +52,13 @@ fn failed<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
         (
             Problem::ControllerRestarted,
             Verdict::ServerRestarted,
-            "the server restarted and the machine had ended meanwhile",
+            if story.is_use() {
+                "the server restarted before the command was run"
+            } else {
+                "the server restarted and the machine had ended meanwhile"
+            },
         ),
+        (Problem::UnknownCredential, Verdict::CredentialGone, "the credential is no longer stored"),
     ];
     if let Some((_, verdict, words)) = known.into_iter().find(|(problem, ..)| *problem == end.reason.problem) {
         let mut finding = because(verdict, words);
@@ -164,7 +171,8 @@ fn expired<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
         );
         return Finding::new(Verdict::NoCapacity, sentence, story.every("accepted"));
     }
-    if let Some(mut fault) = sign_in::fault(input, story).or_else(|| external::fault(input, story)) {
+    let of_sign_in = if story.is_use() { uses::fault(input, story) } else { sign_in::fault(input, story) };
+    if let Some(mut fault) = of_sign_in.or_else(|| external::fault(input, story)) {
         let said = fault.sentence.trim_end_matches('.');
         fault.sentence = format!("{said}. The session ended at {at} since {words}{}", without(story, end));
         return fault;
@@ -202,11 +210,16 @@ fn without(story: &Story<'_>, end: &End) -> String {
         };
         words.push_str(&format!("; {subject} at {} for that reason", listed(&times)));
     }
-    words.push_str("; no credential was delivered");
+    words.push_str(if story.is_use() {
+        "; the command did not run to its end"
+    } else {
+        "; no credential was delivered"
+    });
     if let Some(exit) = story.last("cli_exited").filter(|_| end.outcome == Outcome::Cancelled) {
         let code = number(exit, "code").unwrap_or_default();
+        let what = if story.is_use() { "the command" } else { "the tool" };
         words.push_str(&format!(
-            "; before that the tool had ended with exit code {code} at {}{}",
+            "; before that {what} had ended with exit code {code} at {}{}",
             when(exit),
             last_words(exit)
         ));

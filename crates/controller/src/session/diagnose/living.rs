@@ -5,6 +5,7 @@ use super::{
     ended::cause,
     external, guest, sign_in,
     story::{Story, elapsed, quoted, text, when},
+    uses,
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{
@@ -99,14 +100,17 @@ fn replaced<'a>(input: &Input<'_>, story: &Story<'a>, stage: Option<Stage>) -> F
 }
 
 fn open<'a>(input: &Input<'_>, story: &Story<'a>, now: &Now) -> Finding<'a> {
-    if let Some(fault) = sign_in::fault(input, story) {
+    let using = input.row.aim.uses();
+    let fault = if using.is_some() { uses::fault(input, story) } else { sign_in::fault(input, story) };
+    if let Some(fault) = fault {
         return fault;
     }
     if let Some(why) = &now.silent {
         let sentence = format!("The machine runs and its agent did not answer just now: {}.", quoted(why));
         return Finding::new(Verdict::AgentUnreachable, sentence, story.last("machine_ready"));
     }
-    let accepted = sign_in::candidate(story).filter(|last| last.kind == "candidate_accepted");
+    // What a command changes is delivered while it goes on: the agent says whether that is so now.
+    let accepted = sign_in::candidate(story).filter(|last| last.kind == "candidate_accepted" && using.is_none());
     if accepted.is_some() || matches!(now.capture, CaptureState::Delivering { .. }) {
         let sentence = "A whole credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
@@ -114,6 +118,7 @@ fn open<'a>(input: &Input<'_>, story: &Story<'a>, now: &Now) -> Finding<'a> {
     external::fault(input, story)
         .or_else(|| guest::memory_low(story))
         .or_else(|| desktop_away(story))
+        .or_else(|| using.map(|using| uses::runs(story, using)))
         .or_else(|| external::person(input, story, now))
         .unwrap_or_else(|| person(input, story, now))
 }

@@ -35,7 +35,7 @@ pub(super) fn candidate<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
 }
 
 /// The server itself refused what was delivered; the agent does not send it again.
-fn refused_for_good<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+pub(super) fn refused_for_good<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
     let entry = refused_delivery(story);
     let code = match (input.now.as_ref().map(|now| &now.capture), entry) {
         (Some(CaptureState::Refused { code }), _) => code.as_str(),
@@ -61,7 +61,7 @@ pub(super) fn refused_delivery<'a>(story: &Story<'a>) -> Option<&'a TimelineRow>
     candidate(story).is_none_or(|candidate| candidate.number < last.number).then_some(last)
 }
 
-fn delivery<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+pub(super) fn delivery<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
     // A database in trouble takes no entries either: the owner's knowledge counts as much.
     let (attempts, error, since) = match (input.now.as_ref().map(|now| &now.capture), candidate(story)) {
         (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {

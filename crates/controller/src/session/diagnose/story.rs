@@ -30,6 +30,11 @@ impl<'a> Story<'a> {
         Self { all, machine: all }
     }
 
+    /// Whether a stored credential is used, and nobody signs in.
+    pub(super) fn is_use(&self) -> bool {
+        self.every("accepted").any(|entry| !text(entry, "purpose").is_empty())
+    }
+
     /// All entries of this kind.
     pub(super) fn every(&self, kind: &'static str) -> impl Iterator<Item = &'a TimelineRow> + use<'a> {
         self.all.iter().filter(move |entry| entry.kind == kind)

@@ -8,6 +8,7 @@ mod matrix;
 mod more;
 mod over;
 mod sign_in;
+mod uses;
 
 use super::{Configured, Input, Now, Place, diagnose};
 use anteroom_machine::{GoneReason, StopReason};
@@ -171,7 +172,7 @@ type Row = (&'static str, Case, Verdict);
 
 /// Every cause of these tests.
 fn table() -> Vec<Row> {
-    [active::rows(), external::rows(), sign_in::rows(), over::rows(), more::rows()].concat()
+    [active::rows(), external::rows(), sign_in::rows(), over::rows(), more::rows(), uses::rows()].concat()
 }
 
 #[test]

@@ -8,13 +8,12 @@ use std::{
 };
 use tokio::sync::Notify;
 
+pub(crate) use anteroom_screen::{TEXT_BYTES_MAX, bounded};
+
 /// Events kept while the controller is away.
 const EVENTS_MAX: usize = 512;
 /// Events in one request.
 const BATCH_MAX: usize = 64;
-/// Each text in an event.
-pub(crate) const TEXT_BYTES_MAX: usize = 4 * 1024;
-
 #[derive(Default)]
 struct Queue {
     /// Whether there is somebody to tell: from the claim on.
@@ -86,15 +85,6 @@ fn repeats_itself(event: &Event) -> bool {
 pub(crate) fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// `text` cut to what an event may carry.
-pub(crate) fn bounded(text: &str) -> String {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }
 
 #[cfg(test)]

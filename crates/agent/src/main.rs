@@ -25,7 +25,6 @@ mod devtools;
 mod display;
 mod ends;
 mod events;
-mod finder;
 mod host;
 mod log;
 mod memory;
@@ -33,7 +32,6 @@ mod pane;
 mod paste;
 mod place;
 mod port;
-mod prompts;
 mod proxy;
 mod resync;
 mod rfb;
@@ -51,6 +49,8 @@ mod tunnels;
 mod use_credential;
 mod watched;
 
+// What screens mean is known to whoever tries rules without a machine too.
+use anteroom_screen::{finder, prompts};
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 /// Names under which a program may call the agent to have an address opened.

@@ -1,9 +1,7 @@
 //! The tool's terminal: a tmux server of its own with one session, to which the desktop's xterm and every web terminal
 //! attach. tmux answers the tool's cursor queries and keeps the screen as a model.
 
-mod look;
-
-pub(crate) use look::Look;
+pub(crate) use anteroom_screen::Look;
 
 use crate::{
     agent::Agent,

@@ -1,12 +1,12 @@
 //! What the tool asks on its screen, and how it says that its sign-in ended: a provider's rules, tried on the whole screen and never
-//! on pieces of output. What they find is only *said* here; [`crate::screen`] carries it out.
+//! on pieces of output. What they find is only *said* here; the agent carries it out.
 //!
 //! ```text
 //!  a question appears ─▶ press: keys, once ─▶ it goes ─▶ it appears again: once more (up to a bound)
 //!                     └▶ ask: told to the person ─▶ the tool refuses the answer: told again with its reason ─▶ it goes: closed
 //! ```
 
-use crate::{events::bounded, finder::masked};
+use crate::{bounded, finder::masked};
 use anteroom_wire::{
     agent::{OpenPrompt, Outcome},
     provider::{Ask, Key, Provider},
@@ -17,29 +17,35 @@ use regex_lite::Regex;
 const PRESSES_MAX: u32 = 20;
 
 /// A provider's rules, ready to be tried.
-#[derive(Default)]
-pub(crate) struct Rules {
+#[derive(Debug, Default)]
+pub struct Rules {
     rules: Vec<Rule>,
     done: Option<Regex>,
     failed: Option<Regex>,
 }
 
 /// One of them.
-pub(crate) struct Rule {
-    pub(crate) id: String,
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name.
+    pub id: String,
     matches: Regex,
     press: Vec<Key>,
     ask: Option<Asked>,
 }
 
+#[derive(Debug)]
 struct Asked {
     ask: Ask,
     refused: Option<Regex>,
 }
 
 impl Rules {
-    /// Fails on a pattern that is none; says which.
-    pub(crate) fn new(provider: &Provider) -> Result<Self, String> {
+    /// Compiles a provider's rules.
+    ///
+    /// # Errors
+    /// A pattern that is none; says which.
+    pub fn new(provider: &Provider) -> Result<Self, String> {
         let compile = |place: &str, pattern: Option<&String>| {
             let compiled = pattern.map(|pattern| Regex::new(pattern)).transpose();
             compiled.map_err(|error| format!("{place} is not a regular expression: {error}"))
@@ -62,24 +68,24 @@ impl Rules {
     }
 
     /// Whether there is nothing to look for.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.rules.is_empty() && self.done.is_none() && self.failed.is_none()
     }
 
     /// Whether the person is asked anything by rule.
-    pub(crate) fn ask_anything(&self) -> bool {
+    pub fn ask_anything(&self) -> bool {
         self.rules.iter().any(|rule| rule.ask.is_some())
     }
 
     /// The rule whose question is open on this screen: the first that matches.
-    pub(crate) fn open(&self, text: &str) -> Option<&Rule> {
+    pub fn open(&self, text: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matches.is_match(text))
     }
 }
 
 impl Rule {
     /// What the person is asked; `None`: the rule answers by itself.
-    pub(crate) fn ask(&self) -> Option<&Ask> {
+    pub fn ask(&self) -> Option<&Ask> {
         self.ask.as_ref().map(|asked| &asked.ask)
     }
 
@@ -91,7 +97,7 @@ impl Rule {
 
 /// What is to be done after a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// A question that a rule answers came up.
     Appeared(String),
     /// These keys are to be pressed, if the screen is still the same; then say so ([`Course::pressed`]).
@@ -112,8 +118,8 @@ pub(crate) enum Step {
 }
 
 /// What came up so far in one run of the tool.
-#[derive(Default)]
-pub(crate) struct Course {
+#[derive(Debug, Default)]
+pub struct Course {
     /// The rule whose question is open.
     open: Option<usize>,
     /// Its keys wait to be pressed.
@@ -124,7 +130,7 @@ pub(crate) struct Course {
     failed: Sightings,
 }
 
-#[derive(Default, Clone)]
+#[derive(Debug, Default, Clone)]
 struct Refusals {
     seen: Sightings,
     /// The question was open before: what stood on the screen then is no refusal.
@@ -134,7 +140,7 @@ struct Refusals {
 }
 
 /// How often something stands on the screen, and what the last says.
-#[derive(Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Sightings {
     count: usize,
     last: String,
@@ -161,7 +167,7 @@ impl Sightings {
 
 impl Course {
     /// What a screen means after those before it. `running`: the tool runs, so that its questions count.
-    pub(crate) fn look(&mut self, rules: &Rules, text: &str, running: bool) -> Vec<Step> {
+    pub fn look(&mut self, rules: &Rules, text: &str, running: bool) -> Vec<Step> {
         self.presses.resize(rules.rules.len(), 0);
         self.refusals.resize(rules.rules.len(), Refusals::default());
         let mut steps = self.outcomes(rules, text);
@@ -227,7 +233,7 @@ impl Course {
     }
 
     /// The open rule's keys were pressed.
-    pub(crate) fn pressed(&mut self) {
+    pub fn pressed(&mut self) {
         self.press = false;
         if let Some(count) = self.open.and_then(|at| self.presses.get_mut(at)) {
             *count += 1;

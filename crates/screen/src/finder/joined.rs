@@ -5,6 +5,8 @@
 
 /// The widest right margin, columns.
 const MARGIN_COLS_MAX: usize = 4;
+/// No word of prose is as long.
+const PROSE_CHARS_MAX: usize = 20;
 
 /// The lines of a screen `width` columns wide, addresses in one piece.
 pub(super) fn joined(lines: &[String], width: usize) -> Vec<String> {
@@ -46,8 +48,9 @@ fn is_more(line: &str, indent_before: usize, exact: bool) -> bool {
     let alone = words.next().is_none();
     let begins_another = first.starts_with("http://") || first.starts_with("https://");
     let of_an_address = first.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b));
-    // Words of prose have none of these within.
-    let marked = first.bytes().any(|b| b.is_ascii_digit() || b"%=&/_?#+~".contains(&b));
+    // Words of prose have none of these within, and are not so long.
+    let marked =
+        first.len() >= PROSE_CHARS_MAX || first.bytes().any(|b| b.is_ascii_digit() || b"%=&/_?#+~".contains(&b));
     let indented_alike = indent(line) == 0 || indent(line) == indent_before;
     let likely = if exact { alone || marked } else { alone && marked };
     !begins_another && of_an_address && indented_alike && likely

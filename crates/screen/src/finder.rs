@@ -2,18 +2,18 @@
 
 mod joined;
 
-use crate::terminal::Look;
+use crate::Look;
 use anteroom_wire::provider::SignInRules;
 use regex_lite::Regex;
 
 /// The longest address.
-pub(crate) const URL_BYTES_MAX: usize = 8 * 1024;
+pub const URL_BYTES_MAX: usize = 8 * 1024;
 const CODE_CHARS_MAX: usize = 64;
 /// Runs of letters and digits from this length on look like a token.
 const TOKEN_CHARS_MIN: usize = 20;
 
 /// The host of a web address that may be opened: `http` or `https`, up to 8 KiB, no blanks or control characters.
-pub(crate) fn web_host(url: &str) -> Option<String> {
+pub fn web_host(url: &str) -> Option<String> {
     if url.len() > URL_BYTES_MAX || url.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return None;
     }
@@ -31,31 +31,38 @@ pub(crate) fn web_host(url: &str) -> Option<String> {
 }
 
 /// A provider's patterns.
-pub(crate) struct Finder {
+#[derive(Debug, Clone)]
+pub struct Finder {
     url: Option<Regex>,
     code: Option<Regex>,
 }
 
 /// What stands on a screen.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) url: Option<Piece>,
+pub struct Found {
+    /// The last address.
+    pub url: Option<Piece>,
     /// The same as a hyperlink, whole by itself.
-    pub(crate) link: Option<String>,
-    pub(crate) code: Option<Piece>,
+    pub link: Option<String>,
+    /// The last code.
+    pub code: Option<Piece>,
 }
 
 /// A find on the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) text: String,
+pub struct Piece {
+    /// What was found.
+    pub text: String,
     /// Nothing follows it, and the program may go on writing there.
-    pub(crate) may_grow: bool,
+    pub may_grow: bool,
 }
 
 impl Finder {
-    /// Fails on a pattern that is none; says which.
-    pub(crate) fn new(rules: &SignInRules) -> Result<Self, String> {
+    /// Compiles a provider's patterns.
+    ///
+    /// # Errors
+    /// A pattern that is none; says which.
+    pub fn new(rules: &SignInRules) -> Result<Self, String> {
         let compile = |name: &str, pattern: &Option<String>| {
             let compiled = pattern.as_deref().map(Regex::new).transpose();
             compiled.map_err(|error| format!("sign_in.{name} is not a regular expression: {error}"))
@@ -64,13 +71,13 @@ impl Finder {
     }
 
     /// Whether there is nothing to look for.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.url.is_none() && self.code.is_none()
     }
 
     /// The last address, hyperlink and code on the screen. Lines that the *terminal* wrapped are joined in the look; those that the
     /// *program* broke within an address are joined here.
-    pub(crate) fn look(&self, look: &Look) -> Found {
+    pub fn look(&self, look: &Look) -> Found {
         let text = joined::joined(&look.lines, look.width);
         let grows_at_end =
             look.cursor_in_text || look.lines.last().is_some_and(|line| joined::is_full(line, look.width));
@@ -102,7 +109,7 @@ fn last_link(pattern: &Regex, links: &[String]) -> Option<String> {
 }
 
 /// A line for people: an address loses its query and fragment, anything that looks like a token is masked.
-pub(crate) fn masked(line: &str) -> String {
+pub fn masked(line: &str) -> String {
     line.split_inclusive(char::is_whitespace).map(mask_word).collect()
 }
 

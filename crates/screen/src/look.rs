@@ -6,20 +6,20 @@ const LINKS_MAX: usize = 64;
 
 /// The screen at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Look {
+pub struct Look {
     /// The visible lines, those joined that the terminal wrapped, without trailing blanks.
-    pub(crate) lines: Vec<String>,
+    pub lines: Vec<String>,
     /// What the hyperlinks on them lead to, in order, each once.
-    pub(crate) links: Vec<String>,
+    pub links: Vec<String>,
     /// Columns.
-    pub(crate) width: usize,
+    pub width: usize,
     /// The cursor stands on the last line of text (or above): what stands there may not be all of it.
-    pub(crate) cursor_in_text: bool,
+    pub cursor_in_text: bool,
 }
 
 impl Look {
     /// From `capture-pane -e -J`, and the pane's width, height and cursor row as tmux tells them.
-    pub(crate) fn new(captured: &[String], width: usize, height: usize, cursor_row: usize) -> Self {
+    pub fn new(captured: &[String], width: usize, height: usize, cursor_row: usize) -> Self {
         let mut links = Vec::new();
         let mut lines: Vec<String> = captured.iter().map(|line| plain(line, &mut links)).collect();
         let all = lines.len();
@@ -32,7 +32,7 @@ impl Look {
     }
 
     /// The lines as prompt rules see them.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.lines.join("\n")
     }
 }

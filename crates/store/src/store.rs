@@ -129,8 +129,10 @@ impl Store {
         // A pool tries again until its time is over and then names no cause; the first connection is made without one.
         let mut first = AnyConnection::connect_with(&options).await.map_err(failed)?;
         prepare(&mut first, &writing, Duration::from_millis(settings.busy_ms_max)).await.map_err(failed)?;
-        schema::migrate(&mut first, BEGIN).await?;
-        first.close().await.map_err(failed)?;
+        let migrated = schema::migrate(&mut first, BEGIN).await;
+        // Also when it failed: whoever opens it next shall not meet this one's files.
+        let closed = first.close().await.map_err(failed);
+        migrated.and(closed)?;
         let reading = format!("{busy} PRAGMA query_only = ON;");
         let suspect = Arc::new(AtomicBool::new(false));
         let writer = pool(1, settings, writing, Arc::clone(&suspect));

@@ -14,11 +14,15 @@ use serde::{Deserialize, Serialize};
 pub const CREDENTIAL_STORED: &str = "credential.stored";
 /// A session has ended, well or otherwise.
 pub const SESSION_ENDED: &str = "session.ended";
+/// A stored credential ends soon, as it says itself.
+pub const CREDENTIAL_EXPIRING: &str = "credential.expiring";
+/// A stored credential has ended, as it says itself: sign in again.
+pub const CREDENTIAL_NEEDS_AUTH: &str = "credential.needs_auth";
 
 /// The body of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notification {
-    /// What happened ([`CREDENTIAL_STORED`], [`SESSION_ENDED`]).
+    /// What happened ([`CREDENTIAL_STORED`], [`SESSION_ENDED`], [`CREDENTIAL_EXPIRING`], [`CREDENTIAL_NEEDS_AUTH`]).
     #[serde(rename = "type")]
     pub kind: String,
     /// When, RFC 3339.

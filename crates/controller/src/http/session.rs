@@ -184,7 +184,7 @@ pub(super) async fn restart(State(app): State<App>, mine: Mine) -> Result<impl I
 pub(super) async fn credentials(State(app): State<App>, mine: Mine) -> Result<Json<CredentialList>, Refusal> {
     let found = app.store.credential_of(&mine.row.id).await?;
     let kept = found.iter().filter(|row| row.deleted_at_ms.is_none());
-    Ok(Json(CredentialList { credentials: kept.map(view::credential_meta).collect() }))
+    Ok(Json(CredentialList { credentials: kept.map(|row| view::credential_meta(&app, row)).collect() }))
 }
 
 /// The caller's sessions, the newest first; a viewer's one.

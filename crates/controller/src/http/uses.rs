@@ -4,6 +4,7 @@ use super::body::{Credential, Json, Mine};
 use crate::{
     app::App,
     callers::{self, Caller},
+    credentials,
     refusal::{Refusal, chain},
     session::{
         reach_desktop::{living, open_channels},
@@ -46,12 +47,8 @@ pub(super) async fn read(
     caller: Caller,
     Credential(id): Credential,
 ) -> Result<axum::Json<CredentialMeta>, Refusal> {
-    let row = app.store.credential(&id).await?.ok_or(Problem::UnknownCredential)?;
-    caller.may_own(&row.owner)?;
-    if row.deleted_at_ms.is_some() {
-        return Err(Problem::UnknownCredential.into());
-    }
-    Ok(axum::Json(view::credential_meta(&row)))
+    let row = credentials::present(&app, &caller, &id).await?;
+    Ok(axum::Json(view::credential_meta(&app, &row)))
 }
 
 /// The tool's terminal as text. Of a command that used a credential and has ended: what stood there then, for a short while.

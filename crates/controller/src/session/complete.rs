@@ -1,24 +1,36 @@
 //! A delivery: check, seal, store and complete in one transaction, read back, and only then let the machine go.
+//!
+//! | the session | the delivery |
+//! |---|---|
+//! | signs in | becomes a new credential and completes it |
+//! | signs in again for a credential | takes the place of that credential's bytes, under the same id, and completes it |
+//! | uses a credential | takes the place of its bytes; the session goes on ([`refresh`]) |
+//!
+//! What the provider's policy does not let be stored is refused for good: no agent of ours sends that.
 
-use super::{live::Live, note, shape};
-use crate::{app::App, clock, random, refusal::Refusal, refusal::chain, webhook};
-use anteroom_store::{Completed, Completion, Kept, NewCredential, NewEvent, SessionRow, Sha256Hex};
-use anteroom_vault::Binding;
+mod parcel;
+mod refresh;
+
+use super::{
+    end::{self, How},
+    live::Live,
+    note,
+};
+use crate::{app::App, clock, credentials, random, refusal::Refusal, refusal::chain, webhook};
+use anteroom_store::{Aim, Completed, Completion, NewCredential, NewEvent, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{
     CredentialId, Problem, Secret,
-    agent::{Delivered, DeliveredFile, Delivery},
-    api::CredentialFile,
+    agent::{Delivered, Delivery},
 };
-use zeroize::Zeroizing;
-
-/// Files of one delivery.
-const FILES_MAX: usize = 8;
+use parcel::Parcel;
+use serde_json::json;
 
 /// Takes a delivery. A second one is ignored. An error of the database leaves everything as it was: the agent keeps the
 /// bytes and tries again.
 ///
 /// # Errors
-/// Unknown session, wrong token, wrong shape, or the database cannot be written.
+/// Unknown session, wrong token, wrong shape, the policy forbids it, the credential that it is for is gone, or the database cannot be
+/// written.
 pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<Delivered, Refusal> {
     let row = app.store.session(&delivery.session).await?.ok_or(Problem::UnknownSession)?;
     let token = Sha256Hex::of_secret(token);
@@ -50,41 +62,50 @@ async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery
     if !row.is_active() {
         return ignore(app, &row).await;
     }
-    check(app, &row, delivery)?;
-    let id = random::id(CredentialId::from_parts);
-    // Permission bits and no others: a leased file must not bring a set-user-id bit along.
-    let files: Vec<DeliveredFile> =
-        delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
-    let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(|_| Problem::Internal)?);
-    let binding = Binding { record: &id, owner: &row.owner, provider: &row.provider, session: &row.id };
-    let sealed = app.vault.seal(&binding, &plaintext).map_err(|error| seal_failed(&row, &error))?;
-    let files: Vec<CredentialFile> = files.iter().map(described).collect();
+    let parcel = Parcel::check(app, &row, delivery)?;
+    match &row.aim {
+        Aim::SignIn { renews } => finish(app, &row, renews.as_ref(), token, &parcel).await,
+        Aim::Use(using) => refresh::refresh(app, &row, using, token, &parcel).await,
+    }
+}
+
+/// Stores it and completes the session.
+async fn finish(
+    app: &App,
+    row: &SessionRow,
+    renews: Option<&CredentialId>,
+    token: &Sha256Hex,
+    parcel: &Parcel,
+) -> Result<Delivered, Refusal> {
+    let id = renews.cloned().unwrap_or_else(|| random::id(CredentialId::from_parts));
+    let sealed = parcel.seal(app, row, &id)?;
     let messages = webhook::completion(app, &row.id, &id);
     let completion = Completion {
         session: &row.id,
-        generation: delivery.generation,
+        generation: row.generation,
         agent_token: token,
         credential: NewCredential {
             id: &id,
             sealed: &sealed,
-            files: &files,
-            kept: Kept::UntilDeleted,
-            ends_at_ms: None,
+            files: &parcel.described,
+            kept: parcel.kept,
+            ends_at_ms: parcel.ends_at_ms,
         },
         messages: &messages,
         at_ms: clock::now(),
     };
-    let sentence = format!("The credential was sealed and stored ({} file(s)).", files.len());
-    let event = NewEvent::new(clock::now(), "completed", sentence).with(serde_json::json!({ "credential": id }));
+    let place = if renews.is_some() { " in the place of the one before" } else { "" };
+    let sentence = format!("The credential was sealed and stored{place} ({} file(s)).", parcel.described.len());
+    let event = NewEvent::new(clock::now(), "completed", sentence).with(json!({ "credential": id, "renewed": renews }));
     note::settled(app, &row.id).await;
     match app.store.complete_with_credential(&completion, event).await? {
         Completed::Ignored(row) => ignore(app, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Completed::NothingToRenew => Err(Problem::UnknownCredential.into()),
+        Completed::NothingToRenew => Err(nothing_to_renew(app, row).await?),
         Completed::Stored { credential, .. } => {
-            verify(app, &binding, &plaintext).await?;
+            verify(app, &credential.id, credential.revision, parcel).await?;
             webhook::ring(app);
-            tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, "a credential was sealed, stored and read back");
+            tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "a credential was sealed, stored and read back");
             if let Some(live) = app.sessions.get(&row.id) {
                 live.close(Problem::CompletedAlready);
             }
@@ -93,64 +114,41 @@ async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery
     }
 }
 
+/// Its credential was deleted while somebody signed in for it again: whoever deleted it does not want another in its place.
+async fn nothing_to_renew(app: &App, row: &SessionRow) -> Result<Refusal, StoreError> {
+    let why = "The credential was deleted while it was being signed in to again.";
+    end::end(app, &row.id, How::Failed, Problem::UnknownCredential, why).await?;
+    Ok(Refusal::new(Problem::UnknownCredential, why))
+}
+
 /// A second delivery changes nothing. If the first one's record could not be read back then, it is now, before anybody
 /// lets the machine go.
 async fn ignore(app: &App, row: &SessionRow) -> Result<Delivered, Refusal> {
     let (Some(end), Some(live)) = (row.end(), app.sessions.get(&row.id)) else { return Ok(Delivered::Ignored) };
-    if let Some(id) = row.credential() {
-        let binding = Binding { record: id, owner: &row.owner, provider: &row.provider, session: &row.id };
-        if let Some(sealed) = app.store.read_back(id).await? {
-            app.vault.unseal(&binding, &sealed).map_err(|error| seal_failed(row, &error))?;
-        }
+    if let Some(id) = row.credential()
+        && let Some(record) = app.store.record(id).await?
+    {
+        credentials::unsealed(app, &record)?;
     }
     live.close(end.reason.problem);
     Ok(Delivered::Ignored)
 }
 
-fn check(app: &App, row: &SessionRow, delivery: &Delivery) -> Result<(), Refusal> {
-    let wrong = |detail: String| Refusal::new(Problem::WrongShape, detail);
-    if delivery.provider != row.provider {
-        return Err(wrong(format!("the session is for {}", row.provider)));
-    }
-    let provider = app.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
-    let first = delivery.files.first().ok_or_else(|| wrong("no file".into()))?;
-    if delivery.files.len() > FILES_MAX {
-        return Err(wrong(format!("more than {FILES_MAX} files")));
-    }
-    // Whoever leases the credential may write the files where they say: nothing but the provider's own paths, each once.
-    for (at, file) in delivery.files.iter().enumerate() {
-        if !provider.credential.paths.contains(&file.path) {
-            return Err(wrong(format!("the path of file {} is not one of the provider's", at + 1)));
-        }
-        if delivery.files[..at].iter().any(|before| before.path == file.path) {
-            return Err(wrong(format!("file {} is there twice", at + 1)));
-        }
-    }
-    shape::check(&provider.credential, first.content.expose()).map_err(wrong)
-}
-
-fn described(file: &DeliveredFile) -> CredentialFile {
-    CredentialFile { path: file.path.clone(), bytes: file.content.expose().len() as u64, mode: file.mode }
-}
-
-/// The record as the database has it now, opened again: the same bytes. Until this is so the machine stays, and the agent
-/// is not told that it is done.
-async fn verify(app: &App, binding: &Binding<'_>, plaintext: &[u8]) -> Result<(), Refusal> {
-    let back = app.store.read_back(binding.record).await?;
-    let opened = back.as_ref().map(|sealed| app.vault.unseal(binding, sealed));
-    if matches!(&opened, Some(Ok(bytes)) if bytes.as_slice() == plaintext) {
-        return Ok(());
-    }
-    let why = match &opened {
-        Some(Err(error)) => chain(error),
-        Some(Ok(_)) => "other bytes came back".into(),
-        None => "the record is not there".into(),
+/// The record as the database has it now, opened again: the same bytes. Until this is so the machine stays, and the agent is not told
+/// that it is done. What was handed out, deleted or replaced since it was stored a moment ago was stored.
+async fn verify(app: &App, id: &CredentialId, revision: u64, parcel: &Parcel) -> Result<(), Refusal> {
+    let why = match app.store.record(id).await? {
+        Some(record) if record.credential.revision > revision => return Ok(()),
+        Some(record) => match app.vault.unseal(&credentials::binding(&record.credential), &record.sealed) {
+            Ok(bytes) if parcel.is(&bytes) => return Ok(()),
+            Ok(_) => "other bytes came back".to_owned(),
+            Err(error) => chain(&error),
+        },
+        None => match app.store.credential(id).await? {
+            Some(row) if row.deleted_at_ms.is_some() => return Ok(()),
+            Some(_) | None => "the record is not there".to_owned(),
+        },
     };
-    tracing::error!(outcome = "read_back_failed", credential = %binding.record, why, "a stored credential does not read back");
+    tracing::error!(outcome = "read_back_failed", credential = %id, why, "a stored credential does not read back");
     Err(Problem::Internal.into())
-}
-
-fn seal_failed(row: &SessionRow, error: &anteroom_vault::SealError) -> Refusal {
-    tracing::error!(outcome = "seal_failed", session = %row.id, error = %chain(error), "a credential could not be sealed");
-    Problem::Internal.into()
 }

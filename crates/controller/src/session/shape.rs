@@ -1,6 +1,8 @@
-//! Whether delivered bytes are a credential of their provider. Speaks of keys, never of values.
+//! Whether delivered bytes are a credential of their provider. Speaks of keys, never of values. The agent asks the same before it
+//! delivers; what it says counts for nothing here.
 
-use anteroom_wire::provider::CredentialRules;
+use anteroom_wire::provider::{CredentialRules, FileFormat};
+use regex_lite::Regex;
 use serde_json::Value;
 
 /// Checks the bytes against the provider's rules.
@@ -8,15 +10,29 @@ use serde_json::Value;
 /// # Errors
 /// What is wrong, for people: the missing keys by their JSON pointers.
 pub fn check(rules: &CredentialRules, bytes: &[u8]) -> Result<(), String> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err("it is empty".to_owned());
+    }
+    match rules.format {
+        FileFormat::Json => json(&rules.required, bytes),
+        FileFormat::Text => text(rules.text_matches.as_deref(), bytes),
+    }
+}
+
+fn json(required: &[String], bytes: &[u8]) -> Result<(), String> {
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| format!("not JSON (line {}, column {})", error.line(), error.column()))?;
-    let missing: Vec<&str> = rules
-        .required
-        .iter()
-        .map(String::as_str)
-        .filter(|pointer| !value.pointer(pointer).is_some_and(is_given))
-        .collect();
+    let missing: Vec<&str> =
+        required.iter().map(String::as_str).filter(|pointer| !value.pointer(pointer).is_some_and(is_given)).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("missing or empty: {}", missing.join(", "))) }
+}
+
+fn text(pattern: Option<&str>, bytes: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    // Descriptors are refused at the start without a pattern, or with one that is none.
+    let pattern = pattern.ok_or("the provider does not say what the text looks like")?;
+    let pattern = Regex::new(pattern).map_err(|_| "the provider's pattern is not a regular expression")?;
+    if pattern.is_match(text) { Ok(()) } else { Err("the text does not match the provider's pattern".to_owned()) }
 }
 
 fn is_given(value: &Value) -> bool {
@@ -46,5 +62,29 @@ mod tests {
         assert_eq!(why, "missing or empty: /tokens/access, /expires");
         let why = check(&rules(), b"{\"tokens\":{\"access\":\"s3cr").unwrap_err();
         assert!(why.starts_with("not JSON (line 1") && !why.contains("s3cr"), "{why}");
+    }
+
+    #[test]
+    fn a_text_counts_when_it_matches_and_is_never_shown() {
+        let rules = CredentialRules {
+            format: FileFormat::Text,
+            text_matches: Some("(?m)^oauth_token: \\S+$".into()),
+            ..CredentialRules::default()
+        };
+        assert_eq!(check(&rules, b"github.com:\noauth_token: s3cret\n"), Ok(()));
+        for wrong in [&b"github.com:\n"[..], b"oauth_token: \xff\n", b"oauth_token:\n", b" \n", b""] {
+            let why = check(&rules, wrong).unwrap_err();
+            assert!(!why.contains("s3cret") && !why.contains("github"), "{why}");
+        }
+        let without = CredentialRules { text_matches: None, ..rules };
+        assert!(check(&without, b"anything").is_err());
+    }
+
+    #[test]
+    fn nothing_but_blanks_is_no_credential_of_any_format() {
+        for format in [FileFormat::Json, FileFormat::Text] {
+            let all = CredentialRules { format, text_matches: Some(String::new()), ..CredentialRules::default() };
+            assert_eq!(check(&all, b" \r\n\t").unwrap_err(), "it is empty");
+        }
     }
 }

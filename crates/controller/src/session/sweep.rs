@@ -6,7 +6,8 @@
 //! ```
 //!
 //! What it can do is a closed list ([`SweepDeed`]): active rows without an owner are resumed, or end when they are overdue;
-//! machines that no session owns are stopped; old evidence goes. Whatever somebody may miss is limited to
+//! machines that no session owns are stopped; old or half-written evidence goes; how machines ended that outlived both their
+//! session and its server is told. Whatever somebody may miss is limited to
 //! `sessions.sweep_stops_max` a sweep, so that a fault of ours, or a clock that jumps, cannot end everything at once.
 //!
 //! A session that has an owner is never touched here: its owner holds its deadlines.
@@ -21,11 +22,12 @@ use super::{
     end::{self, How},
     lifecycle::{self, Beginning},
     live::Live,
-    owner::{self, From},
+    note,
+    owner::{self, From, last_words},
 };
-use crate::{app::App, bundle::shelf, clock, refusal::chain};
-use anteroom_machine::{State, StopReason};
-use anteroom_store::{SessionRow, StoreError};
+use crate::{app::App, bundle::shelf, clock, credentials, refusal::chain};
+use anteroom_machine::{Receipt, State, StopReason};
+use anteroom_store::{NewEvent, SessionRow, StoreError, UntoldEnd};
 use anteroom_wire::{
     MachineId, Problem,
     operations::{SweepAction, SweepOutcome, SweepReport},
@@ -94,6 +96,7 @@ async fn sweep(app: &App) -> Result<SweepReport, StoreError> {
         log(&action);
         actions.push(action);
     }
+    credentials::tend(app).await?;
     app.store.purge(clock::now()).await?;
     let failed = actions.iter().filter(|action| action.outcome == SweepOutcome::Failed).count();
     let report =
@@ -142,8 +145,21 @@ async fn carry_out(app: &App, planned: &Planned) -> Result<SweepOutcome, StoreEr
                 return Ok(SweepOutcome::Failed);
             }
         }
+        Subject::MachineEnd(end, receipt) => tell_end(app, end, receipt).await?,
     }
     Ok(SweepOutcome::Done)
+}
+
+/// Puts the end of an ended session's machine on its timeline, once, with the time at which it was complete.
+async fn tell_end(app: &App, end: &UntoldEnd, receipt: &Receipt) -> Result<(), StoreError> {
+    note::settled(app, &end.session).await;
+    if !last_words::is_told(app, &end.session, &end.machine).await? {
+        let (sentence, data) = last_words::gone_words(&end.machine, &receipt.how.reason(), Some(receipt));
+        let event = NewEvent::new(receipt.ended_unix_ms, last_words::GONE, sentence).with(data);
+        app.store.append_event(&end.session, event).await?;
+    }
+    app.sweeps.untold.forget(end);
+    Ok(())
 }
 
 /// An active row whose owner is gone (a server stopped or was killed): take its machine over, or go on without.

@@ -1,13 +1,16 @@
 //! A session as callers see it: derived from the row and from what its owner knows, on each read.
 
 use super::{live::Facts, status, use_credential};
-use crate::{app::App, clock::rfc3339, http::providers::methods};
+use crate::{
+    app::App,
+    clock::{self, rfc3339},
+    credentials,
+    http::providers::methods,
+};
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
     agent::{CliState, Outcome, UsePurpose},
-    api::{
-        CredentialHealth, CredentialMeta, PromptView, Reason, SessionView, SignInView, Status, TimelineEntry, UseView,
-    },
+    api::{CredentialMeta, PromptView, Reason, SessionView, SignInView, Status, TimelineEntry, UseView},
     provider::{Lane, Provider, StoragePolicy},
 };
 use std::sync::Arc;
@@ -66,7 +69,7 @@ fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Opti
             Some(using) => next_of_use(status, using, row.exit_code),
         },
         return_url: row.return_url.clone(),
-        credential: credential.map(credential_meta),
+        credential: credential.map(|row| credential_meta(app, row)),
         policy,
         policy_sentence: policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
@@ -163,8 +166,10 @@ fn reason(reason: &anteroom_store::Reason) -> Reason {
     }
 }
 
-/// A credential without its secret.
-pub fn credential_meta(row: &CredentialRow) -> CredentialMeta {
+/// A credential without its secret, as it stands now.
+pub fn credential_meta(app: &App, row: &CredentialRow) -> CredentialMeta {
+    let expiring_ms = app.config.credentials.expiring_s.saturating_mul(1_000);
+    let (health, health_detail) = credentials::standing(row, clock::now(), expiring_ms);
     CredentialMeta {
         id: row.id.clone(),
         provider: row.provider.clone(),
@@ -172,12 +177,12 @@ pub fn credential_meta(row: &CredentialRow) -> CredentialMeta {
         session: row.session.clone(),
         stored_at: rfc3339(row.stored_at_ms),
         files: row.files.clone(),
-        policy: StoragePolicy::Store,
-        deliver_until: None,
-        health: CredentialHealth::Valid,
-        health_detail: "The tool agreed when it signed in.".to_owned(),
-        checked_at: rfc3339(row.stored_at_ms),
-        ends_at: None,
+        policy: row.kept.policy(),
+        deliver_until: row.kept.until_ms().map(rfc3339),
+        health,
+        health_detail,
+        checked_at: rfc3339(row.checked_at_ms),
+        ends_at: row.ends_at_ms.map(rfc3339),
     }
 }
 

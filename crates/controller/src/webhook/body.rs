@@ -46,7 +46,7 @@ pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made,
     let notification = Notification {
         kind: message.kind.clone(),
         timestamp: rfc3339(message.created_at_ms),
-        data: Subject { session, credential: credential.as_ref().map(credential_meta), files },
+        data: Subject { session, credential: credential.as_ref().map(|row| credential_meta(app, row)), files },
     };
     let bytes = serde_json::to_vec(&notification).map_err(|error| error.to_string());
     Ok(bytes.map(|bytes| Made { bytes: bytes.into(), hands_out }))

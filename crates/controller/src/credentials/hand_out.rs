@@ -1,0 +1,89 @@
+//! A credential and its owner: looking at it, being handed the files, deleting it. What is gone is told apart: handed out once, fetched
+//! by nobody in time, deleted.
+
+use super::opened;
+use crate::{app::App, callers::Caller, clock, clock::rfc3339, refusal::Refusal, session::note};
+use anteroom_store::{CredentialRow, Deletion, Kept, Leased, Record, StoreError};
+use anteroom_wire::{CredentialId, Problem, agent::DeliveredFile};
+use serde_json::json;
+
+/// The credential, its bytes deleted or not, if the caller may have it.
+///
+/// # Errors
+/// There is none, or it is somebody else's.
+pub async fn owned(app: &App, caller: &Caller, id: &CredentialId) -> Result<CredentialRow, Refusal> {
+    let row = app.store.credential(id).await?.ok_or(Problem::UnknownCredential)?;
+    caller.may_own(&row.owner)?;
+    Ok(row)
+}
+
+/// The same, if it still has its bytes.
+///
+/// # Errors
+/// As [`owned`]; or what became of the bytes.
+pub async fn present(app: &App, caller: &Caller, id: &CredentialId) -> Result<CredentialRow, Refusal> {
+    let row = owned(app, caller, id).await?;
+    if row.deleted_at_ms.is_some() {
+        return Err(gone(app, id).await?);
+    }
+    Ok(row)
+}
+
+/// Gives the files out, byte for byte, and writes that on the record. One that is handed out once is deleted with that: of many that
+/// ask at once, one gets it.
+///
+/// # Errors
+/// As [`present`]; or the bytes do not open: then nothing was given out and nothing deleted.
+pub async fn hand_out(
+    app: &App,
+    caller: &Caller,
+    id: &CredentialId,
+) -> Result<(CredentialRow, Vec<DeliveredFile>), Refusal> {
+    present(app, caller, id).await?;
+    // Before anything is deleted: bytes that do not open with the keys of today may do so tomorrow.
+    if let Some(record) = app.store.record(id).await? {
+        opened(app, &record)?;
+    }
+    let Some(Leased { credential, sealed, number }) = app.store.lease(id, &caller.id, clock::now()).await? else {
+        return Err(gone(app, id).await?);
+    };
+    let record = Record { credential, sealed };
+    let files = opened(app, &record)?;
+    let row = record.credential;
+    tracing::info!(outcome = "leased", credential = %row.id, caller = %caller.id, number, "a credential was given to its owner");
+    if let Kept::UntilHandedOut { .. } = row.kept {
+        let data = json!({ "credential": row.id, "caller": caller.id });
+        note::later(app, &row.session, "handed_out", "The credential was handed out and deleted here.", data);
+    }
+    Ok((row, files))
+}
+
+/// Deletes the bytes for good. Doing it again changes nothing.
+///
+/// # Errors
+/// As [`owned`].
+pub async fn delete(app: &App, caller: &Caller, id: &CredentialId) -> Result<(), Refusal> {
+    let row = owned(app, caller, id).await?;
+    if app.store.delete_credential(&row.id, clock::now()).await? == Deletion::Now {
+        tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "a credential was deleted");
+        let data = json!({ "credential": row.id, "caller": caller.id });
+        note::later(app, &row.session, "credential_deleted", "The credential was deleted.", data);
+    }
+    Ok(())
+}
+
+/// Why a credential that there was has no bytes, or will not be given out any more.
+async fn gone(app: &App, id: &CredentialId) -> Result<Refusal, StoreError> {
+    let Some(row) = app.store.credential(id).await? else { return Ok(Problem::UnknownCredential.into()) };
+    let Kept::UntilHandedOut { until_ms } = row.kept else {
+        return Ok(Refusal::new(Problem::UnknownCredential, "it was deleted"));
+    };
+    Ok(match app.store.leases(id, 1).await?.pop() {
+        Some(lease) => Refusal::new(Problem::AlreadyDelivered, format!("that was at {}", rfc3339(lease.at_ms))),
+        None if until_ms <= row.deleted_at_ms.unwrap_or_else(clock::now) => {
+            let detail = format!("nobody fetched it until {}, so it was deleted", rfc3339(until_ms));
+            Refusal::new(Problem::UnknownCredential, detail)
+        }
+        None => Refusal::new(Problem::UnknownCredential, "it was deleted"),
+    })
+}

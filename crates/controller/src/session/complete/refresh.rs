@@ -1,0 +1,75 @@
+//! A delivery from a session that uses a credential: its tool has changed the file. Why the last one wins is told in the store's
+//! `replace`; here it is recorded.
+
+use super::{Parcel, ignore, verify};
+use crate::{app::App, clock, credentials, refusal::Refusal, session::note};
+use anteroom_store::{CredentialUse, NewCredential, NewEvent, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
+use anteroom_wire::{
+    Problem,
+    agent::{Delivered, UsePurpose},
+};
+use serde_json::json;
+
+/// Gives the used credential these bytes. The session goes on and may do so again. The same bytes once more change nothing.
+pub(super) async fn refresh(
+    app: &App,
+    row: &SessionRow,
+    using: &CredentialUse,
+    token: &Sha256Hex,
+    parcel: &Parcel,
+) -> Result<Delivered, Refusal> {
+    let stored = || Ok(Delivered::Stored { credential: using.credential.clone() });
+    match using.purpose {
+        UsePurpose::Exec | UsePurpose::Check => {}
+        // What a sign-out leaves behind is nothing to keep.
+        UsePurpose::Logout => return Ok(Delivered::Ignored),
+    }
+    let gone = || Refusal::new(Problem::UnknownCredential, "it was deleted while it was being used");
+    let Some(record) = app.store.record(&using.credential).await? else { return Err(gone()) };
+    if credentials::unsealed(app, &record).is_ok_and(|bytes| parcel.is(&bytes)) {
+        return stored();
+    }
+    let sealed = parcel.seal(app, row, &using.credential)?;
+    let refresh = Refresh {
+        session: &row.id,
+        generation: row.generation,
+        agent_token: token,
+        credential: NewCredential {
+            id: &using.credential,
+            sealed: &sealed,
+            files: &parcel.described,
+            kept: parcel.kept,
+            ends_at_ms: parcel.ends_at_ms,
+        },
+        messages: &[],
+        at_ms: clock::now(),
+    };
+    note::settled(app, &row.id).await;
+    let told = |revisions| event(using, revisions);
+    match app.store.refresh_credential(&refresh, told).await? {
+        Refreshed::Stored { credential, revisions, .. } => {
+            verify(app, &credential.id, credential.revision, parcel).await?;
+            let Revisions { laid_down, before, now } = revisions;
+            tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, laid_down, before, now, "a credential that its tool changed was sealed, stored and read back");
+            if let Some(live) = app.sessions.get(&row.id) {
+                live.tell();
+            }
+            stored()
+        }
+        Refreshed::Ignored(row) => ignore(app, &row).await,
+        Refreshed::WrongToken => Err(Problem::WrongAgentToken.into()),
+        Refreshed::NothingToReplace => Err(gone()),
+    }
+}
+
+fn event(using: &CredentialUse, revisions: Revisions) -> NewEvent {
+    let Revisions { laid_down, before, now } = revisions;
+    let mut sentence = format!("The tool changed the credential; it was sealed and stored as revision {now}.");
+    if before != laid_down {
+        sentence = format!(
+            "{sentence} It took the place of revision {before}, which came from elsewhere: this machine had revision {laid_down}."
+        );
+    }
+    let data = json!({ "credential": using.credential, "laid_down": laid_down, "before": before, "revision": now });
+    NewEvent::new(clock::now(), "credential_refreshed", sentence).with(data)
+}

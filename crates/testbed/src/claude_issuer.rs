@@ -14,7 +14,7 @@ mod pages;
 mod tokens;
 
 use crate::{
-    code_flow::{Desk, pairs},
+    code_flow::{Consent, Desk, SHOWN, pairs},
     test_ca::{TestCa, TlsServer},
 };
 use axum::{
@@ -88,6 +88,21 @@ impl ClaudeIssuer {
         desk(&self.desk).strangers.clone()
     }
 
+    /// From now on the authorize page asks the person.
+    pub fn ask_the_person(&self) {
+        desk(&self.desk).consent = Consent::Asked;
+    }
+
+    /// How often the page that asks was shown in a browser that runs scripts.
+    pub fn shown(&self) -> u32 {
+        desk(&self.desk).shown
+    }
+
+    /// How many codes were handed out at the authorize page.
+    pub fn granted(&self) -> usize {
+        desk(&self.desk).granted_count()
+    }
+
     /// Stops listening; done when it has.
     pub async fn finish(self) {
         self.server.finish().await;
@@ -101,6 +116,10 @@ async fn answer(State(shared): State<Shared>, method: Method, headers: HeaderMap
     let call = format!("{method} {host}{}", uri.path());
     desk.calls.push(call.clone());
     let bearer = text(header::AUTHORIZATION);
+    if uri.path() == SHOWN {
+        desk.shown += 1;
+        return StatusCode::NO_CONTENT.into_response();
+    }
     match call.as_str() {
         "GET claude.com/cai/oauth/authorize" | "GET platform.claude.com/oauth/authorize" => {
             pages::authorize(&mut desk, &pairs(query))
@@ -111,6 +130,7 @@ async fn answer(State(shared): State<Shared>, method: Method, headers: HeaderMap
         "POST platform.claude.com/v1/oauth/token" => tokens::exchange(&mut desk, &body),
         "GET api.anthropic.com/api/oauth/profile" => tokens::profile(&desk, bearer),
         "GET api.anthropic.com/api/oauth/claude_cli/roles" => tokens::roles(&desk, bearer),
+        _ if uri.path() == "/favicon.ico" => StatusCode::NOT_FOUND.into_response(),
         _ => {
             desk.strangers.push(call);
             StatusCode::NOT_FOUND.into_response()

@@ -9,6 +9,19 @@ use std::{
     io,
 };
 
+/// What the authorize page does with the person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Consent {
+    /// Takes it for given: the browser is sent on at once.
+    #[default]
+    Given,
+    /// Asks, by a page that is one button.
+    Asked,
+}
+
+/// Where the page that asks tells that it is shown.
+pub(crate) const SHOWN: &str = "/consent-shown";
+
 /// What the tool asked for at the authorize page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
@@ -35,6 +48,9 @@ pub(crate) struct Brought {
 /// The memory of an issuer.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
+    pub(crate) consent: Consent,
+    /// How often the page that asks was shown, by its own word.
+    pub(crate) shown: u32,
     granted: BTreeMap<String, Asked>,
     used: BTreeSet<String>,
     pub(crate) access: BTreeSet<String>,
@@ -88,9 +104,20 @@ impl Asked {
 }
 
 impl Desk {
+    /// The page that asks the person, unless they need not be asked or have answered; for an address with this query.
+    pub(crate) fn asks(&self, query: &BTreeMap<String, String>) -> Option<axum::response::Html<String>> {
+        let answered = query.get("consent").is_some_and(|answer| answer == "given");
+        (self.consent == Consent::Asked && !answered).then(|| consent_page(query))
+    }
+
     /// The person allows it: a code, good once.
     pub(crate) fn grant(&mut self, code: String, asked: Asked) {
         self.granted.insert(code, asked);
+    }
+
+    /// How many codes were handed out.
+    pub(crate) fn granted_count(&self) -> usize {
+        self.granted.len()
     }
 
     /// Whether a code was handed out.
@@ -164,5 +191,20 @@ pub(crate) fn page(heading: &str, text: &str) -> axum::response::Html<String> {
         "<!doctype html><meta charset=utf-8><title>{0}</title><h1>{0}</h1><pre id=\"text\">{1}</pre>",
         safe(heading),
         safe(text)
+    ))
+}
+
+/// One button as large as the window: it sends the same query again, with the person's consent. A page that is shown says so.
+fn consent_page(query: &BTreeMap<String, String>) -> axum::response::Html<String> {
+    let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let kept: String = query
+        .iter()
+        .map(|(key, value)| format!("<input type=hidden name=\"{}\" value=\"{}\">", safe(key), safe(value)))
+        .collect();
+    axum::response::Html(format!(
+        "<!doctype html><meta charset=utf-8><title>Allow?</title>\
+         <form><input type=hidden name=consent value=given>{kept}\
+         <button style=\"position:fixed;inset:0;width:100%;font-size:8vmin\">Allow</button></form>\
+         <script>onload=()=>requestAnimationFrame(()=>fetch(\"{SHOWN}\"))</script>"
     ))
 }

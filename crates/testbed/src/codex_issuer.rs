@@ -1,24 +1,33 @@
-//! A stand-in for the identity provider of Codex: the device flow as `codex login --device-auth` speaks it.
+//! A stand-in for the identity provider of Codex: the device flow as `codex login --device-auth` speaks it, and the page of
+//! `codex login`. Under a name of its own over plain HTTP, or under the provider's ([`CodexIssuer::under_its_name`]).
 //!
 //! ```text
 //!  POST /api/accounts/deviceauth/usercode ─▶ { device_auth_id, user_code, interval }
 //!  POST /api/accounts/deviceauth/token    ─▶ 403 until approved, then { authorization_code, code_challenge, code_verifier }
-//!  POST /oauth/token (form)               ─▶ { id_token, access_token, refresh_token, … }
+//!  GET  /oauth/authorize?…                ─▶ 302 http://…:1455/auth/callback?code=…&state=…
+//!  POST /oauth/token (form)               ─▶ { id_token, access_token, refresh_token, … }, once per code
 //! ```
 //!
 //! Every token is random, so that a test can look for it where it must not be ([`CodexIssuer::canaries`]).
 
+mod page;
+
+use crate::{
+    code_flow::{Brought, Consent, Desk as Flow, SHOWN, pairs},
+    test_ca::{TestCa, TlsServer},
+};
 use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
     http::{StatusCode, Uri},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,6 +35,8 @@ use std::{
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 
+/// The name that the released tool knows it by.
+pub const NAME: &str = "auth.openai.com";
 /// How long the tokens live, seconds.
 const TOKEN_S: u64 = 3_600;
 
@@ -43,7 +54,15 @@ pub enum Approval {
 pub struct CodexIssuer {
     address: SocketAddr,
     desk: Arc<Mutex<Desk>>,
-    task: AbortHandle,
+    serves: Serves,
+}
+
+/// What ends with it.
+#[derive(Debug)]
+enum Serves {
+    Plainly(AbortHandle),
+    #[expect(dead_code, reason = "dropping the server ends it")]
+    Securely(TlsServer),
 }
 
 #[derive(Debug)]
@@ -57,6 +76,8 @@ struct Desk {
     verifier: String,
     /// The code was exchanged: it is good once.
     exchanged: bool,
+    /// The page of `codex login`.
+    flow: Flow,
     canaries: Vec<String>,
     strangers: Vec<String>,
 }
@@ -69,28 +90,44 @@ impl CodexIssuer {
     pub async fn start(approval: Approval) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let user_code = canary(4)?.to_ascii_uppercase();
-        let desk = Desk {
-            approval,
-            approved: false,
-            polls: 0,
-            device: format!("da_{}", canary(8)?),
-            user_code: format!("{}-{}", &user_code[..4], &user_code[3..]),
-            code: format!("ac_{}", canary(12)?),
-            verifier: canary(32)?,
-            exchanged: false,
-            canaries: Vec::new(),
-            strangers: Vec::new(),
-        };
-        let desk = Arc::new(Mutex::new(desk));
-        let router = Router::new()
-            .route("/api/accounts/deviceauth/usercode", post(user_code_wanted))
-            .route("/api/accounts/deviceauth/token", post(polled))
-            .route("/oauth/token", post(exchanged))
-            .fallback(stranger)
-            .with_state(desk.clone());
+        let (desk, router) = Desk::open(approval)?;
         let task = tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { address, desk, task: task.abort_handle() })
+        Ok(Self { address, desk, serves: Serves::Plainly(task.abort_handle()) })
+    }
+
+    /// The same as [`NAME`], over TLS.
+    ///
+    /// # Errors
+    /// No port, no certificate, or no random bytes.
+    pub async fn under_its_name(ca: &TestCa, approval: Approval) -> io::Result<Self> {
+        let (desk, router) = Desk::open(approval)?;
+        let server = TlsServer::start(ca, &[NAME], router).await?;
+        Ok(Self { address: server.address(), desk, serves: Serves::Securely(server) })
+    }
+
+    /// What the egress gate is to answer for one [`under_its_name`](Self::under_its_name).
+    pub fn answers(&self) -> BTreeMap<String, SocketAddr> {
+        BTreeMap::from([(format!("{NAME}:443"), self.address)])
+    }
+
+    /// From now on the authorize page asks the person.
+    pub fn ask_the_person(&self) {
+        desk(&self.desk).flow.consent = Consent::Asked;
+    }
+
+    /// How often the page that asks was shown in a browser that runs scripts.
+    pub fn shown(&self) -> u32 {
+        desk(&self.desk).flow.shown
+    }
+
+    /// How many codes were handed out at the authorize page.
+    pub fn granted(&self) -> usize {
+        desk(&self.desk).flow.granted_count()
+    }
+
+    /// Why the page or the token endpoint refused, in order.
+    pub fn refusals(&self) -> Vec<String> {
+        desk(&self.desk).flow.refusals.clone()
     }
 
     /// Where it listens, for the egress gate's answers.
@@ -126,7 +163,56 @@ impl CodexIssuer {
 
 impl Drop for CodexIssuer {
     fn drop(&mut self) {
-        self.task.abort();
+        match &self.serves {
+            Serves::Plainly(task) => task.abort(),
+            Serves::Securely(_) => {}
+        }
+    }
+}
+
+impl Desk {
+    fn open(approval: Approval) -> io::Result<(Arc<Mutex<Self>>, Router)> {
+        let user_code = canary(4)?.to_ascii_uppercase();
+        let desk = Self {
+            approval,
+            approved: false,
+            polls: 0,
+            device: format!("da_{}", canary(8)?),
+            user_code: format!("{}-{}", &user_code[..4], &user_code[3..]),
+            code: format!("ac_{}", canary(12)?),
+            verifier: canary(32)?,
+            exchanged: false,
+            flow: Flow::default(),
+            canaries: Vec::new(),
+            strangers: Vec::new(),
+        };
+        let desk = Arc::new(Mutex::new(desk));
+        let router = Router::new()
+            .route("/api/accounts/deviceauth/usercode", post(user_code_wanted))
+            .route("/api/accounts/deviceauth/token", post(polled))
+            .route("/oauth/authorize", get(page::authorize))
+            .route("/oauth/token", post(exchanged))
+            .route(SHOWN, get(page::shown))
+            .route("/favicon.ico", get(|| async { StatusCode::NOT_FOUND }))
+            .fallback(stranger)
+            .with_state(desk.clone());
+        Ok((desk, router))
+    }
+
+    /// Whether what was brought is worth tokens.
+    fn exchange(&mut self, form: &BTreeMap<String, String>) -> bool {
+        let text = |key: &str| form.get(key).cloned().unwrap_or_default();
+        if text("code") == self.code {
+            return !std::mem::replace(&mut self.exchanged, true);
+        }
+        let brought = Brought {
+            code: text("code"),
+            client_id: text("client_id"),
+            redirect_uri: text("redirect_uri"),
+            verifier: form.get("code_verifier").cloned(),
+            state: None,
+        };
+        self.flow.exchange(&brought).is_ok()
     }
 }
 
@@ -169,14 +255,12 @@ async fn polled(State(shared): Shared, body: Bytes) -> Response {
 
 async fn exchanged(State(shared): Shared, body: Bytes) -> Response {
     let mut desk = desk(&shared);
-    let form = String::from_utf8_lossy(&body).into_owned();
-    if desk.exchanged || !form.contains(&desk.code) {
+    let form = pairs(&String::from_utf8_lossy(&body));
+    if form.get("grant_type").is_none_or(|grant| grant != "authorization_code") || !desk.exchange(&form) {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response();
     }
-    let tokens = tokens();
-    match tokens {
+    match tokens() {
         Ok((answer, canaries)) => {
-            desk.exchanged = true;
             desk.canaries.extend(canaries);
             Json(answer).into_response()
         }

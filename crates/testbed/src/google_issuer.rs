@@ -14,7 +14,7 @@ mod assist;
 mod oauth;
 
 use crate::{
-    code_flow::{Desk, pairs},
+    code_flow::{Consent, Desk, SHOWN, pairs},
     test_ca::{TestCa, TlsServer},
 };
 use axum::{
@@ -109,6 +109,21 @@ impl GoogleIssuer {
         office(&self.desk).desk.strangers.clone()
     }
 
+    /// From now on the authorize page asks the person.
+    pub fn ask_the_person(&self) {
+        office(&self.desk).desk.consent = Consent::Asked;
+    }
+
+    /// How often the page that asks was shown in a browser that runs scripts.
+    pub fn shown(&self) -> u32 {
+        office(&self.desk).desk.shown
+    }
+
+    /// How many codes were handed out at the authorize page.
+    pub fn granted(&self) -> usize {
+        office(&self.desk).desk.granted_count()
+    }
+
     /// Stops listening; done when it has.
     pub async fn finish(self) {
         self.server.finish().await;
@@ -128,6 +143,10 @@ async fn answer(
     let call = format!("{method} {}{}", text(header::HOST), uri.path());
     office.desk.calls.push(call.clone());
     let bearer = text(header::AUTHORIZATION);
+    if uri.path() == SHOWN {
+        office.desk.shown += 1;
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let form = || pairs(&String::from_utf8_lossy(&body));
     match call.as_str() {
         "GET accounts.google.com/o/oauth2/v2/auth" => oauth::authorize(&mut office.desk, &query),
@@ -143,6 +162,7 @@ async fn answer(
         "POST cloudcode-pa.googleapis.com/v1internal:onboardUser" => assist::onboarded(&mut office, bearer),
         "POST cloudcode-pa.googleapis.com/v1internal:retrieveUserQuota" => assist::quota(&office, bearer),
         "POST cloudcode-pa.googleapis.com/v1internal:listExperiments" => assist::experiments(&office, bearer),
+        _ if uri.path() == "/favicon.ico" => StatusCode::NOT_FOUND.into_response(),
         _ => {
             office.desk.strangers.push(call);
             StatusCode::NOT_FOUND.into_response()

@@ -32,6 +32,7 @@ mod tool;
 mod world;
 
 pub use claude_issuer::ClaudeIssuer;
+pub use code_flow::Consent;
 pub use codex_issuer::CodexIssuer;
 pub use fake_rfb::FakeRfb;
 pub use figures::Spread;

@@ -29,6 +29,9 @@ const CHALLENGE_CHARS: usize = 43;
 
 /// The authorize page with its whole address.
 pub(super) fn authorize(desk: &mut Desk, query: &BTreeMap<String, String>) -> Response {
+    if let Some(page) = desk.asks(query) {
+        return page.into_response();
+    }
     match Asked::read(query) {
         Ok(asked) if asked.challenge.is_none() => refused(desk, "code_challenge is missing"),
         Ok(asked) if !asked.is_loopback() && asked.redirect_uri != MANUAL => refused(desk, "an unknown redirect_uri"),

@@ -14,8 +14,11 @@ const MANUAL: &str = "https://codeassist.google.com/authcode";
 /// How long an access token lives, seconds.
 const ACCESS_S: u64 = 3_599;
 
-/// `GET /o/oauth2/v2/auth`: the person always allows.
+/// `GET /o/oauth2/v2/auth`: the person allows.
 pub(super) fn authorize(desk: &mut Desk, query: &BTreeMap<String, String>) -> Response {
+    if let Some(page) = desk.asks(query) {
+        return page.into_response();
+    }
     let granted = Asked::read(query).and_then(|asked| {
         if !asked.is_loopback() && asked.redirect_uri != MANUAL {
             return Err("an unknown redirect_uri".to_owned());

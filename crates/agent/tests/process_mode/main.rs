@@ -8,10 +8,15 @@
     reason = "tests"
 )]
 
+mod capture;
 mod channel;
 mod credential;
 mod health;
+mod key;
+mod lanes;
+mod method;
 mod proxy;
 mod streams;
 mod tool;
+mod use_credential;
 mod world;

@@ -89,9 +89,14 @@ pub(crate) async fn watch(agent: Arc<Agent>) {
     let mut watch = Watch::new(&agent, owner);
     loop {
         watch.follow();
-        if let Sight::Whole(found) = watch.look().await
+        if let Sight::Whole(mut found) = watch.look().await
             && watch.status_agrees(&found).await
         {
+            // The status command may itself have refreshed what it was asked about.
+            if watch.superseded(&found) {
+                let Sight::Whole(newer) = watch.look().await else { continue };
+                found = newer;
+            }
             let _held = agent.tool.delivery.lock().await;
             // Another method may have begun meanwhile: its rules count.
             if watch.follow() {

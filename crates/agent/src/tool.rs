@@ -18,7 +18,13 @@ use anteroom_wire::{
     provider::Provider,
 };
 use regex_lite::Regex;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::{Mutex, oneshot, watch};
 
 /// How long a key that was given may wait for the pane to take it, milliseconds: the pane may just be starting anew.
@@ -41,6 +47,8 @@ pub(crate) struct Tool {
     key: watch::Sender<Key>,
     /// The process id of the pane that serves now.
     serving: watch::Sender<Option<u32>>,
+    /// Whether what was started last has ended, or could not be started.
+    rests: AtomicBool,
     /// Counts the requests to end what the pane runs.
     ends: watch::Sender<u64>,
     /// Held while a credential is on its way out, and while the method is switched: never both at once.
@@ -52,6 +60,7 @@ impl Tool {
         Self {
             key: watch::Sender::new(Key::Unwanted),
             serving: watch::Sender::new(None),
+            rests: AtomicBool::new(false),
             ends: watch::Sender::new(0),
             delivery: Mutex::new(()),
         }
@@ -89,13 +98,19 @@ impl Tool {
         });
     }
 
+    /// The tool has ended by itself, or was never started: `true`; it is started anew: `false`.
+    pub(crate) fn rests(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
+    }
+
+    /// Whether the method is under way: its key is awaited, or its tool runs or is just being started.
+    fn is_under_way(&self) -> bool {
+        matches!(*self.key.borrow(), Key::Awaited | Key::Given(..)) || !self.rests.load(Ordering::Relaxed)
+    }
+
     /// No key is wanted any more; one that was given is wiped.
     fn forget_key(&self) {
         self.key.send_replace(Key::Unwanted);
-    }
-
-    fn awaits_key(&self) -> bool {
-        matches!(*self.key.borrow(), Key::Awaited)
     }
 }
 
@@ -191,8 +206,7 @@ pub(crate) async fn switch(agent: &Arc<Agent>, provider: Provider) -> Result<(),
         return Err((Problem::NotReady, "the machine is not claimed".to_owned(), None));
     };
     let next = owner.with_provider(&agent.place, provider)?;
-    let under_way = agent.tool.awaits_key() || agent.board.read().cli == CliState::Running;
-    if next.provider == owner.provider && under_way {
+    if next.provider == owner.provider && agent.tool.is_under_way() {
         return Ok(());
     }
     let Ok(_held) = agent.tool.delivery.try_lock() else {
@@ -206,6 +220,7 @@ pub(crate) async fn switch(agent: &Arc<Agent>, provider: Provider) -> Result<(),
     let method = next.provider.method.to_string();
     log::line(&format!("method {method}"));
     agent.tool.forget_key();
+    agent.tool.rests(false);
     agent.board.clear();
     agent.board.cli(CliState::Waiting);
     agent.board.capture(CaptureState::Waiting);
@@ -250,12 +265,12 @@ mod tests {
     async fn a_key_is_taken_once() {
         let tool = Tool::new();
         tool.want_key();
-        assert!(tool.awaits_key());
+        assert!(matches!(*tool.key.borrow(), Key::Awaited));
         let (taken, taking) = oneshot::channel();
         tool.key.send_replace(Key::Given(Secret::new("k".into()), taken));
         tool.want_key();
         assert_eq!(tool.key_given().await, Secret::new("k".into()));
-        assert!(!tool.awaits_key() && taking.await.is_ok());
+        assert!(matches!(*tool.key.borrow(), Key::Unwanted) && taking.await.is_ok());
         let again = tokio::time::timeout(Duration::from_millis(10), tool.key_given()).await;
         assert!(again.is_err());
     }

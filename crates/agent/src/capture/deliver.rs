@@ -23,8 +23,8 @@ pub(crate) enum Outcome {
 enum Answer {
     Stored,
     Refused(String),
-    /// Again, because of this.
-    NoAnswer(String),
+    /// None that counts; why.
+    Again(String),
 }
 
 pub(super) async fn deliver(watch: &Watch<'_>, found: &Found) -> Outcome {
@@ -62,7 +62,7 @@ pub(super) async fn deliver(watch: &Watch<'_>, found: &Found) -> Outcome {
                 agent.board.capture(CaptureState::Refused { code });
                 return Outcome::Refused;
             }
-            Answer::NoAnswer(error) => error,
+            Answer::Again(error) => error,
         };
         agent.events.push(Event::DeliveryRetry { attempts, error: error.clone() });
         agent.board.capture(CaptureState::Delivering { attempts, last_error: Some(error.clone()) });
@@ -79,15 +79,15 @@ async fn post(watch: &Watch<'_>, delivery: &Delivery) -> Answer {
     match watch.agent.host.post(STORE_PATH, &watch.owner.agent_token, delivery).await {
         Ok((status, body)) if status.is_success() => match host::json::<Delivered>(&body) {
             Some(Delivered::Stored { .. } | Delivered::Ignored) => Answer::Stored,
-            None => Answer::NoAnswer(format!("{status} with an answer that is none")),
+            None => Answer::Again(format!("{status} with an answer that is none")),
         },
         Ok((status, body)) if is_final(status) => {
             let problem = host::json::<ProblemBody>(&body);
             let code = problem.map_or_else(|| status.as_u16().to_string(), |problem| problem.code);
             Answer::Refused(bounded(&code))
         }
-        Ok((status, _)) => Answer::NoAnswer(status.to_string()),
-        Err(error) => Answer::NoAnswer(error.to_string()),
+        Ok((status, _)) => Answer::Again(status.to_string()),
+        Err(error) => Answer::Again(error.to_string()),
     }
 }
 

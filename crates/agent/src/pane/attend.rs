@@ -113,6 +113,7 @@ impl Seat<'_> {
         if key.is_some() {
             self.agent.board.close_prompt(KEY_ENTRY);
         }
+        self.agent.tool.rests(false);
         self.agent.stages.trying(Stage::Cli);
         let input = key.map(carry).transpose()?;
         let mut start = self.agent.tool_start(&self.owner.provider);
@@ -155,6 +156,7 @@ impl Seat<'_> {
 
     /// What the tool's end leads to: `what` happened, with `code`; `last_line`: its last words, masked.
     async fn after(&mut self, what: &str, code: i32, last_line: Option<String>) -> io::Result<()> {
+        self.agent.tool.rests(true);
         let (text, enter) = if self.owner.use_credential.is_some() {
             (what.to_owned(), false)
         } else if let Some(prompt) = tool::key_prompt(&self.owner, last_line).filter(|_| code != 0) {

@@ -160,6 +160,23 @@ async fn a_refresh_before_the_answer_is_delivered_in_its_place() {
 }
 
 #[tokio::test]
+async fn what_the_status_command_itself_refreshes_is_delivered_refreshed() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    let mut tool = provider(IDLE);
+    let script = "test -e new && mv new .demo/auth.json; echo asked >> asked";
+    tool.credential.status_argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    let new = WHOLE.replace("s3cret", "refreshed");
+    fs::write(world.home("new"), &new).unwrap();
+    world.claim(&mut sender, tool).await;
+    fs::create_dir(world.home(".demo")).unwrap();
+    fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
+    captured(&world, &mut sender, CaptureState::Delivered).await;
+    assert_eq!(files(&the_delivery(&world))[0].2, new);
+    assert_eq!(fs::read_to_string(world.home("asked")).unwrap(), "asked\n", "it has agreed once");
+}
+
+#[tokio::test]
 async fn a_credential_that_stays_in_the_machine_is_told_of_once_and_never_posted() {
     let world = World::start().await;
     let mut sender = world.connect().await;

@@ -125,6 +125,45 @@ async fn the_method_that_runs_already_is_no_change_and_one_that_has_ended_is_sta
 }
 
 #[tokio::test]
+async fn a_method_asked_for_twice_at_once_is_begun_once() {
+    let world = World::start().await;
+    let mut one = world.connect().await;
+    world.claim(&mut one, method("first", IDLE)).await;
+    world.event("started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    let mut other = one.clone();
+    let second = method("second", "echo run >> runs; exec tail -f /dev/null");
+    let (first, again) = tokio::join!(switch(&mut one, &second), switch(&mut other, &second));
+    assert_eq!((first.0, again.0), (204, 204));
+    holds(&world, "runs", "run\n").await;
+    world.event("told", |event| matches!(event, Event::MethodSwitched { .. }).then_some(())).await;
+    assert_eq!(switch(&mut one, &second).await.0, 204);
+    assert_eq!(count(&world, |event| matches!(event, Event::MethodSwitched { .. })), 1);
+    holds(&world, "runs", "run\n").await;
+}
+
+#[tokio::test]
+async fn a_methods_environment_lacks_what_it_takes_out() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    let mut first = method("first", "env > first; exec tail -f /dev/null");
+    first.env.insert("DEMO".into(), "1".into());
+    world.claim(&mut sender, first.clone()).await;
+    let seen = |name: &'static str| {
+        until(name, async || {
+            let text = fs::read_to_string(world.home(name)).unwrap_or_default();
+            text.contains("TERM=").then_some(text)
+        })
+    };
+    let before = seen("first").await;
+    assert!(before.contains("DEMO=1") && before.contains("BROWSER="), "{before}");
+    let mut second = method("second", "env > second; exec tail -f /dev/null");
+    second.env_unset = vec!["BROWSER".into(), "DEMO".into()];
+    assert_eq!(switch(&mut sender, &second).await.0, 204);
+    let after = seen("second").await;
+    assert!(!after.contains("DEMO=") && !after.contains("BROWSER=") && after.contains("HOME="), "{after}");
+}
+
+#[tokio::test]
 async fn another_or_an_unsound_provider_is_no_method() {
     let world = World::start().await;
     let mut sender = world.connect().await;

@@ -12,6 +12,7 @@ use crate::{
     clock,
     config::Config,
 };
+use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
 use anteroom_wire::{
     MachineId, SessionId,
@@ -92,6 +93,9 @@ async fn as_server(app: &App, config: &Config) -> Result<LeakReport, LeakError> 
     // Asked last: who owns a machine now owned it when it was looked at, or it is gone by the second look.
     known.machines =
         census.machines().into_iter().filter(|machine| app.sessions.of_machine(machine).is_some()).collect();
+    // Dead ones belong to nobody any more; their keepers clear them away.
+    let dead = app.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Dead { .. }));
+    known.machines.extend(dead.map(|(machine, _)| machine));
     Ok(compare(census, &known, config))
 }
 

@@ -36,6 +36,7 @@ mod store;
 mod tickets;
 mod timeline;
 mod transition;
+mod untold;
 mod use_over;
 mod words;
 
@@ -59,6 +60,7 @@ pub use store::{Purged, Settings, Store};
 pub use tickets::{NewTicket, Purpose};
 pub use timeline::{NewEvent, TimelineRow};
 pub use transition::{Change, Expect, Transition};
+pub use untold::UntoldEnd;
 pub use use_over::{UseEnded, UseOver};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.

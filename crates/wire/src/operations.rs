@@ -98,16 +98,24 @@ pub enum SweepDeed {
     EndSession,
     /// A machine that no session owns is stopped.
     StopMachine,
-    /// An old receipt is removed.
+    /// An old or half-written receipt is removed.
     RemoveReceipt,
-    /// An old bundle is removed.
+    /// An old or half-written bundle is removed.
     RemoveBundle,
+    /// The timeline of a session that has ended is told how its machine ended, from the receipt.
+    TellMachineEnd,
 }
 
 impl SweepDeed {
     /// All of them.
-    pub const ALL: &'static [Self] =
-        &[Self::ResumeSession, Self::EndSession, Self::StopMachine, Self::RemoveReceipt, Self::RemoveBundle];
+    pub const ALL: &'static [Self] = &[
+        Self::ResumeSession,
+        Self::EndSession,
+        Self::StopMachine,
+        Self::RemoveReceipt,
+        Self::RemoveBundle,
+        Self::TellMachineEnd,
+    ];
 
     /// As it travels.
     pub fn as_str(self) -> &'static str {
@@ -117,6 +125,7 @@ impl SweepDeed {
             Self::StopMachine => "stop_machine",
             Self::RemoveReceipt => "remove_receipt",
             Self::RemoveBundle => "remove_bundle",
+            Self::TellMachineEnd => "tell_machine_end",
         }
     }
 
@@ -124,7 +133,7 @@ impl SweepDeed {
     pub fn is_destructive(self) -> bool {
         match self {
             Self::EndSession | Self::StopMachine => true,
-            Self::ResumeSession | Self::RemoveReceipt | Self::RemoveBundle => false,
+            Self::ResumeSession | Self::RemoveReceipt | Self::RemoveBundle | Self::TellMachineEnd => false,
         }
     }
 }

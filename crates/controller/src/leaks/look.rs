@@ -142,14 +142,26 @@ fn of_machine(seen: &Seen, run: &Path) -> Option<Process> {
     Some(Process { pid: seen.pid, is_keeper, machine, command })
 }
 
-/// Receipts and bundles are written beside their place under a name with a dot before it; a receipt's ends with its writer.
-fn half_written(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// Receipts and bundles are written beside their place under a name with a dot before it, a receipt under its keeper's number:
+/// those of a writer that is gone.
+///
+/// # Errors
+/// The directory is there and cannot be read.
+pub fn half_written(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let hidden = entries(dir)?.into_iter().filter(|path| is_hidden(path));
     let old = |path: &PathBuf| {
         let age = fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
         age.is_some_and(|age| age.as_secs() > 60)
     };
-    Ok(hidden.filter(old).collect())
+    Ok(hidden.filter(old).filter(|path| !is_being_written(path)).collect())
+}
+
+/// Whether the keeper that a receipt was begun by still lives: `.mac_….4711`.
+fn is_being_written(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('.'));
+    let Some((machine, pid)) = name.and_then(|name| name.split_once('.')) else { return false };
+    let line = pid.parse::<u32>().ok().and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
+    line.is_some_and(|line| String::from_utf8_lossy(&line).contains(machine))
 }
 
 fn is_hidden(path: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! A machine's death is told before it is cleared away, and another one may come only after.
 
-use crate::ground::{Ground, Plain, SOON, new_id, processes, until, until_gone};
+use crate::ground::{Ground, Plain, new_id, processes, until, until_gone};
 use anteroom_machine::{Answer, End, GoneReason, State, StopReason};
 use anteroom_wire::MachineId;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -165,11 +165,10 @@ async fn a_keeper_that_does_not_tell_of_a_death_is_believed_when_its_socket_clos
     say(&mut caller, &json!({ "report": "phase", "phase": ended }));
     say(&mut caller, &json!({ "report": "a word of a version to come" }));
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    assert!(runs(&state.borrow_and_update()), "the socket is open: it is not gone");
+    assert!(runs(&state.borrow()), "the socket is open: it is not gone");
     drop(caller);
-    let told = tokio::time::timeout(SOON, state.changed());
-    told.await.unwrap().unwrap();
-    let State::Gone { why, receipt: Some(receipt) } = state.borrow().clone() else { panic!("it was told before") };
+    // The first that is heard of its end is that it is gone.
+    let State::Gone { why, receipt: Some(receipt) } = until(&mut state, is_dead).await else { panic!("told before") };
     assert_eq!((why, receipt.how), (GoneReason::OutOfMemory, End::OutOfMemory));
     drop(keeper);
     server.end().await;

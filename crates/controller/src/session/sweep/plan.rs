@@ -7,7 +7,8 @@ use crate::{
         lifecycle::{self, Beginning},
     },
 };
-use anteroom_store::SessionRow;
+use anteroom_machine::Receipt;
+use anteroom_store::{SessionRow, UntoldEnd};
 use anteroom_wire::{
     MachineId, Problem,
     operations::{SweepAction, SweepDeed, SweepOutcome},
@@ -27,6 +28,12 @@ pub(super) struct Seen {
     pub(super) receipts: Vec<(Item, Excess)>,
     /// Bundles that have to go.
     pub(super) bundles: Vec<(Item, Excess)>,
+    /// Receipts whose writer is gone.
+    pub(super) half_receipts: Vec<Item>,
+    /// Bundles whose writer is gone.
+    pub(super) half_bundles: Vec<Item>,
+    /// Machines of ended sessions of whose end no timeline tells, and their receipts.
+    pub(super) ends: Vec<(UntoldEnd, Receipt)>,
 }
 
 /// An active row.
@@ -62,6 +69,8 @@ pub(super) enum Subject {
     Receipt(Item),
     /// This bundle is removed.
     Bundle(Item),
+    /// This session's timeline is told how its machine ended.
+    MachineEnd(UntoldEnd, Box<Receipt>),
 }
 
 impl Planned {
@@ -76,6 +85,7 @@ impl Planned {
             Subject::Machine(_) => SweepDeed::StopMachine,
             Subject::Receipt(_) => SweepDeed::RemoveReceipt,
             Subject::Bundle(_) => SweepDeed::RemoveBundle,
+            Subject::MachineEnd(..) => SweepDeed::TellMachineEnd,
         }
     }
 
@@ -87,6 +97,7 @@ impl Planned {
             Subject::Resumed(row) | Subject::Ended { row, .. } => (Some(row.id), row.machine, None),
             Subject::Machine(machine) => (None, Some(machine), None),
             Subject::Receipt(item) | Subject::Bundle(item) => (None, None, name(item)),
+            Subject::MachineEnd(end, _) => (Some(end.session), Some(end.machine), None),
         };
         SweepAction { deed, session, machine, file, reason: self.reason, outcome }
     }
@@ -115,6 +126,12 @@ pub(super) fn plan(seen: Seen, stops_max: usize) -> Vec<Planned> {
     }
     planned.extend(seen.receipts.into_iter().map(|(item, why)| Planned::new(Subject::Receipt(item), why.to_string())));
     planned.extend(seen.bundles.into_iter().map(|(item, why)| Planned::new(Subject::Bundle(item), why.to_string())));
+    let half = seen.half_receipts.into_iter().map(Subject::Receipt);
+    let half = half.chain(seen.half_bundles.into_iter().map(Subject::Bundle));
+    planned.extend(half.map(|subject| Planned::new(subject, "it was being written by a process that is gone")));
+    let ends = seen.ends.into_iter().map(|(end, receipt)| Subject::MachineEnd(end, Box::new(receipt)));
+    planned
+        .extend(ends.map(|subject| Planned::new(subject, "no server lived long enough to say how its machine ended")));
     hold_back(&mut planned, stops_max);
     planned
 }

@@ -1,5 +1,6 @@
 //! What sweeps did, for those who ask whether they still run: a sweep that never acts is otherwise not seen.
 
+use anteroom_store::UntoldEnd;
 use anteroom_wire::operations::{SweepDeed, SweepOutcome, SweepReport};
 use std::sync::{
     Mutex, PoisonError,
@@ -27,6 +28,33 @@ pub struct Sweeps {
     last: Mutex<Option<Last>>,
     done: [AtomicU64; DEEDS],
     failures: AtomicU64,
+    /// What the servers before this one did not come to say.
+    pub(super) untold: Untold,
+}
+
+/// Ends of machines that are on no timeline: looked for once, since whatever ends under this server is told by its owner.
+#[derive(Debug, Default)]
+pub(super) struct Untold(Mutex<Option<Vec<UntoldEnd>>>);
+
+impl Untold {
+    pub(super) fn is_known(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(super) fn learn(&self, ends: Vec<UntoldEnd>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(ends);
+    }
+
+    pub(super) fn all(&self) -> Vec<UntoldEnd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
+    /// It is told, or cannot be.
+    pub(super) fn forget(&self, end: &UntoldEnd) {
+        if let Some(ends) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            ends.retain(|other| other != end);
+        }
+    }
 }
 
 impl Sweeps {

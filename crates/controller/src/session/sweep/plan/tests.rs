@@ -103,7 +103,11 @@ fn a_clock_that_jumps_ends_nothing_that_has_an_owner_and_no_more_than_the_limit_
         let ends = planned.iter().filter(|planned| planned.deed() == SweepDeed::EndSession && !planned.is_held_back);
         let rows = ends.filter_map(|planned| match &planned.subject {
             Subject::Ended { row, .. } => Some(row.id.clone()),
-            Subject::Resumed(_) | Subject::Machine(_) | Subject::Receipt(_) | Subject::Bundle(_) => None,
+            Subject::Resumed(_)
+            | Subject::Machine(_)
+            | Subject::Receipt(_)
+            | Subject::Bundle(_)
+            | Subject::MachineEnd(..) => None,
         });
         rows.collect::<Vec<_>>()
     };
@@ -121,6 +125,8 @@ fn old_evidence_goes_with_its_reason_and_is_not_limited() {
     let seen = Seen {
         receipts: vec![(item("a.json"), Excess::Age { s_max: 5 }), (item("b.json"), Excess::Number { files_max: 2 })],
         bundles: vec![(item("c.tar.gz"), Excess::Bytes { bytes_max: 9 })],
+        half_receipts: vec![item(".mac_1.4711")],
+        half_bundles: vec![item(".d.tar.gz")],
         ..Seen::default()
     };
     let planned = plan(seen, 1);
@@ -132,7 +138,9 @@ fn old_evidence_goes_with_its_reason_and_is_not_limited() {
         [
             ("a.json", "it is older than 5 s"),
             ("b.json", "there are more than 2"),
-            ("c.tar.gz", "together they have more than 9 bytes")
+            ("c.tar.gz", "together they have more than 9 bytes"),
+            (".mac_1.4711", "it was being written by a process that is gone"),
+            (".d.tar.gz", "it was being written by a process that is gone"),
         ]
     );
 }

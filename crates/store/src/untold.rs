@@ -1,0 +1,42 @@
+//! Ended sessions whose timeline does not say how their last machine ended.
+
+use crate::{Store, StoreError, UnixMs, cells::Cells, cells::stored, store::query};
+use anteroom_wire::{MachineId, SessionId};
+
+/// An ended session and its last machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UntoldEnd {
+    /// The session.
+    pub session: SessionId,
+    /// Its last machine, of whose end nothing is on the timeline.
+    pub machine: MachineId,
+}
+
+impl Store {
+    /// Sessions that ended at or after `since_ms` with a machine that was asked for and of whose end no entry of the kind
+    /// `machine_gone` tells, the newest first, at most `limit`. A server that is killed right after a session's end leaves
+    /// such.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn untold_ends(&self, since_ms: UnixMs, limit: u32) -> Result<Vec<UntoldEnd>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, machine_id FROM sessions s \
+             WHERE state <> 'active' AND machine_id IS NOT NULL AND ended_at_ms >= $1 \
+             AND NOT EXISTS (SELECT 1 FROM timeline g WHERE g.session_id = s.id AND g.kind = 'machine_gone' \
+                 AND g.number > COALESCE((SELECT MAX(r.number) FROM timeline r \
+                     WHERE r.session_id = s.id AND r.kind = 'machine_requested'), 0)) \
+             ORDER BY id DESC LIMIT $2",
+        )
+        .bind(stored(since_ms))
+        .bind(i64::from(limit))
+        .fetch_all(self.reader())
+        .await
+        .map_err(query("look for ends of machines that were not told"))?;
+        let decoded = rows.iter().map(|row| {
+            let cells = Cells::new(row, "sessions", "id");
+            Ok(UntoldEnd { session: cells.parsed("id")?, machine: cells.parsed("machine_id")? })
+        });
+        decoded.collect()
+    }
+}

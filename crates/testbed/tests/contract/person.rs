@@ -1,0 +1,112 @@
+//! The person: in a browser of their own, which knows the issuer's pages and nothing of the machine; and at the machine's desktop.
+
+use anteroom_testbed::{Api, TestCa, house::LONG};
+use anteroom_wire::SessionId;
+use http::{Request, header::LOCATION};
+use regex_lite::Regex;
+use reqwest::Url;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use tokio::time::Instant;
+
+const PAGES_MAX: usize = 10;
+const CLICK_EVERY: Duration = Duration::from_secs(3);
+
+/// The person's own browser.
+pub(crate) struct Person<'a> {
+    pub(crate) ca: &'a TestCa,
+    /// Where names lead.
+    pub(crate) answers: BTreeMap<String, SocketAddr>,
+}
+
+/// Where the person's browser ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// On a page of the provider's that shows this text.
+    Page(String),
+    /// At this address on its own loopback, where nobody answers: the tool is in the machine.
+    Nowhere(String),
+}
+
+impl Person<'_> {
+    /// Opens a link and does what the pages ask.
+    pub(crate) async fn opens(&self, link: &str) -> Ended {
+        let mut url = Url::parse(link).unwrap();
+        for _ in 0..PAGES_MAX {
+            if matches!(url.host_str(), Some("localhost" | "127.0.0.1")) {
+                return Ended::Nowhere(url.into());
+            }
+            let place = format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap());
+            let address = self.answers.get(&place).unwrap_or_else(|| panic!("{place} is nobody's"));
+            let request = Request::get(url.as_str()).body(String::new()).unwrap();
+            let answer = self.ca.ask(*address, request).await.unwrap();
+            let page = String::from_utf8_lossy(answer.body()).into_owned();
+            url = match answer.headers().get(LOCATION) {
+                Some(to) => url.join(to.to_str().unwrap()).unwrap(),
+                None if page.contains("<form>") => answered(&url, &page),
+                None => {
+                    assert!(answer.status().is_success(), "{}: {page}", answer.status());
+                    let text = page.split_once("id=\"text\">").and_then(|(_, rest)| rest.split_once("</pre>"));
+                    return Ended::Page(text.unwrap_or_else(|| panic!("no text on {page}")).0.to_owned());
+                }
+            };
+        }
+        panic!("{link} leads from page to page for ever")
+    }
+}
+
+impl Ended {
+    /// The text of the page.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Page(text) => text,
+            Self::Nowhere(url) => panic!("it ended at {url}"),
+        }
+    }
+
+    /// The address at which it ended.
+    pub(crate) fn address(self) -> String {
+        match self {
+            Self::Nowhere(url) => url,
+            Self::Page(text) => panic!("it ended on a page: {text}"),
+        }
+    }
+}
+
+/// Where a form leads when its button is pressed.
+fn answered(at: &Url, page: &str) -> Url {
+    let field = Regex::new(r#"<input type=hidden name="?([^ ">]*)"? value="?([^ ">]*)"?>"#).unwrap();
+    let plain = |text: &str| text.replace("&quot;", "\"").replace("&lt;", "<").replace("&amp;", "&");
+    let mut to = at.clone();
+    to.query_pairs_mut().clear();
+    for found in field.captures_iter(page) {
+        to.query_pairs_mut().append_pair(&plain(&found[1]), &plain(&found[2]));
+    }
+    to
+}
+
+/// Clicks into the middle of the machine's desktop, once `shown`, until `done`: the page that asks is one button.
+pub(crate) async fn allows_on_the_desktop(
+    api: &Api,
+    session: &SessionId,
+    shown: impl Fn() -> bool,
+    done: impl Fn() -> bool,
+) {
+    let until = Instant::now() + LONG;
+    while !shown() {
+        assert!(Instant::now() < until, "the machine's browser never showed the page");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut desktop = api.desktop(session).await.unwrap();
+    let (width, height) = {
+        let frame = desktop.whole_frame().await.unwrap();
+        (frame.width(), frame.height())
+    };
+    while !done() {
+        assert!(Instant::now() < until, "nobody heard the clicks");
+        desktop.click(width / 2, height / 2).await.unwrap();
+        let next = Instant::now() + CLICK_EVERY;
+        while !done() && Instant::now() < next {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A house whose machines run a released tool against a stand-in issuer, and what those machines tell of themselves.
+//!
+//! ```text
+//!  descriptor of the product ─▶ the same, with the test's authority and a watch beside the tool ─▶ [providers.ID] of the house
+//!  machine ── through its proxy and the egress gate ─▶ stand-in issuer (under the provider's names), Reports (report.contract.test)
+//! ```
+
+use anteroom_machine::image::Image;
+use anteroom_testbed::{House, TestCa, house::LONG, native_cli::descriptor};
+use anteroom_wire::provider::{EgressRule, Provider, SettingsFile};
+use axum::{Router, extract::State, http::Uri};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+
+const REPORT: &str = "report.contract.test";
+const RUN: &str = include_str!("../../fixtures/contract/run.sh");
+/// The guest's home.
+const HOME: &str = "/home/person";
+
+/// Whether the machine's browser shall believe the test's authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Browser {
+    Believes,
+    DoesNot,
+}
+
+/// The house, its tool and what is told of it.
+pub(crate) struct Rig {
+    pub(crate) house: House,
+    pub(crate) provider: Provider,
+    pub(crate) reports: Reports,
+    /// As the image has it.
+    pub(crate) version: String,
+}
+
+impl Rig {
+    /// Opens a house with the provider `id`, whose issuer answers as `answers` says with certificates of `ca`. `trust` is the name
+    /// of the environment variable by which the tool is told of another authority.
+    pub(crate) async fn open(
+        id: &str,
+        ca: &TestCa,
+        trust: &str,
+        browser: Browser,
+        mut answers: BTreeMap<String, SocketAddr>,
+    ) -> Self {
+        let reports = Reports::start().await;
+        answers.insert(format!("{REPORT}:80"), reports.address);
+        let product = descriptor(id).unwrap();
+        let provider = overridden(product, ca, trust, browser);
+        let providers = BTreeMap::from([(id.to_owned(), &provider)]);
+        let mut settings = toml::Table::new();
+        settings.insert("providers".to_owned(), toml::Value::try_from(providers).unwrap());
+        // Long enough for the watch to see the file as well.
+        settings.insert(
+            "sessions".to_owned(),
+            toml::Value::try_from(BTreeMap::from([("capture_stable_ms", 3_000)])).unwrap(),
+        );
+        let house = House::open(&settings.to_string(), &answers, false).await.unwrap();
+        let image = std::env::var_os("ANTEROOM_TEST_IMAGE").unwrap();
+        let version = Image::open(Path::new(&image)).unwrap().manifest.clis[&provider.cli].clone();
+        Self { house, provider, reports, version }
+    }
+}
+
+/// The product's descriptor with what only a test needs: an authority to believe, the watch, and its way to the test.
+fn overridden(mut provider: Provider, ca: &TestCa, trust: &str, browser: Browser) -> Provider {
+    let file = |name: &str, content: String| SettingsFile { path: format!(".contract/{name}"), content };
+    let mut files = vec![file("ca.pem", ca.pem()), file("run.sh", RUN.to_owned())];
+    if browser == Browser::Believes {
+        files.push(file("cert9.db.gz.base64", browser_store(ca)));
+    }
+    let watched = |argv: &[String]| -> Vec<String> {
+        let run = ["bash".to_owned(), format!("{HOME}/.contract/run.sh")];
+        run.into_iter().chain(argv.iter().cloned()).collect()
+    };
+    provider.argv = watched(&provider.argv);
+    provider.settings_files.extend(files.clone());
+    for method in provider.methods.values_mut() {
+        method.argv = method.argv.as_deref().map(watched);
+        method.settings_files.iter_mut().for_each(|own| own.extend(files.clone()));
+    }
+    provider.env.insert(trust.to_owned(), format!("{HOME}/.contract/ca.pem"));
+    provider.env.insert("CONTRACT_FILE".to_owned(), provider.credential.paths[0].clone());
+    provider.egress.push(EgressRule { host: REPORT.to_owned(), ports: vec![80] });
+    assert_eq!(provider.faults(), Vec::<String>::new());
+    provider
+}
+
+/// A store of Chromium's (NSS) that holds the authority, packed as text.
+fn browser_store(ca: &TestCa) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let pem = dir.path().join("ca.pem");
+    fs::write(&pem, ca.pem()).unwrap();
+    let store = format!("sql:{}", dir.path().display());
+    for args in [&["-N", "--empty-password"][..], &["-A", "-n", "contract", "-t", "C,,", "-i", pem.to_str().unwrap()]] {
+        let done = Command::new("certutil").args(["-d", &store]).args(args).output();
+        let done = done.expect("certutil is there (Debian: libnss3-tools)");
+        assert!(done.status.success(), "certutil: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&fs::read(dir.path().join("cert9.db")).unwrap()).unwrap();
+    STANDARD.encode(packed.finish().unwrap())
+}
+
+/// What the watch in the machines told.
+pub(crate) struct Reports {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Reports {
+    async fn start() -> Self {
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(hear).with_state(heard.clone());
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, heard, task }
+    }
+
+    /// Everything, in order.
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// The SHA-256 of the credential file as it was last, in the machine; waits for the first.
+    pub(crate) async fn digest(&self) -> String {
+        let until = Instant::now() + LONG;
+        loop {
+            if let Some(digest) = self.all().iter().rev().find_map(|told| told.strip_prefix("file/")) {
+                return digest.to_owned();
+            }
+            assert!(Instant::now() < until, "the machine told of no file: {:?}", self.all());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The tool's processes, each with the time at which it began.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let all = self.all();
+        let process = |told: &String| {
+            let (process, name) = told.strip_prefix("process/")?.rsplit_once('/')?;
+            (name != "gone").then(|| process.to_owned())
+        };
+        let mut found: Vec<_> = all.iter().filter_map(process).collect();
+        found.dedup();
+        found
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn hear(State(heard): State<Arc<Mutex<Vec<String>>>>, uri: Uri) {
+    heard.lock().unwrap().push(uri.path().trim_start_matches('/').to_owned());
+}

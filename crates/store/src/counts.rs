@@ -1,6 +1,6 @@
 //! How many sessions there are, for whoever watches the whole.
 
-use crate::{Store, StoreError, sessions::State, store::query};
+use crate::{Health, Store, StoreError, UnixMs, cells::stored, sessions::State, store::query};
 use std::collections::BTreeMap;
 
 impl Store {
@@ -18,6 +18,29 @@ impl Store {
                 .await
                 .map_err(query(DOING))?;
             counts.insert(state.as_str(), u64::try_from(count).unwrap_or(0));
+        }
+        Ok(counts)
+    }
+
+    /// How many stored credentials are of which health at `now_ms`, from what was concluded last and the end that they say themselves;
+    /// a health that none has is there with 0.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn credential_counts(&self, now_ms: UnixMs) -> Result<BTreeMap<Health, u64>, StoreError> {
+        const DOING: &str = "count the credentials";
+        let mut counts = BTreeMap::new();
+        for health in Health::ALL {
+            let count: i64 = sqlx::query_scalar(
+                "SELECT COUNT(*) FROM credentials WHERE deleted_at_ms IS NULL \
+                 AND CASE WHEN ends_at_ms <= $2 THEN 'needs_auth' ELSE health END = $1",
+            )
+            .bind(health.as_str())
+            .bind(stored(now_ms))
+            .fetch_one(self.reader())
+            .await
+            .map_err(query(DOING))?;
+            counts.insert(*health, u64::try_from(count).unwrap_or(0));
         }
         Ok(counts)
     }

@@ -7,7 +7,7 @@ use crate::{
     outbox,
     store::query,
 };
-use anteroom_wire::CredentialId;
+use anteroom_wire::{CredentialId, ProviderId};
 
 /// Bytes of a detail that are kept.
 const DETAIL_BYTES_MAX: usize = 1_000;
@@ -57,6 +57,30 @@ impl Store {
         outbox::enqueue(&mut transaction, conclusion.messages).await?;
         transaction.commit().await.map_err(query(DOING))?;
         Ok(true)
+    }
+
+    /// Credentials of a tool that are kept until they are deleted and of which it was asked last before `before_ms`: the longest ago
+    /// first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn unchecked_credentials(
+        &self,
+        provider: &ProviderId,
+        before_ms: UnixMs,
+        limit: u32,
+    ) -> Result<Vec<CredentialRow>, StoreError> {
+        let rows = sqlx::query(select_credentials!(
+            "WHERE deleted_at_ms IS NULL AND policy = 'store' AND provider = $1 \
+             AND COALESCE(checked_at_ms, stored_at_ms) < $2 ORDER BY COALESCE(checked_at_ms, stored_at_ms), id LIMIT $3"
+        ))
+        .bind(provider.as_str())
+        .bind(stored(before_ms))
+        .bind(i64::from(limit))
+        .fetch_all(self.reader())
+        .await
+        .map_err(query("list the credentials that were not checked"))?;
+        rows.iter().map(decode).collect()
     }
 
     /// Credentials that end by `end_ms` and of which not even that is written down: the soonest first, at most `limit`. `ended_ms` is

@@ -1,6 +1,6 @@
 //! A database of each older version, with rows as the program of then wrote them: opened, nothing is lost and nothing is made up.
 
-use crate::world::{NOW, World, event, session_id, settings};
+use crate::world::{NOW, World, event, settings};
 use anteroom_store::{
     Aim, Change, Created, Deletion, Expect, External, Health, Kept, NewSession, Outcome, SCHEMA_VERSION, Sha256Hex,
     Store,

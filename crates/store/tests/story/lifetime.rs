@@ -1,0 +1,465 @@
+//! What becomes of a credential after it was captured: handed out once, renewed, refreshed by its uses, concluded about.
+
+use crate::world::{NOW, World, event, session_id};
+use anteroom_store::{
+    Aim, Change, Completed, Completion, Conclusion, Created, CredentialUse, Deletion, Expect, Health, Kept, Leased,
+    NewCredential, NewSession, Outcome, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex, UseEnded, UseOver, Whose,
+};
+use anteroom_vault::Binding;
+use anteroom_wire::{CallerId, CredentialId, Problem, ProviderId, agent::UsePurpose, api::CredentialFile};
+use proptest::prelude::*;
+use sqlx::Executor;
+
+const TOKEN: &[u8] = b"agent";
+
+impl World {
+    /// An active session with this aim and a machine.
+    async fn aimed(&self, aim: Aim) -> SessionRow {
+        self.aimed_as(NewSession { aim, ..self.new_session() }).await
+    }
+
+    async fn aimed_as(&self, new: NewSession) -> SessionRow {
+        let Created::New(row) = self.store.create_session(&new, event("started")).await.unwrap() else { panic!() };
+        let change = Change::new().agent_token(Some(Sha256Hex::of(TOKEN)));
+        self.done(&row.id, Expect::Active, change, "machine_claimed").await
+    }
+
+    async fn renewing(&self, credential: &CredentialId) -> SessionRow {
+        self.aimed(Aim::SignIn { renews: Some(credential.clone()) }).await
+    }
+
+    async fn using(&self, credential: &CredentialId) -> SessionRow {
+        let revision = self.store.credential(credential).await.unwrap().unwrap().revision;
+        let credential = credential.clone();
+        self.aimed(Aim::Use(CredentialUse { purpose: UsePurpose::Exec, credential, revision })).await
+    }
+
+    async fn complete(&self, row: &SessionRow, id: &CredentialId, kept: Kept, plaintext: &[u8]) -> Completed {
+        let (sealed, files) = (self.seal(row, id, plaintext), files(plaintext));
+        let completion = Completion {
+            session: &row.id,
+            generation: 1,
+            agent_token: &Sha256Hex::of(TOKEN),
+            credential: NewCredential { id, sealed: &sealed, files: &files, kept, ends_at_ms: Some(NOW + 100) },
+            messages: &[],
+            at_ms: NOW + 50,
+        };
+        self.store.complete_with_credential(&completion, event("completed")).await.unwrap()
+    }
+
+    /// A stored credential that is handed out once, until `until_ms`.
+    async fn once(&self, until_ms: u64, plaintext: &[u8]) -> CredentialId {
+        let id = CredentialId::from_parts(NOW, crate::world::chance());
+        let row = self.aimed(Aim::default()).await;
+        let stored = self.complete(&row, &id, Kept::UntilHandedOut { until_ms }, plaintext).await;
+        assert!(matches!(stored, Completed::Stored { .. }), "{stored:?}");
+        id
+    }
+
+    async fn refresh(&self, row: &SessionRow, token: &[u8], plaintext: &[u8]) -> Refreshed {
+        let id = row.aim.uses().unwrap().credential.clone();
+        let (sealed, files) = (self.seal(row, &id, plaintext), files(plaintext));
+        let refresh = Refresh {
+            session: &row.id,
+            generation: 1,
+            agent_token: &Sha256Hex::of(token),
+            credential: NewCredential {
+                id: &id,
+                sealed: &sealed,
+                files: &files,
+                kept: Kept::UntilDeleted,
+                ends_at_ms: None,
+            },
+            messages: &[],
+            at_ms: NOW + 60,
+        };
+        let told = |revisions: Revisions| event(&format!("refreshed_{}", revisions.now));
+        self.store.refresh_credential(&refresh, told).await.unwrap()
+    }
+
+    async fn refreshed(&self, row: &SessionRow, plaintext: &[u8]) -> Revisions {
+        match self.refresh(row, TOKEN, plaintext).await {
+            Refreshed::Stored { revisions, .. } => revisions,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The bytes in the clear, opened with what the row says they were sealed for.
+    async fn plaintext(&self, id: &CredentialId) -> Option<Vec<u8>> {
+        let record = self.store.record(id).await.unwrap()?;
+        let row = &record.credential;
+        let binding = Binding { record: id, owner: &row.owner, provider: &row.provider, session: &row.session };
+        Some(self.ring.unseal(&binding, &record.sealed).unwrap().to_vec())
+    }
+
+    /// Bytes that only this credential's sealed content has.
+    async fn tail(&self, id: &CredentialId) -> Vec<u8> {
+        self.store.read_back(id).await.unwrap().unwrap().as_bytes()[140..].to_vec()
+    }
+}
+
+fn files(plaintext: &[u8]) -> [CredentialFile; 1] {
+    [CredentialFile { path: ".codex/auth.json".to_owned(), bytes: plaintext.len() as u64, mode: 0o600 }]
+}
+
+#[tokio::test]
+async fn of_many_leases_at_once_one_gets_what_is_handed_out_once_and_the_bytes_are_gone() {
+    let world = std::sync::Arc::new(World::new().await);
+    let id = world.once(NOW + 1_000, &[7; 64]).await;
+    let tail = world.tail(&id).await;
+    assert!(world.on_disk(&tail));
+    let leases: Vec<_> = (0..20)
+        .map(|_| {
+            let (world, id) = (std::sync::Arc::clone(&world), id.clone());
+            tokio::spawn(async move { world.store.lease(&id, &world.owner, NOW + 9).await.unwrap() })
+        })
+        .collect();
+    let mut given = Vec::new();
+    for lease in leases {
+        given.extend(lease.await.unwrap());
+    }
+    let [Leased { credential, number: 1, .. }] = given.as_slice() else { panic!("{} leases", given.len()) };
+    assert_eq!(credential.deleted_at_ms, Some(NOW + 9));
+    assert!(!world.on_disk(&tail), "the sealed bytes are gone from the files");
+    assert_eq!(world.store.leases(&id, 10).await.unwrap().len(), 1, "the others are not on the record");
+    assert_eq!(world.store.credentials(Whose::All, 10).await.unwrap(), []);
+    assert_eq!(world.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Before);
+    assert_eq!(world.store.delete_overdue(NOW + 9_000, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_nobody_fetched_in_time_is_given_to_nobody_and_deleted() {
+    let world = World::new().await;
+    let (late, later) = (world.once(NOW + 10, &[1; 64]).await, world.once(NOW + 20, &[2; 64]).await);
+    let (_, kept) = world.completed(b"stays").await;
+    let tail = world.tail(&late).await;
+    assert_eq!(world.store.delete_overdue(NOW + 9, 10).await.unwrap(), []);
+    assert_eq!(world.store.lease(&late, &world.owner, NOW + 10).await.unwrap(), None, "its time is over");
+    assert_eq!(world.store.leases(&late, 1).await.unwrap(), []);
+    let deleted = world.store.delete_overdue(NOW + 10, 10).await.unwrap();
+    assert_eq!(deleted.iter().map(|row| &row.id).collect::<Vec<_>>(), [&late]);
+    assert!(!world.on_disk(&tail));
+    assert_eq!(world.store.credential(&late).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 10));
+    assert!(world.plaintext(&later).await.is_some() && world.plaintext(&kept).await.is_some());
+    assert!(world.store.lease(&later, &world.owner, NOW + 19).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
+    let world = World::new().await;
+    let (first, id) = world.completed(&[3; 64]).await;
+    let tail = world.tail(&id).await;
+    assert!(world.on_disk(&tail), "the search finds what is there");
+    let verdict = Conclusion {
+        credential: &id,
+        revision: 1,
+        health: Health::NeedsAuth,
+        detail: "It said: no.",
+        checked_at_ms: Some(NOW + 40),
+        messages: &[],
+    };
+    assert!(world.store.set_health(&verdict).await.unwrap());
+    let row = world.renewing(&id).await;
+    let Completed::Stored { credential, row, .. } = world.complete(&row, &id, Kept::UntilDeleted, &[4; 64]).await
+    else {
+        panic!()
+    };
+    assert_eq!(row.end().unwrap().outcome, Outcome::Completed(id.clone()));
+    assert_eq!(world.store.credential(&id).await.unwrap().as_ref(), Some(&*credential));
+    assert_eq!((&credential.session, credential.revision, credential.health), (&row.id, 2, Health::Valid));
+    assert_eq!((credential.stored_at_ms, credential.checked_at_ms), (NOW + 50, NOW + 50));
+    assert_eq!((credential.health_detail.as_deref(), credential.ends_at_ms), (None, Some(NOW + 100)));
+    assert_eq!(world.plaintext(&id).await.unwrap(), [4; 64]);
+    assert!(!world.on_disk(&tail), "the old bytes are gone from the files");
+    for session in [&first.id, &row.id] {
+        assert_eq!(world.store.credential_of(session).await.unwrap().unwrap().id, id, "both completed with it");
+    }
+    assert_eq!(world.store.credentials(Whose::All, 10).await.unwrap().len(), 1);
+    assert!(!world.store.set_health(&verdict).await.unwrap(), "a verdict on the old bytes says nothing of the new");
+}
+
+#[tokio::test]
+async fn nothing_is_renewed_that_was_deleted_or_is_somebody_elses_or_another_tools() {
+    let world = World::new().await;
+    let (_, id) = world.completed(b"mine").await;
+    let other = CallerId::from_parts(NOW, [5; 10]);
+    let caller = world.new_caller(other.clone(), anteroom_store::Role::Backend, "token-2");
+    world.store.create_caller(&caller).await.unwrap();
+    let aim = Aim::SignIn { renews: Some(id.clone()) };
+    let foreign = NewSession { owner: other, aim: aim.clone(), ..world.new_session() };
+    let provider: ProviderId = "gemini_cli".parse().unwrap();
+    let other_tool = NewSession { provider, aim, ..world.new_session() };
+    for new in [foreign, other_tool] {
+        let row = world.aimed_as(new).await;
+        assert_eq!(world.complete(&row, &id, Kept::UntilDeleted, b"theirs").await, Completed::NothingToRenew);
+        assert!(world.store.session(&row.id).await.unwrap().unwrap().is_active());
+        assert_eq!(world.plaintext(&id).await.unwrap(), b"mine");
+    }
+    let row = world.renewing(&id).await;
+    world.store.delete_credential(&id, NOW).await.unwrap();
+    assert_eq!(world.complete(&row, &id, Kept::UntilDeleted, b"late").await, Completed::NothingToRenew);
+    assert_eq!(world.plaintext(&id).await, None);
+}
+
+#[tokio::test]
+async fn a_use_refreshes_again_and_again_and_then_ends_well() {
+    let world = World::new().await;
+    let (_, id) = world.completed(&[1; 64]).await;
+    let row = world.using(&id).await;
+    let mut tails = Vec::new();
+    for now in 2..=4_u8 {
+        tails.push(world.tail(&id).await);
+        let laid_down = u64::from(now) - 1;
+        let expected = Revisions { laid_down, before: laid_down, now: now.into() };
+        assert_eq!(world.refreshed(&row, &[now; 64]).await, expected);
+        assert_eq!(world.plaintext(&id).await.unwrap(), [now; 64]);
+    }
+    assert!(tails.iter().all(|tail| !world.on_disk(tail)), "no older bytes are in the files");
+    let now = world.store.session(&row.id).await.unwrap().unwrap();
+    assert!(now.is_active() && now.aim.uses().unwrap().revision == 4);
+    assert_eq!(world.refresh(&row, b"guess", b"x").await, Refreshed::WrongToken);
+
+    let token = Sha256Hex::of(TOKEN);
+    let over = UseOver {
+        session: &row.id,
+        generation: 1,
+        agent_token: &token,
+        exit_code: 137,
+        messages: &[],
+        at_ms: NOW + 70,
+    };
+    let guess = Sha256Hex::of(b"guess");
+    let wrong = UseOver { agent_token: &guess, ..over };
+    assert_eq!(world.store.complete_use(&wrong, event("completed")).await.unwrap(), UseEnded::WrongToken);
+    let UseEnded::Done { row: ended, .. } = world.store.complete_use(&over, event("completed")).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(world.store.session(&row.id).await.unwrap().as_ref(), Some(&*ended));
+    let end = ended.end().unwrap();
+    assert_eq!((&end.outcome, end.reason.problem), (&Outcome::Completed(id.clone()), Problem::UseOver));
+    assert_eq!(ended.exit_code, Some(137));
+    let again = world.store.complete_use(&over, event("completed")).await.unwrap();
+    assert_eq!(again, UseEnded::Ignored(ended.clone()));
+    assert_eq!(world.refresh(&row, TOKEN, b"late").await, Refreshed::Ignored(ended));
+    assert_eq!(world.kinds(&row.id).await[2..], ["refreshed_2", "refreshed_3", "refreshed_4", "completed"]);
+}
+
+#[tokio::test]
+async fn of_two_uses_the_last_one_wins_and_the_record_says_over_what() {
+    let world = World::new().await;
+    let (_, id) = world.completed(b"one").await;
+    let (a, b) = (world.using(&id).await, world.using(&id).await);
+    assert_eq!(world.refreshed(&a, b"of a").await, Revisions { laid_down: 1, before: 1, now: 2 });
+    assert_eq!(world.refreshed(&b, b"of b").await, Revisions { laid_down: 1, before: 2, now: 3 });
+    assert_eq!(world.refreshed(&b, b"of b again").await, Revisions { laid_down: 3, before: 3, now: 4 });
+    assert_eq!(world.refreshed(&a, b"of a again").await, Revisions { laid_down: 2, before: 4, now: 5 });
+    assert_eq!(world.plaintext(&id).await.unwrap(), b"of a again");
+    world.store.delete_credential(&id, NOW).await.unwrap();
+    assert_eq!(world.refresh(&a, TOKEN, b"late").await, Refreshed::NothingToReplace);
+    assert_eq!(world.plaintext(&id).await, None, "what was deleted stays deleted");
+}
+
+#[tokio::test]
+async fn what_a_session_is_not_for_is_refused_and_changes_nothing() {
+    let world = World::new().await;
+    let (_, id) = world.completed(b"one").await;
+    let (signs_in, uses) = (world.session_with_machine("agent").await, world.using(&id).await);
+    let token = Sha256Hex::of(TOKEN);
+    let over =
+        UseOver { session: &signs_in.id, generation: 1, agent_token: &token, exit_code: 0, messages: &[], at_ms: NOW };
+    world.store.complete_use(&over, event("completed")).await.unwrap_err();
+    let sealed = world.seal(&uses, &id, b"two");
+    let credential = NewCredential { id: &id, sealed: &sealed, files: &[], kept: Kept::UntilDeleted, ends_at_ms: None };
+    let completion =
+        Completion { session: &uses.id, generation: 1, agent_token: &token, credential, messages: &[], at_ms: NOW };
+    world.store.complete_with_credential(&completion, event("completed")).await.unwrap_err();
+    for row in [signs_in, uses] {
+        assert_eq!(world.store.session(&row.id).await.unwrap(), Some(row));
+    }
+    assert_eq!(world.plaintext(&id).await.unwrap(), b"one");
+}
+
+#[tokio::test]
+async fn every_purpose_and_every_health_reads_back() {
+    let world = World::new().await;
+    let (_, id) = world.completed(b"one").await;
+    for purpose in [UsePurpose::Exec, UsePurpose::Check, UsePurpose::Logout] {
+        let aim = Aim::Use(CredentialUse { purpose, credential: id.clone(), revision: 1 });
+        let row = world.aimed(aim.clone()).await;
+        assert_eq!(world.store.session(&row.id).await.unwrap().unwrap().aim, aim);
+    }
+    for health in Health::ALL.iter().copied() {
+        let detail = "x".repeat(3_000);
+        let conclusion =
+            Conclusion { credential: &id, revision: 1, health, detail: &detail, checked_at_ms: None, messages: &[] };
+        assert!(world.store.set_health(&conclusion).await.unwrap());
+        let row = world.store.credential(&id).await.unwrap().unwrap();
+        assert_eq!((row.health, row.checked_at_ms), (health, NOW + 5), "nobody was asked");
+        assert_eq!(row.health_detail.unwrap().len(), 1_000);
+    }
+}
+
+#[tokio::test]
+async fn what_ends_is_listed_until_that_is_written_down() {
+    let world = World::new().await;
+    let row = world.aimed(Aim::default()).await;
+    let id = CredentialId::from_parts(NOW, [9; 10]);
+    // It ends at NOW + 100.
+    world.complete(&row, &id, Kept::UntilDeleted, b"one").await;
+    world.completed(b"has no end").await;
+    let ending = async |now, soon| {
+        let rows = world.store.ending_credentials(now, soon, 10).await.unwrap();
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    let conclude = async |health| {
+        let conclusion =
+            Conclusion { credential: &id, revision: 1, health, detail: "It ends.", checked_at_ms: None, messages: &[] };
+        assert!(world.store.set_health(&conclusion).await.unwrap());
+    };
+    assert_eq!(ending(NOW, NOW + 99).await, []);
+    assert_eq!(ending(NOW, NOW + 100).await, [id.clone()]);
+    conclude(Health::Expiring).await;
+    assert_eq!(ending(NOW, NOW + 100).await, [], "told once");
+    assert_eq!(ending(NOW + 100, NOW + 200).await, [id.clone()], "and once more at the end");
+    conclude(Health::NeedsAuth).await;
+    assert_eq!(ending(NOW + 100, NOW + 200).await, []);
+}
+
+#[tokio::test]
+async fn bytes_that_a_reader_held_in_the_log_go_with_the_next_purge() {
+    let world = World::with(anteroom_store::Settings { busy_ms_max: 200, ..crate::world::settings() }).await;
+    let (_, id) = world.completed(&[8; 64]).await;
+    let tail = world.tail(&id).await;
+    let mut hand = world.hand().await;
+    hand.execute("BEGIN").await.unwrap();
+    hand.execute("SELECT COUNT(*) FROM credentials").await.unwrap();
+    assert_eq!(world.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Now);
+    assert!(world.on_disk(&tail), "the log cannot be emptied while somebody reads from it");
+    hand.execute("ROLLBACK").await.unwrap();
+    world.store.purge(NOW).await.unwrap();
+    assert!(!world.on_disk(&tail));
+}
+
+#[tokio::test]
+async fn a_rotation_does_not_undo_a_renewal() {
+    let world = World::new().await;
+    let (_, id) = world.completed(b"old").await;
+    let [(_, sealed)] = &world.store.sealed_with(world.ring.current(), 10).await.unwrap()[..] else { panic!() };
+    let row = world.renewing(&id).await;
+    world.complete(&row, &id, Kept::UntilDeleted, b"new").await;
+    let again = world.ring.rewrap(sealed).unwrap();
+    assert!(!world.store.replace_sealed(&id, sealed, &again).await.unwrap());
+    assert_eq!(world.plaintext(&id).await.unwrap(), b"new");
+}
+
+#[tokio::test]
+async fn the_database_itself_holds_what_a_credential_and_its_session_are() {
+    let world = World::new().await;
+    let (_, id) = world.completed(b"one").await;
+    let (_, other) = world.completed(b"two").await;
+    let (uses, signs_in) = (world.using(&id).await, world.session_with_machine("agent").await);
+    let mut hand = world.hand().await;
+    for text in [
+        format!("UPDATE sessions SET purpose = 'check' WHERE id = '{}'", uses.id),
+        format!("UPDATE sessions SET uses_credential = '{other}' WHERE id = '{}'", uses.id),
+        format!("UPDATE sessions SET uses_revision = NULL WHERE id = '{}'", uses.id),
+        format!("UPDATE sessions SET exit_code = 1 WHERE id = '{}'", uses.id),
+        format!("UPDATE sessions SET renews_credential = '{id}' WHERE id = '{}'", signs_in.id),
+        format!(
+            "UPDATE sessions SET state = 'completed', reason_code = 'use_over', ended_at_ms = 1, credential_id = '{other}' \
+             WHERE id = '{}'",
+            uses.id
+        ),
+        format!("UPDATE credentials SET session_id = '{}' WHERE id = '{id}'", uses.id),
+        format!("UPDATE credentials SET revision = 3 WHERE id = '{id}'"),
+        format!("UPDATE credentials SET revision = 0 WHERE id = '{id}'"),
+        format!("UPDATE credentials SET provider = 'gemini_cli' WHERE id = '{id}'"),
+        format!("UPDATE credentials SET policy = 'deliver_once' WHERE id = '{id}'"),
+        format!("UPDATE credentials SET deliver_until_ms = 1 WHERE id = '{id}'"),
+        format!("UPDATE credentials SET health = 'good' WHERE id = '{id}'"),
+        format!("DELETE FROM credentials WHERE id = '{id}'"),
+        "INSERT INTO outbox (id, kind, created_at_ms, due_at_ms) VALUES ('m', 'k', 1, 1)".to_owned(),
+    ] {
+        assert!(hand.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
+    }
+    assert_eq!(world.store.session(&uses.id).await.unwrap(), Some(uses));
+    assert_eq!(world.store.credential_of(&session_id()).await.unwrap(), None);
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Renew,
+    Refresh { of: bool },
+    Lease,
+    Rotate,
+    Delete,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        3 => Just(Deed::Renew),
+        6 => any::<bool>().prop_map(|of| Deed::Refresh { of }),
+        3 => Just(Deed::Lease),
+        2 => Just(Deed::Rotate),
+        1 => Just(Deed::Delete),
+    ]
+}
+
+/// A credential is its last bytes, how often they were replaced, and whether it was deleted.
+async fn run(deeds: Vec<Deed>) {
+    let world = World::new().await;
+    let (_, id) = world.completed(b"0").await;
+    let uses = [world.using(&id).await, world.using(&id).await];
+    let (mut revision, mut laid_down, mut leases) = (1, [1, 1], 0);
+    let mut content = Some(b"0".to_vec());
+    for (at, deed) in deeds.into_iter().enumerate() {
+        let new = format!("bytes of deed {at}").into_bytes();
+        match deed {
+            Deed::Renew => {
+                let row = world.renewing(&id).await;
+                let done = world.complete(&row, &id, Kept::UntilDeleted, &new).await;
+                assert_eq!(matches!(done, Completed::Stored { .. }), content.is_some(), "{done:?}");
+                revision += u64::from(content.is_some());
+                content = content.map(|_| new);
+            }
+            Deed::Refresh { of } => match (world.refresh(&uses[usize::from(of)], TOKEN, &new).await, &content) {
+                (Refreshed::Stored { revisions, .. }, Some(_)) => {
+                    let laid_down = &mut laid_down[usize::from(of)];
+                    let expected = Revisions { laid_down: *laid_down, before: revision, now: revision + 1 };
+                    assert_eq!(revisions, expected);
+                    revision += 1;
+                    (*laid_down, content) = (revision, Some(new));
+                }
+                (Refreshed::NothingToReplace, None) => {}
+                (other, _) => panic!("{other:?}"),
+            },
+            Deed::Lease => {
+                let leased = world.store.lease(&id, &world.owner, NOW).await.unwrap();
+                leases += u64::from(content.is_some());
+                assert_eq!(leased.map(|leased| leased.number), content.as_ref().map(|_| leases));
+            }
+            Deed::Rotate => {
+                for (id, sealed) in world.store.sealed_with(world.ring.current(), 10).await.unwrap() {
+                    let again = world.ring.rewrap(&sealed).unwrap();
+                    assert!(world.store.replace_sealed(&id, &sealed, &again).await.unwrap());
+                }
+            }
+            Deed::Delete => {
+                world.store.delete_credential(&id, NOW).await.unwrap();
+                content = None;
+            }
+        }
+        assert_eq!(world.plaintext(&id).await, content);
+        let row = world.store.credential(&id).await.unwrap().unwrap();
+        assert_eq!((row.revision, row.deleted_at_ms.is_some()), (revision, content.is_none()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_of_deeds_leaves_the_last_bytes_or_none(deeds in prop::collection::vec(deed(), 1..12)) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(deeds));
+    }
+}

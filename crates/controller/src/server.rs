@@ -11,7 +11,7 @@ use crate::{
     demo::{self, DemoIdp},
     egress::{Answers, Gate, HostName},
     external::ExternalMachines,
-    http,
+    health_checks, http,
     peer::Peer,
     providers::Providers,
     random,
@@ -176,6 +176,7 @@ pub async fn start(
     admission::guard(&app);
     sweep::once(&app).await.context("resuming sessions")?;
     app.tasks.spawn(sweep::run(app.clone()));
+    app.tasks.spawn(health_checks::run(app.clone()));
     app.tasks.spawn(webhook::run(app.clone()));
     serve(&app, &serving, listener, &state.path)?;
     tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.emulated, "the server answers");

@@ -6,8 +6,9 @@ use super::{
     login::lease_to,
     say,
     sign_in::{SignedIn, sign_in, until_over},
+    watch::{self, Told},
 };
-use crate::config::Config;
+use crate::{config::Config, session::use_credential::NOT_CONCLUSIVE};
 use anteroom_wire::{
     CredentialId,
     agent::UsePurpose,
@@ -187,20 +188,28 @@ async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result
     let request = UseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
     let asked = async {
         let started: Started = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
-        super::watch::follow(client, &started.session.id, |_| ()).await
+        let (mut asked, mut silent) = (false, None);
+        let view = watch::follow(client, &started.session.id, |told| match told {
+            Told::Entry(entry) if entry.kind == "credential_checked" => asked = true,
+            Told::Entry(entry) if entry.kind == NOT_CONCLUSIVE => silent = Some(entry.sentence),
+            Told::Entry(_) | Told::View(_) => {}
+        });
+        let view = view.await?;
+        Ok::<_, ClientError>((view, asked, silent))
     };
-    let view = match asked.await {
-        Ok(view) if view.status == Status::Completed => view,
-        Ok(view) => return Ok(not_asked(&why_not(&view))),
+    match asked.await {
+        Ok((_, _, Some(why))) => return Ok(not_asked(&why)),
+        Ok((view, true, None)) if view.status == Status::Completed => {}
+        Ok((view, ..)) => return Ok(not_asked(&why_not(&view))),
         Err(error) => return Ok(not_asked(&error.to_string())),
-    };
+    }
     let meta = read(client, id).await?;
     if json {
         say(serde_json::to_string_pretty(&meta)?);
     } else {
         say(format_args!("{}: {}", meta.health.as_str(), plain(&meta.health_detail)));
     }
-    let is_good = meta.health != CredentialHealth::NeedsAuth && view.uses.is_some();
+    let is_good = meta.health != CredentialHealth::NeedsAuth;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -5,6 +5,7 @@ use crate::{
     admission,
     app::App,
     callers::Caller,
+    clock,
     refusal::Refusal,
     session::{status, view},
 };
@@ -41,6 +42,7 @@ pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Re
     caller.may_operate()?;
     let mut registry = Registry::with_prefix("anteroom");
     sessions(&app, &mut registry).await?;
+    credentials(&app, &mut registry).await?;
     machines(&app, &mut registry);
     store(&app, &mut registry);
     sweeps(&app, &mut registry);
@@ -91,6 +93,15 @@ async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> 
     one(registry, "queue_waiting", "Sessions that wait for a machine", app.queue.waiting());
     let held = app.queue.held().is_some();
     one(registry, "queue_held", "1 while nobody is let in because this host has no room", i64::from(held));
+    Ok(())
+}
+
+async fn credentials(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
+    let by_health = Gauges::default();
+    for (health, count) in app.store.credential_counts(clock::now()).await? {
+        by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(number(count));
+    }
+    registry.register("credentials", "Stored credentials by what is known of their health", by_health);
     Ok(())
 }
 

@@ -121,6 +121,11 @@ impl Queue {
         Room(self.clone())
     }
 
+    /// For how many more machines there is room by number.
+    pub fn free(&self) -> u32 {
+        self.line().room
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.line().waiting.len()

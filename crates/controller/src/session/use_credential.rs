@@ -16,10 +16,10 @@ mod told;
 
 pub use book::Uses;
 pub use lay_down::lay_down;
-pub use told::{Told, end_of};
+pub use told::{NOT_CONCLUSIVE, Told, end_of};
 
 use super::{live::Live, owner, switch};
-use crate::{admission, app::App, callers::Caller, clock, random, refusal::Refusal};
+use crate::{admission, app::App, callers::Caller, clock, credentials, random, refusal::Refusal};
 use anteroom_store::{Aim, Created, CredentialRow, CredentialUse, NewEvent, NewSession, SessionRow};
 use anteroom_wire::{
     CallerId, CredentialId, Problem, SessionId,
@@ -40,8 +40,7 @@ const ARGV_BYTES_MAX: usize = 64 * 1024;
 /// # Errors
 /// No such credential, somebody else's, one that its policy does not let be used, a command that is none, no room.
 pub async fn start(app: &App, caller: &Caller, id: &CredentialId, request: &UseRequest) -> Result<SessionRow, Refusal> {
-    let credential = app.store.credential(id).await?.ok_or(Problem::UnknownCredential)?;
-    caller.may_own(&credential.owner)?;
+    let credential = credentials::present(app, caller, id).await?;
     admission::admit(app)?;
     start_for(app, &caller.id, &credential, request).await
 }

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod credentials;
 mod delivery;
 mod demo;
 mod doors;
 mod ends;
+mod exec;
 mod inputs;
 mod liveness;
 mod posted;
@@ -16,6 +18,7 @@ mod story;
 mod tidy;
 mod timeline;
 mod upgrade;
+mod uses;
 mod viewers;
 mod watching;
 mod way_out;

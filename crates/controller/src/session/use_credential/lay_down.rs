@@ -5,12 +5,11 @@ use super::super::{
     live::Live,
     note::settled,
 };
-use crate::{app::App, clock, refusal::chain};
+use crate::{app::App, clock, credentials, refusal::chain};
 use anteroom_store::{Change, CredentialUse, Expect, NewEvent, Record, Transition};
-use anteroom_vault::Binding;
 use anteroom_wire::{
     Problem,
-    agent::{DeliveredFile, Use, UsePurpose},
+    agent::{Use, UsePurpose},
 };
 use serde_json::json;
 
@@ -28,20 +27,19 @@ pub async fn lay_down(app: &App, live: &Live) -> Result<Option<Use>, String> {
         UsePurpose::Exec => match app.uses.argv(&live.id) {
             Some(argv) => argv,
             None => {
-                let why = "the command was known to a server that has ended";
+                let why = "The command was known to a server that has ended.";
                 return Err(give_up(app, live, Problem::ControllerRestarted, why).await);
             }
         },
     };
     let record = app.store.record(&using.credential).await.map_err(|error| chain(&error))?;
     let Some(record) = record else {
-        return Err(give_up(app, live, Problem::UnknownCredential, "it was deleted before it could be used").await);
+        return Err(give_up(app, live, Problem::UnknownCredential, "It was deleted before it could be used.").await);
     };
     tell(app, live, using, &record).await?;
-    let files = open(app, &record).await;
-    match files {
+    match credentials::opened(app, &record) {
         Ok(files) => Ok(Some(Use { purpose: using.purpose, files, argv })),
-        Err(why) => Err(give_up(app, live, Problem::Internal, &why).await),
+        Err(problem) => Err(give_up(app, live, problem, "The stored credential cannot be opened.").await),
     }
 }
 
@@ -62,25 +60,9 @@ async fn tell(app: &App, live: &Live, using: &CredentialUse, record: &Record) ->
     }
 }
 
-async fn open(app: &App, record: &Record) -> Result<Vec<DeliveredFile>, String> {
-    let credential = &record.credential;
-    let binding = Binding {
-        record: &credential.id,
-        owner: &credential.owner,
-        provider: &credential.provider,
-        session: &credential.session,
-    };
-    let opened = app.vault.unseal(&binding, &record.sealed);
-    let plaintext = opened.map_err(|error| {
-        tracing::error!(outcome = "unseal_failed", credential = %credential.id, error = %chain(&error), "a credential could not be opened");
-        "the stored credential cannot be opened".to_owned()
-    })?;
-    serde_json::from_slice(&plaintext).map_err(|_| "the stored credential is not a list of files".to_owned())
-}
-
 /// Ends the session; why, for people.
 async fn give_up(app: &App, live: &Live, problem: Problem, why: &str) -> String {
-    if let Err(error) = end::end(app, &live.id, How::Failed, problem, &format!("({why})")).await {
+    if let Err(error) = end::end(app, &live.id, How::Failed, problem, why).await {
         tracing::error!(outcome = "end_not_written", session = %live.id, error = %chain(&error), "a session's end could not be written");
     }
     why.to_owned()

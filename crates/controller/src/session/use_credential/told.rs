@@ -5,19 +5,22 @@ use super::super::{
     note,
     status::Progress,
 };
-use crate::{app::App, clock};
-use anteroom_store::{Conclusion, CredentialUse, Health, NewEvent, StoreError, UseEnded, UseOver};
+use crate::{app::App, clock, webhook};
+use anteroom_store::{About, Conclusion, CredentialUse, Health, NewEvent, StoreError, TimelineRow, UseEnded, UseOver};
 use anteroom_wire::{
     Problem,
     agent::{Event, UsePurpose},
+    webhook::{CREDENTIAL_NEEDS_AUTH, SESSION_ENDED},
 };
 use serde_json::json;
 use std::time::Duration;
 
 /// How long the agent may take to say what stands on the terminal, milliseconds.
 const SCREEN_MS_MAX: u64 = 2_000;
-/// Where the pane's own words begin that follow a command's.
-const PANES_OWN: &str = "Press Enter to start it again.";
+/// Entries of a timeline that are looked through.
+const ENTRIES_MAX: u32 = 1_000;
+/// The kind of the entry that says that a check has shown nothing.
+pub const NOT_CONCLUSIVE: &str = "credential_not_asked";
 
 /// An event of a use.
 #[derive(Debug)]
@@ -80,13 +83,20 @@ impl Told {
             return Ok(());
         };
         match self {
-            Self::Checked { agrees, detail } => checked(app, using, agrees, &detail).await,
+            Self::Checked { agrees, detail } => checked(app, live, using, agrees, &detail).await,
             Self::Over { code, changed } => over(app, live, using, code, changed).await,
         }
     }
 }
 
-async fn checked(app: &App, using: &CredentialUse, agrees: bool, detail: &str) -> Result<(), StoreError> {
+async fn checked(app: &App, live: &Live, using: &CredentialUse, agrees: bool, detail: &str) -> Result<(), StoreError> {
+    if !agrees && had_no_way_out(app, live).await? {
+        // What could not ask says nothing of the credential.
+        let sentence = "The machine could reach nothing that it asked for: this says nothing of the credential.";
+        note::write(app, &live.id, NOT_CONCLUSIVE, sentence.to_owned(), json!({ "credential": using.credential }))
+            .await?;
+        return Ok(());
+    }
     let said = if detail.trim().is_empty() { String::new() } else { format!(" It said: {}", detail.trim()) };
     let (health, sentence) = if agrees {
         // What ends soon still does.
@@ -96,19 +106,41 @@ async fn checked(app: &App, using: &CredentialUse, agrees: bool, detail: &str) -
     } else {
         (Health::NeedsAuth, format!("The tool did not agree when it was asked.{said}"))
     };
-    conclude(app, using, health, &sentence).await
+    conclude(app, live, using, health, &sentence).await
 }
 
-async fn conclude(app: &App, using: &CredentialUse, health: Health, detail: &str) -> Result<(), StoreError> {
+/// Names were asked for that the provider's list grants, and none could be reached.
+async fn had_no_way_out(app: &App, live: &Live) -> Result<bool, StoreError> {
+    note::settled(app, &live.id).await;
+    let timeline = app.store.timeline(&live.id, 0, ENTRIES_MAX).await?;
+    let away = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
+    let is_away = |entry: &TimelineRow| entry.data["reason"].as_str().is_some_and(|reason| away.contains(&reason));
+    let tried = timeline.iter().any(|entry| entry.kind == "egress_refused" && is_away(entry));
+    Ok(tried && !timeline.iter().any(|entry| entry.kind == "egress_granted"))
+}
+
+async fn conclude(
+    app: &App,
+    live: &Live,
+    using: &CredentialUse,
+    health: Health,
+    detail: &str,
+) -> Result<(), StoreError> {
+    let known = app.store.credential(&using.credential).await?;
+    // Told once, not at each check.
+    let is_news = health == Health::NeedsAuth && known.is_some_and(|row| row.health != Health::NeedsAuth);
+    let about = (CREDENTIAL_NEEDS_AUTH, About::Both(live.id.clone(), using.credential.clone()));
+    let messages = if is_news { webhook::messages(app, &[about]) } else { Vec::new() };
     let conclusion = Conclusion {
         credential: &using.credential,
         revision: using.revision,
         health,
         detail,
         checked_at_ms: Some(clock::now()),
-        messages: &[],
+        messages: &messages,
     };
     let written = app.store.set_health(&conclusion).await?;
+    webhook::ring(app);
     tracing::info!(outcome = "credential_checked", credential = %using.credential, health = health.as_str(), written, "a credential's tool was asked");
     Ok(())
 }
@@ -117,18 +149,24 @@ async fn over(app: &App, live: &Live, using: &CredentialUse, code: i32, changed:
     let facts = live.facts();
     let Some(token) = &facts.agent_token else { return Ok(()) };
     let screen = match using.purpose {
-        UsePurpose::Exec | UsePurpose::Logout => last_screen(&facts).await,
+        UsePurpose::Exec | UsePurpose::Logout => last_screen(&facts, code).await,
         UsePurpose::Check => None,
     };
     if using.purpose == UsePurpose::Logout && code == 0 {
-        conclude(app, using, Health::NeedsAuth, "It was signed out at the provider, as was asked for.").await?;
+        conclude(app, live, using, Health::NeedsAuth, "It was signed out at the provider, as was asked for.").await?;
     }
+    // A check tells what it finds; that it was done is nobody's news.
+    let about = (SESSION_ENDED, About::Both(live.id.clone(), using.credential.clone()));
+    let messages = match using.purpose {
+        UsePurpose::Exec | UsePurpose::Logout => webhook::messages(app, &[about]),
+        UsePurpose::Check => Vec::new(),
+    };
     let end = UseOver {
         session: &live.id,
         generation: facts.generation,
         agent_token: token,
         exit_code: code,
-        messages: &[],
+        messages: &messages,
         at_ms: clock::now(),
     };
     let event = NewEvent::new(clock::now(), "completed", end_of(using.purpose, code))
@@ -136,6 +174,7 @@ async fn over(app: &App, live: &Live, using: &CredentialUse, code: i32, changed:
     note::settled(app, &live.id).await;
     match app.store.complete_use(&end, event).await? {
         UseEnded::Done { .. } => {
+            webhook::ring(app);
             app.uses.over(&live.id, screen);
             tracing::info!(outcome = "completed", session = %live.id, credential = %using.credential, purpose = ?using.purpose, code, changed, "the use of a credential ended");
             live.close(Problem::UseOver);
@@ -163,11 +202,13 @@ pub fn end_of(purpose: UsePurpose, code: i32) -> String {
 }
 
 /// What stands on the machine's terminal, without the pane's own words.
-async fn last_screen(facts: &Facts) -> Option<Vec<String>> {
+async fn last_screen(facts: &Facts, code: i32) -> Option<Vec<String>> {
     let Progress::Open { channels } = &facts.progress else { return None };
     let asked = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.screen()).await;
     let mut lines = asked.ok()?.ok()?.lines;
-    if lines.last().is_some_and(|line| line.ends_with(PANES_OWN)) {
+    let own =
+        if code == 0 { "The command has ended.".to_owned() } else { format!("The command has ended with {code}.") };
+    if lines.last() == Some(&own) {
         lines.pop();
     }
     while lines.last().is_some_and(|line| line.trim().is_empty()) {

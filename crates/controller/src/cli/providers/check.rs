@@ -1,0 +1,50 @@
+//! `anteroom providers check`.
+
+use super::super::say;
+use crate::{
+    config::Config,
+    providers::{Fault, Source, sources},
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode> {
+    let (known, mut faults) = sources(config);
+    let chosen: Vec<Result<Source, Vec<Fault>>> = if which.is_empty() {
+        known.into_values().map(Ok).collect()
+    } else {
+        faults.clear();
+        which.iter().map(|which| find(&known, which)).collect()
+    };
+    for source in chosen {
+        match source.and_then(|source| source.provider().map(|provider| (source.place, provider))) {
+            Ok((place, provider)) => say(format_args!("{}: sound ({place})", provider.id)),
+            Err(wrong) => faults.extend(wrong),
+        }
+    }
+    faults.iter().for_each(say);
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A file, or the descriptor of this id in the configuration.
+pub(super) fn find(known: &BTreeMap<String, Source>, which: &str) -> Result<Source, Vec<Fault>> {
+    let Some(path) = as_file(which) else {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        let none = || vec![Fault::whole(which, format!("is neither a file nor one of {}", names.join(", ")))];
+        return known.get(which).cloned().ok_or_else(none);
+    };
+    let text = std::fs::read_to_string(&path);
+    let text = text.map_err(|error| vec![Fault::whole(which, format!("cannot be read: {error}"))])?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Source::parse(&name, which.to_owned(), text)
+}
+
+/// What is no id is a file.
+pub(super) fn as_file(which: &str) -> Option<PathBuf> {
+    let path = Path::new(which);
+    let is_file = which.contains('/') || path.extension().is_some_and(|extension| extension == "toml");
+    is_file.then(|| path.to_owned())
+}

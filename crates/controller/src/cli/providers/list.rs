@@ -1,0 +1,66 @@
+//! `anteroom providers list`: as the running server says, else by the configuration and the image of this host.
+
+use super::super::{
+    client::{Client, ClientError},
+    foundation::images_dir,
+    say,
+};
+use crate::{config::Config, http::providers::provider_view, providers::Providers};
+use anteroom_machine::image::Image;
+use anteroom_wire::api::{ProviderList, ProviderView};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use std::process::ExitCode;
+
+pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let list = match Client::new(&config.state_dir).get("/api/providers").await {
+        Ok(list) => list,
+        Err(ClientError::NoServer { .. }) => from_here(config)?,
+        Err(error) => return Err(error.into()),
+    };
+    if json {
+        say(serde_json::to_string_pretty(&list)?);
+    } else {
+        say(table(&list));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_here(config: &Config) -> anyhow::Result<ProviderList> {
+    let providers = Providers::load(config).map_err(|faults| anyhow::anyhow!(faults.join("\n  ")))?;
+    let clis = Image::current(&images_dir(config)).map(|image| image.manifest.clis).unwrap_or_default();
+    Ok(ProviderList { providers: providers.iter().map(|provider| provider_view(provider, &clis)).collect() })
+}
+
+fn table(list: &ProviderList) -> Table {
+    let mut table = Table::new();
+    let head = ["id", "name", "version", "tested", "methods (lanes)", "policy", "available"];
+    table.load_style(presets::NOTHING).set_header(head);
+    for view in &list.providers {
+        table.add_row(row(view));
+    }
+    table
+}
+
+fn row(view: &ProviderView) -> [String; 7] {
+    let methods = view.methods.iter().map(|method| {
+        let lanes: Vec<String> = method.lanes.iter().map(word).collect();
+        format!("{} ({})", method.id, lanes.join(", "))
+    });
+    let missing = || "–".to_owned();
+    [
+        view.id.to_string(),
+        view.name.clone(),
+        view.version.clone().unwrap_or_else(missing),
+        view.tested_version.clone().unwrap_or_else(missing),
+        methods.collect::<Vec<_>>().join("\n"),
+        word(view.policy),
+        view.unavailable.as_ref().map_or_else(|| "yes".to_owned(), |why| format!("no: {why}")),
+    ]
+}
+
+/// The word of a value as it travels.
+fn word(value: impl Serialize) -> String {
+    let value = serde_json::to_value(value).ok();
+    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}

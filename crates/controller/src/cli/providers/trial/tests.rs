@@ -1,0 +1,78 @@
+use super::*;
+use crate::providers::Providers;
+
+/// What the released tools showed is what the built-in rules are made of.
+#[test]
+fn every_built_in_descriptor_reads_its_recorded_screens_as_expected() {
+    for provider in Providers::load(&Config::default()).unwrap().iter() {
+        let fixtures = built_in_fixtures(provider.id.as_str());
+        assert!(!fixtures.is_empty(), "{} has no recorded screens", provider.id);
+        for (name, text) in fixtures {
+            let fixture: Fixture = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(fixture.differences(provider).unwrap(), Vec::<String>::new(), "{name}");
+        }
+    }
+}
+
+fn arguments(which: &str) -> TestArguments {
+    TestArguments { which: which.into(), screen: Vec::new(), width: 120, method: None, credential: None }
+}
+
+fn is_good(code: ExitCode) -> bool {
+    format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
+}
+
+const DESCRIPTOR: &str = "id = \"x\"
+name = \"X\"
+cli = \"x\"
+argv = [\"x\"]
+lanes = [\"link\"]
+next_action = \"Do.\"
+policy = \"store\"
+egress = []
+credential = { paths = [\"x\"], required = [\"/x\"] }
+sign_in = { url = 'https://\\S+' }
+";
+
+#[test]
+fn a_new_provider_is_one_file_and_its_fixtures() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.toml");
+    std::fs::write(&file, DESCRIPTOR).unwrap();
+    let which = file.to_str().unwrap();
+    let tried = |arguments: &TestArguments| is_good(run(&Config::default(), arguments).unwrap());
+    assert!(!tried(&arguments(which)), "without a recorded screen nothing is shown");
+    let fixtures = dir.path().join("fixtures/x");
+    std::fs::create_dir_all(&fixtures).unwrap();
+    let screen = |url: &str| format!("[[screens]]\ntext = 'See https://a.example/in'\nexpect.url = '{url}'\n");
+    std::fs::write(fixtures.join("waits.screen"), screen("https://a.example/in")).unwrap();
+    assert!(tried(&arguments(which)));
+    std::fs::write(fixtures.join("other.screen"), screen("https://b.example/in")).unwrap();
+    assert!(!tried(&arguments(which)), "one of two is other than expected");
+    let plain = dir.path().join("screen.txt");
+    std::fs::write(&plain, "See https://a.example/in now\n").unwrap();
+    assert!(tried(&TestArguments { screen: vec![plain], ..arguments(which) }));
+}
+
+#[test]
+fn a_file_counts_as_the_credential_or_its_missing_keys_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("auth.json");
+    for (content, counts) in [("{\"OPENAI_API_KEY\": \"sk-x\"}", true), ("{\"tokens\": {}}", false), ("{", false)] {
+        std::fs::write(&file, content).unwrap();
+        let method = Some("api_key".to_owned());
+        let arguments = TestArguments { credential: Some(file.clone()), method, ..arguments("codex") };
+        assert_eq!(is_good(run(&Config::default(), &arguments).unwrap()), counts, "{content}");
+    }
+}
+
+#[test]
+fn what_would_be_found_is_said_in_words() {
+    let providers = Providers::load(&Config::default()).unwrap();
+    let codex = providers.get(&"codex".parse().unwrap()).unwrap();
+    let screen = "Open this link\n   https://auth.openai.com/codex/device\n\nEnter this code\n   ABCD-12345\n\n";
+    let readings = read(codex, &[Recorded::plain(screen, 120)]).unwrap();
+    let said = lines(codex, &readings[0]);
+    assert_eq!(said, ["address, in the text: https://auth.openai.com/codex/device", "code: ABCD-12345"]);
+    assert_eq!(lines(codex, &Reading::default()), ["nothing"]);
+}

@@ -1,0 +1,48 @@
+//! What the tests of stored credentials in use share.
+
+use crate::Scene;
+use anteroom_testbed::{Api, World, plain_process::built};
+use anteroom_wire::api::{SessionView, Started, Status};
+use serde_json::Value;
+use std::{
+    process::{Output, Stdio},
+    time::Duration,
+};
+use tokio::process::Command;
+
+/// How long a command line may take, milliseconds: it waits for a machine.
+pub const CLI_MS_MAX: u64 = 120_000;
+
+/// Signs the scene's tool in for the first backend; the credential's id.
+pub async fn signed_in(scene: &Scene, world: &World) -> String {
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    scene.raise("go");
+    api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap().id.to_string()
+}
+
+/// Starts a use; its session.
+pub async fn used(api: &Api, credential: &str, request: Value) -> SessionView {
+    let started: Started =
+        api.post(&format!("/api/credentials/{credential}/use"), request).await.unwrap().read().unwrap();
+    started.session
+}
+
+/// The command line with the world's own configuration.
+pub fn cli(world: &World, arguments: &[&str]) -> Command {
+    let mut command = Command::new(built("anteroom").unwrap());
+    command.arg("--config").arg(world.path().join("config.toml")).args(arguments).kill_on_drop(true);
+    command
+}
+
+/// What the command line says, and how it ends. It has no terminal and nothing to read.
+pub async fn anteroom(world: &World, arguments: &[&str]) -> Output {
+    let mut command = cli(world, arguments);
+    command.stdin(Stdio::null());
+    tokio::time::timeout(Duration::from_millis(CLI_MS_MAX), command.output()).await.unwrap().unwrap()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -153,6 +153,10 @@ async fn type_in(agent: &Agent, text: &str) -> Result<(), Refusal> {
     };
     agent.terminal.type_text(&Secret::new(text.to_owned()), false).await.map_err(not_ready)?;
     tokio::time::sleep(Duration::from_millis(ENTER_AFTER_MS)).await;
+    if agent.board.read().cli != CliState::Running {
+        // Enter would start the tool again.
+        return Err((Problem::NoPrompt, "the tool has ended".to_owned()));
+    }
     agent.terminal.type_text(&Secret::new(String::new()), true).await.map_err(not_ready)
 }
 

@@ -149,10 +149,9 @@ struct Sightings {
 impl Sightings {
     /// Looks again. The last one's words and place, if there is a new one: more than before, or another.
     fn again(&mut self, pattern: Option<&Regex>, text: &str) -> Option<(usize, String)> {
-        let Some(pattern) = pattern else { return None };
         let mut now = Self::default();
         let mut at = 0;
-        for found in pattern.captures_iter(text) {
+        for found in pattern?.captures_iter(text) {
             now.count += 1;
             if let Some(group) = found.get(1).or_else(|| found.get(0)) {
                 (at, now.last) = (group.start(), group.as_str().trim().to_owned());

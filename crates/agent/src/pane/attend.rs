@@ -2,14 +2,17 @@
 
 use super::{END_HANGUP_MS_MAX, END_TERMINATE_MS_MAX, FromPane, ToPane, link, link::Lines};
 use crate::{
-    agent::Agent, children, claim::Owner, events::bounded, finder, log, tool, tool::Serving,
+    agent::Agent, children, claim::Owner, events::bounded, finder, log, place::Place, tool, tool::Serving,
     use_credential::NOT_STARTED,
 };
 use anteroom_wire::{
     Secret,
     agent::{CliState, Event, KEY_ENTRY, OpenPrompt, Stage, UsePurpose},
 };
-use rustix::process::{Pid, Signal};
+use rustix::{
+    fs::{Gid, Uid},
+    process::{Pid, Signal},
+};
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
@@ -115,7 +118,7 @@ impl Seat<'_> {
         }
         self.agent.tool.rests(false);
         self.agent.stages.trying(Stage::Cli);
-        let input = key.map(carry).transpose()?;
+        let input = key.map(|key| carry(&self.agent.place, key)).transpose()?;
         let mut start = self.agent.tool_start(&self.owner.provider);
         if let Some(used) = &self.owner.use_credential {
             start.argv.clone_from(&used.argv);
@@ -204,8 +207,12 @@ async fn note_end(agent: &Agent, code: i32) -> Vec<String> {
 
 /// A pipe that carries `key` and a line feed and then ends; its reading end. The secret is held until the tool has read it, at most
 /// for the limit.
-fn carry(key: Secret) -> io::Result<OwnedFd> {
+fn carry(place: &Place, key: Secret) -> io::Result<OwnedFd> {
     let (read, write) = children::input_pipe()?;
+    if let Some(id) = place.person_id() {
+        // Some programs open /dev/stdin anew, which is a question of whose it is.
+        rustix::fs::fchown(&read, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?;
+    }
     tokio::spawn(async move {
         let limit = Duration::from_millis(KEY_READ_MS_MAX);
         match tokio::time::timeout(limit, pour(write, key)).await {

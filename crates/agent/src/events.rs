@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-pub(crate) use anteroom_screen::{TEXT_BYTES_MAX, bounded};
+pub(crate) use anteroom_screen::bounded;
 
 /// Events kept while the controller is away.
 const EVENTS_MAX: usize = 512;
@@ -90,6 +90,7 @@ pub(crate) fn unix_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anteroom_screen::TEXT_BYTES_MAX;
 
     fn child(name: &str) -> Event {
         Event::ChildExited { name: name.into(), code: Some(1), restarts: 0, last_lines: Vec::new() }

@@ -12,6 +12,7 @@ mod image;
 mod login;
 mod logs;
 mod progress;
+mod providers;
 mod serve;
 mod sessions;
 mod sign_in;
@@ -125,6 +126,9 @@ enum Command {
     /// The machine image.
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// The tools that can be signed in, and their descriptors.
+    #[command(subcommand)]
+    Providers(providers::ProvidersCommand),
     /// API tokens for backends.
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -193,6 +197,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sweep { dry_run, json } => sweep::run(&config, dry_run, json).await,
         Command::Link => sessions::link(&config).await,
         Command::Image(command) => image::run(&config, command).await,
+        Command::Providers(command) => providers::run(&config, command).await,
         Command::Token(command) => token::run(&config, command).await,
         Command::Bench(command) => bench::run(config, command).await,
     }

@@ -1,17 +1,31 @@
 //! The providers this server offers: built-in descriptors, changed or extended by the configuration.
 
+mod source;
+
+pub use source::{Fault, Source};
+
 use crate::config::Config;
 use anteroom_wire::{
     ProviderId,
     provider::{MethodName, Provider},
 };
 use rust_embed::RustEmbed;
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
 
 #[derive(RustEmbed)]
 #[folder = "../../providers"]
 #[include = "*.toml"]
 struct BuiltIn;
+
+/// Recorded screens of the released tools: `ID/NAME.screen`.
+#[derive(RustEmbed)]
+#[folder = "../../providers/fixtures"]
+#[include = "*.screen"]
+struct Fixtures;
 
 /// All descriptors, by id.
 #[derive(Debug, Clone)]
@@ -23,39 +37,15 @@ impl Providers {
     /// # Errors
     /// Every fault of every descriptor, with its place.
     pub fn load(config: &Config) -> Result<Self, Vec<String>> {
-        let mut faults = Vec::new();
-        let mut tables = BTreeMap::new();
-        for name in BuiltIn::iter() {
-            if let Some(file) = BuiltIn::get(&name) {
-                take(&format!("built-in {name}"), &String::from_utf8_lossy(&file.data), &mut tables, &mut faults);
-            }
-        }
-        if let Some(dir) = &config.providers_dir {
-            read_dir(dir, &mut tables, &mut faults);
-        }
-        for (name, change) in &config.providers {
-            let (place, table) =
-                tables.entry(name.clone()).or_insert_with(|| (format!("[providers.{name}]"), toml::Table::new()));
-            table.entry("id").or_insert_with(|| toml::Value::String(name.clone()));
-            if !place.contains("[providers") {
-                *place = format!("{place} with [providers.{name}]");
-            }
-            merge(table, change);
-        }
+        let (sources, mut faults) = sources(config);
         let mut providers = BTreeMap::new();
-        for (name, (place, table)) in tables {
-            match table.try_into::<Provider>() {
-                Ok(provider) => {
-                    faults.extend(provider.faults().into_iter().map(|fault| format!("{place}: {fault}")));
-                    if provider.id.as_str() != name {
-                        faults.push(format!("{place}: id {:?} differs from the file's name", provider.id));
-                    }
-                    providers.insert(provider.id.clone(), provider);
-                }
-                Err(error) => faults.push(format!("{place}: {}", error.to_string().trim().replace('\n', " "))),
+        for source in sources.values() {
+            match source.provider() {
+                Ok(provider) => _ = providers.insert(provider.id.clone(), provider),
+                Err(wrong) => faults.extend(wrong),
             }
         }
-        if faults.is_empty() { Ok(Self(providers)) } else { Err(faults) }
+        if faults.is_empty() { Ok(Self(providers)) } else { Err(faults.iter().map(ToString::to_string).collect()) }
     }
 
     /// One provider.
@@ -81,44 +71,53 @@ impl Providers {
     }
 }
 
-type Tables = BTreeMap<String, (String, toml::Table)>;
-
-fn take(place: &str, text: &str, tables: &mut Tables, faults: &mut Vec<String>) {
-    let name =
-        Path::new(place.trim_start_matches("built-in ")).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    match text.parse::<toml::Table>() {
-        Ok(table) => {
-            tables.insert(name, (place.to_owned(), table));
+/// All descriptors of a configuration by the names of their files, and what cannot even be read.
+pub fn sources(config: &Config) -> (BTreeMap<String, Source>, Vec<Fault>) {
+    let (mut sources, mut faults) = (BTreeMap::new(), Vec::new());
+    let mut take = |name: &str, place: String, text: String| match Source::parse(name, place, text) {
+        Ok(source) => _ = sources.insert(name.to_owned(), source),
+        Err(wrong) => faults.extend(wrong),
+    };
+    for file in BuiltIn::iter() {
+        if let (Some(name), Some(data)) = (file.strip_suffix(".toml"), BuiltIn::get(&file)) {
+            take(name, format!("built-in {file}"), String::from_utf8_lossy(&data.data).into_owned());
         }
-        Err(error) => faults.push(format!("{place}: {}", error.to_string().trim().replace('\n', " "))),
     }
+    let mut unreadable = Vec::new();
+    for (path, read) in config.providers_dir.iter().flat_map(|dir| files(dir)) {
+        let place = path.display().to_string();
+        match read {
+            Ok(text) => take(&path.file_stem().unwrap_or_default().to_string_lossy(), place, text),
+            Err(error) => unreadable.push(Fault::whole(&place, format!("cannot be read: {error}"))),
+        }
+    }
+    faults.extend(unreadable);
+    for (name, change) in &config.providers {
+        let source = sources.entry(name.clone()).or_insert_with(|| Source::configured(name));
+        source.change(change, name);
+    }
+    (sources, faults)
 }
 
-fn read_dir(dir: &Path, tables: &mut Tables, faults: &mut Vec<String>) {
+/// The descriptors in a directory, and what could be read of them; the directory itself, if it could not.
+fn files(dir: &Path) -> Vec<(PathBuf, io::Result<String>)> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) => return faults.push(format!("providers_dir {} cannot be read: {error}", dir.display())),
+        Err(error) => return vec![(dir.to_owned(), Err(error))],
     };
-    for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            match std::fs::read_to_string(&path) {
-                Ok(text) => take(&path.display().to_string(), &text, tables, faults),
-                Err(error) => faults.push(format!("{} cannot be read: {error}", path.display())),
-            }
-        }
-    }
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path))).collect()
 }
 
-/// Tables are merged key by key; everything else is replaced whole.
-fn merge(into: &mut toml::Table, change: &toml::Table) {
-    for (key, value) in change {
-        match (into.get_mut(key), value) {
-            (Some(toml::Value::Table(into)), toml::Value::Table(change)) => merge(into, change),
-            (Some(_) | None, _) => {
-                into.insert(key.clone(), value.clone());
-            }
-        }
-    }
+/// The recorded screens of the built-in descriptor of this name: file name and text.
+pub fn built_in_fixtures(name: &str) -> Vec<(String, String)> {
+    let prefix = format!("{name}/");
+    let files = Fixtures::iter().filter(|file| file.starts_with(&prefix));
+    files
+        .filter_map(|file| Some((file.to_string(), String::from_utf8_lossy(&Fixtures::get(&file)?.data).into_owned())))
+        .collect()
 }
 
 #[cfg(test)]

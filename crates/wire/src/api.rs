@@ -444,6 +444,12 @@ pub struct ProviderView {
     pub methods: Vec<MethodView>,
     /// Whether a session can be started: the image has the tool and the policy does not forbid it.
     pub available: bool,
+    /// The release that the descriptor's rules were taken from; the image may have another.
+    #[serde(default)]
+    pub tested_version: Option<String>,
+    /// Why no session can be started, for people; `null`: one can.
+    #[serde(default)]
+    pub unavailable: Option<String>,
 }
 
 /// `GET /api/sessions`.

@@ -6,21 +6,37 @@ use anteroom_wire::{
     provider::{MethodName, Provider, StoragePolicy},
 };
 use axum::{Json, extract::State};
+use std::collections::BTreeMap;
 
 /// The tools there are.
 #[utoipa::path(get, path = "/api/providers", responses((status = 200, body = ProviderList)))]
 pub(super) async fn list(State(app): State<App>, _caller: Caller) -> Result<Json<ProviderList>, Refusal> {
-    let providers = app.providers.iter().map(|provider| ProviderView {
+    let providers = app.providers.iter().map(|provider| provider_view(provider, &app.image.clis));
+    Ok(Json(ProviderList { providers: providers.collect() }))
+}
+
+/// A provider where machines have these tools (name → version).
+pub(crate) fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> ProviderView {
+    let version = clis.get(&provider.cli).cloned();
+    let unavailable = if provider.policy == StoragePolicy::Forbidden {
+        Some(provider.policy.sentence().to_owned())
+    } else if version.is_none() {
+        Some(format!("the machine image has no {}", provider.cli))
+    } else {
+        None
+    };
+    ProviderView {
         id: provider.id.clone(),
         name: provider.name.clone(),
-        version: app.image.clis.get(&provider.cli).cloned(),
+        version,
         lanes: provider.lanes.clone(),
         policy: provider.policy,
         policy_sentence: provider.policy.sentence().to_owned(),
         methods: methods(provider),
-        available: app.image.has_cli(&provider.cli) && provider.policy != StoragePolicy::Forbidden,
-    });
-    Ok(Json(ProviderList { providers: providers.collect() }))
+        available: unavailable.is_none(),
+        tested_version: provider.tested_version.clone(),
+        unavailable,
+    }
 }
 
 /// A provider's methods for people to choose from, the preferred one first.

@@ -119,12 +119,7 @@ fn word(key: Key) -> String {
 }
 
 /// All recorded screens of a descriptor.
-fn fixtures(
-    config: &Config,
-    arguments: &TestArguments,
-    source: &Source,
-    provider: &Provider,
-) -> anyhow::Result<bool> {
+fn fixtures(config: &Config, arguments: &TestArguments, source: &Source, provider: &Provider) -> anyhow::Result<bool> {
     let (place, fixtures) = recorded(config, arguments, source, provider)?;
     if fixtures.is_empty() {
         say(format_args!("{}: no recorded screens at {place}; record one, or give --screen FILE", provider.id));

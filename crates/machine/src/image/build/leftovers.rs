@@ -102,7 +102,28 @@ pub(super) async fn remove(scratch: &Path, settings: &BuildSettings) -> Result<(
     fs::remove_dir_all(scratch).map_err(|source| failed(scratch, source))
 }
 
+/// Takes away what root's mmdebstrap mounted in the directory: it does so itself at its end, but not when it is killed. A mount that
+/// stayed would keep the directory from being removed, or be emptied with it. An ordinary user's mounts went with their namespace.
+fn unmount_below(dir: &Path) -> io::Result<()> {
+    let table = fs::read_to_string("/proc/self/mounts")?;
+    // Later mounts first: they may lie on earlier ones.
+    for place in mounts_below(&table, dir).into_iter().rev() {
+        rustix::mount::unmount(&place, rustix::mount::UnmountFlags::DETACH)?;
+    }
+    Ok(())
+}
+
+/// The places in a mount table (proc_mounts(5)) that lie below a directory, in the table's order.
+fn mounts_below(table: &str, dir: &Path) -> Vec<PathBuf> {
+    let place = |line: &str| {
+        let place = line.split(' ').nth(1)?.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
+        Some(PathBuf::from(place))
+    };
+    table.lines().filter_map(place).filter(|place| place != dir && place.starts_with(dir)).collect()
+}
+
 async fn remove_packages(dir: &Path, settings: &BuildSettings) -> Result<(), BuildError> {
+    unmount_below(dir).map_err(|source| BuildError::Io { step: Step::Check, path: dir.to_owned(), source })?;
     match fs::remove_dir_all(dir) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -119,4 +140,17 @@ async fn remove_packages(dir: &Path, settings: &BuildSettings) -> Result<(), Bui
     }
     let helped = Program::new(Step::Check, limit, Path::new("/"), "mmdebstrap", args).output().await;
     fs::remove_dir_all(dir).map_err(|source| helped.err().unwrap_or_else(|| failed(source)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_mounts_below_the_directory_are_taken_away() {
+        let table = "proc /proc proc rw 0 0\nnone /var/tmp/x tmpfs rw 0 0\nsys /var/tmp/x/r/sys sysfs ro 0 0\n\
+                     none /var/tmp/x/r/a\\040b devpts rw 0 0\nnone /var/tmp/xy/sys sysfs ro 0 0\n";
+        let found = mounts_below(table, Path::new("/var/tmp/x"));
+        assert_eq!(found, [PathBuf::from("/var/tmp/x/r/sys"), PathBuf::from("/var/tmp/x/r/a b")]);
+    }
 }

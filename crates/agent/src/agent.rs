@@ -10,7 +10,7 @@ use crate::{
     display,
     events::Events,
     host::{self, Host},
-    log, memory, pane,
+    log, memory, pane, paste,
     place::Place,
     port::Medium,
     proxy, screen, serve, shim, spare,
@@ -67,6 +67,8 @@ pub(crate) struct Agent {
     pub(crate) tool: Tool,
     /// How far the command with a stored credential is.
     pub(crate) used: Course,
+    /// Whose turn it is to give the tool something.
+    pub(crate) turns: paste::Turns,
     /// The tool's process.
     pub(crate) cli_pid: watch::Sender<Option<u32>>,
     /// Terminal streams by the controller's name for them.
@@ -112,6 +114,7 @@ impl Agent {
             owner: watch::Sender::new(None),
             tool: Tool::new(),
             used: Course::new(),
+            turns: paste::Turns::default(),
             cli_pid: watch::Sender::new(None),
             views: Mutex::default(),
             place,

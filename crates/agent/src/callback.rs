@@ -20,8 +20,8 @@ use std::{
 use tokio::net::TcpStream;
 
 const CONNECT_MS_MAX: u64 = 5_000;
-/// The whole exchange: many tools fetch their tokens before they answer.
-const ANSWER_MS_MAX: u64 = 60_000;
+/// The whole exchange: many tools fetch their tokens before they answer. Less than the controller waits for this.
+const ANSWER_MS_MAX: u64 = 40_000;
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// A tool may end its sign-in on a page of its own, to which it sends the browser.
 const REDIRECTS_MAX: u32 = 5;

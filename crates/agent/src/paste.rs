@@ -24,10 +24,20 @@ use anteroom_wire::{
     provider::Ask,
 };
 use std::{sync::Arc, time::Duration};
+use tokio::{sync::Mutex, time::Instant};
 
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// From the typing of an answer to Enter: programs that draw their own screen take both in one read for pasted lines.
 const ENTER_AFTER_MS: u64 = 100;
+/// How long a tool may take to show that it took an answer, before the next is looked at.
+const SETTLE_MS_MAX: u64 = 1_500;
+
+/// Whoever brings the same twice at once (two clicks, two pages) waits here: the second finds what the first left.
+#[derive(Default)]
+pub(crate) struct Turns {
+    typing: Mutex<()>,
+    calling: Mutex<()>,
+}
 
 /// Why something was not given to the tool. The text never has anything of what was brought.
 pub(crate) type Refusal = (Problem, String);
@@ -54,11 +64,13 @@ async fn give(agent: &Agent, owner: &Owner, brought: &Secret) -> Result<Pasted, 
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         return Err((Problem::Malformed, "text must be 1 byte to 16 KiB without control characters".to_owned()));
     }
-    let now = agent.board.read();
     let address = Address::parse(text);
     if let Some(address) = address.filter(Address::is_loopback) {
-        return call_back(owner, &now, &address).await;
+        let _one = agent.turns.calling.lock().await;
+        return call_back(owner, &agent.board.read(), &address).await;
     }
+    let _one = agent.turns.typing.lock().await;
+    let now = agent.board.read();
     if now.prompt.as_ref().is_some_and(|open| open.id == KEY_ENTRY) {
         return give_key(agent, owner, text).await;
     }
@@ -75,9 +87,12 @@ async fn give(agent: &Agent, owner: &Owner, brought: &Secret) -> Result<Pasted, 
     Ok(Pasted::Terminal)
 }
 
+/// The sign-in's addresses.
+fn addresses(now: &SignIn) -> Vec<&str> {
+    now.browser_url.as_deref().into_iter().chain(now.url.as_ref().map(|found| found.url.as_str())).collect()
+}
+
 async fn call_back(owner: &Owner, now: &SignIn, address: &Address<'_>) -> Result<Pasted, Refusal> {
-    let urls = now.browser_url.as_deref().into_iter().chain(now.url.as_ref().map(|found| found.url.as_str()));
-    let urls: Vec<&str> = urls.collect();
     let refused = |error: CallbackError| {
         let problem = match &error {
             CallbackError::Wrong(_) => Problem::WrongCallback,
@@ -86,7 +101,7 @@ async fn call_back(owner: &Owner, now: &SignIn, address: &Address<'_>) -> Result
         };
         (problem, error.to_string())
     };
-    callback::check(address, &urls, owner.provider.sign_in.callback_path.as_deref()).map_err(refused)?;
+    callback::check(address, &addresses(now), owner.provider.sign_in.callback_path.as_deref()).map_err(refused)?;
     let status = callback::relay(address).await.map_err(refused)?;
     Ok(Pasted::Callback { status: status.as_u16() })
 }
@@ -104,17 +119,18 @@ async fn give_key(agent: &Agent, owner: &Owner, text: &str) -> Result<Pasted, Re
 async fn answer(agent: &Agent, rules: &Rules, now: &SignIn, text: &str) -> Result<Pasted, Refusal> {
     // The board may be a moment behind: what counts is the screen into which is typed.
     let look = agent.terminal.look().await.map_err(|error| (Problem::NotReady, error.to_string()))?;
-    let open = rules.open(&look.text()).and_then(|rule| Some((rule, rule.ask()?)));
+    let before = look.text();
+    let open = rules.open(&before).and_then(|rule| Some((rule, rule.ask()?)));
     let Some((rule, ask)) = open else { return Err((Problem::NoPrompt, String::new())) };
-    let known = now.url.as_ref().map(|found| found.url.as_str());
-    let answer = answers(text, ask, known)?;
+    let answer = answers(text, ask, &addresses(now))?;
     type_in(agent, answer.expose()).await?;
     agent.board.answered(&rule.id);
+    settle(agent, &before).await;
     Ok(Pasted::Prompt { id: rule.id.clone() })
 }
 
 /// The answer that fits: the text itself, or what stands in the address of the page that showed it.
-fn answers(text: &str, ask: &Ask, known: Option<&str>) -> Result<Secret, Refusal> {
+fn answers(text: &str, ask: &Ask, known: &[&str]) -> Result<Secret, Refusal> {
     let fits = |answer: &str| {
         let plain = !answer.is_empty() && !answer.chars().any(char::is_control);
         tool::fits(ask.shape.as_deref(), answer).map(|fits| fits && plain)
@@ -126,9 +142,10 @@ fn answers(text: &str, ask: &Ask, known: Option<&str>) -> Result<Secret, Refusal
         && let Some(code) = page.value("code")
     {
         let state = page.value("state");
-        let wanted = known.and_then(Address::parse).and_then(|known| known.value("state"));
-        if let (Some(state), Some(wanted)) = (&state, wanted)
-            && *state != wanted
+        let mut wanted = known.iter().filter_map(|known| Address::parse(known)?.value("state")).peekable();
+        if let Some(state) = &state
+            && wanted.peek().is_some()
+            && !wanted.any(|wanted| wanted == *state)
         {
             return Err((Problem::WrongCallback, "not the same as in this sign-in: state".to_owned()));
         }
@@ -160,12 +177,26 @@ async fn type_in(agent: &Agent, text: &str) -> Result<(), Refusal> {
     agent.terminal.type_text(&Secret::new(String::new()), true).await.map_err(not_ready)
 }
 
+/// Waits until the screen is another, which it is at once where the tool echoes.
+async fn settle(agent: &Agent, before: &str) {
+    let mut changes = agent.terminal.changes();
+    let end = Instant::now() + Duration::from_millis(SETTLE_MS_MAX);
+    loop {
+        let same = agent.terminal.look().await.is_ok_and(|look| look.text() == before);
+        if !same || !matches!(tokio::time::timeout_at(end, changes.changed()).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KNOWN: Option<&str> =
-        Some("https://a.example/authorize?state=the-state&redirect_uri=https%3A%2F%2Fa.example%2Fcode");
+    const KNOWN: &[&str] = &[
+        "https://a.example/authorize?state=the-state&redirect_uri=https%3A%2F%2Fa.example%2Fcode",
+        "https://a.example/z-opaque",
+    ];
 
     fn ask(shape: Option<&str>) -> Ask {
         let hint = Some("A code with a # in the middle".into());

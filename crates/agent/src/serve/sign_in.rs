@@ -22,7 +22,10 @@ fn refused((problem, detail, status): claim::Refusal) -> Refused {
 }
 
 pub(super) async fn paste(agent: &Arc<Agent>, asked: Paste) -> Result<Answer, Refused> {
-    let pasted = paste::paste(agent, &asked).await;
+    // To its end, also when nobody waits for the answer any more: half of an answer must not stay on the screen.
+    let on = agent.clone();
+    let pasted = tokio::spawn(async move { paste::paste(&on, &asked).await }).await;
+    let pasted = pasted.map_err(|error| Refused::new(Problem::Internal, error.to_string()))?;
     pasted.map(|pasted| json(Granted, &pasted)).map_err(|(problem, detail)| Refused::new(problem, detail))
 }
 

@@ -294,6 +294,20 @@ async fn a_question_is_told_answered_refused_and_answered_again() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_brought_twice_at_once_is_typed_once() {
+    let world = start().await;
+    let mut one = world.connect().await;
+    world.claim(&mut one, asks()).await;
+    prompt(&world, &mut one, |open| open.is_some()).await;
+    let mut second = one.clone();
+    let (first, second) = tokio::join!(paste(&mut one, "12345678"), paste(&mut second, "12345678"));
+    let statuses = [first.0, second.0];
+    assert!(statuses.contains(&StatusCode::OK) && statuses.contains(&StatusCode::CONFLICT), "{statuses:?}");
+    world.event("the end", |event| matches!(event, Event::Outcome(Outcome::Done)).then_some(())).await;
+    assert_eq!(std::fs::read_to_string(world.home("codes")).unwrap(), "run:12345678\n");
+}
+
+#[tokio::test]
 async fn the_same_tool_runs_on_when_the_person_changes_lanes() {
     let world = start().await;
     let mut sender = world.connect().await;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod adoption;
+mod clearing;
 mod cycles;
 mod deaths;
 mod original_failure;

@@ -1,0 +1,165 @@
+//! A machine's death and its clearing are two things: the first is told at once, the second is waited for. What a killed
+//! server did not come to say, the next one says, once.
+
+use crate::{closing, idle};
+use anteroom_testbed::{Api, Plan, SOON, World, processes};
+use anteroom_wire::{
+    MachineId, SessionId,
+    api::{Status, TimelineEntry},
+};
+use rustix::{
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+    process::{Signal, kill_process},
+};
+use std::{
+    fs::{self, File, FileTimes},
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// Holds up a keeper's clearing: it looks whether the machine's sockets still answer, and this one, in the agent's place,
+/// takes callers and never comes to them. Dropped, it answers no more.
+struct Holdup {
+    _listener: UnixListener,
+    _callers: Vec<OwnedFd>,
+}
+
+impl Holdup {
+    fn new(run_dir: &Path) -> Self {
+        let path = run_dir.join("agent.sock");
+        fs::rename(&path, run_dir.join("agent.before")).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let mut callers = Vec::new();
+        loop {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let caller = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+            match rustix::net::connect(&caller, &address) {
+                Ok(()) => callers.push(caller),
+                Err(rustix::io::Errno::AGAIN) => return Self { _listener: listener, _callers: callers },
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// A session whose machine is up.
+async fn up(world: &World, api: &Api) -> (SessionId, MachineId) {
+    let id = api.start("idle").await.unwrap().session.id;
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let machine = world.machines().into_iter().next_back().unwrap();
+    (id, machine)
+}
+
+async fn about(api: &Api, id: &SessionId, kind: &str, machine: &MachineId) -> Vec<TimelineEntry> {
+    let timeline = api.timeline(id).await.unwrap();
+    timeline.into_iter().filter(|entry| entry.kind == kind && entry.data["machine"] == machine.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_viewer_is_told_of_a_death_while_the_keeper_clears_and_the_next_machine_waits_for_it() {
+    let world = World::start(Plan::with(idle())).await.unwrap();
+    let api = world.operator().unwrap();
+    let (id, machine) = up(&world, &api).await;
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let holdup = Holdup::new(&world.run_dir(&machine));
+    let process = processes::machine_of(&world.state_dir(), &machine).unwrap();
+    let keeper = processes::keeper_of(&world.state_dir(), &machine).unwrap();
+    processes::kill(process).unwrap();
+    let (code, reason) = closing(&mut viewer.into_inner()).await;
+    assert_eq!((code, reason.split(':').next()), (4510, Some("restarted")));
+    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    assert_eq!(gone.data["why"], serde_json::json!({ "cause": "killed", "signal": 9 }));
+    assert_eq!(gone.data.get("receipt"), None, "its keeper has not finished: {:?}", gone.data);
+    let view = api.session(&id).await.unwrap();
+    assert_eq!((view.status, view.generation), (Status::VmStopped, 1));
+    let leaks = api.get("/api/leaks").await.unwrap().read::<anteroom_wire::operations::LeakReport>().unwrap();
+    assert_eq!(leaks.unowned().next(), None, "what is being cleared away is no leak");
+    assert_eq!(processes::keeper_of(&world.state_dir(), &machine), Some(keeper), "it still clears");
+    assert_eq!(world.machines(), [machine.clone()], "no other machine before this one is gone");
+    drop(holdup);
+    let cleared = api.wait_entry(&id, "machine_cleared").await.unwrap();
+    assert_eq!(cleared.data["receipt"]["checks"]["left"], serde_json::json!([]), "{:?}", cleared.data);
+    assert_eq!(api.wait_status(&id, Status::VmStarted).await.unwrap().generation, 2);
+    assert_eq!(about(&api, &id, "machine_gone", &machine).await.len(), 1);
+    let order: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
+    let at = |kind: &str| order.iter().rposition(|seen| seen == kind).unwrap();
+    assert!(at("machine_gone") < at("machine_cleared") && at("machine_cleared") < at("machine_replaced"), "{order:?}");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_between_death_and_clearing_leaves_one_word_of_the_death() {
+    let mut world = World::start(Plan::with(idle())).await.unwrap();
+    let api = world.operator().unwrap();
+    let (id, machine) = up(&world, &api).await;
+    let holdup = Holdup::new(&world.run_dir(&machine));
+    processes::kill(processes::machine_of(&world.state_dir(), &machine).unwrap()).unwrap();
+    api.wait_entry(&id, "machine_gone").await.unwrap();
+    world.kill_server().await.unwrap();
+    drop(holdup);
+    world.start_server().await.unwrap();
+    let api = world.operator().unwrap();
+    assert_eq!(api.wait_status(&id, Status::VmStarted).await.unwrap().generation, 2);
+    assert_eq!(about(&api, &id, "machine_gone", &machine).await.len(), 1);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_that_outlived_its_session_and_its_server_is_told_once_from_its_receipt() {
+    let mut world = World::start(Plan::with(idle()).set("[sessions]\nsweep_every_ms = 100\n")).await.unwrap();
+    let api = world.operator().unwrap();
+    let (id, machine) = up(&world, &api).await;
+    let keeper = processes::keeper_of(&world.state_dir(), &machine).unwrap();
+    // The session ends, and its machine cannot end before its server does.
+    kill_process(keeper, Signal::STOP).unwrap();
+    api.cancel(&id).await.unwrap();
+    world.kill_server().await.unwrap();
+    kill_process(keeper, Signal::CONT).unwrap();
+    for _ in 0..2 {
+        world.start_server().await.unwrap();
+        let api = world.operator().unwrap();
+        let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+        assert_eq!(gone.data["machine"], machine.as_str());
+        assert_eq!(gone.data["receipt"]["checks"]["left"], serde_json::json!([]));
+        // The sweeps of this server had their chance to say it again.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(about(&api, &id, "machine_gone", &machine).await.len(), 1);
+        world.kill_server().await.unwrap();
+    }
+    world.start_server().await.unwrap();
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn half_a_receipt_whose_keeper_is_gone_is_swept_and_one_that_is_being_written_is_not() {
+    let world = World::start(Plan::with(idle()).set("[sessions]\nsweep_every_ms = 100\n")).await.unwrap();
+    let api = world.operator().unwrap();
+    let (_, machine) = up(&world, &api).await;
+    let keeper = processes::keeper_of(&world.state_dir(), &machine).unwrap().as_raw_nonzero();
+    let receipts = world.state_dir().join("receipts");
+    let half = |name: String, age_s: u64| {
+        let path = receipts.join(name);
+        let file = File::create(&path).unwrap();
+        let written = SystemTime::now() - Duration::from_secs(age_s);
+        file.set_times(FileTimes::new().set_modified(written)).unwrap();
+        path
+    };
+    let young = half(format!(".{machine}.1"), 0);
+    let being_written = half(format!(".{machine}.{keeper}"), 600);
+    let left = half(format!(".{machine}.4000000"), 600);
+    let swept = async {
+        while left.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, swept).await.expect("it is removed");
+    assert!(young.exists() && being_written.exists());
+    for path in [young, being_written] {
+        fs::remove_file(path).unwrap();
+    }
+    world.finish().await.unwrap();
+}

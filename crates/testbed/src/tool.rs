@@ -3,6 +3,7 @@
 use crate::Script;
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -13,6 +14,7 @@ pub struct Tool {
     id: String,
     script: Script,
     status: Option<Script>,
+    methods: BTreeMap<String, Script>,
     descriptor: Value,
 }
 
@@ -34,7 +36,7 @@ impl Tool {
             "egress": [],
             "policy": "store",
         });
-        Self { id: id.to_owned(), script, status: None, descriptor }
+        Self { id: id.to_owned(), script, status: None, methods: BTreeMap::new(), descriptor }
     }
 
     /// The tool's status command does this; `matches` must be found in what it prints.
@@ -42,6 +44,14 @@ impl Tool {
     pub fn with_status(mut self, status: Script, matches: &str) -> Self {
         self.status = Some(status);
         self.descriptor["credential"]["status_matches"] = json!(matches);
+        self
+    }
+
+    /// Another method, by which this script signs in; `differs` is what the descriptor has for it beside `argv`.
+    #[must_use]
+    pub fn with_method(mut self, name: &str, script: Script, differs: Value) -> Self {
+        self.methods.insert(name.to_owned(), script);
+        self.descriptor["methods"][name] = differs;
         self
     }
 
@@ -80,6 +90,9 @@ impl Tool {
         descriptor["argv"] = command("sign-in", &self.script)?;
         if let Some(status) = &self.status {
             descriptor["credential"]["status_argv"] = command("status", status)?;
+        }
+        for (name, script) in &self.methods {
+            descriptor["methods"][name]["argv"] = command(&format!("method-{name}"), script)?;
         }
         let text = toml::to_string(&descriptor).map_err(io::Error::other)?;
         std::fs::write(providers.join(format!("{}.toml", self.id)), text)

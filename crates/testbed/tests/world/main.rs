@@ -9,6 +9,7 @@ mod doors;
 mod ends;
 mod exec;
 mod inputs;
+mod lanes;
 mod liveness;
 mod posted;
 mod scenarios;

@@ -108,13 +108,19 @@ async fn serve(
     let attached = attachment.run();
     let alive = stay(client, session);
     tokio::pin!(followed, attached, alive);
-    let end = tokio::select! {
-        view = &mut followed => End::Over(Box::new(view?)),
-        code = signals.any() => End::Signal(code),
-        error = &mut attached => return Err(error),
-        never = &mut alive => match never {},
+    let mut is_attached = true;
+    let end = loop {
+        tokio::select! {
+            view = &mut followed => break End::Over(Box::new(view?)),
+            code = signals.any() => break End::Signal(code),
+            done = &mut attached, if is_attached => {
+                done?;
+                is_attached = false;
+            }
+            never = &mut alive => match never {},
+        }
     };
-    if matches!(end, End::Over(_)) {
+    if is_attached && matches!(end, End::Over(_)) {
         // The last bytes and the socket's close may come a moment after the news.
         let _ = tokio::time::timeout(Duration::from_millis(REST_MS_MAX), attached).await;
     }

@@ -6,7 +6,7 @@ mod lanes;
 use super::{
     live::{Facts, Live},
     note,
-    use_credential::Told,
+    use_credential::{self, Told},
 };
 use crate::{app::App, clock};
 use anteroom_store::StoreError;
@@ -37,7 +37,8 @@ pub async fn hear(app: &App, live: &Arc<Live>, events: Events) -> Result<(), Sto
     let news: Vec<bool> = fresh.iter().map(|told| take(live, &told.event)).collect();
     for (NumberedEvent { number, event, .. }, is_news) in fresh.into_iter().zip(news) {
         let of_use = Told::of(&event);
-        if is_news && let Some((kind, sentence, data)) = words(live, event) {
+        let of_command = use_credential::words(app, live, &event).await?;
+        if is_news && let Some((kind, sentence, data)) = of_command.or_else(|| words(live, event)) {
             note::write(app, &live.id, kind, sentence, data).await?;
         }
         if let Some(told) = of_use {

@@ -16,7 +16,7 @@ mod told;
 
 pub use book::Uses;
 pub use lay_down::lay_down;
-pub use told::{NOT_CONCLUSIVE, Told, end_of};
+pub use told::{NOT_CONCLUSIVE, Told, end_of, words};
 
 use super::{live::Live, owner, switch};
 use crate::{admission, app::App, callers::Caller, clock, credentials, random, refusal::Refusal};

@@ -48,6 +48,8 @@ pub(super) struct Attachment<'a> {
 enum Ended {
     /// The server closed it, or it broke.
     Closed,
+    /// The server closed it since the session is over.
+    Over,
     /// This side cannot go on.
     Failed(anyhow::Error),
 }
@@ -62,26 +64,27 @@ impl<'a> Attachment<'a> {
         Self { client, session, stage, is_person, input: None, scroll: Scroll::default(), raw: None }
     }
 
-    /// Carries bytes until the session is over. Returns only with an error.
-    pub(super) async fn run(&mut self) -> anyhow::Error {
-        let mut resized = match signal(SignalKind::window_change()) {
-            Ok(resized) => resized,
-            Err(error) => return error.into(),
-        };
+    /// Carries bytes until the session is over.
+    ///
+    /// # Errors
+    /// This side cannot go on.
+    pub(super) async fn run(&mut self) -> anyhow::Result<()> {
+        let mut resized = signal(SignalKind::window_change())?;
         loop {
             match self.open().await {
                 Ok(socket) => match self.carry(socket, &mut resized).await {
                     Ended::Closed => {}
-                    Ended::Failed(error) => return error,
+                    Ended::Over => return Ok(()),
+                    Ended::Failed(error) => return Err(error),
                 },
                 // Not ready yet, over, or the server is away: the follower knows more.
                 Err(ClientError::Refused(body)) if body.code == Problem::NotYours.code() => {
-                    return ClientError::Refused(body).into();
+                    return Err(ClientError::Refused(body).into());
                 }
                 Err(_) => {}
             }
             if *self.stage.borrow() == Stage::Over {
-                return std::future::pending().await;
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await;
         }
@@ -120,6 +123,9 @@ impl<'a> Attachment<'a> {
                         }
                         is_sized = true;
                         socket.send(resize(self.size())).await
+                    }
+                    Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == Problem::SessionOver.close_code() => {
+                        return Ended::Over;
                     }
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return Ended::Closed,
                     Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,

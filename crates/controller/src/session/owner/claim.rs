@@ -31,6 +31,7 @@ pub(super) async fn claim(
     token: Option<&Secret>,
 ) -> Result<(), String> {
     let by = ClaimedBy { session: live.id.clone(), machine: machine.clone(), generation };
+    let mut is_use = false;
     match (&channels.hello.claimed, token) {
         // By a former server, or by this task, whose answer was lost with the channel.
         (Some(claimed), _) if *claimed == by => {
@@ -43,6 +44,7 @@ pub(super) async fn claim(
         (Some(claimed), _) => return Err(format!("it belongs to {}", claimed.session)),
         (None, Some(token)) => {
             let used = use_credential::lay_down(app, live).await?;
+            is_use = used.is_some();
             let claim = made(app, live, by, token, used);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
         }
@@ -51,13 +53,18 @@ pub(super) async fn claim(
             let token = random::token("agt_");
             renew_token(app, live, &token).await?;
             let used = use_credential::lay_down(app, live).await?;
+            is_use = used.is_some();
             let claim = made(app, live, by, &token, used);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
             live.change(|facts| facts.offered = false);
         }
     }
     let change = Change::new().claimed_generation(Some(generation)).cli_started(true).setback(None);
-    let sentence = format!("The machine is ready; {} was started in it.", live.provider().name);
+    let sentence = if is_use {
+        "The machine is ready; the stored credential lies in it.".to_owned()
+    } else {
+        format!("The machine is ready; {} was started in it.", live.provider().name)
+    };
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.hello.clis });
     let event = NewEvent::new(clock::now(), "machine_ready", sentence).with(data);
     settled(app, &live.id).await;

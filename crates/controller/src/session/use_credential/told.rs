@@ -12,7 +12,7 @@ use anteroom_wire::{
     agent::{Event, UsePurpose},
     webhook::{CREDENTIAL_NEEDS_AUTH, SESSION_ENDED},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How long the agent may take to say what stands on the terminal, milliseconds.
@@ -189,6 +189,24 @@ async fn over(app: &App, live: &Live, using: &CredentialUse, code: i32, changed:
         }
     }
     Ok(())
+}
+
+/// Kind, sentence and data for the timeline of what the agent says of the tool where it is a command that uses a credential; `None`: it
+/// is said as always.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn words(app: &App, live: &Live, event: &Event) -> Result<Option<(&'static str, String, Value)>, StoreError> {
+    let told = if let Event::CliExited { code, last_lines } = event {
+        let data = json!({ "code": code, "last_lines": last_lines });
+        ("cli_exited", format!("The command has ended with exit code {code}."), data)
+    } else if *event == Event::CliStarted {
+        ("cli_started", "The command was started.".to_owned(), Value::Null)
+    } else {
+        return Ok(None);
+    };
+    let row = app.store.session(&live.id).await?;
+    Ok(row.is_some_and(|row| row.aim.uses().is_some()).then_some(told))
 }
 
 /// How a use ended, one sentence.

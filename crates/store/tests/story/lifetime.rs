@@ -80,7 +80,9 @@ impl World {
     async fn refreshed(&self, row: &SessionRow, plaintext: &[u8]) -> Revisions {
         match self.refresh(row, TOKEN, plaintext).await {
             Refreshed::Stored { revisions, .. } => revisions,
-            other => panic!("{other:?}"),
+            other @ (Refreshed::Ignored(_) | Refreshed::WrongToken | Refreshed::NothingToReplace) => {
+                panic!("{other:?}")
+            }
         }
     }
 
@@ -317,10 +319,10 @@ async fn what_ends_is_listed_until_that_is_written_down() {
         assert!(world.store.set_health(&conclusion).await.unwrap());
     };
     assert_eq!(ending(NOW, NOW + 99).await, []);
-    assert_eq!(ending(NOW, NOW + 100).await, [id.clone()]);
+    assert_eq!(ending(NOW, NOW + 100).await, std::slice::from_ref(&id));
     conclude(Health::Expiring).await;
     assert_eq!(ending(NOW, NOW + 100).await, [], "told once");
-    assert_eq!(ending(NOW + 100, NOW + 200).await, [id.clone()], "and once more at the end");
+    assert_eq!(ending(NOW + 100, NOW + 200).await, std::slice::from_ref(&id), "and once more at the end");
     conclude(Health::NeedsAuth).await;
     assert_eq!(ending(NOW + 100, NOW + 200).await, []);
 }

@@ -35,7 +35,7 @@ async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
     complete(&[stored.clone(), impossible]).await.unwrap_err();
     assert_eq!(due(&world, NOW).await, []);
     assert!(world.store.session(&row.id).await.unwrap().unwrap().is_active());
-    assert!(matches!(complete(&[stored.clone()]).await.unwrap(), Completed::Stored { .. }));
+    assert!(matches!(complete(std::slice::from_ref(&stored)).await.unwrap(), Completed::Stored { .. }));
     let [waiting] = &world.store.due_messages(NOW, 10).await.unwrap()[..] else { panic!() };
     assert_eq!((&waiting.id, &waiting.kind, &waiting.about), (&stored.id, &stored.kind, &stored.about));
     let late = message(3, About::Session(row.id.clone()));
@@ -69,7 +69,7 @@ async fn a_message_is_tried_until_it_is_taken_or_given_up_and_then_stays_as_it_w
     assert_eq!(due(&world, NOW).await, [taken.id.clone(), given_up.id.clone()]);
     let long = "e".repeat(5_000);
     assert!(world.store.message_failed(&taken.id, &long, NOW + 10).await.unwrap());
-    assert_eq!(due(&world, NOW + 9).await, [given_up.id.clone()]);
+    assert_eq!(due(&world, NOW + 9).await, std::slice::from_ref(&given_up.id));
     let rows = world.store.due_messages(NOW + 10, 10).await.unwrap();
     let again = rows.iter().find(|row| row.id == taken.id).unwrap();
     assert_eq!((again.attempts, again.last_error.as_ref().unwrap().len()), (1, 1_000));

@@ -24,6 +24,10 @@ const LAST_LINES: usize = 20;
 const HUNG_UP: i32 = 129;
 /// How long the tool may take to read its secret, milliseconds.
 const KEY_READ_MS_MAX: u64 = 60_000;
+/// A screen that has not changed for this long after the tool's end shows its last words, milliseconds.
+const QUIET_MS: u64 = 200;
+/// How long that may take, milliseconds: something that the tool left behind may go on writing.
+const QUIET_MS_MAX: u64 = 1_500;
 /// Beyond the pane's own limits for the tool's end.
 const END_SLACK_MS: u64 = 2_000;
 
@@ -197,12 +201,27 @@ impl Seat<'_> {
 /// Notes that the tool has ended; gives the last lines of its screen, masked.
 async fn note_end(agent: &Agent, code: i32) -> Vec<String> {
     agent.cli_pid.send_replace(None);
+    screen_settled(agent).await;
     let lines = agent.terminal.screen().await.unwrap_or_default();
     let first = lines.len().saturating_sub(LAST_LINES);
     let last_lines: Vec<String> = lines[first..].iter().map(|line| bounded(&finder::masked(line))).collect();
     agent.board.cli(CliState::Exited { code });
     agent.events.push(Event::CliExited { code, last_lines: last_lines.clone() });
     last_lines
+}
+
+/// Waits until the terminal has nothing new to show: a program's end is often known before tmux has read its last words.
+async fn screen_settled(agent: &Agent) {
+    let mut changes = agent.terminal.changes();
+    let quiet = async {
+        loop {
+            changes.mark_unchanged();
+            if tokio::time::timeout(Duration::from_millis(QUIET_MS), changes.changed()).await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(QUIET_MS_MAX), quiet).await;
 }
 
 /// A pipe that carries `key` and a line feed and then ends; its reading end. The secret is held until the tool has read it, at most

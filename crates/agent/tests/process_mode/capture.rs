@@ -164,7 +164,7 @@ async fn what_the_status_command_itself_refreshes_is_delivered_refreshed() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut tool = provider(IDLE);
-    let script = "test -e new && mv new .demo/auth.json; echo asked >> asked";
+    let script = "test -e new && cp new .demo/new && mv .demo/new .demo/auth.json; rm -f new; echo asked >> asked";
     tool.credential.status_argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     let new = WHOLE.replace("s3cret", "refreshed");
     fs::write(world.home("new"), &new).unwrap();

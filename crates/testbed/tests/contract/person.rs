@@ -74,12 +74,14 @@ impl Ended {
 
 /// Where a form leads when its button is pressed.
 fn answered(at: &Url, page: &str) -> Url {
-    let field = Regex::new(r#"<input type=hidden name="?([^ ">]*)"? value="?([^ ">]*)"?>"#).unwrap();
+    let field = r#"<input type=hidden name=(?:"([^"]*)"|([^ ">]+)) value=(?:"([^"]*)"|([^ ">]+))>"#;
+    let field = Regex::new(field).unwrap();
     let plain = |text: &str| text.replace("&quot;", "\"").replace("&lt;", "<").replace("&amp;", "&");
     let mut to = at.clone();
     to.query_pairs_mut().clear();
     for found in field.captures_iter(page) {
-        to.query_pairs_mut().append_pair(&plain(&found[1]), &plain(&found[2]));
+        let either = |quoted, bare| found.get(quoted).or_else(|| found.get(bare)).map_or("", |text| text.as_str());
+        to.query_pairs_mut().append_pair(&plain(either(1, 2)), &plain(either(3, 4)));
     }
     to
 }

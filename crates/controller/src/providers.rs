@@ -19,6 +19,7 @@ use std::{
 #[derive(RustEmbed)]
 #[folder = "../../providers"]
 #[include = "*.toml"]
+#[exclude = "examples/*"]
 struct BuiltIn;
 
 /// Recorded screens of the released tools: `ID/NAME.screen`.

@@ -1,5 +1,6 @@
 //! The command line. `keeper` is started by the server itself, once for each machine, and is not for people.
 
+mod answers;
 mod bench;
 mod bundle;
 pub mod client;
@@ -67,19 +68,7 @@ enum Command {
         json: bool,
     },
     /// Sign a tool in: prints the link, shows progress, stores the credential or writes it.
-    Login {
-        /// The tool: `anteroom login codex`.
-        provider: String,
-        /// Write the credential's file here (0600) instead of only storing it.
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// Print the link and do not open a browser.
-        #[arg(long)]
-        no_open: bool,
-        /// Sign in at this external machine of the configuration instead of a new one.
-        #[arg(long, value_name = "NAME")]
-        machine: Option<String>,
-    },
+    Login(login::LoginArguments),
     /// Run a command in a fresh machine with a stored credential, in this terminal. Ends with the command's code; with 125 when it could
     /// not be run.
     Exec(exec::ExecArguments),
@@ -185,9 +174,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor { leaks: true, json } => doctor::leaks::run(&config, json).await,
         Command::Doctor { leaks: false, .. } => doctor::run(&config).await,
-        Command::Login { provider, out, no_open, machine } => {
-            login::run(&config, &provider, out.as_deref(), no_open, machine).await
-        }
+        Command::Login(arguments) => login::run(&config, arguments).await,
         Command::Exec(arguments) => exec::run(&config, arguments).await,
         Command::Credentials(command) => credentials::run(&config, command).await,
         Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,

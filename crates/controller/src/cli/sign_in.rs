@@ -1,17 +1,19 @@
 //! What `anteroom login` and `anteroom credentials renew` share: start, print the link, show how it goes, wait for the end.
 
 use super::{
+    answers::Answers,
     client::{Client, ClientError},
     say,
     watch::{self, Told},
 };
 use anteroom_wire::{
-    SessionId,
-    api::{CredentialMeta, SessionView, StartRequest, Started, Status},
+    Secret, SessionId,
+    api::{CredentialMeta, PromptView, SessionView, StartRequest, Started, Status},
     provider::Lane,
 };
 use http::Method;
 use std::{io::IsTerminal, process::Stdio};
+use tokio::sync::watch as channel;
 
 /// How a sign-in ended.
 pub(super) enum SignedIn {
@@ -26,12 +28,25 @@ pub(super) enum SignedIn {
 /// # Errors
 /// It was refused, or came to nothing; the text says why.
 pub(super) async fn sign_in(client: &Client, request: &StartRequest, no_open: bool) -> anyhow::Result<SignedIn> {
+    sign_in_with(client, request, no_open, None).await
+}
+
+/// The same; what the tool wants as a secret first is answered with `key`.
+///
+/// # Errors
+/// As [`sign_in`].
+pub(super) async fn sign_in_with(
+    client: &Client,
+    request: &StartRequest,
+    no_open: bool,
+    key: Option<Secret>,
+) -> anyhow::Result<SignedIn> {
     let started: Started = client.call(Method::POST, "/api/auth/start", Some(request)).await?;
     say(format_args!("Sign in to {} here:\n\n  {}\n", started.session.provider_name, started.viewer_url));
     if !no_open && std::io::stdout().is_terminal() {
         open_browser(&started.viewer_url);
     }
-    let Some(view) = until_over(client, &started.session.id).await? else {
+    let Some(view) = until_signed_in(client, &started.session.id, key).await? else {
         say("Cancelled.");
         return Ok(SignedIn::Cancelled);
     };
@@ -48,23 +63,40 @@ pub(super) async fn sign_in(client: &Client, request: &StartRequest, no_open: bo
 ///
 /// # Errors
 /// The server refuses, or went away.
-pub(super) async fn until_over(client: &Client, id: &SessionId) -> Result<Option<SessionView>, ClientError> {
-    let mut shown = Shown::default();
+pub(super) async fn until_over(client: &Client, id: &SessionId) -> anyhow::Result<Option<SessionView>> {
+    until_signed_in(client, id, None).await
+}
+
+/// Shows what happens to a session until it is over, and answers what the tool asks; Ctrl-C cancels it: `None`.
+///
+/// # Errors
+/// The server refuses, or went away, or the key was refused.
+async fn until_signed_in(client: &Client, id: &SessionId, key: Option<Secret>) -> anyhow::Result<Option<SessionView>> {
+    let (asks, questions) = channel::channel(None);
+    let mut shown = Shown { code: None, url: None, asks };
+    let cancel = async || -> Result<(), ClientError> {
+        let path = format!("/api/auth/session/{id}/cancel");
+        client.call::<(), SessionView>(Method::POST, &path, None).await.map(drop)
+    };
     tokio::select! {
-        view = watch::follow(client, id, |told| shown.take(told)) => view.map(Some),
+        view = watch::follow(client, id, |told| shown.take(told)) => Ok(Some(view?)),
+        stopped = (Answers { client, session: id, key }).run(questions) => {
+            cancel().await?;
+            stopped.map(|()| None)
+        }
         _ = tokio::signal::ctrl_c() => {
-            let path = format!("/api/auth/session/{id}/cancel");
-            let _: SessionView = client.call(Method::POST, &path, None::<&()>).await?;
+            cancel().await?;
             Ok(None)
         }
     }
 }
 
 /// Says what is new.
-#[derive(Default)]
 struct Shown {
     code: Option<String>,
     url: Option<String>,
+    /// Tells what the tool asks.
+    asks: channel::Sender<Option<PromptView>>,
 }
 
 impl Shown {
@@ -73,6 +105,11 @@ impl Shown {
             Told::Entry(entry) => return say(format_args!("  {}", entry.sentence)),
             Told::View(view) => view,
         };
+        self.asks.send_if_modified(|open| {
+            let is_new = *open != view.sign_in.prompt;
+            open.clone_from(&view.sign_in.prompt);
+            is_new
+        });
         let by_hand = view.lanes.iter().any(|lane| matches!(lane, Lane::Link | Lane::DeviceCode));
         if by_hand && view.sign_in.url != self.url {
             self.url.clone_from(&view.sign_in.url);

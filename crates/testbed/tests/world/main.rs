@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod any_command;
 mod credentials;
 mod delivery;
 mod demo;
@@ -23,6 +24,7 @@ mod uses;
 mod viewers;
 mod watching;
 mod way_out;
+mod webhook;
 mod why;
 
 use anteroom_testbed::{Script, Step, Tool};

@@ -77,6 +77,10 @@ async fn give(agent: &Agent, owner: &Owner, brought: &Secret) -> Result<Pasted, 
     if now.cli != CliState::Running {
         return Err((Problem::NoPrompt, "the tool does not run".to_owned()));
     }
+    if owner.provider.key_entry.is_some() {
+        // The key is in: typed now, it would stand on the screen.
+        return Err((Problem::NoPrompt, "the tool has its key".to_owned()));
+    }
     // Where a stored credential is used, the command is another: its questions are nobody's but its owner's.
     let rules = if owner.use_credential.is_none() { Rules::new(&owner.provider) } else { Ok(Rules::default()) };
     let rules = rules.map_err(|error| (Problem::Internal, error))?;

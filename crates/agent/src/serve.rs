@@ -20,6 +20,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 type Answer = Response<Full<Bytes>>;
 
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A claim may bring a credential's files: as much as a server can be told to take (64 MiB), in base64, and the descriptor.
+const CLAIM_BYTES_MAX: usize = 96 * 1024 * 1024;
 const BODY_MS_MAX: u64 = 30_000;
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
@@ -77,7 +79,9 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer,
     let size_of = path.strip_prefix("/terminal/").and_then(|rest| rest.strip_suffix("/size"));
     match (path.as_str(), size_of) {
         ("/hello", _) => Ok(json(only(&method, Method::GET)?, &agent.hello())),
-        ("/claim", _) => sign_in::claim(agent, body(only(&method, Method::POST)?, request).await?).await,
+        ("/claim", _) => {
+            sign_in::claim(agent, body_up_to(CLAIM_BYTES_MAX, only(&method, Method::POST)?, request).await?).await
+        }
         ("/sign-in", _) => Ok(json(only(&method, Method::GET)?, &agent.board.read())),
         ("/open-url", _) => sign_in::open_url(agent, body(only(&method, Method::POST)?, request).await?).await,
         ("/paste", _) => sign_in::paste(agent, body(only(&method, Method::POST)?, request).await?).await,
@@ -99,11 +103,19 @@ fn only(method: &Method, wanted: Method) -> Result<Granted, Refused> {
     if *method == wanted { Ok(Granted) } else { Err(Refused::new(Problem::NoMethod, format!("use {wanted}"))) }
 }
 
-async fn body<T: DeserializeOwned>(_: Granted, request: Request<Incoming>) -> Result<T, Refused> {
-    let whole = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+async fn body<T: DeserializeOwned>(granted: Granted, request: Request<Incoming>) -> Result<T, Refused> {
+    body_up_to(BODY_BYTES_MAX, granted, request).await
+}
+
+async fn body_up_to<T: DeserializeOwned>(
+    bytes_max: usize,
+    _: Granted,
+    request: Request<Incoming>,
+) -> Result<T, Refused> {
+    let whole = Limited::new(request.into_body(), bytes_max).collect();
     let whole = tokio::time::timeout(Duration::from_millis(BODY_MS_MAX), whole).await;
     let whole = whole.map_err(|_| Refused::new(Problem::Malformed, "the body did not come in time"))?;
-    let whole = whole.map_err(|_| Refused::new(Problem::TooLarge, format!("at most {BODY_BYTES_MAX} bytes")))?;
+    let whole = whole.map_err(|_| Refused::new(Problem::TooLarge, format!("at most {bytes_max} bytes")))?;
     // Line and column only: the parser's own message could quote a secret.
     serde_json::from_slice(&whole.to_bytes()).map_err(|error| {
         Refused::new(

@@ -11,7 +11,7 @@ use super::{
 use crate::{app::App, clock};
 use anteroom_store::StoreError;
 use anteroom_wire::{
-    agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageState, UrlSource},
+    agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageReport, StageState, UrlSource},
     provider::LinkFrom,
 };
 use serde_json::{Value, json};
@@ -160,17 +160,7 @@ fn words(live: &Live, event: Event) -> Option<Words> {
     let provider = live.provider();
     let tool = &provider.name;
     Some(match event {
-        Event::Stage(report) => {
-            if report.state != StageState::Failed {
-                return None;
-            }
-            let sentence = format!("{:?} fails in the machine.", report.stage);
-            (
-                "stage_failed",
-                sentence,
-                json!({ "stage": report.stage, "attempts": report.attempts, "error": report.last_error }),
-            )
-        }
+        Event::Stage(report) => return stage_failed(&report),
         Event::CliStarted => ("cli_started", format!("{tool} was started."), Value::Null),
         Event::CliExited { code, last_lines } => (
             "cli_exited",
@@ -228,6 +218,13 @@ fn words(live: &Live, event: Event) -> Option<Words> {
             json!({ "victim": victim, "kills": kills }),
         ),
     })
+}
+
+/// Of stages only a failure is news.
+fn stage_failed(report: &StageReport) -> Option<Words> {
+    let data = json!({ "stage": report.stage, "attempts": report.attempts, "error": report.last_error });
+    let failed = report.state == StageState::Failed;
+    failed.then(|| ("stage_failed", format!("{:?} fails in the machine.", report.stage), data))
 }
 
 fn child_exited(name: &str, code: Option<i32>, restarts: u32, last_lines: &[String]) -> Words {

@@ -141,6 +141,20 @@ async fn only_the_owner_may_use_a_credential_and_only_for_what_there_is() {
 }
 
 #[tokio::test]
+async fn a_credential_that_is_to_be_handed_out_once_is_not_used_here() {
+    let scene = Scene::new();
+    let tool = scene.tool(CONTENT).with("policy", json!("deliver_once"));
+    let world = World::start(Plan::with(tool)).await.unwrap();
+    let id = signed_in(&scene, &world).await;
+    let api = world.backend().unwrap();
+    let path = format!("/api/credentials/{id}/use");
+    let answer = api.post(&path, json!({ "purpose": "exec", "argv": ["true"] })).await.unwrap();
+    assert_eq!((answer.status, answer.problem().unwrap().code.as_str()), (403, "policy_forbids"));
+    assert_eq!(api.lease(&id.parse().unwrap()).await.unwrap().files[0].content.expose(), CONTENT.as_bytes());
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
 async fn without_a_terminal_every_line_is_printed_once_and_the_code_is_the_commands() {
     let (_scene, world, id) = world().await;
     let script = "cat .scripted/auth.json; echo; for i in $(seq 1 120); do echo line $i of many; done; exit 7";

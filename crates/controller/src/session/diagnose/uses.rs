@@ -49,7 +49,7 @@ pub(super) fn completed<'a>(input: &Input<'_>, story: &Story<'a>, using: &Creden
     let code = input.row.exit_code.unwrap_or_default();
     let took = elapsed(input.row.created_at_ms, end.at_ms);
     let exit = story.last("cli_exited").filter(|_| code != 0);
-    let words = exit.map_or_else(String::new, |exit| last_words(exit));
+    let words = exit.map_or_else(String::new, last_words);
     let sentence = format!(
         "{} {id} ended with exit code {code} at {}, {took} after the start{words}.",
         begin(what),

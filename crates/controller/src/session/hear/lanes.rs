@@ -50,15 +50,7 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
             format!("{tool} is signed in; its credential stays in the machine: {path}."),
             json!({ "path": path }),
         ),
-        Event::Checked { agrees, detail } => (
-            "credential_checked",
-            if agrees {
-                format!("{tool} says that the credential is good.")
-            } else {
-                format!("{tool} does not agree that the credential is good: {detail}")
-            },
-            json!({ "agrees": agrees, "detail": detail }),
-        ),
+        Event::Checked { agrees, detail } => checked(tool, agrees, &detail),
         Event::UseOver { code, changed } => (
             "use_over",
             format!("The command ended with exit code {code}."),
@@ -79,4 +71,13 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
         | Event::MemoryPressure { .. }
         | Event::OutOfMemory { .. } => return None,
     })
+}
+
+fn checked(tool: &str, agrees: bool, detail: &str) -> Words {
+    let sentence = if agrees {
+        format!("{tool} says that the credential is good.")
+    } else {
+        format!("{tool} does not agree that the credential is good: {detail}")
+    };
+    ("credential_checked", sentence, json!({ "agrees": agrees, "detail": detail }))
 }

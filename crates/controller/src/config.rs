@@ -2,9 +2,11 @@
 
 mod credentials;
 mod evidence;
+mod image;
 
 pub use credentials::Credentials;
 pub use evidence::{Keep, Log, LogFormat};
+pub use image::ImageAdditions;
 
 use crate::{
     egress::{Answers, GateSettings},
@@ -36,6 +38,8 @@ pub struct Config {
     pub providers_dir: Option<PathBuf>,
     /// Parts of built-in descriptors to change: `[providers.codex]`, any keys of a descriptor.
     pub providers: BTreeMap<String, toml::Table>,
+    /// Further tools in the machines' image.
+    pub image: ImageAdditions,
     /// Machines.
     pub machines: Machines,
     /// Sessions.
@@ -210,6 +214,7 @@ impl Default for Config {
             cache_dir: base_dir("XDG_CACHE_HOME", ".cache"),
             providers_dir: None,
             providers: BTreeMap::new(),
+            image: ImageAdditions::default(),
             machines: Machines::default(),
             sessions: Sessions::default(),
             credentials: Credentials::default(),
@@ -398,6 +403,13 @@ impl Config {
         range("http.delivery_bytes_max", h.delivery_bytes_max as u64, 1024, 64 * 1024 * 1024);
         range("tunnel.ping_every_ms", self.tunnel.ping_every_ms, 100, 600_000);
         range("egress.limits.streams_max", self.egress.limits.streams_max as u64, 1, 12);
+        self.contradictions(&mut faults);
+        faults
+    }
+
+    /// Settings that do not go together.
+    fn contradictions(&self, faults: &mut Vec<String>) {
+        let (s, h) = (&self.sessions, &self.http);
         // Base64 makes four bytes of three; a delivery that would not fit is refused for good.
         if s.credential_bytes_max.saturating_mul(4) / 3 + 4096 > h.delivery_bytes_max as u64 {
             faults.push(format!(
@@ -420,6 +432,7 @@ impl Config {
             faults.push(format!("public_url {url:?} must begin with https:// or http://"));
         }
         faults.extend(self.webhook.faults());
+        faults.extend(self.image.faults());
         if let Err(wrong) = Answers::parse(&self.egress.answers) {
             faults.extend(wrong.iter().map(ToString::to_string));
         }
@@ -427,7 +440,6 @@ impl Config {
             Ok(machines) => faults.extend(machines.too_slow_for(self.sessions.socket_wait_ms_max)),
             Err(wrong) => faults.extend(wrong),
         }
-        faults
     }
 }
 

@@ -27,6 +27,7 @@ mod shelf;
 mod tools;
 
 pub use build::{BuildError, BuildSettings, Built, Note, Progress, Step, build};
+pub use recipe::Cli;
 pub use tools::{Missing, apt_line, missing_tools};
 
 use anteroom_wire::agent::PROTOCOL;

@@ -60,6 +60,8 @@ async fn make(
     let demo_cli = demo_cli.map_or_else(|| beside("anteroom-demo-cli"), Ok)?;
     let mut settings = BuildSettings::new(images_dir(config), agent, demo_cli);
     settings.refresh = refresh;
+    settings.extra_clis.clone_from(&config.image.extra_clis);
+    settings.extra_packages.clone_from(&config.image.extra_packages);
     let work = Arc::new(Work::new());
     let shown = Arc::clone(&work);
     let progress: Note = Arc::new(move |progress| {

@@ -8,7 +8,7 @@ pub(super) mod leftovers;
 
 use super::{
     Image, elf, hex, read_up_to,
-    recipe::Recipe,
+    recipe::{Cli, Recipe},
     root::{Making, Root},
     shelf::{Shelf, Taken},
     tools::{Missing, apt_line, missing_tools},
@@ -49,6 +49,10 @@ pub struct BuildSettings {
     pub step_ms_max: u64,
     /// How hard the root file system is compressed, 1 to 22 (zstd).
     pub squash_level: u32,
+    /// Command-line tools beside the recipe's; one of the same name takes its place. They must be without faults.
+    pub extra_clis: Vec<Cli>,
+    /// Debian packages beside the recipe's, each a tool whose program has the package's name.
+    pub extra_packages: Vec<String>,
 }
 
 impl BuildSettings {
@@ -63,6 +67,8 @@ impl BuildSettings {
             images_kept: 3,
             step_ms_max: 30 * 60 * 1000,
             squash_level: 9,
+            extra_clis: Vec::new(),
+            extra_packages: Vec::new(),
         }
     }
 }
@@ -279,7 +285,9 @@ pub async fn build(
     self_test: impl AsyncFnOnce(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Result<Built, BuildError> {
     progress(Progress::at(Step::Check, 0.0, ""));
-    let recipe = Arc::new(Recipe::embedded().map_err(BuildError::Recipe)?);
+    let mut recipe = Recipe::embedded().map_err(BuildError::Recipe)?;
+    recipe.add(&settings.extra_clis, &settings.extra_packages);
+    let recipe = Arc::new(recipe);
     let inputs = Inputs::of(&recipe, settings)?;
     let shelf = Shelf::take(&settings.dir).map_err(|taken| match taken {
         Taken::Busy(pid) => BuildError::Busy { dir: settings.dir.clone(), pid },
@@ -371,6 +379,12 @@ impl Inputs {
         let mut root = Sha256::new();
         root.update(format!("root {ROOT_REVISION} level {}\n{} {}\n", settings.squash_level, DEMO.0, DEMO.1));
         recipe.identify(&mut root);
+        for cli in &settings.extra_clis {
+            root.update(format!("\n{cli:?}\n"));
+        }
+        for package in &settings.extra_packages {
+            root.update(format!("\npackage {package:?}\n"));
+        }
         root.update(Sha256::digest(&demo));
         let root = hex(&root.finalize());
         let agent_sha256 = hex(&Sha256::digest(&agent));

@@ -1,7 +1,7 @@
 //! The recipe as the binary carries it: `image/recipe.toml` and the files below `image/files`.
 
 use super::pattern;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 const TEXT: &str = include_str!("../../../../image/recipe.toml");
@@ -28,23 +28,53 @@ pub(super) struct Recipe {
 }
 
 /// A command-line tool from the npm registry.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Cli {
-    pub(super) name: String,
-    pub(super) version: String,
-    pub(super) package: String,
-    pub(super) integrity: String,
-    pub(super) executable: String,
+pub struct Cli {
+    /// The program's name in the guest.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The package and its version, as npm takes it (`@qwen-code/qwen-code@0.24.4`).
+    pub package: String,
+    /// The registry's `dist.integrity` of it: `sha512-…`.
+    pub integrity: String,
+    /// The program's path in the package, which begins with `package/`.
+    pub executable: String,
     /// The package is laid down whole, for an interpreter of the guest's; else only its executable.
     #[serde(default)]
-    pub(super) whole: bool,
+    pub whole: bool,
     /// Of a whole package: what stays out, patterns as in `drop`.
     #[serde(default)]
-    leave_out: Vec<String>,
+    pub leave_out: Vec<String>,
 }
 
 impl Cli {
+    /// Everything that is wrong with the entry; empty: it can be fetched and laid down.
+    pub fn faults(&self) -> Vec<String> {
+        let plain = |name: &str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        let name = (plain(&self.name) && !self.name.starts_with(['-', '.'])).then_some(());
+        let checks = [
+            (name, "name is not a program's name"),
+            ((plain(&self.version)).then_some(()), "version is not a version"),
+            (
+                (!self.package.starts_with('-') && self.package.contains(&self.version)).then_some(()),
+                "package does not name the version",
+            ),
+            (
+                self.integrity.strip_prefix("sha512-").filter(|rest| !rest.is_empty()).map(drop),
+                "integrity is not sha512-…",
+            ),
+            (
+                self.in_guest(&self.executable).filter(|_| self.takes(&self.executable)).map(drop),
+                "executable is no path in the package, or is left out",
+            ),
+        ];
+        checks.into_iter().filter(|(good, _)| good.is_none()).map(|(_, wrong)| wrong.to_owned()).collect()
+    }
+
     /// Whether a file of the package is laid down.
     pub(super) fn takes(&self, path: &str) -> bool {
         if self.whole {
@@ -121,6 +151,14 @@ impl Recipe {
         toml::from_str(TEXT)
     }
 
+    /// Takes up further tools, from npm and as Debian packages that are named like their program; one of the same name gives way.
+    pub(super) fn add(&mut self, clis: &[Cli], packages: &[String]) {
+        self.packages.extend_from_slice(packages);
+        self.required.extend(packages.iter().map(|name| format!("usr/bin/{name}")));
+        self.clis.retain(|known| clis.iter().all(|cli| cli.name != known.name));
+        self.clis.extend_from_slice(clis);
+    }
+
     /// Whether a file of the packages stays out of the root file system.
     pub(super) fn leaves_out(&self, path: &str) -> bool {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| pattern::names(pattern, path));
@@ -193,6 +231,31 @@ mod tests {
         for bad in ["package", "package/../../etc/passwd", "/etc/passwd", "package//x", "package/./x"] {
             assert_eq!(gemini.in_guest(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_further_tool_is_taken_up_and_its_faults_are_named() {
+        let mut recipe = Recipe::embedded().unwrap();
+        let known = recipe.clis.len();
+        let mut extra = recipe.clis[0].clone();
+        extra.version = "9.9.9".to_owned();
+        extra.package = "@openai/codex@9.9.9".to_owned();
+        assert_eq!(extra.faults(), Vec::<String>::new());
+        let other = Cli { name: "acme".to_owned(), ..extra.clone() };
+        recipe.add(&[extra.clone(), other], &["gh".to_owned()]);
+        assert!(recipe.packages.iter().any(|name| name == "gh"));
+        assert!(recipe.required.iter().any(|path| path == "usr/bin/gh"));
+        assert_eq!(recipe.clis.len(), known + 1);
+        assert_eq!(recipe.clis.iter().filter(|cli| cli.name == extra.name).collect::<Vec<_>>(), [&extra]);
+        let bad = Cli {
+            name: "../sh".to_owned(),
+            version: String::new(),
+            package: "--help".to_owned(),
+            integrity: "sha1-x".to_owned(),
+            executable: "/etc/passwd".to_owned(),
+            ..extra
+        };
+        assert_eq!(bad.faults().len(), 5, "{:?}", bad.faults());
     }
 
     #[test]

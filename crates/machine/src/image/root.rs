@@ -125,13 +125,17 @@ pub(super) async fn make(making: &Making<'_>, dir: &Path) -> Result<Root, BuildE
     unpack_kernel(making, &sifted, &new).await?;
     let modules = unpack_modules(making, &sifted, &new).await?;
     let (rootfs, kernel) = (artefact_of(&root_file, ROOT_FILE), artefact_of(&new.join(KERNEL_FILE), KERNEL_FILE));
+    let packages = kernel::installed(&String::from_utf8_lossy(&sifted.dpkg_status));
+    let mut clis = versions(making);
+    let extra = making.settings.extra_packages.iter();
+    clis.extend(extra.filter_map(|name| packages.get_key_value(name)).map(|(name, it)| (name.clone(), it.clone())));
     let root = Root {
         rootfs: rootfs.map_err(io(&new))?,
         kernel: kernel.map_err(io(&new))?,
         kernel_version: sifted.kernel_version,
         modules,
-        packages: kernel::installed(&String::from_utf8_lossy(&sifted.dpkg_status)),
-        clis: versions(making),
+        packages,
+        clis,
     };
     let summary = serde_json::to_vec_pretty(&root)
         .map_err(|error| BuildError::Unexpected { step: Step::RootFs, what: error.to_string() })?;

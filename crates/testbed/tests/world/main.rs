@@ -11,6 +11,7 @@ mod ends;
 mod exec;
 mod inputs;
 mod lanes;
+mod lifetime;
 mod liveness;
 mod posted;
 mod scenarios;

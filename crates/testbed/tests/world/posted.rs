@@ -3,11 +3,12 @@
 use anteroom_store::{Change, Expect, NewEvent, Settings, Sha256Hex, Store, Transition};
 use anteroom_testbed::{Answer, World};
 use anteroom_wire::{
-    Base64, Secret, SessionId,
+    Base64, CredentialId, Secret, SessionId,
     agent::{DeliveredFile, Delivery, STORE_PATH},
-    api::Status,
+    api::{Started, Status},
 };
 use reqwest::{Client, header};
+use serde_json::json;
 
 /// Speaks for the machine of one session.
 pub(crate) struct Posing {
@@ -21,9 +22,27 @@ pub(crate) struct Posing {
 impl Posing {
     /// Starts a session, waits for its machine and gives that machine's place to a token that the test knows.
     pub(crate) async fn start(world: &World) -> Self {
-        let api = world.backend().unwrap();
-        let session = api.start("scripted").await.unwrap().session.id;
-        api.wait_status(&session, Status::VmStarted).await.unwrap();
+        let session = world.backend().unwrap().start("scripted").await.unwrap().session.id;
+        Self::of(world, session).await
+    }
+
+    /// The same for a session that renews the credential.
+    pub(crate) async fn renewing(world: &World, credential: &CredentialId) -> Self {
+        let request = json!({ "provider": "scripted", "renews": credential });
+        let answer = world.backend().unwrap().post("/api/auth/start", request).await.unwrap();
+        Self::of(world, answer.read::<Started>().unwrap().session.id).await
+    }
+
+    /// The same for a session that uses the credential, with a command that does not end.
+    pub(crate) async fn using(world: &World, credential: &CredentialId) -> Self {
+        let request = json!({ "purpose": "exec", "argv": ["/bin/sleep", "600"] });
+        let path = format!("/api/credentials/{credential}/use");
+        let answer = world.backend().unwrap().post(&path, request).await.unwrap();
+        Self::of(world, answer.read::<Started>().unwrap().session.id).await
+    }
+
+    async fn of(world: &World, session: SessionId) -> Self {
+        world.backend().unwrap().wait_status(&session, Status::VmStarted).await.unwrap();
         let token = Secret::new("agt_a-token-that-the-test-knows".to_owned());
         let store = store(world).await;
         let change = Change::new().agent_token(Some(Sha256Hex::of_secret(&token)));

@@ -71,14 +71,11 @@ impl Answers<'_> {
         let mut answered = None;
         loop {
             let open = questions.borrow_and_update().clone();
-            match open.filter(|open| Some(open) != answered.as_ref()) {
-                Some(open) => {
-                    if self.answer(&open, &mut questions).await? {
-                        answered = Some(open);
-                    }
-                }
-                None if questions.changed().await.is_err() => return std::future::pending().await,
-                None => {}
+            if let Some(open) = open.filter(|open| Some(open) != answered.as_ref()) {
+                let enough = self.answer(&open, &mut questions).await?;
+                answered = enough.then_some(open);
+            } else if questions.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
     }
@@ -89,11 +86,11 @@ impl Answers<'_> {
         open: &PromptView,
         questions: &mut watch::Receiver<Option<PromptView>>,
     ) -> anyhow::Result<bool> {
-        if open.secret || open.id == KEY_ENTRY {
-            if let Some(key) = self.key.take() {
-                self.paste(&key).await.context("the key was not taken")?;
-                return Ok(true);
-            }
+        if (open.secret || open.id == KEY_ENTRY)
+            && let Some(key) = self.key.take()
+        {
+            self.paste(&key).await.context("the key was not taken")?;
+            return Ok(true);
         }
         if let Some(why) = &open.refused {
             say(format_args!("  not taken: {why}"));

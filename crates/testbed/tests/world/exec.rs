@@ -216,15 +216,15 @@ async fn a_command_that_cannot_be_run_is_told_apart_from_one_that_fails() {
 }
 
 /// A terminal of the person's.
-struct Person {
+pub(crate) struct Person {
     keys: File,
     shown: mpsc::UnboundedReceiver<Vec<u8>>,
-    seen: String,
+    pub(crate) seen: String,
 }
 
 impl Person {
     /// The near side, and the far side for a program's three streams.
-    fn sit_down(cols: u16, rows: u16) -> (Self, OwnedFd) {
+    pub(crate) fn sit_down(cols: u16, rows: u16) -> (Self, OwnedFd) {
         let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&near).unwrap();
         unlockpt(&near).unwrap();
@@ -246,7 +246,7 @@ impl Person {
     }
 
     /// Waits until this was shown.
-    async fn sees(&mut self, what: &str) {
+    pub(crate) async fn sees(&mut self, what: &str) {
         let until = Instant::now() + SOON;
         while !self.seen.contains(what) {
             let left = until.saturating_duration_since(Instant::now());
@@ -256,7 +256,7 @@ impl Person {
         }
     }
 
-    fn presses(&mut self, keys: &[u8]) {
+    pub(crate) fn presses(&mut self, keys: &[u8]) {
         self.keys.write_all(keys).unwrap();
     }
 }

@@ -1,7 +1,11 @@
 //! How a person takes part: what they bring is given to the tool or refused by name, another method is another run of the tool, and a
 //! tool nobody here knows is one file.
 
-use crate::{Scene, URL};
+use crate::{
+    Scene, URL,
+    exec::Person,
+    uses::{CLI_MS_MAX, anteroom, cli, text},
+};
 use anteroom_testbed::{Answer, Api, Plan, SOON, Script, Step, Tool, World, leaks::needles};
 use anteroom_wire::{
     SessionId,
@@ -9,6 +13,7 @@ use anteroom_wire::{
 };
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+use std::{os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
 
 /// What a person types; it must stand in no log and no answer.
 const BROUGHT: &str = "canary5c1e#b07d2a9f";
@@ -285,5 +290,43 @@ async fn a_tool_nobody_here_knows_is_signed_in_to_with_one_file() {
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"token=t0ken\n");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_login_takes_the_key_from_a_file_and_writes_the_credential_below_a_directory() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(two_methods(&scene))).await.unwrap();
+    let [key, out] = ["key", "out/"].map(|name| scene.flag(name).display().to_string());
+    std::fs::write(&key, format!("{BROUGHT}\n")).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    let done =
+        anteroom(&world, &["login", "scripted", "--method", "key", "--api-key-file", &key, "--out", &out, "--no-open"])
+            .await;
+    assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
+    let file = scene.flag("out").join(Tool::CREDENTIAL);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{{\"key\": \"{BROUGHT}\"}}"));
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!text(&done.stdout).contains(BROUGHT), "{}", text(&done.stdout));
+    let listed = anteroom(&world, &["providers", "list"]).await;
+    assert!(text(&listed.stdout).contains("browser (link, terminal)"), "{}", text(&listed.stdout));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_login_asks_in_the_persons_terminal_and_shows_no_secret() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(two_methods(&scene))).await.unwrap();
+    let (mut person, far) = Person::sit_down(200, 50);
+    let mut command = cli(&world, &["login", "scripted", "--method", "key", "--no-open"]);
+    let stream = || Stdio::from(far.try_clone().unwrap());
+    command.stdin(stream()).stdout(stream()).stderr(stream());
+    let mut child = command.spawn().unwrap();
+    person.sees("Your key: ").await;
+    person.presses(format!("{BROUGHT}\n").as_bytes());
+    person.sees("Signed in.").await;
+    let done = tokio::time::timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap();
+    assert!(done.success());
+    assert!(!person.seen.contains(BROUGHT), "{}", person.seen);
     world.finish().await.unwrap();
 }

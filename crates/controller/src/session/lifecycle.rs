@@ -130,7 +130,7 @@ impl Lifecycle {
             (Phase::Asking, Event::Asked) => vec![Order::Start],
             (Phase::Asking, Event::Started) => self.go(Phase::Preparing, vec![Order::Show(Shown::Preparing)]),
             (Phase::Asking, Event::NotStarted { problem, detail }) => {
-                let mut orders = self.seen_lost();
+                let mut orders = self.seen_lost(problem);
                 orders.extend(self.lost(problem, detail));
                 orders
             }
@@ -174,9 +174,14 @@ impl Lifecycle {
         self.generation <= self.restarts_max
     }
 
-    /// What everybody sees of a machine that is gone; without another one, the end is what they see.
-    fn seen_lost(&self) -> Vec<Order> {
-        if self.may_have_another() { vec![Order::Show(Shown::Lost)] } else { Vec::new() }
+    /// What everybody sees of a machine that is dead or gone. What it had delivered and is being answered may still complete
+    /// the session: without another machine, nothing is said before that is decided.
+    fn seen_lost(&self, problem: Problem) -> Vec<Order> {
+        match (self.may_have_another(), self.delivery) {
+            (true, _) => vec![Order::Show(Shown::Lost)],
+            (false, Delivery::None | Delivery::Offered) => vec![Order::Show(Shown::NoneLeft(problem))],
+            (false, Delivery::InFlight) => Vec::new(),
+        }
     }
 
     fn go(&mut self, phase: Phase, orders: Vec<Order>) -> Vec<Order> {
@@ -226,7 +231,10 @@ impl Lifecycle {
                 self.go(Phase::Replacing, vec![Order::Stop(why)])
             }
             (Phase::Answering { then: Then::Lost { problem, detail } }, Delivery::None | Delivery::Offered) => {
-                self.lost(problem, detail)
+                // Where there is another machine, it was said when the last one was lost.
+                let mut orders = if self.may_have_another() { Vec::new() } else { self.seen_lost(problem) };
+                orders.extend(self.lost(problem, detail));
+                orders
             }
             (_, _) => Vec::new(),
         }
@@ -378,7 +386,7 @@ impl Lifecycle {
 
     /// The machine is dead or gone. First what everybody sees, then the record of it.
     fn without_a_machine(&mut self, problem: Problem, detail: String) -> Vec<Order> {
-        let mut orders = self.seen_lost();
+        let mut orders = self.seen_lost(problem);
         orders.push(Order::Note(Note::Gone));
         if self.delivery == Delivery::InFlight {
             self.phase = Phase::Answering { then: Then::Lost { problem, detail } };

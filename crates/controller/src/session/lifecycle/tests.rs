@@ -92,7 +92,7 @@ fn a_session_without_another_machine_fails_with_its_last_ones_cause() {
     let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
     let orders = life.on(Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() });
     let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
-    assert_eq!(orders, [Order::Note(Note::Gone), end]);
+    assert_eq!(orders, [Order::Show(Shown::NoneLeft(Problem::MachineGone)), Order::Note(Note::Gone), end]);
     assert_eq!(life.on(Event::RestartAsked), Vec::new(), "there is nothing to restart");
 }
 
@@ -115,13 +115,24 @@ fn a_session_whose_last_machine_died_ends_at_once_and_its_owner_sees_the_machine
     let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
     let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
     let died = Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
-    assert_eq!(life.on(died), [Order::Note(Note::Gone), end]);
+    let none_left = Order::Show(Shown::NoneLeft(Problem::MachineGone));
+    assert_eq!(life.on(died), [none_left, Order::Note(Note::Gone), end]);
     assert_eq!(life.on(Event::Ended(Problem::MachineGone)), [Order::Show(Shown::Closing), Order::Shut]);
     life.on(Event::Delivery(Delivery::None));
     assert!(!life.is_over());
     let gone = Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() };
     assert_eq!(life.on(gone), [Order::Note(Note::Cleared)]);
     assert!(life.is_over());
+}
+
+#[test]
+fn what_a_last_machine_had_delivered_is_decided_before_anybody_is_told_that_there_is_no_other() {
+    let mut life = Lifecycle { generation: 3, delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
+    let died = Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
+    assert_eq!(life.on(died), [Order::Note(Note::Gone)]);
+    let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
+    let none_left = Order::Show(Shown::NoneLeft(Problem::MachineGone));
+    assert_eq!(life.on(Event::Delivery(Delivery::None)), [none_left, end]);
 }
 
 #[test]

@@ -132,8 +132,10 @@ pub enum Shown {
     Claiming,
     /// The machine can be used.
     Open,
-    /// The machine is gone: who is connected to it is told to come back.
+    /// The machine is dead or gone: who is connected to it is told to come back.
     Lost,
+    /// It is, and there will be no other: who is connected to it is told so. Everybody else sees the end when it is written.
+    NoneLeft(Problem),
     /// The outside desktop can be used.
     Attached,
     /// It ends.

@@ -122,6 +122,8 @@ impl Driver {
             // What was ready a moment ago is not any more; its next state is on its way.
             (Shown::Claiming | Shown::Open | Shown::Preparing, state) => self.live.set(preparing(state)),
             (Shown::Lost, _) => self.lose(),
+            // The end is written first for everybody else; whose stream has broken need not wait for that.
+            (Shown::NoneLeft(problem), _) => self.live.change(|facts| _ = facts.sockets.end(problem)),
             (Shown::Attached, _) => self.live.set(Progress::Attached),
             (Shown::Closing, _) => self.live.set(Progress::Closing),
         }

@@ -194,7 +194,8 @@ pub(crate) fn page(heading: &str, text: &str) -> axum::response::Html<String> {
     ))
 }
 
-/// One button as large as the window: it sends the same query again, with the person's consent. A page that is shown says so.
+/// One button as large as the window: it sends the same query again, with the person's consent, once however often it is clicked. A page
+/// that is shown says so.
 fn consent_page(query: &BTreeMap<String, String>) -> axum::response::Html<String> {
     let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     let kept: String = query
@@ -203,7 +204,7 @@ fn consent_page(query: &BTreeMap<String, String>) -> axum::response::Html<String
         .collect();
     axum::response::Html(format!(
         "<!doctype html><meta charset=utf-8><title>Allow?</title>\
-         <form><input type=hidden name=consent value=given>{kept}\
+         <form onsubmit=\"this.querySelector('button').disabled=true\"><input type=hidden name=consent value=given>{kept}\
          <button style=\"position:fixed;inset:0;width:100%;font-size:8vmin\">Allow</button></form>\
          <script>onload=()=>requestAnimationFrame(()=>fetch(\"{SHOWN}\"))</script>"
     ))

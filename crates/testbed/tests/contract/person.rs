@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 
 const PAGES_MAX: usize = 10;
-const CLICK_EVERY: Duration = Duration::from_secs(3);
+const CLICK_EVERY: Duration = Duration::from_secs(10);
 
 /// The person's own browser.
 pub(crate) struct Person<'a> {
@@ -42,7 +42,7 @@ impl Person<'_> {
             let page = String::from_utf8_lossy(answer.body()).into_owned();
             url = match answer.headers().get(LOCATION) {
                 Some(to) => url.join(to.to_str().unwrap()).unwrap(),
-                None if page.contains("<form>") => answered(&url, &page),
+                None if page.contains("<form ") => answered(&url, &page),
                 None => {
                     assert!(answer.status().is_success(), "{}: {page}", answer.status());
                     let text = page.split_once("id=\"text\">").and_then(|(_, rest)| rest.split_once("</pre>"));

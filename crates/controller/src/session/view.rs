@@ -80,10 +80,11 @@ fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Opti
     }
 }
 
-/// Whether there is something for the person to do. Of a tool that has ended only a question counts: what it said before leads nowhere.
+/// Whether the sign-in runs: there is something for the person to do, or its credential is on its way. Of a tool that has ended only a
+/// question counts: what it said before leads nowhere.
 fn signing_in(facts: &Facts) -> bool {
     let has_ended = matches!(facts.sign_in.cli, CliState::Exited { .. });
-    facts.sign_in.prompt.is_some() || (facts.sign_in.is_under_way() && !has_ended)
+    facts.offered || facts.sign_in.prompt.is_some() || (facts.sign_in.is_under_way() && !has_ended)
 }
 
 fn sign_in(facts: &Facts) -> SignInView {

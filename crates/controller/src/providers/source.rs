@@ -104,7 +104,11 @@ impl Source {
                 Ok(provider) => {
                     let wrong = provider.faults();
                     // What a method only takes over is told where it stands.
-                    let own = wrong.iter().filter(|what| !wrong.iter().any(|other| within_method(what).1 == other));
+                    let taken_over = |what: &str| {
+                        let (method, rest) = within_method(what);
+                        method.is_some() && wrong.iter().any(|other| other == rest)
+                    };
+                    let own = wrong.iter().filter(|what| !taken_over(what));
                     faults.extend(own.map(|what| self.fault(&path_of(what), within_method(what).1)));
                     if provider.id.as_str() != self.name {
                         faults.push(self.fault("id", &format!("id {:?} differs from the file's name", provider.id)));

@@ -28,6 +28,9 @@ pub async fn switch(app: &App, id: &SessionId, name: &str) -> Result<SessionRow,
     if row.external_machine.is_some() {
         return Err(Refusal::new(Problem::ExternalDesktopOnly, "the tool of an external machine is not started here"));
     }
+    if row.aim.uses().is_some() {
+        return Err(Refusal::new(Problem::UnknownMethod, "a stored credential is used here; nobody signs in"));
+    }
     let provider = app.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
     let (method, wanted) = chosen(provider, name)?;
     let _one_at_a_time = live.switching.lock().await;

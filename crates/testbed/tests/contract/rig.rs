@@ -79,10 +79,6 @@ fn overridden(mut provider: Provider, ca: &TestCa, trust: &str, browser: Browser
     if browser == Browser::Believes {
         files.push(file("cert9.db.gz.base64", browser_store(ca)));
     }
-    let watched = |argv: &[String]| -> Vec<String> {
-        let run = ["bash".to_owned(), format!("{HOME}/.contract/run.sh")];
-        run.into_iter().chain(argv.iter().cloned()).collect()
-    };
     provider.argv = watched(&provider.argv);
     provider.settings_files.extend(files.clone());
     for method in provider.methods.values_mut() {
@@ -94,6 +90,12 @@ fn overridden(mut provider: Provider, ca: &TestCa, trust: &str, browser: Browser
     provider.egress.push(EgressRule { host: REPORT.to_owned(), ports: vec![80] });
     assert_eq!(provider.faults(), Vec::<String>::new());
     provider
+}
+
+/// The command with the watch beside it.
+fn watched(argv: &[String]) -> Vec<String> {
+    let run = ["bash".to_owned(), format!("{HOME}/.contract/run.sh")];
+    run.into_iter().chain(argv.iter().cloned()).collect()
 }
 
 /// A store of Chromium's (NSS) that holds the authority, packed as text.

@@ -214,8 +214,8 @@ async fn qemu_a_machine_that_is_not_ready_in_time_is_told_with_stage_and_attempt
     assert_eq!((code, reason.split(':').next()), (4410, Some("ready_timeout")), "{reason}");
     let found = verdict(&api, &id, Verdict::ReadyTimeout).await;
     assert!(found.sentence.contains("it waited for") && found.sentence.contains("attempts"), "{}", found.sentence);
-    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
-    assert_eq!(gone.data["receipt"]["how"], serde_json::json!({ "how": "stopped", "why": "not_ready" }));
+    let cleared = api.wait_entry(&id, "machine_cleared").await.unwrap();
+    assert_eq!(cleared.data["receipt"]["how"], serde_json::json!({ "how": "stopped", "why": "not_ready" }));
     house.finish().await.unwrap();
 }
 
@@ -226,9 +226,9 @@ async fn never_started(house: &House) -> Diagnosis {
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")), "{reason}");
     let found = verdict(&api, &id, Verdict::NeverStarted).await;
-    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
-    assert_eq!(gone.data["receipt"]["how"]["how"], "never_started", "{:?}", gone.data);
-    assert_eq!(gone.data["receipt"]["checks"]["left"], serde_json::json!([]));
+    let cleared = api.wait_entry(&id, "machine_cleared").await.unwrap();
+    assert_eq!(cleared.data["receipt"]["how"]["how"], "never_started", "{:?}", cleared.data);
+    assert_eq!(cleared.data["receipt"]["checks"]["left"], serde_json::json!([]));
     found
 }
 

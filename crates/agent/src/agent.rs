@@ -71,6 +71,8 @@ pub(crate) struct Agent {
     pub(crate) turns: paste::Turns,
     /// The tool's process.
     pub(crate) cli_pid: watch::Sender<Option<u32>>,
+    /// What the command of a use had printed when it ended.
+    pub(crate) last_words: watch::Sender<Option<Vec<String>>>,
     /// Terminal streams by the controller's name for them.
     pub(crate) views: Mutex<HashMap<String, Weak<OwnedFd>>>,
 }
@@ -116,6 +118,7 @@ impl Agent {
             used: Course::new(),
             turns: paste::Turns::default(),
             cli_pid: watch::Sender::new(None),
+            last_words: watch::Sender::new(None),
             views: Mutex::default(),
             place,
         })

@@ -16,7 +16,7 @@ use crate::{
 use anteroom_wire::{Secret, agent::Stage, provider::Key};
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{Winsize, tcsetwinsize},
+    termios::{OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize},
 };
 use std::{
     io,
@@ -32,6 +32,8 @@ pub(crate) const SESSION: &str = "main";
 /// The size of the session while nobody is attached.
 const START_COLS: u16 = 160;
 const START_ROWS: u16 = 45;
+/// Lines above the screen that are read; with the tallest screen they fit into one answer of tmux.
+const HISTORY_LINES: usize = 1_600;
 const ASK_MS_MAX: u64 = 10_000;
 const SOCKET_EVERY_MS: u64 = 20;
 const RESTART_MS_MIN: u64 = 100;
@@ -123,7 +125,16 @@ impl Terminal {
 
     /// The visible lines, those joined that the terminal wrapped, without trailing blanks.
     pub(crate) async fn screen(&self) -> Result<Vec<String>, TerminalError> {
-        let mut lines = self.ask(format!("capture-pane -p -J -t {SESSION}")).await?;
+        self.capture("").await
+    }
+
+    /// The same with what scrolled off, up to [`HISTORY_LINES`].
+    pub(crate) async fn history(&self) -> Result<Vec<String>, TerminalError> {
+        self.capture(&format!("-S -{HISTORY_LINES} ")).await
+    }
+
+    async fn capture(&self, from: &str) -> Result<Vec<String>, TerminalError> {
+        let mut lines = self.ask(format!("capture-pane -p -J {from}-t {SESSION}")).await?;
         for line in &mut lines {
             line.truncate(line.trim_end().len());
         }
@@ -225,6 +236,10 @@ pub(crate) fn view(agent: &Agent, cols: u16, rows: u16) -> Result<View, Terminal
         let id = rustix::fs::Uid::from_raw(id);
         rustix::fs::fchown(&tty, Some(id), None).map_err(io::Error::from)?;
     }
+    // Raw before anything is typed into it: what comes before tmux has made it so would be echoed, and an end of input eaten.
+    let mut modes = tcgetattr(&tty).map_err(io::Error::from)?;
+    modes.make_raw();
+    tcsetattr(&tty, OptionalActions::Now, &modes).map_err(io::Error::from)?;
     let mut command = tmux_command(agent);
     command.args(["attach-session", "-t", SESSION]);
     command.stdin(tty.try_clone()?).stdout(tty.try_clone()?).stderr(tty);

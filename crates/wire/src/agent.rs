@@ -12,7 +12,7 @@
 //! | `POST /method` | [`SwitchMethod`] → 204 | end the tool and start it by another method |
 //! | `POST /input` | [`Input`] → 204 | type into the tool's terminal |
 //! | `POST /terminal/{id}/size` | [`TerminalSize`] → 204 | resize one terminal stream |
-//! | `GET /screen` | → [`Screen`] | the terminal as text |
+//! | `GET /screen` | → [`Screen`] | the terminal as text; where a stored credential is used, with what scrolled off, and after the command's end as it ended |
 //! | `CONNECT` [`DESKTOP_AUTHORITY`] | raw RFB, both ways | desktop |
 //! | `CONNECT` [`TERMINAL_AUTHORITY`] | raw terminal bytes, both ways; headers [`TERMINAL_ID_HEADER`], [`TERMINAL_COLS_HEADER`], [`TERMINAL_ROWS_HEADER`] | terminal |
 //!

@@ -202,7 +202,14 @@ impl Seat<'_> {
 async fn note_end(agent: &Agent, code: i32) -> Vec<String> {
     agent.cli_pid.send_replace(None);
     screen_settled(agent).await;
-    let lines = agent.terminal.screen().await.unwrap_or_default();
+    let lines = if agent.claim_now().is_some_and(|owner| owner.use_credential.is_some()) {
+        // The command's output as it ended, before the pane adds a word.
+        let lines = agent.terminal.history().await.unwrap_or_default();
+        agent.last_words.send_replace(Some(lines.clone()));
+        lines
+    } else {
+        agent.terminal.screen().await.unwrap_or_default()
+    };
     let first = lines.len().saturating_sub(LAST_LINES);
     let last_lines: Vec<String> = lines[first..].iter().map(|line| bounded(&finder::masked(line))).collect();
     agent.board.cli(CliState::Exited { code });

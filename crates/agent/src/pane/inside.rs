@@ -21,7 +21,8 @@ use tokio::{
 
 /// Leaves what a full-screen program may have left on: alternate screen, mouse, bracketed paste, colours.
 const LEAVE: &str = "\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\x1b[?25h";
-const CLEAR: &str = "\x1b[2J\x1b[H";
+/// The screen and what scrolled off it: the tool begins with nothing above it.
+const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
 const HIDE_CURSOR: &str = "\x1b[?25l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
 

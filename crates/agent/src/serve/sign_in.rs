@@ -64,7 +64,15 @@ pub(super) async fn input(agent: &Arc<Agent>, asked: Input) -> Result<Answer, Re
 }
 
 pub(super) async fn screen(agent: &Arc<Agent>) -> Result<Answer, Refused> {
-    let lines = agent.terminal.screen().await.map_err(not_ready)?;
+    let said = agent.last_words.borrow().clone();
+    let lines = match said {
+        Some(lines) => lines,
+        // Whoever runs a command reads its output, of which the screen may be the end only.
+        None if agent.claim_now().is_some_and(|owner| owner.use_credential.is_some()) => {
+            agent.terminal.history().await.map_err(not_ready)?
+        }
+        None => agent.terminal.screen().await.map_err(not_ready)?,
+    };
     Ok(json(Granted, &Screen { lines }))
 }
 

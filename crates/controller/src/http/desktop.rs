@@ -18,7 +18,7 @@ use crate::{
 use anteroom_store::{Purpose, Sha256Hex};
 use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
 use axum::{
-    extract::{FromRequestParts, Request, State, WebSocketUpgrade},
+    extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 /// What a ticket's subprotocol begins with.
 const TICKET_PREFIX: &str = "ticket.";
+/// A terminal whose caller does not say how large it is.
 const TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
 /// The desktop.
@@ -65,8 +66,26 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
     })
 }
 
+/// The size that `?cols=…&rows=…` asks for: what the terminal shows is laid out for it from the first byte on.
+fn asked_size(request: &Request) -> TerminalSize {
+    #[derive(Deserialize)]
+    struct Asked {
+        cols: u16,
+        rows: u16,
+    }
+    match Query::<Asked>::try_from_uri(request.uri()) {
+        Ok(Query(asked)) => bounded(asked.cols, asked.rows),
+        Err(_) => TERMINAL_SIZE,
+    }
+}
+
+fn bounded(cols: u16, rows: u16) -> TerminalSize {
+    TerminalSize { cols: cols.clamp(2, 500), rows: rows.clamp(2, 300) }
+}
+
 /// The terminal.
 pub(super) async fn terminal(State(app): State<App>, request: Request) -> Response {
+    let size = asked_size(&request);
     let (entered, upgrade) = match arrive(&app, request, Purpose::Terminal).await {
         Ok(arrived) => arrived,
         Err(response) => return response,
@@ -78,8 +97,7 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
         let (heard, (told, stream)) = (Arc::clone(&live), (app.clone(), name.clone()));
         let tunnel = Tunnel::new(app.config.tunnel.clone(), live.facts().sockets, Arc::clone(&live.activity))
             .with_control(move |text| resize(&told, &heard, &stream, text));
-        let connect =
-            async { reach_terminal(&app, &live, &name, TERMINAL_SIZE).await.map_err(|refusal| refusal.body()) };
+        let connect = async { reach_terminal(&app, &live, &name, size).await.map_err(|refusal| refusal.body()) };
         let report = tunnel.run(socket, connect).await;
         left(&app, &live, What::Terminal, &report);
     })
@@ -126,7 +144,7 @@ fn resize(app: &App, live: &Arc<Live>, stream: &str, text: &str) -> Result<(), a
     let Ok(Control::Resize { cols, rows }) = serde_json::from_str(text) else {
         return Err(Problem::Malformed.with("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
     };
-    let size = TerminalSize { cols: cols.clamp(2, 500), rows: rows.clamp(2, 300) };
+    let size = bounded(cols, rows);
     if let Progress::Open { channels } = live.facts().progress {
         let stream = stream.to_owned();
         app.tasks.spawn(async move {

@@ -94,7 +94,10 @@ impl<'a> Attachment<'a> {
         let path = format!("/api/auth/session/{}", self.session);
         let wanted = serde_json::json!({ "purpose": "terminal" });
         let ticket: Ticket = self.client.call(Method::POST, &format!("{path}/ticket"), Some(&wanted)).await?;
-        self.client.socket(&format!("{path}/terminal"), &format!("binary, ticket.{}", ticket.ticket)).await
+        // As large as it will be from the first byte on: what is looked at before a change of size may be a part of it.
+        let TerminalSize { cols, rows } = self.size();
+        let path = format!("{path}/terminal?cols={cols}&rows={rows}");
+        self.client.socket(&path, &format!("binary, ticket.{}", ticket.ticket)).await
     }
 
     fn size(&self) -> TerminalSize {
@@ -106,7 +109,8 @@ impl<'a> Attachment<'a> {
         let mut looks = tokio::time::interval_at(Instant::now(), Duration::from_millis(LOOK_EVERY_MS));
         loop {
             let runs = *self.stage.borrow_and_update() == Stage::Running;
-            if runs && self.input.is_none() {
+            // What is typed before there is anything to see may find no terminal yet.
+            if runs && is_sized && self.input.is_none() {
                 self.input = Some(read_input());
             }
             let is_person = self.is_person;
@@ -131,7 +135,7 @@ impl<'a> Attachment<'a> {
                     Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
                 },
                 _ = resized.recv(), if is_person => socket.send(resize(self.size())).await,
-                part = next(&mut self.input) => socket.send(Message::Binary(Bytes::from(part))).await,
+                part = next(&mut self.input), if is_sized => socket.send(Message::Binary(Bytes::from(part))).await,
                 _ = looks.tick(), if !is_person && changed && runs => {
                     changed = false;
                     match self.look().await {

@@ -149,7 +149,7 @@ async fn over(app: &App, live: &Live, using: &CredentialUse, code: i32, changed:
     let facts = live.facts();
     let Some(token) = &facts.agent_token else { return Ok(()) };
     let screen = match using.purpose {
-        UsePurpose::Exec | UsePurpose::Logout => last_screen(&facts, code).await,
+        UsePurpose::Exec | UsePurpose::Logout => last_screen(&facts).await,
         UsePurpose::Check => None,
     };
     if using.purpose == UsePurpose::Logout && code == 0 {
@@ -219,18 +219,9 @@ pub fn end_of(purpose: UsePurpose, code: i32) -> String {
     }
 }
 
-/// What stands on the machine's terminal, without the pane's own words.
-async fn last_screen(facts: &Facts, code: i32) -> Option<Vec<String>> {
+/// What the command printed, as the agent kept it.
+async fn last_screen(facts: &Facts) -> Option<Vec<String>> {
     let Progress::Open { channels } = &facts.progress else { return None };
     let asked = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.screen()).await;
-    let mut lines = asked.ok()?.ok()?.lines;
-    let own =
-        if code == 0 { "The command has ended.".to_owned() } else { format!("The command has ended with {code}.") };
-    if lines.last() == Some(&own) {
-        lines.pop();
-    }
-    while lines.last().is_some_and(|line| line.trim().is_empty()) {
-        lines.pop();
-    }
-    Some(lines)
+    Some(asked.ok()?.ok()?.lines)
 }

@@ -14,9 +14,10 @@ export type SocketState =
   | { is: "stopped"; say: string; again: boolean }
   | { is: "over"; say: string };
 
-function address(session: string, purpose: Purpose): string {
+function address(session: string, purpose: Purpose, query: string): string {
   const path = purpose === "desktop" ? paths.desktopSocket(session) : paths.terminalSocket(session);
   const url = new URL(path, window.location.href);
+  url.search = query;
   // Always as safe as the page: behind a TLS proxy the page is https, so this is wss.
   url.protocol = window.location.protocol === "https:" ? "wss:" : "ws:";
   return url.href;
@@ -47,6 +48,8 @@ export class TicketedSocket {
     private readonly onClosed: () => void = () => {},
     /** Whether the server shall let nothing through that acts. */
     private readonly view_only = false,
+    /** What the address asks for at this moment. */
+    private readonly query: () => string = () => "",
   ) {}
 
   /** Connects, now. Also the answer to "Connect again". */
@@ -62,7 +65,7 @@ export class TicketedSocket {
       return;
     }
     if (round !== this.#round) return;
-    const socket = new WebSocket(address(this.session, this.purpose), ["binary", `ticket.${ticket}`]);
+    const socket = new WebSocket(address(this.session, this.purpose, this.query()), ["binary", `ticket.${ticket}`]);
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     socket.addEventListener("open", () => this.state.set({ is: "open" }));

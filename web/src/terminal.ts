@@ -44,6 +44,9 @@ export class Terminal {
       "terminal",
       (socket) => this.#take(socket),
       () => this.#lose(),
+      false,
+      // As large as it is from the first byte on: a size of its own for a moment would shrink the same terminal on the desktop.
+      () => `?cols=${this.#xterm.cols}&rows=${this.#xterm.rows}`,
     );
   }
 

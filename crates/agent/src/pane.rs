@@ -49,9 +49,15 @@ enum ToPane {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum FromPane {
-    Started { pid: u32 },
-    NotStarted { error: String },
-    Exited { code: i32 },
+    Started {
+        pid: u32,
+    },
+    NotStarted {
+        error: String,
+    },
+    Exited {
+        code: i32,
+    },
     /// The person pressed Enter.
     Again,
 }

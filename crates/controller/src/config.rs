@@ -445,7 +445,15 @@ impl Config {
 
 /// Keys that are not in the default configuration, by their full names. The free tables are checked where they are read.
 fn unknown_keys(given: &toml::Table) -> Vec<String> {
-    const OPTIONAL: &[&str] = &["public_url", "providers_dir", "log.file", "log.error_file", "webhook.url", "webhook.secret_file", "webhook.ca_file"];
+    const OPTIONAL: &[&str] = &[
+        "public_url",
+        "providers_dir",
+        "log.file",
+        "log.error_file",
+        "webhook.url",
+        "webhook.secret_file",
+        "webhook.ca_file",
+    ];
     const FREE: &[&str] = &["providers", "egress.answers", "external_machines"];
     fn walk(given: &toml::Table, known: &toml::Table, prefix: &str, faults: &mut Vec<String>) {
         for (key, value) in given {

@@ -22,8 +22,8 @@ mod session;
 pub(crate) mod signin;
 mod socket;
 mod sweep;
-mod webhook;
 mod uses;
+mod webhook;
 
 pub use enter::Link;
 pub use host::host_service;

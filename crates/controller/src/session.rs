@@ -27,6 +27,6 @@ pub mod shape;
 pub mod start;
 pub mod status;
 pub mod sweep;
-pub mod use_credential;
 pub mod switch;
+pub mod use_credential;
 pub mod view;

@@ -31,9 +31,9 @@ mod guest;
 mod living;
 mod sign_in;
 mod story;
-mod uses;
 #[cfg(test)]
 mod tests;
+mod uses;
 
 use super::{live::Facts, note::settled, status::Progress};
 use crate::{app::App, clock, refusal::chain as chain_of};

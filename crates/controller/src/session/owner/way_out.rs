@@ -13,13 +13,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(super) fn open(app: &App, live: &Arc<Live>) -> DropGuard {
     let ending = CancellationToken::new();
     let (ear, told) = (Arc::downgrade(live), app.clone());
-    let gate = MachineGate::new(
-        Arc::clone(&app.gate),
-        live.provider(),
-        app.tasks.clone(),
-        ending.clone(),
-        move |decision| hear(&told, &ear, &decision),
-    );
+    let gate =
+        MachineGate::new(Arc::clone(&app.gate), live.provider(), app.tasks.clone(), ending.clone(), move |decision| {
+            hear(&told, &ear, &decision)
+        });
     // A session has one owner, so this is the first and only time.
     let _ = live.gate.set(gate);
     ending.drop_guard()

@@ -173,11 +173,8 @@ async fn save_when_ready(
                 machines.save(&machine, state.to_owned());
             }
             State::Gone { why, receipt } => break (why, receipt),
-            State::Requested
-            | State::Cloning
-            | State::Waiting { .. }
-            | State::Stopping { .. }
-            | State::Dead { .. } => {}
+            State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } | State::Dead { .. } => {
+            }
         }
         // An error: the driver is gone, and Gone was its last word.
         let _ = states.changed().await;

@@ -79,7 +79,7 @@ async fn a_viewer_is_told_of_a_death_while_the_keeper_clears_and_the_next_machin
     let leaks = api.get("/api/leaks").await.unwrap().read::<anteroom_wire::operations::LeakReport>().unwrap();
     assert_eq!(leaks.unowned().next(), None, "what is being cleared away is no leak");
     assert_eq!(processes::keeper_of(&world.state_dir(), &machine), Some(keeper), "it still clears");
-    assert_eq!(world.machines(), [machine.clone()], "no other machine before this one is gone");
+    assert_eq!(world.machines(), std::slice::from_ref(&machine), "no other machine before this one is gone");
     drop(holdup);
     let cleared = api.wait_entry(&id, "machine_cleared").await.unwrap();
     assert_eq!(cleared.data["receipt"]["checks"]["left"], serde_json::json!([]), "{:?}", cleared.data);

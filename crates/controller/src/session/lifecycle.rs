@@ -351,13 +351,20 @@ impl Lifecycle {
     }
 
     fn machine_gone(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
-        let note = Order::Note(if std::mem::take(&mut self.dead) { Note::Cleared } else { Note::Gone });
+        let was_told = std::mem::take(&mut self.dead);
+        let note = Order::Note(if was_told { Note::Cleared } else { Note::GoneAndCleared });
         match phase {
             Phase::Preparing
             | Phase::Claiming
             | Phase::Open { .. }
             | Phase::Answering { then: Then::Replace(_) }
-            | Phase::Replacing => self.without_a_machine(problem, detail),
+            | Phase::Replacing => {
+                // Dead and gone at once, as from a keeper that does not say the first.
+                let mut orders = self.without_a_machine(problem, detail);
+                let after = orders.iter().position(|order| *order == Order::Note(Note::Gone)).map_or(0, |at| at + 1);
+                orders.insert(after, Order::Note(Note::Cleared));
+                orders
+            }
             // What it had sent before it died may still have been read.
             Phase::Clearing { problem, detail } if self.delivery == Delivery::InFlight => {
                 self.go(Phase::Answering { then: Then::Lost { problem, detail } }, vec![note])
@@ -367,11 +374,14 @@ impl Lifecycle {
                 orders.extend(self.lost(problem, detail));
                 orders
             }
-            Phase::Ending { machine: true } => self.go(Phase::Ending { machine: false }, vec![note]),
+            Phase::Ending { machine: true } if was_told => self.go(Phase::Ending { machine: false }, vec![note]),
+            Phase::Ending { machine: true } => {
+                self.go(Phase::Ending { machine: false }, vec![Order::Note(Note::Gone), Order::Note(Note::Cleared)])
+            }
             Phase::Answering { then: Then::Over(_) } => self.go(Phase::Over, vec![note, Order::Note(Note::Egress)]),
             Phase::Stopping => self.go(Phase::Over, vec![note]),
             // Its death was told; what it had delivered is still being answered.
-            Phase::Answering { then: Then::Lost { .. } } if note == Order::Note(Note::Cleared) => vec![note],
+            Phase::Answering { then: Then::Lost { .. } } if was_told => vec![note],
             Phase::Line
             | Phase::Asking
             | Phase::Answering { then: Then::Lost { .. } }

@@ -92,7 +92,8 @@ fn a_session_without_another_machine_fails_with_its_last_ones_cause() {
     let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
     let orders = life.on(Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() });
     let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
-    assert_eq!(orders, [Order::Show(Shown::NoneLeft(Problem::MachineGone)), Order::Note(Note::Gone), end]);
+    let (gone, cleared) = (Order::Note(Note::Gone), Order::Note(Note::Cleared));
+    assert_eq!(orders, [Order::Show(Shown::NoneLeft(Problem::MachineGone)), gone, cleared, end]);
     assert_eq!(life.on(Event::RestartAsked), Vec::new(), "there is nothing to restart");
 }
 

@@ -145,10 +145,12 @@ pub enum Shown {
 /// What goes on the timeline besides the transitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Note {
-    /// How the machine ended and, when nothing of it is left already, what its keeper found gone.
+    /// How the machine ended.
     Gone,
     /// What its keeper found gone, of a machine whose end was told before.
     Cleared,
+    /// Both in one, of a machine that was to end.
+    GoneAndCleared,
     /// The machine was not seen gone in time.
     NotGone,
     /// The server stops before the machine was seen gone (into the log only).

@@ -150,7 +150,8 @@ impl Driver {
     async fn note(&mut self, about: Note) {
         let machine = self.held.as_ref().map(|held| held.machine.clone());
         match about {
-            Note::Gone => self.note_gone().await,
+            Note::Gone => self.note_gone(false).await,
+            Note::GoneAndCleared => self.note_gone(true).await,
             Note::Cleared => self.note_cleared().await,
             Note::NotGone => self.note_not_gone().await,
             Note::LeftBehind => {

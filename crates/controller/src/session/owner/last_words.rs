@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  dead ─▶ machine_gone {why}                 gone ─▶ machine_cleared {receipt}
-//!  gone, and nobody said before that it died ─▶ machine_gone {why, receipt}
+//!  of a machine that was to end, in one: gone ─▶ machine_gone {why, receipt}
 //! ```
 
 use super::Driver;
@@ -63,8 +63,8 @@ fn tells_of(entry: &TimelineRow, machine: &MachineId) -> bool {
 }
 
 impl Driver {
-    /// How the machine ended and, if nothing of it is left, what its keeper found gone.
-    pub(super) async fn note_gone(&mut self) {
+    /// How the machine ended and, `with_receipt`, what its keeper found gone.
+    pub(super) async fn note_gone(&mut self, with_receipt: bool) {
         let Some((machine, state)) = self.gone.clone() else { return };
         let (why, receipt) = match state {
             State::Dead { why } => (why, None),
@@ -85,6 +85,7 @@ impl Driver {
                 }
             }
         }
+        let receipt = receipt.filter(|_| with_receipt);
         let (sentence, data) = gone_words(&machine, &why, receipt.as_deref());
         self.say(GONE, sentence, data).await;
     }

@@ -173,33 +173,29 @@ impl World {
                 owner.job = None;
                 owner.must_be_gone = true;
             }
-            Order::Note(Note::Gone) => self.note_gone(),
-            Order::Note(Note::Cleared) => self.note_cleared(),
+            Order::Note(about) => self.note(&about),
             Order::Show(Shown::Lost) => {
                 owner.asked = None;
                 owner.offered = false;
                 owner.shut = false;
             }
-            Order::Show(_) | Order::Note(_) => {}
+            Order::Show(_) => {}
         }
         None
     }
 
-    /// A machine that is held died; one that is held no longer is gone, and nothing more is to be said of it.
-    fn note_gone(&mut self) {
+    fn note(&mut self, about: &Note) {
         let owner = self.owner_mut();
         let (was_noted, is_gone) = (owner.noted, owner.held.is_none());
-        owner.noted = !is_gone;
-        if was_noted {
-            self.break_promise("a machine's end was told twice");
-        }
-    }
-
-    fn note_cleared(&mut self) {
-        let owner = self.owner_mut();
-        let (was_noted, is_gone) = (std::mem::take(&mut owner.noted), owner.held.is_none());
-        if !was_noted || !is_gone {
-            self.break_promise("what is left of a machine was told before its end");
+        match about {
+            Note::Gone | Note::GoneAndCleared if was_noted => self.break_promise("a machine's end was told twice"),
+            Note::Cleared if !was_noted => self.break_promise("what is left of a machine was told before its end"),
+            Note::Cleared | Note::GoneAndCleared if !is_gone => {
+                self.break_promise("nothing was left of a machine that was not gone");
+            }
+            Note::Gone => owner.noted = true,
+            Note::Cleared => owner.noted = false,
+            _ => {}
         }
     }
 

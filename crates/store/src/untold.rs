@@ -14,19 +14,20 @@ pub struct UntoldEnd {
 
 impl Store {
     /// Sessions that ended at or after `since_ms` with a machine that was asked for and of whose end no entry of the kind
-    /// `machine_gone` tells, the newest first, at most `limit`. A server that is killed right after a session's end leaves
-    /// such.
+    /// `machine_gone` tells, the newest first; only the newest `limit` of all that ended are looked at. A server that is killed
+    /// right after a session's end leaves such.
     ///
     /// # Errors
     /// When the database cannot be read or has an impossible row.
     pub async fn untold_ends(&self, since_ms: UnixMs, limit: u32) -> Result<Vec<UntoldEnd>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, machine_id FROM sessions s \
-             WHERE state <> 'active' AND machine_id IS NOT NULL AND ended_at_ms >= $1 \
+            "SELECT s.id, s.machine_id FROM (SELECT id, machine_id, ended_at_ms FROM sessions \
+                 WHERE state <> 'active' ORDER BY id DESC LIMIT $2) s \
+             WHERE s.machine_id IS NOT NULL AND s.ended_at_ms >= $1 \
              AND NOT EXISTS (SELECT 1 FROM timeline g WHERE g.session_id = s.id AND g.kind = 'machine_gone' \
                  AND g.number > COALESCE((SELECT MAX(r.number) FROM timeline r \
                      WHERE r.session_id = s.id AND r.kind = 'machine_requested'), 0)) \
-             ORDER BY id DESC LIMIT $2",
+             ORDER BY s.id DESC",
         )
         .bind(stored(since_ms))
         .bind(i64::from(limit))

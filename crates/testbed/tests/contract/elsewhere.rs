@@ -9,14 +9,20 @@ use anteroom_wire::{
 };
 use serde_json::json;
 
+/// As its owner would use it: which way of signing in counts is a setting, and no part of the credential.
+const GEMINI: [&str; 3] = [
+    "sh",
+    "-c",
+    r#"echo '{"security":{"auth":{"selectedType":"oauth-personal"},"folderTrust":{"enabled":false}}}' >"$HOME/.gemini/settings.json"
+    exec gemini"#,
+];
 /// What Gemini CLI shows once it is signed in; it has no command that tells.
 const GEMINI_PROMPT: &str = "Type your message";
 
 /// Asks the tool in another machine whether it is signed in with this credential; what it said, for the document.
 pub(crate) async fn agrees(rig: &Rig, api: &Api, credential: &CredentialId) -> &'static str {
     let asks = !rig.provider.credential.status_argv.is_empty();
-    let (purpose, argv) =
-        if asks { (UsePurpose::Check, Vec::new()) } else { (UsePurpose::Exec, rig.provider.argv.clone()) };
+    let (purpose, argv) = if asks { (UsePurpose::Check, &[][..]) } else { (UsePurpose::Exec, &GEMINI[..]) };
     let answer =
         api.post(&format!("/api/credentials/{credential}/use"), json!({ "purpose": purpose, "argv": argv })).await;
     let id = answer.unwrap().read::<Started>().unwrap().session.id;
@@ -29,13 +35,18 @@ pub(crate) async fn agrees(rig: &Rig, api: &Api, credential: &CredentialId) -> &
     }
     // It stays at its prompt: what it shows there is its word.
     let until = tokio::time::Instant::now() + anteroom_testbed::house::LONG;
+    let mut last = String::new();
     loop {
         let answer = api.get(&format!("/api/auth/session/{id}/screen")).await.unwrap();
         let lines = answer.read::<ScreenView>().map(|screen| screen.lines.join("\n")).unwrap_or_default();
         if lines.contains(GEMINI_PROMPT) {
             break;
         }
-        assert!(tokio::time::Instant::now() < until, "it is not at its prompt: {} {}", answer.status, answer.text);
+        if !lines.trim().is_empty() {
+            last = lines;
+        }
+        let over = api.session(&id).await.unwrap().status.is_terminal() || tokio::time::Instant::now() > until;
+        assert!(!over, "it is not at its prompt: {} {}; its last screen:\n{last}", answer.status, answer.text);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     api.cancel(&id).await.unwrap();

@@ -36,6 +36,9 @@ const START_ROWS: u16 = 45;
 const HISTORY_LINES: usize = 1_600;
 const ASK_MS_MAX: u64 = 10_000;
 const SOCKET_EVERY_MS: u64 = 20;
+/// How long a pane's process may take to come, the first time and at most, milliseconds.
+const PANE_MS_MIN: u64 = 5_000;
+const PANE_MS_MAX: u64 = 40_000;
 const RESTART_MS_MIN: u64 = 100;
 const RESTART_MS_MAX: u64 = 5_000;
 const HELD_MS: u64 = 10_000;
@@ -158,9 +161,21 @@ impl Terminal {
         Ok(Look::new(&captured, width, height, cursor_row))
     }
 
-    /// Starts the pane's process anew; without a terminal there is nothing to start it in.
+    /// Starts the pane's process anew, again until one has come: without it there is no tool. Without a terminal there is nothing to
+    /// start it in, and the next one brings its own.
     pub(crate) async fn restart_pane(&self) {
-        let _ = self.ask(format!("respawn-pane -k -t {SESSION}")).await;
+        let mut came = self.pane.subscribe();
+        let mut wait = Duration::from_millis(PANE_MS_MIN);
+        loop {
+            if matches!(self.ask(format!("respawn-pane -k -t {SESSION}")).await, Err(TerminalError::Down)) {
+                return;
+            }
+            if tokio::time::timeout(wait, came.wait_for(|up| *up)).await.is_ok() {
+                return;
+            }
+            log::line("no pane has come; it is started again");
+            wait = (wait * 2).min(Duration::from_millis(PANE_MS_MAX));
+        }
     }
 
     /// Presses keys, one after the other.

@@ -89,8 +89,8 @@ async fn a_tool_that_ignores_every_polite_word_is_killed() {
     let pid = until("the tool", async || fs::read_to_string(world.home("pid")).ok()?.trim().parse().ok()).await;
     let second = method("second", "echo two > runs; exec tail -f /dev/null");
     assert_eq!(switch(&mut sender, &second).await.0, 204);
-    assert!(!alive(pid));
     holds(&world, "runs", "two\n").await;
+    until("its death", async || (!alive(pid)).then_some(())).await;
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn another_or_an_unsound_provider_is_no_method() {
     for bad in [other, unsound] {
         assert_eq!(switch(&mut sender, &bad).await, (400, "malformed".into()));
     }
-    assert_eq!(world.sign_in(&mut sender).await.cli, CliState::Running);
+    until("the tool", async || (world.sign_in(&mut sender).await.cli == CliState::Running).then_some(())).await;
     holds(&world, "runs", "run\n").await;
 }
 

@@ -15,8 +15,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn terminal(sender: &mut Sender, id: &str) -> TokioIo<Upgraded> {
     let headers = [(TERMINAL_ID_HEADER, id), (TERMINAL_COLS_HEADER, "90"), (TERMINAL_ROWS_HEADER, "25")];
-    let response = connect(sender, TERMINAL_AUTHORITY, &headers).await;
-    assert_eq!(response.status(), StatusCode::OK);
+    let response = until("a terminal that is up", async || {
+        let response = connect(sender, TERMINAL_AUTHORITY, &headers).await;
+        (response.status() == StatusCode::OK).then_some(response)
+    })
+    .await;
     TokioIo::new(hyper::upgrade::on(response).await.unwrap())
 }
 

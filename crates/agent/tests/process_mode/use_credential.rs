@@ -99,8 +99,7 @@ async fn the_files_are_there_before_the_command_which_runs_once() {
     assert_eq!((candidates(&world), deliveries(&world).len()), (0, 0), "nothing has changed");
     assert_eq!(world.sign_in(&mut sender).await.cli, CliState::Exited { code: 4 });
     until("the end on the screen", async || {
-        let screen: Screen = get(&mut sender, "/screen").await;
-        let text = screen.lines.join("\n");
+        let text = world.seen_at_the_terminal();
         assert!(!text.contains("Press Enter"), "{text}");
         text.contains("The command has ended with 4.").then_some(())
     })
@@ -222,11 +221,8 @@ async fn a_lost_terminal_ends_the_use_and_the_command_does_not_run_again() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pane.unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(over(&world).await, (129, false));
-    until("the next pane", async || {
-        let screen: Screen = get(&mut sender, "/screen").await;
-        screen.lines.iter().any(|line| line.contains("The command has ended.")).then_some(())
-    })
-    .await;
+    until("the next pane", async || world.seen_at_the_terminal().contains("The command has ended.").then_some(()))
+        .await;
     assert_eq!(fs::read_to_string(world.home("runs")).unwrap(), "run\n");
 }
 

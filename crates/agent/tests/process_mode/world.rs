@@ -137,6 +137,15 @@ impl World {
         self.dir.path().join(name)
     }
 
+    /// What a person sees who sits at the terminal.
+    #[expect(clippy::disallowed_methods, reason = "tests look at the terminal as a person would")]
+    pub(crate) fn seen_at_the_terminal(&self) -> String {
+        let socket = self.path("work/tmux.sock");
+        let look =
+            Command::new("tmux").arg("-N").arg("-S").arg(socket).args(["capture-pane", "-p", "-t", "main"]).output();
+        String::from_utf8_lossy(&look.unwrap().stdout).into_owned()
+    }
+
     pub(crate) fn home(&self, name: &str) -> PathBuf {
         self.path("home").join(name)
     }

@@ -26,6 +26,10 @@ use std::{
 /// Takes the write lock at once, so that a transaction that has read never fails to write for a lock.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// Between two tries to empty the log, and how many there are while somebody reads from it.
+const EMPTY_AGAIN: Duration = Duration::from_millis(50);
+const EMPTY_TRIES: u32 = 20;
+
 /// Between two tries to prepare a database that others prepare.
 const PREPARE_AGAIN: Duration = Duration::from_millis(20);
 
@@ -272,14 +276,41 @@ impl Store {
     async fn empty_log(&self) {
         // Before, so that whatever is erased from here on is not taken for emptied.
         self.0.log_is_due.store(false, Relaxed);
-        // The first column: 1 if somebody held it up (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
-        let held_up = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.0.writer).await;
-        match held_up.and_then(|row| row.try_get::<i64, _>(0)) {
-            Ok(0) => return,
-            Ok(_) => tracing::debug!("the write-ahead log was not emptied: somebody reads from it"),
-            Err(error) => tracing::debug!(error = %error, "the write-ahead log was not emptied"),
+        let store = self.clone();
+        // A task of its own: whoever gives up in between must not leave a writer without its patience behind.
+        let emptied = tokio::spawn(async move {
+            for _ in 0..EMPTY_TRIES {
+                match store.try_to_empty_log().await {
+                    Ok(true) => return true,
+                    Ok(false) => tokio::time::sleep(EMPTY_AGAIN).await,
+                    Err(error) => {
+                        tracing::debug!(error = %error, "the write-ahead log was not emptied");
+                        return false;
+                    }
+                }
+            }
+            tracing::debug!("the write-ahead log was not emptied: somebody reads from it");
+            false
+        });
+        if !emptied.await.unwrap_or(false) {
+            self.0.log_is_due.store(true, Relaxed);
         }
-        self.0.log_is_due.store(true, Relaxed);
+    }
+
+    /// Whether the log is empty now. It waits for nobody: SQLite would wait for those who read from the log with the right to write
+    /// in hand, and every writer would wait for that.
+    async fn try_to_empty_log(&self) -> Result<bool, sqlx::Error> {
+        let mut writer = self.0.writer.acquire().await?;
+        sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *writer).await?;
+        // The first column: 1 if somebody held it up (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
+        let held_up = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await;
+        let patience = format!("PRAGMA busy_timeout = {}", self.0.settings.busy_ms_max);
+        if let Err(error) = sqlx::query(sqlx::AssertSqlSafe(patience)).execute(&mut *writer).await {
+            // Without its patience the connection is no good any more.
+            let _ = writer.close().await;
+            return Err(error);
+        }
+        Ok(held_up?.try_get::<i64, _>(0)? == 0)
     }
 }
 

@@ -118,10 +118,14 @@ impl Shelf {
     /// Returns how many went.
     pub(super) fn prune(&self, keep: usize) -> io::Result<usize> {
         let current = Image::current(&self.dir).ok();
+        let is_current =
+            |image: &Image| current.as_ref().is_some_and(|current| current.manifest.hash == image.manifest.hash);
+        let mut images = self.images()?;
+        // One of those to keep, also when another was built within the same second.
+        images.sort_by_key(|image| !is_current(image));
         let mut gone = 0;
-        for image in self.images()?.into_iter().skip(keep.max(1)) {
-            let is_current = current.as_ref().is_some_and(|current| current.manifest.hash == image.manifest.hash);
-            if !is_current && remove_unless_used(&image, current.as_ref())? {
+        for image in images.into_iter().skip(keep.max(1)) {
+            if !is_current(&image) && remove_unless_used(&image, current.as_ref())? {
                 gone += 1;
             }
         }

@@ -139,6 +139,7 @@ async fn a_viewer_who_comes_while_the_next_machine_waits_for_room_is_told_so_by_
     let words = why(&world, &id).await;
     assert!(words.contains("waiting_for_capacity") && words.contains("killed by signal 9"), "{words}");
     api.cancel(&rival).await.unwrap();
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
     api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
     world.finish().await.unwrap();
 }

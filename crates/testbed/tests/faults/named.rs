@@ -68,7 +68,7 @@ const SCENARIOS: [Scenario; 30] = [
     ]),
     Scenario(15, "Cursor queries, wrapped addresses, unknown prompts", &[
         ("testbed/tests/world/story.rs", "a_terminal_answers_where_its_cursor_is"),
-        ("agent/src/finder.rs", "an_address_that_the_program_broke_at_the_last_column_is_whole"),
+        ("screen/src/finder/tests.rs", "an_address_that_the_program_broke_at_the_last_column_is_whole"),
         ("agent/tests/process_mode/tool.rs", "address_and_code_are_read_off_the_screen_once_and_whole"),
         ("testbed/tests/world/story.rs", "a_code_is_pasted_at_the_tools_prompt"),
     ]),
@@ -115,7 +115,7 @@ const SCENARIOS: [Scenario; 30] = [
         ("store/tests/story/callers.rs", "every_kind_of_pass_opens_once"),
         ("store/tests/story/callers.rs", "every_kind_of_ticket_opens_its_own_door_once"),
         ("store/src/schema.rs", "the_checks_are_made_of_the_programs_own_words"),
-        ("store/tests/story/external.rs", "sessions_of_a_database_from_before_external_machines_stay_as_they_were"),
+        ("store/tests/story/migrations.rs", "rows_of_every_older_version_survive_and_mean_what_they_meant"),
     ]),
     Scenario(27, "The sweep over a mixed fleet; the clock jumps", &[
         ("controller/src/session/sweep/plan/tests.rs", "over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason"),

@@ -51,6 +51,9 @@ async fn qemu_claude_code_signs_in_by_the_address_at_which_the_persons_browser_e
 
 #[tokio::test]
 async fn qemu_claude_code_signs_in_with_the_browser_of_the_machine() {
+    if !super::desktops_are_wanted() {
+        return;
+    }
     let (_ca, issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, None).await;
     attempt.browser_link().await;
@@ -61,6 +64,9 @@ async fn qemu_claude_code_signs_in_with_the_browser_of_the_machine() {
 
 #[tokio::test]
 async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finished_on_the_desktop_is_one_process() {
+    if !super::desktops_are_wanted() {
+        return;
+    }
     let (ca, issuer, rig) = open(Browser::Believes).await;
     let person = Person { ca: &ca, answers: issuer.answers() };
     let attempt = Attempt::start(&rig, None).await;

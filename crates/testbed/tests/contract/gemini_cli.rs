@@ -51,6 +51,9 @@ async fn qemu_gemini_cli_signs_in_with_a_code_typed_into_the_terminal() {
 
 #[tokio::test]
 async fn qemu_gemini_cli_signs_in_with_the_browser_of_the_machine() {
+    if !super::desktops_are_wanted() {
+        return;
+    }
     let (_ca, issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, Some("browser")).await;
     attempt.browser_link().await;

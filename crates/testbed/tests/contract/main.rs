@@ -13,7 +13,7 @@ mod gemini_cli;
 mod person;
 mod rig;
 
-use anteroom_testbed::{Api, House, leaks::needles};
+use anteroom_testbed::{Api, House, endurance, leaks::needles};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, StartRequest, Status},
@@ -23,6 +23,15 @@ use rig::Rig;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+
+/// Whether a person's way over the machine's desktop is tried: minutes of an emulated browser each.
+fn desktops_are_wanted() -> bool {
+    let full = endurance::full();
+    if !full {
+        println!("skipped: it takes minutes on an emulated desktop; run with ANTEROOM_TEST_FULL=1 (./test --full)");
+    }
+    full
+}
 
 /// A sign-in under way.
 struct Attempt {

@@ -3,7 +3,7 @@
 use crate::world::*;
 use anteroom_wire::{
     Base64, Problem,
-    agent::{CaptureState, Claim, CliState, DeliveredFile, Event, Screen, SwitchMethod, Use, UsePurpose},
+    agent::{CaptureState, Claim, CliState, DeliveredFile, Event, SwitchMethod, Use, UsePurpose},
     provider::{Provider, SettingsFile, StoragePolicy},
 };
 use std::{fs, os::unix::fs::PermissionsExt};

@@ -3,7 +3,14 @@
 //! machine saw, and asks the tool in a second machine whether it is signed in. Needs the image in `ANTEROOM_TEST_IMAGE`, and
 //! `certutil` (libnss3-tools) for the machine's browser to believe the test's authority.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 mod claude_code;
 mod codex;

@@ -1,5 +1,6 @@
 //! The processes of one machine that lives, as its keeper tells them: for tests that stop, wake or kill one.
 
+use crate::SOON;
 use anteroom_machine::{CONTROL_SOCKET, ProcessId};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,6 +10,7 @@ use std::{
     path::Path,
     time::Duration,
 };
+use tokio::time::{sleep, timeout};
 
 /// How long a keeper may take to say who it is.
 const GREETING_MAX: Duration = Duration::from_secs(30);
@@ -36,6 +38,19 @@ impl LivingMachine {
         let id = |value: &serde_json::Value| serde_json::from_value(value.clone());
         let process = id(&greeting["phase"]["process"]).context("the machine has no process")?;
         Ok(Self { keeper: id(&greeting["keeper"])?, process })
+    }
+
+    /// Waits until its process and its keeper have ended: a death is told before the keeper has cleared everything away.
+    ///
+    /// # Errors
+    /// One of the two still lives.
+    pub async fn ended(&self) -> anyhow::Result<()> {
+        let both = async {
+            while self.process.is_alive() || self.keeper.is_alive() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SOON, both).await.with_context(|| format!("a process of the machine still lives: {self:?}"))
     }
 }
 

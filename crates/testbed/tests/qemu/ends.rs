@@ -73,8 +73,8 @@ async fn ended_by(end: impl FnOnce(&House, &LivingMachine), expected: Verdict) -
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
     assert!(found.sentence.contains("no credential was delivered"), "{}", found.sentence);
     assert!(found.evidence.iter().any(|entry| entry.kind == "machine_gone"), "{:#?}", found.evidence);
+    living.ended().await.unwrap();
     let receipt = clean(&house, &machine);
-    assert!(!living.process.is_alive() && !living.keeper.is_alive());
     house.finish().await.unwrap();
     (found, receipt)
 }
@@ -132,6 +132,7 @@ async fn qemu_a_frozen_machine_is_ended_as_hung_and_replaced() {
     assert_eq!((code, reason.split(':').next()), (4510, Some("restarted")), "{reason}");
     let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
     assert_eq!(gone.data["why"]["cause"], "hung", "{:?}", gone.data);
+    living.ended().await.unwrap();
     assert_eq!(clean(&house, &machine).how, End::Stopped { why: "hung".into() });
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(view.generation, 2);

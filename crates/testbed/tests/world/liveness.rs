@@ -68,8 +68,8 @@ async fn a_frozen_machine_is_ended_as_hung_and_replaced_and_its_viewer_is_told_t
     let why: GoneReason = serde_json::from_value(gone.data["why"].clone()).unwrap();
     assert!(matches!(why, GoneReason::Hung { unanswered_ms } if unanswered_ms >= 6_000), "{why:?}");
     assert!(gone.sentence.contains("no sign of life"), "{}", gone.sentence);
+    living.ended().await.unwrap();
     receipt(&world, &machine);
-    assert!(!living.process.is_alive() && !living.keeper.is_alive());
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(view.generation, 2);
     api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
@@ -89,6 +89,7 @@ async fn a_frozen_machine_without_a_restart_left_ends_its_session_and_the_cause_
     let found = failed(&api, &id, "machine_gone", Verdict::MachineHung).await;
     assert!(found.sentence.contains("no sign of life"), "{}", found.sentence);
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
+    living.ended().await.unwrap();
     receipt(&world, &machine);
     world.finish().await.unwrap();
 }
@@ -135,8 +136,9 @@ async fn a_machine_whose_keeper_is_killed_dies_with_it_and_the_cause_is_named() 
     assert_eq!(closing(&mut viewer.into_inner()).await.0, 4410);
     let found = failed(&api, &id, "machine_gone", Verdict::KeeperLost).await;
     assert!(found.sentence.contains("keeper process was killed"), "{}", found.sentence);
-    receipt(&world, &machine);
     assert!(!living.process.is_alive());
+    living.ended().await.unwrap();
+    receipt(&world, &machine);
     world.finish().await.unwrap();
 }
 
@@ -147,7 +149,7 @@ async fn a_keeper_that_hangs_does_not_keep_a_cancelled_sessions_machine_alive() 
     signal(living.keeper, Signal::STOP).unwrap();
     api.cancel(&id).await.unwrap();
     api.wait_entry(&id, "machine_gone").await.unwrap();
-    assert!(!living.process.is_alive() && !living.keeper.is_alive());
+    living.ended().await.unwrap();
     world.finish().await.unwrap();
 }
 

@@ -54,7 +54,10 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
             tunnel = tunnel.view_only();
         }
         let connect = async {
-            let reach = || async { reach_desktop(&app, &live).await.map_err(|refusal| refusal.body()) };
+            let reach = |until| {
+                let (app, live) = (&app, &live);
+                async move { reach_desktop(app, live, until).await.map_err(|refusal| refusal.body()) }
+            };
             let stream = tunnel::until_it_speaks(app.config.sessions.socket_wait_ms_max, reach).await?;
             let sentence =
                 if view_only { "Somebody looks at the desktop, view only." } else { "Somebody looks at the desktop." };

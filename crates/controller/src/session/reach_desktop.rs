@@ -12,7 +12,7 @@ use anteroom_store::SessionRow;
 use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// The session, if it lives; else why not, by name.
 ///
@@ -41,7 +41,8 @@ enum Way {
 /// # Errors
 /// Not ready in time (with the stage), the session ended meanwhile, or its machine is an external one.
 pub async fn open_channels(app: &App, live: &Live) -> Result<Channels, Refusal> {
-    let way = way(app, live, |progress| match progress {
+    let wait = Duration::from_millis(app.config.sessions.socket_wait_ms_max);
+    let way = way(live, Instant::now() + wait, |progress| match progress {
         Progress::Open { channels } => Some(Way::Channels(channels.clone())),
         Progress::Attached => Some(Way::External),
         Progress::Queued { .. }
@@ -56,9 +57,9 @@ pub async fn open_channels(app: &App, live: &Live) -> Result<Channels, Refusal> 
     }
 }
 
-/// Waits until `found` sees a way in the progress.
-async fn way(app: &App, live: &Live, found: fn(&Progress) -> Option<Way>) -> Result<Way, Refusal> {
-    let mut facts = live.watch();
+/// Waits until `found` sees a way in the progress, up to `until`.
+async fn way(live: &Live, until: Instant, found: fn(&Progress) -> Option<Way>) -> Result<Way, Refusal> {
+    let (began, mut facts) = (Instant::now(), live.watch());
     let ready = async {
         let seen = facts.wait_for(|facts| found(&facts.progress).is_some()).await;
         let seen = seen.ok().and_then(|facts| found(&facts.progress));
@@ -68,36 +69,40 @@ async fn way(app: &App, live: &Live, found: fn(&Progress) -> Option<Way>) -> Res
             None => std::future::pending().await,
         }
     };
-    let wait = Duration::from_millis(app.config.sessions.socket_wait_ms_max);
     tokio::select! {
         way = ready => Ok(way),
         cause = live.ending.ended() => Err(cause.into()),
-        () = tokio::time::sleep(wait) => {
+        () = sleep_until(until) => {
+            let waited_ms = began.elapsed().as_millis();
             let progress = live.facts().progress;
             let detail = match (&progress, progress.stage()) {
                 (Progress::Queued { position }, _) => format!("it waits for room, place {position} in line"),
-                (_, Some(stage)) => format!("it waits for {stage:?} after {} ms", wait.as_millis()),
-                (_, None) => format!("waited {} ms", wait.as_millis()),
+                (_, Some(stage)) => format!("it waits for {stage:?} after {waited_ms} ms"),
+                (_, None) => format!("waited {waited_ms} ms"),
             };
             Err(Refusal::new(Problem::NotReady, detail))
         }
     }
 }
 
-/// An open stream to the desktop (RFB). Of an external one, dialled at this moment.
+/// An open stream to the desktop (RFB). Of an external one, dialled at this moment. Answers by `until`: whoever waits for
+/// it has no limit of its own that could end with this one and take the refusal's name away. (The dialling of an external
+/// machine is held by that machine's own limits.)
 ///
 /// # Errors
 /// A named refusal.
-pub async fn reach_desktop(app: &App, live: &Live) -> Result<Box<dyn Duplex>, Refusal> {
+pub async fn reach_desktop(app: &App, live: &Live, until: Instant) -> Result<Box<dyn Duplex>, Refusal> {
     // A picture can be sent while the machine is still being claimed.
-    let way = way(app, live, |progress| match progress {
+    let way = way(live, until, |progress| match progress {
         Progress::Open { channels } | Progress::Claiming { channels } => Some(Way::Channels(channels.clone())),
         Progress::Attached => Some(Way::External),
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => None,
     });
     match way.await? {
         Way::Channels(channels) => {
-            let opened = channels.agent.desktop().await;
+            let Ok(opened) = timeout_at(until, channels.agent.desktop()).await else {
+                return Err(Refusal::new(Problem::DesktopUnreachable, "its agent has not opened it in time"));
+            };
             let stream = opened.map_err(|error| Refusal::new(Problem::DesktopUnreachable, chain(&error)))?;
             Ok(Box::new(stream))
         }

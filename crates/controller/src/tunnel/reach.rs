@@ -38,13 +38,16 @@ impl<S> Spoken<S> {
 
 /// Opens a stream, again and again, until its other side has said something, at most `ms_max` milliseconds.
 ///
+/// `open` is told the moment at which the time is over, and answers by then: it alone knows what it waited for. It is not
+/// cut off here, or one of two limits that end together would decide what the viewer is told.
+///
 /// # Errors
 /// At once what `open` says, unless that is "unreachable", which may pass. When the time is over, the last such answer,
 /// or [`Problem::DesktopUnreachable`] when streams were open and nothing came.
 pub async fn until_it_speaks<S, F, Fut>(ms_max: u64, mut open: F) -> Result<Spoken<S>, ProblemBody>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: FnMut() -> Fut,
+    F: FnMut(Instant) -> Fut,
     Fut: Future<Output = Result<S, ProblemBody>>,
 {
     let until = Instant::now() + Duration::from_millis(ms_max);
@@ -52,15 +55,14 @@ where
     let mut last = Problem::DesktopUnreachable.with(format!("no word in {ms_max} ms"));
     loop {
         let passing = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
-        match timeout_at(until, open()).await {
-            Ok(Ok(stream)) => match timeout_at(until, first_words(stream)).await {
+        match open(until).await {
+            Ok(stream) => match timeout_at(until, first_words(stream)).await {
                 Ok(Some(spoken)) => return Ok(spoken),
                 Ok(None) => last = Problem::DesktopUnreachable.with("it takes connections and closes them"),
                 Err(_) => return Err(last),
             },
-            Ok(Err(body)) if passing.contains(&body.code.as_str()) => last = body,
-            Ok(Err(body)) => return Err(body),
-            Err(_) => return Err(last),
+            Err(body) if passing.contains(&body.code.as_str()) => last = body,
+            Err(body) => return Err(body),
         }
         if Instant::now() + pause >= until {
             return Err(last);
@@ -111,7 +113,7 @@ mod tests {
     /// What happens at each try.
     async fn tries(script: Vec<Result<&[u8], Problem>>) -> (usize, Result<Vec<u8>, String>) {
         let (mut count, limit) = (0, 20_000);
-        let spoken = until_it_speaks(limit, || {
+        let spoken = until_it_speaks(limit, |_| {
             let step = script[count].map_err(|problem| problem.with(""));
             count += 1;
             async move {
@@ -151,13 +153,34 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_never_speaks_is_given_up_in_time() {
         let mut kept = Vec::new();
-        let silent = until_it_speaks(100, || {
+        let silent = until_it_speaks(100, |_| {
             let (machine, stream) = duplex(64);
             kept.push(machine);
             async { Ok(stream) }
         });
         assert_eq!(silent.await.unwrap_err().code, "desktop_unreachable");
-        let refusing = until_it_speaks(100, || async { Err::<DuplexStream, _>(Problem::AgentUnreachable.with("")) });
+        let refusing = until_it_speaks(100, |_| async { Err::<DuplexStream, _>(Problem::AgentUnreachable.with("")) });
         assert_eq!(refusing.await.unwrap_err().code, "agent_unreachable");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_to_the_very_limit_says_what_it_waited_for() {
+        let began = Instant::now();
+        let mut tries = 0;
+        let waiting = until_it_speaks(1_000, |until| {
+            tries += 1;
+            let first = tries == 1;
+            async move {
+                if first {
+                    return Err::<DuplexStream, _>(Problem::AgentUnreachable.with("it went away"));
+                }
+                // As a waiter does whose own timer fires with the limit, and which is run a moment later.
+                sleep_until(until + Duration::from_millis(1)).await;
+                Err(Problem::NotReady.with("it waits for room"))
+            }
+        });
+        let refused = waiting.await.unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.detail.as_deref()), ("not_ready", Some("it waits for room")));
+        assert_eq!(began.elapsed(), Duration::from_millis(1_001), "both tries had one limit between them");
     }
 }

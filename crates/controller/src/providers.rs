@@ -61,6 +61,13 @@ impl Providers {
         method.and_then(|method| provider.with_method(method)).or_else(|| provider.with_method(&provider.method))
     }
 
+    /// The same for using a credential that came by this method, and the method's name.
+    pub fn in_use(&self, id: &ProviderId, method: Option<&MethodName>) -> Option<(MethodName, Provider)> {
+        let provider = self.get(id)?;
+        let found = |method: &MethodName| Some((method.clone(), provider.in_use(method)?));
+        method.and_then(found).or_else(|| found(&provider.method))
+    }
+
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Provider> {
         self.0.values()

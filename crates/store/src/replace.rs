@@ -125,7 +125,9 @@ impl Store {
             transaction.unchanged();
             return Ok(Refreshed::NothingToReplace);
         };
-        let with = Bytes { new: refresh.credential, kept: old.kept, method: old.method.as_ref(), at_ms: refresh.at_ms };
+        // They grew from what lies in this machine, not from what somebody else may have stored meanwhile by another method.
+        let method = current.method.as_ref().or(old.method.as_ref());
+        let with = Bytes { new: refresh.credential, kept: old.kept, method, at_ms: refresh.at_ms };
         let Some(Replaced { credential, before }) = replace(&mut transaction, &current, &with).await? else {
             transaction.unchanged();
             return Ok(Refreshed::NothingToReplace);

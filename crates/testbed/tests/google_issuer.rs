@@ -200,13 +200,14 @@ async fn the_released_tool_signs_in_with_a_pasted_code_after_a_wrong_one() {
     ];
     assert_eq!(asked[..4], order);
     tool.finish().await.unwrap();
-    good_in_another_home(&rig, &clis, written).await;
+    good_in_another_home(&rig, &clis, written, "paste").await;
     rig.issuer.finish().await;
 }
 
-/// The bytes alone are a sign-in: the tool asks whether the token is good, and nobody to sign in.
-async fn good_in_another_home(rig: &Rig, clis: &Clis, written: Written) {
-    let mut provider = descriptor("gemini_cli").unwrap();
+/// The bytes and the settings of a use are a sign-in: the tool asks whether the token is good, and nobody to sign in.
+async fn good_in_another_home(rig: &Rig, clis: &Clis, written: Written, came_by: &str) {
+    let came_by = came_by.to_owned().try_into().unwrap();
+    let mut provider = descriptor("gemini_cli").unwrap().in_use(&came_by).unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
     let tool = rig.tool(clis, provider).await;
     tool.shows(PROMPT).await.unwrap();
@@ -270,10 +271,12 @@ async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
     let answer = browser.get(&back).send().await.unwrap();
     let sent_on = answer.headers().get("location").unwrap().to_str().unwrap().to_owned();
     assert_eq!(rig.get(&sent_on, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
-    rig.holds_the_canaries(&tool.credential().await.unwrap());
+    let written = tool.credential().await.unwrap();
+    rig.holds_the_canaries(&written);
     let screen = tool.shows("successfully signed in with Google").await.unwrap();
     kept(SCREENS, "browser-done", from_line("Attempting to open", &screen)).unwrap();
     rig.nothing_strange(&tool);
     tool.finish().await.unwrap();
+    good_in_another_home(&rig, &clis, written, "browser").await;
     rig.issuer.finish().await;
 }

@@ -45,6 +45,10 @@ pub struct Provider {
     /// Files laid down before the command starts.
     #[serde(default)]
     pub settings_files: Vec<SettingsFile>,
+    /// Files laid down as well where a stored credential is used, in the place of those with the same path: what the tool keeps of a
+    /// sign-in beside its credential. It never travels; see [`Provider::in_use`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub use_settings_files: Vec<SettingsFile>,
     /// The ways of signing in that this command offers, the preferred one first.
     pub lanes: Vec<Lane>,
     /// What the person is told to do, one sentence.

@@ -365,6 +365,7 @@ pub(crate) fn provider(script: &str) -> Provider {
         env: BTreeMap::new(),
         env_unset: Vec::new(),
         settings_files: Vec::new(),
+        use_settings_files: Vec::new(),
         prompts: Vec::new(),
         key_entry: None,
         methods: BTreeMap::new(),

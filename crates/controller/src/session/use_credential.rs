@@ -18,7 +18,7 @@ pub use book::Uses;
 pub use lay_down::lay_down;
 pub use told::{NOT_CONCLUSIVE, Told, end_of, words};
 
-use super::{live::Live, owner, switch};
+use super::{live::Live, owner};
 use crate::{admission, app::App, callers::Caller, clock, credentials, random, refusal::Refusal};
 use anteroom_store::{Aim, Created, CredentialRow, CredentialUse, NewEvent, NewSession, SessionRow};
 use anteroom_wire::{
@@ -104,7 +104,7 @@ fn what(purpose: UsePurpose) -> &'static str {
     }
 }
 
-/// The descriptor as it is for the method by which the credential was signed in to, if the credential can be used so.
+/// The descriptor as it is for using what came by the credential's method, if the credential can be used so.
 fn check(app: &App, credential: &CredentialRow, request: &UseRequest) -> Result<Provider, Refusal> {
     if credential.deleted_at_ms.is_some() {
         return Err(Problem::UnknownCredential.into());
@@ -131,10 +131,8 @@ fn check(app: &App, credential: &CredentialRow, request: &UseRequest) -> Result<
         UsePurpose::Logout if provider.logout_argv.is_empty() => return none("command to sign out"),
         UsePurpose::Check | UsePurpose::Logout => {}
     }
-    match &credential.method {
-        None => Ok(provider.clone()),
-        Some(method) => switch::chosen(provider, method.as_str()).map(|(_, provider)| provider),
-    }
+    let in_use = app.providers.in_use(&credential.provider, credential.method.as_ref());
+    in_use.map(|(_, provider)| provider).ok_or_else(|| Problem::UnknownProvider.into())
 }
 
 fn bounds(argv: &[String]) -> Result<(), Refusal> {

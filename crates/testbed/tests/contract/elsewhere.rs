@@ -9,13 +9,8 @@ use anteroom_wire::{
 };
 use serde_json::json;
 
-/// As its owner would use it: which way of signing in counts is a setting, and no part of the credential.
-const GEMINI: [&str; 3] = [
-    "sh",
-    "-c",
-    r#"echo '{"security":{"auth":{"selectedType":"oauth-personal"},"folderTrust":{"enabled":false}}}' >"$HOME/.gemini/settings.json"
-    exec gemini"#,
-];
+/// As its owner would use it: the setting that says which way of signing in counts comes with the use.
+const GEMINI: [&str; 1] = ["gemini"];
 /// What Gemini CLI shows once it is signed in; it has no command that tells.
 const GEMINI_PROMPT: &str = "Type your message";
 

@@ -4,6 +4,7 @@
 
 mod any_command;
 mod credentials;
+mod credentials_by_method;
 mod delivery;
 mod demo;
 mod doors;

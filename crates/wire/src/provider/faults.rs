@@ -11,11 +11,14 @@ impl Provider {
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Faults(Vec::new());
         faults.of_provider(self);
-        for name in self.methods.keys() {
+        for (name, differs) in &self.methods {
             let place = format!("methods.{name}: ");
             faults.need(*name != self.method, || format!("{place}the preferred method has the same name"));
             if let Some(method) = self.with_method(name) {
                 let mut own = Faults(Vec::new());
+                for file in differs.use_settings_files.iter().flatten() {
+                    own.below_home(&file.path);
+                }
                 own.of_method(&method);
                 own.need(!method.label.trim().is_empty(), || "label is empty".to_owned());
                 faults.0.extend(own.0.into_iter().map(|fault| format!("{place}{fault}")));
@@ -48,6 +51,9 @@ impl Faults {
         self.need(provider.methods.is_empty() || !provider.label.trim().is_empty(), || {
             "label is empty: with several methods each needs one".to_owned()
         });
+        for file in &provider.use_settings_files {
+            self.below_home(&file.path);
+        }
         self.of_method(provider);
         self.of_credential(provider);
         self.of_egress(provider);
@@ -197,6 +203,7 @@ mod tests {
             [methods.key]
             label = ""
             argv = [""]
+            use_settings_files = [{ path = "../y", content = "" }]
             "#,
         )
         .unwrap();
@@ -222,6 +229,7 @@ mod tests {
             "label is empty: with several methods",
             "methods.default: the preferred method has the same name",
             "methods.key: label is empty",
+            "methods.key: path \"../y\" must lie below",
             "methods.key: argv names no program",
         ] {
             assert!(faults.contains(expected), "{expected} is not among:\n{faults}");

@@ -62,6 +62,9 @@ pub struct Method {
     /// The settings files, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings_files: Option<Vec<SettingsFile>>,
+    /// The further files where a stored credential is used, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_settings_files: Option<Vec<SettingsFile>>,
     /// Its lanes, the preferred one first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<Vec<Lane>>,
@@ -89,9 +92,22 @@ impl Provider {
         std::iter::once((&self.method, self.label.as_str())).chain(others).collect()
     }
 
-    /// The descriptor as it is for one method: its values stand at the top level, and no other is left. `None`: there is none of
-    /// this name.
+    /// The descriptor as it is for signing in by one method: its values stand at the top level, and no other is left. `None`: there is
+    /// none of this name.
     pub fn with_method(&self, name: &MethodName) -> Option<Self> {
+        Some(Self { use_settings_files: Vec::new(), ..self.chosen(name)? })
+    }
+
+    /// The same for using a credential that came by this method: with the settings files of a use.
+    pub fn in_use(&self, name: &MethodName) -> Option<Self> {
+        let mut chosen = self.chosen(name)?;
+        let own = std::mem::take(&mut chosen.use_settings_files);
+        chosen.settings_files.retain(|file| !own.iter().any(|other| other.path == file.path));
+        chosen.settings_files.extend(own);
+        Some(chosen)
+    }
+
+    fn chosen(&self, name: &MethodName) -> Option<Self> {
         let mut chosen = Self { methods: BTreeMap::new(), ..self.clone() };
         if *name == self.method {
             return Some(chosen);
@@ -105,6 +121,7 @@ impl Provider {
         chosen.env.extend(other.env);
         chosen.env_unset.extend(other.env_unset);
         chosen.settings_files = other.settings_files.unwrap_or(chosen.settings_files);
+        chosen.use_settings_files = other.use_settings_files.unwrap_or(chosen.use_settings_files);
         chosen.lanes = other.lanes.unwrap_or(chosen.lanes);
         chosen.next_action = other.next_action.unwrap_or(chosen.next_action);
         chosen.sign_in = other.sign_in.unwrap_or(chosen.sign_in);
@@ -158,5 +175,43 @@ mod tests {
         assert_eq!(provider.with_method(&provider.method).unwrap().argv[1], "login");
         assert!(provider.with_method(&MethodName::try_from("none".to_owned()).unwrap()).is_none());
         assert!(MethodName::try_from("No".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_use_has_the_files_of_its_method_and_those_that_a_sign_in_would_have_left() {
+        let provider: Provider = toml::from_str(
+            r#"
+            id = "x"
+            name = "X"
+            cli = "x"
+            argv = ["x"]
+            lanes = ["link"]
+            next_action = "Open it."
+            policy = "store"
+            egress = []
+            credential = { paths = [".x"] }
+            settings_files = [{ path = "a", content = "1" }, { path = "b", content = "1" }]
+            use_settings_files = [{ path = "b", content = "2" }]
+            [methods.other]
+            label = "Other"
+            settings_files = [{ path = "a", content = "3" }]
+            use_settings_files = [{ path = "a", content = "4" }]
+            [methods.same]
+            label = "As preferred"
+            "#,
+        )
+        .unwrap();
+        let text = |provider: Provider| {
+            let files = provider.settings_files.iter().map(|file| format!("{}{}", file.path, file.content));
+            (files.collect::<Vec<_>>().join(" "), provider.use_settings_files.len())
+        };
+        for (name, signing_in, in_use) in
+            [("default", "a1 b1", "a1 b2"), ("other", "a3", "a4"), ("same", "a1 b1", "a1 b2")]
+        {
+            let name = MethodName::try_from(name.to_owned()).unwrap();
+            assert_eq!(text(provider.with_method(&name).unwrap()), (signing_in.to_owned(), 0));
+            assert_eq!(text(provider.in_use(&name).unwrap()), (in_use.to_owned(), 0));
+        }
+        assert!(provider.in_use(&MethodName::try_from("none".to_owned()).unwrap()).is_none());
     }
 }

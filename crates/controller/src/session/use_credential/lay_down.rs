@@ -10,8 +10,10 @@ use anteroom_store::{Change, CredentialUse, Expect, NewEvent, Record, Transition
 use anteroom_wire::{
     Problem,
     agent::{Use, UsePurpose},
+    provider::MethodName,
 };
 use serde_json::json;
+use std::sync::Arc;
 
 /// What the claim brings along for a session that uses a credential; `None`: somebody signs in. That it was opened is on the timeline
 /// before it is.
@@ -36,20 +38,35 @@ pub async fn lay_down(app: &App, live: &Live) -> Result<Option<Use>, String> {
     let Some(record) = record else {
         return Err(give_up(app, live, Problem::UnknownCredential, "It was deleted before it could be used.").await);
     };
-    tell(app, live, using, &record).await?;
+    let came_by = record.credential.method.as_ref();
+    let Some((method, provider)) = app.providers.in_use(&record.credential.provider, came_by) else {
+        let why = format!("{} is no longer configured.", record.credential.provider);
+        return Err(give_up(app, live, Problem::UnknownProvider, &why).await);
+    };
+    // Of the method that these bytes came by, whatever was known when the session was started: they may have been renewed since.
+    live.change(|facts| facts.provider = Arc::new(provider));
+    tell(app, live, using, &record, method).await?;
     match credentials::opened(app, &record) {
         Ok(files) => Ok(Some(Use { purpose: using.purpose, files, argv })),
         Err(problem) => Err(give_up(app, live, problem, "The stored credential cannot be opened.").await),
     }
 }
 
-/// Puts on the timeline which revision this machine gets.
-async fn tell(app: &App, live: &Live, using: &CredentialUse, record: &Record) -> Result<(), String> {
+/// Puts on the timeline which revision this machine gets, and by which method it came.
+async fn tell(
+    app: &App,
+    live: &Live,
+    using: &CredentialUse,
+    record: &Record,
+    method: MethodName,
+) -> Result<(), String> {
     let revision = record.credential.revision;
-    let data = json!({ "credential": using.credential, "revision": revision, "files": record.credential.files.len() });
+    let data = json!({
+        "credential": using.credential, "revision": revision, "files": record.credential.files.len(), "method": method.as_str(),
+    });
     let event = NewEvent::new(clock::now(), "credential_opened", "The credential is opened for this machine.");
     settled(app, &live.id).await;
-    let change = Change::new().uses_revision(revision);
+    let change = Change::new().uses_revision(revision).method(method);
     match app.store.transition(&live.id, Expect::Active, change, event.with(data)).await {
         Ok(Transition::Done { .. }) => {
             live.tell();

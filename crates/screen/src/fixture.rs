@@ -3,6 +3,8 @@
 //! A file `NAME.screen` is TOML. What is not named is expected not to be there.
 //!
 //! ```toml
+//! version = "0.169.0"           # the release that showed them
+//! recorded = "by …, against …"  # how; without it, they were written by hand
 //! method = "browser"            # default: the preferred one
 //!
 //! [[screens]]
@@ -21,7 +23,16 @@
 //! expect.presses = ["enter"]    # keys that a rule presses on this screen
 //! expect.done = true            # the tool says that it is signed in
 //! expect.failed = "Timed out"   # the tool says why it is not
+//!
+//! [[status]]                    # what the status command printed, both streams
+//! exit = 0
+//! text = "Logged in"
+//! signed_in = true              # what the credential's rules make of it
 //! ```
+
+mod status;
+
+pub use status::Status;
 
 use crate::{Course, Finder, Look, Rules, Step};
 use anteroom_wire::{
@@ -36,11 +47,21 @@ const WIDTH: usize = 120;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fixture {
+    /// The release that showed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How they were recorded; `None`: they were written by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<String>,
     /// The method by which the tool was started; `None`: the preferred one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodName>,
     /// The screens.
+    #[serde(default)]
     pub screens: Vec<Recorded>,
+    /// What the status command printed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<Status>,
 }
 
 /// One screen.
@@ -103,6 +124,12 @@ impl Recorded {
         Self { text: text.to_owned(), width, links: Vec::new(), at_end: true, expect: Reading::default() }
     }
 
+    /// A screen as the terminal was looked at, of which nothing is expected yet.
+    pub fn of(look: &Look) -> Self {
+        let (text, links) = (look.text(), look.links.clone());
+        Self { text, width: look.width, links, at_end: look.cursor_in_text, expect: Reading::default() }
+    }
+
     fn look(&self) -> Look {
         let mut lines: Vec<String> = self.text.lines().map(|line| line.trim_end().to_owned()).collect();
         while lines.last().is_some_and(String::is_empty) {
@@ -152,13 +179,19 @@ impl Fixture {
     /// Tries the provider's rules; what is other than expected, one sentence each.
     ///
     /// # Errors
-    /// A method that the provider does not have, or a pattern that is none.
+    /// A method that the provider does not have, a pattern that is none, or nothing that was recorded.
     pub fn differences(&self, provider: &Provider) -> Result<Vec<String>, String> {
+        if self.screens.is_empty() && self.status.is_empty() {
+            return Err("nothing is recorded in it".to_owned());
+        }
         let method = self.method.as_ref().unwrap_or(&provider.method);
         let chosen = provider.with_method(method).ok_or_else(|| format!("there is no method {method}"))?;
         let readings = read(&chosen, &self.screens)?;
         let compared = self.screens.iter().zip(readings).enumerate();
-        Ok(compared.flat_map(|(at, (screen, found))| screen.expect.differences(&found, at + 1)).collect())
+        let mut all: Vec<String> =
+            compared.flat_map(|(at, (screen, found))| screen.expect.differences(&found, at + 1)).collect();
+        all.extend(status::differences(&self.status, &chosen.credential)?);
+        Ok(all)
     }
 }
 
@@ -256,6 +289,11 @@ mod tests {
         ] {
             assert!(all.contains(part), "{part} is not among:\n{all}");
         }
+    }
+
+    #[test]
+    fn a_fixture_in_which_nothing_is_recorded_shows_nothing() {
+        assert!(fixture("version = '1.2.3'").differences(&provider()).unwrap_err().contains("nothing is recorded"));
     }
 
     #[test]

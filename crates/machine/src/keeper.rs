@@ -19,7 +19,7 @@ mod ring;
 
 use crate::{
     process::{self, ProcessId},
-    receipt::End,
+    receipt::{Because, End},
     spec::{Brief, CONTROL_SOCKET, Qmp, SPEC_FILE},
     state::StopReason,
 };
@@ -81,6 +81,8 @@ struct Keeper {
     qmp: Option<Conversation>,
     resumed: bool,
     guest: Option<GuestWord>,
+    /// Why it was told to end its machine, as it was told.
+    because: Option<Because>,
     console: Ring,
     output: Ring,
 }
@@ -147,6 +149,7 @@ impl Keeper {
             qmp: None,
             resumed: false,
             guest: None,
+            because: None,
             console: Ring::new(brief.console_bytes_max),
             output: Ring::new(brief.console_bytes_max),
             brief,
@@ -257,10 +260,15 @@ impl Keeper {
         let mut orders = Vec::new();
         self.callers.retain_mut(|caller| caller.read().map(|read| orders.extend(read)).is_ok());
         if self.brief.leashed && self.callers.is_empty() {
-            return Some(End::Stopped { why: StopReason::Unowned.name().to_owned() });
+            let why = StopReason::Unowned;
+            self.because = Because::of(&why);
+            return Some(End::Stopped { why: why.name().to_owned() });
         }
         orders.into_iter().find_map(|order| match order {
-            Order::Stop { why } => Some(End::Stopped { why }),
+            Order::Stop { why, because } => {
+                self.because = because;
+                Some(End::Stopped { why })
+            }
             Order::Save { state } => match &mut self.qmp {
                 None => Some(End::SaveFailed { error: "the machine is not QEMU's".into() }),
                 Some(qmp) => qmp.save(&state).err().map(|error| End::SaveFailed { error: error.to_string() }),
@@ -311,11 +319,12 @@ impl Keeper {
     fn finish(&mut self, how: End) {
         let met = self.end_process();
         // How long the rest takes is up to disks and to whoever else uses them.
-        self.phase = Phase::Clearing { how: how.clone() };
+        self.phase = Phase::Clearing { how: how.clone(), because: self.because.clone() };
         self.tell_all();
         let receipt = self.clear(how.clone(), met);
         let written = receipt.write(&self.brief.receipts_dir);
-        self.phase = Phase::Ended { how, unwritten: written.err().map(|error| error.to_string()) };
+        let (because, unwritten) = (self.because.take(), written.err().map(|error| error.to_string()));
+        self.phase = Phase::Ended { how, because, unwritten };
         self.tell_all();
     }
 

@@ -25,7 +25,7 @@ mod state;
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, HostService};
 pub use machines::{Machines, OpenError, Refused, Settings};
 pub use process::{Memory, ProcessId};
-pub use receipt::{Checks, End, Receipt};
+pub use receipt::{Because, Checks, End, Receipt};
 pub use spec::{
     AGENT_SOCKET, CONTROL_SOCKET, Descriptor, HOST_SOCKET, Passed, Qmp, Recipe, RecipeError, SPEC_FILE, Spec,
 };

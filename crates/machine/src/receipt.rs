@@ -3,10 +3,14 @@
 use crate::state::{GoneReason, StopReason};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
+
+/// How much of a guest's words goes into a reason, characters: it travels in one bounded line.
+const SAID_CHARS_MAX: usize = 600;
 
 /// A keeper's last words, one JSON file per machine. Console and output are the guest's: bounded and never trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,6 +23,9 @@ pub struct Receipt {
     pub ended_unix_ms: u64,
     /// How it ended.
     pub how: End,
+    /// Why it was ended, if somebody did and said more than the name in `how`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<Because>,
     /// The console's tail, with what is not UTF-8 replaced.
     pub console_tail: String,
     /// The tail of what the process itself wrote to its error output.
@@ -83,9 +90,54 @@ pub enum End {
     KeeperLost,
 }
 
+/// Why somebody ended a machine, in the words of the server that did. Keepers outlive upgrades, so a keeper hands it on
+/// unread: neither does a reason that it does not know keep it from ending its machine, nor is that reason lost.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Because(Value);
+
+impl Because {
+    /// This reason; what a guest said in it is cut to a bounded length.
+    pub(crate) fn of(why: &StopReason) -> Option<Self> {
+        let cut = |said: &str| said.chars().take(SAID_CHARS_MAX).collect::<String>();
+        let mut why = why.clone();
+        match &mut why {
+            StopReason::NotReady { last_error: Some(error), .. } => *error = cut(error),
+            StopReason::Mismatch { expected, found } => (*expected, *found) = (cut(expected), cut(found)),
+            StopReason::NotReady { last_error: None, .. }
+            | StopReason::Hung { .. }
+            | StopReason::Completed
+            | StopReason::Cancelled
+            | StopReason::IdleExpired
+            | StopReason::DeadlineExpired
+            | StopReason::Failed
+            | StopReason::Restarted
+            | StopReason::Unowned
+            | StopReason::LeaseLost
+            | StopReason::ShuttingDown
+            | StopReason::Operator => {}
+        }
+        // A reason that were no JSON would be told by its name alone.
+        serde_json::to_value(why).ok().map(Self)
+    }
+
+    /// The reason; `None`: this version does not know it.
+    pub fn reason(&self) -> Option<StopReason> {
+        StopReason::deserialize(&self.0).ok()
+    }
+}
+
 impl End {
-    /// The same, in the controller's words.
-    pub fn reason(&self) -> GoneReason {
+    /// The same, in the controller's words. `because`: what its keeper was told beside the name of the reason.
+    pub(crate) fn told(&self, because: Option<&Because>) -> GoneReason {
+        match (self, because.and_then(Because::reason)) {
+            (Self::Stopped { why }, Some(because)) if because.name() == why => GoneReason::from_intent(because),
+            _ => self.reason(),
+        }
+    }
+
+    /// The same, as far as its name alone says it.
+    pub(crate) fn reason(&self) -> GoneReason {
         match self {
             Self::Stopped { why } => {
                 GoneReason::Stopped { why: StopReason::from_name(why).unwrap_or(StopReason::Operator) }
@@ -111,6 +163,11 @@ pub(crate) fn path(receipts_dir: &Path, machine: &MachineId) -> PathBuf {
 }
 
 impl Receipt {
+    /// How the machine ended, in the controller's words.
+    pub fn reason(&self) -> GoneReason {
+        self.how.told(self.because.as_ref())
+    }
+
     /// The receipt of `machine`; `None` when there is none.
     ///
     /// # Errors
@@ -150,4 +207,37 @@ pub(crate) fn prune(receipts_dir: &Path, receipts_max: usize) -> io::Result<usiz
     names.sort_unstable();
     let excess = names.len().saturating_sub(receipts_max);
     Ok(names.iter().take(excess).filter(|name| fs::remove_file(receipts_dir.join(name)).is_ok()).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anteroom_wire::agent::Stage;
+
+    #[test]
+    fn a_reason_goes_through_a_keeper_whole_but_for_a_guests_long_words() {
+        let not_ready = |said: usize| {
+            let last_error = Some("\u{1}".repeat(said));
+            StopReason::NotReady { stage: Stage::Display, last_error, attempts: 3, elapsed_ms: 60_001 }
+        };
+        let through = |why: &StopReason| Because::of(why).unwrap().reason().unwrap();
+        assert_eq!(through(&not_ready(SAID_CHARS_MAX)), not_ready(SAID_CHARS_MAX));
+        assert_eq!(through(&not_ready(1_000_000)), not_ready(SAID_CHARS_MAX));
+        let long = StopReason::Mismatch { expected: "image a".into(), found: "b".repeat(1_000_000) };
+        let line = serde_json::to_vec(&Because::of(&long)).unwrap();
+        assert!(line.len() < crate::keeper::control::LINE_BYTES_MAX / 2, "{}", line.len());
+    }
+
+    #[test]
+    fn a_receipt_of_an_older_keeper_says_what_its_name_says() {
+        let of = |how: End| Receipt { how, ..serde_json::from_str(OLDER).unwrap() }.reason();
+        let stopped = |why: &str| of(End::Stopped { why: why.into() });
+        assert_eq!(stopped("cancelled"), GoneReason::Stopped { why: StopReason::Cancelled });
+        assert_eq!(stopped("hung"), GoneReason::Stopped { why: StopReason::Operator }, "how long it was, nobody wrote");
+    }
+
+    /// As version 1 of the control protocol wrote it before reasons were handed on.
+    const OLDER: &str = r#"{"machine":"mac_00000000000000000000000001","began_unix_ms":1,"ended_unix_ms":2,
+        "how":{"how":"deadline"},"console_tail":"","output_tail":"",
+        "checks":{"pids":[],"sockets":[],"paths":[],"left":[]}}"#;
 }

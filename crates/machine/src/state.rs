@@ -415,7 +415,7 @@ impl<C> State<C> {
 }
 
 impl GoneReason {
-    fn from_intent(why: StopReason) -> Self {
+    pub(crate) fn from_intent(why: StopReason) -> Self {
         match why {
             StopReason::NotReady { stage, last_error, attempts, elapsed_ms } => {
                 Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms }

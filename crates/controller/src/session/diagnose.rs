@@ -215,7 +215,7 @@ async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Optio
     }
     let machines = app.machines.clone();
     let read = tokio::task::spawn_blocking(move || machines.receipt(&machine)).await;
-    Some(read.ok()?.ok()??.how.reason())
+    Some(read.ok()?.ok()??.reason())
 }
 
 /// The verdict, the proof and the chain. Pure.

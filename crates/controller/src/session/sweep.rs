@@ -154,7 +154,7 @@ async fn carry_out(app: &App, planned: &Planned) -> Result<SweepOutcome, StoreEr
 async fn tell_end(app: &App, end: &UntoldEnd, receipt: &Receipt) -> Result<(), StoreError> {
     note::settled(app, &end.session).await;
     if !last_words::is_told(app, &end.session, &end.machine).await? {
-        let (sentence, data) = last_words::gone_words(&end.machine, &receipt.how.reason(), Some(receipt));
+        let (sentence, data) = last_words::gone_words(&end.machine, &receipt.reason(), Some(receipt));
         let event = NewEvent::new(receipt.ended_unix_ms, last_words::GONE, sentence).with(data);
         app.store.append_event(&end.session, event).await?;
     }
@@ -205,7 +205,7 @@ fn lost(app: &App, machine: MachineId) -> From {
     let receipt = app.machines.receipt(&machine).ok().flatten();
     let (state, detail) = match receipt {
         Some(receipt) => {
-            let why = receipt.how.reason();
+            let why = receipt.reason();
             let detail = format!("while the server was away, {why}");
             (Some(State::Gone { why, receipt: Some(Box::new(receipt)) }), detail)
         }

@@ -50,6 +50,7 @@ impl Keeper {
             began_unix_ms: self.began_unix_ms,
             ended_unix_ms: unix_ms(),
             how,
+            because: self.because.clone(),
             console_tail: self.console.text(),
             output_tail: self.output.text(),
             checks,

@@ -4,14 +4,17 @@
 //!  keeper ── {"report":"greeting", …phase} ─▶ controller      at once, to everyone who connects
 //!  keeper ── {"report":"phase", …}         ─▶ controller      at every change
 //!  keeper ── {"phase":"clearing","how":…} ─▶ controller      the process has ended, and how; nothing is cleared away yet
-//!  keeper ◀─ {"order":"stop","why":"…"}     ── controller
+//!  keeper ◀─ {"order":"stop","why":"…",…}   ── controller      "because" says it whole; an older keeper leaves it out
 //!  keeper ── closes                         ─▶ controller      the machine is gone
 //! ```
 //!
 //! An older keeper does not say `clearing`, and an older controller leaves out what it does not understand: for both the
 //! socket's closing is the first that is heard of an end.
 
-use crate::{process::ProcessId, receipt::End};
+use crate::{
+    process::ProcessId,
+    receipt::{Because, End},
+};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -48,10 +51,16 @@ pub(crate) enum Phase {
     Running { process: ProcessId },
     /// The process has ended and was waited for; what is left of the machine is being cleared away. `how` is what the
     /// receipt will say.
-    Clearing { how: End },
+    Clearing {
+        how: End,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Because>,
+    },
     /// Over, and cleared away.
     Ended {
         how: End,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Because>,
         /// Why there is no receipt of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unwritten: Option<String>,
@@ -63,7 +72,13 @@ pub(crate) enum Phase {
 #[serde(rename_all = "snake_case", tag = "order")]
 pub(crate) enum Order {
     /// End the machine now.
-    Stop { why: String },
+    Stop {
+        /// The reason's name.
+        why: String,
+        /// The reason itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Because>,
+    },
     /// Save the machine's state without its RAM into a new file, then end it (QEMU only).
     Save { state: PathBuf },
 }

@@ -10,7 +10,7 @@ use crate::{
         link::Link,
     },
     process::ProcessId,
-    receipt::{Checks, End, Receipt},
+    receipt::{Because, Checks, End, Receipt},
     run_dir::RunDir,
     spec::Brief,
     state::{Event, GoneReason, State, StopReason},
@@ -49,7 +49,7 @@ struct Driver {
     born: Arc<OnceLock<Born>>,
     keeper: Option<ProcessId>,
     /// The keeper's last word on how it ended.
-    ended: Option<End>,
+    ended: Option<(End, Option<Because>)>,
 }
 
 /// Drives a machine from its request to its end.
@@ -179,25 +179,25 @@ impl Driver {
                 let _ = self.born.set(Born { process, after_ms });
                 self.apply(Event::ProcessRuns);
             }
-            Phase::Clearing { how } => self.died(how),
-            Phase::Ended { how, unwritten } => {
+            Phase::Clearing { how, because } => self.died(how, because),
+            Phase::Ended { how, because, unwritten } => {
                 if let Some(error) = unwritten {
                     tracing::warn!(machine = %self.id, error, "the keeper could not write the machine's receipt");
                 }
-                self.ended = Some(how);
+                self.ended = Some((how, because));
             }
         }
     }
 
     /// The process has ended. The keeper has as long to clear away as it would have to end it.
-    fn died(&mut self, how: End) {
-        if self.apply(Event::Died { how: how.reason() }) {
+    fn died(&mut self, how: End, because: Option<Because>) {
+        if self.apply(Event::Died { how: how.told(because.as_ref()) }) {
             self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
             if let State::Dead { why } = &*self.state.borrow() {
                 tracing::info!(machine = %self.id, outcome = "dead", cause = %why, "a machine's process has ended");
             }
         }
-        self.ended = Some(how);
+        self.ended = Some((how, because));
     }
 
     async fn hear_connection(&mut self, link: &mut Link, event: connect::Heard) {
@@ -226,7 +226,7 @@ impl Driver {
     }
 
     async fn stop(&mut self, link: &mut Link, why: StopReason) {
-        let order = Order::Stop { why: why.name().to_owned() };
+        let order = Order::Stop { why: why.name().to_owned(), because: Because::of(&why) };
         if !self.apply(Event::StopAsked(why)) {
             return;
         }
@@ -284,19 +284,19 @@ impl Driver {
             Some(receipt) => receipt,
             None => {
                 // A keeper that died while it cleared away has said before how its machine ended.
-                let how = self.ended.take().unwrap_or(End::KeeperLost);
-                let receipt = self.clear_after_lost_keeper(how).await;
+                let (how, because) = self.ended.take().unwrap_or((End::KeeperLost, None));
+                let receipt = self.clear_after_lost_keeper(how, because).await;
                 if let Err(error) = receipt.write(&receipts_dir) {
                     tracing::warn!(machine = %self.id, %error, "the machine's receipt cannot be written");
                 }
                 receipt
             }
         };
-        self.gone(receipt.how.reason(), Some(Box::new(receipt)));
+        self.gone(receipt.reason(), Some(Box::new(receipt)));
     }
 
     /// Does what the keeper no longer could, and looks whether the process died with it.
-    async fn clear_after_lost_keeper(&self, how: End) -> Receipt {
+    async fn clear_after_lost_keeper(&self, how: End, because: Option<Because>) -> Receipt {
         let mut checks = Checks::default();
         if let Some(Born { process, .. }) = self.born.get() {
             let until = Instant::now() + Duration::from_millis(DIE_MS_MAX);
@@ -324,6 +324,7 @@ impl Driver {
             began_unix_ms: ended_unix_ms.saturating_sub(lived_ms),
             ended_unix_ms,
             how,
+            because,
             console_tail: String::new(),
             output_tail: String::new(),
             checks,

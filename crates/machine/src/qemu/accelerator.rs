@@ -249,7 +249,7 @@ fn verdict(receipt: &Receipt) -> Option<String> {
     }
     let ended = match &receipt.how {
         End::Deadline => "it had not booted when its time was over".to_owned(),
-        how @ (End::Stopped { .. }
+        End::Stopped { .. }
         | End::Exited { .. }
         | End::Killed { .. }
         | End::OutOfMemory
@@ -258,7 +258,7 @@ fn verdict(receipt: &Receipt) -> Option<String> {
         | End::Saved
         | End::SaveFailed { .. }
         | End::NeverStarted { .. }
-        | End::KeeperLost) => how.reason().to_string(),
+        | End::KeeperLost => receipt.reason().to_string(),
     };
     let tail: Vec<char> = receipt.output_tail.trim().chars().rev().take(WHY_CHARS_MAX).collect();
     let tail: String = tail.into_iter().rev().map(|c| if c.is_control() { ' ' } else { c }).collect();

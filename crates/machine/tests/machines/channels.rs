@@ -76,7 +76,8 @@ async fn another_image_is_refused_with_both_hashes() {
     other.image_hash = "another".into();
     let _agent = ground.agent(&id, other);
     let mut state = server.machines.start(id).unwrap();
-    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!() };
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(receipt.reason(), why, "the receipt says the same");
     let (expected, found) = ("image sha256-of-a-test".to_owned(), "image another".to_owned());
     assert_eq!(why, GoneReason::Mismatch { expected, found });
     server.end().await;

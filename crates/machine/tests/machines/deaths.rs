@@ -173,3 +173,42 @@ async fn a_keeper_that_does_not_tell_of_a_death_is_believed_when_its_socket_clos
     drop(keeper);
     server.end().await;
 }
+
+/// Orders the machine's end as another server would, in this version's words.
+fn order(run_dir: &Path, why: &str, because: &serde_json::Value) -> UnixStream {
+    let mut stream = UnixStream::connect(run_dir.join("control.sock")).unwrap();
+    say(&mut stream, &json!({ "order": "stop", "why": why, "because": because }));
+    stream
+}
+
+#[tokio::test]
+async fn who_did_not_order_an_end_is_told_its_whole_reason() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, runs).await;
+    let _caller = order(&ground.run_dir(&id), "hung", &json!({ "reason": "hung", "unanswered_ms": 4_321 }));
+    let hung = GoneReason::Hung { unanswered_ms: 4_321 };
+    let (State::Dead { why } | State::Gone { why, .. }) = until(&mut state, is_dead).await else { panic!() };
+    assert_eq!(why, hung, "what its keeper says at its death");
+    until_gone(&mut state).await;
+    let receipt = server.machines.receipt(&id).unwrap().unwrap();
+    assert_eq!((&receipt.how, receipt.reason()), (&End::Stopped { why: "hung".into() }, hung));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_keeper_ends_its_machine_for_a_reason_that_it_does_not_know_and_hands_it_on() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, runs).await;
+    let because = json!({ "reason": "of_a_version_to_come", "degrees": 451 });
+    let _caller = order(&ground.run_dir(&id), "of_a_version_to_come", &because);
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, GoneReason::Stopped { why: StopReason::Operator });
+    assert_eq!(serde_json::to_value(&receipt.because).unwrap(), because);
+    server.end().await;
+}

@@ -171,11 +171,9 @@ async fn a_machine_that_is_never_ready_is_ended_with_stage_error_and_attempts() 
     settings.ready_ms_max = 300;
     let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
     let mut state = server.machines.start(new_id()).unwrap();
-    let State::Gone { why: GoneReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms }, .. } =
-        until_gone(&mut state).await
-    else {
-        panic!()
-    };
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(receipt.reason(), why, "the receipt says the same");
+    let GoneReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } = why else { panic!("{why:?}") };
     assert_eq!(stage, Stage::Channel);
     assert!(last_error.unwrap().contains("No such file"));
     assert!(attempts > 1 && elapsed_ms >= 300, "{attempts} {elapsed_ms}");

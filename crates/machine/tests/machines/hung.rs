@@ -63,12 +63,11 @@ async fn a_machine_that_stays_silent_has_hung_and_is_ended() {
     until(&mut state, ready).await;
     agent.freeze(true);
     let (_, process) = processes(&ground.run_dir(&id));
-    let State::Gone { why: GoneReason::Hung { unanswered_ms }, receipt: Some(receipt) } = until_gone(&mut state).await
-    else {
-        panic!()
-    };
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    let GoneReason::Hung { unanswered_ms } = why else { panic!("{why:?}") };
     assert!(unanswered_ms >= 1_000, "{unanswered_ms}");
     assert_eq!(receipt.how, End::Stopped { why: "hung".into() });
+    assert_eq!(receipt.reason(), why, "the receipt says the same");
     assert!(!process.is_alive() && !ground.run_dir(&id).exists());
     server.end().await;
 }

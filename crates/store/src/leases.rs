@@ -3,7 +3,7 @@
 use crate::{
     CredentialRow, Kept, Record, Store, StoreError, UnixMs, WriteKind,
     cells::{Cells, stored},
-    credentials, erase,
+    credentials,
     store::query,
 };
 use anteroom_vault::Sealed;
@@ -34,8 +34,8 @@ pub struct LeaseRow {
 
 impl Store {
     /// The credential with its sealed bytes, and a lease on the record, in one transaction. The bytes of one that is handed out once
-    /// are deleted in the same transaction: of many leases at once, one gets them. `None`: deleted, handed out before, its time to be
-    /// handed out is over, or there is none.
+    /// are deleted in the same transaction: of many leases at once, one gets them, and none while a message has them
+    /// ([`Store::carry`]). `None`: that, deleted, handed out before, its time to be handed out is over, or there is none.
     ///
     /// # Errors
     /// When the caller does not exist (conflict), or the database cannot be written: then nothing is given out.
@@ -53,15 +53,18 @@ impl Store {
             transaction.unchanged();
             return Ok(None);
         };
-        let number = enter(&mut transaction, id, caller, at_ms).await?;
-        match credential.kept {
-            Kept::UntilDeleted => transaction.commit().await.map_err(query(DOING))?,
-            Kept::UntilHandedOut { .. } => {
-                erase::erase(&mut transaction, id, at_ms).await?;
-                credential.deleted_at_ms = Some(at_ms);
-                self.commit_erasing(transaction, DOING).await?;
-            }
+        if let Kept::UntilDeleted = credential.kept {
+            let number = enter(&mut transaction, id, caller, at_ms).await?;
+            transaction.commit().await.map_err(query(DOING))?;
+            return Ok(Some(Leased { credential, sealed, number }));
         }
+        if !erase_unless_carried(&mut transaction, id, at_ms).await? {
+            transaction.unchanged();
+            return Ok(None);
+        }
+        let number = enter(&mut transaction, id, caller, at_ms).await?;
+        self.commit_erasing(transaction, DOING).await?;
+        credential.deleted_at_ms = Some(at_ms);
         Ok(Some(Leased { credential, sealed, number }))
     }
 
@@ -87,8 +90,28 @@ impl Store {
     }
 }
 
+/// Deletes the bytes inside the caller's transaction, which must end with [`Store::commit_erasing`]. `false`: there were none, or a
+/// message has them.
+async fn erase_unless_carried(
+    connection: &mut AnyConnection,
+    id: &CredentialId,
+    at_ms: UnixMs,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE credentials SET sealed = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.credential_id = credentials.id \
+           AND outbox.done_at_ms IS NULL AND outbox.carries_revision = credentials.revision)",
+    )
+    .bind(id.as_str())
+    .bind(stored(at_ms))
+    .execute(connection)
+    .await
+    .map_err(query("delete the bytes that are handed out"))?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Enters a lease and tells its number.
-async fn enter(
+pub(crate) async fn enter(
     connection: &mut AnyConnection,
     id: &CredentialId,
     caller: &CallerId,

@@ -16,6 +16,7 @@
 
 mod aim;
 mod callers;
+mod carry;
 mod cells;
 mod complete;
 mod counts;
@@ -42,6 +43,7 @@ mod words;
 
 pub use aim::{Aim, CredentialUse};
 pub use callers::{CallerRow, NewCaller, Role};
+pub use carry::{Carried, HandedOver};
 pub use complete::{Completed, Completion, NewCredential};
 pub use credentials::{CredentialRow, Record};
 pub use erase::Deletion;

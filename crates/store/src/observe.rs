@@ -51,6 +51,10 @@ words! {
         EnqueueMessage = "enqueue_message",
         /// What became of a message is remembered.
         SettleMessage = "settle_message",
+        /// A message takes a credential along, or has it no more.
+        Carry = "carry_credential",
+        /// A message that carried a credential was taken.
+        HandOver = "message_handed_over",
         /// A credential's files are handed out.
         Lease = "lease",
         /// A credential is deleted.

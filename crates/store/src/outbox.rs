@@ -4,8 +4,10 @@
 //! ```text
 //!  enqueued (Completion · Change · set_health …) ──▶ due ──┬─▶ done
 //!                                                   ▲      ├─▶ given up (done, with the last error)
-//!                                                   └──────┴── failed: due again later
+//!                                                   └──────┴── failed, bounced: due again later
 //! ```
+//!
+//! Whether a message has a credential's bytes with it is told in `carry`.
 
 use crate::{
     Store, StoreError, UnixMs, WriteKind,
@@ -115,23 +117,32 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn message_done(&self, id: &MessageId, at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: None, due_at_ms: None, done_at_ms: Some(at_ms) }).await
+        self.settle(id, Try { error: None, due_at_ms: None, done_at_ms: Some(at_ms), lets_go: false }).await
     }
 
-    /// A message was not taken and is to be tried again at `due_at_ms`. `false`: it was done before, or there is none.
+    /// A message was not taken, or nobody knows, and is to be tried again at `due_at_ms`: it keeps what it carries. `false`: it was
+    /// done before, or there is none.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn message_failed(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None }).await
+        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, lets_go: false }).await
     }
 
-    /// A message was not taken and is tried no more. `false`: it was done before, or there is none.
+    /// A message certainly was not taken: what it carried is nobody's until it is tried again at `due_at_ms`. `false`: as above.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn message_bounced(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
+        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, lets_go: true }).await
+    }
+
+    /// A message was not taken and is tried no more: what it carried is nobody's again. `false`: it was done before, or there is none.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn message_given_up(&self, id: &MessageId, error: &str, at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: Some(error), due_at_ms: None, done_at_ms: Some(at_ms) }).await
+        self.settle(id, Try { error: Some(error), due_at_ms: None, done_at_ms: Some(at_ms), lets_go: false }).await
     }
 
     async fn settle(&self, id: &MessageId, tried: Try<'_>) -> Result<bool, StoreError> {
@@ -140,12 +151,14 @@ impl Store {
         let error = tried.error.map(|error| &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]);
         let done = sqlx::query(
             "UPDATE outbox SET attempts = attempts + 1, last_error = $2, due_at_ms = COALESCE($3, due_at_ms), \
-             done_at_ms = $4 WHERE id = $1 AND done_at_ms IS NULL",
+             done_at_ms = $4, carries_revision = CASE WHEN $5 = 1 THEN NULL ELSE carries_revision END \
+             WHERE id = $1 AND done_at_ms IS NULL",
         )
         .bind(id.as_str())
         .bind(error)
         .bind(tried.due_at_ms.map(stored))
         .bind(tried.done_at_ms.map(stored))
+        .bind(i64::from(tried.lets_go))
         .execute(&mut *transaction)
         .await
         .map_err(query(DOING))?;
@@ -179,6 +192,8 @@ struct Try<'a> {
     error: Option<&'a str>,
     due_at_ms: Option<UnixMs>,
     done_at_ms: Option<UnixMs>,
+    /// What it carried is nobody's again.
+    lets_go: bool,
 }
 
 /// Writes messages inside the caller's transaction.

@@ -22,10 +22,14 @@ const STEPS: &[Step] = &[
         tables: include_str!("../migrations/0003_credentials_over_time.sql"),
         sqlite: include_str!("../migrations/0003_triggers.sqlite.sql"),
     },
+    Step {
+        tables: include_str!("../migrations/0004_carried_by_a_message.sql"),
+        sqlite: include_str!("../migrations/0004_triggers.sqlite.sql"),
+    },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 const _: () = assert!(STEPS.len() == SCHEMA_VERSION as usize, "one step for each version");
 

@@ -14,27 +14,33 @@ const TOKEN: &[u8] = b"agent";
 
 impl World {
     /// An active session with this aim and a machine.
-    async fn aimed(&self, aim: Aim) -> SessionRow {
+    pub(crate) async fn aimed(&self, aim: Aim) -> SessionRow {
         self.aimed_as(NewSession { aim, ..self.new_session() }).await
     }
 
-    async fn aimed_as(&self, new: NewSession) -> SessionRow {
+    pub(crate) async fn aimed_as(&self, new: NewSession) -> SessionRow {
         let Created::New(row) = self.store.create_session(&new, event("started")).await.unwrap() else { panic!() };
         let change = Change::new().agent_token(Some(Sha256Hex::of(TOKEN)));
         self.done(&row.id, Expect::Active, change, "machine_claimed").await
     }
 
-    async fn renewing(&self, credential: &CredentialId) -> SessionRow {
+    pub(crate) async fn renewing(&self, credential: &CredentialId) -> SessionRow {
         self.aimed(Aim::SignIn { renews: Some(credential.clone()) }).await
     }
 
-    async fn using(&self, credential: &CredentialId) -> SessionRow {
+    pub(crate) async fn using(&self, credential: &CredentialId) -> SessionRow {
         let revision = self.store.credential(credential).await.unwrap().unwrap().revision;
         let credential = credential.clone();
         self.aimed(Aim::Use(CredentialUse { purpose: UsePurpose::Exec, credential, revision })).await
     }
 
-    async fn complete(&self, row: &SessionRow, id: &CredentialId, kept: Kept, plaintext: &[u8]) -> Completed {
+    pub(crate) async fn complete(
+        &self,
+        row: &SessionRow,
+        id: &CredentialId,
+        kept: Kept,
+        plaintext: &[u8],
+    ) -> Completed {
         let (sealed, files) = (self.seal(row, id, plaintext), files(plaintext));
         let completion = Completion {
             session: &row.id,
@@ -48,7 +54,7 @@ impl World {
     }
 
     /// A stored credential that is handed out once, until `until_ms`.
-    async fn once(&self, until_ms: u64, plaintext: &[u8]) -> CredentialId {
+    pub(crate) async fn once(&self, until_ms: u64, plaintext: &[u8]) -> CredentialId {
         let id = CredentialId::from_parts(NOW, crate::world::chance());
         let row = self.aimed(Aim::default()).await;
         let stored = self.complete(&row, &id, Kept::UntilHandedOut { until_ms }, plaintext).await;
@@ -77,7 +83,7 @@ impl World {
         self.store.refresh_credential(&refresh, told).await.unwrap()
     }
 
-    async fn refreshed(&self, row: &SessionRow, plaintext: &[u8]) -> Revisions {
+    pub(crate) async fn refreshed(&self, row: &SessionRow, plaintext: &[u8]) -> Revisions {
         match self.refresh(row, TOKEN, plaintext).await {
             Refreshed::Stored { revisions, .. } => revisions,
             other @ (Refreshed::Ignored(_) | Refreshed::WrongToken | Refreshed::NothingToReplace) => {
@@ -87,7 +93,7 @@ impl World {
     }
 
     /// The bytes in the clear, opened with what the row says they were sealed for.
-    async fn plaintext(&self, id: &CredentialId) -> Option<Vec<u8>> {
+    pub(crate) async fn plaintext(&self, id: &CredentialId) -> Option<Vec<u8>> {
         let record = self.store.record(id).await.unwrap()?;
         let row = &record.credential;
         let binding = Binding { record: id, owner: &row.owner, provider: &row.provider, session: &row.session };
@@ -95,7 +101,7 @@ impl World {
     }
 
     /// Bytes that only this credential's sealed content has.
-    async fn tail(&self, id: &CredentialId) -> Vec<u8> {
+    pub(crate) async fn tail(&self, id: &CredentialId) -> Vec<u8> {
         self.store.read_back(id).await.unwrap().unwrap().as_bytes()[140..].to_vec()
     }
 }

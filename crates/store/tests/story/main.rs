@@ -5,6 +5,7 @@ mod callers;
 mod credentials;
 mod external;
 mod faults;
+mod handing_out;
 mod lifetime;
 mod migrations;
 mod model;

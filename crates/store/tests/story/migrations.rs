@@ -6,13 +6,17 @@ use anteroom_store::{
     Store,
 };
 use anteroom_vault::{Binding, KeyRing};
-use anteroom_wire::{CallerId, CredentialId, SessionId};
+use anteroom_wire::{CallerId, CredentialId, MessageId, SessionId};
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const STEPS: [&[&str]; 2] = [
+const STEPS: [&[&str]; 3] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
+    &[
+        include_str!("../../migrations/0003_credentials_over_time.sql"),
+        include_str!("../../migrations/0003_triggers.sqlite.sql"),
+    ],
 ];
 
 /// What an older program left behind.
@@ -94,6 +98,14 @@ impl Old {
         .unwrap();
         let lease = format!("INSERT INTO leases VALUES ('{credential}', 1, '{owner}', 7)");
         hand.execute(sqlx::AssertSqlSafe(lease)).await.unwrap();
+        if version >= 3 {
+            let message = format!(
+                "INSERT INTO outbox (id, kind, session_id, credential_id, created_at_ms, due_at_ms, attempts) \
+                 VALUES ('{}', 'credential.stored', '{completed}', '{credential}', 5, 6, 1)",
+                MessageId::from_parts(NOW, [7; 10])
+            );
+            hand.execute(sqlx::AssertSqlSafe(message)).await.unwrap();
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -155,6 +167,9 @@ async fn an_older_database_takes_what_the_new_program_writes() {
         let change = Change::new().cli_started(true);
         store.transition(&old.active, Expect::Epoch(2), change, event("changed")).await.unwrap();
         let ends = store.ending_credentials(NOW, NOW, 9).await.unwrap();
-        assert_eq!((store.due_messages(NOW, 9).await.unwrap(), ends), (vec![], vec![]));
+        assert_eq!((store.due_messages(NOW, 9).await.unwrap().len(), ends), (usize::from(version >= 3), vec![]));
+        let message = MessageId::from_parts(NOW, [7; 10]);
+        assert_eq!(store.carry(&message, &old.credential, NOW).await.unwrap(), None, "it is not handed out once");
+        assert_eq!(store.message_done(&message, NOW).await.unwrap(), version >= 3);
     }
 }

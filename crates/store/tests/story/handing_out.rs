@@ -1,0 +1,179 @@
+//! What is handed out once goes by one way: with one message or to one caller; and what took its place meanwhile is neither lost nor
+//! handed out twice.
+
+use crate::world::{NOW, World};
+use anteroom_store::{About, Change, Completed, Expect, HandedOver, Kept, NewMessage, NewSession};
+use anteroom_wire::{CredentialId, MessageId, provider::MethodName};
+use sqlx::Executor;
+use std::sync::Arc;
+
+const UNTIL: u64 = NOW + 1_000;
+
+impl World {
+    /// Messages about the credential that wait.
+    async fn told<const N: usize>(&self, credential: &CredentialId) -> [MessageId; N] {
+        let ids: [MessageId; N] = std::array::from_fn(|_| MessageId::from_parts(NOW, crate::world::chance()));
+        for id in &ids {
+            let (kind, about) = ("credential.stored".to_owned(), About::Credential(credential.clone()));
+            let message = NewMessage { id: id.clone(), kind, about, created_at_ms: NOW, due_at_ms: NOW };
+            self.store.enqueue_message(&message).await.unwrap();
+        }
+        ids
+    }
+
+    /// The revision that the message takes along, and whether anew.
+    async fn carries(&self, message: &MessageId, credential: &CredentialId) -> Option<(u64, bool)> {
+        let carried = self.store.carry(message, credential, NOW + 1).await.unwrap()?;
+        Some((carried.record.credential.revision, carried.anew))
+    }
+
+    async fn leased(&self, credential: &CredentialId) -> bool {
+        self.store.lease(credential, &self.owner, NOW + 1).await.unwrap().is_some()
+    }
+
+    async fn handed_over(&self, message: &MessageId) -> HandedOver {
+        self.store.message_handed_over(message, &self.owner, NOW + 2).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn of_leases_and_messages_at_once_exactly_one_gets_what_is_handed_out_once() {
+    let world = Arc::new(World::new().await);
+    for _ in 0..8 {
+        let id = world.once(UNTIL, &[7; 64]).await;
+        let messages: [MessageId; 3] = world.told(&id).await;
+        let ways: Vec<_> = (0..6)
+            .map(|at| {
+                let (world, id, message) = (Arc::clone(&world), id.clone(), messages.get(at).cloned());
+                tokio::spawn(async move {
+                    match message {
+                        Some(message) => world.carries(&message, &id).await.is_some(),
+                        None => world.leased(&id).await,
+                    }
+                })
+            })
+            .collect();
+        let mut given = 0;
+        for way in ways {
+            given += usize::from(way.await.unwrap());
+        }
+        assert_eq!(given, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_message_carries_is_nobody_elses_until_it_bounced_or_was_given_up() {
+    let world = World::new().await;
+    let id = world.once(UNTIL, &[1; 64]).await;
+    let [first, second] = world.told(&id).await;
+    assert_eq!(world.carries(&first, &id).await, Some((1, true)));
+    assert_eq!((world.leased(&id).await, world.carries(&second, &id).await), (false, None));
+    assert_eq!(world.store.leases(&id, 9).await.unwrap(), [], "a lease that is refused is not on the record");
+    // Nobody knows whether it was taken: it stays with this message.
+    assert!(world.store.message_failed(&first, "no answer", NOW + 1).await.unwrap());
+    assert!(!world.leased(&id).await);
+    assert_eq!(world.carries(&first, &id).await, Some((1, false)));
+    assert!(world.store.message_given_up(&first, "no answer", NOW + 2).await.unwrap());
+    assert_eq!(world.carries(&first, &id).await, None, "it is done");
+    // It certainly was not.
+    assert_eq!(world.carries(&second, &id).await, Some((1, true)));
+    assert!(world.store.message_bounced(&second, "503", NOW + 1).await.unwrap());
+    assert!(world.leased(&id).await);
+    assert_eq!(world.carries(&second, &id).await, None, "somebody fetched it");
+}
+
+#[tokio::test]
+async fn a_message_that_is_taken_is_done_on_the_record_and_its_bytes_are_gone() {
+    let world = World::new().await;
+    let id = world.once(UNTIL, &[9; 64]).await;
+    let tail = world.tail(&id).await;
+    let [message, other] = world.told(&id).await;
+    assert_eq!(world.handed_over(&message).await, HandedOver::Not, "it carried nothing");
+    assert!(world.carries(&message, &id).await.is_some());
+    assert_eq!(world.handed_over(&message).await, HandedOver::Deleted);
+    assert!(!world.on_disk(&tail));
+    assert_eq!(world.store.leases(&id, 9).await.unwrap().len(), 1);
+    assert_eq!(world.handed_over(&message).await, HandedOver::Not, "once");
+    assert_eq!((world.leased(&id).await, world.carries(&other, &id).await), (false, None));
+    let waiting = world.store.due_messages(NOW, 9).await.unwrap();
+    assert_eq!(waiting.into_iter().map(|row| row.id).collect::<Vec<_>>(), [other]);
+    // Its time was over while it was on its way.
+    let late = world.once(NOW + 5, &[2; 64]).await;
+    let [message] = world.told(&late).await;
+    assert!(world.carries(&message, &late).await.is_some());
+    assert_eq!(world.store.delete_overdue(NOW + 5, 9).await.unwrap().len(), 1);
+    assert_eq!(world.handed_over(&message).await, HandedOver::DeletedBefore);
+    assert_eq!(world.store.leases(&late, 9).await.unwrap().len(), 1, "it was handed out even so");
+    // What is over is taken along by nobody.
+    let over = world.once(NOW + 1, &[3; 64]).await;
+    let [message] = world.told(&over).await;
+    assert_eq!(world.carries(&message, &over).await, None);
+}
+
+#[tokio::test]
+async fn bytes_that_take_the_place_of_those_on_their_way_are_handed_out_once_by_another_message() {
+    let world = World::new().await;
+    let id = world.once(UNTIL, b"first").await;
+    let [first, second] = world.told(&id).await;
+    assert_eq!(world.carries(&first, &id).await, Some((1, true)));
+    let renewing = world.renewing(&id).await;
+    let renewed = world.complete(&renewing, &id, Kept::UntilHandedOut { until_ms: UNTIL }, b"second").await;
+    assert!(matches!(renewed, Completed::Stored { .. }));
+    assert_eq!(world.handed_over(&first).await, HandedOver::Replaced);
+    assert_eq!(world.plaintext(&id).await.unwrap(), b"second");
+    assert_eq!(world.carries(&second, &id).await, Some((2, true)));
+    assert_eq!(world.handed_over(&second).await, HandedOver::Deleted);
+    assert_eq!(world.store.leases(&id, 9).await.unwrap().len(), 2, "each on the record");
+}
+
+#[tokio::test]
+async fn a_message_that_may_have_been_taken_carries_nothing_else_under_its_id() {
+    let world = World::new().await;
+    let id = world.once(UNTIL, b"first").await;
+    let [first, second] = world.told(&id).await;
+    assert!(world.carries(&first, &id).await.is_some());
+    assert!(world.store.message_failed(&first, "no answer", NOW).await.unwrap());
+    let using = world.using(&id).await;
+    assert_eq!(world.refreshed(&using, b"second").await.now, 2);
+    assert_eq!(world.carries(&first, &id).await, None, "a receiver that has the first does not look at it again");
+    assert_eq!(world.carries(&second, &id).await, Some((2, true)));
+    assert!(!world.leased(&id).await);
+    // No message is sent with files any more.
+    assert!(world.store.let_go(&id).await.unwrap());
+    assert!(!world.store.let_go(&id).await.unwrap());
+    assert_eq!(world.carries(&second, &id).await, None);
+    assert!(world.leased(&id).await);
+}
+
+#[tokio::test]
+async fn the_database_itself_lets_one_message_carry_and_nothing_else() {
+    let world = World::new().await;
+    let id = world.once(UNTIL, b"first").await;
+    let [first, second] = world.told(&id).await;
+    assert!(world.carries(&first, &id).await.is_some());
+    let mut hand = world.hand().await;
+    for text in [
+        format!("UPDATE outbox SET carries_revision = 1 WHERE id = '{second}'"),
+        format!("UPDATE outbox SET carries_revision = 2 WHERE id = '{first}'"),
+        format!("UPDATE outbox SET carries_revision = -1 WHERE id = '{second}'"),
+    ] {
+        assert!(hand.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_came_by_the_method_of_what_lay_in_its_machine() {
+    let world = World::new().await;
+    let method = |name: &str| MethodName::try_from(name.to_owned()).unwrap();
+    let (_, id) = world.completed(b"first").await;
+    let using = world.using(&id).await;
+    let laid_down = Change::new().method(method("usual"));
+    world.done(&using.id, Expect::Active, laid_down, "credential_opened").await;
+    let aim = anteroom_store::Aim::SignIn { renews: Some(id.clone()) };
+    let new = NewSession { aim, method: Some(method("other")), ..world.new_session() };
+    let renewing = world.aimed_as(new).await;
+    world.complete(&renewing, &id, Kept::UntilDeleted, b"second").await;
+    assert_eq!(world.store.credential(&id).await.unwrap().unwrap().method, Some(method("other")));
+    world.refreshed(&using, b"third").await;
+    assert_eq!(world.store.credential(&id).await.unwrap().unwrap().method, Some(method("usual")));
+}

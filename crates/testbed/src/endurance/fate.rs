@@ -5,7 +5,7 @@
 use super::chance::Chance;
 use crate::{Api, healing::machine_now, processes};
 use anteroom_wire::{
-    MachineId, Problem, SessionId,
+    MachineId, SessionId,
     api::{SessionView, Started, Status},
 };
 use anyhow::{Context, bail, ensure};
@@ -210,9 +210,7 @@ impl Patient {
         }
     }
 
-    /// Asks until a server answers: a request that died with one is asked again, and one that the database could not take at the
-    /// moment, as its refusal advises; that is printed.
-    #[expect(clippy::print_stdout, reason = "found out by a long run, shown beside its result")]
+    /// Asks until a server answers: a request that died with one is asked again.
     async fn ask<T>(&self, call: impl AsyncFn(Api) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let until = Instant::now() + self.patience;
         loop {
@@ -221,19 +219,10 @@ impl Patient {
                 Err(error) if error.is::<reqwest::Error>() && Instant::now() < until => {
                     sleep(Duration::from_millis(ASK_MS_MAX)).await;
                 }
-                Err(error) if is_put_off(&error) && Instant::now() < until => {
-                    println!("asked again: {error}");
-                    sleep(Duration::from_millis(ASK_MS_MAX)).await;
-                }
                 answered => return answered,
             }
         }
     }
-}
-
-/// Whether the server says that the database cannot be used for the moment.
-fn is_put_off(error: &anyhow::Error) -> bool {
-    error.to_string().contains(Problem::StoreUnavailable.code())
 }
 
 fn open(view: &SessionView) -> bool {

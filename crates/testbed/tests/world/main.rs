@@ -27,7 +27,9 @@ mod viewers;
 mod watching;
 mod way_out;
 mod webhook;
+mod webhook_once;
 mod why;
+mod writers;
 
 use anteroom_testbed::{Script, Step, Tool};
 use std::path::PathBuf;

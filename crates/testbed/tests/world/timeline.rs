@@ -13,23 +13,23 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 /// Holds the database's write lock until it is dropped or [`Self::release`]d.
-struct Locked(SqliteConnection);
+pub(crate) struct Locked(SqliteConnection);
 
 impl Locked {
-    async fn take(world: &World) -> Self {
+    pub(crate) async fn take(world: &World) -> Self {
         let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db")).busy_timeout(SOON);
         let mut connection = database.connect().await.unwrap();
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
         Self(connection)
     }
 
-    async fn release(mut self) {
+    pub(crate) async fn release(mut self) {
         sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await.unwrap();
         self.0.close().await.unwrap();
     }
 }
 
-async fn idle_world(settings: &str) -> (Scene, World, SessionId) {
+pub(crate) async fn idle_world(settings: &str) -> (Scene, World, SessionId) {
     let scene = Scene::new();
     let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();

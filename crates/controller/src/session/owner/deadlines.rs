@@ -13,6 +13,7 @@ use anteroom_store::SessionRow;
 use anteroom_wire::Problem;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The longest wait before something that the database did not take is tried again.
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -36,7 +37,10 @@ pub(super) async fn overdue(app: App, live: Arc<Live>, row: SessionRow, after: D
         let last = live.activity.last();
         if last > told {
             told = last;
-            remember_use(&app, &live, last).await;
+            // A task of its own: while the session's owner carries out an order it polls nothing of this, and a write that rests
+            // halfway holds the only writing connection, also against that order.
+            let remembering = tokio::spawn(remember_use(app.clone(), Arc::clone(&live), last));
+            let _ended = AbortOnDropHandle::new(remembering).await;
         }
         let idle = last + grace;
         let (at, problem, detail) = if cap <= idle {
@@ -59,7 +63,7 @@ pub(super) async fn overdue(app: App, live: Arc<Live>, row: SessionRow, after: D
     }
 }
 
-async fn remember_use(app: &App, live: &Arc<Live>, last: Instant) {
+async fn remember_use(app: App, live: Arc<Live>, last: Instant) {
     let ago = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
     let at = clock::now().saturating_sub(ago);
     let idle_deadline = at + app.config.sessions.idle_s_max * 1_000;

@@ -16,6 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Exists in the run directory of a machine that was ready once: a server that takes it over cannot know otherwise, and
+/// would take its silence for a start that takes long.
+const READY_FILE: &str = "was_ready";
+
 /// A run directory, held open.
 #[derive(Debug)]
 pub(crate) struct RunDir {
@@ -45,6 +49,16 @@ impl RunDir {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path.join(name))?.write_all(bytes)
     }
 
+    /// Writes down that the machine of the run directory `path` was ready. Written down before is fine.
+    pub(crate) fn note_ready(path: &Path) -> io::Result<()> {
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(READY_FILE)).map(drop)
+    }
+
+    /// Whether that was written down.
+    pub(crate) fn was_ready(path: &Path) -> bool {
+        path.join(READY_FILE).exists()
+    }
+
     /// Where the socket `name` can be reached by a path of a few bytes, as long as this value lives.
     fn short(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
@@ -63,7 +77,12 @@ impl RunDir {
 
     /// Removes the directory with everything in it; gone already is fine.
     pub(crate) fn remove(path: &Path) -> io::Result<()> {
-        match fs::remove_dir_all(path) {
+        let mut removed = fs::remove_dir_all(path);
+        if removed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+            // A server wrote down at this moment that the machine was ready.
+            removed = fs::remove_dir_all(path);
+        }
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }

@@ -8,8 +8,8 @@
 //!  host:  dial ─▶ resync ─▶ HTTP/2 served ─▶ (broken) ─▶ dial …
 //! ```
 //!
-//! A machine that has been ready once owes a sign of life, whether its channel stands or is dialled again; before that, only
-//! the deadline of its start counts.
+//! A machine that has been ready once, under this server or one before it, owes a sign of life, whether its channel stands or
+//! is dialled again; before that, only the deadline of its start counts.
 
 use super::{
     Born, Machines,
@@ -99,6 +99,8 @@ pub(super) struct Plan {
     pub(super) born: Arc<OnceLock<Born>>,
     /// How long the first echo may take.
     pub(super) first_wait: Duration,
+    /// Whether it was ready before.
+    pub(super) was_ready: bool,
 }
 
 /// Starts the two tasks that keep the machine connected until `over`.
@@ -194,7 +196,7 @@ impl Connector {
     async fn keep_agent(self) {
         let mut wait = self.plan.first_wait;
         let mut silence = Silence::new(self.pulse.clone(), self.limits.ping_every);
-        let mut was_ready = false;
+        let mut was_ready = self.plan.was_ready;
         loop {
             let mut timings = Timings::default();
             let connected = tokio::select! {

@@ -47,6 +47,8 @@ struct Driver {
     /// How long it may still take to be ready (anew when the channel is lost), or its keeper to end it or to clear away.
     patience: Patience,
     born: Arc<OnceLock<Born>>,
+    /// Whether it was ready once, under this server or one before it.
+    was_ready: bool,
     keeper: Option<ProcessId>,
     /// The keeper's last word on how it ended.
     ended: Option<(End, Option<Because>)>,
@@ -72,7 +74,12 @@ pub(super) async fn start(machines: Machines, seat: Seat, brief: Brief) {
 
 /// Drives a machine that outlived its server.
 pub(super) async fn adopt(machines: Machines, seat: Seat, link: Link) {
-    let (driver, asked, image_hash) = Driver::new(machines, seat, Instant::now());
+    let (mut driver, asked, image_hash) = Driver::new(machines, seat, Instant::now());
+    let path = driver.machines.run_dir_of(&driver.id);
+    driver.was_ready = tokio::task::spawn_blocking(move || RunDir::was_ready(&path)).await.unwrap_or_default();
+    if driver.was_ready {
+        driver.patience = driver.patience_with_a_silent_one();
+    }
     // It has been running: whatever it has to say, it says at once, or there are stale bytes in the way.
     driver.drive(link, asked, image_hash, Duration::from_millis(ECHO_MS_MAX)).await;
 }
@@ -89,7 +96,8 @@ impl Driver {
     fn new(machines: Machines, seat: Seat, began: Instant) -> (Self, mpsc::Receiver<Asked>, String) {
         let Seat { id, image_hash, state, orders, born } = seat;
         let patience = Patience::new(Duration::from_millis(machines.inner.settings.ready_ms_max));
-        (Self { machines, id, state, began, patience, born, keeper: None, ended: None }, orders, image_hash)
+        let (was_ready, keeper, ended) = (false, None, None);
+        (Self { machines, id, state, began, patience, born, was_ready, keeper, ended }, orders, image_hash)
     }
 
     async fn drive(
@@ -104,8 +112,8 @@ impl Driver {
         // Ends with this function, whatever way: the connection must not outlive its driver.
         let over = stop.child_token();
         let _guard = over.clone().drop_guard();
-        let (began, born) = (self.began, self.born.clone());
-        let plan = connect::Plan { image_hash, began, born, first_wait };
+        let (began, born, was_ready) = (self.began, self.born.clone(), self.was_ready);
+        let plan = connect::Plan { image_hash, began, born, first_wait, was_ready };
         connect::spawn(&self.machines, &self.id, plan, events, &over);
         loop {
             tokio::select! {
@@ -205,14 +213,12 @@ impl Driver {
             connect::Heard::Event(event) => {
                 let lost = matches!(event, Event::ChannelLost { .. });
                 if self.apply(event) && lost {
-                    // A machine that stays silent has hung; one that is heard again has as long as a new one.
-                    let settings = &self.machines.inner.settings;
-                    let limit = settings.hung_ms_max.saturating_add(settings.ready_ms_max);
-                    self.patience = Patience::new(Duration::from_millis(limit));
+                    self.patience = self.patience_with_a_silent_one();
                 }
-                if let Some(channels) = self.state.borrow().channels() {
-                    let ready_ms = channels.timings.ready_ms;
+                let ready_ms = self.state.borrow().channels().map(|channels| channels.timings.ready_ms);
+                if let Some(ready_ms) = ready_ms {
                     tracing::info!(machine = %self.id, outcome = "ready", waited_ms = ready_ms, "a machine is ready");
+                    self.note_ready().await;
                 }
             }
             connect::Heard::Mismatch { expected, found } => {
@@ -222,6 +228,25 @@ impl Driver {
                 tracing::warn!(machine = %self.id, outcome = "hung", waited_ms = unanswered_ms, "a machine gives no sign of life");
                 self.stop(link, StopReason::Hung { unanswered_ms }).await;
             }
+        }
+    }
+
+    /// A machine that stays silent has hung; one that is heard again has as long as a new one.
+    fn patience_with_a_silent_one(&self) -> Patience {
+        let settings = &self.machines.inner.settings;
+        Patience::new(Duration::from_millis(settings.hung_ms_max.saturating_add(settings.ready_ms_max)))
+    }
+
+    /// For the server that may take the machine over: its silence is another thing than that of one that was never ready.
+    async fn note_ready(&mut self) {
+        if self.was_ready {
+            return;
+        }
+        self.was_ready = true;
+        let path = self.machines.run_dir_of(&self.id);
+        let noted = tokio::task::spawn_blocking(move || RunDir::note_ready(&path)).await;
+        if let Err(error) = noted.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(machine = %self.id, %error, "that a machine was ready could not be written down");
         }
     }
 

@@ -120,3 +120,28 @@ async fn a_keeper_that_does_not_do_what_it_is_told_is_killed_and_the_machine_wit
     assert!(!process.is_alive() && !keeper.is_alive() && !ground.run_dir(&id).exists());
     server.end().await;
 }
+
+#[tokio::test]
+async fn a_machine_that_was_ready_under_the_server_before_and_is_silent_now_has_hung() {
+    let ground = Ground::new();
+    let settings = Settings { ready_ms_max: 600, ..settings(&ground, 1_000) };
+    let server = ground.open_with(settings.clone(), Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let (once_ready, never_ready) = (new_id(), new_id());
+    let agent = ground.agent(&once_ready, hello(&[(Stage::Display, StageState::Ready)]));
+    let mut state = server.machines.start(once_ready.clone()).unwrap();
+    until(&mut state, ready).await;
+    let mut other = server.machines.start(never_ready.clone()).unwrap();
+    until(&mut other, |state| matches!(state, State::Waiting { .. })).await;
+    server.end().await;
+    agent.freeze(true);
+
+    let server = ground.open_with(settings, Plain::new("/bin/true", &[])).await.unwrap();
+    let mut state = server.machines.watch(&once_ready).unwrap();
+    let mut other = server.machines.watch(&never_ready).unwrap();
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    assert!(matches!(why, GoneReason::Hung { unanswered_ms } if unanswered_ms >= 1_000), "{why:?}");
+    assert_eq!(receipt.reason(), why);
+    let State::Gone { why, .. } = until_gone(&mut other).await else { panic!() };
+    assert!(matches!(why, GoneReason::ReadyTimeout { .. }), "{why:?}");
+    server.end().await;
+}

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  POST /api/accounts/deviceauth/usercode ─▶ { device_auth_id, user_code, interval }
-//!  POST /api/accounts/deviceauth/token    ─▶ 403 until approved, then { authorization_code, code_challenge, code_verifier }
+//!  POST /api/accounts/deviceauth/token    ─▶ 403 until approved, then { authorization_code, code_challenge, code_verifier };
+//!                                            400 once the code is refused
 //!  GET  /oauth/authorize?…                ─▶ 302 http://…:1455/auth/callback?code=…&state=…
 //!  POST /oauth/token (form)               ─▶ { id_token, access_token, refresh_token, … }, once per code
 //! ```
@@ -69,6 +70,7 @@ enum Serves {
 struct Desk {
     approval: Approval,
     approved: bool,
+    refused: bool,
     polls: u32,
     device: String,
     user_code: String,
@@ -145,6 +147,11 @@ impl CodexIssuer {
         desk(&self.desk).approved = true;
     }
 
+    /// The code is worth nothing from now on: whoever asks for it is told so.
+    pub fn refuse(&self) {
+        desk(&self.desk).refused = true;
+    }
+
     /// How often the tool asked whether the person has approved.
     pub fn polls(&self) -> u32 {
         desk(&self.desk).polls
@@ -176,6 +183,7 @@ impl Desk {
         let desk = Self {
             approval,
             approved: false,
+            refused: false,
             polls: 0,
             device: format!("da_{}", canary(8)?),
             user_code: format!("{}-{}", &user_code[..4], &user_code[3..]),
@@ -241,6 +249,9 @@ async fn polled(State(shared): Shared, body: Bytes) -> Response {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "unknown device_auth_id" }))).into_response();
     }
     desk.polls += 1;
+    if desk.refused {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "expired_token" }))).into_response();
+    }
     let by_now = match desk.approval {
         Approval::AfterPolls(pending) => desk.polls > pending,
         Approval::OnCommand => false,

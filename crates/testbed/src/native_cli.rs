@@ -10,14 +10,17 @@
 
 mod installed;
 mod name_proxy;
+mod recording;
 mod screen;
 mod terminal;
 
 pub use installed::Clis;
 pub use name_proxy::NameProxy;
+pub use recording::Recording;
 pub use screen::{kept, masked};
 
-use anteroom_wire::provider::{EgressRule, Provider};
+use anteroom_screen::Look;
+use anteroom_wire::provider::{CredentialRules, EgressRule, FileFormat, Provider};
 use anyhow::{Context, ensure};
 use regex_lite::Regex;
 use serde_json::Value;
@@ -63,6 +66,35 @@ pub struct Start<'a> {
     pub env: &'a [(&'a str, &'a str)],
 }
 
+/// The terminal that a tool is given.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// Its width.
+    pub columns: u16,
+    /// Its height.
+    pub rows: u16,
+    /// What the tool reads from its standard input instead of the terminal, for a method with `key_entry`.
+    pub key: Option<String>,
+}
+
+impl Seat {
+    /// As a machine's terminal is before anybody looks at it.
+    pub const OF_A_MACHINE: Self = Self { columns: 160, rows: 45, key: None };
+    /// The smallest that a person may be expected to have.
+    pub const SMALL: Self = Self { columns: 80, rows: 24, key: None };
+
+    /// The same with a secret for the tool.
+    pub fn with_key(self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self }
+    }
+}
+
+impl Default for Seat {
+    fn default() -> Self {
+        Self { columns: 120, rows: 40, key: None }
+    }
+}
+
 /// A credential file as the tool wrote it.
 #[derive(Debug, Clone)]
 pub struct Written {
@@ -93,10 +125,19 @@ impl NativeCli {
     /// # Errors
     /// A port, a file or tmux is refused.
     pub async fn start(start: Start<'_>) -> anyhow::Result<Self> {
+        Self::start_at(start, &Seat::default()).await
+    }
+
+    /// The same in a terminal of another size, or with a secret on the standard input.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_at(start: Start<'_>, seat: &Seat) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("cli").tempdir()?;
         let (home, shims) = (dir.path().join("home"), dir.path().join("shims"));
         fs::create_dir_all(&home)?;
         fs::create_dir_all(&shims)?;
+        fs::create_dir_all(dir.path().join("tmp"))?;
         let ca = dir.path().join("ca.pem");
         fs::write(&ca, &start.ca)?;
         for file in &start.provider.settings_files {
@@ -112,33 +153,9 @@ impl NativeCli {
             fs::write(&path, &shim)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         }
-        let proxy = NameProxy::start(start.answers).await?;
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        let address = format!("http://{}", proxy.address());
-        let mut env: BTreeMap<String, String> = [
-            ("HOME", text(&home)),
-            ("PATH", format!("{}:{}:/usr/bin:/bin", shims.display(), start.clis.path())),
-            ("LANG", "C.UTF-8".to_owned()),
-            ("COLORTERM", "truecolor".to_owned()),
-            ("BROWSER", text(&shims.join("browser"))),
-            // A machine has a desktop; the tools only look whether the name is set.
-            ("DISPLAY", ":anteroom".to_owned()),
-            ("HTTP_PROXY", address.clone()),
-            ("HTTPS_PROXY", address.clone()),
-            ("ALL_PROXY", address),
-            ("NO_PROXY", "localhost,127.0.0.1,::1".to_owned()),
-            ("NODE_EXTRA_CA_CERTS", text(&ca)),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into();
-        for key in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
-            let value = env.get(key).cloned().unwrap_or_default();
-            env.insert(key.to_ascii_lowercase(), value);
-        }
-        env.retain(|key, _| !start.provider.env_unset.contains(key));
-        env.extend(start.provider.env.clone());
-        env.extend(start.env.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
-        let terminal = Terminal::start(dir.path(), &home, &env, &start.clis.found(&start.provider.argv)?).await?;
+        let proxy = NameProxy::start(start.answers.clone()).await?;
+        let env = environment(dir.path(), &start, &format!("http://{}", proxy.address()));
+        let terminal = Terminal::start(dir.path(), &home, &env, &start.clis.found(&start.provider.argv)?, seat).await?;
         Ok(Self { terminal, proxy, provider: start.provider, env, dir })
     }
 
@@ -148,6 +165,22 @@ impl NativeCli {
     /// The terminal is gone.
     pub async fn screen(&self) -> anyhow::Result<String> {
         self.terminal.screen().await
+    }
+
+    /// The screen as the agent takes it in: with hyperlinks, size, and whether the cursor stands in the text.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub async fn look(&self) -> anyhow::Result<Look> {
+        self.terminal.look().await
+    }
+
+    /// The rows as they are, a line that the terminal wrapped in several.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub async fn rows(&self) -> anyhow::Result<Vec<String>> {
+        self.terminal.rows().await
     }
 
     /// Waits until `pattern` stands on the screen and the screen is still; the whole screen.
@@ -236,12 +269,7 @@ impl NativeCli {
         for path in &self.provider.credential.paths {
             let whole = self.home().join(path);
             let Ok(text) = fs::read_to_string(&whole) else { continue };
-            let value: Value = serde_json::from_str(&text).unwrap_or_default();
-            let there = |pointer: &String| {
-                let found = value.pointer(pointer);
-                found.is_some_and(|found| found.is_number() || found.as_str().is_some_and(|text| !text.is_empty()))
-            };
-            if self.provider.credential.required.iter().all(there) {
+            if is_whole(&text, &self.provider.credential)? {
                 let mode = fs::metadata(&whole)?.permissions().mode() & 0o7777;
                 return Ok(Some(Written { path: path.clone(), text, mode }));
             }
@@ -273,6 +301,24 @@ impl NativeCli {
         self.reached().into_iter().filter(|place| !granted(place)).collect()
     }
 
+    /// The socket of the terminal's tmux: a person may attach to it and type.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("tmux.sock")
+    }
+
+    /// The exit code, if it has ended.
+    ///
+    /// # Errors
+    /// What was noted is none.
+    pub fn ended(&self) -> anyhow::Result<Option<i32>> {
+        self.terminal.exit()
+    }
+
+    /// The descriptor that it was started by.
+    pub fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
     /// The tool's home.
     pub fn home(&self) -> PathBuf {
         self.dir.path().join("home")
@@ -290,6 +336,51 @@ impl NativeCli {
         let gone = || Ok(leaks.processes().is_empty().then_some(()));
         within("all it started is gone", gone).await.with_context(|| format!("{:?}", leaks.processes()))
     }
+}
+
+fn is_whole(text: &str, rules: &CredentialRules) -> anyhow::Result<bool> {
+    if rules.format == FileFormat::Text {
+        return Ok(Regex::new(rules.text_matches.as_deref().unwrap_or_default())?.is_match(text));
+    }
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let there = |pointer: &String| {
+        let found = value.pointer(pointer);
+        found.is_some_and(|found| found.is_number() || found.as_str().is_some_and(|text| !text.is_empty()))
+    };
+    Ok(rules.required.iter().all(there))
+}
+
+/// What the tool finds in its environment: the machine's own names, then the descriptor's, then the test's.
+fn environment(dir: &Path, start: &Start<'_>, proxy: &str) -> BTreeMap<String, String> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let (shims, address) = (dir.join("shims"), proxy.to_owned());
+    let mut env: BTreeMap<String, String> = [
+        ("HOME", text(&dir.join("home"))),
+        ("PATH", format!("{}:{}:/usr/bin:/bin", shims.display(), start.clis.path())),
+        // The home is no temporary place to a tool that looks, as it is none in a machine.
+        ("TMPDIR", text(&dir.join("tmp"))),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("COLORTERM", "truecolor".to_owned()),
+        ("BROWSER", text(&shims.join("browser"))),
+        // A machine has a desktop; the tools only look whether the name is set.
+        ("DISPLAY", ":anteroom".to_owned()),
+        ("HTTP_PROXY", address.clone()),
+        ("HTTPS_PROXY", address.clone()),
+        ("ALL_PROXY", address),
+        ("NO_PROXY", "localhost,127.0.0.1,::1".to_owned()),
+        ("NODE_EXTRA_CA_CERTS", text(&dir.join("ca.pem"))),
+        ("CODEX_CA_CERTIFICATE", text(&dir.join("ca.pem"))),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    for key in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        let value = env.get(key).cloned().unwrap_or_default();
+        env.insert(key.to_ascii_lowercase(), value);
+    }
+    env.retain(|key, _| !start.provider.env_unset.contains(key));
+    env.extend(start.provider.env.clone());
+    env.extend(start.env.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
+    env
 }
 
 /// Looks until there is something.

@@ -1,10 +1,20 @@
-//! The stand-in issuer as the tool's device flow uses it.
+//! The stand-in issuer of Codex: as the tool's device flow uses it, then as the released tool does, here on this host, by every method of
+//! its descriptor. What the tool shows on its way is recorded: `providers/fixtures/codex` (`ANTEROOM_WRITE_SCREENS=1` writes it anew).
+//!
+//! The tool is taken from the directory `ANTEROOM_TEST_CLIS`, or npm installs it once into `target/clis`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use anteroom_testbed::codex_issuer::{Approval, CodexIssuer};
+use anteroom_testbed::{
+    NativeCli, TestCa,
+    codex_issuer::{Approval, CodexIssuer},
+    native_cli::{Clis, Recording, Seat, Start, Written, descriptor},
+};
+use anteroom_wire::provider::{Provider, SettingsFile};
+use http::Request;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use std::{collections::BTreeMap, fs::File};
 
 async fn post(issuer: &CodexIssuer, path: &str, body: &str) -> (StatusCode, Value) {
     let client = Client::builder().no_proxy().build().unwrap();
@@ -48,4 +58,188 @@ async fn a_request_that_a_codex_issuer_does_not_know_is_remembered() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     assert_eq!(post(&issuer, "/api/new/thing?x=1", "").await.0, StatusCode::NOT_FOUND);
     assert_eq!(issuer.strangers(), ["/api/new/thing"]);
+}
+
+const PACKAGE: &str = "@openai/codex";
+const KEY: &str = "sk-recorded-0123456789abcdefghijklmnopqrstuvwxyz";
+/// In the place of the code that is another one each time.
+const CODE: &str = "ABCD-12345";
+
+/// The released tool and its issuer.
+struct Rig {
+    ca: TestCa,
+    issuer: CodexIssuer,
+    clis: Clis,
+    provider: Provider,
+}
+
+/// The terminals in which each method is recorded, each with what the fixture's name ends with.
+fn seats() -> [(Seat, &'static str); 2] {
+    [(Seat::OF_A_MACHINE, ""), (Seat::SMALL, "_80")]
+}
+
+impl Rig {
+    async fn new(method: &str) -> Self {
+        let ca = TestCa::new().unwrap();
+        let issuer = CodexIssuer::under_its_name(&ca, Approval::OnCommand).await.unwrap();
+        let provider = descriptor("codex").unwrap().with_method(&method.to_owned().try_into().unwrap()).unwrap();
+        Self { ca, issuer, clis: Clis::ready().await.unwrap(), provider }
+    }
+
+    /// The tool in a terminal, and what will be recorded of it.
+    async fn start(&self, seat: &Seat, told: &str) -> (NativeCli, Recording) {
+        let answers = self.issuer.answers();
+        let tool = self.start_with(seat, answers, self.provider.clone()).await;
+        (tool, self.recording(seat, told, "against a stand-in for auth.openai.com"))
+    }
+
+    async fn start_with(
+        &self,
+        seat: &Seat,
+        answers: BTreeMap<String, std::net::SocketAddr>,
+        provider: Provider,
+    ) -> NativeCli {
+        let start = Start { provider, clis: &self.clis, ca: self.ca.pem(), answers, env: &[] };
+        NativeCli::start_at(start, seat).await.unwrap()
+    }
+
+    fn recording(&self, seat: &Seat, told: &str, against: &str) -> Recording {
+        let version = self.clis.version(PACKAGE).unwrap();
+        let how = format!(
+            "by crates/testbed/tests/codex_issuer.rs from the npm package {PACKAGE}@{version}, in a terminal of {}x{}, {against}",
+            seat.columns, seat.rows
+        );
+        let release = version.split('-').next().unwrap();
+        assert_eq!(Some(release), self.provider.tested_version.as_deref());
+        let mut recording = Recording::new(&self.provider, release, told, &how);
+        recording.replace(&self.issuer.user_code(), CODE);
+        recording
+    }
+
+    /// The tool ended well and wrote its file; its own word on that is recorded, and nobody else was asked for anything.
+    async fn signed_in(&self, tool: NativeCli, mut recording: Recording, secrets: &[String], name: &str) -> Written {
+        assert_eq!(tool.exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
+        recording.looks(&tool).await.unwrap();
+        let written = tool.credential().await.unwrap();
+        assert_eq!((written.path.as_str(), written.mode), (".codex/auth.json", 0o600));
+        for secret in secrets {
+            assert!(written.text.contains(secret), "a secret is not in the file");
+        }
+        let (exit, told) = tool.status(&self.clis).await.unwrap();
+        assert_eq!(exit, Some(0), "{told}");
+        recording.status(0, &told).unwrap();
+        recording.never(secrets);
+        assert_eq!(tool.not_granted(), Vec::<String>::new());
+        assert_eq!(self.issuer.strangers(), Vec::<String>::new(), "the tool asked for something new");
+        tool.finish().await.unwrap();
+        recording.kept(name).unwrap();
+        written
+    }
+
+    /// The tool ended without a credential and says so itself.
+    async fn failed(&self, tool: NativeCli, mut recording: Recording, name: &str) {
+        assert_eq!(tool.exit().await.unwrap(), 1, "{}", tool.screen().await.unwrap());
+        recording.looks(&tool).await.unwrap();
+        assert!(tool.written().unwrap().is_none());
+        let (exit, told) = tool.status(&self.clis).await.unwrap();
+        assert_eq!(exit, Some(1), "{told}");
+        recording.status(1, &told).unwrap();
+        tool.finish().await.unwrap();
+        recording.kept(name).unwrap();
+    }
+
+    /// What the person's browser is sent on to.
+    async fn allowed(&self, url: &str) -> String {
+        let answer = self.ca.ask(self.issuer.address(), Request::get(url).body(String::new()).unwrap()).await.unwrap();
+        answer.headers().get("location").unwrap().to_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn the_released_tool_signs_in_by_a_device_code_and_is_recorded() {
+    for (seat, at) in seats() {
+        let rig = Rig::new("device_code").await;
+        let (tool, mut recording) = rig.start(&seat, "an address and a one-time code, then it is signed in.").await;
+        let screen = recording.shows(&tool, "one-time code").await.unwrap();
+        assert!(screen.contains(&rig.issuer.user_code()), "{screen}");
+        rig.issuer.approve();
+        tool.shows("Successfully").await.unwrap();
+        rig.signed_in(tool, recording, &rig.issuer.canaries(), &format!("device_code{at}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_is_refused_or_cannot_be_had_ends_the_released_tool_and_is_recorded() {
+    let seat = Seat::OF_A_MACHINE;
+    let rig = Rig::new("device_code").await;
+    let told =
+        "the code is refused while it waits (with 400, as the stand-in says it; the tool itself waits 15 minutes).";
+    let (tool, mut recording) = rig.start(&seat, told).await;
+    recording.shows(&tool, "one-time code").await.unwrap();
+    rig.issuer.refuse();
+    rig.failed(tool, recording, "device_code_refused").await;
+
+    let tool = rig.start_with(&seat, BTreeMap::new(), rig.provider.clone()).await;
+    let recording = rig.recording(&seat, "no code is to be had.", "with a proxy that answers 403");
+    rig.failed(tool, recording, "device_code_no_way_out").await;
+}
+
+/// Holds the port on which the tool waits for a browser: it has one for the whole host.
+async fn the_port() -> File {
+    let path = std::env::temp_dir().join("anteroom-codex-1455.lock");
+    let file = File::create(path).unwrap();
+    tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_released_tool_signs_in_through_the_browser_and_is_recorded() {
+    let _port = the_port().await;
+    let browser = Client::builder().no_proxy().build().unwrap();
+    for (seat, at) in seats() {
+        let rig = Rig::new("browser").await;
+        let (tool, mut recording) = rig.start(&seat, "an address for a browser that comes back to port 1455.").await;
+        let screen = recording.shows(&tool, "remote or headless").await.unwrap();
+        let link = tool.address_on(&screen).unwrap();
+        assert_eq!(tool.opened().await.unwrap(), link, "the screen has what the browser gets");
+        if !at.is_empty() {
+            recording.rows(&tool).await.unwrap();
+        }
+        let answer = browser.get(rig.allowed(&link).await).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        tool.shows("Successfully").await.unwrap();
+        rig.signed_in(tool, recording, &rig.issuer.canaries(), &format!("browser{at}")).await;
+    }
+    let rig = Rig::new("browser").await;
+    let (tool, mut recording) =
+        rig.start(&Seat::OF_A_MACHINE, "the browser brings a code that was never issued.").await;
+    let screen = recording.shows(&tool, "remote or headless").await.unwrap();
+    let back = rig.allowed(&tool.address_on(&screen).unwrap()).await;
+    let (before, code) = back.split_once("code=").unwrap();
+    let rest = code.split_once('&').unwrap().1;
+    browser.get(format!("{before}code=never-issued&{rest}")).send().await.unwrap();
+    rig.failed(tool, recording, "browser_code_is_refused").await;
+    assert_eq!(rig.issuer.refusals(), ["unknown code"]);
+}
+
+#[tokio::test]
+async fn the_released_tool_takes_an_api_key_and_is_recorded() {
+    for (seat, at) in seats() {
+        let rig = Rig::new("api_key").await;
+        let seat = seat.with_key(KEY);
+        let (tool, recording) = rig.start(&seat, "a key on the standard input, which is not tried out.").await;
+        rig.signed_in(tool, recording, &[KEY.to_owned()], &format!("api_key{at}")).await;
+        assert_eq!(rig.issuer.polls(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_kept_ends_the_released_tool_and_is_recorded() {
+    let mut rig = Rig::new("api_key").await;
+    rig.provider
+        .settings_files
+        .push(SettingsFile { path: ".codex/auth.json/in-the-way".into(), content: String::new() });
+    let seat = Seat::OF_A_MACHINE.with_key(KEY);
+    let (tool, mut recording) = rig.start(&seat, "the key cannot be written: a directory is in its place.").await;
+    recording.never(&[KEY.to_owned()]);
+    rig.failed(tool, recording, "api_key_cannot_be_kept").await;
 }

@@ -19,6 +19,8 @@ const INSTALL_S_MAX: u64 = 900;
 pub struct Clis {
     modules: PathBuf,
     node: PathBuf,
+    /// Directories that are looked into first.
+    before: Vec<PathBuf>,
 }
 
 impl Clis {
@@ -32,12 +34,20 @@ impl Clis {
             Some(dir) => dir.into(),
             None => install(&own).await?,
         };
-        let clis = Self { modules: dir.join("node_modules"), node: on_path("node")? };
+        let clis = Self { modules: dir.join("node_modules"), node: on_path("node")?, before: Vec::new() };
         let pinned: serde_json::Value = serde_json::from_str(&fs::read_to_string(own.join("package.json"))?)?;
         for (package, version) in pinned["dependencies"].as_object().into_iter().flatten() {
             ensure!(*version == *clis.version(package)?, "{package} is not {version} in {}", dir.display());
         }
         Ok(clis)
+    }
+
+    /// Tools that lie in these directories, of whatever version.
+    ///
+    /// # Errors
+    /// node is missing.
+    pub fn in_directories(before: Vec<PathBuf>) -> anyhow::Result<Self> {
+        Ok(Self { modules: PathBuf::from("/nonexistent"), node: on_path("node")?, before })
     }
 
     /// The version of an installed package.
@@ -55,10 +65,12 @@ impl Clis {
     pub fn path(&self) -> String {
         let dirs = [
             self.modules.join("@anthropic-ai/claude-code-linux-x64"),
+            self.modules.join("@openai/codex/vendor/x86_64-unknown-linux-musl/bin"),
             self.modules.join(".bin"),
             self.node.parent().unwrap_or(Path::new("/usr/bin")).to_owned(),
         ];
-        dirs.map(|dir| dir.to_string_lossy().into_owned()).join(":")
+        let all: Vec<_> = self.before.iter().chain(&dirs).map(|dir| dir.to_string_lossy()).collect();
+        all.join(":")
     }
 
     /// A command line with the program's whole path.

@@ -6,7 +6,7 @@ use regex_lite::{Captures, Regex};
 use std::{env, fs, path::Path};
 
 /// Set: screens are written, not compared.
-const WRITE: &str = "ANTEROOM_WRITE_SCREENS";
+pub(super) const WRITE: &str = "ANTEROOM_WRITE_SCREENS";
 
 /// Patterns of what differs each time; group 1 is filled with one letter.
 const VARIES: [&str; 8] = [

@@ -3,6 +3,8 @@
 //! The tool is not the terminal's first process, as it is not in a machine: a shell stands where the agent's pane would,
 //! and notes the exit code in a file.
 
+use super::Seat;
+use anteroom_screen::Look;
 use anyhow::{Context, ensure};
 use std::{
     collections::BTreeMap,
@@ -20,10 +22,10 @@ const ASK_MS_MAX: u64 = 30_000;
 const SOCKET_EVERY_MS: u64 = 20;
 const OUTPUT_S_MAX: u64 = 90;
 const SESSION: &str = "cli";
-const COLS: &str = "120";
-const ROWS: &str = "40";
 /// Runs its arguments, then waits for the end of the terminal.
 const PANE: &str = "\"$@\"; echo $? > \"$EXIT_FILE\"; exec sleep infinity";
+/// The same with a secret on the standard input, as the agent gives it.
+const PANE_WITH_KEY: &str = "\"$@\" < \"$KEY_FILE\"; echo $? > \"$EXIT_FILE\"; exec sleep infinity";
 const CONFIG: &str = "\
 set -s escape-time 0
 set -s exit-empty off
@@ -41,18 +43,28 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// Starts `argv` in a terminal of 120 columns and 40 rows, with this environment and no other.
+    /// Starts `argv` in a terminal of this size, with this environment and no other.
     pub(super) async fn start(
         dir: &Path,
         home: &Path,
         env: &BTreeMap<String, String>,
         argv: &[String],
+        seat: &Seat,
     ) -> anyhow::Result<Self> {
         let (socket, config, exit_file) = (dir.join("tmux.sock"), dir.join("tmux.conf"), dir.join("exit"));
         fs::write(&config, CONFIG)?;
+        let key_file = dir.join("key");
+        let pane = match &seat.key {
+            Some(key) => {
+                fs::write(&key_file, format!("{key}\n"))?;
+                PANE_WITH_KEY
+            }
+            None => PANE,
+        };
         let mut server = Command::new("/usr/bin/tmux");
         server.args(["-u", "-D", "-S"]).arg(&socket).arg("-f").arg(&config);
-        server.env_clear().envs(env).env("EXIT_FILE", &exit_file).current_dir(home).kill_on_drop(true);
+        server.env_clear().envs(env).env("EXIT_FILE", &exit_file).env("KEY_FILE", &key_file);
+        server.current_dir(home).kill_on_drop(true);
         let server = server.stdin(Stdio::null()).spawn().context("tmux")?;
         let terminal = Self { server, socket, exit_file, env: env.clone() };
         let by = Instant::now() + Duration::from_millis(ASK_MS_MAX);
@@ -61,8 +73,9 @@ impl Terminal {
             tokio::time::sleep(Duration::from_millis(SOCKET_EVERY_MS)).await;
         }
         let place = home.to_string_lossy();
-        let mut ask = vec!["new-session", "-d", "-c", &place, "-s", SESSION, "-x", COLS, "-y", ROWS];
-        ask.extend(["--", "/bin/sh", "-c", PANE, "pane"]);
+        let (columns, rows) = (seat.columns.to_string(), seat.rows.to_string());
+        let mut ask = vec!["new-session", "-d", "-c", &place, "-s", SESSION, "-x", &columns, "-y", &rows];
+        ask.extend(["--", "/bin/sh", "-c", pane, "pane"]);
         ask.extend(argv.iter().map(String::as_str));
         terminal.ask(&ask).await?;
         Ok(terminal)
@@ -81,6 +94,23 @@ impl Terminal {
         let text = self.ask(&["capture-pane", "-p", "-J", "-t", SESSION]).await?;
         let lines: Vec<_> = text.lines().map(str::trim_end).collect();
         Ok(lines.join("\n").trim_end().to_owned())
+    }
+
+    /// The screen as the agent takes it in.
+    pub(super) async fn look(&self) -> anyhow::Result<Look> {
+        let size = ["display-message", "-p", "-t", SESSION, "#{pane_width} #{pane_height} #{cursor_y}"];
+        let size = self.ask(&size).await?;
+        let numbers: Vec<usize> = size.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let &[width, height, cursor_row] = &numbers[..] else { anyhow::bail!("tmux tells no size: {size:?}") };
+        let text = self.ask(&["capture-pane", "-p", "-e", "-J", "-t", SESSION]).await?;
+        let captured: Vec<String> = text.lines().map(str::to_owned).collect();
+        Ok(Look::new(&captured, width, height, cursor_row))
+    }
+
+    /// The rows as they are, a line that the terminal wrapped in several.
+    pub(super) async fn rows(&self) -> anyhow::Result<Vec<String>> {
+        let text = self.ask(&["capture-pane", "-p", "-t", SESSION]).await?;
+        Ok(text.lines().map(|row| row.trim_end().to_owned()).collect())
     }
 
     pub(super) async fn paste(&self, text: &str) -> anyhow::Result<()> {

@@ -3,10 +3,14 @@
 mod credentials;
 mod evidence;
 mod image;
+mod machines;
+mod sessions;
 
 pub use credentials::Credentials;
 pub use evidence::{Keep, Log, LogFormat};
 pub use image::ImageAdditions;
+pub use machines::{Accelerator, Machines};
+pub use sessions::Sessions;
 
 use crate::{
     egress::{Answers, GateSettings},
@@ -62,108 +66,6 @@ pub struct Config {
     pub keep: Keep,
     /// Telling somebody outside.
     pub webhook: WebhookSettings,
-}
-
-/// Which accelerator machines run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Accelerator {
-    /// KVM when a guest really boots on it, else emulation.
-    Auto,
-    /// KVM or nothing.
-    Kvm,
-    /// Emulation even where KVM works.
-    Emulation,
-}
-
-/// Machines.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Machines {
-    /// Which accelerator.
-    pub accelerator: Accelerator,
-    /// Guest memory. Only touched pages cost. 512 to 65536.
-    pub memory_mib: u32,
-    /// Virtual processors, a whole number: 1 to 16.
-    pub cpus: u32,
-    /// Under emulation, the cache of translated code of one machine; only what is used costs. A browser needs much: with
-    /// too little it is translated again and again. 8 to 1024.
-    pub translation_mib: u32,
-    /// Machines at once; more sessions wait in the queue.
-    pub machines_max: u32,
-    /// From the process's start to ready, with KVM.
-    pub ready_kvm_ms_max: u64,
-    /// The same under emulation.
-    pub ready_emulation_ms_max: u64,
-    /// From the template's cold boot to ready (it starts a browser; slow under emulation).
-    pub template_s_max: u64,
-    /// Desktop width in pixels: 320 to 3840.
-    pub width: u16,
-    /// Desktop height in pixels: 240 to 2160.
-    pub height: u16,
-    /// Of the console, what is kept after a machine's end.
-    pub console_bytes_max: usize,
-    /// Between two pings of a machine from which nothing else is heard.
-    pub ping_every_ms: u64,
-    /// A machine of which nothing was heard for this long is not ready until it is heard again.
-    pub ping_ms_max: u64,
-    /// A machine of which nothing was heard for this long has hung: it is ended and replaced.
-    pub hung_s_max: u64,
-    /// What one more machine is expected to take of the host's memory, MiB.
-    pub machine_cost_mib: u64,
-    /// Of the host's memory, what must stay available after that, MiB; else new sessions are refused and waiting ones wait.
-    /// 0: not looked at.
-    pub memory_free_mib_min: u64,
-    /// What must be free on the state directory's file system, MiB; else the same. 0: not looked at.
-    pub disk_free_mib_min: u64,
-}
-
-/// Sessions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Sessions {
-    /// A session that nobody uses ends after this.
-    pub idle_s_max: u64,
-    /// A session ends after this whatever happens.
-    pub session_s_max: u64,
-    /// Machines that may be replaced under one session.
-    pub restarts_max: u32,
-    /// Sessions waiting for a machine; one more is refused.
-    pub queue_max: u32,
-    /// Desktop viewers of one session.
-    pub viewers_max: u32,
-    /// How long a socket waits for the machine to be ready before it is refused.
-    pub socket_wait_ms_max: u64,
-    /// A ticket's life.
-    pub ticket_s_max: u64,
-    /// The life of the pass in a printed or returned link.
-    pub pass_s_max: u64,
-    /// The life of a signed-in cookie.
-    pub cookie_s_max: u64,
-    /// A credential file must be unchanged for this long.
-    pub capture_stable_ms: u64,
-    /// Largest credential file, bytes.
-    pub credential_bytes_max: u64,
-    /// First wait before a delivery is tried again.
-    pub delivery_retry_ms_min: u64,
-    /// Longest such wait.
-    pub delivery_retry_ms_max: u64,
-    /// How long the tool's own status command may take.
-    pub status_command_ms_max: u64,
-    /// A credential that waits to be delivered holds the session's deadlines back for this long.
-    pub delivery_hold_s_max: u64,
-    /// How often the sweep looks for what is overdue.
-    pub sweep_every_ms: u64,
-    /// Timeline entries of one session that wait while the database cannot be written; the oldest is dropped for one more.
-    pub timeline_waiting_max: usize,
-    /// How long refusals for one cause are only counted after the first was put on the timeline.
-    pub refused_note_every_ms: u64,
-    /// What one sweep may end or stop; the rest waits for the next one.
-    pub sweep_stops_max: usize,
-    /// A machine that was told to stop, or has died, and is not seen gone for this long is told of on the timeline and let go.
-    pub gone_s_max: u64,
-    /// A way to a machine's agent that stays broken for this long is told of on the timeline.
-    pub channel_lost_after_ms: u64,
 }
 
 /// HTTP.
@@ -226,58 +128,6 @@ impl Default for Config {
             external_machines: BTreeMap::new(),
             keep: Keep::default(),
             webhook: WebhookSettings::default(),
-        }
-    }
-}
-
-impl Default for Machines {
-    fn default() -> Self {
-        Self {
-            accelerator: Accelerator::Auto,
-            memory_mib: 1536,
-            cpus: 2,
-            translation_mib: 256,
-            machines_max: 10,
-            ready_kvm_ms_max: 15_000,
-            ready_emulation_ms_max: 60_000,
-            template_s_max: 600,
-            width: 1280,
-            height: 800,
-            console_bytes_max: 64 * 1024,
-            ping_every_ms: 2_000,
-            ping_ms_max: 6_000,
-            hung_s_max: 20,
-            machine_cost_mib: 256,
-            memory_free_mib_min: 256,
-            disk_free_mib_min: 256,
-        }
-    }
-}
-
-impl Default for Sessions {
-    fn default() -> Self {
-        Self {
-            idle_s_max: 600,
-            session_s_max: 3600,
-            restarts_max: 2,
-            queue_max: 100,
-            viewers_max: 4,
-            socket_wait_ms_max: 20_000,
-            ticket_s_max: 60,
-            pass_s_max: 900,
-            cookie_s_max: 12 * 3600,
-            capture_stable_ms: 300,
-            credential_bytes_max: 512 * 1024,
-            delivery_retry_ms_min: 250,
-            delivery_retry_ms_max: 5_000,
-            status_command_ms_max: 30_000,
-            delivery_hold_s_max: 60,
-            sweep_every_ms: 5_000,
-            timeline_waiting_max: 500,
-            refused_note_every_ms: 60_000,
-            sweep_stops_max: 10,
-            gone_s_max: 30,
-            channel_lost_after_ms: 1_000,
         }
     }
 }

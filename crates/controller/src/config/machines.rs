@@ -1,0 +1,81 @@
+//! Machines: on what they run, how large they are, how long they may take and be silent, and what the host must keep.
+
+use serde::{Deserialize, Serialize};
+
+/// Which accelerator machines run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// KVM when a guest really boots on it, else emulation.
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// Emulation even where KVM works.
+    Emulation,
+}
+
+/// Machines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machines {
+    /// Which accelerator.
+    pub accelerator: Accelerator,
+    /// Guest memory. Only touched pages cost. 512 to 65536.
+    pub memory_mib: u32,
+    /// Virtual processors, a whole number: 1 to 16.
+    pub cpus: u32,
+    /// Under emulation, the cache of translated code of one machine; only what is used costs. A browser needs much: with
+    /// too little it is translated again and again. 8 to 1024.
+    pub translation_mib: u32,
+    /// Machines at once; more sessions wait in the queue.
+    pub machines_max: u32,
+    /// From the process's start to ready, with KVM.
+    pub ready_kvm_ms_max: u64,
+    /// The same under emulation.
+    pub ready_emulation_ms_max: u64,
+    /// From the template's cold boot to ready (it starts a browser; slow under emulation).
+    pub template_s_max: u64,
+    /// Desktop width in pixels: 320 to 3840.
+    pub width: u16,
+    /// Desktop height in pixels: 240 to 2160.
+    pub height: u16,
+    /// Of the console, what is kept after a machine's end.
+    pub console_bytes_max: usize,
+    /// Between two pings of a machine from which nothing else is heard.
+    pub ping_every_ms: u64,
+    /// A machine of which nothing was heard for this long is not ready until it is heard again.
+    pub ping_ms_max: u64,
+    /// A machine of which nothing was heard for this long has hung: it is ended and replaced.
+    pub hung_s_max: u64,
+    /// What one more machine is expected to take of the host's memory, MiB.
+    pub machine_cost_mib: u64,
+    /// Of the host's memory, what must stay available after that, MiB; else new sessions are refused and waiting ones wait.
+    /// 0: not looked at.
+    pub memory_free_mib_min: u64,
+    /// What must be free on the state directory's file system, MiB; else the same. 0: not looked at.
+    pub disk_free_mib_min: u64,
+}
+
+impl Default for Machines {
+    fn default() -> Self {
+        Self {
+            accelerator: Accelerator::Auto,
+            memory_mib: 1536,
+            cpus: 2,
+            translation_mib: 256,
+            machines_max: 10,
+            ready_kvm_ms_max: 15_000,
+            ready_emulation_ms_max: 60_000,
+            template_s_max: 600,
+            width: 1280,
+            height: 800,
+            console_bytes_max: 64 * 1024,
+            ping_every_ms: 2_000,
+            ping_ms_max: 6_000,
+            hung_s_max: 20,
+            machine_cost_mib: 256,
+            memory_free_mib_min: 256,
+            disk_free_mib_min: 256,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Sessions: how long they last, how often a machine is replaced, and how long everything about them may take.
+
+use serde::{Deserialize, Serialize};
+
+/// Sessions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sessions {
+    /// A session that nobody uses ends after this.
+    pub idle_s_max: u64,
+    /// A session ends after this whatever happens.
+    pub session_s_max: u64,
+    /// Machines that may be replaced under one session.
+    pub restarts_max: u32,
+    /// Sessions waiting for a machine; one more is refused.
+    pub queue_max: u32,
+    /// Desktop viewers of one session.
+    pub viewers_max: u32,
+    /// How long a socket waits for the machine to be ready before it is refused.
+    pub socket_wait_ms_max: u64,
+    /// A ticket's life.
+    pub ticket_s_max: u64,
+    /// The life of the pass in a printed or returned link.
+    pub pass_s_max: u64,
+    /// The life of a signed-in cookie.
+    pub cookie_s_max: u64,
+    /// A credential file must be unchanged for this long.
+    pub capture_stable_ms: u64,
+    /// Largest credential file, bytes.
+    pub credential_bytes_max: u64,
+    /// First wait before a delivery is tried again.
+    pub delivery_retry_ms_min: u64,
+    /// Longest such wait.
+    pub delivery_retry_ms_max: u64,
+    /// How long the tool's own status command may take.
+    pub status_command_ms_max: u64,
+    /// A credential that waits to be delivered holds the session's deadlines back for this long.
+    pub delivery_hold_s_max: u64,
+    /// How often the sweep looks for what is overdue.
+    pub sweep_every_ms: u64,
+    /// Timeline entries of one session that wait while the database cannot be written; the oldest is dropped for one more.
+    pub timeline_waiting_max: usize,
+    /// How long refusals for one cause are only counted after the first was put on the timeline.
+    pub refused_note_every_ms: u64,
+    /// What one sweep may end or stop; the rest waits for the next one.
+    pub sweep_stops_max: usize,
+    /// A machine that was told to stop, or has died, and is not seen gone for this long is told of on the timeline and let go.
+    pub gone_s_max: u64,
+    /// A way to a machine's agent that stays broken for this long is told of on the timeline.
+    pub channel_lost_after_ms: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            idle_s_max: 600,
+            session_s_max: 3600,
+            restarts_max: 2,
+            queue_max: 100,
+            viewers_max: 4,
+            socket_wait_ms_max: 20_000,
+            ticket_s_max: 60,
+            pass_s_max: 900,
+            cookie_s_max: 12 * 3600,
+            capture_stable_ms: 300,
+            credential_bytes_max: 512 * 1024,
+            delivery_retry_ms_min: 250,
+            delivery_retry_ms_max: 5_000,
+            status_command_ms_max: 30_000,
+            delivery_hold_s_max: 60,
+            sweep_every_ms: 5_000,
+            timeline_waiting_max: 500,
+            refused_note_every_ms: 60_000,
+            sweep_stops_max: 10,
+            gone_s_max: 30,
+            channel_lost_after_ms: 1_000,
+        }
+    }
+}

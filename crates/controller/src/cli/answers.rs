@@ -100,9 +100,9 @@ impl Answers<'_> {
             say(format_args!("  → asked for, in the page: {}{hint}", open.label));
             return Ok(true);
         }
-        ask(&format!("  → {}{hint}: ", open.label));
+        let question = format!("  → {}{hint}: ", open.label);
         let line = tokio::select! {
-            line = line(open.secret) => line?,
+            line = line(&question, open.secret) => line?,
             _ = questions.changed() => {
                 say("");
                 return Ok(false);
@@ -135,8 +135,10 @@ fn ask(text: &str) {
 }
 
 /// A line from the terminal. It can be given up at any moment: nothing else reads there.
-async fn line(secret: bool) -> io::Result<Secret> {
+async fn line(question: &str, secret: bool) -> io::Result<Secret> {
+    // Before anybody is asked: who answers at once is not echoed either.
     let _quiet = secret.then(Quiet::begin).transpose()?;
+    ask(question);
     // The descriptor stays blocking, as it is the shell's too: only one that has a line is read.
     while !tokio::task::spawn_blocking(has_line).await?? {}
     let mut bytes = Zeroizing::new(vec![0; LINE_BYTES_MAX]);

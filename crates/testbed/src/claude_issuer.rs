@@ -6,7 +6,6 @@
 //!  claude.ai/oauth/authorize?SHORT        ─▶ the same; the short form that the terminal shows
 //!  POST platform.claude.com/v1/oauth/token (JSON) ─▶ { access_token, refresh_token, … }, once per code, proof key checked
 //!  GET  api.anthropic.com/api/oauth/profile, …/claude_cli/roles ─▶ the account, for a token of ours
-//!  POST api.anthropic.com/api/oauth/claude_cli/create_api_key   ─▶ { raw_key }, for a token of ours (`--console`)
 //! ```
 //!
 //! Every token is random, so that a test can look for it where it must not be ([`ClaudeIssuer::canaries`]).
@@ -131,7 +130,6 @@ async fn answer(State(shared): State<Shared>, method: Method, headers: HeaderMap
         "POST platform.claude.com/v1/oauth/token" => tokens::exchange(&mut desk, &body),
         "GET api.anthropic.com/api/oauth/profile" => tokens::profile(&desk, bearer),
         "GET api.anthropic.com/api/oauth/claude_cli/roles" => tokens::roles(&desk, bearer),
-        "POST api.anthropic.com/api/oauth/claude_cli/create_api_key" => tokens::api_key(&mut desk, bearer),
         // A tool that runs for a while asks for these too; nobody has set any.
         "GET api.anthropic.com/api/claude_code/policy_limits" | "GET api.anthropic.com/api/claude_code/settings" => {
             StatusCode::NOT_FOUND.into_response()

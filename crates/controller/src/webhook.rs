@@ -6,6 +6,7 @@
 //!                                                          └───────────┘ else: again, after growing waits, until given up
 //! ```
 //!
+//! - A credential that is in a message is nobody else's from before it is sent until it certainly was not taken, or is given up.
 //! - A message says how things are when it is sent; what it is about lies in the database, and no secret lies in the outbox.
 //! - Of one session's messages only the oldest is tried: they come in order. Other sessions' do not wait for them.
 //! - A message may come twice (an answer that was lost, a server that ended): the receiver knows it by its id.
@@ -18,13 +19,13 @@ mod sign;
 pub use settings::WebhookSettings;
 
 use crate::{app::App, clock, config::Config, random, refusal::chain, session::note};
-use anteroom_store::{About, MessageRow, NewMessage, StoreError};
+use anteroom_store::{About, CredentialRow, HandedOver, Kept, MessageRow, NewMessage, StoreError};
 use anteroom_wire::{
     CredentialId, MessageId, SessionId,
     operations::{WaitingMessage, WebhookError, WebhookReport},
     webhook::{CREDENTIAL_STORED, SESSION_ENDED},
 };
-use body::Made;
+use body::{Along, Made, Unmade};
 use post::{NotTaken, Outgoing, Way};
 use serde_json::json;
 use settings::Target;
@@ -89,6 +90,22 @@ impl Webhook {
 pub fn completion(app: &App, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
     let both = || About::Both(session.clone(), credential.clone());
     messages(app, &[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
+}
+
+/// The message that goes with a use's change of a credential that is handed out once with a message: what is there now is handed out
+/// once as well. None for another, which its owner fetches.
+pub fn refreshed(app: &App, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
+    match credential.kept {
+        Kept::UntilHandedOut { .. } if carries(app) => {
+            messages(app, &[(CREDENTIAL_STORED, About::Both(session.clone(), credential.id.clone()))])
+        }
+        Kept::UntilHandedOut { .. } | Kept::UntilDeleted => Vec::new(),
+    }
+}
+
+/// Whether what is handed out once goes with a message.
+pub fn carries(app: &App) -> bool {
+    app.webhook.is_some() && app.config.webhook.include_credential
 }
 
 /// The message that goes with a session's end; `None` where nobody is told.
@@ -216,43 +233,54 @@ fn heads(waiting: &[MessageRow]) -> Vec<&MessageRow> {
 }
 
 async fn attempt(app: &App, webhook: &Webhook, message: &MessageRow) -> Result<(), StoreError> {
-    let Made { bytes, hands_out } = match body::make(app, message).await? {
+    let Made { bytes, along } = match body::make(app, message).await? {
         Ok(made) => made,
-        Err(why) => return not_taken(app, webhook, message, NotTaken { why, for_good: false, after_s: None }).await,
+        Err(Unmade { why, along }) => return not_taken(app, webhook, message, along, NotTaken::now(why)).await,
     };
     let (id, timestamp_s) = (message.id.to_string(), clock::now() / 1_000);
     let signature = sign::header(&webhook.keys, &id, timestamp_s, &bytes);
     match webhook.way.post(Outgoing { id, timestamp_s, signature, body: bytes }).await {
-        Ok(()) => taken(app, webhook, message, hands_out.as_ref()).await,
-        Err(not) => not_taken(app, webhook, message, not).await,
+        Ok(()) => taken(app, webhook, message, along).await,
+        Err(not) => not_taken(app, webhook, message, along, not).await,
     }
 }
 
-/// The credential first: if the server ends in between, it is handed out again under the same id, and not lost.
-async fn taken(
-    app: &App,
-    webhook: &Webhook,
-    message: &MessageRow,
-    handed_out: Option<&CredentialId>,
-) -> Result<(), StoreError> {
-    if let Some(credential) = handed_out {
-        app.store.lease(credential, &app.local_operator, clock::now()).await?;
-    }
-    app.store.message_done(&message.id, clock::now()).await?;
+/// What was handed out with it is deleted in the write that says that it was taken.
+async fn taken(app: &App, webhook: &Webhook, message: &MessageRow, along: Option<Along>) -> Result<(), StoreError> {
+    let sentence = match &along {
+        None => {
+            app.store.message_done(&message.id, clock::now()).await?;
+            None
+        }
+        Some(_) => match app.store.message_handed_over(&message.id, &app.local_operator, clock::now()).await? {
+            HandedOver::Deleted => Some("The webhook took the credential; it was deleted here."),
+            HandedOver::DeletedBefore => {
+                Some("The webhook took the credential, which was deleted here while it was on its way.")
+            }
+            HandedOver::Replaced => Some(
+                "The webhook took the credential; other bytes took its place here meanwhile, and are told by themselves.",
+            ),
+            HandedOver::Not => None,
+        },
+    };
     webhook.delivered.fetch_add(1, Relaxed);
     tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "a message was taken");
     if let Some(session) = message.about.session() {
-        let sentence = match handed_out {
-            Some(_) => "The webhook took the credential; it was deleted here.".to_owned(),
-            None => format!("The webhook was told: {}.", message.kind),
-        };
+        let sentence = sentence.map_or_else(|| format!("The webhook was told: {}.", message.kind), str::to_owned);
+        let handed_out = along.map(|along| along.credential);
         let data = json!({ "message": message.id, "kind": message.kind, "handed_out": handed_out });
         note::later(app, session, "webhook_delivered", sentence, data);
     }
     Ok(())
 }
 
-async fn not_taken(app: &App, webhook: &Webhook, message: &MessageRow, not: NotTaken) -> Result<(), StoreError> {
+async fn not_taken(
+    app: &App,
+    webhook: &Webhook,
+    message: &MessageRow,
+    along: Option<Along>,
+    not: NotTaken,
+) -> Result<(), StoreError> {
     let settings = &app.config.webhook;
     let (now, tries) = (clock::now(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
@@ -260,27 +288,40 @@ async fn not_taken(app: &App, webhook: &Webhook, message: &MessageRow, not: NotT
     webhook.failed.fetch_add(1, Relaxed);
     let error = WebhookError { at: clock::rfc3339(now), message: message.id.clone(), why: not.why.clone() };
     *webhook.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    let due_at_ms = now + wait_ms(settings, message.attempts, not.after_s);
+    // What may have been taken goes by no other way, however often it is not taken after that.
+    let is_free = along.as_ref().is_some_and(|along| along.anew) && !not.may_be_there;
     if given_up {
         app.store.message_given_up(&message.id, &not.why, now).await?;
         webhook.given_up.fetch_add(1, Relaxed);
+    } else if is_free {
+        app.store.message_bounced(&message.id, &not.why, due_at_ms).await?;
     } else {
-        let wait_ms = wait_ms(settings, message.attempts, not.after_s);
-        app.store.message_failed(&message.id, &not.why, now + wait_ms).await?;
+        app.store.message_failed(&message.id, &not.why, due_at_ms).await?;
     }
     tracing::warn!(outcome = if given_up { "webhook_given_up" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why = not.why, "a message was not taken");
     // The first failure and the last one; those between are in the log and in the report.
     if let Some(session) = message.about.session()
         && (given_up || message.attempts == 0)
     {
-        let (kind, what) = match given_up {
-            true => ("webhook_given_up", "is not told any more of"),
-            false => ("webhook_failed", "did not take, and will be told again of,"),
-        };
-        let sentence = format!("The webhook {what} {}: {}.", message.kind, not.why);
+        let (kind, sentence) = not_taken_words(message, given_up, along.as_ref(), &not.why);
         let data = json!({ "message": message.id, "kind": message.kind, "attempts": tries, "why": not.why });
         note::later(app, session, kind, sentence, data);
     }
     Ok(())
+}
+
+/// Kind and sentence for the timeline.
+fn not_taken_words(message: &MessageRow, given_up: bool, along: Option<&Along>, why: &str) -> (&'static str, String) {
+    let (kind, what) = match given_up {
+        true => ("webhook_given_up", "is not told any more of"),
+        false => ("webhook_failed", "did not take, and will be told again of,"),
+    };
+    let until = along.filter(|_| given_up).and_then(|along| along.until_ms);
+    let then = until.map_or_else(String::new, |until_ms| {
+        format!(" The credential that went with it can be fetched here until {}.", clock::rfc3339(until_ms))
+    });
+    (kind, format!("The webhook {what} {}: {why}.{then}", message.kind))
 }
 
 /// Doubles with each try; half of it is chance, so that many messages do not come at once.

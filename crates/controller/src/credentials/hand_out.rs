@@ -2,7 +2,7 @@
 //! by nobody in time, deleted.
 
 use super::opened;
-use crate::{app::App, callers::Caller, clock, clock::rfc3339, refusal::Refusal, session::note};
+use crate::{app::App, callers::Caller, clock, clock::rfc3339, refusal::Refusal, session::note, webhook};
 use anteroom_store::{CredentialRow, Deletion, Kept, Leased, Record, StoreError};
 use anteroom_wire::{CredentialId, Problem, agent::DeliveredFile};
 use serde_json::json;
@@ -30,10 +30,10 @@ pub async fn present(app: &App, caller: &Caller, id: &CredentialId) -> Result<Cr
 }
 
 /// Gives the files out, byte for byte, and writes that on the record. One that is handed out once is deleted with that: of many that
-/// ask at once, one gets it.
+/// ask at once, one gets it, and nobody while it is on its way to the webhook.
 ///
 /// # Errors
-/// As [`present`]; or the bytes do not open: then nothing was given out and nothing deleted.
+/// As [`present`]; it is on its way to the webhook; or the bytes do not open: then nothing was given out and nothing deleted.
 pub async fn hand_out(
     app: &App,
     caller: &Caller,
@@ -44,7 +44,12 @@ pub async fn hand_out(
     if let Some(record) = app.store.record(id).await? {
         opened(app, &record)?;
     }
-    let Some(Leased { credential, sealed, number }) = app.store.lease(id, &caller.id, clock::now()).await? else {
+    let mut leased = app.store.lease(id, &caller.id, clock::now()).await?;
+    // A message of former settings may have it: no message is sent with it now.
+    if leased.is_none() && !webhook::carries(app) && app.store.let_go(id).await? {
+        leased = app.store.lease(id, &caller.id, clock::now()).await?;
+    }
+    let Some(Leased { credential, sealed, number }) = leased else {
         return Err(gone(app, id).await?);
     };
     let record = Record { credential, sealed };
@@ -78,6 +83,10 @@ async fn gone(app: &App, id: &CredentialId) -> Result<Refusal, StoreError> {
     let Kept::UntilHandedOut { until_ms } = row.kept else {
         return Ok(Refusal::new(Problem::UnknownCredential, "it was deleted"));
     };
+    if row.deleted_at_ms.is_none() && clock::now() < until_ms {
+        let detail = "it is on its way to the webhook; if that does not take it, it can be fetched here again";
+        return Ok(Refusal::new(Problem::AlreadyDelivered, detail));
+    }
     Ok(match app.store.leases(id, 1).await?.pop() {
         Some(lease) => Refusal::new(Problem::AlreadyDelivered, format!("that was at {}", rfc3339(lease.at_ms))),
         None if until_ms <= row.deleted_at_ms.unwrap_or_else(clock::now) => {

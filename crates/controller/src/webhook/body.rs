@@ -2,15 +2,13 @@
 
 use crate::{
     app::App,
-    clock::rfc3339,
-    refusal::chain,
+    clock::{self, rfc3339},
+    credentials,
     session::view::{credential_meta, view},
 };
-use anteroom_store::{CredentialRow, Kept, MessageRow, SessionRow, StoreError};
-use anteroom_vault::Binding;
+use anteroom_store::{Carried, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
-    agent::DeliveredFile,
     webhook::{CREDENTIAL_STORED, Notification, SessionFacts, Subject},
 };
 use bytes::Bytes;
@@ -18,11 +16,30 @@ use bytes::Bytes;
 /// A body, and the credential whose bytes are in it.
 pub(super) struct Made {
     pub(super) bytes: Bytes,
-    pub(super) hands_out: Option<CredentialId>,
+    pub(super) along: Option<Along>,
 }
 
-/// The inner error is for operators: the message cannot be made at the moment.
-pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made, String>, StoreError> {
+/// A message that cannot be made at the moment.
+pub(super) struct Unmade {
+    /// For operators.
+    pub(super) why: String,
+    /// What it had taken along.
+    pub(super) along: Option<Along>,
+}
+
+/// A credential that a message has taken along: as long as it has it, nobody can lease it.
+#[derive(Debug, Clone)]
+pub(super) struct Along {
+    pub(super) credential: CredentialId,
+    /// Until when it waits to be handed out.
+    pub(super) until_ms: Option<UnixMs>,
+    /// No earlier try can have been taken.
+    pub(super) anew: bool,
+}
+
+/// Makes the body. The bytes of a credential that is handed out once are in it if they are still here, and from here on go by no other
+/// way.
+pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made, Unmade>, StoreError> {
     let row = match message.about.session() {
         Some(id) => app.store.session(id).await?,
         None => None,
@@ -31,47 +48,38 @@ pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made,
         Some(row) => Some(facts(app, row).await?),
         None => None,
     };
-    let credential = match message.about.credential() {
-        Some(id) => app.store.credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
-        None => None,
-    };
-    let files = match &credential {
-        Some(credential) if hands_out(app, message, credential) => match files(app, &credential.id).await? {
-            Ok(files) => files,
-            Err(why) => return Ok(Err(why)),
-        },
+    let about = message.about.credential();
+    let carried = match about {
+        Some(id) if super::carries(app) && message.kind == CREDENTIAL_STORED => {
+            app.store.carry(&message.id, id, clock::now()).await?
+        }
         Some(_) | None => None,
     };
-    let hands_out = credential.as_ref().filter(|_| files.is_some()).map(|credential| credential.id.clone());
+    let along = carried.as_ref().map(|Carried { record, anew }| Along {
+        credential: record.credential.id.clone(),
+        until_ms: record.credential.kept.until_ms(),
+        anew: *anew,
+    });
+    let (credential, files) = match (carried, about) {
+        (Some(Carried { record, .. }), _) => match credentials::opened(app, &record) {
+            Ok(files) => (Some(record.credential), Some(files)),
+            Err(_) => {
+                let why = "the credential cannot be opened with the keys of this server".to_owned();
+                return Ok(Err(Unmade { why, along }));
+            }
+        },
+        (None, Some(id)) => (app.store.credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
+        (None, None) => (None, None),
+    };
     let notification = Notification {
         kind: message.kind.clone(),
         timestamp: rfc3339(message.created_at_ms),
         data: Subject { session, credential: credential.as_ref().map(|row| credential_meta(app, row)), files },
     };
-    let bytes = serde_json::to_vec(&notification).map_err(|error| error.to_string());
-    Ok(bytes.map(|bytes| Made { bytes: bytes.into(), hands_out }))
-}
-
-fn hands_out(app: &App, message: &MessageRow, credential: &CredentialRow) -> bool {
-    let once = matches!(credential.kept, Kept::UntilHandedOut { .. });
-    once && message.kind == CREDENTIAL_STORED && app.config.webhook.include_credential
-}
-
-/// The credential's files; `None`: somebody fetched them meanwhile, or their time is over.
-async fn files(app: &App, id: &CredentialId) -> Result<Result<Option<Vec<DeliveredFile>>, String>, StoreError> {
-    let Some(record) = app.store.record(id).await? else { return Ok(Ok(None)) };
-    let row = &record.credential;
-    let in_time = row.kept.until_ms().is_none_or(|until_ms| crate::clock::now() < until_ms);
-    if !in_time {
-        return Ok(Ok(None));
-    }
-    let binding = Binding { record: &row.id, owner: &row.owner, provider: &row.provider, session: &row.session };
-    let opened = app.vault.unseal(&binding, &record.sealed).map_err(|error| {
-        tracing::error!(outcome = "unseal_failed", credential = %row.id, error = %chain(&error), "a credential could not be opened");
-        "the credential cannot be opened with the keys of this server".to_owned()
-    });
-    let files = opened.and_then(|plaintext| serde_json::from_slice(&plaintext).map_err(|_| "not files".to_owned()));
-    Ok(files.map(Some))
+    Ok(match serde_json::to_vec(&notification) {
+        Ok(bytes) => Ok(Made { bytes: bytes.into(), along }),
+        Err(error) => Err(Unmade { why: error.to_string(), along }),
+    })
 }
 
 async fn facts(app: &App, row: &SessionRow) -> Result<SessionFacts, StoreError> {

@@ -41,11 +41,19 @@ pub(super) struct NotTaken {
     pub(super) for_good: bool,
     /// The receiver asks for this wait, seconds.
     pub(super) after_s: Option<u64>,
+    /// It was sent, and nobody knows what became of it: it may have been taken.
+    pub(super) may_be_there: bool,
 }
 
 impl NotTaken {
-    fn now(why: impl Into<String>) -> Self {
-        Self { why: why.into(), for_good: false, after_s: None }
+    /// It was not sent.
+    pub(super) fn now(why: impl Into<String>) -> Self {
+        Self { why: why.into(), for_good: false, after_s: None, may_be_there: false }
+    }
+
+    /// It may have been sent, and no answer came.
+    fn unknown(why: impl Into<String>) -> Self {
+        Self { may_be_there: true, ..Self::now(why) }
     }
 }
 
@@ -81,7 +89,7 @@ impl Way {
     pub(super) async fn post(&self, message: Outgoing) -> Result<(), NotTaken> {
         let ms = self.limit.as_millis();
         let exchange = tokio::time::timeout(self.limit, self.exchange(message));
-        exchange.await.unwrap_or_else(|_| Err(NotTaken::now(format!("no answer within {ms} ms"))))
+        exchange.await.unwrap_or_else(|_| Err(NotTaken::unknown(format!("no answer within {ms} ms"))))
     }
 
     async fn exchange(&self, message: Outgoing) -> Result<(), NotTaken> {
@@ -116,7 +124,7 @@ impl Way {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let broken = |error: hyper::Error| NotTaken::now(format!("the connection broke: {error}"));
+        let broken = |error: hyper::Error| NotTaken::unknown(format!("the connection broke: {error}"));
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // It ends with this exchange, in time or not.
@@ -154,7 +162,7 @@ fn judge(status: StatusCode, retry_after: Option<&HeaderValue>) -> Result<(), No
         format!("it answered {}", status.as_u16())
     };
     // 410: the receiver wants no more of it.
-    Err(NotTaken { why, for_good: status == StatusCode::GONE, after_s })
+    Err(NotTaken { for_good: status == StatusCode::GONE, after_s, ..NotTaken::now(why) })
 }
 
 fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
@@ -187,7 +195,7 @@ mod tests {
         assert_eq!((of(200), of(204)), (Ok(()), Ok(())));
         assert!(of(307).is_err_and(|not| not.why.contains("redirection") && !not.for_good));
         assert!(of(410).is_err_and(|not| not.for_good));
-        assert!(of(500).is_err_and(|not| !not.for_good && not.after_s.is_none()));
+        assert!(of(500).is_err_and(|not| !not.for_good && not.after_s.is_none() && !not.may_be_there));
         let wait = HeaderValue::from_static("120");
         assert_eq!(judge(StatusCode::TOO_MANY_REQUESTS, Some(&wait)).unwrap_err().after_s, Some(120));
     }

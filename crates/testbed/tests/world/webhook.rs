@@ -22,6 +22,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
+    sync::Notify,
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -29,9 +30,17 @@ use tokio::{
 const KEY: &[u8] = b"the key of one test, 32 bytes...";
 const CANARY: &str = "canary3e9d70b1c4a25f86";
 
+/// Never answered, in the place of a status.
+pub(crate) const NEVER: u16 = 0;
+/// 204 once the test lets it.
+pub(crate) const HELD: u16 = 1;
+
 /// What came, and what is answered: the statuses in turn, then 204.
 #[derive(Clone, Default)]
-struct Inbox(Arc<Mutex<Heard>>);
+pub(crate) struct Inbox {
+    heard: Arc<Mutex<Heard>>,
+    pub(crate) let_go: Arc<Notify>,
+}
 
 #[derive(Default)]
 struct Heard {
@@ -40,34 +49,43 @@ struct Heard {
 }
 
 #[derive(Clone)]
-struct Message {
+pub(crate) struct Message {
     id: String,
     path: String,
     body: String,
 }
 
 impl Message {
-    fn read(&self) -> Notification {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn read(&self) -> Notification {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 impl Inbox {
-    fn answering(statuses: &[u16]) -> Self {
+    pub(crate) fn answering(statuses: &[u16]) -> Self {
         let inbox = Self::default();
-        inbox.0.lock().unwrap().statuses = statuses.to_vec();
+        inbox.heard.lock().unwrap().statuses = statuses.to_vec();
         inbox
     }
 
-    fn messages(&self) -> Vec<Message> {
-        self.0.lock().unwrap().messages.clone()
+    /// One more answer, after those that are known.
+    pub(crate) fn then(&self, status: u16) {
+        self.heard.lock().unwrap().statuses.push(status);
+    }
+
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        self.heard.lock().unwrap().messages.clone()
     }
 
     fn router(&self) -> Router {
         Router::new().fallback(take).with_state(self.clone())
     }
 
-    async fn holds(&self, count: usize) -> Vec<Message> {
+    pub(crate) async fn holds(&self, count: usize) -> Vec<Message> {
         let until = Instant::now() + SOON;
         while self.messages().len() < count {
             assert!(Instant::now() < until, "{} messages of {count} came", self.messages().len());
@@ -86,32 +104,42 @@ async fn take(State(inbox): State<Inbox>, headers: HeaderMap, uri: axum::http::U
     let signed = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
     assert_eq!(text("webhook-signature"), signed);
     assert_eq!(headers[header::CONTENT_TYPE], "application/json");
-    let mut heard = inbox.0.lock().unwrap();
-    let body = String::from_utf8(body.to_vec()).unwrap();
-    heard.messages.push(Message { id, path: uri.path().to_owned(), body });
-    let status = if heard.statuses.is_empty() { 204 } else { heard.statuses.remove(0) };
+    let status = {
+        let mut heard = inbox.heard.lock().unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        heard.messages.push(Message { id, path: uri.path().to_owned(), body });
+        if heard.statuses.is_empty() { 204 } else { heard.statuses.remove(0) }
+    };
+    let status = match status {
+        NEVER => std::future::pending().await,
+        HELD => {
+            inbox.let_go.notified().await;
+            204
+        }
+        status => status,
+    };
     (StatusCode::from_u16(status).unwrap(), [(header::LOCATION, "/elsewhere")])
 }
 
 /// A receiver on this host.
-struct Receiver {
-    address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Receiver {
-    async fn start(inbox: &Inbox) -> Self {
+    pub(crate) async fn start(inbox: &Inbox) -> Self {
         Self::at("127.0.0.1:0".parse().unwrap(), inbox).await
     }
 
-    async fn at(address: SocketAddr, inbox: &Inbox) -> Self {
+    pub(crate) async fn at(address: SocketAddr, inbox: &Inbox) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let (address, router) = (listener.local_addr().unwrap(), inbox.router());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, task }
     }
 
-    fn settings(&self, scene: &Scene, more: &str) -> String {
+    pub(crate) fn settings(&self, scene: &Scene, more: &str) -> String {
         settings(scene, &format!("http://{}/in", self.address), more)
     }
 }
@@ -136,7 +164,7 @@ fn secret(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-async fn signed_in(scene: &Scene, api: &Api) -> SessionId {
+pub(crate) async fn signed_in(scene: &Scene, api: &Api) -> SessionId {
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     scene.raise("go");
@@ -149,7 +177,7 @@ async fn report(world: &World) -> WebhookReport {
 }
 
 /// Waits until the outbox is as wanted.
-async fn reported(world: &World, wanted: impl Fn(&WebhookReport) -> bool) -> WebhookReport {
+pub(crate) async fn reported(world: &World, wanted: impl Fn(&WebhookReport) -> bool) -> WebhookReport {
     let until = Instant::now() + SOON;
     loop {
         let report = report(world).await;

@@ -1,0 +1,165 @@
+//! A credential that is handed out once goes by one way: with one message to the webhook, or to its owner who asks for it.
+
+use crate::{
+    Scene,
+    webhook::{HELD, Inbox, NEVER, Receiver, reported, signed_in},
+};
+use anteroom_testbed::{Answer, Api, Plan, Tool, World};
+use anteroom_wire::{
+    CredentialId, SessionId,
+    api::{Lease, Status},
+};
+use serde_json::json;
+use std::fs;
+
+const CONTENT: &str = "{\"token\": \"once\"}";
+const WITH_FILES: &str = "include_credential = true\n";
+
+fn tool(scene: &Scene) -> Tool {
+    scene.tool(CONTENT).with("policy", json!("deliver_once"))
+}
+
+async fn world(scene: &Scene, receiver: &Receiver, more: &str) -> World {
+    let settings = receiver.settings(scene, &format!("{WITH_FILES}{more}"));
+    World::start(Plan::with(tool(scene)).set(&settings)).await.unwrap()
+}
+
+async fn lease(api: &Api, id: &CredentialId) -> Answer {
+    api.post(&format!("/api/credentials/{id}/lease"), json!({})).await.unwrap()
+}
+
+fn refused(answer: &Answer) -> (u16, String, String) {
+    let problem = answer.problem().unwrap();
+    (answer.status, problem.code, problem.detail.unwrap_or_default())
+}
+
+fn content(answer: &Answer) -> Vec<u8> {
+    answer.read::<Lease>().unwrap().files[0].content.expose().to_vec()
+}
+
+/// The bytes in each message, in the order in which they came.
+fn sent(inbox: &Inbox) -> Vec<Option<Vec<u8>>> {
+    let files = |message: &crate::webhook::Message| {
+        let files = message.read().data.files?;
+        Some(files[0].content.expose().to_vec())
+    };
+    inbox.messages().iter().map(files).collect()
+}
+
+async fn credential(api: &Api, session: &SessionId) -> CredentialId {
+    api.wait_status(session, Status::Completed).await.unwrap().credential.unwrap().id
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_to_the_webhook_is_leased_to_nobody() {
+    let (scene, inbox) = (Scene::new(), Inbox::answering(&[HELD]));
+    let receiver = Receiver::start(&inbox).await;
+    let world = world(&scene, &receiver, "").await;
+    let api = world.backend().unwrap();
+    let session = signed_in(&scene, &api).await;
+    inbox.holds(1).await;
+    let id = credential(&api, &session).await;
+    for _ in 0..3 {
+        let (status, code, detail) = refused(&lease(&api, &id).await);
+        assert_eq!((status, code.as_str()), (410, "already_delivered"));
+        assert!(detail.contains("on its way to the webhook"), "{detail}");
+    }
+    inbox.let_go.notify_one();
+    let taken = api.wait_entry(&session, "webhook_delivered").await.unwrap();
+    assert!(taken.sentence.contains("it was deleted here"), "{taken:?}");
+    let (status, code, detail) = refused(&lease(&api, &id).await);
+    assert_eq!((status, code.as_str(), detail.contains("that was at")), (410, "already_delivered", true), "{detail}");
+    reported(&world, |report| report.waiting.is_empty()).await;
+    assert_eq!(sent(&inbox), [Some(CONTENT.as_bytes().to_vec()), None]);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_webhook_refused_is_leased_and_the_next_message_goes_without() {
+    let (scene, inbox) = (Scene::new(), Inbox::answering(&[503, 503]));
+    let receiver = Receiver::start(&inbox).await;
+    // Between the first try and the next there is time for a person.
+    let settings = receiver.settings(&scene, WITH_FILES).replace("retry_ms_min = 20", "retry_ms_min = 3000");
+    let settings = settings.replace("retry_ms_max = 200", "retry_ms_max = 3000");
+    let world = World::start(Plan::with(tool(&scene)).set(&settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let session = signed_in(&scene, &api).await;
+    api.wait_entry(&session, "webhook_failed").await.unwrap();
+    let leased = lease(&api, &credential_of(&world).await).await;
+    let before = inbox.messages().len();
+    assert_eq!(content(&leased), CONTENT.as_bytes());
+    reported(&world, |report| report.waiting.is_empty()).await;
+    let sent = sent(&inbox);
+    assert_eq!(sent[0].as_deref(), Some(CONTENT.as_bytes()), "it was refused with the bytes in it");
+    assert!(sent.len() > before && sent[before..].iter().all(Option::is_none), "from the lease on it goes without");
+    world.finish().await.unwrap();
+}
+
+/// The one that waits in the outbox.
+async fn credential_of(world: &World) -> CredentialId {
+    reported(world, |report| !report.waiting.is_empty()).await.waiting[0].credential.clone().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_message_took_along_and_was_given_up_is_leased_again() {
+    let (scene, inbox) = (Scene::new(), Inbox::answering(&[NEVER, 503]));
+    let receiver = Receiver::start(&inbox).await;
+    let settings = "attempts_max = 3\ntimeout_ms_max = 1000\n";
+    let settings = receiver
+        .settings(&scene, &format!("{WITH_FILES}{settings}"))
+        .replace("retry_ms_min = 20\nretry_ms_max = 200", "retry_ms_min = 4000\nretry_ms_max = 4000");
+    inbox.then(503);
+    let world = World::start(Plan::with(tool(&scene)).set(&settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let session = signed_in(&scene, &api).await;
+    // Nobody knows whether the first was taken; that the second was not changes nothing of that.
+    for tries in [1, 2] {
+        reported(&world, |report| report.waiting.first().is_some_and(|message| message.attempts == tries)).await;
+        let (status, code, _) = refused(&lease(&api, &credential_of(&world).await).await);
+        assert_eq!((status, code.as_str()), (410, "already_delivered"), "after {tries} tries");
+    }
+    let given_up = api.wait_entry(&session, "webhook_given_up").await.unwrap();
+    assert!(given_up.sentence.contains("can be fetched here until"), "{given_up:?}");
+    let id = credential(&api, &session).await;
+    assert_eq!(content(&lease(&api, &id).await), CONTENT.as_bytes());
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_was_on_its_way_when_its_server_ended_keeps_the_credential() {
+    let (scene, inbox) = (Scene::new(), Inbox::answering(&[NEVER, HELD]));
+    let receiver = Receiver::start(&inbox).await;
+    let mut world = world(&scene, &receiver, "").await;
+    let session = signed_in(&scene, &world.backend().unwrap()).await;
+    inbox.holds(1).await;
+    world.kill_server().await.unwrap();
+    world.start_server().await.unwrap();
+    let api = world.backend().unwrap();
+    let messages = inbox.holds(2).await;
+    assert_eq!(messages[0].id(), messages[1].id(), "the same one again");
+    let id = credential(&api, &session).await;
+    assert_eq!(refused(&lease(&api, &id).await).1, "already_delivered");
+    inbox.let_go.notify_one();
+    reported(&world, |report| report.waiting.is_empty()).await;
+    assert_eq!(refused(&lease(&api, &id).await).1, "already_delivered");
+    // It is set to be fetched from now on; the one that is on its way then is let go.
+    scene_again(&scene);
+    inbox.then(NEVER);
+    let session = signed_in(&scene, &api).await;
+    inbox.holds(4).await;
+    let id = credential(&api, &session).await;
+    world.kill_server().await.unwrap();
+    let file = world.path().join("config.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    assert!(config.contains("include_credential = true"), "{config}");
+    fs::write(&file, config.replace("include_credential = true", "include_credential = false")).unwrap();
+    world.start_server().await.unwrap();
+    assert_eq!(content(&lease(&world.backend().unwrap(), &id).await), CONTENT.as_bytes());
+    reported(&world, |report| report.waiting.is_empty()).await;
+    world.finish().await.unwrap();
+}
+
+/// The next session's tool waits anew.
+fn scene_again(scene: &Scene) {
+    fs::remove_file(scene.flag("go")).unwrap();
+}

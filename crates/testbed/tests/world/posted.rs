@@ -41,6 +41,11 @@ impl Posing {
         Self::of(world, answer.read::<Started>().unwrap().session.id).await
     }
 
+    /// The same at the server that there is now.
+    pub(crate) fn at(self, world: &World) -> Self {
+        Self { url: format!("http://{}{STORE_PATH}", world.address().unwrap()), ..self }
+    }
+
     async fn of(world: &World, session: SessionId) -> Self {
         world.backend().unwrap().wait_status(&session, Status::VmStarted).await.unwrap();
         let token = Secret::new("agt_a-token-that-the-test-knows".to_owned());

@@ -2,11 +2,13 @@
 
 use crate::{
     Scene,
+    posted::Posing,
     webhook::{HELD, Inbox, NEVER, Receiver, reported, signed_in},
 };
 use anteroom_testbed::{Answer, Api, Plan, Tool, World};
 use anteroom_wire::{
     CredentialId, SessionId,
+    agent::Delivered,
     api::{Lease, Status},
 };
 use serde_json::json;
@@ -162,4 +164,47 @@ async fn a_message_that_was_on_its_way_when_its_server_ended_keeps_the_credentia
 /// The next session's tool waits anew.
 fn scene_again(scene: &Scene) {
     fs::remove_file(scene.flag("go")).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_use_changed_of_a_credential_that_is_handed_out_once_is_handed_out_once_as_well() {
+    let (scene, inbox) = (Scene::new(), Inbox::default());
+    let receiver = Receiver::start(&inbox).await;
+    let settings = receiver.settings(&scene, WITH_FILES);
+    let mut world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
+    // While it is used its provider becomes one whose credentials are handed out once, and it is signed in to again.
+    let first = Posing::start(&world).await;
+    assert_eq!(first.deliver(&first.delivery("{\"token\": \"1\"}")).await.status, 200);
+    let id = credential(&world.backend().unwrap(), &first.session).await;
+    let using = Posing::using(&world, &id).await;
+    reported(&world, |report| report.waiting.is_empty()).await;
+    world.stop_server().await.unwrap();
+    let file = world.path().join("providers/scripted.toml");
+    let provider = fs::read_to_string(&file).unwrap();
+    fs::write(&file, provider.replace("policy = \"store\"", "policy = \"deliver_once\"")).unwrap();
+    world.start_server().await.unwrap();
+    let api = world.backend().unwrap();
+    api.wait_status(&using.session, Status::VmStarted).await.unwrap();
+    let using = using.at(&world);
+    let renewing = Posing::renewing(&world, &id).await;
+    let before = inbox.messages().len();
+    inbox.then(HELD);
+    assert_eq!(renewing.deliver(&renewing.delivery("{\"token\": \"2\"}")).await.status, 200);
+    inbox.holds(before + 1).await;
+    // The second revision is on its way: the third is not deleted with it, and goes by itself.
+    let answer = using.deliver(&using.delivery("{\"token\": \"3\"}")).await;
+    assert_eq!(answer.read::<Delivered>().unwrap(), Delivered::Stored { credential: id.clone() });
+    inbox.let_go.notify_one();
+    let taken = api.wait_entry(&renewing.session, "webhook_delivered").await.unwrap();
+    assert!(taken.sentence.contains("other bytes took its place"), "{taken:?}");
+    let taken = api.wait_entry(&using.session, "webhook_delivered").await.unwrap();
+    assert!(taken.sentence.contains("it was deleted here"), "{taken:?}");
+    let sent: Vec<_> = sent(&inbox)[before..].iter().flatten().cloned().collect();
+    assert_eq!(sent, [&b"{\"token\": \"2\"}"[..], b"{\"token\": \"3\"}"], "each once");
+    // What it changes from now on has no place any more, and that is told.
+    let answer = using.deliver(&using.delivery("{\"token\": \"4\"}")).await;
+    assert_eq!(refused(&answer).1, "unknown_credential");
+    let lost = api.wait_entry(&using.session, "credential_not_refreshed").await.unwrap();
+    assert!(lost.sentence.contains("the change is not kept"), "{lost:?}");
+    world.finish().await.unwrap();
 }

@@ -2,7 +2,7 @@
 //! `replace`; here it is recorded.
 
 use super::{Parcel, ignore, verify};
-use crate::{app::App, clock, credentials, refusal::Refusal, session::note};
+use crate::{app::App, clock, credentials, refusal::Refusal, session::note, webhook};
 use anteroom_store::{CredentialUse, NewCredential, NewEvent, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
 use anteroom_wire::{
     Problem,
@@ -24,12 +24,12 @@ pub(super) async fn refresh(
         // What a sign-out leaves behind is nothing to keep.
         UsePurpose::Logout => return Ok(Delivered::Ignored),
     }
-    let gone = || Refusal::new(Problem::UnknownCredential, "it was deleted while it was being used");
-    let Some(record) = app.store.record(&using.credential).await? else { return Err(gone()) };
+    let Some(record) = app.store.record(&using.credential).await? else { return Err(gone(app, row, using).await) };
     if credentials::unsealed(app, &record).is_ok_and(|bytes| parcel.is(&bytes)) {
         return stored();
     }
     let sealed = parcel.seal(app, row, &using.credential)?;
+    let messages = webhook::refreshed(app, &row.id, &record.credential);
     let refresh = Refresh {
         session: &row.id,
         generation: row.generation,
@@ -41,7 +41,7 @@ pub(super) async fn refresh(
             kept: parcel.kept,
             ends_at_ms: parcel.ends_at_ms,
         },
-        messages: &[],
+        messages: &messages,
         at_ms: clock::now(),
     };
     note::settled(app, &row.id).await;
@@ -49,6 +49,7 @@ pub(super) async fn refresh(
     match app.store.refresh_credential(&refresh, told).await? {
         Refreshed::Stored { credential, revisions, .. } => {
             verify(app, &credential.id, credential.revision, parcel).await?;
+            webhook::ring(app);
             let Revisions { laid_down, before, now } = revisions;
             tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, laid_down, before, now, "a credential that its tool changed was sealed, stored and read back");
             if let Some(live) = app.sessions.get(&row.id) {
@@ -58,8 +59,15 @@ pub(super) async fn refresh(
         }
         Refreshed::Ignored(row) => ignore(app, &row).await,
         Refreshed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Refreshed::NothingToReplace => Err(gone()),
+        Refreshed::NothingToReplace => Err(gone(app, row, using).await),
     }
+}
+
+/// There is nothing whose place it could take. What the tool has changed ends with its machine, and that is told.
+async fn gone(app: &App, row: &SessionRow, using: &CredentialUse) -> Refusal {
+    let sentence = "The tool changed the credential, which was handed out or deleted while it was being used: the change is not kept.";
+    note::note(app, &row.id, "credential_not_refreshed", sentence, json!({ "credential": using.credential })).await;
+    Refusal::new(Problem::UnknownCredential, "it was handed out or deleted while it was being used")
 }
 
 fn event(using: &CredentialUse, revisions: Revisions) -> NewEvent {

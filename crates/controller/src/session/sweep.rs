@@ -24,6 +24,7 @@ use super::{
     live::Live,
     note,
     owner::{self, From, last_words},
+    use_credential,
 };
 use crate::{app::App, bundle::shelf, clock, credentials, refusal::chain};
 use anteroom_machine::{Receipt, State, StopReason};
@@ -167,6 +168,10 @@ async fn resume(app: &App, row: &SessionRow) -> Result<(), StoreError> {
     // The plan has seen the provider.
     let Some(provider) = app.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
     if app.sessions.get(&row.id).is_some() {
+        return Ok(());
+    }
+    if use_credential::is_lost(app, row) {
+        end::end(app, &row.id, How::Failed, Problem::ControllerRestarted, use_credential::LOST).await?;
         return Ok(());
     }
     let live = Live::new(row.id.clone(), Arc::new(provider), row.generation, &app.ending);

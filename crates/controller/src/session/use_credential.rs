@@ -15,7 +15,7 @@ mod lay_down;
 mod told;
 
 pub use book::Uses;
-pub use lay_down::lay_down;
+pub use lay_down::{LOST, is_lost, lay_down};
 pub use told::{NOT_CONCLUSIVE, Told, end_of, words};
 
 use super::{live::Live, owner};

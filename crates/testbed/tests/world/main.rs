@@ -5,6 +5,7 @@
 mod any_command;
 mod credentials;
 mod credentials_by_method;
+mod credentials_interrupted;
 mod delivery;
 mod demo;
 mod doors;

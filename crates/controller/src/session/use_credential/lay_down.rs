@@ -6,7 +6,7 @@ use super::super::{
     note::settled,
 };
 use crate::{app::App, clock, credentials, refusal::chain};
-use anteroom_store::{Change, CredentialUse, Expect, NewEvent, Record, Transition};
+use anteroom_store::{Change, CredentialUse, Expect, NewEvent, Record, SessionRow, Transition};
 use anteroom_wire::{
     Problem,
     agent::{Use, UsePurpose},
@@ -14,6 +14,16 @@ use anteroom_wire::{
 };
 use serde_json::json;
 use std::sync::Arc;
+
+/// Why a command cannot be run after a restart.
+pub const LOST: &str = "The command was known to a server that has ended.";
+
+/// Whether the session's command was known to a former server alone and no machine can have it: it would stand in line for nothing.
+/// One whose machine was asked for may be running in it.
+pub fn is_lost(app: &App, row: &SessionRow) -> bool {
+    let is_exec = row.aim.uses().is_some_and(|using| using.purpose == UsePurpose::Exec);
+    is_exec && row.machine.is_none() && app.uses.argv(&row.id).is_none()
+}
 
 /// What the claim brings along for a session that uses a credential; `None`: somebody signs in. That it was opened is on the timeline
 /// before it is.
@@ -29,8 +39,7 @@ pub async fn lay_down(app: &App, live: &Live) -> Result<Option<Use>, String> {
         UsePurpose::Exec => match app.uses.argv(&live.id) {
             Some(argv) => argv,
             None => {
-                let why = "The command was known to a server that has ended.";
-                return Err(give_up(app, live, Problem::ControllerRestarted, why).await);
+                return Err(give_up(app, live, Problem::ControllerRestarted, LOST).await);
             }
         },
     };
@@ -41,7 +50,7 @@ pub async fn lay_down(app: &App, live: &Live) -> Result<Option<Use>, String> {
     let came_by = record.credential.method.as_ref();
     let Some((method, provider)) = app.providers.in_use(&record.credential.provider, came_by) else {
         let why = format!("{} is no longer configured.", record.credential.provider);
-        return Err(give_up(app, live, Problem::UnknownProvider, &why).await);
+        return Err(give_up(app, live, Problem::ProviderUnavailable, &why).await);
     };
     // Of the method that these bytes came by, whatever was known when the session was started: they may have been renewed since.
     live.change(|facts| facts.provider = Arc::new(provider));

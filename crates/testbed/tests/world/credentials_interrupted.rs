@@ -1,0 +1,210 @@
+//! A use of a stored credential that is interrupted before it has begun, or that can show nothing, is told and ended as it was.
+
+use crate::{
+    Scene,
+    uses::{anteroom, signed_in, text, used},
+};
+use anteroom_testbed::{
+    Api, Hold, Plan, Script, Step, Tool, World, processes,
+    served::crash::{Crash, Moment},
+};
+use anteroom_wire::{
+    MachineId, SessionId,
+    api::{CredentialHealth, CredentialMeta, SessionView, Status},
+    diagnosis::{Diagnosis, Verdict},
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+const AWAY: &str = "away.example:80";
+
+/// Says that it is signed in while the flag `in` is raised; asks for a name first that its provider grants.
+fn tool(scene: &Scene) -> Tool {
+    let status = Script::new([
+        Step::Connect { authority: AWAY.to_owned() },
+        Step::ExpectFile { path: scene.flag("in"), says: "Logged in".to_owned() },
+    ]);
+    scene.raise("in");
+    scene.tool("{\"token\": \"first\"}").with_status(status, "Logged in").reaching("away.example", 80)
+}
+
+/// A world with one stored credential; beside it a tool that does nothing.
+async fn world(settings: &str) -> (Scene, World, String) {
+    let scene = Scene::new();
+    let idle = Tool::new("idle", Script::new([Step::say("Nothing to do"), scene.wait("never")]));
+    let plan = Plan { tools: vec![tool(&scene), idle], ..Plan::default() }.answer(AWAY, "127.0.0.1:1".parse().unwrap());
+    let world = World::start(plan.set(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap();
+    let id = signed_in(&scene, &world).await;
+    (scene, world, id)
+}
+
+async fn restarted(world: &mut World) -> Api {
+    world.kill_server().await.unwrap();
+    world.start_server().await.unwrap();
+    world.backend().unwrap()
+}
+
+/// Waits until the machine that was asked for has its process; it lacks its display as long as that is held.
+async fn held(world: &World, api: &Api, session: &SessionId) -> MachineId {
+    let requested = api.wait_entry(session, "machine_requested").await.unwrap();
+    let machine: MachineId = requested.data["machine"].as_str().unwrap().parse().unwrap();
+    let until = tokio::time::Instant::now() + anteroom_testbed::SOON;
+    while processes::machine_of(&world.state_dir(), &machine).is_none() {
+        assert!(tokio::time::Instant::now() < until, "no machine");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    machine
+}
+
+async fn opened(api: &Api, session: &SessionId) -> usize {
+    let timeline = api.timeline(session).await.unwrap();
+    timeline.iter().filter(|entry| entry.kind == "credential_opened").count()
+}
+
+async fn diagnosis(api: &Api, session: &SessionId) -> Diagnosis {
+    api.get(&format!("/api/auth/session/{session}/diagnosis")).await.unwrap().read().unwrap()
+}
+
+/// Its command was lost with the server, nothing was opened, and that is what is told.
+async fn is_lost(api: &Api, view: &SessionView) {
+    let reason = view.reason.clone().unwrap();
+    assert_eq!(reason.code, "controller_restarted");
+    assert!(reason.sentence.contains("a server that has ended"), "{reason:?}");
+    assert_eq!(view.uses.as_ref().unwrap().exit_code, None);
+    let found = diagnosis(api, &view.id).await;
+    assert_eq!(found.verdict, Verdict::ServerRestarted);
+    assert!(found.sentence.contains("restarted before the command was run"), "{}", found.sentence);
+    assert_eq!(opened(api, &view.id).await, 0);
+}
+
+async fn health(api: &Api, id: &str) -> CredentialMeta {
+    api.get(&format!("/api/credentials/{id}")).await.unwrap().read().unwrap()
+}
+
+#[tokio::test]
+async fn a_command_that_stood_in_line_at_a_restart_ends_at_once_and_a_check_goes_on() {
+    let (_scene, mut world, id) = world("[machines]\nmachines_max = 1\n").await;
+    let api = world.backend().unwrap();
+    let person = api.start("idle").await.unwrap().session.id;
+    api.wait_status(&person, Status::VmStarted).await.unwrap();
+    let exec = used(&api, &id, json!({ "purpose": "exec", "argv": ["true"] })).await;
+    let check = used(&api, &id, json!({ "purpose": "check" })).await;
+    let api = restarted(&mut world).await;
+    let view = api.wait_status(&exec.id, Status::Failed).await.unwrap();
+    is_lost(&api, &view).await;
+    assert!(!api.session(&check.id).await.unwrap().status.is_terminal(), "it stands in line");
+    assert!(!api.session(&person).await.unwrap().status.is_terminal());
+    api.cancel(&person).await.unwrap();
+    api.wait_status(&check.id, Status::Completed).await.unwrap();
+    assert_eq!(api.wait_entry(&check.id, "credential_checked").await.unwrap().data["agrees"], true);
+    assert_eq!(opened(&api, &check.id).await, 1);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_whose_machine_was_being_made_at_a_restart_is_not_run_and_the_credential_stays_closed() {
+    let (_scene, mut world, id) = world("").await;
+    let api = world.backend().unwrap();
+    world.hold(Hold::Desktops).unwrap();
+    let exec = used(&api, &id, json!({ "purpose": "exec", "argv": ["true"] })).await;
+    held(&world, &api, &exec.id).await;
+    let api = restarted(&mut world).await;
+    world.release(Hold::Desktops).unwrap();
+    let view = api.wait_status(&exec.id, Status::Failed).await.unwrap();
+    is_lost(&api, &view).await;
+    assert_eq!(health(&api, &id).await.health, CredentialHealth::Valid);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_check_whose_server_ended_right_after_the_credential_was_opened_is_done_by_the_next() {
+    for (moment, times) in [(Moment::Before, 1), (Moment::After, 2)] {
+        let (_scene, mut world, id) = world("").await;
+        world.arm(&Crash { moment, write: "transition credential_opened".to_owned(), nth: 1 }).unwrap();
+        let check = used(&world.backend().unwrap(), &id, json!({ "purpose": "check" })).await;
+        let until = tokio::time::Instant::now() + anteroom_testbed::SOON;
+        let pid = world.server_process().unwrap();
+        while !is_dead(pid.as_raw_nonzero().get()) {
+            assert!(tokio::time::Instant::now() < until, "the server lives");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let api = restarted(&mut world).await;
+        api.wait_status(&check.id, Status::Completed).await.unwrap();
+        assert_eq!(api.wait_entry(&check.id, "credential_checked").await.unwrap().data["agrees"], true);
+        assert_eq!(opened(&api, &check.id).await, times, "{moment:?}: each opening is on record");
+        world.finish().await.unwrap();
+    }
+}
+
+/// Killed, and not yet reaped by this process.
+fn is_dead(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+}
+
+#[tokio::test]
+async fn a_use_whose_machine_was_replaced_before_it_was_claimed_runs_once_in_the_next() {
+    let (scene, world, id) = world("").await;
+    let api = world.backend().unwrap();
+    world.hold(Hold::Desktops).unwrap();
+    let runs = scene.flag("runs");
+    let script = format!("echo run >> {}; exit 3", runs.display());
+    let session = used(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", script] })).await;
+    let machine = held(&world, &api, &session.id).await;
+    world.kill_machine(&machine).unwrap();
+    api.wait(&session.id, "replaced", |view| view.generation == 2).await.unwrap();
+    world.release(Hold::Desktops).unwrap();
+    let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
+    assert_eq!((view.uses.unwrap().exit_code, view.generation), (Some(3), 2));
+    assert_eq!(std::fs::read_to_string(runs).unwrap(), "run\n");
+    assert_eq!(opened(&api, &session.id).await, 1, "the first machine never had it");
+    assert_eq!(diagnosis(&api, &session.id).await.verdict, Verdict::Completed);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_check_in_a_machine_without_a_way_out_concludes_nothing_and_says_so() {
+    // Somebody listens there, until nobody does.
+    let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scene = Scene::new();
+    let plan = Plan::with(tool(&scene)).answer(AWAY, there.local_addr().unwrap());
+    let world = World::start(plan).await.unwrap();
+    let id = signed_in(&scene, &world).await;
+    let api = world.backend().unwrap();
+    drop(there);
+    std::fs::remove_file(scene.flag("in")).unwrap();
+    let before = health(&api, &id).await;
+    let session = used(&api, &id, json!({ "purpose": "check" })).await;
+    let told = api.wait_entry(&session.id, "credential_not_asked").await.unwrap();
+    assert!(told.sentence.contains("says nothing of the credential"), "{told:?}");
+    api.wait_status(&session.id, Status::Completed).await.unwrap();
+    let after = health(&api, &id).await;
+    assert_eq!((after.health, &after.checked_at), (CredentialHealth::Valid, &before.checked_at), "nobody was asked");
+    let done = anteroom(&world, &["credentials", "check", &id]).await;
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done.stdout));
+    assert!(text(&done.stderr).contains("could reach nothing"), "{}", text(&done.stderr));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_method_of_a_use_is_not_changed_and_its_command_goes_on() {
+    let (scene, world, id) = world("").await;
+    let api = world.backend().unwrap();
+    let wait = format!("while [ ! -e {} ]; do sleep 0.05; done; exit 5", scene.flag("enough").display());
+    let session = used(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", wait] })).await;
+    api.wait_entry(&session.id, "cli_started").await.unwrap();
+    for method in [session.method.as_str(), "other"] {
+        let path = format!("/api/auth/session/{}/method", session.id);
+        let answer = api.post(&path, json!({ "method": method })).await.unwrap();
+        let problem = answer.problem().unwrap();
+        assert_eq!(problem.code, "unknown_method", "{method}");
+        assert!(problem.detail.unwrap().contains("nobody signs in"), "{method}");
+    }
+    let view = api.session(&session.id).await.unwrap();
+    assert_eq!((view.generation, view.method.as_str()), (1, session.method.as_str()));
+    scene.raise("enough");
+    let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
+    assert_eq!(view.uses.unwrap().exit_code, Some(5));
+    assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != "method_chosen"));
+    world.finish().await.unwrap();
+}

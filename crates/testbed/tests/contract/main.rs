@@ -23,12 +23,14 @@ mod rig;
 use anteroom_testbed::{Api, House, endurance, leaks::needles};
 use anteroom_wire::{
     SessionId,
+    agent::DeliveredFile,
     api::{SessionView, StartRequest, Status},
 };
 use document::Row;
-use rig::Rig;
+use rig::{Rig, Seen};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// Whether a person's way over the machine's desktop is tried: minutes of an emulated browser each.
@@ -105,8 +107,10 @@ impl Attempt {
         let took = self.since.elapsed();
         let credential = view.credential.expect("a stored credential").id;
         let files = self.api.lease(&credential).await.unwrap().files;
-        let digest: String = Sha256::digest(files[0].content.expose()).iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(digest, rig.reports.digest().await, "the stored bytes are the file: {:?}", rig.reports.all());
+        let stored: BTreeMap<_, _> = files.iter().map(|file| (file.path.clone(), seen(file))).collect();
+        let there = rig.reports.files(stored.len()).await;
+        assert_eq!(stored, there, "the stored bytes are those of the files, each by its name: {:?}", rig.reports.all());
+        assert_eq!(stored.len(), files.len(), "each file once");
         assert_eq!((&files[0].path, files[0].mode & 0o777), (&rig.provider.credential.paths[0], 0o600));
         let text = String::from_utf8_lossy(files[0].content.expose()).into_owned();
         let canaries = canaries();
@@ -119,6 +123,12 @@ impl Attempt {
         let elsewhere = elsewhere::agrees(rig, &self.api, &credential).await;
         Row { rig, method: &self.method, lane, elsewhere, took }.note();
     }
+}
+
+/// A stored file as the watch in the machine tells of one.
+fn seen(file: &DeliveredFile) -> Seen {
+    let digest = Sha256::digest(file.content.expose()).iter().map(|b| format!("{b:02x}")).collect();
+    (digest, format!("{:o}", file.mode & 0o777))
 }
 
 /// Not in a file of the house, nor among a process's arguments and environment.

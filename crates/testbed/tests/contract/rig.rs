@@ -86,7 +86,9 @@ fn overridden(mut provider: Provider, ca: &TestCa, trust: &str, browser: Browser
         method.settings_files.iter_mut().for_each(|own| own.extend(files.clone()));
     }
     provider.env.insert(trust.to_owned(), format!("{HOME}/.contract/ca.pem"));
-    provider.env.insert("CONTRACT_FILE".to_owned(), provider.credential.paths[0].clone());
+    let names: Vec<_> = provider.credential.paths.iter().chain(&provider.credential.beside).cloned().collect();
+    assert!(names.iter().all(|name| !name.contains([' ', '*', '?', '['])), "the watch takes them for words: {names:?}");
+    provider.env.insert("CONTRACT_FILES".to_owned(), names.join(" "));
     provider.egress.push(EgressRule { host: REPORT.to_owned(), ports: vec![80] });
     assert_eq!(provider.faults(), Vec::<String>::new());
     provider
@@ -136,14 +138,15 @@ impl Reports {
         self.heard.lock().unwrap().clone()
     }
 
-    /// The SHA-256 of the credential file as it was last, in the machine; waits for the first.
-    pub(crate) async fn digest(&self) -> String {
+    /// The credential's files as they were last in the machine, by their names; waits until there are this many.
+    pub(crate) async fn files(&self, count: usize) -> BTreeMap<String, Seen> {
         let until = Instant::now() + LONG;
         loop {
-            if let Some(digest) = self.all().iter().rev().find_map(|told| told.strip_prefix("file/")) {
-                return digest.to_owned();
+            let files: BTreeMap<_, _> = self.all().iter().filter_map(|told| seen(told)).collect();
+            if files.len() >= count {
+                return files;
             }
-            assert!(Instant::now() < until, "the machine told of no file: {:?}", self.all());
+            assert!(Instant::now() < until, "the machine told of {files:?} alone: {:?}", self.all());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -159,6 +162,15 @@ impl Reports {
         found.dedup();
         found
     }
+}
+
+/// A file: SHA-256 and permissions, both as text.
+pub(crate) type Seen = (String, String);
+
+fn seen(told: &str) -> Option<(String, Seen)> {
+    let mut parts = told.strip_prefix("file/")?.splitn(3, '/').map(str::to_owned);
+    let (digest, mode) = (parts.next()?, parts.next()?);
+    Some((parts.next()?, (digest, mode)))
 }
 
 impl Drop for Reports {

@@ -82,7 +82,7 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer,
         ("/claim", _) => {
             sign_in::claim(agent, body_up_to(CLAIM_BYTES_MAX, only(&method, Method::POST)?, request).await?).await
         }
-        ("/sign-in", _) => Ok(json(only(&method, Method::GET)?, &agent.board.read())),
+        ("/sign-in", _) => Ok(json(only(&method, Method::GET)?, &sign_in::read(agent))),
         ("/open-url", _) => sign_in::open_url(agent, body(only(&method, Method::POST)?, request).await?).await,
         ("/paste", _) => sign_in::paste(agent, body(only(&method, Method::POST)?, request).await?).await,
         ("/method", _) => sign_in::method(agent, body(only(&method, Method::POST)?, request).await?).await,

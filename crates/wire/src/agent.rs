@@ -239,6 +239,9 @@ pub struct SignIn {
     pub outcome: Option<Outcome>,
     /// How far the credential is.
     pub capture: CaptureState,
+    /// The name of the method by which the tool signs in; `None`: it does not sign in (yet), or the agent is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
 }
 
 impl SignIn {

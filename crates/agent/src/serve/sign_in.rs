@@ -4,7 +4,7 @@ use super::{Answer, Granted, Refused, empty, json};
 use crate::{agent::Agent, browser, claim, finder, paste, terminal::TerminalError, tool};
 use anteroom_wire::{
     Problem,
-    agent::{Claim, Input, OpenUrl, Paste, Screen, SwitchMethod},
+    agent::{Claim, Input, OpenUrl, Paste, Screen, SignIn, SwitchMethod},
 };
 use http::StatusCode;
 use std::{sync::Arc, time::Duration};
@@ -14,6 +14,12 @@ const OPEN_FAULT_MS_MAX: u64 = 1_500;
 
 pub(super) async fn claim(agent: &Arc<Agent>, asked: Claim) -> Result<Answer, Refused> {
     claim::claim(agent, asked).await.map(|claimed| json(Granted, &claimed)).map_err(refused)
+}
+
+/// What is known of the sign-in now.
+pub(super) fn read(agent: &Agent) -> SignIn {
+    let signs_in = agent.claim_now().filter(|owner| owner.use_credential.is_none());
+    SignIn { method: signs_in.map(|owner| owner.provider.method.to_string()), ..agent.board.read() }
 }
 
 fn refused((problem, detail, status): claim::Refusal) -> Refused {

@@ -215,3 +215,14 @@ async fn a_method_may_want_a_key_first_and_another_need_none_again() {
     holds(&world, "runs", "plain\nplain\n").await;
     assert_eq!(world.sign_in(&mut sender).await.prompt, None, "no key is wanted any more");
 }
+
+#[tokio::test]
+async fn the_method_that_signs_in_now_is_told_with_the_sign_in() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    assert_eq!(world.sign_in(&mut sender).await.method, None, "before the claim");
+    world.claim(&mut sender, method("first", IDLE)).await;
+    assert_eq!(world.sign_in(&mut sender).await.method.as_deref(), Some("first"));
+    assert_eq!(switch(&mut sender, &method("second", IDLE)).await.0, 204);
+    assert_eq!(world.sign_in(&mut sender).await.method.as_deref(), Some("second"));
+}

@@ -61,12 +61,7 @@ fn take(live: &Live, event: &Event) -> bool {
             forget(facts);
             facts.sign_in.cli = CliState::Running;
         }
-        Event::MethodSwitched { .. } => {
-            forget(facts);
-            facts.sign_in.cli = CliState::Waiting;
-            facts.sign_in.capture = CaptureState::Waiting;
-            facts.kept = false;
-        }
+        Event::MethodSwitched { method } => begin_anew(facts, method),
         Event::CliExited { code, .. } => {
             facts.sign_in.cli = CliState::Exited { code: *code };
             facts.sign_in.prompt = None;
@@ -130,6 +125,15 @@ fn forget(facts: &mut Facts) {
     facts.sign_in.prompt = None;
     facts.sign_in.outcome = None;
     facts.device_code_at_ms = None;
+}
+
+/// The tool was ended, to be started by this method.
+fn begin_anew(facts: &mut Facts, method: &str) {
+    forget(facts);
+    facts.sign_in.method = Some(method.to_owned());
+    facts.sign_in.cli = CliState::Waiting;
+    facts.sign_in.capture = CaptureState::Waiting;
+    facts.kept = false;
 }
 
 /// What the tool handed to its browser is the whole address; what its screen shows may be a short form of it.

@@ -1,5 +1,6 @@
 //! Another method: the row first, so that it holds for every machine to come; then what is known of the session, so that a machine that
-//! is claimed from now on is claimed with it; then the agent of the machine that runs.
+//! is claimed from now on is claimed with it; then the agent of the machine that runs. A server that ends between the first and the
+//! last, or a channel that breaks there, leaves the tool behind the row: whoever comes to the agent next tells it again.
 
 use super::{
     lifecycle::Delivery,
@@ -8,11 +9,17 @@ use super::{
     reach_desktop::{living, open_channels},
     status::Progress,
 };
-use crate::{app::App, clock, http::signin::agent_refused, refusal::Refusal};
+use crate::{
+    app::App,
+    clock,
+    http::signin::agent_refused,
+    refusal::{Refusal, chain},
+};
+use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewEvent, SessionRow, Transition};
 use anteroom_wire::{
     Problem, SessionId,
-    agent::SwitchMethod,
+    agent::{SignIn, SwitchMethod},
     provider::{MethodName, Provider},
 };
 use serde_json::json;
@@ -33,14 +40,27 @@ pub async fn switch(app: &App, id: &SessionId, name: &str) -> Result<SessionRow,
     }
     let provider = app.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
     let (method, wanted) = chosen(provider, name)?;
+    // To its end, also when nobody waits for the answer any more: row and tool shall not part.
+    let on = app.clone();
+    let switched = app.tasks.spawn(async move { to_the_end(&on, &live, &row, method, wanted).await }).await;
+    switched.map_err(|error| Refusal::new(Problem::Internal, error.to_string()))?
+}
+
+async fn to_the_end(
+    app: &App,
+    live: &Live,
+    row: &SessionRow,
+    method: MethodName,
+    wanted: Provider,
+) -> Result<SessionRow, Refusal> {
     let _one_at_a_time = live.switching.lock().await;
     if live.facts().delivery() != Delivery::None {
         return Err(Problem::Delivering.into());
     }
     live.activity.touch();
-    let row = remember(app, &row, &method, &wanted).await?;
+    let row = remember(app, row, &method, &wanted).await?;
     live.change(|facts| facts.provider = Arc::new(wanted.clone()));
-    tell(app, &live, wanted).await?;
+    tell(app, live, wanted).await?;
     Ok(row)
 }
 
@@ -80,4 +100,45 @@ async fn tell(app: &App, live: &Live, provider: Provider) -> Result<(), Refusal>
             channels.agent.switch_method(&SwitchMethod { provider }).await.map_err(|error| agent_refused(&error))
         }
     }
+}
+
+/// Tells the agent again which method was chosen, if `sign_in` says that its tool signs in by another. A credential of the former
+/// method that is on its way already goes before.
+///
+/// # Errors
+/// Why the tool of the chosen method does not run, for people.
+pub(super) async fn catch_up(app: &App, live: &Live, channels: &Channels, sign_in: &SignIn) -> Result<(), String> {
+    let wanted = live.provider();
+    // An agent that does not say it is not asked to begin anew what it may be doing.
+    if sign_in.method.as_deref().is_none_or(|runs| runs == wanted.method.as_str()) {
+        return Ok(());
+    }
+    let provider = (*wanted).clone();
+    let (method, former) = (provider.method.to_string(), sign_in.method.clone());
+    match channels.agent.switch_method(&SwitchMethod { provider }).await {
+        Ok(()) => {
+            let sentence = "The machine's agent was told again which way of signing in was chosen.";
+            note::note(app, &live.id, "method_told_again", sentence, json!({ "method": method, "former": former }))
+                .await;
+            Ok(())
+        }
+        Err(error) if agent_refused(&error).problem == Problem::Delivering => Ok(()),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+/// The same after the way to the agent was opened again, by itself: nobody waits for it.
+pub(super) fn catch_up_later(app: &App, live: &Arc<Live>, channels: Channels) {
+    let (app, live) = (app.clone(), Arc::clone(live));
+    app.clone().tasks.spawn(async move {
+        let _one_at_a_time = live.switching.lock().await;
+        let caught_up = match channels.agent.sign_in().await {
+            Ok(sign_in) => catch_up(&app, &live, &channels, &sign_in).await,
+            Err(error) => Err(chain(&error)),
+        };
+        if let Err(why) = caught_up {
+            // A channel that broke anew is opened anew, and then this is done again.
+            tracing::warn!(outcome = "method_not_told", session = %live.id, why, "the agent could not be told again which method was chosen");
+        }
+    });
 }

@@ -3,13 +3,20 @@
 
 use crate::idle;
 use anteroom_machine::{GoneReason, Receipt};
-use anteroom_testbed::{LivingMachine, Plan, World, adoption, living::signal};
+use anteroom_testbed::{
+    LivingMachine, Plan, SOON, Script, Step, Tool, World, adoption,
+    living::signal,
+    served::crash::{Crash, Moment},
+};
 use anteroom_wire::{
+    MachineId,
     api::Status,
     diagnosis::{Diagnosis, Verdict},
 };
 use rustix::process::Signal;
+use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
 
 const MACHINES: usize = 10;
 const ADOPTED_S_MAX: u64 = 20;
@@ -54,5 +61,99 @@ async fn a_machine_that_was_ready_and_is_frozen_when_the_next_server_comes_is_en
     living.ended().await.unwrap();
     let receipt = Receipt::read(&world.state_dir().join("receipts"), &machine).unwrap().unwrap();
     assert_eq!(receipt.reason(), why, "the receipt says the same");
+    world.finish().await.unwrap();
+}
+
+/// A tool whose methods each leave a file of their name, and wait.
+fn two_methods() -> Tool {
+    let runs = |name: &str| {
+        Script::new([Step::write(name, "runs"), Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }])
+    };
+    Tool::new("scripted", runs("usual")).with("label", json!("The usual")).with("method", json!("usual")).with_method(
+        "other",
+        runs("other"),
+        json!({ "label": "The other" }),
+    )
+}
+
+/// Waits until the tool of this method has run.
+async fn ran(world: &World, machine: &MachineId, method: &str) {
+    let left = world.home(machine).join(method);
+    let seen = async {
+        while !left.exists() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, seen).await.expect("the tool of the chosen method runs");
+}
+
+#[tokio::test]
+async fn a_server_that_dies_between_the_chosen_method_and_its_agent_leaves_it_to_the_next_to_tell_it() {
+    for (moment, expected) in [(Moment::Before, "usual"), (Moment::After, "other")] {
+        let mut world = World::start(Plan::with(two_methods())).await.unwrap();
+        let api = world.backend().unwrap();
+        let id = api.start("scripted").await.unwrap().session.id;
+        api.wait_entry(&id, "cli_started").await.unwrap();
+        let machine = world.machines().remove(0);
+        world.arm(&Crash { moment, write: "transition method_chosen".into(), nth: 1 }).unwrap();
+        // The server is killed before it answers.
+        api.post(&format!("/api/auth/session/{id}/method"), json!({ "method": "other" })).await.unwrap_err();
+        world.kill_server().await.unwrap();
+        world.start_server().await.unwrap();
+        let api = world.backend().unwrap();
+        api.wait_entry(&id, "machine_adopted").await.unwrap();
+        let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+        assert_eq!((view.method.as_str(), view.generation), (expected, 1), "{moment:?}");
+        if moment == Moment::After {
+            api.wait_entry(&id, "method_told_again").await.unwrap();
+        }
+        ran(&world, &machine, expected).await;
+        let told = api.timeline(&id).await.unwrap().iter().any(|entry| entry.kind == "method_told_again");
+        assert_eq!(told, moment == Moment::After, "{moment:?}");
+        assert_eq!(world.home(&machine).join("other").exists(), moment == Moment::After, "{moment:?}");
+        world.finish().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_was_chosen_while_the_machine_was_away_is_told_to_it_when_it_is_heard_again() {
+    let settings = "[machines]\nping_every_ms = 200\nping_ms_max = 1000\nhung_s_max = 120\n";
+    let world = World::start(Plan::with(two_methods()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    let machine = world.machines().remove(0);
+    let living = LivingMachine::of(&world.run_dir(&machine)).unwrap();
+    signal(living.process, Signal::STOP).unwrap();
+    let path = format!("/api/auth/session/{id}/method");
+    let refused = api.post(&path, json!({ "method": "other" })).await.unwrap();
+    assert!(refused.status >= 500, "the agent does not answer: {} {}", refused.status, refused.text);
+    api.wait(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
+    signal(living.process, Signal::CONT).unwrap();
+    ran(&world, &machine, "other").await;
+    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    assert_eq!((view.method.as_str(), view.generation), ("other", 1));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_who_leaves_while_the_method_is_changed_does_not_part_the_tool_from_it() {
+    let settings = "[machines]\nping_ms_max = 120000\nhung_s_max = 240\n";
+    let world = World::start(Plan::with(two_methods()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    let machine = world.machines().remove(0);
+    let living = LivingMachine::of(&world.run_dir(&machine)).unwrap();
+    signal(living.process, Signal::STOP).unwrap();
+    let path = format!("/api/auth/session/{id}/method");
+    tokio::select! {
+        answer = api.post(&path, json!({ "method": "other" })) => panic!("a stopped machine's agent answered: {answer:?}"),
+        chosen = api.wait_entry(&id, "method_chosen") => drop(chosen.unwrap()),
+    }
+    // The server has seen the caller go by the time that it has answered another.
+    api.session(&id).await.unwrap();
+    signal(living.process, Signal::CONT).unwrap();
+    ran(&world, &machine, "other").await;
     world.finish().await.unwrap();
 }

@@ -8,6 +8,7 @@ use crate::{
         lifecycle::{Event, Note, Order, RestartRefused, Shown},
         note::note,
         status::{Progress, stage_of},
+        switch,
     },
 };
 use anteroom_machine::{Refused, State, StopReason};
@@ -161,6 +162,9 @@ impl Driver {
             Note::Reopened => {
                 let sentence = "The way to the machine's agent was opened again.";
                 self.say("channel_reopened", sentence.to_owned(), json!({})).await;
+                if let Some(State::Ready { channels }) = self.held.as_ref().map(|held| held.state.borrow().clone()) {
+                    switch::catch_up_later(&self.app, &self.live, channels);
+                }
             }
             Note::ClaimFailed { why } => {
                 let sentence = format!("The machine could not be claimed: {why}.");

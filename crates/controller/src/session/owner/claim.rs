@@ -7,7 +7,7 @@ use crate::{
     session::{
         live::Live,
         note::{note, settled},
-        use_credential,
+        switch, use_credential,
     },
 };
 use anteroom_machine::Channels;
@@ -79,19 +79,19 @@ pub(super) async fn claim(
     Ok(())
 }
 
-/// A machine that a former server claimed: only what it knows of the sign-in has to be asked.
+/// A machine that a former server claimed: only what it knows of the sign-in has to be asked, and the method told again if that
+/// server did not come to it.
 async fn adopted(app: &App, live: &Live, channels: &Channels, by_former: bool) -> Result<(), String> {
     let sign_in = channels.agent.sign_in().await.map_err(|error| chain(&error))?;
     live.change(|facts| {
         facts.offered = matches!(sign_in.capture, CaptureState::Delivering { .. });
-        facts.sign_in = sign_in;
+        facts.sign_in = sign_in.clone();
     });
-    if !by_former {
-        return Ok(());
+    if by_former {
+        let sentence = "The server took the running machine over; nothing in it was touched.";
+        note(app, &live.id, "machine_adopted", sentence, json!({})).await;
     }
-    let sentence = "The server took the running machine over; nothing in it was touched.";
-    note(app, &live.id, "machine_adopted", sentence, json!({})).await;
-    Ok(())
+    switch::catch_up(app, live, channels, &sign_in).await
 }
 
 /// Gives a machine that nobody claimed a token of this server's.

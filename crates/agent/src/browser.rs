@@ -4,6 +4,9 @@
 //! ```text
 //!  started ─▶ window shown, page there ─▶ terminal raised ─▶ frozen (unless claimed) ─▶ open: thawed, new page, raised
 //! ```
+//!
+//! An address that comes while the browser is away, or is just dying, is kept and given to the next one: a tool calls its `BROWSER`
+//! once. What could not be opened in the end is told.
 
 use crate::{
     agent::Agent,
@@ -12,6 +15,7 @@ use crate::{
     devtools::{DevTools, DevToolsError},
     display,
     ends::Ends,
+    events::{Events, bounded},
     log,
     place::{Kind, Place},
     supervisor::{Output, become_person},
@@ -38,6 +42,10 @@ use tokio::sync::{Mutex, watch};
 /// Its first answer, emulated and on a busy host.
 const START_MS_MAX: u64 = 240_000;
 const OPEN_MS_MAX: u64 = 30_000;
+/// How long an address waits for a browser that takes it: one that ended is started again and has to come up.
+const TAKEN_MS_MAX: u64 = 2 * START_MS_MAX;
+/// Between two tries to give an address to a browser that is going, milliseconds: that it has gone is noticed meanwhile.
+const AGAIN_MS: u64 = 250;
 /// From the claim until the agent looks whether somebody reached for the browser: the first picture goes before.
 const FRONT_AFTER_MS: u64 = 1_500;
 const RESTART_MS_MIN: u64 = 500;
@@ -257,24 +265,89 @@ pub(crate) async fn watch_front(agent: Arc<Agent>) {
     }
 }
 
-/// Opens `url` (whose host is `host`) in front of everything.
+/// Opens `url` (whose host is `host`) in front of everything, and tells whether that was done.
 pub(crate) async fn open(agent: &Agent, url: &str, host: &str) -> anyhow::Result<()> {
     let Some(browser) = &agent.browser else { anyhow::bail!("this machine has no browser") };
-    set_frozen(false)?;
-    let mut running = browser.tools.subscribe();
-    let running = running.wait_for(Option::is_some);
-    let tools = tokio::time::timeout(Duration::from_millis(START_MS_MAX), running).await??.clone();
-    let Some(tools) = tools else { anyhow::bail!("the browser went") };
-    // In front at once: the person sees that something happens.
-    browser.opened.store(true, Ordering::Relaxed);
-    display::raise_browser().await?;
-    // A page of its own: the image's policy forbids to attach to pages, and so a person to open the developer tools.
-    tools.call("Target.createTarget", json!({ "url": url }), OPEN_MS_MAX).await?;
-    if let Some(blank) = browser.blank.lock().await.take() {
-        tools.call("Target.closeTarget", json!({ "targetId": blank }), OPEN_MS_MAX).await?;
+    let in_front = || async {
+        set_frozen(false)?;
+        display::raise_browser().await
+    };
+    let opened = browser.give(url, Duration::from_millis(TAKEN_MS_MAX), in_front).await;
+    tell(&agent.events, host, &opened);
+    opened
+}
+
+fn tell(events: &Events, host: &str, opened: &anyhow::Result<()>) {
+    let host = host.to_owned();
+    events.push(match opened {
+        Ok(()) => Event::BrowserOpened { host },
+        Err(error) => Event::BrowserNotOpened { host, why: bounded(&format!("{error:#}")) },
+    });
+}
+
+/// Why one browser did not take an address.
+enum NotTaken {
+    /// It is going, or its window is not there: it or the next one may take it.
+    Away(anyhow::Error),
+    /// It has the address and does not show it.
+    Refused(anyhow::Error),
+}
+
+impl From<DevToolsError> for NotTaken {
+    fn from(error: DevToolsError) -> Self {
+        match error {
+            DevToolsError::Closed => Self::Away(error.into()),
+            DevToolsError::Slow(_) | DevToolsError::Refused { .. } => Self::Refused(error.into()),
+        }
     }
-    agent.events.push(Event::BrowserOpened { host: host.to_owned() });
-    Ok(())
+}
+
+impl Browser {
+    /// Gives the address to the browser that runs, and if that one goes before it has taken it, to the next. `in_front` raises the
+    /// browser's window: the person sees at once that something happens.
+    ///
+    /// # Errors
+    /// Within `limit` no browser took it, or one refused it.
+    async fn give<F, Fut>(&self, url: &str, limit: Duration, in_front: F) -> anyhow::Result<()>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = anyhow::Result<()>>,
+    {
+        let until = tokio::time::Instant::now() + limit;
+        let mut last = anyhow::anyhow!("it was not up within {} ms", limit.as_millis());
+        loop {
+            let mut running = self.tools.subscribe();
+            let Ok(tools) = tokio::time::timeout_at(until, running.wait_for(Option::is_some)).await else {
+                return Err(last);
+            };
+            let tools = tools?.clone().context("the browser went")?;
+            match self.take(&tools, url, &in_front).await {
+                Ok(()) => return Ok(()),
+                Err(NotTaken::Refused(error)) => return Err(error),
+                Err(NotTaken::Away(error)) => last = error,
+            }
+            if tokio::time::Instant::now() + Duration::from_millis(AGAIN_MS) >= until {
+                return Err(last);
+            }
+            tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await;
+        }
+    }
+
+    /// One try.
+    async fn take<F, Fut>(&self, tools: &DevTools, url: &str, in_front: &F) -> Result<(), NotTaken>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = anyhow::Result<()>>,
+    {
+        self.opened.store(true, Ordering::Relaxed);
+        in_front().await.map_err(NotTaken::Away)?;
+        // A page of its own: the image's policy forbids to attach to pages, and so a person to open the developer tools.
+        tools.call("Target.createTarget", json!({ "url": url }), OPEN_MS_MAX).await?;
+        if let Some(blank) = self.blank.lock().await.take() {
+            tools.call("Target.closeTarget", json!({ "targetId": blank }), OPEN_MS_MAX).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Stops or continues every process of the browser (cgroup v2 `cgroup.freeze`).
@@ -282,3 +355,6 @@ fn set_frozen(frozen: bool) -> io::Result<()> {
     fs::create_dir_all(GROUP)?;
     fs::write(format!("{GROUP}/cgroup.freeze"), if frozen { "1" } else { "0" })
 }
+
+#[cfg(test)]
+mod tests;

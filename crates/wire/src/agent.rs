@@ -524,6 +524,14 @@ pub enum Event {
         /// Host of the address.
         host: String,
     },
+    /// The machine's browser did not open an address that it was asked to open, although that was tried again for as long as it may
+    /// take to start.
+    BrowserNotOpened {
+        /// Host of the address.
+        host: String,
+        /// Why.
+        why: String,
+    },
     /// A candidate credential was looked at and does not count.
     CandidateRejected {
         /// Path below the home directory.

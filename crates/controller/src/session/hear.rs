@@ -108,6 +108,7 @@ fn take(live: &Live, event: &Event) -> bool {
         | Event::Checked { .. }
         | Event::UseOver { .. }
         | Event::BrowserOpened { .. }
+        | Event::BrowserNotOpened { .. }
         | Event::ChildExited { .. }
         | Event::CrashLoop { .. }
         | Event::CrashLoopOver { .. }
@@ -179,6 +180,11 @@ fn words(live: &Live, event: Event) -> Option<Words> {
         Event::BrowserOpened { host } => {
             ("browser_opened", format!("The machine's browser opened {host}."), json!({ "host": host }))
         }
+        Event::BrowserNotOpened { host, why } => (
+            "browser_not_opened",
+            format!("The machine's browser did not open {host}: {why}."),
+            json!({ "host": host, "why": why }),
+        ),
         told @ (Event::PromptOpened { .. }
         | Event::PromptClosed { .. }
         | Event::KeysPressed { .. }

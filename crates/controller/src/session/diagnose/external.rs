@@ -103,6 +103,7 @@ fn heard<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
         "sign_in_url",
         "device_code",
         "browser_opened",
+        "browser_not_opened",
         "candidate_rejected",
         "candidate_accepted",
         "delivery_retry",

@@ -62,6 +62,7 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
         | Event::SignInUrl(_)
         | Event::DeviceCode { .. }
         | Event::BrowserOpened { .. }
+        | Event::BrowserNotOpened { .. }
         | Event::CandidateRejected { .. }
         | Event::CandidateAccepted { .. }
         | Event::DeliveryRetry { .. }

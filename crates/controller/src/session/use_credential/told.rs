@@ -61,6 +61,7 @@ impl Told {
             | Event::MethodSwitched { .. }
             | Event::CredentialKept { .. }
             | Event::BrowserOpened { .. }
+            | Event::BrowserNotOpened { .. }
             | Event::CandidateRejected { .. }
             | Event::CandidateAccepted { .. }
             | Event::DeliveryRetry { .. }

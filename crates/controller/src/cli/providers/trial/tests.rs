@@ -14,6 +14,25 @@ fn every_built_in_descriptor_reads_its_recorded_screens_as_expected() {
     }
 }
 
+/// A rule that was corrected for a new release has to be shown by that release.
+#[test]
+fn every_descriptor_of_a_released_tool_has_a_run_recorded_at_its_tested_version() {
+    for provider in Providers::load(&Config::default()).unwrap().iter() {
+        let Some(tested) = provider.tested_version.as_deref() else { continue };
+        let methods: Vec<String> = provider.method_labels().iter().map(|(name, _)| name.to_string()).collect();
+        let mut shown = std::collections::BTreeSet::new();
+        for (name, text) in built_in_fixtures(provider.id.as_str()) {
+            let fixture: Fixture = toml::from_str(&text).unwrap();
+            assert!(fixture.version.is_some() && fixture.recorded.is_some(), "{name} does not say how it was recorded");
+            if fixture.version.as_deref() == Some(tested) {
+                shown.insert(fixture.method.unwrap_or_else(|| provider.method.clone()).to_string());
+            }
+        }
+        let missing: Vec<_> = methods.iter().filter(|method| !shown.contains(*method)).collect();
+        assert!(missing.is_empty(), "{} {tested}: no run is recorded by {missing:?}", provider.id);
+    }
+}
+
 fn arguments(which: &str) -> TestArguments {
     TestArguments { which: which.into(), screen: Vec::new(), width: 120, method: None, credential: None }
 }

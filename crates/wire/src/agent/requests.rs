@@ -1,0 +1,76 @@
+//! What the controller asks of a claimed machine.
+
+use crate::{Secret, provider::Provider};
+use serde::{Deserialize, Serialize};
+
+/// `POST /open-url`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct OpenUrl {
+    /// `http://` or `https://`, up to 8 KiB, no control characters.
+    pub url: String,
+}
+
+/// `POST /paste`. Never shown, never logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paste {
+    /// As the person copied it, up to 16 KiB; blanks around it do not count, control characters are refused.
+    pub text: Secret,
+}
+
+/// What became of what was pasted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "taken_as")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum Pasted {
+    /// The address at which the person's browser ended was asked for inside the machine, where the tool waits for it.
+    Callback {
+        /// What the tool answered, an HTTP status.
+        status: u16,
+    },
+    /// It was typed at the tool's prompt, with Enter.
+    Prompt {
+        /// The rule's name.
+        id: String,
+    },
+    /// It was typed into the terminal, with Enter: the provider has no rule that tells what the tool asks.
+    Terminal,
+    /// The tool was started with it on its standard input.
+    Key,
+}
+
+/// `POST /method`: the descriptor as it is for the new method ([`Provider::with_method`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchMethod {
+    /// The same provider.
+    pub provider: Provider,
+}
+
+/// `POST /input`: text, then keys, typed into the tool's terminal. Never shown, never logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Text as it is, up to 16 KiB, no control characters.
+    pub text: Secret,
+    /// Press Enter afterwards.
+    pub enter: bool,
+}
+
+/// `POST /terminal/{id}/size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Columns, 2 to 500.
+    pub cols: u16,
+    /// Rows, 2 to 300.
+    pub rows: u16,
+}
+
+/// `GET /screen`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// The visible lines; a line that wrapped is one line.
+    pub lines: Vec<String>,
+}

@@ -151,7 +151,12 @@ async fn a_use_whose_machine_was_replaced_before_it_was_claimed_runs_once_in_the
     let script = format!("echo run >> {}; exit 3", runs.display());
     let session = used(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", script] })).await;
     let machine = held(&world, &api, &session.id).await;
-    world.kill_machine(&machine).unwrap();
+    // Its process is there before it has become the machine (fork, then exec).
+    let until = tokio::time::Instant::now() + anteroom_testbed::SOON;
+    while let Err(error) = world.kill_machine(&machine) {
+        assert!(tokio::time::Instant::now() < until, "{error:#}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     api.wait(&session.id, "replaced", |view| view.generation == 2).await.unwrap();
     world.release(Hold::Desktops).unwrap();
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();

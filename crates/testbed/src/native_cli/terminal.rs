@@ -22,10 +22,10 @@ const ASK_MS_MAX: u64 = 30_000;
 const SOCKET_EVERY_MS: u64 = 20;
 const OUTPUT_S_MAX: u64 = 90;
 const SESSION: &str = "cli";
-/// Runs its arguments, then waits for the end of the terminal.
-const PANE: &str = "\"$@\"; echo $? > \"$EXIT_FILE\"; exec sleep infinity";
+/// Runs its arguments, then waits for the end of the terminal. Ctrl-C is for the tool alone.
+const PANE: &str = "trap : INT; \"$@\"; echo $? > \"$EXIT_FILE\"; exec sleep infinity";
 /// The same with a secret on the standard input, as the agent gives it.
-const PANE_WITH_KEY: &str = "\"$@\" < \"$KEY_FILE\"; echo $? > \"$EXIT_FILE\"; exec sleep infinity";
+const PANE_WITH_KEY: &str = "trap : INT; \"$@\" < \"$KEY_FILE\"; echo $? > \"$EXIT_FILE\"; exec sleep infinity";
 const CONFIG: &str = "\
 set -s escape-time 0
 set -s exit-empty off

@@ -28,6 +28,10 @@
 //! exit = 0
 //! text = "Logged in"
 //! signed_in = true              # what the credential's rules make of it
+//!
+//! [file]                        # what the tool wrote, keys without their values: it shall count as the credential
+//! path = ".codex/auth.json"
+//! text = '{ "tokens": { "access_token": "x" } }'
 //! ```
 
 mod status;
@@ -62,6 +66,19 @@ pub struct Fixture {
     /// What the status command printed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<Status>,
+    /// The credential that the tool wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Kept>,
+}
+
+/// A credential file without its secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Below the home directory.
+    pub path: String,
+    /// Its keys, each value another.
+    pub text: String,
 }
 
 /// One screen.

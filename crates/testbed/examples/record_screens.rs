@@ -15,6 +15,7 @@ use anteroom_testbed::{
     NativeCli, TestCa,
     native_cli::{Clis, Recording, STEP, Seat, Start, descriptor},
 };
+use anteroom_wire::provider::FileFormat;
 use anyhow::{Context, bail, ensure};
 use std::{
     collections::BTreeMap,
@@ -103,7 +104,11 @@ async fn main() -> anyhow::Result<()> {
         let (exit, printed) = tool.status(&clis).await?;
         recording.status(exit.unwrap_or(-1), &printed)?;
     }
-    println!("whole credential: {}", tool.written()?.map_or_else(|| "none".to_owned(), |written| written.path));
+    let written = tool.written()?;
+    if let Some(written) = written.as_ref().filter(|_| provider.credential.format == FileFormat::Json) {
+        recording.file(written)?;
+    }
+    println!("whole credential: {}", written.map_or_else(|| "none".to_owned(), |written| written.path));
     println!("wanted: {:?}, not granted: {:?}", tool.reached(), tool.not_granted());
     tool.finish().await?;
     println!("{}", recording.write(&asked.name)?.display());

@@ -125,6 +125,7 @@ impl Rig {
         for secret in secrets {
             assert!(written.text.contains(secret), "a secret is not in the file");
         }
+        recording.file(&written).unwrap();
         let (exit, told) = tool.status(&self.clis).await.unwrap();
         assert_eq!(exit, Some(0), "{told}");
         recording.status(0, &told).unwrap();

@@ -4,13 +4,14 @@
 //!
 //! What differs each time is masked as in [`masked`]; what must not leave this host makes the recording fail.
 
-use super::{NativeCli, masked, screen::WRITE};
+use super::{NativeCli, Written, masked, screen::WRITE};
 use anteroom_screen::{
     Fixture, Reading,
-    fixture::{Recorded, Status, read},
+    fixture::{Kept, Recorded, Status, read},
 };
 use anteroom_wire::provider::{MethodName, Provider};
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -36,6 +37,7 @@ impl Recording {
             method: Some(provider.method.clone()),
             screens: Vec::new(),
             status: Vec::new(),
+            file: None,
         };
         let host = fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
         let never = [host, env::var("HOME").unwrap_or_default(), env!("CARGO_MANIFEST_DIR").to_owned()];
@@ -111,6 +113,16 @@ impl Recording {
         Ok(())
     }
 
+    /// Keeps the keys of the credential that the tool wrote, and none of its values.
+    ///
+    /// # Errors
+    /// It is no JSON.
+    pub fn file(&mut self, written: &Written) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(&hollow(serde_json::from_str(&written.text)?))?;
+        self.fixture.file = Some(Kept { path: written.path.clone(), text });
+        Ok(())
+    }
+
     fn masked(&self, text: &str) -> String {
         let replaced = self.replaced.iter().fold(text.to_owned(), |text, (value, with)| text.replace(value, with));
         masked(&replaced)
@@ -170,6 +182,17 @@ impl Recording {
 /// Shorter names are not looked for.
 const NAME_BYTES_MIN: usize = 8;
 
+/// The same shape with one letter for every text, and one number.
+fn hollow(value: Value) -> Value {
+    match value {
+        Value::String(_) => "x".into(),
+        Value::Number(_) => 1.into(),
+        Value::Array(items) => items.into_iter().map(hollow).collect(),
+        Value::Object(keys) => keys.into_iter().map(|(key, value)| (key, hollow(value))).collect(),
+        plain @ (Value::Null | Value::Bool(_)) => plain,
+    }
+}
+
 /// Lines in rows of so many columns.
 fn broken(text: &str, width: usize) -> String {
     let mut rows = Vec::new();
@@ -192,6 +215,9 @@ fn same(fixture: &Fixture) -> Fixture {
     }
     for text in fixture.status.iter_mut().map(|run| &mut run.text) {
         *text = text.trim_end().to_owned();
+    }
+    if let Some(file) = &mut fixture.file {
+        file.text = file.text.trim_end().to_owned();
     }
     fixture
 }
@@ -216,6 +242,9 @@ fn file(provider: &Provider, told: &str, fixture: &Fixture) -> String {
     for run in &fixture.status {
         out += &format!("\n[[status]]\nexit = {}\ntext = {}\n", run.exit, block(&run.text));
         out += &format!("signed_in = {}\n", run.signed_in);
+    }
+    if let Some(file) = &fixture.file {
+        out += &format!("\n[file]\npath = {}\ntext = {}\n", quoted(&file.path), block(&file.text));
     }
     out
 }

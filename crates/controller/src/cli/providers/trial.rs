@@ -155,7 +155,7 @@ fn recorded(
 
 fn compare(provider: &Provider, name: &str, text: &str) -> bool {
     let fixture = toml::from_str::<Fixture>(text).map_err(|error| error.to_string());
-    let differences = match fixture.and_then(|fixture| fixture.differences(provider)) {
+    let differences = match fixture.and_then(|fixture| all_differences(&fixture, provider)) {
         Ok(differences) => differences,
         Err(why) => vec![why],
     };
@@ -164,6 +164,21 @@ fn compare(provider: &Provider, name: &str, text: &str) -> bool {
     }
     differences.iter().for_each(|difference| say(format_args!("{name}: {difference}")));
     differences.is_empty()
+}
+
+/// What the rules find on the screens, and whether the file that the tool wrote would be taken.
+fn all_differences(fixture: &Fixture, provider: &Provider) -> Result<Vec<String>, String> {
+    let mut all = fixture.differences(provider)?;
+    let method = fixture.method.as_ref().unwrap_or(&provider.method);
+    if let (Some(file), Some(chosen)) = (&fixture.file, provider.with_method(method)) {
+        if !chosen.credential.paths.contains(&file.path) {
+            all.push(format!("file: nobody looks for {}", file.path));
+        }
+        if let Err(why) = shape::check(&chosen.credential, file.text.as_bytes()) {
+            all.push(format!("file: {} does not count: {why}", file.path));
+        }
+    }
+    Ok(all)
 }
 
 #[cfg(test)]

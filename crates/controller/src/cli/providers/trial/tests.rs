@@ -9,7 +9,7 @@ fn every_built_in_descriptor_reads_its_recorded_screens_as_expected() {
         assert!(!fixtures.is_empty(), "{} has no recorded screens", provider.id);
         for (name, text) in fixtures {
             let fixture: Fixture = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!(fixture.differences(provider).unwrap(), Vec::<String>::new(), "{name}");
+            assert_eq!(all_differences(&fixture, provider).unwrap(), Vec::<String>::new(), "{name}");
         }
     }
 }
@@ -83,6 +83,20 @@ fn a_file_counts_as_the_credential_or_its_missing_keys_are_told() {
         let arguments = TestArguments { credential: Some(file.clone()), method, ..arguments("codex") };
         assert_eq!(is_good(run(&Config::default(), &arguments).unwrap()), counts, "{content}");
     }
+}
+
+#[test]
+fn a_recorded_file_that_would_not_be_taken_is_a_difference() {
+    let providers = Providers::load(&Config::default()).unwrap();
+    let codex = providers.get(&"codex".parse().unwrap()).unwrap();
+    let run = |path: &str, text: &str| {
+        let text = format!("[[screens]]\ntext = ''\n[file]\npath = '{path}'\ntext = '{text}'\n");
+        all_differences(&toml::from_str(&text).unwrap(), codex).unwrap().join("; ")
+    };
+    let whole = r#"{ "tokens": { "id_token": "x", "access_token": "x", "refresh_token": "x" } }"#;
+    assert_eq!(run(".codex/auth.json", whole), "");
+    assert!(run(".codex/other.json", whole).contains("nobody looks for .codex/other.json"));
+    assert!(run(".codex/auth.json", r#"{ "tokens": {} }"#).contains("does not count"));
 }
 
 #[test]

@@ -32,7 +32,7 @@ function fields(name: string): string[] {
 
 test("the page has words for every status, stage and lane of the contract, and for no other", () => {
   assert.deepEqual([...STATUSES].sort(), variants(api, "Status").sort());
-  assert.deepEqual([...STAGES], variants(source("agent.rs"), "Stage"));
+  assert.deepEqual([...STAGES], variants(source("agent/hello.rs"), "Stage"));
   assert.deepEqual([...LANES].sort(), variants(source("provider.rs"), "Lane").sort());
   assert.deepEqual([...HEALTHS].sort(), variants(api, "CredentialHealth").sort());
 });

@@ -1,16 +1,20 @@
 //! Many write to one database, one at a time: nobody holds up the others longer than a write takes.
 
 use crate::{
+    Scene,
     timeline::{Locked, idle_world},
     viewers::closing,
 };
+use anteroom_testbed::{Plan, World, plain_process::Faults};
+use anteroom_wire::{SessionId, api::Status};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::sleep;
 
 #[tokio::test]
 async fn a_use_that_is_being_remembered_when_its_machine_dies_holds_up_no_other_write() {
-    let (_scene, world, id) = idle_world("[store]\nslow_write_ms = 4000\n[sessions]\nsweep_every_ms = 10\n").await;
+    let (_scene, world, id) =
+        idle_world("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n[sessions]\nsweep_every_ms = 10\n").await;
     let api = world.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     api.wait_entry(&id, "viewer_joined").await.unwrap();
@@ -21,9 +25,34 @@ async fn a_use_that_is_being_remembered_when_its_machine_dies_holds_up_no_other_
     world.kill_machine(&world.machines().remove(0)).unwrap();
     assert_eq!(closing(&mut viewer.into_inner()).await.0, 4510);
     locked.release().await;
-    api.wait_entry(&id, "machine_gone").await.unwrap();
+    nobody_waited(&world, &id).await;
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_that_is_being_claimed_when_it_dies_holds_up_no_other_write() {
+    let scene = Scene::new();
+    let faults = Faults { agent_after_ms: 1_500, ..Faults::default() };
+    let plan =
+        Plan { faults, ..Plan::with(scene.idle_tool()).set("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n") };
+    let world = World::start(plan).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "machine_requested").await.unwrap();
+    let locked = Locked::take(&world).await;
+    // Its agent comes, and that it is this session's is to be written, and cannot be yet. As above.
+    sleep(Duration::from_millis(2_500)).await;
+    world.kill_machine(&world.machines().remove(0)).unwrap();
+    api.wait(&id, "stopped", |view| view.status == Status::VmStopped).await.unwrap();
+    locked.release().await;
+    nobody_waited(&world, &id).await;
+    world.finish().await.unwrap();
+}
+
+/// The machine's end is on the timeline, and no write took as long as one takes that waits for another that rests.
+async fn nobody_waited(world: &World, id: &SessionId) {
+    world.backend().unwrap().wait_entry(id, "machine_gone").await.unwrap();
     let metrics = world.operator().unwrap().get("/metrics").await.unwrap().text;
     let slow = metrics.lines().find(|line| line.starts_with("anteroom_store_slow_writes_total "));
     assert_eq!(slow, Some("anteroom_store_slow_writes_total 0"), "no write waited for another that rested");
-    world.finish().await.unwrap();
 }

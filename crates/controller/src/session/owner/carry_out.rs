@@ -24,25 +24,39 @@ impl Driver {
     pub(super) async fn carry_out(&mut self, order: Order) -> Option<Event> {
         let (app, live) = (self.app.clone(), Arc::clone(&self.live));
         match order {
-            Order::Stand => return self.stand(),
-            Order::Ask => self.ask(),
+            Order::Stand => return self.stand().await,
+            Order::Ask => self.ask().await,
             Order::Start => return Some(self.start().await),
-            Order::Claim => self.claim(),
+            Order::Claim => self.claim().await,
             Order::SetBack { problem, detail } => {
+                self.give_up_job().await;
                 self.job = Some(jobs::set_back(app, live, self.life.generation(), problem, detail));
             }
-            Order::Pause { ms } => self.job = Some(jobs::pause(ms)),
-            Order::End { how, problem, detail } => self.job = Some(jobs::end(app, live, how, problem, detail)),
+            Order::Pause { ms } => {
+                self.give_up_job().await;
+                self.job = Some(jobs::pause(ms));
+            }
+            Order::End { how, problem, detail } => {
+                self.give_up_job().await;
+                self.job = Some(jobs::end(app, live, how, problem, detail));
+            }
             Order::Shut => return Some(Event::Delivery(self.live.shut())),
-            Order::Stop(why) => self.stop(why),
-            Order::AwaitGone => self.await_gone(),
+            Order::Stop(why) => self.stop(why).await,
+            Order::AwaitGone => self.await_gone().await,
             Order::Show(shown) => self.show(shown),
             Order::Note(about) => self.note(about).await,
         }
         None
     }
 
-    fn stand(&mut self) -> Option<Event> {
+    /// Nothing of a former job happens once another order is carried out.
+    async fn give_up_job(&mut self) {
+        if let Some(job) = self.job.take() {
+            job.give_up().await;
+        }
+    }
+
+    async fn stand(&mut self) -> Option<Event> {
         let place = match self.place.take() {
             Some(place) => place,
             None => match self.app.queue.stand(self.live.id.clone()) {
@@ -50,11 +64,13 @@ impl Driver {
                 Err(full) => return Some(Event::LineFull { detail: full.to_string() }),
             },
         };
+        self.give_up_job().await;
         self.job = Some(jobs::stand(Arc::clone(&self.live), place));
         None
     }
 
-    fn ask(&mut self) {
+    async fn ask(&mut self) {
+        self.give_up_job().await;
         let machine = random::id(MachineId::from_parts);
         let token = random::token("agt_");
         let generation = self.life.generation();
@@ -93,23 +109,24 @@ impl Driver {
         Event::NotStarted { problem, detail }
     }
 
-    fn claim(&mut self) {
+    async fn claim(&mut self) {
         let Some(held) = &self.held else { return };
         // If it is no longer ready, that is news which is on its way.
         let State::Ready { channels } = held.state.borrow().clone() else { return };
         let (app, live, machine) = (self.app.clone(), Arc::clone(&self.live), held.machine.clone());
+        self.give_up_job().await;
         self.job = Some(jobs::claim(app, live, self.life.generation(), machine, channels, self.token.clone()));
     }
 
-    fn stop(&mut self, why: StopReason) {
+    async fn stop(&mut self, why: StopReason) {
         let Some(held) = &self.held else { return };
         self.app.machines.stop(&held.machine, why);
-        self.await_gone();
+        self.await_gone().await;
     }
 
-    fn await_gone(&mut self) {
+    async fn await_gone(&mut self) {
         // A claim of a machine that ends leads nowhere.
-        self.job = None;
+        self.give_up_job().await;
         self.gone_by = Some(Instant::now() + Duration::from_secs(self.app.config.sessions.gone_s_max));
     }
 

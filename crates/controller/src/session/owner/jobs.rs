@@ -1,5 +1,8 @@
-//! The orders that take time, one at a time: each comes back with what came of it. A job that is dropped has either done
-//! its one write or not; whoever dropped it does not rely on either.
+//! The orders that take time, one at a time: each comes back with what came of it. A job that is given up has either done
+//! its one write or not; whoever gave it up does not rely on either.
+//!
+//! What writes runs on a task of its own. The owner polls its job only while it waits for events: a write that rested halfway in
+//! between would hold the only writing connection, also against the owner's own next write.
 
 use super::{claim, deadlines};
 use crate::{
@@ -20,9 +23,30 @@ use anteroom_store::{Change, Expect, NewEvent, Reason, Sha256Hex, Transition};
 use anteroom_wire::{MachineId, Problem, Secret};
 use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio_util::task::AbortOnDropHandle;
 
 /// What is under way.
-pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
+pub(super) enum Job {
+    /// It only waits.
+    Waits(Pin<Box<dyn Future<Output = Done> + Send>>),
+    /// It writes.
+    Writes(AbortOnDropHandle<Done>),
+}
+
+impl Job {
+    fn writes(what: impl Future<Output = Done> + Send + 'static) -> Self {
+        Self::Writes(AbortOnDropHandle::new(tokio::spawn(what)))
+    }
+
+    /// Ends it; nothing of it happens afterwards.
+    pub(super) async fn give_up(self) {
+        if let Self::Writes(task) = self {
+            task.abort();
+            // Given up, done or panicked: over.
+            let _ = task.await;
+        }
+    }
+}
 
 /// What came of it.
 pub(super) struct Done {
@@ -41,17 +65,25 @@ impl From<Event> for Done {
 /// Waits for the job, if there is one.
 pub(super) async fn next(job: &mut Option<Job>) -> Done {
     match job {
-        Some(job) => job.await,
+        Some(Job::Waits(job)) => job.await,
+        Some(Job::Writes(task)) => match task.await {
+            Ok(done) => done,
+            // As if it had been done here: the owner's guard ends the session.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_aborted) => std::future::pending().await,
+            },
+        },
         None => std::future::pending().await,
     }
 }
 
 /// Stands in line.
 pub(super) fn stand(live: Arc<Live>, place: Place) -> Job {
-    Box::pin(async move {
+    Job::Waits(Box::pin(async move {
         let room = place.take(|position| live.set(Progress::Queued { position })).await;
         Done { event: Event::RoomGiven, room: Some(room) }
-    })
+    }))
 }
 
 /// Writes that this machine is asked for and which token it will have.
@@ -62,7 +94,7 @@ pub(super) fn ask(app: App, live: Arc<Live>, generation: u32, machine: MachineId
         .agent_token(Some(Sha256Hex::of_secret(token)))
         .claimed_generation(None)
         .cli_started(false);
-    Box::pin(async move {
+    Job::writes(async move {
         let event = |now| {
             NewEvent::new(now, "machine_requested", format!("Machine {generation} was asked for."))
                 .with(json!({ "machine": machine, "generation": generation }))
@@ -78,7 +110,7 @@ pub(super) fn set_back(app: App, live: Arc<Live>, generation: u32, problem: Prob
         .machine(None)
         .agent_token(None)
         .setback(Some(Reason::new(problem, detail.as_str())));
-    Box::pin(async move {
+    Job::writes(async move {
         let event = |now| {
             NewEvent::new(now, "machine_replaced", format!("The machine is being replaced: {detail}."))
                 .with(json!({ "generation": generation, "reason": problem.code() }))
@@ -96,7 +128,7 @@ pub(super) fn claim(
     channels: Channels,
     token: Option<Secret>,
 ) -> Job {
-    Box::pin(async move {
+    Job::writes(async move {
         let claimed = claim::claim(&app, &live, generation, &machine, &channels, token.as_ref()).await;
         claimed.map_or_else(|why| Event::ClaimFailed { why }, |()| Event::Claimed).into()
     })
@@ -104,15 +136,15 @@ pub(super) fn claim(
 
 /// Waits before another machine is asked for.
 pub(super) fn pause(ms: u64) -> Job {
-    Box::pin(async move {
+    Job::Waits(Box::pin(async move {
         tokio::time::sleep(Duration::from_millis(ms)).await;
         Event::Paused.into()
-    })
+    }))
 }
 
 /// Writes the session's end until the database takes it.
 pub(super) fn end(app: App, live: Arc<Live>, how: How, problem: Problem, detail: String) -> Job {
-    Box::pin(async move {
+    Job::writes(async move {
         end::end_at_last(&app, &live, how, problem, &detail).await;
         // A server that stops first leaves the row to the next one, and the owner hears that it stops.
         match live.ending.cause() {

@@ -55,9 +55,22 @@ pub struct ViewerSocket {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     rest: Bytes,
     closing: Option<Closing>,
+    /// Whether the last write has not left yet: whoever reads then sends it on the way, for nobody else may.
+    unsent: bool,
 }
 
 impl ViewerSocket {
+    fn new(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { socket, rest: Bytes::new(), closing: None, unsent: false }
+    }
+
+    /// Sends what has not left yet, as far as the connection takes it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = Pin::new(&mut self.socket).poll_flush(cx).map_err(io::Error::other);
+        self.unsent = sent.is_pending();
+        sent
+    }
+
     /// Opens `url` (`ws://…`) with these headers (`Authorization`, `Origin`, `Sec-WebSocket-Protocol`).
     ///
     /// # Errors
@@ -69,7 +82,7 @@ impl ViewerSocket {
             request.headers_mut().insert(name, value);
         }
         match timeout(Duration::from_millis(answer_ms_max), connect_async(request)).await {
-            Ok(Ok((socket, _))) => Ok(Self { socket, rest: Bytes::new(), closing: None }),
+            Ok(Ok((socket, _))) => Ok(Self::new(socket)),
             Ok(Err(Error::Http(response))) => Err(DialError::Refused {
                 status: response.status().as_u16(),
                 body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
@@ -96,7 +109,7 @@ impl ViewerSocket {
             .max_frame_size(Some(message_bytes_max))
             .max_write_buffer_size(2 * message_bytes_max);
         let (socket, _) = client_async_with_config(request, MaybeTlsStream::Plain(stream), Some(config)).await?;
-        Ok(Self { socket, rest: Bytes::new(), closing: None })
+        Ok(Self::new(socket))
     }
 
     /// How the server closed, once reading has ended. `None`: it broke off without a word.
@@ -115,6 +128,10 @@ impl ViewerSocket {
 
 impl AsyncRead for ViewerSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // What it answers may be what is waited for. A connection that is broken tells so when it is read.
+        if self.unsent {
+            let _ = self.poll_send(cx);
+        }
         loop {
             if !self.rest.is_empty() {
                 let count = self.rest.len().min(buf.remaining());
@@ -143,16 +160,54 @@ impl AsyncWrite for ViewerSocket {
         let mut socket = Pin::new(&mut self.socket);
         ready!(socket.as_mut().poll_ready(cx)).map_err(io::Error::other)?;
         socket.as_mut().start_send(Message::Binary(Bytes::copy_from_slice(buf))).map_err(io::Error::other)?;
-        // Written as far as the socket takes it; what remains goes with the next call.
-        let _ = socket.poll_flush(cx).map_err(io::Error::other)?;
+        // Written as far as the connection takes it; what remains goes with the next call of any kind.
+        let _ = self.poll_send(cx)?;
         Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx).map_err(io::Error::other)
+        self.poll_send(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_close(cx).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// Takes all that this task may do before it has to let others: nothing is ready for it any more.
+    fn exhaust(cx: &mut Context<'_>) {
+        while std::pin::pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+    }
+
+    #[tokio::test]
+    async fn what_was_written_when_the_task_had_its_share_is_sent_while_it_reads() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let echo = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+            let heard = futures_util::StreamExt::next(&mut socket).await.unwrap().unwrap();
+            futures_util::SinkExt::send(&mut socket, heard).await.unwrap();
+        });
+        let mut socket = ViewerSocket::dial(&url, &[], 10_000).await.unwrap();
+        let written = poll_fn(|cx| {
+            exhaust(cx);
+            Pin::new(&mut socket).poll_write(cx, b"greeting")
+        });
+        assert_eq!(written.await.unwrap(), 8);
+        let mut back = [0; 8];
+        timeout(Duration::from_secs(30), socket.read_exact(&mut back)).await.expect("it was sent").unwrap();
+        assert_eq!(&back, b"greeting");
+        echo.await.unwrap();
+        let _ = socket.shutdown().await;
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     SHELL,
-    faults::{OwnCache, break_hardware, programs, switch_off, the_machine},
+    faults::{OwnCache, break_hardware, never_ready, programs, switch_off, the_machine},
     open_shell, run,
 };
 use anteroom_controller::rfb::ViewerSocket;
@@ -169,18 +169,22 @@ async fn qemu_a_tool_that_eats_all_memory_is_told_before_and_after_the_guest_kil
     let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let api = house.api().unwrap();
-    // Each keeps its block, since nobody reads what it writes: a large one first, which the kernel will choose, then small ones
-    // until it had to.
-    let hold = "hold() { dd if=/dev/zero bs=$1 count=1 of=f status=none & }";
-    let eat =
-        format!("mkfifo f; sleep 900 <f & {hold}; hold 500M; BIG=$!; while kill -0 $BIG; do hold 60M; sleep 1; done");
-    let typed = serde_json::json!({ "text": eat, "enter": true });
-    assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
+    let eat = async |what: &str| {
+        let typed = serde_json::json!({ "text": what, "enter": true });
+        assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
+    };
+    // Each keeps its block, since nobody reads what it writes. The first leaves a little less than the bound, and is the one that
+    // the kernel will choose; only when that was told comes a second, for which there is no room.
+    let little = "while read name kib unit; do case $name in MemTotal:) T=$kib;; MemAvailable:) A=$kib;; esac; done </proc/meminfo";
+    let hold = "mkfifo f; sleep 900 <f & hold() { dd if=/dev/zero bs=$1K count=1 of=f status=none; }";
+    let marked = "( echo 1000 >/proc/self/oom_score_adj; hold $((A - T * 6 / 100)) ) &";
+    eat(&format!("{little}; {hold}; {marked}")).await;
+    let low = api.wait_entry(&id, "memory_low").await.unwrap();
+    eat("hold $((A / 2)) &").await;
     let killed = api.wait_entry(&id, "out_of_memory").await.unwrap();
     assert_eq!(killed.data["victim"], "dd", "{:?}", killed.data);
     let found = verdict(&api, &id, Verdict::GuestOutOfMemory).await;
     assert!(found.sentence.contains("killed “dd”"), "{}", found.sentence);
-    let low = api.wait_entry(&id, "memory_low").await.unwrap();
     assert!(low.number < killed.number, "it was seen coming");
     assert!(low.data["some_avg10"].is_number(), "the kernel tells its pressure: {:?}", low.data);
     api.wait_entry(&id, "memory_enough").await.unwrap();
@@ -208,7 +212,11 @@ async fn qemu_a_desktop_program_that_crashes_again_and_again_is_the_verdict() {
 #[tokio::test]
 async fn qemu_a_machine_that_is_not_ready_in_time_is_told_with_stage_and_attempts() {
     let settings = format!("[machines]\nready_emulation_ms_max = 100\nready_kvm_ms_max = 100\n{NO_RESTART}{SHELL}");
-    let house = House::open(&settings, &BTreeMap::new(), false).await.unwrap();
+    // So that there is a template to clone.
+    House::open("", &BTreeMap::new(), false).await.unwrap().finish().await.unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let own = Own { path: Some(never_ready(bin.path()).into()), ..Own::default() };
+    let house = House::open_with(own, &settings, &BTreeMap::new(), false).await.unwrap();
     let api = house.api().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;

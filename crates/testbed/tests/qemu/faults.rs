@@ -6,7 +6,10 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::{fs::FileExt, fs::symlink, net::UnixStream},
+    os::unix::{
+        fs::{FileExt, PermissionsExt, symlink},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -148,6 +151,21 @@ pub(crate) fn programs(dir: &Path) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     let qemu = std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|file| file.is_file());
     symlink(qemu.expect("QEMU is on the PATH"), bin.join("qemu-system-x86_64")).unwrap();
+    bin
+}
+
+/// A directory with a QEMU whose clones get nowhere: the process is there and does nothing, however fast the host is.
+pub(crate) fn never_ready(dir: &Path) -> PathBuf {
+    let bin = programs(dir);
+    let program = bin.join("qemu-system-x86_64");
+    let qemu = fs::read_link(&program).unwrap();
+    fs::remove_file(&program).unwrap();
+    let text = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" -incoming \"*) exec sleep 900 ;; esac\nexec {} \"$@\"\n",
+        qemu.display()
+    );
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     bin
 }
 

@@ -1,15 +1,15 @@
 //! Machines outlive their server; the next one takes them over. The figure with fifty machines is made by
 //! `examples/adoption_times.rs`.
 
-use crate::idle;
+use crate::{idle, up};
 use anteroom_machine::{GoneReason, Receipt};
 use anteroom_testbed::{
-    LivingMachine, Plan, SOON, Script, Step, Tool, World, adoption,
+    Answer, Api, LivingMachine, Plan, SOON, Script, Step, Tool, World, adoption,
     living::signal,
     served::crash::{Crash, Moment},
 };
 use anteroom_wire::{
-    MachineId,
+    MachineId, SessionId,
     api::Status,
     diagnosis::{Diagnosis, Verdict},
 };
@@ -43,8 +43,7 @@ async fn a_machine_that_was_ready_and_is_frozen_when_the_next_server_comes_is_en
         "[machines]\nping_every_ms = 200\nping_ms_max = 2000\nhung_s_max = 6\n[sessions]\nrestarts_max = 0\n";
     let mut world = World::start(Plan::with(idle()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
-    let id = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let id = up(&api).await;
     let machine = world.machines().remove(0);
     let living = LivingMachine::of(&world.run_dir(&machine)).unwrap();
     world.kill_server().await.unwrap();
@@ -76,6 +75,21 @@ fn two_methods() -> Tool {
     )
 }
 
+/// A world in which one session's tool runs by its usual method, in this machine.
+async fn by_the_usual(settings: &str) -> (World, Api, SessionId, MachineId) {
+    let world = World::start(Plan::with(two_methods()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    let machine = world.machines().remove(0);
+    (world, api, id, machine)
+}
+
+/// The person chooses the other method.
+async fn choose_other(api: &Api, id: &SessionId) -> anyhow::Result<Answer> {
+    api.post(&format!("/api/auth/session/{id}/method"), json!({ "method": "other" })).await
+}
+
 /// Waits until the tool of this method has run.
 async fn ran(world: &World, machine: &MachineId, method: &str) {
     let left = world.home(machine).join(method);
@@ -90,14 +104,10 @@ async fn ran(world: &World, machine: &MachineId, method: &str) {
 #[tokio::test]
 async fn a_server_that_dies_between_the_chosen_method_and_its_agent_leaves_it_to_the_next_to_tell_it() {
     for (moment, expected) in [(Moment::Before, "usual"), (Moment::After, "other")] {
-        let mut world = World::start(Plan::with(two_methods())).await.unwrap();
-        let api = world.backend().unwrap();
-        let id = api.start("scripted").await.unwrap().session.id;
-        api.wait_entry(&id, "cli_started").await.unwrap();
-        let machine = world.machines().remove(0);
+        let (mut world, api, id, machine) = by_the_usual("").await;
         world.arm(&Crash { moment, write: "transition method_chosen".into(), nth: 1 }).unwrap();
         // The server is killed before it answers.
-        api.post(&format!("/api/auth/session/{id}/method"), json!({ "method": "other" })).await.unwrap_err();
+        choose_other(&api, &id).await.unwrap_err();
         world.kill_server().await.unwrap();
         world.start_server().await.unwrap();
         let api = world.backend().unwrap();
@@ -118,15 +128,10 @@ async fn a_server_that_dies_between_the_chosen_method_and_its_agent_leaves_it_to
 #[tokio::test]
 async fn a_method_that_was_chosen_while_the_machine_was_away_is_told_to_it_when_it_is_heard_again() {
     let settings = "[machines]\nping_every_ms = 200\nping_ms_max = 1000\nhung_s_max = 120\n";
-    let world = World::start(Plan::with(two_methods()).set(settings)).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "cli_started").await.unwrap();
-    let machine = world.machines().remove(0);
+    let (world, api, id, machine) = by_the_usual(settings).await;
     let living = LivingMachine::of(&world.run_dir(&machine)).unwrap();
     signal(living.process, Signal::STOP).unwrap();
-    let path = format!("/api/auth/session/{id}/method");
-    let refused = api.post(&path, json!({ "method": "other" })).await.unwrap();
+    let refused = choose_other(&api, &id).await.unwrap();
     assert!(refused.status >= 500, "the agent does not answer: {} {}", refused.status, refused.text);
     api.wait(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
     signal(living.process, Signal::CONT).unwrap();
@@ -139,16 +144,11 @@ async fn a_method_that_was_chosen_while_the_machine_was_away_is_told_to_it_when_
 #[tokio::test]
 async fn a_person_who_leaves_while_the_method_is_changed_does_not_part_the_tool_from_it() {
     let settings = "[machines]\nping_ms_max = 120000\nhung_s_max = 240\n";
-    let world = World::start(Plan::with(two_methods()).set(settings)).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "cli_started").await.unwrap();
-    let machine = world.machines().remove(0);
+    let (world, api, id, machine) = by_the_usual(settings).await;
     let living = LivingMachine::of(&world.run_dir(&machine)).unwrap();
     signal(living.process, Signal::STOP).unwrap();
-    let path = format!("/api/auth/session/{id}/method");
     tokio::select! {
-        answer = api.post(&path, json!({ "method": "other" })) => panic!("a stopped machine's agent answered: {answer:?}"),
+        answer = choose_other(&api, &id) => panic!("a stopped machine's agent answered: {answer:?}"),
         chosen = api.wait_entry(&id, "method_chosen") => drop(chosen.unwrap()),
     }
     // The server has seen the caller go by the time that it has answered another.

@@ -1,7 +1,7 @@
 //! A machine's death and its clearing are two things: the first is told at once, the second is waited for. What a killed
 //! server did not come to say, the next one says, once.
 
-use crate::{closing, idle};
+use crate::{closing, idle, up};
 use anteroom_testbed::{Api, Plan, SOON, World, processes};
 use anteroom_wire::{
     MachineId, SessionId,
@@ -45,14 +45,6 @@ impl Holdup {
     }
 }
 
-/// A session whose machine is up.
-async fn up(world: &World, api: &Api) -> (SessionId, MachineId) {
-    let id = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
-    let machine = world.machines().into_iter().next_back().unwrap();
-    (id, machine)
-}
-
 async fn about(api: &Api, id: &SessionId, kind: &str, machine: &MachineId) -> Vec<TimelineEntry> {
     let timeline = api.timeline(id).await.unwrap();
     timeline.into_iter().filter(|entry| entry.kind == kind && entry.data["machine"] == machine.as_str()).collect()
@@ -62,7 +54,7 @@ async fn about(api: &Api, id: &SessionId, kind: &str, machine: &MachineId) -> Ve
 async fn a_viewer_is_told_of_a_death_while_the_keeper_clears_and_the_next_machine_waits_for_it() {
     let world = World::start(Plan::with(idle())).await.unwrap();
     let api = world.operator().unwrap();
-    let (id, machine) = up(&world, &api).await;
+    let (id, machine) = (up(&api).await, world.machines().remove(0));
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let holdup = Holdup::new(&world.run_dir(&machine));
@@ -95,7 +87,7 @@ async fn a_viewer_is_told_of_a_death_while_the_keeper_clears_and_the_next_machin
 async fn a_server_that_is_killed_between_death_and_clearing_leaves_one_word_of_the_death() {
     let mut world = World::start(Plan::with(idle())).await.unwrap();
     let api = world.operator().unwrap();
-    let (id, machine) = up(&world, &api).await;
+    let (id, machine) = (up(&api).await, world.machines().remove(0));
     let holdup = Holdup::new(&world.run_dir(&machine));
     processes::kill(processes::machine_of(&world.state_dir(), &machine).unwrap()).unwrap();
     api.wait_entry(&id, "machine_gone").await.unwrap();
@@ -112,7 +104,7 @@ async fn a_server_that_is_killed_between_death_and_clearing_leaves_one_word_of_t
 async fn a_machine_that_outlived_its_session_and_its_server_is_told_once_from_its_receipt() {
     let mut world = World::start(Plan::with(idle()).set("[sessions]\nsweep_every_ms = 100\n")).await.unwrap();
     let api = world.operator().unwrap();
-    let (id, machine) = up(&world, &api).await;
+    let (id, machine) = (up(&api).await, world.machines().remove(0));
     let keeper = processes::keeper_of(&world.state_dir(), &machine).unwrap();
     // The session ends, and its machine cannot end before its server does.
     kill_process(keeper, Signal::STOP).unwrap();
@@ -138,7 +130,8 @@ async fn a_machine_that_outlived_its_session_and_its_server_is_told_once_from_it
 async fn half_a_receipt_whose_keeper_is_gone_is_swept_and_one_that_is_being_written_is_not() {
     let world = World::start(Plan::with(idle()).set("[sessions]\nsweep_every_ms = 100\n")).await.unwrap();
     let api = world.operator().unwrap();
-    let (_, machine) = up(&world, &api).await;
+    up(&api).await;
+    let machine = world.machines().remove(0);
     let keeper = processes::keeper_of(&world.state_dir(), &machine).unwrap().as_raw_nonzero();
     let receipts = world.state_dir().join("receipts");
     let half = |name: String, age_s: u64| {

@@ -1,9 +1,8 @@
 //! A machine's death is known at once to everybody whom it concerns. The tight figures are made by
 //! `examples/healing_times.rs`; here the bounds also hold on a busy host.
 
-use crate::idle;
+use crate::{idle, up};
 use anteroom_testbed::{Plan, Spread, World, healing};
-use anteroom_wire::api::Status;
 use std::time::Duration;
 
 const DEATHS: usize = 20;
@@ -16,8 +15,7 @@ async fn a_machines_death_is_told_to_viewer_status_and_timeline_within_two_secon
     let limit = Duration::from_millis(KNOWN_MS_MAX);
     let [mut closed, mut told, mut noted, mut frame] = [const { Spread::NONE }; 4];
     for _ in 0..DEATHS {
-        let id = api.start("idle").await.unwrap().session.id;
-        api.wait_status(&id, Status::VmStarted).await.unwrap();
+        let id = up(&api).await;
         let mut viewer = api.desktop(&id).await.unwrap();
         viewer.whole_frame().await.unwrap();
         let seen = healing::kill_under(&api, &world.state_dir(), &id, viewer, limit).await.unwrap();

@@ -12,7 +12,8 @@ mod run;
 mod stopping;
 
 use anteroom_controller::rfb::ViewerSocket;
-use anteroom_testbed::{SOON, Script, Step, Tool};
+use anteroom_testbed::{Api, SOON, Script, Step, Tool};
+use anteroom_wire::{SessionId, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// The provider `idle`: its tool waits until the machine ends.
@@ -21,6 +22,13 @@ fn idle() -> Tool {
         "idle",
         Script::new([Step::say("Nothing to do"), Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]),
     )
+}
+
+/// A session of the provider `idle` whose machine is up.
+async fn up(api: &Api) -> SessionId {
+    let id = api.start("idle").await.unwrap().session.id;
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    id
 }
 
 /// Reads until the server closes; the code and the reason.

@@ -4,7 +4,7 @@
 //! Here the cause is told by code and sentence at once, the same cause to programs as HTTP status, and `anteroom why` tells
 //! the whole story afterwards; and what can be healed heals behind the same page.
 
-use crate::{closing, idle};
+use crate::{closing, idle, up};
 use anteroom_testbed::{Api, Plan, SOON, Spread, World, healing, plain_process::built, processes};
 use anteroom_wire::{SessionId, api::Status};
 use std::time::Instant;
@@ -17,8 +17,7 @@ const TOLD_MS_MAX: u128 = 100;
 async fn after_a_death(settings: &str) -> (World, Api, SessionId) {
     let world = World::start(Plan::with(idle()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
-    let id = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let id = up(&api).await;
     api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
     (world, api, id)
 }

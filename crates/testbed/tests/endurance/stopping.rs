@@ -1,6 +1,6 @@
 //! A server that is told to stop: viewers are told by code, machines live on, the next server goes on with them.
 
-use crate::{closing, idle};
+use crate::{closing, idle, up};
 use anteroom_testbed::{Plan, World};
 use anteroom_wire::{Problem, api::Status};
 use std::time::{Duration, Instant};
@@ -14,8 +14,7 @@ async fn a_server_that_is_told_to_stop_tells_its_viewers_and_leaves_the_machines
     let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n");
     let mut world = World::start(Plan::with(idle()).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
-    let id = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let id = up(&api).await;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let name = viewer.name().to_owned();
@@ -57,8 +56,7 @@ async fn a_viewer_that_takes_nothing_does_not_keep_a_server_from_stopping() {
     let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n[tunnel]\nclose_ms_max = 60000\n");
     let mut world = World::start(Plan::with(idle()).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
-    let id = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let id = up(&api).await;
     // It is never read from again.
     let stuck = api.desktop(&id).await.unwrap();
     world.order_desktop(&world.machines()[0], anteroom_testbed::fake_rfb::Behaviour::Flood).await.unwrap();

@@ -2,51 +2,43 @@
 
 use super::{
     Attempt,
-    person::{Person, allows_on_the_desktop},
+    person::allows_on_the_desktop,
     rig::{Browser, Rig},
 };
 use anteroom_testbed::{ClaudeIssuer, TestCa};
 use serde_json::json;
 
-async fn open(browser: Browser) -> (TestCa, ClaudeIssuer, Rig) {
+async fn open(browser: Browser) -> (ClaudeIssuer, Rig) {
     let ca = TestCa::new().unwrap();
     let issuer = ClaudeIssuer::start(&ca).await.unwrap();
     issuer.ask_the_person();
-    let rig = Rig::open("claude_code", &ca, "NODE_EXTRA_CA_CERTS", browser, issuer.answers()).await;
-    (ca, issuer, rig)
-}
-
-async fn close(issuer: ClaudeIssuer, rig: Rig) {
-    assert_eq!(issuer.strangers(), Vec::<String>::new(), "the tool asked for something new");
-    rig.house.finish().await.unwrap();
-    issuer.finish().await;
+    let rig = Rig::open("claude_code", ca, "NODE_EXTRA_CA_CERTS", browser, issuer.answers()).await;
+    (issuer, rig)
 }
 
 #[tokio::test]
 async fn qemu_claude_code_signs_in_by_a_link_and_a_pasted_code() {
-    let (ca, issuer, rig) = open(Browser::DoesNot).await;
-    let person = Person { ca: &ca, answers: issuer.answers() };
+    let (issuer, rig) = open(Browser::DoesNot).await;
     let attempt = Attempt::start(&rig, None).await;
     let link = attempt.link().await;
     assert!(link.contains("redirect_uri=https%3A%2F%2Fplatform.claude.com"), "it leads to a page with a code: {link}");
-    let code = person.opens(&link).await.text();
+    let code = rig.person.opens(&link).await.text();
     attempt.asked("paste_code").await;
     assert_eq!(attempt.pastes(&code).await, json!({ "taken_as": "prompt", "id": "paste_code" }));
     attempt.succeeds(&rig, "link", || issuer.canaries()).await;
     assert_eq!(issuer.refusals(), Vec::<String>::new());
-    close(issuer, rig).await;
+    rig.close(issuer.strangers()).await;
 }
 
 #[tokio::test]
 async fn qemu_claude_code_signs_in_by_the_address_at_which_the_persons_browser_ended() {
-    let (ca, issuer, rig) = open(Browser::DoesNot).await;
-    let person = Person { ca: &ca, answers: issuer.answers() };
+    let (issuer, rig) = open(Browser::DoesNot).await;
     let attempt = Attempt::start(&rig, None).await;
-    let ended = person.opens(&attempt.browser_link().await).await.address();
+    let ended = rig.person.opens(&attempt.browser_link().await).await.address();
     assert!(ended.starts_with("http://localhost:"), "{ended}");
     assert_eq!(attempt.pastes(&ended).await["taken_as"], "callback");
     attempt.succeeds(&rig, "link, address pasted back", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(issuer.strangers()).await;
 }
 
 #[tokio::test]
@@ -54,12 +46,12 @@ async fn qemu_claude_code_signs_in_with_the_browser_of_the_machine() {
     if !super::desktops_are_wanted() {
         return;
     }
-    let (_ca, issuer, rig) = open(Browser::Believes).await;
+    let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, None).await;
     attempt.browser_link().await;
     allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.shown() > 0, || issuer.granted() > 0).await;
     attempt.succeeds(&rig, "desktop", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(issuer.strangers()).await;
 }
 
 #[tokio::test]
@@ -67,11 +59,10 @@ async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finishe
     if !super::desktops_are_wanted() {
         return;
     }
-    let (ca, issuer, rig) = open(Browser::Believes).await;
-    let person = Person { ca: &ca, answers: issuer.answers() };
+    let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, None).await;
     // Link: the person gets a code in their own browser, and copies half of it.
-    let code = person.opens(&attempt.link().await).await.text();
+    let code = rig.person.opens(&attempt.link().await).await.text();
     attempt.asked("paste_code").await;
     let granted = issuer.granted();
     // Terminal: they type it at the tool's own prompt, which does not take it.
@@ -92,5 +83,5 @@ async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finishe
     attempt.wait("completed", |view| view.status == anteroom_wire::api::Status::Completed).await;
     assert_eq!(rig.reports.processes().len(), 1, "one process throughout: {:?}", rig.reports.all());
     attempt.succeeds(&rig, "link, then terminal, then desktop", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(issuer.strangers()).await;
 }

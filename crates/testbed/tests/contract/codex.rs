@@ -2,34 +2,29 @@
 
 use super::{
     Attempt,
-    person::{Person, allows_on_the_desktop},
+    person::allows_on_the_desktop,
     rig::{Browser, Rig},
 };
 use anteroom_testbed::{CodexIssuer, TestCa, codex_issuer::Approval};
 
-async fn open(browser: Browser) -> (TestCa, CodexIssuer, Rig) {
+async fn open(browser: Browser) -> (CodexIssuer, Rig) {
     let ca = TestCa::new().unwrap();
     let issuer = CodexIssuer::under_its_name(&ca, Approval::OnCommand).await.unwrap();
     issuer.ask_the_person();
-    let rig = Rig::open("codex", &ca, "CODEX_CA_CERTIFICATE", browser, issuer.answers()).await;
-    (ca, issuer, rig)
-}
-
-async fn close(issuer: CodexIssuer, rig: Rig) {
-    assert_eq!(issuer.strangers(), Vec::<String>::new(), "the tool asked for something new");
-    rig.house.finish().await.unwrap();
+    let rig = Rig::open("codex", ca, "CODEX_CA_CERTIFICATE", browser, issuer.answers()).await;
+    (issuer, rig)
 }
 
 #[tokio::test]
 async fn qemu_codex_signs_in_by_device_code() {
-    let (_ca, issuer, rig) = open(Browser::DoesNot).await;
+    let (issuer, rig) = open(Browser::DoesNot).await;
     let attempt = Attempt::start(&rig, None).await;
     let shown = attempt.wait("at a device code", |view| view.sign_in.device_code.is_some()).await.sign_in;
     assert_eq!(shown.device_code, Some(issuer.user_code()));
     assert_eq!(shown.url.as_deref(), Some("https://auth.openai.com/codex/device"));
     issuer.approve();
     attempt.succeeds(&rig, "device code", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(issuer.strangers()).await;
 }
 
 #[tokio::test]
@@ -37,33 +32,32 @@ async fn qemu_codex_signs_in_with_the_browser_of_the_machine() {
     if !super::desktops_are_wanted() {
         return;
     }
-    let (_ca, issuer, rig) = open(Browser::Believes).await;
+    let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, Some("browser")).await;
     attempt.browser_link().await;
     allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.shown() > 0, || issuer.granted() > 0).await;
     attempt.succeeds(&rig, "desktop", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(issuer.strangers()).await;
 }
 
 #[tokio::test]
 async fn qemu_codex_signs_in_by_the_address_at_which_the_persons_browser_ended() {
-    let (ca, issuer, rig) = open(Browser::DoesNot).await;
-    let person = Person { ca: &ca, answers: issuer.answers() };
+    let (issuer, rig) = open(Browser::DoesNot).await;
     let attempt = Attempt::start(&rig, Some("browser")).await;
-    let ended = person.opens(&attempt.link().await).await.address();
+    let ended = rig.person.opens(&attempt.link().await).await.address();
     assert!(ended.contains(":1455/auth/callback?"), "{ended}");
     assert_eq!(attempt.pastes(&ended).await["taken_as"], "callback");
     attempt.succeeds(&rig, "link, address pasted back", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(issuer.strangers()).await;
 }
 
 #[tokio::test]
 async fn qemu_codex_signs_in_with_an_api_key() {
-    let (_ca, issuer, rig) = open(Browser::DoesNot).await;
+    let (issuer, rig) = open(Browser::DoesNot).await;
     let attempt = Attempt::start(&rig, Some("api_key")).await;
     attempt.asked("key_entry").await;
     let key = "sk-contract-0123456789abcdefghijklmnopqrstuvwxyz".to_owned();
     assert_eq!(attempt.pastes(&key).await["taken_as"], "key");
     attempt.succeeds(&rig, "key", || vec![key.clone()]).await;
-    close(issuer, rig).await;
+    rig.close(issuer.strangers()).await;
 }

@@ -2,51 +2,46 @@
 
 use super::{
     Attempt,
-    person::{Person, allows_on_the_desktop},
+    person::allows_on_the_desktop,
     rig::{Browser, Rig},
 };
 use anteroom_testbed::{GoogleIssuer, TestCa, google_issuer::Account};
 use serde_json::json;
 
-async fn open(browser: Browser) -> (TestCa, GoogleIssuer, Rig) {
+async fn open(browser: Browser) -> (GoogleIssuer, Rig) {
     let ca = TestCa::new().unwrap();
     let issuer = GoogleIssuer::start(&ca, Account::Onboarded).await.unwrap();
     issuer.ask_the_person();
-    let rig = Rig::open("gemini_cli", &ca, "NODE_EXTRA_CA_CERTS", browser, issuer.answers()).await;
-    (ca, issuer, rig)
+    let rig = Rig::open("gemini_cli", ca, "NODE_EXTRA_CA_CERTS", browser, issuer.answers()).await;
+    (issuer, rig)
 }
 
-async fn close(issuer: GoogleIssuer, rig: Rig) {
-    // Browsers of Google's own make ask for more than the page.
-    let strangers: Vec<_> = issuer.strangers().into_iter().filter(|call| !call.contains("/ListAccounts")).collect();
-    assert_eq!(strangers, Vec::<String>::new(), "the tool asked for something new");
-    rig.house.finish().await.unwrap();
-    issuer.finish().await;
+/// Browsers of Google's own make ask for more than the page.
+fn strangers(issuer: &GoogleIssuer) -> Vec<String> {
+    issuer.strangers().into_iter().filter(|call| !call.contains("/ListAccounts")).collect()
 }
 
 #[tokio::test]
 async fn qemu_gemini_cli_signs_in_by_a_link_and_a_pasted_code() {
-    let (ca, issuer, rig) = open(Browser::DoesNot).await;
-    let person = Person { ca: &ca, answers: issuer.answers() };
+    let (issuer, rig) = open(Browser::DoesNot).await;
     let attempt = Attempt::start(&rig, None).await;
-    let code = person.opens(&attempt.link().await).await.text();
+    let code = rig.person.opens(&attempt.link().await).await.text();
     attempt.asked("paste_code").await;
     assert_eq!(attempt.pastes(&code).await, json!({ "taken_as": "prompt", "id": "paste_code" }));
     attempt.succeeds(&rig, "link", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(strangers(&issuer)).await;
 }
 
 #[tokio::test]
 async fn qemu_gemini_cli_signs_in_with_a_code_typed_into_the_terminal() {
-    let (ca, issuer, rig) = open(Browser::DoesNot).await;
-    let person = Person { ca: &ca, answers: issuer.answers() };
+    let (issuer, rig) = open(Browser::DoesNot).await;
     let attempt = Attempt::start(&rig, None).await;
-    let code = person.opens(&attempt.link().await).await.text();
+    let code = rig.person.opens(&attempt.link().await).await.text();
     attempt.asked("paste_code").await;
     let mut terminal = attempt.api.terminal(&attempt.id).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut terminal, format!("{code}\r").as_bytes()).await.unwrap();
     attempt.succeeds(&rig, "terminal", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(strangers(&issuer)).await;
 }
 
 #[tokio::test]
@@ -54,10 +49,10 @@ async fn qemu_gemini_cli_signs_in_with_the_browser_of_the_machine() {
     if !super::desktops_are_wanted() {
         return;
     }
-    let (_ca, issuer, rig) = open(Browser::Believes).await;
+    let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, Some("browser")).await;
     attempt.browser_link().await;
     allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.shown() > 0, || issuer.granted() > 0).await;
     attempt.succeeds(&rig, "desktop", || issuer.canaries()).await;
-    close(issuer, rig).await;
+    rig.close(strangers(&issuer)).await;
 }

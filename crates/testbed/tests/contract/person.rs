@@ -12,8 +12,9 @@ const PAGES_MAX: usize = 10;
 const CLICK_EVERY: Duration = Duration::from_secs(10);
 
 /// The person's own browser.
-pub(crate) struct Person<'a> {
-    pub(crate) ca: &'a TestCa,
+pub(crate) struct Person {
+    /// Whose certificates it believes.
+    pub(crate) ca: TestCa,
     /// Where names lead.
     pub(crate) answers: BTreeMap<String, SocketAddr>,
 }
@@ -27,7 +28,7 @@ pub(crate) enum Ended {
     Nowhere(String),
 }
 
-impl Person<'_> {
+impl Person {
     /// Opens a link and does what the pages ask.
     pub(crate) async fn opens(&self, link: &str) -> Ended {
         let mut url = Url::parse(link).unwrap();

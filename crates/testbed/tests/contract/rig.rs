@@ -5,6 +5,7 @@
 //!  machine ── through its proxy and the egress gate ─▶ stand-in issuer (under the provider's names), Reports (report.contract.test)
 //! ```
 
+use super::person::Person;
 use anteroom_machine::image::Image;
 use anteroom_testbed::{House, TestCa, house::LONG, native_cli::descriptor};
 use anteroom_wire::provider::{EgressRule, Provider, SettingsFile};
@@ -34,11 +35,12 @@ pub(crate) enum Browser {
     DoesNot,
 }
 
-/// The house, its tool and what is told of it.
+/// The house, its tool, who signs in and what is told of it.
 pub(crate) struct Rig {
     pub(crate) house: House,
     pub(crate) provider: Provider,
     pub(crate) reports: Reports,
+    pub(crate) person: Person,
     /// As the image has it.
     pub(crate) version: String,
 }
@@ -48,15 +50,16 @@ impl Rig {
     /// of the environment variable by which the tool is told of another authority.
     pub(crate) async fn open(
         id: &str,
-        ca: &TestCa,
+        ca: TestCa,
         trust: &str,
         browser: Browser,
         mut answers: BTreeMap<String, SocketAddr>,
     ) -> Self {
+        let person = Person { ca, answers: answers.clone() };
         let reports = Reports::start().await;
         answers.insert(format!("{REPORT}:80"), reports.address);
         let product = descriptor(id).unwrap();
-        let provider = overridden(product, ca, trust, browser);
+        let provider = overridden(product, &person.ca, trust, browser);
         let providers = BTreeMap::from([(id.to_owned(), &provider)]);
         let mut settings = toml::Table::new();
         settings.insert("providers".to_owned(), toml::Value::try_from(providers).unwrap());
@@ -68,7 +71,13 @@ impl Rig {
         let house = House::open(&settings.to_string(), &answers, false).await.unwrap();
         let image = std::env::var_os("ANTEROOM_TEST_IMAGE").unwrap();
         let version = Image::open(Path::new(&image)).unwrap().manifest.clis[&provider.cli].clone();
-        Self { house, provider, reports, version }
+        Self { house, provider, reports, person, version }
+    }
+
+    /// Ends the house. `strangers`: what the tool asked for that the issuer does not have.
+    pub(crate) async fn close(self, strangers: Vec<String>) {
+        assert_eq!(strangers, Vec::<String>::new(), "the tool asked for something new");
+        self.house.finish().await.unwrap();
     }
 }
 

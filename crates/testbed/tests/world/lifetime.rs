@@ -34,6 +34,13 @@ async fn completed(api: &Api, id: &SessionId) -> CredentialMeta {
     api.wait_status(id, Status::Completed).await.unwrap().credential.unwrap()
 }
 
+/// What a session's machine delivers and the server stores.
+async fn delivered(world: &World, content: &str) -> CredentialMeta {
+    let agent = Posing::start(world).await;
+    assert_eq!(agent.deliver(&agent.delivery(content)).await.status, 200);
+    completed(&world.backend().unwrap(), &agent.session).await
+}
+
 async fn lease(api: &Api, id: &CredentialId) -> Answer {
     api.post(&format!("/api/credentials/{id}/lease"), json!({})).await.unwrap()
 }
@@ -83,7 +90,6 @@ async fn until(what: &str, mut is: impl FnMut() -> bool) {
 #[tokio::test]
 async fn of_leases_that_race_exactly_one_gets_what_is_handed_out_once() {
     let scene = Scene::new();
-
     let world = world_of(scripted(&scene, "deliver_once"), "").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -158,9 +164,7 @@ async fn a_renewal_leaves_nothing_of_the_old_credential() {
     let scene = Scene::new();
     let world = world_of(scene.idle_tool(), "").await;
     let api = world.backend().unwrap();
-    let first = Posing::start(&world).await;
-    assert_eq!(first.deliver(&first.delivery(&token(OLD))).await.status, 200);
-    let meta = completed(&api, &first.session).await;
+    let meta = delivered(&world, &token(OLD)).await;
     let tail = sealed_tail(&world, &meta.id).await;
     let second = Posing::renewing(&world, &meta.id).await;
     let answer = second.deliver(&second.delivery(&token(NEW))).await;
@@ -172,7 +176,7 @@ async fn a_renewal_leaves_nothing_of_the_old_credential() {
     for plain in [OLD, NEW] {
         assert_eq!(world.leaks().files_with(plain), Vec::<PathBuf>::new());
     }
-    assert_eq!(api.session(&first.session).await.unwrap().credential, Some(again), "both completed with it");
+    assert_eq!(api.session(&meta.session).await.unwrap().credential, Some(again), "both completed with it");
     world.finish().await.unwrap();
 }
 
@@ -181,9 +185,7 @@ async fn a_credential_that_is_deleted_while_it_is_renewed_stays_deleted() {
     let scene = Scene::new();
     let world = world_of(scene.idle_tool(), "").await;
     let api = world.backend().unwrap();
-    let agent = Posing::start(&world).await;
-    assert_eq!(agent.deliver(&agent.delivery(&token("one"))).await.status, 200);
-    let meta = completed(&api, &agent.session).await;
+    let meta = delivered(&world, &token("one")).await;
     let again = Posing::renewing(&world, &meta.id).await;
     let path = format!("/api/credentials/{}", meta.id);
     assert_eq!(api.call(Method::DELETE, &path, None).await.unwrap().status, 204);
@@ -200,9 +202,7 @@ async fn a_use_delivers_again_and_again_and_goes_on() {
     let scene = Scene::new();
     let world = world_of(scene.idle_tool(), "").await;
     let api = world.backend().unwrap();
-    let agent = Posing::start(&world).await;
-    assert_eq!(agent.deliver(&agent.delivery(&token("one"))).await.status, 200);
-    let meta = completed(&api, &agent.session).await;
+    let meta = delivered(&world, &token("one")).await;
     let using = Posing::using(&world, &meta.id).await;
     for value in ["two", "three", "three"] {
         let answer = using.deliver(&using.delivery(&token(value))).await;
@@ -237,10 +237,7 @@ async fn a_credential_stands_by_what_it_says_of_its_own_end() {
         (now_s + 3_600, CredentialHealth::Expiring),
         (now_s - 10, CredentialHealth::NeedsAuth),
     ] {
-        let agent = Posing::start(&world).await;
-        let content = format!("{{\"token\": \"t\", \"until\": {ends_s}}}");
-        assert_eq!(agent.deliver(&agent.delivery(&content)).await.status, 200);
-        let meta = completed(&api, &agent.session).await;
+        let meta = delivered(&world, &format!("{{\"token\": \"t\", \"until\": {ends_s}}}")).await;
         assert_eq!(meta.health, health, "{meta:?}");
         assert!(meta.ends_at.is_some() && !meta.health_detail.is_empty());
         let alone: CredentialMeta = read(&api, &meta.id).await.read().unwrap();

@@ -1,6 +1,6 @@
 //! Everything that is wrong with a descriptor, at once, each fault with its place.
 
-use super::{FileFormat, Provider};
+use super::{FileFormat, Lane, LinkFrom, Provider, SettingsFile};
 use regex_lite::Regex;
 
 /// The most prompts, methods, paths and hosts of one descriptor.
@@ -16,10 +16,9 @@ impl Provider {
             faults.need(*name != self.method, || format!("{place}the preferred method has the same name"));
             if let Some(method) = self.with_method(name) {
                 let mut own = Faults(Vec::new());
-                for file in differs.use_settings_files.iter().flatten() {
-                    own.below_home(&file.path);
-                }
+                own.of_files("use_settings_files", differs.use_settings_files.iter().flatten());
                 own.of_method(&method);
+                own.of_method_credential(self.credential.format, differs.credential_required.as_deref());
                 own.need(!method.label.trim().is_empty(), || "label is empty".to_owned());
                 faults.0.extend(own.0.into_iter().map(|fault| format!("{place}{fault}")));
             }
@@ -51,9 +50,7 @@ impl Faults {
         self.need(provider.methods.is_empty() || !provider.label.trim().is_empty(), || {
             "label is empty: with several methods each needs one".to_owned()
         });
-        for file in &provider.use_settings_files {
-            self.below_home(&file.path);
-        }
+        self.of_files("use_settings_files", &provider.use_settings_files);
         self.of_method(provider);
         self.of_credential(provider);
         self.of_egress(provider);
@@ -66,12 +63,13 @@ impl Faults {
         });
         self.need(!provider.lanes.is_empty(), || "lanes is empty".to_owned());
         self.need(provider.lanes.len() <= 8, || "lanes has more than 8 entries".to_owned());
-        for file in &provider.settings_files {
-            self.below_home(&file.path);
+        self.of_files("settings_files", &provider.settings_files);
+        let plain = |key: &str| !key.is_empty() && !key.contains(['=', '\0']);
+        for key in provider.env.keys() {
+            self.need(plain(key), || format!("env {key:?} is not a name"));
         }
-        for key in provider.env.keys().chain(&provider.env_unset) {
-            let plain = !key.is_empty() && !key.contains(['=', '\0']);
-            self.need(plain, || format!("env {key:?} is not a name"));
+        for (at, key) in provider.env_unset.iter().enumerate() {
+            self.need(plain(key), || format!("env_unset[{at}] {key:?} is not a name"));
         }
         let rules = &provider.sign_in;
         for (name, pattern) in
@@ -84,7 +82,32 @@ impl Faults {
                 format!("sign_in.callback_path {path:?} must be a path that begins with /")
             });
         }
+        // A lane that cannot work is not to be offered.
+        self.need(rules.code.is_some() || !provider.lanes.contains(&Lane::DeviceCode), || {
+            "lanes has device_code, but there is no sign_in.code to find one".to_owned()
+        });
+        self.need(rules.url.is_some() || rules.link_from != LinkFrom::Screen, || {
+            "sign_in.link_from is the screen, but there is no sign_in.url to find one there".to_owned()
+        });
         self.of_prompts(provider);
+    }
+
+    fn of_files<'a>(&mut self, key: &str, files: impl IntoIterator<Item = &'a SettingsFile>) {
+        for (at, file) in files.into_iter().enumerate() {
+            self.below_home(&format!("{key}[{at}].path"), &file.path);
+        }
+    }
+
+    /// What must be in the credential when it comes by a method of its own.
+    fn of_method_credential(&mut self, format: FileFormat, required: Option<&[String]>) {
+        let Some(required) = required else { return };
+        self.need(format == FileFormat::Json, || "credential_required is for format = \"json\"".to_owned());
+        self.need(!required.is_empty(), || {
+            "credential_required is empty: any JSON would count as a credential".to_owned()
+        });
+        for (at, pointer) in required.iter().enumerate() {
+            self.pointer(&format!("credential_required[{at}]"), pointer);
+        }
     }
 
     fn of_prompts(&mut self, provider: &Provider) {
@@ -120,11 +143,17 @@ impl Faults {
         self.need(rules.paths.len() + rules.beside.len() <= 8, || {
             "credential.paths and credential.beside have more than 8 entries together".to_owned()
         });
-        for path in rules.paths.iter().chain(&rules.beside) {
-            self.below_home(path);
+        for (key, paths) in [("paths", &rules.paths), ("beside", &rules.beside)] {
+            for (at, path) in paths.iter().enumerate() {
+                let place = format!("credential.{key}[{at}]");
+                self.below_home(&place, path);
+                self.need(!paths[..at].contains(path), || format!("{place} {path:?} is there twice"));
+            }
         }
-        for path in &rules.beside {
-            self.need(!rules.paths.contains(path), || format!("credential.beside {path:?} is in credential.paths too"));
+        for (at, path) in rules.beside.iter().enumerate() {
+            self.need(!rules.paths.contains(path), || {
+                format!("credential.beside[{at}] {path:?} is in credential.paths too")
+            });
         }
         match rules.format {
             FileFormat::Json => {
@@ -143,9 +172,11 @@ impl Faults {
                 self.need(rules.ends_at.is_none(), || "credential.ends_at is for format = \"json\"".to_owned());
             }
         }
-        let ends_at = rules.ends_at.as_ref().map(|ends| &ends.pointer);
-        for pointer in rules.required.iter().chain(ends_at) {
-            self.need(pointer.starts_with('/'), || format!("credential pointer {pointer:?} must begin with /"));
+        for (at, pointer) in rules.required.iter().enumerate() {
+            self.pointer(&format!("credential.required[{at}]"), pointer);
+        }
+        if let Some(ends) = &rules.ends_at {
+            self.pointer("credential.ends_at.pointer", &ends.pointer);
         }
         self.pattern("credential.text_matches", rules.text_matches.as_ref());
         self.pattern("credential.status_matches", rules.status_matches.as_ref());
@@ -156,7 +187,7 @@ impl Faults {
 
     fn of_egress(&mut self, provider: &Provider) {
         self.need(provider.egress.len() <= ENTRIES_MAX, || format!("egress has more than {ENTRIES_MAX} entries"));
-        for rule in &provider.egress {
+        for (at, rule) in provider.egress.iter().enumerate() {
             let name = rule.host.strip_prefix("*.").unwrap_or(&rule.host);
             let label =
                 |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -164,14 +195,20 @@ impl Faults {
                 && name.contains('.')
                 && name.split('.').all(label)
                 && !name.split('.').next_back().is_some_and(|tld| tld.bytes().all(|b| b.is_ascii_digit()));
-            self.need(plain, || format!("egress host {:?} must be a DNS name, or *. and a DNS name", rule.host));
-            self.need(!rule.ports.contains(&0), || format!("egress host {:?} has port 0", rule.host));
+            self.need(plain, || format!("egress[{at}].host {:?} must be a DNS name, or *. and a DNS name", rule.host));
+            self.need(!rule.ports.contains(&0), || format!("egress[{at}].ports of {:?} has port 0", rule.host));
         }
     }
 
-    fn below_home(&mut self, path: &str) {
+    fn below_home(&mut self, place: &str, path: &str) {
         let below = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
-        self.need(below, || format!("path {path:?} must lie below the home directory"));
+        self.need(below, || format!("{place} {path:?} must lie below the home directory"));
+    }
+
+    fn pointer(&mut self, place: &str, pointer: &str) {
+        self.need(pointer.starts_with('/'), || {
+            format!("{place} {pointer:?} must be a JSON pointer, which begins with /")
+        });
     }
 }
 
@@ -190,8 +227,9 @@ mod tests {
             lanes = []
             next_action = "Do."
             policy = "store"
+            env_unset = ["A", "B="]
             sign_in = { url = "(", callback_path = "callback" }
-            credential = { paths = ["/etc/x"], required = [], status_matches = "[" }
+            credential = { paths = ["x", "/etc/x", "x"], required = [], ends_at = { pointer = "y", unit = "unix_s" }, status_matches = "[" }
             prompts = [
                 { id = "A b", matches = "(", press = ["enter"] },
                 { id = "both", matches = "x", press = ["enter"], ask = { label = "" } },
@@ -203,7 +241,10 @@ mod tests {
             [methods.key]
             label = ""
             argv = [""]
+            lanes = ["device_code"]
+            sign_in = { link_from = "screen" }
             use_settings_files = [{ path = "../y", content = "" }]
+            credential_required = ["key"]
             "#,
         )
         .unwrap();
@@ -214,7 +255,10 @@ mod tests {
             "lanes is empty",
             "sign_in.url is not a regular expression",
             "sign_in.callback_path",
-            "path \"/etc/x\" must lie below",
+            "env_unset[1] \"B=\" is not a name",
+            "credential.paths[1] \"/etc/x\" must lie below",
+            "credential.paths[2] \"x\" is there twice",
+            "credential.ends_at.pointer \"y\" must be a JSON pointer",
             "credential.required is empty",
             "credential.status_matches is not",
             "credential.status_matches without",
@@ -224,12 +268,15 @@ mod tests {
             "prompts[1] \"both\": ask.label is empty",
             "prompts[2] \"both\": the id is there twice",
             "prompts[2] \"both\": exactly one",
-            "egress host \"127.0.0.1\"",
-            "port 0",
+            "egress[0].host \"127.0.0.1\"",
+            "egress[1].ports of \"a.example\" has port 0",
             "label is empty: with several methods",
             "methods.default: the preferred method has the same name",
             "methods.key: label is empty",
-            "methods.key: path \"../y\" must lie below",
+            "methods.key: use_settings_files[0].path \"../y\" must lie below",
+            "methods.key: lanes has device_code, but",
+            "methods.key: sign_in.link_from is the screen, but",
+            "methods.key: credential_required[0] \"key\" must be a JSON pointer",
             "methods.key: argv names no program",
         ] {
             assert!(faults.contains(expected), "{expected} is not among:\n{faults}");

@@ -57,14 +57,22 @@ const ERROR_CHARS_MAX: usize = 600;
 /// To be called at the start of a process of its own, before any thread: it closes all inherited files but the first
 /// three, and leaves the caller's session. When the standard input is a socket, it is the first caller.
 pub fn main(run_dir: &Path) -> ExitCode {
-    match Keeper::begin(run_dir) {
+    let mut caller = None;
+    match Keeper::begin(run_dir, &mut caller) {
         Ok(mut keeper) => {
             let end = keeper.start().unwrap_or_else(|| keeper.watch());
             keeper.finish(end);
             ExitCode::SUCCESS
         }
-        // Nobody listens to a keeper's error output; the controller sees the socket close without a receipt.
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody listens to a keeper's error output.
+            let error = format!("its keeper could not begin: {error}");
+            let phase = Phase::Ended { how: End::NeverStarted { error }, because: None, unwritten: None };
+            if let Some(mut caller) = caller {
+                let _ = caller.tell(&Report::Phase { phase });
+            }
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -121,10 +129,11 @@ fn first_caller() -> io::Result<Option<Caller>> {
 }
 
 impl Keeper {
-    /// Everything that can fail before there is a machine.
-    fn begin(run_dir: &Path) -> io::Result<Self> {
+    /// Everything that can fail before there is a machine. `caller`: whom to tell that it did.
+    fn begin(run_dir: &Path, caller: &mut Option<Caller>) -> io::Result<Self> {
         let began = Instant::now();
         close_inherited()?;
+        *caller = first_caller()?;
         let run_dir = fs::canonicalize(run_dir)?;
         std::env::set_current_dir(&run_dir)?;
         // Fails only for a process that leads its group already, such as one started by hand.
@@ -132,7 +141,6 @@ impl Keeper {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let listener = UnixListener::bind(CONTROL_SOCKET)?;
         listener.set_nonblocking(true)?;
-        let caller = first_caller()?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         // A core file of a machine would hold what is in its memory.
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
@@ -154,7 +162,7 @@ impl Keeper {
             output: Ring::new(brief.console_bytes_max),
             brief,
         };
-        if let Some(caller) = caller {
+        if let Some(caller) = caller.take() {
             keeper.greet(caller);
         }
         Ok(keeper)

@@ -85,6 +85,27 @@ async fn a_keeper_that_is_not_there_is_told_by_name() {
 }
 
 #[tokio::test]
+async fn a_keeper_that_cannot_begin_says_why_and_is_not_called_killed() {
+    use std::os::unix::fs::PermissionsExt;
+    let ground = Ground::new();
+    let mut settings = ground.settings();
+    // Something stands where the keeper's own socket has to be.
+    let program = settings.run_dir.parent().unwrap().join("keeper-without-a-socket");
+    let keeper = settings.keeper_program.display();
+    std::fs::write(&program, format!("#!/bin/sh\nmkdir \"$2/control.sock\"\nexec '{keeper}' \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    settings.keeper_program = program;
+    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    let State::Gone { why, receipt } = until_gone(&mut state).await else { panic!() };
+    let GoneReason::NeverStarted { error } = &why else { panic!("{why:?}") };
+    assert!(error.contains("keeper") && error.contains("Address already in use"), "{error}");
+    assert_eq!(receipt.unwrap().reason(), why);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_stop_ends_every_descendant_and_its_reason_stands_over_the_exit_status() {
     let ground = Ground::new();
     // A descendant in a session of its own, whose parent is dead: only the keeper can find it.

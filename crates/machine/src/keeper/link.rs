@@ -32,6 +32,8 @@ pub(crate) struct Link {
     reports: FramedRead<OwnedReadHalf, LinesCodec>,
     orders: OwnedWriteHalf,
     child: Option<Child>,
+    /// Who listens on the socket that was connected to: known also of a keeper that never greets.
+    listens: Option<ProcessId>,
 }
 
 impl Link {
@@ -50,18 +52,27 @@ impl Link {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
-        Self::over(ours, Some(child))
+        Self::over(ours, Some(child), None)
     }
 
     /// Connects to the keeper that listens in `run_dir`.
     pub(crate) fn adopt(run_dir: &RunDir) -> io::Result<Self> {
-        Self::over(run_dir.connect(CONTROL_SOCKET)?, None)
+        let stream = run_dir.connect(CONTROL_SOCKET)?;
+        let by = rustix::net::sockopt::socket_peercred(&stream)?;
+        let listens = u32::try_from(by.pid.as_raw_nonzero().get()).ok().and_then(ProcessId::of);
+        Self::over(stream, None, listens)
     }
 
-    fn over(stream: UnixStream, child: Option<Child>) -> io::Result<Self> {
+    /// The keeper's process, if that is known without its word.
+    pub(crate) fn keeper(&self) -> Option<ProcessId> {
+        self.listens.or_else(|| ProcessId::of(self.child.as_ref()?.id()?))
+    }
+
+    fn over(stream: UnixStream, child: Option<Child>, listens: Option<ProcessId>) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let (reports, orders) = tokio::net::UnixStream::from_std(stream)?.into_split();
-        Ok(Self { reports: FramedRead::new(reports, LinesCodec::new_with_max_length(LINE_BYTES_MAX)), orders, child })
+        let reports = FramedRead::new(reports, LinesCodec::new_with_max_length(LINE_BYTES_MAX));
+        Ok(Self { reports, orders, child, listens })
     }
 
     /// The next report; `None`: the keeper has closed its socket. Cancellation loses nothing.

@@ -5,10 +5,14 @@ use crate::{
     keeper::link::Link,
     run_dir::RunDir,
     spec::{Brief, SPEC_FILE},
-    state::State,
+    state::{State, StopReason},
 };
 use anteroom_wire::MachineId;
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// How long a run directory without a listening keeper is given: its keeper may have been started a moment ago by a server
@@ -30,42 +34,61 @@ impl Machines {
                 tracing::warn!(path = %entry.path().display(), "not a machine's run directory; left alone");
                 continue;
             };
-            match find(entry.path(), until).await {
-                Ok((link, brief)) => self.adopt(id, link, &brief),
-                Err(error) => {
-                    tracing::info!(machine = %id, %error, outcome = "dead", "no keeper answers; its directory is removed");
-                    RunDir::remove(&entry.path()).map_err(directory)?;
+            let path = entry.path();
+            match find(path.clone(), until).await {
+                Ok(Some((link, brief))) => self.adopt(id, link, brief),
+                Ok(None) => {
+                    tracing::info!(machine = %id, outcome = "dead", "no keeper answers; its directory is removed");
+                    RunDir::remove(&path).map_err(|source| OpenError::Directory { path, source })?;
                 }
+                // Whether a machine lives there is not known: nothing may be taken from under it.
+                Err(source) => return Err(OpenError::Directory { path, source }),
             }
         }
         Ok(())
     }
 
-    fn adopt(&self, id: MachineId, link: Link, brief: &Brief) {
-        match self.seat(id.clone(), brief.image_hash.clone(), State::Cloning) {
+    /// A machine that this server cannot know is ended, by the keeper that has it: nobody else may.
+    fn adopt(&self, id: MachineId, link: Link, brief: io::Result<Brief>) {
+        let (image_hash, unknown) = match brief {
+            Ok(brief) => (brief.image_hash, None),
+            Err(error) => {
+                tracing::warn!(machine = %id, %error, outcome = "not_understood", "a machine outlived its server and this one cannot read its spec; it is ended");
+                let expected = "a machine of this version".to_owned();
+                let found = format!("one whose {SPEC_FILE} cannot be read ({error})");
+                (String::new(), Some(StopReason::Mismatch { expected, found }))
+            }
+        };
+        match self.seat(id.clone(), image_hash, State::Cloning) {
             Ok(seat) => {
                 tracing::info!(machine = %id, outcome = "adopted", "a machine outlived its server");
-                self.inner.tasks.spawn(driver::adopt(self.clone(), seat, link));
+                self.inner.tasks.spawn(driver::adopt(self.clone(), seat, link, unknown));
             }
             Err(error) => tracing::warn!(machine = %id, %error, "a machine could not be adopted"),
         }
     }
 }
 
-/// Connects to the keeper of a run directory, waiting a moment for one that is just starting.
-async fn find(path: PathBuf, until: Instant) -> io::Result<(Link, Brief)> {
+/// Connects to the keeper of a run directory, waiting a moment for one that is just starting, and reads what it keeps.
+/// `None`: there is no keeper any more.
+async fn find(path: PathBuf, until: Instant) -> io::Result<Option<(Link, io::Result<Brief>)>> {
     let run_dir = RunDir::open(path)?;
     loop {
         match Link::adopt(&run_dir) {
-            Ok(link) => {
-                let brief = serde_json::from_slice(&fs::read(run_dir.path().join(SPEC_FILE))?)?;
-                return Ok((link, brief));
-            }
-            // Refused: it listened once and is dead. Not found: it may not listen yet.
+            Ok(link) => return Ok(Some((link, brief(run_dir.path())))),
+            // It may not listen yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(TRY_EVERY_MS)).await;
+            }
+            // Refused: it listened once and is dead.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
             }
             Err(error) => return Err(error),
         }
     }
+}
+
+fn brief(run_dir: &Path) -> io::Result<Brief> {
+    Ok(serde_json::from_slice(&fs::read(run_dir.join(SPEC_FILE))?)?)
 }

@@ -9,7 +9,7 @@ use crate::{
         control::{CONTROL_PROTOCOL, Order, Phase, Report},
         link::Link,
     },
-    process::ProcessId,
+    process::{self, ProcessId},
     receipt::{Because, Checks, End, Receipt},
     run_dir::RunDir,
     spec::Brief,
@@ -72,13 +72,16 @@ pub(super) async fn start(machines: Machines, seat: Seat, brief: Brief) {
     }
 }
 
-/// Drives a machine that outlived its server.
-pub(super) async fn adopt(machines: Machines, seat: Seat, link: Link) {
+/// Drives a machine that outlived its server; `unknown`: why it cannot be this server's and is ended.
+pub(super) async fn adopt(machines: Machines, seat: Seat, mut link: Link, unknown: Option<StopReason>) {
     let (mut driver, asked, image_hash) = Driver::new(machines, seat, Instant::now());
     let path = driver.machines.run_dir_of(&driver.id);
     driver.was_ready = tokio::task::spawn_blocking(move || RunDir::was_ready(&path)).await.unwrap_or_default();
     if driver.was_ready {
         driver.patience = driver.patience_with_a_silent_one();
+    }
+    if let Some(why) = unknown {
+        driver.stop(&mut link, why).await;
     }
     // It has been running: whatever it has to say, it says at once, or there are stale bytes in the way.
     driver.drive(link, asked, image_hash, Duration::from_millis(ECHO_MS_MAX)).await;
@@ -285,6 +288,14 @@ impl Driver {
             }
             // Its keeper was told to end it, or to clear away after it, and does not: it hangs itself. Its process dies with it.
             State::Stopping { .. } | State::Dead { .. } => {
+                // One that has hung since before this server began has not said what it keeps, nor who it is.
+                self.keeper = self.keeper.or_else(|| link.keeper());
+                if let (None, Some(keeper)) = (self.born.get(), self.keeper)
+                    && let Some(&process) = process::descendants(keeper.pid).first()
+                {
+                    let after_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    let _ = self.born.set(Born { process, after_ms });
+                }
                 tracing::warn!(machine = %self.id, outcome = "keeper_hung", keeper = ?self.keeper, "a keeper does not end and is killed");
                 link.kill(self.keeper);
                 self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));

@@ -1,5 +1,5 @@
 use crate::ground::{Ground, Plain, SOON, hello, new_id, processes, until, until_gone};
-use anteroom_machine::{GoneReason, OpenError, State, StopReason};
+use anteroom_machine::{GoneReason, OpenError, Settings, State, StopReason};
 use anteroom_wire::agent::{Stage, StageState};
 
 #[tokio::test]
@@ -67,4 +67,52 @@ async fn a_second_server_in_the_same_directory_is_refused() {
     assert!(matches!(second, Err(OpenError::InUse { .. })));
     first.end().await;
     ground.open(Plain::new("/bin/true", &[])).await.end().await;
+}
+
+#[tokio::test]
+async fn a_machine_whose_spec_the_next_server_cannot_read_is_ended_and_that_is_why() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
+    let (keeper, process) = processes(&ground.run_dir(&id));
+    server.end().await;
+    std::fs::write(ground.run_dir(&id).join("spec.json"), "{\"of\":\"another version\"}").unwrap();
+
+    let server = ground.open(Plain::new("/bin/true", &[])).await;
+    if let Some(mut state) = server.machines.watch(&id) {
+        until_gone(&mut state).await;
+    }
+    let receipt = server.machines.receipt(&id).unwrap().expect("it has an end on record");
+    assert!(
+        matches!(receipt.reason(), GoneReason::Mismatch { ref found, .. } if found.contains("spec.json")),
+        "{receipt:?}"
+    );
+    assert!(!process.is_alive() && !keeper.is_alive() && !ground.run_dir(&id).exists());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_keeper_that_hangs_when_the_next_server_comes_is_killed_and_the_machine_with_it() {
+    let ground = Ground::new();
+    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+    let id = new_id();
+    let mut state = server.machines.start(id.clone()).unwrap();
+    until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
+    let (keeper, process) = processes(&ground.run_dir(&id));
+    server.end().await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(keeper.pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+
+    let settings = Settings { keeper_ms_max: 500, ..ground.settings() };
+    let server = ground.open_with(settings, Plain::new("/bin/true", &[])).await.unwrap();
+    let mut state = server.machines.watch(&id).unwrap();
+    server.machines.stop(&id, StopReason::Unowned);
+    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, GoneReason::Stopped { why: StopReason::Unowned });
+    assert_eq!(receipt.checks.left, Vec::<String>::new());
+    assert_eq!(receipt.checks.pids, [process.pid]);
+    assert!(!process.is_alive() && !keeper.is_alive() && !ground.run_dir(&id).exists());
+    server.end().await;
 }

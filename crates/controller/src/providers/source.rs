@@ -1,8 +1,12 @@
 //! One descriptor on its way from a file and the configuration to a [`Provider`]: everything wrong with it at once, each fault with the
 //! file, the line where there is one, and the path of the key.
 
+mod place;
+
 use anteroom_wire::provider::Provider;
-use toml::de::{DeTable, DeValue};
+use place::{brings, find, inner, line_of, path, take_out};
+use std::collections::BTreeSet;
+use toml::{Value, de::DeTable};
 
 /// Faults of one descriptor that are told.
 const FAULTS_MAX: usize = 50;
@@ -14,8 +18,12 @@ pub struct Source {
     pub place: String,
     /// The name it must have.
     name: String,
+    /// The file alone, and what stands in it.
+    file: String,
     text: String,
     table: toml::Table,
+    /// What the configuration changes, and under which name.
+    change: Option<(String, toml::Table)>,
 }
 
 /// Something wrong with a descriptor.
@@ -69,19 +77,16 @@ impl Source {
             return Err(errors.iter().take(FAULTS_MAX).map(fault).collect());
         }
         match text.parse() {
-            Ok(table) => Ok(Self { place, name: name.to_owned(), text, table }),
+            Ok(table) => Ok(Self { file: place.clone(), place, name: name.to_owned(), text, table, change: None }),
             Err(error) => Err(vec![Fault::whole(&place, one_line(&error.to_string()))]),
         }
     }
 
     /// A descriptor that stands in the configuration alone.
     pub fn configured(name: &str) -> Self {
-        Self {
-            place: format!("[providers.{name}]"),
-            name: name.to_owned(),
-            text: String::new(),
-            table: toml::Table::new(),
-        }
+        let place = format!("[providers.{name}]");
+        let (name, text, table) = (name.to_owned(), String::new(), toml::Table::new());
+        Self { file: place.clone(), place, name, text, table, change: None }
     }
 
     /// Changed by the configuration's `[providers.NAME]`.
@@ -91,60 +96,103 @@ impl Source {
             self.place = format!("{} with [providers.{name}]", self.place);
         }
         merge(&mut self.table, change);
+        self.change = Some((name.to_owned(), change.clone()));
     }
 
     /// The descriptor.
     ///
     /// # Errors
-    /// Everything wrong with it.
+    /// Everything wrong with it: what is missing, unknown or of another kind is put right in a copy, so that the rest is heard of too.
     pub fn provider(&self) -> Result<Provider, Vec<Fault>> {
-        let (mut table, mut faults) = (self.table.clone(), Vec::new());
+        let (mut table, mut faults, mut told) = (self.table.clone(), Vec::new(), BTreeSet::new());
         while faults.len() < FAULTS_MAX {
-            match table.clone().try_into::<Provider>() {
+            let error = match serde_path_to_error::deserialize::<_, Provider>(Value::Table(table.clone())) {
                 Ok(provider) => {
-                    let wrong = provider.faults();
-                    // What a method only takes over is told where it stands.
-                    let taken_over = |what: &str| {
-                        let (method, rest) = within_method(what);
-                        method.is_some() && wrong.iter().any(|other| other == rest)
-                    };
-                    let own = wrong.iter().filter(|what| !taken_over(what));
-                    faults.extend(own.map(|what| self.fault(&path_of(what), within_method(what).1)));
-                    if provider.id.as_str() != self.name {
-                        faults.push(self.fault("id", &format!("id {:?} differs from the file's name", provider.id)));
-                    }
+                    self.unsound(&provider, &told, &mut faults);
                     return if faults.is_empty() { Ok(provider) } else { Err(faults) };
                 }
-                Err(error) => {
-                    let (path, unknown) = keys_of(&error);
-                    faults.push(self.fault(&path, &one_line(error.message())));
-                    // Without what is not known, the next fault is heard of.
-                    if !unknown || !take_out(&mut table, &path) {
-                        break;
-                    }
+                Err(error) => error,
+            };
+            let (at, message) = (steps(&error), one_line(error.inner().message()));
+            let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) else {
+                faults.push(self.fault(&path(&at), &message));
+                match take_out(&mut table, &at) {
+                    Some(gone) => _ = told.insert(path(gone)),
+                    None => break,
                 }
+                continue;
+            };
+            let place = [&at[..], &[missing.to_owned()]].concat();
+            if told.insert(path(&place)) {
+                faults.push(self.fault(&path(&place), &format!("{missing} is missing")));
+            }
+            let stand_in =
+                if *place == ["id"] { Some(self.name.clone().into()) } else { stand_in(missing, faults.len()) };
+            match stand_in.zip(inner(&mut table, &at)) {
+                Some((value, inner)) => _ = inner.insert(missing.to_owned(), value),
+                None => break,
             }
         }
         Err(faults)
     }
 
+    /// What is wrong with a descriptor that can be read, but for what was told of it before.
+    fn unsound(&self, provider: &Provider, told: &BTreeSet<String>, faults: &mut Vec<Fault>) {
+        let wrong = provider.faults();
+        // What a method only takes over is told where it stands.
+        let taken_over = |what: &str| {
+            let (method, rest) = within_method(what);
+            method.is_some() && wrong.iter().any(|other| other == rest)
+        };
+        let own = wrong.iter().map(|what| (path_of(what), what));
+        let own = own.filter(|(path, what)| !told.contains(path) && !taken_over(what));
+        faults.extend(own.map(|(path, what)| self.fault(&path, within_method(what).1)));
+        if provider.id.as_str() != self.name && !told.contains("id") {
+            faults.push(self.fault("id", &format!("id {:?} differs from the file's name", provider.id)));
+        }
+    }
+
     fn fault(&self, path: &str, what: &str) -> Fault {
-        let line = find(&self.text, path).map(|at| line_of(&self.text, at));
-        Fault { place: self.place.clone(), line, path: path.to_owned(), what: what.to_owned() }
+        let (path, what) = (path.to_owned(), what.to_owned());
+        let found = find(&self.text, &path);
+        if let Some((name, change)) = &self.change
+            && brings(change, &path).is_some_and(|depth| found.is_none_or(|(_, there)| depth >= there))
+        {
+            return Fault { place: format!("[providers.{name}]"), line: None, path, what };
+        }
+        Fault { place: self.file.clone(), line: found.map(|(at, _)| line_of(&self.text, at)), path, what }
     }
 }
 
-/// The path that an error names, down to the key that is not known, and whether that is its fault.
-fn keys_of(error: &toml::de::Error) -> (String, bool) {
-    let text = error.to_string();
-    let within = text.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`')).unwrap_or("");
-    let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    match unknown {
-        Some(key) if within.is_empty() => (key.to_owned(), true),
-        Some(key) if within.rsplit('.').next() == Some(key) => (within.to_owned(), true),
-        Some(key) => (format!("{within}.{key}"), true),
-        None => (within.to_owned(), false),
-    }
+/// The keys and indices that lead to an error.
+fn steps(error: &serde_path_to_error::Error<toml::de::Error>) -> Vec<String> {
+    use serde_path_to_error::Segment::{Enum, Map, Seq, Unknown};
+    let step = |segment: &serde_path_to_error::Segment| match segment {
+        Seq { index } => Some(index.to_string()),
+        Map { key } => Some(key.clone()),
+        Enum { .. } | Unknown => None,
+    };
+    error.path().iter().filter_map(step).collect()
+}
+
+/// Something sound in the place of what is missing.
+fn stand_in(key: &str, number: usize) -> Option<Value> {
+    let list = |item: &str| Value::Array(vec![item.into()]);
+    Some(match key {
+        "id" => format!("stand_in_{number}").into(),
+        "name" | "cli" | "label" | "next_action" | "content" | "path" | "matches" => "x".into(),
+        "argv" | "paths" => list("x"),
+        "lanes" => list("terminal"),
+        "policy" => "store".into(),
+        "egress" => Value::Array(Vec::new()),
+        "host" => "host.example".into(),
+        "pointer" => "/x".into(),
+        "unit" => "unix_s".into(),
+        "credential" => {
+            toml::Table::from_iter([("paths".to_owned(), list("x")), ("required".to_owned(), list("/x"))]).into()
+        }
+        _ => return None,
+    })
 }
 
 /// The method that a sentence of [`Provider::faults`] is about, and what it says of it.
@@ -163,55 +211,6 @@ fn path_of(what: &str) -> String {
     let is_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '[' | ']');
     let word = if !word.is_empty() && word.chars().all(is_path) { word } else { "" };
     [prefix.as_str(), word].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
-}
-
-/// The parts of `a.b[2].c`.
-fn parts(path: &str) -> Vec<String> {
-    let dotted = path.replace('[', ".").replace(']', "");
-    dotted.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
-/// Where the key stands, or the nearest one above it that does.
-fn find(text: &str, path: &str) -> Option<usize> {
-    let document = DeTable::parse(text).ok()?;
-    let mut at = None;
-    let mut table = Some(document.get_ref());
-    let mut value: Option<&DeValue<'_>> = None;
-    for part in parts(path) {
-        if let Some((key, found)) = table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == part.as_str()))
-        {
-            // The key of an inner table may stand above, as part of a header: then what it holds says the line.
-            at = Some(key.span().start);
-            value = Some(found.get_ref());
-        } else if let Some(item) =
-            value.and_then(DeValue::as_array).and_then(|list| list.get(part.parse::<usize>().ok()?))
-        {
-            at = Some(item.span().start);
-            value = Some(item.get_ref());
-        } else {
-            break;
-        }
-        table = value.and_then(DeValue::as_table);
-    }
-    at
-}
-
-fn take_out(table: &mut toml::Table, path: &str) -> bool {
-    let parts = parts(path);
-    let Some((last, above)) = parts.split_last() else { return false };
-    let mut inner = table;
-    for part in above {
-        match inner.get_mut(part) {
-            Some(toml::Value::Table(next)) => inner = next,
-            // Where the error does not say which of a list it means, nothing is taken out.
-            Some(_) | None => return false,
-        }
-    }
-    inner.remove(last).is_some()
-}
-
-fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
 }
 
 fn one_line(text: &str) -> String {
@@ -287,8 +286,53 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
     }
 
     #[test]
+    fn what_is_missing_or_of_another_kind_hides_nothing_else() {
+        let text = "id = 'x'\nname = 3\nargv = ['x', 4]\nlanes = ['link', 'fax']\npolicy = 'stor'\negress = [{ host = 'a.example' }, \
+                    { port = [1] }, { host = '10.0.0.1' }]\n[sign_in]\nurl = '('\n[[prompts]]\nid = 'a'\nmatches = 'x'\npress = \
+                    ['y']\n[[prompts]]\nid = 'a'\npress = ['any']\n[credential]\npaths = ['x', '/y']\n";
+        let all = faults(text);
+        for expected in [
+            "x.toml:2: name: invalid type",
+            "x.toml:3: argv[1]: invalid type",
+            "x.toml:4: lanes[1]: unknown variant `fax`",
+            "x.toml:5: policy: unknown variant `stor`",
+            "x.toml:6: egress[1].port: unknown field `port`",
+            "x.toml:6: egress[1].host is missing",
+            "x.toml:6: egress[2].host \"10.0.0.1\" must be",
+            "x.toml: cli is missing",
+            "x.toml: next_action is missing",
+            "x.toml:8: sign_in.url is not a regular expression",
+            "x.toml:13: prompts[1].matches is missing",
+            "x.toml:15: prompts[1].press[0]: unknown variant `any`",
+            "x.toml:13: prompts[1] \"a\": the id is there twice",
+            "x.toml:17: credential.paths[1] \"/y\" must lie below",
+            "x.toml:16: credential.required is empty",
+        ] {
+            assert!(all.iter().any(|fault| fault.starts_with(expected)), "{expected} is not in:\n{}", all.join("\n"));
+        }
+        assert!(faults("").len() >= 9, "of nothing everything is missing: {:?}", faults(""));
+    }
+
+    #[test]
+    fn what_the_configuration_brings_is_told_as_its_own() {
+        let mut source = Source::parse("x", "x.toml".into(), DESCRIPTOR.into()).unwrap();
+        let change = "argv = []\nsign_in = { url = '(' }\ncredential = { required = [3] }\nlanes = ['fax']\n";
+        source.change(&change.parse().unwrap(), "x");
+        let all: Vec<String> = source.provider().unwrap_err().iter().map(ToString::to_string).collect();
+        for expected in [
+            "[providers.x]: argv names no program",
+            "[providers.x]: sign_in.url is not a regular expression",
+            "[providers.x]: credential.required[0]: invalid type",
+            "[providers.x]: lanes[0]: unknown variant",
+        ] {
+            assert!(all.iter().any(|fault| fault.starts_with(expected)), "{expected} is not in:\n{}", all.join("\n"));
+        }
+        assert_eq!(all.len(), 4, "{all:?}");
+    }
+
+    #[test]
     fn a_missing_key_and_another_name_are_told() {
-        assert!(faults("id = 'x'\n")[0].contains("missing field"));
+        assert!(faults("id = 'x'\n")[0].contains("is missing"));
         assert!(
             faults(&DESCRIPTOR.replace("id = \"x\"", "id = \"y\"")).join("").contains("differs from the file's name")
         );

@@ -1,0 +1,89 @@
+//! Where a key of a descriptor stands, in its text and in what was read from it.
+
+use toml::{
+    Value,
+    de::{DeTable, DeValue},
+};
+
+/// `a.b[2].c` of these steps.
+pub(super) fn path(steps: &[String]) -> String {
+    let mut path = String::new();
+    for step in steps {
+        let is_index = step.bytes().all(|byte| byte.is_ascii_digit());
+        let text = if is_index { format!("[{step}]") } else { format!(".{step}") };
+        path.push_str(&text);
+    }
+    path.trim_start_matches('.').to_owned()
+}
+
+/// The parts of `a.b[2].c`.
+fn parts(path: &str) -> Vec<String> {
+    let dotted = path.replace('[', ".").replace(']', "");
+    dotted.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Where the key stands, or the nearest one above it that does, and how many steps lead there.
+pub(super) fn find(text: &str, path: &str) -> Option<(usize, usize)> {
+    let document = DeTable::parse(text).ok()?;
+    let mut at = None;
+    let mut table = Some(document.get_ref());
+    let mut value: Option<&DeValue<'_>> = None;
+    for (depth, part) in (1..).zip(parts(path)) {
+        if let Some((key, found)) = table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == part.as_str()))
+        {
+            // The key of an inner table may stand above, as part of a header: then what it holds says the line.
+            at = Some((key.span().start, depth));
+            value = Some(found.get_ref());
+        } else if let Some(item) =
+            value.and_then(DeValue::as_array).and_then(|list| list.get(part.parse::<usize>().ok()?))
+        {
+            at = Some((item.span().start, depth));
+            value = Some(item.get_ref());
+        } else {
+            break;
+        }
+        table = value.and_then(DeValue::as_table);
+    }
+    at
+}
+
+/// How many steps towards the key a change brings itself; all, where it replaces what would lead there.
+pub(super) fn brings(change: &toml::Table, path: &str) -> Option<usize> {
+    let parts = parts(path);
+    let mut table = change;
+    for (depth, part) in parts.iter().enumerate() {
+        match table.get(part) {
+            Some(Value::Table(inner)) => table = inner,
+            Some(_) => return Some(usize::MAX),
+            None => return (depth > 0).then_some(depth),
+        }
+    }
+    Some(parts.len()).filter(|depth| *depth > 0)
+}
+
+/// The table to which these steps lead.
+pub(super) fn inner<'a>(table: &'a mut toml::Table, steps: &[String]) -> Option<&'a mut toml::Table> {
+    let [first, rest @ ..] = steps else { return Some(table) };
+    let mut value = table.get_mut(first)?;
+    for step in rest {
+        value = if value.is_table() {
+            value.as_table_mut()?.get_mut(step)?
+        } else {
+            value.as_array_mut()?.get_mut(step.parse::<usize>().ok()?)?
+        };
+    }
+    value.as_table_mut()
+}
+
+/// Takes out what cannot be read; of a list all of it, so that the places of its other entries stay right. What is gone.
+pub(super) fn take_out<'a>(table: &mut toml::Table, steps: &'a [String]) -> Option<&'a [String]> {
+    (1..=steps.len()).rev().find_map(|count| {
+        let (last, above) = steps[..count].split_last()?;
+        inner(table, above)?.remove(last)?;
+        Some(&steps[..count])
+    })
+}
+
+pub(super) fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+}

@@ -38,10 +38,9 @@ impl Providers {
     /// # Errors
     /// Every fault of every descriptor, with its place.
     pub fn load(config: &Config) -> Result<Self, Vec<String>> {
-        let (sources, mut faults) = sources(config);
-        let mut providers = BTreeMap::new();
-        for source in sources.values() {
-            match source.provider() {
+        let (mut faults, mut providers) = (Vec::new(), BTreeMap::new());
+        for source in sources(config).values() {
+            match source.as_ref().map_err(Clone::clone).and_then(Source::provider) {
                 Ok(provider) => _ = providers.insert(provider.id.clone(), provider),
                 Err(wrong) => faults.extend(wrong),
             }
@@ -79,32 +78,36 @@ impl Providers {
     }
 }
 
-/// All descriptors of a configuration by the names of their files, and what cannot even be read.
-pub fn sources(config: &Config) -> (BTreeMap<String, Source>, Vec<Fault>) {
-    let (mut sources, mut faults) = (BTreeMap::new(), Vec::new());
-    let mut take = |name: &str, place: String, text: String| match Source::parse(name, place, text) {
-        Ok(source) => _ = sources.insert(name.to_owned(), source),
-        Err(wrong) => faults.extend(wrong),
-    };
+/// All descriptors of a configuration by the names of their files, or why they cannot even be read; a directory that cannot be read stands
+/// under its path and a slash.
+pub fn sources(config: &Config) -> BTreeMap<String, Result<Source, Vec<Fault>>> {
+    let mut sources = BTreeMap::new();
     for file in BuiltIn::iter() {
         if let (Some(name), Some(data)) = (file.strip_suffix(".toml"), BuiltIn::get(&file)) {
-            take(name, format!("built-in {file}"), String::from_utf8_lossy(&data.data).into_owned());
+            let text = String::from_utf8_lossy(&data.data).into_owned();
+            sources.insert(name.to_owned(), Source::parse(name, format!("built-in {file}"), text));
         }
     }
-    let mut unreadable = Vec::new();
+    // A file counts before a built-in one of its name, also one that cannot be read.
     for (path, read) in config.providers_dir.iter().flat_map(|dir| files(dir)) {
         let place = path.display().to_string();
-        match read {
-            Ok(text) => take(&path.file_stem().unwrap_or_default().to_string_lossy(), place, text),
-            Err(error) => unreadable.push(Fault::whole(&place, format!("cannot be read: {error}"))),
+        let is_file = path.extension().is_some_and(|it| it == "toml");
+        let name = path
+            .file_stem()
+            .filter(|_| is_file)
+            .map_or_else(|| format!("{place}/"), |it| it.to_string_lossy().into_owned());
+        let source = match read {
+            Ok(text) => Source::parse(&name, place, text),
+            Err(error) => Err(vec![Fault::whole(&place, format!("cannot be read: {error}"))]),
+        };
+        sources.insert(name, source);
+    }
+    for (name, change) in &config.providers {
+        if let Ok(source) = sources.entry(name.clone()).or_insert_with(|| Ok(Source::configured(name))) {
+            source.change(change, name);
         }
     }
-    faults.extend(unreadable);
-    for (name, change) in &config.providers {
-        let source = sources.entry(name.clone()).or_insert_with(|| Source::configured(name));
-        source.change(change, name);
-    }
-    (sources, faults)
+    sources
 }
 
 /// The descriptors in a directory, and what could be read of them; the directory itself, if it could not.

@@ -37,7 +37,7 @@ pub(super) struct TestArguments {
     /// Columns of the terminal that showed --screen.
     #[arg(long, value_name = "COLUMNS", default_value_t = 120, value_parser = clap::value_parser!(u16).range(20..=500))]
     width: u16,
-    /// Try --screen by this method's rules.
+    /// Try --screen and --credential by this method's rules; without either, only the runs that were recorded by it.
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
     /// Say whether this file counts as the credential, and which keys it misses.

@@ -12,11 +12,10 @@ use std::{
 };
 
 pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode> {
-    let (known, mut faults) = sources(config);
+    let (known, mut faults) = (sources(config), Vec::new());
     let chosen: Vec<Result<Source, Vec<Fault>>> = if which.is_empty() {
-        known.into_values().map(Ok).collect()
+        known.into_values().collect()
     } else {
-        faults.clear();
         which.iter().map(|which| find(&known, which)).collect()
     };
     for source in chosen {
@@ -30,11 +29,16 @@ pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode>
 }
 
 /// A file, or the descriptor of this id in the configuration.
-pub(super) fn find(known: &BTreeMap<String, Source>, which: &str) -> Result<Source, Vec<Fault>> {
+pub(super) fn find(known: &BTreeMap<String, Result<Source, Vec<Fault>>>, which: &str) -> Result<Source, Vec<Fault>> {
     let Some(path) = as_file(which) else {
-        let names: Vec<&str> = known.keys().map(String::as_str).collect();
-        let none = || vec![Fault::whole(which, format!("is neither a file nor one of {}", names.join(", ")))];
-        return known.get(which).cloned().ok_or_else(none);
+        let (names, unread): (Vec<_>, Vec<_>) = known.iter().partition(|(name, _)| as_file(name).is_none());
+        // In a directory that cannot be read there may be one of this id.
+        if let Some((_, Err(faults))) = unread.first() {
+            return Err(faults.clone());
+        }
+        let names: Vec<&str> = names.into_iter().map(|(name, _)| name.as_str()).collect();
+        let none = || vec![Fault::whole(which, format!("is neither a file (*.toml) nor one of {}", names.join(", ")))];
+        return known.get(which).cloned().unwrap_or_else(|| Err(none()));
     };
     let text = std::fs::read_to_string(&path);
     let text = text.map_err(|error| vec![Fault::whole(which, format!("cannot be read: {error}"))])?;

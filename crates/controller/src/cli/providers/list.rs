@@ -7,7 +7,10 @@ use super::super::{
 };
 use crate::{config::Config, http::providers::provider_view, providers::Providers};
 use anteroom_machine::image::Image;
-use anteroom_wire::api::{ProviderList, ProviderView};
+use anteroom_wire::{
+    api::{ProviderList, ProviderView},
+    provider::StoragePolicy,
+};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -28,8 +31,16 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
 
 fn from_here(config: &Config) -> anyhow::Result<ProviderList> {
     let providers = Providers::load(config).map_err(|faults| anyhow::anyhow!(faults.join("\n  ")))?;
-    let clis = Image::current(&images_dir(config)).map(|image| image.manifest.clis).unwrap_or_default();
-    Ok(ProviderList { providers: providers.iter().map(|provider| provider_view(provider, &clis)).collect() })
+    let image = Image::current(&images_dir(config));
+    let clis = image.as_ref().map(|image| image.manifest.clis.clone()).unwrap_or_default();
+    let mut views: Vec<ProviderView> = providers.iter().map(|provider| provider_view(provider, &clis)).collect();
+    if image.is_err() {
+        // Not the tool is missing, but all.
+        for view in views.iter_mut().filter(|view| view.policy != StoragePolicy::Forbidden) {
+            view.unavailable = Some("there is no machine image here; make one with: anteroom image build".to_owned());
+        }
+    }
+    Ok(ProviderList { providers: views })
 }
 
 fn table(list: &ProviderList) -> Table {

@@ -24,8 +24,7 @@ use std::{
 const SCREEN_BYTES_MAX: u64 = 1024 * 1024;
 
 pub(super) fn run(config: &Config, arguments: &TestArguments) -> anyhow::Result<ExitCode> {
-    let (known, _) = sources(config);
-    let source = find(&known, &arguments.which);
+    let source = find(&sources(config), &arguments.which);
     let found = source.and_then(|source| source.provider().map(|provider| (source, provider)));
     let (source, provider) = match found {
         Ok(found) => found,
@@ -38,7 +37,10 @@ pub(super) fn run(config: &Config, arguments: &TestArguments) -> anyhow::Result<
         None => provider.with_method(&provider.method),
         Some(name) => MethodName::try_from(name.clone()).ok().and_then(|name| provider.with_method(&name)),
     };
-    let chosen = chosen.ok_or_else(|| anyhow!("{} has no such method", provider.id))?;
+    let chosen = chosen.ok_or_else(|| {
+        let names: Vec<&str> = provider.method_labels().into_iter().map(|(name, _)| name.as_str()).collect();
+        anyhow!("{} has no such method; there are these: {}", provider.id, names.join(", "))
+    })?;
     let mut good = true;
     if let Some(path) = &arguments.credential {
         good &= credential(&chosen, path)?;
@@ -53,7 +55,7 @@ pub(super) fn run(config: &Config, arguments: &TestArguments) -> anyhow::Result<
 }
 
 fn credential(provider: &Provider, path: &Path) -> anyhow::Result<bool> {
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let bytes = text(path)?.into_bytes();
     let verdict = shape::check(&provider.credential, &bytes);
     match &verdict {
         Ok(()) => say(format_args!("{}: counts as a credential of {}", path.display(), provider.name)),
@@ -120,14 +122,23 @@ fn word(key: Key) -> String {
 
 /// All recorded screens of a descriptor.
 fn fixtures(config: &Config, arguments: &TestArguments, source: &Source, provider: &Provider) -> anyhow::Result<bool> {
-    let (place, fixtures) = recorded(config, arguments, source, provider)?;
+    let (place, mut fixtures) = recorded(config, arguments, source, provider)?;
+    let mut by = String::new();
+    if let Some(asked) = &arguments.method {
+        by = format!(" by {asked}");
+        // One that cannot be read is told, whatever it is by.
+        fixtures.retain(|(_, text)| {
+            let fixture = toml::from_str::<Fixture>(text).ok();
+            fixture.is_none_or(|it| it.method.as_ref().unwrap_or(&provider.method).as_str() == asked)
+        });
+    }
     if fixtures.is_empty() {
-        say(format_args!("{}: no recorded screens at {place}; record one, or give --screen FILE", provider.id));
+        say(format_args!("{}: no recorded screens{by} at {place}; record one, or give --screen FILE", provider.id));
         return Ok(false);
     }
     let all: Vec<bool> = fixtures.iter().map(|(name, text)| compare(provider, name, text)).collect();
     let good = all.iter().filter(|good| **good).count();
-    say(format_args!("{}: {good} of {} recorded runs are as expected", provider.id, all.len()));
+    say(format_args!("{}: {good} of {} recorded runs{by} are as expected", provider.id, all.len()));
     Ok(good == all.len())
 }
 

@@ -109,3 +109,35 @@ fn what_would_be_found_is_said_in_words() {
     assert_eq!(said, ["address, in the text: https://auth.openai.com/codex/device", "code: ABCD-12345"]);
     assert_eq!(lines(codex, &Reading::default()), ["nothing"]);
 }
+
+#[test]
+fn a_configured_file_that_is_none_is_told_and_not_the_built_in_one_of_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("codex.toml"), "id = \"codex\nname =\n").unwrap();
+    let config = Config { providers_dir: Some(dir.path().to_owned()), ..Config::default() };
+    assert!(!is_good(run(&config, &arguments("codex")).unwrap()));
+    assert!(is_good(run(&config, &arguments("demo")).unwrap()), "another is as it was");
+    assert!(!is_good(super::super::check::run(&config, &["codex".to_owned()]).unwrap()));
+    assert!(is_good(super::super::check::run(&config, &["demo".to_owned()]).unwrap()));
+    assert!(!is_good(super::super::check::run(&config, &[]).unwrap()));
+    let away = Config { providers_dir: Some(dir.path().join("none")), ..Config::default() };
+    assert!(!is_good(super::super::check::run(&away, &["codex".to_owned()]).unwrap()), "it may be in there");
+}
+
+#[test]
+fn of_the_recorded_runs_those_by_the_method_are_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.toml");
+    let more = "label = 'One'\n[methods.other]\nlabel = 'Other'\n[methods.third]\nlabel = 'Third'\n";
+    std::fs::write(&file, format!("{DESCRIPTOR}{more}")).unwrap();
+    let fixtures = dir.path().join("fixtures/x");
+    std::fs::create_dir_all(&fixtures).unwrap();
+    let screen = |url: &str| format!("[[screens]]\ntext = 'See https://a.example/in'\nexpect.url = '{url}'\n");
+    std::fs::write(fixtures.join("waits.screen"), screen("https://a.example/in")).unwrap();
+    let by_other = format!("method = 'other'\n{}", screen("https://b.example/in"));
+    std::fs::write(fixtures.join("other.screen"), by_other).unwrap();
+    for (method, good) in [(None, false), (Some("default"), true), (Some("other"), false), (Some("third"), false)] {
+        let arguments = TestArguments { method: method.map(str::to_owned), ..arguments(file.to_str().unwrap()) };
+        assert_eq!(is_good(run(&Config::default(), &arguments).unwrap()), good, "{method:?}");
+    }
+}

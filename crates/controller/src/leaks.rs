@@ -128,11 +128,15 @@ async fn look_at(config: Config, as_server: bool) -> io::Result<Census> {
     looked.map_err(io::Error::other)?
 }
 
-/// The second report without what only it or only the first has.
+/// The second report without what only it or only the first has. What was just being made or ended should exist, too.
 fn in_both(first: &LeakReport, mut second: LeakReport) -> LeakReport {
     let names: BTreeSet<&str> = first.unowned().map(|unowned| unowned.name.as_str()).collect();
     for row in &mut second.rows {
+        let before = row.unowned.len();
         row.unowned.retain(|unowned| names.contains(unowned.name.as_str()));
+        if before > 0 && row.unowned.is_empty() {
+            row.should = row.exists;
+        }
     }
     second
 }
@@ -259,8 +263,9 @@ fn open_files(open: BTreeMap<String, u64>, known: &Known) -> LeakRow {
         let pid = std::process::id();
         let kinds: Vec<String> = open.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         unowned.push(Unowned {
-            name: format!("{} open files of the server", exists - should),
-            why: format!("its sessions explain {should}; it has {}", kinds.join(", ")),
+            // The same name at the next look, however many there are by then.
+            name: "open files of the server".into(),
+            why: format!("its sessions explain {should}; it has {} more, in all {}", exists - should, kinds.join(", ")),
             remedy: format!("ls -l /proc/{pid}/fd, then start the server again: machines and sessions live on"),
         });
     }

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, every limit a setting with its unit in its name, all faults reported at once.
 
+mod connections;
 mod credentials;
 mod evidence;
 mod image;
@@ -213,46 +214,12 @@ impl Config {
                 faults.push(format!("{name} is {value}; it must be {least} to {most}"));
             }
         };
-        let m = &self.machines;
-        range("machines.memory_mib", m.memory_mib.into(), 512, 65_536);
-        range("machines.cpus", m.cpus.into(), 1, 16);
-        range("machines.translation_mib", m.translation_mib.into(), 8, 1_024);
-        range("machines.machines_max", m.machines_max.into(), 1, 1_000);
-        range("machines.width", m.width.into(), 320, 3840);
-        range("machines.height", m.height.into(), 240, 2160);
-        range("machines.template_s_max", m.template_s_max, 10, 7_200);
-        range("machines.ready_kvm_ms_max", m.ready_kvm_ms_max, 100, 600_000);
-        range("machines.ready_emulation_ms_max", m.ready_emulation_ms_max, 100, 600_000);
-        range("machines.ping_every_ms", m.ping_every_ms, 50, 60_000);
-        range("machines.ping_ms_max", m.ping_ms_max, m.ping_every_ms.saturating_mul(2), 600_000);
-        range("machines.hung_s_max", m.hung_s_max, m.ping_ms_max.div_ceil(1_000), 3_600);
-        let s = &self.sessions;
-        range("sessions.idle_s_max", s.idle_s_max, 1, 86_400);
-        range("sessions.session_s_max", s.session_s_max, 1, 86_400);
-        range("sessions.restarts_max", s.restarts_max.into(), 0, 100);
-        range("sessions.viewers_max", s.viewers_max.into(), 1, 100);
-        range("sessions.ticket_s_max", s.ticket_s_max, 1, 3_600);
-        range("sessions.pass_s_max", s.pass_s_max, 1, 86_400);
-        range("sessions.credential_bytes_max", s.credential_bytes_max, 64, 16 * 1024 * 1024);
-        range("sessions.delivery_hold_s_max", s.delivery_hold_s_max, 0, 3_600);
-        range("sessions.sweep_every_ms", s.sweep_every_ms, 10, 600_000);
-        range("sessions.sweep_stops_max", s.sweep_stops_max as u64, 1, 10_000);
-        range("sessions.gone_s_max", s.gone_s_max, 1, 3_600);
-        range("sessions.channel_lost_after_ms", s.channel_lost_after_ms, 0, 600_000);
-        range("machines.machine_cost_mib", m.machine_cost_mib, 0, 1 << 20);
-        range("machines.memory_free_mib_min", m.memory_free_mib_min, 0, 1 << 30);
-        range("machines.disk_free_mib_min", m.disk_free_mib_min, 0, 1 << 30);
+        self.machines.ranges(&mut range);
+        self.sessions.ranges(&mut range);
+        self.credentials.ranges(&mut range);
         evidence::ranges(&self.log, &self.keep, &mut range);
         self.webhook.ranges(&mut range);
-        self.credentials.ranges(&mut range);
-        range("sessions.timeline_waiting_max", s.timeline_waiting_max as u64, 10, 100_000);
-        range("sessions.refused_note_every_ms", s.refused_note_every_ms, 100, 86_400_000);
-        let h = &self.http;
-        range("store.slow_write_ms", self.store.slow_write_ms, 1, 600_000);
-        range("http.body_bytes_max", h.body_bytes_max as u64, 1024, 64 * 1024 * 1024);
-        range("http.delivery_bytes_max", h.delivery_bytes_max as u64, 1024, 64 * 1024 * 1024);
-        range("tunnel.ping_every_ms", self.tunnel.ping_every_ms, 100, 600_000);
-        range("egress.limits.streams_max", self.egress.limits.streams_max as u64, 1, 12);
+        connections::ranges(self, &mut range);
         self.contradictions(&mut faults);
         faults
     }
@@ -348,6 +315,34 @@ mod tests {
         {
             assert!(all.contains(part), "{part} in {all}");
         }
+    }
+
+    /// The full names of all numbers below a table.
+    fn numbers(table: &toml::Table, prefix: &str) -> Vec<String> {
+        let below = table.iter().map(|(key, value)| match value {
+            toml::Value::Table(table) => numbers(table, &format!("{prefix}{key}.")),
+            toml::Value::Integer(_) => vec![format!("{prefix}{key}")],
+            _ => Vec::new(),
+        });
+        below.flatten().collect()
+    }
+
+    #[test]
+    fn every_number_has_a_least_and_a_most() {
+        let names = numbers(&toml::Table::try_from(Config::default()).unwrap(), "");
+        assert!(names.len() > 60, "{names:?}");
+        let refused = |name: &str, value: i64| {
+            Config::parse(&format!("{name} = {value}\n")).err().is_some_and(|faults| !faults.is_empty())
+        };
+        let endless: Vec<&String> = names
+            .iter()
+            // What fits 32 bits is within the range only where it counts bytes, MiB or kept files.
+            .filter(|name| {
+                let counts = ["bytes", "mib", "memory", "disk"].iter().any(|unit| name.contains(unit));
+                !refused(name, i64::MAX) || !refused(name, -1) || !counts && !refused(name, i64::from(u32::MAX))
+            })
+            .collect();
+        assert!(endless.is_empty(), "without a range: {endless:?}");
     }
 
     #[test]

@@ -77,3 +77,30 @@ impl Default for Sessions {
         }
     }
 }
+
+impl Sessions {
+    /// Tells `range` of each number: its name, its value, the least and the most it may be.
+    pub(super) fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
+        range("sessions.idle_s_max", self.idle_s_max, 1, 86_400);
+        range("sessions.session_s_max", self.session_s_max, 1, 86_400);
+        range("sessions.restarts_max", self.restarts_max.into(), 0, 100);
+        range("sessions.queue_max", self.queue_max.into(), 0, 100_000);
+        range("sessions.viewers_max", self.viewers_max.into(), 1, 100);
+        range("sessions.socket_wait_ms_max", self.socket_wait_ms_max, 0, 600_000);
+        range("sessions.ticket_s_max", self.ticket_s_max, 1, 3_600);
+        range("sessions.pass_s_max", self.pass_s_max, 1, 86_400);
+        range("sessions.cookie_s_max", self.cookie_s_max, 1, 365 * 24 * 3600);
+        range("sessions.capture_stable_ms", self.capture_stable_ms, 0, 60_000);
+        range("sessions.credential_bytes_max", self.credential_bytes_max, 64, 16 * 1024 * 1024);
+        range("sessions.delivery_retry_ms_min", self.delivery_retry_ms_min, 1, 60_000);
+        range("sessions.delivery_retry_ms_max", self.delivery_retry_ms_max, self.delivery_retry_ms_min, 600_000);
+        range("sessions.status_command_ms_max", self.status_command_ms_max, 100, 600_000);
+        range("sessions.delivery_hold_s_max", self.delivery_hold_s_max, 0, 3_600);
+        range("sessions.sweep_every_ms", self.sweep_every_ms, 10, 600_000);
+        range("sessions.timeline_waiting_max", self.timeline_waiting_max as u64, 10, 100_000);
+        range("sessions.refused_note_every_ms", self.refused_note_every_ms, 100, 86_400_000);
+        range("sessions.sweep_stops_max", self.sweep_stops_max as u64, 1, 10_000);
+        range("sessions.gone_s_max", self.gone_s_max, 1, 3_600);
+        range("sessions.channel_lost_after_ms", self.channel_lost_after_ms, 0, 600_000);
+    }
+}

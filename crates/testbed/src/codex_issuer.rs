@@ -14,7 +14,7 @@
 mod page;
 
 use crate::{
-    code_flow::{Brought, Consent, Desk as Flow, SHOWN, pairs},
+    code_flow::{Brought, Consent, Desk as Flow, SHOWN, chance, pairs},
     test_ca::{TestCa, TlsServer},
 };
 use axum::{
@@ -80,8 +80,6 @@ struct Desk {
     exchanged: bool,
     /// The page of `codex login`.
     flow: Flow,
-    canaries: Vec<String>,
-    strangers: Vec<String>,
 }
 
 impl CodexIssuer {
@@ -159,12 +157,12 @@ impl CodexIssuer {
 
     /// Secrets it has issued: none of these may be found in a log, a database, an API answer or a page.
     pub fn canaries(&self) -> Vec<String> {
-        desk(&self.desk).canaries.clone()
+        desk(&self.desk).flow.canaries.clone()
     }
 
     /// Paths that were asked for and that a Codex issuer does not have: a sign that the tool has changed.
     pub fn strangers(&self) -> Vec<String> {
-        desk(&self.desk).strangers.clone()
+        desk(&self.desk).flow.strangers.clone()
     }
 }
 
@@ -179,20 +177,18 @@ impl Drop for CodexIssuer {
 
 impl Desk {
     fn open(approval: Approval) -> io::Result<(Arc<Mutex<Self>>, Router)> {
-        let user_code = canary(4)?.to_ascii_uppercase();
+        let user_code = chance(4)?.to_ascii_uppercase();
         let desk = Self {
             approval,
             approved: false,
             refused: false,
             polls: 0,
-            device: format!("da_{}", canary(8)?),
+            device: format!("da_{}", chance(8)?),
             user_code: format!("{}-{}", &user_code[..4], &user_code[3..]),
-            code: format!("ac_{}", canary(12)?),
-            verifier: canary(32)?,
+            code: format!("ac_{}", chance(12)?),
+            verifier: chance(32)?,
             exchanged: false,
             flow: Flow::default(),
-            canaries: Vec::new(),
-            strangers: Vec::new(),
         };
         let desk = Arc::new(Mutex::new(desk));
         let router = Router::new()
@@ -230,13 +226,6 @@ fn desk(shared: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Random bytes as hex, two digits each.
-fn canary(bytes: usize) -> io::Result<String> {
-    let mut chance = vec![0; bytes];
-    getrandom::fill(&mut chance).map_err(io::Error::other)?;
-    Ok(chance.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 async fn user_code_wanted(State(shared): Shared) -> Response {
     let desk = desk(&shared);
     Json(json!({ "device_auth_id": desk.device, "user_code": desk.user_code, "interval": "1" })).into_response()
@@ -272,7 +261,7 @@ async fn exchanged(State(shared): Shared, body: Bytes) -> Response {
     }
     match tokens() {
         Ok((answer, canaries)) => {
-            desk.canaries.extend(canaries);
+            desk.flow.canaries.extend(canaries);
             Json(answer).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -286,15 +275,15 @@ fn tokens() -> io::Result<(Value, Vec<String>)> {
     let token = |kind: &str| -> io::Result<String> {
         let head = json!({ "alg": "none", "typ": "JWT" });
         let claims = json!({
-            "iss": "https://issuer.test", "aud": ["app"], "iat": now, "exp": now + TOKEN_S, "jti": canary(16)?, "use": kind,
+            "iss": "https://issuer.test", "aud": ["app"], "iat": now, "exp": now + TOKEN_S, "jti": chance(16)?, "use": kind,
             "email": "ada@example.test",
             "https://api.openai.com/auth": {
                 "chatgpt_account_id": "acc_1", "chatgpt_user_id": "user_1", "chatgpt_plan_type": "plus", "user_id": "user_1",
             },
         });
-        Ok(format!("{}.{}.{}", part(&head), part(&claims), canary(16)?))
+        Ok(format!("{}.{}.{}", part(&head), part(&claims), chance(16)?))
     };
-    let (id, access, refresh) = (token("id")?, token("access")?, format!("rt_{}", canary(16)?));
+    let (id, access, refresh) = (token("id")?, token("access")?, format!("rt_{}", chance(16)?));
     let answer = json!({
         "id_token": id, "access_token": access, "refresh_token": refresh,
         "token_type": "Bearer", "expires_in": TOKEN_S, "scope": "openid profile email offline_access",
@@ -303,6 +292,6 @@ fn tokens() -> io::Result<(Value, Vec<String>)> {
 }
 
 async fn stranger(State(shared): Shared, uri: Uri) -> StatusCode {
-    desk(&shared).strangers.push(uri.path().to_owned());
+    desk(&shared).flow.strangers.push(uri.path().to_owned());
     StatusCode::NOT_FOUND
 }

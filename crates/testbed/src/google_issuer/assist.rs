@@ -1,6 +1,7 @@
 //! Code Assist: what the tool asks once it has a token.
 
-use super::{Account, Office};
+use super::Account;
+use crate::code_flow::Desk;
 use axum::{
     Json,
     http::StatusCode,
@@ -18,36 +19,36 @@ fn tier() -> Value {
 }
 
 /// `:loadCodeAssist`: the person's tier and project, if there are any.
-pub(super) fn loaded(office: &Office, bearer: &str) -> Response {
+pub(super) fn loaded(desk: &Desk, account: Account, bearer: &str) -> Response {
     let mut answer = json!({ "allowedTiers": [tier()], "gcpManaged": false });
-    if office.account == Account::Onboarded {
+    if account == Account::Onboarded {
         answer["currentTier"] = tier();
         answer["cloudaicompanionProject"] = PROJECT.into();
     }
-    for_ours(office, bearer, answer)
+    for_ours(desk, bearer, answer)
 }
 
 /// `:onboardUser`: a long-running operation that is done at once.
-pub(super) fn onboarded(office: &mut Office, bearer: &str) -> Response {
-    if office.desk.is_ours(bearer) {
-        office.account = Account::Onboarded;
+pub(super) fn onboarded(desk: &Desk, account: &mut Account, bearer: &str) -> Response {
+    if desk.is_ours(bearer) {
+        *account = Account::Onboarded;
     }
     let response = json!({ "cloudaicompanionProject": { "id": PROJECT, "name": PROJECT } });
-    for_ours(office, bearer, json!({ "name": "operations/1", "done": true, "response": response }))
+    for_ours(desk, bearer, json!({ "name": "operations/1", "done": true, "response": response }))
 }
 
 /// `:retrieveUserQuota`.
-pub(super) fn quota(office: &Office, bearer: &str) -> Response {
-    for_ours(office, bearer, json!({ "buckets": [] }))
+pub(super) fn quota(desk: &Desk, bearer: &str) -> Response {
+    for_ours(desk, bearer, json!({ "buckets": [] }))
 }
 
 /// `:listExperiments`.
-pub(super) fn experiments(office: &Office, bearer: &str) -> Response {
-    for_ours(office, bearer, json!({ "experimentIds": [], "flags": [] }))
+pub(super) fn experiments(desk: &Desk, bearer: &str) -> Response {
+    for_ours(desk, bearer, json!({ "experimentIds": [], "flags": [] }))
 }
 
-fn for_ours(office: &Office, bearer: &str, answer: Value) -> Response {
-    if office.desk.is_ours(bearer) {
+fn for_ours(desk: &Desk, bearer: &str, answer: Value) -> Response {
+    if desk.is_ours(bearer) {
         return Json(answer).into_response();
     }
     let error = json!({ "error": { "code": 401, "status": "UNAUTHENTICATED", "message": "unknown token" } });

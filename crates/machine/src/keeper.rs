@@ -16,6 +16,7 @@ pub(crate) mod control;
 mod conversation;
 pub(crate) mod link;
 mod ring;
+mod starved;
 
 use crate::{
     process::{self, ProcessId},
@@ -32,6 +33,7 @@ use rustix::{
     fs::FileType,
     process::{Resource, Rlimit},
 };
+use starved::Kills;
 use std::{
     fs::{self, File},
     io,
@@ -81,7 +83,7 @@ struct Keeper {
     run_dir: PathBuf,
     began: Instant,
     began_unix_ms: u64,
-    oom_kills: Option<u64>,
+    kills: Kills,
     listener: UnixListener,
     callers: Vec<Caller>,
     phase: Phase,
@@ -149,7 +151,7 @@ impl Keeper {
             run_dir,
             began,
             began_unix_ms: unix_ms(),
-            oom_kills: process::oom_kills(),
+            kills: Kills::begin(began, process::oom_kills()),
             listener,
             callers: Vec::new(),
             phase: Phase::Starting,
@@ -226,7 +228,7 @@ impl Keeper {
             if left.is_zero() {
                 return End::Deadline;
             }
-            self.wait(left);
+            self.wait(left.min(starved::LOOK_EVERY));
             if let Some(vmm) = &mut self.vmm {
                 vmm.drain(&mut self.console, &mut self.output);
             }
@@ -239,6 +241,7 @@ impl Keeper {
             if let Some(end) = self.hear_callers() {
                 return end;
             }
+            self.kills.look(Instant::now(), process::oom_kills);
         }
     }
 
@@ -310,7 +313,7 @@ impl Keeper {
         }
         // The last words may still be in the socket.
         let _ = self.hear_qmp();
-        let starved = process::oom_kills() > self.oom_kills;
+        let starved = self.kills.any_since(process::oom_kills());
         let end = cause(status, self.guest, starved);
         match (&end, &self.brief.spec.qmp) {
             (End::Exited { .. }, Qmp::Load { .. }) if !self.resumed => {

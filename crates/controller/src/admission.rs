@@ -85,13 +85,20 @@ pub fn guard(app: &App) {
     });
 }
 
-/// Machines that have been asked for and whose memory does not show yet.
+/// Machines whose memory does not show yet: those that start, and those that whoever was let in is about to ask for.
 pub fn coming(app: &App) -> u64 {
-    let starting = app.machines.list().into_iter().filter(|(_, state)| match state {
-        State::Requested | State::Cloning | State::Waiting { .. } => true,
-        State::Ready { .. } | State::Stopping { .. } | State::Dead { .. } | State::Gone { .. } => false,
-    });
-    starting.count() as u64
+    coming_of(app.queue.given(), app.machines.list().iter().map(|(_, state)| state))
+}
+
+fn coming_of<'a>(given: u32, states: impl Iterator<Item = &'a State>) -> u64 {
+    let (mut starting, mut settled) = (0_u64, 0_u64);
+    for state in states {
+        match state {
+            State::Requested | State::Cloning | State::Waiting { .. } => starting += 1,
+            State::Ready { .. } | State::Stopping { .. } | State::Dead { .. } | State::Gone { .. } => settled += 1,
+        }
+    }
+    u64::from(given).saturating_sub(settled).max(starting)
 }
 
 /// What is free below the state directory, in words.
@@ -167,6 +174,15 @@ mod tests {
         let config = config(1, half, 0);
         assert!(memory(&config, 1).is_ok());
         assert!(matches!(memory(&config, 3), Err(Shortage::Memory { .. })));
+    }
+
+    #[test]
+    fn who_was_let_in_counts_before_the_machine_is_there_and_no_more_when_it_is() {
+        let ended = State::Stopping { why: anteroom_machine::StopReason::Completed };
+        assert_eq!(coming_of(3, [].into_iter()), 3, "none of them has asked yet");
+        assert_eq!(coming_of(3, [State::Requested, State::Cloning].iter()), 3, "two have asked");
+        assert_eq!(coming_of(3, [State::Cloning, ended.clone()].iter()), 2);
+        assert_eq!(coming_of(0, [State::Requested, ended].iter()), 1, "a machine without a session takes memory, too");
     }
 
     #[test]

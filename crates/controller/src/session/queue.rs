@@ -21,6 +21,8 @@ pub struct Queue(Arc<Inner>);
 struct Inner {
     line: Mutex<Line>,
     guard: OnceLock<Guard>,
+    /// Held from the guard's answer until it is used: whoever is let in counts for the next one who asks.
+    entering: Mutex<()>,
     changed: watch::Sender<u64>,
     waiting_max: usize,
 }
@@ -28,6 +30,8 @@ struct Inner {
 #[derive(Debug)]
 struct Line {
     room: u32,
+    /// Rooms that somebody has, also beyond what there is by number.
+    given: u32,
     waiting: Vec<(u64, SessionId)>,
     next: u64,
     /// Why the guard let nobody in the last time.
@@ -62,10 +66,11 @@ pub struct Full {
 impl Queue {
     /// Room for `room` machines at once and a line of at most `waiting_max` sessions.
     pub fn new(room: u32, waiting_max: u32) -> Self {
-        let line = Line { room, waiting: Vec::new(), next: 0, held: None };
+        let line = Line { room, given: 0, waiting: Vec::new(), next: 0, held: None };
         Self(Arc::new(Inner {
             line: Mutex::new(line),
             guard: OnceLock::new(),
+            entering: Mutex::new(()),
             changed: watch::channel(0).0,
             waiting_max: waiting_max as usize,
         }))
@@ -118,7 +123,13 @@ impl Queue {
     pub fn take_for_adopted(&self) -> Room {
         let mut line = self.line();
         line.room = line.room.saturating_sub(1);
+        line.given += 1;
         Room(self.clone())
+    }
+
+    /// How many have room: each has a machine, or is about to ask for one.
+    pub fn given(&self) -> u32 {
+        self.line().given
     }
 
     /// For how many more machines there is room by number.
@@ -142,7 +153,11 @@ impl Place {
 
     /// Takes room if this place is near enough to the front and the host has room.
     pub fn try_take(&self) -> Option<Room> {
-        if !self.is_near(&self.queue.line()) || !self.queue.is_open() {
+        if !self.is_near(&self.queue.line()) {
+            return None;
+        }
+        let _alone = self.queue.0.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.queue.is_open() {
             return None;
         }
         let mut line = self.queue.line();
@@ -151,6 +166,7 @@ impl Place {
             return None;
         }
         line.room -= 1;
+        line.given += 1;
         line.waiting.remove(position);
         drop(line);
         self.queue.tell();
@@ -189,7 +205,10 @@ impl Drop for Place {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.0.line().room += 1;
+        let mut line = self.0.line();
+        line.room += 1;
+        line.given = line.given.saturating_sub(1);
+        drop(line);
         self.0.tell();
     }
 }
@@ -241,6 +260,31 @@ mod tests {
         has_room.store(true, SeqCst);
         waiting.await.unwrap();
         assert_eq!(queue.held(), None);
+    }
+
+    #[test]
+    fn of_many_who_ask_at_once_no_more_are_let_in_than_the_host_has_room_for() {
+        let queue = Queue::new(8, 8);
+        let asked = queue.clone();
+        queue.guard(move || {
+            let given = asked.given();
+            // Long enough that all others ask meanwhile.
+            std::thread::sleep(Duration::from_millis(5));
+            if given < 3 { Ok(()) } else { Err("no room for a fourth".to_owned()) }
+        });
+        let places: Vec<Place> = (0..8).map(|number| queue.stand(session(number)).unwrap()).collect();
+        let together = std::sync::Barrier::new(places.len());
+        let enter = &|place: Place| {
+            together.wait();
+            place.try_take()
+        };
+        let rooms: Vec<Room> = std::thread::scope(|scope| {
+            let asking: Vec<_> = places.into_iter().map(|place| scope.spawn(move || enter(place))).collect();
+            asking.into_iter().filter_map(|asked| asked.join().unwrap()).collect()
+        });
+        assert_eq!((rooms.len(), queue.given()), (3, 3));
+        drop(rooms);
+        assert_eq!((queue.given(), queue.free()), (0, 8));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    net::UnixStream,
     process::{Child, Command},
     time::timeout,
 };
@@ -68,7 +69,8 @@ impl Terminal {
         let server = server.stdin(Stdio::null()).spawn().context("tmux")?;
         let terminal = Self { server, socket, exit_file, env: env.clone() };
         let by = Instant::now() + Duration::from_millis(ASK_MS_MAX);
-        while !terminal.socket.exists() {
+        // Its file is there before anybody listens on it.
+        while UnixStream::connect(&terminal.socket).await.is_err() {
             ensure!(Instant::now() < by, "tmux does not listen");
             tokio::time::sleep(Duration::from_millis(SOCKET_EVERY_MS)).await;
         }

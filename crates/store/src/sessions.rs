@@ -123,6 +123,15 @@ impl Store {
         Ok(created)
     }
 
+    /// What the owner's idempotency key was used for before: [`Created::Existing`] or [`Created::KeyReused`]; `None`: it was not.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn started_before(&self, owner: &CallerId, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
+        let mut connection = self.reader().acquire().await.map_err(query("look for a session by its key"))?;
+        with_key(&mut connection, owner, key).await
+    }
+
     /// The session, if there is one.
     ///
     /// # Errors
@@ -215,7 +224,9 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
     const DOING: &str = "start a session";
     let key = new.idempotency.as_ref();
     let external = new.external.as_ref();
-    if let Some(found) = with_key(&mut *connection, new).await? {
+    if let Some(key) = key
+        && let Some(found) = with_key(&mut *connection, &new.owner, key).await?
+    {
         return Ok(found);
     }
     if let Some(external) = external {
@@ -258,15 +269,21 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
     if done.rows_affected() == 1 {
         return Ok(Created::New(expect(connection, &new.id).await?));
     }
-    let found = with_key(connection, new).await?;
+    let found = match key {
+        Some(key) => with_key(connection, &new.owner, key).await?,
+        None => None,
+    };
     found.ok_or_else(|| query(DOING)(sqlx::Error::RowNotFound))
 }
 
-/// What the owner's idempotency key was used for before, if there is one and it was.
-async fn with_key(connection: &mut AnyConnection, new: &NewSession) -> Result<Option<Created>, StoreError> {
-    let Some(key) = &new.idempotency else { return Ok(None) };
+/// What the owner's idempotency key was used for before, if it was.
+async fn with_key(
+    connection: &mut AnyConnection,
+    owner: &CallerId,
+    key: &IdempotencyKey,
+) -> Result<Option<Created>, StoreError> {
     let row = sqlx::query(select!("WHERE caller_id = $1 AND idempotency_key = $2"))
-        .bind(new.owner.as_str())
+        .bind(owner.as_str())
         .bind(key.key.as_str())
         .fetch_optional(connection)
         .await

@@ -24,7 +24,12 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::id(SessionId::from_parts);
-    let (from, external) = beginning(app, &id, request)?;
+    let key = request.idempotency_key.as_ref().map(|key| idempotency(key, request));
+    let (from, external) = match beginning(app, &id, request) {
+        Ok(beginning) => beginning,
+        // Whoever only asks again needs no room.
+        Err(refusal) => return before(app, owner, key.as_ref()).await?.ok_or(refusal),
+    };
     let now = clock::now();
     let new = NewSession {
         id: id.clone(),
@@ -32,7 +37,7 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         user_id: request.user_id.clone(),
         provider: provider.id.clone(),
         return_url: request.return_url.clone(),
-        idempotency: request.idempotency_key.as_ref().map(|key| idempotency(key, request)),
+        idempotency: key,
         created_at_ms: now,
         idle_deadline_ms: Some(now + app.config.sessions.idle_s_max * 1_000),
         deadline_ms: now + app.config.sessions.session_s_max * 1_000,
@@ -55,6 +60,16 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
             let name = request.machine.as_deref().unwrap_or_default();
             Err(Refusal::new(Problem::MachineTaken, format!("{name} is in use")))
         }
+    }
+}
+
+/// The session that the same request started before.
+async fn before(app: &App, owner: &CallerId, key: Option<&IdempotencyKey>) -> Result<Option<SessionRow>, Refusal> {
+    let Some(key) = key else { return Ok(None) };
+    match app.store.started_before(owner, key).await? {
+        Some(Created::Existing(row)) => Ok(Some(row)),
+        Some(Created::KeyReused(_)) => Err(Problem::KeyReused.into()),
+        Some(Created::New(_) | Created::MachineTaken(_)) | None => Ok(None),
     }
 }
 

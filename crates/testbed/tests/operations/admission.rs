@@ -4,7 +4,7 @@ use crate::Scene;
 use anteroom_testbed::{Api, Plan, SOON, World};
 use anteroom_wire::{
     SessionId,
-    api::{Health, HealthCheck, HealthStatus, Status},
+    api::{Health, HealthCheck, HealthStatus, Started, Status},
     diagnosis::{Diagnosis, Verdict},
 };
 use serde_json::json;
@@ -50,6 +50,27 @@ async fn a_machines_expected_cost_counts() {
     let world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
     let refused = world.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
     assert_eq!(refused.problem().unwrap().code, "memory_low", "a terabyte for a machine: {}", refused.text);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_is_repeated_finds_its_session_although_there_is_no_room_for_another() {
+    let scene = Scene::new();
+    let settings = "[machines]\nmachines_max = 1\n[sessions]\nqueue_max = 0\n";
+    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let start = |key: &str, user: &str| {
+        let body = json!({ "provider": "scripted", "idempotency_key": key, "user_id": user });
+        let api = &api;
+        async move { api.post("/api/auth/start", body).await.unwrap() }
+    };
+    let first = start("once", "ada").await;
+    let id = first.read::<Started>().unwrap().session.id;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    assert_eq!(start("twice", "ada").await.problem().unwrap().code, "no_capacity", "there is no room");
+    let again = start("once", "ada").await;
+    assert_eq!(again.read::<Started>().expect(&again.text).session.id, id);
+    assert_eq!(start("once", "bob").await.problem().unwrap().code, "key_reused");
     world.finish().await.unwrap();
 }
 

@@ -40,7 +40,7 @@ pub const ENDING: &str = ".tar.gz";
 /// Bundles are made one after the other: each takes some megabytes of memory.
 static MAKING: Mutex<()> = Mutex::const_new(());
 
-/// A bundle that was made and is kept.
+/// A bundle that was made.
 #[derive(Debug)]
 pub struct Bundle {
     /// Its file name.
@@ -55,7 +55,7 @@ pub enum BundleError {
     /// The database cannot be read.
     #[error("the session cannot be read")]
     Store(#[from] StoreError),
-    /// It could not be packed or kept.
+    /// It could not be packed.
     #[error("the bundle could not be {doing}")]
     File {
         /// What was being done.
@@ -76,10 +76,10 @@ struct Material {
     versions: Value,
 }
 
-/// Makes a bundle of a session and keeps it; `None`: there is no such session.
+/// Makes a bundle of a session, and keeps a copy where the disk takes one; `None`: there is no such session.
 ///
 /// # Errors
-/// The database cannot be read, or the bundle not be written.
+/// The database cannot be read, or the bundle not be packed.
 pub async fn make(app: &App, id: &SessionId) -> Result<Option<Bundle>, BundleError> {
     let _one_at_a_time = MAKING.lock().await;
     let Some(row) = app.store.session(id).await? else { return Ok(None) };
@@ -98,7 +98,10 @@ pub async fn make(app: &App, id: &SessionId) -> Result<Option<Bundle>, BundleErr
     let packed = tokio::task::spawn_blocking(move || {
         let receipt = |machine: &MachineId| machines.receipt(machine).map(|receipt| serde_json::to_value(receipt).ok());
         let bytes = pack_all(&config, material, receipt).map_err(failed("packed"))?;
-        keep(&config, &kept_as, &bytes).map_err(failed("kept"))?;
+        // A full disk is what many a bundle is made for: then there is no copy of it here.
+        if let Err(error) = keep(&config, &kept_as, &bytes) {
+            tracing::warn!(outcome = "bundle_not_kept", name = kept_as, %error, "a support bundle is given and no copy of it is kept");
+        }
         Ok::<_, BundleError>(bytes)
     });
     let bytes = packed.await.map_err(|error| failed("packed")(io::Error::other(error)))??;

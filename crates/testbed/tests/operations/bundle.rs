@@ -143,6 +143,20 @@ async fn bundles_are_for_operators_and_of_sessions_that_exist() {
 }
 
 #[tokio::test]
+async fn a_bundle_that_cannot_be_kept_is_given_all_the_same() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
+    // As on a disk that takes nothing more: where bundles are kept, none can be.
+    let dir = world.state_dir().join("bundles");
+    fs::write(&dir, "").unwrap();
+    let files = bundle(&world, &id, &scene.flag("b.tar.gz")).await;
+    assert!(files["session.json"].contains(id.as_str()));
+    fs::remove_file(&dir).unwrap();
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
 async fn kept_bundles_and_receipts_are_bounded_and_the_oldest_go_first() {
     let scene = Scene::new();
     let settings = "[keep]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nsweep_every_ms = 100\n";

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub(crate) use anteroom_screen::bounded;
 
@@ -27,6 +27,8 @@ struct Queue {
 pub(crate) struct Events {
     queue: Mutex<Queue>,
     pushed: Notify,
+    /// The number of the last that was answered.
+    answered: watch::Sender<u64>,
 }
 
 impl Events {
@@ -71,6 +73,14 @@ impl Events {
     /// Everything up to `number` has arrived.
     pub(crate) fn answered(&self, number: u64) {
         self.queue().waiting.retain(|event| event.number > number);
+        self.answered.send_replace(number);
+    }
+
+    /// Waits until everything that was told so far has been answered.
+    pub(crate) async fn all_answered(&self) {
+        let last = self.queue().last;
+        // Its sender lives as long as this.
+        let _ = self.answered.subscribe().wait_for(|number| *number >= last).await;
     }
 }
 
@@ -91,6 +101,8 @@ pub(crate) fn unix_ms() -> u64 {
 mod tests {
     use super::*;
     use anteroom_screen::TEXT_BYTES_MAX;
+    use std::time::Duration;
+    use tokio::time::timeout;
 
     fn child(name: &str) -> Event {
         Event::ChildExited { name: name.into(), code: Some(1), restarts: 0, last_lines: Vec::new() }
@@ -108,6 +120,9 @@ mod tests {
         assert_eq!(events.batch().await.len(), 2, "not answered: still there");
         events.answered(1);
         assert_eq!(events.batch().await[0].number, 2);
+        assert!(timeout(Duration::ZERO, events.all_answered()).await.is_err());
+        events.answered(2);
+        assert!(timeout(Duration::ZERO, events.all_answered()).await.is_ok());
     }
 
     #[tokio::test]

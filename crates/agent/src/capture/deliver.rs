@@ -9,6 +9,10 @@ use anteroom_wire::{
 use http::StatusCode;
 use std::time::Duration;
 
+/// How long the first try waits until what led to it has been heard. The controller that can hear it does so in a few
+/// milliseconds; the credential of one that cannot must not wait for it.
+const TELL_MS_MAX: u64 = 3_000;
+
 /// How a delivery ended.
 pub(crate) enum Outcome {
     /// The controller has it.
@@ -50,6 +54,10 @@ pub(super) async fn deliver(watch: &Watch<'_>, found: &Found) -> Outcome {
     loop {
         agent.board.capture(CaptureState::Delivering { attempts, last_error: last_error.clone() });
         agent.host.connected().await;
+        if attempts == 0 {
+            // The answer may be this machine's end: an event on its way then would be missing in the session's timeline.
+            let _ = tokio::time::timeout(Duration::from_millis(TELL_MS_MAX), agent.events.all_answered()).await;
+        }
         let mut changes = agent.host.changes();
         changes.mark_unchanged();
         attempts += 1;

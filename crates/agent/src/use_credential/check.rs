@@ -12,6 +12,6 @@ pub(super) async fn ask(agent: &Agent, owner: &Owner) -> i32 {
         Err(why) if word.last_line.is_empty() => why,
         Err(why) => format!("{why}: {}", word.last_line),
     };
-    agent.events.push(Event::Checked { agrees, detail: bounded(&detail) });
+    agent.events.push(Event::Checked { agrees, detail: bounded(&detail), answered: word.answered });
     word.code
 }

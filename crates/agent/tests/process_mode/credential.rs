@@ -49,6 +49,33 @@ async fn a_file_that_arrives_by_rename_is_delivered_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn what_led_to_a_delivery_is_told_before_it() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    claimed(&world, &mut sender).await;
+    world.event("started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    world.heard.lock().unwrap().events_refused = 2;
+    fs::create_dir(world.home(".demo")).unwrap();
+    fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
+    delivered(&world, &mut sender).await;
+    let heard = world.heard.lock().unwrap();
+    let accepted = heard.events.iter().position(|event| matches!(event.event, Event::CandidateAccepted { .. }));
+    assert!(accepted.expect("told") < heard.events_before[0]);
+}
+
+#[tokio::test]
+async fn a_delivery_does_not_wait_for_events_that_nobody_takes() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    claimed(&world, &mut sender).await;
+    world.heard.lock().unwrap().events_refused = u32::MAX;
+    fs::create_dir(world.home(".demo")).unwrap();
+    fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
+    delivered(&world, &mut sender).await;
+    assert_eq!(deliveries(&world), [WHOLE]);
+}
+
+#[tokio::test]
 async fn a_partial_file_waits_until_it_is_whole() {
     let world = World::start().await;
     let mut sender = world.connect().await;

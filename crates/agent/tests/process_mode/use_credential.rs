@@ -248,7 +248,7 @@ async fn a_check_tells_the_tools_word_and_delivers_what_it_refreshed() {
         fs::write(world.home("new"), refreshed("new")).unwrap();
         claimed(&mut sender, &checking(status)).await;
         let checked = world.event("checked", |event| match event {
-            Event::Checked { agrees, detail } => Some((*agrees, detail.clone())),
+            Event::Checked { agrees, detail, answered: true } => Some((*agrees, detail.clone())),
             _ => None,
         });
         let (says, why) = checked.await;
@@ -262,18 +262,26 @@ async fn a_check_tells_the_tools_word_and_delivers_what_it_refreshed() {
 }
 
 #[tokio::test]
-async fn a_status_command_that_hangs_is_ended_at_its_limit() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
-    let mut asked = checking("exec tail -f /dev/null");
-    asked.capture.status_ms_max = 300;
-    claimed(&mut sender, &asked).await;
-    let why = world.event("checked", |event| match event {
-        Event::Checked { agrees: false, detail } => Some(detail.clone()),
-        _ => None,
-    });
-    assert!(why.await.contains("did not end within 300 ms"));
-    assert_eq!(over(&world).await, (137, false));
+async fn a_status_command_that_hangs_is_ended_at_its_limit_and_has_not_answered() {
+    let cases = [
+        ("exec tail -f /dev/null", "did not end within 300 ms", 137),
+        ("kill -9 $$", "ended with 137", 137),
+        ("exec no-such-program", "ended with 127", 127),
+    ];
+    for (status, expected, code) in cases {
+        let world = World::start().await;
+        let mut sender = world.connect().await;
+        let mut asked = checking(status);
+        asked.capture.status_ms_max = if status.contains("tail") { 300 } else { 20_000 };
+        claimed(&mut sender, &asked).await;
+        let why = world.event("checked", |event| match event {
+            Event::Checked { agrees: false, answered: false, detail } => Some(detail.clone()),
+            _ => None,
+        });
+        let why = why.await;
+        assert!(why.contains(expected), "{status}: {why}");
+        assert_eq!(over(&world).await, (code, false), "{status}");
+    }
 }
 
 #[tokio::test]

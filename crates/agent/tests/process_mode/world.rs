@@ -53,6 +53,10 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 pub(crate) struct Heard {
     pub(crate) events: Vec<NumberedEvent>,
     pub(crate) deliveries: Vec<Delivery>,
+    /// Of each delivery: how many events were heard before it.
+    pub(crate) events_before: Vec<usize>,
+    /// So many requests with events are turned away first.
+    pub(crate) events_refused: u32,
     /// Answers to deliveries, in turn; afterwards all are stored.
     pub(crate) answers: VecDeque<(u16, String)>,
     pub(crate) connects: Vec<String>,
@@ -332,6 +336,10 @@ async fn controller(heard: &Mutex<Heard>, request: Request<Incoming>) -> Respons
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut heard = heard.lock().unwrap();
     match path.as_str() {
+        EVENTS_PATH if heard.events_refused > 0 => {
+            heard.events_refused -= 1;
+            answer(503, String::new())
+        }
         EVENTS_PATH => {
             let batch: Events = serde_json::from_slice(&body).unwrap();
             for event in batch.events {
@@ -342,6 +350,8 @@ async fn controller(heard: &Mutex<Heard>, request: Request<Incoming>) -> Respons
             answer(204, String::new())
         }
         STORE_PATH => {
+            let before = heard.events.len();
+            heard.events_before.push(before);
             heard.deliveries.push(serde_json::from_slice(&body).unwrap());
             let credential = CredentialId::from_parts(1, [1; 10]);
             let stored = serde_json::to_string(&Delivered::Stored { credential }).unwrap();

@@ -23,6 +23,10 @@ pub struct NumberedEvent {
     pub event: Event,
 }
 
+fn answered() -> bool {
+    true
+}
+
 /// What happened in the machine. Texts are the guest's: bounded (4 KiB each) and never trusted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -89,6 +93,10 @@ pub enum Event {
         agrees: bool,
         /// Why not, or what it said: masked, for people.
         detail: String,
+        /// `false`: the command could not be started, or was ended before it had said anything of its own accord. Then nothing is known
+        /// of the credential. Agents that do not say it have asked.
+        #[serde(default = "answered")]
+        answered: bool,
     },
     /// The command of [`Use`](super::Use) has ended, and a credential that it changed was delivered and answered.
     UseOver {

@@ -1,7 +1,7 @@
 //! What the agent tells of prompts, of what the person brought, and of a credential that is used: words for the timeline. Keys that a
 //! rule pressed are named; what a person typed or pasted never is.
 
-use super::Words;
+use super::{super::use_credential::NOT_CONCLUSIVE, Words};
 use anteroom_wire::agent::{Event, Outcome, Pasted};
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
             format!("{tool} is signed in; its credential stays in the machine: {path}."),
             json!({ "path": path }),
         ),
-        Event::Checked { agrees, detail } => checked(tool, agrees, &detail),
+        Event::Checked { agrees, detail, answered } => checked(tool, agrees, &detail, answered),
         Event::UseOver { code, changed } => (
             "use_over",
             format!("The command ended with exit code {code}."),
@@ -74,7 +74,11 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
     })
 }
 
-fn checked(tool: &str, agrees: bool, detail: &str) -> Words {
+fn checked(tool: &str, agrees: bool, detail: &str, answered: bool) -> Words {
+    if !answered {
+        let sentence = format!("{tool} could not be asked about the credential, of which this says nothing: {detail}.");
+        return (NOT_CONCLUSIVE, sentence, json!({ "detail": detail }));
+    }
     let sentence = if agrees {
         format!("{tool} says that the credential is good.")
     } else {

@@ -31,6 +31,8 @@ pub enum Told {
         agrees: bool,
         /// What it said, or why not.
         detail: String,
+        /// Whether it said that itself.
+        answered: bool,
     },
     /// The command has ended.
     Over {
@@ -45,7 +47,9 @@ impl Told {
     /// What of an event concerns a use.
     pub fn of(event: &Event) -> Option<Self> {
         match event {
-            Event::Checked { agrees, detail } => Some(Self::Checked { agrees: *agrees, detail: detail.clone() }),
+            Event::Checked { agrees, detail, answered } => {
+                Some(Self::Checked { agrees: *agrees, detail: detail.clone(), answered: *answered })
+            }
             Event::UseOver { code, changed } => Some(Self::Over { code: *code, changed: *changed }),
             Event::Stage(_)
             | Event::CliStarted
@@ -84,7 +88,9 @@ impl Told {
             return Ok(());
         };
         match self {
-            Self::Checked { agrees, detail } => checked(app, live, using, agrees, &detail).await,
+            // Told on the timeline, and nothing else.
+            Self::Checked { answered: false, .. } => Ok(()),
+            Self::Checked { agrees, detail, answered: true } => checked(app, live, using, agrees, &detail).await,
             Self::Over { code, changed } => over(app, live, using, code, changed).await,
         }
     }
@@ -214,6 +220,7 @@ pub async fn words(app: &App, live: &Live, event: &Event) -> Result<Option<(&'st
 pub fn end_of(purpose: UsePurpose, code: i32) -> String {
     match (purpose, code) {
         (UsePurpose::Exec, _) => format!("The command with the stored credential ended with exit code {code}."),
+        (UsePurpose::Check, 126 | 127 | 129..=192) => "The tool could not be asked whether it is signed in.".to_owned(),
         (UsePurpose::Check, _) => "The tool was asked whether it is signed in.".to_owned(),
         (UsePurpose::Logout, 0) => "The tool signed out at the provider.".to_owned(),
         (UsePurpose::Logout, _) => format!("The tool's sign-out ended with exit code {code}."),

@@ -3,19 +3,19 @@
 use super::{
     answers,
     client::Client,
-    credential_files, say,
+    credential_files::Place,
+    say,
     sign_in::{SignedIn, sign_in_with},
 };
 use crate::config::Config;
 use anteroom_wire::{
     CredentialId,
-    api::{Lease, StartRequest},
+    api::{CredentialMeta, Lease, ProviderList, StartRequest},
+    provider::StoragePolicy,
 };
+use anyhow::Context;
 use http::Method;
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArguments {
@@ -24,9 +24,12 @@ pub(super) struct LoginArguments {
     /// One of its ways of signing in; see `anteroom providers list`.
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
-    /// Write the credential here instead of only storing it: one file (0600), or several below a directory by their own paths and modes.
+    /// Write the credential, too: one file (0600), or several below a directory by their own paths and modes.
     #[arg(long, value_name = "FILE|DIR")]
     out: Option<PathBuf>,
+    /// With --out: put the credential in the place of files that are there.
+    #[arg(long, requires = "out")]
+    overwrite: bool,
     /// Answer the tool's question for a key with what is in this file; `-`: standard input.
     #[arg(long, value_name = "FILE|-")]
     api_key_file: Option<PathBuf>,
@@ -39,12 +42,14 @@ pub(super) struct LoginArguments {
 }
 
 pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::Result<ExitCode> {
-    let LoginArguments { provider, method, out, api_key_file, no_open, machine } = arguments;
-    if let Some(out) = &out {
-        credential_files::writable(out)?;
-    }
+    let LoginArguments { provider, method, out, overwrite, api_key_file, no_open, machine } = arguments;
+    let place = out.map(|out| Place::new(out, overwrite));
     let key = api_key_file.as_deref().map(answers::key_from).transpose()?;
     let client = Client::new(&config.state_dir);
+    if let Some(place) = &place {
+        place.usable()?;
+        never_comes_out(&client, &provider).await?;
+    }
     let request = StartRequest {
         provider,
         user_id: None,
@@ -57,22 +62,43 @@ pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::R
     let SignedIn::Yes(credential) = sign_in_with(&client, &request, no_open, key).await? else {
         return Ok(ExitCode::FAILURE);
     };
-    match out {
-        Some(out) => {
-            let written = lease_to(&client, &credential.id, &out).await?;
-            say(format_args!("Signed in. The credential was written to {written} (0600)."));
+    match place {
+        Some(place) => {
+            let written = lease_to(&client, &credential, &place).await;
+            let written = written.context("signed in, but the credential was not written")?;
+            say(format_args!("Signed in. The credential was written to {written}."));
         }
         None => say(format_args!("Signed in. The credential is stored as {}.", credential.id)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Nobody shall sign in for a file that cannot be.
+async fn never_comes_out(client: &Client, id: &str) -> anyhow::Result<()> {
+    let list: ProviderList = client.get("/api/providers").await?;
+    let provider = list.providers.into_iter().find(|provider| provider.id.as_str() == id);
+    let stays = provider.filter(|provider| provider.policy == StoragePolicy::KeepInMachine);
+    match stays {
+        Some(it) => Err(anyhow::anyhow!("--out cannot be: {}: {}", it.name, it.policy_sentence)),
+        None => Ok(()),
+    }
+}
+
 /// Leases a credential and writes its files; where they are, for people.
 ///
 /// # Errors
-/// The server refuses, or a file cannot be written.
-pub(super) async fn lease_to(client: &Client, id: &CredentialId, out: &Path) -> anyhow::Result<String> {
+/// The files cannot be written there: then nothing was leased. Or the server refuses; or a file could not be written after all.
+pub(super) async fn lease_to(client: &Client, credential: &CredentialMeta, place: &Place) -> anyhow::Result<String> {
+    let id: &CredentialId = &credential.id;
+    place.plan(&credential.files).with_context(|| {
+        format!("it is stored as {id}; write it elsewhere with: anteroom credentials lease {id} --out FILE")
+    })?;
     let lease: Lease = client.call(Method::POST, &format!("/api/credentials/{id}/lease"), None::<&()>).await?;
-    let written = credential_files::write_all(out, &lease.files)?;
+    let written = place.write(&lease.files).with_context(|| match lease.credential.policy {
+        StoragePolicy::DeliverOnce => "it was handed out with this and is stored no more: sign in again".to_owned(),
+        StoragePolicy::Store | StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
+            format!("it is stored as {id}")
+        }
+    })?;
     Ok(written.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))
 }

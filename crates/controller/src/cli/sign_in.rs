@@ -43,6 +43,7 @@ pub(super) async fn sign_in_with(
 ) -> anyhow::Result<SignedIn> {
     let started: Started = client.call(Method::POST, "/api/auth/start", Some(request)).await?;
     say(format_args!("Sign in to {} here:\n\n  {}\n", started.session.provider_name, started.viewer_url));
+    say(format_args!("{}\n", started.session.policy_sentence));
     if !no_open && std::io::stdout().is_terminal() {
         open_browser(&started.viewer_url);
     }
@@ -73,7 +74,7 @@ pub(super) async fn until_over(client: &Client, id: &SessionId) -> anyhow::Resul
 /// The server refuses, or went away, or the key was refused.
 async fn until_signed_in(client: &Client, id: &SessionId, key: Option<Secret>) -> anyhow::Result<Option<SessionView>> {
     let (asks, questions) = channel::channel(None);
-    let mut shown = Shown { code: None, url: None, asks };
+    let mut shown = Shown { code: None, url: None, is_kept: false, asks };
     let cancel = async || -> Result<(), ClientError> {
         let path = format!("/api/auth/session/{id}/cancel");
         client.call::<(), SessionView>(Method::POST, &path, None).await.map(drop)
@@ -95,6 +96,8 @@ async fn until_signed_in(client: &Client, id: &SessionId, key: Option<Secret>) -
 struct Shown {
     code: Option<String>,
     url: Option<String>,
+    /// The tool is signed in and nothing more will come.
+    is_kept: bool,
     /// Tells what the tool asks.
     asks: channel::Sender<Option<PromptView>>,
 }
@@ -110,6 +113,10 @@ impl Shown {
             open.clone_from(&view.sign_in.prompt);
             is_new
         });
+        if view.sign_in.kept && !self.is_kept {
+            self.is_kept = true;
+            say(format_args!("  → {} Ctrl-C ends it here.", view.next_action));
+        }
         let by_hand = view.lanes.iter().any(|lane| matches!(lane, Lane::Link | Lane::DeviceCode));
         if by_hand && view.sign_in.url != self.url {
             self.url.clone_from(&view.sign_in.url);

@@ -136,14 +136,31 @@ pub fn main() -> ExitCode {
             None => ExitCode::FAILURE,
         };
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(said) => return usage(&said),
+    };
+    let is_exec = matches!(arguments.command, Command::Exec(_));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::anyhow!(error)),
+        Err(error) => return failed(&anyhow::anyhow!(error), is_exec),
     };
     match runtime.block_on(run(arguments)) {
         Ok(code) => code,
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, is_exec),
+    }
+}
+
+/// What is said of arguments that are none, or of those that ask for it. A code of `exec`'s own is not one that its command may have.
+fn usage(said: &clap::Error) -> ExitCode {
+    const WRONG_USAGE: u8 = 2;
+    // Where nothing can be printed, the code still tells.
+    let _ = said.print();
+    let mut before_command = std::env::args_os().skip(1).take_while(|word| word != "--");
+    match (said.use_stderr(), before_command.any(|word| word == "exec")) {
+        (false, _) => ExitCode::SUCCESS,
+        (true, true) => ExitCode::from(exec::NOT_RUN),
+        (true, false) => ExitCode::from(WRONG_USAGE),
     }
 }
 
@@ -191,13 +208,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 #[expect(clippy::print_stderr, reason = "the command's last words")]
-fn failed(error: &anyhow::Error) -> ExitCode {
+fn failed(error: &anyhow::Error, is_exec: bool) -> ExitCode {
     eprintln!("anteroom: {error:#}");
-    ExitCode::FAILURE
+    if is_exec { ExitCode::from(exec::NOT_RUN) } else { ExitCode::FAILURE }
 }
 
-/// Prints a line for people.
-#[expect(clippy::print_stdout, reason = "what a command says")]
+/// Prints a line for people. A reader that has seen enough closes the pipe: that is no fault.
 fn say(text: impl std::fmt::Display) {
-    println!("{text}");
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

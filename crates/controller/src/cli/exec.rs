@@ -38,7 +38,7 @@ use tokio::{
 };
 
 /// What this command ends with when it is not the other command's code: it could not be run, or not to its end.
-const NOT_RUN: u8 = 125;
+pub(super) const NOT_RUN: u8 = 125;
 /// The machine's terminal when there is none here: tall, so that much of what it shows is there at once.
 const WITHOUT_TERMINAL: TerminalSize = TerminalSize { cols: 160, rows: 300 };
 /// What of the output is on its way may take this long when the session is over.

@@ -186,6 +186,43 @@ async fn what_is_piped_in_is_typed_and_lines_come_while_the_command_runs() {
 }
 
 #[tokio::test]
+async fn an_input_that_ends_within_a_line_has_an_end() {
+    let (_scene, world, id) = world().await;
+    let mut command =
+        cli(&world, &["exec", "--credential", &id, "--", "sh", "-c", "cat > got; cat got; echo; wc -c < got"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"one\nand a half").await.unwrap();
+    drop(input);
+    let done = timeout(Duration::from_millis(CLI_MS_MAX), child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert!(text(&done.stdout).contains("and a half\n14\n"), "{}", text(&done.stdout));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_terminal_that_changes_its_size_changes_the_commands() {
+    let (_scene, world, id) = world().await;
+    let script = "while [ \"$(stty size)\" != '29 91' ]; do sleep 0.05; done; echo first; \
+                  while [ \"$(stty size)\" != '37 113' ]; do sleep 0.05; done; echo second";
+    let (mut person, far) = Person::sit_down(91, 29);
+    let mut command = cli(&world, &["exec", "--credential", &id, "--", "sh", "-c", script]);
+    let stream = || Stdio::from(far.try_clone().unwrap());
+    command.stdin(stream()).stdout(stream()).stderr(stream());
+    let mut child = command.spawn().unwrap();
+    person.sees("first").await;
+    tcsetwinsize(&person.keys, Winsize { ws_row: 37, ws_col: 113, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    // A terminal tells its foreground's processes; this one is nobody's controlling terminal.
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::WINCH).unwrap();
+    person.sees("second").await;
+    let done = timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap();
+    assert_eq!(done.code(), Some(0));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_credential_that_the_command_changes_is_stored_anew_under_its_id() {
     let (_scene, world, id) = world().await;
     let api = world.backend().unwrap();
@@ -212,6 +249,14 @@ async fn a_command_that_cannot_be_run_is_told_apart_from_one_that_fails() {
     let done = anteroom(&world, &["exec", "--credential", none, "--", "true"]).await;
     assert_eq!(done.status.code(), Some(125), "{}", text(&done.stderr));
     assert!(text(&done.stderr).contains("no such credential"), "{}", text(&done.stderr));
+    for wrong in
+        [&["exec", "--credential", "mine", "--", "true"][..], &["exec", "--credential", &id], &["exec", "--", "true"]]
+    {
+        let done = anteroom(&world, wrong).await;
+        assert_eq!(done.status.code(), Some(125), "{wrong:?}: {}", text(&done.stderr));
+    }
+    let done = anteroom(&world, &["exec", "--help"]).await;
+    assert!(done.status.success() && text(&done.stdout).contains("--credential"), "{}", text(&done.stdout));
     world.finish().await.unwrap();
 }
 

@@ -30,6 +30,8 @@ const INPUT_BYTES: usize = 4 * 1024;
 const INPUT_PARTS: usize = 16;
 /// What ends an input at a terminal.
 const END_OF_INPUT: &[u8] = b"\x04";
+/// The same where a line was begun: the first only hands that over.
+const END_WITHIN_LINE: &[u8] = b"\x04\x04";
 
 /// The machine's terminal at this one's place.
 pub(super) struct Attachment<'a> {
@@ -223,8 +225,16 @@ fn read_input() -> mpsc::Receiver<Vec<u8>> {
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
         let mut part = [0; INPUT_BYTES];
+        let mut is_line_whole = true;
         while let Ok(count) = stdin.read(&mut part) {
-            let bytes = if count == 0 { END_OF_INPUT } else { &part[..count] };
+            let bytes = match part[..count].last() {
+                Some(last) => {
+                    is_line_whole = matches!(last, b'\n' | b'\r');
+                    &part[..count]
+                }
+                None if is_line_whole => END_OF_INPUT,
+                None => END_WITHIN_LINE,
+            };
             if sender.blocking_send(bytes.to_vec()).is_err() || count == 0 {
                 return;
             }

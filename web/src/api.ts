@@ -147,6 +147,10 @@ export interface ProviderView {
   policy_sentence: string;
   methods: MethodView[];
   available: boolean;
+  /** The tool can be asked whether it is signed in. */
+  can_check: boolean;
+  /** The tool has a command that signs out at the provider. */
+  can_sign_out: boolean;
 }
 
 export interface HealthCheck {
@@ -268,6 +272,8 @@ export const api = {
     json<Started>("POST", "/api/auth/start", renews === undefined ? { provider, idempotency_key } : { provider, idempotency_key, renews }),
   /** A fresh machine in which the tool itself is asked about the credential. */
   checkCredential: (id: string) => json<Started>("POST", `/api/credentials/${encodeURIComponent(id)}/use`, { purpose: "check" }),
+  /** A fresh machine in which the tool signs out at the provider. */
+  signOutCredential: (id: string) => json<Started>("POST", `/api/credentials/${encodeURIComponent(id)}/use`, { purpose: "logout" }),
   session: (id: string) => json<SessionView>("GET", session(id)),
   timeline: (id: string) => json<Timeline>("GET", session(id, "/events")).then((timeline) => timeline.entries),
   sessionCredentials: (id: string) =>

@@ -450,6 +450,12 @@ pub struct ProviderView {
     /// Why no session can be started, for people; `null`: one can.
     #[serde(default)]
     pub unavailable: Option<String>,
+    /// The tool can be asked whether a stored credential is good.
+    #[serde(default)]
+    pub can_check: bool,
+    /// The tool has a command that signs out at the provider.
+    #[serde(default)]
+    pub can_sign_out: bool,
 }
 
 /// `GET /api/sessions`.

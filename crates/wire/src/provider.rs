@@ -71,7 +71,8 @@ pub struct Provider {
     pub egress: Vec<EgressRule>,
     /// What happens with a captured credential.
     pub policy: StoragePolicy,
-    /// The command that signs out at the provider, run before a credential is deleted. Empty: the tool has none.
+    /// The command that signs out at the provider, run when that is asked for, as before a credential is deleted. Empty: the tool has
+    /// none.
     #[serde(default)]
     pub logout_argv: Vec<String>,
 }

@@ -77,6 +77,37 @@ test("a credential is deleted only after a question", async () => {
   });
 });
 
+test("a credential is deleted once the tool has signed out, and kept when it has not", async () => {
+  await scene({}, async ({ page, standin, base }) => {
+    await page.goto(`${base}/dashboard/remote-cli`);
+    for (const exit_code of [4, 0]) {
+      await page.click("[data-credential] >> text=Delete");
+      await page.click("dialog button[data-rather]");
+      const used = await until("the sign-out's session", () =>
+        [...standin.sessions.values()].find((one) => one.uses?.purpose === "logout" && one.status === "vm_creating"),
+      );
+      assert.equal(standin.credentials.length, 1, "not before its end");
+      const uses = { purpose: "logout", credential: "crd_1", exit_code };
+      standin.change(used.id, { status: "completed", uses });
+      if (exit_code !== 0) await page.waitForSelector("text=The tool's sign-out ended with 4.");
+    }
+    await until("the credential to go", async () => (await page.locator("[data-credential]").count()) === 0);
+    assert.equal(standin.calls.filter((call) => call.method === "DELETE").length, 1);
+  });
+});
+
+test("what a tool has no command for is not offered", async () => {
+  await scene({}, async ({ page, standin, base }) => {
+    for (const provider of standin.providers) Object.assign(provider, { can_check: false, can_sign_out: false });
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.click("[data-credential] >> text=Delete");
+    await page.waitForSelector("dialog[open]");
+    assert.equal(await page.locator("dialog button[data-rather]").count(), 0);
+    await page.keyboard.press("Escape");
+    assert.equal(await page.locator("[data-credential] button", { hasText: "Check" }).count(), 0);
+  });
+});
+
 test("a limit of the server is said where machines are asked for", async () => {
   await scene({}, async ({ page, standin, base, shoot }) => {
     standin.health = {

@@ -11,7 +11,8 @@ const STORE = "The credential is sealed and stored for the owner of this session
  */
 function provider(id, name, version, lanes, others = []) {
   const methods = [{ id: "default", label: others.length === 0 ? "" : "The usual way", lanes }, ...others];
-  return { id, name, version, lanes, policy: "store", policy_sentence: STORE, methods, available: version !== null };
+  const can = { can_check: id !== "gemini_cli", can_sign_out: id === "codex" || id === "claude_code" };
+  return { id, name, version, lanes, policy: "store", policy_sentence: STORE, methods, available: version !== null, ...can };
 }
 
 /** The other ways in which Codex can be signed in. */

@@ -7,7 +7,9 @@ interface AskProps {
   detail: string;
   yes: string;
   no: string;
-  onAnswer: (yes: boolean) => void;
+  /** Another way of yes, the better one where there is one. */
+  rather?: string | undefined;
+  onAnswer: (yes: boolean, rather: boolean) => void;
 }
 
 export function Ask(props: AskProps) {
@@ -25,18 +27,23 @@ export function Ask(props: AskProps) {
       aria-describedby="ask-detail"
       onCancel={(event) => {
         event.preventDefault();
-        props.onAnswer(false);
+        props.onAnswer(false, false);
       }}
     >
       <h2 id="ask-question">{props.question}</h2>
       <p id="ask-detail">{props.detail}</p>
       <div class="row end">
-        <button type="button" autofocus onClick={() => props.onAnswer(false)}>
+        <button type="button" autofocus onClick={() => props.onAnswer(false, false)}>
           {props.no}
         </button>
-        <button type="button" class="danger" onClick={() => props.onAnswer(true)}>
+        <button type="button" class="danger" onClick={() => props.onAnswer(true, false)}>
           {props.yes}
         </button>
+        {props.rather === undefined ? null : (
+          <button type="button" class="danger" data-rather onClick={() => props.onAnswer(true, true)}>
+            {props.rather}
+          </button>
+        )}
       </div>
     </dialog>
   );

@@ -1,8 +1,8 @@
 // Stored credentials: what there is and whether it can be used, never the secret. The tool itself can be asked, and signed in again
-// under the same id. Deleting asks first.
+// under the same id. Deleting asks first, and offers to sign out at the provider where the tool can.
 
 import { useState } from "preact/hooks";
-import { api, asProblem, type CredentialMeta, type ProblemBody, type ProviderView } from "../api";
+import { api, asProblem, type CredentialMeta, type ProblemBody, type ProviderView, type SessionView } from "../api";
 import { sessionPage } from "../pages";
 import { healthWords, isOver } from "../words";
 import { Ask } from "./ask";
@@ -17,26 +17,58 @@ interface CredentialsProps {
   onChange: () => void;
 }
 
-/** Between two looks at a check that runs. */
+/** Between two looks at a use that runs. */
 const LOOK_EVERY_MS = 1_000;
-/** A check's machine may wait in the queue. */
-const CHECK_MS_MAX = 5 * 60_000;
+/** Its machine may wait in the queue. */
+const USE_MS_MAX = 5 * 60_000;
 
-const CHECK_SLOW: ProblemBody = {
-  code: "check_slow",
-  sentence: "The check has not ended yet.",
+const USE_SLOW: ProblemBody = {
+  code: "use_slow",
+  sentence: "It has not ended yet.",
   remedy: "It goes on by itself; load this page again later.",
   close_code: 4504,
 };
 
-/** Waits until the session has ended; `false`: not in time. */
-async function ended(session: string): Promise<boolean> {
-  const until = Date.now() + CHECK_MS_MAX;
+/** Waits until the session has ended; `null`: not in time. */
+async function ended(session: string): Promise<SessionView | null> {
+  const until = Date.now() + USE_MS_MAX;
   while (Date.now() < until) {
-    if (isOver((await api.session(session)).status)) return true;
+    const view = await api.session(session);
+    if (isOver(view.status)) return view;
     await new Promise((done) => window.setTimeout(done, LOOK_EVERY_MS));
   }
-  return false;
+  return null;
+}
+
+/** A shell found no program, or a signal ended it: not the tool's own word. */
+const isForeign = (code: number) => code === 126 || code === 127 || (code > 128 && code <= 192);
+
+/** Why a check has shown nothing; `null`: it has. */
+function notAsked(view: SessionView | null): ProblemBody | null {
+  if (view === null) return USE_SLOW;
+  const code = view.uses?.exit_code ?? null;
+  if (view.status === "completed" && (code === null || !isForeign(code))) return null;
+  const why = view.status === "completed" ? "Its command came to no end of its own." : (view.reason?.sentence ?? "");
+  return {
+    code: "not_asked",
+    sentence: `The tool could not be asked. ${why}`,
+    remedy: "This says nothing of the credential; ask again.",
+    close_code: 4504,
+  };
+}
+
+/** Why a sign-out did not happen; `null`: it did. */
+function notSignedOut(view: SessionView | null): ProblemBody | null {
+  if (view === null) return USE_SLOW;
+  const code = view.uses?.exit_code ?? null;
+  if (view.status === "completed" && code === 0) return null;
+  const why = view.status === "completed" ? `The tool's sign-out ended with ${code}.` : (view.reason?.sentence ?? "");
+  return {
+    code: "not_signed_out",
+    sentence: `Not signed out at the provider. ${why}`,
+    remedy: "The credential was kept: it may still be good there. It can be deleted here alone.",
+    close_code: 4504,
+  };
 }
 
 export function Credentials({ credentials, providers, onChange }: CredentialsProps) {
@@ -48,11 +80,21 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
     setBusy(null);
     setProblem(asProblem(thrown));
   };
-  const answered = (credential: CredentialMeta, yes: boolean) => {
+  const signOut = async (credential: CredentialMeta): Promise<ProblemBody | null> =>
+    notSignedOut(await ended((await api.signOutCredential(credential.id)).session.id));
+  const answered = (credential: CredentialMeta, yes: boolean, signed_out: boolean) => {
     ask(null);
     if (!yes) return;
+    setBusy(credential.id);
     setProblem(null);
-    api.deleteCredential(credential.id).then(onChange, failed);
+    (signed_out ? signOut(credential) : Promise.resolve(null))
+      .then(async (why) => {
+        if (why === null) await api.deleteCredential(credential.id);
+        setBusy(null);
+        setProblem(why);
+        onChange();
+      })
+      .catch(failed);
   };
   const check = (credential: CredentialMeta) => {
     setBusy(credential.id);
@@ -60,9 +102,9 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
     api
       .checkCredential(credential.id)
       .then((started) => ended(started.session.id))
-      .then((in_time) => {
+      .then((view) => {
         setBusy(null);
-        if (!in_time) setProblem(CHECK_SLOW);
+        setProblem(notAsked(view));
         onChange();
       }, failed);
   };
@@ -73,6 +115,9 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
       .start(credential.provider, idempotencyKey(), credential.id)
       .then((started) => window.location.assign(sessionPage(started.session.id, started.session.provider)), failed);
   };
+  const canSignOut = (credential: CredentialMeta) =>
+    credential.policy === "store" &&
+    providers.some((provider) => provider.id === credential.provider && provider.available && provider.can_sign_out);
   if (credentials.length === 0) return null;
   return (
     <section aria-labelledby="credentials">
@@ -81,7 +126,7 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
       <ul class="list">
         {credentials.map((credential) => {
           const name = nameOf(credential.provider);
-          const renewable = providers.some((provider) => provider.id === credential.provider && provider.available);
+          const provider = providers.find((one) => one.id === credential.provider && one.available);
           return (
             <li key={credential.id} data-credential={credential.id} data-health={credential.health}>
               <span class="list-main">
@@ -92,7 +137,7 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
                 </span>
               </span>
               <span class="list-actions">
-                {credential.policy === "store" ? (
+                {credential.policy === "store" && provider?.can_check === true ? (
                   <button
                     type="button"
                     class="small"
@@ -104,7 +149,7 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
                     {busy === credential.id ? "Checking…" : "Check"}
                   </button>
                 ) : null}
-                {renewable ? (
+                {provider === undefined ? null : (
                   <button
                     type="button"
                     class={credential.health === "valid" ? "small" : "small primary"}
@@ -114,8 +159,8 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
                   >
                     Sign in again
                   </button>
-                ) : null}
-                <button type="button" class="small" aria-label={`Delete the credential of ${name}`} onClick={() => ask(credential)}>
+                )}
+                <button type="button" class="small" disabled={busy === credential.id} aria-label={`Delete the credential of ${name}`} onClick={() => ask(credential)}>
                   Delete
                 </button>
               </span>
@@ -132,10 +177,11 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
       {asked === null ? null : (
         <Ask
           question={`Delete the credential of ${nameOf(asked.provider)}?`}
-          detail="It cannot be brought back. Whoever uses it has to sign in again."
+          detail="It cannot be brought back. Whoever uses it has to sign in again. At the provider it stays good unless the tool signs out."
           yes="Delete"
           no="Keep"
-          onAnswer={(yes) => answered(asked, yes)}
+          rather={canSignOut(asked) ? "Sign out and delete" : undefined}
+          onAnswer={(yes, rather) => answered(asked, yes, rather)}
         />
       )}
     </section>

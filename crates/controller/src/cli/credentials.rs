@@ -2,7 +2,7 @@
 
 use super::{
     client::{Client, ClientError},
-    credential_files,
+    credential_files::Place,
     login::lease_to,
     say,
     sign_in::{SignedIn, sign_in, until_over},
@@ -12,13 +12,16 @@ use crate::{config::Config, session::use_credential::NOT_CONCLUSIVE};
 use anteroom_wire::{
     CredentialId,
     agent::UsePurpose,
-    api::{CredentialHealth, CredentialList, CredentialMeta, SessionView, StartRequest, Started, Status, UseRequest},
+    api::{
+        CredentialHealth, CredentialList, CredentialMeta, ProviderList, SessionView, StartRequest, Started, Status,
+        UseRequest,
+    },
 };
 use anyhow::Context;
 use clap::Subcommand;
 use comfy_table::{Table, presets};
 use http::Method;
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 /// `check` ends with this when the tool could not be asked.
 const NOT_ASKED: u8 = 2;
@@ -52,7 +55,7 @@ pub(super) enum CredentialsCommand {
         /// Its id.
         credential: CredentialId,
     },
-    /// Delete the stored bytes for good.
+    /// Delete the stored bytes for good. At the provider the credential stays good, unless the tool signs out (--logout).
     Delete {
         /// Its id.
         credential: CredentialId,
@@ -63,13 +66,12 @@ pub(super) enum CredentialsCommand {
         #[arg(long, requires = "logout")]
         force: bool,
     },
-    /// Write the credential's files; the lease is on the record.
+    /// Write the credential's files; the lease is on the record. One that is handed out once is deleted on the server with that.
     Lease {
         /// Its id.
         credential: CredentialId,
-        /// A file, for a credential of one file, or a directory, below which the files get their own paths (0600).
-        #[arg(long, value_name = "DIR_OR_FILE")]
-        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Sign in again: the credential keeps its id.
     Renew {
@@ -93,19 +95,13 @@ pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow:
             Ok(ExitCode::SUCCESS)
         }
         CredentialsCommand::Delete { credential, logout, force } => delete(&client, &credential, logout, force).await,
-        CredentialsCommand::Lease { credential, out } => {
-            credential_files::writable(&out).or_else(|error| if ends_in_slash(&out) { Ok(()) } else { Err(error) })?;
-            let written = lease_to(&client, &credential, &out).await?;
+        CredentialsCommand::Lease { credential, place } => {
+            let written = lease_to(&client, &read(&client, &credential).await?, &place).await?;
             say(format_args!("Written: {written}"));
             Ok(ExitCode::SUCCESS)
         }
         CredentialsCommand::Renew { credential, no_open } => renew(&client, &credential, no_open).await,
     }
-}
-
-/// A directory that will be made.
-fn ends_in_slash(out: &std::path::Path) -> bool {
-    out.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 async fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
@@ -237,9 +233,19 @@ async fn delete(client: &Client, id: &CredentialId, at_provider: bool, force: bo
         );
         say(format_args!("Not signed out at the provider: {error:#}"));
     }
+    let may_be_good = if at_provider { String::new() } else { still_good(client, id).await };
     let () = client.call(Method::DELETE, &format!("/api/credentials/{id}"), None::<&()>).await?;
-    say(format_args!("{id} was deleted."));
+    say(format_args!("{id} was deleted.{may_be_good}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What deleting alone leaves as it is.
+async fn still_good(client: &Client, id: &CredentialId) -> String {
+    let Ok(meta) = read(client, id).await else { return String::new() };
+    let list = client.get::<ProviderList>("/api/providers").await.map(|list| list.providers).unwrap_or_default();
+    let can = list.into_iter().any(|it| it.id == meta.provider && it.can_sign_out);
+    let with = if can { "; --logout signs out there first" } else { "" };
+    format!(" It may still be good at the provider{with}.")
 }
 
 async fn renew(client: &Client, id: &CredentialId, no_open: bool) -> anyhow::Result<ExitCode> {

@@ -36,6 +36,8 @@ pub(crate) fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>
         available: unavailable.is_none(),
         tested_version: provider.tested_version.clone(),
         unavailable,
+        can_check: !provider.credential.status_argv.is_empty(),
+        can_sign_out: !provider.logout_argv.is_empty(),
     }
 }
 

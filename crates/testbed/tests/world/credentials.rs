@@ -10,7 +10,7 @@ use anteroom_wire::{
     diagnosis::{Diagnosis, Verdict},
 };
 use serde_json::json;
-use std::{process::Stdio, time::Duration};
+use std::{os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     time::{Instant, sleep, timeout},
@@ -23,7 +23,10 @@ const CONTENT: &str = "{\"token\": \"first\"}";
 fn tool(scene: &Scene) -> Tool {
     let flag = |name: &str| scene.flag(name).display().to_string();
     let status = format!(
-        "test -e {} && echo Logged out && exit 1; test -e .scripted/auth.json && echo Logged in",
+        "test -e {} && exec tail -f /dev/null; test -e {} && kill -9 $$; test -e {} && echo Logged out && exit 1; \
+         test -e .scripted/auth.json && echo Logged in",
+        flag("hangs"),
+        flag("killed"),
         flag("revoked")
     );
     let logout =
@@ -101,6 +104,50 @@ async fn a_check_that_cannot_be_done_says_so_and_concludes_nothing() {
 }
 
 #[tokio::test]
+async fn a_tool_that_could_not_answer_has_said_nothing_of_the_credential() {
+    let (scene, world, id) = world("[sessions]\nstatus_command_ms_max = 2000\n").await;
+    for (flag, expected) in [("hangs", "did not end within 2000 ms"), ("killed", "ended with 137")] {
+        scene.raise(flag);
+        let before = meta(&world, &id).await;
+        let (code, _, said) = run(&world, &["credentials", "check", &id]).await;
+        assert_eq!((code, said.contains("could not be asked") && said.contains(expected)), (Some(2), true), "{said}");
+        let after = meta(&world, &id).await;
+        assert_eq!((after.health, after.checked_at), (CredentialHealth::Valid, before.checked_at), "{flag}");
+        std::fs::remove_file(scene.flag(flag)).unwrap();
+    }
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_credential_that_ends_by_its_own_word_is_told_as_that_and_once() {
+    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (ends_s, expected) in [
+        (now_s + 24 * 3_600, CredentialHealth::Valid),
+        (now_s + 3_600, CredentialHealth::Expiring),
+        (now_s - 60, CredentialHealth::NeedsAuth),
+    ] {
+        let scene = Scene::new();
+        let rules = json!({
+            "paths": [Tool::CREDENTIAL], "required": ["/token"], "ends_at": { "pointer": "/ends", "unit": "unix_s" },
+        });
+        let content = format!("{{\"token\": \"first\", \"ends\": {ends_s}}}");
+        let plan = Plan::with(scene.tool(&content).with("credential", rules));
+        let world = World::start(plan.set("[credentials]\nexpiring_s = 7200\n")).await.unwrap();
+        let id = signed_in(&scene, &world).await;
+        let found = meta(&world, &id).await;
+        assert_eq!((found.health, found.ends_at.is_some()), (expected, true), "{found:?}");
+        let (code, said, _) = run(&world, &["credentials", "show", &id]).await;
+        assert_eq!((code, said.contains(&format!("{}: ", expected.as_str()))), (Some(0), true), "{said}");
+        for _ in 0..2 {
+            assert_eq!(run(&world, &["sweep"]).await.0, Some(0));
+        }
+        let told = world.log().matches("\"credential_ends\"").count();
+        assert_eq!(told, usize::from(expected != CredentialHealth::Valid), "{}", world.log());
+        world.finish().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn signing_out_happens_at_the_provider_and_what_is_stored_is_known_to_be_worthless() {
     let (scene, world, id) = world("").await;
     let (code, said, _) = run(&world, &["credentials", "logout", &id]).await;
@@ -155,6 +202,50 @@ async fn what_is_stored_is_listed_shown_and_leased_for_people_and_for_programs()
         assert_eq!(std::fs::read_to_string(&written).unwrap(), CONTENT);
         std::fs::remove_file(written).unwrap();
     }
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_handed_out_once_is_not_asked_for_where_it_cannot_be_written() {
+    let scene = Scene::new();
+    let tool = tool(&scene).with("policy", json!("deliver_once"));
+    let world = World::start(Plan::with(tool)).await.unwrap();
+    let id = signed_in(&scene, &world).await;
+    let (file, dir) = (world.path().join("auth.json"), world.path().join("home"));
+    std::fs::write(&file, "mine").unwrap();
+    std::fs::create_dir_all(dir.join(Tool::CREDENTIAL)).unwrap();
+    let none = world.path().join("none/auth.json");
+    for (out, why) in [(&file, "exists; --overwrite"), (&dir, "exists; --overwrite"), (&none, "cannot be written")] {
+        let (code, _, said) = run(&world, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
+        assert_eq!((code, said.contains(why) && said.contains(&id)), (Some(1), true), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    let (code, _, wrong) =
+        run(&world, &["credentials", "lease", &id, "--overwrite", "--out", file.to_str().unwrap()]).await;
+    assert_eq!(code, Some(0), "it was still there: {wrong}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), CONTENT);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let (code, _, said) =
+        run(&world, &["credentials", "lease", &id, "--overwrite", "--out", file.to_str().unwrap()]).await;
+    assert_eq!((code, said.contains("handed out")), (Some(1), true), "{said}");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_signs_in_for_a_file_that_cannot_be_written() {
+    let scene = Scene::new();
+    let tool = tool(&scene).with("policy", json!("keep_in_machine"));
+    let world = World::start(Plan::with(tool)).await.unwrap();
+    let (file, free) = (world.path().join("auth.json"), world.path().join("free.json"));
+    std::fs::write(&file, "mine").unwrap();
+    for (out, why) in [(&file, "exists; --overwrite"), (&free, "stays in this machine")] {
+        let out = out.to_str().unwrap();
+        let (code, _, said) = run(&world, &["login", "scripted", "--no-open", "--out", out]).await;
+        assert_eq!((code, said.contains(why)), (Some(1), true), "{said}");
+    }
+    let list: SessionList = world.operator().unwrap().get("/api/sessions").await.unwrap().read().unwrap();
+    assert_eq!(list.sessions, []);
+    drop(scene);
     world.finish().await.unwrap();
 }
 

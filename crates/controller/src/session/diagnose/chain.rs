@@ -76,6 +76,10 @@ fn machine(input: &Input<'_>, story: &Story<'_>) -> Seen {
     match &input.receipt {
         Some(why) => seen(LinkState::Failed, format!("Its receipt says that {}.", cause(why))),
         None if story.machine.is_empty() => seen(LinkState::NotReached, "None was asked for."),
+        // Its owner stays until it is gone.
+        None if input.now.is_some() && !input.row.is_active() => {
+            seen(LinkState::Waiting, "It was told to end with its session and is not gone yet.")
+        }
         None => seen(LinkState::Unknown, "It was asked for; its end is not on record."),
     }
 }
@@ -158,6 +162,10 @@ fn tunnel(input: &Input<'_>, story: &Story<'_>) -> Seen {
 }
 
 fn cli(input: &Input<'_>, story: &Story<'_>) -> Seen {
+    let place = input.now.as_ref().filter(|_| input.row.is_active()).map(|now| now.place);
+    if !story.machine.is_empty() && matches!(place, Some(Place::Queued { .. } | Place::Lost)) {
+        return seen(LinkState::NotReached, "There is no machine at the moment.");
+    }
     let started = story.last("cli_started");
     let exit = story.last("cli_exited").filter(|exit| started.is_none_or(|started| started.number < exit.number));
     if let Some(exit) = exit {

@@ -155,3 +155,31 @@ fn noise_at_the_gate_is_on_the_chain_and_is_no_failure() {
     assert_eq!(link(&found, Link::Egress), LinkState::Ok);
     assert!(found.chain.iter().any(|link| link.seen.contains("ads.example:443")));
 }
+
+#[test]
+fn between_two_machines_nothing_is_said_to_run() {
+    let killed = GoneReason::Killed { signal: 9 };
+    for case in [replaced(&killed), replaced(&killed).at(Place::Queued { position: 1 })] {
+        let found = case.diagnosis();
+        let link = |link| found.chain.iter().find(|seen| seen.link == link).unwrap();
+        for part in [Link::Channel, Link::Agent, Link::Display, Link::Cli] {
+            assert_eq!(link(part).state, LinkState::NotReached, "{found:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_is_still_being_stopped_is_not_called_lost() {
+    let machine = |case: Case| {
+        let found = case.diagnosis();
+        let link = found.chain.iter().find(|seen| seen.link == Link::Machine).unwrap();
+        (link.state, link.seen.clone())
+    };
+    let mut cancelled = Case::running().ended("cancelled", Problem::Cancelled, "").at(Place::Closing);
+    let (state, seen) = machine(cancelled.clone());
+    assert_eq!(state, LinkState::Waiting, "{seen}");
+    assert!(seen.contains("not gone yet"), "{seen}");
+    assert_eq!(machine(cancelled.clone().stopped(StopReason::Cancelled)).0, LinkState::Ok);
+    cancelled.now = None;
+    assert_eq!(machine(cancelled).0, LinkState::Unknown, "no task of the server has it");
+}

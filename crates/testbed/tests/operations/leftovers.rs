@@ -1,6 +1,6 @@
 //! What is left over after something went wrong: counted, shown before it is touched, and removed little by little.
 
-use crate::{Scene, anteroom, change, says, text};
+use crate::{Scene, anteroom, change, command, says, text};
 use anteroom_testbed::{Plan, SOON, World};
 use anteroom_wire::operations::{LeakReport, SweepDeed, SweepOutcome, SweepReport};
 use serde_json::json;
@@ -167,5 +167,20 @@ async fn a_living_session_is_owned_with_and_without_a_server() {
     let (report, well) = leaks(&world).await;
     assert!(!well, "{report:#?}");
     assert_eq!((unowned(&report, "keepers"), unowned(&report, "active sessions")), (1, 1), "{report:#?}");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_who_has_seen_enough_is_no_fault() {
+    let scene = Scene::new();
+    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
+    for arguments in [vec!["doctor", "--leaks"], vec!["why", id.as_str()], vec!["logs"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(&world, &arguments).stdout(writer).output().await.unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.success() && !said.contains("panicked"), "{arguments:?}: {said}");
+    }
     world.finish().await.unwrap();
 }

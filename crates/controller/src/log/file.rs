@@ -7,7 +7,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,8 @@ pub struct RotatingFile {
     bytes: u64,
     bytes_max: u64,
     kept_max: u32,
+    /// Whether the last line could only be written in part.
+    torn: bool,
 }
 
 impl RotatingFile {
@@ -33,7 +35,12 @@ impl RotatingFile {
         }
         let file = append(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, kept_max })
+        // A server that was killed, or had no room, may have left half a line.
+        let mut last = [b'\n'];
+        if bytes > 0 {
+            File::open(path)?.read_exact_at(&mut last, bytes - 1)?;
+        }
+        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, kept_max, torn: last != [b'\n'] })
     }
 
     /// Sets the file aside and begins an empty one. Where that fails the file is emptied: the bound holds in any case.
@@ -54,6 +61,25 @@ impl RotatingFile {
             Err(_) => self.file.set_len(0)?,
         }
         self.bytes = 0;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Writes all of it, or counts what was written of it.
+    fn put(&mut self, text: &[u8]) -> io::Result<()> {
+        let mut left = text;
+        while !left.is_empty() {
+            match self.file.write(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    left = left.get(count..).unwrap_or_default();
+                    self.bytes = self.bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                    self.torn = !left.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 }
@@ -65,8 +91,11 @@ impl Write for RotatingFile {
         if self.bytes > 0 && self.bytes.saturating_add(more) > self.bytes_max {
             self.set_aside()?;
         }
-        self.file.write_all(line)?;
-        self.bytes = self.bytes.saturating_add(more);
+        // Half a line that a full disk left takes nothing of the next one.
+        if self.torn {
+            self.put(b"\n")?;
+        }
+        self.put(line)?;
         Ok(line.len())
     }
 
@@ -155,5 +184,33 @@ mod tests {
         }
         assert!(fs::metadata(&path).unwrap().len() <= 30);
         assert_eq!(lines(&path), ["line 8 of ten", "line 9 of ten"]);
+    }
+
+    #[test]
+    fn half_a_line_takes_nothing_of_the_next_one() {
+        use rustix::pipe::{PipeFlags, pipe_with};
+        use std::io::Read;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        fs::write(&path, "a server was killed at th").unwrap();
+        let mut file = RotatingFile::open(&path, 1 << 30, 1).unwrap();
+        file.write_all(b"one\n").unwrap();
+        assert_eq!(lines(&path), ["a server was killed at th", "one"]);
+
+        // A pipe that nobody reads is a disk that gets full.
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
+        file.file = File::from(writer);
+        let long = format!("{}\n", "x".repeat(1 << 20));
+        assert!(file.write_all(long.as_bytes()).is_err());
+        assert!(file.write_all(b"nothing fits\n").is_err(), "still full");
+        let (mut reader, mut there) = (File::from(reader), Vec::new());
+        let _ = reader.read_to_end(&mut there);
+        assert!(!there.is_empty() && there.iter().all(|byte| *byte == b'x'));
+        file.write_all(b"two\n").unwrap();
+        file.write_all(b"three\n").unwrap();
+        drop(file);
+        let mut there = String::new();
+        reader.read_to_string(&mut there).unwrap();
+        assert_eq!(there, "\ntwo\nthree\n");
     }
 }

@@ -116,7 +116,7 @@ impl Link {
             }
         };
         if tokio::time::timeout(Duration::from_millis(REAP_MS_MAX), gone).await.is_err() {
-            tracing::warn!(?keeper, "a keeper that has closed its socket does not end");
+            tracing::warn!(pid = keeper.map(|keeper| keeper.pid), "a keeper that has closed its socket does not end");
         }
     }
 }

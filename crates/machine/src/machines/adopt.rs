@@ -54,8 +54,8 @@ impl Machines {
             Ok(brief) => (brief.image_hash, None),
             Err(error) => {
                 tracing::warn!(machine = %id, %error, outcome = "not_understood", "a machine outlived its server and this one cannot read its spec; it is ended");
-                let expected = "a machine of this version".to_owned();
-                let found = format!("one whose {SPEC_FILE} cannot be read ({error})");
+                let expected = "one whose it can".to_owned();
+                let found = format!("a version whose {SPEC_FILE} this server cannot read ({error})");
                 (String::new(), Some(StopReason::Mismatch { expected, found }))
             }
         };

@@ -296,7 +296,8 @@ impl Driver {
                     let after_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     let _ = self.born.set(Born { process, after_ms });
                 }
-                tracing::warn!(machine = %self.id, outcome = "keeper_hung", keeper = ?self.keeper, "a keeper does not end and is killed");
+                let pid = self.keeper.map(|keeper| keeper.pid);
+                tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "a keeper does not end and is killed");
                 link.kill(self.keeper);
                 self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
                 return;

@@ -122,7 +122,7 @@ async fn an_address_that_wraps_at_80_columns_is_whole_also_when_the_program_brok
 async fn an_address_in_two_writes_is_never_told_by_half() {
     let world = start().await;
     let mut sender = world.connect().await;
-    let script = "printf 'Visit https://a.example/authorize?state=one'; sleep 1; printf '&half=two'; sleep 1; echo '&end=1'; cat";
+    let script = "printf 'Visit https://a.example/authorize?state=one'; sleep 0.6; printf '&half=two'; sleep 0.6; echo '&end=1'; cat";
     let mut tool = provider(script);
     tool.sign_in.url = Some(r"https://a\.example/authorize\?\S+".into());
     world.claim(&mut sender, tool).await;

@@ -50,7 +50,11 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
     let path = config.log_file();
     let session: Option<SessionId> = arguments.session.as_deref().map(str::parse).transpose()?;
     let known = match &session {
-        Some(id) => machines_of(config, id).await?,
+        // Logs are read when the rest does not work: a server or database in trouble takes nothing of them away.
+        Some(id) => machines_of(config, id).await.unwrap_or_else(|error| {
+            only_its_own(id, &error);
+            Some(BTreeSet::new())
+        }),
         None => None,
     };
     let mut wanted =
@@ -96,6 +100,12 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that which machines were the session's is not known.
+#[expect(clippy::print_stderr, reason = "beside the lines, which may go into a pipe")]
+fn only_its_own(id: &SessionId, error: &anyhow::Error) {
+    eprintln!("anteroom: {error:#}; only lines that name {id} follow, not those that name its machines alone");
 }
 
 /// Whether any line at all is the session's.

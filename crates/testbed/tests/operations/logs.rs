@@ -64,6 +64,28 @@ async fn a_sessions_lines_and_its_machines_are_printed_and_nobody_elses() {
     world.finish().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_sessions_lines_are_printed_also_when_the_database_cannot_be_read_and_it_is_said_why_some_are_not() {
+    let scene = Scene::new();
+    let mut world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_entry(&id, "cli_started").await.unwrap();
+    world.stop_server().await.unwrap();
+    let (database, aside) = (world.state_dir().join("anteroom.db"), world.state_dir().join("aside"));
+    fs::rename(&database, &aside).unwrap();
+    fs::write(&database, "no database at all, ".repeat(100)).unwrap();
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = anteroom(&world, &["logs", id.as_str()]).await;
+    fs::rename(&aside, &database).unwrap();
+    let (lines, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(parsed(&lines).iter().any(|line| line["session"] == id.as_str()), "{lines}");
+    assert!(said.contains("not a database") && said.contains("only lines that name"), "{said}");
+    world.start_server().await.unwrap();
+    world.finish().await.unwrap();
+}
+
 /// The machine that was asked for last.
 async fn machine_of(api: &anteroom_testbed::Api, id: &SessionId) -> anteroom_wire::MachineId {
     let timeline = api.timeline(id).await.unwrap();

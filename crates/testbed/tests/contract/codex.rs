@@ -29,9 +29,6 @@ async fn qemu_codex_signs_in_by_device_code() {
 
 #[tokio::test]
 async fn qemu_codex_signs_in_with_the_browser_of_the_machine() {
-    if !super::desktops_are_wanted() {
-        return;
-    }
     let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, Some("browser")).await;
     attempt.browser_link().await;

@@ -46,7 +46,7 @@ async fn qemu_gemini_cli_signs_in_with_a_code_typed_into_the_terminal() {
 
 #[tokio::test]
 async fn qemu_gemini_cli_signs_in_with_the_browser_of_the_machine() {
-    if !super::desktops_are_wanted() {
+    if !super::long_ones_are_wanted() {
         return;
     }
     let (issuer, rig) = open(Browser::Believes).await;

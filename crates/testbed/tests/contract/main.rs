@@ -33,11 +33,11 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
-/// Whether a person's way over the machine's desktop is tried: minutes of an emulated browser each.
-fn desktops_are_wanted() -> bool {
+/// Whether the two ways over an emulated desktop that take five minutes each are tried.
+fn long_ones_are_wanted() -> bool {
     let full = endurance::full();
     if !full {
-        println!("skipped: it takes minutes on an emulated desktop; run with ANTEROOM_TEST_FULL=1 (./test --full)");
+        println!("skipped: it takes five minutes on an emulated desktop; run with ANTEROOM_TEST_FULL=1 (./test --full)");
     }
     full
 }

@@ -171,8 +171,9 @@ impl Config {
     /// # Errors
     /// The faults, one sentence each.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
         let mut faults = unknown_keys(&table);
+        without_wrong_types(&mut table, &mut faults);
         match table.try_into::<Self>() {
             Ok(config) => {
                 faults.extend(config.faults());
@@ -260,6 +261,28 @@ impl Config {
     }
 }
 
+/// Takes out what is of another type than its setting and tells it by its full name, so that everything else can be looked at.
+fn without_wrong_types(table: &mut toml::Table, faults: &mut Vec<String>) {
+    let fault = |value: toml::Table, name: &str, faults: &mut Vec<String>| {
+        let Err(error) = value.try_into::<Config>() else { return false };
+        // What is no setting is told already.
+        if !faults.iter().any(|fault| fault.starts_with(&format!("{name} is not a setting"))) {
+            faults.push(format!("{name}: {}", error.message().trim().replace('\n', " ")));
+        }
+        true
+    };
+    table.retain(|section, value| {
+        if let toml::Value::Table(keys) = value {
+            keys.retain(|key, value| {
+                let alone = toml::Table::from_iter([((*key).to_owned(), value.clone())]);
+                let alone = toml::Table::from_iter([(section.to_owned(), toml::Value::Table(alone))]);
+                !fault(alone, &format!("{section}.{key}"), faults)
+            });
+        }
+        !fault(toml::Table::from_iter([(section.to_owned(), value.clone())]), section, faults)
+    });
+}
+
 /// Keys that are not in the default configuration, by their full names. The free tables are checked where they are read.
 fn unknown_keys(given: &toml::Table) -> Vec<String> {
     const OPTIONAL: &[&str] = &[
@@ -317,12 +340,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_value_of_another_type_hides_no_other_fault() {
+        let faults = Config::parse(
+            "listen = 7\nspeed = 3\n[machines]\ncpus = 0.5\nwidth = 'wide'\nheight = 1\n[tunnel]\nhaste = 1\nchunk_bytes = -1\n\
+             [sessions]\nidle_s_max = 0\n",
+        )
+        .unwrap_err();
+        let wanted = [
+            "speed is not a setting",
+            "tunnel.haste is not a setting",
+            "listen: ",
+            "machines.cpus: ",
+            "machines.width: ",
+            "tunnel.chunk_bytes: ",
+            "machines.height is 1",
+            "sessions.idle_s_max is 0",
+        ];
+        for part in wanted {
+            assert!(faults.iter().any(|fault| fault.starts_with(part)), "{part} in {faults:#?}");
+        }
+        assert_eq!(faults.len(), wanted.len(), "{faults:#?}");
+    }
+
     /// The full names of all numbers below a table.
     fn numbers(table: &toml::Table, prefix: &str) -> Vec<String> {
         let below = table.iter().map(|(key, value)| match value {
             toml::Value::Table(table) => numbers(table, &format!("{prefix}{key}.")),
-            toml::Value::Integer(_) => vec![format!("{prefix}{key}")],
-            _ => Vec::new(),
+            value if value.is_integer() => vec![format!("{prefix}{key}")],
+            toml::Value::String(_)
+            | toml::Value::Integer(_)
+            | toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Datetime(_)
+            | toml::Value::Array(_) => Vec::new(),
         });
         below.flatten().collect()
     }

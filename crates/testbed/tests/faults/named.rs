@@ -84,10 +84,12 @@ const SCENARIOS: [Scenario; 30] = [
     Scenario(19, "Two starts at once", &[
         ("testbed/tests/world/story.rs", "two_starts_with_one_key_are_one_session"),
         ("store/tests/story/sessions.rs", "a_double_start_with_one_key_is_one_session"),
+        ("testbed/tests/operations/admission.rs", "a_start_that_is_repeated_finds_its_session_although_there_is_no_room_for_another"),
     ]),
     Scenario(20, "Ten starts at once; no room", &[
         ("testbed/tests/qemu/main.rs", "qemu_ten_sessions_at_once_work_and_end_clean"),
         ("controller/src/session/queue.rs", "the_first_in_line_gets_the_room_that_comes_free"),
+        ("controller/src/session/queue.rs", "of_many_who_ask_at_once_no_more_are_let_in_than_the_host_has_room_for"),
         ("testbed/tests/operations/admission.rs", "a_session_is_refused_by_name_when_disk_or_memory_is_short"),
     ]),
     Scenario(21, "Nobody, at each route and socket", &[
@@ -102,6 +104,8 @@ const SCENARIOS: [Scenario; 30] = [
     ]),
     Scenario(24, "A configuration with faults", &[
         ("controller/src/config.rs", "all_faults_are_reported_at_once"),
+        ("controller/src/config.rs", "a_value_of_another_type_hides_no_other_fault"),
+        ("controller/src/config.rs", "every_number_has_a_least_and_a_most"),
         ("controller/src/config.rs", "a_fractional_cpu_is_refused"),
         ("vault/tests/key_file.rs", "what_is_not_a_key_file_is_refused_by_cause_and_left_as_it_is"),
     ]),

@@ -40,8 +40,15 @@ pub fn serve(config: &Config) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
+/// Libraries that log the bytes that they carry: those of a terminal are what people type and what is printed to them.
+const LOG_BYTES: [&str; 2] = ["tungstenite=off", "tokio_tungstenite=off"];
+
 fn filter(log: &Log) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(&log.level).map_err(|error| format!("log.level {:?}: {error}", log.level))
+    let wrong = |error: &dyn std::fmt::Display| format!("log.level {:?}: {error}", log.level);
+    let asked = EnvFilter::try_new(&log.level).map_err(|error| wrong(&error))?;
+    LOG_BYTES.iter().try_fold(asked, |filter, directive| {
+        Ok(filter.add_directive(directive.parse().map_err(|error| wrong(&error))?))
+    })
 }
 
 fn to_standard_error<S: Subscriber + for<'a> LookupSpan<'a>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {

@@ -77,7 +77,7 @@ async fn exec(client: &Client, arguments: ExecArguments) -> anyhow::Result<u8> {
     attachment.let_go();
     match end? {
         End::Over(view) => {
-            attachment.last_screen(last_screen(client, &view, &news).await)?;
+            attachment.last_screen(last_screen(client, &view).await)?;
             Ok(outcome(&view, &news))
         }
         End::Signal(code) => {
@@ -156,12 +156,11 @@ struct News {
     stage: channel::Sender<Stage>,
     position: Option<u32>,
     changed: bool,
-    last_lines: Vec<String>,
 }
 
 impl News {
     fn new() -> Self {
-        Self { stage: channel::Sender::new(Stage::Waiting), position: None, changed: false, last_lines: Vec::new() }
+        Self { stage: channel::Sender::new(Stage::Waiting), position: None, changed: false }
     }
 
     fn take(&mut self, told: Told) {
@@ -179,10 +178,6 @@ impl News {
             }
             Told::Entry(entry) => match entry.kind.as_str() {
                 "cli_started" => drop(self.stage.send_replace(Stage::Running)),
-                "cli_exited" => {
-                    let lines = entry.data["last_lines"].as_array().into_iter().flatten();
-                    self.last_lines = lines.filter_map(|line| line.as_str().map(str::to_owned)).collect();
-                }
                 "use_over" => self.changed = entry.data["changed"].as_bool().unwrap_or(false),
                 "machine_replaced" => tell(&format!("{} The command is started again.", entry.sentence)),
                 _ => {}
@@ -191,11 +186,16 @@ impl News {
     }
 }
 
-/// What stood on the terminal at the end: whole where the server still has it, else its last lines from the timeline.
-async fn last_screen(client: &Client, view: &SessionView, news: &News) -> Vec<String> {
+/// What stood on the terminal at the end. A server that was started since then does not know it: it is kept in memory alone.
+async fn last_screen(client: &Client, view: &SessionView) -> Vec<String> {
     match client.get::<ScreenView>(&format!("/api/auth/session/{}/screen", view.id)).await {
         Ok(screen) => screen.lines,
-        Err(_) => news.last_lines.clone(),
+        Err(error) => {
+            if view.status == Status::Completed {
+                tell(&format!("what the command showed last is not here any more: {error}"));
+            }
+            Vec::new()
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Secrets are planted and then looked for everywhere they must not be.
 
-use crate::Scene;
+use crate::{
+    Scene,
+    uses::{anteroom, signed_in, text},
+};
 use anteroom_testbed::{Plan, Step, Tool, World, leaks::needles};
 use anteroom_wire::api::Status;
 use serde_json::json;
@@ -64,6 +67,40 @@ async fn a_planted_secret_is_found_nowhere_but_in_its_owners_lease() {
     assert!(file.contains(id.as_str()), "the server's file is written");
     for log in [world.log(), file, std::fs::read_to_string(&errors).unwrap()] {
         assert!(!log.contains(&state) && !log.contains(&pasted), "a log has the address whole, or the code");
+    }
+    world.finish().await.unwrap();
+}
+
+/// A tool's own command may print its token, whatever it looks like; so may the command line have one.
+#[tokio::test]
+async fn what_a_command_with_a_credential_is_called_with_and_prints_is_its_owners_alone() {
+    let scene = Scene::new();
+    // Of letters alone: nothing that is masked by its looks.
+    let letters = |text: String| {
+        text.chars().map(|c| c.to_digit(10).map_or(c, |n| char::from(b'g' + n as u8))).collect::<String>()
+    };
+    let (printed, told) = (letters(canary("token")), letters(canary("argument")));
+    let errors = scene.flag("errors.jsonl");
+    let settings = format!("[log]\nlevel = 'trace'\nerror_file = '{}'\n", errors.display());
+    let world =
+        World::start(Plan::with(scene.tool(&format!("{{\"token\": \"{printed}\"}}"))).set(&settings)).await.unwrap();
+    let id = signed_in(&scene, &world).await;
+    let script = format!("cat {}; echo; echo {told} | wc -c; exit 3", Tool::CREDENTIAL);
+    let done = anteroom(&world, &["exec", "--credential", &id, "--", "sh", "-c", &script]).await;
+    assert_eq!((done.status.code(), text(&done.stdout).contains(&printed)), (Some(3), true), "{}", text(&done.stdout));
+    while !world.machines().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let file = std::fs::read_to_string(world.state_dir().join("log/anteroom.jsonl")).unwrap();
+    assert!(file.contains(&id), "the server's file is written");
+    for secret in [&printed, &told] {
+        let mut files = world.leaks().files_with(secret);
+        // What the tool is told to write lies there from the beginning.
+        files.retain(|path| !path.starts_with(world.path().join("scripts")));
+        assert_eq!(files, Vec::<std::path::PathBuf>::new(), "{secret}");
+        for log in [world.log(), file.clone(), std::fs::read_to_string(&errors).unwrap()] {
+            assert!(!log.contains(secret.as_str()), "{secret} is in a log");
+        }
     }
     world.finish().await.unwrap();
 }

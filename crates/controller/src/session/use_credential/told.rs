@@ -199,21 +199,25 @@ async fn over(app: &App, live: &Live, using: &CredentialUse, code: i32, changed:
 }
 
 /// Kind, sentence and data for the timeline of what the agent says of the tool where it is a command that uses a credential; `None`: it
-/// is said as always.
+/// is said as always. What a command of the owner's printed stays out of the database: it may be the credential itself.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn words(app: &App, live: &Live, event: &Event) -> Result<Option<(&'static str, String, Value)>, StoreError> {
-    let told = if let Event::CliExited { code, last_lines } = event {
-        let data = json!({ "code": code, "last_lines": last_lines });
-        ("cli_exited", format!("The command has ended with exit code {code}."), data)
-    } else if *event == Event::CliStarted {
-        ("cli_started", "The command was started.".to_owned(), Value::Null)
-    } else {
+    let ended = if let Event::CliExited { code, last_lines } = event { Some((code, last_lines)) } else { None };
+    if ended.is_none() && *event != Event::CliStarted {
         return Ok(None);
-    };
+    }
     let row = app.store.session(&live.id).await?;
-    Ok(row.is_some_and(|row| row.aim.uses().is_some()).then_some(told))
+    let Some(purpose) = row.and_then(|row| row.aim.uses().map(|using| using.purpose)) else { return Ok(None) };
+    let Some((code, last_lines)) = ended else {
+        return Ok(Some(("cli_started", "The command was started.".to_owned(), Value::Null)));
+    };
+    let data = match purpose {
+        UsePurpose::Exec => json!({ "code": code }),
+        UsePurpose::Check | UsePurpose::Logout => json!({ "code": code, "last_lines": last_lines }),
+    };
+    Ok(Some(("cli_exited", format!("The command has ended with exit code {code}."), data)))
 }
 
 /// How a use ended, one sentence.

@@ -148,7 +148,12 @@ impl Source {
         let own = own.filter(|(path, what)| !told.contains(path) && !taken_over(what));
         faults.extend(own.map(|(path, what)| self.fault(&path, within_method(what).1)));
         if provider.id.as_str() != self.name && !told.contains("id") {
-            faults.push(self.fault("id", &format!("id {:?} differs from the file's name", provider.id)));
+            faults.push(
+                self.fault(
+                    "id",
+                    &format!("id {:?} differs from the file's name {:?}", provider.id.as_str(), self.name),
+                ),
+            );
         }
     }
 

@@ -301,6 +301,7 @@ impl Keeper {
                 News::Guest(word) => self.guest = Some(word),
                 News::Saved => return Some(End::Saved),
                 News::Failed(error) => return Some(End::SaveFailed { error }),
+                News::Broken(status) => return Some(End::VmmError { status }),
             }
         }
         None

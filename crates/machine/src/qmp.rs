@@ -24,7 +24,7 @@ pub(crate) enum Message {
     /// The first line of a connection.
     Greeting,
     /// A command succeeded.
-    Return { command: &'static str },
+    Return { command: &'static str, value: Value },
     /// A command failed.
     Error { command: &'static str, text: String },
     /// Something happened.
@@ -139,8 +139,8 @@ impl Client {
         } else if let Some(error) = value.get("error") {
             let text = error.get("desc").and_then(Value::as_str).unwrap_or("no description").to_owned();
             self.asked.pop_front().map(|command| Message::Error { command, text })
-        } else if value.get("return").is_some() {
-            self.asked.pop_front().map(|command| Message::Return { command })
+        } else if let Some(value) = value.get("return") {
+            self.asked.pop_front().map(|command| Message::Return { command, value: value.clone() })
         } else {
             None
         };
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(client.read().unwrap(), [Message::Greeting]);
         (&theirs).write_all(b"{\"return\": {}}\n{\"event\": \"A_NEW_ONE\", \"data\": {\"x\": 1}}\n").unwrap();
         let messages = client.read().unwrap();
-        assert_eq!(messages[0], Message::Return { command: "qmp_capabilities" });
+        assert_eq!(messages[0], Message::Return { command: "qmp_capabilities", value: json!({}) });
         assert_eq!(messages[1], Message::Event { name: "A_NEW_ONE".into(), data: json!({"x": 1}) });
         (&theirs).write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n").unwrap();
         assert_eq!(client.read().unwrap(), [Message::Error { command: "cont", text: "no".into() }]);

@@ -74,6 +74,11 @@ pub enum End {
     GuestPowerOff,
     /// The guest reset itself or its kernel gave up.
     GuestPanic,
+    /// QEMU stopped the guest, because it could not run it on.
+    VmmError {
+        /// QEMU's run state: `internal-error`, `io-error`.
+        status: String,
+    },
     /// The state was saved and the process told to quit (a template's preparation).
     Saved,
     /// The state could not be saved, or QEMU cannot be understood.
@@ -148,6 +153,7 @@ impl End {
             Self::OutOfMemory => GoneReason::OutOfMemory,
             Self::GuestPowerOff => GoneReason::GuestPowerOff,
             Self::GuestPanic => GoneReason::GuestPanic,
+            Self::VmmError { status } => GoneReason::VmmError { status: status.clone() },
             Self::Saved => GoneReason::Exited { code: 0 },
             Self::NeverStarted { error } | Self::SaveFailed { error } => {
                 GoneReason::NeverStarted { error: error.clone() }

@@ -196,6 +196,11 @@ pub enum GoneReason {
     GuestPowerOff,
     /// The guest's kernel gave up, or the guest reset itself.
     GuestPanic,
+    /// QEMU stopped the guest, because it could not run it on.
+    VmmError {
+        /// QEMU's run state: `internal-error`, `io-error`.
+        status: String,
+    },
     /// Its keeper ended without a word; the process died with it.
     KeeperLost,
     /// It was not ready in time.
@@ -239,6 +244,7 @@ impl fmt::Display for GoneReason {
             Self::Deadline => f.write_str("the machine reached its hard deadline"),
             Self::GuestPowerOff => f.write_str("the guest switched itself off"),
             Self::GuestPanic => f.write_str("the guest's kernel gave up"),
+            Self::VmmError { status } => write!(f, "QEMU could not run the machine on ({status})"),
             Self::KeeperLost => f.write_str("the machine's keeper was killed, and the machine with it"),
             Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
                 write!(

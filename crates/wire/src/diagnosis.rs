@@ -94,6 +94,8 @@ verdicts! {
     GuestPowerOff = "guest_power_off", "Start a new session; the machine's receipt has its last console lines.";
     /// The guest's kernel gave up.
     GuestPanic = "guest_panic", "Start a new session; if it comes back, run `anteroom doctor` and build the image again.";
+    /// QEMU could not run the machine on.
+    VmmError = "vmm_error", "Look at the host: its kernel's log for KVM, its disk for errors; run `anteroom doctor`, then start a new session.";
     /// The machine gave no sign of life any more and was ended.
     MachineHung = "machine_hung", "Start a new session; if it comes back, give the host more processors or memory, or raise machines.hung_s_max.";
     /// The machine's keeper was killed.

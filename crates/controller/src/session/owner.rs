@@ -307,6 +307,7 @@ fn problem_of(why: &GoneReason) -> Problem {
         | GoneReason::Deadline
         | GoneReason::GuestPowerOff
         | GoneReason::GuestPanic
+        | GoneReason::VmmError { .. }
         | GoneReason::KeeperLost
         | GoneReason::NeverStarted { .. } => Problem::MachineGone,
     }

@@ -1,4 +1,5 @@
-//! What the keeper says to QEMU, and what it takes from QEMU's events: why the guest ended, whether a save succeeded.
+//! What the keeper says to QEMU, and what it takes from QEMU's events: why the guest ended or cannot go on, whether a save
+//! succeeded.
 
 use crate::qmp::{Client, Message, QmpError};
 use serde_json::{Value, json};
@@ -31,7 +32,14 @@ pub(crate) enum News {
     Saved,
     /// A command failed.
     Failed(String),
+    /// QEMU has stopped the guest and cannot let it go on; its word for that.
+    Broken(String),
 }
+
+/// The run states in which QEMU waits for somebody to help a guest that it could not run on: an instruction that KVM could
+/// not carry out, a disk that could not be read. The others are passing ones, or our own doing.
+const BROKEN: [&str; 2] = ["internal-error", "io-error"];
+const ASK_STATUS: &str = "query-status";
 
 /// The QMP conversation of one machine.
 pub(crate) struct Conversation {
@@ -77,13 +85,28 @@ impl Conversation {
 
     /// Reads what QEMU said. Call when the socket is readable.
     pub(crate) fn read(&mut self) -> Result<Vec<News>, QmpError> {
-        Ok(self.client.read()?.into_iter().filter_map(news).collect())
+        let messages = self.client.read()?;
+        // Why it stopped is not in the event.
+        if messages.iter().any(|message| matches!(message, Message::Event { name, .. } if name == "STOP")) {
+            match self.client.command(ASK_STATUS, Value::Null, None) {
+                // A process that has ended since says more by its exit status.
+                Ok(()) | Err(QmpError::Socket(_)) => {}
+                Err(error @ (QmpError::NotJson { .. } | QmpError::TooLong)) => return Err(error),
+            }
+        }
+        Ok(messages.into_iter().filter_map(news).collect())
     }
 }
 
 fn news(message: Message) -> Option<News> {
     match message {
+        Message::Return { command: ASK_STATUS, value } => {
+            let status = value.get("status").and_then(Value::as_str).unwrap_or_default();
+            BROKEN.contains(&status).then(|| News::Broken(status.to_owned()))
+        }
         Message::Greeting | Message::Return { .. } => None,
+        // Nothing depends on it.
+        Message::Error { command: ASK_STATUS, .. } => None,
         Message::Error { command, text } => Some(News::Failed(format!("{command}: {text}"))),
         Message::Event { name, data } => {
             let says = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();

@@ -255,6 +255,7 @@ fn verdict(receipt: &Receipt) -> Option<String> {
         | End::OutOfMemory
         | End::GuestPowerOff
         | End::GuestPanic
+        | End::VmmError { .. }
         | End::Saved
         | End::SaveFailed { .. }
         | End::NeverStarted { .. }

@@ -47,6 +47,55 @@ async fn a_program_that_is_not_there_is_told_by_name() {
     server.end().await;
 }
 
+/// A process that says what QEMU says (its QMP reference: `STOP`, `query-status`) when it has stopped the guest: in which run
+/// state, and what the process does then.
+struct Stops(&'static str, &'static str);
+
+impl Recipe for Stops {
+    fn image_hash(&self) -> &str {
+        "none"
+    }
+
+    fn spec(&self, _: &MachineId) -> Result<Spec, RecipeError> {
+        let line = format!(
+            r#"say() {{ echo "$1" >&3; }}
+            say '{{"QMP": {{}}}}'; read capabilities <&3; say '{{"return": {{}}}}'
+            say '{{"event": "STOP"}}'; read query <&3; echo "$query"
+            say '{{"return": {{"running": false, "singlestep": false, "status": "{}"}}}}'
+            {}"#,
+            self.0, self.1
+        );
+        let (program, args) = ("/bin/sh".to_owned(), ["-c".to_owned(), line].to_vec());
+        let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
+        let fds = [Passed { number: 3, what: Descriptor::Qmp }].to_vec();
+        Ok(Spec { program, args, env, fds, qmp: Qmp::Listen })
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_qemu_cannot_run_on_is_told_at_once_with_qemus_word_for_it() {
+    for status in ["internal-error", "io-error"] {
+        let ground = Ground::new();
+        let server = ground.open(Arc::new(Stops(status, "read end <&3"))).await;
+        let mut state = server.machines.start(new_id()).unwrap();
+        let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!("no receipt") };
+        assert_eq!(why, GoneReason::VmmError { status: status.to_owned() });
+        assert!(receipt.output_tail.contains("query-status"), "{}", receipt.output_tail);
+        assert_eq!(receipt.checks.left, Vec::<String>::new());
+        server.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_is_only_paused_is_not_ended_for_it() {
+    let ground = Ground::new();
+    let server = ground.open(Arc::new(Stops("paused", "exit 5"))).await;
+    let mut state = server.machines.start(new_id()).unwrap();
+    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!("not gone") };
+    assert_eq!(why, GoneReason::Exited { code: 5 });
+    server.end().await;
+}
+
 /// A program that is not there and would be given many open files.
 struct WithFiles;
 

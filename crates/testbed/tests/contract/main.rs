@@ -37,7 +37,9 @@ use tokio::time::Instant;
 fn long_ones_are_wanted() -> bool {
     let full = endurance::full();
     if !full {
-        println!("skipped: it takes five minutes on an emulated desktop; run with ANTEROOM_TEST_FULL=1 (./test --full)");
+        println!(
+            "skipped: it takes five minutes on an emulated desktop; run with ANTEROOM_TEST_FULL=1 (./test --full)"
+        );
     }
     full
 }

@@ -105,6 +105,7 @@ fn machine<'a>(input: &Input<'_>, story: &Story<'a>, end: &End) -> Finding<'a> {
         | GoneReason::Deadline
         | GoneReason::GuestPowerOff
         | GoneReason::GuestPanic
+        | GoneReason::VmmError { .. }
         | GoneReason::Hung { .. }
         | GoneReason::KeeperLost => format!("The machine ended at {at} because {}", cause(&why)),
     };
@@ -120,6 +121,7 @@ pub(super) fn verdict_of(why: &GoneReason) -> Verdict {
         GoneReason::Deadline => Verdict::MachineDeadline,
         GoneReason::GuestPowerOff => Verdict::GuestPowerOff,
         GoneReason::GuestPanic => Verdict::GuestPanic,
+        GoneReason::VmmError { .. } => Verdict::VmmError,
         GoneReason::Hung { .. } => Verdict::MachineHung,
         GoneReason::KeeperLost => Verdict::KeeperLost,
         GoneReason::ReadyTimeout { .. } => Verdict::ReadyTimeout,
@@ -140,6 +142,9 @@ pub(super) fn cause(why: &GoneReason) -> String {
         GoneReason::Deadline => "it reached its hard deadline".to_owned(),
         GoneReason::GuestPowerOff => "the guest switched itself off".to_owned(),
         GoneReason::GuestPanic => "the guest's kernel gave up".to_owned(),
+        GoneReason::VmmError { status } => {
+            format!("QEMU stopped it and could not run it on (its word for that: {})", quoted(status))
+        }
         GoneReason::Hung { unanswered_ms } => {
             format!("it had hung: it gave no sign of life for {unanswered_ms} ms, so this server ended it")
         }

@@ -42,6 +42,7 @@ fn machines() -> Vec<Row> {
         ("the keeper's deadline", GoneReason::Deadline, Verdict::MachineDeadline),
         ("power off", GoneReason::GuestPowerOff, Verdict::GuestPowerOff),
         ("a panic", GoneReason::GuestPanic, Verdict::GuestPanic),
+        ("an internal error", GoneReason::VmmError { status: "internal-error".to_owned() }, Verdict::VmmError),
         ("a frozen machine", GoneReason::Hung { unanswered_ms: 20_500 }, Verdict::MachineHung),
         ("the keeper was killed", GoneReason::KeeperLost, Verdict::KeeperLost),
         ("no start", GoneReason::NeverStarted { error: error() }, Verdict::NeverStarted),

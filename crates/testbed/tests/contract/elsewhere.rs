@@ -1,12 +1,13 @@
-//! A second machine: the stored credential is laid down there and the tool itself is asked.
+//! Another machine: the stored credential is laid down there and the tool itself is asked.
 
 use super::rig::Rig;
 use anteroom_testbed::Api;
 use anteroom_wire::{
-    CredentialId,
+    CredentialId, SessionId,
     agent::UsePurpose,
     api::{ScreenView, Started, Status},
 };
+use regex_lite::Regex;
 use serde_json::json;
 
 /// As its owner would use it: the setting that says which way of signing in counts comes with the use.
@@ -14,21 +15,46 @@ const GEMINI: [&str; 1] = ["gemini"];
 /// What Gemini CLI shows once it is signed in; it has no command that tells.
 const GEMINI_PROMPT: &str = "Type your message";
 
-/// Asks the tool in another machine whether it is signed in with this credential; what it said, for the document.
+/// Asks the tool in other machines whether it is signed in with this credential; what it said, for the document.
 pub(crate) async fn agrees(rig: &Rig, api: &Api, credential: &CredentialId) -> &'static str {
-    let asks = !rig.provider.credential.status_argv.is_empty();
-    let (purpose, argv) = if asks { (UsePurpose::Check, &[][..]) } else { (UsePurpose::Exec, &GEMINI[..]) };
-    let answer =
-        api.post(&format!("/api/credentials/{credential}/use"), json!({ "purpose": purpose, "argv": argv })).await;
-    let id = answer.unwrap().read::<Started>().unwrap().session.id;
-    if asks {
-        let view = api.wait(&id, "over", |view| view.status.is_terminal()).await.unwrap();
-        assert_eq!(view.status, Status::Completed, "{view:#?}");
-        let checked = api.wait_entry(&id, "credential_checked").await.unwrap();
-        assert_eq!(checked.data["agrees"], true, "{checked:#?}");
-        return "its status command says signed in";
+    if rig.provider.credential.status_argv.is_empty() {
+        at_its_prompt(api, credential).await;
+        return "at its prompt, asks nobody to sign in";
     }
-    // It stays at its prompt: what it shows there is its word.
+    checked(api, credential).await;
+    rig.house.machines_gone().await.unwrap();
+    executed(rig, credential).await;
+    "its status command says signed in"
+}
+
+async fn used(api: &Api, credential: &CredentialId, purpose: UsePurpose, argv: &[&str]) -> SessionId {
+    let wanted = json!({ "purpose": purpose, "argv": argv });
+    let answer = api.post(&format!("/api/credentials/{credential}/use"), wanted).await;
+    answer.unwrap().read::<Started>().unwrap().session.id
+}
+
+/// As the server asks by itself.
+async fn checked(api: &Api, credential: &CredentialId) {
+    let id = used(api, credential, UsePurpose::Check, &[]).await;
+    let view = api.wait(&id, "over", |view| view.status.is_terminal()).await.unwrap();
+    assert_eq!(view.status, Status::Completed, "{view:#?}");
+    let checked = api.wait_entry(&id, "credential_checked").await.unwrap();
+    assert_eq!(checked.data["agrees"], true, "{checked:#?}");
+}
+
+/// As a person asks at the command line: by the tool's own command, whose words and exit code come back.
+async fn executed(rig: &Rig, credential: &CredentialId) {
+    let rules = &rig.provider.credential;
+    let mut line = vec!["exec", "--credential", credential.as_str(), "--"];
+    line.extend(rules.status_argv.iter().map(String::as_str));
+    let said = rig.house.command(&line).await.unwrap();
+    let wanted = Regex::new(rules.status_matches.as_deref().expect("words that say so")).unwrap();
+    assert!(wanted.is_match(&said), "{line:?}: {said}");
+}
+
+/// A tool without such a command stays at its prompt: what it shows there is its word.
+async fn at_its_prompt(api: &Api, credential: &CredentialId) {
+    let id = used(api, credential, UsePurpose::Exec, &GEMINI).await;
     let until = tokio::time::Instant::now() + anteroom_testbed::house::LONG;
     let mut last = String::new();
     loop {
@@ -45,5 +71,4 @@ pub(crate) async fn agrees(rig: &Rig, api: &Api, credential: &CredentialId) -> &
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     api.cancel(&id).await.unwrap();
-    "at its prompt, asks nobody to sign in"
 }

@@ -68,6 +68,8 @@ pub(crate) struct Browser {
     blank: Mutex<Option<String>>,
     /// Whether this process was asked to open anything: then it stays in front.
     opened: AtomicBool,
+    /// Held while a window is being raised: two who raise each their own would both fail.
+    raising: Mutex<()>,
 }
 
 impl Browser {
@@ -79,6 +81,7 @@ impl Browser {
                 tools: watch::Sender::new(None),
                 blank: Mutex::new(None),
                 opened: AtomicBool::new(false),
+                raising: Mutex::new(()),
             }),
             Kind::Machine { browser: None, .. } | Kind::Process => None,
         }
@@ -204,11 +207,13 @@ async fn prepare(agent: &Agent, browser: &Browser, tools: &Arc<DevTools>) -> any
     if agent.claim_now().is_none() {
         settled().await?;
     }
-    if browser.opened.load(Ordering::Relaxed) {
-        return Ok(());
-    }
-    display::raise_terminal().await?;
-    if agent.claim_now().is_none() {
+    let put_behind = browser.put_behind(display::raise_terminal).await;
+    if agent.claim_now().is_some() {
+        // Somebody may be using it by now: whatever stands in front, it is not ended for it.
+        if let Err(error) = put_behind {
+            log::line(&format!("browser: {error:#}"));
+        }
+    } else if put_behind? {
         set_frozen(true)?;
         // A claim in between may have opened an address already.
         if agent.claim_now().is_some() {
@@ -333,6 +338,19 @@ impl Browser {
         }
     }
 
+    /// Lets the terminal stand before it, unless an address was given to it: whether it does. `raise` raises the terminal.
+    async fn put_behind<F, Fut>(&self, raise: F) -> anyhow::Result<bool>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = anyhow::Result<()>>,
+    {
+        let _alone = self.raising.lock().await;
+        if self.opened.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        raise().await.map(|()| true)
+    }
+
     /// One try.
     async fn take<F, Fut>(&self, tools: &DevTools, url: &str, in_front: &F) -> Result<(), NotTaken>
     where
@@ -340,7 +358,9 @@ impl Browser {
         Fut: Future<Output = anyhow::Result<()>>,
     {
         self.opened.store(true, Ordering::Relaxed);
+        let raising = self.raising.lock().await;
         in_front().await.map_err(NotTaken::Away)?;
+        drop(raising);
         // A page of its own: the image's policy forbids to attach to pages, and so a person to open the developer tools.
         tools.call("Target.createTarget", json!({ "url": url }), OPEN_MS_MAX).await?;
         if let Some(blank) = self.blank.lock().await.take() {

@@ -14,6 +14,7 @@ fn browser(tools: Option<Arc<DevTools>>) -> Browser {
         tools: watch::Sender::new(tools),
         blank: Mutex::new(None),
         opened: AtomicBool::new(false),
+        raising: Mutex::new(()),
     }
 }
 
@@ -74,6 +75,41 @@ async fn an_address_is_given_once_the_browsers_window_is_there() {
     browser(Some(tools)).give(URL, LONG, third).await.unwrap();
     assert!(heard.await.unwrap().contains(URL));
     assert_eq!(looks.load(Ordering::Relaxed), 3);
+}
+
+/// As in a claimed machine, in which a browser ended and is being prepared anew when the tool opens its address.
+#[tokio::test]
+async fn an_address_and_a_browser_that_is_just_being_prepared_do_not_raise_windows_against_each_other() {
+    let (tools, heard) = hears(Some("{\"id\":1,\"result\":{}}"));
+    let browser = Arc::new(browser(Some(tools)));
+    let windows = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let raises = |who: &'static str, until: Arc<Browser>| {
+        let windows = windows.clone();
+        move || {
+            let (windows, until) = (windows.clone(), until.clone());
+            async move {
+                windows.lock().unwrap().push(format!("{who} rises"));
+                // The other has come meanwhile, and has had every chance to raise its own.
+                while !until.opened.load(Ordering::Relaxed) {
+                    tokio::task::yield_now().await;
+                }
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                windows.lock().unwrap().push(format!("{who} stands"));
+                Ok(())
+            }
+        }
+    };
+    let (terminal, front) = (raises("the terminal", browser.clone()), raises("the browser", browser.clone()));
+    let (behind, given) = tokio::join!(browser.put_behind(&terminal), browser.give(URL, LONG, front));
+    given.unwrap();
+    assert!(behind.unwrap());
+    let order = ["the terminal rises", "the terminal stands", "the browser rises", "the browser stands"];
+    assert_eq!(*windows.lock().unwrap(), order);
+    assert!(!browser.put_behind(&terminal).await.unwrap(), "what was opened stays in front");
+    assert_eq!(windows.lock().unwrap().len(), 4);
+    assert!(heard.await.unwrap().contains(URL));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use anteroom_testbed::{Answer, Api, Plan, Script, Step, Tool, World};
 use anteroom_wire::{
     CredentialId, SessionId,
     agent::Delivered,
-    api::{CredentialHealth, CredentialMeta, Lease, Status},
+    api::{CredentialHealth, CredentialMeta, Lease, ProviderList, Status},
     provider::StoragePolicy,
 };
 use reqwest::Method;
@@ -156,6 +156,21 @@ async fn what_stays_in_the_machine_is_not_taken_even_when_it_is_sent() {
     assert_eq!(world.operator().unwrap().credentials().await.unwrap().credentials, []);
     let view = world.backend().unwrap().session(&agent.session).await.unwrap();
     assert_eq!(view.status, Status::VmStarted);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tool_whose_credential_nobody_may_keep_is_named_with_the_reason_and_not_started() {
+    let scene = Scene::new();
+    let world = world_of(scene.idle_tool().with("policy", json!("forbidden")), "").await;
+    let api = world.backend().unwrap();
+    let list: ProviderList = api.get("/api/providers").await.unwrap().read().unwrap();
+    let of_scene = list.providers.iter().find(|view| view.id.as_str() == "scripted").unwrap();
+    assert_eq!((of_scene.available, of_scene.unavailable.as_ref()), (false, Some(&of_scene.policy_sentence)));
+    let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
+    assert_eq!(code(&refused), (403, "policy_forbids".into()));
+    assert!(refused.problem().unwrap().detail.unwrap().contains(&of_scene.policy_sentence), "{}", refused.text);
+    assert_eq!(world.machines(), []);
     world.finish().await.unwrap();
 }
 

@@ -53,9 +53,6 @@ async fn qemu_claude_code_signs_in_with_the_browser_of_the_machine() {
 
 #[tokio::test]
 async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finished_on_the_desktop_is_one_process() {
-    if !super::long_ones_are_wanted() {
-        return;
-    }
     let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, None).await;
     // Link: the person gets a code in their own browser, and copies half of it.

@@ -46,9 +46,6 @@ async fn qemu_gemini_cli_signs_in_with_a_code_typed_into_the_terminal() {
 
 #[tokio::test]
 async fn qemu_gemini_cli_signs_in_with_the_browser_of_the_machine() {
-    if !super::long_ones_are_wanted() {
-        return;
-    }
     let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, Some("browser")).await;
     attempt.browser_link().await;

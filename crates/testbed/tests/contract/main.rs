@@ -20,7 +20,7 @@ mod gemini_cli;
 mod person;
 mod rig;
 
-use anteroom_testbed::{Api, House, endurance, leaks::needles};
+use anteroom_testbed::{Api, House, leaks::needles};
 use anteroom_wire::{
     SessionId,
     agent::DeliveredFile,
@@ -32,17 +32,6 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
-
-/// Whether the two ways over an emulated desktop that take five minutes each are tried.
-fn long_ones_are_wanted() -> bool {
-    let full = endurance::full();
-    if !full {
-        println!(
-            "skipped: it takes five minutes on an emulated desktop; run with ANTEROOM_TEST_FULL=1 (./test --full)"
-        );
-    }
-    full
-}
 
 /// A sign-in under way.
 struct Attempt {

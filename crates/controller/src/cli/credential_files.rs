@@ -124,7 +124,7 @@ impl Place {
 }
 
 fn writable(dir: &Path) -> anyhow::Result<()> {
-    ensure!(dir.is_dir(), "there is no directory {}", dir.display());
+    ensure!(dir.is_dir(), "{} cannot be written: there is no such directory; make it or name another", dir.display());
     let tried = tempfile::Builder::new().prefix(".anteroom-").tempfile_in(dir);
     tried.map(drop).with_context(|| format!("{} cannot be written", dir.display()))
 }

@@ -215,7 +215,8 @@ async fn what_is_handed_out_once_is_not_asked_for_where_it_cannot_be_written() {
     std::fs::write(&file, "mine").unwrap();
     std::fs::create_dir_all(dir.join(Tool::CREDENTIAL)).unwrap();
     let none = world.path().join("none/auth.json");
-    for (out, why) in [(&file, "exists; --overwrite"), (&dir, "exists; --overwrite"), (&none, "there is no directory")]
+    for (out, why) in
+        [(&file, "exists; --overwrite"), (&dir, "exists; --overwrite"), (&none, "there is no such directory")]
     {
         let (code, _, said) = run(&world, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
         assert_eq!((code, said.contains(why) && said.contains(&id)), (Some(1), true), "{said}");

@@ -40,7 +40,7 @@ async fn the_same_claim_again_starts_nothing_and_another_session_is_refused() {
     let mut other = claim.clone();
     other.by.session = SessionId::from_parts(2, [2; 10]);
     let (status, body) = post(&mut sender, "/claim", &other).await;
-    assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_yours"));
+    assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_owner"));
     let hello: Hello = get(&mut sender, "/hello").await;
     assert_eq!(hello.claimed, Some(claim.by));
     let started = until("the tool's mark", async || std::fs::read_to_string(world.home("started")).ok()).await;
@@ -71,12 +71,12 @@ async fn a_claim_that_makes_no_sense_is_refused_with_all_its_faults() {
 async fn unknown_paths_and_methods_are_refused_by_name() {
     let world = World::start().await;
     let mut sender = world.connect().await;
-    for (path, code, status) in [("/nothing", "no_route", 404), ("/hello", "no_method", 405)] {
+    for (path, code, status) in [("/nothing", "path_not_found", 404), ("/hello", "method_not_allowed", 405)] {
         let (got, body) = post(&mut sender, path, &()).await;
         assert_eq!((got.as_u16(), problem(&body).code.as_str()), (status, code));
     }
     let (status, body) = whole(connect(&mut sender, "169.254.169.254:80", &[]).await).await;
-    assert_eq!((status.as_u16(), problem(&body).code.as_str()), (404, "no_route"));
+    assert_eq!((status.as_u16(), problem(&body).code.as_str()), (404, "path_not_found"));
 }
 
 /// A virtio port is one stream for all hosts: the next finds half a frame of the one before.

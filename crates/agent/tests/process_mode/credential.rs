@@ -130,12 +130,12 @@ async fn a_delivery_is_kept_until_it_is_answered() {
 async fn a_refused_credential_is_not_sent_again_but_a_changed_one_is() {
     let world = World::start().await;
     let mut sender = world.connect().await;
-    let refusal = serde_json::to_string(&Problem::WrongShape.with("")).unwrap();
+    let refusal = serde_json::to_string(&Problem::InvalidCredentialFormat.with("")).unwrap();
     world.heard.lock().unwrap().answers.push_back((422, refusal));
     claimed(&world, &mut sender).await;
     fs::create_dir(world.home(".demo")).unwrap();
     fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
-    let refused = CaptureState::Refused { code: "wrong_shape".into() };
+    let refused = CaptureState::Refused { code: "invalid_credential_format".into() };
     until("refused", async || (world.sign_in(&mut sender).await.capture == refused).then_some(())).await;
     // A rejection at the other path shows that the watch has looked again.
     fs::create_dir(world.home(".config")).unwrap();

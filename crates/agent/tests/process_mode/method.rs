@@ -192,7 +192,7 @@ async fn no_method_is_changed_while_a_credential_is_on_its_way() {
         matches!(world.sign_in(&mut sender).await.capture, CaptureState::Delivering { .. }).then_some(())
     })
     .await;
-    assert_eq!(switch(&mut sender, &method("second", IDLE)).await, (409, "delivering".into()));
+    assert_eq!(switch(&mut sender, &method("second", IDLE)).await, (409, "delivery_in_progress".into()));
     world.connect_host().await;
     until("delivered", async || (world.sign_in(&mut sender).await.capture == CaptureState::Delivered).then_some(()))
         .await;

@@ -189,12 +189,12 @@ async fn half_a_file_at_the_end_and_a_deleted_one_end_the_use_without_a_delivery
 async fn a_change_that_the_controller_refuses_still_ends_the_use() {
     let world = World::start().await;
     let mut sender = world.connect().await;
-    let refusal = serde_json::to_string(&Problem::WrongShape.with("")).unwrap();
+    let refusal = serde_json::to_string(&Problem::InvalidCredentialFormat.with("")).unwrap();
     world.heard.lock().unwrap().answers.push_back((422, refusal));
     fs::write(world.home("new"), refreshed("new")).unwrap();
     claimed(&mut sender, &using(UsePurpose::Exec, "cp new .demo/auth.json")).await;
     assert_eq!(over(&world).await, (0, true));
-    assert_eq!(world.sign_in(&mut sender).await.capture, CaptureState::Refused { code: "wrong_shape".into() });
+    assert_eq!(world.sign_in(&mut sender).await.capture, CaptureState::Refused { code: "invalid_credential_format".into() });
     assert_eq!(deliveries(&world).len(), 1);
 }
 

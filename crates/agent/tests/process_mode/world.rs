@@ -320,7 +320,7 @@ async fn controller(heard: &Mutex<Heard>, request: Request<Incoming>) -> Respons
         let target = request.uri().authority().unwrap().to_string();
         heard.lock().unwrap().connects.push(target.clone());
         if !target.starts_with("echo.test:") {
-            let body = Problem::EgressRefused.with(target);
+            let body = Problem::EgressDenied.with(target);
             return answer(403, serde_json::to_string(&body).unwrap());
         }
         tokio::spawn(async move {

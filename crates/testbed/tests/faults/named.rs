@@ -38,8 +38,8 @@ const SCENARIOS: [Scenario; 30] = [
     ]),
     Scenario(8, "Half a file, a stale file, a file of another shape", &[
         ("testbed/tests/world/story.rs", "half_a_file_and_a_file_of_another_shape_do_not_complete_a_session"),
-        ("agent/src/credential.rs", "what_was_there_before_does_not_count"),
-        ("agent/src/credential.rs", "only_a_whole_credential_counts_and_a_refusal_names_keys_not_values"),
+        ("agent/src/capture/credential_file.rs", "what_was_there_before_does_not_count"),
+        ("agent/src/capture/credential_file.rs", "only_a_whole_credential_counts_and_a_refusal_names_keys_not_values"),
     ]),
     Scenario(9, "The database cannot be written when the credential is there", &[
         ("testbed/tests/world/delivery.rs", "a_credential_outlives_a_database_that_cannot_be_written"),

@@ -104,7 +104,7 @@ fn whole(text: String) -> Body {
 async fn reach(agent: &Arc<Agent>, authority: &str) -> Result<(Place, Upgraded), Refusal> {
     // What a browser wants to fetch by itself while nobody owns the machine is nobody's request.
     if agent.claim_now().is_none() {
-        return Err(Refusal::new(Problem::EgressRefused, "the machine is not claimed"));
+        return Err(Refusal::new(Problem::EgressDenied, "the machine is not claimed"));
     }
     let slow = |what| Refusal::new(Problem::EgressTimeout, what);
     let place = agent.tunnels.place().await.ok_or_else(|| slow("too many connections are open"))?;

@@ -104,7 +104,7 @@ pub(super) fn resize(agent: &Arc<Agent>, id: &str, size: TerminalSize) -> Result
         return Err(Refused::new(Problem::Malformed, "cols must be 2 to 500 and rows 2 to 300"));
     }
     let view = agent.views.lock().unwrap_or_else(PoisonError::into_inner).get(id).and_then(std::sync::Weak::upgrade);
-    let view = view.ok_or_else(|| Refused::new(Problem::NoRoute, "there is no such terminal stream"))?;
+    let view = view.ok_or_else(|| Refused::new(Problem::PathNotFound, "there is no such terminal stream"))?;
     terminal::resize(&view, size.cols, size.rows)
         .map_err(|error| Refused::new(Problem::Internal, error.to_string()))?;
     Ok(empty(StatusCode::NO_CONTENT))

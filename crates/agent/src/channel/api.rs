@@ -73,7 +73,7 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer,
         return match authority.as_str() {
             DESKTOP_AUTHORITY => streams::desktop(agent, request).await,
             TERMINAL_AUTHORITY => streams::terminal(agent, request),
-            _ => Err(Refused::new(Problem::NoRoute, format!("nothing to connect to at {authority:?}"))),
+            _ => Err(Refused::new(Problem::PathNotFound, format!("nothing to connect to at {authority:?}"))),
         };
     }
     let size_of = path.strip_prefix("/terminal/").and_then(|rest| rest.strip_suffix("/size"));
@@ -92,7 +92,7 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer,
             sign_in::screen(agent).await
         }
         (_, Some(id)) => streams::resize(agent, id, body(only(&method, Method::POST)?, request).await?),
-        (_, None) => Err(Refused::new(Problem::NoRoute, "")),
+        (_, None) => Err(Refused::new(Problem::PathNotFound, "")),
     }
 }
 
@@ -100,7 +100,7 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer,
 struct Granted;
 
 fn only(method: &Method, wanted: Method) -> Result<Granted, Refused> {
-    if *method == wanted { Ok(Granted) } else { Err(Refused::new(Problem::NoMethod, format!("use {wanted}"))) }
+    if *method == wanted { Ok(Granted) } else { Err(Refused::new(Problem::MethodNotAllowed, format!("use {wanted}"))) }
 }
 
 async fn body<T: DeserializeOwned>(granted: Granted, request: Request<Incoming>) -> Result<T, Refused> {

@@ -106,7 +106,7 @@ pub(crate) async fn claim(agent: &Arc<Agent>, claim: Claim) -> Result<Claimed, R
             return Ok(Claimed { cli_pid: *agent.cli_pid.borrow() });
         }
         return Err((
-            Problem::NotYours,
+            Problem::NotOwner,
             "the machine is claimed for another session or generation".to_owned(),
             Some(409),
         ));

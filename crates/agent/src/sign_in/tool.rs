@@ -199,7 +199,7 @@ pub(crate) async fn give_key(agent: &Agent, key: Secret) -> bool {
 ///
 /// # Errors
 /// [`Problem::NotReady`] before the claim, [`Problem::Malformed`] for another or an unsound provider or where a stored credential is
-/// used, [`Problem::Delivering`] while a credential is on its way, [`Problem::Internal`] when the tool does not end.
+/// used, [`Problem::DeliveryInProgress`] while a credential is on its way, [`Problem::Internal`] when the tool does not end.
 pub(crate) async fn switch(agent: &Arc<Agent>, provider: Provider) -> Result<(), Refusal> {
     let _one = agent.claiming.lock().await;
     let Some(owner) = agent.claim_now() else {
@@ -210,7 +210,7 @@ pub(crate) async fn switch(agent: &Arc<Agent>, provider: Provider) -> Result<(),
         return Ok(());
     }
     let Ok(_held) = agent.tool.delivery.try_lock() else {
-        return Err((Problem::Delivering, String::new(), None));
+        return Err((Problem::DeliveryInProgress, String::new(), None));
     };
     end(agent).await?;
     lay_down_settings(agent, &next.provider).map_err(|error| {

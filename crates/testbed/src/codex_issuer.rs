@@ -11,7 +11,7 @@
 //!
 //! Every token is random, so that a test can look for it where it must not be ([`CodexIssuer::canaries`]).
 
-mod page;
+mod authorize;
 
 use crate::{
     code_flow::{Brought, Consent, Desk as Flow, SHOWN, chance, pairs},
@@ -194,9 +194,9 @@ impl Desk {
         let router = Router::new()
             .route("/api/accounts/deviceauth/usercode", post(user_code_wanted))
             .route("/api/accounts/deviceauth/token", post(polled))
-            .route("/oauth/authorize", get(page::authorize))
+            .route("/oauth/authorize", get(authorize::authorize))
             .route("/oauth/token", post(exchanged))
-            .route(SHOWN, get(page::shown))
+            .route(SHOWN, get(authorize::shown))
             .route("/favicon.ico", get(|| async { StatusCode::NOT_FOUND }))
             .fallback(stranger)
             .with_state(desk.clone());

@@ -9,8 +9,8 @@
 //! | `keeper RUN_DIR` | the keeper of a machine |
 
 use anteroom_testbed::{
-    FakeRfb, Hold, Script,
-    plain_process::{OwnMemory, PlainMachine, RFB_SOCKET},
+    FakeRfbServer, PausePoint, Script,
+    plain_process::{SimulatedMemory, PlainMachineConfig, RFB_SOCKET},
     script, served,
 };
 use anyhow::Context;
@@ -27,12 +27,12 @@ use std::{
     time::Duration,
 };
 
-/// The wall clock of this program, which tests can set: see [`served::clock`]. The linker prefers it to the C library's; the time
+/// The wall clock of this program, which tests can set: see [`serve::wall_clock`]. The linker prefers it to the C library's; the time
 /// itself comes from the kernel without that.
 #[allow(unsafe_code, reason = "the C library's own signature; the pointer is the caller's promise")]
 #[unsafe(no_mangle)]
 extern "C" fn clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
-    let ahead_ms = served::clock::ahead_ms();
+    let ahead_ms = serve::wall_clock::ahead_ms();
     let (clock, ahead_ms) = match clock {
         0 => (ClockId::Realtime, ahead_ms),
         5 => (ClockId::RealtimeCoarse, ahead_ms),
@@ -54,14 +54,14 @@ unsafe extern "C" {
     fn __errno_location() -> *mut i32;
 }
 
-/// The positioned write of this program, which tests can refuse: see [`served::read_only`].
+/// The positioned write of this program, which tests can refuse: see [`serve::read_only_database`].
 #[allow(unsafe_code, reason = "the C library's own signature; descriptor and pointer are the caller's promise")]
 #[unsafe(no_mangle)]
 extern "C" fn pwrite64(fd: i32, bytes: *const u8, count: usize, at: i64) -> isize {
     if count == 0 {
         return 0;
     }
-    let done = if served::read_only::refuses(fd) {
+    let done = if serve::read_only_database::refuses(fd) {
         Err(Errno::ROFS)
     } else {
         // SAFETY: as with the C library's, the caller has the file open and gives `count` bytes.
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     let done = match words[..] {
         ["keeper", run_dir] => {
-            Hold::Keepers.wait(Path::new(run_dir));
+            PausePoint::Keepers.wait(Path::new(run_dir));
             return anteroom_machine::keeper::main(Path::new(run_dir));
         }
         ["machine", told] => machine(told),
@@ -106,7 +106,7 @@ fn reactor() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Runs in the machine's run directory, which goes with the machine.
 fn machine(told: &str) -> anyhow::Result<ExitCode> {
-    let plain: PlainMachine = serde_json::from_str(told).context("the machine's description")?;
+    let plain: PlainMachineConfig = serde_json::from_str(told).context("the machine's description")?;
     let here = std::env::current_dir()?;
     for dir in ["work", "home"] {
         fs::create_dir_all(here.join(dir))?;
@@ -122,7 +122,7 @@ fn machine(told: &str) -> anyhow::Result<ExitCode> {
         "path": plain.path,
     });
     if plain.faults.own_memory {
-        OwnMemory { available_mib: 512, oom_kills: 0 }.write(&here)?;
+        SimulatedMemory { available_mib: 512, oom_kills: 0 }.write(&here)?;
         fs::write(here.join("kmsg"), "")?;
         let file = |name: &str| here.join(name);
         config["memory"] = serde_json::json!({
@@ -141,7 +141,7 @@ fn machine(told: &str) -> anyhow::Result<ExitCode> {
 }
 
 /// It ends with its parent, which will be the agent.
-fn start_desktop(plain: &PlainMachine) -> anyhow::Result<()> {
+fn start_desktop(plain: &PlainMachineConfig) -> anyhow::Result<()> {
     #[allow(clippy::disallowed_methods, reason = "the testbed's machine starts its own desktop")]
     let mut desktop = Command::new(std::env::current_exe()?);
     desktop.args(["desktop", RFB_SOCKET, &plain.desktop, &plain.width.to_string(), &plain.height.to_string()]);
@@ -154,9 +154,9 @@ fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Resul
     let parent = rustix::process::getppid();
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     anyhow::ensure!(rustix::process::getppid() == parent, "the machine is gone already");
-    Hold::Desktops.wait(&std::env::current_dir()?);
+    PausePoint::Desktops.wait(&std::env::current_dir()?);
     reactor()?.block_on(async {
-        let desktop = FakeRfb::start(Path::new(socket), name, width.parse()?, height.parse()?)?;
+        let desktop = FakeRfbServer::start(Path::new(socket), name, width.parse()?, height.parse()?)?;
         desktop.obey().await;
         Ok(ExitCode::SUCCESS)
     })
@@ -165,7 +165,7 @@ fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Resul
 fn serve() -> anyhow::Result<ExitCode> {
     let order = serde_json::from_reader(std::io::stdin().lock()).context("the server's order")?;
     let reactor = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    reactor.block_on(served::serve(order))?;
+    reactor.block_on(serve::run(order))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,13 +8,13 @@
 //! What it is started with comes from the provider's descriptor, so a test that signs in proves the descriptor as well.
 //! Its home is a directory of its own, which goes with it.
 
-mod installed;
+mod installed_tools;
 mod name_proxy;
 mod recording;
 mod screen;
 mod terminal;
 
-pub use installed::Clis;
+pub use installed_tools::InstalledTools;
 pub use name_proxy::NameProxy;
 pub use recording::Recording;
 pub use screen::{kept, masked};
@@ -57,7 +57,7 @@ pub struct Start<'a> {
     /// Its descriptor.
     pub provider: Provider,
     /// Where its binaries are.
-    pub clis: &'a Clis,
+    pub clis: &'a InstalledTools,
     /// The authority that it shall believe, PEM.
     pub ca: String,
     /// Where names lead: `name:443` to an address.
@@ -281,7 +281,7 @@ impl NativeCli {
     ///
     /// # Errors
     /// There is no such command, or it does not end in time.
-    pub async fn status(&self, clis: &Clis) -> anyhow::Result<(Option<i32>, String)> {
+    pub async fn status(&self, clis: &InstalledTools) -> anyhow::Result<(Option<i32>, String)> {
         let argv = clis.found(&self.provider.credential.status_argv)?;
         terminal::output(&argv, &self.home(), &self.env).await
     }

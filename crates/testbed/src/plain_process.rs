@@ -7,7 +7,7 @@
 //!              └─ becomes the agent (exec): the machine's process is the agent
 //! ```
 
-use anteroom_machine::{Qmp, Recipe, RecipeError, Spec};
+use anteroom_machine::{Qmp, Spec, SpecError, SpecSource};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -30,20 +30,20 @@ pub struct Faults {
     pub other_image: Option<String>,
     /// No desktop answers.
     pub no_desktop: bool,
-    /// They have a memory of their own, as [`OwnMemory`] writes it.
+    /// They have a memory of their own, as [`SimulatedMemory`] writes it.
     pub own_memory: bool,
 }
 
 /// What a machine with a memory of its own would be shown by its kernel; see [`Faults::own_memory`].
 #[derive(Debug, Clone, Copy)]
-pub struct OwnMemory {
+pub struct SimulatedMemory {
     /// Of 1024 MiB, what is left.
     pub available_mib: u64,
     /// Programs killed for want of it so far.
     pub oom_kills: u64,
 }
 
-impl OwnMemory {
+impl SimulatedMemory {
     /// Writes it into a machine's run directory.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl OwnMemory {
 /// What [`PlainProcess`] tells the machine's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PlainMachine {
+pub struct PlainMachineConfig {
     /// The agent's binary.
     pub agent: PathBuf,
     /// Name of the desktop.
@@ -116,8 +116,8 @@ impl PlainProcess {
     /// With the programs that were built beside the running one.
     ///
     /// # Errors
-    /// [`RecipeError::Missing`] with the command that builds what is missing.
-    pub fn beside_this_program() -> Result<Self, RecipeError> {
+    /// [`SpecError::Missing`] with the command that builds what is missing.
+    pub fn beside_this_program() -> Result<Self, SpecError> {
         Ok(Self {
             testbed: built("anteroom-testbed")?,
             agent: built("anteroom-agent")?,
@@ -129,13 +129,13 @@ impl PlainProcess {
     }
 }
 
-impl Recipe for PlainProcess {
+impl SpecSource for PlainProcess {
     fn image_hash(&self) -> &str {
         &self.image_hash
     }
 
-    fn spec(&self, machine: &MachineId) -> Result<Spec, RecipeError> {
-        let plain = PlainMachine {
+    fn spec(&self, machine: &MachineId) -> Result<Spec, SpecError> {
+        let plain = PlainMachineConfig {
             agent: self.agent.clone(),
             desktop: format!("desktop of {machine}"),
             width: 640,
@@ -145,8 +145,8 @@ impl Recipe for PlainProcess {
             path: self.path.clone(),
             faults: self.faults.clone(),
         };
-        let told = serde_json::to_string(&plain).map_err(|error| RecipeError::Value(error.to_string()))?;
-        let program = self.testbed.to_str().ok_or_else(|| RecipeError::Path(self.testbed.clone()))?;
+        let told = serde_json::to_string(&plain).map_err(|error| SpecError::Value(error.to_string()))?;
+        let program = self.testbed.to_str().ok_or_else(|| SpecError::Path(self.testbed.clone()))?;
         Ok(Spec {
             program: if self.faults.no_program { "/no/such/program".to_owned() } else { program.to_owned() },
             args: vec!["machine".to_owned(), told],
@@ -160,10 +160,10 @@ impl Recipe for PlainProcess {
 /// A program of this workspace, in the directory of the running one or the one above (tests run in `deps/`).
 ///
 /// # Errors
-/// [`RecipeError::Missing`]; its text says how to build it.
-pub fn built(name: &'static str) -> Result<PathBuf, RecipeError> {
+/// [`SpecError::Missing`]; its text says how to build it.
+pub fn built(name: &'static str) -> Result<PathBuf, SpecError> {
     let missing =
-        |path: &Path, source| RecipeError::Missing { what: how_to_build(name), path: path.to_owned(), source };
+        |path: &Path, source| SpecError::Missing { what: how_to_build(name), path: path.to_owned(), source };
     let this = std::env::current_exe().map_err(|error| missing(Path::new(name), error))?;
     let places: Vec<PathBuf> = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).collect();
     let found = places.iter().find(|path| path.is_file()).cloned();

@@ -6,7 +6,7 @@
 
 use anteroom_testbed::{
     ClaudeIssuer, NativeCli, TestCa,
-    native_cli::{Clis, Start, Written, descriptor, kept},
+    native_cli::{InstalledTools, Start, Written, descriptor, kept},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -59,7 +59,7 @@ impl Rig {
         page.split_once("id=\"text\">").unwrap().1.split_once("</pre>").unwrap().0.to_owned()
     }
 
-    async fn tool(&self, clis: &Clis, provider: Provider, env: &[(&str, &str)]) -> NativeCli {
+    async fn tool(&self, clis: &InstalledTools, provider: Provider, env: &[(&str, &str)]) -> NativeCli {
         let start = Start { provider, clis, ca: self.ca.pem(), answers: self.issuer.answers(), env };
         NativeCli::start(start).await.unwrap()
     }
@@ -90,7 +90,7 @@ impl Rig {
     }
 
     /// The tool ended well, wrote its file, says so itself, and asked for nothing that is not known or not let through.
-    async fn signed_in(&self, clis: &Clis, tool: &NativeCli) {
+    async fn signed_in(&self, clis: &InstalledTools, tool: &NativeCli) {
         assert_eq!(tool.exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
         self.holds_the_canaries(&tool.credential().await.unwrap());
         let (code, told) = tool.status(clis).await.unwrap();
@@ -206,7 +206,7 @@ async fn what_is_not_known_is_remembered_and_a_name_of_nobody_is_not_answered() 
 
 #[tokio::test]
 async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
-    let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
     let screen = tool.shows("Paste code here if prompted >").await.unwrap();
     kept(SCREENS, "login-waits", &screen).unwrap();
@@ -233,7 +233,7 @@ async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
 }
 
 /// The bytes alone are a sign-in.
-async fn good_in_another_home(rig: &Rig, clis: &Clis, written: Written) {
+async fn good_in_another_home(rig: &Rig, clis: &InstalledTools, written: Written) {
     let mut provider = descriptor("claude_code").unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
     provider.argv = provider.credential.status_argv.clone();
@@ -254,7 +254,7 @@ fn in_order(made: &[String], wanted: &[&str]) -> Result<(), String> {
 
 #[tokio::test]
 async fn a_callback_with_another_state_ends_the_released_tool() {
-    let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
     let opened = Url::parse(&tool.opened().await.unwrap()).unwrap();
     let back = opened.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap().1.into_owned();
@@ -271,7 +271,7 @@ async fn a_callback_with_another_state_ends_the_released_tool() {
 
 #[tokio::test]
 async fn the_released_tool_signs_in_with_a_pasted_code_after_two_wrong_ones() {
-    let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
     let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     let screen = tool.shows("Paste code here if prompted >").await.unwrap();
     kept(SCREENS, "link-waits", &screen).unwrap();
@@ -293,7 +293,7 @@ async fn the_released_tool_signs_in_with_a_pasted_code_after_two_wrong_ones() {
 
 #[tokio::test]
 async fn the_short_address_on_the_terminal_leads_to_a_code_as_well() {
-    let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
     let screen = tool.shows("Paste code here if prompted >").await.unwrap();
     let link = tool.address_on(&screen).unwrap();
@@ -306,7 +306,7 @@ async fn the_short_address_on_the_terminal_leads_to_a_code_as_well() {
 
 #[tokio::test]
 async fn a_refused_code_ends_the_released_tool() {
-    let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
     let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     tool.shows("Paste code here if prompted >").await.unwrap();
     tool.enter("never-issued#any").await.unwrap();
@@ -320,7 +320,7 @@ async fn a_refused_code_ends_the_released_tool() {
 
 #[tokio::test]
 async fn setup_token_shows_a_token_and_writes_no_credential() {
-    let (rig, clis) = (Rig::new().await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
     let mut provider = descriptor("claude_code").unwrap();
     provider.argv = ["claude", "setup-token"].map(str::to_owned).to_vec();
     let tool = rig.tool(&clis, provider, &[]).await;

@@ -8,7 +8,7 @@
 use anteroom_testbed::{
     NativeCli, TestCa,
     codex_issuer::{Approval, CodexIssuer},
-    native_cli::{Clis, Recording, Seat, Start, Written, descriptor},
+    native_cli::{InstalledTools, Recording, Seat, Start, Written, descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use http::Request;
@@ -69,7 +69,7 @@ const CODE: &str = "ABCD-12345";
 struct Rig {
     ca: TestCa,
     issuer: CodexIssuer,
-    clis: Clis,
+    clis: InstalledTools,
     provider: Provider,
 }
 
@@ -83,7 +83,7 @@ impl Rig {
         let ca = TestCa::new().unwrap();
         let issuer = CodexIssuer::under_its_name(&ca, Approval::OnCommand).await.unwrap();
         let provider = descriptor("codex").unwrap().with_method(&method.to_owned().try_into().unwrap()).unwrap();
-        Self { ca, issuer, clis: Clis::ready().await.unwrap(), provider }
+        Self { ca, issuer, clis: InstalledTools::ready().await.unwrap(), provider }
     }
 
     /// The tool in a terminal, and what will be recorded of it.

@@ -7,7 +7,7 @@
 use anteroom_testbed::{
     GoogleIssuer, NativeCli, TestCa,
     google_issuer::Account,
-    native_cli::{Clis, Start, Written, descriptor, kept},
+    native_cli::{InstalledTools, Start, Written, descriptor, kept},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -57,7 +57,7 @@ impl Rig {
         page.split_once("id=\"text\">").unwrap().1.split_once("</pre>").unwrap().0.to_owned()
     }
 
-    async fn tool(&self, clis: &Clis, provider: Provider) -> NativeCli {
+    async fn tool(&self, clis: &InstalledTools, provider: Provider) -> NativeCli {
         let start = Start { provider, clis, ca: self.ca.pem(), answers: self.issuer.answers(), env: &[] };
         NativeCli::start(start).await.unwrap()
     }
@@ -172,7 +172,7 @@ async fn an_address_that_the_provider_would_refuse_is_refused() {
 
 #[tokio::test]
 async fn the_released_tool_signs_in_with_a_pasted_code_after_a_wrong_one() {
-    let (rig, clis) = (Rig::new(Account::Onboarded).await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::ready().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     let screen = tool.shows("Enter the authorization code:").await.unwrap();
     kept(SCREENS, "link-waits", &screen).unwrap();
@@ -205,7 +205,7 @@ async fn the_released_tool_signs_in_with_a_pasted_code_after_a_wrong_one() {
 }
 
 /// The bytes and the settings of a use are a sign-in: the tool asks whether the token is good, and nobody to sign in.
-async fn good_in_another_home(rig: &Rig, clis: &Clis, written: Written, came_by: &str) {
+async fn good_in_another_home(rig: &Rig, clis: &InstalledTools, written: Written, came_by: &str) {
     let came_by = came_by.to_owned().try_into().unwrap();
     let mut provider = descriptor("gemini_cli").unwrap().in_use(&came_by).unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
@@ -218,7 +218,7 @@ async fn good_in_another_home(rig: &Rig, clis: &Clis, written: Written, came_by:
 
 #[tokio::test]
 async fn a_new_account_is_set_up_after_the_released_tool_has_written_its_file() {
-    let (rig, clis) = (Rig::new(Account::New).await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new(Account::New).await, InstalledTools::ready().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     let screen = tool.shows("Enter the authorization code:").await.unwrap();
     let link = tool.address_on(&screen).unwrap();
@@ -233,7 +233,7 @@ async fn a_new_account_is_set_up_after_the_released_tool_has_written_its_file() 
 
 #[tokio::test]
 async fn two_refused_codes_end_the_released_tool() {
-    let (rig, clis) = (Rig::new(Account::Onboarded).await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::ready().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     tool.shows("Enter the authorization code:").await.unwrap();
     tool.enter("never-issued").await.unwrap();
@@ -248,7 +248,7 @@ async fn two_refused_codes_end_the_released_tool() {
 
 #[tokio::test]
 async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
-    let (rig, clis) = (Rig::new(Account::Onboarded).await, Clis::ready().await.unwrap());
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::ready().await.unwrap());
     let browser = "browser".to_owned().try_into().unwrap();
     let provider = descriptor("gemini_cli").unwrap().with_method(&browser).unwrap();
     let tool = rig.tool(&clis, provider).await;

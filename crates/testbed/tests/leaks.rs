@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{fs, process::Stdio, time::Duration};
 use tokio::process::{Child, Command};
 
-const SOON: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// A process that would live for a minute, without the directory in its arguments.
 fn sleeper(change: impl FnOnce(&mut Command)) -> (tempfile::TempDir, Child) {
@@ -43,13 +43,13 @@ async fn a_process_is_found_by_its_directory_environment_or_open_file_and_ended(
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(SOON, look).await.expect("each is found by what it has");
+    tokio::time::timeout(WAIT_MAX, look).await.expect("each is found by what it has");
     assert_eq!(leaks.gone_within(Duration::from_millis(50)).await.unwrap_err().len(), 3);
     leaks.kill_all();
     for (_, child) in &mut children {
         child.wait().await.unwrap();
     }
-    leaks.gone_within(SOON).await.unwrap();
+    leaks.gone_within(WAIT_MAX).await.unwrap();
 }
 
 #[test]

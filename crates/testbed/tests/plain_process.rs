@@ -4,14 +4,14 @@
 
 use anteroom_controller::rfb::RfbClient;
 use anteroom_machine::{BoxBody, Channels, HostService, Machines, Settings, State, StopReason};
-use anteroom_testbed::{Leaks, PlainProcess, fake_rfb::ground_of};
+use anteroom_testbed::{Leaks, PlainProcess, fake_rfb_server::ground_of};
 use anteroom_wire::MachineId;
 use http::Response;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-const SOON: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 struct Stand {
     dir: tempfile::TempDir,
@@ -31,10 +31,10 @@ fn nobody() -> HostService {
 
 async fn stand() -> Stand {
     let dir = tempfile::tempdir().unwrap();
-    let recipe = PlainProcess::beside_this_program().unwrap();
-    let settings = Settings::under(dir.path(), recipe.testbed.clone());
+    let spec_source = PlainProcess::beside_this_program().unwrap();
+    let settings = Settings::under(dir.path(), spec_source.testbed.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let machines = Machines::open(settings, Arc::new(recipe), nobody(), tasks.clone(), stop.clone()).await.unwrap();
+    let machines = Machines::open(settings, Arc::new(spec_source), nobody(), tasks.clone(), stop.clone()).await.unwrap();
     Stand { dir, machines, tasks, stop }
 }
 
@@ -43,15 +43,15 @@ fn id(number: u8) -> MachineId {
 }
 
 async fn ready(state: &mut watch::Receiver<State>) -> Channels {
-    let ready = state.wait_for(|state| matches!(state, State::Ready { .. } | State::Gone { .. }));
-    match &*timeout(SOON, ready).await.expect("ready in time").unwrap() {
+    let ready = state.wait_for(|state| matches!(state, State::Ready { .. } | State::Removed { .. }));
+    match &*timeout(WAIT_MAX, ready).await.expect("ready in time").unwrap() {
         State::Ready { channels } => channels.clone(),
         other @ (State::Requested
         | State::Cloning
         | State::Waiting { .. }
         | State::Stopping { .. }
-        | State::Dead { .. }
-        | State::Gone { .. }) => {
+        | State::Exited { .. }
+        | State::Removed { .. }) => {
             panic!("{other:?}")
         }
     }
@@ -61,13 +61,13 @@ impl Stand {
     /// Ends the machine and everything, and looks for what is left.
     async fn finish(self, machine: &MachineId, state: &mut watch::Receiver<State>) {
         self.machines.stop(machine, StopReason::Cancelled);
-        let gone = state.wait_for(|state| matches!(state, State::Gone { .. }));
-        timeout(SOON, gone).await.expect("gone in time").unwrap();
+        let gone = state.wait_for(|state| matches!(state, State::Removed { .. }));
+        timeout(WAIT_MAX, gone).await.expect("gone in time").unwrap();
         self.stop.cancel();
         self.tasks.close();
-        timeout(SOON, self.tasks.wait()).await.expect("every task ends");
+        timeout(WAIT_MAX, self.tasks.wait()).await.expect("every task ends");
         let leaks = Leaks::of(self.dir.path());
-        leaks.gone_within(SOON).await.expect("no process is left");
+        leaks.gone_within(WAIT_MAX).await.expect("no process is left");
         assert_eq!(leaks.files("run"), Vec::<std::path::PathBuf>::new());
     }
 }

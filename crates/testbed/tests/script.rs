@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-const SOON: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 fn start(home: &Path, steps: Vec<Step>, env: &[(&str, &str)]) -> Child {
     let script = home.join("script.json");
@@ -22,7 +22,7 @@ fn start(home: &Path, steps: Vec<Step>, env: &[(&str, &str)]) -> Child {
 }
 
 async fn finish(child: Child) -> (i32, String) {
-    let output = timeout(SOON, child.wait_with_output()).await.expect("ends in time").unwrap();
+    let output = timeout(WAIT_MAX, child.wait_with_output()).await.expect("ends in time").unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
@@ -60,7 +60,7 @@ async fn a_file_in_halves_is_seen_half() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(SOON, half).await.expect("the first half stands there");
+    timeout(WAIT_MAX, half).await.expect("the first half stands there");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_tool_asks_its_proxy_for_a_connection_and_tells_the_answer() {
     let home = tempfile::tempdir().unwrap();
     let child =
         start(home.path(), vec![Step::Connect { authority: "evil.example:443".into() }], &[("HTTPS_PROXY", &address)]);
-    let (mut asked, _) = timeout(SOON, proxy.accept()).await.unwrap().unwrap();
+    let (mut asked, _) = timeout(WAIT_MAX, proxy.accept()).await.unwrap().unwrap();
     let mut line = [0; 30];
     asked.read_exact(&mut line).await.unwrap();
     assert_eq!(&line, b"CONNECT evil.example:443 HTTP/");

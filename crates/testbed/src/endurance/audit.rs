@@ -1,6 +1,6 @@
 //! What may be there when no session lives, and what may not: processes, sockets, files, rows, the server's own holdings.
 
-use crate::{Leaks, processes, world::SOON};
+use crate::{Leaks, processes, test_server::WAIT_MAX};
 use anyhow::{Context, bail, ensure};
 use rustix::process::Pid;
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -49,7 +49,7 @@ const NEVER: &[(&str, &str)] = &[
 
 /// Machines of which the timeline does not tell the end: only those that ended while no server was there may be so.
 const UNTOLD: &str = "SELECT count(*) FROM timeline asked WHERE asked.kind = 'machine_requested' AND NOT EXISTS (
-    SELECT 1 FROM timeline gone WHERE gone.session_id = asked.session_id AND gone.kind = 'machine_gone'
+    SELECT 1 FROM timeline gone WHERE gone.session_id = asked.session_id AND gone.kind = 'machine_exited'
     AND json_extract(gone.data, '$.machine') = json_extract(asked.data, '$.machine'))";
 
 /// Where to look.
@@ -92,7 +92,7 @@ pub async fn audit(place: &Place) -> anyhow::Result<String> {
 /// Waits until no machine is left: neither its directory nor a process.
 async fn settled(place: &Place) -> anyhow::Result<()> {
     let server = place.server.as_raw_nonzero().get();
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     loop {
         let run = fs::read_dir(place.state_dir.join("run"))?;
         let machines: Vec<_> = run.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
@@ -134,7 +134,7 @@ fn known(state_dir: &Path, path: &Path) -> bool {
 
 /// What the server holds may be high for a moment; it must come down.
 async fn within(place: &Place) -> anyhow::Result<processes::Holds> {
-    let (until, young) = (Instant::now() + SOON, place.young);
+    let (until, young) = (Instant::now() + WAIT_MAX, place.young);
     loop {
         let now = processes::holds(place.server).context("the server is gone")?;
         let fits = now.files <= young.files + FILES_MORE_MAX
@@ -151,7 +151,7 @@ async fn within(place: &Place) -> anyhow::Result<processes::Holds> {
 /// The world's database, for reading.
 async fn open(state_dir: &Path) -> anyhow::Result<SqliteConnection> {
     let options =
-        SqliteConnectOptions::new().filename(state_dir.join("anteroom.db")).read_only(true).busy_timeout(SOON);
+        SqliteConnectOptions::new().filename(state_dir.join("anteroom.db")).read_only(true).busy_timeout(WAIT_MAX);
     Ok(options.connect().await?)
 }
 

@@ -23,7 +23,7 @@ const PROXY_MS_MAX: u64 = 30_000;
 /// What the script asks for cannot be done: a file that cannot be written, an output that is gone.
 pub async fn run(script: Script) -> anyhow::Result<u8> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let mut tool = Tool { home, line: String::new(), input: BufReader::new(tokio::io::stdin()) };
+    let mut tool = ScriptedTool { home, line: String::new(), input: BufReader::new(tokio::io::stdin()) };
     for step in script.steps {
         if let Some(code) = tool.step(step).await? {
             return Ok(code);
@@ -32,13 +32,13 @@ pub async fn run(script: Script) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-struct Tool {
+struct ScriptedTool {
     home: PathBuf,
     line: String,
     input: BufReader<Stdin>,
 }
 
-impl Tool {
+impl ScriptedTool {
     /// Does one step; `Some`: the tool ends with this code.
     async fn step(&mut self, step: Step) -> anyhow::Result<Option<u8>> {
         match step {

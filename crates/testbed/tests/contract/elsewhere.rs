@@ -1,7 +1,7 @@
 //! Another machine: the stored credential is laid down there and the tool itself is asked.
 
 use super::rig::Rig;
-use anteroom_testbed::Api;
+use anteroom_testbed::ApiClient;
 use anteroom_wire::{
     CredentialId, SessionId,
     agent::UsePurpose,
@@ -16,7 +16,7 @@ const GEMINI: [&str; 1] = ["gemini"];
 const GEMINI_PROMPT: &str = "Type your message";
 
 /// Asks the tool in other machines whether it is signed in with this credential; what it said, for the document.
-pub(crate) async fn agrees(rig: &Rig, api: &Api, credential: &CredentialId) -> &'static str {
+pub(crate) async fn agrees(rig: &Rig, api: &ApiClient, credential: &CredentialId) -> &'static str {
     if rig.provider.credential.status_argv.is_empty() {
         at_its_prompt(api, credential).await;
         return "at its prompt, asks nobody to sign in";
@@ -27,14 +27,14 @@ pub(crate) async fn agrees(rig: &Rig, api: &Api, credential: &CredentialId) -> &
     "its status command says signed in"
 }
 
-async fn used(api: &Api, credential: &CredentialId, purpose: UsePurpose, argv: &[&str]) -> SessionId {
+async fn used(api: &ApiClient, credential: &CredentialId, purpose: UsePurpose, argv: &[&str]) -> SessionId {
     let wanted = json!({ "purpose": purpose, "argv": argv });
     let answer = api.post(&format!("/api/credentials/{credential}/use"), wanted).await;
     answer.unwrap().read::<Started>().unwrap().session.id
 }
 
 /// As the server asks by itself.
-async fn checked(api: &Api, credential: &CredentialId) {
+async fn checked(api: &ApiClient, credential: &CredentialId) {
     let id = used(api, credential, UsePurpose::Check, &[]).await;
     let view = api.wait(&id, "over", |view| view.status.is_terminal()).await.unwrap();
     assert_eq!(view.status, Status::Completed, "{view:#?}");
@@ -53,9 +53,9 @@ async fn executed(rig: &Rig, credential: &CredentialId) {
 }
 
 /// A tool without such a command stays at its prompt: what it shows there is its word.
-async fn at_its_prompt(api: &Api, credential: &CredentialId) {
+async fn at_its_prompt(api: &ApiClient, credential: &CredentialId) {
     let id = used(api, credential, UsePurpose::Exec, &GEMINI).await;
-    let until = tokio::time::Instant::now() + anteroom_testbed::house::LONG;
+    let until = tokio::time::Instant::now() + anteroom_testbed::qemu_server::QEMU_WAIT_MAX;
     let mut last = String::new();
     loop {
         let answer = api.get(&format!("/api/auth/session/{id}/screen")).await.unwrap();

@@ -20,7 +20,7 @@ mod gemini_cli;
 mod person;
 mod rig;
 
-use anteroom_testbed::{Api, House, leaks::needles};
+use anteroom_testbed::{ApiClient, QemuServer, leaks::needles};
 use anteroom_wire::{
     SessionId,
     agent::DeliveredFile,
@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 /// A sign-in under way.
 struct Attempt {
-    api: Api,
+    api: ApiClient,
     id: SessionId,
     method: String,
     since: Instant,
@@ -123,7 +123,7 @@ fn seen(file: &DeliveredFile) -> Seen {
 }
 
 /// Not in a file of the house, nor among a process's arguments and environment.
-fn nowhere(house: &House, secret: &str) {
+fn nowhere(house: &QemuServer, secret: &str) {
     let files = house.leaks().files_with(secret);
     assert!(files.is_empty(), "a secret lies in {files:?}");
     for found in house.leaks().processes() {

@@ -1,6 +1,6 @@
 //! The person: in a browser of their own, which knows the issuer's pages and nothing of the machine; and at the machine's desktop.
 
-use anteroom_testbed::{Api, TestCa, house::LONG};
+use anteroom_testbed::{ApiClient, TestCa, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::SessionId;
 use http::{Request, header::LOCATION};
 use regex_lite::Regex;
@@ -89,12 +89,12 @@ fn answered(at: &Url, page: &str) -> Url {
 
 /// Clicks into the middle of the machine's desktop, once `shown`, until `done`: the page that asks is one button.
 pub(crate) async fn allows_on_the_desktop(
-    api: &Api,
+    api: &ApiClient,
     session: &SessionId,
     shown: impl Fn() -> bool,
     done: impl Fn() -> bool,
 ) {
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + QEMU_WAIT_MAX;
     while !shown() {
         if Instant::now() > until {
             let timeline = api.timeline(session).await.unwrap();

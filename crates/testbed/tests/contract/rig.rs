@@ -7,7 +7,7 @@
 
 use super::person::Person;
 use anteroom_machine::image::Image;
-use anteroom_testbed::{House, TestCa, house::LONG, native_cli::descriptor};
+use anteroom_testbed::{QemuServer, TestCa, qemu_server::QEMU_WAIT_MAX, native_cli::descriptor};
 use anteroom_wire::provider::{EgressRule, Provider, SettingsFile};
 use axum::{Router, extract::State, http::Uri};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -37,7 +37,7 @@ pub(crate) enum Browser {
 
 /// The house, its tool, who signs in and what is told of it.
 pub(crate) struct Rig {
-    pub(crate) house: House,
+    pub(crate) house: QemuServer,
     pub(crate) provider: Provider,
     pub(crate) reports: Reports,
     pub(crate) person: Person,
@@ -68,7 +68,7 @@ impl Rig {
             "sessions".to_owned(),
             toml::Value::try_from(BTreeMap::from([("capture_stable_ms", 3_000)])).unwrap(),
         );
-        let house = House::open(&settings.to_string(), &answers, false).await.unwrap();
+        let house = QemuServer::open(&settings.to_string(), &answers, false).await.unwrap();
         let image = std::env::var_os("ANTEROOM_TEST_IMAGE").unwrap();
         let version = Image::open(Path::new(&image)).unwrap().manifest.clis[&provider.cli].clone();
         Self { house, provider, reports, person, version }
@@ -149,7 +149,7 @@ impl Reports {
 
     /// The credential's files as they were last in the machine, by their names; waits until there are this many.
     pub(crate) async fn files(&self, count: usize) -> BTreeMap<String, Seen> {
-        let until = Instant::now() + LONG;
+        let until = Instant::now() + QEMU_WAIT_MAX;
         loop {
             let files: BTreeMap<_, _> = self.all().iter().filter_map(|told| seen(told)).collect();
             if files.len() >= count {

@@ -2,7 +2,7 @@
 //! server did not come to say, the next one says, once.
 
 use crate::{closing, idle, up};
-use anteroom_testbed::{Api, Plan, SOON, World, processes};
+use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, TestServer, processes};
 use anteroom_wire::{
     MachineId, SessionId,
     api::{Status, TimelineEntry},
@@ -45,14 +45,14 @@ impl Holdup {
     }
 }
 
-async fn about(api: &Api, id: &SessionId, kind: &str, machine: &MachineId) -> Vec<TimelineEntry> {
+async fn about(api: &ApiClient, id: &SessionId, kind: &str, machine: &MachineId) -> Vec<TimelineEntry> {
     let timeline = api.timeline(id).await.unwrap();
     timeline.into_iter().filter(|entry| entry.kind == kind && entry.data["machine"] == machine.as_str()).collect()
 }
 
 #[tokio::test]
-async fn a_viewer_is_told_of_a_death_while_the_keeper_clears_and_the_next_machine_waits_for_it() {
-    let world = World::start(Plan::with(idle())).await.unwrap();
+async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_it() {
+    let world = TestServer::start(TestConfig::with(idle())).await.unwrap();
     let api = world.operator().unwrap();
     let (id, machine) = (up(&api).await, world.machines().remove(0));
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -62,8 +62,8 @@ async fn a_viewer_is_told_of_a_death_while_the_keeper_clears_and_the_next_machin
     let keeper = processes::keeper_of(&world.state_dir(), &machine).unwrap();
     processes::kill(process).unwrap();
     let (code, reason) = closing(&mut viewer.into_inner()).await;
-    assert_eq!((code, reason.split(':').next()), (4510, Some("restarted")));
-    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")));
+    let gone = api.wait_entry(&id, "machine_exited").await.unwrap();
     assert_eq!(gone.data["why"], serde_json::json!({ "cause": "killed", "signal": 9 }));
     assert_eq!(gone.data.get("receipt"), None, "its keeper has not finished: {:?}", gone.data);
     let view = api.session(&id).await.unwrap();
@@ -73,36 +73,36 @@ async fn a_viewer_is_told_of_a_death_while_the_keeper_clears_and_the_next_machin
     assert_eq!(processes::keeper_of(&world.state_dir(), &machine), Some(keeper), "it still clears");
     assert_eq!(world.machines(), std::slice::from_ref(&machine), "no other machine before this one is gone");
     drop(holdup);
-    let cleared = api.wait_entry(&id, "machine_cleared").await.unwrap();
+    let cleared = api.wait_entry(&id, "machine_removed").await.unwrap();
     assert_eq!(cleared.data["receipt"]["checks"]["left"], serde_json::json!([]), "{:?}", cleared.data);
     assert_eq!(api.wait_status(&id, Status::VmStarted).await.unwrap().generation, 2);
-    assert_eq!(about(&api, &id, "machine_gone", &machine).await.len(), 1);
+    assert_eq!(about(&api, &id, "machine_exited", &machine).await.len(), 1);
     let order: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     let at = |kind: &str| order.iter().rposition(|seen| seen == kind).unwrap();
-    assert!(at("machine_gone") < at("machine_cleared") && at("machine_cleared") < at("machine_replaced"), "{order:?}");
+    assert!(at("machine_exited") < at("machine_removed") && at("machine_removed") < at("machine_replaced"), "{order:?}");
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_between_death_and_clearing_leaves_one_word_of_the_death() {
-    let mut world = World::start(Plan::with(idle())).await.unwrap();
+async fn server_killed_during_machine_cleanup_leaves_one_machine_gone_entry() {
+    let mut world = TestServer::start(TestConfig::with(idle())).await.unwrap();
     let api = world.operator().unwrap();
     let (id, machine) = (up(&api).await, world.machines().remove(0));
     let holdup = Holdup::new(&world.run_dir(&machine));
     processes::kill(processes::machine_of(&world.state_dir(), &machine).unwrap()).unwrap();
-    api.wait_entry(&id, "machine_gone").await.unwrap();
+    api.wait_entry(&id, "machine_exited").await.unwrap();
     world.kill_server().await.unwrap();
     drop(holdup);
     world.start_server().await.unwrap();
     let api = world.operator().unwrap();
     assert_eq!(api.wait_status(&id, Status::VmStarted).await.unwrap().generation, 2);
-    assert_eq!(about(&api, &id, "machine_gone", &machine).await.len(), 1);
+    assert_eq!(about(&api, &id, "machine_exited", &machine).await.len(), 1);
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_machine_that_outlived_its_session_and_its_server_is_told_once_from_its_receipt() {
-    let mut world = World::start(Plan::with(idle()).set("[sessions]\nsweep_every_ms = 100\n")).await.unwrap();
+async fn machine_end_is_reported_once_from_its_receipt_after_restart() {
+    let mut world = TestServer::start(TestConfig::with(idle()).set("[sessions]\nsweep_every_ms = 100\n")).await.unwrap();
     let api = world.operator().unwrap();
     let (id, machine) = (up(&api).await, world.machines().remove(0));
     let keeper = processes::keeper_of(&world.state_dir(), &machine).unwrap();
@@ -114,12 +114,12 @@ async fn a_machine_that_outlived_its_session_and_its_server_is_told_once_from_it
     for _ in 0..2 {
         world.start_server().await.unwrap();
         let api = world.operator().unwrap();
-        let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+        let gone = api.wait_entry(&id, "machine_exited").await.unwrap();
         assert_eq!(gone.data["machine"], machine.as_str());
         assert_eq!(gone.data["receipt"]["checks"]["left"], serde_json::json!([]));
         // The sweeps of this server had their chance to say it again.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(about(&api, &id, "machine_gone", &machine).await.len(), 1);
+        assert_eq!(about(&api, &id, "machine_exited", &machine).await.len(), 1);
         world.kill_server().await.unwrap();
     }
     world.start_server().await.unwrap();
@@ -127,8 +127,8 @@ async fn a_machine_that_outlived_its_session_and_its_server_is_told_once_from_it
 }
 
 #[tokio::test]
-async fn half_a_receipt_whose_keeper_is_gone_is_swept_and_one_that_is_being_written_is_not() {
-    let world = World::start(Plan::with(idle()).set("[sessions]\nsweep_every_ms = 100\n")).await.unwrap();
+async fn partial_receipt_is_removed_only_after_its_keeper_exited() {
+    let world = TestServer::start(TestConfig::with(idle()).set("[sessions]\nsweep_every_ms = 100\n")).await.unwrap();
     let api = world.operator().unwrap();
     up(&api).await;
     let machine = world.machines().remove(0);
@@ -149,7 +149,7 @@ async fn half_a_receipt_whose_keeper_is_gone_is_swept_and_one_that_is_being_writ
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, swept).await.expect("it is removed");
+    tokio::time::timeout(WAIT_MAX, swept).await.expect("it is removed");
     assert!(young.exists() && being_written.exists());
     for path in [young, being_written] {
         fs::remove_file(path).unwrap();

@@ -5,13 +5,13 @@ use crate::{
     run::{Course, Run},
 };
 use anteroom_testbed::{
-    House, Plan, SOON, Script, Step, Tool, World,
+    QemuServer, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer,
     endurance::{
         chance,
-        fate::{DECK, Fate, RESTARTS_MAX},
+        scenario::{DECK, Scenario, RESTARTS_MAX},
         full,
     },
-    house::LONG,
+    qemu_server::QEMU_WAIT_MAX,
 };
 use std::collections::BTreeMap;
 
@@ -58,21 +58,21 @@ credential = { paths = [".idle/credential.json"], required = ["/token"] }
 const REAL_CANCEL_MS_MAX: u64 = 3_000;
 
 /// The provider `quick`: its tool has a credential at once.
-fn quick() -> Tool {
-    Tool::new("quick", Script::new([Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}")]))
+fn quick() -> ScriptedTool {
+    ScriptedTool::new("quick", Script::new([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}")]))
 }
 
 #[tokio::test]
-async fn ten_thousand_sessions_with_deaths_in_between_leave_nothing() {
-    let plan = Plan { tools: vec![quick(), idle()], in_memory: true, ..Plan::default() };
-    let world = World::start(plan.set(SETTINGS).set(&format!("restarts_max = {RESTARTS_MAX}\n"))).await.unwrap();
+async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
+    let plan = TestConfig { tools: vec![quick(), idle()], in_memory: true, ..TestConfig::default() };
+    let world = TestServer::start(plan.set(SETTINGS).set(&format!("restarts_max = {RESTARTS_MAX}\n"))).await.unwrap();
     let course = Course {
-        seed: chance::seed(),
+        seed: seeded_rng::seed(),
         at_once: 8,
         look_every: 500,
         server_lives: 150..300,
-        patience: SOON,
-        fate: Fate::of,
+        patience: WAIT_MAX,
+        fate: Scenario::of,
     };
     let mut run = Run::new(world, course);
     run.live(if full() { 10_000 } else { 1_000 }).await;
@@ -82,14 +82,14 @@ async fn ten_thousand_sessions_with_deaths_in_between_leave_nothing() {
 #[tokio::test]
 async fn qemu_ten_cycles_leave_nothing() {
     let settings = REAL.replace("[sessions]", &format!("[sessions]\nrestarts_max = {RESTARTS_MAX}"));
-    let house = House::open(&settings, &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::open(&settings, &BTreeMap::new(), false).await.unwrap();
     let course = Course {
-        seed: chance::seed(),
+        seed: seeded_rng::seed(),
         at_once: 2,
         look_every: DECK,
         server_lives: 3..6,
-        patience: LONG,
-        fate: |seed, number| Fate::dealt(seed, number, REAL_CANCEL_MS_MAX),
+        patience: QEMU_WAIT_MAX,
+        fate: |seed, number| Scenario::dealt(seed, number, REAL_CANCEL_MS_MAX),
     };
     let mut run = Run::new(house, course);
     run.live(if full() { 100 } else { DECK }).await;

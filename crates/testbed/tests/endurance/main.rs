@@ -12,20 +12,20 @@ mod run;
 mod stopping;
 
 use anteroom_controller::rfb::ViewerSocket;
-use anteroom_testbed::{Api, SOON, Script, Step, Tool};
+use anteroom_testbed::{ApiClient, WAIT_MAX, Script, Step, ScriptedTool};
 use anteroom_wire::{SessionId, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// The provider `idle`: its tool waits until the machine ends.
-fn idle() -> Tool {
-    Tool::new(
+fn idle() -> ScriptedTool {
+    ScriptedTool::new(
         "idle",
         Script::new([Step::say("Nothing to do"), Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]),
     )
 }
 
 /// A session of the provider `idle` whose machine is up.
-async fn up(api: &Api) -> SessionId {
+async fn up(api: &ApiClient) -> SessionId {
     let id = api.start("idle").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
     id
@@ -34,7 +34,7 @@ async fn up(api: &Api) -> SessionId {
 /// Reads until the server closes; the code and the reason.
 async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
-    timeout(SOON, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
     let closing = socket.closing().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }

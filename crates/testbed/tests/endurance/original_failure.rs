@@ -5,7 +5,7 @@
 //! the whole story afterwards; and what can be healed heals behind the same page.
 
 use crate::{closing, idle, up};
-use anteroom_testbed::{Api, Plan, SOON, Spread, World, healing, plain_process::built, processes};
+use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, DurationStats, TestServer, measure_recovery, plain_process::built, processes};
 use anteroom_wire::{SessionId, api::Status};
 use std::time::Instant;
 use tokio::process::Command;
@@ -14,54 +14,54 @@ const TRIES: usize = 20;
 const TOLD_MS_MAX: u128 = 100;
 
 /// A world in which a session's machine has been looked at and was then killed.
-async fn after_a_death(settings: &str) -> (World, Api, SessionId) {
-    let world = World::start(Plan::with(idle()).set(settings)).await.unwrap();
+async fn after_a_death(settings: &str) -> (TestServer, ApiClient, SessionId) {
+    let world = TestServer::start(TestConfig::with(idle()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = up(&api).await;
     api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
     (world, api, id)
 }
 
-fn kill(world: &World) {
+fn kill(world: &TestServer) {
     processes::kill(processes::machine_of(&world.state_dir(), &world.machines()[0]).unwrap()).unwrap();
 }
 
 /// What `anteroom why SESSION` prints.
-async fn why(world: &World, id: &SessionId) -> String {
+async fn why(world: &TestServer, id: &SessionId) -> String {
     let mut command = Command::new(built("anteroom").unwrap());
     command.arg("--state-dir").arg(world.state_dir()).args(["why", id.as_str()]).kill_on_drop(true);
-    let output = tokio::time::timeout(SOON, command.output()).await.unwrap().unwrap();
+    let output = tokio::time::timeout(WAIT_MAX, command.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test]
-async fn a_viewer_of_a_session_whose_machine_was_stopped_is_told_the_cause_within_a_tenth_of_a_second() {
+async fn viewer_of_a_session_without_a_machine_is_closed_with_the_cause_within_100_ms() {
     let (world, api, id) = after_a_death("[sessions]\nrestarts_max = 0\n").await;
     // A page holds a ticket for each try; it is asked for while the session lives.
     let mut tickets = Vec::new();
     for _ in 0..TRIES {
         tickets.push(api.ticket(&id, "desktop").await.unwrap().ticket);
     }
-    let machine = healing::machine_now(&api, &id).await.unwrap();
+    let machine = measure_recovery::machine_now(&api, &id).await.unwrap();
     kill(&world);
     api.wait_status(&id, Status::Failed).await.unwrap();
     let path = format!("/api/auth/session/{id}/novnc/websock");
-    let mut told = Spread::NONE;
+    let mut told = DurationStats::NONE;
     for ticket in &tickets {
         let began = Instant::now();
         let mut socket = api.dial(&path, &format!("binary, ticket.{ticket}"), true).await.unwrap();
         let (code, reason) = closing(&mut socket).await;
         told.add(began.elapsed());
         assert_eq!(code, 4410);
-        assert_eq!(reason, "machine_gone: The machine ended and the session had no restart left.");
+        assert_eq!(reason, "machine_failed: The machine ended and the session had no restart left.");
     }
     println!("told {told}");
     assert!(told.percentile(50).as_millis() <= TOLD_MS_MAX, "{told}");
     // A program that asks over HTTP is told the same.
     let asked = serde_json::json!({ "purpose": "desktop" });
     let refused = api.post(&format!("/api/auth/session/{id}/ticket"), asked).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_gone"));
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_failed"));
     let plain = api.dial(&path, "binary", false).await;
     assert!(plain.is_err(), "nothing opens without a ticket");
     // There is nothing that could have been dialled: neither process nor socket nor address.
@@ -73,9 +73,9 @@ async fn a_viewer_of_a_session_whose_machine_was_stopped_is_told_the_cause_withi
 
 /// The command line's story: when the machine ended, why, which viewer was refused for it and when, and that nothing was
 /// delivered.
-async fn story(world: &World, api: &Api, id: &SessionId) {
-    let gone = api.wait_entry(id, "machine_gone").await.unwrap();
-    let refused = api.wait_entry(id, "viewer_refused").await.unwrap();
+async fn story(world: &TestServer, api: &ApiClient, id: &SessionId) {
+    let gone = api.wait_entry(id, "machine_exited").await.unwrap();
+    let refused = api.wait_entry(id, "viewer_rejected").await.unwrap();
     assert!(gone.at <= refused.at, "{} {}", gone.at, refused.at);
     let words = why(world, id).await;
     let clauses = [
@@ -89,18 +89,18 @@ async fn story(world: &World, api: &Api, id: &SessionId) {
     for clause in &clauses {
         assert!(words.lines().next().unwrap().contains(clause), "{clause}\n{words}");
     }
-    for part in ["machine_killed", "machine_gone", "viewer_refused", "start a new session"] {
+    for part in ["machine_killed", "machine_exited", "viewer_rejected", "start a new session"] {
         assert!(words.contains(part), "{part}:\n{words}");
     }
 }
 
 #[tokio::test]
-async fn a_viewer_who_comes_between_two_machines_is_shown_the_next_one_behind_the_same_address() {
+async fn viewer_connecting_between_two_machines_sees_the_next_one_at_the_same_url() {
     let (world, api, id) = after_a_death("").await;
-    let mut waited = Spread::NONE;
+    let mut waited = DurationStats::NONE;
     // Restarts are few: one session is good for two deaths.
     for generation in 2..=3 {
-        let before = healing::machine_now(&api, &id).await.unwrap();
+        let before = measure_recovery::machine_now(&api, &id).await.unwrap();
         kill(&world);
         api.wait(&id, "between two machines", |view| view.status == Status::VmStopped || view.generation == generation)
             .await
@@ -119,12 +119,12 @@ async fn a_viewer_who_comes_between_two_machines_is_shown_the_next_one_behind_th
     println!("a picture {waited}");
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     let count = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
-    assert_eq!((count("machine_gone"), count("machine_replaced"), count("viewer_refused")), (2, 2, 0), "{kinds:?}");
+    assert_eq!((count("machine_exited"), count("machine_replaced"), count("viewer_rejected")), (2, 2, 0), "{kinds:?}");
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_viewer_who_comes_while_the_next_machine_waits_for_room_is_told_so_by_name() {
+async fn viewer_connecting_while_the_next_machine_is_queued_is_closed_with_the_cause() {
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nsocket_wait_ms_max = 300\n";
     let (world, api, id) = after_a_death(settings).await;
     let rival = api.start("idle").await.unwrap().session.id;

@@ -1,11 +1,11 @@
 //! A long run: sessions by lot, some at once, while their server is killed now and then; after each round nothing may be left.
 
 use anteroom_testbed::{
-    Api, House, World,
+    ApiClient, QemuServer, TestServer,
     endurance::{
         audit::{self, Place},
-        chance::Chance,
-        fate::{Fate, Patient},
+        seeded_rng::SeededRng,
+        scenario::{Scenario, Patient},
     },
     processes,
 };
@@ -30,7 +30,7 @@ const ROUND_S_MAX: u64 = 600;
 
 /// A server that is killed and started again, with all that is its own: plain machines or real ones.
 pub(crate) trait Mortal {
-    fn api(&self) -> Api;
+    fn api(&self) -> ApiClient;
     async fn kill(&mut self);
     async fn start(&mut self);
     fn process(&self) -> rustix::process::Pid;
@@ -38,8 +38,8 @@ pub(crate) trait Mortal {
     fn dirs(&self) -> [PathBuf; 2];
 }
 
-impl Mortal for World {
-    fn api(&self) -> Api {
+impl Mortal for TestServer {
+    fn api(&self) -> ApiClient {
         self.operator().unwrap()
     }
 
@@ -60,9 +60,9 @@ impl Mortal for World {
     }
 }
 
-impl Mortal for House {
-    fn api(&self) -> Api {
-        House::api(self).unwrap()
+impl Mortal for QemuServer {
+    fn api(&self) -> ApiClient {
+        QemuServer::api(self).unwrap()
     }
 
     async fn kill(&mut self) {
@@ -95,7 +95,7 @@ pub(crate) struct Course {
     /// The longest wait for one step of a session.
     pub patience: Duration,
     /// The fate of a session, by seed and number.
-    pub fate: fn(u64, u64) -> Fate,
+    pub fate: fn(u64, u64) -> Scenario,
 }
 
 /// What became of the sessions of one kind of fate.
@@ -109,7 +109,7 @@ pub(crate) struct Tally {
 pub(crate) struct Run<S> {
     pub server: S,
     course: Course,
-    api: watch::Sender<Api>,
+    api: watch::Sender<ApiClient>,
     /// Of the present server.
     place: Place,
     /// Sessions that have ended.
@@ -135,7 +135,7 @@ impl<S: Mortal> Run<S> {
     }
 
     fn life(&self) -> u64 {
-        let mut chance = Chance::of(self.course.seed, u64::MAX - self.server_deaths);
+        let mut chance = SeededRng::of(self.course.seed, u64::MAX - self.server_deaths);
         self.done.load(Relaxed) + chance.in_range(self.course.server_lives.clone())
     }
 
@@ -201,7 +201,7 @@ impl<S: Mortal> Run<S> {
     }
 
     async fn replace_server(&mut self) {
-        let pause = Chance::of(self.course.seed, self.done.load(Relaxed)).in_range(0..300);
+        let pause = SeededRng::of(self.course.seed, self.done.load(Relaxed)).in_range(0..300);
         self.server.kill().await;
         sleep(Duration::from_millis(pause)).await;
         self.server.start().await;

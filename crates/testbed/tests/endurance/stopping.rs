@@ -1,7 +1,7 @@
 //! A server that is told to stop: viewers are told by code, machines live on, the next server goes on with them.
 
 use crate::{closing, idle, up};
-use anteroom_testbed::{Plan, World};
+use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::{Problem, api::Status};
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ const DRAIN_MS_MAX: u64 = 2_000;
 const MORE_MS_MAX: u64 = 8_000;
 
 #[tokio::test]
-async fn a_server_that_is_told_to_stop_tells_its_viewers_and_leaves_the_machines_to_the_next() {
+async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_server() {
     let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n");
-    let mut world = World::start(Plan::with(idle()).set(&settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(idle()).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = up(&api).await;
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -45,21 +45,21 @@ async fn a_server_that_is_told_to_stop_tells_its_viewers_and_leaves_the_machines
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(view.generation, 1);
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
-    for never in ["machine_gone", "machine_replaced", "failed"] {
+    for never in ["machine_exited", "machine_replaced", "failed"] {
         assert!(!kinds.iter().any(|kind| kind == never), "{never} in {kinds:?}");
     }
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_viewer_that_takes_nothing_does_not_keep_a_server_from_stopping() {
+async fn stalled_viewer_does_not_delay_the_server_stop() {
     let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n[tunnel]\nclose_ms_max = 60000\n");
-    let mut world = World::start(Plan::with(idle()).set(&settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(idle()).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = up(&api).await;
     // It is never read from again.
     let stuck = api.desktop(&id).await.unwrap();
-    world.order_desktop(&world.machines()[0], anteroom_testbed::fake_rfb::Behaviour::Flood).await.unwrap();
+    world.order_desktop(&world.machines()[0], anteroom_testbed::fake_rfb_server::Behaviour::Flood).await.unwrap();
     let began = Instant::now();
     world.stop_server().await.unwrap();
     let took = began.elapsed();

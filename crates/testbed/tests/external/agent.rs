@@ -1,7 +1,7 @@
 //! The agent of an external machine: outside, over HTTP, with the token of its file.
 
 use crate::{Scene, TOKEN, ask, start, verdict, viewed::sees_the_desk};
-use anteroom_testbed::{Answer, SOON, Tool, World};
+use anteroom_testbed::{ApiResponse, WAIT_MAX, ScriptedTool, TestServer};
 use anteroom_wire::{
     Base64, SessionId,
     agent::{
@@ -23,28 +23,28 @@ struct Agent {
 }
 
 impl Agent {
-    fn of(world: &World, token: &str) -> Self {
-        let client = Client::builder().no_proxy().timeout(SOON).build().unwrap();
+    fn of(world: &TestServer, token: &str) -> Self {
+        let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
         Self { client, server: format!("http://{}", world.address().unwrap()), token: token.to_owned() }
     }
 
-    async fn call<T: Serialize>(&self, method: Method, path: &str, body: Option<&T>) -> Answer {
+    async fn call<T: Serialize>(&self, method: Method, path: &str, body: Option<&T>) -> ApiResponse {
         let mut request = self.client.request(method, format!("{}{path}", self.server)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(serde_json::to_string(body).unwrap());
         }
         let answer = request.send().await.unwrap();
-        Answer { status: answer.status().as_u16(), text: answer.text().await.unwrap() }
+        ApiResponse { status: answer.status().as_u16(), text: answer.text().await.unwrap() }
     }
 
     /// Asks which session its machine serves.
-    async fn bound(&self) -> Answer {
+    async fn bound(&self) -> ApiResponse {
         self.call::<()>(Method::GET, SESSION_PATH, None).await
     }
 
-    async fn deliver(&self, session: &SessionId, content: &str) -> Answer {
+    async fn deliver(&self, session: &SessionId, content: &str) -> ApiResponse {
         let content = Base64::new(content.as_bytes().to_vec());
-        let file = DeliveredFile { path: Tool::CREDENTIAL.to_owned(), mode: 0o600, content };
+        let file = DeliveredFile { path: ScriptedTool::CREDENTIAL.to_owned(), mode: 0o600, content };
         let provider = "scripted".parse().unwrap();
         let delivery = Delivery { session: session.clone(), generation: 1, provider, files: vec![file] };
         self.call(Method::POST, STORE_PATH, Some(&delivery)).await
@@ -63,7 +63,7 @@ async fn its_agent_asks_for_the_session_tells_of_the_sign_in_and_completes_it() 
     api.wait_status(&id, Status::VmStarted).await.unwrap();
     let bound: BoundTo = agent.bound().await.read().unwrap();
     assert_eq!((&bound.session, bound.generation, bound.provider.as_str()), (&id, 1, "scripted"));
-    assert_eq!(bound.paths, [Tool::CREDENTIAL]);
+    assert_eq!(bound.paths, [ScriptedTool::CREDENTIAL]);
 
     let url = SignInUrl { source: UrlSource::Shim, url: "https://id.example/authorize?state=s3cret".to_owned() };
     let event = NumberedEvent { number: 1, at_unix_ms: 0, event: Event::SignInUrl(url) };
@@ -119,7 +119,7 @@ async fn a_server_that_is_killed_finds_the_session_the_desktop_and_the_agent_aga
         let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
         assert_eq!((view.generation, view.machine.as_deref()), (1, Some("desk")));
         sees_the_desk(&api, &id).await;
-        assert_eq!(ask(&api, "desk").await.problem().unwrap().code, "machine_taken", "it is still this session's");
+        assert_eq!(ask(&api, "desk").await.problem().unwrap().code, "machine_in_use", "it is still this session's");
     }
     let agent = Agent::of(&world, TOKEN);
     let bound: BoundTo = agent.bound().await.read().unwrap();

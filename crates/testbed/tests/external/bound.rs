@@ -1,7 +1,7 @@
 //! What the configuration binds: faults before anything starts, and a machine that is taken out while it is used.
 
 use crate::{Scene, TOKEN, closing, start, verdict};
-use anteroom_testbed::{Plan, World};
+use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::api::Status;
 
 #[tokio::test]
@@ -12,7 +12,7 @@ async fn a_server_with_faulty_machines_does_not_start_and_names_every_fault() {
         "[external_machines.a]\ndesktop = 'http://x/'\nagent_token_file = '/nonexistent'\n\
          [external_machines.b]\ndesktop = 'vnc://x'\nagent_token_file = {token:?}\ngreeting_ms_max = 60000\n"
     );
-    let refused = World::start(Plan::default().set(&settings)).await.unwrap_err();
+    let refused = TestServer::start(TestConfig::default().set(&settings)).await.unwrap_err();
     let text = format!("{refused:#}");
     assert!(text.contains("external_machines.a.desktop has the scheme"), "{text}");
     assert!(text.contains("external_machines.a.agent_token_file"), "{text}");

@@ -1,7 +1,7 @@
 //! A desktop that exists already: Xtigervnc, and Debian's websockify before it, each in a process group of its own.
 
 use crate::Scene;
-use anteroom_testbed::SOON;
+use anteroom_testbed::WAIT_MAX;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 use tokio::{
@@ -50,7 +50,7 @@ impl Group {
 
     async fn end(mut self) {
         self.signal(Signal::TERM);
-        timeout(SOON, self.0.wait()).await.expect("it ends").unwrap();
+        timeout(WAIT_MAX, self.0.wait()).await.expect("it ends").unwrap();
         self.signal(Signal::KILL);
     }
 }
@@ -93,7 +93,7 @@ impl Vnc {
         let mut group = Group::start(&mut command);
         let mut number = String::new();
         let mut lines = BufReader::new(group.0.stdout.take().unwrap());
-        timeout(SOON, lines.read_line(&mut number)).await.expect("the VNC server starts").unwrap();
+        timeout(WAIT_MAX, lines.read_line(&mut number)).await.expect("the VNC server starts").unwrap();
         let display = number.trim().parse().ok()?;
         paint(&format!("/tmp/.X11-unix/X{display}")).await;
         Some(Self { group, at, display })
@@ -131,7 +131,7 @@ impl Websockify {
         let mut command = Command::new("/usr/bin/websockify");
         command.args([at.to_string(), target.to_string()]).stdout(Stdio::null());
         let mut group = Group::start(&mut command);
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + WAIT_MAX;
         while TcpStream::connect(at).await.is_err() {
             if group.0.try_wait().unwrap().is_some() {
                 return None;
@@ -177,6 +177,6 @@ async fn paint(socket: &str) {
     }
     stream.write_all(&[43, 0, 1, 0]).await.unwrap(); // GetInputFocus: its answer says that all is done
     let mut answer = [0; 32];
-    timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    timeout(WAIT_MAX, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(answer[0], 1, "no error: {answer:?}");
 }

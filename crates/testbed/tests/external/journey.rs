@@ -1,7 +1,7 @@
 //! An external desktop through the real page, in a real browser: seen, named while it is away, and seen again by itself.
 
 use crate::{Scene, desk, start};
-use anteroom_testbed::SOON;
+use anteroom_testbed::WAIT_MAX;
 use anteroom_wire::api::Status;
 use std::{path::Path, process::Stdio};
 use tokio::{
@@ -19,14 +19,14 @@ fn browser(claim: &str, link: &str) -> Command {
         .current_dir(web)
         .env("ANTEROOM_E2E_VIEWER_LINK", link)
         .env("ANTEROOM_E2E_CLAIM", claim)
-        .env("ANTEROOM_E2E_SLOW_MS", SOON.as_millis().to_string())
+        .env("ANTEROOM_E2E_SLOW_MS", WAIT_MAX.as_millis().to_string())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
 }
 
 async fn arrived(mut browser: Child) {
-    let status = timeout(SOON * 4, browser.wait()).await.expect("the browser's journey ends").unwrap();
+    let status = timeout(WAIT_MAX * 4, browser.wait()).await.expect("the browser's journey ends").unwrap();
     assert!(status.success(), "the browser's journey failed: {status}");
 }
 
@@ -41,7 +41,7 @@ async fn said(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
         }
         panic!("the browser's journey ended before {wanted}");
     };
-    timeout(SOON * 3, waiting).await.unwrap_or_else(|_| panic!("no {wanted}"));
+    timeout(WAIT_MAX * 3, waiting).await.unwrap_or_else(|_| panic!("no {wanted}"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ mod refused;
 mod viewed;
 
 use anteroom_controller::rfb::ViewerSocket;
-use anteroom_testbed::{Answer, Api, Plan, SOON, Script, Tool, World};
+use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, Script, ScriptedTool, TestServer};
 use anteroom_wire::{
     SessionId,
     api::{StartRequest, Started},
@@ -49,9 +49,9 @@ impl Scene {
     }
 
     /// A world with the external machine `desk` and a provider whose tool the image of this host does not have.
-    async fn world(&self, desktop: &str, settings: &str) -> World {
+    async fn world(&self, desktop: &str, settings: &str) -> TestServer {
         let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
-        World::start(Plan::with(Tool::new("scripted", Script::new([]))).set(&settings)).await.unwrap()
+        TestServer::start(TestConfig::with(ScriptedTool::new("scripted", Script::new([]))).set(&settings)).await.unwrap()
     }
 }
 
@@ -68,35 +68,35 @@ fn request(machine: &str) -> StartRequest {
 }
 
 /// Starts a session on `desk`.
-async fn start(api: &Api) -> Started {
+async fn start(api: &ApiClient) -> Started {
     api.start_with(&request("desk")).await.unwrap()
 }
 
 /// Asks for a session on a machine; whatever is answered.
-async fn ask(api: &Api, machine: &str) -> Answer {
+async fn ask(api: &ApiClient, machine: &str) -> ApiResponse {
     api.post("/api/auth/start", serde_json::to_value(request(machine)).unwrap()).await.unwrap()
 }
 
 /// Reads until the server closes; the code and the reason.
 async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
-    timeout(SOON, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
     let closing = socket.closing().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }
 
 /// A viewer comes as a browser and is closed: the problem's code, and what its timeline entry has.
-async fn turned_away(api: &Api, id: &SessionId) -> (String, serde_json::Value) {
+async fn turned_away(api: &ApiClient, id: &SessionId) -> (String, serde_json::Value) {
     let (code, reason) = closing(&mut api.desktop_socket(id).await.unwrap()).await;
     assert_eq!(code, 4502, "{reason}");
-    let entry = api.wait_entry(id, "desktop_refused").await.unwrap();
+    let entry = api.wait_entry(id, "desktop_connect_failed").await.unwrap();
     let problem = reason.split_once(": ").expect("code: sentence").0.to_owned();
     assert_eq!(entry.data["reason"], problem.as_str());
     (problem, entry.data)
 }
 
 /// The verdict's code as this caller is told it, and the whole text.
-async fn verdict(api: &Api, id: &SessionId) -> (String, String) {
+async fn verdict(api: &ApiClient, id: &SessionId) -> (String, String) {
     let answer = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap();
     let found: anteroom_wire::diagnosis::Diagnosis = answer.read().unwrap();
     (found.verdict.code().to_owned(), answer.text)

@@ -2,7 +2,7 @@
 
 use crate::{Scene, ask, closing, start, turned_away, verdict};
 use anteroom_controller::rfb::DialError;
-use anteroom_testbed::{Api, World};
+use anteroom_testbed::{ApiClient, TestServer};
 use anteroom_wire::{SessionId, api::Status};
 use std::{
     net::SocketAddr,
@@ -50,7 +50,7 @@ impl Stand {
 }
 
 /// A world whose `desk` is at this address, with a session.
-async fn world_at(scene: &Scene, desktop: &str) -> (World, Api, SessionId) {
+async fn world_at(scene: &Scene, desktop: &str) -> (TestServer, ApiClient, SessionId) {
     let world = scene.world(desktop, "").await;
     let api = world.backend().unwrap();
     let id = start(&api).await.session.id;
@@ -147,7 +147,7 @@ async fn a_session_that_ends_while_its_desktop_is_dialled_is_told_as_its_end() {
     let api = world.backend().unwrap();
     let id = api.start_with(&crate::request("slow")).await.unwrap().session.id;
     let mut viewer = api.desktop_socket(&id).await.unwrap();
-    let until = tokio::time::Instant::now() + anteroom_testbed::SOON;
+    let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
     while stand.accepted() == 0 {
         assert!(tokio::time::Instant::now() < until, "nothing was dialled");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -164,7 +164,7 @@ async fn a_machine_serves_one_live_session_and_a_name_that_is_not_configured_non
     let other = world.other_backend().unwrap();
     let taken = ask(&other, "desk").await;
     assert_eq!(taken.status, 409);
-    assert_eq!(taken.problem().unwrap().code, "machine_taken");
+    assert_eq!(taken.problem().unwrap().code, "machine_in_use");
     assert!(!taken.text.contains(id.as_str()), "whose it is remains unsaid: {}", taken.text);
     let unknown = ask(&other, "nowhere").await;
     assert_eq!((unknown.status, unknown.problem().unwrap().code.as_str()), (404, "unknown_machine"));

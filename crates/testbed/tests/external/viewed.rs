@@ -2,15 +2,15 @@
 
 use crate::{Scene, closing, desk, start, turned_away, verdict};
 use anteroom_controller::rfb::RfbClient;
-use anteroom_testbed::{Api, SOON};
+use anteroom_testbed::{ApiClient, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// The whole frame arrives, and it is that desk's.
-pub(crate) async fn sees_the_desk(api: &Api, id: &SessionId) {
+pub(crate) async fn sees_the_desk(api: &ApiClient, id: &SessionId) {
     let mut viewer = api.desktop(id).await.unwrap();
     assert!(viewer.name().contains("a desk outside"), "{}", viewer.name());
-    let frame = timeout(SOON, viewer.whole_frame()).await.expect("a whole frame").unwrap();
+    let frame = timeout(WAIT_MAX, viewer.whole_frame()).await.expect("a whole frame").unwrap();
     assert_eq!((frame.width(), frame.height()), (desk::WIDTH, desk::HEIGHT));
     for (x, y, colour) in [
         (5, 5, desk::LEFT),
@@ -38,10 +38,10 @@ async fn a_desktop_behind_websockify_is_seen_whole_by_several_viewers_and_its_ad
     assert_eq!((view.stage, view.queue_position), (None, None));
     let (one, two) = tokio::join!(sees_the_desk(&api, &id), sees_the_desk(&api, &id));
     let ((), ()) = (one, two);
-    api.wait_entry(&id, "desktop_reached").await.unwrap();
-    assert_eq!(verdict(&api, &id).await.0, "healthy_waiting_for_person");
+    api.wait_entry(&id, "desktop_connected").await.unwrap();
+    assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     let timeline = api.timeline(&id).await.unwrap();
-    let reached = timeline.iter().filter(|entry| entry.kind == "desktop_reached").count();
+    let reached = timeline.iter().filter(|entry| entry.kind == "desktop_connected").count();
     assert_eq!(reached, 1, "only a change is news: {timeline:#?}");
     for place in [websockify.at, vnc.at] {
         let port = format!(":{}", place.port());
@@ -79,7 +79,7 @@ async fn a_plain_vnc_server_is_seen_and_comes_back_to_the_same_session_after_it_
 
     let again = desk::Vnc::start_at(at, &[]).await.expect("the port is free again");
     sees_the_desk(&api, &id).await;
-    assert_eq!(verdict(&api, &id).await.0, "healthy_waiting_for_person");
+    assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     world.finish().await.unwrap();
     again.end().await;
 }
@@ -113,9 +113,9 @@ async fn the_security_of_the_external_server_is_the_viewers_matter() {
     let api = world.backend().unwrap();
     let id = start(&api).await.session.id;
     let socket = api.desktop_socket(&id).await.unwrap();
-    let refused = timeout(SOON, RfbClient::connect(socket, 60_000)).await.unwrap().unwrap_err().to_string();
+    let refused = timeout(WAIT_MAX, RfbClient::connect(socket, 60_000)).await.unwrap().unwrap_err().to_string();
     assert!(refused.contains("security types [2]"), "VncAuth is offered to the viewer: {refused}");
-    assert_eq!(verdict(&api, &id).await.0, "healthy_waiting_for_person");
+    assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     world.finish().await.unwrap();
     vnc.end().await;
 }

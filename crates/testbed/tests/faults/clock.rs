@@ -2,7 +2,7 @@
 //! nothing but the wall clock to go by, no session gets more than its cap.
 
 use crate::inject::JUMP_MS;
-use anteroom_testbed::{Plan, Script, Step, Tool, World};
+use anteroom_testbed::{TestConfig, Script, Step, ScriptedTool, TestServer};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, Status},
@@ -18,18 +18,18 @@ const LATE_S_MAX: u64 = 30;
 const EARLY_MS_MAX: u64 = 500;
 
 /// A world whose sessions may be idle for `idle_s` and last for [`CAP_S`].
-async fn world(idle_s: u64) -> World {
-    let tool = Tool::new("idle", Script::new([Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]));
+async fn world(idle_s: u64) -> TestServer {
+    let tool = ScriptedTool::new("idle", Script::new([Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]));
     let limits = format!("[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {CAP_S}\nsweep_every_ms = 100\n");
-    World::start(Plan::with(tool).set(&limits)).await.unwrap()
+    TestServer::start(TestConfig::with(tool).set(&limits)).await.unwrap()
 }
 
-async fn start(world: &World) -> SessionId {
+async fn start(world: &TestServer) -> SessionId {
     world.backend().unwrap().start("idle").await.unwrap().session.id
 }
 
 /// Uses the session until it ends; how long that took.
-async fn used_until_its_end(world: &World, id: &SessionId, since: Instant) -> (SessionView, Duration) {
+async fn used_until_its_end(world: &TestServer, id: &SessionId, since: Instant) -> (SessionView, Duration) {
     let api = world.backend().unwrap();
     loop {
         let view = api.session(id).await.unwrap();
@@ -70,17 +70,17 @@ async fn each_ends_when_it_is_due(ahead_ms: i64) {
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_back_prolongs_neither_grace_nor_cap() {
+async fn backward_clock_jump_extends_neither_idle_timeout_nor_session_limit() {
     each_ends_when_it_is_due(-JUMP_MS).await;
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_forward_shortens_neither_grace_nor_cap() {
+async fn forward_clock_jump_shortens_neither_idle_timeout_nor_session_limit() {
     each_ends_when_it_is_due(JUMP_MS).await;
 }
 
 #[tokio::test]
-async fn a_clock_set_back_while_no_server_runs_gives_no_session_more_than_its_cap() {
+async fn clock_set_back_during_downtime_does_not_extend_the_session_limit() {
     let mut world = world(CAP_S).await;
     let id = start(&world).await;
     world.kill_server().await.unwrap();
@@ -94,7 +94,7 @@ async fn a_clock_set_back_while_no_server_runs_gives_no_session_more_than_its_ca
 }
 
 #[tokio::test]
-async fn a_clock_set_forward_while_no_server_runs_ends_what_is_overdue_by_it_and_says_so() {
+async fn clock_set_forward_during_downtime_expires_overdue_sessions() {
     let mut world = world(CAP_S).await;
     let id = start(&world).await;
     world.kill_server().await.unwrap();

@@ -6,10 +6,10 @@
 
 use crate::{document, states::machines_gone};
 use anteroom_testbed::{
-    Api, Plan, SOON, Script, Step, Tool, World,
-    healing::machine_now,
+    ApiClient, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer,
+    measure_recovery::machine_now,
     processes,
-    served::crash::{Crash, Moment},
+    serve::crash_point::{CrashPoint, CrashTiming},
 };
 use anteroom_wire::{
     SessionId,
@@ -59,26 +59,26 @@ impl Story {
     }
 }
 
-async fn world(story: Story) -> World {
+async fn world(story: Story) -> TestServer {
     let wait = |flag: &str| Step::WaitFor { path: flag.into(), ms_max: 600_000 };
     let url = "https://id.example/authorize?state=1".to_owned();
     let steps = [
         wait("url"),
         Step::Browser { url },
         wait("go"),
-        Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}"),
+        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
         wait("never"),
     ];
     let settings = format!(
         "[log]\nlevel = 'info'\n[store]\nbusy_ms_max = 20000\n[sessions]\nsweep_every_ms = 100\ndelivery_retry_ms_max = 500\n{}",
         story.settings()
     );
-    World::start(Plan::with(Tool::new("scripted", Script::new(steps))).set(&settings)).await.unwrap()
+    TestServer::start(TestConfig::with(ScriptedTool::new("scripted", Script::new(steps))).set(&settings)).await.unwrap()
 }
 
 /// One session's life in a world whose server may die at any moment.
 struct Life<'a> {
-    world: &'a mut World,
+    world: &'a mut TestServer,
     story: Story,
     key: String,
     crashes: u32,
@@ -90,7 +90,7 @@ struct Life<'a> {
 impl Life<'_> {
     /// Lives it to its end and until no machine is left; `expect_crash`: and until the server was killed once.
     async fn live(&mut self, expect_crash: bool) -> SessionView {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + WAIT_MAX;
         loop {
             self.one_machine_at_most();
             if self.server_is_dead() {
@@ -201,7 +201,7 @@ impl Life<'_> {
         Ok(None)
     }
 
-    async fn sign_in(&self, api: &Api, id: &SessionId) -> anyhow::Result<()> {
+    async fn sign_in(&self, api: &ApiClient, id: &SessionId) -> anyhow::Result<()> {
         let home = self.world.home(&machine_now(api, id).await?);
         for flag in ["url", "go"] {
             // The machine may just be going.
@@ -212,13 +212,13 @@ impl Life<'_> {
 }
 
 /// Lives the story once more.
-async fn live(world: &mut World, story: Story, key: &str, expect_crash: bool) -> SessionView {
+async fn live(world: &mut TestServer, story: Story, key: &str, expect_crash: bool) -> SessionView {
     let key = format!("{story:?} {key}");
     Life { world, story, key, crashes: 0, viewer: None, taken_over: false }.live(expect_crash).await
 }
 
 /// One end, and one credential or none.
-async fn ended_once(api: &Api, view: &SessionView, story: Story) -> Result<(), String> {
+async fn ended_once(api: &ApiClient, view: &SessionView, story: Story) -> Result<(), String> {
     let timeline = api.timeline(&view.id).await.unwrap();
     let ends =
         timeline.iter().filter(|entry| matches!(entry.kind.as_str(), "completed" | "failed" | "cancelled" | "expired"));
@@ -237,11 +237,11 @@ async fn before_and_after_each_write(story: Story) {
     ended_once(&world.backend().unwrap(), &view, story).await.unwrap();
     let api = world.backend().unwrap();
     // The last of the story's writes.
-    api.wait_entry(&view.id, "machine_gone").await.unwrap();
+    api.wait_entry(&view.id, "machine_exited").await.unwrap();
     match story {
         Story::SigningIn => drop(api.wait_entry(&view.id, "viewer_left").await.unwrap()),
         // A machine that goes before its session's end is told of twice: when it is dead, and when it is cleared away.
-        Story::Restarting | Story::Failing => drop(api.wait_entry(&view.id, "machine_cleared").await.unwrap()),
+        Story::Restarting | Story::Failing => drop(api.wait_entry(&view.id, "machine_removed").await.unwrap()),
         Story::Cancelling | Story::TakingOver | Story::Expiring => {}
     }
     // A channel that broke is told of only if it stays so: whether it does is a matter of how busy the host is.
@@ -251,8 +251,8 @@ async fn before_and_after_each_write(story: Story) {
     let mut rows = String::from("| the write | killed before it | killed after it |\n|---|---|---|\n");
     for write in &writes {
         write!(rows, "| `{write}` ").unwrap();
-        for moment in [Moment::Before, Moment::After] {
-            let crash = Crash { moment, write: write.clone(), nth: 1 };
+        for moment in [CrashTiming::Before, CrashTiming::After] {
+            let crash = CrashPoint { moment, write: write.clone(), nth: 1 };
             world.arm(&crash).unwrap();
             let view = live(&mut world, story, &format!("{moment:?} {write}"), true).await;
             if let Err(why) = ended_once(&world.backend().unwrap(), &view, story).await {
@@ -271,31 +271,31 @@ async fn before_and_after_each_write(story: Story) {
 }
 
 #[tokio::test]
-async fn a_crash_at_any_write_of_a_sign_in_loses_nothing_and_doubles_nothing() {
+async fn crash_at_any_write_of_a_sign_in_loses_and_duplicates_nothing() {
     before_and_after_each_write(Story::SigningIn).await;
 }
 
 #[tokio::test]
-async fn a_crash_at_any_write_of_a_cancelled_session_leaves_it_cancelled_once() {
+async fn crash_at_any_write_of_a_cancellation_cancels_the_session_once() {
     before_and_after_each_write(Story::Cancelling).await;
 }
 
 #[tokio::test]
-async fn a_crash_at_any_write_of_a_restart_leaves_one_machine() {
+async fn crash_at_any_write_of_a_machine_restart_leaves_one_machine() {
     before_and_after_each_write(Story::Restarting).await;
 }
 
 #[tokio::test]
-async fn a_crash_at_any_write_of_a_takeover_leaves_the_machine_to_the_next_server() {
+async fn crash_at_any_write_of_an_adoption_leaves_the_machine_to_the_next_server() {
     before_and_after_each_write(Story::TakingOver).await;
 }
 
 #[tokio::test]
-async fn a_crash_at_any_write_of_an_expiry_expires_the_session_once() {
+async fn crash_at_any_write_of_an_expiry_expires_the_session_once() {
     before_and_after_each_write(Story::Expiring).await;
 }
 
 #[tokio::test]
-async fn a_crash_at_any_write_of_a_failure_fails_the_session_once() {
+async fn crash_at_any_write_of_a_failure_fails_the_session_once() {
     before_and_after_each_write(Story::Failing).await;
 }

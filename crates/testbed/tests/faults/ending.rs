@@ -4,7 +4,7 @@ use crate::{
     expect::Told,
     states::{Scene, State, take_credentials},
 };
-use anteroom_testbed::{Hold, SOON};
+use anteroom_testbed::{PausePoint, WAIT_MAX};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, Status},
@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 impl Scene {
     /// Nothing is held any more but the tools.
     pub(crate) async fn let_go(&self) {
-        self.world.release(Hold::Keepers).unwrap();
-        self.world.release(Hold::Desktops).unwrap();
+        self.world.release(PausePoint::Keepers).unwrap();
+        self.world.release(PausePoint::Desktops).unwrap();
         take_credentials(&self.world).await;
     }
 
@@ -26,7 +26,7 @@ impl Scene {
         if shall == Status::Cancelled {
             api.cancel(id).await.unwrap();
         }
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + WAIT_MAX;
         loop {
             let view = api.session(id).await.unwrap();
             if view.status.is_terminal() {

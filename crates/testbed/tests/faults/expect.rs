@@ -137,7 +137,7 @@ const STUCK_MS: u64 = 10_000;
 const READY_MS: u64 = FROZEN_READY_MS + 4_000;
 /// See [`READY_MS`].
 pub(crate) const FROZEN_READY_MS: u64 = 8_000;
-/// How soon a frozen machine is recognised: `machines.hung_s_max`, a ping, and a busy host.
+/// How soon a frozen machine is recognised: `machines.liveness_timeout_s`, a ping, and a busy host.
 const HUNG_MS: u64 = 8_000;
 
 /// What must become of it.
@@ -202,7 +202,7 @@ fn now(fault: Fault, state: State) -> Now {
 fn told(fault: Fault, state: State, now: Now) -> Told {
     let cause = match state {
         State::Completed => Some("completed"),
-        State::Failed => Some("machine_gone"),
+        State::Failed => Some("machine_failed"),
         State::Cancelled => Some("cancelled"),
         State::Expired => Some("idle_expired"),
         State::Queued
@@ -220,7 +220,7 @@ fn told(fault: Fault, state: State, now: Now) -> Told {
         Fault::ServerKilled => Told::BrokeOff,
         Fault::ServerRestarted => Told::Closed(4503, "shutting_down".into()),
         Fault::MachineKilled | Fault::KeeperKilled | Fault::MachineFrozen if now == Now::NewMachine => {
-            Told::Closed(4510, "restarted".into())
+            Told::Closed(4510, "machine_replaced".into())
         }
         Fault::PartKilled if state.has_desktop() => Told::Closed(4502, "desktop_unreachable".into()),
         Fault::ViewerGone => Told::CountedOut,

@@ -1,7 +1,7 @@
 //! Doing the harm, by what really does it: signals, a second writer's lock, a file system that is read-only or full.
 
 use crate::states::{Scene, State, database};
-use anteroom_testbed::{World, fake_rfb::Behaviour, processes, served::read_only};
+use anteroom_testbed::{TestServer, fake_rfb_server::Behaviour, processes, serve::read_only_database};
 use anteroom_wire::SessionId;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, SqliteConnection};
@@ -70,7 +70,7 @@ pub(crate) enum Trouble {
 
 impl Trouble {
     /// Another program has the database's lock.
-    pub(crate) async fn lock(world: &World) -> Self {
+    pub(crate) async fn lock(world: &TestServer) -> Self {
         let mut holder = database(world).await;
         sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut holder).await.unwrap();
         Self::Locked(holder)
@@ -78,7 +78,7 @@ impl Trouble {
 
     /// The database's files may not be changed: neither by who opens them from now on nor through files that are open. To be
     /// called in a [`namespace`](crate::namespace).
-    pub(crate) fn read_only(world: &World) -> Self {
+    pub(crate) fn read_only(world: &TestServer) -> Self {
         let files: Vec<PathBuf> = read_only::FILES.iter().map(|name| world.state_dir().join(name)).collect();
         for file in &files {
             must(command("mount").arg("--bind").args([file, file]));
@@ -91,7 +91,7 @@ impl Trouble {
     }
 
     /// Every byte of the state directory's file system is used. To be called in a world whose state lies on a [`Small`] one.
-    pub(crate) fn fill(world: &World) -> Self {
+    pub(crate) fn fill(world: &TestServer) -> Self {
         let path = world.state_dir().join("filler");
         let mut file = File::create(&path).unwrap();
         for size in [64 * 1024, 1] {
@@ -101,7 +101,7 @@ impl Trouble {
         Self::Full(path)
     }
 
-    pub(crate) async fn over(self, world: &World) {
+    pub(crate) async fn over(self, world: &TestServer) {
         match self {
             Self::Locked(mut holder) => {
                 sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();

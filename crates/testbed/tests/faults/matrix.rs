@@ -7,7 +7,7 @@ use crate::{
     states::{Held, Scene, State, Wishes, machines_gone},
     viewer::End,
 };
-use anteroom_testbed::Hold;
+use anteroom_testbed::PausePoint;
 use anteroom_wire::{SessionId, api::Status};
 use rustix::process::Signal;
 use std::{fmt::Write as _, time::Duration};
@@ -186,19 +186,19 @@ async fn kill_part(scene: &Scene, held: &Held, part: Part, signal: Signal) -> bo
 }
 
 #[tokio::test]
-async fn a_killed_machine_is_replaced_in_every_state_that_has_one() {
+async fn killed_machine_is_replaced_in_every_state_that_has_one() {
     let harm = async |scene: &Scene, held: &Held| kill_part(scene, held, Part::Machine, Signal::KILL).await;
     one_at_a_time(Fault::MachineKilled, Wishes::default(), harm).await;
 }
 
 #[tokio::test]
-async fn a_killed_keeper_takes_its_machine_along_and_both_are_replaced() {
+async fn killed_keeper_ends_its_machine_and_both_are_replaced() {
     let harm = async |scene: &Scene, held: &Held| kill_part(scene, held, Part::Keeper, Signal::KILL).await;
     one_at_a_time(Fault::KeeperKilled, Wishes::default(), harm).await;
 }
 
 #[tokio::test]
-async fn a_killed_desktop_costs_the_viewer_its_picture_and_nobody_the_sign_in() {
+async fn killed_desktop_closes_the_viewer_and_keeps_the_sign_in() {
     let harm = async |scene: &Scene, held: &Held| {
         held.state.has_desktop() && kill_part(scene, held, Part::Desktop, Signal::KILL).await
     };
@@ -206,7 +206,7 @@ async fn a_killed_desktop_costs_the_viewer_its_picture_and_nobody_the_sign_in() 
 }
 
 #[tokio::test]
-async fn a_frozen_machine_is_recognised_and_replaced() {
+async fn frozen_machine_is_detected_and_replaced() {
     // Before a machine is ready nothing but the limit for that tells that it stands still: a scene of its own, with a short one.
     let mut waiting = Scene::only_created(FROZEN_READY_MS).await;
     let mut held = waiting.held.remove(0);
@@ -214,7 +214,7 @@ async fn a_frozen_machine_is_recognised_and_replaced() {
         let at = Instant::now();
         assert!(kill_part(&waiting, &held, Part::Machine, Signal::STOP).await);
         // Released only now, so that it was held until the fault.
-        waiting.world.release(Hold::Desktops).unwrap();
+        waiting.world.release(PausePoint::Desktops).unwrap();
         let now = what_is_so(&waiting, &held.id, held.state, held.generation, LONG).await;
         let end = held.viewer.take().unwrap().end(LONG).await;
         (now, told(end), at.elapsed())
@@ -233,7 +233,7 @@ async fn a_frozen_machine_is_recognised_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_tool_that_crashes_is_named_and_ends_nothing() {
+async fn crashed_tool_is_reported_and_ends_no_session() {
     let wishes = Wishes { crashing: true, ..Wishes::default() };
     one_at_a_time(Fault::ToolCrashed, wishes, async |scene: &Scene, held: &Held| {
         // The states in which a tool runs are those that have a desktop.
@@ -246,7 +246,7 @@ async fn a_tool_that_crashes_is_named_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_viewer_that_reads_nothing_is_let_go_and_stops_nobody() {
+async fn stalled_viewer_is_disconnected_and_blocks_no_session() {
     let wishes = Wishes { stuck: true, ..Wishes::default() };
     one_at_a_time(Fault::ViewerStuck, wishes, async |scene: &Scene, held: &Held| {
         if inject::can_be_slow(held.state) {
@@ -264,7 +264,7 @@ async fn counted_out(scene: &Scene, id: &SessionId) {
 }
 
 #[tokio::test]
-async fn a_viewer_that_is_gone_is_counted_out_and_may_come_back() {
+async fn disconnected_viewer_is_no_longer_counted_and_can_reconnect() {
     let mut scene = Scene::set(Wishes::default()).await;
     let mut table = Table::new(Fault::ViewerGone);
     let mut all = std::mem::take(&mut scene.held);
@@ -289,7 +289,7 @@ async fn a_viewer_that_is_gone_is_counted_out_and_may_come_back() {
 
 /// The whole table in one: made of the expectations that the other tests hold to.
 #[test]
-fn the_matrix_fits_on_one_page() {
+fn summary_table_matches_the_expectations() {
     let mut rows = String::from("| |");
     for state in State::ALL {
         write!(rows, " {state} |").unwrap();
@@ -313,7 +313,7 @@ fn the_matrix_fits_on_one_page() {
 
 /// The statuses of the states are those that the API has: none is left out.
 #[test]
-fn every_status_that_a_session_can_have_is_a_row() {
+fn every_session_status_has_a_row() {
     let rows: Vec<Status> = State::ALL.iter().map(|state| state.status()).collect();
     for status in [
         Status::VmCreating,

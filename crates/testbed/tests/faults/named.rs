@@ -10,96 +10,96 @@ struct Scenario(u8, &'static str, &'static [(&'static str, &'static str)]);
 #[rustfmt::skip]
 const SCENARIOS: [Scenario; 30] = [
     Scenario(1, "The machine dies while a viewer is connected", &[
-        ("testbed/tests/endurance/deaths.rs", "a_machines_death_is_told_to_viewer_status_and_timeline_within_two_seconds"),
-        ("testbed/tests/world/ends.rs", "a_machine_that_dies_without_a_restart_left_ends_the_session_by_name"),
+        ("testbed/tests/endurance/deaths.rs", "machine_exit_is_reported_to_viewer_status_and_timeline_within_two_seconds"),
+        ("testbed/tests/world/ends.rs", "killed_machine_without_restarts_left_fails_the_session_with_machine_gone"),
     ]),
     Scenario(2, "A viewer comes to a session whose machine was destroyed", &[
-        ("testbed/tests/endurance/original_failure.rs", "a_viewer_of_a_session_whose_machine_was_stopped_is_told_the_cause_within_a_tenth_of_a_second"),
+        ("testbed/tests/endurance/original_failure.rs", "viewer_of_a_session_without_a_machine_is_closed_with_the_cause_within_100_ms"),
     ]),
     Scenario(3, "An old viewer, another person's machine", &[
-        ("testbed/tests/world/viewers.rs", "each_viewer_sees_its_own_sessions_machine_and_can_use_it"),
-        ("testbed/tests/world/viewers.rs", "a_ticket_opens_one_socket_of_one_session_once"),
-        ("testbed/tests/world/doors.rs", "a_backend_gets_nothing_of_another_backends_session"),
+        ("testbed/tests/world/viewers.rs", "each_viewer_sees_and_controls_the_machine_of_its_session"),
+        ("testbed/tests/world/viewers.rs", "ticket_opens_one_socket_of_one_session_once"),
+        ("testbed/tests/world/doors.rs", "backend_cannot_access_the_session_of_another_backend"),
     ]),
     Scenario(4, "A viewer that is idle and answers pings", &[
         ("controller/src/tunnel/tests/hours.rs", "a_viewer_that_is_idle_for_fifteen_minutes_and_answers_pings_stays_connected"),
-        ("testbed/tests/world/viewers.rs", "soak_a_viewer_that_only_answers_pings_and_a_page_that_beats_are_there_after_fifteen_minutes"),
+        ("testbed/tests/world/viewers.rs", "soak_idle_viewer_with_heartbeats_stays_connected_for_fifteen_minutes"),
     ]),
     Scenario(5, "A desktop that opens 15 s late", &[
-        ("testbed/tests/world/viewers.rs", "a_desktop_that_is_away_for_fifteen_seconds_is_reached_by_the_same_socket"),
+        ("testbed/tests/world/viewers.rs", "viewer_socket_waits_fifteen_seconds_for_the_desktop"),
         ("controller/src/tunnel/tests/hours.rs", "a_desktop_that_opens_after_fifteen_seconds_hears_all_that_was_said_before"),
     ]),
     Scenario(6, "A slow viewer and 100 MB of updates", &[
-        ("testbed/tests/world/stalled.rs", "a_hundred_megabytes_to_a_viewer_that_stands_still_cost_little_memory_and_nobody_else_anything"),
+        ("testbed/tests/world/stalled.rs", "stalled_viewer_does_not_grow_memory"),
     ]),
     Scenario(7, "The credential is delivered twice, or by two at once", &[
         ("testbed/tests/world/delivery.rs", "a_second_delivery_is_ignored"),
-        ("testbed/tests/world/delivery.rs", "of_ten_deliveries_that_race_one_is_stored_and_nine_are_ignored"),
+        ("testbed/tests/world/delivery.rs", "concurrent_deliveries_store_exactly_one_credential"),
     ]),
     Scenario(8, "Half a file, a stale file, a file of another shape", &[
-        ("testbed/tests/world/story.rs", "half_a_file_and_a_file_of_another_shape_do_not_complete_a_session"),
+        ("testbed/tests/world/story.rs", "partial_or_wrong_format_files_do_not_complete_a_session"),
         ("agent/src/capture/credential_file.rs", "what_was_there_before_does_not_count"),
         ("agent/src/capture/credential_file.rs", "only_a_whole_credential_counts_and_a_refusal_names_keys_not_values"),
     ]),
     Scenario(9, "The database cannot be written when the credential is there", &[
-        ("testbed/tests/world/delivery.rs", "a_credential_outlives_a_database_that_cannot_be_written"),
-        ("testbed/tests/faults/whole.rs", "a_locked_database_is_said_and_loses_nothing"),
+        ("testbed/tests/world/delivery.rs", "delivery_is_retried_until_the_database_is_writable"),
+        ("testbed/tests/faults/whole.rs", "locked_database_is_reported_and_loses_nothing"),
     ]),
     Scenario(10, "The server restarts in each state", &[
-        ("testbed/tests/faults/whole.rs", "a_killed_server_is_followed_by_one_that_knows_every_session"),
-        ("testbed/tests/faults/whole.rs", "a_stopped_server_tells_its_viewers_and_the_next_one_knows_every_session"),
-        ("testbed/tests/faults/crashes.rs", "a_crash_at_any_write_of_a_sign_in_loses_nothing_and_doubles_nothing"),
+        ("testbed/tests/faults/whole.rs", "next_server_after_a_kill_knows_every_session"),
+        ("testbed/tests/faults/whole.rs", "stopped_server_closes_its_viewers_and_the_next_server_knows_every_session"),
+        ("testbed/tests/faults/crashes.rs", "crash_at_any_write_of_a_sign_in_loses_and_duplicates_nothing"),
     ]),
     Scenario(11, "A completed session after its machine is gone", &[
-        ("testbed/tests/world/ends.rs", "a_completed_session_is_still_told_after_its_machine_is_gone"),
+        ("testbed/tests/world/ends.rs", "completed_session_is_readable_after_its_machine_is_removed"),
     ]),
     Scenario(12, "Cancelling during clone, boot and sign-in", &[
-        ("testbed/tests/faults/whole.rs", "a_session_that_is_cancelled_in_any_state_stays_cancelled_and_leaves_nothing"),
+        ("testbed/tests/faults/whole.rs", "session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing"),
         ("store/tests/story/transitions.rs", "what_was_cancelled_is_not_overwritten_by_a_late_failure"),
     ]),
     Scenario(13, "An agent that is slow, never comes, is another, or has no desktop", &[
-        ("testbed/tests/world/liveness.rs", "an_agent_that_takes_its_time_is_waited_for_and_one_that_never_comes_is_not"),
-        ("testbed/tests/world/liveness.rs", "a_machine_of_another_image_is_refused_with_both_hashes"),
-        ("testbed/tests/world/liveness.rs", "a_machine_that_is_healthy_but_for_its_desktop_is_given_up_at_that_stage"),
+        ("testbed/tests/world/liveness.rs", "slow_agent_is_awaited_until_the_ready_timeout"),
+        ("testbed/tests/world/liveness.rs", "image_mismatch_is_reported_with_both_hashes"),
+        ("testbed/tests/world/liveness.rs", "machine_without_a_desktop_fails_at_the_display_stage"),
     ]),
     Scenario(14, "Somebody who takes long and moves the mouse, somebody who leaves", &[
-        ("testbed/tests/world/scenarios.rs", "a_person_who_moves_the_mouse_is_not_idle_and_one_who_leaves_is"),
+        ("testbed/tests/world/scenarios.rs", "viewer_input_prevents_idle_expiry"),
         ("controller/src/tunnel/tests.rs", "only_what_a_viewer_sends_counts_as_use"),
     ]),
     Scenario(15, "Cursor queries, wrapped addresses, unknown prompts", &[
-        ("testbed/tests/world/story.rs", "a_terminal_answers_where_its_cursor_is"),
+        ("testbed/tests/world/story.rs", "terminal_answers_the_cursor_position_query"),
         ("screen/src/finder/tests.rs", "an_address_that_the_program_broke_at_the_last_column_is_whole"),
-        ("agent/tests/process_mode/tool.rs", "address_and_code_are_read_off_the_screen_once_and_whole"),
-        ("testbed/tests/world/story.rs", "a_code_is_pasted_at_the_tools_prompt"),
+        ("agent/tests/process_mode/tool.rs", "url_and_code_are_read_from_the_screen_once_and_complete"),
+        ("testbed/tests/world/story.rs", "pasted_code_reaches_the_tools_prompt"),
     ]),
     Scenario(16, "Where and in which shape each tool writes", &[
-        ("testbed/tests/world/scenarios.rs", "what_each_built_in_tool_writes_is_captured_where_it_writes_it"),
+        ("testbed/tests/world/scenarios.rs", "built_in_providers_capture_the_files_of_their_tools"),
     ]),
     Scenario(17, "A proxy in front that speaks TLS", &[
-        ("testbed/tests/world/scenarios.rs", "behind_a_proxy_that_speaks_tls_nothing_leads_to_an_unencrypted_address"),
+        ("testbed/tests/world/scenarios.rs", "pages_behind_a_tls_proxy_contain_no_unencrypted_urls"),
     ]),
     Scenario(18, "Many status questions of one, and others", &[
-        ("testbed/tests/world/scenarios.rs", "who_asks_for_a_status_twenty_times_a_second_is_answered_and_so_is_everybody_else"),
+        ("testbed/tests/world/scenarios.rs", "frequent_polling_does_not_starve_other_clients"),
     ]),
     Scenario(19, "Two starts at once", &[
-        ("testbed/tests/world/story.rs", "two_starts_with_one_key_are_one_session"),
+        ("testbed/tests/world/story.rs", "concurrent_starts_with_one_idempotency_key_create_one_session"),
         ("store/tests/story/sessions.rs", "a_double_start_with_one_key_is_one_session"),
         ("testbed/tests/operations/admission.rs", "a_start_that_is_repeated_finds_its_session_although_there_is_no_room_for_another"),
     ]),
     Scenario(20, "Ten starts at once; no room", &[
-        ("testbed/tests/qemu/main.rs", "qemu_ten_sessions_at_once_work_and_end_clean"),
+        ("testbed/tests/qemu/main.rs", "qemu_ten_concurrent_sessions_complete_and_clean_up"),
         ("controller/src/session/queue.rs", "the_first_in_line_gets_the_room_that_comes_free"),
         ("controller/src/session/queue.rs", "of_many_who_ask_at_once_no_more_are_let_in_than_the_host_has_room_for"),
         ("testbed/tests/operations/admission.rs", "a_session_is_refused_by_name_when_disk_or_memory_is_short"),
     ]),
     Scenario(21, "Nobody, at each route and socket", &[
-        ("testbed/tests/world/doors.rs", "nobody_gets_anything_on_any_route_or_socket"),
+        ("testbed/tests/world/doors.rs", "anonymous_requests_are_rejected_on_every_route_and_socket"),
     ]),
     Scenario(22, "Texts that would be commands or paths", &[
-        ("testbed/tests/world/doors.rs", "what_is_not_well_formed_is_refused_and_nothing_is_run"),
+        ("testbed/tests/world/doors.rs", "malformed_input_is_rejected_and_never_executed"),
     ]),
     Scenario(23, "Planted secrets", &[
-        ("testbed/tests/world/secrets.rs", "a_planted_secret_is_found_nowhere_but_in_its_owners_lease"),
+        ("testbed/tests/world/secrets.rs", "planted_secret_appears_only_in_the_owners_lease"),
         ("testbed/tests/operations/bundle.rs", "a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret"),
     ]),
     Scenario(24, "A configuration with faults", &[
@@ -124,28 +124,28 @@ const SCENARIOS: [Scenario; 30] = [
     Scenario(27, "The sweep over a mixed fleet; the clock jumps", &[
         ("controller/src/session/sweep/plan/tests.rs", "over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason"),
         ("testbed/tests/operations/leftovers.rs", "a_dry_run_says_what_a_sweep_would_do_and_does_nothing"),
-        ("testbed/tests/faults/whole.rs", "a_clock_that_jumps_forward_ends_no_session"),
-        ("testbed/tests/faults/whole.rs", "a_clock_that_jumps_back_ends_no_session"),
-        ("testbed/tests/faults/clock.rs", "a_clock_that_jumps_forward_shortens_neither_grace_nor_cap"),
-        ("testbed/tests/faults/clock.rs", "a_clock_that_jumps_back_prolongs_neither_grace_nor_cap"),
-        ("testbed/tests/faults/clock.rs", "a_clock_set_back_while_no_server_runs_gives_no_session_more_than_its_cap"),
+        ("testbed/tests/faults/whole.rs", "forward_clock_jump_ends_no_session"),
+        ("testbed/tests/faults/whole.rs", "backward_clock_jump_ends_no_session"),
+        ("testbed/tests/faults/clock.rs", "forward_clock_jump_shortens_neither_idle_timeout_nor_session_limit"),
+        ("testbed/tests/faults/clock.rs", "backward_clock_jump_extends_neither_idle_timeout_nor_session_limit"),
+        ("testbed/tests/faults/clock.rs", "clock_set_back_during_downtime_does_not_extend_the_session_limit"),
     ]),
     Scenario(28, "A machine fails while its owner has another", &[
-        ("testbed/tests/world/scenarios.rs", "a_machine_that_dies_takes_nothing_of_its_owners_other_session_along"),
+        ("testbed/tests/world/scenarios.rs", "killed_machine_does_not_affect_another_session_of_its_owner"),
     ]),
     Scenario(29, "An image that the server does not expect", &[
-        ("testbed/tests/world/liveness.rs", "a_machine_of_another_image_is_refused_with_both_hashes"),
-        ("testbed/tests/qemu/ends.rs", "qemu_a_template_that_is_damaged_is_told_and_one_of_another_image_is_refused_with_both_hashes"),
+        ("testbed/tests/world/liveness.rs", "image_mismatch_is_reported_with_both_hashes"),
+        ("testbed/tests/qemu/ends.rs", "qemu_damaged_template_and_image_mismatch_are_diagnosed"),
     ]),
     Scenario(30, "Deleting, cancelling, completing again", &[
-        ("testbed/tests/world/delivery.rs", "a_credential_deleted_twice_is_gone_once_and_its_session_stays_completed"),
-        ("testbed/tests/world/ends.rs", "a_cancelled_session_stays_cancelled_and_its_viewer_is_told"),
+        ("testbed/tests/world/delivery.rs", "credential_deletion_is_idempotent_and_keeps_the_session_completed"),
+        ("testbed/tests/world/ends.rs", "cancelled_session_stays_cancelled_and_closes_its_viewer"),
         ("testbed/tests/world/delivery.rs", "a_second_delivery_is_ignored"),
     ]),
 ];
 
 #[test]
-fn every_documented_scenario_has_a_test_that_exists() {
+fn every_documented_scenario_has_an_existing_test() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut missing = Vec::new();
     let mut rows = String::from("| | scenario | held by |\n|---|---|---|\n");

@@ -49,7 +49,7 @@ fn possible(attempt: std::io::Result<Output>) -> Result<(), String> {
 }
 
 #[test]
-fn a_host_without_namespaces_for_its_users_is_told_what_is_missing() {
+fn missing_user_namespaces_are_reported_with_the_settings_to_change() {
     let refused = possible(enter().args(["sh", "-c", "echo not here >&2; exit 1"]).output()).unwrap_err();
     assert!(refused.contains("not here") && refused.contains("user.max_user_namespaces"), "{refused}");
     let absent = possible(command("unshare-that-is-not-there").output()).unwrap_err();

@@ -7,7 +7,7 @@ use crate::{
     states::State,
     viewer::{End, Viewer},
 };
-use anteroom_testbed::{Api, House, healing::machine_now, house::LONG, processes};
+use anteroom_testbed::{ApiClient, QemuServer, measure_recovery::machine_now, qemu_server::QEMU_WAIT_MAX, processes};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, Status},
@@ -21,7 +21,7 @@ const SETTINGS: &str = r#"
 [machines]
 ping_every_ms = 1000
 ping_ms_max = 5000
-hung_s_max = 10
+liveness_timeout_s = 10
 [sessions]
 restarts_max = 20
 socket_wait_ms_max = 240000
@@ -50,7 +50,7 @@ const FAULTS: [Fault; 5] =
     [Fault::MachineKilled, Fault::KeeperKilled, Fault::MachineFrozen, Fault::ServerKilled, Fault::ServerRestarted];
 const STATES: [(State, &str); 2] = [(State::Started, "waits"), (State::Authenticating, "asks")];
 
-/// `hung_s_max`, a ping, and a busy host.
+/// `liveness_timeout_s`, a ping, and a busy host.
 const HUNG_S: u64 = 30;
 /// The server checks its image and template before it answers.
 const RESTART_S: u64 = 60;
@@ -83,7 +83,7 @@ struct Session {
 }
 
 /// Waits until the session is where it belongs and connects a viewer that has a picture.
-async fn settle(house: &House, session: &mut Session) {
+async fn settle(house: &QemuServer, session: &mut Session) {
     let api = house.api().unwrap();
     let there = |view: &SessionView| view.status == session.state.status() && view.generation >= session.generation;
     session.generation = api.wait(&session.id, "where it belongs", there).await.unwrap().generation;
@@ -92,7 +92,7 @@ async fn settle(house: &House, session: &mut Session) {
     session.viewer = Some(Viewer::reading(viewer.into_inner()));
 }
 
-async fn process(house: &House, fault: Fault, id: &SessionId) -> rustix::process::Pid {
+async fn process(house: &QemuServer, fault: Fault, id: &SessionId) -> rustix::process::Pid {
     let machine = machine_now(&house.api().unwrap(), id).await.unwrap();
     let state = house.state_dir();
     let found = if fault == Fault::KeeperKilled {
@@ -114,7 +114,7 @@ fn told(end: Option<End>) -> Told {
 }
 
 /// The harm to these sessions, and since when it counts.
-async fn harm(house: &mut House, fault: Fault, sessions: &[Session]) -> Instant {
+async fn harm(house: &mut QemuServer, fault: Fault, sessions: &[Session]) -> Instant {
     if fault == Fault::ServerKilled || fault == Fault::ServerRestarted {
         if fault == Fault::ServerKilled {
             house.kill_server().await.unwrap();
@@ -134,7 +134,7 @@ async fn harm(house: &mut House, fault: Fault, sessions: &[Session]) -> Instant 
 }
 
 /// What is so with the session when it is where it belongs again, and stays there; and since when.
-async fn look(api: &Api, session: &Session) -> (Now, Instant) {
+async fn look(api: &ApiClient, session: &Session) -> (Now, Instant) {
     let changed = |view: &SessionView| view.generation > session.generation || view.status == session.state.status();
     let mut since = None;
     loop {
@@ -151,8 +151,8 @@ async fn look(api: &Api, session: &Session) -> (Now, Instant) {
 }
 
 #[tokio::test]
-async fn qemu_real_machines_keep_the_same_promises() {
-    let mut house = House::open(SETTINGS, &BTreeMap::new(), false).await.unwrap();
+async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
+    let mut house = QemuServer::open(SETTINGS, &BTreeMap::new(), false).await.unwrap();
     let mut sessions = Vec::new();
     for (state, provider) in STATES {
         let id = house.api().unwrap().start(provider).await.unwrap().session.id;
@@ -167,7 +167,7 @@ async fn qemu_real_machines_keep_the_same_promises() {
         }
         let at = harm(&mut house, fault, &sessions).await;
         for session in &mut sessions {
-            let end = session.viewer.take().unwrap().end(LONG).await;
+            let end = session.viewer.take().unwrap().end(QEMU_WAIT_MAX).await;
             let heard = end.as_ref().map_or(Duration::ZERO, |end| end.at.saturating_duration_since(at));
             let told = told(end);
             let shall = cell(fault, session.state);

@@ -11,7 +11,7 @@
 //! | `vm_stopped` | the machine was killed, and the next one's keeper does not come to start it |
 
 use crate::viewer::Viewer;
-use anteroom_testbed::{Api, Hold, Plan, SOON, Script, Step, Tool, World, healing::machine_now, processes};
+use anteroom_testbed::{ApiClient, PausePoint, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer, measure_recovery::machine_now, processes};
 use anteroom_wire::{
     MachineId, SessionId,
     agent::Stage,
@@ -103,7 +103,7 @@ pub(crate) struct Held {
 
 /// The world and its sessions.
 pub(crate) struct Scene {
-    pub world: World,
+    pub world: TestServer,
     pub held: Vec<Held>,
 }
 
@@ -119,7 +119,7 @@ machines_max = 6
 disk_free_mib_min = 0
 ping_every_ms = 200
 ping_ms_max = 600
-hung_s_max = 2
+liveness_timeout_s = 2
 [sessions]
 sweep_every_ms = 100
 socket_wait_ms_max = 240000
@@ -133,25 +133,25 @@ drain_ms_max = 3000
 ";
 
 /// Until it is told: `url` shows an address, `go` writes the credential. The files lie in the machine's own home.
-fn tool() -> Tool {
-    Tool::new(
+fn tool() -> ScriptedTool {
+    ScriptedTool::new(
         "scripted",
         Script::new([
             wait("url"),
             Step::Browser { url: URL.to_owned() },
             wait("go"),
-            Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}"),
+            Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
             wait("never"),
         ]),
     )
 }
 
 /// The same that ends with 3 when it is told `crash`: in `vm_started`, `authenticating` and while its credential is delivered.
-fn crashing() -> [Tool; 3] {
+fn crashing() -> [ScriptedTool; 3] {
     let url = || Step::Browser { url: URL.to_owned() };
     let crash = || [wait("crash"), Step::Exit { code: 3 }];
-    let write = || Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}");
-    let tool = |id: &str, steps: Vec<Step>| Tool::new(id, Script::new(steps));
+    let write = || Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}");
+    let tool = |id: &str, steps: Vec<Step>| ScriptedTool::new(id, Script::new(steps));
     [
         tool("crash_started", crash().into()),
         tool("crash_authenticating", [vec![wait("url"), url()], crash().into()].concat()),
@@ -183,12 +183,12 @@ impl Scene {
     }
 
     /// All states at once; `prepare` may do something to the world while no server runs.
-    pub(crate) async fn set_in(wishes: Wishes, prepare: impl FnOnce(&World)) -> Self {
+    pub(crate) async fn set_in(wishes: Wishes, prepare: impl FnOnce(&TestServer)) -> Self {
         let mut tools = vec![tool()];
         tools.extend(crashing());
         let busy = if wishes.impatient { "busy_ms_max = 2500" } else { "busy_ms_max = 20000" };
-        let plan = Plan { tools, ..Plan::default() }.set(&SETTINGS.replace("busy_ms_max = 20000", busy));
-        let world = World::start(plan).await.unwrap();
+        let plan = TestConfig { tools, ..TestConfig::default() }.set(&SETTINGS.replace("busy_ms_max = 20000", busy));
+        let world = TestServer::start(plan).await.unwrap();
         let mut scene = Self { world, held: Vec::new() };
         scene.expired(prepare).await;
         scene.terminal().await;
@@ -196,7 +196,7 @@ impl Scene {
         scene
     }
 
-    pub(crate) fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> ApiClient {
         self.world.backend().unwrap()
     }
 
@@ -205,7 +205,7 @@ impl Scene {
     }
 
     /// A session that nobody used: in a server that is impatient, which another replaces then.
-    async fn expired(&mut self, prepare: impl FnOnce(&World)) {
+    async fn expired(&mut self, prepare: impl FnOnce(&TestServer)) {
         let config = self.world.path().join("config.toml");
         let patient = fs::read_to_string(&config).unwrap();
         let impatient = patient.replace("[sessions]", "[sessions]\nidle_s_max = 1");
@@ -271,10 +271,10 @@ impl Scene {
         self.show(State::Delivering, id, wishes).await;
 
         let stopped = self.started("scripted").await;
-        self.world.hold(Hold::Desktops).unwrap();
+        self.world.hold(PausePoint::Desktops).unwrap();
         self.created(wishes).await;
 
-        self.world.hold(Hold::Keepers).unwrap();
+        self.world.hold(PausePoint::Keepers).unwrap();
         kill_machine(&self.world, &stopped).await;
         self.asked(&stopped, 2).await;
         self.api().wait_status(&stopped, Status::VmStopped).await.unwrap();
@@ -294,9 +294,9 @@ impl Scene {
 
     /// A session alone, whose machine waits for its display and must be ready in time.
     pub(crate) async fn only_created(ready_ms_max: u64) -> Self {
-        let plan = Plan { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..Plan::default() }.set(SETTINGS);
-        let mut scene = Self { world: World::start(plan).await.unwrap(), held: Vec::new() };
-        scene.world.hold(Hold::Desktops).unwrap();
+        let plan = TestConfig { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..TestConfig::default() }.set(SETTINGS);
+        let mut scene = Self { world: TestServer::start(plan).await.unwrap(), held: Vec::new() };
+        scene.world.hold(PausePoint::Desktops).unwrap();
         scene.created(Wishes::default()).await;
         scene
     }
@@ -316,7 +316,7 @@ impl Scene {
 
     /// Waits until the keeper of this session's machine exists (and waits).
     async fn asked(&self, id: &SessionId, machines: usize) {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + WAIT_MAX;
         loop {
             let timeline = self.api().timeline(id).await.unwrap();
             let asked = timeline.iter().filter(|entry| entry.kind == "machine_requested").count() == machines;
@@ -363,13 +363,13 @@ impl Scene {
 }
 
 /// Kills the process of the session's machine.
-async fn kill_machine(world: &World, id: &SessionId) {
+async fn kill_machine(world: &TestServer, id: &SessionId) {
     let machine = machine_now(&world.backend().unwrap(), id).await.unwrap();
     processes::kill(processes::machine_of(&world.state_dir(), &machine).unwrap()).unwrap();
 }
 
-pub(crate) async fn machines_gone(world: &World) {
-    let until = Instant::now() + SOON;
+pub(crate) async fn machines_gone(world: &TestServer) {
+    let until = Instant::now() + WAIT_MAX;
     while !world.machines().is_empty() {
         assert!(Instant::now() < until, "machines are left: {:?}", world.machines());
         sleep(Duration::from_millis(20)).await;
@@ -377,13 +377,13 @@ pub(crate) async fn machines_gone(world: &World) {
 }
 
 /// The server's database, opened beside it.
-pub(crate) async fn database(world: &World) -> SqliteConnection {
+pub(crate) async fn database(world: &TestServer) -> SqliteConnection {
     let file = world.state_dir().join("anteroom.db");
-    SqliteConnectOptions::new().filename(file).busy_timeout(SOON).connect().await.unwrap()
+    SqliteConnectOptions::new().filename(file).busy_timeout(WAIT_MAX).connect().await.unwrap()
 }
 
 /// From now on the database refuses a credential of this session, and nothing else.
-async fn refuse_credential(world: &World, id: &SessionId) {
+async fn refuse_credential(world: &TestServer, id: &SessionId) {
     let mut database = database(world).await;
     let trigger = format!(
         "CREATE TRIGGER refuse_one BEFORE INSERT ON credentials WHEN NEW.session_id = '{id}' \
@@ -394,7 +394,7 @@ async fn refuse_credential(world: &World, id: &SessionId) {
 }
 
 /// It takes every credential again.
-pub(crate) async fn take_credentials(world: &World) {
+pub(crate) async fn take_credentials(world: &TestServer) {
     let mut database = database(world).await;
     sqlx::raw_sql("DROP TRIGGER IF EXISTS refuse_one").execute(&mut database).await.unwrap();
     database.close().await.unwrap();

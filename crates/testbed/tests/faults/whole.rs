@@ -7,7 +7,7 @@ use crate::{
     namespace,
     states::{Scene, State, Wishes, machines_gone},
 };
-use anteroom_testbed::Hold;
+use anteroom_testbed::PausePoint;
 use anteroom_wire::{
     MachineId,
     api::{Health, HealthStatus, SessionView, Status},
@@ -64,12 +64,12 @@ async fn server_goes(fault: Fault, go: impl AsyncFnOnce(&mut Scene)) {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_followed_by_one_that_knows_every_session() {
+async fn next_server_after_a_kill_knows_every_session() {
     server_goes(Fault::ServerKilled, async |scene| scene.world.kill_server().await.unwrap()).await;
 }
 
 #[tokio::test]
-async fn a_stopped_server_tells_its_viewers_and_the_next_one_knows_every_session() {
+async fn stopped_server_closes_its_viewers_and_the_next_server_knows_every_session() {
     server_goes(Fault::ServerRestarted, async |scene| scene.world.stop_server().await.unwrap()).await;
 }
 
@@ -89,7 +89,7 @@ async fn database_in_trouble(fault: Fault, mut scene: Scene, trouble: impl Async
     }
     let took = at.elapsed();
     let refused = scene.api().post("/api/auth/start", serde_json::json!({ "provider": "scripted" })).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (503, "store_unavailable"));
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (503, "database_unavailable"));
     sleep(STILL).await;
     let mut all = std::mem::take(&mut scene.held);
     for held in &mut all {
@@ -109,8 +109,8 @@ async fn database_in_trouble(fault: Fault, mut scene: Scene, trouble: impl Async
 
 /// Every session that can goes on as far as it gets without the database; none ends.
 async fn going_on_meanwhile(scene: &Scene) {
-    scene.world.release(Hold::Keepers).unwrap();
-    scene.world.release(Hold::Desktops).unwrap();
+    scene.world.release(PausePoint::Keepers).unwrap();
+    scene.world.release(PausePoint::Desktops).unwrap();
     for held in &scene.held {
         if held.state.has_desktop() {
             scene.flag(&held.id, "url").await;
@@ -125,14 +125,14 @@ async fn going_on_meanwhile(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn a_locked_database_is_said_and_loses_nothing() {
+async fn locked_database_is_reported_and_loses_nothing() {
     let scene = Scene::set(Wishes { impatient: true, ..Wishes::default() }).await;
     database_in_trouble(Fault::DatabaseLocked, scene, async |scene| Trouble::lock(&scene.world).await).await;
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_written_is_said_and_loses_nothing() {
-    if !namespace::inside("whole::a_database_that_cannot_be_written_is_said_and_loses_nothing") {
+async fn read_only_database_is_reported_and_loses_nothing() {
+    if !namespace::inside("whole::read_only_database_is_reported_and_loses_nothing") {
         return;
     }
     let scene = Scene::set(Wishes { impatient: true, ..Wishes::default() }).await;
@@ -140,8 +140,8 @@ async fn a_database_that_cannot_be_written_is_said_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_and_loses_nothing() {
-    if !namespace::inside("whole::a_full_disk_is_said_and_loses_nothing") {
+async fn full_disk_is_reported_and_loses_nothing() {
+    if !namespace::inside("whole::full_disk_is_reported_and_loses_nothing") {
         return;
     }
     let mut small = None;
@@ -183,17 +183,17 @@ async fn clock_jumps(fault: Fault, ahead_ms: i64) {
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_forward_ends_no_session() {
+async fn forward_clock_jump_ends_no_session() {
     clock_jumps(Fault::ClockForward, JUMP_MS).await;
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_back_ends_no_session() {
+async fn backward_clock_jump_ends_no_session() {
     clock_jumps(Fault::ClockBack, -JUMP_MS).await;
 }
 
 #[tokio::test]
-async fn a_session_that_is_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
+async fn session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
     let mut scene = Scene::set(Wishes::default()).await;
     let api = scene.api();
     let mut all = std::mem::take(&mut scene.held);

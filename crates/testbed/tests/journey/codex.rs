@@ -1,7 +1,7 @@
 //! The real Codex CLI in a real machine.
 
 use super::{arrived, browser, leased, not_in, nowhere, said_to_processes, the_session};
-use anteroom_testbed::{CodexIssuer, House, codex_issuer::Approval, house::LONG};
+use anteroom_testbed::{CodexIssuer, QemuServer, codex_issuer::Approval, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::api::Status;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ egress = [{ host = "issuer.codex.test", ports = [80] }]
 async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_says_connected() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     let answers = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
-    let house = House::open(SETTINGS, &answers, false).await.unwrap();
+    let house = QemuServer::open(SETTINGS, &answers, false).await.unwrap();
     let api = house.api().unwrap();
     let page = browser(&house, "codex.mjs");
 
@@ -38,7 +38,7 @@ async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_sa
     // The tokens are in the machine now, which may end at any moment.
     let alive = said_to_processes(&house);
     while wrote(&screen).is_none_or(|digest| digest.len() != 64) {
-        timeout(LONG, terminal.read_buf(&mut screen)).await.unwrap().unwrap();
+        timeout(QEMU_WAIT_MAX, terminal.read_buf(&mut screen)).await.unwrap().unwrap();
     }
     api.wait_status(&id, Status::Completed).await.unwrap();
     arrived(page).await;
@@ -61,7 +61,7 @@ async fn read_until(terminal: &mut (impl AsyncReadExt + Unpin), screen: &mut Vec
             assert!(count > 0, "the terminal ended before {words:?}:\n{}", String::from_utf8_lossy(screen));
         }
     };
-    timeout(LONG, shown).await.unwrap_or_else(|_| panic!("the terminal never showed {words:?}"));
+    timeout(QEMU_WAIT_MAX, shown).await.unwrap_or_else(|_| panic!("the terminal never showed {words:?}"));
 }
 
 /// The digest on the screen: hex digits, whatever the terminal put between them.

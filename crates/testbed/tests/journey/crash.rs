@@ -2,7 +2,7 @@
 //! page keeps the page, the desktop and the sign-in.
 
 use super::{arrived, browser_with, codex::SETTINGS, leased, nowhere};
-use anteroom_testbed::{CodexIssuer, House, codex_issuer::Approval, figures, house::LONG};
+use anteroom_testbed::{CodexIssuer, QemuServer, codex_issuer::Approval, stats, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use serde::Deserialize;
 use std::{
@@ -26,7 +26,7 @@ const LOOK_EVERY_MS: u64 = 10;
 #[derive(Debug, Clone, Copy)]
 enum End {
     /// SIGKILL.
-    Crash,
+    CrashPoint,
     /// SIGTERM.
     Stop,
 }
@@ -35,7 +35,7 @@ impl End {
     /// The directory of this run's screenshots.
     fn results(self) -> &'static str {
         match self {
-            Self::Crash => "journey-crash",
+            Self::CrashPoint => "journey-crash",
             Self::Stop => "journey-restart",
         }
     }
@@ -51,7 +51,7 @@ struct Back {
 
 #[tokio::test]
 async fn journey_a_crash_of_the_server_in_the_middle_of_a_sign_in_is_not_noticed() {
-    middle_of_a_sign_in(End::Crash).await;
+    middle_of_a_sign_in(End::CrashPoint).await;
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn journey_a_restart_of_the_server_in_the_middle_of_a_sign_in_is_not_notic
 async fn middle_of_a_sign_in(end: End) {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     let answers = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
-    let mut house = House::open(SETTINGS, &answers, false).await.unwrap();
+    let mut house = QemuServer::open(SETTINGS, &answers, false).await.unwrap();
     let marks = tempfile::tempdir().unwrap();
     // One script, two runs of it.
     let results = format!("{}/../../web/test-results/{}", env!("CARGO_MANIFEST_DIR"), end.results());
@@ -72,7 +72,7 @@ async fn middle_of_a_sign_in(end: End) {
     let id: SessionId = appears(&marks.path().join("ready")).await.parse().unwrap();
     let (machines, address) = (house.machines(), house.address().unwrap());
     match end {
-        End::Crash => house.kill_server().await.unwrap(),
+        End::CrashPoint => house.kill_server().await.unwrap(),
         End::Stop => house.stop_server().await.unwrap(),
     }
     assert_eq!(house.machines(), machines, "the machine lives on");
@@ -89,7 +89,7 @@ async fn middle_of_a_sign_in(end: End) {
         back.back - back.listening,
         back.back - back.lost,
         away.as_millis(),
-        figures::host(),
+        stats::host_summary(),
     );
 
     issuer.approve();
@@ -109,7 +109,7 @@ async fn middle_of_a_sign_in(end: End) {
 
 /// Waits for a file of the page's; its text.
 async fn appears(path: &Path) -> String {
-    let until = Instant::now() + LONG * 2;
+    let until = Instant::now() + QEMU_WAIT_MAX * 2;
     loop {
         if let Ok(text) = fs::read_to_string(path) {
             return text;
@@ -121,7 +121,7 @@ async fn appears(path: &Path) -> String {
 
 /// When somebody takes connections at `address`, milliseconds since 1970.
 async fn listens(address: SocketAddr) -> u128 {
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + QEMU_WAIT_MAX;
     while TcpStream::connect(address).await.is_err() {
         assert!(Instant::now() < until, "nobody listens at {address}");
         sleep(Duration::from_millis(LOOK_EVERY_MS)).await;

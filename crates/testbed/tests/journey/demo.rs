@@ -1,12 +1,12 @@
 //! The demo tool: its sign-in happens in the browser inside the machine, driven through the page.
 
 use super::{arrived, browser, leased, nowhere, the_session};
-use anteroom_testbed::House;
+use anteroom_testbed::QemuServer;
 use anteroom_wire::api::Status;
 
 #[tokio::test]
 async fn journey_the_demo_is_signed_in_to_with_pointer_and_keys_through_the_page() {
-    let house = House::open("", &Default::default(), true).await.unwrap();
+    let house = QemuServer::open("", &Default::default(), true).await.unwrap();
     let page = browser(&house, "demo.mjs");
     let id = the_session(&house).await;
     arrived(page).await;

@@ -7,7 +7,7 @@ mod codex;
 mod crash;
 mod demo;
 
-use anteroom_testbed::{House, house::LONG, leaks::needles};
+use anteroom_testbed::{QemuServer, qemu_server::QEMU_WAIT_MAX, leaks::needles};
 use anteroom_wire::{SessionId, agent::DeliveredFile, api::SessionList};
 use std::{fs, path::Path, process::Stdio};
 use tokio::{
@@ -16,12 +16,12 @@ use tokio::{
 };
 
 /// Starts a journey of the pages (`web/e2e/real`) in a browser.
-fn browser(house: &House, script: &str) -> Child {
+fn browser(house: &QemuServer, script: &str) -> Child {
     browser_with(house, script, &[])
 }
 
 /// The same with something more in its environment.
-fn browser_with(house: &House, script: &str, more: &[(&str, &str)]) -> Child {
+fn browser_with(house: &QemuServer, script: &str, more: &[(&str, &str)]) -> Child {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     let mut command = Command::new("node");
     command
@@ -29,7 +29,7 @@ fn browser_with(house: &House, script: &str, more: &[(&str, &str)]) -> Child {
         .current_dir(web)
         .env("ANTEROOM_E2E_LINK", house.link().unwrap())
         .env("ANTEROOM_E2E_TOKEN", house.token().expose())
-        .env("ANTEROOM_E2E_SLOW_MS", LONG.as_millis().to_string())
+        .env("ANTEROOM_E2E_SLOW_MS", QEMU_WAIT_MAX.as_millis().to_string())
         .envs(more.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -37,14 +37,14 @@ fn browser_with(house: &House, script: &str, more: &[(&str, &str)]) -> Child {
 }
 
 async fn arrived(mut browser: Child) {
-    let status = timeout(LONG * 3, browser.wait()).await.expect("the browser's journey ends").unwrap();
+    let status = timeout(QEMU_WAIT_MAX * 3, browser.wait()).await.expect("the browser's journey ends").unwrap();
     assert!(status.success(), "the browser's journey failed: {status}");
 }
 
 /// The session that the page has started.
-async fn the_session(house: &House) -> SessionId {
+async fn the_session(house: &QemuServer) -> SessionId {
     let api = house.api().unwrap();
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + QEMU_WAIT_MAX;
     loop {
         let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
         if let Some(session) = list.sessions.into_iter().next() {
@@ -56,7 +56,7 @@ async fn the_session(house: &House) -> SessionId {
 }
 
 /// The leased files of the session's credential.
-async fn leased(house: &House, id: &SessionId) -> Vec<DeliveredFile> {
+async fn leased(house: &QemuServer, id: &SessionId) -> Vec<DeliveredFile> {
     let api = house.api().unwrap();
     let view = api.session(id).await.unwrap();
     api.lease(&view.credential.expect("a stored credential").id).await.unwrap().files
@@ -64,7 +64,7 @@ async fn leased(house: &House, id: &SessionId) -> Vec<DeliveredFile> {
 
 /// No secret lies in a file below the house (database, its log, server's log, receipts, run directories), on the timeline,
 /// or among a process's arguments and environment.
-async fn nowhere(house: &House, id: &SessionId, secrets: &[String]) {
+async fn nowhere(house: &QemuServer, id: &SessionId, secrets: &[String]) {
     assert!(!secrets.is_empty(), "nothing was issued");
     let timeline = house.api().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
     let mut seen = said_to_processes(house);
@@ -77,7 +77,7 @@ async fn nowhere(house: &House, id: &SessionId, secrets: &[String]) {
 }
 
 /// Arguments and environment of every process of the house, by their places.
-fn said_to_processes(house: &House) -> Vec<(String, Vec<u8>)> {
+fn said_to_processes(house: &QemuServer) -> Vec<(String, Vec<u8>)> {
     let places = house
         .leaks()
         .processes()
@@ -96,7 +96,7 @@ fn not_in(secret: &str, seen: &[(String, Vec<u8>)]) {
 /// The canary search finds what is there: a check that cannot fail would be worth nothing.
 #[tokio::test]
 async fn journey_a_secret_that_lies_about_would_be_found() {
-    let house = House::open("", &Default::default(), false).await.unwrap();
+    let house = QemuServer::open("", &Default::default(), false).await.unwrap();
     let planted = "canary-0123456789abcdef";
     fs::write(house.path().join("state/planted"), format!("x{planted}y")).unwrap();
     assert_eq!(house.leaks().files_with(planted).len(), 1);

@@ -1,7 +1,7 @@
 //! A host that is too small says so by name, before anything fails.
 
 use crate::Scene;
-use anteroom_testbed::{Api, Plan, SOON, World};
+use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, TestServer};
 use anteroom_wire::{
     SessionId,
     api::{Health, HealthCheck, HealthStatus, Started, Status},
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// More than any disk or memory has, MiB.
 const TOO_MUCH: u64 = 1 << 30;
 
-async fn check(world: &World, name: &str) -> (Health, HealthCheck) {
+async fn check(world: &TestServer, name: &str) -> (Health, HealthCheck) {
     let answer = world.operator().unwrap().get("/health").await.unwrap();
     assert_eq!(answer.status, 200, "degraded is not down: {}", answer.text);
     let health: Health = answer.read().unwrap();
@@ -29,7 +29,7 @@ async fn a_session_is_refused_by_name_when_disk_or_memory_is_short() {
     {
         let scene = Scene::new();
         let settings = format!("[machines]\n{setting} = {TOO_MUCH}\n");
-        let world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
+        let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(&settings)).await.unwrap();
         let api = world.backend().unwrap();
         let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
         let problem = refused.problem().unwrap();
@@ -47,7 +47,7 @@ async fn a_session_is_refused_by_name_when_disk_or_memory_is_short() {
 async fn a_machines_expected_cost_counts() {
     let scene = Scene::new();
     let settings = format!("[machines]\nmachine_cost_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
-    let world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(&settings)).await.unwrap();
     let refused = world.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
     assert_eq!(refused.problem().unwrap().code, "memory_low", "a terabyte for a machine: {}", refused.text);
     world.finish().await.unwrap();
@@ -57,7 +57,7 @@ async fn a_machines_expected_cost_counts() {
 async fn a_start_that_is_repeated_finds_its_session_although_there_is_no_room_for_another() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nqueue_max = 0\n";
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let start = |key: &str, user: &str| {
         let body = json!({ "provider": "scripted", "idempotency_key": key, "user_id": user });
@@ -70,11 +70,11 @@ async fn a_start_that_is_repeated_finds_its_session_although_there_is_no_room_fo
     assert_eq!(start("twice", "ada").await.problem().unwrap().code, "no_capacity", "there is no room");
     let again = start("once", "ada").await;
     assert_eq!(again.read::<Started>().expect(&again.text).session.id, id);
-    assert_eq!(start("once", "bob").await.problem().unwrap().code, "key_reused");
+    assert_eq!(start("once", "bob").await.problem().unwrap().code, "idempotency_key_reused");
     world.finish().await.unwrap();
 }
 
-async fn diagnosis(api: &Api, id: &SessionId) -> Diagnosis {
+async fn diagnosis(api: &ApiClient, id: &SessionId) -> Diagnosis {
     api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap()
 }
 
@@ -82,7 +82,7 @@ async fn diagnosis(api: &Api, id: &SessionId) -> Diagnosis {
 async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\ndisk_free_mib_min = 1\n";
-    let mut world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&first, "cli_started").await.unwrap();
@@ -98,7 +98,7 @@ async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
     let api = world.backend().unwrap();
     api.wait(&first, "taken over", |view| view.status == Status::VmStarted).await.unwrap();
     api.cancel(&first).await.unwrap();
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     loop {
         let found = diagnosis(&api, &second).await;
         if found.sentence.contains("machines.disk_free_mib_min") {
@@ -123,7 +123,7 @@ async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
 #[tokio::test]
 async fn health_names_each_thing_the_server_depends_on() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "sweep"] {
         let (_, found) = check(&world, name).await;
         assert_eq!(found.status, HealthStatus::Ok, "{found:?}");

@@ -1,7 +1,7 @@
 //! The support bundle: all that helps, and no secret.
 
 use crate::{Scene, anteroom, canary, text};
-use anteroom_testbed::{Plan, Script, Step, Tool, World, leaks::needles};
+use anteroom_testbed::{TestConfig, Script, Step, ScriptedTool, TestServer, leaks::needles};
 use anteroom_wire::{
     SessionId,
     api::{StartRequest, Status},
@@ -22,7 +22,7 @@ fn unpack(path: &Path) -> BTreeMap<String, String> {
     files.collect()
 }
 
-async fn bundle(world: &World, id: &SessionId, to: &Path) -> BTreeMap<String, String> {
+async fn bundle(world: &TestServer, id: &SessionId, to: &Path) -> BTreeMap<String, String> {
     let output = anteroom(world, &["bundle", id.as_str(), "--out", to.to_str().unwrap()]).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(fs::metadata(to).unwrap().permissions().mode() & 0o777, 0o600);
@@ -47,7 +47,7 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
     let [pasted, state, credential, user, back] = ["code", "state", "token", "user", "back"].map(canary);
     let device = canary("").to_uppercase();
     let device = format!("{}-{}", &device[..4], &device[4..9]);
-    let tool = Tool::new(
+    let tool = ScriptedTool::new(
         "scripted",
         Script::new([
             Step::Browser { url: format!("https://id.example/authorize?client=1&state={state}#x={state}") },
@@ -55,11 +55,11 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
             Step::Print { text: "Paste the code: ".into() },
             Step::Read,
             Step::say("I was told {line}"),
-            Step::write(Tool::CREDENTIAL, format!("{{\"token\": \"{credential}{{line}}\"}}")),
+            Step::write(ScriptedTool::CREDENTIAL, format!("{{\"token\": \"{credential}{{line}}\"}}")),
             Step::say("Login successful"),
         ]),
     );
-    let world = World::start(Plan::with(tool).set("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool).set("[log]\nlevel = 'trace'\n")).await.unwrap();
     let api = world.backend().unwrap();
     let start = StartRequest {
         provider: "scripted".to_owned(),
@@ -111,8 +111,8 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
 async fn what_a_tool_showed_at_its_end_stays_in_the_house() {
     let scene = Scene::new();
     let said = "the word is swordfish";
-    let tool = Tool::new("scripted", Script::new([Step::say(said), Step::Exit { code: 3 }]));
-    let world = World::start(Plan::with(tool)).await.unwrap();
+    let tool = ScriptedTool::new("scripted", Script::new([Step::say(said), Step::Exit { code: 3 }]));
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_exited").await.unwrap();
@@ -127,11 +127,11 @@ async fn what_a_tool_showed_at_its_end_stays_in_the_house() {
 #[tokio::test]
 async fn bundles_are_for_operators_and_of_sessions_that_exist() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let refused = api.post(&format!("/api/auth/session/{id}/bundle"), json!({})).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_yours"));
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"));
     let none = operator.post("/api/auth/session/ses_00000000000000000000000000/bundle", json!({})).await.unwrap();
     assert_eq!((none.status, none.problem().unwrap().code.as_str()), (404, "unknown_session"));
     let out = scene.flag("there.tar.gz");
@@ -145,7 +145,7 @@ async fn bundles_are_for_operators_and_of_sessions_that_exist() {
 #[tokio::test]
 async fn a_bundle_that_cannot_be_kept_is_given_all_the_same() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
     // As on a disk that takes nothing more: where bundles are kept, none can be.
     let dir = world.state_dir().join("bundles");
@@ -159,8 +159,8 @@ async fn a_bundle_that_cannot_be_kept_is_given_all_the_same() {
 #[tokio::test]
 async fn kept_bundles_and_receipts_are_bounded_and_the_oldest_go_first() {
     let scene = Scene::new();
-    let settings = "[keep]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nsweep_every_ms = 100\n";
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let settings = "[retention]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nsweep_every_ms = 100\n";
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let dir = world.state_dir().join("bundles");
@@ -190,7 +190,7 @@ async fn kept_bundles_and_receipts_are_bounded_and_the_oldest_go_first() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(anteroom_testbed::SOON, gone)
+    tokio::time::timeout(anteroom_testbed::WAIT_MAX, gone)
         .await
         .expect("the sweep removes what is older than receipts_s_max");
     world.finish().await.unwrap();

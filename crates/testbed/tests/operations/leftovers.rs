@@ -1,16 +1,16 @@
 //! What is left over after something went wrong: counted, shown before it is touched, and removed little by little.
 
 use crate::{Scene, anteroom, change, command, says, text};
-use anteroom_testbed::{Plan, SOON, World};
+use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
 use anteroom_wire::operations::{LeakReport, SweepDeed, SweepOutcome, SweepReport};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// A world whose server was away while three sessions became overdue: their machines live, and one sweep may end one thing.
-async fn overdue(scene: &Scene) -> World {
+async fn overdue(scene: &Scene) -> TestServer {
     let settings = "[sessions]\nsweep_every_ms = 600000\nsweep_stops_max = 1\n";
-    let mut world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     for _ in 0..3 {
         let id = api.start("scripted").await.unwrap().session.id;
@@ -23,14 +23,14 @@ async fn overdue(scene: &Scene) -> World {
     world
 }
 
-async fn sweep(world: &World, arguments: &[&str]) -> SweepReport {
+async fn sweep(world: &TestServer, arguments: &[&str]) -> SweepReport {
     let said = says(world, &[&["sweep", "--json"], arguments].concat()).await;
     serde_json::from_str(&said).expect(&said)
 }
 
 /// Sweeps until there is nothing to do.
-async fn sweep_all(world: &World) {
-    let until = Instant::now() + SOON;
+async fn sweep_all(world: &TestServer) {
+    let until = Instant::now() + WAIT_MAX;
     while !sweep(world, &[]).await.actions.is_empty() {
         assert!(Instant::now() < until, "there is always something to do");
     }
@@ -40,7 +40,7 @@ fn outcomes(report: &SweepReport) -> Vec<(SweepDeed, SweepOutcome)> {
     report.actions.iter().map(|action| (action.deed, action.outcome)).collect()
 }
 
-async fn active(world: &World) -> usize {
+async fn active(world: &TestServer) -> usize {
     let list = world.operator().unwrap().get("/api/sessions").await.unwrap();
     let list: anteroom_wire::api::SessionList = list.read().unwrap();
     list.sessions.iter().filter(|session| !session.status.is_terminal()).count()
@@ -79,7 +79,7 @@ async fn a_sweep_ends_only_so_much_at_once_and_logs_each_reason() {
     let scene = Scene::new();
     let world = overdue(&scene).await;
     let mut done = Vec::new();
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     while active(&world).await > 0 || !world.machines().is_empty() {
         assert!(Instant::now() < until, "{done:?}");
         let report = sweep(&world, &[]).await;
@@ -101,17 +101,17 @@ async fn a_sweep_ends_only_so_much_at_once_and_logs_each_reason() {
 #[tokio::test]
 async fn sweeping_is_for_operators() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     for path in ["/api/sweep", "/api/sweep?dry_run=true"] {
         let refused = world.backend().unwrap().post(path, json!({})).await.unwrap();
-        assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_yours"), "{path}");
+        assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"), "{path}");
     }
     assert_eq!(world.backend().unwrap().get("/api/leaks").await.unwrap().status, 403);
     world.finish().await.unwrap();
 }
 
 /// What `doctor --leaks` finds and how it ends.
-async fn leaks(world: &World) -> (LeakReport, bool) {
+async fn leaks(world: &TestServer) -> (LeakReport, bool) {
     let output = anteroom(world, &["doctor", "--leaks", "--json"]).await;
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     (report, output.status.success())
@@ -135,7 +135,7 @@ async fn what_nobody_owns_is_counted_and_named_with_its_remedy() {
     let words = text(&output.stdout);
     assert!(!output.status.success() && words.contains("kill ") && words.contains("run directories"), "{words}");
     sweep_all(&world).await;
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     loop {
         let (report, well) = leaks(&world).await;
         if well {
@@ -150,7 +150,7 @@ async fn what_nobody_owns_is_counted_and_named_with_its_remedy() {
 #[tokio::test]
 async fn a_living_session_is_owned_with_and_without_a_server() {
     let scene = Scene::new();
-    let mut world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
@@ -173,7 +173,7 @@ async fn a_living_session_is_owned_with_and_without_a_server() {
 #[tokio::test]
 async fn a_reader_who_has_seen_enough_is_no_fault() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
     for arguments in [vec!["doctor", "--leaks"], vec!["why", id.as_str()], vec!["logs"]] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -1,7 +1,7 @@
 //! The log file and `anteroom logs`.
 
 use crate::{Scene, anteroom, command, says, text};
-use anteroom_testbed::{Plan, SOON, World};
+use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
 use anteroom_wire::{SessionId, api::Status};
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
@@ -15,7 +15,7 @@ fn parsed(lines: &str) -> Vec<Value> {
 async fn the_log_file_is_json_lines_for_its_owner_alone_whatever_standard_error_has() {
     let scene = Scene::new();
     let settings = "[log]\nformat = 'text'\nlevel = 'trace'\n";
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
@@ -35,7 +35,7 @@ async fn the_log_file_is_json_lines_for_its_owner_alone_whatever_standard_error_
 async fn a_sessions_lines_and_its_machines_are_printed_and_nobody_elses() {
     let scene = Scene::new();
     let settings = format!("[log]\nerror_file = '{}'\n", scene.flag("errors.jsonl").display());
-    let mut world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.idle_tool()).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let [id, other] =
         [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
@@ -67,7 +67,7 @@ async fn a_sessions_lines_and_its_machines_are_printed_and_nobody_elses() {
 #[tokio::test]
 async fn a_sessions_lines_are_printed_also_when_the_database_cannot_be_read_and_it_is_said_why_some_are_not() {
     let scene = Scene::new();
-    let mut world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
@@ -87,7 +87,7 @@ async fn a_sessions_lines_are_printed_also_when_the_database_cannot_be_read_and_
 }
 
 /// The machine that was asked for last.
-async fn machine_of(api: &anteroom_testbed::Api, id: &SessionId) -> anteroom_wire::MachineId {
+async fn machine_of(api: &anteroom_testbed::ApiClient, id: &SessionId) -> anteroom_wire::MachineId {
     let timeline = api.timeline(id).await.unwrap();
     let named = |entry: &anteroom_wire::api::TimelineEntry| entry.data["machine"].as_str()?.parse().ok();
     timeline.iter().rev().find_map(named).unwrap()
@@ -96,7 +96,7 @@ async fn machine_of(api: &anteroom_testbed::Api, id: &SessionId) -> anteroom_wir
 #[tokio::test]
 async fn a_session_that_does_not_exist_has_a_clear_error_and_no_lines() {
     let scene = Scene::new();
-    let mut world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     for is_running in [true, false] {
         let output = anteroom(&world, &["logs", "ses_00000000000000000000000000"]).await;
         assert!(!output.status.success() && output.stdout.is_empty(), "{is_running}");
@@ -112,7 +112,7 @@ async fn a_session_that_does_not_exist_has_a_clear_error_and_no_lines() {
 #[tokio::test]
 async fn a_follower_hears_what_is_written_after_it_began() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut following = command(&world, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -127,7 +127,7 @@ async fn a_follower_hears_what_is_written_after_it_began() {
         }
         panic!("the follower ended");
     };
-    tokio::time::timeout(SOON, heard).await.expect("the end is heard of");
+    tokio::time::timeout(WAIT_MAX, heard).await.expect("the end is heard of");
     following.kill().await.unwrap();
     world.finish().await.unwrap();
 }
@@ -136,13 +136,13 @@ async fn a_follower_hears_what_is_written_after_it_began() {
 async fn log_files_are_bounded_and_what_was_set_aside_is_still_read() {
     let scene = Scene::new();
     let settings = "[log]\nlevel = 'trace'\nfile_bytes_max = 65536\nfiles_kept_max = 50\n";
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
     let dir = world.state_dir().join("log");
     let files = || fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    let until = tokio::time::Instant::now() + SOON;
+    let until = tokio::time::Instant::now() + WAIT_MAX;
     while files().len() < 3 {
         futures_util::future::join_all((0..20).map(|_| api.get("/api/sessions"))).await;
         assert!(tokio::time::Instant::now() < until, "{:?}", files());

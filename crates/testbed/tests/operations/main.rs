@@ -9,7 +9,7 @@ mod leftovers;
 mod logs;
 mod metrics;
 
-use anteroom_testbed::{SOON, Script, Step, Tool, World, plain_process::built};
+use anteroom_testbed::{WAIT_MAX, Script, Step, ScriptedTool, TestServer, plain_process::built};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{path::PathBuf, process::Output};
 use tokio::process::Command;
@@ -34,25 +34,25 @@ impl Scene {
     }
 
     /// Lives until the session ends.
-    fn idle_tool(&self) -> Tool {
-        Tool::new("scripted", Script::new([Step::say("Nothing to do"), self.wait("never")]))
+    fn idle_tool(&self) -> ScriptedTool {
+        ScriptedTool::new("scripted", Script::new([Step::say("Nothing to do"), self.wait("never")]))
     }
 }
 
 /// The command line with the world's own configuration.
-fn command(world: &World, arguments: &[&str]) -> Command {
+fn command(world: &TestServer, arguments: &[&str]) -> Command {
     let mut command = Command::new(built("anteroom").unwrap());
     command.arg("--config").arg(world.path().join("config.toml")).args(arguments).kill_on_drop(true);
     command
 }
 
 /// What the command line says, and how it ends.
-async fn anteroom(world: &World, arguments: &[&str]) -> Output {
-    tokio::time::timeout(SOON, command(world, arguments).output()).await.unwrap().unwrap()
+async fn anteroom(world: &TestServer, arguments: &[&str]) -> Output {
+    tokio::time::timeout(WAIT_MAX, command(world, arguments).output()).await.unwrap().unwrap()
 }
 
 /// What the command line says when it must go well.
-async fn says(world: &World, arguments: &[&str]) -> String {
+async fn says(world: &TestServer, arguments: &[&str]) -> String {
     let output = anteroom(world, arguments).await;
     assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
@@ -63,7 +63,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Changes the database behind a server that does not run.
-async fn change(world: &World, statement: &'static str) {
+async fn change(world: &TestServer, statement: &'static str) {
     let options = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db"));
     let mut database: SqliteConnection = options.connect().await.unwrap();
     sqlx::query(statement).execute(&mut database).await.unwrap();

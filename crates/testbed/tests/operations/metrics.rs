@@ -1,7 +1,7 @@
 //! Figures for Prometheus.
 
 use crate::Scene;
-use anteroom_testbed::{Plan, World};
+use anteroom_testbed::{TestConfig, TestServer};
 use std::collections::BTreeMap;
 
 /// Line → value, as far as it is a sample.
@@ -17,7 +17,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 async fn figures_follow_what_happens_and_are_for_operators() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nsweep_every_ms = 50\n";
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
     assert_eq!(api.get("/metrics").await.unwrap().status, 403);
     assert_eq!(world.nobody().unwrap().get("/metrics").await.unwrap().status, 401);

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 use anteroom_controller::clock;
-use anteroom_testbed::{Plan, SOON, Script, Step, Tool, World};
+use anteroom_testbed::{TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer};
 use anteroom_wire::{SessionId, api::Status};
 use serde::Deserialize;
 use std::{path::Path, process::Stdio, time::Duration};
@@ -60,7 +60,7 @@ impl Page {
     }
 
     async fn line(&mut self) -> String {
-        let line = timeout(2 * SOON, self.lines.next_line()).await.expect("the page answers in time").unwrap();
+        let line = timeout(2 * WAIT_MAX, self.lines.next_line()).await.expect("the page answers in time").unwrap();
         line.expect("the scene failed; its error is above")
     }
 
@@ -68,18 +68,18 @@ impl Page {
     async fn back(mut self) -> Back {
         self.orders.write_all(b"it has happened\n").await.unwrap();
         let back: Back = serde_json::from_str(&self.line().await).unwrap();
-        assert!(timeout(SOON, self.browser.wait()).await.expect("the browser ends").unwrap().success());
+        assert!(timeout(WAIT_MAX, self.browser.wait()).await.expect("the browser ends").unwrap().success());
         assert_eq!(back.faults, Vec::<String>::new(), "nothing broke on the page");
         back
     }
 }
 
 /// A world with a session whose machine is ready, and the session's link.
-async fn world(settings: &str) -> (tempfile::TempDir, World, SessionId, String) {
+async fn world(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
     let scene = tempfile::tempdir().unwrap();
     let waits = Step::WaitFor { path: scene.path().join("never"), ms_max: 300_000 };
-    let tool = Tool::new("scripted", Script::new([Step::say("Nothing to do"), waits]));
-    let world = World::start(Plan::with(tool).set(settings)).await.unwrap();
+    let tool = ScriptedTool::new("scripted", Script::new([Step::say("Nothing to do"), waits]));
+    let world = TestServer::start(TestConfig::with(tool).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
@@ -87,7 +87,7 @@ async fn world(settings: &str) -> (tempfile::TempDir, World, SessionId, String) 
 }
 
 /// From now on the server listens where it listens now, as one with a configured port does.
-fn stay_at_this_port(world: &World) {
+fn stay_at_this_port(world: &TestServer) {
     let (config, address) = (world.path().join("config.toml"), world.address().unwrap());
     let text = std::fs::read_to_string(&config).unwrap();
     let anywhere = "listen = \"127.0.0.1:0\"";

@@ -9,9 +9,9 @@ use crate::{
 use anteroom_controller::rfb::ViewerSocket;
 use anteroom_machine::{End, Receipt};
 use anteroom_testbed::{
-    Api, House, LivingMachine,
-    house::{LONG, Own},
-    living::signal,
+    ApiClient, QemuServer, MachineProcesses,
+    qemu_server::{Overrides, QEMU_WAIT_MAX},
+    machine_processes::send_signal,
 };
 use anteroom_wire::{
     MachineId, SessionId,
@@ -30,14 +30,14 @@ const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 120
 /// Reads until the server closes; the code and the reason.
 async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
-    timeout(LONG, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    timeout(QEMU_WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
     let closing = socket.closing().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }
 
 /// Waits until the verdict is this one.
-async fn verdict(api: &Api, id: &SessionId, wanted: Verdict) -> Diagnosis {
-    let until = Instant::now() + LONG;
+async fn verdict(api: &ApiClient, id: &SessionId, wanted: Verdict) -> Diagnosis {
+    let until = Instant::now() + QEMU_WAIT_MAX;
     loop {
         let found: Diagnosis = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap();
         assert_ne!(found.verdict, Verdict::Unknown, "{found:#?}");
@@ -49,16 +49,16 @@ async fn verdict(api: &Api, id: &SessionId, wanted: Verdict) -> Diagnosis {
     }
 }
 
-fn clean(house: &House, machine: &MachineId) -> Receipt {
+fn clean(house: &QemuServer, machine: &MachineId) -> Receipt {
     let receipt = house.receipt(machine).unwrap();
-    assert_eq!(receipt.checks.left, Vec::<String>::new(), "nothing is left of it");
+    assert_eq!(receipt.checks.leftovers, Vec::<String>::new(), "nothing is left of it");
     assert!(!house.run_dir(machine).exists());
     receipt
 }
 
 /// A session with a viewer whose machine is ended by `end`, without a restart left: what is told of it.
-async fn ended_by(end: impl FnOnce(&House, &LivingMachine), expected: Verdict) -> (Diagnosis, Receipt) {
-    let house = House::open(&format!("{NO_RESTART}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+async fn ended_by(end: impl FnOnce(&QemuServer, &MachineProcesses), expected: Verdict) -> (Diagnosis, Receipt) {
+    let house = QemuServer::open(&format!("{NO_RESTART}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let api = house.api().unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -66,13 +66,13 @@ async fn ended_by(end: impl FnOnce(&House, &LivingMachine), expected: Verdict) -
     let (machine, living) = the_machine(&house);
     end(&house, &living);
     let (code, reason) = closing(&mut viewer.into_inner()).await;
-    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")), "{reason}");
+    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
     let view = api.wait_status(&id, Status::Failed).await.unwrap();
-    assert_eq!(view.reason.unwrap().code, "machine_gone");
+    assert_eq!(view.reason.unwrap().code, "machine_failed");
     let found = verdict(&api, &id, expected).await;
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
     assert!(found.sentence.contains("no credential was delivered"), "{}", found.sentence);
-    assert!(found.evidence.iter().any(|entry| entry.kind == "machine_gone"), "{:#?}", found.evidence);
+    assert!(found.evidence.iter().any(|entry| entry.kind == "machine_exited"), "{:#?}", found.evidence);
     living.ended().await.unwrap();
     let receipt = clean(&house, &machine);
     house.finish().await.unwrap();
@@ -80,30 +80,30 @@ async fn ended_by(end: impl FnOnce(&House, &LivingMachine), expected: Verdict) -
 }
 
 #[tokio::test]
-async fn qemu_a_vmm_that_is_killed_is_told_with_the_signal() {
-    let kill = |_: &House, living: &LivingMachine| signal(living.process, Signal::KILL).unwrap();
+async fn qemu_killed_vmm_is_reported_with_its_signal() {
+    let kill = |_: &QemuServer, living: &MachineProcesses| signal(living.process, Signal::KILL).unwrap();
     let (found, receipt) = ended_by(kill, Verdict::MachineKilled).await;
     assert!(found.sentence.contains("killed by signal 9"), "{}", found.sentence);
     assert_eq!(receipt.how, End::Killed { signal: 9 });
 }
 
 #[tokio::test]
-async fn qemu_a_vmm_that_ends_by_itself_is_told_with_its_exit_code() {
-    let end = |_: &House, living: &LivingMachine| signal(living.process, Signal::TERM).unwrap();
+async fn qemu_exited_vmm_is_reported_with_its_exit_code() {
+    let end = |_: &QemuServer, living: &MachineProcesses| signal(living.process, Signal::TERM).unwrap();
     let (found, receipt) = ended_by(end, Verdict::MachineExited).await;
     assert!(found.sentence.contains("exit code 0"), "{}", found.sentence);
     assert_eq!(receipt.how, End::Exited { code: 0 });
 }
 
 #[tokio::test]
-async fn qemu_a_keeper_that_is_killed_takes_its_machine_with_it() {
-    let kill = |_: &House, living: &LivingMachine| signal(living.keeper, Signal::KILL).unwrap();
+async fn qemu_killed_keeper_ends_its_machine() {
+    let kill = |_: &QemuServer, living: &MachineProcesses| signal(living.keeper, Signal::KILL).unwrap();
     let (_, receipt) = ended_by(kill, Verdict::KeeperLost).await;
     assert_eq!(receipt.how, End::KeeperLost);
 }
 
 #[tokio::test]
-async fn qemu_a_guest_whose_kernel_panics_is_told_as_that_with_its_last_words() {
+async fn qemu_guest_kernel_panic_is_reported_with_its_console_output() {
     let (found, receipt) = ended_by(|_, living| break_hardware(living), Verdict::GuestPanic).await;
     assert!(found.sentence.contains("kernel gave up"), "{}", found.sentence);
     assert_eq!(receipt.how, End::GuestPanic);
@@ -111,16 +111,16 @@ async fn qemu_a_guest_whose_kernel_panics_is_told_as_that_with_its_last_words() 
 }
 
 #[tokio::test]
-async fn qemu_a_guest_that_switches_itself_off_is_told_as_that() {
-    let off = |house: &House, living: &LivingMachine| switch_off(living, house.path());
+async fn qemu_guest_power_off_is_reported() {
+    let off = |house: &QemuServer, living: &MachineProcesses| switch_off(living, house.path());
     let (_, receipt) = ended_by(off, Verdict::GuestPowerOff).await;
     assert_eq!(receipt.how, End::GuestPowerOff);
 }
 
 #[tokio::test]
-async fn qemu_a_frozen_machine_is_ended_as_hung_and_replaced() {
+async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
     let quick = "[machines]\nping_every_ms = 500\nping_ms_max = 4000\nhung_s_max = 10\n";
-    let house = House::open(&format!("{quick}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::open(&format!("{quick}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let api = house.api().unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -129,8 +129,8 @@ async fn qemu_a_frozen_machine_is_ended_as_hung_and_replaced() {
     signal(living.process, Signal::STOP).unwrap();
     verdict(&api, &id, Verdict::AgentUnreachable).await;
     let (code, reason) = closing(&mut viewer.into_inner()).await;
-    assert_eq!((code, reason.split(':').next()), (4510, Some("restarted")), "{reason}");
-    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")), "{reason}");
+    let gone = api.wait_entry(&id, "machine_exited").await.unwrap();
     assert_eq!(gone.data["why"]["cause"], "hung", "{:?}", gone.data);
     living.ended().await.unwrap();
     assert_eq!(clean(&house, &machine).how, End::Stopped { why: "hung".into() });
@@ -142,9 +142,9 @@ async fn qemu_a_frozen_machine_is_ended_as_hung_and_replaced() {
 }
 
 #[tokio::test]
-async fn qemu_a_machine_that_wakes_in_time_goes_on_as_if_nothing_had_been() {
+async fn qemu_machine_resumed_before_the_timeout_continues() {
     let patient = "[machines]\nping_every_ms = 500\nping_ms_max = 2000\nhung_s_max = 200\n";
-    let house = House::open(&format!("{patient}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::open(&format!("{patient}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let api = house.api().unwrap();
     run(&house, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
@@ -165,8 +165,8 @@ async fn qemu_a_machine_that_wakes_in_time_goes_on_as_if_nothing_had_been() {
 }
 
 #[tokio::test]
-async fn qemu_a_tool_that_eats_all_memory_is_told_before_and_after_the_guest_kills_it() {
-    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+async fn qemu_guest_low_memory_and_oom_kill_are_diagnosed() {
+    let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let api = house.api().unwrap();
     let eat = async |what: &str| {
@@ -187,7 +187,7 @@ async fn qemu_a_tool_that_eats_all_memory_is_told_before_and_after_the_guest_kil
     assert!(found.sentence.contains("killed “dd”"), "{}", found.sentence);
     assert!(low.number < killed.number, "it was seen coming");
     assert!(low.data["some_avg10"].is_number(), "the kernel tells its pressure: {:?}", low.data);
-    api.wait_entry(&id, "memory_enough").await.unwrap();
+    api.wait_entry(&id, "memory_recovered").await.unwrap();
     // The machine itself has survived it.
     let screen = run(&house, &id, "echo [AL\"\"IVE]", "[ALIVE]").await;
     assert!(screen.contains("[ALIVE]"));
@@ -196,8 +196,8 @@ async fn qemu_a_tool_that_eats_all_memory_is_told_before_and_after_the_guest_kil
 }
 
 #[tokio::test]
-async fn qemu_a_desktop_program_that_crashes_again_and_again_is_the_verdict() {
-    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+async fn qemu_guest_crash_loop_is_diagnosed() {
+    let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let api = house.api().unwrap();
     let kill = "for n in 1 2 3 4 5; do until pkill -9 -x openbox; do sleep 0.2; done; done; echo DO\"\"NE";
@@ -210,43 +210,43 @@ async fn qemu_a_desktop_program_that_crashes_again_and_again_is_the_verdict() {
 }
 
 #[tokio::test]
-async fn qemu_a_machine_that_is_not_ready_in_time_is_told_with_stage_and_attempts() {
+async fn qemu_ready_timeout_is_reported_with_stage_and_attempts() {
     let settings = format!("[machines]\nready_emulation_ms_max = 100\nready_kvm_ms_max = 100\n{NO_RESTART}{SHELL}");
     // So that there is a template to clone.
-    House::open("", &BTreeMap::new(), false).await.unwrap().finish().await.unwrap();
+    QemuServer::open("", &BTreeMap::new(), false).await.unwrap().finish().await.unwrap();
     let bin = tempfile::tempdir().unwrap();
-    let own = Own { path: Some(never_ready(bin.path()).into()), ..Own::default() };
-    let house = House::open_with(own, &settings, &BTreeMap::new(), false).await.unwrap();
+    let own = Overrides { path: Some(never_ready(bin.path()).into()), ..Overrides::default() };
+    let house = QemuServer::open_with(own, &settings, &BTreeMap::new(), false).await.unwrap();
     let api = house.api().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("ready_timeout")), "{reason}");
     let found = verdict(&api, &id, Verdict::ReadyTimeout).await;
     assert!(found.sentence.contains("it waited for") && found.sentence.contains("attempts"), "{}", found.sentence);
-    let cleared = api.wait_entry(&id, "machine_cleared").await.unwrap();
+    let cleared = api.wait_entry(&id, "machine_removed").await.unwrap();
     assert_eq!(cleared.data["receipt"]["how"], serde_json::json!({ "how": "stopped", "why": "not_ready" }));
     house.finish().await.unwrap();
 }
 
 /// What is told of a session whose machine never came to be.
-async fn never_started(house: &House) -> Diagnosis {
+async fn never_started(house: &QemuServer) -> Diagnosis {
     let api = house.api().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
-    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")), "{reason}");
-    let found = verdict(&api, &id, Verdict::NeverStarted).await;
-    let cleared = api.wait_entry(&id, "machine_cleared").await.unwrap();
+    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
+    let found = verdict(&api, &id, Verdict::MachineStartFailed).await;
+    let cleared = api.wait_entry(&id, "machine_removed").await.unwrap();
     assert_eq!(cleared.data["receipt"]["how"]["how"], "never_started", "{:?}", cleared.data);
     assert_eq!(cleared.data["receipt"]["checks"]["left"], serde_json::json!([]));
     found
 }
 
 #[tokio::test]
-async fn qemu_a_vmm_that_is_no_longer_installed_is_told_by_name() {
+async fn qemu_missing_vmm_program_is_named_in_the_diagnosis() {
     let bin = tempfile::tempdir().unwrap();
     let path = programs(bin.path());
-    let own = Own { path: Some(path.clone().into()), ..Own::default() };
-    let house = House::open_with(own, &format!("{NO_RESTART}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let own = Overrides { path: Some(path.clone().into()), ..Overrides::default() };
+    let house = QemuServer::open_with(own, &format!("{NO_RESTART}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
     fs::remove_file(path.join("qemu-system-x86_64")).unwrap();
     let found = never_started(&house).await;
     for words in ["qemu-system-x86_64", "No such file"] {
@@ -256,15 +256,15 @@ async fn qemu_a_vmm_that_is_no_longer_installed_is_told_by_name() {
 }
 
 #[tokio::test]
-async fn qemu_a_template_that_is_damaged_is_told_and_one_of_another_image_is_refused_with_both_hashes() {
+async fn qemu_damaged_template_and_image_mismatch_are_diagnosed() {
     // So that there is a template to copy.
-    House::open("", &BTreeMap::new(), false).await.unwrap().finish().await.unwrap();
+    QemuServer::open("", &BTreeMap::new(), false).await.unwrap().finish().await.unwrap();
     let cache = OwnCache::new().await;
-    let own = || Own { cache_dir: Some(cache.path().to_owned()), ..Own::default() };
+    let own = || Overrides { cache_dir: Some(cache.path().to_owned()), ..Overrides::default() };
     let settings = format!("{NO_RESTART}{SHELL}");
     let other = "0123456789abcdef".repeat(4);
     cache.pretend(&other).await;
-    let house = House::open_with(own(), &settings, &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::open_with(own(), &settings, &BTreeMap::new(), false).await.unwrap();
     let api = house.api().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;

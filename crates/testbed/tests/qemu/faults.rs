@@ -1,6 +1,6 @@
 //! Ways to do to a real machine what hardware, hypervisor and host can do to it.
 
-use anteroom_testbed::{LivingMachine, house::cache_dir};
+use anteroom_testbed::{MachineProcesses, qemu_server::cache_dir};
 use anteroom_wire::MachineId;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::{
@@ -20,11 +20,11 @@ use tokio::process::Command;
 const SLEEP_CONTROL: u64 = 0xfea0_0200;
 /// "Sleep now" and the type of S5 (soft off), as QEMU's ACPI tables tell the guest.
 const SOFT_OFF: u8 = 0x20 | 5 << 2;
-const SOON: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Says a line to QEMU's own monitor, over the socket on which its keeper talks to it. Only the keeper has that socket, and
 /// nothing tells which of its sockets it is: the others pass over a line that they do not understand.
-pub(crate) fn say_to_monitor(living: &LivingMachine, command: &str) {
+pub(crate) fn say_to_monitor(living: &MachineProcesses, command: &str) {
     let keeper = Pid::from_raw(living.keeper.pid.cast_signed()).unwrap();
     let process = pidfd_open(keeper, PidfdFlags::empty()).unwrap();
     let line = serde_json::json!({
@@ -43,16 +43,16 @@ pub(crate) fn say_to_monitor(living: &LivingMachine, command: &str) {
 }
 
 /// A fatal machine check, as broken memory or a broken processor gives one.
-pub(crate) fn break_hardware(living: &LivingMachine) {
+pub(crate) fn break_hardware(living: &MachineProcesses) {
     // Bank 9: valid, uncorrected, enabled, the context is corrupt; a check is in progress.
     say_to_monitor(living, "mce -b 0 9 0xba00000000000000 0x4 0x0 0x0");
 }
 
 /// Writes what the guest's kernel writes to switch itself off, by QEMU's debugger stub.
-pub(crate) fn switch_off(living: &LivingMachine, dir: &Path) {
+pub(crate) fn switch_off(living: &MachineProcesses, dir: &Path) {
     let path = dir.join("gdb.sock");
     say_to_monitor(living, &format!("gdbserver unix:{},server=on,wait=off", path.display()));
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     let mut stub = loop {
         match UnixStream::connect(&path) {
             Ok(stub) => break stub,
@@ -60,7 +60,7 @@ pub(crate) fn switch_off(living: &LivingMachine, dir: &Path) {
         }
         std::thread::yield_now();
     };
-    stub.set_read_timeout(Some(SOON)).unwrap();
+    stub.set_read_timeout(Some(WAIT_MAX)).unwrap();
     packet(&mut stub, "Qqemu.PhyMemMode:1");
     packet(&mut stub, &format!("M{SLEEP_CONTROL:x},1:{SOFT_OFF:02x}"));
 }
@@ -170,8 +170,8 @@ pub(crate) fn never_ready(dir: &Path) -> PathBuf {
 }
 
 /// The one machine there is.
-pub(crate) fn the_machine(house: &anteroom_testbed::House) -> (MachineId, LivingMachine) {
+pub(crate) fn the_machine(house: &anteroom_testbed::QemuServer) -> (MachineId, MachineProcesses) {
     let machine = house.machines().remove(0);
-    let living = LivingMachine::of(&house.run_dir(&machine)).unwrap();
+    let living = MachineProcesses::of(&house.run_dir(&machine)).unwrap();
     (machine, living)
 }

@@ -6,7 +6,7 @@ mod ends;
 mod faults;
 mod healing;
 
-use anteroom_testbed::{House, house::LONG};
+use anteroom_testbed::{QemuServer, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use axum::{Router, extract::Query, routing::get};
 use std::{
@@ -30,7 +30,7 @@ credential = { paths = [".shell/credential.json"], required = ["/token"] }
 "#;
 
 /// Types a command into the machine's shell and reads the terminal until `end` has been shown.
-async fn run(house: &House, id: &SessionId, command: &str, end: &str) -> String {
+async fn run(house: &QemuServer, id: &SessionId, command: &str, end: &str) -> String {
     let api = house.api().unwrap();
     let mut terminal = api.terminal(id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":200,\"rows\":50}").await.unwrap();
@@ -42,11 +42,11 @@ async fn run(house: &House, id: &SessionId, command: &str, end: &str) -> String 
             assert!(terminal.read_buf(&mut screen).await.unwrap() > 0, "the terminal ended");
         }
     };
-    timeout(LONG, shown).await.unwrap_or_else(|_| panic!("{end:?} was not shown"));
+    timeout(QEMU_WAIT_MAX, shown).await.unwrap_or_else(|_| panic!("{end:?} was not shown"));
     String::from_utf8_lossy(&screen).into_owned()
 }
 
-async fn open_shell(house: &House) -> SessionId {
+async fn open_shell(house: &QemuServer) -> SessionId {
     let api = house.api().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -54,8 +54,8 @@ async fn open_shell(house: &House) -> SessionId {
 }
 
 #[tokio::test]
-async fn qemu_a_machine_has_no_interface_but_loopback_and_the_agents_own() {
-    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+async fn qemu_machine_has_only_loopback_and_the_agents_interface() {
+    let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let screen = run(
         &house,
@@ -70,16 +70,16 @@ async fn qemu_a_machine_has_no_interface_but_loopback_and_the_agents_own() {
 }
 
 #[tokio::test]
-async fn qemu_a_name_that_is_not_granted_fails_at_once_and_stands_on_the_timeline() {
-    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+async fn qemu_connection_to_a_host_outside_the_allowlist_fails_and_is_on_the_timeline() {
+    let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     // The proxy's own answer, asked for without any further tool.
     let asked = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-granted.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
     let screen = run(&house, &id, &format!("bash -c {}", quoted(asked)), "DONE").await;
     assert!(screen.contains("HTTP/1.1 403"), "{screen}");
-    let entry = house.api().unwrap().wait_entry(&id, "egress_refused").await.unwrap();
+    let entry = house.api().unwrap().wait_entry(&id, "egress_denied").await.unwrap();
     assert_eq!(entry.data["host"], "not-granted.example.test");
-    assert_eq!(entry.data["reason"], "egress_refused");
+    assert_eq!(entry.data["reason"], "egress_denied");
     house.finish().await.unwrap();
 }
 
@@ -104,15 +104,15 @@ async fn page() -> (SocketAddr, Arc<Mutex<HashMap<String, String>>>) {
 }
 
 #[tokio::test]
-async fn qemu_the_browser_in_a_machine_believes_that_it_is_online() {
+async fn qemu_browser_reports_that_it_is_online() {
     let (address, told) = page().await;
     let answers = BTreeMap::from([("page.example.test:80".to_owned(), address)]);
-    let house = House::open(SHELL, &answers, false).await.unwrap();
+    let house = QemuServer::open(SHELL, &answers, false).await.unwrap();
     let id = open_shell(&house).await;
     let open = serde_json::json!({ "url": "http://page.example.test/" });
     let answer = house.api().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text);
-    let until = tokio::time::Instant::now() + LONG;
+    let until = tokio::time::Instant::now() + QEMU_WAIT_MAX;
     while told.lock().unwrap().is_empty() {
         assert!(tokio::time::Instant::now() < until, "the page was not shown");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -122,8 +122,8 @@ async fn qemu_the_browser_in_a_machine_believes_that_it_is_online() {
 }
 
 #[tokio::test]
-async fn qemu_ten_sessions_at_once_work_and_end_clean() {
-    let house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
+    let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let sessions = futures_util::future::join_all((0..10).map(|_| open_shell(&house))).await;
     assert_eq!(house.machines().len(), 10);
     let looks = sessions.iter().map(|id| async {
@@ -150,8 +150,8 @@ async fn qemu_ten_sessions_at_once_work_and_end_clean() {
 }
 
 #[tokio::test]
-async fn qemu_a_server_that_is_killed_finds_its_machines_again() {
-    let mut house = House::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+async fn qemu_next_server_after_a_kill_adopts_its_machines() {
+    let mut house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let machines = house.machines();
     run(&house, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
@@ -165,8 +165,8 @@ async fn qemu_a_server_that_is_killed_finds_its_machines_again() {
 }
 
 #[tokio::test]
-async fn qemu_doctor_says_what_machines_run_on_and_what_that_means() {
-    let house = House::open("", &BTreeMap::new(), false).await.unwrap();
+async fn qemu_doctor_reports_the_accelerator_and_its_consequences() {
+    let house = QemuServer::open("", &BTreeMap::new(), false).await.unwrap();
     let output = house.anteroom().unwrap().arg("doctor").output().await.unwrap();
     let words = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = words.lines().find(|line| line.contains("accelerator")).expect("a line on the accelerator");
@@ -183,12 +183,12 @@ async fn qemu_doctor_says_what_machines_run_on_and_what_that_means() {
 }
 
 #[tokio::test]
-async fn doctor_lists_every_missing_thing_at_once() {
+async fn doctor_lists_all_missing_requirements_at_once() {
     let empty = tempfile::tempdir().unwrap();
     let program = anteroom_testbed::plain_process::built("anteroom").unwrap();
     let mut doctor = tokio::process::Command::new(program);
     doctor.arg("doctor").env_clear().env("PATH", empty.path()).env("HOME", empty.path());
-    let output = timeout(LONG, doctor.output()).await.unwrap().unwrap();
+    let output = timeout(QEMU_WAIT_MAX, doctor.output()).await.unwrap().unwrap();
     let words = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{words}");
     let missing: Vec<&str> = words.lines().filter(|line| line.starts_with("MISSING")).collect();
@@ -212,9 +212,9 @@ credential = { paths = [".quick/credential.json"], required = ["/token"] }
 "#;
 
 #[tokio::test]
-async fn qemu_login_shows_how_it_goes_and_writes_the_credential_where_asked() {
+async fn qemu_login_prints_progress_and_writes_the_credential_to_the_given_path() {
     use std::os::unix::fs::PermissionsExt;
-    let house = House::open(QUICK, &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::open(QUICK, &BTreeMap::new(), false).await.unwrap();
     let out = house.path().join("credential");
     let words = house.command(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();
     assert!(

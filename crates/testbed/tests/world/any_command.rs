@@ -2,7 +2,7 @@
 //! and not in the machines is listed with the reason.
 
 use crate::Scene;
-use anteroom_testbed::{Plan, World};
+use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::api::Status;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
@@ -24,7 +24,7 @@ fn example() -> String {
 }
 
 #[tokio::test]
-async fn the_example_for_any_command_signs_in_with_the_files_that_it_watches() {
+async fn any_command_example_captures_the_files_it_watches() {
     let scene = Scene::new();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("any_command.toml"), example()).unwrap();
@@ -37,8 +37,8 @@ async fn the_example_for_any_command_signs_in_with_the_files_that_it_watches() {
         dir.path().display(),
         tool.display()
     );
-    let plan = Plan { clis: vec!["acme".to_owned()], ..Plan::default() };
-    let world = World::start(plan.set(&settings)).await.unwrap();
+    let plan = TestConfig { clis: vec!["acme".to_owned()], ..TestConfig::default() };
+    let world = TestServer::start(plan.set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("any_command").await.unwrap().session.id;
     let view = api.wait(&id, "the link", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -55,8 +55,8 @@ async fn the_example_for_any_command_signs_in_with_the_files_that_it_watches() {
 }
 
 #[tokio::test]
-async fn a_described_tool_that_machines_do_not_have_is_listed_with_the_reason_and_not_started() {
-    let world = World::start(Plan::default()).await.unwrap();
+async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_cannot_start() {
+    let world = TestServer::start(TestConfig::default()).await.unwrap();
     let api = world.backend().unwrap();
     let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
     for (id, tool) in

@@ -4,7 +4,7 @@ use crate::{
     Scene,
     uses::{CLI_MS_MAX, anteroom, cli, signed_in, text, used},
 };
-use anteroom_testbed::{Plan, SOON, Script, Step, Tool, World};
+use anteroom_testbed::{TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer};
 use anteroom_wire::{
     api::{CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionView, StartRequest, Started, Status},
     diagnosis::{Diagnosis, Verdict},
@@ -20,7 +20,7 @@ const CONTENT: &str = "{\"token\": \"first\"}";
 
 /// A tool that says that it is signed in as long as its file is there and the flag `revoked` is not raised, and that signs out unless the
 /// flag `stuck` is raised.
-fn tool(scene: &Scene) -> Tool {
+fn tool(scene: &Scene) -> ScriptedTool {
     let flag = |name: &str| scene.flag(name).display().to_string();
     let status = format!(
         "test -e {} && exec tail -f /dev/null; test -e {} && kill -9 $$; test -e {} && echo Logged out && exit 1; \
@@ -32,30 +32,30 @@ fn tool(scene: &Scene) -> Tool {
     let logout =
         format!("test -e {} && echo The provider does not answer && exit 4; touch {}", flag("stuck"), flag("revoked"));
     let rules = json!({
-        "paths": [Tool::CREDENTIAL], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
+        "paths": [ScriptedTool::CREDENTIAL], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
     });
     scene.tool(CONTENT).with("credential", rules).with("logout_argv", json!(["sh", "-c", logout]))
 }
 
-async fn world(settings: &str) -> (Scene, World, String) {
+async fn world(settings: &str) -> (Scene, TestServer, String) {
     let scene = Scene::new();
-    let world = World::start(Plan::with(tool(&scene)).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool(&scene)).set(settings)).await.unwrap();
     let id = signed_in(&scene, &world).await;
     (scene, world, id)
 }
 
-async fn meta(world: &World, id: &str) -> CredentialMeta {
+async fn meta(world: &TestServer, id: &str) -> CredentialMeta {
     world.backend().unwrap().get(&format!("/api/credentials/{id}")).await.unwrap().read().unwrap()
 }
 
 /// Code, what is said on standard output, what on standard error.
-async fn run(world: &World, arguments: &[&str]) -> (Option<i32>, String, String) {
+async fn run(world: &TestServer, arguments: &[&str]) -> (Option<i32>, String, String) {
     let done = anteroom(world, arguments).await;
     (done.status.code(), text(&done.stdout), text(&done.stderr))
 }
 
 #[tokio::test]
-async fn a_check_asks_the_tool_itself_and_its_answer_is_the_health() {
+async fn credential_check_runs_the_status_command_and_sets_the_health() {
     let (scene, world, id) = world("").await;
     let before = meta(&world, &id).await;
     let (code, said, _) = run(&world, &["credentials", "check", &id]).await;
@@ -74,7 +74,7 @@ async fn a_check_asks_the_tool_itself_and_its_answer_is_the_health() {
 }
 
 #[tokio::test]
-async fn a_check_is_a_session_with_its_own_words_and_no_terminal() {
+async fn credential_check_is_a_session_without_a_terminal_tool() {
     let (_scene, world, id) = world("").await;
     let api = world.backend().unwrap();
     let session = used(&api, &id, json!({ "purpose": "check" })).await;
@@ -90,7 +90,7 @@ async fn a_check_is_a_session_with_its_own_words_and_no_terminal() {
 }
 
 #[tokio::test]
-async fn a_check_that_cannot_be_done_says_so_and_concludes_nothing() {
+async fn check_that_did_not_run_leaves_the_health_unchanged() {
     let (_scene, world, id) = world("").await;
     let none = "crd_00000000000000000000000000";
     let (code, _, said) = run(&world, &["credentials", "check", none]).await;
@@ -104,7 +104,7 @@ async fn a_check_that_cannot_be_done_says_so_and_concludes_nothing() {
 }
 
 #[tokio::test]
-async fn a_tool_that_could_not_answer_has_said_nothing_of_the_credential() {
+async fn status_command_failure_leaves_the_health_unchanged() {
     let (scene, world, id) = world("[sessions]\nstatus_command_ms_max = 2000\n").await;
     for (flag, expected) in [("hangs", "did not end within 2000 ms"), ("killed", "ended with 137")] {
         scene.raise(flag);
@@ -119,7 +119,7 @@ async fn a_tool_that_could_not_answer_has_said_nothing_of_the_credential() {
 }
 
 #[tokio::test]
-async fn a_credential_that_ends_by_its_own_word_is_told_as_that_and_once() {
+async fn embedded_expiry_sets_the_health_and_is_logged_once() {
     let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     for (ends_s, expected) in [
         (now_s + 24 * 3_600, CredentialHealth::Valid),
@@ -128,11 +128,11 @@ async fn a_credential_that_ends_by_its_own_word_is_told_as_that_and_once() {
     ] {
         let scene = Scene::new();
         let rules = json!({
-            "paths": [Tool::CREDENTIAL], "required": ["/token"], "ends_at": { "pointer": "/ends", "unit": "unix_s" },
+            "paths": [ScriptedTool::CREDENTIAL], "required": ["/token"], "ends_at": { "pointer": "/ends", "unit": "unix_s" },
         });
         let content = format!("{{\"token\": \"first\", \"ends\": {ends_s}}}");
-        let plan = Plan::with(scene.tool(&content).with("credential", rules));
-        let world = World::start(plan.set("[credentials]\nexpiring_s = 7200\n")).await.unwrap();
+        let plan = TestConfig::with(scene.tool(&content).with("credential", rules));
+        let world = TestServer::start(plan.set("[credentials]\nexpiring_s = 7200\n")).await.unwrap();
         let id = signed_in(&scene, &world).await;
         let found = meta(&world, &id).await;
         assert_eq!((found.health, found.ends_at.is_some()), (expected, true), "{found:?}");
@@ -148,7 +148,7 @@ async fn a_credential_that_ends_by_its_own_word_is_told_as_that_and_once() {
 }
 
 #[tokio::test]
-async fn signing_out_happens_at_the_provider_and_what_is_stored_is_known_to_be_worthless() {
+async fn logout_runs_at_the_provider_and_marks_the_credential_needs_auth() {
     let (scene, world, id) = world("").await;
     let (code, said, _) = run(&world, &["credentials", "logout", &id]).await;
     assert_eq!((code, said.contains("Signed out at the provider")), (Some(0), true), "{said}");
@@ -160,7 +160,7 @@ async fn signing_out_happens_at_the_provider_and_what_is_stored_is_known_to_be_w
 }
 
 #[tokio::test]
-async fn a_credential_is_kept_when_its_sign_out_fails_unless_that_is_forced() {
+async fn failed_logout_keeps_the_credential_unless_forced() {
     let (scene, world, id) = world("").await;
     scene.raise("stuck");
     let (code, _, said) = run(&world, &["credentials", "delete", &id, "--logout"]).await;
@@ -175,7 +175,7 @@ async fn a_credential_is_kept_when_its_sign_out_fails_unless_that_is_forced() {
 }
 
 #[tokio::test]
-async fn a_credential_is_signed_out_and_then_deleted() {
+async fn delete_with_logout_signs_out_before_deleting() {
     let (scene, world, id) = world("").await;
     let (code, said, wrong) = run(&world, &["credentials", "delete", &id, "--logout"]).await;
     assert_eq!((code, said.contains("was deleted")), (Some(0), true), "{said}{wrong}");
@@ -186,17 +186,17 @@ async fn a_credential_is_signed_out_and_then_deleted() {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_listed_shown_and_leased_for_people_and_for_programs() {
+async fn credentials_are_listed_shown_and_leased_as_text_and_as_json() {
     let (_scene, world, id) = world("").await;
     let (code, said, _) = run(&world, &["credentials", "list"]).await;
     assert_eq!((code, said.contains(&id) && said.contains("valid")), (Some(0), true), "{said}");
     let (_, said, _) = run(&world, &["credentials", "list", "--json"]).await;
     assert_eq!(serde_json::from_str::<CredentialList>(&said).unwrap().credentials[0].id.as_str(), id);
     let (_, said, _) = run(&world, &["credentials", "show", &id]).await;
-    assert!(said.contains(Tool::CREDENTIAL) && said.contains("sealed and stored") && !said.contains("first"), "{said}");
+    assert!(said.contains(ScriptedTool::CREDENTIAL) && said.contains("sealed and stored") && !said.contains("first"), "{said}");
     let (file, dir) = (world.path().join("auth.json"), world.path().join("home"));
     std::fs::create_dir(&dir).unwrap();
-    for (out, written) in [(&file, file.clone()), (&dir, dir.join(Tool::CREDENTIAL))] {
+    for (out, written) in [(&file, file.clone()), (&dir, dir.join(ScriptedTool::CREDENTIAL))] {
         let (code, _, wrong) = run(&world, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
         assert_eq!(code, Some(0), "{wrong}");
         assert_eq!(std::fs::read_to_string(&written).unwrap(), CONTENT);
@@ -206,14 +206,14 @@ async fn what_is_stored_is_listed_shown_and_leased_for_people_and_for_programs()
 }
 
 #[tokio::test]
-async fn what_is_handed_out_once_is_not_asked_for_where_it_cannot_be_written() {
+async fn deliver_once_credential_is_not_leased_when_the_output_file_is_not_writable() {
     let scene = Scene::new();
     let tool = tool(&scene).with("policy", json!("deliver_once"));
-    let world = World::start(Plan::with(tool)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let id = signed_in(&scene, &world).await;
     let (file, dir) = (world.path().join("auth.json"), world.path().join("home"));
     std::fs::write(&file, "mine").unwrap();
-    std::fs::create_dir_all(dir.join(Tool::CREDENTIAL)).unwrap();
+    std::fs::create_dir_all(dir.join(ScriptedTool::CREDENTIAL)).unwrap();
     let none = world.path().join("none/auth.json");
     for (out, why) in
         [(&file, "exists; --overwrite"), (&dir, "exists; --overwrite"), (&none, "there is no such directory")]
@@ -234,10 +234,10 @@ async fn what_is_handed_out_once_is_not_asked_for_where_it_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn nobody_signs_in_for_a_file_that_cannot_be_written() {
+async fn login_starts_no_session_when_the_output_file_is_not_writable() {
     let scene = Scene::new();
     let tool = tool(&scene).with("policy", json!("keep_in_machine"));
-    let world = World::start(Plan::with(tool)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let (file, free) = (world.path().join("auth.json"), world.path().join("free.json"));
     std::fs::write(&file, "mine").unwrap();
     for (out, why) in [(&file, "exists; --overwrite"), (&free, "stays in this machine")] {
@@ -252,8 +252,8 @@ async fn nobody_signs_in_for_a_file_that_cannot_be_written() {
 }
 
 /// The session that the command line has started.
-async fn renewing(world: &World) -> SessionView {
-    let until = Instant::now() + SOON;
+async fn renewing(world: &TestServer) -> SessionView {
+    let until = Instant::now() + WAIT_MAX;
     loop {
         let list: SessionList = world.operator().unwrap().get("/api/sessions").await.unwrap().read().unwrap();
         if let Some(session) = list.sessions.into_iter().find(|session| session.renews.is_some()) {
@@ -265,7 +265,7 @@ async fn renewing(world: &World) -> SessionView {
 }
 
 #[tokio::test]
-async fn signing_in_again_keeps_the_id_and_the_health_is_good_again() {
+async fn renewal_keeps_the_credential_id_and_restores_the_health() {
     let (scene, world, id) = world("").await;
     let api = world.backend().unwrap();
     scene.raise("revoked");
@@ -296,7 +296,7 @@ async fn signing_in_again_keeps_the_id_and_the_health_is_good_again() {
 }
 
 #[tokio::test]
-async fn only_its_owner_renews_a_credential_and_only_with_its_own_tool() {
+async fn renewal_requires_the_owner_and_the_same_provider() {
     let (scene, world, id) = world("").await;
     let api = world.backend().unwrap();
     let request = |provider: &str, renews: &str| StartRequest {
@@ -309,7 +309,7 @@ async fn only_its_owner_renews_a_credential_and_only_with_its_own_tool() {
         renews: Some(renews.into()),
     };
     for (api, provider, renews, expected) in [
-        (world.other_backend().unwrap(), "scripted", id.as_str(), (403, "not_yours")),
+        (world.other_backend().unwrap(), "scripted", id.as_str(), (403, "not_owner")),
         (api.clone(), "scripted", "crd_00000000000000000000000000", (404, "unknown_credential")),
         (api.clone(), "scripted", "all", (400, "malformed")),
     ] {
@@ -326,12 +326,12 @@ async fn only_its_owner_renews_a_credential_and_only_with_its_own_tool() {
 }
 
 #[tokio::test]
-async fn what_nobody_checked_for_long_is_checked_by_the_server_while_nobody_waits() {
+async fn due_credentials_are_checked_in_the_background() {
     let settings = "[credentials]\ncheck_every_s = 2\n[machines]\nmachines_max = 2\n";
     let (scene, world, id) = world(settings).await;
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
     scene.raise("revoked");
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     while meta(&world, &id).await.health != CredentialHealth::NeedsAuth {
         assert!(Instant::now() < until, "nobody checked it");
         sleep(Duration::from_millis(50)).await;
@@ -345,7 +345,7 @@ async fn what_nobody_checked_for_long_is_checked_by_the_server_while_nobody_wait
     assert!(world.log().contains("check_started"));
     // Signed in again at the provider: the next check finds that out, too.
     std::fs::remove_file(scene.flag("revoked")).unwrap();
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     while meta(&world, &id).await.health != CredentialHealth::Valid {
         assert!(Instant::now() < until, "nobody checked it again");
         sleep(Duration::from_millis(50)).await;
@@ -354,12 +354,12 @@ async fn what_nobody_checked_for_long_is_checked_by_the_server_while_nobody_wait
 }
 
 #[tokio::test]
-async fn nothing_is_checked_in_a_room_that_a_person_has_or_waits_for() {
+async fn background_check_does_not_use_a_machine_slot_that_a_user_needs() {
     let settings = "[credentials]\ncheck_every_s = 1\n[machines]\nmachines_max = 1\n";
     let scene = Scene::new();
-    let idle = Tool::new("idle", Script::new([Step::say("Nothing to do"), scene.wait("never")]));
-    let plan = Plan { tools: vec![tool(&scene), idle], ..Plan::default() };
-    let world = World::start(plan.set(settings)).await.unwrap();
+    let idle = ScriptedTool::new("idle", Script::new([Step::say("Nothing to do"), scene.wait("never")]));
+    let plan = TestConfig { tools: vec![tool(&scene), idle], ..TestConfig::default() };
+    let world = TestServer::start(plan.set(settings)).await.unwrap();
     let id = signed_in(&scene, &world).await;
     let api = world.backend().unwrap();
     let person = api.start("idle").await.unwrap().session.id;
@@ -369,7 +369,7 @@ async fn nothing_is_checked_in_a_room_that_a_person_has_or_waits_for() {
     sleep(Duration::from_secs(4)).await;
     assert_eq!(meta(&world, &id).await.checked_at, since, "a person has the only room");
     api.cancel(&person).await.unwrap();
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     while meta(&world, &id).await.checked_at == since {
         assert!(Instant::now() < until, "the room is free, and nothing is checked");
         sleep(Duration::from_millis(50)).await;

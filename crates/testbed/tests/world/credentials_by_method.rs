@@ -4,7 +4,7 @@ use crate::{
     Scene, URL,
     uses::{anteroom, text, used},
 };
-use anteroom_testbed::{Api, Plan, Script, Step, Tool, World};
+use anteroom_testbed::{ApiClient, TestConfig, Script, Step, ScriptedTool, TestServer};
 use anteroom_wire::{
     SessionId,
     api::{CredentialHealth, CredentialMeta, SessionView, StartRequest, Started, Status},
@@ -19,16 +19,16 @@ fn settings(content: &str) -> Value {
 
 /// Two methods whose settings differ. The tool of the second must be signed in without the setting `chosen`, and is signed in with it
 /// alone; each asks for its own when it is asked for its status.
-fn tool(scene: &Scene) -> Tool {
+fn tool(scene: &Scene) -> ScriptedTool {
     let signs_in = |content: &str| {
-        [Step::Browser { url: URL.to_owned() }, scene.wait("go"), Step::write(Tool::CREDENTIAL, content)]
+        [Step::Browser { url: URL.to_owned() }, scene.wait("go"), Step::write(ScriptedTool::CREDENTIAL, content)]
     };
     let status = format!(
         "case $(cat {SETTINGS}):$(cat {}) in usual:*usual*|chosen:*other*) echo Logged in;; esac",
-        Tool::CREDENTIAL
+        ScriptedTool::CREDENTIAL
     );
     let rules = json!({
-        "paths": [Tool::CREDENTIAL], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
+        "paths": [ScriptedTool::CREDENTIAL], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
     });
     let differs = json!({
         "label": "The other",
@@ -48,7 +48,7 @@ fn tool(scene: &Scene) -> Tool {
 }
 
 /// Begins to sign in by a method.
-async fn begins(api: &Api, method: Option<&str>, renews: Option<&str>) -> SessionId {
+async fn begins(api: &ApiClient, method: Option<&str>, renews: Option<&str>) -> SessionId {
     let request = StartRequest {
         provider: "scripted".into(),
         user_id: None,
@@ -64,28 +64,28 @@ async fn begins(api: &Api, method: Option<&str>, renews: Option<&str>) -> Sessio
 }
 
 /// The credential once it is there.
-async fn stored(api: &Api, session: &SessionId) -> String {
+async fn stored(api: &ApiClient, session: &SessionId) -> String {
     api.wait_status(session, Status::Completed).await.unwrap().credential.unwrap().id.to_string()
 }
 
 /// What a command with it finds: the setting, and which further settings lie beside it.
-async fn finds(world: &World, credential: &str) -> String {
+async fn finds(world: &TestServer, credential: &str) -> String {
     let script = format!("cat {SETTINGS}; for file in {SETTINGS}.*; do echo \" $file\"; done");
     let done = anteroom(world, &["exec", "--credential", credential, "--", "sh", "-c", &script]).await;
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     text(&done.stdout).trim_end().to_owned()
 }
 
-async fn checked(api: &Api, credential: &str) -> (SessionView, CredentialMeta) {
+async fn checked(api: &ApiClient, credential: &str) -> (SessionView, CredentialMeta) {
     let session = used(api, credential, json!({ "purpose": "check" })).await;
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     (view, api.get(&format!("/api/credentials/{credential}")).await.unwrap().read().unwrap())
 }
 
 #[tokio::test]
-async fn a_credential_is_used_with_the_settings_of_the_method_that_it_came_by() {
+async fn credential_use_applies_the_settings_of_its_sign_in_method() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(tool(&scene))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool(&scene))).await.unwrap();
     let api = world.backend().unwrap();
     scene.raise("go");
     let usual = stored(&api, &begins(&api, None, None).await).await;
@@ -95,16 +95,16 @@ async fn a_credential_is_used_with_the_settings_of_the_method_that_it_came_by() 
     for (credential, method) in [(&usual, "usual"), (&other, "other")] {
         let (view, meta) = checked(&api, credential).await;
         assert_eq!((view.method.as_str(), meta.health), (method, CredentialHealth::Valid), "{}", meta.health_detail);
-        let opened = api.wait_entry(&view.id, "credential_opened").await.unwrap();
+        let opened = api.wait_entry(&view.id, "credential_unsealed").await.unwrap();
         assert_eq!(opened.data["method"], method);
     }
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_credential_that_was_renewed_by_another_method_is_used_with_that_methods_settings() {
+async fn renewal_by_another_method_changes_the_settings_of_later_uses() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(tool(&scene)).set("[machines]\nmachines_max = 1\n")).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool(&scene)).set("[machines]\nmachines_max = 1\n")).await.unwrap();
     let api = world.backend().unwrap();
     scene.raise("go");
     let credential = stored(&api, &begins(&api, None, None).await).await;
@@ -116,12 +116,12 @@ async fn a_credential_that_was_renewed_by_another_method_is_used_with_that_metho
     scene.raise("go");
     assert_eq!(stored(&api, &renewing).await, credential);
     let view = api.wait_status(&waits.id, Status::Completed).await.unwrap();
-    let opened = api.wait_entry(&waits.id, "credential_opened").await.unwrap();
+    let opened = api.wait_entry(&waits.id, "credential_unsealed").await.unwrap();
     assert_eq!((opened.data["revision"].as_u64(), opened.data["method"].as_str()), (Some(2), Some("other")));
     assert_eq!(view.method, "other");
     let (later, meta) = checked(&api, &credential).await;
     assert_eq!((later.method.as_str(), meta.health), ("other", CredentialHealth::Valid), "{}", meta.health_detail);
-    let opened = api.wait_entry(&view.id, "credential_opened").await.unwrap();
+    let opened = api.wait_entry(&view.id, "credential_unsealed").await.unwrap();
     let expected = if opened.data["revision"] == 1 { "usual" } else { "other" };
     assert_eq!((opened.data["method"].as_str(), view.method.as_str()), (Some(expected), expected));
     assert_eq!(finds(&world, &credential).await, format!("chosen {SETTINGS}.asks"));

@@ -5,8 +5,8 @@ use crate::{
     uses::{anteroom, signed_in, text, used},
 };
 use anteroom_testbed::{
-    Api, Hold, Plan, Script, Step, Tool, World, processes,
-    served::crash::{Crash, Moment},
+    ApiClient, PausePoint, TestConfig, Script, Step, ScriptedTool, TestServer, processes,
+    serve::crash_point::{CrashPoint, CrashTiming},
 };
 use anteroom_wire::{
     MachineId, SessionId,
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 const AWAY: &str = "away.example:80";
 
 /// Says that it is signed in while the flag `in` is raised; asks for a name first that its provider grants.
-fn tool(scene: &Scene) -> Tool {
+fn tool(scene: &Scene) -> ScriptedTool {
     let status = Script::new([
         Step::Connect { authority: AWAY.to_owned() },
         Step::ExpectFile { path: scene.flag("in"), says: "Logged in".to_owned() },
@@ -29,26 +29,26 @@ fn tool(scene: &Scene) -> Tool {
 }
 
 /// A world with one stored credential; beside it a tool that does nothing.
-async fn world(settings: &str) -> (Scene, World, String) {
+async fn world(settings: &str) -> (Scene, TestServer, String) {
     let scene = Scene::new();
-    let idle = Tool::new("idle", Script::new([Step::say("Nothing to do"), scene.wait("never")]));
-    let plan = Plan { tools: vec![tool(&scene), idle], ..Plan::default() }.answer(AWAY, "127.0.0.1:1".parse().unwrap());
-    let world = World::start(plan.set(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap();
+    let idle = ScriptedTool::new("idle", Script::new([Step::say("Nothing to do"), scene.wait("never")]));
+    let plan = TestConfig { tools: vec![tool(&scene), idle], ..TestConfig::default() }.answer(AWAY, "127.0.0.1:1".parse().unwrap());
+    let world = TestServer::start(plan.set(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap();
     let id = signed_in(&scene, &world).await;
     (scene, world, id)
 }
 
-async fn restarted(world: &mut World) -> Api {
+async fn restarted(world: &mut TestServer) -> ApiClient {
     world.kill_server().await.unwrap();
     world.start_server().await.unwrap();
     world.backend().unwrap()
 }
 
 /// Waits until the machine that was asked for has its process; it lacks its display as long as that is held.
-async fn held(world: &World, api: &Api, session: &SessionId) -> MachineId {
+async fn held(world: &TestServer, api: &ApiClient, session: &SessionId) -> MachineId {
     let requested = api.wait_entry(session, "machine_requested").await.unwrap();
     let machine: MachineId = requested.data["machine"].as_str().unwrap().parse().unwrap();
-    let until = tokio::time::Instant::now() + anteroom_testbed::SOON;
+    let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
     while processes::machine_of(&world.state_dir(), &machine).is_none() {
         assert!(tokio::time::Instant::now() < until, "no machine");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -56,17 +56,17 @@ async fn held(world: &World, api: &Api, session: &SessionId) -> MachineId {
     machine
 }
 
-async fn opened(api: &Api, session: &SessionId) -> usize {
+async fn opened(api: &ApiClient, session: &SessionId) -> usize {
     let timeline = api.timeline(session).await.unwrap();
-    timeline.iter().filter(|entry| entry.kind == "credential_opened").count()
+    timeline.iter().filter(|entry| entry.kind == "credential_unsealed").count()
 }
 
-async fn diagnosis(api: &Api, session: &SessionId) -> Diagnosis {
+async fn diagnosis(api: &ApiClient, session: &SessionId) -> Diagnosis {
     api.get(&format!("/api/auth/session/{session}/diagnosis")).await.unwrap().read().unwrap()
 }
 
 /// Its command was lost with the server, nothing was opened, and that is what is told.
-async fn is_lost(api: &Api, view: &SessionView) {
+async fn is_lost(api: &ApiClient, view: &SessionView) {
     let reason = view.reason.clone().unwrap();
     assert_eq!(reason.code, "controller_restarted");
     assert!(reason.sentence.contains("a server that has ended"), "{reason:?}");
@@ -77,12 +77,12 @@ async fn is_lost(api: &Api, view: &SessionView) {
     assert_eq!(opened(api, &view.id).await, 0);
 }
 
-async fn health(api: &Api, id: &str) -> CredentialMeta {
+async fn health(api: &ApiClient, id: &str) -> CredentialMeta {
     api.get(&format!("/api/credentials/{id}")).await.unwrap().read().unwrap()
 }
 
 #[tokio::test]
-async fn a_command_that_stood_in_line_at_a_restart_ends_at_once_and_a_check_goes_on() {
+async fn queued_exec_fails_after_a_server_restart_and_a_queued_check_continues() {
     let (_scene, mut world, id) = world("[machines]\nmachines_max = 1\n").await;
     let api = world.backend().unwrap();
     let person = api.start("idle").await.unwrap().session.id;
@@ -102,14 +102,14 @@ async fn a_command_that_stood_in_line_at_a_restart_ends_at_once_and_a_check_goes
 }
 
 #[tokio::test]
-async fn a_command_whose_machine_was_being_made_at_a_restart_is_not_run_and_the_credential_stays_closed() {
+async fn exec_with_a_pending_machine_is_not_run_after_a_server_restart_and_opens_no_credential() {
     let (_scene, mut world, id) = world("").await;
     let api = world.backend().unwrap();
-    world.hold(Hold::Desktops).unwrap();
+    world.hold(PausePoint::Desktops).unwrap();
     let exec = used(&api, &id, json!({ "purpose": "exec", "argv": ["true"] })).await;
     held(&world, &api, &exec.id).await;
     let api = restarted(&mut world).await;
-    world.release(Hold::Desktops).unwrap();
+    world.release(PausePoint::Desktops).unwrap();
     let view = api.wait_status(&exec.id, Status::Failed).await.unwrap();
     is_lost(&api, &view).await;
     assert_eq!(health(&api, &id).await.health, CredentialHealth::Valid);
@@ -117,12 +117,12 @@ async fn a_command_whose_machine_was_being_made_at_a_restart_is_not_run_and_the_
 }
 
 #[tokio::test]
-async fn a_check_whose_server_ended_right_after_the_credential_was_opened_is_done_by_the_next() {
-    for (moment, times) in [(Moment::Before, 1), (Moment::After, 2)] {
+async fn check_is_completed_by_the_next_server_after_a_crash_at_credential_open() {
+    for (moment, times) in [(CrashTiming::Before, 1), (CrashTiming::After, 2)] {
         let (_scene, mut world, id) = world("").await;
-        world.arm(&Crash { moment, write: "transition credential_opened".to_owned(), nth: 1 }).unwrap();
+        world.arm(&CrashPoint { moment, write: "transition credential_unsealed".to_owned(), nth: 1 }).unwrap();
         let check = used(&world.backend().unwrap(), &id, json!({ "purpose": "check" })).await;
-        let until = tokio::time::Instant::now() + anteroom_testbed::SOON;
+        let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
         let pid = world.server_process().unwrap();
         while !is_dead(pid.as_raw_nonzero().get()) {
             assert!(tokio::time::Instant::now() < until, "the server lives");
@@ -143,22 +143,22 @@ fn is_dead(pid: i32) -> bool {
 }
 
 #[tokio::test]
-async fn a_use_whose_machine_was_replaced_before_it_was_claimed_runs_once_in_the_next() {
+async fn exec_runs_once_when_its_machine_is_replaced_before_the_claim() {
     let (scene, world, id) = world("").await;
     let api = world.backend().unwrap();
-    world.hold(Hold::Desktops).unwrap();
+    world.hold(PausePoint::Desktops).unwrap();
     let runs = scene.flag("runs");
     let script = format!("echo run >> {}; exit 3", runs.display());
     let session = used(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", script] })).await;
     let machine = held(&world, &api, &session.id).await;
     // Its process is there before it has become the machine (fork, then exec).
-    let until = tokio::time::Instant::now() + anteroom_testbed::SOON;
+    let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
     while let Err(error) = world.kill_machine(&machine) {
         assert!(tokio::time::Instant::now() < until, "{error:#}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     api.wait(&session.id, "replaced", |view| view.generation == 2).await.unwrap();
-    world.release(Hold::Desktops).unwrap();
+    world.release(PausePoint::Desktops).unwrap();
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     assert_eq!((view.uses.unwrap().exit_code, view.generation), (Some(3), 2));
     assert_eq!(std::fs::read_to_string(runs).unwrap(), "run\n");
@@ -168,19 +168,19 @@ async fn a_use_whose_machine_was_replaced_before_it_was_claimed_runs_once_in_the
 }
 
 #[tokio::test]
-async fn a_check_in_a_machine_without_a_way_out_concludes_nothing_and_says_so() {
+async fn check_without_egress_reports_no_result_and_leaves_the_health_unchanged() {
     // Somebody listens there, until nobody does.
     let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let scene = Scene::new();
-    let plan = Plan::with(tool(&scene)).answer(AWAY, there.local_addr().unwrap());
-    let world = World::start(plan).await.unwrap();
+    let plan = TestConfig::with(tool(&scene)).answer(AWAY, there.local_addr().unwrap());
+    let world = TestServer::start(plan).await.unwrap();
     let id = signed_in(&scene, &world).await;
     let api = world.backend().unwrap();
     drop(there);
     std::fs::remove_file(scene.flag("in")).unwrap();
     let before = health(&api, &id).await;
     let session = used(&api, &id, json!({ "purpose": "check" })).await;
-    let told = api.wait_entry(&session.id, "credential_not_asked").await.unwrap();
+    let told = api.wait_entry(&session.id, "credential_check_inconclusive").await.unwrap();
     assert!(told.sentence.contains("says nothing of the credential"), "{told:?}");
     api.wait_status(&session.id, Status::Completed).await.unwrap();
     let after = health(&api, &id).await;
@@ -192,7 +192,7 @@ async fn a_check_in_a_machine_without_a_way_out_concludes_nothing_and_says_so() 
 }
 
 #[tokio::test]
-async fn the_method_of_a_use_is_not_changed_and_its_command_goes_on() {
+async fn changing_the_method_of_an_exec_is_rejected_and_the_command_continues() {
     let (scene, world, id) = world("").await;
     let api = world.backend().unwrap();
     let wait = format!("while [ ! -e {} ]; do sleep 0.05; done; exit 5", scene.flag("enough").display());

@@ -1,7 +1,7 @@
 //! The credential's door: what it refuses, that it takes one delivery once, and that a database in trouble loses nothing.
 
 use crate::{Scene, posted::Posing};
-use anteroom_testbed::{Answer, Plan, SOON, Tool, World, leaks::needles};
+use anteroom_testbed::{ApiResponse, TestConfig, WAIT_MAX, ScriptedTool, TestServer, leaks::needles};
 use anteroom_wire::{
     Base64,
     agent::{Delivered, DeliveredFile, Delivery},
@@ -17,14 +17,14 @@ const GOOD: &str = "{\"token\": \"one\"}";
 /// What must be in no refusal and in no file.
 const CANARY: &str = "canary8d1f0a66c5e94b27";
 
-async fn idle_world(settings: &str) -> (Scene, World) {
+async fn idle_world(settings: &str) -> (Scene, TestServer) {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     (scene, world)
 }
 
 /// What a refusal says, after a look for the canary.
-fn refused(answer: &Answer) -> (u16, String, String) {
+fn refused(answer: &ApiResponse) -> (u16, String, String) {
     for needle in needles(CANARY) {
         let needle = String::from_utf8(needle).unwrap();
         assert!(!answer.text.contains(&needle), "a refusal quotes what was sent: {}", answer.text);
@@ -35,20 +35,20 @@ fn refused(answer: &Answer) -> (u16, String, String) {
 }
 
 /// A refused delivery changes nothing: the person can still sign in on the same machine.
-async fn nothing_happened(world: &World, agent: &Posing) {
+async fn nothing_happened(world: &TestServer, agent: &Posing) {
     let view = world.backend().unwrap().session(&agent.session).await.unwrap();
     assert_eq!((view.status, view.generation), (Status::VmStarted, 1));
     assert_eq!(world.machines().len(), 1, "its machine exists");
     assert_eq!(world.operator().unwrap().credentials().await.unwrap().credentials, []);
 }
 
-async fn completed_entries(world: &World, agent: &Posing) -> usize {
+async fn completed_entries(world: &TestServer, agent: &Posing) -> usize {
     let timeline = world.backend().unwrap().timeline(&agent.session).await.unwrap();
     timeline.iter().filter(|entry| entry.kind == "completed").count()
 }
 
-async fn machines_are_gone(world: &World) {
-    let until = Instant::now() + SOON;
+async fn machines_are_gone(world: &TestServer) {
+    let until = Instant::now() + WAIT_MAX;
     while !world.machines().is_empty() {
         assert!(Instant::now() < until, "machines are left: {:?}", world.machines());
         sleep(Duration::from_millis(20)).await;
@@ -56,7 +56,7 @@ async fn machines_are_gone(world: &World) {
 }
 
 #[tokio::test]
-async fn a_delivery_without_the_machines_own_token_is_refused_and_changes_nothing() {
+async fn delivery_with_a_wrong_agent_token_is_rejected() {
     let (_scene, world) = idle_world("").await;
     let agent = Posing::start(&world).await;
     let good = || serde_json::to_string(&agent.delivery(GOOD)).unwrap();
@@ -77,7 +77,7 @@ async fn a_delivery_without_the_machines_own_token_is_refused_and_changes_nothin
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_delivery_is_refused_without_a_word_of_what_it_held() {
+async fn malformed_delivery_is_rejected_without_echoing_its_content() {
     let (_scene, world) = idle_world(
         "[http]\ndelivery_bytes_max = 8192\n[sessions]\ncredential_bytes_max = 1024\n[log]\nlevel = 'trace'\n",
     )
@@ -108,7 +108,7 @@ async fn a_body_that_is_no_delivery_is_refused_without_a_word_of_what_it_held() 
     }
     for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
         let (status, code, _) = refused(&agent.send(Some("agt_x"), kind, good.clone()).await);
-        assert_eq!((status, code.as_str()), (415, "not_json"), "{kind}");
+        assert_eq!((status, code.as_str()), (415, "unsupported_media_type"), "{kind}");
     }
     let (_, _, detail) = refused(&agent.post("{\"sesion\": 1}").await);
     assert!(detail.contains("sesion"), "an unknown key is named: {detail}");
@@ -118,7 +118,7 @@ async fn a_body_that_is_no_delivery_is_refused_without_a_word_of_what_it_held() 
 }
 
 #[tokio::test]
-async fn a_file_of_another_shape_is_refused_by_its_keys_and_never_by_its_values() {
+async fn wrong_credential_format_is_rejected_by_keys_without_values() {
     let (_scene, world) = idle_world("[log]\nlevel = 'trace'\n").await;
     let agent = Posing::start(&world).await;
     let secret = format!("{{\"token\": \"{CANARY}\"}}");
@@ -138,12 +138,12 @@ async fn a_file_of_another_shape_is_refused_by_its_keys_and_never_by_its_values(
         ("no file", files(vec![]), "no file"),
         ("another path", files(vec![at(".other/auth.json")]), "path"),
         ("a path out of the home", files(vec![at("../.scripted/auth.json")]), "path"),
-        ("a second file elsewhere", files(vec![at(Tool::CREDENTIAL), at("../../.ssh/authorized_keys")]), "path"),
-        ("one file twice", files(vec![at(Tool::CREDENTIAL), at(Tool::CREDENTIAL)]), "twice"),
-        ("many files", files((0..20).map(|_| at(Tool::CREDENTIAL)).collect()), "files"),
+        ("a second file elsewhere", files(vec![at(ScriptedTool::CREDENTIAL), at("../../.ssh/authorized_keys")]), "path"),
+        ("one file twice", files(vec![at(ScriptedTool::CREDENTIAL), at(ScriptedTool::CREDENTIAL)]), "twice"),
+        ("many files", files((0..20).map(|_| at(ScriptedTool::CREDENTIAL)).collect()), "files"),
     ] {
         let (status, code, detail) = refused(&agent.deliver(&delivery).await);
-        assert_eq!((status, code.as_str()), (422, "wrong_shape"), "{what}: {detail}");
+        assert_eq!((status, code.as_str()), (422, "invalid_credential_format"), "{what}: {detail}");
         assert!(detail.contains(says), "{what}: {detail}");
         nothing_happened(&world, &agent).await;
     }
@@ -179,7 +179,7 @@ async fn a_second_delivery_is_ignored() {
 }
 
 #[tokio::test]
-async fn of_ten_deliveries_that_race_one_is_stored_and_nine_are_ignored() {
+async fn concurrent_deliveries_store_exactly_one_credential() {
     let (_scene, world) = idle_world("").await;
     let agent = Posing::start(&world).await;
     let delivery = agent.delivery(GOOD);
@@ -207,7 +207,7 @@ async fn a_delivery_to_a_cancelled_session_is_ignored_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_credential_deleted_twice_is_gone_once_and_its_session_stays_completed() {
+async fn credential_deletion_is_idempotent_and_keeps_the_session_completed() {
     let (_scene, world) = idle_world("").await;
     let (api, agent) = (world.backend().unwrap(), Posing::start(&world).await);
     let Delivered::Stored { credential } = agent.deliver(&agent.delivery(GOOD)).await.read().unwrap() else {
@@ -229,22 +229,22 @@ async fn a_credential_deleted_twice_is_gone_once_and_its_session_stays_completed
 }
 
 #[tokio::test]
-async fn a_delivery_refused_for_good_is_on_the_timeline_by_its_keys_and_explains_the_session() {
+async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
     let (_scene, world) = idle_world("").await;
     let (api, agent) = (world.backend().unwrap(), Posing::start(&world).await);
     let wrong = format!("{{\"other\": \"{CANARY}\"}}");
     for _ in 0..3 {
         assert_eq!(refused(&agent.deliver(&agent.delivery(&wrong)).await).0, 422);
     }
-    let entry = api.wait_entry(&agent.session, "delivery_refused").await.unwrap();
-    assert_eq!((entry.data["reason"].as_str(), entry.data["by"].as_str()), (Some("wrong_shape"), Some("machine")));
+    let entry = api.wait_entry(&agent.session, "delivery_rejected").await.unwrap();
+    assert_eq!((entry.data["reason"].as_str(), entry.data["by"].as_str()), (Some("invalid_credential_format"), Some("machine")));
     assert!(entry.data["detail"].as_str().unwrap().contains("/token"), "the missing key is named: {entry:?}");
     let diagnosis = || async {
         let path = format!("/api/auth/session/{}/diagnosis", agent.session);
         api.get(&path).await.unwrap().read::<Diagnosis>().unwrap()
     };
     let found = diagnosis().await;
-    assert_eq!(found.verdict, Verdict::CredentialWrongShape, "{}", found.sentence);
+    assert_eq!(found.verdict, Verdict::CredentialInvalidFormat, "{}", found.sentence);
     assert!(found.sentence.contains(&entry.at) && found.sentence.contains("/token"), "{}", found.sentence);
     assert!(found.evidence.iter().any(|proof| proof.number == entry.number));
     // What a stranger sends is noted as that, and explains nothing.
@@ -253,14 +253,14 @@ async fn a_delivery_refused_for_good_is_on_the_timeline_by_its_keys_and_explains
     let strange = async {
         loop {
             let timeline = api.timeline(&agent.session).await.unwrap();
-            let refused: Vec<_> = timeline.into_iter().filter(|entry| entry.kind == "delivery_refused").collect();
+            let refused: Vec<_> = timeline.into_iter().filter(|entry| entry.kind == "delivery_rejected").collect();
             if refused.len() == 2 {
                 return refused[1].clone();
             }
             sleep(Duration::from_millis(20)).await;
         }
     };
-    let strange = tokio::time::timeout(SOON, strange).await.expect("the stranger is noted");
+    let strange = tokio::time::timeout(WAIT_MAX, strange).await.expect("the stranger is noted");
     assert_eq!(
         (strange.data["reason"].as_str(), strange.data["by"].as_str()),
         (Some("wrong_agent_token"), Some("stranger"))
@@ -273,24 +273,24 @@ async fn a_delivery_refused_for_good_is_on_the_timeline_by_its_keys_and_explains
 }
 
 /// How often the server has told an agent that the database cannot be written.
-fn put_off(world: &World) -> usize {
+fn put_off(world: &TestServer) -> usize {
     let log = world.log();
-    log.lines().filter(|line| line.contains("delivery_refused") && line.contains("store_unavailable")).count()
+    log.lines().filter(|line| line.contains("delivery_rejected") && line.contains("database_unavailable")).count()
 }
 
 #[tokio::test]
-async fn a_credential_outlives_a_database_that_cannot_be_written() {
+async fn delivery_is_retried_until_the_database_is_writable() {
     let scene = Scene::new();
     let content = "{\"token\": \"patient\",\n \"more\" : [1, 2.50]}\n";
-    let world = World::start(Plan::with(scene.tool(content)).set("[store]\nbusy_ms_max = 500\n")).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.tool(content)).set("[store]\nbusy_ms_max = 500\n")).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
-    let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db")).busy_timeout(SOON);
+    let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
     let mut holder: SqliteConnection = database.connect().await.unwrap();
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
     scene.raise("go");
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     while put_off(&world) < 2 {
         assert!(Instant::now() < until, "the agent was not put off");
         sleep(Duration::from_millis(20)).await;

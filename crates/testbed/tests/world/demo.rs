@@ -1,7 +1,7 @@
 //! The demo as a person meets it: the image's own tool, the server's own identity provider, and the egress gate between.
 
 use anteroom_controller::demo::{DEMO_ISSUER, DemoIdp, DemoSettings};
-use anteroom_testbed::{Plan, World, leaks::needles, plain_process::built};
+use anteroom_testbed::{TestConfig, TestServer, leaks::needles, plain_process::built};
 use anteroom_wire::{
     Secret,
     api::{SessionView, Status},
@@ -49,7 +49,7 @@ fn hidden(page: &str) -> String {
 }
 
 /// A world with the demo's tool, and an issuer whose tokens are known.
-async fn demo_world(tokens: [&str; 2]) -> (World, Browser, CancellationToken) {
+async fn demo_world(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (issuer, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let [access, refresh] = tokens.map(|token| Secret::new(token.to_owned()));
@@ -60,8 +60,8 @@ async fn demo_world(tokens: [&str; 2]) -> (World, Browser, CancellationToken) {
     let settings = format!(
         "[providers.demo]\nargv = [{tool:?}, 'login']\ncredential = {{ status_argv = [{tool:?}, 'status'] }}\n"
     );
-    let plan = Plan { clis: vec!["anteroom-demo".to_owned()], ..Plan::default() };
-    let world = World::start(plan.set(&settings).answer("id.anteroom.test:80", issuer)).await.unwrap();
+    let plan = TestConfig { clis: vec!["anteroom-demo".to_owned()], ..TestConfig::default() };
+    let world = TestServer::start(plan.set(&settings).answer("id.anteroom.test:80", issuer)).await.unwrap();
     (world, Browser::new(issuer), stop)
 }
 
@@ -70,7 +70,7 @@ fn url(view: &SessionView) -> String {
 }
 
 #[tokio::test]
-async fn a_person_signs_in_to_the_demo_and_its_tokens_are_nowhere_but_in_the_lease() {
+async fn demo_sign_in_exposes_its_tokens_only_in_the_lease() {
     let tokens = ["demo_at_canary_5b1c7e93d0", "demo_rt_canary_f20a6d84c7"];
     let (world, browser, stop) = demo_world(tokens).await;
     let api = world.backend().unwrap();
@@ -100,7 +100,7 @@ async fn a_person_signs_in_to_the_demo_and_its_tokens_are_nowhere_but_in_the_lea
 }
 
 #[tokio::test]
-async fn a_person_who_denies_completes_nothing() {
+async fn denied_demo_consent_stores_no_credential() {
     let (world, browser, stop) = demo_world(["demo_at_unused", "demo_rt_unused"]).await;
     let api = world.backend().unwrap();
     let id = api.start("demo").await.unwrap().session.id;

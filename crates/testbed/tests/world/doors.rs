@@ -2,7 +2,7 @@
 
 use crate::Scene;
 use anteroom_controller::rfb::DialError;
-use anteroom_testbed::{Plan, World};
+use anteroom_testbed::{TestConfig, TestServer};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -22,9 +22,9 @@ fn operations(document: &Value, session: &str) -> Vec<(Method, String)> {
 }
 
 #[tokio::test]
-async fn nobody_gets_anything_on_any_route_or_socket() {
+async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let (api, nobody) = (world.backend().unwrap(), world.nobody().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let document: Value = nobody.get("/openapi.json").await.unwrap().read().unwrap();
@@ -58,9 +58,9 @@ async fn nobody_gets_anything_on_any_route_or_socket() {
 }
 
 #[tokio::test]
-async fn a_backend_gets_nothing_of_another_backends_session() {
+async fn backend_cannot_access_the_session_of_another_backend() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
     let (api, stranger) = (world.backend().unwrap(), world.other_backend().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let document: Value = api.get("/openapi.json").await.unwrap().read().unwrap();
@@ -78,9 +78,9 @@ async fn a_backend_gets_nothing_of_another_backends_session() {
 }
 
 #[tokio::test]
-async fn what_is_not_well_formed_is_refused_and_nothing_is_run() {
+async fn malformed_input_is_rejected_and_never_executed() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, anteroom_wire::api::Status::VmStarted).await.unwrap();

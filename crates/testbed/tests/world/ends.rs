@@ -1,17 +1,17 @@
 //! Machines, sessions and servers that end, in every order.
 
 use crate::{Scene, viewers::closing};
-use anteroom_testbed::{Plan, World};
+use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::api::Status;
 
-async fn idle_world(settings: &str) -> (Scene, World) {
+async fn idle_world(settings: &str) -> (Scene, TestServer) {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     (scene, world)
 }
 
 #[tokio::test]
-async fn a_machine_that_dies_under_a_viewer_is_replaced_and_the_viewer_is_told_to_come_back() {
+async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -30,25 +30,25 @@ async fn a_machine_that_dies_under_a_viewer_is_replaced_and_the_viewer_is_told_t
 }
 
 #[tokio::test]
-async fn a_machine_that_dies_without_a_restart_left_ends_the_session_by_name() {
+async fn killed_machine_without_restarts_left_fails_the_session_with_machine_gone() {
     let (_scene, world) = idle_world("[sessions]\nrestarts_max = 0\n").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let viewer = api.desktop(&id).await.unwrap();
     world.kill_machine(&world.machines().remove(0)).unwrap();
     let (code, reason) = closing(&mut viewer.into_inner()).await;
-    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")));
+    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")));
     let view = api.wait_status(&id, Status::Failed).await.unwrap();
-    assert_eq!(view.reason.unwrap().code, "machine_gone");
+    assert_eq!(view.reason.unwrap().code, "machine_failed");
     // Who comes later is told the same, in the form it can hear.
     let refused =
         api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_gone"));
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_failed"));
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_cancelled_session_stays_cancelled_and_its_viewer_is_told() {
+async fn cancelled_session_stays_cancelled_and_closes_its_viewer() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -61,7 +61,7 @@ async fn a_cancelled_session_stays_cancelled_and_its_viewer_is_told() {
 }
 
 #[tokio::test]
-async fn a_session_that_nobody_uses_expires_and_one_with_a_heartbeat_does_not() {
+async fn idle_session_expires_and_heartbeats_prevent_it() {
     let (_scene, world) = idle_world("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
     let api = world.backend().unwrap();
     let left = api.start("scripted").await.unwrap().session.id;
@@ -80,9 +80,9 @@ async fn a_session_that_nobody_uses_expires_and_one_with_a_heartbeat_does_not() 
 }
 
 #[tokio::test]
-async fn a_person_in_the_middle_of_a_sign_in_survives_a_crash_of_the_server() {
+async fn sign_in_survives_a_server_crash() {
     let scene = Scene::new();
-    let mut world = World::start(Plan::with(scene.tool("{\"token\": \"after the crash\"}"))).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.tool("{\"token\": \"after the crash\"}"))).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -103,16 +103,16 @@ async fn a_person_in_the_middle_of_a_sign_in_survives_a_crash_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_credential_that_is_written_while_no_server_runs_is_delivered_to_the_next() {
+async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_server() {
     let scene = Scene::new();
-    let mut world = World::start(Plan::with(scene.tool("{\"token\": \"kept\"}"))).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.tool("{\"token\": \"kept\"}"))).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let machine = world.machines().remove(0);
     world.stop_server().await.unwrap();
     scene.raise("go");
-    let file = world.home(&machine).join(anteroom_testbed::Tool::CREDENTIAL);
+    let file = world.home(&machine).join(anteroom_testbed::ScriptedTool::CREDENTIAL);
     while !file.exists() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -129,9 +129,9 @@ async fn a_credential_that_is_written_while_no_server_runs_is_delivered_to_the_n
 }
 
 #[tokio::test]
-async fn a_completed_session_is_still_told_after_its_machine_is_gone() {
+async fn completed_session_is_readable_after_its_machine_is_removed() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     scene.raise("go");
@@ -142,12 +142,12 @@ async fn a_completed_session_is_still_told_after_its_machine_is_gone() {
     assert_eq!(api.session(&id).await.unwrap().status, Status::Completed);
     let metadata = api.get(&format!("/api/auth/session/{id}/credentials")).await.unwrap();
     assert_eq!(metadata.status, 200);
-    assert!(metadata.text.contains(anteroom_testbed::Tool::CREDENTIAL));
+    assert!(metadata.text.contains(anteroom_testbed::ScriptedTool::CREDENTIAL));
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn another_machine_is_refused_by_name_when_none_is_left_and_the_session_goes_on() {
+async fn restart_without_restarts_left_is_rejected_and_the_session_continues() {
     let (_scene, world) = idle_world("[sessions]\nrestarts_max = 1\n").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;

@@ -4,7 +4,7 @@ use crate::{
     Scene,
     uses::{CLI_MS_MAX, anteroom, cli, signed_in, text, used},
 };
-use anteroom_testbed::{Plan, SOON, Tool, World};
+use anteroom_testbed::{TestConfig, WAIT_MAX, ScriptedTool, TestServer};
 use anteroom_wire::{
     agent::UsePurpose,
     api::{SessionList, Status, UseView},
@@ -32,15 +32,15 @@ use tokio::{
 const CONTENT: &str = "{\"token\": \"first\"}";
 
 /// A world with one stored credential.
-async fn world() -> (Scene, World, String) {
+async fn world() -> (Scene, TestServer, String) {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.tool(CONTENT))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.tool(CONTENT))).await.unwrap();
     let id = signed_in(&scene, &world).await;
     (scene, world, id)
 }
 
 #[tokio::test]
-async fn a_command_finds_the_credential_and_ends_with_its_own_code() {
+async fn exec_installs_the_credential_and_returns_the_exit_code() {
     let (_scene, world, id) = world().await;
     let api = world.backend().unwrap();
     let argv = json!(["sh", "-c", "grep -q first .scripted/auth.json && exit 7"]);
@@ -49,20 +49,20 @@ async fn a_command_finds_the_credential_and_ends_with_its_own_code() {
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     let credential = id.parse().unwrap();
     assert_eq!(view.uses, Some(UseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7) }));
-    assert_eq!(view.reason.unwrap().code, "use_over");
+    assert_eq!(view.reason.unwrap().code, "use_completed");
     assert_eq!(view.next_action, "The command with the stored credential ended with exit code 7.");
     let path = format!("/api/auth/session/{}/diagnosis", session.id);
     let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
     assert_eq!(found.verdict, Verdict::Completed);
     assert!(found.sentence.contains("exit code 7"), "{}", found.sentence);
-    let opened = api.wait_entry(&session.id, "credential_opened").await.unwrap();
+    let opened = api.wait_entry(&session.id, "credential_unsealed").await.unwrap();
     assert_eq!(opened.data["revision"], 1);
     assert_eq!(api.credentials().await.unwrap().credentials.len(), 1, "nothing new is stored");
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn while_a_command_runs_nothing_waits_for_a_person() {
+async fn running_exec_is_not_waiting_for_a_user() {
     let (scene, world, id) = world().await;
     let api = world.backend().unwrap();
     let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", scene.flag("enough").display());
@@ -72,14 +72,14 @@ async fn while_a_command_runs_nothing_waits_for_a_person() {
     assert_eq!((view.status, view.next_action.as_str()), (Status::VmStarted, "The command runs in the terminal."));
     let path = format!("/api/auth/session/{}/diagnosis", session.id);
     let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
-    assert_eq!(found.verdict, Verdict::CommandRuns, "{}", found.sentence);
+    assert_eq!(found.verdict, Verdict::CommandRunning, "{}", found.sentence);
     scene.raise("enough");
     api.wait_status(&session.id, Status::Completed).await.unwrap();
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn another_machine_gets_the_credential_and_the_command_again() {
+async fn replacement_machine_receives_the_credential_and_reruns_the_command() {
     let (scene, world, id) = world().await;
     let api = world.backend().unwrap();
     let script = format!(
@@ -95,23 +95,23 @@ async fn another_machine_gets_the_credential_and_the_command_again() {
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     assert_eq!(view.uses.unwrap().exit_code, Some(3));
     let opened = api.timeline(&session.id).await.unwrap();
-    assert_eq!(opened.iter().filter(|entry| entry.kind == "credential_opened").count(), 2);
+    assert_eq!(opened.iter().filter(|entry| entry.kind == "credential_unsealed").count(), 2);
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn only_the_owner_may_use_a_credential_and_only_for_what_there_is() {
+async fn exec_requires_the_owner_and_a_valid_command() {
     let (scene, world, id) = world().await;
     let api = world.backend().unwrap();
     let path = format!("/api/credentials/{id}/use");
     let exec = json!({ "purpose": "exec", "argv": ["true"] });
-    let refused = |api: anteroom_testbed::Api, path: String, body: serde_json::Value| async move {
+    let refused = |api: anteroom_testbed::ApiClient, path: String, body: serde_json::Value| async move {
         let answer = api.post(&path, body).await.unwrap();
         (answer.status, answer.problem().unwrap().code)
     };
     for (who, api, expected) in [
-        ("a stranger", world.other_backend().unwrap(), (403, "not_yours")),
-        ("nobody", world.nobody().unwrap(), (401, "not_signed_in")),
+        ("a stranger", world.other_backend().unwrap(), (403, "not_owner")),
+        ("nobody", world.nobody().unwrap(), (401, "unauthenticated")),
     ] {
         let (status, code) = refused(api, path.clone(), exec.clone()).await;
         assert_eq!((status, code.as_str()), expected, "{who}");
@@ -141,21 +141,21 @@ async fn only_the_owner_may_use_a_credential_and_only_for_what_there_is() {
 }
 
 #[tokio::test]
-async fn a_credential_that_is_to_be_handed_out_once_is_not_used_here() {
+async fn deliver_once_credential_cannot_be_used_by_exec() {
     let scene = Scene::new();
     let tool = scene.tool(CONTENT).with("policy", json!("deliver_once"));
-    let world = World::start(Plan::with(tool)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let id = signed_in(&scene, &world).await;
     let api = world.backend().unwrap();
     let path = format!("/api/credentials/{id}/use");
     let answer = api.post(&path, json!({ "purpose": "exec", "argv": ["true"] })).await.unwrap();
-    assert_eq!((answer.status, answer.problem().unwrap().code.as_str()), (403, "policy_forbids"));
+    assert_eq!((answer.status, answer.problem().unwrap().code.as_str()), (403, "forbidden_by_policy"));
     assert_eq!(api.lease(&id.parse().unwrap()).await.unwrap().files[0].content.expose(), CONTENT.as_bytes());
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn without_a_terminal_every_line_is_printed_once_and_the_code_is_the_commands() {
+async fn exec_without_a_terminal_prints_every_line_once_and_returns_the_exit_code() {
     let (_scene, world, id) = world().await;
     let script = "cat .scripted/auth.json; echo; for i in $(seq 1 120); do echo line $i of many; done; exit 7";
     let done = anteroom(&world, &["exec", "--credential", &id, "--", "sh", "-c", script]).await;
@@ -169,7 +169,7 @@ async fn without_a_terminal_every_line_is_printed_once_and_the_code_is_the_comma
 }
 
 #[tokio::test]
-async fn what_is_piped_in_is_typed_and_lines_come_while_the_command_runs() {
+async fn exec_forwards_piped_input_and_streams_output() {
     let (_scene, world, id) = world().await;
     let script = "echo who; read name; echo hello $name; read more || echo no more";
     let mut command = cli(&world, &["exec", "--credential", &id, "--", "sh", "-c", script]);
@@ -186,7 +186,7 @@ async fn what_is_piped_in_is_typed_and_lines_come_while_the_command_runs() {
 }
 
 #[tokio::test]
-async fn an_input_that_ends_within_a_line_has_an_end() {
+async fn exec_forwards_end_of_input_within_a_line() {
     let (_scene, world, id) = world().await;
     let mut command =
         cli(&world, &["exec", "--credential", &id, "--", "sh", "-c", "cat > got; cat got; echo; wc -c < got"]);
@@ -202,7 +202,7 @@ async fn an_input_that_ends_within_a_line_has_an_end() {
 }
 
 #[tokio::test]
-async fn a_terminal_that_changes_its_size_changes_the_commands() {
+async fn exec_forwards_terminal_resizes() {
     let (_scene, world, id) = world().await;
     let script = "while [ \"$(stty size)\" != '29 91' ]; do sleep 0.05; done; echo first; \
                   while [ \"$(stty size)\" != '37 113' ]; do sleep 0.05; done; echo second";
@@ -223,7 +223,7 @@ async fn a_terminal_that_changes_its_size_changes_the_commands() {
 }
 
 #[tokio::test]
-async fn a_credential_that_the_command_changes_is_stored_anew_under_its_id() {
+async fn credential_changed_by_a_command_is_stored_under_the_same_id() {
     let (_scene, world, id) = world().await;
     let api = world.backend().unwrap();
     let script = "printf '{\"token\": \"second\"}' > .scripted/new && mv .scripted/new .scripted/auth.json";
@@ -234,13 +234,13 @@ async fn a_credential_that_the_command_changes_is_stored_anew_under_its_id() {
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"second\"}");
     assert_eq!(api.credentials().await.unwrap().credentials.len(), 1);
     // The next machine gets what the last one left.
-    let done = anteroom(&world, &["exec", "--credential", &id, "--", "cat", Tool::CREDENTIAL]).await;
+    let done = anteroom(&world, &["exec", "--credential", &id, "--", "cat", ScriptedTool::CREDENTIAL]).await;
     assert_eq!(text(&done.stdout), "{\"token\": \"second\"}\n", "{}", text(&done.stderr));
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_command_that_cannot_be_run_is_told_apart_from_one_that_fails() {
+async fn exec_exit_codes_distinguish_not_started_from_failed() {
     let (_scene, world, id) = world().await;
     let done = anteroom(&world, &["exec", "--credential", &id, "--", "no-such-program"]).await;
     assert_eq!(done.status.code(), Some(127), "as a shell says: {}", text(&done.stderr));
@@ -292,7 +292,7 @@ impl Person {
 
     /// Waits until this was shown.
     pub(crate) async fn sees(&mut self, what: &str) {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + WAIT_MAX;
         while !self.seen.contains(what) {
             let left = until.saturating_duration_since(Instant::now());
             let part =
@@ -307,7 +307,7 @@ impl Person {
 }
 
 #[tokio::test]
-async fn a_persons_terminal_is_the_commands_until_its_end_and_then_as_it_was() {
+async fn exec_restores_the_terminal_after_the_command() {
     let (_scene, world, id) = world().await;
     let script = "trap 'echo got it; exit 5' INT; echo size $(stty size); echo ready; while :; do sleep 0.1; done";
     let (mut person, far) = Person::sit_down(97, 31);
@@ -336,7 +336,7 @@ async fn a_persons_terminal_is_the_commands_until_its_end_and_then_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_command_line_that_is_told_to_end_cancels_and_leaves_the_terminal_as_it_was() {
+async fn terminated_exec_cancels_the_session_and_restores_the_terminal() {
     let (_scene, world, id) = world().await;
     let api = world.backend().unwrap();
     let (mut person, far) = Person::sit_down(80, 24);
@@ -352,7 +352,7 @@ async fn a_command_line_that_is_told_to_end_cancels_and_leaves_the_terminal_as_i
     let done = timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap();
     assert_eq!(done.code(), Some(143));
     assert_eq!(tcgetattr(&far).unwrap().local_modes, before.local_modes);
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     loop {
         let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
         if list.sessions.iter().any(|session| session.uses.is_some() && session.status == Status::Cancelled) {

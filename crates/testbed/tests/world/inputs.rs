@@ -1,29 +1,29 @@
 //! Wrong requests: each is refused by the name of what is wrong with it, and starts nothing.
 
 use crate::Scene;
-use anteroom_testbed::{Answer, Api, Plan, SOON, World};
+use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, TestServer};
 use anteroom_wire::api::{SessionList, Started, Status};
 use reqwest::{Client, Method, header};
 use serde_json::json;
 
 const START: &str = "/api/auth/start";
 
-fn refused(answer: &Answer) -> (u16, String, String) {
+fn refused(answer: &ApiResponse) -> (u16, String, String) {
     let problem = answer.problem().unwrap();
     (answer.status, problem.code, problem.detail.unwrap_or_default())
 }
 
 /// A session whose machine is there.
-async fn ready(api: &Api) -> Started {
+async fn ready(api: &ApiClient) -> Started {
     let started = api.start("scripted").await.unwrap();
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
     started
 }
 
 #[tokio::test]
-async fn a_wrong_start_is_refused_by_the_name_of_what_is_wrong() {
+async fn invalid_start_request_is_rejected_naming_the_field() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let with = |key: &str, value: &str| json!({ "provider": "scripted", key: value });
     let long = format!("https://a.example/{}", "x".repeat(3_000));
@@ -57,9 +57,9 @@ async fn a_wrong_start_is_refused_by_the_name_of_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_told_from_what_is_not_an_id() {
+async fn unknown_id_and_malformed_id_have_different_errors() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = ready(&api).await.session.id;
     let none = "00000000000000000000000000";
@@ -76,11 +76,11 @@ async fn what_is_not_there_is_told_from_what_is_not_an_id() {
         (Method::DELETE, "/api/credentials/%FF%FE".to_owned(), (400, "malformed")),
         (Method::GET, format!("/api/auth/session/{id}/events?after=first"), (400, "malformed")),
         (Method::GET, format!("/api/auth/session/{id}/events?after=-1"), (400, "malformed")),
-        (Method::GET, "/assets/%FF%FE".to_owned(), (404, "no_route")),
-        (Method::GET, "/assets/../../../etc/passwd".to_owned(), (404, "no_route")),
-        (Method::GET, "/assets/..%2F..%2F..%2Fetc%2Fpasswd".to_owned(), (404, "no_route")),
-        (Method::GET, "/api/nothing".to_owned(), (404, "no_route")),
-        (Method::DELETE, START.to_owned(), (405, "no_method")),
+        (Method::GET, "/assets/%FF%FE".to_owned(), (404, "path_not_found")),
+        (Method::GET, "/assets/../../../etc/passwd".to_owned(), (404, "path_not_found")),
+        (Method::GET, "/assets/..%2F..%2F..%2Fetc%2Fpasswd".to_owned(), (404, "path_not_found")),
+        (Method::GET, "/api/nothing".to_owned(), (404, "path_not_found")),
+        (Method::DELETE, START.to_owned(), (405, "method_not_allowed")),
     ] {
         let answer = api.call(method.clone(), &path, None).await.unwrap();
         let (status, code, detail) = refused(&answer);
@@ -93,15 +93,15 @@ async fn what_is_not_there_is_told_from_what_is_not_an_id() {
 }
 
 #[tokio::test]
-async fn somebody_elses_session_is_refused_as_theirs_and_lives_on() {
+async fn requests_for_the_session_of_another_owner_are_rejected_without_effect() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let (api, stranger) = (world.backend().unwrap(), world.other_backend().unwrap());
     let id = ready(&api).await.session.id;
     for (method, end) in [(Method::GET, ""), (Method::POST, "/cancel"), (Method::POST, "/restart")] {
         let answer = stranger.call(method, &format!("/api/auth/session/{id}{end}"), None).await.unwrap();
         let (status, code, _) = refused(&answer);
-        assert_eq!((status, code.as_str()), (403, "not_yours"), "{end}");
+        assert_eq!((status, code.as_str()), (403, "not_owner"), "{end}");
     }
     let view = api.session(&id).await.unwrap();
     assert_eq!((view.status, view.generation), (Status::VmStarted, 1));
@@ -109,12 +109,12 @@ async fn somebody_elses_session_is_refused_as_theirs_and_lives_on() {
 }
 
 #[tokio::test]
-async fn a_viewer_may_use_its_session_and_start_nothing() {
+async fn viewer_login_is_limited_to_its_session() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let started = ready(&world.backend().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
-    let client = Client::builder().no_proxy().timeout(SOON).build().unwrap();
+    let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
     let url = |path: &str| format!("http://{}{path}", world.address().unwrap());
     let enter = client.post(url("/api/enter")).json(&json!({ "pass": pass })).send().await.unwrap();
     assert_eq!(enter.status(), 204);
@@ -126,27 +126,27 @@ async fn a_viewer_may_use_its_session_and_start_nothing() {
     assert_eq!(as_viewer(Method::GET, &own).send().await.unwrap().status(), 200);
     for (method, path) in [(Method::POST, START), (Method::GET, "/api/credentials"), (Method::POST, "/api/links")] {
         let answer = as_viewer(method, path).json(&json!({ "provider": "scripted" })).send().await.unwrap();
-        let answer = Answer { status: answer.status().as_u16(), text: answer.text().await.unwrap() };
+        let answer = ApiResponse { status: answer.status().as_u16(), text: answer.text().await.unwrap() };
         let (status, code, _) = refused(&answer);
-        assert_eq!((status, code.as_str()), (403, "not_yours"), "{path}");
+        assert_eq!((status, code.as_str()), (403, "not_owner"), "{path}");
     }
     assert_eq!(world.machines().len(), 1);
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_body_of_another_kind_is_refused_before_it_is_read() {
+async fn unsupported_content_type_is_rejected_before_the_body_is_read() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let started = ready(&world.backend().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
-    let client = Client::builder().no_proxy().timeout(SOON).build().unwrap();
+    let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
     let url = format!("http://{}/api/enter", world.address().unwrap());
     let body = json!({ "pass": pass }).to_string();
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
         let request = client.post(&url).header(header::CONTENT_TYPE, kind).body(body.clone());
         let answer = request.send().await.unwrap();
-        let answer = Answer { status: answer.status().as_u16(), text: answer.text().await.unwrap() };
+        let answer = ApiResponse { status: answer.status().as_u16(), text: answer.text().await.unwrap() };
         assert_eq!(refused(&answer).0, 415, "{kind}");
     }
     // The pass was not used up by any of them.

@@ -6,7 +6,7 @@ use crate::{
     exec::Person,
     uses::{CLI_MS_MAX, anteroom, cli, text},
 };
-use anteroom_testbed::{Answer, Api, Plan, SOON, Script, Step, Tool, World, leaks::needles};
+use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer, leaks::needles};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, StartRequest, Status},
@@ -28,7 +28,7 @@ fn prompts() -> Value {
 }
 
 /// Shows an address, asks for a code, refuses the first, writes what it was given second.
-fn asking(scene: &Scene) -> Tool {
+fn asking(scene: &Scene) -> ScriptedTool {
     scene
         .tool_that([
             Step::Browser { url: URL.to_owned() },
@@ -37,17 +37,17 @@ fn asking(scene: &Scene) -> Tool {
             Step::Print { text: "\nWrong code: not this one\nPaste code: ".to_owned() },
             Step::Read,
             Step::say("\nThanks"),
-            Step::write(Tool::CREDENTIAL, "{\"token\": \"{line}\"}"),
+            Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"{line}\"}"),
         ])
         .with("prompts", prompts())
 }
 
 /// One method waits for a browser, the other for a key at its own prompt.
-fn two_methods(scene: &Scene) -> Tool {
+fn two_methods(scene: &Scene) -> ScriptedTool {
     let key = Script::new([
         Step::Print { text: "Key: ".to_owned() },
         Step::Read,
-        Step::write(Tool::CREDENTIAL, "{\"key\": \"{line}\"}"),
+        Step::write(ScriptedTool::CREDENTIAL, "{\"key\": \"{line}\"}"),
         scene.wait("never"),
     ]);
     let differs = json!({
@@ -64,28 +64,28 @@ fn two_methods(scene: &Scene) -> Tool {
         .with_method("key", key, differs)
 }
 
-async fn started(api: &Api) -> SessionId {
+async fn started(api: &ApiClient) -> SessionId {
     api.start("scripted").await.unwrap().session.id
 }
 
-async fn asked(api: &Api, id: &SessionId, rule: &str) -> SessionView {
+async fn asked(api: &ApiClient, id: &SessionId, rule: &str) -> SessionView {
     let asks = |view: &SessionView| view.sign_in.prompt.as_ref().is_some_and(|prompt| prompt.id == rule);
     api.wait(id, &format!("asking {rule}"), asks).await.unwrap()
 }
 
-async fn post(api: &Api, id: &SessionId, end: &str, body: Value) -> Answer {
+async fn post(api: &ApiClient, id: &SessionId, end: &str, body: Value) -> ApiResponse {
     api.post(&format!("/api/auth/session/{id}/{end}"), body).await.unwrap()
 }
 
-fn refused(answer: &Answer) -> (u16, String, String) {
+fn refused(answer: &ApiResponse) -> (u16, String, String) {
     let problem = answer.problem().unwrap();
     (answer.status, problem.code, problem.detail.unwrap_or_default())
 }
 
 #[tokio::test]
-async fn what_the_person_brings_is_typed_at_the_open_question_once_it_fits() {
+async fn valid_paste_is_typed_at_the_open_prompt() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(asking(&scene)).set("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let world = TestServer::start(TestConfig::with(asking(&scene)).set("[log]\nlevel = 'trace'\n")).await.unwrap();
     let api = world.backend().unwrap();
     let id = started(&api).await;
     let view = asked(&api, &id, "paste_code").await;
@@ -116,10 +116,10 @@ async fn what_the_person_brings_is_typed_at_the_open_question_once_it_fits() {
 }
 
 #[tokio::test]
-async fn what_nothing_waits_for_and_what_cannot_be_typed_is_refused_by_name() {
+async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
     let scene = Scene::new();
     let tool = scene.idle_tool().with("prompts", prompts());
-    let world = World::start(Plan::with(tool)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let api = world.backend().unwrap();
     let id = started(&api).await;
     api.wait_entry(&id, "cli_started").await.unwrap();
@@ -138,14 +138,14 @@ async fn what_nothing_waits_for_and_what_cannot_be_typed_is_refused_by_name() {
     }
     let (status, code, _) =
         refused(&post(&world.other_backend().unwrap(), &id, "paste", json!({ "text": "aaaaaaaa#bbbbbbbb" })).await);
-    assert_eq!((status, code.as_str()), (403, "not_yours"));
+    assert_eq!((status, code.as_str()), (403, "not_owner"));
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn another_method_is_another_run_and_holds_for_a_machine_that_takes_the_place() {
+async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(two_methods(&scene))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(two_methods(&scene))).await.unwrap();
     let api = world.backend().unwrap();
     let id = started(&api).await;
     let view = api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -173,9 +173,9 @@ async fn another_method_is_another_run_and_holds_for_a_machine_that_takes_the_pl
 }
 
 #[tokio::test]
-async fn the_method_that_was_asked_for_outlives_the_server() {
+async fn chosen_method_survives_a_server_restart() {
     let scene = Scene::new();
-    let mut world = World::start(Plan::with(two_methods(&scene))).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(two_methods(&scene))).await.unwrap();
     let api = world.backend().unwrap();
     let with = |method: Option<&str>| StartRequest {
         provider: "scripted".into(),
@@ -189,7 +189,7 @@ async fn the_method_that_was_asked_for_outlives_the_server() {
     let id = api.start_with(&with(Some("key"))).await.unwrap().session.id;
     assert_eq!(api.start_with(&with(Some("key"))).await.unwrap().session.id, id);
     let other = api.post("/api/auth/start", serde_json::to_value(with(None)).unwrap()).await.unwrap();
-    assert_eq!(refused(&other).1, "key_reused");
+    assert_eq!(refused(&other).1, "idempotency_key_reused");
     let unknown = StartRequest { idempotency_key: None, ..with(Some("phone")) };
     let unknown = api.post("/api/auth/start", serde_json::to_value(unknown).unwrap()).await.unwrap();
     assert_eq!((refused(&unknown).0, refused(&unknown).1.as_str()), (400, "unknown_method"));
@@ -205,24 +205,24 @@ async fn the_method_that_was_asked_for_outlives_the_server() {
     world.finish().await.unwrap();
 }
 
-async fn database(world: &World) -> SqliteConnection {
+async fn database(world: &TestServer) -> SqliteConnection {
     SqliteConnectOptions::new()
         .filename(world.state_dir().join("anteroom.db"))
-        .busy_timeout(SOON)
+        .busy_timeout(WAIT_MAX)
         .connect()
         .await
         .unwrap()
 }
 
 #[tokio::test]
-async fn the_method_stays_while_a_credential_is_on_its_way() {
+async fn method_change_is_rejected_during_a_delivery() {
     let scene = Scene::new();
     let tool = scene.tool("{\"token\": \"one\"}").with("label", json!("One")).with_method(
         "other",
         Script::new([scene.wait("never")]),
         json!({ "label": "Other" }),
     );
-    let world = World::start(Plan::with(tool)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let api = world.backend().unwrap();
     let id = started(&api).await;
     api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -231,7 +231,7 @@ async fn the_method_stays_while_a_credential_is_on_its_way() {
     scene.raise("go");
     api.wait_entry(&id, "delivery_retry").await.unwrap();
     let (status, code, _) = refused(&post(&api, &id, "method", json!({ "method": "other" })).await);
-    assert_eq!((status, code.as_str()), (409, "delivering"));
+    assert_eq!((status, code.as_str()), (409, "delivery_in_progress"));
     assert_eq!(api.session(&id).await.unwrap().method, "default");
     sqlx::raw_sql("DROP TRIGGER not_now").execute(&mut database(&world).await).await.unwrap();
     api.wait_status(&id, Status::Completed).await.unwrap();
@@ -272,11 +272,11 @@ text_matches = '^token=\w+\n$'
 "##;
 
 #[tokio::test]
-async fn a_tool_nobody_here_knows_is_signed_in_to_with_one_file() {
+async fn one_provider_file_adds_a_new_tool() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("newcomer.toml"), NEWCOMER).unwrap();
-    let plan = Plan { clis: vec!["newcomer".to_owned()], ..Plan::default() };
-    let world = World::start(plan.set(&format!("providers_dir = '{}'\n", dir.path().display()))).await.unwrap();
+    let plan = TestConfig { clis: vec!["newcomer".to_owned()], ..TestConfig::default() };
+    let world = TestServer::start(plan.set(&format!("providers_dir = '{}'\n", dir.path().display()))).await.unwrap();
     let api = world.backend().unwrap();
     let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
     let listed = listed["providers"].as_array().unwrap().iter().find(|view| view["id"] == "newcomer").cloned().unwrap();
@@ -294,9 +294,9 @@ async fn a_tool_nobody_here_knows_is_signed_in_to_with_one_file() {
 }
 
 #[tokio::test]
-async fn a_login_takes_the_key_from_a_file_and_writes_the_credential_below_a_directory() {
+async fn login_reads_the_api_key_from_a_file_and_writes_the_credential_into_a_directory() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(two_methods(&scene))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(two_methods(&scene))).await.unwrap();
     let [key, out] = ["key", "out/"].map(|name| scene.flag(name).display().to_string());
     std::fs::write(&key, format!("{BROUGHT}\n")).unwrap();
     std::fs::create_dir(&out).unwrap();
@@ -304,7 +304,7 @@ async fn a_login_takes_the_key_from_a_file_and_writes_the_credential_below_a_dir
         anteroom(&world, &["login", "scripted", "--method", "key", "--api-key-file", &key, "--out", &out, "--no-open"])
             .await;
     assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
-    let file = scene.flag("out").join(Tool::CREDENTIAL);
+    let file = scene.flag("out").join(ScriptedTool::CREDENTIAL);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{{\"key\": \"{BROUGHT}\"}}"));
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!text(&done.stdout).contains(BROUGHT), "{}", text(&done.stdout));
@@ -314,9 +314,9 @@ async fn a_login_takes_the_key_from_a_file_and_writes_the_credential_below_a_dir
 }
 
 #[tokio::test]
-async fn a_login_asks_in_the_persons_terminal_and_shows_no_secret() {
+async fn login_prompts_in_the_terminal_without_echoing_the_secret() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(two_methods(&scene))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(two_methods(&scene))).await.unwrap();
     let (mut person, far) = Person::sit_down(200, 50);
     let mut command = cli(&world, &["login", "scripted", "--method", "key", "--no-open"]);
     let stream = || Stdio::from(far.try_clone().unwrap());

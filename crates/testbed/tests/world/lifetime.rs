@@ -4,7 +4,7 @@ use crate::{
     Scene,
     posted::{Posing, store},
 };
-use anteroom_testbed::{Answer, Api, Plan, Script, Step, Tool, World};
+use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, Script, Step, ScriptedTool, TestServer};
 use anteroom_wire::{
     CredentialId, SessionId,
     agent::Delivered,
@@ -22,34 +22,34 @@ const OLD: &str = "canary5b0c7e12d9f34a68old";
 const NEW: &str = "canary5b0c7e12d9f34a68new";
 
 /// A tool whose credential is there once the scene says `go`.
-fn scripted(scene: &Scene, policy: &str) -> Tool {
+fn scripted(scene: &Scene, policy: &str) -> ScriptedTool {
     scene.tool("{\"token\": \"of the scene\"}").with("policy", json!(policy))
 }
 
-async fn world_of(tool: Tool, settings: &str) -> World {
-    World::start(Plan::with(tool).set(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap()
+async fn world_of(tool: ScriptedTool, settings: &str) -> TestServer {
+    TestServer::start(TestConfig::with(tool).set(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap()
 }
 
-async fn completed(api: &Api, id: &SessionId) -> CredentialMeta {
+async fn completed(api: &ApiClient, id: &SessionId) -> CredentialMeta {
     api.wait_status(id, Status::Completed).await.unwrap().credential.unwrap()
 }
 
 /// What a session's machine delivers and the server stores.
-async fn delivered(world: &World, content: &str) -> CredentialMeta {
+async fn delivered(world: &TestServer, content: &str) -> CredentialMeta {
     let agent = Posing::start(world).await;
     assert_eq!(agent.deliver(&agent.delivery(content)).await.status, 200);
     completed(&world.backend().unwrap(), &agent.session).await
 }
 
-async fn lease(api: &Api, id: &CredentialId) -> Answer {
+async fn lease(api: &ApiClient, id: &CredentialId) -> ApiResponse {
     api.post(&format!("/api/credentials/{id}/lease"), json!({})).await.unwrap()
 }
 
-async fn read(api: &Api, id: &CredentialId) -> Answer {
+async fn read(api: &ApiClient, id: &CredentialId) -> ApiResponse {
     api.get(&format!("/api/credentials/{id}")).await.unwrap()
 }
 
-fn code(answer: &Answer) -> (u16, String) {
+fn code(answer: &ApiResponse) -> (u16, String) {
     (answer.status, answer.problem().unwrap().code)
 }
 
@@ -58,7 +58,7 @@ fn token(value: &str) -> String {
 }
 
 /// Whether these bytes stand in the database or its log.
-fn holds(world: &World, bytes: &[u8]) -> bool {
+fn holds(world: &TestServer, bytes: &[u8]) -> bool {
     let database = world.state_dir().join("anteroom.db");
     let files = ["", "-wal"].map(|suffix| PathBuf::from(format!("{}{suffix}", database.display())));
     let holds = |file: &PathBuf| {
@@ -69,7 +69,7 @@ fn holds(world: &World, bytes: &[u8]) -> bool {
 }
 
 /// Sealed content that only the present bytes of this credential have.
-async fn sealed_tail(world: &World, id: &CredentialId) -> Vec<u8> {
+async fn sealed_tail(world: &TestServer, id: &CredentialId) -> Vec<u8> {
     let store = store(world).await;
     let sealed = store.read_back(id).await.unwrap().unwrap();
     store.close().await;
@@ -80,7 +80,7 @@ async fn sealed_tail(world: &World, id: &CredentialId) -> Vec<u8> {
 
 /// Waits until something is so.
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let end = tokio::time::Instant::now() + anteroom_testbed::SOON;
+    let end = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
     while !is() {
         assert!(tokio::time::Instant::now() < end, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -88,7 +88,7 @@ async fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn of_leases_that_race_exactly_one_gets_what_is_handed_out_once() {
+async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
     let scene = Scene::new();
     let world = world_of(scripted(&scene, "deliver_once"), "").await;
     let api = world.backend().unwrap();
@@ -121,19 +121,19 @@ async fn of_leases_that_race_exactly_one_gets_what_is_handed_out_once() {
     assert_eq!(code(&read(&api, &meta.id).await), (410, "already_delivered".into()));
     assert_eq!(read(&stranger, &meta.id).await.status, 403, "a stranger is not even told that");
     assert_eq!(api.credentials().await.unwrap().credentials, []);
-    api.wait_entry(&id, "handed_out").await.unwrap();
+    api.wait_entry(&id, "credential_leased").await.unwrap();
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn what_nobody_fetches_in_time_is_deleted_and_that_is_told() {
+async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     let scene = Scene::new();
     let world = world_of(scripted(&scene, "deliver_once"), "[credentials]\ndeliver_once_s_max = 1\n").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     scene.raise("go");
     api.wait_status(&id, Status::Completed).await.unwrap();
-    api.wait_entry(&id, "credential_overdue").await.unwrap();
+    api.wait_entry(&id, "credential_delivery_expired").await.unwrap();
     let database = store(&world).await;
     let stored = database.credential_of(&id).await.unwrap().unwrap();
     assert!(stored.deleted_at_ms >= stored.kept.until_ms(), "not before its time");
@@ -142,17 +142,17 @@ async fn what_nobody_fetches_in_time_is_deleted_and_that_is_told() {
     assert!(answer.problem().unwrap().detail.unwrap().contains("nobody fetched it"), "{}", answer.text);
     assert_eq!(database.leases(&stored.id, 10).await.unwrap(), []);
     database.close().await;
-    assert!(world.log().contains("credential_overdue"));
+    assert!(world.log().contains("credential_delivery_expired"));
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn what_stays_in_the_machine_is_not_taken_even_when_it_is_sent() {
+async fn keep_in_machine_credential_is_rejected_on_delivery() {
     let scene = Scene::new();
     let world = world_of(scene.idle_tool().with("policy", json!("keep_in_machine")), "").await;
     let agent = Posing::start(&world).await;
     let answer = agent.deliver(&agent.delivery(&token("one"))).await;
-    assert_eq!(code(&answer), (403, "policy_forbids".into()));
+    assert_eq!(code(&answer), (403, "forbidden_by_policy".into()));
     assert_eq!(world.operator().unwrap().credentials().await.unwrap().credentials, []);
     let view = world.backend().unwrap().session(&agent.session).await.unwrap();
     assert_eq!(view.status, Status::VmStarted);
@@ -160,7 +160,7 @@ async fn what_stays_in_the_machine_is_not_taken_even_when_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_tool_whose_credential_nobody_may_keep_is_named_with_the_reason_and_not_started() {
+async fn provider_with_forbidden_policy_is_listed_as_unavailable_and_cannot_start() {
     let scene = Scene::new();
     let world = world_of(scene.idle_tool().with("policy", json!("forbidden")), "").await;
     let api = world.backend().unwrap();
@@ -168,14 +168,14 @@ async fn a_tool_whose_credential_nobody_may_keep_is_named_with_the_reason_and_no
     let of_scene = list.providers.iter().find(|view| view.id.as_str() == "scripted").unwrap();
     assert_eq!((of_scene.available, of_scene.unavailable.as_ref()), (false, Some(&of_scene.policy_sentence)));
     let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
-    assert_eq!(code(&refused), (403, "policy_forbids".into()));
+    assert_eq!(code(&refused), (403, "forbidden_by_policy".into()));
     assert!(refused.problem().unwrap().detail.unwrap().contains(&of_scene.policy_sentence), "{}", refused.text);
     assert_eq!(world.machines(), []);
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_renewal_leaves_nothing_of_the_old_credential() {
+async fn renewal_erases_the_old_credential() {
     let scene = Scene::new();
     let world = world_of(scene.idle_tool(), "").await;
     let api = world.backend().unwrap();
@@ -196,7 +196,7 @@ async fn a_renewal_leaves_nothing_of_the_old_credential() {
 }
 
 #[tokio::test]
-async fn a_credential_that_is_deleted_while_it_is_renewed_stays_deleted() {
+async fn credential_deleted_during_its_renewal_stays_deleted() {
     let scene = Scene::new();
     let world = world_of(scene.idle_tool(), "").await;
     let api = world.backend().unwrap();
@@ -213,7 +213,7 @@ async fn a_credential_that_is_deleted_while_it_is_renewed_stays_deleted() {
 }
 
 #[tokio::test]
-async fn a_use_delivers_again_and_again_and_goes_on() {
+async fn exec_can_deliver_repeatedly_without_ending() {
     let scene = Scene::new();
     let world = world_of(scene.idle_tool(), "").await;
     let api = world.backend().unwrap();
@@ -228,7 +228,7 @@ async fn a_use_delivers_again_and_again_and_goes_on() {
         assert!(!api.session(&using.session).await.unwrap().status.is_terminal(), "the use goes on");
     }
     let wrong = using.deliver(&using.delivery("{\"tokens\": \"four\"}")).await;
-    assert_eq!(code(&wrong), (422, "wrong_shape".into()));
+    assert_eq!(code(&wrong), (422, "invalid_credential_format".into()));
     let timeline = api.timeline(&using.session).await.unwrap();
     let told: Vec<_> = timeline.iter().filter(|entry| entry.kind == "credential_refreshed").collect();
     assert_eq!(told.len(), 2, "the same bytes once more change nothing: {told:?}");
@@ -237,10 +237,10 @@ async fn a_use_delivers_again_and_again_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_credential_stands_by_what_it_says_of_its_own_end() {
+async fn health_follows_the_expiry_in_the_credential() {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let rules = json!({
-        "paths": [Tool::CREDENTIAL],
+        "paths": [ScriptedTool::CREDENTIAL],
         "required": ["/token"],
         "ends_at": { "pointer": "/until", "unit": "unix_s" },
     });
@@ -263,7 +263,7 @@ async fn a_credential_stands_by_what_it_says_of_its_own_end() {
 }
 
 #[tokio::test]
-async fn a_text_credential_and_the_file_beside_it_come_whole() {
+async fn text_credential_and_companion_file_are_delivered_unchanged() {
     let scene = Scene::new();
     let text = "machine example.test:\n  oauth_token: s3cret\n";
     let rules = json!({
@@ -278,7 +278,7 @@ async fn a_text_credential_and_the_file_beside_it_come_whole() {
         Step::write(".scripted/hosts.yml", text),
         scene.wait("never"),
     ];
-    let world = world_of(Tool::new("scripted", Script::new(steps)).with("credential", rules), "").await;
+    let world = world_of(ScriptedTool::new("scripted", Script::new(steps)).with("credential", rules), "").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     scene.raise("go");

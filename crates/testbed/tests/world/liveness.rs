@@ -1,11 +1,11 @@
 //! Machines that freeze, never come up or do badly inside: each is recognised, named, and replaced or ended.
 
 use crate::{Scene, viewers::closing, why::verdict};
-use anteroom_machine::{GoneReason, Receipt};
+use anteroom_machine::{ExitReason, Receipt};
 use anteroom_testbed::{
-    Api, Leaks, LivingMachine, Plan, SOON, World,
-    living::signal,
-    plain_process::{Faults, OwnMemory},
+    ApiClient, Leaks, MachineProcesses, TestConfig, WAIT_MAX, TestServer,
+    machine_processes::send_signal,
+    plain_process::{Faults, SimulatedMemory},
 };
 use anteroom_wire::{
     MachineId, SessionId,
@@ -21,52 +21,52 @@ const QUICK: &str = "[machines]\nping_every_ms = 200\nping_ms_max = 2000\nhung_s
 const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 60000\n";
 
 /// One session of a world whose machines have these faults.
-async fn one(scene: &Scene, settings: &str, faults: Faults, ready_ms_max: Option<u64>) -> (World, Api, SessionId) {
-    let plan = Plan { faults, ready_ms_max, ..Plan::with(scene.idle_tool()).set(settings) };
-    let world = World::start(plan).await.unwrap();
+async fn one(scene: &Scene, settings: &str, faults: Faults, ready_ms_max: Option<u64>) -> (TestServer, ApiClient, SessionId) {
+    let plan = TestConfig { faults, ready_ms_max, ..TestConfig::with(scene.idle_tool()).set(settings) };
+    let world = TestServer::start(plan).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     (world, api, id)
 }
 
-async fn open(settings: &str) -> (Scene, World, Api, SessionId) {
+async fn open(settings: &str) -> (Scene, TestServer, ApiClient, SessionId) {
     let scene = Scene::new();
     let (world, api, id) = one(&scene, settings, Faults::default(), None).await;
     api.wait_entry(&id, "cli_started").await.unwrap();
     (scene, world, api, id)
 }
 
-fn the_machine(world: &World) -> (MachineId, LivingMachine) {
+fn the_machine(world: &TestServer) -> (MachineId, MachineProcesses) {
     let machine = world.machines().remove(0);
-    let living = LivingMachine::of(&world.run_dir(&machine)).unwrap();
+    let living = MachineProcesses::of(&world.run_dir(&machine)).unwrap();
     (machine, living)
 }
 
-fn receipt(world: &World, machine: &MachineId) -> Receipt {
+fn receipt(world: &TestServer, machine: &MachineId) -> Receipt {
     let receipt = Receipt::read(&world.state_dir().join("receipts"), machine).unwrap().expect("a receipt");
-    assert_eq!(receipt.checks.left, Vec::<String>::new(), "nothing is left of it");
+    assert_eq!(receipt.checks.leftovers, Vec::<String>::new(), "nothing is left of it");
     receipt
 }
 
 /// The session failed: what its diagnosis says.
-async fn failed(api: &Api, id: &SessionId, code: &str, expected: Verdict) -> Diagnosis {
+async fn failed(api: &ApiClient, id: &SessionId, code: &str, expected: Verdict) -> Diagnosis {
     let view = api.wait_status(id, Status::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, code);
     verdict(api, id, expected).await
 }
 
 #[tokio::test]
-async fn a_frozen_machine_is_ended_as_hung_and_replaced_and_its_viewer_is_told_to_come_back() {
+async fn frozen_machine_is_stopped_as_hung_and_replaced() {
     let (_scene, world, api, id) = open(QUICK).await;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let (machine, living) = the_machine(&world);
     signal(living.process, Signal::STOP).unwrap();
     let (code, reason) = closing(&mut viewer.into_inner()).await;
-    assert_eq!((code, reason.split(':').next()), (4510, Some("restarted")), "{reason}");
-    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
-    let why: GoneReason = serde_json::from_value(gone.data["why"].clone()).unwrap();
-    assert!(matches!(why, GoneReason::Hung { unanswered_ms } if unanswered_ms >= 6_000), "{why:?}");
+    assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")), "{reason}");
+    let gone = api.wait_entry(&id, "machine_exited").await.unwrap();
+    let why: ExitReason = serde_json::from_value(gone.data["why"].clone()).unwrap();
+    assert!(matches!(why, ExitReason::Hung { unanswered_ms } if unanswered_ms >= 6_000), "{why:?}");
     assert!(gone.sentence.contains("no sign of life"), "{}", gone.sentence);
     living.ended().await.unwrap();
     receipt(&world, &machine);
@@ -77,16 +77,16 @@ async fn a_frozen_machine_is_ended_as_hung_and_replaced_and_its_viewer_is_told_t
 }
 
 #[tokio::test]
-async fn a_frozen_machine_without_a_restart_left_ends_its_session_and_the_cause_is_named() {
+async fn frozen_machine_without_restarts_left_fails_the_session_with_machine_hung() {
     let (_scene, world, api, id) = open(&format!("{QUICK}{NO_RESTART}")).await;
     let viewer = api.desktop(&id).await.unwrap();
     let (machine, living) = the_machine(&world);
     signal(living.process, Signal::STOP).unwrap();
     verdict(&api, &id, Verdict::AgentUnreachable).await;
     let (code, reason) = closing(&mut viewer.into_inner()).await;
-    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_gone")), "{reason}");
+    assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
     api.wait_entry(&id, "viewer_left").await.unwrap();
-    let found = failed(&api, &id, "machine_gone", Verdict::MachineHung).await;
+    let found = failed(&api, &id, "machine_failed", Verdict::MachineUnresponsive).await;
     assert!(found.sentence.contains("no sign of life"), "{}", found.sentence);
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
     living.ended().await.unwrap();
@@ -95,7 +95,7 @@ async fn a_frozen_machine_without_a_restart_left_ends_its_session_and_the_cause_
 }
 
 #[tokio::test]
-async fn a_machine_that_wakes_in_time_goes_on_with_its_viewer_as_if_nothing_had_been() {
+async fn machine_resumed_before_the_timeout_keeps_its_session_and_viewer() {
     let (_scene, world, api, id) =
         open("[machines]\nping_every_ms = 200\nping_ms_max = 1000\nhung_s_max = 120\n").await;
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -105,7 +105,7 @@ async fn a_machine_that_wakes_in_time_goes_on_with_its_viewer_as_if_nothing_had_
     api.wait(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
     verdict(&api, &id, Verdict::AgentUnreachable).await;
     signal(living.process, Signal::CONT).unwrap();
-    verdict(&api, &id, Verdict::WaitingForPerson).await;
+    verdict(&api, &id, Verdict::WaitingForUser).await;
     viewer.whole_frame().await.expect("the same stream");
     assert_eq!(world.machines(), [machine]);
     assert_eq!(api.session(&id).await.unwrap().generation, 1);
@@ -113,7 +113,7 @@ async fn a_machine_that_wakes_in_time_goes_on_with_its_viewer_as_if_nothing_had_
 }
 
 #[tokio::test]
-async fn a_server_that_did_not_run_itself_for_a_while_blames_no_machine() {
+async fn stopped_server_does_not_count_its_own_pause_as_machine_silence() {
     let (_scene, world, api, id) = open(QUICK).await;
     let server = world.server_pid().unwrap();
     kill_process(server, Signal::STOP).unwrap();
@@ -122,19 +122,19 @@ async fn a_server_that_did_not_run_itself_for_a_while_blames_no_machine() {
     kill_process(server, Signal::CONT).unwrap();
     // Long enough for a wrong end to be seen.
     sleep(Duration::from_secs(3)).await;
-    verdict(&api, &id, Verdict::WaitingForPerson).await;
+    verdict(&api, &id, Verdict::WaitingForUser).await;
     assert_eq!(api.session(&id).await.unwrap().generation, 1);
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_machine_whose_keeper_is_killed_dies_with_it_and_the_cause_is_named() {
+async fn machine_ends_with_its_killed_keeper_and_the_diagnosis_is_keeper_lost() {
     let (_scene, world, api, id) = open(NO_RESTART).await;
     let viewer = api.desktop(&id).await.unwrap();
     let (machine, living) = the_machine(&world);
     signal(living.keeper, Signal::KILL).unwrap();
     assert_eq!(closing(&mut viewer.into_inner()).await.0, 4410);
-    let found = failed(&api, &id, "machine_gone", Verdict::KeeperLost).await;
+    let found = failed(&api, &id, "machine_failed", Verdict::KeeperLost).await;
     assert!(found.sentence.contains("keeper process was killed"), "{}", found.sentence);
     assert!(!living.process.is_alive());
     living.ended().await.unwrap();
@@ -143,31 +143,31 @@ async fn a_machine_whose_keeper_is_killed_dies_with_it_and_the_cause_is_named() 
 }
 
 #[tokio::test]
-async fn a_keeper_that_hangs_does_not_keep_a_cancelled_sessions_machine_alive() {
+async fn frozen_keeper_does_not_keep_the_machine_of_a_cancelled_session_alive() {
     let (_scene, world, api, id) = open("").await;
     let (_, living) = the_machine(&world);
     signal(living.keeper, Signal::STOP).unwrap();
     api.cancel(&id).await.unwrap();
-    api.wait_entry(&id, "machine_gone").await.unwrap();
+    api.wait_entry(&id, "machine_exited").await.unwrap();
     living.ended().await.unwrap();
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_machine_that_cannot_be_started_is_told_with_the_name_of_what_is_missing() {
+async fn machine_start_failure_names_the_missing_program() {
     let scene = Scene::new();
     let faults = Faults { no_program: true, ..Faults::default() };
     let (world, api, id) = one(&scene, NO_RESTART, faults, None).await;
-    let found = failed(&api, &id, "machine_gone", Verdict::NeverStarted).await;
+    let found = failed(&api, &id, "machine_failed", Verdict::MachineStartFailed).await;
     assert!(found.sentence.contains("/no/such/program"), "{}", found.sentence);
     let refused =
         api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_gone"));
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_failed"));
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_machine_of_another_image_is_refused_with_both_hashes() {
+async fn image_mismatch_is_reported_with_both_hashes() {
     let scene = Scene::new();
     let faults = Faults { other_image: Some("sha256:another".into()), ..Faults::default() };
     let (world, api, id) = one(&scene, NO_RESTART, faults, None).await;
@@ -179,7 +179,7 @@ async fn a_machine_of_another_image_is_refused_with_both_hashes() {
 }
 
 #[tokio::test]
-async fn an_agent_that_takes_its_time_is_waited_for_and_one_that_never_comes_is_not() {
+async fn slow_agent_is_awaited_until_the_ready_timeout() {
     let scene = Scene::new();
     let slow = Faults { agent_after_ms: 5_000, ..Faults::default() };
     let (world, api, id) = one(&scene, NO_RESTART, slow, None).await;
@@ -200,7 +200,7 @@ async fn an_agent_that_takes_its_time_is_waited_for_and_one_that_never_comes_is_
 }
 
 #[tokio::test]
-async fn a_machine_that_is_healthy_but_for_its_desktop_is_given_up_at_that_stage() {
+async fn machine_without_a_desktop_fails_at_the_display_stage() {
     let scene = Scene::new();
     let faults = Faults { no_desktop: true, ..Faults::default() };
     let (world, api, id) = one(&scene, NO_RESTART, faults, Some(4_000)).await;
@@ -212,29 +212,29 @@ async fn a_machine_that_is_healthy_but_for_its_desktop_is_given_up_at_that_stage
 }
 
 /// A process of the world whose command line has this.
-fn process_with(world: &World, words: &[&str]) -> Option<Pid> {
+fn process_with(world: &TestServer, words: &[&str]) -> Option<Pid> {
     let all = Leaks::of(world.path()).processes();
     let found = all.iter().find(|found| words.iter().all(|word| found.command.contains(word)))?;
     Pid::from_raw(found.pid)
 }
 
 #[tokio::test]
-async fn want_of_memory_inside_is_told_before_and_after_the_kernel_kills_for_it() {
+async fn guest_low_memory_and_oom_kill_are_diagnosed() {
     let scene = Scene::new();
     let faults = Faults { own_memory: true, ..Faults::default() };
     let (world, api, id) = one(&scene, "", faults, None).await;
     api.wait_entry(&id, "cli_started").await.unwrap();
     let run_dir = world.run_dir(&the_machine(&world).0);
-    OwnMemory { available_mib: 20, oom_kills: 0 }.write(&run_dir).unwrap();
+    SimulatedMemory { available_mib: 20, oom_kills: 0 }.write(&run_dir).unwrap();
     let found = verdict(&api, &id, Verdict::GuestMemoryLow).await;
     assert!(found.sentence.contains("20 MiB"), "{}", found.sentence);
-    OwnMemory { available_mib: 700, oom_kills: 0 }.write(&run_dir).unwrap();
-    verdict(&api, &id, Verdict::WaitingForPerson).await;
+    SimulatedMemory { available_mib: 700, oom_kills: 0 }.write(&run_dir).unwrap();
+    verdict(&api, &id, Verdict::WaitingForUser).await;
 
     kill_process(process_with(&world, &["anteroom-testbed tool"]).expect("the tool"), Signal::KILL).unwrap();
     let named = "3,9,9,-;Out of memory: Killed process 5 (anteroom-testbe) total-vm:1kB, anon-rss:1kB";
-    OwnMemory::log(&run_dir, named).unwrap();
-    OwnMemory { available_mib: 700, oom_kills: 1 }.write(&run_dir).unwrap();
+    SimulatedMemory::log(&run_dir, named).unwrap();
+    SimulatedMemory { available_mib: 700, oom_kills: 1 }.write(&run_dir).unwrap();
     let found = verdict(&api, &id, Verdict::GuestOutOfMemory).await;
     for words in ["anteroom-testbe", "exit code 137"] {
         assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
@@ -243,12 +243,12 @@ async fn want_of_memory_inside_is_told_before_and_after_the_kernel_kills_for_it(
 }
 
 #[tokio::test]
-async fn a_program_of_the_machine_that_crashes_again_and_again_is_the_verdict() {
+async fn guest_crash_loop_is_diagnosed() {
     let (_scene, world, api, id) = open("").await;
     let killed = |entries: &[anteroom_wire::api::TimelineEntry]| {
         entries.iter().filter(|entry| entry.kind == "child_exited" && entry.data["name"] == "tmux").count()
     };
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     for round in 1..=5 {
         while killed(&api.timeline(&id).await.unwrap()) < round {
             assert!(Instant::now() < until, "the server of the terminal is not started again");

@@ -32,7 +32,7 @@ mod webhook_once;
 mod why;
 mod writers;
 
-use anteroom_testbed::{Script, Step, Tool};
+use anteroom_testbed::{Script, Step, ScriptedTool};
 use std::path::PathBuf;
 
 /// The address that [`Scene::tool`] opens.
@@ -62,17 +62,17 @@ impl Scene {
     }
 
     /// Shows an address through the browser shim, waits for `go`, writes this credential.
-    fn tool(&self, content: &str) -> Tool {
-        self.tool_that([Step::Browser { url: URL.to_owned() }, self.wait("go"), Step::write(Tool::CREDENTIAL, content)])
+    fn tool(&self, content: &str) -> ScriptedTool {
+        self.tool_that([Step::Browser { url: URL.to_owned() }, self.wait("go"), Step::write(ScriptedTool::CREDENTIAL, content)])
     }
 
     /// The provider `scripted` with these steps.
-    fn tool_that(&self, steps: impl IntoIterator<Item = Step>) -> Tool {
-        Tool::new("scripted", Script::new(steps))
+    fn tool_that(&self, steps: impl IntoIterator<Item = Step>) -> ScriptedTool {
+        ScriptedTool::new("scripted", Script::new(steps))
     }
 
     /// Lives until the session ends.
-    fn idle_tool(&self) -> Tool {
+    fn idle_tool(&self) -> ScriptedTool {
         self.tool_that([Step::say("Nothing to do"), self.wait("never")])
     }
 }

@@ -1,20 +1,20 @@
 //! Scenarios from incidents of earlier systems that no other test lives through.
 
 use crate::Scene;
-use anteroom_testbed::{Plan, SOON, Script, Step, World, healing::machine_now, plain_process::built, processes};
+use anteroom_testbed::{TestConfig, WAIT_MAX, Script, Step, TestServer, measure_recovery::machine_now, plain_process::built, processes};
 use anteroom_wire::api::Status;
 use reqwest::{Client, redirect::Policy};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 #[tokio::test]
-async fn behind_a_proxy_that_speaks_tls_nothing_leads_to_an_unencrypted_address() {
+async fn pages_behind_a_tls_proxy_contain_no_unencrypted_urls() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool()).set("public_url = 'https://desk.example'\n")).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set("public_url = 'https://desk.example'\n")).await.unwrap();
     let api = world.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
     assert!(started.viewer_url.starts_with("https://desk.example/"), "{}", started.viewer_url);
-    let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(SOON).build().unwrap();
+    let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(WAIT_MAX).build().unwrap();
     let id = &started.session.id;
     for path in ["/", "/dashboard/remote-cli", "/dashboard/remote-cli/auth", &format!("/api/auth/session/{id}/novnc")] {
         let page = client.get(format!("http://{}{path}", world.address().unwrap()));
@@ -30,9 +30,9 @@ async fn behind_a_proxy_that_speaks_tls_nothing_leads_to_an_unencrypted_address(
 }
 
 #[tokio::test]
-async fn who_asks_for_a_status_twenty_times_a_second_is_answered_and_so_is_everybody_else() {
+async fn frequent_polling_does_not_starve_other_clients() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let (busy, calm) = (world.backend().unwrap(), world.other_backend().unwrap());
     let mine = busy.start("scripted").await.unwrap().session.id;
     let yours = calm.start("scripted").await.unwrap().session.id;
@@ -52,10 +52,10 @@ async fn who_asks_for_a_status_twenty_times_a_second_is_answered_and_so_is_every
 }
 
 #[tokio::test]
-async fn a_person_who_moves_the_mouse_is_not_idle_and_one_who_leaves_is() {
+async fn viewer_input_prevents_idle_expiry() {
     let scene = Scene::new();
     let settings = "[sessions]\nidle_s_max = 3\nsweep_every_ms = 50\n";
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let used = api.start("scripted").await.unwrap().session.id;
     let left = api.start("scripted").await.unwrap().session.id;
@@ -66,7 +66,7 @@ async fn a_person_who_moves_the_mouse_is_not_idle_and_one_who_leaves_is() {
     while api.session(&left).await.unwrap().status != Status::Expired || began.elapsed() < Duration::from_secs(7) {
         x = (x + 7) % 600;
         viewer.pointer(x, 100, 0).await.unwrap();
-        assert!(began.elapsed() < SOON, "the session that nobody uses does not expire");
+        assert!(began.elapsed() < WAIT_MAX, "the session that nobody uses does not expire");
         sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(api.session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
@@ -77,10 +77,10 @@ async fn a_person_who_moves_the_mouse_is_not_idle_and_one_who_leaves_is() {
 }
 
 #[tokio::test]
-async fn a_machine_that_dies_takes_nothing_of_its_owners_other_session_along() {
+async fn killed_machine_does_not_affect_another_session_of_its_owner() {
     let scene = Scene::new();
-    let plan = Plan::with(scene.tool("{\"token\": \"x\"}")).set("[sessions]\nrestarts_max = 0\n");
-    let world = World::start(plan).await.unwrap();
+    let plan = TestConfig::with(scene.tool("{\"token\": \"x\"}")).set("[sessions]\nrestarts_max = 0\n");
+    let world = TestServer::start(plan).await.unwrap();
     let api = world.backend().unwrap();
     let dies = api.start("scripted").await.unwrap().session.id;
     let lives = api.start("scripted").await.unwrap().session.id;
@@ -89,7 +89,7 @@ async fn a_machine_that_dies_takes_nothing_of_its_owners_other_session_along() {
     api.wait_status(&dies, Status::Authenticating).await.unwrap();
     let machine = machine_now(&api, &dies).await.unwrap();
     processes::kill(processes::machine_of(&world.state_dir(), &machine).unwrap()).unwrap();
-    assert_eq!(api.wait_status(&dies, Status::Failed).await.unwrap().reason.unwrap().code, "machine_gone");
+    assert_eq!(api.wait_status(&dies, Status::Failed).await.unwrap().reason.unwrap().code, "machine_failed");
     viewer.whole_frame().await.unwrap();
     scene.raise("go");
     let view = api.wait_status(&lives, Status::Completed).await.unwrap();
@@ -117,10 +117,10 @@ const WRITTEN: [(&str, &str, &str); 3] = [
 ];
 
 #[tokio::test]
-async fn what_each_built_in_tool_writes_is_captured_where_it_writes_it() {
+async fn built_in_providers_capture_the_files_of_their_tools() {
     let scene = Scene::new();
     let testbed = built("anteroom-testbed").unwrap().display().to_string();
-    let mut plan = Plan { clis: vec!["claude".into(), "codex".into(), "anteroom-demo".into()], ..Plan::default() };
+    let mut plan = TestConfig { clis: vec!["claude".into(), "codex".into(), "anteroom-demo".into()], ..TestConfig::default() };
     for (provider, path, content) in WRITTEN {
         // The descriptor as it is built in, but for its programs.
         let argv = |name: &str, steps: Vec<Step>| {
@@ -135,7 +135,7 @@ async fn what_each_built_in_tool_writes_is_captured_where_it_writes_it() {
             "[providers.{provider}]\nargv = {sign_in}\n[providers.{provider}.credential]\nstatus_argv = {status}\n"
         ));
     }
-    let world = World::start(plan).await.unwrap();
+    let world = TestServer::start(plan).await.unwrap();
     let api = world.backend().unwrap();
     for (provider, path, content) in WRITTEN {
         let id = api.start(provider).await.unwrap().session.id;

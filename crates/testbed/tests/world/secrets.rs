@@ -4,7 +4,7 @@ use crate::{
     Scene,
     uses::{anteroom, signed_in, text},
 };
-use anteroom_testbed::{Plan, Step, Tool, World, leaks::needles};
+use anteroom_testbed::{TestConfig, Step, ScriptedTool, TestServer, leaks::needles};
 use anteroom_wire::api::Status;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn canary(kind: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_planted_secret_is_found_nowhere_but_in_its_owners_lease() {
+async fn planted_secret_appears_only_in_the_owners_lease() {
     let scene = Scene::new();
     let pasted = canary("code");
     let state = canary("state");
@@ -23,12 +23,12 @@ async fn a_planted_secret_is_found_nowhere_but_in_its_owners_lease() {
         Step::Browser { url: format!("https://id.example/authorize?state={state}") },
         Step::Print { text: "Paste the code: ".into() },
         Step::Read,
-        Step::write(Tool::CREDENTIAL, "{\"token\": \"{line}\"}"),
+        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"{line}\"}"),
         Step::say("Login successful"),
     ]);
     let errors = scene.flag("errors.jsonl");
     let settings = format!("[log]\nlevel = 'trace'\nerror_file = '{}'\n", errors.display());
-    let world = World::start(Plan::with(tool).set(&settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool).set(&settings)).await.unwrap();
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -73,7 +73,7 @@ async fn a_planted_secret_is_found_nowhere_but_in_its_owners_lease() {
 
 /// A tool's own command may print its token, whatever it looks like; so may the command line have one.
 #[tokio::test]
-async fn what_a_command_with_a_credential_is_called_with_and_prints_is_its_owners_alone() {
+async fn exec_arguments_and_output_are_not_stored_or_logged() {
     let scene = Scene::new();
     // Of letters alone: nothing that is masked by its looks.
     let letters = |text: String| {
@@ -83,9 +83,9 @@ async fn what_a_command_with_a_credential_is_called_with_and_prints_is_its_owner
     let errors = scene.flag("errors.jsonl");
     let settings = format!("[log]\nlevel = 'trace'\nerror_file = '{}'\n", errors.display());
     let world =
-        World::start(Plan::with(scene.tool(&format!("{{\"token\": \"{printed}\"}}"))).set(&settings)).await.unwrap();
+        TestServer::start(TestConfig::with(scene.tool(&format!("{{\"token\": \"{printed}\"}}"))).set(&settings)).await.unwrap();
     let id = signed_in(&scene, &world).await;
-    let script = format!("cat {}; echo; echo {told} | wc -c; exit 3", Tool::CREDENTIAL);
+    let script = format!("cat {}; echo; echo {told} | wc -c; exit 3", ScriptedTool::CREDENTIAL);
     let done = anteroom(&world, &["exec", "--credential", &id, "--", "sh", "-c", &script]).await;
     assert_eq!((done.status.code(), text(&done.stdout).contains(&printed)), (Some(3), true), "{}", text(&done.stdout));
     while !world.machines().is_empty() {

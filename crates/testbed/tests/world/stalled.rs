@@ -3,8 +3,8 @@
 use crate::Scene;
 use anteroom_controller::rfb::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
-    Plan, SOON, World,
-    fake_rfb::{Behaviour, SPOT_COLOUR},
+    TestConfig, WAIT_MAX, TestServer,
+    fake_rfb_server::{Behaviour, SPOT_COLOUR},
     processes,
 };
 use anteroom_wire::api::Status;
@@ -34,11 +34,11 @@ async fn round_trip(viewer: &mut RfbClient<ViewerSocket>, row: u16) -> Duration 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_megabytes_to_a_viewer_that_stands_still_cost_little_memory_and_nobody_else_anything() {
+async fn stalled_viewer_does_not_grow_memory() {
     let scene = Scene::new();
     // It stands still for longer than a viewer may: that it is let go then is another test's.
-    let plan = Plan::with(scene.idle_tool()).set("[tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
-    let world = World::start(plan).await.unwrap();
+    let plan = TestConfig::with(scene.idle_tool()).set("[tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
+    let world = TestServer::start(plan).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -59,7 +59,7 @@ async fn a_hundred_megabytes_to_a_viewer_that_stands_still_cost_little_memory_an
             most = most.max(resident());
         }
     };
-    timeout(2 * SOON, flood).await.expect("100 MB reach the viewer that reads");
+    timeout(2 * WAIT_MAX, flood).await.expect("100 MB reach the viewer that reads");
     let grown = most.saturating_sub(at_first);
     println!(
         "resident memory: {at_first} KiB at first, at most {most} KiB while {read} bytes were read beside the viewer that stands still"
@@ -68,13 +68,13 @@ async fn a_hundred_megabytes_to_a_viewer_that_stands_still_cost_little_memory_an
 
     // The flood is over; the one that stands still has its pipe full, on the same machine's channel.
     world.order_desktop(&machine, Behaviour::Normal).await.unwrap();
-    timeout(SOON, other.whole_frame()).await.expect("the other viewer's picture").unwrap();
+    timeout(WAIT_MAX, other.whole_frame()).await.expect("the other viewer's picture").unwrap();
     let after = round_trip(&mut other, 200).await;
     println!("round trip of a click: {before:?} before, {after:?} beside a viewer that stands still");
     assert!(after <= 3 * before + Duration::from_millis(250), "{before:?} before, {after:?} after");
 
     // It reads on: what was sent comes in order, then a whole picture, and what it does is obeyed.
-    timeout(SOON, stuck.whole_frame()).await.expect("a whole picture").unwrap();
-    timeout(SOON, round_trip(&mut stuck, 300)).await.expect("its clicks are seen");
+    timeout(WAIT_MAX, stuck.whole_frame()).await.expect("a whole picture").unwrap();
+    timeout(WAIT_MAX, round_trip(&mut stuck, 300)).await.expect("its clicks are seen");
     world.finish().await.unwrap();
 }

@@ -1,14 +1,14 @@
 //! Sign-ins as they should go.
 
 use crate::{Scene, URL};
-use anteroom_testbed::{Plan, Script, Step, Tool, World, script::Way};
+use anteroom_testbed::{TestConfig, Script, Step, ScriptedTool, TestServer, script::Way};
 use anteroom_wire::api::{StartRequest, Status};
 
 #[tokio::test]
-async fn a_person_signs_in_and_the_owner_gets_the_bytes_as_the_tool_wrote_them() {
+async fn leased_credential_has_the_exact_bytes_of_the_tool() {
     let scene = Scene::new();
     let content = "{\"token\": \"canary-1\",\n  \"unknown\" : [1, 2.50]}\n";
-    let world = World::start(Plan::with(scene.tool(content))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.tool(content))).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let view = api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -18,20 +18,20 @@ async fn a_person_signs_in_and_the_owner_gets_the_bytes_as_the_tool_wrote_them()
     let credential = view.credential.unwrap();
     let lease = api.lease(&credential.id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), content.as_bytes());
-    assert_eq!((lease.files[0].path.as_str(), lease.files[0].mode), (Tool::CREDENTIAL, 0o600));
+    assert_eq!((lease.files[0].path.as_str(), lease.files[0].mode), (ScriptedTool::CREDENTIAL, 0o600));
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn half_a_file_and_a_file_of_another_shape_do_not_complete_a_session() {
+async fn partial_or_wrong_format_files_do_not_complete_a_session() {
     let scene = Scene::new();
-    let write = |content: &str, how| Step::Write { path: Tool::CREDENTIAL.into(), content: content.to_owned(), how };
+    let write = |content: &str, how| Step::Write { path: ScriptedTool::CREDENTIAL.into(), content: content.to_owned(), how };
     let tool = scene.tool_that([
         write("{\"other\": 1}", Way::Whole),
         scene.wait("halves"),
         write("{\"token\": \"whole\"}", Way::Halves { wait_ms: 1_000 }),
     ]);
-    let world = World::start(Plan::with(tool)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let entry = api.wait_entry(&id, "candidate_rejected").await.unwrap();
@@ -44,11 +44,11 @@ async fn half_a_file_and_a_file_of_another_shape_do_not_complete_a_session() {
 }
 
 #[tokio::test]
-async fn the_tools_own_word_is_asked_before_a_credential_counts() {
+async fn status_command_must_confirm_the_credential() {
     let scene = Scene::new();
     let status = Script::new([scene_file(&scene, "signed-in"), Step::say("Logged in using a test")]);
-    let tool = scene.tool_that([Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}"), scene.wait("never")]);
-    let world = World::start(Plan::with(tool.with_status(status, "Logged in"))).await.unwrap();
+    let tool = scene.tool_that([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), scene.wait("never")]);
+    let world = TestServer::start(TestConfig::with(tool.with_status(status, "Logged in"))).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "candidate_rejected").await.unwrap();
@@ -64,14 +64,14 @@ fn scene_file(scene: &Scene, name: &str) -> Step {
 }
 
 #[tokio::test]
-async fn a_code_is_pasted_at_the_tools_prompt() {
+async fn pasted_code_reaches_the_tools_prompt() {
     let scene = Scene::new();
     let tool = scene.tool_that([
         Step::say("Open https://id.example/device and paste the code here:"),
         Step::Read,
-        Step::write(Tool::CREDENTIAL, "{\"token\": \"from {line}\"}"),
+        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"from {line}\"}"),
     ]);
-    let world = World::start(Plan::with(tool)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let view = api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -85,11 +85,11 @@ async fn a_code_is_pasted_at_the_tools_prompt() {
 }
 
 #[tokio::test]
-async fn a_terminal_answers_where_its_cursor_is() {
+async fn terminal_answers_the_cursor_position_query() {
     let scene = Scene::new();
     let tool =
-        scene.tool_that([Step::AskCursor { ms_max: 30_000 }, Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}")]);
-    let world = World::start(Plan::with(tool)).await.unwrap();
+        scene.tool_that([Step::AskCursor { ms_max: 30_000 }, Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}")]);
+    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::Completed).await.unwrap();
@@ -97,9 +97,9 @@ async fn a_terminal_answers_where_its_cursor_is() {
 }
 
 #[tokio::test]
-async fn two_starts_with_one_key_are_one_session() {
+async fn concurrent_starts_with_one_idempotency_key_create_one_session() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let request = |user: &str| StartRequest {
         provider: "scripted".into(),
@@ -114,6 +114,6 @@ async fn two_starts_with_one_key_are_one_session() {
     let (one, two) = tokio::join!(api.start_with(&ada), api.start_with(&ada));
     assert_eq!(one.unwrap().session.id, two.unwrap().session.id);
     let other = api.post("/api/auth/start", serde_json::to_value(request("bob")).unwrap()).await.unwrap();
-    assert_eq!(other.problem().unwrap().code, "key_reused");
+    assert_eq!(other.problem().unwrap().code, "idempotency_key_reused");
     world.finish().await.unwrap();
 }

@@ -1,14 +1,14 @@
 //! The harness itself: a world that leaves something behind fails its test.
 
 use crate::Scene;
-use anteroom_testbed::{Plan, Script, Step, World, plain_process::built};
+use anteroom_testbed::{TestConfig, Script, Step, TestServer, plain_process::built};
 use std::process::Stdio;
 use tokio::process::Command;
 
 #[tokio::test]
-async fn a_world_that_leaves_a_process_behind_is_not_finished() {
+async fn leftover_process_fails_the_finish_of_the_test_server() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
     let script = scene.flag("script.json");
     Script::new([Step::Pause { ms: 600_000 }]).save(&script).unwrap();
     let mut forgotten = Command::new(built("anteroom-testbed").unwrap());
@@ -21,7 +21,7 @@ async fn a_world_that_leaves_a_process_behind_is_not_finished() {
 
 #[tokio::test]
 #[should_panic(expected = "a world must be finished")]
-async fn a_test_that_forgets_to_finish_its_world_fails() {
+async fn test_server_dropped_without_finish_panics() {
     let scene = Scene::new();
-    drop(World::start(Plan::with(scene.idle_tool())).await.unwrap());
+    drop(TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap());
 }

@@ -2,7 +2,7 @@
 
 use crate::{Scene, viewers::closing};
 use anteroom_controller::clock;
-use anteroom_testbed::{Plan, SOON, World};
+use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
 use anteroom_wire::{
     SessionId,
     api::{Status, TimelineEntry},
@@ -16,8 +16,8 @@ use tokio::time::{sleep, timeout};
 pub(crate) struct Locked(SqliteConnection);
 
 impl Locked {
-    pub(crate) async fn take(world: &World) -> Self {
-        let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db")).busy_timeout(SOON);
+    pub(crate) async fn take(world: &TestServer) -> Self {
+        let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
         let mut connection = database.connect().await.unwrap();
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
         Self(connection)
@@ -29,9 +29,9 @@ impl Locked {
     }
 }
 
-pub(crate) async fn idle_world(settings: &str) -> (Scene, World, SessionId) {
+pub(crate) async fn idle_world(settings: &str) -> (Scene, TestServer, SessionId) {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -48,7 +48,7 @@ fn of<'a>(timeline: &'a [TimelineEntry], kind: &str) -> &'a TimelineEntry {
 }
 
 #[tokio::test]
-async fn what_happens_while_the_database_is_locked_is_on_the_timeline_afterwards_in_order_with_its_own_time() {
+async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time() {
     // A call gives the database up after 200 ms, ten times sooner than the lock ends.
     let (_scene, world, id) = idle_world("[store]\nbusy_ms_max = 200\n").await;
     let api = world.backend().unwrap();
@@ -60,15 +60,15 @@ async fn what_happens_while_the_database_is_locked_is_on_the_timeline_afterwards
     assert_eq!(closing(&mut viewer.into_inner()).await.0, 4510);
     let ticket = format!("/api/auth/session/{id}/ticket");
     let refused = api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap();
-    assert_eq!(refused.problem().unwrap().code, "store_unavailable");
+    assert_eq!(refused.problem().unwrap().code, "database_unavailable");
     let refused_at = now();
     sleep(Duration::from_secs(2)).await;
     let until = now();
     locked.release().await;
     api.wait(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
-    api.wait_entry(&id, "ticket_refused").await.unwrap();
+    api.wait_entry(&id, "ticket_rejected").await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
-    let [gone, left, ticket] = ["machine_gone", "viewer_left", "ticket_refused"].map(|kind| of(&timeline, kind));
+    let [gone, left, ticket] = ["machine_exited", "viewer_left", "ticket_rejected"].map(|kind| of(&timeline, kind));
     for entry in [gone, left, ticket] {
         assert!(began <= entry.at && entry.at <= until, "not when it was written but when it happened: {entry:?}");
     }
@@ -81,7 +81,7 @@ async fn what_happens_while_the_database_is_locked_is_on_the_timeline_afterwards
 }
 
 #[tokio::test]
-async fn a_server_that_stops_while_the_database_is_locked_writes_what_waits_within_its_drain() {
+async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
     let (_scene, mut world, id) = idle_world("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
     let api = world.backend().unwrap();
     let locked = Locked::take(&world).await;
@@ -95,12 +95,12 @@ async fn a_server_that_stops_while_the_database_is_locked_writes_what_waits_with
     stopped.unwrap();
     world.start_server().await.unwrap();
     let timeline = world.backend().unwrap().timeline(&id).await.unwrap();
-    assert_eq!(of(&timeline, "ticket_refused").data["reason"], "store_unavailable");
+    assert_eq!(of(&timeline, "ticket_rejected").data["reason"], "database_unavailable");
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn whoever_is_refused_again_and_again_is_noted_once_and_counted() {
+async fn repeated_rejections_are_recorded_once_with_a_count() {
     let settings = "[sessions]\nviewers_max = 1\nrefused_note_every_ms = 3000\n";
     let (_scene, world, id) = idle_world(settings).await;
     let api = world.backend().unwrap();
@@ -110,7 +110,7 @@ async fn whoever_is_refused_again_and_again_is_noted_once_and_counted() {
     }
     let entries = || async {
         let timeline = api.timeline(&id).await.unwrap();
-        timeline.into_iter().filter(|entry| entry.kind == "viewer_refused").collect::<Vec<_>>()
+        timeline.into_iter().filter(|entry| entry.kind == "viewer_rejected").collect::<Vec<_>>()
     };
     let both = async {
         while entries().await.len() < 2 {
@@ -118,7 +118,7 @@ async fn whoever_is_refused_again_and_again_is_noted_once_and_counted() {
         }
         entries().await
     };
-    let entries = timeout(SOON, both).await.expect("the count is noted");
+    let entries = timeout(WAIT_MAX, both).await.expect("the count is noted");
     let counts: Vec<_> = entries.iter().map(|entry| entry.data["count"].as_u64()).collect();
     assert_eq!(counts, [None, Some(3)], "{entries:#?}");
     assert!(entries.iter().all(|entry| entry.data["reason"] == "too_many_viewers" && entry.data["door"] == "desktop"));
@@ -130,7 +130,7 @@ async fn whoever_is_refused_again_and_again_is_noted_once_and_counted() {
             api.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": "terminal" })).await.unwrap();
         assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "cancelled"));
     }
-    let refused = api.wait_entry(&id, "ticket_refused").await.unwrap();
+    let refused = api.wait_entry(&id, "ticket_rejected").await.unwrap();
     assert_eq!((refused.data["reason"].as_str(), refused.data["door"].as_str()), (Some("cancelled"), Some("terminal")));
     let found = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
     let words = format!("the viewer's ticket was refused at {} for that reason", refused.at);
@@ -139,17 +139,17 @@ async fn whoever_is_refused_again_and_again_is_noted_once_and_counted() {
 }
 
 #[tokio::test]
-async fn a_viewer_whose_machine_is_not_ready_in_time_is_refused_on_the_timeline() {
+async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nsocket_wait_ms_max = 200\n";
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&first, Status::VmStarted).await.unwrap();
     let waits = api.start("scripted").await.unwrap().session.id;
     let (code, reason) = closing(&mut api.desktop_socket(&waits).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4409, Some("not_ready")));
-    let refused = api.wait_entry(&waits, "viewer_refused").await.unwrap();
+    let refused = api.wait_entry(&waits, "viewer_rejected").await.unwrap();
     assert_eq!(refused.data["reason"], "not_ready");
     assert!(refused.data["detail"].as_str().unwrap().contains("place 1 in line"), "{refused:?}");
     let timeline = api.timeline(&waits).await.unwrap();

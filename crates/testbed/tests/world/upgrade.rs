@@ -1,7 +1,7 @@
 //! A new server binary takes over the machines that an old one started: their keepers run from a file that is gone.
 
 use crate::Scene;
-use anteroom_testbed::{Api, LivingMachine, Plan, World, plain_process::built};
+use anteroom_testbed::{ApiClient, MachineProcesses, TestConfig, TestServer, plain_process::built};
 use anteroom_wire::{SessionId, api::Status};
 use std::{
     fs,
@@ -22,16 +22,16 @@ fn program_of(pid: u32) -> String {
     fs::read_link(format!("/proc/{pid}/exe")).unwrap().to_string_lossy().into_owned()
 }
 
-async fn desktop_name(api: &Api, id: &SessionId) -> String {
+async fn desktop_name(api: &ApiClient, id: &SessionId) -> String {
     let mut viewer = api.desktop(id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     viewer.name().to_owned()
 }
 
 #[tokio::test]
-async fn machines_of_an_old_server_are_adopted_by_a_new_one_from_another_place_and_deliver() {
+async fn new_server_binary_adopts_running_machines() {
     let scene = Scene::new();
-    let mut world = World::start(Plan::with(scene.tool("{\"token\": \"across\"}"))).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.tool("{\"token\": \"across\"}"))).await.unwrap();
     let [old, new] = ["old", "new"].map(|name| world.path().join(name));
     world.stop_server().await.unwrap();
     world.set_program(install(&old));
@@ -41,7 +41,7 @@ async fn machines_of_an_old_server_are_adopted_by_a_new_one_from_another_place_a
     api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let before = desktop_name(&api, &id).await;
     let machines = world.machines();
-    let living = LivingMachine::of(&world.run_dir(&machines[0])).unwrap();
+    let living = MachineProcesses::of(&world.run_dir(&machines[0])).unwrap();
     assert!(program_of(living.keeper.pid).starts_with(old.to_str().unwrap()));
 
     world.stop_server().await.unwrap();
@@ -58,7 +58,7 @@ async fn machines_of_an_old_server_are_adopted_by_a_new_one_from_another_place_a
     scene.raise("go");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
-    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    let gone = api.wait_entry(&id, "machine_exited").await.unwrap();
     assert_eq!(gone.data["receipt"]["checks"]["left"], serde_json::json!([]), "{:?}", gone.data);
     assert_eq!(gone.data["why"]["why"]["reason"], "completed");
     // And the new server starts its own.

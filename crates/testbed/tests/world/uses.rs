@@ -1,7 +1,7 @@
 //! What the tests of stored credentials in use share.
 
 use crate::Scene;
-use anteroom_testbed::{Api, World, plain_process::built};
+use anteroom_testbed::{ApiClient, TestServer, plain_process::built};
 use anteroom_wire::api::{SessionView, Started, Status};
 use serde_json::Value;
 use std::{
@@ -14,7 +14,7 @@ use tokio::process::Command;
 pub(crate) const CLI_MS_MAX: u64 = 120_000;
 
 /// Signs the scene's tool in for the first backend; the credential's id.
-pub(crate) async fn signed_in(scene: &Scene, world: &World) -> String {
+pub(crate) async fn signed_in(scene: &Scene, world: &TestServer) -> String {
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -23,21 +23,21 @@ pub(crate) async fn signed_in(scene: &Scene, world: &World) -> String {
 }
 
 /// Starts a use; its session.
-pub(crate) async fn used(api: &Api, credential: &str, request: Value) -> SessionView {
+pub(crate) async fn used(api: &ApiClient, credential: &str, request: Value) -> SessionView {
     let started: Started =
         api.post(&format!("/api/credentials/{credential}/use"), request).await.unwrap().read().unwrap();
     started.session
 }
 
 /// The command line with the world's own configuration.
-pub(crate) fn cli(world: &World, arguments: &[&str]) -> Command {
+pub(crate) fn cli(world: &TestServer, arguments: &[&str]) -> Command {
     let mut command = Command::new(built("anteroom").unwrap());
     command.arg("--config").arg(world.path().join("config.toml")).args(arguments).kill_on_drop(true);
     command
 }
 
 /// What the command line says, and how it ends. It has no terminal and nothing to read.
-pub(crate) async fn anteroom(world: &World, arguments: &[&str]) -> Output {
+pub(crate) async fn anteroom(world: &TestServer, arguments: &[&str]) -> Output {
     let mut command = cli(world, arguments);
     command.stdin(Stdio::null());
     tokio::time::timeout(Duration::from_millis(CLI_MS_MAX), command.output()).await.unwrap().unwrap()

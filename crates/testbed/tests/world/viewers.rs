@@ -3,8 +3,8 @@
 use crate::Scene;
 use anteroom_controller::rfb::{DialError, RfbClient, ViewerSocket};
 use anteroom_testbed::{
-    Plan, SOON, World,
-    fake_rfb::{Behaviour, SPOT_COLOUR, ground_of},
+    TestConfig, WAIT_MAX, TestServer,
+    fake_rfb_server::{Behaviour, SPOT_COLOUR, ground_of},
 };
 use anteroom_wire::api::Status;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use tokio::{
 /// Reads until the server closes; the code and the reason.
 pub(crate) async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
-    timeout(SOON, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
     let closing = socket.closing().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }
 
-async fn idle_world(settings: &str) -> (Scene, World) {
+async fn idle_world(settings: &str) -> (Scene, TestServer) {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     (scene, world)
 }
 
 #[tokio::test]
-async fn each_viewer_sees_its_own_sessions_machine_and_can_use_it() {
+async fn each_viewer_sees_and_controls_the_machine_of_its_session() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();
     let mut grounds = Vec::new();
@@ -47,7 +47,7 @@ async fn each_viewer_sees_its_own_sessions_machine_and_can_use_it() {
 }
 
 #[tokio::test]
-async fn a_ticket_opens_one_socket_of_one_session_once() {
+async fn ticket_opens_one_socket_of_one_session_once() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();
     let [one, two] = [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
@@ -70,7 +70,7 @@ async fn a_ticket_opens_one_socket_of_one_session_once() {
 }
 
 #[tokio::test]
-async fn one_viewer_too_many_is_told_so() {
+async fn viewers_over_the_limit_are_rejected() {
     let (_scene, world) = idle_world("[sessions]\nviewers_max = 1\n").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -83,7 +83,7 @@ async fn one_viewer_too_many_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_desktop_that_is_away_for_fifteen_seconds_is_reached_by_the_same_socket() {
+async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -102,19 +102,19 @@ async fn a_desktop_that_is_away_for_fifteen_seconds_is_reached_by_the_same_socke
         let mut greeting = [0; 12];
         viewer.read_exact(&mut greeting).await.map(|_| greeting).map_err(|_| viewer.closing().cloned())
     };
-    let (greeting, ()) = timeout(SOON, async { tokio::join!(greeting, opening) }).await.unwrap();
+    let (greeting, ()) = timeout(WAIT_MAX, async { tokio::join!(greeting, opening) }).await.unwrap();
     assert_eq!(greeting, Ok(*b"RFB 003.008\n"));
     // The desktop heard the version that was sent while it was away: it offers its security types at once.
     let mut types = [0; 2];
-    timeout(SOON, viewer.read_exact(&mut types)).await.unwrap().unwrap();
+    timeout(WAIT_MAX, viewer.read_exact(&mut types)).await.unwrap().unwrap();
     assert_eq!(types, [1, 1]);
     let entries = api.timeline(&id).await.unwrap();
-    assert!(entries.iter().all(|entry| entry.kind != "viewer_refused"), "{entries:#?}");
+    assert!(entries.iter().all(|entry| entry.kind != "viewer_rejected"), "{entries:#?}");
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_terminal_shows_what_the_tool_says_and_takes_a_size() {
+async fn terminal_shows_tool_output_and_accepts_resizes() {
     let (_scene, world) = idle_world("").await;
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -126,16 +126,16 @@ async fn a_terminal_shows_what_the_tool_says_and_takes_a_size() {
             terminal.read_buf(&mut seen).await.unwrap();
         }
     };
-    timeout(SOON, shown).await.expect("the tool's words");
+    timeout(WAIT_MAX, shown).await.expect("the tool's words");
     terminal.send_text("{\"type\":\"dance\"}").await.unwrap();
     assert_eq!(closing(&mut terminal).await.0, 4400);
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_viewer_that_reads_nothing_stops_neither_the_other_viewer_nor_the_sign_in() {
+async fn stalled_viewer_blocks_neither_other_viewers_nor_the_sign_in() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut stuck = api.desktop(&id).await.unwrap();
@@ -153,7 +153,7 @@ async fn a_viewer_that_reads_nothing_stops_neither_the_other_viewer_nor_the_sign
 }
 
 #[tokio::test]
-async fn soak_a_viewer_that_only_answers_pings_and_a_page_that_beats_are_there_after_fifteen_minutes() {
+async fn soak_idle_viewer_with_heartbeats_stays_connected_for_fifteen_minutes() {
     if std::env::var("ANTEROOM_TEST_FULL").is_ok_and(|full| !full.is_empty()) {
         soak(Duration::from_secs(15 * 60)).await;
     } else {
@@ -187,7 +187,7 @@ async fn soak(how_long: Duration) {
     let again = [3, 0, 0, 0, 0, 0, 0, 16, 0, 16];
     socket.write_all(&again).await.unwrap();
     socket.flush().await.unwrap();
-    assert_eq!(timeout(SOON, socket.read_u8()).await.unwrap().unwrap(), 0, "a picture, on the same socket");
+    assert_eq!(timeout(WAIT_MAX, socket.read_u8()).await.unwrap().unwrap(), 0, "a picture, on the same socket");
     let second = api.desktop(&id).await.unwrap();
     assert_eq!(second.name(), name, "the same machine");
     assert_eq!(api.session(&id).await.unwrap().generation, 1);

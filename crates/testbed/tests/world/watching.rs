@@ -3,8 +3,8 @@
 use crate::{Scene, viewers::closing};
 use anteroom_controller::rfb::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
-    Plan, SOON, World,
-    fake_rfb::{SPOT_COLOUR, ground_of},
+    TestConfig, WAIT_MAX, TestServer,
+    fake_rfb_server::{SPOT_COLOUR, ground_of},
 };
 use anteroom_wire::{SessionId, api::Status};
 use serde_json::json;
@@ -14,9 +14,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-async fn idle_world(settings: &str) -> (Scene, World, SessionId) {
+async fn idle_world(settings: &str) -> (Scene, TestServer, SessionId) {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
     let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
     (scene, world, id)
 }
@@ -28,7 +28,7 @@ async fn look(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_controll
 }
 
 #[tokio::test]
-async fn what_a_view_only_viewer_types_and_clicks_does_not_reach_the_desktop_and_the_picture_does() {
+async fn view_only_input_does_not_reach_the_desktop() {
     let (_scene, world, id) = idle_world("").await;
     let api = world.backend().unwrap();
     let mut watcher = api.desktop_to_watch(&id).await.unwrap();
@@ -44,7 +44,7 @@ async fn what_a_view_only_viewer_types_and_clicks_does_not_reach_the_desktop_and
     let mut person = api.desktop(&id).await.unwrap();
     person.click(300, 200).await.unwrap();
     person.key(u32::from('a')).await.unwrap();
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     loop {
         let now = look(&mut person).await;
         if now[0] != before[0] && now[1] == Some(SPOT_COLOUR) {
@@ -60,7 +60,7 @@ async fn what_a_view_only_viewer_types_and_clicks_does_not_reach_the_desktop_and
 }
 
 #[tokio::test]
-async fn a_view_only_viewer_that_sends_what_is_unknown_is_closed_by_name() {
+async fn view_only_viewer_sending_an_unknown_message_is_closed_as_malformed() {
     let (_scene, world, id) = idle_world("").await;
     let api = world.backend().unwrap();
     let mut watcher = api.desktop_to_watch(&id).await.unwrap();
@@ -76,7 +76,7 @@ async fn a_view_only_viewer_that_sends_what_is_unknown_is_closed_by_name() {
 }
 
 #[tokio::test]
-async fn a_view_only_viewer_takes_a_viewers_place_and_its_ticket_opens_nothing_else() {
+async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_socket() {
     let (_scene, world, id) = idle_world("[sessions]\nviewers_max = 1\n").await;
     let api = world.backend().unwrap();
     let path = format!("/api/auth/session/{id}/ticket");
@@ -97,11 +97,11 @@ async fn a_view_only_viewer_takes_a_viewers_place_and_its_ticket_opens_nothing_e
 }
 
 #[tokio::test]
-async fn looking_on_does_not_keep_a_session_alive() {
+async fn view_only_viewing_does_not_prevent_idle_expiry() {
     let (_scene, world, id) = idle_world("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
     let api = world.backend().unwrap();
     let mut watcher = api.desktop_to_watch(&id).await.unwrap();
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + WAIT_MAX;
     // Every picture is asked for: somebody who takes part would keep the session alive with that.
     while watcher.whole_frame().await.is_ok() {
         assert!(Instant::now() < until, "the session does not expire");

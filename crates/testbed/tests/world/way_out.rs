@@ -1,13 +1,13 @@
 //! What a machine may reach.
 
 use crate::Scene;
-use anteroom_testbed::{Plan, Step, Tool, World};
+use anteroom_testbed::{TestConfig, Step, ScriptedTool, TestServer};
 use anteroom_wire::api::Status;
 use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 
 #[tokio::test]
-async fn a_machine_reaches_what_its_provider_grants_and_the_timeline_has_both() {
+async fn allowed_and_rejected_egress_is_on_the_timeline() {
     let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = outside.local_addr().unwrap();
     let serving =
@@ -19,11 +19,11 @@ async fn a_machine_reaches_what_its_provider_grants_and_the_timeline_has_both() 
         Step::Connect { authority: format!("{address}") },
         Step::Connect { authority: "granted.example:80".into() },
         Step::Get { url: "http://granted.example/hello".into() },
-        Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}"),
+        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
         scene.wait("never"),
     ]);
-    let plan = Plan::with(tool.reaching("granted.example", 80)).answer("granted.example:80", address);
-    let world = World::start(plan).await.unwrap();
+    let plan = TestConfig::with(tool.reaching("granted.example", 80)).answer("granted.example:80", address);
+    let world = TestServer::start(plan).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::Completed).await.unwrap();
@@ -36,7 +36,7 @@ async fn a_machine_reaches_what_its_provider_grants_and_the_timeline_has_both() 
     };
     assert!(about("evil.example") >= 1, "{timeline:#?}");
     assert!(about("granted.example") >= 1, "{timeline:#?}");
-    let lines: Vec<_> = timeline.iter().filter(|entry| entry.kind == "egress_refused").collect();
+    let lines: Vec<_> = timeline.iter().filter(|entry| entry.kind == "egress_denied").collect();
     assert_eq!(lines.len(), 2, "one line for each name: {lines:#?}");
     serving.abort();
     world.finish().await.unwrap();

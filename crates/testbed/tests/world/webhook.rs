@@ -1,7 +1,7 @@
 //! Telling somebody outside: signed, in order, until it is taken, over the server's end, and a credential at most where it may go.
 
 use crate::Scene;
-use anteroom_testbed::{Api, Plan, SOON, TestCa, Tool, World, leaks::needles, test_ca::TlsServer};
+use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, TestCa, ScriptedTool, TestServer, leaks::needles, test_ca::TlsServer};
 use anteroom_wire::{SessionId, api::Status, operations::WebhookReport, webhook::Notification};
 use axum::{
     Router,
@@ -86,7 +86,7 @@ impl Inbox {
     }
 
     pub(crate) async fn holds(&self, count: usize) -> Vec<Message> {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + WAIT_MAX;
         while self.messages().len() < count {
             assert!(Instant::now() < until, "{} messages of {count} came", self.messages().len());
             sleep(Duration::from_millis(20)).await;
@@ -164,7 +164,7 @@ fn secret(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-pub(crate) async fn signed_in(scene: &Scene, api: &Api) -> SessionId {
+pub(crate) async fn signed_in(scene: &Scene, api: &ApiClient) -> SessionId {
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     scene.raise("go");
@@ -172,13 +172,13 @@ pub(crate) async fn signed_in(scene: &Scene, api: &Api) -> SessionId {
     id
 }
 
-async fn report(world: &World) -> WebhookReport {
+async fn report(world: &TestServer) -> WebhookReport {
     world.operator().unwrap().get("/api/webhook").await.unwrap().read().unwrap()
 }
 
 /// Waits until the outbox is as wanted.
-pub(crate) async fn reported(world: &World, wanted: impl Fn(&WebhookReport) -> bool) -> WebhookReport {
-    let until = Instant::now() + SOON;
+pub(crate) async fn reported(world: &TestServer, wanted: impl Fn(&WebhookReport) -> bool) -> WebhookReport {
+    let until = Instant::now() + WAIT_MAX;
     loop {
         let report = report(world).await;
         if wanted(&report) {
@@ -189,17 +189,17 @@ pub(crate) async fn reported(world: &World, wanted: impl Fn(&WebhookReport) -> b
     }
 }
 
-fn tool(scene: &Scene) -> Tool {
+fn tool(scene: &Scene) -> ScriptedTool {
     scene.tool(&format!("{{\"token\": \"{CANARY}\"}}"))
 }
 
 #[tokio::test]
-async fn a_completed_session_is_told_in_order_signed_and_without_its_secret() {
+async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
     let (scene, inbox) = (Scene::new(), Inbox::default());
     let receiver = Receiver::start(&inbox).await;
     // What may be handed out is what is handed out once, and nothing else.
     let settings = receiver.settings(&scene, "include_credential = true");
-    let world = World::start(Plan::with(tool(&scene)).set(&settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool(&scene)).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = signed_in(&scene, &api).await;
     let messages = inbox.holds(2).await;
@@ -220,17 +220,17 @@ async fn a_completed_session_is_told_in_order_signed_and_without_its_secret() {
     let report = reported(&world, |report| report.delivered == 2 && report.waiting.is_empty()).await;
     assert_eq!((report.failed, report.given_up, report.last_error), (0, 0, None));
     let refused = api.get("/api/webhook").await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_yours"));
+    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"));
     let metrics = world.operator().unwrap().get("/metrics").await.unwrap().text;
     assert!(metrics.contains("anteroom_webhook_messages_total{outcome=\"delivered\"} 2"), "{metrics}");
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_taken_comes_again_and_no_redirection_is_followed() {
+async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     let (scene, inbox) = (Scene::new(), Inbox::answering(&[500, 307]));
     let receiver = Receiver::start(&inbox).await;
-    let world = World::start(Plan::with(tool(&scene)).set(&receiver.settings(&scene, ""))).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool(&scene)).set(&receiver.settings(&scene, ""))).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.cancel(&id).await.unwrap();
@@ -251,18 +251,18 @@ async fn a_message_that_is_not_taken_comes_again_and_no_redirection_is_followed(
 }
 
 #[tokio::test]
-async fn a_credential_that_is_handed_out_once_goes_with_the_message_and_is_deleted_here() {
+async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     let (scene, inbox) = (Scene::new(), Inbox::answering(&[503]));
     let receiver = Receiver::start(&inbox).await;
-    let plan = Plan::with(tool(&scene).with("policy", json!("deliver_once")));
-    let world = World::start(plan.set(&receiver.settings(&scene, "include_credential = true"))).await.unwrap();
+    let plan = TestConfig::with(tool(&scene).with("policy", json!("deliver_once")));
+    let world = TestServer::start(plan.set(&receiver.settings(&scene, "include_credential = true"))).await.unwrap();
     let api = world.backend().unwrap();
     let id = signed_in(&scene, &api).await;
     let messages = inbox.holds(3).await;
     assert_eq!((&messages[0].id, &messages[0].body), (&messages[1].id, &messages[1].body), "it was not taken at first");
     let stored = messages[1].read();
     let files = stored.data.files.unwrap();
-    assert_eq!((files[0].path.as_str(), files[0].mode), (Tool::CREDENTIAL, 0o600));
+    assert_eq!((files[0].path.as_str(), files[0].mode), (ScriptedTool::CREDENTIAL, 0o600));
     assert_eq!(files[0].content.expose(), format!("{{\"token\": \"{CANARY}\"}}").as_bytes());
     assert_eq!(messages[2].read().data.files, None);
     let taken = api.wait_entry(&id, "webhook_delivered").await.unwrap();
@@ -274,12 +274,12 @@ async fn a_credential_that_is_handed_out_once_goes_with_the_message_and_is_delet
 }
 
 #[tokio::test]
-async fn what_was_not_told_is_told_by_the_next_server_in_order() {
+async fn undelivered_webhook_messages_are_sent_in_order_after_a_restart() {
     let (scene, inbox) = (Scene::new(), Inbox::default());
     let receiver = Receiver::start(&inbox).await;
     let (address, settings) = (receiver.address, receiver.settings(&scene, ""));
     drop(receiver);
-    let mut world = World::start(Plan::with(tool(&scene)).set(&settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(tool(&scene)).set(&settings)).await.unwrap();
     let id = signed_in(&scene, &world.backend().unwrap()).await;
     reported(&world, |report| report.failed > 0 && report.waiting.len() == 2).await;
     world.kill_server().await.unwrap();
@@ -294,14 +294,14 @@ async fn what_was_not_told_is_told_by_the_next_server_in_order() {
 }
 
 #[tokio::test]
-async fn a_message_that_nobody_takes_is_given_up_and_the_next_one_is_tried() {
+async fn webhook_message_is_abandoned_after_its_attempts_and_the_next_is_sent() {
     let (scene, inbox) = (Scene::new(), Inbox::answering(&[500, 500]));
     let receiver = Receiver::start(&inbox).await;
     let settings = receiver.settings(&scene, "attempts_max = 2");
-    let world = World::start(Plan::with(tool(&scene)).set(&settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool(&scene)).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = signed_in(&scene, &api).await;
-    let given_up = api.wait_entry(&id, "webhook_given_up").await.unwrap();
+    let given_up = api.wait_entry(&id, "webhook_abandoned").await.unwrap();
     assert!(given_up.sentence.contains("credential.stored"), "{given_up:?}");
     let messages = inbox.holds(3).await;
     assert_eq!(messages[2].read().kind, "session.ended");
@@ -311,7 +311,7 @@ async fn a_message_that_nobody_takes_is_given_up_and_the_next_one_is_tried() {
 }
 
 #[tokio::test]
-async fn an_https_receiver_is_told_only_when_its_certificate_is_trusted() {
+async fn webhook_requires_a_trusted_certificate() {
     for trusted in [true, false] {
         let (scene, inbox) = (Scene::new(), Inbox::default());
         let (ca, other) = (TestCa::new().unwrap(), TestCa::new().unwrap());
@@ -320,7 +320,7 @@ async fn an_https_receiver_is_told_only_when_its_certificate_is_trusted() {
         std::fs::write(&file, if trusted { ca.pem() } else { other.pem() }).unwrap();
         let url = format!("https://localhost:{}/in", server.address().port());
         let settings = settings(&scene, &url, &format!("ca_file = '{}'", file.display()));
-        let world = World::start(Plan::with(tool(&scene)).set(&settings)).await.unwrap();
+        let world = TestServer::start(TestConfig::with(tool(&scene)).set(&settings)).await.unwrap();
         let api = world.backend().unwrap();
         let id = api.start("scripted").await.unwrap().session.id;
         api.cancel(&id).await.unwrap();

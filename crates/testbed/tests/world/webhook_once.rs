@@ -5,7 +5,7 @@ use crate::{
     posted::Posing,
     webhook::{HELD, Inbox, NEVER, Receiver, reported, signed_in},
 };
-use anteroom_testbed::{Answer, Api, Plan, Tool, World};
+use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, ScriptedTool, TestServer};
 use anteroom_wire::{
     CredentialId, SessionId,
     agent::Delivered,
@@ -17,25 +17,25 @@ use std::fs;
 const CONTENT: &str = "{\"token\": \"once\"}";
 const WITH_FILES: &str = "include_credential = true\n";
 
-fn tool(scene: &Scene) -> Tool {
+fn tool(scene: &Scene) -> ScriptedTool {
     scene.tool(CONTENT).with("policy", json!("deliver_once"))
 }
 
-async fn world(scene: &Scene, receiver: &Receiver, more: &str) -> World {
+async fn world(scene: &Scene, receiver: &Receiver, more: &str) -> TestServer {
     let settings = receiver.settings(scene, &format!("{WITH_FILES}{more}"));
-    World::start(Plan::with(tool(scene)).set(&settings)).await.unwrap()
+    TestServer::start(TestConfig::with(tool(scene)).set(&settings)).await.unwrap()
 }
 
-async fn lease(api: &Api, id: &CredentialId) -> Answer {
+async fn lease(api: &ApiClient, id: &CredentialId) -> ApiResponse {
     api.post(&format!("/api/credentials/{id}/lease"), json!({})).await.unwrap()
 }
 
-fn refused(answer: &Answer) -> (u16, String, String) {
+fn refused(answer: &ApiResponse) -> (u16, String, String) {
     let problem = answer.problem().unwrap();
     (answer.status, problem.code, problem.detail.unwrap_or_default())
 }
 
-fn content(answer: &Answer) -> Vec<u8> {
+fn content(answer: &ApiResponse) -> Vec<u8> {
     answer.read::<Lease>().unwrap().files[0].content.expose().to_vec()
 }
 
@@ -48,12 +48,12 @@ fn sent(inbox: &Inbox) -> Vec<Option<Vec<u8>>> {
     inbox.messages().iter().map(files).collect()
 }
 
-async fn credential(api: &Api, session: &SessionId) -> CredentialId {
+async fn credential(api: &ApiClient, session: &SessionId) -> CredentialId {
     api.wait_status(session, Status::Completed).await.unwrap().credential.unwrap().id
 }
 
 #[tokio::test]
-async fn what_is_on_its_way_to_the_webhook_is_leased_to_nobody() {
+async fn credential_in_webhook_delivery_cannot_be_leased() {
     let (scene, inbox) = (Scene::new(), Inbox::answering(&[HELD]));
     let receiver = Receiver::start(&inbox).await;
     let world = world(&scene, &receiver, "").await;
@@ -77,13 +77,13 @@ async fn what_is_on_its_way_to_the_webhook_is_leased_to_nobody() {
 }
 
 #[tokio::test]
-async fn what_the_webhook_refused_is_leased_and_the_next_message_goes_without() {
+async fn credential_rejected_by_the_webhook_can_be_leased_and_is_not_attached_again() {
     let (scene, inbox) = (Scene::new(), Inbox::answering(&[503, 503]));
     let receiver = Receiver::start(&inbox).await;
     // Between the first try and the next there is time for a person.
     let settings = receiver.settings(&scene, WITH_FILES).replace("retry_ms_min = 20", "retry_ms_min = 3000");
     let settings = settings.replace("retry_ms_max = 200", "retry_ms_max = 3000");
-    let world = World::start(Plan::with(tool(&scene)).set(&settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool(&scene)).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let session = signed_in(&scene, &api).await;
     api.wait_entry(&session, "webhook_failed").await.unwrap();
@@ -98,12 +98,12 @@ async fn what_the_webhook_refused_is_leased_and_the_next_message_goes_without() 
 }
 
 /// The one that waits in the outbox.
-async fn credential_of(world: &World) -> CredentialId {
+async fn credential_of(world: &TestServer) -> CredentialId {
     reported(world, |report| !report.waiting.is_empty()).await.waiting[0].credential.clone().unwrap()
 }
 
 #[tokio::test]
-async fn what_a_message_took_along_and_was_given_up_is_leased_again() {
+async fn credential_of_an_abandoned_webhook_message_can_be_leased_again() {
     let (scene, inbox) = (Scene::new(), Inbox::answering(&[NEVER, 503]));
     let receiver = Receiver::start(&inbox).await;
     let settings = "attempts_max = 3\ntimeout_ms_max = 1000\n";
@@ -111,7 +111,7 @@ async fn what_a_message_took_along_and_was_given_up_is_leased_again() {
         .settings(&scene, &format!("{WITH_FILES}{settings}"))
         .replace("retry_ms_min = 20\nretry_ms_max = 200", "retry_ms_min = 4000\nretry_ms_max = 4000");
     inbox.then(503);
-    let world = World::start(Plan::with(tool(&scene)).set(&settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool(&scene)).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let session = signed_in(&scene, &api).await;
     // Nobody knows whether the first was taken; that the second was not changes nothing of that.
@@ -120,7 +120,7 @@ async fn what_a_message_took_along_and_was_given_up_is_leased_again() {
         let (status, code, _) = refused(&lease(&api, &credential_of(&world).await).await);
         assert_eq!((status, code.as_str()), (410, "already_delivered"), "after {tries} tries");
     }
-    let given_up = api.wait_entry(&session, "webhook_given_up").await.unwrap();
+    let given_up = api.wait_entry(&session, "webhook_abandoned").await.unwrap();
     assert!(given_up.sentence.contains("can be fetched here until"), "{given_up:?}");
     let id = credential(&api, &session).await;
     assert_eq!(content(&lease(&api, &id).await), CONTENT.as_bytes());
@@ -128,7 +128,7 @@ async fn what_a_message_took_along_and_was_given_up_is_leased_again() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_on_its_way_when_its_server_ended_keeps_the_credential() {
+async fn webhook_delivery_interrupted_by_a_restart_keeps_its_credential() {
     let (scene, inbox) = (Scene::new(), Inbox::answering(&[NEVER, HELD]));
     let receiver = Receiver::start(&inbox).await;
     let mut world = world(&scene, &receiver, "").await;
@@ -167,11 +167,11 @@ fn scene_again(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn what_a_use_changed_of_a_credential_that_is_handed_out_once_is_handed_out_once_as_well() {
+async fn refreshed_deliver_once_credential_is_delivered_once() {
     let (scene, inbox) = (Scene::new(), Inbox::default());
     let receiver = Receiver::start(&inbox).await;
     let settings = receiver.settings(&scene, WITH_FILES);
-    let mut world = World::start(Plan::with(scene.idle_tool()).set(&settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with(scene.idle_tool()).set(&settings)).await.unwrap();
     // While it is used its provider becomes one whose credentials are handed out once, and it is signed in to again.
     let first = Posing::start(&world).await;
     assert_eq!(first.deliver(&first.delivery("{\"token\": \"1\"}")).await.status, 200);

@@ -2,7 +2,7 @@
 
 use crate::{Scene, viewers::closing};
 use anteroom_controller::rfb::DialError;
-use anteroom_testbed::{Api, Plan, SOON, Step, Tool, World, fake_rfb::Behaviour, plain_process::built};
+use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, Step, ScriptedTool, TestServer, fake_rfb_server::Behaviour, plain_process::built};
 use anteroom_wire::{
     SessionId,
     api::{Status, TimelineEntry},
@@ -12,13 +12,13 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use std::time::Duration;
 use tokio::{process::Command, time::sleep};
 
-async fn diagnosis(api: &Api, id: &SessionId) -> Diagnosis {
+async fn diagnosis(api: &ApiClient, id: &SessionId) -> Diagnosis {
     api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap()
 }
 
 /// Waits until the verdict is this one.
-pub(crate) async fn verdict(api: &Api, id: &SessionId, wanted: Verdict) -> Diagnosis {
-    let until = tokio::time::Instant::now() + SOON;
+pub(crate) async fn verdict(api: &ApiClient, id: &SessionId, wanted: Verdict) -> Diagnosis {
+    let until = tokio::time::Instant::now() + WAIT_MAX;
     loop {
         let found = diagnosis(api, id).await;
         assert_ne!(found.verdict, Verdict::Unknown, "{found:#?}");
@@ -42,15 +42,15 @@ fn state(found: &Diagnosis, link: Link) -> LinkState {
 }
 
 /// One session of a world whose tool does this.
-async fn one(tool: Tool, settings: &str) -> (World, Api, SessionId) {
-    let world = World::start(Plan::with(tool).set(settings)).await.unwrap();
+async fn one(tool: ScriptedTool, settings: &str) -> (TestServer, ApiClient, SessionId) {
+    let world = TestServer::start(TestConfig::with(tool).set(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     (world, api, id)
 }
 
 #[tokio::test]
-async fn why_a_viewer_was_refused_after_its_machine_was_stopped_is_answered_in_one_sentence() {
+async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sentence() {
     let scene = Scene::new();
     let (world, api, id) = one(scene.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_entry(&id, "cli_started").await.unwrap();
@@ -60,8 +60,8 @@ async fn why_a_viewer_was_refused_after_its_machine_was_stopped_is_answered_in_o
     let path = format!("/api/auth/session/{id}/novnc/websock");
     let mut viewer = api.dial(&path, &format!("binary, ticket.{ticket}"), true).await.unwrap();
     assert_eq!(closing(&mut viewer).await.0, 4410);
-    let refused = api.wait_entry(&id, "viewer_refused").await.unwrap();
-    let gone = api.wait_entry(&id, "machine_gone").await.unwrap();
+    let refused = api.wait_entry(&id, "viewer_rejected").await.unwrap();
+    let gone = api.wait_entry(&id, "machine_exited").await.unwrap();
     let found = verdict(&api, &id, Verdict::MachineKilled).await;
     let expected = format!(
         "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was refused at {} for that reason; no credential was delivered.",
@@ -69,14 +69,14 @@ async fn why_a_viewer_was_refused_after_its_machine_was_stopped_is_answered_in_o
     );
     assert_eq!(found.sentence, expected);
     let proof: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
-    assert_eq!(proof, ["machine_gone", "failed", "viewer_refused"]);
+    assert_eq!(proof, ["machine_exited", "failed", "viewer_rejected"]);
     assert_eq!(state(&found, Link::Machine), LinkState::Failed);
     assert_eq!(state(&found, Link::Tunnel), LinkState::Failed);
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn why_a_session_whose_machine_ended_waits_again_is_told_with_that_machines_end() {
+async fn diagnosis_of_a_requeued_session_names_the_end_of_its_machine() {
     let scene = Scene::new();
     let (world, api, first) = one(scene.idle_tool(), "[machines]\nmachines_max = 1\n").await;
     api.wait_status(&first, Status::VmStarted).await.unwrap();
@@ -84,18 +84,18 @@ async fn why_a_session_whose_machine_ended_waits_again_is_told_with_that_machine
     verdict(&api, &second, Verdict::WaitingForCapacity).await;
     world.kill_machine(&world.machines().remove(0)).unwrap();
     // The room goes to whoever waited for it first.
-    verdict(&api, &second, Verdict::WaitingForPerson).await;
+    verdict(&api, &second, Verdict::WaitingForUser).await;
     let found = verdict(&api, &first, Verdict::WaitingForCapacity).await;
-    let gone = api.wait_entry(&first, "machine_gone").await.unwrap();
+    let gone = api.wait_entry(&first, "machine_exited").await.unwrap();
     let words = format!("the former one ended at {} because its process was killed by signal 9", gone.at);
     assert!(found.sentence.contains(&words), "{}", found.sentence);
     api.cancel(&second).await.unwrap();
-    verdict(&api, &first, Verdict::WaitingForPerson).await;
+    verdict(&api, &first, Verdict::WaitingForUser).await;
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn why_a_session_failed_when_its_machines_keeper_was_killed_is_told_apart_from_the_machine() {
+async fn diagnosis_of_a_killed_keeper_is_keeper_lost() {
     let scene = Scene::new();
     let (world, api, id) = one(scene.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -108,7 +108,7 @@ async fn why_a_session_failed_when_its_machines_keeper_was_killed_is_told_apart_
 }
 
 #[tokio::test]
-async fn why_a_tool_that_ended_with_an_error_left_no_credential_is_told_with_its_last_lines() {
+async fn diagnosis_of_a_failed_tool_quotes_its_last_lines() {
     let scene = Scene::new();
     let tool = scene.tool_that([Step::say("Error: the organisation is disabled"), Step::Exit { code: 3 }]);
     let (world, api, id) = one(tool, "").await;
@@ -121,41 +121,41 @@ async fn why_a_tool_that_ended_with_an_error_left_no_credential_is_told_with_its
 }
 
 #[tokio::test]
-async fn why_a_tool_that_was_closed_left_no_credential_is_not_called_an_error() {
+async fn diagnosis_of_a_tool_closed_without_an_error_is_cli_ended() {
     let scene = Scene::new();
     let (world, api, id) = one(scene.tool_that([Step::say("Bye")]), "").await;
-    verdict(&api, &id, Verdict::CliEnded).await;
+    verdict(&api, &id, Verdict::CliExitedWithoutCredential).await;
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn why_a_file_of_another_shape_does_not_count_is_told_by_its_keys() {
+async fn diagnosis_of_a_wrong_credential_format_names_keys_without_values() {
     let scene = Scene::new();
-    let tool = scene.tool_that([Step::write(Tool::CREDENTIAL, "{\"key\": \"canary-why\"}"), scene.wait("never")]);
+    let tool = scene.tool_that([Step::write(ScriptedTool::CREDENTIAL, "{\"key\": \"canary-why\"}"), scene.wait("never")]);
     let (world, api, id) = one(tool, "").await;
-    let found = verdict(&api, &id, Verdict::CredentialWrongShape).await;
-    assert!(found.sentence.contains("/token") && found.sentence.contains(Tool::CREDENTIAL), "{}", found.sentence);
+    let found = verdict(&api, &id, Verdict::CredentialInvalidFormat).await;
+    assert!(found.sentence.contains("/token") && found.sentence.contains(ScriptedTool::CREDENTIAL), "{}", found.sentence);
     assert_eq!(state(&found, Link::Credential), LinkState::Failed);
     assert!(api.heard().iter().all(|text| !text.contains("canary-why")), "keys, never values");
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn why_a_credential_that_the_tool_does_not_confirm_does_not_count_is_told() {
+async fn diagnosis_of_an_unconfirmed_credential_is_credential_not_confirmed() {
     let scene = Scene::new();
     let status = anteroom_testbed::Script::new([Step::Exit { code: 1 }]);
-    let tool = scene.tool_that([Step::write(Tool::CREDENTIAL, "{\"token\": \"x\"}"), scene.wait("never")]);
+    let tool = scene.tool_that([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), scene.wait("never")]);
     let (world, api, id) = one(tool.with_status(status, "Logged in"), "").await;
     verdict(&api, &id, Verdict::CredentialNotConfirmed).await;
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn why_a_tool_failed_after_a_name_was_refused_is_laid_to_the_list() {
+async fn diagnosis_of_a_rejected_host_is_egress_refused() {
     let scene = Scene::new();
     let tool = scene.tool_that([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
     let (world, api, id) = one(tool, "").await;
-    let found = verdict(&api, &id, Verdict::EgressRefused).await;
+    let found = verdict(&api, &id, Verdict::EgressDenied).await;
     for words in ["login.example:443", "egress list", "exit code 1"] {
         assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
     }
@@ -164,13 +164,13 @@ async fn why_a_tool_failed_after_a_name_was_refused_is_laid_to_the_list() {
 }
 
 #[tokio::test]
-async fn why_a_tool_failed_when_a_granted_name_cannot_be_reached_is_laid_to_the_network() {
+async fn diagnosis_of_an_unreachable_allowed_host_is_egress_unreachable() {
     let scene = Scene::new();
     let tool = scene.tool_that([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
     // A port that nobody listens on: it was this test's a moment ago.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let plan = Plan::with(tool.reaching("login.example", 443)).answer("login.example:443", closed);
-    let world = World::start(plan).await.unwrap();
+    let plan = TestConfig::with(tool.reaching("login.example", 443)).answer("login.example:443", closed);
+    let world = TestServer::start(plan).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     verdict(&api, &id, Verdict::EgressUnreachable).await;
@@ -178,10 +178,10 @@ async fn why_a_tool_failed_when_a_granted_name_cannot_be_reached_is_laid_to_the_
 }
 
 #[tokio::test]
-async fn why_a_session_was_cancelled_or_completed_or_expired_is_said_as_it_was() {
+async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() {
     let scene = Scene::new();
     let tool = scene.tool("{\"token\": \"x\"}");
-    let world = World::start(Plan::with(tool).set("[sessions]\nidle_s_max = 5\nsweep_every_ms = 50\n")).await.unwrap();
+    let world = TestServer::start(TestConfig::with(tool).set("[sessions]\nidle_s_max = 5\nsweep_every_ms = 50\n")).await.unwrap();
     let api = world.backend().unwrap();
     let [left, cancelled] = [api.start("scripted").await.unwrap(), api.start("scripted").await.unwrap()];
     api.cancel(&cancelled.session.id).await.unwrap();
@@ -192,7 +192,7 @@ async fn why_a_session_was_cancelled_or_completed_or_expired_is_said_as_it_was()
     scene.raise("go");
     let completed = api.start("scripted").await.unwrap().session.id;
     let view = api.wait_status(&completed, Status::Completed).await.unwrap();
-    api.wait_entry(&completed, "machine_gone").await.unwrap();
+    api.wait_entry(&completed, "machine_exited").await.unwrap();
     let found = verdict(&api, &completed, Verdict::Completed).await;
     assert!(found.sentence.contains(view.credential.unwrap().id.as_str()), "{}", found.sentence);
     assert!(found.chain.iter().all(|link| link.state != LinkState::Failed), "{:#?}", found.chain);
@@ -200,9 +200,9 @@ async fn why_a_session_was_cancelled_or_completed_or_expired_is_said_as_it_was()
 }
 
 #[tokio::test]
-async fn why_nothing_happens_while_a_person_or_room_is_waited_for_is_told_as_healthy() {
+async fn diagnosis_of_a_session_waiting_for_a_user_or_capacity_is_healthy() {
     let scene = Scene::new();
-    let world = World::start(Plan::with(scene.tool("{}")).set("[machines]\nmachines_max = 1\n")).await.unwrap();
+    let world = TestServer::start(TestConfig::with(scene.tool("{}")).set("[machines]\nmachines_max = 1\n")).await.unwrap();
     let api = world.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait(&first, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -212,7 +212,7 @@ async fn why_nothing_happens_while_a_person_or_room_is_waited_for_is_told_as_hea
     assert_eq!(state(&found, Link::Machine), LinkState::Waiting);
     let mut viewer = api.desktop(&first).await.unwrap();
     viewer.whole_frame().await.unwrap();
-    let found = verdict(&api, &first, Verdict::WaitingForPerson).await;
+    let found = verdict(&api, &first, Verdict::WaitingForUser).await;
     assert!(found.sentence.contains("one viewer looks"), "{}", found.sentence);
     assert!(found.chain.iter().all(|link| link.state != LinkState::Failed), "{:#?}", found.chain);
     drop(viewer);
@@ -220,7 +220,7 @@ async fn why_nothing_happens_while_a_person_or_room_is_waited_for_is_told_as_hea
 }
 
 #[tokio::test]
-async fn why_a_viewer_sees_nothing_is_laid_to_the_desktop_until_it_is_back() {
+async fn diagnosis_of_a_missing_desktop_is_desktop_unreachable_until_it_returns() {
     let scene = Scene::new();
     let (world, api, id) = one(scene.idle_tool(), "[sessions]\nsocket_wait_ms_max = 1000\n").await;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -237,18 +237,18 @@ async fn why_a_viewer_sees_nothing_is_laid_to_the_desktop_until_it_is_back() {
             }
         }
     };
-    tokio::time::timeout(SOON, seen).await.expect("the desktop comes back").unwrap();
-    verdict(&api, &id, Verdict::WaitingForPerson).await;
+    tokio::time::timeout(WAIT_MAX, seen).await.expect("the desktop comes back").unwrap();
+    verdict(&api, &id, Verdict::WaitingForUser).await;
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn why_a_found_credential_is_not_stored_is_told_while_the_database_takes_nothing() {
+async fn diagnosis_during_a_database_lock_is_delivery_failing() {
     let scene = Scene::new();
     let (world, api, id) = one(scene.tool("{\"token\": \"x\"}"), "[store]\nbusy_ms_max = 200\n").await;
     api.wait(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db"));
-    let mut holder: SqliteConnection = database.busy_timeout(SOON).connect().await.unwrap();
+    let mut holder: SqliteConnection = database.busy_timeout(WAIT_MAX).connect().await.unwrap();
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
     scene.raise("go");
     let found = verdict(&api, &id, Verdict::DeliveryFailing).await;
@@ -260,14 +260,14 @@ async fn why_a_found_credential_is_not_stored_is_told_while_the_database_takes_n
 }
 
 #[tokio::test]
-async fn why_a_session_ended_with_its_machine_while_no_server_ran_is_laid_to_the_restart() {
+async fn diagnosis_of_a_machine_that_ended_without_a_server_is_server_restarted() {
     let scene = Scene::new();
     let (mut world, api, id) = one(scene.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
     world.kill_server().await.unwrap();
     let machine = world.machines().remove(0);
     world.kill_machine(&machine).unwrap();
-    let until = tokio::time::Instant::now() + SOON;
+    let until = tokio::time::Instant::now() + WAIT_MAX;
     while !world.machines().is_empty() {
         assert!(tokio::time::Instant::now() < until, "the machine's keeper does not end");
         sleep(Duration::from_millis(20)).await;
@@ -281,7 +281,7 @@ async fn why_a_session_ended_with_its_machine_while_no_server_ran_is_laid_to_the
 }
 
 #[tokio::test]
-async fn why_is_for_those_who_may_see_the_session_and_strangers_leave_no_trace_on_it() {
+async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_recorded() {
     let scene = Scene::new();
     let (world, api, id) = one(scene.idle_tool(), "[sessions]\nviewers_max = 1\n").await;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -302,9 +302,9 @@ async fn why_is_for_those_who_may_see_the_session_and_strangers_leave_no_trace_o
     }
     let refused = || async {
         let timeline = api.timeline(&id).await.unwrap();
-        timeline.into_iter().filter(|entry| entry.kind == "viewer_refused").collect::<Vec<_>>()
+        timeline.into_iter().filter(|entry| entry.kind == "viewer_rejected").collect::<Vec<_>>()
     };
-    api.wait_entry(&id, "viewer_refused").await.unwrap();
+    api.wait_entry(&id, "viewer_rejected").await.unwrap();
     let refused = refused().await;
     assert_eq!(refused.len(), 1, "one for its cause and minute: {refused:#?}");
     assert_eq!(refused[0].data["reason"], "too_many_viewers");
@@ -313,7 +313,7 @@ async fn why_is_for_those_who_may_see_the_session_and_strangers_leave_no_trace_o
 }
 
 #[tokio::test]
-async fn why_is_answered_on_the_command_line_in_words_and_as_json() {
+async fn diagnose_command_prints_text_and_json() {
     let scene = Scene::new();
     let (world, api, id) = one(scene.tool_that([Step::Exit { code: 4 }]), "").await;
     let found = verdict(&api, &id, Verdict::CliFailed).await;
@@ -322,7 +322,7 @@ async fn why_is_answered_on_the_command_line_in_words_and_as_json() {
         command.arg("--state-dir").arg(world.state_dir()).args(["why", id.as_str()]);
         command.args(json.then_some("--json")).kill_on_drop(true);
         async move {
-            let output = tokio::time::timeout(SOON, command.output()).await.unwrap().unwrap();
+            let output = tokio::time::timeout(WAIT_MAX, command.output()).await.unwrap().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap()
         }

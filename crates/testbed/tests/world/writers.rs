@@ -5,14 +5,14 @@ use crate::{
     timeline::{Locked, idle_world},
     viewers::closing,
 };
-use anteroom_testbed::{Plan, World, plain_process::Faults};
+use anteroom_testbed::{TestConfig, TestServer, plain_process::Faults};
 use anteroom_wire::{SessionId, api::Status};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::sleep;
 
 #[tokio::test]
-async fn a_use_that_is_being_remembered_when_its_machine_dies_holds_up_no_other_write() {
+async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
     let (_scene, world, id) =
         idle_world("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n[sessions]\nsweep_every_ms = 10\n").await;
     let api = world.backend().unwrap();
@@ -30,12 +30,12 @@ async fn a_use_that_is_being_remembered_when_its_machine_dies_holds_up_no_other_
 }
 
 #[tokio::test]
-async fn a_machine_that_is_being_claimed_when_it_dies_holds_up_no_other_write() {
+async fn claiming_a_killed_machine_blocks_no_other_write() {
     let scene = Scene::new();
     let faults = Faults { agent_after_ms: 1_500, ..Faults::default() };
     let plan =
-        Plan { faults, ..Plan::with(scene.idle_tool()).set("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n") };
-    let world = World::start(plan).await.unwrap();
+        TestConfig { faults, ..TestConfig::with(scene.idle_tool()).set("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n") };
+    let world = TestServer::start(plan).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "machine_requested").await.unwrap();
@@ -50,8 +50,8 @@ async fn a_machine_that_is_being_claimed_when_it_dies_holds_up_no_other_write() 
 }
 
 /// The machine's end is on the timeline, and no write took as long as one takes that waits for another that rests.
-async fn nobody_waited(world: &World, id: &SessionId) {
-    world.backend().unwrap().wait_entry(id, "machine_gone").await.unwrap();
+async fn nobody_waited(world: &TestServer, id: &SessionId) {
+    world.backend().unwrap().wait_entry(id, "machine_exited").await.unwrap();
     let metrics = world.operator().unwrap().get("/metrics").await.unwrap().text;
     let slow = metrics.lines().find(|line| line.starts_with("anteroom_store_slow_writes_total "));
     assert_eq!(slow, Some("anteroom_store_slow_writes_total 0"), "no write waited for another that rested");

@@ -2,8 +2,8 @@
 //!
 //! The server has two providers: `quick`, whose tool has a credential at once, and `idle`, whose tool waits.
 
-use super::chance::Chance;
-use crate::{Api, healing::machine_now, processes};
+use super::seeded_rng::SeededRng;
+use crate::{ApiClient, measure_recovery::machine_now, processes};
 use anteroom_wire::{
     MachineId, SessionId,
     api::{SessionView, Started, Status},
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Sessions of a deck ([`Fate::dealt`]).
+/// Sessions of a deck ([`Scenario::dealt`]).
 pub const DECK: u64 = 10;
 /// Restarts that a session of the cycles has.
 pub const RESTARTS_MAX: u64 = 2;
@@ -25,7 +25,7 @@ const ASK_MS_MAX: u64 = 120;
 
 /// What becomes of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Scenario {
     /// Its tool writes a credential.
     Completes,
     /// It is cancelled so long after its start, at whatever stage that is.
@@ -47,11 +47,11 @@ pub enum Fate {
     LeftAlone,
 }
 
-impl Fate {
+impl Scenario {
     /// The fate of a run's session number `number`.
     pub fn of(seed: u64, number: u64) -> Self {
-        let mut chance = Chance::of(seed, number);
-        let times = |chance: &mut Chance| if chance.in_range(0..4) == 0 { RESTARTS_MAX + 1 } else { 1 };
+        let mut chance = SeededRng::of(seed, number);
+        let times = |chance: &mut SeededRng| if chance.in_range(0..4) == 0 { RESTARTS_MAX + 1 } else { 1 };
         match chance.in_range(0..100) {
             0..45 => Self::Completes,
             45..75 => Self::Cancelled { after_ms: chance.in_range(0..600) },
@@ -64,15 +64,15 @@ impl Fate {
     /// The same with real machines, whose sessions are few: of every [`DECK`] in a row three complete, three are cancelled within
     /// `cancel_ms_max`, two lose their machine, one its keeper, one is left alone. Which is which is by lot.
     pub fn dealt(seed: u64, number: u64, cancel_ms_max: u64) -> Self {
-        let mut shuffle = Chance::of(seed, u64::MAX / 2 - number / DECK);
+        let mut shuffle = SeededRng::of(seed, u64::MAX / 2 - number / DECK);
         let mut deck: Vec<u64> = (0..DECK).collect();
         for last in (1..deck.len()).rev() {
             let other = usize::try_from(shuffle.in_range(0..last as u64 + 1)).unwrap_or(last);
             deck.swap(last, other);
         }
         let card = usize::try_from(number % DECK).ok().and_then(|at| deck.get(at).copied()).unwrap_or_default();
-        let mut chance = Chance::of(seed, number);
-        let times = |chance: &mut Chance| if chance.in_range(0..4) == 0 { RESTARTS_MAX + 1 } else { 1 };
+        let mut chance = SeededRng::of(seed, number);
+        let times = |chance: &mut SeededRng| if chance.in_range(0..4) == 0 { RESTARTS_MAX + 1 } else { 1 };
         match card {
             0..3 => Self::Completes,
             3..6 => Self::Cancelled { after_ms: chance.in_range(0..cancel_ms_max) },
@@ -131,7 +131,7 @@ pub struct Lived {
 #[derive(Debug, Clone)]
 pub struct Patient {
     /// The present server's.
-    pub api: watch::Receiver<Api>,
+    pub api: watch::Receiver<ApiClient>,
     /// Where its machines are.
     pub state_dir: Arc<PathBuf>,
     /// The longest wait for one step of a session.
@@ -143,18 +143,18 @@ impl Patient {
     ///
     /// # Errors
     /// It did not end as it should have.
-    pub async fn live(&self, fate: Fate, key: &str) -> anyhow::Result<Lived> {
+    pub async fn live(&self, fate: Scenario, key: &str) -> anyhow::Result<Lived> {
         let asked = json!({ "provider": fate.provider(), "idempotency_key": key });
         let started: Started = self.ask(async |api| api.post("/api/auth/start", asked.clone()).await?.read()).await?;
         let id = started.session.id;
         let done = match fate {
-            Fate::Completes | Fate::LeftAlone => Ok(0),
-            Fate::Cancelled { after_ms } => {
+            Scenario::Completes | Scenario::LeftAlone => Ok(0),
+            Scenario::Cancelled { after_ms } => {
                 sleep(Duration::from_millis(after_ms)).await;
                 self.cancel(&id).await.map(|()| 0)
             }
-            Fate::MachineKilled { times } => self.kills(&id, times, processes::machine_of).await,
-            Fate::KeeperKilled { times } => self.kills(&id, times, processes::keeper_of).await,
+            Scenario::MachineKilled { times } => self.kills(&id, times, processes::machine_of).await,
+            Scenario::KeeperKilled { times } => self.kills(&id, times, processes::keeper_of).await,
         };
         let kills = done.with_context(|| format!("{id}, {fate:?}"))?;
         let view = self.wait(&id, |view| view.status.is_terminal()).await?;
@@ -211,7 +211,7 @@ impl Patient {
     }
 
     /// Asks until a server answers: a request that died with one is asked again.
-    async fn ask<T>(&self, call: impl AsyncFn(Api) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    async fn ask<T>(&self, call: impl AsyncFn(ApiClient) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let until = Instant::now() + self.patience;
         loop {
             let api = self.api.borrow().clone();
@@ -232,7 +232,7 @@ fn open(view: &SessionView) -> bool {
 #[cfg(test)]
 #[test]
 fn every_fate_is_dealt_in_every_ten_sessions_and_in_another_order() {
-    let order = |seed, deck| (0..DECK).map(move |card| Fate::dealt(seed, deck * DECK + card, 1_000).name());
+    let order = |seed, deck| (0..DECK).map(move |card| Scenario::dealt(seed, deck * DECK + card, 1_000).name());
     let mut sorted: Vec<_> = order(7, 3).collect();
     sorted.sort_unstable();
     let [cancelled, completes] = ["is cancelled", "completes"].map(|name| [name; 3]);

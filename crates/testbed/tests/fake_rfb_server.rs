@@ -3,20 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use anteroom_controller::rfb::{RfbClient, RfbError};
-use anteroom_testbed::fake_rfb::{BLOCK_COLOUR, Behaviour, FakeRfb, SPOT_COLOUR, colour_of_key, ground_of, order};
+use anteroom_testbed::fake_rfb_server::{BLOCK_COLOUR, Behaviour, FakeRfbServer, SPOT_COLOUR, colour_of_key, ground_of, order};
 use std::{path::Path, time::Duration};
 use tokio::{net::UnixStream, time::timeout};
 
 const ANSWER_MS_MAX: u64 = 20_000;
-const SOON: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 async fn view(socket: &Path) -> Result<RfbClient<UnixStream>, RfbError> {
     RfbClient::connect(UnixStream::connect(socket).await.unwrap(), ANSWER_MS_MAX).await
 }
 
-fn desktop(dir: &tempfile::TempDir, name: &str) -> (FakeRfb, std::path::PathBuf) {
+fn desktop(dir: &tempfile::TempDir, name: &str) -> (FakeRfbServer, std::path::PathBuf) {
     let socket = dir.path().join("rfb.sock");
-    (FakeRfb::start(&socket, name, 320, 240).unwrap(), socket)
+    (FakeRfbServer::start(&socket, name, 320, 240).unwrap(), socket)
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn what_is_typed_and_clicked_can_be_seen() {
             }
         }
     };
-    timeout(SOON, seen).await.expect("the picture changes");
+    timeout(WAIT_MAX, seen).await.expect("the picture changes");
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_desktop_closes_and_opens_again_when_told() {
     let mut viewer = view(&socket).await.unwrap();
     desktop.behave(Behaviour::Closed);
     let broken = async { while viewer.whole_frame().await.is_ok() {} };
-    timeout(SOON, broken).await.expect("the open connection ends");
+    timeout(WAIT_MAX, broken).await.expect("the open connection ends");
     assert!(view(&socket).await.is_err());
     desktop.behave(Behaviour::Normal);
     view(&socket).await.unwrap().whole_frame().await.unwrap();
@@ -96,7 +96,7 @@ async fn another_process_can_tell_a_desktop_how_to_behave() {
     let broken = async { while viewer.whole_frame().await.is_ok() {} };
     tokio::select! {
         () = desktop.obey() => unreachable!("it obeys for ever"),
-        ended = timeout(SOON, broken) => ended.expect("the order is heard"),
+        ended = timeout(WAIT_MAX, broken) => ended.expect("the order is heard"),
     }
 }
 
@@ -107,6 +107,6 @@ async fn nothing_is_left_of_a_desktop_that_is_dropped() {
     let mut viewer = view(&socket).await.unwrap();
     drop(desktop);
     let broken = async { while viewer.whole_frame().await.is_ok() {} };
-    timeout(SOON, broken).await.expect("its connections end");
+    timeout(WAIT_MAX, broken).await.expect("its connections end");
     assert!(!socket.exists());
 }

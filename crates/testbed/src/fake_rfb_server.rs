@@ -6,10 +6,10 @@
 //! - A key changes the ground to [`colour_of_key`]; a pressed button leaves a spot of [`SPOT_COLOUR`] where it was.
 //! - [`Behaviour`] makes it slow, flooding, silent or closed, at any moment.
 
-mod picture;
-mod session;
+mod framebuffer;
+mod connection;
 
-pub use picture::{BLOCK_COLOUR, SPOT_COLOUR, colour_of_key, ground_of};
+pub use framebuffer::{BLOCK_COLOUR, SPOT_COLOUR, colour_of_key, ground_of};
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -49,14 +49,14 @@ pub enum Behaviour {
 
 /// A desktop. Dropping it ends its connections and removes its socket.
 #[derive(Debug)]
-pub struct FakeRfb {
+pub struct FakeRfbServer {
     socket: PathBuf,
     behaviour: watch::Sender<Behaviour>,
     viewers: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
-impl FakeRfb {
+impl FakeRfbServer {
     /// Listens on `socket`. The name tells desktops apart, and so does the ground's first colour ([`ground_of`]).
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl FakeRfb {
                 while connections.try_join_next().is_some() {}
                 if *orders.borrow() != Behaviour::Closed {
                     seen.fetch_add(1, Relaxed);
-                    connections.spawn(session::serve(stream, name.clone(), width, height, orders.clone()));
+                    connections.spawn(connection::serve(stream, name.clone(), width, height, orders.clone()));
                 }
             }
         });
@@ -118,7 +118,7 @@ fn order_file(socket: &Path) -> PathBuf {
     socket.with_extension("behaviour")
 }
 
-impl Drop for FakeRfb {
+impl Drop for FakeRfbServer {
     fn drop(&mut self) {
         self.task.abort();
         // It may have been removed with its directory.

@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A provider for a [`Plan`](crate::Plan): what its tool does, and its descriptor where that differs from the default.
+/// A provider for a [`TestConfig`](crate::TestConfig): what its tool does, and its descriptor where that differs from the default.
 #[derive(Debug, Clone)]
-pub struct Tool {
+pub struct ScriptedTool {
     id: String,
     script: Script,
     status: Option<Script>,
@@ -18,7 +18,7 @@ pub struct Tool {
     descriptor: Value,
 }
 
-impl Tool {
+impl ScriptedTool {
     /// Where the tool's credential is expected, below its home.
     pub const CREDENTIAL: &str = ".scripted/auth.json";
 

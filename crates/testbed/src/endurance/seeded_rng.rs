@@ -1,4 +1,4 @@
-//! Chance that can be had again: `ANTEROOM_TEST_SEED=N` repeats a run's choices.
+//! SeededRng that can be had again: `ANTEROOM_TEST_SEED=N` repeats a run's choices.
 
 use std::ops::Range;
 
@@ -24,9 +24,9 @@ pub fn seed() -> u64 {
 
 /// Numbers that follow from a seed (splitmix64).
 #[derive(Debug)]
-pub struct Chance(u64);
+pub struct SeededRng(u64);
 
-impl Chance {
+impl SeededRng {
     /// The chance of one part of a run, whatever the others do meanwhile.
     pub fn of(seed: u64, part: u64) -> Self {
         let mut mixed = Self(seed ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03));
@@ -52,7 +52,7 @@ impl Chance {
 #[test]
 fn the_same_seed_gives_the_same_choices_and_another_part_gives_others() {
     let choices = |seed, part| {
-        let mut chance = Chance::of(seed, part);
+        let mut chance = SeededRng::of(seed, part);
         [0; 8].map(|_| chance.in_range(0..1_000))
     };
     assert_eq!(choices(1, 2), choices(1, 2));

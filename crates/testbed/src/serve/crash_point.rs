@@ -3,7 +3,7 @@
 //! The test arms it with a file in the world's directory; at the n-th such write the server removes the file and kills itself as
 //! `kill -9` would: no destructor runs, nobody is told.
 
-use crate::World;
+use crate::TestServer;
 use anteroom_store::{Write, WriteObserver, WriteOutcome};
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ const WRITES: &str = "writes.log";
 /// On which side of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Moment {
+pub enum CrashTiming {
     /// Nothing is written yet.
     Before,
     /// It is committed, and whoever asked for it has not heard.
@@ -31,9 +31,9 @@ pub enum Moment {
 /// When the server shall be killed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Crash {
+pub struct CrashPoint {
     /// On which side.
-    pub moment: Moment,
+    pub moment: CrashTiming,
     /// The write, as [`Write`] prints it: `transition machine_ready`.
     pub write: String,
     /// The how manieth in this server's life while it is armed, from 1.
@@ -42,13 +42,13 @@ pub struct Crash {
 
 /// Observes a server's writes.
 #[derive(Debug)]
-pub struct Crasher {
+pub struct CrashInjector {
     dir: PathBuf,
     record: Mutex<File>,
     seen: Mutex<u32>,
 }
 
-impl Crasher {
+impl CrashInjector {
     /// For the world in `dir`.
     ///
     /// # Errors
@@ -58,9 +58,9 @@ impl Crasher {
         Ok(Self { dir: dir.to_owned(), record: Mutex::new(record), seen: Mutex::new(0) })
     }
 
-    fn look(&self, moment: Moment, write: &Write) {
+    fn look(&self, moment: CrashTiming, write: &Write) {
         let file = self.dir.join(ARMED);
-        let Some(crash) = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Crash>(&text).ok()) else {
+        let Some(crash) = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<CrashPoint>(&text).ok()) else {
             return;
         };
         if crash.moment != moment || crash.write != write.to_string() {
@@ -76,26 +76,26 @@ impl Crasher {
     }
 }
 
-impl WriteObserver for Crasher {
+impl WriteObserver for CrashInjector {
     fn before(&self, write: &Write) {
-        self.look(Moment::Before, write);
+        self.look(CrashTiming::Before, write);
     }
 
     fn after(&self, write: &Write, outcome: WriteOutcome, _: Duration) {
         // A record that cannot be written is missed by the test that reads it.
         let _ = writeln!(self.record.lock().unwrap_or_else(PoisonError::into_inner), "{}\t{write}", outcome.as_str());
         if outcome == WriteOutcome::Written {
-            self.look(Moment::After, write);
+            self.look(CrashTiming::After, write);
         }
     }
 }
 
-impl World {
+impl TestServer {
     /// Has the server killed at a write from now on.
     ///
     /// # Errors
     /// The order cannot be written.
-    pub fn arm(&self, crash: &Crash) -> anyhow::Result<()> {
+    pub fn arm(&self, crash: &CrashPoint) -> anyhow::Result<()> {
         let fresh = self.path().join("crash.new");
         fs::write(&fresh, serde_json::to_vec(crash)?)?;
         Ok(fs::rename(fresh, self.path().join(ARMED))?)

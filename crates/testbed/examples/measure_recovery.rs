@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-controller
-//! cargo run --release -p anteroom-testbed --example healing_times             # 200 machines that are plain processes
-//! cargo run --release -p anteroom-testbed --example healing_times -- qemu 20  # real ones, from ANTEROOM_TEST_IMAGE
+//! cargo run --release -p anteroom-testbed --example measure_recovery             # 200 machines that are plain processes
+//! cargo run --release -p anteroom-testbed --example measure_recovery -- qemu 20  # real ones, from ANTEROOM_TEST_IMAGE
 //! ```
 //!
 //! `ANTEROOM_FIGURES_LOG=FILE` keeps the server's log of a run with plain processes.
 
 #![allow(clippy::print_stdout, reason = "a program that prints figures")]
 
-use anteroom_testbed::{Api, House, Plan, Script, Spread, Step, Tool, World, figures, healing};
+use anteroom_testbed::{ApiClient, QemuServer, TestConfig, Script, DurationStats, Step, ScriptedTool, TestServer, measure_recovery, stats};
 use anteroom_wire::{SessionId, api::Status};
 use anyhow::Context;
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -35,10 +35,10 @@ credential = { paths = [".shell/credential.json"], required = ["/token"] }
 /// What is told of all deaths.
 #[derive(Default)]
 struct Figures {
-    closed: Spread,
-    told: Spread,
-    noted: Spread,
-    frame: Spread,
+    closed: DurationStats,
+    told: DurationStats,
+    noted: DurationStats,
+    frame: DurationStats,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -47,16 +47,16 @@ async fn main() -> anyhow::Result<()> {
     let qemu = args.iter().any(|word| word == "qemu");
     let asked = args.iter().find_map(|word| word.parse::<usize>().ok());
     let count = asked.unwrap_or(if qemu { 20 } else { 200 });
-    println!("{}", figures::host());
+    println!("{}", stats::host_summary());
     let mut figures = Figures::default();
     if qemu {
-        let house = House::open(SHELL, &BTreeMap::new(), false).await?;
+        let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await?;
         let done = deaths(&house.api()?, &house.state_dir(), "shell", count, &mut figures).await;
         house.finish().await?;
         done?;
     } else {
         let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
-        let world = World::start(Plan::with(Tool::new("idle", Script::new([wait])))).await?;
+        let world = TestServer::start(TestConfig::with(ScriptedTool::new("idle", Script::new([wait])))).await?;
         let done = deaths(&world.operator()?.forgetful(), &world.state_dir(), "idle", count, &mut figures).await;
         if let Some(file) = std::env::var_os("ANTEROOM_FIGURES_LOG") {
             std::fs::write(file, world.log())?;
@@ -67,14 +67,14 @@ async fn main() -> anyhow::Result<()> {
     println!("from SIGKILL of the machine's process to");
     println!("  the viewer's WebSocket closed       {}", figures.closed);
     println!("  the session says so                 {}", figures.told);
-    println!("  machine_gone on the timeline        {}", figures.noted);
+    println!("  machine_exited on the timeline        {}", figures.noted);
     println!("  a whole frame of the next machine   {}", figures.frame);
-    println!("{}", self::figures::host());
+    println!("{}", self::stats::host_summary());
     Ok(())
 }
 
 async fn deaths(
-    api: &Api,
+    api: &ApiClient,
     state_dir: &Path,
     provider: &str,
     count: usize,
@@ -95,9 +95,9 @@ async fn deaths(
     Ok(())
 }
 
-async fn death(api: &Api, state_dir: &Path, id: &SessionId) -> anyhow::Result<healing::Seen> {
+async fn death(api: &ApiClient, state_dir: &Path, id: &SessionId) -> anyhow::Result<measure_recovery::Seen> {
     api.wait_status(id, Status::VmStarted).await?;
     let mut viewer = api.desktop(id).await?;
     viewer.whole_frame().await?;
-    healing::kill_under(api, state_dir, id, viewer, LIMIT).await
+    measure_recovery::kill_under(api, state_dir, id, viewer, LIMIT).await
 }

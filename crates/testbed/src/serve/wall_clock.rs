@@ -3,7 +3,7 @@
 //! The program of the testbed brings its own `clock_gettime` (see `main.rs`), which all of the standard library uses: the
 //! product reads a clock that has really jumped, while the monotonic clock goes on as ever.
 
-use crate::World;
+use crate::TestServer;
 use std::{
     fs, io,
     path::Path,
@@ -48,7 +48,7 @@ fn set(file: &Path) {
     }
 }
 
-impl World {
+impl TestServer {
     /// Sets the wall clock of the next server so far ahead of the host's (or behind): for a world whose server does not run.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl World {
         let order = self.path().join(ORDER);
         fs::write(&fresh, ms.to_string())?;
         fs::rename(&fresh, &order)?;
-        let until = Instant::now() + crate::SOON;
+        let until = Instant::now() + crate::WAIT_MAX;
         while order.exists() {
             anyhow::ensure!(Instant::now() < until, io::Error::other("the server does not take the time"));
             sleep(LOOK_EVERY).await;

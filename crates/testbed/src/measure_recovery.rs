@@ -1,7 +1,7 @@
 //! How soon the end of a machine is known to whom it concerns: the viewer, the API's reader, the timeline, and when the
 //! viewer has a desktop again. All from outside, with one monotonic clock.
 
-use crate::{Api, processes};
+use crate::{ApiClient, processes};
 use anteroom_controller::rfb::{RfbClient, ViewerSocket};
 use anteroom_wire::{MachineId, SessionId, api::Status};
 use anyhow::{Context, ensure};
@@ -26,7 +26,7 @@ pub struct Seen {
     pub close_code: u16,
     /// `GET …/session` said that the machine is being replaced, or that the session has ended.
     pub told: Duration,
-    /// The timeline had `machine_gone`.
+    /// The timeline had `machine_exited`.
     pub noted: Duration,
     /// A new socket of the viewer showed a whole frame of the next machine; `None`: the session has ended.
     pub frame: Option<Duration>,
@@ -36,7 +36,7 @@ pub struct Seen {
 ///
 /// # Errors
 /// The API does not answer, or no machine was asked for.
-pub async fn machine_now(api: &Api, id: &SessionId) -> anyhow::Result<MachineId> {
+pub async fn machine_now(api: &ApiClient, id: &SessionId) -> anyhow::Result<MachineId> {
     let timeline = api.timeline(id).await?;
     let asked = timeline.iter().rfind(|entry| entry.kind == "machine_requested");
     let machine = asked.and_then(|entry| entry.data["machine"].as_str()).context("no machine was asked for")?;
@@ -48,7 +48,7 @@ pub async fn machine_now(api: &Api, id: &SessionId) -> anyhow::Result<MachineId>
 /// # Errors
 /// There is no machine, or somebody does not hear of its end in time.
 pub async fn kill_under(
-    api: &Api,
+    api: &ApiClient,
     state_dir: &Path,
     id: &SessionId,
     viewer: RfbClient<ViewerSocket>,
@@ -100,6 +100,6 @@ pub async fn kill_under(
     Ok(Seen { closed, close_code, told, noted, frame })
 }
 
-async fn gone_entries(api: &Api, id: &SessionId) -> anyhow::Result<usize> {
-    Ok(api.timeline(id).await?.iter().filter(|entry| entry.kind == "machine_gone").count())
+async fn gone_entries(api: &ApiClient, id: &SessionId) -> anyhow::Result<usize> {
+    Ok(api.timeline(id).await?.iter().filter(|entry| entry.kind == "machine_exited").count())
 }

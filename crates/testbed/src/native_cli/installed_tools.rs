@@ -16,14 +16,14 @@ const INSTALL_S_MAX: u64 = 900;
 
 /// The installed tools.
 #[derive(Debug, Clone)]
-pub struct Clis {
+pub struct InstalledTools {
     modules: PathBuf,
     node: PathBuf,
     /// Directories that are looked into first.
     before: Vec<PathBuf>,
 }
 
-impl Clis {
+impl InstalledTools {
     /// Those in [`PLACE`], or those in `target/clis`, where npm puts them first. Several tests may ask at once.
     ///
     /// # Errors

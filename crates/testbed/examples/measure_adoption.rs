@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-controller
-//! cargo run --release -p anteroom-testbed --example adoption_times             # 50 machines that are plain processes
-//! cargo run --release -p anteroom-testbed --example adoption_times -- qemu 10  # real ones, from ANTEROOM_TEST_IMAGE
+//! cargo run --release -p anteroom-testbed --example measure_adoption             # 50 machines that are plain processes
+//! cargo run --release -p anteroom-testbed --example measure_adoption -- qemu 10  # real ones, from ANTEROOM_TEST_IMAGE
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program that prints figures")]
 
-use anteroom_testbed::{House, Plan, Script, Step, Tool, World, adoption, figures};
+use anteroom_testbed::{QemuServer, TestConfig, Script, Step, ScriptedTool, TestServer, measure_adoption, stats};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -34,38 +34,38 @@ async fn main() -> anyhow::Result<()> {
     let qemu = args.iter().any(|word| word == "qemu");
     let asked = args.iter().find_map(|word| word.parse::<usize>().ok());
     let count = asked.unwrap_or(if qemu { 10 } else { 50 });
-    println!("{}", figures::host());
+    println!("{}", stats::host_summary());
     let taken = if qemu { real(count).await? } else { plain(count).await? };
     println!("{count} machines; {taken}");
-    println!("{}", figures::host());
+    println!("{}", stats::host_summary());
     Ok(())
 }
 
-async fn plain(count: usize) -> anyhow::Result<adoption::Taken> {
+async fn plain(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
     let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
-    let plan = Plan::with(Tool::new("idle", Script::new([wait])));
-    let mut world = World::start(plan.set(&format!("[machines]\nmachines_max = {}\n", count + 2))).await?;
+    let plan = TestConfig::with(ScriptedTool::new("idle", Script::new([wait])));
+    let mut world = TestServer::start(plan.set(&format!("[machines]\nmachines_max = {}\n", count + 2))).await?;
     let taken = async {
-        let before = adoption::open(&world.operator()?.forgetful(), "idle", count).await?;
+        let before = measure_adoption::start_sessions(&world.operator()?.forgetful(), "idle", count).await?;
         world.kill_server().await?;
         let began = Instant::now();
         world.start_server().await?;
-        adoption::watch(&world.operator()?.forgetful(), &before, began, LIMIT).await
+        measure_adoption::measure(&world.operator()?.forgetful(), &before, began, LIMIT).await
     };
     let taken = taken.await;
     world.finish().await?;
     taken
 }
 
-async fn real(count: usize) -> anyhow::Result<adoption::Taken> {
+async fn real(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
     let settings = format!("{SHELL}\n[machines]\nmachines_max = {}\n", count + 2);
-    let mut house = House::open(&settings, &BTreeMap::new(), false).await?;
+    let mut house = QemuServer::open(&settings, &BTreeMap::new(), false).await?;
     let taken = async {
-        let before = adoption::open(&house.api()?, "shell", count).await?;
+        let before = measure_adoption::start_sessions(&house.api()?, "shell", count).await?;
         house.kill_server().await?;
         let began = Instant::now();
         house.serve(false).await?;
-        adoption::watch(&house.api()?, &before, began, LIMIT).await
+        measure_adoption::measure(&house.api()?, &before, began, LIMIT).await
     };
     let taken = taken.await;
     house.finish().await?;

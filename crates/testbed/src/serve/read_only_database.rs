@@ -5,7 +5,7 @@
 //! opens them from then on; those that the server has open already are refused here. The program of the testbed brings its own
 //! `pwrite64` (see `main.rs`), by which SQLite writes: the answer is the one that the kernel gives then, `EROFS`.
 
-use crate::World;
+use crate::TestServer;
 use std::{
     ffi::OsStr,
     fs, io,
@@ -33,7 +33,7 @@ pub fn refuses(fd: i32) -> bool {
             .is_ok_and(|file| FILES.iter().any(|name| file.file_name() == Some(OsStr::new(name))))
 }
 
-impl World {
+impl TestServer {
     /// Has the server's writes to the database's files refused from now on, or no longer.
     ///
     /// # Errors

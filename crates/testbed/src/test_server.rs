@@ -1,20 +1,20 @@
 //! A whole server with everything around it, for one test.
 //!
-//! [`World::start`] gives a server process with plain machines, a state directory of its own and tokens; [`World::finish`]
+//! [`TestServer::start`] gives a server process with plain machines, a state directory of its own and tokens; [`TestServer::finish`]
 //! ends all sessions and the server and fails the test when anything is left. A world that is dropped without it is
 //! killed, and the test fails too unless it is failing already.
 
-mod api;
-mod server;
+mod api_client;
+mod server_process;
 
-pub use api::{Answer, Api};
-pub use server::ServerProcess;
+pub use api_client::{ApiClient, ApiResponse};
+pub use server_process::ServerProcess;
 
 use crate::{
-    Leaks, Tool,
-    fake_rfb::Behaviour,
+    Leaks, ScriptedTool,
+    fake_rfb_server::Behaviour,
     plain_process::{Faults, RFB_SOCKET},
-    served::Order,
+    serve::Order,
 };
 use anteroom_wire::{MachineId, Secret};
 use anyhow::{Context, ensure};
@@ -28,13 +28,13 @@ use std::{
 use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
 
 /// The longest wait for anything, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What a world shall be.
 #[derive(Debug, Clone, Default)]
-pub struct Plan {
+pub struct TestConfig {
     /// Providers whose tools follow scripts.
-    pub tools: Vec<Tool>,
+    pub tools: Vec<ScriptedTool>,
     /// Settings as TOML, laid over those of a world.
     pub settings: String,
     /// `name:port` → where the egress gate leads it.
@@ -52,9 +52,9 @@ pub struct Plan {
     pub in_memory: bool,
 }
 
-impl Plan {
+impl TestConfig {
     /// A world with this one tool.
-    pub fn with(tool: Tool) -> Self {
+    pub fn with(tool: ScriptedTool) -> Self {
         Self { tools: vec![tool], ..Self::default() }
     }
 
@@ -75,7 +75,7 @@ impl Plan {
 
 /// A running world.
 #[derive(Debug)]
-pub struct World {
+pub struct TestServer {
     dir: tempfile::TempDir,
     order: Order,
     /// The server's program.
@@ -86,12 +86,12 @@ pub struct World {
     finished: bool,
 }
 
-impl World {
+impl TestServer {
     /// Starts the server and waits until it answers.
     ///
     /// # Errors
     /// A program is not built, or the server does not start; the text has the end of its log.
-    pub async fn start(plan: Plan) -> anyhow::Result<Self> {
+    pub async fn start(plan: TestConfig) -> anyhow::Result<Self> {
         let memory = Path::new("/dev/shm");
         let place = if plan.in_memory && memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let dir = tempfile::Builder::new().prefix("room").tempdir_in(place)?;
@@ -113,7 +113,7 @@ impl World {
             operators: vec![operator.clone()],
             backends: vec![first.clone(), second.clone()],
             demo: plan.demo,
-            ready_ms_max: plan.ready_ms_max.unwrap_or(u64::try_from(SOON.as_millis()).unwrap_or(u64::MAX)),
+            ready_ms_max: plan.ready_ms_max.unwrap_or(u64::try_from(WAIT_MAX.as_millis()).unwrap_or(u64::MAX)),
             faults: plan.faults,
         };
         let mut world =
@@ -176,32 +176,32 @@ impl World {
     ///
     /// # Errors
     /// The server does not run.
-    pub fn operator(&self) -> anyhow::Result<Api> {
-        Api::new(self.address()?, Some(self.operator.clone()))
+    pub fn operator(&self) -> anyhow::Result<ApiClient> {
+        ApiClient::new(self.address()?, Some(self.operator.clone()))
     }
 
     /// The API as a backend; the second is a stranger to the first.
     ///
     /// # Errors
     /// The server does not run.
-    pub fn backend(&self) -> anyhow::Result<Api> {
-        Api::new(self.address()?, Some(self.backends[0].clone()))
+    pub fn backend(&self) -> anyhow::Result<ApiClient> {
+        ApiClient::new(self.address()?, Some(self.backends[0].clone()))
     }
 
     /// The API as another backend.
     ///
     /// # Errors
     /// The server does not run.
-    pub fn other_backend(&self) -> anyhow::Result<Api> {
-        Api::new(self.address()?, Some(self.backends[1].clone()))
+    pub fn other_backend(&self) -> anyhow::Result<ApiClient> {
+        ApiClient::new(self.address()?, Some(self.backends[1].clone()))
     }
 
     /// The API as nobody.
     ///
     /// # Errors
     /// The server does not run.
-    pub fn nobody(&self) -> anyhow::Result<Api> {
-        Api::new(self.address()?, None)
+    pub fn nobody(&self) -> anyhow::Result<ApiClient> {
+        ApiClient::new(self.address()?, None)
     }
 
     /// The world's directory.
@@ -245,13 +245,13 @@ impl World {
     /// The machine has no run directory, or its desktop does not obey.
     pub async fn order_desktop(&self, machine: &MachineId, behaviour: Behaviour) -> anyhow::Result<()> {
         let socket = self.state_dir().join("run").join(machine.as_str()).join(RFB_SOCKET);
-        crate::fake_rfb::order(&socket, behaviour)?;
+        crate::fake_rfb_server::order(&socket, behaviour)?;
         let closed = async {
             while UnixStream::connect(&socket).await?.read(&mut [0]).await? > 0 {}
             std::io::Result::Ok(())
         };
         match behaviour {
-            Behaviour::Closed => Ok(timeout(SOON, closed).await.context("the desktop does not close")??),
+            Behaviour::Closed => Ok(timeout(WAIT_MAX, closed).await.context("the desktop does not close")??),
             Behaviour::Normal | Behaviour::Slow | Behaviour::Flood | Behaviour::Silent => Ok(()),
         }
     }
@@ -309,7 +309,7 @@ impl World {
             self.start_server().await?;
         }
         self.operator()?.cancel_all().await?;
-        let until = tokio::time::Instant::now() + SOON;
+        let until = tokio::time::Instant::now() + WAIT_MAX;
         while !self.machines().is_empty() {
             ensure!(tokio::time::Instant::now() < until, "machines are left: {:?}", self.machines());
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -325,7 +325,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for TestServer {
     fn drop(&mut self) {
         if !self.finished {
             self.leaks().kill_all();
@@ -334,7 +334,7 @@ impl Drop for World {
             } else {
                 #[allow(clippy::panic, reason = "a test that forgets to look for leaks shall fail")]
                 {
-                    panic!("a world must be finished: call World::finish");
+                    panic!("a world must be finished: call TestServer::finish");
                 }
             }
         }
@@ -352,7 +352,7 @@ fn tail(log: &str) -> String {
 }
 
 /// A world's configuration: what the plan says over what every test needs.
-fn settings(dir: &Path, plan: &Plan) -> anyhow::Result<String> {
+fn settings(dir: &Path, plan: &TestConfig) -> anyhow::Result<String> {
     let text = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
     let mut settings: toml::Table = "listen = '127.0.0.1:0'\n[log]\nlevel = 'debug'\nformat = 'json'".parse()?;
     settings.insert("state_dir".to_owned(), text(dir.join("state")));

@@ -1,9 +1,9 @@
 //! The real thing for one test: `anteroom serve` as a process of its own, with real machines made from the image in
 //! `ANTEROOM_TEST_IMAGE`, and a state directory of its own.
 //!
-//! [`House::finish`] ends all sessions and the server and fails the test when a process, run directory or socket is left.
+//! [`QemuServer::finish`] ends all sessions and the server and fails the test when a process, run directory or socket is left.
 
-use crate::{Leaks, plain_process::built, world::Api};
+use crate::{Leaks, plain_process::built, test_server::ApiClient};
 use anteroom_machine::Receipt;
 use anteroom_wire::{MachineId, Secret};
 use anyhow::{Context, bail, ensure};
@@ -23,11 +23,11 @@ use tokio::{
 };
 
 /// The longest wait for anything in an emulated machine on a busy host.
-pub const LONG: Duration = Duration::from_secs(240);
+pub const QEMU_WAIT_MAX: Duration = Duration::from_secs(240);
 
 /// What a house has of its own instead of the host's.
 #[derive(Debug, Clone, Default)]
-pub struct Own {
+pub struct Overrides {
     /// The directory of images and templates; default: the one that holds `ANTEROOM_TEST_IMAGE`.
     pub cache_dir: Option<PathBuf>,
     /// Where programs are looked up; default: as the test's own.
@@ -36,7 +36,7 @@ pub struct Own {
 
 /// A running server with real machines.
 #[derive(Debug)]
-pub struct House {
+pub struct QemuServer {
     dir: tempfile::TempDir,
     server: Option<Serving>,
     /// Where the first server listened; its successors do so too, so that a page finds them.
@@ -55,21 +55,21 @@ struct Serving {
     _output: Lines<BufReader<ChildStdout>>,
 }
 
-impl House {
+impl QemuServer {
     /// Starts `anteroom serve` with `settings` (TOML over the defaults) and `answers` of the egress gate.
     ///
     /// # Errors
     /// No image, a program that is not built, or a server that does not start; the text has the end of its log.
     pub async fn open(settings: &str, answers: &BTreeMap<String, SocketAddr>, demo: bool) -> anyhow::Result<Self> {
-        Self::open_with(Own::default(), settings, answers, demo).await
+        Self::open_with(Overrides::default(), settings, answers, demo).await
     }
 
     /// The same with things of its own.
     ///
     /// # Errors
-    /// As [`House::open`].
+    /// As [`QemuServer::open`].
     pub async fn open_with(
-        own: Own,
+        own: Overrides,
         settings: &str,
         answers: &BTreeMap<String, SocketAddr>,
         demo: bool,
@@ -117,7 +117,7 @@ impl House {
             }
             bail!("the server ended before it printed a link")
         };
-        let link = timeout(LONG, link).await.context("the server does not start in time").and_then(|link| link);
+        let link = timeout(QEMU_WAIT_MAX, link).await.context("the server does not start in time").and_then(|link| link);
         let link = link.with_context(|| format!("the server's log ends:\n{}", self.log_tail()))?;
         let authority = link.strip_prefix("http://").and_then(|rest| rest.split('/').next()).context("the link")?;
         let address = authority.parse().context("the link's address")?;
@@ -145,7 +145,7 @@ impl House {
         let Some(mut server) = self.server.take() else { return Ok(()) };
         let pid = server.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
         rustix::process::kill_process(pid.context("the server has ended by itself")?, rustix::process::Signal::TERM)?;
-        let status = timeout(LONG, server.child.wait()).await.context("the server does not stop")??;
+        let status = timeout(QEMU_WAIT_MAX, server.child.wait()).await.context("the server does not stop")??;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())
     }
@@ -155,7 +155,7 @@ impl House {
     /// # Errors
     /// It fails; the text has its words.
     pub async fn command(&self, args: &[&str]) -> anyhow::Result<String> {
-        let output = timeout(LONG, self.anteroom()?.args(args).stdin(Stdio::null()).output()).await??;
+        let output = timeout(QEMU_WAIT_MAX, self.anteroom()?.args(args).stdin(Stdio::null()).output()).await??;
         let words = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "anteroom {args:?}: {}\n{words}", output.status);
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -178,9 +178,9 @@ impl House {
     ///
     /// # Errors
     /// The server does not run.
-    pub fn api(&self) -> anyhow::Result<Api> {
+    pub fn api(&self) -> anyhow::Result<ApiClient> {
         let server = self.server.as_ref().context("the server does not run")?;
-        Ok(Api::new(server.address, Some(self.token.clone()))?.patient(LONG))
+        Ok(ApiClient::new(server.address, Some(self.token.clone()))?.patient(QEMU_WAIT_MAX))
     }
 
     /// Where the server listens.
@@ -263,7 +263,7 @@ impl House {
     /// # Errors
     /// What is left.
     pub async fn machines_gone(&self) -> anyhow::Result<()> {
-        let until = Instant::now() + LONG;
+        let until = Instant::now() + QEMU_WAIT_MAX;
         while !self.machines().is_empty() {
             ensure!(Instant::now() < until, "machines are left: {:?}", self.machines());
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -296,7 +296,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for QemuServer {
     fn drop(&mut self) {
         if !self.finished {
             self.leaks().kill_all();

@@ -1,6 +1,6 @@
 //! The server's API with types, as one caller. It remembers every answer, so that a test can search them for secrets.
 
-use super::SOON;
+use super::WAIT_MAX;
 use anteroom_controller::rfb::{DialError, RfbClient, ViewerSocket};
 use anteroom_wire::{
     CredentialId, ProblemBody, Secret, SessionId,
@@ -24,14 +24,14 @@ const ANSWER_MS_MAX: u64 = 60_000;
 
 /// An answer: its status and body.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ApiResponse {
     /// The HTTP status.
     pub status: u16,
     /// The body as text.
     pub text: String,
 }
 
-impl Answer {
+impl ApiResponse {
     /// The body of a good answer.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Answer {
 
 /// The API as one caller.
 #[derive(Debug, Clone)]
-pub struct Api {
+pub struct ApiClient {
     address: SocketAddr,
     token: Option<Secret>,
     client: Client,
@@ -67,10 +67,10 @@ pub struct Api {
     patience: Duration,
 }
 
-impl Api {
+impl ApiClient {
     pub(crate) fn new(address: SocketAddr, token: Option<Secret>) -> anyhow::Result<Self> {
-        let client = Client::builder().no_proxy().timeout(SOON).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { address, token, client, heard: Arc::default(), remembers: true, patience: SOON })
+        let client = Client::builder().no_proxy().timeout(WAIT_MAX).redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { address, token, client, heard: Arc::default(), remembers: true, patience: WAIT_MAX })
     }
 
     /// The same with another longest wait.
@@ -90,7 +90,7 @@ impl Api {
     ///
     /// # Errors
     /// No answer.
-    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Answer> {
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<ApiResponse> {
         let mut request = self.client.request(method, format!("http://{}{path}", self.address));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
@@ -99,7 +99,7 @@ impl Api {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let answer = request.send().await?;
-        let answer = Answer { status: answer.status().as_u16(), text: answer.text().await? };
+        let answer = ApiResponse { status: answer.status().as_u16(), text: answer.text().await? };
         if self.remembers {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(answer.text.clone());
         }
@@ -110,7 +110,7 @@ impl Api {
     ///
     /// # Errors
     /// No answer.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+    pub async fn get(&self, path: &str) -> anyhow::Result<ApiResponse> {
         self.call(Method::GET, path, None).await
     }
 
@@ -118,7 +118,7 @@ impl Api {
     ///
     /// # Errors
     /// No answer.
-    pub async fn post(&self, path: &str, body: Value) -> anyhow::Result<Answer> {
+    pub async fn post(&self, path: &str, body: Value) -> anyhow::Result<ApiResponse> {
         self.call(Method::POST, path, Some(body)).await
     }
 

@@ -1,7 +1,7 @@
 //! Holding a world's machines at a stage, from outside: as long as a file lies in the world's directory, the part that it is
 //! named after does not begin. Nothing in the product knows of it; a slow host looks the same.
 
-use crate::World;
+use crate::TestServer;
 use std::{fs, io, path::Path, thread, time::Duration};
 
 /// Between two looks at the file, milliseconds.
@@ -9,14 +9,14 @@ const LOOK_EVERY_MS: u64 = 10;
 
 /// What can be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum PausePoint {
     /// Keepers: a machine was asked for and has no process.
     Keepers,
     /// Desktops: the machine's agent runs and waits for its display.
     Desktops,
 }
 
-impl Hold {
+impl PausePoint {
     fn file_name(self) -> &'static str {
         match self {
             Self::Keepers => "hold-keepers",
@@ -36,12 +36,12 @@ impl Hold {
     }
 }
 
-impl World {
+impl TestServer {
     /// From now on holds every such part that begins.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn hold(&self, what: Hold) -> io::Result<()> {
+    pub fn hold(&self, what: PausePoint) -> io::Result<()> {
         fs::write(self.path().join(what.file_name()), "")
     }
 
@@ -49,7 +49,7 @@ impl World {
     ///
     /// # Errors
     /// The file cannot be removed.
-    pub fn release(&self, what: Hold) -> io::Result<()> {
+    pub fn release(&self, what: PausePoint) -> io::Result<()> {
         match fs::remove_file(self.path().join(what.file_name())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

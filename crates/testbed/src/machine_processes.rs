@@ -1,6 +1,6 @@
 //! The processes of one machine that lives, as its keeper tells them: for tests that stop, wake or kill one.
 
-use crate::SOON;
+use crate::WAIT_MAX;
 use anteroom_machine::{CONTROL_SOCKET, ProcessId};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,14 +17,14 @@ const GREETING_MAX: Duration = Duration::from_secs(30);
 
 /// A machine's keeper and its process.
 #[derive(Debug, Clone, Copy)]
-pub struct LivingMachine {
+pub struct MachineProcesses {
     /// The keeper.
     pub keeper: ProcessId,
     /// QEMU, or the agent of a machine that is a plain process.
     pub process: ProcessId,
 }
 
-impl LivingMachine {
+impl MachineProcesses {
     /// Asks the keeper of a machine by its run directory.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl LivingMachine {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(SOON, both).await.with_context(|| format!("a process of the machine still lives: {self:?}"))
+        timeout(WAIT_MAX, both).await.with_context(|| format!("a process of the machine still lives: {self:?}"))
     }
 }
 

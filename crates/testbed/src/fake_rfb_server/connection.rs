@@ -2,7 +2,7 @@
 
 use super::{
     Behaviour, TICK_MS,
-    picture::{Format, Picture},
+    framebuffer::{Format, Picture},
 };
 use std::{io, time::Duration};
 use tokio::{

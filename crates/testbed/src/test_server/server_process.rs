@@ -1,6 +1,6 @@
 //! The server's process.
 
-use crate::served::{Order, Serving};
+use crate::serve::{Order, Serving};
 use anyhow::{Context, ensure};
 use std::{fs::File, net::SocketAddr, path::Path, process::Stdio};
 use tokio::{
@@ -30,7 +30,7 @@ impl ServerProcess {
         input.write_all(&serde_json::to_vec(order)?).await?;
         drop(input);
         let mut line = String::new();
-        timeout(super::SOON, BufReader::new(output).read_line(&mut line))
+        timeout(super::WAIT_MAX, BufReader::new(output).read_line(&mut line))
             .await
             .context("the server does not start")??;
         let failed = || {
@@ -59,7 +59,7 @@ impl ServerProcess {
             self.pid().context("the server has ended by itself")?,
             rustix::process::Signal::TERM,
         )?;
-        let status = timeout(super::SOON, self.child.wait()).await.context("the server does not stop")??;
+        let status = timeout(super::WAIT_MAX, self.child.wait()).await.context("the server does not stop")??;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The server of a [`World`](crate::World): the controller as it is, with plain machines, in a process of its own, so that
+//! The server of a [`TestServer`](crate::TestServer): the controller as it is, with plain machines, in a process of its own, so that
 //! a test can kill it.
 //!
 //! What it shall be comes as one JSON line on standard input (tokens stand in no file and no argument); when it answers it
@@ -62,19 +62,19 @@ pub async fn serve(order: Order) -> anyhow::Result<()> {
     let config = Config::read(&order.config)?;
     let state = StateDir::take(&config.state_dir)?;
     anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
-    let recipe =
+    let spec_source =
         PlainProcess { clis: order.clis.clone(), faults: order.faults, ..PlainProcess::beside_this_program()? };
     let foundation = Foundation {
         image: ImageFacts {
-            hash: recipe.image_hash.clone(),
+            hash: spec_source.image_hash.clone(),
             clis: order.clis,
             accelerator: "plain processes".to_owned(),
             emulated: false,
         },
-        keeper_program: recipe.testbed.clone(),
-        recipe: Arc::new(recipe),
+        keeper_program: spec_source.testbed.clone(),
+        spec_source: Arc::new(spec_source),
         ready_ms_max: order.ready_ms_max,
-        write_observer: Some(Arc::new(crash::Crasher::new(&world)?)),
+        write_observer: Some(Arc::new(crash::CrashInjector::new(&world)?)),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let server = server::start(config, &state, foundation, order.demo).await?;

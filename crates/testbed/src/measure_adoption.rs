@@ -1,6 +1,6 @@
 //! A server dies under many machines: how soon the next one listens, has taken all of them over, and shows each again.
 
-use crate::{Api, Spread};
+use crate::{ApiClient, DurationStats};
 use anteroom_wire::{SessionId, api::Status};
 use anyhow::{Context, ensure};
 use futures_util::future::{join_all, try_join_all};
@@ -24,7 +24,7 @@ pub struct Taken {
     /// The timeline of each session says `machine_adopted`: the last of them.
     pub adopted: Duration,
     /// A viewer who connects when the server listens has a whole frame of the same machine as before.
-    pub frames: Spread,
+    pub frames: DurationStats,
 }
 
 impl fmt::Display for Taken {
@@ -43,7 +43,7 @@ impl fmt::Display for Taken {
 /// # Errors
 /// A session is not taken over in time, or its viewer is shown another machine.
 pub async fn watch(
-    api: &Api,
+    api: &ApiClient,
     before: &BTreeMap<SessionId, String>,
     began: Instant,
     limit: Duration,
@@ -65,7 +65,7 @@ pub async fn watch(
         Ok(took)
     }));
     let (adopted, frames) = tokio::join!(timeout(limit, adopted), timeout(limit, frames));
-    let mut spread = Spread::NONE;
+    let mut spread = DurationStats::NONE;
     spread.extend(frames.context("a viewer sees nothing")??);
     Ok(Taken { listening, adopted: adopted.context("a machine was not taken over")??, frames: spread })
 }
@@ -74,7 +74,7 @@ pub async fn watch(
 ///
 /// # Errors
 /// One is not ready.
-pub async fn open(api: &Api, provider: &str, count: usize) -> anyhow::Result<BTreeMap<SessionId, String>> {
+pub async fn open(api: &ApiClient, provider: &str, count: usize) -> anyhow::Result<BTreeMap<SessionId, String>> {
     let mut names = BTreeMap::new();
     while names.len() < count {
         let some = START_AT_ONCE.min(count - names.len());

@@ -4,9 +4,9 @@ use std::{fmt, fs, time::Duration};
 
 /// Many durations of the same thing.
 #[derive(Debug, Clone, Default)]
-pub struct Spread(Vec<Duration>);
+pub struct DurationStats(Vec<Duration>);
 
-impl Spread {
+impl DurationStats {
     /// None yet.
     pub const NONE: Self = Self(Vec::new());
 
@@ -33,14 +33,14 @@ impl Spread {
     }
 }
 
-impl Extend<Duration> for Spread {
+impl Extend<Duration> for DurationStats {
     fn extend<I: IntoIterator<Item = Duration>>(&mut self, more: I) {
         self.0.extend(more);
         self.0.sort_unstable();
     }
 }
 
-impl fmt::Display for Spread {
+impl fmt::Display for DurationStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |took: Duration| took.as_secs_f64() * 1_000.0;
         let [p50, p95, p99] = [50, 95, 99].map(|percent| ms(self.percentile(percent)));
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_the_nearest_rank() {
-        let mut spread = Spread::default();
+        let mut spread = DurationStats::default();
         assert_eq!(spread.percentile(50), Duration::ZERO);
         spread.extend((1..=200).rev().map(Duration::from_millis));
         let ms = [1, 50, 95, 99, 100].map(|percent| spread.percentile(percent).as_millis());

@@ -1,0 +1,47 @@
+//! The structure of this workspace, measured from its source: import cycles, the size of files and functions, the crate graph.
+
+mod crate_graph;
+mod cycles;
+mod imports;
+mod sizes;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the workspace.
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is there")
+}
+
+/// All files below `directory` that end with `extension`, sorted. Tests, fixtures and installed packages are left out.
+fn source_files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![directory.to_path_buf()];
+    while let Some(directory) = pending.pop() {
+        for entry in std::fs::read_dir(&directory).expect("a source directory can be read") {
+            let path = entry.expect("a directory entry can be read").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("names are UTF-8");
+            if path.is_dir() {
+                if !matches!(name, "tests" | "fixtures" | "node_modules" | "snapshots") {
+                    pending.push(path);
+                }
+            } else if name != "tests.rs" && path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The `src` directory of each crate, by the name of its folder.
+fn crates() -> Vec<(String, PathBuf)> {
+    let mut crates: Vec<_> = std::fs::read_dir(workspace().join("crates"))
+        .expect("the crates are there")
+        .map(|entry| entry.expect("a directory entry can be read").path())
+        .filter(|path| path.join("Cargo.toml").exists())
+        .map(|path| (path.file_name().expect("a folder has a name").to_string_lossy().into_owned(), path.join("src")))
+        .collect();
+    crates.sort();
+    assert!(crates.len() >= 8, "only {} crates were found", crates.len());
+    crates
+}

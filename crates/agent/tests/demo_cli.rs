@@ -243,7 +243,7 @@ impl Login {
 }
 
 #[tokio::test]
-async fn a_sign_in_ends_with_a_credential_that_only_its_owner_can_read() {
+async fn sign_in_writes_a_credential_readable_only_by_its_owner() {
     let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
     let before = person.run(&["status"]).await;
     assert_eq!((before.status.code(), before.stdout.as_slice()), (Some(1), &b"not signed in\n"[..]));
@@ -274,7 +274,7 @@ async fn a_sign_in_ends_with_a_credential_that_only_its_owner_can_read() {
 }
 
 #[tokio::test]
-async fn everything_goes_through_the_proxy_by_name() {
+async fn all_requests_go_through_the_proxy_by_host_name() {
     let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
     let login = person.login(&issuer, &[]).await;
     login.come_back("code=good-code&state={state}").await;
@@ -290,7 +290,7 @@ async fn everything_goes_through_the_proxy_by_name() {
 }
 
 #[tokio::test]
-async fn an_answer_with_another_state_is_refused_and_the_right_one_still_counts() {
+async fn callback_with_a_wrong_state_is_rejected_and_the_right_one_is_accepted() {
     let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
     let login = person.login(&issuer, &[]).await;
     for query in ["code=good-code&state=wrong", "code=good-code", "error=access_denied&state="] {
@@ -304,7 +304,7 @@ async fn an_answer_with_another_state_is_refused_and_the_right_one_still_counts(
 }
 
 #[tokio::test]
-async fn a_refusal_by_the_person_ends_without_a_credential() {
+async fn denied_consent_ends_without_a_credential() {
     let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
     let login = person.login(&issuer, &[]).await;
     let (status, page) = login.come_back("error=access_denied&error_description=Ada+said+no&state={state}").await;
@@ -317,7 +317,7 @@ async fn a_refusal_by_the_person_ends_without_a_credential() {
 }
 
 #[tokio::test]
-async fn a_code_that_the_issuer_does_not_know_is_told_in_the_browser_and_the_terminal() {
+async fn invalid_code_is_reported_in_the_browser_and_the_terminal() {
     let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
     let login = person.login(&issuer, &[]).await;
     let (status, page) = login.come_back("code=bad-code&state={state}").await;
@@ -329,7 +329,7 @@ async fn a_code_that_the_issuer_does_not_know_is_told_in_the_browser_and_the_ter
 }
 
 #[tokio::test]
-async fn an_issuer_that_cannot_be_reached_is_named_with_what_to_do() {
+async fn unreachable_issuer_is_reported_with_a_remedy() {
     let person = Person::new();
     // A port that was free a moment ago: nobody answers there.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -342,7 +342,7 @@ async fn an_issuer_that_cannot_be_reached_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_answers_for_another_is_refused() {
+async fn metadata_of_another_issuer_is_rejected() {
     let (issuer, person) = (Issuer::start("http://evil.anteroom.test").await, Person::new());
     let mut command = person.command(&["login"]);
     let output = timeout(LIMIT, command.env("http_proxy", &issuer.address).output()).await.unwrap().unwrap();
@@ -351,7 +351,7 @@ async fn an_issuer_that_answers_for_another_is_refused() {
 }
 
 #[tokio::test]
-async fn waiting_for_the_browser_has_an_end() {
+async fn waiting_for_the_browser_times_out() {
     let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
     let login = person.login(&issuer, &["--wait-s-max", "1"]).await;
     let (code, _, errors) = login.end().await;
@@ -360,7 +360,7 @@ async fn waiting_for_the_browser_has_an_end() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_credential_is_no_sign_in() {
+async fn malformed_credential_file_is_not_signed_in() {
     let person = Person::new();
     fs::create_dir_all(person.file().parent().unwrap()).unwrap();
     fs::write(person.file(), r#"{"access_token": "at-1""#).unwrap();

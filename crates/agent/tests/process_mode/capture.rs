@@ -34,7 +34,7 @@ fn the_delivery(world: &World) -> Delivery {
 }
 
 #[tokio::test]
-async fn a_text_counts_when_it_matches_and_its_fault_is_told_without_its_content() {
+async fn text_credential_is_accepted_on_match_and_rejected_without_its_content() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut tool = provider(IDLE);
@@ -54,7 +54,7 @@ async fn a_text_counts_when_it_matches_and_its_fault_is_told_without_its_content
 }
 
 #[tokio::test]
-async fn files_beside_the_credential_go_along_when_they_are_new_and_plain() {
+async fn new_regular_companion_files_are_delivered_with_the_credential() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     fs::create_dir(world.home(".demo")).unwrap();
@@ -86,7 +86,7 @@ async fn files_beside_the_credential_go_along_when_they_are_new_and_plain() {
 }
 
 #[tokio::test]
-async fn a_file_beside_is_never_a_credential_by_itself() {
+async fn companion_file_alone_is_not_a_credential() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut tool = provider(IDLE);
@@ -102,7 +102,7 @@ async fn a_file_beside_is_never_a_credential_by_itself() {
 }
 
 #[tokio::test]
-async fn of_several_paths_the_first_that_holds_a_whole_credential_counts() {
+async fn first_path_with_a_complete_credential_is_captured() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, provider(IDLE)).await;
@@ -116,7 +116,7 @@ async fn of_several_paths_the_first_that_holds_a_whole_credential_counts() {
 }
 
 #[tokio::test]
-async fn what_was_in_the_image_does_not_count_but_what_is_renamed_over_it_does() {
+async fn file_from_the_image_is_ignored_until_it_is_replaced() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     fs::create_dir(world.home(".demo")).unwrap();
@@ -138,7 +138,7 @@ async fn what_was_in_the_image_does_not_count_but_what_is_renamed_over_it_does()
 }
 
 #[tokio::test]
-async fn a_refresh_before_the_answer_is_delivered_in_its_place() {
+async fn refresh_before_the_response_replaces_the_pending_delivery() {
     let mut world = World::start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, provider(IDLE)).await;
@@ -160,7 +160,7 @@ async fn a_refresh_before_the_answer_is_delivered_in_its_place() {
 }
 
 #[tokio::test]
-async fn what_the_status_command_itself_refreshes_is_delivered_refreshed() {
+async fn credential_refreshed_by_the_status_command_is_delivered() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut tool = provider(IDLE);
@@ -177,7 +177,7 @@ async fn what_the_status_command_itself_refreshes_is_delivered_refreshed() {
 }
 
 #[tokio::test]
-async fn a_credential_that_stays_in_the_machine_is_told_of_once_and_never_posted() {
+async fn keep_in_machine_credential_is_reported_once_and_never_delivered() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut tool = Provider { policy: StoragePolicy::KeepInMachine, ..provider(IDLE) };

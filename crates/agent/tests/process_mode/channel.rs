@@ -13,7 +13,7 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn hello_tells_protocol_image_tools_and_stages() {
+async fn hello_returns_protocol_image_tools_and_stages() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let ready = until("display and terminal", async || {
@@ -29,7 +29,7 @@ async fn hello_tells_protocol_image_tools_and_stages() {
 }
 
 #[tokio::test]
-async fn the_same_claim_again_starts_nothing_and_another_session_is_refused() {
+async fn repeated_claim_is_idempotent_and_another_session_is_rejected() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let claim = world.claim(&mut sender, provider("echo once >> started; cat >/dev/null")).await;
@@ -48,7 +48,7 @@ async fn the_same_claim_again_starts_nothing_and_another_session_is_refused() {
 }
 
 #[tokio::test]
-async fn a_claim_that_makes_no_sense_is_refused_with_all_its_faults() {
+async fn invalid_claim_is_rejected_with_all_its_errors() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut bad = claim(provider(IDLE));
@@ -68,7 +68,7 @@ async fn a_claim_that_makes_no_sense_is_refused_with_all_its_faults() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_refused_by_name() {
+async fn unknown_paths_and_methods_are_rejected() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     for (path, code, status) in [("/nothing", "path_not_found", 404), ("/hello", "method_not_allowed", 405)] {
@@ -81,7 +81,7 @@ async fn unknown_paths_and_methods_are_refused_by_name() {
 
 /// A virtio port is one stream for all hosts: the next finds half a frame of the one before.
 #[tokio::test]
-async fn a_new_host_on_the_same_stream_resyncs_amid_a_transfer() {
+async fn new_controller_on_the_same_stream_resyncs_during_a_transfer() {
     let world = World::start().await;
     let path = world.path("agent.sock");
     let shared = dial(&path).await.into_std().unwrap();
@@ -115,7 +115,7 @@ async fn a_new_host_on_the_same_stream_resyncs_amid_a_transfer() {
 }
 
 #[tokio::test]
-async fn a_killed_host_is_replaced_by_the_next_connection() {
+async fn new_controller_connection_replaces_the_previous_one() {
     let world = World::start().await;
     for _ in 0..5 {
         let mut sender = world.connect().await;
@@ -130,7 +130,7 @@ async fn a_killed_host_is_replaced_by_the_next_connection() {
 }
 
 #[tokio::test]
-async fn events_wait_for_a_controller_that_is_away() {
+async fn events_are_buffered_while_the_controller_is_disconnected() {
     let mut world = World::start_alone();
     let mut sender = world.connect().await;
     world.claim(&mut sender, provider("exit 3")).await;
@@ -148,7 +148,7 @@ async fn events_wait_for_a_controller_that_is_away() {
 }
 
 #[tokio::test]
-async fn a_killed_agent_leaves_no_process() {
+async fn killed_agent_leaves_no_process() {
     let mut world = World::start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, provider("trap '' HUP TERM INT; sleep 1000 & sleep 1001")).await;
@@ -171,7 +171,7 @@ fn is_sleep(pid: u32) -> bool {
 }
 
 #[tokio::test]
-async fn a_terminated_agent_removes_what_it_made() {
+async fn terminated_agent_removes_its_files_and_processes() {
     let mut world = World::start().await;
     let mut sender = world.connect().await;
     until("the terminal", async || {

@@ -30,7 +30,7 @@ async fn rejected(world: &World, why: &str) {
 }
 
 #[tokio::test]
-async fn a_file_that_arrives_by_rename_is_delivered_byte_for_byte() {
+async fn renamed_credential_file_is_delivered_unchanged() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     claimed(&world, &mut sender).await;
@@ -49,7 +49,7 @@ async fn a_file_that_arrives_by_rename_is_delivered_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn what_led_to_a_delivery_is_told_before_it() {
+async fn events_that_led_to_a_delivery_are_sent_before_it() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     claimed(&world, &mut sender).await;
@@ -64,7 +64,7 @@ async fn what_led_to_a_delivery_is_told_before_it() {
 }
 
 #[tokio::test]
-async fn a_delivery_does_not_wait_for_events_that_nobody_takes() {
+async fn delivery_does_not_wait_for_rejected_events() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     claimed(&world, &mut sender).await;
@@ -76,7 +76,7 @@ async fn a_delivery_does_not_wait_for_events_that_nobody_takes() {
 }
 
 #[tokio::test]
-async fn a_partial_file_waits_until_it_is_whole() {
+async fn partial_file_is_delivered_only_when_complete() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     fs::create_dir(world.home(".demo")).unwrap();
@@ -92,7 +92,7 @@ async fn a_partial_file_waits_until_it_is_whole() {
 }
 
 #[tokio::test]
-async fn what_was_there_before_the_sign_in_does_not_count() {
+async fn credential_from_before_the_sign_in_is_ignored() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     fs::create_dir(world.home(".demo")).unwrap();
@@ -109,7 +109,7 @@ async fn what_was_there_before_the_sign_in_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_delivery_is_kept_until_it_is_answered() {
+async fn delivery_is_retried_until_it_is_accepted() {
     let mut world = World::start().await;
     let mut sender = world.connect().await;
     world.heard.lock().unwrap().answers.extend([(503, String::new()), (500, "?".into()), (200, "not json".into())]);
@@ -127,7 +127,7 @@ async fn a_delivery_is_kept_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn a_refused_credential_is_not_sent_again_but_a_changed_one_is() {
+async fn rejected_credential_is_resent_only_after_a_change() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let refusal = serde_json::to_string(&Problem::InvalidCredentialFormat.with("")).unwrap();
@@ -149,7 +149,7 @@ async fn a_refused_credential_is_not_sent_again_but_a_changed_one_is() {
 }
 
 #[tokio::test]
-async fn the_tools_own_status_command_has_the_last_word() {
+async fn status_command_decides_whether_a_credential_is_accepted() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut tool = provider(IDLE);

@@ -47,7 +47,7 @@ fn ends(world: &World) -> usize {
 }
 
 #[tokio::test]
-async fn a_program_that_ends_again_and_again_is_told_as_a_loop_and_as_out_of_it_when_it_holds() {
+async fn crash_loop_is_reported_once_with_its_start_and_end() {
     let world = with_own_tmux().await;
     for after in 0..5 {
         kill_tmux(&world, after).await;
@@ -68,7 +68,7 @@ async fn a_program_that_ends_again_and_again_is_told_as_a_loop_and_as_out_of_it_
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_started_is_told_apart_from_one_that_ends() {
+async fn start_failure_is_reported_differently_from_an_exit() {
     let world = with_own_tmux().await;
     fs::remove_file(world.path("bin/tmux")).unwrap();
     kill_tmux(&world, 0).await;
@@ -112,7 +112,7 @@ fn pressure(event: &Event, wanted: bool) -> Option<(u64, Option<f64>)> {
 }
 
 #[tokio::test]
-async fn memory_that_runs_low_and_who_was_killed_for_it_are_told() {
+async fn low_memory_and_the_oom_victim_are_reported() {
     let world = World::start_with(|dir| {
         memory(dir, 600, "0.00", 3);
         fs::write(dir.join("kmsg"), "3,1,1,-;Out of memory: Killed process 1 (before) total-vm:1kB\n").unwrap();

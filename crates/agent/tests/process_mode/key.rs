@@ -55,7 +55,7 @@ fn files_with(dir: &Path, text: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_tool_gets_the_key_on_its_standard_input_and_nobody_else_gets_it() {
+async fn key_reaches_only_the_standard_input_of_the_tool() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let script = "IFS= read -r key; printf %s \"$key\" > received; read -r more && touch more; \
@@ -98,7 +98,7 @@ async fn the_tool_gets_the_key_on_its_standard_input_and_nobody_else_gets_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_tool_does_not_take_is_asked_for_again_with_its_reason() {
+async fn rejected_key_is_prompted_again_with_the_reason() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let script = "read -r key; test -e second && { touch good; exec tail -f /dev/null; }; touch second; \
@@ -116,7 +116,7 @@ async fn a_key_that_the_tool_does_not_take_is_asked_for_again_with_its_reason() 
 }
 
 #[tokio::test]
-async fn a_terminal_that_is_lost_while_the_key_is_awaited_asks_for_it_once_more() {
+async fn key_prompt_survives_a_lost_terminal() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, keyed("read -r key; printf %s \"$key\" > received; exec tail -f /dev/null")).await;

@@ -94,7 +94,7 @@ async fn found(world: &World, wanted: &str) -> UrlSource {
 }
 
 #[tokio::test]
-async fn an_address_that_wraps_at_80_columns_is_whole_also_when_the_program_broke_it() {
+async fn url_wrapped_at_80_columns_is_found_complete() {
     let world = start().await;
     let mut sender = world.connect().await;
     let url = format!("https://a.example/authorize?x={}&end=1", "abcdefghij".repeat(21));
@@ -119,7 +119,7 @@ async fn an_address_that_wraps_at_80_columns_is_whole_also_when_the_program_brok
 }
 
 #[tokio::test]
-async fn an_address_in_two_writes_is_never_told_by_half() {
+async fn url_printed_in_two_writes_is_never_reported_incomplete() {
     let world = start().await;
     let mut sender = world.connect().await;
     let script = "printf 'Visit https://a.example/authorize?state=one'; sleep 0.6; printf '&half=two'; sleep 0.6; echo '&end=1'; cat";
@@ -131,7 +131,7 @@ async fn an_address_in_two_writes_is_never_told_by_half() {
 }
 
 #[tokio::test]
-async fn an_address_at_the_very_end_of_the_screen_is_told_once_it_has_stopped_growing() {
+async fn url_at_the_end_of_the_screen_is_reported_when_it_stops_growing() {
     let world = start().await;
     let mut sender = world.connect().await;
     let mut tool = provider("printf 'Visit https://a.example/authorize?state=one'; cat");
@@ -141,7 +141,7 @@ async fn an_address_at_the_very_end_of_the_screen_is_told_once_it_has_stopped_gr
 }
 
 #[tokio::test]
-async fn the_link_for_the_person_and_that_for_the_machine_can_differ() {
+async fn link_for_the_user_and_link_for_the_machine_can_differ() {
     let world = start().await;
     let mut sender = world.connect().await;
     let script = "\"$BROWSER\" 'https://a.example/authorize?redirect_uri=http://localhost:1/cb'; \
@@ -162,7 +162,7 @@ async fn the_link_for_the_person_and_that_for_the_machine_can_differ() {
 
 /// tmux keeps hyperlinks from 3.4 on; an older one leaves the text.
 #[tokio::test]
-async fn a_hyperlink_tells_the_whole_address_where_the_terminal_keeps_it() {
+async fn hyperlink_target_is_reported_where_tmux_keeps_it() {
     let world = start().await;
     let mut sender = world.connect().await;
     let script = r"printf 'See \033]8;;https://a.example/authorize?long=1\033\\https://a.example/authorize?s\033]8;;\033\\ now\n'; cat";
@@ -190,7 +190,7 @@ fn tmux_keeps_hyperlinks() -> bool {
 }
 
 #[tokio::test]
-async fn a_tool_that_asks_where_its_cursor_is_gets_an_answer() {
+async fn cursor_position_query_is_answered() {
     let world = start().await;
     let mut sender = world.connect().await;
     // The answer is ESC [ row ; column R; nobody is attached.
@@ -201,7 +201,7 @@ async fn a_tool_that_asks_where_its_cursor_is_gets_an_answer() {
 }
 
 #[tokio::test]
-async fn a_question_that_no_rule_knows_is_the_persons_in_the_terminal() {
+async fn prompt_without_a_rule_is_left_to_the_user() {
     let world = start().await;
     let mut sender = world.connect().await;
     let mut tool = provider("printf 'Do you like green? [y/n] '; read answer; echo \"answered <$answer>\"; cat");
@@ -219,7 +219,7 @@ async fn a_question_that_no_rule_knows_is_the_persons_in_the_terminal() {
 }
 
 #[tokio::test]
-async fn keys_are_pressed_once_for_each_appearance_of_a_question() {
+async fn keys_are_pressed_once_per_appearance_of_a_prompt() {
     let world = start().await;
     let mut sender = world.connect().await;
     // A menu that stays for a while after it was answered, goes, and comes back once.
@@ -240,7 +240,7 @@ async fn keys_are_pressed_once_for_each_appearance_of_a_question() {
 }
 
 #[tokio::test]
-async fn nothing_is_pressed_at_a_tool_that_has_ended() {
+async fn no_keys_are_pressed_after_the_tool_exited() {
     let world = start().await;
     let mut sender = world.connect().await;
     let mut tool = provider("echo run >> runs; exit 3");
@@ -263,7 +263,7 @@ fn asks() -> Provider {
 }
 
 #[tokio::test]
-async fn a_question_is_told_answered_refused_and_answered_again() {
+async fn prompt_is_reported_rejected_and_answered_again() {
     let world = start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, asks()).await;
@@ -294,7 +294,7 @@ async fn a_question_is_told_answered_refused_and_answered_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_brought_twice_at_once_is_typed_once() {
+async fn concurrent_pastes_are_typed_once() {
     let world = start().await;
     let mut one = world.connect().await;
     world.claim(&mut one, asks()).await;
@@ -308,7 +308,7 @@ async fn an_answer_that_is_brought_twice_at_once_is_typed_once() {
 }
 
 #[tokio::test]
-async fn the_same_tool_runs_on_when_the_person_changes_lanes() {
+async fn changing_lanes_keeps_the_same_tool_running() {
     let world = start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, asks()).await;
@@ -324,7 +324,7 @@ async fn the_same_tool_runs_on_when_the_person_changes_lanes() {
 }
 
 #[tokio::test]
-async fn without_a_rule_that_asks_what_is_brought_is_typed_into_the_terminal() {
+async fn paste_without_a_prompt_rule_is_typed_into_the_terminal() {
     let world = start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, provider("read code; echo \"got <$code>\"; exit 0")).await;
@@ -363,7 +363,7 @@ async fn listener() -> (u16, JoinHandle<Vec<String>>) {
 }
 
 #[tokio::test]
-async fn the_address_of_the_persons_browser_reaches_the_tools_listener_only_if_it_is_this_sign_ins() {
+async fn pasted_callback_url_reaches_the_listener_only_if_it_matches_the_sign_in() {
     let world = start().await;
     let mut sender = world.connect().await;
     let (port, served) = listener().await;
@@ -399,7 +399,7 @@ async fn the_address_of_the_persons_browser_reaches_the_tools_listener_only_if_i
 }
 
 #[tokio::test]
-async fn a_tool_that_does_not_wait_on_the_loopback_is_not_given_such_an_address() {
+async fn callback_url_is_rejected_without_a_loopback_listener() {
     let world = start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, asks()).await;
@@ -411,7 +411,7 @@ async fn a_tool_that_does_not_wait_on_the_loopback_is_not_given_such_an_address(
 }
 
 #[tokio::test]
-async fn a_key_is_given_to_the_tool_and_another_method_starts_it_anew() {
+async fn method_change_to_a_key_and_back_restarts_the_tool() {
     let world = start().await;
     let mut sender = world.connect().await;
     let mut tool = asks();

@@ -36,7 +36,7 @@ fn count(world: &World, wanted: fn(&Event) -> bool) -> usize {
 }
 
 #[tokio::test]
-async fn another_method_takes_the_tools_place_at_once_and_leaves_nothing_of_it() {
+async fn method_change_replaces_the_tool_and_its_child_processes() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     fs::create_dir(world.home(".demo")).unwrap();
@@ -81,7 +81,7 @@ async fn another_method_takes_the_tools_place_at_once_and_leaves_nothing_of_it()
 }
 
 #[tokio::test]
-async fn a_tool_that_ignores_every_polite_word_is_killed() {
+async fn tool_that_ignores_signals_is_killed_on_a_method_change() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let script = "trap '' HUP TERM INT; echo $$ > pid; while :; do sleep 1; done";
@@ -94,7 +94,7 @@ async fn a_tool_that_ignores_every_polite_word_is_killed() {
 }
 
 #[tokio::test]
-async fn a_tool_that_wants_to_clean_up_may() {
+async fn tool_can_clean_up_on_a_method_change() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let script = "trap 'touch cleaned; exit 0' HUP; touch up; while :; do sleep 0.1; done";
@@ -105,7 +105,7 @@ async fn a_tool_that_wants_to_clean_up_may() {
 }
 
 #[tokio::test]
-async fn the_method_that_runs_already_is_no_change_and_one_that_has_ended_is_started_again() {
+async fn same_method_is_unchanged_while_running_and_restarted_after_its_exit() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let running = method("first", "echo run >> runs; exec tail -f /dev/null");
@@ -125,7 +125,7 @@ async fn the_method_that_runs_already_is_no_change_and_one_that_has_ended_is_sta
 }
 
 #[tokio::test]
-async fn a_method_asked_for_twice_at_once_is_begun_once() {
+async fn concurrent_method_changes_start_the_tool_once() {
     let world = World::start().await;
     let mut one = world.connect().await;
     world.claim(&mut one, method("first", IDLE)).await;
@@ -142,7 +142,7 @@ async fn a_method_asked_for_twice_at_once_is_begun_once() {
 }
 
 #[tokio::test]
-async fn a_methods_environment_lacks_what_it_takes_out() {
+async fn env_unset_removes_variables_from_the_methods_environment() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut first = method("first", "env > first; exec tail -f /dev/null");
@@ -164,7 +164,7 @@ async fn a_methods_environment_lacks_what_it_takes_out() {
 }
 
 #[tokio::test]
-async fn another_or_an_unsound_provider_is_no_method() {
+async fn method_change_with_another_or_invalid_provider_is_rejected() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let first = method("first", "echo run >> runs; exec tail -f /dev/null");
@@ -181,7 +181,7 @@ async fn another_or_an_unsound_provider_is_no_method() {
 }
 
 #[tokio::test]
-async fn no_method_is_changed_while_a_credential_is_on_its_way() {
+async fn method_change_during_a_delivery_is_rejected() {
     let mut world = World::start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, method("first", "echo run >> runs; exec tail -f /dev/null")).await;
@@ -200,7 +200,7 @@ async fn no_method_is_changed_while_a_credential_is_on_its_way() {
 }
 
 #[tokio::test]
-async fn a_method_may_want_a_key_first_and_another_need_none_again() {
+async fn method_change_opens_and_closes_the_key_prompt() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let plain = method("first", "echo plain >> runs; exec tail -f /dev/null");
@@ -217,7 +217,7 @@ async fn a_method_may_want_a_key_first_and_another_need_none_again() {
 }
 
 #[tokio::test]
-async fn the_method_that_signs_in_now_is_told_with_the_sign_in() {
+async fn sign_in_state_names_the_current_method() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     assert_eq!(world.sign_in(&mut sender).await.method, None, "before the claim");

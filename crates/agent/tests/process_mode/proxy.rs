@@ -31,7 +31,7 @@ async fn ask(proxy: SocketAddr, head: &str) -> (u16, BufReader<TcpStream>) {
 }
 
 #[tokio::test]
-async fn a_granted_connection_carries_bytes_and_a_refused_one_says_why_at_once() {
+async fn allowed_connection_transfers_bytes_and_a_rejected_one_returns_the_reason() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let proxy = proxy(&world, &mut sender).await;
@@ -51,7 +51,7 @@ async fn a_granted_connection_carries_bytes_and_a_refused_one_says_why_at_once()
 }
 
 #[tokio::test]
-async fn a_plain_http_address_is_asked_of_its_host() {
+async fn plain_http_request_is_forwarded_to_its_host() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let proxy = proxy(&world, &mut sender).await;
@@ -65,7 +65,7 @@ async fn a_plain_http_address_is_asked_of_its_host() {
 }
 
 #[tokio::test]
-async fn more_connections_than_the_channel_carries_wait_their_turn() {
+async fn connections_over_the_channel_limit_are_queued() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let proxy = proxy(&world, &mut sender).await;

@@ -45,7 +45,7 @@ async fn screen_shows(sender: &mut Sender, text: &str) {
 }
 
 #[tokio::test]
-async fn the_desktop_is_a_raw_stream_and_a_missing_one_is_named() {
+async fn desktop_is_a_raw_stream_and_a_missing_desktop_is_reported() {
     let mut world = World::start().await;
     let mut sender = world.connect().await;
     let response = connect(&mut sender, DESKTOP_AUTHORITY, &[]).await;
@@ -67,7 +67,7 @@ async fn the_desktop_is_a_raw_stream_and_a_missing_one_is_named() {
 }
 
 #[tokio::test]
-async fn the_terminal_carries_keys_to_the_tool_and_its_size() {
+async fn terminal_forwards_keys_and_size() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, provider("read line; echo \"got <$line>\"; while sleep 0.1; do stty size; done")).await;
@@ -88,7 +88,7 @@ async fn the_terminal_carries_keys_to_the_tool_and_its_size() {
 }
 
 #[tokio::test]
-async fn a_terminal_without_a_sound_name_or_size_is_refused() {
+async fn terminal_with_an_invalid_name_or_size_is_rejected() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     for (id, cols) in [("A", "80"), ("", "80"), ("a", "1"), ("a", "99999")] {
@@ -99,7 +99,7 @@ async fn a_terminal_without_a_sound_name_or_size_is_refused() {
 }
 
 #[tokio::test]
-async fn input_reaches_the_tool_as_it_is() {
+async fn input_reaches_the_tool_unchanged() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let text = "a'b\";$(id) #{pane_id} \\ ~ ü ; kill-server";
@@ -118,7 +118,7 @@ async fn input_reaches_the_tool_as_it_is() {
 }
 
 #[tokio::test]
-async fn before_the_claim_the_terminal_prepares() {
+async fn terminal_shows_preparing_before_the_claim() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     until("the terminal", async || {

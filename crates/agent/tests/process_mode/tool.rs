@@ -7,7 +7,7 @@ use anteroom_wire::{
 };
 
 #[tokio::test]
-async fn the_tool_gets_its_own_environment_and_its_settings() {
+async fn tool_receives_its_environment_and_settings_files() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut tool = provider("env > seen; cat .demo/settings.json > copied; cat >/dev/null");
@@ -29,7 +29,7 @@ async fn the_tool_gets_its_own_environment_and_its_settings() {
 }
 
 #[tokio::test]
-async fn the_browser_shim_hands_over_the_whole_address() {
+async fn browser_shim_forwards_the_complete_url() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let url = format!("https://a.example/oauth?state=1&x={}", "y".repeat(3000));
@@ -57,7 +57,7 @@ async fn the_browser_shim_hands_over_the_whole_address() {
 }
 
 #[tokio::test]
-async fn address_and_code_are_read_off_the_screen_once_and_whole() {
+async fn url_and_code_are_read_from_the_screen_once_and_complete() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let url = format!("https://a.example/device?{}", "abcdefghij".repeat(30));
@@ -78,7 +78,7 @@ async fn address_and_code_are_read_off_the_screen_once_and_whole() {
 }
 
 #[tokio::test]
-async fn an_ended_tool_is_told_with_its_last_words_and_enter_starts_it_again() {
+async fn tool_exit_is_reported_with_its_last_lines_and_enter_restarts_it() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let script = "echo run >> runs; echo 'go to https://a.example/x?code=s3cret sk-ant-0123456789abcdefghij'; exit 7";
@@ -106,7 +106,7 @@ async fn an_ended_tool_is_told_with_its_last_words_and_enter_starts_it_again() {
 }
 
 #[tokio::test]
-async fn a_tool_that_is_not_there_is_told_apart_from_one_that_ended() {
+async fn missing_tool_is_reported_differently_from_an_exited_one() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut tool = provider("");
@@ -124,7 +124,7 @@ async fn a_tool_that_is_not_there_is_told_apart_from_one_that_ended() {
 }
 
 #[tokio::test]
-async fn a_lost_terminal_comes_back_with_the_tool() {
+async fn lost_terminal_is_restarted_with_the_tool() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, provider("echo run >> runs; cat")).await;
@@ -148,7 +148,7 @@ async fn a_lost_terminal_comes_back_with_the_tool() {
 }
 
 #[tokio::test]
-async fn a_killed_pane_is_started_anew_with_the_tool() {
+async fn killed_pane_is_restarted_with_the_tool() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     world.claim(&mut sender, provider("echo run >> runs; cat")).await;

@@ -72,7 +72,7 @@ fn refreshed(access: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_files_are_there_before_the_command_which_runs_once() {
+async fn files_are_installed_before_the_command_which_runs_once() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     // The image left something there, and a link that must not be followed.
@@ -114,7 +114,7 @@ async fn the_files_are_there_before_the_command_which_runs_once() {
 }
 
 #[tokio::test]
-async fn each_refresh_is_delivered_while_the_command_runs_and_the_last_one_before_its_end_is_told() {
+async fn refreshes_are_delivered_during_the_command_and_the_last_one_before_its_end_is_reported() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let script = "until test -e go1; do sleep 0.05; done; cp new1 .demo/auth.json; \
@@ -146,7 +146,7 @@ async fn each_refresh_is_delivered_while_the_command_runs_and_the_last_one_befor
 }
 
 #[tokio::test]
-async fn the_end_of_a_use_waits_until_the_last_change_was_answered() {
+async fn end_of_use_is_reported_after_the_last_delivery_is_accepted() {
     let mut world = World::start().await;
     let mut sender = world.connect().await;
     let new = refreshed("new");
@@ -173,7 +173,7 @@ async fn the_end_of_a_use_waits_until_the_last_change_was_answered() {
 }
 
 #[tokio::test]
-async fn half_a_file_at_the_end_and_a_deleted_one_end_the_use_without_a_delivery() {
+async fn partial_or_deleted_credential_ends_the_use_without_a_delivery() {
     for (script, code) in
         [("printf '{\"tokens\":' > .demo/auth.json; exit 1", 1), ("rm .demo/auth.json .demo/account", 0)]
     {
@@ -186,7 +186,7 @@ async fn half_a_file_at_the_end_and_a_deleted_one_end_the_use_without_a_delivery
 }
 
 #[tokio::test]
-async fn a_change_that_the_controller_refuses_still_ends_the_use() {
+async fn rejected_refresh_still_ends_the_use() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let refusal = serde_json::to_string(&Problem::InvalidCredentialFormat.with("")).unwrap();
@@ -199,7 +199,7 @@ async fn a_change_that_the_controller_refuses_still_ends_the_use() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_not_there_ends_the_use_with_127() {
+async fn missing_command_ends_the_use_with_127() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut asked = using(UsePurpose::Exec, "");
@@ -209,7 +209,7 @@ async fn a_command_that_is_not_there_ends_the_use_with_127() {
 }
 
 #[tokio::test]
-async fn a_lost_terminal_ends_the_use_and_the_command_does_not_run_again() {
+async fn lost_terminal_ends_the_use_without_rerunning_the_command() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     claimed(&mut sender, &using(UsePurpose::Exec, "echo run >> runs; exec tail -f /dev/null")).await;
@@ -227,7 +227,7 @@ async fn a_lost_terminal_ends_the_use_and_the_command_does_not_run_again() {
 }
 
 #[tokio::test]
-async fn a_check_tells_the_tools_word_and_delivers_what_it_refreshed() {
+async fn check_reports_the_status_output_and_delivers_a_refresh() {
     let cases = [
         ("echo logged in as me; cp new .demo/auth.json", (true, "logged in as me"), (0, true)),
         ("echo logged in; exit 6", (false, "ended with 6: logged in"), (6, false)),
@@ -262,7 +262,7 @@ async fn a_check_tells_the_tools_word_and_delivers_what_it_refreshed() {
 }
 
 #[tokio::test]
-async fn a_status_command_that_hangs_is_ended_at_its_limit_and_has_not_answered() {
+async fn hanging_status_command_is_killed_at_its_limit_without_a_result() {
     let cases = [
         ("exec tail -f /dev/null", "did not end within 300 ms", 137),
         ("kill -9 $$", "ended with 137", 137),
@@ -285,7 +285,7 @@ async fn a_status_command_that_hangs_is_ended_at_its_limit_and_has_not_answered(
 }
 
 #[tokio::test]
-async fn a_sign_out_runs_with_the_credential_and_delivers_nothing() {
+async fn logout_runs_with_the_credential_and_delivers_nothing() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     fs::write(world.home("new"), refreshed("new")).unwrap();
@@ -297,7 +297,7 @@ async fn a_sign_out_runs_with_the_credential_and_delivers_nothing() {
 }
 
 #[tokio::test]
-async fn a_use_that_cannot_be_is_refused_with_every_cause() {
+async fn invalid_use_is_rejected_with_all_its_errors() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let mut asked = using(UsePurpose::Check, "");
@@ -326,7 +326,7 @@ async fn a_use_that_cannot_be_is_refused_with_every_cause() {
 }
 
 #[tokio::test]
-async fn a_machine_that_uses_a_stored_credential_has_no_method_to_change() {
+async fn method_change_is_rejected_during_a_credential_use() {
     let world = World::start().await;
     let mut sender = world.connect().await;
     let asked = using(UsePurpose::Exec, "echo run >> runs; exec tail -f /dev/null");

@@ -69,7 +69,7 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
     let view = api.session(&id).await.unwrap();
     assert_eq!((view.status, view.generation), (Status::VmStopped, 1));
     let leaks = api.get("/api/leaks").await.unwrap().read::<anteroom_wire::operations::LeakReport>().unwrap();
-    assert_eq!(leaks.unowned().next(), None, "what is being cleared away is no leak");
+    assert_eq!(leaks.orphans().next(), None, "what is being cleared away is no leak");
     assert_eq!(processes::keeper_of(&world.state_dir(), &machine), Some(keeper), "it still clears");
     assert_eq!(world.machines(), std::slice::from_ref(&machine), "no other machine before this one is gone");
     drop(holdup);

@@ -33,7 +33,7 @@ const SCENARIOS: [Scenario; 30] = [
         ("testbed/tests/world/stalled.rs", "stalled_viewer_does_not_grow_memory"),
     ]),
     Scenario(7, "The credential is delivered twice, or by two at once", &[
-        ("testbed/tests/world/delivery.rs", "a_second_delivery_is_ignored"),
+        ("testbed/tests/world/delivery.rs", "second_delivery_is_ignored"),
         ("testbed/tests/world/delivery.rs", "concurrent_deliveries_store_exactly_one_credential"),
     ]),
     Scenario(8, "Half a file, a stale file, a file of another shape", &[
@@ -140,7 +140,7 @@ const SCENARIOS: [Scenario; 30] = [
     Scenario(30, "Deleting, cancelling, completing again", &[
         ("testbed/tests/world/delivery.rs", "credential_deletion_is_idempotent_and_keeps_the_session_completed"),
         ("testbed/tests/world/ends.rs", "cancelled_session_stays_cancelled_and_closes_its_viewer"),
-        ("testbed/tests/world/delivery.rs", "a_second_delivery_is_ignored"),
+        ("testbed/tests/world/delivery.rs", "second_delivery_is_ignored"),
     ]),
 ];
 

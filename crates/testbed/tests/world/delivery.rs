@@ -155,7 +155,7 @@ async fn wrong_credential_format_is_rejected_by_keys_without_values() {
 }
 
 #[tokio::test]
-async fn a_second_delivery_is_ignored() {
+async fn second_delivery_is_ignored() {
     let (_scene, world) = idle_world("").await;
     let (api, agent) = (world.backend().unwrap(), Posing::start(&world).await);
     let Delivered::Stored { credential } = agent.deliver(&agent.delivery(GOOD)).await.read().unwrap() else {
@@ -194,7 +194,7 @@ async fn concurrent_deliveries_store_exactly_one_credential() {
 }
 
 #[tokio::test]
-async fn a_delivery_to_a_cancelled_session_is_ignored_and_stores_nothing() {
+async fn delivery_to_a_cancelled_session_is_ignored() {
     let (_scene, world) = idle_world("").await;
     let (api, agent) = (world.backend().unwrap(), Posing::start(&world).await);
     api.cancel(&agent.session).await.unwrap();

@@ -217,8 +217,8 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
         assert!(messages.iter().all(|message| !message.body.contains(&needle)));
     }
     api.wait_entry(&id, "webhook_delivered").await.unwrap();
-    let report = reported(&world, |report| report.delivered == 2 && report.waiting.is_empty()).await;
-    assert_eq!((report.failed, report.given_up, report.last_error), (0, 0, None));
+    let report = reported(&world, |report| report.delivered == 2 && report.pending.is_empty()).await;
+    assert_eq!((report.failed, report.abandoned, report.last_error), (0, 0, None));
     let refused = api.get("/api/webhook").await.unwrap();
     assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"));
     let metrics = world.operator().unwrap().get("/metrics").await.unwrap().text;
@@ -244,7 +244,7 @@ async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     let failed = api.wait_entry(&id, "webhook_failed").await.unwrap();
     assert!(failed.sentence.contains("500"), "{failed:?}");
     api.wait_entry(&id, "webhook_delivered").await.unwrap();
-    let report = reported(&world, |report| report.waiting.is_empty()).await;
+    let report = reported(&world, |report| report.pending.is_empty()).await;
     assert_eq!((report.delivered, report.failed), (1, 2));
     assert!(report.last_error.unwrap().why.contains("no redirection is followed"));
     world.finish().await.unwrap();
@@ -281,10 +281,10 @@ async fn undelivered_webhook_messages_are_sent_in_order_after_a_restart() {
     drop(receiver);
     let mut world = TestServer::start(TestConfig::with(tool(&scene)).set(&settings)).await.unwrap();
     let id = signed_in(&scene, &world.backend().unwrap()).await;
-    reported(&world, |report| report.failed > 0 && report.waiting.len() == 2).await;
+    reported(&world, |report| report.failed > 0 && report.pending.len() == 2).await;
     world.kill_server().await.unwrap();
     world.start_server().await.unwrap();
-    assert_eq!(report(&world).await.waiting.len(), 2, "they are on record");
+    assert_eq!(report(&world).await.pending.len(), 2, "they are on record");
     let _receiver = Receiver::at(address, &inbox).await;
     let messages = inbox.holds(2).await;
     let kinds: Vec<String> = messages.iter().map(|message| message.read().kind).collect();
@@ -301,12 +301,12 @@ async fn webhook_message_is_abandoned_after_its_attempts_and_the_next_is_sent() 
     let world = TestServer::start(TestConfig::with(tool(&scene)).set(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = signed_in(&scene, &api).await;
-    let given_up = api.wait_entry(&id, "webhook_abandoned").await.unwrap();
-    assert!(given_up.sentence.contains("credential.stored"), "{given_up:?}");
+    let abandoned = api.wait_entry(&id, "webhook_abandoned").await.unwrap();
+    assert!(abandoned.sentence.contains("credential.stored"), "{abandoned:?}");
     let messages = inbox.holds(3).await;
     assert_eq!(messages[2].read().kind, "session.ended");
-    let report = reported(&world, |report| report.waiting.is_empty()).await;
-    assert_eq!((report.delivered, report.given_up), (1, 1));
+    let report = reported(&world, |report| report.pending.is_empty()).await;
+    assert_eq!((report.delivered, report.abandoned), (1, 1));
     world.finish().await.unwrap();
 }
 

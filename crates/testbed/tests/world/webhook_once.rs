@@ -71,7 +71,7 @@ async fn credential_in_webhook_delivery_cannot_be_leased() {
     assert!(taken.sentence.contains("it was deleted here"), "{taken:?}");
     let (status, code, detail) = refused(&lease(&api, &id).await);
     assert_eq!((status, code.as_str(), detail.contains("that was at")), (410, "already_delivered", true), "{detail}");
-    reported(&world, |report| report.waiting.is_empty()).await;
+    reported(&world, |report| report.pending.is_empty()).await;
     assert_eq!(sent(&inbox), [Some(CONTENT.as_bytes().to_vec()), None]);
     world.finish().await.unwrap();
 }
@@ -90,7 +90,7 @@ async fn credential_rejected_by_the_webhook_can_be_leased_and_is_not_attached_ag
     let leased = lease(&api, &credential_of(&world).await).await;
     let before = inbox.messages().len();
     assert_eq!(content(&leased), CONTENT.as_bytes());
-    reported(&world, |report| report.waiting.is_empty()).await;
+    reported(&world, |report| report.pending.is_empty()).await;
     let sent = sent(&inbox);
     assert_eq!(sent[0].as_deref(), Some(CONTENT.as_bytes()), "it was refused with the bytes in it");
     assert!(sent.len() > before && sent[before..].iter().all(Option::is_none), "from the lease on it goes without");
@@ -99,7 +99,7 @@ async fn credential_rejected_by_the_webhook_can_be_leased_and_is_not_attached_ag
 
 /// The one that waits in the outbox.
 async fn credential_of(world: &TestServer) -> CredentialId {
-    reported(world, |report| !report.waiting.is_empty()).await.waiting[0].credential.clone().unwrap()
+    reported(world, |report| !report.pending.is_empty()).await.pending[0].credential.clone().unwrap()
 }
 
 #[tokio::test]
@@ -116,12 +116,12 @@ async fn credential_of_an_abandoned_webhook_message_can_be_leased_again() {
     let session = signed_in(&scene, &api).await;
     // Nobody knows whether the first was taken; that the second was not changes nothing of that.
     for tries in [1, 2] {
-        reported(&world, |report| report.waiting.first().is_some_and(|message| message.attempts == tries)).await;
+        reported(&world, |report| report.pending.first().is_some_and(|message| message.attempts == tries)).await;
         let (status, code, _) = refused(&lease(&api, &credential_of(&world).await).await);
         assert_eq!((status, code.as_str()), (410, "already_delivered"), "after {tries} tries");
     }
-    let given_up = api.wait_entry(&session, "webhook_abandoned").await.unwrap();
-    assert!(given_up.sentence.contains("can be fetched here until"), "{given_up:?}");
+    let abandoned = api.wait_entry(&session, "webhook_abandoned").await.unwrap();
+    assert!(abandoned.sentence.contains("can be fetched here until"), "{abandoned:?}");
     let id = credential(&api, &session).await;
     assert_eq!(content(&lease(&api, &id).await), CONTENT.as_bytes());
     world.finish().await.unwrap();
@@ -142,7 +142,7 @@ async fn webhook_delivery_interrupted_by_a_restart_keeps_its_credential() {
     let id = credential(&api, &session).await;
     assert_eq!(refused(&lease(&api, &id).await).1, "already_delivered");
     inbox.let_go.notify_one();
-    reported(&world, |report| report.waiting.is_empty()).await;
+    reported(&world, |report| report.pending.is_empty()).await;
     assert_eq!(refused(&lease(&api, &id).await).1, "already_delivered");
     // It is set to be fetched from now on; the one that is on its way then is let go.
     scene_again(&scene);
@@ -157,7 +157,7 @@ async fn webhook_delivery_interrupted_by_a_restart_keeps_its_credential() {
     fs::write(&file, config.replace("include_credential = true", "include_credential = false")).unwrap();
     world.start_server().await.unwrap();
     assert_eq!(content(&lease(&world.backend().unwrap(), &id).await), CONTENT.as_bytes());
-    reported(&world, |report| report.waiting.is_empty()).await;
+    reported(&world, |report| report.pending.is_empty()).await;
     world.finish().await.unwrap();
 }
 
@@ -177,7 +177,7 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     assert_eq!(first.deliver(&first.delivery("{\"token\": \"1\"}")).await.status, 200);
     let id = credential(&world.backend().unwrap(), &first.session).await;
     let using = Posing::using(&world, &id).await;
-    reported(&world, |report| report.waiting.is_empty()).await;
+    reported(&world, |report| report.pending.is_empty()).await;
     world.stop_server().await.unwrap();
     let file = world.path().join("providers/scripted.toml");
     let provider = fs::read_to_string(&file).unwrap();

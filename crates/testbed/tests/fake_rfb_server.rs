@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use anteroom_controller::rfb::{RfbClient, RfbError};
-use anteroom_testbed::fake_rfb_server::{BLOCK_COLOUR, Behaviour, FakeRfbServer, SPOT_COLOUR, colour_of_key, ground_of, order};
+use anteroom_testbed::fake_rfb_server::{BLOCK_COLOUR, Behaviour, FakeRfbServer, SPOT_COLOUR, background_after_key, background_of, order};
 use std::{path::Path, time::Duration};
 use tokio::{net::UnixStream, time::timeout};
 
@@ -27,8 +27,8 @@ async fn a_desktop_shows_its_name_its_ground_and_something_that_moves() {
     assert_eq!(viewer.name(), "one");
     let frame = viewer.whole_frame().await.unwrap();
     assert_eq!((frame.width(), frame.height()), (320, 240));
-    assert_eq!((frame.count(BLOCK_COLOUR), frame.at(319, 239)), (256, Some(ground_of("one"))));
-    assert_ne!(ground_of("one"), ground_of("two"));
+    assert_eq!((frame.count(BLOCK_COLOUR), frame.at(319, 239)), (256, Some(background_of("one"))));
+    assert_ne!(background_of("one"), background_of("two"));
     let before = frame.middle_of(BLOCK_COLOUR, 256);
     viewer.request(true).await.unwrap();
     viewer.update().await.unwrap();
@@ -46,7 +46,7 @@ async fn what_is_typed_and_clicked_can_be_seen() {
     let seen = async {
         loop {
             let frame = viewer.whole_frame().await.unwrap();
-            if frame.at(319, 239) == Some(colour_of_key(u32::from('a'))) && frame.at(205, 105) == Some(SPOT_COLOUR) {
+            if frame.at(319, 239) == Some(background_after_key(u32::from('a'))) && frame.at(205, 105) == Some(SPOT_COLOUR) {
                 return;
             }
         }

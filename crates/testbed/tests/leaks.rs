@@ -24,7 +24,7 @@ fn sleeper(change: impl FnOnce(&mut Command)) -> (tempfile::TempDir, Child) {
 #[tokio::test]
 async fn a_process_is_found_by_its_directory_environment_or_open_file_and_ended() {
     let dir = tempfile::tempdir().unwrap();
-    let leaks = Leaks::of(dir.path());
+    let leaks = Leaks::for_dir(dir.path());
     assert_eq!(leaks.processes(), []);
     let file = fs::File::create(dir.path().join("output")).unwrap();
     let mut children = vec![
@@ -44,12 +44,12 @@ async fn a_process_is_found_by_its_directory_environment_or_open_file_and_ended(
         }
     };
     tokio::time::timeout(WAIT_MAX, look).await.expect("each is found by what it has");
-    assert_eq!(leaks.gone_within(Duration::from_millis(50)).await.unwrap_err().len(), 3);
+    assert_eq!(leaks.wait_none_left(Duration::from_millis(50)).await.unwrap_err().len(), 3);
     leaks.kill_all();
     for (_, child) in &mut children {
         child.wait().await.unwrap();
     }
-    leaks.gone_within(WAIT_MAX).await.unwrap();
+    leaks.wait_none_left(WAIT_MAX).await.unwrap();
 }
 
 #[test]
@@ -62,6 +62,6 @@ fn a_secret_is_found_in_the_clear_and_inside_base64() {
     fs::create_dir(dir.path().join("deep")).unwrap();
     fs::write(dir.path().join("deep/clear"), format!("a{secret}b")).unwrap();
     fs::write(dir.path().join("innocent"), STANDARD.encode("demo_at_fedcba9876543210 and more")).unwrap();
-    assert_eq!(Leaks::of(dir.path()).files_with(secret).len(), 5);
+    assert_eq!(Leaks::for_dir(dir.path()).files_with(secret).len(), 5);
     assert_eq!(needles(secret).len(), 4);
 }

@@ -4,7 +4,7 @@
 
 use anteroom_controller::rfb::RfbClient;
 use anteroom_machine::{BoxBody, Channels, HostService, Machines, Settings, State, StopReason};
-use anteroom_testbed::{Leaks, PlainProcess, fake_rfb_server::ground_of};
+use anteroom_testbed::{Leaks, PlainProcess, fake_rfb_server::background_of};
 use anteroom_wire::MachineId;
 use http::Response;
 use std::{sync::Arc, time::Duration};
@@ -21,7 +21,7 @@ struct Stand {
 }
 
 /// Nobody: these machines are never claimed, so they have nothing to say.
-fn nobody() -> HostService {
+fn anonymous() -> HostService {
     Arc::new(|_, _| {
         let mut response = Response::new(BoxBody::default());
         *response.status_mut() = http::StatusCode::NOT_FOUND;
@@ -31,7 +31,7 @@ fn nobody() -> HostService {
 
 async fn stand() -> Stand {
     let dir = tempfile::tempdir().unwrap();
-    let spec_source = PlainProcess::beside_this_program().unwrap();
+    let spec_source = PlainProcess::with_built_programs().unwrap();
     let settings = Settings::under(dir.path(), spec_source.testbed.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let machines = Machines::open(settings, Arc::new(spec_source), nobody(), tasks.clone(), stop.clone()).await.unwrap();
@@ -66,8 +66,8 @@ impl Stand {
         self.stop.cancel();
         self.tasks.close();
         timeout(WAIT_MAX, self.tasks.wait()).await.expect("every task ends");
-        let leaks = Leaks::of(self.dir.path());
-        leaks.gone_within(WAIT_MAX).await.expect("no process is left");
+        let leaks = Leaks::for_dir(self.dir.path());
+        leaks.wait_none_left(WAIT_MAX).await.expect("no process is left");
         assert_eq!(leaks.files("run"), Vec::<std::path::PathBuf>::new());
     }
 }
@@ -83,7 +83,7 @@ async fn a_plain_machine_becomes_ready_shows_its_own_desktop_and_leaves_nothing(
     let name = format!("desktop of {}", id(1));
     assert_eq!(viewer.name(), name);
     let frame = viewer.whole_frame().await.unwrap();
-    assert_eq!(frame.at(639, 479), Some(ground_of(&name)));
-    assert!(!Leaks::of(stand.dir.path()).processes().is_empty(), "the check sees what lives");
+    assert_eq!(frame.at(639, 479), Some(background_of(&name)));
+    assert!(!Leaks::for_dir(stand.dir.path()).processes().is_empty(), "the check sees what lives");
     stand.finish(&id(1), &mut state).await;
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use anteroom_testbed::{Script, Step, script::Way};
+use anteroom_testbed::{Script, Step, script::WriteMode};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,7 +29,7 @@ async fn finish(child: Child) -> (i32, String) {
 #[tokio::test]
 async fn a_tool_prints_reads_and_ends_as_told() {
     let home = tempfile::tempdir().unwrap();
-    let steps = vec![Step::say("Paste code here:"), Step::Read, Step::say("got {line}"), Step::Exit { code: 3 }];
+    let steps = vec![Step::print_line("Paste code here:"), Step::Read, Step::print_line("got {line}"), Step::Exit { code: 3 }];
     let mut child = start(home.path(), steps, &[]);
     child.stdin.take().unwrap().write_all(b"the code\n").await.unwrap();
     assert_eq!(finish(child).await, (3, "Paste code here:\ngot the code\n".to_owned()));
@@ -37,7 +37,7 @@ async fn a_tool_prints_reads_and_ends_as_told() {
 
 #[tokio::test]
 async fn a_tool_writes_its_file_in_each_of_the_ways_that_tools_do() {
-    for how in [Way::Whole, Way::Halves { wait_ms: 10 }, Way::Rename] {
+    for how in [WriteMode::Truncate, WriteMode::InHalves { wait_ms: 10 }, WriteMode::Rename] {
         let home = tempfile::tempdir().unwrap();
         let write = Step::Write { path: ".codex/auth.json".into(), content: "{\"a\":1}".into(), how };
         let status = Step::ExpectFile { path: ".codex/auth.json".into(), says: "Logged in".into() };
@@ -52,7 +52,7 @@ async fn a_tool_writes_its_file_in_each_of_the_ways_that_tools_do() {
 #[tokio::test]
 async fn a_file_in_halves_is_seen_half() {
     let home = tempfile::tempdir().unwrap();
-    let how = Way::Halves { wait_ms: 60_000 };
+    let how = WriteMode::InHalves { wait_ms: 60_000 };
     let _child =
         start(home.path(), vec![Step::Write { path: "auth.json".into(), content: "{\"a\":1}".into(), how }], &[]);
     let half = async {
@@ -66,7 +66,7 @@ async fn a_file_in_halves_is_seen_half() {
 #[tokio::test]
 async fn a_tool_waits_for_the_test_and_gives_up_in_the_end() {
     let home = tempfile::tempdir().unwrap();
-    let wait = |ms_max| vec![Step::WaitFor { path: "go".into(), ms_max }, Step::say("went")];
+    let wait = |ms_max| vec![Step::WaitFor { path: "go".into(), ms_max }, Step::print_line("went")];
     assert_eq!(finish(start(home.path(), wait(50), &[])).await, (9, String::new()));
     let child = start(home.path(), wait(20_000), &[]);
     fs::write(home.path().join("go"), "").unwrap();

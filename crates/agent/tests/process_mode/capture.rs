@@ -1,6 +1,6 @@
 //! Which files count as the credential, and what goes along with them.
 
-use crate::world::*;
+use crate::fixture::*;
 use anteroom_wire::{
     agent::{CaptureState, Delivery, Event},
     provider::{FileFormat, Provider, StoragePolicy},

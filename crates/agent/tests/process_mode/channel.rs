@@ -1,6 +1,6 @@
 //! Hello, claim, resync, events, and what is left when the agent is killed.
 
-use crate::world::*;
+use crate::fixture::*;
 use anteroom_wire::{
     SessionId,
     agent::{Claimed, DESKTOP_AUTHORITY, Event, Hello, PROTOCOL, Stage, StageState},

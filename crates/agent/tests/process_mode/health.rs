@@ -1,6 +1,6 @@
 //! What the agent tells of a place that does badly: programs that crash again and again, memory that runs out.
 
-use crate::world::*;
+use crate::fixture::*;
 use anteroom_wire::agent::Event;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;

@@ -10,13 +10,13 @@
 
 mod capture;
 mod channel;
-mod credential;
+mod delivery;
 mod health;
-mod key;
-mod lanes;
-mod method;
+mod key_entry;
+mod prompts;
+mod method_change;
 mod proxy;
-mod streams;
+mod desktop_and_terminal;
 mod tool;
 mod use_credential;
-mod world;
+mod fixture;

@@ -1,6 +1,6 @@
 //! The proxy that programs in the machine use.
 
-use crate::world::*;
+use crate::fixture::*;
 use std::net::SocketAddr;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},

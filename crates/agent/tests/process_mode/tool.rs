@@ -1,6 +1,6 @@
 //! The tool in the terminal, what it says, and the BROWSER shim.
 
-use crate::world::*;
+use crate::fixture::*;
 use anteroom_wire::{
     agent::{CliState, Event, Hello, Screen, Stage, StageState, UrlSource},
     provider::SettingsFile,

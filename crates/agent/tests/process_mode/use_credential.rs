@@ -1,6 +1,6 @@
 //! A stored credential in use: laid down, used by one command, delivered again when the tool changed it.
 
-use crate::world::*;
+use crate::fixture::*;
 use anteroom_wire::{
     Base64, Problem,
     agent::{CaptureState, Claim, CliState, DeliveredFile, Event, SwitchMethod, Use, UsePurpose},

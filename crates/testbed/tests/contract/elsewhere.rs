@@ -22,7 +22,7 @@ pub(crate) async fn agrees(rig: &Rig, api: &ApiClient, credential: &CredentialId
         return "at its prompt, asks nobody to sign in";
     }
     checked(api, credential).await;
-    rig.house.machines_gone().await.unwrap();
+    rig.house.wait_machines_removed().await.unwrap();
     executed(rig, credential).await;
     "its status command says signed in"
 }
@@ -36,7 +36,7 @@ async fn used(api: &ApiClient, credential: &CredentialId, purpose: UsePurpose, a
 /// As the server asks by itself.
 async fn checked(api: &ApiClient, credential: &CredentialId) {
     let id = used(api, credential, UsePurpose::Check, &[]).await;
-    let view = api.wait(&id, "over", |view| view.status.is_terminal()).await.unwrap();
+    let view = api.wait_until(&id, "over", |view| view.status.is_terminal()).await.unwrap();
     assert_eq!(view.status, Status::Completed, "{view:#?}");
     let checked = api.wait_entry(&id, "credential_checked").await.unwrap();
     assert_eq!(checked.data["agrees"], true, "{checked:#?}");

@@ -44,7 +44,7 @@ struct Attempt {
 impl Attempt {
     /// Starts a session by a method; `None`: the preferred one.
     async fn start(rig: &Rig, method: Option<&str>) -> Self {
-        let (api, since) = (rig.house.api().unwrap(), Instant::now());
+        let (api, since) = (rig.house.operator().unwrap(), Instant::now());
         let request = StartRequest {
             provider: rig.provider.id.to_string(),
             user_id: None,
@@ -61,7 +61,7 @@ impl Attempt {
     /// Waits for what the sign-in has to offer.
     async fn wait(&self, what: &str, wanted: impl Fn(&SessionView) -> bool) -> SessionView {
         let known = |view: &SessionView| wanted(view) || view.status.is_terminal();
-        let view = self.api.wait(&self.id, what, known).await.unwrap();
+        let view = self.api.wait_until(&self.id, what, known).await.unwrap();
         assert!(wanted(&view), "not {what}: {view:#?}");
         view
     }
@@ -110,7 +110,7 @@ impl Attempt {
             nowhere(&rig.house, canary);
         }
         assert!(!canaries.is_empty(), "nothing was issued");
-        rig.house.machines_gone().await.unwrap();
+        rig.house.wait_machines_removed().await.unwrap();
         let elsewhere = elsewhere::agrees(rig, &self.api, &credential).await;
         Row { rig, method: &self.method, lane, elsewhere, took }.note();
     }

@@ -68,7 +68,7 @@ impl Rig {
             "sessions".to_owned(),
             toml::Value::try_from(BTreeMap::from([("capture_stable_ms", 3_000)])).unwrap(),
         );
-        let house = QemuServer::open(&settings.to_string(), &answers, false).await.unwrap();
+        let house = QemuServer::start(&settings.to_string(), &answers, false).await.unwrap();
         let image = std::env::var_os("ANTEROOM_TEST_IMAGE").unwrap();
         let version = Image::open(Path::new(&image)).unwrap().manifest.clis[&provider.cli].clone();
         Self { house, provider, reports, person, version }

@@ -23,7 +23,7 @@ const ADOPTED_S_MAX: u64 = 20;
 
 #[tokio::test]
 async fn next_server_adopts_ten_machines_and_reconnects_their_viewers() {
-    let mut world = TestServer::start(TestConfig::with(idle())).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with_tool(idle())).await.unwrap();
     let before = measure_adoption::start_sessions(&world.operator().unwrap(), "idle", MACHINES).await.unwrap();
     let machines = world.machines().len();
     world.kill_server().await.unwrap();
@@ -41,11 +41,11 @@ async fn next_server_adopts_ten_machines_and_reconnects_their_viewers() {
 async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
     let settings =
         "[machines]\nping_every_ms = 200\nping_ms_max = 2000\nhung_s_max = 6\n[sessions]\nrestarts_max = 0\n";
-    let mut world = TestServer::start(TestConfig::with(idle()).set(settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with_tool(idle()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = up(&api).await;
     let machine = world.machines().remove(0);
-    let living = MachineProcesses::of(&world.run_dir(&machine)).unwrap();
+    let living = MachineProcesses::from_run_dir(&world.run_dir(&machine)).unwrap();
     world.kill_server().await.unwrap();
     signal(living.process, Signal::STOP).unwrap();
     world.start_server().await.unwrap();
@@ -57,7 +57,7 @@ async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
     let path = format!("/api/auth/session/{id}/diagnosis");
     let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
     assert_eq!(found.verdict, Verdict::MachineUnresponsive);
-    living.ended().await.unwrap();
+    living.wait_exited().await.unwrap();
     let receipt = Receipt::read(&world.state_dir().join("receipts"), &machine).unwrap().unwrap();
     assert_eq!(receipt.reason(), why, "the receipt says the same");
     world.finish().await.unwrap();
@@ -77,7 +77,7 @@ fn two_methods() -> ScriptedTool {
 
 /// A world in which one session's tool runs by its usual method, in this machine.
 async fn by_the_usual(settings: &str) -> (TestServer, ApiClient, SessionId, MachineId) {
-    let world = TestServer::start(TestConfig::with(two_methods()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(two_methods()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
@@ -105,7 +105,7 @@ async fn ran(world: &TestServer, machine: &MachineId, method: &str) {
 async fn method_chosen_before_a_crash_is_sent_to_the_agent_by_the_next_server() {
     for (moment, expected) in [(CrashTiming::Before, "usual"), (CrashTiming::After, "other")] {
         let (mut world, api, id, machine) = by_the_usual("").await;
-        world.arm(&CrashPoint { moment, write: "transition method_chosen".into(), nth: 1 }).unwrap();
+        world.crash_at(&CrashPoint { moment, write: "transition method_chosen".into(), nth: 1 }).unwrap();
         // The server is killed before it answers.
         choose_other(&api, &id).await.unwrap_err();
         world.kill_server().await.unwrap();
@@ -129,11 +129,11 @@ async fn method_chosen_before_a_crash_is_sent_to_the_agent_by_the_next_server() 
 async fn method_chosen_while_the_agent_is_unreachable_is_sent_when_it_responds() {
     let settings = "[machines]\nping_every_ms = 200\nping_ms_max = 1000\nhung_s_max = 120\n";
     let (world, api, id, machine) = by_the_usual(settings).await;
-    let living = MachineProcesses::of(&world.run_dir(&machine)).unwrap();
+    let living = MachineProcesses::from_run_dir(&world.run_dir(&machine)).unwrap();
     signal(living.process, Signal::STOP).unwrap();
     let refused = choose_other(&api, &id).await.unwrap();
     assert!(refused.status >= 500, "the agent does not answer: {} {}", refused.status, refused.text);
-    api.wait(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
+    api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
     signal(living.process, Signal::CONT).unwrap();
     ran(&world, &machine, "other").await;
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -145,7 +145,7 @@ async fn method_chosen_while_the_agent_is_unreachable_is_sent_when_it_responds()
 async fn method_change_completes_when_the_client_disconnects() {
     let settings = "[machines]\nping_ms_max = 120000\nhung_s_max = 240\n";
     let (world, api, id, machine) = by_the_usual(settings).await;
-    let living = MachineProcesses::of(&world.run_dir(&machine)).unwrap();
+    let living = MachineProcesses::from_run_dir(&world.run_dir(&machine)).unwrap();
     signal(living.process, Signal::STOP).unwrap();
     tokio::select! {
         answer = choose_other(&api, &id) => panic!("a stopped machine's agent answered: {answer:?}"),

@@ -65,14 +65,14 @@ fn quick() -> ScriptedTool {
 #[tokio::test]
 async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
     let plan = TestConfig { tools: vec![quick(), idle()], in_memory: true, ..TestConfig::default() };
-    let world = TestServer::start(plan.set(SETTINGS).set(&format!("restarts_max = {RESTARTS_MAX}\n"))).await.unwrap();
+    let world = TestServer::start(plan.with_settings(SETTINGS).with_settings(&format!("restarts_max = {RESTARTS_MAX}\n"))).await.unwrap();
     let course = Course {
         seed: seeded_rng::seed(),
         at_once: 8,
         look_every: 500,
         server_lives: 150..300,
         patience: WAIT_MAX,
-        fate: Scenario::of,
+        fate: Scenario::random,
     };
     let mut run = Run::new(world, course);
     run.live(if full() { 10_000 } else { 1_000 }).await;
@@ -82,21 +82,21 @@ async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
 #[tokio::test]
 async fn qemu_ten_cycles_leave_nothing() {
     let settings = REAL.replace("[sessions]", &format!("[sessions]\nrestarts_max = {RESTARTS_MAX}"));
-    let house = QemuServer::open(&settings, &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::start(&settings, &BTreeMap::new(), false).await.unwrap();
     let course = Course {
         seed: seeded_rng::seed(),
         at_once: 2,
         look_every: DECK,
         server_lives: 3..6,
         patience: QEMU_WAIT_MAX,
-        fate: |seed, number| Scenario::dealt(seed, number, REAL_CANCEL_MS_MAX),
+        fate: |seed, number| Scenario::draw(seed, number, REAL_CANCEL_MS_MAX),
     };
     let mut run = Run::new(house, course);
     run.live(if full() { 100 } else { DECK }).await;
     let tallies = std::mem::take(&mut *run.tallies.lock().unwrap());
     for (fate, kills) in [("its machine is killed", true), ("its keeper is killed", true), ("is left alone", false)] {
         let tally = &tallies[fate];
-        assert!(tally.by_fate > 0 && (tally.kills > 0) == kills, "{fate}: {tally:?}");
+        assert!(tally.as_planned > 0 && (tally.kills > 0) == kills, "{fate}: {tally:?}");
     }
     run.server.finish().await.unwrap();
 }

@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod adoption;
-mod clearing;
+mod cleanup;
 mod cycles;
-mod deaths;
-mod original_failure;
+mod machine_exit;
+mod viewers_after_exit;
 mod run;
-mod stopping;
+mod server_stop;
 
 use anteroom_controller::rfb::ViewerSocket;
 use anteroom_testbed::{ApiClient, WAIT_MAX, Script, Step, ScriptedTool};
@@ -20,7 +20,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 fn idle() -> ScriptedTool {
     ScriptedTool::new(
         "idle",
-        Script::new([Step::say("Nothing to do"), Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]),
+        Script::new([Step::print_line("Nothing to do"), Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]),
     )
 }
 

@@ -5,7 +5,7 @@ use anteroom_testbed::{
     endurance::{
         audit::{self, Place},
         seeded_rng::SeededRng,
-        scenario::{Scenario, Patient},
+        scenario::{Scenario, RetryingClient},
     },
     processes,
 };
@@ -52,7 +52,7 @@ impl Mortal for TestServer {
     }
 
     fn process(&self) -> rustix::process::Pid {
-        self.server_process().unwrap()
+        self.server_pid().unwrap()
     }
 
     fn dirs(&self) -> [PathBuf; 2] {
@@ -70,11 +70,11 @@ impl Mortal for QemuServer {
     }
 
     async fn start(&mut self) {
-        self.serve(false).await.unwrap();
+        self.start_server(false).await.unwrap();
     }
 
     fn process(&self) -> rustix::process::Pid {
-        self.server_process().unwrap()
+        self.server_pid().unwrap()
     }
 
     fn dirs(&self) -> [PathBuf; 2] {
@@ -101,7 +101,7 @@ pub(crate) struct Course {
 /// What became of the sessions of one kind of fate.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub by_fate: u64,
+    pub as_planned: u64,
     pub idle: u64,
     pub kills: u64,
 }
@@ -121,12 +121,12 @@ pub(crate) struct Run<S> {
 
 fn place(server: &impl Mortal) -> Place {
     let ([dir, state_dir], process) = (server.dirs(), server.process());
-    Place { dir, state_dir, server: process, young: processes::holds(process).unwrap() }
+    Place { dir, state_dir, server: process, young: processes::resource_usage(process).unwrap() }
 }
 
 impl<S: Mortal> Run<S> {
     pub(crate) fn new(server: S, course: Course) -> Self {
-        let api = watch::channel(server.api().forgetful()).0;
+        let api = watch::channel(server.api().without_history()).0;
         let place = place(&server);
         let (done, tallies) = Default::default();
         let mut run = Self { server, course, api, place, done, tallies, server_deaths: 0, next_death: 0 };
@@ -135,7 +135,7 @@ impl<S: Mortal> Run<S> {
     }
 
     fn life(&self) -> u64 {
-        let mut chance = SeededRng::of(self.course.seed, u64::MAX - self.server_deaths);
+        let mut chance = SeededRng::new(self.course.seed, u64::MAX - self.server_deaths);
         self.done.load(Relaxed) + chance.in_range(self.course.server_lives.clone())
     }
 
@@ -153,7 +153,7 @@ impl<S: Mortal> Run<S> {
         for (name, tally) in &*self.tallies.lock().unwrap() {
             eprintln!(
                 "{name}: {} so, {} idle before that, {} processes killed",
-                tally.by_fate, tally.idle, tally.kills
+                tally.as_planned, tally.idle, tally.kills
             );
         }
         assert!(self.server_deaths > 0, "a run without a server's death says little");
@@ -163,7 +163,7 @@ impl<S: Mortal> Run<S> {
     async fn round(&mut self, first: u64) {
         let [_, state_dir] = self.server.dirs();
         let (state_dir, patience) = (Arc::new(state_dir), self.course.patience);
-        let patient = Patient { api: self.api.subscribe(), state_dir, patience };
+        let patient = RetryingClient { api: self.api.subscribe(), state_dir, patience };
         let next = Arc::new(AtomicU64::new(first));
         let mut workers: FuturesUnordered<_> = (0..self.course.at_once)
             .map(|_| {
@@ -180,8 +180,8 @@ impl<S: Mortal> Run<S> {
                         done.fetch_add(1, Relaxed);
                         let mut tallies = tallies.lock().unwrap();
                         let tally = tallies.entry(fate.name()).or_default();
-                        tally.by_fate += u64::from(lived.by_fate);
-                        tally.idle += u64::from(!lived.by_fate);
+                        tally.as_planned += u64::from(lived.as_planned);
+                        tally.idle += u64::from(!lived.as_planned);
                         tally.kills += lived.kills;
                     }
                 }
@@ -201,11 +201,11 @@ impl<S: Mortal> Run<S> {
     }
 
     async fn replace_server(&mut self) {
-        let pause = SeededRng::of(self.course.seed, self.done.load(Relaxed)).in_range(0..300);
+        let pause = SeededRng::new(self.course.seed, self.done.load(Relaxed)).in_range(0..300);
         self.server.kill().await;
         sleep(Duration::from_millis(pause)).await;
         self.server.start().await;
-        self.api.send_replace(self.server.api().forgetful());
+        self.api.send_replace(self.server.api().without_history());
         self.place = place(&self.server);
         self.server_deaths += 1;
         self.next_death = self.life();

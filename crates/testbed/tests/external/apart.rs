@@ -37,7 +37,7 @@ async fn told(desktop: &str) -> (String, serde_json::Value) {
     let told = turned_away(&api, &id).await;
     assert_eq!(verdict(&api, &id).await.0, told.0);
     let address = desktop.split("://").nth(1).unwrap().split(':').next().unwrap();
-    assert!(!api.heard().iter().any(|body| body.contains(address)), "the address was told to a client");
+    assert!(!api.responses().iter().any(|body| body.contains(address)), "the address was told to a client");
     assert!(verdict(&world.operator().unwrap(), &id).await.1.contains(address), "an operator is told");
     world.finish().await.unwrap();
     told

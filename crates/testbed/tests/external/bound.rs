@@ -12,7 +12,7 @@ async fn a_server_with_faulty_machines_does_not_start_and_names_every_fault() {
         "[external_machines.a]\ndesktop = 'http://x/'\nagent_token_file = '/nonexistent'\n\
          [external_machines.b]\ndesktop = 'vnc://x'\nagent_token_file = {token:?}\ngreeting_ms_max = 60000\n"
     );
-    let refused = TestServer::start(TestConfig::default().set(&settings)).await.unwrap_err();
+    let refused = TestServer::start(TestConfig::default().with_settings(&settings)).await.unwrap_err();
     let text = format!("{refused:#}");
     assert!(text.contains("external_machines.a.desktop has the scheme"), "{text}");
     assert!(text.contains("external_machines.a.agent_token_file"), "{text}");

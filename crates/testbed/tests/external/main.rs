@@ -51,7 +51,7 @@ impl Scene {
     /// A world with the external machine `desk` and a provider whose tool the image of this host does not have.
     async fn world(&self, desktop: &str, settings: &str) -> TestServer {
         let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
-        TestServer::start(TestConfig::with(ScriptedTool::new("scripted", Script::new([]))).set(&settings)).await.unwrap()
+        TestServer::start(TestConfig::with_tool(ScriptedTool::new("scripted", Script::new([]))).with_settings(&settings)).await.unwrap()
     }
 }
 

@@ -67,7 +67,7 @@ async fn told(desktop: &str) -> (String, serde_json::Value) {
     assert_eq!(verdict, problem, "the diagnosis gives the same cause");
     assert!(text.contains("external machine desk"), "{text}");
     let port = desktop.rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
-    assert!(!api.heard().iter().any(|body| body.contains(&format!(":{port}"))), "an address was told");
+    assert!(!api.responses().iter().any(|body| body.contains(&format!(":{port}"))), "an address was told");
     world.finish().await.unwrap();
     (problem, data)
 }
@@ -123,9 +123,9 @@ async fn for_a_session_that_is_over_nothing_is_dialled_at_all() {
     api.cancel(&id).await.unwrap();
     let path = format!("/api/auth/session/{id}/novnc/websock");
     let offered = |ticket: &str| format!("binary, ticket.{ticket}");
-    let (code, reason) = closing(&mut api.dial(&path, &offered(&one.ticket), true).await.unwrap()).await;
+    let (code, reason) = closing(&mut api.open_websocket(&path, &offered(&one.ticket), true).await.unwrap()).await;
     assert_eq!(code, 4410, "{reason}");
-    match api.dial(&path, &offered(&two.ticket), false).await {
+    match api.open_websocket(&path, &offered(&two.ticket), false).await {
         Err(DialError::Refused { status, body }) => assert_eq!(status, 410, "{body}"),
         other => panic!("{other:?}"),
     }

@@ -45,7 +45,7 @@ async fn a_desktop_behind_websockify_is_seen_whole_by_several_viewers_and_its_ad
     assert_eq!(reached, 1, "only a change is news: {timeline:#?}");
     for place in [websockify.at, vnc.at] {
         let port = format!(":{}", place.port());
-        assert!(!api.heard().iter().any(|body| body.contains(&port)), "{port} was told to a client");
+        assert!(!api.responses().iter().any(|body| body.contains(&port)), "{port} was told to a client");
     }
     let operator = verdict(&world.operator().unwrap(), &id).await.1;
     assert!(operator.contains(&format!("desk (ws://{}/)", websockify.at)), "an operator is told: {operator}");

@@ -21,7 +21,7 @@ const EARLY_MS_MAX: u64 = 500;
 async fn world(idle_s: u64) -> TestServer {
     let tool = ScriptedTool::new("idle", Script::new([Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]));
     let limits = format!("[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {CAP_S}\nsweep_every_ms = 100\n");
-    TestServer::start(TestConfig::with(tool).set(&limits)).await.unwrap()
+    TestServer::start(TestConfig::with_tool(tool).with_settings(&limits)).await.unwrap()
 }
 
 async fn start(world: &TestServer) -> SessionId {
@@ -52,7 +52,7 @@ async fn each_ends_when_it_is_due(ahead_ms: i64) {
     let world = world(IDLE_S).await;
     let since = Instant::now();
     let (left, used) = (start(&world).await, start(&world).await);
-    world.set_clock_ahead(ahead_ms).await.unwrap();
+    world.set_clock_offset(ahead_ms).await.unwrap();
     let api = world.backend().unwrap();
     let alone = async {
         let view = api.wait_status(&left, Status::Expired).await.unwrap();
@@ -84,7 +84,7 @@ async fn clock_set_back_during_downtime_does_not_extend_the_session_limit() {
     let mut world = world(CAP_S).await;
     let id = start(&world).await;
     world.kill_server().await.unwrap();
-    world.set_next_clock_ahead(-JUMP_MS).unwrap();
+    world.set_next_clock_offset(-JUMP_MS).unwrap();
     let since = Instant::now();
     world.start_server().await.unwrap();
     let (view, took) = used_until_its_end(&world, &id, since).await;
@@ -98,7 +98,7 @@ async fn clock_set_forward_during_downtime_expires_overdue_sessions() {
     let mut world = world(CAP_S).await;
     let id = start(&world).await;
     world.kill_server().await.unwrap();
-    world.set_next_clock_ahead(JUMP_MS).unwrap();
+    world.set_next_clock_offset(JUMP_MS).unwrap();
     let since = Instant::now();
     world.start_server().await.unwrap();
     // To the next server it is the same as two hours that have passed.

@@ -7,7 +7,7 @@
 use crate::{document, states::machines_gone};
 use anteroom_testbed::{
     ApiClient, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer,
-    measure_recovery::machine_now,
+    measure_recovery::current_machine,
     processes,
     serve::crash_point::{CrashPoint, CrashTiming},
 };
@@ -73,7 +73,7 @@ async fn world(story: Story) -> TestServer {
         "[log]\nlevel = 'info'\n[store]\nbusy_ms_max = 20000\n[sessions]\nsweep_every_ms = 100\ndelivery_retry_ms_max = 500\n{}",
         story.settings()
     );
-    TestServer::start(TestConfig::with(ScriptedTool::new("scripted", Script::new(steps))).set(&settings)).await.unwrap()
+    TestServer::start(TestConfig::with_tool(ScriptedTool::new("scripted", Script::new(steps))).with_settings(&settings)).await.unwrap()
 }
 
 /// One session's life in a world whose server may die at any moment.
@@ -127,7 +127,7 @@ impl Life<'_> {
     }
 
     fn server_is_dead(&self) -> bool {
-        let Ok(pid) = self.world.server_process() else { return true };
+        let Ok(pid) = self.world.server_pid() else { return true };
         let state = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
         // `pid (name) state …`; a zombie is dead.
         state.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
@@ -136,7 +136,7 @@ impl Life<'_> {
     fn one_machine_at_most(&self) {
         let machines = self.world.machines();
         let state = self.world.state_dir();
-        let alive: Vec<_> = machines.iter().filter(|id| processes::machine_of(&state, id).is_some()).collect();
+        let alive: Vec<_> = machines.iter().filter(|id| processes::machine_pid(&state, id).is_some()).collect();
         assert!(alive.len() <= 1, "{:?}: two machines live: {alive:?}", self.story);
     }
 
@@ -186,8 +186,8 @@ impl Life<'_> {
             }
             Story::Cancelling if open => drop(api.cancel(&id).await?),
             Story::Failing if open => {
-                let machine = machine_now(&api, &id).await?;
-                if let Some(pid) = processes::machine_of(&self.world.state_dir(), &machine) {
+                let machine = current_machine(&api, &id).await?;
+                if let Some(pid) = processes::machine_pid(&self.world.state_dir(), &machine) {
                     processes::kill(pid)?;
                 }
             }
@@ -202,7 +202,7 @@ impl Life<'_> {
     }
 
     async fn sign_in(&self, api: &ApiClient, id: &SessionId) -> anyhow::Result<()> {
-        let home = self.world.home(&machine_now(api, id).await?);
+        let home = self.world.home(&current_machine(api, id).await?);
         for flag in ["url", "go"] {
             // The machine may just be going.
             let _ = fs::write(home.join(flag), "");
@@ -232,7 +232,7 @@ async fn ended_once(api: &ApiClient, view: &SessionView, story: Story) -> Result
 /// Every write of the story, and a crash on either side of each.
 async fn before_and_after_each_write(story: Story) {
     let mut world = world(story).await;
-    let began = world.writes().len();
+    let began = world.committed_writes().len();
     let view = live(&mut world, story, "untouched", false).await;
     ended_once(&world.backend().unwrap(), &view, story).await.unwrap();
     let api = world.backend().unwrap();
@@ -246,14 +246,14 @@ async fn before_and_after_each_write(story: Story) {
     }
     // A channel that broke is told of only if it stays so: whether it does is a matter of how busy the host is.
     let chance = "append_event channel_lost";
-    let writes: BTreeSet<String> = world.writes().into_iter().skip(began).filter(|write| write != chance).collect();
+    let writes: BTreeSet<String> = world.committed_writes().into_iter().skip(began).filter(|write| write != chance).collect();
     let mut wrong = Vec::new();
     let mut rows = String::from("| the write | killed before it | killed after it |\n|---|---|---|\n");
     for write in &writes {
         write!(rows, "| `{write}` ").unwrap();
         for moment in [CrashTiming::Before, CrashTiming::After] {
             let crash = CrashPoint { moment, write: write.clone(), nth: 1 };
-            world.arm(&crash).unwrap();
+            world.crash_at(&crash).unwrap();
             let view = live(&mut world, story, &format!("{moment:?} {write}"), true).await;
             if let Err(why) = ended_once(&world.backend().unwrap(), &view, story).await {
                 wrong.push(format!("{moment:?} {write}: {why}"));

@@ -28,10 +28,10 @@ pub(crate) async fn process(scene: &Scene, id: &SessionId, part: Part) -> Option
     let machine = scene.machine(id).await?;
     let state = scene.world.state_dir();
     match part {
-        Part::Keeper => processes::keeper_of(&state, &machine),
-        Part::Machine => processes::machine_of(&state, &machine),
+        Part::Keeper => processes::keeper_pid(&state, &machine),
+        Part::Machine => processes::machine_pid(&state, &machine),
         Part::Desktop => {
-            let machine = processes::machine_of(&state, &machine)?.as_raw_nonzero();
+            let machine = processes::machine_pid(&state, &machine)?.as_raw_nonzero();
             let children = fs::read_to_string(format!("/proc/{machine}/task/{machine}/children")).ok()?;
             let is_desktop = |pid: &&str| {
                 let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -49,14 +49,14 @@ pub(crate) fn send(pid: Pid, signal: Signal) {
 /// Has the desktop send more than a viewer takes that takes nothing.
 pub(crate) async fn flood(scene: &Scene, id: &SessionId) {
     let machine = scene.machine(id).await.unwrap();
-    scene.world.order_desktop(&machine, Behaviour::Flood).await.unwrap();
+    scene.world.set_desktop_behaviour(&machine, Behaviour::Flood).await.unwrap();
 }
 
 pub(crate) async fn calm(scene: &Scene) {
     for held in &scene.held {
         if held.state.has_desktop() {
             let machine = scene.machine(&held.id).await.unwrap();
-            scene.world.order_desktop(&machine, Behaviour::Normal).await.unwrap();
+            scene.world.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
         }
     }
 }
@@ -86,7 +86,7 @@ impl Trouble {
             let refused = File::options().append(true).open(file).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem, "{}", file.display());
         }
-        world.refuse_writes(true).unwrap();
+        world.set_database_read_only(true).unwrap();
         Self::ReadOnly(files)
     }
 
@@ -110,7 +110,7 @@ impl Trouble {
             Self::ReadOnly(files) => {
                 // Whoever opened one of them meanwhile has it open still.
                 files.iter().for_each(|file| must(command("umount").arg("--lazy").arg(file)));
-                world.refuse_writes(false).unwrap();
+                world.set_database_read_only(false).unwrap();
             }
             Self::Full(path) => fs::remove_file(path).unwrap(),
         }

@@ -20,13 +20,13 @@
 mod clock;
 mod crashes;
 mod document;
-mod ending;
-mod expect;
+mod session_end;
+mod expectations;
 mod inject;
 mod matrix;
-mod named;
+mod scenarios;
 mod namespace;
 mod qemu;
 mod states;
 mod viewer;
-mod whole;
+mod global_faults;

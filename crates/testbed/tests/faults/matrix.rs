@@ -2,7 +2,7 @@
 
 use crate::{
     document,
-    expect::{Cell, FROZEN_READY_MS, Fault, Now, Told, cell},
+    expectations::{Cell, FROZEN_READY_MS, Fault, Now, Told, cell},
     inject::{self, Part},
     states::{Held, Scene, State, Wishes, machines_gone},
     viewer::End,
@@ -214,7 +214,7 @@ async fn frozen_machine_is_detected_and_replaced() {
         let at = Instant::now();
         assert!(kill_part(&waiting, &held, Part::Machine, Signal::STOP).await);
         // Released only now, so that it was held until the fault.
-        waiting.world.release(PausePoint::Desktops).unwrap();
+        waiting.world.resume(PausePoint::DesktopStart).unwrap();
         let now = what_is_so(&waiting, &held.id, held.state, held.generation, LONG).await;
         let end = held.viewer.take().unwrap().end(LONG).await;
         (now, told(end), at.elapsed())
@@ -260,7 +260,7 @@ async fn stalled_viewer_is_disconnected_and_blocks_no_session() {
 
 /// Waits until the session has no viewer any more.
 async fn counted_out(scene: &Scene, id: &SessionId) {
-    scene.api().wait(id, "without a viewer", |view| view.viewers == 0).await.unwrap();
+    scene.api().wait_until(id, "without a viewer", |view| view.viewers == 0).await.unwrap();
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 
 use crate::{
     document,
-    expect::{Cell, Fault, Now, Told, cell},
+    expectations::{Cell, Fault, Now, Told, cell},
     states::State,
     viewer::{End, Viewer},
 };
-use anteroom_testbed::{ApiClient, QemuServer, measure_recovery::machine_now, qemu_server::QEMU_WAIT_MAX, processes};
+use anteroom_testbed::{ApiClient, QemuServer, measure_recovery::current_machine, qemu_server::QEMU_WAIT_MAX, processes};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, Status},
@@ -84,21 +84,21 @@ struct Session {
 
 /// Waits until the session is where it belongs and connects a viewer that has a picture.
 async fn settle(house: &QemuServer, session: &mut Session) {
-    let api = house.api().unwrap();
+    let api = house.operator().unwrap();
     let there = |view: &SessionView| view.status == session.state.status() && view.generation >= session.generation;
-    session.generation = api.wait(&session.id, "where it belongs", there).await.unwrap().generation;
+    session.generation = api.wait_until(&session.id, "where it belongs", there).await.unwrap().generation;
     let mut viewer = api.desktop(&session.id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     session.viewer = Some(Viewer::reading(viewer.into_inner()));
 }
 
 async fn process(house: &QemuServer, fault: Fault, id: &SessionId) -> rustix::process::Pid {
-    let machine = machine_now(&house.api().unwrap(), id).await.unwrap();
+    let machine = current_machine(&house.operator().unwrap(), id).await.unwrap();
     let state = house.state_dir();
     let found = if fault == Fault::KeeperKilled {
-        processes::keeper_of(&state, &machine)
+        processes::keeper_pid(&state, &machine)
     } else {
-        processes::machine_of(&state, &machine)
+        processes::machine_pid(&state, &machine)
     };
     found.expect("the machine has its processes")
 }
@@ -122,7 +122,7 @@ async fn harm(house: &mut QemuServer, fault: Fault, sessions: &[Session]) -> Ins
             house.stop_server().await.unwrap();
         }
         let at = Instant::now();
-        house.serve(false).await.unwrap();
+        house.start_server(false).await.unwrap();
         return at;
     }
     let signal = if fault == Fault::MachineFrozen { Signal::STOP } else { Signal::KILL };
@@ -138,7 +138,7 @@ async fn look(api: &ApiClient, session: &Session) -> (Now, Instant) {
     let changed = |view: &SessionView| view.generation > session.generation || view.status == session.state.status();
     let mut since = None;
     loop {
-        let view = api.wait(&session.id, "known", changed).await.unwrap();
+        let view = api.wait_until(&session.id, "known", changed).await.unwrap();
         let since = *since.get_or_insert_with(Instant::now);
         if view.generation > session.generation {
             return (Now::NewMachine, Instant::now());
@@ -152,10 +152,10 @@ async fn look(api: &ApiClient, session: &Session) -> (Now, Instant) {
 
 #[tokio::test]
 async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
-    let mut house = QemuServer::open(SETTINGS, &BTreeMap::new(), false).await.unwrap();
+    let mut house = QemuServer::start(SETTINGS, &BTreeMap::new(), false).await.unwrap();
     let mut sessions = Vec::new();
     for (state, provider) in STATES {
-        let id = house.api().unwrap().start(provider).await.unwrap().session.id;
+        let id = house.operator().unwrap().start(provider).await.unwrap().session.id;
         sessions.push(Session { state, id, generation: 1, viewer: None });
     }
     let mut wrong = Vec::new();
@@ -171,10 +171,10 @@ async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
             let heard = end.as_ref().map_or(Duration::ZERO, |end| end.at.saturating_duration_since(at));
             let told = told(end);
             let shall = cell(fault, session.state);
-            let api = house.api().unwrap();
+            let api = house.operator().unwrap();
             if shall.now == Now::NewMachine {
                 let next = |view: &SessionView| view.generation > session.generation;
-                api.wait(&session.id, "replaced", next).await.unwrap();
+                api.wait_until(&session.id, "replaced", next).await.unwrap();
             }
             let (now, since) = look(&api, session).await;
             let took = heard.max(since - at);
@@ -189,7 +189,7 @@ async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
     }
     for session in &mut sessions {
         settle(&house, session).await;
-        let over = house.api().unwrap().cancel(&session.id).await.unwrap();
+        let over = house.operator().unwrap().cancel(&session.id).await.unwrap();
         assert_eq!(over.status, Status::Cancelled);
     }
     house.finish().await.unwrap();

@@ -11,7 +11,7 @@
 //! | `vm_stopped` | the machine was killed, and the next one's keeper does not come to start it |
 
 use crate::viewer::Viewer;
-use anteroom_testbed::{ApiClient, PausePoint, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer, measure_recovery::machine_now, processes};
+use anteroom_testbed::{ApiClient, PausePoint, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer, measure_recovery::current_machine, processes};
 use anteroom_wire::{
     MachineId, SessionId,
     agent::Stage,
@@ -187,7 +187,7 @@ impl Scene {
         let mut tools = vec![tool()];
         tools.extend(crashing());
         let busy = if wishes.impatient { "busy_ms_max = 2500" } else { "busy_ms_max = 20000" };
-        let plan = TestConfig { tools, ..TestConfig::default() }.set(&SETTINGS.replace("busy_ms_max = 20000", busy));
+        let plan = TestConfig { tools, ..TestConfig::default() }.with_settings(&SETTINGS.replace("busy_ms_max = 20000", busy));
         let world = TestServer::start(plan).await.unwrap();
         let mut scene = Self { world, held: Vec::new() };
         scene.expired(prepare).await;
@@ -239,7 +239,7 @@ impl Scene {
             kill_machine(&self.world, &id).await;
             let next = generation + 1;
             let view = api
-                .wait(&id, "replaced or failed", |view| {
+                .wait_until(&id, "replaced or failed", |view| {
                     view.status.is_terminal() || view.generation == next && view.status == Status::VmStarted
                 })
                 .await
@@ -271,10 +271,10 @@ impl Scene {
         self.show(State::Delivering, id, wishes).await;
 
         let stopped = self.started("scripted").await;
-        self.world.hold(PausePoint::Desktops).unwrap();
+        self.world.pause(PausePoint::DesktopStart).unwrap();
         self.created(wishes).await;
 
-        self.world.hold(PausePoint::Keepers).unwrap();
+        self.world.pause(PausePoint::KeeperStart).unwrap();
         kill_machine(&self.world, &stopped).await;
         self.asked(&stopped, 2).await;
         self.api().wait_status(&stopped, Status::VmStopped).await.unwrap();
@@ -287,16 +287,16 @@ impl Scene {
         assert_eq!(self.world.machines().len(), MACHINES as usize, "a machine for each");
         let id = self.api().start("scripted").await.unwrap().session.id;
         let first = |view: &SessionView| view.queue_position == Some(1);
-        self.api().wait(&id, "in line", first).await.unwrap();
+        self.api().wait_until(&id, "in line", first).await.unwrap();
         self.show(State::Queued, id, wishes).await;
         self.held.sort_by_key(|held| held.state);
     }
 
     /// A session alone, whose machine waits for its display and must be ready in time.
     pub(crate) async fn only_created(ready_ms_max: u64) -> Self {
-        let plan = TestConfig { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..TestConfig::default() }.set(SETTINGS);
+        let plan = TestConfig { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..TestConfig::default() }.with_settings(SETTINGS);
         let mut scene = Self { world: TestServer::start(plan).await.unwrap(), held: Vec::new() };
-        scene.world.hold(PausePoint::Desktops).unwrap();
+        scene.world.pause(PausePoint::DesktopStart).unwrap();
         scene.created(Wishes::default()).await;
         scene
     }
@@ -304,7 +304,7 @@ impl Scene {
     async fn created(&mut self, wishes: Wishes) {
         let id = self.api().start("scripted").await.unwrap().session.id;
         let waits = |view: &SessionView| view.status == Status::VmCreated && view.stage == Some(Stage::Display);
-        self.api().wait(&id, "waiting for its display", waits).await.unwrap();
+        self.api().wait_until(&id, "waiting for its display", waits).await.unwrap();
         self.show(State::Created, id, wishes).await;
     }
 
@@ -321,7 +321,7 @@ impl Scene {
             let timeline = self.api().timeline(id).await.unwrap();
             let asked = timeline.iter().filter(|entry| entry.kind == "machine_requested").count() == machines;
             let state = self.world.state_dir();
-            if asked && processes::keeper_of(&state, &machine_now(&self.api(), id).await.unwrap()).is_some() {
+            if asked && processes::keeper_pid(&state, &current_machine(&self.api(), id).await.unwrap()).is_some() {
                 return;
             }
             assert!(Instant::now() < until, "no machine was asked for: {timeline:#?}");
@@ -352,23 +352,23 @@ impl Scene {
 
     /// Tells the session's tool to go on.
     pub(crate) async fn flag(&self, id: &SessionId, name: &str) {
-        let machine = machine_now(&self.api(), id).await.unwrap();
+        let machine = current_machine(&self.api(), id).await.unwrap();
         fs::write(self.world.home(&machine).join(name), "").unwrap();
     }
 
     /// The session's last machine.
     pub(crate) async fn machine(&self, id: &SessionId) -> Option<MachineId> {
-        machine_now(&self.api(), id).await.ok()
+        current_machine(&self.api(), id).await.ok()
     }
 }
 
 /// Kills the process of the session's machine.
 async fn kill_machine(world: &TestServer, id: &SessionId) {
-    let machine = machine_now(&world.backend().unwrap(), id).await.unwrap();
-    processes::kill(processes::machine_of(&world.state_dir(), &machine).unwrap()).unwrap();
+    let machine = current_machine(&world.backend().unwrap(), id).await.unwrap();
+    processes::kill(processes::machine_pid(&world.state_dir(), &machine).unwrap()).unwrap();
 }
 
-pub(crate) async fn machines_gone(world: &TestServer) {
+pub(crate) async fn wait_machines_removed(world: &TestServer) {
     let until = Instant::now() + WAIT_MAX;
     while !world.machines().is_empty() {
         assert!(Instant::now() < until, "machines are left: {:?}", world.machines());

@@ -23,8 +23,8 @@ egress = [{ host = "issuer.codex.test", ports = [80] }]
 async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_says_connected() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     let answers = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
-    let house = QemuServer::open(SETTINGS, &answers, false).await.unwrap();
-    let api = house.api().unwrap();
+    let house = QemuServer::start(SETTINGS, &answers, false).await.unwrap();
+    let api = house.operator().unwrap();
     let page = browser(&house, "codex.mjs");
 
     let id = the_session(&house).await;
@@ -47,7 +47,7 @@ async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_sa
     let digest: String = Sha256::digest(files[0].content.expose()).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(Some(digest.as_str()), wrote(&screen).as_deref(), "the leased bytes are the file that the tool wrote");
     assert_eq!((files[0].path.as_str(), files[0].mode & 0o777), (".codex/auth.json", 0o600));
-    house.machines_gone().await.unwrap();
+    house.wait_machines_removed().await.unwrap();
     nowhere(&house, &id, &issuer.canaries()).await;
     issuer.canaries().iter().for_each(|secret| not_in(secret, &alive));
     assert!(issuer.strangers().is_empty(), "the tool asked for something new: {:?}", issuer.strangers());

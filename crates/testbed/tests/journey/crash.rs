@@ -62,7 +62,7 @@ async fn journey_a_restart_of_the_server_in_the_middle_of_a_sign_in_is_not_notic
 async fn middle_of_a_sign_in(end: End) {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     let answers = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
-    let mut house = QemuServer::open(SETTINGS, &answers, false).await.unwrap();
+    let mut house = QemuServer::start(SETTINGS, &answers, false).await.unwrap();
     let marks = tempfile::tempdir().unwrap();
     // One script, two runs of it.
     let results = format!("{}/../../web/test-results/{}", env!("CARGO_MANIFEST_DIR"), end.results());
@@ -77,7 +77,7 @@ async fn middle_of_a_sign_in(end: End) {
     }
     assert_eq!(house.machines(), machines, "the machine lives on");
     let went = Instant::now();
-    let (listening, served) = tokio::join!(listens(address), house.serve(false));
+    let (listening, served) = tokio::join!(listens(address), house.start_server(false));
     served.unwrap();
     let away = went.elapsed();
     let beside = marks.path().join(".listening");
@@ -93,7 +93,7 @@ async fn middle_of_a_sign_in(end: End) {
     );
 
     issuer.approve();
-    let api = house.api().unwrap();
+    let api = house.operator().unwrap();
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1, "the same machine to the end");
     arrived(page).await;
@@ -101,7 +101,7 @@ async fn middle_of_a_sign_in(end: End) {
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     let count = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
     assert_eq!((count("machine_adopted"), count("machine_replaced"), count("completed")), (1, 0, 1), "{kinds:?}");
-    house.machines_gone().await.unwrap();
+    house.wait_machines_removed().await.unwrap();
     nowhere(&house, &id, &issuer.canaries()).await;
     house.finish().await.unwrap();
     assert!(back.back - back.listening <= BACK_MS_MAX, "{back:?}");

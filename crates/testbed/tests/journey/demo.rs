@@ -6,17 +6,17 @@ use anteroom_wire::api::Status;
 
 #[tokio::test]
 async fn journey_the_demo_is_signed_in_to_with_pointer_and_keys_through_the_page() {
-    let house = QemuServer::open("", &Default::default(), true).await.unwrap();
+    let house = QemuServer::start("", &Default::default(), true).await.unwrap();
     let page = browser(&house, "demo.mjs");
     let id = the_session(&house).await;
     arrived(page).await;
-    let api = house.api().unwrap();
+    let api = house.operator().unwrap();
     api.wait_status(&id, Status::Completed).await.unwrap();
     let files = leased(&house, &id).await;
     let written: serde_json::Value = serde_json::from_slice(files[0].content.expose()).unwrap();
     let tokens = ["access_token", "refresh_token"].map(|key| written[key].as_str().unwrap().to_owned());
     assert!(tokens[0].starts_with("demo_at_"), "the demo provider's own token");
-    house.machines_gone().await.unwrap();
+    house.wait_machines_removed().await.unwrap();
     nowhere(&house, &id, &tokens).await;
     house.finish().await.unwrap();
 }

@@ -27,7 +27,7 @@ fn browser_with(house: &QemuServer, script: &str, more: &[(&str, &str)]) -> Chil
     command
         .arg(format!("e2e/real/{script}"))
         .current_dir(web)
-        .env("ANTEROOM_E2E_LINK", house.link().unwrap())
+        .env("ANTEROOM_E2E_LINK", house.login_link().unwrap())
         .env("ANTEROOM_E2E_TOKEN", house.token().expose())
         .env("ANTEROOM_E2E_SLOW_MS", QEMU_WAIT_MAX.as_millis().to_string())
         .envs(more.iter().copied())
@@ -43,7 +43,7 @@ async fn arrived(mut browser: Child) {
 
 /// The session that the page has started.
 async fn the_session(house: &QemuServer) -> SessionId {
-    let api = house.api().unwrap();
+    let api = house.operator().unwrap();
     let until = Instant::now() + QEMU_WAIT_MAX;
     loop {
         let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
@@ -57,7 +57,7 @@ async fn the_session(house: &QemuServer) -> SessionId {
 
 /// The leased files of the session's credential.
 async fn leased(house: &QemuServer, id: &SessionId) -> Vec<DeliveredFile> {
-    let api = house.api().unwrap();
+    let api = house.operator().unwrap();
     let view = api.session(id).await.unwrap();
     api.lease(&view.credential.expect("a stored credential").id).await.unwrap().files
 }
@@ -66,7 +66,7 @@ async fn leased(house: &QemuServer, id: &SessionId) -> Vec<DeliveredFile> {
 /// or among a process's arguments and environment.
 async fn nowhere(house: &QemuServer, id: &SessionId, secrets: &[String]) {
     assert!(!secrets.is_empty(), "nothing was issued");
-    let timeline = house.api().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
+    let timeline = house.operator().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
     let mut seen = said_to_processes(house);
     seen.push(("timeline".to_owned(), timeline.into_bytes()));
     for secret in secrets {
@@ -96,7 +96,7 @@ fn not_in(secret: &str, seen: &[(String, Vec<u8>)]) {
 /// The canary search finds what is there: a check that cannot fail would be worth nothing.
 #[tokio::test]
 async fn journey_a_secret_that_lies_about_would_be_found() {
-    let house = QemuServer::open("", &Default::default(), false).await.unwrap();
+    let house = QemuServer::start("", &Default::default(), false).await.unwrap();
     let planted = "canary-0123456789abcdef";
     fs::write(house.path().join("state/planted"), format!("x{planted}y")).unwrap();
     assert_eq!(house.leaks().files_with(planted).len(), 1);

@@ -29,7 +29,7 @@ async fn a_session_is_refused_by_name_when_disk_or_memory_is_short() {
     {
         let scene = Scene::new();
         let settings = format!("[machines]\n{setting} = {TOO_MUCH}\n");
-        let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(&settings)).await.unwrap();
+        let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
         let api = world.backend().unwrap();
         let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
         let problem = refused.problem().unwrap();
@@ -47,7 +47,7 @@ async fn a_session_is_refused_by_name_when_disk_or_memory_is_short() {
 async fn a_machines_expected_cost_counts() {
     let scene = Scene::new();
     let settings = format!("[machines]\nmachine_cost_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
-    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(&settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
     let refused = world.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
     assert_eq!(refused.problem().unwrap().code, "memory_low", "a terabyte for a machine: {}", refused.text);
     world.finish().await.unwrap();
@@ -57,7 +57,7 @@ async fn a_machines_expected_cost_counts() {
 async fn a_start_that_is_repeated_finds_its_session_although_there_is_no_room_for_another() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nqueue_max = 0\n";
-    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let start = |key: &str, user: &str| {
         let body = json!({ "provider": "scripted", "idempotency_key": key, "user_id": user });
@@ -82,12 +82,12 @@ async fn diagnosis(api: &ApiClient, id: &SessionId) -> Diagnosis {
 async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\ndisk_free_mib_min = 1\n";
-    let mut world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&first, "cli_started").await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
-    api.wait(&second, "next in line", |view| view.queue_position == Some(1)).await.unwrap();
+    api.wait_until(&second, "next in line", |view| view.queue_position == Some(1)).await.unwrap();
     let config = world.path().join("config.toml");
     let with_room = fs::read_to_string(&config).unwrap();
     let without = with_room.replace("disk_free_mib_min = 1\n", &format!("disk_free_mib_min = {TOO_MUCH}\n"));
@@ -96,7 +96,7 @@ async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
     fs::write(&config, without).unwrap();
     world.start_server().await.unwrap();
     let api = world.backend().unwrap();
-    api.wait(&first, "taken over", |view| view.status == Status::VmStarted).await.unwrap();
+    api.wait_until(&first, "taken over", |view| view.status == Status::VmStarted).await.unwrap();
     api.cancel(&first).await.unwrap();
     let until = Instant::now() + WAIT_MAX;
     loop {
@@ -123,12 +123,12 @@ async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
 #[tokio::test]
 async fn health_names_each_thing_the_server_depends_on() {
     let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "sweep"] {
         let (_, found) = check(&world, name).await;
         assert_eq!(found.status, HealthStatus::Ok, "{found:?}");
     }
-    let nobody: Health = world.nobody().unwrap().get("/health").await.unwrap().read().unwrap();
+    let nobody: Health = world.anonymous().unwrap().get("/health").await.unwrap().read().unwrap();
     assert!(nobody.checks.is_empty(), "{nobody:?}");
     world.finish().await.unwrap();
 }

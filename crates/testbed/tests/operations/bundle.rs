@@ -51,15 +51,15 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
         "scripted",
         Script::new([
             Step::Browser { url: format!("https://id.example/authorize?client=1&state={state}#x={state}") },
-            Step::say(&format!("Enter the code: {device}")),
+            Step::print_line(&format!("Enter the code: {device}")),
             Step::Print { text: "Paste the code: ".into() },
             Step::Read,
-            Step::say("I was told {line}"),
+            Step::print_line("I was told {line}"),
             Step::write(ScriptedTool::CREDENTIAL, format!("{{\"token\": \"{credential}{{line}}\"}}")),
-            Step::say("Login successful"),
+            Step::print_line("Login successful"),
         ]),
     );
-    let world = TestServer::start(TestConfig::with(tool).set("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(tool).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
     let api = world.backend().unwrap();
     let start = StartRequest {
         provider: "scripted".to_owned(),
@@ -70,7 +70,7 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
     let started = api.start_with(&start).await.unwrap();
     let pass = started.viewer_url.split_once("#pass=").unwrap().1.to_owned();
     let id = started.session.id;
-    api.wait(&id, "showing address and code", |view| {
+    api.wait_until(&id, "showing address and code", |view| {
         view.sign_in.url.is_some() && view.sign_in.device_code.as_deref() == Some(&device)
     })
     .await
@@ -95,7 +95,7 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
     assert!(files["log.jsonl"].lines().count() > 10 && files["log.jsonl"].contains(id.as_str()));
     let receipts: Vec<_> = files.keys().filter(|name| name.starts_with("receipts/mac_")).collect();
     assert_eq!(receipts.len(), 1, "{:?}", files.keys());
-    assert!(parse(receipts[0])["how"].is_object());
+    assert!(parse(receipts[0])["cause"].is_object());
     assert!(parse("health.json")["checks"].as_array().unwrap().iter().any(|check| check["name"] == "sweep"));
     assert_eq!(parse("versions.json")["anteroom"], env!("CARGO_PKG_VERSION"));
     assert!(parse("host.json")["kernel"].is_string());
@@ -111,8 +111,8 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
 async fn what_a_tool_showed_at_its_end_stays_in_the_house() {
     let scene = Scene::new();
     let said = "the word is swordfish";
-    let tool = ScriptedTool::new("scripted", Script::new([Step::say(said), Step::Exit { code: 3 }]));
-    let world = TestServer::start(TestConfig::with(tool)).await.unwrap();
+    let tool = ScriptedTool::new("scripted", Script::new([Step::print_line(said), Step::Exit { code: 3 }]));
+    let world = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_exited").await.unwrap();
@@ -127,7 +127,7 @@ async fn what_a_tool_showed_at_its_end_stays_in_the_house() {
 #[tokio::test]
 async fn bundles_are_for_operators_and_of_sessions_that_exist() {
     let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let refused = api.post(&format!("/api/auth/session/{id}/bundle"), json!({})).await.unwrap();
@@ -145,7 +145,7 @@ async fn bundles_are_for_operators_and_of_sessions_that_exist() {
 #[tokio::test]
 async fn a_bundle_that_cannot_be_kept_is_given_all_the_same() {
     let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
     // As on a disk that takes nothing more: where bundles are kept, none can be.
     let dir = world.state_dir().join("bundles");
@@ -160,7 +160,7 @@ async fn a_bundle_that_cannot_be_kept_is_given_all_the_same() {
 async fn kept_bundles_and_receipts_are_bounded_and_the_oldest_go_first() {
     let scene = Scene::new();
     let settings = "[retention]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nsweep_every_ms = 100\n";
-    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let dir = world.state_dir().join("bundles");

@@ -2,7 +2,7 @@
 
 use crate::{Scene, anteroom, change, command, says, text};
 use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
-use anteroom_wire::operations::{LeakReport, SweepDeed, SweepOutcome, SweepReport};
+use anteroom_wire::operations::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// A world whose server was away while three sessions became overdue: their machines live, and one sweep may end one thing.
 async fn overdue(scene: &Scene) -> TestServer {
     let settings = "[sessions]\nsweep_every_ms = 600000\nsweep_stops_max = 1\n";
-    let mut world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     for _ in 0..3 {
         let id = api.start("scripted").await.unwrap().session.id;
@@ -23,7 +23,7 @@ async fn overdue(scene: &Scene) -> TestServer {
     world
 }
 
-async fn sweep(world: &TestServer, arguments: &[&str]) -> SweepReport {
+async fn sweep(world: &TestServer, arguments: &[&str]) -> ReconcileReport {
     let said = says(world, &[&["sweep", "--json"], arguments].concat()).await;
     serde_json::from_str(&said).expect(&said)
 }
@@ -36,8 +36,8 @@ async fn sweep_all(world: &TestServer) {
     }
 }
 
-fn outcomes(report: &SweepReport) -> Vec<(SweepDeed, SweepOutcome)> {
-    report.actions.iter().map(|action| (action.deed, action.outcome)).collect()
+fn outcomes(report: &ReconcileReport) -> Vec<(ReconcileActionKind, ReconcileOutcome)> {
+    report.actions.iter().map(|action| (action.kind, action.outcome)).collect()
 }
 
 async fn active(world: &TestServer) -> usize {
@@ -48,7 +48,7 @@ async fn active(world: &TestServer) -> usize {
 
 #[tokio::test]
 async fn a_dry_run_says_what_a_sweep_would_do_and_does_nothing() {
-    use SweepDeed::{EndSession, StopMachine};
+    use ReconcileActionKind::{EndSession, StopMachine};
     let scene = Scene::new();
     let world = overdue(&scene).await;
     for _ in 0..2 {
@@ -57,14 +57,14 @@ async fn a_dry_run_says_what_a_sweep_would_do_and_does_nothing() {
         assert_eq!(
             outcomes(&report),
             [
-                (EndSession, SweepOutcome::Planned),
-                (EndSession, SweepOutcome::HeldBack),
-                (StopMachine, SweepOutcome::HeldBack),
-                (StopMachine, SweepOutcome::HeldBack),
-                (StopMachine, SweepOutcome::HeldBack),
+                (EndSession, ReconcileOutcome::Planned),
+                (EndSession, ReconcileOutcome::Deferred),
+                (StopMachine, ReconcileOutcome::Deferred),
+                (StopMachine, ReconcileOutcome::Deferred),
+                (StopMachine, ReconcileOutcome::Deferred),
             ]
         );
-        assert_eq!(report.held_back, 4);
+        assert_eq!(report.deferred, 4);
         assert!(report.actions[0].reason.contains("its deadline was"), "{report:?}");
         assert_eq!((active(&world).await, world.machines().len()), (2, 3), "nothing was done");
     }
@@ -83,14 +83,14 @@ async fn a_sweep_ends_only_so_much_at_once_and_logs_each_reason() {
     while active(&world).await > 0 || !world.machines().is_empty() {
         assert!(Instant::now() < until, "{done:?}");
         let report = sweep(&world, &[]).await;
-        let deeds = report.actions.iter().filter(|action| action.outcome == SweepOutcome::Done);
-        let deeds: Vec<_> = deeds.map(|action| action.deed).collect();
-        assert!(deeds.len() <= 1, "{report:?}");
-        done.extend(deeds);
+        let kinds = report.actions.iter().filter(|action| action.outcome == ReconcileOutcome::Done);
+        let kinds: Vec<_> = kinds.map(|action| action.kind).collect();
+        assert!(kinds.len() <= 1, "{report:?}");
+        done.extend(kinds);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let stops = done.iter().filter(|deed| **deed == SweepDeed::StopMachine).count();
-    assert_eq!((done.iter().filter(|deed| **deed == SweepDeed::EndSession).count(), stops), (2, 3));
+    let stops = done.iter().filter(|kind| **kind == ReconcileActionKind::StopMachine).count();
+    assert_eq!((done.iter().filter(|kind| **kind == ReconcileActionKind::EndSession).count(), stops), (2, 3));
     let log = says(&world, &["logs", "--lines", "100000", "--json"]).await;
     let logged = log.lines().filter(|line| line.contains("the sweep acts") && line.contains("\"Done\""));
     assert!(logged.clone().all(|line| line.contains("\"reason\":")) && logged.count() >= 6, "{log}");
@@ -101,8 +101,8 @@ async fn a_sweep_ends_only_so_much_at_once_and_logs_each_reason() {
 #[tokio::test]
 async fn sweeping_is_for_operators() {
     let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
-    for path in ["/api/sweep", "/api/sweep?dry_run=true"] {
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    for path in ["/api/reconcile", "/api/reconcile?dry_run=true"] {
         let refused = world.backend().unwrap().post(path, json!({})).await.unwrap();
         assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"), "{path}");
     }
@@ -117,8 +117,8 @@ async fn leaks(world: &TestServer) -> (LeakReport, bool) {
     (report, output.status.success())
 }
 
-fn unowned(report: &LeakReport, thing: &str) -> usize {
-    report.rows.iter().find(|row| row.thing == thing).unwrap_or_else(|| panic!("{report:?}")).unowned.len()
+fn orphans(report: &LeakReport, kind: &str) -> usize {
+    report.rows.iter().find(|row| row.kind == kind).unwrap_or_else(|| panic!("{report:?}")).orphans.len()
 }
 
 #[tokio::test]
@@ -127,10 +127,10 @@ async fn what_nobody_owns_is_counted_and_named_with_its_remedy() {
     let world = overdue(&scene).await;
     let (report, well) = leaks(&world).await;
     assert!(!well && report.by_server, "{report:#?}");
-    assert_eq!((unowned(&report, "keepers"), unowned(&report, "run directories")), (3, 3), "{report:#?}");
-    assert_eq!(unowned(&report, "active sessions"), 2, "{report:#?}");
-    assert!(unowned(&report, "machine processes") >= 3 && unowned(&report, "sockets") >= 9, "{report:#?}");
-    assert!(report.unowned().all(|found| !found.why.is_empty() && !found.remedy.is_empty()));
+    assert_eq!((orphans(&report, "keepers"), orphans(&report, "run directories")), (3, 3), "{report:#?}");
+    assert_eq!(orphans(&report, "active sessions"), 2, "{report:#?}");
+    assert!(orphans(&report, "machine processes") >= 3 && orphans(&report, "sockets") >= 9, "{report:#?}");
+    assert!(report.orphans().all(|found| !found.why.is_empty() && !found.remedy.is_empty()));
     let output = anteroom(&world, &["doctor", "--leaks"]).await;
     let words = text(&output.stdout);
     assert!(!output.status.success() && words.contains("kill ") && words.contains("run directories"), "{words}");
@@ -139,7 +139,7 @@ async fn what_nobody_owns_is_counted_and_named_with_its_remedy() {
     loop {
         let (report, well) = leaks(&world).await;
         if well {
-            assert_eq!(report.unowned().count(), 0);
+            assert_eq!(report.orphans().count(), 0);
             break;
         }
         assert!(Instant::now() < until, "{report:#?}");
@@ -150,15 +150,15 @@ async fn what_nobody_owns_is_counted_and_named_with_its_remedy() {
 #[tokio::test]
 async fn a_living_session_is_owned_with_and_without_a_server() {
     let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
     let _viewer = api.desktop(&id).await.unwrap();
     let (report, well) = leaks(&world).await;
     assert!(well && report.by_server, "{report:#?}");
-    let keepers = report.rows.iter().find(|row| row.thing == "keepers").unwrap();
-    assert_eq!((keepers.exists, keepers.should), (1, 1));
+    let keepers = report.rows.iter().find(|row| row.kind == "keepers").unwrap();
+    assert_eq!((keepers.exists, keepers.expected), (1, 1));
     world.kill_server().await.unwrap();
     let (report, well) = leaks(&world).await;
     assert!(well && !report.by_server, "machines outlive a server: {report:#?}");
@@ -166,14 +166,14 @@ async fn a_living_session_is_owned_with_and_without_a_server() {
     change(&world, "UPDATE sessions SET deadline_ms = 1").await;
     let (report, well) = leaks(&world).await;
     assert!(!well, "{report:#?}");
-    assert_eq!((unowned(&report, "keepers"), unowned(&report, "active sessions")), (1, 1), "{report:#?}");
+    assert_eq!((orphans(&report, "keepers"), orphans(&report, "active sessions")), (1, 1), "{report:#?}");
     world.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_reader_who_has_seen_enough_is_no_fault() {
     let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
     for arguments in [vec!["doctor", "--leaks"], vec!["why", id.as_str()], vec!["logs"]] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -15,7 +15,7 @@ fn parsed(lines: &str) -> Vec<Value> {
 async fn the_log_file_is_json_lines_for_its_owner_alone_whatever_standard_error_has() {
     let scene = Scene::new();
     let settings = "[log]\nformat = 'text'\nlevel = 'trace'\n";
-    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
@@ -35,15 +35,15 @@ async fn the_log_file_is_json_lines_for_its_owner_alone_whatever_standard_error_
 async fn a_sessions_lines_and_its_machines_are_printed_and_nobody_elses() {
     let scene = Scene::new();
     let settings = format!("[log]\nerror_file = '{}'\n", scene.flag("errors.jsonl").display());
-    let mut world = TestServer::start(TestConfig::with(scene.idle_tool()).set(&settings)).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
     let api = world.backend().unwrap();
     let [id, other] =
         [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
     for id in [&id, &other] {
         api.wait_entry(id, "cli_started").await.unwrap();
     }
-    world.kill_machine(&machine_of(&api, &id).await).unwrap();
-    api.wait(&id, "on its second machine", |view| view.generation == 2).await.unwrap();
+    world.kill_machine(&machine_pid(&api, &id).await).unwrap();
+    api.wait_until(&id, "on its second machine", |view| view.generation == 2).await.unwrap();
     let check = |said: String| {
         let lines = parsed(&said);
         assert!(lines.iter().any(|line| line["session"] == id.as_str()), "{said}");
@@ -67,7 +67,7 @@ async fn a_sessions_lines_and_its_machines_are_printed_and_nobody_elses() {
 #[tokio::test]
 async fn a_sessions_lines_are_printed_also_when_the_database_cannot_be_read_and_it_is_said_why_some_are_not() {
     let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
@@ -87,7 +87,7 @@ async fn a_sessions_lines_are_printed_also_when_the_database_cannot_be_read_and_
 }
 
 /// The machine that was asked for last.
-async fn machine_of(api: &anteroom_testbed::ApiClient, id: &SessionId) -> anteroom_wire::MachineId {
+async fn machine_pid(api: &anteroom_testbed::ApiClient, id: &SessionId) -> anteroom_wire::MachineId {
     let timeline = api.timeline(id).await.unwrap();
     let named = |entry: &anteroom_wire::api::TimelineEntry| entry.data["machine"].as_str()?.parse().ok();
     timeline.iter().rev().find_map(named).unwrap()
@@ -96,7 +96,7 @@ async fn machine_of(api: &anteroom_testbed::ApiClient, id: &SessionId) -> antero
 #[tokio::test]
 async fn a_session_that_does_not_exist_has_a_clear_error_and_no_lines() {
     let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
+    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     for is_running in [true, false] {
         let output = anteroom(&world, &["logs", "ses_00000000000000000000000000"]).await;
         assert!(!output.status.success() && output.stdout.is_empty(), "{is_running}");
@@ -112,7 +112,7 @@ async fn a_session_that_does_not_exist_has_a_clear_error_and_no_lines() {
 #[tokio::test]
 async fn a_follower_hears_what_is_written_after_it_began() {
     let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with(scene.idle_tool())).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut following = command(&world, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -136,7 +136,7 @@ async fn a_follower_hears_what_is_written_after_it_began() {
 async fn log_files_are_bounded_and_what_was_set_aside_is_still_read() {
     let scene = Scene::new();
     let settings = "[log]\nlevel = 'trace'\nfile_bytes_max = 65536\nfiles_kept_max = 50\n";
-    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();

@@ -9,7 +9,7 @@ mod leftovers;
 mod logs;
 mod metrics;
 
-use anteroom_testbed::{WAIT_MAX, Script, Step, ScriptedTool, TestServer, plain_process::built};
+use anteroom_testbed::{WAIT_MAX, Script, Step, ScriptedTool, TestServer, plain_process::built_program};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{path::PathBuf, process::Output};
 use tokio::process::Command;
@@ -35,13 +35,13 @@ impl Scene {
 
     /// Lives until the session ends.
     fn idle_tool(&self) -> ScriptedTool {
-        ScriptedTool::new("scripted", Script::new([Step::say("Nothing to do"), self.wait("never")]))
+        ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), self.wait("never")]))
     }
 }
 
 /// The command line with the world's own configuration.
 fn command(world: &TestServer, arguments: &[&str]) -> Command {
-    let mut command = Command::new(built("anteroom").unwrap());
+    let mut command = Command::new(built_program("anteroom").unwrap());
     command.arg("--config").arg(world.path().join("config.toml")).args(arguments).kill_on_drop(true);
     command
 }

@@ -17,14 +17,14 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 async fn figures_follow_what_happens_and_are_for_operators() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nsweep_every_ms = 50\n";
-    let world = TestServer::start(TestConfig::with(scene.idle_tool()).set(settings)).await.unwrap();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
     assert_eq!(api.get("/metrics").await.unwrap().status, 403);
-    assert_eq!(world.nobody().unwrap().get("/metrics").await.unwrap().status, 401);
+    assert_eq!(world.anonymous().unwrap().get("/metrics").await.unwrap().status, 401);
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&first, "cli_started").await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
-    api.wait(&second, "in line", |view| view.queue_position == Some(1)).await.unwrap();
+    api.wait_until(&second, "in line", |view| view.queue_position == Some(1)).await.unwrap();
     let _viewer = api.desktop(&first).await.unwrap();
     let text = operator.get("/metrics").await.unwrap().text;
     assert!(text.ends_with("# EOF\n"), "{text}");

@@ -78,8 +78,8 @@ impl Page {
 async fn world(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
     let scene = tempfile::tempdir().unwrap();
     let waits = Step::WaitFor { path: scene.path().join("never"), ms_max: 300_000 };
-    let tool = ScriptedTool::new("scripted", Script::new([Step::say("Nothing to do"), waits]));
-    let world = TestServer::start(TestConfig::with(tool).set(settings)).await.unwrap();
+    let tool = ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), waits]));
+    let world = TestServer::start(TestConfig::with_tool(tool).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_page_whose_machine_was_killed_is_back_on_the_next_machines_desktop_an
     let (page, shown) = Page::open("machine", &link).await;
     world.kill_machine(&world.machines().remove(0)).unwrap();
     let api = world.backend().unwrap();
-    api.wait(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
+    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
     let ready_at_ms = clock::now();
     let back = page.back().await;
     println!(

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-mod ends;
-mod faults;
-mod healing;
+mod end_reasons;
+mod fault_injection;
+mod recovery;
 
 use anteroom_testbed::{QemuServer, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
@@ -31,7 +31,7 @@ credential = { paths = [".shell/credential.json"], required = ["/token"] }
 
 /// Types a command into the machine's shell and reads the terminal until `end` has been shown.
 async fn run(house: &QemuServer, id: &SessionId, command: &str, end: &str) -> String {
-    let api = house.api().unwrap();
+    let api = house.operator().unwrap();
     let mut terminal = api.terminal(id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":200,\"rows\":50}").await.unwrap();
     let typed = serde_json::json!({ "text": command, "enter": true });
@@ -47,7 +47,7 @@ async fn run(house: &QemuServer, id: &SessionId, command: &str, end: &str) -> St
 }
 
 async fn open_shell(house: &QemuServer) -> SessionId {
-    let api = house.api().unwrap();
+    let api = house.operator().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
     id
@@ -55,7 +55,7 @@ async fn open_shell(house: &QemuServer) -> SessionId {
 
 #[tokio::test]
 async fn qemu_machine_has_only_loopback_and_the_agents_interface() {
-    let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let screen = run(
         &house,
@@ -71,13 +71,13 @@ async fn qemu_machine_has_only_loopback_and_the_agents_interface() {
 
 #[tokio::test]
 async fn qemu_connection_to_a_host_outside_the_allowlist_fails_and_is_on_the_timeline() {
-    let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     // The proxy's own answer, asked for without any further tool.
     let asked = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-granted.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
     let screen = run(&house, &id, &format!("bash -c {}", quoted(asked)), "DONE").await;
     assert!(screen.contains("HTTP/1.1 403"), "{screen}");
-    let entry = house.api().unwrap().wait_entry(&id, "egress_denied").await.unwrap();
+    let entry = house.operator().unwrap().wait_entry(&id, "egress_denied").await.unwrap();
     assert_eq!(entry.data["host"], "not-granted.example.test");
     assert_eq!(entry.data["reason"], "egress_denied");
     house.finish().await.unwrap();
@@ -107,10 +107,10 @@ async fn page() -> (SocketAddr, Arc<Mutex<HashMap<String, String>>>) {
 async fn qemu_browser_reports_that_it_is_online() {
     let (address, told) = page().await;
     let answers = BTreeMap::from([("page.example.test:80".to_owned(), address)]);
-    let house = QemuServer::open(SHELL, &answers, false).await.unwrap();
+    let house = QemuServer::start(SHELL, &answers, false).await.unwrap();
     let id = open_shell(&house).await;
     let open = serde_json::json!({ "url": "http://page.example.test/" });
-    let answer = house.api().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
+    let answer = house.operator().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text);
     let until = tokio::time::Instant::now() + QEMU_WAIT_MAX;
     while told.lock().unwrap().is_empty() {
@@ -123,11 +123,11 @@ async fn qemu_browser_reports_that_it_is_online() {
 
 #[tokio::test]
 async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
-    let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
     let sessions = futures_util::future::join_all((0..10).map(|_| open_shell(&house))).await;
     assert_eq!(house.machines().len(), 10);
     let looks = sessions.iter().map(|id| async {
-        let mut desktop = house.api().unwrap().desktop(id).await.unwrap();
+        let mut desktop = house.operator().unwrap().desktop(id).await.unwrap();
         let frame = desktop.whole_frame().await.unwrap();
         assert!(frame.colours(2) > 1, "a picture");
     });
@@ -136,13 +136,13 @@ async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
         let command = format!("mkdir -p .shell; echo '{{\"token\": \"number-{number}\"}}' > .shell/credential.json");
         let typed = serde_json::json!({ "text": command, "enter": true });
         assert_eq!(
-            house.api().unwrap().post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status,
+            house.operator().unwrap().post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status,
             204
         );
     }
     for (number, id) in sessions.iter().enumerate() {
-        let view = house.api().unwrap().wait_status(id, Status::Completed).await.unwrap();
-        let lease = house.api().unwrap().lease(&view.credential.unwrap().id).await.unwrap();
+        let view = house.operator().unwrap().wait_status(id, Status::Completed).await.unwrap();
+        let lease = house.operator().unwrap().lease(&view.credential.unwrap().id).await.unwrap();
         let wanted = format!("{{\"token\": \"number-{number}\"}}\n");
         assert_eq!(lease.files[0].content.expose(), wanted.as_bytes(), "each its own");
     }
@@ -151,13 +151,13 @@ async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
 
 #[tokio::test]
 async fn qemu_next_server_after_a_kill_adopts_its_machines() {
-    let mut house = QemuServer::open(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let mut house = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
     let id = open_shell(&house).await;
     let machines = house.machines();
     run(&house, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
     house.kill_server().await.unwrap();
-    house.serve(false).await.unwrap();
-    house.api().unwrap().wait_status(&id, Status::VmStarted).await.unwrap();
+    house.start_server(false).await.unwrap();
+    house.operator().unwrap().wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(house.machines(), machines, "the same machine");
     let screen = run(&house, &id, "echo [$MARK]", "[still-here]").await;
     assert!(screen.contains("[still-here]"));
@@ -166,7 +166,7 @@ async fn qemu_next_server_after_a_kill_adopts_its_machines() {
 
 #[tokio::test]
 async fn qemu_doctor_reports_the_accelerator_and_its_consequences() {
-    let house = QemuServer::open("", &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::start("", &BTreeMap::new(), false).await.unwrap();
     let output = house.anteroom().unwrap().arg("doctor").output().await.unwrap();
     let words = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = words.lines().find(|line| line.contains("accelerator")).expect("a line on the accelerator");
@@ -185,7 +185,7 @@ async fn qemu_doctor_reports_the_accelerator_and_its_consequences() {
 #[tokio::test]
 async fn doctor_lists_all_missing_requirements_at_once() {
     let empty = tempfile::tempdir().unwrap();
-    let program = anteroom_testbed::plain_process::built("anteroom").unwrap();
+    let program = anteroom_testbed::plain_process::built_program("anteroom").unwrap();
     let mut doctor = tokio::process::Command::new(program);
     doctor.arg("doctor").env_clear().env("PATH", empty.path()).env("HOME", empty.path());
     let output = timeout(QEMU_WAIT_MAX, doctor.output()).await.unwrap().unwrap();
@@ -214,7 +214,7 @@ credential = { paths = [".quick/credential.json"], required = ["/token"] }
 #[tokio::test]
 async fn qemu_login_prints_progress_and_writes_the_credential_to_the_given_path() {
     use std::os::unix::fs::PermissionsExt;
-    let house = QemuServer::open(QUICK, &BTreeMap::new(), false).await.unwrap();
+    let house = QemuServer::start(QUICK, &BTreeMap::new(), false).await.unwrap();
     let out = house.path().join("credential");
     let words = house.command(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();
     assert!(

@@ -1,0 +1,130 @@
+//! Desktop and terminal.
+
+use crate::fixture::*;
+use anteroom_wire::{
+    Secret,
+    agent::{
+        DESKTOP_AUTHORITY, Event, Input, Screen, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER,
+        TERMINAL_ROWS_HEADER, TerminalSize,
+    },
+};
+use http::StatusCode;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn terminal(sender: &mut Sender, id: &str) -> TokioIo<Upgraded> {
+    let headers = [(TERMINAL_ID_HEADER, id), (TERMINAL_COLS_HEADER, "90"), (TERMINAL_ROWS_HEADER, "25")];
+    let response = until("a terminal that is up", async || {
+        let response = connect(sender, TERMINAL_AUTHORITY, &headers).await;
+        (response.status() == StatusCode::OK).then_some(response)
+    })
+    .await;
+    TokioIo::new(hyper::upgrade::on(response).await.unwrap())
+}
+
+async fn read_until(stream: &mut TokioIo<Upgraded>, text: &str) {
+    let mut seen = Vec::new();
+    let mut buf = [0; 4096];
+    let wait = async {
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            let n = stream.read(&mut buf).await.unwrap();
+            assert!(n > 0, "ended without {text:?}: {}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&buf[..n]);
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.expect(text);
+}
+
+async fn screen_shows(sender: &mut Sender, text: &str) {
+    until(text, async || {
+        let screen: Screen = get(sender, "/screen").await;
+        screen.lines.iter().any(|line| line.contains(text)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn desktop_is_a_raw_stream_and_a_missing_desktop_is_reported() {
+    let mut world = World::start().await;
+    let mut sender = world.connect().await;
+    let response = connect(&mut sender, DESKTOP_AUTHORITY, &[]).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut desktop = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let mut greeting = [0; 12];
+    desktop.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(&greeting, b"RFB 003.008\n");
+    let sent: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
+    let mut got = vec![0; sent.len()];
+    let (mut read, mut write) = tokio::io::split(desktop);
+    let (written, read) = tokio::join!(write.write_all(&sent), read.read_exact(&mut got));
+    written.unwrap();
+    read.unwrap();
+    assert!(sent == got);
+    world.close_desktop();
+    let (status, body) = whole(connect(&mut sender, DESKTOP_AUTHORITY, &[]).await).await;
+    assert_eq!((status, problem(&body).code.as_str()), (StatusCode::BAD_GATEWAY, "desktop_unreachable"));
+}
+
+#[tokio::test]
+async fn terminal_forwards_keys_and_size() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    world.claim(&mut sender, provider("read line; echo \"got <$line>\"; while sleep 0.1; do stty size; done")).await;
+    world.event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    let mut stream = terminal(&mut sender, "web1").await;
+    stream.write_all("grüße\r".as_bytes()).await.unwrap();
+    read_until(&mut stream, "got <grüße>").await;
+    read_until(&mut stream, "25 90").await;
+    let size = TerminalSize { cols: 101, rows: 33 };
+    let (status, _) = post(&mut sender, "/terminal/web1/size", &size).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    read_until(&mut stream, "33 101").await;
+    let (status, _) = post(&mut sender, "/terminal/other/size", &size).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    drop(stream);
+    let mut asked = async || post(&mut sender, "/terminal/web1/size", &size).await.0;
+    until("the stream's client has ended", async || (asked().await == StatusCode::NOT_FOUND).then_some(())).await;
+}
+
+#[tokio::test]
+async fn terminal_with_an_invalid_name_or_size_is_rejected() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    for (id, cols) in [("A", "80"), ("", "80"), ("a", "1"), ("a", "99999")] {
+        let headers = [(TERMINAL_ID_HEADER, id), (TERMINAL_COLS_HEADER, cols), (TERMINAL_ROWS_HEADER, "25")];
+        let (status, body) = whole(connect(&mut sender, TERMINAL_AUTHORITY, &headers).await).await;
+        assert_eq!((status.as_u16(), problem(&body).code.as_str()), (400, "malformed"), "{id:?} {cols}");
+    }
+}
+
+#[tokio::test]
+async fn input_reaches_the_tool_unchanged() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    let text = "a'b\";$(id) #{pane_id} \\ ~ ü ; kill-server";
+    let input = |text: &str| Input { text: Secret::new(text.into()), enter: true };
+    let (status, body) = post(&mut sender, "/input", &input(text)).await;
+    assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_ready"), "nobody owns it yet");
+    world.claim(&mut sender, provider("IFS= read -r line; printf '<%s>' \"$line\" > typed; cat > /dev/null")).await;
+    world.event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    let (status, _) = post(&mut sender, "/input", &input(text)).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let typed =
+        until("what was typed", async || std::fs::read_to_string(world.home("typed")).ok().filter(|t| !t.is_empty()));
+    assert_eq!(typed.await, format!("<{text}>"));
+    let (status, _) = post(&mut sender, "/input", &input("a\nb")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn terminal_shows_preparing_before_the_claim() {
+    let world = World::start().await;
+    let mut sender = world.connect().await;
+    until("the terminal", async || {
+        let request = http::Request::get("http://agent/screen").body(Default::default()).unwrap();
+        (send(&mut sender, request).await.status() == StatusCode::OK).then_some(())
+    })
+    .await;
+    screen_shows(&mut sender, "Preparing").await;
+}

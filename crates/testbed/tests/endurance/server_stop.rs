@@ -1,0 +1,70 @@
+//! A server that is told to stop: viewers are told by code, machines live on, the next server goes on with them.
+
+use crate::{closing, idle, up};
+use anteroom_testbed::{TestConfig, TestServer};
+use anteroom_wire::{Problem, api::Status};
+use std::time::{Duration, Instant};
+
+/// `http.drain_ms_max` of this test, and what else a server that stops may take on a busy host.
+const DRAIN_MS_MAX: u64 = 2_000;
+const MORE_MS_MAX: u64 = 8_000;
+
+#[tokio::test]
+async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_server() {
+    let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n");
+    let mut world = TestServer::start(TestConfig::with_tool(idle()).with_settings(&settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = up(&api).await;
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let name = viewer.name().to_owned();
+    let terminal = api.terminal(&id).await.unwrap();
+    let machines = world.machines();
+    let mut sockets = [viewer.into_inner(), terminal];
+    let began = Instant::now();
+    let ([desktop, terminal], stopped) = {
+        let [desktop, terminal] = &mut sockets;
+        let told = async { tokio::join!(closing(desktop), closing(terminal)) };
+        let ((desktop, terminal), stopped) = tokio::join!(told, world.stop_server());
+        ([desktop, terminal], stopped)
+    };
+    stopped.unwrap();
+    let took = began.elapsed();
+    println!("stopped after {} ms", took.as_millis());
+    for (code, reason) in [desktop, terminal] {
+        assert_eq!(code, Problem::ShuttingDown.close_code(), "{reason}");
+        assert!(reason.starts_with("shutting_down: "), "{reason}");
+    }
+    assert!(took < Duration::from_millis(DRAIN_MS_MAX + MORE_MS_MAX), "{took:?}");
+    assert_eq!(world.machines(), machines, "the machine lives on");
+    world.start_server().await.unwrap();
+    let api = world.backend().unwrap();
+    let mut viewer = api.desktop(&id).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    assert_eq!(viewer.name(), name, "the same machine");
+    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    assert_eq!(view.generation, 1);
+    let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
+    for never in ["machine_exited", "machine_replaced", "failed"] {
+        assert!(!kinds.iter().any(|kind| kind == never), "{never} in {kinds:?}");
+    }
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn stalled_viewer_does_not_delay_the_server_stop() {
+    let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n[tunnel]\nclose_ms_max = 60000\n");
+    let mut world = TestServer::start(TestConfig::with_tool(idle()).with_settings(&settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = up(&api).await;
+    // It is never read from again.
+    let stuck = api.desktop(&id).await.unwrap();
+    world.set_desktop_behaviour(&world.machines()[0], anteroom_testbed::fake_rfb_server::Behaviour::Flood).await.unwrap();
+    let began = Instant::now();
+    world.stop_server().await.unwrap();
+    let took = began.elapsed();
+    println!("stopped after {} ms", took.as_millis());
+    assert!(took < Duration::from_millis(DRAIN_MS_MAX + MORE_MS_MAX), "{took:?}");
+    drop(stuck);
+    world.finish().await.unwrap();
+}

@@ -1,0 +1,74 @@
+//! Tools that nobody here knows: the example that the documentation tells operators to copy is a provider, and a tool that is described
+//! and not in the machines is listed with the reason.
+
+use crate::Scene;
+use anteroom_testbed::{TestConfig, TestServer};
+use anteroom_wire::api::Status;
+use serde_json::{Value, json};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+/// Opens an address, waits for `go`, and writes its file in two pieces, as tools do.
+const ACME: &str = r#"#!/bin/sh
+test "$1" = login || exit 64
+"$BROWSER" 'https://login.acme.example/start?state=a%20b'
+until test -e 'GO'; do sleep 0.1; done
+mkdir -p .config/acme
+printf 'account=person\n' > .config/acme/config
+: > .config/acme/credentials
+printf 'token=one\n' >> .config/acme/credentials
+"#;
+
+fn example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers/examples/any_command.toml");
+    fs::read_to_string(path).unwrap()
+}
+
+#[tokio::test]
+async fn any_command_example_captures_the_files_it_watches() {
+    let scene = Scene::new();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("any_command.toml"), example()).unwrap();
+    let tool = dir.path().join("acme");
+    fs::write(&tool, ACME.replace("GO", &scene.flag("go").display().to_string())).unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    // Only where the tool lies is other than in the example: a plain machine has this host's directories.
+    let settings = format!(
+        "providers_dir = '{}'\n[providers.any_command]\nargv = ['{}', 'login']\n",
+        dir.path().display(),
+        tool.display()
+    );
+    let plan = TestConfig { clis: vec!["acme".to_owned()], ..TestConfig::default() };
+    let world = TestServer::start(plan.with_settings(&settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("any_command").await.unwrap().session.id;
+    let view = api.wait_until(&id, "the link", |view| view.sign_in.url.is_some()).await.unwrap();
+    assert_eq!(view.sign_in.url.as_deref(), Some("https://login.acme.example/start?state=a%20b"));
+    scene.raise("go");
+    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
+    let files: Vec<_> = lease.files.iter().map(|file| (file.path.as_str(), file.content.expose())).collect();
+    assert_eq!(
+        files,
+        [(".config/acme/credentials", &b"token=one\n"[..]), (".config/acme/config", &b"account=person\n"[..])]
+    );
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_cannot_start() {
+    let world = TestServer::start(TestConfig::default()).await.unwrap();
+    let api = world.backend().unwrap();
+    let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
+    for (id, tool) in
+        [("github_cli", "gh"), ("copilot_cli", "copilot"), ("opencode", "opencode"), ("qwen_code", "qwen")]
+    {
+        let view = listed["providers"].as_array().unwrap().iter().find(|view| view["id"] == id).unwrap();
+        assert_eq!(view["available"], false, "{id}");
+        assert_eq!(view["unavailable"], format!("the machine image has no {tool}"));
+        assert!(view["tested_version"].is_string() && view["version"].is_null(), "{view}");
+        assert!(view["methods"].as_array().unwrap().len() > 1, "{view}");
+        let refused = api.post("/api/auth/start", json!({ "provider": id })).await.unwrap().problem().unwrap();
+        assert_eq!(refused.code, "provider_unavailable", "{id}");
+    }
+    world.finish().await.unwrap();
+}

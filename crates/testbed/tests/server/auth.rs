@@ -1,0 +1,116 @@
+//! Who gets in, and with what.
+
+use crate::Scene;
+use anteroom_controller::rfb::DialError;
+use anteroom_testbed::{TestConfig, TestServer};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Every operation of the API's own document, its placeholders filled with a session's and a credential's id.
+fn operations(document: &Value, session: &str) -> Vec<(Method, String)> {
+    let paths = document["paths"].as_object().unwrap();
+    let operations = paths.iter().flat_map(|(path, methods)| {
+        let id = if path.starts_with("/api/credentials/") { "crd_00000000000000000000000000" } else { session };
+        let path = path.replace("{id}", id);
+        methods
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(move |method| (method.to_uppercase().parse::<Method>().unwrap(), path.clone()))
+    });
+    operations.collect()
+}
+
+#[tokio::test]
+async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let (api, nobody) = (world.backend().unwrap(), world.anonymous().unwrap());
+    let id = api.start("scripted").await.unwrap().session.id;
+    let document: Value = nobody.get("/openapi.json").await.unwrap().read().unwrap();
+    let operations = operations(&document, id.as_str());
+    assert!(operations.len() > 15, "{operations:?}");
+    for (method, path) in operations {
+        let answer = nobody.call(method.clone(), &path, Some(json!({}))).await.unwrap();
+        if path == "/health" {
+            assert!(
+                !answer.text.contains("store"),
+                "health tells nobody more than whether all is well: {}",
+                answer.text
+            );
+            continue;
+        }
+        // These two take a secret of their own in the request; an empty one is malformed or not good.
+        let own_guard = ["/api/enter", "/api/auth/credentials/store", "/api/agent/events"].contains(&path.as_str());
+        let refused = answer.status == 401 || (own_guard && (400..500).contains(&answer.status));
+        assert!(refused, "{method} {path}: {} {}", answer.status, answer.text);
+    }
+    for socket in ["novnc/websock", "terminal"] {
+        for protocols in ["binary", "binary, ticket.0000"] {
+            let dialled = nobody.open_websocket(&format!("/api/auth/session/{id}/{socket}"), protocols, false).await;
+            assert!(
+                matches!(dialled, Err(DialError::Refused { status: 401, .. })),
+                "{socket} {protocols}: {dialled:?}"
+            );
+        }
+    }
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn backend_cannot_access_the_session_of_another_backend() {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let (api, stranger) = (world.backend().unwrap(), world.other_backend().unwrap());
+    let id = api.start("scripted").await.unwrap().session.id;
+    let document: Value = api.get("/openapi.json").await.unwrap().read().unwrap();
+    for (method, path) in operations(&document, id.as_str()).into_iter().filter(|(_, path)| path.contains(id.as_str()))
+    {
+        let body = if path.ends_with("/ticket") { json!({ "purpose": "desktop" }) } else { json!({}) };
+        let answer = stranger.call(method.clone(), &path, Some(body)).await.unwrap();
+        assert!([400, 403, 404].contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.text);
+    }
+    scene.raise("go");
+    let credential = api.wait_status(&id, anteroom_wire::api::Status::Completed).await.unwrap().credential.unwrap();
+    assert!(stranger.lease(&credential.id).await.is_err());
+    assert_eq!(stranger.credentials().await.unwrap().credentials, []);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn malformed_input_is_rejected_and_never_executed() {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_status(&id, anteroom_wire::api::Status::VmStarted).await.unwrap();
+    let proof = scene.flag("executed");
+    let touch = format!("$(touch {})", proof.display());
+    for url in [
+        format!("file:///{touch}"),
+        touch.clone(),
+        format!("https://a.example/ {touch}"),
+        "javascript:alert(1)".to_owned(),
+    ] {
+        let answer = api.post(&format!("/api/auth/session/{id}/open-url"), json!({ "url": url })).await.unwrap();
+        assert_eq!((answer.status, answer.problem().unwrap().code.as_str()), (400, "malformed"), "{url}");
+    }
+    for path in ["/api/auth/session/..%2F..%2Fetc", "/api/auth/session/ses_1;id", "/api/auth/session/%00"] {
+        let answer = api.get(path).await.unwrap();
+        assert!([400, 404].contains(&answer.status), "{path}: {} {}", answer.status, answer.text);
+    }
+    for body in [
+        json!({ "provider": "scripted", "speed": 1 }),
+        json!({ "provider": "../scripted" }),
+        json!({ "provider": 1 }),
+        json!({ "provider": "scripted", "return_url": "javascript:alert(1)" }),
+        json!([]),
+    ] {
+        let answer = api.post("/api/auth/start", body.clone()).await.unwrap();
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+    }
+    let typed = json!({ "text": format!("{touch}\r"), "enter": true });
+    assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 400);
+    assert!(!proof.exists(), "nothing was run");
+    world.finish().await.unwrap();
+}

@@ -1,0 +1,115 @@
+//! The demo as a person meets it: the image's own tool, the server's own identity provider, and the egress gate between.
+
+use anteroom_controller::demo::{DEMO_ISSUER, DemoIdp, DemoSettings};
+use anteroom_testbed::{TestConfig, TestServer, leaks::needles, plain_process::built_program};
+use anteroom_wire::{
+    Secret,
+    api::{SessionView, Status},
+};
+use reqwest::{Client, StatusCode, redirect::Policy};
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A browser without scripts, for which the issuer's name leads to `issuer`.
+struct Browser {
+    client: Client,
+    issuer: SocketAddr,
+}
+
+impl Browser {
+    fn new(issuer: SocketAddr) -> Self {
+        Self { client: Client::builder().redirect(Policy::none()).no_proxy().build().unwrap(), issuer }
+    }
+
+    fn here(&self, url: &str) -> String {
+        url.replace(DEMO_ISSUER, &format!("http://{}", self.issuer))
+    }
+
+    async fn post(&self, path: &str, form: String) -> reqwest::Response {
+        let request = self.client.post(self.here(&format!("{DEMO_ISSUER}{path}"))).body(form);
+        request.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap()
+    }
+
+    /// Signs in under a name, decides, and follows the way back to the tool.
+    async fn sign_in(&self, url: &str, decision: &str) -> StatusCode {
+        let first = self.client.get(self.here(url)).send().await.unwrap().text().await.unwrap();
+        let second =
+            self.post("/authorize", format!("request={}&name=Ada", hidden(&first))).await.text().await.unwrap();
+        let back = self.post("/consent", format!("request={}&decision={decision}", hidden(&second))).await;
+        let back = back.headers()["location"].to_str().unwrap().to_owned();
+        assert!(back.starts_with("http://127.0.0.1:") || back.starts_with("http://localhost:"), "{back}");
+        self.client.get(back).send().await.unwrap().status()
+    }
+}
+
+fn hidden(page: &str) -> String {
+    let (_, rest) = page.split_once("name=\"request\" value=\"").unwrap_or_else(|| panic!("no form: {page}"));
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+/// A world with the demo's tool, and an issuer whose tokens are known.
+async fn demo_world(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (issuer, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let [access, refresh] = tokens.map(|token| Secret::new(token.to_owned()));
+    let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings::default()).issuing(access, refresh);
+    tokio::spawn(idp.serve(listener, stop.clone()));
+    let tool = built_program("anteroom-demo-cli").unwrap();
+    let tool = tool.to_str().unwrap();
+    let settings = format!(
+        "[providers.demo]\nargv = [{tool:?}, 'login']\ncredential = {{ status_argv = [{tool:?}, 'status'] }}\n"
+    );
+    let plan = TestConfig { clis: vec!["anteroom-demo".to_owned()], ..TestConfig::default() };
+    let world = TestServer::start(plan.with_settings(&settings).host_override("id.anteroom.test:80", issuer)).await.unwrap();
+    (world, Browser::new(issuer), stop)
+}
+
+fn url(view: &SessionView) -> String {
+    view.sign_in.url.clone().unwrap()
+}
+
+#[tokio::test]
+async fn demo_sign_in_exposes_its_tokens_only_in_the_lease() {
+    let tokens = ["demo_at_canary_5b1c7e93d0", "demo_rt_canary_f20a6d84c7"];
+    let (world, browser, stop) = demo_world(tokens).await;
+    let api = world.backend().unwrap();
+    let id = api.start("demo").await.unwrap().session.id;
+    let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    assert!(browser.sign_in(&url(&view), "allow").await.is_success());
+    let credential = api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap();
+    let lease = api.lease(&credential.id).await.unwrap();
+    let file = String::from_utf8_lossy(lease.files[0].content.expose()).into_owned();
+    let timeline = api.timeline(&id).await.unwrap();
+    assert!(timeline.iter().any(|entry| entry.data.to_string().contains("id.anteroom.test")), "{timeline:#?}");
+    while !world.machines().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    for token in tokens {
+        assert!(file.contains(token), "the owner gets it");
+        assert_eq!(world.leaks().files_with(token), Vec::<std::path::PathBuf>::new());
+        let needles = needles(token);
+        let told = api
+            .responses()
+            .iter()
+            .any(|body| needles.iter().any(|needle| body.contains(&*String::from_utf8_lossy(needle))));
+        assert!(!told, "an answer of the API has it");
+    }
+    stop.cancel();
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn denied_demo_consent_stores_no_credential() {
+    let (world, browser, stop) = demo_world(["demo_at_unused", "demo_rt_unused"]).await;
+    let api = world.backend().unwrap();
+    let id = api.start("demo").await.unwrap().session.id;
+    let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    browser.sign_in(&url(&view), "deny").await;
+    let ended = api.wait_entry(&id, "cli_exited").await.unwrap();
+    assert_ne!(ended.data["code"], 0, "{ended:?}");
+    assert_eq!(api.session(&id).await.unwrap().credential, None);
+    assert_eq!(api.credentials().await.unwrap().credentials, []);
+    stop.cancel();
+    world.finish().await.unwrap();
+}

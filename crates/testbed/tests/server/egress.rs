@@ -1,0 +1,43 @@
+//! What a machine may reach.
+
+use crate::Scene;
+use anteroom_testbed::{TestConfig, Step, ScriptedTool, TestServer};
+use anteroom_wire::api::Status;
+use axum::{Router, routing::get};
+use tokio::net::TcpListener;
+
+#[tokio::test]
+async fn allowed_and_rejected_egress_is_on_the_timeline() {
+    let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = outside.local_addr().unwrap();
+    let serving =
+        tokio::spawn(async move { axum::serve(outside, Router::new().route("/hello", get(|| async { "hi" }))).await });
+    let scene = Scene::new();
+    let tool = scene.tool_that([
+        Step::Connect { authority: "evil.example:443".into() },
+        Step::Connect { authority: "evil.example:443".into() },
+        Step::Connect { authority: format!("{address}") },
+        Step::Connect { authority: "granted.example:80".into() },
+        Step::Get { url: "http://granted.example/hello".into() },
+        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
+        scene.wait("never"),
+    ]);
+    let plan = TestConfig::with_tool(tool.reaching("granted.example", 80)).host_override("granted.example:80", address);
+    let world = TestServer::start(plan).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_status(&id, Status::Completed).await.unwrap();
+    let timeline = api.timeline(&id).await.unwrap();
+    let about = |name: &str| {
+        timeline
+            .iter()
+            .filter(|entry| entry.kind.starts_with("egress") && entry.data.to_string().contains(name))
+            .count()
+    };
+    assert!(about("evil.example") >= 1, "{timeline:#?}");
+    assert!(about("granted.example") >= 1, "{timeline:#?}");
+    let lines: Vec<_> = timeline.iter().filter(|entry| entry.kind == "egress_denied").collect();
+    assert_eq!(lines.len(), 2, "one line for each name: {lines:#?}");
+    serving.abort();
+    world.finish().await.unwrap();
+}

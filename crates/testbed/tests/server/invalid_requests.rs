@@ -1,0 +1,156 @@
+//! Wrong requests: each is refused by the name of what is wrong with it, and starts nothing.
+
+use crate::Scene;
+use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, TestServer};
+use anteroom_wire::api::{SessionList, Started, Status};
+use reqwest::{Client, Method, header};
+use serde_json::json;
+
+const START: &str = "/api/auth/start";
+
+fn refused(answer: &ApiResponse) -> (u16, String, String) {
+    let problem = answer.problem().unwrap();
+    (answer.status, problem.code, problem.detail.unwrap_or_default())
+}
+
+/// A session whose machine is there.
+async fn ready(api: &ApiClient) -> Started {
+    let started = api.start("scripted").await.unwrap();
+    api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
+    started
+}
+
+#[tokio::test]
+async fn invalid_start_request_is_rejected_naming_the_field() {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let api = world.backend().unwrap();
+    let with = |key: &str, value: &str| json!({ "provider": "scripted", key: value });
+    let long = format!("https://a.example/{}", "x".repeat(3_000));
+    for (body, code, says) in [
+        (json!({ "provider": "nosuch" }), "unknown_provider", "scripted"),
+        (json!({}), "malformed", "provider"),
+        (with("speed", "fast"), "malformed", "speed"),
+        (with("user_id", ""), "malformed", "user_id"),
+        (with("user_id", "ada\u{7}"), "malformed", "user_id"),
+        (with("user_id", "ada\r\nSet-Cookie: a=b"), "malformed", "user_id"),
+        (with("user_id", &"a".repeat(201)), "malformed", "user_id"),
+        (with("idempotency_key", "one\u{0}two"), "malformed", "idempotency_key"),
+        (with("return_url", "ftp://a.example/"), "malformed", "return_url"),
+        (with("return_url", "javascript:alert(1)"), "malformed", "return_url"),
+        (with("return_url", "/relative"), "malformed", "return_url"),
+        (with("return_url", "https://"), "malformed", "return_url"),
+        (with("return_url", "https://a.example/\n"), "malformed", "return_url"),
+        (with("return_url", &long), "malformed", "return_url"),
+    ] {
+        let (status, named, detail) = refused(&api.post(START, body.clone()).await.unwrap());
+        assert_eq!((status, named.as_str()), (400, code), "{body}: {detail}");
+        assert!(detail.contains(says), "{body}: {detail}");
+    }
+    let large = with("user_id", &"a".repeat(70 * 1024));
+    let (status, code, _) = refused(&api.post(START, large).await.unwrap());
+    assert_eq!((status, code.as_str()), (413, "too_large"));
+    let sessions: SessionList = world.operator().unwrap().get("/api/sessions").await.unwrap().read().unwrap();
+    assert_eq!(sessions.sessions.len(), 0, "nothing was started");
+    assert!(world.machines().is_empty());
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn unknown_id_and_malformed_id_have_different_errors() {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = ready(&api).await.session.id;
+    let none = "00000000000000000000000000";
+    for (method, path, expected) in [
+        (Method::GET, format!("/api/auth/session/ses_{none}"), (404, "unknown_session")),
+        (Method::POST, format!("/api/auth/session/ses_{none}/cancel"), (404, "unknown_session")),
+        (Method::GET, "/api/auth/session/ses_1".to_owned(), (400, "malformed")),
+        (Method::GET, format!("/api/auth/session/mac_{none}"), (400, "malformed")),
+        (Method::GET, format!("/api/auth/session/ses_{}", "z".repeat(5_000)), (400, "malformed")),
+        (Method::GET, "/api/auth/session/ses_%0A%00".to_owned(), (400, "malformed")),
+        (Method::GET, "/api/auth/session/%FF%FE".to_owned(), (400, "malformed")),
+        (Method::DELETE, format!("/api/credentials/crd_{none}"), (404, "unknown_credential")),
+        (Method::DELETE, "/api/credentials/all".to_owned(), (400, "malformed")),
+        (Method::DELETE, "/api/credentials/%FF%FE".to_owned(), (400, "malformed")),
+        (Method::GET, format!("/api/auth/session/{id}/events?after=first"), (400, "malformed")),
+        (Method::GET, format!("/api/auth/session/{id}/events?after=-1"), (400, "malformed")),
+        (Method::GET, "/assets/%FF%FE".to_owned(), (404, "path_not_found")),
+        (Method::GET, "/assets/../../../etc/passwd".to_owned(), (404, "path_not_found")),
+        (Method::GET, "/assets/..%2F..%2F..%2Fetc%2Fpasswd".to_owned(), (404, "path_not_found")),
+        (Method::GET, "/api/nothing".to_owned(), (404, "path_not_found")),
+        (Method::DELETE, START.to_owned(), (405, "method_not_allowed")),
+    ] {
+        let answer = api.call(method.clone(), &path, None).await.unwrap();
+        let (status, code, detail) = refused(&answer);
+        assert_eq!((status, code.as_str()), expected, "{method} {path}: {detail}");
+        assert!(answer.text.len() < 2_000, "a refusal is short: {} bytes", answer.text.len());
+    }
+    let last = api.get(&format!("/api/auth/session/{id}/events?after={}", u64::MAX)).await.unwrap();
+    assert_eq!((last.status, last.text.as_str()), (200, "{\"entries\":[]}"), "after the last there is nothing");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_for_the_session_of_another_owner_are_rejected_without_effect() {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let (api, stranger) = (world.backend().unwrap(), world.other_backend().unwrap());
+    let id = ready(&api).await.session.id;
+    for (method, end) in [(Method::GET, ""), (Method::POST, "/cancel"), (Method::POST, "/restart")] {
+        let answer = stranger.call(method, &format!("/api/auth/session/{id}{end}"), None).await.unwrap();
+        let (status, code, _) = refused(&answer);
+        assert_eq!((status, code.as_str()), (403, "not_owner"), "{end}");
+    }
+    let view = api.session(&id).await.unwrap();
+    assert_eq!((view.status, view.generation), (Status::VmStarted, 1));
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn viewer_login_is_limited_to_its_session() {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let started = ready(&world.backend().unwrap()).await;
+    let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
+    let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
+    let url = |path: &str| format!("http://{}{path}", world.address().unwrap());
+    let enter = client.post(url("/api/enter")).json(&json!({ "pass": pass })).send().await.unwrap();
+    assert_eq!(enter.status(), 204);
+    let cookie = enter.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let as_viewer = |method: Method, path: &str| {
+        client.request(method, url(path)).header(header::COOKIE, &cookie).header("x-anteroom", "1")
+    };
+    let own = format!("/api/auth/session/{}", started.session.id);
+    assert_eq!(as_viewer(Method::GET, &own).send().await.unwrap().status(), 200);
+    for (method, path) in [(Method::POST, START), (Method::GET, "/api/credentials"), (Method::POST, "/api/links")] {
+        let answer = as_viewer(method, path).json(&json!({ "provider": "scripted" })).send().await.unwrap();
+        let answer = ApiResponse { status: answer.status().as_u16(), text: answer.text().await.unwrap() };
+        let (status, code, _) = refused(&answer);
+        assert_eq!((status, code.as_str()), (403, "not_owner"), "{path}");
+    }
+    assert_eq!(world.machines().len(), 1);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn unsupported_content_type_is_rejected_before_the_body_is_read() {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let started = ready(&world.backend().unwrap()).await;
+    let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
+    let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
+    let url = format!("http://{}/api/enter", world.address().unwrap());
+    let body = json!({ "pass": pass }).to_string();
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
+        let request = client.post(&url).header(header::CONTENT_TYPE, kind).body(body.clone());
+        let answer = request.send().await.unwrap();
+        let answer = ApiResponse { status: answer.status().as_u16(), text: answer.text().await.unwrap() };
+        assert_eq!(refused(&answer).0, 415, "{kind}");
+    }
+    // The pass was not used up by any of them.
+    let request = client.post(&url).header(header::CONTENT_TYPE, "application/json; charset=utf-8").body(body);
+    assert_eq!(request.send().await.unwrap().status(), 204);
+    world.finish().await.unwrap();
+}

@@ -1,0 +1,158 @@
+//! The timeline keeps what happened, also while the database cannot be written, and is not filled by whoever knocks.
+
+use crate::{Scene, viewers::closing};
+use anteroom_controller::clock;
+use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
+use anteroom_wire::{
+    SessionId,
+    api::{Status, TimelineEntry},
+};
+use serde_json::json;
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// Holds the database's write lock until it is dropped or [`Self::release`]d.
+pub(crate) struct Locked(SqliteConnection);
+
+impl Locked {
+    pub(crate) async fn take(world: &TestServer) -> Self {
+        let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
+        let mut connection = database.connect().await.unwrap();
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
+    pub(crate) async fn release(mut self) {
+        sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await.unwrap();
+        self.0.close().await.unwrap();
+    }
+}
+
+pub(crate) async fn idle_world(settings: &str) -> (Scene, TestServer, SessionId) {
+    let scene = Scene::new();
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    (scene, world, id)
+}
+
+/// Now, as entries have it: these texts are in the order of their times.
+fn now() -> String {
+    clock::rfc3339(clock::now())
+}
+
+fn of<'a>(timeline: &'a [TimelineEntry], kind: &str) -> &'a TimelineEntry {
+    timeline.iter().find(|entry| entry.kind == kind).unwrap_or_else(|| panic!("no {kind}: {timeline:#?}"))
+}
+
+#[tokio::test]
+async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time() {
+    // A call gives the database up after 200 ms, ten times sooner than the lock ends.
+    let (_scene, world, id) = idle_world("[store]\nbusy_ms_max = 200\n").await;
+    let api = world.backend().unwrap();
+    let viewer = api.desktop(&id).await.unwrap();
+    api.wait_entry(&id, "viewer_joined").await.unwrap();
+    let locked = Locked::take(&world).await;
+    let began = now();
+    world.kill_machine(&world.machines().remove(0)).unwrap();
+    assert_eq!(closing(&mut viewer.into_inner()).await.0, 4510);
+    let ticket = format!("/api/auth/session/{id}/ticket");
+    let refused = api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap();
+    assert_eq!(refused.problem().unwrap().code, "database_unavailable");
+    let refused_at = now();
+    sleep(Duration::from_secs(2)).await;
+    let until = now();
+    locked.release().await;
+    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
+    api.wait_entry(&id, "ticket_rejected").await.unwrap();
+    let timeline = api.timeline(&id).await.unwrap();
+    let [gone, left, ticket] = ["machine_exited", "viewer_left", "ticket_rejected"].map(|kind| of(&timeline, kind));
+    for entry in [gone, left, ticket] {
+        assert!(began <= entry.at && entry.at <= until, "not when it was written but when it happened: {entry:?}");
+    }
+    assert!(gone.at <= left.at && left.at <= ticket.at && ticket.at <= refused_at);
+    let replaced = of(&timeline, "machine_replaced");
+    let order = [gone, left, ticket, replaced].map(|entry| entry.number);
+    assert!(order.is_sorted(), "{timeline:#?}");
+    assert!(timeline.iter().all(|entry| entry.kind != "entries_lost"), "{timeline:#?}");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
+    let (_scene, mut world, id) = idle_world("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
+    let api = world.backend().unwrap();
+    let locked = Locked::take(&world).await;
+    let ticket = format!("/api/auth/session/{id}/ticket");
+    assert_eq!(api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap().status, 503);
+    let release = async {
+        sleep(Duration::from_secs(1)).await;
+        locked.release().await;
+    };
+    let (stopped, ()) = tokio::join!(world.stop_server(), release);
+    stopped.unwrap();
+    world.start_server().await.unwrap();
+    let timeline = world.backend().unwrap().timeline(&id).await.unwrap();
+    assert_eq!(of(&timeline, "ticket_rejected").data["reason"], "database_unavailable");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn repeated_rejections_are_recorded_once_with_a_count() {
+    let settings = "[sessions]\nviewers_max = 1\nrefused_note_every_ms = 3000\n";
+    let (_scene, world, id) = idle_world(settings).await;
+    let api = world.backend().unwrap();
+    let viewer = api.desktop(&id).await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(closing(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+    }
+    let entries = || async {
+        let timeline = api.timeline(&id).await.unwrap();
+        timeline.into_iter().filter(|entry| entry.kind == "viewer_rejected").collect::<Vec<_>>()
+    };
+    let both = async {
+        while entries().await.len() < 2 {
+            sleep(Duration::from_millis(50)).await;
+        }
+        entries().await
+    };
+    let entries = timeout(WAIT_MAX, both).await.expect("the count is noted");
+    let counts: Vec<_> = entries.iter().map(|entry| entry.data["count"].as_u64()).collect();
+    assert_eq!(counts, [None, Some(3)], "{entries:#?}");
+    assert!(entries.iter().all(|entry| entry.data["reason"] == "too_many_viewers" && entry.data["door"] == "desktop"));
+    drop(viewer);
+    api.cancel(&id).await.unwrap();
+    // A page asks for a ticket first: that it was refused one is told as well.
+    for _ in 0..3 {
+        let refused =
+            api.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": "terminal" })).await.unwrap();
+        assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "cancelled"));
+    }
+    let refused = api.wait_entry(&id, "ticket_rejected").await.unwrap();
+    assert_eq!((refused.data["reason"].as_str(), refused.data["door"].as_str()), (Some("cancelled"), Some("terminal")));
+    let found = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
+    let words = format!("the viewer's ticket was refused at {} for that reason", refused.at);
+    assert!(found.contains(&words), "{words}: {found}");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
+    let scene = Scene::new();
+    let settings = "[machines]\nmachines_max = 1\n[sessions]\nsocket_wait_ms_max = 200\n";
+    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = world.backend().unwrap();
+    let first = api.start("scripted").await.unwrap().session.id;
+    api.wait_status(&first, Status::VmStarted).await.unwrap();
+    let waits = api.start("scripted").await.unwrap().session.id;
+    let (code, reason) = closing(&mut api.desktop_socket(&waits).await.unwrap()).await;
+    assert_eq!((code, reason.split(':').next()), (4409, Some("not_ready")));
+    let refused = api.wait_entry(&waits, "viewer_rejected").await.unwrap();
+    assert_eq!(refused.data["reason"], "not_ready");
+    assert!(refused.data["detail"].as_str().unwrap().contains("place 1 in line"), "{refused:?}");
+    let timeline = api.timeline(&waits).await.unwrap();
+    assert!(timeline.iter().all(|entry| entry.kind != "viewer_joined"), "nobody has seen anything: {timeline:#?}");
+    world.finish().await.unwrap();
+}

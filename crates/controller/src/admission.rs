@@ -3,7 +3,7 @@
 //! Refusing a session with the cause's name is better than letting the kernel choose a machine to kill, or a full disk choose
 //! a database write to fail.
 
-use crate::{app::App, config::Config, refusal::Refusal};
+use crate::{api_error::ApiError, app::App, config::Config};
 use anteroom_machine::State;
 use anteroom_wire::Problem;
 use std::{io, path::Path};
@@ -62,9 +62,9 @@ pub fn room(app: &App) -> Result<(), Shortage> {
 ///
 /// # Errors
 /// The refusal by its name: `disk_low`, `memory_low`.
-pub fn admit(app: &App) -> Result<(), Refusal> {
+pub fn admit(app: &App) -> Result<(), ApiError> {
     room(app).map_err(|shortage| {
-        let refusal = Refusal::new(shortage.problem(), shortage.to_string());
+        let refusal = ApiError::new(shortage.problem(), shortage.to_string());
         tracing::warn!(
             outcome = "not_admitted",
             reason = refusal.problem.code(),
@@ -95,7 +95,7 @@ fn coming_of<'a>(given: u32, states: impl Iterator<Item = &'a State>) -> u64 {
     for state in states {
         match state {
             State::Requested | State::Cloning | State::Waiting { .. } => starting += 1,
-            State::Ready { .. } | State::Stopping { .. } | State::Dead { .. } | State::Gone { .. } => settled += 1,
+            State::Ready { .. } | State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => settled += 1,
         }
     }
     u64::from(given).saturating_sub(settled).max(starting)
@@ -126,7 +126,7 @@ pub fn memory(config: &Config, coming: u64) -> Result<String, Shortage> {
         // A host that does not say is not one that has none.
         return Ok("the host does not say how much memory is available".to_owned());
     };
-    let expected_mib = machines.machine_cost_mib.saturating_mul(coming);
+    let expected_mib = machines.memory_per_machine_mib.saturating_mul(coming);
     let min_mib = machines.memory_free_mib_min;
     if min_mib > 0 && available_mib.saturating_sub(expected_mib) < min_mib {
         return Err(Shortage::Memory { available_mib, expected_mib, min_mib });
@@ -153,10 +153,10 @@ pub fn available_mib(meminfo: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn config(memory_free_mib_min: u64, machine_cost_mib: u64, disk_free_mib_min: u64) -> Config {
+    fn config(memory_free_mib_min: u64, memory_per_machine_mib: u64, disk_free_mib_min: u64) -> Config {
         let mut config = Config { state_dir: "/".into(), ..Config::default() };
         config.machines.memory_free_mib_min = memory_free_mib_min;
-        config.machines.machine_cost_mib = machine_cost_mib;
+        config.machines.memory_per_machine_mib = memory_per_machine_mib;
         config.machines.disk_free_mib_min = disk_free_mib_min;
         config
     }

@@ -2,13 +2,16 @@
 
 use crate::{
     config::Config,
+    db_metrics::DbMetrics,
     egress::Gate,
     external::ExternalMachines,
     providers::Providers,
-    session::{live::Register, note::Journal, queue::Queue, refused::Refusals, sweep::Sweeps, use_credential::Uses},
-    tunnel::Ending,
-    webhook::Webhook,
-    writes::Writes,
+    session::{
+        queue::Queue, reconcile::history::Sweeps, registry::SessionRegistry, rejections::limiter::RejectionLimiter,
+        timeline::buffer::TimelineBuffer, use_credential::exec_cache::ExecCache,
+    },
+    tunnel::CloseSignal,
+    webhook::receiver::Webhook,
 };
 use anteroom_machine::Machines;
 use anteroom_store::Store;
@@ -32,7 +35,7 @@ pub struct Parts {
     /// Who outside is told of what happens.
     pub webhook: Option<Webhook>,
     /// How its writes fare.
-    pub writes: Arc<Writes>,
+    pub db_metrics: Arc<DbMetrics>,
     /// The keys.
     pub vault: KeyRing,
     /// The tools.
@@ -46,15 +49,15 @@ pub struct Parts {
     /// The way out of machines.
     pub gate: Arc<Gate>,
     /// The sessions that live here.
-    pub sessions: Register,
+    pub sessions: SessionRegistry,
     /// Timeline entries that wait for the database.
-    pub journal: Journal,
+    pub timeline_buffer: TimelineBuffer,
     /// Who was turned away how often.
-    pub refusals: Refusals,
+    pub rejections: RejectionLimiter,
     /// Who gets the next machine.
     pub queue: Queue,
     /// What is kept of uses of credentials in memory alone.
-    pub uses: Uses,
+    pub exec_cache: ExecCache,
     /// What sweeps did.
     pub sweeps: Sweeps,
     /// The operator at this host's command line.
@@ -64,7 +67,7 @@ pub struct Parts {
     /// Fires when the server stops.
     pub stop: CancellationToken,
     /// Ends every socket when the server stops.
-    pub ending: Ending,
+    pub close_signal: CloseSignal,
 }
 
 /// What machines run, and on what.

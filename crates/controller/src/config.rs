@@ -14,10 +14,10 @@ pub use machines::{Accelerator, Machines};
 pub use sessions::Sessions;
 
 use crate::{
-    egress::{Answers, GateSettings},
+    egress::{HostOverrides, GateSettings},
     external::ExternalMachines,
     tunnel::TunnelSettings,
-    webhook::WebhookSettings,
+    webhook::settings::WebhookSettings,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -25,6 +25,9 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
+
+/// The socket's name below the state directory.
+pub const SOCKET_NAME: &str = "anteroom.sock";
 
 /// The whole configuration. Every key has a default; unknown keys are faults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -251,7 +254,7 @@ impl Config {
         }
         faults.extend(self.webhook.faults());
         faults.extend(self.image.faults());
-        if let Err(wrong) = Answers::parse(&self.egress.answers) {
+        if let Err(wrong) = HostOverrides::parse(&self.egress.overrides) {
             faults.extend(wrong.iter().map(ToString::to_string));
         }
         match ExternalMachines::load(&self.external_machines) {
@@ -294,7 +297,7 @@ fn unknown_keys(given: &toml::Table) -> Vec<String> {
         "webhook.secret_file",
         "webhook.ca_file",
     ];
-    const FREE: &[&str] = &["providers", "egress.answers", "external_machines"];
+    const FREE: &[&str] = &["providers", "egress.overrides", "external_machines"];
     fn walk(given: &toml::Table, known: &toml::Table, prefix: &str, faults: &mut Vec<String>) {
         for (key, value) in given {
             let name = format!("{prefix}{key}");
@@ -329,7 +332,7 @@ mod tests {
     #[test]
     fn all_faults_are_reported_at_once() {
         let faults = Config::parse(
-            "listen = '0.0.0.0:80'\nspeed = 3\n[machines]\ncpus = 0\nmemory = 5\n[egress.answers]\n'x' = '127.0.0.1:1'\n",
+            "listen = '0.0.0.0:80'\nspeed = 3\n[machines]\ncpus = 0\nmemory = 5\n[egress.overrides]\n'x' = '127.0.0.1:1'\n",
         )
         .unwrap_err();
         let all = faults.join("\n");

@@ -16,25 +16,25 @@
 //!   the name server (DNS rebinding) is never used. One address that is not public refuses the name.
 //! - `answers` (the operator's own configuration) replaces resolution for a name and port, for stand-ins on this host. The
 //!   provider must still grant the name.
-//! - Every decision is told to the session ([`EgressDecision`]); [`EgressLedger`] makes a short timeline of them.
+//! - Every decision is told to the session ([`EgressDecision`]); [`EgressSummary`] makes a short timeline of them.
 
 mod address;
-mod answers;
 mod decision;
 mod dial;
-mod ledger;
+mod host_overrides;
 mod name;
 mod serve;
+mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use address::{is_public, mask};
-pub use answers::{AnswerFault, Answers};
-pub use decision::{Closed, EgressDecision, Moment};
+pub use decision::{CloseCause, EgressDecision, EgressOutcome};
 pub use dial::GatedStream;
-pub use ledger::{EgressLedger, LedgerLine, NameTotals};
+pub use host_overrides::{HostOverrides, InvalidOverride};
 pub use name::HostName;
 pub use serve::MachineGate;
+pub use summary::{EgressSummary, HostTotals, SummaryLine};
 
 use anteroom_wire::{Problem, ProblemBody, provider::Provider};
 use std::{sync::Arc, time::Duration};
@@ -87,14 +87,14 @@ impl Default for GateSettings {
 /// A request that the gate turned down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", problem.code())]
-pub struct Refusal {
+pub struct EgressError {
     /// The cause; its HTTP status is 403, 502 or 504.
     pub problem: Problem,
     /// Which stage said no, and to what. Addresses are masked.
     pub detail: String,
 }
 
-impl Refusal {
+impl EgressError {
     pub(crate) fn new(problem: Problem, detail: impl Into<String>) -> Self {
         Self { problem, detail: detail.into() }
     }
@@ -109,13 +109,13 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Gate {
     settings: GateSettings,
-    answers: Answers,
+    answers: HostOverrides,
     resolves: Arc<Semaphore>,
 }
 
 impl Gate {
     /// A gate with these limits and these operator's answers.
-    pub fn new(settings: GateSettings, answers: Answers) -> Self {
+    pub fn new(settings: GateSettings, answers: HostOverrides) -> Self {
         let resolves = Arc::new(Semaphore::new(settings.resolves_max.max(1)));
         Self { settings, answers, resolves }
     }
@@ -128,12 +128,12 @@ impl Gate {
     /// Opens a connection to `host:port` if `provider` grants it. `host` is as the guest wrote it.
     ///
     /// # Errors
-    /// A [`Refusal`]: not a name, not granted, not public (403), not resolvable or reachable (502), too slow (504).
-    pub async fn connect(&self, provider: &Provider, host: &str, port: u16) -> Result<GatedStream, Refusal> {
+    /// A [`EgressError`]: not a name, not granted, not public (403), not resolvable or reachable (502), too slow (504).
+    pub async fn connect(&self, provider: &Provider, host: &str, port: u16) -> Result<GatedStream, EgressError> {
         let name = HostName::parse(host)?;
         if !provider.egress.iter().any(|rule| rule.grants(name.as_str(), port)) {
-            return Err(Refusal::new(
-                Problem::EgressRefused,
+            return Err(EgressError::new(
+                Problem::EgressDenied,
                 format!("{name}:{port} is not on the list of {}", provider.id),
             ));
         }
@@ -147,14 +147,14 @@ impl Gate {
         let socket = dial::dial(&self.settings, &name, addresses).await?;
         let peer = socket
             .peer_addr()
-            .map_err(|error| Refusal::new(Problem::EgressUnreachable, format!("connect to {name}:{port}: {error}")))?;
+            .map_err(|error| EgressError::new(Problem::EgressUnreachable, format!("connect to {name}:{port}: {error}")))?;
         Ok(GatedStream::new(socket, peer, false, started.elapsed()))
     }
 
     /// Asks the system's resolver, with a limit in time and in number.
-    async fn resolve(&self, name: &HostName, port: u16) -> Result<Vec<std::net::SocketAddr>, Refusal> {
+    async fn resolve(&self, name: &HostName, port: u16) -> Result<Vec<std::net::SocketAddr>, EgressError> {
         let late = || {
-            Refusal::new(
+            EgressError::new(
                 Problem::EgressTimeout,
                 format!("resolve {name}: no answer in {} ms", self.settings.resolve_ms_max),
             )
@@ -174,6 +174,6 @@ impl Gate {
         tokio::time::timeout(Duration::from_millis(self.settings.resolve_ms_max), looked_up)
             .await
             .map_err(|_| late())?
-            .map_err(|error| Refusal::new(Problem::EgressUnreachable, format!("resolve {name}: {error}")))
+            .map_err(|error| EgressError::new(Problem::EgressUnreachable, format!("resolve {name}: {error}")))
     }
 }

@@ -1,6 +1,6 @@
 //! What the server depends on, really asked.
 
-use crate::{admission, app::App, clock, refusal::chain};
+use crate::{admission, app::App, clock, api_error::chain};
 use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
 
@@ -32,8 +32,8 @@ fn check(name: &str, status: HealthStatus, detail: impl Into<String>) -> HealthC
 async fn store(app: &App) -> HealthCheck {
     match app.store.check().await {
         Ok(()) => {
-            let (written, failed) = (app.writes.all(WriteOutcome::Written), app.writes.all(WriteOutcome::Failed));
-            let since = format!("{written} writes since the start, {failed} failed, {} slow", app.writes.slow());
+            let (written, failed) = (app.db_metrics.all(WriteOutcome::Written), app.db_metrics.all(WriteOutcome::Failed));
+            let since = format!("{written} writes since the start, {failed} failed, {} slow", app.db_metrics.slow());
             check("store", HealthStatus::Ok, format!("a row was written and read back; {since}"))
         }
         Err(error) => check("store", HealthStatus::Down, chain(&error)),
@@ -90,12 +90,12 @@ fn sweep(app: &App) -> HealthCheck {
     };
     let ago_ms = clock::now().saturating_sub(last.at_ms);
     let late = ago_ms > app.config.sessions.sweep_every_ms.saturating_mul(SWEEPS_MISSED_MAX).max(SWEEP_LATE_MS_MIN);
-    let status = if late || last.held_back > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
+    let status = if late || last.deferred > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
     let detail = format!(
         "the last sweep finished {} s ago; it did {} thing(s) and left {} for the next",
         ago_ms / 1_000,
         last.acted,
-        last.held_back
+        last.deferred
     );
     check("sweep", status, detail)
 }

@@ -4,14 +4,14 @@
 //! with what guards it instead.
 
 mod agent;
-mod auth;
+mod start_session;
 mod body;
-mod bound;
+mod agent_auth;
 mod bundle;
 mod credentials;
 mod desktop;
 mod diagnosis;
-mod enter;
+mod login;
 mod health;
 mod host;
 mod leaks;
@@ -19,16 +19,16 @@ mod metrics;
 mod pages;
 pub(crate) mod providers;
 mod session;
-pub(crate) mod signin;
-mod socket;
+pub(crate) mod sign_in;
+mod tickets;
 mod sweep;
-mod uses;
+mod credential_uses;
 mod webhook;
 
-pub use enter::Link;
+pub use login::LoginLink;
 pub use host::host_service;
 
-use crate::{app::App, callers, peer::Peer, refusal::Refusal};
+use crate::{app::App, auth, peer::Peer, api_error::ApiError};
 use anteroom_wire::{Problem, SessionId};
 use axum::{
     Router,
@@ -51,7 +51,7 @@ pub const OPEN: &[(&str, &str)] = &[
     ("/favicon.ico", "the same file for everybody"),
     ("/health", "without a caller it says only whether all is well"),
     ("/openapi.json", "the same document for everybody"),
-    ("/api/enter", "takes a single-use pass"),
+    ("/api/login", "takes a single-use pass"),
     ("/api/auth/credentials/store", "takes the machine's token"),
     ("/api/agent/events", "takes the machine's token"),
     ("/api/agent/session", "takes the machine's token"),
@@ -73,7 +73,7 @@ pub fn router(app: &App) -> Router {
     let from_agents = OpenApiRouter::new()
         .routes(routes!(agent::store))
         .routes(routes!(agent::events))
-        .routes(routes!(bound::session))
+        .routes(routes!(agent_auth::session))
         .layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max));
     let (api, document) = api().merge(from_agents).split_for_parts();
     let document = serde_json::to_value(&document).unwrap_or_default();
@@ -91,8 +91,8 @@ pub fn router(app: &App) -> Router {
         .route("/api/auth/session/{id}/terminal", any(desktop::terminal));
     api.merge(pages)
         .merge(sockets)
-        .fallback(|| async { Refusal::from(Problem::NoRoute) })
-        .method_not_allowed_fallback(|| async { Refusal::from(Problem::NoMethod) })
+        .fallback(|| async { ApiError::from(Problem::PathNotFound) })
+        .method_not_allowed_fallback(|| async { ApiError::from(Problem::MethodNotAllowed) })
         .layer(from_fn_with_state(app.clone(), gate))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(constant(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
@@ -106,7 +106,7 @@ pub fn router(app: &App) -> Router {
 /// All routes of the API, from whose annotations the OpenAPI document is made.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(auth::start))
+        .routes(routes!(start_session::start))
         .routes(routes!(session::read))
         .routes(routes!(session::events))
         .routes(routes!(session::heartbeat))
@@ -116,31 +116,31 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(diagnosis::diagnosis))
         .routes(routes!(bundle::make))
         .routes(routes!(session::list))
-        .routes(routes!(socket::ticket))
-        .routes(routes!(signin::oauth_url))
-        .routes(routes!(signin::open_url))
-        .routes(routes!(signin::paste))
-        .routes(routes!(signin::code))
-        .routes(routes!(signin::method))
-        .routes(routes!(signin::type_text))
+        .routes(routes!(tickets::create))
+        .routes(routes!(sign_in::oauth_url))
+        .routes(routes!(sign_in::open_url))
+        .routes(routes!(sign_in::paste))
+        .routes(routes!(sign_in::code))
+        .routes(routes!(sign_in::method))
+        .routes(routes!(sign_in::type_text))
         .routes(routes!(credentials::list))
-        .routes(routes!(uses::read))
-        .routes(routes!(uses::start))
-        .routes(routes!(uses::screen))
+        .routes(routes!(credential_uses::read))
+        .routes(routes!(credential_uses::start))
+        .routes(routes!(credential_uses::screen))
         .routes(routes!(credentials::lease))
         .routes(routes!(credentials::delete))
         .routes(routes!(providers::list))
-        .routes(routes!(enter::enter))
-        .routes(routes!(enter::me))
-        .routes(routes!(enter::link))
+        .routes(routes!(login::login))
+        .routes(routes!(login::me))
+        .routes(routes!(login::create_link))
         .routes(routes!(health::health))
-        .routes(routes!(leaks::look))
+        .routes(routes!(leaks::report))
         .routes(routes!(metrics::metrics))
         .routes(routes!(sweep::sweep))
         .routes(routes!(webhook::read))
 }
 
-/// Asks who is calling. What follows finds a [`callers::Caller`] in the request's extensions.
+/// Asks who is calling. What follows finds a [`auth::Caller`] in the request's extensions.
 async fn gate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0);
@@ -152,8 +152,8 @@ async fn gate(State(app): State<App>, mut request: Request, next: Next) -> Respo
     let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
     let caller = match peer {
-        Some(peer) => callers::identify(&app, peer, request.method(), request.headers(), session.as_ref()).await,
-        None => Err(Problem::NotSignedIn.into()),
+        Some(peer) => auth::identify(&app, peer, request.method(), request.headers(), session.as_ref()).await,
+        None => Err(Problem::Unauthenticated.into()),
     };
     match caller {
         Ok(caller) => {
@@ -173,5 +173,5 @@ fn constant(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<Hea
 fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     tracing::error!(outcome = "panic", cause = text.unwrap_or("unknown"), "a request handler panicked");
-    Refusal::from(Problem::Internal).into_response()
+    ApiError::from(Problem::Internal).into_response()
 }

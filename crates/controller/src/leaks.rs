@@ -16,7 +16,7 @@ use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
 use anteroom_wire::{
     MachineId, SessionId,
-    operations::{LeakReport, LeakRow, Unowned},
+    operations::{LeakReport, LeakRow, Orphan},
 };
 use look::{Census, Process, Template};
 use std::{
@@ -68,7 +68,7 @@ pub struct Known {
 pub async fn with_server(app: &App) -> Result<LeakReport, LeakError> {
     let config = app.config.clone();
     let first = as_server(app, &config).await?;
-    if first.unowned().next().is_none() {
+    if first.orphans().next().is_none() {
         return Ok(first);
     }
     tokio::time::sleep(LOOK_AGAIN).await;
@@ -94,7 +94,7 @@ async fn as_server(app: &App, config: &Config) -> Result<LeakReport, LeakError> 
     known.machines =
         census.machines().into_iter().filter(|machine| app.sessions.of_machine(machine).is_some()).collect();
     // Dead ones belong to nobody any more; their keepers clear them away.
-    let dead = app.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Dead { .. }));
+    let dead = app.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
     known.machines.extend(dead.map(|(machine, _)| machine));
     Ok(compare(census, &known, config))
 }
@@ -130,12 +130,12 @@ async fn look_at(config: Config, as_server: bool) -> io::Result<Census> {
 
 /// The second report without what only it or only the first has. What was just being made or ended should exist, too.
 fn in_both(first: &LeakReport, mut second: LeakReport) -> LeakReport {
-    let names: BTreeSet<&str> = first.unowned().map(|unowned| unowned.name.as_str()).collect();
+    let names: BTreeSet<&str> = first.orphans().map(|orphan| orphan.name.as_str()).collect();
     for row in &mut second.rows {
-        let before = row.unowned.len();
-        row.unowned.retain(|unowned| names.contains(unowned.name.as_str()));
-        if before > 0 && row.unowned.is_empty() {
-            row.should = row.exists;
+        let before = row.orphans.len();
+        row.orphans.retain(|orphan| names.contains(orphan.name.as_str()));
+        if before > 0 && row.orphans.is_empty() {
+            row.expected = row.exists;
         }
     }
     second
@@ -157,7 +157,7 @@ pub fn compare(census: Census, known: &Known, config: &Config) -> LeakReport {
     rows.push(sessions(known));
     if let Some(owners) = known.owners {
         let active = known.active.len() as u64;
-        rows.push(LeakRow { thing: "owner tasks".into(), exists: owners, should: active, unowned: Vec::new() });
+        rows.push(LeakRow { kind: "owner tasks".into(), exists: owners, expected: active, orphans: Vec::new() });
     }
     rows.push(templates(census.templates, known));
     if let Some(open) = census.open_files {
@@ -166,14 +166,14 @@ pub fn compare(census: Census, known: &Known, config: &Config) -> LeakReport {
     LeakReport { by_server: known.by_server, rows }
 }
 
-fn row(thing: &str, exists: usize, unowned: Vec<Unowned>) -> LeakRow {
-    let should = exists.saturating_sub(unowned.len()) as u64;
-    LeakRow { thing: thing.to_owned(), exists: exists as u64, should, unowned }
+fn row(kind: &str, exists: usize, orphans: Vec<Orphan>) -> LeakRow {
+    let expected = exists.saturating_sub(orphans.len()) as u64;
+    LeakRow { kind: kind.to_owned(), exists: exists as u64, expected, orphans }
 }
 
-fn processes(thing: &str, found: Vec<Process>, owned: impl Fn(&Option<MachineId>) -> bool) -> LeakRow {
+fn processes(kind: &str, found: Vec<Process>, owned: impl Fn(&Option<MachineId>) -> bool) -> LeakRow {
     let exists = found.len();
-    let unowned = found.into_iter().filter(|process| !owned(&process.machine)).map(|process| Unowned {
+    let orphans = found.into_iter().filter(|process| !owned(&process.machine)).map(|process| Orphan {
         name: format!("process {} ({})", process.pid, process.command),
         why: match &process.machine {
             Some(machine) => format!("no session has the machine {machine}"),
@@ -181,12 +181,12 @@ fn processes(thing: &str, found: Vec<Process>, owned: impl Fn(&Option<MachineId>
         },
         remedy: format!("kill {}", process.pid),
     });
-    row(thing, exists, unowned.collect())
+    row(kind, exists, orphans.collect())
 }
 
 fn run_directories(found: Vec<(PathBuf, Option<MachineId>)>, known: &Known) -> LeakRow {
     let exists = found.len();
-    let unowned = found.into_iter().filter_map(|(path, machine)| {
+    let orphans = found.into_iter().filter_map(|(path, machine)| {
         let why = match machine {
             Some(machine) if known.machines.contains(&machine) => return None,
             Some(machine) => format!("no session has the machine {machine}"),
@@ -194,11 +194,11 @@ fn run_directories(found: Vec<(PathBuf, Option<MachineId>)>, known: &Known) -> L
         };
         Some(gone_with("rm -r", &path, why))
     });
-    row("run directories", exists, unowned.collect())
+    row("run directories", exists, orphans.collect())
 }
 
-fn gone_with(command: &str, path: &Path, why: String) -> Unowned {
-    Unowned { name: path.display().to_string(), why, remedy: format!("{command} '{}'", path.display()) }
+fn gone_with(command: &str, path: &Path, why: String) -> Orphan {
+    Orphan { name: path.display().to_string(), why, remedy: format!("{command} '{}'", path.display()) }
 }
 
 fn sockets(found: Vec<PathBuf>, known: &Known, config: &Config) -> LeakRow {
@@ -207,22 +207,22 @@ fn sockets(found: Vec<PathBuf>, known: &Known, config: &Config) -> LeakRow {
     let of = |path: &Path| -> Option<MachineId> {
         path.strip_prefix(&run).ok()?.components().next()?.as_os_str().to_str()?.parse().ok()
     };
-    let unowned = found.into_iter().filter_map(|path| {
-        let ours = path == config.state_dir.join(crate::cli::client::SOCKET_NAME);
+    let orphans = found.into_iter().filter_map(|path| {
+        let ours = path == config.state_dir.join(crate::config::SOCKET_NAME);
         let owned = of(&path).is_some_and(|machine| known.machines.contains(&machine));
         (!ours && !owned).then(|| gone_with("rm", &path, "no machine with a session has it".into()))
     });
-    row("sockets", exists, unowned.collect())
+    row("sockets", exists, orphans.collect())
 }
 
-fn shelf(thing: &str, found: Vec<Item>, limits: Limits, by_server: bool) -> LeakRow {
+fn shelf(kind: &str, found: Vec<Item>, limits: Limits, by_server: bool) -> LeakRow {
     let exists = found.len() as u64;
     let excess = shelf::excess(found, limits, SystemTime::now());
     let next = if by_server { "the next sweep" } else { "the first sweep of a server" };
-    let unowned =
+    let orphans =
         excess.into_iter().map(|(item, why)| gone_with("rm", &item.path, format!("{why}; {next} removes it")));
-    let should = exists.min(limits.files_max as u64);
-    LeakRow { thing: thing.to_owned(), exists, should, unowned: unowned.collect() }
+    let expected = exists.min(limits.files_max as u64);
+    LeakRow { kind: kind.to_owned(), exists, expected, orphans: orphans.collect() }
 }
 
 fn leftovers(found: Vec<PathBuf>) -> LeakRow {
@@ -233,17 +233,17 @@ fn leftovers(found: Vec<PathBuf>) -> LeakRow {
 
 fn sessions(known: &Known) -> LeakRow {
     let remedy = if known.by_server { "wait for the next sweep, or: anteroom sweep" } else { "anteroom serve" };
-    let unowned = known.ownerless.iter().map(|(session, why)| Unowned {
+    let orphans = known.ownerless.iter().map(|(session, why)| Orphan {
         name: session.to_string(),
         why: (*why).to_owned(),
         remedy: remedy.to_owned(),
     });
-    row("active sessions", known.active.len(), unowned.collect())
+    row("active sessions", known.active.len(), orphans.collect())
 }
 
 fn templates(found: Vec<Template>, known: &Known) -> LeakRow {
     let exists = found.len();
-    let unowned = found.into_iter().filter_map(|template| {
+    let orphans = found.into_iter().filter_map(|template| {
         let kept = template.image.is_some() && template.image == known.image;
         let why = match (template.in_use, kept, template.image) {
             (true, _, _) | (_, true, _) => return None,
@@ -252,25 +252,25 @@ fn templates(found: Vec<Template>, known: &Known) -> LeakRow {
         };
         Some(gone_with("rm -r", &template.path, format!("{why}; a start of the server removes it, too")))
     });
-    row("templates", exists, unowned.collect())
+    row("templates", exists, orphans.collect())
 }
 
 fn open_files(open: BTreeMap<String, u64>, known: &Known) -> LeakRow {
     let exists = open.values().sum();
-    let should = OPEN_FILES_IDLE + OPEN_FILES_A_SESSION * known.owners.unwrap_or(0);
-    let mut unowned = Vec::new();
-    if exists > should {
+    let expected = OPEN_FILES_IDLE + OPEN_FILES_A_SESSION * known.owners.unwrap_or(0);
+    let mut orphans = Vec::new();
+    if exists > expected {
         let pid = std::process::id();
         let kinds: Vec<String> = open.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        unowned.push(Unowned {
+        orphans.push(Orphan {
             // The same name at the next look, however many there are by then.
             name: "open files of the server".into(),
-            why: format!("its sessions explain {should}; it has {} more, in all {}", exists - should, kinds.join(", ")),
+            why: format!("its sessions explain {expected}; it has {} more, in all {}", exists - expected, kinds.join(", ")),
             remedy: format!("ls -l /proc/{pid}/fd, then start the server again: machines and sessions live on"),
         });
     }
     // As many as there may be is no number that should exist.
-    LeakRow { thing: "open files".into(), exists, should: should.min(exists), unowned }
+    LeakRow { kind: "open files".into(), exists, expected: expected.min(exists), orphans }
 }
 
 #[cfg(test)]

@@ -8,28 +8,29 @@
 //! ```
 
 pub mod admission;
+pub mod api_error;
 pub mod app;
+pub mod auth;
 pub mod bundle;
-pub mod callers;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credentials;
+pub mod db_metrics;
 pub mod demo;
 pub mod egress;
 pub mod external;
 pub mod health;
-pub mod health_checks;
 pub mod http;
 pub mod leaks;
 pub mod log;
+pub mod outbox;
 pub mod peer;
 pub mod providers;
 pub mod random;
-pub mod refusal;
+pub mod retention;
 pub mod rfb;
 pub mod server;
 pub mod session;
 pub mod tunnel;
 pub mod webhook;
-pub mod writes;

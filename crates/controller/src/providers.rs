@@ -1,8 +1,10 @@
 //! The providers this server offers: built-in descriptors, changed or extended by the configuration.
 
-mod source;
+mod descriptor_source;
+mod view;
 
-pub use source::{Fault, Source};
+pub use descriptor_source::{DescriptorError, DescriptorSource};
+pub use view::{methods, provider_view};
 
 use crate::config::Config;
 use anteroom_wire::{

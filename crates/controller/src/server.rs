@@ -3,32 +3,31 @@
 
 use crate::{
     admission,
+    api_error::chain,
     app::{App, ImageFacts, Parts},
-    callers,
-    cli::client::SOCKET_NAME,
-    clock,
-    config::Config,
+    auth, clock,
+    config::{Config, SOCKET_NAME},
+    credentials::check_job,
+    db_metrics::DbMetrics,
     demo::{self, DemoIdp},
-    egress::{Answers, Gate, HostName},
+    egress::{Gate, HostName, HostOverrides},
     external::ExternalMachines,
-    health_checks, http,
+    http,
     peer::Peer,
     providers::Providers,
     random,
-    refusal::chain,
     session::{
-        live::Register,
-        note::Journal,
         queue::Queue,
-        refused::Refusals,
-        sweep::{self, Sweeps},
-        use_credential::Uses,
+        reconcile::{self, history::Sweeps},
+        registry::SessionRegistry,
+        rejections::limiter::RejectionLimiter,
+        timeline::buffer::TimelineBuffer,
+        use_credential::exec_cache::ExecCache,
     },
-    tunnel::Ending,
+    tunnel::CloseSignal,
     webhook::{self, Webhook},
-    writes::Writes,
 };
-use anteroom_machine::{Machines, Recipe, Settings as MachineSettings};
+use anteroom_machine::{Machines, Settings as MachineSettings, SpecSource};
 use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
 use anteroom_vault::KeyRing;
 use anteroom_wire::{CallerId, Problem};
@@ -50,7 +49,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// What machines are made of and how they are started.
 pub struct Foundation {
     /// How to start one.
-    pub recipe: Arc<dyn Recipe>,
+    pub spec_source: Arc<dyn SpecSource>,
     /// What it runs.
     pub image: ImageFacts,
     /// The program that keeps machines: `PROGRAM keeper RUN_DIR`.
@@ -117,15 +116,15 @@ pub async fn start(
 ) -> anyhow::Result<Server> {
     let providers =
         Providers::load(&config).map_err(|faults| anyhow::anyhow!("providers:\n  - {}", faults.join("\n  - ")))?;
-    let mut answers = Answers::parse(&config.egress.answers).map_err(|faults| {
+    let mut answers = HostOverrides::parse(&config.egress.overrides).map_err(|faults| {
         anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|faults| anyhow::anyhow!("{}", faults.join("\n")))?;
     let store_settings = StoreSettings { busy_ms_max: config.store.busy_ms_max, ..StoreSettings::default() };
-    let writes = Writes::new(config.store.slow_write_ms, foundation.write_observer.clone());
+    let db_metrics = DbMetrics::new(config.store.slow_write_ms, foundation.write_observer.clone());
     let database = state.path.join("anteroom.db");
-    let store = Store::open_observed(&database, store_settings, writes.clone()).await.context("the database")?;
+    let store = Store::open_observed(&database, store_settings, db_metrics.clone()).await.context("the database")?;
     let vault = open_vault(&store, &state.path.join("vault.key")).await?;
     let local_operator = local_operator(&store).await?;
     let webhook = Webhook::open(&config).map_err(anyhow::Error::msg)?;
@@ -142,7 +141,7 @@ pub async fn start(
     let handle = Arc::new(OnceLock::new());
     let machines = Machines::open(
         machine_settings(&config, state, &foundation),
-        foundation.recipe,
+        foundation.spec_source,
         http::host_service(Arc::clone(&handle)),
         tasks.clone(),
         stop.clone(),
@@ -152,31 +151,31 @@ pub async fn start(
     let app = App::new(Parts {
         base_url: config.base_url(address),
         gate: Arc::new(Gate::new(config.egress.limits.clone(), answers)),
-        journal: Journal::new(config.sessions.timeline_waiting_max),
-        refusals: Refusals::default(),
+        timeline_buffer: TimelineBuffer::new(config.sessions.timeline_buffer_max),
+        rejections: RejectionLimiter::default(),
         sweeps: Sweeps::default(),
-        uses: Uses::default(),
+        exec_cache: ExecCache::default(),
         queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
         store,
         webhook,
-        writes,
+        db_metrics,
         vault,
         providers,
         machines,
         image: foundation.image,
         external,
-        sessions: Register::default(),
+        sessions: SessionRegistry::default(),
         local_operator,
         tasks,
         stop,
-        ending: Ending::new(),
+        close_signal: CloseSignal::new(),
         config,
     });
     let _ = handle.set(app.downgrade());
     admission::guard(&app);
-    sweep::once(&app).await.context("resuming sessions")?;
-    app.tasks.spawn(sweep::run(app.clone()));
-    app.tasks.spawn(health_checks::run(app.clone()));
+    reconcile::once(&app).await.context("resuming sessions")?;
+    app.tasks.spawn(reconcile::run(app.clone()));
+    app.tasks.spawn(check_job::run(app.clone()));
     app.tasks.spawn(webhook::run(app.clone()));
     serve(&app, &serving, listener, &state.path)?;
     tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.emulated, "the server answers");
@@ -187,7 +186,7 @@ impl Server {
     /// Stops gracefully: sockets are told, tasks end within the limit, machines and sessions live on for the next server.
     pub async fn stop(self) {
         self.app.stop.cancel();
-        self.app.ending.end(Problem::ShuttingDown);
+        self.app.close_signal.close(Problem::ShuttingDown);
         self.demo.cancel();
         self.app.tasks.close();
         self.serving.close();
@@ -199,7 +198,7 @@ impl Server {
         if tokio::time::timeout(limit, drained).await.is_err() {
             tracing::warn!(outcome = "drain_cut", left = self.app.tasks.len(), "some tasks did not end in time");
         }
-        let left = self.app.journal.close();
+        let left = self.app.timeline_buffer.close();
         if left > 0 {
             tracing::error!(
                 outcome = "timeline_lost",
@@ -255,8 +254,8 @@ fn machine_settings(config: &Config, state: &StateDir, foundation: &Foundation) 
         console_bytes_max: config.machines.console_bytes_max,
         ping_every_ms: config.machines.ping_every_ms,
         ping_ms_max: config.machines.ping_ms_max,
-        hung_ms_max: config.machines.hung_s_max.saturating_mul(1_000),
-        receipts_max: config.keep.receipts_max,
+        hung_ms_max: config.machines.liveness_timeout_s.saturating_mul(1_000),
+        receipts_max: config.retention.receipts_max,
         ..MachineSettings::under(&state.path, foundation.keeper_program.clone())
     }
 }
@@ -294,7 +293,11 @@ async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
     Ok(id)
 }
 
-async fn start_demo(serving: &TaskTracker, stop: &CancellationToken, answers: &mut Answers) -> anyhow::Result<()> {
+async fn start_demo(
+    serving: &TaskTracker,
+    stop: &CancellationToken,
+    answers: &mut HostOverrides,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the demo's identity provider")?;
     let address = listener.local_addr()?;
     let host = HostName::parse(demo::DEMO_HOST).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
@@ -313,5 +316,5 @@ async fn start_demo(serving: &TaskTracker, stop: &CancellationToken, answers: &m
 /// # Errors
 /// The database cannot be written.
 pub async fn enter_link(server: &Server) -> anyhow::Result<String> {
-    Ok(callers::enter_link(&server.app).await?)
+    Ok(auth::login_links::enter_link(&server.app).await?)
 }

@@ -12,21 +12,23 @@
 //! Whoever ends a session writes the row first (one conditional write with its timeline entry) and then tells the owner,
 //! which stops the machine. The status that people see is derived from both on each read ([`status`](mod@status)).
 
+pub mod active_session;
+pub mod agent_events;
+pub mod change_method;
+pub mod channels;
 pub mod complete;
+pub mod credential_format;
 pub mod diagnose;
 pub mod end;
-pub mod hear;
 pub mod lifecycle;
-pub mod live;
-pub mod note;
-pub mod owner;
 pub mod queue;
 pub mod reach_desktop;
-pub mod refused;
-pub mod shape;
+pub mod reconcile;
+pub mod registry;
+pub mod rejections;
 pub mod start;
 pub mod status;
-pub mod sweep;
-pub mod switch;
+pub mod supervisor;
+pub mod timeline;
 pub mod use_credential;
 pub mod view;

@@ -13,166 +13,32 @@
 
 mod body;
 mod post;
-mod settings;
+pub mod receiver;
+mod report;
+pub mod settings;
 mod sign;
 
+pub use receiver::Webhook;
+pub use report::report;
 pub use settings::WebhookSettings;
 
-use crate::{app::App, clock, config::Config, random, refusal::chain, session::note};
-use anteroom_store::{About, CredentialRow, HandedOver, Kept, MessageRow, NewMessage, StoreError};
-use anteroom_wire::{
-    CredentialId, MessageId, SessionId,
-    operations::{WaitingMessage, WebhookError, WebhookReport},
-    webhook::{CREDENTIAL_STORED, SESSION_ENDED},
-};
+use crate::{api_error::chain, app::App, clock, random, session::timeline};
+use anteroom_store::{HandedOver, MessageRow, StoreError};
+use anteroom_wire::operations::WebhookError;
 use body::{Along, Made, Unmade};
-use post::{NotTaken, Outgoing, Way};
+use post::{NotTaken, Outgoing};
+use report::waiting;
 use serde_json::json;
-use settings::Target;
-use sign::Key;
 use std::{
     collections::HashSet,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::sync::Notify;
 
-/// Messages that are looked at together.
-const WAITING_MAX: u32 = 1_000;
 /// Messages that nobody rang for (of a former server, of another part) are found within this.
 const LOOK_EVERY_MS: u64 = 5_000;
 /// Between two sweeps of messages that are done.
 const FORGET_EVERY_MS: u64 = 3_600_000;
-
-/// The receiver, and how telling it fares.
-#[derive(Debug)]
-pub struct Webhook {
-    way: Way,
-    keys: Vec<Key>,
-    bell: Notify,
-    /// Messages that were taken.
-    pub delivered: AtomicU64,
-    /// Tries that failed.
-    pub failed: AtomicU64,
-    /// Messages that were given up.
-    pub given_up: AtomicU64,
-    last_error: Mutex<Option<WebhookError>>,
-}
-
-impl Webhook {
-    /// The receiver of the configuration; `None`: there is none.
-    ///
-    /// # Errors
-    /// Its secrets or certificates cannot be read; the text names the setting.
-    pub fn open(config: &Config) -> Result<Option<Self>, String> {
-        let settings = &config.webhook;
-        let (Some(url), Some(secret_file)) = (&settings.url, &settings.secret_file) else { return Ok(None) };
-        let target = Target::parse(url).map_err(|why| format!("webhook.url {why}"))?;
-        let keys = settings::secrets(secret_file)
-            .map_err(|why| format!("webhook.secret_file {} {why}", secret_file.display()))?;
-        let way = Way::new(target, settings.ca_file.as_deref(), settings.timeout_ms_max)?;
-        Ok(Some(Self {
-            way,
-            keys,
-            bell: Notify::new(),
-            delivered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            given_up: AtomicU64::new(0),
-            last_error: Mutex::new(None),
-        }))
-    }
-}
-
-/// The messages that go with a session's completion by a credential, in their order; none where nobody is told.
-pub fn completion(app: &App, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
-    let both = || About::Both(session.clone(), credential.clone());
-    messages(app, &[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
-}
-
-/// The message that goes with a use's change of a credential that is handed out once with a message: what is there now is handed out
-/// once as well. None for another, which its owner fetches.
-pub fn refreshed(app: &App, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
-    match credential.kept {
-        Kept::UntilHandedOut { .. } if carries(app) => {
-            messages(app, &[(CREDENTIAL_STORED, About::Both(session.clone(), credential.id.clone()))])
-        }
-        Kept::UntilHandedOut { .. } | Kept::UntilDeleted => Vec::new(),
-    }
-}
-
-/// Whether what is handed out once goes with a message.
-pub fn carries(app: &App) -> bool {
-    app.webhook.is_some() && app.config.webhook.include_credential
-}
-
-/// The message that goes with a session's end; `None` where nobody is told.
-pub fn end(app: &App, session: &SessionId) -> Option<NewMessage> {
-    messages(app, &[(SESSION_ENDED, About::Session(session.clone()))]).pop()
-}
-
-/// Messages to be written with what they tell of, in this order; none where nobody is told.
-pub fn messages(app: &App, kinds: &[(&str, About)]) -> Vec<NewMessage> {
-    if app.webhook.is_none() {
-        return Vec::new();
-    }
-    let now = clock::now();
-    let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::id(MessageId::from_parts)).collect();
-    // Ids of one moment have no order of their own.
-    ids.sort();
-    let message = |(id, (kind, about)): (MessageId, &(&str, About))| NewMessage {
-        id,
-        kind: (*kind).to_owned(),
-        about: about.clone(),
-        created_at_ms: now,
-        due_at_ms: now,
-    };
-    ids.into_iter().zip(kinds).map(message).collect()
-}
-
-/// There is a new message.
-pub fn ring(app: &App) {
-    if let Some(webhook) = &app.webhook {
-        webhook.bell.notify_one();
-    }
-}
-
-/// How it fares.
-///
-/// # Errors
-/// The database cannot be read.
-pub async fn report(app: &App) -> Result<WebhookReport, StoreError> {
-    let webhook = app.webhook.as_ref();
-    let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
-    let waiting = waiting(app).await?.into_iter().map(|message| WaitingMessage {
-        session: message.about.session().cloned(),
-        credential: message.about.credential().cloned(),
-        id: message.id,
-        kind: message.kind,
-        created_at: clock::rfc3339(message.created_at_ms),
-        due_at: clock::rfc3339(message.due_at_ms),
-        attempts: message.attempts,
-        last_error: message.last_error,
-    });
-    Ok(WebhookReport {
-        url: webhook.map(|webhook| webhook.way.shown()),
-        include_credential: app.config.webhook.include_credential,
-        delivered: count(|webhook| &webhook.delivered),
-        failed: count(|webhook| &webhook.failed),
-        given_up: count(|webhook| &webhook.given_up),
-        last_error: webhook.and_then(|it| it.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()),
-        waiting: waiting.collect(),
-    })
-}
-
-/// Everything that waits, the oldest first.
-async fn waiting(app: &App) -> Result<Vec<MessageRow>, StoreError> {
-    let mut waiting = app.store.due_messages(i64::MAX.unsigned_abs(), WAITING_MAX).await?;
-    waiting.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
-    Ok(waiting)
-}
 
 /// Sends until the server stops.
 pub async fn run(app: App) {
@@ -188,7 +54,7 @@ pub async fn run(app: App) {
         };
         if clock::now().saturating_sub(forgotten_at) >= FORGET_EVERY_MS {
             forgotten_at = clock::now();
-            let before = forgotten_at.saturating_sub(app.config.webhook.done_s_max * 1_000);
+            let before = forgotten_at.saturating_sub(app.config.webhook.done_retention_s * 1_000);
             if let Err(error) = app.store.forget_messages(before).await {
                 tracing::warn!(outcome = "webhook_not_tidied", error = %chain(&error), "messages that are done could not be removed");
             }
@@ -267,9 +133,9 @@ async fn taken(app: &App, webhook: &Webhook, message: &MessageRow, along: Option
     tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "a message was taken");
     if let Some(session) = message.about.session() {
         let sentence = sentence.map_or_else(|| format!("The webhook was told: {}.", message.kind), str::to_owned);
-        let handed_out = along.map(|along| along.credential);
-        let data = json!({ "message": message.id, "kind": message.kind, "handed_out": handed_out });
-        note::later(app, session, "webhook_delivered", sentence, data);
+        let leased = along.map(|along| along.credential);
+        let data = json!({ "message": message.id, "kind": message.kind, "credential": leased });
+        timeline::append_in_background(app, session, "webhook_delivered", sentence, data);
     }
     Ok(())
 }
@@ -284,40 +150,40 @@ async fn not_taken(
     let settings = &app.config.webhook;
     let (now, tries) = (clock::now(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
-    let given_up = not.for_good || tries >= settings.attempts_max || too_old;
+    let abandoned = not.for_good || tries >= settings.attempts_max || too_old;
     webhook.failed.fetch_add(1, Relaxed);
     let error = WebhookError { at: clock::rfc3339(now), message: message.id.clone(), why: not.why.clone() };
     *webhook.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     let due_at_ms = now + wait_ms(settings, message.attempts, not.after_s);
     // What may have been taken goes by no other way, however often it is not taken after that.
     let is_free = along.as_ref().is_some_and(|along| along.anew) && !not.may_be_there;
-    if given_up {
+    if abandoned {
         app.store.message_given_up(&message.id, &not.why, now).await?;
-        webhook.given_up.fetch_add(1, Relaxed);
+        webhook.abandoned.fetch_add(1, Relaxed);
     } else if is_free {
         app.store.message_bounced(&message.id, &not.why, due_at_ms).await?;
     } else {
         app.store.message_failed(&message.id, &not.why, due_at_ms).await?;
     }
-    tracing::warn!(outcome = if given_up { "webhook_given_up" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why = not.why, "a message was not taken");
+    tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why = not.why, "a message was not taken");
     // The first failure and the last one; those between are in the log and in the report.
     if let Some(session) = message.about.session()
-        && (given_up || message.attempts == 0)
+        && (abandoned || message.attempts == 0)
     {
-        let (kind, sentence) = not_taken_words(message, given_up, along.as_ref(), &not.why);
+        let (kind, sentence) = not_taken_words(message, abandoned, along.as_ref(), &not.why);
         let data = json!({ "message": message.id, "kind": message.kind, "attempts": tries, "why": not.why });
-        note::later(app, session, kind, sentence, data);
+        timeline::append_in_background(app, session, kind, sentence, data);
     }
     Ok(())
 }
 
 /// Kind and sentence for the timeline.
-fn not_taken_words(message: &MessageRow, given_up: bool, along: Option<&Along>, why: &str) -> (&'static str, String) {
-    let (kind, what) = match given_up {
-        true => ("webhook_given_up", "is not told any more of"),
+fn not_taken_words(message: &MessageRow, abandoned: bool, along: Option<&Along>, why: &str) -> (&'static str, String) {
+    let (kind, what) = match abandoned {
+        true => ("webhook_abandoned", "is not told any more of"),
         false => ("webhook_failed", "did not take, and will be told again of,"),
     };
-    let until = along.filter(|_| given_up).and_then(|along| along.until_ms);
+    let until = along.filter(|_| abandoned).and_then(|along| along.until_ms);
     let then = until.map_or_else(String::new, |until_ms| {
         format!(" The credential that went with it can be fetched here until {}.", clock::rfc3339(until_ms))
     });
@@ -335,6 +201,8 @@ fn wait_ms(settings: &WebhookSettings, tried: u64, after_s: Option<u64>) -> u64 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anteroom_store::About;
+    use anteroom_wire::{CredentialId, MessageId, SessionId, webhook::SESSION_ENDED};
 
     fn message(at: u64, about: About) -> MessageRow {
         let id = MessageId::from_parts(at, [0; 10]);

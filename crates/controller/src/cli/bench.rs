@@ -11,7 +11,7 @@ use crate::{
 use anteroom_store::{NewCaller, Role, Sha256Hex};
 use anteroom_wire::{
     CallerId,
-    api::{SessionView, StartRequest, Started, Ticket, Timeline},
+    api::{SessionView, StartRequest, StartResponse, Ticket, Timeline},
 };
 use anyhow::Context;
 use clap::Subcommand;
@@ -196,7 +196,7 @@ impl Viewer {
             method: None,
             renews: None,
         };
-        let started: Started = self.post("/api/auth/start", &request).await?;
+        let started: StartResponse = self.post("/api/auth/start", &request).await?;
         let accepted = millis(began);
         let id = started.session.id.to_string();
         let path = format!("/api/auth/session/{id}");
@@ -243,7 +243,7 @@ impl Viewer {
             loop {
                 let request = self.http.get(format!("http://{}{path}/events", self.base)).bearer_auth(&self.token);
                 let timeline: Timeline = request.send().await?.json().await?;
-                if timeline.entries.iter().any(|entry| entry.kind == "machine_gone") {
+                if timeline.entries.iter().any(|entry| entry.kind == "machine_exited") {
                     return anyhow::Ok(());
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

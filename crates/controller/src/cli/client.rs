@@ -1,6 +1,7 @@
 //! The command line's way to the running server: its API on a Unix socket below the state directory, where the peer's
 //! user id is the credential, so that no token lies in a file.
 
+use crate::config::SOCKET_NAME;
 use anteroom_wire::ProblemBody;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -15,8 +16,6 @@ use tokio_tungstenite::{
     tungstenite::{Error as SocketError, client::IntoClientRequest, http::HeaderValue},
 };
 
-/// The socket's name below the state directory.
-pub const SOCKET_NAME: &str = "anteroom.sock";
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const ANSWER_S_MAX: u64 = 60;
 

@@ -13,7 +13,7 @@ use anteroom_wire::{
     CredentialId,
     agent::UsePurpose,
     api::{
-        CredentialHealth, CredentialList, CredentialMeta, ProviderList, SessionView, StartRequest, Started, Status,
+        CredentialHealth, CredentialList, CredentialMeta, ProviderList, SessionView, StartRequest, StartResponse, Status,
         UseRequest,
     },
 };
@@ -152,7 +152,7 @@ async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<
     if let Some(at) = &meta.deliver_until {
         row("waits until", at.clone());
     }
-    if let Some(at) = &meta.ends_at {
+    if let Some(at) = &meta.expires_at {
         row("ends", at.clone());
     }
     for file in &meta.files {
@@ -170,7 +170,7 @@ fn plain(said: &str) -> String {
 /// A session that uses the credential, from its start to its end.
 async fn used(client: &Client, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<SessionView> {
     let request = UseRequest { purpose, argv: Vec::new() };
-    let started: Started = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
+    let started: StartResponse = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
     until_over(client, &started.session.id).await?.context("cancelled")
 }
 
@@ -183,7 +183,7 @@ fn why_not(view: &SessionView) -> String {
 async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
     let request = UseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
     let asked = async {
-        let started: Started = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
+        let started: StartResponse = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
         let (mut asked, mut silent) = (false, None);
         let view = watch::follow(client, &started.session.id, |told| match told {
             Told::Entry(entry) if entry.kind == "credential_checked" => asked = true,
@@ -218,7 +218,7 @@ fn not_asked(why: &str) -> ExitCode {
 /// Signs out at the provider.
 async fn logout(client: &Client, id: &CredentialId) -> anyhow::Result<()> {
     let view = used(client, id, UsePurpose::Logout).await?;
-    match view.uses.as_ref().and_then(|uses| uses.exit_code) {
+    match view.credential_use.as_ref().and_then(|used| used.exit_code) {
         Some(0) => Ok(()),
         Some(code) => anyhow::bail!("the tool's sign-out ended with {code}. See: anteroom why {}", view.id),
         None => anyhow::bail!("the sign-out did not run to its end: {}", why_not(&view)),

@@ -10,7 +10,7 @@ use super::{
 use crate::{config::Config, providers::Providers};
 use anteroom_machine::{
     image::{self, Image},
-    qemu::{self, KvmFinding},
+    qemu::{self, KvmStatus},
 };
 use anteroom_wire::api::{Health, HealthStatus};
 use owo_colors::{OwoColorize, Stream::Stdout};
@@ -74,7 +74,7 @@ async fn tools() -> Vec<(String, Finding)> {
     for thing in &lacking {
         found.push((thing.what.clone(), Finding::Missing(format!("needed for {}; {}", thing.why, thing.remedy))));
     }
-    if let Some(line) = image::apt_line(&lacking) {
+    if let Some(line) = image::apt_command(&lacking) {
         found.push(("install".into(), Finding::Worse(format!("all at once: {line}"))));
     }
     found
@@ -109,8 +109,8 @@ async fn machines(config: &Config) -> Vec<(String, Finding)> {
         "accelerator".into(),
         match foundation::probe(config, &image).await {
             Ok(report) => match report.kvm {
-                KvmFinding::Works => Finding::Good(report.explanation),
-                KvmFinding::Absent | KvmFinding::NotPermitted | KvmFinding::DoesNotBoot { .. } => {
+                KvmStatus::Works => Finding::Good(report.explanation),
+                KvmStatus::Absent | KvmStatus::NotPermitted | KvmStatus::DoesNotBoot { .. } => {
                     Finding::Worse(report.explanation)
                 }
             },

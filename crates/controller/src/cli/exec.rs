@@ -23,7 +23,7 @@ use crate::config::Config;
 use anteroom_wire::{
     CredentialId,
     agent::{TerminalSize, UsePurpose},
-    api::{ScreenView, SessionView, Started, Status, UseRequest},
+    api::{ScreenView, SessionView, StartResponse, Status, UseRequest},
 };
 use attach::Attachment;
 use http::Method;
@@ -68,7 +68,7 @@ pub(super) async fn run(config: &Config, arguments: ExecArguments) -> anyhow::Re
 async fn exec(client: &Client, arguments: ExecArguments) -> anyhow::Result<u8> {
     let path = format!("/api/credentials/{}/use", arguments.credential);
     let request = UseRequest { purpose: UsePurpose::Exec, argv: arguments.command };
-    let started: Started = client.call(Method::POST, &path, Some(&request)).await?;
+    let started: StartResponse = client.call(Method::POST, &path, Some(&request)).await?;
     let is_person = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut news = News::new();
     let mut attachment = Attachment::new(client, &started.session.id, news.stage.subscribe(), is_person);
@@ -178,7 +178,7 @@ impl News {
             }
             Told::Entry(entry) => match entry.kind.as_str() {
                 "cli_started" => drop(self.stage.send_replace(Stage::Running)),
-                "use_over" => self.changed = entry.data["changed"].as_bool().unwrap_or(false),
+                "use_completed" => self.changed = entry.data["changed"].as_bool().unwrap_or(false),
                 "machine_replaced" => tell(&format!("{} The command is started again.", entry.sentence)),
                 _ => {}
             },
@@ -201,11 +201,11 @@ async fn last_screen(client: &Client, view: &SessionView) -> Vec<String> {
 
 /// Says how it ended where that is not the command's own matter; the exit code.
 fn outcome(view: &SessionView, news: &News) -> u8 {
-    let code = view.uses.as_ref().and_then(|uses| uses.exit_code);
+    let code = view.credential_use.as_ref().and_then(|used| used.exit_code);
     match (view.status, code) {
         (Status::Completed, Some(code)) => {
             if news.changed {
-                let id = view.uses.as_ref().map_or_else(String::new, |uses| format!(" ({})", uses.credential));
+                let id = view.credential_use.as_ref().map_or_else(String::new, |uses| format!(" ({})", uses.credential));
                 tell(&format!("the command changed the credential; the new one is sealed and stored{id}"));
             }
             u8::try_from(code).unwrap_or(NOT_RUN)

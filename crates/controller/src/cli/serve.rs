@@ -15,7 +15,7 @@ pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> 
     let foundation = foundation::lay(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let minutes = config.sessions.pass_s_max / 60;
+    let minutes = config.sessions.login_link_s_max / 60;
     let server = server::start(config, &state, foundation, demo).await?;
     let link = server::enter_link(&server).await?;
     say(format_args!("\nAnteroom serves at {}", server.app.base_url));

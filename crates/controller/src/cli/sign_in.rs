@@ -8,7 +8,7 @@ use super::{
 };
 use anteroom_wire::{
     Secret, SessionId,
-    api::{CredentialMeta, PromptView, SessionView, StartRequest, Started, Status},
+    api::{CredentialMeta, PromptView, SessionView, StartRequest, StartResponse, Status},
     provider::Lane,
 };
 use http::Method;
@@ -41,7 +41,7 @@ pub(super) async fn sign_in_with(
     no_open: bool,
     key: Option<Secret>,
 ) -> anyhow::Result<SignedIn> {
-    let started: Started = client.call(Method::POST, "/api/auth/start", Some(request)).await?;
+    let started: StartResponse = client.call(Method::POST, "/api/auth/start", Some(request)).await?;
     say(format_args!("Sign in to {} here:\n\n  {}\n", started.session.provider_name, started.viewer_url));
     say(format_args!("{}\n", started.session.policy_sentence));
     if !no_open && std::io::stdout().is_terminal() {
@@ -113,7 +113,7 @@ impl Shown {
             open.clone_from(&view.sign_in.prompt);
             is_new
         });
-        if view.sign_in.kept && !self.is_kept {
+        if view.sign_in.kept_in_machine && !self.is_kept {
             self.is_kept = true;
             say(format_args!("  → {} Ctrl-C ends it here.", view.next_action));
         }

@@ -14,9 +14,9 @@ pub(super) fn ranges(config: &Config, range: &mut impl FnMut(&str, u64, u64, u64
     range("tunnel.stall_ms_max", t.stall_ms_max, 100, 3_600_000);
     range("tunnel.chunk_bytes", t.chunk_bytes as u64, 512, 1 << 20);
     range("tunnel.message_bytes_max", t.message_bytes_max as u64, 1024, 16 * 1024 * 1024);
-    range("tunnel.early_bytes_max", t.early_bytes_max as u64, 64, 16 * 1024 * 1024);
+    range("tunnel.first_bytes_max", t.first_bytes_max as u64, 64, 16 * 1024 * 1024);
     range("tunnel.connect_ms_max", t.connect_ms_max, 10, 600_000);
-    range("tunnel.verdict_ms_max", t.verdict_ms_max, 0, 60_000);
+    range("tunnel.close_reason_wait_ms", t.close_reason_wait_ms, 0, 60_000);
     range("tunnel.close_ms_max", t.close_ms_max, 10, 600_000);
     range("store.busy_ms_max", config.store.busy_ms_max, 1, 600_000);
     range("store.slow_write_ms", config.store.slow_write_ms, 1, 600_000);

@@ -9,11 +9,11 @@ pub struct Credentials {
     /// A stored credential whose tool was not asked for this long is checked, each in a machine of its own, seconds. 0: never.
     pub check_every_s: u64,
     /// How many are checked at once. Sessions of people go first: nothing is checked while somebody waits for a machine.
-    pub checks_at_once_max: u32,
+    pub concurrent_checks_max: u32,
     /// How long a `deliver_once` credential waits to be handed out, seconds; then it is deleted.
     pub deliver_once_s_max: u64,
     /// A credential that says itself that it ends within this is `expiring`, seconds.
-    pub expiring_s: u64,
+    pub expiry_warning_s: u64,
     /// How long the last screen of a command that used a credential is kept for whoever started it, seconds; in memory alone.
     pub last_screen_s_max: u64,
 }
@@ -22,9 +22,9 @@ impl Default for Credentials {
     fn default() -> Self {
         Self {
             check_every_s: 0,
-            checks_at_once_max: 1,
+            concurrent_checks_max: 1,
             deliver_once_s_max: 3_600,
-            expiring_s: 3 * 24 * 3_600,
+            expiry_warning_s: 3 * 24 * 3_600,
             last_screen_s_max: 60,
         }
     }
@@ -34,9 +34,9 @@ impl Credentials {
     /// Tells `range` of each number: its name, its value, the least and the most it may be.
     pub(super) fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
         range("credentials.check_every_s", self.check_every_s, 0, 10 * 365 * 24 * 3600);
-        range("credentials.checks_at_once_max", self.checks_at_once_max.into(), 1, 100);
+        range("credentials.concurrent_checks_max", self.concurrent_checks_max.into(), 1, 100);
         range("credentials.deliver_once_s_max", self.deliver_once_s_max, 1, 30 * 24 * 3600);
-        range("credentials.expiring_s", self.expiring_s, 0, 365 * 24 * 3600);
+        range("credentials.expiry_warning_s", self.expiry_warning_s, 0, 365 * 24 * 3600);
         range("credentials.last_screen_s_max", self.last_screen_s_max, 1, 3_600);
     }
 }

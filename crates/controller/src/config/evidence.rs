@@ -48,7 +48,7 @@ pub struct Keep {
     /// A bundle's life, seconds.
     pub bundles_s_max: u64,
     /// One file in a bundle, before it is packed, bytes; of longer ones the end is kept.
-    pub bundle_part_bytes_max: usize,
+    pub bundle_file_bytes_max: usize,
 }
 
 impl Default for Log {
@@ -72,7 +72,7 @@ impl Default for Keep {
             bundles_max: 20,
             bundles_bytes_max: 256 * 1024 * 1024,
             bundles_s_max: 7 * 24 * 3600,
-            bundle_part_bytes_max: 4 * 1024 * 1024,
+            bundle_file_bytes_max: 4 * 1024 * 1024,
         }
     }
 }
@@ -86,5 +86,5 @@ pub(super) fn ranges(log: &Log, keep: &Keep, range: &mut impl FnMut(&str, u64, u
     range("keep.bundles_max", keep.bundles_max as u64, 1, 10_000);
     range("keep.bundles_bytes_max", keep.bundles_bytes_max, 1 << 20, 1 << 40);
     range("keep.bundles_s_max", keep.bundles_s_max, 1, 365 * 24 * 3600);
-    range("keep.bundle_part_bytes_max", keep.bundle_part_bytes_max as u64, 64 * 1024, 256 << 20);
+    range("keep.bundle_file_bytes_max", keep.bundle_file_bytes_max as u64, 64 * 1024, 256 << 20);
 }

@@ -26,7 +26,7 @@ pub struct Machines {
     pub cpus: u32,
     /// Under emulation, the cache of translated code of one machine; only what is used costs. A browser needs much: with
     /// too little it is translated again and again. 8 to 1024.
-    pub translation_mib: u32,
+    pub tcg_cache_mib: u32,
     /// Machines at once; more sessions wait in the queue.
     pub machines_max: u32,
     /// From the process's start to ready, with KVM.
@@ -34,7 +34,7 @@ pub struct Machines {
     /// The same under emulation.
     pub ready_emulation_ms_max: u64,
     /// From the template's cold boot to ready (it starts a browser; slow under emulation).
-    pub template_s_max: u64,
+    pub template_boot_s_max: u64,
     /// Desktop width in pixels: 320 to 3840.
     pub width: u16,
     /// Desktop height in pixels: 240 to 2160.
@@ -46,9 +46,9 @@ pub struct Machines {
     /// A machine of which nothing was heard for this long is not ready until it is heard again.
     pub ping_ms_max: u64,
     /// A machine of which nothing was heard for this long has hung: it is ended and replaced.
-    pub hung_s_max: u64,
+    pub liveness_timeout_s: u64,
     /// What one more machine is expected to take of the host's memory, MiB.
-    pub machine_cost_mib: u64,
+    pub memory_per_machine_mib: u64,
     /// Of the host's memory, what must stay available after that, MiB; else new sessions are refused and waiting ones wait.
     /// 0: not looked at.
     pub memory_free_mib_min: u64,
@@ -62,18 +62,18 @@ impl Default for Machines {
             accelerator: Accelerator::Auto,
             memory_mib: 1536,
             cpus: 2,
-            translation_mib: 256,
+            tcg_cache_mib: 256,
             machines_max: 10,
             ready_kvm_ms_max: 15_000,
             ready_emulation_ms_max: 60_000,
-            template_s_max: 600,
+            template_boot_s_max: 600,
             width: 1280,
             height: 800,
             console_bytes_max: 64 * 1024,
             ping_every_ms: 2_000,
             ping_ms_max: 6_000,
-            hung_s_max: 20,
-            machine_cost_mib: 256,
+            liveness_timeout_s: 20,
+            memory_per_machine_mib: 256,
             memory_free_mib_min: 256,
             disk_free_mib_min: 256,
         }
@@ -85,18 +85,18 @@ impl Machines {
     pub(super) fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
         range("machines.memory_mib", self.memory_mib.into(), 512, 65_536);
         range("machines.cpus", self.cpus.into(), 1, 16);
-        range("machines.translation_mib", self.translation_mib.into(), 8, 1_024);
+        range("machines.tcg_cache_mib", self.tcg_cache_mib.into(), 8, 1_024);
         range("machines.machines_max", self.machines_max.into(), 1, 1_000);
         range("machines.ready_kvm_ms_max", self.ready_kvm_ms_max, 100, 600_000);
         range("machines.ready_emulation_ms_max", self.ready_emulation_ms_max, 100, 600_000);
-        range("machines.template_s_max", self.template_s_max, 10, 7_200);
+        range("machines.template_boot_s_max", self.template_boot_s_max, 10, 7_200);
         range("machines.width", self.width.into(), 320, 3840);
         range("machines.height", self.height.into(), 240, 2160);
         range("machines.console_bytes_max", self.console_bytes_max as u64, 1024, 1 << 20);
         range("machines.ping_every_ms", self.ping_every_ms, 50, 60_000);
         range("machines.ping_ms_max", self.ping_ms_max, self.ping_every_ms.saturating_mul(2), 600_000);
-        range("machines.hung_s_max", self.hung_s_max, self.ping_ms_max.div_ceil(1_000), 3_600);
-        range("machines.machine_cost_mib", self.machine_cost_mib, 0, 1 << 20);
+        range("machines.liveness_timeout_s", self.liveness_timeout_s, self.ping_ms_max.div_ceil(1_000), 3_600);
+        range("machines.memory_per_machine_mib", self.memory_per_machine_mib, 0, 1 << 20);
         range("machines.memory_free_mib_min", self.memory_free_mib_min, 0, 1 << 30);
         range("machines.disk_free_mib_min", self.disk_free_mib_min, 0, 1 << 30);
     }

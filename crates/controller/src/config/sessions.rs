@@ -21,7 +21,7 @@ pub struct Sessions {
     /// A ticket's life.
     pub ticket_s_max: u64,
     /// The life of the pass in a printed or returned link.
-    pub pass_s_max: u64,
+    pub login_link_s_max: u64,
     /// The life of a signed-in cookie.
     pub cookie_s_max: u64,
     /// A credential file must be unchanged for this long.
@@ -35,17 +35,17 @@ pub struct Sessions {
     /// How long the tool's own status command may take.
     pub status_command_ms_max: u64,
     /// A credential that waits to be delivered holds the session's deadlines back for this long.
-    pub delivery_hold_s_max: u64,
+    pub delivery_grace_s: u64,
     /// How often the sweep looks for what is overdue.
     pub sweep_every_ms: u64,
     /// Timeline entries of one session that wait while the database cannot be written; the oldest is dropped for one more.
-    pub timeline_waiting_max: usize,
+    pub timeline_buffer_max: usize,
     /// How long refusals for one cause are only counted after the first was put on the timeline.
-    pub refused_note_every_ms: u64,
+    pub rejection_log_interval_ms: u64,
     /// What one sweep may end or stop; the rest waits for the next one.
     pub sweep_stops_max: usize,
     /// A machine that was told to stop, or has died, and is not seen gone for this long is told of on the timeline and let go.
-    pub gone_s_max: u64,
+    pub cleanup_timeout_s: u64,
     /// A way to a machine's agent that stays broken for this long is told of on the timeline.
     pub channel_lost_after_ms: u64,
 }
@@ -60,19 +60,19 @@ impl Default for Sessions {
             viewers_max: 4,
             socket_wait_ms_max: 20_000,
             ticket_s_max: 60,
-            pass_s_max: 900,
+            login_link_s_max: 900,
             cookie_s_max: 12 * 3600,
             capture_stable_ms: 300,
             credential_bytes_max: 512 * 1024,
             delivery_retry_ms_min: 250,
             delivery_retry_ms_max: 5_000,
             status_command_ms_max: 30_000,
-            delivery_hold_s_max: 60,
+            delivery_grace_s: 60,
             sweep_every_ms: 5_000,
-            timeline_waiting_max: 500,
-            refused_note_every_ms: 60_000,
+            timeline_buffer_max: 500,
+            rejection_log_interval_ms: 60_000,
             sweep_stops_max: 10,
-            gone_s_max: 30,
+            cleanup_timeout_s: 30,
             channel_lost_after_ms: 1_000,
         }
     }
@@ -88,19 +88,19 @@ impl Sessions {
         range("sessions.viewers_max", self.viewers_max.into(), 1, 100);
         range("sessions.socket_wait_ms_max", self.socket_wait_ms_max, 0, 600_000);
         range("sessions.ticket_s_max", self.ticket_s_max, 1, 3_600);
-        range("sessions.pass_s_max", self.pass_s_max, 1, 86_400);
+        range("sessions.login_link_s_max", self.login_link_s_max, 1, 86_400);
         range("sessions.cookie_s_max", self.cookie_s_max, 1, 365 * 24 * 3600);
         range("sessions.capture_stable_ms", self.capture_stable_ms, 0, 60_000);
         range("sessions.credential_bytes_max", self.credential_bytes_max, 64, 16 * 1024 * 1024);
         range("sessions.delivery_retry_ms_min", self.delivery_retry_ms_min, 1, 60_000);
         range("sessions.delivery_retry_ms_max", self.delivery_retry_ms_max, self.delivery_retry_ms_min, 600_000);
         range("sessions.status_command_ms_max", self.status_command_ms_max, 100, 600_000);
-        range("sessions.delivery_hold_s_max", self.delivery_hold_s_max, 0, 3_600);
+        range("sessions.delivery_grace_s", self.delivery_grace_s, 0, 3_600);
         range("sessions.sweep_every_ms", self.sweep_every_ms, 10, 600_000);
-        range("sessions.timeline_waiting_max", self.timeline_waiting_max as u64, 10, 100_000);
-        range("sessions.refused_note_every_ms", self.refused_note_every_ms, 100, 86_400_000);
+        range("sessions.timeline_buffer_max", self.timeline_buffer_max as u64, 10, 100_000);
+        range("sessions.rejection_log_interval_ms", self.rejection_log_interval_ms, 100, 86_400_000);
         range("sessions.sweep_stops_max", self.sweep_stops_max as u64, 1, 10_000);
-        range("sessions.gone_s_max", self.gone_s_max, 1, 3_600);
+        range("sessions.cleanup_timeout_s", self.cleanup_timeout_s, 1, 3_600);
         range("sessions.channel_lost_after_ms", self.channel_lost_after_ms, 0, 600_000);
     }
 }

@@ -1,6 +1,6 @@
 //! Which addresses a name may lead to: public ones only, and all of them.
 
-use super::{HostName, Refusal};
+use super::{HostName, EgressError};
 use anteroom_wire::Problem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -74,12 +74,12 @@ pub(super) fn admit(
     name: &HostName,
     addresses: Vec<SocketAddr>,
     addresses_max: usize,
-) -> Result<Vec<SocketAddr>, Refusal> {
+) -> Result<Vec<SocketAddr>, EgressError> {
     if let Some(closed) = addresses.iter().find(|address| !is_public(address.ip())) {
-        return Err(Refusal::new(Problem::EgressPrivate, format!("{name} leads to {}", mask(closed.ip()))));
+        return Err(EgressError::new(Problem::EgressPrivate, format!("{name} leads to {}", mask(closed.ip()))));
     }
     if addresses.is_empty() {
-        return Err(Refusal::new(Problem::EgressUnreachable, format!("resolve {name}: the name has no address")));
+        return Err(EgressError::new(Problem::EgressUnreachable, format!("resolve {name}: the name has no address")));
     }
     let (mut v6, mut v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
     v6.dedup();

@@ -2,7 +2,7 @@
 
 use anteroom_wire::Problem;
 
-/// One moment of one request for a connection.
+/// One outcome of one request for a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressDecision {
     /// The name, lower case; for a refusal the guest's text, bounded and printable.
@@ -10,18 +10,18 @@ pub struct EgressDecision {
     /// The port.
     pub port: u16,
     /// What happened.
-    pub moment: Moment,
+    pub outcome: EgressOutcome,
 }
 
 /// What happened to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Moment {
+pub enum EgressOutcome {
     /// The connection exists.
     Granted {
         /// Where it leads, masked (`203.0.x.x`).
         address: String,
         /// Whether the operator's configuration answered the name.
-        stand_in: bool,
+        overridden: bool,
         /// Resolving and connecting, milliseconds.
         connect_ms: u64,
     },
@@ -35,7 +35,7 @@ pub enum Moment {
         after_ms: u64,
     },
     /// A granted connection ended.
-    Closed {
+    CloseCause {
         /// Bytes from the machine.
         bytes_up: u64,
         /// Bytes to the machine.
@@ -43,13 +43,13 @@ pub enum Moment {
         /// How long it lasted, milliseconds.
         duration_ms: u64,
         /// Why it ended.
-        why: Closed,
+        why: CloseCause,
     },
 }
 
 /// Why a granted connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
+pub enum CloseCause {
     /// Both sides were done.
     Done,
     /// One side broke off.

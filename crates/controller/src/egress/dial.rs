@@ -3,7 +3,7 @@
 //! A small form of "happy eyeballs" (RFC 8305): the next address is tried beside the one before after a short while, or
 //! at once when that one failed; the first that connects wins and the others are dropped.
 
-use super::{GateSettings, HostName, Refusal, mask};
+use super::{GateSettings, HostName, EgressError, mask};
 use anteroom_wire::Problem;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
@@ -24,15 +24,15 @@ use tokio::{
 pub struct GatedStream {
     socket: TcpStream,
     peer: SocketAddr,
-    stand_in: bool,
+    overridden: bool,
     connect: Duration,
 }
 
 impl GatedStream {
-    pub(super) fn new(socket: TcpStream, peer: SocketAddr, stand_in: bool, connect: Duration) -> Self {
+    pub(super) fn new(socket: TcpStream, peer: SocketAddr, overridden: bool, connect: Duration) -> Self {
         // Small writes are keystrokes and handshakes; a failure here costs latency only.
         let _ = socket.set_nodelay(true);
-        Self { socket, peer, stand_in, connect }
+        Self { socket, peer, overridden, connect }
     }
 
     /// The address it leads to. Mask it ([`mask`]) before it is shown.
@@ -41,8 +41,8 @@ impl GatedStream {
     }
 
     /// Whether the operator's configuration answered the name.
-    pub fn is_stand_in(&self) -> bool {
-        self.stand_in
+    pub fn is_overridden(&self) -> bool {
+        self.overridden
     }
 
     /// How long resolving and connecting took.
@@ -86,16 +86,16 @@ pub(super) async fn dial(
     settings: &GateSettings,
     name: &HostName,
     addresses: Vec<SocketAddr>,
-) -> Result<TcpStream, Refusal> {
+) -> Result<TcpStream, EgressError> {
     let deadline = Instant::now() + Duration::from_millis(settings.connect_ms_max);
     let count = addresses.len();
     match timeout_at(deadline, race(settings, addresses)).await {
         Ok(Ok(socket)) => Ok(socket),
-        Ok(Err((address, Missed::Failed(error)))) => Err(Refusal::new(
+        Ok(Err((address, Missed::Failed(error)))) => Err(EgressError::new(
             Problem::EgressUnreachable,
             format!("connect to {name} at {} ({count} tried): {error}", mask(address.ip())),
         )),
-        Ok(Err((_, Missed::Late))) | Err(_) => Err(Refusal::new(
+        Ok(Err((_, Missed::Late))) | Err(_) => Err(EgressError::new(
             Problem::EgressTimeout,
             format!(
                 "connect to {name} ({count} to try): no answer in {} ms",

@@ -1,6 +1,6 @@
 //! A host name as a guest may ask for it: a DNS name, never an address in any spelling.
 
-use super::Refusal;
+use super::EgressError;
 use anteroom_wire::Problem;
 use std::fmt;
 
@@ -17,10 +17,10 @@ impl HostName {
     /// Reads a name; any case, one trailing dot allowed.
     ///
     /// # Errors
-    /// [`Problem::EgressRefused`] for an address (`127.0.0.1`, `[::1]`, `2130706433`, `0x7f.1`: whatever a resolver
+    /// [`Problem::EgressDenied`] for an address (`127.0.0.1`, `[::1]`, `2130706433`, `0x7f.1`: whatever a resolver
     /// would read as one) and for what is not a DNS name.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let refused = |why: &str| Refusal::new(Problem::EgressRefused, format!("{:?} {why}", shown(text)));
+    pub fn parse(text: &str) -> Result<Self, EgressError> {
+        let refused = |why: &str| EgressError::new(Problem::EgressDenied, format!("{:?} {why}", shown(text)));
         let name = text.strip_suffix('.').unwrap_or(text);
         if text.starts_with('[') || text.contains(':') || name.parse::<std::net::IpAddr>().is_ok() {
             return Err(refused("is an address: only names may be reached"));
@@ -92,7 +92,7 @@ mod tests {
             "1.2.3.4.5",
         ] {
             let refusal = HostName::parse(address).unwrap_err();
-            assert_eq!(refusal.problem, Problem::EgressRefused, "{address}");
+            assert_eq!(refusal.problem, Problem::EgressDenied, "{address}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! `CONNECT host:port` from a machine: ask the gate, answer, then carry bytes until one of the limits or the end.
 
-use super::{Closed, EgressDecision, Gate, GatedStream, HostName, Moment, Refusal, mask, name::shown};
+use super::{CloseCause, EgressDecision, Gate, GatedStream, HostName, EgressOutcome, EgressError, mask, name::shown};
 use crate::egress::GateSettings;
 use anteroom_wire::{Problem, provider::Provider};
 use bytes::Bytes;
@@ -62,17 +62,17 @@ impl MachineGate {
         Self { gate, provider, slots, tasks, ending, tell: Arc::new(tell) }
     }
 
-    /// Answers one `CONNECT` request: 200 when the connection exists (its bytes are then carried by a task of the
+    /// HostOverrides one `CONNECT` request: 200 when the connection exists (its bytes are then carried by a task of the
     /// tracker), else 403, 502 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Never takes longer than the
     /// gate's limits together.
     pub async fn serve<B: Send + 'static>(&self, mut request: Request<B>) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let Some((host, port)) = target(&request) else {
-            return refuse(&Refusal::new(Problem::Malformed, "expected CONNECT host:port"));
+            return refuse(&EgressError::new(Problem::Malformed, "expected CONNECT host:port"));
         };
         let opened = tokio::select! {
             biased;
-            () = self.ending.cancelled() => Err(Refusal::new(Problem::EgressUnreachable, "the machine is ending")),
+            () = self.ending.cancelled() => Err(EgressError::new(Problem::EgressUnreachable, "the machine is ending")),
             opened = self.open(&host, port) => opened,
         };
         match opened {
@@ -80,9 +80,9 @@ impl MachineGate {
                 self.decided(
                     &host,
                     port,
-                    Moment::Granted {
+                    EgressOutcome::Granted {
                         address: mask(stream.peer().ip()),
-                        stand_in: stream.is_stand_in(),
+                        overridden: stream.is_overridden(),
                         connect_ms: millis(stream.connect_time()),
                     },
                 );
@@ -93,28 +93,28 @@ impl MachineGate {
             }
             Err(refusal) => {
                 let (problem, detail) = (refusal.problem, refusal.detail.clone());
-                self.decided(&host, port, Moment::Refused { problem, detail, after_ms: millis(started.elapsed()) });
+                self.decided(&host, port, EgressOutcome::Refused { problem, detail, after_ms: millis(started.elapsed()) });
                 refuse(&refusal)
             }
         }
     }
 
-    async fn open(&self, host: &str, port: u16) -> Result<(GatedStream, OwnedSemaphorePermit), Refusal> {
+    async fn open(&self, host: &str, port: u16) -> Result<(GatedStream, OwnedSemaphorePermit), EgressError> {
         let wait_max = Duration::from_millis(self.gate.settings().stream_wait_ms_max);
         let slot = match timeout(wait_max, Arc::clone(&self.slots).acquire_owned()).await {
             Ok(Ok(slot)) => slot,
             Ok(Err(_)) | Err(_) => {
                 let most = self.gate.settings().streams_max;
                 let detail = format!("the machine already has {most} connections open");
-                return Err(Refusal::new(Problem::EgressTimeout, detail));
+                return Err(EgressError::new(Problem::EgressTimeout, detail));
             }
         };
         Ok((self.gate.connect(&self.provider, host, port).await?, slot))
     }
 
-    fn decided(&self, host: &str, port: u16, moment: Moment) {
+    fn decided(&self, host: &str, port: u16, outcome: EgressOutcome) {
         let host = HostName::parse(host).map_or_else(|_| shown(host), |name| name.as_str().to_owned());
-        (self.tell)(EgressDecision { host, port, moment });
+        (self.tell)(EgressDecision { host, port, outcome });
     }
 
     /// Carries bytes until the connection ends, then tells how much it was. Holds `slot` as long.
@@ -135,18 +135,18 @@ impl MachineGate {
                 let mut outside = Metered { inner: stream, read: Arc::clone(&down) };
                 let copied = copy_bidirectional_with_sizes(&mut guest, &mut outside, COPY_BYTES, COPY_BYTES);
                 tokio::select! {
-                    copied = copied => if copied.is_ok() { Closed::Done } else { Closed::Broken },
+                    copied = copied => if copied.is_ok() { CloseCause::Completed } else { CloseCause::ConnectionLost },
                     why = expiry(self.gate.settings(), started, &up, &down) => why,
-                    () = self.ending.cancelled() => Closed::Ending,
+                    () = self.ending.cancelled() => CloseCause::Shutdown,
                 }
             }
-            Ok(Err(_)) | Err(_) => Closed::Broken,
+            Ok(Err(_)) | Err(_) => CloseCause::ConnectionLost,
         };
         drop(slot);
         self.decided(
             host,
             port,
-            Moment::Closed {
+            EgressOutcome::Closed {
                 bytes_up: up.bytes.load(Relaxed),
                 bytes_down: down.bytes.load(Relaxed),
                 duration_ms: millis(started.elapsed()),
@@ -157,17 +157,17 @@ impl MachineGate {
 }
 
 /// Ends when the connection was idle or open for too long.
-async fn expiry(settings: &GateSettings, started: Instant, up: &Meter, down: &Meter) -> Closed {
+async fn expiry(settings: &GateSettings, started: Instant, up: &Meter, down: &Meter) -> CloseCause {
     let ends_at = started + Duration::from_secs(settings.total_s_max);
     loop {
         let last = started + Duration::from_millis(up.last_ms.load(Relaxed).max(down.last_ms.load(Relaxed)));
         let idle_at = last + Duration::from_secs(settings.idle_s_max);
         let now = Instant::now();
         if now >= ends_at {
-            return Closed::TooLong;
+            return CloseCause::LifetimeExceeded;
         }
         if now >= idle_at {
-            return Closed::Idle;
+            return CloseCause::IdleTimeout;
         }
         sleep_until(idle_at.min(ends_at)).await;
     }
@@ -181,7 +181,7 @@ fn target<B>(request: &Request<B>) -> Option<(String, u16)> {
     good.then(|| (authority.host().to_owned(), port))
 }
 
-fn refuse(refusal: &Refusal) -> Response<Full<Bytes>> {
+fn refuse(refusal: &EgressError) -> Response<Full<Bytes>> {
     // A body of plain texts always serialises; an empty one would only lose the words, not the status.
     let body = serde_json::to_vec(&refusal.body()).unwrap_or_default();
     let mut response = Response::new(Full::new(Bytes::from(body)));

@@ -38,7 +38,7 @@ struct Machine {
 impl Machine {
     async fn new(settings: GateSettings, hosts: &[(&str, u16)], answers: &[(&str, SocketAddr)]) -> Self {
         let answers = answers.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
-        let gate = Arc::new(Gate::new(settings, Answers::parse(&answers).unwrap()));
+        let gate = Arc::new(Gate::new(settings, HostOverrides::parse(&answers).unwrap()));
         let (heard, tasks, ending) = (Arc::new(Mutex::new(Vec::new())), TaskTracker::new(), CancellationToken::new());
         let tell = {
             let heard = heard.clone();
@@ -118,8 +118,8 @@ async fn a_granted_name_carries_bytes_both_ways_and_the_session_hears_of_it() {
     let story = machine.story().await;
     let [granted, closed] = &story[..] else { panic!("{story:?}") };
     assert_eq!((granted.host.as_str(), granted.port), ("auth.example", 443));
-    assert!(matches!(&granted.moment, Moment::Granted { address, stand_in: true, .. } if address == "127.0.x.x"));
-    let Moment::Closed { bytes_up: 200_000, bytes_down: 200_000, why: Closed::Done, .. } = closed.moment else {
+    assert!(matches!(&granted.outcome, EgressOutcome::Granted { address, overridden: true, .. } if address == "127.0.x.x"));
+    let EgressOutcome::Closed { bytes_up: 200_000, bytes_down: 200_000, why: CloseCause::Completed, .. } = closed.outcome else {
         panic!("{closed:?}")
     };
 }
@@ -132,7 +132,7 @@ async fn a_name_that_is_not_on_the_list_is_refused_by_name() {
         Machine::new(GateSettings::default(), &[("auth.example", 443)], &[("other.example:443", outside)]).await;
     for authority in ["other.example:443", "auth.example:80", "xauth.example:443"] {
         let (status, body) = machine.refusal(authority).await;
-        assert_eq!((status, body.code.as_str()), (403, "egress_refused"), "{authority}");
+        assert_eq!((status, body.code.as_str()), (403, "egress_denied"), "{authority}");
     }
     assert_eq!(machine.story().await.len(), 3);
 }
@@ -143,7 +143,7 @@ async fn an_address_is_refused_in_every_spelling() {
     let machine = Machine::new(GateSettings::default(), &[("127.0.0.1", port), ("*.1", port)], &[]).await;
     for host in ["127.0.0.1", "127.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"] {
         let (status, body) = machine.refusal(&format!("{host}:{port}")).await;
-        assert_eq!((status, body.code.as_str()), (403, "egress_refused"), "{host}");
+        assert_eq!((status, body.code.as_str()), (403, "egress_denied"), "{host}");
     }
 }
 
@@ -203,7 +203,7 @@ async fn the_machines_end_closes_its_connections() {
     assert!(ended.is_err());
     let story = machine.story().await;
     assert!(
-        matches!(story[1].moment, Moment::Closed { bytes_up: 5, bytes_down: 5, why: Closed::Ending, .. }),
+        matches!(story[1].outcome, EgressOutcome::Closed { bytes_up: 5, bytes_down: 5, why: CloseCause::Shutdown, .. }),
         "{story:?}"
     );
 }
@@ -216,7 +216,7 @@ async fn a_connection_on_which_nothing_moves_is_closed() {
     let mut stream = machine.connect("auth.example:443").await;
     assert!(timeout(SOON, stream.read_u8()).await.expect("closed in time").is_err());
     let story = machine.story().await;
-    assert!(matches!(story[1].moment, Moment::Closed { why: Closed::Idle, .. }), "{story:?}");
+    assert!(matches!(story[1].outcome, EgressOutcome::Closed { why: CloseCause::IdleTimeout, .. }), "{story:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Dialling an external desktop: to an open stream that has greeted as a VNC server does, or to a fault by name.
 
 use super::{Address, ExternalMachine, Scheme};
-use crate::{rfb::ViewerSocket, tunnel::Spoken};
+use crate::{rfb::ViewerSocket, tunnel::PrefixedStream};
 use anteroom_wire::Problem;
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
@@ -46,7 +46,7 @@ type Seen = (Problem, String);
 ///
 /// # Errors
 /// [`Fault`], within the machine's `connect_ms_max` and `greeting_ms_max`.
-pub async fn dial(machine: &ExternalMachine) -> Result<Spoken<Box<dyn Duplex>>, Fault> {
+pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, Fault> {
     let began = Instant::now();
     open(machine).await.map_err(|(problem, detail)| {
         let after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -58,7 +58,7 @@ pub async fn dial(machine: &ExternalMachine) -> Result<Spoken<Box<dyn Duplex>>, 
     })
 }
 
-async fn open(machine: &ExternalMachine) -> Result<Spoken<Box<dyn Duplex>>, Seen> {
+async fn open(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, Seen> {
     let stream = connect(machine).await?;
     let greeting_ms_max = machine.greeting_ms_max;
     let greeted = async {
@@ -66,14 +66,14 @@ async fn open(machine: &ExternalMachine) -> Result<Spoken<Box<dyn Duplex>>, Seen
             Scheme::Vnc => {
                 let mut stream: Box<dyn Duplex> = Box::new(stream);
                 let said = greeting(&mut stream).await.map_err(|why| why.told(None))?;
-                Ok(Spoken::new(said, stream))
+                Ok(PrefixedStream::new(said, stream))
             }
             Scheme::Ws => {
                 let mut socket = shake_hands(&machine.desktop, stream).await?;
                 let said = greeting(&mut socket).await;
                 let closed = socket.closing().map(|closing| closing.code);
                 let said = said.map_err(|why| why.told(closed))?;
-                Ok(Spoken::new(said, Box::new(socket) as Box<dyn Duplex>))
+                Ok(PrefixedStream::new(said, Box::new(socket) as Box<dyn Duplex>))
             }
         }
     };

@@ -3,11 +3,11 @@
 use super::body::Json;
 use crate::{
     app::App,
-    callers,
-    refusal::Refusal,
+    auth,
+    api_error::ApiError,
     session::{
         complete, hear,
-        refused::{What, refused},
+        rejections::{RejectedRequest, record_rejection},
     },
 };
 use anteroom_store::Sha256Hex;
@@ -28,9 +28,9 @@ use axum::{
 pub(super) async fn store(
     State(app): State<App>,
     headers: HeaderMap,
-    delivery: Result<Json<Delivery>, Refusal>,
-) -> Result<axum::Json<Delivered>, Refusal> {
-    let token = callers::bearer(&headers);
+    delivery: Result<Json<Delivery>, ApiError>,
+) -> Result<axum::Json<DeliveryResult>, ApiError> {
+    let token = auth::bearer(&headers);
     let delivery = match delivery {
         Ok(Json(delivery)) => delivery,
         Err(refusal) => {
@@ -48,13 +48,13 @@ pub(super) async fn store(
 
 /// Notes a refusal on the session's timeline when it is for good: of another one the agent tells itself, trying again.
 /// What the refusal says of the credential is names of keys.
-fn not_taken(app: &App, session: Option<&SessionId>, refusal: &Refusal) {
+fn not_taken(app: &App, session: Option<&SessionId>, refusal: &ApiError) {
     let (reason, detail) = (refusal.problem.code(), &refusal.detail);
     let session = session.filter(|_| refusal.problem != Problem::UnknownSession);
-    tracing::warn!(outcome = "delivery_refused", session = session.map(SessionId::as_str), reason, %detail, "a delivery was refused");
+    tracing::warn!(outcome = "delivery_rejected", session = session.map(SessionId::as_str), reason, %detail, "a delivery was refused");
     if let Some(session) = session.filter(|_| refusal.problem.http_status() < 500) {
         let is_stranger = refusal.problem == Problem::WrongAgentToken;
-        refused(app, session, if is_stranger { What::StrangeDelivery } else { What::Delivery }, refusal);
+        record_rejection(app, session, if is_stranger { RejectedRequest::StrangeDelivery } else { RejectedRequest::Delivery }, refusal);
     }
 }
 
@@ -66,14 +66,14 @@ pub(super) async fn events(
     machine: Option<Extension<MachineId>>,
     headers: HeaderMap,
     Json(events): Json<Events>,
-) -> Result<StatusCode, Refusal> {
-    let token = callers::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
+) -> Result<StatusCode, ApiError> {
+    let token = auth::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
     let live = match machine {
         Some(Extension(machine)) => app.sessions.of_machine(&machine),
         None => app.sessions.of_agent(&hash),
     };
     let live = live.filter(|live| live.facts().agent_token.as_ref() == Some(&hash)).ok_or(Problem::WrongAgentToken)?;
-    hear::hear(&app, &live, events).await?;
+    agent_events::ingest(&app, &live, events).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,6 @@
 //! What comes in: JSON bodies, queries and ids, refused by name when they are not what they should be.
 
-use crate::{app::App, callers::Caller, refusal::Refusal};
+use crate::{app::App, auth::Caller, api_error::ApiError};
 use anteroom_store::SessionRow;
 use anteroom_wire::{CredentialId, Problem, SessionId};
 use axum::{
@@ -18,22 +18,22 @@ const FAULT_BYTES_MAX: usize = 400;
 pub(super) struct Json<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
         if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
-            return Err(Problem::NotJson.into());
+            return Err(Problem::UnsupportedMediaType.into());
         }
         let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 Problem::TooLarge.into()
             } else {
-                Refusal::new(Problem::Malformed, "the body broke off")
+                ApiError::new(Problem::Malformed, "the body broke off")
             }
         })?;
         // serde's text may quote the body, which may be a secret: only the place and the kind of fault are said.
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| Refusal::new(Problem::Malformed, fault(&error)))
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| ApiError::new(Problem::Malformed, fault(&error)))
     }
 }
 
@@ -54,25 +54,25 @@ fn fault(error: &serde_json::Error) -> String {
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::NotSignedIn.into())
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::Unauthenticated.into())
     }
 }
 
 /// The session in the path, which the caller may use.
-pub(super) struct Mine {
+pub(super) struct OwnedSession {
     /// Its row.
     pub row: SessionRow,
     /// Who asks.
     pub caller: Caller,
 }
 
-impl FromRequestParts<App> for Mine {
-    type Rejection = Refusal;
+impl FromRequestParts<App> for OwnedSession {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, app).await?;
         let id = session_id(parts).await?;
         let row = app.store.session(&id).await?.ok_or(Problem::UnknownSession)?;
@@ -82,7 +82,7 @@ impl FromRequestParts<App> for Mine {
 }
 
 /// The session's id in the path.
-pub(super) async fn session_id(parts: &mut Parts) -> Result<SessionId, Refusal> {
+pub(super) async fn session_id(parts: &mut Parts) -> Result<SessionId, ApiError> {
     id(parts).await
 }
 
@@ -90,31 +90,31 @@ pub(super) async fn session_id(parts: &mut Parts) -> Result<SessionId, Refusal> 
 pub(super) struct Credential(pub CredentialId);
 
 impl<S: Sync> FromRequestParts<S> for Credential {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         id(parts).await.map(Self)
     }
 }
 
-async fn id<T: FromStr<Err: Display>>(parts: &mut Parts) -> Result<T, Refusal> {
+async fn id<T: FromStr<Err: Display>>(parts: &mut Parts) -> Result<T, ApiError> {
     let Path(id) = Path::<String>::from_request_parts(parts, &())
         .await
-        .map_err(|_| Refusal::new(Problem::Malformed, "the path has no id in it"))?;
-    id.parse().map_err(|error| Refusal::new(Problem::Malformed, format!("{error}")))
+        .map_err(|_| ApiError::new(Problem::Malformed, "the path has no id in it"))?;
+    id.parse().map_err(|error| ApiError::new(Problem::Malformed, format!("{error}")))
 }
 
 /// The query.
 pub(super) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query.map(|query| Self(query.0)).map_err(|rejection| {
             let detail = Some(rejection.body_text()).filter(|text| text.len() <= FAULT_BYTES_MAX);
-            Refusal::new(Problem::Malformed, detail.unwrap_or_else(|| "the query is not well formed".into()))
+            ApiError::new(Problem::Malformed, detail.unwrap_or_else(|| "the query is not well formed".into()))
         })
     }
 }

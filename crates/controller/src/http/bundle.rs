@@ -1,7 +1,7 @@
 //! `POST /api/auth/session/{id}/bundle`.
 
-use super::body::Mine;
-use crate::{app::App, bundle, refusal::Refusal, refusal::chain};
+use super::body::OwnedSession;
+use crate::{app::App, bundle, api_error::ApiError, api_error::chain};
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{
     extract::State,
@@ -13,11 +13,11 @@ use axum::{
 #[utoipa::path(post, path = "/api/auth/session/{id}/bundle", params(("id" = String, Path)), responses(
     (status = 200, description = "A .tar.gz without secrets", content_type = "application/gzip"),
     (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub(super) async fn make(State(app): State<App>, mine: Mine) -> Result<Response, Refusal> {
+pub(super) async fn make(State(app): State<App>, mine: OwnedSession) -> Result<Response, ApiError> {
     mine.caller.may_operate()?;
     let made = bundle::make(&app, &mine.row.id).await.map_err(|error| {
         tracing::error!(outcome = "bundle_failed", session = %mine.row.id, error = %chain(&error), "a support bundle could not be made");
-        Refusal::new(Problem::Internal, chain(&error))
+        ApiError::new(Problem::Internal, chain(&error))
     })?;
     let made = made.ok_or(Problem::UnknownSession)?;
     let mut response = made.bytes.into_response();

@@ -1,7 +1,7 @@
 //! The owner's credentials: list, lease, delete. One alone and its use: `uses`.
 
 use super::body::Credential;
-use crate::{app::App, callers::Caller, credentials, refusal::Refusal, session::view};
+use crate::{app::App, auth::Caller, credentials, api_error::ApiError, session::view};
 use anteroom_store::Whose;
 use anteroom_wire::{
     ProblemBody,
@@ -18,7 +18,7 @@ const CREDENTIALS_MAX: u32 = 500;
 
 /// The caller's credentials, the newest first, without their secrets.
 #[utoipa::path(get, path = "/api/credentials", responses((status = 200, body = CredentialList), (status = 403, body = ProblemBody)))]
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<CredentialList>, Refusal> {
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<CredentialList>, ApiError> {
     caller.may_start()?;
     let whose = if caller.may_operate().is_ok() { Whose::All } else { Whose::Owner(&caller.id) };
     let rows = app.store.credentials(whose, CREDENTIALS_MAX).await?;
@@ -34,8 +34,8 @@ pub(super) async fn lease(
     State(app): State<App>,
     caller: Caller,
     Credential(id): Credential,
-) -> Result<Response, Refusal> {
-    let (row, files) = credentials::hand_out(&app, &caller, &id).await?;
+) -> Result<Response, ApiError> {
+    let (row, files) = credentials::lease(&app, &caller, &id).await?;
     let mut response = Json(Lease { credential: view::credential_meta(&app, &row), files }).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
@@ -48,7 +48,7 @@ pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Credential(id): Credential,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, ApiError> {
     credentials::delete(&app, &caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

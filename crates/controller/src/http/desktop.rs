@@ -1,17 +1,17 @@
 //! `WS …/novnc/websock` and `WS …/terminal`: check the ticket, reach the machine, join the two.
 
-use super::{body::session_id, socket::VIEW_ONLY_PREFIX};
+use super::{body::session_id, tickets::VIEW_ONLY_PREFIX};
 use crate::{
+    api_error::ApiError,
     app::App,
-    callers::{self, Caller},
+    auth::{self, Caller},
     clock, random,
-    refusal::Refusal,
     session::{
-        live::Live,
-        note::later,
+        active_session::ActiveSession,
         reach_desktop::{living, reach_desktop, reach_terminal},
-        refused::{What, refused},
+        rejections::{RejectedRequest, record_rejection},
         status::Progress,
+        timeline,
     },
     tunnel::{self, SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport},
 };
@@ -41,8 +41,8 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
     let viewer = match live.join(app.config.sessions.viewers_max) {
         Ok(viewer) => viewer,
         Err(problem) => {
-            let refusal = Refusal::from(problem);
-            refused(&app, &live.id, What::Desktop, &refusal);
+            let refusal = ApiError::from(problem);
+            record_rejection(&app, &live.id, RejectedRequest::Desktop, &refusal);
             return turn_away(&app, browser, upgrade, refusal);
         }
     };
@@ -58,14 +58,20 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
                 let (app, live) = (&app, &live);
                 async move { reach_desktop(app, live, until).await.map_err(|refusal| refusal.body()) }
             };
-            let stream = tunnel::until_it_speaks(app.config.sessions.socket_wait_ms_max, reach).await?;
+            let stream = tunnel::wait_for_first_bytes(app.config.sessions.socket_wait_ms_max, reach).await?;
             let sentence =
                 if view_only { "Somebody looks at the desktop, view only." } else { "Somebody looks at the desktop." };
-            later(&app, &live.id, "viewer_joined", sentence, json!({ "view_only": view_only }));
+            timeline::append_in_background(
+                &app,
+                &live.id,
+                "viewer_joined",
+                sentence,
+                json!({ "view_only": view_only }),
+            );
             Ok(stream)
         };
         let report = tunnel.run(socket, connect).await;
-        left(&app, &live, What::Desktop, &report);
+        left(&app, &live, RejectedRequest::Desktop, &report);
     })
 }
 
@@ -102,17 +108,19 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
             .with_control(move |text| resize(&told, &heard, &stream, text));
         let connect = async { reach_terminal(&app, &live, &name, size).await.map_err(|refusal| refusal.body()) };
         let report = tunnel.run(socket, connect).await;
-        left(&app, &live, What::Terminal, &report);
+        left(&app, &live, RejectedRequest::Terminal, &report);
     })
 }
 
 /// Puts a connection's end on the timeline: as a refusal if it never reached the machine.
-fn left(app: &App, live: &Live, what: What, report: &TunnelReport) {
+fn left(app: &App, live: &ActiveSession, what: RejectedRequest, report: &TunnelReport) {
     let end = format!("{:?}", report.end);
     let (reason, detail) = match &report.end {
-        TunnelEnd::Refused(body) | TunnelEnd::ViewerWrong(body) => (Some(body.code.as_str()), body.detail.as_deref()),
-        TunnelEnd::Ended(problem) => (Some(problem.code()), None),
-        TunnelEnd::ViewerSilent => (Some(Problem::Idle.code()), Some("no sign of life in time")),
+        TunnelEnd::ConnectFailed(body) | TunnelEnd::ViewerProtocolError(body) => {
+            (Some(body.code.as_str()), body.detail.as_deref())
+        }
+        TunnelEnd::SessionEnded(problem) => (Some(problem.code()), None),
+        TunnelEnd::ViewerTimeout => (Some(Problem::IdleTimeout.code()), Some("no sign of life in time")),
         TunnelEnd::StreamEnded(error) => (Some(Problem::DesktopUnreachable.code()), error.as_deref()),
         TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => (None, None),
     };
@@ -123,7 +131,7 @@ fn left(app: &App, live: &Live, what: What, report: &TunnelReport) {
     );
     if !report.connected {
         if let Some(problem) = reason.and_then(Problem::from_code) {
-            refused(app, &live.id, what, &Refusal::new(problem, detail.unwrap_or_default()));
+            record_rejection(app, &live.id, what, &ApiError::new(problem, detail.unwrap_or_default()));
         }
         // Who left before there was anything to see was neither let in nor refused.
         return;
@@ -132,8 +140,8 @@ fn left(app: &App, live: &Live, what: What, report: &TunnelReport) {
         "bytes_up": report.bytes_up, "bytes_down": report.bytes_down, "duration_ms": report.duration_ms,
         "end": end, "reason": reason, "detail": detail,
     });
-    let kind = if what == What::Terminal { "terminal_left" } else { "viewer_left" };
-    later(app, &live.id, kind, "A connection to the machine ended.", data);
+    let kind = if what == RejectedRequest::Terminal { "terminal_left" } else { "viewer_left" };
+    timeline::append_in_background(app, &live.id, kind, "A connection to the machine ended.", data);
 }
 
 /// What a page says about its terminal.
@@ -143,7 +151,7 @@ enum Control {
     Resize { cols: u16, rows: u16 },
 }
 
-fn resize(app: &App, live: &Arc<Live>, stream: &str, text: &str) -> Result<(), anteroom_wire::ProblemBody> {
+fn resize(app: &App, live: &Arc<ActiveSession>, stream: &str, text: &str) -> Result<(), anteroom_wire::ProblemBody> {
     let Ok(Control::Resize { cols, rows }) = serde_json::from_str(text) else {
         return Err(Problem::Malformed.with("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
     };
@@ -159,7 +167,7 @@ fn resize(app: &App, live: &Arc<Live>, stream: &str, text: &str) -> Result<(), a
 }
 
 struct Entered {
-    live: Arc<Live>,
+    live: Arc<ActiveSession>,
     browser: bool,
     view_only: bool,
 }
@@ -179,10 +187,10 @@ async fn arrive(app: &App, request: Request, purpose: Purpose) -> Result<(Entere
             Err(turned) => {
                 if turned.is_known || may_see(app, caller.as_ref(), &id).await {
                     let what = match purpose {
-                        Purpose::Desktop => What::Desktop,
-                        Purpose::Terminal => What::Terminal,
+                        Purpose::Desktop => RejectedRequest::Desktop,
+                        Purpose::Terminal => RejectedRequest::Terminal,
                     };
-                    refused(app, &id, what, &turned.refusal);
+                    record_rejection(app, &id, what, &turned.refusal);
                 }
                 Err(turned.refusal)
             }
@@ -194,19 +202,19 @@ async fn arrive(app: &App, request: Request, purpose: Purpose) -> Result<(Entere
         (Err(refusal), Ok(upgrade)) => Err(turn_away(app, browser, upgrade, refusal)),
         (Err(refusal), Err(_)) => Err(refusal.into_response()),
         (Ok(_), Err(rejection)) => {
-            Err(Refusal::new(Problem::Malformed, format!("a WebSocket is expected here: {rejection}")).into_response())
+            Err(ApiError::new(Problem::Malformed, format!("a WebSocket is expected here: {rejection}")).into_response())
         }
     }
 }
 
 /// Who is not let in.
 struct NotAdmitted {
-    refusal: Refusal,
+    refusal: ApiError,
     /// The ticket was good: this is no stranger.
     is_known: bool,
 }
 
-impl<R: Into<Refusal>> From<R> for NotAdmitted {
+impl<R: Into<ApiError>> From<R> for NotAdmitted {
     fn from(refusal: R) -> Self {
         Self { refusal: refusal.into(), is_known: false }
     }
@@ -218,18 +226,18 @@ async fn admit(
     headers: &HeaderMap,
     id: &SessionId,
     purpose: Purpose,
-) -> Result<(Arc<Live>, bool), NotAdmitted> {
-    callers::own_origin(app, headers)?;
+) -> Result<(Arc<ActiveSession>, bool), NotAdmitted> {
+    auth::own_origin(app, headers)?;
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
     let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
     let Some(ticket) = ticket else {
         let detail = format!("offer the subprotocols {SUBPROTOCOL} and {TICKET_PREFIX}<ticket>");
-        return Err(Refusal::new(Problem::NotSignedIn, detail).into());
+        return Err(ApiError::new(Problem::Unauthenticated, detail).into());
     };
     let hash = Sha256Hex::of(ticket.as_bytes());
     if app.store.redeem_ticket(&hash, id, purpose, clock::now()).await?.is_none() {
         // Whoever has no ticket for it is not told whether the session exists.
-        return Err(Problem::Spent.into());
+        return Err(Problem::TicketUsed.into());
     }
     match living(app, id).await {
         Ok((_, live)) => Ok((live, ticket.starts_with(VIEW_ONLY_PREFIX))),
@@ -243,10 +251,10 @@ async fn may_see(app: &App, caller: Option<&Caller>, id: &SessionId) -> bool {
     app.store.session(id).await.ok().flatten().is_some_and(|row| caller.may_use(&row).is_ok())
 }
 
-fn turn_away(app: &App, browser: bool, upgrade: WebSocketUpgrade, refusal: Refusal) -> Response {
+fn turn_away(app: &App, browser: bool, upgrade: WebSocketUpgrade, refusal: ApiError) -> Response {
     tracing::info!(outcome = "socket_refused", reason = refusal.problem.code(), detail = %refusal.detail, "a WebSocket was refused");
     if browser {
-        tunnel::refuse(upgrade, &app.config.tunnel, &app.tasks, refusal.problem)
+        tunnel::reject(upgrade, &app.config.tunnel, &app.tasks, refusal.problem)
     } else {
         refusal.into_response()
     }

@@ -1,6 +1,6 @@
 //! `GET /health`: whether all is well, and for callers each check.
 
-use crate::{app::App, callers::Caller, health::look};
+use crate::{app::App, auth::Caller, health::look};
 use anteroom_wire::api::{Health, HealthStatus};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 

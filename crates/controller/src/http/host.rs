@@ -3,7 +3,7 @@
 use super::agent;
 use crate::{
     app::{App, Parts},
-    refusal::Refusal,
+    api_error::ApiError,
 };
 use anteroom_machine::{BoxBody, HostService};
 use anteroom_wire::{
@@ -26,7 +26,7 @@ pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> HostService {
     Arc::new(move |machine, request| {
         let app = app.get().and_then(App::upgrade);
         Box::pin(async move {
-            let Some(app) = app else { return boxed(Refusal::from(Problem::ShuttingDown).into_response()) };
+            let Some(app) = app else { return boxed(ApiError::from(Problem::ShuttingDown).into_response()) };
             if request.method() == Method::CONNECT {
                 return connect(&app, &machine, request).await;
             }
@@ -44,8 +44,8 @@ fn routes(app: App) -> Router {
     Router::new()
         .route(STORE_PATH, post(agent::store))
         .route(EVENTS_PATH, post(agent::events))
-        .fallback(|| async { Refusal::from(Problem::NoRoute) })
-        .method_not_allowed_fallback(|| async { Refusal::from(Problem::NoMethod) })
+        .fallback(|| async { ApiError::from(Problem::PathNotFound) })
+        .method_not_allowed_fallback(|| async { ApiError::from(Problem::MethodNotAllowed) })
         .layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max))
         .with_state(app)
 }
@@ -57,7 +57,7 @@ async fn connect(app: &App, machine: &MachineId, request: Request<Incoming>) -> 
             let (parts, body) = gate.serve(request).await.into_parts();
             Response::from_parts(parts, body.map_err(|never: Infallible| match never {}).boxed_unsync())
         }
-        None => boxed(Refusal::new(Problem::EgressRefused, "no session owns this machine").into_response()),
+        None => boxed(ApiError::new(Problem::EgressDenied, "no session owns this machine").into_response()),
     }
 }
 

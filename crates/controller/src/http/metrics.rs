@@ -4,9 +4,9 @@
 use crate::{
     admission,
     app::App,
-    callers::Caller,
+    auth::Caller,
     clock,
-    refusal::Refusal,
+    api_error::ApiError,
     session::{status, view},
 };
 use anteroom_machine::State as MachineState;
@@ -38,7 +38,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
     (status = 403, body = ProblemBody)))]
-pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, Refusal> {
+pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     caller.may_operate()?;
     let mut registry = Registry::with_prefix("anteroom");
     sessions(&app, &mut registry).await?;
@@ -114,8 +114,8 @@ fn machines(app: &App, registry: &mut Registry) {
             }
             MachineState::Ready { .. }
             | MachineState::Stopping { .. }
-            | MachineState::Dead { .. }
-            | MachineState::Gone { .. } => String::new(),
+            | MachineState::Exited { .. }
+            | MachineState::Removed { .. } => String::new(),
         };
         by_state.get_or_create_owned(&vec![("state", state.name().to_owned()), ("stage", stage)]).inc();
     }
@@ -128,11 +128,11 @@ fn store(app: &App, registry: &mut Registry) {
     for kind in WriteKind::ALL {
         for outcome in WriteOutcome::ALL {
             let labels = vec![("kind", kind.as_str().to_owned()), ("outcome", outcome.as_str().to_owned())];
-            writes.get_or_create_owned(&labels).inc_by(app.writes.total(*kind, *outcome));
+            writes.get_or_create_owned(&labels).inc_by(app.db_metrics.total(*kind, *outcome));
         }
     }
     registry.register("store_writes", "Writes of the database by what became of them", writes);
-    one_total(registry, "store_slow_writes", "Writes that took longer than store.slow_write_ms", app.writes.slow());
+    one_total(registry, "store_slow_writes", "Writes that took longer than store.slow_write_ms", app.db_metrics.slow());
 }
 
 fn sweeps(app: &App, registry: &mut Registry) {
@@ -143,12 +143,12 @@ fn sweeps(app: &App, registry: &mut Registry) {
     at.set(number(at_s));
     registry.register_with_unit("sweep_last_success_timestamp", "When the last sweep finished", Unit::Seconds, at);
     one(registry, "sweep_last_acted", "What the last sweep did", last.map_or(0, |last| last.acted));
-    one(registry, "sweep_last_held_back", "What it left for the next", last.map_or(0, |last| last.held_back));
-    let deeds = Counters::default();
-    for (deed, count) in app.sweeps.done() {
-        deeds.get_or_create_owned(&vec![("deed", deed.as_str().to_owned())]).inc_by(count);
+    one(registry, "sweep_last_held_back", "What it left for the next", last.map_or(0, |last| last.deferred));
+    let kinds = Counters::default();
+    for (kind, count) in app.sweeps.done() {
+        kinds.get_or_create_owned(&vec![("kind", kind.as_str().to_owned())]).inc_by(count);
     }
-    registry.register("sweep_deeds", "What sweeps did", deeds);
+    registry.register("sweep_deeds", "What sweeps did", kinds);
     one_total(registry, "sweep_failures", "Sweeps that could not finish", app.sweeps.failures());
 }
 
@@ -159,7 +159,7 @@ async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
     one(registry, "webhook_waiting", "Messages that were not taken yet, at most 1000", waiting);
     let tries = Counters::default();
     for (outcome, count) in
-        [("delivered", &webhook.delivered), ("failed", &webhook.failed), ("given_up", &webhook.given_up)]
+        [("delivered", &webhook.delivered), ("failed", &webhook.failed), ("abandoned", &webhook.abandoned)]
     {
         tries.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
     }

@@ -44,7 +44,7 @@ fn page(name: &str) -> Response {
 pub(super) async fn asset(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
     let found = path.ok().and_then(|Path(path)| Some((Built::get(&format!("assets/{path}"))?, path)));
     let Some((file, path)) = found else {
-        return crate::refusal::Refusal::from(anteroom_wire::Problem::NoRoute).into_response();
+        return crate::api_error::ApiError::from(anteroom_wire::Problem::PathNotFound).into_response();
     };
     let etag = format!("\"{}\"", crate::random::hex(&file.metadata.sha256_hash()[..12]));
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {

@@ -1,51 +1,12 @@
 //! `GET /api/providers`.
 
-use crate::{app::App, callers::Caller, refusal::Refusal};
-use anteroom_wire::{
-    api::{MethodView, ProviderList, ProviderView},
-    provider::{MethodName, Provider, StoragePolicy},
-};
+use crate::{api_error::ApiError, app::App, auth::Caller, providers::provider_view};
+use anteroom_wire::api::ProviderList;
 use axum::{Json, extract::State};
-use std::collections::BTreeMap;
 
 /// The tools there are.
 #[utoipa::path(get, path = "/api/providers", responses((status = 200, body = ProviderList)))]
-pub(super) async fn list(State(app): State<App>, _caller: Caller) -> Result<Json<ProviderList>, Refusal> {
+pub(super) async fn list(State(app): State<App>, _caller: Caller) -> Result<Json<ProviderList>, ApiError> {
     let providers = app.providers.iter().map(|provider| provider_view(provider, &app.image.clis));
     Ok(Json(ProviderList { providers: providers.collect() }))
-}
-
-/// A provider where machines have these tools (name → version).
-pub(crate) fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> ProviderView {
-    let version = clis.get(&provider.cli).cloned();
-    let unavailable = if provider.policy == StoragePolicy::Forbidden {
-        Some(provider.policy.sentence().to_owned())
-    } else if version.is_none() {
-        Some(format!("the machine image has no {}", provider.cli))
-    } else {
-        None
-    };
-    ProviderView {
-        id: provider.id.clone(),
-        name: provider.name.clone(),
-        version,
-        lanes: provider.lanes.clone(),
-        policy: provider.policy,
-        policy_sentence: provider.policy.sentence().to_owned(),
-        methods: methods(provider),
-        available: unavailable.is_none(),
-        tested_version: provider.tested_version.clone(),
-        unavailable,
-        can_check: !provider.credential.status_argv.is_empty(),
-        can_sign_out: !provider.logout_argv.is_empty(),
-    }
-}
-
-/// A provider's methods for people to choose from, the preferred one first.
-pub(crate) fn methods(provider: &Provider) -> Vec<MethodView> {
-    let view = |(name, label): (&MethodName, &str)| {
-        let method = provider.with_method(name)?;
-        Some(MethodView { id: name.to_string(), label: label.to_owned(), lanes: method.lanes })
-    };
-    provider.method_labels().into_iter().filter_map(view).collect()
 }

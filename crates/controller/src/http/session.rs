@@ -1,12 +1,12 @@
 //! One session: read, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials; and the list.
 
-use super::body::{Mine, Query};
+use super::body::{OwnedSession, Query};
 use crate::{
     app::App,
-    callers::Caller,
-    refusal::Refusal,
+    auth::Caller,
+    api_error::ApiError,
     session::{
-        end::{self, How},
+        end,
         lifecycle::Delivery,
         reach_desktop::living,
         view,
@@ -38,7 +38,7 @@ const SESSIONS_MAX: u32 = 100;
 /// The session as it is now.
 #[utoipa::path(get, path = "/api/auth/session/{id}", params(("id" = String, Path)), responses(
     (status = 200, body = SessionView), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub(super) async fn read(State(app): State<App>, mine: Mine) -> Result<Json<SessionView>, Refusal> {
+pub(super) async fn read(State(app): State<App>, mine: OwnedSession) -> Result<Json<SessionView>, ApiError> {
     Ok(Json(view::view(&app, &mine.row).await?))
 }
 
@@ -56,10 +56,10 @@ pub(super) struct After {
     (status = 200, body = Timeline), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub(super) async fn events(
     State(app): State<App>,
-    mine: Mine,
+    mine: OwnedSession,
     Query(After { after }): Query<After>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok()).unwrap_or(after);
     if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream")) {
@@ -125,7 +125,7 @@ async fn tell(
     after: &mut u64,
     last: &mut String,
     sender: &mpsc::Sender<Result<Event, Infallible>>,
-) -> Result<bool, Refusal> {
+) -> Result<bool, ApiError> {
     let row = app.store.session(id).await?.ok_or(Problem::UnknownSession)?;
     let view = view::view(app, &row).await?;
     let text = serde_json::to_string(&view).map_err(|_| Problem::Internal)?;
@@ -145,7 +145,7 @@ async fn tell(
 /// Says that somebody is there.
 #[utoipa::path(post, path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), responses(
     (status = 200, body = SessionView), (status = 410, body = ProblemBody)))]
-pub(super) async fn heartbeat(State(app): State<App>, mine: Mine) -> Result<Json<SessionView>, Refusal> {
+pub(super) async fn heartbeat(State(app): State<App>, mine: OwnedSession) -> Result<Json<SessionView>, ApiError> {
     let (row, live) = living(&app, &mine.row.id).await?;
     live.activity.touch();
     Ok(Json(view::view(&app, &row).await?))
@@ -154,25 +154,25 @@ pub(super) async fn heartbeat(State(app): State<App>, mine: Mine) -> Result<Json
 /// Ends the session. Doing it again changes nothing.
 #[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), responses(
     (status = 200, body = SessionView)))]
-pub(super) async fn cancel(State(app): State<App>, mine: Mine) -> Result<Json<SessionView>, Refusal> {
-    let row = end::end(&app, &mine.row.id, How::Cancelled, Problem::Cancelled, "").await?;
+pub(super) async fn cancel(State(app): State<App>, mine: OwnedSession) -> Result<Json<SessionView>, ApiError> {
+    let row = end::end(&app, &mine.row.id, EndKind::Cancelled, Problem::Cancelled, "").await?;
     Ok(Json(view::view(&app, &row).await?))
 }
 
 /// Asks for another machine; the sign-in starts again.
 #[utoipa::path(post, path = "/api/auth/session/{id}/restart", params(("id" = String, Path)), responses(
     (status = 202, body = SessionView), (status = 409, body = ProblemBody), (status = 410, body = ProblemBody)))]
-pub(super) async fn restart(State(app): State<App>, mine: Mine) -> Result<impl IntoResponse, Refusal> {
+pub(super) async fn restart(State(app): State<App>, mine: OwnedSession) -> Result<impl IntoResponse, ApiError> {
     let (row, live) = living(&app, &mine.row.id).await?;
     if row.external_machine.is_some() {
-        return Err(Refusal::new(Problem::ExternalDesktopOnly, "an external machine is not replaced by another"));
+        return Err(ApiError::new(Problem::ExternalDesktopOnly, "an external machine is not replaced by another"));
     }
     if row.generation > app.config.sessions.restarts_max {
         let detail = format!("this is machine {} of {}", row.generation, app.config.sessions.restarts_max + 1);
-        return Err(Refusal::new(Problem::NoRestartLeft, detail));
+        return Err(ApiError::new(Problem::NoRestartLeft, detail));
     }
     if live.facts().delivery() != Delivery::None {
-        return Err(Problem::Delivering.into());
+        return Err(Problem::DeliveryInProgress.into());
     }
     live.restart.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view::view(&app, &row).await?)))
@@ -181,7 +181,7 @@ pub(super) async fn restart(State(app): State<App>, mine: Mine) -> Result<impl I
 /// The stored credential's facts, never its secret. Answers after the machine is gone.
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
     (status = 200, body = CredentialList)))]
-pub(super) async fn credentials(State(app): State<App>, mine: Mine) -> Result<Json<CredentialList>, Refusal> {
+pub(super) async fn credentials(State(app): State<App>, mine: OwnedSession) -> Result<Json<CredentialList>, ApiError> {
     let found = app.store.credential_of(&mine.row.id).await?;
     let kept = found.iter().filter(|row| row.deleted_at_ms.is_none());
     Ok(Json(CredentialList { credentials: kept.map(|row| view::credential_meta(&app, row)).collect() }))
@@ -189,7 +189,7 @@ pub(super) async fn credentials(State(app): State<App>, mine: Mine) -> Result<Js
 
 /// The caller's sessions, the newest first; a viewer's one.
 #[utoipa::path(get, path = "/api/sessions", responses((status = 200, body = SessionList)))]
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<SessionList>, Refusal> {
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<SessionList>, ApiError> {
     let rows: Vec<SessionRow> = match &caller.role {
         Role::Operator => app.store.sessions(Whose::All, SESSIONS_MAX, None).await?,
         Role::Backend => app.store.sessions(Whose::Owner(&caller.id), SESSIONS_MAX, None).await?,

@@ -1,8 +1,8 @@
-//! `POST /api/sweep`.
+//! `POST /api/reconcile`.
 
 use super::body::Query;
-use crate::{app::App, callers::Caller, refusal::Refusal, session::sweep};
-use anteroom_wire::{ProblemBody, operations::SweepReport};
+use crate::{app::App, auth::Caller, api_error::ApiError, session::reconcile};
+use anteroom_wire::{ProblemBody, operations::ReconcileReport};
 use axum::{Json, extract::State};
 use serde::Deserialize;
 
@@ -15,14 +15,14 @@ pub(super) struct How {
 }
 
 /// Sweeps now, or says what a sweep would do and why. Operators only.
-#[utoipa::path(post, path = "/api/sweep", params(How), responses(
-    (status = 200, body = SweepReport), (status = 403, body = ProblemBody)))]
+#[utoipa::path(post, path = "/api/reconcile", params(How), responses(
+    (status = 200, body = ReconcileReport), (status = 403, body = ProblemBody)))]
 pub(super) async fn sweep(
     State(app): State<App>,
     caller: Caller,
     Query(How { dry_run }): Query<How>,
-) -> Result<Json<SweepReport>, Refusal> {
+) -> Result<Json<ReconcileReport>, ApiError> {
     caller.may_operate()?;
-    let report = if dry_run { sweep::dry_run(&app).await? } else { sweep::once(&app).await? };
+    let report = if dry_run { reconcile::dry_run(&app).await? } else { reconcile::once(&app).await? };
     Ok(Json(report))
 }

@@ -10,9 +10,9 @@ fn process(pid: u32, is_keeper: bool, machine: Option<MachineId>) -> Process {
     Process { pid, is_keeper, machine, command: "x".into() }
 }
 
-fn found(report: &LeakReport, thing: &str) -> (u64, u64, Vec<String>) {
-    let row = report.rows.iter().find(|row| row.thing == thing).unwrap();
-    (row.exists, row.should, row.unowned.iter().map(|unowned| unowned.remedy.clone()).collect())
+fn found(report: &LeakReport, kind: &str) -> (u64, u64, Vec<String>) {
+    let row = report.rows.iter().find(|row| row.kind == kind).unwrap();
+    (row.exists, row.expected, row.orphans.iter().map(|orphan| orphan.remedy.clone()).collect())
 }
 
 #[test]
@@ -80,12 +80,12 @@ fn sessions_without_an_owner_and_more_open_files_than_they_explain_are_named() {
     let open = BTreeMap::from([("socket".to_owned(), OPEN_FILES_IDLE + OPEN_FILES_A_SESSION + 1)]);
     let report = compare(Census { open_files: Some(open), ..Census::default() }, &known, &Config::default());
     assert_eq!(found(&report, "active sessions").0, 1);
-    let names: Vec<&str> = report.unowned().map(|unowned| unowned.name.as_str()).collect();
+    let names: Vec<&str> = report.orphans().map(|orphan| orphan.name.as_str()).collect();
     assert_eq!(names, [session.as_str(), "open files of the server"]);
     // At the second look the files are closed: nothing was leaking.
     let calm = compare(Census { open_files: Some(BTreeMap::new()), ..Census::default() }, &known, &Config::default());
     let both = in_both(&report, calm);
-    assert_eq!(both.unowned().count(), 1);
+    assert_eq!(both.orphans().count(), 1);
     assert_eq!(found(&both, "open files"), (0, 0, Vec::new()));
 }
 
@@ -97,7 +97,7 @@ fn open_files_that_leak_are_named_though_their_number_changes_between_the_looks(
         compare(Census { open_files: Some(open), ..Census::default() }, &known, &Config::default())
     };
     let report = in_both(&looked(OPEN_FILES_IDLE + 300), looked(OPEN_FILES_IDLE + 301));
-    let why: Vec<&str> = report.unowned().map(|unowned| unowned.why.as_str()).collect();
+    let why: Vec<&str> = report.orphans().map(|orphan| orphan.why.as_str()).collect();
     assert_eq!(why, ["its sessions explain 160; it has 301 more, in all 461 socket"]);
 }
 

@@ -8,22 +8,18 @@
 //!
 //! What the provider's policy does not let be stored is refused for good: no agent of ours sends that.
 
-mod parcel;
 mod refresh;
+mod validated;
 
-use super::{
-    end::{self, How},
-    live::Live,
-    note,
-};
-use crate::{app::App, clock, credentials, random, refusal::Refusal, refusal::chain, webhook};
+use super::{active_session::ActiveSession, end, lifecycle::EndKind, timeline};
+use crate::{api_error::ApiError, api_error::chain, app::App, clock, credentials, outbox, random};
 use anteroom_store::{Aim, Completed, Completion, NewCredential, NewEvent, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{
     CredentialId, Problem, Secret,
     agent::{Delivered, Delivery},
 };
-use parcel::Parcel;
 use serde_json::json;
+use validated::Parcel;
 
 /// Takes a delivery. A second one is ignored. An error of the database leaves everything as it was: the agent keeps the
 /// bytes and tries again.
@@ -31,7 +27,7 @@ use serde_json::json;
 /// # Errors
 /// Unknown session, wrong token, wrong shape, the policy forbids it, the credential that it is for is gone, or the database cannot be
 /// written.
-pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<Delivered, Refusal> {
+pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<Delivered, ApiError> {
     let row = app.store.session(&delivery.session).await?.ok_or(Problem::UnknownSession)?;
     let token = Sha256Hex::of_secret(token);
     if row.agent_token.as_ref() != Some(&token) || row.generation != delivery.generation {
@@ -39,7 +35,7 @@ pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<
     }
     let live = app.sessions.get(&row.id);
     // As long as this is held, nobody stops the machine that waits for the answer.
-    let _receiving = live.as_ref().and_then(Live::receive);
+    let _receiving = live.as_ref().and_then(ActiveSession::receive);
     let answer = take(app, row, &token, delivery).await;
     if let Some(live) = &live {
         live.change(|facts| facts.offered = !is_final(&answer));
@@ -48,9 +44,9 @@ pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<
 }
 
 /// Whether the agent will not send it again.
-fn is_final(answer: &Result<Delivered, Refusal>) -> bool {
+fn is_final(answer: &Result<Delivered, ApiError>) -> bool {
     match answer {
-        Ok(Delivered::Stored { .. } | Delivered::Ignored) => true,
+        Ok(DeliveryResult::Stored { .. } | DeliveryResult::Ignored) => true,
         Err(refusal) => {
             let status = refusal.problem.http_status();
             (400..500).contains(&status) && !matches!(status, 408 | 429)
@@ -58,7 +54,7 @@ fn is_final(answer: &Result<Delivered, Refusal>) -> bool {
     }
 }
 
-async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery) -> Result<Delivered, Refusal> {
+async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery) -> Result<Delivered, ApiError> {
     if !row.is_active() {
         return ignore(app, &row).await;
     }
@@ -76,10 +72,10 @@ async fn finish(
     renews: Option<&CredentialId>,
     token: &Sha256Hex,
     parcel: &Parcel,
-) -> Result<Delivered, Refusal> {
+) -> Result<Delivered, ApiError> {
     let id = renews.cloned().unwrap_or_else(|| random::id(CredentialId::from_parts));
     let sealed = parcel.seal(app, row, &id)?;
-    let messages = webhook::completion(app, &row.id, &id);
+    let messages = outbox::session_completed(app, &row.id, &id);
     let completion = Completion {
         session: &row.id,
         generation: row.generation,
@@ -97,46 +93,46 @@ async fn finish(
     let place = if renews.is_some() { " in the place of the one before" } else { "" };
     let sentence = format!("The credential was sealed and stored{place} ({} file(s)).", parcel.described.len());
     let event = NewEvent::new(clock::now(), "completed", sentence).with(json!({ "credential": id, "renewed": renews }));
-    note::settled(app, &row.id).await;
+    timeline::flush(app, &row.id).await;
     match app.store.complete_with_credential(&completion, event).await? {
         Completed::Ignored(row) => ignore(app, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
         Completed::NothingToRenew => Err(nothing_to_renew(app, row).await?),
         Completed::Stored { credential, .. } => {
             verify(app, &credential.id, credential.revision, parcel).await?;
-            webhook::ring(app);
+            outbox::wake_sender(app);
             tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "a credential was sealed, stored and read back");
             if let Some(live) = app.sessions.get(&row.id) {
-                live.close(Problem::CompletedAlready);
+                live.close(Problem::Completed);
             }
-            Ok(Delivered::Stored { credential: credential.id })
+            Ok(DeliveryResult::Stored { credential: credential.id })
         }
     }
 }
 
 /// Its credential was deleted while somebody signed in for it again: whoever deleted it does not want another in its place.
-async fn nothing_to_renew(app: &App, row: &SessionRow) -> Result<Refusal, StoreError> {
+async fn nothing_to_renew(app: &App, row: &SessionRow) -> Result<ApiError, StoreError> {
     let why = "The credential was deleted while it was being signed in to again.";
-    end::end(app, &row.id, How::Failed, Problem::UnknownCredential, why).await?;
-    Ok(Refusal::new(Problem::UnknownCredential, why))
+    end::end(app, &row.id, EndKind::Failed, Problem::UnknownCredential, why).await?;
+    Ok(ApiError::new(Problem::UnknownCredential, why))
 }
 
 /// A second delivery changes nothing. If the first one's record could not be read back then, it is now, before anybody
 /// lets the machine go.
-async fn ignore(app: &App, row: &SessionRow) -> Result<Delivered, Refusal> {
-    let (Some(end), Some(live)) = (row.end(), app.sessions.get(&row.id)) else { return Ok(Delivered::Ignored) };
+async fn ignore(app: &App, row: &SessionRow) -> Result<Delivered, ApiError> {
+    let (Some(end), Some(live)) = (row.end(), app.sessions.get(&row.id)) else { return Ok(DeliveryResult::Ignored) };
     if let Some(id) = row.credential()
         && let Some(record) = app.store.record(id).await?
     {
         credentials::unsealed(app, &record)?;
     }
     live.close(end.reason.problem);
-    Ok(Delivered::Ignored)
+    Ok(DeliveryResult::Ignored)
 }
 
 /// The record as the database has it now, opened again: the same bytes. Until this is so the machine stays, and the agent is not told
 /// that it is done. What was handed out, deleted or replaced since it was stored a moment ago was stored.
-async fn verify(app: &App, id: &CredentialId, revision: u64, parcel: &Parcel) -> Result<(), Refusal> {
+async fn verify(app: &App, id: &CredentialId, revision: u64, parcel: &Parcel) -> Result<(), ApiError> {
     let why = match app.store.record(id).await? {
         Some(record) if record.credential.revision > revision => return Ok(()),
         Some(record) => match app.vault.unseal(&credentials::binding(&record.credential), &record.sealed) {

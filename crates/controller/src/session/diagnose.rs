@@ -8,7 +8,7 @@
 //!
 //! 1. **Completed** and **cancelled** are said as such, whatever went before: somebody got, or decided, just that.
 //! 2. **Failed**: the recorded reason names the part. When that is the machine, the verdict is how the *last* machine ended
-//!    (its `machine_gone` entry, else its receipt); a claim that failed is the cause of the stop that follows it.
+//!    (its `machine_exited` entry, else its receipt); a claim that failed is the cause of the stop that follows it.
 //! 3. **Expired**: a deadline is mostly a consequence. No machine was ever asked for: no capacity. Else a fault of the
 //!    sign-in (4), if there was one. Else the deadline.
 //! 4. **Sign-in** (of the last machine only): a delivery that fails, before a program of the machine that was killed
@@ -24,29 +24,29 @@
 //!
 //! [`Verdict::Unknown`] is for a reason that no part of the server gives.
 
-mod chain;
-mod ended;
+mod active_verdict;
+mod causal_chain;
+mod credential_use;
+mod ended_verdict;
 mod external;
 mod guest;
-mod living;
 mod sign_in;
-mod story;
 #[cfg(test)]
 mod tests;
-mod uses;
+mod timeline_view;
 
-use super::{live::Facts, note::settled, status::Progress};
-use crate::{app::App, clock, refusal::chain as chain_of};
-use anteroom_machine::GoneReason;
+use super::{active_session::SessionState, timeline, status::Progress};
+use crate::{app::App, clock, api_error::chain as chain_of};
+use anteroom_machine::ExitReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
     SessionId,
     agent::{CaptureState, CliState, Stage},
     diagnosis::{Diagnosis, Evidence, Verdict},
 };
-pub use external::Configured;
+pub use external::ExternalMachineConfig;
 use std::time::Duration;
-use story::Story;
+use timeline_view::TimelineView;
 
 /// All that a diagnosis is made of.
 #[derive(Debug)]
@@ -58,20 +58,20 @@ pub struct Input<'a> {
     /// The row.
     pub row: &'a SessionRow,
     /// What the owner knows; `None`: the session has no owner here.
-    pub now: Option<Now>,
+    pub now: Option<SupervisorSnapshot>,
     /// The whole timeline, oldest first.
     pub timeline: &'a [TimelineRow],
     /// How the last machine ended, where the timeline does not have it.
-    pub receipt: Option<GoneReason>,
+    pub receipt: Option<ExitReason>,
     /// What the configuration says of the session's external machine; `None`: it uses machines of this host.
-    pub external: Option<Configured>,
+    pub external: Option<ExternalMachineConfig>,
 }
 
 /// What the owner knows at the moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Now {
+pub struct SupervisorSnapshot {
     /// How far the machine is.
-    pub place: Place,
+    pub place: MachineProgress,
     /// The tool, as the agent told last.
     pub cli: CliState,
     /// The credential, as the agent told last.
@@ -86,7 +86,7 @@ pub struct Now {
 
 /// How far the machine is: a [`Progress`] without its channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum MachineProgress {
     /// Waiting for room.
     Queued {
         /// 1 is next.
@@ -107,15 +107,15 @@ pub enum Place {
     Closing,
 }
 
-impl From<&Facts> for Now {
-    fn from(facts: &Facts) -> Self {
+impl From<&SessionState> for SupervisorSnapshot {
+    fn from(facts: &SessionState) -> Self {
         let place = match &facts.progress {
-            Progress::Queued { position } => Place::Queued { position: *position },
-            Progress::Preparing { stage } => Place::Preparing { stage: *stage },
-            Progress::Claiming { .. } => Place::Claiming,
-            Progress::Open { .. } | Progress::Attached => Place::Open,
-            Progress::Lost => Place::Lost,
-            Progress::Closing => Place::Closing,
+            Progress::Queued { position } => MachineProgress::Queued { position: *position },
+            Progress::Preparing { stage } => MachineProgress::Preparing { stage: *stage },
+            Progress::Claiming { .. } => MachineProgress::Claiming,
+            Progress::Open { .. } | Progress::Attached => MachineProgress::Open,
+            Progress::Lost => MachineProgress::Lost,
+            Progress::Closing => MachineProgress::Closing,
         };
         let sign_in = facts.sign_in.clone();
         Self {
@@ -171,7 +171,7 @@ pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option
         None => None,
     };
     // What was noted a moment ago counts; a database in trouble is not waited for.
-    let _ = tokio::time::timeout(Duration::from_millis(SETTLE_MS_MAX), settled(app, id)).await;
+    let _ = tokio::time::timeout(Duration::from_millis(SETTLE_MS_MAX), timeline::flush(app, id)).await;
     let Some(row) = app.store.session(id).await? else { return Ok(None) };
     let timeline = app.store.timeline(id, 0, ENTRIES_MAX).await?;
     let provider = app.providers.get(&row.provider);
@@ -180,7 +180,7 @@ pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option
     let external = row.external_machine.as_ref().map(|name| {
         let machine = app.external.get(name);
         let address = machine.filter(|_| operator).map(|machine| machine.desktop.to_string());
-        Configured { is_there: machine.is_some(), address }
+        ExternalMachineConfig { is_there: machine.is_some(), address }
     });
     let input = Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt, external };
     let mut found = diagnose(&input);
@@ -193,8 +193,8 @@ pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option
 }
 
 /// What the owner knows, and what the agent says for itself: a database in trouble keeps its events from arriving.
-async fn ask(facts: &Facts) -> Now {
-    let mut now = Now::from(facts);
+async fn ask(facts: &SessionState) -> SupervisorSnapshot {
+    let mut now = SupervisorSnapshot::from(facts);
     let Progress::Open { channels } = &facts.progress else { return now };
     match tokio::time::timeout(Duration::from_millis(ASK_MS_MAX), channels.agent.sign_in()).await {
         Ok(Ok(sign_in)) => {
@@ -208,9 +208,9 @@ async fn ask(facts: &Facts) -> Now {
 }
 
 /// The receipt of the last machine, when the timeline does not say how it ended.
-async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Option<GoneReason> {
+async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
     let machine = row.machine.clone()?;
-    if row.is_active() || Story::new(timeline).gone().is_some() {
+    if row.is_active() || TimelineView::new(timeline).gone().is_some() {
         return None;
     }
     let machines = app.machines.clone();
@@ -220,13 +220,13 @@ async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Optio
 
 /// The verdict, the proof and the chain. Pure.
 pub fn diagnose(input: &Input<'_>) -> Diagnosis {
-    let story = match input.external {
-        Some(_) => Story::whole(input.timeline),
-        None => Story::new(input.timeline),
+    let timeline = match input.external {
+        Some(_) => TimelineView::whole(input.timeline),
+        None => TimelineView::new(input.timeline),
     };
     let finding = match input.row.end() {
-        Some(end) => ended::verdict(input, &story, end),
-        None => living::verdict(input, &story),
+        Some(end) => ended::verdict(input, &timeline, end),
+        None => living::verdict(input, &timeline),
     };
     // The cause comes first in a finding, what followed from it later.
     let mut proof = finding.proof;
@@ -243,7 +243,7 @@ pub fn diagnose(input: &Input<'_>) -> Diagnosis {
         sentence: finding.sentence,
         remedy: finding.verdict.remedy().to_owned(),
         evidence: proof.into_iter().map(evidence).collect(),
-        chain: chain::chain(input, &story, finding.verdict),
+        chain: chain::chain(input, &timeline, finding.verdict),
     }
 }
 

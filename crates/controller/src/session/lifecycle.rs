@@ -17,19 +17,20 @@
 //! a session has at most one live machine; every session ends once; a machine is not stopped while a delivery from it is
 //! being answered; a credential that waits to be delivered holds automatic ends back.
 
-use super::end::How;
 use anteroom_machine::StopReason;
 use anteroom_wire::Problem;
 
+pub mod end_kind;
+mod messages;
 #[cfg(test)]
 mod model;
 mod phase;
 #[cfg(test)]
 mod tests;
-mod words;
 
+pub use end_kind::EndKind;
+pub use messages::{Event, Note, Order, RestartRefused, Shown};
 pub use phase::{Delivery, Phase, Then};
-pub use words::{Event, Note, Order, RestartRefused, Shown};
 
 /// The wait before the third machine, milliseconds; doubles for each further one. The second comes at once.
 const PAUSE_MS: u64 = 200;
@@ -119,16 +120,16 @@ impl Lifecycle {
             (phase, Event::Overdue { problem, detail, patience_over }) => {
                 self.overdue(phase, problem, detail, patience_over)
             }
-            (phase, Event::RestartAsked) => self.restart_asked(phase),
+            (phase, Event::RestartAsked) => self.restart_requested(phase),
             (phase, Event::MachineDied { problem, detail }) => self.machine_died(phase, problem, detail),
-            (phase, Event::MachineGone { problem, detail }) => self.machine_gone(phase, problem, detail),
+            (phase, Event::MachineGone { problem, detail }) => self.on_machine_gone(phase, problem, detail),
             (phase, Event::MachineReady) => self.machine_ready(phase),
             (phase, Event::MachineNotReady) => self.machine_not_ready(phase),
 
             (Phase::Line, Event::RoomGiven) => self.go(Phase::Asking, vec![Order::Ask]),
             (Phase::Line, Event::LineFull { detail }) => self.fail(Problem::NoCapacity, detail),
             (Phase::Asking, Event::Asked) => vec![Order::Start],
-            (Phase::Asking, Event::Started) => self.go(Phase::Preparing, vec![Order::Show(Shown::Preparing)]),
+            (Phase::Asking, Event::StartResponse) => self.go(Phase::Preparing, vec![Order::Show(Shown::Preparing)]),
             (Phase::Asking, Event::NotStarted { problem, detail }) => {
                 let mut orders = self.seen_lost(problem);
                 orders.extend(self.lost(problem, detail));
@@ -147,7 +148,7 @@ impl Lifecycle {
             // A second machine beside one that may live is out of the question.
             (Phase::Replacing | Phase::Clearing { .. }, Event::GoneOverdue) => {
                 let detail = "The last machine was not seen gone.".to_owned();
-                let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail };
+                let end = Order::End { how: EndKind::Failed, problem: Problem::MachineFailed, detail };
                 self.go(Phase::Ending { machine: true }, vec![Order::Note(Note::NotGone), end])
             }
             (Phase::Stopping | Phase::Answering { then: Then::Over(_) }, Event::Unwatched) => {
@@ -245,10 +246,10 @@ impl Lifecycle {
             return Vec::new();
         }
         let machine = self.has_machine();
-        self.go(Phase::Ending { machine }, vec![Order::End { how: How::Expired, problem, detail }])
+        self.go(Phase::Ending { machine }, vec![Order::End { how: EndKind::Expired, problem, detail }])
     }
 
-    fn restart_asked(&mut self, phase: Phase) -> Vec<Order> {
+    fn restart_requested(&mut self, phase: Phase) -> Vec<Order> {
         if !matches!(phase, Phase::Preparing | Phase::Claiming | Phase::Open { .. }) {
             return Vec::new();
         }
@@ -350,7 +351,7 @@ impl Lifecycle {
         }
     }
 
-    fn machine_gone(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
+    fn on_machine_gone(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
         let was_told = std::mem::take(&mut self.dead);
         let note = Order::Note(if was_told { Note::Cleared } else { Note::GoneAndCleared });
         match phase {
@@ -421,7 +422,7 @@ impl Lifecycle {
 
     fn fail(&mut self, problem: Problem, detail: String) -> Vec<Order> {
         let machine = self.dead;
-        self.go(Phase::Ending { machine }, vec![Order::End { how: How::Failed, problem, detail }])
+        self.go(Phase::Ending { machine }, vec![Order::End { how: EndKind::Failed, problem, detail }])
     }
 
     fn pause(&mut self) -> Vec<Order> {
@@ -436,8 +437,8 @@ impl Lifecycle {
 /// Why a machine is stopped whose session ended for this.
 fn stop_reason(over: Problem) -> StopReason {
     let known = [
-        (Problem::CompletedAlready, StopReason::Completed),
-        (Problem::UseOver, StopReason::Completed),
+        (Problem::Completed, StopReason::Completed),
+        (Problem::UseCompleted, StopReason::Completed),
         (Problem::Cancelled, StopReason::Cancelled),
         (Problem::IdleExpired, StopReason::IdleExpired),
         (Problem::DeadlineExpired, StopReason::DeadlineExpired),

@@ -1,7 +1,9 @@
 //! Starting a session: the row first, then its owner. Answers at once; the machine is on the way.
 
-use super::{live::Live, owner, switch};
-use crate::{admission, app::App, callers::Caller, clock, external::ExternalMachine, random, refusal::Refusal};
+pub mod for_use;
+
+use super::{active_session::ActiveSession, change_method, supervisor};
+use crate::{admission, api_error::ApiError, app::App, auth::Caller, clock, external::ExternalMachine, random};
 use anteroom_store::{Aim, Created, External, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
 use anteroom_wire::{
     CallerId, CredentialId, Problem, ProviderId, SessionId,
@@ -17,7 +19,7 @@ const URL_BYTES_MAX: usize = 2048;
 ///
 /// # Errors
 /// The request is not sound, the provider cannot be used, the queue is full, or the database cannot be written.
-pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, Refusal> {
+pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, ApiError> {
     let (provider, method) = check(app, request)?;
     let aim = aim(app, owner, &provider, request).await?;
     if app.stop.is_cancelled() {
@@ -50,25 +52,25 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
     let event = NewEvent::new(now, "accepted", format!("A session for {}{on} was accepted.", provider.name));
     match app.store.create_session(&new, event).await? {
         Created::New(row) => {
-            let live = Live::new(id, Arc::new(provider), 1, &app.ending);
-            owner::own(app, live, row.clone(), from);
+            let live = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
+            supervisor::spawn_supervisor(app, live, row.clone(), from);
             Ok(row)
         }
         Created::Existing(row) => Ok(row),
-        Created::KeyReused(_) => Err(Problem::KeyReused.into()),
+        Created::KeyReused(_) => Err(Problem::IdempotencyKeyReused.into()),
         Created::MachineTaken(_) => {
             let name = request.machine.as_deref().unwrap_or_default();
-            Err(Refusal::new(Problem::MachineTaken, format!("{name} is in use")))
+            Err(ApiError::new(Problem::MachineInUse, format!("{name} is in use")))
         }
     }
 }
 
 /// The session that the same request started before.
-async fn before(app: &App, owner: &CallerId, key: Option<&IdempotencyKey>) -> Result<Option<SessionRow>, Refusal> {
+async fn before(app: &App, owner: &CallerId, key: Option<&IdempotencyKey>) -> Result<Option<SessionRow>, ApiError> {
     let Some(key) = key else { return Ok(None) };
     match app.store.started_before(owner, key).await? {
         Some(Created::Existing(row)) => Ok(Some(row)),
-        Some(Created::KeyReused(_)) => Err(Problem::KeyReused.into()),
+        Some(Created::KeyReused(_)) => Err(Problem::IdempotencyKeyReused.into()),
         Some(Created::New(_) | Created::MachineTaken(_)) | None => Ok(None),
     }
 }
@@ -77,32 +79,35 @@ async fn before(app: &App, owner: &CallerId, key: Option<&IdempotencyKey>) -> Re
 ///
 /// # Errors
 /// There is no such credential, or the caller may not act for its owner.
-pub async fn owner_of(app: &App, caller: &Caller, request: &StartRequest) -> Result<CallerId, Refusal> {
+pub async fn owner_of(app: &App, caller: &Caller, request: &StartRequest) -> Result<CallerId, ApiError> {
     let Some(id) = renewed(request)? else { return Ok(caller.id.clone()) };
     let credential = app.store.credential(&id).await?.ok_or(Problem::UnknownCredential)?;
     caller.may_own(&credential.owner)?;
     Ok(credential.owner)
 }
 
-fn renewed(request: &StartRequest) -> Result<Option<CredentialId>, Refusal> {
+fn renewed(request: &StartRequest) -> Result<Option<CredentialId>, ApiError> {
     let parsed = request.renews.as_ref().map(|id| id.parse()).transpose();
-    parsed.map_err(|error| Refusal::new(Problem::Malformed, format!("renews: {error}")))
+    parsed.map_err(|error| ApiError::new(Problem::Malformed, format!("renews: {error}")))
 }
 
 /// What the session is for: a new credential, or one that the owner has already and signs in for again.
-async fn aim(app: &App, owner: &CallerId, provider: &Provider, request: &StartRequest) -> Result<Aim, Refusal> {
+async fn aim(app: &App, owner: &CallerId, provider: &Provider, request: &StartRequest) -> Result<Aim, ApiError> {
     let Some(id) = renewed(request)? else { return Ok(Aim::default()) };
     let credential = app.store.credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
     let credential = credential.ok_or(Problem::UnknownCredential)?;
     if credential.owner != *owner {
-        return Err(Problem::NotYours.into());
+        return Err(Problem::NotOwner.into());
     }
     if credential.provider != provider.id {
         let detail = format!("renews: {id} is a credential of {}", credential.provider);
-        return Err(Refusal::new(Problem::Malformed, detail));
+        return Err(ApiError::new(Problem::Malformed, detail));
     }
     if provider.policy == StoragePolicy::KeepInMachine {
-        return Err(Refusal::new(Problem::PolicyForbids, format!("{}: {}", provider.id, provider.policy.sentence())));
+        return Err(ApiError::new(
+            Problem::ForbiddenByPolicy,
+            format!("{}: {}", provider.id, provider.policy.sentence()),
+        ));
     }
     Ok(Aim::SignIn { renews: Some(id) })
 }
@@ -112,35 +117,38 @@ fn beginning<'a>(
     app: &'a App,
     id: &SessionId,
     request: &StartRequest,
-) -> Result<(owner::From, Option<&'a ExternalMachine>), Refusal> {
+) -> Result<(supervisor::Start, Option<&'a ExternalMachine>), ApiError> {
     let Some(name) = &request.machine else {
         admission::admit(app)?;
         let place = app.queue.stand(id.clone());
-        let place = place.map_err(|full| Refusal::new(Problem::NoCapacity, full.to_string()))?;
-        return Ok((owner::From::Queue(place), None));
+        let place = place.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
+        return Ok((supervisor::Start::Queue(place), None));
     };
     let machine = app
         .external
         .get(name)
-        .ok_or_else(|| Refusal::new(Problem::UnknownMachine, format!("there are these: {}", app.external.names())))?;
-    Ok((owner::From::External, Some(machine)))
+        .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("there are these: {}", app.external.names())))?;
+    Ok((supervisor::Start::External, Some(machine)))
 }
 
 /// The descriptor as it is for the method that is asked for, and the method where one is.
-fn check(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodName>), Refusal> {
+fn check(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodName>), ApiError> {
     let id: ProviderId =
-        request.provider.parse().map_err(|error| Refusal::new(Problem::UnknownProvider, format!("{error}")))?;
+        request.provider.parse().map_err(|error| ApiError::new(Problem::UnknownProvider, format!("{error}")))?;
     let provider = app.providers.get(&id).ok_or_else(|| {
-        Refusal::new(Problem::UnknownProvider, format!("{id} is not among {}", app.providers.names()))
+        ApiError::new(Problem::UnknownProvider, format!("{id} is not among {}", app.providers.names()))
     })?;
     if provider.policy == StoragePolicy::Forbidden {
-        return Err(Refusal::new(Problem::PolicyForbids, format!("{}: {}", provider.id, provider.policy.sentence())));
+        return Err(ApiError::new(
+            Problem::ForbiddenByPolicy,
+            format!("{}: {}", provider.id, provider.policy.sentence()),
+        ));
     }
     let asked = request.method.as_deref().unwrap_or(provider.method.as_str());
-    let (method, resolved) = switch::chosen(provider, asked)?;
+    let (method, resolved) = change_method::chosen(provider, asked)?;
     // What an external machine has, nobody here knows.
     if request.machine.is_none() && !app.image.has_cli(&provider.cli) {
-        return Err(Refusal::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
+        return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     for (name, text) in [("user_id", &request.user_id), ("idempotency_key", &request.idempotency_key)] {
         let good = text.as_ref().is_none_or(|text| {
@@ -148,7 +156,7 @@ fn check(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodNa
         });
         if !good {
             let detail = format!("{name} must have 1 to {TEXT_CHARS_MAX} characters and no control characters");
-            return Err(Refusal::new(Problem::Malformed, detail));
+            return Err(ApiError::new(Problem::Malformed, detail));
         }
     }
     if let Some(url) = &request.return_url {
@@ -157,7 +165,7 @@ fn check(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodNa
             && parsed.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
         if !good {
             let detail = format!("return_url must be an http or https address of at most {URL_BYTES_MAX} bytes");
-            return Err(Refusal::new(Problem::Malformed, detail));
+            return Err(ApiError::new(Problem::Malformed, detail));
         }
     }
     Ok((resolved, request.method.is_some().then_some(method)))

@@ -81,7 +81,7 @@ pub fn stage_of(state: &MachineState) -> Stage {
         MachineState::Requested | MachineState::Cloning => Stage::Process,
         MachineState::Waiting { stage, .. } => *stage,
         MachineState::Ready { .. } => Stage::Cli,
-        MachineState::Stopping { .. } | MachineState::Dead { .. } | MachineState::Gone { .. } => Stage::Process,
+        MachineState::Stopping { .. } | MachineState::Exited { .. } | MachineState::Removed { .. } => Stage::Process,
     }
 }
 

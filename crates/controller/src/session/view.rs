@@ -1,16 +1,11 @@
 //! A session as callers see it: derived from the row and from what its owner knows, on each read.
 
-use super::{live::Facts, status, use_credential};
-use crate::{
-    app::App,
-    clock::{self, rfc3339},
-    credentials,
-    http::providers::methods,
-};
-use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError, TimelineRow};
+use super::{active_session::SessionState, status, use_credential};
+use crate::{app::App, clock::rfc3339, credentials::credential_meta, providers::methods};
+use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{
-    agent::{CliState, Outcome, UsePurpose},
-    api::{CredentialMeta, PromptView, Reason, SessionView, SignInView, Status, TimelineEntry, UseView},
+    agent::{CliState, SignInOutcome, UsePurpose},
+    api::{PromptView, Reason, SessionView, SignInView, Status, UseView},
     provider::{Lane, Provider, StoragePolicy},
 };
 use std::sync::Arc;
@@ -28,7 +23,12 @@ pub async fn view(app: &App, row: &SessionRow) -> Result<SessionView, StoreError
     Ok(assemble(app, row, facts.as_ref(), credential.as_ref()))
 }
 
-fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Option<&CredentialRow>) -> SessionView {
+fn assemble(
+    app: &App,
+    row: &SessionRow,
+    facts: Option<&SessionState>,
+    credential: Option<&CredentialRow>,
+) -> SessionView {
     let offered = app.providers.get(&row.provider);
     let provider = match facts {
         Some(facts) => Some(Arc::clone(&facts.provider)),
@@ -75,19 +75,19 @@ fn assemble(app: &App, row: &SessionRow, facts: Option<&Facts>, credential: Opti
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
         methods: offered.map_or_else(Vec::new, methods),
         renews: row.aim.renews().cloned(),
-        uses: row.aim.uses().map(|using| used(row, using)),
+        credential_use: row.aim.uses().map(|using| used(row, using)),
         viewers: facts.map_or(0, |facts| facts.viewers),
     }
 }
 
 /// Whether the sign-in runs: there is something for the person to do, or its credential is on its way. Of a tool that has ended only a
 /// question counts: what it said before leads nowhere.
-fn signing_in(facts: &Facts) -> bool {
+fn signing_in(facts: &SessionState) -> bool {
     let has_ended = matches!(facts.sign_in.cli, CliState::Exited { .. });
     facts.offered || facts.sign_in.prompt.is_some() || (facts.sign_in.is_under_way() && !has_ended)
 }
 
-fn sign_in(facts: &Facts) -> SignInView {
+fn sign_in(facts: &SessionState) -> SignInView {
     let until = facts
         .device_code_at_ms
         .zip(facts.provider.sign_in.code_s_max)
@@ -102,17 +102,17 @@ fn sign_in(facts: &Facts) -> SignInView {
             label: open.label.clone(),
             secret: open.secret,
             hint: open.hint.clone(),
-            refused: open.refused.clone(),
+            rejected: open.rejected.clone(),
         }),
         failed: match &facts.sign_in.outcome {
-            Some(Outcome::Failed { why }) => Some(why.clone()),
-            Some(Outcome::Done) | None => None,
+            Some(SignInOutcome::Failed { why }) => Some(why.clone()),
+            Some(SignInOutcome::Done) | None => None,
         },
-        kept: facts.kept,
+        kept_in_machine: facts.kept,
     }
 }
 
-fn next_action(status: Status, provider: Option<&Provider>, facts: Option<&Facts>) -> String {
+fn next_action(status: Status, provider: Option<&Provider>, facts: Option<&SessionState>) -> String {
     let tool = provider.map_or("The tool", |provider| &provider.name);
     match status {
         Status::VmCreating => "Wait a moment: your machine is being made.".into(),
@@ -154,7 +154,7 @@ fn next_of_use(status: Status, using: &CredentialUse, exit_code: Option<i32>) ->
             UsePurpose::Logout => "The tool signs out in the terminal.",
         }
         .into(),
-        Status::Completed => use_credential::end_of(using.purpose, exit_code.unwrap_or_default()),
+        Status::Completed => use_credential::outcome_sentence(using.purpose, exit_code.unwrap_or_default()),
         Status::Failed | Status::Cancelled | Status::Expired => "Use the credential again when you are ready.".into(),
     }
 }
@@ -165,29 +165,4 @@ fn reason(reason: &anteroom_store::Reason) -> Reason {
         code: reason.problem.code().to_owned(),
         sentence: reason.detail.as_ref().map_or_else(|| sentence.to_owned(), |detail| format!("{sentence} {detail}")),
     }
-}
-
-/// A credential without its secret, as it stands now.
-pub fn credential_meta(app: &App, row: &CredentialRow) -> CredentialMeta {
-    let expiring_ms = app.config.credentials.expiring_s.saturating_mul(1_000);
-    let (health, health_detail) = credentials::standing(row, clock::now(), expiring_ms);
-    CredentialMeta {
-        id: row.id.clone(),
-        provider: row.provider.clone(),
-        user_id: row.user_id.clone(),
-        session: row.session.clone(),
-        stored_at: rfc3339(row.stored_at_ms),
-        files: row.files.clone(),
-        policy: row.kept.policy(),
-        deliver_until: row.kept.until_ms().map(rfc3339),
-        health,
-        health_detail,
-        checked_at: rfc3339(row.checked_at_ms),
-        ends_at: row.ends_at_ms.map(rfc3339),
-    }
-}
-
-/// A timeline entry.
-pub fn timeline_entry(row: TimelineRow) -> TimelineEntry {
-    TimelineEntry { number: row.number, at: rfc3339(row.at_ms), kind: row.kind, sentence: row.sentence, data: row.data }
 }

@@ -1,34 +1,34 @@
-//! When somebody last used a session.
+//! The time of the last activity in a session.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The last use, shared by everything that counts as use: tunnels, heartbeats.
+/// The time of the last activity. Shared by all sources of activity: tunnels, heartbeats.
 #[derive(Debug)]
 pub struct Activity {
-    born: Instant,
+    created: Instant,
     last_ms: AtomicU64,
 }
 
 impl Activity {
-    /// Used just now.
+    /// Starts with the current time as the last activity.
     pub fn new() -> Self {
-        Self { born: Instant::now(), last_ms: AtomicU64::new(0) }
+        Self { created: Instant::now(), last_ms: AtomicU64::new(0) }
     }
 
-    /// Somebody uses it. Cheap enough for every message.
+    /// Records activity now. Cheap enough to be called for every message.
     pub fn touch(&self) {
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.fetch_max(now, Relaxed);
     }
 
-    /// When it was last used.
+    /// The time of the last activity.
     pub fn last(&self) -> Instant {
-        self.born + Duration::from_millis(self.last_ms.load(Relaxed))
+        self.created + Duration::from_millis(self.last_ms.load(Relaxed))
     }
 
-    /// How long nobody has used it.
+    /// Time since the last activity.
     pub fn idle(&self) -> Duration {
         self.last().elapsed()
     }

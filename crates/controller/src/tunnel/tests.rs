@@ -1,6 +1,6 @@
 //! Tunnels behind a real server and a real WebSocket; the machine's side is a pair of pipes.
 
-mod hours;
+mod long_connections;
 
 use super::*;
 use crate::rfb::{Closing, ViewerSocket};
@@ -31,7 +31,7 @@ type Connect = Pin<Box<dyn Future<Output = Opened> + Send>>;
 /// What the server does with the one viewer it expects.
 struct Plan {
     settings: TunnelSettings,
-    ending: Ending,
+    close_signal: CloseSignal,
     activity: Arc<Activity>,
     connect: Mutex<Option<Connect>>,
     control: Option<mpsc::UnboundedSender<String>>,
@@ -42,7 +42,7 @@ struct Plan {
 /// A server with one tunnel. Stops with its runtime.
 struct Stand {
     url: String,
-    ending: Ending,
+    close_signal: CloseSignal,
     activity: Arc<Activity>,
     tasks: TaskTracker,
     report: oneshot::Receiver<TunnelReport>,
@@ -55,10 +55,10 @@ impl Stand {
         connect: impl Future<Output = Opened> + Send + 'static,
     ) -> Self {
         let (told, report) = oneshot::channel();
-        let (ending, activity, tasks) = (Ending::new(), Arc::new(Activity::new()), TaskTracker::new());
+        let (close_signal, activity, tasks) = (CloseSignal::new(), Arc::new(Activity::new()), TaskTracker::new());
         let plan = Plan {
             settings,
-            ending: ending.clone(),
+            close_signal: close_signal.clone(),
             activity: activity.clone(),
             connect: Mutex::new(Some(Box::pin(connect))),
             control,
@@ -70,7 +70,7 @@ impl Stand {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, ending, activity, tasks, report }
+        Self { url, close_signal, activity, tasks, report }
     }
 
     /// With the machine's end of the stream already there.
@@ -91,7 +91,7 @@ impl Stand {
 async fn desktop(upgrade: WebSocketUpgrade, State(plan): State<Arc<Plan>>) -> Response {
     let (settings, tasks) = (plan.settings.clone(), plan.tasks.clone());
     accept(upgrade, &settings, &tasks, move |socket| async move {
-        let mut tunnel = Tunnel::new(plan.settings.clone(), plan.ending.clone(), plan.activity.clone());
+        let mut tunnel = Tunnel::new(plan.settings.clone(), plan.close_signal.clone(), plan.activity.clone());
         if let Some(control) = plan.control.clone() {
             tunnel =
                 tunnel.with_control(move |text| control.send(text.to_owned()).map_err(|_| Problem::Internal.with("")));
@@ -117,7 +117,7 @@ fn quick() -> TunnelSettings {
     TunnelSettings {
         ping_every_ms: 50,
         pong_ms_max: 250,
-        verdict_ms_max: 300,
+        close_reason_wait_ms: 300,
         close_ms_max: 500,
         ..TunnelSettings::default()
     }
@@ -205,35 +205,35 @@ async fn a_viewer_that_only_answers_pings_stays_connected() {
 async fn a_viewer_without_a_sign_of_life_is_let_go() {
     let (stand, _machine) = Stand::open(quick()).await;
     let viewer = stand.viewer().await; // never read, so it never answers a ping
-    assert_eq!(stand.report().await.end, TunnelEnd::ViewerSilent);
+    assert_eq!(stand.report().await.end, TunnelEnd::ViewerTimeout);
     drop(viewer);
 }
 
 #[tokio::test]
 async fn the_end_of_a_session_reaches_the_viewer_as_code_and_reason() {
-    for problem in [Problem::SessionOver, Problem::Restarted, Problem::CompletedAlready, Problem::ShuttingDown] {
+    for problem in [Problem::SessionEnded, Problem::MachineReplaced, Problem::Completed, Problem::ShuttingDown] {
         let (stand, _machine) = Stand::open(TunnelSettings::default()).await;
         let mut viewer = stand.viewer().await;
-        stand.ending.end(problem);
+        stand.close_signal.close(problem);
         let closed = closing(&mut viewer).await.unwrap();
         assert_eq!(closed.code, problem.close_code());
         assert_eq!(closed.reason, format!("{}: {}", problem.code(), problem.sentence()));
-        assert_eq!(stand.report().await.end, TunnelEnd::Ended(problem));
+        assert_eq!(stand.report().await.end, TunnelEnd::SessionEnded(problem));
     }
 }
 
 #[tokio::test]
 async fn a_machine_that_ends_is_explained_by_the_session_or_else_as_unreachable() {
-    let (stand, machine) = Stand::open(TunnelSettings { verdict_ms_max: 20_000, ..quick() }).await;
+    let (stand, machine) = Stand::open(TunnelSettings { close_reason_wait_ms: 20_000, ..quick() }).await;
     let mut viewer = stand.viewer().await;
     drop(machine);
-    let ending = stand.ending.clone();
+    let close_signal = stand.close_signal.clone();
     tokio::spawn(async move {
         sleep(Duration::from_millis(100)).await;
-        ending.end(Problem::MachineGone);
+        close_signal.close(Problem::MachineFailed);
     });
     assert_eq!(closing(&mut viewer).await.unwrap().code, 4410);
-    assert_eq!(stand.report().await.end, TunnelEnd::Ended(Problem::MachineGone));
+    assert_eq!(stand.report().await.end, TunnelEnd::SessionEnded(Problem::MachineFailed));
 
     let (stand, machine) = Stand::open(quick()).await;
     let mut viewer = stand.viewer().await;
@@ -282,7 +282,7 @@ async fn a_message_over_the_limit_is_refused_by_name() {
     viewer.write_all(&[0; 1_001]).await.unwrap();
     viewer.flush().await.unwrap();
     assert_eq!(closing(&mut viewer).await.unwrap().code, 4413);
-    let TunnelEnd::ViewerWrong(body) = stand.report().await.end else { panic!("refused") };
+    let TunnelEnd::ViewerProtocolError(body) = stand.report().await.end else { panic!("refused") };
     assert_eq!(body.code, "too_large");
 }
 
@@ -308,7 +308,7 @@ async fn the_tracker_waits_for_a_tunnel_that_is_open() {
     let mut viewer = stand.viewer().await;
     stand.tasks.close();
     assert!(timeout(Duration::from_millis(100), stand.tasks.wait()).await.is_err());
-    stand.ending.end(Problem::ShuttingDown);
+    stand.close_signal.close(Problem::ShuttingDown);
     assert_eq!(closing(&mut viewer).await.unwrap().code, 4503);
     timeout(SOON, stand.tasks.wait()).await.expect("the last token is gone");
 }
@@ -345,7 +345,7 @@ async fn a_slow_viewer_slows_only_itself_and_holds_little_memory() {
         "/{which}",
         get(move |upgrade: WebSocketUpgrade, which: axum::extract::Path<usize>| async move {
             let settings = TunnelSettings::default();
-            let tunnel = Tunnel::new(settings.clone(), Ending::new(), Arc::default());
+            let tunnel = Tunnel::new(settings.clone(), CloseSignal::new(), Arc::default());
             let desktop = Endless(counts[which.0].clone());
             accept(upgrade, &settings, &TaskTracker::new(), move |socket| async move {
                 tunnel.run(socket, async { Ok(desktop) }).await;

@@ -3,13 +3,14 @@
 use crate::{
     app::App,
     clock::{self, rfc3339},
-    credentials,
-    session::view::{credential_meta, view},
+    credentials::{self, credential_meta},
+    outbox,
+    session::view::view,
 };
 use anteroom_store::{Carried, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
-    webhook::{CREDENTIAL_STORED, Notification, SessionFacts, Subject},
+    webhook::{CREDENTIAL_STORED, Notification, SessionSummary, NotificationData},
 };
 use bytes::Bytes;
 
@@ -50,7 +51,7 @@ pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made,
     };
     let about = message.about.credential();
     let carried = match about {
-        Some(id) if super::carries(app) && message.kind == CREDENTIAL_STORED => {
+        Some(id) if outbox::attaches_credentials(app) && message.kind == CREDENTIAL_STORED => {
             app.store.carry(&message.id, id, clock::now()).await?
         }
         Some(_) | None => None,
@@ -74,7 +75,7 @@ pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made,
     let notification = Notification {
         kind: message.kind.clone(),
         timestamp: rfc3339(message.created_at_ms),
-        data: Subject { session, credential: credential.as_ref().map(|row| credential_meta(app, row)), files },
+        data: NotificationData { session, credential: credential.as_ref().map(|row| credential_meta(app, row)), files },
     };
     Ok(match serde_json::to_vec(&notification) {
         Ok(bytes) => Ok(Made { bytes: bytes.into(), along }),
@@ -82,9 +83,9 @@ pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made,
     })
 }
 
-async fn facts(app: &App, row: &SessionRow) -> Result<SessionFacts, StoreError> {
+async fn facts(app: &App, row: &SessionRow) -> Result<SessionSummary, StoreError> {
     let view = view(app, row).await?;
-    Ok(SessionFacts {
+    Ok(SessionSummary {
         id: view.id,
         provider: view.provider,
         method: view.method,

@@ -35,7 +35,7 @@ pub struct WebhookSettings {
     /// Longest such wait, milliseconds.
     pub retry_ms_max: u64,
     /// How long messages that are done are remembered, seconds.
-    pub done_s_max: u64,
+    pub done_retention_s: u64,
 }
 
 impl Default for WebhookSettings {
@@ -50,7 +50,7 @@ impl Default for WebhookSettings {
             give_up_s_max: 24 * 3600,
             retry_ms_min: 1_000,
             retry_ms_max: 15 * 60 * 1_000,
-            done_s_max: 7 * 24 * 3600,
+            done_retention_s: 7 * 24 * 3600,
         }
     }
 }
@@ -63,7 +63,7 @@ impl WebhookSettings {
         range("webhook.give_up_s_max", self.give_up_s_max, 1, 30 * 24 * 3600);
         range("webhook.retry_ms_min", self.retry_ms_min, 10, 3_600_000);
         range("webhook.retry_ms_max", self.retry_ms_max, self.retry_ms_min, 24 * 3_600_000);
-        range("webhook.done_s_max", self.done_s_max, 60, 365 * 24 * 3600);
+        range("webhook.done_retention_s", self.done_retention_s, 60, 365 * 24 * 3600);
     }
 
     /// What else is wrong, one sentence each; the files are not looked at.

@@ -20,35 +20,35 @@ pub(in crate::cli) async fn run(config: &Config, json: bool) -> anyhow::Result<E
         }
         Err(error @ (ClientError::Refused(_) | ClientError::Unreadable(_))) => return Err(error.into()),
     };
-    let unowned = report.unowned().count();
+    let orphans = report.orphans().count();
     if json {
         say(serde_json::to_string_pretty(&report)?);
     } else {
-        print(&report, unowned);
+        print(&report, orphans);
     }
-    Ok(if unowned == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if orphans == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(report: &LeakReport, unowned: usize) {
+fn print(report: &LeakReport, orphans: usize) {
     say(if report.by_server { "As the running server sees it:" } else { "No server runs; as the database has it:" });
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["thing", "exist", "should", "unowned"]);
+    table.load_style(presets::NOTHING).set_header(["kind", "exist", "expected", "orphans"]);
     for row in &report.rows {
         table.add_row([
-            row.thing.clone(),
+            row.kind.clone(),
             row.exists.to_string(),
-            row.should.to_string(),
-            row.unowned.len().to_string(),
+            row.expected.to_string(),
+            row.orphans.len().to_string(),
         ]);
     }
     say(table);
-    if unowned == 0 {
-        say("\nNothing is unowned.");
+    if orphans == 0 {
+        say("\nNo orphans.");
         return;
     }
-    say(format_args!("\n{unowned} unowned:"));
-    for thing in report.unowned() {
-        say(format_args!("  {}: {}\n    {}", plain(&thing.name), plain(&thing.why), plain(&thing.remedy)));
+    say(format_args!("\n{orphans} orphans:"));
+    for orphan in report.orphans() {
+        say(format_args!("  {}: {}\n    {}", plain(&orphan.name), plain(&orphan.why), plain(&orphan.remedy)));
     }
 }
 

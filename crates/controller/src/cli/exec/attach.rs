@@ -80,7 +80,7 @@ impl<'a> Attachment<'a> {
                     Ended::Failed(error) => return Err(error),
                 },
                 // Not ready yet, over, or the server is away: the follower knows more.
-                Err(ClientError::Refused(body)) if body.code == Problem::NotYours.code() => {
+                Err(ClientError::Refused(body)) if body.code == Problem::NotOwner.code() => {
                     return Err(ClientError::Refused(body).into());
                 }
                 Err(_) => {}
@@ -130,7 +130,7 @@ impl<'a> Attachment<'a> {
                         is_sized = true;
                         socket.send(resize(self.size())).await
                     }
-                    Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == Problem::SessionOver.close_code() => {
+                    Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == Problem::SessionEnded.close_code() => {
                         return Ended::Over;
                     }
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return Ended::Closed,

@@ -5,7 +5,10 @@ use super::super::{
     foundation::images_dir,
     say,
 };
-use crate::{config::Config, http::providers::provider_view, providers::Providers};
+use crate::{
+    config::Config,
+    providers::{Providers, provider_view},
+};
 use anteroom_machine::image::Image;
 use anteroom_wire::{
     api::{ProviderList, ProviderView},

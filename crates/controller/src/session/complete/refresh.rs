@@ -2,7 +2,7 @@
 //! `replace`; here it is recorded.
 
 use super::{Parcel, ignore, verify};
-use crate::{app::App, clock, credentials, refusal::Refusal, session::note, webhook};
+use crate::{api_error::ApiError, app::App, clock, credentials, outbox, session::timeline};
 use anteroom_store::{CredentialUse, NewCredential, NewEvent, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
 use anteroom_wire::{
     Problem,
@@ -17,19 +17,19 @@ pub(super) async fn refresh(
     using: &CredentialUse,
     token: &Sha256Hex,
     parcel: &Parcel,
-) -> Result<Delivered, Refusal> {
-    let stored = || Ok(Delivered::Stored { credential: using.credential.clone() });
+) -> Result<Delivered, ApiError> {
+    let stored = || Ok(DeliveryResult::Stored { credential: using.credential.clone() });
     match using.purpose {
         UsePurpose::Exec | UsePurpose::Check => {}
         // What a sign-out leaves behind is nothing to keep.
-        UsePurpose::Logout => return Ok(Delivered::Ignored),
+        UsePurpose::Logout => return Ok(DeliveryResult::Ignored),
     }
     let Some(record) = app.store.record(&using.credential).await? else { return Err(gone(app, row, using).await) };
     if credentials::unsealed(app, &record).is_ok_and(|bytes| parcel.is(&bytes)) {
         return stored();
     }
     let sealed = parcel.seal(app, row, &using.credential)?;
-    let messages = webhook::refreshed(app, &row.id, &record.credential);
+    let messages = outbox::credential_refreshed(app, &row.id, &record.credential);
     let refresh = Refresh {
         session: &row.id,
         generation: row.generation,
@@ -44,12 +44,12 @@ pub(super) async fn refresh(
         messages: &messages,
         at_ms: clock::now(),
     };
-    note::settled(app, &row.id).await;
+    timeline::flush(app, &row.id).await;
     let told = |revisions| event(using, revisions);
     match app.store.refresh_credential(&refresh, told).await? {
         Refreshed::Stored { credential, revisions, .. } => {
             verify(app, &credential.id, credential.revision, parcel).await?;
-            webhook::ring(app);
+            outbox::wake_sender(app);
             let Revisions { laid_down, before, now } = revisions;
             tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, laid_down, before, now, "a credential that its tool changed was sealed, stored and read back");
             if let Some(live) = app.sessions.get(&row.id) {
@@ -64,10 +64,11 @@ pub(super) async fn refresh(
 }
 
 /// There is nothing whose place it could take. What the tool has changed ends with its machine, and that is told.
-async fn gone(app: &App, row: &SessionRow, using: &CredentialUse) -> Refusal {
+async fn gone(app: &App, row: &SessionRow, using: &CredentialUse) -> ApiError {
     let sentence = "The tool changed the credential, which was handed out or deleted while it was being used: the change is not kept.";
-    note::note(app, &row.id, "credential_not_refreshed", sentence, json!({ "credential": using.credential })).await;
-    Refusal::new(Problem::UnknownCredential, "it was handed out or deleted while it was being used")
+    timeline::append(app, &row.id, "credential_not_refreshed", sentence, json!({ "credential": using.credential }))
+        .await;
+    ApiError::new(Problem::UnknownCredential, "it was handed out or deleted while it was being used")
 }
 
 fn event(using: &CredentialUse, revisions: Revisions) -> NewEvent {

@@ -1,22 +1,22 @@
 //! Sessions at external machines: what is known of a desktop that is not of this host.
 //!
-//! Only dials for viewers say something (`desktop_reached`, `desktop_refused`: each change is one entry). A diagnosis does
+//! Only dials for viewers say something (`desktop_connected`, `desktop_connect_failed`: each change is one entry). A diagnosis does
 //! not dial: VNC servers take connections that come and go for an attack and lock their sender out.
 
 use super::{
-    Finding, Input, Now,
-    chain::Seen,
-    story::{Story, text, when},
+    Finding, Input, SupervisorSnapshot,
+    link_status::LinkStatus,
+    timeline_view::{TimelineView, text, when},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{
     Problem,
-    diagnosis::{Link, LinkState, Verdict},
+    diagnosis::{Component, ComponentState, Verdict},
 };
 
 /// What the configuration says of a session's external machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Configured {
+pub struct ExternalMachineConfig {
     /// Whether it is there.
     pub is_there: bool,
     /// Where it is, for those who may know.
@@ -24,8 +24,8 @@ pub struct Configured {
 }
 
 /// The last dial whose result was another than the one before.
-fn dialled<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
-    story.all.iter().rfind(|entry| matches!(entry.kind.as_str(), "desktop_reached" | "desktop_refused"))
+fn dialled<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+    timeline.all.iter().rfind(|entry| matches!(entry.kind.as_str(), "desktop_connected" | "desktop_connect_failed"))
 }
 
 /// Its name, and its address for those who may know.
@@ -47,7 +47,7 @@ fn verdict_of(code: &str) -> Option<Verdict> {
 }
 
 /// What keeps viewers from the desktop of a session's external machine.
-pub(super) fn fault<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<'a>> {
+pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let name = input.row.external_machine.as_ref()?;
     let is_there = input.external.as_ref().is_some_and(|external| external.is_there);
     if input.row.is_active() && !is_there {
@@ -55,9 +55,9 @@ pub(super) fn fault<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<
             "The session uses the external machine {name}, which is no longer in the configuration: its desktop cannot be \
              opened."
         );
-        return Some(Finding::new(Verdict::ExternalRemoved, sentence, story.all.last()));
+        return Some(Finding::new(Verdict::ExternalRemoved, sentence, timeline.all.last()));
     }
-    let last = dialled(story).filter(|last| last.kind == "desktop_refused")?;
+    let last = dialled(timeline).filter(|last| last.kind == "desktop_connect_failed")?;
     let code = text(last, "reason");
     let verdict = verdict_of(code)?;
     let said = Problem::from_code(code).map_or("", Problem::sentence).trim_end_matches('.');
@@ -68,14 +68,14 @@ pub(super) fn fault<'a>(input: &Input<'_>, story: &Story<'a>) -> Option<Finding<
         text(last, "detail")
     );
     let refused =
-        story.every("viewer_refused").filter(|entry| entry.number > last.number && text(entry, "reason") == code);
+        timeline.every("viewer_rejected").filter(|entry| entry.number > last.number && text(entry, "reason") == code);
     Some(Finding::new(verdict, sentence, [last].into_iter().chain(refused)))
 }
 
 /// It is the person's turn, as far as is known here.
-pub(super) fn person<'a>(input: &Input<'_>, story: &Story<'a>, now: &Now) -> Option<Finding<'a>> {
+pub(super) fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnapshot) -> Option<Finding<'a>> {
     let machine = named(input, input.row.external_machine.as_ref()?);
-    let desktop = match dialled(story) {
+    let desktop = match dialled(timeline) {
         Some(entry) => format!("its desktop answered at {}", when(entry)),
         None => "nobody has opened its desktop yet".to_owned(),
     };
@@ -84,19 +84,19 @@ pub(super) fn person<'a>(input: &Input<'_>, story: &Story<'a>, now: &Now) -> Opt
         1 => "one viewer looks at it".to_owned(),
         count => format!("{count} viewers look at it"),
     };
-    let agent = match heard(story) {
+    let agent = match heard(timeline) {
         Some(entry) => format!("its agent was heard at {}", when(entry)),
         None => "nothing was heard of its agent".to_owned(),
     };
     let sentence = format!(
         "The external machine {machine} serves the session: {desktop}, {viewers}, {agent}; it is the person's turn."
     );
-    let proof = story.every("accepted").chain(dialled(story)).chain(heard(story));
-    Some(Finding::new(Verdict::WaitingForPerson, sentence, proof))
+    let proof = timeline.every("accepted").chain(dialled(timeline)).chain(heard(timeline));
+    Some(Finding::new(Verdict::WaitingForUser, sentence, proof))
 }
 
 /// The last that the agent told.
-fn heard<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
+fn heard<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     let kinds = [
         "cli_started",
         "cli_exited",
@@ -108,44 +108,44 @@ fn heard<'a>(story: &Story<'a>) -> Option<&'a TimelineRow> {
         "candidate_accepted",
         "delivery_retry",
     ];
-    story.all.iter().rfind(|entry| kinds.contains(&entry.kind.as_str()))
+    timeline.all.iter().rfind(|entry| kinds.contains(&entry.kind.as_str()))
 }
 
 /// A link of the chain that is otherwise than with a machine of this host.
-pub(super) fn link(input: &Input<'_>, story: &Story<'_>, link: Link) -> Option<Seen> {
+pub(super) fn link(input: &Input<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Seen> {
     let name = input.row.external_machine.as_ref()?;
-    let has = |kind| story.all.iter().any(|entry| entry.kind == kind);
+    let has = |kind| timeline.all.iter().any(|entry| entry.kind == kind);
     Some(match link {
-        Link::Machine => {
+        Component::Machine => {
             let machine = named(input, name);
-            match dialled(story) {
+            match dialled(timeline) {
                 None => {
-                    (LinkState::Unknown, format!("It is the external machine {machine}; nobody has dialled it yet."))
+                    (ComponentState::Unknown, format!("It is the external machine {machine}; nobody has dialled it yet."))
                 }
-                Some(_) => (LinkState::Ok, format!("It is the external machine {machine}.")),
+                Some(_) => (ComponentState::Ok, format!("It is the external machine {machine}.")),
             }
         }
-        Link::Channel => (LinkState::NotReached, "There is none to an external machine.".to_owned()),
-        Link::Agent => match heard(story) {
-            Some(entry) => (LinkState::Ok, format!("It was heard at {}.", when(entry))),
+        Component::Channel => (ComponentState::NotReached, "There is none to an external machine.".to_owned()),
+        Component::Agent => match heard(timeline) {
+            Some(entry) => (ComponentState::Ok, format!("It was heard at {}.", when(entry))),
             None => {
-                (LinkState::Unknown, "Nothing was heard of it: it delivers by itself, with its own token.".to_owned())
+                (ComponentState::Unknown, "Nothing was heard of it: it delivers by itself, with its own token.".to_owned())
             }
         },
-        Link::Display => match dialled(story) {
-            None => (LinkState::NotReached, "Nobody has opened it yet.".to_owned()),
-            Some(entry) if entry.kind == "desktop_reached" => {
-                (LinkState::Ok, format!("It answered at {}.", when(entry)))
+        Component::Display => match dialled(timeline) {
+            None => (ComponentState::NotReached, "Nobody has opened it yet.".to_owned()),
+            Some(entry) if entry.kind == "desktop_connected" => {
+                (ComponentState::Ok, format!("It answered at {}.", when(entry)))
             }
             Some(entry) => {
                 let (code, detail) = (text(entry, "reason"), text(entry, "detail"));
-                (LinkState::Failed, format!("It could not be opened at {} ({code}: {detail}).", when(entry)))
+                (ComponentState::Failed, format!("It could not be opened at {} ({code}: {detail}).", when(entry)))
             }
         },
-        Link::Cli if !has("cli_started") && !has("cli_exited") => {
-            (LinkState::Unknown, "Nothing was heard of it.".to_owned())
+        Component::Cli if !has("cli_started") && !has("cli_exited") => {
+            (ComponentState::Unknown, "Nothing was heard of it.".to_owned())
         }
-        Link::Egress => (LinkState::NotReached, "An external machine has its own way out.".to_owned()),
-        Link::Session | Link::Tunnel | Link::Cli | Link::Credential => return None,
+        Component::Egress => (ComponentState::NotReached, "An external machine has its own way out.".to_owned()),
+        Component::Session | Component::Tunnel | Component::Cli | Component::Credential => return None,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Finding,
-    story::{Story, last_words, number, quoted, text, when},
+    timeline_view::{TimelineView, last_words, number, quoted, text, when},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::diagnosis::Verdict;
@@ -13,16 +13,16 @@ const KILLED: i64 = 137;
 const NEAR_MS: u64 = 10_000;
 
 /// The guest's kernel killed a program for want of memory, and nothing has got on since.
-pub(super) fn out_of_memory<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
-    let kill = story.last("out_of_memory")?;
+pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let kill = timeline.last("out_of_memory")?;
     let victim = Some(text(kill, "victim")).filter(|name| !name.is_empty());
     let victim = victim.map_or_else(|| "a program".to_owned(), quoted);
     let killed = format!("The machine ran out of memory at {}: its kernel killed {victim}", when(kill));
-    let proof = story.last("memory_low").into_iter().chain([kill]);
-    let exit = story
+    let proof = timeline.last("memory_low").into_iter().chain([kill]);
+    let exit = timeline
         .last("cli_exited")
         .filter(|exit| number(exit, "code") == Some(KILLED) && exit.at_ms.abs_diff(kill.at_ms) <= NEAR_MS);
-    let later = |kind| story.last(kind).is_some_and(|entry| entry.number > kill.number);
+    let later = |kind| timeline.last(kind).is_some_and(|entry| entry.number > kill.number);
     if let Some(exit) = exit.filter(|_| !later("cli_started")) {
         let sentence = format!("{killed}; the tool ended with exit code {KILLED} at {}.", when(exit));
         return Some(Finding::new(Verdict::GuestOutOfMemory, sentence, proof.chain([exit])));
@@ -43,13 +43,13 @@ pub(super) fn out_of_memory<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
 }
 
 /// A program ends again and again.
-pub(super) fn crash_loop<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
+pub(super) fn crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let over = |crash: &TimelineRow| {
-        story.machine.iter().any(|entry| {
-            entry.kind == "crash_loop_over" && entry.number > crash.number && text(entry, "name") == text(crash, "name")
+        timeline.machine.iter().any(|entry| {
+            entry.kind == "crash_loop_ended" && entry.number > crash.number && text(entry, "name") == text(crash, "name")
         })
     };
-    let crash = story.machine.iter().rfind(|entry| entry.kind == "crash_loop" && !over(entry))?;
+    let crash = timeline.machine.iter().rfind(|entry| entry.kind == "crash_loop" && !over(entry))?;
     let (name, exits) = (quoted(text(crash, "name")), number(crash, "exits").unwrap_or_default());
     let window_s = number(crash, "window_s").unwrap_or_default();
     let how = match number(crash, "code") {
@@ -57,14 +57,14 @@ pub(super) fn crash_loop<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
         None => format!("could not be started {exits} times within {window_s} s, last at {}", when(crash)),
     };
     let sentence = format!("{name} of the machine {how}; it is still tried again{}.", last_words(crash));
-    let single = story.last("child_exited").filter(|exit| text(exit, "name") == text(crash, "name"));
+    let single = timeline.last("child_exited").filter(|exit| text(exit, "name") == text(crash, "name"));
     Some(Finding::new(Verdict::GuestCrashLoop, sentence, single.into_iter().chain([crash])))
 }
 
 /// The machine is short of memory at this moment.
-pub(super) fn memory_low<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
-    let low = story.last("memory_low")?;
-    if story.last("memory_enough").is_some_and(|enough| enough.number > low.number) {
+pub(super) fn memory_low<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let low = timeline.last("memory_low")?;
+    if timeline.last("memory_recovered").is_some_and(|enough| enough.number > low.number) {
         return None;
     }
     let left = number(low, "available_mib").unwrap_or_default();

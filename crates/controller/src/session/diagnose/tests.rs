@@ -3,34 +3,34 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod active;
+mod confusion_matrix;
+mod credential_use;
+mod ended;
 mod external;
-mod matrix;
-mod more;
-mod over;
+mod other_moments;
 mod sign_in;
-mod uses;
 
-use super::{Configured, Input, Now, Place, diagnose};
-use anteroom_machine::{GoneReason, StopReason};
+use super::{ExternalMachineConfig, Input, SupervisorSnapshot, MachineProgress, diagnose};
+use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, Life, Outcome, Reason, SessionRow, TimelineRow};
 use anteroom_wire::{
     CallerId, CredentialId, MachineId, Problem, SessionId,
     agent::{CaptureState, CliState},
-    diagnosis::{Diagnosis, Link, LinkState, Verdict},
+    diagnosis::{Diagnosis, Component, ComponentState, Verdict},
 };
 use serde_json::{Value, json};
 
 /// When every session of these tests began: 2026-01-31T12:00:00Z.
 const BEGAN_MS: u64 = 1_769_860_800_000;
 
-/// A session's story, told entry by entry, one second each.
+/// A session with its timeline; entries are one second apart.
 #[derive(Debug, Clone)]
 struct Case {
     row: SessionRow,
-    now: Option<Now>,
+    now: Option<SupervisorSnapshot>,
     timeline: Vec<TimelineRow>,
-    receipt: Option<GoneReason>,
-    external: Option<Configured>,
+    receipt: Option<ExitReason>,
+    external: Option<ExternalMachineConfig>,
 }
 
 impl Case {
@@ -59,19 +59,19 @@ impl Case {
             exit_code: None,
         };
         let case = Self { row, now: None, timeline: Vec::new(), receipt: None, external: None };
-        case.entry("accepted", Value::Null).at(Place::Queued { position: 1 })
+        case.entry("accepted", Value::Null).at(MachineProgress::Queued { position: 1 })
     }
 
     /// Its machine was asked for.
     fn asked() -> Self {
         let mut case = Self::new().entry("machine_requested", json!({ "generation": 1 }));
         case.row.machine = Some(MachineId::from_parts(1, [3; 10]));
-        case.at(Place::Preparing { stage: anteroom_wire::agent::Stage::Process })
+        case.at(MachineProgress::Preparing { stage: anteroom_wire::agent::Stage::Process })
     }
 
     /// Its machine is ready.
     fn ready() -> Self {
-        Self::asked().entry("machine_ready", json!({})).at(Place::Open)
+        Self::asked().entry("machine_ready", json!({})).at(MachineProgress::Open)
     }
 
     /// The tool runs.
@@ -96,9 +96,9 @@ impl Case {
         self
     }
 
-    fn at(mut self, place: Place) -> Self {
+    fn at(mut self, place: MachineProgress) -> Self {
         let (cli, capture) = (CliState::Waiting, CaptureState::Waiting);
-        self.now = Some(Now { place, cli, capture, signing_in: false, viewers: 0, silent: None });
+        self.now = Some(SupervisorSnapshot { place, cli, capture, signing_in: false, viewers: 0, silent: None });
         self
     }
 
@@ -108,12 +108,12 @@ impl Case {
     }
 
     /// The last machine is gone.
-    fn gone(self, why: &GoneReason) -> Self {
-        self.entry("machine_gone", json!({ "why": why }))
+    fn gone(self, why: &ExitReason) -> Self {
+        self.entry("machine_exited", json!({ "why": why }))
     }
 
     fn stopped(self, why: StopReason) -> Self {
-        self.gone(&GoneReason::Stopped { why })
+        self.gone(&ExitReason::Stopped { why })
     }
 
     fn exited(self, code: i32, lines: &[&str]) -> Self {
@@ -121,7 +121,7 @@ impl Case {
     }
 
     fn refused(self, host: &str, problem: Problem) -> Self {
-        self.entry("egress_refused", json!({ "host": host, "port": 443, "reason": problem.code() }))
+        self.entry("egress_denied", json!({ "host": host, "port": 443, "reason": problem.code() }))
     }
 
     fn rejected(self, why: &str) -> Self {
@@ -132,8 +132,8 @@ impl Case {
         self.entry("candidate_accepted", json!({ "path": ".scripted/auth.json", "bytes": 20 }))
     }
 
-    fn delivery_refused(self, by: &str, problem: Problem) -> Self {
-        self.entry("delivery_refused", json!({ "by": by, "reason": problem.code(), "detail": "missing /token" }))
+    fn delivery_rejected(self, by: &str, problem: Problem) -> Self {
+        self.entry("delivery_rejected", json!({ "by": by, "reason": problem.code(), "detail": "missing /token" }))
     }
 
     fn viewer(self, kind: &str, problem: Option<Problem>) -> Self {
@@ -205,28 +205,28 @@ fn every_diagnosis_is_one_bounded_paragraph_with_evidence_in_order_and_the_whole
         assert!(!found.sentence.contains("..") && !found.sentence.contains(" ;"), "{what}: {}", found.sentence);
         assert!(!found.evidence.is_empty(), "{what} is proved by nothing: {}", found.sentence);
         assert!(found.evidence.is_sorted_by(|one, two| one.number < two.number), "{what}: {:?}", found.evidence);
-        let links: Vec<Link> = found.chain.iter().map(|link| link.link).collect();
+        let links: Vec<Component> = found.chain.iter().map(|link| link.component).collect();
         let all = [
-            Link::Session,
-            Link::Machine,
-            Link::Channel,
-            Link::Agent,
-            Link::Display,
-            Link::Tunnel,
-            Link::Cli,
-            Link::Egress,
-            Link::Credential,
+            Component::Session,
+            Component::Machine,
+            Component::Channel,
+            Component::Agent,
+            Component::Display,
+            Component::Tunnel,
+            Component::Cli,
+            Component::Egress,
+            Component::Credential,
         ];
         assert_eq!(links, all, "{what}");
         for link in &found.chain {
-            assert!(link.seen.ends_with('.'), "{what}: {link:?}");
+            assert!(link.detail.ends_with('.'), "{what}: {link:?}");
         }
     }
 }
 
 /// The state of one link.
-fn link(found: &Diagnosis, link: Link) -> LinkState {
-    found.chain.iter().find(|seen| seen.link == link).unwrap().state
+fn link(found: &Diagnosis, component: Component) -> ComponentState {
+    found.chain.iter().find(|seen| seen.component == link).unwrap().state
 }
 
 /// When entry `number` was written, as a sentence says it.

@@ -10,7 +10,7 @@
 )]
 
 mod check;
-mod owner;
+mod supervisor;
 
 use super::{Beginning, Event, Lifecycle, Order, beginning};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
@@ -59,7 +59,7 @@ pub(super) struct Server {
     pub(super) stopping: bool,
 }
 
-/// The owner's task and what it shares with others (`Facts`).
+/// The owner's task and what it shares with others (`SessionState`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     pub(super) life: Lifecycle,
@@ -149,7 +149,7 @@ pub(super) enum Step {
     ClaimFails,
     HearJob,
     // The machine.
-    ProcessRuns(usize),
+    ProcessStarted(usize),
     BecomesReady(usize),
     LosesChannel(usize),
     Dies(usize),
@@ -237,7 +237,7 @@ impl World {
             let listed = machine
                 .record
                 .as_ref()
-                .is_some_and(|record| !matches!(record, State::Dead { .. } | State::Gone { .. }));
+                .is_some_and(|record| !matches!(record, State::Exited { .. } | State::Removed { .. }));
             let owned = server.owner.as_ref().is_some_and(|owner| owner.asked == Some(at));
             if swept && listed && !owned && !machine.told && !server.stopping {
                 steps.push(Step::StopUnowned(at));
@@ -256,23 +256,23 @@ impl World {
                 steps.push(Step::Hangs(at));
             }
             match &machine.record {
-                Some(State::Cloning) => steps.push(Step::ProcessRuns(at)),
+                Some(State::Cloning) => steps.push(Step::ProcessStarted(at)),
                 Some(State::Waiting { .. }) => steps.push(Step::BecomesReady(at)),
                 Some(State::Ready { .. }) if self.left.channel_losses > 0 => steps.push(Step::LosesChannel(at)),
                 Some(
                     State::Requested
                     | State::Ready { .. }
                     | State::Stopping { .. }
-                    | State::Dead { .. }
-                    | State::Gone { .. },
+                    | State::Exited { .. }
+                    | State::Removed { .. },
                 )
                 | None => {}
             }
         } else if machine.clears && !up {
             steps.push(Step::ClearsUnseen(at));
-        } else if machine.clears && machine.record.as_ref().is_some_and(|record| !record.is_gone()) {
+        } else if machine.clears && machine.record.as_ref().is_some_and(|record| !record.is_removed()) {
             // A keeper of an older version does not say so first.
-            if !matches!(machine.record, Some(State::Dead { .. })) {
+            if !matches!(machine.record, Some(State::Exited { .. })) {
                 steps.push(Step::SaysDead(at));
             }
             steps.push(Step::SeenGone(at));
@@ -312,7 +312,7 @@ impl World {
             }
             Step::ServerEnds => self.server_is_gone(),
             Step::Resume => self.resume(),
-            Step::StopUnowned(at) => self.stop(*at, StopReason::Unowned),
+            Step::StopUnowned(at) => self.stop(*at, StopReason::Orphaned),
             Step::Tell => {
                 let server = self.server_mut();
                 let why = server.untold.take();
@@ -325,7 +325,7 @@ impl World {
                 self.owner_mut().wish = true;
             }
             Step::Cancels => self.end_row(Problem::Cancelled),
-            Step::ProcessRuns(at) => self.machine_on(*at, MachineEvent::ProcessRuns),
+            Step::ProcessStarted(at) => self.machine_on(*at, MachineEvent::ProcessStarted),
             Step::BecomesReady(at) => self.machine_on(*at, MachineEvent::BecameReady(())),
             Step::LosesChannel(at) => {
                 self.left.channel_losses -= 1;
@@ -340,14 +340,14 @@ impl World {
                 self.machines[*at].hangs = true;
             }
             Step::SaysDead(at) => {
-                let how = anteroom_machine::GoneReason::KeeperLost;
-                self.machine_on(*at, MachineEvent::Died { how });
+                let reason = anteroom_machine::ExitReason::KeeperLost;
+                self.machine_on(*at, MachineEvent::ProcessExited { reason });
             }
             Step::ClearsUnseen(at) => self.machines[*at].clears = false,
             Step::SeenGone(at) => {
                 self.machines[*at].clears = false;
-                let how = anteroom_machine::GoneReason::KeeperLost;
-                self.machine_on(*at, MachineEvent::Ended { how, receipt: None });
+                let reason = anteroom_machine::ExitReason::KeeperLost;
+                self.machine_on(*at, MachineEvent::Removed { reason, receipt: None });
             }
             Step::Writes(at) => self.machines[*at].credential = Credential::Whole,
             Step::Offers(_) => self.owner_mut().offered = true,
@@ -409,7 +409,8 @@ impl World {
 
     /// As the sweep does it.
     fn resume(&mut self) {
-        let lives = |machine: &usize| self.machines[*machine].record.as_ref().is_some_and(|record| !record.is_gone());
+        let lives =
+            |machine: &usize| self.machines[*machine].record.as_ref().is_some_and(|record| !record.is_removed());
         let found = beginning(false, self.row.machine.is_some(), self.row.machine.as_ref().is_some_and(lives));
         let (life, orders) = Lifecycle::begin(found, self.row.generation, self.left.restarts_max);
         let mut owner = Owner::new(life, orders);
@@ -439,7 +440,7 @@ impl World {
     }
 
     pub(super) fn stop(&mut self, at: usize, why: StopReason) {
-        self.machine_on(at, MachineEvent::StopAsked(why));
+        self.machine_on(at, MachineEvent::StopRequested(why));
         if matches!(self.machines[at].record, Some(State::Stopping { .. })) {
             self.machines[at].told = true;
         }
@@ -469,7 +470,7 @@ impl World {
         if self.row.ended.is_none() {
             if self.row.machine == Some(at) {
                 self.row.stored += 1;
-                self.end_row(Problem::CompletedAlready);
+                self.end_row(Problem::Completed);
             } else if counted {
                 self.break_promise("a delivery in hand was refused though its session lived");
             }

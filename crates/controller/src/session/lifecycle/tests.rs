@@ -13,9 +13,9 @@ fn phases() -> Vec<Phase> {
         Phase::Open { reachable: false },
         Phase::Answering { then: Then::Replace(StopReason::Restarted) },
         Phase::Answering { then: Then::Over(Problem::Cancelled) },
-        Phase::Answering { then: Then::Lost { problem: Problem::MachineGone, detail: "d".into() } },
+        Phase::Answering { then: Then::Lost { problem: Problem::MachineFailed, detail: "d".into() } },
         Phase::Replacing,
-        Phase::Clearing { problem: Problem::MachineGone, detail: "d".into() },
+        Phase::Clearing { problem: Problem::MachineFailed, detail: "d".into() },
         Phase::SettingBack,
         Phase::Pausing,
         Phase::Attached,
@@ -37,8 +37,8 @@ fn events() -> Vec<Event> {
         Event::NotStarted { problem: Problem::NoImage, detail: detail() },
         Event::MachineNotReady,
         Event::MachineReady,
-        Event::MachineDied { problem: Problem::MachineGone, detail: detail() },
-        Event::MachineGone { problem: Problem::MachineGone, detail: detail() },
+        Event::MachineDied { problem: Problem::MachineFailed, detail: detail() },
+        Event::MachineGone { problem: Problem::MachineFailed, detail: detail() },
         Event::Claimed,
         Event::ClaimFailed { why: detail() },
         Event::SetBack,
@@ -90,23 +90,23 @@ fn what_is_over_stays_over() {
 #[test]
 fn a_session_without_another_machine_fails_with_its_last_ones_cause() {
     let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
-    let orders = life.on(Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() });
-    let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
+    let orders = life.on(Event::MachineGone { problem: Problem::MachineFailed, detail: "d".into() });
+    let end = Order::End { how: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
     let (gone, cleared) = (Order::Note(Note::Gone), Order::Note(Note::Cleared));
-    assert_eq!(orders, [Order::Show(Shown::NoneLeft(Problem::MachineGone)), gone, cleared, end]);
+    assert_eq!(orders, [Order::Show(Shown::NoneLeft(Problem::MachineFailed)), gone, cleared, end]);
     assert_eq!(life.on(Event::RestartAsked), Vec::new(), "there is nothing to restart");
 }
 
 #[test]
 fn a_death_is_told_at_once_and_another_machine_is_asked_for_only_when_the_dead_one_is_gone() {
-    let died = || Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
-    let gone = || Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() };
+    let died = || Event::MachineDied { problem: Problem::MachineFailed, detail: "d".into() };
+    let gone = || Event::MachineGone { problem: Problem::MachineFailed, detail: "d".into() };
     let mut life = at(Phase::Open { reachable: true });
     assert_eq!(life.on(died()), [Order::Show(Shown::Lost), Order::Note(Note::Gone), Order::AwaitGone]);
     for early in [Event::RoomGiven, Event::SetBack, Event::Paused, Event::RestartAsked, Event::MachineReady, died()] {
         assert_eq!(life.on(early), []);
     }
-    let set_back = Order::SetBack { problem: Problem::MachineGone, detail: "d".into() };
+    let set_back = Order::SetBack { problem: Problem::MachineFailed, detail: "d".into() };
     assert_eq!(life.on(gone()), [Order::Note(Note::Cleared), set_back]);
     assert_eq!(life.on(gone()), [], "once");
 }
@@ -114,14 +114,14 @@ fn a_death_is_told_at_once_and_another_machine_is_asked_for_only_when_the_dead_o
 #[test]
 fn a_session_whose_last_machine_died_ends_at_once_and_its_owner_sees_the_machine_gone() {
     let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
-    let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
-    let died = Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
-    let none_left = Order::Show(Shown::NoneLeft(Problem::MachineGone));
+    let end = Order::End { how: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
+    let died = Event::MachineDied { problem: Problem::MachineFailed, detail: "d".into() };
+    let none_left = Order::Show(Shown::NoneLeft(Problem::MachineFailed));
     assert_eq!(life.on(died), [none_left, Order::Note(Note::Gone), end]);
-    assert_eq!(life.on(Event::Ended(Problem::MachineGone)), [Order::Show(Shown::Closing), Order::Shut]);
+    assert_eq!(life.on(Event::Ended(Problem::MachineFailed)), [Order::Show(Shown::Closing), Order::Shut]);
     life.on(Event::Delivery(Delivery::None));
     assert!(!life.is_over());
-    let gone = Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() };
+    let gone = Event::MachineGone { problem: Problem::MachineFailed, detail: "d".into() };
     assert_eq!(life.on(gone), [Order::Note(Note::Cleared)]);
     assert!(life.is_over());
 }
@@ -129,19 +129,19 @@ fn a_session_whose_last_machine_died_ends_at_once_and_its_owner_sees_the_machine
 #[test]
 fn what_a_last_machine_had_delivered_is_decided_before_anybody_is_told_that_there_is_no_other() {
     let mut life = Lifecycle { generation: 3, delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
-    let died = Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
+    let died = Event::MachineDied { problem: Problem::MachineFailed, detail: "d".into() };
     assert_eq!(life.on(died), [Order::Note(Note::Gone)]);
-    let end = Order::End { how: How::Failed, problem: Problem::MachineGone, detail: "d".into() };
-    let none_left = Order::Show(Shown::NoneLeft(Problem::MachineGone));
+    let end = Order::End { how: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
+    let none_left = Order::Show(Shown::NoneLeft(Problem::MachineFailed));
     assert_eq!(life.on(Event::Delivery(Delivery::None)), [none_left, end]);
 }
 
 #[test]
 fn a_delivery_of_a_dead_machine_is_decided_before_the_machine_is_set_back_whichever_comes_first() {
-    let died = || Event::MachineDied { problem: Problem::MachineGone, detail: "d".into() };
-    let gone = || Event::MachineGone { problem: Problem::MachineGone, detail: "d".into() };
+    let died = || Event::MachineDied { problem: Problem::MachineFailed, detail: "d".into() };
+    let gone = || Event::MachineGone { problem: Problem::MachineFailed, detail: "d".into() };
     let decided = || Event::Delivery(Delivery::None);
-    let set_back = || Order::SetBack { problem: Problem::MachineGone, detail: "d".into() };
+    let set_back = || Order::SetBack { problem: Problem::MachineFailed, detail: "d".into() };
     for (first, second, last) in
         [(decided(), gone(), vec![Order::Note(Note::Cleared), set_back()]), (gone(), decided(), vec![set_back()])]
     {

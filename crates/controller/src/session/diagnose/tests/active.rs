@@ -4,18 +4,18 @@ use super::*;
 use anteroom_wire::agent::Stage;
 
 fn waits(case: Case, stage: Stage) -> Case {
-    case.at(Place::Preparing { stage })
+    case.at(MachineProgress::Preparing { stage })
 }
 
 /// A machine ended and the session goes on.
-fn replaced(why: &GoneReason) -> Case {
+fn replaced(why: &ExitReason) -> Case {
     let mut case = Case::running().gone(why).entry("machine_replaced", json!({ "generation": 2 }));
     case.row.generation = 2;
-    case.row.life = Life::Active { setback: Some(Reason::new(Problem::MachineGone, why.to_string())) };
-    case.at(Place::Lost)
+    case.row.life = Life::Active { setback: Some(Reason::new(Problem::MachineFailed, why.to_string())) };
+    case.at(MachineProgress::Lost)
 }
 
-fn second(why: &GoneReason) -> Case {
+fn second(why: &ExitReason) -> Case {
     replaced(why).entry("machine_requested", json!({ "generation": 2 }))
 }
 
@@ -37,25 +37,25 @@ fn watched(case: Case, viewers: u32) -> Case {
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
-    let killed = GoneReason::Killed { signal: 9 };
+    let killed = ExitReason::Killed { signal: 9 };
     let stage_failed = |case: Case| case.entry("stage_failed", json!({ "stage": "display", "error": "refused" }));
     let left = |case: Case, problem| case.viewer("viewer_left", Some(problem));
-    let noise = Case::running().refused("ads.example", Problem::EgressRefused);
-    let reached = Case::running().entry("egress_granted", json!({ "host": "a.example", "port": 443 }));
+    let noise = Case::running().refused("ads.example", Problem::EgressDenied);
+    let reached = Case::running().entry("egress_allowed", json!({ "host": "a.example", "port": 443 }));
     let adopted = waits(Case::asked().entry("machine_adopted", json!({})), Stage::Channel);
     vec![
-        ("in line", Case::new().at(Place::Queued { position: 1 }), Verdict::WaitingForCapacity),
-        ("far back in line", Case::new().at(Place::Queued { position: 9 }), Verdict::WaitingForCapacity),
-        ("in line again", replaced(&killed).at(Place::Queued { position: 2 }), Verdict::WaitingForCapacity),
+        ("in line", Case::new().at(MachineProgress::Queued { position: 1 }), Verdict::WaitingForCapacity),
+        ("far back in line", Case::new().at(MachineProgress::Queued { position: 9 }), Verdict::WaitingForCapacity),
+        ("in line again", replaced(&killed).at(MachineProgress::Queued { position: 2 }), Verdict::WaitingForCapacity),
         ("no process yet", Case::asked(), Verdict::MachineStarting),
         ("waits for hello", waits(Case::asked(), Stage::Hello), Verdict::MachineStarting),
-        ("is being claimed", Case::asked().at(Place::Claiming), Verdict::MachineStarting),
+        ("is being claimed", Case::asked().at(MachineProgress::Claiming), Verdict::MachineStarting),
         ("lost", replaced(&killed), Verdict::MachineBeingReplaced),
-        ("lost by panic", replaced(&GoneReason::GuestPanic), Verdict::MachineBeingReplaced),
+        ("lost by panic", replaced(&ExitReason::GuestPanic), Verdict::MachineBeingReplaced),
         ("the second starts", waits(second(&killed), Stage::Display), Verdict::MachineBeingReplaced),
         (
             "asked for another",
-            waits(Case::running().entry("restart_asked", json!({})), Stage::Process),
+            waits(Case::running().entry("restart_requested", json!({})), Stage::Process),
             Verdict::MachineBeingReplaced,
         ),
         ("the channel broke", waits(Case::running(), Stage::Channel), Verdict::AgentUnreachable),
@@ -73,7 +73,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("a tool that failed, and a silent agent", silent(Case::running().exited(1, &[])), Verdict::CliFailed),
         ("no owner yet", owned_by_nobody(Case::running()), Verdict::Resuming),
         ("no owner in line", owned_by_nobody(Case::new()), Verdict::Resuming),
-        ("let go", Case::running().at(Place::Closing), Verdict::Resuming),
+        ("let go", Case::running().at(MachineProgress::Closing), Verdict::Resuming),
         ("a desktop that is away", left(Case::running(), Problem::DesktopUnreachable), Verdict::DesktopUnreachable),
         (
             "a display that fails",
@@ -85,45 +85,45 @@ pub(super) fn rows() -> Vec<Row> {
             left(Case::running(), Problem::AgentUnreachable),
             Verdict::DesktopUnreachable,
         ),
-        ("the tool starts", Case::ready(), Verdict::WaitingForPerson),
-        ("the tool runs", Case::running(), Verdict::WaitingForPerson),
+        ("the tool starts", Case::ready(), Verdict::WaitingForUser),
+        ("the tool runs", Case::running(), Verdict::WaitingForUser),
         (
             "an address is shown",
             Case::running().entry("sign_in_url", json!({ "host": "id.example" })),
-            Verdict::WaitingForPerson,
+            Verdict::WaitingForUser,
         ),
-        ("somebody looks", watched(Case::running(), 1), Verdict::WaitingForPerson),
+        ("somebody looks", watched(Case::running(), 1), Verdict::WaitingForUser),
         (
             "a desktop that is back",
             watched(left(Case::running(), Problem::DesktopUnreachable), 1).viewer("viewer_left", None),
-            Verdict::WaitingForPerson,
+            Verdict::WaitingForUser,
         ),
         (
             "one viewer too many",
-            Case::running().viewer("viewer_refused", Some(Problem::TooManyViewers)),
-            Verdict::WaitingForPerson,
+            Case::running().viewer("viewer_rejected", Some(Problem::TooManyViewers)),
+            Verdict::WaitingForUser,
         ),
-        ("noise at the gate", noise, Verdict::WaitingForPerson),
+        ("noise at the gate", noise, Verdict::WaitingForUser),
         (
             "one name away, another reached",
             reached.refused("b.example", Problem::EgressUnreachable),
-            Verdict::WaitingForPerson,
+            Verdict::WaitingForUser,
         ),
         (
             "the second machine works",
-            second(&killed).entry("machine_ready", json!({})).at(Place::Open),
-            Verdict::WaitingForPerson,
+            second(&killed).entry("machine_ready", json!({})).at(MachineProgress::Open),
+            Verdict::WaitingForUser,
         ),
-        ("the channel is back", Case::running().entry("channel_reopened", json!({})), Verdict::WaitingForPerson),
+        ("the channel is back", Case::running().entry("channel_reopened", json!({})), Verdict::WaitingForUser),
     ]
 }
 
 #[test]
 fn a_place_in_line_is_told() {
-    let found = Case::new().at(Place::Queued { position: 3 }).diagnosis();
+    let found = Case::new().at(MachineProgress::Queued { position: 3 }).diagnosis();
     assert!(found.sentence.contains("number 3 in line"), "{}", found.sentence);
-    assert_eq!(link(&found, Link::Machine), LinkState::Waiting);
-    assert_eq!(link(&found, Link::Channel), LinkState::NotReached);
+    assert_eq!(link(&found, Component::Machine), ComponentState::Waiting);
+    assert_eq!(link(&found, Component::Channel), ComponentState::NotReached);
 }
 
 #[test]
@@ -131,11 +131,11 @@ fn a_start_names_the_stage_and_what_is_behind_it_is_not_reached() {
     let found = waits(Case::asked(), Stage::Hello).diagnosis();
     assert!(found.sentence.contains("Hello"), "{}", found.sentence);
     for (which, state) in [
-        (Link::Machine, LinkState::Ok),
-        (Link::Channel, LinkState::Ok),
-        (Link::Agent, LinkState::Waiting),
-        (Link::Display, LinkState::NotReached),
-        (Link::Cli, LinkState::NotReached),
+        (Component::Machine, ComponentState::Ok),
+        (Component::Channel, ComponentState::Ok),
+        (Component::Agent, ComponentState::Waiting),
+        (Component::Display, ComponentState::NotReached),
+        (Component::Cli, ComponentState::NotReached),
     ] {
         assert_eq!(link(&found, which), state, "{which:?}");
     }
@@ -143,7 +143,7 @@ fn a_start_names_the_stage_and_what_is_behind_it_is_not_reached() {
 
 #[test]
 fn a_replacement_says_how_the_former_machine_ended() {
-    let found = waits(second(&GoneReason::Killed { signal: 9 }), Stage::Channel).diagnosis();
+    let found = waits(second(&ExitReason::Killed { signal: 9 }), Stage::Channel).diagnosis();
     for words in ["killed by signal 9", &at(5), "machine 2 is starting", "Channel"] {
         assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
     }
@@ -151,19 +151,19 @@ fn a_replacement_says_how_the_former_machine_ended() {
 
 #[test]
 fn noise_at_the_gate_is_on_the_chain_and_is_no_failure() {
-    let found = Case::running().refused("ads.example", Problem::EgressRefused).diagnosis();
-    assert_eq!(link(&found, Link::Egress), LinkState::Ok);
-    assert!(found.chain.iter().any(|link| link.seen.contains("ads.example:443")));
+    let found = Case::running().refused("ads.example", Problem::EgressDenied).diagnosis();
+    assert_eq!(link(&found, Component::Egress), ComponentState::Ok);
+    assert!(found.chain.iter().any(|link| link.detail.contains("ads.example:443")));
 }
 
 #[test]
 fn between_two_machines_nothing_is_said_to_run() {
-    let killed = GoneReason::Killed { signal: 9 };
-    for case in [replaced(&killed), replaced(&killed).at(Place::Queued { position: 1 })] {
+    let killed = ExitReason::Killed { signal: 9 };
+    for case in [replaced(&killed), replaced(&killed).at(MachineProgress::Queued { position: 1 })] {
         let found = case.diagnosis();
-        let link = |link| found.chain.iter().find(|seen| seen.link == link).unwrap();
-        for part in [Link::Channel, Link::Agent, Link::Display, Link::Cli] {
-            assert_eq!(link(part).state, LinkState::NotReached, "{found:#?}");
+        let link = |link| found.chain.iter().find(|seen| seen.component == link).unwrap();
+        for part in [Component::Channel, Component::Agent, Component::Display, Component::Cli] {
+            assert_eq!(link(part).state, ComponentState::NotReached, "{found:#?}");
         }
     }
 }
@@ -172,14 +172,14 @@ fn between_two_machines_nothing_is_said_to_run() {
 fn a_machine_that_is_still_being_stopped_is_not_called_lost() {
     let machine = |case: Case| {
         let found = case.diagnosis();
-        let link = found.chain.iter().find(|seen| seen.link == Link::Machine).unwrap();
-        (link.state, link.seen.clone())
+        let link = found.chain.iter().find(|seen| seen.component == Component::Machine).unwrap();
+        (link.state, link.detail.clone())
     };
-    let mut cancelled = Case::running().ended("cancelled", Problem::Cancelled, "").at(Place::Closing);
+    let mut cancelled = Case::running().ended("cancelled", Problem::Cancelled, "").at(MachineProgress::Closing);
     let (state, seen) = machine(cancelled.clone());
-    assert_eq!(state, LinkState::Waiting, "{seen}");
+    assert_eq!(state, ComponentState::Waiting, "{seen}");
     assert!(seen.contains("not gone yet"), "{seen}");
-    assert_eq!(machine(cancelled.clone().stopped(StopReason::Cancelled)).0, LinkState::Ok);
+    assert_eq!(machine(cancelled.clone().stopped(StopReason::Cancelled)).0, ComponentState::Ok);
     cancelled.now = None;
-    assert_eq!(machine(cancelled).0, LinkState::Unknown, "no task of the server has it");
+    assert_eq!(machine(cancelled).0, ComponentState::Unknown, "no task of the server has it");
 }

@@ -12,7 +12,7 @@ fn retry(case: Case, attempts: u32) -> Case {
 }
 
 fn turned_down(code: &str) -> CaptureState {
-    CaptureState::Refused { code: code.to_owned() }
+    CaptureState::DeliveryRejected { code: code.to_owned() }
 }
 
 fn delivering(attempts: u32, error: Option<&str>) -> CaptureState {
@@ -38,7 +38,7 @@ fn idle(case: Case) -> Case {
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
-    let refused = |host: &str| Case::running().refused(host, Problem::EgressRefused);
+    let refused = |host: &str| Case::running().refused(host, Problem::EgressDenied);
     let away = |host: &str| Case::running().refused(host, Problem::EgressUnreachable);
     let disagree = "the tool's status command ended with 1";
     vec![
@@ -53,7 +53,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("exit 1 long after noise", refused("ads.example").exited(1, &["bad code"]).later(60_000), Verdict::CliFailed),
         (
             "exit 1 after names were reached",
-            Case::running().entry("egress_granted", json!({"host": "a.example"})).exited(1, &[]),
+            Case::running().entry("egress_allowed", json!({"host": "a.example"})).exited(1, &[]),
             Verdict::CliFailed,
         ),
         ("the tool was killed for want of memory", killed(Case::running()).exited(137, &[]), Verdict::GuestOutOfMemory),
@@ -63,7 +63,7 @@ pub(super) fn rows() -> Vec<Row> {
         (
             "… and the sign-in went on",
             killed(Case::running()).entry("sign_in_url", json!({})),
-            Verdict::WaitingForPerson,
+            Verdict::WaitingForUser,
         ),
         (
             "… and the tool failed later",
@@ -75,52 +75,52 @@ pub(super) fn rows() -> Vec<Row> {
         ("… and the tool with it", looping(Case::running()).exited(129, &[]), Verdict::GuestCrashLoop),
         (
             "… and then holds",
-            looping(Case::running()).entry("crash_loop_over", json!({ "name": "Xtigervnc" })),
-            Verdict::WaitingForPerson,
+            looping(Case::running()).entry("crash_loop_ended", json!({ "name": "Xtigervnc" })),
+            Verdict::WaitingForUser,
         ),
         (
             "another than the one that holds",
-            looping(Case::running()).entry("crash_loop_over", json!({ "name": "openbox" })),
+            looping(Case::running()).entry("crash_loop_ended", json!({ "name": "openbox" })),
             Verdict::GuestCrashLoop,
         ),
         ("little memory", low(Case::running()), Verdict::GuestMemoryLow),
         ("little memory and a tool that failed", low(Case::running()).exited(1, &[]), Verdict::CliFailed),
         (
             "little memory for a while",
-            low(Case::running()).entry("memory_enough", json!({ "available_mib": 500 })),
-            Verdict::WaitingForPerson,
+            low(Case::running()).entry("memory_recovered", json!({ "available_mib": 500 })),
+            Verdict::WaitingForUser,
         ),
-        ("exit 0", Case::running().exited(0, &[]), Verdict::CliEnded),
-        ("exit 0 with words", Case::running().exited(0, &["bye"]), Verdict::CliEnded),
-        ("exit 0 beside noise", refused("ads.example").exited(0, &[]), Verdict::CliEnded),
+        ("exit 0", Case::running().exited(0, &[]), Verdict::CliExitedWithoutCredential),
+        ("exit 0 with words", Case::running().exited(0, &["bye"]), Verdict::CliExitedWithoutCredential),
+        ("exit 0 beside noise", refused("ads.example").exited(0, &[]), Verdict::CliExitedWithoutCredential),
         ("no such program", unstarted("No such file or directory"), Verdict::CliNotStarted),
         ("not executable", unstarted("Permission denied"), Verdict::CliNotStarted),
         ("no word why", unstarted(""), Verdict::CliNotStarted),
-        ("a refused name, then exit 1", refused("login.example").exited(1, &["network error"]), Verdict::EgressRefused),
+        ("a refused name, then exit 1", refused("login.example").exited(1, &["network error"]), Verdict::EgressDenied),
         (
             "a refused name that the tool names",
             refused("login.example").exited(1, &["cannot reach login.example"]).later(90_000),
-            Verdict::EgressRefused,
+            Verdict::EgressDenied,
         ),
         (
             "a refusal that is written a moment after exit 1",
-            Case::running().exited(1, &[]).refused("login.example", Problem::EgressRefused),
-            Verdict::EgressRefused,
+            Case::running().exited(1, &[]).refused("login.example", Problem::EgressDenied),
+            Verdict::EgressDenied,
         ),
         (
             "a refusal long after exit 1",
-            Case::running().exited(1, &[]).refused("login.example", Problem::EgressRefused).later(10_000),
+            Case::running().exited(1, &[]).refused("login.example", Problem::EgressDenied).later(10_000),
             Verdict::CliFailed,
         ),
         (
             "a private address, then exit 2",
             Case::running().refused("intra.example", Problem::EgressPrivate).exited(2, &[]),
-            Verdict::EgressRefused,
+            Verdict::EgressDenied,
         ),
         (
             "refused and away, then exit 1",
-            away("a.example").refused("b.example", Problem::EgressRefused).exited(1, &[]),
-            Verdict::EgressRefused,
+            away("a.example").refused("b.example", Problem::EgressDenied).exited(1, &[]),
+            Verdict::EgressDenied,
         ),
         ("an unreachable name, then exit 1", away("login.example").exited(1, &[]), Verdict::EgressUnreachable),
         (
@@ -138,8 +138,8 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "refused by the server",
-            Case::running().accepted().capture(turned_down("wrong_shape")),
-            Verdict::CredentialWrongShape,
+            Case::running().accepted().capture(turned_down("invalid_credential_format")),
+            Verdict::CredentialInvalidFormat,
         ),
         (
             "refused for its token",
@@ -148,25 +148,25 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "refused by the server, and the machine is silent",
-            Case::running().accepted().delivery_refused("machine", Problem::WrongShape),
-            Verdict::CredentialWrongShape,
+            Case::running().accepted().delivery_rejected("machine", Problem::InvalidCredentialFormat),
+            Verdict::CredentialInvalidFormat,
         ),
         (
             "refused by the server, then another file",
-            Case::running().accepted().delivery_refused("machine", Problem::TooLarge).accepted(),
+            Case::running().accepted().delivery_rejected("machine", Problem::TooLarge).accepted(),
             Verdict::Delivering,
         ),
         (
             "a stranger's delivery",
-            Case::running().delivery_refused("stranger", Problem::WrongAgentToken),
-            Verdict::WaitingForPerson,
+            Case::running().delivery_rejected("stranger", Problem::WrongAgentToken),
+            Verdict::WaitingForUser,
         ),
-        ("keys are missing", Case::running().rejected("/token"), Verdict::CredentialWrongShape),
-        ("no JSON", Case::running().rejected("not JSON"), Verdict::CredentialWrongShape),
+        ("keys are missing", Case::running().rejected("/token"), Verdict::CredentialInvalidFormat),
+        ("no JSON", Case::running().rejected("not JSON"), Verdict::CredentialInvalidFormat),
         (
             "another shape and a tool that ended",
             Case::running().rejected("/a, /b").exited(0, &[]),
-            Verdict::CredentialWrongShape,
+            Verdict::CredentialInvalidFormat,
         ),
         ("the status command ended with 1", Case::running().rejected(disagree), Verdict::CredentialNotConfirmed),
         (
@@ -207,7 +207,7 @@ fn a_tools_end_is_told_with_its_code_and_last_lines() {
     let words = format!("Scripted tool ended with exit code 3 at {}; no credential was delivered", at(5));
     assert!(found.sentence.starts_with(&words), "{}", found.sentence);
     assert!(found.sentence.contains("two / three / four [31m / Error:  expired"), "{}", found.sentence);
-    assert_eq!(link(&found, Link::Cli), LinkState::Failed);
+    assert_eq!(link(&found, Component::Cli), ComponentState::Failed);
 }
 
 #[test]
@@ -221,36 +221,36 @@ fn what_a_guest_says_at_length_is_cut() {
 #[test]
 fn a_refused_name_is_named_with_what_followed() {
     let found =
-        Case::running().refused("login.example", Problem::EgressRefused).exited(7, &["fetch failed"]).diagnosis();
+        Case::running().refused("login.example", Problem::EgressDenied).exited(7, &["fetch failed"]).diagnosis();
     let words = format!(
         "The machine asked for login.example:443 at {}, which this provider's egress list does not grant; then Scripted tool ended with exit code 7 at {}",
         at(5),
         at(6)
     );
     assert!(found.sentence.starts_with(&words), "{}", found.sentence);
-    assert_eq!(link(&found, Link::Egress), LinkState::Failed);
+    assert_eq!(link(&found, Component::Egress), ComponentState::Failed);
 }
 
 #[test]
 fn a_tool_that_was_started_again_is_judged_by_its_last_run() {
     let case = Case::running().exited(1, &["first"]).entry("cli_started", Value::Null);
-    assert_eq!(case.diagnosis().verdict, Verdict::WaitingForPerson);
+    assert_eq!(case.diagnosis().verdict, Verdict::WaitingForUser);
     let again =
-        case.entry("machine_gone", json!({ "why": GoneReason::OutOfMemory })).entry("machine_requested", json!({}));
+        case.entry("machine_exited", json!({ "why": ExitReason::OutOfMemory })).entry("machine_requested", json!({}));
     let again = again.entry("machine_ready", json!({})).entry("cli_started", Value::Null);
-    assert_eq!(again.diagnosis().verdict, Verdict::WaitingForPerson, "a former machine's troubles are not this one's");
+    assert_eq!(again.diagnosis().verdict, Verdict::WaitingForUser, "a former machine's troubles are not this one's");
 }
 
 #[test]
 fn a_refused_delivery_is_told_by_its_keys_also_after_the_session() {
-    let refused = Case::running().accepted().delivery_refused("machine", Problem::WrongShape);
+    let refused = Case::running().accepted().delivery_rejected("machine", Problem::InvalidCredentialFormat);
     let ended = refused.clone().ended("expired", Problem::IdleExpired, "");
     for case in [refused, ended] {
         let found = case.diagnosis();
-        assert_eq!(found.verdict, Verdict::CredentialWrongShape, "{}", found.sentence);
+        assert_eq!(found.verdict, Verdict::CredentialInvalidFormat, "{}", found.sentence);
         assert!(found.sentence.contains("missing /token"), "{}", found.sentence);
-        assert!(found.evidence.iter().any(|entry| entry.kind == "delivery_refused"));
-        assert_eq!(link(&found, Link::Credential), LinkState::Failed);
+        assert!(found.evidence.iter().any(|entry| entry.kind == "delivery_rejected"));
+        assert_eq!(link(&found, Component::Credential), ComponentState::Failed);
     }
 }
 
@@ -258,7 +258,7 @@ fn a_refused_delivery_is_told_by_its_keys_also_after_the_session() {
 fn a_rejected_file_is_told_by_its_keys() {
     let found = Case::running().rejected("missing /tokens/access").diagnosis();
     assert!(found.sentence.contains(".scripted/auth.json") && found.sentence.contains("/tokens/access"));
-    assert_eq!(link(&found, Link::Credential), LinkState::Failed);
+    assert_eq!(link(&found, Component::Credential), ComponentState::Failed);
 }
 
 #[test]

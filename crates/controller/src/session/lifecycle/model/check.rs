@@ -34,7 +34,7 @@ impl Model for Sessions {
             Property::always("at most one machine lives", |_, world: &World| world.living() <= 1),
             Property::always("a session ends once", |_, world: &World| world.row.ends <= 1),
             Property::always("completed and stored are the same", |_, world: &World| {
-                world.row.stored == u8::from(world.row.ended == Some(Problem::CompletedAlready))
+                world.row.stored == u8::from(world.row.ended == Some(Problem::Completed))
             }),
             Property::eventually("it settles", |_, world: &World| world.is_settled()),
             Property::sometimes("a credential is stored", |_, world: &World| world.row.stored == 1),

@@ -1,0 +1,117 @@
+//! A refusal on its way to the caller: one entry of the problem table, and what is particular to this case.
+
+use anteroom_machine::AgentError;
+use anteroom_store::{Kind, StoreError};
+use anteroom_wire::{Problem, ProblemBody};
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+/// Why something was not done. `detail` is for people and holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", problem.code())]
+pub struct ApiError {
+    /// The cause.
+    pub problem: Problem,
+    /// What is particular to this case.
+    pub detail: String,
+}
+
+impl ApiError {
+    /// A refusal with its particulars.
+    pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
+        Self { problem, detail: detail.into() }
+    }
+
+    /// The JSON body.
+    pub fn body(&self) -> ProblemBody {
+        self.problem.with(self.detail.clone())
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem, "")
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let problem = match error.kind() {
+            Kind::Unavailable => Problem::DatabaseUnavailable,
+            Kind::Conflict | Kind::Corrupt => Problem::Internal,
+        };
+        tracing::error!(outcome = "store_error", error = %chain(&error), "the database refused an operation");
+        problem.into()
+    }
+}
+
+/// The agent's own error if it returned one, else that the agent does not answer.
+impl From<AgentError> for ApiError {
+    fn from(error: AgentError) -> Self {
+        let AgentError::Refused { problem: answer, .. } = &error else {
+            return Self::new(Problem::AgentUnreachable, chain(&error));
+        };
+        match Problem::from_code(&answer.code) {
+            // The machine was started by an earlier version of this server.
+            Some(Problem::NoRoute) => {
+                Self::new(Problem::NotReady, "the machine's agent is older than this server and cannot do this")
+            }
+            Some(problem) => Self::new(problem, answer.detail.clone().unwrap_or_default()),
+            None => Self::new(Problem::AgentUnreachable, chain(&error)),
+        }
+    }
+}
+
+/// An error with its sources, joined: `a: b: c`.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// How long a caller should wait before the same request may do better, seconds: about as long as a session that is waited
+/// for may take to end, or an operator to make room.
+fn retry_after_s(problem: Problem) -> Option<u16> {
+    [Problem::NoCapacity, Problem::MemoryLow, Problem::DiskLow].contains(&problem).then_some(30)
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.body())).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after_s) = retry_after_s(self.problem) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after_s));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_for_want_of_room_is_told_when_to_come_again() {
+        for (problem, expected) in [
+            (Problem::DiskLow, Some("30")),
+            (Problem::MemoryLow, Some("30")),
+            (Problem::NoCapacity, Some("30")),
+            (Problem::UnknownSession, None),
+        ] {
+            let response = ApiError::from(problem).into_response();
+            let after = response.headers().get(header::RETRY_AFTER).map(|after| after.to_str().unwrap());
+            assert_eq!(after, expected, "{problem:?}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The cookies that authenticate operators and viewers.
+
+use axum::http::{HeaderMap, header};
+
+/// The cookie of an operator.
+pub(super) const OPERATOR_COOKIE: &str = "anteroom";
+/// The cookie of a viewer begins with this; the session's id follows.
+pub(super) const VIEWER_COOKIE: &str = "anteroom_view_";
+
+/// The request's cookies: name and value.
+pub(super) fn all(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).collect()
+}

@@ -1,0 +1,29 @@
+//! A credential as callers see it, without its secret.
+
+use super::current_health;
+use crate::{
+    app::App,
+    clock::{self, rfc3339},
+};
+use anteroom_store::CredentialRow;
+use anteroom_wire::api::CredentialMeta;
+
+/// A credential without its secret, as it stands now.
+pub fn credential_meta(app: &App, row: &CredentialRow) -> CredentialMeta {
+    let expiring_ms = app.config.credentials.expiry_warning_s.saturating_mul(1_000);
+    let (health, health_detail) = current_health(row, clock::now(), expiring_ms);
+    CredentialMeta {
+        id: row.id.clone(),
+        provider: row.provider.clone(),
+        user_id: row.user_id.clone(),
+        session: row.session.clone(),
+        stored_at: rfc3339(row.stored_at_ms),
+        files: row.files.clone(),
+        policy: row.kept.policy(),
+        deliver_until: row.kept.until_ms().map(rfc3339),
+        health,
+        health_detail,
+        checked_at: rfc3339(row.checked_at_ms),
+        expires_at: row.ends_at_ms.map(rfc3339),
+    }
+}

@@ -1,0 +1,42 @@
+//! A provider as callers see it.
+
+use anteroom_wire::{
+    api::{MethodView, ProviderView},
+    provider::{MethodName, Provider, StoragePolicy},
+};
+use std::collections::BTreeMap;
+
+/// A provider where machines have these tools (name → version).
+pub fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> ProviderView {
+    let version = clis.get(&provider.cli).cloned();
+    let unavailable = if provider.policy == StoragePolicy::Forbidden {
+        Some(provider.policy.sentence().to_owned())
+    } else if version.is_none() {
+        Some(format!("the machine image has no {}", provider.cli))
+    } else {
+        None
+    };
+    ProviderView {
+        id: provider.id.clone(),
+        name: provider.name.clone(),
+        version,
+        lanes: provider.lanes.clone(),
+        policy: provider.policy,
+        policy_sentence: provider.policy.sentence().to_owned(),
+        methods: methods(provider),
+        available: unavailable.is_none(),
+        tested_version: provider.tested_version.clone(),
+        unavailable,
+        can_check: !provider.credential.status_argv.is_empty(),
+        can_sign_out: !provider.logout_argv.is_empty(),
+    }
+}
+
+/// A provider's methods for people to choose from, the preferred one first.
+pub fn methods(provider: &Provider) -> Vec<MethodView> {
+    let view = |(name, label): (&MethodName, &str)| {
+        let method = provider.with_method(name)?;
+        Some(MethodView { id: name.to_string(), label: label.to_owned(), lanes: method.lanes })
+    };
+    provider.method_labels().into_iter().filter_map(view).collect()
+}

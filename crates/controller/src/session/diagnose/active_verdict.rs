@@ -1,0 +1,157 @@
+//! What a session that lives waits for, and what is wrong with it.
+
+use super::{
+    Finding, Input, SupervisorSnapshot, MachineProgress,
+    ended_verdict::cause,
+    external, guest, sign_in,
+    timeline_view::{TimelineView, elapsed, quoted, text, when},
+    uses,
+};
+use anteroom_store::TimelineRow;
+use anteroom_wire::{
+    Problem,
+    agent::{CaptureState, Stage},
+    diagnosis::Verdict,
+};
+
+/// The verdict on a session that lives.
+pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
+    let Some(now) = &input.now else {
+        let sentence = "No task of this server runs the session at this moment; it is taken over at the next sweep.";
+        return Finding::new(Verdict::Resuming, sentence, timeline.all.last());
+    };
+    match now.place {
+        MachineProgress::Queued { position } => queued(input, timeline, position),
+        MachineProgress::Preparing { stage } => preparing(input, timeline, stage),
+        MachineProgress::Claiming => preparing(input, timeline, Stage::Cli),
+        MachineProgress::Lost => replaced(input, timeline, None),
+        // The row is read after the owner's knowledge, so an owner that lets go without an end written is lost.
+        MachineProgress::Closing => Finding::new(
+            Verdict::Resuming,
+            "The session's machine is being let go; the session is taken over at the next sweep.",
+            timeline.all.last(),
+        ),
+        MachineProgress::Open => open(input, timeline, now),
+    }
+}
+
+fn since_start(input: &Input<'_>) -> String {
+    elapsed(input.row.created_at_ms, input.now_ms)
+}
+
+fn queued<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, position: u32) -> Finding<'a> {
+    let again = if timeline.machine.is_empty() { "" } else { " for another machine" };
+    let former = timeline.last_gone().map_or_else(String::new, |(gone, why)| {
+        format!("; the former one ended at {} because {}", when(gone), cause(&why))
+    });
+    let sentence = format!(
+        "The session waits for room{again}: it is number {position} in line, {} after its start{former}.",
+        since_start(input)
+    );
+    let proof = timeline.every("accepted").chain(timeline.every("machine_exited")).chain(timeline.every("machine_replaced"));
+    Finding::new(Verdict::WaitingForCapacity, sentence, proof)
+}
+
+fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -> Finding<'a> {
+    let asked = timeline.last("restart_requested");
+    let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted"));
+    if asked.is_some() || input.row.generation > 1 && ready.is_none() {
+        return replaced(input, timeline, Some(stage));
+    }
+    if let Some(ready) = ready {
+        let lost = timeline.last("channel_lost");
+        let error = lost.map(|lost| text(lost, "error")).filter(|error| !error.is_empty());
+        let error = error.map_or_else(String::new, |error| format!(" ({})", quoted(error)));
+        let sentence = format!(
+            "The machine was ready at {} and the way to its agent broke {}{error}; it is being opened again (waiting for {stage:?}).",
+            when(ready),
+            lost.map_or_else(|| "since".to_owned(), |lost| format!("at {}", when(lost))),
+        );
+        return Finding::new(
+            Verdict::AgentUnreachable,
+            sentence,
+            [ready].into_iter().chain(lost).chain(timeline.last("channel_reopened")),
+        );
+    }
+    let sentence =
+        format!("The machine is starting: it waits for {stage:?}, {} after the session's start.", since_start(input));
+    Finding::new(Verdict::MachineStarting, sentence, timeline.last("machine_requested"))
+}
+
+fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<Stage>) -> Finding<'a> {
+    let why = match (timeline.last("restart_requested"), timeline.last_gone()) {
+        (Some(asked), _) => format!("Another machine was asked for at {}", when(asked)),
+        (None, Some((gone, why))) => format!("The former machine ended at {} because {}", when(gone), cause(&why)),
+        (None, None) => {
+            let detail = input.row.reason().and_then(|reason| reason.detail.clone()).unwrap_or_default();
+            format!("The former machine ended: {detail}")
+        }
+    };
+    let next = match stage {
+        Some(stage) => format!("machine {} is starting and waits for {stage:?}", input.row.generation),
+        None => "another one is asked for".to_owned(),
+    };
+    let proof = timeline
+        .every("machine_exited")
+        .chain(timeline.every("machine_replaced"))
+        .chain(timeline.last("restart_requested"))
+        .chain(timeline.last("machine_requested"));
+    Finding::new(Verdict::MachineBeingReplaced, format!("{why}; {next}."), proof)
+}
+
+fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnapshot) -> Finding<'a> {
+    let using = input.row.aim.uses();
+    let fault = if using.is_some() { uses::fault(input, timeline) } else { sign_in::fault(input, timeline) };
+    if let Some(fault) = fault {
+        return fault;
+    }
+    if let Some(why) = &now.silent {
+        let sentence = format!("The machine runs and its agent did not answer just now: {}.", quoted(why));
+        return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last("machine_ready"));
+    }
+    // What a command changes is delivered while it goes on: the agent says whether that is so now.
+    let accepted = sign_in::candidate(timeline).filter(|last| last.kind == "candidate_accepted" && using.is_none());
+    if accepted.is_some() || matches!(now.capture, CaptureState::Delivering { .. }) {
+        let sentence = "A whole credential was found and is being delivered.";
+        return Finding::new(Verdict::Delivering, sentence, accepted);
+    }
+    external::fault(input, timeline)
+        .or_else(|| guest::memory_low(timeline))
+        .or_else(|| desktop_away(timeline))
+        .or_else(|| using.map(|using| uses::runs(timeline, using)))
+        .or_else(|| external::person(input, timeline, now))
+        .unwrap_or_else(|| person(input, timeline, now))
+}
+
+/// The last viewer got no picture because the desktop did not answer.
+fn desktop_away<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let kinds = ["viewer_joined", "viewer_left", "viewer_rejected"];
+    let of_desktop = |entry: &&TimelineRow| kinds.contains(&entry.kind.as_str()) && text(entry, "door") != "terminal";
+    let last = timeline.machine.iter().rfind(of_desktop)?;
+    let unreachable = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
+    if !unreachable.contains(&text(last, "reason")) {
+        return None;
+    }
+    let detail = Some(text(last, "detail")).filter(|detail| !detail.is_empty());
+    let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+    let sentence =
+        format!("The machine's desktop did not answer the last viewer, who was turned away at {}{detail}.", when(last));
+    let failed = timeline.machine.iter().filter(|entry| entry.kind == "stage_failed");
+    Some(Finding::new(Verdict::DesktopUnreachable, sentence, failed.chain([last])))
+}
+
+fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnapshot) -> Finding<'a> {
+    let viewers = match now.viewers {
+        0 => "nobody looks at the desktop".to_owned(),
+        1 => "one viewer looks at the desktop".to_owned(),
+        count => format!("{count} viewers look at the desktop"),
+    };
+    let shown = timeline.last("sign_in_url").or(timeline.last("device_code"));
+    let step = match shown {
+        Some(entry) => format!("{} has shown how to sign in at {}", input.tool, when(entry)),
+        None => format!("{} runs", input.tool),
+    };
+    let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted"));
+    let sentence = format!("The machine is ready, {step}, and {viewers}: it is the person's turn.");
+    Finding::new(Verdict::WaitingForUser, sentence, ready.into_iter().chain(timeline.last("cli_started")).chain(shown))
+}

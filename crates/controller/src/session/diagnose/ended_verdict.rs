@@ -1,0 +1,234 @@
+//! Why a session that has ended did.
+
+use super::{
+    Finding, Input, external, sign_in,
+    timeline_view::{TimelineView, elapsed, last_words, listed, number, quoted, text, when},
+    uses,
+};
+use crate::clock::rfc3339;
+use anteroom_machine::{ExitReason, StopReason};
+use anteroom_store::{End, Outcome, TimelineRow};
+use anteroom_wire::{Problem, diagnosis::Verdict};
+
+/// The verdict on a session that has ended.
+pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
+    let mut finding = match &end.outcome {
+        Outcome::Completed(_) if let Some(using) = input.row.aim.uses() => uses::completed(input, timeline, using, end),
+        Outcome::Completed(credential) => {
+            let took = elapsed(input.row.created_at_ms, end.at_ms);
+            let sentence = format!(
+                "The credential {credential} was sealed, stored and read back at {}, {took} after the start.",
+                rfc3339(end.at_ms)
+            );
+            Finding::new(Verdict::Completed, sentence, timeline.last("candidate_accepted"))
+        }
+        Outcome::Cancelled => {
+            let sentence = format!("The session was cancelled at {}{}", rfc3339(end.at_ms), without(timeline, end));
+            Finding::new(Verdict::Cancelled, sentence, None)
+        }
+        Outcome::Failed => failed(input, timeline, end),
+        Outcome::Expired => expired(input, timeline, end),
+    };
+    finding.proof.extend(timeline.end());
+    finding.proof.extend(turned_away(timeline, end));
+    finding
+}
+
+fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
+    let detail = end.reason.detail.as_deref().unwrap_or("");
+    let at = rfc3339(end.at_ms);
+    let rest = without(timeline, end);
+    let because = |verdict, words: &str| {
+        let particulars =
+            if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
+        Finding::new(verdict, format!("The session failed at {at}: {words}{particulars}{rest}"), None)
+    };
+    // Any problem can be written as an end: those that no part of the server gives are unknown, by name.
+    let known = [
+        (Problem::NoCapacity, Verdict::NoCapacity, "there was no room for another machine"),
+        (Problem::NoImage, Verdict::NoImage, "there is no machine image to start from"),
+        (Problem::ProviderUnavailable, Verdict::ProviderRemoved, "its provider is no longer configured"),
+        (Problem::Internal, Verdict::InternalError, "something failed inside the server"),
+        (
+            Problem::ControllerRestarted,
+            Verdict::ServerRestarted,
+            if timeline.is_use() {
+                "the server restarted before the command was run"
+            } else {
+                "the server restarted and the machine had ended meanwhile"
+            },
+        ),
+        (Problem::UnknownCredential, Verdict::CredentialDeleted, "the credential is no longer stored"),
+    ];
+    if let Some((_, verdict, words)) = known.into_iter().find(|(problem, ..)| *problem == end.reason.problem) {
+        let mut finding = because(verdict, words);
+        finding.proof.extend(timeline.last("machine_start_failed"));
+        return finding;
+    }
+    let of_machine = [Problem::MachineFailed, Problem::ReadyTimeout, Problem::AgentMismatch];
+    if of_machine.contains(&end.reason.problem) {
+        return machine(input, timeline, end);
+    }
+    because(Verdict::Unknown, end.reason.problem.code())
+}
+
+/// The machine ended, and the session with it.
+fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
+    let rest = without(timeline, end);
+    let mut proof: Vec<&TimelineRow> = timeline.every("machine_exited").collect();
+    let (at, why) = match (timeline.gone(), &input.receipt) {
+        (Some((entry, why)), _) => (when(entry), Some(why)),
+        (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
+    };
+    if let (Some(claim), Some(ExitReason::Stopped { why: StopReason::Failed })) = (timeline.last("claim_failed"), &why) {
+        proof.push(claim);
+        let words = claim.sentence.trim_end_matches('.');
+        return Finding::new(
+            Verdict::ClaimFailed,
+            format!("{words}, at {}; the machine was ended{rest}", when(claim)),
+            proof,
+        );
+    }
+    let Some(why) = why else {
+        let detail = end.reason.detail.as_deref().unwrap_or("its cause is not on record");
+        return Finding::new(Verdict::MachineEndUnknown, format!("The machine ended at {at}: {detail}{rest}"), proof);
+    };
+    let verdict = verdict_of(&why);
+    let opening = match &why {
+        ExitReason::NeverStarted { .. } | ExitReason::ReadyTimeout { .. } | ExitReason::Mismatch { .. } => {
+            format!("The machine was given up at {at} because {}", cause(&why))
+        }
+        ExitReason::Stopped { .. }
+        | ExitReason::Exited { .. }
+        | ExitReason::Killed { .. }
+        | ExitReason::OutOfMemory
+        | ExitReason::Deadline
+        | ExitReason::GuestPowerOff
+        | ExitReason::GuestPanic
+        | ExitReason::VmmError { .. }
+        | ExitReason::Hung { .. }
+        | ExitReason::KeeperLost => format!("The machine ended at {at} because {}", cause(&why)),
+    };
+    Finding::new(verdict, format!("{opening}{rest}"), proof)
+}
+
+pub(super) fn verdict_of(why: &ExitReason) -> Verdict {
+    match why {
+        ExitReason::Stopped { .. } => Verdict::MachineStopped,
+        ExitReason::Exited { .. } => Verdict::MachineExited,
+        ExitReason::Killed { .. } => Verdict::MachineKilled,
+        ExitReason::OutOfMemory => Verdict::OutOfMemory,
+        ExitReason::Deadline => Verdict::MachineDeadline,
+        ExitReason::GuestPowerOff => Verdict::GuestPowerOff,
+        ExitReason::GuestPanic => Verdict::GuestPanic,
+        ExitReason::VmmError { .. } => Verdict::VmmError,
+        ExitReason::Hung { .. } => Verdict::MachineUnresponsive,
+        ExitReason::KeeperLost => Verdict::KeeperLost,
+        ExitReason::ReadyTimeout { .. } => Verdict::ReadyTimeout,
+        ExitReason::Mismatch { .. } => Verdict::ImageMismatch,
+        ExitReason::NeverStarted { .. } => Verdict::MachineStartFailed,
+    }
+}
+
+/// Why a machine ended, to follow "because".
+pub(super) fn cause(why: &ExitReason) -> String {
+    match why {
+        ExitReason::Stopped { why } => format!("it was told to end ({})", why.name()),
+        ExitReason::Exited { code } => format!("its process ended by itself with exit code {code}"),
+        ExitReason::Killed { signal } => {
+            format!("its process was killed by signal {signal}, which this server did not send")
+        }
+        ExitReason::OutOfMemory => "the host's kernel killed its process for want of memory".to_owned(),
+        ExitReason::Deadline => "it reached its hard deadline".to_owned(),
+        ExitReason::GuestPowerOff => "the guest switched itself off".to_owned(),
+        ExitReason::GuestPanic => "the guest's kernel gave up".to_owned(),
+        ExitReason::VmmError { status } => {
+            format!("QEMU stopped it and could not run it on (its word for that: {})", quoted(status))
+        }
+        ExitReason::Hung { unanswered_ms } => {
+            format!("it had hung: it gave no sign of life for {unanswered_ms} ms, so this server ended it")
+        }
+        ExitReason::KeeperLost => "its keeper process was killed, and the machine with it".to_owned(),
+        ExitReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
+            let error =
+                last_error.as_ref().map_or_else(String::new, |error| format!(", last error: {}", quoted(error)));
+            format!("it was not ready after {elapsed_ms} ms: it waited for {stage:?}, {attempts} attempts{error}")
+        }
+        ExitReason::Mismatch { expected, found } => {
+            format!("it runs {}, but {} was expected", quoted(found), quoted(expected))
+        }
+        ExitReason::NeverStarted { error } => format!("it could not be started: {}", quoted(error)),
+    }
+}
+
+fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
+    let (verdict, words) = if end.reason.problem == Problem::IdleExpired {
+        (Verdict::IdleExpired, "nobody used it for as long as it may be idle")
+    } else {
+        (Verdict::DeadlineExpired, "it reached its longest duration")
+    };
+    let at = rfc3339(end.at_ms);
+    if timeline.machine.is_empty() {
+        let waited = elapsed(input.row.created_at_ms, end.at_ms);
+        let sentence = format!(
+            "No room for a machine came free in {waited}; the session ended at {at} since {words}{}",
+            without(timeline, end)
+        );
+        return Finding::new(Verdict::NoCapacity, sentence, timeline.every("accepted"));
+    }
+    let of_sign_in = if timeline.is_use() { uses::fault(input, timeline) } else { sign_in::fault(input, timeline) };
+    if let Some(mut fault) = of_sign_in.or_else(|| external::fault(input, timeline)) {
+        let said = fault.sentence.trim_end_matches('.');
+        fault.sentence = format!("{said}. The session ended at {at} since {words}{}", without(timeline, end));
+        return fault;
+    }
+    let detail =
+        end.reason.detail.as_deref().map_or_else(String::new, |detail| format!(" ({})", detail.trim_end_matches('.')));
+    let sentence = format!("The session ended at {at} since {words}{detail}{}", without(timeline, end));
+    Finding::new(verdict, sentence, timeline.last("viewer_left").into_iter().chain(timeline.last("machine_ready")))
+}
+
+/// Viewers that were connected and closed, or came and were refused (a socket, or a ticket for one), because the session had
+/// ended.
+fn turned_away<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a TimelineRow> {
+    let code = end.reason.problem.code();
+    let of = |kind| timeline.every(kind).filter(move |entry| text(entry, "reason") == code);
+    of("viewer_left").chain(of("viewer_rejected")).chain(of("ticket_rejected")).collect()
+}
+
+/// What followed for viewers and for the credential, to end a sentence with.
+fn without(timeline: &TimelineView<'_>, end: &End) -> String {
+    let mut words = String::new();
+    let turned_away = turned_away(timeline, end);
+    for (kind, one, many) in [
+        ("viewer_left", "a connected viewer was disconnected", "connected viewers were disconnected"),
+        ("viewer_rejected", "the viewer's WebSocket was refused", "viewers' WebSockets were refused"),
+        ("ticket_rejected", "the viewer's ticket was refused", "viewers' tickets were refused"),
+    ] {
+        let entries: Vec<_> = turned_away.iter().filter(|entry| entry.kind == kind).collect();
+        let times: Vec<String> = entries.iter().map(|entry| when(entry)).collect();
+        // An entry may stand for several that followed the first.
+        let subject = match entries.iter().map(|entry| number(entry, "count").unwrap_or(1)).sum::<i64>() {
+            0 => continue,
+            1 => one.to_owned(),
+            count => format!("{count} {many}"),
+        };
+        words.push_str(&format!("; {subject} at {} for that reason", listed(&times)));
+    }
+    words.push_str(if timeline.is_use() {
+        "; the command did not run to its end"
+    } else {
+        "; no credential was delivered"
+    });
+    if let Some(exit) = timeline.last("cli_exited").filter(|_| end.outcome == Outcome::Cancelled) {
+        let code = number(exit, "code").unwrap_or_default();
+        let what = if timeline.is_use() { "the command" } else { "the tool" };
+        words.push_str(&format!(
+            "; before that {what} had ended with exit code {code} at {}{}",
+            when(exit),
+            last_words(exit)
+        ));
+    }
+    words.push('.');
+    words
+}

@@ -1,0 +1,153 @@
+//! The plan over a mixed fleet, by table: only what facts demand, each with its reason.
+
+use super::*;
+use anteroom_store::Life;
+use anteroom_wire::{CallerId, SessionId};
+use std::time::SystemTime;
+
+const NOW: u64 = 1_000_000_000;
+
+fn machine(number: u8) -> MachineId {
+    MachineId::from_parts(1, [number; 10])
+}
+
+fn row(number: u8, machine: Option<MachineId>, deadline_ms: u64) -> SessionRow {
+    SessionRow {
+        id: SessionId::from_parts(1, [number; 10]),
+        owner: CallerId::from_parts(1, [1; 10]),
+        user_id: None,
+        provider: "codex".parse().unwrap(),
+        return_url: None,
+        life: Life::Active { setback: None },
+        epoch: 1,
+        generation: 1,
+        machine,
+        external_machine: None,
+        method: None,
+        aim: anteroom_store::Aim::default(),
+        exit_code: None,
+        agent_token: None,
+        claimed_generation: None,
+        cli_started: false,
+        created_at_ms: 1,
+        last_used_at_ms: 1,
+        idle_deadline_ms: Some(1),
+        deadline_ms,
+    }
+}
+
+fn seen_row(row: SessionRow, has_owner: bool) -> SeenRow {
+    SeenRow { row, has_owner, has_provider: true }
+}
+
+/// A fleet in which every reason there is occurs once, beside what must be left alone.
+fn fleet() -> Seen {
+    let external = SessionRow { external_machine: Some("lab".into()), ..row(8, None, NOW + 1) };
+    Seen {
+        now_ms: NOW,
+        rows: vec![
+            // Looked after: whatever its deadlines say, its owner holds them.
+            seen_row(row(1, Some(machine(1)), NOW - 5_000), true),
+            seen_row(row(2, Some(machine(2)), NOW + 1), false),
+            seen_row(row(3, Some(machine(3)), NOW + 1), false),
+            seen_row(row(4, None, NOW + 1), false),
+            seen_row(row(5, Some(machine(5)), NOW - 7_000), false),
+            SeenRow { row: row(6, None, NOW + 1), has_owner: false, has_provider: false },
+            seen_row(external, false),
+        ],
+        machines: vec![(machine(1), true), (machine(2), false), (machine(5), false), (machine(9), false)],
+        ..Seen::default()
+    }
+}
+
+fn told(planned: &[Planned]) -> Vec<(ReconcileActionKind, &str, bool)> {
+    planned.iter().map(|planned| (planned.kind(), planned.reason.as_str(), planned.is_deferred)).collect()
+}
+
+#[test]
+fn over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason() {
+    use ReconcileActionKind::{EndSession, ResumeSession, StopMachine};
+    let planned = plan(fleet(), 10);
+    assert_eq!(
+        told(&planned),
+        [
+            (ResumeSession, "it has no owner; its machine lives and is taken over", false),
+            (ResumeSession, "it has no owner, and its machine ended meanwhile", false),
+            (ResumeSession, "it has no owner; it waits for a machine", false),
+            (EndSession, "it has no owner, and its deadline was 7 s ago", false),
+            (EndSession, "it has no owner, and the provider codex is no longer configured", false),
+            (ResumeSession, "it has no owner; its external machine is reached again", false),
+            (StopMachine, "no session that lives owns it", false),
+            (StopMachine, "no session that lives owns it", false),
+        ]
+    );
+    let stopped: Vec<_> =
+        planned.into_iter().filter_map(|planned| planned.told(ReconcileOutcome::Planned).machine).collect();
+    assert!(!stopped.contains(&machine(1)), "a machine with a session is left alone");
+}
+
+#[test]
+fn what_somebody_may_miss_is_limited_and_the_rest_waits() {
+    let planned = plan(fleet(), 3);
+    let held: Vec<_> = planned.iter().map(|planned| planned.is_deferred).collect();
+    assert_eq!(held, [false, false, false, false, false, false, false, true]);
+    let planned = plan(fleet(), 1);
+    assert!(
+        planned.iter().filter(|planned| planned.kind() == ReconcileActionKind::ResumeSession).all(|it| !it.is_deferred)
+    );
+    assert_eq!(planned.iter().filter(|planned| planned.is_deferred).count(), 3);
+}
+
+#[test]
+fn a_clock_that_jumps_ends_nothing_that_has_an_owner_and_no_more_than_the_limit_of_the_rest() {
+    let ends = |now_ms: u64, stops_max| {
+        let planned = plan(Seen { now_ms, ..fleet() }, stops_max);
+        let ends =
+            planned.iter().filter(|planned| planned.kind() == ReconcileActionKind::EndSession && !planned.is_deferred);
+        let rows = ends.filter_map(|planned| match &planned.subject {
+            Subject::Ended { row, .. } => Some(row.id.clone()),
+            Subject::Resumed(_)
+            | Subject::Machine(_)
+            | Subject::Receipt(_)
+            | Subject::Bundle(_)
+            | Subject::MachineEnd(..) => None,
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let year = 365 * 24 * 3600 * 1_000;
+    let owned = row(1, None, 0).id;
+    assert_eq!(ends(NOW - 10_000, 10).len(), 1, "backwards: only the one whose provider is gone");
+    assert_eq!(ends(NOW + year, 10).len(), 6, "forwards: every ownerless one is overdue");
+    assert!(!ends(NOW + year, 10).contains(&owned));
+    assert_eq!(ends(NOW + year, 2).len(), 2);
+}
+
+#[test]
+fn old_evidence_goes_with_its_reason_and_is_not_limited() {
+    let file =
+        |name: &str| RetainedFile { path: format!("/x/{name}").into(), bytes: 1, written: SystemTime::UNIX_EPOCH };
+    let seen = Seen {
+        receipts: vec![
+            (file("a.json"), ExceededLimit::Age { s_max: 5 }),
+            (file("b.json"), ExceededLimit::Count { files_max: 2 }),
+        ],
+        bundles: vec![(file("c.tar.gz"), ExceededLimit::Bytes { bytes_max: 9 })],
+        half_receipts: vec![file(".mac_1.4711")],
+        half_bundles: vec![file(".d.tar.gz")],
+        ..Seen::default()
+    };
+    let planned = plan(seen, 1);
+    assert!(planned.iter().all(|planned| !planned.is_deferred));
+    let told: Vec<_> = planned.into_iter().map(|planned| planned.told(ReconcileOutcome::Planned)).collect();
+    let files: Vec<_> = told.iter().map(|action| (action.file.as_deref().unwrap(), action.reason.as_str())).collect();
+    assert_eq!(
+        files,
+        [
+            ("a.json", "it is older than 5 s"),
+            ("b.json", "there are more than 2"),
+            ("c.tar.gz", "together they have more than 9 bytes"),
+            (".mac_1.4711", "it was being written by a process that is gone"),
+            (".d.tar.gz", "it was being written by a process that is gone"),
+        ]
+    );
+}

@@ -1,0 +1,104 @@
+//! What the sweep sees.
+
+use super::plan::{Seen, SeenRow};
+use crate::{
+    api_error::chain,
+    app::App,
+    clock,
+    retention::{self, BUNDLE_SUFFIX, ExceededLimit, Limits, RECEIPT_SUFFIX, RetainedFile},
+};
+use anteroom_machine::{Receipt, State};
+use anteroom_store::{StoreError, UntoldEnd};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Looks once. Machines before rows before owners: a machine that is seen without an owner has none, since it is entered in
+/// its session's facts before it is started.
+pub(super) async fn collect(app: &App) -> Result<Seen, StoreError> {
+    let now_ms = clock::now();
+    let machines = app.machines.list().into_iter().filter(|(_, state)| match state {
+        State::Requested | State::Cloning | State::Waiting { .. } | State::Ready { .. } => true,
+        State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => false,
+    });
+    let machines: Vec<_> = machines.map(|(machine, _)| machine).collect();
+    let rows = app.store.active_sessions().await?.into_iter().map(|row| {
+        let (has_owner, has_provider) =
+            (app.sessions.get(&row.id).is_some(), app.providers.get(&row.provider).is_some());
+        SeenRow { row, has_owner, has_provider }
+    });
+    let rows = rows.collect();
+    let machines = machines.into_iter().map(|machine| {
+        let is_owned = app.sessions.of_machine(&machine).is_some();
+        (machine, is_owned)
+    });
+    let machines = machines.collect();
+    let ends = ends(app, now_ms).await?;
+    let config = &app.config;
+    let receipts = over_limit(config.receipts_dir(), RECEIPT_SUFFIX, retention::receipt_limits(config), now_ms).await;
+    let bundles = over_limit(config.bundles_dir(), BUNDLE_SUFFIX, retention::bundle_limits(config), now_ms).await;
+    let half_receipts = unfinished_files(config.receipts_dir()).await;
+    let half_bundles = unfinished_files(config.bundles_dir()).await;
+    Ok(Seen { now_ms, rows, machines, receipts, bundles, half_receipts, half_bundles, ends })
+}
+
+/// Machines of sessions that had ended when this server began, whose end nobody put on the timeline and is on record by now.
+async fn ends(app: &App, now_ms: u64) -> Result<Vec<(UntoldEnd, Receipt)>, StoreError> {
+    let keep = retention::receipt_limits(&app.config);
+    if !app.sweeps.untold.is_known() {
+        let since_ms = now_ms.saturating_sub(keep.s_max.saturating_mul(1_000));
+        let limit = u32::try_from(keep.files_max).unwrap_or(u32::MAX);
+        app.sweeps.untold.learn(app.store.untold_ends(since_ms, limit).await?);
+    }
+    let mut found = Vec::new();
+    for end in app.sweeps.untold.all() {
+        // One that lives ends first; where an owner is, it says so itself.
+        if app.machines.watch(&end.machine).is_some() || app.sessions.get(&end.session).is_some() {
+            continue;
+        }
+        let (machines, machine) = (app.machines.clone(), end.machine.clone());
+        let read = tokio::task::spawn_blocking(move || machines.receipt(&machine)).await;
+        match read.map_err(std::io::Error::other).flatten() {
+            Ok(Some(receipt)) => found.push((end, receipt)),
+            // It never began, or its receipt was removed since.
+            Ok(None) => app.sweeps.untold.forget(&end),
+            Err(error) => {
+                tracing::warn!(outcome = "receipt_not_read", machine = %end.machine, error = %chain(&error), "a receipt cannot be read");
+                app.sweeps.untold.forget(&end);
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn unfinished_files(dir: PathBuf) -> Vec<RetainedFile> {
+    let found = tokio::task::spawn_blocking(move || {
+        let file = |path: PathBuf| {
+            // The file may be removed concurrently.
+            let meta = path.metadata().ok()?;
+            Some(RetainedFile { bytes: meta.len(), written: meta.modified().ok()?, path })
+        };
+        Ok(retention::unfinished_files(&dir)?.into_iter().filter_map(file).collect())
+    });
+    // A directory that cannot be read was logged by `over_limit`.
+    found.await.map_err(std::io::Error::other).flatten().unwrap_or_default()
+}
+
+async fn over_limit(
+    dir: PathBuf,
+    suffix: &'static str,
+    limits: Limits,
+    now_ms: u64,
+) -> Vec<(RetainedFile, ExceededLimit)> {
+    let now: SystemTime = UNIX_EPOCH + Duration::from_millis(now_ms);
+    let shown = dir.display().to_string();
+    let found = tokio::task::spawn_blocking(move || retention::list_files(&dir, suffix)).await;
+    match found.map_err(std::io::Error::other).flatten() {
+        Ok(files) => retention::over_limit(files, limits, now),
+        Err(error) => {
+            tracing::warn!(outcome = "not_looked_at", path = shown, %error, "a directory of evidence cannot be read");
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Starts a session that uses a stored credential.
+
+use super::super::{active_session::ActiveSession, supervisor};
+use crate::{admission, api_error::ApiError, app::App, auth::Caller, clock, credentials, random};
+use anteroom_store::{Aim, Created, CredentialRow, CredentialUse, NewEvent, NewSession, SessionRow};
+use anteroom_wire::{
+    CallerId, CredentialId, Problem, SessionId,
+    agent::UsePurpose,
+    api::UseRequest,
+    provider::{Provider, StoragePolicy},
+};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Program and arguments of a command.
+const ARGV_WORDS_MAX: usize = 256;
+/// All of them together.
+const ARGV_BYTES_MAX: usize = 64 * 1024;
+
+/// Starts a session that uses the credential, for a caller that may.
+///
+/// # Errors
+/// No such credential, somebody else's, one that its policy does not let be used, a command that is none, no room.
+pub async fn start(
+    app: &App,
+    caller: &Caller,
+    id: &CredentialId,
+    request: &UseRequest,
+) -> Result<SessionRow, ApiError> {
+    let credential = credentials::require_present(app, caller, id).await?;
+    admission::admit(app)?;
+    start_for(app, &caller.id, &credential, request).await
+}
+
+/// As [`start`], for this server's own checks; the session is the credential's owner's even so.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) async fn start_for(
+    app: &App,
+    by: &CallerId,
+    credential: &CredentialRow,
+    request: &UseRequest,
+) -> Result<SessionRow, ApiError> {
+    let provider = check(app, credential, request)?;
+    if app.stop.is_cancelled() {
+        return Err(Problem::ShuttingDown.into());
+    }
+    let id = random::id(SessionId::from_parts);
+    let place = app.queue.stand(id.clone());
+    let place = place.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
+    let now = clock::now();
+    let uses =
+        CredentialUse { purpose: request.purpose, credential: credential.id.clone(), revision: credential.revision };
+    let new = NewSession {
+        id: id.clone(),
+        owner: credential.owner.clone(),
+        user_id: credential.user_id.clone(),
+        provider: credential.provider.clone(),
+        return_url: None,
+        idempotency: None,
+        created_at_ms: now,
+        idle_deadline_ms: Some(now + app.config.sessions.idle_s_max * 1_000),
+        deadline_ms: now + app.config.sessions.session_s_max * 1_000,
+        external: None,
+        method: credential.method.clone(),
+        aim: Aim::Use(uses),
+    };
+    let sentence = format!("A session that {} with a stored credential was accepted.", what(request.purpose));
+    let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
+    // The command before the row: whoever takes the session up finds it.
+    app.exec_cache.remember(&id, request.argv.clone(), |session| app.sessions.get(session).is_some());
+    let event = NewEvent::new(now, "accepted", sentence).with(data);
+    match app.store.create_session(&new, event).await? {
+        Created::New(row) => {
+            tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "a stored credential is used");
+            let live = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
+            supervisor::spawn_supervisor(app, live, row.clone(), supervisor::Start::Queue(place));
+            Ok(row)
+        }
+        Created::Existing(_) | Created::KeyReused(_) | Created::MachineTaken(_) => Err(Problem::Internal.into()),
+    }
+}
+
+/// What a session does, to follow "a session that".
+fn what(purpose: UsePurpose) -> &'static str {
+    match purpose {
+        UsePurpose::Exec => "runs a command",
+        UsePurpose::Check => "asks the tool whether it is signed in",
+        UsePurpose::Logout => "signs out at the provider",
+    }
+}
+
+/// The descriptor as it is for using what came by the credential's method, if the credential can be used so.
+fn check(app: &App, credential: &CredentialRow, request: &UseRequest) -> Result<Provider, ApiError> {
+    if credential.deleted_at_ms.is_some() {
+        return Err(Problem::UnknownCredential.into());
+    }
+    let provider = app.providers.get(&credential.provider);
+    let provider = provider.ok_or_else(|| {
+        ApiError::new(Problem::UnknownProvider, format!("{} is no longer configured", credential.provider))
+    })?;
+    for policy in [credential.kept.policy(), provider.policy] {
+        if policy != StoragePolicy::Store {
+            return Err(ApiError::new(Problem::ForbiddenByPolicy, format!("{}: {}", provider.id, policy.sentence())));
+        }
+    }
+    if !app.image.has_cli(&provider.cli) {
+        return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
+    }
+    let none = |what: &str| Err(ApiError::new(Problem::NoSuchCommand, format!("{} has no {what}", provider.id)));
+    match request.purpose {
+        UsePurpose::Exec => bounds(&request.argv)?,
+        UsePurpose::Check | UsePurpose::Logout if !request.argv.is_empty() => {
+            return Err(ApiError::new(Problem::Malformed, "argv is for the purpose exec"));
+        }
+        UsePurpose::Check if provider.credential.status_argv.is_empty() => return none("status command"),
+        UsePurpose::Logout if provider.logout_argv.is_empty() => return none("command to sign out"),
+        UsePurpose::Check | UsePurpose::Logout => {}
+    }
+    let in_use = app.providers.in_use(&credential.provider, credential.method.as_ref());
+    in_use.map(|(_, provider)| provider).ok_or_else(|| Problem::UnknownProvider.into())
+}
+
+fn bounds(argv: &[String]) -> Result<(), ApiError> {
+    let bytes: usize = argv.iter().map(|word| word.len() + 1).sum();
+    let good = argv.first().is_some_and(|program| !program.is_empty())
+        && argv.len() <= ARGV_WORDS_MAX
+        && bytes <= ARGV_BYTES_MAX
+        && !argv.iter().any(|word| word.contains('\0'));
+    let detail = || {
+        format!(
+            "argv must be 1 to {ARGV_WORDS_MAX} words of at most {ARGV_BYTES_MAX} bytes together, without NUL, and begin with a program"
+        )
+    };
+    if good { Ok(()) } else { Err(ApiError::new(Problem::Malformed, detail())) }
+}

@@ -1,0 +1,76 @@
+//! When a session ends because nobody used it, or at its cap. Kept in the time that only goes forward: a clock that is set
+//! anew neither ends nor prolongs a session while its server lives.
+
+use crate::{
+    app::App,
+    clock,
+    session::{
+        active_session::ActiveSession,
+        lifecycle::{Delivery, Event},
+    },
+};
+use anteroom_store::SessionRow;
+use anteroom_wire::Problem;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The longest wait before something that the database did not take is tried again.
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Waits until a deadline has passed, but at least for `after`. Tells the database of the session's use now and then.
+///
+/// A credential that waits to be delivered holds a deadline back, for as long as the settings say.
+pub(super) async fn overdue(app: App, live: Arc<ActiveSession>, row: SessionRow, after: Duration) -> Event {
+    tokio::time::sleep(after).await;
+    let settings = &app.config.sessions;
+    // A server that starts after the clock was set back must not give more than there was to give.
+    let left_ms = row.deadline_ms.saturating_sub(live.born_at_ms).min(settings.session_s_max.saturating_mul(1_000));
+    let cap = live.born + Duration::from_millis(left_ms);
+    let grace = Duration::from_secs(settings.idle_s_max);
+    let patience = Duration::from_secs(settings.delivery_grace_s);
+    let look_every = Duration::from_millis(settings.sweep_every_ms);
+    let mut facts = live.watch();
+    let mut told = live.activity.last();
+    loop {
+        let now = Instant::now();
+        let last = live.activity.last();
+        if last > told {
+            told = last;
+            // A task of its own: while the session's owner carries out an order it polls nothing of this, and a write that rests
+            // halfway holds the only writing connection, also against that order.
+            let remembering = tokio::spawn(remember_use(app.clone(), Arc::clone(&live), last));
+            let _ended = AbortOnDropHandle::new(remembering).await;
+        }
+        let idle = last + grace;
+        let (at, problem, detail) = if cap <= idle {
+            (cap, Problem::DeadlineExpired, format!("It may last {} s.", settings.session_s_max))
+        } else {
+            (idle, Problem::IdleExpired, format!("It may be idle for {} s.", settings.idle_s_max))
+        };
+        if now < at {
+            tokio::time::sleep_until((now + look_every).min(at)).await;
+            continue;
+        }
+        let patience_over = now >= at + patience;
+        if patience_over || facts.borrow_and_update().delivery() == Delivery::None {
+            return Event::Overdue { problem, detail, patience_over };
+        }
+        tokio::select! {
+            _ = facts.wait_for(|facts| facts.delivery() == Delivery::None) => {}
+            () = tokio::time::sleep_until((now + look_every).min(at + patience)) => {}
+        }
+    }
+}
+
+async fn remember_use(app: App, live: Arc<ActiveSession>, last: Instant) {
+    let ago = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let at = clock::now().saturating_sub(ago);
+    let idle_deadline = at + app.config.sessions.idle_s_max * 1_000;
+    match app.store.touch(&live.id, at, Some(idle_deadline)).await {
+        Ok(_) => live.tell(),
+        Err(error) => {
+            tracing::warn!(outcome = "touch_lost", session = %live.id, error = %crate::api_error::chain(&error), "a session's use could not be written");
+        }
+    }
+}

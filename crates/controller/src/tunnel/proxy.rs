@@ -1,0 +1,359 @@
+//! Copies bytes between a viewer's WebSocket and a machine's stream.
+//!
+//! One task runs two futures: [`Viewer::copy_to_machine`] owns the reading half of the WebSocket and the writing half of the
+//! stream; [`Machine::copy_to_viewer`] owns the other two halves and sends the pings. They share a [`KeepAlive`].
+
+use super::{Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_frame, close_handshake, frame};
+use anteroom_wire::{Problem, ProblemBody};
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+
+type Sink = SplitSink<WebSocket, Message>;
+type Source = SplitStream<WebSocket>;
+/// Called for each text message; an error closes the tunnel with that problem.
+type Control = Box<dyn FnMut(&str) -> Result<(), ProblemBody> + Send>;
+
+/// A connection between one viewer and one stream of a machine.
+pub struct Tunnel {
+    settings: TunnelSettings,
+    close_signal: CloseSignal,
+    activity: Arc<Activity>,
+    control: Option<Control>,
+    view_only: Option<ViewOnlyFilter>,
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Tunnel {
+    /// A tunnel that closes with the cause of `close_signal`. Every message from the viewer updates `activity`.
+    pub fn new(settings: TunnelSettings, close_signal: CloseSignal, activity: Arc<Activity>) -> Self {
+        Self { settings, close_signal, activity, control: None, view_only: None }
+    }
+
+    /// Makes the viewer view-only: the machine receives only the messages that request pictures, no input, and the viewer's
+    /// messages do not count as activity.
+    #[must_use]
+    pub fn view_only(mut self) -> Self {
+        self.view_only = Some(ViewOnlyFilter::new(self.settings.message_bytes_max));
+        self
+    }
+
+    /// Passes text messages to `control` (terminals: `{"type":"resize",…}`). Without it a text message closes the tunnel.
+    #[must_use]
+    pub fn with_control(mut self, control: impl FnMut(&str) -> Result<(), ProblemBody> + Send + 'static) -> Self {
+        self.control = Some(Box::new(control));
+        self
+    }
+
+    /// Opens the stream, copies bytes in both directions until one side ends, and closes the WebSocket with the code and
+    /// reason of that end. While `connect` runs, up to `first_bytes_max` bytes from the viewer are buffered; then the WebSocket
+    /// is not read until the stream is open.
+    pub async fn run<S, C>(self, socket: WebSocket, connect: C) -> TunnelReport
+    where
+        S: AsyncRead + AsyncWrite + Send,
+        C: Future<Output = Result<S, ProblemBody>> + Send,
+    {
+        let Self { settings, close_signal, activity, control, view_only } = self;
+        let (sink, source) = socket.split();
+        let keep_alive = KeepAlive::new();
+        let bytes_max = settings.message_bytes_max;
+        let mut viewer = Viewer { source, control, view_only, activity, keep_alive: &keep_alive, bytes_max };
+        let mut machine = Machine { sink, settings: &settings, keep_alive: &keep_alive };
+        let end = tokio::select! {
+            biased;
+            cause = close_signal.closed() => TunnelEnd::SessionEnded(cause),
+            end = connect_and_copy(&mut viewer, &mut machine, connect) => end,
+        };
+        let end = match end {
+            // The stream can end before the session publishes the reason: wait a moment for the reason.
+            TunnelEnd::StreamEnded(error) => {
+                match timeout(Duration::from_millis(settings.close_reason_wait_ms), close_signal.closed()).await {
+                    Ok(cause) => TunnelEnd::SessionEnded(cause),
+                    Err(_) => TunnelEnd::StreamEnded(error),
+                }
+            }
+            other @ (TunnelEnd::ViewerClosed(_)
+            | TunnelEnd::ViewerLost
+            | TunnelEnd::ViewerTimeout
+            | TunnelEnd::ViewerProtocolError(_)
+            | TunnelEnd::ConnectFailed(_)
+            | TunnelEnd::SessionEnded(_)) => other,
+        };
+        let (mut sink, mut source) = (machine.sink, viewer.source);
+        let handshake = close_handshake(&mut sink, &mut source, end_frame(&end));
+        // A viewer that does not answer the close frame in time is disconnected.
+        let _ = timeout(Duration::from_millis(settings.close_ms_max), handshake).await;
+        TunnelReport {
+            bytes_up: keep_alive.bytes_up.load(Relaxed),
+            bytes_down: keep_alive.bytes_down.load(Relaxed),
+            duration_ms: keep_alive.now_ms(),
+            connected: keep_alive.connected.load(Relaxed),
+            end,
+        }
+    }
+}
+
+/// The close frame for an end; `None` when the viewer closed the WebSocket or its connection is lost.
+fn end_frame(end: &TunnelEnd) -> Option<CloseFrame> {
+    match end {
+        TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => None,
+        TunnelEnd::ViewerTimeout => Some(close_frame(Problem::IdleTimeout)),
+        TunnelEnd::ViewerProtocolError(body) | TunnelEnd::ConnectFailed(body) => {
+            Some(frame(body.close_code, &format!("{}: {}", body.code, body.sentence)))
+        }
+        TunnelEnd::StreamEnded(_) => Some(close_frame(Problem::DesktopUnreachable)),
+        TunnelEnd::SessionEnded(problem) => Some(close_frame(*problem)),
+    }
+}
+
+/// Waits for `connect`, then copies bytes until one side ends.
+async fn connect_and_copy<S, C>(viewer: &mut Viewer<'_>, machine: &mut Machine<'_>, connect: C) -> TunnelEnd
+where
+    S: AsyncRead + AsyncWrite + Send,
+    C: Future<Output = Result<S, ProblemBody>> + Send,
+{
+    let mut first_bytes = BytesMut::new();
+    let settings = machine.settings;
+    let stream = tokio::select! {
+        connected = timeout(Duration::from_millis(settings.connect_ms_max), connect) => match connected {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(body)) => return TunnelEnd::ConnectFailed(body),
+            Err(_) => {
+                let detail = format!("not open after {} ms", settings.connect_ms_max);
+                return TunnelEnd::ConnectFailed(Problem::NotReady.with(detail));
+            }
+        },
+        end = viewer.buffer_until_connected(&mut first_bytes, settings.first_bytes_max) => return end,
+        end = machine.copy_to_viewer(tokio::io::empty(), false) => return end,
+    };
+    machine.keep_alive.connected.store(true, Relaxed);
+    let (reader, writer) = tokio::io::split(stream);
+    tokio::select! {
+        end = viewer.copy_to_machine(writer, first_bytes.freeze()) => end,
+        end = machine.copy_to_viewer(reader, true) => end,
+    }
+}
+
+/// Keep-alive state and byte counters, shared by both directions. Times are milliseconds since the start.
+struct KeepAlive {
+    started: Instant,
+    /// When the oldest ping was sent after which there was no activity of the viewer; 0: none.
+    ping_sent_ms: AtomicU64,
+    /// Whether a write to the machine blocks, so that the viewer's messages are not read.
+    is_backpressured: AtomicBool,
+    /// Whether the stream was open.
+    connected: AtomicBool,
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+}
+
+impl KeepAlive {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            ping_sent_ms: AtomicU64::new(0),
+            is_backpressured: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            bytes_up: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Records activity of the viewer: pings sent before do not time out.
+    fn viewer_active(&self) {
+        self.ping_sent_ms.store(0, Relaxed);
+    }
+
+    fn ping_sent(&self) {
+        let _ = self.ping_sent_ms.compare_exchange(0, self.now_ms().max(1), Relaxed, Relaxed);
+    }
+
+    fn has_timed_out(&self, pong_ms_max: u64) -> bool {
+        let sent = self.ping_sent_ms.load(Relaxed);
+        sent != 0 && !self.is_backpressured.load(Relaxed) && self.now_ms().saturating_sub(sent) > pong_ms_max
+    }
+}
+
+/// The receiving half of the viewer's WebSocket.
+struct Viewer<'a> {
+    source: Source,
+    control: Option<Control>,
+    view_only: Option<ViewOnlyFilter>,
+    activity: Arc<Activity>,
+    keep_alive: &'a KeepAlive,
+    bytes_max: usize,
+}
+
+impl Viewer<'_> {
+    /// The next bytes from the viewer, or how it ended.
+    async fn next(&mut self) -> Result<Bytes, TunnelEnd> {
+        loop {
+            let message = match self.source.next().await {
+                Some(Ok(message)) => message,
+                // The connection is broken or does not speak WebSocket: a close frame could not be delivered.
+                Some(Err(_)) | None => return Err(TunnelEnd::ViewerLost),
+            };
+            self.keep_alive.viewer_active();
+            match message {
+                Message::Binary(bytes) if bytes.len() > self.bytes_max => {
+                    let detail = format!("a message has at most {} bytes", self.bytes_max);
+                    return Err(TunnelEnd::ViewerProtocolError(Problem::TooLarge.with(detail)));
+                }
+                Message::Binary(bytes) => match &mut self.view_only {
+                    Some(filter) => {
+                        let allowed = filter.filter(&bytes).map_err(TunnelEnd::ViewerProtocolError)?;
+                        if !allowed.is_empty() {
+                            return Ok(allowed);
+                        }
+                    }
+                    None => {
+                        self.activity.touch();
+                        return Ok(bytes);
+                    }
+                },
+                Message::Text(text) => {
+                    self.activity.touch();
+                    let result = match &mut self.control {
+                        Some(control) if text.len() <= self.bytes_max => control(text.as_str()),
+                        Some(_) => Err(Problem::TooLarge.with("")),
+                        None => Err(Problem::Malformed.with("expected a binary message")),
+                    };
+                    result.map_err(TunnelEnd::ViewerProtocolError)?;
+                }
+                Message::Ping(_) | Message::Pong(_) => {}
+                Message::Close(frame) => return Err(TunnelEnd::ViewerClosed(frame.map(|frame| frame.code))),
+            }
+        }
+    }
+
+    /// Buffers the viewer's bytes while the stream is not open. Returns only when the viewer's side ends.
+    async fn buffer_until_connected(&mut self, buffer: &mut BytesMut, bytes_max: usize) -> TunnelEnd {
+        while buffer.len() < bytes_max {
+            match self.next().await {
+                Ok(bytes) => buffer.extend_from_slice(&bytes),
+                Err(end) => return end,
+            }
+        }
+        self.keep_alive.is_backpressured.store(true, Relaxed);
+        std::future::pending().await
+    }
+
+    /// Copies from the viewer to the machine, `first_bytes` first.
+    async fn copy_to_machine<W: AsyncWrite>(&mut self, writer: W, first_bytes: Bytes) -> TunnelEnd {
+        let mut writer = std::pin::pin!(writer);
+        let mut bytes = first_bytes;
+        loop {
+            if !bytes.is_empty() {
+                self.keep_alive.is_backpressured.store(true, Relaxed);
+                let written = async {
+                    writer.write_all(&bytes).await?;
+                    writer.flush().await
+                };
+                if let Err(error) = written.await {
+                    return TunnelEnd::StreamEnded(Some(error.to_string()));
+                }
+                self.keep_alive.bytes_up.fetch_add(bytes.len() as u64, Relaxed);
+            }
+            // Answers to pings were not read during the write: those pings do not time out.
+            self.keep_alive.viewer_active();
+            self.keep_alive.is_backpressured.store(false, Relaxed);
+            bytes = match self.next().await {
+                Ok(bytes) => bytes,
+                Err(end) => return end,
+            };
+        }
+    }
+}
+
+/// The sending half of the viewer's WebSocket: the machine's bytes and the pings.
+struct Machine<'a> {
+    sink: Sink,
+    settings: &'a TunnelSettings,
+    keep_alive: &'a KeepAlive,
+}
+
+impl Machine<'_> {
+    /// Copies from the machine to the viewer and sends a ping every `ping_every_ms`. While `open` is false there is no stream
+    /// and only pings are sent.
+    async fn copy_to_viewer<R: AsyncRead>(&mut self, reader: R, open: bool) -> TunnelEnd {
+        let mut reader = std::pin::pin!(reader);
+        let every = Duration::from_millis(self.settings.ping_every_ms.max(1));
+        let mut ping = interval_at(Instant::now() + every, every);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let chunk = self.settings.chunk_bytes.max(1);
+        let mut buffer = BytesMut::new();
+        loop {
+            if open {
+                buffer.reserve(chunk);
+            }
+            let mut limited = (&mut buffer).limit(chunk);
+            let sent = tokio::select! {
+                read = reader.read_buf(&mut limited), if open => match read {
+                    Ok(0) => return TunnelEnd::StreamEnded(None),
+                    Ok(count) => {
+                        let sent = self.send(Message::Binary(buffer.split().freeze())).await;
+                        self.keep_alive.bytes_down.fetch_add(count as u64, Relaxed);
+                        sent
+                    }
+                    Err(error) => return TunnelEnd::StreamEnded(Some(error.to_string())),
+                },
+                _ = ping.tick() => {
+                    if self.keep_alive.has_timed_out(self.settings.pong_ms_max) {
+                        return TunnelEnd::ViewerTimeout;
+                    }
+                    let sent = self.send(Message::Ping(Bytes::new())).await;
+                    self.keep_alive.ping_sent();
+                    sent
+                }
+            };
+            if let Err(end) = sent {
+                return end;
+            }
+        }
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), TunnelEnd> {
+        let stall_max = Duration::from_millis(self.settings.stall_ms_max);
+        let mut sending = std::pin::pin!(self.sink.send(message));
+        let first_poll = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+        if let Poll::Ready(sent) = first_poll {
+            return sent.map_err(|_| TunnelEnd::ViewerLost);
+        }
+        match timeout(stall_max, sending).await {
+            Ok(Ok(())) => {
+                // The send buffer was full and has space again, so the viewer reads. A slow viewer reads all data that
+                // was sent before a ping until it can answer the ping.
+                self.keep_alive.viewer_active();
+                Ok(())
+            }
+            Ok(Err(_)) => Err(TunnelEnd::ViewerLost),
+            Err(_) => Err(TunnelEnd::ViewerTimeout),
+        }
+    }
+}

@@ -1,10 +1,10 @@
-# Sourced by ./up and ./test: one function for each step, each says what it does and is done quickly the second time.
+# Sourced by ./up and ./test: one function per step. Each prints what it does and is quick the second time.
 
 started=$SECONDS
 step() { printf '\n== %s (%ss)\n' "$*" "$((SECONDS - started))"; }
 fail() { printf '\nerror: %s\n' "$*" >&2; exit 1; }
 
-# Installs the Debian packages that are not there yet; the only thing that needs root.
+# Installs the missing Debian packages; the only step that needs root.
 packages() {
   local missing=() package
   for package in "$@"; do
@@ -14,7 +14,7 @@ packages() {
   step "Installing packages: ${missing[*]}"
   local as_root=()
   if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || fail "these packages are missing, and there is no sudo here; as root run: apt-get install ${missing[*]}"
+    command -v sudo >/dev/null || fail "these packages are missing, and sudo is not installed; as root run: apt-get install ${missing[*]}"
     as_root=(sudo)
   fi
   "${as_root[@]}" apt-get update -qq
@@ -32,10 +32,10 @@ need_node() {
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then packages nodejs npm; fi
   local major
   major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-  [ "$major" -ge "${1:-18}" ] || fail "Node $major is too old: ${1:-18} or newer is needed here (https://nodejs.org)"
+  [ "$major" -ge "${1:-18}" ] || fail "Node $major is too old: ${1:-18} or newer is needed (https://nodejs.org)"
 }
 
-# A browser for the tests: Debian's; elsewhere (Ubuntu's package is a snap) the one that Playwright brings.
+# A browser for the tests: Debian's package; elsewhere (Ubuntu's package is a snap) Playwright's build.
 need_chromium() {
   if [ -n "${ANTEROOM_E2E_CHROMIUM:-}" ] || command -v chromium >/dev/null; then return; fi
   if apt-cache show chromium 2>/dev/null | grep -q '^Homepage:.*chromium'; then packages chromium; return; fi
@@ -45,18 +45,18 @@ need_chromium() {
   export ANTEROOM_E2E_CHROMIUM
 }
 
-# The pages; skipped while nothing they are made from has changed.
+# Builds the pages; skipped while their sources are unchanged.
 build_pages() {
   local stamp now
   now=$(find web -path web/node_modules -prune -o -path web/dist -prune -o -path 'web/test-results' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
-  stamp=web/dist/.made-from
+  stamp=web/dist/.source-hash
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then return; fi
   step "Building the pages"
   (cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build)
   printf '%s\n' "$now" > "$stamp"
 }
 
-# The guest's two programs: static, since they run before and beside anything the image holds.
+# Builds the guest's two programs: static, since they run without the image's libraries.
 build_guest() {
   step "Building the guest's agent"
   RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile guest --target x86_64-unknown-linux-gnu -p anteroom-agent --bins

@@ -67,7 +67,7 @@ const writePages = {
     build.onEnd(async (result) => {
       if (result.errors.length > 0 || !result.metafile) return;
       // Whoever keeps a note of what these were made from (scripts/steps.sh) shall not trust it any more.
-      await rm(join(dist, ".made-from"), { force: true });
+      await rm(join(dist, ".source-hash"), { force: true });
       const made = new Set(Object.values(pages).map(({ file }) => file));
       for (const { path, contents } of result.outputFiles ?? []) {
         made.add(relative(dist, path));

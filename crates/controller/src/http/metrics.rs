@@ -87,12 +87,12 @@ async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> 
         gauge(view.status.as_str()).inc();
         viewers += view.viewers;
     }
-    registry.register("sessions", "Sessions by status; those that ended as long as they are on record", by_status);
+    registry.register("sessions", "Sessions by status, including ended ones that are still stored", by_status);
     one(registry, "viewers", "Desktop viewers connected", viewers);
-    one(registry, "owner_tasks", "Sessions that a task of this server owns", app.sessions.len());
-    one(registry, "queue_waiting", "Sessions that wait for a machine", app.queue.waiting());
+    one(registry, "supervisor_tasks", "Sessions that a task of this server supervises", app.sessions.len());
+    one(registry, "queue_waiting", "Sessions queued for a machine", app.queue.waiting());
     let held = app.queue.held().is_some();
-    one(registry, "queue_held", "1 while nobody is let in because this host has no room", i64::from(held));
+    one(registry, "queue_blocked", "1 while no session is admitted because this host lacks capacity", i64::from(held));
     Ok(())
 }
 
@@ -101,7 +101,7 @@ async fn credentials(app: &App, registry: &mut Registry) -> Result<(), StoreErro
     for (health, count) in app.store.credential_counts(clock::now()).await? {
         by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(number(count));
     }
-    registry.register("credentials", "Stored credentials by what is known of their health", by_health);
+    registry.register("credentials", "Stored credentials by health", by_health);
     Ok(())
 }
 
@@ -119,8 +119,8 @@ fn machines(app: &App, registry: &mut Registry) {
         };
         by_state.get_or_create_owned(&vec![("state", state.name().to_owned()), ("stage", stage)]).inc();
     }
-    registry.register("machines", "Machines that are not gone, by state and the stage they wait for", by_state);
-    one(registry, "machines_max", "Machines there may be at once", app.config.machines.machines_max);
+    registry.register("machines", "Machines that are not removed, by state and awaited stage", by_state);
+    one(registry, "machines_max", "Machines allowed at the same time", app.config.machines.machines_max);
 }
 
 fn store(app: &App, registry: &mut Registry) {
@@ -131,8 +131,8 @@ fn store(app: &App, registry: &mut Registry) {
             writes.get_or_create_owned(&labels).inc_by(app.db_metrics.total(*kind, *outcome));
         }
     }
-    registry.register("store_writes", "Writes of the database by what became of them", writes);
-    one_total(registry, "store_slow_writes", "Writes that took longer than store.slow_write_ms", app.db_metrics.slow());
+    registry.register("store_writes", "Database writes by outcome", writes);
+    one_total(registry, "store_slow_writes", "Database writes that took longer than store.slow_write_ms", app.db_metrics.slow());
 }
 
 fn sweeps(app: &App, registry: &mut Registry) {
@@ -141,39 +141,39 @@ fn sweeps(app: &App, registry: &mut Registry) {
     let at_s = last.map_or(0, |last| last.at_ms / 1_000);
     let at: Gauge = Gauge::default();
     at.set(number(at_s));
-    registry.register_with_unit("sweep_last_success_timestamp", "When the last sweep finished", Unit::Seconds, at);
-    one(registry, "sweep_last_acted", "What the last sweep did", last.map_or(0, |last| last.acted));
-    one(registry, "sweep_last_held_back", "What it left for the next", last.map_or(0, |last| last.deferred));
+    registry.register_with_unit("reconcile_last_success_timestamp", "Time at which the last reconciliation finished", Unit::Seconds, at);
+    one(registry, "reconcile_last_actions", "Actions of the last reconciliation", last.map_or(0, |last| last.acted));
+    one(registry, "reconcile_last_deferred", "Actions that it deferred to the next", last.map_or(0, |last| last.deferred));
     let kinds = Counters::default();
     for (kind, count) in app.sweeps.done() {
         kinds.get_or_create_owned(&vec![("kind", kind.as_str().to_owned())]).inc_by(count);
     }
-    registry.register("sweep_deeds", "What sweeps did", kinds);
-    one_total(registry, "sweep_failures", "Sweeps that could not finish", app.sweeps.failures());
+    registry.register("reconcile_actions", "Reconciliation actions by kind", kinds);
+    one_total(registry, "reconcile_failures", "Reconciliations that failed", app.sweeps.failures());
 }
 
 /// What became of messages to somebody outside; nothing where nobody is told.
 async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
     let Some(webhook) = &app.webhook else { return Ok(()) };
     let waiting = app.store.due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
-    one(registry, "webhook_waiting", "Messages that were not taken yet, at most 1000", waiting);
+    one(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let tries = Counters::default();
     for (outcome, count) in
         [("delivered", &webhook.delivered), ("failed", &webhook.failed), ("abandoned", &webhook.abandoned)]
     {
         tries.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
     }
-    registry.register("webhook_messages", "Messages that were taken or given up, and tries that failed", tries);
+    registry.register("webhook_messages", "Messages delivered or given up, and attempts that failed", tries);
     Ok(())
 }
 
 fn host(app: &App, registry: &mut Registry) {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     if let Some(mib) = admission::available_mib(&meminfo) {
-        one(registry, "host_memory_available_mebibytes", "What the kernel could give away", mib);
+        one(registry, "host_memory_available_mebibytes", "Memory available according to the kernel", mib);
     }
     if let Ok(mib) = admission::disk_free_mib(&app.config.state_dir) {
-        one(registry, "state_disk_free_mebibytes", "What is free below the state directory", mib);
+        one(registry, "state_disk_free_mebibytes", "Free space of the state directory's file system", mib);
     }
     let build = Gauges::default();
     let labels = vec![

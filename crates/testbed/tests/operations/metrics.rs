@@ -34,17 +34,17 @@ async fn figures_follow_what_happens_and_are_for_operators() {
         ("anteroom_sessions{status=\"vm_creating\"}", 1.0),
         ("anteroom_sessions{status=\"failed\"}", 0.0),
         ("anteroom_viewers", 1.0),
-        ("anteroom_owner_tasks", 2.0),
+        ("anteroom_supervisor_tasks", 2.0),
         ("anteroom_queue_waiting", 1.0),
-        ("anteroom_queue_held", 0.0),
+        ("anteroom_queue_blocked", 0.0),
         ("anteroom_machines{state=\"ready\",stage=\"\"}", 1.0),
         ("anteroom_machines_max", 1.0),
-        ("anteroom_sweep_failures_total", 0.0),
+        ("anteroom_reconcile_failures_total", 0.0),
         ("anteroom_store_writes_total{kind=\"create_session\",outcome=\"written\"}", 2.0),
     ] {
         assert_eq!(found.get(name), Some(&expected), "{name}:\n{text}");
     }
-    assert!(found["anteroom_sweep_last_success_timestamp_seconds"] > 1.7e9);
+    assert!(found["anteroom_reconcile_last_success_timestamp_seconds"] > 1.7e9);
     for id in [&first, &second] {
         api.cancel(id).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! `anteroom-demo` as a person, a browser and an identity provider meet it: a process, its terminal, its file.
+//! Black-box tests of `anteroom-demo` with a fake identity provider and a fake browser.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -29,18 +29,18 @@ use tokio::{
 const LIMIT: Duration = Duration::from_secs(60);
 const ISSUER: &str = "http://id.anteroom.test";
 
-/// An identity provider that is also the proxy which leads to it, with a memory of what it was asked.
+/// A fake identity provider, which is also the HTTP proxy to it and records its requests.
 struct Issuer {
     address: String,
-    memory: Arc<Memory>,
+    state: Arc<IssuerState>,
     task: JoinHandle<()>,
 }
 
-struct Memory {
-    /// What its metadata calls it.
+struct IssuerState {
+    /// The issuer in its metadata.
     name: &'static str,
-    asked: Mutex<Vec<String>>,
-    /// The challenge of the question that the browser was shown.
+    requests: Mutex<Vec<String>>,
+    /// The PKCE challenge of the present authorization request.
     challenge: Mutex<String>,
 }
 
@@ -48,21 +48,21 @@ impl Issuer {
     async fn start(name: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let memory = Arc::new(Memory { name, asked: Mutex::default(), challenge: Mutex::default() });
-        let shared = memory.clone();
+        let state = Arc::new(IssuerState { name, requests: Mutex::default(), challenge: Mutex::default() });
+        let shared = state.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let memory = shared.clone();
+                let state = shared.clone();
                 let service = service_fn(move |request| {
-                    let memory = memory.clone();
-                    async move { Ok::<_, Infallible>(memory.answer(request).await) }
+                    let state = state.clone();
+                    async move { Ok::<_, Infallible>(state.answer(request).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new();
                 tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { address, memory, task }
+        Self { address, state, task }
     }
 }
 
@@ -72,9 +72,9 @@ impl Drop for Issuer {
     }
 }
 
-impl Memory {
+impl IssuerState {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.asked.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+        self.requests.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
         let path = request.uri().path().to_owned();
         let bearer = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
         let is_post = request.method() == Method::POST;
@@ -90,7 +90,7 @@ impl Memory {
                     "userinfo_endpoint": format!("{name}/userinfo"),
                 }),
             ),
-            "/token" if is_post => self.token(&pairs(std::str::from_utf8(&body).unwrap())),
+            "/token" if is_post => self.token(&parse_query(std::str::from_utf8(&body).unwrap())),
             "/userinfo" if bearer.as_deref() == Some("Bearer at-1") => (200, json!({ "sub": "demo_1", "name": "Ada" })),
             _ => (404, json!({})),
         };
@@ -100,12 +100,12 @@ impl Memory {
     fn token(&self, form: &BTreeMap<String, String>) -> (u16, Value) {
         let is = |key: &str, value: &str| form.get(key).is_some_and(|found| found == value);
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&form["code_verifier"]));
-        let good = challenge == *self.challenge.lock().unwrap()
+        let valid = challenge == *self.challenge.lock().unwrap()
             && is("grant_type", "authorization_code")
             && is("client_id", "anteroom-demo")
             && is("code", "good-code")
             && form["redirect_uri"].starts_with("http://127.0.0.1:");
-        if good {
+        if valid {
             (200, json!({ "access_token": "at-1", "refresh_token": "rt-1", "token_type": "Bearer", "expires_in": 600 }))
         } else {
             (400, json!({ "error": "invalid_grant", "error_description": "that code is not good" }))
@@ -113,11 +113,11 @@ impl Memory {
     }
 }
 
-fn pairs(query: &str) -> BTreeMap<String, String> {
-    query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (plain(key), plain(value))).collect()
+fn parse_query(query: &str) -> BTreeMap<String, String> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (percent_decode(key), percent_decode(value))).collect()
 }
 
-fn plain(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut out = Vec::new();
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -131,12 +131,12 @@ fn plain(text: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// A home directory and the tool in it.
-struct Person {
+/// A home directory in which the tool runs.
+struct ToolHome {
     home: tempfile::TempDir,
 }
 
-impl Person {
+impl ToolHome {
     fn new() -> Self {
         Self { home: tempfile::tempdir().unwrap() }
     }
@@ -156,7 +156,7 @@ impl Person {
         timeout(LIMIT, self.command(args).output()).await.unwrap().unwrap()
     }
 
-    /// Starts `login` behind the issuer's proxy and reads on until the address to open is there.
+    /// Starts `login` with the issuer's proxy and reads its output up to the URL to open.
     async fn login(&self, issuer: &Issuer, args: &[&str]) -> Login {
         let mut command = self.command(&[&["login"], args].concat());
         command.env("http_proxy", &issuer.address).env("BROWSER", self.browser());
@@ -164,19 +164,19 @@ impl Person {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = timeout(LIMIT, async {
             loop {
-                let line = lines.next_line().await.unwrap().expect("an address before the end");
+                let line = lines.next_line().await.unwrap().expect("a URL before the end");
                 if line.starts_with("http://") {
                     return line;
                 }
             }
         });
         let address = address.await.unwrap();
-        let query = pairs(address.split_once('?').unwrap().1);
-        issuer.memory.challenge.lock().unwrap().clone_from(&query["code_challenge"]);
+        let query = parse_query(address.split_once('?').unwrap().1);
+        issuer.state.challenge.lock().unwrap().clone_from(&query["code_challenge"]);
         Login { child, lines, address, query }
     }
 
-    /// A browser that only writes down what it was asked to open.
+    /// A fake browser that only records the URL it was asked to open.
     fn browser(&self) -> PathBuf {
         let (browser, home) = (self.home.path().join("browser"), self.home.path().display().to_string());
         let script = format!("#!/bin/sh\nprintf %s \"$1\" > {home}/opened.new && mv {home}/opened.new {home}/opened\n");
@@ -185,7 +185,7 @@ impl Person {
         browser
     }
 
-    /// What the browser was asked to open, once it was.
+    /// Waits for the URL that the browser was asked to open.
     async fn opened(&self) -> String {
         let path = self.home.path().join("opened");
         let opened = async {
@@ -209,10 +209,10 @@ struct Login {
 }
 
 impl Login {
-    /// The browser comes back with this query; `{state}` stands for the right state. Status and page.
-    async fn come_back(&self, query: &str) -> (u16, String) {
-        let redirect = self.query["redirect_uri"].strip_prefix("http://").unwrap().to_owned();
-        let (authority, path) = redirect.split_once('/').unwrap();
+    /// Requests the redirect URL with this query, in which `{state}` is replaced by the right state; returns status and page.
+    async fn redirect(&self, query: &str) -> (u16, String) {
+        let redirect_uri = self.query["redirect_uri"].strip_prefix("http://").unwrap().to_owned();
+        let (authority, path) = redirect_uri.split_once('/').unwrap();
         let query = query.replace("{state}", &self.query["state"]);
         let exchange = async {
             let mut stream = TcpStream::connect(authority).await.unwrap();
@@ -226,17 +226,17 @@ impl Login {
         (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
     }
 
-    /// Its end: exit status, the rest of what it said, its errors.
-    async fn end(mut self) -> (i32, String, String) {
+    /// Waits for the exit; returns status, the remaining output and the errors.
+    async fn wait_exit(mut self) -> (i32, String, String) {
         let end = async {
-            let mut said = String::new();
+            let mut output = String::new();
             while let Some(line) = self.lines.next_line().await.unwrap() {
-                said.push_str(&line);
-                said.push('\n');
+                output.push_str(&line);
+                output.push('\n');
             }
             let mut errors = String::new();
             self.child.stderr.take().unwrap().read_to_string(&mut errors).await.unwrap();
-            (self.child.wait().await.unwrap().code().unwrap(), said, errors)
+            (self.child.wait().await.unwrap().code().unwrap(), output, errors)
         };
         timeout(LIMIT, end).await.unwrap()
     }
@@ -244,43 +244,43 @@ impl Login {
 
 #[tokio::test]
 async fn sign_in_writes_a_credential_readable_only_by_its_owner() {
-    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
-    let before = person.run(&["status"]).await;
+    let (issuer, tool) = (Issuer::start(ISSUER).await, ToolHome::new());
+    let before = tool.run(&["status"]).await;
     assert_eq!((before.status.code(), before.stdout.as_slice()), (Some(1), &b"not signed in\n"[..]));
 
-    let login = person.login(&issuer, &[]).await;
+    let login = tool.login(&issuer, &[]).await;
     assert!(login.address.starts_with("http://id.anteroom.test/authorize?response_type=code&client_id=anteroom-demo&"));
     assert_eq!(login.query["code_challenge_method"], "S256");
-    assert_eq!(person.opened().await, login.address);
-    let (status, page) = login.come_back("code=good-code&state={state}").await;
+    assert_eq!(tool.opened().await, login.address);
+    let (status, page) = login.redirect("code=good-code&state={state}").await;
     assert_eq!(status, 200);
     assert!(page.contains("You are signed in") && page.contains("close this tab"), "{page}");
-    let (code, said, errors) = login.end().await;
-    assert_eq!((code, said.as_str(), errors.as_str()), (0, "\nSigned in as Ada\n", ""));
+    let (code, output, errors) = login.wait_exit().await;
+    assert_eq!((code, output.as_str(), errors.as_str()), (0, "\nSigned in as Ada\n", ""));
 
-    let credential: Value = serde_json::from_slice(&fs::read(person.file()).unwrap()).unwrap();
+    let credential: Value = serde_json::from_slice(&fs::read(tool.file()).unwrap()).unwrap();
     assert_eq!(credential["access_token"], "at-1");
     assert_eq!(credential["refresh_token"], "rt-1");
     assert_eq!(credential["token_type"], "Bearer");
     assert_eq!(credential["account"], "Ada");
     assert!(credential["expires_at"].as_u64().unwrap() > 1_700_000_000);
-    assert_eq!(fs::metadata(person.file()).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(person.file().parent().unwrap()).unwrap().count(), 1, "no half-written file is left");
+    assert_eq!(fs::metadata(tool.file()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(tool.file().parent().unwrap()).unwrap().count(), 1, "no partial file is left");
 
-    let after = person.run(&["status"]).await;
+    let after = tool.run(&["status"]).await;
     assert_eq!((after.status.code(), after.stdout.as_slice()), (Some(0), &b"signed in as Ada\n"[..]));
-    assert_eq!(person.run(&["logout"]).await.stdout, b"signed out\n");
-    assert_eq!(person.run(&["status"]).await.status.code(), Some(1));
+    assert_eq!(tool.run(&["logout"]).await.stdout, b"signed out\n");
+    assert_eq!(tool.run(&["status"]).await.status.code(), Some(1));
 }
 
 #[tokio::test]
 async fn all_requests_go_through_the_proxy_by_host_name() {
-    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
-    let login = person.login(&issuer, &[]).await;
-    login.come_back("code=good-code&state={state}").await;
-    assert_eq!(login.end().await.0, 0);
+    let (issuer, tool) = (Issuer::start(ISSUER).await, ToolHome::new());
+    let login = tool.login(&issuer, &[]).await;
+    login.redirect("code=good-code&state={state}").await;
+    assert_eq!(login.wait_exit().await.0, 0);
     assert_eq!(
-        *issuer.memory.asked.lock().unwrap(),
+        *issuer.state.requests.lock().unwrap(),
         [
             "GET http://id.anteroom.test/.well-known/oauth-authorization-server",
             "POST http://id.anteroom.test/token",
@@ -291,49 +291,49 @@ async fn all_requests_go_through_the_proxy_by_host_name() {
 
 #[tokio::test]
 async fn callback_with_a_wrong_state_is_rejected_and_the_right_one_is_accepted() {
-    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
-    let login = person.login(&issuer, &[]).await;
+    let (issuer, tool) = (Issuer::start(ISSUER).await, ToolHome::new());
+    let login = tool.login(&issuer, &[]).await;
     for query in ["code=good-code&state=wrong", "code=good-code", "error=access_denied&state="] {
-        let (status, page) = login.come_back(query).await;
+        let (status, page) = login.redirect(query).await;
         assert_eq!(status, 400, "{query}");
         assert!(page.contains("not the sign-in that was started"), "{page}");
     }
-    assert!(!person.file().exists());
-    assert_eq!(login.come_back("code=good-code&state={state}").await.0, 200);
-    assert_eq!(login.end().await.0, 0);
+    assert!(!tool.file().exists());
+    assert_eq!(login.redirect("code=good-code&state={state}").await.0, 200);
+    assert_eq!(login.wait_exit().await.0, 0);
 }
 
 #[tokio::test]
 async fn denied_consent_ends_without_a_credential() {
-    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
-    let login = person.login(&issuer, &[]).await;
-    let (status, page) = login.come_back("error=access_denied&error_description=Ada+said+no&state={state}").await;
+    let (issuer, tool) = (Issuer::start(ISSUER).await, ToolHome::new());
+    let login = tool.login(&issuer, &[]).await;
+    let (status, page) = login.redirect("error=access_denied&error_description=Ada+said+no&state={state}").await;
     assert_eq!(status, 403);
     assert!(page.contains("Ada said no"), "{page}");
-    let (code, _, errors) = login.end().await;
+    let (code, _, errors) = login.wait_exit().await;
     assert_eq!(code, 1);
     assert!(errors.contains("the sign-in was refused: Ada said no"), "{errors}");
-    assert!(!person.file().exists());
+    assert!(!tool.file().exists());
 }
 
 #[tokio::test]
 async fn invalid_code_is_reported_in_the_browser_and_the_terminal() {
-    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
-    let login = person.login(&issuer, &[]).await;
-    let (status, page) = login.come_back("code=bad-code&state={state}").await;
+    let (issuer, tool) = (Issuer::start(ISSUER).await, ToolHome::new());
+    let login = tool.login(&issuer, &[]).await;
+    let (status, page) = login.redirect("code=bad-code&state={state}").await;
     assert_eq!(status, 403);
     assert!(page.contains("that code is not good"), "{page}");
-    let (code, _, errors) = login.end().await;
+    let (code, _, errors) = login.wait_exit().await;
     assert_eq!(code, 1);
     assert!(errors.contains("that code is not good (invalid_grant)") && errors.contains("again"), "{errors}");
 }
 
 #[tokio::test]
 async fn unreachable_issuer_is_reported_with_a_remedy() {
-    let person = Person::new();
-    // A port that was free a moment ago: nobody answers there.
+    let tool = ToolHome::new();
+    // A port that was free a moment ago: no one listens there.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let output = person.run(&["login", "--issuer", &format!("http://{free}")]).await;
+    let output = tool.run(&["login", "--issuer", &format!("http://{free}")]).await;
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8(output.stderr).unwrap();
     for part in [&format!("{free} cannot be reached") as &str, "refused", "--issuer", "http_proxy"] {
@@ -343,8 +343,8 @@ async fn unreachable_issuer_is_reported_with_a_remedy() {
 
 #[tokio::test]
 async fn metadata_of_another_issuer_is_rejected() {
-    let (issuer, person) = (Issuer::start("http://evil.anteroom.test").await, Person::new());
-    let mut command = person.command(&["login"]);
+    let (issuer, tool) = (Issuer::start("http://evil.anteroom.test").await, ToolHome::new());
+    let mut command = tool.command(&["login"]);
     let output = timeout(LIMIT, command.env("http_proxy", &issuer.address).output()).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("belongs to http://evil.anteroom.test"));
@@ -352,19 +352,19 @@ async fn metadata_of_another_issuer_is_rejected() {
 
 #[tokio::test]
 async fn waiting_for_the_browser_times_out() {
-    let (issuer, person) = (Issuer::start(ISSUER).await, Person::new());
-    let login = person.login(&issuer, &["--wait-s-max", "1"]).await;
-    let (code, _, errors) = login.end().await;
+    let (issuer, tool) = (Issuer::start(ISSUER).await, ToolHome::new());
+    let login = tool.login(&issuer, &["--wait-s-max", "1"]).await;
+    let (code, _, errors) = login.wait_exit().await;
     assert_eq!(code, 1);
     assert!(errors.contains("nobody signed in within 1 seconds"), "{errors}");
 }
 
 #[tokio::test]
 async fn malformed_credential_file_is_not_signed_in() {
-    let person = Person::new();
-    fs::create_dir_all(person.file().parent().unwrap()).unwrap();
-    fs::write(person.file(), r#"{"access_token": "at-1""#).unwrap();
-    let output = person.run(&["status"]).await;
+    let tool = ToolHome::new();
+    fs::create_dir_all(tool.file().parent().unwrap()).unwrap();
+    fs::write(tool.file(), r#"{"access_token": "at-1""#).unwrap();
+    let output = tool.run(&["status"]).await;
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(errors.contains("logout") && !errors.contains("at-1"), "{errors}");

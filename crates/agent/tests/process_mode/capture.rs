@@ -1,4 +1,4 @@
-//! Which files count as the credential, and what goes along with them.
+//! Which files are captured as the credential, and which companion files are delivered with it.
 
 use crate::fixture::*;
 use anteroom_wire::{
@@ -7,15 +7,15 @@ use anteroom_wire::{
 };
 use std::{fs, os::unix::fs::PermissionsExt};
 
-const WHOLE: &str = r#"{ "tokens": { "access": "s3cret" } }"#;
+const CREDENTIAL: &str = r#"{ "tokens": { "access": "s3cret" } }"#;
 
-async fn captured(world: &World, sender: &mut Sender, wanted: CaptureState) {
-    until(&format!("{wanted:?}"), async || (world.sign_in(sender).await.capture == wanted).then_some(())).await;
+async fn wait_capture_state(fixture: &AgentFixture, sender: &mut Sender, wanted: CaptureState) {
+    eventually(&format!("{wanted:?}"), async || (fixture.sign_in(sender).await.capture == wanted).then_some(())).await;
 }
 
-async fn rejected(world: &World, path: &str) -> String {
-    world
-        .event(path, |event| match event {
+async fn wait_rejection(fixture: &AgentFixture, path: &str) -> String {
+    fixture
+        .wait_event(path, |event| match event {
             Event::CandidateRejected { path: at, why } if at == path => Some(why.clone()),
             _ => None,
         })
@@ -27,133 +27,133 @@ fn files(delivery: &Delivery) -> Vec<(&str, u32, String)> {
     delivery.files.iter().map(|of| (of.path.as_str(), of.mode, file(of))).collect()
 }
 
-fn the_delivery(world: &World) -> Delivery {
-    let heard = world.heard.lock().unwrap();
-    assert_eq!(heard.deliveries.len(), 1);
-    heard.deliveries[0].clone()
+fn only_delivery(fixture: &AgentFixture) -> Delivery {
+    let controller = fixture.controller.lock().unwrap();
+    assert_eq!(controller.deliveries.len(), 1);
+    controller.deliveries[0].clone()
 }
 
 #[tokio::test]
 async fn text_credential_is_accepted_on_match_and_rejected_without_its_content() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let mut tool = provider(IDLE);
     tool.credential.paths = vec![".demo/token".into()];
     tool.credential.required = Vec::new();
     tool.credential.format = FileFormat::Text;
     tool.credential.text_matches = Some(r"(?m)^oauth_token: \S{8,}$".into());
-    world.claim(&mut sender, tool).await;
-    fs::create_dir(world.home(".demo")).unwrap();
-    fs::write(world.home(".demo/token"), "user: me\noauth_token: s3c").unwrap();
-    let why = rejected(&world, ".demo/token").await;
+    fixture.claim(&mut sender, tool).await;
+    fs::create_dir(fixture.home(".demo")).unwrap();
+    fs::write(fixture.home(".demo/token"), "user: me\noauth_token: s3c").unwrap();
+    let why = wait_rejection(&fixture, ".demo/token").await;
     assert!(!why.contains("s3c") && !why.contains("me"), "{why}");
-    let whole = "user: me\noauth_token: s3cret-s3cret\n";
-    fs::write(world.home(".demo/token"), whole).unwrap();
-    captured(&world, &mut sender, CaptureState::Delivered).await;
-    assert_eq!(files(&the_delivery(&world))[0].2, whole);
+    let complete = "user: me\noauth_token: s3cret-s3cret\n";
+    fs::write(fixture.home(".demo/token"), complete).unwrap();
+    wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
+    assert_eq!(files(&only_delivery(&fixture))[0].2, complete);
 }
 
 #[tokio::test]
 async fn new_regular_companion_files_are_delivered_with_the_credential() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
-    fs::create_dir(world.home(".demo")).unwrap();
-    fs::write(world.home(".demo/old"), "of the image").unwrap();
-    fs::write(world.home(".demo/changed"), "of the image").unwrap();
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    fs::create_dir(fixture.home(".demo")).unwrap();
+    fs::write(fixture.home(".demo/old"), "of the image").unwrap();
+    fs::write(fixture.home(".demo/changed"), "of the image").unwrap();
     let mut tool = provider(IDLE);
-    tool.credential.beside =
+    tool.credential.companions =
         ["old", "changed", "new", "link", "large", "none"].map(|name| format!(".demo/{name}")).to_vec();
-    // The file times of what stood there before must lie before the claim by more than their coarseness.
-    let old = fs::metadata(world.home(".demo/changed")).unwrap().modified().unwrap();
-    until("time goes on", async || old.elapsed().is_ok_and(|since| since.as_millis() > 200).then_some(())).await;
-    world.claim(&mut sender, tool).await;
-    fs::write(world.home(".demo/changed"), "by the tool").unwrap();
-    fs::write(world.home(".demo/new"), "account").unwrap();
-    fs::set_permissions(world.home(".demo/new"), fs::Permissions::from_mode(0o640)).unwrap();
-    fs::write(world.home(".demo/large"), "x".repeat(70_000)).unwrap();
-    std::os::unix::fs::symlink("/etc/hostname", world.home(".demo/link")).unwrap();
-    fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
-    fs::set_permissions(world.home(".demo/auth.json"), fs::Permissions::from_mode(0o600)).unwrap();
-    captured(&world, &mut sender, CaptureState::Delivered).await;
-    let delivery = the_delivery(&world);
+    // Modification times before the claim must be older than it by more than their resolution.
+    let old = fs::metadata(fixture.home(".demo/changed")).unwrap().modified().unwrap();
+    eventually("modification times are old enough", async || old.elapsed().is_ok_and(|since| since.as_millis() > 200).then_some(())).await;
+    fixture.claim(&mut sender, tool).await;
+    fs::write(fixture.home(".demo/changed"), "by the tool").unwrap();
+    fs::write(fixture.home(".demo/new"), "account").unwrap();
+    fs::set_permissions(fixture.home(".demo/new"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::write(fixture.home(".demo/large"), "x".repeat(70_000)).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", fixture.home(".demo/link")).unwrap();
+    fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
+    fs::set_permissions(fixture.home(".demo/auth.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
+    let delivery = only_delivery(&fixture);
     let all = files(&delivery);
-    assert_eq!(all[0], (".demo/auth.json", 0o600, WHOLE.into()), "the one that was checked is the first");
+    assert_eq!(all[0], (".demo/auth.json", 0o600, CREDENTIAL.into()), "the one that was checked is the first");
     let names: Vec<&str> = all.iter().map(|file| file.0).collect();
     assert_eq!(names, [".demo/auth.json", ".demo/changed", ".demo/new"]);
     assert_eq!(all[2], (".demo/new", 0o640, "account".into()));
-    assert_eq!(rejected(&world, ".demo/link").await, "a symbolic link");
-    assert_eq!(rejected(&world, ".demo/large").await, "larger than 65536 bytes");
+    assert_eq!(wait_rejection(&fixture, ".demo/link").await, "a symbolic link");
+    assert_eq!(wait_rejection(&fixture, ".demo/large").await, "larger than 65536 bytes");
 }
 
 #[tokio::test]
 async fn companion_file_alone_is_not_a_credential() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let mut tool = provider(IDLE);
-    tool.credential.beside = vec![".demo/account.json".into()];
-    world.claim(&mut sender, tool).await;
-    fs::create_dir_all(world.home(".config")).unwrap();
-    fs::create_dir_all(world.home(".demo")).unwrap();
-    fs::write(world.home(".demo/account.json"), WHOLE).unwrap();
-    // A rejection elsewhere shows that the watch has looked.
-    fs::write(world.home(".config/demo.json"), "[").unwrap();
-    rejected(&world, ".config/demo.json").await;
-    assert!(world.heard.lock().unwrap().deliveries.is_empty());
+    tool.credential.companions = vec![".demo/account.json".into()];
+    fixture.claim(&mut sender, tool).await;
+    fs::create_dir_all(fixture.home(".config")).unwrap();
+    fs::create_dir_all(fixture.home(".demo")).unwrap();
+    fs::write(fixture.home(".demo/account.json"), CREDENTIAL).unwrap();
+    // A rejection at another path shows that the scan has run.
+    fs::write(fixture.home(".config/demo.json"), "[").unwrap();
+    wait_rejection(&fixture, ".config/demo.json").await;
+    assert!(fixture.controller.lock().unwrap().deliveries.is_empty());
 }
 
 #[tokio::test]
 async fn first_path_with_a_complete_credential_is_captured() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
-    world.claim(&mut sender, provider(IDLE)).await;
-    fs::create_dir(world.home(".demo")).unwrap();
-    fs::create_dir(world.home(".config")).unwrap();
-    fs::write(world.home(".demo/auth.json"), r#"{"tokens":{"access":7,"refresh":"s3c"}"#).unwrap();
-    assert_eq!(rejected(&world, ".demo/auth.json").await, "not whole JSON");
-    fs::write(world.home(".config/demo.json"), WHOLE).unwrap();
-    captured(&world, &mut sender, CaptureState::Delivered).await;
-    assert_eq!(files(&the_delivery(&world))[0].0, ".config/demo.json");
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    fixture.claim(&mut sender, provider(IDLE)).await;
+    fs::create_dir(fixture.home(".demo")).unwrap();
+    fs::create_dir(fixture.home(".config")).unwrap();
+    fs::write(fixture.home(".demo/auth.json"), r#"{"tokens":{"access":7,"refresh":"s3c"}"#).unwrap();
+    assert_eq!(wait_rejection(&fixture, ".demo/auth.json").await, "not whole JSON");
+    fs::write(fixture.home(".config/demo.json"), CREDENTIAL).unwrap();
+    wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
+    assert_eq!(files(&only_delivery(&fixture))[0].0, ".config/demo.json");
 }
 
 #[tokio::test]
 async fn file_from_the_image_is_ignored_until_it_is_replaced() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
-    fs::create_dir(world.home(".demo")).unwrap();
-    fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
-    world.claim(&mut sender, provider(IDLE)).await;
-    assert_eq!(rejected(&world, ".demo/auth.json").await, "the same as before the sign-in");
-    // Cut short in place, whole by rename.
-    fs::write(world.home(".demo/auth.json"), &WHOLE[..20]).unwrap();
-    world
-        .event("cut", |event| {
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    fs::create_dir(fixture.home(".demo")).unwrap();
+    fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
+    fixture.claim(&mut sender, provider(IDLE)).await;
+    assert_eq!(wait_rejection(&fixture, ".demo/auth.json").await, "the same as before the sign-in");
+    // Truncated in place, then replaced by a rename.
+    fs::write(fixture.home(".demo/auth.json"), &CREDENTIAL[..20]).unwrap();
+    fixture
+        .wait_event("truncated file rejected", |event| {
             matches!(event, Event::CandidateRejected { why, .. } if why == "not whole JSON").then_some(())
         })
         .await;
-    let new = WHOLE.replace("s3cret", "n3w");
-    fs::write(world.home(".demo/.new"), &new).unwrap();
-    fs::rename(world.home(".demo/.new"), world.home(".demo/auth.json")).unwrap();
-    captured(&world, &mut sender, CaptureState::Delivered).await;
-    assert_eq!(files(&the_delivery(&world))[0].2, new);
+    let new = CREDENTIAL.replace("s3cret", "n3w");
+    fs::write(fixture.home(".demo/.new"), &new).unwrap();
+    fs::rename(fixture.home(".demo/.new"), fixture.home(".demo/auth.json")).unwrap();
+    wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
+    assert_eq!(files(&only_delivery(&fixture))[0].2, new);
 }
 
 #[tokio::test]
 async fn refresh_before_the_response_replaces_the_pending_delivery() {
-    let mut world = World::start().await;
-    let mut sender = world.connect().await;
-    world.claim(&mut sender, provider(IDLE)).await;
-    world.heard.lock().unwrap().answers.push_back((503, String::new()));
-    fs::create_dir(world.home(".demo")).unwrap();
-    fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
-    until("a first try", async || (!world.heard.lock().unwrap().deliveries.is_empty()).then_some(())).await;
-    world.disconnect_host();
-    let new = WHOLE.replace("s3cret", "refreshed");
-    fs::write(world.home(".demo/auth.json"), &new).unwrap();
-    world.connect_host().await;
-    captured(&world, &mut sender, CaptureState::Delivered).await;
-    until("the newer one is there", async || {
-        let heard = world.heard.lock().unwrap();
-        let last = heard.deliveries.last().unwrap().files[0].content.expose().to_vec();
+    let mut fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    fixture.claim(&mut sender, provider(IDLE)).await;
+    fixture.controller.lock().unwrap().delivery_responses.push_back((503, String::new()));
+    fs::create_dir(fixture.home(".demo")).unwrap();
+    fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
+    eventually("first delivery", async || (!fixture.controller.lock().unwrap().deliveries.is_empty()).then_some(())).await;
+    fixture.disconnect_controller();
+    let new = CREDENTIAL.replace("s3cret", "refreshed");
+    fs::write(fixture.home(".demo/auth.json"), &new).unwrap();
+    fixture.connect_controller().await;
+    wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
+    eventually("refreshed credential delivered", async || {
+        let controller = fixture.controller.lock().unwrap();
+        let last = controller.deliveries.last().unwrap().files[0].content.expose().to_vec();
         (last == new.as_bytes()).then_some(())
     })
     .await;
@@ -161,37 +161,37 @@ async fn refresh_before_the_response_replaces_the_pending_delivery() {
 
 #[tokio::test]
 async fn credential_refreshed_by_the_status_command_is_delivered() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let mut tool = provider(IDLE);
     let script = "test -e new && cp new .demo/new && mv .demo/new .demo/auth.json; rm -f new; echo asked >> asked";
     tool.credential.status_argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    let new = WHOLE.replace("s3cret", "refreshed");
-    fs::write(world.home("new"), &new).unwrap();
-    world.claim(&mut sender, tool).await;
-    fs::create_dir(world.home(".demo")).unwrap();
-    fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
-    captured(&world, &mut sender, CaptureState::Delivered).await;
-    assert_eq!(files(&the_delivery(&world))[0].2, new);
-    assert_eq!(fs::read_to_string(world.home("asked")).unwrap(), "asked\n", "it has agreed once");
+    let new = CREDENTIAL.replace("s3cret", "refreshed");
+    fs::write(fixture.home("new"), &new).unwrap();
+    fixture.claim(&mut sender, tool).await;
+    fs::create_dir(fixture.home(".demo")).unwrap();
+    fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
+    wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
+    assert_eq!(files(&only_delivery(&fixture))[0].2, new);
+    assert_eq!(fs::read_to_string(fixture.home("asked")).unwrap(), "asked\n", "the status command succeeded once");
 }
 
 #[tokio::test]
 async fn keep_in_machine_credential_is_reported_once_and_never_delivered() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let mut tool = Provider { policy: StoragePolicy::KeepInMachine, ..provider(IDLE) };
     tool.credential.status_argv = ["/bin/sh", "-c", "test -e .demo/auth.json"].map(str::to_owned).to_vec();
-    world.claim(&mut sender, tool).await;
-    fs::create_dir(world.home(".demo")).unwrap();
-    fs::write(world.home(".demo/auth.json"), WHOLE).unwrap();
-    captured(&world, &mut sender, CaptureState::Kept { path: ".demo/auth.json".into() }).await;
-    fs::write(world.home(".demo/auth.json"), WHOLE.replace("s3cret", "refreshed")).unwrap();
-    let kept = |event: &Event| matches!(event, Event::CredentialKept { path } if path == ".demo/auth.json");
-    world.event("kept", |event| kept(event).then_some(())).await;
-    // Longer than the time between two looks: whoever still looked would find the refreshed one.
+    fixture.claim(&mut sender, tool).await;
+    fs::create_dir(fixture.home(".demo")).unwrap();
+    fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
+    wait_capture_state(&fixture, &mut sender, CaptureState::KeptInMachine { path: ".demo/auth.json".into() }).await;
+    fs::write(fixture.home(".demo/auth.json"), CREDENTIAL.replace("s3cret", "refreshed")).unwrap();
+    let kept = |event: &Event| matches!(event, Event::CredentialKeptInMachine { path } if path == ".demo/auth.json");
+    fixture.wait_event("credential kept", |event| kept(event).then_some(())).await;
+    // Longer than the scan interval: a scan that still ran would find the refreshed credential.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-    let heard = world.heard.lock().unwrap();
-    assert_eq!(heard.events.iter().filter(|event| kept(&event.event)).count(), 1);
-    assert!(heard.deliveries.is_empty());
+    let controller = fixture.controller.lock().unwrap();
+    assert_eq!(controller.events.iter().filter(|event| kept(&event.event)).count(), 1);
+    assert!(controller.deliveries.is_empty());
 }

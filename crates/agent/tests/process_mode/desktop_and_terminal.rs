@@ -1,4 +1,4 @@
-//! Desktop and terminal.
+//! The desktop and terminal streams.
 
 use crate::fixture::*;
 use anteroom_wire::{
@@ -13,10 +13,10 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-async fn terminal(sender: &mut Sender, id: &str) -> TokioIo<Upgraded> {
+async fn open_terminal(sender: &mut Sender, id: &str) -> TokioIo<Upgraded> {
     let headers = [(TERMINAL_ID_HEADER, id), (TERMINAL_COLS_HEADER, "90"), (TERMINAL_ROWS_HEADER, "25")];
-    let response = until("a terminal that is up", async || {
-        let response = connect(sender, TERMINAL_AUTHORITY, &headers).await;
+    let response = eventually("terminal ready", async || {
+        let response = http_connect(sender, TERMINAL_AUTHORITY, &headers).await;
         (response.status() == StatusCode::OK).then_some(response)
     })
     .await;
@@ -24,20 +24,20 @@ async fn terminal(sender: &mut Sender, id: &str) -> TokioIo<Upgraded> {
 }
 
 async fn read_until(stream: &mut TokioIo<Upgraded>, text: &str) {
-    let mut seen = Vec::new();
+    let mut received = Vec::new();
     let mut buf = [0; 4096];
     let wait = async {
-        while !String::from_utf8_lossy(&seen).contains(text) {
+        while !String::from_utf8_lossy(&received).contains(text) {
             let n = stream.read(&mut buf).await.unwrap();
-            assert!(n > 0, "ended without {text:?}: {}", String::from_utf8_lossy(&seen));
-            seen.extend_from_slice(&buf[..n]);
+            assert!(n > 0, "ended without {text:?}: {}", String::from_utf8_lossy(&received));
+            received.extend_from_slice(&buf[..n]);
         }
     };
     tokio::time::timeout(DEADLINE, wait).await.expect(text);
 }
 
-async fn screen_shows(sender: &mut Sender, text: &str) {
-    until(text, async || {
+async fn wait_screen(sender: &mut Sender, text: &str) {
+    eventually(text, async || {
         let screen: Screen = get(sender, "/screen").await;
         screen.lines.iter().any(|line| line.contains(text)).then_some(())
     })
@@ -46,9 +46,9 @@ async fn screen_shows(sender: &mut Sender, text: &str) {
 
 #[tokio::test]
 async fn desktop_is_a_raw_stream_and_a_missing_desktop_is_reported() {
-    let mut world = World::start().await;
-    let mut sender = world.connect().await;
-    let response = connect(&mut sender, DESKTOP_AUTHORITY, &[]).await;
+    let mut fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    let response = http_connect(&mut sender, DESKTOP_AUTHORITY, &[]).await;
     assert_eq!(response.status(), StatusCode::OK);
     let mut desktop = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     let mut greeting = [0; 12];
@@ -61,18 +61,18 @@ async fn desktop_is_a_raw_stream_and_a_missing_desktop_is_reported() {
     written.unwrap();
     read.unwrap();
     assert!(sent == got);
-    world.close_desktop();
-    let (status, body) = whole(connect(&mut sender, DESKTOP_AUTHORITY, &[]).await).await;
+    fixture.close_desktop();
+    let (status, body) = collect(http_connect(&mut sender, DESKTOP_AUTHORITY, &[]).await).await;
     assert_eq!((status, problem(&body).code.as_str()), (StatusCode::BAD_GATEWAY, "desktop_unreachable"));
 }
 
 #[tokio::test]
 async fn terminal_forwards_keys_and_size() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
-    world.claim(&mut sender, provider("read line; echo \"got <$line>\"; while sleep 0.1; do stty size; done")).await;
-    world.event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
-    let mut stream = terminal(&mut sender, "web1").await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    fixture.claim(&mut sender, provider("read line; echo \"got <$line>\"; while sleep 0.1; do stty size; done")).await;
+    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    let mut stream = open_terminal(&mut sender, "web1").await;
     stream.write_all("grüße\r".as_bytes()).await.unwrap();
     read_until(&mut stream, "got <grüße>").await;
     read_until(&mut stream, "25 90").await;
@@ -83,35 +83,35 @@ async fn terminal_forwards_keys_and_size() {
     let (status, _) = post(&mut sender, "/terminal/other/size", &size).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     drop(stream);
-    let mut asked = async || post(&mut sender, "/terminal/web1/size", &size).await.0;
-    until("the stream's client has ended", async || (asked().await == StatusCode::NOT_FOUND).then_some(())).await;
+    let mut resize_status = async || post(&mut sender, "/terminal/web1/size", &size).await.0;
+    eventually("tmux client ended", async || (resize_status().await == StatusCode::NOT_FOUND).then_some(())).await;
 }
 
 #[tokio::test]
 async fn terminal_with_an_invalid_name_or_size_is_rejected() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     for (id, cols) in [("A", "80"), ("", "80"), ("a", "1"), ("a", "99999")] {
         let headers = [(TERMINAL_ID_HEADER, id), (TERMINAL_COLS_HEADER, cols), (TERMINAL_ROWS_HEADER, "25")];
-        let (status, body) = whole(connect(&mut sender, TERMINAL_AUTHORITY, &headers).await).await;
+        let (status, body) = collect(http_connect(&mut sender, TERMINAL_AUTHORITY, &headers).await).await;
         assert_eq!((status.as_u16(), problem(&body).code.as_str()), (400, "malformed"), "{id:?} {cols}");
     }
 }
 
 #[tokio::test]
 async fn input_reaches_the_tool_unchanged() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let text = "a'b\";$(id) #{pane_id} \\ ~ ü ; kill-server";
     let input = |text: &str| Input { text: Secret::new(text.into()), enter: true };
     let (status, body) = post(&mut sender, "/input", &input(text)).await;
-    assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_ready"), "nobody owns it yet");
-    world.claim(&mut sender, provider("IFS= read -r line; printf '<%s>' \"$line\" > typed; cat > /dev/null")).await;
-    world.event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_ready"), "not claimed yet");
+    fixture.claim(&mut sender, provider("IFS= read -r line; printf '<%s>' \"$line\" > typed; cat > /dev/null")).await;
+    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
     let (status, _) = post(&mut sender, "/input", &input(text)).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     let typed =
-        until("what was typed", async || std::fs::read_to_string(world.home("typed")).ok().filter(|t| !t.is_empty()));
+        eventually("typed text", async || std::fs::read_to_string(fixture.home("typed")).ok().filter(|t| !t.is_empty()));
     assert_eq!(typed.await, format!("<{text}>"));
     let (status, _) = post(&mut sender, "/input", &input("a\nb")).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -119,12 +119,12 @@ async fn input_reaches_the_tool_unchanged() {
 
 #[tokio::test]
 async fn terminal_shows_preparing_before_the_claim() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
-    until("the terminal", async || {
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    eventually("the terminal", async || {
         let request = http::Request::get("http://agent/screen").body(Default::default()).unwrap();
         (send(&mut sender, request).await.status() == StatusCode::OK).then_some(())
     })
     .await;
-    screen_shows(&mut sender, "Preparing").await;
+    wait_screen(&mut sender, "Preparing").await;
 }

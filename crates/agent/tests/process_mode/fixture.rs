@@ -1,9 +1,9 @@
-//! An agent process with a controller that remembers, and a desktop that greets and echoes.
+//! An agent process with a fake controller that records requests, and a fake desktop that sends the RFB greeting and echoes.
 
 use anteroom_wire::{
     Base64, CredentialId, MachineId, Problem, ProblemBody, Secret, SessionId,
     agent::{
-        CaptureLimits, Claim, ClaimedBy, Delivered, Delivery, EVENTS_PATH, Event, Events, Geometry, NumberedEvent,
+        CaptureLimits, Claim, ClaimedBy, Delivery, DeliveryResult, EVENTS_PATH, Event, Events, Geometry, NumberedEvent,
         STORE_PATH, SignIn,
     },
     channel::{echo_line, go_line, nonce_line},
@@ -30,17 +30,17 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How long anything may take on a busy machine.
+/// Limit of each wait; generous for a busy host.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const TOKEN: &str = "agent-token-of-this-test";
 
 pub(crate) type Sender = http2::SendRequest<Full<Bytes>>;
 
-/// Waits until `look` finds something.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// Polls until `poll` returns a value.
+pub(crate) async fn until<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
-        if let Some(found) = look().await {
+        if let Some(found) = poll().await {
             return found;
         }
         assert!(started.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
@@ -48,67 +48,67 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
-/// What the fake controller has heard, and what it shall answer.
+/// What the fake controller has received, and its configured responses.
 #[derive(Default)]
-pub(crate) struct Heard {
+pub(crate) struct ControllerState {
     pub(crate) events: Vec<NumberedEvent>,
     pub(crate) deliveries: Vec<Delivery>,
-    /// Of each delivery: how many events were heard before it.
-    pub(crate) events_before: Vec<usize>,
-    /// So many requests with events are turned away first.
-    pub(crate) events_refused: u32,
-    /// Answers to deliveries, in turn; afterwards all are stored.
-    pub(crate) answers: VecDeque<(u16, String)>,
-    pub(crate) connects: Vec<String>,
+    /// For each delivery: the number of events received before it.
+    pub(crate) events_before_delivery: Vec<usize>,
+    /// The number of event requests to reject first.
+    pub(crate) events_to_reject: u32,
+    /// Responses to deliveries, in order; later deliveries are stored.
+    pub(crate) delivery_responses: VecDeque<(u16, String)>,
+    pub(crate) connect_targets: Vec<String>,
 }
 
-pub(crate) struct World {
+pub(crate) struct AgentFixture {
     pub(crate) dir: TempDir,
     pub(crate) agent: Child,
-    pub(crate) heard: Arc<Mutex<Heard>>,
-    host: Option<JoinHandle<()>>,
-    desktop: Option<JoinHandle<()>>,
+    pub(crate) controller: Arc<Mutex<ControllerState>>,
+    controller_task: Option<JoinHandle<()>>,
+    desktop_task: Option<JoinHandle<()>>,
 }
 
-impl Drop for World {
+impl Drop for AgentFixture {
     fn drop(&mut self) {
         let tree = self.descendants();
         let _ = self.agent.kill();
         let _ = self.agent.wait();
         let started = Instant::now();
-        while tree.iter().any(|&pid| alive(pid)) && started.elapsed() < DEADLINE {
+        while tree.iter().any(|&pid| is_alive(pid)) && started.elapsed() < DEADLINE {
             std::thread::yield_now();
         }
-        let left: Vec<_> = tree.into_iter().filter(|&pid| alive(pid)).collect();
+        let left: Vec<_> = tree.into_iter().filter(|&pid| is_alive(pid)).collect();
         if std::thread::panicking() {
             println!("{}", std::fs::read_to_string(self.path("agent.log")).unwrap_or_default());
         } else {
-            assert!(left.is_empty(), "processes left over: {left:?}");
+            assert!(left.is_empty(), "processes left after the agent ended: {left:?}");
         }
     }
 }
 
-impl World {
-    /// A fresh agent, its controller connected, its desktop there.
+impl AgentFixture {
+    /// A new agent with a connected controller and a desktop.
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| serde_json::json!({})).await
     }
 
-    /// The same with more in its configuration; paths may lie in the world's directory.
-    pub(crate) async fn start_with(more: impl FnOnce(&Path) -> serde_json::Value) -> Self {
-        let mut world = Self::start_alone_with(more);
-        world.open_desktop();
-        world.connect_host().await;
-        world
+    /// The same with additional configuration keys; the closure receives the fixture's directory.
+    pub(crate) async fn start_with(extra_config: impl FnOnce(&Path) -> serde_json::Value) -> Self {
+        let mut fixture = Self::start_unconnected_with(extra_config);
+        fixture.open_desktop();
+        fixture.connect_controller().await;
+        fixture
     }
 
-    /// A fresh agent that nobody talks to.
-    pub(crate) fn start_alone() -> Self {
-        Self::start_alone_with(|_| serde_json::json!({}))
+    /// A new agent without a controller and a desktop.
+    pub(crate) fn start_unconnected() -> Self {
+        Self::start_unconnected_with(|_| serde_json::json!({}))
     }
 
     #[expect(clippy::disallowed_methods, reason = "tests start the agent under test")]
-    fn start_alone_with(more: impl FnOnce(&Path) -> serde_json::Value) -> Self {
+    fn start_unconnected_with(extra_config: impl FnOnce(&Path) -> serde_json::Value) -> Self {
         let dir = tempfile::Builder::new().prefix("agent").tempdir().unwrap();
         for name in ["work", "home"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
@@ -122,7 +122,7 @@ impl World {
             "image_hash": "sha256:test",
             "clis": { "demo": "1.0" },
         });
-        for (key, value) in more(dir.path()).as_object().unwrap() {
+        for (key, value) in extra_config(dir.path()).as_object().unwrap() {
             config[key] = value.clone();
         }
         std::fs::write(dir.path().join("agent.json"), config.to_string()).unwrap();
@@ -134,30 +134,30 @@ impl World {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { dir, agent, heard: Arc::default(), host: None, desktop: None }
+        Self { dir, agent, controller: Arc::default(), controller_task: None, desktop_task: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// What a person sees who sits at the terminal.
-    #[expect(clippy::disallowed_methods, reason = "tests look at the terminal as a person would")]
-    pub(crate) fn seen_at_the_terminal(&self) -> String {
+    /// The visible text of the terminal.
+    #[expect(clippy::disallowed_methods, reason = "tests read the terminal through tmux")]
+    pub(crate) fn terminal_text(&self) -> String {
         let socket = self.path("work/tmux.sock");
-        let look =
+        let output =
             Command::new("tmux").arg("-N").arg("-S").arg(socket).args(["capture-pane", "-p", "-t", "main"]).output();
-        String::from_utf8_lossy(&look.unwrap().stdout).into_owned()
+        String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
     }
 
     pub(crate) fn home(&self, name: &str) -> PathBuf {
         self.path("home").join(name)
     }
 
-    /// A desktop that greets as RFB and then echoes.
+    /// A desktop that sends the RFB greeting and then echoes.
     pub(crate) fn open_desktop(&mut self) {
         let listener = UnixListener::bind(self.path("rfb.sock")).unwrap();
-        self.desktop = Some(tokio::spawn(async move {
+        self.desktop_task = Some(tokio::spawn(async move {
             loop {
                 let (mut viewer, _) = listener.accept().await.unwrap();
                 tokio::spawn(async move {
@@ -170,19 +170,19 @@ impl World {
     }
 
     pub(crate) fn close_desktop(&mut self) {
-        self.desktop.take().unwrap().abort();
+        self.desktop_task.take().unwrap().abort();
         std::fs::remove_file(self.path("rfb.sock")).unwrap();
     }
 
-    /// The controller connects to the channel on which it is the server.
-    pub(crate) async fn connect_host(&mut self) {
-        self.disconnect_host();
-        let stream = dial(&self.path("host.sock")).await;
-        let heard = self.heard.clone();
-        self.host = Some(tokio::spawn(async move {
+    /// Connects the controller to the channel on which it is the server.
+    pub(crate) async fn connect_controller(&mut self) {
+        self.disconnect_controller();
+        let stream = open_channel(&self.path("host.sock")).await;
+        let controller = self.controller.clone();
+        self.controller_task = Some(tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let heard = heard.clone();
-                async move { Ok::<_, Infallible>(controller(&heard, request).await) }
+                let controller = controller.clone();
+                async move { Ok::<_, Infallible>(serve_controller(&controller, request).await) }
             });
             let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
@@ -190,21 +190,21 @@ impl World {
         }));
     }
 
-    pub(crate) fn disconnect_host(&mut self) {
-        if let Some(host) = self.host.take() {
-            host.abort();
+    pub(crate) fn disconnect_controller(&mut self) {
+        if let Some(task) = self.controller_task.take() {
+            task.abort();
         }
     }
 
-    /// The controller connects to the channel on which it is the client.
+    /// Connects the controller to the channel on which it is the client.
     pub(crate) async fn connect(&self) -> Sender {
-        over(dial(&self.path("agent.sock")).await).await
+        http_client(open_channel(&self.path("agent.sock")).await).await
     }
 
     /// Waits for an event.
-    pub(crate) async fn event<T>(&self, what: &str, mut find: impl FnMut(&Event) -> Option<T>) -> T {
-        let heard = self.heard.clone();
-        until(what, async || heard.lock().unwrap().events.iter().find_map(|event| find(&event.event))).await
+    pub(crate) async fn wait_event<T>(&self, what: &str, mut find: impl FnMut(&Event) -> Option<T>) -> T {
+        let controller = self.controller.clone();
+        eventually(what, async || controller.lock().unwrap().events.iter().find_map(|event| find(&event.event))).await
     }
 
     pub(crate) async fn sign_in(&self, sender: &mut Sender) -> SignIn {
@@ -219,7 +219,7 @@ impl World {
         claim
     }
 
-    /// All processes below the agent.
+    /// All descendant processes of the agent.
     pub(crate) fn descendants(&self) -> Vec<u32> {
         let mut found = vec![self.agent.id()];
         let mut at = 0;
@@ -241,33 +241,33 @@ fn processes() -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// Whether a process runs (one that only waits to be reaped does not).
-pub(crate) fn alive(pid: u32) -> bool {
+/// Whether a process is running (a zombie is not).
+pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
-/// The host's half of the resync.
+/// The controller's half of the resync.
 pub(crate) async fn resync(stream: &mut UnixStream, hex: &str) {
     stream.write_all(nonce_line(hex).as_bytes()).await.unwrap();
-    let wanted = echo_line(hex);
-    let mut seen = Vec::new();
+    let expected_echo = echo_line(hex);
+    let mut received = Vec::new();
     let wait = async {
-        while !seen.ends_with(wanted.as_bytes()) {
-            seen.push(stream.read_u8().await.unwrap());
+        while !received.ends_with(expected_echo.as_bytes()) {
+            received.push(stream.read_u8().await.unwrap());
         }
     };
-    tokio::time::timeout(DEADLINE, wait).await.expect("an echo");
+    tokio::time::timeout(DEADLINE, wait).await.expect("echo received");
     stream.write_all(go_line(hex).as_bytes()).await.unwrap();
 }
 
-pub(crate) async fn dial(path: &Path) -> UnixStream {
-    let mut stream = until("the agent listens", async || UnixStream::connect(path).await.ok()).await;
+pub(crate) async fn open_channel(path: &Path) -> UnixStream {
+    let mut stream = eventually("the agent listens", async || UnixStream::connect(path).await.ok()).await;
     resync(&mut stream, "0123456789abcdef0123456789abcdef").await;
     stream
 }
 
-pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Sender {
+pub(crate) async fn http_client(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Sender {
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender
@@ -278,27 +278,27 @@ pub(crate) async fn send(sender: &mut Sender, request: Request<Full<Bytes>>) -> 
         sender.ready().await.unwrap();
         sender.send_request(request).await.unwrap()
     };
-    tokio::time::timeout(DEADLINE, exchange).await.expect("an answer")
+    tokio::time::timeout(DEADLINE, exchange).await.expect("response received")
 }
 
-pub(crate) async fn whole(response: Response<Incoming>) -> (StatusCode, Bytes) {
+pub(crate) async fn collect(response: Response<Incoming>) -> (StatusCode, Bytes) {
     let status = response.status();
     (status, response.into_body().collect().await.unwrap().to_bytes())
 }
 
 pub(crate) async fn get<T: DeserializeOwned>(sender: &mut Sender, path: &str) -> T {
     let request = Request::get(format!("http://agent{path}")).body(Full::default()).unwrap();
-    let (status, body) = whole(send(sender, request).await).await;
+    let (status, body) = collect(send(sender, request).await).await;
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
     serde_json::from_slice(&body).unwrap()
 }
 
 pub(crate) async fn post(sender: &mut Sender, path: &str, body: &impl serde::Serialize) -> (StatusCode, Bytes) {
     let body = Full::from(serde_json::to_vec(body).unwrap());
-    whole(send(sender, Request::post(format!("http://agent{path}")).body(body).unwrap()).await).await
+    collect(send(sender, Request::post(format!("http://agent{path}")).body(body).unwrap()).await).await
 }
 
-pub(crate) async fn connect(sender: &mut Sender, authority: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+pub(crate) async fn http_connect(sender: &mut Sender, authority: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
     let mut request = Request::connect(authority);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -310,18 +310,18 @@ pub(crate) fn problem(body: &Bytes) -> ProblemBody {
     serde_json::from_slice(body).unwrap()
 }
 
-async fn controller(heard: &Mutex<Heard>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let answer = |status: u16, body: String| {
+async fn serve_controller(controller: &Mutex<ControllerState>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let respond = |status: u16, body: String| {
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         response
     };
     if request.method() == Method::CONNECT {
         let target = request.uri().authority().unwrap().to_string();
-        heard.lock().unwrap().connects.push(target.clone());
+        controller.lock().unwrap().connect_targets.push(target.clone());
         if !target.starts_with("echo.test:") {
             let body = Problem::EgressDenied.with(target);
-            return answer(403, serde_json::to_string(&body).unwrap());
+            return respond(403, serde_json::to_string(&body).unwrap());
         }
         tokio::spawn(async move {
             let stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
@@ -329,40 +329,40 @@ async fn controller(heard: &Mutex<Heard>, request: Request<Incoming>) -> Respons
             let _ = tokio::io::copy(&mut read, &mut write).await;
             let _ = write.shutdown().await;
         });
-        return answer(200, String::new());
+        return respond(200, String::new());
     }
     assert_eq!(request.headers()["authorization"], format!("Bearer {TOKEN}"));
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    let mut heard = heard.lock().unwrap();
+    let mut controller = controller.lock().unwrap();
     match path.as_str() {
-        EVENTS_PATH if heard.events_refused > 0 => {
-            heard.events_refused -= 1;
-            answer(503, String::new())
+        EVENTS_PATH if controller.events_to_reject > 0 => {
+            controller.events_to_reject -= 1;
+            respond(503, String::new())
         }
         EVENTS_PATH => {
             let batch: Events = serde_json::from_slice(&body).unwrap();
             for event in batch.events {
-                if heard.events.last().is_none_or(|last| last.number < event.number) {
-                    heard.events.push(event);
+                if controller.events.last().is_none_or(|last| last.number < event.number) {
+                    controller.events.push(event);
                 }
             }
-            answer(204, String::new())
+            respond(204, String::new())
         }
         STORE_PATH => {
-            let before = heard.events.len();
-            heard.events_before.push(before);
-            heard.deliveries.push(serde_json::from_slice(&body).unwrap());
+            let before = controller.events.len();
+            controller.events_before_delivery.push(before);
+            controller.deliveries.push(serde_json::from_slice(&body).unwrap());
             let credential = CredentialId::from_parts(1, [1; 10]);
-            let stored = serde_json::to_string(&Delivered::Stored { credential }).unwrap();
-            let (status, body) = heard.answers.pop_front().unwrap_or((200, stored));
-            answer(status, body)
+            let stored = serde_json::to_string(&DeliveryResult::Stored { credential }).unwrap();
+            let (status, body) = controller.delivery_responses.pop_front().unwrap_or((200, stored));
+            respond(status, body)
         }
-        _ => panic!("the agent asked for {path}"),
+        _ => panic!("unexpected request of the agent: {path}"),
     }
 }
 
-/// A provider whose tool is `script`, run by the shell as the tool.
+/// A provider whose tool is a shell that runs `script`.
 pub(crate) fn provider(script: &str) -> Provider {
     Provider {
         id: "demo".parse().unwrap(),
@@ -393,7 +393,7 @@ pub(crate) fn provider(script: &str) -> Provider {
     }
 }
 
-/// The tool that waits for ever.
+/// A script that waits forever.
 pub(crate) const IDLE: &str = "cat >/dev/null";
 
 pub(crate) fn claim(provider: Provider) -> Claim {

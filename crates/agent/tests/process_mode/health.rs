@@ -1,4 +1,4 @@
-//! What the agent tells of a place that does badly: programs that crash again and again, memory that runs out.
+//! What the agent reports of an unhealthy guest: crash loops and low memory.
 
 use crate::fixture::*;
 use anteroom_wire::agent::Event;
@@ -6,9 +6,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::{fs, io::Write, os::unix::fs::symlink, path::Path};
 
-/// Runs a claimed agent whose tmux is a link in the world's own directory.
-async fn with_own_tmux() -> World {
-    let world = World::start_with(|dir| {
+/// Starts a claimed agent whose tmux is a symbolic link in the fixture's directory, which a test can remove.
+async fn start_with_replaceable_tmux() -> AgentFixture {
+    let fixture = AgentFixture::start_with(|dir| {
         fs::create_dir(dir.join("bin")).unwrap();
         for name in ["tmux", "cat"] {
             symlink(Path::new("/usr/bin").join(name), dir.join("bin").join(name)).unwrap();
@@ -16,30 +16,30 @@ async fn with_own_tmux() -> World {
         json!({ "path": dir.join("bin") })
     })
     .await;
-    let mut sender = world.connect().await;
-    world.claim(&mut sender, provider(IDLE)).await;
-    world
+    let mut sender = fixture.connect().await;
+    fixture.claim(&mut sender, provider(IDLE)).await;
+    fixture
 }
 
-fn tmux_server(world: &World) -> Option<u32> {
+fn tmux_server(fixture: &AgentFixture) -> Option<u32> {
     let is_server = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|&byte| byte == 0).collect();
-        words.iter().any(|word| word.ends_with(b"tmux")) && words.contains(&&b"-D"[..])
+        let arguments: Vec<_> = line.split(|&byte| byte == 0).collect();
+        arguments.iter().any(|argument| argument.ends_with(b"tmux")) && arguments.contains(&&b"-D"[..])
     };
-    world.descendants().into_iter().find(is_server)
+    fixture.descendants().into_iter().find(is_server)
 }
 
-/// Kills the tmux server that runs, and waits until it is told.
-async fn kill_tmux(world: &World, after: usize) {
-    let pid = until("a tmux server", async || tmux_server(world)).await;
+/// Kills the running tmux server and waits until its exit is reported.
+async fn kill_tmux(fixture: &AgentFixture, after: usize) {
+    let pid = eventually("a tmux server", async || tmux_server(fixture)).await;
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    until("its end", async || (ends(world) > after).then_some(())).await;
+    eventually("its exit", async || (tmux_exits(fixture) > after).then_some(())).await;
 }
 
-fn ends(world: &World) -> usize {
-    let heard = world.heard.lock().unwrap();
-    heard
+fn tmux_exits(fixture: &AgentFixture) -> usize {
+    let controller = fixture.controller.lock().unwrap();
+    controller
         .events
         .iter()
         .filter(|event| matches!(&event.event, Event::ChildExited { name, .. } if name == "tmux"))
@@ -48,39 +48,39 @@ fn ends(world: &World) -> usize {
 
 #[tokio::test]
 async fn crash_loop_is_reported_once_with_its_start_and_end() {
-    let world = with_own_tmux().await;
+    let fixture = start_with_replaceable_tmux().await;
     for after in 0..5 {
-        kill_tmux(&world, after).await;
+        kill_tmux(&fixture, after).await;
     }
-    let (exits, window_s, code) = world
-        .event("the loop", |event| match event {
+    let (exits, window_s, code) = fixture
+        .wait_event("crash loop", |event| match event {
             Event::CrashLoop { name, exits, window_s, code, .. } if name == "tmux" => Some((*exits, *window_s, *code)),
             _ => None,
         })
         .await;
     assert_eq!((exits, code), (5, Some(137)));
     assert!(window_s > 0);
-    let over = |event: &Event| matches!(event, Event::CrashLoopOver { name } if name == "tmux").then_some(());
-    world.event("the loop's end", over).await;
-    let heard = world.heard.lock().unwrap();
-    let loops = heard.events.iter().filter(|event| matches!(event.event, Event::CrashLoop { .. })).count();
-    assert_eq!(loops, 1, "told once");
+    let over = |event: &Event| matches!(event, Event::CrashLoopEnded { name } if name == "tmux").then_some(());
+    fixture.wait_event("end of the crash loop", over).await;
+    let controller = fixture.controller.lock().unwrap();
+    let loops = controller.events.iter().filter(|event| matches!(event.event, Event::CrashLoop { .. })).count();
+    assert_eq!(loops, 1, "reported once");
 }
 
 #[tokio::test]
 async fn start_failure_is_reported_differently_from_an_exit() {
-    let world = with_own_tmux().await;
-    fs::remove_file(world.path("bin/tmux")).unwrap();
-    kill_tmux(&world, 0).await;
-    let lines = world
-        .event("the loop", |event| match event {
+    let fixture = start_with_replaceable_tmux().await;
+    fs::remove_file(fixture.path("bin/tmux")).unwrap();
+    kill_tmux(&fixture, 0).await;
+    let lines = fixture
+        .wait_event("crash loop", |event| match event {
             Event::CrashLoop { name, code: None, last_lines, .. } if name == "tmux" => Some(last_lines.join("\n")),
             _ => None,
         })
         .await;
     assert!(lines.contains("could not be started") && lines.contains("No such file"), "{lines}");
-    let heard = world.heard.lock().unwrap();
-    let codes: Vec<_> = heard
+    let controller = fixture.controller.lock().unwrap();
+    let codes: Vec<_> = controller
         .events
         .iter()
         .filter_map(|event| match &event.event {
@@ -88,11 +88,11 @@ async fn start_failure_is_reported_differently_from_an_exit() {
             _ => None,
         })
         .collect();
-    assert_eq!(codes[..3], [Some(137), None, None], "the kill, then what is not there");
+    assert_eq!(codes[..3], [Some(137), None, None], "the kill, then the missing program");
 }
 
-/// Writes what the kernel would show.
-fn memory(dir: &Path, available_mib: u64, avg10: &str, oom_kills: u64) {
+/// Writes the memory files as the kernel would show them.
+fn write_memory_files(dir: &Path, available_mib: u64, avg10: &str, oom_kills: u64) {
     let write = |name: &str, text: String| {
         fs::write(dir.join(format!("{name}.new")), text).unwrap();
         fs::rename(dir.join(format!("{name}.new")), dir.join(name)).unwrap();
@@ -102,9 +102,9 @@ fn memory(dir: &Path, available_mib: u64, avg10: &str, oom_kills: u64) {
     write("vmstat", format!("nr_free_pages 1\noom_kill {oom_kills}\n"));
 }
 
-fn pressure(event: &Event, wanted: bool) -> Option<(u64, Option<f64>)> {
+fn memory_pressure(event: &Event, low_wanted: bool) -> Option<(u64, Option<f64>)> {
     match event {
-        Event::MemoryPressure { low, available_mib, some_avg10 } if *low == wanted => {
+        Event::MemoryPressure { low, available_mib, some_avg10 } if *low == low_wanted => {
             Some((*available_mib, *some_avg10))
         }
         _ => None,
@@ -113,8 +113,8 @@ fn pressure(event: &Event, wanted: bool) -> Option<(u64, Option<f64>)> {
 
 #[tokio::test]
 async fn low_memory_and_the_oom_victim_are_reported() {
-    let world = World::start_with(|dir| {
-        memory(dir, 600, "0.00", 3);
+    let fixture = AgentFixture::start_with(|dir| {
+        write_memory_files(dir, 600, "0.00", 3);
         fs::write(dir.join("kmsg"), "3,1,1,-;Out of memory: Killed process 1 (before) total-vm:1kB\n").unwrap();
         let file = |name: &str| dir.join(name);
         let memory = json!({
@@ -123,22 +123,22 @@ async fn low_memory_and_the_oom_victim_are_reported() {
         json!({ "memory": memory })
     })
     .await;
-    let mut sender = world.connect().await;
-    world.claim(&mut sender, provider(IDLE)).await;
-    memory(world.dir.path(), 40, "3.25", 3);
-    assert_eq!(world.event("low memory", |event| pressure(event, true)).await, (40, Some(3.25)));
-    let mut kmsg = fs::File::options().append(true).open(world.path("kmsg")).unwrap();
+    let mut sender = fixture.connect().await;
+    fixture.claim(&mut sender, provider(IDLE)).await;
+    write_memory_files(fixture.dir.path(), 40, "3.25", 3);
+    assert_eq!(fixture.wait_event("low memory", |event| memory_pressure(event, true)).await, (40, Some(3.25)));
+    let mut kmsg = fs::File::options().append(true).open(fixture.path("kmsg")).unwrap();
     kmsg.write_all(b"3,2,2,-;Out of memory: Killed process 77 (chromium) total-vm:9kB, anon-rss:9kB\n").unwrap();
-    memory(world.dir.path(), 500, "3.25", 5);
-    let killed = world
-        .event("the kill", |event| match event {
+    write_memory_files(fixture.dir.path(), 500, "3.25", 5);
+    let killed = fixture
+        .wait_event("kill", |event| match event {
             Event::OutOfMemory { victim, kills } => Some((victim.clone(), *kills)),
             _ => None,
         })
         .await;
     assert_eq!(killed, (Some("chromium".to_owned()), 2));
-    assert_eq!(world.event("enough memory", |event| pressure(event, false)).await, (500, Some(3.25)));
-    let heard = world.heard.lock().unwrap();
-    let words = heard.events.iter().filter(|event| matches!(event.event, Event::MemoryPressure { .. })).count();
-    assert_eq!(words, 2, "each once");
+    assert_eq!(fixture.wait_event("enough memory", |event| memory_pressure(event, false)).await, (500, Some(3.25)));
+    let controller = fixture.controller.lock().unwrap();
+    let changes = controller.events.iter().filter(|event| matches!(event.event, Event::MemoryPressure { .. })).count();
+    assert_eq!(changes, 2, "each change is reported once");
 }

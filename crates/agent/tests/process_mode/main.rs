@@ -1,4 +1,4 @@
-//! The agent as a plain process, from outside: the real binary, the real protocol, over Unix sockets.
+//! Black-box tests of the agent as a plain process: the real binary and protocol over Unix sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! The tool in the terminal, what it says, and the BROWSER shim.
+//! The tool in the terminal, its output, and the BROWSER shim.
 
 use crate::fixture::*;
 use anteroom_wire::{
@@ -8,32 +8,32 @@ use anteroom_wire::{
 
 #[tokio::test]
 async fn tool_receives_its_environment_and_settings_files() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let mut tool = provider("env > seen; cat .demo/settings.json > copied; cat >/dev/null");
     tool.env.insert("DEMO".into(), "a b;$c".into());
     tool.settings_files.push(SettingsFile { path: ".demo/settings.json".into(), content: "{}\n".into() });
-    world.claim(&mut sender, tool).await;
-    until("the settings", async || {
-        (std::fs::read_to_string(world.home("copied")).ok().as_deref() == Some("{}\n")).then_some(())
+    fixture.claim(&mut sender, tool).await;
+    eventually("the settings", async || {
+        (std::fs::read_to_string(fixture.home("copied")).ok().as_deref() == Some("{}\n")).then_some(())
     })
     .await;
-    let seen = std::fs::read_to_string(world.home("seen")).unwrap();
-    let home = world.path("home").display().to_string();
-    let shim = world.path("work").join("browser").display().to_string();
+    let seen = std::fs::read_to_string(fixture.home("seen")).unwrap();
+    let home = fixture.path("home").display().to_string();
+    let shim = fixture.path("work").join("browser").display().to_string();
     for line in [format!("HOME={home}"), format!("BROWSER={shim}"), "DEMO=a b;$c".into(), "TERM=tmux-256color".into()] {
         assert!(seen.lines().any(|found| found == line), "{line} not in {seen}");
     }
     assert!(seen.contains("HTTPS_PROXY=http://127.0.0.1:") && seen.contains("no_proxy=localhost"));
-    assert!(!seen.contains("CARGO"), "nothing is inherited: {seen}");
+    assert!(!seen.contains("CARGO"), "no variable is inherited: {seen}");
 }
 
 #[tokio::test]
 async fn browser_shim_forwards_the_complete_url() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let url = format!("https://a.example/oauth?state=1&x={}", "y".repeat(3000));
-    world
+    fixture
         .claim(
             &mut sender,
             provider(&format!(
@@ -41,65 +41,65 @@ async fn browser_shim_forwards_the_complete_url() {
             )),
         )
         .await;
-    let found = world.event("the address", |event| match event {
+    let found = fixture.wait_event("the address", |event| match event {
         Event::SignInUrl(found) => Some(found.clone()),
         _ => None,
     });
     let found = found.await;
-    assert_eq!((found.url.as_str(), found.source), (url.as_str(), UrlSource::Shim));
-    assert_eq!(world.sign_in(&mut sender).await.url.unwrap().url, url);
-    until("the shim's exits", async || {
+    assert_eq!((found.url.as_str(), found.source), (url.as_str(), UrlSource::BrowserCommand));
+    assert_eq!(fixture.sign_in(&mut sender).await.url.unwrap().url, url);
+    eventually("the shim's exits", async || {
         let screen: Screen = get(&mut sender, "/screen").await;
-        let said = |text: &str| screen.lines.iter().any(|line| line.contains(text));
-        (said("exit 0") && said("exit 1")).then_some(())
+        let shows = |text: &str| screen.lines.iter().any(|line| line.contains(text));
+        (shows("exit 0") && shows("exit 1")).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
 async fn url_and_code_are_read_from_the_screen_once_and_complete() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let url = format!("https://a.example/device?{}", "abcdefghij".repeat(30));
     let mut tool = provider(&format!("printf 'Visit %s and enter\\n\\n  code: AB12-CD34\\n' '{url}'; cat"));
     tool.sign_in.url = Some(r"Visit (https://\S+) and".into());
     tool.sign_in.code = Some(r"code: ([A-Z0-9]{4}-[A-Z0-9]{4})".into());
-    world.claim(&mut sender, tool).await;
-    let code = world.event("the code", |event| match event {
+    fixture.claim(&mut sender, tool).await;
+    let code = fixture.wait_event("the code", |event| match event {
         Event::DeviceCode { code } => Some(code.clone()),
         _ => None,
     });
     assert_eq!(code.await, "AB12-CD34");
-    let known = world.sign_in(&mut sender).await;
-    assert_eq!(known.url.map(|found| (found.url, found.source)), Some((url, UrlSource::Screen)));
-    assert_eq!(known.device_code.as_deref(), Some("AB12-CD34"));
-    let events = world.heard.lock().unwrap().events.clone();
+    let state = fixture.sign_in(&mut sender).await;
+    assert_eq!(state.url.map(|found| (found.url, found.source)), Some((url, UrlSource::Screen)));
+    assert_eq!(state.device_code.as_deref(), Some("AB12-CD34"));
+    let events = fixture.controller.lock().unwrap().events.clone();
     assert_eq!(events.iter().filter(|event| matches!(event.event, Event::DeviceCode { .. })).count(), 1);
 }
 
 #[tokio::test]
 async fn tool_exit_is_reported_with_its_last_lines_and_enter_restarts_it() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let script = "echo run >> runs; echo 'go to https://a.example/x?code=s3cret sk-ant-0123456789abcdefghij'; exit 7";
-    world.claim(&mut sender, provider(script)).await;
-    let last_lines = world.event("the exit", |event| match event {
+    fixture.claim(&mut sender, provider(script)).await;
+    let last_lines = fixture.wait_event("the exit", |event| match event {
         Event::CliExited { code: 7, last_lines } => Some(last_lines.join("\n")),
         _ => None,
     });
     let last_lines = last_lines.await;
     assert!(last_lines.contains("go to https://a.example/x?…") && last_lines.contains("•••"), "{last_lines}");
     assert!(!last_lines.contains("s3cret") && !last_lines.contains("abcdefghij"), "{last_lines}");
-    assert_eq!(world.sign_in(&mut sender).await.cli, CliState::Exited { code: 7 });
-    until("the offer", async || {
+    assert_eq!(fixture.sign_in(&mut sender).await.cli, CliState::Exited { code: 7 });
+    eventually("restart prompt", async || {
         let screen: Screen = get(&mut sender, "/screen").await;
         screen.lines.iter().any(|line| line.contains("ended with 7. Press Enter")).then_some(())
     })
     .await;
     let enter = serde_json::json!({ "text": "", "enter": true });
     assert_eq!(post(&mut sender, "/input", &enter).await.0, 204);
-    until("the second run", async || {
-        let runs = std::fs::read_to_string(world.home("runs")).unwrap_or_default();
+    eventually("the second run", async || {
+        let runs = std::fs::read_to_string(fixture.home("runs")).unwrap_or_default();
         (runs == "run\nrun\n").then_some(())
     })
     .await;
@@ -107,12 +107,12 @@ async fn tool_exit_is_reported_with_its_last_lines_and_enter_restarts_it() {
 
 #[tokio::test]
 async fn missing_tool_is_reported_differently_from_an_exited_one() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
     let mut tool = provider("");
     tool.argv = vec!["no-such-tool".into()];
-    world.claim(&mut sender, tool).await;
-    let why = world.event("the failed start", |event| match event {
+    fixture.claim(&mut sender, tool).await;
+    let why = fixture.wait_event("the failed start", |event| match event {
         Event::ChildExited { name, code: None, last_lines, .. } if name == "demo" => Some(last_lines.join("\n")),
         _ => None,
     });
@@ -125,43 +125,43 @@ async fn missing_tool_is_reported_differently_from_an_exited_one() {
 
 #[tokio::test]
 async fn lost_terminal_is_restarted_with_the_tool() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
-    world.claim(&mut sender, provider("echo run >> runs; cat")).await;
-    world.event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
-    let server = world
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    fixture.claim(&mut sender, provider("echo run >> runs; cat")).await;
+    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    let server = fixture
         .descendants()
         .into_iter()
         .find(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("\0-D\0")));
     let server = rustix::process::Pid::from_raw(i32::try_from(server.unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
-    world
-        .event("tmux ended", |event| {
+    fixture
+        .wait_event("tmux ended", |event| {
             matches!(event, Event::ChildExited { name, code: Some(137), .. } if name == "tmux").then_some(())
         })
         .await;
-    until("the second run", async || {
-        (std::fs::read_to_string(world.home("runs")).unwrap_or_default() == "run\nrun\n").then_some(())
+    eventually("the second run", async || {
+        (std::fs::read_to_string(fixture.home("runs")).unwrap_or_default() == "run\nrun\n").then_some(())
     })
     .await;
-    until("the tool runs", async || (world.sign_in(&mut sender).await.cli == CliState::Running).then_some(())).await;
+    eventually("the tool runs", async || (fixture.sign_in(&mut sender).await.cli == CliState::Running).then_some(())).await;
 }
 
 #[tokio::test]
 async fn killed_pane_is_restarted_with_the_tool() {
-    let world = World::start().await;
-    let mut sender = world.connect().await;
-    world.claim(&mut sender, provider("echo run >> runs; cat")).await;
-    world.event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
-    let pane = world.descendants().into_iter().find(|pid| {
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    fixture.claim(&mut sender, provider("echo run >> runs; cat")).await;
+    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    let pane = fixture.descendants().into_iter().find(|pid| {
         std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|line| line.split('\0').nth(1) == Some("pane"))
     });
     let pane = rustix::process::Pid::from_raw(i32::try_from(pane.unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pane, rustix::process::Signal::KILL).unwrap();
-    world.event("the end", |event| matches!(event, Event::CliExited { code: 129, .. }).then_some(())).await;
-    until("the second run", async || {
-        (std::fs::read_to_string(world.home("runs")).unwrap_or_default() == "run\nrun\n").then_some(())
+    fixture.wait_event("tool exit", |event| matches!(event, Event::CliExited { code: 129, .. }).then_some(())).await;
+    eventually("the second run", async || {
+        (std::fs::read_to_string(fixture.home("runs")).unwrap_or_default() == "run\nrun\n").then_some(())
     })
     .await;
 }

@@ -116,7 +116,7 @@ pub async fn start(
 ) -> anyhow::Result<Server> {
     let providers =
         Providers::load(&config).map_err(|faults| anyhow::anyhow!("providers:\n  - {}", faults.join("\n  - ")))?;
-    let mut answers = HostOverrides::parse(&config.egress.overrides).map_err(|faults| {
+    let mut overrides = HostOverrides::parse(&config.egress.overrides).map_err(|faults| {
         anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let external =
@@ -135,7 +135,7 @@ pub async fn start(
     let demo = CancellationToken::new();
     let serving = TaskTracker::new();
     if with_demo {
-        start_demo(&serving, &demo, &mut answers).await?;
+        start_demo(&serving, &demo, &mut overrides).await?;
     }
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let handle = Arc::new(OnceLock::new());
@@ -150,7 +150,7 @@ pub async fn start(
     .context("machines")?;
     let app = App::new(Parts {
         base_url: config.base_url(address),
-        gate: Arc::new(Gate::new(config.egress.limits.clone(), answers)),
+        gate: Arc::new(Gate::new(config.egress.limits.clone(), overrides)),
         timeline_buffer: TimelineBuffer::new(config.sessions.timeline_buffer_max),
         rejections: RejectionLimiter::default(),
         sweeps: Sweeps::default(),
@@ -248,13 +248,13 @@ fn machine_settings(config: &Config, state: &StateDir, foundation: &Foundation) 
     MachineSettings {
         ready_ms_max: foundation.ready_ms_max,
         // The controller ends a session at its cap; the keeper's deadline holds when there is no controller.
-        machine_s_max: config.sessions.session_s_max + 60,
+        lifetime_s_max: config.sessions.session_s_max + 60,
         // The queue admits; this is only a backstop, with room for those that are just ending.
         machines_max: config.machines.machines_max.saturating_mul(2),
         console_bytes_max: config.machines.console_bytes_max,
         ping_every_ms: config.machines.ping_every_ms,
         ping_ms_max: config.machines.ping_ms_max,
-        hung_ms_max: config.machines.liveness_timeout_s.saturating_mul(1_000),
+        liveness_timeout_ms: config.machines.liveness_timeout_s.saturating_mul(1_000),
         receipts_max: config.retention.receipts_max,
         ..MachineSettings::under(&state.path, foundation.keeper_program.clone())
     }
@@ -296,12 +296,12 @@ async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
 async fn start_demo(
     serving: &TaskTracker,
     stop: &CancellationToken,
-    answers: &mut HostOverrides,
+    overrides: &mut HostOverrides,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the demo's identity provider")?;
     let address = listener.local_addr()?;
     let host = HostName::parse(demo::DEMO_HOST).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    answers.insert(host, demo::DEMO_PORT, address);
+    overrides.insert(host, demo::DEMO_PORT, address);
     let stop = stop.clone();
     serving.spawn(async move {
         if let Err(error) = DemoIdp::default().serve(listener, stop).await {

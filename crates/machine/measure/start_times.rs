@@ -68,7 +68,7 @@ async fn template(keeper: &Path, image: &Image, state: &Path) -> Result<Template
 async fn start(machines: &Machines, id: MachineId) -> Result<String, Box<dyn std::error::Error>> {
     let began = Instant::now();
     let mut states = machines.start(id.clone())?;
-    let ready = states.wait_for(|state| state.channels().is_some() || state.is_gone()).await?.clone();
+    let ready = states.wait_for(|state| state.channels().is_some() || state.is_removed()).await?.clone();
     let State::Ready { channels } = ready else { return Err(format!("{ready:?}").into()) };
     let mut greeting = [0u8; 12];
     channels.agent.desktop().await?.read_exact(&mut greeting).await?;
@@ -76,7 +76,7 @@ async fn start(machines: &Machines, id: MachineId) -> Result<String, Box<dyn std
     let private_mb = machines.memory(&id).map_or(0, |memory| memory.private_bytes / 1_000_000);
     let ending = Instant::now();
     machines.stop(&id, StopReason::Completed);
-    states.wait_for(State::is_gone).await?;
+    states.wait_for(State::is_removed).await?;
     let gone = ending.elapsed().as_millis();
     let t = channels.timings;
     let steps = format!("{:7} {:7} {:7} {:7}", t.spawned_ms, t.channel_ms, t.hello_ms, t.ready_ms);

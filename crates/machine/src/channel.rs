@@ -12,7 +12,7 @@ mod host;
 mod resync;
 
 pub use agent::{AgentClient, AgentError, ByteStream, CallLimits};
-pub(crate) use host::{Pings, serve};
+pub(crate) use host::{KeepAlive, serve};
 pub(crate) use resync::{ResyncError, resync};
 
 use anteroom_wire::MachineId;

@@ -15,20 +15,28 @@
 //! them, the agent (which is the initial file system's `/init`) included. A template and a machine refer to that hash.
 
 mod build;
-mod clis;
-mod command;
+mod build_context;
+mod build_error;
+mod build_settings;
 mod elf;
+mod fetch_tools;
+mod host_requirements;
 mod initramfs;
 mod kernel;
+mod leftovers;
 mod pattern;
+mod program;
+mod progress;
 mod recipe;
 mod root;
-mod shelf;
-mod tools;
+mod store;
 
-pub use build::{BuildError, BuildSettings, Built, Note, Progress, Step, build};
+pub use build::{BuildOutcome, build};
+pub use build_error::BuildError;
+pub use build_settings::BuildSettings;
+pub use host_requirements::{MissingRequirement, apt_command, missing_requirements};
+pub use progress::{OnProgress, Progress, Step};
 pub use recipe::Cli;
-pub use tools::{Missing, apt_line, missing_tools};
 
 use anteroom_wire::agent::PROTOCOL;
 use rustix::fs::FlockOperation;
@@ -154,7 +162,7 @@ pub enum ImageError {
 /// Keeps an image from being removed as long as it lives: a shared lock (flock) on its initial file system, the one file
 /// that no other image shares.
 #[derive(Debug)]
-pub struct Hold(#[expect(dead_code, reason = "dropping the file gives the lock back")] File);
+pub struct ImageLock(#[expect(dead_code, reason = "dropping the file gives the lock back")] File);
 
 impl Image {
     /// Opens the image in `dir`: the manifest must parse and every artefact must be there with its size and its magic.
@@ -184,7 +192,7 @@ impl Image {
             return Err(ImageError::Protocol { dir: dir.to_owned(), found: manifest.protocol });
         }
         let image = Self { dir: dir.to_owned(), manifest };
-        image.look()?;
+        image.check_artefacts()?;
         Ok(image)
     }
 
@@ -193,10 +201,10 @@ impl Image {
     /// # Errors
     /// When there is none, or it is refused.
     pub fn current(images_dir: &Path) -> Result<Self, ImageError> {
-        match fs::canonicalize(images_dir.join(shelf::CURRENT)) {
+        match fs::canonicalize(images_dir.join(store::CURRENT)) {
             Ok(dir) => Self::open(&dir),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ImageError::None(images_dir.to_owned())),
-            Err(source) => Err(ImageError::Read { path: images_dir.join(shelf::CURRENT), source }),
+            Err(source) => Err(ImageError::Read { path: images_dir.join(store::CURRENT), source }),
         }
     }
 
@@ -240,16 +248,16 @@ impl Image {
     ///
     /// # Errors
     /// When it was removed, or is being removed at this moment.
-    pub fn hold(&self) -> Result<Hold, ImageError> {
+    pub fn lock(&self) -> Result<ImageLock, ImageError> {
         let path = self.initramfs();
-        let hold = || -> io::Result<File> {
+        let lock = || -> io::Result<File> {
             let file = File::open(&path)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
             // Removed between opening and locking: the lock is on nothing that anybody finds.
             fs::metadata(&path)?;
             Ok(file)
         };
-        hold().map(Hold).map_err(|source| ImageError::Read { path, source })
+        lock().map(ImageLock).map_err(|source| ImageError::Read { path, source })
     }
 
     fn artefacts(&self) -> [&Artefact; 3] {
@@ -257,8 +265,8 @@ impl Image {
     }
 
     /// Size and magic of every artefact.
-    fn look(&self) -> Result<(), ImageError> {
-        let kinds: [Refusal; 3] = [not_a_kernel, not_a_cpio, not_a_squashfs];
+    fn check_artefacts(&self) -> Result<(), ImageError> {
+        let kinds: [FormatCheck; 3] = [not_a_kernel, not_a_cpio, not_a_squashfs];
         for (artefact, not) in self.artefacts().into_iter().zip(kinds) {
             let path = self.dir.join(&artefact.file);
             let refused = |why: String| ImageError::Artefact { path: path.clone(), why };
@@ -292,7 +300,7 @@ fn hash_of(protocol: u32, artefacts: [&Artefact; 3]) -> String {
 }
 
 /// Why a file that begins like this is not what it should be; `None`: it is.
-type Refusal = fn(&[u8]) -> Option<&'static str>;
+type FormatCheck = fn(&[u8]) -> Option<&'static str>;
 
 fn not_a_kernel(head: &[u8]) -> Option<&'static str> {
     if head.get(0x202..0x206) == Some(b"HdrS") {

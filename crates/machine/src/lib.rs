@@ -8,9 +8,10 @@
 //! ```
 //!
 //! A machine has no network card: everything enters and leaves through its two channels. What runs is what
-//! [`Recipe::spec`] says; a machine is gone when its keeper's socket closes; what is left is a [`Receipt`].
+//! [`SpecSource::spec`] says; a machine is gone when its keeper's socket closes; what is left is a [`Receipt`].
 
 mod channel;
+mod exit_reason;
 pub mod image;
 pub mod keeper;
 mod machines;
@@ -23,10 +24,11 @@ mod spec;
 mod state;
 
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, HostService};
-pub use machines::{Machines, OpenError, Refused, Settings};
+pub use exit_reason::{ExitReason, StopReason};
+pub use machines::{Machines, OpenError, Settings, StartError};
 pub use process::{Memory, ProcessId};
-pub use receipt::{Because, Checks, End, Receipt};
+pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
 pub use spec::{
-    AGENT_SOCKET, CONTROL_SOCKET, Descriptor, HOST_SOCKET, Passed, Qmp, Recipe, RecipeError, SPEC_FILE, Spec,
+    AGENT_SOCKET, CONTROL_SOCKET, Descriptor, HOST_SOCKET, InheritedFd, Qmp, SPEC_FILE, Spec, SpecError, SpecSource,
 };
-pub use state::{Answer, Channels, Denied, Event, GoneReason, Refused as RefusedEvent, State, StopReason, Timings};
+pub use state::{Channels, Event, RejectedEvent, RequestOutcome, State, Timings};

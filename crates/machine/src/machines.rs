@@ -9,16 +9,17 @@
 //! The driver is the only writer of a machine's state. When the stop token fires, drivers end and the machines live on.
 
 mod adopt;
-mod connect;
+mod connection;
 mod driver;
-mod pulse;
+mod liveness;
 
 use crate::{
     channel::{CallLimits, HostService},
+    exit_reason::StopReason,
     process::{Memory, ProcessId},
     receipt::{self, Receipt},
-    spec::{Brief, Recipe, RecipeError},
-    state::{Answer, Denied, State, StopReason},
+    spec::{KeeperConfig, SpecError, SpecSource},
+    state::{RequestOutcome, State},
 };
 use anteroom_wire::MachineId;
 use std::{
@@ -32,7 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Orders that may wait for one driver; the first one decides.
-const ORDERS_MAX: usize = 4;
+const COMMANDS_MAX: usize = 4;
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ pub struct Settings {
     /// How long a machine may take to become ready, at its start and after its channel broke, milliseconds.
     pub ready_ms_max: u64,
     /// A machine's longest life, seconds; held by its keeper.
-    pub machine_s_max: u64,
+    pub lifetime_s_max: u64,
     /// Machines at once.
     pub machines_max: u32,
     /// How much of a console is kept, bytes.
@@ -64,10 +65,10 @@ pub struct Settings {
     /// is ready again.
     pub ping_ms_max: u64,
     /// A machine that was ready and of which nothing was heard for this long has hung, and is ended, milliseconds.
-    pub hung_ms_max: u64,
+    pub liveness_timeout_ms: u64,
     /// How long a keeper that was told to end its machine, or whose machine's process has ended, may take to clear away before
     /// it is killed itself, milliseconds.
-    pub keeper_ms_max: u64,
+    pub keeper_exit_timeout_ms: u64,
     /// Limits of calls to agents.
     pub calls: CallLimits,
 }
@@ -81,15 +82,15 @@ impl Settings {
             receipts_max: 1_000,
             keeper_program,
             ready_ms_max: 60_000,
-            machine_s_max: 4 * 3_600,
+            lifetime_s_max: 4 * 3_600,
             machines_max: 16,
             console_bytes_max: 32 * 1024,
             probe_every_ms: 20,
             first_echo_ms: 1_000,
             ping_every_ms: 2_000,
             ping_ms_max: 6_000,
-            hung_ms_max: 20_000,
-            keeper_ms_max: 15_000,
+            liveness_timeout_ms: 20_000,
+            keeper_exit_timeout_ms: 15_000,
             calls: CallLimits::default(),
         }
     }
@@ -117,7 +118,7 @@ pub enum OpenError {
 
 /// Why a machine is not started.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum StartError {
     /// There are as many machines as there may be.
     #[error("there is no room for another machine: {machines} of {machines_max}")]
     NoCapacity {
@@ -134,7 +135,7 @@ pub enum Refused {
     Stopping,
     /// What machines are made of is not there.
     #[error("there is nothing to start a machine from")]
-    Recipe(#[source] RecipeError),
+    Spec(#[source] SpecError),
 }
 
 /// The machines of this host. Cheap to clone: all clones are the same.
@@ -145,8 +146,8 @@ pub struct Machines {
 
 struct Inner {
     settings: Settings,
-    leashed: bool,
-    recipe: Mutex<Arc<dyn Recipe>>,
+    tied_to_parent: bool,
+    spec_source: Arc<dyn SpecSource>,
     host: HostService,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -157,13 +158,13 @@ struct Inner {
 
 /// A machine's process, and when it was reported, milliseconds after the machine was asked for.
 #[derive(Debug, Clone, Copy)]
-struct Born {
+struct ProcessInfo {
     process: ProcessId,
     after_ms: u64,
 }
 
 /// What a driver can be asked for.
-enum Order {
+enum DriverCommand {
     Stop(StopReason),
     /// Disconnect, save everything but the RAM into a new file, end.
     Save(PathBuf),
@@ -172,17 +173,17 @@ enum Order {
 /// A machine that is not gone.
 struct Entry {
     state: watch::Receiver<State>,
-    orders: mpsc::Sender<Order>,
-    born: Arc<OnceLock<Born>>,
+    commands: mpsc::Sender<DriverCommand>,
+    process_info: Arc<OnceLock<ProcessInfo>>,
 }
 
 /// What a driver needs of its `Entry`.
-struct Seat {
+struct Slot {
     id: MachineId,
     image_hash: String,
     state: watch::Sender<State>,
-    orders: mpsc::Receiver<Order>,
-    born: Arc<OnceLock<Born>>,
+    commands: mpsc::Receiver<DriverCommand>,
+    process_info: Arc<OnceLock<ProcessInfo>>,
 }
 
 impl Machines {
@@ -195,52 +196,45 @@ impl Machines {
     /// When a directory cannot be used, or another server uses it.
     pub async fn open(
         settings: Settings,
-        recipe: Arc<dyn Recipe>,
+        spec_source: Arc<dyn SpecSource>,
         host: HostService,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, OpenError> {
-        let machines = Self::new(settings, recipe, host, tasks, stop, false)?;
+        let machines = Self::new(settings, spec_source, host, tasks, stop, false)?;
         machines.adopt_all().await?;
         Ok(machines)
     }
 
     /// A place for machines that end when this process does.
-    pub(crate) fn leashed(
+    pub(crate) fn tied_to_parent(
         settings: Settings,
-        recipe: Arc<dyn Recipe>,
+        spec_source: Arc<dyn SpecSource>,
         host: HostService,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, OpenError> {
-        Self::new(settings, recipe, host, tasks, stop, true)
+        Self::new(settings, spec_source, host, tasks, stop, true)
     }
 
     fn new(
         settings: Settings,
-        recipe: Arc<dyn Recipe>,
+        spec_source: Arc<dyn SpecSource>,
         host: HostService,
         tasks: TaskTracker,
         stop: CancellationToken,
-        leashed: bool,
+        tied_to_parent: bool,
     ) -> Result<Self, OpenError> {
         let lock = prepare(&settings)?;
-        let (recipe, machines) = (Mutex::new(recipe), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { settings, leashed, recipe, host, tasks, stop, machines, _lock: lock }) })
-    }
-
-    /// From now on machines are started from `recipe`; those that live keep theirs.
-    pub fn set_recipe(&self, recipe: Arc<dyn Recipe>) {
-        *self.inner.recipe.lock().unwrap_or_else(PoisonError::into_inner) = recipe;
+        let machines = Mutex::default();
+        Ok(Self {
+            inner: Arc::new(Inner { settings, tied_to_parent, spec_source, host, tasks, stop, machines, _lock: lock }),
+        })
     }
 
     /// The hash of the image that new machines will run.
     pub fn image_hash(&self) -> String {
-        self.recipe().image_hash().to_owned()
-    }
-
-    fn recipe(&self) -> Arc<dyn Recipe> {
-        self.inner.recipe.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.spec_source.image_hash().to_owned()
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<MachineId, Entry>> {
@@ -251,59 +245,64 @@ impl Machines {
     ///
     /// # Errors
     /// When there is no room, no recipe, or such a machine already.
-    pub fn start(&self, id: MachineId) -> Result<watch::Receiver<State>, Refused> {
+    pub fn start(&self, id: MachineId) -> Result<watch::Receiver<State>, StartError> {
         if self.inner.stop.is_cancelled() {
-            return Err(Refused::Stopping);
+            return Err(StartError::Stopping);
         }
-        let recipe = self.recipe();
-        let brief = Brief {
+        let spec_source = &self.inner.spec_source;
+        let config = KeeperConfig {
             machine: id.clone(),
-            image_hash: recipe.image_hash().to_owned(),
-            spec: recipe.spec(&id).map_err(Refused::Recipe)?,
-            deadline_ms: self.inner.settings.machine_s_max.saturating_mul(1_000),
+            image_hash: spec_source.image_hash().to_owned(),
+            spec: spec_source.spec(&id).map_err(StartError::Spec)?,
+            deadline_ms: self.inner.settings.lifetime_s_max.saturating_mul(1_000),
             receipts_dir: self.inner.settings.receipts_dir.clone(),
-            leashed: self.inner.leashed,
+            tied_to_parent: self.inner.tied_to_parent,
             console_bytes_max: self.inner.settings.console_bytes_max,
         };
-        let seat = self.seat(id, brief.image_hash.clone(), State::Requested)?;
-        let watched = seat.state.subscribe();
-        self.inner.tasks.spawn(driver::start(self.clone(), seat, brief));
+        let reserve_slot = self.reserve_slot(id, config.image_hash.clone(), State::Requested)?;
+        let watched = reserve_slot.state.subscribe();
+        self.inner.tasks.spawn(driver::start(self.clone(), reserve_slot, config));
         Ok(watched)
     }
 
     /// Enters a machine, if there is room and none of that name. What is adopted always has room: it is there.
-    fn seat(&self, id: MachineId, image_hash: String, state: State) -> Result<Seat, Refused> {
+    fn reserve_slot(&self, id: MachineId, image_hash: String, state: State) -> Result<Slot, StartError> {
         let mut entries = self.entries();
         if entries.contains_key(&id) {
-            return Err(Refused::Duplicate);
+            return Err(StartError::Duplicate);
         }
         let machines_max = self.inner.settings.machines_max;
         let fresh = matches!(state, State::Requested);
         if fresh && entries.len() >= usize::try_from(machines_max).unwrap_or(usize::MAX) {
-            return Err(Refused::NoCapacity { machines: entries.len(), machines_max });
+            return Err(StartError::NoCapacity { machines: entries.len(), machines_max });
         }
         let (state, watched) = watch::channel(state);
-        let (order, orders) = mpsc::channel(ORDERS_MAX);
-        let born = Arc::new(OnceLock::new());
-        entries.insert(id.clone(), Entry { state: watched, orders: order, born: born.clone() });
-        Ok(Seat { id, image_hash, state, orders, born })
+        let (command, commands) = mpsc::channel(COMMANDS_MAX);
+        let process_info = Arc::new(OnceLock::new());
+        entries.insert(id.clone(), Entry { state: watched, commands: command, process_info: process_info.clone() });
+        Ok(Slot { id, image_hash, state, commands, process_info })
     }
 
     /// Asks for the machine's end; the receiver of its state tells when nothing is left. Asking again is fine.
-    pub fn stop(&self, id: &MachineId, why: StopReason) -> Answer {
+    pub fn stop(&self, id: &MachineId, why: StopReason) -> RequestOutcome {
         let entries = self.entries();
-        let Some(entry) = entries.get(id) else { return Answer::Denied(Denied::Unknown) };
-        let over = matches!(*entry.state.borrow(), State::Stopping { .. } | State::Dead { .. } | State::Gone { .. });
-        if over || entry.orders.try_send(Order::Stop(why)).is_err() { Answer::Ignored } else { Answer::Enqueued }
+        let Some(entry) = entries.get(id) else { return RequestOutcome::UnknownMachine };
+        let over =
+            matches!(*entry.state.borrow(), State::Stopping { .. } | State::Exited { .. } | State::Removed { .. });
+        if over || entry.commands.try_send(DriverCommand::Stop(why)).is_err() {
+            RequestOutcome::Ignored
+        } else {
+            RequestOutcome::Enqueued
+        }
     }
 
     /// Has a ready machine's state saved into the new file `state`, without its RAM, and the machine ended. The receipt
     /// tells whether that succeeded.
-    pub(crate) fn save(&self, id: &MachineId, state: PathBuf) -> Answer {
+    pub(crate) fn save(&self, id: &MachineId, state: PathBuf) -> RequestOutcome {
         match self.entries().get(id) {
-            None => Answer::Denied(Denied::Unknown),
-            Some(entry) if entry.orders.try_send(Order::Save(state)).is_ok() => Answer::Enqueued,
-            Some(_) => Answer::Ignored,
+            None => RequestOutcome::UnknownMachine,
+            Some(entry) if entry.commands.try_send(DriverCommand::Save(state)).is_ok() => RequestOutcome::Enqueued,
+            Some(_) => RequestOutcome::Ignored,
         }
     }
 
@@ -322,14 +321,9 @@ impl Machines {
         self.entries().len()
     }
 
-    /// Whether another machine may be started.
-    pub fn has_room(&self) -> bool {
-        self.count() < usize::try_from(self.inner.settings.machines_max).unwrap_or(usize::MAX)
-    }
-
     /// The memory of a machine's process; `None`: no such machine, or no process yet. Reads `/proc`: some milliseconds.
     pub fn memory(&self, id: &MachineId) -> Option<Memory> {
-        let process = self.entries().get(id)?.born.get()?.process;
+        let process = self.entries().get(id)?.process_info.get()?.process;
         process.is_alive().then(|| Memory::of(process.pid).ok()).flatten()
     }
 

@@ -50,7 +50,7 @@ impl ProcessId {
         format!("pid {} ({}{seen})", self.pid, name.trim())
     }
 
-    /// Kills it, if it is still the same process.
+    /// OomKillCounter it, if it is still the same process.
     pub fn kill(self) {
         if self.is_alive()
             && let Some(pid) = Pid::from_raw(i32::try_from(self.pid).unwrap_or(0))

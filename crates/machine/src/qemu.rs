@@ -7,14 +7,14 @@
 
 mod accelerator;
 mod command_line;
-mod kernel_line;
+mod kernel_command_line;
 mod template;
 
-pub use accelerator::{Accelerator, AcceleratorReport, KvmFinding, ProbeError, ProbeSettings, probe};
-pub use kernel_line::KernelLine;
+pub use accelerator::{Accelerator, AcceleratorReport, KvmStatus, ProbeError, ProbeSettings, probe};
+pub use kernel_command_line::KernelCommandLine;
 pub use template::{Progress, Template, TemplateError, TemplateSettings};
 
-pub(crate) use command_line::{CommandLine, Ram, Start};
+pub(crate) use command_line::{QemuCommandLine, Ram, Start};
 
 use std::{
     io,
@@ -36,12 +36,12 @@ pub struct Hardware {
     /// Virtual processors: 1 to 16.
     pub cpus: u32,
     /// QEMU's cache of translated code under emulation, MiB: 8 to 1024. For clones; a template boots with a large one.
-    pub translation_mib: u32,
+    pub tcg_cache_mib: u32,
 }
 
 impl Default for Hardware {
     fn default() -> Self {
-        Self { memory_mib: 1536, cpus: 2, translation_mib: 16 }
+        Self { memory_mib: 1536, cpus: 2, tcg_cache_mib: 16 }
     }
 }
 
@@ -64,7 +64,7 @@ impl Hardware {
         let ranges = [
             ("memory_mib", 256, 65_536, self.memory_mib),
             ("cpus", 1, 16, self.cpus),
-            ("translation_mib", 8, 1_024, self.translation_mib),
+            ("tcg_cache_mib", 8, 1_024, self.tcg_cache_mib),
         ];
         for (what, least, most, found) in ranges {
             if !(least..=most).contains(&found) {

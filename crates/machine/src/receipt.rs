@@ -1,6 +1,6 @@
 //! What is left of a machine: how it ended, its last console lines, and what was checked to be gone.
 
-use crate::state::{GoneReason, StopReason};
+use crate::exit_reason::{ExitReason, StopReason};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,21 +22,21 @@ pub struct Receipt {
     /// When its end was complete, milliseconds since 1970.
     pub ended_unix_ms: u64,
     /// How it ended.
-    pub how: End,
+    pub cause: ExitCause,
     /// Why it was ended, if somebody did and said more than the name in `how`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub because: Option<Because>,
+    pub stop_detail: Option<StopDetail>,
     /// The console's tail, with what is not UTF-8 replaced.
     pub console_tail: String,
     /// The tail of what the process itself wrote to its error output.
     pub output_tail: String,
     /// What was looked at after the end.
-    pub checks: Checks,
+    pub checks: CleanupChecks,
 }
 
 /// What was looked at after the end, and what of it was still there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Checks {
+pub struct CleanupChecks {
     /// Process ids: the process and its descendants.
     pub pids: Vec<u32>,
     /// Socket names in the run directory that no longer answer.
@@ -44,13 +44,13 @@ pub struct Checks {
     /// Paths that no longer exist.
     pub paths: Vec<PathBuf>,
     /// Whatever of the above was still there. Empty in a clean end.
-    pub left: Vec<String>,
+    pub leftovers: Vec<String>,
 }
 
 /// How a machine ended, as its keeper saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "how")]
-pub enum End {
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ExitCause {
     /// The controller asked for it.
     Stopped {
         /// [`StopReason::name`].
@@ -99,9 +99,9 @@ pub enum End {
 /// unread: neither does a reason that it does not know keep it from ending its machine, nor is that reason lost.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Because(Value);
+pub struct StopDetail(Value);
 
-impl Because {
+impl StopDetail {
     /// This reason; what a guest said in it is cut to a bounded length.
     pub(crate) fn of(why: &StopReason) -> Option<Self> {
         let cut = |said: &str| said.chars().take(SAID_CHARS_MAX).collect::<String>();
@@ -117,9 +117,7 @@ impl Because {
             | StopReason::DeadlineExpired
             | StopReason::Failed
             | StopReason::Restarted
-            | StopReason::Unowned
-            | StopReason::LeaseLost
-            | StopReason::ShuttingDown
+            | StopReason::Orphaned
             | StopReason::Operator => {}
         }
         // A reason that were no JSON would be told by its name alone.
@@ -132,33 +130,33 @@ impl Because {
     }
 }
 
-impl End {
+impl ExitCause {
     /// The same, in the controller's words. `because`: what its keeper was told beside the name of the reason.
-    pub(crate) fn told(&self, because: Option<&Because>) -> GoneReason {
-        match (self, because.and_then(Because::reason)) {
-            (Self::Stopped { why }, Some(because)) if because.name() == why => GoneReason::from_intent(because),
-            _ => self.reason(),
+    pub(crate) fn exit_reason(&self, detail: Option<&StopDetail>) -> ExitReason {
+        match (self, detail.and_then(StopDetail::reason)) {
+            (Self::Stopped { why }, Some(reason)) if reason.name() == why => ExitReason::from_stop_reason(reason),
+            _ => self.reason_by_name(),
         }
     }
 
     /// The same, as far as its name alone says it.
-    pub(crate) fn reason(&self) -> GoneReason {
+    pub(crate) fn reason_by_name(&self) -> ExitReason {
         match self {
             Self::Stopped { why } => {
-                GoneReason::Stopped { why: StopReason::from_name(why).unwrap_or(StopReason::Operator) }
+                ExitReason::Stopped { why: StopReason::from_name(why).unwrap_or(StopReason::Operator) }
             }
-            Self::Deadline => GoneReason::Deadline,
-            Self::Exited { code } => GoneReason::Exited { code: *code },
-            Self::Killed { signal } => GoneReason::Killed { signal: *signal },
-            Self::OutOfMemory => GoneReason::OutOfMemory,
-            Self::GuestPowerOff => GoneReason::GuestPowerOff,
-            Self::GuestPanic => GoneReason::GuestPanic,
-            Self::VmmError { status } => GoneReason::VmmError { status: status.clone() },
-            Self::Saved => GoneReason::Exited { code: 0 },
+            Self::Deadline => ExitReason::Deadline,
+            Self::Exited { code } => ExitReason::Exited { code: *code },
+            Self::Killed { signal } => ExitReason::Killed { signal: *signal },
+            Self::OutOfMemory => ExitReason::OutOfMemory,
+            Self::GuestPowerOff => ExitReason::GuestPowerOff,
+            Self::GuestPanic => ExitReason::GuestPanic,
+            Self::VmmError { status } => ExitReason::VmmError { status: status.clone() },
+            Self::Saved => ExitReason::Exited { code: 0 },
             Self::NeverStarted { error } | Self::SaveFailed { error } => {
-                GoneReason::NeverStarted { error: error.clone() }
+                ExitReason::NeverStarted { error: error.clone() }
             }
-            Self::KeeperLost => GoneReason::KeeperLost,
+            Self::KeeperLost => ExitReason::KeeperLost,
         }
     }
 }
@@ -170,8 +168,8 @@ pub(crate) fn path(receipts_dir: &Path, machine: &MachineId) -> PathBuf {
 
 impl Receipt {
     /// How the machine ended, in the controller's words.
-    pub fn reason(&self) -> GoneReason {
-        self.how.told(self.because.as_ref())
+    pub fn reason(&self) -> ExitReason {
+        self.cause.exit_reason(self.stop_detail.as_ref())
     }
 
     /// The receipt of `machine`; `None` when there is none.
@@ -226,24 +224,24 @@ mod tests {
             let last_error = Some("\u{1}".repeat(said));
             StopReason::NotReady { stage: Stage::Display, last_error, attempts: 3, elapsed_ms: 60_001 }
         };
-        let through = |why: &StopReason| Because::of(why).unwrap().reason().unwrap();
+        let through = |why: &StopReason| StopDetail::of(why).unwrap().reason().unwrap();
         assert_eq!(through(&not_ready(SAID_CHARS_MAX)), not_ready(SAID_CHARS_MAX));
         assert_eq!(through(&not_ready(1_000_000)), not_ready(SAID_CHARS_MAX));
         let long = StopReason::Mismatch { expected: "image a".into(), found: "b".repeat(1_000_000) };
-        let line = serde_json::to_vec(&Because::of(&long)).unwrap();
+        let line = serde_json::to_vec(&StopDetail::of(&long)).unwrap();
         assert!(line.len() < crate::keeper::control::LINE_BYTES_MAX / 2, "{}", line.len());
     }
 
     #[test]
     fn a_receipt_of_an_older_keeper_says_what_its_name_says() {
-        let of = |how: End| Receipt { how, ..serde_json::from_str(OLDER).unwrap() }.reason();
-        let stopped = |why: &str| of(End::Stopped { why: why.into() });
-        assert_eq!(stopped("cancelled"), GoneReason::Stopped { why: StopReason::Cancelled });
-        assert_eq!(stopped("hung"), GoneReason::Stopped { why: StopReason::Operator }, "how long it was, nobody wrote");
+        let of = |cause: ExitCause| Receipt { cause, ..serde_json::from_str(OLDER).unwrap() }.reason();
+        let stopped = |why: &str| of(ExitCause::Stopped { why: why.into() });
+        assert_eq!(stopped("cancelled"), ExitReason::Stopped { why: StopReason::Cancelled });
+        assert_eq!(stopped("hung"), ExitReason::Stopped { why: StopReason::Operator }, "how long it was, nobody wrote");
     }
 
     /// As version 1 of the control protocol wrote it before reasons were handed on.
     const OLDER: &str = r#"{"machine":"mac_00000000000000000000000001","began_unix_ms":1,"ended_unix_ms":2,
-        "how":{"how":"deadline"},"console_tail":"","output_tail":"",
-        "checks":{"pids":[],"sockets":[],"paths":[],"left":[]}}"#;
+        "cause":{"kind":"deadline"},"console_tail":"","output_tail":"",
+        "checks":{"pids":[],"sockets":[],"paths":[],"leftovers":[]}}"#;
 }

@@ -50,7 +50,7 @@ impl RunDir {
     }
 
     /// Writes down that the machine of the run directory `path` was ready. Written down before is fine.
-    pub(crate) fn note_ready(path: &Path) -> io::Result<()> {
+    pub(crate) fn record_ready(path: &Path) -> io::Result<()> {
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(READY_FILE)).map(drop)
     }
 

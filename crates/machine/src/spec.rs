@@ -1,6 +1,6 @@
 //! What a machine is made of, in words that a keeper can read back from a file.
 //!
-//! A [`Recipe`] turns a machine's id into a [`Spec`]; two real ones stand behind it: a QEMU template and, in the tests,
+//! A [`SpecSource`] turns a machine's id into a [`Spec`]; two real ones stand behind it: a QEMU template and, in the tests,
 //! a plain process. A spec holds no secret: it lies in the machine's run directory (`spec.json`, mode 0600).
 
 use anteroom_wire::MachineId;
@@ -17,7 +17,7 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 pub const SPEC_FILE: &str = "spec.json";
 
 /// What a machine is made of.
-pub trait Recipe: Send + Sync + 'static {
+pub trait SpecSource: Send + Sync + 'static {
     /// The hash of the image that every machine of this recipe runs; its agent must say the same.
     fn image_hash(&self) -> &str;
 
@@ -25,12 +25,12 @@ pub trait Recipe: Send + Sync + 'static {
     ///
     /// # Errors
     /// When what the machine is made of is not there or cannot be said to a process.
-    fn spec(&self, machine: &MachineId) -> Result<Spec, RecipeError>;
+    fn spec(&self, machine: &MachineId) -> Result<Spec, SpecError>;
 }
 
 /// Why a recipe gives no spec.
 #[derive(Debug, thiserror::Error)]
-pub enum RecipeError {
+pub enum SpecError {
     /// A path that is not UTF-8 cannot be written into a spec.
     #[error("the path {0:?} is not UTF-8")]
     Path(PathBuf),
@@ -61,7 +61,7 @@ pub struct Spec {
     /// Its whole environment: nothing is inherited.
     pub env: BTreeMap<String, String>,
     /// Its open files beyond 0, 1 and 2; nothing else is inherited.
-    pub fds: Vec<Passed>,
+    pub fds: Vec<InheritedFd>,
     /// What the keeper says to the program over QMP.
     pub qmp: Qmp,
 }
@@ -69,7 +69,7 @@ pub struct Spec {
 /// One open file of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Passed {
+pub struct InheritedFd {
     /// Its number in the process, 3 to 63.
     pub number: i32,
     /// What it is.
@@ -115,7 +115,7 @@ pub enum Qmp {
 /// The whole content of `spec.json`: the recipe's spec and what the controller wants kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Brief {
+pub(crate) struct KeeperConfig {
     /// Which machine.
     pub(crate) machine: MachineId,
     /// The image its agent must name.
@@ -128,7 +128,7 @@ pub(crate) struct Brief {
     pub(crate) receipts_dir: PathBuf,
     /// Whether the machine ends when nobody is connected to its keeper any more: for probes and templates in the making,
     /// which are of no use without the one who asked for them.
-    pub(crate) leashed: bool,
+    pub(crate) tied_to_parent: bool,
     /// How much of the console and of the process's own output is kept, bytes each.
     pub(crate) console_bytes_max: usize,
 }

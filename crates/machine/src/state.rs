@@ -11,10 +11,14 @@
 //! One task per machine writes it; all others ask (and are told *enqueued*, *ignored* or *denied*) or watch. Why a machine
 //! is gone follows from what was intended before what the process's exit status says: a VMM that we kill does not exit 0.
 
-use crate::{channel::AgentClient, receipt::Receipt};
+use crate::{
+    channel::AgentClient,
+    exit_reason::{ExitReason, StopReason},
+    receipt::Receipt,
+};
 use anteroom_wire::agent::{Hello, Stage};
 use serde::{Deserialize, Serialize};
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 /// What is true of a machine. `C` is how to talk to a ready one: [`Channels`], but for those who reason about the lifecycle
 /// alone.
@@ -44,14 +48,14 @@ pub enum State<C = Channels> {
         why: StopReason,
     },
     /// Its process has ended. Its keeper still clears away what is left of it.
-    Dead {
+    Exited {
         /// Why. The same stands when it is gone.
-        why: GoneReason,
+        why: ExitReason,
     },
     /// Nothing of it is left.
-    Gone {
+    Removed {
         /// Why.
-        why: GoneReason,
+        why: ExitReason,
         /// What its keeper wrote down at the end; `None`: the keeper did not live to write it.
         receipt: Option<Box<Receipt>>,
     },
@@ -81,198 +85,15 @@ pub struct Timings {
     pub ready_ms: u64,
 }
 
-/// Why somebody ended a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "reason")]
-pub enum StopReason {
-    /// Its session is complete: the credential is stored.
-    Completed,
-    /// Its session was cancelled.
-    Cancelled,
-    /// Its session's idle grace ran out.
-    IdleExpired,
-    /// Its session reached the hard cap.
-    DeadlineExpired,
-    /// Its session failed.
-    Failed,
-    /// It is being replaced by another.
-    Restarted,
-    /// No session owns it.
-    Unowned,
-    /// The host may no longer hold it.
-    LeaseLost,
-    /// The server ends and takes its machines with it.
-    ShuttingDown,
-    /// A person at the host ended it, or a reason this version does not know.
-    Operator,
-    /// It was not ready in time.
-    NotReady {
-        /// The stage it waited for.
-        stage: Stage,
-        /// The last error there.
-        last_error: Option<String>,
-        /// Tries at that stage.
-        attempts: u32,
-        /// How long it was waited for, milliseconds.
-        elapsed_ms: u64,
-    },
-    /// Its agent speaks another protocol or runs another image.
-    Mismatch {
-        /// Ours.
-        expected: String,
-        /// Its.
-        found: String,
-    },
-    /// It had been ready and gave no sign of life for too long.
-    Hung {
-        /// How long nothing was heard of it, milliseconds.
-        unanswered_ms: u64,
-    },
-}
-
-impl StopReason {
-    /// The stable word for it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Cancelled => "cancelled",
-            Self::IdleExpired => "idle_expired",
-            Self::DeadlineExpired => "deadline_expired",
-            Self::Failed => "failed",
-            Self::Restarted => "restarted",
-            Self::Unowned => "unowned",
-            Self::LeaseLost => "lease_lost",
-            Self::ShuttingDown => "shutting_down",
-            Self::Operator => "operator",
-            Self::NotReady { .. } => "not_ready",
-            Self::Mismatch { .. } => "mismatch",
-            Self::Hung { .. } => "hung",
-        }
-    }
-
-    /// The reason of that name, where the name says all of it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Completed,
-            Self::Cancelled,
-            Self::IdleExpired,
-            Self::DeadlineExpired,
-            Self::Failed,
-            Self::Restarted,
-            Self::Unowned,
-            Self::LeaseLost,
-            Self::ShuttingDown,
-            Self::Operator,
-        ]
-        .into_iter()
-        .find(|reason| reason.name() == name)
-    }
-}
-
-/// Why a machine is gone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "cause")]
-pub enum GoneReason {
-    /// Somebody ended it.
-    Stopped {
-        /// Why.
-        why: StopReason,
-    },
-    /// Its process ended by itself.
-    Exited {
-        /// The exit code.
-        code: i32,
-    },
-    /// Its process was killed, not by us.
-    Killed {
-        /// The signal's number.
-        signal: i32,
-    },
-    /// The host's kernel killed it for want of memory.
-    OutOfMemory,
-    /// Its keeper ended it at the hard deadline.
-    Deadline,
-    /// The guest switched itself off.
-    GuestPowerOff,
-    /// The guest's kernel gave up, or the guest reset itself.
-    GuestPanic,
-    /// QEMU stopped the guest, because it could not run it on.
-    VmmError {
-        /// QEMU's run state: `internal-error`, `io-error`.
-        status: String,
-    },
-    /// Its keeper ended without a word; the process died with it.
-    KeeperLost,
-    /// It was not ready in time.
-    ReadyTimeout {
-        /// The stage it waited for.
-        stage: Stage,
-        /// The last error there.
-        last_error: Option<String>,
-        /// Tries at that stage.
-        attempts: u32,
-        /// How long it was waited for, milliseconds.
-        elapsed_ms: u64,
-    },
-    /// Its agent speaks another protocol or runs another image.
-    Mismatch {
-        /// Ours.
-        expected: String,
-        /// Its.
-        found: String,
-    },
-    /// It had been ready and gave no sign of life for too long, so it was ended.
-    Hung {
-        /// How long nothing was heard of it, milliseconds.
-        unanswered_ms: u64,
-    },
-    /// The process or its saved state could not be started.
-    NeverStarted {
-        /// Why.
-        error: String,
-    },
-}
-
-impl fmt::Display for GoneReason {
-    /// One sentence for people.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stopped { why } => write!(f, "the machine was ended ({})", why.name()),
-            Self::Exited { code } => write!(f, "the machine's process ended by itself with exit code {code}"),
-            Self::Killed { signal } => write!(f, "the machine's process was killed by signal {signal}"),
-            Self::OutOfMemory => f.write_str("the host's kernel killed the machine's process for want of memory"),
-            Self::Deadline => f.write_str("the machine reached its hard deadline"),
-            Self::GuestPowerOff => f.write_str("the guest switched itself off"),
-            Self::GuestPanic => f.write_str("the guest's kernel gave up"),
-            Self::VmmError { status } => write!(f, "QEMU could not run the machine on ({status})"),
-            Self::KeeperLost => f.write_str("the machine's keeper was killed, and the machine with it"),
-            Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
-                write!(
-                    f,
-                    "the machine was not ready after {elapsed_ms} ms: it waited for {stage:?}, {attempts} attempts"
-                )?;
-                last_error.as_ref().map_or(Ok(()), |error| write!(f, ", last error: {error}"))
-            }
-            Self::Mismatch { expected, found } => {
-                write!(f, "the machine runs {found}, but {expected} was expected")
-            }
-            Self::Hung { unanswered_ms } => {
-                write!(f, "the machine gave no sign of life for {unanswered_ms} ms and was ended")
-            }
-            Self::NeverStarted { error } => write!(f, "the machine could not be started: {error}"),
-        }
-    }
-}
-
 /// What happens to a machine.
 #[derive(Debug, Clone)]
 pub enum Event<C = Channels> {
     /// Its keeper was started, or found alive.
     KeeperFound,
     /// Its process runs.
-    ProcessRuns,
+    ProcessStarted,
     /// A try at a stage; `error` says why it did not succeed, `None`: it is being tried.
-    Tried {
+    StageAttempted {
         /// Which.
         stage: Stage,
         /// Why it failed.
@@ -286,16 +107,16 @@ pub enum Event<C = Channels> {
         error: String,
     },
     /// Somebody wants it ended.
-    StopAsked(StopReason),
+    StopRequested(StopReason),
     /// Its process has ended.
-    Died {
+    ProcessExited {
         /// How it looks from outside.
-        how: GoneReason,
+        reason: ExitReason,
     },
     /// Nothing of it is left.
-    Ended {
+    Removed {
         /// How it looks from outside.
-        how: GoneReason,
+        reason: ExitReason,
         /// The keeper's last words.
         receipt: Option<Box<Receipt>>,
     },
@@ -303,13 +124,13 @@ pub enum Event<C = Channels> {
 
 /// Why an event has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum RejectedEvent {
     /// The machine is gone: nothing happens to it any more.
     #[error("the machine is gone")]
-    Gone,
+    Removed,
     /// Its process has ended; the reason that was told stands.
     #[error("the machine's process has ended")]
-    Dead,
+    Exited,
     /// It is ending already; the first reason stands.
     #[error("the machine is ending already")]
     Stopping,
@@ -321,23 +142,15 @@ pub enum Refused {
     TooEarly,
 }
 
-/// What a caller who asks for a stop is told.
+/// The result of asking for a machine's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It will be done.
+pub enum RequestOutcome {
+    /// The driver will carry it out.
     Enqueued,
-    /// It is being done, or has been.
+    /// The machine is already ending or has ended.
     Ignored,
-    /// It cannot be done.
-    Denied(Denied),
-}
-
-/// Why a stop cannot be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// No such machine here, or gone for some time.
-    #[error("there is no such machine on this host")]
-    Unknown,
+    /// This host has no such machine, or has already removed it.
+    UnknownMachine,
 }
 
 impl<C> State<C> {
@@ -345,30 +158,30 @@ impl<C> State<C> {
     ///
     /// # Errors
     /// Says why when the event has no effect; the state then stays as it was.
-    pub fn on(&self, event: Event<C>) -> Result<State<C>, Refused> {
+    pub fn on(&self, event: Event<C>) -> Result<State<C>, RejectedEvent> {
         match (self, event) {
-            (State::Gone { .. }, _) => Err(Refused::Gone),
+            (State::Removed { .. }, _) => Err(RejectedEvent::Removed),
             // What was told of its end stays true.
-            (State::Dead { why }, Event::Ended { receipt, .. }) => Ok(State::Gone { why: why.clone(), receipt }),
-            (State::Dead { .. }, _) => Err(Refused::Dead),
-            (State::Stopping { why }, Event::Died { .. }) => {
-                Ok(State::Dead { why: GoneReason::from_intent(why.clone()) })
+            (State::Exited { why }, Event::Removed { receipt, .. }) => Ok(State::Removed { why: why.clone(), receipt }),
+            (State::Exited { .. }, _) => Err(RejectedEvent::Exited),
+            (State::Stopping { why }, Event::ProcessExited { .. }) => {
+                Ok(State::Exited { why: ExitReason::from_stop_reason(why.clone()) })
             }
-            (_, Event::Died { how }) => Ok(State::Dead { why: how }),
-            (State::Stopping { why }, Event::Ended { receipt, .. }) => {
-                Ok(State::Gone { why: GoneReason::from_intent(why.clone()), receipt })
+            (_, Event::ProcessExited { reason }) => Ok(State::Exited { why: reason }),
+            (State::Stopping { why }, Event::Removed { receipt, .. }) => {
+                Ok(State::Removed { why: ExitReason::from_stop_reason(why.clone()), receipt })
             }
-            (_, Event::Ended { how, receipt }) => Ok(State::Gone { why: how, receipt }),
-            (State::Stopping { .. }, _) => Err(Refused::Stopping),
-            (_, Event::StopAsked(why)) => Ok(State::Stopping { why }),
+            (_, Event::Removed { reason, receipt }) => Ok(State::Removed { why: reason, receipt }),
+            (State::Stopping { .. }, _) => Err(RejectedEvent::Stopping),
+            (_, Event::StopRequested(why)) => Ok(State::Stopping { why }),
             (State::Requested, Event::KeeperFound) => Ok(State::Cloning),
-            (_, Event::KeeperFound) => Err(Refused::Stale),
-            (State::Requested, _) => Err(Refused::TooEarly),
-            (State::Cloning, Event::ProcessRuns) => {
+            (_, Event::KeeperFound) => Err(RejectedEvent::Stale),
+            (State::Requested, _) => Err(RejectedEvent::TooEarly),
+            (State::Cloning, Event::ProcessStarted) => {
                 Ok(State::Waiting { stage: Stage::Channel, last_error: None, attempts: 0 })
             }
-            (_, Event::ProcessRuns) => Err(Refused::Stale),
-            (State::Waiting { stage, last_error, attempts }, Event::Tried { stage: tried, error }) => {
+            (_, Event::ProcessStarted) => Err(RejectedEvent::Stale),
+            (State::Waiting { stage, last_error, attempts }, Event::StageAttempted { stage: tried, error }) => {
                 let same = *stage == tried;
                 Ok(State::Waiting {
                     stage: tried,
@@ -377,11 +190,11 @@ impl<C> State<C> {
                 })
             }
             // The channel is dialled while the process is still being started: what comes of it waits its turn.
-            (State::Cloning, Event::Tried { .. } | Event::ChannelLost { .. }) => Err(Refused::TooEarly),
-            (State::Ready { .. }, Event::Tried { .. }) => Err(Refused::Stale),
+            (State::Cloning, Event::StageAttempted { .. } | Event::ChannelLost { .. }) => Err(RejectedEvent::TooEarly),
+            (State::Ready { .. }, Event::StageAttempted { .. }) => Err(RejectedEvent::Stale),
             // An agent that answers is proof enough that its process runs.
             (State::Cloning | State::Waiting { .. }, Event::BecameReady(channels)) => Ok(State::Ready { channels }),
-            (State::Ready { .. }, Event::BecameReady(_)) => Err(Refused::Stale),
+            (State::Ready { .. }, Event::BecameReady(_)) => Err(RejectedEvent::Stale),
             (State::Waiting { .. } | State::Ready { .. }, Event::ChannelLost { error }) => {
                 Ok(State::Waiting { stage: Stage::Channel, last_error: Some(error), attempts: 0 })
             }
@@ -396,14 +209,14 @@ impl<C> State<C> {
             State::Waiting { .. } => "waiting",
             State::Ready { .. } => "ready",
             State::Stopping { .. } => "stopping",
-            State::Dead { .. } => "dead",
-            State::Gone { .. } => "gone",
+            State::Exited { .. } => "exited",
+            State::Removed { .. } => "removed",
         }
     }
 
     /// Whether nothing of the machine is left.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, State::Gone { .. })
+    pub fn is_removed(&self) -> bool {
+        matches!(self, State::Removed { .. })
     }
 
     /// Ready's channels.
@@ -414,30 +227,8 @@ impl<C> State<C> {
             | State::Cloning
             | State::Waiting { .. }
             | State::Stopping { .. }
-            | State::Dead { .. }
-            | State::Gone { .. } => None,
-        }
-    }
-}
-
-impl GoneReason {
-    pub(crate) fn from_intent(why: StopReason) -> Self {
-        match why {
-            StopReason::NotReady { stage, last_error, attempts, elapsed_ms } => {
-                Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms }
-            }
-            StopReason::Mismatch { expected, found } => Self::Mismatch { expected, found },
-            StopReason::Hung { unanswered_ms } => Self::Hung { unanswered_ms },
-            why @ (StopReason::Completed
-            | StopReason::Cancelled
-            | StopReason::IdleExpired
-            | StopReason::DeadlineExpired
-            | StopReason::Failed
-            | StopReason::Restarted
-            | StopReason::Unowned
-            | StopReason::LeaseLost
-            | StopReason::ShuttingDown
-            | StopReason::Operator) => Self::Stopped { why },
+            | State::Exited { .. }
+            | State::Removed { .. } => None,
         }
     }
 }

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 use anteroom_machine::{
-    Answer, BoxBody, Channels, End, GoneReason, HostService, Machines, Recipe, Settings, State, StopReason,
+    BoxBody, Channels, ExitCause, ExitReason, HostService, Machines, RequestOutcome, Settings, SpecSource, State,
+    StopReason,
     image::Image,
-    qemu::{self, Accelerator, Hardware, KvmFinding, ProbeSettings, Progress, Template, TemplateSettings},
+    qemu::{self, Accelerator, Hardware, KvmStatus, ProbeSettings, Progress, Template, TemplateSettings},
 };
 use anteroom_wire::{
     Base64, MachineId, Secret, SessionId,
@@ -71,7 +72,7 @@ struct Server {
 }
 
 impl Server {
-    async fn open(top: &Path, recipe: Arc<dyn Recipe>) -> Self {
+    async fn open(top: &Path, recipe: Arc<dyn SpecSource>) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let host: HostService = Arc::new(|_, _| {
             let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
@@ -101,13 +102,13 @@ async fn until(state: &mut watch::Receiver<State>, wanted: impl FnMut(&State) ->
 }
 
 async fn ready(state: &mut watch::Receiver<State>) -> Channels {
-    let state = until(state, |state| matches!(state, State::Ready { .. } | State::Gone { .. })).await;
+    let state = until(state, |state| matches!(state, State::Ready { .. } | State::Removed { .. })).await;
     state.channels().unwrap_or_else(|| panic!("{state:?}")).clone()
 }
 
-async fn gone(state: &mut watch::Receiver<State>) -> GoneReason {
-    let State::Gone { why, receipt } = until(state, State::is_gone).await else { unreachable!() };
-    let left = receipt.expect("no receipt").checks.left;
+async fn gone(state: &mut watch::Receiver<State>) -> ExitReason {
+    let State::Removed { why, receipt } = until(state, State::is_removed).await else { unreachable!() };
+    let left = receipt.expect("no receipt").checks.leftovers;
     assert!(left.is_empty(), "{left:?}");
     why
 }
@@ -117,9 +118,9 @@ async fn the_probe_tells_what_boots() {
     let image = image();
     let report = accelerator(&image).await;
     match (&report.chosen, &report.kvm) {
-        (Accelerator::Kvm { .. }, KvmFinding::Works) => {}
-        (Accelerator::Emulation, KvmFinding::Absent | KvmFinding::NotPermitted) => {}
-        (Accelerator::Emulation, KvmFinding::DoesNotBoot { why }) => assert!(why.contains("-cpu host"), "{why}"),
+        (Accelerator::Kvm { .. }, KvmStatus::Works) => {}
+        (Accelerator::Emulation, KvmStatus::Absent | KvmStatus::NotPermitted) => {}
+        (Accelerator::Emulation, KvmStatus::DoesNotBoot { why }) => assert!(why.contains("-cpu host"), "{why}"),
         other => panic!("{other:?}"),
     }
     assert!(!report.explanation.is_empty());
@@ -150,8 +151,8 @@ async fn a_clone_answers_at_once_and_shows_its_desktop() {
     let memory = server.machines.memory(&id).unwrap();
     eprintln!("{memory:?}");
     assert!(memory.private_bytes < memory_bytes / 2, "{memory:?}");
-    assert_eq!(server.machines.stop(&id, StopReason::Completed), Answer::Enqueued);
-    assert_eq!(gone(&mut state).await, GoneReason::Stopped { why: StopReason::Completed });
+    assert_eq!(server.machines.stop(&id, StopReason::Completed), RequestOutcome::Enqueued);
+    assert_eq!(gone(&mut state).await, ExitReason::Stopped { why: StopReason::Completed });
     server.end().await;
 }
 
@@ -172,8 +173,8 @@ async fn a_clone_outlives_its_server_and_is_dialled_by_the_next() {
     let server = Server::open(top.path(), template).await;
     let mut state = server.machines.watch(&id).unwrap();
     ready(&mut state).await;
-    server.machines.stop(&id, StopReason::Unowned);
-    assert_eq!(gone(&mut state).await, GoneReason::Stopped { why: StopReason::Unowned });
+    server.machines.stop(&id, StopReason::Orphaned);
+    assert_eq!(gone(&mut state).await, ExitReason::Stopped { why: StopReason::Orphaned });
     server.end().await;
 }
 
@@ -227,6 +228,22 @@ async fn clones_do_not_share_what_they_write_and_a_claim_starts_the_tool() {
     server.end().await;
 }
 
+/// Starts machines from the template that is current at that moment.
+struct ReplaceableTemplate {
+    image_hash: String,
+    current: Arc<Mutex<Arc<Template>>>,
+}
+
+impl SpecSource for ReplaceableTemplate {
+    fn image_hash(&self) -> &str {
+        &self.image_hash
+    }
+
+    fn spec(&self, machine: &MachineId) -> Result<anteroom_machine::Spec, anteroom_machine::SpecError> {
+        self.current.lock().unwrap().spec(machine)
+    }
+}
+
 #[tokio::test]
 async fn a_template_stays_as_long_as_a_machine_maps_it() {
     let kept = template().await;
@@ -245,12 +262,14 @@ async fn a_template_stays_as_long_as_a_machine_maps_it() {
     let prepared = Template::prepare(&image, &accelerator, &settings, |progress| found.lock().unwrap().push(progress));
     let template = prepared.await.unwrap();
     assert_eq!(*found.lock().unwrap(), [Progress::Found]);
-    let server = Server::open(top.path(), Arc::new(template)).await;
+    let current: Arc<Mutex<Arc<Template>>> = Arc::new(Mutex::new(Arc::new(template)));
+    let replaceable = ReplaceableTemplate { image_hash: kept.image_hash().to_owned(), current: current.clone() };
+    let server = Server::open(top.path(), Arc::new(replaceable)).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
     ready(&mut state).await;
     // New machines are made of another template; this machine still maps the old one.
-    server.machines.set_recipe(Arc::new(kept));
+    *current.lock().unwrap() = Arc::new(kept);
     assert_eq!(Template::remove_unused(&settings.templates_dir, None).unwrap(), 0);
     assert!(copy.exists());
     server.machines.stop(&id, StopReason::Completed);
@@ -321,11 +340,11 @@ async fn a_state_that_cannot_be_loaded_is_told_with_qemus_words() {
     let template = template().await;
     let spec = template.spec(&new_id()).unwrap();
     struct Broken(anteroom_machine::Spec);
-    impl Recipe for Broken {
+    impl SpecSource for Broken {
         fn image_hash(&self) -> &str {
             "none"
         }
-        fn spec(&self, _: &MachineId) -> Result<anteroom_machine::Spec, anteroom_machine::RecipeError> {
+        fn spec(&self, _: &MachineId) -> Result<anteroom_machine::Spec, anteroom_machine::SpecError> {
             Ok(self.0.clone())
         }
     }
@@ -341,8 +360,8 @@ async fn a_state_that_cannot_be_loaded_is_told_with_qemus_words() {
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
     let why = gone(&mut state).await;
-    let GoneReason::NeverStarted { error } = why else { panic!("{why:?}") };
+    let ExitReason::NeverStarted { error } = why else { panic!("{why:?}") };
     assert!(error.contains("could not be loaded"), "{error}");
-    assert!(matches!(server.machines.receipt(&id).unwrap().unwrap().how, End::NeverStarted { .. }));
+    assert!(matches!(server.machines.receipt(&id).unwrap().unwrap().cause, ExitCause::NeverStarted { .. }));
     server.end().await;
 }

@@ -31,10 +31,10 @@ pub struct Faults {
     /// No desktop answers.
     pub no_desktop: bool,
     /// They have a memory of their own, as [`SimulatedMemory`] writes it.
-    pub own_memory: bool,
+    pub simulated_memory: bool,
 }
 
-/// What a machine with a memory of its own would be shown by its kernel; see [`Faults::own_memory`].
+/// What a machine with a memory of its own would be shown by its kernel; see [`Faults::simulated_memory`].
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedMemory {
     /// Of 1024 MiB, what is left.
@@ -117,10 +117,10 @@ impl PlainProcess {
     ///
     /// # Errors
     /// [`SpecError::Missing`] with the command that builds what is missing.
-    pub fn beside_this_program() -> Result<Self, SpecError> {
+    pub fn with_built_programs() -> Result<Self, SpecError> {
         Ok(Self {
-            testbed: built("anteroom-testbed")?,
-            agent: built("anteroom-agent")?,
+            testbed: built_program("anteroom-testbed")?,
+            agent: built_program("anteroom-agent")?,
             image_hash: "sha256:plain-process".to_owned(),
             clis: BTreeMap::new(),
             path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
@@ -161,7 +161,7 @@ impl SpecSource for PlainProcess {
 ///
 /// # Errors
 /// [`SpecError::Missing`]; its text says how to build it.
-pub fn built(name: &'static str) -> Result<PathBuf, SpecError> {
+pub fn built_program(name: &'static str) -> Result<PathBuf, SpecError> {
     let missing =
         |path: &Path, source| SpecError::Missing { what: how_to_build(name), path: path.to_owned(), source };
     let this = std::env::current_exe().map_err(|error| missing(Path::new(name), error))?;

@@ -63,7 +63,7 @@ pub async fn serve(order: Order) -> anyhow::Result<()> {
     let state = StateDir::take(&config.state_dir)?;
     anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
     let spec_source =
-        PlainProcess { clis: order.clis.clone(), faults: order.faults, ..PlainProcess::beside_this_program()? };
+        PlainProcess { clis: order.clis.clone(), faults: order.faults, ..PlainProcess::with_built_programs()? };
     let foundation = Foundation {
         image: ImageFacts {
             hash: spec_source.image_hash.clone(),

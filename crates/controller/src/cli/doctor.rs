@@ -67,7 +67,7 @@ async fn tools() -> Vec<(String, Finding)> {
             Finding::Missing("no qemu-system-x86_64; sudo apt-get install qemu-system-x86".into()),
         )),
     }
-    let lacking = image::missing_tools();
+    let lacking = image::missing_requirements();
     if lacking.is_empty() {
         found.push(("image tools".into(), Finding::Good("all there".into())));
     }

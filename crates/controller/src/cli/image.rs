@@ -6,7 +6,7 @@ use super::{
     say,
 };
 use crate::config::Config;
-use anteroom_machine::image::{BuildSettings, Image, Note, build};
+use anteroom_machine::image::{BuildSettings, Image, OnProgress, build};
 use anyhow::Context;
 use clap::Subcommand;
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -64,7 +64,7 @@ async fn make(
     settings.extra_packages.clone_from(&config.image.extra_packages);
     let work = Arc::new(Work::new());
     let shown = Arc::clone(&work);
-    let progress: Note = Arc::new(move |progress| {
+    let progress: OnProgress = Arc::new(move |progress| {
         shown.at(&progress.step.to_string(), &progress.note, progress.fraction);
     });
     let test = Arc::clone(&work);

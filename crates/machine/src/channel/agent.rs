@@ -3,7 +3,7 @@
 use anteroom_wire::{
     ProblemBody,
     agent::{
-        Claim, Claimed, DESKTOP_AUTHORITY, Hello, Input, OpenUrl, Paste, Pasted, Screen, SignIn, SwitchMethod,
+        Claim, Claimed, DESKTOP_AUTHORITY, Hello, Input, OpenUrl, Paste, PasteResult, Screen, SignIn, SwitchMethod,
         TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
     },
     channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES},
@@ -86,7 +86,7 @@ pub enum AgentError {
     },
     /// The agent refused and said why.
     #[error("{call}: the agent refused ({status}): {}", problem.code)]
-    Refused {
+    Rejected {
         /// Which call.
         call: &'static str,
         /// The HTTP status.
@@ -96,7 +96,7 @@ pub enum AgentError {
     },
     /// The agent answered something that this version does not know.
     #[error("{call}: an answer that is not understood ({status}): {why}")]
-    NotUnderstood {
+    InvalidResponse {
         /// Which call.
         call: &'static str,
         /// The HTTP status.
@@ -106,7 +106,7 @@ pub enum AgentError {
     },
     /// The request cannot be said.
     #[error("{call}: {why}")]
-    Request {
+    InvalidRequest {
         /// Which call.
         call: &'static str,
         /// Why.
@@ -180,7 +180,7 @@ impl AgentClient {
     /// `POST /claim`. The same claim again changes nothing.
     ///
     /// # Errors
-    /// `Refused` with status 409: it was claimed for another session.
+    /// `Rejected` with status 409: it was claimed for another session.
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, AgentError> {
         let call = "POST /claim";
         let answer = self.post(call, "/claim", claim, self.limits.claim_ms_max).await?;
@@ -214,8 +214,8 @@ impl AgentClient {
     /// `POST /paste`: gives the tool what the person brings; says as what it was taken.
     ///
     /// # Errors
-    /// `Refused` when the tool does not wait for it, or could not take it.
-    pub async fn paste(&self, paste: &Paste) -> Result<Pasted, AgentError> {
+    /// `Rejected` when the tool does not wait for it, or could not take it.
+    pub async fn paste(&self, paste: &Paste) -> Result<PasteResult, AgentError> {
         let call = "POST /paste";
         understand(call, &self.post(call, "/paste", paste, self.limits.tool_ms_max).await?)
     }
@@ -281,7 +281,8 @@ impl AgentClient {
         body: &T,
         ms_max: u64,
     ) -> Result<Bytes, AgentError> {
-        let body = serde_json::to_vec(body).map_err(|error| AgentError::Request { call, why: error.to_string() })?;
+        let body =
+            serde_json::to_vec(body).map_err(|error| AgentError::InvalidRequest { call, why: error.to_string() })?;
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("http://agent{path}"))
@@ -325,7 +326,7 @@ impl AgentClient {
         call: &'static str,
         request: Result<Request<Full<Bytes>>, http::Error>,
     ) -> Result<Response<Incoming>, AgentError> {
-        let request = request.map_err(|error| AgentError::Request { call, why: error.to_string() })?;
+        let request = request.map_err(|error| AgentError::InvalidRequest { call, why: error.to_string() })?;
         if self.is_closed() {
             return Err(AgentError::Closed { call });
         }
@@ -342,19 +343,23 @@ impl AgentClient {
             .collect()
             .await
             .map(http_body_util::Collected::to_bytes)
-            .map_err(|error| AgentError::NotUnderstood { call, status, why: error.to_string() })
+            .map_err(|error| AgentError::InvalidResponse { call, status, why: error.to_string() })
     }
 }
 
 fn check_terminal_id(call: &'static str, id: &str) -> Result<(), AgentError> {
     let good =
         (1..=40).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    if good { Ok(()) } else { Err(AgentError::Request { call, why: "a terminal id is 1 to 40 of a-z and 0-9".into() }) }
+    if good {
+        Ok(())
+    } else {
+        Err(AgentError::InvalidRequest { call, why: "a terminal id is 1 to 40 of a-z and 0-9".into() })
+    }
 }
 
 fn understand<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, AgentError> {
     // The text of a serde error may quote the body; its place says enough.
-    serde_json::from_slice(body).map_err(|error| AgentError::NotUnderstood {
+    serde_json::from_slice(body).map_err(|error| AgentError::InvalidResponse {
         call,
         status: StatusCode::OK,
         why: format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()),
@@ -363,7 +368,7 @@ fn understand<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T,
 
 fn refused(call: &'static str, status: StatusCode, body: &[u8]) -> AgentError {
     match serde_json::from_slice(body) {
-        Ok(problem) => AgentError::Refused { call, status, problem: Box::new(problem) },
-        Err(_) => AgentError::NotUnderstood { call, status, why: "the body is not a problem".into() },
+        Ok(problem) => AgentError::Rejected { call, status, problem: Box::new(problem) },
+        Err(_) => AgentError::InvalidResponse { call, status, why: "the body is not a problem".into() },
     }
 }

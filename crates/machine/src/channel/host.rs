@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// When a connection from which nothing comes is given up. Whether the machine has hung is seen on its other channel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pings {
+pub(crate) struct KeepAlive {
     /// Between two.
     pub(crate) every: Duration,
     /// How long one may stay unanswered.
@@ -27,7 +27,7 @@ pub(crate) async fn serve<S>(
     stream: S,
     machine: MachineId,
     service: HostService,
-    pings: Pings,
+    pings: KeepAlive,
 ) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

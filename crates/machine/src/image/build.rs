@@ -4,274 +4,39 @@
 //! or two) and the whole image (a second when only the agent changed). The same inputs again cost nothing.
 
 mod assemble;
-pub(super) mod leftovers;
 
 use super::{
-    Image, elf, hex, read_up_to,
-    recipe::{Cli, Recipe},
-    root::{Making, Root},
-    shelf::{Shelf, Taken},
-    tools::{Missing, apt_line, missing_tools},
+    Image,
+    build_context::BuildContext,
+    build_error::BuildError,
+    build_settings::BuildSettings,
+    elf, hex,
+    host_requirements::missing_requirements,
+    leftovers,
+    progress::{OnProgress, Progress, Step},
+    read_up_to,
+    recipe::Recipe,
+    root::Root,
+    store::{ImageStore, LockError},
 };
 use anteroom_wire::agent::PROTOCOL;
 use sha2::{Digest, Sha256};
-use std::{
-    error::Error,
-    fmt::{self, Write as _},
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{error::Error, fs::File, io, path::Path, sync::Arc};
 
 /// How a root file system is made, beside the recipe: raised when `root.rs` gives other bytes for the same inputs.
 const ROOT_REVISION: u32 = 2;
 /// What this program knows of the demo tool.
 const DEMO: (&str, &str) = ("anteroom-demo", env!("CARGO_PKG_VERSION"));
 
-/// Where and how to build.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuildSettings {
-    /// The images directory.
-    pub dir: PathBuf,
-    /// Where packages are unpacked for the time of the build, about 1.5 GB. Every directory above it must be passable for
-    /// every user. `/var/tmp` is good; `/tmp` may be memory.
-    pub scratch_dir: PathBuf,
-    /// The agent's binary, static.
-    pub agent_binary: PathBuf,
-    /// The demo tool's binary, static.
-    pub demo_binary: PathBuf,
-    /// Install the newest packages although the recipe has not changed.
-    pub refresh: bool,
-    /// How many images are kept, the current one included. Those in use stay as well.
-    pub images_kept: usize,
-    /// The longest that one program of the build may run, milliseconds.
-    pub step_ms_max: u64,
-    /// How hard the root file system is compressed, 1 to 22 (zstd).
-    pub squash_level: u32,
-    /// Command-line tools beside the recipe's; one of the same name takes its place. They must be without faults.
-    pub extra_clis: Vec<Cli>,
-    /// Debian packages beside the recipe's, each a tool whose program has the package's name.
-    pub extra_packages: Vec<String>,
-}
-
-impl BuildSettings {
-    /// The defaults for these binaries.
-    pub fn new(dir: PathBuf, agent_binary: PathBuf, demo_binary: PathBuf) -> Self {
-        Self {
-            dir,
-            scratch_dir: PathBuf::from("/var/tmp"),
-            agent_binary,
-            demo_binary,
-            refresh: false,
-            images_kept: 3,
-            step_ms_max: 30 * 60 * 1000,
-            squash_level: 9,
-            extra_clis: Vec::new(),
-            extra_packages: Vec::new(),
-        }
-    }
-}
-
-/// A step of the build, in this order; `Tools` and `Packages` run side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
-    /// This host and the inputs are looked at.
-    Check,
-    /// Command-line tools are downloaded.
-    Tools,
-    /// Debian packages are installed.
-    Packages,
-    /// The root file system is written.
-    RootFs,
-    /// Kernel, agent and modules are put together.
-    Assemble,
-    /// A machine is started from it once.
-    SelfTest,
-    /// It becomes the current image; old ones go.
-    Publish,
-}
-
-impl Step {
-    /// All steps, for a display.
-    pub const ALL: [Self; 7] =
-        [Self::Check, Self::Tools, Self::Packages, Self::RootFs, Self::Assemble, Self::SelfTest, Self::Publish];
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Check => "looking at this host",
-            Self::Tools => "downloading command-line tools",
-            Self::Packages => "installing packages",
-            Self::RootFs => "writing the root file system",
-            Self::Assemble => "putting the image together",
-            Self::SelfTest => "starting a machine from it",
-            Self::Publish => "making it current",
-        })
-    }
-}
-
-/// How far a step is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
-    /// Which.
-    pub step: Step,
-    /// From 0 to 1, 1 is done; `None`: under way, not known how far.
-    pub fraction: Option<f32>,
-    /// A few words for people; may be empty.
-    pub note: String,
-}
-
-/// Who is told of progress. Called from several threads; must not block for long.
-pub type Note = Arc<dyn Fn(Progress) + Send + Sync>;
-
-impl Progress {
-    pub(super) fn at(step: Step, fraction: f32, note: &str) -> Self {
-        Self { step, fraction: Some(fraction), note: note.to_owned() }
-    }
-}
-
 /// What a build gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Built {
+pub struct BuildOutcome {
     /// The image; it is the current one.
     pub image: Image,
     /// Nothing had to be done: it was built from the same inputs before.
     pub unchanged: bool,
     /// Old images that were removed.
     pub removed: usize,
-}
-
-/// Why there is no image.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// This host lacks something.
-    #[error("{}", missing_text(.0))]
-    Missing(Vec<Missing>),
-    /// Another build runs.
-    #[error("another build runs in {dir:?}{}: wait for its end", holder(*.pid))]
-    Busy {
-        /// The images directory.
-        dir: PathBuf,
-        /// Its process, if known.
-        pid: Option<u32>,
-    },
-    /// A binary is not one for the guest.
-    #[error("{path:?} {why}")]
-    Binary {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-    /// The embedded recipe does not read.
-    #[error("the recipe in this program does not read")]
-    Recipe(#[source] toml::de::Error),
-    /// A program could not be started or waited for.
-    #[error("{step}: `{command}` could not be run")]
-    Start {
-        /// While doing what.
-        step: Step,
-        /// The command.
-        command: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A program failed.
-    #[error("{step}: `{command}` ended with {status}; its last lines:{}", indented(.last_lines))]
-    Failed {
-        /// While doing what.
-        step: Step,
-        /// The command.
-        command: String,
-        /// How it ended.
-        status: String,
-        /// What it said last.
-        last_lines: Vec<String>,
-    },
-    /// A program took too long.
-    #[error("{step}: `{command}` did not end within {limit_s} s; its last lines:{}", indented(.last_lines))]
-    TooLong {
-        /// While doing what.
-        step: Step,
-        /// The command.
-        command: String,
-        /// The limit, seconds.
-        limit_s: u64,
-        /// What it said last.
-        last_lines: Vec<String>,
-    },
-    /// A program was told to end because another part of the build had failed.
-    #[error("{step}: `{command}` was stopped")]
-    Stopped {
-        /// While doing what.
-        step: Step,
-        /// The command.
-        command: String,
-    },
-    /// A download is not what the recipe pins.
-    #[error("{package} is not the package that the recipe names: its integrity is {found}, not {expected}")]
-    Integrity {
-        /// Which.
-        package: String,
-        /// As the recipe says.
-        expected: String,
-        /// As it came.
-        found: String,
-    },
-    /// A program did its work and the result is not what it should be.
-    #[error("{step}: {what}")]
-    Unexpected {
-        /// While doing what.
-        step: Step,
-        /// What is wrong.
-        what: String,
-    },
-    /// A file cannot be read or written.
-    #[error("{step}: {path:?}")]
-    Io {
-        /// While doing what.
-        step: Step,
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The finished image is refused.
-    #[error("the finished image is refused")]
-    Refused(#[source] super::ImageError),
-    /// No machine could be started from the image; the current image stays what it was.
-    #[error("the image was built, but its self-test failed")]
-    SelfTest(#[source] Box<dyn Error + Send + Sync>),
-}
-
-fn holder(pid: Option<u32>) -> String {
-    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
-}
-
-fn indented(lines: &[String]) -> String {
-    if lines.is_empty() {
-        return " (none)".into();
-    }
-    lines.iter().flat_map(|line| ["\n    ", line]).collect()
-}
-
-fn missing_text(missing: &[Missing]) -> String {
-    let mut text = String::from("this host lacks what the build needs:");
-    for missing in missing {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\n    {}: {}", missing.what, missing.why);
-    }
-    let lines = apt_line(missing).into_iter();
-    let others = missing.iter().filter(|missing| missing.package.is_none()).map(|missing| missing.remedy.clone());
-    text.push_str("\n  what provides it:");
-    for line in lines.chain(others) {
-        let _ = write!(text, "\n    {line}");
-    }
-    text
 }
 
 /// Builds an image, or finds that the current one is already made from these inputs. `self_test` is given the finished image
@@ -281,71 +46,71 @@ fn missing_text(missing: &[Missing]) -> String {
 /// With the step and the cause. Nothing unfinished is left where an image is looked for.
 pub async fn build(
     settings: &BuildSettings,
-    progress: Note,
+    progress: OnProgress,
     self_test: impl AsyncFnOnce(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
-) -> Result<Built, BuildError> {
+) -> Result<BuildOutcome, BuildError> {
     progress(Progress::at(Step::Check, 0.0, ""));
     let mut recipe = Recipe::embedded().map_err(BuildError::Recipe)?;
     recipe.add(&settings.extra_clis, &settings.extra_packages);
     let recipe = Arc::new(recipe);
     let inputs = Inputs::of(&recipe, settings)?;
-    let shelf = Shelf::take(&settings.dir).map_err(|taken| match taken {
-        Taken::Busy(pid) => BuildError::Busy { dir: settings.dir.clone(), pid },
-        Taken::Io(path, source) => BuildError::Io { step: Step::Check, path, source },
+    let store = ImageStore::lock(&settings.dir).map_err(|taken| match taken {
+        LockError::Busy(pid) => BuildError::Busy { dir: settings.dir.clone(), pid },
+        LockError::Io(path, source) => BuildError::Io { step: Step::Check, path, source },
     })?;
-    let on_shelf = |step| {
+    let io_error = |step| {
         let path = settings.dir.clone();
         move |source| BuildError::Io { step, path, source }
     };
-    leftovers::clear(&shelf, settings).await?;
-    let known = shelf.images().map_err(on_shelf(Step::Check))?;
+    leftovers::clear(&store, settings).await?;
+    let known = store.images().map_err(io_error(Step::Check))?;
     let known = known.into_iter().find(|image| image.manifest.inputs_sha256 == inputs.image);
     let is_current =
         |image: &Image| Image::current(&settings.dir).is_ok_and(|current| current.manifest == image.manifest);
     if let Some(image) = known.filter(|image| !settings.refresh && is_current(image)) {
         progress(Progress::at(Step::Publish, 1.0, "nothing has changed"));
-        return Ok(Built { image, unchanged: true, removed: 0 });
+        return Ok(BuildOutcome { image, unchanged: true, removed: 0 });
     }
-    let root_dir = shelf.root_dir(&inputs.root);
+    let root_dir = store.root_dir(&inputs.root);
     let root = match Root::cached(&root_dir).filter(|_| !settings.refresh) {
         Some(root) => {
             progress(Progress::at(Step::RootFs, 1.0, "unchanged"));
             root
         }
-        None => make_root(settings, &recipe, &shelf, &root_dir, &progress).await?,
+        None => make_root(settings, &recipe, &store, &root_dir, &progress).await?,
     };
     progress(Progress { step: Step::Assemble, fraction: None, note: String::new() });
-    let image = assemble::assemble(&shelf, &root, &root_dir, settings, &inputs).await?;
+    let image = assemble::assemble(&store, &root, &root_dir, settings, &inputs).await?;
     progress(Progress { step: Step::SelfTest, fraction: None, note: String::new() });
     if let Err(error) = self_test(&image).await {
         if !is_current(&image) {
-            std::fs::remove_dir_all(&image.dir).map_err(on_shelf(Step::SelfTest))?;
+            std::fs::remove_dir_all(&image.dir).map_err(io_error(Step::SelfTest))?;
         }
         return Err(BuildError::SelfTest(error));
     }
-    shelf.make_current(&image).map_err(on_shelf(Step::Publish))?;
-    let removed = shelf.prune(settings.images_kept).map_err(on_shelf(Step::Publish))?;
+    store.make_current(&image).map_err(io_error(Step::Publish))?;
+    let removed = store.prune(settings.images_kept).map_err(io_error(Step::Publish))?;
     progress(Progress::at(Step::Publish, 1.0, ""));
-    Ok(Built { image, unchanged: false, removed })
+    Ok(BuildOutcome { image, unchanged: false, removed })
 }
 
 /// Makes the root file system; the host's tools are needed only here.
 async fn make_root(
     settings: &BuildSettings,
     recipe: &Arc<Recipe>,
-    shelf: &Shelf,
+    store: &ImageStore,
     root_dir: &Path,
-    progress: &Note,
+    progress: &OnProgress,
 ) -> Result<Root, BuildError> {
-    let missing = missing_tools();
+    let missing = missing_requirements();
     if !missing.is_empty() {
         return Err(BuildError::Missing(missing));
     }
     progress(Progress::at(Step::Check, 1.0, ""));
     let scratch =
-        shelf.scratch().map_err(|source| BuildError::Io { step: Step::Check, path: settings.dir.clone(), source })?;
+        store.scratch().map_err(|source| BuildError::Io { step: Step::Check, path: settings.dir.clone(), source })?;
     let packages_dir = leftovers::packages_dir(&scratch, &settings.scratch_dir)?;
-    let making = Making {
+    let context = BuildContext {
         recipe,
         settings,
         demo: DEMO,
@@ -353,7 +118,7 @@ async fn make_root(
         packages_dir: &packages_dir,
         progress: progress.clone(),
     };
-    let made = super::root::make(&making, root_dir).await;
+    let made = super::root::make(&context, root_dir).await;
     // On failure too, and what cannot be removed now is removed by the next build.
     let cleared = leftovers::remove(&scratch, settings).await;
     let root = made?;

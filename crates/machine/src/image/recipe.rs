@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 const TEXT: &str = include_str!("../../../../image/recipe.toml");
 
 /// The unprivileged user of the guest, as `image/files/etc/passwd` says.
-const PERSON: u64 = 1000;
+const USER_ID: u64 = 1000;
 
 /// `recipe.toml`; its comments say what each field is for.
 #[derive(Debug, Deserialize)]
@@ -99,7 +99,7 @@ impl Cli {
 }
 
 /// A file of ours in the root file system.
-pub(super) struct OwnFile {
+pub(super) struct GuestFile {
     /// Where, without the leading `/`.
     pub(super) path: &'static str,
     pub(super) content: &'static [u8],
@@ -111,7 +111,7 @@ pub(super) struct OwnFile {
 macro_rules! own_files {
     ($( $path:literal, $mode:literal, $owner:expr; )*) => {
         /// Everything below `image/files`.
-        pub(super) const OWN_FILES: &[OwnFile] = &[$( OwnFile {
+        pub(super) const GUEST_FILES: &[GuestFile] = &[$( GuestFile {
             path: $path,
             content: include_bytes!(concat!("../../../../image/files/", $path)),
             mode: $mode,
@@ -130,13 +130,13 @@ own_files! {
     "etc/shadow", 0o600, 0;
     "etc/tmux.conf", 0o644, 0;
     "etc/xdg/openbox/rc.xml", 0o644, 0;
-    "home/person/.Xdefaults", 0o644, PERSON;
+    "home/person/.Xdefaults", 0o644, USER_ID;
 }
 
 /// Directories that must be there, with their mode and owner, whatever the packages brought.
-pub(super) const OWN_DIRS: &[(&str, u32, u64)] = &[
+pub(super) const GUEST_DIRS: &[(&str, u32, u64)] = &[
     ("dev", 0o755, 0),
-    ("home/person", 0o700, PERSON),
+    ("home/person", 0o700, USER_ID),
     ("proc", 0o755, 0),
     ("run", 0o755, 0),
     ("sys", 0o755, 0),
@@ -168,11 +168,11 @@ impl Recipe {
     /// Feeds everything of the recipe that the root file system depends on into `hash`.
     pub(super) fn identify(&self, hash: &mut Sha256) {
         hash.update(TEXT);
-        for file in OWN_FILES {
+        for file in GUEST_FILES {
             hash.update(format!("\n{} {:o} {} {}\n", file.path, file.mode, file.owner, file.content.len()));
             hash.update(file.content);
         }
-        for (path, mode, owner) in OWN_DIRS {
+        for (path, mode, owner) in GUEST_DIRS {
             hash.update(format!("\n{path}/ {mode:o} {owner}\n"));
         }
     }
@@ -199,7 +199,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../image/files");
         let mut on_disk = BTreeSet::new();
         files_below(&root, &root, &mut on_disk);
-        let embedded: BTreeSet<String> = OWN_FILES.iter().map(|file| file.path.to_owned()).collect();
+        let embedded: BTreeSet<String> = GUEST_FILES.iter().map(|file| file.path.to_owned()).collect();
         assert_eq!(on_disk, embedded);
     }
 
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_browser_policy_is_json_and_spares_only_our_own_names_from_https() {
-        let policy = OWN_FILES.iter().find(|file| file.path.ends_with("anteroom.json")).unwrap();
+        let policy = GUEST_FILES.iter().find(|file| file.path.ends_with("anteroom.json")).unwrap();
         let policy: serde_json::Value = serde_json::from_slice(policy.content).unwrap();
         assert_eq!(policy["HttpAllowlist"], serde_json::json!(["[*.]anteroom.test"]));
         assert_eq!(policy["PasswordManagerEnabled"], false);

@@ -1,4 +1,4 @@
-//! The root file system: packages by mmdebstrap, sifted on the way, squashed. Nothing is ever unpacked on this host.
+//! The root file system: packages by mmdebstrap, filtered on the way, squashed. Nothing is ever unpacked on this host.
 //!
 //! ```text
 //!  mmdebstrap ── tar ──▶ sift ── tar ──▶ mksquashfs ──▶ rootfs.squashfs
@@ -10,17 +10,18 @@
 //! What comes out is kept under the hash of what went in, so that a changed agent costs none of this.
 
 use super::{
-    Artefact, Refusal, artefact_of,
-    build::{BuildError, BuildSettings, Note, Progress, Step, leftovers},
-    clis,
-    command::{Program, Running},
+    Artefact, FormatCheck, artefact_of,
+    build_context::BuildContext,
+    build_error::BuildError,
+    fetch_tools, host_requirements,
     initramfs::Module,
-    kernel, not_a_kernel, not_a_squashfs,
-    recipe::Recipe,
-    shelf, tools,
+    kernel, leftovers, not_a_kernel, not_a_squashfs,
+    program::{Program, Running},
+    progress::{Progress, Step},
+    store,
 };
+use filter::Filtered;
 use serde::{Deserialize, Serialize};
-use sift::Sifted;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -28,13 +29,12 @@ use std::{
     io,
     path::Path,
     process::Stdio,
-    sync::Arc,
     time::Duration,
 };
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-mod sift;
+mod filter;
 
 const ROOT_FILE: &str = "rootfs.squashfs";
 const KERNEL_FILE: &str = "vmlinux";
@@ -52,19 +52,6 @@ pub(super) struct Root {
     modules: Vec<String>,
     pub(super) packages: BTreeMap<String, String>,
     pub(super) clis: BTreeMap<String, String>,
-}
-
-/// What a root is made from, beside the recipe.
-pub(super) struct Making<'a> {
-    pub(super) recipe: &'a Arc<Recipe>,
-    pub(super) settings: &'a BuildSettings,
-    /// Name and version of the demo tool, whose binary the settings name.
-    pub(super) demo: (&'static str, &'static str),
-    /// A directory of this build in the images directory.
-    pub(super) scratch: &'a Path,
-    /// Where mmdebstrap may unpack: any user must be able to pass through the directories above.
-    pub(super) packages_dir: &'a Path,
-    pub(super) progress: Note,
 }
 
 impl Root {
@@ -87,23 +74,24 @@ impl Root {
 }
 
 /// Makes a root in `dir`, which does not exist yet; it appears whole or not at all.
-pub(super) async fn make(making: &Making<'_>, dir: &Path) -> Result<Root, BuildError> {
-    let new = making.scratch.join("root");
+pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root, BuildError> {
+    let new = context.scratch.join("root");
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| BuildError::Io { step: Step::RootFs, path, source }
     };
     fs::create_dir_all(new.join(MODULES_DIR)).map_err(io(&new))?;
-    let cache = making.settings.dir.join(shelf::TOOLS_CACHE);
-    let limit = Duration::from_millis(making.settings.step_ms_max);
+    let cache = context.settings.dir.join(store::TOOLS_CACHE);
+    let limit = Duration::from_millis(context.settings.step_ms_max);
     let (tools, when_fetched) = oneshot::channel();
     let stop = CancellationToken::new();
     // The tools come while the packages are installed; a failure of the one ends the other.
     let fetching = async {
-        let fetched = clis::fetch(&making.recipe.clis, &cache, making.scratch, limit, &*making.progress).await;
+        let fetched =
+            fetch_tools::fetch(&context.recipe.clis, &cache, context.scratch, limit, &*context.progress).await;
         match fetched {
             // Nobody there to take them: the other side failed and says why.
-            Ok(fetched) => drop(tools.send(sift::Tool::all(&fetched))),
+            Ok(fetched) => drop(tools.send(filter::Tool::all(&fetched))),
             Err(error) => {
                 stop.cancel();
                 drop(tools);
@@ -113,41 +101,35 @@ pub(super) async fn make(making: &Making<'_>, dir: &Path) -> Result<Root, BuildE
         Ok(())
     };
     let root_file = new.join(ROOT_FILE);
-    let (fetched, sifted) = tokio::join!(fetching, squash(making, when_fetched, &root_file, &stop));
+    let (fetched, filtered) = tokio::join!(fetching, squash(context, when_fetched, &root_file, &stop));
     fetched?;
-    let sifted = sifted?;
-    for file in &making.recipe.required {
-        if !sifted.names.contains(file) {
+    let filtered = filtered?;
+    for file in &context.recipe.required {
+        if !filtered.names.contains(file) {
             return Err(missing_file(file));
         }
     }
     check_head(&root_file, not_a_squashfs)?;
-    unpack_kernel(making, &sifted, &new).await?;
-    let modules = unpack_modules(making, &sifted, &new).await?;
+    unpack_kernel(context, &filtered, &new).await?;
+    let modules = unpack_modules(context, &filtered, &new).await?;
     let (rootfs, kernel) = (artefact_of(&root_file, ROOT_FILE), artefact_of(&new.join(KERNEL_FILE), KERNEL_FILE));
-    let packages = kernel::installed(&String::from_utf8_lossy(&sifted.dpkg_status));
-    let mut clis = versions(making);
-    let extra = making.settings.extra_packages.iter();
+    let packages = kernel::installed(&String::from_utf8_lossy(&filtered.dpkg_status));
+    let mut clis = context.tool_versions();
+    let extra = context.settings.extra_packages.iter();
     clis.extend(extra.filter_map(|name| packages.get_key_value(name)).map(|(name, it)| (name.clone(), it.clone())));
     let root = Root {
         rootfs: rootfs.map_err(io(&new))?,
         kernel: kernel.map_err(io(&new))?,
-        kernel_version: sifted.kernel_version,
+        kernel_version: filtered.kernel_version,
         modules,
         packages,
         clis,
     };
     let summary = serde_json::to_vec_pretty(&root)
         .map_err(|error| BuildError::Unexpected { step: Step::RootFs, what: error.to_string() })?;
-    shelf::write(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
-    shelf::publish(&new, dir).map_err(io(dir))?;
+    store::write(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
+    store::publish(&new, dir).map_err(io(dir))?;
     Ok(root)
-}
-
-/// Tool → version, as the guest and the manifest name them.
-fn versions(making: &Making<'_>) -> BTreeMap<String, String> {
-    let own = (making.demo.0.to_owned(), making.demo.1.to_owned());
-    making.recipe.clis.iter().map(|cli| (cli.name.clone(), cli.version.clone())).chain([own]).collect()
 }
 
 fn missing_file(file: &str) -> BuildError {
@@ -157,7 +139,7 @@ fn missing_file(file: &str) -> BuildError {
     }
 }
 
-fn check_head(path: &Path, not: Refusal) -> Result<(), BuildError> {
+fn check_head(path: &Path, not: FormatCheck) -> Result<(), BuildError> {
     let mut head = [0; 1024];
     let got = File::open(path)
         .and_then(|mut file| super::read_up_to(&mut file, &mut head))
@@ -170,8 +152,8 @@ fn check_head(path: &Path, not: Refusal) -> Result<(), BuildError> {
 
 /// mmdebstrap, its tar on standard output. Only the release's name is given: mmdebstrap knows the distribution's mirrors,
 /// those for security updates included.
-fn start_packages(making: &Making<'_>) -> Result<Running, BuildError> {
-    let recipe = making.recipe;
+fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
+    let recipe = context.recipe;
     let mode = if rustix::process::geteuid().is_root() { "root" } else { "unshare" };
     let mut args: Vec<OsString> = vec![
         format!("--mode={mode}").into(),
@@ -185,17 +167,17 @@ fn start_packages(making: &Making<'_>) -> Result<Running, BuildError> {
         format!("--include={}", recipe.packages.join(",")).into(),
     ];
     args.extend(recipe.unpack_excludes.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}").into()));
-    if let Some(keyring) = tools::keyring() {
+    if let Some(keyring) = host_requirements::keyring() {
         let mut arg = OsString::from("--keyring=");
         arg.push(keyring);
         args.push(arg);
     }
     args.push((&recipe.suite).into());
     args.push("-".into());
-    let limit = Duration::from_millis(making.settings.step_ms_max);
-    (making.progress)(Progress::at(Step::Packages, 0.0, "starting"));
+    let limit = Duration::from_millis(context.settings.step_ms_max);
+    (context.progress)(Progress::at(Step::Packages, 0.0, "starting"));
     Program::new(Step::Packages, limit, Path::new("/"), "mmdebstrap", args)
-        .env("TMPDIR", Some(&making.packages_dir.to_string_lossy()))
+        .env("TMPDIR", Some(&context.packages_dir.to_string_lossy()))
         .env("SOURCE_DATE_EPOCH", Some(&recipe.epoch_s.to_string()))
         .start()
 }
@@ -216,49 +198,49 @@ fn packages_fraction(line: &str) -> Option<(f32, &'static str)> {
 
 /// Sifts what mmdebstrap writes into a squashfs file.
 async fn squash(
-    making: &Making<'_>,
-    tools: oneshot::Receiver<Vec<sift::Tool>>,
+    context: &BuildContext<'_>,
+    tools: oneshot::Receiver<Vec<filter::Tool>>,
     to: &Path,
     stop: &CancellationToken,
-) -> Result<Sifted, BuildError> {
-    let mut packages = start_packages(making)?;
+) -> Result<Filtered, BuildError> {
+    let mut packages = start_packages(context)?;
     if let Some(process) = packages.process() {
-        leftovers::note_process(making.scratch, process)?;
+        leftovers::record_process(context.scratch, process)?;
     }
-    let mut squashing = start_squashing(making, to)?;
+    let mut squashing = start_mksquashfs(context, to)?;
     let pipes = packages.child.stdout.take().zip(squashing.child.stdin.take());
     let pipe_error = |source| BuildError::Io { step: Step::RootFs, path: to.to_owned(), source };
     let (from, into) = pipes.ok_or_else(|| pipe_error(io::Error::other("the pipe was taken")))?;
     let from = File::from(from.into_owned_fd().map_err(pipe_error)?);
     let into = File::from(into.into_owned_fd().map_err(pipe_error)?);
-    let additions = sift::Additions::new(making, tools).map_err(pipe_error)?;
-    let recipe = making.recipe.clone();
-    let progress = making.progress.clone();
-    let sifting = tokio::task::spawn_blocking(move || sift::sift(&recipe, from, into, additions, &*progress));
+    let additions = filter::Additions::new(context, tools).map_err(pipe_error)?;
+    let recipe = context.recipe.clone();
+    let progress = context.progress.clone();
+    let filtering = tokio::task::spawn_blocking(move || filter::filter(&recipe, from, into, additions, &*progress));
     let on_line = |line: &str| {
         if let Some((fraction, text)) = packages_fraction(line) {
-            (making.progress)(Progress::at(Step::Packages, fraction, text));
+            (context.progress)(Progress::at(Step::Packages, fraction, text));
         }
     };
-    let (packages, squashing, sifted) =
-        tokio::join!(packages.finish(stop, on_line), squashing.finish(stop, |_| ()), sifting);
+    let (packages, squashing, filtered) =
+        tokio::join!(packages.finish(stop, on_line), squashing.finish(stop, |_| ()), filtering);
     // The first program of the chain that failed is the cause; the others only saw a closed pipe.
     packages?;
-    let sifted = match sifted {
-        Ok(sifted) => sifted,
+    let filtered = match filtered {
+        Ok(filtered) => filtered,
         Err(error) => Err(io::Error::other(error)),
     };
-    match (sifted, squashing) {
-        (Ok(sifted), Ok(())) => Ok(sifted),
+    match (filtered, squashing) {
+        (Ok(filtered), Ok(())) => Ok(filtered),
         (Err(error), Err(squashing)) if error.kind() == io::ErrorKind::BrokenPipe => Err(squashing),
         (Err(source), _) => Err(pipe_error(source)),
         (Ok(_), Err(squashing)) => Err(squashing),
     }
 }
 
-fn start_squashing(making: &Making<'_>, to: &Path) -> Result<Running, BuildError> {
-    let level = making.settings.squash_level.to_string();
-    let epoch = making.recipe.epoch_s.to_string();
+fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<Running, BuildError> {
+    let level = context.settings.squash_level.to_string();
+    let epoch = context.recipe.epoch_s.to_string();
     let args: [OsString; 21] = [
         "-".into(),
         to.into(),
@@ -284,19 +266,19 @@ fn start_squashing(making: &Making<'_>, to: &Path) -> Result<Running, BuildError
         "-root-gid".into(),
         "0".into(),
     ];
-    let limit = Duration::from_millis(making.settings.step_ms_max);
+    let limit = Duration::from_millis(context.settings.step_ms_max);
     Program::new(Step::RootFs, limit, Path::new("/"), "mksquashfs", args)
         .env("SOURCE_DATE_EPOCH", None)
         .stdin(Stdio::piped())
         .start()
 }
 
-async fn unpack_kernel(making: &Making<'_>, sifted: &Sifted, dir: &Path) -> Result<(), BuildError> {
-    let payload = kernel::payload(&sifted.kernel).map_err(|why| BuildError::Unexpected {
+async fn unpack_kernel(context: &BuildContext<'_>, filtered: &Filtered, dir: &Path) -> Result<(), BuildError> {
+    let payload = kernel::payload(&filtered.kernel).map_err(|why| BuildError::Unexpected {
         step: Step::RootFs,
-        what: format!("the kernel of {} {why}", sifted.kernel_version),
+        what: format!("the kernel of {} {why}", filtered.kernel_version),
     })?;
-    let packed = making.scratch.join("vmlinux.zst");
+    let packed = context.scratch.join("vmlinux.zst");
     fs::write(&packed, payload).map_err(|source| BuildError::Io {
         step: Step::RootFs,
         path: packed.clone(),
@@ -304,22 +286,26 @@ async fn unpack_kernel(making: &Making<'_>, sifted: &Sifted, dir: &Path) -> Resu
     })?;
     let kernel = dir.join(KERNEL_FILE);
     let args: [OsString; 6] = ["-d".into(), "-q".into(), "-f".into(), "-o".into(), (&kernel).into(), (&packed).into()];
-    let limit = Duration::from_millis(making.settings.step_ms_max);
+    let limit = Duration::from_millis(context.settings.step_ms_max);
     Program::new(Step::RootFs, limit, dir, "zstd", args).output().await?;
     check_head(&kernel, not_a_kernel)
 }
 
 /// Unpacks the recipe's modules and those they need; returns their file names in the order in which to load them.
-async fn unpack_modules(making: &Making<'_>, sifted: &Sifted, dir: &Path) -> Result<Vec<String>, BuildError> {
+async fn unpack_modules(
+    context: &BuildContext<'_>,
+    filtered: &Filtered,
+    dir: &Path,
+) -> Result<Vec<String>, BuildError> {
     let unexpected = |what: String| BuildError::Unexpected { step: Step::RootFs, what };
-    let order = kernel::load_order(&sifted.modules_dep, &making.recipe.modules)
-        .map_err(|name| unexpected(format!("the kernel {} has no module {name}", sifted.kernel_version)))?;
+    let order = kernel::load_order(&filtered.modules_dep, &context.recipe.modules)
+        .map_err(|name| unexpected(format!("the kernel {} has no module {name}", filtered.kernel_version)))?;
     let dir = dir.join(MODULES_DIR);
-    let limit = Duration::from_millis(making.settings.step_ms_max);
+    let limit = Duration::from_millis(context.settings.step_ms_max);
     let mut files = Vec::new();
     for path in order {
         let packed =
-            sifted.modules.get(&path).ok_or_else(|| unexpected(format!("the kernel's package lacks {path}")))?;
+            filtered.modules.get(&path).ok_or_else(|| unexpected(format!("the kernel's package lacks {path}")))?;
         let name = format!("{}.ko", kernel::module_name(&path));
         let at = dir.join(format!("{name}.xz"));
         fs::write(&at, packed).map_err(|source| BuildError::Io { step: Step::RootFs, path: at.clone(), source })?;

@@ -1,8 +1,8 @@
 //! Images made by hand: what is taken, what is refused and why, what is removed and what stays.
 
 use super::*;
-use shelf::Shelf;
 use std::collections::BTreeMap;
+use store::ImageStore;
 
 /// An image in `images`, not large, but whole; `seed` tells two apart.
 fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
@@ -41,10 +41,10 @@ fn write_manifest(dir: &Path, manifest: &Manifest) {
     fs::write(dir.join(MANIFEST_FILE), serde_json::to_vec(manifest).unwrap()).unwrap();
 }
 
-fn shelf(dir: &Path) -> Shelf {
-    let shelf = Shelf::take(dir).unwrap_or_else(|_| panic!("the shelf is taken"));
+fn open_store(dir: &Path) -> ImageStore {
+    let store = ImageStore::lock(dir).unwrap_or_else(|_| panic!("the store is locked"));
     fs::create_dir_all(dir.join("cache/roots")).unwrap();
-    shelf
+    store
 }
 
 #[test]
@@ -117,53 +117,53 @@ fn old_images_go_but_not_the_current_one_and_not_one_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let [oldest, held, gone, newer, newest] =
         [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)].map(|(seed, built_at)| image(dir.path(), seed, built_at));
-    let shelf = shelf(dir.path());
-    shelf.make_current(&oldest).unwrap();
-    let hold = held.hold().unwrap();
+    let store = open_store(dir.path());
+    store.make_current(&oldest).unwrap();
+    let lock = held.lock().unwrap();
     // The current one is among those that are kept.
-    assert_eq!(shelf.prune(3).unwrap(), 1);
+    assert_eq!(store.prune(3).unwrap(), 1);
     assert!(!gone.dir.exists());
     for kept in [&oldest, &held, &newer, &newest] {
         assert!(Image::open(&kept.dir).is_ok());
     }
-    drop(hold);
-    assert_eq!(shelf.prune(3).unwrap(), 1);
+    drop(lock);
+    assert_eq!(store.prune(3).unwrap(), 1);
     assert!(!held.dir.exists());
-    assert!(held.hold().is_err());
+    assert!(held.lock().is_err());
 }
 
 #[test]
 fn a_machine_that_reads_the_root_keeps_its_image() {
     let dir = tempfile::tempdir().unwrap();
     let [used, current] = [("a", 1), ("b", 2)].map(|(seed, built_at)| image(dir.path(), seed, built_at));
-    let shelf = shelf(dir.path());
-    shelf.make_current(&current).unwrap();
+    let store = open_store(dir.path());
+    store.make_current(&current).unwrap();
     let reads = File::open(used.rootfs()).unwrap();
     rustix::fs::flock(&reads, FlockOperation::LockShared).unwrap();
-    assert_eq!(shelf.prune(1).unwrap(), 0);
+    assert_eq!(store.prune(1).unwrap(), 0);
     drop(reads);
-    assert_eq!(shelf.prune(1).unwrap(), 1);
+    assert_eq!(store.prune(1).unwrap(), 1);
 }
 
 #[test]
-fn only_one_build_has_the_shelf() {
+fn only_one_build_locks_the_store() {
     let dir = tempfile::tempdir().unwrap();
-    let first = shelf(dir.path());
-    match Shelf::take(dir.path()) {
-        Err(shelf::Taken::Busy(pid)) => assert_eq!(pid, Some(std::process::id())),
-        Err(shelf::Taken::Io(..)) | Ok(_) => panic!("a second build took the shelf"),
+    let first = open_store(dir.path());
+    match ImageStore::lock(dir.path()) {
+        Err(store::LockError::Busy(pid)) => assert_eq!(pid, Some(std::process::id())),
+        Err(store::LockError::Io(..)) | Ok(_) => panic!("a second build locked the store"),
     }
     drop(first);
-    assert!(Shelf::take(dir.path()).is_ok());
+    assert!(ImageStore::lock(dir.path()).is_ok());
 }
 
 #[test]
 fn making_current_replaces_the_link_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let [a, b] = ["a", "b"].map(|seed| image(dir.path(), seed, 1));
-    let shelf = shelf(dir.path());
+    let store = open_store(dir.path());
     for image in [&a, &b, &a] {
-        shelf.make_current(image).unwrap();
+        store.make_current(image).unwrap();
         assert_eq!(Image::current(dir.path()).unwrap().manifest.hash, image.manifest.hash);
     }
 }

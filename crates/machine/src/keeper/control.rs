@@ -3,8 +3,8 @@
 //! ```text
 //!  keeper ── {"report":"greeting", …phase} ─▶ controller      at once, to everyone who connects
 //!  keeper ── {"report":"phase", …}         ─▶ controller      at every change
-//!  keeper ── {"phase":"clearing","how":…} ─▶ controller      the process has ended, and how; nothing is cleared away yet
-//!  keeper ◀─ {"order":"stop","why":"…",…}   ── controller      "because" says it whole; an older keeper leaves it out
+//!  keeper ── {"phase":"clearing","cause":…} ─▶ controller      the process has ended, and cause; nothing is cleared away yet
+//!  keeper ◀─ {"command":"stop","why":"…",…}   ── controller      "stop_detail" says it whole; an older keeper leaves it out
 //!  keeper ── closes                         ─▶ controller      the machine is gone
 //! ```
 //!
@@ -13,7 +13,7 @@
 
 use crate::{
     process::ProcessId,
-    receipt::{Because, End},
+    receipt::{ExitCause, StopDetail},
 };
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
@@ -35,81 +35,81 @@ pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "report")]
 pub(crate) enum Report {
-    /// What it is and how far.
-    Greeting { protocol: u32, machine: MachineId, keeper: ProcessId, phase: Phase },
+    /// What it is and cause far.
+    Greeting { protocol: u32, machine: MachineId, keeper: ProcessId, phase: KeeperPhase },
     /// A change.
-    Phase { phase: Phase },
+    Phase { phase: KeeperPhase },
 }
 
 /// How far the machine's process is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "phase")]
-pub(crate) enum Phase {
+pub(crate) enum KeeperPhase {
     /// Not yet started.
     Starting,
     /// Running.
     Running { process: ProcessId },
-    /// The process has ended and was waited for; what is left of the machine is being cleared away. `how` is what the
+    /// The process has ended and was waited for; what is left of the machine is being cleared away. `cause` is what the
     /// receipt will say.
-    Clearing {
-        how: End,
+    CleaningUp {
+        cause: ExitCause,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        because: Option<Because>,
+        stop_detail: Option<StopDetail>,
     },
     /// Over, and cleared away.
     Ended {
-        how: End,
+        cause: ExitCause,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        because: Option<Because>,
+        stop_detail: Option<StopDetail>,
         /// Why there is no receipt of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        unwritten: Option<String>,
+        receipt_error: Option<String>,
     },
 }
 
 /// The controller's lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "order")]
-pub(crate) enum Order {
+#[serde(rename_all = "snake_case", tag = "command")]
+pub(crate) enum KeeperCommand {
     /// End the machine now.
     Stop {
         /// The reason's name.
         why: String,
         /// The reason itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        because: Option<Because>,
+        stop_detail: Option<StopDetail>,
     },
     /// Save the machine's state without its RAM into a new file, then end it (QEMU only).
     Save { state: PathBuf },
 }
 
-/// One caller on the control socket, as the keeper sees it.
-pub(crate) struct Caller {
+/// One client on the control socket, as the keeper sees it.
+pub(crate) struct ControlClient {
     stream: UnixStream,
     input: Vec<u8>,
 }
 
-impl AsFd for Caller {
+impl AsFd for ControlClient {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 }
 
-impl Caller {
+impl ControlClient {
     pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self { stream, input: Vec::new() })
     }
 
-    /// Tells the caller something; a caller that does not read is an error.
-    pub(crate) fn tell(&mut self, report: &Report) -> io::Result<()> {
+    /// Tells the client something; a client that does not read is an error.
+    pub(crate) fn send(&mut self, report: &Report) -> io::Result<()> {
         let mut line = serde_json::to_vec(report)?;
         line.push(b'\n');
         self.stream.write_all(&line)
     }
 
-    /// Reads the orders there are; an error (also: the caller has hung up, or speaks nonsense) ends the caller.
-    pub(crate) fn read(&mut self) -> io::Result<Vec<Order>> {
+    /// Reads the commands there are; an error (also: the client has hung up, or speaks nonsense) keeper_fds the client.
+    pub(crate) fn read(&mut self) -> io::Result<Vec<KeeperCommand>> {
         let mut chunk = [0u8; 1024];
         loop {
             match self.stream.read(&mut chunk) {
@@ -123,11 +123,11 @@ impl Caller {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
-        let mut orders = Vec::new();
+        let mut commands = Vec::new();
         while let Some(end) = self.input.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = self.input.drain(..=end).collect();
-            orders.push(serde_json::from_slice(&line)?);
+            commands.push(serde_json::from_slice(&line)?);
         }
-        Ok(orders)
+        Ok(commands)
     }
 }

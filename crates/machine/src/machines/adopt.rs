@@ -2,10 +2,11 @@
 
 use super::{Machines, OpenError, driver};
 use crate::{
-    keeper::link::Link,
+    exit_reason::StopReason,
+    keeper::client::KeeperClient,
     run_dir::RunDir,
-    spec::{Brief, SPEC_FILE},
-    state::{State, StopReason},
+    spec::{KeeperConfig, SPEC_FILE},
+    state::State,
 };
 use anteroom_wire::MachineId;
 use std::{
@@ -16,7 +17,7 @@ use std::{
 use tokio::time::Instant;
 
 /// How long a run directory without a listening keeper is given: its keeper may have been started a moment ago by a server
-/// that died right after.
+/// that process_exited right after.
 const LISTEN_MS_MAX: u64 = 500;
 /// Between two tries to connect, milliseconds.
 const TRY_EVERY_MS: u64 = 20;
@@ -36,7 +37,7 @@ impl Machines {
             };
             let path = entry.path();
             match find(path.clone(), until).await {
-                Ok(Some((link, brief))) => self.adopt(id, link, brief),
+                Ok(Some((client, config))) => self.adopt(id, client, config),
                 Ok(None) => {
                     tracing::info!(machine = %id, outcome = "dead", "no keeper answers; its directory is removed");
                     RunDir::remove(&path).map_err(|source| OpenError::Directory { path, source })?;
@@ -49,9 +50,9 @@ impl Machines {
     }
 
     /// A machine that this server cannot know is ended, by the keeper that has it: nobody else may.
-    fn adopt(&self, id: MachineId, link: Link, brief: io::Result<Brief>) {
-        let (image_hash, unknown) = match brief {
-            Ok(brief) => (brief.image_hash, None),
+    fn adopt(&self, id: MachineId, client: KeeperClient, config: io::Result<KeeperConfig>) {
+        let (image_hash, incompatible) = match config {
+            Ok(config) => (config.image_hash, None),
             Err(error) => {
                 tracing::warn!(machine = %id, %error, outcome = "not_understood", "a machine outlived its server and this one cannot read its spec; it is ended");
                 let expected = "one whose it can".to_owned();
@@ -59,10 +60,10 @@ impl Machines {
                 (String::new(), Some(StopReason::Mismatch { expected, found }))
             }
         };
-        match self.seat(id.clone(), image_hash, State::Cloning) {
-            Ok(seat) => {
+        match self.reserve_slot(id.clone(), image_hash, State::Cloning) {
+            Ok(slot) => {
                 tracing::info!(machine = %id, outcome = "adopted", "a machine outlived its server");
-                self.inner.tasks.spawn(driver::adopt(self.clone(), seat, link, unknown));
+                self.inner.tasks.spawn(driver::adopt(self.clone(), slot, client, incompatible));
             }
             Err(error) => tracing::warn!(machine = %id, %error, "a machine could not be adopted"),
         }
@@ -71,11 +72,11 @@ impl Machines {
 
 /// Connects to the keeper of a run directory, waiting a moment for one that is just starting, and reads what it keeps.
 /// `None`: there is no keeper any more.
-async fn find(path: PathBuf, until: Instant) -> io::Result<Option<(Link, io::Result<Brief>)>> {
+async fn find(path: PathBuf, until: Instant) -> io::Result<Option<(KeeperClient, io::Result<KeeperConfig>)>> {
     let run_dir = RunDir::open(path)?;
     loop {
-        match Link::adopt(&run_dir) {
-            Ok(link) => return Ok(Some((link, brief(run_dir.path())))),
+        match KeeperClient::adopt(&run_dir) {
+            Ok(client) => return Ok(Some((client, config(run_dir.path())))),
             // It may not listen yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(TRY_EVERY_MS)).await;
@@ -89,6 +90,6 @@ async fn find(path: PathBuf, until: Instant) -> io::Result<Option<(Link, io::Res
     }
 }
 
-fn brief(run_dir: &Path) -> io::Result<Brief> {
+fn config(run_dir: &Path) -> io::Result<KeeperConfig> {
     Ok(serde_json::from_slice(&fs::read(run_dir.join(SPEC_FILE))?)?)
 }

@@ -1,19 +1,20 @@
 //! The one writer of a machine's state.
 //!
 //! It hears the keeper, the connection's task and the callers, turns what they say into events, and gives the keeper its
-//! orders. That a machine is dead its keeper says; it is gone when its keeper's socket has closed, and at no other moment.
+//! orders. That a machine is dead its keeper says; it is removed when its keeper's socket has closed, and at no other moment.
 
-use super::{Born, Machines, Order as Asked, Seat, connect, pulse::Patience};
+use super::{DriverCommand, Machines, ProcessInfo, Slot, connection, liveness::ActiveTimeDeadline};
 use crate::{
+    exit_reason::{ExitReason, StopReason},
     keeper::{
-        control::{CONTROL_PROTOCOL, Order, Phase, Report},
-        link::Link,
+        client::KeeperClient,
+        control::{CONTROL_PROTOCOL, KeeperCommand, KeeperPhase, Report},
     },
     process::{self, ProcessId},
-    receipt::{Because, Checks, End, Receipt},
+    receipt::{CleanupChecks, ExitCause, Receipt, StopDetail},
     run_dir::RunDir,
-    spec::Brief,
-    state::{Event, GoneReason, State, StopReason},
+    spec::KeeperConfig,
+    state::{Event, State},
 };
 use anteroom_wire::{MachineId, channel::ECHO_MS_MAX};
 use std::{
@@ -30,13 +31,13 @@ use tokio::{
 /// Events of the connection's task that may wait.
 const EVENTS_MAX: usize = 64;
 /// How long the process of a keeper that was killed may take to die with it, milliseconds.
-const DIE_MS_MAX: u64 = 2_000;
+const PROCESS_EXIT_MS_MAX: u64 = 2_000;
 /// From hanging up to saving, milliseconds: the guest shall have noticed, so that its copies begin without a connection.
-const HANG_UP_MS: u64 = 100;
+const DISCONNECT_MS: u64 = 100;
 /// How long the saving of a state may take, milliseconds: it is a few hundred kB.
 const SAVE_MS_MAX: u64 = 120_000;
 /// Between two looks at a dying process, milliseconds.
-const LOOK_EVERY_MS: u64 = 5;
+const POLL_INTERVAL_MS: u64 = 5;
 
 /// The state and what is needed to change it.
 struct Driver {
@@ -45,105 +46,105 @@ struct Driver {
     state: watch::Sender<State>,
     began: Instant,
     /// How long it may still take to be ready (anew when the channel is lost), or its keeper to end it or to clear away.
-    patience: Patience,
-    born: Arc<OnceLock<Born>>,
+    deadline: ActiveTimeDeadline,
+    process_info: Arc<OnceLock<ProcessInfo>>,
     /// Whether it was ready once, under this server or one before it.
     was_ready: bool,
     keeper: Option<ProcessId>,
-    /// The keeper's last word on how it ended.
-    ended: Option<(End, Option<Because>)>,
+    /// The keeper's last word on cause it ended.
+    ended: Option<(ExitCause, Option<StopDetail>)>,
 }
 
 /// Drives a machine from its request to its end.
-pub(super) async fn start(machines: Machines, seat: Seat, brief: Brief) {
+pub(super) async fn start(machines: Machines, slot: Slot, config: KeeperConfig) {
     let began = Instant::now();
-    let path = machines.run_dir_of(&seat.id);
+    let path = machines.run_dir_of(&slot.id);
     let program = machines.inner.settings.keeper_program.clone();
-    let spawned = tokio::task::spawn_blocking(move || spawn(&path, &program, &brief)).await;
-    let link = spawned.unwrap_or_else(|error| Err(io::Error::other(error)));
-    let (driver, asked, image_hash) = Driver::new(machines, seat, began);
-    match link {
-        Ok(link) => {
+    let spawned = tokio::task::spawn_blocking(move || spawn(&path, &program, &config)).await;
+    let client = spawned.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let (driver, commands, image_hash) = Driver::new(machines, slot, began);
+    match client {
+        Ok(client) => {
             driver.apply(Event::KeeperFound);
             let first_wait = Duration::from_millis(driver.machines.inner.settings.first_echo_ms);
-            driver.drive(link, asked, image_hash, first_wait).await;
+            driver.drive(client, commands, image_hash, first_wait).await;
         }
-        Err(error) => driver.gone(GoneReason::NeverStarted { error: error.to_string() }, None),
+        Err(error) => driver.removed(ExitReason::NeverStarted { error: error.to_string() }, None),
     }
 }
 
-/// Drives a machine that outlived its server; `unknown`: why it cannot be this server's and is ended.
-pub(super) async fn adopt(machines: Machines, seat: Seat, mut link: Link, unknown: Option<StopReason>) {
-    let (mut driver, asked, image_hash) = Driver::new(machines, seat, Instant::now());
+/// Drives a machine that outlived its server; `incompatible`: why it cannot be this server's and is ended.
+pub(super) async fn adopt(machines: Machines, slot: Slot, mut client: KeeperClient, incompatible: Option<StopReason>) {
+    let (mut driver, commands, image_hash) = Driver::new(machines, slot, Instant::now());
     let path = driver.machines.run_dir_of(&driver.id);
     driver.was_ready = tokio::task::spawn_blocking(move || RunDir::was_ready(&path)).await.unwrap_or_default();
     if driver.was_ready {
-        driver.patience = driver.patience_with_a_silent_one();
+        driver.deadline = driver.liveness_deadline();
     }
-    if let Some(why) = unknown {
-        driver.stop(&mut link, why).await;
+    if let Some(why) = incompatible {
+        driver.stop(&mut client, why).await;
     }
     // It has been running: whatever it has to say, it says at once, or there are stale bytes in the way.
-    driver.drive(link, asked, image_hash, Duration::from_millis(ECHO_MS_MAX)).await;
+    driver.drive(client, commands, image_hash, Duration::from_millis(ECHO_MS_MAX)).await;
 }
 
-fn spawn(path: &Path, program: &Path, brief: &Brief) -> io::Result<Link> {
+fn spawn(path: &Path, program: &Path, config: &KeeperConfig) -> io::Result<KeeperClient> {
     let run_dir = RunDir::create(path.to_owned())?;
-    Link::spawn(program, &run_dir, brief).inspect_err(|_| {
+    KeeperClient::spawn(program, &run_dir, config).inspect_err(|_| {
         // Nothing was started; what cannot be removed now is removed at the server's next start.
         let _ = RunDir::remove(path);
     })
 }
 
 impl Driver {
-    fn new(machines: Machines, seat: Seat, began: Instant) -> (Self, mpsc::Receiver<Asked>, String) {
-        let Seat { id, image_hash, state, orders, born } = seat;
-        let patience = Patience::new(Duration::from_millis(machines.inner.settings.ready_ms_max));
+    fn new(machines: Machines, slot: Slot, began: Instant) -> (Self, mpsc::Receiver<DriverCommand>, String) {
+        let Slot { id, image_hash, state, commands, process_info } = slot;
+        let deadline = ActiveTimeDeadline::new(Duration::from_millis(machines.inner.settings.ready_ms_max));
         let (was_ready, keeper, ended) = (false, None, None);
-        (Self { machines, id, state, began, patience, born, was_ready, keeper, ended }, orders, image_hash)
+        (Self { machines, id, state, began, deadline, process_info, was_ready, keeper, ended }, commands, image_hash)
     }
 
     async fn drive(
         mut self,
-        mut link: Link,
-        mut asked: mpsc::Receiver<Asked>,
+        mut client: KeeperClient,
+        mut commands: mpsc::Receiver<DriverCommand>,
         image_hash: String,
         first_wait: Duration,
     ) {
-        let (events, mut heard) = mpsc::channel(EVENTS_MAX);
+        let (events, mut connection_events) = mpsc::channel(EVENTS_MAX);
         let stop = self.machines.inner.stop.clone();
         // Ends with this function, whatever way: the connection must not outlive its driver.
         let over = stop.child_token();
         let _guard = over.clone().drop_guard();
-        let (began, born, was_ready) = (self.began, self.born.clone(), self.was_ready);
-        let plan = connect::Plan { image_hash, began, born, first_wait, was_ready };
-        connect::spawn(&self.machines, &self.id, plan, events, &over);
+        let (began, process_info, was_ready) = (self.began, self.process_info.clone(), self.was_ready);
+        let params = connection::ConnectParams { image_hash, began, process_info, first_wait, was_ready };
+        connection::spawn(&self.machines, &self.id, params, events, &over);
         loop {
             tokio::select! {
                 biased;
-                report = link.next() => match report {
-                    Some(report) => self.hear_keeper(&mut link, report).await,
+                report = client.next() => match report {
+                    Some(report) => self.handle_report(&mut client, report).await,
                     None => break,
                 },
-                Some(asked) = asked.recv() => match asked {
-                    Asked::Stop(why) => self.stop(&mut link, why).await,
-                    Asked::Save(state) => {
+                Some(commands) = commands.recv() => match commands {
+                    DriverCommand::Stop(why) => self.stop(&mut client, why).await,
+                    DriverCommand::Save(state) => {
                         over.cancel();
-                        self.save(&mut link, state).await;
+                        self.save(&mut client, state).await;
                     }
                 },
-                Some(event) = heard.recv() => self.hear_connection(&mut link, event).await,
-                () = tokio::time::sleep_until(self.patience.next_look()), if !self.is_ready() => {
-                    if self.patience.is_over() {
-                        self.give_up(&mut link).await;
+                Some(event) = connection_events.recv() => self.handle_connection_event(&mut client, event).await,
+                () = tokio::time::sleep_until(self.deadline.next_check()), if !self.is_ready() => {
+                    if self.deadline.is_expired() {
+                        self.give_up(&mut client).await;
                     }
                 }
                 // A machine that ends is seen to its end; the others live on for the next server.
                 () = stop.cancelled(), if !self.is_ending() => return,
             }
         }
-        link.reap(self.keeper).await;
-        self.keeper_gone().await;
+        client.wait_for_exit(self.keeper).await;
+        self.keeper_exited().await;
     }
 
     /// Whether nothing is waited for.
@@ -152,7 +153,7 @@ impl Driver {
     }
 
     fn is_ending(&self) -> bool {
-        matches!(*self.state.borrow(), State::Stopping { .. } | State::Dead { .. })
+        matches!(*self.state.borrow(), State::Stopping { .. } | State::Exited { .. })
     }
 
     fn apply(&self, event: Event) -> bool {
@@ -170,7 +171,7 @@ impl Driver {
         }
     }
 
-    async fn hear_keeper(&mut self, link: &mut Link, report: Report) {
+    async fn handle_report(&mut self, client: &mut KeeperClient, report: Report) {
         let phase = match report {
             Report::Greeting { protocol: CONTROL_PROTOCOL, phase, keeper, .. } => {
                 self.keeper = Some(keeper);
@@ -179,104 +180,108 @@ impl Driver {
             Report::Phase { phase } => phase,
             Report::Greeting { protocol, .. } => {
                 let (expected, found) = (format!("keeper protocol {CONTROL_PROTOCOL}"), format!("protocol {protocol}"));
-                return self.stop(link, StopReason::Mismatch { expected, found }).await;
+                return self.stop(client, StopReason::Mismatch { expected, found }).await;
             }
         };
         match phase {
-            Phase::Starting => {}
-            Phase::Running { process } => {
+            KeeperPhase::Starting => {}
+            KeeperPhase::Running { process } => {
                 // Set once; a greeting repeats what is known.
                 let after_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let _ = self.born.set(Born { process, after_ms });
-                self.apply(Event::ProcessRuns);
+                let _ = self.process_info.set(ProcessInfo { process, after_ms });
+                self.apply(Event::ProcessStarted);
             }
-            Phase::Clearing { how, because } => self.died(how, because),
-            Phase::Ended { how, because, unwritten } => {
-                if let Some(error) = unwritten {
+            KeeperPhase::CleaningUp { cause, stop_detail } => self.process_exited(cause, stop_detail),
+            KeeperPhase::Ended { cause, stop_detail, receipt_error } => {
+                if let Some(error) = receipt_error {
                     tracing::warn!(machine = %self.id, error, "the keeper could not write the machine's receipt");
                 }
-                self.ended = Some((how, because));
+                self.ended = Some((cause, stop_detail));
             }
         }
     }
 
     /// The process has ended. The keeper has as long to clear away as it would have to end it.
-    fn died(&mut self, how: End, because: Option<Because>) {
-        if self.apply(Event::Died { how: how.told(because.as_ref()) }) {
-            self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
-            if let State::Dead { why } = &*self.state.borrow() {
+    fn process_exited(&mut self, cause: ExitCause, stop_detail: Option<StopDetail>) {
+        if self.apply(Event::ProcessExited { reason: cause.exit_reason(stop_detail.as_ref()) }) {
+            self.deadline =
+                ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
+            if let State::Exited { why } = &*self.state.borrow() {
                 tracing::info!(machine = %self.id, outcome = "dead", cause = %why, "a machine's process has ended");
             }
         }
-        self.ended = Some((how, because));
+        self.ended = Some((cause, stop_detail));
     }
 
-    async fn hear_connection(&mut self, link: &mut Link, event: connect::Heard) {
+    async fn handle_connection_event(&mut self, client: &mut KeeperClient, event: connection::ConnectionEvent) {
         match event {
-            connect::Heard::Event(event) => {
+            connection::ConnectionEvent::Event(event) => {
                 let lost = matches!(event, Event::ChannelLost { .. });
                 if self.apply(event) && lost {
-                    self.patience = self.patience_with_a_silent_one();
+                    self.deadline = self.liveness_deadline();
                 }
                 let ready_ms = self.state.borrow().channels().map(|channels| channels.timings.ready_ms);
                 if let Some(ready_ms) = ready_ms {
                     tracing::info!(machine = %self.id, outcome = "ready", waited_ms = ready_ms, "a machine is ready");
-                    self.note_ready().await;
+                    self.record_ready().await;
                 }
             }
-            connect::Heard::Mismatch { expected, found } => {
-                self.stop(link, StopReason::Mismatch { expected, found }).await;
+            connection::ConnectionEvent::Mismatch { expected, found } => {
+                self.stop(client, StopReason::Mismatch { expected, found }).await;
             }
-            connect::Heard::Hung { unanswered_ms } => {
+            connection::ConnectionEvent::Hung { unanswered_ms } => {
                 tracing::warn!(machine = %self.id, outcome = "hung", waited_ms = unanswered_ms, "a machine gives no sign of life");
-                self.stop(link, StopReason::Hung { unanswered_ms }).await;
+                self.stop(client, StopReason::Hung { unanswered_ms }).await;
             }
         }
     }
 
-    /// A machine that stays silent has hung; one that is heard again has as long as a new one.
-    fn patience_with_a_silent_one(&self) -> Patience {
+    /// A machine that stays silent has hung; one that is connection_events again has as long as a new one.
+    fn liveness_deadline(&self) -> ActiveTimeDeadline {
         let settings = &self.machines.inner.settings;
-        Patience::new(Duration::from_millis(settings.hung_ms_max.saturating_add(settings.ready_ms_max)))
+        ActiveTimeDeadline::new(Duration::from_millis(
+            settings.liveness_timeout_ms.saturating_add(settings.ready_ms_max),
+        ))
     }
 
     /// For the server that may take the machine over: its silence is another thing than that of one that was never ready.
-    async fn note_ready(&mut self) {
+    async fn record_ready(&mut self) {
         if self.was_ready {
             return;
         }
         self.was_ready = true;
         let path = self.machines.run_dir_of(&self.id);
-        let noted = tokio::task::spawn_blocking(move || RunDir::note_ready(&path)).await;
+        let noted = tokio::task::spawn_blocking(move || RunDir::record_ready(&path)).await;
         if let Err(error) = noted.unwrap_or_else(|error| Err(io::Error::other(error))) {
             tracing::warn!(machine = %self.id, %error, "that a machine was ready could not be written down");
         }
     }
 
-    async fn stop(&mut self, link: &mut Link, why: StopReason) {
-        let order = Order::Stop { why: why.name().to_owned(), because: Because::of(&why) };
-        if !self.apply(Event::StopAsked(why)) {
+    async fn stop(&mut self, client: &mut KeeperClient, why: StopReason) {
+        let command = KeeperCommand::Stop { why: why.name().to_owned(), stop_detail: StopDetail::of(&why) };
+        if !self.apply(Event::StopRequested(why)) {
             return;
         }
-        self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
-        if link.order(&order).await.is_err() {
-            tracing::debug!(machine = %self.id, "the keeper is gone already");
+        self.deadline =
+            ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
+        if client.send(&command).await.is_err() {
+            tracing::debug!(machine = %self.id, "the keeper is removed already");
         }
     }
 
-    async fn save(&mut self, link: &mut Link, state: PathBuf) {
-        if !self.apply(Event::StopAsked(StopReason::Completed)) {
+    async fn save(&mut self, client: &mut KeeperClient, state: PathBuf) {
+        if !self.apply(Event::StopRequested(StopReason::Completed)) {
             return;
         }
-        self.patience = Patience::new(Duration::from_millis(SAVE_MS_MAX));
-        tokio::time::sleep(Duration::from_millis(HANG_UP_MS)).await;
-        if link.order(&Order::Save { state }).await.is_err() {
-            tracing::debug!(machine = %self.id, "the keeper is gone already");
+        self.deadline = ActiveTimeDeadline::new(Duration::from_millis(SAVE_MS_MAX));
+        tokio::time::sleep(Duration::from_millis(DISCONNECT_MS)).await;
+        if client.send(&KeeperCommand::Save { state }).await.is_err() {
+            tracing::debug!(machine = %self.id, "the keeper is removed already");
         }
     }
 
     /// What was waited for did not come in time.
-    async fn give_up(&mut self, link: &mut Link) {
+    async fn give_up(&mut self, client: &mut KeeperClient) {
         let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let why = match &*self.state.borrow() {
             State::Waiting { stage, last_error, attempts } => {
@@ -287,28 +292,29 @@ impl Driver {
                 StopReason::NotReady { stage, last_error: None, attempts: 1, elapsed_ms }
             }
             // Its keeper was told to end it, or to clear away after it, and does not: it hangs itself. Its process dies with it.
-            State::Stopping { .. } | State::Dead { .. } => {
+            State::Stopping { .. } | State::Exited { .. } => {
                 // One that has hung since before this server began has not said what it keeps, nor who it is.
-                self.keeper = self.keeper.or_else(|| link.keeper());
-                if let (None, Some(keeper)) = (self.born.get(), self.keeper)
+                self.keeper = self.keeper.or_else(|| client.keeper());
+                if let (None, Some(keeper)) = (self.process_info.get(), self.keeper)
                     && let Some(&process) = process::descendants(keeper.pid).first()
                 {
                     let after_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    let _ = self.born.set(Born { process, after_ms });
+                    let _ = self.process_info.set(ProcessInfo { process, after_ms });
                 }
                 let pid = self.keeper.map(|keeper| keeper.pid);
                 tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "a keeper does not end and is killed");
-                link.kill(self.keeper);
-                self.patience = Patience::new(Duration::from_millis(self.machines.inner.settings.keeper_ms_max));
+                client.kill(self.keeper);
+                self.deadline =
+                    ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
                 return;
             }
-            State::Ready { .. } | State::Gone { .. } => return,
+            State::Ready { .. } | State::Removed { .. } => return,
         };
-        self.stop(link, why).await;
+        self.stop(client, why).await;
     }
 
     /// The keeper's socket has closed: reads its last words, or finds out that there are none.
-    async fn keeper_gone(mut self) {
+    async fn keeper_exited(mut self) {
         let receipts_dir = self.machines.inner.settings.receipts_dir.clone();
         let receipt = match Receipt::read(&receipts_dir, &self.id) {
             Ok(receipt) => receipt,
@@ -320,37 +326,37 @@ impl Driver {
         let receipt = match receipt {
             Some(receipt) => receipt,
             None => {
-                // A keeper that died while it cleared away has said before how its machine ended.
-                let (how, because) = self.ended.take().unwrap_or((End::KeeperLost, None));
-                let receipt = self.clear_after_lost_keeper(how, because).await;
+                // A keeper that process_exited while it cleared away has said before cause its machine ended.
+                let (cause, stop_detail) = self.ended.take().unwrap_or((ExitCause::KeeperLost, None));
+                let receipt = self.clean_up_after_lost_keeper(cause, stop_detail).await;
                 if let Err(error) = receipt.write(&receipts_dir) {
                     tracing::warn!(machine = %self.id, %error, "the machine's receipt cannot be written");
                 }
                 receipt
             }
         };
-        self.gone(receipt.reason(), Some(Box::new(receipt)));
+        self.removed(receipt.reason(), Some(Box::new(receipt)));
     }
 
-    /// Does what the keeper no longer could, and looks whether the process died with it.
-    async fn clear_after_lost_keeper(&self, how: End, because: Option<Because>) -> Receipt {
-        let mut checks = Checks::default();
-        if let Some(Born { process, .. }) = self.born.get() {
-            let until = Instant::now() + Duration::from_millis(DIE_MS_MAX);
+    /// Does what the keeper no longer could, and looks whether the process process_exited with it.
+    async fn clean_up_after_lost_keeper(&self, cause: ExitCause, stop_detail: Option<StopDetail>) -> Receipt {
+        let mut checks = CleanupChecks::default();
+        if let Some(ProcessInfo { process, .. }) = self.process_info.get() {
+            let until = Instant::now() + Duration::from_millis(PROCESS_EXIT_MS_MAX);
             while process.is_alive() && Instant::now() < until {
-                tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
+                tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
             }
             process.kill();
             checks.pids.push(process.pid);
             if process.is_alive() {
-                checks.left.push(format!("pid {}", process.pid));
+                checks.leftovers.push(format!("pid {}", process.pid));
             }
         }
         let path = self.machines.run_dir_of(&self.id);
         let away = path.clone();
         let removed = tokio::task::spawn_blocking(move || RunDir::remove(&away)).await;
         if let Err(error) = removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            checks.left.push(format!("{}: {error}", path.display()));
+            checks.leftovers.push(format!("{}: {error}", path.display()));
         }
         checks.paths.push(path);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -360,8 +366,8 @@ impl Driver {
             machine: self.id.clone(),
             began_unix_ms: ended_unix_ms.saturating_sub(lived_ms),
             ended_unix_ms,
-            how,
-            because,
+            cause,
+            stop_detail,
             console_tail: String::new(),
             output_tail: String::new(),
             checks,
@@ -369,11 +375,11 @@ impl Driver {
     }
 
     /// The last state. Room is made first, so that whoever sees the end can start another.
-    fn gone(self, how: GoneReason, receipt: Option<Box<Receipt>>) {
+    fn removed(self, reason: ExitReason, receipt: Option<Box<Receipt>>) {
         self.machines.leave(&self.id);
-        self.apply(Event::Ended { how, receipt });
-        if let State::Gone { why, .. } = &*self.state.borrow() {
-            tracing::info!(machine = %self.id, outcome = "gone", cause = %why, "a machine is gone");
+        self.apply(Event::Removed { reason, receipt });
+        if let State::Removed { why, .. } = &*self.state.borrow() {
+            tracing::info!(machine = %self.id, outcome = "removed", cause = %why, "a machine is removed");
         }
     }
 }

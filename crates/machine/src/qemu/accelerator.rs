@@ -3,12 +3,12 @@
 //! On nested or paravirtual hosts KVM may be there and not work: `-cpu host` aborts, other models crawl or end in an
 //! internal error. Emulation is a way to develop and to run where there is no KVM, not a security boundary.
 
-use super::{CommandLine, Hardware, KernelLine, PROBE_OK, Ram, Start, kernel_line::host_tsc_khz};
+use super::{Hardware, KernelCommandLine, PROBE_OK, QemuCommandLine, Ram, Start, kernel_command_line::host_tsc_khz};
 use crate::{
-    keeper::link::Link,
-    receipt::{End, Receipt},
+    keeper::client::KeeperClient,
+    receipt::{ExitCause, Receipt},
     run_dir::RunDir,
-    spec::{Brief, RecipeError},
+    spec::{KeeperConfig, SpecError},
 };
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
@@ -44,10 +44,10 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    pub(super) fn accel(&self, translation_mib: u32) -> String {
+    pub(super) fn accel(&self, tcg_cache_mib: u32) -> String {
         match self {
             Self::Kvm { .. } => "kvm".to_owned(),
-            Self::Emulation => format!("tcg,tb-size={translation_mib}"),
+            Self::Emulation => format!("tcg,tb-size={tcg_cache_mib}"),
         }
     }
 
@@ -71,7 +71,7 @@ impl Accelerator {
 /// What was found of KVM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kvm")]
-pub enum KvmFinding {
+pub enum KvmStatus {
     /// There is no `/dev/kvm`.
     Absent,
     /// There is one that this user may not open.
@@ -91,7 +91,7 @@ pub struct AcceleratorReport {
     /// The one to use.
     pub chosen: Accelerator,
     /// What was found of KVM.
-    pub kvm: KvmFinding,
+    pub kvm: KvmStatus,
     /// For people.
     pub explanation: String,
 }
@@ -132,7 +132,7 @@ pub enum ProbeError {
     },
     /// The guest cannot be described.
     #[error("no command line can be made for the probe")]
-    CommandLine(#[source] RecipeError),
+    QemuCommandLine(#[source] SpecError),
     /// The probe's keeper does not run, or leaves no word.
     #[error("the probe's keeper {program:?} cannot be used")]
     Keeper {
@@ -193,35 +193,35 @@ fn boot_id() -> String {
 }
 
 /// Why `/dev/kvm` cannot even be opened; `None`: it can.
-fn openable() -> Option<KvmFinding> {
+fn openable() -> Option<KvmStatus> {
     match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         Ok(_) => None,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(KvmFinding::NotPermitted),
-        Err(_) => Some(KvmFinding::Absent),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(KvmStatus::NotPermitted),
+        Err(_) => Some(KvmStatus::Absent),
     }
 }
 
-fn describe(finding: &Option<KvmFinding>) -> &'static str {
+fn describe(finding: &Option<KvmStatus>) -> &'static str {
     match finding {
         None => "openable",
-        Some(KvmFinding::Absent) => "absent",
-        Some(KvmFinding::NotPermitted) => "not permitted",
-        Some(KvmFinding::DoesNotBoot { .. }) => "does not boot",
-        Some(KvmFinding::Works) => "works",
+        Some(KvmStatus::Absent) => "absent",
+        Some(KvmStatus::NotPermitted) => "not permitted",
+        Some(KvmStatus::DoesNotBoot { .. }) => "does not boot",
+        Some(KvmStatus::Works) => "works",
     }
 }
 
-fn emulation(kvm: KvmFinding) -> AcceleratorReport {
+fn emulation(kvm: KvmStatus) -> AcceleratorReport {
     const SLOW: &str = "machines are emulated: slower, and not a security boundary";
     let explanation = match &kvm {
-        KvmFinding::Absent => format!("there is no /dev/kvm; {SLOW}"),
-        KvmFinding::NotPermitted => {
+        KvmStatus::Absent => format!("there is no /dev/kvm; {SLOW}"),
+        KvmStatus::NotPermitted => {
             format!("/dev/kvm may not be opened by this user (the group is usually `kvm`); {SLOW}")
         }
-        KvmFinding::DoesNotBoot { why } => {
+        KvmStatus::DoesNotBoot { why } => {
             format!("/dev/kvm is there, but a guest does not boot on it ({why}); {SLOW}")
         }
-        KvmFinding::Works => SLOW.to_owned(),
+        KvmStatus::Works => SLOW.to_owned(),
     };
     AcceleratorReport { chosen: Accelerator::Emulation, kvm, explanation }
 }
@@ -234,12 +234,12 @@ async fn try_kvm(kernel: &Path, initramfs: &Path, settings: &ProbeSettings) -> R
         match verdict(&receipt) {
             None => {
                 let explanation = format!("a guest booted on KVM (-cpu {cpu})");
-                return Ok(AcceleratorReport { chosen: accelerator, kvm: KvmFinding::Works, explanation });
+                return Ok(AcceleratorReport { chosen: accelerator, kvm: KvmStatus::Works, explanation });
             }
             Some(why) => findings.push(format!("-cpu {cpu}: {why}")),
         }
     }
-    Ok(emulation(KvmFinding::DoesNotBoot { why: findings.join("; ") }))
+    Ok(emulation(KvmStatus::DoesNotBoot { why: findings.join("; ") }))
 }
 
 /// Why the probe's guest did not boot; `None`: it did.
@@ -247,19 +247,19 @@ fn verdict(receipt: &Receipt) -> Option<String> {
     if receipt.console_tail.contains(PROBE_OK) {
         return None;
     }
-    let ended = match &receipt.how {
-        End::Deadline => "it had not booted when its time was over".to_owned(),
-        End::Stopped { .. }
-        | End::Exited { .. }
-        | End::Killed { .. }
-        | End::OutOfMemory
-        | End::GuestPowerOff
-        | End::GuestPanic
-        | End::VmmError { .. }
-        | End::Saved
-        | End::SaveFailed { .. }
-        | End::NeverStarted { .. }
-        | End::KeeperLost => receipt.reason().to_string(),
+    let ended = match &receipt.cause {
+        ExitCause::Deadline => "it had not booted when its time was over".to_owned(),
+        ExitCause::Stopped { .. }
+        | ExitCause::Exited { .. }
+        | ExitCause::Killed { .. }
+        | ExitCause::OutOfMemory
+        | ExitCause::GuestPowerOff
+        | ExitCause::GuestPanic
+        | ExitCause::VmmError { .. }
+        | ExitCause::Saved
+        | ExitCause::SaveFailed { .. }
+        | ExitCause::NeverStarted { .. }
+        | ExitCause::KeeperLost => receipt.reason().to_string(),
     };
     let tail: Vec<char> = receipt.output_tail.trim().chars().rev().take(WHY_CHARS_MAX).collect();
     let tail: String = tail.into_iter().rev().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -273,7 +273,7 @@ async fn boot(
     accelerator: &Accelerator,
     settings: &ProbeSettings,
 ) -> Result<Receipt, ProbeError> {
-    let command_line = CommandLine {
+    let command_line = QemuCommandLine {
         program: settings.qemu_program.clone(),
         name: "probe".into(),
         accelerator: accelerator.clone(),
@@ -283,7 +283,7 @@ async fn boot(
         start: Start::Boot {
             kernel: kernel.to_owned(),
             initramfs: initramfs.to_owned(),
-            line: KernelLine { probe: true, tsc_khz: accelerator.tsc_khz(), ..KernelLine::default() },
+            line: KernelCommandLine { probe: true, tsc_khz: accelerator.tsc_khz(), ..KernelCommandLine::default() },
         },
     };
     let machine =
@@ -291,13 +291,13 @@ async fn boot(
     let path = settings.cache_dir.join(machine.as_str());
     let directory = |source| ProbeError::Directory { path: path.clone(), source };
     fs::create_dir_all(&settings.cache_dir).map_err(directory)?;
-    let brief = Brief {
+    let brief = KeeperConfig {
         machine: machine.clone(),
         image_hash: String::new(),
-        spec: command_line.spec().map_err(ProbeError::CommandLine)?,
+        spec: command_line.spec().map_err(ProbeError::QemuCommandLine)?,
         deadline_ms: settings.boot_ms_max,
         receipts_dir: settings.cache_dir.clone(),
-        leashed: true,
+        tied_to_parent: true,
         console_bytes_max: PROBE_CONSOLE_BYTES,
     };
     let run_dir = RunDir::create(path.clone()).map_err(directory)?;
@@ -311,10 +311,10 @@ async fn boot(
     receipt.map_err(|source| ProbeError::Keeper { program: settings.keeper_program.clone(), source })
 }
 
-async fn run_to_end(program: &Path, run_dir: &RunDir, brief: &Brief) -> io::Result<Receipt> {
-    let mut link = Link::spawn(program, run_dir, brief)?;
-    while link.next().await.is_some() {}
-    link.reap(None).await;
+async fn run_to_end(program: &Path, run_dir: &RunDir, brief: &KeeperConfig) -> io::Result<Receipt> {
+    let mut client = KeeperClient::spawn(program, run_dir, brief)?;
+    while client.next().await.is_some() {}
+    client.wait_for_exit(None).await;
     Receipt::read(&brief.receipts_dir, &brief.machine)?.ok_or_else(|| io::Error::other("it left no receipt"))
 }
 

@@ -1,8 +1,8 @@
 //! QEMU's command line, built from types: the flags that made it work, each a trap otherwise.
 
-use super::{Accelerator, Hardware, KernelLine};
-use crate::spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET, Passed, Qmp, RecipeError, Spec};
-use anteroom_wire::channel::{AGENT_PORT, HOST_PORT};
+use super::{Accelerator, Hardware, KernelCommandLine};
+use crate::spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET, InheritedFd, Qmp, Spec, SpecError};
+use anteroom_wire::channel::{AGENT_PORT, CONTROLLER_PORT};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -32,13 +32,13 @@ pub(crate) enum Ram {
 /// How the guest comes to life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Start {
-    Boot { kernel: PathBuf, initramfs: PathBuf, line: KernelLine },
+    Boot { kernel: PathBuf, initramfs: PathBuf, line: KernelCommandLine },
     Resume { state: PathBuf },
 }
 
 /// One QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CommandLine {
+pub(crate) struct QemuCommandLine {
     pub(crate) program: PathBuf,
     pub(crate) name: String,
     pub(crate) accelerator: Accelerator,
@@ -48,28 +48,28 @@ pub(crate) struct CommandLine {
     pub(crate) start: Start,
 }
 
-fn text(path: &Path) -> Result<&str, RecipeError> {
-    path.to_str().ok_or_else(|| RecipeError::Path(path.to_owned()))
+fn text(path: &Path) -> Result<&str, SpecError> {
+    path.to_str().ok_or_else(|| SpecError::Path(path.to_owned()))
 }
 
 /// A value in a list of options: QEMU reads two commas as one (qemu(1), "commas in a filename").
-fn escaped(path: &Path) -> Result<String, RecipeError> {
+fn escaped(path: &Path) -> Result<String, SpecError> {
     Ok(text(path)?.replace(',', ",,"))
 }
 
-impl CommandLine {
+impl QemuCommandLine {
     /// The process that a keeper can start.
-    pub(crate) fn spec(&self) -> Result<Spec, RecipeError> {
-        self.hardware.check().map_err(|error| RecipeError::Value(error.to_string()))?;
+    pub(crate) fn spec(&self) -> Result<Spec, SpecError> {
+        self.hardware.check().map_err(|error| SpecError::Value(error.to_string()))?;
         let mut args = Vec::new();
         self.base(&mut args)?;
         self.memory(&mut args)?;
         self.devices(&mut args)?;
         let mut fds = vec![
-            Passed { number: AGENT_FD, what: Descriptor::Listen { name: AGENT_SOCKET.into() } },
-            Passed { number: HOST_FD, what: Descriptor::Listen { name: HOST_SOCKET.into() } },
-            Passed { number: CONSOLE_FD, what: Descriptor::Console },
-            Passed { number: QMP_FD, what: Descriptor::Qmp },
+            InheritedFd { number: AGENT_FD, what: Descriptor::Listen { name: AGENT_SOCKET.into() } },
+            InheritedFd { number: HOST_FD, what: Descriptor::Listen { name: HOST_SOCKET.into() } },
+            InheritedFd { number: CONSOLE_FD, what: Descriptor::Console },
+            InheritedFd { number: QMP_FD, what: Descriptor::Qmp },
         ];
         let qmp = match &self.start {
             Start::Boot { kernel, initramfs, line } => {
@@ -80,16 +80,16 @@ impl CommandLine {
             }
             Start::Resume { state } => {
                 push(&mut args, "-incoming", "defer");
-                fds.push(Passed { number: STATE_FD, what: Descriptor::Read { path: state.clone() } });
+                fds.push(InheritedFd { number: STATE_FD, what: Descriptor::Read { path: state.clone() } });
                 Qmp::Load { state: STATE_FD }
             }
         };
         Ok(Spec { program: text(&self.program)?.to_owned(), args, env: BTreeMap::new(), fds, qmp })
     }
 
-    fn base(&self, args: &mut Vec<String>) -> Result<(), RecipeError> {
+    fn base(&self, args: &mut Vec<String>) -> Result<(), SpecError> {
         if !self.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
-            return Err(RecipeError::Value(format!("{:?} is no name for a machine", self.name)));
+            return Err(SpecError::Value(format!("{:?} is no name for a machine", self.name)));
         }
         push(args, "-name", format!("{},debug-threads=on", self.name));
         for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
@@ -98,18 +98,18 @@ impl CommandLine {
         push(args, "-display", "none");
         // Debian's cloud kernel finds virtio-mmio only through ACPI.
         push(args, "-M", "microvm,rtc=on,acpi=on,dump-guest-core=off");
-        let translation_mib = match self.start {
+        let tcg_cache_mib = match self.start {
             Start::Boot { .. } => BOOT_TRANSLATION_MIB,
-            Start::Resume { .. } => self.hardware.translation_mib,
+            Start::Resume { .. } => self.hardware.tcg_cache_mib,
         };
-        push(args, "-accel", self.accelerator.accel(translation_mib));
+        push(args, "-accel", self.accelerator.accel(tcg_cache_mib));
         push(args, "-cpu", self.accelerator.cpu());
         push(args, "-smp", self.hardware.cpus.to_string());
         push(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
         Ok(())
     }
 
-    fn memory(&self, args: &mut Vec<String>) -> Result<(), RecipeError> {
+    fn memory(&self, args: &mut Vec<String>) -> Result<(), SpecError> {
         let size = format!("{}M", self.hardware.memory_mib);
         push(args, "-m", size.as_str());
         let (path, share) = match &self.ram {
@@ -126,13 +126,13 @@ impl CommandLine {
         Ok(())
     }
 
-    fn devices(&self, args: &mut Vec<String>) -> Result<(), RecipeError> {
+    fn devices(&self, args: &mut Vec<String>) -> Result<(), SpecError> {
         push(args, "-chardev", format!("socket,id=qmp,fd={QMP_FD}"));
         push(args, "-mon", "chardev=qmp,mode=control");
         push(args, "-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
         push(args, "-serial", "chardev:console");
         push(args, "-device", "virtio-serial-device,id=channels");
-        for (id, fd, port) in [("agent", AGENT_FD, AGENT_PORT), ("host", HOST_FD, HOST_PORT)] {
+        for (id, fd, port) in [("agent", AGENT_FD, AGENT_PORT), ("host", HOST_FD, CONTROLLER_PORT)] {
             push(args, "-chardev", format!("socket,id={id},fd={fd},server=on,wait=off"));
             push(args, "-device", format!("virtserialport,id={id}-port,chardev={id},name={port}"));
         }
@@ -156,8 +156,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn command_line(start: Start, ram: Ram, hardware: Hardware) -> CommandLine {
-        CommandLine {
+    fn command_line(start: Start, ram: Ram, hardware: Hardware) -> QemuCommandLine {
+        QemuCommandLine {
             program: "/usr/bin/qemu-system-x86_64".into(),
             name: "mac_1".into(),
             accelerator: Accelerator::Emulation,
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn boot(kernel: &str) -> Start {
-        Start::Boot { kernel: kernel.into(), initramfs: "/i".into(), line: KernelLine::default() }
+        Start::Boot { kernel: kernel.into(), initramfs: "/i".into(), line: KernelCommandLine::default() }
     }
 
     /// The value that follows `option`, read back as QEMU does: at single commas.
@@ -188,9 +188,9 @@ mod tests {
             dir in "(/[a-z0-9,=: .{}-]{1,20}){1,4}",
             memory_mib in 256u32..=65_536,
             cpus in 1u32..=16,
-            translation_mib in 8u32..=1_024,
+            tcg_cache_mib in 8u32..=1_024,
         ) {
-            let hardware = Hardware { memory_mib, cpus, translation_mib };
+            let hardware = Hardware { memory_mib, cpus, tcg_cache_mib };
             let ram = PathBuf::from(format!("{dir}/ram"));
             let state = PathBuf::from(format!("{dir}/state"));
             let made = command_line(Start::Resume { state: state.clone() }, Ram::CopyOnWrite(ram.clone()), hardware);
@@ -201,7 +201,7 @@ mod tests {
             prop_assert!(object.contains(&"share=off".to_owned()));
             let size = format!("size={memory_mib}M");
             prop_assert!(object.contains(&size));
-            let passed = Passed { number: STATE_FD, what: Descriptor::Read { path: state } };
+            let passed = InheritedFd { number: STATE_FD, what: Descriptor::Read { path: state } };
             prop_assert!(spec.fds.contains(&passed));
             prop_assert!(!spec.args.iter().any(|arg| arg == "-kernel" || arg == "-initrd" || arg == "-append"));
             for arg in spec.args.iter().filter(|arg| !arg.contains(dir.as_str())) {
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn both_ports_carry_the_names_the_agent_looks_for() {
         let spec = command_line(boot("/k"), Ram::Shared("/r".into()), Hardware::default()).spec().unwrap();
-        for (id, name) in [("agent", AGENT_PORT), ("host", HOST_PORT)] {
+        for (id, name) in [("agent", AGENT_PORT), ("host", CONTROLLER_PORT)] {
             let port = options(&spec.args, "-device", &format!("virtserialport,id={id}-port"));
             assert!(port.contains(&format!("name={name}")), "{port:?}");
         }

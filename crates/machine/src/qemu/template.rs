@@ -14,12 +14,12 @@
 
 mod prepare;
 
-use super::{Accelerator, CommandLine, Hardware, OutOfRange, Ram, Start};
+use super::{Accelerator, Hardware, OutOfRange, QemuCommandLine, Ram, Start};
 use crate::{
+    exit_reason::ExitReason,
     image::{Image, ImageError},
-    machines::{OpenError, Refused},
-    spec::{Recipe, RecipeError, Spec},
-    state::GoneReason,
+    machines::{OpenError, StartError},
+    spec::{Spec, SpecError, SpecSource},
 };
 use anteroom_wire::{
     MachineId,
@@ -35,7 +35,7 @@ use std::{
     time::Instant,
 };
 
-/// The version of a template's layout, of the hardware that [`CommandLine`] describes, and of the kernel's command line.
+/// The version of a template's layout, of the hardware that [`QemuCommandLine`] describes, and of the kernel's command line.
 const FORMAT: u32 = 2;
 const RAM_FILE: &str = "ram";
 const STATE_FILE: &str = "state";
@@ -111,13 +111,13 @@ pub enum TemplateError {
     Image(#[from] ImageError),
     /// The guest cannot be described.
     #[error("no command line can be made for the template")]
-    CommandLine(#[from] RecipeError),
+    QemuCommandLine(#[from] SpecError),
     /// The place for the one machine cannot be opened.
     #[error("the template's machine cannot be looked after")]
     Open(#[from] OpenError),
     /// The one machine cannot be started.
     #[error("the template's machine cannot be started")]
-    Start(#[from] Refused),
+    Start(#[from] StartError),
     /// Another preparation took too long.
     #[error("another process has been preparing a template for {ms_max} ms")]
     Busy {
@@ -130,7 +130,7 @@ pub enum TemplateError {
     )]
     Machine {
         /// Why; names the stage, the last error, the attempts.
-        why: Box<GoneReason>,
+        why: Box<ExitReason>,
         /// The guest's last lines (not trusted).
         console_tail: String,
         /// QEMU's last lines.
@@ -166,7 +166,7 @@ impl TemplateManifest {
     }
 }
 
-/// A template that is there. As a [`Recipe`] it makes machines.
+/// A template that is there. As a [`SpecSource`] it makes machines.
 #[derive(Debug)]
 pub struct Template {
     dir: PathBuf,
@@ -174,17 +174,17 @@ pub struct Template {
     program: PathBuf,
     rootfs: PathBuf,
     /// Keeps the image's files, which machines read.
-    _image: crate::image::Hold,
+    _image: crate::image::ImageLock,
     /// Keeps the template from being removed by another process.
     _held: File,
 }
 
-impl Recipe for Template {
+impl SpecSource for Template {
     fn image_hash(&self) -> &str {
         &self.manifest.image_hash
     }
 
-    fn spec(&self, machine: &MachineId) -> Result<Spec, RecipeError> {
+    fn spec(&self, machine: &MachineId) -> Result<Spec, SpecError> {
         let start = Start::Resume { state: self.dir.join(STATE_FILE) };
         self.command_line(machine, start, Ram::CopyOnWrite(self.dir.join(RAM_FILE))).spec()
     }
@@ -240,7 +240,7 @@ impl Template {
         rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockShared)
             .map_err(|error| at(&state)(error.into()))?;
         let program = settings.qemu_program.clone();
-        Ok(Self { dir, manifest, program, rootfs: image.rootfs(), _image: image.hold()?, _held: held })
+        Ok(Self { dir, manifest, program, rootfs: image.rootfs(), _image: image.lock()?, _held: held })
     }
 
     /// Where it lies.
@@ -283,8 +283,8 @@ impl Template {
         Ok(removed)
     }
 
-    fn command_line(&self, machine: &MachineId, start: Start, ram: Ram) -> CommandLine {
-        CommandLine {
+    fn command_line(&self, machine: &MachineId, start: Start, ram: Ram) -> QemuCommandLine {
+        QemuCommandLine {
             program: self.program.clone(),
             name: machine.to_string(),
             accelerator: self.manifest.accelerator.clone(),

@@ -33,23 +33,23 @@ fn stopping() -> State {
 }
 
 fn dead() -> State {
-    State::Dead { why: GoneReason::Exited { code: 3 } }
+    State::Exited { why: ExitReason::Exited { code: 3 } }
 }
 
 fn gone() -> State {
-    State::Gone { why: GoneReason::Deadline, receipt: None }
+    State::Removed { why: ExitReason::Deadline, receipt: None }
 }
 
 fn ended() -> Event {
-    Event::Ended { how: GoneReason::Killed { signal: 9 }, receipt: None }
+    Event::Removed { reason: ExitReason::Killed { signal: 9 }, receipt: None }
 }
 
 fn died() -> Event {
-    Event::Died { how: GoneReason::Exited { code: 3 } }
+    Event::ProcessExited { reason: ExitReason::Exited { code: 3 } }
 }
 
 fn tried(stage: Stage, error: Option<&str>) -> Event {
-    Event::Tried { stage, error: error.map(str::to_owned) }
+    Event::StageAttempted { stage, error: error.map(str::to_owned) }
 }
 
 fn lost() -> Event {
@@ -61,8 +61,8 @@ fn outcome(state: &State, event: Event) -> String {
     match state.on(event) {
         Ok(State::Waiting { stage, last_error, attempts }) => format!("waiting {stage:?} {last_error:?} {attempts}"),
         Ok(State::Stopping { why }) => format!("stopping {}", why.name()),
-        Ok(State::Dead { why }) => format!("dead {why:?}"),
-        Ok(State::Gone { why, .. }) => format!("gone {why:?}"),
+        Ok(State::Exited { why }) => format!("dead {why:?}"),
+        Ok(State::Removed { why, .. }) => format!("gone {why:?}"),
         Ok(state @ (State::Requested | State::Cloning | State::Ready { .. })) => state.name().to_owned(),
         Err(refused) => format!("refused {refused:?}"),
     }
@@ -72,11 +72,11 @@ fn outcome(state: &State, event: Event) -> String {
 fn one_of_each() -> [Event; 8] {
     [
         Event::KeeperFound,
-        Event::ProcessRuns,
+        Event::ProcessStarted,
         tried(Stage::Display, Some("f")),
         Event::BecameReady(channels()),
         lost(),
-        Event::StopAsked(StopReason::Restarted),
+        Event::StopRequested(StopReason::Restarted),
         died(),
         ended(),
     ]
@@ -121,22 +121,22 @@ fn attempts_count_at_one_stage_and_begin_anew_at_the_next() {
 fn a_machine_that_was_not_ready_in_time_is_gone_for_that_reason_and_not_for_being_stopped() {
     let why =
         StopReason::NotReady { stage: Stage::Browser, last_error: Some("x".into()), attempts: 9, elapsed_ms: 60_000 };
-    let state = State::Requested.on(Event::StopAsked(why)).unwrap();
+    let state = State::Requested.on(Event::StopRequested(why)).unwrap();
     let state = state.on(ended()).unwrap();
-    let State::Gone { why, .. } = state else { panic!("{state:?}") };
+    let State::Removed { why, .. } = state else { panic!("{state:?}") };
     assert_eq!(
         why.to_string(),
         "the machine was not ready after 60000 ms: it waited for Browser, 9 attempts, last error: x"
     );
     let why = StopReason::Mismatch { expected: "image a".into(), found: "image b".into() };
-    let state = State::Cloning.on(Event::StopAsked(why)).unwrap().on(ended()).unwrap();
-    let State::Gone { why, .. } = state else { panic!("{state:?}") };
-    assert_eq!(why, GoneReason::Mismatch { expected: "image a".into(), found: "image b".into() });
+    let state = State::Cloning.on(Event::StopRequested(why)).unwrap().on(ended()).unwrap();
+    let State::Removed { why, .. } = state else { panic!("{state:?}") };
+    assert_eq!(why, ExitReason::Mismatch { expected: "image a".into(), found: "image b".into() });
 }
 
 #[test]
 fn a_reason_reads_back_by_its_name() {
-    for reason in [StopReason::Completed, StopReason::Unowned, StopReason::LeaseLost, StopReason::Operator] {
+    for reason in [StopReason::Completed, StopReason::Orphaned, StopReason::Operator] {
         assert_eq!(StopReason::from_name(reason.name()), Some(reason));
     }
     assert_eq!(StopReason::from_name("of another version"), None);
@@ -146,12 +146,12 @@ fn events() -> impl Strategy<Value = Event> {
     let stage = prop::sample::select(vec![Stage::Channel, Stage::Hello, Stage::Display, Stage::Browser]);
     prop_oneof![
         Just(Event::KeeperFound),
-        Just(Event::ProcessRuns),
-        (stage, prop::option::of("[a-z]{1,3}")).prop_map(|(stage, error)| Event::Tried { stage, error }),
+        Just(Event::ProcessStarted),
+        (stage, prop::option::of("[a-z]{1,3}")).prop_map(|(stage, error)| Event::StageAttempted { stage, error }),
         Just(Event::BecameReady(channels())),
         Just(lost()),
-        Just(Event::StopAsked(StopReason::Cancelled)),
-        Just(Event::StopAsked(StopReason::Completed)),
+        Just(Event::StopRequested(StopReason::Cancelled)),
+        Just(Event::StopRequested(StopReason::Completed)),
         Just(died()),
         Just(ended()),
     ]
@@ -164,20 +164,20 @@ proptest! {
     fn gone_is_for_ever_and_the_first_reason_to_stop_stands(events in prop::collection::vec(events(), 0..40)) {
         let mut state = State::Requested;
         let (mut intent, mut over) = (None, false);
-        let mut told: Option<GoneReason> = None;
+        let mut told: Option<ExitReason> = None;
         for event in events {
-            let asked = if let Event::StopAsked(why) = &event { Some(why.clone()) } else { None };
-            let ends = matches!(event, Event::Ended { .. });
+            let asked = if let Event::StopRequested(why) = &event { Some(why.clone()) } else { None };
+            let ends = matches!(event, Event::Removed { .. });
             match state.on(event) {
                 Ok(next) => {
                     prop_assert!(!over, "something happened to a machine that is gone");
                     if let Some(why) = asked {
                         prop_assert_eq!(intent.replace(why), None, "a second reason took the place of the first");
                     }
-                    prop_assert_eq!(next.is_gone(), ends);
+                    prop_assert_eq!(next.is_removed(), ends);
                     match &next {
-                        State::Dead { why } => prop_assert_eq!(told.replace(why.clone()), None, "told twice"),
-                        State::Gone { why, .. } => prop_assert_eq!(told.as_ref().unwrap_or(why), why, "told otherwise"),
+                        State::Exited { why } => prop_assert_eq!(told.replace(why.clone()), None, "told twice"),
+                        State::Removed { why, .. } => prop_assert_eq!(told.as_ref().unwrap_or(why), why, "told otherwise"),
                         State::Requested
                         | State::Cloning
                         | State::Waiting { .. }
@@ -186,13 +186,13 @@ proptest! {
                     }
                     state = next;
                 }
-                Err(refused) => prop_assert_eq!(refused == Refused::Gone, over),
+                Err(refused) => prop_assert_eq!(refused == RejectedEvent::Removed, over),
             }
-            over = state.is_gone();
+            over = state.is_removed();
         }
-        if let State::Gone { why, .. } = &state {
-            let by_itself = told.unwrap_or(GoneReason::Killed { signal: 9 });
-            let expected = intent.map_or(by_itself, |why| GoneReason::Stopped { why });
+        if let State::Removed { why, .. } = &state {
+            let by_itself = told.unwrap_or(ExitReason::Killed { signal: 9 });
+            let expected = intent.map_or(by_itself, |why| ExitReason::Stopped { why });
             prop_assert_eq!(why, &expected);
         }
     }

@@ -1,10 +1,10 @@
-use crate::ground::{Ground, Plain, SOON, hello, new_id, processes, until, until_gone};
-use anteroom_machine::{GoneReason, OpenError, Settings, State, StopReason};
+use crate::test_host::{Plain, SOON, TestHost, hello, new_id, processes, until, until_gone};
+use anteroom_machine::{ExitReason, OpenError, Settings, State, StopReason};
 use anteroom_wire::agent::{Stage, StageState};
 
 #[tokio::test]
 async fn a_machine_outlives_its_server_and_is_adopted_by_the_next() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let _agent = ground.agent(&id, hello(&[(Stage::Display, StageState::Ready)]));
@@ -32,15 +32,15 @@ async fn a_machine_outlives_its_server_and_is_adopted_by_the_next() {
         }
     };
     assert!(tokio::time::timeout(SOON, memory).await.unwrap().pss_bytes > 0);
-    server.machines.stop(&id, StopReason::Unowned);
-    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!() };
-    assert_eq!(why, GoneReason::Stopped { why: StopReason::Unowned });
+    server.machines.stop(&id, StopReason::Orphaned);
+    let State::Removed { why, .. } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, ExitReason::Stopped { why: StopReason::Orphaned });
     server.end().await;
 }
 
 #[tokio::test]
 async fn what_is_left_of_dead_keepers_is_removed() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
@@ -61,7 +61,7 @@ async fn what_is_left_of_dead_keepers_is_removed() {
 
 #[tokio::test]
 async fn a_second_server_in_the_same_directory_is_refused() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let first = ground.open(Plain::new("/bin/true", &[])).await;
     let second = ground.open_with(ground.settings(), Plain::new("/bin/true", &[])).await;
     assert!(matches!(second, Err(OpenError::InUse { .. })));
@@ -71,7 +71,7 @@ async fn a_second_server_in_the_same_directory_is_refused() {
 
 #[tokio::test]
 async fn a_machine_whose_spec_the_next_server_cannot_read_is_ended_and_that_is_why() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
@@ -86,7 +86,7 @@ async fn a_machine_whose_spec_the_next_server_cannot_read_is_ended_and_that_is_w
     }
     let receipt = server.machines.receipt(&id).unwrap().expect("it has an end on record");
     assert!(
-        matches!(receipt.reason(), GoneReason::Mismatch { ref found, .. } if found.contains("spec.json")),
+        matches!(receipt.reason(), ExitReason::Mismatch { ref found, .. } if found.contains("spec.json")),
         "{receipt:?}"
     );
     assert!(!process.is_alive() && !keeper.is_alive() && !ground.run_dir(&id).exists());
@@ -95,7 +95,7 @@ async fn a_machine_whose_spec_the_next_server_cannot_read_is_ended_and_that_is_w
 
 #[tokio::test]
 async fn a_keeper_that_hangs_when_the_next_server_comes_is_killed_and_the_machine_with_it() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
@@ -105,13 +105,13 @@ async fn a_keeper_that_hangs_when_the_next_server_comes_is_killed_and_the_machin
     let pid = rustix::process::Pid::from_raw(i32::try_from(keeper.pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
 
-    let settings = Settings { keeper_ms_max: 500, ..ground.settings() };
+    let settings = Settings { keeper_exit_timeout_ms: 500, ..ground.settings() };
     let server = ground.open_with(settings, Plain::new("/bin/true", &[])).await.unwrap();
     let mut state = server.machines.watch(&id).unwrap();
-    server.machines.stop(&id, StopReason::Unowned);
-    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
-    assert_eq!(why, GoneReason::Stopped { why: StopReason::Unowned });
-    assert_eq!(receipt.checks.left, Vec::<String>::new());
+    server.machines.stop(&id, StopReason::Orphaned);
+    let State::Removed { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    assert_eq!(why, ExitReason::Stopped { why: StopReason::Orphaned });
+    assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert_eq!(receipt.checks.pids, [process.pid]);
     assert!(!process.is_alive() && !keeper.is_alive() && !ground.run_dir(&id).exists());
     server.end().await;

@@ -1,5 +1,5 @@
-use crate::ground::{Ground, Plain, hello, new_id, until, until_gone};
-use anteroom_machine::{AgentError, GoneReason, State, StopReason};
+use crate::test_host::{Plain, TestHost, hello, new_id, until, until_gone};
+use anteroom_machine::{AgentError, ExitReason, State, StopReason};
 use anteroom_wire::agent::{OpenUrl, Stage, StageState, TerminalSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -9,7 +9,7 @@ fn ready(state: &State) -> bool {
 
 #[tokio::test]
 async fn a_machine_is_ready_when_every_stage_is_and_then_takes_calls_and_streams() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let up =
@@ -33,9 +33,9 @@ async fn a_machine_is_ready_when_every_stage_is_and_then_takes_calls_and_streams
     assert_eq!(word, "RFB ");
     let size = TerminalSize { cols: 80, rows: 24 };
     channels.agent.terminal("a1", size).await.unwrap();
-    assert!(matches!(channels.agent.terminal("../x", size).await, Err(AgentError::Request { .. })));
+    assert!(matches!(channels.agent.terminal("../x", size).await, Err(AgentError::InvalidRequest { .. })));
     let refused = channels.agent.open_url(&OpenUrl { url: "https://example.test/".into() }).await;
-    let Err(AgentError::Refused { problem, .. }) = refused else { panic!("{refused:?}") };
+    let Err(AgentError::Rejected { problem, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!(problem.code, "not_ready");
 
     let mut heard = agent.heard.clone();
@@ -49,7 +49,7 @@ async fn a_machine_is_ready_when_every_stage_is_and_then_takes_calls_and_streams
 
 #[tokio::test]
 async fn a_broken_channel_is_dialled_again_and_the_machine_lives() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let agent = ground.agent(&id, hello(&[(Stage::Display, StageState::Ready)]));
@@ -69,30 +69,30 @@ async fn a_broken_channel_is_dialled_again_and_the_machine_lives() {
 
 #[tokio::test]
 async fn another_image_is_refused_with_both_hashes() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut other = hello(&[]);
     other.image_hash = "another".into();
     let _agent = ground.agent(&id, other);
     let mut state = server.machines.start(id).unwrap();
-    let State::Gone { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    let State::Removed { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
     assert_eq!(receipt.reason(), why, "the receipt says the same");
     let (expected, found) = ("image sha256-of-a-test".to_owned(), "image another".to_owned());
-    assert_eq!(why, GoneReason::Mismatch { expected, found });
+    assert_eq!(why, ExitReason::Mismatch { expected, found });
     server.end().await;
 }
 
 #[tokio::test]
 async fn another_protocol_is_refused() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut other = hello(&[]);
     other.protocol += 1;
     let _agent = ground.agent(&id, other);
     let mut state = server.machines.start(id).unwrap();
-    let State::Gone { why, .. } = until_gone(&mut state).await else { panic!() };
-    assert!(matches!(why, GoneReason::Mismatch { .. }), "{why:?}");
+    let State::Removed { why, .. } = until_gone(&mut state).await else { panic!() };
+    assert!(matches!(why, ExitReason::Mismatch { .. }), "{why:?}");
     server.end().await;
 }

@@ -1,5 +1,5 @@
-use crate::ground::{Ground, Plain, new_id, until, until_gone};
-use anteroom_machine::{Refused, State, StopReason};
+use crate::test_host::{Plain, TestHost, new_id, until, until_gone};
+use anteroom_machine::{StartError, State, StopReason};
 
 fn files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -7,19 +7,18 @@ fn files() -> usize {
 
 #[tokio::test]
 async fn a_start_beyond_the_limit_is_refused_and_an_end_makes_room() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let mut settings = ground.settings();
     settings.machines_max = 2;
     let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
     let (first, second) = (new_id(), new_id());
     let mut states = [server.machines.start(first.clone()).unwrap(), server.machines.start(second.clone()).unwrap()];
-    assert!(!server.machines.has_room());
     let refused = server.machines.start(new_id());
-    assert!(matches!(refused, Err(Refused::NoCapacity { machines: 2, machines_max: 2 })));
-    assert!(matches!(server.machines.start(first.clone()), Err(Refused::Duplicate)));
+    assert!(matches!(refused, Err(StartError::NoCapacity { machines: 2, machines_max: 2 })));
+    assert!(matches!(server.machines.start(first.clone()), Err(StartError::Duplicate)));
     server.machines.stop(&first, StopReason::Operator);
     until_gone(&mut states[0]).await;
-    assert!(server.machines.has_room());
+    assert_eq!(server.machines.count(), 1);
     server.machines.stop(&second, StopReason::Operator);
     until_gone(&mut states[1]).await;
     server.end().await;
@@ -27,7 +26,7 @@ async fn a_start_beyond_the_limit_is_refused_and_an_end_makes_room() {
 
 #[tokio::test]
 async fn fifty_machines_leave_nothing() {
-    let ground = Ground::new();
+    let ground = TestHost::new();
     let mut settings = ground.settings();
     settings.receipts_max = 10;
     let receipts_dir = settings.receipts_dir.clone();
@@ -38,8 +37,8 @@ async fn fifty_machines_leave_nothing() {
         let mut state = server.machines.start(id.clone()).unwrap();
         until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
         server.machines.stop(&id, StopReason::Completed);
-        let State::Gone { receipt: Some(receipt), .. } = until_gone(&mut state).await else { panic!() };
-        assert_eq!(receipt.checks.left, Vec::<String>::new());
+        let State::Removed { receipt: Some(receipt), .. } = until_gone(&mut state).await else { panic!() };
+        assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
         // The first brings up what stays for good, such as the blocking pool.
         files_before.get_or_insert_with(files);
     }

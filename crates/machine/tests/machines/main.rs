@@ -3,8 +3,8 @@
 
 mod adoption;
 mod channels;
-mod deaths;
 mod ends;
-mod ground;
-mod hung;
+mod exits;
 mod limits;
+mod liveness;
+mod test_host;

@@ -12,7 +12,7 @@
 mod check;
 mod supervisor;
 
-use super::{Beginning, Event, Lifecycle, Order, beginning};
+use super::{Command, Event, InitialState, Lifecycle, initial_state};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
 use anteroom_wire::Problem;
 use std::collections::VecDeque;
@@ -63,7 +63,7 @@ pub(super) struct Server {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     pub(super) life: Lifecycle,
-    pub(super) orders: VecDeque<Order>,
+    pub(super) orders: VecDeque<Command>,
     pub(super) due: VecDeque<Event>,
     pub(super) job: Option<Job>,
     /// The machine in the facts.
@@ -142,7 +142,7 @@ pub(super) enum Step {
     HearEnd,
     HearMachine,
     HearWish,
-    HearOverdue { patience_over: bool },
+    HearOverdue { hold_expired: bool },
     HearGoneOverdue,
     HearUnwatched,
     WorkOn,
@@ -173,7 +173,7 @@ pub(super) enum Step {
 impl World {
     /// A session that was just accepted by a server.
     pub(super) fn new(bounds: Bounds) -> Self {
-        let (life, orders) = Lifecycle::begin(Beginning::Line, 1, bounds.restarts_max);
+        let (life, orders) = Lifecycle::begin(InitialState::Queued, 1, bounds.restarts_max);
         let owner = Owner::new(life, orders);
         Self {
             row: Row { generation: 1, ..Row::default() },
@@ -411,21 +411,21 @@ impl World {
     fn resume(&mut self) {
         let lives =
             |machine: &usize| self.machines[*machine].record.as_ref().is_some_and(|record| !record.is_removed());
-        let found = beginning(false, self.row.machine.is_some(), self.row.machine.as_ref().is_some_and(lives));
+        let found = initial_state(false, self.row.machine.is_some(), self.row.machine.as_ref().is_some_and(lives));
         let (life, orders) = Lifecycle::begin(found, self.row.generation, self.left.restarts_max);
         let mut owner = Owner::new(life, orders);
         match found {
-            Beginning::Adopted => {
+            InitialState::Adopted => {
                 owner.asked = self.row.machine;
                 owner.held = self.row.machine;
                 owner.news = true;
                 owner.offered = true;
             }
-            Beginning::Lost => {
+            InitialState::Lost => {
                 let problem = Problem::ControllerRestarted;
-                owner.due.push_back(Event::MachineGone { problem, detail: String::new() });
+                owner.due.push_back(Event::MachineRemoved { problem, detail: String::new() });
             }
-            Beginning::Line | Beginning::Attached => {}
+            InitialState::Queued | InitialState::Attached => {}
         }
         self.server_mut().owner = Some(owner);
     }
@@ -480,7 +480,7 @@ impl World {
 }
 
 impl Owner {
-    fn new(life: Lifecycle, orders: Vec<Order>) -> Self {
+    fn new(life: Lifecycle, orders: Vec<Command>) -> Self {
         Self {
             life,
             orders: orders.into(),

@@ -2,11 +2,15 @@
 
 use super::{
     super::{
-        Artefact, FORMAT, Image, MANIFEST_FILE, Manifest, artefact_of, hash_of, initramfs,
+        Artefact, FORMAT, Image, MANIFEST_FILE, Manifest, artefact_of,
+        build_error::BuildError,
+        build_settings::BuildSettings,
+        hash_of, initramfs, leftovers,
+        progress::Step,
         root::Root,
-        shelf::{self, Shelf},
+        store::{self, ImageStore},
     },
-    BuildError, BuildSettings, Inputs, Step, leftovers,
+    Inputs,
 };
 use anteroom_wire::agent::PROTOCOL;
 use std::{
@@ -20,23 +24,23 @@ const INITRAMFS_FILE: &str = "initramfs.cpio";
 
 /// Puts an image together; it appears whole. An image with the same hash that is there already is taken instead.
 pub(super) async fn assemble(
-    shelf: &Shelf,
+    store: &ImageStore,
     root: &Root,
     root_dir: &Path,
     settings: &BuildSettings,
     inputs: &Inputs,
 ) -> Result<Image, BuildError> {
     let step = Step::Assemble;
-    let scratch = shelf.scratch().map_err(|source| BuildError::Io { step, path: shelf.dir.clone(), source })?;
-    let placed = place(shelf, root, root_dir, inputs, &scratch.join("image"));
+    let scratch = store.scratch().map_err(|source| BuildError::Io { step, path: store.dir.clone(), source })?;
+    let placed = place(store, root, root_dir, inputs, &scratch.join("image"));
     let cleared = leftovers::remove(&scratch, settings).await;
     let dir = placed.map_err(|(path, source)| BuildError::Io { step, path, source })?;
     cleared?;
-    Image::open(&dir).map_err(BuildError::Refused)
+    Image::open(&dir).map_err(BuildError::InvalidImage)
 }
 
 fn place(
-    shelf: &Shelf,
+    store: &ImageStore,
     root: &Root,
     root_dir: &Path,
     inputs: &Inputs,
@@ -63,14 +67,14 @@ fn place(
     let initramfs = artefact_of(&initramfs, INITRAMFS_FILE).map_err(at(&initramfs))?;
     let manifest = manifest(root, initramfs, inputs);
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| (new.to_owned(), error.into()))?;
-    shelf::write(&new.join(MANIFEST_FILE), &text).map_err(at(new))?;
-    let dir = shelf.dir.join(&manifest.hash);
+    store::write(&new.join(MANIFEST_FILE), &text).map_err(at(new))?;
+    let dir = store.dir.join(&manifest.hash);
     // The same guest from other inputs (say, a comment in the recipe): it may be in use and stays as it is but for the
     // manifest, which has the newer inputs.
     if Image::open(&dir).is_ok() {
         fs::rename(new.join(MANIFEST_FILE), dir.join(MANIFEST_FILE)).map_err(at(&dir))?;
     } else {
-        shelf::publish(new, &dir).map_err(at(&dir))?;
+        store::publish(new, &dir).map_err(at(&dir))?;
     }
     Ok(dir)
 }

@@ -1,7 +1,7 @@
 //! Builds on a shelf whose root file system is already there, so that no package is ever installed.
 
 use super::{
-    super::{ImageError, artefact_of, elf},
+    super::{ImageError, artefact_of, elf, host_requirements::MissingRequirement},
     *,
 };
 use std::{fs, sync::Mutex};
@@ -49,7 +49,7 @@ impl Workshop {
         fs::write(&self.settings.agent_binary, program(name)).unwrap();
     }
 
-    async fn build(&self) -> Result<Built, BuildError> {
+    async fn build(&self) -> Result<BuildOutcome, BuildError> {
         build(&self.settings, Arc::new(|_| ()), async |_| Ok(())).await
     }
 
@@ -189,7 +189,7 @@ async fn progress_names_every_step_that_is_done() {
     let workshop = Workshop::new();
     let told = Arc::new(Mutex::new(Vec::new()));
     let log = told.clone();
-    let note: Note = Arc::new(move |progress: Progress| log.lock().unwrap().push(progress));
+    let note: OnProgress = Arc::new(move |progress: Progress| log.lock().unwrap().push(progress));
     build(&workshop.settings, note, async |_| Ok(())).await.unwrap();
     let mut steps: Vec<Step> = told.lock().unwrap().iter().map(|progress| progress.step).collect();
     steps.dedup();
@@ -198,8 +198,12 @@ async fn progress_names_every_step_that_is_done() {
 
 #[test]
 fn what_is_missing_is_told_in_one_message_with_one_line_to_get_it() {
-    let missing =
-        |what: &str, package| Missing { what: what.into(), why: "why".into(), remedy: format!("get {what}"), package };
+    let missing = |what: &str, package| MissingRequirement {
+        what: what.into(),
+        why: "why".into(),
+        remedy: format!("get {what}"),
+        package,
+    };
     let error =
         BuildError::Missing(vec![missing("npm", Some("npm")), missing("xz", Some("xz-utils")), missing("ids", None)]);
     let text = error.to_string();

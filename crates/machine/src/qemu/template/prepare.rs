@@ -5,11 +5,12 @@ use super::{
     TemplateSettings, at,
 };
 use crate::{
+    exit_reason::ExitReason,
     machines::{Machines, Settings},
-    qemu::{CommandLine, KernelLine, Ram, Start, accelerator::new_machine_id},
-    receipt::{End, Receipt},
-    spec::{Recipe, RecipeError, Spec},
-    state::{GoneReason, State},
+    qemu::{KernelCommandLine, QemuCommandLine, Ram, Start, accelerator::new_machine_id},
+    receipt::{ExitCause, Receipt},
+    spec::{Spec, SpecError, SpecSource},
+    state::State,
 };
 use anteroom_wire::MachineId;
 use bytes::Bytes;
@@ -66,15 +67,15 @@ pub(super) fn remove_leftovers(templates_dir: &Path) -> Result<(), TemplateError
 /// The one machine of a preparation.
 struct Boot {
     image_hash: String,
-    command_line: CommandLine,
+    command_line: QemuCommandLine,
 }
 
-impl Recipe for Boot {
+impl SpecSource for Boot {
     fn image_hash(&self) -> &str {
         &self.image_hash
     }
 
-    fn spec(&self, _: &MachineId) -> Result<Spec, RecipeError> {
+    fn spec(&self, _: &MachineId) -> Result<Spec, SpecError> {
         self.command_line.spec()
     }
 }
@@ -96,7 +97,7 @@ pub(super) async fn make(
     dir: &Path,
     progress: &(impl Fn(Progress) + Send + Sync),
 ) -> Result<(), TemplateError> {
-    let _image = image.hold()?;
+    let _image = image.lock()?;
     let machine = new_machine_id().map_err(at(&settings.templates_dir))?;
     let path = settings.templates_dir.join(format!("{TEMPORARY}{machine}"));
     fs::create_dir(&path).map_err(at(&path))?;
@@ -105,13 +106,13 @@ pub(super) async fn make(
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&ram).map_err(at(&ram))?;
     file.set_len(u64::from(manifest.hardware.memory_mib) * 1024 * 1024).map_err(at(&ram))?;
     let accelerator = &manifest.accelerator;
-    let line = KernelLine {
+    let line = KernelCommandLine {
         image_hash: Some(manifest.image_hash.clone()),
         geometry: Some(manifest.geometry),
         probe: false,
         tsc_khz: accelerator.tsc_khz(),
     };
-    let command_line = CommandLine {
+    let command_line = QemuCommandLine {
         program: settings.qemu_program.clone(),
         name: machine.to_string(),
         accelerator: accelerator.clone(),
@@ -155,10 +156,10 @@ async fn save_when_ready(
     });
     let mut place = Settings::under(work, settings.keeper_program.clone());
     place.ready_ms_max = settings.prepare_ms_max;
-    place.machine_s_max = settings.prepare_ms_max.div_ceil(1_000).saturating_mul(2);
+    place.lifetime_s_max = settings.prepare_ms_max.div_ceil(1_000).saturating_mul(2);
     place.console_bytes_max = settings.console_bytes_max;
     place.probe_every_ms = PROBE_EVERY_MS;
-    let machines = Machines::leashed(place, Arc::new(boot), host, tasks.clone(), stop.clone())?;
+    let machines = Machines::tied_to_parent(place, Arc::new(boot), host, tasks.clone(), stop.clone())?;
     progress(Progress::Booting);
     let mut states = machines.start(machine.clone())?;
     let mut told = None;
@@ -172,9 +173,12 @@ async fn save_when_ready(
                 progress(Progress::Saving);
                 machines.save(&machine, state.to_owned());
             }
-            State::Gone { why, receipt } => break (why, receipt),
-            State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } | State::Dead { .. } => {
-            }
+            State::Removed { why, receipt } => break (why, receipt),
+            State::Requested
+            | State::Cloning
+            | State::Waiting { .. }
+            | State::Stopping { .. }
+            | State::Exited { .. } => {}
         }
         // An error: the driver is gone, and Gone was its last word.
         let _ = states.changed().await;
@@ -185,16 +189,16 @@ async fn save_when_ready(
     saved(why, receipt)
 }
 
-fn saved(why: GoneReason, receipt: Option<Box<Receipt>>) -> Result<(), TemplateError> {
+fn saved(why: ExitReason, receipt: Option<Box<Receipt>>) -> Result<(), TemplateError> {
     let Some(receipt) = receipt else {
         let (console_tail, output_tail) = (String::new(), String::new());
         return Err(TemplateError::Machine { why: Box::new(why), console_tail, output_tail });
     };
-    let Receipt { how, console_tail, output_tail, .. } = *receipt;
-    if how == End::Saved {
+    let Receipt { cause, console_tail, output_tail, .. } = *receipt;
+    if cause == ExitCause::Saved {
         return Ok(());
     }
     // We asked for the end ourselves, by asking for the save: then the keeper's word says what went wrong.
-    let why = if matches!(why, GoneReason::Stopped { .. }) { how.reason() } else { why };
+    let why = if matches!(why, ExitReason::Stopped { .. }) { cause.reason_by_name() } else { why };
     Err(TemplateError::Machine { why: Box::new(why), console_tail, output_tail })
 }

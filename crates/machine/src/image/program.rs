@@ -1,0 +1,302 @@
+//! Programs that the build runs: no shell, bounded output, a limit on their time, and a failure that names everything.
+
+use super::{build_error::BuildError, progress::Step};
+use crate::process::{self, ProcessId};
+use std::{collections::VecDeque, ffi::OsString, path::Path, process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Lines of output kept for a failure's text.
+const LINES_MAX: usize = 12;
+/// The longest line kept, bytes.
+const LINE_BYTES_MAX: usize = 400;
+/// The largest standard output that is collected, bytes.
+const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// How long a program may take to clean up after itself when told to end.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// The last lines that a program printed.
+#[derive(Default)]
+struct Tail(VecDeque<String>);
+
+/// A program with its arguments.
+pub(super) struct Program {
+    step: Step,
+    command: Command,
+    line: String,
+    limit: Duration,
+}
+
+/// A program that runs, its standard streams taken.
+pub(super) struct Running {
+    step: Step,
+    line: String,
+    limit: Duration,
+    pub(super) child: Child,
+}
+
+impl Program {
+    /// `name` with `args`, run in `dir`. It sees the caller's environment without what is ours: that may hold secrets.
+    pub(super) fn new<A: Into<OsString>>(
+        step: Step,
+        limit: Duration,
+        dir: &Path,
+        name: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let mut line = name.to_owned();
+        for arg in &args {
+            line.push(' ');
+            line.push_str(&arg.to_string_lossy());
+        }
+        let mut command = Command::new(name);
+        command.args(args).current_dir(dir).stdin(Stdio::null()).kill_on_drop(true).env("LC_ALL", "C.UTF-8");
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("ANTEROOM_") {
+                command.env_remove(key);
+            }
+        }
+        Self { step, command, line, limit }
+    }
+
+    /// Sets a variable of its environment, or removes it.
+    pub(super) fn env(mut self, key: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.command.env(key, value),
+            None => self.command.env_remove(key),
+        };
+        self
+    }
+
+    /// Gives it a standard input.
+    pub(super) fn stdin(mut self, stdin: Stdio) -> Self {
+        self.command.stdin(stdin);
+        self
+    }
+
+    /// Starts it, with standard output and error to be read.
+    pub(super) fn start(mut self) -> Result<Running, BuildError> {
+        let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        match child {
+            Ok(child) => Ok(Running { step: self.step, line: self.line, limit: self.limit, child }),
+            Err(source) => Err(BuildError::Start { step: self.step, command: shorten(&self.line), source }),
+        }
+    }
+
+    /// Runs it to its end and gives what it wrote to standard output.
+    pub(super) async fn output(self) -> Result<Vec<u8>, BuildError> {
+        let mut running = self.start()?;
+        let stdout = running.child.stdout.take();
+        let never = CancellationToken::new();
+        let (out, ()) = tokio::try_join!(collect(stdout), running.finish(&never, |_| ()))?;
+        Ok(out)
+    }
+}
+
+impl Running {
+    /// Waits for its end, reading standard error (every line goes to `on_line`). When it takes too long, or `stop` says so, it
+    /// is told to end (SIGTERM: mmdebstrap removes what it made), then killed.
+    pub(super) async fn finish(mut self, stop: &CancellationToken, on_line: impl Fn(&str)) -> Result<(), BuildError> {
+        let stderr = self.child.stderr.take();
+        let mut tail = Tail::default();
+        let ended = tokio::time::timeout(self.limit, async {
+            let all = async {
+                read_lines(stderr, |line| {
+                    on_line(line);
+                    tail.push(line);
+                })
+                .await;
+                self.child.wait().await
+            };
+            stop.run_until_cancelled(all).await
+        })
+        .await;
+        let ended = match ended {
+            Ok(None) => {
+                self.end().await;
+                return Err(BuildError::Stopped { step: self.step, command: shorten(&self.line) });
+            }
+            Ok(Some(ended)) => Ok(ended),
+            Err(late) => Err(late),
+        };
+        match ended {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(BuildError::Failed {
+                step: self.step,
+                command: shorten(&self.line),
+                status: status.to_string(),
+                last_lines: tail.0.into(),
+            }),
+            Ok(Err(source)) => Err(BuildError::Start { step: self.step, command: shorten(&self.line), source }),
+            Err(_) => {
+                self.end().await;
+                Err(BuildError::TooLong {
+                    step: self.step,
+                    command: shorten(&self.line),
+                    limit_s: self.limit.as_secs(),
+                    last_lines: tail.0.into(),
+                })
+            }
+        }
+    }
+
+    /// Which process it is, to be found again by a later build; `None` when it has ended.
+    pub(super) fn process(&self) -> Option<ProcessId> {
+        ProcessId::of(self.child.id()?)
+    }
+
+    /// Ends it and all that it started. mmdebstrap itself heeds no signal while it works: its child cleans up, then it ends.
+    async fn end(&mut self) {
+        let Some(process) = self.process() else { return };
+        let others = process::descendants(process.pid);
+        for each in others.iter().chain([&process]) {
+            let pid = i32::try_from(each.pid).ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                // Gone already is as good.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+        if tokio::time::timeout(CLEAN_UP, self.child.wait()).await.is_err() {
+            kill_with_descendants(process);
+            // It is killed again when the child is dropped.
+            let _ = self.child.wait().await;
+        }
+        others.into_iter().for_each(ProcessId::kill);
+    }
+}
+
+/// OomKillCounter a process and all that it started.
+pub(super) fn kill_with_descendants(process: ProcessId) {
+    if process.is_alive() {
+        let descendants = process::descendants(process.pid);
+        process.kill();
+        descendants.into_iter().for_each(ProcessId::kill);
+    }
+}
+
+impl Tail {
+    fn push(&mut self, line: &str) {
+        let line = line.trim();
+        if line.is_empty() {
+            return;
+        }
+        if self.0.len() == LINES_MAX {
+            self.0.pop_front();
+        }
+        let end = line.char_indices().map(|(at, _)| at).find(|&at| at >= LINE_BYTES_MAX).unwrap_or(line.len());
+        self.0.push_back(line[..end].to_owned());
+    }
+}
+
+async fn read_lines(from: Option<impl AsyncRead + Unpin>, mut on_line: impl FnMut(&str)) {
+    let Some(from) = from else { return };
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    // A line is handed on in pieces when it is too long: a program that prints no line end cannot fill our memory.
+    loop {
+        let taken = match from.fill_buf().await {
+            Ok([]) | Err(_) => break,
+            Ok(bytes) => {
+                let end = bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r');
+                line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+                if end.is_some() || line.len() > 4 * LINE_BYTES_MAX {
+                    on_line(&String::from_utf8_lossy(&line));
+                    line.clear();
+                }
+                end.map_or(bytes.len(), |end| end + 1)
+            }
+        };
+        from.consume(taken);
+    }
+    if !line.is_empty() {
+        on_line(&String::from_utf8_lossy(&line));
+    }
+}
+
+/// Everything, up to the bound; what is beyond is read and forgotten so that the writer does not stall.
+async fn collect(from: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, BuildError> {
+    let mut out = Vec::new();
+    let Some(from) = from else { return Ok(out) };
+    let mut from = BufReader::new(from);
+    loop {
+        let taken = match from.fill_buf().await {
+            Ok([]) | Err(_) => return Ok(out),
+            Ok(bytes) => {
+                let room = OUTPUT_BYTES_MAX - out.len();
+                out.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                bytes.len()
+            }
+        };
+        from.consume(taken);
+    }
+}
+
+/// A command line for a message: the beginning says what it was.
+fn shorten(line: &str) -> String {
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(limit: Duration, name: &str, args: &[&str]) -> Program {
+        Program::new(Step::Packages, limit, Path::new("/"), name, args.iter().copied())
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_the_step_the_command_and_its_last_lines() {
+        let script = "import sys\nfor i in range(40): print('line', i, file=sys.stderr)\nsys.exit(3)";
+        let error = run(Duration::from_secs(30), "python3", &["-c", script]).output().await.unwrap_err();
+        let text = error.to_string();
+        for part in ["installing packages", "python3", "exit status: 3", "line 39"] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        assert!(!text.contains("line 2\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_takes_too_long_is_ended() {
+        let error = run(Duration::from_millis(50), "sleep", &["600"]).output().await.unwrap_err();
+        assert!(matches!(error, BuildError::TooLong { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_a_program_started_is_ended_with_it() {
+        let script = "import subprocess, sys\nchild = subprocess.Popen(['sleep', '600'])\nprint(child.pid, flush=True)\nchild.wait()";
+        let mut running = run(Duration::from_secs(60), "python3", &["-c", script]).start().unwrap();
+        let mut line = String::new();
+        BufReader::new(running.child.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+        let grandchild = ProcessId::of(line.trim().parse().unwrap()).unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let error = running.finish(&stop, |_| ()).await.unwrap_err();
+        assert!(matches!(error, BuildError::Stopped { .. }), "{error}");
+        let gone = async {
+            while grandchild.is_alive() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let error = run(Duration::from_secs(5), "no-such-program-anywhere", &[]).output().await.unwrap_err();
+        assert!(error.to_string().contains("no-such-program-anywhere"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn output_beyond_the_bound_is_dropped() {
+        let script = "import sys\nsys.stdout.write('x' * 3000000)";
+        let out = run(Duration::from_secs(30), "python3", &["-c", script]).output().await.unwrap();
+        assert_eq!(out.len(), OUTPUT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,298 @@
+//! From one tar stream to another: what the recipe drops stays out, what is ours goes in, the kernel is taken aside.
+
+use super::super::{
+    build_context::BuildContext,
+    elf,
+    fetch_tools::{self, Fetched},
+    progress::{Progress, Step},
+    recipe::{Cli, GUEST_DIRS, GUEST_FILES, Recipe},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, BufReader, BufWriter, Read, Write},
+    path::PathBuf,
+};
+use tar::{Archive, Builder, EntryType, Header};
+use tokio::sync::oneshot;
+
+/// The most that is taken aside of the kernel, its modules and dpkg's list together, bytes.
+const ASIDE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Every permission bit and "sticky", but no set-user-id and set-group-id: nothing in the guest may become root.
+const MODE_MASK: u32 = 0o1777;
+/// Progress is told about once for so many bytes.
+const PROGRESS_BYTES: u64 = 32 * 1024 * 1024;
+const PIPE_BYTES: usize = 1 << 20;
+
+/// What the sifting took aside.
+#[derive(Default)]
+pub(super) struct Filtered {
+    /// Every name in the result.
+    pub(super) names: BTreeSet<String>,
+    /// Debian's kernel, a bzImage.
+    pub(super) kernel: Vec<u8>,
+    pub(super) kernel_version: String,
+    /// As in `modules.dep` → packed content.
+    pub(super) modules: BTreeMap<String, Vec<u8>>,
+    pub(super) modules_dep: String,
+    pub(super) dpkg_status: Vec<u8>,
+}
+
+/// What goes in beside the packages and the recipe's own files.
+pub(super) struct Additions {
+    /// They come when they are downloaded, which may be later than the packages.
+    tools: oneshot::Receiver<Vec<Tool>>,
+    /// Path in the guest → content.
+    programs: Vec<(String, Vec<u8>)>,
+    /// Tool → version, as JSON.
+    versions: Vec<u8>,
+}
+
+/// A command-line tool in its package.
+pub(super) struct Tool {
+    cli: Cli,
+    package: PathBuf,
+}
+
+impl Tool {
+    /// What was fetched.
+    pub(super) fn all(fetched: &[Fetched<'_>]) -> Vec<Self> {
+        fetched.iter().map(|fetched| Self { cli: fetched.cli.clone(), package: fetched.package.clone() }).collect()
+    }
+
+    /// Adds it to the root.
+    fn add(&self, out: &mut Out<impl Write>) -> io::Result<()> {
+        let program = self.cli.program();
+        let mut found = None;
+        fetch_tools::each_file(&self.package, |path, bytes, content| {
+            if !self.cli.takes(path) {
+                return Ok(());
+            }
+            let to = self.cli.in_guest(path).ok_or_else(|| io::Error::other(format!("{program} brings {path:?}")))?;
+            let is_program = path == self.cli.executable;
+            if is_program {
+                found = Some(to.clone());
+            }
+            if self.cli.whole {
+                return out.file(&to, if is_program { 0o755 } else { 0o644 }, 0, bytes, content);
+            }
+            out.file(&to, 0o755, 0, bytes, &mut checked_program(&to, content)?)
+        })?;
+        let why = || format!("{} holds no {}", self.package.display(), self.cli.executable);
+        let at = found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, why()))?;
+        if at == program { Ok(()) } else { out.link(&program, &format!("/{at}")) }
+    }
+}
+
+impl Additions {
+    /// Collects them; the demo tool's binary is read now.
+    pub(super) fn new(context: &BuildContext<'_>, tools: oneshot::Receiver<Vec<Tool>>) -> io::Result<Self> {
+        Ok(Self {
+            tools,
+            programs: vec![(
+                format!("usr/local/bin/{}", context.demo.0),
+                std::fs::read(&context.settings.demo_binary)?,
+            )],
+            versions: serde_json::to_vec_pretty(&context.tool_versions())?,
+        })
+    }
+}
+
+/// Reads the packages' tar from `from`, writes the root's tar to `into`. Blocking.
+pub(super) fn filter(
+    recipe: &Recipe,
+    from: impl Read,
+    into: File,
+    additions: Additions,
+    progress: &(dyn Fn(Progress) + Send + Sync),
+) -> io::Result<Filtered> {
+    let mut out = Out {
+        tar: Builder::new(BufWriter::with_capacity(PIPE_BYTES, into)),
+        epoch_s: recipe.epoch_s,
+        names: BTreeSet::new(),
+    };
+    let mut filtered = Filtered::default();
+    let mut passed = 0;
+    let mut told = 0;
+    let mut archive = Archive::new(BufReader::with_capacity(PIPE_BYTES, from));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = text(&entry.path()?)?;
+        filtered.extract(&path, &mut entry)?;
+        passed += entry.size();
+        if passed - told >= PROGRESS_BYTES {
+            told = passed;
+            progress(Progress { step: Step::RootFs, fraction: None, note: format!("{} MB", passed / 1_000_000) });
+        }
+        if !path.is_empty() && !is_ours(recipe, &path) && !recipe.leaves_out(&path) {
+            out.pass(&path, &mut entry)?;
+        }
+    }
+    for (path, mode, owner) in GUEST_DIRS {
+        out.directory(path, *mode, *owner)?;
+    }
+    for file in GUEST_FILES {
+        out.file(file.path, file.mode, file.owner, file.content.len() as u64, &mut &file.content[..])?;
+    }
+    // Filled at the claim; until then it says "not yet" (machine-id(5)).
+    out.file("etc/machine-id", 0o644, 0, 0, &mut io::empty())?;
+    out.file("etc/anteroom/clis.json", 0o644, 0, additions.versions.len() as u64, &mut &additions.versions[..])?;
+    for shim in &recipe.browser_shims {
+        out.link(shim, &recipe.agent_in_guest)?;
+    }
+    for (path, content) in &additions.programs {
+        out.file(path, 0o755, 0, content.len() as u64, &mut &content[..])?;
+    }
+    let tools = additions.tools.blocking_recv().map_err(|_| io::Error::other("the tools could not be downloaded"))?;
+    for tool in &tools {
+        progress(Progress { step: Step::RootFs, fraction: None, note: tool.cli.name.clone() });
+        tool.add(&mut out)?;
+    }
+    out.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;
+    filtered.names = out.names;
+    Ok(filtered)
+}
+
+/// Whether we bring this name ourselves, so that the packages' one stays out.
+fn is_ours(recipe: &Recipe, path: &str) -> bool {
+    path == "etc/machine-id"
+        || GUEST_FILES.iter().any(|file| file.path == path)
+        || GUEST_DIRS.iter().any(|(own, ..)| *own == path)
+        || recipe.browser_shims.iter().any(|shim| shim == path)
+}
+
+/// The same bytes again, when they begin like a program for this processor.
+fn checked_program<'a>(name: &str, mut content: &'a mut dyn Read) -> io::Result<impl Read + 'a> {
+    let mut head = vec![0; elf::HEAD_BYTES];
+    let got = super::super::read_up_to(&mut content, &mut head)?;
+    head.truncate(got);
+    match elf::not_x86_64(&head) {
+        Some(why) => Err(io::Error::other(format!("{name} {why}"))),
+        None => Ok(io::Cursor::new(head).chain(content)),
+    }
+}
+
+/// A path of the tar as text, without a leading `./` and a trailing `/`; the root itself is empty.
+fn text(path: &std::path::Path) -> io::Result<String> {
+    let path = path.to_str().ok_or_else(|| io::Error::other(format!("a package brings the name {path:?}")))?;
+    let path = path.strip_prefix("./").unwrap_or(path).trim_matches('/');
+    Ok(if path == "." { String::new() } else { path.to_owned() })
+}
+
+impl Filtered {
+    /// Takes what belongs to the kernel or tells what is installed. It reads the entry: the recipe leaves all of these out
+    /// of the root.
+    fn extract(&mut self, path: &str, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
+        let read = |entry: &mut tar::Entry<'_, _>| -> io::Result<Vec<u8>> {
+            let mut content = Vec::new();
+            entry.take(ASIDE_BYTES_MAX).read_to_end(&mut content)?;
+            Ok(content)
+        };
+        if !entry.header().entry_type().is_file() {
+            return Ok(());
+        }
+        if let Some(version) = path.strip_prefix("boot/vmlinuz-") {
+            version.clone_into(&mut self.kernel_version);
+            self.kernel = read(entry)?;
+        } else if let Some((_, name)) = path.strip_prefix("usr/lib/modules/").and_then(|path| path.split_once('/')) {
+            if name == "modules.dep" {
+                self.modules_dep = String::from_utf8(read(entry)?).map_err(io::Error::other)?;
+            } else if name.ends_with(".ko.xz") {
+                self.modules.insert(name.to_owned(), read(entry)?);
+            }
+        } else if path == "var/lib/dpkg/status" {
+            self.dpkg_status = read(entry)?;
+        }
+        let aside = self.kernel.len() + self.modules.values().map(Vec::len).sum::<usize>() + self.dpkg_status.len();
+        if aside as u64 > ASIDE_BYTES_MAX {
+            return Err(io::Error::other("the kernel and its modules are far larger than any that we know"));
+        }
+        Ok(())
+    }
+}
+
+/// The tar that goes on.
+struct Out<W: Write> {
+    tar: Builder<W>,
+    epoch_s: u64,
+    names: BTreeSet<String>,
+}
+
+impl<W: Write> Out<W> {
+    /// Passes an entry of the packages on.
+    fn pass(&mut self, path: &str, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
+        let old = entry.header().clone();
+        let kind = old.entry_type();
+        let mut header = self.header(kind, old.mode()? & MODE_MASK, 0);
+        header.set_uid(old.uid()?);
+        header.set_gid(old.gid()?);
+        if kind.is_file() || kind.is_contiguous() {
+            header.set_size(entry.size());
+            self.tar.append_data(&mut header, path, entry)?;
+        } else if kind.is_dir() {
+            self.tar.append_data(&mut header, path, io::empty())?;
+        } else if kind.is_symlink() || kind.is_hard_link() {
+            let target = entry.link_name()?.ok_or_else(|| io::Error::other(format!("{path} links to nothing")))?;
+            if kind.is_symlink() {
+                self.tar.append_link(&mut header, path, &target)?;
+            } else {
+                let target = text(&target)?;
+                if !self.names.contains(&target) {
+                    let why = format!("{path} is a second name of {target}, which the recipe leaves out");
+                    return Err(io::Error::other(why));
+                }
+                self.tar.append_link(&mut header, path, target)?;
+            }
+        } else {
+            // Devices, pipes: the guest makes its own.
+            return Ok(());
+        }
+        self.names.insert(path.to_owned());
+        Ok(())
+    }
+
+    fn file(&mut self, path: &str, mode: u32, owner: u64, bytes: u64, content: &mut dyn Read) -> io::Result<()> {
+        self.above(path)?;
+        let mut header = self.header(EntryType::Regular, mode, owner);
+        header.set_size(bytes);
+        self.tar.append_data(&mut header, path, content)?;
+        self.names.insert(path.to_owned());
+        Ok(())
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
+        self.above(path)?;
+        let mut header = self.header(EntryType::Symlink, 0o777, 0);
+        self.tar.append_link(&mut header, path, target)?;
+        self.names.insert(path.to_owned());
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &str, mode: u32, owner: u64) -> io::Result<()> {
+        self.above(path)?;
+        if self.names.insert(path.to_owned()) {
+            let mut header = self.header(EntryType::Directory, mode, owner);
+            self.tar.append_data(&mut header, path, io::empty())?;
+        }
+        Ok(())
+    }
+
+    /// The directories above a path, where no package brought them.
+    fn above(&mut self, path: &str) -> io::Result<()> {
+        match path.rsplit_once('/') {
+            Some((above, _)) if !self.names.contains(above) => self.directory(above, 0o755, 0),
+            _ => Ok(()),
+        }
+    }
+
+    fn header(&self, kind: EntryType, mode: u32, owner: u64) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_mtime(self.epoch_s);
+        header.set_size(0);
+        header
+    }
+}

@@ -1,0 +1,120 @@
+//! A machine's end: every descendant killed, the run directory removed, and a look whether that is so.
+
+use super::{Keeper, unix_ms};
+use crate::{
+    process::{self, ProcessId},
+    receipt::{CleanupChecks, ExitCause, Receipt},
+    run_dir::RunDir,
+    spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+    process::{Pid, PidfdFlags, WaitOptions},
+};
+use std::{
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+/// How long killed processes may take to be gone; SIGKILL waits only for a system call that cannot be interrupted.
+const KILL_MS_MAX: u64 = 5_000;
+/// Between two looks at children that are about to be gone, milliseconds.
+const POLL_INTERVAL_MS: u64 = 1;
+
+impl Keeper {
+    /// Leaves nothing of a machine whose process has ended, and says so. `seen`: descendants that were seen before.
+    pub(super) fn clean_up(&mut self, cause: ExitCause, seen: Vec<ProcessId>) -> Receipt {
+        let mut checks = CleanupChecks::default();
+        let mut processes: Vec<ProcessId> = self.vmm.iter().map(|vmm| vmm.id).collect();
+        if let Some(vmm) = &mut self.vmm {
+            vmm.drain(&mut self.console, &mut self.output);
+        }
+        processes.extend(seen);
+        processes.extend(kill_descendants());
+        processes.sort_unstable_by_key(|process| process.pid);
+        processes.dedup();
+        self.qmp = None;
+        self.check_sockets(&mut checks);
+        if let Err(error) = RunDir::remove(&self.run_dir) {
+            checks.leftovers.push(format!("{}: {error}", self.run_dir.display()));
+        }
+        checks
+            .leftovers
+            .extend(processes.iter().filter(|process| process.is_alive()).map(|process| process.describe()));
+        checks.pids = processes.iter().map(|process| process.pid).collect();
+        if self.run_dir.exists() {
+            checks.leftovers.push(self.run_dir.display().to_string());
+        }
+        checks.paths.push(self.run_dir.clone());
+        Receipt {
+            machine: self.config.machine.clone(),
+            began_unix_ms: self.began_unix_ms,
+            ended_unix_ms: unix_ms(),
+            cause,
+            stop_detail: self.stop_detail.clone(),
+            console_tail: self.console.text(),
+            output_tail: self.output.text(),
+            checks,
+        }
+    }
+
+    fn check_sockets(&self, checks: &mut CleanupChecks) {
+        let mut names = vec![AGENT_SOCKET, HOST_SOCKET];
+        for passed in &self.config.spec.fds {
+            if let Descriptor::Listen { name } = &passed.what
+                && !names.contains(&name.as_str())
+            {
+                names.push(name);
+            }
+        }
+        for name in names {
+            if UnixStream::connect(name).is_ok() {
+                checks.leftovers.push(format!("socket {name}"));
+            }
+            checks.sockets.push(name.to_owned());
+        }
+    }
+}
+
+/// OomKillCounter and reaps until no descendant is left (they may fork meanwhile) or the time is over. Returns whom it seen.
+///
+/// The keeper adopts what its descendants leave behind, so that it has none when it has no child.
+fn kill_descendants() -> Vec<ProcessId> {
+    let until = Instant::now() + Duration::from_millis(KILL_MS_MAX);
+    let mut seen = Vec::new();
+    loop {
+        let reaped = loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if reaped == Err(Errno::CHILD) || Instant::now() >= until {
+            return seen;
+        }
+        let living = process::own_descendants();
+        for process in &living {
+            process.kill();
+        }
+        for process in &living {
+            await_end(*process, until);
+        }
+        if living.is_empty() {
+            // A child that is neither reaped nor seen is on its way out.
+            let _ =
+                rustix::event::poll(&mut [], Timespec::try_from(Duration::from_millis(POLL_INTERVAL_MS)).ok().as_ref());
+        }
+        seen.extend(living);
+    }
+}
+
+fn await_end(process: ProcessId, until: Instant) {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
+    if let Ok(ended) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut files = [PollFd::new(&ended, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut files, Timespec::try_from(left).ok().as_ref());
+    }
+}

@@ -1,0 +1,191 @@
+//! The machine's process, as its keeper starts it: exactly the open files it is meant to have, and an end with its parent.
+
+use super::tail_buffer::TailBuffer;
+use crate::{
+    process::ProcessId,
+    spec::{Descriptor, Spec},
+};
+use rustix::{
+    fs::FlockOperation,
+    process::{Pid, PidfdFlags, Signal},
+};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::CommandExt,
+        },
+    },
+    process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio},
+};
+
+/// Numbers that a spec may give to open files; the keeper's own copies lie above.
+const NUMBER_MAX: RawFd = 63;
+/// The most that is read from one stream in one go, so that a chatty process does not keep the keeper from its commands.
+const DRAIN_BYTES_MAX: usize = 256 * 1024;
+
+/// The machine's process and the keeper's keeper_fds of its open files. Dropping it leaves the process running.
+pub(crate) struct Vmm {
+    child: Child,
+    pub(crate) id: ProcessId,
+    pub(crate) ended: OwnedFd,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+    pub(crate) console: Option<UnixStream>,
+    /// Files whose lock says that a machine uses them.
+    _locked: Vec<File>,
+}
+
+/// The keeper's keeper_fds of what the process gets.
+#[derive(Default)]
+struct KeeperFds {
+    console: Option<UnixStream>,
+    qmp: Option<UnixStream>,
+    locked: Vec<File>,
+}
+
+fn open(what: &Descriptor, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
+    match what {
+        Descriptor::Listen { name } => Ok(UnixListener::bind(name)?.into()),
+        Descriptor::Qmp => {
+            let (ours, theirs) = UnixStream::pair()?;
+            keeper_fds.qmp = Some(ours);
+            Ok(theirs.into())
+        }
+        Descriptor::Console => {
+            let (ours, theirs) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            keeper_fds.console = Some(ours);
+            Ok(theirs.into())
+        }
+        Descriptor::Read { path } => {
+            let file = File::open(path)?;
+            // One lock for the open file, ours and the process's: it keeper_fds with the last of both.
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
+            keeper_fds.locked.push(file.try_clone()?);
+            Ok(file.into())
+        }
+    }
+}
+
+/// What happens in the child between fork and exec; only system calls, no allocation.
+fn become_vmm(keeper: Pid, files: &[(OwnedFd, RawFd)]) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The keeper may have died before the line above.
+    if rustix::process::getppid() != Some(keeper) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    for (file, number) in files {
+        #[allow(unsafe_code, reason = "the number is this child's to use: the keeper's files all lie above NUMBER_MAX")]
+        let mut place = unsafe { OwnedFd::from_raw_fd(*number) };
+        let placed = rustix::io::dup2(file, &mut place);
+        std::mem::forget(place);
+        placed?;
+    }
+    Ok(())
+}
+
+/// Takes every number that is free and may be given to the child. `Command` reports a failed exec through a pipe of its own:
+/// below [`NUMBER_MAX`] one of the child's files could take its place, and a program that is not there would look started.
+fn occupy_numbers() -> io::Result<Vec<File>> {
+    let mut held = Vec::new();
+    loop {
+        let file = File::open("/dev/null")?;
+        if file.as_raw_fd() > NUMBER_MAX {
+            return Ok(held);
+        }
+        held.push(file);
+    }
+}
+
+/// Starts the process. Returns it and the QMP socket, if the spec has one.
+pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
+    let mut keeper_fds = KeeperFds::default();
+    let mut files = Vec::new();
+    for passed in &spec.fds {
+        if !(3..=NUMBER_MAX).contains(&passed.number) {
+            return Err(io::Error::other(format!("{} is not a number for an open file", passed.number)));
+        }
+        let opened = open(&passed.what, &mut keeper_fds)
+            .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", passed.what)))?;
+        // Above all numbers of the spec, so that placing one cannot overwrite another.
+        files.push((rustix::io::fcntl_dupfd_cloexec(opened.as_fd(), NUMBER_MAX + 1)?, passed.number));
+    }
+    let keeper = rustix::process::getpid();
+    #[allow(clippy::disallowed_methods, reason = "the keeper is what starts a machine's process")]
+    let mut command = std::process::Command::new(&spec.program);
+    command.args(&spec.args).env_clear().envs(&spec.env);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[allow(unsafe_code, reason = "the closure makes system calls only, as pre_exec demands")]
+    unsafe {
+        command.pre_exec(move || become_vmm(keeper, &files));
+    }
+    let occupied = occupy_numbers()?;
+    let spawned = command.spawn();
+    drop((command, occupied));
+    let mut child = spawned?;
+    let watched = watch(&child);
+    if watched.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    let (id, ended) = watched?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    for pipe in [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
+        rustix::io::ioctl_fionbio(pipe, true)?;
+    }
+    Ok((
+        Vmm { child, id, ended, stdout, stderr, console: keeper_fds.console, _locked: keeper_fds.locked },
+        keeper_fds.qmp,
+    ))
+}
+
+fn watch(child: &Child) -> io::Result<(ProcessId, OwnedFd)> {
+    let pid = Pid::from_child(child);
+    let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let id = ProcessId::of(child.id()).ok_or(io::ErrorKind::NotFound)?;
+    Ok((id, ended))
+}
+
+impl Vmm {
+    /// The exit status, once the process has ended.
+    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// OomKillCounter the process, if it lives, and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Reads what the process wrote; a stream that has ended is closed.
+    pub(crate) fn drain(&mut self, console: &mut TailBuffer, output: &mut TailBuffer) {
+        drain(&mut self.console, console);
+        drain(&mut self.stdout, output);
+        drain(&mut self.stderr, output);
+    }
+}
+
+fn drain<S: Read + AsRawFd>(slot: &mut Option<S>, tail_buffer: &mut TailBuffer) {
+    let Some(stream) = slot else { return };
+    let mut chunk = [0u8; 4096];
+    let mut total = 0;
+    while total < DRAIN_BYTES_MAX {
+        match stream.read(&mut chunk) {
+            Ok(count) if count > 0 => {
+                tail_buffer.push(chunk.get(..count).unwrap_or_default());
+                total += count;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Ok(_) | Err(_) => {
+                *slot = None;
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The guest kernel's command line, typed: nobody else says a word on it.
+
+use anteroom_wire::agent::Geometry;
+use std::fmt;
+
+/// What the guest's kernel and the agent in it (its `/init`) are told at boot. A clone is told nothing: it has booted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelCommandLine {
+    /// `anteroom.image=`: the hash that the agent repeats in its hello.
+    pub image_hash: Option<String>,
+    /// `anteroom.geometry=`: the desktop's size.
+    pub geometry: Option<Geometry>,
+    /// `anteroom.probe=1`: say [`super::PROBE_OK`] on the console and power off.
+    pub probe: bool,
+    /// The host's time stamp counter, kHz; only under emulation, where the guest's own calibration hangs on a busy host.
+    pub tsc_khz: Option<u64>,
+}
+
+impl fmt::Display for KernelCommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A kernel that gives up resets, and with -no-reboot QEMU then ends: a cause, not a hang. By triple fault: the other
+        // ways lead into the firmware of a clone, which has nothing to boot and halts for ever.
+        f.write_str("console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on")?;
+        if let Some(khz) = self.tsc_khz {
+            write!(f, " tsc_early_khz={khz} tsc=reliable clocksource=tsc")?;
+        }
+        if let Some(hash) = &self.image_hash {
+            write!(f, " anteroom.image={hash}")?;
+        }
+        if let Some(Geometry { width, height }) = self.geometry {
+            write!(f, " anteroom.geometry={width}x{height}")?;
+        }
+        if self.probe { f.write_str(" anteroom.probe=1") } else { Ok(()) }
+    }
+}
+
+/// Measures the host's time stamp counter against its clock, kHz. Blocks for [`TSC_MS`].
+pub(super) fn host_tsc_khz() -> u64 {
+    let before = (std::time::Instant::now(), counter());
+    let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(TSC_MS) * 1_000_000 };
+    // Interrupted or not: what has passed is measured.
+    let _ = rustix::event::poll(&mut [], Some(&pause));
+    let ticks = counter().saturating_sub(before.1);
+    let nanos = before.0.elapsed().as_nanos().max(1);
+    u64::try_from(u128::from(ticks) * 1_000_000 / nanos).unwrap_or(0)
+}
+
+/// How long the counter is watched, milliseconds: good to about one part in ten thousand.
+const TSC_MS: u32 = 50;
+
+#[cfg(target_arch = "x86_64")]
+fn counter() -> u64 {
+    #[allow(unsafe_code, reason = "reading the counter has no precondition on x86_64 under Linux")]
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_stands_on_the_line_and_nothing_is_undefined() {
+        let line = KernelCommandLine {
+            image_hash: Some("ab12".into()),
+            geometry: Some(Geometry { width: 1280, height: 800 }),
+            probe: true,
+            tsc_khz: Some(2_400_000),
+        }
+        .to_string();
+        for word in ["anteroom.image=ab12", "anteroom.geometry=1280x800", "anteroom.probe=1", "tsc_early_khz=2400000"] {
+            assert!(line.split(' ').any(|found| found == word), "{line}");
+        }
+        assert!(!KernelCommandLine::default().to_string().contains("anteroom"));
+    }
+
+    #[test]
+    fn the_counter_runs_at_a_plausible_rate() {
+        let khz = host_tsc_khz();
+        assert!((500_000..10_000_000).contains(&khz), "{khz}");
+    }
+}

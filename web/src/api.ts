@@ -22,7 +22,7 @@ export interface SignInView {
   /** Why the tool says that its sign-in failed. */
   failed: string | null;
   /** The credential is whole and stays in the machine. */
-  kept: boolean;
+  kept_in_machine: boolean;
 }
 
 /** A question of the tool's. */
@@ -32,7 +32,7 @@ export interface PromptView {
   secret: boolean;
   hint: string | null;
   /** Why the tool did not take the last answer. */
-  refused: string | null;
+  rejected: string | null;
 }
 
 /** One of the commands by which a tool can be signed in. */
@@ -51,7 +51,7 @@ export interface UseView {
 
 /** What became of what was pasted. */
 export interface Pasted {
-  taken_as: string;
+  interpreted_as: string;
   /** The tool's HTTP answer, for a callback. */
   status?: number;
 }
@@ -75,7 +75,7 @@ export interface CredentialMeta {
   health: string;
   health_detail: string;
   checked_at: string;
-  ends_at: string | null;
+  expires_at: string | null;
 }
 
 export interface SessionView {
@@ -107,7 +107,7 @@ export interface SessionView {
   methods: MethodView[];
   /** The credential that is signed in for again. */
   renews: string | null;
-  uses: UseView | null;
+  credential_use: UseView | null;
   viewers: number;
 }
 
@@ -261,7 +261,7 @@ export const paths = {
 export type Purpose = "desktop" | "terminal";
 
 export const api = {
-  enter: (pass: string) => call("POST", "/api/enter", { pass }),
+  enter: (pass: string) => call("POST", "/api/login", { login_token: pass }),
   me: () => json<Me>("GET", "/api/me"),
   providers: () => json<{ providers: ProviderView[] }>("GET", "/api/providers").then((list) => list.providers),
   sessions: () => json<{ sessions: SessionView[] }>("GET", "/api/sessions").then((list) => list.sessions),

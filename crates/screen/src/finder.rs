@@ -1,15 +1,15 @@
-//! Finds addresses and codes on the terminal's screen, and masks what must not be told.
+//! Finds addresses and codes on the terminal's screen, and masks secrets in text that is reported.
 
 mod joined;
 
-use crate::Look;
+use crate::ScreenSnapshot;
 use anteroom_wire::provider::SignInRules;
 use regex_lite::Regex;
 
-/// The longest address.
+/// The longest address, bytes.
 pub const URL_BYTES_MAX: usize = 8 * 1024;
 const CODE_CHARS_MAX: usize = 64;
-/// Runs of letters and digits from this length on look like a token.
+/// A run of letters and digits of at least this length is masked as a token.
 const TOKEN_CHARS_MIN: usize = 20;
 
 /// The host of a web address that may be opened: `http` or `https`, up to 8 KiB, no blanks or control characters.
@@ -30,38 +30,38 @@ pub fn web_host(url: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_ascii_lowercase())
 }
 
-/// A provider's patterns.
+/// A provider's compiled patterns for address and code.
 #[derive(Debug, Clone)]
 pub struct Finder {
     url: Option<Regex>,
     code: Option<Regex>,
 }
 
-/// What stands on a screen.
+/// What was found on a screen.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The last address.
-    pub url: Option<Piece>,
-    /// The same as a hyperlink, whole by itself.
+    /// The last address in the text.
+    pub url: Option<ScreenMatch>,
+    /// The last address that is the target of a hyperlink; never cut by the width of the screen.
     pub link: Option<String>,
     /// The last code.
-    pub code: Option<Piece>,
+    pub code: Option<ScreenMatch>,
 }
 
-/// A find on the screen.
+/// A match in the text of the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
-    /// What was found.
+pub struct ScreenMatch {
+    /// The matched text.
     pub text: String,
-    /// Nothing follows it, and the program may go on writing there.
-    pub may_grow: bool,
+    /// Nothing follows it, so the program may still be writing it.
+    pub maybe_incomplete: bool,
 }
 
 impl Finder {
     /// Compiles a provider's patterns.
     ///
     /// # Errors
-    /// A pattern that is none; says which.
+    /// Names the pattern that is not a valid regular expression.
     pub fn new(rules: &SignInRules) -> Result<Self, String> {
         let compile = |name: &str, pattern: &Option<String>| {
             let compiled = pattern.as_deref().map(Regex::new).transpose();
@@ -70,20 +70,20 @@ impl Finder {
         Ok(Self { url: compile("url", &rules.url)?, code: compile("code", &rules.code)? })
     }
 
-    /// Whether there is nothing to look for.
-    pub fn is_idle(&self) -> bool {
+    /// Whether there is no pattern at all.
+    pub fn is_empty(&self) -> bool {
         self.url.is_none() && self.code.is_none()
     }
 
-    /// The last address, hyperlink and code on the screen. Lines that the *terminal* wrapped are joined in the look; those that the
-    /// *program* broke within an address are joined here.
-    pub fn look(&self, look: &Look) -> Found {
-        let text = joined::joined(&look.lines, look.width);
+    /// Finds the last address, hyperlink and code on the screen. Lines that the *terminal* wrapped are already joined in the
+    /// snapshot; lines that the *program* broke within an address are joined here.
+    pub fn find(&self, snapshot: &ScreenSnapshot) -> Found {
+        let text = joined::joined(&snapshot.lines, snapshot.width);
         let grows_at_end =
-            look.cursor_in_text || look.lines.last().is_some_and(|line| joined::is_full(line, look.width));
+            snapshot.cursor_in_text || snapshot.lines.last().is_some_and(|line| joined::is_full(line, snapshot.width));
         let piece = |pattern: &Regex| last_match(pattern, &text, grows_at_end);
         let url = self.url.as_ref().and_then(piece).filter(|url| web_host(&url.text).is_some());
-        let link = self.url.as_ref().and_then(|pattern| last_link(pattern, &look.links));
+        let link = self.url.as_ref().and_then(|pattern| last_link(pattern, &snapshot.links));
         let code = self.code.as_ref().and_then(piece);
         let code =
             code.filter(|code| code.text.chars().count() <= CODE_CHARS_MAX && !code.text.chars().any(char::is_control));
@@ -91,24 +91,25 @@ impl Finder {
     }
 }
 
-fn last_match(pattern: &Regex, text: &[String], grows_at_end: bool) -> Option<Piece> {
+fn last_match(pattern: &Regex, text: &[String], grows_at_end: bool) -> Option<ScreenMatch> {
     let (at, found) =
         text.iter().enumerate().rev().find_map(|(at, line)| Some((at, pattern.captures_iter(line).last()?)))?;
     let group = found.get(1).or_else(|| found.get(0))?;
     let at_end = at + 1 == text.len() && group.end() == text[at].len();
-    Some(Piece { text: group.as_str().trim().to_owned(), may_grow: at_end && grows_at_end })
+    Some(ScreenMatch { text: group.as_str().trim().to_owned(), maybe_incomplete: at_end && grows_at_end })
 }
 
-/// A hyperlink that begins as the pattern says; the pattern need not reach its end.
+/// The last hyperlink whose start the pattern matches; the pattern need not match all of it.
 fn last_link(pattern: &Regex, links: &[String]) -> Option<String> {
     let fits = |link: &&String| {
-        let begins = pattern.captures(link).and_then(|found| Some(found.get(1).or_else(|| found.get(0))?.start() == 0));
-        begins == Some(true) && web_host(link).is_some()
+        let at_start =
+            pattern.captures(link).and_then(|found| Some(found.get(1).or_else(|| found.get(0))?.start() == 0));
+        at_start == Some(true) && web_host(link).is_some()
     };
     links.iter().rev().find(fits).cloned()
 }
 
-/// A line for people: an address loses its query and fragment, anything that looks like a token is masked.
+/// `line` with secrets masked: query and fragment of addresses are removed, anything that looks like a token becomes `•••`.
 pub fn masked(line: &str) -> String {
     line.split_inclusive(char::is_whitespace).map(mask_word).collect()
 }

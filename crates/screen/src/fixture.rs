@@ -1,10 +1,10 @@
-//! Recorded screens: what a release of a tool showed, one after the other, and what a provider's rules are expected to find on each.
+//! Recorded screens of a tool's release, in order, with what a provider's rules are expected to find on each.
 //!
-//! A file `NAME.screen` is TOML. What is not named is expected not to be there.
+//! A file `NAME.screen` is TOML. An expectation that is absent means that nothing must be found.
 //!
 //! ```toml
 //! version = "0.169.0"           # the release that showed them
-//! recorded = "by …, against …"  # how; without it, they were written by hand
+//! recorded = "by …, against …"  # how; absent: written by hand
 //! method = "browser"            # default: the preferred one
 //!
 //! [[screens]]
@@ -13,41 +13,41 @@
 //! Open https://id.example/device and enter
 //!   AB12-CD345
 //! """
-//! links = ["https://id.example/device?full"]   # what hyperlinks (OSC 8) on it lead to
-//! at_end = true                 # the cursor stands in the last line: the tool may go on writing there
+//! links = ["https://id.example/device?full"]   # targets of the hyperlinks (OSC 8) on it
+//! at_end = true                 # the cursor is in the last line: the tool may still be writing there
 //! expect.url = "https://id.example/device"     # the whole address
 //! expect.link = "https://id.example/device?full"
 //! expect.code = "AB12-CD345"
-//! expect.asks = "paste_code"    # the question that the person is asked, by its rule
-//! expect.refused = "Too short"  # why the tool did not take the last answer
+//! expect.asks = "paste_code"    # the rule by which the user is asked something
+//! expect.rejected = "Too short" # why the tool rejected the last answer
 //! expect.presses = ["enter"]    # keys that a rule presses on this screen
-//! expect.done = true            # the tool says that it is signed in
-//! expect.failed = "Timed out"   # the tool says why it is not
+//! expect.done = true            # the tool shows that it is signed in
+//! expect.failed = "Timed out"   # the reason the tool shows for a failed sign-in
 //!
-//! [[status]]                    # what the status command printed, both streams
+//! [[status]]                    # output of the status command, both streams
 //! exit = 0
 //! text = "Logged in"
-//! signed_in = true              # what the credential's rules make of it
+//! signed_in = true              # the expected result of the credential's rules
 //!
-//! [file]                        # what the tool wrote, keys without their values: it shall count as the credential
+//! [file]                        # the file that the tool wrote, without secret values: must be accepted as the credential
 //! path = ".codex/auth.json"
 //! text = '{ "tokens": { "access_token": "x" } }'
 //! ```
 
 mod status;
 
-pub use status::Status;
+pub use status::StatusRun;
 
-use crate::{Course, Finder, Look, Rules, Step};
+use crate::{Finder, PromptTracker, Rules, ScreenAction, ScreenSnapshot};
 use anteroom_wire::{
-    agent::Outcome,
+    agent::SignInOutcome,
     provider::{Key, MethodName, Provider},
 };
 use serde::{Deserialize, Serialize};
 
 const WIDTH: usize = 120;
 
-/// Screens of one run of a tool, in order.
+/// A recording of one run of a tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fixture {
@@ -60,55 +60,55 @@ pub struct Fixture {
     /// The method by which the tool was started; `None`: the preferred one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodName>,
-    /// The screens.
+    /// The screens, in order.
     #[serde(default)]
-    pub screens: Vec<Recorded>,
-    /// What the status command printed.
+    pub screens: Vec<RecordedScreen>,
+    /// Runs of the status command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub status: Vec<Status>,
+    pub status: Vec<StatusRun>,
     /// The credential that the tool wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<Kept>,
+    pub file: Option<RecordedFile>,
 }
 
 /// A credential file without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Kept {
+pub struct RecordedFile {
     /// Below the home directory.
     pub path: String,
-    /// Its keys, each value another.
+    /// Its content; values are replaced.
     pub text: String,
 }
 
 /// One screen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recorded {
-    /// What stands on it, lines that the terminal wrapped in one piece.
+pub struct RecordedScreen {
+    /// Its text; lines that the terminal wrapped are joined.
     pub text: String,
-    /// Columns.
+    /// Width in columns.
     #[serde(default = "width")]
     pub width: usize,
-    /// What hyperlinks on it lead to.
+    /// The targets of the hyperlinks on it.
     #[serde(default)]
     pub links: Vec<String>,
-    /// The cursor stands in the last line.
+    /// The cursor is in the last line.
     #[serde(default)]
     pub at_end: bool,
-    /// What is to be found on it.
+    /// What the rules must find on it.
     #[serde(default)]
-    pub expect: Reading,
+    pub expect: Findings,
 }
 
 fn width() -> usize {
     WIDTH
 }
 
-/// What rules find on a screen, after those before it.
+/// What the rules find on a screen, given the screens before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Reading {
+pub struct Findings {
     /// The address in the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -118,93 +118,94 @@ pub struct Reading {
     /// The device code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The rule by which the person is asked something.
+    /// The rule by which the user is asked something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asks: Option<String>,
-    /// Why the tool did not take the last answer.
+    /// Why the tool rejected the last answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
-    /// Keys that are pressed.
+    pub rejected: Option<String>,
+    /// The keys that a rule presses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub presses: Vec<Key>,
-    /// The tool says that it is signed in.
+    /// The tool shows that it is signed in.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub done: bool,
-    /// The tool says why it is not.
+    /// The reason that the tool shows for a failed sign-in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }
 
-impl Recorded {
-    /// A screen of which nothing is expected: text as a terminal shows it.
+impl RecordedScreen {
+    /// A screen without expectations, from text as a terminal shows it.
     pub fn plain(text: &str, width: usize) -> Self {
-        Self { text: text.to_owned(), width, links: Vec::new(), at_end: true, expect: Reading::default() }
+        Self { text: text.to_owned(), width, links: Vec::new(), at_end: true, expect: Findings::default() }
     }
 
-    /// A screen as the terminal was looked at, of which nothing is expected yet.
-    pub fn of(look: &Look) -> Self {
-        let (text, links) = (look.text(), look.links.clone());
-        Self { text, width: look.width, links, at_end: look.cursor_in_text, expect: Reading::default() }
+    /// A screen without expectations, from a snapshot of the terminal.
+    pub fn from_snapshot(snapshot: &ScreenSnapshot) -> Self {
+        let (text, links) = (snapshot.text(), snapshot.links.clone());
+        Self { text, width: snapshot.width, links, at_end: snapshot.cursor_in_text, expect: Findings::default() }
     }
 
-    fn look(&self) -> Look {
+    fn snapshot(&self) -> ScreenSnapshot {
         let mut lines: Vec<String> = self.text.lines().map(|line| line.trim_end().to_owned()).collect();
         while lines.last().is_some_and(String::is_empty) {
             lines.pop();
         }
-        Look { lines, links: self.links.clone(), width: self.width, cursor_in_text: self.at_end }
+        ScreenSnapshot { lines, links: self.links.clone(), width: self.width, cursor_in_text: self.at_end }
     }
 }
 
-/// Reads screens of one run of the tool by the rules of `provider`, the descriptor as it is for a method.
+/// Applies the rules of `provider` to the screens of one run. `provider` is the descriptor of one method
+/// ([`Provider::with_method`]).
 ///
 /// # Errors
-/// A pattern that is none.
-pub fn read(provider: &Provider, screens: &[Recorded]) -> Result<Vec<Reading>, String> {
+/// A pattern is not a valid regular expression.
+pub fn evaluate(provider: &Provider, screens: &[RecordedScreen]) -> Result<Vec<Findings>, String> {
     let (finder, rules) = (Finder::new(&provider.sign_in)?, Rules::new(provider)?);
-    let mut course = Course::default();
+    let mut tracker = PromptTracker::default();
     let mut open = None;
-    let read = |screen: &Recorded| {
-        let look = screen.look();
-        let found = finder.look(&look);
-        let text = |piece: Option<crate::Piece>| piece.map(|piece| piece.text);
-        let mut reading =
-            Reading { url: text(found.url), link: found.link, code: text(found.code), ..Reading::default() };
-        for step in course.look(&rules, &look.text(), true) {
+    let read = |screen: &RecordedScreen| {
+        let snapshot = screen.snapshot();
+        let found = finder.find(&snapshot);
+        let text = |piece: Option<crate::ScreenMatch>| piece.map(|piece| piece.text);
+        let mut findings =
+            Findings { url: text(found.url), link: found.link, code: text(found.code), ..Findings::default() };
+        for step in tracker.observe(&rules, &snapshot.text(), true) {
             match step {
-                Step::Appeared(_) => {}
-                Step::Press { keys, .. } => {
-                    course.pressed();
-                    reading.presses = keys;
+                ScreenAction::Appeared(_) => {}
+                ScreenAction::Press { keys, .. } => {
+                    tracker.pressed();
+                    findings.presses = keys;
                 }
-                Step::Open(prompt) | Step::Again(prompt) => {
+                ScreenAction::Open(prompt) | ScreenAction::Again(prompt) => {
                     open = Some(prompt.id);
-                    reading.refused = prompt.refused;
+                    findings.rejected = prompt.rejected;
                 }
-                Step::Close(_) => open = None,
-                Step::Outcome(Outcome::Done) => reading.done = true,
-                Step::Outcome(Outcome::Failed { why }) => reading.failed = Some(why),
+                ScreenAction::Close(_) => open = None,
+                ScreenAction::Outcome(SignInOutcome::Done) => findings.done = true,
+                ScreenAction::Outcome(SignInOutcome::Failed { why }) => findings.failed = Some(why),
             }
         }
-        reading.asks.clone_from(&open);
-        reading
+        findings.asks.clone_from(&open);
+        findings
     };
     Ok(screens.iter().map(read).collect())
 }
 
 impl Fixture {
-    /// Tries the provider's rules; what is other than expected, one sentence each.
+    /// Applies the provider's rules. Returns one sentence for each difference from what is expected.
     ///
     /// # Errors
-    /// A method that the provider does not have, a pattern that is none, or nothing that was recorded.
+    /// The provider has no such method, a pattern is not a valid regular expression, or the fixture is empty.
     pub fn differences(&self, provider: &Provider) -> Result<Vec<String>, String> {
         if self.screens.is_empty() && self.status.is_empty() {
             return Err("nothing is recorded in it".to_owned());
         }
         let method = self.method.as_ref().unwrap_or(&provider.method);
         let chosen = provider.with_method(method).ok_or_else(|| format!("there is no method {method}"))?;
-        let readings = read(&chosen, &self.screens)?;
-        let compared = self.screens.iter().zip(readings).enumerate();
+        let findings = evaluate(&chosen, &self.screens)?;
+        let compared = self.screens.iter().zip(findings).enumerate();
         let mut all: Vec<String> =
             compared.flat_map(|(at, (screen, found))| screen.expect.differences(&found, at + 1)).collect();
         all.extend(status::differences(&self.status, &chosen.credential)?);
@@ -212,7 +213,7 @@ impl Fixture {
     }
 }
 
-impl Reading {
+impl Findings {
     fn differences(&self, found: &Self, screen: usize) -> Vec<String> {
         let shown =
             |value: &Option<String>| value.as_ref().map_or_else(|| "nothing".to_owned(), |it| format!("{it:?}"));
@@ -221,7 +222,7 @@ impl Reading {
             ("link", &self.link, &found.link),
             ("code", &self.code, &found.code),
             ("asks", &self.asks, &found.asks),
-            ("refused", &self.refused, &found.refused),
+            ("rejected", &self.rejected, &found.rejected),
             ("failed", &self.failed, &found.failed),
         ];
         let differ = texts.into_iter().filter(|(_, expected, found)| expected != found);
@@ -259,7 +260,7 @@ mod tests {
             sign_in = { url = 'https://\S+', done = "Welcome" }
             prompts = [
                 { id = "theme", matches = "Choose a theme", press = ["enter"] },
-                { id = "code", matches = 'Code:\s*\z', ask = { label = "The code", refused = "(?m)^Wrong: (.*)$" } },
+                { id = "code", matches = 'Code:\s*\z', ask = { label = "The code", rejected = "(?m)^Wrong: (.*)$" } },
             ]
             "#,
         )
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixture_that_holds_has_no_differences() {
+    fn a_matching_fixture_has_no_differences() {
         let run = r#"
             [[screens]]
             text = "Choose a theme"
@@ -282,7 +283,7 @@ mod tests {
             expect = { url = "https://a.example/x", asks = "code" }
             [[screens]]
             text = "Open https://a.example/x\n\nWrong: too short\nCode:"
-            expect = { url = "https://a.example/x", asks = "code", refused = "too short" }
+            expect = { url = "https://a.example/x", asks = "code", rejected = "too short" }
             [[screens]]
             text = "Welcome"
             expect.done = true
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_is_named_with_its_screen() {
+    fn every_difference_names_its_screen() {
         let run = r#"
             [[screens]]
             text = "Open https://a.example/x\n\nCode: "
@@ -309,17 +310,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fixture_in_which_nothing_is_recorded_shows_nothing() {
+    fn an_empty_fixture_is_an_error() {
         assert!(fixture("version = '1.2.3'").differences(&provider()).unwrap_err().contains("nothing is recorded"));
     }
 
     #[test]
-    fn a_method_that_is_not_there_is_named() {
+    fn an_unknown_method_is_named_in_the_error() {
         let run = "method = 'key'\n[[screens]]\ntext = ''";
         assert!(fixture(run).differences(&provider()).unwrap_err().contains("key"));
         assert!(
             toml::from_str::<Fixture>("[[screens]]\ntext = ''\nexpect.uri = 'x'").is_err(),
-            "a typing error is heard of"
+            "an unknown key is an error"
         );
     }
 }

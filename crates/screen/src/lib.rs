@@ -1,26 +1,26 @@
-//! What a terminal's screen means by a provider's rules: the address and the code on it, what the tool asks, its word on its sign-in.
-//! Pure: the same code runs in the machine, where it counts, and at a desk, where rules are tried on recorded screens.
+//! Interprets a terminal's screen by a provider's rules: the sign-in address and the device code on it, the tool's prompts and the
+//! result of its sign-in. No I/O: the agent runs this code in the machine, tests and `anteroom providers` run it on recorded screens.
 //!
 //! ```text
-//!  Look (lines, hyperlinks, width) ──▶ Finder ──▶ address, code
-//!                                 └──▶ Rules, Course ──▶ steps: press, ask, close, outcome
-//!  Fixture (recorded screen, what is expected of it) ──▶ both, compared
+//!  ScreenSnapshot (lines, hyperlinks, width) ──▶ Finder ──▶ address, code
+//!                                           └──▶ Rules, PromptTracker ──▶ ScreenAction: press, ask, close, outcome
+//!  Fixture (recorded screens, expected findings) ──▶ both, compared
 //! ```
 
 pub mod finder;
 pub mod fixture;
-pub mod look;
 pub mod prompts;
+pub mod snapshot;
 
-pub use finder::{Finder, Found, Piece, masked, web_host};
-pub use fixture::{Fixture, Reading};
-pub use look::Look;
-pub use prompts::{Course, Rule, Rules, Step};
+pub use finder::{Finder, Found, ScreenMatch, masked, web_host};
+pub use fixture::{Findings, Fixture};
+pub use prompts::{PromptTracker, Rule, Rules, ScreenAction};
+pub use snapshot::ScreenSnapshot;
 
-/// The longest text of a guest's that is told, bytes.
+/// The longest text from the guest that is reported, bytes.
 pub const TEXT_BYTES_MAX: usize = 4 * 1024;
 
-/// `text` cut to what may be told of it.
+/// `text` cut to [`TEXT_BYTES_MAX`] at a character boundary.
 pub fn bounded(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
 }

@@ -1,22 +1,22 @@
-//! What the tool asks on its screen, and how it says that its sign-in ended: a provider's rules, tried on the whole screen and never
-//! on pieces of output. What they find is only *said* here; the agent carries it out.
+//! Detects the tool's prompts and the end of its sign-in. A provider's rules are matched against the whole screen, never against
+//! parts of the output. This module only returns actions; the agent executes them.
 //!
 //! ```text
-//!  a question appears ─▶ press: keys, once ─▶ it goes ─▶ it appears again: once more (up to a bound)
-//!                     └▶ ask: told to the person ─▶ the tool refuses the answer: told again with its reason ─▶ it goes: closed
+//!  a prompt appears ─▶ press: press keys, once ─▶ it disappears ─▶ it appears again: press again (bounded)
+//!                   └▶ ask: ask the user ─▶ the tool rejects the answer: ask again with its reason ─▶ it disappears: close
 //! ```
 
 use crate::{bounded, finder::masked};
 use anteroom_wire::{
-    agent::{OpenPrompt, Outcome},
-    provider::{Ask, Key, Provider},
+    agent::{OpenPrompt, SignInOutcome},
+    provider::{Key, PromptQuestion, Provider},
 };
 use regex_lite::Regex;
 
-/// Times that one rule answers in one run of the tool.
+/// How often one rule may press its keys in one run of the tool.
 const PRESSES_MAX: u32 = 20;
 
-/// A provider's rules, ready to be tried.
+/// A provider's compiled rules.
 #[derive(Debug, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
@@ -24,27 +24,27 @@ pub struct Rules {
     failed: Option<Regex>,
 }
 
-/// One of them.
+/// One compiled prompt rule.
 #[derive(Debug)]
 pub struct Rule {
     /// Its name.
     pub id: String,
     matches: Regex,
     press: Vec<Key>,
-    ask: Option<Asked>,
+    ask: Option<Question>,
 }
 
 #[derive(Debug)]
-struct Asked {
-    ask: Ask,
-    refused: Option<Regex>,
+struct Question {
+    ask: PromptQuestion,
+    rejected: Option<Regex>,
 }
 
 impl Rules {
     /// Compiles a provider's rules.
     ///
     /// # Errors
-    /// A pattern that is none; says which.
+    /// Names the pattern that is not a valid regular expression.
     pub fn new(provider: &Provider) -> Result<Self, String> {
         let compile = |place: &str, pattern: Option<&String>| {
             let compiled = pattern.map(|pattern| Regex::new(pattern)).transpose();
@@ -55,9 +55,10 @@ impl Rules {
             let place = |part: &str| format!("prompts {:?}: {part}", rule.id);
             let matches = Regex::new(&rule.matches).map_err(|error| format!("{}: {error}", place("matches")))?;
             let ask = match &rule.ask {
-                Some(ask) => {
-                    Some(Asked { ask: ask.clone(), refused: compile(&place("ask.refused"), ask.refused.as_ref())? })
-                }
+                Some(ask) => Some(Question {
+                    ask: ask.clone(),
+                    rejected: compile(&place("ask.rejected"), ask.rejected.as_ref())?,
+                }),
                 None => None,
             };
             rules.push(Rule { id: rule.id.clone(), matches, press: rule.press.clone(), ask });
@@ -67,88 +68,88 @@ impl Rules {
         Ok(Self { rules, done, failed: compile("sign_in.failed", sign_in.failed.as_ref())? })
     }
 
-    /// Whether there is nothing to look for.
-    pub fn is_idle(&self) -> bool {
+    /// Whether there is no rule at all.
+    pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.done.is_none() && self.failed.is_none()
     }
 
-    /// Whether the person is asked anything by rule.
-    pub fn ask_anything(&self) -> bool {
+    /// Whether any rule asks the user something.
+    pub fn asks_user(&self) -> bool {
         self.rules.iter().any(|rule| rule.ask.is_some())
     }
 
-    /// The rule whose question is open on this screen: the first that matches.
+    /// The rule whose prompt is open on this screen: the first that matches.
     pub fn open(&self, text: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.matches.is_match(text))
     }
 }
 
 impl Rule {
-    /// What the person is asked; `None`: the rule answers by itself.
-    pub fn ask(&self) -> Option<&Ask> {
-        self.ask.as_ref().map(|asked| &asked.ask)
+    /// What the user is asked; `None`: the rule answers automatically.
+    pub fn question(&self) -> Option<&PromptQuestion> {
+        self.ask.as_ref().map(|question| &question.ask)
     }
 
-    fn prompt(&self, asked: &Asked, refused: Option<String>) -> OpenPrompt {
-        let Ask { label, secret, hint, .. } = asked.ask.clone();
-        OpenPrompt { id: self.id.clone(), label, secret, hint, refused }
+    fn prompt(&self, question: &Question, rejected: Option<String>) -> OpenPrompt {
+        let PromptQuestion { label, secret, hint, .. } = question.ask.clone();
+        OpenPrompt { id: self.id.clone(), label, secret, hint, rejected }
     }
 }
 
-/// What is to be done after a look.
+/// What the agent must do after a screen was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// A question that a rule answers came up.
+pub enum ScreenAction {
+    /// A prompt that a rule answers appeared.
     Appeared(String),
-    /// These keys are to be pressed, if the screen is still the same; then say so ([`Course::pressed`]).
+    /// Press these keys if the screen is still the same, then call [`PromptTracker::pressed`].
     Press {
         /// The rule's name.
         id: String,
-        /// In order.
+        /// The keys, in order.
         keys: Vec<Key>,
     },
-    /// The person is asked.
+    /// Ask the user.
     Open(OpenPrompt),
-    /// The person is asked again: the tool did not take the answer.
+    /// Ask the user again: the tool rejected the answer.
     Again(OpenPrompt),
-    /// The person is no longer asked.
+    /// Close the prompt with this rule's name.
     Close(String),
-    /// The tool says how its sign-in ended.
-    Outcome(Outcome),
+    /// The tool shows how its sign-in ended.
+    Outcome(SignInOutcome),
 }
 
-/// What came up so far in one run of the tool.
+/// Tracks the prompts of one run of the tool across screens.
 #[derive(Debug, Default)]
-pub struct Course {
-    /// The rule whose question is open.
+pub struct PromptTracker {
+    /// The rule whose prompt is open.
     open: Option<usize>,
-    /// Its keys wait to be pressed.
+    /// Its keys have not been pressed yet.
     press: bool,
     presses: Vec<u32>,
-    refusals: Vec<Refusals>,
-    done: Sightings,
-    failed: Sightings,
+    rejections: Vec<Rejections>,
+    done: Occurrences,
+    failed: Occurrences,
 }
 
 #[derive(Debug, Default, Clone)]
-struct Refusals {
-    seen: Sightings,
-    /// The question was open before: what stood on the screen then is no refusal.
+struct Rejections {
+    seen: Occurrences,
+    /// The prompt was open before: a rejection that was on the screen before that does not count.
     asked: bool,
-    /// To be told once the question is open again.
-    untold: Option<String>,
+    /// The tool's reason, reported as soon as the prompt is open again.
+    unreported: Option<String>,
 }
 
-/// How often something stands on the screen, and what the last says.
+/// How often a pattern matches on the screen, and the text of the last match.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Sightings {
+struct Occurrences {
     count: usize,
     last: String,
 }
 
-impl Sightings {
-    /// Looks again. The last one's words and place, if there is a new one: more than before, or another.
-    fn again(&mut self, pattern: Option<&Regex>, text: &str) -> Option<(usize, String)> {
+impl Occurrences {
+    /// Counts again. Returns position and text of the last match if there is a new one: more matches than before, or another text.
+    fn update(&mut self, pattern: Option<&Regex>, text: &str) -> Option<(usize, String)> {
         let mut now = Self::default();
         let mut at = 0;
         for found in pattern?.captures_iter(text) {
@@ -158,25 +159,25 @@ impl Sightings {
             }
         }
         let new = now.count > self.count || (now.count > 0 && now.last != self.last);
-        let told = new.then(|| (at, bounded(&masked(&now.last))));
+        let found = new.then(|| (at, bounded(&masked(&now.last))));
         *self = now;
-        told
+        found
     }
 }
 
-impl Course {
-    /// What a screen means after those before it. `running`: the tool runs, so that its questions count.
-    pub fn look(&mut self, rules: &Rules, text: &str, running: bool) -> Vec<Step> {
+impl PromptTracker {
+    /// The actions that this screen requires, given the screens before it. `running`: the tool runs; without it no prompt counts.
+    pub fn observe(&mut self, rules: &Rules, text: &str, running: bool) -> Vec<ScreenAction> {
         self.presses.resize(rules.rules.len(), 0);
-        self.refusals.resize(rules.rules.len(), Refusals::default());
+        self.rejections.resize(rules.rules.len(), Rejections::default());
         let mut steps = self.outcomes(rules, text);
         let open = rules.rules.iter().position(|rule| running && rule.matches.is_match(text));
-        self.note_refusals(rules, text);
+        self.record_rejections(rules, text);
         if open != self.open {
             if let Some(rule) = self.open.and_then(|at| rules.rules.get(at))
                 && rule.ask.is_some()
             {
-                steps.push(Step::Close(rule.id.clone()));
+                steps.push(ScreenAction::Close(rule.id.clone()));
             }
             self.open = open;
             self.press = false;
@@ -184,54 +185,55 @@ impl Course {
                 self.appear(rules, at, &mut steps);
             }
         } else if let Some(at) = open
-            && let (rule, Some(reason)) = (&rules.rules[at], self.refusals[at].untold.take())
-            && let Some(asked) = &rule.ask
+            && let (rule, Some(reason)) = (&rules.rules[at], self.rejections[at].unreported.take())
+            && let Some(question) = &rule.ask
         {
-            steps.push(Step::Again(rule.prompt(asked, Some(reason))));
+            steps.push(ScreenAction::Again(rule.prompt(question, Some(reason))));
         }
         if let Some(at) = open.filter(|_| self.press) {
             let rule = &rules.rules[at];
-            steps.push(Step::Press { id: rule.id.clone(), keys: rule.press.clone() });
+            steps.push(ScreenAction::Press { id: rule.id.clone(), keys: rule.press.clone() });
         }
         steps
     }
 
-    fn appear(&mut self, rules: &Rules, at: usize, steps: &mut Vec<Step>) {
+    fn appear(&mut self, rules: &Rules, at: usize, steps: &mut Vec<ScreenAction>) {
         let rule = &rules.rules[at];
-        let Some(asked) = &rule.ask else {
+        let Some(question) = &rule.ask else {
             if self.presses[at] < PRESSES_MAX {
                 self.press = true;
-                steps.push(Step::Appeared(rule.id.clone()));
+                steps.push(ScreenAction::Appeared(rule.id.clone()));
             }
             return;
         };
-        let refusals = &mut self.refusals[at];
-        let reason = refusals.untold.take().filter(|_| refusals.asked);
-        refusals.asked = true;
+        let rejections = &mut self.rejections[at];
+        let reason = rejections.unreported.take().filter(|_| rejections.asked);
+        rejections.asked = true;
         steps.push(match reason {
-            Some(reason) => Step::Again(rule.prompt(asked, Some(reason))),
-            None => Step::Open(rule.prompt(asked, None)),
+            Some(reason) => ScreenAction::Again(rule.prompt(question, Some(reason))),
+            None => ScreenAction::Open(rule.prompt(question, None)),
         });
     }
 
-    fn note_refusals(&mut self, rules: &Rules, text: &str) {
-        for (rule, refusals) in rules.rules.iter().zip(&mut self.refusals) {
-            let pattern = rule.ask.as_ref().and_then(|asked| asked.refused.as_ref());
-            if let Some((_, reason)) = refusals.seen.again(pattern, text) {
-                refusals.untold = refusals.asked.then_some(reason);
+    fn record_rejections(&mut self, rules: &Rules, text: &str) {
+        for (rule, rejections) in rules.rules.iter().zip(&mut self.rejections) {
+            let pattern = rule.ask.as_ref().and_then(|question| question.rejected.as_ref());
+            if let Some((_, reason)) = rejections.seen.update(pattern, text) {
+                rejections.unreported = rejections.asked.then_some(reason);
             }
         }
     }
 
-    fn outcomes(&mut self, rules: &Rules, text: &str) -> Vec<Step> {
-        let done = self.done.again(rules.done.as_ref(), text).map(|(at, _)| (at, Outcome::Done));
-        let failed = self.failed.again(rules.failed.as_ref(), text).map(|(at, why)| (at, Outcome::Failed { why }));
+    fn outcomes(&mut self, rules: &Rules, text: &str) -> Vec<ScreenAction> {
+        let done = self.done.update(rules.done.as_ref(), text).map(|(at, _)| (at, SignInOutcome::Done));
+        let failed =
+            self.failed.update(rules.failed.as_ref(), text).map(|(at, why)| (at, SignInOutcome::Failed { why }));
         let mut both: Vec<_> = done.into_iter().chain(failed).collect();
         both.sort_by_key(|(at, _)| *at);
-        both.into_iter().map(|(_, outcome)| Step::Outcome(outcome)).collect()
+        both.into_iter().map(|(_, outcome)| ScreenAction::Outcome(outcome)).collect()
     }
 
-    /// The open rule's keys were pressed.
+    /// Records that the open rule's keys were pressed.
     pub fn pressed(&mut self) {
         self.press = false;
         if let Some(count) = self.open.and_then(|at| self.presses.get_mut(at)) {

@@ -19,7 +19,7 @@ pub use name_proxy::NameProxy;
 pub use recording::Recording;
 pub use screen::{kept, masked};
 
-use anteroom_screen::Look;
+use anteroom_screen::ScreenSnapshot;
 use anteroom_wire::provider::{CredentialRules, EgressRule, FileFormat, Provider};
 use anyhow::{Context, ensure};
 use regex_lite::Regex;
@@ -171,7 +171,7 @@ impl NativeCli {
     ///
     /// # Errors
     /// The terminal is gone.
-    pub async fn look(&self) -> anyhow::Result<Look> {
+    pub async fn look(&self) -> anyhow::Result<ScreenSnapshot> {
         self.terminal.look().await
     }
 
@@ -332,7 +332,7 @@ impl NativeCli {
         let Self { terminal, proxy, dir, .. } = self;
         terminal.finish().await?;
         drop(proxy);
-        let leaks = crate::Leaks::of(dir.path());
+        let leaks = crate::Leaks::for_dir(dir.path());
         let gone = || Ok(leaks.processes().is_empty().then_some(()));
         within("all it started is gone", gone).await.with_context(|| format!("{:?}", leaks.processes()))
     }

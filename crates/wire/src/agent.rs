@@ -16,14 +16,14 @@
 //! | `CONNECT` [`DESKTOP_AUTHORITY`] | raw RFB, both ways | desktop |
 //! | `CONNECT` [`TERMINAL_AUTHORITY`] | raw terminal bytes, both ways; headers [`TERMINAL_ID_HEADER`], [`TERMINAL_COLS_HEADER`], [`TERMINAL_ROWS_HEADER`] | terminal |
 //!
-//! Agent → controller (port [`HOST_PORT`](crate::channel::HOST_PORT), HTTP/2, the controller is the server; every request but
+//! Agent → controller (port [`CONTROLLER_PORT`](crate::channel::CONTROLLER_PORT), HTTP/2, the controller is the server; every request but
 //! `CONNECT` carries `Authorization: Bearer <agent token>`):
 //!
 //! | request | body → answer | for |
 //! |---|---|---|
 //! | `POST /api/agent/events` | [`Events`] → 204 | what happened in the machine, in order |
 //! | `POST /api/auth/credentials/store` | [`Delivery`] → 200 [`Delivered`] | the credential; 4xx: do not send it again, 5xx or no answer: keep it and try again |
-//! | `GET /api/agent/session` | → [`BoundTo`] | which session the machine serves; an external machine is not claimed, so its agent asks. 404: none at the moment |
+//! | `GET /api/agent/session` | → [`AgentSession`] | which session the machine serves; an external machine is not claimed, so its agent asks. 404: none at the moment |
 //! | `CONNECT host:port` | raw bytes, both ways; a refusal is 403, 502 or 504 with a `ProblemBody` | egress |
 
 mod claim;
@@ -33,15 +33,15 @@ mod hello;
 mod requests;
 mod sign_in;
 
-pub use claim::{CaptureLimits, Claim, Claimed, Geometry, Use, UsePurpose};
-pub use delivery::{BoundTo, Delivered, DeliveredFile, Delivery};
+pub use claim::{CaptureLimits, Claim, Claimed, Geometry, UseCredential, UsePurpose};
+pub use delivery::{AgentSession, DeliveredFile, Delivery, DeliveryResult};
 pub use events::{Event, Events, NumberedEvent};
 pub use hello::{ClaimedBy, Hello, Stage, StageReport, StageState};
-pub use requests::{Input, OpenUrl, Paste, Pasted, Screen, SwitchMethod, TerminalSize};
-pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, Outcome, SignIn, SignInUrl, UrlSource};
+pub use requests::{Input, OpenUrl, Paste, PasteResult, Screen, SwitchMethod, TerminalSize};
+pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignInOutcome, SignIn, SignInUrl, UrlSource};
 
 /// The version of this module's meaning. A different number on the other side is refused by name.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Authority of the `CONNECT` that reaches the desktop (RFB).
 pub const DESKTOP_AUTHORITY: &str = "desktop:1";

@@ -67,7 +67,7 @@ pub struct UseRequest {
 /// 202: the session exists, its machine is on the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct Started {
+pub struct StartResponse {
     /// The session as it is now.
     pub session: SessionView,
     /// The page for the person, with a single-use pass in its fragment (fragments are not sent to servers and not logged).
@@ -192,7 +192,7 @@ pub struct SessionView {
     /// The credential that this session signs in for again.
     pub renews: Option<CredentialId>,
     /// What a stored credential is used for here; `null`: somebody signs in.
-    pub uses: Option<UseView>,
+    pub credential_use: Option<UseView>,
     /// Desktop viewers connected now.
     pub viewers: u32,
 }
@@ -228,7 +228,7 @@ pub struct ScreenView {
     /// The visible lines; a line that wrapped is one line.
     pub lines: Vec<String>,
     /// The command that used a credential has ended, and this stood there then.
-    pub is_last: bool,
+    pub is_final: bool,
 }
 
 /// What is known of the sign-in.
@@ -249,7 +249,7 @@ pub struct SignInView {
     /// Why the tool says that its sign-in failed.
     pub failed: Option<String>,
     /// The credential is whole and stays in the machine (`keep_in_machine`).
-    pub kept: bool,
+    pub kept_in_machine: bool,
 }
 
 /// A question of the tool's.
@@ -265,14 +265,14 @@ pub struct PromptView {
     /// What a good answer looks like.
     pub hint: Option<String>,
     /// Why the tool did not take the last answer.
-    pub refused: Option<String>,
+    pub rejected: Option<String>,
 }
 
 /// A cause with its stable code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct Reason {
-    /// Stable, for programs (`machine_gone`).
+    /// Stable, for programs (`machine_exited`).
     pub code: String,
     /// One sentence, for people.
     pub sentence: String,
@@ -330,7 +330,7 @@ pub struct CredentialMeta {
     /// When the tool itself was asked last; the sign-in counts.
     pub checked_at: String,
     /// When it ends for good, as it says itself.
-    pub ends_at: Option<String>,
+    pub expires_at: Option<String>,
 }
 
 /// Whether a credential can be used, as far as is known.
@@ -401,19 +401,19 @@ pub struct Ticket {
     pub expires_in_s: u64,
 }
 
-/// `POST /api/enter`: turns a single-use pass into a cookie.
+/// `POST /api/login`: turns a single-use pass into a cookie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct Enter {
+pub struct LoginRequest {
     /// The pass, from the link's fragment.
-    pub pass: String,
+    pub login_token: String,
 }
 
 /// Who is asking, as the server sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct Me {
+pub struct CurrentCaller {
     /// `operator`, `backend` or `viewer`.
     pub role: String,
     /// The only session a viewer may see.

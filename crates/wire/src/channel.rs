@@ -15,7 +15,7 @@
 /// The port on which the controller is HTTP/2's client and the agent its server.
 pub const AGENT_PORT: &str = "anteroom.agent";
 /// The port on which the agent is HTTP/2's client and the controller its server.
-pub const HOST_PORT: &str = "anteroom.host";
+pub const CONTROLLER_PORT: &str = "anteroom.controller";
 
 /// Bytes of a nonce before it is written as hex.
 pub const NONCE_BYTES: usize = 16;
@@ -23,8 +23,6 @@ pub const NONCE_BYTES: usize = 16;
 pub const ECHO_MS_MAX: u64 = 100;
 /// Newlines sent to end a stuck decoder; more than [`FRAME_BYTES_MAX`].
 pub const PAD_BYTES: usize = 70_000;
-/// How much of what it read last the agent searches for a nonce.
-pub const LOOKBACK_BYTES: usize = 160;
 
 /// HTTP/2 flow control: one stream's window.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;

@@ -27,9 +27,9 @@ macro_rules! verdicts {
 verdicts! {
     // It lives and nothing is wrong.
     /// Everything is up; the person's turn.
-    WaitingForPerson = "healthy_waiting_for_person", "Nothing is broken: finish the sign-in in the desktop, the terminal or through the link.";
+    WaitingForUser = "waiting_for_user", "Nothing is broken: finish the sign-in in the desktop, the terminal or through the link.";
     /// A stored credential is used, and the command runs.
-    CommandRuns = "command_runs", "Nothing is broken: wait for the command's end, or look at it in the terminal.";
+    CommandRunning = "command_running", "Nothing is broken: wait for the command's end, or look at it in the terminal.";
     /// In line for a machine.
     WaitingForCapacity = "waiting_for_capacity", "Wait, end a session that is not needed, or raise machines_max.";
     /// A machine is on its way.
@@ -64,13 +64,13 @@ verdicts! {
     /// The tool ended with an error.
     CliFailed = "cli_failed", "Read the tool's last lines; then ask for another machine to start it again.";
     /// The tool ended without an error and without a credential.
-    CliEnded = "cli_ended_without_credential", "Ask for another machine and sign in before the tool is closed.";
+    CliExitedWithoutCredential = "cli_exited_without_credential", "Ask for another machine and sign in before the tool is closed.";
     /// The tool failed after a name was refused to it.
-    EgressRefused = "egress_refused", "Add the name to the provider's egress list if the tool needs it, then start a new session.";
+    EgressDenied = "egress_denied", "Add the name to the provider's egress list if the tool needs it, then start a new session.";
     /// Names that are granted cannot be reached from this host.
     EgressUnreachable = "egress_unreachable", "Check this host's connection to the Internet and its name server.";
     /// A file appeared that is not this provider's credential.
-    CredentialWrongShape = "credential_wrong_shape", "Finish the sign-in; if it is finished, the tool's version may write another shape: compare the provider's `required` keys.";
+    CredentialInvalidFormat = "credential_invalid_format", "Finish the sign-in; if it is finished, the tool's version may write another shape: compare the provider's `required` keys.";
     /// The tool's own status command does not agree that it is signed in.
     CredentialNotConfirmed = "credential_not_confirmed", "Finish the sign-in; if it is finished, compare the provider's `status_argv` and `status_matches` with the tool's version.";
     /// The guest's kernel killed a program for want of memory.
@@ -97,15 +97,15 @@ verdicts! {
     /// QEMU could not run the machine on.
     VmmError = "vmm_error", "Look at the host: its kernel's log for KVM, its disk for errors; run `anteroom doctor`, then start a new session.";
     /// The machine gave no sign of life any more and was ended.
-    MachineHung = "machine_hung", "Start a new session; if it comes back, give the host more processors or memory, or raise machines.hung_s_max.";
+    MachineUnresponsive = "machine_unresponsive", "Start a new session; if it comes back, give the host more processors or memory, or raise machines.liveness_timeout_s.";
     /// The machine's keeper was killed.
     KeeperLost = "keeper_lost", "Find out on the host who ended the keeper process, then start a new session.";
     /// The machine could not be started.
-    NeverStarted = "never_started", "Run `anteroom doctor`: it lists what is missing on this host.";
+    MachineStartFailed = "machine_start_failed", "Run `anteroom doctor`: it lists what is missing on this host.";
     /// The machine was told to end though its session lived.
     MachineStopped = "machine_stopped", "Start a new session.";
     /// The machine ended and its cause is not on record.
-    MachineEnded = "machine_ended", "Start a new session; the log has what the server saw.";
+    MachineEndUnknown = "machine_end_unknown", "Start a new session; the log has what the server saw.";
     /// The machine was not ready in time.
     ReadyTimeout = "ready_timeout", "Look at the stage and its last error; run `anteroom doctor`.";
     /// The machine runs another image or agent than the server expects.
@@ -130,9 +130,9 @@ verdicts! {
     /// The provider was taken out of the configuration.
     ProviderRemoved = "provider_removed", "Configure the provider again, or start a session for another one.";
     /// The credential that was to be used, or signed in for again, is no longer stored.
-    CredentialGone = "credential_gone", "Sign in again: it was deleted before it could be used.";
+    CredentialDeleted = "credential_deleted", "Sign in again: it was deleted before it could be used.";
     /// Something failed inside the server.
-    ServerFault = "server_fault", "The log has the cause: search it for the session's id.";
+    InternalError = "internal_error", "The log has the cause: search it for the session's id.";
     /// Nothing on record explains it.
     Unknown = "unknown", "Read the timeline and the log; please report this as a fault of the diagnosis.";
 }
@@ -154,7 +154,7 @@ pub struct Diagnosis {
     /// The timeline entries that prove it, oldest first.
     pub evidence: Vec<Evidence>,
     /// Every link from the session to the credential.
-    pub chain: Vec<ChainLink>,
+    pub chain: Vec<ComponentStatus>,
 }
 
 /// A timeline entry that proves something.
@@ -175,7 +175,7 @@ pub struct Evidence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub enum Link {
+pub enum Component {
     /// The session itself.
     Session,
     /// The machine's process.
@@ -200,7 +200,7 @@ pub enum Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub enum LinkState {
+pub enum ComponentState {
     /// It works, or did its work.
     Ok,
     /// It is being waited for.
@@ -216,13 +216,13 @@ pub enum LinkState {
 /// One link of the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub struct ChainLink {
+pub struct ComponentStatus {
     /// Which.
-    pub link: Link,
+    pub component: Component,
     /// How it is.
-    pub state: LinkState,
+    pub state: ComponentState,
     /// What was seen, one sentence.
-    pub seen: String,
+    pub detail: String,
 }
 
 #[cfg(test)]

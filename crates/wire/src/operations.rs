@@ -22,19 +22,19 @@ pub struct LeakReport {
 pub struct LeakRow {
     /// `keepers`, `machine processes`, `run directories`, `sockets`, `receipts`, `bundles`, `active sessions`, `templates`,
     /// `open files`.
-    pub thing: String,
+    pub kind: String,
     /// How many exist.
     pub exists: u64,
     /// How many should, or may at most.
-    pub should: u64,
+    pub expected: u64,
     /// Those that nobody owns.
-    pub unowned: Vec<Unowned>,
+    pub orphans: Vec<Orphan>,
 }
 
 /// Something that nobody owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct Unowned {
+pub struct Orphan {
     /// Which: a process, a path, an id.
     pub name: String,
     /// Why nobody owns it.
@@ -45,23 +45,23 @@ pub struct Unowned {
 
 impl LeakReport {
     /// Everything that nobody owns.
-    pub fn unowned(&self) -> impl Iterator<Item = &Unowned> {
-        self.rows.iter().flat_map(|row| &row.unowned)
+    pub fn orphans(&self) -> impl Iterator<Item = &Orphan> {
+        self.rows.iter().flat_map(|row| &row.orphans)
     }
 }
 
-/// `POST /api/sweep`: what a sweep did, or with `dry_run` would do.
+/// `POST /api/reconcile`: what a sweep did, or with `dry_run` would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct SweepReport {
+pub struct ReconcileReport {
     /// Nothing was done.
     pub dry_run: bool,
     /// When it looked.
     pub at: String,
     /// What facts demand, in the order in which it is done.
-    pub actions: Vec<SweepAction>,
+    pub actions: Vec<ReconcileAction>,
     /// Of these, how many wait for the next sweep because one sweep ends only so many.
-    pub held_back: u32,
+    pub deferred: u32,
     /// Of these, how many could not be done; the log has why.
     pub failed: u32,
 }
@@ -69,9 +69,9 @@ pub struct SweepReport {
 /// One thing that a sweep does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct SweepAction {
+pub struct ReconcileAction {
     /// What.
-    pub deed: SweepDeed,
+    pub kind: ReconcileActionKind,
     /// The session it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
@@ -84,14 +84,14 @@ pub struct SweepAction {
     /// Why, one sentence.
     pub reason: String,
     /// What became of it.
-    pub outcome: SweepOutcome,
+    pub outcome: ReconcileOutcome,
 }
 
 /// What a sweep can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub enum SweepDeed {
+pub enum ReconcileActionKind {
     /// An active session without an owner is taken over.
     ResumeSession,
     /// A session ends: its deadline is over, or its tool is no longer configured.
@@ -103,10 +103,10 @@ pub enum SweepDeed {
     /// An old or half-written bundle is removed.
     RemoveBundle,
     /// The timeline of a session that has ended is told how its machine ended, from the receipt.
-    TellMachineEnd,
+    RecordMachineEnd,
 }
 
-impl SweepDeed {
+impl ReconcileActionKind {
     /// All of them.
     pub const ALL: &'static [Self] = &[
         Self::ResumeSession,
@@ -114,7 +114,7 @@ impl SweepDeed {
         Self::StopMachine,
         Self::RemoveReceipt,
         Self::RemoveBundle,
-        Self::TellMachineEnd,
+        Self::RecordMachineEnd,
     ];
 
     /// As it travels.
@@ -125,7 +125,7 @@ impl SweepDeed {
             Self::StopMachine => "stop_machine",
             Self::RemoveReceipt => "remove_receipt",
             Self::RemoveBundle => "remove_bundle",
-            Self::TellMachineEnd => "tell_machine_end",
+            Self::RecordMachineEnd => "record_machine_end",
         }
     }
 
@@ -133,7 +133,7 @@ impl SweepDeed {
     pub fn is_destructive(self) -> bool {
         match self {
             Self::EndSession | Self::StopMachine => true,
-            Self::ResumeSession | Self::RemoveReceipt | Self::RemoveBundle | Self::TellMachineEnd => false,
+            Self::ResumeSession | Self::RemoveReceipt | Self::RemoveBundle | Self::RecordMachineEnd => false,
         }
     }
 }
@@ -142,13 +142,13 @@ impl SweepDeed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub enum SweepOutcome {
+pub enum ReconcileOutcome {
     /// Only looked at.
     Planned,
     /// Done.
     Done,
     /// Left for the next sweep.
-    HeldBack,
+    Deferred,
     /// It could not be done.
     Failed,
 }
@@ -166,11 +166,11 @@ pub struct WebhookReport {
     /// Tries that failed since the server started.
     pub failed: u64,
     /// Messages that were given up since the server started.
-    pub given_up: u64,
+    pub abandoned: u64,
     /// The last try that failed since the server started.
     pub last_error: Option<WebhookError>,
     /// Messages that wait, the oldest first, at most 1000.
-    pub waiting: Vec<WaitingMessage>,
+    pub pending: Vec<PendingMessage>,
 }
 
 /// A try that failed.
@@ -188,7 +188,7 @@ pub struct WebhookError {
 /// A message that was not taken yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct WaitingMessage {
+pub struct PendingMessage {
     /// The `webhook-id`.
     pub id: MessageId,
     /// What happened.

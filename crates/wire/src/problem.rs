@@ -34,17 +34,17 @@ problems! {
     /// A body, query or path that does not parse.
     Malformed = "malformed", 400, 4400, "The request is not well formed.", "Correct the request as the detail says.";
     /// No caller.
-    NotSignedIn = "not_signed_in", 401, 4401, "Nobody is signed in, or the token, cookie or ticket is not valid.", "Open the link that `anteroom serve` printed, or send an API token.";
+    Unauthenticated = "unauthenticated", 401, 4401, "Nobody is signed in, or the token, cookie or ticket is not valid.", "Open the link that `anteroom serve` printed, or send an API token.";
     /// A pass, ticket or token that was used before or is too old.
-    Spent = "spent", 401, 4401, "This link or ticket was used before or is too old.", "Ask for a new one.";
+    TicketUsed = "ticket_used", 401, 4401, "This link or ticket was used before or is too old.", "Ask for a new one.";
     /// A known caller without the right.
-    NotYours = "not_yours", 403, 4403, "This belongs to somebody else.", "Use the account that started it.";
+    NotOwner = "not_owner", 403, 4403, "This belongs to somebody else.", "Use the account that started it.";
     /// A request from another site's page.
-    ForeignOrigin = "foreign_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom's own page.";
+    CrossOrigin = "cross_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom's own page.";
     /// The agent's token is not this machine's.
     WrongAgentToken = "wrong_agent_token", 401, 4401, "The agent's token does not belong to a live machine of this session.", "Nothing to do: the machine was replaced or has ended.";
     /// The egress gate says no.
-    EgressRefused = "egress_refused", 403, 4403, "The provider's list does not grant this host name.", "Add the name to the provider's egress list if the tool needs it.";
+    EgressDenied = "egress_denied", 403, 4403, "The provider's list does not grant this host name.", "Add the name to the provider's egress list if the tool needs it.";
     /// A granted name that leads to a private address.
     EgressPrivate = "egress_private", 403, 4403, "The name leads to a private, loopback or link-local address.", "Only public addresses may be reached from a machine.";
     /// A granted name that cannot be resolved or reached.
@@ -52,9 +52,9 @@ problems! {
     /// A granted name that does not answer in time.
     EgressTimeout = "egress_timeout", 504, 4504, "The host did not answer in time.", "Try again; check this host's connection to the Internet.";
     /// No such route.
-    NoRoute = "no_route", 404, 4404, "There is nothing at this path.", "See /openapi.json for what there is.";
+    PathNotFound = "path_not_found", 404, 4404, "There is nothing at this path.", "See /openapi.json for what there is.";
     /// A route, but not with this method.
-    NoMethod = "no_method", 405, 4404, "This path does not take this method.", "See /openapi.json for what there is.";
+    MethodNotAllowed = "method_not_allowed", 405, 4404, "This path does not take this method.", "See /openapi.json for what there is.";
     /// No such session.
     UnknownSession = "unknown_session", 404, 4404, "There is no such session.", "Start a new one.";
     /// No such credential.
@@ -64,7 +64,7 @@ problems! {
     /// The image lacks the provider's tool.
     ProviderUnavailable = "provider_unavailable", 409, 4409, "The machine image does not contain this provider's tool.", "Build the image again: `anteroom image build`.";
     /// Nobody used the session for too long.
-    Idle = "idle", 408, 4408, "Nothing happened here for too long.", "Connect again while the session lives, or start a new one.";
+    IdleTimeout = "idle_timeout", 408, 4408, "Nothing happened here for too long.", "Connect again while the session lives, or start a new one.";
     /// Asked for something that is not there yet.
     NotReady = "not_ready", 409, 4409, "The machine is not ready yet.", "Try again in a moment.";
     /// The tool's sign-in has shown no address yet.
@@ -80,25 +80,23 @@ problems! {
     /// A method that the provider does not have.
     UnknownMethod = "unknown_method", 400, 4400, "The provider has no such way of signing in.", "GET /api/providers lists its methods.";
     /// The policy forbids it.
-    PolicyForbids = "policy_forbids", 403, 4403, "This provider's storage policy does not allow that.", "GET /api/providers tells each provider's policy.";
+    ForbiddenByPolicy = "forbidden_by_policy", 403, 4403, "This provider's storage policy does not allow that.", "GET /api/providers tells each provider's policy.";
     /// A credential that was handed out.
     AlreadyDelivered = "already_delivered", 410, 4410, "This credential was handed out once and then deleted here.", "Sign in again.";
     /// The credential's tool has no such command.
     NoSuchCommand = "no_such_command", 409, 4409, "The tool has no command for that.", "The detail says which; use the tool itself with `anteroom exec`.";
     /// An idempotency key used for another request.
-    KeyReused = "key_reused", 409, 4409, "This idempotency key was used for a different request.", "Use a new key for a new request.";
+    IdempotencyKeyReused = "idempotency_key_reused", 409, 4409, "This idempotency key was used for a different request.", "Use a new key for a new request.";
     /// The session has ended.
-    SessionOver = "session_over", 410, 4410, "The session has ended.", "Start a new one.";
+    SessionEnded = "session_ended", 410, 4410, "The session has ended.", "Start a new one.";
     /// The body is larger than allowed.
     TooLarge = "too_large", 413, 4413, "The body is larger than this server takes.", "Send less, or raise the limit in the configuration.";
     /// The body is not JSON.
-    NotJson = "not_json", 415, 4400, "The body must be JSON.", "Send `Content-Type: application/json` and a JSON body.";
+    UnsupportedMediaType = "unsupported_media_type", 415, 4400, "The body must be JSON.", "Send `Content-Type: application/json` and a JSON body.";
     /// The credential is not what this provider writes.
-    WrongShape = "wrong_shape", 422, 4422, "The delivered file is not a credential of this provider.", "The detail names the missing keys; the tool's version may have changed the shape.";
+    InvalidCredentialFormat = "invalid_credential_format", 422, 4422, "The delivered file is not a credential of this provider.", "The detail names the missing keys; the tool's version may have changed the shape.";
     /// Too many viewers.
     TooManyViewers = "too_many_viewers", 429, 4429, "This session has as many viewers as it may have.", "Close another viewer first.";
-    /// Too many requests.
-    TooManyRequests = "too_many_requests", 429, 4429, "Too many requests from this caller.", "Wait as long as Retry-After says.";
     /// A fault of ours.
     Internal = "internal", 500, 4500, "Something failed inside the server.", "The log has the cause under this request's id.";
     /// The desktop does not answer.
@@ -106,7 +104,7 @@ problems! {
     /// The machine's agent does not answer.
     AgentUnreachable = "agent_unreachable", 502, 4502, "The machine's agent does not answer.", "It is being looked after; try again in a moment.";
     /// The database does not answer.
-    StoreUnavailable = "store_unavailable", 503, 4503, "The database cannot be used at the moment.", "Try again; the server's health page names the cause.";
+    DatabaseUnavailable = "database_unavailable", 503, 4503, "The database cannot be used at the moment.", "Try again; the server's health page names the cause.";
     /// No room for another machine.
     NoCapacity = "no_capacity", 503, 4503, "There is no room for another machine.", "Try again later.";
     /// Too little memory for another machine.
@@ -118,15 +116,15 @@ problems! {
     /// The server is stopping.
     ShuttingDown = "shutting_down", 503, 4503, "The server is shutting down.", "Try again in a moment.";
     /// The machine was replaced.
-    Restarted = "restarted", 409, 4510, "The machine was replaced by a new one.", "Connect again: the new machine is this session's.";
+    MachineReplaced = "machine_replaced", 409, 4510, "The machine was replaced by a new one.", "Connect again: the new machine is this session's.";
     /// Another machine was asked for and the session has had all.
     NoRestartLeft = "no_restart_left", 409, 4409, "This session has had all the machines that it may have.", "Go on with this machine, or start a new session.";
     /// Another machine was asked for while a credential is on its way.
-    Delivering = "delivering", 409, 4409, "A credential is on its way out of this machine: another one would lose it.", "Wait a moment; the diagnosis says how far it is.";
+    DeliveryInProgress = "delivery_in_progress", 409, 4409, "A credential is on its way out of this machine: another one would lose it.", "Wait a moment; the diagnosis says how far it is.";
     /// No such external machine.
     UnknownMachine = "unknown_machine", 404, 4404, "There is no external machine of this name.", "Use a name that stands below [external_machines] in the configuration.";
     /// Another live session holds the external machine.
-    MachineTaken = "machine_taken", 409, 4409, "Another session uses this external machine.", "Wait until that session has ended, or end it.";
+    MachineInUse = "machine_in_use", 409, 4409, "Another session uses this external machine.", "Wait until that session has ended, or end it.";
     /// What only a cloned machine can do.
     ExternalDesktopOnly = "external_desktop_only", 409, 4409, "On an external machine this server reaches only the desktop.", "Use the desktop: it shows the machine's own terminal and browser.";
     /// No way to an external machine.
@@ -143,7 +141,7 @@ problems! {
     ExternalWrongProtocol = "external_wrong_protocol", 502, 4502, "What answers on the external machine is not a VNC desktop.", "Compare scheme, port and path of its address: ws:// is for websockify, vnc:// for a VNC server.";
     // Why a session ended: the same table, so that a page and an API caller are told the same words.
     /// The machine ended too often.
-    MachineGone = "machine_gone", 410, 4410, "The machine ended and the session had no restart left.", "Start a new session; the timeline has the machine's end.";
+    MachineFailed = "machine_failed", 410, 4410, "The machine ended and the session had no restart left.", "Start a new session; the timeline has the machine's end.";
     /// The machine was not ready in time.
     ReadyTimeout = "ready_timeout", 410, 4410, "The machine was not ready in time.", "Start a new session; the timeline names the stage it waited for.";
     /// The agent speaks another protocol or runs another image.
@@ -155,9 +153,9 @@ problems! {
     /// The hard cap was reached.
     DeadlineExpired = "deadline_expired", 410, 4410, "The session reached its longest duration.", "Start a new one.";
     /// Completed: nothing more to see.
-    CompletedAlready = "completed", 410, 4410, "The session is complete: the credential is stored.", "Nothing to do.";
+    Completed = "completed", 410, 4410, "The session is complete: the credential is stored.", "Nothing to do.";
     /// The command with a stored credential has ended.
-    UseOver = "use_over", 410, 4410, "The command with the stored credential has ended.", "Nothing to do.";
+    UseCompleted = "use_completed", 410, 4410, "The command with the stored credential has ended.", "Nothing to do.";
     /// The server restarted and could not take the machine over.
     ControllerRestarted = "controller_restarted", 410, 4410, "The server restarted and the machine could not be taken over.", "Start a new one.";
 }

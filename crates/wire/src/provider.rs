@@ -155,7 +155,7 @@ pub struct PromptRule {
     pub press: Vec<Key>,
     /// The person answers it, in the page as well as in the terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ask: Option<Ask>,
+    pub ask: Option<PromptQuestion>,
 }
 
 /// A key that a rule may press.
@@ -187,7 +187,7 @@ pub enum Key {
 /// What the person is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ask {
+pub struct PromptQuestion {
     /// What it is, for people ("The code that the last page shows").
     pub label: String,
     /// Not shown while it is typed, and not kept by the browser.
@@ -195,13 +195,13 @@ pub struct Ask {
     pub secret: bool,
     /// Regular expression that the whole answer must match; anything else is refused before the tool sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shape: Option<String>,
+    pub pattern: Option<String>,
     /// What a good answer looks like, said when the shape does not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Regular expression on the screen: the tool did not take the last answer; group 1, or the whole match, is its reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
+    pub rejected: Option<String>,
 }
 
 /// A secret that the tool reads from its standard input.
@@ -212,7 +212,7 @@ pub struct KeyEntry {
     pub label: String,
     /// Regular expression that the whole secret must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shape: Option<String>,
+    pub pattern: Option<String>,
     /// What a good one looks like, said when the shape does not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -226,7 +226,7 @@ pub struct CredentialRules {
     pub paths: Vec<String>,
     /// Further files that belong to it: taken along when they are there, never a credential by themselves.
     #[serde(default)]
-    pub beside: Vec<String>,
+    pub companions: Vec<String>,
     /// What the file is.
     #[serde(default)]
     pub format: FileFormat,
@@ -239,7 +239,7 @@ pub struct CredentialRules {
     /// Where the credential says when it ends for good, so that it has to be signed in to again. An access token that the tool renews
     /// by itself does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ends_at: Option<EndsAt>,
+    pub expires_at: Option<ExpiresAt>,
     /// The tool's own word that it is signed in: program, then arguments. Empty: the tool has no such command.
     #[serde(default)]
     pub status_argv: Vec<String>,
@@ -262,7 +262,7 @@ pub enum FileFormat {
 /// A point in time within a JSON credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EndsAt {
+pub struct ExpiresAt {
     /// JSON pointer to it.
     pub pointer: String,
     /// What stands there.

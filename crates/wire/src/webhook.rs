@@ -28,14 +28,14 @@ pub struct Notification {
     /// When, RFC 3339.
     pub timestamp: String,
     /// To what.
-    pub data: Subject,
+    pub data: NotificationData,
 }
 
 /// What a message is about, as it is when the message is sent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Subject {
+pub struct NotificationData {
     /// The session.
-    pub session: Option<SessionFacts>,
+    pub session: Option<SessionSummary>,
     /// The credential; `null` when it was deleted since.
     pub credential: Option<CredentialMeta>,
     /// The files, byte for byte, of a credential that is handed out once, where the configuration says so: the 2xx answer to this is
@@ -46,7 +46,7 @@ pub struct Subject {
 
 /// A session, for a receiver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SessionFacts {
+pub struct SessionSummary {
     /// Its id.
     pub id: SessionId,
     /// The tool.

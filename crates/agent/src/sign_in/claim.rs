@@ -84,7 +84,7 @@ impl Owner {
 fn baselines(place: &Place, claim: &Claim) -> BTreeMap<String, Baseline> {
     let rules = &claim.provider.credential;
     let bytes_max = claim.capture.file_bytes_max;
-    let paths = rules.paths.iter().chain(&rules.beside);
+    let paths = rules.paths.iter().chain(&rules.companions);
     paths.map(|path| (path.clone(), credential::baseline(&place.home.join(path), bytes_max))).collect()
 }
 

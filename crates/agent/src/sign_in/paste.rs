@@ -20,8 +20,8 @@ use crate::{
 };
 use anteroom_wire::{
     Problem, Secret,
-    agent::{CliState, Event, KEY_ENTRY, Paste, Pasted, SignIn},
-    provider::Ask,
+    agent::{CliState, Event, KEY_ENTRY, Paste, PasteResult, SignIn},
+    provider::PromptQuestion,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
@@ -47,19 +47,19 @@ pub(crate) type Refusal = (Problem, String);
 /// # Errors
 /// [`Problem::Malformed`], [`Problem::NotReady`], [`Problem::NoPrompt`], [`Problem::WrongAnswer`], [`Problem::WrongCallback`],
 /// [`Problem::CallbackFailed`]: the tool got nothing, or did not answer.
-pub(crate) async fn paste(agent: &Arc<Agent>, brought: &Paste) -> Result<Pasted, Refusal> {
+pub(crate) async fn paste(agent: &Arc<Agent>, brought: &Paste) -> Result<PasteResult, Refusal> {
     let Some(owner) = agent.claim_now() else {
         return Err((Problem::NotReady, "the machine is not claimed".to_owned()));
     };
     let taken = give(agent, &owner, &brought.text).await;
     agent.events.push(match &taken {
         Ok(pasted) => Event::Pasted(pasted.clone()),
-        Err((problem, _)) => Event::PasteRefused { code: problem.code().to_owned() },
+        Err((problem, _)) => Event::PasteRejected { code: problem.code().to_owned() },
     });
     taken
 }
 
-async fn give(agent: &Agent, owner: &Owner, brought: &Secret) -> Result<Pasted, Refusal> {
+async fn give(agent: &Agent, owner: &Owner, brought: &Secret) -> Result<PasteResult, Refusal> {
     let text = brought.expose().trim();
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         return Err((Problem::Malformed, "text must be 1 byte to 16 KiB without control characters".to_owned()));
@@ -84,11 +84,11 @@ async fn give(agent: &Agent, owner: &Owner, brought: &Secret) -> Result<Pasted, 
     // Where a stored credential is used, the command is another: its questions are nobody's but its owner's.
     let rules = if owner.use_credential.is_none() { Rules::new(&owner.provider) } else { Ok(Rules::default()) };
     let rules = rules.map_err(|error| (Problem::Internal, error))?;
-    if rules.ask_anything() {
+    if rules.asks_user() {
         return answer(agent, &rules, &now, text).await;
     }
     type_in(agent, text).await?;
-    Ok(Pasted::Terminal)
+    Ok(PasteResult::Terminal)
 }
 
 /// The sign-in's addresses.
@@ -96,7 +96,7 @@ fn addresses(now: &SignIn) -> Vec<&str> {
     now.browser_url.as_deref().into_iter().chain(now.url.as_ref().map(|found| found.url.as_str())).collect()
 }
 
-async fn call_back(owner: &Owner, now: &SignIn, address: &Address<'_>) -> Result<Pasted, Refusal> {
+async fn call_back(owner: &Owner, now: &SignIn, address: &Address<'_>) -> Result<PasteResult, Refusal> {
     let refused = |error: CallbackError| {
         let problem = match &error {
             CallbackError::Wrong(_) => Problem::WrongCallback,
@@ -107,37 +107,37 @@ async fn call_back(owner: &Owner, now: &SignIn, address: &Address<'_>) -> Result
     };
     callback::check(address, &addresses(now), owner.provider.sign_in.callback_path.as_deref()).map_err(refused)?;
     let status = callback::relay(address).await.map_err(refused)?;
-    Ok(Pasted::Callback { status: status.as_u16() })
+    Ok(PasteResult::Callback { status: status.as_u16() })
 }
 
-async fn give_key(agent: &Agent, owner: &Owner, text: &str) -> Result<Pasted, Refusal> {
+async fn give_key(agent: &Agent, owner: &Owner, text: &str) -> Result<PasteResult, Refusal> {
     let key = Secret::new(text.to_owned());
     tool::check_key(owner, &key).map_err(|(problem, detail, _)| (problem, detail))?;
     if tool::give_key(agent, key).await {
-        Ok(Pasted::Key)
+        Ok(PasteResult::Stdin)
     } else {
         Err((Problem::NoPrompt, "the tool does not wait for it any more".to_owned()))
     }
 }
 
-async fn answer(agent: &Agent, rules: &Rules, now: &SignIn, text: &str) -> Result<Pasted, Refusal> {
+async fn answer(agent: &Agent, rules: &Rules, now: &SignIn, text: &str) -> Result<PasteResult, Refusal> {
     // The board may be a moment behind: what counts is the screen into which is typed.
     let look = agent.terminal.look().await.map_err(|error| (Problem::NotReady, error.to_string()))?;
     let before = look.text();
-    let open = rules.open(&before).and_then(|rule| Some((rule, rule.ask()?)));
+    let open = rules.open(&before).and_then(|rule| Some((rule, rule.question()?)));
     let Some((rule, ask)) = open else { return Err((Problem::NoPrompt, String::new())) };
     let answer = answers(text, ask, &addresses(now))?;
     type_in(agent, answer.expose()).await?;
     agent.board.answered(&rule.id);
     settle(agent, &before).await;
-    Ok(Pasted::Prompt { id: rule.id.clone() })
+    Ok(PasteResult::Prompt { id: rule.id.clone() })
 }
 
 /// The answer that fits: the text itself, or what stands in the address of the page that showed it.
-fn answers(text: &str, ask: &Ask, known: &[&str]) -> Result<Secret, Refusal> {
+fn answers(text: &str, ask: &PromptQuestion, known: &[&str]) -> Result<Secret, Refusal> {
     let fits = |answer: &str| {
         let plain = !answer.is_empty() && !answer.chars().any(char::is_control);
-        tool::fits(ask.shape.as_deref(), answer).map(|fits| fits && plain)
+        tool::fits(ask.pattern.as_deref(), answer).map(|fits| fits && plain)
     };
     let mut found = if fits(text).map_err(no_shape)? { Some(Secret::new(text.to_owned())) } else { None };
     let page = Address::parse(text).filter(|page| page.secure);
@@ -164,7 +164,7 @@ fn answers(text: &str, ask: &Ask, known: &[&str]) -> Result<Secret, Refusal> {
 }
 
 fn no_shape(error: regex_lite::Error) -> Refusal {
-    (Problem::Internal, format!("ask.shape: {error}"))
+    (Problem::Internal, format!("ask.pattern: {error}"))
 }
 
 async fn type_in(agent: &Agent, text: &str) -> Result<(), Refusal> {
@@ -202,18 +202,18 @@ mod tests {
         "https://a.example/z-opaque",
     ];
 
-    fn ask(shape: Option<&str>) -> Ask {
+    fn ask(pattern: Option<&str>) -> PromptQuestion {
         let hint = Some("A code with a # in the middle".into());
-        Ask { label: "The code".into(), secret: false, shape: shape.map(Into::into), hint, refused: None }
+        PromptQuestion { label: "The code".into(), secret: false, pattern: pattern.map(Into::into), hint, rejected: None }
     }
 
-    fn given(text: &str, shape: Option<&str>) -> Result<String, Refusal> {
+    fn given(text: &str, pattern: Option<&str>) -> Result<String, Refusal> {
         answers(text, &ask(shape), KNOWN).map(|answer| answer.expose().to_owned())
     }
 
     #[test]
     fn an_answer_must_have_the_whole_shape() {
-        let shape = Some(r"[A-Za-z0-9_-]+#[A-Za-z0-9_-]+");
+        let pattern = Some(r"[A-Za-z0-9_-]+#[A-Za-z0-9_-]+");
         assert_eq!(given("abc#def", shape).unwrap(), "abc#def");
         assert_eq!(given("anything at all", None).unwrap(), "anything at all");
         let refused = given("abc", shape).unwrap_err();

@@ -5,9 +5,9 @@
 use crate::{
     agent::Agent,
     claim::Owner,
-    finder::{Found, Piece},
+    finder::{Found, ScreenMatch},
     log,
-    prompts::{Course, Rules, Step},
+    prompts::{PromptTracker, Rules, ScreenAction},
 };
 use anteroom_wire::{
     agent::{CliState, Event, UrlSource},
@@ -66,7 +66,7 @@ struct Watch {
     /// Which run this is, counted by [`crate::board::Board::clear`].
     start: u64,
     rules: Rules,
-    course: Course,
+    tracker: PromptTracker,
     url: Growing,
     code: Growing,
     /// When to look although nothing changed.
@@ -84,7 +84,7 @@ impl Watch {
             log::line(&error);
             Rules::default()
         });
-        Self { owner, start, rules, course: Course::default(), url: None, code: None, again_at: None }
+        Self { owner, start, rules, tracker: PromptTracker::default(), url: None, code: None, again_at: None }
     }
 
     /// Whether the tool was started anew, or another method was chosen.
@@ -103,7 +103,7 @@ impl Watch {
     }
 
     fn is_idle(&self) -> bool {
-        self.owner.finder.is_idle() && self.rules.is_idle()
+        self.owner.finder.is_empty() && self.rules.is_empty()
     }
 
     async fn look(&mut self, agent: &Agent) {
@@ -112,17 +112,17 @@ impl Watch {
             return;
         }
         let running = agent.board.read().cli == CliState::Running;
-        let found = self.owner.finder.look(&look);
+        let found = self.owner.finder.find(&look);
         self.tell(agent, found, running);
         let text = look.text();
-        for step in self.course.look(&self.rules, &text, running) {
+        for step in self.tracker.observe(&self.rules, &text, running) {
             match step {
-                Step::Appeared(id) => agent.board.tell(Event::PromptOpened { ask: None, id }),
-                Step::Press { id, keys } => self.press(agent, &text, id, keys).await,
-                Step::Open(prompt) => agent.board.open_prompt(prompt),
-                Step::Again(prompt) => agent.board.ask_again(prompt),
-                Step::Close(id) => agent.board.close_prompt(&id),
-                Step::Outcome(outcome) => agent.board.outcome(outcome),
+                ScreenAction::Appeared(id) => agent.board.tell(Event::PromptOpened { ask: None, id }),
+                ScreenAction::Press { id, keys } => self.press(agent, &text, id, keys).await,
+                ScreenAction::Open(prompt) => agent.board.open_prompt(prompt),
+                ScreenAction::Again(prompt) => agent.board.ask_again(prompt),
+                ScreenAction::Close(id) => agent.board.close_prompt(&id),
+                ScreenAction::Outcome(outcome) => agent.board.outcome(outcome),
             }
         }
     }
@@ -151,7 +151,7 @@ impl Watch {
             return;
         }
         // Once, however it goes: half of an answer and then all of it would be worse.
-        self.course.pressed();
+        self.tracker.pressed();
         match agent.terminal.press(&keys).await {
             Ok(()) => agent.board.tell(Event::KeysPressed { id, keys }),
             Err(error) => log::line(&format!("prompt {id}: {error}")),
@@ -160,12 +160,12 @@ impl Watch {
 }
 
 /// What was found, if it is whole; else when to look again.
-fn grown(growing: &mut Growing, found: Option<Piece>, running: bool) -> (Option<String>, Option<Instant>) {
+fn grown(growing: &mut Growing, found: Option<ScreenMatch>, running: bool) -> (Option<String>, Option<Instant>) {
     let Some(piece) = found else {
         *growing = None;
         return (None, None);
     };
-    if !piece.may_grow || !running {
+    if !piece.maybe_incomplete || !running {
         *growing = None;
         return (Some(piece.text), None);
     }
@@ -187,12 +187,12 @@ fn is_part_of_known(agent: &Agent, url: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn piece(text: &str, may_grow: bool) -> Option<Piece> {
-        Some(Piece { text: text.into(), may_grow })
+    fn piece(text: &str, maybe_incomplete: bool) -> Option<ScreenMatch> {
+        Some(ScreenMatch { text: text.into(), maybe_incomplete })
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_grow_counts_once_it_has_not_grown_for_a_while() {
+    async fn incomplete_matches_count_once_they_stop_growing() {
         let mut growing = None;
         assert_eq!(grown(&mut growing, piece("https://a/ha", true), true).0, None);
         tokio::time::advance(Duration::from_millis(GROWN_MS - 1)).await;

@@ -3,7 +3,7 @@
 
 use crate::events::Events;
 use anteroom_wire::{
-    agent::{CaptureState, CliState, Event, OpenPrompt, Outcome, SignIn, SignInUrl, UrlSource},
+    agent::{CaptureState, CliState, Event, OpenPrompt, SignInOutcome, SignIn, SignInUrl, UrlSource},
     provider::LinkFrom,
 };
 use std::{
@@ -83,7 +83,7 @@ impl Board {
     pub(crate) fn tell_early(&self) {
         let Some(early) = locked(&self.early).take() else { return };
         if early.at.elapsed() <= Duration::from_millis(EARLY_MS_MAX) && self.now.borrow().browser_url.is_none() {
-            self.url(early.url, UrlSource::Shim, early.link_from);
+            self.url(early.url, UrlSource::BrowserCommand, early.link_from);
         }
     }
 
@@ -91,7 +91,7 @@ impl Board {
     /// person's too, and outweighs a hyperlink, which outweighs the screen's text, which may be a short form. A newer one replaces
     /// an older one of the same worth.
     pub(crate) fn url(&self, url: String, source: UrlSource, link_from: LinkFrom) {
-        let shim = source == UrlSource::Shim;
+        let shim = source == UrlSource::BrowserCommand;
         if shim && self.now.borrow().cli != CliState::Running {
             *locked(&self.early) = Some(Early { url: url.clone(), link_from, at: Instant::now() });
         }
@@ -138,9 +138,9 @@ impl Board {
 
     /// An answer was typed at this question: why the tool did not take the last one no longer counts.
     pub(crate) fn answered(&self, id: &str) {
-        let open = self.now.borrow().prompt.clone().filter(|open| open.id == id && open.refused.is_some());
+        let open = self.now.borrow().prompt.clone().filter(|open| open.id == id && open.rejected.is_some());
         if let Some(prompt) = open {
-            self.open_prompt(OpenPrompt { refused: None, ..prompt });
+            self.open_prompt(OpenPrompt { rejected: None, ..prompt });
         }
     }
 
@@ -163,9 +163,9 @@ impl Board {
     }
 
     /// What the tool says of its sign-in. Call it once for each time that it says so: the same word may come twice.
-    pub(crate) fn outcome(&self, outcome: Outcome) {
+    pub(crate) fn outcome(&self, outcome: SignInOutcome) {
         self.now.send_modify(|now| now.outcome = Some(outcome.clone()));
-        self.tell(Event::Outcome(outcome));
+        self.tell(Event::SignInOutcome(outcome));
     }
 
     /// Tells of something that this run of the tool did on its screen, as long as there was not too much of it.
@@ -191,7 +191,7 @@ fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
 
 fn worth(source: UrlSource) -> u8 {
     match source {
-        UrlSource::Shim => 2,
+        UrlSource::BrowserCommand => 2,
         UrlSource::Hyperlink => 1,
         UrlSource::Screen => 0,
     }

@@ -139,14 +139,14 @@ impl Drop for Serving<'_> {
 pub(crate) fn key_prompt(owner: &Owner, refused: Option<String>) -> Option<OpenPrompt> {
     let entry = owner.provider.key_entry.as_ref()?;
     let (label, hint) = (entry.label.clone(), entry.hint.clone());
-    Some(OpenPrompt { id: KEY_ENTRY.to_owned(), label, secret: true, hint, refused })
+    Some(OpenPrompt { id: KEY_ENTRY.to_owned(), label, secret: true, hint, rejected: refused })
 }
 
-/// Whether all of `text` matches `shape`, not only a part of it. No shape: everything fits.
+/// Whether all of `text` matches `shape`, not only a part of it. No pattern: everything fits.
 ///
 /// # Errors
 /// `shape` is no regular expression; a descriptor without faults has none of this kind.
-pub(crate) fn fits(shape: Option<&str>, text: &str) -> Result<bool, regex_lite::Error> {
+pub(crate) fn fits(pattern: Option<&str>, text: &str) -> Result<bool, regex_lite::Error> {
     let Some(shape) = shape else { return Ok(true) };
     Ok(Regex::new(&format!(r"\A(?:{shape})\z"))?.is_match(text))
 }
@@ -158,10 +158,10 @@ pub(crate) fn fits(shape: Option<&str>, text: &str) -> Result<bool, regex_lite::
 pub(crate) fn check_key(owner: &Owner, key: &Secret) -> Result<(), Refusal> {
     let Some(entry) = &owner.provider.key_entry else { return Err((Problem::NoPrompt, String::new(), None)) };
     let one_line = !key.expose().is_empty() && !key.expose().chars().any(char::is_control);
-    match fits(entry.shape.as_deref(), key.expose()) {
+    match fits(entry.pattern.as_deref(), key.expose()) {
         Ok(true) if one_line => Ok(()),
         Ok(_) => Err((Problem::WrongAnswer, entry.hint.clone().unwrap_or_default(), None)),
-        Err(error) => Err((Problem::Malformed, format!("key_entry.shape: {error}"), None)),
+        Err(error) => Err((Problem::Malformed, format!("key_entry.pattern: {error}"), None)),
     }
 }
 

@@ -1,25 +1,25 @@
-//! Lines that a program broke within an address are made one again.
+//! Joins the lines that a program broke within an address.
 //!
-//! A program that lays out its own lines breaks a long address at the last column (or a little before, where it keeps a margin), and
-//! may indent what follows. A line that merely stands below a long address must not become part of it.
+//! A program that does its layout itself breaks a long address at the last column (or a few columns before it, if it keeps a margin), and
+//! may indent the continuation. A line that is merely below a long address must not become part of it.
 
 /// The widest right margin, columns.
 const MARGIN_COLS_MAX: usize = 4;
-/// No word of prose is as long.
+/// A word of at least this length is not prose.
 const PROSE_CHARS_MAX: usize = 20;
 
-/// The lines of a screen `width` columns wide, addresses in one piece.
+/// The lines of a screen `width` columns wide, with broken addresses joined.
 pub(super) fn joined(lines: &[String], width: usize) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
-    // The indentation of the address whose line is full, and whether it is to the last column.
+    // The indentation of the address whose line is full, and whether it reaches the last column exactly.
     let mut open: Option<(usize, bool)> = None;
     for line in lines {
-        let goes_on = open.is_some_and(|(indent, exact)| is_more(line, indent, exact));
+        let continues = open.is_some_and(|(indent, exact)| is_continuation(line, indent, exact));
         match out.last_mut() {
-            Some(last) if goes_on => last.push_str(line.trim_start()),
+            Some(last) if continues => last.push_str(line.trim_start()),
             Some(_) | None => out.push(line.clone()),
         }
-        let first_indent = open.filter(|_| goes_on).map_or_else(|| indent(line), |(indent, _)| indent);
+        let first_indent = open.filter(|_| continues).map_or_else(|| indent(line), |(indent, _)| indent);
         let in_address = out.last().is_some_and(|last| ends_in_address(last));
         open = (in_address && is_full(line, width)).then(|| (first_indent, line.chars().count() == width));
     }
@@ -40,15 +40,15 @@ fn ends_in_address(line: &str) -> bool {
     line.rsplit(char::is_whitespace).next().is_some_and(|word| word.contains("://"))
 }
 
-/// Whether `line` goes on with an address that was broken above it.
-fn is_more(line: &str, indent_before: usize, exact: bool) -> bool {
+/// Whether `line` continues an address that was broken on the line above it.
+fn is_continuation(line: &str, indent_before: usize, exact: bool) -> bool {
     let content = line.trim_start();
     let mut words = content.split_whitespace();
     let Some(first) = words.next() else { return false };
     let alone = words.next().is_none();
     let begins_another = first.starts_with("http://") || first.starts_with("https://");
     let of_an_address = first.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b));
-    // Words of prose have none of these within, and are not so long.
+    // Words of prose contain none of these characters and are shorter.
     let marked =
         first.len() >= PROSE_CHARS_MAX || first.bytes().any(|b| b.is_ascii_digit() || b"%=&/_?#+~".contains(&b));
     let indented_alike = indent(line) == 0 || indent(line) == indent_before;

@@ -8,38 +8,38 @@ fn finder_for(url: &str) -> Finder {
 }
 
 /// A screen whose cursor has left the text.
-fn screen(text: &[&str], width: usize) -> Look {
+fn screen(text: &[&str], width: usize) -> ScreenSnapshot {
     let lines = text.iter().map(|&line| line.to_owned()).collect();
-    Look { lines, links: Vec::new(), width, cursor_in_text: false }
+    ScreenSnapshot { lines, links: Vec::new(), width, cursor_in_text: false }
 }
 
-fn url_on(look: &Look) -> Option<String> {
-    finder_for(r"https://\S+").look(look).url.map(|piece| piece.text)
+fn url_on(snapshot: &ScreenSnapshot) -> Option<String> {
+    finder_for(r"https://\S+").find(snapshot).url.map(|found| found.text)
 }
 
 /// A real tool's screen, 120 columns wide unless it was wrapped by the terminal.
-fn kept(name: &str) -> Look {
+fn fixture(name: &str) -> ScreenSnapshot {
     let path = format!("{}/../testbed/fixtures/screens/{name}.txt", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let lines = text.lines().map(str::to_owned).collect();
-    Look { lines, links: Vec::new(), width: 120, cursor_in_text: true }
+    ScreenSnapshot { lines, links: Vec::new(), width: 120, cursor_in_text: true }
 }
 
 #[test]
 fn an_address_and_a_code_are_found() {
-    let look = screen(&["Open https://a.example/device?x=1 and enter", "  your one-time code: AB12-CD345"], 80);
-    let found = finder_for(r"https://\S+").look(&look);
-    let whole = |text: &str| Some(Piece { text: text.into(), may_grow: false });
+    let snapshot = screen(&["Open https://a.example/device?x=1 and enter", "  your one-time code: AB12-CD345"], 80);
+    let found = finder_for(r"https://\S+").find(&snapshot);
+    let whole = |text: &str| Some(ScreenMatch { text: text.into(), maybe_incomplete: false });
     assert_eq!((found.url, found.code), (whole("https://a.example/device?x=1"), whole("AB12-CD345")));
 }
 
 #[test]
-fn an_address_that_the_program_broke_at_the_last_column_is_whole() {
+fn an_address_broken_at_the_last_column_is_joined() {
     let url = format!("https://a.example/oauth?{}", "abcdefghij".repeat(6));
     let (one, two) = url.split_at(40);
     let (two, three) = two.split_at(40);
-    let look = screen(&[one, two, three, "", "Paste the code here"], 40);
-    assert_eq!(url_on(&look).as_deref(), Some(&url[..]));
+    let snapshot = screen(&[one, two, three, "", "Paste the code here"], 40);
+    assert_eq!(url_on(&snapshot).as_deref(), Some(&url[..]));
     // A line that does not reach the last column ends the address.
     assert_eq!(url_on(&screen(&["https://a.example/x", "Paste"], 40)).as_deref(), Some("https://a.example/x"));
     // A full line of prose takes nothing with it.
@@ -48,63 +48,63 @@ fn an_address_that_the_program_broke_at_the_last_column_is_whole() {
 }
 
 #[test]
-fn an_address_that_the_program_broke_and_indented_is_whole() {
+fn an_address_broken_and_indented_is_joined() {
     let url = format!("https://a.example/oauth?{}&end=1", "abcdefghij".repeat(8));
     let (one, two) = url.split_at(40);
     let (two, three) = two.split_at(40);
     for (margin, indent) in [(0, "  "), (2, "  "), (4, "")] {
         let lines: Vec<String> = [one, two, three].iter().map(|part| format!("{indent}{part}")).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let look = screen(&[&lines[..], &["", "Waiting"]].concat(), indent.len() + 40 + margin);
-        assert_eq!(url_on(&look).as_deref(), Some(&url[..]), "margin {margin}, indentation {indent:?}");
+        let snapshot = screen(&[&lines[..], &["", "Waiting"]].concat(), indent.len() + 40 + margin);
+        assert_eq!(url_on(&snapshot).as_deref(), Some(&url[..]), "margin {margin}, indentation {indent:?}");
     }
 }
 
 #[test]
-fn what_stands_below_a_long_address_is_not_taken_with_it() {
+fn text_below_a_long_address_is_not_joined_to_it() {
     let url = format!("https://a.example/{}", "x".repeat(40 - 18));
     for below in ["Paste the code here", "https://b.example/next", "│ in a box │", "      far-away/1", ""] {
-        let look = screen(&["See this:", &url, below, "end of it"], 40);
-        let found = finder_for(r"https://a\S+").look(&look).url.unwrap();
+        let snapshot = screen(&["See this:", &url, below, "end of it"], 40);
+        let found = finder_for(r"https://a\S+").find(&snapshot).url.unwrap();
         assert_eq!(found.text, url, "{below:?}");
     }
     // With a margin, one plain word is prose.
-    let look = screen(&[&url, "Waiting..."], 42);
-    assert_eq!(url_on(&look).as_deref(), Some(&url[..]));
+    let snapshot = screen(&[&url, "Waiting..."], 42);
+    assert_eq!(url_on(&snapshot).as_deref(), Some(&url[..]));
 }
 
 #[test]
-fn an_address_that_may_still_grow_says_so() {
+fn an_address_that_may_be_incomplete_is_marked() {
     let finder = finder_for(r"https://\S+");
-    let grows = |look: &Look| finder.look(look).url.unwrap().may_grow;
-    let writing = |text: &[&str], width| Look { cursor_in_text: true, ..screen(text, width) };
-    assert!(grows(&writing(&["https://a.example/half"], 80)));
-    assert!(!grows(&screen(&["https://a.example/whole"], 80)), "a line feed followed");
-    assert!(!grows(&writing(&["https://a.example/whole and"], 80)), "another word followed");
-    assert!(!grows(&writing(&["https://a.example/whole", "Code:"], 80)), "another line followed");
+    let maybe_incomplete = |snapshot: &ScreenSnapshot| finder.find(snapshot).url.unwrap().maybe_incomplete;
+    let writing = |text: &[&str], width| ScreenSnapshot { cursor_in_text: true, ..screen(text, width) };
+    assert!(maybe_incomplete(&writing(&["https://a.example/half"], 80)));
+    assert!(!maybe_incomplete(&screen(&["https://a.example/whole"], 80)), "a line feed followed");
+    assert!(!maybe_incomplete(&writing(&["https://a.example/whole and"], 80)), "another word followed");
+    assert!(!maybe_incomplete(&writing(&["https://a.example/whole", "Code:"], 80)), "another line followed");
     let full = format!("https://a.example/{}", "x".repeat(40 - 18));
-    assert!(grows(&screen(&[&full], 40)), "the program may go on in the next line");
+    assert!(maybe_incomplete(&screen(&[&full], 40)), "the program may go on in the next line");
 }
 
 #[test]
-fn a_hyperlink_counts_when_it_begins_as_the_pattern_says() {
+fn a_hyperlink_counts_if_the_pattern_matches_its_start() {
     let finder = finder_for(r"https://(?:[a-z]+\.)?a\.example/authorize\?");
-    let mut look = screen(&["Open this link"], 80);
-    look.links = [
+    let mut snapshot = screen(&["Open this link"], 80);
+    snapshot.links = [
         "https://a.example/authorize?x=1",
         "https://b.example/?to=https://a.example/authorize?",
         "https://a.example/tos",
     ]
     .map(str::to_owned)
     .to_vec();
-    assert_eq!(finder.look(&look).link.as_deref(), Some("https://a.example/authorize?x=1"));
-    assert_eq!(finder.look(&look).url, None);
+    assert_eq!(finder.find(&snapshot).link.as_deref(), Some("https://a.example/authorize?x=1"));
+    assert_eq!(finder.find(&snapshot).url, None);
     let none = Finder::new(&SignInRules::default()).unwrap();
-    assert_eq!(none.look(&look), Found::default(), "without a pattern no link is known to be the right one");
+    assert_eq!(none.find(&snapshot), Found::default(), "without a pattern no link is known to be the right one");
 }
 
 #[test]
-fn the_addresses_on_real_screens_are_whole() {
+fn addresses_on_recorded_screens_are_complete() {
     let google = r"https://accounts\.google\.com/o/oauth2/v2/auth\?\S+\.apps\.googleusercontent\.com";
     let claude = r"https://(?:[a-z]+\.)?claude\.(?:ai|com)/(?:[a-z]+/)*oauth/authorize\?\S+";
     for (pattern, name, begins, ends) in [
@@ -124,9 +124,9 @@ fn the_addresses_on_real_screens_are_whole() {
         (claude, "claude_code-2.1.330/link-waits", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
         (claude, "claude_code-2.1.330/login-waits", "https://claude.ai/oauth/authorize?z-", "xxxx"),
     ] {
-        let found = finder_for(pattern).look(&kept(name)).url.unwrap();
+        let found = finder_for(pattern).find(&fixture(name)).url.unwrap();
         assert!(found.text.starts_with(begins) && found.text.ends_with(ends), "{name}: {}", found.text);
-        assert!(!found.may_grow, "{name}");
+        assert!(!found.maybe_incomplete, "{name}");
         if !name.contains("login") {
             let count = |what: &str| found.text.matches(what).count();
             assert_eq!((count("state="), count("redirect_uri="), count("response_type=code")), (1, 1, 1), "{name}");
@@ -153,7 +153,7 @@ fn only_web_addresses_can_be_opened() {
 }
 
 #[test]
-fn a_pattern_that_is_none_is_named() {
+fn an_invalid_pattern_is_named_in_the_error() {
     let rules = SignInRules { url: Some("(".into()), ..SignInRules::default() };
     assert!(Finder::new(&rules).is_err_and(|error| error.contains("sign_in.url")));
 }

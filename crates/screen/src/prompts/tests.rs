@@ -11,29 +11,29 @@ fn provider(rules: &str) -> Provider {
 /// A run of the tool: screens one after the other.
 struct Run {
     rules: Rules,
-    course: Course,
+    tracker: PromptTracker,
 }
 
 impl Run {
     fn new(rules: &str) -> Self {
-        Self { rules: Rules::new(&provider(rules)).unwrap(), course: Course::default() }
+        Self { rules: Rules::new(&provider(rules)).unwrap(), tracker: PromptTracker::default() }
     }
 
-    fn look(&mut self, text: &str) -> Vec<Step> {
-        self.course.look(&self.rules, text, true)
+    fn observe(&mut self, text: &str) -> Vec<ScreenAction> {
+        self.tracker.observe(&self.rules, text, true)
     }
 
     /// The keys' names are pressed as the rule wants.
     fn press(&mut self, text: &str) -> usize {
-        let presses = self.look(text).iter().filter(|step| matches!(step, Step::Press { .. })).count();
+        let presses = self.observe(text).iter().filter(|action| matches!(action, ScreenAction::Press { .. })).count();
         for _ in 0..presses {
-            self.course.pressed();
+            self.tracker.pressed();
         }
         presses
     }
 }
 
-fn kept(name: &str) -> String {
+fn fixture(name: &str) -> String {
     let path = format!("{}/../testbed/fixtures/screens/{name}.txt", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim_end().to_owned()
 }
@@ -41,153 +41,166 @@ fn kept(name: &str) -> String {
 const CONTINUE: &str = r#""prompts": [{ "id": "go_on", "matches": "Continue\\?", "press": ["down", "enter"] }]"#;
 
 #[test]
-fn keys_are_pressed_once_each_time_the_question_appears() {
+fn keys_are_pressed_once_each_time_the_prompt_appears() {
     let mut run = Run::new(CONTINUE);
     let keys = vec![Key::Down, Key::Enter];
-    let press = Step::Press { id: "go_on".into(), keys };
-    assert_eq!(run.look("Continue?"), [Step::Appeared("go_on".into()), press.clone()]);
-    assert_eq!(run.look("Continue? /"), [press], "not pressed yet: the screen had changed");
-    run.course.pressed();
-    assert_eq!(run.look("Continue? -"), []);
-    assert_eq!(run.look("working"), []);
+    let press = ScreenAction::Press { id: "go_on".into(), keys };
+    assert_eq!(run.observe("Continue?"), [ScreenAction::Appeared("go_on".into()), press.clone()]);
+    assert_eq!(run.observe("Continue? /"), [press], "not pressed yet: the screen had changed");
+    run.tracker.pressed();
+    assert_eq!(run.observe("Continue? -"), []);
+    assert_eq!(run.observe("working"), []);
     assert_eq!(run.press("Continue?"), 1);
     assert_eq!(run.press("Continue?"), 0);
 }
 
 #[test]
-fn a_question_that_comes_again_and_again_is_not_answered_for_ever() {
+fn a_recurring_prompt_is_answered_a_bounded_number_of_times() {
     let mut run = Run::new(CONTINUE);
     let mut presses = 0;
     for _ in 0..PRESSES_MAX + 10 {
         presses += run.press("Continue?");
-        run.look("");
+        run.observe("");
     }
     assert_eq!(presses, PRESSES_MAX as usize);
 }
 
 #[test]
-fn an_unknown_question_is_left_to_the_person() {
+fn an_unknown_prompt_is_left_to_the_user() {
     let mut run = Run::new(CONTINUE);
-    assert_eq!(run.look("Do you like green? [y/n]"), []);
-    assert_eq!(Run::new(r#""prompts": []"#).look("Continue?"), []);
+    assert_eq!(run.observe("Do you like green? [y/n]"), []);
+    assert_eq!(Run::new(r#""prompts": []"#).observe("Continue?"), []);
 }
 
 #[test]
-fn a_tool_that_does_not_run_asks_nothing() {
+fn prompts_of_a_stopped_tool_are_ignored() {
     let mut run = Run::new(CONTINUE);
-    assert_eq!(run.course.look(&run.rules, "Continue?", false), []);
+    assert_eq!(run.tracker.observe(&run.rules, "Continue?", false), []);
     let mut run = Run::new(ASK);
-    run.look("Code: ");
-    assert_eq!(run.course.look(&run.rules, "Code: ", false), [Step::Close("code".into())]);
+    run.observe("Code: ");
+    assert_eq!(run.tracker.observe(&run.rules, "Code: ", false), [ScreenAction::Close("code".into())]);
 }
 
 #[test]
-fn the_first_rule_that_matches_counts() {
+fn the_first_matching_rule_wins() {
     let rules = r#""prompts": [{ "id": "a", "matches": "one", "press": ["y"] }, { "id": "b", "matches": "two", "press": ["n"] }]"#;
     let mut run = Run::new(rules);
-    assert_eq!(run.look("two").first(), Some(&Step::Appeared("b".into())));
-    assert_eq!(run.look("one two").first(), Some(&Step::Appeared("a".into())));
+    assert_eq!(run.observe("two").first(), Some(&ScreenAction::Appeared("b".into())));
+    assert_eq!(run.observe("one two").first(), Some(&ScreenAction::Appeared("a".into())));
 }
 
 const ASK: &str = r#""prompts": [{ "id": "code", "matches": "Code: *\\z", "ask": { "label": "The code",
-    "refused": "Not taken: (.*)" } }]"#;
+    "rejected": "Not taken: (.*)" } }]"#;
 
-fn prompt(refused: Option<&str>) -> OpenPrompt {
-    let refused = refused.map(str::to_owned);
-    OpenPrompt { id: "code".into(), label: "The code".into(), secret: false, hint: None, refused }
+fn prompt(rejected: Option<&str>) -> OpenPrompt {
+    let rejected = rejected.map(str::to_owned);
+    OpenPrompt { id: "code".into(), label: "The code".into(), secret: false, hint: None, rejected }
 }
 
 #[test]
-fn a_question_to_the_person_opens_closes_and_carries_the_tools_refusal() {
+fn a_prompt_opens_and_closes_and_reports_the_tools_rejection() {
     let mut run = Run::new(ASK);
-    assert_eq!(run.look("Not taken: an old word\nCode: "), [Step::Open(prompt(None))], "no answer was given yet");
-    assert_eq!(run.look("Not taken: an old word\nCode:"), []);
-    assert_eq!(run.look("Code: 12\nworking"), [Step::Close("code".into())]);
-    assert_eq!(run.look("Code: 12\nNot taken: too short"), [], "the question is not back yet");
+    assert_eq!(
+        run.observe("Not taken: an old reason\nCode: "),
+        [ScreenAction::Open(prompt(None))],
+        "no answer was given yet"
+    );
+    assert_eq!(run.observe("Not taken: an old reason\nCode:"), []);
+    assert_eq!(run.observe("Code: 12\nworking"), [ScreenAction::Close("code".into())]);
+    assert_eq!(run.observe("Code: 12\nNot taken: too short"), [], "the question is not back yet");
     let again = "Code: 12\nNot taken: too short\nCode:";
-    assert_eq!(run.look(again), [Step::Again(prompt(Some("too short")))]);
-    assert_eq!(run.look(again), []);
-    // The same word for the second answer, before the question was seen to go.
+    assert_eq!(run.observe(again), [ScreenAction::Again(prompt(Some("too short")))]);
+    assert_eq!(run.observe(again), []);
+    // The same reason for the second answer, while the prompt was still on the screen.
     let twice = "Code: 12\nNot taken: too short\nCode: 13\nNot taken: too short\nCode:";
-    assert_eq!(run.look(twice), [Step::Again(prompt(Some("too short")))]);
-    // A screen that scrolls is no news.
-    assert_eq!(run.look("Not taken: too short\nCode:"), []);
+    assert_eq!(run.observe(twice), [ScreenAction::Again(prompt(Some("too short")))]);
+    // A screen that only scrolled reports nothing.
+    assert_eq!(run.observe("Not taken: too short\nCode:"), []);
 }
 
 #[test]
-fn the_tools_reasons_lose_what_looks_like_a_secret() {
+fn secrets_are_masked_in_the_tools_reasons() {
     let mut run = Run::new(ASK);
-    run.look("Code:");
-    let steps = run.look("Not taken: sk-ant-0123456789abcdefghij of https://a.example/x?code=1\nCode:");
-    assert_eq!(steps, [Step::Again(prompt(Some("••• of https://a.example/x?…")))]);
+    run.observe("Code:");
+    let actions = run.observe("Not taken: sk-ant-0123456789abcdefghij of https://a.example/x?code=1\nCode:");
+    assert_eq!(actions, [ScreenAction::Again(prompt(Some("••• of https://a.example/x?…")))]);
 }
 
 #[test]
-fn the_tools_word_on_its_sign_in_is_told_once_each_time_it_says_so() {
+fn each_sign_in_result_on_the_screen_is_reported_once() {
     let mut run = Run::new(r#""sign_in": { "done": "Signed in", "failed": "Failed: (.*)" }"#);
-    let failed = |why: &str| Step::Outcome(Outcome::Failed { why: why.into() });
-    assert_eq!(run.look("Failed: no"), [failed("no")]);
-    assert_eq!(run.look("Failed: no\nagain"), []);
-    assert_eq!(run.look("Failed: no\nFailed: no"), [failed("no")]);
-    assert_eq!(run.look("Failed: no"), []);
-    assert_eq!(run.look("Failed: no\nSigned in"), [Step::Outcome(Outcome::Done)]);
-    assert_eq!(run.look("Signed in\nFailed: late"), [failed("late")]);
-    assert_eq!(run.course.look(&run.rules, "Signed in, again\nSigned in", false), [Step::Outcome(Outcome::Done)]);
+    let failed = |why: &str| ScreenAction::Outcome(SignInOutcome::Failed { why: why.into() });
+    assert_eq!(run.observe("Failed: no"), [failed("no")]);
+    assert_eq!(run.observe("Failed: no\nagain"), []);
+    assert_eq!(run.observe("Failed: no\nFailed: no"), [failed("no")]);
+    assert_eq!(run.observe("Failed: no"), []);
+    assert_eq!(run.observe("Failed: no\nSigned in"), [ScreenAction::Outcome(SignInOutcome::Done)]);
+    assert_eq!(run.observe("Signed in\nFailed: late"), [failed("late")]);
+    assert_eq!(
+        run.tracker.observe(&run.rules, "Signed in, again\nSigned in", false),
+        [ScreenAction::Outcome(SignInOutcome::Done)]
+    );
 }
 
 /// Claude Code's, as its screens show.
 const CLAUDE: &str = r#""sign_in": { "done": "(?m)Login successful\\.", "failed": "Couldn't log in: (.+)" },
     "prompts": [{ "id": "code", "matches": "Paste code here if prompted >[^\\n]*\\z", "ask": { "label": "The code",
-        "refused": "(?m)^(That (?:doesn't look like the full code|address only works).*)$" } }]"#;
+        "rejected": "(?m)^(That (?:doesn't look like the full code|address only works).*)$" } }]"#;
 
 #[test]
-fn claude_codes_screens_open_the_question_refuse_and_end() {
+fn claude_code_screens_open_reject_and_complete() {
     let mut run = Run::new(CLAUDE);
-    let step = |name: &str| kept(&format!("claude_code-2.1.330/{name}"));
-    assert_eq!(run.look(&step("link-waits")), [Step::Open(prompt(None))]);
+    let step = |name: &str| fixture(&format!("claude_code-2.1.330/{name}"));
+    assert_eq!(run.observe(&step("link-waits")), [ScreenAction::Open(prompt(None))]);
     let half = "That doesn't look like the full code. Copy all of it, including the # in the middle.";
-    assert_eq!(run.look(&step("link-half-a-code")), [Step::Again(prompt(Some(half)))]);
-    let local = run.look(&step("link-local-address"));
+    assert_eq!(run.observe(&step("link-half-a-code")), [ScreenAction::Again(prompt(Some(half)))]);
+    let local = run.observe(&step("link-local-address"));
     assert!(
-        matches!(&local[..], [Step::Again(prompt)] if prompt.refused.as_deref().unwrap().starts_with("That address only"))
+        matches!(&local[..], [ScreenAction::Again(prompt)] if prompt.rejected.as_deref().unwrap().starts_with("That address only"))
     );
-    assert_eq!(run.look(&step("link-done")), [Step::Outcome(Outcome::Done), Step::Close("code".into())]);
+    assert_eq!(
+        run.observe(&step("link-done")),
+        [ScreenAction::Outcome(SignInOutcome::Done), ScreenAction::Close("code".into())]
+    );
 
     let mut run = Run::new(CLAUDE);
-    run.look(&step("login-waits"));
-    let failed = Outcome::Failed { why: "Invalid state parameter".into() };
-    assert_eq!(run.look(&step("login-another-state"))[0], Step::Outcome(failed));
+    run.observe(&step("login-waits"));
+    let failed = SignInOutcome::Failed { why: "Invalid state parameter".into() };
+    assert_eq!(run.observe(&step("login-another-state"))[0], ScreenAction::Outcome(failed));
 
     let mut run = Run::new(CLAUDE);
-    run.look(&step("link-waits"));
-    let refused = run.look(&step("link-refused"));
+    run.observe(&step("link-waits"));
+    let refused = run.observe(&step("link-refused"));
     assert!(
-        matches!(&refused[..], [Step::Outcome(Outcome::Failed { why }), Step::Close(_)] if why.starts_with("That code wasn't accepted"))
+        matches!(&refused[..], [ScreenAction::Outcome(SignInOutcome::Failed { why }), ScreenAction::Close(_)] if why.starts_with("That code wasn't accepted"))
     );
 }
 
 #[test]
-fn gemini_clis_screens_are_answered_and_asked() {
+fn gemini_cli_screens_are_answered_and_ask_the_user() {
     let rules = r#""sign_in": { "done": "Authentication succeeded|Type your message" }, "prompts": [
         { "id": "which_way", "matches": "How would you like to authenticate[\\s\\S]*● 1\\. Sign in with Google", "press": ["enter"] },
         { "id": "may_it_open", "matches": "Do you want to continue\\?[\\s\\S]*● 1\\. Yes", "press": ["enter"] },
         { "id": "code", "matches": "Enter the authorization code:[^\\n]*\\z", "ask": { "label": "The code",
-            "refused": "(?m)^Failed to authenticate with authorization code:(.*)$" } }]"#;
+            "rejected": "(?m)^Failed to authenticate with authorization code:(.*)$" } }]"#;
     let mut run = Run::new(rules);
-    let step = |name: &str| kept(&format!("gemini_cli-0.61.0/{name}"));
+    let step = |name: &str| fixture(&format!("gemini_cli-0.61.0/{name}"));
     assert_eq!(run.press(&step("browser-which-way")), 1);
     assert_eq!(run.press(&step("browser-may-it-open")), 1);
-    assert_eq!(run.look(&step("browser-waits")), []);
-    assert_eq!(run.look(&step("browser-done")), [Step::Outcome(Outcome::Done)]);
+    assert_eq!(run.observe(&step("browser-waits")), []);
+    assert_eq!(run.observe(&step("browser-done")), [ScreenAction::Outcome(SignInOutcome::Done)]);
 
     let mut run = Run::new(rules);
-    assert_eq!(run.look(&step("link-waits")), [Step::Open(prompt(None))]);
-    assert_eq!(run.look(&step("link-again")), [Step::Again(prompt(Some("invalid_grant")))]);
-    assert_eq!(run.look(&step("link-done")), [Step::Outcome(Outcome::Done), Step::Close("code".into())]);
+    assert_eq!(run.observe(&step("link-waits")), [ScreenAction::Open(prompt(None))]);
+    assert_eq!(run.observe(&step("link-again")), [ScreenAction::Again(prompt(Some("invalid_grant")))]);
+    assert_eq!(
+        run.observe(&step("link-done")),
+        [ScreenAction::Outcome(SignInOutcome::Done), ScreenAction::Close("code".into())]
+    );
 }
 
 #[test]
-fn a_pattern_that_is_none_is_named() {
+fn an_invalid_pattern_is_named_in_the_error() {
     let rules = r#""prompts": [{ "id": "a", "matches": "(", "press": ["y"] }]"#;
     assert!(Rules::new(&provider(rules)).is_err_and(|error| error.contains("prompts \"a\": matches")));
 }

@@ -6,8 +6,8 @@
 
 use super::{NativeCli, Written, masked, screen::WRITE};
 use anteroom_screen::{
-    Fixture, Reading,
-    fixture::{Kept, Recorded, Status, read},
+    Fixture, Findings,
+    fixture::{RecordedFile, RecordedScreen, StatusRun, evaluate},
 };
 use anteroom_wire::provider::{MethodName, Provider};
 use anyhow::{Context, ensure};
@@ -71,7 +71,7 @@ impl Recording {
     /// # Errors
     /// The terminal is gone.
     pub async fn looks(&mut self, tool: &NativeCli) -> anyhow::Result<bool> {
-        let seen = Recorded::of(&tool.look().await?);
+        let seen = RecordedScreen::from_snapshot(&tool.look().await?);
         Ok(self.keep(tool, seen))
     }
 
@@ -80,16 +80,16 @@ impl Recording {
     /// # Errors
     /// The terminal is gone, or it breaks its lines in another way than at the last column.
     pub async fn rows(&mut self, tool: &NativeCli) -> anyhow::Result<()> {
-        let whole = Recorded::of(&tool.look().await?);
+        let whole = RecordedScreen::from_snapshot(&tool.look().await?);
         let rows = tool.rows().await?.join("\n");
         ensure!(broken(&whole.text, whole.width) == rows.trim_end(), "rows of another kind:\n{rows}");
         // What differs each time is found in whole lines alone; it keeps its length.
         let text = broken(&self.masked(&whole.text), whole.width);
-        self.keep(tool, Recorded { text, ..whole });
+        self.keep(tool, RecordedScreen { text, ..whole });
         Ok(())
     }
 
-    fn keep(&mut self, tool: &NativeCli, mut seen: Recorded) -> bool {
+    fn keep(&mut self, tool: &NativeCli, mut seen: RecordedScreen) -> bool {
         self.never.extend(tool.home().parent().map(|dir| dir.to_string_lossy().into_owned()));
         seen.text = self.masked(&seen.text);
         for link in &mut seen.links {
@@ -108,7 +108,7 @@ impl Recording {
     /// There is none, or its pattern is none.
     pub fn status(&mut self, exit: i32, printed: &str) -> anyhow::Result<()> {
         let printed = self.masked(printed);
-        let run = Status::of(exit, printed.trim_end(), &self.provider.credential).map_err(anyhow::Error::msg)?;
+        let run = StatusRun::of(exit, printed.trim_end(), &self.provider.credential).map_err(anyhow::Error::msg)?;
         self.fixture.status.push(run);
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Recording {
     /// It is no JSON.
     pub fn file(&mut self, written: &Written) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&hollow(serde_json::from_str(&written.text)?))?;
-        self.fixture.file = Some(Kept { path: written.path.clone(), text });
+        self.fixture.file = Some(RecordedFile { path: written.path.clone(), text });
         Ok(())
     }
 
@@ -135,9 +135,9 @@ impl Recording {
     pub fn written(&self) -> anyhow::Result<String> {
         ensure!(!(self.fixture.screens.is_empty() && self.fixture.status.is_empty()), "nothing was recorded");
         let mut fixture = self.fixture.clone();
-        let readings = read(&self.provider, &fixture.screens).map_err(anyhow::Error::msg)?;
-        for (screen, reading) in fixture.screens.iter_mut().zip(readings) {
-            screen.expect = reading;
+        let findings = evaluate(&self.provider, &fixture.screens).map_err(anyhow::Error::msg)?;
+        for (screen, findings) in fixture.screens.iter_mut().zip(findings) {
+            screen.expect = findings;
         }
         let text = file(&self.provider, &self.told, &fixture);
         for never in &self.never {
@@ -249,21 +249,21 @@ fn file(provider: &Provider, told: &str, fixture: &Fixture) -> String {
     out
 }
 
-fn expected(reading: &Reading) -> String {
+fn expected(findings: &Findings) -> String {
     let texts = [
-        ("url", &reading.url),
-        ("link", &reading.link),
-        ("code", &reading.code),
-        ("asks", &reading.asks),
-        ("refused", &reading.refused),
-        ("failed", &reading.failed),
+        ("url", &findings.url),
+        ("link", &findings.link),
+        ("code", &findings.code),
+        ("asks", &findings.asks),
+        ("rejected", &findings.rejected),
+        ("failed", &findings.failed),
     ];
     let mut out = String::new();
     for (name, text) in texts {
         out.extend(text.iter().map(|text| format!("expect.{name} = {}\n", quoted(text))));
     }
-    if !reading.presses.is_empty() {
-        let keys: Vec<String> = reading
+    if !findings.presses.is_empty() {
+        let keys: Vec<String> = findings
             .presses
             .iter()
             .filter_map(|key| toml::Value::try_from(key).ok())
@@ -271,7 +271,7 @@ fn expected(reading: &Reading) -> String {
             .collect();
         out += &format!("expect.presses = [{}]\n", keys.join(", "));
     }
-    if reading.done {
+    if findings.done {
         out += "expect.done = true\n";
     }
     out

@@ -4,7 +4,7 @@
 //! and notes the exit code in a file.
 
 use super::Seat;
-use anteroom_screen::Look;
+use anteroom_screen::ScreenSnapshot;
 use anyhow::{Context, ensure};
 use std::{
     collections::BTreeMap,
@@ -99,14 +99,14 @@ impl Terminal {
     }
 
     /// The screen as the agent takes it in.
-    pub(super) async fn look(&self) -> anyhow::Result<Look> {
+    pub(super) async fn look(&self) -> anyhow::Result<ScreenSnapshot> {
         let size = ["display-message", "-p", "-t", SESSION, "#{pane_width} #{pane_height} #{cursor_y}"];
         let size = self.ask(&size).await?;
         let numbers: Vec<usize> = size.split_whitespace().filter_map(|number| number.parse().ok()).collect();
         let &[width, height, cursor_row] = &numbers[..] else { anyhow::bail!("tmux tells no size: {size:?}") };
         let text = self.ask(&["capture-pane", "-p", "-e", "-J", "-t", SESSION]).await?;
         let captured: Vec<String> = text.lines().map(str::to_owned).collect();
-        Ok(Look::new(&captured, width, height, cursor_row))
+        Ok(ScreenSnapshot::new(&captured, width, height, cursor_row))
     }
 
     /// The rows as they are, a line that the terminal wrapped in several.

@@ -25,13 +25,13 @@ pub struct Claim {
     pub capture: CaptureLimits,
     /// The machine is for using a stored credential, not for signing in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub use_credential: Option<Use>,
+    pub use_credential: Option<UseCredential>,
 }
 
 /// A credential to be used: its files are laid down before anything starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Use {
+pub struct UseCredential {
     /// What for.
     pub purpose: UsePurpose,
     /// The files, as they were delivered.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// `GET /api/agent/session`: what a delivery has to name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub struct BoundTo {
+pub struct AgentSession {
     /// The session.
     pub session: SessionId,
     /// Which of its machines this is.
@@ -47,7 +47,7 @@ pub struct DeliveredFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub enum Delivered {
+pub enum DeliveryResult {
     /// Sealed, stored, read back.
     Stored {
         /// Its id.

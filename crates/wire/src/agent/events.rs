@@ -1,6 +1,6 @@
 //! What the agent tells by itself.
 
-use super::{OpenPrompt, Outcome, Pasted, SignInUrl, StageReport};
+use super::{OpenPrompt, SignInOutcome, PasteResult, SignInUrl, StageReport};
 use crate::provider::Key;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct NumberedEvent {
     pub event: Event,
 }
 
-fn answered() -> bool {
+fn default_true() -> bool {
     true
 }
 
@@ -69,37 +69,37 @@ pub enum Event {
         keys: Vec<Key>,
     },
     /// Something that the person brought was given to the tool.
-    Pasted(Pasted),
+    Pasted(PasteResult),
     /// Something that the person brought was not given to the tool.
-    PasteRefused {
+    PasteRejected {
         /// The problem's code.
         code: String,
     },
     /// The tool says on its screen how its sign-in ended.
-    Outcome(Outcome),
+    SignInOutcome(SignInOutcome),
     /// The tool was ended, to be started by another method.
     MethodSwitched {
         /// The method's name.
         method: String,
     },
     /// A whole credential was found and stays in the machine: the provider's policy is `keep_in_machine`.
-    CredentialKept {
+    CredentialKeptInMachine {
         /// Path below the home directory.
         path: String,
     },
     /// The tool's status command was asked about the credential that was laid down ([`UsePurpose::Check`](super::UsePurpose::Check)).
-    Checked {
+    CredentialChecked {
         /// Whether it says that it is signed in.
-        agrees: bool,
+        signed_in: bool,
         /// Why not, or what it said: masked, for people.
         detail: String,
         /// `false`: the command could not be started, or was ended before it had said anything of its own accord. Then nothing is known
         /// of the credential. Agents that do not say it have asked.
-        #[serde(default = "answered")]
-        answered: bool,
+        #[serde(default = "default_true")]
+        conclusive: bool,
     },
-    /// The command of [`Use`](super::Use) has ended, and a credential that it changed was delivered and answered.
-    UseOver {
+    /// The command of [`UseCredential`](super::UseCredential) has ended, and a credential that it changed was delivered and answered.
+    UseCompleted {
         /// Exit code, or 128 + signal.
         code: i32,
         /// Whether it had changed the credential.
@@ -164,7 +164,7 @@ pub enum Event {
         last_lines: Vec<String>,
     },
     /// A program that had ended again and again stays up by now.
-    CrashLoopOver {
+    CrashLoopEnded {
         /// Which.
         name: String,
     },

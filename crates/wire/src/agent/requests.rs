@@ -22,9 +22,9 @@ pub struct Paste {
 
 /// What became of what was pasted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "taken_as")]
+#[serde(rename_all = "snake_case", tag = "interpreted_as")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub enum Pasted {
+pub enum PasteResult {
     /// The address at which the person's browser ended was asked for inside the machine, where the tool waits for it.
     Callback {
         /// What the tool answered, an HTTP status.
@@ -38,7 +38,7 @@ pub enum Pasted {
     /// It was typed into the terminal, with Enter: the provider has no rule that tells what the tool asks.
     Terminal,
     /// The tool was started with it on its standard input.
-    Key,
+    Stdin,
 }
 
 /// `POST /method`: the descriptor as it is for the new method ([`Provider::with_method`]).

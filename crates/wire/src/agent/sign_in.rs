@@ -19,7 +19,7 @@ pub struct SignIn {
     pub prompt: Option<OpenPrompt>,
     /// The tool's own last word on its sign-in.
     #[serde(default)]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<SignInOutcome>,
     /// How far the credential is.
     pub capture: CaptureState,
     /// The name of the method by which the tool signs in; `None`: it does not sign in (yet), or the agent is older than this field.
@@ -71,7 +71,7 @@ pub struct OpenPrompt {
     /// What a good answer looks like.
     pub hint: Option<String>,
     /// Why the tool did not take the last answer, in its own words, masked.
-    pub refused: Option<String>,
+    pub rejected: Option<String>,
 }
 
 /// The rule name of [`OpenPrompt`] for the secret on standard input.
@@ -80,7 +80,7 @@ pub const KEY_ENTRY: &str = "key_entry";
 /// What the tool says of its sign-in on its screen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
-pub enum Outcome {
+pub enum SignInOutcome {
     /// Signed in. What counts is the credential.
     Done,
     /// It did not work.
@@ -95,7 +95,7 @@ pub enum Outcome {
 #[serde(rename_all = "snake_case")]
 pub enum UrlSource {
     /// The tool called `BROWSER` with it.
-    Shim,
+    BrowserCommand,
     /// It was a hyperlink (OSC 8) on the terminal.
     Hyperlink,
     /// It stood on the terminal's screen.

@@ -127,32 +127,32 @@ impl Faults {
             self.pattern(&format!("{place}: matches"), Some(&rule.matches));
             if let Some(ask) = &rule.ask {
                 self.need(!ask.label.trim().is_empty(), || format!("{place}: ask.label is empty"));
-                self.pattern(&format!("{place}: ask.shape"), ask.shape.as_ref());
-                self.pattern(&format!("{place}: ask.refused"), ask.refused.as_ref());
+                self.pattern(&format!("{place}: ask.pattern"), ask.pattern.as_ref());
+                self.pattern(&format!("{place}: ask.rejected"), ask.rejected.as_ref());
             }
         }
         if let Some(entry) = &provider.key_entry {
             self.need(!entry.label.trim().is_empty(), || "key_entry.label is empty".to_owned());
-            self.pattern("key_entry.shape", entry.shape.as_ref());
+            self.pattern("key_entry.pattern", entry.pattern.as_ref());
         }
     }
 
     fn of_credential(&mut self, provider: &Provider) {
         let rules = &provider.credential;
         self.need(!rules.paths.is_empty(), || "credential.paths is empty".to_owned());
-        self.need(rules.paths.len() + rules.beside.len() <= 8, || {
-            "credential.paths and credential.beside have more than 8 entries together".to_owned()
+        self.need(rules.paths.len() + rules.companions.len() <= 8, || {
+            "credential.paths and credential.companions have more than 8 entries together".to_owned()
         });
-        for (key, paths) in [("paths", &rules.paths), ("beside", &rules.beside)] {
+        for (key, paths) in [("paths", &rules.paths), ("companions", &rules.companions)] {
             for (at, path) in paths.iter().enumerate() {
                 let place = format!("credential.{key}[{at}]");
                 self.below_home(&place, path);
                 self.need(!paths[..at].contains(path), || format!("{place} {path:?} is there twice"));
             }
         }
-        for (at, path) in rules.beside.iter().enumerate() {
+        for (at, path) in rules.companions.iter().enumerate() {
             self.need(!rules.paths.contains(path), || {
-                format!("credential.beside[{at}] {path:?} is in credential.paths too")
+                format!("credential.companions[{at}] {path:?} is in credential.paths too")
             });
         }
         match rules.format {
@@ -169,14 +169,14 @@ impl Faults {
                     "credential.text_matches is missing: any text would count as a credential".to_owned()
                 });
                 self.need(rules.required.is_empty(), || "credential.required is for format = \"json\"".to_owned());
-                self.need(rules.ends_at.is_none(), || "credential.ends_at is for format = \"json\"".to_owned());
+                self.need(rules.expires_at.is_none(), || "credential.expires_at is for format = \"json\"".to_owned());
             }
         }
         for (at, pointer) in rules.required.iter().enumerate() {
             self.pointer(&format!("credential.required[{at}]"), pointer);
         }
-        if let Some(ends) = &rules.ends_at {
-            self.pointer("credential.ends_at.pointer", &ends.pointer);
+        if let Some(ends) = &rules.expires_at {
+            self.pointer("credential.expires_at.pointer", &ends.pointer);
         }
         self.pattern("credential.text_matches", rules.text_matches.as_ref());
         self.pattern("credential.status_matches", rules.status_matches.as_ref());
@@ -229,7 +229,7 @@ mod tests {
             policy = "store"
             env_unset = ["A", "B="]
             sign_in = { url = "(", callback_path = "callback" }
-            credential = { paths = ["x", "/etc/x", "x"], required = [], ends_at = { pointer = "y", unit = "unix_s" }, status_matches = "[" }
+            credential = { paths = ["x", "/etc/x", "x"], required = [], expires_at = { pointer = "y", unit = "unix_s" }, status_matches = "[" }
             prompts = [
                 { id = "A b", matches = "(", press = ["enter"] },
                 { id = "both", matches = "x", press = ["enter"], ask = { label = "" } },
@@ -258,7 +258,7 @@ mod tests {
             "env_unset[1] \"B=\" is not a name",
             "credential.paths[1] \"/etc/x\" must lie below",
             "credential.paths[2] \"x\" is there twice",
-            "credential.ends_at.pointer \"y\" must be a JSON pointer",
+            "credential.expires_at.pointer \"y\" must be a JSON pointer",
             "credential.required is empty",
             "credential.status_matches is not",
             "credential.status_matches without",

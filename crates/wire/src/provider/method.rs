@@ -1,6 +1,6 @@
 //! A method: one of the commands by which a tool can be signed in.
 
-use super::{Ask, KeyEntry, Lane, PromptRule, Provider, SettingsFile, SignInRules};
+use super::{PromptQuestion, KeyEntry, Lane, PromptRule, Provider, SettingsFile, SignInRules};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -132,7 +132,7 @@ impl Provider {
     }
 
     /// What the rule asks the person, if it asks.
-    pub fn asks(&self) -> impl Iterator<Item = (&str, &Ask)> {
+    pub fn questions(&self) -> impl Iterator<Item = (&str, &PromptQuestion)> {
         self.prompts.iter().filter_map(|rule| rule.ask.as_ref().map(|ask| (rule.id.as_str(), ask)))
     }
 }

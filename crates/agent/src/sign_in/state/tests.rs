@@ -25,10 +25,10 @@ async fn each_change_is_told_once_and_the_shim_outweighs_the_screen() {
     board.url("https://a.example/short".into(), UrlSource::Screen, LinkFrom::Any);
     board.url("https://a.example/link".into(), UrlSource::Hyperlink, LinkFrom::Any);
     board.url("https://a.example/short".into(), UrlSource::Screen, LinkFrom::Any);
-    board.url("https://a.example/full".into(), UrlSource::Shim, LinkFrom::Any);
+    board.url("https://a.example/full".into(), UrlSource::BrowserCommand, LinkFrom::Any);
     board.url("https://a.example/link".into(), UrlSource::Hyperlink, LinkFrom::Any);
-    board.url("https://a.example/next".into(), UrlSource::Shim, LinkFrom::Any);
-    board.url("https://a.example/next".into(), UrlSource::Shim, LinkFrom::Any);
+    board.url("https://a.example/next".into(), UrlSource::BrowserCommand, LinkFrom::Any);
+    board.url("https://a.example/next".into(), UrlSource::BrowserCommand, LinkFrom::Any);
     board.device_code("AB-12".into());
     board.device_code("AB-12".into());
     let known = board.read();
@@ -41,10 +41,10 @@ async fn each_change_is_told_once_and_the_shim_outweighs_the_screen() {
 #[tokio::test]
 async fn an_address_for_the_machines_browser_alone_is_not_the_persons() {
     let (board, events) = board();
-    board.url("https://a.example/local".into(), UrlSource::Shim, LinkFrom::Screen);
+    board.url("https://a.example/local".into(), UrlSource::BrowserCommand, LinkFrom::Screen);
     assert_eq!(board.read().url, None);
     board.url("https://a.example/code".into(), UrlSource::Screen, LinkFrom::Screen);
-    board.url("https://a.example/local2".into(), UrlSource::Shim, LinkFrom::Screen);
+    board.url("https://a.example/local2".into(), UrlSource::BrowserCommand, LinkFrom::Screen);
     let known = board.read();
     assert_eq!(known.browser_url.as_deref(), Some("https://a.example/local2"));
     assert_eq!(known.url.unwrap().url, "https://a.example/code");
@@ -79,10 +79,10 @@ async fn a_new_start_forgets_what_the_last_run_said_and_nothing_else() {
     let (board, events) = board();
     board.cli(CliState::Running);
     board.capture(CaptureState::Delivered);
-    board.url("https://a.example/full".into(), UrlSource::Shim, LinkFrom::Any);
+    board.url("https://a.example/full".into(), UrlSource::BrowserCommand, LinkFrom::Any);
     board.device_code("AB-12".into());
     board.open_prompt(prompt("code", None));
-    board.outcome(Outcome::Done);
+    board.outcome(SignInOutcome::Done);
     board.clear();
     let expected = SignIn { cli: CliState::Running, capture: CaptureState::Delivered, ..SignIn::default() };
     assert_eq!(board.read(), expected);
@@ -96,13 +96,13 @@ async fn a_new_start_forgets_what_the_last_run_said_and_nothing_else() {
 #[tokio::test]
 async fn an_address_that_comes_before_its_start_was_noted_is_told_after_it() {
     let (board, events) = board();
-    board.url("https://a.example/full".into(), UrlSource::Shim, LinkFrom::Any);
+    board.url("https://a.example/full".into(), UrlSource::BrowserCommand, LinkFrom::Any);
     board.clear();
     board.cli(CliState::Running);
     events.push(Event::CliStarted);
     board.tell_early();
     board.tell_early();
-    let found = SignInUrl { url: "https://a.example/full".into(), source: UrlSource::Shim };
+    let found = SignInUrl { url: "https://a.example/full".into(), source: UrlSource::BrowserCommand };
     let expected = [Event::SignInUrl(found.clone()), Event::CliStarted, Event::SignInUrl(found)];
     assert_eq!(told(&events).await, expected);
 }

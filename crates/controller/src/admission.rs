@@ -52,9 +52,9 @@ impl Shortage {
 ///
 /// # Errors
 /// What there is too little of.
-pub fn room(app: &App) -> Result<(), Shortage> {
+pub fn check_capacity(app: &App) -> Result<(), Shortage> {
     disk(&app.config)?;
-    memory(&app.config, coming(app) + 1)?;
+    memory(&app.config, pending_machines(app) + 1)?;
     Ok(())
 }
 
@@ -63,7 +63,7 @@ pub fn room(app: &App) -> Result<(), Shortage> {
 /// # Errors
 /// The refusal by its name: `disk_low`, `memory_low`.
 pub fn admit(app: &App) -> Result<(), ApiError> {
-    room(app).map_err(|shortage| {
+    check_capacity(app).map_err(|shortage| {
         let refusal = ApiError::new(shortage.problem(), shortage.to_string());
         tracing::warn!(
             outcome = "not_admitted",
@@ -76,21 +76,21 @@ pub fn admit(app: &App) -> Result<(), ApiError> {
 }
 
 /// Has the queue ask before it lets anybody in: who was accepted waits while there is no room.
-pub fn guard(app: &App) {
+pub fn install_check(app: &App) {
     // Not the app itself: the queue is its part.
     let weak = app.downgrade();
-    app.queue.guard(move || match App::upgrade(&weak) {
-        Some(app) => room(&app).map_err(|shortage| shortage.to_string()),
+    app.queue.set_admission_check(move || match App::upgrade(&weak) {
+        Some(app) => check_capacity(&app).map_err(|shortage| shortage.to_string()),
         None => Ok(()),
     });
 }
 
 /// Machines whose memory does not show yet: those that start, and those that whoever was let in is about to ask for.
-pub fn coming(app: &App) -> u64 {
-    coming_of(app.queue.given(), app.machines.list().iter().map(|(_, state)| state))
+pub fn pending_machines(app: &App) -> u64 {
+    count_pending(app.queue.in_use(), app.machines.list().iter().map(|(_, state)| state))
 }
 
-fn coming_of<'a>(given: u32, states: impl Iterator<Item = &'a State>) -> u64 {
+fn count_pending<'a>(given: u32, states: impl Iterator<Item = &'a State>) -> u64 {
     let (mut starting, mut settled) = (0_u64, 0_u64);
     for state in states {
         match state {
@@ -119,14 +119,14 @@ pub fn disk(config: &Config) -> Result<String, Shortage> {
 ///
 /// # Errors
 /// It is too little, or cannot be looked at.
-pub fn memory(config: &Config, coming: u64) -> Result<String, Shortage> {
+pub fn memory(config: &Config, pending: u64) -> Result<String, Shortage> {
     let machines = &config.machines;
     let text = std::fs::read_to_string("/proc/meminfo").ok();
     let Some(available_mib) = text.as_deref().and_then(available_mib) else {
         // A host that does not say is not one that has none.
         return Ok("the host does not say how much memory is available".to_owned());
     };
-    let expected_mib = machines.memory_per_machine_mib.saturating_mul(coming);
+    let expected_mib = machines.memory_per_machine_mib.saturating_mul(pending);
     let min_mib = machines.memory_free_mib_min;
     if min_mib > 0 && available_mib.saturating_sub(expected_mib) < min_mib {
         return Err(Shortage::Memory { available_mib, expected_mib, min_mib });
@@ -179,10 +179,14 @@ mod tests {
     #[test]
     fn who_was_let_in_counts_before_the_machine_is_there_and_no_more_when_it_is() {
         let ended = State::Stopping { why: anteroom_machine::StopReason::Completed };
-        assert_eq!(coming_of(3, [].into_iter()), 3, "none of them has asked yet");
-        assert_eq!(coming_of(3, [State::Requested, State::Cloning].iter()), 3, "two have asked");
-        assert_eq!(coming_of(3, [State::Cloning, ended.clone()].iter()), 2);
-        assert_eq!(coming_of(0, [State::Requested, ended].iter()), 1, "a machine without a session takes memory, too");
+        assert_eq!(count_pending(3, [].into_iter()), 3, "none of them has asked yet");
+        assert_eq!(count_pending(3, [State::Requested, State::Cloning].iter()), 3, "two have asked");
+        assert_eq!(count_pending(3, [State::Cloning, ended.clone()].iter()), 2);
+        assert_eq!(
+            count_pending(0, [State::Requested, ended].iter()),
+            1,
+            "a machine without a session takes memory, too"
+        );
     }
 
     #[test]

@@ -51,12 +51,12 @@ impl From<StoreError> for ApiError {
 /// The agent's own error if it returned one, else that the agent does not answer.
 impl From<AgentError> for ApiError {
     fn from(error: AgentError) -> Self {
-        let AgentError::Refused { problem: answer, .. } = &error else {
+        let AgentError::Rejected { problem: answer, .. } = &error else {
             return Self::new(Problem::AgentUnreachable, chain(&error));
         };
         match Problem::from_code(&answer.code) {
             // The machine was started by an earlier version of this server.
-            Some(Problem::NoRoute) => {
+            Some(Problem::PathNotFound) => {
                 Self::new(Problem::NotReady, "the machine's agent is older than this server and cannot do this")
             }
             Some(problem) => Self::new(problem, answer.detail.clone().unwrap_or_default()),

@@ -1,26 +1,26 @@
-//! The command line. `keeper` is started by the server itself, once for each machine, and is not for people.
+//! The `anteroom` command line. The subcommand `keeper` is internal: the server starts it once for each machine.
 
-mod answers;
 mod bench;
 mod bundle;
 pub mod client;
 mod credential_files;
 mod credentials;
+mod diagnose;
 mod doctor;
 mod exec;
-mod foundation;
+mod machine_environment;
 mod image;
 mod login;
 mod logs;
 mod progress;
+mod prompt;
 mod providers;
+mod reconcile;
 mod serve;
 mod sessions;
 mod sign_in;
-mod sweep;
 mod token;
 mod watch;
-mod why;
 
 use crate::{config::Config, log};
 use clap::{Parser, Subcommand};
@@ -30,17 +30,17 @@ use std::{
     process::ExitCode,
 };
 
-/// Disposable machines in which people sign command-line tools in.
+/// Run disposable machines in which users sign in to command-line tools.
 #[derive(Debug, Parser)]
 #[command(name = "anteroom", version, propagate_version = true, arg_required_else_help = true)]
 struct Arguments {
-    /// The configuration file; every setting has a default.
+    /// Configuration file (TOML). Without it all settings have their defaults.
     #[arg(long, global = true, env = "ANTEROOM_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Instead of the configuration's state directory.
+    /// State directory; overrides `state_dir` of the configuration.
     #[arg(long, global = true, env = "ANTEROOM_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Instead of the configuration's cache directory.
+    /// Cache directory; overrides `cache_dir` of the configuration.
     #[arg(long, global = true, env = "ANTEROOM_CACHE_DIR", value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -49,86 +49,87 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve: pages, API, machines.
+    /// Run the server: web pages, API and machines.
     Serve {
-        /// Also run a small identity provider for the demo tool.
+        /// Also run a small identity provider, so that the demo tool can be used without an account.
         #[arg(long)]
         demo: bool,
-        /// Instead of the configuration's address.
+        /// Address to listen on; overrides `listen` of the configuration.
         #[arg(long, env = "ANTEROOM_LISTEN", value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
     },
-    /// Look at this host and say everything that is missing or worse than it should be.
+    /// Check this host and list every problem.
     Doctor {
-        /// Instead: what exists on this host (processes, files, sessions) against what should.
+        /// List orphaned processes, files and sessions instead.
         #[arg(long)]
         leaks: bool,
-        /// With --leaks: as JSON.
+        /// With --leaks: print JSON.
         #[arg(long, requires = "leaks")]
         json: bool,
     },
-    /// Sign a tool in: prints the link, shows progress, stores the credential or writes it.
+    /// Sign in to a tool: print the link, show progress, and store the credential or write it to a file.
     Login(login::LoginArguments),
-    /// Run a command in a fresh machine with a stored credential, in this terminal. Ends with the command's code; with 125 when it could
-    /// not be run.
+    /// Run a command with a stored credential in a new machine, attached to this terminal.
+    ///
+    /// Exits with the command's exit code, or with 125 if the command could not be run.
     Exec(exec::ExecArguments),
-    /// Stored credentials.
+    /// List, check, lease, renew and delete stored credentials.
     #[command(subcommand)]
     Credentials(credentials::CredentialsCommand),
-    /// List sessions, or show one with its timeline.
+    /// List sessions, or show one session with its timeline.
     Sessions {
-        /// One session's id.
+        /// The session's id.
         session: Option<String>,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Say what is so with a session, and why.
-    Why {
+    /// Explain a session's current state or failure.
+    Diagnose {
         /// The session's id.
         session: String,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Print the log: one session's lines, or the last of all.
+    /// Print log lines of one session, or the last lines of all.
     Logs(logs::LogsArguments),
-    /// Write all that is known of a session into one file, without secrets.
+    /// Write a support bundle of a session: all recorded data, without secrets.
     Bundle {
         /// The session's id.
         session: String,
-        /// Where to; it must not exist. Default: `anteroom-SESSION.tar.gz` here.
+        /// Output file; it must not exist. Default: `anteroom-SESSION.tar.gz` in the current directory.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Finish now what facts demand: sessions without an owner, machines without a session, old evidence.
-    Sweep {
-        /// Only say what would be done, and why.
+    /// Run one reconciliation now: end orphaned sessions and machines, remove old receipts and bundles.
+    Reconcile {
+        /// Print the planned actions with their reasons, and do nothing.
         #[arg(long)]
         dry_run: bool,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Print a new single-use link that lets one person in as operator.
-    Link,
-    /// The machine image.
+    /// Print a new single-use login link for an operator.
+    LoginLink,
+    /// Build or show the machine image.
     #[command(subcommand)]
     Image(image::ImageCommand),
-    /// The tools that can be signed in, and their descriptors.
+    /// List, check and test the descriptors of the supported tools.
     #[command(subcommand)]
     Providers(providers::ProvidersCommand),
-    /// API tokens for backends.
+    /// Create, list and revoke API tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Measurements.
+    /// Measure this host.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
 }
 
-/// Runs the command that the arguments say.
+/// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    // Before any thread and without a reactor: one keeper lives for each machine, and shall be small and quick.
+    // The keeper runs without threads and without a reactor: there is one for each machine, so it must be small and fast.
     let mut raw = std::env::args_os().skip(1);
     if raw.next().is_some_and(|first| first == "keeper") {
         return match raw.next() {
@@ -138,29 +139,29 @@ pub fn main() -> ExitCode {
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(said) => return usage(&said),
+        Err(error) => return print_usage(&error),
     };
     let is_exec = matches!(arguments.command, Command::Exec(_));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::anyhow!(error), is_exec),
+        Err(error) => return print_error(&anyhow::anyhow!(error), is_exec),
     };
     match runtime.block_on(run(arguments)) {
         Ok(code) => code,
-        Err(error) => failed(&error, is_exec),
+        Err(error) => print_error(&error, is_exec),
     }
 }
 
-/// What is said of arguments that are none, or of those that ask for it. A code of `exec`'s own is not one that its command may have.
-fn usage(said: &clap::Error) -> ExitCode {
-    const WRONG_USAGE: u8 = 2;
-    // Where nothing can be printed, the code still tells.
-    let _ = said.print();
-    let mut before_command = std::env::args_os().skip(1).take_while(|word| word != "--");
-    match (said.use_stderr(), before_command.any(|word| word == "exec")) {
+/// Prints a usage error, `--help` or `--version`. A usage error of `exec` exits with 125, to differ from its command's exit codes.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    const USAGE_ERROR: u8 = 2;
+    // If printing fails, the exit code still reports the error.
+    let _ = error.print();
+    let mut before_command = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    match (error.use_stderr(), before_command.any(|argument| argument == "exec")) {
         (false, _) => ExitCode::SUCCESS,
         (true, true) => ExitCode::from(exec::NOT_RUN),
-        (true, false) => ExitCode::from(WRONG_USAGE),
+        (true, false) => ExitCode::from(USAGE_ERROR),
     }
 }
 
@@ -178,7 +179,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut log_config = config.log.clone();
     let serving = matches!(arguments.command, Command::Serve { .. });
     if !serving && log_config.level == "info" {
-        // A command's own words are enough; warnings are still heard.
+        // The output of a command is enough; only warnings are logged.
         log_config.level = "warn".into();
     }
     if !serving {
@@ -195,11 +196,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Exec(arguments) => exec::run(&config, arguments).await,
         Command::Credentials(command) => credentials::run(&config, command).await,
         Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
-        Command::Why { session, json } => why::run(&config, &session, json).await,
+        Command::Diagnose { session, json } => diagnose::run(&config, &session, json).await,
         Command::Logs(arguments) => logs::run(&config, arguments).await,
         Command::Bundle { session, out } => bundle::run(&config, &session, out.as_deref()).await,
-        Command::Sweep { dry_run, json } => sweep::run(&config, dry_run, json).await,
-        Command::Link => sessions::link(&config).await,
+        Command::Reconcile { dry_run, json } => reconcile::run(&config, dry_run, json).await,
+        Command::LoginLink => sessions::login_link(&config).await,
         Command::Image(command) => image::run(&config, command).await,
         Command::Providers(command) => providers::run(&config, command).await,
         Command::Token(command) => token::run(&config, command).await,
@@ -207,14 +208,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the command's last words")]
-fn failed(error: &anyhow::Error, is_exec: bool) -> ExitCode {
+#[expect(clippy::print_stderr, reason = "the error of the command")]
+fn print_error(error: &anyhow::Error, is_exec: bool) -> ExitCode {
     eprintln!("anteroom: {error:#}");
     if is_exec { ExitCode::from(exec::NOT_RUN) } else { ExitCode::FAILURE }
 }
 
 /// Prints a line for people. A reader that has seen enough closes the pipe: that is no fault.
-fn say(text: impl std::fmt::Display) {
+fn print_line(text: impl std::fmt::Display) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -90,7 +90,7 @@ pub struct Http {
 pub struct Egress {
     /// `"name:port" = "address:port"`: names that are answered here instead of by the Internet. The provider's list must
     /// still grant the name.
-    pub answers: BTreeMap<String, SocketAddr>,
+    pub overrides: BTreeMap<String, SocketAddr>,
     /// The gate's limits.
     pub limits: GateSettings,
 }

@@ -12,15 +12,15 @@
 
 pub mod check_job;
 mod current_health;
-mod ends_at;
 mod expire;
+mod expires_at;
 mod lease;
 mod unseal;
 mod view;
 
 pub use current_health::current_health;
-pub use ends_at::expires_at;
 pub use expire::expire_due;
+pub use expires_at::expires_at;
 pub use lease::{delete, lease, require_owned, require_present};
 pub use unseal::{binding, opened, unsealed};
 pub use view::credential_meta;

@@ -1,22 +1,22 @@
-//! The egress gate: the only way out of a machine.
+//! The egress gate: opens the outbound connections of machines.
 //!
-//! A machine has no network card. A program in it that wants a connection asks for one **by name**, and this gate says
-//! yes or no:
+//! A machine has no network card. A program in it requests a connection **by host name**, and the gate grants or refuses the
+//! request:
 //!
 //! ```text
-//!  CONNECT host:port ─▶ a name? ─▶ granted by the provider? ─▶ answered by the operator? ──────────────┐
+//!  CONNECT host:port ─▶ a name? ─▶ granted by the provider? ─▶ address in egress.overrides? ──yes──────┐
 //!  (host channel)        │ no       │ no                        │ no                                   ▼
 //!                        ▼          ▼                           ▼                                   connect ─▶ copy
 //!                       403        403                     resolve once ─▶ every address public? ─▶    │
 //!                                                           502 · 504        403                    502 · 504
 //! ```
 //!
-//! - Literal addresses are refused: a policy of names cannot judge them.
-//! - The name is resolved here, once; the connection goes only to the addresses that were checked, so a second answer of
+//! - IP addresses are refused: the policy is a list of names.
+//! - The name is resolved here, once. The connection goes only to the addresses that were checked, so a second answer of
 //!   the name server (DNS rebinding) is never used. One address that is not public refuses the name.
-//! - `answers` (the operator's own configuration) replaces resolution for a name and port, for stand-ins on this host. The
+//! - `egress.overrides` (set by the operator) replaces resolution for a name and port, e.g. with a test server. The
 //!   provider must still grant the name.
-//! - Every decision is told to the session ([`EgressDecision`]); [`EgressSummary`] makes a short timeline of them.
+//! - Every decision is reported to the session ([`EgressDecision`]); [`EgressSummary`] selects those for the timeline.
 
 mod address;
 mod decision;
@@ -40,30 +40,30 @@ use anteroom_wire::{Problem, ProblemBody, provider::Provider};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::Instant};
 
-/// Every limit of the gate.
+/// Limits of the gate.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GateSettings {
-    /// How long a name may take to resolve, milliseconds.
+    /// Timeout for resolving a name, milliseconds.
     pub resolve_ms_max: u64,
-    /// How long all attempts to connect may take together, milliseconds.
+    /// Timeout for all connection attempts of one request together, milliseconds.
     pub connect_ms_max: u64,
-    /// How long one address may take, milliseconds.
+    /// Timeout for connecting to one address, milliseconds.
     pub attempt_ms_max: u64,
-    /// After how long the next address is tried beside the one before, milliseconds (RFC 8305 §5 recommends 250).
+    /// Delay before the next address is tried in parallel, milliseconds (RFC 8305 §5 recommends 250).
     pub stagger_ms: u64,
-    /// How many addresses of one name are tried.
+    /// Addresses of one name that are tried.
     pub addresses_max: usize,
-    /// A connection that carries nothing either way for this long is closed, seconds.
+    /// A connection without traffic in both directions for this long is closed, seconds.
     pub idle_s_max: u64,
-    /// A connection is closed after this long in any case, seconds.
+    /// Longest duration of a connection, seconds.
     pub total_s_max: u64,
-    /// Connections of one machine at once. Must be below the channel's number of streams (15), so that events and the
-    /// delivery always find room.
+    /// Open connections of one machine. Must be below the channel's number of streams (15), so that streams remain for events
+    /// and the delivery.
     pub streams_max: usize,
-    /// How long a request waits for one of those, milliseconds.
+    /// Timeout of a request that waits until a connection of the machine closes, milliseconds.
     pub stream_wait_ms_max: u64,
-    /// Names being resolved at once, all machines together (each holds a thread until the system's resolver answers).
+    /// Names that are resolved at once, for all machines together (each blocks a thread until the system's resolver answers).
     pub resolves_max: usize,
 }
 
@@ -84,13 +84,13 @@ impl Default for GateSettings {
     }
 }
 
-/// A request that the gate turned down.
+/// Why a request has no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", problem.code())]
 pub struct EgressError {
     /// The cause; its HTTP status is 403, 502 or 504.
     pub problem: Problem,
-    /// Which stage said no, and to what. Addresses are masked.
+    /// The stage that failed, and for which name. Addresses are masked.
     pub detail: String,
 }
 
@@ -99,25 +99,25 @@ impl EgressError {
         Self { problem, detail: detail.into() }
     }
 
-    /// The JSON body of this refusal.
+    /// The JSON body of the response.
     pub fn body(&self) -> ProblemBody {
         self.problem.with(self.detail.clone())
     }
 }
 
-/// Decides which outbound connections exist, for all machines of this host.
+/// Opens outbound connections for all machines of this host.
 #[derive(Debug)]
 pub struct Gate {
     settings: GateSettings,
-    answers: HostOverrides,
+    overrides: HostOverrides,
     resolves: Arc<Semaphore>,
 }
 
 impl Gate {
-    /// A gate with these limits and these operator's answers.
-    pub fn new(settings: GateSettings, answers: HostOverrides) -> Self {
+    /// A gate with these limits and host overrides.
+    pub fn new(settings: GateSettings, overrides: HostOverrides) -> Self {
         let resolves = Arc::new(Semaphore::new(settings.resolves_max.max(1)));
-        Self { settings, answers, resolves }
+        Self { settings, overrides, resolves }
     }
 
     /// The limits.
@@ -125,25 +125,25 @@ impl Gate {
         &self.settings
     }
 
-    /// Opens a connection to `host:port` if `provider` grants it. `host` is as the guest wrote it.
+    /// Opens a connection to `host:port` if `provider` grants it. `host` is the guest's text.
     ///
     /// # Errors
-    /// A [`EgressError`]: not a name, not granted, not public (403), not resolvable or reachable (502), too slow (504).
+    /// [`EgressError`]: not a name, not granted, not public (403), not resolvable or reachable (502), timeout (504).
     pub async fn connect(&self, provider: &Provider, host: &str, port: u16) -> Result<GatedStream, EgressError> {
         let name = HostName::parse(host)?;
         if !provider.egress.iter().any(|rule| rule.grants(name.as_str(), port)) {
             return Err(EgressError::new(
                 Problem::EgressDenied,
-                format!("{name}:{port} is not on the list of {}", provider.id),
+                format!("{name}:{port} is not in the egress list of provider {}", provider.id),
             ));
         }
         let started = Instant::now();
-        if let Some(address) = self.answers.get(&name, port) {
+        if let Some(address) = self.overrides.get(&name, port) {
             let socket = dial::dial(&self.settings, &name, vec![address]).await?;
             return Ok(GatedStream::new(socket, address, true, started.elapsed()));
         }
         let addresses = self.resolve(&name, port).await?;
-        let addresses = address::admit(&name, addresses, self.settings.addresses_max)?;
+        let addresses = address::require_public(&name, addresses, self.settings.addresses_max)?;
         let socket = dial::dial(&self.settings, &name, addresses).await?;
         let peer = socket
             .peer_addr()
@@ -151,29 +151,29 @@ impl Gate {
         Ok(GatedStream::new(socket, peer, false, started.elapsed()))
     }
 
-    /// Asks the system's resolver, with a limit in time and in number.
+    /// Queries the system's resolver, with a timeout and a limit on parallel queries.
     async fn resolve(&self, name: &HostName, port: u16) -> Result<Vec<std::net::SocketAddr>, EgressError> {
-        let late = || {
+        let timed_out = || {
             EgressError::new(
                 Problem::EgressTimeout,
                 format!("resolve {name}: no answer in {} ms", self.settings.resolve_ms_max),
             )
         };
-        let question = (name.as_question(), port);
+        let query = (name.absolute(), port);
         let resolves = Arc::clone(&self.resolves);
-        // The permit stays with the look-up, not with the waiter: the system's resolver cannot be interrupted, and
-        // names that hang must not take all its threads.
-        let looked_up = async move {
+        // The task of the lookup holds the permit, not the caller: the system's resolver cannot be cancelled, and names
+        // whose lookup hangs must not block all its threads.
+        let lookup = async move {
             let permit = resolves.acquire_owned().await.map_err(std::io::Error::other)?;
             let task = tokio::spawn(async move {
                 let _permit = permit;
-                tokio::net::lookup_host(question).await.map(Iterator::collect)
+                tokio::net::lookup_host(query).await.map(Iterator::collect)
             });
             task.await.map_err(std::io::Error::other)?
         };
-        tokio::time::timeout(Duration::from_millis(self.settings.resolve_ms_max), looked_up)
+        tokio::time::timeout(Duration::from_millis(self.settings.resolve_ms_max), lookup)
             .await
-            .map_err(|_| late())?
+            .map_err(|_| timed_out())?
             .map_err(|error| EgressError::new(Problem::EgressUnreachable, format!("resolve {name}: {error}")))
     }
 }

@@ -18,7 +18,7 @@ pub async fn look(app: &App) -> Health {
         accelerator(app),
         machines(app),
         room("disk", admission::disk(&app.config)),
-        room("memory", admission::memory(&app.config, admission::coming(app) + 1)),
+        room("memory", admission::memory(&app.config, admission::pending_machines(app) + 1)),
         sweep(app),
     ];
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
@@ -86,7 +86,7 @@ fn machines(app: &App) -> HealthCheck {
 /// A sweep that does not run, or cannot finish, is otherwise noticed by nobody.
 fn sweep(app: &App) -> HealthCheck {
     let Some(last) = app.sweeps.last() else {
-        return check("sweep", HealthStatus::Degraded, "no sweep has finished since the server's start");
+        return check("reconcile", HealthStatus::Degraded, "no sweep has finished since the server's start");
     };
     let ago_ms = clock::now().saturating_sub(last.at_ms);
     let late = ago_ms > app.config.sessions.sweep_every_ms.saturating_mul(SWEEPS_MISSED_MAX).max(SWEEP_LATE_MS_MIN);
@@ -97,7 +97,7 @@ fn sweep(app: &App) -> HealthCheck {
         last.acted,
         last.deferred
     );
-    check("sweep", status, detail)
+    check("reconcile", status, detail)
 }
 
 /// What lives goes on; what is new is refused: worse than it should be, but not down.

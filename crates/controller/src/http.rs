@@ -21,7 +21,7 @@ pub(crate) mod providers;
 mod session;
 pub(crate) mod sign_in;
 mod tickets;
-mod sweep;
+mod reconcile;
 mod credential_uses;
 mod webhook;
 
@@ -136,7 +136,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(health::health))
         .routes(routes!(leaks::report))
         .routes(routes!(metrics::metrics))
-        .routes(routes!(sweep::sweep))
+        .routes(routes!(reconcile::reconcile))
         .routes(routes!(webhook::read))
 }
 

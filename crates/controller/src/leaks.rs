@@ -1,16 +1,15 @@
-//! What exists on this host against what should: the comparison. Looking is in [`look`].
+//! Leak report: compares what exists on this host ([`inventory`]) with what the active sessions account for.
 //!
-//! A thing is unowned when no session that lives leads to it. With a server, its owners say so; without one, the database's
-//! active rows do: their machines outlive a server and are taken over by the next.
+//! An item is a leak if no active session accounts for it. A running server answers from its sessions in memory. Without a
+//! server, the active sessions in the database count: their machines outlive a server and are adopted by the next one.
 
-pub mod look;
+pub mod inventory;
 
 use crate::{
     app::App,
-    bundle,
-    bundle::shelf::{self, Item, Limits},
     clock,
     config::Config,
+    retention::{self, Limits, RetainedFile},
 };
 use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
@@ -18,7 +17,7 @@ use anteroom_wire::{
     MachineId, SessionId,
     operations::{LeakReport, LeakRow, Orphan},
 };
-use look::{Census, Process, Template};
+use inventory::{HostInventory, MachineProcess, TemplateDir};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -26,85 +25,86 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Open files of a server that serves nothing: database, listeners, reactor, log, callers' kept connections.
+/// Open files of an idle server: database, listeners, reactor, log, keep-alive connections of callers.
 const OPEN_FILES_IDLE: u64 = 160;
-/// Those of one session: three sockets of its machine, its viewers, its way out.
-const OPEN_FILES_A_SESSION: u64 = 48;
-/// What is unowned at two looks this far apart was not just being made or ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(700);
+/// Open files per session: three sockets of its machine, its viewers, its egress connections.
+const OPEN_FILES_PER_SESSION: u64 = 48;
+/// Time between the two inventories. Only an orphan in both is a leak: it was not just being created or removed.
+const SECOND_INVENTORY_DELAY: Duration = Duration::from_millis(700);
 
-/// Why nothing can be said.
+/// The reason why a leak report could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum LeakError {
     /// The database cannot be read.
     #[error("the sessions cannot be read")]
     Store(#[from] StoreError),
-    /// The host cannot be looked at.
-    #[error("this host's files or processes cannot be looked at")]
+    /// The inventory of the host failed.
+    #[error("this host's files or processes cannot be read")]
     Io(#[from] io::Error),
 }
 
-/// Who should have what.
+/// The sessions and machines that should exist.
 #[derive(Debug, Default)]
-pub struct Known {
-    /// Whether a server says so.
+pub struct ExpectedState {
+    /// Whether a running server reported it; otherwise it was read from the database.
     pub by_server: bool,
-    /// Machines with a session.
+    /// Machines that belong to a session.
     pub machines: BTreeSet<MachineId>,
-    /// Active rows.
+    /// Active sessions.
     pub active: Vec<SessionId>,
-    /// Those of them that nobody looks after, and why.
-    pub ownerless: Vec<(SessionId, &'static str)>,
-    /// How many tasks of the server own a session.
-    pub owners: Option<u64>,
-    /// The image that a template may be kept for, though nobody uses it at the moment.
+    /// Active sessions without a supervisor task, each with the reason.
+    pub unsupervised: Vec<(SessionId, &'static str)>,
+    /// Number of supervisor tasks; `None` without a server.
+    pub supervisors: Option<u64>,
+    /// Hash of the current image. A template of this image is kept although no process uses it.
     pub image: Option<String>,
 }
 
-/// Looks as the server that runs here.
+/// Makes the report in the running server. If the first inventory finds orphans, a second one after
+/// [`SECOND_INVENTORY_DELAY`] must confirm them.
 ///
 /// # Errors
-/// The database or the host cannot be looked at.
+/// The database or the host cannot be read.
 pub async fn with_server(app: &App) -> Result<LeakReport, LeakError> {
     let config = app.config.clone();
-    let first = as_server(app, &config).await?;
+    let first = single_report(app, &config).await?;
     if first.orphans().next().is_none() {
         return Ok(first);
     }
-    tokio::time::sleep(LOOK_AGAIN).await;
-    Ok(in_both(&first, as_server(app, &config).await?))
+    tokio::time::sleep(SECOND_INVENTORY_DELAY).await;
+    Ok(confirmed(&first, single_report(app, &config).await?))
 }
 
-async fn as_server(app: &App, config: &Config) -> Result<LeakReport, LeakError> {
-    let census = look_at(config.clone(), true).await?;
+async fn single_report(app: &App, config: &Config) -> Result<LeakReport, LeakError> {
+    let inventory = collect_inventory(config.clone(), true).await?;
     let rows = app.store.active_sessions().await?;
-    let mut known = Known {
+    let mut state = ExpectedState {
         by_server: true,
-        owners: Some(app.sessions.len() as u64),
+        supervisors: Some(app.sessions.len() as u64),
         image: Some(app.image.hash.clone()),
-        ..Known::default()
+        ..ExpectedState::default()
     };
     for row in rows {
         if app.sessions.get(&row.id).is_none() {
-            known.ownerless.push((row.id.clone(), "no task of the server owns it"));
+            state.unsupervised.push((row.id.clone(), "it has no supervisor task in the server"));
         }
-        known.active.push(row.id);
+        state.active.push(row.id);
     }
-    // Asked last: who owns a machine now owned it when it was looked at, or it is gone by the second look.
-    known.machines =
-        census.machines().into_iter().filter(|machine| app.sessions.of_machine(machine).is_some()).collect();
-    // Dead ones belong to nobody any more; their keepers clear them away.
-    let dead = app.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
-    known.machines.extend(dead.map(|(machine, _)| machine));
-    Ok(compare(census, &known, config))
+    // Read after the inventory: a session that has a machine now had it then, or the second inventory no longer finds it.
+    state.machines =
+        inventory.machines().into_iter().filter(|machine| app.sessions.by_machine(machine).is_some()).collect();
+    // Exited machines have no session any more; their keepers remove them.
+    let exited = app.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
+    state.machines.extend(exited.map(|(machine, _)| machine));
+    Ok(compare(inventory, &state, config))
 }
 
-/// Looks without a server.
+/// Makes the report without a server, from the database. `image`: hash of the current image.
 ///
 /// # Errors
-/// The database or the host cannot be looked at.
+/// The database or the host cannot be read.
 pub async fn without_server(config: &Config, image: Option<String>) -> Result<LeakReport, LeakError> {
-    let mut known = Known { image, ..Known::default() };
+    let mut state = ExpectedState { image, ..ExpectedState::default() };
     let database = config.state_dir.join("anteroom.db");
     if database.exists() {
         let store = Store::open(&database, anteroom_store::Settings::default()).await?;
@@ -113,23 +113,24 @@ pub async fn without_server(config: &Config, image: Option<String>) -> Result<Le
         let now = clock::now();
         for row in rows? {
             if row.deadline_ms <= now {
-                known.ownerless.push((row.id.clone(), "its deadline is over and no server runs"));
+                state.unsupervised.push((row.id.clone(), "its deadline has passed and no server runs"));
             } else {
-                known.machines.extend(row.machine);
+                state.machines.extend(row.machine);
             }
-            known.active.push(row.id);
+            state.active.push(row.id);
         }
     }
-    Ok(compare(look_at(config.clone(), false).await?, &known, config))
+    Ok(compare(collect_inventory(config.clone(), false).await?, &state, config))
 }
 
-async fn look_at(config: Config, as_server: bool) -> io::Result<Census> {
-    let looked = tokio::task::spawn_blocking(move || look::look(&config, as_server)).await;
-    looked.map_err(io::Error::other)?
+async fn collect_inventory(config: Config, as_server: bool) -> io::Result<HostInventory> {
+    let collected = tokio::task::spawn_blocking(move || inventory::collect(&config, as_server)).await;
+    collected.map_err(io::Error::other)?
 }
 
-/// The second report without what only it or only the first has. What was just being made or ended should exist, too.
-fn in_both(first: &LeakReport, mut second: LeakReport) -> LeakReport {
+/// The second report with only those orphans that are in the first report too. In a row that loses all its orphans, the
+/// expected count becomes the actual one.
+fn confirmed(first: &LeakReport, mut second: LeakReport) -> LeakReport {
     let names: BTreeSet<&str> = first.orphans().map(|orphan| orphan.name.as_str()).collect();
     for row in &mut second.rows {
         let before = row.orphans.len();
@@ -141,29 +142,31 @@ fn in_both(first: &LeakReport, mut second: LeakReport) -> LeakReport {
     second
 }
 
-/// What exists against what should. Pure but for the paths' names.
-pub fn compare(census: Census, known: &Known, config: &Config) -> LeakReport {
-    let owned = |machine: &Option<MachineId>| machine.as_ref().is_some_and(|machine| known.machines.contains(machine));
-    let (keepers, others): (Vec<_>, Vec<_>) = census.processes.into_iter().partition(|process| process.is_keeper);
+/// Compares the inventory with the expected state. Of `config` only paths and limits are used.
+pub fn compare(inventory: HostInventory, state: &ExpectedState, config: &Config) -> LeakReport {
+    let is_owned =
+        |machine: &Option<MachineId>| machine.as_ref().is_some_and(|machine| state.machines.contains(machine));
+    let (keepers, others): (Vec<_>, Vec<_>) = inventory.processes.into_iter().partition(|process| process.is_keeper);
+    let by_server = state.by_server;
     let mut rows = vec![
-        processes("keepers", keepers, owned),
-        processes("machine processes", others, owned),
-        run_directories(census.run_dirs, known),
-        sockets(census.sockets, known, config),
+        processes("keepers", keepers, is_owned),
+        processes("machine processes", others, is_owned),
+        run_directories(inventory.run_dirs, state),
+        sockets(inventory.sockets, state, config),
+        retained_files("receipts", inventory.receipts, retention::receipt_limits(config), by_server),
+        retained_files("bundles", inventory.bundles, retention::bundle_limits(config), by_server),
+        unfinished_files(inventory.unfinished),
+        sessions(state),
     ];
-    rows.push(shelf("receipts", census.receipts, bundle::receipt_limits(config), known.by_server));
-    rows.push(shelf("bundles", census.bundles, bundle::limits(config), known.by_server));
-    rows.push(leftovers(census.half_written));
-    rows.push(sessions(known));
-    if let Some(owners) = known.owners {
-        let active = known.active.len() as u64;
-        rows.push(LeakRow { kind: "owner tasks".into(), exists: owners, expected: active, orphans: Vec::new() });
+    if let Some(exists) = state.supervisors {
+        let expected = state.active.len() as u64;
+        rows.push(LeakRow { kind: "session supervisors".into(), exists, expected, orphans: Vec::new() });
     }
-    rows.push(templates(census.templates, known));
-    if let Some(open) = census.open_files {
-        rows.push(open_files(open, known));
+    rows.push(templates(inventory.templates, state));
+    if let Some(open) = inventory.open_files {
+        rows.push(open_files(open, state));
     }
-    LeakReport { by_server: known.by_server, rows }
+    LeakReport { by_server, rows }
 }
 
 fn row(kind: &str, exists: usize, orphans: Vec<Orphan>) -> LeakRow {
@@ -171,9 +174,9 @@ fn row(kind: &str, exists: usize, orphans: Vec<Orphan>) -> LeakRow {
     LeakRow { kind: kind.to_owned(), exists: exists as u64, expected, orphans }
 }
 
-fn processes(kind: &str, found: Vec<Process>, owned: impl Fn(&Option<MachineId>) -> bool) -> LeakRow {
+fn processes(kind: &str, found: Vec<MachineProcess>, is_owned: impl Fn(&Option<MachineId>) -> bool) -> LeakRow {
     let exists = found.len();
-    let orphans = found.into_iter().filter(|process| !owned(&process.machine)).map(|process| Orphan {
+    let orphans = found.into_iter().filter(|process| !is_owned(&process.machine)).map(|process| Orphan {
         name: format!("process {} ({})", process.pid, process.command),
         why: match &process.machine {
             Some(machine) => format!("no session has the machine {machine}"),
@@ -184,93 +187,99 @@ fn processes(kind: &str, found: Vec<Process>, owned: impl Fn(&Option<MachineId>)
     row(kind, exists, orphans.collect())
 }
 
-fn run_directories(found: Vec<(PathBuf, Option<MachineId>)>, known: &Known) -> LeakRow {
+fn run_directories(found: Vec<(PathBuf, Option<MachineId>)>, state: &ExpectedState) -> LeakRow {
     let exists = found.len();
     let orphans = found.into_iter().filter_map(|(path, machine)| {
         let why = match machine {
-            Some(machine) if known.machines.contains(&machine) => return None,
+            Some(machine) if state.machines.contains(&machine) => return None,
             Some(machine) => format!("no session has the machine {machine}"),
-            None => "it is not named like a machine".into(),
+            None => "its name is not a machine id".into(),
         };
-        Some(gone_with("rm -r", &path, why))
+        Some(orphaned_path("rm -r", &path, why))
     });
     row("run directories", exists, orphans.collect())
 }
 
-fn gone_with(command: &str, path: &Path, why: String) -> Orphan {
+/// An orphaned path that `command` removes.
+fn orphaned_path(command: &str, path: &Path, why: String) -> Orphan {
     Orphan { name: path.display().to_string(), why, remedy: format!("{command} '{}'", path.display()) }
 }
 
-fn sockets(found: Vec<PathBuf>, known: &Known, config: &Config) -> LeakRow {
+fn sockets(found: Vec<PathBuf>, state: &ExpectedState, config: &Config) -> LeakRow {
     let exists = found.len();
     let run = config.state_dir.join("run");
-    let of = |path: &Path| -> Option<MachineId> {
+    let machine_of = |path: &Path| -> Option<MachineId> {
         path.strip_prefix(&run).ok()?.components().next()?.as_os_str().to_str()?.parse().ok()
     };
     let orphans = found.into_iter().filter_map(|path| {
-        let ours = path == config.state_dir.join(crate::config::SOCKET_NAME);
-        let owned = of(&path).is_some_and(|machine| known.machines.contains(&machine));
-        (!ours && !owned).then(|| gone_with("rm", &path, "no machine with a session has it".into()))
+        let is_api_socket = path == config.state_dir.join(crate::config::SOCKET_NAME);
+        let is_owned = machine_of(&path).is_some_and(|machine| state.machines.contains(&machine));
+        (!is_api_socket && !is_owned).then(|| orphaned_path("rm", &path, "no machine of a session uses it".into()))
     });
     row("sockets", exists, orphans.collect())
 }
 
-fn shelf(kind: &str, found: Vec<Item>, limits: Limits, by_server: bool) -> LeakRow {
+fn retained_files(kind: &str, found: Vec<RetainedFile>, limits: Limits, by_server: bool) -> LeakRow {
     let exists = found.len() as u64;
-    let excess = shelf::excess(found, limits, SystemTime::now());
-    let next = if by_server { "the next sweep" } else { "the first sweep of a server" };
-    let orphans =
-        excess.into_iter().map(|(item, why)| gone_with("rm", &item.path, format!("{why}; {next} removes it")));
+    let over_limit = retention::over_limit(found, limits, SystemTime::now());
+    let when = if by_server { "at its next reconciliation" } else { "after its start" };
+    let orphans = over_limit
+        .into_iter()
+        .map(|(file, reason)| orphaned_path("rm", &file.path, format!("{reason}; the server removes it {when}")));
     let expected = exists.min(limits.files_max as u64);
     LeakRow { kind: kind.to_owned(), exists, expected, orphans: orphans.collect() }
 }
 
-fn leftovers(found: Vec<PathBuf>) -> LeakRow {
+fn unfinished_files(found: Vec<PathBuf>) -> LeakRow {
     let exists = found.len();
-    let why = "it was being written by a process that is gone";
-    row("half-written files", exists, found.iter().map(|path| gone_with("rm", path, why.into())).collect())
+    let why = "the process that was writing it has exited";
+    row("unfinished files", exists, found.iter().map(|path| orphaned_path("rm", path, why.into())).collect())
 }
 
-fn sessions(known: &Known) -> LeakRow {
-    let remedy = if known.by_server { "wait for the next sweep, or: anteroom sweep" } else { "anteroom serve" };
-    let orphans = known.ownerless.iter().map(|(session, why)| Orphan {
+fn sessions(state: &ExpectedState) -> LeakRow {
+    let remedy = if state.by_server {
+        "wait for the next reconciliation, or run: anteroom reconcile"
+    } else {
+        "start the server: anteroom serve"
+    };
+    let orphans = state.unsupervised.iter().map(|(session, why)| Orphan {
         name: session.to_string(),
         why: (*why).to_owned(),
         remedy: remedy.to_owned(),
     });
-    row("active sessions", known.active.len(), orphans.collect())
+    row("active sessions", state.active.len(), orphans.collect())
 }
 
-fn templates(found: Vec<Template>, known: &Known) -> LeakRow {
+fn templates(found: Vec<TemplateDir>, state: &ExpectedState) -> LeakRow {
     let exists = found.len();
     let orphans = found.into_iter().filter_map(|template| {
-        let kept = template.image.is_some() && template.image == known.image;
-        let why = match (template.in_use, kept, template.image) {
+        let is_current = template.image.is_some() && template.image == state.image;
+        let why = match (template.in_use, is_current, template.image) {
             (true, _, _) | (_, true, _) => return None,
-            (false, false, Some(_)) => "it is of another image and no machine or server uses it",
-            (false, false, None) => "it was never finished and nobody makes it any more",
+            (false, false, Some(_)) => "it is for another image and no machine or server uses it",
+            (false, false, None) => "it is unfinished and no process is making it",
         };
-        Some(gone_with("rm -r", &template.path, format!("{why}; a start of the server removes it, too")))
+        Some(orphaned_path("rm -r", &template.path, format!("{why}; the server also removes it when it starts")))
     });
     row("templates", exists, orphans.collect())
 }
 
-fn open_files(open: BTreeMap<String, u64>, known: &Known) -> LeakRow {
+fn open_files(open: BTreeMap<String, u64>, state: &ExpectedState) -> LeakRow {
     let exists = open.values().sum();
-    let expected = OPEN_FILES_IDLE + OPEN_FILES_A_SESSION * known.owners.unwrap_or(0);
+    let limit = OPEN_FILES_IDLE + OPEN_FILES_PER_SESSION * state.supervisors.unwrap_or(0);
     let mut orphans = Vec::new();
-    if exists > expected {
+    if exists > limit {
         let pid = std::process::id();
         let kinds: Vec<String> = open.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         orphans.push(Orphan {
-            // The same name at the next look, however many there are by then.
+            // Without a count: the second report must have the same name.
             name: "open files of the server".into(),
-            why: format!("its sessions explain {expected}; it has {} more, in all {}", exists - expected, kinds.join(", ")),
-            remedy: format!("ls -l /proc/{pid}/fd, then start the server again: machines and sessions live on"),
+            why: format!("at most {limit} are expected, {} more are open: {}", exists - limit, kinds.join(", ")),
+            remedy: format!("ls -l /proc/{pid}/fd, then restart the server: machines and sessions continue"),
         });
     }
-    // As many as there may be is no number that should exist.
-    LeakRow { kind: "open files".into(), exists, expected: expected.min(exists), orphans }
+    // The limit is a maximum, not an exact count.
+    LeakRow { kind: "open files".into(), exists, expected: limit.min(exists), orphans }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Logs: one JSON line per decision, readable by itself.
+//! Logging: one JSON line per decision, complete without its context.
 //!
 //! ```text
-//!  a server ──▶ standard error            (text with colours only on a terminal, and never with NO_COLOR)
-//!          ├──▶ STATE_DIR/log/anteroom.jsonl  ─▶ .1 ─▶ .2 …   JSON lines always: `anteroom logs` reads them
-//!          └──▶ log.error_file                                 warnings and errors once more, when it is set
+//!  server ──▶ standard error            (text with colors only on a terminal, never with NO_COLOR)
+//!        ├──▶ STATE_DIR/log/anteroom.jsonl  ─▶ .1 ─▶ .2 …   always JSON lines; `anteroom logs` reads them
+//!        └──▶ log.error_file                                 copy of warnings and errors, if configured
 //! ```
 
 pub mod file;
@@ -15,18 +15,18 @@ use std::{io::IsTerminal, path::Path, sync::Mutex};
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
 
-/// Starts logging to standard error, for commands that are not a server.
+/// Starts logging to standard error, for commands other than `serve`.
 ///
 /// # Errors
-/// The level cannot be read; the text says what is wrong.
+/// The level is invalid; the text describes the fault.
 pub fn start(log: &Log) -> Result<(), String> {
     tracing_subscriber::registry().with(to_standard_error(log)).with(filter(log)?).try_init().map_err(|e| e.to_string())
 }
 
-/// Starts a server's logging: to standard error and to its files. To be called when the state directory is this server's.
+/// Starts the server's logging to standard error and to its files. Call it after the state directory is locked.
 ///
 /// # Errors
-/// The level cannot be read, or a file cannot be written; the text says what is wrong.
+/// The level is invalid, or a file cannot be written; the text describes the fault.
 pub fn serve(config: &Config) -> Result<(), String> {
     let log = &config.log;
     let lines = to_file(log, &config.log_file())?;
@@ -40,14 +40,14 @@ pub fn serve(config: &Config) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Libraries that log the bytes that they carry: those of a terminal are what people type and what is printed to them.
-const LOG_BYTES: [&str; 2] = ["tungstenite=off", "tokio_tungstenite=off"];
+/// Filters for libraries that log payload bytes: those of a terminal contain what users type and read.
+const SILENCED_LIBRARIES: [&str; 2] = ["tungstenite=off", "tokio_tungstenite=off"];
 
 fn filter(log: &Log) -> Result<EnvFilter, String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("log.level {:?}: {error}", log.level);
-    let asked = EnvFilter::try_new(&log.level).map_err(|error| wrong(&error))?;
-    LOG_BYTES.iter().try_fold(asked, |filter, directive| {
-        Ok(filter.add_directive(directive.parse().map_err(|error| wrong(&error))?))
+    let invalid = |error: &dyn std::fmt::Display| format!("log.level {:?}: {error}", log.level);
+    let configured = EnvFilter::try_new(&log.level).map_err(|error| invalid(&error))?;
+    SILENCED_LIBRARIES.iter().try_fold(configured, |filter, directive| {
+        Ok(filter.add_directive(directive.parse().map_err(|error| invalid(&error))?))
     })
 }
 
@@ -59,15 +59,15 @@ fn to_standard_error<S: Subscriber + for<'a> LookupSpan<'a>>(log: &Log) -> Box<d
         LogFormat::Text => true,
     };
     if as_text {
-        let colours = on_terminal && colours_wanted(std::env::var_os("NO_COLOR").as_deref());
-        fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false).boxed()
+        let colors = on_terminal && colors_allowed(std::env::var_os("NO_COLOR").as_deref());
+        fmt::layer().with_writer(std::io::stderr).with_ansi(colors).with_target(false).boxed()
     } else {
         json().with_writer(std::io::stderr).boxed()
     }
 }
 
-/// <https://no-color.org>: set and not empty means no.
-fn colours_wanted(no_color: Option<&std::ffi::OsStr>) -> bool {
+/// <https://no-color.org>: a variable that is set and not empty turns colors off.
+fn colors_allowed(no_color: Option<&std::ffi::OsStr>) -> bool {
     no_color.is_none_or(std::ffi::OsStr::is_empty)
 }
 
@@ -80,7 +80,7 @@ fn to_file<S: Subscriber + for<'a> LookupSpan<'a>>(
     Ok(json().with_writer(Mutex::new(file)).boxed())
 }
 
-/// One flat JSON object a line; text in it is escaped, so that nothing in it steers a terminal.
+/// Formats each event as one flat JSON object. JSON escapes control characters, so logged text cannot control a terminal.
 fn json<S>() -> fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::format::Json>> {
     fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false)
 }
@@ -88,9 +88,9 @@ fn json<S>() -> fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::
 #[cfg(test)]
 mod tests {
     #[test]
-    fn colours_are_refused_by_a_no_color_that_says_something() {
-        assert!(super::colours_wanted(None));
-        assert!(super::colours_wanted(Some("".as_ref())));
-        assert!(!super::colours_wanted(Some("1".as_ref())));
+    fn a_non_empty_no_color_turns_colors_off() {
+        assert!(super::colors_allowed(None));
+        assert!(super::colors_allowed(Some("".as_ref())));
+        assert!(!super::colors_allowed(Some("1".as_ref())));
     }
 }

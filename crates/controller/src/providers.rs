@@ -1,4 +1,4 @@
-//! The providers this server offers: built-in descriptors, changed or extended by the configuration.
+//! The providers of this server: built-in descriptors, with overrides and additions from the configuration.
 
 mod descriptor_source;
 mod view;
@@ -38,16 +38,16 @@ impl Providers {
     /// Built-in descriptors, then `providers_dir`, then `[providers.NAME]` of the configuration.
     ///
     /// # Errors
-    /// Every fault of every descriptor, with its place.
+    /// All errors of all descriptors, each with its file and line.
     pub fn load(config: &Config) -> Result<Self, Vec<String>> {
-        let (mut faults, mut providers) = (Vec::new(), BTreeMap::new());
+        let (mut errors, mut providers) = (Vec::new(), BTreeMap::new());
         for source in sources(config).values() {
-            match source.as_ref().map_err(Clone::clone).and_then(Source::provider) {
+            match source.as_ref().map_err(Clone::clone).and_then(DescriptorSource::provider) {
                 Ok(provider) => _ = providers.insert(provider.id.clone(), provider),
-                Err(wrong) => faults.extend(wrong),
+                Err(found) => errors.extend(found),
             }
         }
-        if faults.is_empty() { Ok(Self(providers)) } else { Err(faults.iter().map(ToString::to_string).collect()) }
+        if errors.is_empty() { Ok(Self(providers)) } else { Err(errors.iter().map(ToString::to_string).collect()) }
     }
 
     /// One provider.
@@ -55,21 +55,21 @@ impl Providers {
         self.0.get(id)
     }
 
-    /// One provider's descriptor as it is for a method; `None` stands for the preferred one, and so does a method that there is no
-    /// more.
+    /// A provider's descriptor for a method. `None`, or a method that no longer exists, selects the preferred method.
     pub fn resolved(&self, id: &ProviderId, method: Option<&MethodName>) -> Option<Provider> {
         let provider = self.get(id)?;
         method.and_then(|method| provider.with_method(method)).or_else(|| provider.with_method(&provider.method))
     }
 
-    /// The same for using a credential that came by this method, and the method's name.
+    /// The descriptor for using a credential that was obtained with this method, and the method's name. Falls back to the
+    /// preferred method like [`Self::resolved`].
     pub fn in_use(&self, id: &ProviderId, method: Option<&MethodName>) -> Option<(MethodName, Provider)> {
         let provider = self.get(id)?;
         let found = |method: &MethodName| Some((method.clone(), provider.in_use(method)?));
         method.and_then(found).or_else(|| found(&provider.method))
     }
 
-    /// All of them, by id.
+    /// All providers, sorted by id.
     pub fn iter(&self) -> impl Iterator<Item = &Provider> {
         self.0.values()
     }
@@ -80,39 +80,39 @@ impl Providers {
     }
 }
 
-/// All descriptors of a configuration by the names of their files, or why they cannot even be read; a directory that cannot be read stands
-/// under its path and a slash.
-pub fn sources(config: &Config) -> BTreeMap<String, Result<Source, Vec<Fault>>> {
+/// All descriptors of a configuration by file name, or the errors why a file cannot be parsed. A directory that cannot be read
+/// has its path with a slash at the end as the name.
+pub fn sources(config: &Config) -> BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>> {
     let mut sources = BTreeMap::new();
     for file in BuiltIn::iter() {
         if let (Some(name), Some(data)) = (file.strip_suffix(".toml"), BuiltIn::get(&file)) {
             let text = String::from_utf8_lossy(&data.data).into_owned();
-            sources.insert(name.to_owned(), Source::parse(name, format!("built-in {file}"), text));
+            sources.insert(name.to_owned(), DescriptorSource::parse(name, format!("built-in {file}"), text));
         }
     }
-    // A file counts before a built-in one of its name, also one that cannot be read.
+    // A file replaces the built-in descriptor of the same name, even if the file cannot be read.
     for (path, read) in config.providers_dir.iter().flat_map(|dir| files(dir)) {
-        let place = path.display().to_string();
+        let origin = path.display().to_string();
         let is_file = path.extension().is_some_and(|it| it == "toml");
         let name = path
             .file_stem()
             .filter(|_| is_file)
-            .map_or_else(|| format!("{place}/"), |it| it.to_string_lossy().into_owned());
+            .map_or_else(|| format!("{origin}/"), |it| it.to_string_lossy().into_owned());
         let source = match read {
-            Ok(text) => Source::parse(&name, place, text),
-            Err(error) => Err(vec![Fault::whole(&place, format!("cannot be read: {error}"))]),
+            Ok(text) => DescriptorSource::parse(&name, origin, text),
+            Err(error) => Err(vec![DescriptorError::for_file(&origin, format!("cannot be read: {error}"))]),
         };
         sources.insert(name, source);
     }
     for (name, change) in &config.providers {
-        if let Ok(source) = sources.entry(name.clone()).or_insert_with(|| Ok(Source::configured(name))) {
-            source.change(change, name);
+        if let Ok(source) = sources.entry(name.clone()).or_insert_with(|| Ok(DescriptorSource::from_config(name))) {
+            source.apply_override(change, name);
         }
     }
     sources
 }
 
-/// The descriptors in a directory, and what could be read of them; the directory itself, if it could not.
+/// The descriptor files of a directory with their text, or the directory itself with the error if it cannot be read.
 fn files(dir: &Path) -> Vec<(PathBuf, io::Result<String>)> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -124,7 +124,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, io::Result<String>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path))).collect()
 }
 
-/// The recorded screens of the built-in descriptor of this name: file name and text.
+/// The recorded screens of a built-in descriptor: file name and text.
 pub fn built_in_fixtures(name: &str) -> Vec<(String, String)> {
     let prefix = format!("{name}/");
     let files = Fixtures::iter().filter(|file| file.starts_with(&prefix));
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_descriptors_are_sound() {
+    fn built_in_descriptors_are_valid() {
         let providers = Providers::load(&Config::default()).unwrap();
         for name in ["codex", "claude_code", "demo"] {
             assert!(providers.get(&name.parse().unwrap()).is_some(), "{name}");
@@ -146,18 +146,18 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_descriptor_can_be_changed() {
+    fn configuration_overrides_keys_of_a_descriptor() {
         let config = Config::parse("[providers.codex]\nargv = ['codex', 'login']\n").unwrap();
         let providers = Providers::load(&config).unwrap();
         assert_eq!(providers.get(&"codex".parse().unwrap()).unwrap().argv, ["codex", "login"]);
     }
 
     #[test]
-    fn every_fault_is_named_with_its_place() {
+    fn every_error_names_its_descriptor() {
         let config =
             Config::parse("[providers.codex]\nargv = []\nspeed = 1\n[providers.fresh]\nname = 'Fresh'\n").unwrap();
-        let faults = Providers::load(&config).unwrap_err().join("\n");
-        assert!(faults.contains("codex") && faults.contains("speed"), "{faults}");
-        assert!(faults.contains("[providers.fresh]"), "{faults}");
+        let errors = Providers::load(&config).unwrap_err().join("\n");
+        assert!(errors.contains("codex") && errors.contains("speed"), "{errors}");
+        assert!(errors.contains("[providers.fresh]"), "{errors}");
     }
 }

@@ -47,7 +47,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What machines are made of and how they are started.
-pub struct Foundation {
+pub struct MachineEnvironment {
     /// How to start one.
     pub spec_source: Arc<dyn SpecSource>,
     /// What it runs.
@@ -111,7 +111,7 @@ impl StateDir {
 pub async fn start(
     config: Config,
     state: &StateDir,
-    foundation: Foundation,
+    environment: MachineEnvironment,
     with_demo: bool,
 ) -> anyhow::Result<Server> {
     let providers =
@@ -122,7 +122,7 @@ pub async fn start(
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|faults| anyhow::anyhow!("{}", faults.join("\n")))?;
     let store_settings = StoreSettings { busy_ms_max: config.store.busy_ms_max, ..StoreSettings::default() };
-    let db_metrics = DbMetrics::new(config.store.slow_write_ms, foundation.write_observer.clone());
+    let db_metrics = DbMetrics::new(config.store.slow_write_ms, environment.write_observer.clone());
     let database = state.path.join("anteroom.db");
     let store = Store::open_observed(&database, store_settings, db_metrics.clone()).await.context("the database")?;
     let vault = open_vault(&store, &state.path.join("vault.key")).await?;
@@ -140,8 +140,8 @@ pub async fn start(
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let handle = Arc::new(OnceLock::new());
     let machines = Machines::open(
-        machine_settings(&config, state, &foundation),
-        foundation.spec_source,
+        machine_settings(&config, state, &environment),
+        environment.spec_source,
         http::host_service(Arc::clone(&handle)),
         tasks.clone(),
         stop.clone(),
@@ -162,7 +162,7 @@ pub async fn start(
         vault,
         providers,
         machines,
-        image: foundation.image,
+        image: environment.image,
         external,
         sessions: SessionRegistry::default(),
         local_operator,
@@ -172,7 +172,7 @@ pub async fn start(
         config,
     });
     let _ = handle.set(app.downgrade());
-    admission::guard(&app);
+    admission::install_check(&app);
     reconcile::once(&app).await.context("resuming sessions")?;
     app.tasks.spawn(reconcile::run(app.clone()));
     app.tasks.spawn(check_job::run(app.clone()));
@@ -244,9 +244,9 @@ fn listen_locally(state_dir: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-fn machine_settings(config: &Config, state: &StateDir, foundation: &Foundation) -> MachineSettings {
+fn machine_settings(config: &Config, state: &StateDir, environment: &MachineEnvironment) -> MachineSettings {
     MachineSettings {
-        ready_ms_max: foundation.ready_ms_max,
+        ready_ms_max: environment.ready_ms_max,
         // The controller ends a session at its cap; the keeper's deadline holds when there is no controller.
         lifetime_s_max: config.sessions.session_s_max + 60,
         // The queue admits; this is only a backstop, with room for those that are just ending.
@@ -256,7 +256,7 @@ fn machine_settings(config: &Config, state: &StateDir, foundation: &Foundation) 
         ping_ms_max: config.machines.ping_ms_max,
         liveness_timeout_ms: config.machines.liveness_timeout_s.saturating_mul(1_000),
         receipts_max: config.retention.receipts_max,
-        ..MachineSettings::under(&state.path, foundation.keeper_program.clone())
+        ..MachineSettings::under(&state.path, environment.keeper_program.clone())
     }
 }
 

@@ -116,11 +116,11 @@ pub enum TunnelEnd {
     /// The viewer sent an invalid or too large message.
     ViewerProtocolError(ProblemBody),
     /// The stream could not be opened.
-    Refused(ProblemBody),
+    ConnectFailed(ProblemBody),
     /// The machine's side ended and the session published no reason in time; the text is the last error, if there was one.
     StreamEnded(Option<String>),
     /// The session or the server closed the tunnel.
-    Ended(Problem),
+    SessionEnded(Problem),
 }
 
 /// Answers a WebSocket handshake and runs `serve` with the socket. Echoes [`SUBPROTOCOL`] if it was offered and nothing

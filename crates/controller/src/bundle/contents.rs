@@ -23,8 +23,8 @@ pub(super) fn settings(config: &Config) -> String {
         match (name.as_str(), value) {
             ("providers" | "external_machines", value) => *value = keys_of(value),
             ("egress", toml::Value::Table(egress)) => {
-                if let Some(answers) = egress.get_mut("answers") {
-                    *answers = keys_of(answers);
+                if let Some(overrides) = egress.get_mut("overrides") {
+                    *overrides = keys_of(overrides);
                 }
             }
             (_, value) => shorten_paths(value),

@@ -1,7 +1,7 @@
 //! `anteroom bench start`: a session's start, stage by stage, and the memory of an idle machine. Runs a server of its own
 //! on a free port with a state directory of its own, and looks at it as a viewer does: over HTTP and a WebSocket.
 
-use super::{foundation, say};
+use super::{machine_environment, print_line};
 use crate::{
     config::Config,
     random,
@@ -76,9 +76,9 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     config.listen = ([127, 0, 0, 1], 0).into();
     config.public_url = None;
     config.providers.insert(WAITING.into(), waiting().context("the waiting provider")?);
-    let foundation = foundation::lay(&config).await?;
+    let environment = machine_environment::prepare(&config).await?;
     let dir = StateDir::take(&config.state_dir)?;
-    let server = server::start(config, &dir, foundation, true).await?;
+    let server = server::start(config, &dir, environment, true).await?;
     let measured = measure(&server, &provider, count).await;
     let emptied = empty(&server).await;
     server.stop().await;
@@ -291,7 +291,7 @@ fn report(marks: &[Marks], memories: &Memories, json: bool) -> anyhow::Result<()
             .collect();
         let all = serde_json::json!({ "starts": marks.len(), "stages": stages, "machines": memories.len(),
             "memory_mib_p50": { "proportional": pss, "private": private } });
-        say(serde_json::to_string_pretty(&all)?);
+        print_line(serde_json::to_string_pretty(&all)?);
         return Ok(());
     }
     let mut table = Table::new();
@@ -299,9 +299,9 @@ fn report(marks: &[Marks], memories: &Memories, json: bool) -> anyhow::Result<()
     for (name, p50, p95) in rows {
         table.add_row([name.to_owned(), format!("{p50:.0}"), format!("{p95:.0}")]);
     }
-    say(table);
-    say(format_args!("\n{} starts, one after the other.", marks.len()));
-    say(format_args!(
+    print_line(table);
+    print_line(format_args!("\n{} starts, one after the other.", marks.len()));
+    print_line(format_args!(
         "Memory of an idle machine (median of {}): {pss:.0} MiB proportional, {private:.0} MiB private.",
         memories.len()
     ));

@@ -1,6 +1,6 @@
 //! `anteroom bundle SESSION [--out FILE.tar.gz]`.
 
-use super::{client::Client, say};
+use super::{client::Client, print_line};
 use crate::config::Config;
 use anteroom_wire::SessionId;
 use anyhow::Context;
@@ -24,8 +24,8 @@ pub(super) async fn run(config: &Config, session: &str, out: Option<&Path>) -> a
         .open(&out)
         .with_context(|| format!("{} cannot be written", out.display()))?;
     file.write_all(&bytes).with_context(|| format!("{} cannot be written", out.display()))?;
-    say(format_args!(
-        "{} ({} KiB): no secrets are in it; still, look before you send it.",
+    print_line(format_args!(
+        "Wrote {} ({} KiB). Secrets were removed; review the files before you send them.",
         out.display(),
         bytes.len().div_ceil(1024)
     ));

@@ -4,7 +4,7 @@ use super::{
     client::{Client, ClientError},
     credential_files::Place,
     login::lease_to,
-    say,
+    print_line,
     sign_in::{SignedIn, sign_in, until_over},
     watch::{self, Told},
 };
@@ -91,13 +91,13 @@ pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow:
         CredentialsCommand::Check { credential, json } => check(&client, &credential, json).await,
         CredentialsCommand::Logout { credential } => {
             logout(&client, &credential).await?;
-            say("Signed out at the provider. The stored credential is worth nothing now; delete it, or sign in again.");
+            print_line("Signed out at the provider. The stored credential is worth nothing now; delete it, or sign in again.");
             Ok(ExitCode::SUCCESS)
         }
         CredentialsCommand::Delete { credential, logout, force } => delete(&client, &credential, logout, force).await,
         CredentialsCommand::Lease { credential, place } => {
             let written = lease_to(&client, &read(&client, &credential).await?, &place).await?;
-            say(format_args!("Written: {written}"));
+            print_line(format_args!("Written: {written}"));
             Ok(ExitCode::SUCCESS)
         }
         CredentialsCommand::Renew { credential, no_open } => renew(&client, &credential, no_open).await,
@@ -107,7 +107,7 @@ pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow:
 async fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
     let list: CredentialList = client.get("/api/credentials").await?;
     if json {
-        say(serde_json::to_string_pretty(&list)?);
+        print_line(serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
@@ -122,7 +122,7 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
             meta.stored_at.clone(),
         ]);
     }
-    say(table);
+    print_line(table);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -133,7 +133,7 @@ async fn read(client: &Client, id: &CredentialId) -> Result<CredentialMeta, Clie
 async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
     let meta = read(client, id).await?;
     if json {
-        say(serde_json::to_string_pretty(&meta)?);
+        print_line(serde_json::to_string_pretty(&meta)?);
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
@@ -158,7 +158,7 @@ async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<
     for file in &meta.files {
         row("file", format!("{} ({} bytes, {:o})", file.path, file.bytes, file.mode));
     }
-    say(table);
+    print_line(table);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -177,7 +177,7 @@ async fn used(client: &Client, id: &CredentialId, purpose: UsePurpose) -> anyhow
 /// Why a use came to nothing.
 fn why_not(view: &SessionView) -> String {
     let why = view.reason.as_ref().map_or("its end is not on record", |reason| &reason.sentence);
-    format!("{why} See: anteroom why {}", view.id)
+    format!("{why} See: anteroom diagnose {}", view.id)
 }
 
 async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
@@ -201,9 +201,9 @@ async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result
     }
     let meta = read(client, id).await?;
     if json {
-        say(serde_json::to_string_pretty(&meta)?);
+        print_line(serde_json::to_string_pretty(&meta)?);
     } else {
-        say(format_args!("{}: {}", meta.health.as_str(), plain(&meta.health_detail)));
+        print_line(format_args!("{}: {}", meta.health.as_str(), plain(&meta.health_detail)));
     }
     let is_good = meta.health != CredentialHealth::NeedsAuth;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -220,7 +220,7 @@ async fn logout(client: &Client, id: &CredentialId) -> anyhow::Result<()> {
     let view = used(client, id, UsePurpose::Logout).await?;
     match view.credential_use.as_ref().and_then(|used| used.exit_code) {
         Some(0) => Ok(()),
-        Some(code) => anyhow::bail!("the tool's sign-out ended with {code}. See: anteroom why {}", view.id),
+        Some(code) => anyhow::bail!("the tool's sign-out ended with {code}. See: anteroom diagnose {}", view.id),
         None => anyhow::bail!("the sign-out did not run to its end: {}", why_not(&view)),
     }
 }
@@ -231,11 +231,11 @@ async fn delete(client: &Client, id: &CredentialId, at_provider: bool, force: bo
             force,
             "{error:#}\nThe credential was kept: it may still be good at the provider. --force deletes it even so."
         );
-        say(format_args!("Not signed out at the provider: {error:#}"));
+        print_line(format_args!("Not signed out at the provider: {error:#}"));
     }
     let may_be_good = if at_provider { String::new() } else { still_good(client, id).await };
     let () = client.call(Method::DELETE, &format!("/api/credentials/{id}"), None::<&()>).await?;
-    say(format_args!("{id} was deleted.{may_be_good}"));
+    print_line(format_args!("{id} was deleted.{may_be_good}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -262,6 +262,6 @@ async fn renew(client: &Client, id: &CredentialId, no_open: bool) -> anyhow::Res
     let SignedIn::Yes(renewed) = sign_in(client, &request, no_open).await? else {
         return Ok(ExitCode::FAILURE);
     };
-    say(format_args!("Signed in again. The credential is still {}.", renewed.id));
+    print_line(format_args!("Signed in again. The credential is still {}.", renewed.id));
     Ok(ExitCode::SUCCESS)
 }

@@ -4,8 +4,8 @@ pub(super) mod leaks;
 
 use super::{
     client::{Client, ClientError},
-    foundation::{self, images_dir},
-    say,
+    machine_environment::{self, images_dir},
+    print_line,
 };
 use crate::{config::Config, providers::Providers};
 use anteroom_machine::{
@@ -34,7 +34,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
                 ("MISSING".if_supports_color(Stdout, |mark| mark.red()).to_string(), text)
             }
         };
-        say(format_args!("{mark} {name:<12} {text}"));
+        print_line(format_args!("{mark} {name:<12} {text}"));
     };
     for (name, finding) in tools().await {
         tell(&name, finding);
@@ -48,7 +48,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     if missing == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    say(format_args!("\n{missing} thing(s) missing."));
+    print_line(format_args!("\n{missing} thing(s) missing."));
     Ok(ExitCode::FAILURE)
 }
 
@@ -107,7 +107,7 @@ async fn machines(config: &Config) -> Vec<(String, Finding)> {
     let mut found = vec![("image".into(), Finding::Good(format!("{short}, with {}", tools.join(", "))))];
     found.push((
         "accelerator".into(),
-        match foundation::probe(config, &image).await {
+        match machine_environment::probe(config, &image).await {
             Ok(report) => match report.kvm {
                 KvmStatus::Works => Finding::Good(report.explanation),
                 KvmStatus::Absent | KvmStatus::NotPermitted | KvmStatus::DoesNotBoot { .. } => {

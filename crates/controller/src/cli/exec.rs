@@ -212,7 +212,7 @@ fn outcome(view: &SessionView, news: &News) -> u8 {
         }
         (_, _) => {
             let why = view.reason.as_ref().map_or("its end is not on record", |reason| &reason.sentence);
-            tell(&format!("the command was not run to its end: {why} See: anteroom why {}", view.id));
+            tell(&format!("the command was not run to its end: {why} See: anteroom diagnose {}", view.id));
             NOT_RUN
         }
     }

@@ -1,9 +1,9 @@
 //! `anteroom image build | show`.
 
 use super::{
-    foundation::{self, images_dir, keeper_program},
+    machine_environment::{self, images_dir, keeper_program},
     progress::Work,
-    say,
+    print_line,
 };
 use crate::config::Config;
 use anteroom_machine::image::{BuildSettings, Image, OnProgress, build};
@@ -37,12 +37,12 @@ pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Resul
         ImageCommand::Build { refresh, print_dir, agent, demo_cli } => {
             let image = make(config, refresh, agent, demo_cli, print_dir).await?;
             if print_dir {
-                say(image.dir.display());
+                print_line(image.dir.display());
             }
         }
         ImageCommand::Show => {
             let image = Image::current(&images_dir(config))?;
-            say(serde_json::to_string_pretty(&image.manifest)?);
+            print_line(serde_json::to_string_pretty(&image.manifest)?);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -70,8 +70,8 @@ async fn make(
     let test = Arc::clone(&work);
     let self_test = async |image: &Image| {
         let tested = async {
-            let report = foundation::probe(config, image).await?;
-            foundation::template(config, image, &report.chosen, &test).await
+            let report = machine_environment::probe(config, image).await?;
+            machine_environment::prepare_template(config, image, &report.chosen, &test).await
         };
         tested.await.map(|_| ()).map_err(|error| Box::<dyn std::error::Error + Send + Sync>::from(format!("{error:#}")))
     };
@@ -81,7 +81,7 @@ async fn make(
         let state = if built.unchanged { "is there already" } else { "was built" };
         let tools: Vec<String> =
             built.image.manifest.clis.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        say(format_args!("Image {} {state}, with {}.", &built.image.manifest.hash[..12], tools.join(", ")));
+        print_line(format_args!("Image {} {state}, with {}.", &built.image.manifest.hash[..12], tools.join(", ")));
     }
     Ok(built.image)
 }

@@ -4,7 +4,7 @@ use super::{
     answers,
     client::Client,
     credential_files::Place,
-    say,
+    print_line,
     sign_in::{SignedIn, sign_in_with},
 };
 use crate::config::Config;
@@ -66,9 +66,9 @@ pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::R
         Some(place) => {
             let written = lease_to(&client, &credential, &place).await;
             let written = written.context("signed in, but the credential was not written")?;
-            say(format_args!("Signed in. The credential was written to {written}."));
+            print_line(format_args!("Signed in. The credential was written to {written}."));
         }
-        None => say(format_args!("Signed in. The credential is stored as {}.", credential.id)),
+        None => print_line(format_args!("Signed in. The credential is stored as {}.", credential.id)),
     }
     Ok(ExitCode::SUCCESS)
 }

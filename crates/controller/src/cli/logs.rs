@@ -1,12 +1,12 @@
-//! `anteroom logs [SESSION]`: a session's lines, or the last of all. Reads the files itself, so that it works without a
-//! server, too.
+//! `anteroom logs [SESSION]`: prints the log lines of a session, or the last lines of all. Reads the files directly, so that it
+//! works without a server.
 
 use super::client::{Client, ClientError};
 use crate::{
     config::Config,
     log::{
-        file::all,
-        read::{Follower, Level, Wanted, each, last},
+        file::all_files,
+        read::{Follower, Level, LogFilter, for_each_line, last_lines},
     },
 };
 use anteroom_store::{Settings, Store};
@@ -22,26 +22,26 @@ use std::{
     time::Duration,
 };
 
-/// Between two looks at a file that is followed.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Entries of a timeline that are read for the machines they name.
+/// Time between two reads of a followed file.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+/// Number of timeline entries that are searched for machine ids.
 const ENTRIES_MAX: u32 = 10_000;
 
-/// What to print.
+/// Arguments of `anteroom logs`.
 #[derive(Debug, clap::Args)]
 pub(super) struct LogsArguments {
-    /// One session's id; without it the last lines of all.
+    /// The session's id. Default: all sessions.
     session: Option<String>,
-    /// Go on with what is written from now on.
+    /// Keep running and print new lines as they are written.
     #[arg(long, short)]
     follow: bool,
-    /// Only lines as bad as this: `--level warn` has warnings and errors.
+    /// Print only lines of this level or more severe: `--level warn` prints warnings and errors.
     #[arg(long, value_enum)]
     level: Option<Level>,
-    /// Without a session: how many lines.
+    /// Without SESSION: number of lines to print.
     #[arg(long, default_value_t = 200, value_name = "NUMBER")]
     lines: usize,
-    /// The JSON lines as they are, also on a terminal.
+    /// Print the raw JSON lines, also on a terminal.
     #[arg(long)]
     json: bool,
 }

@@ -4,7 +4,7 @@ use super::progress::Work;
 use crate::{
     app::ImageFacts,
     config::{Accelerator as Wanted, Config},
-    server::Foundation,
+    server::MachineEnvironment,
 };
 use anteroom_machine::{
     image::Image,
@@ -90,7 +90,7 @@ pub(super) async fn template(
 }
 
 /// Everything a server needs to start machines.
-pub(super) async fn lay(config: &Config) -> anyhow::Result<Foundation> {
+pub(super) async fn lay(config: &Config) -> anyhow::Result<MachineEnvironment> {
     let image = Image::current(&images_dir(config))?;
     let work = Work::new();
     work.at("looking for an accelerator that boots", "", None);
@@ -105,7 +105,7 @@ pub(super) async fn lay(config: &Config) -> anyhow::Result<Foundation> {
     if emulated {
         tracing::warn!(outcome = "emulated", found = report.explanation, "machines run under {explanation}");
     }
-    Ok(Foundation {
+    Ok(MachineEnvironment {
         spec_source: Arc::new(template),
         image: ImageFacts {
             hash: image.manifest.hash.clone(),

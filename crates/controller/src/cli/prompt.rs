@@ -8,7 +8,7 @@
 
 use super::{
     client::{Client, ClientError},
-    say,
+    print_line,
 };
 use anteroom_wire::{
     Secret, SessionId,
@@ -93,18 +93,18 @@ impl Answers<'_> {
             return Ok(true);
         }
         if let Some(why) = &open.rejected {
-            say(format_args!("  not taken: {why}"));
+            print_line(format_args!("  not taken: {why}"));
         }
         let hint = open.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
         if !io::stdin().is_terminal() {
-            say(format_args!("  → asked for, in the page: {}{hint}", open.label));
+            print_line(format_args!("  → asked for, in the page: {}{hint}", open.label));
             return Ok(true);
         }
         let question = format!("  → {}{hint}: ", open.label);
         let line = tokio::select! {
             line = line(&question, open.secret) => line?,
             _ = questions.changed() => {
-                say("");
+                print_line("");
                 return Ok(false);
             }
         };
@@ -115,7 +115,7 @@ impl Answers<'_> {
             Ok(_) => Ok(true),
             Err(ClientError::Refused(problem)) => {
                 let detail = problem.detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-                say(format_args!("  {}{detail} {}", problem.sentence, problem.remedy));
+                print_line(format_args!("  {}{detail} {}", problem.sentence, problem.remedy));
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -144,7 +144,7 @@ async fn line(question: &str, secret: bool) -> io::Result<Secret> {
     let mut bytes = Zeroizing::new(vec![0; LINE_BYTES_MAX]);
     let n = rustix::io::read(rustix::stdio::stdin(), &mut *bytes)?;
     if secret {
-        say("");
+        print_line("");
     }
     let text = Secret::new(String::from_utf8_lossy(&bytes[..n]).trim().to_owned());
     if n == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(text) }

@@ -1,6 +1,6 @@
 //! `anteroom serve`.
 
-use super::{foundation, say};
+use super::{machine_environment, print_line};
 use crate::{
     config::Config,
     log,
@@ -10,24 +10,24 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
-    let state = StateDir::take(&config.state_dir)?;
+    let state_dir = StateDir::take(&config.state_dir)?;
     log::serve(&config).map_err(anyhow::Error::msg)?;
-    let foundation = foundation::lay(&config).await?;
+    let environment = machine_environment::prepare(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let minutes = config.sessions.login_link_s_max / 60;
-    let server = server::start(config, &state, foundation, demo).await?;
+    let server = server::start(config, &state_dir, environment, demo).await?;
     let link = server::enter_link(&server).await?;
-    say(format_args!("\nAnteroom serves at {}", server.app.base_url));
-    say(format_args!("Machines run under {}.", server.app.image.accelerator));
-    say(format_args!(
-        "Open this link (works once, for {minutes} minutes; `anteroom link` prints another):\n\n  {link}\n"
+    print_line(format_args!("\nAnteroom is listening at {}", server.app.base_url));
+    print_line(format_args!("Machines run under {}.", server.app.image.accelerator));
+    print_line(format_args!(
+        "Open this login link (valid once, for {minutes} minutes; `anteroom login-link` prints a new one):\n\n  {link}\n"
     ));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    say("Stopping; machines and sessions live on for the next start.");
+    print_line("Stopping. Machines and sessions continue and are adopted at the next start.");
     server.stop().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
-//! `anteroom sessions` and `anteroom link`.
+//! `anteroom sessions` and `anteroom login-link`.
 
-use super::{client::Client, say};
+use super::{client::Client, print_line};
 use crate::config::Config;
 use anteroom_wire::{
     SessionId,
@@ -16,14 +16,14 @@ pub(super) async fn run(config: &Config, session: Option<&str>, json: bool) -> a
         None => {
             let list: SessionList = client.get("/api/sessions").await?;
             if json {
-                say(serde_json::to_string_pretty(&list)?);
+                print_line(serde_json::to_string_pretty(&list)?);
             } else {
                 let mut table = Table::new();
-                table.load_style(presets::NOTHING).set_header(["session", "tool", "status", "started", "why"]);
+                table.load_style(presets::NOTHING).set_header(["session", "tool", "status", "started", "reason"]);
                 for view in &list.sessions {
                     table.add_row(row(view));
                 }
-                say(table);
+                print_line(table);
             }
         }
         Some(id) => {
@@ -31,11 +31,11 @@ pub(super) async fn run(config: &Config, session: Option<&str>, json: bool) -> a
             let view: SessionView = client.get(&format!("/api/auth/session/{id}")).await?;
             let timeline: Timeline = client.get(&format!("/api/auth/session/{id}/events")).await?;
             if json {
-                say(serde_json::to_string_pretty(&serde_json::json!({ "session": view, "timeline": timeline }))?);
+                print_line(serde_json::to_string_pretty(&serde_json::json!({ "session": view, "timeline": timeline }))?);
             } else {
-                say(row(&view).join("  "));
+                print_line(row(&view).join("  "));
                 for entry in timeline.entries {
-                    say(format_args!("  {}  {:<20} {}", entry.at, entry.kind, entry.sentence));
+                    print_line(format_args!("  {}  {:<20} {}", entry.at, entry.kind, entry.sentence));
                 }
             }
         }
@@ -54,8 +54,8 @@ fn row(view: &SessionView) -> [String; 5] {
     ]
 }
 
-pub(super) async fn link(config: &Config) -> anyhow::Result<ExitCode> {
-    let link: crate::http::Link = Client::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
-    say(link.url);
+pub(super) async fn login_link(config: &Config) -> anyhow::Result<ExitCode> {
+    let link: crate::http::LoginLink = Client::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
+    print_line(link.url);
     Ok(ExitCode::SUCCESS)
 }

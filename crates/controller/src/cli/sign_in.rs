@@ -3,7 +3,7 @@
 use super::{
     answers::Answers,
     client::{Client, ClientError},
-    say,
+    print_line,
     watch::{self, Told},
 };
 use anteroom_wire::{
@@ -42,13 +42,13 @@ pub(super) async fn sign_in_with(
     key: Option<Secret>,
 ) -> anyhow::Result<SignedIn> {
     let started: StartResponse = client.call(Method::POST, "/api/auth/start", Some(request)).await?;
-    say(format_args!("Sign in to {} here:\n\n  {}\n", started.session.provider_name, started.viewer_url));
-    say(format_args!("{}\n", started.session.policy_sentence));
+    print_line(format_args!("Sign in to {} here:\n\n  {}\n", started.session.provider_name, started.viewer_url));
+    print_line(format_args!("{}\n", started.session.policy_sentence));
     if !no_open && std::io::stdout().is_terminal() {
         open_browser(&started.viewer_url);
     }
     let Some(view) = until_signed_in(client, &started.session.id, key).await? else {
-        say("Cancelled.");
+        print_line("Cancelled.");
         return Ok(SignedIn::Cancelled);
     };
     match (view.status, view.credential) {
@@ -105,7 +105,7 @@ struct Shown {
 impl Shown {
     fn take(&mut self, told: Told) {
         let view = match told {
-            Told::Entry(entry) => return say(format_args!("  {}", entry.sentence)),
+            Told::Entry(entry) => return print_line(format_args!("  {}", entry.sentence)),
             Told::View(view) => view,
         };
         self.asks.send_if_modified(|open| {
@@ -115,19 +115,19 @@ impl Shown {
         });
         if view.sign_in.kept_in_machine && !self.is_kept {
             self.is_kept = true;
-            say(format_args!("  → {} Ctrl-C ends it here.", view.next_action));
+            print_line(format_args!("  → {} Ctrl-C ends it here.", view.next_action));
         }
         let by_hand = view.lanes.iter().any(|lane| matches!(lane, Lane::Link | Lane::DeviceCode));
         if by_hand && view.sign_in.url != self.url {
             self.url.clone_from(&view.sign_in.url);
             if let Some(url) = &self.url {
-                say(format_args!("  → open {url}"));
+                print_line(format_args!("  → open {url}"));
             }
         }
         if view.sign_in.device_code != self.code {
             self.code.clone_from(&view.sign_in.device_code);
             if let Some(code) = &self.code {
-                say(format_args!("  → enter the code {code}"));
+                print_line(format_args!("  → enter the code {code}"));
             }
         }
     }

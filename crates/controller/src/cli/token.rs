@@ -1,6 +1,6 @@
 //! `anteroom token create | list | revoke`: on the database itself, whether or not a server runs.
 
-use super::say;
+use super::print_line;
 use crate::{clock, config::Config, random};
 use anteroom_store::{NewCaller, Role, Settings, Sha256Hex, Store};
 use anteroom_wire::CallerId;
@@ -52,7 +52,7 @@ async fn carry_out(store: &Store, command: TokenCommand) -> anyhow::Result<ExitC
                 expires_at_ms: None,
             };
             store.create_caller(&caller).await?;
-            say(token.expose());
+            print_line(token.expose());
         }
         TokenCommand::List => {
             let mut table = Table::new();
@@ -63,11 +63,11 @@ async fn carry_out(store: &Store, command: TokenCommand) -> anyhow::Result<ExitC
                 let made = clock::rfc3339(row.created_at_ms);
                 table.add_row([row.id.to_string(), row.role.as_str().to_owned(), row.name, made, ends]);
             }
-            say(table);
+            print_line(table);
         }
         TokenCommand::Revoke { id } => {
             let revoked = store.revoke_caller(&id, clock::now()).await?;
-            say(if revoked { "Revoked." } else { "There is no such caller, or it was revoked before." });
+            print_line(if revoked { "Revoked." } else { "There is no such caller, or it was revoked before." });
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -75,7 +75,7 @@ async fn look(app: &App, tried: &mut Tried) -> Result<(), StoreError> {
 
 /// How many more may be checked now.
 async fn room(app: &App) -> Result<u32, StoreError> {
-    if app.queue.waiting() > 0 || admission::room(app).is_err() {
+    if app.queue.waiting() > 0 || admission::check_capacity(app).is_err() {
         return Ok(0);
     }
     let is_check = |purpose| purpose == UsePurpose::Check;

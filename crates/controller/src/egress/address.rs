@@ -1,11 +1,11 @@
-//! Which addresses a name may lead to: public ones only, and all of them.
+//! Check that all addresses of a name are public.
 
 use super::{HostName, EgressError};
 use anteroom_wire::Problem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// IPv4 that is not public (IANA's special-purpose registry, RFC 6890), as network and prefix length.
-const CLOSED_V4: [([u8; 4], u8); 16] = [
+const NON_PUBLIC_V4: [([u8; 4], u8); 16] = [
     ([0, 0, 0, 0], 8),       // this network
     ([10, 0, 0, 0], 8),      // private
     ([100, 64, 0, 0], 10),   // carrier-grade NAT
@@ -24,19 +24,19 @@ const CLOSED_V4: [([u8; 4], u8); 16] = [
     ([224, 0, 0, 0], 3),     // multicast, reserved, broadcast
 ];
 
-/// IPv6 inside global unicast (2000::/3) that is not public, as network and prefix length. All else outside 2000::/3 is
-/// closed as a whole: unspecified, loopback, IPv4-mapped, NAT64, unique local, link-local, multicast.
-const CLOSED_V6: [([u16; 8], u8); 4] = [
+/// IPv6 inside global unicast (2000::/3) that is not public, as network and prefix length. Everything outside 2000::/3 is
+/// not public: unspecified, loopback, IPv4-mapped, NAT64, unique local, link-local, multicast.
+const NON_PUBLIC_V6: [([u16; 8], u8); 4] = [
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), // protocol assignments: Teredo, ORCHID, benchmarks
     ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), // documentation
-    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), // 6to4: carries any IPv4 address
+    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), // 6to4: embeds any IPv4 address
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
 ];
 
-/// Whether `address` is one that anybody on the Internet could reach.
+/// Whether `address` is reachable from the whole Internet.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => !CLOSED_V4.iter().any(|&(network, prefix)| {
+        IpAddr::V4(v4) => !NON_PUBLIC_V4.iter().any(|&(network, prefix)| {
             let mask = u32::MAX << (32 - u32::from(prefix));
             u32::from(v4) & mask == u32::from(Ipv4Addr::from(network))
         }),
@@ -46,12 +46,12 @@ pub fn is_public(address: IpAddr) -> bool {
                 u128::from(v6) & mask == u128::from(Ipv6Addr::from(network))
             };
             within([0x2000, 0, 0, 0, 0, 0, 0, 0], 3)
-                && !CLOSED_V6.iter().any(|&(network, prefix)| within(network, prefix))
+                && !NON_PUBLIC_V6.iter().any(|&(network, prefix)| within(network, prefix))
         }
     }
 }
 
-/// The address for people: enough to tell networks apart, not hosts (`203.0.x.x`, `2001:db8::x`).
+/// The masked address for logs and messages: shows the network, not the host (`203.0.x.x`, `2001:db8::x`).
 pub fn mask(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => {
@@ -65,18 +65,18 @@ pub fn mask(address: IpAddr) -> String {
     }
 }
 
-/// The addresses that may be tried, IPv6 and IPv4 by turns (RFC 8305 §4), at most `addresses_max`.
+/// Returns the addresses to try: IPv6 and IPv4 alternate (RFC 8305 §4), at most `addresses_max`.
 ///
 /// # Errors
-/// [`Problem::EgressPrivate`] when any of them is not public: a name server that mixes such answers is not to be
-/// trusted with the others. [`Problem::EgressUnreachable`] when there are none.
-pub(super) fn admit(
+/// [`Problem::EgressPrivate`] if any address is not public: the other answers of such a name server are not trusted either.
+/// [`Problem::EgressUnreachable`] if there are no addresses.
+pub(super) fn require_public(
     name: &HostName,
     addresses: Vec<SocketAddr>,
     addresses_max: usize,
 ) -> Result<Vec<SocketAddr>, EgressError> {
-    if let Some(closed) = addresses.iter().find(|address| !is_public(address.ip())) {
-        return Err(EgressError::new(Problem::EgressPrivate, format!("{name} leads to {}", mask(closed.ip()))));
+    if let Some(private) = addresses.iter().find(|address| !is_public(address.ip())) {
+        return Err(EgressError::new(Problem::EgressPrivate, format!("{name} resolves to {}", mask(private.ip()))));
     }
     if addresses.is_empty() {
         return Err(EgressError::new(Problem::EgressUnreachable, format!("resolve {name}: the name has no address")));
@@ -85,16 +85,16 @@ pub(super) fn admit(
     v6.dedup();
     v4.dedup();
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
-    let mut by_turns = Vec::new();
+    let mut alternating = Vec::new();
     loop {
         let pair = [v6.next(), v4.next()];
-        if pair == [None, None] || by_turns.len() >= addresses_max.max(1) {
+        if pair == [None, None] || alternating.len() >= addresses_max.max(1) {
             break;
         }
-        by_turns.extend(pair.into_iter().flatten());
+        alternating.extend(pair.into_iter().flatten());
     }
-    by_turns.truncate(addresses_max.max(1));
-    Ok(by_turns)
+    alternating.truncate(addresses_max.max(1));
+    Ok(alternating)
 }
 
 #[cfg(test)]
@@ -106,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn only_public_addresses_are_public() {
-        let closed = [
+    fn special_purpose_addresses_are_not_public() {
+        let non_public = [
             "0.0.0.0",
             "0.1.2.3",
             "10.0.0.1",
@@ -152,7 +152,7 @@ mod tests {
             "5f00::1",
             "4000::1",
         ];
-        for address in closed {
+        for address in non_public {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
         for address in [
@@ -174,19 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn one_private_address_among_public_ones_refuses_the_name() {
+    fn name_with_one_private_address_is_refused() {
         let name = HostName::parse("mixed.example").unwrap();
-        let refusal = admit(&name, vec![at("1.1.1.1"), at("192.168.0.7")], 8).unwrap_err();
-        assert_eq!(refusal.problem, Problem::EgressPrivate);
-        assert_eq!(refusal.detail, "mixed.example leads to 192.168.x.x");
+        let error = require_public(&name, vec![at("1.1.1.1"), at("192.168.0.7")], 8).unwrap_err();
+        assert_eq!(error.problem, Problem::EgressPrivate);
+        assert_eq!(error.detail, "mixed.example resolves to 192.168.x.x");
     }
 
     #[test]
-    fn addresses_are_tried_by_turns_and_not_without_end() {
+    fn addresses_are_tried_alternating_and_not_without_end() {
         let name = HostName::parse("many.example").unwrap();
         let all = vec![at("1.1.1.1"), at("1.1.1.2"), at("1.1.1.3"), at("2606:4700::1"), at("2606:4700::2")];
-        assert_eq!(admit(&name, all.clone(), 3).unwrap(), [at("2606:4700::1"), at("1.1.1.1"), at("2606:4700::2")]);
-        assert_eq!(admit(&name, all, 8).unwrap().len(), 5);
-        assert_eq!(admit(&name, vec![], 8).unwrap_err().problem, Problem::EgressUnreachable);
+        assert_eq!(require_public(&name, all.clone(), 3).unwrap(), [at("2606:4700::1"), at("1.1.1.1"), at("2606:4700::2")]);
+        assert_eq!(require_public(&name, all, 8).unwrap().len(), 5);
+        assert_eq!(require_public(&name, vec![], 8).unwrap_err().problem, Problem::EgressUnreachable);
     }
 }

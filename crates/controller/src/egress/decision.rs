@@ -1,48 +1,48 @@
-//! What the gate tells the session about each request.
+//! The events that the gate reports to the session for each request.
 
 use anteroom_wire::Problem;
 
-/// One outcome of one request for a connection.
+/// An event of one connection request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressDecision {
-    /// The name, lower case; for a refusal the guest's text, bounded and printable.
+    /// The name in lower case; for a refused request the guest's text, bounded and printable.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// What happened.
+    /// The result.
     pub outcome: EgressOutcome,
 }
 
-/// What happened to a request.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EgressOutcome {
-    /// The connection exists.
+    /// The connection is open.
     Granted {
-        /// Where it leads, masked (`203.0.x.x`).
+        /// The peer's address, masked (`203.0.x.x`).
         address: String,
-        /// Whether the operator's configuration answered the name.
+        /// Whether the address is from `egress.overrides`.
         overridden: bool,
-        /// Resolving and connecting, milliseconds.
+        /// Time to resolve and connect, milliseconds.
         connect_ms: u64,
     },
-    /// There is no connection.
-    Refused {
-        /// Why.
+    /// The request was refused or the connection failed.
+    Failed {
+        /// The cause.
         problem: Problem,
-        /// Which stage said no.
+        /// The stage that failed.
         detail: String,
-        /// How long that took, milliseconds.
+        /// Time until the decision, milliseconds.
         after_ms: u64,
     },
     /// A granted connection ended.
-    CloseCause {
+    Closed {
         /// Bytes from the machine.
         bytes_up: u64,
         /// Bytes to the machine.
         bytes_down: u64,
-        /// How long it lasted, milliseconds.
+        /// Duration of the connection, milliseconds.
         duration_ms: u64,
-        /// Why it ended.
+        /// Why the connection ended.
         why: CloseCause,
     },
 }
@@ -50,14 +50,14 @@ pub enum EgressOutcome {
 /// Why a granted connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseCause {
-    /// Both sides were done.
-    Done,
-    /// One side broke off.
-    Broken,
-    /// It carried nothing for too long.
-    Idle,
-    /// It lasted too long.
-    TooLong,
-    /// The machine or the server is ending.
-    Ending,
+    /// Both sides finished.
+    Completed,
+    /// The connection of one side broke.
+    ConnectionLost,
+    /// No traffic for `idle_s_max`.
+    IdleTimeout,
+    /// The connection lasted `total_s_max`.
+    LifetimeExceeded,
+    /// The machine or the server is stopping.
+    Shutdown,
 }

@@ -1,7 +1,7 @@
-//! Connecting to checked addresses, and the stream that comes of it.
+//! Connects to checked addresses.
 //!
-//! A small form of "happy eyeballs" (RFC 8305): the next address is tried beside the one before after a short while, or
-//! at once when that one failed; the first that connects wins and the others are dropped.
+//! A small form of "happy eyeballs" (RFC 8305): the next address is tried in parallel after `stagger_ms`, or at once when an
+//! attempt failed. The first connection is used and the other attempts are dropped.
 
 use super::{GateSettings, HostName, EgressError, mask};
 use anteroom_wire::Problem;
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
-/// An open connection that the gate granted.
+/// An open connection through the gate.
 #[derive(Debug)]
 pub struct GatedStream {
     socket: TcpStream,
@@ -30,22 +30,22 @@ pub struct GatedStream {
 
 impl GatedStream {
     pub(super) fn new(socket: TcpStream, peer: SocketAddr, overridden: bool, connect: Duration) -> Self {
-        // Small writes are keystrokes and handshakes; a failure here costs latency only.
+        // Small writes are keystrokes and handshakes. If this fails, only latency is higher.
         let _ = socket.set_nodelay(true);
         Self { socket, peer, overridden, connect }
     }
 
-    /// The address it leads to. Mask it ([`mask`]) before it is shown.
+    /// The peer's address. Mask it ([`mask`]) before it is logged or shown.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Whether the operator's configuration answered the name.
+    /// Whether the address is from `egress.overrides`.
     pub fn is_overridden(&self) -> bool {
         self.overridden
     }
 
-    /// How long resolving and connecting took.
+    /// Time to resolve and connect.
     pub fn connect_time(&self) -> Duration {
         self.connect
     }
@@ -71,17 +71,17 @@ impl AsyncWrite for GatedStream {
     }
 }
 
-/// Why one address did not work.
-enum Missed {
-    Late,
-    Failed(io::Error),
+/// Why an attempt to connect to one address failed.
+enum AttemptError {
+    Timeout,
+    Io(io::Error),
 }
 
-/// Connects to the first of `addresses` that answers.
+/// Connects to the first of `addresses` that accepts.
 ///
 /// # Errors
-/// [`Problem::EgressTimeout`] when the limit or every attempt's limit ran out, [`Problem::EgressUnreachable`] with the
-/// last cause otherwise.
+/// [`Problem::EgressTimeout`] if the total timeout or the timeout of the last attempt expired, otherwise
+/// [`Problem::EgressUnreachable`] with the last error.
 pub(super) async fn dial(
     settings: &GateSettings,
     name: &HostName,
@@ -89,13 +89,13 @@ pub(super) async fn dial(
 ) -> Result<TcpStream, EgressError> {
     let deadline = Instant::now() + Duration::from_millis(settings.connect_ms_max);
     let count = addresses.len();
-    match timeout_at(deadline, race(settings, addresses)).await {
+    match timeout_at(deadline, connect_to_first(settings, addresses)).await {
         Ok(Ok(socket)) => Ok(socket),
-        Ok(Err((address, Missed::Failed(error)))) => Err(EgressError::new(
+        Ok(Err((address, AttemptError::Io(error)))) => Err(EgressError::new(
             Problem::EgressUnreachable,
             format!("connect to {name} at {} ({count} tried): {error}", mask(address.ip())),
         )),
-        Ok(Err((_, Missed::Late))) | Err(_) => Err(EgressError::new(
+        Ok(Err((_, AttemptError::Timeout))) | Err(_) => Err(EgressError::new(
             Problem::EgressTimeout,
             format!(
                 "connect to {name} ({count} to try): no answer in {} ms",
@@ -105,38 +105,41 @@ pub(super) async fn dial(
     }
 }
 
-async fn race(settings: &GateSettings, addresses: Vec<SocketAddr>) -> Result<TcpStream, (SocketAddr, Missed)> {
+async fn connect_to_first(
+    settings: &GateSettings,
+    addresses: Vec<SocketAddr>,
+) -> Result<TcpStream, (SocketAddr, AttemptError)> {
     let attempt_max = Duration::from_millis(settings.attempt_ms_max);
     let stagger = Duration::from_millis(settings.stagger_ms.max(1));
     let attempt = async |address: SocketAddr| match timeout(attempt_max, TcpStream::connect(address)).await {
         Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(error)) => Err((address, Missed::Failed(error))),
-        Err(_) => Err((address, Missed::Late)),
+        Ok(Err(error)) => Err((address, AttemptError::Io(error))),
+        Err(_) => Err((address, AttemptError::Timeout)),
     };
-    let mut waiting = addresses.into_iter();
+    let mut remaining = addresses.into_iter();
     let mut running = FuturesUnordered::new();
     let mut last = None;
     let mut next_at = Instant::now();
     loop {
         if (running.is_empty() || Instant::now() >= next_at)
-            && let Some(address) = waiting.next()
+            && let Some(address) = remaining.next()
         {
             running.push(attempt(address));
             next_at = Instant::now() + stagger;
         }
         if running.is_empty() {
-            // `addresses` is never empty, so an attempt was made and its miss is known.
-            return Err(last.unwrap_or_else(|| (SocketAddr::from(([0, 0, 0, 0], 0)), Missed::Late)));
+            // `addresses` is never empty, so there was an attempt and its error is known.
+            return Err(last.unwrap_or_else(|| (SocketAddr::from(([0, 0, 0, 0], 0)), AttemptError::Timeout)));
         }
         tokio::select! {
             Some(outcome) = running.next() => match outcome {
                 Ok(socket) => return Ok(socket),
-                Err(missed) => {
-                    last = Some(missed);
+                Err(error) => {
+                    last = Some(error);
                     next_at = Instant::now();
                 }
             },
-            () = sleep_until(next_at), if waiting.len() > 0 => {}
+            () = sleep_until(next_at), if remaining.len() > 0 => {}
         }
     }
 }

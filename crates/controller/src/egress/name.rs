@@ -1,4 +1,4 @@
-//! A host name as a guest may ask for it: a DNS name, never an address in any spelling.
+//! Host names that guests may request: DNS names, never IP addresses in any notation.
 
 use super::EgressError;
 use anteroom_wire::Problem;
@@ -6,7 +6,7 @@ use std::fmt;
 
 /// The longest name, bytes (RFC 1035 §2.3.4).
 const NAME_BYTES_MAX: usize = 253;
-/// The longest label, bytes (same place).
+/// The longest label, bytes (RFC 1035 §2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 
 /// A well-formed DNS name in lower case without a trailing dot.
@@ -14,16 +14,16 @@ const LABEL_BYTES_MAX: usize = 63;
 pub struct HostName(String);
 
 impl HostName {
-    /// Reads a name; any case, one trailing dot allowed.
+    /// Parses a name in any case, with at most one trailing dot.
     ///
     /// # Errors
-    /// [`Problem::EgressDenied`] for an address (`127.0.0.1`, `[::1]`, `2130706433`, `0x7f.1`: whatever a resolver
-    /// would read as one) and for what is not a DNS name.
+    /// [`Problem::EgressDenied`] for an IP address in any notation that a resolver accepts (`127.0.0.1`, `[::1]`,
+    /// `2130706433`, `0x7f.1`) and for a text that is not a DNS name.
     pub fn parse(text: &str) -> Result<Self, EgressError> {
-        let refused = |why: &str| EgressError::new(Problem::EgressDenied, format!("{:?} {why}", shown(text)));
+        let refused = |why: &str| EgressError::new(Problem::EgressDenied, format!("{:?} {why}", printable(text)));
         let name = text.strip_suffix('.').unwrap_or(text);
         if text.starts_with('[') || text.contains(':') || name.parse::<std::net::IpAddr>().is_ok() {
-            return Err(refused("is an address: only names may be reached"));
+            return Err(refused("is an IP address; only host names are allowed"));
         }
         let label = |label: &str| {
             (1..=LABEL_BYTES_MAX).contains(&label.len())
@@ -34,9 +34,10 @@ impl HostName {
         if name.len() > NAME_BYTES_MAX || !name.split('.').all(label) {
             return Err(refused("is not a DNS name"));
         }
-        // inet_aton(3) reads numbers in decimal, octal and hexadecimal, with one to four parts: no name ends like that.
+        // inet_aton(3) accepts numbers in decimal, octal and hexadecimal, with one to four parts: a last label that starts
+        // with a digit is never a DNS name.
         if name.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit())) {
-            return Err(refused("is an address: only names may be reached"));
+            return Err(refused("is an IP address; only host names are allowed"));
         }
         Ok(Self(name.to_ascii_lowercase()))
     }
@@ -46,9 +47,9 @@ impl HostName {
         &self.0
     }
 
-    /// The name as it is asked for: absolute, so that the host's search list cannot turn it into another one. A single
-    /// label (`localhost`) is left as it is, since those are the host's own.
-    pub(super) fn as_question(&self) -> String {
+    /// The name to resolve, with a trailing dot, so that the resolver does not append a suffix of the host's search list. A
+    /// single label (`localhost`) has no dot, because the host itself defines those names.
+    pub(super) fn absolute(&self) -> String {
         if self.0.contains('.') { format!("{}.", self.0) } else { self.0.clone() }
     }
 }
@@ -59,8 +60,8 @@ impl fmt::Display for HostName {
     }
 }
 
-/// What of a guest's text may stand in a message: bounded, printable.
-pub(super) fn shown(text: &str) -> String {
+/// A guest's text for a message: bounded, with control characters replaced.
+pub(super) fn printable(text: &str) -> String {
     text.chars().take(NAME_BYTES_MAX).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
@@ -69,15 +70,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_read_in_any_case_and_asked_for_as_an_absolute_one() {
+    fn name_is_parsed_in_any_case_and_resolved_as_absolute_name() {
         let name = HostName::parse("Auth.OpenAI.com.").unwrap();
         assert_eq!(name.as_str(), "auth.openai.com");
-        assert_eq!(name.as_question(), "auth.openai.com.");
-        assert_eq!(HostName::parse("localhost").unwrap().as_question(), "localhost");
+        assert_eq!(name.absolute(), "auth.openai.com.");
+        assert_eq!(HostName::parse("localhost").unwrap().absolute(), "localhost");
     }
 
     #[test]
-    fn an_address_in_any_spelling_is_not_a_name() {
+    fn ip_address_in_any_notation_is_not_a_name() {
         for address in [
             "127.0.0.1",
             "127.1",
@@ -91,13 +92,13 @@ mod tests {
             "fe80::1%eth0",
             "1.2.3.4.5",
         ] {
-            let refusal = HostName::parse(address).unwrap_err();
-            assert_eq!(refusal.problem, Problem::EgressDenied, "{address}");
+            let error = HostName::parse(address).unwrap_err();
+            assert_eq!(error.problem, Problem::EgressDenied, "{address}");
         }
     }
 
     #[test]
-    fn what_is_not_a_dns_name_is_refused_and_shown_without_its_control_characters() {
+    fn invalid_name_is_refused_and_shown_without_control_characters() {
         for bad in [
             "",
             ".",
@@ -114,7 +115,7 @@ mod tests {
         ] {
             assert!(HostName::parse(bad).is_err(), "{bad}");
         }
-        let refusal = HostName::parse("evil\r\n\u{1b}[31m.example").unwrap_err();
-        assert!(refusal.detail.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{}", refusal.detail);
+        let error = HostName::parse("evil\r\n\u{1b}[31m.example").unwrap_err();
+        assert!(error.detail.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{}", error.detail);
     }
 }

@@ -1,6 +1,7 @@
-//! `CONNECT host:port` from a machine: ask the gate, answer, then carry bytes until one of the limits or the end.
+//! Serves `CONNECT host:port` requests of a machine: opens the connection through the gate and copies bytes until one side
+//! ends or a limit is reached.
 
-use super::{CloseCause, EgressDecision, Gate, GatedStream, HostName, EgressOutcome, EgressError, mask, name::shown};
+use super::{CloseCause, EgressDecision, Gate, GatedStream, HostName, EgressOutcome, EgressError, mask, name::printable};
 use crate::egress::GateSettings;
 use anteroom_wire::{Problem, provider::Provider};
 use bytes::Bytes;
@@ -24,20 +25,20 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// One copy buffer, each way (8 KiB cost three times the processor time).
+/// Size of the copy buffer of each direction (8 KiB cost three times the processor time).
 const COPY_BYTES: usize = 64 * 1024;
 
-/// The gate as one machine sees it: its provider's list, its share of connections, its session's ear.
+/// The gate for one machine: with its provider's egress list, its limit of connections and the callback of its session.
 ///
-/// Cheap to clone; all clones share the count of connections.
+/// Cheap to clone; all clones share the limit of connections.
 #[derive(Clone)]
 pub struct MachineGate {
     gate: Arc<Gate>,
     provider: Arc<Provider>,
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
-    ending: CancellationToken,
-    tell: Arc<dyn Fn(EgressDecision) + Send + Sync>,
+    shutdown: CancellationToken,
+    on_decision: Arc<dyn Fn(EgressDecision) + Send + Sync>,
 }
 
 impl fmt::Debug for MachineGate {
@@ -50,34 +51,33 @@ impl fmt::Debug for MachineGate {
 }
 
 impl MachineGate {
-    /// `tasks` owns the connections; `ending` ends them all; `tell` hears every decision and must not block.
+    /// `tasks` runs the connections; `shutdown` closes all of them; `on_decision` receives every decision and must not block.
     pub fn new(
         gate: Arc<Gate>,
         provider: Arc<Provider>,
         tasks: TaskTracker,
-        ending: CancellationToken,
-        tell: impl Fn(EgressDecision) + Send + Sync + 'static,
+        shutdown: CancellationToken,
+        on_decision: impl Fn(EgressDecision) + Send + Sync + 'static,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(gate.settings().streams_max.max(1)));
-        Self { gate, provider, slots, tasks, ending, tell: Arc::new(tell) }
+        Self { gate, provider, slots, tasks, shutdown, on_decision: Arc::new(on_decision) }
     }
 
-    /// HostOverrides one `CONNECT` request: 200 when the connection exists (its bytes are then carried by a task of the
-    /// tracker), else 403, 502 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Never takes longer than the
-    /// gate's limits together.
+    /// Answers one `CONNECT` request: 200 when the connection is open (a task of the tracker then copies its bytes), else 403,
+    /// 502 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Returns within the sum of the gate's timeouts.
     pub async fn serve<B: Send + 'static>(&self, mut request: Request<B>) -> Response<Full<Bytes>> {
         let started = Instant::now();
-        let Some((host, port)) = target(&request) else {
-            return refuse(&EgressError::new(Problem::Malformed, "expected CONNECT host:port"));
+        let Some((host, port)) = connect_target(&request) else {
+            return error_response(&EgressError::new(Problem::Malformed, "expected CONNECT host:port"));
         };
         let opened = tokio::select! {
             biased;
-            () = self.ending.cancelled() => Err(EgressError::new(Problem::EgressUnreachable, "the machine is ending")),
+            () = self.shutdown.cancelled() => Err(EgressError::new(Problem::EgressUnreachable, "the machine is stopping")),
             opened = self.open(&host, port) => opened,
         };
         match opened {
             Ok((stream, slot)) => {
-                self.decided(
+                self.report(
                     &host,
                     port,
                     EgressOutcome::Granted {
@@ -88,13 +88,13 @@ impl MachineGate {
                 );
                 let upgrade = hyper::upgrade::on(&mut request);
                 let this = self.clone();
-                self.tasks.spawn(async move { this.carry(&host, port, upgrade, stream, slot).await });
+                self.tasks.spawn(async move { this.copy_until_end(&host, port, upgrade, stream, slot).await });
                 Response::new(Full::default())
             }
-            Err(refusal) => {
-                let (problem, detail) = (refusal.problem, refusal.detail.clone());
-                self.decided(&host, port, EgressOutcome::Refused { problem, detail, after_ms: millis(started.elapsed()) });
-                refuse(&refusal)
+            Err(error) => {
+                let (problem, detail) = (error.problem, error.detail.clone());
+                self.report(&host, port, EgressOutcome::Failed { problem, detail, after_ms: millis(started.elapsed()) });
+                error_response(&error)
             }
         }
     }
@@ -112,13 +112,13 @@ impl MachineGate {
         Ok((self.gate.connect(&self.provider, host, port).await?, slot))
     }
 
-    fn decided(&self, host: &str, port: u16, outcome: EgressOutcome) {
-        let host = HostName::parse(host).map_or_else(|_| shown(host), |name| name.as_str().to_owned());
-        (self.tell)(EgressDecision { host, port, outcome });
+    fn report(&self, host: &str, port: u16, outcome: EgressOutcome) {
+        let host = HostName::parse(host).map_or_else(|_| printable(host), |name| name.as_str().to_owned());
+        (self.on_decision)(EgressDecision { host, port, outcome });
     }
 
-    /// Carries bytes until the connection ends, then tells how much it was. Holds `slot` as long.
-    async fn carry(
+    /// Copies bytes until the connection ends, then reports the totals. Releases `slot` at the end.
+    async fn copy_until_end(
         &self,
         host: &str,
         port: u16,
@@ -127,23 +127,23 @@ impl MachineGate {
         slot: OwnedSemaphorePermit,
     ) {
         let started = Instant::now();
-        let (up, down) = (Arc::new(Meter::new(started)), Arc::new(Meter::new(started)));
+        let (up, down) = (Arc::new(Traffic::new(started)), Arc::new(Traffic::new(started)));
         let upgrade_max = Duration::from_millis(self.gate.settings().connect_ms_max);
         let why = match timeout(upgrade_max, upgrade).await {
             Ok(Ok(upgraded)) => {
-                let mut guest = Metered { inner: TokioIo::new(upgraded), read: Arc::clone(&up) };
-                let mut outside = Metered { inner: stream, read: Arc::clone(&down) };
+                let mut guest = Counted { inner: TokioIo::new(upgraded), read: Arc::clone(&up) };
+                let mut outside = Counted { inner: stream, read: Arc::clone(&down) };
                 let copied = copy_bidirectional_with_sizes(&mut guest, &mut outside, COPY_BYTES, COPY_BYTES);
                 tokio::select! {
                     copied = copied => if copied.is_ok() { CloseCause::Completed } else { CloseCause::ConnectionLost },
-                    why = expiry(self.gate.settings(), started, &up, &down) => why,
-                    () = self.ending.cancelled() => CloseCause::Shutdown,
+                    why = timed_out(self.gate.settings(), started, &up, &down) => why,
+                    () = self.shutdown.cancelled() => CloseCause::Shutdown,
                 }
             }
             Ok(Err(_)) | Err(_) => CloseCause::ConnectionLost,
         };
         drop(slot);
-        self.decided(
+        self.report(
             host,
             port,
             EgressOutcome::Closed {
@@ -156,8 +156,8 @@ impl MachineGate {
     }
 }
 
-/// Ends when the connection was idle or open for too long.
-async fn expiry(settings: &GateSettings, started: Instant, up: &Meter, down: &Meter) -> CloseCause {
+/// Waits until the idle timeout or the longest duration of the connection is reached.
+async fn timed_out(settings: &GateSettings, started: Instant, up: &Traffic, down: &Traffic) -> CloseCause {
     let ends_at = started + Duration::from_secs(settings.total_s_max);
     loop {
         let last = started + Duration::from_millis(up.last_ms.load(Relaxed).max(down.last_ms.load(Relaxed)));
@@ -173,20 +173,20 @@ async fn expiry(settings: &GateSettings, started: Instant, up: &Meter, down: &Me
     }
 }
 
-/// Host and port of a `CONNECT`: the authority, no user, no path.
-fn target<B>(request: &Request<B>) -> Option<(String, u16)> {
+/// Host and port of a `CONNECT` request: its authority, without user info.
+fn connect_target<B>(request: &Request<B>) -> Option<(String, u16)> {
     let authority = request.uri().authority()?;
-    let good = request.method() == Method::CONNECT && !authority.as_str().contains('@');
+    let is_valid = request.method() == Method::CONNECT && !authority.as_str().contains('@');
     let port = authority.port_u16().filter(|&port| port != 0)?;
-    good.then(|| (authority.host().to_owned(), port))
+    is_valid.then(|| (authority.host().to_owned(), port))
 }
 
-fn refuse(refusal: &EgressError) -> Response<Full<Bytes>> {
-    // A body of plain texts always serialises; an empty one would only lose the words, not the status.
-    let body = serde_json::to_vec(&refusal.body()).unwrap_or_default();
+fn error_response(error: &EgressError) -> Response<Full<Bytes>> {
+    // The body has only texts, so serialization does not fail. With an empty body the status would still be correct.
+    let body = serde_json::to_vec(&error.body()).unwrap_or_default();
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() =
-        StatusCode::from_u16(refusal.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        StatusCode::from_u16(error.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
 }
@@ -195,26 +195,26 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Bytes one way, and when the last of them came.
-struct Meter {
+/// Bytes of one direction and the time of the last one.
+struct Traffic {
     started: Instant,
     bytes: AtomicU64,
     last_ms: AtomicU64,
 }
 
-impl Meter {
+impl Traffic {
     fn new(started: Instant) -> Self {
         Self { started, bytes: AtomicU64::new(0), last_ms: AtomicU64::new(0) }
     }
 }
 
-/// A stream whose reads are counted.
-struct Metered<S> {
+/// A stream that counts the bytes read from it.
+struct Counted<S> {
     inner: S,
-    read: Arc<Meter>,
+    read: Arc<Traffic>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
@@ -224,7 +224,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }

@@ -1,12 +1,12 @@
-//! A short record of many decisions: a browser opens fifty connections to five names; the timeline wants five lines.
+//! Aggregates egress decisions: a browser opens fifty connections to five names, and the timeline gets five entries.
 //!
-//! Pure: no clock, no I/O. Memory is bounded, since the names are the guest's.
+//! Pure: no clock, no I/O. Memory is bounded, because the guest chooses the names.
 
 use super::{EgressDecision, EgressOutcome};
 use anteroom_wire::Problem;
 use std::collections::BTreeMap;
 
-/// What is worth a line on the timeline the outcome it happens.
+/// A decision that gets an entry on the timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SummaryLine {
     /// The first connection to this name.
@@ -15,27 +15,27 @@ pub enum SummaryLine {
         host: String,
         /// The port.
         port: u16,
-        /// Where it leads, masked.
+        /// The peer's address, masked.
         address: String,
-        /// Whether the operator's configuration answered the name.
+        /// Whether the address is from `egress.overrides`.
         overridden: bool,
-        /// Resolving and connecting, milliseconds.
+        /// Time to resolve and connect, milliseconds.
         connect_ms: u64,
     },
-    /// The first refusal of this name for this cause.
-    FirstRefused {
+    /// The first failed request for this name with this cause.
+    FirstFailed {
         /// The name, as the guest wrote it (bounded, printable).
         host: String,
         /// The port.
         port: u16,
-        /// Why.
+        /// The cause.
         problem: Problem,
-        /// Which stage said no.
+        /// The stage that failed.
         detail: String,
     },
-    /// More names than the ledger keeps: from here on only the totals grow.
-    Full {
-        /// How many names it keeps.
+    /// The limit of names is reached: requests for further names are only counted together.
+    LimitReached {
+        /// The limit of names.
         names_max: usize,
     },
 }
@@ -43,42 +43,42 @@ pub enum SummaryLine {
 /// The sum of all requests for one name and port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct HostTotals {
-    /// The name; empty for the sum of those that found no room.
+    /// The name; empty for the sum of all names over the limit.
     pub host: String,
     /// The port.
     pub port: u16,
     /// Connections that were opened.
     pub granted: u64,
-    /// Requests that were refused, by the problem's code.
-    pub refused: BTreeMap<&'static str, u64>,
-    /// Bytes from the machine, over all connections that have ended.
+    /// Failed requests, by the problem's code.
+    pub failed: BTreeMap<&'static str, u64>,
+    /// Bytes from the machine, for all closed connections.
     pub bytes_up: u64,
-    /// Bytes to the machine, likewise.
+    /// Bytes to the machine, for all closed connections.
     pub bytes_down: u64,
 }
 
-/// Keeps count for one session.
+/// The totals of one session.
 #[derive(Debug)]
 pub struct EgressSummary {
     names_max: usize,
     names: BTreeMap<(String, u16), HostTotals>,
     others: HostTotals,
-    full: bool,
+    limit_reached: bool,
 }
 
 impl EgressSummary {
-    /// A ledger that keeps at most `names_max` names apart.
+    /// Counts at most `names_max` names separately.
     pub fn new(names_max: usize) -> Self {
-        Self { names_max, names: BTreeMap::new(), others: HostTotals::default(), full: false }
+        Self { names_max, names: BTreeMap::new(), others: HostTotals::default(), limit_reached: false }
     }
 
-    /// Counts one decision; the answer is a line for the timeline if this says something new.
+    /// Counts one decision. Returns an entry for the timeline if the decision is the first of its kind for this name.
     pub fn record(&mut self, decision: &EgressDecision) -> Option<SummaryLine> {
         let key = (decision.host.clone(), decision.port);
         let known = self.names.contains_key(&key);
         if !known && self.names.len() >= self.names_max {
             count(&mut self.others, &decision.outcome);
-            let first = !std::mem::replace(&mut self.full, true);
+            let first = !std::mem::replace(&mut self.limit_reached, true);
             return first.then_some(SummaryLine::LimitReached { names_max: self.names_max });
         }
         let (host, port) = key.clone();
@@ -96,31 +96,31 @@ impl EgressSummary {
                 overridden: *overridden,
                 connect_ms: *connect_ms,
             }),
-            EgressOutcome::Refused { problem, detail, after_ms: _ } => {
-                Some(SummaryLine::FirstRefused { host, port, problem: *problem, detail: detail.clone() })
+            EgressOutcome::Failed { problem, detail, after_ms: _ } => {
+                Some(SummaryLine::FirstFailed { host, port, problem: *problem, detail: detail.clone() })
             }
             EgressOutcome::Closed { .. } => None,
         }
     }
 
-    /// The sums so far, by name; the last one, with an empty host, stands for all names that found no room.
+    /// The totals by name; the last one, with an empty host, is for all names over the limit.
     pub fn totals(&self) -> Vec<HostTotals> {
-        let others = self.full.then(|| self.others.clone());
+        let others = self.limit_reached.then(|| self.others.clone());
         self.names.values().cloned().chain(others).collect()
     }
 }
 
-/// Adds one outcome; whether it is the first of its kind.
+/// Adds one outcome. Returns true if it is the first of its kind.
 fn count(totals: &mut HostTotals, outcome: &EgressOutcome) -> bool {
     match outcome {
         EgressOutcome::Granted { .. } => {
             totals.granted += 1;
             totals.granted == 1
         }
-        EgressOutcome::Refused { problem, .. } => {
-            let refused = totals.refused.entry(problem.code()).or_default();
-            *refused += 1;
-            *refused == 1
+        EgressOutcome::Failed { problem, .. } => {
+            let failed = totals.failed.entry(problem.code()).or_default();
+            *failed += 1;
+            *failed == 1
         }
         EgressOutcome::Closed { bytes_up, bytes_down, .. } => {
             totals.bytes_up += bytes_up;
@@ -139,11 +139,11 @@ mod tests {
         EgressDecision { host: host.into(), port: 443, outcome }
     }
 
-    fn refused(host: &str, problem: Problem) -> EgressDecision {
+    fn failed(host: &str, problem: Problem) -> EgressDecision {
         EgressDecision {
             host: host.into(),
             port: 443,
-            outcome: EgressOutcome::Refused { problem, detail: "why".into(), after_ms: 1 },
+            outcome: EgressOutcome::Failed { problem, detail: "why".into(), after_ms: 1 },
         }
     }
 
@@ -153,36 +153,36 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_one_line_however_many_connections_it_gets() {
-        let mut ledger = EgressSummary::new(10);
-        assert!(matches!(ledger.record(&granted("a.example")), Some(SummaryLine::FirstGranted { .. })));
-        assert_eq!(ledger.record(&granted("a.example")), None);
-        assert_eq!(ledger.record(&closed("a.example", 10, 100)), None);
-        assert_eq!(ledger.record(&closed("a.example", 1, 2)), None);
-        let [totals] = &ledger.totals()[..] else { unreachable!("one name") };
+    fn many_connections_to_one_name_have_one_timeline_entry() {
+        let mut summary = EgressSummary::new(10);
+        assert!(matches!(summary.record(&granted("a.example")), Some(SummaryLine::FirstGranted { .. })));
+        assert_eq!(summary.record(&granted("a.example")), None);
+        assert_eq!(summary.record(&closed("a.example", 10, 100)), None);
+        assert_eq!(summary.record(&closed("a.example", 1, 2)), None);
+        let [totals] = &summary.totals()[..] else { unreachable!("one name") };
         assert_eq!((totals.granted, totals.bytes_up, totals.bytes_down), (2, 11, 102));
     }
 
     #[test]
-    fn a_refusal_is_one_line_for_each_name_and_cause() {
-        let mut ledger = EgressSummary::new(10);
-        assert!(ledger.record(&refused("a.example", Problem::EgressDenied)).is_some());
-        assert!(ledger.record(&refused("a.example", Problem::EgressDenied)).is_none());
-        assert!(ledger.record(&refused("a.example", Problem::EgressTimeout)).is_some());
-        assert!(ledger.record(&refused("b.example", Problem::EgressDenied)).is_some());
-        assert_eq!(ledger.totals()[0].refused, [("egress_denied", 2), ("egress_timeout", 1)].into());
+    fn failed_requests_have_one_timeline_entry_for_each_name_and_cause() {
+        let mut summary = EgressSummary::new(10);
+        assert!(summary.record(&failed("a.example", Problem::EgressDenied)).is_some());
+        assert!(summary.record(&failed("a.example", Problem::EgressDenied)).is_none());
+        assert!(summary.record(&failed("a.example", Problem::EgressTimeout)).is_some());
+        assert!(summary.record(&failed("b.example", Problem::EgressDenied)).is_some());
+        assert_eq!(summary.totals()[0].failed, [("egress_denied", 2), ("egress_timeout", 1)].into());
     }
 
     #[test]
-    fn a_guest_that_invents_names_cannot_fill_memory_or_timeline() {
-        let mut ledger = EgressSummary::new(3);
+    fn many_different_names_cannot_fill_memory_or_timeline() {
+        let mut summary = EgressSummary::new(3);
         let lines = (0..1_000)
-            .filter_map(|n| ledger.record(&refused(&format!("n{n}.example"), Problem::EgressDenied)))
+            .filter_map(|n| summary.record(&failed(&format!("n{n}.example"), Problem::EgressDenied)))
             .count();
-        assert_eq!(lines, 4, "three names and the word that the ledger is full");
-        let totals = ledger.totals();
+        assert_eq!(lines, 4, "three names and the entry for the limit");
+        let totals = summary.totals();
         assert_eq!(totals.len(), 4);
         assert_eq!(totals[3].host, "");
-        assert_eq!(totals[3].refused["egress_denied"], 997);
+        assert_eq!(totals[3].failed["egress_denied"], 997);
     }
 }

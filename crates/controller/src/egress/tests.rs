@@ -1,5 +1,4 @@
-//! The gate behind a real HTTP/2 connection, as a machine uses it; the outside is a server on loopback that the operator's
-//! answers lead to.
+//! The gate with a real HTTP/2 connection, as a machine uses it. Host overrides lead to a server on loopback.
 
 use super::*;
 use bytes::Bytes;
@@ -27,24 +26,24 @@ fn provider(hosts: &[(&str, u16)]) -> Provider {
     .unwrap()
 }
 
-/// One machine on the other end of a host channel.
+/// A machine connected through a host channel.
 struct Machine {
     requests: SendRequest<Empty<Bytes>>,
-    heard: Arc<Mutex<Vec<EgressDecision>>>,
+    decisions: Arc<Mutex<Vec<EgressDecision>>>,
     tasks: TaskTracker,
-    ending: CancellationToken,
+    shutdown: CancellationToken,
 }
 
 impl Machine {
-    async fn new(settings: GateSettings, hosts: &[(&str, u16)], answers: &[(&str, SocketAddr)]) -> Self {
-        let answers = answers.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
-        let gate = Arc::new(Gate::new(settings, HostOverrides::parse(&answers).unwrap()));
-        let (heard, tasks, ending) = (Arc::new(Mutex::new(Vec::new())), TaskTracker::new(), CancellationToken::new());
-        let tell = {
-            let heard = heard.clone();
-            move |decision| heard.lock().unwrap().push(decision)
+    async fn new(settings: GateSettings, hosts: &[(&str, u16)], overrides: &[(&str, SocketAddr)]) -> Self {
+        let overrides = overrides.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
+        let gate = Arc::new(Gate::new(settings, HostOverrides::parse(&overrides).unwrap()));
+        let (decisions, tasks, shutdown) = (Arc::new(Mutex::new(Vec::new())), TaskTracker::new(), CancellationToken::new());
+        let on_decision = {
+            let decisions = decisions.clone();
+            move |decision| decisions.lock().unwrap().push(decision)
         };
-        let machine = MachineGate::new(gate, Arc::new(provider(hosts)), tasks.clone(), ending.clone(), tell);
+        let machine = MachineGate::new(gate, Arc::new(provider(hosts)), tasks.clone(), shutdown.clone(), on_decision);
         let (ours, theirs) = duplex(64 * 1024);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
@@ -58,39 +57,39 @@ impl Machine {
         let (requests, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(ours)).await.unwrap();
         tokio::spawn(connection);
-        Self { requests, heard, tasks, ending }
+        Self { requests, decisions, tasks, shutdown }
     }
 
-    async fn ask(&self, authority: &str) -> Response<Incoming> {
+    async fn send_connect(&self, authority: &str) -> Response<Incoming> {
         let request = Request::connect(authority).body(Empty::new()).unwrap();
-        timeout(SOON, self.requests.clone().send_request(request)).await.expect("an answer in time").unwrap()
+        timeout(SOON, self.requests.clone().send_request(request)).await.expect("a response in time").unwrap()
     }
 
     async fn connect(&self, authority: &str) -> TokioIo<Upgraded> {
-        let response = self.ask(authority).await;
+        let response = self.send_connect(authority).await;
         assert_eq!(response.status(), StatusCode::OK);
         TokioIo::new(hyper::upgrade::on(response).await.unwrap())
     }
 
-    /// The status and the problem of a refusal.
-    async fn refusal(&self, authority: &str) -> (u16, ProblemBody) {
-        let response = self.ask(authority).await;
+    /// Returns the status and the problem of a failed request.
+    async fn failure(&self, authority: &str) -> (u16, ProblemBody) {
+        let response = self.send_connect(authority).await;
         let status = response.status().as_u16();
         assert_eq!(response.headers()["content-type"], "application/json");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap())
     }
 
-    /// Waits until all connections have ended; what the session heard.
-    async fn story(self) -> Vec<EgressDecision> {
+    /// Waits until all connections have ended and returns the reported decisions.
+    async fn wait_for_decisions(self) -> Vec<EgressDecision> {
         self.tasks.close();
         timeout(SOON, self.tasks.wait()).await.expect("every connection ends");
-        self.heard.lock().unwrap().clone()
+        self.decisions.lock().unwrap().clone()
     }
 }
 
-/// A server that sends back what it hears, until it hears the end.
-async fn echo() -> SocketAddr {
+/// An echo server.
+async fn echo_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -105,8 +104,8 @@ async fn echo() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_granted_name_carries_bytes_both_ways_and_the_session_hears_of_it() {
-    let outside = echo().await;
+async fn granted_connection_copies_bytes_in_both_directions_and_is_reported() {
+    let outside = echo_server().await;
     let machine =
         Machine::new(GateSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let mut stream = machine.connect("Auth.Example:443").await;
@@ -115,8 +114,8 @@ async fn a_granted_name_carries_bytes_both_ways_and_the_session_hears_of_it() {
     let mut back = Vec::new();
     timeout(SOON, stream.read_to_end(&mut back)).await.unwrap().unwrap();
     assert_eq!(back.len(), 200_000);
-    let story = machine.story().await;
-    let [granted, closed] = &story[..] else { panic!("{story:?}") };
+    let decisions = machine.wait_for_decisions().await;
+    let [granted, closed] = &decisions[..] else { panic!("{decisions:?}") };
     assert_eq!((granted.host.as_str(), granted.port), ("auth.example", 443));
     assert!(matches!(&granted.outcome, EgressOutcome::Granted { address, overridden: true, .. } if address == "127.0.x.x"));
     let EgressOutcome::Closed { bytes_up: 200_000, bytes_down: 200_000, why: CloseCause::Completed, .. } = closed.outcome else {
@@ -125,44 +124,44 @@ async fn a_granted_name_carries_bytes_both_ways_and_the_session_hears_of_it() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_on_the_list_is_refused_by_name() {
-    let outside = echo().await;
-    // The operator's answer says where a name leads, not that it may be reached.
+async fn name_that_is_not_granted_is_denied() {
+    let outside = echo_server().await;
+    // A host override does not grant the name.
     let machine =
         Machine::new(GateSettings::default(), &[("auth.example", 443)], &[("other.example:443", outside)]).await;
     for authority in ["other.example:443", "auth.example:80", "xauth.example:443"] {
-        let (status, body) = machine.refusal(authority).await;
+        let (status, body) = machine.failure(authority).await;
         assert_eq!((status, body.code.as_str()), (403, "egress_denied"), "{authority}");
     }
-    assert_eq!(machine.story().await.len(), 3);
+    assert_eq!(machine.wait_for_decisions().await.len(), 3);
 }
 
 #[tokio::test]
-async fn an_address_is_refused_in_every_spelling() {
-    let port = echo().await.port();
+async fn ip_address_is_denied_in_every_notation() {
+    let port = echo_server().await.port();
     let machine = Machine::new(GateSettings::default(), &[("127.0.0.1", port), ("*.1", port)], &[]).await;
     for host in ["127.0.0.1", "127.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"] {
-        let (status, body) = machine.refusal(&format!("{host}:{port}")).await;
+        let (status, body) = machine.failure(&format!("{host}:{port}")).await;
         assert_eq!((status, body.code.as_str()), (403, "egress_denied"), "{host}");
     }
 }
 
 #[tokio::test]
-async fn a_granted_name_that_leads_to_this_host_is_refused() {
-    let port = echo().await.port();
+async fn granted_name_with_a_loopback_address_is_denied() {
+    let port = echo_server().await.port();
     let machine = Machine::new(GateSettings::default(), &[("localhost", port)], &[]).await;
-    let (status, body) = machine.refusal(&format!("localhost:{port}")).await;
+    let (status, body) = machine.failure(&format!("localhost:{port}")).await;
     assert_eq!((status, body.code.as_str()), (403, "egress_private"));
     assert!(!body.detail.unwrap().contains("127.0.0.1"), "addresses are masked");
 }
 
 #[tokio::test]
-async fn a_host_that_refuses_and_a_host_that_is_silent_are_told_apart() {
+async fn refused_connection_and_connect_timeout_have_different_codes() {
     let closed = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap()
     };
-    // A listener whose queue is full drops what knocks.
+    // A listener with a full backlog drops connection requests.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let silent = socket.listen(1).unwrap();
@@ -174,62 +173,62 @@ async fn a_host_that_refuses_and_a_host_that_is_silent_are_told_apart() {
     let settings = GateSettings { attempt_ms_max: 300, connect_ms_max: 600, ..GateSettings::default() };
     let hosts = [("closed.example", 443), ("silent.example", 443)];
     let machine = Machine::new(settings, &hosts, &[("closed.example:443", closed), ("silent.example:443", full)]).await;
-    let (status, body) = machine.refusal("closed.example:443").await;
+    let (status, body) = machine.failure("closed.example:443").await;
     assert_eq!((status, body.code.as_str()), (502, "egress_unreachable"));
     assert!(body.detail.unwrap().starts_with("connect to closed.example at 127.0.x.x"), "the stage is named");
-    let (status, body) = machine.refusal("silent.example:443").await;
+    let (status, body) = machine.failure("silent.example:443").await;
     assert_eq!((status, body.code.as_str()), (504, "egress_timeout"));
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_is_an_answer_not_a_hang() {
+async fn name_that_does_not_resolve_is_an_error() {
     let settings = GateSettings { resolve_ms_max: 2_000, ..GateSettings::default() };
     let machine = Machine::new(settings, &[("no-such-name.invalid", 443)], &[]).await;
-    let (status, body) = machine.refusal("no-such-name.invalid:443").await;
+    let (status, body) = machine.failure("no-such-name.invalid:443").await;
     assert!(matches!((status, body.code.as_str()), (502, "egress_unreachable") | (504, "egress_timeout")), "{body:?}");
     assert!(body.detail.unwrap().starts_with("resolve no-such-name.invalid"), "the stage is named");
 }
 
 #[tokio::test]
-async fn the_machines_end_closes_its_connections() {
-    let outside = echo().await;
+async fn shutdown_of_the_machine_closes_its_connections() {
+    let outside = echo_server().await;
     let machine =
         Machine::new(GateSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let mut stream = machine.connect("auth.example:443").await;
     stream.write_all(b"hello").await.unwrap();
     stream.read_exact(&mut [0; 5]).await.unwrap();
-    machine.ending.cancel();
+    machine.shutdown.cancel();
     let ended = timeout(SOON, stream.read_u8()).await.expect("closed in time");
     assert!(ended.is_err());
-    let story = machine.story().await;
+    let decisions = machine.wait_for_decisions().await;
     assert!(
-        matches!(story[1].outcome, EgressOutcome::Closed { bytes_up: 5, bytes_down: 5, why: CloseCause::Shutdown, .. }),
-        "{story:?}"
+        matches!(decisions[1].outcome, EgressOutcome::Closed { bytes_up: 5, bytes_down: 5, why: CloseCause::Shutdown, .. }),
+        "{decisions:?}"
     );
 }
 
 #[tokio::test]
-async fn a_connection_on_which_nothing_moves_is_closed() {
-    let outside = echo().await;
+async fn idle_connection_is_closed() {
+    let outside = echo_server().await;
     let settings = GateSettings { idle_s_max: 1, ..GateSettings::default() };
     let machine = Machine::new(settings, &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let mut stream = machine.connect("auth.example:443").await;
     assert!(timeout(SOON, stream.read_u8()).await.expect("closed in time").is_err());
-    let story = machine.story().await;
-    assert!(matches!(story[1].outcome, EgressOutcome::Closed { why: CloseCause::IdleTimeout, .. }), "{story:?}");
+    let decisions = machine.wait_for_decisions().await;
+    assert!(matches!(decisions[1].outcome, EgressOutcome::Closed { why: CloseCause::IdleTimeout, .. }), "{decisions:?}");
 }
 
 #[tokio::test]
-async fn a_machine_has_its_share_of_connections_and_no_more() {
-    let outside = echo().await;
+async fn connections_of_a_machine_are_limited() {
+    let outside = echo_server().await;
     let settings = GateSettings { streams_max: 2, stream_wait_ms_max: 100, ..GateSettings::default() };
     let machine = Machine::new(settings, &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let _first = machine.connect("auth.example:443").await;
     let second = machine.connect("auth.example:443").await;
-    let (status, body) = machine.refusal("auth.example:443").await;
+    let (status, body) = machine.failure("auth.example:443").await;
     assert_eq!((status, body.code.as_str()), (504, "egress_timeout"));
     drop(second);
-    // The share is free again as soon as the connection is gone.
-    let again = async { while machine.ask("auth.example:443").await.status() != StatusCode::OK {} };
-    timeout(SOON, again).await.expect("room again");
+    // A closed connection frees its slot.
+    let again = async { while machine.send_connect("auth.example:443").await.status() != StatusCode::OK {} };
+    timeout(SOON, again).await.expect("a free slot");
 }

@@ -6,14 +6,14 @@ use crate::{
     auth,
     api_error::ApiError,
     session::{
-        complete, hear,
+        agent_events, complete,
         rejections::{RejectedRequest, record_rejection},
     },
 };
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
     MachineId, Problem, ProblemBody, Secret, SessionId,
-    agent::{Delivered, Delivery, Events},
+    agent::{Delivery, DeliveryResult, Events},
 };
 use axum::{
     Extension,
@@ -35,7 +35,7 @@ pub(super) async fn store(
         Ok(Json(delivery)) => delivery,
         Err(refusal) => {
             // It names no session: the token does.
-            let live = token.and_then(|token| app.sessions.of_agent(&Sha256Hex::of_secret(&token)));
+            let live = token.and_then(|token| app.sessions.by_agent_token(&Sha256Hex::of_secret(&token)));
             not_taken(&app, live.map(|live| live.id.clone()).as_ref(), &refusal);
             return Err(refusal);
         }
@@ -54,7 +54,7 @@ fn not_taken(app: &App, session: Option<&SessionId>, refusal: &ApiError) {
     tracing::warn!(outcome = "delivery_rejected", session = session.map(SessionId::as_str), reason, %detail, "a delivery was refused");
     if let Some(session) = session.filter(|_| refusal.problem.http_status() < 500) {
         let is_stranger = refusal.problem == Problem::WrongAgentToken;
-        record_rejection(app, session, if is_stranger { RejectedRequest::StrangeDelivery } else { RejectedRequest::Delivery }, refusal);
+        record_rejection(app, session, if is_stranger { RejectedRequest::UnauthorizedDelivery } else { RejectedRequest::Delivery }, refusal);
     }
 }
 
@@ -70,10 +70,10 @@ pub(super) async fn events(
     let token = auth::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
     let live = match machine {
-        Some(Extension(machine)) => app.sessions.of_machine(&machine),
-        None => app.sessions.of_agent(&hash),
+        Some(Extension(machine)) => app.sessions.by_machine(&machine),
+        None => app.sessions.by_agent_token(&hash),
     };
-    let live = live.filter(|live| live.facts().agent_token.as_ref() == Some(&hash)).ok_or(Problem::WrongAgentToken)?;
+    let live = live.filter(|live| live.state().agent_token.as_ref() == Some(&hash)).ok_or(Problem::WrongAgentToken)?;
     agent_events::ingest(&app, &live, events).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -11,11 +11,11 @@ use axum::{Json, extract::State, http::HeaderMap};
 pub(super) async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Json<AgentSession>, ApiError> {
     let token = auth::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
-    let Some(live) = app.sessions.of_agent(&hash) else {
+    let Some(live) = app.sessions.by_agent_token(&hash) else {
         let problem = if app.external.has_agent(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
         return Err(ApiError::new(problem, "no live session uses this machine"));
     };
-    let facts = live.facts();
+    let facts = live.state();
     Ok(Json(AgentSession {
         session: live.id.clone(),
         generation: facts.generation,

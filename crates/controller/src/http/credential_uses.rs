@@ -8,12 +8,13 @@ use crate::{
     api_error::{ApiError, chain},
     session::{
         channels::{living, open_channels},
-        use_credential, view,
+        start::for_use,
+        view,
     },
 };
 use anteroom_wire::{
     Problem, ProblemBody,
-    api::{CredentialMeta, ScreenView, Started, UseRequest},
+    api::{CredentialMeta, ScreenView, StartResponse, UseRequest},
 };
 use axum::{
     extract::State,
@@ -33,7 +34,7 @@ pub(super) async fn start(
     Credential(id): Credential,
     Json(request): Json<UseRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let row = use_credential::start(&app, &caller, &id, &request).await?;
+    let row = for_use::start(&app, &caller, &id, &request).await?;
     let viewer_url = auth::login_links::viewer_link(&app, &row).await?;
     let session = view::view(&app, &row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
@@ -48,7 +49,7 @@ pub(super) async fn read(
     Credential(id): Credential,
 ) -> Result<axum::Json<CredentialMeta>, ApiError> {
     let row = credentials::require_present(&app, &caller, &id).await?;
-    Ok(axum::Json(view::credential_meta(&app, &row)))
+    Ok(axum::Json(credentials::credential_meta(&app, &row)))
 }
 
 /// The tool's terminal as text. Of a command that used a credential and has ended: what stood there then, for a short while.

@@ -1,7 +1,7 @@
 //! The owner's credentials: list, lease, delete. One alone and its use: `uses`.
 
 use super::body::Credential;
-use crate::{app::App, auth::Caller, credentials, api_error::ApiError, session::view};
+use crate::{app::App, auth::Caller, credentials, api_error::ApiError};
 use anteroom_store::Whose;
 use anteroom_wire::{
     ProblemBody,
@@ -22,7 +22,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
     caller.may_start()?;
     let whose = if caller.may_operate().is_ok() { Whose::All } else { Whose::Owner(&caller.id) };
     let rows = app.store.credentials(whose, CREDENTIALS_MAX).await?;
-    Ok(Json(CredentialList { credentials: rows.iter().map(|row| view::credential_meta(&app, row)).collect() }))
+    Ok(Json(CredentialList { credentials: rows.iter().map(|row| credentials::credential_meta(&app, row)).collect() }))
 }
 
 /// Gives the files out, byte for byte, and writes that on the record. A `deliver_once` credential is deleted with that: of many that ask
@@ -36,7 +36,7 @@ pub(super) async fn lease(
     Credential(id): Credential,
 ) -> Result<Response, ApiError> {
     let (row, files) = credentials::lease(&app, &caller, &id).await?;
-    let mut response = Json(Lease { credential: view::credential_meta(&app, &row), files }).into_response();
+    let mut response = Json(Lease { credential: credentials::credential_meta(&app, &row), files }).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

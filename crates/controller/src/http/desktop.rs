@@ -8,7 +8,8 @@ use crate::{
     clock, random,
     session::{
         active_session::ActiveSession,
-        reach_desktop::{living, reach_desktop, reach_terminal},
+        channels::{living, reach_terminal},
+        reach_desktop::reach_desktop,
         rejections::{RejectedRequest, record_rejection},
         status::Progress,
         timeline,
@@ -38,7 +39,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
         Err(response) => return response,
     };
     let Entered { live, browser, view_only } = entered;
-    let viewer = match live.join(app.config.sessions.viewers_max) {
+    let viewer = match live.connect_viewer(app.config.sessions.viewers_max) {
         Ok(viewer) => viewer,
         Err(problem) => {
             let refusal = ApiError::from(problem);
@@ -49,7 +50,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
     tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
-        let mut tunnel = Tunnel::new(app.config.tunnel.clone(), live.facts().sockets, Arc::clone(&live.activity));
+        let mut tunnel = Tunnel::new(app.config.tunnel.clone(), live.state().sockets, Arc::clone(&live.activity));
         if view_only {
             tunnel = tunnel.view_only();
         }
@@ -104,7 +105,7 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
     tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let (heard, (told, stream)) = (Arc::clone(&live), (app.clone(), name.clone()));
-        let tunnel = Tunnel::new(app.config.tunnel.clone(), live.facts().sockets, Arc::clone(&live.activity))
+        let tunnel = Tunnel::new(app.config.tunnel.clone(), live.state().sockets, Arc::clone(&live.activity))
             .with_control(move |text| resize(&told, &heard, &stream, text));
         let connect = async { reach_terminal(&app, &live, &name, size).await.map_err(|refusal| refusal.body()) };
         let report = tunnel.run(socket, connect).await;
@@ -156,7 +157,7 @@ fn resize(app: &App, live: &Arc<ActiveSession>, stream: &str, text: &str) -> Res
         return Err(Problem::Malformed.with("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
     };
     let size = bounded(cols, rows);
-    if let Progress::Open { channels } = live.facts().progress {
+    if let Progress::Open { channels } = live.state().progress {
         let stream = stream.to_owned();
         app.tasks.spawn(async move {
             // A stream that is just ending has no size to change.

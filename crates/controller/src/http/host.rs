@@ -51,7 +51,7 @@ fn routes(app: App) -> Router {
 }
 
 async fn connect(app: &App, machine: &MachineId, request: Request<Incoming>) -> Response<BoxBody> {
-    let gate = app.sessions.of_machine(machine).and_then(|live| live.gate.get().cloned());
+    let gate = app.sessions.by_machine(machine).and_then(|live| live.egress_gate.get().cloned());
     match gate {
         Some(gate) => {
             let (parts, body) = gate.serve(request).await.into_parts();

@@ -91,7 +91,7 @@ async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> 
     one(registry, "viewers", "Desktop viewers connected", viewers);
     one(registry, "supervisor_tasks", "Sessions that a task of this server supervises", app.sessions.len());
     one(registry, "queue_waiting", "Sessions queued for a machine", app.queue.waiting());
-    let held = app.queue.held().is_some();
+    let held = app.queue.blocked_reason().is_some();
     one(registry, "queue_blocked", "1 while no session is admitted because this host lacks capacity", i64::from(held));
     Ok(())
 }

@@ -4,12 +4,13 @@ use super::body::{OwnedSession, Query};
 use crate::{
     app::App,
     auth::Caller,
+    credentials,
     api_error::ApiError,
     session::{
+        channels::living,
         end,
-        lifecycle::Delivery,
-        reach_desktop::living,
-        view,
+        lifecycle::{Delivery, EndKind},
+        timeline, view,
     },
 };
 use anteroom_store::{Role, SessionRow, Whose};
@@ -68,7 +69,7 @@ pub(super) async fn events(
         return Ok(Sse::new(stream).keep_alive(alive).into_response());
     }
     let rows = app.store.timeline(&mine.row.id, after, ENTRIES_MAX).await?;
-    let entries = rows.into_iter().map(view::timeline_entry).collect();
+    let entries = rows.into_iter().map(timeline::timeline_entry).collect();
     Ok(Json(Timeline { entries }).into_response())
 }
 
@@ -131,7 +132,7 @@ async fn tell(
     let text = serde_json::to_string(&view).map_err(|_| Problem::Internal)?;
     for entry in app.store.timeline(id, *after, ENTRIES_MAX).await? {
         let number = entry.number;
-        let data = serde_json::to_string(&view::timeline_entry(entry)).map_err(|_| Problem::Internal)?;
+        let data = serde_json::to_string(&timeline::timeline_entry(entry)).map_err(|_| Problem::Internal)?;
         let _ = sender.send(Ok(Event::default().event("timeline").id(number.to_string()).data(data))).await;
         *after = number;
     }
@@ -171,10 +172,10 @@ pub(super) async fn restart(State(app): State<App>, mine: OwnedSession) -> Resul
         let detail = format!("this is machine {} of {}", row.generation, app.config.sessions.restarts_max + 1);
         return Err(ApiError::new(Problem::NoRestartLeft, detail));
     }
-    if live.facts().delivery() != Delivery::None {
+    if live.state().delivery() != Delivery::None {
         return Err(Problem::DeliveryInProgress.into());
     }
-    live.restart.notify_one();
+    live.restart_requested.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view::view(&app, &row).await?)))
 }
 
@@ -184,7 +185,7 @@ pub(super) async fn restart(State(app): State<App>, mine: OwnedSession) -> Resul
 pub(super) async fn credentials(State(app): State<App>, mine: OwnedSession) -> Result<Json<CredentialList>, ApiError> {
     let found = app.store.credential_of(&mine.row.id).await?;
     let kept = found.iter().filter(|row| row.deleted_at_ms.is_none());
-    Ok(Json(CredentialList { credentials: kept.map(|row| view::credential_meta(&app, row)).collect() }))
+    Ok(Json(CredentialList { credentials: kept.map(|row| credentials::credential_meta(&app, row)).collect() }))
 }
 
 /// The caller's sessions, the newest first; a viewer's one.

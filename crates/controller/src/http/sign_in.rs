@@ -6,7 +6,7 @@ use crate::{
     app::App,
     session::{
         channels::{living, open_channels},
-        switch, view,
+        change_method, view,
     },
 };
 use anteroom_wire::{

@@ -6,7 +6,7 @@ use crate::{
     clock, random,
     api_error::ApiError,
     session::{
-        reach_desktop::living,
+        channels::living,
         rejections::{RejectedRequest, record_rejection},
     },
 };

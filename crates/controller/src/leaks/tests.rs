@@ -1,4 +1,4 @@
-//! The comparison, by table: what is owned is not named, what is not is.
+//! Tests of the comparison: the report lists exactly the items without an owner.
 
 use super::*;
 
@@ -6,8 +6,8 @@ fn machine(number: u8) -> MachineId {
     MachineId::from_parts(1, [number; 10])
 }
 
-fn process(pid: u32, is_keeper: bool, machine: Option<MachineId>) -> Process {
-    Process { pid, is_keeper, machine, command: "x".into() }
+fn process(pid: u32, is_keeper: bool, machine: Option<MachineId>) -> MachineProcess {
+    MachineProcess { pid, is_keeper, machine, command: "x".into() }
 }
 
 fn found(report: &LeakReport, kind: &str) -> (u64, u64, Vec<String>) {
@@ -16,11 +16,11 @@ fn found(report: &LeakReport, kind: &str) -> (u64, u64, Vec<String>) {
 }
 
 #[test]
-fn what_a_session_has_is_owned_and_the_rest_is_named_with_its_remedy() {
+fn items_without_a_session_are_reported_with_a_remedy() {
     let config = Config { state_dir: "/state".into(), ..Config::default() };
     let [ours, stray] = [machine(1), machine(2)];
     let run = |id: &MachineId| PathBuf::from(format!("/state/run/{id}"));
-    let census = Census {
+    let inventory = HostInventory {
         processes: vec![
             process(10, true, Some(ours.clone())),
             process(11, false, Some(ours.clone())),
@@ -33,10 +33,10 @@ fn what_a_session_has_is_owned_and_the_rest_is_named_with_its_remedy() {
             ("/state/run/odd".into(), None),
         ],
         sockets: vec!["/state/anteroom.sock".into(), run(&ours).join("agent.sock"), run(&stray).join("agent.sock")],
-        ..Census::default()
+        ..HostInventory::default()
     };
-    let known = Known { by_server: true, machines: [ours].into(), ..Known::default() };
-    let report = compare(census, &known, &config);
+    let expected = ExpectedState { by_server: true, machines: [ours].into(), ..ExpectedState::default() };
+    let report = compare(inventory, &expected, &config);
     assert_eq!(found(&report, "keepers"), (2, 1, vec!["kill 20".into()]));
     assert_eq!(found(&report, "machine processes"), (2, 1, vec!["kill 21".into()]));
     let stray = run(&stray).display().to_string();
@@ -46,13 +46,13 @@ fn what_a_session_has_is_owned_and_the_rest_is_named_with_its_remedy() {
 }
 
 #[test]
-fn a_template_is_kept_for_the_present_image_or_whoever_uses_it() {
-    let template = |name: &str, image: Option<&str>, in_use| Template {
+fn a_template_is_kept_for_the_current_image_or_while_it_is_in_use() {
+    let template = |name: &str, image: Option<&str>, in_use| TemplateDir {
         path: name.into(),
         image: image.map(str::to_owned),
         in_use,
     };
-    let census = Census {
+    let inventory = HostInventory {
         templates: vec![
             template("/t/now", Some("new"), false),
             template("/t/used", Some("old"), true),
@@ -60,58 +60,58 @@ fn a_template_is_kept_for_the_present_image_or_whoever_uses_it() {
             template("/t/half", None, false),
             template("/t/made", None, true),
         ],
-        ..Census::default()
+        ..HostInventory::default()
     };
-    let known = Known { image: Some("new".into()), ..Known::default() };
-    let report = compare(census, &known, &Config::default());
+    let expected = ExpectedState { image: Some("new".into()), ..ExpectedState::default() };
+    let report = compare(inventory, &expected, &Config::default());
     assert_eq!(found(&report, "templates"), (5, 3, vec!["rm -r '/t/old'".into(), "rm -r '/t/half'".into()]));
 }
 
 #[test]
-fn sessions_without_an_owner_and_more_open_files_than_they_explain_are_named() {
+fn unsupervised_sessions_and_too_many_open_files_are_reported() {
     let session = SessionId::from_parts(1, [1; 10]);
-    let known = Known {
+    let expected = ExpectedState {
         by_server: true,
         active: vec![session.clone()],
-        ownerless: vec![(session.clone(), "nobody")],
-        owners: Some(1),
-        ..Known::default()
+        unsupervised: vec![(session.clone(), "no supervisor")],
+        supervisors: Some(1),
+        ..ExpectedState::default()
     };
-    let open = BTreeMap::from([("socket".to_owned(), OPEN_FILES_IDLE + OPEN_FILES_A_SESSION + 1)]);
-    let report = compare(Census { open_files: Some(open), ..Census::default() }, &known, &Config::default());
+    let open = BTreeMap::from([("socket".to_owned(), OPEN_FILES_IDLE + OPEN_FILES_PER_SESSION + 1)]);
+    let report = compare(HostInventory { open_files: Some(open), ..HostInventory::default() }, &expected, &Config::default());
     assert_eq!(found(&report, "active sessions").0, 1);
     let names: Vec<&str> = report.orphans().map(|orphan| orphan.name.as_str()).collect();
     assert_eq!(names, [session.as_str(), "open files of the server"]);
-    // At the second look the files are closed: nothing was leaking.
-    let calm = compare(Census { open_files: Some(BTreeMap::new()), ..Census::default() }, &known, &Config::default());
-    let both = in_both(&report, calm);
+    // In the second inventory the files are closed: no leak.
+    let second = compare(HostInventory { open_files: Some(BTreeMap::new()), ..HostInventory::default() }, &expected, &Config::default());
+    let both = confirmed(&report, second);
     assert_eq!(both.orphans().count(), 1);
     assert_eq!(found(&both, "open files"), (0, 0, Vec::new()));
 }
 
 #[test]
-fn open_files_that_leak_are_named_though_their_number_changes_between_the_looks() {
-    let known = Known { by_server: true, owners: Some(0), ..Known::default() };
-    let looked = |open: u64| {
+fn leaked_open_files_are_reported_when_their_number_changes_between_inventories() {
+    let expected = ExpectedState { by_server: true, supervisors: Some(0), ..ExpectedState::default() };
+    let report = |open: u64| {
         let open = BTreeMap::from([("socket".to_owned(), open)]);
-        compare(Census { open_files: Some(open), ..Census::default() }, &known, &Config::default())
+        compare(HostInventory { open_files: Some(open), ..HostInventory::default() }, &expected, &Config::default())
     };
-    let report = in_both(&looked(OPEN_FILES_IDLE + 300), looked(OPEN_FILES_IDLE + 301));
+    let report = confirmed(&report(OPEN_FILES_IDLE + 300), report(OPEN_FILES_IDLE + 301));
     let why: Vec<&str> = report.orphans().map(|orphan| orphan.why.as_str()).collect();
-    assert_eq!(why, ["its sessions explain 160; it has 301 more, in all 461 socket"]);
+    assert_eq!(why, ["at most 160 are expected, 301 more are open: 461 socket"]);
 }
 
 #[test]
-fn what_was_only_being_made_at_one_look_is_not_missing_from_what_should_be() {
-    let looked = |processes: Vec<Process>| {
-        compare(Census { processes, ..Census::default() }, &Known::default(), &Config::default())
+fn an_item_in_only_one_inventory_is_no_leak() {
+    let report = |processes: Vec<MachineProcess>| {
+        compare(HostInventory { processes, ..HostInventory::default() }, &ExpectedState::default(), &Config::default())
     };
-    let report = in_both(&looked(Vec::new()), looked(vec![process(10, true, Some(machine(1)))]));
+    let report = confirmed(&report(Vec::new()), report(vec![process(10, true, Some(machine(1)))]));
     assert_eq!(found(&report, "keepers"), (1, 1, Vec::new()));
 }
 
 #[test]
-fn a_keeper_is_found_by_its_arguments_and_a_machine_by_its_place() {
+fn inventory_finds_run_directories_sockets_and_open_files() {
     let dir = tempfile::tempdir().unwrap();
     let config =
         Config { state_dir: dir.path().join("state"), cache_dir: dir.path().join("cache"), ..Config::default() };
@@ -119,8 +119,8 @@ fn a_keeper_is_found_by_its_arguments_and_a_machine_by_its_place() {
     let run_dir = config.state_dir.join("run").join(id.as_str());
     std::fs::create_dir_all(&run_dir).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(run_dir.join("a.sock")).unwrap();
-    let census = look::look(&config, true).unwrap();
-    assert_eq!((census.run_dirs, census.sockets.len()), (vec![(run_dir, Some(id))], 1));
-    assert!(census.processes.is_empty() && census.templates.is_empty());
-    assert!(census.open_files.unwrap()["socket"] >= 1);
+    let inventory = inventory::collect(&config, true).unwrap();
+    assert_eq!((inventory.run_dirs, inventory.sockets.len()), (vec![(run_dir, Some(id))], 1));
+    assert!(inventory.processes.is_empty() && inventory.templates.is_empty());
+    assert!(inventory.open_files.unwrap()["socket"] >= 1);
 }

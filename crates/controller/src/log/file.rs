@@ -1,8 +1,8 @@
-//! A log file that is bounded: when a line would make it too large it is set aside as `FILE.1`, the former `FILE.1` as
-//! `FILE.2` and so on; the oldest goes. Lines stay whole. Everything is for its owner alone (0600).
+//! A size-bounded, rotating log file. When a line would exceed the limit, `FILE` becomes `FILE.1`, `FILE.1` becomes `FILE.2`
+//! and so on; the oldest file is removed. Lines are never split across files. All files have mode 0600.
 //!
-//! It is our own because three things must hold together: the mode of every file, the bound although a rename fails, and the
-//! log although a file cannot be opened.
+//! It is not a library because three properties are needed together: the mode of every file, the size bound when a rename
+//! fails, and continued logging when a file cannot be opened.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -11,48 +11,49 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file that lines are written to.
+/// A log file with rotation.
 #[derive(Debug)]
 pub struct RotatingFile {
     path: PathBuf,
     file: File,
     bytes: u64,
     bytes_max: u64,
-    kept_max: u32,
-    /// Whether the last line could only be written in part.
-    torn: bool,
+    rotated_max: u32,
+    /// Whether the last line in the file is incomplete.
+    is_line_incomplete: bool,
 }
 
 impl RotatingFile {
-    /// Opens the file for appending, making it and its directory (0700) when they are not there. `bytes_max`: of this file;
-    /// `kept_max`: how many files that were set aside are kept.
+    /// Opens the file for appending; creates it and its directory (0700) if they do not exist. `bytes_max`: limit of each
+    /// file, bytes; `rotated_max`: number of rotated files to keep.
     ///
     /// # Errors
-    /// It cannot be made or written.
-    pub fn open(path: &Path, bytes_max: u64, kept_max: u32) -> io::Result<Self> {
+    /// The file cannot be created or written.
+    pub fn open(path: &Path, bytes_max: u64, rotated_max: u32) -> io::Result<Self> {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         let file = append(path)?;
         let bytes = file.metadata()?.len();
-        // A server that was killed, or had no room, may have left half a line.
+        // A server that was killed, or had no disk space, may have left an incomplete line.
         let mut last = [b'\n'];
         if bytes > 0 {
             File::open(path)?.read_exact_at(&mut last, bytes - 1)?;
         }
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, kept_max, torn: last != [b'\n'] })
+        let is_line_incomplete = last != [b'\n'];
+        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, rotated_max, is_line_incomplete })
     }
 
-    /// Sets the file aside and begins an empty one. Where that fails the file is emptied: the bound holds in any case.
-    fn set_aside(&mut self) -> io::Result<()> {
+    /// Renames the file and opens an empty one. If that fails the file is truncated, so the size bound always holds.
+    fn rotate(&mut self) -> io::Result<()> {
         let rename = || -> io::Result<File> {
-            for number in (1..self.kept_max).rev() {
-                missing_is_fine(fs::rename(aside(&self.path, number), aside(&self.path, number + 1)))?;
+            for number in (1..self.rotated_max).rev() {
+                ignore_missing(fs::rename(rotated(&self.path, number), rotated(&self.path, number + 1)))?;
             }
-            if self.kept_max == 0 {
-                missing_is_fine(fs::remove_file(&self.path))?;
+            if self.rotated_max == 0 {
+                ignore_missing(fs::remove_file(&self.path))?;
             } else {
-                missing_is_fine(fs::rename(&self.path, aside(&self.path, 1)))?;
+                ignore_missing(fs::rename(&self.path, rotated(&self.path, 1)))?;
             }
             append(&self.path)
         };
@@ -61,20 +62,20 @@ impl RotatingFile {
             Err(_) => self.file.set_len(0)?,
         }
         self.bytes = 0;
-        self.torn = false;
+        self.is_line_incomplete = false;
         Ok(())
     }
 
-    /// Writes all of it, or counts what was written of it.
-    fn put(&mut self, text: &[u8]) -> io::Result<()> {
-        let mut left = text;
-        while !left.is_empty() {
-            match self.file.write(left) {
+    /// Writes the whole text; after an error `bytes` counts the part that was written.
+    fn append_bytes(&mut self, text: &[u8]) -> io::Result<()> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
-                    left = left.get(count..).unwrap_or_default();
+                    rest = rest.get(count..).unwrap_or_default();
                     self.bytes = self.bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-                    self.torn = !left.is_empty();
+                    self.is_line_incomplete = !rest.is_empty();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -85,17 +86,17 @@ impl RotatingFile {
 }
 
 impl Write for RotatingFile {
-    /// Takes the whole of `line`.
+    /// Writes `line` as a whole, never only a part.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let more = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.bytes > 0 && self.bytes.saturating_add(more) > self.bytes_max {
-            self.set_aside()?;
+        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.bytes_max {
+            self.rotate()?;
         }
-        // Half a line that a full disk left takes nothing of the next one.
-        if self.torn {
-            self.put(b"\n")?;
+        // Separates this line from an incomplete one that a full disk left.
+        if self.is_line_incomplete {
+            self.append_bytes(b"\n")?;
         }
-        self.put(line)?;
+        self.append_bytes(line)?;
         Ok(line.len())
     }
 
@@ -104,30 +105,30 @@ impl Write for RotatingFile {
     }
 }
 
-/// The name of a file that was set aside: `FILE.1` is the youngest.
-fn aside(path: &Path, number: u32) -> PathBuf {
+/// The path of a rotated file: `FILE.1` is the newest.
+fn rotated(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
 }
 
-/// The file and those that were set aside, the oldest first. Only those that exist.
-pub fn all(path: &Path) -> Vec<PathBuf> {
-    // More are kept only by a configuration that refuses to load.
+/// The existing files of a log, rotated ones included, the oldest first.
+pub fn all_files(path: &Path) -> Vec<PathBuf> {
+    // The configuration does not accept a higher number.
     const NUMBER_MAX: u32 = 100;
-    let aside = (1..=NUMBER_MAX).rev().map(|number| aside(path, number));
-    aside.chain([path.to_owned()]).filter(|path| path.is_file()).collect()
+    let rotated = (1..=NUMBER_MAX).rev().map(|number| rotated(path, number));
+    rotated.chain([path.to_owned()]).filter(|path| path.is_file()).collect()
 }
 
 fn append(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    // One that was there before may be open to others.
+    // An existing file may be readable by other users.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
-fn missing_is_fine(done: io::Result<()>) -> io::Result<()> {
-    match done {
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -142,17 +143,17 @@ mod tests {
     }
 
     #[test]
-    fn files_are_bounded_in_size_and_number_and_lines_stay_whole() {
+    fn files_are_bounded_in_size_and_number_and_lines_are_not_split() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log").join("a.jsonl");
         let mut file = RotatingFile::open(&path, 100, 2).unwrap();
         for number in 0..50 {
             file.write_all(format!("{number:02} {}\n", "x".repeat(20)).as_bytes()).unwrap();
         }
-        let found = all(&path);
-        assert_eq!(found, [aside(&path, 2), aside(&path, 1), path.clone()]);
+        let found = all_files(&path);
+        assert_eq!(found, [rotated(&path, 2), rotated(&path, 1), path.clone()]);
         let kept: Vec<String> = found.iter().flat_map(|path| lines(path)).collect();
-        // Four lines of 24 bytes fit in 100; the last file has what is left: 50 = 12 × 4 + 2.
+        // Four lines of 24 bytes fit in 100; the last file has the remaining two: 50 = 12 × 4 + 2.
         let numbers: Vec<u32> = kept.iter().map(|line| line[..2].parse().unwrap()).collect();
         assert_eq!(numbers, (40..50).collect::<Vec<_>>());
         for path in found {
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_closed_to_them_and_appended_to() {
+    fn an_existing_file_gets_mode_0600_and_is_appended_to() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         fs::write(&path, "before\n").unwrap();
@@ -173,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_can_be_set_aside_the_bound_holds_all_the_same() {
+    fn the_size_bound_holds_when_rotation_fails() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
-        // A directory stands where the file would be renamed to.
-        fs::create_dir_all(aside(&path, 1).join("in-the-way")).unwrap();
+        // A directory occupies the name of the rotated file.
+        fs::create_dir_all(rotated(&path, 1).join("occupied")).unwrap();
         let mut file = RotatingFile::open(&path, 30, 1).unwrap();
         for number in 0..10 {
             file.write_all(format!("line {number} of ten\n").as_bytes()).unwrap();
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_takes_nothing_of_the_next_one() {
+    fn an_incomplete_line_does_not_corrupt_the_next_line() {
         use rustix::pipe::{PipeFlags, pipe_with};
         use std::io::Read;
         let dir = tempfile::tempdir().unwrap();
@@ -197,20 +198,20 @@ mod tests {
         file.write_all(b"one\n").unwrap();
         assert_eq!(lines(&path), ["a server was killed at th", "one"]);
 
-        // A pipe that nobody reads is a disk that gets full.
+        // A pipe without a reader behaves like a full disk.
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
         file.file = File::from(writer);
         let long = format!("{}\n", "x".repeat(1 << 20));
         assert!(file.write_all(long.as_bytes()).is_err());
         assert!(file.write_all(b"nothing fits\n").is_err(), "still full");
-        let (mut reader, mut there) = (File::from(reader), Vec::new());
-        let _ = reader.read_to_end(&mut there);
-        assert!(!there.is_empty() && there.iter().all(|byte| *byte == b'x'));
+        let (mut reader, mut written) = (File::from(reader), Vec::new());
+        let _ = reader.read_to_end(&mut written);
+        assert!(!written.is_empty() && written.iter().all(|byte| *byte == b'x'));
         file.write_all(b"two\n").unwrap();
         file.write_all(b"three\n").unwrap();
         drop(file);
-        let mut there = String::new();
-        reader.read_to_string(&mut there).unwrap();
-        assert_eq!(there, "\ntwo\nthree\n");
+        let mut written = String::new();
+        reader.read_to_string(&mut written).unwrap();
+        assert_eq!(written, "\ntwo\nthree\n");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the log files back: all lines of one session, or the last of all.
+//! Reads the log files: all lines of one session, or the last lines of all.
 
 use super::file;
 use anteroom_wire::{MachineId, SessionId};
@@ -11,18 +11,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How bad a line is, the worst first.
+/// The level of a log line, the most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Level {
-    /// Something failed.
+    /// An operation failed.
     Error,
-    /// Something is worse than it should be.
+    /// A degradation or a rejected request.
     Warn,
     /// A decision.
     Info,
-    /// For developers.
+    /// Details for developers.
     Debug,
-    /// Everything.
+    /// All events.
     Trace,
 }
 
@@ -39,20 +39,20 @@ impl Level {
     }
 }
 
-/// Which lines are wanted.
+/// Selects log lines.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// Only lines of this session, and of its machines.
+pub struct LogFilter {
+    /// Only lines of this session and of its machines.
     pub session: Option<SessionId>,
-    /// Machines that are known to be this session's; lines that name both teach more of them.
+    /// The session's known machines. A line that names both the session and a machine adds that machine.
     pub machines: BTreeSet<MachineId>,
-    /// Only lines as bad as this.
+    /// Only lines of this level or more severe.
     pub level: Option<Level>,
 }
 
-impl Wanted {
-    /// Whether the line is wanted. What is not JSON is not.
-    pub fn takes(&mut self, line: &Value) -> bool {
+impl LogFilter {
+    /// Whether the filter selects the line.
+    pub fn matches(&mut self, line: &Value) -> bool {
         if let Some(session) = &self.session {
             let text = |key: &str| line.get(key).and_then(Value::as_str);
             let machine: Option<MachineId> = text("machine").and_then(|id| id.parse().ok());
@@ -67,45 +67,50 @@ impl Wanted {
         self.level.is_none_or(|level| Level::of(line).is_some_and(|found| found <= level))
     }
 
-    fn takes_text(&mut self, text: &str) -> bool {
-        // Most lines are somebody else's: they need not be parsed.
-        let near = self.session.as_ref().is_none_or(|session| {
+    /// Whether the text is a JSON line that the filter selects.
+    fn matches_text(&mut self, text: &str) -> bool {
+        // Skips parsing for the lines of other sessions, which are most.
+        let may_match = self.session.as_ref().is_none_or(|session| {
             text.contains(session.as_str()) || self.machines.iter().any(|machine| text.contains(machine.as_str()))
         });
-        near && serde_json::from_str(text).is_ok_and(|line| self.takes(&line))
+        may_match && serde_json::from_str(text).is_ok_and(|line| self.matches(&line))
     }
 }
 
-/// Tells every wanted line of the file and of those that were set aside, the oldest first, without its line break. Ends
-/// early when `on` says `false`.
+/// Calls `on_line` with every selected line of the log, rotated files included, the oldest first, without the line break.
+/// Stops when `on_line` returns `false`.
 ///
 /// # Errors
-/// A file is there and cannot be read.
-pub fn each(path: &Path, wanted: &mut Wanted, mut on: impl FnMut(&str) -> bool) -> io::Result<()> {
+/// A file exists and cannot be read.
+pub fn for_each_line(
+    path: &Path,
+    filter: &mut LogFilter,
+    mut on_line: impl FnMut(&str) -> bool,
+) -> io::Result<()> {
     let mut files = Vec::new();
-    for path in file::all(path) {
+    for path in file::all_files(path) {
         match File::open(&path) {
             Ok(file) => files.push(file),
-            // Set aside or removed at this moment.
+            // Rotated or removed concurrently.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
     for file in files {
-        if !lines(&mut BufReader::new(file), |line| !wanted.takes_text(line) || on(line))? {
+        if !read_lines(&mut BufReader::new(file), |line| !filter.matches_text(line) || on_line(line))? {
             break;
         }
     }
     Ok(())
 }
 
-/// The last wanted lines, at most `lines_max`, the oldest first.
+/// Returns the last selected lines, at most `lines_max`, the oldest first.
 ///
 /// # Errors
-/// As [`each`].
-pub fn last(path: &Path, wanted: &mut Wanted, lines_max: usize) -> io::Result<Vec<String>> {
+/// As [`for_each_line`].
+pub fn last_lines(path: &Path, filter: &mut LogFilter, lines_max: usize) -> io::Result<Vec<String>> {
     let mut kept = VecDeque::new();
-    each(path, wanted, |line| {
+    for_each_line(path, filter, |line| {
         if kept.len() == lines_max {
             kept.pop_front();
         }
@@ -115,12 +120,12 @@ pub fn last(path: &Path, wanted: &mut Wanted, lines_max: usize) -> io::Result<Ve
     Ok(kept.into())
 }
 
-/// Whole lines until the end of what is there; `false`: `on` wants no more.
-fn lines(reader: &mut impl BufRead, mut on: impl FnMut(&str) -> bool) -> io::Result<bool> {
+/// Calls `on_line` with every line until the end of the file. Returns `false` if `on_line` returned `false`.
+fn read_lines(reader: &mut impl BufRead, mut on_line: impl FnMut(&str) -> bool) -> io::Result<bool> {
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
-        if !on(text.trim_end_matches('\n')) {
+        if !on_line(text.trim_end_matches('\n')) {
             return Ok(false);
         }
         line.clear();
@@ -128,22 +133,22 @@ fn lines(reader: &mut impl BufRead, mut on: impl FnMut(&str) -> bool) -> io::Res
     Ok(true)
 }
 
-/// Follows a log file from its present end on, through being set aside.
+/// Follows a log file from its current end, across rotations.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
     reader: Option<BufReader<File>>,
-    /// What was read of a line that is not whole yet.
-    begun: Vec<u8>,
+    /// The beginning of an incomplete last line.
+    partial_line: Vec<u8>,
 }
 
 impl Follower {
-    /// From the end of what is there now.
+    /// Starts at the current end of the file.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     pub fn at_end(path: &Path) -> io::Result<Self> {
-        let mut follower = Self { path: path.to_owned(), reader: None, begun: Vec::new() };
+        let mut follower = Self { path: path.to_owned(), reader: None, partial_line: Vec::new() };
         follower.open()?;
         if let Some(reader) = &mut follower.reader {
             reader.seek(io::SeekFrom::End(0))?;
@@ -160,37 +165,42 @@ impl Follower {
         Ok(())
     }
 
-    /// Tells every wanted line that was written since; `false`: `on` wants no more.
+    /// Calls `on_line` with every selected line that was written since the last call. Returns `false` if `on_line` returned
+    /// `false`.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn look(&mut self, wanted: &mut Wanted, mut on: impl FnMut(&str) -> bool) -> io::Result<bool> {
+    pub fn read_new(
+        &mut self,
+        filter: &mut LogFilter,
+        mut on_line: impl FnMut(&str) -> bool,
+    ) -> io::Result<bool> {
         loop {
-            // Asked before reading: what was written before the file was set aside is read first.
-            let was_set_aside = self.was_set_aside()?;
+            // Checked before reading, so that the rest of the rotated file is read first.
+            let was_rotated = self.was_rotated()?;
             if let Some(reader) = &mut self.reader {
-                while reader.read_until(b'\n', &mut self.begun)? > 0 {
-                    if !self.begun.ends_with(b"\n") {
+                while reader.read_until(b'\n', &mut self.partial_line)? > 0 {
+                    if !self.partial_line.ends_with(b"\n") {
                         break;
                     }
-                    let line = std::mem::take(&mut self.begun);
+                    let line = std::mem::take(&mut self.partial_line);
                     let text = String::from_utf8_lossy(&line);
                     let text = text.trim_end_matches('\n');
-                    if wanted.takes_text(text) && !on(text) {
+                    if filter.matches_text(text) && !on_line(text) {
                         return Ok(false);
                     }
                 }
             }
-            if !was_set_aside {
+            if !was_rotated {
                 return Ok(true);
             }
-            self.begun.clear();
+            self.partial_line.clear();
             self.open()?;
         }
     }
 
-    /// Whether the path leads to another file now, or to one at last.
-    fn was_set_aside(&self) -> io::Result<bool> {
+    /// Whether the path now refers to another file than the open one, or to the first file.
+    fn was_rotated(&self) -> io::Result<bool> {
         let Ok(now) = std::fs::metadata(&self.path) else { return Ok(false) };
         match &self.reader {
             None => Ok(true),
@@ -210,15 +220,15 @@ mod tests {
     const SESSION: &str = "ses_00000000010101010101010101";
     const MACHINE: &str = "mac_00000000020202020202020202";
 
-    fn wanted(level: Option<Level>) -> Wanted {
-        Wanted { session: Some(SESSION.parse().unwrap()), machines: BTreeSet::new(), level }
+    fn filter(level: Option<Level>) -> LogFilter {
+        LogFilter { session: Some(SESSION.parse().unwrap()), machines: BTreeSet::new(), level }
     }
 
-    fn story() -> Vec<String> {
+    fn sample() -> Vec<String> {
         [
-            format!(r#"{{"level":"INFO","machine":"{MACHINE}","message":"before anybody said whose it is"}}"#),
+            format!(r#"{{"level":"INFO","machine":"{MACHINE}","message":"before a line names its session"}}"#),
             format!(r#"{{"level":"INFO","session":"{SESSION}","message":"one"}}"#),
-            r#"{"level":"INFO","session":"ses_00000000030303030303030303","message":"somebody else's"}"#.to_owned(),
+            r#"{"level":"INFO","session":"ses_00000000030303030303030303","message":"another session"}"#.to_owned(),
             format!(r#"{{"level":"INFO","session":"{SESSION}","machine":"{MACHINE}","message":"two"}}"#),
             format!(r#"{{"level":"WARN","machine":"{MACHINE}","message":"three"}}"#),
             format!("not JSON, but it names {SESSION}"),
@@ -233,58 +243,58 @@ mod tests {
     }
 
     #[test]
-    fn a_sessions_lines_and_its_machines_are_found_in_all_files() {
+    fn lines_of_a_session_and_its_machines_are_found_in_all_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         let mut file = RotatingFile::open(&path, 150, 10).unwrap();
-        story().iter().for_each(|line| writeln!(file, "{line}").unwrap());
-        assert!(file::all(&path).len() > 2);
-        assert_eq!(messages(&last(&path, &mut wanted(None), 10).unwrap()), ["one", "two", "three"]);
-        assert_eq!(messages(&last(&path, &mut wanted(Some(Level::Warn)), 10).unwrap()), ["three"]);
-        assert_eq!(messages(&last(&path, &mut wanted(None), 1).unwrap()), ["three"]);
-        let mut known = wanted(None);
-        known.machines.insert(MACHINE.parse().unwrap());
-        assert_eq!(last(&path, &mut known, 10).unwrap().len(), 4);
+        sample().iter().for_each(|line| writeln!(file, "{line}").unwrap());
+        assert!(file::all_files(&path).len() > 2);
+        assert_eq!(messages(&last_lines(&path, &mut filter(None), 10).unwrap()), ["one", "two", "three"]);
+        assert_eq!(messages(&last_lines(&path, &mut filter(Some(Level::Warn)), 10).unwrap()), ["three"]);
+        assert_eq!(messages(&last_lines(&path, &mut filter(None), 1).unwrap()), ["three"]);
+        let mut with_machine = filter(None);
+        with_machine.machines.insert(MACHINE.parse().unwrap());
+        assert_eq!(last_lines(&path, &mut with_machine, 10).unwrap().len(), 4);
     }
 
     #[test]
-    fn a_follower_loses_no_line_when_the_file_is_set_aside() {
+    fn a_follower_loses_no_line_when_the_file_is_rotated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         let mut file = RotatingFile::open(&path, 200, 3).unwrap();
         let line = |number: u32| format!(r#"{{"level":"INFO","message":"{number}"}}"#);
         writeln!(file, "{}", line(0)).unwrap();
         let mut follower = Follower::at_end(&path).unwrap();
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for number in 1..30 {
             writeln!(file, "{}", line(number)).unwrap();
             follower
-                .look(&mut Wanted::default(), |line| {
-                    heard.push(line.to_owned());
+                .read_new(&mut LogFilter::default(), |line| {
+                    received.push(line.to_owned());
                     true
                 })
                 .unwrap();
         }
-        assert_eq!(messages(&heard), (1..30).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!(messages(&received), (1..30).map(|number| number.to_string()).collect::<Vec<_>>());
     }
 
     #[test]
-    fn half_a_line_is_told_when_it_is_whole() {
+    fn an_incomplete_line_is_delivered_once_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         let mut follower = Follower::at_end(&path).unwrap();
         let mut file = RotatingFile::open(&path, 200, 3).unwrap();
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for part in ["{\"level\":\"INFO\",", "\"message\":\"whole\"}\n"] {
-            assert!(heard.is_empty());
+            assert!(received.is_empty());
             file.write_all(part.as_bytes()).unwrap();
             follower
-                .look(&mut Wanted::default(), |line| {
-                    heard.push(line.to_owned());
+                .read_new(&mut LogFilter::default(), |line| {
+                    received.push(line.to_owned());
                     true
                 })
                 .unwrap();
         }
-        assert_eq!(messages(&heard), ["whole"]);
+        assert_eq!(messages(&received), ["whole"]);
     }
 }

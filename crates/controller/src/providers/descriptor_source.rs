@@ -1,155 +1,160 @@
-//! One descriptor on its way from a file and the configuration to a [`Provider`]: everything wrong with it at once, each fault with the
-//! file, the line where there is one, and the path of the key.
+//! Parses a [`Provider`] descriptor from a file and its overrides in the configuration. Reports all errors at once, each with
+//! the file, the line if there is one, and the path of the key.
 
 mod key_location;
 
 use anteroom_wire::provider::Provider;
-use key_location::{brings, find, inner, line_of, path, take_out};
+use key_location::{find_key, line_of, override_depth, path, remove_at, table_at};
 use std::collections::BTreeSet;
 use toml::{Value, de::DeTable};
 
-/// Faults of one descriptor that are told.
-const FAULTS_MAX: usize = 50;
+/// The most errors that are reported for one descriptor.
+const ERRORS_MAX: usize = 50;
 
-/// A descriptor before it is one.
+/// An unparsed descriptor: a file's text and the overrides from the configuration.
 #[derive(Debug, Clone)]
-pub struct Source {
-    /// The file, or where else it comes from.
-    pub place: String,
-    /// The name it must have.
+pub struct DescriptorSource {
+    /// The file and, if there is one, the table of the configuration that overrides keys of it.
+    pub origin: String,
+    /// The id that the descriptor must have.
     name: String,
-    /// The file alone, and what stands in it.
+    /// The file, without the override.
     file: String,
+    /// The file's text.
     text: String,
+    /// The parsed text with the overrides applied.
     table: toml::Table,
-    /// What the configuration changes, and under which name.
-    change: Option<(String, toml::Table)>,
+    /// The name and the content of the configuration's `[providers.NAME]`.
+    config_override: Option<(String, toml::Table)>,
 }
 
-/// Something wrong with a descriptor.
+/// An error in a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The file, or where else it stands.
-    pub place: String,
-    /// The line in it, from 1; `None`: it stands in no line of that file.
+pub struct DescriptorError {
+    /// The file, or the table of the configuration.
+    pub origin: String,
+    /// The line in the file, from 1; `None`: the error belongs to no line.
     pub line: Option<usize>,
-    /// The key (`methods.browser.sign_in.url`); empty: the whole.
+    /// The key (`methods.browser.sign_in.url`); empty: the whole file.
     pub path: String,
-    /// What is wrong, one sentence.
-    pub what: String,
+    /// One sentence.
+    pub message: String,
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for DescriptorError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.place)?;
+        write!(f, "{}", self.origin)?;
         self.line.map_or(Ok(()), |line| write!(f, ":{line}"))?;
-        let (above, key) = self.path.rsplit_once('.').unwrap_or(("", &self.path));
-        // Sentences often begin with their key.
-        match (above, self.what.starts_with(&self.path), self.what.starts_with(key)) {
-            (_, true, _) | ("", _, true) => write!(f, ": {}", self.what),
-            (above, false, true) => write!(f, ": {above}.{}", self.what),
-            (_, false, false) => write!(f, ": {}: {}", self.path, self.what),
+        let (parent, key) = self.path.rsplit_once('.').unwrap_or(("", &self.path));
+        // Messages often begin with the key: do not print it twice.
+        match (parent, self.message.starts_with(&self.path), self.message.starts_with(key)) {
+            (_, true, _) | ("", _, true) => write!(f, ": {}", self.message),
+            (parent, false, true) => write!(f, ": {parent}.{}", self.message),
+            (_, false, false) => write!(f, ": {}: {}", self.path, self.message),
         }
     }
 }
 
-impl Fault {
-    /// A fault of a whole file.
-    pub fn whole(place: &str, what: impl Into<String>) -> Self {
-        Self { place: place.to_owned(), line: None, path: String::new(), what: what.into() }
+impl DescriptorError {
+    /// An error that concerns the whole file.
+    pub fn for_file(origin: &str, message: impl Into<String>) -> Self {
+        Self { origin: origin.to_owned(), line: None, path: String::new(), message: message.into() }
     }
 }
 
-impl Source {
-    /// A file's text.
+impl DescriptorSource {
+    /// Parses the text of a file as TOML.
     ///
     /// # Errors
-    /// Every place where it is not TOML.
-    pub fn parse(name: &str, place: String, text: String) -> Result<Self, Vec<Fault>> {
+    /// All TOML syntax errors.
+    pub fn parse(name: &str, origin: String, text: String) -> Result<Self, Vec<DescriptorError>> {
         let (_, errors) = DeTable::parse_recoverable(&text);
         if !errors.is_empty() {
-            let fault = |error: &toml::de::Error| Fault {
-                place: place.clone(),
+            let located = |error: &toml::de::Error| DescriptorError {
+                origin: origin.clone(),
                 line: error.span().map(|span| line_of(&text, span.start)),
                 path: String::new(),
-                what: error.message().to_owned(),
+                message: error.message().to_owned(),
             };
-            return Err(errors.iter().take(FAULTS_MAX).map(fault).collect());
+            return Err(errors.iter().take(ERRORS_MAX).map(located).collect());
         }
         match text.parse() {
-            Ok(table) => Ok(Self { file: place.clone(), place, name: name.to_owned(), text, table, change: None }),
-            Err(error) => Err(vec![Fault::whole(&place, one_line(&error.to_string()))]),
+            Ok(table) => {
+                Ok(Self { file: origin.clone(), origin, name: name.to_owned(), text, table, config_override: None })
+            }
+            Err(error) => Err(vec![DescriptorError::for_file(&origin, one_line(&error.to_string()))]),
         }
     }
 
-    /// A descriptor that stands in the configuration alone.
-    pub fn configured(name: &str) -> Self {
-        let place = format!("[providers.{name}]");
+    /// A descriptor without a file, defined by `[providers.NAME]` in the configuration.
+    pub fn from_config(name: &str) -> Self {
+        let origin = format!("[providers.{name}]");
         let (name, text, table) = (name.to_owned(), String::new(), toml::Table::new());
-        Self { file: place.clone(), place, name, text, table, change: None }
+        Self { file: origin.clone(), origin, name, text, table, config_override: None }
     }
 
-    /// Changed by the configuration's `[providers.NAME]`.
-    pub fn change(&mut self, change: &toml::Table, name: &str) {
+    /// Applies the configuration's `[providers.NAME]`.
+    pub fn apply_override(&mut self, change: &toml::Table, name: &str) {
         self.table.entry("id").or_insert_with(|| toml::Value::String(name.to_owned()));
-        if !self.place.contains("[providers") {
-            self.place = format!("{} with [providers.{name}]", self.place);
+        if !self.origin.contains("[providers") {
+            self.origin = format!("{} with [providers.{name}]", self.origin);
         }
         merge(&mut self.table, change);
-        self.change = Some((name.to_owned(), change.clone()));
+        self.config_override = Some((name.to_owned(), change.clone()));
     }
 
-    /// The descriptor.
+    /// Deserializes and validates the descriptor.
     ///
     /// # Errors
-    /// Everything wrong with it: what is missing, unknown or of another kind is put right in a copy, so that the rest is heard of too.
-    pub fn provider(&self) -> Result<Provider, Vec<Fault>> {
-        let (mut table, mut faults, mut told) = (self.table.clone(), Vec::new(), BTreeSet::new());
-        while faults.len() < FAULTS_MAX {
+    /// All errors: a key that is missing, unknown or of the wrong type is corrected in a copy, so that the errors after it
+    /// are found too.
+    pub fn provider(&self) -> Result<Provider, Vec<DescriptorError>> {
+        let (mut table, mut errors, mut reported) = (self.table.clone(), Vec::new(), BTreeSet::new());
+        while errors.len() < ERRORS_MAX {
             let error = match serde_path_to_error::deserialize::<_, Provider>(Value::Table(table.clone())) {
                 Ok(provider) => {
-                    self.unsound(&provider, &told, &mut faults);
-                    return if faults.is_empty() { Ok(provider) } else { Err(faults) };
+                    self.validate(&provider, &reported, &mut errors);
+                    return if errors.is_empty() { Ok(provider) } else { Err(errors) };
                 }
                 Err(error) => error,
             };
             let (at, message) = (steps(&error), one_line(error.inner().message()));
             let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) else {
-                faults.push(self.fault(&path(&at), &message));
-                match take_out(&mut table, &at) {
-                    Some(gone) => _ = told.insert(path(gone)),
+                errors.push(self.error_at(&path(&at), &message));
+                match remove_at(&mut table, &at) {
+                    Some(removed) => _ = reported.insert(path(removed)),
                     None => break,
                 }
                 continue;
             };
-            let place = [&at[..], &[missing.to_owned()]].concat();
-            if told.insert(path(&place)) {
-                faults.push(self.fault(&path(&place), &format!("{missing} is missing")));
+            let missing_key = [&at[..], &[missing.to_owned()]].concat();
+            if reported.insert(path(&missing_key)) {
+                errors.push(self.error_at(&path(&missing_key), &format!("{missing} is missing")));
             }
-            let stand_in =
-                if *place == ["id"] { Some(self.name.clone().into()) } else { stand_in(missing, faults.len()) };
-            match stand_in.zip(inner(&mut table, &at)) {
-                Some((value, inner)) => _ = inner.insert(missing.to_owned(), value),
+            let is_id = *missing_key == ["id"];
+            let placeholder = if is_id { Some(self.name.clone().into()) } else { placeholder(missing, errors.len()) };
+            match placeholder.zip(table_at(&mut table, &at)) {
+                Some((value, parent)) => _ = parent.insert(missing.to_owned(), value),
                 None => break,
             }
         }
-        Err(faults)
+        Err(errors)
     }
 
-    /// What is wrong with a descriptor that can be read, but for what was told of it before.
-    fn unsound(&self, provider: &Provider, told: &BTreeSet<String>, faults: &mut Vec<Fault>) {
-        let wrong = provider.faults();
-        // What a method only takes over is told where it stands.
-        let taken_over = |what: &str| {
-            let (method, rest) = within_method(what);
-            method.is_some() && wrong.iter().any(|other| other == rest)
+    /// Adds the errors of a deserialized descriptor, except those of keys that are already reported.
+    fn validate(&self, provider: &Provider, reported: &BTreeSet<String>, errors: &mut Vec<DescriptorError>) {
+        let messages = provider.faults();
+        // An error that a method inherits is reported once, at the key that has it.
+        let is_inherited = |message: &str| {
+            let (method, rest) = split_method(message);
+            method.is_some() && messages.iter().any(|other| other == rest)
         };
-        let own = wrong.iter().map(|what| (path_of(what), what));
-        let own = own.filter(|(path, what)| !told.contains(path) && !taken_over(what));
-        faults.extend(own.map(|(path, what)| self.fault(&path, within_method(what).1)));
-        if provider.id.as_str() != self.name && !told.contains("id") {
-            faults.push(
-                self.fault(
+        let new = messages.iter().map(|message| (path_of(message), message));
+        let new = new.filter(|(path, message)| !reported.contains(path) && !is_inherited(message));
+        errors.extend(new.map(|(path, message)| self.error_at(&path, split_method(message).1)));
+        if provider.id.as_str() != self.name && !reported.contains("id") {
+            errors.push(
+                self.error_at(
                     "id",
                     &format!("id {:?} differs from the file's name {:?}", provider.id.as_str(), self.name),
                 ),
@@ -157,19 +162,21 @@ impl Source {
         }
     }
 
-    fn fault(&self, path: &str, what: &str) -> Fault {
-        let (path, what) = (path.to_owned(), what.to_owned());
-        let found = find(&self.text, &path);
-        if let Some((name, change)) = &self.change
-            && brings(change, &path).is_some_and(|depth| found.is_none_or(|(_, there)| depth >= there))
+    /// An error with the origin and the line of the key.
+    fn error_at(&self, path: &str, message: &str) -> DescriptorError {
+        let (path, message) = (path.to_owned(), message.to_owned());
+        let in_file = find_key(&self.text, &path);
+        if let Some((name, change)) = &self.config_override
+            && override_depth(change, &path).is_some_and(|depth| in_file.is_none_or(|(_, file_depth)| depth >= file_depth))
         {
-            return Fault { place: format!("[providers.{name}]"), line: None, path, what };
+            return DescriptorError { origin: format!("[providers.{name}]"), line: None, path, message };
         }
-        Fault { place: self.file.clone(), line: found.map(|(at, _)| line_of(&self.text, at)), path, what }
+        let line = in_file.map(|(offset, _)| line_of(&self.text, offset));
+        DescriptorError { origin: self.file.clone(), line, path, message }
     }
 }
 
-/// The keys and indices that lead to an error.
+/// The keys and indices of an error's path.
 fn steps(error: &serde_path_to_error::Error<toml::de::Error>) -> Vec<String> {
     use serde_path_to_error::Segment::{Enum, Map, Seq, Unknown};
     let step = |segment: &serde_path_to_error::Segment| match segment {
@@ -180,11 +187,11 @@ fn steps(error: &serde_path_to_error::Error<toml::de::Error>) -> Vec<String> {
     error.path().iter().filter_map(step).collect()
 }
 
-/// Something sound in the place of what is missing.
-fn stand_in(key: &str, number: usize) -> Option<Value> {
+/// A valid value for a missing key.
+fn placeholder(key: &str, number: usize) -> Option<Value> {
     let list = |item: &str| Value::Array(vec![item.into()]);
     Some(match key {
-        "id" => format!("stand_in_{number}").into(),
+        "id" => format!("placeholder_{number}").into(),
         "name" | "cli" | "label" | "next_action" | "content" | "path" | "matches" => "x".into(),
         "argv" | "paths" => list("x"),
         "lanes" => list("terminal"),
@@ -200,29 +207,29 @@ fn stand_in(key: &str, number: usize) -> Option<Value> {
     })
 }
 
-/// The method that a sentence of [`Provider::faults`] is about, and what it says of it.
-fn within_method(what: &str) -> (Option<&str>, &str) {
-    match what.strip_prefix("methods.").and_then(|rest| rest.split_once(": ")) {
+/// Splits a message of [`Provider::faults`] into the method that it is about, if any, and the rest.
+fn split_method(message: &str) -> (Option<&str>, &str) {
+    match message.strip_prefix("methods.").and_then(|rest| rest.split_once(": ")) {
         Some((method, rest)) => (Some(method), rest),
-        None => (None, what),
+        None => (None, message),
     }
 }
 
-/// The path at the beginning of a sentence of [`Provider::faults`], as far as it is one.
-fn path_of(what: &str) -> String {
-    let (method, rest) = within_method(what);
+/// The path at the beginning of a message of [`Provider::faults`]; empty if there is none.
+fn path_of(message: &str) -> String {
+    let (method, rest) = split_method(message);
     let prefix = method.map_or_else(String::new, |method| format!("methods.{method}"));
-    let word = rest.split([' ', ':']).next().unwrap_or("");
+    let first = rest.split([' ', ':']).next().unwrap_or("");
     let is_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '[' | ']');
-    let word = if !word.is_empty() && word.chars().all(is_path) { word } else { "" };
-    [prefix.as_str(), word].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
+    let key = if !first.is_empty() && first.chars().all(is_path) { first } else { "" };
+    [prefix.as_str(), key].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
 }
 
 fn one_line(text: &str) -> String {
     text.trim().replace('\n', " ")
 }
 
-/// Tables are merged key by key; everything else is replaced whole.
+/// Merges tables key by key; all other values are replaced.
 fn merge(into: &mut toml::Table, change: &toml::Table) {
     for (key, value) in change {
         match (into.get_mut(key), value) {
@@ -249,27 +256,27 @@ egress = []
 credential = { paths = [\"x\"], required = [\"/x\"] }
 ";
 
-    fn faults(text: &str) -> Vec<String> {
-        let source = Source::parse("x", "x.toml".into(), text.into());
-        let faults = match source.and_then(|source| source.provider()) {
+    fn errors(text: &str) -> Vec<String> {
+        let source = DescriptorSource::parse("x", "x.toml".into(), text.into());
+        let errors = match source.and_then(|source| source.provider()) {
             Ok(_) => Vec::new(),
-            Err(faults) => faults,
+            Err(errors) => errors,
         };
-        faults.iter().map(ToString::to_string).collect()
+        errors.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn a_sound_descriptor_has_no_faults() {
-        assert_eq!(faults(DESCRIPTOR), Vec::<String>::new());
+    fn valid_descriptor_has_no_errors() {
+        assert_eq!(errors(DESCRIPTOR), Vec::<String>::new());
     }
 
     #[test]
-    fn every_fault_is_told_with_file_line_and_path() {
+    fn every_error_has_file_line_and_path() {
         let text = format!(
             "{DESCRIPTOR}speed = 3\n[sign_in]\nurl = '('\ncolour = 1\n[[prompts]]\nid = 'a'\nmatches = '['\npress = ['y']\n\
              [methods.key]\nlabel = ''\nsize = 2\n"
         );
-        let all = faults(&text).join("\n");
+        let all = errors(&text).join("\n");
         for expected in [
             "x.toml:10: speed: unknown field `speed`",
             "x.toml:13: sign_in.colour: unknown field `colour`",
@@ -281,21 +288,21 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
         ] {
             assert!(all.lines().any(|line| line.starts_with(expected)), "{expected} is not in:\n{all}");
         }
-        assert_eq!(all.lines().count(), 7, "what the method takes over is told once:\n{all}");
+        assert_eq!(all.lines().count(), 7, "an inherited error is reported once:\n{all}");
     }
 
     #[test]
-    fn what_is_not_toml_is_told_with_its_lines() {
-        let all = faults("id = \"x\nname = \n");
+    fn toml_syntax_errors_have_lines() {
+        let all = errors("id = \"x\nname = \n");
         assert!(all.len() >= 2 && all[0].starts_with("x.toml:1: "), "{all:?}");
     }
 
     #[test]
-    fn what_is_missing_or_of_another_kind_hides_nothing_else() {
+    fn missing_key_or_wrong_type_does_not_hide_other_errors() {
         let text = "id = 'x'\nname = 3\nargv = ['x', 4]\nlanes = ['link', 'fax']\npolicy = 'stor'\negress = [{ host = 'a.example' }, \
                     { port = [1] }, { host = '10.0.0.1' }]\n[sign_in]\nurl = '('\n[[prompts]]\nid = 'a'\nmatches = 'x'\npress = \
                     ['y']\n[[prompts]]\nid = 'a'\npress = ['any']\n[credential]\npaths = ['x', '/y']\n";
-        let all = faults(text);
+        let all = errors(text);
         for expected in [
             "x.toml:2: name: invalid type",
             "x.toml:3: argv[1]: invalid type",
@@ -315,14 +322,14 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
         ] {
             assert!(all.iter().any(|fault| fault.starts_with(expected)), "{expected} is not in:\n{}", all.join("\n"));
         }
-        assert!(faults("").len() >= 9, "of nothing everything is missing: {:?}", faults(""));
+        assert!(errors("").len() >= 9, "an empty descriptor has all keys missing: {:?}", errors(""));
     }
 
     #[test]
-    fn what_the_configuration_brings_is_told_as_its_own() {
-        let mut source = Source::parse("x", "x.toml".into(), DESCRIPTOR.into()).unwrap();
+    fn errors_in_config_overrides_name_the_config_table() {
+        let mut source = DescriptorSource::parse("x", "x.toml".into(), DESCRIPTOR.into()).unwrap();
         let change = "argv = []\nsign_in = { url = '(' }\ncredential = { required = [3] }\nlanes = ['fax']\n";
-        source.change(&change.parse().unwrap(), "x");
+        source.apply_override(&change.parse().unwrap(), "x");
         let all: Vec<String> = source.provider().unwrap_err().iter().map(ToString::to_string).collect();
         for expected in [
             "[providers.x]: argv names no program",
@@ -336,10 +343,10 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
     }
 
     #[test]
-    fn a_missing_key_and_another_name_are_told() {
-        assert!(faults("id = 'x'\n")[0].contains("is missing"));
+    fn missing_key_and_wrong_id_are_reported() {
+        assert!(errors("id = 'x'\n")[0].contains("is missing"));
         assert!(
-            faults(&DESCRIPTOR.replace("id = \"x\"", "id = \"y\"")).join("").contains("differs from the file's name")
+            errors(&DESCRIPTOR.replace("id = \"x\"", "id = \"y\"")).join("").contains("differs from the file's name")
         );
     }
 }

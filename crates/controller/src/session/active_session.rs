@@ -1,4 +1,4 @@
-//! What is known of a session while it lives, and the register of those that live.
+//! The in-memory state of a session that runs on this server.
 
 use super::{lifecycle::Delivery, status::Progress};
 use crate::clock;
@@ -14,71 +14,71 @@ use tokio::{
     time::Instant,
 };
 
-/// A session that lives on this host.
+/// A session that runs on this server.
 #[derive(Debug)]
 pub struct ActiveSession {
-    /// Which.
+    /// The session's id.
     pub id: SessionId,
-    /// When this server took it up.
-    pub born: Instant,
+    /// When this server started or resumed it.
+    pub started: Instant,
     /// The same moment, milliseconds since 1970.
-    pub born_at_ms: u64,
-    /// When somebody last used it.
+    pub started_at_ms: u64,
+    /// When the session was last used.
     pub activity: Arc<Activity>,
-    /// Ends with the session, with the reason that sockets are closed with.
+    /// Closes the session's sockets when the session ends, with the reason.
     pub close_signal: CloseSignal,
-    /// Someone asked for another machine.
-    pub restart: Notify,
-    /// What its machine asked the egress gate for.
+    /// Signals that a caller requested another machine.
+    pub restart_requested: Notify,
+    /// Summary of its machine's requests to the egress gate.
     pub egress: Mutex<EgressSummary>,
-    /// Its machine's way out.
-    pub gate: OnceLock<MachineGate>,
-    /// Held by the one who changes the method.
-    pub switching: tokio::sync::Mutex<()>,
-    facts: watch::Sender<SessionState>,
+    /// The egress gate of its machine.
+    pub egress_gate: OnceLock<MachineGate>,
+    /// Held while the sign-in method is changed.
+    pub method_lock: tokio::sync::Mutex<()>,
+    state: watch::Sender<SessionState>,
 }
 
-/// What the owner knows. One writer for each part: the owner for the machine, the agent's events for the sign-in.
+/// The state of a running session. Each part has one writer: the supervisor for the machine, the agent's events for the sign-in.
 #[derive(Debug, Clone)]
 pub struct SessionState {
-    /// Its tool, as it is for the chosen method.
+    /// The provider descriptor, resolved for the chosen method.
     pub provider: Arc<Provider>,
-    /// 1 for the first machine.
+    /// The number of the current machine; the first is 1.
     pub generation: u32,
-    /// The present machine.
+    /// The current machine.
     pub machine: Option<MachineId>,
-    /// The hash of its token.
+    /// The hash of the current machine's agent token.
     pub agent_token: Option<Sha256Hex>,
-    /// How far it is.
+    /// The progress of the current machine.
     pub progress: Progress,
-    /// The sign-in as the agent told it last.
+    /// The sign-in as last reported by the agent.
     pub sign_in: SignIn,
     /// When the device code was shown, milliseconds since 1970.
     pub device_code_at_ms: Option<u64>,
-    /// The last event of the present machine.
-    pub event_seen: u64,
-    /// Whether the present machine has a credential that nobody has answered for good.
-    pub offered: bool,
-    /// The present machine has a credential that stays in it.
-    pub kept: bool,
+    /// The number of the last event from the current machine.
+    pub last_event: u64,
+    /// Whether the current machine has a credential whose delivery has no final answer.
+    pub delivery_pending: bool,
+    /// Whether the current machine has a credential that stays in it.
+    pub credential_kept_in_machine: bool,
     /// Deliveries that are being answered.
-    pub deliveries: u32,
-    /// Whether further deliveries count no more: the machine is about to be stopped.
-    pub shut: bool,
-    /// Desktop viewers connected.
+    pub deliveries_in_flight: u32,
+    /// True once the machine is about to stop; later deliveries do not delay the stop.
+    pub deliveries_closed: bool,
+    /// Connected desktop viewers.
     pub viewers: u32,
-    /// Ends with the present machine.
+    /// Closes the sockets to the current machine.
     pub sockets: CloseSignal,
-    /// Counts timeline entries and row changes, so that whoever watches looks again.
-    pub told: u64,
+    /// Incremented on timeline entries and row changes, so that subscribers reload.
+    pub version: u64,
 }
 
 impl ActiveSession {
-    /// A session whose owner is about to start; it ends when `server` does, or before. `provider` is the descriptor as it is for the
-    /// session's method ([`Provider::with_method`]).
+    /// A session whose supervisor is about to start. Its sockets close when `server` does, or before. `provider` is the
+    /// descriptor, resolved for the session's method ([`Provider::with_method`]).
     pub fn new(id: SessionId, provider: Arc<Provider>, generation: u32, server: &CloseSignal) -> Arc<Self> {
         let close_signal = server.child();
-        let facts = SessionState {
+        let state = SessionState {
             provider,
             generation,
             machine: None,
@@ -86,99 +86,99 @@ impl ActiveSession {
             progress: Progress::Queued { position: 1 },
             sign_in: SignIn::default(),
             device_code_at_ms: None,
-            event_seen: 0,
-            offered: false,
-            kept: false,
-            deliveries: 0,
-            shut: false,
+            last_event: 0,
+            delivery_pending: false,
+            credential_kept_in_machine: false,
+            deliveries_in_flight: 0,
+            deliveries_closed: false,
             viewers: 0,
             sockets: close_signal.child(),
-            told: 0,
+            version: 0,
         };
         Arc::new(Self {
             id,
-            born: Instant::now(),
-            born_at_ms: clock::now(),
+            started: Instant::now(),
+            started_at_ms: clock::now(),
             activity: Arc::new(Activity::new()),
             close_signal,
-            restart: Notify::new(),
-            egress: Mutex::new(EgressSummary::new(NAMES_MAX)),
-            gate: OnceLock::new(),
-            switching: tokio::sync::Mutex::new(()),
-            facts: watch::channel(facts).0,
+            restart_requested: Notify::new(),
+            egress: Mutex::new(EgressSummary::new(EGRESS_HOSTS_MAX)),
+            egress_gate: OnceLock::new(),
+            method_lock: tokio::sync::Mutex::new(()),
+            state: watch::channel(state).0,
         })
     }
 
-    /// A look at the state without a copy of it.
-    pub(super) fn peek(&self) -> watch::Ref<'_, SessionState> {
-        self.facts.borrow()
+    /// Borrows the current state.
+    pub(super) fn borrow_state(&self) -> watch::Ref<'_, SessionState> {
+        self.state.borrow()
     }
 
-    /// What is so now.
-    pub fn facts(&self) -> SessionState {
-        self.facts.borrow().clone()
+    /// A copy of the current state.
+    pub fn state(&self) -> SessionState {
+        self.state.borrow().clone()
     }
 
-    /// Its tool, as it is for the method that was chosen last: a machine that is claimed from now on is claimed with this.
+    /// The provider descriptor, resolved for the method that was chosen last: the next claim uses it.
     pub fn provider(&self) -> Arc<Provider> {
-        Arc::clone(&self.facts.borrow().provider)
+        Arc::clone(&self.state.borrow().provider)
     }
 
-    /// Tells of every change.
+    /// Subscribes to every change of the state.
     pub fn watch(&self) -> watch::Receiver<SessionState> {
-        self.facts.subscribe()
+        self.state.subscribe()
     }
 
-    /// Changes what is known and tells everybody.
+    /// Changes the state and notifies subscribers.
     pub fn change(&self, change: impl FnOnce(&mut SessionState)) {
-        self.facts.send_modify(change);
+        self.state.send_modify(change);
     }
 
-    /// The row or the timeline changed: whoever watches shall look again.
-    pub fn tell(&self) {
-        self.facts.send_modify(|facts| facts.told += 1);
+    /// Notifies subscribers that the row or the timeline changed.
+    pub fn notify(&self) {
+        self.state.send_modify(|state| state.version += 1);
     }
 
-    /// Changes the progress.
-    pub fn set(&self, progress: Progress) {
-        self.facts.send_modify(|facts| facts.progress = progress);
+    /// Sets the progress.
+    pub fn set_progress(&self, progress: Progress) {
+        self.state.send_modify(|state| state.progress = progress);
     }
 
-    /// The row has ended for this reason: everything that serves the session closes with it.
+    /// The session has ended with this reason: closes its sockets and notifies subscribers.
     pub fn close(&self, why: Problem) {
         self.close_signal.close(why);
-        self.tell();
+        self.notify();
     }
 
-    /// Counts a viewer in.
+    /// Counts a connected viewer.
     ///
     /// # Errors
-    /// There are `viewers_max` already.
-    pub fn join(self: &Arc<Self>, viewers_max: u32) -> Result<Viewer, Problem> {
-        let joined = self.facts.send_if_modified(|facts| {
-            let room = facts.viewers < viewers_max;
-            facts.viewers += u32::from(room);
-            room
+    /// `viewers_max` viewers are connected already.
+    pub fn connect_viewer(self: &Arc<Self>, viewers_max: u32) -> Result<Viewer, Problem> {
+        let connected = self.state.send_if_modified(|state| {
+            let has_capacity = state.viewers < viewers_max;
+            state.viewers += u32::from(has_capacity);
+            has_capacity
         });
-        if joined { Ok(Viewer(Arc::clone(self))) } else { Err(Problem::TooManyViewers) }
+        if connected { Ok(Viewer(Arc::clone(self))) } else { Err(Problem::TooManyViewers) }
     }
 
-    /// A delivery is being answered, until what this returns is dropped; `None`: the machine is about to be stopped, which
-    /// waits for no further one.
-    pub fn receive(self: &Arc<Self>) -> Option<Receiving> {
-        let counted = self.facts.send_if_modified(|facts| {
-            facts.deliveries += u32::from(!facts.shut);
-            !facts.shut
+    /// Marks a delivery as in flight until the guard is dropped. `None`: the machine is about to stop, which waits for no
+    /// further delivery.
+    pub fn begin_delivery(self: &Arc<Self>) -> Option<DeliveryGuard> {
+        let counted = self.state.send_if_modified(|state| {
+            state.deliveries_in_flight += u32::from(!state.deliveries_closed);
+            !state.deliveries_closed
         });
-        counted.then(|| Receiving(Arc::clone(self)))
+        counted.then(|| DeliveryGuard(Arc::clone(self)))
     }
 
-    /// Counts no further delivery; tells whether one is being answered at this moment.
-    pub fn shut(&self) -> Delivery {
+    /// Stops waiting for further deliveries; returns the state of the delivery at that moment.
+    pub fn close_deliveries(&self) -> Delivery {
         let mut delivery = Delivery::None;
-        self.facts.send_modify(|facts| {
-            facts.shut = true;
-            delivery = facts.delivery();
+        self.state.send_modify(|state| {
+            state.deliveries_closed = true;
+            delivery = state.delivery();
         });
         delivery
     }
@@ -190,34 +190,34 @@ impl ActiveSession {
 }
 
 /// Hosts that the egress summary of one session counts separately.
-const NAMES_MAX: usize = 200;
+const EGRESS_HOSTS_MAX: usize = 200;
 
-/// One desktop viewer; dropping it counts it out.
+/// A connected desktop viewer; dropping it ends the count.
 #[derive(Debug)]
 pub struct Viewer(Arc<ActiveSession>);
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        self.0.change(|facts| facts.viewers = facts.viewers.saturating_sub(1));
+        self.0.change(|state| state.viewers = state.viewers.saturating_sub(1));
     }
 }
 
-/// One delivery that is being answered; dropping it says that it was.
+/// A delivery in flight; dropping it marks it as answered.
 #[derive(Debug)]
-pub struct Receiving(Arc<ActiveSession>);
+pub struct DeliveryGuard(Arc<ActiveSession>);
 
-impl Drop for Receiving {
+impl Drop for DeliveryGuard {
     fn drop(&mut self) {
-        self.0.change(|facts| facts.deliveries = facts.deliveries.saturating_sub(1));
+        self.0.change(|state| state.deliveries_in_flight = state.deliveries_in_flight.saturating_sub(1));
     }
 }
 
 impl SessionState {
-    /// Whether the present machine has a credential that nobody has answered yet.
+    /// The state of the current machine's delivery.
     pub fn delivery(&self) -> Delivery {
-        match (self.deliveries, self.offered) {
+        match (self.deliveries_in_flight, self.delivery_pending) {
             (0, false) => Delivery::None,
-            (0, true) => Delivery::Offered,
+            (0, true) => Delivery::Pending,
             (_, _) => Delivery::InFlight,
         }
     }

@@ -28,75 +28,75 @@ const CODE_CHARS_MAX: usize = 64;
 ///
 /// # Errors
 /// The database cannot be written: the agent keeps this event and those after it, and sends them again.
-pub async fn ingest(app: &App, live: &Arc<ActiveSession>, events: Events) -> Result<(), StoreError> {
-    let seen = live.facts().event_seen;
+pub async fn ingest(app: &App, session: &Arc<ActiveSession>, events: Events) -> Result<(), StoreError> {
+    let seen = session.state().last_event;
     let mut fresh = events.events;
     fresh.retain(|event| event.number > seen);
     fresh.truncate(EVENTS_MAX);
     // The page shows all of it at once, also while the timeline cannot be written.
-    let news: Vec<bool> = fresh.iter().map(|told| take(live, &told.event)).collect();
+    let news: Vec<bool> = fresh.iter().map(|told| take(session, &told.event)).collect();
     for (NumberedEvent { number, event, .. }, is_news) in fresh.into_iter().zip(news) {
         let of_use = Told::of(&event);
-        let of_command = use_credential::words(app, live, &event).await?;
-        if is_news && let Some((kind, sentence, data)) = of_command.or_else(|| words(live, event)) {
-            timeline::append_durably(app, &live.id, kind, sentence, data).await?;
+        let of_command = use_credential::words(app, session, &event).await?;
+        if is_news && let Some((kind, sentence, data)) = of_command.or_else(|| words(session, event)) {
+            timeline::append_durably(app, &session.id, kind, sentence, data).await?;
         }
         if let Some(told) = of_use {
-            told.take(app, live).await?;
+            told.take(app, session).await?;
         }
-        live.change(|facts| facts.event_seen = facts.event_seen.max(number));
+        session.change(|state| state.last_event = state.last_event.max(number));
     }
     Ok(())
 }
 
 /// What the session's page shows at once; `false`: something better is known already.
-fn take(live: &ActiveSession, event: &Event) -> bool {
+fn take(session: &ActiveSession, event: &Event) -> bool {
     if let Event::SignInUrl(found) = event
-        && !is_better(found, live.facts().sign_in.url.as_ref())
+        && !is_better(found, session.state().sign_in.url.as_ref())
     {
         return false;
     }
-    live.change(|facts| match event {
+    session.change(|state| match event {
         Event::CliStarted => {
-            forget(facts);
-            facts.sign_in.cli = CliState::Running;
+            forget(state);
+            state.sign_in.cli = CliState::Running;
         }
-        Event::MethodSwitched { method } => begin_anew(facts, method),
+        Event::MethodSwitched { method } => begin_anew(state, method),
         Event::CliExited { code, .. } => {
-            facts.sign_in.cli = CliState::Exited { code: *code };
-            facts.sign_in.prompt = None;
+            state.sign_in.cli = CliState::Exited { code: *code };
+            state.sign_in.prompt = None;
         }
         Event::SignInUrl(found) if is_address(found) => {
             let for_the_machine = found.source == UrlSource::BrowserCommand;
             if for_the_machine {
-                facts.sign_in.browser_url = Some(found.url.clone());
+                state.sign_in.browser_url = Some(found.url.clone());
             }
-            if !(for_the_machine && facts.provider.sign_in.link_from == LinkFrom::Screen) {
-                facts.sign_in.url = Some(found.clone());
+            if !(for_the_machine && state.provider.sign_in.link_from == LinkFrom::Screen) {
+                state.sign_in.url = Some(found.clone());
             }
         }
-        Event::PromptOpened { ask: Some(ask), .. } => facts.sign_in.prompt = Some(ask.clone()),
+        Event::PromptOpened { ask: Some(ask), .. } => state.sign_in.prompt = Some(ask.clone()),
         Event::PromptClosed { id } => {
-            if facts.sign_in.prompt.as_ref().is_some_and(|open| open.id == *id) {
-                facts.sign_in.prompt = None;
+            if state.sign_in.prompt.as_ref().is_some_and(|open| open.id == *id) {
+                state.sign_in.prompt = None;
             }
         }
-        Event::SignInOutcome(outcome) => facts.sign_in.outcome = Some(outcome.clone()),
-        Event::CredentialKeptInMachine { .. } => facts.kept = true,
+        Event::SignInOutcome(outcome) => state.sign_in.outcome = Some(outcome.clone()),
+        Event::CredentialKeptInMachine { .. } => state.credential_kept_in_machine = true,
         Event::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
-            facts.sign_in.device_code = Some(code.clone());
-            facts.device_code_at_ms = Some(clock::now());
+            state.sign_in.device_code = Some(code.clone());
+            state.device_code_at_ms = Some(clock::now());
         }
         Event::CandidateRejected { path, why } => {
-            facts.sign_in.capture = CaptureState::CandidateRejected { path: path.clone(), why: why.clone() };
+            state.sign_in.capture = CaptureState::CandidateRejected { path: path.clone(), why: why.clone() };
         }
         Event::CandidateAccepted { .. } => {
-            facts.offered = true;
-            facts.sign_in.capture = CaptureState::Delivering { attempts: 0, last_error: None };
+            state.delivery_pending = true;
+            state.sign_in.capture = CaptureState::Delivering { attempts: 0, last_error: None };
         }
         Event::DeliveryRetry { attempts, error } => {
-            facts.offered = true;
-            facts.sign_in.capture = CaptureState::Delivering { attempts: *attempts, last_error: Some(error.clone()) };
+            state.delivery_pending = true;
+            state.sign_in.capture = CaptureState::Delivering { attempts: *attempts, last_error: Some(error.clone()) };
         }
         Event::Stage(_)
         | Event::SignInUrl(_)
@@ -119,22 +119,22 @@ fn take(live: &ActiveSession, event: &Event) -> bool {
 }
 
 /// What the tool said belongs to the process that said it.
-fn forget(facts: &mut SessionState) {
-    facts.sign_in.url = None;
-    facts.sign_in.browser_url = None;
-    facts.sign_in.device_code = None;
-    facts.sign_in.prompt = None;
-    facts.sign_in.outcome = None;
-    facts.device_code_at_ms = None;
+fn forget(state: &mut SessionState) {
+    state.sign_in.url = None;
+    state.sign_in.browser_url = None;
+    state.sign_in.device_code = None;
+    state.sign_in.prompt = None;
+    state.sign_in.outcome = None;
+    state.device_code_at_ms = None;
 }
 
 /// The tool was ended, to be started by this method.
-fn begin_anew(facts: &mut SessionState, method: &str) {
-    forget(facts);
-    facts.sign_in.method = Some(method.to_owned());
-    facts.sign_in.cli = CliState::Waiting;
-    facts.sign_in.capture = CaptureState::Waiting;
-    facts.kept = false;
+fn begin_anew(state: &mut SessionState, method: &str) {
+    forget(state);
+    state.sign_in.method = Some(method.to_owned());
+    state.sign_in.cli = CliState::Waiting;
+    state.sign_in.capture = CaptureState::Waiting;
+    state.credential_kept_in_machine = false;
 }
 
 /// What the tool handed to its browser is the whole address; what its screen shows may be a short form of it.
@@ -161,8 +161,8 @@ fn host_of(url: &str) -> String {
 /// Kind, sentence and data of a timeline entry.
 type Words = (&'static str, String, Value);
 
-fn words(live: &ActiveSession, event: Event) -> Option<Words> {
-    let provider = live.provider();
+fn words(session: &ActiveSession, event: Event) -> Option<Words> {
+    let provider = session.provider();
     let tool = &provider.name;
     Some(match event {
         Event::Stage(report) => return stage_failed(&report),
@@ -260,10 +260,14 @@ mod tests {
     #[test]
     fn what_the_browser_was_given_is_not_replaced_by_what_the_screen_shows() {
         let found = |source, url: &str| SignInUrl { source, url: url.into() };
-        let (whole, short) = (found(UrlSource::BrowserCommand, "https://a/whole"), found(UrlSource::Screen, "https://a/short"));
+        let (whole, short) =
+            (found(UrlSource::BrowserCommand, "https://a/whole"), found(UrlSource::Screen, "https://a/short"));
         assert!(is_better(&short, None) && is_better(&whole, Some(&short)));
         assert!(!is_better(&short, Some(&whole)));
-        assert!(is_better(&found(UrlSource::BrowserCommand, "https://a/next"), Some(&whole)), "a second try of the tool");
+        assert!(
+            is_better(&found(UrlSource::BrowserCommand, "https://a/next"), Some(&whole)),
+            "a second try of the tool"
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ use std::sync::Arc;
 /// No such method, a credential is on its way, the session has ended, or the machine's agent does not do it: then a machine that
 /// takes its place would.
 pub async fn change_method(app: &App, id: &SessionId, name: &str) -> Result<SessionRow, ApiError> {
-    let (row, live) = living(app, id).await?;
+    let (row, session) = living(app, id).await?;
     if row.external_machine.is_some() {
         return Err(ApiError::new(Problem::ExternalDesktopOnly, "the tool of an external machine is not started here"));
     }
@@ -41,25 +41,25 @@ pub async fn change_method(app: &App, id: &SessionId, name: &str) -> Result<Sess
     let (method, wanted) = chosen(provider, name)?;
     // To its end, also when nobody waits for the answer any more: row and tool shall not part.
     let on = app.clone();
-    let switched = app.tasks.spawn(async move { to_the_end(&on, &live, &row, method, wanted).await }).await;
+    let switched = app.tasks.spawn(async move { to_the_end(&on, &session, &row, method, wanted).await }).await;
     switched.map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?
 }
 
 async fn to_the_end(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     row: &SessionRow,
     method: MethodName,
     wanted: Provider,
 ) -> Result<SessionRow, ApiError> {
-    let _one_at_a_time = live.switching.lock().await;
-    if live.facts().delivery() != Delivery::None {
+    let _one_at_a_time = session.method_lock.lock().await;
+    if session.state().delivery() != Delivery::None {
         return Err(Problem::DeliveryInProgress.into());
     }
-    live.activity.touch();
+    session.activity.touch();
     let row = remember(app, row, &method, &wanted).await?;
-    live.change(|facts| facts.provider = Arc::new(wanted.clone()));
-    tell(app, live, wanted).await?;
+    session.change(|state| state.provider = Arc::new(wanted.clone()));
+    tell(app, session, wanted).await?;
     Ok(row)
 }
 
@@ -91,11 +91,11 @@ async fn remember(app: &App, row: &SessionRow, method: &MethodName, wanted: &Pro
 }
 
 /// A machine that is not claimed yet will be claimed with the new method; to the others it is said.
-async fn tell(app: &App, live: &ActiveSession, provider: Provider) -> Result<(), ApiError> {
-    match live.facts().progress {
+async fn tell(app: &App, session: &ActiveSession, provider: Provider) -> Result<(), ApiError> {
+    match session.state().progress {
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
         Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
-            let channels = open_channels(app, live).await?;
+            let channels = open_channels(app, session).await?;
             Ok(channels.agent.switch_method(&SwitchMethod { provider }).await?)
         }
     }
@@ -106,13 +106,13 @@ async fn tell(app: &App, live: &ActiveSession, provider: Provider) -> Result<(),
 ///
 /// # Errors
 /// Why the tool of the chosen method does not run, for people.
-pub(super) async fn catch_up(
+pub(super) async fn resync_method(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     channels: &Channels,
     sign_in: &SignIn,
 ) -> Result<(), String> {
-    let wanted = live.provider();
+    let wanted = session.provider();
     // An agent that does not say it is not asked to begin anew what it may be doing.
     if sign_in.method.as_deref().is_none_or(|runs| runs == wanted.method.as_str()) {
         return Ok(());
@@ -122,27 +122,35 @@ pub(super) async fn catch_up(
     match channels.agent.switch_method(&SwitchMethod { provider }).await {
         Ok(()) => {
             let sentence = "The machine's agent was told again which way of signing in was chosen.";
-            timeline::append(app, &live.id, "method_resent", sentence, json!({ "method": method, "former": former }))
-                .await;
+            timeline::append(
+                app,
+                &session.id,
+                "method_resent",
+                sentence,
+                json!({ "method": method, "former": former }),
+            )
+            .await;
             Ok(())
         }
-        Err(error) if agent_refused(&error).problem == Problem::DeliveryInProgress => Ok(()),
-        Err(error) => Err(chain(&error)),
+        Err(error) => {
+            let reason = chain(&error);
+            if ApiError::from(error).problem == Problem::DeliveryInProgress { Ok(()) } else { Err(reason) }
+        }
     }
 }
 
 /// The same after the way to the agent was opened again, by itself: nobody waits for it.
-pub(super) fn catch_up_later(app: &App, live: &Arc<ActiveSession>, channels: Channels) {
-    let (app, live) = (app.clone(), Arc::clone(live));
+pub(super) fn resync_method_in_background(app: &App, session: &Arc<ActiveSession>, channels: Channels) {
+    let (app, session) = (app.clone(), Arc::clone(session));
     app.clone().tasks.spawn(async move {
-        let _one_at_a_time = live.switching.lock().await;
+        let _one_at_a_time = session.method_lock.lock().await;
         let caught_up = match channels.agent.sign_in().await {
-            Ok(sign_in) => catch_up(&app, &live, &channels, &sign_in).await,
+            Ok(sign_in) => resync_method(&app, &session, &channels, &sign_in).await,
             Err(error) => Err(chain(&error)),
         };
         if let Err(why) = caught_up {
             // A channel that broke anew is opened anew, and then this is done again.
-            tracing::warn!(outcome = "method_resend_failed", session = %live.id, why, "the agent could not be told again which method was chosen");
+            tracing::warn!(outcome = "method_resend_failed", session = %session.id, why, "the agent could not be told again which method was chosen");
         }
     });
 }

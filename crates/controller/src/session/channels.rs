@@ -21,8 +21,9 @@ pub async fn living(app: &App, id: &SessionId) -> Result<(SessionRow, Arc<Active
         let detail = end.reason.detail.clone().unwrap_or_default();
         return Err(ApiError::new(end.reason.problem, detail));
     }
-    let live = app.sessions.get(id).ok_or_else(|| ApiError::new(Problem::NotReady, "the session is being resumed"))?;
-    Ok((row, live))
+    let session =
+        app.sessions.get(id).ok_or_else(|| ApiError::new(Problem::NotReady, "the session is being resumed"))?;
+    Ok((row, session))
 }
 
 /// What a session's progress opens.
@@ -37,9 +38,9 @@ pub(super) enum Way {
 ///
 /// # Errors
 /// Not ready in time (with the stage), the session ended meanwhile, or its machine is an external one.
-pub async fn open_channels(app: &App, live: &ActiveSession) -> Result<Channels, ApiError> {
+pub async fn open_channels(app: &App, session: &ActiveSession) -> Result<Channels, ApiError> {
     let wait = Duration::from_millis(app.config.sessions.socket_wait_ms_max);
-    let way = way(live, Instant::now() + wait, |progress| match progress {
+    let way = way(session, Instant::now() + wait, |progress| match progress {
         Progress::Open { channels } => Some(Way::Channels(channels.clone())),
         Progress::Attached => Some(Way::External),
         Progress::Queued { .. }
@@ -56,14 +57,14 @@ pub async fn open_channels(app: &App, live: &ActiveSession) -> Result<Channels, 
 
 /// Waits until `found` sees a way in the progress, up to `until`.
 pub(super) async fn way(
-    live: &ActiveSession,
+    session: &ActiveSession,
     until: Instant,
     found: fn(&Progress) -> Option<Way>,
 ) -> Result<Way, ApiError> {
-    let (began, mut facts) = (Instant::now(), live.watch());
+    let (began, mut state) = (Instant::now(), session.watch());
     let ready = async {
-        let seen = facts.wait_for(|facts| found(&facts.progress).is_some()).await;
-        let seen = seen.ok().and_then(|facts| found(&facts.progress));
+        let seen = state.wait_for(|state| found(&state.progress).is_some()).await;
+        let seen = seen.ok().and_then(|state| found(&state.progress));
         match seen {
             Some(way) => way,
             // Nobody writes the facts any more: the session is ending, and says why.
@@ -72,10 +73,10 @@ pub(super) async fn way(
     };
     tokio::select! {
         way = ready => Ok(way),
-        cause = live.close_signal.closed() => Err(cause.into()),
+        cause = session.close_signal.closed() => Err(cause.into()),
         () = sleep_until(until) => {
             let waited_ms = began.elapsed().as_millis();
-            let progress = live.facts().progress;
+            let progress = session.state().progress;
             let detail = match (&progress, progress.stage()) {
                 (Progress::Queued { position }, _) => format!("it waits for room, place {position} in line"),
                 (_, Some(stage)) => format!("it waits for {stage:?} after {waited_ms} ms"),
@@ -92,10 +93,10 @@ pub(super) async fn way(
 /// A named refusal.
 pub async fn reach_terminal(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     name: &str,
     size: TerminalSize,
 ) -> Result<ByteStream, ApiError> {
-    let channels = open_channels(app, live).await?;
+    let channels = open_channels(app, session).await?;
     channels.agent.terminal(name, size).await.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))
 }

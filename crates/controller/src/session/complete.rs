@@ -16,7 +16,7 @@ use crate::{api_error::ApiError, api_error::chain, app::App, clock, credentials,
 use anteroom_store::{Aim, Completed, Completion, NewCredential, NewEvent, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{
     CredentialId, Problem, Secret,
-    agent::{Delivered, Delivery},
+    agent::{Delivery, DeliveryResult},
 };
 use serde_json::json;
 use validated::Parcel;
@@ -33,12 +33,12 @@ pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<
     if row.agent_token.as_ref() != Some(&token) || row.generation != delivery.generation {
         return Err(Problem::WrongAgentToken.into());
     }
-    let live = app.sessions.get(&row.id);
+    let session = app.sessions.get(&row.id);
     // As long as this is held, nobody stops the machine that waits for the answer.
-    let _receiving = live.as_ref().and_then(ActiveSession::receive);
+    let _receiving = session.as_ref().and_then(ActiveSession::begin_delivery);
     let answer = take(app, row, &token, delivery).await;
-    if let Some(live) = &live {
-        live.change(|facts| facts.offered = !is_final(&answer));
+    if let Some(session) = &session {
+        session.change(|state| state.delivery_pending = !is_final(&answer));
     }
     answer
 }
@@ -102,8 +102,8 @@ async fn finish(
             verify(app, &credential.id, credential.revision, parcel).await?;
             outbox::wake_sender(app);
             tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "a credential was sealed, stored and read back");
-            if let Some(live) = app.sessions.get(&row.id) {
-                live.close(Problem::Completed);
+            if let Some(session) = app.sessions.get(&row.id) {
+                session.close(Problem::Completed);
             }
             Ok(DeliveryResult::Stored { credential: credential.id })
         }
@@ -120,13 +120,13 @@ async fn nothing_to_renew(app: &App, row: &SessionRow) -> Result<ApiError, Store
 /// A second delivery changes nothing. If the first one's record could not be read back then, it is now, before anybody
 /// lets the machine go.
 async fn ignore(app: &App, row: &SessionRow) -> Result<Delivered, ApiError> {
-    let (Some(end), Some(live)) = (row.end(), app.sessions.get(&row.id)) else { return Ok(DeliveryResult::Ignored) };
+    let (Some(end), Some(session)) = (row.end(), app.sessions.get(&row.id)) else { return Ok(DeliveryResult::Ignored) };
     if let Some(id) = row.credential()
         && let Some(record) = app.store.record(id).await?
     {
         credentials::unsealed(app, &record)?;
     }
-    live.close(end.reason.problem);
+    session.close(end.reason.problem);
     Ok(DeliveryResult::Ignored)
 }
 

@@ -167,7 +167,7 @@ pub async fn look(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, StoreE
 pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option<Diagnosis>, StoreError> {
     // The owner's knowledge first: what it closes has its end in the row already.
     let now = match app.sessions.get(id) {
-        Some(live) => Some(ask(&live.facts()).await),
+        Some(live) => Some(ask(&live.state()).await),
         None => None,
     };
     // What was noted a moment ago counts; a database in trouble is not waited for.
@@ -185,7 +185,7 @@ pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option
     let input = Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt, external };
     let mut found = diagnose(&input);
     if found.verdict == Verdict::WaitingForCapacity
-        && let Some(why) = app.queue.held()
+        && let Some(why) = app.queue.blocked_reason()
     {
         found.sentence = format!("{} Nobody is let in at the moment: {why}.", found.sentence);
     }

@@ -33,15 +33,15 @@ pub async fn end(
         Transition::Done { row, .. } => {
             outbox::wake_sender(app);
             tracing::info!(outcome = kind, session = %id, reason = why.code(), detail, "the session ended");
-            if let Some(live) = app.sessions.get(id) {
-                live.close(why);
+            if let Some(session) = app.sessions.get(id) {
+                session.close(why);
             }
             Ok(*row)
         }
         Transition::Conflict(row) => {
             // It ended before; whoever serves it may not have heard.
-            if let (Some(end), Some(live)) = (row.end(), app.sessions.get(id)) {
-                live.close(end.reason.problem);
+            if let (Some(end), Some(session)) = (row.end(), app.sessions.get(id)) {
+                session.close(end.reason.problem);
             }
             Ok(*row)
         }
@@ -50,18 +50,18 @@ pub async fn end(
 
 /// As [`end`], for the owner: tries until the database takes it or the server stops, since a session must not stay active
 /// without an owner. (If the server stops first, the next one finds the row and resumes it.)
-pub async fn end_at_last(app: &App, live: &ActiveSession, how: EndKind, why: Problem, detail: &str) {
+pub async fn end_at_last(app: &App, session: &ActiveSession, how: EndKind, why: Problem, detail: &str) {
     let mut wait = Duration::from_millis(50);
     loop {
-        while !timeline::flush(app, &live.id).await {
+        while !timeline::flush(app, &session.id).await {
             if app.stop.is_cancelled() {
                 return;
             }
         }
-        match end(app, &live.id, how, why, detail).await {
+        match end(app, &session.id, how, why, detail).await {
             Ok(_) => return,
             Err(error) => {
-                tracing::error!(outcome = "end_not_written", session = %live.id, error = %chain(&error), "a session's end could not be written; trying again");
+                tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "a session's end could not be written; trying again");
             }
         }
         tokio::select! {

@@ -1,21 +1,21 @@
-//! A session's life as its owner lives it, pure: no clock, no I/O, no log. The owner's task ([`super::owner`]) only carries
-//! out what this decides, and tells it what came of that.
+//! The lifecycle of a session under its supervisor. Pure: no clock, no I/O, no log. The supervisor's task ([`super::supervisor`])
+//! executes the commands that this returns and feeds the results back as events.
 //!
 //! ```text
-//!  Line ─▶ Asking ─▶ Preparing ─▶ Claiming ─▶ Open ──(machine dead)─▶ Clearing ─(gone)▶ SettingBack ─▶ Pausing ─┐
-//!   ▲                    │            │         │                                            ▲                  │
-//!   │                    └────────────┴─────────┴─▶ Answering ─▶ Replacing ──────────────────┘                  │
-//!   └───────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//!  Queued ─▶ Requesting ─▶ Preparing ─▶ Claiming ─▶ Open ──(machine exited)─▶ CleaningUp ─(removed)▶ RecordingReplacement ─▶ BackingOff ─┐
+//!   ▲                          │            │         │                                                      ▲                          │
+//!   │                          └────────────┴─────────┴─▶ DrainingDelivery ─▶ Replacing ──────────────────────┘                          │
+//!   └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //!  (a deadline, or no machine left) ─▶ Ending ─┐
-//!  (the row has ended, whoever wrote it) ──────┴─▶ Answering ─▶ Stopping ─▶ Over
-//!  (the server stops) ─▶ Left: the machine lives on for the next server
+//!  (the session has ended in the database) ────┴─▶ DrainingDelivery ─▶ Stopping ─▶ Finished
+//!  (the server stops) ─▶ Detached: the machine keeps running for the next server
 //! ```
 //!
-//! A machine's death is told when it is known; another machine is asked for when nothing of the dead one is left.
+//! A machine's exit is published immediately; the next machine is requested only when the last one is removed.
 //!
-//! What it promises, and what the model check in `lifecycle/model.rs` holds it to in every order of events:
-//! a session has at most one live machine; every session ends once; a machine is not stopped while a delivery from it is
-//! being answered; a credential that waits to be delivered holds automatic ends back.
+//! Guarantees, which the model check in `lifecycle/model.rs` verifies for every order of events: a session has at most one
+//! running machine; every session ends once; a machine is not stopped while a delivery from it is being answered; a pending
+//! delivery postpones deadlines and restarts.
 
 use anteroom_machine::StopReason;
 use anteroom_wire::Problem;
@@ -29,413 +29,436 @@ mod phase;
 mod tests;
 
 pub use end_kind::EndKind;
-pub use messages::{Event, Note, Order, RestartRefused, Shown};
-pub use phase::{Delivery, Phase, Then};
+pub use messages::{Command, Entry, Event, PublishedState, RestartRejection};
+pub use phase::{AfterDrain, Delivery, Phase};
 
-/// The wait before the third machine, milliseconds; doubles for each further one. The second comes at once.
-const PAUSE_MS: u64 = 200;
-/// Doublings of that wait at most.
+/// The wait before the third machine, milliseconds; it doubles for each further one. The second is requested at once.
+const BACKOFF_MS: u64 = 200;
+/// Upper limit of the doublings.
 const DOUBLINGS_MAX: u32 = 5;
 
-/// Where a session stands with its owner.
+/// The state of a session under its supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lifecycle {
     phase: Phase,
     generation: u32,
     restarts_max: u32,
     delivery: Delivery,
-    /// The present machine's death was told; its keeper has not finished with it.
-    dead: bool,
+    /// The current machine's exit is recorded and its keeper has not finished cleaning up.
+    exited: bool,
 }
 
-/// Where an owner begins.
+/// Where a supervisor begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Beginning {
-    /// In line, for its first machine or a further one.
-    Line,
-    /// With a machine that lives already.
+pub enum InitialState {
+    /// In the queue, for its first machine or a further one.
+    Queued,
+    /// With a running machine.
     Adopted,
-    /// With a machine that was asked for and is not there.
+    /// With a machine that was requested and does not run.
     Lost,
-    /// At an outside desktop.
+    /// At an external desktop.
     Attached,
 }
 
-/// Where the owner of an active row begins when a server finds it without one.
-pub fn beginning(external: bool, machine_asked: bool, machine_lives: bool) -> Beginning {
-    match (external, machine_asked, machine_lives) {
-        (true, _, _) => Beginning::Attached,
-        (false, true, true) => Beginning::Adopted,
-        (false, true, false) => Beginning::Lost,
-        (false, false, _) => Beginning::Line,
+/// Where the supervisor of an active session begins after a restart of the server.
+pub fn initial_state(external: bool, machine_requested: bool, machine_runs: bool) -> InitialState {
+    match (external, machine_requested, machine_runs) {
+        (true, _, _) => InitialState::Attached,
+        (false, true, true) => InitialState::Adopted,
+        (false, true, false) => InitialState::Lost,
+        (false, false, _) => InitialState::Queued,
     }
 }
 
 impl Lifecycle {
-    /// The beginning and what has to be done first. After [`Beginning::Lost`], [`Event::MachineGone`] is to follow.
-    pub fn begin(from: Beginning, generation: u32, restarts_max: u32) -> (Self, Vec<Order>) {
-        let (phase, delivery, orders) = match from {
-            Beginning::Line => (Phase::Line, Delivery::None, vec![Order::Stand]),
-            // What it has to deliver is not known before its agent was asked.
-            Beginning::Adopted => (Phase::Preparing, Delivery::Offered, vec![Order::Show(Shown::Preparing)]),
-            Beginning::Lost => (Phase::Preparing, Delivery::None, vec![Order::Show(Shown::Preparing)]),
-            Beginning::Attached => (Phase::Attached, Delivery::None, vec![Order::Show(Shown::Attached)]),
+    /// The lifecycle and its first commands. After [`InitialState::Lost`] the caller sends [`Event::MachineRemoved`].
+    pub fn begin(from: InitialState, generation: u32, restarts_max: u32) -> (Self, Vec<Command>) {
+        let (phase, delivery, commands) = match from {
+            InitialState::Queued => (Phase::Queued, Delivery::None, vec![Command::Enqueue]),
+            // Whether its agent has a credential is unknown until it is asked.
+            InitialState::Adopted => {
+                (Phase::Preparing, Delivery::Pending, vec![Command::Publish(PublishedState::Preparing)])
+            }
+            InitialState::Lost => (Phase::Preparing, Delivery::None, vec![Command::Publish(PublishedState::Preparing)]),
+            InitialState::Attached => {
+                (Phase::Attached, Delivery::None, vec![Command::Publish(PublishedState::Attached)])
+            }
         };
-        (Self { phase, generation, restarts_max, delivery, dead: false }, orders)
+        (Self { phase, generation, restarts_max, delivery, exited: false }, commands)
     }
 
-    /// The phase.
+    /// The current phase.
     pub fn phase(&self) -> &Phase {
         &self.phase
     }
 
-    /// 1 for the first machine.
+    /// The number of the current machine; the first is 1.
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// What is known of the present machine's delivery.
+    /// The state of the current machine's delivery.
     pub fn delivery(&self) -> Delivery {
         self.delivery
     }
 
-    /// Whether there is a machine, or something of one, that has to be seen gone before the owner may go.
+    /// Whether there is a machine that must be removed before the supervisor may finish.
     pub fn has_machine(&self) -> bool {
-        self.dead || self.phase.has_machine()
+        self.exited || self.phase.has_machine()
     }
 
-    /// Whether the owner may go.
-    pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over | Phase::Left)
+    /// Whether the supervisor may finish.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished | Phase::Detached)
     }
 
-    /// The whole lifecycle: what `event` makes of this, and what has to be done. An event that has no place here changes
-    /// nothing and orders nothing.
-    pub fn on(&mut self, event: Event) -> Vec<Order> {
+    /// Applies an event and returns the commands that follow from it. An event that has no meaning in the current phase changes
+    /// nothing.
+    pub fn on(&mut self, event: Event) -> Vec<Command> {
         match (self.phase.clone(), event) {
-            (Phase::Over | Phase::Left, _) => Vec::new(),
-            (phase, Event::Ended(why)) => self.ended(phase, why),
-            (phase, Event::ServerStops) => self.server_stops(phase),
-            (phase, Event::Delivery(delivery)) => self.delivery_changed(phase, delivery),
-            (phase, Event::Overdue { problem, detail, patience_over }) => {
-                self.overdue(phase, problem, detail, patience_over)
+            (Phase::Finished | Phase::Detached, _) => Vec::new(),
+            (phase, Event::SessionEnded(why)) => self.session_ended(phase, why),
+            (phase, Event::ServerStopping) => self.server_stopping(phase),
+            (phase, Event::DeliveryChanged(delivery)) => self.delivery_changed(phase, delivery),
+            (phase, Event::DeadlinePassed { problem, detail, hold_expired }) => {
+                self.deadline_passed(phase, problem, detail, hold_expired)
             }
-            (phase, Event::RestartAsked) => self.restart_requested(phase),
-            (phase, Event::MachineDied { problem, detail }) => self.machine_died(phase, problem, detail),
-            (phase, Event::MachineGone { problem, detail }) => self.on_machine_gone(phase, problem, detail),
+            (phase, Event::RestartRequested) => self.restart_requested(phase),
+            (phase, Event::MachineExited { problem, detail }) => self.machine_exited(phase, problem, detail),
+            (phase, Event::MachineRemoved { problem, detail }) => self.machine_removed(phase, problem, detail),
             (phase, Event::MachineReady) => self.machine_ready(phase),
             (phase, Event::MachineNotReady) => self.machine_not_ready(phase),
 
-            (Phase::Line, Event::RoomGiven) => self.go(Phase::Asking, vec![Order::Ask]),
-            (Phase::Line, Event::LineFull { detail }) => self.fail(Problem::NoCapacity, detail),
-            (Phase::Asking, Event::Asked) => vec![Order::Start],
-            (Phase::Asking, Event::StartResponse) => self.go(Phase::Preparing, vec![Order::Show(Shown::Preparing)]),
-            (Phase::Asking, Event::NotStarted { problem, detail }) => {
-                let mut orders = self.seen_lost(problem);
-                orders.extend(self.lost(problem, detail));
-                orders
+            (Phase::Queued, Event::PermitGranted) => self.enter(Phase::Requesting, vec![Command::RequestMachine]),
+            (Phase::Queued, Event::QueueFull { detail }) => self.fail(Problem::NoCapacity, detail),
+            (Phase::Requesting, Event::RequestRecorded) => vec![Command::StartMachine],
+            (Phase::Requesting, Event::MachineStarted) => {
+                self.enter(Phase::Preparing, vec![Command::Publish(PublishedState::Preparing)])
+            }
+            (Phase::Requesting, Event::StartFailed { problem, detail }) => {
+                let mut commands = self.publish_lost(problem);
+                commands.extend(self.replace_or_fail(problem, detail));
+                commands
             }
             (Phase::Claiming, Event::Claimed) => {
-                self.go(Phase::Open { reachable: true }, vec![Order::Show(Shown::Open)])
+                self.enter(Phase::Open { reachable: true }, vec![Command::Publish(PublishedState::Open)])
             }
             (Phase::Claiming, Event::ClaimFailed { why }) => {
-                let orders = vec![Order::Note(Note::ClaimFailed { why }), Order::Shut];
-                self.go(Phase::Answering { then: Then::Replace(StopReason::Failed) }, orders)
+                let commands = vec![Command::Record(Entry::ClaimFailed { why }), Command::StopDeliveries];
+                self.enter(Phase::DrainingDelivery { then: AfterDrain::Replace(StopReason::Failed) }, commands)
             }
-            (Phase::SettingBack, Event::SetBack) => self.pause(),
-            (Phase::Pausing, Event::Paused) => self.go(Phase::Line, vec![Order::Stand]),
-            (Phase::Stopping, Event::GoneOverdue) => self.go(Phase::Over, vec![Order::Note(Note::NotGone)]),
-            // A second machine beside one that may live is out of the question.
-            (Phase::Replacing | Phase::Clearing { .. }, Event::GoneOverdue) => {
-                let detail = "The last machine was not seen gone.".to_owned();
-                let end = Order::End { how: EndKind::Failed, problem: Problem::MachineFailed, detail };
-                self.go(Phase::Ending { machine: true }, vec![Order::Note(Note::NotGone), end])
+            (Phase::RecordingReplacement, Event::ReplacementRecorded) => self.back_off(),
+            (Phase::BackingOff, Event::BackoffElapsed) => self.enter(Phase::Queued, vec![Command::Enqueue]),
+            (Phase::Stopping, Event::CleanupTimedOut) => {
+                self.enter(Phase::Finished, vec![Command::Record(Entry::CleanupTimedOut)])
             }
-            (Phase::Stopping | Phase::Answering { then: Then::Over(_) }, Event::Unwatched) => {
-                self.go(Phase::Over, vec![Order::Note(Note::LeftBehind)])
+            // A second machine must not start while the first may still run.
+            (Phase::Replacing | Phase::CleaningUp { .. }, Event::CleanupTimedOut) => {
+                let detail = "The cleanup of the last machine did not finish.".to_owned();
+                let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail };
+                self.enter(Phase::Ending { machine: true }, vec![Command::Record(Entry::CleanupTimedOut), end])
+            }
+            (Phase::Stopping | Phase::DrainingDelivery { then: AfterDrain::Finish(_) }, Event::WatcherClosed) => {
+                self.enter(Phase::Finished, vec![Command::Record(Entry::MachineLeftRunning)])
             }
             (
                 _,
-                Event::RoomGiven
-                | Event::LineFull { .. }
-                | Event::Asked
-                | Event::Started
-                | Event::NotStarted { .. }
+                Event::PermitGranted
+                | Event::QueueFull { .. }
+                | Event::RequestRecorded
+                | Event::MachineStarted
+                | Event::StartFailed { .. }
                 | Event::Claimed
                 | Event::ClaimFailed { .. }
-                | Event::SetBack
-                | Event::Paused
-                | Event::GoneOverdue
-                | Event::Unwatched,
+                | Event::ReplacementRecorded
+                | Event::BackoffElapsed
+                | Event::CleanupTimedOut
+                | Event::WatcherClosed,
             ) => Vec::new(),
         }
     }
 
-    fn may_have_another(&self) -> bool {
+    fn has_machine_left(&self) -> bool {
         self.generation <= self.restarts_max
     }
 
-    /// What everybody sees of a machine that is dead or gone. What it had delivered and is being answered may still complete
-    /// the session: without another machine, nothing is said before that is decided.
-    fn seen_lost(&self, problem: Problem) -> Vec<Order> {
-        match (self.may_have_another(), self.delivery) {
-            (true, _) => vec![Order::Show(Shown::Lost)],
-            (false, Delivery::None | Delivery::Offered) => vec![Order::Show(Shown::NoneLeft(problem))],
+    /// Publishes that the machine is lost. A delivery in flight may still complete the session: if no machine is left, nothing
+    /// is published before it is answered.
+    fn publish_lost(&self, problem: Problem) -> Vec<Command> {
+        match (self.has_machine_left(), self.delivery) {
+            (true, _) => vec![Command::Publish(PublishedState::Lost)],
+            (false, Delivery::None | Delivery::Pending) => {
+                vec![Command::Publish(PublishedState::NoMachineLeft(problem))]
+            }
             (false, Delivery::InFlight) => Vec::new(),
         }
     }
 
-    fn go(&mut self, phase: Phase, orders: Vec<Order>) -> Vec<Order> {
+    fn enter(&mut self, phase: Phase, commands: Vec<Command>) -> Vec<Command> {
         self.phase = phase;
-        orders
+        commands
     }
 
-    fn ended(&mut self, phase: Phase, why: Problem) -> Vec<Order> {
-        if matches!(phase, Phase::Answering { then: Then::Over(_) } | Phase::Stopping) {
+    fn session_ended(&mut self, phase: Phase, why: Problem) -> Vec<Command> {
+        if matches!(phase, Phase::DrainingDelivery { then: AfterDrain::Finish(_) } | Phase::Stopping) {
             return Vec::new();
         }
-        let closing = Order::Show(Shown::Closing);
+        let closing = Command::Publish(PublishedState::Closing);
         if !self.has_machine() {
-            return self.go(Phase::Over, vec![closing, Order::Note(Note::Egress)]);
+            return self.enter(Phase::Finished, vec![closing, Command::Record(Entry::EgressTotals)]);
         }
-        self.go(Phase::Answering { then: Then::Over(why) }, vec![closing, Order::Shut])
+        self.enter(Phase::DrainingDelivery { then: AfterDrain::Finish(why) }, vec![closing, Command::StopDeliveries])
     }
 
-    fn server_stops(&mut self, phase: Phase) -> Vec<Order> {
+    fn server_stopping(&mut self, phase: Phase) -> Vec<Command> {
         match phase {
-            // The row has ended: the machine is seen to its end.
-            Phase::Answering { then: Then::Over(_) } | Phase::Stopping => Vec::new(),
-            Phase::Line
-            | Phase::Asking
+            // The session has ended: the machine is stopped before the supervisor finishes.
+            Phase::DrainingDelivery { then: AfterDrain::Finish(_) } | Phase::Stopping => Vec::new(),
+            Phase::Queued
+            | Phase::Requesting
             | Phase::Preparing
             | Phase::Claiming
             | Phase::Open { .. }
-            | Phase::Answering { then: Then::Replace(_) | Then::Lost { .. } }
+            | Phase::DrainingDelivery { then: AfterDrain::Replace(_) | AfterDrain::MachineLost { .. } }
             | Phase::Replacing
-            | Phase::Clearing { .. }
-            | Phase::SettingBack
-            | Phase::Pausing
+            | Phase::CleaningUp { .. }
+            | Phase::RecordingReplacement
+            | Phase::BackingOff
             | Phase::Attached
             | Phase::Ending { .. }
-            | Phase::Over
-            | Phase::Left => self.go(Phase::Left, Vec::new()),
+            | Phase::Finished
+            | Phase::Detached => self.enter(Phase::Detached, Vec::new()),
         }
     }
 
-    fn delivery_changed(&mut self, phase: Phase, delivery: Delivery) -> Vec<Order> {
+    fn delivery_changed(&mut self, phase: Phase, delivery: Delivery) -> Vec<Command> {
         self.delivery = delivery;
         match (phase, delivery) {
-            (Phase::Answering { then: Then::Over(why) }, Delivery::None | Delivery::Offered) => {
-                self.go(Phase::Stopping, vec![Order::Stop(stop_reason(why)), Order::Note(Note::Egress)])
+            (Phase::DrainingDelivery { then: AfterDrain::Finish(why) }, Delivery::None | Delivery::Pending) => self
+                .enter(
+                    Phase::Stopping,
+                    vec![Command::StopMachine(stop_reason(why)), Command::Record(Entry::EgressTotals)],
+                ),
+            (Phase::DrainingDelivery { then: AfterDrain::Replace(why) }, Delivery::None | Delivery::Pending) => {
+                self.enter(Phase::Replacing, vec![Command::StopMachine(why)])
             }
-            (Phase::Answering { then: Then::Replace(why) }, Delivery::None | Delivery::Offered) => {
-                self.go(Phase::Replacing, vec![Order::Stop(why)])
-            }
-            (Phase::Answering { then: Then::Lost { problem, detail } }, Delivery::None | Delivery::Offered) => {
-                // Where there is another machine, it was said when the last one was lost.
-                let mut orders = if self.may_have_another() { Vec::new() } else { self.seen_lost(problem) };
-                orders.extend(self.lost(problem, detail));
-                orders
+            (
+                Phase::DrainingDelivery { then: AfterDrain::MachineLost { problem, detail } },
+                Delivery::None | Delivery::Pending,
+            ) => {
+                // If another machine is left, the loss is published already.
+                let mut commands = if self.has_machine_left() { Vec::new() } else { self.publish_lost(problem) };
+                commands.extend(self.replace_or_fail(problem, detail));
+                commands
             }
             (_, _) => Vec::new(),
         }
     }
 
-    fn overdue(&mut self, phase: Phase, problem: Problem, detail: String, patience_over: bool) -> Vec<Order> {
-        if !phase.is_active() || (self.delivery != Delivery::None && !patience_over) {
+    fn deadline_passed(&mut self, phase: Phase, problem: Problem, detail: String, hold_expired: bool) -> Vec<Command> {
+        if !phase.is_active() || (self.delivery != Delivery::None && !hold_expired) {
             return Vec::new();
         }
         let machine = self.has_machine();
-        self.go(Phase::Ending { machine }, vec![Order::End { how: EndKind::Expired, problem, detail }])
+        self.enter(Phase::Ending { machine }, vec![Command::EndSession { kind: EndKind::Expired, problem, detail }])
     }
 
-    fn restart_requested(&mut self, phase: Phase) -> Vec<Order> {
+    fn restart_requested(&mut self, phase: Phase) -> Vec<Command> {
         if !matches!(phase, Phase::Preparing | Phase::Claiming | Phase::Open { .. }) {
             return Vec::new();
         }
-        let refused = if self.delivery != Delivery::None {
-            Some(RestartRefused::Delivering)
-        } else if !self.may_have_another() {
-            Some(RestartRefused::NoneLeft)
+        let rejection = if self.delivery != Delivery::None {
+            Some(RestartRejection::DeliveryPending)
+        } else if !self.has_machine_left() {
+            Some(RestartRejection::NoMachineLeft)
         } else {
             None
         };
-        match refused {
-            Some(why) => vec![Order::Note(Note::RestartRefused(why))],
+        match rejection {
+            Some(why) => vec![Command::Record(Entry::RestartRejected(why))],
             None => {
-                let orders = vec![Order::Note(Note::RestartAsked), Order::Shut];
-                self.go(Phase::Answering { then: Then::Replace(StopReason::Restarted) }, orders)
+                let commands = vec![Command::Record(Entry::RestartRequested), Command::StopDeliveries];
+                self.enter(Phase::DrainingDelivery { then: AfterDrain::Replace(StopReason::Restarted) }, commands)
             }
         }
     }
 
-    fn machine_ready(&mut self, phase: Phase) -> Vec<Order> {
+    fn machine_ready(&mut self, phase: Phase) -> Vec<Command> {
         match phase {
-            Phase::Preparing => self.go(Phase::Claiming, vec![Order::Show(Shown::Claiming), Order::Claim]),
-            // The machine is the same, only the way to it is new; said again, it is the newest way.
-            Phase::Open { reachable } => {
-                let mut orders = vec![Order::Show(Shown::Open)];
-                if !reachable {
-                    orders.push(Order::Note(Note::Reopened));
-                }
-                self.go(Phase::Open { reachable: true }, orders)
+            Phase::Preparing => {
+                self.enter(Phase::Claiming, vec![Command::Publish(PublishedState::Claiming), Command::ClaimMachine])
             }
-            Phase::Line
-            | Phase::Asking
+            // The same machine with new channels.
+            Phase::Open { reachable } => {
+                let mut commands = vec![Command::Publish(PublishedState::Open)];
+                if !reachable {
+                    commands.push(Command::Record(Entry::ChannelReopened));
+                }
+                self.enter(Phase::Open { reachable: true }, commands)
+            }
+            Phase::Queued
+            | Phase::Requesting
             | Phase::Claiming
             | Phase::Replacing
-            | Phase::Clearing { .. }
-            | Phase::SettingBack
-            | Phase::Pausing
+            | Phase::CleaningUp { .. }
+            | Phase::RecordingReplacement
+            | Phase::BackingOff
             | Phase::Attached
             | Phase::Ending { .. }
-            | Phase::Answering { .. }
+            | Phase::DrainingDelivery { .. }
             | Phase::Stopping
-            | Phase::Over
-            | Phase::Left => Vec::new(),
+            | Phase::Finished
+            | Phase::Detached => Vec::new(),
         }
     }
 
-    fn machine_not_ready(&mut self, phase: Phase) -> Vec<Order> {
-        let show = vec![Order::Show(Shown::Preparing)];
+    fn machine_not_ready(&mut self, phase: Phase) -> Vec<Command> {
+        let publish = vec![Command::Publish(PublishedState::Preparing)];
         match phase {
-            Phase::Preparing | Phase::Replacing => show,
-            // What was under way went with the channel; a claim can be made again.
-            Phase::Claiming => self.go(Phase::Preparing, show),
+            Phase::Preparing | Phase::Replacing => publish,
+            // The claim broke with the channel and can be repeated.
+            Phase::Claiming => self.enter(Phase::Preparing, publish),
             Phase::Open { reachable: true } => {
-                let orders = vec![Order::Show(Shown::Preparing), Order::Note(Note::ChannelLost)];
-                self.go(Phase::Open { reachable: false }, orders)
+                let commands = vec![Command::Publish(PublishedState::Preparing), Command::Record(Entry::ChannelLost)];
+                self.enter(Phase::Open { reachable: false }, commands)
             }
-            Phase::Open { reachable: false } => show,
-            Phase::Line
-            | Phase::Asking
-            | Phase::Clearing { .. }
-            | Phase::SettingBack
-            | Phase::Pausing
+            Phase::Open { reachable: false } => publish,
+            Phase::Queued
+            | Phase::Requesting
+            | Phase::CleaningUp { .. }
+            | Phase::RecordingReplacement
+            | Phase::BackingOff
             | Phase::Attached
             | Phase::Ending { .. }
-            | Phase::Answering { .. }
+            | Phase::DrainingDelivery { .. }
             | Phase::Stopping
-            | Phase::Over
-            | Phase::Left => Vec::new(),
+            | Phase::Finished
+            | Phase::Detached => Vec::new(),
         }
     }
 
-    /// The process has ended: everybody is told, and nothing else happens before the machine is gone.
-    fn machine_died(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
+    /// The process has ended: publish it, and wait until the machine is removed.
+    fn machine_exited(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Command> {
         match phase {
             Phase::Preparing
             | Phase::Claiming
             | Phase::Open { .. }
-            | Phase::Answering { then: Then::Replace(_) }
+            | Phase::DrainingDelivery { then: AfterDrain::Replace(_) }
             | Phase::Replacing => {
-                self.dead = true;
-                self.without_a_machine(problem, detail)
+                self.exited = true;
+                self.machine_lost(problem, detail)
             }
-            Phase::Ending { machine: true } if !self.dead => {
-                self.dead = true;
-                vec![Order::Note(Note::Gone)]
+            Phase::Ending { machine: true } if !self.exited => {
+                self.exited = true;
+                vec![Command::Record(Entry::MachineExited)]
             }
-            // It was to end, and nobody waits for it: one word when it is gone.
-            Phase::Answering { then: Then::Over(_) } | Phase::Stopping => Vec::new(),
-            Phase::Line
-            | Phase::Asking
-            | Phase::Answering { then: Then::Lost { .. } }
-            | Phase::Clearing { .. }
-            | Phase::SettingBack
-            | Phase::Pausing
+            // It was being stopped: one entry when it is removed is enough.
+            Phase::DrainingDelivery { then: AfterDrain::Finish(_) } | Phase::Stopping => Vec::new(),
+            Phase::Queued
+            | Phase::Requesting
+            | Phase::DrainingDelivery { then: AfterDrain::MachineLost { .. } }
+            | Phase::CleaningUp { .. }
+            | Phase::RecordingReplacement
+            | Phase::BackingOff
             | Phase::Attached
             | Phase::Ending { .. }
-            | Phase::Over
-            | Phase::Left => Vec::new(),
+            | Phase::Finished
+            | Phase::Detached => Vec::new(),
         }
     }
 
-    fn on_machine_gone(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Order> {
-        let was_told = std::mem::take(&mut self.dead);
-        let note = Order::Note(if was_told { Note::Cleared } else { Note::GoneAndCleared });
+    fn machine_removed(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Command> {
+        let is_recorded = std::mem::take(&mut self.exited);
+        let note = Command::Record(if is_recorded { Entry::MachineRemoved } else { Entry::MachineExitedAndRemoved });
         match phase {
             Phase::Preparing
             | Phase::Claiming
             | Phase::Open { .. }
-            | Phase::Answering { then: Then::Replace(_) }
+            | Phase::DrainingDelivery { then: AfterDrain::Replace(_) }
             | Phase::Replacing => {
-                // Dead and gone at once, as from a keeper that does not say the first.
-                let mut orders = self.without_a_machine(problem, detail);
-                let after = orders.iter().position(|order| *order == Order::Note(Note::Gone)).map_or(0, |at| at + 1);
-                orders.insert(after, Order::Note(Note::Cleared));
-                orders
+                // Exit and removal are reported together.
+                let mut commands = self.machine_lost(problem, detail);
+                let after = commands
+                    .iter()
+                    .position(|command| *command == Command::Record(Entry::MachineExited))
+                    .map_or(0, |at| at + 1);
+                commands.insert(after, Command::Record(Entry::MachineRemoved));
+                commands
             }
-            // What it had sent before it died may still have been read.
-            Phase::Clearing { problem, detail } if self.delivery == Delivery::InFlight => {
-                self.go(Phase::Answering { then: Then::Lost { problem, detail } }, vec![note])
+            // A delivery that it sent before it exited may still be in flight.
+            Phase::CleaningUp { problem, detail } if self.delivery == Delivery::InFlight => {
+                self.enter(Phase::DrainingDelivery { then: AfterDrain::MachineLost { problem, detail } }, vec![note])
             }
-            Phase::Clearing { problem, detail } => {
-                let mut orders = vec![note];
-                orders.extend(self.lost(problem, detail));
-                orders
+            Phase::CleaningUp { problem, detail } => {
+                let mut commands = vec![note];
+                commands.extend(self.replace_or_fail(problem, detail));
+                commands
             }
-            Phase::Ending { machine: true } if was_told => self.go(Phase::Ending { machine: false }, vec![note]),
-            Phase::Ending { machine: true } => {
-                self.go(Phase::Ending { machine: false }, vec![Order::Note(Note::Gone), Order::Note(Note::Cleared)])
+            Phase::Ending { machine: true } if is_recorded => self.enter(Phase::Ending { machine: false }, vec![note]),
+            Phase::Ending { machine: true } => self.enter(
+                Phase::Ending { machine: false },
+                vec![Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved)],
+            ),
+            Phase::DrainingDelivery { then: AfterDrain::Finish(_) } => {
+                self.enter(Phase::Finished, vec![note, Command::Record(Entry::EgressTotals)])
             }
-            Phase::Answering { then: Then::Over(_) } => self.go(Phase::Over, vec![note, Order::Note(Note::Egress)]),
-            Phase::Stopping => self.go(Phase::Over, vec![note]),
-            // Its death was told; what it had delivered is still being answered.
-            Phase::Answering { then: Then::Lost { .. } } if was_told => vec![note],
-            Phase::Line
-            | Phase::Asking
-            | Phase::Answering { then: Then::Lost { .. } }
-            | Phase::SettingBack
-            | Phase::Pausing
+            Phase::Stopping => self.enter(Phase::Finished, vec![note]),
+            // Its exit is recorded; its delivery is still being answered.
+            Phase::DrainingDelivery { then: AfterDrain::MachineLost { .. } } if is_recorded => vec![note],
+            Phase::Queued
+            | Phase::Requesting
+            | Phase::DrainingDelivery { then: AfterDrain::MachineLost { .. } }
+            | Phase::RecordingReplacement
+            | Phase::BackingOff
             | Phase::Attached
             | Phase::Ending { machine: false }
-            | Phase::Over
-            | Phase::Left => Vec::new(),
+            | Phase::Finished
+            | Phase::Detached => Vec::new(),
         }
     }
 
-    /// The machine is dead or gone. First what everybody sees, then the record of it.
-    fn without_a_machine(&mut self, problem: Problem, detail: String) -> Vec<Order> {
-        let mut orders = self.seen_lost(problem);
-        orders.push(Order::Note(Note::Gone));
+    /// The machine has exited or is removed: publish it first, then record it.
+    fn machine_lost(&mut self, problem: Problem, detail: String) -> Vec<Command> {
+        let mut commands = self.publish_lost(problem);
+        commands.push(Command::Record(Entry::MachineExited));
         if self.delivery == Delivery::InFlight {
-            self.phase = Phase::Answering { then: Then::Lost { problem, detail } };
+            self.phase = Phase::DrainingDelivery { then: AfterDrain::MachineLost { problem, detail } };
         } else {
-            orders.extend(self.lost(problem, detail));
+            commands.extend(self.replace_or_fail(problem, detail));
         }
-        orders
+        commands
     }
 
-    /// There is no machine any more, or a dead one: another one, as soon as that is gone, or the end.
-    fn lost(&mut self, problem: Problem, detail: String) -> Vec<Order> {
+    /// Replaces a lost machine as soon as it is removed, or ends the session if no machine is left.
+    fn replace_or_fail(&mut self, problem: Problem, detail: String) -> Vec<Command> {
         self.delivery = Delivery::None;
-        if !self.may_have_another() {
+        if !self.has_machine_left() {
             return self.fail(problem, detail);
         }
-        if self.dead {
-            return self.go(Phase::Clearing { problem, detail }, vec![Order::AwaitGone]);
+        if self.exited {
+            return self.enter(Phase::CleaningUp { problem, detail }, vec![Command::AwaitCleanup]);
         }
         self.generation += 1;
-        self.go(Phase::SettingBack, vec![Order::SetBack { problem, detail }])
+        self.enter(Phase::RecordingReplacement, vec![Command::RecordReplacement { problem, detail }])
     }
 
-    fn fail(&mut self, problem: Problem, detail: String) -> Vec<Order> {
-        let machine = self.dead;
-        self.go(Phase::Ending { machine }, vec![Order::End { how: EndKind::Failed, problem, detail }])
+    fn fail(&mut self, problem: Problem, detail: String) -> Vec<Command> {
+        let machine = self.exited;
+        self.enter(Phase::Ending { machine }, vec![Command::EndSession { kind: EndKind::Failed, problem, detail }])
     }
 
-    fn pause(&mut self) -> Vec<Order> {
+    fn back_off(&mut self) -> Vec<Command> {
         if self.generation <= 2 {
-            return self.go(Phase::Line, vec![Order::Stand]);
+            return self.enter(Phase::Queued, vec![Command::Enqueue]);
         }
         let doublings = (self.generation - 3).min(DOUBLINGS_MAX);
-        self.go(Phase::Pausing, vec![Order::Pause { ms: PAUSE_MS << doublings }])
+        self.enter(Phase::BackingOff, vec![Command::BackOff { ms: BACKOFF_MS << doublings }])
     }
 }
 
-/// Why a machine is stopped whose session ended for this.
-fn stop_reason(over: Problem) -> StopReason {
+/// The stop reason for the machine of a session that ended with this reason.
+fn stop_reason(end: Problem) -> StopReason {
     let known = [
         (Problem::Completed, StopReason::Completed),
         (Problem::UseCompleted, StopReason::Completed),
@@ -443,5 +466,5 @@ fn stop_reason(over: Problem) -> StopReason {
         (Problem::IdleExpired, StopReason::IdleExpired),
         (Problem::DeadlineExpired, StopReason::DeadlineExpired),
     ];
-    known.into_iter().find(|(problem, _)| *problem == over).map_or(StopReason::Failed, |(_, reason)| reason)
+    known.into_iter().find(|(problem, _)| *problem == end).map_or(StopReason::Failed, |(_, reason)| reason)
 }

@@ -21,9 +21,9 @@ use tokio::time::{Instant, timeout_at};
 ///
 /// # Errors
 /// A named refusal.
-pub async fn reach_desktop(app: &App, live: &ActiveSession, until: Instant) -> Result<Box<dyn Duplex>, ApiError> {
+pub async fn reach_desktop(app: &App, session: &ActiveSession, until: Instant) -> Result<Box<dyn Duplex>, ApiError> {
     // A picture can be sent while the machine is still being claimed.
-    let way = way(live, until, |progress| match progress {
+    let way = way(session, until, |progress| match progress {
         Progress::Open { channels } | Progress::Claiming { channels } => Some(Way::Channels(channels.clone())),
         Progress::Attached => Some(Way::External),
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => None,
@@ -36,24 +36,24 @@ pub async fn reach_desktop(app: &App, live: &ActiveSession, until: Instant) -> R
             let stream = opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)))?;
             Ok(Box::new(stream))
         }
-        Way::External => external(app, live).await,
+        Way::External => external(app, session).await,
     }
 }
 
 /// Dials the external machine of a session that lives; of one that has ended, nothing is dialled.
-async fn external(app: &App, live: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
-    let (row, _) = living(app, &live.id).await?;
+async fn external(app: &App, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
+    let (row, _) = living(app, &session.id).await?;
     let name = row.external_machine.ok_or(Problem::Internal)?;
     let machine = app.external.get(&name);
     let machine = machine.ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("{name} was taken out")))?;
     let began = Instant::now();
     let dialled = tokio::select! {
         dialled = external::dial(machine) => dialled,
-        cause = live.close_signal.closed() => return Err(cause.into()),
+        cause = session.close_signal.closed() => return Err(cause.into()),
     };
     let after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     // Only what is new goes on the timeline: a page connects again and again.
-    if app.external.record_dial_result(&name, &live.id, dialled.as_ref().err().map(|fault| fault.problem)) {
+    if app.external.record_dial_result(&name, &session.id, dialled.as_ref().err().map(|fault| fault.problem)) {
         let (kind, sentence, reason, detail) = match &dialled {
             Ok(_) => ("desktop_connected", format!("The desktop of the external machine {name} answers."), None, None),
             Err(fault) => {
@@ -63,7 +63,7 @@ async fn external(app: &App, live: &ActiveSession) -> Result<Box<dyn Duplex>, Ap
             }
         };
         let data = json!({ "machine": name, "reason": reason, "detail": detail, "after_ms": after_ms });
-        timeline::append_in_background(app, &live.id, kind, sentence, data);
+        timeline::append_in_background(app, &session.id, kind, sentence, data);
     }
     match dialled {
         Ok(stream) => Ok(Box::new(stream)),

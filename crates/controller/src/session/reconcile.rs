@@ -21,7 +21,7 @@ pub use history::{Last, Sweeps};
 use super::{
     active_session::ActiveSession,
     end,
-    lifecycle::{self, Beginning, EndKind},
+    lifecycle::{self, EndKind, InitialState},
     supervisor::{self, Start, machine_exit},
     timeline, use_credential,
 };
@@ -135,7 +135,7 @@ async fn carry_out(app: &App, planned: &Planned) -> Result<ReconcileOutcome, Sto
         }
         Subject::Machine(machine) => {
             // A machine is entered in its session's facts before it is started, so one without has no session.
-            if app.sessions.of_machine(machine).is_none() {
+            if app.sessions.by_machine(machine).is_none() {
                 app.machines.stop(machine, StopReason::Orphaned);
             }
         }
@@ -153,9 +153,9 @@ async fn carry_out(app: &App, planned: &Planned) -> Result<ReconcileOutcome, Sto
 /// Puts the end of an ended session's machine on its timeline, once, with the time at which it was complete.
 async fn tell_end(app: &App, end: &UntoldEnd, receipt: &Receipt) -> Result<(), StoreError> {
     timeline::flush(app, &end.session).await;
-    if !machine_exit::is_told(app, &end.session, &end.machine).await? {
-        let (sentence, data) = machine_exit::gone_words(&end.machine, &receipt.reason(), Some(receipt));
-        let event = NewEvent::new(receipt.ended_unix_ms, machine_exit::GONE, sentence).with(data);
+    if !machine_exit::is_recorded(app, &end.session, &end.machine).await? {
+        let (sentence, data) = machine_exit::exit_entry(&end.machine, &receipt.reason(), Some(receipt));
+        let event = NewEvent::new(receipt.ended_unix_ms, machine_exit::MACHINE_EXITED, sentence).with(data);
         app.store.append_event(&end.session, event).await?;
     }
     app.sweeps.untold.forget(end);
@@ -173,13 +173,13 @@ async fn resume(app: &App, row: &SessionRow) -> Result<(), StoreError> {
         end::end(app, &row.id, EndKind::Failed, Problem::ControllerRestarted, use_credential::LOST).await?;
         return Ok(());
     }
-    let live = ActiveSession::new(row.id.clone(), Arc::new(provider), row.generation, &app.close_signal);
+    let session = ActiveSession::new(row.id.clone(), Arc::new(provider), row.generation, &app.close_signal);
     let Some(from) = origin(app, row).await? else { return Ok(()) };
-    supervisor::spawn_supervisor(app, Arc::clone(&live), row.clone(), from);
+    supervisor::spawn_supervisor(app, Arc::clone(&session), row.clone(), from);
     // The row was read before the session had an owner: its agent may have delivered meanwhile, or somebody cancelled it, and there
     // was nobody to be told. From here on there is.
     if let Some(end) = app.store.session(&row.id).await?.as_ref().and_then(SessionRow::end) {
-        live.close(end.reason.problem);
+        session.close(end.reason.problem);
     }
     Ok(())
 }
@@ -187,20 +187,22 @@ async fn resume(app: &App, row: &SessionRow) -> Result<(), StoreError> {
 /// Where the row's owner begins; `None`: the session had to be ended.
 async fn origin(app: &App, row: &SessionRow) -> Result<Option<Start>, StoreError> {
     let watched = row.machine.as_ref().and_then(|machine| app.machines.watch(machine));
-    let beginning = lifecycle::beginning(row.external_machine.is_some(), row.machine.is_some(), watched.is_some());
+    let beginning = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), watched.is_some());
     Ok(match (beginning, row.machine.clone(), watched) {
-        (Beginning::Attached, _, _) => Some(Start::External),
-        (Beginning::Adopted, Some(machine), Some(state)) => {
-            Some(Start::Adopted(machine, state, app.queue.take_for_adopted()))
+        (InitialState::Attached, _, _) => Some(Start::External),
+        (InitialState::Adopted, Some(machine), Some(state)) => {
+            Some(Start::Adopted(machine, state, app.queue.acquire_for_adopted()))
         }
-        (Beginning::Lost, Some(machine), _) => Some(lost(app, machine)),
-        (Beginning::Line | Beginning::Adopted | Beginning::Lost, _, _) => match app.queue.stand(row.id.clone()) {
-            Ok(place) => Some(Start::Queue(place)),
-            Err(full) => {
-                end::end(app, &row.id, EndKind::Failed, Problem::NoCapacity, &full.to_string()).await?;
-                None
+        (InitialState::Lost, Some(machine), _) => Some(lost(app, machine)),
+        (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
+            match app.queue.enqueue(row.id.clone()) {
+                Ok(ticket) => Some(Start::Queue(ticket)),
+                Err(full) => {
+                    end::end(app, &row.id, EndKind::Failed, Problem::NoCapacity, &full.to_string()).await?;
+                    None
+                }
             }
-        },
+        }
     })
 }
 

@@ -8,52 +8,52 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The sessions that live on this host.
+/// The sessions that run on this server, by id.
 #[derive(Debug, Default)]
 pub struct SessionRegistry(Mutex<HashMap<SessionId, Arc<ActiveSession>>>);
 
 impl SessionRegistry {
-    fn all(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ActiveSession>>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ActiveSession>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a session; `false`: it is there already.
-    pub fn insert(&self, live: &Arc<ActiveSession>) -> bool {
-        let mut all = self.all();
-        if all.contains_key(&live.id) {
+    /// Adds a session. Returns `false` if it is present already.
+    pub fn insert(&self, session: &Arc<ActiveSession>) -> bool {
+        let mut sessions = self.sessions();
+        if sessions.contains_key(&session.id) {
             return false;
         }
-        all.insert(live.id.clone(), Arc::clone(live));
+        sessions.insert(session.id.clone(), Arc::clone(session));
         true
     }
 
-    /// A session that lives.
+    /// The running session of this id.
     pub fn get(&self, id: &SessionId) -> Option<Arc<ActiveSession>> {
-        self.all().get(id).cloned()
+        self.sessions().get(id).cloned()
     }
 
-    /// The session whose present machine this is.
-    pub fn of_machine(&self, machine: &MachineId) -> Option<Arc<ActiveSession>> {
-        self.all().values().find(|live| live.peek().machine.as_ref() == Some(machine)).cloned()
+    /// The session whose current machine this is.
+    pub fn by_machine(&self, machine: &MachineId) -> Option<Arc<ActiveSession>> {
+        self.sessions().values().find(|session| session.borrow_state().machine.as_ref() == Some(machine)).cloned()
     }
 
-    /// The session whose present machine has this token.
-    pub fn of_agent(&self, token: &Sha256Hex) -> Option<Arc<ActiveSession>> {
-        self.all().values().find(|live| live.peek().agent_token.as_ref() == Some(token)).cloned()
+    /// The session whose current machine's agent has this token.
+    pub fn by_agent_token(&self, token: &Sha256Hex) -> Option<Arc<ActiveSession>> {
+        self.sessions().values().find(|session| session.borrow_state().agent_token.as_ref() == Some(token)).cloned()
     }
 
-    /// A session has ended and nothing of it is left.
+    /// Removes a session whose supervisor has finished.
     pub fn remove(&self, id: &SessionId) {
-        self.all().remove(id);
+        self.sessions().remove(id);
     }
 
-    /// How many live.
+    /// The number of running sessions.
     pub fn len(&self) -> usize {
-        self.all().len()
+        self.sessions().len()
     }
 
-    /// Whether none lives.
+    /// Whether no session runs.
     pub fn is_empty(&self) -> bool {
-        self.all().is_empty()
+        self.sessions().is_empty()
     }
 }

@@ -52,8 +52,8 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
     let event = NewEvent::new(now, "accepted", format!("A session for {}{on} was accepted.", provider.name));
     match app.store.create_session(&new, event).await? {
         Created::New(row) => {
-            let live = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
-            supervisor::spawn_supervisor(app, live, row.clone(), from);
+            let session = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
+            supervisor::spawn_supervisor(app, session, row.clone(), from);
             Ok(row)
         }
         Created::Existing(row) => Ok(row),
@@ -120,9 +120,9 @@ fn beginning<'a>(
 ) -> Result<(supervisor::Start, Option<&'a ExternalMachine>), ApiError> {
     let Some(name) = &request.machine else {
         admission::admit(app)?;
-        let place = app.queue.stand(id.clone());
-        let place = place.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
-        return Ok((supervisor::Start::Queue(place), None));
+        let ticket = app.queue.enqueue(id.clone());
+        let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
+        return Ok((supervisor::Start::Queue(ticket), None));
     };
     let machine = app
         .external

@@ -1,13 +1,13 @@
-//! A session's owner: the one task that carries out what the session's [`Lifecycle`] decides.
+//! The supervisor of a session: the one task that executes the commands of the session's [`Lifecycle`].
 //!
 //! ```text
-//!   what happened ──▶ Lifecycle::on ──▶ orders ──▶ carried out here ──▶ what came of it ─┐
-//!        ▲                                                                               │
-//!        └───────────────────────────────────────────────────────────────────────────────┘
+//!   event ──▶ Lifecycle::on ──▶ commands ──▶ executed here ──▶ result ─┐
+//!     ▲                                                                │
+//!     └────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! It ends in one of two ways only: the row has ended (whoever wrote that), or the server stops; then the machine lives on
-//! for the next server. Its drop guard writes an end for a task that vanished without one.
+//! The task finishes in two cases only: the session has ended and its machine is removed, or the server stops, and then the
+//! machine keeps running for the next server. A drop guard ends the session if the task is lost to a panic.
 
 mod claim;
 mod deadlines;
@@ -19,8 +19,8 @@ pub(super) mod machine_exit;
 use super::{
     active_session::ActiveSession,
     end,
-    lifecycle::{Beginning, EndKind, Event, Lifecycle, Order},
-    queue::{Place, Room},
+    lifecycle::{Command, EndKind, Event, InitialState, Lifecycle},
+    queue::{MachinePermit, QueueTicket},
 };
 use crate::app::App;
 use anteroom_machine::{ExitReason, State, StopReason};
@@ -30,241 +30,248 @@ use jobs::Job;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
-/// Where an owner begins.
+/// How a supervisor starts.
 #[derive(Debug)]
 pub enum Start {
-    /// A session, standing in line.
-    Queue(Place),
-    /// A session whose machine lives already; this server took it over.
-    Adopted(MachineId, watch::Receiver<State>, Room),
-    /// A session whose machine was asked for and is not there.
+    /// A session that waits in the queue.
+    Queue(QueueTicket),
+    /// A session whose running machine this server adopts.
+    Adopted(MachineId, watch::Receiver<State>, MachinePermit),
+    /// A session whose machine was requested and does not run.
     Lost {
-        /// Which.
+        /// The machine.
         machine: MachineId,
-        /// How the session ends if it may have no other machine.
+        /// The reason with which the session ends if no machine is left.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
-        /// What is on record of its end.
+        /// How the machine ended, if that is on record.
         state: Option<State>,
     },
-    /// A session at a desktop that exists outside.
+    /// A session at an external desktop.
     External,
 }
 
-/// Starts the owner of a session that is entered in the register.
-pub fn spawn_supervisor(app: &App, live: Arc<ActiveSession>, row: SessionRow, from: Start) {
-    let (driver, first) = Driver::new(app, &live, &row, from);
-    if !app.sessions.insert(&live) {
+/// Adds the session to the registry and starts its supervisor.
+pub fn spawn_supervisor(app: &App, session: Arc<ActiveSession>, row: SessionRow, from: Start) {
+    let (driver, first) = Driver::new(app, &session, &row, from);
+    if !app.sessions.insert(&session) {
         return;
     }
-    let guard = Guard { app: app.clone(), live: Arc::clone(&live), done: false };
+    let guard = LostTaskGuard { app: app.clone(), session: Arc::clone(&session), finished: false };
     let app = app.clone();
     app.clone().tasks.spawn(async move {
-        // The whole guard, not a copy of its flag.
+        // Captures the whole guard, not a copy of its flag.
         let mut guard = guard;
-        let _egress = egress_events::open(&app, &live);
+        let _egress = egress_events::open(&app, &session);
         driver.run(row, first).await;
-        guard.done = true;
+        guard.finished = true;
     });
 }
 
-/// Writes an end for a session whose owner vanished (a panic, a lost task).
-struct Guard {
+/// Ends the session if its supervisor is lost to a panic.
+struct LostTaskGuard {
     app: App,
-    live: Arc<ActiveSession>,
-    done: bool,
+    session: Arc<ActiveSession>,
+    finished: bool,
 }
 
-impl Drop for Guard {
+impl Drop for LostTaskGuard {
     fn drop(&mut self) {
-        self.app.sessions.remove(&self.live.id);
-        if self.done || self.app.stop.is_cancelled() {
+        self.app.sessions.remove(&self.session.id);
+        if self.finished || self.app.stop.is_cancelled() {
             return;
         }
-        let (app, live) = (self.app.clone(), Arc::clone(&self.live));
-        let machine = live.facts().machine;
-        tracing::error!(outcome = "owner_lost", session = %live.id, "a session's owner vanished");
+        let (app, session) = (self.app.clone(), Arc::clone(&self.session));
+        let machine = session.state().machine;
+        tracing::error!(outcome = "supervisor_lost", session = %session.id, "session supervisor lost");
         self.app.tasks.spawn(async move {
             if let Some(machine) = machine {
                 app.machines.stop(&machine, StopReason::Failed);
             }
-            end::end_at_last(&app, &live, EndKind::Failed, Problem::Internal, "The session's owner task was lost.")
-                .await;
-            live.close(Problem::Internal);
+            end::end_at_last(
+                &app,
+                &session,
+                EndKind::Failed,
+                Problem::Internal,
+                "The session's supervisor task was lost.",
+            )
+            .await;
+            session.close(Problem::Internal);
         });
     }
 }
 
-/// A machine that lives, or is being started.
-struct Held {
+/// A machine that runs or is being started.
+struct RunningMachine {
     machine: MachineId,
     state: watch::Receiver<State>,
-    /// Whether anybody still writes its state.
-    watched: bool,
-    _room: Room,
+    /// Whether its state is still published.
+    is_published: bool,
+    _permit: MachinePermit,
 }
 
-/// The lifecycle and what is needed to carry it out.
+/// Executes the commands of the lifecycle.
 struct Driver {
     app: App,
-    live: Arc<ActiveSession>,
-    life: Lifecycle,
-    /// A place in line that was taken before this task began.
-    place: Option<Place>,
-    room: Option<Room>,
-    held: Option<Held>,
-    /// The token of the machine that was asked for by this task.
+    session: Arc<ActiveSession>,
+    lifecycle: Lifecycle,
+    /// The place in the queue from before this task started.
+    ticket: Option<QueueTicket>,
+    permit: Option<MachinePermit>,
+    running: Option<RunningMachine>,
+    /// The agent token of the machine that this task requested.
     token: Option<Secret>,
     job: Option<Job>,
-    /// How the last machine ended: dead, or gone.
-    gone: Option<(MachineId, State)>,
-    /// Whether a former server may have told of the present machine's end.
-    inherited: bool,
-    /// When a machine that was told to stop, or has died, must be gone.
-    gone_by: Option<Instant>,
-    /// Whether the lifecycle knows that the row has ended or the server stops.
-    told: bool,
-    due: VecDeque<Event>,
+    /// How the last machine ended: exited or removed.
+    machine_exit: Option<(MachineId, State)>,
+    /// Whether an earlier server may have recorded the machine's exit already.
+    from_earlier_server: bool,
+    /// When the cleanup of a machine that was stopped or has exited must be done.
+    cleanup_deadline: Option<Instant>,
+    /// Whether the lifecycle has received the end of the session or of the server.
+    end_received: bool,
+    pending: VecDeque<Event>,
 }
 
 impl Driver {
-    fn new(app: &App, live: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Order>) {
-        let beginning = match &from {
-            Start::Queue(_) => Beginning::Line,
-            Start::Adopted(..) => Beginning::Adopted,
-            Start::Lost { .. } => Beginning::Lost,
-            Start::External => Beginning::Attached,
+    fn new(app: &App, session: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Command>) {
+        let initial = match &from {
+            Start::Queue(_) => InitialState::Queued,
+            Start::Adopted(..) => InitialState::Adopted,
+            Start::Lost { .. } => InitialState::Lost,
+            Start::External => InitialState::Attached,
         };
-        let (life, orders) = Lifecycle::begin(beginning, row.generation, app.config.sessions.restarts_max);
+        let (lifecycle, commands) = Lifecycle::begin(initial, row.generation, app.config.sessions.restarts_max);
         let mut driver = Self {
             app: app.clone(),
-            live: Arc::clone(live),
-            life,
-            place: None,
-            room: None,
-            held: None,
+            session: Arc::clone(session),
+            lifecycle,
+            ticket: None,
+            permit: None,
+            running: None,
             token: None,
             job: None,
-            gone: None,
-            inherited: matches!(from, Start::Adopted(..) | Start::Lost { .. }),
-            gone_by: None,
-            told: false,
-            due: VecDeque::new(),
+            machine_exit: None,
+            from_earlier_server: matches!(from, Start::Adopted(..) | Start::Lost { .. }),
+            cleanup_deadline: None,
+            end_received: false,
+            pending: VecDeque::new(),
         };
         match from {
-            Start::Queue(place) => driver.place = Some(place),
-            Start::Adopted(machine, state, room) => {
-                driver.known(row, Some(&machine));
-                // What it has to deliver is asked of its agent.
-                driver.live.change(|facts| facts.offered = true);
-                driver.hold(machine, state, room);
+            Start::Queue(ticket) => driver.ticket = Some(ticket),
+            Start::Adopted(machine, state, permit) => {
+                driver.load_row(row, Some(&machine));
+                // The claim asks its agent whether it has a credential.
+                driver.session.change(|state| state.delivery_pending = true);
+                driver.track(machine, state, permit);
             }
             Start::Lost { machine, problem, detail, state } => {
-                driver.gone = state.map(|state| (machine, state));
-                driver.due.push_back(Event::MachineGone { problem, detail });
+                driver.machine_exit = state.map(|state| (machine, state));
+                driver.pending.push_back(Event::MachineRemoved { problem, detail });
             }
-            Start::External => driver.known(row, None),
+            Start::External => driver.load_row(row, None),
         }
-        (driver, orders)
+        (driver, commands)
     }
 
-    /// What the row says is known before anybody can ask.
-    fn known(&self, row: &SessionRow, machine: Option<&MachineId>) {
-        self.live.change(|facts| {
-            facts.generation = row.generation;
-            facts.machine = machine.cloned();
-            facts.agent_token.clone_from(&row.agent_token);
+    /// Copies the row's facts into the state before the session is visible.
+    fn load_row(&self, row: &SessionRow, machine: Option<&MachineId>) {
+        self.session.change(|state| {
+            state.generation = row.generation;
+            state.machine = machine.cloned();
+            state.agent_token.clone_from(&row.agent_token);
         });
     }
 
-    fn hold(&mut self, machine: MachineId, mut state: watch::Receiver<State>, room: Room) {
-        // What it is now is news too.
+    fn track(&mut self, machine: MachineId, mut state: watch::Receiver<State>, permit: MachinePermit) {
+        // The first state counts as a change.
         state.mark_changed();
-        self.held = Some(Held { machine, state, watched: true, _room: room });
+        self.running = Some(RunningMachine { machine, state, is_published: true, _permit: permit });
     }
 
-    /// Carries out orders and hears what happens until nothing is left to do.
-    async fn run(mut self, row: SessionRow, first: Vec<Order>) {
-        let look_every = Duration::from_millis(self.app.config.sessions.sweep_every_ms);
-        let (app, live) = (self.app.clone(), Arc::clone(&self.live));
-        let overdue = |after| deadlines::overdue(app.clone(), Arc::clone(&live), row.clone(), after);
-        let mut deadline = Box::pin(overdue(Duration::ZERO));
-        let mut orders = first;
+    /// Executes commands and applies events until the lifecycle is finished.
+    async fn run(mut self, row: SessionRow, first: Vec<Command>) {
+        let recheck_every = Duration::from_millis(self.app.config.sessions.sweep_every_ms);
+        let (app, session) = (self.app.clone(), Arc::clone(&self.session));
+        let deadline_passed = |after| deadlines::deadline_passed(app.clone(), Arc::clone(&session), row.clone(), after);
+        let mut deadline = Box::pin(deadline_passed(Duration::ZERO));
+        let mut commands = first;
         loop {
-            for order in orders {
-                if let Some(event) = self.execute(order).await {
-                    self.due.push_back(event);
+            for command in commands {
+                if let Some(event) = self.execute(command).await {
+                    self.pending.push_back(event);
                 }
             }
-            if self.life.is_over() {
+            if self.lifecycle.is_finished() {
                 return;
             }
-            let event = match self.due.pop_front() {
+            let event = match self.pending.pop_front() {
                 Some(event) => event,
                 None => {
                     tokio::select! {
                         biased;
                         event = self.next() => event,
                         event = &mut deadline => {
-                            // It stays overdue until its end is written and its machine gone: said now and then, not for ever at once.
-                            deadline.set(overdue(look_every));
+                            // It stays overdue until the end is written, so the event repeats at intervals.
+                            deadline.set(deadline_passed(recheck_every));
                             event
                         }
                     }
                 }
             };
-            tracing::trace!(session = %self.live.id, phase = ?self.life.phase(), ?event, "session");
-            orders = self.life.on(event);
+            tracing::trace!(session = %self.session.id, phase = ?self.lifecycle.phase(), ?event, "lifecycle event received");
+            commands = self.lifecycle.on(event);
         }
     }
 
-    /// The next thing that happens, but for deadlines. Nothing is lost when it is dropped.
+    /// The next event other than a deadline. Cancel-safe.
     async fn next(&mut self) -> Event {
-        let known = self.life.delivery();
-        let mut facts = self.live.watch();
-        let Self { live, job, held, gone_by, told, room, .. } = self;
+        let known = self.lifecycle.delivery();
+        let mut state = self.session.watch();
+        let Self { session, job, running, cleanup_deadline, end_received, permit, .. } = self;
         let event = tokio::select! {
             biased;
-            // The sender is the session's own: it does not close.
-            Ok(now) = facts.wait_for(|facts| facts.delivery() != known) => Event::Delivery(now.delivery()),
-            why = live.close_signal.closed(), if !*told => {
-                *told = true;
-                if why == Problem::ShuttingDown { Event::ServerStops } else { Event::Ended(why) }
+            // The session owns the sender, so it does not close.
+            Ok(now) = state.wait_for(|state| state.delivery() != known) => Event::DeliveryChanged(now.delivery()),
+            why = session.close_signal.closed(), if !*end_received => {
+                *end_received = true;
+                if why == Problem::ShuttingDown { Event::ServerStopping } else { Event::SessionEnded(why) }
             }
             done = jobs::next(job) => {
                 *job = None;
-                if done.room.is_some() {
-                    *room = done.room;
+                if done.permit.is_some() {
+                    *permit = done.permit;
                 }
                 done.event
             }
-            seen = seen(held) => return self.heard(seen),
-            () = live.restart.notified() => Event::RestartAsked,
-            () = until(*gone_by) => {
-                *gone_by = None;
-                Event::GoneOverdue
+            next_state = next_state(running) => return self.machine_event(next_state),
+            () = session.restart_requested.notified() => Event::RestartRequested,
+            () = sleep_until(*cleanup_deadline) => {
+                *cleanup_deadline = None;
+                Event::CleanupTimedOut
             }
         };
         event
     }
 
-    /// What a change of the machine's state means.
-    fn heard(&mut self, seen: Option<State>) -> Event {
-        match seen {
-            None => Event::Unwatched,
+    /// The event for a change of the machine's state.
+    fn machine_event(&mut self, next_state: Option<State>) -> Event {
+        match next_state {
+            None => Event::WatcherClosed,
             Some(State::Ready { .. }) => Event::MachineReady,
             Some(State::Exited { why }) => {
-                let event = Event::MachineDied { problem: problem_of(&why), detail: why.to_string() };
-                self.gone = self.held.as_ref().map(|held| (held.machine.clone(), State::Exited { why }));
+                let event = Event::MachineExited { problem: problem_of(&why), detail: why.to_string() };
+                self.machine_exit =
+                    self.running.as_ref().map(|running| (running.machine.clone(), State::Exited { why }));
                 event
             }
             Some(State::Removed { why, receipt }) => {
-                self.gone_by = None;
-                let event = Event::MachineGone { problem: problem_of(&why), detail: why.to_string() };
-                // The room comes free with it.
-                if let Some(held) = self.held.take() {
-                    self.gone = Some((held.machine, State::Removed { why, receipt }));
+                self.cleanup_deadline = None;
+                let event = Event::MachineRemoved { problem: problem_of(&why), detail: why.to_string() };
+                // Dropping it frees the permit.
+                if let Some(running) = self.running.take() {
+                    self.machine_exit = Some((running.machine, State::Removed { why, receipt }));
                 }
                 event
             }
@@ -275,13 +282,13 @@ impl Driver {
     }
 }
 
-/// The machine's next state; `None`: nobody writes it any more.
-async fn seen(held: &mut Option<Held>) -> Option<State> {
-    match held {
-        Some(held) if held.watched => match held.state.changed().await {
-            Ok(()) => Some(held.state.borrow_and_update().clone()),
+/// The machine's next state; `None`: it is no longer published.
+async fn next_state(running: &mut Option<RunningMachine>) -> Option<State> {
+    match running {
+        Some(running) if running.is_published => match running.state.changed().await {
+            Ok(()) => Some(running.state.borrow_and_update().clone()),
             Err(_) => {
-                held.watched = false;
+                running.is_published = false;
                 None
             }
         },
@@ -289,7 +296,7 @@ async fn seen(held: &mut Option<Held>) -> Option<State> {
     }
 }
 
-async fn until(moment: Option<Instant>) {
+async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,

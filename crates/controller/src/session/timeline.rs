@@ -80,8 +80,8 @@ pub async fn append_durably(
 }
 
 fn tell(app: &App, session: &SessionId) {
-    if let Some(live) = app.sessions.get(session) {
-        live.tell();
+    if let Some(active) = app.sessions.get(session) {
+        active.notify();
     }
 }
 

@@ -15,30 +15,30 @@ use std::sync::Arc;
 /// # Errors
 /// The database cannot be read.
 pub async fn view(app: &App, row: &SessionRow) -> Result<SessionView, StoreError> {
-    let facts = app.sessions.get(&row.id).map(|live| live.facts());
+    let state = app.sessions.get(&row.id).map(|session| session.state());
     let credential = match row.credential() {
         Some(id) => app.store.credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
         None => None,
     };
-    Ok(assemble(app, row, facts.as_ref(), credential.as_ref()))
+    Ok(assemble(app, row, state.as_ref(), credential.as_ref()))
 }
 
 fn assemble(
     app: &App,
     row: &SessionRow,
-    facts: Option<&SessionState>,
+    state: Option<&SessionState>,
     credential: Option<&CredentialRow>,
 ) -> SessionView {
     let offered = app.providers.get(&row.provider);
-    let provider = match facts {
-        Some(facts) => Some(Arc::clone(&facts.provider)),
+    let provider = match state {
+        Some(state) => Some(Arc::clone(&state.provider)),
         None => app.providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
     };
     let provider = provider.as_deref();
     let policy = provider.map_or(StoragePolicy::Store, |provider| provider.policy);
-    let progress = facts.map(|facts| &facts.progress);
-    let sign_in = facts.filter(|_| row.is_active()).map(sign_in).unwrap_or_default();
-    let signing_in = row.aim.uses().is_none() && facts.is_some_and(signing_in);
+    let progress = state.map(|state| &state.progress);
+    let sign_in = state.filter(|_| row.is_active()).map(sign_in).unwrap_or_default();
+    let signing_in = row.aim.uses().is_none() && state.is_some_and(signing_in);
     let status = status::status(&row.life, progress, row.generation, signing_in);
     SessionView {
         id: row.id.clone(),
@@ -65,7 +65,7 @@ fn assemble(
             Some(_) | None => vec![Lane::Terminal],
         },
         next_action: match row.aim.uses() {
-            None => next_action(status, provider, facts),
+            None => next_action(status, provider, state),
             Some(using) => next_of_use(status, using, row.exit_code),
         },
         return_url: row.return_url.clone(),
@@ -76,43 +76,43 @@ fn assemble(
         methods: offered.map_or_else(Vec::new, methods),
         renews: row.aim.renews().cloned(),
         credential_use: row.aim.uses().map(|using| used(row, using)),
-        viewers: facts.map_or(0, |facts| facts.viewers),
+        viewers: state.map_or(0, |state| state.viewers),
     }
 }
 
 /// Whether the sign-in runs: there is something for the person to do, or its credential is on its way. Of a tool that has ended only a
 /// question counts: what it said before leads nowhere.
-fn signing_in(facts: &SessionState) -> bool {
-    let has_ended = matches!(facts.sign_in.cli, CliState::Exited { .. });
-    facts.offered || facts.sign_in.prompt.is_some() || (facts.sign_in.is_under_way() && !has_ended)
+fn signing_in(state: &SessionState) -> bool {
+    let has_ended = matches!(state.sign_in.cli, CliState::Exited { .. });
+    state.delivery_pending || state.sign_in.prompt.is_some() || (state.sign_in.is_under_way() && !has_ended)
 }
 
-fn sign_in(facts: &SessionState) -> SignInView {
-    let until = facts
+fn sign_in(state: &SessionState) -> SignInView {
+    let until = state
         .device_code_at_ms
-        .zip(facts.provider.sign_in.code_s_max)
+        .zip(state.provider.sign_in.code_s_max)
         .map(|(shown, life_s)| rfc3339(shown + life_s * 1_000));
     SignInView {
-        url: facts.sign_in.url.as_ref().map(|found| found.url.clone()),
-        browser_url: facts.sign_in.browser_url.clone(),
-        device_code: facts.sign_in.device_code.clone(),
+        url: state.sign_in.url.as_ref().map(|found| found.url.clone()),
+        browser_url: state.sign_in.browser_url.clone(),
+        device_code: state.sign_in.device_code.clone(),
         device_code_until: until,
-        prompt: facts.sign_in.prompt.as_ref().map(|open| PromptView {
+        prompt: state.sign_in.prompt.as_ref().map(|open| PromptView {
             id: open.id.clone(),
             label: open.label.clone(),
             secret: open.secret,
             hint: open.hint.clone(),
             rejected: open.rejected.clone(),
         }),
-        failed: match &facts.sign_in.outcome {
+        failed: match &state.sign_in.outcome {
             Some(SignInOutcome::Failed { why }) => Some(why.clone()),
             Some(SignInOutcome::Done) | None => None,
         },
-        kept_in_machine: facts.kept,
+        kept_in_machine: state.credential_kept_in_machine,
     }
 }
 
-fn next_action(status: Status, provider: Option<&Provider>, facts: Option<&SessionState>) -> String {
+fn next_action(status: Status, provider: Option<&Provider>, state: Option<&SessionState>) -> String {
     let tool = provider.map_or("The tool", |provider| &provider.name);
     match status {
         Status::VmCreating => "Wait a moment: your machine is being made.".into(),
@@ -120,12 +120,12 @@ fn next_action(status: Status, provider: Option<&Provider>, facts: Option<&Sessi
         Status::VmStopped => {
             "Wait a moment: your machine is being replaced. The sign-in starts again by itself.".into()
         }
-        Status::VmStarted | Status::Authenticating if facts.is_some_and(|facts| facts.kept) => {
+        Status::VmStarted | Status::Authenticating if state.is_some_and(|state| state.credential_kept_in_machine) => {
             format!(
                 "{tool} is signed in; the credential stays in this machine. End the session when you are done: it goes with it."
             )
         }
-        Status::VmStarted if facts.is_some_and(|facts| matches!(facts.sign_in.cli, CliState::Exited { .. })) => {
+        Status::VmStarted if state.is_some_and(|state| matches!(state.sign_in.cli, CliState::Exited { .. })) => {
             format!(
                 "{tool} has ended. Press Enter in its terminal to start it again, or choose another way of signing in."
             )

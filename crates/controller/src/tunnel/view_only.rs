@@ -123,12 +123,12 @@ impl ViewOnlyFilter {
             Expected::SecurityType | Expected::ClientInit => Ok(Action::Pass(1)),
             Expected::ChallengeResponse if buffer.len() < CHALLENGE_RESPONSE_BYTES => Ok(Action::Wait),
             Expected::ChallengeResponse => Ok(Action::Pass(CHALLENGE_RESPONSE_BYTES)),
-            Expected::Message => self.message(),
+            Expected::Message => self.message_action(),
         }
     }
 
     /// Client messages of RFC 6143 §7.5 and of the registered extensions that noVNC and TigerVNC use.
-    fn message(&self) -> Result<Action, ProblemBody> {
+    fn message_action(&self) -> Result<Action, ProblemBody> {
         let buffer = &self.buffer[..];
         let Some(&kind) = buffer.first() else { return Ok(Action::Wait) };
         let pass_if_complete = |count: usize| if buffer.len() < count { Action::Wait } else { Action::Pass(count) };

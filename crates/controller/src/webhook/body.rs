@@ -10,7 +10,7 @@ use crate::{
 use anteroom_store::{Carried, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
-    webhook::{CREDENTIAL_STORED, Notification, SessionSummary, NotificationData},
+    webhook::{CREDENTIAL_STORED, Notification, NotificationData, SessionSummary},
 };
 use bytes::Bytes;
 

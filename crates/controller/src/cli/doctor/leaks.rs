@@ -1,9 +1,9 @@
-//! `anteroom doctor --leaks`: what exists against what should, with or without a server.
+//! `anteroom doctor --leaks`: lists orphaned processes, files and sessions, with or without a running server.
 
 use super::super::{
     client::{Client, ClientError},
-    foundation::images_dir,
-    say,
+    machine_environment::images_dir,
+    print_line, printable,
 };
 use crate::{config::Config, leaks};
 use anteroom_machine::image::Image;
@@ -22,7 +22,7 @@ pub(in crate::cli) async fn run(config: &Config, json: bool) -> anyhow::Result<E
     };
     let orphans = report.orphans().count();
     if json {
-        say(serde_json::to_string_pretty(&report)?);
+        print_line(serde_json::to_string_pretty(&report)?);
     } else {
         print(&report, orphans);
     }
@@ -30,7 +30,7 @@ pub(in crate::cli) async fn run(config: &Config, json: bool) -> anyhow::Result<E
 }
 
 fn print(report: &LeakReport, orphans: usize) {
-    say(if report.by_server { "As the running server sees it:" } else { "No server runs; as the database has it:" });
+    print_line(if report.by_server { "As the running server sees it:" } else { "No server runs; as the database has it:" });
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["kind", "exist", "expected", "orphans"]);
     for row in &report.rows {
@@ -41,14 +41,14 @@ fn print(report: &LeakReport, orphans: usize) {
             row.orphans.len().to_string(),
         ]);
     }
-    say(table);
+    print_line(table);
     if orphans == 0 {
-        say("\nNo orphans.");
+        print_line("\nNo orphans.");
         return;
     }
-    say(format_args!("\n{orphans} orphans:"));
+    print_line(format_args!("\n{orphans} orphans:"));
     for orphan in report.orphans() {
-        say(format_args!("  {}: {}\n    {}", plain(&orphan.name), plain(&orphan.why), plain(&orphan.remedy)));
+        print_line(format_args!("  {}: {}\n    {}", plain(&orphan.name), plain(&orphan.why), plain(&orphan.remedy)));
     }
 }
 

@@ -1,9 +1,9 @@
 //! `anteroom providers check`.
 
-use super::super::say;
+use super::super::print_line;
 use crate::{
     config::Config,
-    providers::{Fault, Source, sources},
+    providers::{DescriptorError, DescriptorSource, sources},
 };
 use std::{
     collections::BTreeMap,
@@ -13,23 +13,23 @@ use std::{
 
 pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode> {
     let (known, mut faults) = (sources(config), Vec::new());
-    let chosen: Vec<Result<Source, Vec<Fault>>> = if which.is_empty() {
+    let chosen: Vec<Result<DescriptorSource, Vec<DescriptorError>>> = if which.is_empty() {
         known.into_values().collect()
     } else {
         which.iter().map(|which| find(&known, which)).collect()
     };
     for source in chosen {
-        match source.and_then(|source| source.provider().map(|provider| (source.place, provider))) {
-            Ok((place, provider)) => say(format_args!("{}: sound ({place})", provider.id)),
+        match source.and_then(|source| source.provider().map(|provider| (source.origin, provider))) {
+            Ok((place, provider)) => print_line(format_args!("{}: sound ({place})", provider.id)),
             Err(wrong) => faults.extend(wrong),
         }
     }
-    faults.iter().for_each(say);
+    faults.iter().for_each(print_line);
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A file, or the descriptor of this id in the configuration.
-pub(super) fn find(known: &BTreeMap<String, Result<Source, Vec<Fault>>>, which: &str) -> Result<Source, Vec<Fault>> {
+pub(super) fn find(known: &BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>>, which: &str) -> Result<DescriptorSource, Vec<DescriptorError>> {
     let Some(path) = as_file(which) else {
         let (names, unread): (Vec<_>, Vec<_>) = known.iter().partition(|(name, _)| as_file(name).is_none());
         // In a directory that cannot be read there may be one of this id.
@@ -37,13 +37,13 @@ pub(super) fn find(known: &BTreeMap<String, Result<Source, Vec<Fault>>>, which: 
             return Err(faults.clone());
         }
         let names: Vec<&str> = names.into_iter().map(|(name, _)| name.as_str()).collect();
-        let none = || vec![Fault::whole(which, format!("is neither a file (*.toml) nor one of {}", names.join(", ")))];
+        let none = || vec![DescriptorError::for_file(which, format!("is neither a file (*.toml) nor one of {}", names.join(", ")))];
         return known.get(which).cloned().unwrap_or_else(|| Err(none()));
     };
     let text = std::fs::read_to_string(&path);
-    let text = text.map_err(|error| vec![Fault::whole(which, format!("cannot be read: {error}"))])?;
+    let text = text.map_err(|error| vec![DescriptorError::for_file(which, format!("cannot be read: {error}"))])?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Source::parse(&name, which.to_owned(), text)
+    DescriptorSource::parse(&name, which.to_owned(), text)
 }
 
 /// What is no id is a file.

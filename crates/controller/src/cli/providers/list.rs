@@ -2,8 +2,8 @@
 
 use super::super::{
     client::{Client, ClientError},
-    foundation::images_dir,
-    say,
+    machine_environment::images_dir,
+    print_line,
 };
 use crate::{
     config::Config,
@@ -25,9 +25,9 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
         Err(error) => return Err(error.into()),
     };
     if json {
-        say(serde_json::to_string_pretty(&list)?);
+        print_line(serde_json::to_string_pretty(&list)?);
     } else {
-        say(table(&list));
+        print_line(table(&list));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,18 +1,18 @@
 //! `anteroom providers test`: the rules as the machine would try them, on screens that were recorded before.
 
 use super::{
-    super::say,
+    super::print_line,
     TestArguments,
     check::{as_file, find},
 };
 use crate::{
     config::Config,
-    providers::{Source, built_in_fixtures, sources},
+    providers::{DescriptorSource, built_in_fixtures, sources},
     session::credential_format,
 };
 use anteroom_screen::{
-    Fixture, Reading,
-    fixture::{Recorded, read},
+    Fixture, Findings,
+    fixture::{RecordedScreen, evaluate},
 };
 use anteroom_wire::provider::{Key, MethodName, Provider};
 use anyhow::{Context, anyhow, ensure};
@@ -29,7 +29,7 @@ pub(super) fn run(config: &Config, arguments: &TestArguments) -> anyhow::Result<
     let (source, provider) = match found {
         Ok(found) => found,
         Err(faults) => {
-            faults.iter().for_each(say);
+            faults.iter().for_each(print_line);
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -58,8 +58,8 @@ fn credential(provider: &Provider, path: &Path) -> anyhow::Result<bool> {
     let bytes = text(path)?.into_bytes();
     let verdict = credential_format::check(&provider.credential, &bytes);
     match &verdict {
-        Ok(()) => say(format_args!("{}: counts as a credential of {}", path.display(), provider.name)),
-        Err(why) => say(format_args!("{}: does not count: {why}", path.display())),
+        Ok(()) => print_line(format_args!("{}: counts as a credential of {}", path.display(), provider.name)),
+        Err(why) => print_line(format_args!("{}: does not count: {why}", path.display())),
     }
     Ok(verdict.is_ok())
 }
@@ -72,14 +72,14 @@ fn screens(provider: &Provider, chosen: &Provider, arguments: &TestArguments) ->
     for path in recorded {
         good &= compare(provider, &path.display().to_string(), &text(path)?);
     }
-    let screens: Vec<Recorded> = texts
+    let screens: Vec<RecordedScreen> = texts
         .iter()
-        .map(|path| Ok(Recorded::plain(&text(path)?, arguments.width.into())))
+        .map(|path| Ok(RecordedScreen::plain(&text(path)?, arguments.width.into())))
         .collect::<anyhow::Result<_>>()?;
-    let readings = read(chosen, &screens).map_err(anyhow::Error::msg)?;
-    for (path, reading) in texts.iter().zip(readings) {
-        say(format_args!("{}:", path.display()));
-        lines(chosen, &reading).iter().for_each(|line| say(format_args!("  {line}")));
+    let findings = evaluate(chosen, &screens).map_err(anyhow::Error::msg)?;
+    for (path, findings) in texts.iter().zip(findings) {
+        print_line(format_args!("{}:", path.display()));
+        lines(chosen, &findings).iter().for_each(|line| print_line(format_args!("  {line}")));
     }
     Ok(good)
 }
@@ -91,24 +91,24 @@ fn text(path: &Path) -> anyhow::Result<String> {
 }
 
 /// What would be found, in words.
-fn lines(provider: &Provider, reading: &Reading) -> Vec<String> {
+fn lines(provider: &Provider, findings: &Findings) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.extend(reading.link.iter().map(|link| format!("address, behind a hyperlink: {link}")));
-    lines.extend(reading.url.iter().map(|url| format!("address, in the text: {url}")));
-    lines.extend(reading.code.iter().map(|code| format!("code: {code}")));
-    if let Some(id) = &reading.asks {
+    lines.extend(findings.link.iter().map(|link| format!("address, behind a hyperlink: {link}")));
+    lines.extend(findings.url.iter().map(|url| format!("address, in the text: {url}")));
+    lines.extend(findings.code.iter().map(|code| format!("code: {code}")));
+    if let Some(id) = &findings.asks {
         let ask = provider.questions().find(|(rule, _)| rule == id).map(|(_, ask)| ask);
         let (label, secret) = ask.map_or(("", false), |ask| (ask.label.as_str(), ask.secret));
         lines.push(format!("asks {id}: {label}{}", if secret { " (not shown while it is typed)" } else { "" }));
     }
-    lines.extend(reading.rejected.iter().map(|why| format!("did not take the last answer: {why}")));
-    if !reading.presses.is_empty() {
-        lines.push(format!("presses {}", reading.presses.iter().map(|key| word(*key)).collect::<Vec<_>>().join(", ")));
+    lines.extend(findings.rejected.iter().map(|why| format!("did not take the last answer: {why}")));
+    if !findings.presses.is_empty() {
+        lines.push(format!("presses {}", findings.presses.iter().map(|key| word(*key)).collect::<Vec<_>>().join(", ")));
     }
-    if reading.done {
+    if findings.done {
         lines.push("says that it is signed in".to_owned());
     }
-    lines.extend(reading.failed.iter().map(|why| format!("says that it failed: {why}")));
+    lines.extend(findings.failed.iter().map(|why| format!("says that it failed: {why}")));
     if lines.is_empty() {
         lines.push("nothing".to_owned());
     }
@@ -121,7 +121,7 @@ fn word(key: Key) -> String {
 }
 
 /// All recorded screens of a descriptor.
-fn fixtures(config: &Config, arguments: &TestArguments, source: &Source, provider: &Provider) -> anyhow::Result<bool> {
+fn fixtures(config: &Config, arguments: &TestArguments, source: &DescriptorSource, provider: &Provider) -> anyhow::Result<bool> {
     let (place, mut fixtures) = recorded(config, arguments, source, provider)?;
     let mut by = String::new();
     if let Some(asked) = &arguments.method {
@@ -133,12 +133,12 @@ fn fixtures(config: &Config, arguments: &TestArguments, source: &Source, provide
         });
     }
     if fixtures.is_empty() {
-        say(format_args!("{}: no recorded screens{by} at {place}; record one, or give --screen FILE", provider.id));
+        print_line(format_args!("{}: no recorded screens{by} at {place}; record one, or give --screen FILE", provider.id));
         return Ok(false);
     }
     let all: Vec<bool> = fixtures.iter().map(|(name, text)| compare(provider, name, text)).collect();
     let good = all.iter().filter(|good| **good).count();
-    say(format_args!("{}: {good} of {} recorded runs{by} are as expected", provider.id, all.len()));
+    print_line(format_args!("{}: {good} of {} recorded runs{by} are as expected", provider.id, all.len()));
     Ok(good == all.len())
 }
 
@@ -146,16 +146,16 @@ fn fixtures(config: &Config, arguments: &TestArguments, source: &Source, provide
 fn recorded(
     config: &Config,
     arguments: &TestArguments,
-    source: &Source,
+    source: &DescriptorSource,
     provider: &Provider,
 ) -> anyhow::Result<(String, Vec<(String, String)>)> {
     let beside = match as_file(&arguments.which) {
         Some(file) => Some(file.parent().unwrap_or(Path::new("")).to_owned()),
-        None if source.place.starts_with("built-in") => None,
+        None if source.origin.starts_with("built-in") => None,
         None => config.providers_dir.clone(),
     };
     let Some(dir) = beside.map(|dir| dir.join("fixtures").join(provider.id.as_str())) else {
-        return Ok((source.place.clone(), built_in_fixtures(provider.id.as_str())));
+        return Ok((source.origin.clone(), built_in_fixtures(provider.id.as_str())));
     };
     let entries = std::fs::read_dir(&dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let mut paths: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|it| it == "screen")).collect();
@@ -171,9 +171,9 @@ fn compare(provider: &Provider, name: &str, text: &str) -> bool {
         Err(why) => vec![why],
     };
     if differences.is_empty() {
-        say(format_args!("{name}: as expected"));
+        print_line(format_args!("{name}: as expected"));
     }
-    differences.iter().for_each(|difference| say(format_args!("{name}: {difference}")));
+    differences.iter().for_each(|difference| print_line(format_args!("{name}: {difference}")));
     differences.is_empty()
 }
 

@@ -1,11 +1,11 @@
-//! Where a key of a descriptor stands, in its text and in what was read from it.
+//! Locates a key of a descriptor in its text and in its parsed table.
 
 use toml::{
     Value,
     de::{DeTable, DeValue},
 };
 
-/// `a.b[2].c` of these steps.
+/// The path `a.b[2].c` of these keys and indices.
 pub(super) fn path(steps: &[String]) -> String {
     let mut path = String::new();
     for step in steps {
@@ -22,8 +22,8 @@ fn parts(path: &str) -> Vec<String> {
     dotted.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-/// Where the key stands, or the nearest one above it that does, and how many steps lead there.
-pub(super) fn find(text: &str, path: &str) -> Option<(usize, usize)> {
+/// The byte offset of the key, or of its nearest ancestor in the text, and the number of steps to it.
+pub(super) fn find_key(text: &str, path: &str) -> Option<(usize, usize)> {
     let document = DeTable::parse(text).ok()?;
     let mut at = None;
     let mut table = Some(document.get_ref());
@@ -31,7 +31,7 @@ pub(super) fn find(text: &str, path: &str) -> Option<(usize, usize)> {
     for (depth, part) in (1..).zip(parts(path)) {
         if let Some((key, found)) = table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == part.as_str()))
         {
-            // The key of an inner table may stand above, as part of a header: then what it holds says the line.
+            // The key of an inner table can be part of a header above: then a key inside the table has the line.
             at = Some((key.span().start, depth));
             value = Some(found.get_ref());
         } else if let Some(item) =
@@ -47,8 +47,8 @@ pub(super) fn find(text: &str, path: &str) -> Option<(usize, usize)> {
     at
 }
 
-/// How many steps towards the key a change brings itself; all, where it replaces what would lead there.
-pub(super) fn brings(change: &toml::Table, path: &str) -> Option<usize> {
+/// How many steps of the path an override contains; `usize::MAX` if it replaces an ancestor of the key.
+pub(super) fn override_depth(change: &toml::Table, path: &str) -> Option<usize> {
     let parts = parts(path);
     let mut table = change;
     for (depth, part) in parts.iter().enumerate() {
@@ -61,8 +61,8 @@ pub(super) fn brings(change: &toml::Table, path: &str) -> Option<usize> {
     Some(parts.len()).filter(|depth| *depth > 0)
 }
 
-/// The table to which these steps lead.
-pub(super) fn inner<'a>(table: &'a mut toml::Table, steps: &[String]) -> Option<&'a mut toml::Table> {
+/// The table at the end of these steps.
+pub(super) fn table_at<'a>(table: &'a mut toml::Table, steps: &[String]) -> Option<&'a mut toml::Table> {
     let [first, rest @ ..] = steps else { return Some(table) };
     let mut value = table.get_mut(first)?;
     for step in rest {
@@ -75,15 +75,17 @@ pub(super) fn inner<'a>(table: &'a mut toml::Table, steps: &[String]) -> Option<
     value.as_table_mut()
 }
 
-/// Takes out what cannot be read; of a list all of it, so that the places of its other entries stay right. What is gone.
-pub(super) fn take_out<'a>(table: &mut toml::Table, steps: &'a [String]) -> Option<&'a [String]> {
+/// Removes the value that cannot be deserialized and returns the steps to it. Of a list, the whole list is removed, so that the
+/// indices of its other items stay correct.
+pub(super) fn remove_at<'a>(table: &mut toml::Table, steps: &'a [String]) -> Option<&'a [String]> {
     (1..=steps.len()).rev().find_map(|count| {
-        let (last, above) = steps[..count].split_last()?;
-        inner(table, above)?.remove(last)?;
+        let (last, parents) = steps[..count].split_last()?;
+        table_at(table, parents)?.remove(last)?;
         Some(&steps[..count])
     })
 }
 
-pub(super) fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+/// The line of a byte offset, from 1.
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }

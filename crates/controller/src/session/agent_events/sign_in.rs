@@ -2,7 +2,7 @@
 //! rule pressed are named; what a person typed or pasted never is.
 
 use super::{super::use_credential::NOT_CONCLUSIVE, Words};
-use anteroom_wire::agent::{Event, SignInOutcome, PasteResult};
+use anteroom_wire::agent::{Event, PasteResult, SignInOutcome};
 use serde_json::{Value, json};
 
 /// Kind, sentence and data of an entry; `None` for an event that is told elsewhere.
@@ -36,7 +36,9 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
         Event::PasteRejected { code } => {
             ("paste_rejected", format!("What the person brought was not given to {tool}."), json!({ "code": code }))
         }
-        Event::SignInOutcome(SignInOutcome::Done) => ("tool_signed_in", format!("{tool} says that it is signed in."), Value::Null),
+        Event::SignInOutcome(SignInOutcome::Done) => {
+            ("tool_signed_in", format!("{tool} says that it is signed in."), Value::Null)
+        }
         Event::SignInOutcome(SignInOutcome::Failed { why }) => {
             ("tool_failed", format!("{tool} says that the sign-in failed: {why}"), json!({ "why": why }))
         }
@@ -50,7 +52,7 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
             format!("{tool} is signed in; its credential stays in the machine: {path}."),
             json!({ "path": path }),
         ),
-        Event::CredentialChecked { signed_in, detail, conclusive } => checked(tool, signed_in, &detail, answered),
+        Event::CredentialChecked { signed_in, detail, conclusive } => checked(tool, signed_in, &detail, conclusive),
         Event::UseCompleted { code, changed } => (
             "use_completed",
             format!("The command ended with exit code {code}."),
@@ -74,8 +76,8 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
     })
 }
 
-fn checked(tool: &str, signed_in: bool, detail: &str, answered: bool) -> Words {
-    if !answered {
+fn checked(tool: &str, signed_in: bool, detail: &str, conclusive: bool) -> Words {
+    if !conclusive {
         let sentence = format!("{tool} could not be asked about the credential, of which this says nothing: {detail}.");
         return (NOT_CONCLUSIVE, sentence, json!({ "detail": detail }));
     }

@@ -6,7 +6,7 @@ use crate::{api_error::ApiError, app::App, clock, credentials, outbox, session::
 use anteroom_store::{CredentialUse, NewCredential, NewEvent, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
 use anteroom_wire::{
     Problem,
-    agent::{Delivered, UsePurpose},
+    agent::{DeliveryResult, UsePurpose},
 };
 use serde_json::json;
 
@@ -52,8 +52,8 @@ pub(super) async fn refresh(
             outbox::wake_sender(app);
             let Revisions { laid_down, before, now } = revisions;
             tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, laid_down, before, now, "a credential that its tool changed was sealed, stored and read back");
-            if let Some(live) = app.sessions.get(&row.id) {
-                live.tell();
+            if let Some(session) = app.sessions.get(&row.id) {
+                session.notify();
             }
             stored()
         }

@@ -115,7 +115,7 @@ fn heard<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
 pub(super) fn link(input: &Input<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Seen> {
     let name = input.row.external_machine.as_ref()?;
     let has = |kind| timeline.all.iter().any(|entry| entry.kind == kind);
-    Some(match link {
+    Some(match component {
         Component::Machine => {
             let machine = named(input, name);
             match dialled(timeline) {

@@ -226,7 +226,7 @@ fn every_diagnosis_is_one_bounded_paragraph_with_evidence_in_order_and_the_whole
 
 /// The state of one link.
 fn link(found: &Diagnosis, component: Component) -> ComponentState {
-    found.chain.iter().find(|seen| seen.component == link).unwrap().state
+    found.chain.iter().find(|seen| seen.component == component).unwrap().state
 }
 
 /// When entry `number` was written, as a sentence says it.

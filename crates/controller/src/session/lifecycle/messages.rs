@@ -1,182 +1,182 @@
-//! What the lifecycle is told and what it orders.
+//! The inputs and outputs of the lifecycle: events, commands, published states and timeline entries.
 
 use super::Delivery;
 use super::end_kind::EndKind;
 use anteroom_machine::StopReason;
 use anteroom_wire::Problem;
 
-/// What happens to a session.
+/// Something that happened to a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// There is room for a machine.
-    RoomGiven,
-    /// The line is full.
-    LineFull {
-        /// How long it is.
+    /// The queue granted a permit for a machine.
+    PermitGranted,
+    /// The queue is full.
+    QueueFull {
+        /// How many sessions wait.
         detail: String,
     },
-    /// The row says that this generation's machine is asked for.
-    Asked,
+    /// The request for this generation's machine is recorded in the row.
+    RequestRecorded,
     /// The machine is being started.
-    Started,
-    /// It cannot be started.
-    NotStarted {
-        /// How the session ends if it may have no other.
+    MachineStarted,
+    /// The machine cannot be started.
+    StartFailed {
+        /// The reason with which the session ends if no machine is left.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
     },
     /// The machine is not ready (yet, or no longer).
     MachineNotReady,
     /// The machine is ready.
     MachineReady,
-    /// The machine's process has ended; its keeper still clears away what is left of it.
-    MachineDied {
-        /// How the session ends if it may have no other.
+    /// The machine's process has ended; its keeper is still cleaning up.
+    MachineExited {
+        /// The reason with which the session ends if no machine is left.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
     },
-    /// Nothing of the machine is left.
-    MachineGone {
-        /// How the session ends if it may have no other.
+    /// The machine is removed: its keeper has finished cleaning up.
+    MachineRemoved {
+        /// The reason with which the session ends if no machine is left.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
     },
-    /// The machine is this session's.
+    /// The machine is claimed for this session.
     Claimed,
-    /// It could not be made this session's.
+    /// The claim failed.
     ClaimFailed {
-        /// Why, for people.
+        /// The reason, for people.
         why: String,
     },
-    /// The row says that the machine is being replaced.
-    SetBack,
-    /// The wait is over.
-    Paused,
-    /// Somebody wants another machine.
-    RestartAsked,
-    /// The present machine's delivery changed.
-    Delivery(Delivery),
-    /// A deadline has passed. `patience_over`: it was held back for a delivery as long as it may be.
-    Overdue {
-        /// Which.
+    /// The replacement of the machine is recorded in the row.
+    ReplacementRecorded,
+    /// The wait before the next machine has elapsed.
+    BackoffElapsed,
+    /// A caller requested another machine.
+    RestartRequested,
+    /// The state of the current machine's delivery changed.
+    DeliveryChanged(Delivery),
+    /// A deadline has passed.
+    DeadlinePassed {
+        /// Which deadline.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
-        /// Whether a delivery holds it back no longer.
-        patience_over: bool,
+        /// Whether a pending delivery has postponed the deadline for as long as it may.
+        hold_expired: bool,
     },
-    /// The row has ended, whoever wrote it.
-    Ended(Problem),
-    /// The server stops.
-    ServerStops,
-    /// The machine that was told to stop, or has died, was not seen gone in time.
-    GoneOverdue,
-    /// Nobody watches the machine any more: the server stops.
-    Unwatched,
+    /// The session has ended in the database, with this reason.
+    SessionEnded(Problem),
+    /// The server is stopping.
+    ServerStopping,
+    /// The machine was stopped or exited, and its cleanup did not finish in time.
+    CleanupTimedOut,
+    /// The machine's state is no longer published: the server is stopping.
+    WatcherClosed,
 }
 
-/// What the owner's task has to do. At most one of those that take time is under way; the next one takes its place.
+/// What the supervisor has to do. At most one long-running command is in progress; the next one replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// Takes time: stand in line, come back with [`Event::RoomGiven`] or [`Event::LineFull`].
-    Stand,
-    /// Takes time: write that a machine is asked for, come back with [`Event::Asked`].
-    Ask,
-    /// Start it: [`Event::Started`] or [`Event::NotStarted`].
-    Start,
-    /// Takes time: make the machine this session's, come back with [`Event::Claimed`] or [`Event::ClaimFailed`].
-    Claim,
-    /// Takes time: write that the machine is replaced, come back with [`Event::SetBack`].
-    SetBack {
-        /// Why.
+pub enum Command {
+    /// Long-running: wait in the queue; ends with [`Event::PermitGranted`] or [`Event::QueueFull`].
+    Enqueue,
+    /// Long-running: record the request for a machine; ends with [`Event::RequestRecorded`].
+    RequestMachine,
+    /// Start the machine: [`Event::MachineStarted`] or [`Event::StartFailed`].
+    StartMachine,
+    /// Long-running: claim the machine for this session; ends with [`Event::Claimed`] or [`Event::ClaimFailed`].
+    ClaimMachine,
+    /// Long-running: record that the machine is replaced; ends with [`Event::ReplacementRecorded`].
+    RecordReplacement {
+        /// The reason.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
     },
-    /// Takes time: wait, come back with [`Event::Paused`].
-    Pause {
-        /// How long.
+    /// Long-running: wait; ends with [`Event::BackoffElapsed`].
+    BackOff {
+        /// How long, milliseconds.
         ms: u64,
     },
-    /// Takes time: write the end until the database takes it, come back with [`Event::Ended`].
-    End {
-        /// How.
-        how: EndKind,
-        /// Why.
+    /// Long-running: write the session's end, with retries until it succeeds; ends with [`Event::SessionEnded`].
+    EndSession {
+        /// The kind of end.
+        kind: EndKind,
+        /// The reason.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
     },
-    /// Count no further delivery of the machine; come back with [`Event::Delivery`], as it was at that moment.
-    Shut,
-    /// Tell the machine to stop.
-    Stop(StopReason),
-    /// Drop what takes time: it was about a machine that has died. If that is not gone in time, come back with
-    /// [`Event::GoneOverdue`].
-    AwaitGone,
-    /// Let everybody see this.
-    Show(Shown),
-    /// Put this on the timeline.
-    Note(Note),
+    /// Reject further deliveries from the machine; answers at once with [`Event::DeliveryChanged`].
+    StopDeliveries,
+    /// Stop the machine.
+    StopMachine(StopReason),
+    /// Cancel the long-running command, which was about a machine that has exited. If its cleanup does not finish in
+    /// time, [`Event::CleanupTimedOut`] follows.
+    AwaitCleanup,
+    /// Publish this state.
+    Publish(PublishedState),
+    /// Append this to the timeline.
+    Record(Entry),
 }
 
-/// What everybody sees.
+/// The state of the session that callers see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shown {
-    /// The machine and the stage it waits for.
+pub enum PublishedState {
+    /// The machine is starting; its stage is shown.
     Preparing,
-    /// The machine can be looked at.
+    /// The desktop can be viewed; the machine is being claimed.
     Claiming,
-    /// The machine can be used.
+    /// Desktop and terminal can be used.
     Open,
-    /// The machine is dead or gone: who is connected to it is told to come back.
+    /// The machine is lost and will be replaced: open sockets close with a request to reconnect.
     Lost,
-    /// It is, and there will be no other: who is connected to it is told so. Everybody else sees the end when it is written.
-    NoneLeft(Problem),
-    /// The outside desktop can be used.
+    /// The last machine is lost: open sockets close with this reason. Other callers see the end once it is written.
+    NoMachineLeft(Problem),
+    /// The external desktop can be used.
     Attached,
-    /// It ends.
+    /// The session is ending.
     Closing,
 }
 
-/// What goes on the timeline besides the transitions.
+/// What is recorded on the timeline in addition to the transitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Note {
-    /// How the machine ended.
-    Gone,
-    /// What its keeper found gone, of a machine whose end was told before.
-    Cleared,
-    /// Both in one, of a machine that was to end.
-    GoneAndCleared,
-    /// The machine was not seen gone in time.
-    NotGone,
-    /// The server stops before the machine was seen gone (into the log only).
-    LeftBehind,
-    /// The way to the agent broke.
+pub enum Entry {
+    /// The machine exited, and why.
+    MachineExited,
+    /// The keeper's receipt, of a machine whose exit is recorded already.
+    MachineRemoved,
+    /// Both in one entry, of a machine that was stopped.
+    MachineExitedAndRemoved,
+    /// The machine's cleanup did not finish in time.
+    CleanupTimedOut,
+    /// The server stops before the machine was removed (only in the log).
+    MachineLeftRunning,
+    /// The channel to the agent broke.
     ChannelLost,
-    /// The way to the agent is open again.
-    Reopened,
-    /// The machine could not be made this session's.
+    /// The channel to the agent is open again.
+    ChannelReopened,
+    /// The claim of the machine failed.
     ClaimFailed {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// Another machine was asked for.
-    RestartAsked,
-    /// Another machine was asked for and is not given.
-    RestartRefused(RestartRefused),
-    /// What the machine asked the egress gate for.
-    Egress,
+    /// A caller requested another machine.
+    RestartRequested,
+    /// The request for another machine was rejected.
+    RestartRejected(RestartRejection),
+    /// The totals of the requests to the egress gate.
+    EgressTotals,
 }
 
-/// Why a restart is not done.
+/// Why a restart is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RestartRefused {
-    /// A credential is on its way: another machine would lose it.
-    Delivering,
-    /// All machines that one session may have were had.
-    NoneLeft,
+pub enum RestartRejection {
+    /// A credential is being delivered and would be lost.
+    DeliveryPending,
+    /// The session has used all machines that it may have.
+    NoMachineLeft,
 }

@@ -1,128 +1,128 @@
-//! Where a session stands with its owner.
+//! The phases of a session under its supervisor.
 
 use anteroom_machine::StopReason;
 use anteroom_wire::Problem;
 
-/// The phases. Those that have a machine of themselves say so in [`Phase::has_machine`]; see [`Lifecycle::has_machine`].
+/// The phase of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Waits for room.
-    Line,
-    /// It is being written that a machine is asked for; then the machine is started.
-    Asking,
+    /// Waits in the queue for a machine permit.
+    Queued,
+    /// The request for a machine is being recorded; then the machine is started.
+    Requesting,
     /// The machine exists and is not ready.
     Preparing,
-    /// The machine is ready and is being made this session's.
+    /// The machine is ready and is being claimed.
     Claiming,
-    /// The machine is this session's. `reachable`: the way to its agent is open.
+    /// The machine is claimed.
     Open {
-        /// Whether the way to its agent is open.
+        /// Whether the channel to its agent is open.
         reachable: bool,
     },
-    /// No further delivery counts; those that are being answered are waited for before the machine is told to stop.
-    Answering {
-        /// What it is stopped for.
-        then: Then,
+    /// Further deliveries are rejected; those in flight are answered before the machine is stopped.
+    DrainingDelivery {
+        /// What follows.
+        then: AfterDrain,
     },
-    /// The machine was told to stop and another will be asked for.
+    /// The machine is being stopped and will be replaced.
     Replacing,
-    /// The machine has died, which everybody was told. Its keeper clears away; then another will be asked for.
-    Clearing {
-        /// How the session ends if it may have no other machine.
+    /// The machine exited, which is published. When its keeper has finished cleaning up, it is replaced.
+    CleaningUp {
+        /// The reason with which the session ends if no machine is left.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
     },
-    /// It is being written that the machine is gone and will be replaced.
-    SettingBack,
-    /// Waits before another machine is asked for.
-    Pausing,
-    /// Bound to a desktop that exists outside: there is no machine of ours.
+    /// The replacement of the machine is being recorded.
+    RecordingReplacement,
+    /// Waits before it requests another machine.
+    BackingOff,
+    /// Bound to an external desktop: this server runs no machine for it.
     Attached,
     /// The session's end is being written.
     Ending {
-        /// Whether there is a machine.
+        /// Whether there still is a machine.
         machine: bool,
     },
-    /// The row has ended and the machine was told to stop.
+    /// The session has ended and the machine is being stopped.
     Stopping,
-    /// Nothing is left.
-    Over,
-    /// The server stops: row and machine are the next server's.
-    Left,
+    /// The session has ended and nothing of the machine is left.
+    Finished,
+    /// The server is stopping: the next server resumes row and machine.
+    Detached,
 }
 
-/// What a machine is stopped for.
+/// What follows once deliveries in flight are answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Then {
-    /// Another takes its place.
+pub enum AfterDrain {
+    /// The machine is stopped and replaced.
     Replace(StopReason),
-    /// The row has ended.
-    Over(Problem),
-    /// It is dead or gone already; what it had delivered may still complete the session.
-    Lost {
-        /// How the session ends if it may have no other machine.
+    /// The session has ended; the machine is stopped.
+    Finish(Problem),
+    /// The machine has exited or is removed; its delivery may still complete the session.
+    MachineLost {
+        /// The reason with which the session ends if no machine is left.
         problem: Problem,
-        /// What is particular.
+        /// Details for people.
         detail: String,
     },
 }
 
-/// Whether the present machine has a credential that nobody has answered yet.
+/// Whether the current machine has a credential whose delivery is unanswered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// No.
+    /// None.
     #[default]
     None,
-    /// The agent has one (or may have: the machine was just taken over) and will send it, again if need be.
-    Offered,
-    /// It is being answered right now.
+    /// The agent has one, or may have one after an adoption, and sends it until it is answered.
+    Pending,
+    /// A delivery is being answered.
     InFlight,
 }
 
 impl Phase {
-    /// Whether there is a machine that has to be seen gone before the owner may go.
+    /// Whether there is a machine that must be removed before the supervisor may finish.
     pub(super) fn has_machine(&self) -> bool {
         match self {
             Self::Preparing
             | Self::Claiming
             | Self::Open { .. }
             | Self::Replacing
-            | Self::Clearing { .. }
+            | Self::CleaningUp { .. }
             | Self::Ending { machine: true }
-            | Self::Answering { then: Then::Replace(_) | Then::Over(_) }
+            | Self::DrainingDelivery { then: AfterDrain::Replace(_) | AfterDrain::Finish(_) }
             | Self::Stopping => true,
-            Self::Answering { then: Then::Lost { .. } }
-            | Self::Line
-            | Self::Asking
-            | Self::SettingBack
-            | Self::Pausing
+            Self::DrainingDelivery { then: AfterDrain::MachineLost { .. } }
+            | Self::Queued
+            | Self::Requesting
+            | Self::RecordingReplacement
+            | Self::BackingOff
             | Self::Attached
             | Self::Ending { machine: false }
-            | Self::Over
-            | Self::Left => false,
+            | Self::Finished
+            | Self::Detached => false,
         }
     }
 
-    /// Whether the row has not ended as far as the owner knows, and no end is being written.
+    /// Whether the session is active as far as the supervisor knows, and its end is not being written.
     pub(super) fn is_active(&self) -> bool {
         match self {
-            Self::Line
-            | Self::Asking
+            Self::Queued
+            | Self::Requesting
             | Self::Preparing
             | Self::Claiming
             | Self::Open { .. }
             | Self::Replacing
-            | Self::Clearing { .. }
-            | Self::SettingBack
-            | Self::Answering { then: Then::Replace(_) | Then::Lost { .. } }
-            | Self::Pausing
+            | Self::CleaningUp { .. }
+            | Self::RecordingReplacement
+            | Self::DrainingDelivery { then: AfterDrain::Replace(_) | AfterDrain::MachineLost { .. } }
+            | Self::BackingOff
             | Self::Attached => true,
             Self::Ending { .. }
-            | Self::Answering { then: Then::Over(_) }
+            | Self::DrainingDelivery { then: AfterDrain::Finish(_) }
             | Self::Stopping
-            | Self::Over
-            | Self::Left => false,
+            | Self::Finished
+            | Self::Detached => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     retention::{ExceededLimit, RetainedFile},
-    session::lifecycle::{self, Beginning, EndKind},
+    session::lifecycle::{self, EndKind, InitialState},
 };
 use anteroom_machine::Receipt;
 use anteroom_store::{SessionRow, UntoldEnd};
@@ -59,7 +59,7 @@ pub(super) enum Subject {
     /// This session is taken over.
     Resumed(Box<SessionRow>),
     /// This session ends.
-    Ended { row: Box<SessionRow>, how: EndKind, problem: Problem, detail: String },
+    Ended { row: Box<SessionRow>, kind: EndKind, problem: Problem, detail: String },
     /// This machine is stopped.
     Machine(MachineId),
     /// This receipt is removed.
@@ -146,7 +146,7 @@ fn ownerless(row: SessionRow, has_provider: bool, now_ms: u64, living: &BTreeSet
         let detail = format!("The provider {} is no longer configured.", row.provider);
         let reason = format!("it has no owner, and the provider {} is no longer configured", row.provider);
         return Planned::new(
-            Subject::Ended { row, how: EndKind::Failed, problem: Problem::ProviderUnavailable, detail },
+            Subject::Ended { row, kind: EndKind::Failed, problem: Problem::ProviderUnavailable, detail },
             reason,
         );
     }
@@ -156,11 +156,11 @@ fn ownerless(row: SessionRow, has_provider: bool, now_ms: u64, living: &BTreeSet
         return Planned::new(Subject::Ended { row, how, problem, detail: String::new() }, reason);
     }
     let lives = row.machine.as_ref().is_some_and(|machine| living.contains(machine));
-    let reason = match lifecycle::beginning(row.external_machine.is_some(), row.machine.is_some(), lives) {
-        Beginning::Adopted => "it has no owner; its machine lives and is taken over",
-        Beginning::Lost => "it has no owner, and its machine ended meanwhile",
-        Beginning::Line => "it has no owner; it waits for a machine",
-        Beginning::Attached => "it has no owner; its external machine is reached again",
+    let reason = match lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), lives) {
+        InitialState::Adopted => "it has no owner; its machine lives and is taken over",
+        InitialState::Lost => "it has no owner, and its machine ended meanwhile",
+        InitialState::Queued => "it has no owner; it waits for a machine",
+        InitialState::Attached => "it has no owner; its external machine is reached again",
     };
     Planned::new(Subject::Resumed(row), reason)
 }

@@ -30,7 +30,7 @@ pub(super) async fn collect(app: &App) -> Result<Seen, StoreError> {
     });
     let rows = rows.collect();
     let machines = machines.into_iter().map(|machine| {
-        let is_owned = app.sessions.of_machine(&machine).is_some();
+        let is_owned = app.sessions.by_machine(&machine).is_some();
         (machine, is_owned)
     });
     let machines = machines.collect();

@@ -47,8 +47,8 @@ pub(crate) async fn start_for(
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::id(SessionId::from_parts);
-    let place = app.queue.stand(id.clone());
-    let place = place.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
+    let ticket = app.queue.enqueue(id.clone());
+    let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
     let now = clock::now();
     let uses =
         CredentialUse { purpose: request.purpose, credential: credential.id.clone(), revision: credential.revision };
@@ -74,8 +74,8 @@ pub(crate) async fn start_for(
     match app.store.create_session(&new, event).await? {
         Created::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "a stored credential is used");
-            let live = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
-            supervisor::spawn_supervisor(app, live, row.clone(), supervisor::Start::Queue(place));
+            let session = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
+            supervisor::spawn_supervisor(app, session, row.clone(), supervisor::Start::Queue(ticket));
             Ok(row)
         }
         Created::Existing(_) | Created::KeyReused(_) | Created::MachineTaken(_) => Err(Problem::Internal.into()),

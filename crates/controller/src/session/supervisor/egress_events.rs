@@ -10,27 +10,30 @@ use std::sync::{Arc, Weak};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Opens the gate for the session's machines; dropping the answer closes it and every connection through it.
-pub(super) fn open(app: &App, live: &Arc<ActiveSession>) -> DropGuard {
+pub(super) fn open(app: &App, session: &Arc<ActiveSession>) -> DropGuard {
     let ending = CancellationToken::new();
-    let (ear, told) = (Arc::downgrade(live), app.clone());
-    let gate =
-        MachineGate::new(Arc::clone(&app.gate), live.provider(), app.tasks.clone(), ending.clone(), move |decision| {
-            hear(&told, &ear, &decision)
-        });
+    let (weak, end_received) = (Arc::downgrade(session), app.clone());
+    let gate = MachineGate::new(
+        Arc::clone(&app.gate),
+        session.provider(),
+        app.tasks.clone(),
+        ending.clone(),
+        move |decision| record_decision(&end_received, &weak, &decision),
+    );
     // A session has one owner, so this is the first and only time.
-    let _ = live.gate.set(gate);
+    let _ = session.egress_gate.set(gate);
     ending.drop_guard()
 }
 
-fn hear(app: &App, live: &Weak<ActiveSession>, decision: &EgressDecision) {
-    let Some(live) = live.upgrade() else { return };
-    let Some(line) = live.egress_summary().record(decision) else { return };
-    let (kind, sentence, data) = words(line);
+fn record_decision(app: &App, session: &Weak<ActiveSession>, decision: &EgressDecision) {
+    let Some(session) = session.upgrade() else { return };
+    let Some(line) = session.egress_summary().record(decision) else { return };
+    let (kind, sentence, data) = timeline_entry(line);
     let app = app.clone();
-    app.clone().tasks.spawn(async move { timeline::append(&app, &live.id, kind, sentence, data).await });
+    app.clone().tasks.spawn(async move { timeline::append(&app, &session.id, kind, sentence, data).await });
 }
 
-fn words(line: SummaryLine) -> (&'static str, String, serde_json::Value) {
+fn timeline_entry(line: SummaryLine) -> (&'static str, String, serde_json::Value) {
     match line {
         SummaryLine::FirstGranted { host, port, address, overridden, connect_ms } => {
             let by = if overridden { ", answered by this server's configuration" } else { "" };
@@ -40,7 +43,7 @@ fn words(line: SummaryLine) -> (&'static str, String, serde_json::Value) {
                 json!({ "host": host, "port": port, "address": address, "overridden": overridden, "connect_ms": connect_ms }),
             )
         }
-        SummaryLine::FirstRefused { host, port, problem, detail } => (
+        SummaryLine::FirstFailed { host, port, problem, detail } => (
             "egress_denied",
             format!("The machine asked for {host}:{port} and was refused: {}", problem.sentence()),
             json!({ "host": host, "port": port, "reason": problem.code(), "detail": detail }),

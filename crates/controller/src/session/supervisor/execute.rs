@@ -1,4 +1,4 @@
-//! Carrying out the lifecycle's orders: at once, or as a job.
+//! Executes the lifecycle's commands: at once, or as a job.
 
 use super::{Driver, jobs};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     clock, random,
     session::{
         change_method,
-        lifecycle::{Event, Note, Order, RestartRefused, Shown},
+        lifecycle::{Command, Entry, Event, PublishedState, RestartRejection},
         status::{Progress, stage_of},
         timeline,
     },
@@ -20,214 +20,225 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 impl Driver {
-    /// Carries an order out, or begins to. `Some`: what came of it at once.
-    pub(super) async fn execute(&mut self, order: Order) -> Option<Event> {
-        let (app, live) = (self.app.clone(), Arc::clone(&self.live));
-        match order {
-            Order::Stand => return self.stand().await,
-            Order::Ask => self.ask().await,
-            Order::Start => return Some(self.start().await),
-            Order::Claim => self.claim().await,
-            Order::SetBack { problem, detail } => {
-                self.give_up_job().await;
-                self.job = Some(jobs::set_back(app, live, self.life.generation(), problem, detail));
+    /// Executes a command, or starts a job for it. Returns an event if the result is known at once.
+    pub(super) async fn execute(&mut self, command: Command) -> Option<Event> {
+        let (app, session) = (self.app.clone(), Arc::clone(&self.session));
+        match command {
+            Command::Enqueue => return self.wait_in_queue().await,
+            Command::RequestMachine => self.request_machine().await,
+            Command::StartMachine => return Some(self.start().await),
+            Command::ClaimMachine => self.claim().await,
+            Command::RecordReplacement { problem, detail } => {
+                self.cancel_job().await;
+                self.job = Some(jobs::record_replacement(app, session, self.lifecycle.generation(), problem, detail));
             }
-            Order::Pause { ms } => {
-                self.give_up_job().await;
-                self.job = Some(jobs::pause(ms));
+            Command::BackOff { ms } => {
+                self.cancel_job().await;
+                self.job = Some(jobs::back_off(ms));
             }
-            Order::End { how, problem, detail } => {
-                self.give_up_job().await;
-                self.job = Some(jobs::end(app, live, how, problem, detail));
+            Command::EndSession { kind, problem, detail } => {
+                self.cancel_job().await;
+                self.job = Some(jobs::end(app, session, kind, problem, detail));
             }
-            Order::Shut => return Some(Event::Delivery(self.live.shut())),
-            Order::Stop(why) => self.stop(why).await,
-            Order::AwaitGone => self.await_gone().await,
-            Order::Show(shown) => self.show(shown),
-            Order::Note(about) => self.record(about).await,
+            Command::StopDeliveries => return Some(Event::DeliveryChanged(self.session.close_deliveries())),
+            Command::StopMachine(why) => self.stop(why).await,
+            Command::AwaitCleanup => self.await_cleanup().await,
+            Command::Publish(published) => self.publish(published),
+            Command::Record(entry) => self.record(entry).await,
         }
         None
     }
 
-    /// Nothing of a former job happens once another order is carried out.
-    async fn give_up_job(&mut self) {
+    /// Cancels the job in progress; nothing of it happens afterwards.
+    async fn cancel_job(&mut self) {
         if let Some(job) = self.job.take() {
-            job.give_up().await;
+            job.cancel().await;
         }
     }
 
-    async fn stand(&mut self) -> Option<Event> {
-        let place = match self.place.take() {
-            Some(place) => place,
-            None => match self.app.queue.stand(self.live.id.clone()) {
-                Ok(place) => place,
-                Err(full) => return Some(Event::LineFull { detail: full.to_string() }),
+    async fn wait_in_queue(&mut self) -> Option<Event> {
+        let ticket = match self.ticket.take() {
+            Some(ticket) => ticket,
+            None => match self.app.queue.enqueue(self.session.id.clone()) {
+                Ok(ticket) => ticket,
+                Err(full) => return Some(Event::QueueFull { detail: full.to_string() }),
             },
         };
-        self.give_up_job().await;
-        self.job = Some(jobs::stand(Arc::clone(&self.live), place));
+        self.cancel_job().await;
+        self.job = Some(jobs::wait_in_queue(Arc::clone(&self.session), ticket));
         None
     }
 
-    async fn ask(&mut self) {
-        self.give_up_job().await;
+    async fn request_machine(&mut self) {
+        self.cancel_job().await;
         let machine = random::id(MachineId::from_parts);
         let token = random::token("agt_");
-        let generation = self.life.generation();
-        self.live.change(|facts| {
-            facts.generation = generation;
-            facts.machine = Some(machine.clone());
-            facts.agent_token = Some(Sha256Hex::of_secret(&token));
-            facts.progress = Progress::Preparing { stage: Stage::Process };
+        let generation = self.lifecycle.generation();
+        self.session.change(|state| {
+            state.generation = generation;
+            state.machine = Some(machine.clone());
+            state.agent_token = Some(Sha256Hex::of_secret(&token));
+            state.progress = Progress::Preparing { stage: Stage::Process };
         });
-        self.job = Some(jobs::ask(self.app.clone(), Arc::clone(&self.live), generation, machine, &token));
+        self.job =
+            Some(jobs::request_machine(self.app.clone(), Arc::clone(&self.session), generation, machine, &token));
         self.token = Some(token);
     }
 
     async fn start(&mut self) -> Event {
-        let (Some(machine), Some(room)) = (self.live.facts().machine, self.room.take()) else {
-            let detail = "a machine was to be started before it was asked for".to_owned();
-            return Event::NotStarted { problem: Problem::Internal, detail };
+        let (Some(machine), Some(permit)) = (self.session.state().machine, self.permit.take()) else {
+            let detail = "the machine was started before it was requested".to_owned();
+            return Event::StartFailed { problem: Problem::Internal, detail };
         };
-        // A wish from before this machine is not meant for it.
-        let _ = self.live.restart.notified().now_or_never();
-        let refused = match self.app.machines.start(machine.clone()) {
+        // A restart that was requested before this machine started does not apply to it.
+        let _ = self.session.restart_requested.notified().now_or_never();
+        let error = match self.app.machines.start(machine.clone()) {
             Ok(state) => {
-                self.hold(machine, state, room);
-                return Event::StartResponse;
+                self.track(machine, state, permit);
+                return Event::MachineStarted;
             }
-            Err(refused) => refused,
+            Err(error) => error,
         };
-        let problem = match &refused {
+        let problem = match &error {
             StartError::NoCapacity { .. } => Problem::NoCapacity,
             StartError::Spec(_) => Problem::NoImage,
-            StartError::Stopping => return Event::ServerStops,
+            StartError::Stopping => return Event::ServerStopping,
             StartError::Duplicate => Problem::Internal,
         };
-        let detail = chain(&refused);
-        self.say("machine_start_failed", format!("No machine could be started: {detail}."), json!({})).await;
-        Event::NotStarted { problem, detail }
+        let detail = chain(&error);
+        self.append("machine_start_failed", format!("No machine could be started: {detail}."), json!({})).await;
+        Event::StartFailed { problem, detail }
     }
 
     async fn claim(&mut self) {
-        let Some(held) = &self.held else { return };
-        // If it is no longer ready, that is news which is on its way.
-        let State::Ready { channels } = held.state.borrow().clone() else { return };
-        let (app, live, machine) = (self.app.clone(), Arc::clone(&self.live), held.machine.clone());
-        self.give_up_job().await;
-        self.job = Some(jobs::claim(app, live, self.life.generation(), machine, channels, self.token.clone()));
+        let Some(running) = &self.running else { return };
+        // If it is no longer ready, that event is pending.
+        let State::Ready { channels } = running.state.borrow().clone() else { return };
+        let (app, session, machine) = (self.app.clone(), Arc::clone(&self.session), running.machine.clone());
+        self.cancel_job().await;
+        self.job = Some(jobs::claim(app, session, self.lifecycle.generation(), machine, channels, self.token.clone()));
     }
 
     async fn stop(&mut self, why: StopReason) {
-        let Some(held) = &self.held else { return };
-        self.app.machines.stop(&held.machine, why);
-        self.await_gone().await;
+        let Some(running) = &self.running else { return };
+        self.app.machines.stop(&running.machine, why);
+        self.await_cleanup().await;
     }
 
-    async fn await_gone(&mut self) {
-        // A claim of a machine that ends leads nowhere.
-        self.give_up_job().await;
-        self.gone_by = Some(Instant::now() + Duration::from_secs(self.app.config.sessions.cleanup_timeout_s));
+    async fn await_cleanup(&mut self) {
+        // A claim of a machine that ends is useless.
+        self.cancel_job().await;
+        self.cleanup_deadline = Some(Instant::now() + Duration::from_secs(self.app.config.sessions.cleanup_timeout_s));
     }
 
-    fn show(&mut self, shown: Shown) {
-        let state = self.held.as_ref().map(|held| held.state.borrow().clone());
+    fn publish(&mut self, published: PublishedState) {
+        let state = self.running.as_ref().map(|running| running.state.borrow().clone());
         let preparing =
             |state: Option<State>| Progress::Preparing { stage: state.as_ref().map_or(Stage::Process, stage_of) };
-        match (shown, state) {
-            (Shown::Claiming, Some(State::Ready { channels })) => self.live.set(Progress::Claiming { channels }),
-            (Shown::Open, Some(State::Ready { channels })) => self.live.set(Progress::Open { channels }),
-            // What was ready a moment ago is not any more; its next state is on its way.
-            (Shown::Claiming | Shown::Open | Shown::Preparing, state) => self.live.set(preparing(state)),
-            (Shown::Lost, _) => self.lose(),
-            // The end is written first for everybody else; whose stream has broken need not wait for that.
-            (Shown::NoneLeft(problem), _) => self.live.change(|facts| _ = facts.sockets.close(problem)),
-            (Shown::Attached, _) => self.live.set(Progress::Attached),
-            (Shown::Closing, _) => self.live.set(Progress::Closing),
+        match (published, state) {
+            (PublishedState::Claiming, Some(State::Ready { channels })) => {
+                self.session.set_progress(Progress::Claiming { channels })
+            }
+            (PublishedState::Open, Some(State::Ready { channels })) => {
+                self.session.set_progress(Progress::Open { channels })
+            }
+            // The machine is no longer ready; its next state is pending.
+            (PublishedState::Claiming | PublishedState::Open | PublishedState::Preparing, state) => {
+                self.session.set_progress(preparing(state))
+            }
+            (PublishedState::Lost, _) => self.reset_machine(),
+            // Other callers see the end once it is written; broken sockets need not wait for that.
+            (PublishedState::NoMachineLeft(problem), _) => {
+                self.session.change(|state| _ = state.sockets.close(problem))
+            }
+            (PublishedState::Attached, _) => self.session.set_progress(Progress::Attached),
+            (PublishedState::Closing, _) => self.session.set_progress(Progress::Closing),
         }
     }
 
-    /// Nothing of the machine is true any more; its viewers are told to come back.
-    fn lose(&mut self) {
+    /// Clears the state of the lost machine; its viewers are asked to reconnect.
+    fn reset_machine(&mut self) {
         self.token = None;
-        self.live.change(|facts| {
-            facts.progress = Progress::Lost;
-            facts.machine = None;
-            facts.agent_token = None;
-            facts.sign_in = Default::default();
-            facts.device_code_at_ms = None;
-            facts.event_seen = 0;
-            facts.offered = false;
-            facts.kept = false;
-            facts.shut = false;
-            facts.sockets.close(Problem::MachineReplaced);
-            facts.sockets = self.live.close_signal.child();
+        self.session.change(|state| {
+            state.progress = Progress::Lost;
+            state.machine = None;
+            state.agent_token = None;
+            state.sign_in = Default::default();
+            state.device_code_at_ms = None;
+            state.last_event = 0;
+            state.delivery_pending = false;
+            state.credential_kept_in_machine = false;
+            state.deliveries_closed = false;
+            state.sockets.close(Problem::MachineReplaced);
+            state.sockets = self.session.close_signal.child();
         });
     }
 
-    async fn record(&mut self, about: Note) {
-        let machine = self.held.as_ref().map(|held| held.machine.clone());
-        match about {
-            Note::Gone => self.note_gone(false).await,
-            Note::GoneAndCleared => self.note_gone(true).await,
-            Note::Cleared => self.note_cleared().await,
-            Note::NotGone => self.note_not_gone().await,
-            Note::LeftBehind => {
-                tracing::info!(outcome = "machine_left", session = %self.live.id, ?machine, "the server stops before the machine was seen gone");
+    async fn record(&mut self, entry: Entry) {
+        let machine = self.running.as_ref().map(|running| running.machine.clone());
+        match entry {
+            Entry::MachineExited => self.record_machine_exit(false).await,
+            Entry::MachineExitedAndRemoved => self.record_machine_exit(true).await,
+            Entry::MachineRemoved => self.record_removal().await,
+            Entry::CleanupTimedOut => self.record_cleanup_timeout().await,
+            Entry::MachineLeftRunning => {
+                tracing::info!(outcome = "machine_left", session = %self.session.id, ?machine, "server stopped before the machine was removed");
             }
-            Note::ChannelLost => self.note_channel_lost(),
-            Note::Reopened => {
-                let sentence = "The way to the machine's agent was opened again.";
-                self.say("channel_reopened", sentence.to_owned(), json!({})).await;
-                if let Some(State::Ready { channels }) = self.held.as_ref().map(|held| held.state.borrow().clone()) {
-                    change_method::catch_up_later(&self.app, &self.live, channels);
+            Entry::ChannelLost => self.record_channel_lost(),
+            Entry::ChannelReopened => {
+                let sentence = "The channel to the machine's agent was opened again.";
+                self.append("channel_reopened", sentence.to_owned(), json!({})).await;
+                if let Some(State::Ready { channels }) =
+                    self.running.as_ref().map(|running| running.state.borrow().clone())
+                {
+                    change_method::resync_method_in_background(&self.app, &self.session, channels);
                 }
             }
-            Note::ClaimFailed { why } => {
+            Entry::ClaimFailed { why } => {
                 let sentence = format!("The machine could not be claimed: {why}.");
-                self.say("claim_failed", sentence, json!({ "machine": machine })).await;
+                self.append("claim_failed", sentence, json!({ "machine": machine })).await;
             }
-            Note::RestartAsked => {
-                self.say("restart_requested", "Another machine was asked for.".to_owned(), json!({})).await;
+            Entry::RestartRequested => {
+                self.append("restart_requested", "Another machine was requested.".to_owned(), json!({})).await;
             }
-            Note::RestartRefused(why) => {
+            Entry::RestartRejected(why) => {
                 let (reason, sentence) = match why {
-                    RestartRefused::Delivering => {
-                        ("delivery_in_progress", "a credential is on its way out of this one")
+                    RestartRejection::DeliveryPending => {
+                        ("delivery_in_progress", "a credential of this machine is being delivered")
                     }
-                    RestartRefused::NoneLeft => ("none_left", "the session has had all that it may have"),
+                    RestartRejection::NoMachineLeft => ("none_left", "the session has used all its machines"),
                 };
-                let sentence = format!("Another machine was asked for and is not given: {sentence}.");
-                self.say("restart_rejected", sentence, json!({ "reason": reason })).await;
+                let sentence = format!("The request for another machine was rejected: {sentence}.");
+                self.append("restart_rejected", sentence, json!({ "reason": reason })).await;
             }
-            Note::Egress => self.note_egress().await,
+            Entry::EgressTotals => self.record_egress_totals().await,
         }
     }
 
-    /// Only a machine that lives on can lose its channel: the channel of one that ends breaks too, a moment before its end is
-    /// known, and then the end is what there is to say.
-    fn note_channel_lost(&mut self) {
-        let Some(held) = &self.held else { return };
-        let State::Waiting { last_error, .. } = held.state.borrow().clone() else { return };
-        let (app, live, machine) = (self.app.clone(), Arc::clone(&self.live), held.machine.clone());
+    /// Records a lost channel once it stayed lost for a while: when a machine ends, its channel breaks a moment before the exit is
+    /// known, and then only the exit is recorded.
+    fn record_channel_lost(&mut self) {
+        let Some(running) = &self.running else { return };
+        let State::Waiting { last_error, .. } = running.state.borrow().clone() else { return };
+        let (app, session, machine) = (self.app.clone(), Arc::clone(&self.session), running.machine.clone());
         let at = clock::rfc3339(clock::now());
         let lost_after = Duration::from_millis(app.config.sessions.channel_lost_after_ms);
         app.clone().tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(lost_after) => {}
-                _ = live.close_signal.closed() => return,
+                _ = session.close_signal.closed() => return,
             }
-            let facts = live.facts();
-            let still =
-                matches!(facts.progress, Progress::Preparing { .. }) && facts.machine.as_ref() == Some(&machine);
-            if still {
+            let state = session.state();
+            let is_still_lost =
+                matches!(state.progress, Progress::Preparing { .. }) && state.machine.as_ref() == Some(&machine);
+            if is_still_lost {
                 let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
                 let data = json!({ "at": at, "error": last_error });
                 timeline::append(
                     &app,
-                    &live.id,
+                    &session.id,
                     "channel_lost",
-                    format!("The way to the machine's agent broke{why}."),
+                    format!("The channel to the machine's agent broke{why}."),
                     data,
                 )
                 .await;
@@ -235,15 +246,15 @@ impl Driver {
         });
     }
 
-    async fn note_egress(&mut self) {
-        let totals = self.live.egress_summary().totals();
+    async fn record_egress_totals(&mut self) {
+        let totals = self.session.egress_summary().totals();
         if !totals.is_empty() {
-            let sentence = format!("The machine asked for {} host name(s).", totals.len());
-            self.say("egress_totals", sentence, json!({ "names": totals })).await;
+            let sentence = format!("The machine requested {} host name(s).", totals.len());
+            self.append("egress_totals", sentence, json!({ "names": totals })).await;
         }
     }
 
-    pub(super) async fn say(&mut self, kind: &str, sentence: String, data: Value) {
-        timeline::append(&self.app, &self.live.id, kind, sentence, data).await;
+    pub(super) async fn append(&mut self, kind: &str, sentence: String, data: Value) {
+        timeline::append(&self.app, &self.session.id, kind, sentence, data).await;
     }
 }

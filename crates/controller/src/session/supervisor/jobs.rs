@@ -14,7 +14,7 @@ use crate::{
         end,
         lifecycle::Event,
         note,
-        queue::{Place, Room},
+        queue::{MachinePermit, QueueTicket},
         status::Progress,
     },
 };
@@ -28,19 +28,19 @@ use tokio_util::task::AbortOnDropHandle;
 /// What is under way.
 pub(super) enum Job {
     /// It only waits.
-    Waits(Pin<Box<dyn Future<Output = Done> + Send>>),
+    Waiting(Pin<Box<dyn Future<Output = JobResult> + Send>>),
     /// It writes.
-    Writes(AbortOnDropHandle<Done>),
+    Writing(AbortOnDropHandle<JobResult>),
 }
 
 impl Job {
-    fn writes(what: impl Future<Output = Done> + Send + 'static) -> Self {
-        Self::Writes(AbortOnDropHandle::new(tokio::spawn(what)))
+    fn writing(what: impl Future<Output = JobResult> + Send + 'static) -> Self {
+        Self::Writing(AbortOnDropHandle::new(tokio::spawn(what)))
     }
 
     /// Ends it; nothing of it happens afterwards.
-    pub(super) async fn give_up(self) {
-        if let Self::Writes(task) = self {
+    pub(super) async fn cancel(self) {
+        if let Self::Writing(task) = self {
             task.abort();
             // Given up, done or panicked: over.
             let _ = task.await;
@@ -49,24 +49,24 @@ impl Job {
 }
 
 /// What came of it.
-pub(super) struct Done {
+pub(super) struct JobResult {
     /// What the lifecycle is told.
     pub event: Event,
-    /// Room for a machine.
-    pub room: Option<Room>,
+    /// MachinePermit for a machine.
+    pub permit: Option<MachinePermit>,
 }
 
-impl From<Event> for Done {
+impl From<Event> for JobResult {
     fn from(event: Event) -> Self {
-        Self { event, room: None }
+        Self { event, permit: None }
     }
 }
 
 /// Waits for the job, if there is one.
-pub(super) async fn next(job: &mut Option<Job>) -> Done {
+pub(super) async fn next(job: &mut Option<Job>) -> JobResult {
     match job {
-        Some(Job::Waits(job)) => job.await,
-        Some(Job::Writes(task)) => match task.await {
+        Some(Job::Waiting(job)) => job.await,
+        Some(Job::Writing(task)) => match task.await {
             Ok(done) => done,
             // As if it had been done here: the owner's guard ends the session.
             Err(error) => match error.try_into_panic() {
@@ -79,76 +79,88 @@ pub(super) async fn next(job: &mut Option<Job>) -> Done {
 }
 
 /// Stands in line.
-pub(super) fn stand(live: Arc<ActiveSession>, place: Place) -> Job {
-    Job::Waits(Box::pin(async move {
-        let room = place.take(|position| live.set(Progress::Queued { position })).await;
-        Done { event: Event::RoomGiven, room: Some(room) }
+pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket) -> Job {
+    Job::Waiting(Box::pin(async move {
+        let permit = ticket.take(|position| session.set_progress(Progress::Queued { position })).await;
+        JobResult { event: Event::PermitGranted, permit: Some(permit) }
     }))
 }
 
 /// Writes that this machine is asked for and which token it will have.
-pub(super) fn ask(app: App, live: Arc<ActiveSession>, generation: u32, machine: MachineId, token: &Secret) -> Job {
+pub(super) fn request_machine(
+    app: App,
+    session: Arc<ActiveSession>,
+    generation: u32,
+    machine: MachineId,
+    token: &Secret,
+) -> Job {
     let change = Change::new()
         .generation(generation)
         .machine(Some(machine.clone()))
         .agent_token(Some(Sha256Hex::of_secret(token)))
         .claimed_generation(None)
         .cli_started(false);
-    Job::writes(async move {
+    Job::writing(async move {
         let event = |now| {
             NewEvent::new(now, "machine_requested", format!("Machine {generation} was asked for."))
                 .with(json!({ "machine": machine, "generation": generation }))
         };
-        write(&app, &live, change, event, Event::Asked).await.into()
+        write(&app, &session, change, event, Event::RequestRecorded).await.into()
     })
 }
 
 /// Writes that the machine is being replaced.
-pub(super) fn set_back(app: App, live: Arc<ActiveSession>, generation: u32, problem: Problem, detail: String) -> Job {
+pub(super) fn record_replacement(
+    app: App,
+    session: Arc<ActiveSession>,
+    generation: u32,
+    problem: Problem,
+    detail: String,
+) -> Job {
     let change = Change::new()
         .generation(generation)
         .machine(None)
         .agent_token(None)
         .setback(Some(Reason::new(problem, detail.as_str())));
-    Job::writes(async move {
+    Job::writing(async move {
         let event = |now| {
             NewEvent::new(now, "machine_replaced", format!("The machine is being replaced: {detail}."))
                 .with(json!({ "generation": generation, "reason": problem.code() }))
         };
-        write(&app, &live, change, event, Event::SetBack).await.into()
+        write(&app, &session, change, event, Event::ReplacementRecorded).await.into()
     })
 }
 
 /// Makes the machine this session's.
 pub(super) fn claim(
     app: App,
-    live: Arc<ActiveSession>,
+    session: Arc<ActiveSession>,
     generation: u32,
     machine: MachineId,
     channels: Channels,
     token: Option<Secret>,
 ) -> Job {
-    Job::writes(async move {
-        let claimed = claim::claim(&app, &live, generation, &machine, &channels, token.as_ref()).await;
+    Job::writing(async move {
+        let claimed = claim::claim(&app, &session, generation, &machine, &channels, token.as_ref()).await;
         claimed.map_or_else(|why| Event::ClaimFailed { why }, |()| Event::Claimed).into()
     })
 }
 
 /// Waits before another machine is asked for.
-pub(super) fn pause(ms: u64) -> Job {
-    Job::Waits(Box::pin(async move {
+pub(super) fn back_off(ms: u64) -> Job {
+    Job::Waiting(Box::pin(async move {
         tokio::time::sleep(Duration::from_millis(ms)).await;
-        Event::Paused.into()
+        Event::BackoffElapsed.into()
     }))
 }
 
 /// Writes the session's end until the database takes it.
-pub(super) fn end(app: App, live: Arc<ActiveSession>, how: EndKind, problem: Problem, detail: String) -> Job {
-    Job::writes(async move {
-        end::end_at_last(&app, &live, how, problem, &detail).await;
+pub(super) fn end(app: App, session: Arc<ActiveSession>, how: EndKind, problem: Problem, detail: String) -> Job {
+    Job::writing(async move {
+        end::end_at_last(&app, &session, how, problem, &detail).await;
         // A server that stops first leaves the row to the next one, and the owner hears that it stops.
-        match live.close_signal.cause() {
-            Some(cause) => Event::Ended(cause).into(),
+        match session.close_signal.cause() {
+            Some(cause) => Event::SessionEnded(cause).into(),
             None => std::future::pending().await,
         }
     })
@@ -157,35 +169,35 @@ pub(super) fn end(app: App, live: Arc<ActiveSession>, how: EndKind, problem: Pro
 /// One transition, tried until the database takes it. A row that has ended says so; a server that stops ends the try.
 async fn write(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     change: Change,
     event: impl Fn(clock::UnixMs) -> NewEvent,
     then: Event,
 ) -> Event {
     let mut wait = Duration::from_millis(20);
     loop {
-        while !timeline::flush(app, &live.id).await {
+        while !timeline::flush(app, &session.id).await {
             if app.stop.is_cancelled() {
-                return Event::ServerStops;
+                return Event::ServerStopping;
             }
         }
-        match app.store.transition(&live.id, Expect::Active, change.clone(), event(clock::now())).await {
-            Ok(Transition::Done { .. }) => {
-                live.tell();
+        match app.store.transition(&session.id, Expect::Active, change.clone(), event(clock::now())).await {
+            Ok(Transition::JobResult { .. }) => {
+                session.notify();
                 return then;
             }
             Ok(Transition::Conflict(row)) => {
                 let why = row.end().map_or(Problem::Internal, |end| end.reason.problem);
-                live.close(why);
-                return Event::Ended(why);
+                session.close(why);
+                return Event::SessionEnded(why);
             }
             Err(error) => {
-                tracing::error!(outcome = "transition_not_written", session = %live.id, error = %chain(&error), "trying again");
+                tracing::error!(outcome = "transition_not_written", session = %session.id, error = %chain(&error), "trying again");
             }
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(deadlines::RETRY_MAX),
-            () = app.stop.cancelled() => return Event::ServerStops,
+            () = app.stop.cancelled() => return Event::ServerStopping,
         }
     }
 }

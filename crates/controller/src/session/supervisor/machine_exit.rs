@@ -13,14 +13,14 @@ use anteroom_wire::{MachineId, SessionId};
 use serde_json::{Value, json};
 
 /// The kind of the entry that says how a machine ended.
-pub(in crate::session) const GONE: &str = "machine_exited";
+pub(in crate::session) const MACHINE_EXITED: &str = "machine_exited";
 /// The kind of the entry that says what was found gone of a machine whose end was told before.
-const CLEARED: &str = "machine_removed";
+const MACHINE_REMOVED: &str = "machine_removed";
 /// Entries read at once.
 const PAGE: u32 = 500;
 
 /// Sentence and data of [`GONE`].
-pub(in crate::session) fn gone_words(
+pub(in crate::session) fn exit_entry(
     machine: &MachineId,
     why: &ExitReason,
     receipt: Option<&Receipt>,
@@ -40,7 +40,7 @@ pub(in crate::session) fn gone_words(
 ///
 /// # Errors
 /// The database cannot be read.
-pub(in crate::session) async fn is_told(
+pub(in crate::session) async fn is_recorded(
     app: &App,
     session: &SessionId,
     machine: &MachineId,
@@ -48,7 +48,7 @@ pub(in crate::session) async fn is_told(
     let mut after = 0;
     loop {
         let page = app.store.timeline(session, after, PAGE).await?;
-        if page.iter().any(|entry| tells_of(entry, machine)) {
+        if page.iter().any(|entry| records_exit_of(entry, machine)) {
             return Ok(true);
         }
         match page.last() {
@@ -58,14 +58,14 @@ pub(in crate::session) async fn is_told(
     }
 }
 
-fn tells_of(entry: &TimelineRow, machine: &MachineId) -> bool {
-    entry.kind == GONE && entry.data.get("machine").and_then(Value::as_str) == Some(machine.as_str())
+fn records_exit_of(entry: &TimelineRow, machine: &MachineId) -> bool {
+    entry.kind == MACHINE_EXITED && entry.data.get("machine").and_then(Value::as_str) == Some(machine.as_str())
 }
 
 impl Driver {
     /// How the machine ended and, `with_receipt`, what its keeper found gone.
-    pub(super) async fn note_gone(&mut self, with_receipt: bool) {
-        let Some((machine, state)) = self.gone.clone() else { return };
+    pub(super) async fn record_machine_exit(&mut self, with_receipt: bool) {
+        let Some((machine, state)) = self.machine_exit.clone() else { return };
         let (why, receipt) = match state {
             State::Exited { why } => (why, None),
             State::Removed { why, receipt } => (why, receipt),
@@ -76,35 +76,35 @@ impl Driver {
             | State::Stopping { .. } => return,
         };
         // The server before this one may have lived long enough to say it.
-        if std::mem::take(&mut self.inherited) {
-            match is_told(&self.app, &self.live.id, &machine).await {
+        if std::mem::take(&mut self.from_earlier_server) {
+            match is_recorded(&self.app, &self.session.id, &machine).await {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(error) => {
-                    tracing::warn!(outcome = "timeline_not_read", session = %self.live.id, error = %chain(&error), "whether a machine's end was told before is not known; it is told");
+                    tracing::warn!(outcome = "timeline_not_read", session = %self.session.id, error = %chain(&error), "whether a machine's end was told before is not known; it is told");
                 }
             }
         }
         let receipt = receipt.filter(|_| with_receipt);
-        let (sentence, data) = gone_words(&machine, &why, receipt.as_deref());
-        self.say(GONE, sentence, data).await;
+        let (sentence, data) = exit_entry(&machine, &why, receipt.as_deref());
+        self.append(MACHINE_EXITED, sentence, data).await;
     }
 
     /// What its keeper found gone.
-    pub(super) async fn note_cleared(&mut self) {
-        let Some((machine, State::Removed { receipt, .. })) = self.gone.take() else { return };
+    pub(super) async fn record_removal(&mut self) {
+        let Some((machine, State::Removed { receipt, .. })) = self.machine_exit.take() else { return };
         let left = receipt.as_ref().map(|receipt| receipt.checks.leftovers.join(", ")).unwrap_or_default();
         let sentence = match (&receipt, left.as_str()) {
             (None, _) => "The machine's keeper has ended.".to_owned(),
             (Some(_), "") => "Nothing of the machine is left.".to_owned(),
             (Some(_), left) => format!("Of the machine this is left: {left}."),
         };
-        self.say(CLEARED, sentence, json!({ "machine": machine, "receipt": receipt })).await;
+        self.append(MACHINE_REMOVED, sentence, json!({ "machine": machine, "receipt": receipt })).await;
     }
 
-    pub(super) async fn note_not_gone(&mut self) {
-        let Some(held) = &self.held else { return };
-        let what = match &*held.state.borrow() {
+    pub(super) async fn record_cleanup_timeout(&mut self) {
+        let Some(running) = &self.running else { return };
+        let what = match &*running.state.borrow() {
             State::Exited { .. } => "has died, and its keeper",
             State::Requested
             | State::Cloning
@@ -113,8 +113,8 @@ impl Driver {
             | State::Stopping { .. }
             | State::Removed { .. } => "was told to stop and",
         };
-        let (machine, within) = (held.machine.clone(), self.app.config.sessions.cleanup_timeout_s);
+        let (machine, within) = (running.machine.clone(), self.app.config.sessions.cleanup_timeout_s);
         let sentence = format!("The machine {what} was not seen gone within {within} s.");
-        self.say("machine_not_removed", sentence, json!({ "machine": machine })).await;
+        self.append("machine_not_removed", sentence, json!({ "machine": machine })).await;
     }
 }

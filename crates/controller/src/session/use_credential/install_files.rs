@@ -26,41 +26,41 @@ pub fn is_lost(app: &App, row: &SessionRow) -> bool {
 ///
 /// # Errors
 /// Why the machine cannot be claimed, for people. What no other machine could change has ended the session.
-pub async fn install_files(app: &App, live: &ActiveSession) -> Result<Option<UseCredential>, String> {
-    let row = app.store.session(&live.id).await.map_err(|error| chain(&error))?.ok_or("the session is gone")?;
+pub async fn install_files(app: &App, session: &ActiveSession) -> Result<Option<UseCredential>, String> {
+    let row = app.store.session(&session.id).await.map_err(|error| chain(&error))?.ok_or("the session is gone")?;
     let Some(using) = row.aim.uses() else { return Ok(None) };
     let argv = match using.purpose {
         UsePurpose::Check => Vec::new(),
-        UsePurpose::Logout => live.provider().logout_argv.clone(),
-        UsePurpose::Exec => match app.exec_cache.argv(&live.id) {
+        UsePurpose::Logout => session.provider().logout_argv.clone(),
+        UsePurpose::Exec => match app.exec_cache.argv(&session.id) {
             Some(argv) => argv,
             None => {
-                return Err(give_up(app, live, Problem::ControllerRestarted, LOST).await);
+                return Err(give_up(app, session, Problem::ControllerRestarted, LOST).await);
             }
         },
     };
     let record = app.store.record(&using.credential).await.map_err(|error| chain(&error))?;
     let Some(record) = record else {
-        return Err(give_up(app, live, Problem::UnknownCredential, "It was deleted before it could be used.").await);
+        return Err(give_up(app, session, Problem::UnknownCredential, "It was deleted before it could be used.").await);
     };
     let came_by = record.credential.method.as_ref();
     let Some((method, provider)) = app.providers.in_use(&record.credential.provider, came_by) else {
         let why = format!("{} is no longer configured.", record.credential.provider);
-        return Err(give_up(app, live, Problem::ProviderUnavailable, &why).await);
+        return Err(give_up(app, session, Problem::ProviderUnavailable, &why).await);
     };
     // Of the method that these bytes came by, whatever was known when the session was started: they may have been renewed since.
-    live.change(|facts| facts.provider = Arc::new(provider));
-    tell(app, live, using, &record, method).await?;
+    session.change(|state| state.provider = Arc::new(provider));
+    tell(app, session, using, &record, method).await?;
     match credentials::opened(app, &record) {
         Ok(files) => Ok(Some(Use { purpose: using.purpose, files, argv })),
-        Err(problem) => Err(give_up(app, live, problem, "The stored credential cannot be opened.").await),
+        Err(problem) => Err(give_up(app, session, problem, "The stored credential cannot be opened.").await),
     }
 }
 
 /// Puts on the timeline which revision this machine gets, and by which method it came.
 async fn tell(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     using: &CredentialUse,
     record: &Record,
     method: MethodName,
@@ -70,11 +70,11 @@ async fn tell(
         "credential": using.credential, "revision": revision, "files": record.credential.files.len(), "method": method.as_str(),
     });
     let event = NewEvent::new(clock::now(), "credential_unsealed", "The credential is opened for this machine.");
-    timeline::flush(app, &live.id).await;
+    timeline::flush(app, &session.id).await;
     let change = Change::new().uses_revision(revision).method(method);
-    match app.store.transition(&live.id, Expect::Active, change, event.with(data)).await {
+    match app.store.transition(&session.id, Expect::Active, change, event.with(data)).await {
         Ok(Transition::Done { .. }) => {
-            live.tell();
+            session.notify();
             Ok(())
         }
         Ok(Transition::Conflict(_)) => Err("the session has ended".into()),
@@ -83,9 +83,9 @@ async fn tell(
 }
 
 /// Ends the session; why, for people.
-async fn give_up(app: &App, live: &ActiveSession, problem: Problem, why: &str) -> String {
-    if let Err(error) = end::end(app, &live.id, EndKind::Failed, problem, why).await {
-        tracing::error!(outcome = "end_not_written", session = %live.id, error = %chain(&error), "a session's end could not be written");
+async fn give_up(app: &App, session: &ActiveSession, problem: Problem, why: &str) -> String {
+    if let Err(error) = end::end(app, &session.id, EndKind::Failed, problem, why).await {
+        tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "a session's end could not be written");
     }
     why.to_owned()
 }

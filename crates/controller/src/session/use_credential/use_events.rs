@@ -81,34 +81,36 @@ impl Told {
     ///
     /// # Errors
     /// The database cannot be written: the agent tells it again.
-    pub async fn take(self, app: &App, live: &ActiveSession) -> Result<(), StoreError> {
-        let Some(row) = app.store.session(&live.id).await? else { return Ok(()) };
+    pub async fn take(self, app: &App, session: &ActiveSession) -> Result<(), StoreError> {
+        let Some(row) = app.store.session(&session.id).await? else { return Ok(()) };
         let Some(using) = row.aim.uses() else {
-            tracing::warn!(outcome = "not_a_use", session = %live.id, "an agent tells of a use in a session that is none");
+            tracing::warn!(outcome = "not_a_use", session = %session.id, "an agent tells of a use in a session that is none");
             return Ok(());
         };
         match self {
             // Told on the timeline, and nothing else.
             Self::Checked { answered: false, .. } => Ok(()),
-            Self::Checked { signed_in, detail, answered: true } => checked(app, live, using, signed_in, &detail).await,
-            Self::Over { code, changed } => over(app, live, using, code, changed).await,
+            Self::Checked { signed_in, detail, answered: true } => {
+                checked(app, session, using, signed_in, &detail).await
+            }
+            Self::Over { code, changed } => over(app, session, using, code, changed).await,
         }
     }
 }
 
 async fn checked(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     using: &CredentialUse,
     signed_in: bool,
     detail: &str,
 ) -> Result<(), StoreError> {
-    if !signed_in && egress_was_unreachable(app, live).await? {
+    if !signed_in && egress_was_unreachable(app, session).await? {
         // What could not ask says nothing of the credential.
         let sentence = "The machine could reach nothing that it asked for: this says nothing of the credential.";
         timeline::append_durably(
             app,
-            &live.id,
+            &session.id,
             NOT_CONCLUSIVE,
             sentence.to_owned(),
             json!({ "credential": using.credential }),
@@ -125,13 +127,13 @@ async fn checked(
     } else {
         (Health::NeedsAuth, format!("The tool did not agree when it was asked.{said}"))
     };
-    conclude(app, live, using, health, &sentence).await
+    conclude(app, session, using, health, &sentence).await
 }
 
 /// Names were asked for that the provider's list grants, and none could be reached.
-async fn egress_was_unreachable(app: &App, live: &ActiveSession) -> Result<bool, StoreError> {
-    timeline::flush(app, &live.id).await;
-    let timeline = app.store.timeline(&live.id, 0, ENTRIES_MAX).await?;
+async fn egress_was_unreachable(app: &App, session: &ActiveSession) -> Result<bool, StoreError> {
+    timeline::flush(app, &session.id).await;
+    let timeline = app.store.timeline(&session.id, 0, ENTRIES_MAX).await?;
     let away = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
     let is_away = |entry: &TimelineRow| entry.data["reason"].as_str().is_some_and(|reason| away.contains(&reason));
     let tried = timeline.iter().any(|entry| entry.kind == "egress_denied" && is_away(entry));
@@ -140,7 +142,7 @@ async fn egress_was_unreachable(app: &App, live: &ActiveSession) -> Result<bool,
 
 async fn conclude(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     using: &CredentialUse,
     health: Health,
     detail: &str,
@@ -148,7 +150,7 @@ async fn conclude(
     let known = app.store.credential(&using.credential).await?;
     // Told once, not at each check.
     let is_news = health == Health::NeedsAuth && known.is_some_and(|row| row.health != Health::NeedsAuth);
-    let about = (CREDENTIAL_NEEDS_AUTH, About::Both(live.id.clone(), using.credential.clone()));
+    let about = (CREDENTIAL_NEEDS_AUTH, About::Both(session.id.clone(), using.credential.clone()));
     let messages = if is_news { outbox::messages(app, &[about]) } else { Vec::new() };
     let conclusion = Conclusion {
         credential: &using.credential,
@@ -166,29 +168,30 @@ async fn conclude(
 
 async fn over(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     using: &CredentialUse,
     code: i32,
     changed: bool,
 ) -> Result<(), StoreError> {
-    let facts = live.facts();
-    let Some(token) = &facts.agent_token else { return Ok(()) };
+    let state = session.state();
+    let Some(token) = &state.agent_token else { return Ok(()) };
     let screen = match using.purpose {
-        UsePurpose::Exec | UsePurpose::Logout => last_screen(&facts).await,
+        UsePurpose::Exec | UsePurpose::Logout => last_screen(&state).await,
         UsePurpose::Check => None,
     };
     if using.purpose == UsePurpose::Logout && code == 0 {
-        conclude(app, live, using, Health::NeedsAuth, "It was signed out at the provider, as was asked for.").await?;
+        conclude(app, session, using, Health::NeedsAuth, "It was signed out at the provider, as was asked for.")
+            .await?;
     }
     // A check tells what it finds; that it was done is nobody's news.
-    let about = (SESSION_ENDED, About::Both(live.id.clone(), using.credential.clone()));
+    let about = (SESSION_ENDED, About::Both(session.id.clone(), using.credential.clone()));
     let messages = match using.purpose {
         UsePurpose::Exec | UsePurpose::Logout => outbox::messages(app, &[about]),
         UsePurpose::Check => Vec::new(),
     };
     let end = UseOver {
-        session: &live.id,
-        generation: facts.generation,
+        session: &session.id,
+        generation: state.generation,
         agent_token: token,
         exit_code: code,
         messages: &messages,
@@ -196,21 +199,21 @@ async fn over(
     };
     let event = NewEvent::new(clock::now(), "completed", outcome_sentence(using.purpose, code))
         .with(json!({ "credential": using.credential, "code": code, "changed": changed }));
-    timeline::flush(app, &live.id).await;
+    timeline::flush(app, &session.id).await;
     match app.store.complete_use(&end, event).await? {
         UseEnded::Done { .. } => {
             outbox::wake_sender(app);
-            app.exec_cache.over(&live.id, screen);
-            tracing::info!(outcome = "completed", session = %live.id, credential = %using.credential, purpose = ?using.purpose, code, changed, "the use of a credential ended");
-            live.close(Problem::UseCompleted);
+            app.exec_cache.over(&session.id, screen);
+            tracing::info!(outcome = "completed", session = %session.id, credential = %using.credential, purpose = ?using.purpose, code, changed, "the use of a credential ended");
+            session.close(Problem::UseCompleted);
         }
         UseEnded::Ignored(row) => {
             if let Some(end) = row.end() {
-                live.close(end.reason.problem);
+                session.close(end.reason.problem);
             }
         }
         UseEnded::WrongToken => {
-            tracing::warn!(outcome = "not_the_machine", session = %live.id, "a machine that was replaced tells of the end of a use");
+            tracing::warn!(outcome = "not_the_machine", session = %session.id, "a machine that was replaced tells of the end of a use");
         }
     }
     Ok(())
@@ -223,14 +226,14 @@ async fn over(
 /// The database cannot be read.
 pub async fn words(
     app: &App,
-    live: &ActiveSession,
+    session: &ActiveSession,
     event: &Event,
 ) -> Result<Option<(&'static str, String, Value)>, StoreError> {
     let ended = if let Event::CliExited { code, last_lines } = event { Some((code, last_lines)) } else { None };
     if ended.is_none() && *event != Event::CliStarted {
         return Ok(None);
     }
-    let row = app.store.session(&live.id).await?;
+    let row = app.store.session(&session.id).await?;
     let Some(purpose) = row.and_then(|row| row.aim.uses().map(|using| using.purpose)) else { return Ok(None) };
     let Some((code, last_lines)) = ended else {
         return Ok(Some(("cli_started", "The command was started.".to_owned(), Value::Null)));
@@ -254,8 +257,8 @@ pub fn outcome_sentence(purpose: UsePurpose, code: i32) -> String {
 }
 
 /// What the command printed, as the agent kept it.
-async fn last_screen(facts: &SessionState) -> Option<Vec<String>> {
-    let Progress::Open { channels } = &facts.progress else { return None };
+async fn last_screen(state: &SessionState) -> Option<Vec<String>> {
+    let Progress::Open { channels } = &state.progress else { return None };
     let asked = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.screen()).await;
     Some(asked.ok()?.ok()?.lines)
 }

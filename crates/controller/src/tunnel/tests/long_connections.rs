@@ -1,4 +1,4 @@
-//! A long time with a tunnel, in virtual time: the real server, WebSocket and tunnel over pipes in memory, the clock paused.
+//! Tunnels that are open for minutes, with a paused clock: the real server, WebSocket and tunnel over in-memory streams.
 
 use super::*;
 use axum::serve::Listener;
@@ -9,13 +9,13 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message as F
 type Viewer = WebSocketStream<DuplexStream>;
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// What one direction of a viewer's connection holds, as the kernel's buffers would.
+/// Buffer of one direction of a viewer's connection, as a kernel buffer.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// Viewers' connections that come through memory.
-struct Pipes(mpsc::UnboundedReceiver<DuplexStream>);
+/// A listener whose connections are in-memory streams.
+struct MemoryListener(mpsc::UnboundedReceiver<DuplexStream>);
 
-impl Listener for Pipes {
+impl Listener for MemoryListener {
     type Io = DuplexStream;
     type Addr = ();
 
@@ -31,42 +31,42 @@ impl Listener for Pipes {
     }
 }
 
-/// One viewer's tunnel with the default settings.
-struct Hours {
+/// A viewer with a tunnel that has the default settings.
+struct LongConnection {
     viewer: Viewer,
     machine: DuplexStream,
     report: oneshot::Receiver<TunnelReport>,
 }
 
-async fn hours(connect_after: Duration) -> Hours {
+async fn connect_viewer(connect_after: Duration) -> LongConnection {
     let (machine, stream) = duplex(64 * 1024);
-    let (told, report) = oneshot::channel();
+    let (report_tx, report) = oneshot::channel();
     let connect: Connect = Box::pin(async move {
         sleep(connect_after).await;
         Ok(stream)
     });
-    let plan = Plan {
+    let state = ServerState {
         settings: TunnelSettings::default(),
         close_signal: CloseSignal::new(),
         activity: Arc::default(),
         connect: Mutex::new(Some(connect)),
         control: None,
-        report: Mutex::new(Some(told)),
+        report: Mutex::new(Some(report_tx)),
         tasks: TaskTracker::new(),
     };
-    let router = Router::new().route("/ws", get(desktop)).with_state(Arc::new(plan));
+    let router = Router::new().route("/ws", get(desktop)).with_state(Arc::new(state));
     let (dial, dialled) = mpsc::unbounded_channel();
-    tokio::spawn(async move { axum::serve(Pipes(dialled), router).await });
+    tokio::spawn(async move { axum::serve(MemoryListener(dialled), router).await });
     let (ours, theirs) = duplex(PIPE_BYTES);
     dial.send(theirs).unwrap();
     let (viewer, _) = client_async("ws://memory/ws", ours).await.unwrap();
     // The listener must outlive the handshake only.
-    Hours { viewer, machine, report }
+    LongConnection { viewer, machine, report }
 }
 
-/// Reads for as long as this, answering pings as every WebSocket client does; how many there were.
-async fn watch(viewer: &mut Viewer, how_long: Duration) -> u32 {
-    let until = Instant::now() + how_long;
+/// Reads for this time, answers pings as every WebSocket client does, and returns the number of pings.
+async fn count_pings(viewer: &mut Viewer, duration: Duration) -> u32 {
+    let until = Instant::now() + duration;
     let mut pings = 0;
     while let Ok(frame) = tokio::time::timeout_at(until, viewer.next()).await {
         match frame {
@@ -88,9 +88,9 @@ async fn next_bytes(viewer: &mut Viewer) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_viewer_that_is_idle_for_fifteen_minutes_and_answers_pings_stays_connected() {
-    let Hours { mut viewer, mut machine, report } = hours(Duration::ZERO).await;
-    let pings = watch(&mut viewer, 15 * MINUTE).await;
+async fn idle_viewer_that_answers_pings_stays_connected_for_fifteen_minutes() {
+    let LongConnection { mut viewer, mut machine, report } = connect_viewer(Duration::ZERO).await;
+    let pings = count_pings(&mut viewer, 15 * MINUTE).await;
     assert!((59..=60).contains(&pings), "one every 15 s: {pings}");
     machine.write_all(b"picture").await.unwrap();
     assert_eq!(next_bytes(&mut viewer).await, b"picture");
@@ -105,23 +105,23 @@ async fn a_viewer_that_is_idle_for_fifteen_minutes_and_answers_pings_stays_conne
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_viewer_without_pongs_is_closed_as_idle_between_forty_five_and_sixty_seconds() {
+async fn viewer_without_pongs_is_closed_as_idle_after_45_to_60_seconds() {
     let settings = TunnelSettings::default();
-    // A first ping, the silence that is allowed, and the next look.
+    // The first ping, pong_ms_max, and the next check.
     let most = settings.ping_every_ms + settings.pong_ms_max + settings.ping_every_ms;
     let least = settings.ping_every_ms + settings.pong_ms_max;
-    let Hours { mut viewer, machine: _machine, report } = hours(Duration::ZERO).await;
+    let LongConnection { mut viewer, machine: _machine, report } = connect_viewer(Duration::ZERO).await;
     sleep(Duration::from_millis(least)).await;
     assert!(report.is_empty(), "not sooner");
-    // It comes to itself in the time that a close may take, too late to be kept.
+    // It answers within the time of the close handshake: too late to stay connected.
     sleep(Duration::from_millis(most - least + settings.close_ms_max / 2)).await;
-    let mut last = None;
+    let mut close = None;
     while let Some(Ok(frame)) = viewer.next().await {
-        if let Frame::Close(close) = frame {
-            last = close;
+        if let Frame::Close(frame) = frame {
+            close = frame;
         }
     }
-    let close = last.expect("a close frame");
+    let close = close.expect("a close frame");
     assert_eq!((u16::from(close.code), close.reason.as_str().split(':').next()), (4408, Some("idle_timeout")));
     let report = report.await.unwrap();
     assert_eq!(report.end, TunnelEnd::ViewerTimeout);
@@ -129,10 +129,10 @@ async fn a_viewer_without_pongs_is_closed_as_idle_between_forty_five_and_sixty_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_open_peer_is_found_while_the_machine_has_much_to_say() {
+async fn half_open_viewer_connection_is_detected_while_the_machine_sends_data() {
     let settings = TunnelSettings::default();
-    let Hours { viewer, mut machine, report } = hours(Duration::ZERO).await;
-    // Its kernel takes what fits and nobody ever reads it.
+    let LongConnection { viewer, mut machine, report } = connect_viewer(Duration::ZERO).await;
+    // The viewer's kernel buffer fills and is never read.
     let flood = tokio::spawn(async move { while machine.write_all(&[7; 64 * 1024]).await.is_ok() {} });
     let report = report.await.unwrap();
     assert_eq!(report.end, TunnelEnd::ViewerTimeout);
@@ -144,8 +144,8 @@ async fn a_half_open_peer_is_found_while_the_machine_has_much_to_say() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_viewer_that_reads_a_little_now_and_then_is_not_taken_for_dead() {
-    let Hours { mut viewer, mut machine, report } = hours(Duration::ZERO).await;
+async fn viewer_that_reads_slowly_stays_connected() {
+    let LongConnection { mut viewer, mut machine, report } = connect_viewer(Duration::ZERO).await;
     let flood = tokio::spawn(async move { while machine.write_all(&[7; 64 * 1024]).await.is_ok() {} });
     for _ in 0..30 {
         sleep(Duration::from_secs(30)).await;
@@ -157,18 +157,18 @@ async fn a_viewer_that_reads_a_little_now_and_then_is_not_taken_for_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_desktop_that_opens_after_fifteen_seconds_hears_all_that_was_said_before() {
-    let Hours { mut viewer, mut machine, report: _report } = hours(Duration::from_secs(15)).await;
+async fn desktop_that_opens_after_fifteen_seconds_receives_all_bytes_sent_before() {
+    let LongConnection { mut viewer, mut machine, report: _report } = connect_viewer(Duration::from_secs(15)).await;
     for piece in ["RFB 003.008\n", "\u{1}", "\u{1}"] {
         viewer.send(Frame::binary(piece.as_bytes())).await.unwrap();
         sleep(Duration::from_secs(4)).await;
     }
-    // Connecting and carrying are apart: pings are answered while nothing is open.
-    let early = tokio::time::timeout(Duration::from_secs(1), viewer.next()).await;
-    assert!(early.is_err(), "nothing yet: {early:?}");
-    let mut heard = [0; 14];
-    machine.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"RFB 003.008\n\x01\x01");
+    // Pings are answered while the stream is not open.
+    let unexpected = tokio::time::timeout(Duration::from_secs(1), viewer.next()).await;
+    assert!(unexpected.is_err(), "nothing received yet: {unexpected:?}");
+    let mut received = [0; 14];
+    machine.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"RFB 003.008\n\x01\x01");
     machine.write_all(b"R").await.unwrap();
     assert_eq!(next_bytes(&mut viewer).await, b"R");
 }

@@ -104,10 +104,10 @@ fn what_would_be_found_is_said_in_words() {
     let providers = Providers::load(&Config::default()).unwrap();
     let codex = providers.get(&"codex".parse().unwrap()).unwrap();
     let screen = "Open this link\n   https://auth.openai.com/codex/device\n\nEnter this code\n   ABCD-12345\n\n";
-    let readings = read(codex, &[Recorded::plain(screen, 120)]).unwrap();
-    let said = lines(codex, &readings[0]);
+    let findings = evaluate(codex, &[RecordedScreen::plain(screen, 120)]).unwrap();
+    let said = lines(codex, &findings[0]);
     assert_eq!(said, ["address, in the text: https://auth.openai.com/codex/device", "code: ABCD-12345"]);
-    assert_eq!(lines(codex, &Reading::default()), ["nothing"]);
+    assert_eq!(lines(codex, &Findings::default()), ["nothing"]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn matrix() -> Matrix {
 /// The matrix as people read it: what is off its diagonal is named.
 fn page(matrix: &Matrix) -> String {
     let mut page = String::from(
-        "# Diagnosis: what is told apart\n\n`anteroom why SESSION` and `GET …/diagnosis` answer with one verdict of this list. Every verdict is \
+        "# Diagnosis: what is told apart\n\n`anteroom diagnose SESSION` and `GET …/diagnosis` answer with one verdict of this list. Every verdict is \
          injected in several ways, as rows and timelines that the server writes (`each_cause_gets_its_own_verdict_and_no_other`); this table \
          is the confusion matrix of those injections, written with its zeros left out. It is compared with what the code does at each test run.\n\n\
          | injected | ways | told right | taken for another | what to do |\n|---|---|---|---|---|\n",

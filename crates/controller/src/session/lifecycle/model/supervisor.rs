@@ -2,7 +2,7 @@
 //! the real one looks at its sources.
 
 use super::{Credential, Job, Machine, Owner, Step, World};
-use crate::session::lifecycle::{Delivery, Event, Note, Order, Shown};
+use crate::session::lifecycle::{Command, Delivery, Entry, Event, PublishedState};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
 use anteroom_wire::Problem;
 
@@ -44,7 +44,7 @@ impl World {
         if owner.must_be_gone {
             steps.push(Step::HearGoneOverdue);
         }
-        steps.extend([false, true].map(|patience_over| Step::HearOverdue { patience_over }));
+        steps.extend([false, true].map(|hold_expired| Step::HearOverdue { hold_expired }));
     }
 
     /// What the facts say of deliveries.
@@ -55,7 +55,7 @@ impl World {
         });
         match (in_flight, owner.offered) {
             (true, _) => Delivery::InFlight,
-            (false, true) => Delivery::Offered,
+            (false, true) => Delivery::Pending,
             (false, false) => Delivery::None,
         }
     }
@@ -80,11 +80,11 @@ impl World {
                 return;
             }
             Step::HearDue => self.owner_mut().due.pop_front().expect("a due event"),
-            Step::HearDelivery => Event::Delivery(self.delivery_now()),
+            Step::HearDelivery => Event::DeliveryChanged(self.delivery_now()),
             Step::HearEnd => {
                 let owner = self.owner_mut();
                 owner.told = true;
-                owner.ending.map_or(Event::ServerStops, Event::Ended)
+                owner.ending.map_or(Event::ServerStopping, Event::SessionEnded)
             }
             Step::HearJob => match self.owner_mut().job.take() {
                 Some(Job::Done(event)) => event,
@@ -93,23 +93,25 @@ impl World {
             Step::HearMachine => self.look(),
             Step::HearUnwatched => {
                 self.owner_mut().held = None;
-                Event::Unwatched
+                Event::WatcherClosed
             }
             Step::HearWish => {
                 self.owner_mut().wish = false;
-                Event::RestartAsked
+                Event::RestartRequested
             }
             Step::HearGoneOverdue => {
                 self.owner_mut().must_be_gone = false;
-                Event::GoneOverdue
+                Event::CleanupTimedOut
             }
-            Step::HearOverdue { patience_over } => {
-                Event::Overdue { problem: Problem::IdleExpired, detail: String::new(), patience_over: *patience_over }
-            }
+            Step::HearOverdue { hold_expired } => Event::DeadlinePassed {
+                problem: Problem::IdleExpired,
+                detail: String::new(),
+                hold_expired: *hold_expired,
+            },
             other => unreachable!("{other:?}"),
         };
         let waits = self.owner_mut().life.delivery() != Delivery::None;
-        let impatient = waits && !matches!(event, Event::Overdue { patience_over: true, .. });
+        let impatient = waits && !matches!(event, Event::DeadlinePassed { hold_expired: true, .. });
         let orders = self.owner_mut().life.on(event);
         if impatient && orders.iter().any(is_automatic) {
             self.break_promise("a credential that waited did not hold an automatic end back");
@@ -120,7 +122,7 @@ impl World {
 
     fn leave_if_over(&mut self) {
         let owner = self.owner_mut();
-        if owner.orders.is_empty() && owner.life.is_over() {
+        if owner.orders.is_empty() && owner.life.is_finished() {
             self.server_mut().owner = None;
         }
     }
@@ -131,12 +133,12 @@ impl World {
         let at = owner.held.expect("a machine");
         match self.machines[at].record.as_ref().expect("a record") {
             State::Ready { .. } => Event::MachineReady,
-            State::Exited { .. } => Event::MachineDied { problem: Problem::MachineFailed, detail: String::new() },
+            State::Exited { .. } => Event::MachineExited { problem: Problem::MachineFailed, detail: String::new() },
             State::Removed { .. } => {
                 let owner = self.owner_mut();
                 owner.held = None;
                 owner.must_be_gone = false;
-                Event::MachineGone { problem: Problem::MachineFailed, detail: String::new() }
+                Event::MachineRemoved { problem: Problem::MachineFailed, detail: String::new() }
             }
             State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } => {
                 Event::MachineNotReady
@@ -144,64 +146,68 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, order: Order) -> Option<Event> {
+    fn carry_out(&mut self, order: Command) -> Option<Event> {
         let at = self.machines.len();
         let owner = self.owner_mut();
         match order {
-            Order::Stand => owner.job = Some(Job::Stand),
-            Order::Ask => {
+            Command::Enqueue => owner.job = Some(Job::Stand),
+            Command::RequestMachine => {
                 owner.asked = Some(at);
                 owner.job = Some(Job::Ask(at));
                 self.machines.push(Machine { record: Some(State::Requested), ..Machine::default() });
             }
-            Order::Start => return Some(self.start()),
-            Order::Claim => {
+            Command::StartMachine => return Some(self.start()),
+            Command::ClaimMachine => {
                 let at = owner.held?;
                 if matches!(self.machines[at].record, Some(State::Ready { .. })) {
                     self.owner_mut().job = Some(Job::Claim(at));
                 }
             }
-            Order::SetBack { .. } => owner.job = Some(Job::SetBack),
-            Order::Pause { .. } => owner.job = Some(Job::Pause),
-            Order::End { problem, .. } => owner.job = Some(Job::End(problem)),
-            Order::Shut => {
+            Command::RecordReplacement { .. } => owner.job = Some(Job::SetBack),
+            Command::BackOff { .. } => owner.job = Some(Job::Pause),
+            Command::EndSession { problem, .. } => owner.job = Some(Job::End(problem)),
+            Command::StopDeliveries => {
                 owner.shut = true;
-                return Some(Event::Delivery(self.delivery_now()));
+                return Some(Event::DeliveryChanged(self.delivery_now()));
             }
-            Order::Stop(why) => self.stop_held(why),
-            Order::AwaitGone => {
+            Command::StopMachine(why) => self.stop_held(why),
+            Command::AwaitCleanup => {
                 owner.job = None;
                 owner.must_be_gone = true;
             }
-            Order::Note(about) => self.note(&about),
-            Order::Show(Shown::Lost) => {
+            Command::Record(about) => self.note(&about),
+            Command::Publish(PublishedState::Lost) => {
                 owner.asked = None;
                 owner.offered = false;
                 owner.shut = false;
             }
-            Order::Show(_) => {}
+            Command::Publish(_) => {}
         }
         None
     }
 
-    fn note(&mut self, about: &Note) {
+    fn note(&mut self, about: &Entry) {
         let owner = self.owner_mut();
         let (was_noted, is_gone) = (owner.noted, owner.held.is_none());
         match about {
-            Note::Gone | Note::GoneAndCleared if was_noted => self.break_promise("a machine's end was told twice"),
-            Note::Cleared if !was_noted => self.break_promise("what is left of a machine was told before its end"),
-            Note::Cleared | Note::GoneAndCleared if !is_gone => {
+            Entry::MachineExited | Entry::MachineExitedAndRemoved if was_noted => {
+                self.break_promise("a machine's end was told twice")
+            }
+            Entry::MachineRemoved if !was_noted => {
+                self.break_promise("what is left of a machine was told before its end")
+            }
+            Entry::MachineRemoved | Entry::MachineExitedAndRemoved if !is_gone => {
                 self.break_promise("nothing was left of a machine that was not gone");
             }
-            Note::Gone => owner.noted = true,
-            Note::Cleared => owner.noted = false,
+            Entry::MachineExited => owner.noted = true,
+            Entry::MachineRemoved => owner.noted = false,
             _ => {}
         }
     }
 
     fn start(&mut self) -> Event {
         if self.server_mut().stopping {
-            return Event::ServerStops;
+            return Event::ServerStopping;
         }
         let owner = self.owner_mut();
         let at = owner.asked.expect("a machine that was asked for");
@@ -218,7 +224,7 @@ impl World {
         if self.living() > 1 {
             self.break_promise("a second machine was started beside a living one");
         }
-        Event::Started
+        Event::MachineStarted
     }
 
     fn stop_held(&mut self, why: StopReason) {
@@ -236,20 +242,20 @@ impl World {
     /// One step of what takes time: its one write, if it has one.
     fn work_on(&mut self) {
         let active = self.row.ended.is_none();
-        let over = |world: &World| Event::Ended(world.row.ended.expect("an end"));
+        let over = |world: &World| Event::SessionEnded(world.row.ended.expect("an end"));
         let generation = self.owner_mut().life.generation();
         let done = match self.owner_mut().job.clone().expect("a job") {
-            Job::Stand => Event::RoomGiven,
-            Job::Pause => Event::Paused,
+            Job::Stand => Event::PermitGranted,
+            Job::Pause => Event::BackoffElapsed,
             Job::Ask(at) if active => {
                 self.row.generation = generation;
                 self.row.machine = Some(at);
-                Event::Asked
+                Event::RequestRecorded
             }
             Job::SetBack if active => {
                 self.row.generation = generation;
                 self.row.machine = None;
-                Event::SetBack
+                Event::ReplacementRecorded
             }
             Job::Ask(_) | Job::SetBack => over(self),
             Job::End(why) => {
@@ -276,6 +282,9 @@ impl World {
 }
 
 /// Whether the order ends or replaces something that nobody but the server decided on, or that only costs a wish.
-fn is_automatic(order: &Order) -> bool {
-    matches!(order, Order::End { problem: Problem::IdleExpired, .. } | Order::Note(Note::RestartAsked))
+fn is_automatic(order: &Command) -> bool {
+    matches!(
+        order,
+        Command::EndSession { problem: Problem::IdleExpired, .. } | Command::Record(Entry::RestartRequested)
+    )
 }

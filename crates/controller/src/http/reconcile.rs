@@ -6,21 +6,21 @@ use anteroom_wire::{ProblemBody, operations::ReconcileReport};
 use axum::{Json, extract::State};
 use serde::Deserialize;
 
-/// Whether to do it.
+/// Query of `POST /api/reconcile`.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-pub(super) struct How {
-    /// Only say what would be done.
+pub(super) struct ReconcileQuery {
+    /// Only return the planned actions; do nothing.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Sweeps now, or says what a sweep would do and why. Operators only.
-#[utoipa::path(post, path = "/api/reconcile", params(How), responses(
+/// Runs one reconciliation now, or returns its plan. Each action has its reason. Operators only.
+#[utoipa::path(post, path = "/api/reconcile", params(ReconcileQuery), responses(
     (status = 200, body = ReconcileReport), (status = 403, body = ProblemBody)))]
-pub(super) async fn sweep(
+pub(super) async fn reconcile(
     State(app): State<App>,
     caller: Caller,
-    Query(How { dry_run }): Query<How>,
+    Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
 ) -> Result<Json<ReconcileReport>, ApiError> {
     caller.may_operate()?;
     let report = if dry_run { reconcile::dry_run(&app).await? } else { reconcile::once(&app).await? };

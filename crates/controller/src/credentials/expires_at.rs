@@ -5,7 +5,7 @@ use anteroom_wire::provider::{CredentialRules, ExpiresAt, TimeUnit};
 use serde_json::Value;
 
 /// The end, from the file that was checked. `None`: the provider's have none, or nothing there reads as a time.
-pub fn ends_at(rules: &CredentialRules, bytes: &[u8]) -> Option<UnixMs> {
+pub fn expires_at(rules: &CredentialRules, bytes: &[u8]) -> Option<UnixMs> {
     let ExpiresAt { pointer, unit } = rules.expires_at.as_ref()?;
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let there = value.pointer(pointer)?;
@@ -40,11 +40,11 @@ mod tests {
     use super::*;
 
     fn end(unit: TimeUnit, json: &str) -> Option<u64> {
-        let ends_at = Some(ExpiresAt { pointer: "/oauth/until".into(), unit });
-        ends_at_of(CredentialRules { expires_at, ..CredentialRules::default() }, json)
+        let expires_at = Some(ExpiresAt { pointer: "/oauth/until".into(), unit });
+        expires_at_of(CredentialRules { expires_at, ..CredentialRules::default() }, json)
     }
 
-    fn ends_at_of(rules: CredentialRules, json: &str) -> Option<u64> {
+    fn expires_at_of(rules: CredentialRules, json: &str) -> Option<u64> {
         expires_at(&rules, json.as_bytes())
     }
 
@@ -67,6 +67,6 @@ mod tests {
         ] {
             assert_eq!(end(unit, json), expected, "{unit:?} {json}");
         }
-        assert_eq!(ends_at_of(CredentialRules::default(), r#"{"oauth":{"until":1}}"#), None);
+        assert_eq!(expires_at_of(CredentialRules::default(), r#"{"oauth":{"until":1}}"#), None);
     }
 }

@@ -1,6 +1,6 @@
-//! `anteroom sweep [--dry-run]`.
+//! `anteroom reconcile [--dry-run]`.
 
-use super::{client::Client, say};
+use super::{client::Client, print_line};
 use crate::config::Config;
 use anteroom_wire::operations::{ReconcileAction, ReconcileOutcome, ReconcileReport};
 use comfy_table::{Table, presets};
@@ -11,21 +11,21 @@ pub(super) async fn run(config: &Config, dry_run: bool, json: bool) -> anyhow::R
     let path = format!("/api/reconcile?dry_run={dry_run}");
     let report: ReconcileReport = Client::new(&config.state_dir).call(Method::POST, &path, None::<&()>).await?;
     if json {
-        say(serde_json::to_string_pretty(&report)?);
+        print_line(serde_json::to_string_pretty(&report)?);
     } else if report.actions.is_empty() {
-        say("There is nothing to do.");
+        print_line("Nothing to do.");
     } else {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header([
-            "what",
-            "of",
-            "because",
-            if dry_run { "would be" } else { "is" },
+            "action",
+            "object",
+            "reason",
+            if dry_run { "plan" } else { "result" },
         ]);
         for action in &report.actions {
             table.add_row(row(action, dry_run));
         }
-        say(table);
+        print_line(table);
     }
     Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -33,12 +33,12 @@ pub(super) async fn run(config: &Config, dry_run: bool, json: bool) -> anyhow::R
 fn row(action: &ReconcileAction, dry_run: bool) -> [String; 4] {
     let ReconcileAction { kind, session, machine, file, reason, outcome } = action;
     let ids = [session.as_ref().map(ToString::to_string), machine.as_ref().map(ToString::to_string), file.clone()];
-    let of = ids.into_iter().flatten().collect::<Vec<_>>().join(" ");
-    let became = match outcome {
+    let object = ids.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let outcome = match outcome {
         ReconcileOutcome::Planned | ReconcileOutcome::Done => "done",
-        ReconcileOutcome::Deferred if dry_run => "left for another sweep",
-        ReconcileOutcome::Deferred => "left for the next sweep",
-        ReconcileOutcome::Failed => "not done: see the log",
+        ReconcileOutcome::Deferred if dry_run => "deferred to a later reconciliation",
+        ReconcileOutcome::Deferred => "deferred to the next reconciliation",
+        ReconcileOutcome::Failed => "failed: see the log",
     };
     [kind.as_str().replace('_', " "), of, reason.clone(), became.to_owned()]
 }

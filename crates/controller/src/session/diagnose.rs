@@ -30,6 +30,7 @@ mod credential_use;
 mod ended_verdict;
 mod external;
 mod guest;
+mod observation;
 mod sign_in;
 #[cfg(test)]
 mod tests;
@@ -156,15 +157,15 @@ const EVIDENCE_MAX: usize = 40;
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn look(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
-    look_as(app, id, false).await
+pub async fn diagnose(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
+    diagnose_for(app, id, false).await
 }
 
 /// As [`look`]; an operator is told where an external machine is.
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option<Diagnosis>, StoreError> {
+pub async fn diagnose_for(app: &App, id: &SessionId, operator: bool) -> Result<Option<Diagnosis>, StoreError> {
     // The owner's knowledge first: what it closes has its end in the row already.
     let now = match app.sessions.get(id) {
         Some(live) => Some(ask(&live.state()).await),
@@ -183,7 +184,7 @@ pub async fn look_as(app: &App, id: &SessionId, operator: bool) -> Result<Option
         ExternalMachineConfig { is_there: machine.is_some(), address }
     });
     let input = Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt, external };
-    let mut found = diagnose(&input);
+    let mut diagnosis = evaluate(&input);
     if found.verdict == Verdict::WaitingForCapacity
         && let Some(why) = app.queue.blocked_reason()
     {
@@ -219,14 +220,14 @@ async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Optio
 }
 
 /// The verdict, the proof and the chain. Pure.
-pub fn diagnose(input: &Input<'_>) -> Diagnosis {
+pub fn evaluate(input: &Input<'_>) -> Diagnosis {
     let timeline = match input.external {
         Some(_) => TimelineView::whole(input.timeline),
         None => TimelineView::new(input.timeline),
     };
     let finding = match input.row.end() {
-        Some(end) => ended::verdict(input, &timeline, end),
-        None => living::verdict(input, &timeline),
+        Some(end) => ended_verdict::verdict(input, &timeline, end),
+        None => active_verdict::verdict(input, &timeline),
     };
     // The cause comes first in a finding, what followed from it later.
     let mut proof = finding.proof;
@@ -243,7 +244,7 @@ pub fn diagnose(input: &Input<'_>) -> Diagnosis {
         sentence: finding.sentence,
         remedy: finding.verdict.remedy().to_owned(),
         evidence: proof.into_iter().map(evidence).collect(),
-        chain: chain::chain(input, &timeline, finding.verdict),
+        chain: causal_chain::causal_chain(input, &timeline, finding.verdict),
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     ended_verdict::cause,
     external, guest, sign_in,
     timeline_view::{TimelineView, elapsed, quoted, text, when},
-    uses,
+    credential_use,
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{
@@ -101,7 +101,7 @@ fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<St
 
 fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnapshot) -> Finding<'a> {
     let using = input.row.aim.uses();
-    let fault = if using.is_some() { uses::fault(input, timeline) } else { sign_in::fault(input, timeline) };
+    let fault = if using.is_some() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
     if let Some(fault) = fault {
         return fault;
     }
@@ -118,7 +118,7 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnap
     external::fault(input, timeline)
         .or_else(|| guest::memory_low(timeline))
         .or_else(|| desktop_away(timeline))
-        .or_else(|| using.map(|using| uses::runs(timeline, using)))
+        .or_else(|| using.map(|using| credential_use::runs(timeline, using)))
         .or_else(|| external::person(input, timeline, now))
         .unwrap_or_else(|| person(input, timeline, now))
 }

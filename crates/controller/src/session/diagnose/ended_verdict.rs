@@ -3,7 +3,7 @@
 use super::{
     Finding, Input, external, sign_in,
     timeline_view::{TimelineView, elapsed, last_words, listed, number, quoted, text, when},
-    uses,
+    credential_use,
 };
 use crate::clock::rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
@@ -13,7 +13,7 @@ use anteroom_wire::{Problem, diagnosis::Verdict};
 /// The verdict on a session that has ended.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
     let mut finding = match &end.outcome {
-        Outcome::Completed(_) if let Some(using) = input.row.aim.uses() => uses::completed(input, timeline, using, end),
+        Outcome::Completed(_) if let Some(using) = input.row.aim.uses() => credential_use::completed(input, timeline, using, end),
         Outcome::Completed(credential) => {
             let took = elapsed(input.row.created_at_ms, end.at_ms);
             let sentence = format!(
@@ -176,7 +176,7 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         );
         return Finding::new(Verdict::NoCapacity, sentence, timeline.every("accepted"));
     }
-    let of_sign_in = if timeline.is_use() { uses::fault(input, timeline) } else { sign_in::fault(input, timeline) };
+    let of_sign_in = if timeline.is_use() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
     if let Some(mut fault) = of_sign_in.or_else(|| external::fault(input, timeline)) {
         let said = fault.sentence.trim_end_matches('.');
         fault.sentence = format!("{said}. The session ended at {at} since {words}{}", without(timeline, end));

@@ -5,7 +5,7 @@
 
 use super::{
     Finding, Input, SupervisorSnapshot,
-    link_status::LinkStatus,
+    observation::Observation,
     timeline_view::{TimelineView, text, when},
 };
 use anteroom_store::TimelineRow;
@@ -112,7 +112,7 @@ fn heard<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
 }
 
 /// A link of the chain that is otherwise than with a machine of this host.
-pub(super) fn link(input: &Input<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Seen> {
+pub(super) fn link(input: &Input<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Observation> {
     let name = input.row.external_machine.as_ref()?;
     let has = |kind| timeline.all.iter().any(|entry| entry.kind == kind);
     Some(match component {

@@ -10,7 +10,7 @@ mod external;
 mod other_moments;
 mod sign_in;
 
-use super::{ExternalMachineConfig, Input, SupervisorSnapshot, MachineProgress, diagnose};
+use super::{ExternalMachineConfig, Input, MachineProgress, SupervisorSnapshot, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, Life, Outcome, Reason, SessionRow, TimelineRow};
 use anteroom_wire::{
@@ -163,7 +163,7 @@ impl Case {
         let Self { row, now, timeline, receipt, external } = self;
         let now_ms = timeline.last().unwrap().at_ms + 500;
         let (now, receipt, external) = (now.clone(), receipt.clone(), external.clone());
-        diagnose(&Input { now_ms, tool: "Scripted tool", row, now, timeline, receipt, external })
+        evaluate(&Input { now_ms, tool: "Scripted tool", row, now, timeline, receipt, external })
     }
 }
 
@@ -172,7 +172,7 @@ type Row = (&'static str, Case, Verdict);
 
 /// Every cause of these tests.
 fn table() -> Vec<Row> {
-    [active::rows(), external::rows(), sign_in::rows(), over::rows(), more::rows(), uses::rows()].concat()
+    [active::rows(), external::rows(), sign_in::rows(), ended::rows(), other_moments::rows(), credential_use::rows()].concat()
 }
 
 #[test]

@@ -1,28 +1,28 @@
-//! What is so with a session, and why: one verdict, what proves it, and the chain from the session to its credential.
+//! Explains a session's state: one verdict, its evidence, and the status of each component from the session to its credential.
 //!
 //! ```text
-//!  facts, row, timeline ─▶ Input ─▶ diagnose (pure) ─▶ verdict · sentence · remedy · evidence · chain
+//!  supervisor state, row, timeline ─▶ Input ─▶ evaluate (pure) ─▶ verdict · sentence · remedy · evidence · chain
 //! ```
 //!
-//! More than one thing may be true; the verdict is the first that fits, in this order:
+//! Several verdicts can apply. The result is the first one that applies, in this order:
 //!
-//! 1. **Completed** and **cancelled** are said as such, whatever went before: somebody got, or decided, just that.
-//! 2. **Failed**: the recorded reason names the part. When that is the machine, the verdict is how the *last* machine ended
-//!    (its `machine_exited` entry, else its receipt); a claim that failed is the cause of the stop that follows it.
-//! 3. **Expired**: a deadline is mostly a consequence. No machine was ever asked for: no capacity. Else a fault of the
-//!    sign-in (4), if there was one. Else the deadline.
-//! 4. **Sign-in** (of the last machine only): a delivery that fails, before a program of the machine that was killed
-//!    for want of memory or crashes again and again, before a tool that could not start, before a tool that
-//!    ended with an error, before a file that is not whole, before a tool that ended without one, before a way out of which
-//!    nothing could be reached. A tool's error is laid to the egress gate only if its last lines name a host that was
-//!    refused, or the refusal came at most [`sign_in::BLAME_MS`] before its end: browsers ask for many names that nobody misses.
-//! 5. **Living**: not yet open (queued, starting, being replaced, agent away), then (4), then an agent or a desktop that did not answer
-//!    the last viewer, and only then: all is well, the person's turn.
+//! 1. **Completed** and **cancelled** sessions get that verdict, whatever happened before.
+//! 2. **Failed**: the recorded reason names the component. If that is the machine, the verdict is how the *last* machine ended
+//!    (its `machine_exited` entry, else its receipt). A failed claim is the cause of the stop that follows it.
+//! 3. **Expired**: if no machine was ever requested: no capacity. Else a fault of the sign-in (4), if there is one. Else
+//!    the deadline.
+//! 4. **Sign-in** (of the last machine only), in this order: a failing delivery; a program of the machine that was killed
+//!    because memory ran out, or that crashes repeatedly; a tool that could not be started; a tool that exited with an error; an
+//!    invalid credential file; a tool that exited without a file; no reachable host. A tool's error is attributed to the egress gate
+//!    only if its last lines name a denied host, or the request was denied at most [`sign_in::BLAME_MS`] before its exit:
+//!    browsers request many names that do not matter.
+//! 5. **Active**: not yet open (queued, starting, being replaced, agent unreachable), then (4), then an agent or a desktop that
+//!    did not answer the last viewer. Otherwise the session waits for the user.
 //!
-//! A session that uses a stored credential has no sign-in: (4) is then what keeps the command from running or its result from arriving,
-//! and what the command makes of its work is no fault.
+//! A session that uses a stored credential has no sign-in: (4) then covers what prevents the command from running or its
+//! result from being stored. The exit code of the command is not a fault.
 //!
-//! [`Verdict::Unknown`] is for a reason that no part of the server gives.
+//! [`Verdict::Unknown`] is for a recorded reason that the server never writes.
 
 mod active_verdict;
 mod causal_chain;
@@ -49,68 +49,68 @@ pub use external::ExternalMachineConfig;
 use std::time::Duration;
 use timeline_view::TimelineView;
 
-/// All that a diagnosis is made of.
+/// The data that a diagnosis is derived from.
 #[derive(Debug)]
 pub struct Input<'a> {
-    /// When it is looked at, milliseconds since 1970.
+    /// The time of the diagnosis, milliseconds since 1970.
     pub now_ms: clock::UnixMs,
-    /// The tool's name for people.
+    /// The display name of the tool.
     pub tool: &'a str,
-    /// The row.
+    /// The row of the session.
     pub row: &'a SessionRow,
-    /// What the owner knows; `None`: the session has no owner here.
-    pub now: Option<SupervisorSnapshot>,
+    /// The supervisor's state; `None`: no supervisor of this server runs the session.
+    pub supervisor: Option<SupervisorSnapshot>,
     /// The whole timeline, oldest first.
     pub timeline: &'a [TimelineRow],
-    /// How the last machine ended, where the timeline does not have it.
+    /// How the last machine ended, if the timeline has no entry for it.
     pub receipt: Option<ExitReason>,
-    /// What the configuration says of the session's external machine; `None`: it uses machines of this host.
+    /// The configuration of the session's external machine; `None`: the session uses machines of this host.
     pub external: Option<ExternalMachineConfig>,
 }
 
-/// What the owner knows at the moment.
+/// The state of the session in its supervisor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SupervisorSnapshot {
-    /// How far the machine is.
-    pub place: MachineProgress,
-    /// The tool, as the agent told last.
+    /// The progress of the machine.
+    pub progress: MachineProgress,
+    /// The state of the tool, as last reported by the agent.
     pub cli: CliState,
-    /// The credential, as the agent told last.
+    /// The state of the credential capture, as last reported by the agent.
     pub capture: CaptureState,
-    /// Whether an address or a code to sign in with is known.
+    /// Whether a sign-in address or code is known.
     pub signing_in: bool,
     /// Desktop viewers connected.
     pub viewers: u32,
-    /// Why the agent of an open machine did not answer just now.
+    /// Why the agent of an open machine did not answer a request just now.
     pub silent: Option<String>,
 }
 
-/// How far the machine is: a [`Progress`] without its channels.
+/// The progress of the machine: [`Progress`] without the channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineProgress {
-    /// Waiting for room.
+    /// Waiting in the queue.
     Queued {
         /// 1 is next.
         position: u32,
     },
     /// Not ready.
     Preparing {
-        /// What it waits for.
+        /// The stage that it waits for.
         stage: Stage,
     },
     /// Ready, being claimed.
     Claiming,
-    /// This session's.
+    /// Claimed by this session.
     Open,
-    /// Gone; another will be asked for.
+    /// The machine exited; another one will be requested.
     Lost,
-    /// Being stopped.
+    /// The machine is being stopped.
     Closing,
 }
 
 impl From<&SessionState> for SupervisorSnapshot {
-    fn from(facts: &SessionState) -> Self {
-        let place = match &facts.progress {
+    fn from(state: &SessionState) -> Self {
+        let progress = match &state.progress {
             Progress::Queued { position } => MachineProgress::Queued { position: *position },
             Progress::Preparing { stage } => MachineProgress::Preparing { stage: *stage },
             Progress::Claiming { .. } => MachineProgress::Claiming,
@@ -118,42 +118,42 @@ impl From<&SessionState> for SupervisorSnapshot {
             Progress::Lost => MachineProgress::Lost,
             Progress::Closing => MachineProgress::Closing,
         };
-        let sign_in = facts.sign_in.clone();
+        let sign_in = state.sign_in.clone();
         Self {
-            place,
+            progress,
             signing_in: sign_in.is_under_way(),
             cli: sign_in.cli,
             capture: sign_in.capture,
-            viewers: facts.viewers,
-            silent: None,
+            viewers: state.viewers,
+            agent_error: None,
         }
     }
 }
 
-/// A verdict with its words and what proves it.
+/// A verdict with its sentence and its evidence.
 #[derive(Debug)]
 struct Finding<'a> {
     verdict: Verdict,
     sentence: String,
-    proof: Vec<&'a TimelineRow>,
+    evidence: Vec<&'a TimelineRow>,
 }
 
 impl<'a> Finding<'a> {
-    fn new(verdict: Verdict, sentence: impl Into<String>, proof: impl IntoIterator<Item = &'a TimelineRow>) -> Self {
-        Self { verdict, sentence: sentence.into(), proof: proof.into_iter().collect() }
+    fn new(verdict: Verdict, sentence: impl Into<String>, evidence: impl IntoIterator<Item = &'a TimelineRow>) -> Self {
+        Self { verdict, sentence: sentence.into(), evidence: evidence.into_iter().collect() }
     }
 }
 
-/// How long the agent may take to say how far the sign-in is, milliseconds.
-const ASK_MS_MAX: u64 = 2_000;
-/// How long entries that are noted and not written yet may take, milliseconds.
-const SETTLE_MS_MAX: u64 = 300;
-/// Entries of a timeline that are read at once; more than it can have but for transitions.
+/// Timeout for the agent's answer about the sign-in, milliseconds.
+const AGENT_MS_MAX: u64 = 2_000;
+/// Timeout for flushing buffered timeline entries, milliseconds.
+const FLUSH_MS_MAX: u64 = 300;
+/// Timeline entries that are read. The timeline limits all kinds of entries except state transitions to fewer than this.
 const ENTRIES_MAX: u32 = 10_000;
-/// Entries that prove a verdict; the cause itself is always among them.
+/// The most evidence entries; the cause is always one of them.
 const EVIDENCE_MAX: usize = 40;
 
-/// The session's diagnosis at this moment, without the address of an external machine.
+/// The session's current diagnosis, without the address of an external machine.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -161,18 +161,18 @@ pub async fn diagnose(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, St
     diagnose_for(app, id, false).await
 }
 
-/// As [`look`]; an operator is told where an external machine is.
+/// Like [`diagnose`]; for an operator the diagnosis includes the address of an external machine.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn diagnose_for(app: &App, id: &SessionId, operator: bool) -> Result<Option<Diagnosis>, StoreError> {
-    // The owner's knowledge first: what it closes has its end in the row already.
-    let now = match app.sessions.get(id) {
-        Some(live) => Some(ask(&live.state()).await),
+    // Read the supervisor's state before the row: when the supervisor closes a session, the row has its end already.
+    let supervisor = match app.sessions.get(id) {
+        Some(live) => Some(snapshot(&live.state()).await),
         None => None,
     };
-    // What was noted a moment ago counts; a database in trouble is not waited for.
-    let _ = tokio::time::timeout(Duration::from_millis(SETTLE_MS_MAX), timeline::flush(app, id)).await;
+    // Include entries that are still buffered, but do not wait long for a database that does not answer.
+    let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), timeline::flush(app, id)).await;
     let Some(row) = app.store.session(id).await? else { return Ok(None) };
     let timeline = app.store.timeline(id, 0, ENTRIES_MAX).await?;
     let provider = app.providers.get(&row.provider);
@@ -183,32 +183,32 @@ pub async fn diagnose_for(app: &App, id: &SessionId, operator: bool) -> Result<O
         let address = machine.filter(|_| operator).map(|machine| machine.desktop.to_string());
         ExternalMachineConfig { is_there: machine.is_some(), address }
     });
-    let input = Input { now_ms: clock::now(), tool: &tool, row: &row, now, timeline: &timeline, receipt, external };
+    let input = Input { now_ms: clock::now(), tool: &tool, row: &row, supervisor, timeline: &timeline, receipt, external };
     let mut diagnosis = evaluate(&input);
-    if found.verdict == Verdict::WaitingForCapacity
+    if diagnosis.verdict == Verdict::WaitingForCapacity
         && let Some(why) = app.queue.blocked_reason()
     {
-        found.sentence = format!("{} Nobody is let in at the moment: {why}.", found.sentence);
+        diagnosis.sentence = format!("{} No session is admitted at the moment: {why}.", diagnosis.sentence);
     }
-    Ok(Some(found))
+    Ok(Some(diagnosis))
 }
 
-/// What the owner knows, and what the agent says for itself: a database in trouble keeps its events from arriving.
-async fn ask(facts: &SessionState) -> SupervisorSnapshot {
-    let mut now = SupervisorSnapshot::from(facts);
-    let Progress::Open { channels } = &facts.progress else { return now };
-    match tokio::time::timeout(Duration::from_millis(ASK_MS_MAX), channels.agent.sign_in()).await {
+/// The supervisor's state, updated by asking the agent: while the database fails, the agent's events are not stored.
+async fn snapshot(state: &SessionState) -> SupervisorSnapshot {
+    let mut snapshot = SupervisorSnapshot::from(state);
+    let Progress::Open { channels } = &state.progress else { return snapshot };
+    match tokio::time::timeout(Duration::from_millis(AGENT_MS_MAX), channels.agent.sign_in()).await {
         Ok(Ok(sign_in)) => {
-            now.signing_in |= sign_in.is_under_way();
-            (now.cli, now.capture) = (sign_in.cli, sign_in.capture);
+            snapshot.signing_in |= sign_in.is_under_way();
+            (snapshot.cli, snapshot.capture) = (sign_in.cli, sign_in.capture);
         }
-        Ok(Err(error)) => now.silent = Some(chain_of(&error)),
-        Err(_) => now.silent = Some(format!("no answer in {ASK_MS_MAX} ms")),
+        Ok(Err(error)) => snapshot.agent_error = Some(chain_of(&error)),
+        Err(_) => snapshot.agent_error = Some(format!("no answer within {AGENT_MS_MAX} ms")),
     }
-    now
+    snapshot
 }
 
-/// The receipt of the last machine, when the timeline does not say how it ended.
+/// The exit reason in the receipt of the last machine, if the timeline has no entry for its exit.
 async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
     let machine = row.machine.clone()?;
     if row.is_active() || TimelineView::new(timeline).gone().is_some() {
@@ -219,7 +219,7 @@ async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Optio
     Some(read.ok()?.ok()??.reason())
 }
 
-/// The verdict, the proof and the chain. Pure.
+/// Derives the diagnosis. Pure.
 pub fn evaluate(input: &Input<'_>) -> Diagnosis {
     let timeline = match input.external {
         Some(_) => TimelineView::whole(input.timeline),
@@ -229,21 +229,21 @@ pub fn evaluate(input: &Input<'_>) -> Diagnosis {
         Some(end) => ended_verdict::verdict(input, &timeline, end),
         None => active_verdict::verdict(input, &timeline),
     };
-    // The cause comes first in a finding, what followed from it later.
-    let mut proof = finding.proof;
-    proof.truncate(EVIDENCE_MAX);
-    if proof.is_empty() {
-        proof.extend(input.timeline.last());
+    // The cause is first in a finding, its consequences are after it.
+    let mut entries = finding.evidence;
+    entries.truncate(EVIDENCE_MAX);
+    if entries.is_empty() {
+        entries.extend(input.timeline.last());
     }
-    proof.sort_by_key(|entry| entry.number);
-    proof.dedup_by_key(|entry| entry.number);
+    entries.sort_by_key(|entry| entry.number);
+    entries.dedup_by_key(|entry| entry.number);
     Diagnosis {
         session: input.row.id.clone(),
         at: clock::rfc3339(input.now_ms),
         verdict: finding.verdict,
         sentence: finding.sentence,
         remedy: finding.verdict.remedy().to_owned(),
-        evidence: proof.into_iter().map(evidence).collect(),
+        evidence: entries.into_iter().map(evidence).collect(),
         chain: causal_chain::causal_chain(input, &timeline, finding.verdict),
     }
 }

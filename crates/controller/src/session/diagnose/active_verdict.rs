@@ -16,11 +16,11 @@ use anteroom_wire::{
 
 /// The verdict on a session that lives.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
-    let Some(now) = &input.now else {
+    let Some(supervisor) = &input.supervisor else {
         let sentence = "No task of this server runs the session at this moment; it is taken over at the next sweep.";
         return Finding::new(Verdict::Resuming, sentence, timeline.all.last());
     };
-    match now.place {
+    match supervisor.progress {
         MachineProgress::Queued { position } => queued(input, timeline, position),
         MachineProgress::Preparing { stage } => preparing(input, timeline, stage),
         MachineProgress::Claiming => preparing(input, timeline, Stage::Cli),
@@ -31,7 +31,7 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Fin
             "The session's machine is being let go; the session is taken over at the next sweep.",
             timeline.all.last(),
         ),
-        MachineProgress::Open => open(input, timeline, now),
+        MachineProgress::Open => open(input, timeline, supervisor),
     }
 }
 
@@ -48,8 +48,8 @@ fn queued<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, position: u32) -> 
         "The session waits for room{again}: it is number {position} in line, {} after its start{former}.",
         since_start(input)
     );
-    let proof = timeline.every("accepted").chain(timeline.every("machine_exited")).chain(timeline.every("machine_replaced"));
-    Finding::new(Verdict::WaitingForCapacity, sentence, proof)
+    let evidence = timeline.every("accepted").chain(timeline.every("machine_exited")).chain(timeline.every("machine_replaced"));
+    Finding::new(Verdict::WaitingForCapacity, sentence, evidence)
 }
 
 fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -> Finding<'a> {
@@ -91,27 +91,27 @@ fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<St
         Some(stage) => format!("machine {} is starting and waits for {stage:?}", input.row.generation),
         None => "another one is asked for".to_owned(),
     };
-    let proof = timeline
+    let evidence = timeline
         .every("machine_exited")
         .chain(timeline.every("machine_replaced"))
         .chain(timeline.last("restart_requested"))
         .chain(timeline.last("machine_requested"));
-    Finding::new(Verdict::MachineBeingReplaced, format!("{why}; {next}."), proof)
+    Finding::new(Verdict::MachineBeingReplaced, format!("{why}; {next}."), evidence)
 }
 
-fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnapshot) -> Finding<'a> {
+fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
     let using = input.row.aim.uses();
     let fault = if using.is_some() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
     if let Some(fault) = fault {
         return fault;
     }
-    if let Some(why) = &now.silent {
+    if let Some(why) = &supervisor.agent_error {
         let sentence = format!("The machine runs and its agent did not answer just now: {}.", quoted(why));
         return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last("machine_ready"));
     }
     // What a command changes is delivered while it goes on: the agent says whether that is so now.
     let accepted = sign_in::candidate(timeline).filter(|last| last.kind == "candidate_accepted" && using.is_none());
-    if accepted.is_some() || matches!(now.capture, CaptureState::Delivering { .. }) {
+    if accepted.is_some() || matches!(supervisor.capture, CaptureState::Delivering { .. }) {
         let sentence = "A whole credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
     }
@@ -119,8 +119,8 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnap
         .or_else(|| guest::memory_low(timeline))
         .or_else(|| desktop_away(timeline))
         .or_else(|| using.map(|using| credential_use::runs(timeline, using)))
-        .or_else(|| external::person(input, timeline, now))
-        .unwrap_or_else(|| person(input, timeline, now))
+        .or_else(|| external::person(input, timeline, supervisor))
+        .unwrap_or_else(|| person(input, timeline, supervisor))
 }
 
 /// The last viewer got no picture because the desktop did not answer.
@@ -140,8 +140,8 @@ fn desktop_away<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     Some(Finding::new(Verdict::DesktopUnreachable, sentence, failed.chain([last])))
 }
 
-fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnapshot) -> Finding<'a> {
-    let viewers = match now.viewers {
+fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
+    let viewers = match supervisor.viewers {
         0 => "nobody looks at the desktop".to_owned(),
         1 => "one viewer looks at the desktop".to_owned(),
         count => format!("{count} viewers look at the desktop"),

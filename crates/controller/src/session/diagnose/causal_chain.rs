@@ -47,8 +47,8 @@ fn session(input: &Input<'_>) -> Observation {
 }
 
 fn machine(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
-    let place = input.now.as_ref().filter(|_| input.row.is_active()).map(|now| now.place);
-    match place {
+    let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
+    match progress {
         Some(MachineProgress::Queued { position }) => {
             return observation(ComponentState::Waiting, format!("It waits for room, number {position} in line."));
         }
@@ -72,7 +72,7 @@ fn machine(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
         Some(why) => observation(ComponentState::Failed, format!("Its receipt says that {}.", cause(why))),
         None if timeline.machine.is_empty() => observation(ComponentState::NotReached, "None was asked for."),
         // Its owner stays until it is gone.
-        None if input.now.is_some() && !input.row.is_active() => {
+        None if input.supervisor.is_some() && !input.row.is_active() => {
             observation(ComponentState::Waiting, "It was told to end with its session and is not gone yet.")
         }
         None => observation(ComponentState::Unknown, "It was asked for; its end is not on record."),
@@ -94,15 +94,15 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
             }
         };
     }
-    let place = input.now.as_ref().filter(|_| input.row.is_active()).map(|now| now.place);
-    if let Some(MachineProgress::Preparing { stage }) = place {
+    let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
+    if let Some(MachineProgress::Preparing { stage }) = progress {
         return match () {
             () if stage > last => observation(ComponentState::Ok, "It is up."),
             () if stage < first => observation(ComponentState::NotReached, format!("The machine waits for {stage:?}.")),
             () => observation(ComponentState::Waiting, format!("The machine waits for {stage:?}.")),
         };
     }
-    if matches!(place, Some(MachineProgress::Queued { .. } | MachineProgress::Lost)) {
+    if matches!(progress, Some(MachineProgress::Queued { .. } | MachineProgress::Lost)) {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
     let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted")).or(timeline.last("claim_failed"));
@@ -116,7 +116,7 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
             let trouble = failed.map_or_else(String::new, |entry| format!("; it failed for a time at {}", when(entry)));
             observation(ComponentState::Ok, format!("It was up at {}{trouble}.", when(entry)))
         }
-        None if place == Some(MachineProgress::Claiming) => observation(ComponentState::Ok, "It is up."),
+        None if progress == Some(MachineProgress::Claiming) => observation(ComponentState::Ok, "It is up."),
         None if input.row.is_active() => observation(ComponentState::Unknown, "Nothing was heard of it yet."),
         None => observation(ComponentState::NotReached, "The machine ended before it was ready."),
     }
@@ -126,7 +126,7 @@ fn agent(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     if let Some((entry, why @ ExitReason::Mismatch { .. })) = timeline.gone() {
         return observation(ComponentState::Failed, format!("It was refused at {}: {}.", when(entry), cause(&why)));
     }
-    if let Some(why) = input.now.as_ref().and_then(|now| now.silent.as_ref()) {
+    if let Some(why) = input.supervisor.as_ref().and_then(|supervisor| supervisor.agent_error.as_ref()) {
         return observation(ComponentState::Failed, format!("It did not answer just now: {}.", quoted(why)));
     }
     match (timeline.last("claim_failed"), timeline.last("machine_ready")) {
@@ -136,7 +136,7 @@ fn agent(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
 }
 
 fn tunnel(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
-    let viewers = input.now.as_ref().map_or(0, |now| now.viewers);
+    let viewers = input.supervisor.as_ref().map_or(0, |supervisor| supervisor.viewers);
     if viewers > 0 && input.row.is_active() {
         return observation(ComponentState::Ok, format!("{viewers} viewer(s) are connected."));
     }
@@ -157,8 +157,8 @@ fn tunnel(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
 }
 
 fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
-    let place = input.now.as_ref().filter(|_| input.row.is_active()).map(|now| now.place);
-    if !timeline.machine.is_empty() && matches!(place, Some(MachineProgress::Queued { .. } | MachineProgress::Lost)) {
+    let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
+    if !timeline.machine.is_empty() && matches!(progress, Some(MachineProgress::Queued { .. } | MachineProgress::Lost)) {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
     let started = timeline.last("cli_started");
@@ -172,7 +172,7 @@ fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
         let state = if good { ComponentState::Ok } else { ComponentState::Failed };
         return observation(state, format!("It ended with exit code {code} at {}.", when(exit)));
     }
-    let running = input.now.as_ref().is_some_and(|now| now.cli == CliState::Running);
+    let running = input.supervisor.as_ref().is_some_and(|supervisor| supervisor.cli == CliState::Running);
     match started {
         Some(entry) => observation(ComponentState::Ok, format!("It was started at {}.", when(entry))),
         None if running => observation(ComponentState::Ok, "It runs."),

@@ -55,8 +55,8 @@ pub(super) fn completed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, usin
         begin(what),
         rfc3339(end.at_ms)
     );
-    let proof = [timeline.last("credential_unsealed"), exit, timeline.last("credential_checked"), timeline.last("use_completed")];
-    Finding::new(Verdict::Completed, sentence, proof.into_iter().flatten())
+    let evidence = [timeline.last("credential_unsealed"), exit, timeline.last("credential_checked"), timeline.last("use_completed")];
+    Finding::new(Verdict::Completed, sentence, evidence.into_iter().flatten())
 }
 
 fn begin(words: &str) -> String {

@@ -29,8 +29,8 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &
         Outcome::Failed => failed(input, timeline, end),
         Outcome::Expired => expired(input, timeline, end),
     };
-    finding.proof.extend(timeline.end());
-    finding.proof.extend(turned_away(timeline, end));
+    finding.evidence.extend(timeline.end());
+    finding.evidence.extend(turned_away(timeline, end));
     finding
 }
 
@@ -62,7 +62,7 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
     ];
     if let Some((_, verdict, words)) = known.into_iter().find(|(problem, ..)| *problem == end.reason.problem) {
         let mut finding = because(verdict, words);
-        finding.proof.extend(timeline.last("machine_start_failed"));
+        finding.evidence.extend(timeline.last("machine_start_failed"));
         return finding;
     }
     let of_machine = [Problem::MachineFailed, Problem::ReadyTimeout, Problem::AgentMismatch];
@@ -75,23 +75,23 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
 /// The machine ended, and the session with it.
 fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
     let rest = without(timeline, end);
-    let mut proof: Vec<&TimelineRow> = timeline.every("machine_exited").collect();
+    let mut evidence: Vec<&TimelineRow> = timeline.every("machine_exited").collect();
     let (at, why) = match (timeline.gone(), &input.receipt) {
         (Some((entry, why)), _) => (when(entry), Some(why)),
         (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
     };
     if let (Some(claim), Some(ExitReason::Stopped { why: StopReason::Failed })) = (timeline.last("claim_failed"), &why) {
-        proof.push(claim);
+        evidence.push(claim);
         let words = claim.sentence.trim_end_matches('.');
         return Finding::new(
             Verdict::ClaimFailed,
             format!("{words}, at {}; the machine was ended{rest}", when(claim)),
-            proof,
+            evidence,
         );
     }
     let Some(why) = why else {
         let detail = end.reason.detail.as_deref().unwrap_or("its cause is not on record");
-        return Finding::new(Verdict::MachineEndUnknown, format!("The machine ended at {at}: {detail}{rest}"), proof);
+        return Finding::new(Verdict::MachineEndUnknown, format!("The machine ended at {at}: {detail}{rest}"), evidence);
     };
     let verdict = verdict_of(&why);
     let opening = match &why {
@@ -109,7 +109,7 @@ fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         | ExitReason::Hung { .. }
         | ExitReason::KeeperLost => format!("The machine ended at {at} because {}", cause(&why)),
     };
-    Finding::new(verdict, format!("{opening}{rest}"), proof)
+    Finding::new(verdict, format!("{opening}{rest}"), evidence)
 }
 
 pub(super) fn verdict_of(why: &ExitReason) -> Verdict {

@@ -73,13 +73,13 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
 }
 
 /// It is the person's turn, as far as is known here.
-pub(super) fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &SupervisorSnapshot) -> Option<Finding<'a>> {
+pub(super) fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Option<Finding<'a>> {
     let machine = named(input, input.row.external_machine.as_ref()?);
     let desktop = match dialled(timeline) {
         Some(entry) => format!("its desktop answered at {}", when(entry)),
         None => "nobody has opened its desktop yet".to_owned(),
     };
-    let viewers = match now.viewers {
+    let viewers = match supervisor.viewers {
         0 => "nobody looks at it".to_owned(),
         1 => "one viewer looks at it".to_owned(),
         count => format!("{count} viewers look at it"),
@@ -91,8 +91,8 @@ pub(super) fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, now: &S
     let sentence = format!(
         "The external machine {machine} serves the session: {desktop}, {viewers}, {agent}; it is the person's turn."
     );
-    let proof = timeline.every("accepted").chain(dialled(timeline)).chain(heard(timeline));
-    Some(Finding::new(Verdict::WaitingForUser, sentence, proof))
+    let evidence = timeline.every("accepted").chain(dialled(timeline)).chain(heard(timeline));
+    Some(Finding::new(Verdict::WaitingForUser, sentence, evidence))
 }
 
 /// The last that the agent told.

@@ -18,14 +18,14 @@ pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'
     let victim = Some(text(kill, "victim")).filter(|name| !name.is_empty());
     let victim = victim.map_or_else(|| "a program".to_owned(), quoted);
     let killed = format!("The machine ran out of memory at {}: its kernel killed {victim}", when(kill));
-    let proof = timeline.last("memory_low").into_iter().chain([kill]);
+    let evidence = timeline.last("memory_low").into_iter().chain([kill]);
     let exit = timeline
         .last("cli_exited")
         .filter(|exit| number(exit, "code") == Some(KILLED) && exit.at_ms.abs_diff(kill.at_ms) <= NEAR_MS);
     let later = |kind| timeline.last(kind).is_some_and(|entry| entry.number > kill.number);
     if let Some(exit) = exit.filter(|_| !later("cli_started")) {
         let sentence = format!("{killed}; the tool ended with exit code {KILLED} at {}.", when(exit));
-        return Some(Finding::new(Verdict::GuestOutOfMemory, sentence, proof.chain([exit])));
+        return Some(Finding::new(Verdict::GuestOutOfMemory, sentence, evidence.chain([exit])));
     }
     let got_on = [
         "cli_started",
@@ -39,7 +39,7 @@ pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'
     if got_on.into_iter().any(later) {
         return None;
     }
-    Some(Finding::new(Verdict::GuestOutOfMemory, format!("{killed}."), proof))
+    Some(Finding::new(Verdict::GuestOutOfMemory, format!("{killed}."), evidence))
 }
 
 /// A program ends again and again.

@@ -37,7 +37,7 @@ pub(super) fn candidate<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineR
 /// The server itself refused what was delivered; the agent does not send it again.
 pub(super) fn refused_for_good<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let entry = refused_delivery(timeline);
-    let code = match (input.now.as_ref().map(|now| &now.capture), entry) {
+    let code = match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), entry) {
         (Some(CaptureState::DeliveryRejected { code }), _) => code.as_str(),
         // The agent, which would say so itself, may be gone with its machine.
         (_, Some(entry)) => text(entry, "reason"),
@@ -63,7 +63,7 @@ pub(super) fn refused_delivery<'a>(timeline: &TimelineView<'a>) -> Option<&'a Ti
 
 pub(super) fn delivery<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     // A database in trouble takes no entries either: the owner's knowledge counts as much.
-    let (attempts, error, since) = match (input.now.as_ref().map(|now| &now.capture), candidate(timeline)) {
+    let (attempts, error, since) = match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), candidate(timeline)) {
         (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {
             (u64::from(*attempts), error.clone(), last)
         }
@@ -78,8 +78,8 @@ pub(super) fn delivery<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Op
         "A whole credential was found and could not be handed over in {attempts} tries{since}: {}; nothing is stored yet and the machine keeps it.",
         quoted(&error)
     );
-    let proof = [timeline.last("candidate_accepted"), timeline.last("delivery_retry")].into_iter().flatten();
-    Some(Finding::new(Verdict::DeliveryFailing, sentence, proof))
+    let evidence = [timeline.last("candidate_accepted"), timeline.last("delivery_retry")].into_iter().flatten();
+    Some(Finding::new(Verdict::DeliveryFailing, sentence, evidence))
 }
 
 fn not_started<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
@@ -183,7 +183,7 @@ fn cli_ended<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Findi
 fn no_way_out<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let reached = timeline.every("egress_allowed").next().is_some();
     let shown = timeline.last("sign_in_url").or(timeline.last("device_code")).is_some()
-        || input.now.as_ref().is_some_and(|now| now.signing_in);
+        || input.supervisor.as_ref().is_some_and(|supervisor| supervisor.signing_in);
     let away: Vec<_> = timeline.every("egress_denied").filter(|entry| !is_policy(entry)).collect();
     if reached || shown || away.is_empty() {
         return None;

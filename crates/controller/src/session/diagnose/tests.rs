@@ -27,7 +27,7 @@ const BEGAN_MS: u64 = 1_769_860_800_000;
 #[derive(Debug, Clone)]
 struct Case {
     row: SessionRow,
-    now: Option<SupervisorSnapshot>,
+    supervisor: Option<SupervisorSnapshot>,
     timeline: Vec<TimelineRow>,
     receipt: Option<ExitReason>,
     external: Option<ExternalMachineConfig>,
@@ -58,7 +58,7 @@ impl Case {
             aim: anteroom_store::Aim::default(),
             exit_code: None,
         };
-        let case = Self { row, now: None, timeline: Vec::new(), receipt: None, external: None };
+        let case = Self { row, supervisor: None, timeline: Vec::new(), receipt: None, external: None };
         case.entry("accepted", Value::Null).at(MachineProgress::Queued { position: 1 })
     }
 
@@ -77,7 +77,7 @@ impl Case {
     /// The tool runs.
     fn running() -> Self {
         let mut case = Self::ready().entry("cli_started", Value::Null);
-        case.now.as_mut().unwrap().cli = CliState::Running;
+        case.supervisor.as_mut().unwrap().cli = CliState::Running;
         case
     }
 
@@ -96,14 +96,14 @@ impl Case {
         self
     }
 
-    fn at(mut self, place: MachineProgress) -> Self {
+    fn at(mut self, progress: MachineProgress) -> Self {
         let (cli, capture) = (CliState::Waiting, CaptureState::Waiting);
-        self.now = Some(SupervisorSnapshot { place, cli, capture, signing_in: false, viewers: 0, silent: None });
+        self.supervisor = Some(SupervisorSnapshot { progress, cli, capture, signing_in: false, viewers: 0, agent_error: None });
         self
     }
 
     fn capture(mut self, capture: CaptureState) -> Self {
-        self.now.as_mut().unwrap().capture = capture;
+        self.supervisor.as_mut().unwrap().capture = capture;
         self
     }
 
@@ -151,7 +151,7 @@ impl Case {
         };
         let at_ms = self.timeline.last().unwrap().at_ms;
         self.row.life = Life::Ended(End { outcome, reason: Reason::new(problem, detail), at_ms });
-        self.now = None;
+        self.supervisor = None;
         self
     }
 
@@ -160,10 +160,10 @@ impl Case {
     }
 
     fn diagnosis(&self) -> Diagnosis {
-        let Self { row, now, timeline, receipt, external } = self;
+        let Self { row, supervisor, timeline, receipt, external } = self;
         let now_ms = timeline.last().unwrap().at_ms + 500;
-        let (now, receipt, external) = (now.clone(), receipt.clone(), external.clone());
-        evaluate(&Input { now_ms, tool: "Scripted tool", row, now, timeline, receipt, external })
+        let (supervisor, receipt, external) = (supervisor.clone(), receipt.clone(), external.clone());
+        evaluate(&Input { now_ms, tool: "Scripted tool", row, supervisor, timeline, receipt, external })
     }
 }
 

@@ -20,18 +20,18 @@ fn second(why: &ExitReason) -> Case {
 }
 
 fn owned_by_nobody(mut case: Case) -> Case {
-    case.now = None;
+    case.supervisor = None;
     case
 }
 
 fn silent(mut case: Case) -> Case {
-    case.now.as_mut().unwrap().silent = Some("no answer in 2000 ms".into());
+    case.supervisor.as_mut().unwrap().agent_error = Some("no answer in 2000 ms".into());
     case
 }
 
 fn watched(case: Case, viewers: u32) -> Case {
     let mut case = case.viewer("viewer_joined", None);
-    case.now.as_mut().unwrap().viewers = viewers;
+    case.supervisor.as_mut().unwrap().viewers = viewers;
     case
 }
 
@@ -180,6 +180,6 @@ fn a_machine_that_is_still_being_stopped_is_not_called_lost() {
     assert_eq!(state, ComponentState::Waiting, "{seen}");
     assert!(seen.contains("not gone yet"), "{seen}");
     assert_eq!(machine(cancelled.clone().stopped(StopReason::Cancelled)).0, ComponentState::Ok);
-    cancelled.now = None;
+    cancelled.supervisor = None;
     assert_eq!(machine(cancelled).0, ComponentState::Unknown, "no task of the server has it");
 }

@@ -17,13 +17,13 @@ fn exec(case: Case) -> Case {
 
 /// Claimed, with the credential.
 fn opened(purpose: UsePurpose) -> Case {
-    let place = Case::asked().entry("credential_unsealed", json!({ "revision": 1 }));
-    of(place.entry("machine_ready", json!({})).at(MachineProgress::Open), purpose)
+    let case = Case::asked().entry("credential_unsealed", json!({ "revision": 1 }));
+    of(case.entry("machine_ready", json!({})).at(MachineProgress::Open), purpose)
 }
 
 fn running() -> Case {
     let mut case = opened(UsePurpose::Exec).entry("cli_started", Value::Null);
-    case.now.as_mut().unwrap().cli = CliState::Running;
+    case.supervisor.as_mut().unwrap().cli = CliState::Running;
     case
 }
 

@@ -155,8 +155,8 @@ fn a_machine_that_was_stopped_and_a_viewer_who_came_after_are_told_in_words() {
         at(7)
     );
     assert_eq!(found.sentence, expected);
-    let proof: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
-    assert_eq!(proof, ["machine_exited", "failed", "viewer_rejected"]);
+    let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(kinds, ["machine_exited", "failed", "viewer_rejected"]);
     for (which, state) in [
         (Component::Session, ComponentState::Failed),
         (Component::Machine, ComponentState::Failed),

@@ -267,8 +267,8 @@ fn who_was_killed_and_what_crashes_is_told_with_its_last_words() {
     for words in ["chromium", "exit code 137", &at(6), &at(7)] {
         assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
     }
-    let proof: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
-    assert_eq!(proof, ["memory_low", "out_of_memory", "cli_exited"]);
+    let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(kinds, ["memory_low", "out_of_memory", "cli_exited"]);
     let found = looping(Case::running()).diagnosis();
     for words in ["Xtigervnc", "5 times within 120 s", "exit code 1", "no display"] {
         assert!(found.sentence.contains(words), "{words}: {}", found.sentence);

@@ -214,7 +214,12 @@ fn print_error(error: &anyhow::Error, is_exec: bool) -> ExitCode {
     if is_exec { ExitCode::from(exec::NOT_RUN) } else { ExitCode::FAILURE }
 }
 
-/// Prints a line for people. A reader that has seen enough closes the pipe: that is no fault.
+/// Replaces control characters by spaces, so that text from machines, files and logs cannot control the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Prints a line to standard output. A closed pipe is no error: its reader needs no more.
 fn print_line(text: impl std::fmt::Display) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{text}");

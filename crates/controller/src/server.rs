@@ -263,7 +263,7 @@ fn machine_settings(config: &Config, state: &StateDir, environment: &MachineEnvi
 /// Opens the keys: made at the first start, refused when the database was sealed with others.
 async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<KeyRing> {
     let known = store.key_fingerprint().await.context("the database")?;
-    let ring = if store.holds_sealed().await.context("the database")? || known.is_some() {
+    let ring = if store.has_sealed_credentials().await.context("the database")? || known.is_some() {
         KeyRing::open(path)
     } else {
         KeyRing::open_or_create(path)

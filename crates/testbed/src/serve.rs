@@ -1,21 +1,22 @@
-//! The server of a [`TestServer`](crate::TestServer): the controller as it is, with plain machines, in a process of its own, so that
-//! a test can kill it.
+//! `anteroom-testbed serve`, the process of a [`TestServer`](crate::TestServer): the unchanged controller with plain-process
+//! machines. It is a separate process so that a test can kill it.
 //!
-//! What it shall be comes as one JSON line on standard input (tokens stand in no file and no argument); when it answers it
-//! prints one JSON line; SIGTERM stops it as it stops `anteroom serve`. Files in the world's directory, where its configuration
-//! lies, make it crash ([`crash`]), set its clock ([`clock`](mod@clock)) and take its database's writes away ([`read_only`]).
+//! It reads a [`LaunchConfig`] from standard input, so that no token is in a file or an argument. When it accepts requests, it
+//! prints a [`Ready`] as one line of JSON. SIGTERM stops it as it stops `anteroom serve`. By files in the directory of its
+//! configuration, a test makes it crash ([`crash_point`]), changes its clock ([`wall_clock`]) and makes its database read-only
+//! ([`read_only_database`]).
 
-pub mod clock;
-pub mod crash;
-pub mod read_only;
+pub mod crash_point;
+pub mod read_only_database;
+pub mod wall_clock;
 
 use crate::{PlainProcess, plain_process::Faults};
 use anteroom_controller::{
     app::ImageFacts,
-    clock as product_clock,
+    clock,
     config::Config,
     random,
-    server::{self, Foundation, Server, StateDir},
+    server::{self, MachineEnvironment, Server, StateDir},
 };
 use anteroom_store::{NewCaller, Role, Sha256Hex};
 use anteroom_wire::{CallerId, Secret};
@@ -24,13 +25,13 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What the server shall be.
+/// The configuration of the server process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Order {
-    /// Its configuration file.
+pub struct LaunchConfig {
+    /// The server's configuration file.
     pub config: PathBuf,
-    /// Tools and versions in its machines.
+    /// The tools in its machines, name → version.
     pub clis: BTreeMap<String, String>,
     /// Operators' tokens.
     pub operators: Vec<Secret>,
@@ -40,63 +41,63 @@ pub struct Order {
     pub demo: bool,
     /// How long a machine may take to become ready, milliseconds.
     pub ready_ms_max: u64,
-    /// What is wrong with its machines.
+    /// Faults of its machines.
     pub faults: Faults,
 }
 
-/// What it says when it answers requests.
+/// Printed once the server accepts requests.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Serving {
-    /// Where it listens.
+pub struct Ready {
+    /// The address that it listens on.
     pub address: SocketAddr,
 }
 
-/// Serves until SIGTERM.
+/// Runs the server until SIGTERM.
 ///
 /// # Errors
 /// It cannot start.
-pub async fn serve(order: Order) -> anyhow::Result<()> {
-    let world = order.config.parent().context("the configuration has no directory")?.to_owned();
-    clock::resume(&world);
-    read_only::obey(&world);
-    let config = Config::read(&order.config)?;
+pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
+    let server_dir = launch.config.parent().context("the configuration has no directory")?.to_owned();
+    wall_clock::restore_offset(&server_dir);
+    read_only_database::watch(&server_dir);
+    let config = Config::read(&launch.config)?;
     let state = StateDir::take(&config.state_dir)?;
     anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
     let spec_source =
-        PlainProcess { clis: order.clis.clone(), faults: order.faults, ..PlainProcess::with_built_programs()? };
-    let foundation = Foundation {
+        PlainProcess { clis: launch.clis.clone(), faults: launch.faults, ..PlainProcess::with_built_programs()? };
+    let environment = MachineEnvironment {
         image: ImageFacts {
             hash: spec_source.image_hash.clone(),
-            clis: order.clis,
+            clis: launch.clis,
             accelerator: "plain processes".to_owned(),
             emulated: false,
         },
         keeper_program: spec_source.testbed.clone(),
         spec_source: Arc::new(spec_source),
-        ready_ms_max: order.ready_ms_max,
-        write_observer: Some(Arc::new(crash::CrashInjector::new(&world)?)),
+        ready_ms_max: launch.ready_ms_max,
+        write_observer: Some(Arc::new(crash_point::CrashInjector::new(&server_dir)?)),
     };
     let mut terminate = signal(SignalKind::terminate())?;
-    let server = server::start(config, &state, foundation, order.demo).await?;
-    for (role, tokens) in [(Role::Operator, order.operators), (Role::Backend, order.backends)] {
+    let server = server::start(config, &state, environment, launch.demo).await?;
+    for (role, tokens) in [(Role::Operator, launch.operators), (Role::Backend, launch.backends)] {
         for token in tokens {
-            let_in(&server, role.clone(), &token).await.context("a caller")?;
+            ensure_caller(&server, role.clone(), &token).await.context("a caller")?;
         }
     }
     let mut out = std::io::stdout();
-    writeln!(out, "{}", serde_json::to_string(&Serving { address: server.address })?)?;
+    writeln!(out, "{}", serde_json::to_string(&Ready { address: server.address })?)?;
     out.flush()?;
     tokio::select! {
         _ = terminate.recv() => {}
-        () = clock::obey(&world) => {}
+        () = wall_clock::watch(&server_dir) => {}
     }
     server.stop().await;
     Ok(())
 }
 
-/// Makes the token good, unless it is already.
-async fn let_in(server: &Server, role: Role, token: &Secret) -> anyhow::Result<()> {
-    let (store, now, hash) = (&server.app.store, product_clock::now(), Sha256Hex::of_secret(token));
+/// Creates a caller with this token, unless an earlier server process has created it.
+async fn ensure_caller(server: &Server, role: Role, token: &Secret) -> anyhow::Result<()> {
+    let (store, now, hash) = (&server.app.store, clock::now(), Sha256Hex::of_secret(token));
     if store.caller_by_token(&hash, now).await?.is_none() {
         let id = random::id(CallerId::from_parts);
         let name = format!("a test's {}", role.as_str());

@@ -19,7 +19,7 @@ pub(super) async fn run(config: &Config, session: &str, json: bool) -> anyhow::R
     let mut chain = Table::new();
     chain.load_style(presets::NOTHING);
     for link in &diagnosis.chain {
-        chain.add_row([word(&link.component), word(&link.state), printable(&link.detail)]);
+        chain.add_row([wire_name(&link.component), wire_name(&link.state), printable(&link.detail)]);
     }
     print_line(format_args!("\n{chain}"));
     if !diagnosis.evidence.is_empty() {

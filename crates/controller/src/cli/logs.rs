@@ -1,7 +1,10 @@
 //! `anteroom logs [SESSION]`: prints the log lines of a session, or the last lines of all. Reads the files directly, so that it
 //! works without a server.
 
-use super::client::{Client, ClientError};
+use super::{
+    client::{Client, ClientError},
+    printable,
+};
 use crate::{
     config::Config,
     log::{
@@ -49,76 +52,75 @@ pub(super) struct LogsArguments {
 pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Result<ExitCode> {
     let path = config.log_file();
     let session: Option<SessionId> = arguments.session.as_deref().map(str::parse).transpose()?;
-    let known = match &session {
-        // Logs are read when the rest does not work: a server or database in trouble takes nothing of them away.
-        Some(id) => machines_of(config, id).await.unwrap_or_else(|error| {
-            only_its_own(id, &error);
+    let machines = match &session {
+        // Logs are needed when something is broken, so a failed server or database must not prevent reading them.
+        Some(id) => session_machines(config, id).await.unwrap_or_else(|error| {
+            warn_machines_unknown(id, &error);
             Some(BTreeSet::new())
         }),
         None => None,
     };
-    let mut wanted =
-        Wanted { session: session.clone(), machines: known.clone().unwrap_or_default(), level: arguments.level };
+    let mut filter =
+        LogFilter { session: session.clone(), machines: machines.clone().unwrap_or_default(), level: arguments.level };
     let as_json = arguments.json || !std::io::stdout().is_terminal();
     let mut out = std::io::stdout().lock();
-    // A reader that has seen enough closes the pipe: that is no fault.
+    // A closed pipe is no error: its reader needs no more.
     let mut print =
-        |line: &str| if as_json { writeln!(out, "{line}") } else { writeln!(out, "{}", plain(line)) }.is_ok();
-    // Opened first, so that nothing is lost between the two readings; what is read twice is worse than what is not read.
+        |line: &str| if as_json { writeln!(out, "{line}") } else { writeln!(out, "{}", as_text(line)) }.is_ok();
+    // Opened before the existing lines are read, so that no line is lost in between.
     let mut follower = Follower::at_end(&path)?;
     let mut found = 0_usize;
-    let mut goes_on = true;
+    let mut is_open = true;
     match &session {
-        Some(_) => each(&path, &mut wanted, |line| {
+        Some(_) => for_each_line(&path, &mut filter, |line| {
             found += 1;
-            goes_on = print(line);
-            goes_on
+            is_open = print(line);
+            is_open
         })?,
         None => {
             anyhow::ensure!(
-                arguments.follow || !all(&path).is_empty(),
-                "there is no log at {}: no server has written one",
+                arguments.follow || !all_files(&path).is_empty(),
+                "there is no log file {}; a server writes it when it starts: anteroom serve",
                 path.display()
             );
-            for line in last(&path, &mut wanted, arguments.lines)? {
+            for line in last_lines(&path, &mut filter, arguments.lines)? {
                 found += 1;
-                goes_on = goes_on && print(&line);
+                is_open = is_open && print(&line);
             }
         }
     }
-    if let (Some(id), None, 0) = (&session, &known, found)
-        && !names(&path, id)?
+    if let (Some(id), None, 0) = (&session, &machines, found)
+        && !is_in_log(&path, id)?
     {
         anyhow::bail!(
-            "there is no session {id}: neither the database below {} nor the log {} has it",
+            "there is no session {id}: it is neither in the database in {} nor in the log {}; see: anteroom sessions",
             config.state_dir.display(),
             path.display()
         );
     }
-    while arguments.follow && goes_on {
-        goes_on = follower.look(&mut wanted, &mut print)?;
-        tokio::time::sleep(LOOK_EVERY).await;
+    while arguments.follow && is_open {
+        is_open = follower.read_new(&mut filter, &mut print)?;
+        tokio::time::sleep(FOLLOW_INTERVAL).await;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says that which machines were the session's is not known.
-#[expect(clippy::print_stderr, reason = "beside the lines, which may go into a pipe")]
-fn only_its_own(id: &SessionId, error: &anyhow::Error) {
-    eprintln!("anteroom: {error:#}; only lines that name {id} follow, not those that name its machines alone");
+#[expect(clippy::print_stderr, reason = "standard output may be a pipe and carries only log lines")]
+fn warn_machines_unknown(id: &SessionId, error: &anyhow::Error) {
+    eprintln!("anteroom: {error:#}; only lines that name {id} follow, not those that name only its machines");
 }
 
-/// Whether any line at all is the session's.
-fn names(path: &std::path::Path, id: &SessionId) -> std::io::Result<bool> {
-    let mut any = Wanted { session: Some(id.clone()), ..Wanted::default() };
-    Ok(!last(path, &mut any, 1)?.is_empty())
+/// Whether any line of the log is about the session.
+fn is_in_log(path: &std::path::Path, id: &SessionId) -> std::io::Result<bool> {
+    let mut filter = LogFilter { session: Some(id.clone()), ..LogFilter::default() };
+    Ok(!last_lines(path, &mut filter, 1)?.is_empty())
 }
 
-/// The machines that the session's timeline names; `None`: the database does not know the session.
-async fn machines_of(config: &Config, id: &SessionId) -> anyhow::Result<Option<BTreeSet<MachineId>>> {
+/// The machines in the session's timeline; `None`: the session is not in the database.
+async fn session_machines(config: &Config, id: &SessionId) -> anyhow::Result<Option<BTreeSet<MachineId>>> {
     let client = Client::new(&config.state_dir);
     match client.get::<Timeline>(&format!("/api/auth/session/{id}/events")).await {
-        Ok(timeline) => Ok(Some(named(timeline.entries.into_iter().map(|entry: TimelineEntry| entry.data)))),
+        Ok(timeline) => Ok(Some(machine_ids(timeline.entries.into_iter().map(|entry: TimelineEntry| entry.data)))),
         Err(ClientError::Refused(problem)) if problem.code == anteroom_wire::Problem::UnknownSession.code() => Ok(None),
         Err(error @ (ClientError::Refused(_) | ClientError::Unreadable(_))) => Err(error.into()),
         Err(ClientError::NoServer { .. }) => {
@@ -131,44 +133,40 @@ async fn machines_of(config: &Config, id: &SessionId) -> anyhow::Result<Option<B
             let timeline = store.timeline(id, 0, ENTRIES_MAX).await;
             store.close().await;
             let Some(row) = row? else { return Ok(None) };
-            let mut machines = named(timeline?.into_iter().map(|entry| entry.data));
+            let mut machines = machine_ids(timeline?.into_iter().map(|entry| entry.data));
             machines.extend(row.machine);
             Ok(Some(machines))
         }
     }
 }
 
-fn named(data: impl Iterator<Item = Value>) -> BTreeSet<MachineId> {
+fn machine_ids(data: impl Iterator<Item = Value>) -> BTreeSet<MachineId> {
     data.filter_map(|data| data.get("machine")?.as_str()?.parse().ok()).collect()
 }
 
-/// A line for people: when, how bad, what, and the rest as `key=value`. Nothing in it may steer a terminal.
-fn plain(line: &str) -> String {
-    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return escape(line) };
-    let mut take = |key: &str| match fields.remove(key) {
+/// Formats a JSON line as text: time, level, message, and the other fields as `key=value`, without control characters.
+fn as_text(line: &str) -> String {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return printable(line) };
+    let mut remove = |key: &str| match fields.remove(key) {
         Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    let head = format!("{} {:<5} {}", take("timestamp"), take("level"), take("message"));
+    let head = format!("{} {:<5} {}", remove("timestamp"), remove("level"), remove("message"));
     fields.remove("target");
     let rest = fields.iter().map(|(key, value)| match value.as_str() {
         Some(text) => format!(" {key}={text}"),
         None => format!(" {key}={value}"),
     });
-    escape(&rest.fold(head, |line, field| line + &field))
-}
-
-fn escape(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(&rest.fold(head, |line, field| line + &field))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_line_for_people_cannot_steer_a_terminal() {
+    fn a_text_line_contains_no_control_characters() {
         let line = r#"{"timestamp":"T","level":"WARN","target":"x","message":"a\u001b[31mb","count":3,"who":"c\nd"}"#;
-        assert_eq!(super::plain(line), "T WARN  a [31mb count=3 who=c d");
-        assert_eq!(super::plain("not JSON\u{7}"), "not JSON ");
+        assert_eq!(super::as_text(line), "T WARN  a [31mb count=3 who=c d");
+        assert_eq!(super::as_text("not JSON\u{7}"), "not JSON ");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::body::Credential;
 use crate::{app::App, auth::Caller, credentials, api_error::ApiError};
-use anteroom_store::Whose;
+use anteroom_store::OwnerFilter;
 use anteroom_wire::{
     ProblemBody,
     api::{CredentialList, Lease},
@@ -20,8 +20,8 @@ const CREDENTIALS_MAX: u32 = 500;
 #[utoipa::path(get, path = "/api/credentials", responses((status = 200, body = CredentialList), (status = 403, body = ProblemBody)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<CredentialList>, ApiError> {
     caller.may_start()?;
-    let whose = if caller.may_operate().is_ok() { Whose::All } else { Whose::Owner(&caller.id) };
-    let rows = app.store.credentials(whose, CREDENTIALS_MAX).await?;
+    let filter = if caller.may_operate().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
+    let rows = app.store.credentials(filter, CREDENTIALS_MAX).await?;
     Ok(Json(CredentialList { credentials: rows.iter().map(|row| credentials::credential_meta(&app, row)).collect() }))
 }
 

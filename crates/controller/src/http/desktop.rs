@@ -16,7 +16,7 @@ use crate::{
     },
     tunnel::{self, SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport},
 };
-use anteroom_store::{Purpose, Sha256Hex};
+use anteroom_store::{TicketPurpose, Sha256Hex};
 use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
 use axum::{
     extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
@@ -34,7 +34,7 @@ const TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
 /// The desktop.
 pub(super) async fn desktop(State(app): State<App>, request: Request) -> Response {
-    let (entered, upgrade) = match arrive(&app, request, Purpose::Desktop).await {
+    let (entered, upgrade) = match arrive(&app, request, TicketPurpose::Desktop).await {
         Ok(arrived) => arrived,
         Err(response) => return response,
     };
@@ -96,7 +96,7 @@ fn bounded(cols: u16, rows: u16) -> TerminalSize {
 /// The terminal.
 pub(super) async fn terminal(State(app): State<App>, request: Request) -> Response {
     let size = asked_size(&request);
-    let (entered, upgrade) = match arrive(&app, request, Purpose::Terminal).await {
+    let (entered, upgrade) = match arrive(&app, request, TicketPurpose::Terminal).await {
         Ok(arrived) => arrived,
         Err(response) => return response,
     };
@@ -174,7 +174,7 @@ struct Entered {
 }
 
 /// Checks the ticket and finds the living session; a refusal is already in the form that the caller can hear.
-async fn arrive(app: &App, request: Request, purpose: Purpose) -> Result<(Entered, WebSocketUpgrade), Response> {
+async fn arrive(app: &App, request: Request, purpose: TicketPurpose) -> Result<(Entered, WebSocketUpgrade), Response> {
     let (mut parts, _) = request.into_parts();
     // Only browsers send it, and always on a WebSocket.
     let browser = parts.headers.contains_key(header::ORIGIN);
@@ -188,8 +188,8 @@ async fn arrive(app: &App, request: Request, purpose: Purpose) -> Result<(Entere
             Err(turned) => {
                 if turned.is_known || may_see(app, caller.as_ref(), &id).await {
                     let what = match purpose {
-                        Purpose::Desktop => RejectedRequest::Desktop,
-                        Purpose::Terminal => RejectedRequest::Terminal,
+                        TicketPurpose::Desktop => RejectedRequest::Desktop,
+                        TicketPurpose::Terminal => RejectedRequest::Terminal,
                     };
                     record_rejection(app, &id, what, &turned.refusal);
                 }
@@ -226,7 +226,7 @@ async fn admit(
     app: &App,
     headers: &HeaderMap,
     id: &SessionId,
-    purpose: Purpose,
+    purpose: TicketPurpose,
 ) -> Result<(Arc<ActiveSession>, bool), NotAdmitted> {
     auth::own_origin(app, headers)?;
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());

@@ -13,7 +13,7 @@ use crate::{
         timeline, view,
     },
 };
-use anteroom_store::{Role, SessionRow, Whose};
+use anteroom_store::{Role, SessionRow, OwnerFilter};
 use anteroom_wire::{
     Problem, ProblemBody, SessionId,
     api::{CredentialList, SessionList, SessionView, Timeline},
@@ -183,7 +183,7 @@ pub(super) async fn restart(State(app): State<App>, mine: OwnedSession) -> Resul
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
     (status = 200, body = CredentialList)))]
 pub(super) async fn credentials(State(app): State<App>, mine: OwnedSession) -> Result<Json<CredentialList>, ApiError> {
-    let found = app.store.credential_of(&mine.row.id).await?;
+    let found = app.store.credential_of_session(&mine.row.id).await?;
     let kept = found.iter().filter(|row| row.deleted_at_ms.is_none());
     Ok(Json(CredentialList { credentials: kept.map(|row| credentials::credential_meta(&app, row)).collect() }))
 }
@@ -192,8 +192,8 @@ pub(super) async fn credentials(State(app): State<App>, mine: OwnedSession) -> R
 #[utoipa::path(get, path = "/api/sessions", responses((status = 200, body = SessionList)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<SessionList>, ApiError> {
     let rows: Vec<SessionRow> = match &caller.role {
-        Role::Operator => app.store.sessions(Whose::All, SESSIONS_MAX, None).await?,
-        Role::Backend => app.store.sessions(Whose::Owner(&caller.id), SESSIONS_MAX, None).await?,
+        Role::Operator => app.store.sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,
+        Role::Backend => app.store.sessions(OwnerFilter::Owner(&caller.id), SESSIONS_MAX, None).await?,
         Role::Viewer(session) => app.store.session(session).await?.into_iter().collect(),
     };
     let mut sessions = Vec::with_capacity(rows.len());

@@ -10,7 +10,7 @@ use crate::{
         rejections::{RejectedRequest, record_rejection},
     },
 };
-use anteroom_store::{NewTicket, Purpose, Sha256Hex};
+use anteroom_store::{NewTicket, TicketPurpose, Sha256Hex};
 use anteroom_wire::{Problem, ProblemBody, api::Ticket};
 use axum::extract::State;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ pub enum Door {
     Terminal,
 }
 
-impl From<Door> for Purpose {
+impl From<Door> for TicketPurpose {
     fn from(door: Door) -> Self {
         match door {
             Door::Desktop => Self::Desktop,

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{api_error::chain, app::App, clock, credentials, retention};
 use anteroom_machine::{Receipt, State, StopReason};
-use anteroom_store::{NewEvent, SessionRow, StoreError, UntoldEnd};
+use anteroom_store::{NewEvent, SessionRow, StoreError, UnreportedEnd};
 use anteroom_wire::{
     MachineId, Problem,
     operations::{ReconcileAction, ReconcileOutcome, ReconcileReport},
@@ -151,7 +151,7 @@ async fn carry_out(app: &App, planned: &Planned) -> Result<ReconcileOutcome, Sto
 }
 
 /// Puts the end of an ended session's machine on its timeline, once, with the time at which it was complete.
-async fn tell_end(app: &App, end: &UntoldEnd, receipt: &Receipt) -> Result<(), StoreError> {
+async fn tell_end(app: &App, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
     timeline::flush(app, &end.session).await;
     if !machine_exit::is_recorded(app, &end.session, &end.machine).await? {
         let (sentence, data) = machine_exit::exit_entry(&end.machine, &receipt.reason(), Some(receipt));

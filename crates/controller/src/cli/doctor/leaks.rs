@@ -24,13 +24,17 @@ pub(in crate::cli) async fn run(config: &Config, json: bool) -> anyhow::Result<E
     if json {
         print_line(serde_json::to_string_pretty(&report)?);
     } else {
-        print(&report, orphans);
+        print_report(&report, orphans);
     }
     Ok(if orphans == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(report: &LeakReport, orphans: usize) {
-    print_line(if report.by_server { "As the running server sees it:" } else { "No server runs; as the database has it:" });
+fn print_report(report: &LeakReport, orphans: usize) {
+    print_line(if report.by_server {
+        "Compared with the running server:"
+    } else {
+        "No server is running; compared with the database:"
+    });
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["kind", "exist", "expected", "orphans"]);
     for row in &report.rows {
@@ -48,11 +52,7 @@ fn print(report: &LeakReport, orphans: usize) {
     }
     print_line(format_args!("\n{orphans} orphans:"));
     for orphan in report.orphans() {
-        print_line(format_args!("  {}: {}\n    {}", plain(&orphan.name), plain(&orphan.why), plain(&orphan.remedy)));
+        let (name, why, remedy) = (printable(&orphan.name), printable(&orphan.why), printable(&orphan.remedy));
+        print_line(format_args!("  {name}: {why}\n    {remedy}"));
     }
-}
-
-/// Names of files and processes are whoever's who made them: nothing in them may steer a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,6 +1,7 @@
-//! The way to the machine's terminal: a ticket, a WebSocket, bytes both ways; again when the machine is replaced.
+//! Connects to the machine's terminal: obtains a ticket, opens a WebSocket and copies bytes in both directions. Reconnects when
+//! the machine is replaced.
 
-use super::{Stage, WITHOUT_TERMINAL, scroll::Scroll, tty};
+use super::{CommandStage, SIZE_WITHOUT_TERMINAL, scrollback::Scrollback, tty};
 use crate::cli::client::{Client, ClientError, LocalSocket};
 use anteroom_wire::{
     Problem, SessionId,
@@ -21,38 +22,40 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-/// Between two tries to attach.
-const AGAIN_MS: u64 = 200;
-/// Between two looks at a terminal that is printed as lines.
-const LOOK_EVERY_MS: u64 = 250;
-/// Bytes of the keyboard, or of a pipe, that are read at once; so many such parts wait.
+/// Delay between two connection attempts, milliseconds.
+const RETRY_MS: u64 = 200;
+/// Interval between two screen snapshots when the output is not a terminal, milliseconds.
+const SNAPSHOT_INTERVAL_MS: u64 = 250;
+/// Size of one read of standard input, bytes.
 const INPUT_BYTES: usize = 4 * 1024;
-const INPUT_PARTS: usize = 16;
-/// What ends an input at a terminal.
+/// Number of reads that are buffered.
+const INPUT_READS_MAX: usize = 16;
+/// End of input at the beginning of a line: Ctrl-D.
 const END_OF_INPUT: &[u8] = b"\x04";
-/// The same where a line was begun: the first only hands that over.
+/// End of input within a line: the first Ctrl-D only submits the line.
 const END_WITHIN_LINE: &[u8] = b"\x04\x04";
 
-/// The machine's terminal at this one's place.
+/// A connection to the machine's terminal.
 pub(super) struct Attachment<'a> {
     client: &'a Client,
     session: &'a SessionId,
-    stage: watch::Receiver<Stage>,
-    is_person: bool,
+    stage: watch::Receiver<CommandStage>,
+    /// Whether standard input and output are a terminal.
+    is_interactive: bool,
     /// Standard input; `None` before the command runs and after its end.
     input: Option<mpsc::Receiver<Vec<u8>>>,
-    scroll: Scroll,
-    /// From the first picture on, where a person sits here.
-    raw: Option<tty::Raw>,
+    scrollback: Scrollback,
+    /// Set from the first output on, if interactive.
+    raw_mode: Option<tty::RawMode>,
 }
 
-/// Why a socket ended.
-enum Ended {
-    /// The server closed it, or it broke.
+/// The reason why a socket ended.
+enum SocketEnd {
+    /// The server closed it, or the connection was lost.
     Closed,
-    /// The server closed it since the session is over.
-    Over,
-    /// This side cannot go on.
+    /// The server closed it because the session has ended.
+    SessionOver,
+    /// A local error: standard output cannot be written.
     Failed(anyhow::Error),
 }
 
@@ -60,136 +63,136 @@ impl<'a> Attachment<'a> {
     pub(super) fn new(
         client: &'a Client,
         session: &'a SessionId,
-        stage: watch::Receiver<Stage>,
-        is_person: bool,
+        stage: watch::Receiver<CommandStage>,
+        is_interactive: bool,
     ) -> Self {
-        Self { client, session, stage, is_person, input: None, scroll: Scroll::default(), raw: None }
+        Self { client, session, stage, is_interactive, input: None, scrollback: Scrollback::default(), raw_mode: None }
     }
 
-    /// Carries bytes until the session is over.
+    /// Copies bytes until the session has ended.
     ///
     /// # Errors
-    /// This side cannot go on.
+    /// The terminal cannot be read or written, or the session belongs to another caller.
     pub(super) async fn run(&mut self) -> anyhow::Result<()> {
         let mut resized = signal(SignalKind::window_change())?;
         loop {
             match self.open().await {
-                Ok(socket) => match self.carry(socket, &mut resized).await {
-                    Ended::Closed => {}
-                    Ended::Over => return Ok(()),
-                    Ended::Failed(error) => return Err(error),
+                Ok(socket) => match self.copy(socket, &mut resized).await {
+                    SocketEnd::Closed => {}
+                    SocketEnd::SessionOver => return Ok(()),
+                    SocketEnd::Failed(error) => return Err(error),
                 },
-                // Not ready yet, over, or the server is away: the follower knows more.
+                // The terminal is not ready, the session has ended, or the server is not reachable: `watch::follow` reports it.
                 Err(ClientError::Refused(body)) if body.code == Problem::NotOwner.code() => {
                     return Err(ClientError::Refused(body).into());
                 }
                 Err(_) => {}
             }
-            if *self.stage.borrow() == Stage::Over {
+            if *self.stage.borrow() == CommandStage::Over {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await;
+            tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
         }
     }
 
     async fn open(&self) -> Result<LocalSocket, ClientError> {
         let path = format!("/api/auth/session/{}", self.session);
-        let wanted = serde_json::json!({ "purpose": "terminal" });
-        let ticket: Ticket = self.client.call(Method::POST, &format!("{path}/ticket"), Some(&wanted)).await?;
-        // As large as it will be from the first byte on: what is looked at before a change of size may be a part of it.
+        let request = serde_json::json!({ "purpose": "terminal" });
+        let ticket: Ticket = self.client.call(Method::POST, &format!("{path}/ticket"), Some(&request)).await?;
+        // The size is set before the first byte: a snapshot before a later resize could show only a part of the screen.
         let TerminalSize { cols, rows } = self.size();
         let path = format!("{path}/terminal?cols={cols}&rows={rows}");
         self.client.socket(&path, &format!("binary, ticket.{}", ticket.ticket)).await
     }
 
     fn size(&self) -> TerminalSize {
-        Some(()).filter(|()| self.is_person).and_then(|()| tty::size()).unwrap_or(WITHOUT_TERMINAL)
+        if self.is_interactive { tty::size().unwrap_or(SIZE_WITHOUT_TERMINAL) } else { SIZE_WITHOUT_TERMINAL }
     }
 
-    async fn carry(&mut self, mut socket: LocalSocket, resized: &mut Signal) -> Ended {
-        let (mut is_sized, mut changed) = (false, false);
-        let mut looks = tokio::time::interval_at(Instant::now(), Duration::from_millis(LOOK_EVERY_MS));
+    async fn copy(&mut self, mut socket: LocalSocket, resized: &mut Signal) -> SocketEnd {
+        let (mut has_output, mut is_changed) = (false, false);
+        let mut snapshots = tokio::time::interval_at(Instant::now(), Duration::from_millis(SNAPSHOT_INTERVAL_MS));
         loop {
-            let runs = *self.stage.borrow_and_update() == Stage::Running;
-            // What is typed before there is anything to see may find no terminal yet.
-            if runs && is_sized && self.input.is_none() {
+            let is_running = *self.stage.borrow_and_update() == CommandStage::Running;
+            // Input before the first output could be lost: the terminal may not exist yet.
+            if is_running && has_output && self.input.is_none() {
                 self.input = Some(read_input());
             }
-            let is_person = self.is_person;
+            let is_interactive = self.is_interactive;
             let sent = tokio::select! {
                 message = socket.next() => match message {
                     Some(Ok(Message::Binary(bytes))) => {
-                        changed = true;
+                        is_changed = true;
                         if let Err(error) = self.show(&bytes) {
-                            return Ended::Failed(error.into());
+                            return SocketEnd::Failed(error.into());
                         }
-                        // Only a terminal that is there has a size to change.
-                        if is_sized {
+                        // The first output shows that the terminal exists and can be resized.
+                        if has_output {
                             continue;
                         }
-                        is_sized = true;
-                        socket.send(resize(self.size())).await
+                        has_output = true;
+                        socket.send(resize_message(self.size())).await
                     }
                     Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == Problem::SessionEnded.close_code() => {
-                        return Ended::Over;
+                        return SocketEnd::SessionOver;
                     }
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return Ended::Closed,
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return SocketEnd::Closed,
                     Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
                 },
-                _ = resized.recv(), if is_person => socket.send(resize(self.size())).await,
-                part = next(&mut self.input), if is_sized => socket.send(Message::Binary(Bytes::from(part))).await,
-                _ = looks.tick(), if !is_person && changed && runs => {
-                    changed = false;
-                    match self.look().await {
+                _ = resized.recv(), if is_interactive => socket.send(resize_message(self.size())).await,
+                part = next_input(&mut self.input), if has_output => socket.send(Message::Binary(Bytes::from(part))).await,
+                _ = snapshots.tick(), if !is_interactive && is_changed && is_running => {
+                    is_changed = false;
+                    match self.print_new_lines().await {
                         Ok(()) => continue,
-                        Err(error) => return Ended::Failed(error.into()),
+                        Err(error) => return SocketEnd::Failed(error.into()),
                     }
                 }
                 _ = self.stage.changed() => continue,
             };
             if sent.is_err() {
-                return Ended::Closed;
+                return SocketEnd::Closed;
             }
         }
     }
 
-    /// Gives the bytes to the person's terminal, which is raw from the first on.
+    /// Writes output bytes to the local terminal if interactive; switches it to raw mode first.
     fn show(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        if !self.is_person {
+        if !self.is_interactive {
             return Ok(());
         }
-        if self.raw.is_none() {
-            self.raw = Some(tty::Raw::begin()?);
+        if self.raw_mode.is_none() {
+            self.raw_mode = Some(tty::RawMode::enable()?);
         }
-        put(bytes)
+        write_stdout(bytes)
     }
 
-    /// Prints what is new on the machine's terminal.
-    async fn look(&mut self) -> std::io::Result<()> {
-        // A machine that is just going is looked at once more at the end.
+    /// Prints the new lines of the machine's terminal.
+    async fn print_new_lines(&mut self) -> std::io::Result<()> {
+        // Errors are ignored: the last screen is printed when the session has ended.
         let path = format!("/api/auth/session/{}/screen", self.session);
         match self.client.get::<ScreenView>(&path).await {
-            Ok(screen) => print(&self.scroll.fresh(screen.lines, false)),
+            Ok(screen) => print_lines(&self.scrollback.new_lines(screen.lines, false)),
             Err(_) => Ok(()),
         }
     }
 
-    /// The person's terminal as it was before.
-    pub(super) fn let_go(&mut self) {
-        self.raw = None;
+    /// Restores the local terminal.
+    pub(super) fn detach(&mut self) {
+        self.raw_mode = None;
     }
 
-    /// Prints the last screen: all of it where it stood on a terminal's other screen, which is gone; else what was not printed before.
-    pub(super) fn last_screen(&mut self, lines: Vec<String>) -> std::io::Result<()> {
-        if self.is_person { print(&lines) } else { print(&self.scroll.fresh(lines, true)) }
+    /// Prints the last screen: if interactive all of it, since the alternate screen was closed; otherwise only the new lines.
+    pub(super) fn print_last_screen(&mut self, lines: Vec<String>) -> std::io::Result<()> {
+        if self.is_interactive { print_lines(&lines) } else { print_lines(&self.scrollback.new_lines(lines, true)) }
     }
 }
 
-fn resize(size: TerminalSize) -> Message {
+fn resize_message(size: TerminalSize) -> Message {
     Message::text(format!("{{\"type\":\"resize\",\"cols\":{},\"rows\":{}}}", size.cols, size.rows))
 }
 
-fn put(bytes: &[u8]) -> std::io::Result<()> {
+fn write_stdout(bytes: &[u8]) -> std::io::Result<()> {
     tokio::task::block_in_place(|| {
         let mut out = std::io::stdout().lock();
         out.write_all(bytes)?;
@@ -197,17 +200,17 @@ fn put(bytes: &[u8]) -> std::io::Result<()> {
     })
 }
 
-fn print(lines: &[String]) -> std::io::Result<()> {
+fn print_lines(lines: &[String]) -> std::io::Result<()> {
     let mut text = String::new();
     for line in lines {
         text.push_str(line);
         text.push('\n');
     }
-    put(text.as_bytes())
+    write_stdout(text.as_bytes())
 }
 
-/// The next part of the input; waits for ever when there is none.
-async fn next(input: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Vec<u8> {
+/// The next input; pending forever if there is none.
+async fn next_input(input: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Vec<u8> {
     let part = match input {
         Some(input) => input.recv().await,
         None => None,
@@ -218,21 +221,21 @@ async fn next(input: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Vec<u8> {
     }
 }
 
-/// Reads standard input on a thread of its own, which ends with this program: a read of a terminal cannot be given up. The end of a
-/// pipe or a file is told as a person at a terminal would.
+/// Reads standard input in a separate thread that ends with the process, because a read of a terminal cannot be cancelled. The end
+/// of a pipe or file is sent as Ctrl-D.
 fn read_input() -> mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel(INPUT_PARTS);
+    let (sender, receiver) = mpsc::channel(INPUT_READS_MAX);
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
-        let mut part = [0; INPUT_BYTES];
-        let mut is_line_whole = true;
-        while let Ok(count) = stdin.read(&mut part) {
-            let bytes = match part[..count].last() {
+        let mut buffer = [0; INPUT_BYTES];
+        let mut is_line_complete = true;
+        while let Ok(count) = stdin.read(&mut buffer) {
+            let bytes = match buffer[..count].last() {
                 Some(last) => {
-                    is_line_whole = matches!(last, b'\n' | b'\r');
-                    &part[..count]
+                    is_line_complete = matches!(last, b'\n' | b'\r');
+                    &buffer[..count]
                 }
-                None if is_line_whole => END_OF_INPUT,
+                None if is_line_complete => END_OF_INPUT,
                 None => END_WITHIN_LINE,
             };
             if sender.blocking_send(bytes.to_vec()).is_err() || count == 0 {

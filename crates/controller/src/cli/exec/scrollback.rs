@@ -42,28 +42,28 @@ mod tests {
 
     #[test]
     fn each_line_is_printed_once_while_the_screen_fills_and_scrolls() {
-        let mut scroll = Scroll::default();
-        assert_eq!(scroll.fresh(lines("a b"), false), lines("a"));
-        assert_eq!(scroll.fresh(lines("a b c"), false), lines("b"));
-        assert_eq!(scroll.fresh(lines("a b c"), false), lines(""));
-        assert_eq!(scroll.fresh(lines("b c d e"), false), lines("c d"), "scrolled by one");
-        assert_eq!(scroll.fresh(lines("c d e f"), true), lines("e f"));
+        let mut scrollback = Scrollback::default();
+        assert_eq!(scrollback.new_lines(lines("a b"), false), lines("a"));
+        assert_eq!(scrollback.new_lines(lines("a b c"), false), lines("b"));
+        assert_eq!(scrollback.new_lines(lines("a b c"), false), lines(""));
+        assert_eq!(scrollback.new_lines(lines("b c d e"), false), lines("c d"), "scrolled by one");
+        assert_eq!(scrollback.new_lines(lines("c d e f"), true), lines("e f"));
     }
 
     #[test]
-    fn a_line_that_grows_is_printed_when_it_is_whole() {
-        let mut scroll = Scroll::default();
-        assert_eq!(scroll.fresh(lines("a 10%"), false), lines("a"));
-        assert_eq!(scroll.fresh(lines("a 90%"), false), lines(""));
-        assert_eq!(scroll.fresh(lines("a 100%"), true), lines("100%"));
+    fn a_growing_line_is_printed_once_it_is_complete() {
+        let mut scrollback = Scrollback::default();
+        assert_eq!(scrollback.new_lines(lines("a 10%"), false), lines("a"));
+        assert_eq!(scrollback.new_lines(lines("a 90%"), false), lines(""));
+        assert_eq!(scrollback.new_lines(lines("a 100%"), true), lines("100%"));
     }
 
     #[test]
-    fn a_screen_that_is_drawn_anew_goes_on_where_it_differs() {
-        let mut scroll = Scroll::default();
-        assert_eq!(scroll.fresh(lines("a b c x"), false), lines("a b c"));
-        assert_eq!(scroll.fresh(lines("a z c x"), false), lines("z c"));
-        assert_eq!(scroll.fresh(Vec::new(), false), lines(""), "cleared");
-        assert_eq!(scroll.fresh(lines("n"), true), lines("n"));
+    fn a_redrawn_screen_continues_at_the_first_difference() {
+        let mut scrollback = Scrollback::default();
+        assert_eq!(scrollback.new_lines(lines("a b c x"), false), lines("a b c"));
+        assert_eq!(scrollback.new_lines(lines("a z c x"), false), lines("z c"));
+        assert_eq!(scrollback.new_lines(Vec::new(), false), lines(""), "cleared");
+        assert_eq!(scrollback.new_lines(lines("n"), true), lines("n"));
     }
 }

@@ -1,4 +1,4 @@
-//! The person's own terminal: raw while the command runs, and as it was afterwards, whatever happens.
+//! The local terminal: raw mode while the command runs, restored afterwards in every case.
 
 use anteroom_wire::agent::TerminalSize;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -10,34 +10,34 @@ use std::{
     },
 };
 
-/// What a program on the other screen may have left on: margins, that screen itself, mouse, bracketed paste, application keys, colours,
-/// a hidden cursor, no wrapping.
-const LEAVE: &str =
+/// Resets the modes that a full-screen program may leave set: margins, alternate screen, mouse, bracketed paste, application keys,
+/// colors, hidden cursor, no wrapping.
+const RESET_MODES: &str =
     "\x1b[r\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\x1b[0m\x1b[?7h\x1b[?25h";
 
 static IS_RAW: AtomicBool = AtomicBool::new(false);
-/// The modes before, for a panic as well as for the good end.
-static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+/// The original terminal modes; static so that the panic hook can restore them.
+static ORIGINAL_MODES: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Raw mode; dropping it brings the terminal back.
+/// Raw mode of the terminal; dropping it restores the original modes.
 #[derive(Debug)]
-pub(super) struct Raw(());
+pub(super) struct RawMode(());
 
-impl Raw {
-    /// Every key is the command's from now on.
+impl RawMode {
+    /// Switches the terminal to raw mode: every key is passed to the command.
     ///
     /// # Errors
-    /// Standard input is no terminal.
-    pub(super) fn begin() -> io::Result<Self> {
-        let before = tcgetattr(rustix::stdio::stdin())?;
-        let mut raw = before.clone();
+    /// Standard input is not a terminal.
+    pub(super) fn enable() -> io::Result<Self> {
+        let original = tcgetattr(rustix::stdio::stdin())?;
+        let mut raw = original.clone();
         raw.make_raw();
-        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
-        // In a build that aborts on a panic nothing is dropped.
-        let former = std::panic::take_hook();
+        *ORIGINAL_MODES.lock().unwrap_or_else(PoisonError::into_inner) = Some(original);
+        // A build with panic=abort does not run destructors.
+        let previous_hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore();
-            former(panic);
+            previous_hook(panic);
         }));
         tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)?;
         IS_RAW.store(true, Relaxed);
@@ -45,29 +45,29 @@ impl Raw {
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawMode {
     fn drop(&mut self) {
         restore();
     }
 }
 
-/// Whether lines need both of their ends.
+/// Whether the terminal is in raw mode, where a line must end with `\r\n`.
 pub(super) fn is_raw() -> bool {
     IS_RAW.load(Relaxed)
 }
 
 fn restore() {
-    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(before) = before {
+    let original = ORIGINAL_MODES.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(original) = original {
         let mut out = io::stdout().lock();
-        // A terminal that went away needs nothing.
-        let _ = out.write_all(LEAVE.as_bytes()).and_then(|()| out.flush());
-        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
+        // Fails only if the terminal was closed, which needs no restore.
+        let _ = out.write_all(RESET_MODES.as_bytes()).and_then(|()| out.flush());
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &original);
         IS_RAW.store(false, Relaxed);
     }
 }
 
-/// The terminal's size, within what the machine's takes.
+/// The terminal's size, clamped to the limits of the machine's terminal.
 pub(super) fn size() -> Option<TerminalSize> {
     let size = tcgetwinsize(rustix::stdio::stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0)?;
     Some(TerminalSize { cols: size.ws_col.clamp(2, 500), rows: size.ws_row.clamp(2, 300) })

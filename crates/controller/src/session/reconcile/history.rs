@@ -1,6 +1,6 @@
 //! What sweeps did, for those who ask whether they still run: a sweep that never acts is otherwise not seen.
 
-use anteroom_store::UntoldEnd;
+use anteroom_store::UnreportedEnd;
 use anteroom_wire::operations::{ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use std::sync::{
     Mutex, PoisonError,
@@ -34,23 +34,23 @@ pub struct Sweeps {
 
 /// Ends of machines that are on no timeline: looked for once, since whatever ends under this server is told by its owner.
 #[derive(Debug, Default)]
-pub(super) struct Untold(Mutex<Option<Vec<UntoldEnd>>>);
+pub(super) struct Untold(Mutex<Option<Vec<UnreportedEnd>>>);
 
 impl Untold {
     pub(super) fn is_known(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    pub(super) fn learn(&self, ends: Vec<UntoldEnd>) {
+    pub(super) fn learn(&self, ends: Vec<UnreportedEnd>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(ends);
     }
 
-    pub(super) fn all(&self) -> Vec<UntoldEnd> {
+    pub(super) fn all(&self) -> Vec<UnreportedEnd> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
     }
 
     /// It is told, or cannot be.
-    pub(super) fn forget(&self, end: &UntoldEnd) {
+    pub(super) fn forget(&self, end: &UnreportedEnd) {
         if let Some(ends) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             ends.retain(|other| other != end);
         }

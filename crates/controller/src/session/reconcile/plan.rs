@@ -5,7 +5,7 @@ use crate::{
     session::lifecycle::{self, EndKind, InitialState},
 };
 use anteroom_machine::Receipt;
-use anteroom_store::{SessionRow, UntoldEnd};
+use anteroom_store::{SessionRow, UnreportedEnd};
 use anteroom_wire::{
     MachineId, Problem,
     operations::{ReconcileAction, ReconcileActionKind, ReconcileOutcome},
@@ -30,7 +30,7 @@ pub(super) struct Seen {
     /// Bundles whose writer is gone.
     pub(super) half_bundles: Vec<RetainedFile>,
     /// Machines of ended sessions of whose end no timeline tells, and their receipts.
-    pub(super) ends: Vec<(UntoldEnd, Receipt)>,
+    pub(super) ends: Vec<(UnreportedEnd, Receipt)>,
 }
 
 /// An active row.
@@ -67,7 +67,7 @@ pub(super) enum Subject {
     /// This bundle is removed.
     Bundle(RetainedFile),
     /// This session's timeline is told how its machine ended.
-    MachineEnd(UntoldEnd, Box<Receipt>),
+    MachineEnd(UnreportedEnd, Box<Receipt>),
 }
 
 impl Planned {

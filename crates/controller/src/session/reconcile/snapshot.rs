@@ -8,7 +8,7 @@ use crate::{
     retention::{self, BUNDLE_SUFFIX, ExceededLimit, Limits, RECEIPT_SUFFIX, RetainedFile},
 };
 use anteroom_machine::{Receipt, State};
-use anteroom_store::{StoreError, UntoldEnd};
+use anteroom_store::{StoreError, UnreportedEnd};
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -44,12 +44,12 @@ pub(super) async fn collect(app: &App) -> Result<Seen, StoreError> {
 }
 
 /// Machines of sessions that had ended when this server began, whose end nobody put on the timeline and is on record by now.
-async fn ends(app: &App, now_ms: u64) -> Result<Vec<(UntoldEnd, Receipt)>, StoreError> {
+async fn ends(app: &App, now_ms: u64) -> Result<Vec<(UnreportedEnd, Receipt)>, StoreError> {
     let keep = retention::receipt_limits(&app.config);
     if !app.sweeps.untold.is_known() {
         let since_ms = now_ms.saturating_sub(keep.s_max.saturating_mul(1_000));
         let limit = u32::try_from(keep.files_max).unwrap_or(u32::MAX);
-        app.sweeps.untold.learn(app.store.untold_ends(since_ms, limit).await?);
+        app.sweeps.untold.learn(app.store.unreported_ends(since_ms, limit).await?);
     }
     let mut found = Vec::new();
     for end in app.sweeps.untold.all() {

@@ -1,7 +1,7 @@
 //! The plan over a mixed fleet, by table: only what facts demand, each with its reason.
 
 use super::*;
-use anteroom_store::Life;
+use anteroom_store::RowStatus;
 use anteroom_wire::{CallerId, SessionId};
 use std::time::SystemTime;
 
@@ -18,13 +18,13 @@ fn row(number: u8, machine: Option<MachineId>, deadline_ms: u64) -> SessionRow {
         user_id: None,
         provider: "codex".parse().unwrap(),
         return_url: None,
-        life: Life::Active { setback: None },
+        status: RowStatus::Active { replacement_reason: None },
         epoch: 1,
         generation: 1,
         machine,
         external_machine: None,
         method: None,
-        aim: anteroom_store::Aim::default(),
+        aim: anteroom_store::SessionPurpose::default(),
         exit_code: None,
         agent_token: None,
         claimed_generation: None,

@@ -34,7 +34,7 @@ pub async fn change_method(app: &App, id: &SessionId, name: &str) -> Result<Sess
     if row.external_machine.is_some() {
         return Err(ApiError::new(Problem::ExternalDesktopOnly, "the tool of an external machine is not started here"));
     }
-    if row.aim.uses().is_some() {
+    if row.purpose.credential_use().is_some() {
         return Err(ApiError::new(Problem::UnknownMethod, "a stored credential is used here; nobody signs in"));
     }
     let provider = app.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;

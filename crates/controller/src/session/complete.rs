@@ -13,7 +13,9 @@ mod validated;
 
 use super::{active_session::ActiveSession, end, lifecycle::EndKind, timeline};
 use crate::{api_error::ApiError, api_error::chain, app::App, clock, credentials, outbox, random};
-use anteroom_store::{Aim, Completed, Completion, NewCredential, NewEvent, SessionRow, Sha256Hex, StoreError};
+use anteroom_store::{
+    Completed, Completion, NewCredential, NewEvent, SessionPurpose, SessionRow, Sha256Hex, StoreError,
+};
 use anteroom_wire::{
     CredentialId, Problem, Secret,
     agent::{Delivery, DeliveryResult},
@@ -59,9 +61,9 @@ async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery
         return ignore(app, &row).await;
     }
     let parcel = Parcel::check(app, &row, delivery)?;
-    match &row.aim {
-        Aim::SignIn { renews } => finish(app, &row, renews.as_ref(), token, &parcel).await,
-        Aim::Use(using) => refresh::refresh(app, &row, using, token, &parcel).await,
+    match &row.purpose {
+        SessionPurpose::SignIn { renews } => finish(app, &row, renews.as_ref(), token, &parcel).await,
+        SessionPurpose::UseCredential(using) => refresh::refresh(app, &row, using, token, &parcel).await,
     }
 }
 
@@ -84,8 +86,8 @@ async fn finish(
             id: &id,
             sealed: &sealed,
             files: &parcel.described,
-            kept: parcel.kept,
-            ends_at_ms: parcel.ends_at_ms,
+            retention: parcel.retention,
+            expires_at_ms: parcel.expires_at_ms,
         },
         messages: &messages,
         at_ms: clock::now(),
@@ -122,7 +124,7 @@ async fn nothing_to_renew(app: &App, row: &SessionRow) -> Result<ApiError, Store
 async fn ignore(app: &App, row: &SessionRow) -> Result<Delivered, ApiError> {
     let (Some(end), Some(session)) = (row.end(), app.sessions.get(&row.id)) else { return Ok(DeliveryResult::Ignored) };
     if let Some(id) = row.credential()
-        && let Some(record) = app.store.record(id).await?
+        && let Some(record) = app.store.sealed_credential(id).await?
     {
         credentials::unsealed(app, &record)?;
     }
@@ -133,7 +135,7 @@ async fn ignore(app: &App, row: &SessionRow) -> Result<Delivered, ApiError> {
 /// The record as the database has it now, opened again: the same bytes. Until this is so the machine stays, and the agent is not told
 /// that it is done. What was handed out, deleted or replaced since it was stored a moment ago was stored.
 async fn verify(app: &App, id: &CredentialId, revision: u64, parcel: &Parcel) -> Result<(), ApiError> {
-    let why = match app.store.record(id).await? {
+    let why = match app.store.sealed_credential(id).await? {
         Some(record) if record.credential.revision > revision => return Ok(()),
         Some(record) => match app.vault.unseal(&credentials::binding(&record.credential), &record.sealed) {
             Ok(bytes) if parcel.is(&bytes) => return Ok(()),

@@ -50,7 +50,7 @@ pub async fn end(
 
 /// As [`end`], for the owner: tries until the database takes it or the server stops, since a session must not stay active
 /// without an owner. (If the server stops first, the next one finds the row and resumes it.)
-pub async fn end_at_last(app: &App, session: &ActiveSession, how: EndKind, why: Problem, detail: &str) {
+pub async fn end_with_retries(app: &App, session: &ActiveSession, how: EndKind, why: Problem, detail: &str) {
     let mut wait = Duration::from_millis(50);
     loop {
         while !timeline::flush(app, &session.id).await {

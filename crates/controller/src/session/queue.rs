@@ -1,5 +1,5 @@
-//! Who gets the next machine: first come, first served, with a visible place; and nobody while the host itself has no room
-//! ([`Queue::guard`]).
+//! The queue for machines: first in, first out, with a visible position. While the host lacks memory or disk
+//! ([`Queue::set_admission_check`]) no session is admitted.
 
 use anteroom_wire::SessionId;
 use std::{
@@ -8,20 +8,20 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How often those who wait look again whether the host has room: nobody tells when memory or disk come free.
+/// How often waiting sessions repeat the admission check: nothing signals that memory or disk became free.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says whether the host has room for one more machine, or why not.
+/// Checks whether the host has capacity for one more machine; the error is the reason why not.
 type AdmissionCheck = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Room for machines, and the sessions that wait for it.
+/// Permits for machines, and the sessions that wait for them.
 #[derive(Debug, Clone)]
 pub struct Queue(Arc<Inner>);
 
 struct Inner {
     state: Mutex<QueueState>,
     admission_check: OnceLock<AdmissionCheck>,
-    /// Held from the guard's answer until it is used: whoever is let in counts for the next one who asks.
+    /// Held from the admission check until the permit is taken, so that the next check counts it.
     admitting: Mutex<()>,
     changed: watch::Sender<u64>,
     waiting_max: usize,
@@ -30,11 +30,11 @@ struct Inner {
 #[derive(Debug)]
 struct QueueState {
     free: u32,
-    /// Rooms that somebody has, also beyond what there is by number.
+    /// Permits in use; may exceed the configured number after adoptions.
     in_use: u32,
     waiting: Vec<(u64, SessionId)>,
     next: u64,
-    /// Why the guard let nobody in the last time.
+    /// Why the last admission check failed.
     blocked_reason: Option<String>,
 }
 
@@ -44,27 +44,27 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// Room for one machine; dropping it gives the room to the next in line.
+/// Permission to run one machine; dropping it gives the permit to the next session in the queue.
 #[derive(Debug)]
 pub struct MachinePermit(Queue);
 
-/// A place in the line; dropping it leaves the line.
+/// A position in the queue; dropping it leaves the queue.
 #[derive(Debug)]
 pub struct QueueTicket {
     queue: Queue,
     number: u64,
 }
 
-/// The line is as long as it may be.
+/// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{waiting} sessions wait already, which is as many as may wait")]
+#[error("the queue is full ({waiting} sessions waiting)")]
 pub struct QueueFull {
-    /// How many wait.
+    /// The number of waiting sessions.
     pub waiting: usize,
 }
 
 impl Queue {
-    /// Room for `room` machines at once and a line of at most `waiting_max` sessions.
+    /// A queue with `permits` permits in which at most `waiting_max` sessions wait.
     pub fn new(permits: u32, waiting_max: u32) -> Self {
         let state = QueueState { free: permits, in_use: 0, waiting: Vec::new(), next: 0, blocked_reason: None };
         Self(Arc::new(Inner {
@@ -84,29 +84,29 @@ impl Queue {
         self.0.changed.send_modify(|change| *change += 1);
     }
 
-    /// From now on `may` is asked before anybody is let in. The first guard stays.
-    pub fn set_admission_check(&self, may: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        let _ = self.0.admission_check.set(Box::new(may));
+    /// Sets the check that must pass before a session is admitted. Only the first call has an effect.
+    pub fn set_admission_check(&self, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        let _ = self.0.admission_check.set(Box::new(check));
     }
 
-    /// Why nobody who waits is let in although there is room by number; `None`: nobody waits for that.
+    /// Why waiting sessions are not admitted although permits are free; `None`: none waits for the admission check.
     pub fn blocked_reason(&self) -> Option<String> {
         let state = self.state();
         state.blocked_reason.clone().filter(|_| !state.waiting.is_empty())
     }
 
-    /// Asks the guard and remembers its answer.
-    fn is_admitted(&self) -> bool {
-        let why_not = self.0.admission_check.get().and_then(|may| may().err());
-        let is_admitted = why_not.is_none();
-        self.state().blocked_reason = why_not;
-        is_admitted
+    /// Runs the admission check and stores its error.
+    fn passes_admission_check(&self) -> bool {
+        let blocked_reason = self.0.admission_check.get().and_then(|check| check().err());
+        let passes = blocked_reason.is_none();
+        self.state().blocked_reason = blocked_reason;
+        passes
     }
 
-    /// Stands in line.
+    /// Adds a session to the queue.
     ///
     /// # Errors
-    /// The line is full and there is no room either.
+    /// The queue is full and no permit is free.
     pub fn enqueue(&self, session: SessionId) -> Result<QueueTicket, QueueFull> {
         let mut state = self.state();
         let ahead = state.waiting.len();
@@ -119,7 +119,7 @@ impl Queue {
         Ok(QueueTicket { queue: self.clone(), number })
     }
 
-    /// Takes room without standing in line, for a machine that lives already.
+    /// A permit for an adopted machine, outside the queue: the machine runs already.
     pub fn acquire_for_adopted(&self) -> MachinePermit {
         let mut state = self.state();
         state.free = state.free.saturating_sub(1);
@@ -127,37 +127,37 @@ impl Queue {
         MachinePermit(self.clone())
     }
 
-    /// How many have room: each has a machine, or is about to ask for one.
+    /// The number of permits in use: each holder has a machine or is about to request one.
     pub fn in_use(&self) -> u32 {
         self.state().in_use
     }
 
-    /// For how many more machines there is room by number.
+    /// The number of free permits.
     pub fn free(&self) -> u32 {
         self.state().free
     }
 
-    /// How many wait.
+    /// The number of waiting sessions.
     pub fn waiting(&self) -> usize {
         self.state().waiting.len()
     }
 }
 
 impl QueueTicket {
-    /// The place, 1 is next; changes as others go.
+    /// The current position; 1 is next.
     pub fn position(&self) -> u32 {
         let state = self.queue.state();
         let ahead = state.waiting.iter().position(|(number, _)| *number == self.number).unwrap_or(0);
         u32::try_from(ahead + 1).unwrap_or(u32::MAX)
     }
 
-    /// Takes room if this place is near enough to the front and the host has room.
+    /// Takes a permit if this position is near enough to the front and the admission check passes.
     pub fn try_acquire(&self) -> Option<MachinePermit> {
         if !self.is_next(&self.queue.state()) {
             return None;
         }
-        let _alone = self.queue.0.admitting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.queue.is_admitted() {
+        let _admitting = self.queue.0.admitting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.queue.passes_admission_check() {
             return None;
         }
         let mut state = self.queue.state();
@@ -178,17 +178,17 @@ impl QueueTicket {
         position.is_some_and(|position| position < state.free as usize)
     }
 
-    /// Waits until there is room, telling each new position.
+    /// Waits for a permit; calls `on_position` with each new position.
     pub async fn acquire(self, mut on_position: impl FnMut(u32)) -> MachinePermit {
         let mut changes = self.queue.0.changed.subscribe();
         loop {
             changes.borrow_and_update();
-            if let Some(room) = self.try_acquire() {
-                return room;
+            if let Some(permit) = self.try_acquire() {
+                return permit;
             }
             on_position(self.position());
             tokio::select! {
-                // The sender lives as long as this place.
+                // The sender lives as long as this ticket.
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(RECHECK_INTERVAL), if self.queue.0.admission_check.get().is_some() => {}
             }
@@ -224,12 +224,12 @@ mod tests {
     #[tokio::test]
     async fn the_first_in_line_gets_the_room_that_comes_free() {
         let queue = Queue::new(1, 5);
-        let room = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
+        let permit = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
         let second = queue.enqueue(session(2)).unwrap();
         let third = queue.enqueue(session(3)).unwrap();
         assert_eq!((second.position(), third.position()), (1, 2));
         assert!(second.try_acquire().is_none() && third.try_acquire().is_none());
-        drop(room);
+        drop(permit);
         assert!(third.try_acquire().is_none(), "the second comes first");
         assert!(second.try_acquire().is_some());
     }
@@ -237,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn leaving_the_line_moves_the_others_up() {
         let queue = Queue::new(1, 5);
-        let _room = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
+        let _permit = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
         let second = queue.enqueue(session(2)).unwrap();
         let third = queue.enqueue(session(3)).unwrap();
         drop(second);
@@ -247,17 +247,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_let_in_while_the_host_has_no_room_and_it_is_said_why() {
         use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-        let (queue, has_room) = (Queue::new(5, 5), Arc::new(AtomicBool::new(false)));
-        let asked = Arc::clone(&has_room);
-        queue.set_admission_check(move || if asked.load(SeqCst) { Ok(()) } else { Err("the disk is full".to_owned()) });
-        assert_eq!(queue.blocked_reason(), None, "nobody waits");
+        let (queue, has_capacity) = (Queue::new(5, 5), Arc::new(AtomicBool::new(false)));
+        let checked = Arc::clone(&has_capacity);
+        queue.set_admission_check(
+            move || if checked.load(SeqCst) { Ok(()) } else { Err("the disk is full".to_owned()) },
+        );
+        assert_eq!(queue.blocked_reason(), None, "no session waits");
         let first = queue.enqueue(session(1)).unwrap();
         assert!(first.try_acquire().is_none());
         assert_eq!(queue.blocked_reason().as_deref(), Some("the disk is full"));
         let waiting = tokio::spawn(first.acquire(|_| ()));
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!(!waiting.is_finished());
-        has_room.store(true, SeqCst);
+        has_capacity.store(true, SeqCst);
         waiting.await.unwrap();
         assert_eq!(queue.blocked_reason(), None);
     }
@@ -265,34 +267,34 @@ mod tests {
     #[test]
     fn of_many_who_ask_at_once_no_more_are_let_in_than_the_host_has_room_for() {
         let queue = Queue::new(8, 8);
-        let asked = queue.clone();
+        let shared = queue.clone();
         queue.set_admission_check(move || {
-            let in_use = asked.in_use();
-            // Long enough that all others ask meanwhile.
+            let in_use = shared.in_use();
+            // Long enough that all other threads ask in between.
             for _ in 0..1_000 {
                 std::thread::yield_now();
             }
-            if in_use < 3 { Ok(()) } else { Err("no room for a fourth".to_owned()) }
+            if in_use < 3 { Ok(()) } else { Err("no capacity for a fourth".to_owned()) }
         });
-        let places: Vec<QueueTicket> = (0..8).map(|number| queue.enqueue(session(number)).unwrap()).collect();
-        let together = std::sync::Barrier::new(places.len());
-        let enter = &|place: QueueTicket| {
-            together.wait();
-            place.try_acquire()
+        let tickets: Vec<QueueTicket> = (0..8).map(|number| queue.enqueue(session(number)).unwrap()).collect();
+        let barrier = std::sync::Barrier::new(tickets.len());
+        let acquire = &|ticket: QueueTicket| {
+            barrier.wait();
+            ticket.try_acquire()
         };
-        let rooms: Vec<MachinePermit> = std::thread::scope(|scope| {
-            let asking: Vec<_> = places.into_iter().map(|place| scope.spawn(move || enter(place))).collect();
-            asking.into_iter().filter_map(|asked| asked.join().unwrap()).collect()
+        let permits: Vec<MachinePermit> = std::thread::scope(|scope| {
+            let threads: Vec<_> = tickets.into_iter().map(|ticket| scope.spawn(move || acquire(ticket))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!((rooms.len(), queue.in_use()), (3, 3));
-        drop(rooms);
+        assert_eq!((permits.len(), queue.in_use()), (3, 3));
+        drop(permits);
         assert_eq!((queue.in_use(), queue.free()), (0, 8));
     }
 
     #[test]
     fn a_full_line_refuses_with_its_length() {
         let queue = Queue::new(0, 1);
-        let _place = queue.enqueue(session(1)).unwrap();
+        let _ticket = queue.enqueue(session(1)).unwrap();
         assert_eq!(queue.enqueue(session(2)).unwrap_err(), QueueFull { waiting: 1 });
     }
 }

@@ -4,7 +4,9 @@ pub mod for_use;
 
 use super::{active_session::ActiveSession, change_method, supervisor};
 use crate::{admission, api_error::ApiError, app::App, auth::Caller, clock, external::ExternalMachine, random};
-use anteroom_store::{Aim, Created, External, IdempotencyKey, NewEvent, NewSession, SessionRow, Sha256Hex};
+use anteroom_store::{
+    Created, ExternalMachine, IdempotencyKey, NewEvent, NewSession, SessionPurpose, SessionRow, Sha256Hex,
+};
 use anteroom_wire::{
     CallerId, CredentialId, Problem, ProviderId, SessionId,
     api::StartRequest,
@@ -44,7 +46,7 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         idle_deadline_ms: Some(now + app.config.sessions.idle_s_max * 1_000),
         deadline_ms: now + app.config.sessions.session_s_max * 1_000,
         external: external
-            .map(|machine| External { machine: machine.name.clone(), agent_token: machine.agent_token.clone() }),
+            .map(|machine| ExternalMachine { machine: machine.name.clone(), agent_token: machine.agent_token.clone() }),
         method,
         aim,
     };
@@ -57,8 +59,8 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
             Ok(row)
         }
         Created::Existing(row) => Ok(row),
-        Created::KeyReused(_) => Err(Problem::IdempotencyKeyReused.into()),
-        Created::MachineTaken(_) => {
+        Created::IdempotencyKeyReused(_) => Err(Problem::IdempotencyKeyReused.into()),
+        Created::MachineInUse(_) => {
             let name = request.machine.as_deref().unwrap_or_default();
             Err(ApiError::new(Problem::MachineInUse, format!("{name} is in use")))
         }
@@ -68,14 +70,14 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
 /// The session that the same request started before.
 async fn before(app: &App, owner: &CallerId, key: Option<&IdempotencyKey>) -> Result<Option<SessionRow>, ApiError> {
     let Some(key) = key else { return Ok(None) };
-    match app.store.started_before(owner, key).await? {
+    match app.store.find_by_idempotency_key(owner, key).await? {
         Some(Created::Existing(row)) => Ok(Some(row)),
-        Some(Created::KeyReused(_)) => Err(Problem::IdempotencyKeyReused.into()),
-        Some(Created::New(_) | Created::MachineTaken(_)) | None => Ok(None),
+        Some(Created::IdempotencyKeyReused(_)) => Err(Problem::IdempotencyKeyReused.into()),
+        Some(Created::New(_) | Created::MachineInUse(_)) | None => Ok(None),
     }
 }
 
-/// Whose the session is that the caller asks for: its own; of one that renews a credential, the credential's owner's.
+/// OwnerFilter the session is that the caller asks for: its own; of one that renews a credential, the credential's owner's.
 ///
 /// # Errors
 /// There is no such credential, or the caller may not act for its owner.
@@ -92,8 +94,13 @@ fn renewed(request: &StartRequest) -> Result<Option<CredentialId>, ApiError> {
 }
 
 /// What the session is for: a new credential, or one that the owner has already and signs in for again.
-async fn aim(app: &App, owner: &CallerId, provider: &Provider, request: &StartRequest) -> Result<Aim, ApiError> {
-    let Some(id) = renewed(request)? else { return Ok(Aim::default()) };
+async fn aim(
+    app: &App,
+    owner: &CallerId,
+    provider: &Provider,
+    request: &StartRequest,
+) -> Result<SessionPurpose, ApiError> {
+    let Some(id) = renewed(request)? else { return Ok(SessionPurpose::default()) };
     let credential = app.store.credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
     let credential = credential.ok_or(Problem::UnknownCredential)?;
     if credential.owner != *owner {
@@ -109,7 +116,7 @@ async fn aim(app: &App, owner: &CallerId, provider: &Provider, request: &StartRe
             format!("{}: {}", provider.id, provider.policy.sentence()),
         ));
     }
-    Ok(Aim::SignIn { renews: Some(id) })
+    Ok(SessionPurpose::SignIn { renews: Some(id) })
 }
 
 /// Where the session begins: in line for a machine of this host, or at an external one.
@@ -128,7 +135,7 @@ fn beginning<'a>(
         .external
         .get(name)
         .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("there are these: {}", app.external.names())))?;
-    Ok((supervisor::Start::External, Some(machine)))
+    Ok((supervisor::Start::ExternalMachine, Some(machine)))
 }
 
 /// The descriptor as it is for the method that is asked for, and the method where one is.

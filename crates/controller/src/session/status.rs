@@ -1,7 +1,7 @@
 //! What a session's status is, from the row and from what its owner knows: pure, never stored.
 
 use anteroom_machine::State as MachineState;
-use anteroom_store::{Life, Outcome};
+use anteroom_store::{RowStatus, SessionOutcome};
 use anteroom_wire::{agent::Stage, api::Status};
 
 /// How far a live session's owner is. Carries exactly what is true in each step.
@@ -49,15 +49,15 @@ impl Progress {
 /// The status people and programs are told.
 ///
 /// `generation` is 1 for the first machine; `signing_in` is whether an address or a code to sign in with is known.
-pub fn status(life: &Life, progress: Option<&Progress>, generation: u32, signing_in: bool) -> Status {
+pub fn status(life: &RowStatus, progress: Option<&Progress>, generation: u32, signing_in: bool) -> Status {
     match life {
-        Life::Ended(end) => match end.outcome {
-            Outcome::Completed(_) => Status::Completed,
-            Outcome::Failed => Status::Failed,
-            Outcome::Cancelled => Status::Cancelled,
-            Outcome::Expired => Status::Expired,
+        RowStatus::Ended(end) => match end.outcome {
+            SessionOutcome::Completed(_) => Status::Completed,
+            SessionOutcome::Failed => Status::Failed,
+            SessionOutcome::Cancelled => Status::Cancelled,
+            SessionOutcome::Expired => Status::Expired,
         },
-        Life::Active { .. } => match progress {
+        RowStatus::Active { .. } => match progress {
             None | Some(Progress::Queued { .. }) if generation <= 1 => Status::VmCreating,
             Some(Progress::Preparing { stage: Stage::Process }) if generation <= 1 => Status::VmCreating,
             Some(Progress::Preparing { .. } | Progress::Claiming { .. }) if generation <= 1 => Status::VmCreated,
@@ -95,12 +95,12 @@ mod tests {
     fn a_terminal_state_is_the_status_whatever_the_owner_thinks() {
         let credential = CredentialId::from_parts(1, [1; 10]);
         for (outcome, expected) in [
-            (Outcome::Completed(credential), Status::Completed),
-            (Outcome::Failed, Status::Failed),
-            (Outcome::Cancelled, Status::Cancelled),
-            (Outcome::Expired, Status::Expired),
+            (SessionOutcome::Completed(credential), Status::Completed),
+            (SessionOutcome::Failed, Status::Failed),
+            (SessionOutcome::Cancelled, Status::Cancelled),
+            (SessionOutcome::Expired, Status::Expired),
         ] {
-            let life = Life::Ended(End { outcome, reason: Reason::new(Problem::Cancelled, ""), at_ms: 1 });
+            let life = RowStatus::Ended(End { outcome, reason: Reason::new(Problem::Cancelled, ""), at_ms: 1 });
             for progress in
                 [None, Some(Progress::Lost), Some(Progress::Queued { position: 1 }), Some(Progress::Closing)]
             {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn an_active_session_is_what_its_machine_is() {
-        let life = Life::Active { setback: None };
+        let life = RowStatus::Active { replacement_reason: None };
         let of = |progress: Option<Progress>, generation| status(&life, progress.as_ref(), generation, false);
         assert_eq!(of(None, 1), Status::VmCreating);
         assert_eq!(of(Some(Progress::Queued { position: 3 }), 1), Status::VmCreating);

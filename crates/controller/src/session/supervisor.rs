@@ -89,7 +89,7 @@ impl Drop for LostTaskGuard {
             if let Some(machine) = machine {
                 app.machines.stop(&machine, StopReason::Failed);
             }
-            end::end_at_last(
+            end::end_with_retries(
                 &app,
                 &session,
                 EndKind::Failed,

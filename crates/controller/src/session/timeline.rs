@@ -19,7 +19,7 @@ pub use buffer::{LOST, Settled};
 pub use view::timeline_entry;
 
 use crate::{api_error::chain, app::App, clock};
-use anteroom_store::{Kind, NewEvent, StoreError};
+use anteroom_store::{NewEvent, StoreError, StoreErrorKind};
 use anteroom_wire::SessionId;
 use serde_json::Value;
 use std::time::Duration;
@@ -118,7 +118,7 @@ impl Writing {
                     tracing::warn!(outcome = "timeline_full", session = %session, kind = event.kind, "a timeline has as many entries as it may have");
                     return;
                 }
-                Err(error) if error.kind() == Kind::Unavailable => {
+                Err(error) if error.kind() == StoreErrorKind::Unavailable => {
                     tracing::warn!(outcome = "timeline_waits", session = %session, kind = event.kind, error = %chain(&error), "a timeline entry waits for the database");
                 }
                 Err(error) => {

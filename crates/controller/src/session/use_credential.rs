@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  start ─▶ line ─▶ machine ─▶ claim + files (lay_down) ─▶ command ─▶ told: Checked ─▶ health
-//!                      ▲          │ another machine: again            └────▶ UseOver ─▶ completed, machine stopped
+//!                      ▲          │ another machine: again            └────▶ CompleteUse ─▶ completed, machine stopped
 //!                      └──────────┘
 //! ```
 //!

@@ -38,8 +38,8 @@ fn assemble(
     let policy = provider.map_or(StoragePolicy::Store, |provider| provider.policy);
     let progress = state.map(|state| &state.progress);
     let sign_in = state.filter(|_| row.is_active()).map(sign_in).unwrap_or_default();
-    let signing_in = row.aim.uses().is_none() && state.is_some_and(signing_in);
-    let status = status::status(&row.life, progress, row.generation, signing_in);
+    let signing_in = row.purpose.credential_use().is_none() && state.is_some_and(signing_in);
+    let status = status::status(&row.status, progress, row.generation, signing_in);
     SessionView {
         id: row.id.clone(),
         provider: row.provider.clone(),
@@ -61,10 +61,10 @@ fn assemble(
         ended_at: row.end().map(|end| rfc3339(end.at_ms)),
         sign_in,
         lanes: match provider {
-            Some(provider) if row.aim.uses().is_none() => provider.lanes.clone(),
+            Some(provider) if row.purpose.credential_use().is_none() => provider.lanes.clone(),
             Some(_) | None => vec![Lane::Terminal],
         },
-        next_action: match row.aim.uses() {
+        next_action: match row.purpose.credential_use() {
             None => next_action(status, provider, state),
             Some(using) => next_of_use(status, using, row.exit_code),
         },
@@ -74,8 +74,8 @@ fn assemble(
         policy_sentence: policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
         methods: offered.map_or_else(Vec::new, methods),
-        renews: row.aim.renews().cloned(),
-        credential_use: row.aim.uses().map(|using| used(row, using)),
+        renews: row.purpose.renews().cloned(),
+        credential_use: row.purpose.credential_use().map(|using| used(row, using)),
         viewers: state.map_or(0, |state| state.viewers),
     }
 }

@@ -24,7 +24,9 @@ pub(super) async fn refresh(
         // What a sign-out leaves behind is nothing to keep.
         UsePurpose::Logout => return Ok(DeliveryResult::Ignored),
     }
-    let Some(record) = app.store.record(&using.credential).await? else { return Err(gone(app, row, using).await) };
+    let Some(record) = app.store.sealed_credential(&using.credential).await? else {
+        return Err(gone(app, row, using).await);
+    };
     if credentials::unsealed(app, &record).is_ok_and(|bytes| parcel.is(&bytes)) {
         return stored();
     }
@@ -38,8 +40,8 @@ pub(super) async fn refresh(
             id: &using.credential,
             sealed: &sealed,
             files: &parcel.described,
-            kept: parcel.kept,
-            ends_at_ms: parcel.ends_at_ms,
+            retention: parcel.retention,
+            expires_at_ms: parcel.expires_at_ms,
         },
         messages: &messages,
         at_ms: clock::now(),
@@ -50,8 +52,8 @@ pub(super) async fn refresh(
         Refreshed::Stored { credential, revisions, .. } => {
             verify(app, &credential.id, credential.revision, parcel).await?;
             outbox::wake_sender(app);
-            let Revisions { laid_down, before, now } = revisions;
-            tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, laid_down, before, now, "a credential that its tool changed was sealed, stored and read back");
+            let Revisions { installed, replaced, stored } = revisions;
+            tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, installed, before, now, "a credential that its tool changed was sealed, stored and read back");
             if let Some(session) = app.sessions.get(&row.id) {
                 session.notify();
             }
@@ -72,13 +74,13 @@ async fn gone(app: &App, row: &SessionRow, using: &CredentialUse) -> ApiError {
 }
 
 fn event(using: &CredentialUse, revisions: Revisions) -> NewEvent {
-    let Revisions { laid_down, before, now } = revisions;
+    let Revisions { installed, replaced, stored } = revisions;
     let mut sentence = format!("The tool changed the credential; it was sealed and stored as revision {now}.");
-    if before != laid_down {
+    if before != installed {
         sentence = format!(
-            "{sentence} It took the place of revision {before}, which came from elsewhere: this machine had revision {laid_down}."
+            "{sentence} It took the place of revision {before}, which came from elsewhere: this machine had revision {installed}."
         );
     }
-    let data = json!({ "credential": using.credential, "laid_down": laid_down, "before": before, "revision": now });
+    let data = json!({ "credential": using.credential, "installed": installed, "before": before, "revision": now });
     NewEvent::new(clock::now(), "credential_refreshed", sentence).with(data)
 }

@@ -6,7 +6,7 @@ use crate::{
     clock, credentials,
     session::credential_format,
 };
-use anteroom_store::{Kept, SessionRow, UnixMs};
+use anteroom_store::{Retention, SessionRow, UnixMs};
 use anteroom_vault::{Binding, Sealed};
 use anteroom_wire::{
     CredentialId, Problem,
@@ -25,9 +25,9 @@ pub(super) struct Parcel {
     /// Its files, without their bytes.
     pub(super) described: Vec<CredentialFile>,
     /// How long it is kept.
-    pub(super) kept: Kept,
+    pub(super) retention: Retention,
     /// When it ends for good, as it says itself.
-    pub(super) ends_at_ms: Option<UnixMs>,
+    pub(super) expires_at_ms: Option<UnixMs>,
 }
 
 impl Parcel {
@@ -46,12 +46,12 @@ impl Parcel {
         let first = delivery.files.first().ok_or_else(|| wrong("no file".into()))?;
         paths(&provider.credential, &delivery.files).map_err(wrong)?;
         credential_format::check(&provider.credential, first.content.expose()).map_err(wrong)?;
-        let ends_at_ms = credentials::expires_at(&provider.credential, first.content.expose());
+        let expires_at_ms = credentials::expires_at(&provider.credential, first.content.expose());
         // Permission bits and no others: a leased file must not bring a set-user-id bit along.
         let files: Vec<DeliveredFile> =
             delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
         let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(|_| Problem::Internal)?);
-        Ok(Self { plaintext, described: files.iter().map(described).collect(), kept, ends_at_ms })
+        Ok(Self { plaintext, described: files.iter().map(described).collect(), kept, expires_at_ms })
     }
 
     /// Seals it for the session.
@@ -73,11 +73,11 @@ impl Parcel {
 }
 
 /// How long the policy lets a credential be kept from now on; `None`: it does not let it be stored.
-fn kept(policy: StoragePolicy, deliver_once_s_max: u64) -> Option<Kept> {
+fn kept(policy: StoragePolicy, deliver_once_s_max: u64) -> Option<Retention> {
     match policy {
-        StoragePolicy::Store => Some(Kept::UntilDeleted),
+        StoragePolicy::Store => Some(Retention::UntilDeleted),
         StoragePolicy::DeliverOnce => {
-            Some(Kept::UntilHandedOut { until_ms: clock::now() + deliver_once_s_max.saturating_mul(1_000) })
+            Some(Retention::UntilDelivered { until_ms: clock::now() + deliver_once_s_max.saturating_mul(1_000) })
         }
         StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => None,
     }
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn only_what_may_be_stored_is_kept() {
-        assert_eq!(kept(StoragePolicy::Store, 1), Some(Kept::UntilDeleted));
+        assert_eq!(kept(StoragePolicy::Store, 1), Some(Retention::UntilDeleted));
         assert!(kept(StoragePolicy::DeliverOnce, 60).unwrap().until_ms().unwrap() > clock::now() + 50_000);
         assert_eq!(kept(StoragePolicy::KeepInMachine, 1), None);
         assert_eq!(kept(StoragePolicy::Forbidden, 1), None);

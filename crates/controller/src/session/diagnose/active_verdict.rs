@@ -100,7 +100,7 @@ fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<St
 }
 
 fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
-    let using = input.row.aim.uses();
+    let using = input.row.purpose.credential_use();
     let fault = if using.is_some() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
     if let Some(fault) = fault {
         return fault;

@@ -39,10 +39,10 @@ fn session(input: &Input<'_>) -> Observation {
     };
     let at = rfc3339(end.at_ms);
     match end.outcome {
-        Outcome::Completed(_) => observation(ComponentState::Ok, format!("It was completed at {at}.")),
-        Outcome::Failed => observation(ComponentState::Failed, format!("It failed at {at} ({}).", end.reason.problem.code())),
-        Outcome::Cancelled => observation(ComponentState::Failed, format!("It was cancelled at {at}.")),
-        Outcome::Expired => observation(ComponentState::Failed, format!("It expired at {at} ({}).", end.reason.problem.code())),
+        SessionOutcome::Completed(_) => observation(ComponentState::Ok, format!("It was completed at {at}.")),
+        SessionOutcome::Failed => observation(ComponentState::Failed, format!("It failed at {at} ({}).", end.reason.problem.code())),
+        SessionOutcome::Cancelled => observation(ComponentState::Failed, format!("It was cancelled at {at}.")),
+        SessionOutcome::Expired => observation(ComponentState::Failed, format!("It expired at {at} ({}).", end.reason.problem.code())),
     }
 }
 

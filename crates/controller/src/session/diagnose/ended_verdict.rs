@@ -7,14 +7,14 @@ use super::{
 };
 use crate::clock::rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
-use anteroom_store::{End, Outcome, TimelineRow};
+use anteroom_store::{End, SessionOutcome, TimelineRow};
 use anteroom_wire::{Problem, diagnosis::Verdict};
 
 /// The verdict on a session that has ended.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
     let mut finding = match &end.outcome {
-        Outcome::Completed(_) if let Some(using) = input.row.aim.uses() => credential_use::completed(input, timeline, using, end),
-        Outcome::Completed(credential) => {
+        SessionOutcome::Completed(_) if let Some(using) = input.row.purpose.credential_use() => credential_use::completed(input, timeline, using, end),
+        SessionOutcome::Completed(credential) => {
             let took = elapsed(input.row.created_at_ms, end.at_ms);
             let sentence = format!(
                 "The credential {credential} was sealed, stored and read back at {}, {took} after the start.",
@@ -22,12 +22,12 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &
             );
             Finding::new(Verdict::Completed, sentence, timeline.last("candidate_accepted"))
         }
-        Outcome::Cancelled => {
+        SessionOutcome::Cancelled => {
             let sentence = format!("The session was cancelled at {}{}", rfc3339(end.at_ms), without(timeline, end));
             Finding::new(Verdict::Cancelled, sentence, None)
         }
-        Outcome::Failed => failed(input, timeline, end),
-        Outcome::Expired => expired(input, timeline, end),
+        SessionOutcome::Failed => failed(input, timeline, end),
+        SessionOutcome::Expired => expired(input, timeline, end),
     };
     finding.evidence.extend(timeline.end());
     finding.evidence.extend(turned_away(timeline, end));
@@ -220,7 +220,7 @@ fn without(timeline: &TimelineView<'_>, end: &End) -> String {
     } else {
         "; no credential was delivered"
     });
-    if let Some(exit) = timeline.last("cli_exited").filter(|_| end.outcome == Outcome::Cancelled) {
+    if let Some(exit) = timeline.last("cli_exited").filter(|_| end.outcome == SessionOutcome::Cancelled) {
         let code = number(exit, "code").unwrap_or_default();
         let what = if timeline.is_use() { "the command" } else { "the tool" };
         words.push_str(&format!(

@@ -12,7 +12,7 @@ mod sign_in;
 
 use super::{ExternalMachineConfig, Input, MachineProgress, SupervisorSnapshot, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
-use anteroom_store::{End, Life, Outcome, Reason, SessionRow, TimelineRow};
+use anteroom_store::{End, RowStatus, SessionOutcome, Reason, SessionRow, TimelineRow};
 use anteroom_wire::{
     CallerId, CredentialId, MachineId, Problem, SessionId,
     agent::{CaptureState, CliState},
@@ -42,7 +42,7 @@ impl Case {
             user_id: None,
             provider: "scripted".parse().unwrap(),
             return_url: None,
-            life: Life::Active { setback: None },
+            status: RowStatus::Active { replacement_reason: None },
             epoch: 0,
             generation: 1,
             machine: None,
@@ -55,7 +55,7 @@ impl Case {
             deadline_ms: BEGAN_MS + 3_600_000,
             external_machine: None,
             method: None,
-            aim: anteroom_store::Aim::default(),
+            aim: anteroom_store::SessionPurpose::default(),
             exit_code: None,
         };
         let case = Self { row, supervisor: None, timeline: Vec::new(), receipt: None, external: None };
@@ -144,13 +144,13 @@ impl Case {
     fn ended(mut self, kind: &str, problem: Problem, detail: &str) -> Self {
         self = self.entry(kind, json!({ "reason": problem.code() }));
         let outcome = match kind {
-            "completed" => Outcome::Completed(CredentialId::from_parts(1, [4; 10])),
-            "cancelled" => Outcome::Cancelled,
-            "expired" => Outcome::Expired,
-            _ => Outcome::Failed,
+            "completed" => SessionOutcome::Completed(CredentialId::from_parts(1, [4; 10])),
+            "cancelled" => SessionOutcome::Cancelled,
+            "expired" => SessionOutcome::Expired,
+            _ => SessionOutcome::Failed,
         };
         let at_ms = self.timeline.last().unwrap().at_ms;
-        self.row.life = Life::Ended(End { outcome, reason: Reason::new(problem, detail), at_ms });
+        self.row.status = RowStatus::Ended(End { outcome, reason: Reason::new(problem, detail), at_ms });
         self.supervisor = None;
         self
     }

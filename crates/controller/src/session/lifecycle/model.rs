@@ -1,12 +1,12 @@
-//! A session with everything around it as a model: its row, its owner (this very [`Lifecycle`]), its machines (the machine
-//! crate's own `State::on`), the deliveries of their agents, and a server that crashes. What the model adds is only what
-//! the world may do at each moment. The check visits every order of events within the [`Bounds`].
+//! A model of a session and its surroundings: its row, its supervisor (with the real [`Lifecycle`]), its machines (with the real
+//! `State::on` of the machine crate), the deliveries of their agents, and a server that crashes. The model adds only what may
+//! happen at each moment. The check visits every order of events within the [`Bounds`].
 
 #![allow(
     clippy::expect_used,
     clippy::unreachable,
     clippy::wildcard_enum_match_arm,
-    reason = "a model that is used wrongly shall say so at once"
+    reason = "a model that is used wrongly must fail at once"
 )]
 
 mod check;
@@ -17,30 +17,30 @@ use anteroom_machine::{Event as MachineEvent, State, StopReason};
 use anteroom_wire::Problem;
 use std::collections::VecDeque;
 
-/// How often the world may do what would otherwise have no end.
+/// How often events may happen that would otherwise repeat without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Bounds {
     pub(super) restarts_max: u32,
     pub(super) crashes: u8,
     pub(super) stops: u8,
-    pub(super) wishes: u8,
+    pub(super) restart_requests: u8,
     pub(super) channel_losses: u8,
     pub(super) database_faults: u8,
     pub(super) hangs: u8,
 }
 
-/// The session and everything around it.
+/// The session and its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct World {
+pub(super) struct SessionModel {
     pub(super) row: Row,
     pub(super) server: Option<Server>,
     pub(super) machines: Vec<Machine>,
-    pub(super) left: Bounds,
-    /// The first promise that was broken.
-    pub(super) broken: Option<&'static str>,
+    pub(super) remaining: Bounds,
+    /// The first guarantee that was violated.
+    pub(super) violation: Option<&'static str>,
 }
 
-/// The database.
+/// The session's row in the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Row {
     pub(super) ended: Option<Problem>,
@@ -50,47 +50,47 @@ pub(super) struct Row {
     pub(super) machine: Option<usize>,
 }
 
-/// A running server, as far as this session goes.
+/// A running server, as far as it concerns this session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Server {
-    pub(super) owner: Option<Owner>,
-    /// The row was ended by somebody who has not told the owner yet.
-    pub(super) untold: Option<Problem>,
+    pub(super) supervisor: Option<Supervisor>,
+    /// The session's end, written to the row and not yet signalled to the supervisor.
+    pub(super) unnotified_end: Option<Problem>,
     pub(super) stopping: bool,
 }
 
-/// The owner's task and what it shares with others (`SessionState`).
+/// The supervisor's task and the session's state (`SessionState`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Owner {
-    pub(super) life: Lifecycle,
-    pub(super) orders: VecDeque<Command>,
-    pub(super) due: VecDeque<Event>,
+pub(super) struct Supervisor {
+    pub(super) lifecycle: Lifecycle,
+    pub(super) commands: VecDeque<Command>,
+    pub(super) pending: VecDeque<Event>,
     pub(super) job: Option<Job>,
-    /// The machine in the facts.
-    pub(super) asked: Option<usize>,
-    pub(super) held: Option<usize>,
-    /// Whether the held machine's state changed since it was looked at.
-    pub(super) news: bool,
-    pub(super) ending: Option<Problem>,
-    pub(super) told: bool,
-    pub(super) wish: bool,
-    pub(super) offered: bool,
-    pub(super) shut: bool,
-    pub(super) must_be_gone: bool,
-    /// Whether the end of the held machine is on the timeline.
-    pub(super) noted: bool,
+    /// The machine in the session's state.
+    pub(super) requested: Option<usize>,
+    pub(super) running: Option<usize>,
+    /// Whether the tracked machine's state changed since it was last read.
+    pub(super) state_changed: bool,
+    pub(super) end: Option<Problem>,
+    pub(super) end_received: bool,
+    pub(super) restart_requested: bool,
+    pub(super) delivery_pending: bool,
+    pub(super) deliveries_closed: bool,
+    pub(super) awaiting_cleanup: bool,
+    /// Whether the exit of the tracked machine is on the timeline.
+    pub(super) exit_recorded: bool,
 }
 
-/// What takes time.
+/// The command in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Job {
-    Stand,
-    Ask(usize),
+    WaitInQueue,
+    RequestMachine(usize),
     Claim(usize),
-    SetBack,
-    Pause,
+    RecordReplacement,
+    BackOff,
     End(Problem),
-    /// Done; the owner has not heard.
+    /// Finished; the supervisor has not received the result.
     Done(Event),
 }
 
@@ -98,105 +98,105 @@ pub(super) enum Job {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Machine {
     pub(super) record: Option<State<()>>,
-    pub(super) alive: bool,
-    /// It is dead, and its keeper has not finished.
-    pub(super) clears: bool,
-    pub(super) began: bool,
-    pub(super) told: bool,
-    /// A keeper that does not obey.
+    pub(super) running_process: bool,
+    /// It has exited, and its keeper has not finished cleaning up.
+    pub(super) cleaning_up: bool,
+    pub(super) started: bool,
+    pub(super) stop_requested: bool,
+    /// Its keeper ignores stop requests.
     pub(super) hangs: bool,
     pub(super) claimed: bool,
     pub(super) credential: Credential,
 }
 
-/// What the machine's agent has.
+/// The state of the credential in the machine's agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Credential {
     #[default]
     None,
-    /// Written by the tool; to be sent, again if need be.
-    Whole,
-    /// At the server. `counted`: the owner waits for it.
+    /// Written by the tool; it is sent until it is answered.
+    Written,
+    /// Received by the server. `counted`: the supervisor waits for it.
     Sent { counted: bool },
-    /// The server has made up its mind; the answer is on its way.
-    Decided { counted: bool },
-    /// Answered for good.
+    /// Decided by the server; the answer is on its way.
+    Stored { counted: bool },
+    /// Answered finally.
     Answered,
 }
 
-/// What may happen next.
+/// A step of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Step {
     // The server.
-    Boot,
+    StartServer,
     Crash,
     StopServer,
     ServerEnds,
     Resume,
     StopUnowned(usize),
-    Tell,
-    // The owner.
-    CarryOut,
-    HearDue,
-    HearDelivery,
-    HearEnd,
-    HearMachine,
-    HearWish,
-    HearOverdue { hold_expired: bool },
-    HearGoneOverdue,
-    HearUnwatched,
-    WorkOn,
+    NotifyEnd,
+    // The supervisor.
+    ExecuteCommand,
+    ReceivePending,
+    ReceiveDelivery,
+    ReceiveEnd,
+    ReceiveMachine,
+    ReceiveRestart,
+    ReceiveDeadline { hold_expired: bool },
+    ReceiveCleanupTimeout,
+    ReceiveWatcherClosed,
+    AdvanceJob,
     ClaimFails,
-    HearJob,
+    ReceiveJobResult,
     // The machine.
     ProcessStarted(usize),
     BecomesReady(usize),
     LosesChannel(usize),
-    Dies(usize),
-    Obeys(usize),
+    Exits(usize),
+    StopsOnRequest(usize),
     Hangs(usize),
-    SaysDead(usize),
-    ClearsUnseen(usize),
-    SeenGone(usize),
+    ReportsExit(usize),
+    CleansUpUnobserved(usize),
+    ReportsRemoval(usize),
     // The agent and its delivery.
-    Writes(usize),
-    Offers(usize),
-    Sends(usize),
-    Decides(usize),
+    WritesCredential(usize),
+    AnnouncesDelivery(usize),
+    SendsDelivery(usize),
+    StoresDelivery(usize),
     DatabaseFails(usize),
-    Answers(usize),
-    // People.
-    Wishes,
+    AnswersDelivery(usize),
+    // Callers.
+    RequestRestart,
     Cancels,
 }
 
-impl World {
-    /// A session that was just accepted by a server.
+impl SessionModel {
+    /// A session that a server has just accepted.
     pub(super) fn new(bounds: Bounds) -> Self {
-        let (life, orders) = Lifecycle::begin(InitialState::Queued, 1, bounds.restarts_max);
-        let owner = Owner::new(life, orders);
+        let (lifecycle, commands) = Lifecycle::begin(InitialState::Queued, 1, bounds.restarts_max);
+        let supervisor = Supervisor::new(lifecycle, commands);
         Self {
             row: Row { generation: 1, ..Row::default() },
-            server: Some(Server { owner: Some(owner), ..Server::default() }),
+            server: Some(Server { supervisor: Some(supervisor), ..Server::default() }),
             machines: Vec::new(),
-            left: bounds,
-            broken: None,
+            remaining: bounds,
+            violation: None,
         }
     }
 
-    /// Nothing is left to be done: the row has ended and no machine lives.
+    /// Whether the session has ended and no machine runs.
     pub(super) fn is_settled(&self) -> bool {
-        self.row.ended.is_some() && !self.machines.iter().any(|machine| machine.alive)
+        self.row.ended.is_some() && !self.machines.iter().any(|machine| machine.running_process)
     }
 
-    pub(super) fn living(&self) -> usize {
-        self.machines.iter().filter(|machine| machine.alive).count()
+    pub(super) fn running_machines(&self) -> usize {
+        self.machines.iter().filter(|machine| machine.running_process).count()
     }
 
     pub(super) fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         self.server_steps(&mut steps);
-        self.owner_steps(&mut steps);
+        self.supervisor_steps(&mut steps);
         for (at, machine) in self.machines.iter().enumerate() {
             self.machine_steps(at, machine, &mut steps);
         }
@@ -206,59 +206,61 @@ impl World {
     fn server_steps(&self, steps: &mut Vec<Step>) {
         let Some(server) = &self.server else {
             if !self.is_settled() {
-                steps.push(Step::Boot);
+                steps.push(Step::StartServer);
             }
             return;
         };
-        if self.left.crashes > 0 {
+        if self.remaining.crashes > 0 {
             steps.push(Step::Crash);
         }
-        if self.left.stops > 0 && !server.stopping {
+        if self.remaining.stops > 0 && !server.stopping {
             steps.push(Step::StopServer);
         }
-        if server.stopping && server.owner.is_none() {
+        if server.stopping && server.supervisor.is_none() {
             steps.push(Step::ServerEnds);
         }
-        if server.owner.is_none() && self.row.ended.is_none() && !server.stopping {
+        if server.supervisor.is_none() && self.row.ended.is_none() && !server.stopping {
             steps.push(Step::Resume);
         }
-        if server.untold.is_some() {
-            steps.push(Step::Tell);
+        if server.unnotified_end.is_some() {
+            steps.push(Step::NotifyEnd);
         }
         if self.row.ended.is_none() {
             steps.push(Step::Cancels);
         }
-        if self.left.wishes > 0 && server.owner.as_ref().is_some_and(|owner| !owner.wish) {
-            steps.push(Step::Wishes);
+        if self.remaining.restart_requests > 0
+            && server.supervisor.as_ref().is_some_and(|supervisor| !supervisor.restart_requested)
+        {
+            steps.push(Step::RequestRestart);
         }
-        // The sweep first takes up what it can, then stops what nobody owns.
-        let swept = self.row.ended.is_some() || server.owner.is_some();
+        // A reconciliation first resumes sessions, then stops orphaned machines.
+        let resumed = self.row.ended.is_some() || server.supervisor.is_some();
         for (at, machine) in self.machines.iter().enumerate() {
-            let listed = machine
+            let is_listed = machine
                 .record
                 .as_ref()
                 .is_some_and(|record| !matches!(record, State::Exited { .. } | State::Removed { .. }));
-            let owned = server.owner.as_ref().is_some_and(|owner| owner.asked == Some(at));
-            if swept && listed && !owned && !machine.told && !server.stopping {
+            let is_owned = server.supervisor.as_ref().is_some_and(|supervisor| supervisor.requested == Some(at));
+            if resumed && is_listed && !is_owned && !machine.stop_requested && !server.stopping {
                 steps.push(Step::StopUnowned(at));
             }
         }
     }
 
     fn machine_steps(&self, at: usize, machine: &Machine, steps: &mut Vec<Step>) {
-        let up = self.server.is_some();
-        if machine.alive {
-            steps.push(Step::Dies(at));
-            if machine.told && !machine.hangs {
-                steps.push(Step::Obeys(at));
+        let server_runs = self.server.is_some();
+        if machine.running_process {
+            steps.push(Step::Exits(at));
+            if machine.stop_requested && !machine.hangs {
+                steps.push(Step::StopsOnRequest(at));
             }
-            if self.left.hangs > 0 && !machine.hangs {
+            if self.remaining.hangs > 0 && !machine.hangs {
                 steps.push(Step::Hangs(at));
             }
             match &machine.record {
                 Some(State::Cloning) => steps.push(Step::ProcessStarted(at)),
                 Some(State::Waiting { .. }) => steps.push(Step::BecomesReady(at)),
-                Some(State::Ready { .. }) if self.left.channel_losses > 0 => steps.push(Step::LosesChannel(at)),
+                Some(State::Ready { .. }) if self.remaining.channel_losses > 0 => steps.push(Step::LosesChannel(at)),
                 Some(
                     State::Requested
                     | State::Ready { .. }
@@ -268,105 +270,108 @@ impl World {
                 )
                 | None => {}
             }
-        } else if machine.clears && !up {
-            steps.push(Step::ClearsUnseen(at));
-        } else if machine.clears && machine.record.as_ref().is_some_and(|record| !record.is_removed()) {
-            // A keeper of an older version does not say so first.
+        } else if machine.cleaning_up && !server_runs {
+            steps.push(Step::CleansUpUnobserved(at));
+        } else if machine.cleaning_up && machine.record.as_ref().is_some_and(|record| !record.is_removed()) {
+            // A keeper of an older version reports only the removal.
             if !matches!(machine.record, Some(State::Exited { .. })) {
-                steps.push(Step::SaysDead(at));
+                steps.push(Step::ReportsExit(at));
             }
-            steps.push(Step::SeenGone(at));
+            steps.push(Step::ReportsRemoval(at));
         }
         match machine.credential {
-            Credential::None if machine.alive && machine.claimed => steps.push(Step::Writes(at)),
-            // What it had sent before it died is read until it is gone.
-            Credential::Whole if up && (machine.alive || machine.clears && machine.record.is_some()) => {
-                let owner = self.server.as_ref().and_then(|server| server.owner.as_ref());
-                if owner.is_some_and(|owner| owner.asked == Some(at) && !owner.offered) {
-                    steps.push(Step::Offers(at));
+            Credential::None if machine.running_process && machine.claimed => steps.push(Step::WritesCredential(at)),
+            // What it sent before it exited is read until it is removed.
+            Credential::Written
+                if server_runs && (machine.running_process || machine.cleaning_up && machine.record.is_some()) =>
+            {
+                let supervisor = self.server.as_ref().and_then(|server| server.supervisor.as_ref());
+                if supervisor.is_some_and(|supervisor| supervisor.requested == Some(at) && !supervisor.delivery_pending)
+                {
+                    steps.push(Step::AnnouncesDelivery(at));
                 }
-                steps.push(Step::Sends(at));
+                steps.push(Step::SendsDelivery(at));
             }
-            // What the server has in its hands it can decide on, whatever became of the machine.
+            // A delivery that the server has received can be stored whatever happens to the machine.
             Credential::Sent { .. } => {
-                steps.push(Step::Decides(at));
-                if self.left.database_faults > 0 {
+                steps.push(Step::StoresDelivery(at));
+                if self.remaining.database_faults > 0 {
                     steps.push(Step::DatabaseFails(at));
                 }
             }
-            Credential::Decided { .. } => steps.push(Step::Answers(at)),
-            Credential::None | Credential::Whole | Credential::Answered => {}
+            Credential::Stored { .. } => steps.push(Step::AnswersDelivery(at)),
+            Credential::None | Credential::Written | Credential::Answered => {}
         }
     }
 
-    pub(super) fn take(&mut self, step: &Step) {
+    pub(super) fn apply(&mut self, step: &Step) {
         match step {
-            Step::Boot => self.boot(),
+            Step::StartServer => self.start_server(),
             Step::Crash => {
-                self.left.crashes -= 1;
-                self.server_is_gone();
+                self.remaining.crashes -= 1;
+                self.server_ended();
             }
             Step::StopServer => {
-                self.left.stops -= 1;
+                self.remaining.stops -= 1;
                 self.server_mut().stopping = true;
             }
-            Step::ServerEnds => self.server_is_gone(),
+            Step::ServerEnds => self.server_ended(),
             Step::Resume => self.resume(),
             Step::StopUnowned(at) => self.stop(*at, StopReason::Orphaned),
-            Step::Tell => {
+            Step::NotifyEnd => {
                 let server = self.server_mut();
-                let why = server.untold.take();
-                if let Some(owner) = &mut server.owner {
-                    owner.ending = owner.ending.or(why);
+                let why = server.unnotified_end.apply();
+                if let Some(supervisor) = &mut server.supervisor {
+                    supervisor.end = supervisor.end.or(why);
                 }
             }
-            Step::Wishes => {
-                self.left.wishes -= 1;
-                self.owner_mut().wish = true;
+            Step::RequestRestart => {
+                self.remaining.restart_requests -= 1;
+                self.supervisor_mut().restart_requested = true;
             }
             Step::Cancels => self.end_row(Problem::Cancelled),
             Step::ProcessStarted(at) => self.machine_on(*at, MachineEvent::ProcessStarted),
             Step::BecomesReady(at) => self.machine_on(*at, MachineEvent::BecameReady(())),
             Step::LosesChannel(at) => {
-                self.left.channel_losses -= 1;
+                self.remaining.channel_losses -= 1;
                 self.machine_on(*at, MachineEvent::ChannelLost { error: String::new() });
             }
-            Step::Dies(at) | Step::Obeys(at) => {
-                self.machines[*at].alive = false;
-                self.machines[*at].clears = true;
+            Step::Exits(at) | Step::StopsOnRequest(at) => {
+                self.machines[*at].running_process = false;
+                self.machines[*at].cleaning_up = true;
             }
             Step::Hangs(at) => {
-                self.left.hangs -= 1;
+                self.remaining.hangs -= 1;
                 self.machines[*at].hangs = true;
             }
-            Step::SaysDead(at) => {
+            Step::ReportsExit(at) => {
                 let reason = anteroom_machine::ExitReason::KeeperLost;
                 self.machine_on(*at, MachineEvent::ProcessExited { reason });
             }
-            Step::ClearsUnseen(at) => self.machines[*at].clears = false,
-            Step::SeenGone(at) => {
-                self.machines[*at].clears = false;
+            Step::CleansUpUnobserved(at) => self.machines[*at].cleaning_up = false,
+            Step::ReportsRemoval(at) => {
+                self.machines[*at].cleaning_up = false;
                 let reason = anteroom_machine::ExitReason::KeeperLost;
                 self.machine_on(*at, MachineEvent::Removed { reason, receipt: None });
             }
-            Step::Writes(at) => self.machines[*at].credential = Credential::Whole,
-            Step::Offers(_) => self.owner_mut().offered = true,
-            Step::Sends(at) => self.send(*at),
-            Step::Decides(at) => self.decide(*at),
+            Step::WritesCredential(at) => self.machines[*at].credential = Credential::Written,
+            Step::AnnouncesDelivery(_) => self.supervisor_mut().delivery_pending = true,
+            Step::SendsDelivery(at) => self.send_delivery(*at),
+            Step::StoresDelivery(at) => self.store_delivery(*at),
             Step::DatabaseFails(at) => {
-                self.left.database_faults -= 1;
-                if let Some(owner) = self.owner_of(*at) {
-                    owner.offered = true;
+                self.remaining.database_faults -= 1;
+                if let Some(supervisor) = self.supervisor_of(*at) {
+                    supervisor.delivery_pending = true;
                 }
-                self.machines[*at].credential = Credential::Whole;
+                self.machines[*at].credential = Credential::Written;
             }
-            Step::Answers(at) => {
-                if let Some(owner) = self.owner_of(*at) {
-                    owner.offered = false;
+            Step::AnswersDelivery(at) => {
+                if let Some(supervisor) = self.supervisor_of(*at) {
+                    supervisor.delivery_pending = false;
                 }
                 self.machines[*at].credential = Credential::Answered;
             }
-            owner_step => self.owner_takes(owner_step),
+            supervisor_step => self.supervisor_applies(supervisor_step),
         }
     }
 
@@ -374,75 +379,75 @@ impl World {
         self.server.as_mut().expect("a server runs")
     }
 
-    pub(super) fn owner_mut(&mut self) -> &mut Owner {
-        self.server_mut().owner.as_mut().expect("an owner lives")
+    pub(super) fn supervisor_mut(&mut self) -> &mut Supervisor {
+        self.server_mut().supervisor.as_mut().expect("an owner lives")
     }
 
-    fn owner_of(&mut self, at: usize) -> Option<&mut Owner> {
-        self.server.as_mut()?.owner.as_mut().filter(|owner| owner.asked == Some(at))
+    fn supervisor_of(&mut self, at: usize) -> Option<&mut Supervisor> {
+        self.server.as_mut()?.supervisor.as_mut().filter(|supervisor| supervisor.requested == Some(at))
     }
 
-    pub(super) fn break_promise(&mut self, which: &'static str) {
-        self.broken = self.broken.or(Some(which));
+    pub(super) fn violate(&mut self, which: &'static str) {
+        self.violation = self.violation.or(Some(which));
     }
 
-    fn boot(&mut self) {
+    fn start_server(&mut self) {
         self.server = Some(Server::default());
         for at in 0..self.machines.len() {
-            if self.machines[at].alive || self.machines[at].clears {
+            if self.machines[at].running_process || self.machines[at].cleaning_up {
                 self.machines[at].record = Some(State::Requested);
                 self.machine_on(at, MachineEvent::KeeperFound);
             }
         }
     }
 
-    fn server_is_gone(&mut self) {
+    fn server_ended(&mut self) {
         self.server = None;
         for machine in &mut self.machines {
             machine.record = None;
-            // The connection went with the server: an agent that got no answer sends it again.
-            if let Credential::Sent { .. } | Credential::Decided { .. } = machine.credential {
-                machine.credential = Credential::Whole;
+            // The connection broke with the server: an agent without an answer sends the credential again.
+            if let Credential::Sent { .. } | Credential::Stored { .. } = machine.credential {
+                machine.credential = Credential::Written;
             }
         }
     }
 
-    /// As the sweep does it.
+    /// Resumes the session as the reconciliation does.
     fn resume(&mut self) {
         let lives =
             |machine: &usize| self.machines[*machine].record.as_ref().is_some_and(|record| !record.is_removed());
         let found = initial_state(false, self.row.machine.is_some(), self.row.machine.as_ref().is_some_and(lives));
-        let (life, orders) = Lifecycle::begin(found, self.row.generation, self.left.restarts_max);
-        let mut owner = Owner::new(life, orders);
+        let (lifecycle, commands) = Lifecycle::begin(found, self.row.generation, self.remaining.restarts_max);
+        let mut supervisor = Supervisor::new(lifecycle, commands);
         match found {
             InitialState::Adopted => {
-                owner.asked = self.row.machine;
-                owner.held = self.row.machine;
-                owner.news = true;
-                owner.offered = true;
+                supervisor.requested = self.row.machine;
+                supervisor.running = self.row.machine;
+                supervisor.state_changed = true;
+                supervisor.delivery_pending = true;
             }
             InitialState::Lost => {
                 let problem = Problem::ControllerRestarted;
-                owner.due.push_back(Event::MachineRemoved { problem, detail: String::new() });
+                supervisor.pending.push_back(Event::MachineRemoved { problem, detail: String::new() });
             }
             InitialState::Queued | InitialState::Attached => {}
         }
-        self.server_mut().owner = Some(owner);
+        self.server_mut().supervisor = Some(supervisor);
     }
 
-    /// Writes an end to the row, as everybody does: only if it has none.
+    /// Writes the session's end to the row if it has none.
     pub(super) fn end_row(&mut self, why: Problem) {
         if self.row.ended.is_none() {
             self.row.ended = Some(why);
             self.row.ends += 1;
-            self.server_mut().untold = Some(why);
+            self.server_mut().unnotified_end = Some(why);
         }
     }
 
     pub(super) fn stop(&mut self, at: usize, why: StopReason) {
         self.machine_on(at, MachineEvent::StopRequested(why));
         if matches!(self.machines[at].record, Some(State::Stopping { .. })) {
-            self.machines[at].told = true;
+            self.machines[at].stop_requested = true;
         }
     }
 
@@ -450,52 +455,52 @@ impl World {
         let Some(record) = &self.machines[at].record else { return };
         let Ok(next) = record.on(event) else { return };
         self.machines[at].record = Some(next);
-        if let Some(owner) = self.server.as_mut().and_then(|server| server.owner.as_mut())
-            && owner.held == Some(at)
+        if let Some(supervisor) = self.server.as_mut().and_then(|server| server.supervisor.as_mut())
+            && supervisor.running == Some(at)
         {
-            owner.news = true;
+            supervisor.state_changed = true;
         }
     }
 
-    fn send(&mut self, at: usize) {
-        let is_its_own = self.row.machine == Some(at);
-        let owner = self.server.as_ref().and_then(|server| server.owner.as_ref());
-        let counted = is_its_own && owner.is_some_and(|owner| !owner.shut);
+    fn send_delivery(&mut self, at: usize) {
+        let is_current = self.row.machine == Some(at);
+        let supervisor = self.server.as_ref().and_then(|server| server.supervisor.as_ref());
+        let counted = is_current && supervisor.is_some_and(|supervisor| !supervisor.deliveries_closed);
         self.machines[at].credential = Credential::Sent { counted };
     }
 
-    /// One transaction: the credential and the session's completion, if the row is active and the machine its own.
-    fn decide(&mut self, at: usize) {
+    /// One transaction: the credential and the session's completion, if the row is active and the machine is the current one.
+    fn store_delivery(&mut self, at: usize) {
         let Credential::Sent { counted } = self.machines[at].credential else { return };
         if self.row.ended.is_none() {
             if self.row.machine == Some(at) {
                 self.row.stored += 1;
                 self.end_row(Problem::Completed);
             } else if counted {
-                self.break_promise("a delivery in hand was refused though its session lived");
+                self.violate("a delivery in flight was rejected although its session was active");
             }
         }
-        self.machines[at].credential = Credential::Decided { counted };
+        self.machines[at].credential = Credential::Stored { counted };
     }
 }
 
-impl Owner {
-    fn new(life: Lifecycle, orders: Vec<Command>) -> Self {
+impl Supervisor {
+    fn new(lifecycle: Lifecycle, commands: Vec<Command>) -> Self {
         Self {
-            life,
-            orders: orders.into(),
-            due: VecDeque::new(),
+            lifecycle,
+            commands: commands.into(),
+            pending: VecDeque::new(),
             job: None,
-            asked: None,
-            held: None,
-            news: false,
-            ending: None,
-            told: false,
-            wish: false,
-            offered: false,
-            shut: false,
-            must_be_gone: false,
-            noted: false,
+            requested: None,
+            running: None,
+            state_changed: false,
+            end: None,
+            end_received: false,
+            restart_requested: false,
+            delivery_pending: false,
+            deliveries_closed: false,
+            awaiting_cleanup: false,
+            exit_recorded: false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The whole table: every event in every phase. What changes here changes what people live through, so it is looked at.
+//! The transition table: every event in every phase, as a snapshot that is reviewed when it changes.
 
 use super::*;
 use std::fmt::Write;
@@ -67,11 +67,12 @@ fn every_event_in_every_phase_does_what_the_table_says() {
     for phase in phases() {
         writeln!(table, "{phase:?}").unwrap();
         for event in events() {
-            let mut life = at(phase.clone());
-            let orders = life.on(event.clone());
-            if life != at(phase.clone()) || !orders.is_empty() {
-                let delivery = if life.delivery == Delivery::None { "" } else { " (a delivery is being answered)" };
-                writeln!(table, "    {event:?} -> {:?}{delivery} {orders:?}", life.phase).unwrap();
+            let mut lifecycle = at(phase.clone());
+            let commands = lifecycle.on(event.clone());
+            if lifecycle != at(phase.clone()) || !commands.is_empty() {
+                let delivery =
+                    if lifecycle.delivery == Delivery::None { "" } else { " (a delivery is being answered)" };
+                writeln!(table, "    {event:?} -> {:?}{delivery} {commands:?}", lifecycle.phase).unwrap();
             }
         }
     }
@@ -79,33 +80,36 @@ fn every_event_in_every_phase_does_what_the_table_says() {
 }
 
 #[test]
-fn what_is_over_stays_over() {
+fn finished_phases_ignore_all_events() {
     for phase in [Phase::Finished, Phase::Detached] {
         for event in events() {
-            let mut life = at(phase.clone());
-            assert_eq!(life.on(event), Vec::new());
-            assert!(life.is_finished());
+            let mut lifecycle = at(phase.clone());
+            assert_eq!(lifecycle.on(event), Vec::new());
+            assert!(lifecycle.is_finished());
         }
     }
 }
 
 #[test]
 fn a_session_without_another_machine_fails_with_its_last_ones_cause() {
-    let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
-    let orders = life.on(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
+    let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
+    let commands = lifecycle.on(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
-    let (gone, cleared) = (Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved));
-    assert_eq!(orders, [Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed)), gone, cleared, end]);
-    assert_eq!(life.on(Event::RestartRequested), Vec::new(), "there is nothing to restart");
+    let (exited, removed) = (Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved));
+    assert_eq!(
+        commands,
+        [Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed)), exited, removed, end]
+    );
+    assert_eq!(lifecycle.on(Event::RestartRequested), Vec::new(), "there is nothing to restart");
 }
 
 #[test]
 fn a_death_is_told_at_once_and_another_machine_is_asked_for_only_when_the_dead_one_is_gone() {
-    let died = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
-    let gone = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
-    let mut life = at(Phase::Open { reachable: true });
+    let exited_event = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
+    let removed = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
+    let mut lifecycle = at(Phase::Open { reachable: true });
     assert_eq!(
-        life.on(died()),
+        lifecycle.on(exited_event()),
         [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited), Command::AwaitCleanup]
     );
     for early in [
@@ -114,87 +118,91 @@ fn a_death_is_told_at_once_and_another_machine_is_asked_for_only_when_the_dead_o
         Event::BackoffElapsed,
         Event::RestartRequested,
         Event::MachineReady,
-        died(),
+        exited_event(),
     ] {
-        assert_eq!(life.on(early), []);
+        assert_eq!(lifecycle.on(early), []);
     }
-    let set_back = Command::RecordReplacement { problem: Problem::MachineFailed, detail: "d".into() };
-    assert_eq!(life.on(gone()), [Command::Record(Entry::MachineRemoved), set_back]);
-    assert_eq!(life.on(gone()), [], "once");
+    let record_replacement = Command::RecordReplacement { problem: Problem::MachineFailed, detail: "d".into() };
+    assert_eq!(lifecycle.on(removed()), [Command::Record(Entry::MachineRemoved), record_replacement]);
+    assert_eq!(lifecycle.on(removed()), [], "once");
 }
 
 #[test]
 fn a_session_whose_last_machine_died_ends_at_once_and_its_owner_sees_the_machine_gone() {
-    let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
+    let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
-    let died = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
-    let none_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
-    assert_eq!(life.on(died), [none_left, Command::Record(Entry::MachineExited), end]);
+    let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
+    let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
+    assert_eq!(lifecycle.on(exited_event), [no_machine_left, Command::Record(Entry::MachineExited), end]);
     assert_eq!(
-        life.on(Event::SessionEnded(Problem::MachineFailed)),
+        lifecycle.on(Event::SessionEnded(Problem::MachineFailed)),
         [Command::Publish(PublishedState::Closing), Command::StopDeliveries]
     );
-    life.on(Event::DeliveryChanged(Delivery::None));
-    assert!(!life.is_finished());
-    let gone = Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
-    assert_eq!(life.on(gone), [Command::Record(Entry::MachineRemoved)]);
-    assert!(life.is_finished());
+    lifecycle.on(Event::DeliveryChanged(Delivery::None));
+    assert!(!lifecycle.is_finished());
+    let removed = Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
+    assert_eq!(lifecycle.on(removed), [Command::Record(Entry::MachineRemoved)]);
+    assert!(lifecycle.is_finished());
 }
 
 #[test]
 fn what_a_last_machine_had_delivered_is_decided_before_anybody_is_told_that_there_is_no_other() {
-    let mut life = Lifecycle { generation: 3, delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
-    let died = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
-    assert_eq!(life.on(died), [Command::Record(Entry::MachineExited)]);
+    let mut lifecycle =
+        Lifecycle { generation: 3, delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
+    let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
+    assert_eq!(lifecycle.on(exited_event), [Command::Record(Entry::MachineExited)]);
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
-    let none_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
-    assert_eq!(life.on(Event::DeliveryChanged(Delivery::None)), [none_left, end]);
+    let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
+    assert_eq!(lifecycle.on(Event::DeliveryChanged(Delivery::None)), [no_machine_left, end]);
 }
 
 #[test]
 fn a_delivery_of_a_dead_machine_is_decided_before_the_machine_is_set_back_whichever_comes_first() {
-    let died = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
-    let gone = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
-    let decided = || Event::DeliveryChanged(Delivery::None);
-    let set_back = || Command::RecordReplacement { problem: Problem::MachineFailed, detail: "d".into() };
+    let exited_event = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
+    let removed = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
+    let answered = || Event::DeliveryChanged(Delivery::None);
+    let record_replacement = || Command::RecordReplacement { problem: Problem::MachineFailed, detail: "d".into() };
     for (first, second, last) in [
-        (decided(), gone(), vec![Command::Record(Entry::MachineRemoved), set_back()]),
-        (gone(), decided(), vec![set_back()]),
+        (answered(), removed(), vec![Command::Record(Entry::MachineRemoved), record_replacement()]),
+        (removed(), answered(), vec![record_replacement()]),
     ] {
-        let mut life = Lifecycle { delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
-        assert_eq!(life.on(died()), [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited)]);
-        assert!(!life.on(first).contains(&set_back()));
-        assert_eq!(life.on(second), last);
+        let mut lifecycle = Lifecycle { delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
+        assert_eq!(
+            lifecycle.on(exited_event()),
+            [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited)]
+        );
+        assert!(!lifecycle.on(first).contains(&record_replacement()));
+        assert_eq!(lifecycle.on(second), last);
     }
 }
 
 #[test]
 fn a_wish_for_another_machine_never_costs_the_session_its_last_one() {
-    let mut life = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
+    let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
     assert_eq!(
-        life.on(Event::RestartRequested),
+        lifecycle.on(Event::RestartRequested),
         [Command::Record(Entry::RestartRejected(RestartRejection::NoMachineLeft))]
     );
-    let mut life = Lifecycle { delivery: Delivery::Pending, ..at(Phase::Open { reachable: true }) };
+    let mut lifecycle = Lifecycle { delivery: Delivery::Pending, ..at(Phase::Open { reachable: true }) };
     assert_eq!(
-        life.on(Event::RestartRequested),
+        lifecycle.on(Event::RestartRequested),
         [Command::Record(Entry::RestartRejected(RestartRejection::DeliveryPending))]
     );
 }
 
 #[test]
 fn the_pauses_between_machines_grow_to_a_bound() {
-    let pauses: Vec<_> = (2..12)
+    let waits: Vec<_> = (2..12)
         .map(|generation| {
-            let mut life = Lifecycle { generation, ..at(Phase::RecordingReplacement) };
-            match life.on(Event::ReplacementRecorded).as_slice() {
+            let mut lifecycle = Lifecycle { generation, ..at(Phase::RecordingReplacement) };
+            match lifecycle.on(Event::ReplacementRecorded).as_slice() {
                 [Command::BackOff { ms }] => *ms,
                 [Command::Enqueue] => 0,
                 other => unreachable!("{other:?}"),
             }
         })
         .collect();
-    assert_eq!(pauses, [0, 200, 400, 800, 1600, 3200, 6400, 6400, 6400, 6400]);
+    assert_eq!(waits, [0, 200, 400, 800, 1600, 3200, 6400, 6400, 6400, 6400]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::{active_session::ActiveSession, supervisor};
 use crate::{admission, api_error::ApiError, app::App, auth::Caller, clock, credentials, random};
-use anteroom_store::{Aim, Created, CredentialRow, CredentialUse, NewEvent, NewSession, SessionRow};
+use anteroom_store::{Created, CredentialRow, CredentialUse, NewEvent, NewSession, SessionPurpose, SessionRow};
 use anteroom_wire::{
     CallerId, CredentialId, Problem, SessionId,
     agent::UsePurpose,
@@ -64,7 +64,7 @@ pub(crate) async fn start_for(
         deadline_ms: now + app.config.sessions.session_s_max * 1_000,
         external: None,
         method: credential.method.clone(),
-        aim: Aim::Use(uses),
+        purpose: SessionPurpose::UseCredential(uses),
     };
     let sentence = format!("A session that {} with a stored credential was accepted.", what(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
@@ -78,7 +78,9 @@ pub(crate) async fn start_for(
             supervisor::spawn_supervisor(app, session, row.clone(), supervisor::Start::Queue(ticket));
             Ok(row)
         }
-        Created::Existing(_) | Created::KeyReused(_) | Created::MachineTaken(_) => Err(Problem::Internal.into()),
+        Created::Existing(_) | Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => {
+            Err(Problem::Internal.into())
+        }
     }
 }
 
@@ -100,7 +102,7 @@ fn check(app: &App, credential: &CredentialRow, request: &UseRequest) -> Result<
     let provider = provider.ok_or_else(|| {
         ApiError::new(Problem::UnknownProvider, format!("{} is no longer configured", credential.provider))
     })?;
-    for policy in [credential.kept.policy(), provider.policy] {
+    for policy in [credential.retention.policy(), provider.policy] {
         if policy != StoragePolicy::Store {
             return Err(ApiError::new(Problem::ForbiddenByPolicy, format!("{}: {}", provider.id, policy.sentence())));
         }

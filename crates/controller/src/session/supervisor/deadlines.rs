@@ -1,7 +1,8 @@
-//! When a session ends because nobody used it, or at its cap. Kept in the time that only goes forward: a clock that is set
-//! anew neither ends nor prolongs a session while its server lives.
+//! The deadlines of a session: idle time and total time. Measured with the monotonic clock, so that a change of the system
+//! clock neither ends nor prolongs a session while the server runs.
 
 use crate::{
+    api_error::chain,
     app::App,
     clock,
     session::{
@@ -15,42 +16,42 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The longest wait before something that the database did not take is tried again.
+/// The longest wait between retries of a database write.
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// Waits until a deadline has passed, but at least for `after`. Tells the database of the session's use now and then.
+/// Waits until a deadline has passed, but at least for `after`. Writes the time of last use to the database at intervals.
 ///
-/// A credential that waits to be delivered holds a deadline back, for as long as the settings say.
+/// A pending delivery postpones the deadline by at most `sessions.delivery_grace_s`.
 pub(super) async fn deadline_passed(app: App, session: Arc<ActiveSession>, row: SessionRow, after: Duration) -> Event {
     tokio::time::sleep(after).await;
     let settings = &app.config.sessions;
-    // A server that starts after the clock was set back must not give more than there was to give.
+    // If the clock was set back before this server started, the session still gets no more than its total time.
     let left_ms =
         row.deadline_ms.saturating_sub(session.started_at_ms).min(settings.session_s_max.saturating_mul(1_000));
     let cap = session.started + Duration::from_millis(left_ms);
-    let grace = Duration::from_secs(settings.idle_s_max);
+    let idle_max = Duration::from_secs(settings.idle_s_max);
     let hold_max = Duration::from_secs(settings.delivery_grace_s);
-    let look_every = Duration::from_millis(settings.sweep_every_ms);
+    let recheck_every = Duration::from_millis(settings.sweep_every_ms);
     let mut state = session.watch();
-    let mut end_received = session.activity.last();
+    let mut written = session.activity.last();
     loop {
         let now = Instant::now();
         let last = session.activity.last();
-        if last > end_received {
-            end_received = last;
-            // A task of its own: while the session's owner carries out an order it polls nothing of this, and a write that rests
-            // halfway holds the only writing connection, also against that order.
-            let remembering = tokio::spawn(write_last_use(app.clone(), Arc::clone(&session), last));
-            let _ended = AbortOnDropHandle::new(remembering).await;
+        if last > written {
+            written = last;
+            // On a separate task: while the supervisor executes a command it does not poll this future, and an unpolled write
+            // would block the only writing connection, also for that command.
+            let writing = tokio::spawn(write_last_use(app.clone(), Arc::clone(&session), last));
+            let _ended = AbortOnDropHandle::new(writing).await;
         }
-        let idle = last + grace;
+        let idle = last + idle_max;
         let (at, problem, detail) = if cap <= idle {
             (cap, Problem::DeadlineExpired, format!("It may last {} s.", settings.session_s_max))
         } else {
             (idle, Problem::IdleExpired, format!("It may be idle for {} s.", settings.idle_s_max))
         };
         if now < at {
-            tokio::time::sleep_until((now + look_every).min(at)).await;
+            tokio::time::sleep_until((now + recheck_every).min(at)).await;
             continue;
         }
         let hold_expired = now >= at + hold_max;
@@ -59,7 +60,7 @@ pub(super) async fn deadline_passed(app: App, session: Arc<ActiveSession>, row: 
         }
         tokio::select! {
             _ = state.wait_for(|state| state.delivery() == Delivery::None) => {}
-            () = tokio::time::sleep_until((now + look_every).min(at + hold_max)) => {}
+            () = tokio::time::sleep_until((now + recheck_every).min(at + hold_max)) => {}
         }
     }
 }
@@ -71,7 +72,7 @@ async fn write_last_use(app: App, session: Arc<ActiveSession>, last: Instant) {
     match app.store.touch(&session.id, at, Some(idle_deadline)).await {
         Ok(_) => session.notify(),
         Err(error) => {
-            tracing::warn!(outcome = "touch_lost", session = %session.id, error = %crate::api_error::chain(&error), "a session's use could not be written");
+            tracing::warn!(outcome = "last_use_not_written", session = %session.id, error = %chain(&error), "time of last use not written");
         }
     }
 }

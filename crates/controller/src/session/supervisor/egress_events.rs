@@ -1,4 +1,4 @@
-//! The egress gate as one session's machine sees it; its decisions go on the session's timeline.
+//! The egress gate of one session's machines; its decisions are recorded on the session's timeline.
 
 use crate::{
     app::App,
@@ -9,20 +9,20 @@ use serde_json::json;
 use std::sync::{Arc, Weak};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Opens the gate for the session's machines; dropping the answer closes it and every connection through it.
+/// Opens the gate for the session's machines. Dropping the guard closes the gate and every connection through it.
 pub(super) fn open(app: &App, session: &Arc<ActiveSession>) -> DropGuard {
-    let ending = CancellationToken::new();
-    let (weak, end_received) = (Arc::downgrade(session), app.clone());
+    let closed = CancellationToken::new();
+    let (weak, shared_app) = (Arc::downgrade(session), app.clone());
     let gate = MachineGate::new(
         Arc::clone(&app.gate),
         session.provider(),
         app.tasks.clone(),
-        ending.clone(),
-        move |decision| record_decision(&end_received, &weak, &decision),
+        closed.clone(),
+        move |decision| record_decision(&shared_app, &weak, &decision),
     );
-    // A session has one owner, so this is the first and only time.
+    // A session has one supervisor, so this is set once.
     let _ = session.egress_gate.set(gate);
-    ending.drop_guard()
+    closed.drop_guard()
 }
 
 fn record_decision(app: &App, session: &Weak<ActiveSession>, decision: &EgressDecision) {
@@ -45,12 +45,12 @@ fn timeline_entry(line: SummaryLine) -> (&'static str, String, serde_json::Value
         }
         SummaryLine::FirstFailed { host, port, problem, detail } => (
             "egress_denied",
-            format!("The machine asked for {host}:{port} and was refused: {}", problem.sentence()),
+            format!("The machine requested {host}:{port} and was refused: {}", problem.sentence()),
             json!({ "host": host, "port": port, "reason": problem.code(), "detail": detail }),
         ),
         SummaryLine::LimitReached { names_max } => (
             "egress_full",
-            format!("The machine asked for more than {names_max} names; further ones are only counted."),
+            format!("The machine requested more than {names_max} names; further ones are only counted."),
             json!({ "names_max": names_max }),
         ),
     }

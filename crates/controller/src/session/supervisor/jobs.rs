@@ -1,8 +1,8 @@
-//! The orders that take time, one at a time: each comes back with what came of it. A job that is given up has either done
-//! its one write or not; whoever gave it up does not rely on either.
+//! The commands that take time, one at a time. Each job ends with an event. A cancelled job has either done its one write or
+//! not, and the caller relies on neither.
 //!
-//! What writes runs on a task of its own. The owner polls its job only while it waits for events: a write that rested halfway in
-//! between would hold the only writing connection, also against the owner's own next write.
+//! A job that writes runs on a task: the supervisor polls its job only while it waits for events, and a write that is not
+//! polled would block the only writing connection, also for the supervisor's next write.
 
 use super::{claim, deadlines};
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
     session::{
         active_session::ActiveSession,
         end,
-        lifecycle::Event,
-        note,
+        lifecycle::{EndKind, Event},
         queue::{MachinePermit, QueueTicket},
         status::Progress,
+        timeline,
     },
 };
 use anteroom_machine::Channels;
@@ -25,34 +25,34 @@ use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
 
-/// What is under way.
+/// The command in progress.
 pub(super) enum Job {
-    /// It only waits.
+    /// Waits and writes nothing.
     Waiting(Pin<Box<dyn Future<Output = JobResult> + Send>>),
-    /// It writes.
+    /// Writes on its task.
     Writing(AbortOnDropHandle<JobResult>),
 }
 
 impl Job {
-    fn writing(what: impl Future<Output = JobResult> + Send + 'static) -> Self {
-        Self::Writing(AbortOnDropHandle::new(tokio::spawn(what)))
+    fn writing(work: impl Future<Output = JobResult> + Send + 'static) -> Self {
+        Self::Writing(AbortOnDropHandle::new(tokio::spawn(work)))
     }
 
-    /// Ends it; nothing of it happens afterwards.
+    /// Cancels it; nothing of it happens afterwards.
     pub(super) async fn cancel(self) {
         if let Self::Writing(task) = self {
             task.abort();
-            // Given up, done or panicked: over.
+            // Cancelled, finished or panicked: it has ended.
             let _ = task.await;
         }
     }
 }
 
-/// What came of it.
+/// The result of a job.
 pub(super) struct JobResult {
-    /// What the lifecycle is told.
+    /// The event for the lifecycle.
     pub event: Event,
-    /// MachinePermit for a machine.
+    /// The permit that the job acquired.
     pub permit: Option<MachinePermit>,
 }
 
@@ -67,8 +67,8 @@ pub(super) async fn next(job: &mut Option<Job>) -> JobResult {
     match job {
         Some(Job::Waiting(job)) => job.await,
         Some(Job::Writing(task)) => match task.await {
-            Ok(done) => done,
-            // As if it had been done here: the owner's guard ends the session.
+            Ok(result) => result,
+            // Panics here as well: the supervisor's guard ends the session.
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_aborted) => std::future::pending().await,
@@ -78,15 +78,15 @@ pub(super) async fn next(job: &mut Option<Job>) -> JobResult {
     }
 }
 
-/// Stands in line.
+/// Waits in the queue.
 pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket) -> Job {
     Job::Waiting(Box::pin(async move {
-        let permit = ticket.take(|position| session.set_progress(Progress::Queued { position })).await;
+        let permit = ticket.acquire(|position| session.set_progress(Progress::Queued { position })).await;
         JobResult { event: Event::PermitGranted, permit: Some(permit) }
     }))
 }
 
-/// Writes that this machine is asked for and which token it will have.
+/// Records the request for a machine and the hash of its agent token.
 pub(super) fn request_machine(
     app: App,
     session: Arc<ActiveSession>,
@@ -102,14 +102,14 @@ pub(super) fn request_machine(
         .cli_started(false);
     Job::writing(async move {
         let event = |now| {
-            NewEvent::new(now, "machine_requested", format!("Machine {generation} was asked for."))
+            NewEvent::new(now, "machine_requested", format!("Machine {generation} was requested."))
                 .with(json!({ "machine": machine, "generation": generation }))
         };
         write(&app, &session, change, event, Event::RequestRecorded).await.into()
     })
 }
 
-/// Writes that the machine is being replaced.
+/// Records that the machine is being replaced.
 pub(super) fn record_replacement(
     app: App,
     session: Arc<ActiveSession>,
@@ -121,7 +121,7 @@ pub(super) fn record_replacement(
         .generation(generation)
         .machine(None)
         .agent_token(None)
-        .setback(Some(Reason::new(problem, detail.as_str())));
+        .replacement_reason(Some(Reason::new(problem, detail.as_str())));
     Job::writing(async move {
         let event = |now| {
             NewEvent::new(now, "machine_replaced", format!("The machine is being replaced: {detail}."))
@@ -131,7 +131,7 @@ pub(super) fn record_replacement(
     })
 }
 
-/// Makes the machine this session's.
+/// Claims the machine for this session.
 pub(super) fn claim(
     app: App,
     session: Arc<ActiveSession>,
@@ -146,7 +146,7 @@ pub(super) fn claim(
     })
 }
 
-/// Waits before another machine is asked for.
+/// Waits before the next machine is requested.
 pub(super) fn back_off(ms: u64) -> Job {
     Job::Waiting(Box::pin(async move {
         tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -154,11 +154,11 @@ pub(super) fn back_off(ms: u64) -> Job {
     }))
 }
 
-/// Writes the session's end until the database takes it.
-pub(super) fn end(app: App, session: Arc<ActiveSession>, how: EndKind, problem: Problem, detail: String) -> Job {
+/// Writes the session's end, with retries until the database accepts it.
+pub(super) fn end(app: App, session: Arc<ActiveSession>, kind: EndKind, problem: Problem, detail: String) -> Job {
     Job::writing(async move {
-        end::end_at_last(&app, &session, how, problem, &detail).await;
-        // A server that stops first leaves the row to the next one, and the owner hears that it stops.
+        end::end_with_retries(&app, &session, kind, problem, &detail).await;
+        // If the server stops first, the next server resumes the row; the supervisor receives `ServerStopping`.
         match session.close_signal.cause() {
             Some(cause) => Event::SessionEnded(cause).into(),
             None => std::future::pending().await,
@@ -166,13 +166,14 @@ pub(super) fn end(app: App, session: Arc<ActiveSession>, how: EndKind, problem: 
     })
 }
 
-/// One transition, tried until the database takes it. A row that has ended says so; a server that stops ends the try.
+/// Writes one transition, with retries until the database accepts it. Returns the session's end if it has ended, and stops
+/// when the server stops.
 async fn write(
     app: &App,
     session: &ActiveSession,
     change: Change,
     event: impl Fn(clock::UnixMs) -> NewEvent,
-    then: Event,
+    on_success: Event,
 ) -> Event {
     let mut wait = Duration::from_millis(20);
     loop {
@@ -182,9 +183,9 @@ async fn write(
             }
         }
         match app.store.transition(&session.id, Expect::Active, change.clone(), event(clock::now())).await {
-            Ok(Transition::JobResult { .. }) => {
+            Ok(Transition::Done { .. }) => {
                 session.notify();
-                return then;
+                return on_success;
             }
             Ok(Transition::Conflict(row)) => {
                 let why = row.end().map_or(Problem::Internal, |end| end.reason.problem);
@@ -192,7 +193,7 @@ async fn write(
                 return Event::SessionEnded(why);
             }
             Err(error) => {
-                tracing::error!(outcome = "transition_not_written", session = %session.id, error = %chain(&error), "trying again");
+                tracing::error!(outcome = "transition_not_written", session = %session.id, error = %chain(&error), "transition not written; retrying");
             }
         }
         tokio::select! {

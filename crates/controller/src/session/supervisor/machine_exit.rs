@@ -1,8 +1,8 @@
-//! What the timeline says of a machine's end: how, as soon as that is known, and what was found gone, as soon as that is.
+//! Timeline entries about the end of a machine: its exit as soon as it is known, its removal as soon as its keeper has finished.
 //!
 //! ```text
-//!  dead ─▶ machine_exited {why}                 gone ─▶ machine_removed {receipt}
-//!  of a machine that was to end, in one: gone ─▶ machine_exited {why, receipt}
+//!  exited ─▶ machine_exited {why}               removed ─▶ machine_removed {receipt}
+//!  a machine that was stopped, in one entry:    removed ─▶ machine_exited {why, receipt}
 //! ```
 
 use super::Driver;
@@ -12,14 +12,14 @@ use anteroom_store::{StoreError, TimelineRow};
 use anteroom_wire::{MachineId, SessionId};
 use serde_json::{Value, json};
 
-/// The kind of the entry that says how a machine ended.
+/// The kind of the entry about a machine's exit.
 pub(in crate::session) const MACHINE_EXITED: &str = "machine_exited";
-/// The kind of the entry that says what was found gone of a machine whose end was told before.
+/// The kind of the entry about a machine's removal.
 const MACHINE_REMOVED: &str = "machine_removed";
 /// Entries read at once.
-const PAGE: u32 = 500;
+const PAGE_ENTRIES: u32 = 500;
 
-/// Sentence and data of [`GONE`].
+/// Sentence and data of a [`MACHINE_EXITED`] entry.
 pub(in crate::session) fn exit_entry(
     machine: &MachineId,
     why: &ExitReason,
@@ -36,7 +36,7 @@ pub(in crate::session) fn exit_entry(
     (sentence, data)
 }
 
-/// Whether the session's timeline says how this machine ended.
+/// Whether this machine's exit is on the session's timeline.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -47,7 +47,7 @@ pub(in crate::session) async fn is_recorded(
 ) -> Result<bool, StoreError> {
     let mut after = 0;
     loop {
-        let page = app.store.timeline(session, after, PAGE).await?;
+        let page = app.store.timeline(session, after, PAGE_ENTRIES).await?;
         if page.iter().any(|entry| records_exit_of(entry, machine)) {
             return Ok(true);
         }
@@ -63,7 +63,7 @@ fn records_exit_of(entry: &TimelineRow, machine: &MachineId) -> bool {
 }
 
 impl Driver {
-    /// How the machine ended and, `with_receipt`, what its keeper found gone.
+    /// Records how the machine ended and, if `with_receipt`, its keeper's receipt.
     pub(super) async fn record_machine_exit(&mut self, with_receipt: bool) {
         let Some((machine, state)) = self.machine_exit.clone() else { return };
         let (why, receipt) = match state {
@@ -75,13 +75,13 @@ impl Driver {
             | State::Ready { .. }
             | State::Stopping { .. } => return,
         };
-        // The server before this one may have lived long enough to say it.
+        // The server before this one may have recorded it.
         if std::mem::take(&mut self.from_earlier_server) {
             match is_recorded(&self.app, &self.session.id, &machine).await {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(error) => {
-                    tracing::warn!(outcome = "timeline_not_read", session = %self.session.id, error = %chain(&error), "whether a machine's end was told before is not known; it is told");
+                    tracing::warn!(outcome = "timeline_not_read", session = %self.session.id, error = %chain(&error), "timeline not read; the machine's exit is recorded, maybe twice");
                 }
             }
         }
@@ -90,31 +90,32 @@ impl Driver {
         self.append(MACHINE_EXITED, sentence, data).await;
     }
 
-    /// What its keeper found gone.
+    /// Records the removal and the keeper's receipt.
     pub(super) async fn record_removal(&mut self) {
         let Some((machine, State::Removed { receipt, .. })) = self.machine_exit.take() else { return };
         let left = receipt.as_ref().map(|receipt| receipt.checks.leftovers.join(", ")).unwrap_or_default();
         let sentence = match (&receipt, left.as_str()) {
             (None, _) => "The machine's keeper has ended.".to_owned(),
             (Some(_), "") => "Nothing of the machine is left.".to_owned(),
-            (Some(_), left) => format!("Of the machine this is left: {left}."),
+            (Some(_), left) => format!("Leftovers of the machine: {left}."),
         };
         self.append(MACHINE_REMOVED, sentence, json!({ "machine": machine, "receipt": receipt })).await;
     }
 
+    /// Records that the cleanup did not finish in time.
     pub(super) async fn record_cleanup_timeout(&mut self) {
         let Some(running) = &self.running else { return };
         let what = match &*running.state.borrow() {
-            State::Exited { .. } => "has died, and its keeper",
+            State::Exited { .. } => "exited and",
             State::Requested
             | State::Cloning
             | State::Waiting { .. }
             | State::Ready { .. }
             | State::Stopping { .. }
-            | State::Removed { .. } => "was told to stop and",
+            | State::Removed { .. } => "was stopped and",
         };
         let (machine, within) = (running.machine.clone(), self.app.config.sessions.cleanup_timeout_s);
-        let sentence = format!("The machine {what} was not seen gone within {within} s.");
+        let sentence = format!("The machine {what} was not removed within {within} s.");
         self.append("machine_not_removed", sentence, json!({ "machine": machine })).await;
     }
 }

@@ -28,11 +28,11 @@ pub struct ExecCache(Mutex<Book>);
 #[derive(Default)]
 struct Book {
     commands: HashMap<SessionId, (Instant, Vec<Line>)>,
-    screens: VecDeque<Kept>,
+    screens: VecDeque<Retention>,
 }
 
 /// The last screen of a command.
-struct Kept {
+struct Retention {
     session: SessionId,
     at: Instant,
     lines: Vec<Line>,
@@ -68,7 +68,7 @@ impl ExecCache {
         if book.screens.len() == SCREENS_MAX {
             book.screens.pop_front();
         }
-        book.screens.push_back(Kept { session: session.clone(), at: Instant::now(), lines });
+        book.screens.push_back(Retention { session: session.clone(), at: Instant::now(), lines });
     }
 
     /// The last screen of a session that is over. What was kept for longer than `life` is forgotten.

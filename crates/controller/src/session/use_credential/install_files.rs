@@ -17,7 +17,7 @@ pub const LOST: &str = "The command was known to a server that has ended.";
 /// Whether the session's command was known to a former server alone and no machine can have it: it would stand in line for nothing.
 /// One whose machine was asked for may be running in it.
 pub fn is_lost(app: &App, row: &SessionRow) -> bool {
-    let is_exec = row.aim.uses().is_some_and(|using| using.purpose == UsePurpose::Exec);
+    let is_exec = row.purpose.credential_use().is_some_and(|using| using.purpose == UsePurpose::Exec);
     is_exec && row.machine.is_none() && app.exec_cache.argv(&row.id).is_none()
 }
 
@@ -28,7 +28,7 @@ pub fn is_lost(app: &App, row: &SessionRow) -> bool {
 /// Why the machine cannot be claimed, for people. What no other machine could change has ended the session.
 pub async fn install_files(app: &App, session: &ActiveSession) -> Result<Option<UseCredential>, String> {
     let row = app.store.session(&session.id).await.map_err(|error| chain(&error))?.ok_or("the session is gone")?;
-    let Some(using) = row.aim.uses() else { return Ok(None) };
+    let Some(using) = row.purpose.credential_use() else { return Ok(None) };
     let argv = match using.purpose {
         UsePurpose::Check => Vec::new(),
         UsePurpose::Logout => session.provider().logout_argv.clone(),
@@ -39,7 +39,7 @@ pub async fn install_files(app: &App, session: &ActiveSession) -> Result<Option<
             }
         },
     };
-    let record = app.store.record(&using.credential).await.map_err(|error| chain(&error))?;
+    let record = app.store.sealed_credential(&using.credential).await.map_err(|error| chain(&error))?;
     let Some(record) = record else {
         return Err(give_up(app, session, Problem::UnknownCredential, "It was deleted before it could be used.").await);
     };
@@ -71,7 +71,7 @@ async fn tell(
     });
     let event = NewEvent::new(clock::now(), "credential_unsealed", "The credential is opened for this machine.");
     timeline::flush(app, &session.id).await;
-    let change = Change::new().uses_revision(revision).method(method);
+    let change = Change::new().used_revision(revision).method(method);
     match app.store.transition(&session.id, Expect::Active, change, event.with(data)).await {
         Ok(Transition::Done { .. }) => {
             session.notify();

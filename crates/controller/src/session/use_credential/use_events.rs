@@ -6,7 +6,9 @@ use super::super::{
     timeline,
 };
 use crate::{app::App, clock, outbox};
-use anteroom_store::{About, Conclusion, CredentialUse, Health, NewEvent, StoreError, TimelineRow, UseEnded, UseOver};
+use anteroom_store::{
+    CompleteUse, CredentialUse, Health, HealthUpdate, MessageSubject, NewEvent, StoreError, TimelineRow, UseOutcome,
+};
 use anteroom_wire::{
     Problem,
     agent::{Event, UsePurpose},
@@ -83,7 +85,7 @@ impl Told {
     /// The database cannot be written: the agent tells it again.
     pub async fn take(self, app: &App, session: &ActiveSession) -> Result<(), StoreError> {
         let Some(row) = app.store.session(&session.id).await? else { return Ok(()) };
-        let Some(using) = row.aim.uses() else {
+        let Some(using) = row.purpose.credential_use() else {
             tracing::warn!(outcome = "not_a_use", session = %session.id, "an agent tells of a use in a session that is none");
             return Ok(());
         };
@@ -150,9 +152,9 @@ async fn conclude(
     let known = app.store.credential(&using.credential).await?;
     // Told once, not at each check.
     let is_news = health == Health::NeedsAuth && known.is_some_and(|row| row.health != Health::NeedsAuth);
-    let about = (CREDENTIAL_NEEDS_AUTH, About::Both(session.id.clone(), using.credential.clone()));
+    let about = (CREDENTIAL_NEEDS_AUTH, MessageSubject::Both(session.id.clone(), using.credential.clone()));
     let messages = if is_news { outbox::messages(app, &[about]) } else { Vec::new() };
-    let conclusion = Conclusion {
+    let update = HealthUpdate {
         credential: &using.credential,
         revision: using.revision,
         health,
@@ -160,7 +162,7 @@ async fn conclude(
         checked_at_ms: Some(clock::now()),
         messages: &messages,
     };
-    let written = app.store.set_health(&conclusion).await?;
+    let written = app.store.set_health(&update).await?;
     outbox::wake_sender(app);
     tracing::info!(outcome = "credential_checked", credential = %using.credential, health = health.as_str(), written, "a credential's tool was asked");
     Ok(())
@@ -180,16 +182,16 @@ async fn over(
         UsePurpose::Check => None,
     };
     if using.purpose == UsePurpose::Logout && code == 0 {
-        conclude(app, session, using, Health::NeedsAuth, "It was signed out at the provider, as was asked for.")
+        conclude(app, session, using, Health::NeedsAuth, "It was signed out at the provider, as was requested.")
             .await?;
     }
     // A check tells what it finds; that it was done is nobody's news.
-    let about = (SESSION_ENDED, About::Both(session.id.clone(), using.credential.clone()));
+    let about = (SESSION_ENDED, MessageSubject::Both(session.id.clone(), using.credential.clone()));
     let messages = match using.purpose {
         UsePurpose::Exec | UsePurpose::Logout => outbox::messages(app, &[about]),
         UsePurpose::Check => Vec::new(),
     };
-    let end = UseOver {
+    let end = CompleteUse {
         session: &session.id,
         generation: state.generation,
         agent_token: token,
@@ -201,18 +203,18 @@ async fn over(
         .with(json!({ "credential": using.credential, "code": code, "changed": changed }));
     timeline::flush(app, &session.id).await;
     match app.store.complete_use(&end, event).await? {
-        UseEnded::Done { .. } => {
+        UseOutcome::Completed { .. } => {
             outbox::wake_sender(app);
             app.exec_cache.over(&session.id, screen);
             tracing::info!(outcome = "completed", session = %session.id, credential = %using.credential, purpose = ?using.purpose, code, changed, "the use of a credential ended");
             session.close(Problem::UseCompleted);
         }
-        UseEnded::Ignored(row) => {
+        UseOutcome::Ignored(row) => {
             if let Some(end) = row.end() {
                 session.close(end.reason.problem);
             }
         }
-        UseEnded::WrongToken => {
+        UseOutcome::WrongToken => {
             tracing::warn!(outcome = "not_the_machine", session = %session.id, "a machine that was replaced tells of the end of a use");
         }
     }
@@ -234,7 +236,9 @@ pub async fn words(
         return Ok(None);
     }
     let row = app.store.session(&session.id).await?;
-    let Some(purpose) = row.and_then(|row| row.aim.uses().map(|using| using.purpose)) else { return Ok(None) };
+    let Some(purpose) = row.and_then(|row| row.purpose.credential_use().map(|using| using.purpose)) else {
+        return Ok(None);
+    };
     let Some((code, last_lines)) = ended else {
         return Ok(Some(("cli_started", "The command was started.".to_owned(), Value::Null)));
     };

@@ -1,13 +1,13 @@
 //! Sessions that use a stored credential.
 
 use super::*;
-use anteroom_store::{Aim, CredentialUse};
+use anteroom_store::{SessionPurpose, CredentialUse};
 use anteroom_wire::agent::UsePurpose;
 
 fn of(mut case: Case, purpose: UsePurpose) -> Case {
     case.timeline[0].data = json!({ "purpose": purpose, "credential": CredentialId::from_parts(1, [4; 10]) });
     let credential = CredentialId::from_parts(1, [4; 10]);
-    case.row.aim = Aim::Use(CredentialUse { purpose, credential, revision: 1 });
+    case.row.purpose = SessionPurpose::UseCredential(CredentialUse { purpose, credential, revision: 1 });
     case
 }
 

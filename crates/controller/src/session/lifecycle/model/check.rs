@@ -1,109 +1,130 @@
-//! The check itself: every order of events within bounds, and long runs by chance beyond them.
+//! The model check: every order of events within bounds, and long random runs beyond them.
 
-use super::{Bounds, Step, World};
+use super::{Bounds, SessionModel, Step};
 use anteroom_wire::Problem;
 use proptest::prelude::*;
 use stateright::{Checker, Model, Property};
 use std::collections::{HashMap, VecDeque};
 
-/// All worlds that come of a session within bounds.
+/// All states that a session can reach within bounds.
 #[derive(Clone)]
 struct Sessions(Bounds);
 
 impl Model for Sessions {
-    type State = World;
+    type State = SessionModel;
     type Action = Step;
 
-    fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.0)]
+    fn init_states(&self) -> Vec<SessionModel> {
+        vec![SessionModel::new(self.0)]
     }
 
-    fn actions(&self, world: &World, actions: &mut Vec<Step>) {
-        actions.extend(world.steps());
+    fn actions(&self, model: &SessionModel, actions: &mut Vec<Step>) {
+        actions.extend(model.steps());
     }
 
-    fn next_state(&self, world: &World, step: Step) -> Option<World> {
-        let mut next = world.clone();
-        next.take(&step);
-        (next != *world).then_some(next)
+    fn next_state(&self, model: &SessionModel, step: Step) -> Option<SessionModel> {
+        let mut next = model.clone();
+        next.apply(&step);
+        (next != *model).then_some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no promise is broken", |_, world: &World| world.broken.is_none()),
-            Property::always("at most one machine lives", |_, world: &World| world.living() <= 1),
-            Property::always("a session ends once", |_, world: &World| world.row.ends <= 1),
-            Property::always("completed and stored are the same", |_, world: &World| {
-                world.row.stored == u8::from(world.row.ended == Some(Problem::Completed))
+            Property::always("no guarantee is violated", |_, model: &SessionModel| model.violation.is_none()),
+            Property::always("at most one machine runs", |_, model: &SessionModel| model.running_machines() <= 1),
+            Property::always("a session ends once", |_, model: &SessionModel| model.row.ends <= 1),
+            Property::always("completed and stored are the same", |_, model: &SessionModel| {
+                model.row.stored == u8::from(model.row.ended == Some(Problem::Completed))
             }),
-            Property::eventually("it settles", |_, world: &World| world.is_settled()),
-            Property::sometimes("a credential is stored", |_, world: &World| world.row.stored == 1),
-            Property::sometimes("a second machine is had", |_, world: &World| world.machines.len() == 2),
+            Property::eventually("the session settles", |_, model: &SessionModel| model.is_settled()),
+            Property::sometimes("a credential is stored", |_, model: &SessionModel| model.row.stored == 1),
+            Property::sometimes("a second machine is started", |_, model: &SessionModel| model.machines.len() == 2),
         ]
     }
 }
 
-const NARROW: Bounds =
-    Bounds { restarts_max: 1, crashes: 1, stops: 0, wishes: 1, channel_losses: 1, database_faults: 1, hangs: 0 };
+const NARROW: Bounds = Bounds {
+    restarts_max: 1,
+    crashes: 1,
+    stops: 0,
+    restart_requests: 1,
+    channel_losses: 1,
+    database_faults: 1,
+    hangs: 0,
+};
 
-fn hold(bounds: Bounds) {
+fn check_every_order(bounds: Bounds) {
     let checker = Sessions(bounds).checker().threads(2).spawn_bfs().join();
-    eprintln!("{bounds:?}: {} worlds", checker.unique_state_count());
+    eprintln!("{bounds:?}: {} states", checker.unique_state_count());
     checker.assert_properties();
 }
 
 #[test]
 fn every_order_of_events_around_a_server_that_crashes_keeps_the_promises() {
-    hold(Bounds { wishes: 0, channel_losses: 0, ..NARROW });
+    check_every_order(Bounds { restart_requests: 0, channel_losses: 0, ..NARROW });
 }
 
 #[test]
 fn every_order_of_events_in_a_life_with_wishes_and_faults_keeps_the_promises() {
-    hold(Bounds { crashes: 0, ..NARROW });
+    check_every_order(Bounds { crashes: 0, ..NARROW });
 }
 
 #[test]
 fn every_order_of_events_around_a_server_that_stops_or_a_machine_that_hangs_keeps_the_promises() {
-    hold(Bounds { crashes: 0, stops: 1, wishes: 0, channel_losses: 0, database_faults: 0, ..NARROW });
-    hold(Bounds { crashes: 0, wishes: 1, hangs: 1, channel_losses: 0, database_faults: 0, ..NARROW });
+    check_every_order(Bounds {
+        crashes: 0,
+        stops: 1,
+        restart_requests: 0,
+        channel_losses: 0,
+        database_faults: 0,
+        ..NARROW
+    });
+    check_every_order(Bounds {
+        crashes: 0,
+        restart_requests: 1,
+        hangs: 1,
+        channel_losses: 0,
+        database_faults: 0,
+        ..NARROW
+    });
 }
 
-/// Stronger than "it settles": a run that goes round for ever is not a way out. From every world there is one.
+/// Stronger than "the session settles": a run that goes round for ever is not a way out. From every world there is one.
 #[test]
 fn from_every_world_there_is_a_way_to_the_end() {
-    let first = World::new(Bounds { wishes: 0, channel_losses: 0, ..NARROW });
+    let first = SessionModel::new(Bounds { restart_requests: 0, channel_losses: 0, ..NARROW });
     let mut numbers = HashMap::from([(first.clone(), 0_usize)]);
-    let mut came_from: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut predecessors: Vec<Vec<usize>> = vec![Vec::new()];
     let mut settled = Vec::new();
-    let mut todo = VecDeque::from([first]);
-    while let Some(world) = todo.pop_front() {
-        let number = numbers[&world];
-        if world.is_settled() {
+    let mut queue = VecDeque::from([first]);
+    while let Some(model) = queue.pop_front() {
+        let number = numbers[&model];
+        if model.is_settled() {
             settled.push(number);
         }
-        for step in world.steps() {
-            let mut next = world.clone();
-            next.take(&step);
-            let fresh = numbers.len();
-            let to = *numbers.entry(next.clone()).or_insert(fresh);
-            if to == fresh {
-                came_from.push(Vec::new());
-                todo.push_back(next);
+        for step in model.steps() {
+            let mut next = model.clone();
+            next.apply(&step);
+            let next_number = numbers.len();
+            let to = *numbers.entry(next.clone()).or_insert(next_number);
+            if to == next_number {
+                predecessors.push(Vec::new());
+                queue.push_back(next);
             }
-            came_from[to].push(number);
+            predecessors[to].push(number);
         }
     }
-    let mut reaches = vec![false; came_from.len()];
+    let mut reaches = vec![false; predecessors.len()];
     while let Some(number) = settled.pop() {
         if !std::mem::replace(&mut reaches[number], true) {
-            settled.extend(&came_from[number]);
+            settled.extend(&predecessors[number]);
         }
     }
-    let stuck = numbers.iter().find(|(_, number)| !reaches[**number]);
-    assert!(stuck.is_none(), "of {} worlds this one has no way to the end: {:#?}", reaches.len(), stuck);
+    let unreachable = numbers.iter().find(|(_, number)| !reaches[**number]);
+    assert!(unreachable.is_none(), "of {} states this one has no way to the end: {:#?}", reaches.len(), unreachable);
 }
 
-/// What goes forward by itself, without anybody's fault or wish.
+/// Whether the step happens without a fault and without a caller.
 fn is_progress(step: &Step) -> bool {
     !matches!(
         step,
@@ -113,11 +134,11 @@ fn is_progress(step: &Step) -> bool {
             | Step::Hangs(_)
             | Step::DatabaseFails(_)
             | Step::ClaimFails
-            | Step::Wishes
+            | Step::RequestRestart
             | Step::Cancels
-            | Step::Dies(_)
-            | Step::HearOverdue { .. }
-            | Step::HearGoneOverdue
+            | Step::Exits(_)
+            | Step::ReceiveDeadline { .. }
+            | Step::ReceiveCleanupTimeout
     )
 }
 
@@ -128,41 +149,41 @@ proptest! {
         choices in proptest::collection::vec(any::<(u16, u8)>(), 100..2_000),
     ) {
         let bounds = Bounds {
-            restarts_max: 4, crashes: 6, stops: 2, wishes: 4, channel_losses: 6, database_faults: 4, hangs: 1,
+            restarts_max: 4, crashes: 6, stops: 2, restart_requests: 4, channel_losses: 6, database_faults: 4, hangs: 1,
         };
-        let mut world = World::new(bounds);
-        let check = |world: &World| {
-            prop_assert_eq!(world.broken, None);
-            prop_assert!(world.living() <= 1 && world.row.ends <= 1, "{:#?}", world);
+        let mut model = SessionModel::new(bounds);
+        let check = |model: &SessionModel| {
+            prop_assert_eq!(model.violation, None);
+            prop_assert!(model.running_machines() <= 1 && model.row.ends <= 1, "{:#?}", model);
             Ok(())
         };
-        for (choice, luck) in choices {
-            if world.is_settled() {
+        for (choice, fault_weight) in choices {
+            if model.is_settled() {
                 break;
             }
-            let mut steps = world.steps();
-            // Faults come seldom, or no run would be long.
-            let lucky: Vec<_> = steps.iter().filter(|step| is_progress(step)).cloned().collect();
-            if luck > 20 && !lucky.is_empty() {
-                steps = lucky;
+            let mut steps = model.steps();
+            // Faults are rare, so that runs are long.
+            let without_faults: Vec<_> = steps.iter().filter(|step| is_progress(step)).cloned().collect();
+            if fault_weight > 20 && !without_faults.is_empty() {
+                steps = without_faults;
             }
             let step = steps[usize::from(choice) % steps.len()].clone();
-            world.take(&step);
-            check(&world)?;
+            model.apply(&step);
+            check(&model)?;
         }
-        // From now on nothing goes wrong and everybody's turn comes; what never obeys dies at last.
+        // From now on there are no faults and every step gets its turn; a machine that ignores stop requests exits at last.
         for turn in 0..2_000_usize {
-            if world.is_settled() {
+            if model.is_settled() {
                 return Ok(());
             }
-            let mut steps: Vec<_> = world.steps().into_iter().filter(is_progress).collect();
+            let mut steps: Vec<_> = model.steps().into_iter().filter(is_progress).collect();
             if steps.is_empty() {
-                steps = world.steps();
+                steps = model.steps();
             }
             let step = steps[turn * 7 % steps.len()].clone();
-            world.take(&step);
-            check(&world)?;
+            model.apply(&step);
+            check(&model)?;
         }
-        prop_assert!(false, "not settled: {:#?}", world);
+        prop_assert!(false, "not settled: {:#?}", model);
     }
 }

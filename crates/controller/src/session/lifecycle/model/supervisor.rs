@@ -1,59 +1,62 @@
-//! The owner's task in the model: it carries out orders one by one and hears one thing at a time, in the order in which
-//! the real one looks at its sources.
+//! The supervisor's task in the model: it executes commands one by one and receives one event at a time, in the order in which
+//! the real task polls its sources.
 
-use super::{Credential, Job, Machine, Owner, Step, World};
+use super::{Credential, Job, Machine, SessionModel, Step, Supervisor};
 use crate::session::lifecycle::{Command, Delivery, Entry, Event, PublishedState};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
 use anteroom_wire::Problem;
 
-impl World {
-    pub(super) fn owner_steps(&self, steps: &mut Vec<Step>) {
-        let Some((server, owner)) = self.server.as_ref().and_then(|server| Some((server, server.owner.as_ref()?)))
+impl SessionModel {
+    pub(super) fn supervisor_steps(&self, steps: &mut Vec<Step>) {
+        let Some((server, supervisor)) =
+            self.server.as_ref().and_then(|server| Some((server, server.supervisor.as_ref()?)))
         else {
             return;
         };
-        match &owner.job {
+        match &supervisor.job {
             Some(Job::Done(_)) | None => {}
-            Some(Job::Claim(_)) => steps.extend([Step::WorkOn, Step::ClaimFails]),
-            Some(Job::Stand | Job::Ask(_) | Job::SetBack | Job::Pause | Job::End(_)) => steps.push(Step::WorkOn),
+            Some(Job::Claim(_)) => steps.extend([Step::AdvanceJob, Step::ClaimFails]),
+            Some(Job::WaitInQueue | Job::RequestMachine(_) | Job::RecordReplacement | Job::BackOff | Job::End(_)) => {
+                steps.push(Step::AdvanceJob)
+            }
         }
-        if !owner.orders.is_empty() {
-            return steps.push(Step::CarryOut);
+        if !supervisor.commands.is_empty() {
+            return steps.push(Step::ExecuteCommand);
         }
-        if !owner.due.is_empty() {
-            return steps.push(Step::HearDue);
+        if !supervisor.pending.is_empty() {
+            return steps.push(Step::ReceivePending);
         }
-        if self.delivery(owner) != owner.life.delivery() {
-            return steps.push(Step::HearDelivery);
+        if self.delivery(supervisor) != supervisor.lifecycle.delivery() {
+            return steps.push(Step::ReceiveDelivery);
         }
-        if !owner.told && (owner.ending.is_some() || server.stopping) {
-            return steps.push(Step::HearEnd);
+        if !supervisor.end_received && (supervisor.end.is_some() || server.stopping) {
+            return steps.push(Step::ReceiveEnd);
         }
-        if matches!(owner.job, Some(Job::Done(_))) {
-            return steps.push(Step::HearJob);
+        if matches!(supervisor.job, Some(Job::Done(_))) {
+            return steps.push(Step::ReceiveJobResult);
         }
-        if owner.news {
-            return steps.push(Step::HearMachine);
+        if supervisor.state_changed {
+            return steps.push(Step::ReceiveMachine);
         }
-        if server.stopping && owner.held.is_some() {
-            steps.push(Step::HearUnwatched);
+        if server.stopping && supervisor.running.is_some() {
+            steps.push(Step::ReceiveWatcherClosed);
         }
-        if owner.wish {
-            steps.push(Step::HearWish);
+        if supervisor.restart_requested {
+            steps.push(Step::ReceiveRestart);
         }
-        if owner.must_be_gone {
-            steps.push(Step::HearGoneOverdue);
+        if supervisor.awaiting_cleanup {
+            steps.push(Step::ReceiveCleanupTimeout);
         }
-        steps.extend([false, true].map(|hold_expired| Step::HearOverdue { hold_expired }));
+        steps.extend([false, true].map(|hold_expired| Step::ReceiveDeadline { hold_expired }));
     }
 
-    /// What the facts say of deliveries.
-    fn delivery(&self, owner: &Owner) -> Delivery {
+    /// The state of the delivery as in the session's state.
+    fn delivery(&self, supervisor: &Supervisor) -> Delivery {
         let in_flight = self.machines.iter().any(|machine| match machine.credential {
-            Credential::Sent { counted } | Credential::Decided { counted } => counted,
-            Credential::None | Credential::Whole | Credential::Answered => false,
+            Credential::Sent { counted } | Credential::Stored { counted } => counted,
+            Credential::None | Credential::Written | Credential::Answered => false,
         });
-        match (in_flight, owner.offered) {
+        match (in_flight, supervisor.delivery_pending) {
             (true, _) => Delivery::InFlight,
             (false, true) => Delivery::Pending,
             (false, false) => Delivery::None,
@@ -61,83 +64,83 @@ impl World {
     }
 
     fn delivery_now(&self) -> Delivery {
-        let owner = self.server.as_ref().and_then(|server| server.owner.as_ref());
-        owner.map_or(Delivery::None, |owner| self.delivery(owner))
+        let supervisor = self.server.as_ref().and_then(|server| server.supervisor.as_ref());
+        supervisor.map_or(Delivery::None, |supervisor| self.delivery(supervisor))
     }
 
-    pub(super) fn owner_takes(&mut self, step: &Step) {
+    pub(super) fn supervisor_applies(&mut self, step: &Step) {
         let event = match step {
-            Step::CarryOut => {
-                let order = self.owner_mut().orders.pop_front().expect("an order");
-                if let Some(event) = self.carry_out(order) {
-                    self.owner_mut().due.push_back(event);
+            Step::ExecuteCommand => {
+                let command = self.supervisor_mut().commands.pop_front().expect("a command");
+                if let Some(event) = self.execute(command) {
+                    self.supervisor_mut().pending.push_back(event);
                 }
-                return self.leave_if_over();
+                return self.remove_if_finished();
             }
-            Step::WorkOn => return self.work_on(),
+            Step::AdvanceJob => return self.advance_job(),
             Step::ClaimFails => {
-                self.owner_mut().job = Some(Job::Done(Event::ClaimFailed { why: String::new() }));
+                self.supervisor_mut().job = Some(Job::Done(Event::ClaimFailed { why: String::new() }));
                 return;
             }
-            Step::HearDue => self.owner_mut().due.pop_front().expect("a due event"),
-            Step::HearDelivery => Event::DeliveryChanged(self.delivery_now()),
-            Step::HearEnd => {
-                let owner = self.owner_mut();
-                owner.told = true;
-                owner.ending.map_or(Event::ServerStopping, Event::SessionEnded)
+            Step::ReceivePending => self.supervisor_mut().pending.pop_front().expect("a pending event"),
+            Step::ReceiveDelivery => Event::DeliveryChanged(self.delivery_now()),
+            Step::ReceiveEnd => {
+                let supervisor = self.supervisor_mut();
+                supervisor.end_received = true;
+                supervisor.end.map_or(Event::ServerStopping, Event::SessionEnded)
             }
-            Step::HearJob => match self.owner_mut().job.take() {
+            Step::ReceiveJobResult => match self.supervisor_mut().job.apply() {
                 Some(Job::Done(event)) => event,
                 other => unreachable!("{other:?}"),
             },
-            Step::HearMachine => self.look(),
-            Step::HearUnwatched => {
-                self.owner_mut().held = None;
+            Step::ReceiveMachine => self.machine_event(),
+            Step::ReceiveWatcherClosed => {
+                self.supervisor_mut().running = None;
                 Event::WatcherClosed
             }
-            Step::HearWish => {
-                self.owner_mut().wish = false;
+            Step::ReceiveRestart => {
+                self.supervisor_mut().restart_requested = false;
                 Event::RestartRequested
             }
-            Step::HearGoneOverdue => {
-                self.owner_mut().must_be_gone = false;
+            Step::ReceiveCleanupTimeout => {
+                self.supervisor_mut().awaiting_cleanup = false;
                 Event::CleanupTimedOut
             }
-            Step::HearOverdue { hold_expired } => Event::DeadlinePassed {
+            Step::ReceiveDeadline { hold_expired } => Event::DeadlinePassed {
                 problem: Problem::IdleExpired,
                 detail: String::new(),
                 hold_expired: *hold_expired,
             },
             other => unreachable!("{other:?}"),
         };
-        let waits = self.owner_mut().life.delivery() != Delivery::None;
-        let impatient = waits && !matches!(event, Event::DeadlinePassed { hold_expired: true, .. });
-        let orders = self.owner_mut().life.on(event);
-        if impatient && orders.iter().any(is_automatic) {
-            self.break_promise("a credential that waited did not hold an automatic end back");
+        let is_delivering = self.supervisor_mut().lifecycle.delivery() != Delivery::None;
+        let may_not_end = is_delivering && !matches!(event, Event::DeadlinePassed { hold_expired: true, .. });
+        let commands = self.supervisor_mut().lifecycle.on(event);
+        if may_not_end && commands.iter().any(is_automatic) {
+            self.violate("a pending credential did not postpone an automatic end");
         }
-        self.owner_mut().orders.extend(orders);
-        self.leave_if_over();
+        self.supervisor_mut().commands.extend(commands);
+        self.remove_if_finished();
     }
 
-    fn leave_if_over(&mut self) {
-        let owner = self.owner_mut();
-        if owner.orders.is_empty() && owner.life.is_finished() {
-            self.server_mut().owner = None;
+    fn remove_if_finished(&mut self) {
+        let supervisor = self.supervisor_mut();
+        if supervisor.commands.is_empty() && supervisor.lifecycle.is_finished() {
+            self.server_mut().supervisor = None;
         }
     }
 
-    fn look(&mut self) -> Event {
-        let owner = self.owner_mut();
-        owner.news = false;
-        let at = owner.held.expect("a machine");
+    fn machine_event(&mut self) -> Event {
+        let supervisor = self.supervisor_mut();
+        supervisor.state_changed = false;
+        let at = supervisor.running.expect("a machine");
         match self.machines[at].record.as_ref().expect("a record") {
             State::Ready { .. } => Event::MachineReady,
             State::Exited { .. } => Event::MachineExited { problem: Problem::MachineFailed, detail: String::new() },
             State::Removed { .. } => {
-                let owner = self.owner_mut();
-                owner.held = None;
-                owner.must_be_gone = false;
+                let supervisor = self.supervisor_mut();
+                supervisor.running = None;
+                supervisor.awaiting_cleanup = false;
                 Event::MachineRemoved { problem: Problem::MachineFailed, detail: String::new() }
             }
             State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } => {
@@ -146,61 +149,59 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, order: Command) -> Option<Event> {
+    fn execute(&mut self, command: Command) -> Option<Event> {
         let at = self.machines.len();
-        let owner = self.owner_mut();
-        match order {
-            Command::Enqueue => owner.job = Some(Job::Stand),
+        let supervisor = self.supervisor_mut();
+        match command {
+            Command::Enqueue => supervisor.job = Some(Job::WaitInQueue),
             Command::RequestMachine => {
-                owner.asked = Some(at);
-                owner.job = Some(Job::Ask(at));
+                supervisor.requested = Some(at);
+                supervisor.job = Some(Job::RequestMachine(at));
                 self.machines.push(Machine { record: Some(State::Requested), ..Machine::default() });
             }
             Command::StartMachine => return Some(self.start()),
             Command::ClaimMachine => {
-                let at = owner.held?;
+                let at = supervisor.running?;
                 if matches!(self.machines[at].record, Some(State::Ready { .. })) {
-                    self.owner_mut().job = Some(Job::Claim(at));
+                    self.supervisor_mut().job = Some(Job::Claim(at));
                 }
             }
-            Command::RecordReplacement { .. } => owner.job = Some(Job::SetBack),
-            Command::BackOff { .. } => owner.job = Some(Job::Pause),
-            Command::EndSession { problem, .. } => owner.job = Some(Job::End(problem)),
+            Command::RecordReplacement { .. } => supervisor.job = Some(Job::RecordReplacement),
+            Command::BackOff { .. } => supervisor.job = Some(Job::BackOff),
+            Command::EndSession { problem, .. } => supervisor.job = Some(Job::End(problem)),
             Command::StopDeliveries => {
-                owner.shut = true;
+                supervisor.deliveries_closed = true;
                 return Some(Event::DeliveryChanged(self.delivery_now()));
             }
             Command::StopMachine(why) => self.stop_held(why),
             Command::AwaitCleanup => {
-                owner.job = None;
-                owner.must_be_gone = true;
+                supervisor.job = None;
+                supervisor.awaiting_cleanup = true;
             }
-            Command::Record(about) => self.note(&about),
+            Command::Record(entry) => self.record_entry(&entry),
             Command::Publish(PublishedState::Lost) => {
-                owner.asked = None;
-                owner.offered = false;
-                owner.shut = false;
+                supervisor.requested = None;
+                supervisor.delivery_pending = false;
+                supervisor.deliveries_closed = false;
             }
             Command::Publish(_) => {}
         }
         None
     }
 
-    fn note(&mut self, about: &Entry) {
-        let owner = self.owner_mut();
-        let (was_noted, is_gone) = (owner.noted, owner.held.is_none());
-        match about {
-            Entry::MachineExited | Entry::MachineExitedAndRemoved if was_noted => {
-                self.break_promise("a machine's end was told twice")
+    fn record_entry(&mut self, entry: &Entry) {
+        let supervisor = self.supervisor_mut();
+        let (was_recorded, is_gone) = (supervisor.exit_recorded, supervisor.running.is_none());
+        match entry {
+            Entry::MachineExited | Entry::MachineExitedAndRemoved if was_recorded => {
+                self.violate("a machine's exit was recorded twice")
             }
-            Entry::MachineRemoved if !was_noted => {
-                self.break_promise("what is left of a machine was told before its end")
-            }
+            Entry::MachineRemoved if !was_recorded => self.violate("a machine's removal was recorded before its exit"),
             Entry::MachineRemoved | Entry::MachineExitedAndRemoved if !is_gone => {
-                self.break_promise("nothing was left of a machine that was not gone");
+                self.violate("a machine's removal was recorded before it was removed");
             }
-            Entry::MachineExited => owner.noted = true,
-            Entry::MachineRemoved => owner.noted = false,
+            Entry::MachineExited => supervisor.exit_recorded = true,
+            Entry::MachineRemoved => supervisor.exit_recorded = false,
             _ => {}
         }
     }
@@ -209,82 +210,82 @@ impl World {
         if self.server_mut().stopping {
             return Event::ServerStopping;
         }
-        let owner = self.owner_mut();
-        let at = owner.asked.expect("a machine that was asked for");
-        owner.held = Some(at);
-        owner.news = true;
-        owner.wish = false;
-        let others = self.machines.iter().enumerate().filter(|(other, machine)| *other != at && machine.began);
+        let supervisor = self.supervisor_mut();
+        let at = supervisor.requested.expect("a machine that was requested");
+        supervisor.running = Some(at);
+        supervisor.state_changed = true;
+        supervisor.restart_requested = false;
+        let others = self.machines.iter().enumerate().filter(|(other, machine)| *other != at && machine.started);
         if others.into_iter().any(|(_, machine)| machine.record.as_ref().is_some_and(|record| !record.is_removed())) {
-            self.break_promise("a machine was started before the last was seen gone");
+            self.violate("a machine was started before the last one was removed");
         }
-        self.machines[at].alive = true;
-        self.machines[at].began = true;
+        self.machines[at].running_process = true;
+        self.machines[at].started = true;
         self.machine_on(at, MachineEvent::KeeperFound);
-        if self.living() > 1 {
-            self.break_promise("a second machine was started beside a living one");
+        if self.running_machines() > 1 {
+            self.violate("a second machine was started while the first one ran");
         }
         Event::MachineStarted
     }
 
     fn stop_held(&mut self, why: StopReason) {
-        let owner = self.owner_mut();
-        let Some(at) = owner.held else { return };
-        owner.job = None;
-        owner.must_be_gone = true;
-        if let Credential::Sent { counted: true } | Credential::Decided { counted: true } = self.machines[at].credential
+        let supervisor = self.supervisor_mut();
+        let Some(at) = supervisor.running else { return };
+        supervisor.job = None;
+        supervisor.awaiting_cleanup = true;
+        if let Credential::Sent { counted: true } | Credential::Stored { counted: true } = self.machines[at].credential
         {
-            self.break_promise("a machine was stopped while its delivery was being answered");
+            self.violate("a machine was stopped while its delivery was in flight");
         }
         self.stop(at, why);
     }
 
-    /// One step of what takes time: its one write, if it has one.
-    fn work_on(&mut self) {
+    /// One step of the job: its one write, if it has one.
+    fn advance_job(&mut self) {
         let active = self.row.ended.is_none();
-        let over = |world: &World| Event::SessionEnded(world.row.ended.expect("an end"));
-        let generation = self.owner_mut().life.generation();
-        let done = match self.owner_mut().job.clone().expect("a job") {
-            Job::Stand => Event::PermitGranted,
-            Job::Pause => Event::BackoffElapsed,
-            Job::Ask(at) if active => {
+        let ended = |world: &SessionModel| Event::SessionEnded(world.row.ended.expect("an end"));
+        let generation = self.supervisor_mut().lifecycle.generation();
+        let done = match self.supervisor_mut().job.clone().expect("a job") {
+            Job::WaitInQueue => Event::PermitGranted,
+            Job::BackOff => Event::BackoffElapsed,
+            Job::RequestMachine(at) if active => {
                 self.row.generation = generation;
                 self.row.machine = Some(at);
                 Event::RequestRecorded
             }
-            Job::SetBack if active => {
+            Job::RecordReplacement if active => {
                 self.row.generation = generation;
                 self.row.machine = None;
                 Event::ReplacementRecorded
             }
-            Job::Ask(_) | Job::SetBack => over(self),
+            Job::RequestMachine(_) | Job::RecordReplacement => ended(self),
             Job::End(why) => {
                 self.end_row(why);
-                over(self)
+                ended(self)
             }
             Job::Claim(at) => self.claim(at),
             Job::Done(event) => event,
         };
-        self.owner_mut().job = Some(Job::Done(done));
+        self.supervisor_mut().job = Some(Job::Done(done));
     }
 
     fn claim(&mut self, at: usize) -> Event {
         let machine = &mut self.machines[at];
-        if !machine.alive || !matches!(machine.record, Some(State::Ready { .. })) {
+        if !machine.running_process || !matches!(machine.record, Some(State::Ready { .. })) {
             return Event::ClaimFailed { why: String::new() };
         }
         machine.claimed = true;
-        // An agent that is waiting for its answer says that it has something to deliver.
+        // An agent that waits for an answer reports that it has a credential to deliver.
         let has_one = !matches!(machine.credential, Credential::None | Credential::Answered);
-        self.owner_mut().offered = has_one;
+        self.supervisor_mut().delivery_pending = has_one;
         Event::Claimed
     }
 }
 
-/// Whether the order ends or replaces something that nobody but the server decided on, or that only costs a wish.
-fn is_automatic(order: &Command) -> bool {
+/// Whether the command ends or replaces the machine without an explicit cancellation.
+fn is_automatic(command: &Command) -> bool {
     matches!(
-        order,
+        command,
         Command::EndSession { problem: Problem::IdleExpired, .. } | Command::Record(Entry::RestartRequested)
     )
 }

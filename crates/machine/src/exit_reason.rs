@@ -1,10 +1,10 @@
-//! Why a machine ended: the reason somebody stopped it for, or what happened to its process.
+//! Why a machine was stopped, and why it exited.
 
 use anteroom_wire::agent::Stage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Why somebody ended a machine.
+/// The reason for a requested stop.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum StopReason {
@@ -12,45 +12,45 @@ pub enum StopReason {
     Completed,
     /// Its session was cancelled.
     Cancelled,
-    /// Its session's idle grace ran out.
+    /// Its session was idle for too long.
     IdleExpired,
-    /// Its session reached the hard cap.
+    /// Its session reached its deadline.
     DeadlineExpired,
     /// Its session failed.
     Failed,
-    /// It is being replaced by another.
+    /// Another machine replaces it.
     Restarted,
     /// No session owns it.
     Orphaned,
-    /// A person at the host ended it, or a reason this version does not know.
+    /// An operator stopped it, or the reason is unknown to this version.
     Operator,
-    /// It was not ready in time.
+    /// It did not become ready in time.
     NotReady {
-        /// The stage it waited for.
+        /// The stage it did not reach.
         stage: Stage,
-        /// The last error there.
+        /// The last error at that stage.
         last_error: Option<String>,
-        /// Tries at that stage.
+        /// Attempts at that stage.
         attempts: u32,
-        /// How long it was waited for, milliseconds.
+        /// Time since the start, milliseconds.
         elapsed_ms: u64,
     },
     /// Its agent speaks another protocol or runs another image.
     Mismatch {
-        /// Ours.
+        /// The version or image of this server.
         expected: String,
-        /// Its.
+        /// The version or image of the machine.
         found: String,
     },
-    /// It had been ready and gave no sign of life for too long.
+    /// It had been ready and then sent nothing for longer than the liveness timeout.
     Hung {
-        /// How long nothing was heard of it, milliseconds.
+        /// Time without any received byte, milliseconds.
         unanswered_ms: u64,
     },
 }
 
 impl StopReason {
-    /// The stable word for it.
+    /// The stable name of the reason.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -67,7 +67,7 @@ impl StopReason {
         }
     }
 
-    /// The reason of that name, where the name says all of it.
+    /// The reason with that name; `None` for unknown names and for reasons that carry data.
     pub fn from_name(name: &str) -> Option<Self> {
         [
             Self::Completed,
@@ -84,83 +84,83 @@ impl StopReason {
     }
 }
 
-/// Why a machine is gone.
+/// Why a machine exited.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "cause")]
 pub enum ExitReason {
-    /// Somebody ended it.
+    /// It was stopped on request.
     Stopped {
-        /// Why.
+        /// The reason.
         why: StopReason,
     },
-    /// Its process ended by itself.
+    /// Its process exited by itself.
     Exited {
         /// The exit code.
         code: i32,
     },
-    /// Its process was killed, not by us.
+    /// Its process was killed by a signal that its keeper did not send.
     Killed {
         /// The signal's number.
         signal: i32,
     },
-    /// The host's kernel killed it for want of memory.
+    /// The host's kernel killed it because the host was out of memory.
     OutOfMemory,
-    /// Its keeper ended it at the hard deadline.
+    /// Its keeper stopped it at its maximum lifetime.
     Deadline,
-    /// The guest switched itself off.
+    /// The guest powered off.
     GuestPowerOff,
-    /// The guest's kernel gave up, or the guest reset itself.
+    /// The guest's kernel panicked, or the guest reset itself.
     GuestPanic,
-    /// QEMU stopped the guest, because it could not run it on.
+    /// QEMU paused the guest because of an error that it cannot recover from.
     VmmError {
         /// QEMU's run state: `internal-error`, `io-error`.
         status: String,
     },
-    /// Its keeper ended without a word; the process died with it.
+    /// Its keeper ended without a report, and the process ended with it.
     KeeperLost,
-    /// It was not ready in time.
+    /// It did not become ready in time.
     ReadyTimeout {
-        /// The stage it waited for.
+        /// The stage it did not reach.
         stage: Stage,
-        /// The last error there.
+        /// The last error at that stage.
         last_error: Option<String>,
-        /// Tries at that stage.
+        /// Attempts at that stage.
         attempts: u32,
-        /// How long it was waited for, milliseconds.
+        /// Time since the start, milliseconds.
         elapsed_ms: u64,
     },
     /// Its agent speaks another protocol or runs another image.
     Mismatch {
-        /// Ours.
+        /// The version or image of this server.
         expected: String,
-        /// Its.
+        /// The version or image of the machine.
         found: String,
     },
-    /// It had been ready and gave no sign of life for too long, so it was ended.
+    /// It had been ready, then sent nothing for longer than the liveness timeout, and was stopped.
     Hung {
-        /// How long nothing was heard of it, milliseconds.
+        /// Time without any received byte, milliseconds.
         unanswered_ms: u64,
     },
-    /// The process or its saved state could not be started.
+    /// The process could not be started, or its saved state could not be loaded.
     NeverStarted {
-        /// Why.
+        /// The error.
         error: String,
     },
 }
 
 impl fmt::Display for ExitReason {
-    /// One sentence for people.
+    /// One sentence for operators.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped { why } => write!(f, "the machine was ended ({})", why.name()),
-            Self::Exited { code } => write!(f, "the machine's process ended by itself with exit code {code}"),
+            Self::Stopped { why } => write!(f, "the machine was stopped ({})", why.name()),
+            Self::Exited { code } => write!(f, "the machine's process exited by itself with code {code}"),
             Self::Killed { signal } => write!(f, "the machine's process was killed by signal {signal}"),
-            Self::OutOfMemory => f.write_str("the host's kernel killed the machine's process for want of memory"),
-            Self::Deadline => f.write_str("the machine reached its hard deadline"),
-            Self::GuestPowerOff => f.write_str("the guest switched itself off"),
-            Self::GuestPanic => f.write_str("the guest's kernel gave up"),
-            Self::VmmError { status } => write!(f, "QEMU could not run the machine on ({status})"),
-            Self::KeeperLost => f.write_str("the machine's keeper was killed, and the machine with it"),
+            Self::OutOfMemory => f.write_str("the host ran out of memory and its kernel killed the machine's process"),
+            Self::Deadline => f.write_str("the machine reached its maximum lifetime"),
+            Self::GuestPowerOff => f.write_str("the guest powered off"),
+            Self::GuestPanic => f.write_str("the guest's kernel panicked or the guest reset itself"),
+            Self::VmmError { status } => write!(f, "QEMU paused the machine with the error state {status}"),
+            Self::KeeperLost => f.write_str("the machine's keeper process ended, and the machine ended with it"),
             Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
                 write!(
                     f,
@@ -172,7 +172,7 @@ impl fmt::Display for ExitReason {
                 write!(f, "the machine runs {found}, but {expected} was expected")
             }
             Self::Hung { unanswered_ms } => {
-                write!(f, "the machine gave no sign of life for {unanswered_ms} ms and was ended")
+                write!(f, "the machine sent nothing for {unanswered_ms} ms and was stopped")
             }
             Self::NeverStarted { error } => write!(f, "the machine could not be started: {error}"),
         }

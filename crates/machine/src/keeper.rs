@@ -22,7 +22,7 @@ use crate::{
     exit_reason::StopReason,
     process::{self, ProcessId},
     receipt::{ExitCause, StopDetail},
-    spec::{CONTROL_SOCKET, KeeperConfig, Qmp, SPEC_FILE},
+    spec::{CONTROL_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig, Qmp},
 };
 use control::{CONTROL_PROTOCOL, ControlClient, KeeperCommand, KeeperPhase, Report};
 use oom::OomKillCounter;
@@ -147,7 +147,7 @@ impl Keeper {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         // A core file of a machine would hold what is in its memory.
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-        let config: KeeperConfig = serde_json::from_slice(&fs::read(SPEC_FILE)?)?;
+        let config: KeeperConfig = serde_json::from_slice(&fs::read(KEEPER_CONFIG_FILE)?)?;
         let mut keeper = Self {
             run_dir,
             began,

@@ -1,14 +1,14 @@
-//! The only crate that starts processes or touches KVM, images, templates.
+//! Machines: the only crate that starts processes or uses KVM, guest images and templates.
 //!
 //! ```text
 //!  Machines ── control socket ──▶ keeper (one small process per machine: parent of the VMM)
 //!     │                              └─▶ QEMU, cloned from a Template (dies with its keeper)
-//!     ├─ agent.sock: resync, HTTP/2, we call ─▶ the machine's agent     (AgentClient)
-//!     └─ host.sock:  resync, HTTP/2, it calls ─▶ HostService
+//!     ├─ agent.sock: resync, HTTP/2, the controller is the client ─▶ the machine's agent (AgentClient)
+//!     └─ host.sock:  resync, HTTP/2, the agent is the client      ─▶ HostService
 //! ```
 //!
-//! A machine has no network card: everything enters and leaves through its two channels. What runs is what
-//! [`SpecSource::spec`] says; a machine is gone when its keeper's socket closes; what is left is a [`Receipt`].
+//! A machine has no network card: its two channels are its only connections. [`SpecSource::spec`] describes the process
+//! to run. A machine is removed when its keeper closes the control socket; its [`Receipt`] remains.
 
 mod channel;
 mod exit_reason;
@@ -29,6 +29,7 @@ pub use machines::{Machines, OpenError, Settings, StartError};
 pub use process::{Memory, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
 pub use spec::{
-    AGENT_SOCKET, CONTROL_SOCKET, Descriptor, HOST_SOCKET, InheritedFd, Qmp, SPEC_FILE, Spec, SpecError, SpecSource,
+    AGENT_SOCKET, CONTROL_SOCKET, Descriptor, HOST_SOCKET, InheritedFd, KEEPER_CONFIG_FILE, Qmp, Spec, SpecError,
+    SpecSource,
 };
 pub use state::{Channels, Event, RejectedEvent, RequestOutcome, State, Timings};

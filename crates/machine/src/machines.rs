@@ -1,12 +1,12 @@
 //! The machines of this host: clone, stop, watch, list.
 //!
 //! ```text
-//!  start ─▶ one driver task per machine ─▶ watch channel ─▶ whoever watches
+//!  start ─▶ one driver task per machine ─▶ watch channel ─▶ subscribers
 //!  stop  ─▶ (enqueued) ─▶ driver ─▶ keeper
-//!  open  ─▶ looks into the run directory, adopts every keeper that answers, removes what is dead
+//!  open  ─▶ scans the run directory, adopts every keeper that answers, removes the directories of the others
 //! ```
 //!
-//! The driver is the only writer of a machine's state. When the stop token fires, drivers end and the machines live on.
+//! The driver is the only writer of a machine's state. When the stop token fires, the drivers end and the machines continue.
 
 mod adopt;
 mod connection;
@@ -32,49 +32,47 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Orders that may wait for one driver; the first one decides.
+/// Commands queued for one driver; the first one takes effect.
 const COMMANDS_MAX: usize = 4;
 
-/// What an operator may set.
+/// Settings of the machines of one server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where each machine has its run directory, `run_dir/<machine id>/`; one server at a time.
+    /// Parent of the machines' run directories, `run_dir/<machine id>/`; used by one server at a time.
     pub run_dir: PathBuf,
-    /// Where receipts go.
+    /// Directory of the receipts.
     pub receipts_dir: PathBuf,
-    /// How many receipts are kept.
+    /// Number of receipts to keep.
     pub receipts_max: usize,
     /// The program that is started as `PROGRAM keeper RUN_DIR` and calls [`crate::keeper::main`].
     pub keeper_program: PathBuf,
-    /// How long a machine may take to become ready, at its start and after its channel broke, milliseconds.
+    /// How long a machine may take to become ready after its start or after its channel broke, milliseconds.
     pub ready_ms_max: u64,
-    /// A machine's longest life, seconds; held by its keeper.
+    /// A machine's maximum lifetime, seconds; enforced by its keeper.
     pub lifetime_s_max: u64,
-    /// Machines at once.
+    /// Maximum number of machines at the same time.
     pub machines_max: u32,
-    /// How much of a console is kept, bytes.
+    /// How many of the last bytes of a console are kept.
     pub console_bytes_max: usize,
-    /// Between two looks at the agent's stages while they are not all up, milliseconds.
+    /// Interval between two requests for the agent's stages while they are not all up, milliseconds.
     pub probe_every_ms: u64,
-    /// How long the first echo of a new machine's channel may take before it is asked again, milliseconds; see
-    /// [`anteroom_wire::channel`]. A clone on a busy host needs some hundred, and there is nothing stale in its pipe.
+    /// How long to wait for the first echo on a new machine's channel before another nonce is sent, milliseconds; see
+    /// [`anteroom_wire::channel`]. A clone on a busy host needs some hundred milliseconds, and its pipe has no stale bytes.
     pub first_echo_ms: u64,
-    /// Between two pings of a machine from which nothing else is heard, milliseconds.
+    /// Interval between two pings to a machine that sends nothing else, milliseconds.
     pub ping_every_ms: u64,
-    /// A ready machine of which nothing was heard for this long is ready no longer, milliseconds. When it is heard again, it
-    /// is ready again.
+    /// A ready machine that sends nothing for this long is not ready until it sends again, milliseconds.
     pub ping_ms_max: u64,
-    /// A machine that was ready and of which nothing was heard for this long has hung, and is ended, milliseconds.
+    /// A machine that was ready and sends nothing for this long has hung and is stopped, milliseconds.
     pub liveness_timeout_ms: u64,
-    /// How long a keeper that was told to end its machine, or whose machine's process has ended, may take to clear away before
-    /// it is killed itself, milliseconds.
+    /// How long a keeper may take to stop its machine or to clean up after it before the keeper is killed, milliseconds.
     pub keeper_exit_timeout_ms: u64,
     /// Limits of calls to agents.
     pub calls: CallLimits,
 }
 
 impl Settings {
-    /// Everything at its default, under `state_dir`.
+    /// The defaults, with all directories below `state_dir`.
     pub fn under(state_dir: &Path, keeper_program: PathBuf) -> Self {
         Self {
             run_dir: state_dir.join("run"),
@@ -96,49 +94,49 @@ impl Settings {
     }
 }
 
-/// Why the machines cannot be looked after.
+/// Why the machines of this host cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A directory cannot be made or read.
-    #[error("the directory {path:?} cannot be used")]
+    /// A directory cannot be created or read.
+    #[error("the directory {path:?} cannot be created or read")]
     Directory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// Another server has it.
-    #[error("another server uses {path:?}")]
+    /// Another server uses the run directory.
+    #[error("another server uses {path:?}: stop it or choose another state directory")]
     InUse {
-        /// Which.
+        /// The run directory.
         path: PathBuf,
     },
 }
 
-/// Why a machine is not started.
+/// Why a machine was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There are as many machines as there may be.
-    #[error("there is no room for another machine: {machines} of {machines_max}")]
+    /// The maximum number of machines is running.
+    #[error("{machines} of at most {machines_max} machines are running")]
     NoCapacity {
-        /// Machines there are.
+        /// Machines on this host.
         machines: usize,
-        /// Machines there may be.
+        /// The configured maximum.
         machines_max: u32,
     },
-    /// There is a machine of that id.
-    #[error("the machine exists already")]
+    /// A machine with that id exists.
+    #[error("a machine with this id exists already")]
     Duplicate,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
-    /// What machines are made of is not there.
-    #[error("there is nothing to start a machine from")]
+    /// The machine's spec could not be made.
+    #[error("the machine's spec cannot be made")]
     Spec(#[source] SpecError),
 }
 
-/// The machines of this host. Cheap to clone: all clones are the same.
+/// The machines of this host. Cheap to clone: all clones share the same state.
 #[derive(Clone)]
 pub struct Machines {
     inner: Arc<Inner>,
@@ -152,32 +150,33 @@ struct Inner {
     tasks: TaskTracker,
     stop: CancellationToken,
     machines: Mutex<BTreeMap<MachineId, Entry>>,
-    /// Held as long as this value lives: one server per run directory.
+    /// Locked until this value is dropped: one server per run directory.
     _lock: File,
 }
 
-/// A machine's process, and when it was reported, milliseconds after the machine was asked for.
+/// A machine's process.
 #[derive(Debug, Clone, Copy)]
 struct ProcessInfo {
     process: ProcessId,
-    after_ms: u64,
+    /// When the keeper reported it, milliseconds after the machine was requested.
+    reported_after_ms: u64,
 }
 
-/// What a driver can be asked for.
+/// A command to a machine's driver.
 enum DriverCommand {
     Stop(StopReason),
-    /// Disconnect, save everything but the RAM into a new file, end.
+    /// Disconnect, save the state except the RAM into a new file, stop.
     Save(PathBuf),
 }
 
-/// A machine that is not gone.
+/// A machine that is not removed.
 struct Entry {
     state: watch::Receiver<State>,
     commands: mpsc::Sender<DriverCommand>,
     process_info: Arc<OnceLock<ProcessInfo>>,
 }
 
-/// What a driver needs of its `Entry`.
+/// The driver's side of an [`Entry`].
 struct Slot {
     id: MachineId,
     image_hash: String,
@@ -187,13 +186,13 @@ struct Slot {
 }
 
 impl Machines {
-    /// Opens the run directory, adopts the machines that live there and removes what is dead.
+    /// Opens the run directory, adopts the running machines and removes the directories of the others.
     ///
-    /// `host` answers the machines' requests; `tasks` owns every task; when `stop` fires the tasks end and the machines
-    /// live on for the next server.
+    /// `host` answers the machines' requests. All tasks are spawned on `tasks`. When `stop` fires, the tasks end and the
+    /// machines continue for the next server.
     ///
     /// # Errors
-    /// When a directory cannot be used, or another server uses it.
+    /// See [`OpenError`].
     pub async fn open(
         settings: Settings,
         spec_source: Arc<dyn SpecSource>,
@@ -206,7 +205,7 @@ impl Machines {
         Ok(machines)
     }
 
-    /// A place for machines that end when this process does.
+    /// Like [`Machines::open`], but the machines are stopped when this process ends, and none is adopted.
     pub(crate) fn tied_to_parent(
         settings: Settings,
         spec_source: Arc<dyn SpecSource>,
@@ -225,7 +224,7 @@ impl Machines {
         stop: CancellationToken,
         tied_to_parent: bool,
     ) -> Result<Self, OpenError> {
-        let lock = prepare(&settings)?;
+        let lock = lock_directories(&settings)?;
         let machines = Mutex::default();
         Ok(Self {
             inner: Arc::new(Inner { settings, tied_to_parent, spec_source, host, tasks, stop, machines, _lock: lock }),
@@ -241,10 +240,10 @@ impl Machines {
         self.inner.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the machine `id` and returns at once; the receiver tells what becomes of it, up to `Gone`.
+    /// Requests the machine `id` and returns at once; the receiver gets every state up to `Removed`.
     ///
     /// # Errors
-    /// When there is no room, no recipe, or such a machine already.
+    /// See [`StartError`].
     pub fn start(&self, id: MachineId) -> Result<watch::Receiver<State>, StartError> {
         if self.inner.stop.is_cancelled() {
             return Err(StartError::Stopping);
@@ -265,15 +264,16 @@ impl Machines {
         Ok(watched)
     }
 
-    /// Enters a machine, if there is room and none of that name. What is adopted always has room: it is there.
+    /// Registers a machine, unless its id exists or the limit is reached. The limit does not apply to adopted machines, which
+    /// run already.
     fn reserve_slot(&self, id: MachineId, image_hash: String, state: State) -> Result<Slot, StartError> {
         let mut entries = self.entries();
         if entries.contains_key(&id) {
             return Err(StartError::Duplicate);
         }
         let machines_max = self.inner.settings.machines_max;
-        let fresh = matches!(state, State::Requested);
-        if fresh && entries.len() >= usize::try_from(machines_max).unwrap_or(usize::MAX) {
+        let is_new = matches!(state, State::Requested);
+        if is_new && entries.len() >= usize::try_from(machines_max).unwrap_or(usize::MAX) {
             return Err(StartError::NoCapacity { machines: entries.len(), machines_max });
         }
         let (state, watched) = watch::channel(state);
@@ -283,21 +283,21 @@ impl Machines {
         Ok(Slot { id, image_hash, state, commands, process_info })
     }
 
-    /// Asks for the machine's end; the receiver of its state tells when nothing is left. Asking again is fine.
+    /// Requests the machine's stop; its state receiver reports when it is removed. Idempotent.
     pub fn stop(&self, id: &MachineId, why: StopReason) -> RequestOutcome {
         let entries = self.entries();
         let Some(entry) = entries.get(id) else { return RequestOutcome::UnknownMachine };
-        let over =
+        let is_ending =
             matches!(*entry.state.borrow(), State::Stopping { .. } | State::Exited { .. } | State::Removed { .. });
-        if over || entry.commands.try_send(DriverCommand::Stop(why)).is_err() {
+        if is_ending || entry.commands.try_send(DriverCommand::Stop(why)).is_err() {
             RequestOutcome::Ignored
         } else {
             RequestOutcome::Enqueued
         }
     }
 
-    /// Has a ready machine's state saved into the new file `state`, without its RAM, and the machine ended. The receipt
-    /// tells whether that succeeded.
+    /// Requests that a ready machine's state, without its RAM, is saved into the new file `state` and the machine is stopped.
+    /// The receipt reports whether that succeeded.
     pub(crate) fn save(&self, id: &MachineId, state: PathBuf) -> RequestOutcome {
         match self.entries().get(id) {
             None => RequestOutcome::UnknownMachine,
@@ -306,36 +306,36 @@ impl Machines {
         }
     }
 
-    /// Watches a machine that is not gone. (Whoever watched it before sees it go.)
+    /// Subscribes to the state of a machine that is not removed. (Earlier subscribers also receive `Removed`.)
     pub fn watch(&self, id: &MachineId) -> Option<watch::Receiver<State>> {
         self.entries().get(id).map(|entry| entry.state.clone())
     }
 
-    /// The machines that are not gone, oldest first.
+    /// The machines that are not removed, oldest first.
     pub fn list(&self) -> Vec<(MachineId, State)> {
         self.entries().iter().map(|(id, entry)| (id.clone(), entry.state.borrow().clone())).collect()
     }
 
-    /// How many machines are not gone.
+    /// The number of machines that are not removed.
     pub fn count(&self) -> usize {
         self.entries().len()
     }
 
-    /// The memory of a machine's process; `None`: no such machine, or no process yet. Reads `/proc`: some milliseconds.
+    /// The memory of a machine's process; `None`: no such machine, or no process yet. Reads `/proc`, some milliseconds.
     pub fn memory(&self, id: &MachineId) -> Option<Memory> {
         let process = self.entries().get(id)?.process_info.get()?.process;
         process.is_alive().then(|| Memory::of(process.pid).ok()).flatten()
     }
 
-    /// What a machine's keeper wrote at its end. Reads a file.
+    /// The receipt that a machine's keeper wrote. Reads a file.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// The file exists and cannot be read.
     pub fn receipt(&self, id: &MachineId) -> io::Result<Option<Receipt>> {
         Receipt::read(&self.inner.settings.receipts_dir, id)
     }
 
-    /// The settings these machines run with.
+    /// The settings of these machines.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
     }
@@ -344,18 +344,18 @@ impl Machines {
         self.inner.settings.run_dir.join(id.as_str())
     }
 
-    /// A machine is gone: makes room for another.
-    fn leave(&self, id: &MachineId) {
+    /// Frees the slot of a removed machine.
+    fn free_slot(&self, id: &MachineId) {
         self.entries().remove(id);
         let settings = &self.inner.settings;
         if let Err(error) = receipt::prune(&settings.receipts_dir, settings.receipts_max) {
-            tracing::warn!(%error, "old receipts could not be removed");
+            tracing::warn!(%error, "removal of old receipts failed");
         }
     }
 }
 
-/// Makes the directories and takes the lock.
-fn prepare(settings: &Settings) -> Result<File, OpenError> {
+/// Creates the directories and locks the run directory.
+fn lock_directories(settings: &Settings) -> Result<File, OpenError> {
     use std::os::unix::fs::DirBuilderExt;
     for path in [&settings.run_dir, &settings.receipts_dir] {
         fs::DirBuilder::new()

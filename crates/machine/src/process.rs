@@ -1,19 +1,19 @@
-//! Processes as `/proc` shows them: identity that a reused number cannot fake, descendants, memory.
+//! Processes in `/proc`: an identity that survives reuse of process ids, descendants, memory.
 
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, fs, io, path::Path};
 
-/// A process: its number and when it began, since numbers are used again.
+/// A process, identified by its id and start time, because ids are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// Its number.
+    /// Its id.
     pub pid: u32,
-    /// When it began, clock ticks since the host's boot (proc(5), `stat`, field 22).
+    /// Its start time, clock ticks since the host's boot (proc(5), `stat`, field 22).
     pub start_ticks: u64,
 }
 
-/// What `/proc/PID/stat` says of a process.
+/// Fields of `/proc/PID/stat`.
 struct Stat {
     state: char,
     parent: u32,
@@ -22,7 +22,7 @@ struct Stat {
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, also spaces and parentheses.
+    // The name in parentheses may contain spaces and parentheses.
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
@@ -31,18 +31,18 @@ fn stat(pid: u32) -> Option<Stat> {
 }
 
 impl ProcessId {
-    /// The process that has the number `pid` now.
+    /// The process that has the id `pid` now.
     pub fn of(pid: u32) -> Option<Self> {
         stat(pid).map(|stat| Self { pid, start_ticks: stat.start_ticks })
     }
 
-    /// Whether it still runs (a zombie does not).
+    /// Whether it is running (a zombie is not).
     pub fn is_alive(self) -> bool {
         stat(self.pid)
             .is_some_and(|stat| stat.start_ticks == self.start_ticks && stat.state != 'Z' && stat.state != 'X')
     }
 
-    /// What it is, for people: number, name, state, parent.
+    /// Id, name, state and parent, for a message.
     pub(crate) fn describe(self) -> String {
         let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
         let seen =
@@ -55,13 +55,13 @@ impl ProcessId {
         if self.is_alive()
             && let Some(pid) = Pid::from_raw(i32::try_from(self.pid).unwrap_or(0))
         {
-            // Gone in between is as good.
+            // It may have exited in between.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
 }
 
-/// All living descendants of `ancestor`, found by one look at `/proc`.
+/// All running descendants of `ancestor`, from one scan of `/proc`.
 pub(crate) fn descendants(ancestor: u32) -> Vec<ProcessId> {
     let mut children: HashMap<u32, Vec<ProcessId>> = HashMap::new();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -73,32 +73,32 @@ pub(crate) fn descendants(ancestor: u32) -> Vec<ProcessId> {
         }
     }
     let mut found = Vec::new();
-    let mut ahead = vec![ancestor];
-    while let Some(parent) = ahead.pop() {
+    let mut pending = vec![ancestor];
+    while let Some(parent) = pending.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
-            ahead.push(child.pid);
+            pending.push(child.pid);
             found.push(child);
         }
     }
     found
 }
 
-/// The living descendants of this process, from its own list of children downwards: as long as this process adopts what
-/// its descendants leave behind, the cost goes with their number, not with that of all processes of the host. One that is
-/// just changing its parent may be missed; that no child is left is what `wait` says.
+/// The running descendants of this process, from its list of children downwards. As long as this process is a subreaper, the
+/// cost depends on the number of its descendants, not on the number of processes of the host. A process whose parent is
+/// changing may be missed; `wait` is what proves that no child is left.
 pub(crate) fn own_descendants() -> Vec<ProcessId> {
     let own = std::process::id();
-    // Linux built without CONFIG_PROC_CHILDREN has no such lists.
+    // A kernel built without CONFIG_PROC_CHILDREN has no such lists.
     if !Path::new(&format!("/proc/{own}/task/{own}/children")).exists() {
         return descendants(own);
     }
     let mut found = Vec::new();
-    let mut ahead = children(own);
-    while let Some(pid) = ahead.pop() {
+    let mut pending = children(own);
+    while let Some(pid) = pending.pop() {
         if let Some(stat) = stat(pid)
             && stat.state != 'Z'
         {
-            ahead.extend(children(pid));
+            pending.extend(children(pid));
             found.push(ProcessId { pid, start_ticks: stat.start_ticks });
         }
     }
@@ -114,7 +114,7 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// How often the host's kernel has killed a process for want of memory since its boot; `None` where it does not say.
+/// The number of processes that the kernel has killed for lack of memory since boot; `None` if the kernel does not count.
 pub(crate) fn oom_kills() -> Option<u64> {
     let text = fs::read_to_string("/proc/vmstat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
@@ -123,9 +123,9 @@ pub(crate) fn oom_kills() -> Option<u64> {
 /// The memory of a machine's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Proportional: shared pages count by their share.
+    /// Proportional set size: shared pages are divided among their users.
     pub pss_bytes: u64,
-    /// Pages that nobody else has: what ending the machine gives back.
+    /// Pages that no other process shares: what is freed when the machine exits.
     pub private_bytes: u64,
 }
 
@@ -133,7 +133,7 @@ impl Memory {
     /// Reads `/proc/PID/smaps_rollup`.
     ///
     /// # Errors
-    /// When the process is gone or may not be looked at.
+    /// The process does not exist or may not be inspected.
     pub fn of(pid: u32) -> io::Result<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         let bytes = |name: &str| {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_alive_and_another_start_time_is_another_process() {
+    fn another_start_time_is_another_process() {
         let this = ProcessId::of(std::process::id()).unwrap();
         assert!(this.is_alive());
         assert!(!ProcessId { start_ticks: this.start_ticks + 1, ..this }.is_alive());
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods, reason = "a test's own child")]
-    fn both_ways_of_looking_find_a_child_and_its_child() {
+    fn both_scans_find_a_child_and_a_grandchild() {
         let mut shell = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
         let is_below = |all: &[ProcessId]| all.iter().any(|found| found.pid == shell.id());
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_this_process_is_not_nothing() {
+    fn memory_of_this_process_is_not_zero() {
         let memory = Memory::of(std::process::id()).unwrap();
         assert!(memory.pss_bytes > 0 && memory.private_bytes > 0);
         assert!(Memory::of(u32::MAX).is_err());

@@ -1,4 +1,4 @@
-//! What is left of a machine: how it ended, its last console lines, and what was checked to be gone.
+//! The record that a keeper writes when its machine has exited: the cause, the last console output, the cleanup checks.
 
 use crate::exit_reason::{ExitReason, StopReason};
 use anteroom_wire::MachineId;
@@ -9,102 +9,102 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How much of a guest's words goes into a reason, characters: it travels in one bounded line.
-const SAID_CHARS_MAX: usize = 600;
+/// The longest text from a guest in a stop reason, characters: the reason is sent in one line of bounded length.
+const GUEST_TEXT_CHARS_MAX: usize = 600;
 
-/// A keeper's last words, one JSON file per machine. Console and output are the guest's: bounded and never trusted.
+/// One JSON file per machine, written by its keeper. Console and output come from the guest: bounded and untrusted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Which machine.
+    /// The machine's id.
     pub machine: MachineId,
-    /// When its keeper began, milliseconds since 1970.
+    /// When its keeper started, milliseconds since 1970.
     pub began_unix_ms: u64,
-    /// When its end was complete, milliseconds since 1970.
+    /// When cleanup was done, milliseconds since 1970.
     pub ended_unix_ms: u64,
-    /// How it ended.
+    /// What ended it.
     pub cause: ExitCause,
-    /// Why it was ended, if somebody did and said more than the name in `how`.
+    /// For a requested stop: the full reason, of which `cause` has only the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_detail: Option<StopDetail>,
-    /// The console's tail, with what is not UTF-8 replaced.
+    /// The end of the console output; invalid UTF-8 is replaced.
     pub console_tail: String,
-    /// The tail of what the process itself wrote to its error output.
+    /// The end of the process's standard output and standard error.
     pub output_tail: String,
-    /// What was looked at after the end.
+    /// What was checked after cleanup.
     pub checks: CleanupChecks,
 }
 
-/// What was looked at after the end, and what of it was still there.
+/// What was checked after cleanup, and what was still there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CleanupChecks {
-    /// Process ids: the process and its descendants.
+    /// Ids of the process and its descendants.
     pub pids: Vec<u32>,
-    /// Socket names in the run directory that no longer answer.
+    /// Socket names in the run directory that were tested for a listener.
     pub sockets: Vec<String>,
-    /// Paths that no longer exist.
+    /// Paths that were tested for existence.
     pub paths: Vec<PathBuf>,
-    /// Whatever of the above was still there. Empty in a clean end.
+    /// Everything that was still there. Empty after a complete cleanup.
     pub leftovers: Vec<String>,
 }
 
-/// How a machine ended, as its keeper saw it.
+/// What ended a machine, as its keeper observed it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum ExitCause {
-    /// The controller asked for it.
+    /// The controller requested a stop.
     Stopped {
         /// [`StopReason::name`].
         why: String,
     },
-    /// The hard deadline.
+    /// The machine reached its maximum lifetime.
     Deadline,
-    /// By itself.
+    /// The process exited by itself.
     Exited {
         /// The exit code.
         code: i32,
     },
-    /// By a signal that the keeper did not send.
+    /// A signal that the keeper did not send.
     Killed {
-        /// Its number.
+        /// The signal's number.
         signal: i32,
     },
-    /// By the host kernel's want of memory.
+    /// The host's kernel killed the process because the host was out of memory.
     OutOfMemory,
-    /// The guest switched itself off.
+    /// The guest powered off.
     GuestPowerOff,
-    /// The guest reset itself or its kernel gave up.
+    /// The guest reset itself or its kernel panicked.
     GuestPanic,
-    /// QEMU stopped the guest, because it could not run it on.
+    /// QEMU paused the guest because of an error that it cannot recover from.
     VmmError {
         /// QEMU's run state: `internal-error`, `io-error`.
         status: String,
     },
-    /// The state was saved and the process told to quit (a template's preparation).
+    /// The state was saved and the process stopped (preparation of a template).
     Saved,
-    /// The state could not be saved, or QEMU cannot be understood.
+    /// The state could not be saved, or QEMU sent an invalid message.
     SaveFailed {
-        /// Why.
+        /// The error.
         error: String,
     },
     /// The process could not be started.
     NeverStarted {
-        /// Why.
+        /// The error.
         error: String,
     },
-    /// The keeper itself was killed. Written by the controller, who found out.
+    /// The keeper itself was killed. Written by the controller.
     KeeperLost,
 }
 
-/// Why somebody ended a machine, in the words of the server that did. Keepers outlive upgrades, so a keeper hands it on
-/// unread: neither does a reason that it does not know keep it from ending its machine, nor is that reason lost.
+/// A [`StopReason`] as JSON. Keepers outlive server upgrades, so a keeper passes it on without parsing it: an unknown reason
+/// neither prevents the stop nor gets lost.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StopDetail(Value);
 
 impl StopDetail {
-    /// This reason; what a guest said in it is cut to a bounded length.
+    /// `why` as JSON; texts that come from the guest are cut to a bounded length.
     pub(crate) fn of(why: &StopReason) -> Option<Self> {
-        let cut = |said: &str| said.chars().take(SAID_CHARS_MAX).collect::<String>();
+        let cut = |text: &str| text.chars().take(GUEST_TEXT_CHARS_MAX).collect::<String>();
         let mut why = why.clone();
         match &mut why {
             StopReason::NotReady { last_error: Some(error), .. } => *error = cut(error),
@@ -120,18 +120,18 @@ impl StopDetail {
             | StopReason::Orphaned
             | StopReason::Operator => {}
         }
-        // A reason that were no JSON would be told by its name alone.
+        // Without the JSON, the reason's name is still sent.
         serde_json::to_value(why).ok().map(Self)
     }
 
-    /// The reason; `None`: this version does not know it.
+    /// The parsed reason; `None` when this version does not know it.
     pub fn reason(&self) -> Option<StopReason> {
         StopReason::deserialize(&self.0).ok()
     }
 }
 
 impl ExitCause {
-    /// The same, in the controller's words. `because`: what its keeper was told beside the name of the reason.
+    /// The cause as an exit reason, with the data from `detail` when it matches the stop's name.
     pub(crate) fn exit_reason(&self, detail: Option<&StopDetail>) -> ExitReason {
         match (self, detail.and_then(StopDetail::reason)) {
             (Self::Stopped { why }, Some(reason)) if reason.name() == why => ExitReason::from_stop_reason(reason),
@@ -139,7 +139,7 @@ impl ExitCause {
         }
     }
 
-    /// The same, as far as its name alone says it.
+    /// The cause as an exit reason, without a stop's data.
     pub(crate) fn reason_by_name(&self) -> ExitReason {
         match self {
             Self::Stopped { why } => {
@@ -161,21 +161,21 @@ impl ExitCause {
     }
 }
 
-/// Where `machine`'s receipt lies.
+/// The path of `machine`'s receipt.
 pub(crate) fn path(receipts_dir: &Path, machine: &MachineId) -> PathBuf {
     receipts_dir.join(format!("{machine}.json"))
 }
 
 impl Receipt {
-    /// How the machine ended, in the controller's words.
+    /// Why the machine exited.
     pub fn reason(&self) -> ExitReason {
         self.cause.exit_reason(self.stop_detail.as_ref())
     }
 
-    /// The receipt of `machine`; `None` when there is none.
+    /// Reads the receipt of `machine`; `None` when there is none.
     ///
     /// # Errors
-    /// When the file is there and cannot be read as a receipt.
+    /// The file exists and cannot be read or parsed.
     pub fn read(receipts_dir: &Path, machine: &MachineId) -> io::Result<Option<Self>> {
         match fs::read(path(receipts_dir, machine)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -184,30 +184,30 @@ impl Receipt {
         }
     }
 
-    /// Writes it beside its place and renames it there, so that nobody reads half of one. Not synced: it is evidence,
-    /// not state, and a machine's end need not wait for a disk.
+    /// Writes a temporary file and renames it, so that readers never see a partial receipt. Not synced: a receipt is
+    /// diagnostic data, and cleanup need not wait for a disk.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, receipts_dir: &Path) -> io::Result<()> {
         fs::create_dir_all(receipts_dir)?;
-        let place = path(receipts_dir, &self.machine);
-        let beside = receipts_dir.join(format!(".{}.{}", self.machine, std::process::id()));
-        fs::write(&beside, serde_json::to_vec(self)?)?;
-        fs::rename(&beside, &place)
+        let path = path(receipts_dir, &self.machine);
+        let temporary = receipts_dir.join(format!(".{}.{}", self.machine, std::process::id()));
+        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        fs::rename(&temporary, &path)
     }
 }
 
-/// Removes the oldest receipts so that at most `receipts_max` are left; returns how many went.
+/// Removes the oldest receipts so that at most `receipts_max` remain; returns how many were removed.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// The directory cannot be read.
 pub(crate) fn prune(receipts_dir: &Path, receipts_max: usize) -> io::Result<usize> {
     let mut names: Vec<String> = fs::read_dir(receipts_dir)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with(MachineId::PREFIX) && name.ends_with(".json"))
         .collect();
-    // Ids sort by age.
+    // Ids are ULIDs: they sort by creation time.
     names.sort_unstable();
     let excess = names.len().saturating_sub(receipts_max);
     Ok(names.iter().take(excess).filter(|name| fs::remove_file(receipts_dir.join(name)).is_ok()).count())
@@ -219,29 +219,29 @@ mod tests {
     use anteroom_wire::agent::Stage;
 
     #[test]
-    fn a_reason_goes_through_a_keeper_whole_but_for_a_guests_long_words() {
-        let not_ready = |said: usize| {
-            let last_error = Some("\u{1}".repeat(said));
+    fn stop_detail_keeps_the_reason_and_truncates_long_guest_texts() {
+        let not_ready = |chars: usize| {
+            let last_error = Some("\u{1}".repeat(chars));
             StopReason::NotReady { stage: Stage::Display, last_error, attempts: 3, elapsed_ms: 60_001 }
         };
-        let through = |why: &StopReason| StopDetail::of(why).unwrap().reason().unwrap();
-        assert_eq!(through(&not_ready(SAID_CHARS_MAX)), not_ready(SAID_CHARS_MAX));
-        assert_eq!(through(&not_ready(1_000_000)), not_ready(SAID_CHARS_MAX));
+        let round_trip = |why: &StopReason| StopDetail::of(why).unwrap().reason().unwrap();
+        assert_eq!(round_trip(&not_ready(GUEST_TEXT_CHARS_MAX)), not_ready(GUEST_TEXT_CHARS_MAX));
+        assert_eq!(round_trip(&not_ready(1_000_000)), not_ready(GUEST_TEXT_CHARS_MAX));
         let long = StopReason::Mismatch { expected: "image a".into(), found: "b".repeat(1_000_000) };
         let line = serde_json::to_vec(&StopDetail::of(&long)).unwrap();
         assert!(line.len() < crate::keeper::control::LINE_BYTES_MAX / 2, "{}", line.len());
     }
 
     #[test]
-    fn a_receipt_of_an_older_keeper_says_what_its_name_says() {
-        let of = |cause: ExitCause| Receipt { cause, ..serde_json::from_str(OLDER).unwrap() }.reason();
-        let stopped = |why: &str| of(ExitCause::Stopped { why: why.into() });
+    fn receipt_without_stop_detail_is_read_by_the_stops_name() {
+        let reason = |cause: ExitCause| Receipt { cause, ..serde_json::from_str(MINIMAL).unwrap() }.reason();
+        let stopped = |why: &str| reason(ExitCause::Stopped { why: why.into() });
         assert_eq!(stopped("cancelled"), ExitReason::Stopped { why: StopReason::Cancelled });
-        assert_eq!(stopped("hung"), ExitReason::Stopped { why: StopReason::Operator }, "how long it was, nobody wrote");
+        assert_eq!(stopped("hung"), ExitReason::Stopped { why: StopReason::Operator }, "the duration is unknown");
     }
 
-    /// As version 1 of the control protocol wrote it before reasons were handed on.
-    const OLDER: &str = r#"{"machine":"mac_00000000000000000000000001","began_unix_ms":1,"ended_unix_ms":2,
+    /// A receipt without the optional fields.
+    const MINIMAL: &str = r#"{"machine":"mac_00000000000000000000000001","began_unix_ms":1,"ended_unix_ms":2,
         "cause":{"kind":"deadline"},"console_tail":"","output_tail":"",
         "checks":{"pids":[],"sockets":[],"paths":[],"leftovers":[]}}"#;
 }

@@ -1,7 +1,7 @@
 //! A machine's run directory and the sockets in it.
 //!
-//! A Unix socket's path may have 107 bytes (unix(7)), a run directory's path may be longer. So every connect and bind
-//! goes through `/proc/self/fd/N/name`, whatever the directory is called.
+//! A Unix socket path may have at most 107 bytes (unix(7)); a run directory's path may be longer. So every connect and bind
+//! uses `/proc/self/fd/N/name`.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -16,8 +16,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Exists in the run directory of a machine that was ready once: a server that takes it over cannot know otherwise, and
-/// would take its silence for a start that takes long.
+/// Exists in the run directory of a machine that was ready once. A server that adopts the machine needs it to tell a hung
+/// machine from one that is still starting.
 const READY_FILE: &str = "was_ready";
 
 /// A run directory, held open.
@@ -28,7 +28,7 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    /// Creates the directory for its owner alone; it must not exist.
+    /// Creates the directory with mode 0700; it must not exist.
     pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
         DirBuilder::new().mode(0o700).create(&path)?;
         Self::open(path)
@@ -44,22 +44,22 @@ impl RunDir {
         &self.path
     }
 
-    /// Writes a new file for its owner alone.
+    /// Writes a new file with mode 0600.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path.join(name))?.write_all(bytes)
     }
 
-    /// Writes down that the machine of the run directory `path` was ready. Written down before is fine.
+    /// Records that the machine of the run directory `path` was ready. Idempotent.
     pub(crate) fn record_ready(path: &Path) -> io::Result<()> {
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(READY_FILE)).map(drop)
     }
 
-    /// Whether that was written down.
+    /// Whether [`RunDir::record_ready`] was called for this run directory.
     pub(crate) fn was_ready(path: &Path) -> bool {
         path.join(READY_FILE).exists()
     }
 
-    /// Where the socket `name` can be reached by a path of a few bytes, as long as this value lives.
+    /// A short path of the socket `name`; valid until this value is dropped.
     fn short(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
     }
@@ -69,17 +69,17 @@ impl RunDir {
         UnixStream::connect(self.short(name))
     }
 
-    /// Connects to the socket `name`, for the reactor. A Unix connect waits only when the listener's queue is full, so
-    /// it is made non-blocking and such a refusal is an error like any other.
+    /// Connects to the socket `name` on tokio's reactor. A Unix connect blocks only when the listener's queue is full; it is
+    /// non-blocking here, so a full queue is an error.
     pub(crate) async fn dial(&self, name: &str) -> io::Result<tokio::net::UnixStream> {
         tokio::net::UnixStream::connect(self.short(name)).await
     }
 
-    /// Removes the directory with everything in it; gone already is fine.
+    /// Removes the directory with everything in it. Idempotent.
     pub(crate) fn remove(path: &Path) -> io::Result<()> {
         let mut removed = fs::remove_dir_all(path);
         if removed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
-            // A server wrote down at this moment that the machine was ready.
+            // The server recorded at this moment that the machine was ready.
             removed = fs::remove_dir_all(path);
         }
         match removed {
@@ -95,7 +95,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn a_socket_in_a_directory_with_a_long_name_can_be_reached() {
+    fn socket_in_a_directory_with_a_long_name_is_reachable() {
         let top = tempfile::tempdir().unwrap();
         let dir = RunDir::create(top.path().join("x".repeat(200))).unwrap();
         let _listener = UnixListener::bind(dir.short("agent.sock")).unwrap();

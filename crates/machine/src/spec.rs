@@ -1,56 +1,56 @@
-//! What a machine is made of, in words that a keeper can read back from a file.
+//! The description of a machine's process, which the controller writes to a file and the keeper reads.
 //!
-//! A [`SpecSource`] turns a machine's id into a [`Spec`]; two real ones stand behind it: a QEMU template and, in the tests,
-//! a plain process. A spec holds no secret: it lies in the machine's run directory (`spec.json`, mode 0600).
+//! A [`SpecSource`] makes a [`Spec`] for a machine id. There are two: a QEMU template and, in tests, a plain process. A spec
+//! contains no secrets; it is in the machine's run directory (`keeper.json`, mode 0600).
 
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// The machine's channel on which its agent serves, a socket in the run directory.
+/// Socket in the run directory: the channel on which the agent is the server.
 pub const AGENT_SOCKET: &str = "agent.sock";
-/// The machine's channel on which its agent calls, a socket in the run directory.
+/// Socket in the run directory: the channel on which the agent is the client.
 pub const HOST_SOCKET: &str = "host.sock";
-/// The keeper's own socket in the run directory.
+/// Socket in the run directory on which the keeper accepts control connections.
 pub const CONTROL_SOCKET: &str = "control.sock";
-/// The file in the run directory that tells the keeper what to do.
-pub const SPEC_FILE: &str = "spec.json";
+/// File in the run directory with the keeper's configuration.
+pub const KEEPER_CONFIG_FILE: &str = "keeper.json";
 
-/// What a machine is made of.
+/// Makes the specs of new machines.
 pub trait SpecSource: Send + Sync + 'static {
-    /// The hash of the image that every machine of this recipe runs; its agent must say the same.
+    /// The hash of the image that all machines of this source run; their agents must report the same hash.
     fn image_hash(&self) -> &str;
 
-    /// How to start the machine `machine`.
+    /// The spec of the machine `machine`.
     ///
     /// # Errors
-    /// When what the machine is made of is not there or cannot be said to a process.
+    /// See [`SpecError`].
     fn spec(&self, machine: &MachineId) -> Result<Spec, SpecError>;
 }
 
-/// Why a recipe gives no spec.
+/// Why no spec could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// A path that is not UTF-8 cannot be written into a spec.
+    /// A path is not UTF-8 and cannot be written into a spec.
     #[error("the path {0:?} is not UTF-8")]
     Path(PathBuf),
-    /// Something the machine is made of is missing.
+    /// A file that the machine needs cannot be read.
     #[error("{what} is missing at {path:?}")]
     Missing {
-        /// What.
+        /// The kind of file.
         what: &'static str,
-        /// Where it was looked for.
+        /// The expected path.
         path: PathBuf,
         /// Why it cannot be read.
         #[source]
         source: std::io::Error,
     },
-    /// A value that the program would not understand.
+    /// A value that the program would reject.
     #[error("{0}")]
     Value(String),
 }
 
-/// How to start one machine's process. Its working directory is the run directory, so socket names are relative.
+/// One machine's process. Its working directory is the run directory, so socket names are relative.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -58,77 +58,76 @@ pub struct Spec {
     pub program: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Its whole environment: nothing is inherited.
+    /// Its complete environment: nothing is inherited.
     pub env: BTreeMap<String, String>,
-    /// Its open files beyond 0, 1 and 2; nothing else is inherited.
+    /// Its file descriptors in addition to 0, 1 and 2; no others are inherited.
     pub fds: Vec<InheritedFd>,
-    /// What the keeper says to the program over QMP.
+    /// What the keeper does over QMP.
     pub qmp: Qmp,
 }
 
-/// One open file of the process.
+/// One file descriptor of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InheritedFd {
     /// Its number in the process, 3 to 63.
     pub number: i32,
-    /// What it is.
-    pub what: Descriptor,
+    /// What the keeper opens for it.
+    pub file: Descriptor,
 }
 
-/// What an open file is.
+/// The file behind a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Descriptor {
-    /// A listening Unix stream socket of that name in the run directory, so that a caller can connect before the process
-    /// has come to accept.
+    /// A listening Unix stream socket of that name in the run directory. Clients can connect before the process accepts.
     Listen {
-        /// A plain file name.
+        /// A file name without directories.
         name: String,
     },
     /// One end of a socket pair; the keeper speaks QMP on the other.
     Qmp,
-    /// One end of a socket pair; what the process writes is kept as the console's tail.
+    /// One end of a socket pair; the keeper keeps the last bytes that the process writes.
     Console,
-    /// A file to read. The keeper holds a shared lock (flock) on it as long as the machine lives.
+    /// A file to read. The keeper holds a shared lock (flock) on it until the machine has exited.
     Read {
-        /// Which.
+        /// Its path.
         path: PathBuf,
     },
 }
 
-/// What the keeper says to the process over QMP (needs [`Descriptor::Qmp`] unless it is `Unused`).
+/// What the keeper does over QMP (needs [`Descriptor::Qmp`] unless it is `Unused`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Qmp {
     /// The process is not QEMU.
     Unused,
-    /// Listen to events only: the machine starts by itself.
+    /// Receive events only: the machine starts by itself.
     Listen,
-    /// Load the saved state, all but the RAM, from an open file; the machine then runs by itself.
+    /// Load the saved state except the RAM from a file descriptor; the machine then runs by itself.
     Load {
-        /// That file's number in the process.
+        /// The descriptor's number in the process.
         state: i32,
     },
 }
 
-/// The whole content of `spec.json`: the recipe's spec and what the controller wants kept.
+/// The content of `keeper.json`: the spec and the keeper's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeeperConfig {
-    /// Which machine.
+    /// The machine's id.
     pub(crate) machine: MachineId,
-    /// The image its agent must name.
+    /// The image hash that its agent must report.
     pub(crate) image_hash: String,
-    /// How to start it.
+    /// Its process.
     pub(crate) spec: Spec,
-    /// Its longest life, milliseconds, held by the keeper whatever becomes of the controller.
+    /// Its maximum lifetime, milliseconds; the keeper enforces it even without a controller.
     pub(crate) deadline_ms: u64,
-    /// Where the receipt goes.
+    /// Directory for the receipt.
     pub(crate) receipts_dir: PathBuf,
-    /// Whether the machine ends when nobody is connected to its keeper any more: for probes and templates in the making,
-    /// which are of no use without the one who asked for them.
+    /// Whether the machine is stopped when the last control connection closes: for probes and template preparations, which
+    /// are useless without the process that started them.
     pub(crate) tied_to_parent: bool,
-    /// How much of the console and of the process's own output is kept, bytes each.
+    /// How many of the last bytes of the console and of the process's output are kept, each.
     pub(crate) console_bytes_max: usize,
 }

@@ -1,15 +1,16 @@
-//! A machine's life, pure: no clock, no I/O, no log.
+//! The lifecycle of a machine as a pure function: no clock, no I/O, no logging.
 //!
 //! ```text
 //!  Requested ─▶ Cloning ─▶ Waiting{stage} ◀──▶ Ready{channels}
 //!      │           │            │                  │
-//!      └───────────┴────────────┴──────────────────┴─▶ Stopping{why} ─▶ Dead{why} ─▶ Gone{why}
-//!                (the process may end at any moment: ─▶ Dead, or ─▶ Gone where nobody says so first)
+//!      └───────────┴────────────┴──────────────────┴─▶ Stopping{why} ─▶ Exited{why} ─▶ Removed{why}
+//!      (from every state: ─▶ Exited when the process exits, ─▶ Removed when cleanup ends without a report of the exit)
 //! ```
 //!
-//! `Dead` is told at once, `Gone` when nothing of the machine is left: only then another one may take its place.
-//! One task per machine writes it; all others ask (and are told *enqueued*, *ignored* or *denied*) or watch. Why a machine
-//! is gone follows from what was intended before what the process's exit status says: a VMM that we kill does not exit 0.
+//! `Exited` is published as soon as the process has exited. `Removed` is published when cleanup is done and the slot is
+//! free for another machine. One task per machine writes the state. Other tasks send it requests (see [`RequestOutcome`])
+//! or watch the state. A requested stop takes precedence over the exit status, because a VMM that was killed on request
+//! does not exit with 0.
 
 use crate::{
     channel::AgentClient,
@@ -20,59 +21,59 @@ use anteroom_wire::agent::{Hello, Stage};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What is true of a machine. `C` is how to talk to a ready one: [`Channels`], but for those who reason about the lifecycle
-/// alone.
+/// The state of a machine. `C` is the type of a ready machine's connections: [`Channels`], or a placeholder in code that
+/// examines only the lifecycle.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum State<C = Channels> {
-    /// Asked for; nothing exists yet.
+    /// The machine was requested; no process exists yet.
     Requested,
-    /// Its keeper exists and starts the process.
+    /// Its keeper is running and starts the machine's process.
     Cloning,
-    /// The process exists; the machine is not ready (or no longer).
+    /// The process is running; the machine is not ready yet, or not ready any more.
     Waiting {
-        /// What it waits for.
+        /// The stage that has not been reached.
         stage: Stage,
-        /// Why the last try failed.
+        /// The error of the last attempt.
         last_error: Option<String>,
-        /// Tries at this stage so far.
+        /// Attempts at this stage so far.
         attempts: u32,
     },
-    /// Its agent answers and everything in it is up.
+    /// Its agent answers and all stages are up.
     Ready {
-        /// How to talk to it. They exist here and nowhere else.
+        /// Connections to the machine. They are available in this state only.
         channels: C,
     },
-    /// Told to end.
+    /// A stop was requested.
     Stopping {
-        /// Why.
+        /// The reason.
         why: StopReason,
     },
-    /// Its process has ended. Its keeper still clears away what is left of it.
+    /// Its process has exited; the keeper is cleaning up.
     Exited {
-        /// Why. The same stands when it is gone.
+        /// The reason. `Removed` repeats it.
         why: ExitReason,
     },
-    /// Nothing of it is left.
+    /// Cleanup is done and the slot is free.
     Removed {
-        /// Why.
+        /// The reason.
         why: ExitReason,
-        /// What its keeper wrote down at the end; `None`: the keeper did not live to write it.
+        /// The keeper's record of the exit; `None` when the keeper ended before it could write one.
         receipt: Option<Box<Receipt>>,
     },
 }
 
-/// How to talk to a ready machine. Cheap to clone; a clone that outlives the machine only gets errors.
+/// Connections to a ready machine. Cheap to clone; calls through a clone fail once the machine has exited.
 #[derive(Debug, Clone)]
 pub struct Channels {
     /// Calls to the agent.
     pub agent: AgentClient,
-    /// What the agent said when it became ready.
+    /// The agent's hello at the moment it became ready.
     pub hello: Arc<Hello>,
-    /// How long the start took.
+    /// Durations of the start.
     pub timings: Timings,
 }
 
-/// How long a start took: milliseconds since the machine was asked for (for an adopted one: since its adoption).
+/// The steps of a start, each in milliseconds since the request (for an adopted machine: since its adoption).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     /// The keeper reported the process.
@@ -85,39 +86,39 @@ pub struct Timings {
     pub ready_ms: u64,
 }
 
-/// What happens to a machine.
+/// An event in the lifecycle of a machine.
 #[derive(Debug, Clone)]
 pub enum Event<C = Channels> {
-    /// Its keeper was started, or found alive.
+    /// Its keeper was started, or found running.
     KeeperFound,
-    /// Its process runs.
+    /// Its process is running.
     ProcessStarted,
-    /// A try at a stage; `error` says why it did not succeed, `None`: it is being tried.
+    /// A stage was attempted and is not up yet.
     StageAttempted {
-        /// Which.
+        /// The stage.
         stage: Stage,
-        /// Why it failed.
+        /// Why the attempt failed; `None`: it is in progress.
         error: Option<String>,
     },
-    /// Everything is up.
+    /// All stages are up.
     BecameReady(C),
     /// The agent's channel broke.
     ChannelLost {
-        /// How.
+        /// The error.
         error: String,
     },
-    /// Somebody wants it ended.
+    /// A stop was requested.
     StopRequested(StopReason),
-    /// Its process has ended.
+    /// Its process has exited.
     ProcessExited {
-        /// How it looks from outside.
+        /// The reason as the keeper observed it.
         reason: ExitReason,
     },
-    /// Nothing of it is left.
+    /// Cleanup is done.
     Removed {
-        /// How it looks from outside.
+        /// The reason as the keeper observed it.
         reason: ExitReason,
-        /// The keeper's last words.
+        /// The keeper's record of the exit.
         receipt: Option<Box<Receipt>>,
     },
 }
@@ -125,19 +126,19 @@ pub enum Event<C = Channels> {
 /// Why an event has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RejectedEvent {
-    /// The machine is gone: nothing happens to it any more.
-    #[error("the machine is gone")]
+    /// The machine is removed; this state is final.
+    #[error("the machine is already removed")]
     Removed,
-    /// Its process has ended; the reason that was told stands.
-    #[error("the machine's process has ended")]
+    /// Its process has exited; the published reason does not change.
+    #[error("the machine's process has already exited")]
     Exited,
-    /// It is ending already; the first reason stands.
-    #[error("the machine is ending already")]
+    /// It is stopping already; the first reason is kept.
+    #[error("the machine is already stopping")]
     Stopping,
-    /// It has happened before.
-    #[error("this has happened before")]
+    /// The same event has been applied before.
+    #[error("this event was already applied")]
     Stale,
-    /// There is no process yet that this could have happened to.
+    /// The event requires a process, and there is none yet.
     #[error("the machine's process does not exist yet")]
     TooEarly,
 }
@@ -154,14 +155,14 @@ pub enum RequestOutcome {
 }
 
 impl<C> State<C> {
-    /// The whole lifecycle: what `event` makes of this state.
+    /// The next state after `event`. This function is the whole lifecycle.
     ///
     /// # Errors
-    /// Says why when the event has no effect; the state then stays as it was.
+    /// The reason why the event has no effect; the state does not change.
     pub fn on(&self, event: Event<C>) -> Result<State<C>, RejectedEvent> {
         match (self, event) {
             (State::Removed { .. }, _) => Err(RejectedEvent::Removed),
-            // What was told of its end stays true.
+            // The published reason does not change.
             (State::Exited { why }, Event::Removed { receipt, .. }) => Ok(State::Removed { why: why.clone(), receipt }),
             (State::Exited { .. }, _) => Err(RejectedEvent::Exited),
             (State::Stopping { why }, Event::ProcessExited { .. }) => {
@@ -189,10 +190,10 @@ impl<C> State<C> {
                     attempts: if same { attempts.saturating_add(1) } else { 1 },
                 })
             }
-            // The channel is dialled while the process is still being started: what comes of it waits its turn.
+            // The channel is dialled while the process is being started: these events may arrive early and are dropped.
             (State::Cloning, Event::StageAttempted { .. } | Event::ChannelLost { .. }) => Err(RejectedEvent::TooEarly),
             (State::Ready { .. }, Event::StageAttempted { .. }) => Err(RejectedEvent::Stale),
-            // An agent that answers is proof enough that its process runs.
+            // An agent that answers proves that its process is running.
             (State::Cloning | State::Waiting { .. }, Event::BecameReady(channels)) => Ok(State::Ready { channels }),
             (State::Ready { .. }, Event::BecameReady(_)) => Err(RejectedEvent::Stale),
             (State::Waiting { .. } | State::Ready { .. }, Event::ChannelLost { error }) => {
@@ -201,7 +202,7 @@ impl<C> State<C> {
         }
     }
 
-    /// The stable word for the state.
+    /// The stable name of the state.
     pub fn name(&self) -> &'static str {
         match self {
             State::Requested => "requested",
@@ -214,12 +215,12 @@ impl<C> State<C> {
         }
     }
 
-    /// Whether nothing of the machine is left.
+    /// Whether cleanup is done.
     pub fn is_removed(&self) -> bool {
         matches!(self, State::Removed { .. })
     }
 
-    /// Ready's channels.
+    /// The connections of a ready machine.
     pub fn channels(&self) -> Option<&C> {
         match self {
             State::Ready { channels } => Some(channels),

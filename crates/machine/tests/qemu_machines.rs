@@ -350,8 +350,8 @@ async fn a_state_that_cannot_be_loaded_is_told_with_qemus_words() {
     }
     let top = tempfile::tempdir().unwrap();
     let mut spec = spec;
-    for passed in &mut spec.fds {
-        if let anteroom_machine::Descriptor::Read { path } = &mut passed.what {
+    for inherited in &mut spec.fds {
+        if let anteroom_machine::Descriptor::Read { path } = &mut inherited.file {
             *path = top.path().join("state");
         }
     }

@@ -61,8 +61,8 @@ impl Keeper {
 
     fn check_sockets(&self, checks: &mut CleanupChecks) {
         let mut names = vec![AGENT_SOCKET, HOST_SOCKET];
-        for passed in &self.config.spec.fds {
-            if let Descriptor::Listen { name } = &passed.what
+        for inherited in &self.config.spec.fds {
+            if let Descriptor::Listen { name } = &inherited.file
                 && !names.contains(&name.as_str())
             {
                 names.push(name);

@@ -4,7 +4,7 @@ use super::control::{KeeperCommand, LINE_BYTES_MAX, Report};
 use crate::{
     process::ProcessId,
     run_dir::RunDir,
-    spec::{CONTROL_SOCKET, KeeperConfig, SPEC_FILE},
+    spec::{CONTROL_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig},
 };
 use futures_util::StreamExt;
 use std::{
@@ -40,7 +40,7 @@ impl KeeperClient {
     /// Writes the config into `run_dir` and starts `program keeper RUN_DIR`. Blocks for about a millisecond; needs the
     /// runtime's context.
     pub(crate) fn spawn(program: &Path, run_dir: &RunDir, config: &KeeperConfig) -> io::Result<Self> {
-        run_dir.write(SPEC_FILE, &serde_json::to_vec(config)?)?;
+        run_dir.write(KEEPER_CONFIG_FILE, &serde_json::to_vec(config)?)?;
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg("keeper")

@@ -105,14 +105,14 @@ fn occupy_numbers() -> io::Result<Vec<File>> {
 pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
     let mut keeper_fds = KeeperFds::default();
     let mut files = Vec::new();
-    for passed in &spec.fds {
-        if !(3..=NUMBER_MAX).contains(&passed.number) {
-            return Err(io::Error::other(format!("{} is not a number for an open file", passed.number)));
+    for inherited in &spec.fds {
+        if !(3..=NUMBER_MAX).contains(&inherited.number) {
+            return Err(io::Error::other(format!("{} is not a number for an open file", inherited.number)));
         }
-        let opened = open(&passed.what, &mut keeper_fds)
-            .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", passed.what)))?;
+        let opened = open(&inherited.file, &mut keeper_fds)
+            .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", inherited.file)))?;
         // Above all numbers of the spec, so that placing one cannot overwrite another.
-        files.push((rustix::io::fcntl_dupfd_cloexec(opened.as_fd(), NUMBER_MAX + 1)?, passed.number));
+        files.push((rustix::io::fcntl_dupfd_cloexec(opened.as_fd(), NUMBER_MAX + 1)?, inherited.number));
     }
     let keeper = rustix::process::getpid();
     #[allow(clippy::disallowed_methods, reason = "the keeper is what starts a machine's process")]

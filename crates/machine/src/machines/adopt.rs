@@ -1,11 +1,11 @@
-//! A server's start: which machines live, which run directories are what is left of dead ones.
+//! Adoption at a server's start: takes over running machines, removes the run directories of exited ones.
 
 use super::{Machines, OpenError, driver};
 use crate::{
     exit_reason::StopReason,
     keeper::client::KeeperClient,
     run_dir::RunDir,
-    spec::{KeeperConfig, SPEC_FILE},
+    spec::{KEEPER_CONFIG_FILE, KeeperConfig},
     state::State,
 };
 use anteroom_wire::MachineId;
@@ -16,11 +16,11 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How long a run directory without a listening keeper is given: its keeper may have been started a moment ago by a server
-/// that process_exited right after.
+/// How long to wait for a keeper to listen, milliseconds: it may have been started a moment ago by a server that ended right
+/// after.
 const LISTEN_MS_MAX: u64 = 500;
-/// Between two tries to connect, milliseconds.
-const TRY_EVERY_MS: u64 = 20;
+/// Interval between two attempts to connect, milliseconds.
+const RETRY_INTERVAL_MS: u64 = 20;
 
 impl Machines {
     /// Adopts every keeper that answers; removes the directories of those that do not.
@@ -32,56 +32,56 @@ impl Machines {
             let entry = entry.map_err(directory)?;
             let id = entry.file_name().to_str().and_then(|name| name.parse::<MachineId>().ok());
             let Some(id) = id else {
-                tracing::warn!(path = %entry.path().display(), "not a machine's run directory; left alone");
+                tracing::warn!(path = %entry.path().display(), "entry of the run directory ignored: its name is not a machine id");
                 continue;
             };
             let path = entry.path();
-            match find(path.clone(), until).await {
+            match connect(path.clone(), until).await {
                 Ok(Some((client, config))) => self.adopt(id, client, config),
                 Ok(None) => {
-                    tracing::info!(machine = %id, outcome = "dead", "no keeper answers; its directory is removed");
+                    tracing::info!(machine = %id, outcome = "exited", "run directory without a keeper removed");
                     RunDir::remove(&path).map_err(|source| OpenError::Directory { path, source })?;
                 }
-                // Whether a machine lives there is not known: nothing may be taken from under it.
+                // It is unknown whether a machine is running there: its directory must not be removed.
                 Err(source) => return Err(OpenError::Directory { path, source }),
             }
         }
         Ok(())
     }
 
-    /// A machine that this server cannot know is ended, by the keeper that has it: nobody else may.
+    /// Starts a driver for a running machine. If this server cannot read its configuration, the keeper is commanded to stop it.
     fn adopt(&self, id: MachineId, client: KeeperClient, config: io::Result<KeeperConfig>) {
         let (image_hash, incompatible) = match config {
             Ok(config) => (config.image_hash, None),
             Err(error) => {
-                tracing::warn!(machine = %id, %error, outcome = "not_understood", "a machine outlived its server and this one cannot read its spec; it is ended");
-                let expected = "one whose it can".to_owned();
-                let found = format!("a version whose {SPEC_FILE} this server cannot read ({error})");
+                tracing::warn!(machine = %id, %error, outcome = "incompatible", "machine cannot be adopted and is stopped: its configuration is unreadable");
+                let expected = "a keeper with a compatible configuration".to_owned();
+                let found = format!("a keeper whose {KEEPER_CONFIG_FILE} this server cannot read ({error})");
                 (String::new(), Some(StopReason::Mismatch { expected, found }))
             }
         };
         match self.reserve_slot(id.clone(), image_hash, State::Cloning) {
             Ok(slot) => {
-                tracing::info!(machine = %id, outcome = "adopted", "a machine outlived its server");
+                tracing::info!(machine = %id, outcome = "adopted", "machine adopted");
                 self.inner.tasks.spawn(driver::adopt(self.clone(), slot, client, incompatible));
             }
-            Err(error) => tracing::warn!(machine = %id, %error, "a machine could not be adopted"),
+            Err(error) => tracing::warn!(machine = %id, %error, "machine adoption failed"),
         }
     }
 }
 
-/// Connects to the keeper of a run directory, waiting a moment for one that is just starting, and reads what it keeps.
-/// `None`: there is no keeper any more.
-async fn find(path: PathBuf, until: Instant) -> io::Result<Option<(KeeperClient, io::Result<KeeperConfig>)>> {
+/// Connects to the keeper of a run directory, with retries until `until` for one that is starting, and reads its configuration.
+/// `None`: the keeper has exited.
+async fn connect(path: PathBuf, until: Instant) -> io::Result<Option<(KeeperClient, io::Result<KeeperConfig>)>> {
     let run_dir = RunDir::open(path)?;
     loop {
         match KeeperClient::adopt(&run_dir) {
             Ok(client) => return Ok(Some((client, config(run_dir.path())))),
-            // It may not listen yet.
+            // It may not be listening yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < until => {
-                tokio::time::sleep(Duration::from_millis(TRY_EVERY_MS)).await;
+                tokio::time::sleep(Duration::from_millis(RETRY_INTERVAL_MS)).await;
             }
-            // Refused: it listened once and is dead.
+            // Refused: the socket file exists and its keeper has exited.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 return Ok(None);
             }
@@ -91,5 +91,5 @@ async fn find(path: PathBuf, until: Instant) -> io::Result<Option<(KeeperClient,
 }
 
 fn config(run_dir: &Path) -> io::Result<KeeperConfig> {
-    Ok(serde_json::from_slice(&fs::read(run_dir.join(SPEC_FILE))?)?)
+    Ok(serde_json::from_slice(&fs::read(run_dir.join(KEEPER_CONFIG_FILE))?)?)
 }

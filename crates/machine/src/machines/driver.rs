@@ -1,7 +1,8 @@
 //! The one writer of a machine's state.
 //!
-//! It hears the keeper, the connection's task and the callers, turns what they say into events, and gives the keeper its
-//! orders. That a machine is dead its keeper says; it is removed when its keeper's socket has closed, and at no other moment.
+//! It receives reports of the keeper, events of the connection task and commands of callers, turns them into events, and sends
+//! commands to the keeper. The keeper reports that the process has exited. A machine is removed when the keeper's socket
+//! closes, and at no other moment.
 
 use super::{DriverCommand, Machines, ProcessInfo, Slot, connection, liveness::ActiveTimeDeadline};
 use crate::{
@@ -28,31 +29,31 @@ use tokio::{
     time::Instant,
 };
 
-/// Events of the connection's task that may wait.
+/// Queued events of the connection task.
 const EVENTS_MAX: usize = 64;
-/// How long the process of a keeper that was killed may take to die with it, milliseconds.
+/// How long the process of a killed keeper may take to exit, milliseconds.
 const PROCESS_EXIT_MS_MAX: u64 = 2_000;
-/// From hanging up to saving, milliseconds: the guest shall have noticed, so that its copies begin without a connection.
+/// Time between disconnecting and saving, milliseconds: the guest must have noticed, so that clones start without a connection.
 const DISCONNECT_MS: u64 = 100;
-/// How long the saving of a state may take, milliseconds: it is a few hundred kB.
+/// How long saving a state may take, milliseconds: it is a few hundred kB.
 const SAVE_MS_MAX: u64 = 120_000;
-/// Between two looks at a dying process, milliseconds.
+/// Interval between two checks of an exiting process, milliseconds.
 const POLL_INTERVAL_MS: u64 = 5;
 
-/// The state and what is needed to change it.
+/// The state of one machine and everything needed to change it.
 struct Driver {
     machines: Machines,
     id: MachineId,
     state: watch::Sender<State>,
     began: Instant,
-    /// How long it may still take to be ready (anew when the channel is lost), or its keeper to end it or to clear away.
+    /// The deadline for becoming ready (restarted when the channel is lost), or for the keeper to stop the machine and clean up.
     deadline: ActiveTimeDeadline,
     process_info: Arc<OnceLock<ProcessInfo>>,
-    /// Whether it was ready once, under this server or one before it.
+    /// Whether it was ready once, under this server or an earlier one.
     was_ready: bool,
     keeper: Option<ProcessId>,
-    /// The keeper's last word on cause it ended.
-    ended: Option<(ExitCause, Option<StopDetail>)>,
+    /// The last cause that the keeper reported.
+    reported_cause: Option<(ExitCause, Option<StopDetail>)>,
 }
 
 /// Drives a machine from its request to its end.
@@ -73,7 +74,7 @@ pub(super) async fn start(machines: Machines, slot: Slot, config: KeeperConfig) 
     }
 }
 
-/// Drives a machine that outlived its server; `incompatible`: why it cannot be this server's and is ended.
+/// Drives a machine that outlived its server; `incompatible`: why this server cannot use it and stops it.
 pub(super) async fn adopt(machines: Machines, slot: Slot, mut client: KeeperClient, incompatible: Option<StopReason>) {
     let (mut driver, commands, image_hash) = Driver::new(machines, slot, Instant::now());
     let path = driver.machines.run_dir_of(&driver.id);
@@ -84,14 +85,14 @@ pub(super) async fn adopt(machines: Machines, slot: Slot, mut client: KeeperClie
     if let Some(why) = incompatible {
         driver.stop(&mut client, why).await;
     }
-    // It has been running: whatever it has to say, it says at once, or there are stale bytes in the way.
+    // It has been running: it answers at once, unless stale bytes are in the pipe.
     driver.drive(client, commands, image_hash, Duration::from_millis(ECHO_MS_MAX)).await;
 }
 
 fn spawn(path: &Path, program: &Path, config: &KeeperConfig) -> io::Result<KeeperClient> {
     let run_dir = RunDir::create(path.to_owned())?;
     KeeperClient::spawn(program, &run_dir, config).inspect_err(|_| {
-        // Nothing was started; what cannot be removed now is removed at the server's next start.
+        // Nothing was started. If the removal fails, the server's next start removes the directory.
         let _ = RunDir::remove(path);
     })
 }
@@ -100,8 +101,9 @@ impl Driver {
     fn new(machines: Machines, slot: Slot, began: Instant) -> (Self, mpsc::Receiver<DriverCommand>, String) {
         let Slot { id, image_hash, state, commands, process_info } = slot;
         let deadline = ActiveTimeDeadline::new(Duration::from_millis(machines.inner.settings.ready_ms_max));
-        let (was_ready, keeper, ended) = (false, None, None);
-        (Self { machines, id, state, began, deadline, process_info, was_ready, keeper, ended }, commands, image_hash)
+        let (was_ready, keeper, reported_cause) = (false, None, None);
+        let driver = Self { machines, id, state, began, deadline, process_info, was_ready, keeper, reported_cause };
+        (driver, commands, image_hash)
     }
 
     async fn drive(
@@ -113,12 +115,12 @@ impl Driver {
     ) {
         let (events, mut connection_events) = mpsc::channel(EVENTS_MAX);
         let stop = self.machines.inner.stop.clone();
-        // Ends with this function, whatever way: the connection must not outlive its driver.
-        let over = stop.child_token();
-        let _guard = over.clone().drop_guard();
+        // Cancelled when this function returns: the connection must not outlive its driver.
+        let disconnect = stop.child_token();
+        let _guard = disconnect.clone().drop_guard();
         let (began, process_info, was_ready) = (self.began, self.process_info.clone(), self.was_ready);
         let params = connection::ConnectParams { image_hash, began, process_info, first_wait, was_ready };
-        connection::spawn(&self.machines, &self.id, params, events, &over);
+        connection::spawn(&self.machines, &self.id, params, events, &disconnect);
         loop {
             tokio::select! {
                 biased;
@@ -126,20 +128,20 @@ impl Driver {
                     Some(report) => self.handle_report(&mut client, report).await,
                     None => break,
                 },
-                Some(commands) = commands.recv() => match commands {
+                Some(command) = commands.recv() => match command {
                     DriverCommand::Stop(why) => self.stop(&mut client, why).await,
                     DriverCommand::Save(state) => {
-                        over.cancel();
+                        disconnect.cancel();
                         self.save(&mut client, state).await;
                     }
                 },
                 Some(event) = connection_events.recv() => self.handle_connection_event(&mut client, event).await,
                 () = tokio::time::sleep_until(self.deadline.next_check()), if !self.is_ready() => {
                     if self.deadline.is_expired() {
-                        self.give_up(&mut client).await;
+                        self.deadline_expired(&mut client).await;
                     }
                 }
-                // A machine that ends is seen to its end; the others live on for the next server.
+                // The driver of an ending machine stays until it is removed; the other machines continue for the next server.
                 () = stop.cancelled(), if !self.is_ending() => return,
             }
         }
@@ -147,9 +149,14 @@ impl Driver {
         self.keeper_exited().await;
     }
 
-    /// Whether nothing is waited for.
+    /// Whether no deadline applies.
     fn is_ready(&self) -> bool {
         matches!(*self.state.borrow(), State::Ready { .. })
+    }
+
+    /// Milliseconds since the machine was requested or adopted.
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn is_ending(&self) -> bool {
@@ -160,12 +167,12 @@ impl Driver {
         let next = self.state.borrow().on(event);
         match next {
             Ok(next) => {
-                tracing::debug!(machine = %self.id, state = next.name(), "machine");
+                tracing::debug!(machine = %self.id, state = next.name(), "machine state changed");
                 self.state.send_replace(next);
                 true
             }
-            Err(refused) => {
-                tracing::trace!(machine = %self.id, %refused, "no effect");
+            Err(rejected) => {
+                tracing::trace!(machine = %self.id, error = %rejected, "machine event rejected");
                 false
             }
         }
@@ -186,31 +193,30 @@ impl Driver {
         match phase {
             KeeperPhase::Starting => {}
             KeeperPhase::Running { process } => {
-                // Set once; a greeting repeats what is known.
-                let after_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let _ = self.process_info.set(ProcessInfo { process, after_ms });
+                // Set once; a greeting repeats the phase.
+                let _ = self.process_info.set(ProcessInfo { process, reported_after_ms: self.elapsed_ms() });
                 self.apply(Event::ProcessStarted);
             }
             KeeperPhase::CleaningUp { cause, stop_detail } => self.process_exited(cause, stop_detail),
             KeeperPhase::Ended { cause, stop_detail, receipt_error } => {
                 if let Some(error) = receipt_error {
-                    tracing::warn!(machine = %self.id, error, "the keeper could not write the machine's receipt");
+                    tracing::warn!(machine = %self.id, error, "keeper failed to write the receipt");
                 }
-                self.ended = Some((cause, stop_detail));
+                self.reported_cause = Some((cause, stop_detail));
             }
         }
     }
 
-    /// The process has ended. The keeper has as long to clear away as it would have to end it.
+    /// Publishes `Exited` and starts the deadline for the keeper's cleanup.
     fn process_exited(&mut self, cause: ExitCause, stop_detail: Option<StopDetail>) {
         if self.apply(Event::ProcessExited { reason: cause.exit_reason(stop_detail.as_ref()) }) {
             self.deadline =
                 ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
             if let State::Exited { why } = &*self.state.borrow() {
-                tracing::info!(machine = %self.id, outcome = "dead", cause = %why, "a machine's process has ended");
+                tracing::info!(machine = %self.id, outcome = "exited", cause = %why, "machine process exited");
             }
         }
-        self.ended = Some((cause, stop_detail));
+        self.reported_cause = Some((cause, stop_detail));
     }
 
     async fn handle_connection_event(&mut self, client: &mut KeeperClient, event: connection::ConnectionEvent) {
@@ -222,7 +228,7 @@ impl Driver {
                 }
                 let ready_ms = self.state.borrow().channels().map(|channels| channels.timings.ready_ms);
                 if let Some(ready_ms) = ready_ms {
-                    tracing::info!(machine = %self.id, outcome = "ready", waited_ms = ready_ms, "a machine is ready");
+                    tracing::info!(machine = %self.id, outcome = "ready", waited_ms = ready_ms, "machine became ready");
                     self.record_ready().await;
                 }
             }
@@ -230,13 +236,13 @@ impl Driver {
                 self.stop(client, StopReason::Mismatch { expected, found }).await;
             }
             connection::ConnectionEvent::Hung { unanswered_ms } => {
-                tracing::warn!(machine = %self.id, outcome = "hung", waited_ms = unanswered_ms, "a machine gives no sign of life");
+                tracing::warn!(machine = %self.id, outcome = "hung", waited_ms = unanswered_ms, "machine liveness timeout expired");
                 self.stop(client, StopReason::Hung { unanswered_ms }).await;
             }
         }
     }
 
-    /// A machine that stays silent has hung; one that is connection_events again has as long as a new one.
+    /// The deadline of a machine that was ready and lost its channel: the liveness timeout plus the time of a new start.
     fn liveness_deadline(&self) -> ActiveTimeDeadline {
         let settings = &self.machines.inner.settings;
         ActiveTimeDeadline::new(Duration::from_millis(
@@ -244,16 +250,16 @@ impl Driver {
         ))
     }
 
-    /// For the server that may take the machine over: its silence is another thing than that of one that was never ready.
+    /// Records in the run directory that the machine was ready, for a server that adopts it later.
     async fn record_ready(&mut self) {
         if self.was_ready {
             return;
         }
         self.was_ready = true;
         let path = self.machines.run_dir_of(&self.id);
-        let noted = tokio::task::spawn_blocking(move || RunDir::record_ready(&path)).await;
-        if let Err(error) = noted.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            tracing::warn!(machine = %self.id, %error, "that a machine was ready could not be written down");
+        let recorded = tokio::task::spawn_blocking(move || RunDir::record_ready(&path)).await;
+        if let Err(error) = recorded.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(machine = %self.id, %error, "recording the ready state failed");
         }
     }
 
@@ -265,7 +271,7 @@ impl Driver {
         self.deadline =
             ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
         if client.send(&command).await.is_err() {
-            tracing::debug!(machine = %self.id, "the keeper is removed already");
+            tracing::debug!(machine = %self.id, "keeper already exited");
         }
     }
 
@@ -276,13 +282,13 @@ impl Driver {
         self.deadline = ActiveTimeDeadline::new(Duration::from_millis(SAVE_MS_MAX));
         tokio::time::sleep(Duration::from_millis(DISCONNECT_MS)).await;
         if client.send(&KeeperCommand::Save { state }).await.is_err() {
-            tracing::debug!(machine = %self.id, "the keeper is removed already");
+            tracing::debug!(machine = %self.id, "keeper already exited");
         }
     }
 
-    /// What was waited for did not come in time.
-    async fn give_up(&mut self, client: &mut KeeperClient) {
-        let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    /// Stops a machine that did not become ready in time, or kills a keeper that did not stop or clean up in time.
+    async fn deadline_expired(&mut self, client: &mut KeeperClient) {
+        let elapsed_ms = self.elapsed_ms();
         let why = match &*self.state.borrow() {
             State::Waiting { stage, last_error, attempts } => {
                 StopReason::NotReady { stage: *stage, last_error: last_error.clone(), attempts: *attempts, elapsed_ms }
@@ -291,18 +297,17 @@ impl Driver {
                 let stage = anteroom_wire::agent::Stage::Process;
                 StopReason::NotReady { stage, last_error: None, attempts: 1, elapsed_ms }
             }
-            // Its keeper was told to end it, or to clear away after it, and does not: it hangs itself. Its process dies with it.
+            // The keeper itself hangs. The machine's process is killed with it.
             State::Stopping { .. } | State::Exited { .. } => {
-                // One that has hung since before this server began has not said what it keeps, nor who it is.
+                // A keeper that hung before this server started has sent neither its own process id nor its machine's.
                 self.keeper = self.keeper.or_else(|| client.keeper());
                 if let (None, Some(keeper)) = (self.process_info.get(), self.keeper)
                     && let Some(&process) = process::descendants(keeper.pid).first()
                 {
-                    let after_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    let _ = self.process_info.set(ProcessInfo { process, after_ms });
+                    let _ = self.process_info.set(ProcessInfo { process, reported_after_ms: elapsed_ms });
                 }
                 let pid = self.keeper.map(|keeper| keeper.pid);
-                tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "a keeper does not end and is killed");
+                tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "hung keeper killed");
                 client.kill(self.keeper);
                 self.deadline =
                     ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
@@ -313,24 +318,24 @@ impl Driver {
         self.stop(client, why).await;
     }
 
-    /// The keeper's socket has closed: reads its last words, or finds out that there are none.
+    /// The keeper's socket has closed: reads the receipt, or cleans up and writes one if the keeper left none.
     async fn keeper_exited(mut self) {
         let receipts_dir = self.machines.inner.settings.receipts_dir.clone();
         let receipt = match Receipt::read(&receipts_dir, &self.id) {
             Ok(receipt) => receipt,
             Err(error) => {
-                tracing::warn!(machine = %self.id, %error, "the machine's receipt cannot be read");
+                tracing::warn!(machine = %self.id, %error, "reading the receipt failed");
                 None
             }
         };
         let receipt = match receipt {
             Some(receipt) => receipt,
             None => {
-                // A keeper that process_exited while it cleared away has said before cause its machine ended.
-                let (cause, stop_detail) = self.ended.take().unwrap_or((ExitCause::KeeperLost, None));
+                // A keeper that was killed during cleanup had reported the cause before.
+                let (cause, stop_detail) = self.reported_cause.take().unwrap_or((ExitCause::KeeperLost, None));
                 let receipt = self.clean_up_after_lost_keeper(cause, stop_detail).await;
                 if let Err(error) = receipt.write(&receipts_dir) {
-                    tracing::warn!(machine = %self.id, %error, "the machine's receipt cannot be written");
+                    tracing::warn!(machine = %self.id, %error, "writing the receipt failed");
                 }
                 receipt
             }
@@ -338,7 +343,7 @@ impl Driver {
         self.removed(receipt.reason(), Some(Box::new(receipt)));
     }
 
-    /// Does what the keeper no longer could, and looks whether the process process_exited with it.
+    /// Cleans up in place of a killed keeper and checks that the machine's process exited with it.
     async fn clean_up_after_lost_keeper(&self, cause: ExitCause, stop_detail: Option<StopDetail>) -> Receipt {
         let mut checks = CleanupChecks::default();
         if let Some(ProcessInfo { process, .. }) = self.process_info.get() {
@@ -353,18 +358,17 @@ impl Driver {
             }
         }
         let path = self.machines.run_dir_of(&self.id);
-        let away = path.clone();
-        let removed = tokio::task::spawn_blocking(move || RunDir::remove(&away)).await;
+        let removed_path = path.clone();
+        let removed = tokio::task::spawn_blocking(move || RunDir::remove(&removed_path)).await;
         if let Err(error) = removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
             checks.leftovers.push(format!("{}: {error}", path.display()));
         }
         checks.paths.push(path);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ended_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let lived_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Receipt {
             machine: self.id.clone(),
-            began_unix_ms: ended_unix_ms.saturating_sub(lived_ms),
+            began_unix_ms: ended_unix_ms.saturating_sub(self.elapsed_ms()),
             ended_unix_ms,
             cause,
             stop_detail,
@@ -374,12 +378,12 @@ impl Driver {
         }
     }
 
-    /// The last state. Room is made first, so that whoever sees the end can start another.
+    /// Publishes the last state. The slot is freed first, so that a subscriber can start another machine at once.
     fn removed(self, reason: ExitReason, receipt: Option<Box<Receipt>>) {
-        self.machines.leave(&self.id);
+        self.machines.free_slot(&self.id);
         self.apply(Event::Removed { reason, receipt });
         if let State::Removed { why, .. } = &*self.state.borrow() {
-            tracing::info!(machine = %self.id, outcome = "removed", cause = %why, "a machine is removed");
+            tracing::info!(machine = %self.id, outcome = "removed", cause = %why, "machine removed");
         }
     }
 }

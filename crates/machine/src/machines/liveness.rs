@@ -1,12 +1,12 @@
-//! Whether a machine gives signs of life: every byte that its agent's channel brings is one, and the pings of HTTP/2 see
-//! to it that there are some.
+//! Liveness of a machine: every byte received on its agent's channel counts as activity, and HTTP/2 pings make an idle agent
+//! send some.
 //!
 //! ```text
-//!  stream ─▶ MonitoredStream (counts) ─▶ HTTP/2        IdleTimer looks at the count every fraction of a ping
+//!  stream ─▶ MonitoredStream (counts reads) ─▶ HTTP/2        IdleTimer samples the count several times per ping
 //! ```
 //!
-//! IdleTimer is counted in looks, not read off a clock: when this process itself did not run (a stopped server, a paused
-//! host), the looks were not made, and the machine is not blamed for the gap.
+//! Idle time is the sum of sampling intervals, not a difference of clock readings: while this process does not run (stopped
+//! server, paused host) no samples are taken, so the gap does not count.
 
 use std::{
     io,
@@ -23,27 +23,27 @@ use tokio::{
     time::Instant,
 };
 
-/// Looks within the time between two pings.
-const LOOKS_PER_PING: u32 = 4;
+/// Samples per ping interval.
+const SAMPLES_PER_PING: u32 = 4;
 
-/// Between two looks at a [`ActiveTimeDeadline`].
-const PATIENCE_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Interval between two checks of an [`ActiveTimeDeadline`].
+const DEADLINE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What was connection_events of one machine, over all its connections. Cheap to clone.
+/// Counts reads from one machine, over all its connections. Cheap to clone; clones share the count.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ActivityCounter(Arc<AtomicU64>);
 
 impl ActivityCounter {
-    fn beat(&self) {
+    fn record(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn beats(&self) -> u64 {
+    fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A stream whose every arriving byte is a sign of life.
+/// A stream that records every read of at least one byte.
 #[derive(Debug)]
 pub(super) struct MonitoredStream<S> {
     stream: S,
@@ -61,7 +61,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.activity.beat();
+            self.activity.record();
         }
         read
     }
@@ -81,100 +81,99 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
     }
 }
 
-/// How much of the time that went by counts: not more than twice what was commands for, since what is beyond was a gap in
-/// which nobody looked.
-pub(super) fn counted(commands: Duration, passed: Duration) -> Duration {
-    passed.min(commands * 2)
+/// The part of `passed` that counts: at most twice the requested `interval`, because more means that this process did not run.
+fn active_time(interval: Duration, passed: Duration) -> Duration {
+    passed.min(interval * 2)
 }
 
-/// A time limit of which only that part counts in which this process ran.
+/// A deadline that counts only time in which this process was running.
 #[derive(Debug)]
 pub(super) struct ActiveTimeDeadline {
     left: Duration,
-    looked: Instant,
+    checked: Instant,
 }
 
 impl ActiveTimeDeadline {
-    /// Begins now.
+    /// Starts now.
     pub(super) fn new(limit: Duration) -> Self {
-        Self { left: limit, looked: Instant::now() }
+        Self { left: limit, checked: Instant::now() }
     }
 
-    /// When to look next.
+    /// When to call [`ActiveTimeDeadline::is_expired`] next.
     pub(super) fn next_check(&self) -> Instant {
-        self.looked + self.left.min(PATIENCE_LOOK_EVERY)
+        self.checked + self.left.min(DEADLINE_CHECK_INTERVAL)
     }
 
-    /// Looks; whether the time is over.
+    /// Counts the time since the last check; returns whether the deadline has expired.
     pub(super) fn is_expired(&mut self) -> bool {
         let now = Instant::now();
-        let passed = counted(PATIENCE_LOOK_EVERY, now.saturating_duration_since(self.looked));
-        self.looked = now;
+        let passed = active_time(DEADLINE_CHECK_INTERVAL, now.saturating_duration_since(self.checked));
+        self.checked = now;
         self.left = self.left.saturating_sub(passed);
         self.left.is_zero()
     }
 }
 
-/// How long nothing was connection_events.
+/// Measures the time without activity.
 #[derive(Debug)]
 pub(super) struct IdleTimer {
     activity: ActivityCounter,
-    beats: u64,
-    since: Duration,
-    look_every: Duration,
-    looked: Instant,
+    count: u64,
+    idle: Duration,
+    sample_interval: Duration,
+    sampled: Instant,
 }
 
 impl IdleTimer {
-    /// Begins now, with nothing yet held against the machine.
+    /// Starts now with zero idle time.
     pub(super) fn new(activity: ActivityCounter, ping_every: Duration) -> Self {
-        let beats = activity.beats();
-        let look_every = (ping_every / LOOKS_PER_PING).max(Duration::from_millis(1));
-        Self { activity, beats, since: Duration::ZERO, look_every, looked: Instant::now() }
+        let count = activity.count();
+        let sample_interval = (ping_every / SAMPLES_PER_PING).max(Duration::from_millis(1));
+        Self { activity, count, idle: Duration::ZERO, sample_interval, sampled: Instant::now() }
     }
 
-    /// From now on: whatever was before does not count.
-    pub(super) fn begin(&mut self) {
-        self.beats = self.activity.beats();
-        self.since = Duration::ZERO;
-        self.looked = Instant::now();
+    /// Sets the idle time to zero.
+    pub(super) fn reset(&mut self) {
+        self.count = self.activity.count();
+        self.idle = Duration::ZERO;
+        self.sampled = Instant::now();
     }
 
-    /// One look later. Dropped before its end, the time counts at the next look.
-    async fn look(&mut self) {
-        tokio::time::sleep_until(self.looked + self.look_every).await;
+    /// Waits for the next sample and takes it. If the future is dropped early, the next sample counts the time.
+    async fn sample(&mut self) {
+        tokio::time::sleep_until(self.sampled + self.sample_interval).await;
         let now = Instant::now();
-        let passed = counted(self.look_every, now.saturating_duration_since(self.looked));
-        self.looked = now;
-        let beats = self.activity.beats();
-        if beats == self.beats {
-            self.since += passed;
+        let passed = active_time(self.sample_interval, now.saturating_duration_since(self.sampled));
+        self.sampled = now;
+        let count = self.activity.count();
+        if count == self.count {
+            self.idle += passed;
         } else {
-            self.beats = beats;
-            self.since = Duration::ZERO;
+            self.count = count;
+            self.idle = Duration::ZERO;
         }
     }
 
-    /// Returns when nothing was connection_events for `limit`, with cause long it was, milliseconds.
-    pub(super) async fn lasts(&mut self, limit: Duration) -> u64 {
-        while self.since < limit {
-            self.look().await;
+    /// Waits until the idle time reaches `limit`; returns the idle time, milliseconds.
+    pub(super) async fn wait_idle(&mut self, limit: Duration) -> u64 {
+        while self.idle < limit {
+            self.sample().await;
         }
-        u64::try_from(self.since.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Returns when something is connection_events again.
+    /// Waits for activity.
     ///
     /// # Errors
-    /// Nothing was connection_events for `limit`: cause long it was, milliseconds.
-    pub(super) async fn ends_within(&mut self, limit: Duration) -> Result<(), u64> {
-        while self.since < limit {
-            self.look().await;
-            if self.since.is_zero() {
+    /// The idle time, milliseconds, when it reaches `limit`.
+    pub(super) async fn wait_active(&mut self, limit: Duration) -> Result<(), u64> {
+        while self.idle < limit {
+            self.sample().await;
+            if self.idle.is_zero() {
                 return Ok(());
             }
         }
-        Err(self.lasts(limit).await)
+        Err(self.wait_idle(limit).await)
     }
 }
 
@@ -187,55 +186,55 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(6_000);
 
     #[tokio::test(start_paused = true)]
-    async fn silence_lasts_until_a_byte_comes() {
+    async fn idle_time_ends_when_a_byte_is_received() {
         let (mut machine, ours) = duplex(64);
         let activity = ActivityCounter::default();
         let mut ours = MonitoredStream::new(ours, activity.clone());
-        let mut silence = IdleTimer::new(activity, PING);
-        assert_eq!(silence.lasts(LIMIT).await, 6_000);
+        let mut idle = IdleTimer::new(activity, PING);
+        assert_eq!(idle.wait_idle(LIMIT).await, 6_000);
         machine.write_all(b"x").await.unwrap();
         ours.read_u8().await.unwrap();
-        silence.ends_within(Duration::MAX).await.unwrap();
+        idle.wait_active(Duration::MAX).await.unwrap();
         let began = Instant::now();
-        silence.lasts(LIMIT).await;
-        assert!(began.elapsed() >= LIMIT, "it begins again: {:?}", began.elapsed());
+        idle.wait_idle(LIMIT).await;
+        assert!(began.elapsed() >= LIMIT, "it starts from zero: {:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_written_is_no_sign_of_life() {
+    async fn written_bytes_do_not_count_as_activity() {
         let (_machine, ours) = duplex(64);
         let activity = ActivityCounter::default();
         let mut ours = MonitoredStream::new(ours, activity.clone());
-        let mut silence = IdleTimer::new(activity, PING);
+        let mut idle = IdleTimer::new(activity, PING);
         ours.write_all(b"ping").await.unwrap();
-        assert_eq!(silence.lasts(LIMIT).await, 6_000);
+        assert_eq!(idle.wait_idle(LIMIT).await, 6_000);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends_in_time_and_not_because_of_a_gap() {
+    async fn active_time_deadline_expires_in_time_and_ignores_gaps() {
         let (began, mut deadline) = (Instant::now(), ActiveTimeDeadline::new(LIMIT));
-        let mut looks = 0;
+        let mut checks = 0;
         loop {
             tokio::time::sleep_until(deadline.next_check()).await;
             if deadline.is_expired() {
                 break;
             }
-            looks += 1;
-            if looks == 5 {
+            checks += 1;
+            if checks == 5 {
                 tokio::time::advance(Duration::from_secs(3_600)).await;
             }
         }
         let ran = began.elapsed() - Duration::from_secs(3_600);
-        assert!(ran >= LIMIT - PATIENCE_LOOK_EVERY * 2 && ran <= LIMIT + PATIENCE_LOOK_EVERY, "{ran:?}");
+        assert!(ran >= LIMIT - DEADLINE_CHECK_INTERVAL * 2 && ran <= LIMIT + DEADLINE_CHECK_INTERVAL, "{ran:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_gap_in_which_nobody_looked_is_not_held_against_the_machine() {
-        let mut silence = IdleTimer::new(ActivityCounter::default(), PING);
-        // As when the server's process was stopped: the clock has removed on, no look was made.
+    async fn time_in_which_the_server_did_not_run_does_not_count_as_idle() {
+        let mut idle = IdleTimer::new(ActivityCounter::default(), PING);
+        // Like a stopped server process: the clock advanced and no sample was taken.
         tokio::time::advance(Duration::from_secs(3_600)).await;
         let began = Instant::now();
-        silence.lasts(LIMIT).await;
+        idle.wait_idle(LIMIT).await;
         assert!(began.elapsed() >= LIMIT - PING, "{:?}", began.elapsed());
     }
 }

@@ -66,10 +66,10 @@ impl QemuCommandLine {
         self.memory(&mut args)?;
         self.devices(&mut args)?;
         let mut fds = vec![
-            InheritedFd { number: AGENT_FD, what: Descriptor::Listen { name: AGENT_SOCKET.into() } },
-            InheritedFd { number: HOST_FD, what: Descriptor::Listen { name: HOST_SOCKET.into() } },
-            InheritedFd { number: CONSOLE_FD, what: Descriptor::Console },
-            InheritedFd { number: QMP_FD, what: Descriptor::Qmp },
+            InheritedFd { number: AGENT_FD, file: Descriptor::Listen { name: AGENT_SOCKET.into() } },
+            InheritedFd { number: HOST_FD, file: Descriptor::Listen { name: HOST_SOCKET.into() } },
+            InheritedFd { number: CONSOLE_FD, file: Descriptor::Console },
+            InheritedFd { number: QMP_FD, file: Descriptor::Qmp },
         ];
         let qmp = match &self.start {
             Start::Boot { kernel, initramfs, line } => {
@@ -80,7 +80,7 @@ impl QemuCommandLine {
             }
             Start::Resume { state } => {
                 push(&mut args, "-incoming", "defer");
-                fds.push(InheritedFd { number: STATE_FD, what: Descriptor::Read { path: state.clone() } });
+                fds.push(InheritedFd { number: STATE_FD, file: Descriptor::Read { path: state.clone() } });
                 Qmp::Load { state: STATE_FD }
             }
         };
@@ -201,8 +201,8 @@ mod tests {
             prop_assert!(object.contains(&"share=off".to_owned()));
             let size = format!("size={memory_mib}M");
             prop_assert!(object.contains(&size));
-            let passed = InheritedFd { number: STATE_FD, what: Descriptor::Read { path: state } };
-            prop_assert!(spec.fds.contains(&passed));
+            let inherited = InheritedFd { number: STATE_FD, file: Descriptor::Read { path: state } };
+            prop_assert!(spec.fds.contains(&inherited));
             prop_assert!(!spec.args.iter().any(|arg| arg == "-kernel" || arg == "-initrd" || arg == "-append"));
             for arg in spec.args.iter().filter(|arg| !arg.contains(dir.as_str())) {
                 for word in ["undefined", "null", "None", "Some(", "{", "}", "$", "%", "\n"] {

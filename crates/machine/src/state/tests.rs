@@ -10,7 +10,7 @@ fn channels() -> Channels {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let agent = runtime.block_on(async {
         let (ours, _theirs) = tokio::io::duplex(1024);
-        AgentClient::begin(ours, crate::CallLimits::default(), std::time::Duration::from_secs(1)).await.unwrap().0
+        AgentClient::handshake(ours, crate::CallLimits::default(), std::time::Duration::from_secs(1)).await.unwrap().0
     });
     let hello = Hello {
         protocol: PROTOCOL,

@@ -78,7 +78,7 @@ async fn a_machine_whose_spec_the_next_server_cannot_read_is_ended_and_that_is_w
     until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
     let (keeper, process) = processes(&ground.run_dir(&id));
     server.end().await;
-    std::fs::write(ground.run_dir(&id).join("spec.json"), "{\"of\":\"another version\"}").unwrap();
+    std::fs::write(ground.run_dir(&id).join("keeper.json"), "{\"of\":\"another version\"}").unwrap();
 
     let server = ground.open(Plain::new("/bin/true", &[])).await;
     if let Some(mut state) = server.machines.watch(&id) {
@@ -86,7 +86,7 @@ async fn a_machine_whose_spec_the_next_server_cannot_read_is_ended_and_that_is_w
     }
     let receipt = server.machines.receipt(&id).unwrap().expect("it has an end on record");
     assert!(
-        matches!(receipt.reason(), ExitReason::Mismatch { ref found, .. } if found.contains("spec.json")),
+        matches!(receipt.reason(), ExitReason::Mismatch { ref found, .. } if found.contains("keeper.json")),
         "{receipt:?}"
     );
     assert!(!process.is_alive() && !keeper.is_alive() && !ground.run_dir(&id).exists());

@@ -67,7 +67,7 @@ impl SpecSource for Stops {
         );
         let (program, args) = ("/bin/sh".to_owned(), ["-c".to_owned(), line].to_vec());
         let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
-        let fds = [InheritedFd { number: 3, what: Descriptor::Qmp }].to_vec();
+        let fds = [InheritedFd { number: 3, file: Descriptor::Qmp }].to_vec();
         Ok(Spec { program, args, env, fds, qmp: Qmp::Listen })
     }
 }
@@ -105,7 +105,7 @@ impl SpecSource for WithFiles {
     }
 
     fn spec(&self, _: &MachineId) -> Result<Spec, SpecError> {
-        let file = |number| InheritedFd { number, what: Descriptor::Listen { name: format!("socket-{number}") } };
+        let file = |number| InheritedFd { number, file: Descriptor::Listen { name: format!("socket-{number}") } };
         let (program, args, env) = ("/no/such/program".to_owned(), Vec::new(), BTreeMap::new());
         Ok(Spec { program, args, env, fds: (3..=63).map(file).collect(), qmp: Qmp::Unused })
     }

@@ -140,7 +140,7 @@ fn older_keeper(ground: &TestHost, id: &MachineId) -> UnixListener {
         "machine": id, "image_hash": "none", "spec": spec, "deadline_ms": 1_000_000,
         "receipts_dir": ground.settings().receipts_dir, "tied_to_parent": false, "console_bytes_max": 1_000,
     });
-    std::fs::write(dir.join("spec.json"), brief.to_string()).unwrap();
+    std::fs::write(dir.join("keeper.json"), brief.to_string()).unwrap();
     UnixListener::bind(dir.join("control.sock")).unwrap()
 }
 

@@ -8,7 +8,7 @@
 
 #![allow(clippy::print_stdout, reason = "a program that prints figures")]
 
-use anteroom_testbed::{QemuServer, TestConfig, Script, Step, ScriptedTool, TestServer, measure_adoption, stats};
+use anteroom_testbed::{QemuServer, Script, ScriptedTool, Step, TestConfig, TestServer, measure_adoption, stats};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -43,14 +43,15 @@ async fn main() -> anyhow::Result<()> {
 
 async fn plain(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
     let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
-    let plan = TestConfig::with(ScriptedTool::new("idle", Script::new([wait])));
-    let mut world = TestServer::start(plan.set(&format!("[machines]\nmachines_max = {}\n", count + 2))).await?;
+    let plan = TestConfig::with_tool(ScriptedTool::new("idle", Script::new([wait])));
+    let mut world =
+        TestServer::start(plan.with_settings(&format!("[machines]\nmachines_max = {}\n", count + 2))).await?;
     let taken = async {
-        let before = measure_adoption::start_sessions(&world.operator()?.forgetful(), "idle", count).await?;
+        let before = measure_adoption::start_sessions(&world.operator()?.without_history(), "idle", count).await?;
         world.kill_server().await?;
         let began = Instant::now();
         world.start_server().await?;
-        measure_adoption::measure(&world.operator()?.forgetful(), &before, began, LIMIT).await
+        measure_adoption::measure(&world.operator()?.without_history(), &before, began, LIMIT).await
     };
     let taken = taken.await;
     world.finish().await?;
@@ -59,13 +60,13 @@ async fn plain(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
 
 async fn real(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
     let settings = format!("{SHELL}\n[machines]\nmachines_max = {}\n", count + 2);
-    let mut house = QemuServer::open(&settings, &BTreeMap::new(), false).await?;
+    let mut house = QemuServer::start(&settings, &BTreeMap::new(), false).await?;
     let taken = async {
-        let before = measure_adoption::start_sessions(&house.api()?, "shell", count).await?;
+        let before = measure_adoption::start_sessions(&house.operator()?, "shell", count).await?;
         house.kill_server().await?;
         let began = Instant::now();
-        house.serve(false).await?;
-        measure_adoption::measure(&house.api()?, &before, began, LIMIT).await
+        house.start_server(false).await?;
+        measure_adoption::measure(&house.operator()?, &before, began, LIMIT).await
     };
     let taken = taken.await;
     house.finish().await?;

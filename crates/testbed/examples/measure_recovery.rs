@@ -10,7 +10,9 @@
 
 #![allow(clippy::print_stdout, reason = "a program that prints figures")]
 
-use anteroom_testbed::{ApiClient, QemuServer, TestConfig, Script, DurationStats, Step, ScriptedTool, TestServer, measure_recovery, stats};
+use anteroom_testbed::{
+    ApiClient, DurationStats, QemuServer, Script, ScriptedTool, Step, TestConfig, TestServer, measure_recovery, stats,
+};
 use anteroom_wire::{SessionId, api::Status};
 use anyhow::Context;
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -50,14 +52,14 @@ async fn main() -> anyhow::Result<()> {
     println!("{}", stats::host_summary());
     let mut figures = Figures::default();
     if qemu {
-        let house = QemuServer::open(SHELL, &BTreeMap::new(), false).await?;
-        let done = deaths(&house.api()?, &house.state_dir(), "shell", count, &mut figures).await;
+        let house = QemuServer::start(SHELL, &BTreeMap::new(), false).await?;
+        let done = deaths(&house.operator()?, &house.state_dir(), "shell", count, &mut figures).await;
         house.finish().await?;
         done?;
     } else {
         let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
-        let world = TestServer::start(TestConfig::with(ScriptedTool::new("idle", Script::new([wait])))).await?;
-        let done = deaths(&world.operator()?.forgetful(), &world.state_dir(), "idle", count, &mut figures).await;
+        let world = TestServer::start(TestConfig::with_tool(ScriptedTool::new("idle", Script::new([wait])))).await?;
+        let done = deaths(&world.operator()?.without_history(), &world.state_dir(), "idle", count, &mut figures).await;
         if let Some(file) = std::env::var_os("ANTEROOM_FIGURES_LOG") {
             std::fs::write(file, world.log())?;
         }
@@ -99,5 +101,5 @@ async fn death(api: &ApiClient, state_dir: &Path, id: &SessionId) -> anyhow::Res
     api.wait_status(id, Status::VmStarted).await?;
     let mut viewer = api.desktop(id).await?;
     viewer.whole_frame().await?;
-    measure_recovery::kill_under(api, state_dir, id, viewer, LIMIT).await
+    measure_recovery::kill_and_measure(api, state_dir, id, viewer, LIMIT).await
 }

@@ -78,7 +78,11 @@ async fn main() -> anyhow::Result<()> {
     let method =
         asked.method.clone().map_or(Ok(whole.method.clone()), TryInto::try_into).map_err(anyhow::Error::msg)?;
     let provider = whole.with_method(&method).with_context(|| format!("{} has no method {method}", asked.id))?;
-    let clis = if asked.bin.is_empty() { InstalledTools::ready().await? } else { InstalledTools::in_directories(asked.bin.clone())? };
+    let clis = if asked.bin.is_empty() {
+        InstalledTools::ready().await?
+    } else {
+        InstalledTools::in_directories(asked.bin.clone())?
+    };
     let version = version(&clis.found(&provider.argv)?).await?;
     let mut seat = if asked.small { Seat::SMALL } else { Seat::OF_A_MACHINE };
     if let Some(path) = &asked.key {

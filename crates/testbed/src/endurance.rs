@@ -1,10 +1,10 @@
-//! What long runs are made of: sessions with a fate drawn by lot, and the look at what is left when none lives.
+//! Long runs: sessions with randomly drawn scenarios, and the audit of what is left when no session is active.
 
 pub mod audit;
-pub mod seeded_rng;
 pub mod scenario;
+pub mod seeded_rng;
 
-/// Whether the long runs are wanted: `ANTEROOM_TEST_FULL` is set and not empty (`./test --full`).
+/// Whether to run the long versions of tests: `ANTEROOM_TEST_FULL` is set and not empty (`./test --full`).
 pub fn full() -> bool {
     std::env::var_os("ANTEROOM_TEST_FULL").is_some_and(|value| !value.is_empty())
 }

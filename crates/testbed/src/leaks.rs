@@ -1,84 +1,86 @@
-//! What is left of a world: processes, sockets, files.
+//! What a test server left behind: processes, sockets, files.
 //!
-//! Everything a world starts has the world's own directory somewhere about it: in its arguments, environment, working
-//! directory or open files. That is how it is found, whoever its parent is by now.
+//! Everything that a test server starts names the server's directory in its arguments, environment, working directory or open
+//! files. So it is found whatever its parent process is.
 
+use crate::eventually;
+use anyhow::Context;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// Looks for what belongs to one directory.
+/// Finds processes and files that belong to one directory.
 #[derive(Debug, Clone)]
 pub struct Leaks {
     dir: PathBuf,
 }
 
-/// A process that has to do with the directory.
+/// A process that uses the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundProcess {
     /// Its id.
     pub pid: i32,
-    /// Its arguments, shortened.
+    /// Its arguments, at most 300 characters.
     pub command: String,
-    /// How it was recognised: `cmdline`, `environ`, `cwd`, `fd`.
+    /// Where the directory was found: `cmdline`, `environ`, `cwd`, `fd`.
     pub by: &'static str,
 }
 
 impl Leaks {
-    /// For everything that has to do with `dir`.
-    pub fn of(dir: &Path) -> Self {
+    /// Finds what belongs to `dir`.
+    pub fn for_dir(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
-    /// Processes that have to do with the directory, without this one.
-    pub fn processes(&self) -> Vec<Found> {
-        let me = std::process::id();
+    /// Processes that use the directory, without this one.
+    pub fn processes(&self) -> Vec<FoundProcess> {
+        let this = std::process::id();
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         let mut found: Vec<_> = all
             .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| u32::try_from(*pid) != Ok(me))
-            .filter_map(|pid| self.looked_at(pid))
+            .filter(|pid| u32::try_from(*pid) != Ok(this))
+            .filter_map(|pid| self.inspect(pid))
             .collect();
         found.sort_by_key(|found| found.pid);
         found
     }
 
-    fn looked_at(&self, pid: i32) -> Option<Found> {
-        let place = PathBuf::from(format!("/proc/{pid}"));
+    fn inspect(&self, pid: i32) -> Option<FoundProcess> {
+        let proc_dir = PathBuf::from(format!("/proc/{pid}"));
         let needle = self.dir.to_str()?;
         let contains = |name: &str| {
-            let bytes = fs::read(place.join(name)).unwrap_or_default();
+            let bytes = fs::read(proc_dir.join(name)).unwrap_or_default();
             String::from_utf8_lossy(&bytes).contains(needle)
         };
         let leads_here = |link: &Path| fs::read_link(link).is_ok_and(|target| target.starts_with(&self.dir));
-        // A zombie has neither; it is gone but for its parent.
+        // A zombie has none of these; only its parent still has to collect its status.
         let by = if contains("cmdline") {
             "cmdline"
         } else if contains("environ") {
             "environ"
-        } else if leads_here(&place.join("cwd")) {
+        } else if leads_here(&proc_dir.join("cwd")) {
             "cwd"
-        } else if fs::read_dir(place.join("fd")).into_iter().flatten().flatten().any(|fd| leads_here(&fd.path())) {
+        } else if fs::read_dir(proc_dir.join("fd")).into_iter().flatten().flatten().any(|fd| leads_here(&fd.path())) {
             "fd"
         } else {
             return None;
         };
-        let command = fs::read(place.join("cmdline")).unwrap_or_default();
+        let command = fs::read(proc_dir.join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ").chars().take(300).collect();
-        Some(Found { pid, command, by })
+        Some(FoundProcess { pid, command, by })
     }
 
-    /// Everything below `sub` (a path below the directory): sockets, run directories, files.
+    /// Every file, socket and directory below `sub` (a path relative to the directory).
     pub fn files(&self, sub: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        let mut waiting = vec![self.dir.join(sub)];
-        while let Some(dir) = waiting.pop() {
+        let mut unread = vec![self.dir.join(sub)];
+        while let Some(dir) = unread.pop() {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    waiting.push(entry.path());
+                    unread.push(entry.path());
                 }
                 found.push(entry.path());
             }
@@ -87,39 +89,31 @@ impl Leaks {
         found
     }
 
-    /// Files of the directory that contain `secret`, in the clear or as base64 in any of its three alignments.
+    /// Files of the directory that contain `secret`, as plain text or as base64 in any of its three alignments.
     pub fn files_with(&self, secret: &str) -> Vec<PathBuf> {
         let needles = needles(secret);
-        let holds = |path: &PathBuf| {
+        let contains = |path: &PathBuf| {
             let bytes = fs::read(path).unwrap_or_default();
             needles.iter().any(|needle| bytes.windows(needle.len()).any(|window| window == needle.as_slice()))
         };
-        self.files("").into_iter().filter(|path| path.is_file()).filter(holds).collect()
+        self.files("").into_iter().filter(|path| path.is_file()).filter(contains).collect()
     }
 
-    /// Waits until no process has to do with the directory.
+    /// Waits until no process uses the directory.
     ///
     /// # Errors
-    /// Those that are left after the time.
-    pub async fn gone_within(&self, limit: Duration) -> Result<(), Vec<Found>> {
-        let until = Instant::now() + limit;
-        loop {
-            let left = self.processes();
-            if left.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                return Err(left);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// The processes that are left after `limit`.
+    pub async fn wait_none_left(&self, limit: Duration) -> anyhow::Result<()> {
+        let ended =
+            eventually("every process ends", limit, async || Ok(self.processes().is_empty().then_some(()))).await;
+        ended.with_context(|| format!("processes are left: {:#?}", self.processes()))
     }
 
-    /// Ends every process that has to do with the directory: the last resort of a test that failed.
+    /// Kills every process that uses the directory, when a test has failed.
     pub fn kill_all(&self) {
         for found in self.processes() {
             if let Some(pid) = rustix::process::Pid::from_raw(found.pid) {
-                // It may have ended by itself meanwhile.
+                // It may have exited since it was found.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }

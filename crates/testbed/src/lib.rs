@@ -1,51 +1,56 @@
-//! The world of the tests: everything around the server that is real enough to lie to it, and nothing scripted.
+//! Test fixtures: a server that runs as a separate process, fake identity providers, a fake desktop, and checks for leaks.
 //!
 //! ```text
-//!  test ──▶ TestServer ── HTTP, WebSocket ──▶ server (a process: the controller with plain machines)
-//!             │                            └─ keeper ─ machine: the agent in process mode, a fake desktop, a scripted tool
-//!             ├─ CodexIssuer, ClaudeIssuer, GoogleIssuer, DemoIdp: identity providers, reached through the egress gate's answers
-//!             └─ Leaks: on drop nothing may be left over: no process, no socket, no run directory
+//!  test ──▶ TestServer ── HTTP, WebSocket ──▶ server process: the controller with plain-process machines
+//!             │                                └─ keeper ─ machine: the agent in process mode, a fake desktop, a scripted tool
+//!             ├─ CodexIssuer, ClaudeIssuer, GoogleIssuer, DemoIdp: identity providers, reached by the egress gate's overrides
+//!             └─ Leaks: when the server is finished, no process, socket or run directory may be left
 //! ```
 //!
-//! Fakes have memory and behave; they are not lists of expected calls.
+//! Fakes keep state and behave like the real thing; they are not lists of expected calls. [`QemuServer`] is the same with QEMU
+//! machines.
 
-pub mod measure_adoption;
 pub mod claude_issuer;
 mod code_flow;
 pub mod codex_issuer;
 pub mod endurance;
+mod eventually;
 pub mod fake_rfb_server;
-pub mod stats;
 pub mod google_issuer;
-pub mod measure_recovery;
-mod pause_points;
-pub mod qemu_server;
 mod issuer;
 pub mod leaks;
 pub mod machine_processes;
+pub mod measure_adoption;
+pub mod measure_recovery;
 pub mod native_cli;
+mod pause_points;
 pub mod plain_process;
 pub mod processes;
+pub mod qemu_server;
 pub mod script;
-pub mod serve;
-pub mod test_ca;
 mod scripted_tool;
+pub mod serve;
+mod server_dir;
+pub mod stats;
+pub mod test_ca;
 mod test_server;
 
 pub use claude_issuer::ClaudeIssuer;
 pub use code_flow::Consent;
 pub use codex_issuer::CodexIssuer;
+pub use eventually::eventually;
 pub use fake_rfb_server::FakeRfbServer;
-pub use stats::DurationStats;
 pub use google_issuer::GoogleIssuer;
-pub use pause_points::PausePoint;
-pub use qemu_server::QemuServer;
 pub use issuer::Issuer;
 pub use leaks::Leaks;
 pub use machine_processes::MachineProcesses;
 pub use native_cli::NativeCli;
+pub use pause_points::PausePoint;
 pub use plain_process::PlainProcess;
+pub use qemu_server::QemuServer;
 pub use script::{Script, Step};
-pub use test_ca::TestCa;
 pub use scripted_tool::ScriptedTool;
-pub use test_server::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, ServerProcess, TestServer};
+pub use server_dir::ServerDir;
+pub use stats::DurationStats;
+pub use test_ca::TestCa;
+pub use test_server::{ApiClient, ApiResponse, ServerProcess, TestConfig, TestServer, WAIT_MAX};

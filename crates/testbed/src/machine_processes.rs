@@ -1,6 +1,6 @@
-//! The processes of one machine that lives, as its keeper tells them: for tests that stop, wake or kill one.
+//! The processes of one running machine, as its keeper reports them, for tests that pause, resume or kill one.
 
-use crate::WAIT_MAX;
+use crate::{WAIT_MAX, eventually};
 use anteroom_machine::{CONTROL_SOCKET, ProcessId};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,9 +10,8 @@ use std::{
     path::Path,
     time::Duration,
 };
-use tokio::time::{sleep, timeout};
 
-/// How long a keeper may take to say who it is.
+/// How long a keeper may take to send its greeting.
 const GREETING_MAX: Duration = Duration::from_secs(30);
 
 /// A machine's keeper and its process.
@@ -25,11 +24,11 @@ pub struct MachineProcesses {
 }
 
 impl MachineProcesses {
-    /// Asks the keeper of a machine by its run directory.
+    /// Asks the keeper that listens in a machine's run directory.
     ///
     /// # Errors
     /// No keeper answers there, or its machine has no process.
-    pub fn of(run_dir: &Path) -> anyhow::Result<Self> {
+    pub fn from_run_dir(run_dir: &Path) -> anyhow::Result<Self> {
         let stream = UnixStream::connect(run_dir.join(CONTROL_SOCKET)).context("no keeper listens")?;
         stream.set_read_timeout(Some(GREETING_MAX))?;
         let mut line = String::new();
@@ -40,26 +39,23 @@ impl MachineProcesses {
         Ok(Self { keeper: id(&greeting["keeper"])?, process })
     }
 
-    /// Waits until its process and its keeper have ended: a death is told before the keeper has cleared everything away.
+    /// Waits until the machine's process and its keeper have exited. A machine's exit is published before its keeper has finished
+    /// the cleanup.
     ///
     /// # Errors
-    /// One of the two still lives.
-    pub async fn ended(&self) -> anyhow::Result<()> {
-        let both = async {
-            while self.process.is_alive() || self.keeper.is_alive() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(WAIT_MAX, both).await.with_context(|| format!("a process of the machine still lives: {self:?}"))
+    /// One of the two still runs after [`WAIT_MAX`].
+    pub async fn wait_exited(&self) -> anyhow::Result<()> {
+        let exited = async || Ok((!self.process.is_alive() && !self.keeper.is_alive()).then_some(()));
+        eventually("the machine's processes exit", WAIT_MAX, exited).await.with_context(|| format!("{self:?}"))
     }
 }
 
-/// Sends a signal to a process that lives.
+/// Sends a signal to a running process.
 ///
 /// # Errors
-/// It does not.
-pub fn signal(process: ProcessId, signal: Signal) -> anyhow::Result<()> {
+/// The process has exited.
+pub fn send_signal(process: ProcessId, signal: Signal) -> anyhow::Result<()> {
     let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw).context("a process id")?;
-    anyhow::ensure!(process.is_alive(), "the process has ended");
+    anyhow::ensure!(process.is_alive(), "the process has exited");
     Ok(kill_process(pid, signal)?)
 }

@@ -1,16 +1,16 @@
 //! The testbed's programs in one binary.
 //!
-//! | command | is |
+//! | command | purpose |
 //! |---|---|
-//! | `machine JSON` | a machine that is a plain process: prepares its directory, starts a desktop, becomes the agent |
+//! | `machine JSON` | a plain-process machine: prepares its directory, starts a desktop, executes the agent |
 //! | `desktop SOCKET NAME WIDTH HEIGHT` | a fake desktop |
-//! | `tool SCRIPT.json` | a command-line tool that does what a script says |
-//! | `serve` | the server of a world; what it shall be comes on standard input |
+//! | `tool SCRIPT.json` | a command-line tool that follows a script |
+//! | `serve` | the process of a test server; reads its configuration from standard input |
 //! | `keeper RUN_DIR` | the keeper of a machine |
 
 use anteroom_testbed::{
     FakeRfbServer, PausePoint, Script,
-    plain_process::{SimulatedMemory, PlainMachineConfig, RFB_SOCKET},
+    plain_process::{PlainMachineConfig, RFB_SOCKET, SimulatedMemory},
     script, served,
 };
 use anyhow::Context;
@@ -27,15 +27,15 @@ use std::{
     time::Duration,
 };
 
-/// The wall clock of this program, which tests can set: see [`serve::wall_clock`]. The linker prefers it to the C library's; the time
-/// itself comes from the kernel without that.
-#[allow(unsafe_code, reason = "the C library's own signature; the pointer is the caller's promise")]
+/// Replaces the C library's function, to add the offset of [`serve::wall_clock`]. The time is read from the kernel without the C
+/// library.
+#[allow(unsafe_code, reason = "the C library's signature; the caller guarantees that the pointer is valid")]
 #[unsafe(no_mangle)]
 extern "C" fn clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
-    let ahead_ms = serve::wall_clock::ahead_ms();
-    let (clock, ahead_ms) = match clock {
-        0 => (ClockId::Realtime, ahead_ms),
-        5 => (ClockId::RealtimeCoarse, ahead_ms),
+    let offset_ms = serve::wall_clock::offset_ms();
+    let (clock, offset_ms) = match clock {
+        0 => (ClockId::Realtime, offset_ms),
+        5 => (ClockId::RealtimeCoarse, offset_ms),
         2 => (ClockId::ProcessCPUTime, 0),
         3 => (ClockId::ThreadCPUTime, 0),
         6 => (ClockId::MonotonicCoarse, 0),
@@ -43,35 +43,35 @@ extern "C" fn clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
         _ => (ClockId::Monotonic, 0),
     };
     let mut now = rustix::time::clock_gettime(clock);
-    now.tv_sec += ahead_ms / 1_000;
-    // SAFETY: as with the C library's, the caller gives a place for the answer.
+    now.tv_sec += offset_ms / 1_000;
+    // SAFETY: the caller passes a valid pointer, as the C library requires.
     unsafe { time.write(now) };
     0
 }
 
-#[allow(unsafe_code, reason = "where the C library keeps a thread's last error")]
+#[allow(unsafe_code, reason = "returns the address of the C library's `errno`")]
 unsafe extern "C" {
     fn __errno_location() -> *mut i32;
 }
 
-/// The positioned write of this program, which tests can refuse: see [`serve::read_only_database`].
-#[allow(unsafe_code, reason = "the C library's own signature; descriptor and pointer are the caller's promise")]
+/// Replaces the C library's function, to make writes fail: see [`serve::read_only_database`].
+#[allow(unsafe_code, reason = "the C library's signature; the caller guarantees that descriptor and pointer are valid")]
 #[unsafe(no_mangle)]
 extern "C" fn pwrite64(fd: i32, bytes: *const u8, count: usize, at: i64) -> isize {
     if count == 0 {
         return 0;
     }
-    let done = if serve::read_only_database::refuses(fd) {
+    let done = if serve::read_only_database::rejects_write(fd) {
         Err(Errno::ROFS)
     } else {
-        // SAFETY: as with the C library's, the caller has the file open and gives `count` bytes.
+        // SAFETY: the caller has the file open and passes `count` readable bytes, as the C library requires.
         let (file, bytes) = unsafe { (BorrowedFd::borrow_raw(fd), std::slice::from_raw_parts(bytes, count)) };
         rustix::io::pwrite(file, bytes, at.cast_unsigned())
     };
     match done {
         Ok(written) => written.cast_signed(),
         Err(error) => {
-            // SAFETY: the C library's own place, which lives as long as the thread.
+            // SAFETY: the address of `errno` is valid as long as the thread runs.
             unsafe { *__errno_location() = error.raw_os_error() };
             -1
         }
@@ -80,13 +80,13 @@ extern "C" fn pwrite64(fd: i32, bytes: *const u8, count: usize, at: i64) -> isiz
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
-    let done = match words[..] {
+    let arguments: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let done = match arguments[..] {
         ["keeper", run_dir] => {
-            PausePoint::Keepers.wait(Path::new(run_dir));
+            PausePoint::KeeperStart.wait(Path::new(run_dir));
             return anteroom_machine::keeper::main(Path::new(run_dir));
         }
-        ["machine", told] => machine(told),
+        ["machine", config] => machine(config),
         ["desktop", socket, name, width, height] => desktop(socket, name, width, height),
         ["tool", script] => tool(Path::new(script)),
         ["serve"] => serve(),
@@ -104,43 +104,43 @@ fn reactor() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Runs in the machine's run directory, which goes with the machine.
-fn machine(told: &str) -> anyhow::Result<ExitCode> {
-    let plain: PlainMachineConfig = serde_json::from_str(told).context("the machine's description")?;
-    let here = std::env::current_dir()?;
+/// Starts a machine in the working directory, which is the machine's run directory.
+fn machine(config: &str) -> anyhow::Result<ExitCode> {
+    let plain: PlainMachineConfig = serde_json::from_str(config).context("the machine's configuration")?;
+    let run_dir = std::env::current_dir()?;
     for dir in ["work", "home"] {
-        fs::create_dir_all(here.join(dir))?;
+        fs::create_dir_all(run_dir.join(dir))?;
     }
     let mut config = serde_json::json!({
-        "agent_socket": here.join(anteroom_machine::AGENT_SOCKET),
-        "host_socket": here.join(anteroom_machine::HOST_SOCKET),
-        "work_dir": here.join("work"),
-        "home": here.join("home"),
-        "rfb_socket": here.join(RFB_SOCKET),
+        "agent_socket": run_dir.join(anteroom_machine::AGENT_SOCKET),
+        "host_socket": run_dir.join(anteroom_machine::HOST_SOCKET),
+        "work_dir": run_dir.join("work"),
+        "home": run_dir.join("home"),
+        "rfb_socket": run_dir.join(RFB_SOCKET),
         "image_hash": plain.image_hash,
         "clis": plain.clis,
         "path": plain.path,
     });
-    if plain.faults.own_memory {
-        SimulatedMemory { available_mib: 512, oom_kills: 0 }.write(&here)?;
-        fs::write(here.join("kmsg"), "")?;
-        let file = |name: &str| here.join(name);
+    if plain.faults.simulated_memory {
+        SimulatedMemory { available_mib: 512, oom_kills: 0 }.write(&run_dir)?;
+        fs::write(run_dir.join("kmsg"), "")?;
+        let file = |name: &str| run_dir.join(name);
         config["memory"] = serde_json::json!({
             "meminfo": file("meminfo"), "pressure": file("pressure"), "vmstat": file("vmstat"), "kmsg": file("kmsg"),
         });
     }
-    fs::write(here.join("agent.json"), serde_json::to_vec_pretty(&config)?)?;
+    fs::write(run_dir.join("agent.json"), serde_json::to_vec_pretty(&config)?)?;
     if !plain.faults.no_desktop {
         start_desktop(&plain)?;
     }
     #[allow(clippy::disallowed_methods, reason = "a machine that is slow to start; nothing else runs in it yet")]
-    std::thread::sleep(Duration::from_millis(plain.faults.agent_after_ms));
-    #[allow(clippy::disallowed_methods, reason = "this process becomes the agent")]
-    let error = Command::new(&plain.agent).arg("--config").arg(here.join("agent.json")).exec();
+    std::thread::sleep(Duration::from_millis(plain.faults.agent_delay_ms));
+    #[allow(clippy::disallowed_methods, reason = "this process executes the agent")]
+    let error = Command::new(&plain.agent).arg("--config").arg(run_dir.join("agent.json")).exec();
     Err(error).with_context(|| format!("{}", plain.agent.display()))
 }
 
-/// It ends with its parent, which will be the agent.
+/// Starts the desktop. It is killed when this process exits, which by then is the agent.
 fn start_desktop(plain: &PlainMachineConfig) -> anyhow::Result<()> {
     #[allow(clippy::disallowed_methods, reason = "the testbed's machine starts its own desktop")]
     let mut desktop = Command::new(std::env::current_exe()?);
@@ -153,25 +153,25 @@ fn start_desktop(plain: &PlainMachineConfig) -> anyhow::Result<()> {
 fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Result<ExitCode> {
     let parent = rustix::process::getppid();
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    anyhow::ensure!(rustix::process::getppid() == parent, "the machine is gone already");
-    PausePoint::Desktops.wait(&std::env::current_dir()?);
+    anyhow::ensure!(rustix::process::getppid() == parent, "the machine has exited already");
+    PausePoint::DesktopStart.wait(&std::env::current_dir()?);
     reactor()?.block_on(async {
         let desktop = FakeRfbServer::start(Path::new(socket), name, width.parse()?, height.parse()?)?;
-        desktop.obey().await;
+        desktop.follow_behaviour_file().await;
         Ok(ExitCode::SUCCESS)
     })
 }
 
 fn serve() -> anyhow::Result<ExitCode> {
-    let order = serde_json::from_reader(std::io::stdin().lock()).context("the server's order")?;
+    let launch = serde_json::from_reader(std::io::stdin().lock()).context("the server's launch configuration")?;
     let reactor = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    reactor.block_on(serve::run(order))?;
+    reactor.block_on(serve::run(launch))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn tool(script: &Path) -> anyhow::Result<ExitCode> {
     let script = Script::load(script).with_context(|| format!("{}", script.display()))?;
     let code = reactor()?.block_on(script::run(script))?;
-    // Not by returning: a read of standard input that is still waited for must not hold the process.
+    // Returning would wait for a pending read of standard input.
     std::process::exit(i32::from(code))
 }

@@ -1,4 +1,5 @@
-//! A server dies under many machines: how soon the next one listens, has taken all of them over, and shows each again.
+//! Measures the adoption of machines by the next server process after a crash: when it listens, when it has adopted all machines,
+//! and when a viewer of each sees its desktop.
 
 use crate::{ApiClient, DurationStats};
 use anteroom_wire::{SessionId, api::Status};
@@ -11,48 +12,48 @@ use std::{
 };
 use tokio::time::{sleep, timeout};
 
-/// Between two questions, milliseconds.
-const ASK_EVERY_MS: u64 = 10;
+/// Time between two requests, milliseconds.
+const POLL_EVERY_MS: u64 = 10;
 /// Machines that start at once.
 const START_AT_ONCE: usize = 10;
 
-/// From the start of the next server's process.
+/// Durations, each counted from the start of the next server process.
 #[derive(Debug)]
-pub struct Taken {
-    /// It says where it listens.
+pub struct Adoption {
+    /// Until it has printed its address.
     pub listening: Duration,
-    /// The timeline of each session says `machine_adopted`: the last of them.
+    /// Until every session's timeline has the entry `machine_adopted`.
     pub adopted: Duration,
-    /// A viewer who connects when the server listens has a whole frame of the same machine as before.
+    /// Until a viewer, which connects as soon as the server listens, has a whole frame of the same machine as before.
     pub frames: DurationStats,
 }
 
-impl fmt::Display for Taken {
+impl fmt::Display for Adoption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |took: Duration| took.as_secs_f64() * 1_000.0;
-        writeln!(f, "from the start of the next server's process to")?;
-        writeln!(f, "  it listens                  {:9.1} ms", ms(self.listening))?;
-        writeln!(f, "  all machines taken over     {:9.1} ms", ms(self.adopted))?;
+        writeln!(f, "from the start of the next server process to")?;
+        writeln!(f, "  the server listens          {:9.1} ms", ms(self.listening))?;
+        writeln!(f, "  all machines adopted        {:9.1} ms", ms(self.adopted))?;
         write!(f, "  a viewer's whole frame      {}", self.frames)
     }
 }
 
-/// Watches the sessions `before` being taken over by the server behind `api`, whose process was started at `began` and has
-/// said that it listens; everything within `limit`.
+/// Measures the adoption of the sessions `before` (with the names of their desktops) by the server behind `api`, whose process was
+/// started at `began` and listens by now.
 ///
 /// # Errors
-/// A session is not taken over in time, or its viewer is shown another machine.
-pub async fn watch(
+/// A session's machine is not adopted within `limit`, or its viewer sees another machine.
+pub async fn measure(
     api: &ApiClient,
     before: &BTreeMap<SessionId, String>,
     began: Instant,
     limit: Duration,
-) -> anyhow::Result<Taken> {
+) -> anyhow::Result<Adoption> {
     let listening = began.elapsed();
     let adopted = async {
         for id in before.keys() {
             while !api.timeline(id).await?.iter().any(|entry| entry.kind == "machine_adopted") {
-                sleep(Duration::from_millis(ASK_EVERY_MS)).await;
+                sleep(Duration::from_millis(POLL_EVERY_MS)).await;
             }
         }
         anyhow::Ok(began.elapsed())
@@ -65,16 +66,20 @@ pub async fn watch(
         Ok(took)
     }));
     let (adopted, frames) = tokio::join!(timeout(limit, adopted), timeout(limit, frames));
-    let mut spread = DurationStats::NONE;
-    spread.extend(frames.context("a viewer sees nothing")??);
-    Ok(Taken { listening, adopted: adopted.context("a machine was not taken over")??, frames: spread })
+    let mut stats = DurationStats::EMPTY;
+    stats.extend(frames.context("a viewer received no frame")??);
+    Ok(Adoption { listening, adopted: adopted.context("a machine was not adopted")??, frames: stats })
 }
 
-/// Opens so many sessions; their desktops' names.
+/// Starts `count` sessions and waits until their machines are ready; returns the names of their desktops.
 ///
 /// # Errors
-/// One is not ready.
-pub async fn open(api: &ApiClient, provider: &str, count: usize) -> anyhow::Result<BTreeMap<SessionId, String>> {
+/// A session does not start, or its machine does not become ready.
+pub async fn start_sessions(
+    api: &ApiClient,
+    provider: &str,
+    count: usize,
+) -> anyhow::Result<BTreeMap<SessionId, String>> {
     let mut names = BTreeMap::new();
     while names.len() < count {
         let some = START_AT_ONCE.min(count - names.len());

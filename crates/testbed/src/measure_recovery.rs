@@ -1,5 +1,5 @@
-//! How soon the end of a machine is known to whom it concerns: the viewer, the API's reader, the timeline, and when the
-//! viewer has a desktop again. All from outside, with one monotonic clock.
+//! Measures the recovery from a machine's crash, from outside and with one monotonic clock: when the viewer is disconnected, when
+//! the API and the timeline report the exit, and when the viewer sees a desktop again.
 
 use crate::{ApiClient, processes};
 use anteroom_controller::rfb::{RfbClient, ViewerSocket};
@@ -14,80 +14,81 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Between two questions, milliseconds: a figure is late by at most this and one answer's time.
-const ASK_EVERY_MS: u64 = 2;
+/// Time between two requests, milliseconds. A measurement is late by at most this and the duration of one request.
+const POLL_EVERY_MS: u64 = 2;
 
-/// From the signal to what was seen.
+/// Durations, each counted from SIGKILL of the machine's process.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
-    /// The viewer's WebSocket was closed.
+pub struct Recovery {
+    /// Until the viewer's WebSocket was closed.
     pub closed: Duration,
-    /// With this code.
+    /// The close code of the viewer's WebSocket.
     pub close_code: u16,
-    /// `GET …/session` said that the machine is being replaced, or that the session has ended.
-    pub told: Duration,
-    /// The timeline had `machine_exited`.
-    pub noted: Duration,
-    /// A new socket of the viewer showed a whole frame of the next machine; `None`: the session has ended.
+    /// Until `GET …/session` reported that the machine is being replaced, or that the session has ended.
+    pub status_changed: Duration,
+    /// Until the timeline had another entry `machine_exited`.
+    pub timeline_entry: Duration,
+    /// Until a new connection of the viewer received a whole frame of the next machine; `None`: the session has ended.
     pub frame: Option<Duration>,
 }
 
-/// The session's present machine, as its timeline says.
+/// The session's current machine, by its timeline.
 ///
 /// # Errors
-/// The API does not answer, or no machine was asked for.
-pub async fn machine_now(api: &ApiClient, id: &SessionId) -> anyhow::Result<MachineId> {
+/// The API does not answer, or no machine was requested.
+pub async fn current_machine(api: &ApiClient, id: &SessionId) -> anyhow::Result<MachineId> {
     let timeline = api.timeline(id).await?;
-    let asked = timeline.iter().rfind(|entry| entry.kind == "machine_requested");
-    let machine = asked.and_then(|entry| entry.data["machine"].as_str()).context("no machine was asked for")?;
+    let requested = timeline.iter().rfind(|entry| entry.kind == "machine_requested");
+    let machine = requested.and_then(|entry| entry.data["machine"].as_str()).context("no machine was requested")?;
     Ok(machine.parse()?)
 }
 
-/// Kills the machine of a session under its connected viewer and watches who hears of it, for at most `limit` each.
+/// Kills the machine of a session while `viewer` is connected, and measures the recovery. Each step may take `limit`.
 ///
 /// # Errors
-/// There is no machine, or somebody does not hear of its end in time.
-pub async fn kill_under(
+/// There is no machine, or a step takes longer.
+pub async fn kill_and_measure(
     api: &ApiClient,
     state_dir: &Path,
     id: &SessionId,
     viewer: RfbClient<ViewerSocket>,
     limit: Duration,
-) -> anyhow::Result<Seen> {
-    let machine = machine_now(api, id).await?;
+) -> anyhow::Result<Recovery> {
+    let machine = current_machine(api, id).await?;
     let generation = api.session(id).await?.generation;
-    let noted_before = gone_entries(api, id).await?;
-    let process = processes::machine_of(state_dir, &machine).context("the machine has no process")?;
+    let exits_before = exit_entries(api, id).await?;
+    let process = processes::machine_pid(state_dir, &machine).context("the machine has no process")?;
     let mut socket = viewer.into_inner();
-    // What the kernel needs to end a process is part of the figure: the clock starts before the signal.
+    // The time that the kernel needs to end the process counts too.
     let began = Instant::now();
     processes::kill(process)?;
     let closed = async {
         let mut chunk = vec![0; 64 * 1024];
         while socket.read(&mut chunk).await? > 0 {}
         let at = began.elapsed();
-        let code = socket.closing().context("the socket broke off without a word")?.code;
+        let code = socket.closing().context("the connection ended without a close frame")?.code;
         anyhow::Ok((at, code))
     };
-    let told = async {
+    let status_changed = async {
         loop {
             let view = api.session(id).await?;
             if view.status == Status::VmStopped || view.generation > generation || view.status.is_terminal() {
                 return anyhow::Ok(began.elapsed());
             }
-            sleep(Duration::from_millis(ASK_EVERY_MS)).await;
+            sleep(Duration::from_millis(POLL_EVERY_MS)).await;
         }
     };
-    let noted = async {
-        while gone_entries(api, id).await? == noted_before {
-            sleep(Duration::from_millis(ASK_EVERY_MS)).await;
+    let timeline_entry = async {
+        while exit_entries(api, id).await? == exits_before {
+            sleep(Duration::from_millis(POLL_EVERY_MS)).await;
         }
         anyhow::Ok(began.elapsed())
     };
-    let (closed, told, noted) = tokio::join!(timeout(limit, closed), timeout(limit, told), timeout(limit, noted));
-    let (closed, close_code) = closed.context("the viewer was not told")??;
-    let told = told.context("the session's status did not change")??;
-    let noted = noted.context("the timeline does not say that the machine is gone")??;
+    let (closed, status_changed, timeline_entry) =
+        tokio::join!(timeout(limit, closed), timeout(limit, status_changed), timeout(limit, timeline_entry));
+    let (closed, close_code) = closed.context("the viewer's connection was not closed")??;
+    let status_changed = status_changed.context("the session's status did not change")??;
+    let timeline_entry = timeline_entry.context("the timeline has no entry about the machine's exit")??;
     let frame = match close_code {
         4410 => None,
         _ => {
@@ -97,9 +98,9 @@ pub async fn kill_under(
         }
     };
     ensure!(api.session(id).await?.generation > generation || frame.is_none(), "the machine was not replaced");
-    Ok(Seen { closed, close_code, told, noted, frame })
+    Ok(Recovery { closed, close_code, status_changed, timeline_entry, frame })
 }
 
-async fn gone_entries(api: &ApiClient, id: &SessionId) -> anyhow::Result<usize> {
+async fn exit_entries(api: &ApiClient, id: &SessionId) -> anyhow::Result<usize> {
     Ok(api.timeline(id).await?.iter().filter(|entry| entry.kind == "machine_exited").count())
 }

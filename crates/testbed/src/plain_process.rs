@@ -1,10 +1,10 @@
-//! A machine that is a plain process: the agent in process mode, a fake desktop beside it, no VM.
+//! A machine without a VM: the agent in process mode, and a fake desktop.
 //!
 //! ```text
 //!  keeper ─▶ anteroom-testbed machine {…}   (working directory: the machine's run directory)
-//!              ├─ makes work/, home/, agent.json there, so that all goes with the run directory
-//!              ├─▶ anteroom-testbed desktop rfb.sock NAME   (dies with its parent)
-//!              └─ becomes the agent (exec): the machine's process is the agent
+//!              ├─ creates work/, home/, agent.json there, so that they are removed with the run directory
+//!              ├─▶ anteroom-testbed desktop rfb.sock NAME   (is killed when its parent exits)
+//!              └─ executes the agent: the machine's process is the agent
 //! ```
 
 use anteroom_machine::{Qmp, Spec, SpecError, SpecSource};
@@ -18,36 +18,36 @@ use std::{
 /// The desktop's socket in a machine's run directory.
 pub const RFB_SOCKET: &str = "rfb.sock";
 
-/// What is wrong with the machines of a world.
+/// Faults of a test server's machines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Faults {
-    /// Their program is not there.
+    /// The machine's program does not exist.
     pub no_program: bool,
-    /// The agent begins only after this, milliseconds.
-    pub agent_after_ms: u64,
-    /// What the agent says it runs, in place of what the server expects.
+    /// The agent starts after this delay, milliseconds.
+    pub agent_delay_ms: u64,
+    /// The image hash that the agent reports instead of the one that the server expects.
     pub other_image: Option<String>,
-    /// No desktop answers.
+    /// The desktop does not start.
     pub no_desktop: bool,
-    /// They have a memory of their own, as [`SimulatedMemory`] writes it.
+    /// The agent reads memory figures from files that a test writes ([`SimulatedMemory`]), not from the host's kernel.
     pub simulated_memory: bool,
 }
 
-/// What a machine with a memory of its own would be shown by its kernel; see [`Faults::simulated_memory`].
+/// The memory figures of a machine with [`Faults::simulated_memory`].
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedMemory {
-    /// Of 1024 MiB, what is left.
+    /// The available part of 1024 MiB.
     pub available_mib: u64,
-    /// Programs killed for want of it so far.
+    /// Processes killed by the OOM killer so far.
     pub oom_kills: u64,
 }
 
 impl SimulatedMemory {
-    /// Writes it into a machine's run directory.
+    /// Writes the figures into a machine's run directory.
     ///
     /// # Errors
-    /// There is no such directory.
+    /// A file cannot be written.
     pub fn write(self, run_dir: &Path) -> std::io::Result<()> {
         let Self { available_mib, oom_kills } = self;
         let files = [
@@ -56,64 +56,64 @@ impl SimulatedMemory {
             ("vmstat", format!("oom_kill {oom_kills}\n")),
         ];
         for (name, text) in files {
-            // Whole or not at all: the agent reads whenever it likes.
+            // The agent may read at any time, so each file is replaced atomically.
             std::fs::write(run_dir.join(".fresh"), text)?;
             std::fs::rename(run_dir.join(".fresh"), run_dir.join(name))?;
         }
         Ok(())
     }
 
-    /// Adds a line to the machine's kernel log.
+    /// Appends a line to the machine's simulated kernel log.
     ///
     /// # Errors
-    /// The machine has none.
+    /// The file cannot be written.
     pub fn log(run_dir: &Path, line: &str) -> std::io::Result<()> {
         use std::io::Write;
         writeln!(std::fs::File::options().append(true).create(true).open(run_dir.join("kmsg"))?, "{line}")
     }
 }
 
-/// What [`PlainProcess`] tells the machine's process.
+/// The argument of `anteroom-testbed machine`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlainMachineConfig {
     /// The agent's binary.
     pub agent: PathBuf,
-    /// Name of the desktop.
+    /// The desktop's name.
     pub desktop: String,
-    /// Pixels across.
+    /// The desktop's width, pixels.
     pub width: u16,
-    /// Pixels down.
+    /// The desktop's height, pixels.
     pub height: u16,
-    /// What the agent says it runs.
+    /// The image hash that the agent reports.
     pub image_hash: String,
-    /// Tools and versions that the agent says it has.
+    /// The tools that the agent reports, name → version.
     pub clis: BTreeMap<String, String>,
-    /// `PATH` of the tool.
+    /// The tools' `PATH`.
     pub path: String,
-    /// What is wrong with it.
+    /// The machine's faults.
     pub faults: Faults,
 }
 
-/// Makes machines that are plain processes.
+/// Specifies machines that are plain processes.
 #[derive(Debug, Clone)]
 pub struct PlainProcess {
-    /// This crate's program.
+    /// The program `anteroom-testbed`.
     pub testbed: PathBuf,
     /// The agent's program.
     pub agent: PathBuf,
-    /// What the controller expects and the agent says.
+    /// The image hash that the controller expects and the agent reports.
     pub image_hash: String,
-    /// Tools and versions.
+    /// The tools in the machines, name → version.
     pub clis: BTreeMap<String, String>,
-    /// `PATH` of the tools.
+    /// The tools' `PATH`.
     pub path: String,
-    /// What is wrong with the machines.
+    /// Faults of the machines.
     pub faults: Faults,
 }
 
 impl PlainProcess {
-    /// With the programs that were built beside the running one.
+    /// Machines that run the programs in the running program's directory.
     ///
     /// # Errors
     /// [`SpecError::Missing`] with the command that builds what is missing.
@@ -145,11 +145,11 @@ impl SpecSource for PlainProcess {
             path: self.path.clone(),
             faults: self.faults.clone(),
         };
-        let told = serde_json::to_string(&plain).map_err(|error| SpecError::Value(error.to_string()))?;
+        let config = serde_json::to_string(&plain).map_err(|error| SpecError::Value(error.to_string()))?;
         let program = self.testbed.to_str().ok_or_else(|| SpecError::Path(self.testbed.clone()))?;
         Ok(Spec {
             program: if self.faults.no_program { "/no/such/program".to_owned() } else { program.to_owned() },
-            args: vec!["machine".to_owned(), told],
+            args: vec!["machine".to_owned(), config],
             env: BTreeMap::new(),
             fds: Vec::new(),
             qmp: Qmp::Unused,
@@ -157,18 +157,17 @@ impl SpecSource for PlainProcess {
     }
 }
 
-/// A program of this workspace, in the directory of the running one or the one above (tests run in `deps/`).
+/// Finds a program of this workspace in the running program's directory or the one above (tests run in `deps/`).
 ///
 /// # Errors
 /// [`SpecError::Missing`]; its text says how to build it.
 pub fn built_program(name: &'static str) -> Result<PathBuf, SpecError> {
-    let missing =
-        |path: &Path, source| SpecError::Missing { what: how_to_build(name), path: path.to_owned(), source };
-    let this = std::env::current_exe().map_err(|error| missing(Path::new(name), error))?;
-    let places: Vec<PathBuf> = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).collect();
-    let found = places.iter().find(|path| path.is_file()).cloned();
+    let missing = |path: &Path, source| SpecError::Missing { what: how_to_build(name), path: path.to_owned(), source };
+    let running = std::env::current_exe().map_err(|error| missing(Path::new(name), error))?;
+    let candidates: Vec<PathBuf> = running.ancestors().skip(1).take(2).map(|dir| dir.join(name)).collect();
+    let found = candidates.iter().find(|path| path.is_file()).cloned();
     found.ok_or_else(|| {
-        missing(places.last().map_or(Path::new(name), PathBuf::as_path), std::io::ErrorKind::NotFound.into())
+        missing(candidates.last().map_or(Path::new(name), PathBuf::as_path), std::io::ErrorKind::NotFound.into())
     })
 }
 

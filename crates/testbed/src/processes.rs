@@ -1,7 +1,7 @@
-//! The processes of one machine and of a server, found from outside: whom to kill, and what they hold.
+//! Finds the processes of a machine in `/proc`, and measures the resources of a process.
 //!
 //! ```text
-//!  keeper RUN_DIR/mac_… ─▶ the machine (a VMM, or the agent of a plain machine) ─▶ what runs in it
+//!  keeper RUN_DIR/mac_… ─▶ the machine (a VMM, or the agent of a plain-process machine) ─▶ what runs in it
 //! ```
 
 use anteroom_wire::MachineId;
@@ -9,8 +9,8 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{fs, path::Path};
 
-/// The keeper of a machine whose run directory lies below `state_dir`; `None`: there is none (any more).
-pub fn keeper_of(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
+/// The keeper of a machine whose run directory lies below `state_dir`; `None`: no keeper runs.
+pub fn keeper_pid(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
     let run_dir = state_dir.join("run").join(machine.as_str());
     let all = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -23,13 +23,13 @@ pub fn keeper_of(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
 }
 
 /// The machine's own process: its keeper's first child.
-pub fn machine_of(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
-    let keeper = keeper_of(state_dir, machine)?.as_raw_nonzero();
+pub fn machine_pid(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
+    let keeper = keeper_pid(state_dir, machine)?.as_raw_nonzero();
     let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok().and_then(Pid::from_raw)
 }
 
-/// SIGKILL.
+/// Sends SIGKILL.
 ///
 /// # Errors
 /// There is no such process.
@@ -37,9 +37,9 @@ pub fn kill(pid: Pid) -> anyhow::Result<()> {
     kill_process(pid, Signal::KILL).with_context(|| format!("process {}", pid.as_raw_nonzero()))
 }
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holds {
+pub struct ResourceUsage {
     /// Open files.
     pub files: usize,
     /// Threads.
@@ -48,12 +48,12 @@ pub struct Holds {
     pub resident_kib: u64,
 }
 
-/// What a process holds now; `None`: there is no such process.
-pub fn holds(pid: Pid) -> Option<Holds> {
-    let place = format!("/proc/{}", pid.as_raw_nonzero());
-    let count = |name: &str| fs::read_dir(format!("{place}/{name}")).ok().map(Iterator::count);
-    let status = fs::read_to_string(format!("{place}/status")).ok()?;
+/// The resources that a process uses now; `None`: there is no such process.
+pub fn resource_usage(pid: Pid) -> Option<ResourceUsage> {
+    let proc_dir = format!("/proc/{}", pid.as_raw_nonzero());
+    let count = |name: &str| fs::read_dir(format!("{proc_dir}/{name}")).ok().map(Iterator::count);
+    let status = fs::read_to_string(format!("{proc_dir}/status")).ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let resident_kib = resident.split_whitespace().next()?.parse().ok()?;
-    Some(Holds { files: count("fd")?, threads: count("task")?, resident_kib })
+    Some(ResourceUsage { files: count("fd")?, threads: count("task")?, resident_kib })
 }

@@ -1,45 +1,52 @@
-//! The real thing for one test: `anteroom serve` as a process of its own, with real machines made from the image in
-//! `ANTEROOM_TEST_IMAGE`, and a state directory of its own.
+//! `anteroom serve` with QEMU machines, for one test. The machines are made from the image in `ANTEROOM_TEST_IMAGE`; the state
+//! directory is temporary.
 //!
-//! [`QemuServer::finish`] ends all sessions and the server and fails the test when a process, run directory or socket is left.
+//! [`QemuServer::finish`] cancels all sessions, stops the server and fails when a process or run directory is left.
 
-use crate::{Leaks, plain_process::built, test_server::ApiClient};
+use crate::{
+    ServerDir,
+    plain_process::built_program,
+    test_server::{ApiClient, ServerProcess, host_overrides_table},
+};
 use anteroom_machine::Receipt;
 use anteroom_wire::{MachineId, Secret};
 use anyhow::{Context, bail, ensure};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::{self, File},
+    fs,
     net::SocketAddr,
+    ops::Deref,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-    time::{Instant, timeout},
+    process::{ChildStdout, Command},
+    time::timeout,
 };
 
 /// The longest wait for anything in an emulated machine on a busy host.
 pub const QEMU_WAIT_MAX: Duration = Duration::from_secs(240);
+/// The longest wait for the last processes to end after the server has stopped.
+const EXIT_WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// What a house has of its own instead of the host's.
+/// What the server uses instead of the host's.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// The directory of images and templates; default: the one that holds `ANTEROOM_TEST_IMAGE`.
+    /// The directory of images and templates; default: the one that contains `ANTEROOM_TEST_IMAGE`.
     pub cache_dir: Option<PathBuf>,
-    /// Where programs are looked up; default: as the test's own.
+    /// The server's `PATH`; default: the test's `PATH`.
     pub path: Option<OsString>,
 }
 
-/// A running server with real machines.
+/// A running server with QEMU machines.
 #[derive(Debug)]
 pub struct QemuServer {
-    dir: tempfile::TempDir,
-    server: Option<Serving>,
-    /// Where the first server listened; its successors do so too, so that a page finds them.
+    dir: ServerDir,
+    running: Option<Running>,
+    /// The address of the first start. Later starts listen on it too, so that an open page reaches the next server.
     address: Option<SocketAddr>,
     token: Secret,
     path: Option<OsString>,
@@ -47,60 +54,62 @@ pub struct QemuServer {
 }
 
 #[derive(Debug)]
-struct Serving {
-    child: Child,
-    address: SocketAddr,
-    link: String,
-    /// Kept open: a server whose output is closed would be told so at its next line.
+struct Running {
+    process: ServerProcess,
+    login_link: String,
+    /// Retention open: the server's next line of output would fail on a closed pipe.
     _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl QemuServer {
-    /// Starts `anteroom serve` with `settings` (TOML over the defaults) and `answers` of the egress gate.
+    /// Starts `anteroom serve` with `settings` (TOML, overrides the defaults); the egress gate connects to
+    /// `host_overrides` (`name:port` → address).
     ///
     /// # Errors
-    /// No image, a program that is not built, or a server that does not start; the text has the end of its log.
-    pub async fn open(settings: &str, answers: &BTreeMap<String, SocketAddr>, demo: bool) -> anyhow::Result<Self> {
-        Self::open_with(Overrides::default(), settings, answers, demo).await
-    }
-
-    /// The same with things of its own.
-    ///
-    /// # Errors
-    /// As [`QemuServer::open`].
-    pub async fn open_with(
-        own: Overrides,
+    /// No image, a program that is not built, or a server that does not start; the text contains the end of its log.
+    pub async fn start(
         settings: &str,
-        answers: &BTreeMap<String, SocketAddr>,
+        host_overrides: &BTreeMap<String, SocketAddr>,
         demo: bool,
     ) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("house").tempdir()?;
+        Self::start_with(Overrides::default(), settings, host_overrides, demo).await
+    }
+
+    /// The same with overrides.
+    ///
+    /// # Errors
+    /// As [`QemuServer::start`].
+    pub async fn start_with(
+        overrides: Overrides,
+        settings: &str,
+        host_overrides: &BTreeMap<String, SocketAddr>,
+        demo: bool,
+    ) -> anyhow::Result<Self> {
+        let dir = ServerDir::create_in(&std::env::temp_dir())?;
         let mut table: toml::Table = settings.parse().context("the test's settings")?;
         let text = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
         table.insert("listen".into(), "127.0.0.1:0".into());
-        table.insert("state_dir".into(), text(dir.path().join("state")));
-        table.insert("cache_dir".into(), text(own.cache_dir.map_or_else(cache_dir, Ok)?));
+        table.insert("state_dir".into(), text(dir.state_dir()));
+        table.insert("cache_dir".into(), text(overrides.cache_dir.map_or_else(cache_dir, Ok)?));
         let log = "level = 'debug'\nformat = 'json'".parse::<toml::Table>()?;
         table.insert("log".into(), log.into());
-        let answers: toml::Table =
-            answers.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
-        table.insert("egress".into(), toml::Table::from_iter([("answers".into(), answers.into())]).into());
-        fs::write(dir.path().join("config.toml"), toml::to_string(&table)?)?;
+        table.extend(host_overrides_table(host_overrides));
+        fs::write(dir.config_file(), toml::to_string(&table)?)?;
         let token = Secret::new(String::new());
-        let mut house = Self { dir, server: None, address: None, token, path: own.path, finished: false };
-        house.token = Secret::new(house.command(&["token", "create", "--operator", "test"]).await?.trim().to_owned());
-        house.serve(demo).await?;
-        Ok(house)
+        let mut server = Self { dir, running: None, address: None, token, path: overrides.path, finished: false };
+        let token = server.run_anteroom(&["token", "create", "--operator", "test"]).await?;
+        server.token = Secret::new(token.trim().to_owned());
+        server.start_server(demo).await?;
+        Ok(server)
     }
 
-    /// Starts the server (again, at the address that it had before).
+    /// Starts the server process. It listens on the same address each time.
     ///
     /// # Errors
     /// It does not start.
-    pub async fn serve(&mut self, demo: bool) -> anyhow::Result<()> {
-        let log = File::options().create(true).append(true).open(self.log_file())?;
-        let mut command = self.anteroom()?;
-        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+    pub async fn start_server(&mut self, demo: bool) -> anyhow::Result<()> {
+        let mut command = self.anteroom_command()?;
+        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(self.open_log()?).kill_on_drop(true);
         if demo {
             command.arg("--demo");
         }
@@ -109,7 +118,7 @@ impl QemuServer {
         }
         let mut child = command.spawn()?;
         let mut output = BufReader::new(child.stdout.take().context("stdout")?).lines();
-        let link = async {
+        let printed_link = async {
             while let Some(line) = output.next_line().await? {
                 if line.trim_start().starts_with("http") {
                     return Ok(line.trim().to_owned());
@@ -117,87 +126,89 @@ impl QemuServer {
             }
             bail!("the server ended before it printed a link")
         };
-        let link = timeout(QEMU_WAIT_MAX, link).await.context("the server does not start in time").and_then(|link| link);
+        let printed_link = timeout(QEMU_WAIT_MAX, printed_link).await;
+        let link = printed_link.context("the server does not start in time").and_then(|link| link);
         let link = link.with_context(|| format!("the server's log ends:\n{}", self.log_tail()))?;
         let authority = link.strip_prefix("http://").and_then(|rest| rest.split('/').next()).context("the link")?;
         let address = authority.parse().context("the link's address")?;
         self.address = Some(address);
-        self.server = Some(Serving { child, address, link, _output: output });
+        self.running = Some(Running { process: ServerProcess::new(child, address), login_link: link, _output: output });
         Ok(())
     }
 
-    /// SIGKILL for the server, as a crash would; machines live on.
+    /// Sends SIGKILL to the server, as a crash. Machines keep running.
     ///
     /// # Errors
     /// It cannot be killed.
     pub async fn kill_server(&mut self) -> anyhow::Result<()> {
-        match self.server.take() {
-            Some(mut server) => Ok(server.child.kill().await?),
+        match self.running.take() {
+            Some(running) => running.process.kill().await,
             None => Ok(()),
         }
     }
 
-    /// SIGTERM for the server, as an operator would; machines live on.
+    /// Sends SIGTERM to the server and waits for its exit. Machines keep running.
     ///
     /// # Errors
-    /// It does not stop in time, or not well.
+    /// It does not exit in time, or exits with an error.
     pub async fn stop_server(&mut self) -> anyhow::Result<()> {
-        let Some(mut server) = self.server.take() else { return Ok(()) };
-        let pid = server.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-        rustix::process::kill_process(pid.context("the server has ended by itself")?, rustix::process::Signal::TERM)?;
-        let status = timeout(QEMU_WAIT_MAX, server.child.wait()).await.context("the server does not stop")??;
-        ensure!(status.success(), "the server ended with {status}");
-        Ok(())
+        match self.running.take() {
+            Some(running) => running.process.stop(QEMU_WAIT_MAX).await,
+            None => Ok(()),
+        }
     }
 
-    /// Runs `anteroom ARGS` with this house's configuration and gives what it printed.
+    /// Runs `anteroom ARGS` with this server's configuration and returns its standard output.
     ///
     /// # Errors
-    /// It fails; the text has its words.
-    pub async fn command(&self, args: &[&str]) -> anyhow::Result<String> {
-        let output = timeout(QEMU_WAIT_MAX, self.anteroom()?.args(args).stdin(Stdio::null()).output()).await??;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "anteroom {args:?}: {}\n{words}", output.status);
+    /// It fails; the text contains its standard error.
+    pub async fn run_anteroom(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output =
+            timeout(QEMU_WAIT_MAX, self.anteroom_command()?.args(args).stdin(Stdio::null()).output()).await??;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "anteroom {args:?}: {}\n{stderr}", output.status);
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The `anteroom` program with this house's configuration.
+    /// A command that runs `anteroom` with this server's configuration.
     ///
     /// # Errors
     /// It is not built.
-    pub fn anteroom(&self) -> anyhow::Result<Command> {
-        let mut command = Command::new(built("anteroom")?);
-        command.arg("--config").arg(self.dir.path().join("config.toml"));
+    pub fn anteroom_command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(built_program("anteroom")?);
+        command.arg("--config").arg(self.config_file());
         if let Some(path) = &self.path {
             command.env("PATH", path);
         }
         Ok(command)
     }
 
-    /// The API as an operator.
-    ///
-    /// # Errors
-    /// The server does not run.
-    pub fn api(&self) -> anyhow::Result<ApiClient> {
-        let server = self.server.as_ref().context("the server does not run")?;
-        Ok(ApiClient::new(server.address, Some(self.token.clone()))?.patient(QEMU_WAIT_MAX))
+    fn running(&self) -> anyhow::Result<&Running> {
+        self.running.as_ref().context("the server is not running")
     }
 
-    /// Where the server listens.
+    /// An API client with an operator's token.
     ///
     /// # Errors
-    /// The server does not run.
+    /// The server is not running.
+    pub fn operator(&self) -> anyhow::Result<ApiClient> {
+        Ok(ApiClient::new(self.address()?, Some(self.token.clone()))?.with_wait_max(QEMU_WAIT_MAX))
+    }
+
+    /// The address that the server listens on.
+    ///
+    /// # Errors
+    /// The server is not running.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.server.as_ref().context("the server does not run")?.address)
+        Ok(self.running()?.process.address())
     }
 
-    /// The server's process.
+    /// The id of the server's process.
     ///
     /// # Errors
-    /// It does not run.
-    pub fn server_process(&self) -> anyhow::Result<rustix::process::Pid> {
-        let id = self.server.as_ref().and_then(|server| server.child.id()).context("the server does not run")?;
-        rustix::process::Pid::from_raw(id.cast_signed()).context("a process id")
+    /// The server is not running.
+    pub fn server_pid(&self) -> anyhow::Result<rustix::process::Pid> {
+        self.running()?.process.pid().context("the server has exited")
     }
 
     /// The operator's token, for programs that call the API themselves.
@@ -205,73 +216,31 @@ impl QemuServer {
         &self.token
     }
 
-    /// The link that the server printed: good once.
+    /// The login link that the server printed; it is valid once.
     ///
     /// # Errors
-    /// The server does not run.
-    pub fn link(&self) -> anyhow::Result<&str> {
-        Ok(&self.server.as_ref().context("the server does not run")?.link)
+    /// The server is not running.
+    pub fn login_link(&self) -> anyhow::Result<&str> {
+        Ok(&self.running()?.login_link)
     }
 
-    /// The house's directory.
-    pub fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// The state directory.
-    pub fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
-    }
-
-    /// The run directories of machines that exist.
-    pub fn machines(&self) -> Vec<MachineId> {
-        let entries = fs::read_dir(self.dir.path().join("state/run")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-    }
-
-    /// A machine's run directory.
-    pub fn run_dir(&self, machine: &MachineId) -> PathBuf {
-        self.dir.path().join("state/run").join(machine.as_str())
-    }
-
-    /// What a machine's keeper left.
+    /// The receipt that a machine's keeper wrote when the machine ended.
     ///
     /// # Errors
     /// There is no receipt, or it cannot be read.
     pub fn receipt(&self, machine: &MachineId) -> anyhow::Result<Receipt> {
-        Receipt::read(&self.dir.path().join("state/receipts"), machine)?.context("there is no receipt")
+        Receipt::read(&self.state_dir().join("receipts"), machine)?.context("there is no receipt")
     }
 
-    /// Looks for what belongs to the house.
-    pub fn leaks(&self) -> Leaks {
-        Leaks::of(self.path())
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.dir.path().join("server.log")
-    }
-
-    /// The end of the server's log.
-    pub fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
-    }
-
-    /// Waits until no machine is left: no run directory, no process of it.
+    /// Waits until no machine has a run directory.
     ///
     /// # Errors
-    /// What is left.
-    pub async fn machines_gone(&self) -> anyhow::Result<()> {
-        let until = Instant::now() + QEMU_WAIT_MAX;
-        while !self.machines().is_empty() {
-            ensure!(Instant::now() < until, "machines are left: {:?}", self.machines());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+    /// The machines that are left.
+    pub async fn wait_machines_removed(&self) -> anyhow::Result<()> {
+        self.wait_no_machines(QEMU_WAIT_MAX).await
     }
 
-    /// Ends every session and the server and checks that nothing is left.
+    /// Cancels every session, stops the server and checks that nothing is left.
     ///
     /// # Errors
     /// What is left, and the end of the server's log.
@@ -284,15 +253,20 @@ impl QemuServer {
     }
 
     async fn end(&mut self) -> anyhow::Result<()> {
-        if let Ok(api) = self.api() {
-            api.cancel_all().await?;
+        if let Ok(operator) = self.operator() {
+            operator.cancel_all().await?;
         }
-        self.machines_gone().await?;
+        self.wait_machines_removed().await?;
         self.stop_server().await?;
-        if let Err(left) = self.leaks().gone_within(Duration::from_secs(20)).await {
-            bail!("processes are left: {left:#?}");
-        }
-        Ok(())
+        self.leaks().wait_none_left(EXIT_WAIT_MAX).await
+    }
+}
+
+impl Deref for QemuServer {
+    type Target = ServerDir;
+
+    fn deref(&self) -> &ServerDir {
+        &self.dir
     }
 }
 
@@ -305,10 +279,10 @@ impl Drop for QemuServer {
     }
 }
 
-/// The cache that holds the image that the tests were given, `…/images/<hash>`.
+/// The cache directory of the image that the tests use: `ANTEROOM_TEST_IMAGE` without `images/HASH`.
 ///
 /// # Errors
-/// `ANTEROOM_TEST_IMAGE` is not set, or no image's directory.
+/// `ANTEROOM_TEST_IMAGE` is not set, or is no image's directory.
 pub fn cache_dir() -> anyhow::Result<PathBuf> {
     let image = std::env::var_os("ANTEROOM_TEST_IMAGE").map(PathBuf::from);
     let image = image.context(

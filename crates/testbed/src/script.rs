@@ -1,7 +1,7 @@
-//! A command-line tool that does what a script says: `anteroom-testbed tool SCRIPT.json`.
+//! A command-line tool that follows a script: `anteroom-testbed tool SCRIPT.json`.
 //!
-//! It is a real program in a real terminal, so what it prints, opens, asks and writes reaches the agent the way a
-//! provider's tool does. The script is a file, so that no secret of a test stands in an argument list.
+//! It is a real program in a real terminal, so the agent observes it as it observes a provider's tool. The script is a file, so that
+//! no secret of a test is in an argument list.
 
 mod run;
 
@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What the tool does, in order; it exits with 0 after the last step.
+/// The steps of the tool, in order. It exits with 0 after the last step.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
@@ -21,91 +21,91 @@ pub struct Script {
     pub steps: Vec<Step>,
 }
 
-/// One thing the tool does. Paths are below `HOME` unless absolute.
+/// One step. Paths are relative to `HOME` unless absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do", deny_unknown_fields)]
 pub enum Step {
-    /// Prints a text as it is (no newline is added).
+    /// Prints a text without adding a newline.
     Print {
         /// The text.
         text: String,
     },
-    /// Runs `$BROWSER URL` and goes on whatever it answers.
+    /// Runs `$BROWSER URL` and continues whether it succeeds or not.
     Browser {
-        /// The address.
+        /// The URL.
         url: String,
     },
-    /// Reads one line; `{line}` in later texts stands for it.
+    /// Reads one line, which replaces `{line}` in later texts.
     Read,
-    /// Asks the terminal where the cursor is (`ESC [ 6 n`) and waits for the answer; exit 7 without one.
-    AskCursor {
-        /// How long to wait, milliseconds.
+    /// Requests the cursor position from the terminal (`ESC [ 6 n`) and waits for the response; exits with 7 without one.
+    QueryCursor {
+        /// The longest wait, milliseconds.
         ms_max: u64,
     },
     /// Exits with 8 unless standard input and output are a terminal.
-    NeedTerminal,
-    /// Waits until a file exists; exit 9 when it does not come.
+    RequireTerminal,
+    /// Waits until a file exists; exits with 9 if it does not exist in time.
     WaitFor {
-        /// The file, usually one the test makes.
+        /// The file, usually created by the test.
         path: PathBuf,
-        /// How long, milliseconds.
+        /// The longest wait, milliseconds.
         ms_max: u64,
     },
-    /// Does nothing for a while.
+    /// Waits.
     Pause {
         /// Milliseconds.
         ms: u64,
     },
-    /// Writes a file, mode 0600, with its directories.
+    /// Writes a file with mode 0600, and creates its directories.
     Write {
         /// The file.
         path: PathBuf,
-        /// All of it.
+        /// Its whole content.
         content: String,
-        /// In which way.
-        how: Way,
+        /// How it is written.
+        mode: WriteMode,
     },
     /// Removes a file.
     Remove {
         /// The file.
         path: PathBuf,
     },
-    /// Asks the proxy of the environment for a connection; prints `CONNECT authority: status line`.
+    /// Requests a connection from the proxy in `HTTPS_PROXY`; prints `CONNECT authority: status line`.
     Connect {
         /// `host:port`.
         authority: String,
     },
-    /// Gets an address through the proxy of the environment; prints `GET url: status`.
+    /// Requests a URL through the proxy of the environment; prints `GET url: status`.
     Get {
         /// `http://…`
         url: String,
     },
-    /// The status command of a tool: prints `says` and goes on when the file exists, else exits with 1.
+    /// The status command of a tool: prints `output` and continues if the file exists, else exits with 1.
     ExpectFile {
         /// The file.
         path: PathBuf,
-        /// What to print.
-        says: String,
+        /// The text to print.
+        output: String,
     },
-    /// Ends.
+    /// Exits.
     Exit {
-        /// With this code.
+        /// The exit code.
         code: u8,
     },
 }
 
-/// The ways in which tools write their credentials.
+/// How a tool writes a credential file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
-    /// Truncates and writes at once.
-    Whole,
-    /// Truncates, writes half, waits, writes the rest.
-    Halves {
-        /// Between the halves, milliseconds.
+pub enum WriteMode {
+    /// Truncates the file and writes it at once.
+    Truncate,
+    /// Truncates the file, writes half of it, waits, writes the rest.
+    InHalves {
+        /// The wait between the halves, milliseconds.
         wait_ms: u64,
     },
-    /// Writes a file beside it and renames that.
+    /// Writes a temporary file next to it and renames that.
     Rename,
 }
 
@@ -126,20 +126,20 @@ impl Script {
     /// Reads a script.
     ///
     /// # Errors
-    /// No such file, or not a script.
+    /// There is no such file, or it is no script.
     pub fn load(path: &Path) -> io::Result<Self> {
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
     }
 }
 
 impl Step {
-    /// A line of output.
-    pub fn say(text: &str) -> Self {
+    /// Prints a line.
+    pub fn print_line(text: &str) -> Self {
         Self::Print { text: format!("{text}\n") }
     }
 
-    /// Writes a file by rename, as most tools do.
+    /// Writes a file by renaming a temporary one, as most tools do.
     pub fn write(path: &str, content: impl Into<String>) -> Self {
-        Self::Write { path: path.into(), content: content.into(), how: Way::Rename }
+        Self::Write { path: path.into(), content: content.into(), mode: WriteMode::Rename }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A provider for a [`TestConfig`](crate::TestConfig): what its tool does, and its descriptor where that differs from the default.
+/// A provider for a [`TestConfig`](crate::TestConfig): the script of its tool, and its descriptor.
 #[derive(Debug, Clone)]
 pub struct ScriptedTool {
     id: String,
@@ -19,11 +19,11 @@ pub struct ScriptedTool {
 }
 
 impl ScriptedTool {
-    /// Where the tool's credential is expected, below its home.
+    /// The default path of the tool's credential, relative to its home directory.
     pub const CREDENTIAL: &str = ".scripted/auth.json";
 
-    /// A provider `id` with this script. By default its credential is [`Self::CREDENTIAL`] with a `/token`; it may reach
-    /// nothing.
+    /// A provider `id` with this script. By default its credential is [`Self::CREDENTIAL`] with a `/token`, and the egress gate
+    /// denies it every connection.
     pub fn new(id: &str, script: Script) -> Self {
         let descriptor = json!({
             "id": id,
@@ -39,7 +39,7 @@ impl ScriptedTool {
         Self { id: id.to_owned(), script, status: None, methods: BTreeMap::new(), descriptor }
     }
 
-    /// The tool's status command does this; `matches` must be found in what it prints.
+    /// Adds a status command that follows `status`; its output must match the pattern `matches`.
     #[must_use]
     pub fn with_status(mut self, status: Script, matches: &str) -> Self {
         self.status = Some(status);
@@ -47,15 +47,15 @@ impl ScriptedTool {
         self
     }
 
-    /// Another method, by which this script signs in; `differs` is what the descriptor has for it beside `argv`.
+    /// Adds a method that runs `script`; `keys` are the method's keys in the descriptor, without `argv`.
     #[must_use]
-    pub fn with_method(mut self, name: &str, script: Script, differs: Value) -> Self {
+    pub fn with_method(mut self, name: &str, script: Script, keys: Value) -> Self {
         self.methods.insert(name.to_owned(), script);
-        self.descriptor["methods"][name] = differs;
+        self.descriptor["methods"][name] = keys;
         self
     }
 
-    /// May reach this name at this port.
+    /// Allows connections to this host and port.
     #[must_use]
     pub fn reaching(mut self, host: &str, port: u16) -> Self {
         if let Some(rules) = self.descriptor["egress"].as_array_mut() {
@@ -64,7 +64,7 @@ impl ScriptedTool {
         self
     }
 
-    /// Any other key of the descriptor.
+    /// Sets any other key of the descriptor.
     #[must_use]
     pub fn with(mut self, key: &str, value: Value) -> Self {
         self.descriptor[key] = value;
@@ -76,7 +76,7 @@ impl ScriptedTool {
         &self.id
     }
 
-    /// Writes descriptor and scripts.
+    /// Writes the descriptor and the scripts.
     ///
     /// # Errors
     /// A file cannot be written.

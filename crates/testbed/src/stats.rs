@@ -1,4 +1,4 @@
-//! Figures: how long something took, many times over, and on what.
+//! Statistics of durations, and a description of the host they were measured on.
 
 use std::{fmt, fs, time::Duration};
 
@@ -7,16 +7,16 @@ use std::{fmt, fs, time::Duration};
 pub struct DurationStats(Vec<Duration>);
 
 impl DurationStats {
-    /// None yet.
-    pub const NONE: Self = Self(Vec::new());
+    /// No durations.
+    pub const EMPTY: Self = Self(Vec::new());
 
-    /// One more.
+    /// Adds a duration.
     pub fn add(&mut self, took: Duration) {
         self.0.push(took);
         self.0.sort_unstable();
     }
 
-    /// How many.
+    /// The number of durations.
     pub fn count(&self) -> usize {
         self.0.len()
     }
@@ -49,8 +49,8 @@ impl fmt::Display for DurationStats {
     }
 }
 
-/// The host in one line: processors, their name, memory, kernel, and how busy it is at this moment.
-pub fn host() -> String {
+/// The host in one line: number and name of its processors, memory, kernel, load average.
+pub fn host_summary() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let names = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -69,13 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_those_of_the_nearest_rank() {
-        let mut spread = DurationStats::default();
-        assert_eq!(spread.percentile(50), Duration::ZERO);
-        spread.extend((1..=200).rev().map(Duration::from_millis));
-        let ms = [1, 50, 95, 99, 100].map(|percent| spread.percentile(percent).as_millis());
+    fn percentiles_use_the_nearest_rank() {
+        let mut stats = DurationStats::default();
+        assert_eq!(stats.percentile(50), Duration::ZERO);
+        stats.extend((1..=200).rev().map(Duration::from_millis));
+        let ms = [1, 50, 95, 99, 100].map(|percent| stats.percentile(percent).as_millis());
         assert_eq!(ms, [2, 100, 190, 198, 200]);
-        spread.add(Duration::from_secs(1));
-        assert_eq!((spread.count(), spread.max()), (201, Duration::from_secs(1)));
+        stats.add(Duration::from_secs(1));
+        assert_eq!((stats.count(), stats.max()), (201, Duration::from_secs(1)));
     }
 }

@@ -1,8 +1,8 @@
-//! A whole server with everything around it, for one test.
+//! A server with plain-process machines, for one test.
 //!
-//! [`TestServer::start`] gives a server process with plain machines, a state directory of its own and tokens; [`TestServer::finish`]
-//! ends all sessions and the server and fails the test when anything is left. A world that is dropped without it is
-//! killed, and the test fails too unless it is failing already.
+//! [`TestServer::start`] starts a server process with a temporary directory and tokens. [`TestServer::finish`] cancels all
+//! sessions, stops the server and fails when a process, run directory or socket is left. Dropping a server that is not
+//! finished kills it, and panics unless the test panics already.
 
 mod api_client;
 mod server_process;
@@ -11,10 +11,10 @@ pub use api_client::{ApiClient, ApiResponse};
 pub use server_process::ServerProcess;
 
 use crate::{
-    Leaks, ScriptedTool,
+    ScriptedTool, ServerDir,
     fake_rfb_server::Behaviour,
     plain_process::{Faults, RFB_SOCKET},
-    serve::Order,
+    serve::LaunchConfig,
 };
 use anteroom_wire::{MachineId, Secret};
 use anyhow::{Context, ensure};
@@ -22,230 +22,212 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    ops::Deref,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
 
-/// The longest wait for anything, on a busy machine.
+/// The longest wait for anything, on a busy host.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// The longest wait for the last processes to end after the server has stopped.
+const EXIT_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// What a world shall be.
+/// The configuration of a test server.
 #[derive(Debug, Clone, Default)]
 pub struct TestConfig {
     /// Providers whose tools follow scripts.
     pub tools: Vec<ScriptedTool>,
-    /// Settings as TOML, laid over those of a world.
+    /// The server's settings as TOML. They override the defaults of a test server.
     pub settings: String,
-    /// `name:port` → where the egress gate leads it.
-    pub answers: BTreeMap<String, SocketAddr>,
-    /// More tools that the machines have, by the names that descriptors give them.
+    /// `name:port` → the address that the egress gate connects to.
+    pub host_overrides: BTreeMap<String, SocketAddr>,
+    /// More tools that the machines have, by the names that providers' descriptors use.
     pub clis: Vec<String>,
-    /// Whether the demo's own identity provider runs.
+    /// Whether the demo's identity provider runs.
     pub demo: bool,
-    /// What is wrong with the machines.
+    /// Faults of the machines.
     pub faults: Faults,
-    /// How long a machine may take to become ready, milliseconds; as long as a test waits for anything.
+    /// How long a machine may take to become ready, milliseconds; default: [`WAIT_MAX`].
     pub ready_ms_max: Option<u64>,
-    /// Whether the world's directory lies in memory, where the host has such a place: for worlds with very many machines,
-    /// whose directories and sockets come and go faster than a disk's file system likes.
+    /// Whether the server's directory lies in `/dev/shm`, where the host has it: a disk's file system is too slow for the
+    /// directories and sockets of thousands of machines.
     pub in_memory: bool,
 }
 
 impl TestConfig {
-    /// A world with this one tool.
-    pub fn with(tool: ScriptedTool) -> Self {
+    /// A server with this one tool.
+    pub fn with_tool(tool: ScriptedTool) -> Self {
         Self { tools: vec![tool], ..Self::default() }
     }
 
-    /// With these settings, as TOML.
+    /// Appends settings, as TOML.
     #[must_use]
-    pub fn set(mut self, settings: &str) -> Self {
+    pub fn with_settings(mut self, settings: &str) -> Self {
         self.settings.push_str(settings);
         self
     }
 
-    /// With this answer of the egress gate.
+    /// Adds an address that the egress gate connects to for a name and port.
     #[must_use]
-    pub fn answer(mut self, name_and_port: &str, address: SocketAddr) -> Self {
-        self.answers.insert(name_and_port.to_owned(), address);
+    pub fn host_override(mut self, name_and_port: &str, address: SocketAddr) -> Self {
+        self.host_overrides.insert(name_and_port.to_owned(), address);
         self
     }
 }
 
-/// A running world.
+/// A running server with plain-process machines.
 #[derive(Debug)]
 pub struct TestServer {
-    dir: tempfile::TempDir,
-    order: Order,
+    dir: ServerDir,
+    launch: LaunchConfig,
     /// The server's program.
     program: PathBuf,
-    server: Option<ServerProcess>,
+    process: Option<ServerProcess>,
     operator: Secret,
     backends: [Secret; 2],
     finished: bool,
 }
 
 impl TestServer {
-    /// Starts the server and waits until it answers.
+    /// Starts the server and waits until it accepts requests.
     ///
     /// # Errors
-    /// A program is not built, or the server does not start; the text has the end of its log.
-    pub async fn start(plan: TestConfig) -> anyhow::Result<Self> {
+    /// A program is not built, or the server does not start; the text contains the end of its log.
+    pub async fn start(config: TestConfig) -> anyhow::Result<Self> {
         let memory = Path::new("/dev/shm");
-        let place = if plan.in_memory && memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let dir = tempfile::Builder::new().prefix("room").tempdir_in(place)?;
+        let parent = if config.in_memory && memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let dir = ServerDir::create_in(&parent)?;
         let [providers, scripts] = ["providers", "scripts"].map(|name| dir.path().join(name));
         fs::create_dir(&providers)?;
         fs::create_dir(&scripts)?;
-        let testbed = crate::plain_process::built("anteroom-testbed")?;
-        let mut clis: BTreeMap<_, _> = plan.clis.iter().map(|name| (name.clone(), "1.0".to_owned())).collect();
-        for tool in &plan.tools {
+        let testbed = crate::plain_process::built_program("anteroom-testbed")?;
+        let mut clis: BTreeMap<_, _> = config.clis.iter().map(|name| (name.clone(), "1.0".to_owned())).collect();
+        for tool in &config.tools {
             tool.save(&providers, &scripts, &testbed)?;
             clis.insert(tool.id().to_owned(), "1.0".to_owned());
         }
-        let config = dir.path().join("config.toml");
-        fs::write(&config, settings(dir.path(), &plan)?)?;
-        let [operator, first, second] = [token("op")?, token("be")?, token("be")?];
-        let order = Order {
-            config,
+        fs::write(dir.config_file(), settings(dir.path(), &config)?)?;
+        let [operator, first, second] = [random_token("op")?, random_token("be")?, random_token("be")?];
+        let launch = LaunchConfig {
+            config: dir.config_file(),
             clis,
             operators: vec![operator.clone()],
             backends: vec![first.clone(), second.clone()],
-            demo: plan.demo,
-            ready_ms_max: plan.ready_ms_max.unwrap_or(u64::try_from(WAIT_MAX.as_millis()).unwrap_or(u64::MAX)),
-            faults: plan.faults,
+            demo: config.demo,
+            ready_ms_max: config.ready_ms_max.unwrap_or(u64::try_from(WAIT_MAX.as_millis()).unwrap_or(u64::MAX)),
+            faults: config.faults,
         };
-        let mut world =
-            Self { dir, order, program: testbed, server: None, operator, backends: [first, second], finished: false };
-        if let Err(error) = world.start_server().await {
-            world.finished = true;
+        let backends = [first, second];
+        let mut server = Self { dir, launch, program: testbed, process: None, operator, backends, finished: false };
+        if let Err(error) = server.start_server().await {
+            server.finished = true;
             return Err(error);
         }
-        Ok(world)
+        Ok(server)
     }
 
-    /// Starts the server again, after [`Self::stop_server`] or [`Self::kill_server`]. It gets another port.
+    /// Starts the server process again, after [`Self::stop_server`] or [`Self::kill_server`]. It listens on another port.
     ///
     /// # Errors
     /// It does not start.
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
-        self.server = Some(ServerProcess::start(&self.program, &self.order, &self.log_file()).await?);
+        self.process = Some(ServerProcess::start(&self.program, &self.launch, &self.dir).await?);
         Ok(())
     }
 
-    /// Stops the server as an operator would; machines live on.
+    /// Sends SIGTERM to the server and waits for its exit. Machines keep running.
     ///
     /// # Errors
-    /// It does not stop in time, or not well.
+    /// It does not exit in time, or exits with an error.
     pub async fn stop_server(&mut self) -> anyhow::Result<()> {
-        match self.server.take() {
-            Some(server) => server.stop().await,
+        match self.process.take() {
+            Some(process) => process.stop(WAIT_MAX).await,
             None => Ok(()),
         }
     }
 
-    /// Kills the server, as a crash would.
+    /// Sends SIGKILL to the server, as a crash. Machines keep running.
     ///
     /// # Errors
     /// It cannot be killed.
     pub async fn kill_server(&mut self) -> anyhow::Result<()> {
-        match self.server.take() {
-            Some(server) => server.kill().await,
+        match self.process.take() {
+            Some(process) => process.kill().await,
             None => Ok(()),
         }
     }
 
-    /// Where the server listens.
+    fn process(&self) -> anyhow::Result<&ServerProcess> {
+        self.process.as_ref().context("the server is not running")
+    }
+
+    /// The address that the server listens on.
     ///
     /// # Errors
-    /// It does not run.
+    /// The server is not running.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.server.as_ref().context("the server does not run")?.address())
+        Ok(self.process()?.address())
     }
 
-    /// The server's process.
+    /// The id of the server's process.
     ///
     /// # Errors
-    /// It does not run.
-    pub fn server_process(&self) -> anyhow::Result<rustix::process::Pid> {
-        self.server.as_ref().and_then(ServerProcess::pid).context("the server does not run")
+    /// The server is not running.
+    pub fn server_pid(&self) -> anyhow::Result<rustix::process::Pid> {
+        self.process()?.pid().context("the server has exited")
     }
 
-    /// The API as an operator.
+    /// An API client with an operator's token.
     ///
     /// # Errors
-    /// The server does not run.
+    /// The server is not running.
     pub fn operator(&self) -> anyhow::Result<ApiClient> {
         ApiClient::new(self.address()?, Some(self.operator.clone()))
     }
 
-    /// The API as a backend; the second is a stranger to the first.
+    /// An API client with a backend's token.
     ///
     /// # Errors
-    /// The server does not run.
+    /// The server is not running.
     pub fn backend(&self) -> anyhow::Result<ApiClient> {
         ApiClient::new(self.address()?, Some(self.backends[0].clone()))
     }
 
-    /// The API as another backend.
+    /// An API client with the token of a second backend, which owns none of the first one's sessions.
     ///
     /// # Errors
-    /// The server does not run.
+    /// The server is not running.
     pub fn other_backend(&self) -> anyhow::Result<ApiClient> {
         ApiClient::new(self.address()?, Some(self.backends[1].clone()))
     }
 
-    /// The API as nobody.
+    /// An API client without a token.
     ///
     /// # Errors
-    /// The server does not run.
-    pub fn nobody(&self) -> anyhow::Result<ApiClient> {
+    /// The server is not running.
+    pub fn anonymous(&self) -> anyhow::Result<ApiClient> {
         ApiClient::new(self.address()?, None)
     }
 
-    /// The world's directory.
-    pub fn path(&self) -> &Path {
-        self.dir.path()
+    /// The path of a file that a script can wait for.
+    pub fn signal_file(&self, name: &str) -> PathBuf {
+        self.path().join("scripts").join(name)
     }
 
-    /// A place for a file that a script waits for.
-    pub fn signal(&self, name: &str) -> PathBuf {
-        self.dir.path().join("scripts").join(name)
-    }
-
-    /// What the server has logged.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.dir.path().join("server.log")
-    }
-
-    /// The state directory: database, keys, run directories, receipts.
-    pub fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
-    }
-
-    /// The run directories of machines that exist.
-    pub fn machines(&self) -> Vec<MachineId> {
-        let entries = fs::read_dir(self.state_dir().join("run")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-    }
-
-    /// The machine's home directory, as long as it exists.
+    /// A machine's home directory, which exists as long as the machine's run directory.
     pub fn home(&self, machine: &MachineId) -> PathBuf {
-        self.state_dir().join("run").join(machine.as_str()).join("home")
+        self.run_dir(machine).join("home")
     }
 
-    /// Tells a machine's desktop how to behave, and waits until one that shall be closed is.
+    /// Sets the behaviour of a machine's desktop. For [`Behaviour::Closed`] it waits until the desktop's socket closes
+    /// connections.
     ///
     /// # Errors
-    /// The machine has no run directory, or its desktop does not obey.
-    pub async fn order_desktop(&self, machine: &MachineId, behaviour: Behaviour) -> anyhow::Result<()> {
-        let socket = self.state_dir().join("run").join(machine.as_str()).join(RFB_SOCKET);
-        crate::fake_rfb_server::order(&socket, behaviour)?;
+    /// The machine has no run directory, or its desktop does not close in time.
+    pub async fn set_desktop_behaviour(&self, machine: &MachineId, behaviour: Behaviour) -> anyhow::Result<()> {
+        let socket = self.run_dir(machine).join(RFB_SOCKET);
+        crate::fake_rfb_server::write_behaviour(&socket, behaviour)?;
         let closed = async {
             while UnixStream::connect(&socket).await?.read(&mut [0]).await? > 0 {}
             std::io::Result::Ok(())
@@ -256,72 +238,56 @@ impl TestServer {
         }
     }
 
-    /// From its next start on, the server is this program; what it starts lies beside it.
+    /// Replaces the server's program. It is used from the next start; the agent and the keeper are taken from the same
+    /// directory.
     pub fn set_program(&mut self, program: PathBuf) {
         self.program = program;
     }
 
-    /// A machine's run directory.
-    pub fn run_dir(&self, machine: &MachineId) -> PathBuf {
-        self.state_dir().join("run").join(machine.as_str())
-    }
-
-    /// The server's process.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub fn server_pid(&self) -> anyhow::Result<rustix::process::Pid> {
-        self.server.as_ref().and_then(ServerProcess::pid).context("the server does not run")
-    }
-
-    /// Kills a machine's process (not its keeper), as the kernel would when memory runs out.
+    /// Kills a machine's process (not its keeper), as the kernel's OOM killer does.
     ///
     /// # Errors
     /// There is no such process.
     pub fn kill_machine(&self, machine: &MachineId) -> anyhow::Result<()> {
         let config = format!("{machine}/agent.json");
-        let found = Leaks::of(self.path()).processes();
+        let found = self.leaks().processes();
         let agent = found.iter().find(|found| found.command.contains(&config)).context("the machine has no process")?;
         let pid = rustix::process::Pid::from_raw(agent.pid).context("a process id")?;
         Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
     }
 
-    /// Looks for what the world left.
-    pub fn leaks(&self) -> Leaks {
-        Leaks::of(self.path())
-    }
-
-    /// Ends every session and the server and checks that nothing is left: no process, no run directory, no socket.
+    /// Cancels every session, stops the server and checks that no process, run directory or socket is left.
     ///
     /// # Errors
     /// What is left, and the end of the server's log.
     pub async fn finish(mut self) -> anyhow::Result<()> {
         self.finished = true;
         let ended = self.end().await;
-        let log = tail(&self.log());
-        let found = self.leaks().processes();
+        let left = self.leaks().processes();
         self.leaks().kill_all();
-        ended.with_context(|| format!("left: {found:#?}\nthe server's log ends:\n{log}"))
+        ended.with_context(|| format!("left: {left:#?}\nthe server's log ends:\n{}", self.log_tail()))
     }
 
     async fn end(&mut self) -> anyhow::Result<()> {
-        if self.server.is_none() {
+        if self.process.is_none() {
             self.start_server().await?;
         }
         self.operator()?.cancel_all().await?;
-        let until = tokio::time::Instant::now() + WAIT_MAX;
-        while !self.machines().is_empty() {
-            ensure!(tokio::time::Instant::now() < until, "machines are left: {:?}", self.machines());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.wait_no_machines(WAIT_MAX).await?;
         self.stop_server().await?;
-        if let Err(left) = self.leaks().gone_within(Duration::from_secs(10)).await {
-            anyhow::bail!("processes are left: {left:#?}");
-        }
+        self.leaks().wait_none_left(EXIT_WAIT_MAX).await?;
         let sockets: Vec<_> = self.leaks().files("state").into_iter().filter(|path| is_socket(path)).collect();
-        let ours = |path: &PathBuf| path.file_name().is_some_and(|name| name == "anteroom.sock");
-        ensure!(sockets.iter().all(ours), "sockets are left: {sockets:?}");
+        let expected = |path: &PathBuf| path.file_name().is_some_and(|name| name == "anteroom.sock");
+        ensure!(sockets.iter().all(expected), "sockets are left: {sockets:?}");
         Ok(())
+    }
+}
+
+impl Deref for TestServer {
+    type Target = ServerDir;
+
+    fn deref(&self) -> &ServerDir {
+        &self.dir
     }
 }
 
@@ -330,11 +296,11 @@ impl Drop for TestServer {
         if !self.finished {
             self.leaks().kill_all();
             if std::thread::panicking() {
-                eprintln!("the server's log ends:\n{}", tail(&self.log()));
+                eprintln!("the server's log ends:\n{}", self.log_tail());
             } else {
-                #[allow(clippy::panic, reason = "a test that forgets to look for leaks shall fail")]
+                #[allow(clippy::panic, reason = "a test that does not check for leaks must fail")]
                 {
-                    panic!("a world must be finished: call TestServer::finish");
+                    panic!("a test server was not finished: call TestServer::finish");
                 }
             }
         }
@@ -346,43 +312,37 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
-fn tail(log: &str) -> String {
-    let lines: Vec<_> = log.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
-}
-
-/// A world's configuration: what the plan says over what every test needs.
-fn settings(dir: &Path, plan: &TestConfig) -> anyhow::Result<String> {
+/// The server's configuration file: the defaults of a test server, overridden by the test's settings.
+fn settings(dir: &Path, config: &TestConfig) -> anyhow::Result<String> {
     let text = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
     let mut settings: toml::Table = "listen = '127.0.0.1:0'\n[log]\nlevel = 'debug'\nformat = 'json'".parse()?;
     settings.insert("state_dir".to_owned(), text(dir.join("state")));
     settings.insert("cache_dir".to_owned(), text(dir.join("cache")));
     settings.insert("providers_dir".to_owned(), text(dir.join("providers")));
-    lay_over(&mut settings, plan.settings.parse().context("the plan's settings")?);
-    let answers = plan.answers.iter().map(|(name, address)| (name.clone(), toml::Value::String(address.to_string())));
-    let answers = toml::Table::from_iter(answers);
-    lay_over(
-        &mut settings,
-        toml::Table::from_iter([(
-            "egress".to_owned(),
-            toml::Table::from_iter([("answers".to_owned(), answers.into())]).into(),
-        )]),
-    );
+    merge(&mut settings, config.settings.parse().context("the test's settings")?);
+    merge(&mut settings, host_overrides_table(&config.host_overrides));
     Ok(toml::to_string(&settings)?)
 }
 
-fn lay_over(under: &mut toml::Table, over: toml::Table) {
+/// The `[egress.answers]` section of a configuration.
+pub(crate) fn host_overrides_table(overrides: &BTreeMap<String, SocketAddr>) -> toml::Table {
+    let overrides: toml::Table =
+        overrides.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
+    toml::Table::from_iter([("egress".into(), toml::Table::from_iter([("answers".into(), overrides.into())]).into())])
+}
+
+fn merge(under: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
-            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => lay_over(under, over),
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => merge(under, over),
             (_, value) => _ = under.insert(key, value),
         }
     }
 }
 
-fn token(kind: &str) -> anyhow::Result<Secret> {
-    let mut chance = [0; 24];
-    getrandom::fill(&mut chance).map_err(std::io::Error::other)?;
-    let chance: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Secret::new(format!("ant_{kind}_{chance}")))
+fn random_token(kind: &str) -> anyhow::Result<Secret> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Secret::new(format!("ant_{kind}_{hex}")))
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use anteroom_controller::rfb::{RfbClient, RfbError};
-use anteroom_testbed::fake_rfb_server::{BLOCK_COLOUR, Behaviour, FakeRfbServer, SPOT_COLOUR, background_after_key, background_of, order};
+use anteroom_testbed::fake_rfb_server::{
+    BLOCK_COLOUR, Behaviour, FakeRfbServer, SPOT_COLOUR, background_after_key, background_of, write_behaviour,
+};
 use std::{path::Path, time::Duration};
 use tokio::{net::UnixStream, time::timeout};
 
@@ -33,7 +35,7 @@ async fn a_desktop_shows_its_name_its_ground_and_something_that_moves() {
     viewer.request(true).await.unwrap();
     viewer.update().await.unwrap();
     assert_ne!(viewer.frame().middle_of(BLOCK_COLOUR, 256), before);
-    assert_eq!(desktop.viewers(), 1);
+    assert_eq!(desktop.accepted(), 1);
 }
 
 #[tokio::test]
@@ -46,7 +48,9 @@ async fn what_is_typed_and_clicked_can_be_seen() {
     let seen = async {
         loop {
             let frame = viewer.whole_frame().await.unwrap();
-            if frame.at(319, 239) == Some(background_after_key(u32::from('a'))) && frame.at(205, 105) == Some(SPOT_COLOUR) {
+            if frame.at(319, 239) == Some(background_after_key(u32::from('a')))
+                && frame.at(205, 105) == Some(SPOT_COLOUR)
+            {
                 return;
             }
         }
@@ -59,11 +63,11 @@ async fn a_desktop_closes_and_opens_again_when_told() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
-    desktop.behave(Behaviour::Closed);
+    desktop.set_behaviour(Behaviour::Closed);
     let broken = async { while viewer.whole_frame().await.is_ok() {} };
     timeout(WAIT_MAX, broken).await.expect("the open connection ends");
     assert!(view(&socket).await.is_err());
-    desktop.behave(Behaviour::Normal);
+    desktop.set_behaviour(Behaviour::Normal);
     view(&socket).await.unwrap().whole_frame().await.unwrap();
 }
 
@@ -71,7 +75,7 @@ async fn a_desktop_closes_and_opens_again_when_told() {
 async fn a_silent_desktop_does_not_even_greet() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
-    desktop.behave(Behaviour::Silent);
+    desktop.set_behaviour(Behaviour::Silent);
     let late = RfbClient::connect(UnixStream::connect(&socket).await.unwrap(), 200).await;
     assert!(matches!(late, Err(RfbError::Late { limit_ms: 200, .. })));
 }
@@ -81,7 +85,7 @@ async fn a_flooding_desktop_sends_what_nobody_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
-    desktop.behave(Behaviour::Flood);
+    desktop.set_behaviour(Behaviour::Flood);
     for _ in 0..20 {
         assert_eq!(viewer.update().await.unwrap().pixels, 320 * 240);
     }
@@ -92,10 +96,10 @@ async fn another_process_can_tell_a_desktop_how_to_behave() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
-    order(&socket, Behaviour::Closed).unwrap();
+    write_behaviour(&socket, Behaviour::Closed).unwrap();
     let broken = async { while viewer.whole_frame().await.is_ok() {} };
     tokio::select! {
-        () = desktop.obey() => unreachable!("it obeys for ever"),
+        () = desktop.follow_behaviour_file() => unreachable!("it obeys for ever"),
         ended = timeout(WAIT_MAX, broken) => ended.expect("the order is heard"),
     }
 }

@@ -34,7 +34,8 @@ async fn stand() -> Stand {
     let spec_source = PlainProcess::with_built_programs().unwrap();
     let settings = Settings::under(dir.path(), spec_source.testbed.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let machines = Machines::open(settings, Arc::new(spec_source), nobody(), tasks.clone(), stop.clone()).await.unwrap();
+    let machines =
+        Machines::open(settings, Arc::new(spec_source), nobody(), tasks.clone(), stop.clone()).await.unwrap();
     Stand { dir, machines, tasks, stop }
 }
 

@@ -29,7 +29,8 @@ async fn finish(child: Child) -> (i32, String) {
 #[tokio::test]
 async fn a_tool_prints_reads_and_ends_as_told() {
     let home = tempfile::tempdir().unwrap();
-    let steps = vec![Step::print_line("Paste code here:"), Step::Read, Step::print_line("got {line}"), Step::Exit { code: 3 }];
+    let steps =
+        vec![Step::print_line("Paste code here:"), Step::Read, Step::print_line("got {line}"), Step::Exit { code: 3 }];
     let mut child = start(home.path(), steps, &[]);
     child.stdin.take().unwrap().write_all(b"the code\n").await.unwrap();
     assert_eq!(finish(child).await, (3, "Paste code here:\ngot the code\n".to_owned()));
@@ -37,10 +38,10 @@ async fn a_tool_prints_reads_and_ends_as_told() {
 
 #[tokio::test]
 async fn a_tool_writes_its_file_in_each_of_the_ways_that_tools_do() {
-    for how in [WriteMode::Truncate, WriteMode::InHalves { wait_ms: 10 }, WriteMode::Rename] {
+    for mode in [WriteMode::Truncate, WriteMode::InHalves { wait_ms: 10 }, WriteMode::Rename] {
         let home = tempfile::tempdir().unwrap();
-        let write = Step::Write { path: ".codex/auth.json".into(), content: "{\"a\":1}".into(), how };
-        let status = Step::ExpectFile { path: ".codex/auth.json".into(), says: "Logged in".into() };
+        let write = Step::Write { path: ".codex/auth.json".into(), content: "{\"a\":1}".into(), mode };
+        let status = Step::ExpectFile { path: ".codex/auth.json".into(), output: "Logged in".into() };
         assert_eq!(finish(start(home.path(), vec![write, status], &[])).await, (0, "Logged in\n".to_owned()));
         let file = home.path().join(".codex/auth.json");
         assert_eq!(fs::read_to_string(&file).unwrap(), "{\"a\":1}");
@@ -52,9 +53,9 @@ async fn a_tool_writes_its_file_in_each_of_the_ways_that_tools_do() {
 #[tokio::test]
 async fn a_file_in_halves_is_seen_half() {
     let home = tempfile::tempdir().unwrap();
-    let how = WriteMode::InHalves { wait_ms: 60_000 };
+    let mode = WriteMode::InHalves { wait_ms: 60_000 };
     let _child =
-        start(home.path(), vec![Step::Write { path: "auth.json".into(), content: "{\"a\":1}".into(), how }], &[]);
+        start(home.path(), vec![Step::Write { path: "auth.json".into(), content: "{\"a\":1}".into(), mode }], &[]);
     let half = async {
         while fs::read_to_string(home.path().join("auth.json")).unwrap_or_default() != "{\"a" {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -103,5 +104,5 @@ async fn a_tool_asks_its_proxy_for_a_connection_and_tells_the_answer() {
 #[tokio::test]
 async fn a_tool_that_needs_a_terminal_says_so() {
     let home = tempfile::tempdir().unwrap();
-    assert_eq!(finish(start(home.path(), vec![Step::NeedTerminal], &[])).await.0, 8);
+    assert_eq!(finish(start(home.path(), vec![Step::RequireTerminal], &[])).await.0, 8);
 }

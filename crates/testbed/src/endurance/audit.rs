@@ -1,26 +1,24 @@
-//! What may be there when no session lives, and what may not: processes, sockets, files, rows, the server's own holdings.
+//! Audits a server that has no active session: its processes, files, database rows and resource usage.
 
-use crate::{Leaks, processes, test_server::WAIT_MAX};
-use anyhow::{Context, bail, ensure};
+use crate::{Leaks, WAIT_MAX, eventually, processes};
+use anyhow::{Context, ensure};
 use rustix::process::Pid;
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
-/// Open files beyond a young server's that are no leak: connections of HTTP clients and of the database that are kept for
-/// later use.
-const FILES_MORE_MAX: usize = 24;
-/// Threads beyond a young server's: those for blocking work, which go after ten idle seconds.
-const THREADS_MORE_MAX: usize = 64;
-/// Memory beyond a young server's, KiB, however many sessions it has seen: caches of the allocator and the database.
-const RESIDENT_MORE_KIB_MAX: u64 = 96 * 1024;
+/// Open files above the baseline that are no leak: pooled connections of HTTP clients and of the database.
+const EXTRA_FILES_MAX: usize = 24;
+/// Threads above the baseline: those for blocking work, which end after ten idle seconds.
+const EXTRA_THREADS_MAX: usize = 64;
+/// Memory above the baseline, KiB, for any number of sessions: caches of the allocator and the database.
+const EXTRA_RESIDENT_KIB_MAX: u64 = 96 * 1024;
 
-/// Questions to the database whose answer must be 0.
-const NEVER: &[(&str, &str)] = &[
-    ("active sessions although nobody uses one", "SELECT count(*) FROM sessions WHERE state = 'active'"),
+/// Database queries that must return 0, each with what it counts.
+const MUST_BE_ZERO: &[(&str, &str)] = &[
+    ("active sessions", "SELECT count(*) FROM sessions WHERE state = 'active'"),
     (
         "credentials of sessions that are not completed",
         "SELECT count(*) FROM credentials c JOIN sessions s ON s.id = c.session_id
@@ -32,12 +30,12 @@ const NEVER: &[(&str, &str)] = &[
          AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.id = s.credential_id AND c.session_id = s.id)",
     ),
     (
-        "sessions that did not end exactly once on their timeline",
+        "sessions without exactly one end on their timeline",
         "SELECT count(*) FROM sessions s WHERE s.state <> 'active' AND (SELECT count(*) FROM timeline t
          WHERE t.session_id = s.id AND t.kind IN ('completed', 'failed', 'cancelled', 'expired')) <> 1",
     ),
     (
-        "sessions whose end on the timeline is not that of their row",
+        "sessions whose end on the timeline differs from their row",
         "SELECT count(*) FROM sessions s WHERE s.state <> 'active'
          AND NOT EXISTS (SELECT 1 FROM timeline t WHERE t.session_id = s.id AND t.kind = s.state)",
     ),
@@ -47,79 +45,78 @@ const NEVER: &[(&str, &str)] = &[
     ),
 ];
 
-/// Machines of which the timeline does not tell the end: only those that ended while no server was there may be so.
-const UNTOLD: &str = "SELECT count(*) FROM timeline asked WHERE asked.kind = 'machine_requested' AND NOT EXISTS (
-    SELECT 1 FROM timeline gone WHERE gone.session_id = asked.session_id AND gone.kind = 'machine_exited'
-    AND json_extract(gone.data, '$.machine') = json_extract(asked.data, '$.machine'))";
+/// Counts machines whose end is on no timeline. Allowed only for machines that ended while no server process was running.
+const UNREPORTED_ENDS: &str =
+    "SELECT count(*) FROM timeline request WHERE request.kind = 'machine_requested' AND NOT EXISTS (
+    SELECT 1 FROM timeline exit WHERE exit.session_id = request.session_id AND exit.kind = 'machine_exited'
+    AND json_extract(exit.data, '$.machine') = json_extract(request.data, '$.machine'))";
 
-/// Where to look.
+/// The server to audit.
 #[derive(Debug, Clone)]
-pub struct Place {
-    /// Whatever belongs to the server has this directory about it.
+pub struct AuditTarget {
+    /// The directory of the test server: every process that names it belongs to the server.
     pub dir: PathBuf,
-    /// Its state directory.
+    /// The server's state directory.
     pub state_dir: PathBuf,
-    /// Its process.
+    /// The server's process.
     pub server: Pid,
-    /// What it held before its first session.
-    pub young: processes::Holds,
+    /// The server's resource usage before its first session.
+    pub baseline: processes::ResourceUsage,
 }
 
-/// Looks around while no session lives; the answer is what was seen, in words.
+/// Audits the server while no session is active, and returns a summary for the log.
 ///
 /// # Errors
-/// What is left, or is not as it must be.
-pub async fn audit(place: &Place) -> anyhow::Result<String> {
-    settled(place).await?;
-    files(&place.state_dir)?;
-    let now = within(place).await?;
-    let mut database = open(&place.state_dir).await?;
-    for (what, question) in NEVER {
-        let found = count(&mut database, question).await?;
+/// A process, file or inconsistent row was found, or the server uses too many resources.
+pub async fn audit(target: &AuditTarget) -> anyhow::Result<String> {
+    wait_machines_removed(target).await?;
+    check_files(&target.state_dir)?;
+    let now = wait_resources_released(target).await?;
+    let mut database = open_database(&target.state_dir).await?;
+    for (what, query) in MUST_BE_ZERO {
+        let found = count(&mut database, query).await?;
         ensure!(found == 0, "{found} {what}");
     }
-    let untold = count(&mut database, UNTOLD).await?;
+    let unreported = count(&mut database, UNREPORTED_ENDS).await?;
     let sessions = count(&mut database, "SELECT count(*) FROM sessions").await?;
     database.close().await?;
     Ok(format!(
-        "{sessions} sessions; server: {} files, {} threads, {} MiB; {untold} machines whose end no timeline tells",
+        "{sessions} sessions; server: {} files, {} threads, {} MiB; {unreported} machines whose end is on no timeline",
         now.files,
         now.threads,
         now.resident_kib / 1024
     ))
 }
 
-/// Waits until no machine is left: neither its directory nor a process.
-async fn settled(place: &Place) -> anyhow::Result<()> {
-    let server = place.server.as_raw_nonzero().get();
-    let until = Instant::now() + WAIT_MAX;
-    loop {
-        let run = fs::read_dir(place.state_dir.join("run"))?;
+/// Waits until no machine has a run directory or a process.
+async fn wait_machines_removed(target: &AuditTarget) -> anyhow::Result<()> {
+    let server = target.server.as_raw_nonzero().get();
+    let left = || -> anyhow::Result<_> {
+        let run = fs::read_dir(target.state_dir.join("run"))?;
         let machines: Vec<_> = run.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-        let all = Leaks::of(&place.dir).processes();
+        let all = Leaks::for_dir(&target.dir).processes();
         let processes: Vec<_> = all.into_iter().filter(|found| found.pid != server).collect();
-        if machines.is_empty() && processes.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() >= until {
-            bail!("left of machines: {machines:?}, processes: {processes:#?}");
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        Ok((machines, processes))
+    };
+    let removed = eventually("every machine is removed", WAIT_MAX, async || {
+        let (machines, processes) = left()?;
+        Ok((machines.is_empty() && processes.is_empty()).then_some(()))
+    });
+    removed.await.with_context(|| format!("machines and processes are left: {:#?}", left()))
 }
 
-/// In the state directory lie the database, the key, the lock, the command line's socket, receipts and the log.
-fn files(state_dir: &Path) -> anyhow::Result<()> {
-    let strange: Vec<PathBuf> =
-        Leaks::of(state_dir).files("").into_iter().filter(|path| !known(state_dir, path)).collect();
-    ensure!(strange.is_empty(), "files are left: {strange:?}");
+/// Checks that the state directory contains only the database, the key, the lock, the CLI's socket, receipts and logs.
+fn check_files(state_dir: &Path) -> anyhow::Result<()> {
+    let unexpected: Vec<PathBuf> =
+        Leaks::for_dir(state_dir).files("").into_iter().filter(|path| !is_expected(state_dir, path)).collect();
+    ensure!(unexpected.is_empty(), "files are left: {unexpected:?}");
     Ok(())
 }
 
-fn known(state_dir: &Path, path: &Path) -> bool {
+fn is_expected(state_dir: &Path, path: &Path) -> bool {
     let Ok(below) = path.strip_prefix(state_dir) else { return false };
-    let words: Vec<&str> = below.iter().filter_map(|word| word.to_str()).collect();
-    match words[..] {
+    let parts: Vec<&str> = below.iter().filter_map(|part| part.to_str()).collect();
+    match parts[..] {
         ["receipts" | "run" | "log"] => path.is_dir(),
         ["log", _] => path.is_file(),
         ["receipts", name] => name.starts_with("mac_") && name.ends_with(".json"),
@@ -132,42 +129,39 @@ fn known(state_dir: &Path, path: &Path) -> bool {
     }
 }
 
-/// What the server holds may be high for a moment; it must come down.
-async fn within(place: &Place) -> anyhow::Result<processes::Holds> {
-    let (until, young) = (Instant::now() + WAIT_MAX, place.young);
-    loop {
-        let now = processes::holds(place.server).context("the server is gone")?;
-        let fits = now.files <= young.files + FILES_MORE_MAX
-            && now.threads <= young.threads + THREADS_MORE_MAX
-            && now.resident_kib <= young.resident_kib + RESIDENT_MORE_KIB_MAX;
-        if fits {
-            return Ok(now);
-        }
-        ensure!(Instant::now() < until, "the server holds more than it should: {now:?}, when it was young {young:?}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+/// Waits until the server's resource usage is near the baseline; it may be higher for a short time.
+async fn wait_resources_released(target: &AuditTarget) -> anyhow::Result<processes::ResourceUsage> {
+    let (server, baseline) = (target.server, target.baseline);
+    let released = eventually("the server releases its resources", WAIT_MAX, async || {
+        let now = processes::resource_usage(server).context("the server is not running")?;
+        let fits = now.files <= baseline.files + EXTRA_FILES_MAX
+            && now.threads <= baseline.threads + EXTRA_THREADS_MAX
+            && now.resident_kib <= baseline.resident_kib + EXTRA_RESIDENT_KIB_MAX;
+        Ok(fits.then_some(now))
+    });
+    released.await.with_context(|| format!("now {:?}, baseline {baseline:?}", processes::resource_usage(server)))
 }
 
-/// The world's database, for reading.
-async fn open(state_dir: &Path) -> anyhow::Result<SqliteConnection> {
+/// Opens the server's database read-only.
+async fn open_database(state_dir: &Path) -> anyhow::Result<SqliteConnection> {
     let options =
         SqliteConnectOptions::new().filename(state_dir.join("anteroom.db")).read_only(true).busy_timeout(WAIT_MAX);
     Ok(options.connect().await?)
 }
 
-async fn count(database: &mut SqliteConnection, question: &'static str) -> anyhow::Result<i64> {
-    Ok(sqlx::query(question).fetch_one(database).await?.try_get(0)?)
+async fn count(database: &mut SqliteConnection, query: &'static str) -> anyhow::Result<i64> {
+    Ok(sqlx::query(query).fetch_one(database).await?.try_get(0)?)
 }
 
 #[cfg(test)]
 #[test]
-fn a_file_that_does_not_belong_into_the_state_directory_is_found() {
+fn unexpected_file_in_state_directory_is_found() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["anteroom.db", "anteroom.db-wal", "vault.key"] {
         fs::write(dir.path().join(name), "").unwrap();
     }
     fs::create_dir(dir.path().join("run")).unwrap();
-    files(dir.path()).unwrap();
+    check_files(dir.path()).unwrap();
     fs::create_dir(dir.path().join("run/mac_left")).unwrap();
-    assert!(files(dir.path()).unwrap_err().to_string().contains("mac_left"));
+    assert!(check_files(dir.path()).unwrap_err().to_string().contains("mac_left"));
 }

@@ -1,19 +1,15 @@
-//! SeededRng that can be had again: `ANTEROOM_TEST_SEED=N` repeats a run's choices.
+//! A random number generator with a seed: `ANTEROOM_TEST_SEED=N` repeats the choices of a run.
 
 use std::ops::Range;
 
-/// The seed from the environment, or a new one; printed, so that a run that failed can be repeated.
+/// The seed from `ANTEROOM_TEST_SEED`, or a random one. It is printed, so that a failed run can be repeated.
 ///
 /// # Panics
-/// The host gives no random numbers.
-#[allow(
-    clippy::print_stdout,
-    clippy::expect_used,
-    reason = "for tests: whoever looks at one that failed wants the seed"
-)]
+/// The operating system has no random numbers.
+#[allow(clippy::print_stdout, clippy::expect_used, reason = "for tests: a failed run is repeated by its seed")]
 pub fn seed() -> u64 {
-    let given = std::env::var("ANTEROOM_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| {
+    let configured = std::env::var("ANTEROOM_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = configured.unwrap_or_else(|| {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("random numbers");
         u64::from_le_bytes(bytes)
@@ -22,16 +18,16 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// Numbers that follow from a seed (splitmix64).
+/// A deterministic random number generator (splitmix64).
 #[derive(Debug)]
 pub struct SeededRng(u64);
 
 impl SeededRng {
-    /// The chance of one part of a run, whatever the others do meanwhile.
-    pub fn of(seed: u64, part: u64) -> Self {
-        let mut mixed = Self(seed ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03));
-        mixed.next();
-        mixed
+    /// The generator of one part of a run. Its numbers do not depend on the other parts.
+    pub fn new(seed: u64, part: u64) -> Self {
+        let mut rng = Self(seed ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03));
+        rng.next();
+        rng
     }
 
     fn next(&mut self) -> u64 {
@@ -42,7 +38,7 @@ impl SeededRng {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of `range`.
+    /// A number of `range`, which must not be empty.
     pub fn in_range(&mut self, range: Range<u64>) -> u64 {
         range.start + self.next() % (range.end - range.start)
     }
@@ -50,10 +46,10 @@ impl SeededRng {
 
 #[cfg(test)]
 #[test]
-fn the_same_seed_gives_the_same_choices_and_another_part_gives_others() {
+fn same_seed_gives_same_numbers_and_another_part_gives_others() {
     let choices = |seed, part| {
-        let mut chance = SeededRng::of(seed, part);
-        [0; 8].map(|_| chance.in_range(0..1_000))
+        let mut rng = SeededRng::new(seed, part);
+        [0; 8].map(|_| rng.in_range(0..1_000))
     };
     assert_eq!(choices(1, 2), choices(1, 2));
     assert_ne!(choices(1, 2), choices(1, 3));

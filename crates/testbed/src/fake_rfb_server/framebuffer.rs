@@ -1,36 +1,36 @@
-//! The desktop's picture: a ground, a wandering block, spots where a button was pressed.
+//! The desktop's framebuffer: a background, a moving block, and spots where a button was pressed.
 
-/// The block that wanders.
+/// The colour of the moving block.
 pub const BLOCK_COLOUR: u32 = 0xffcc00;
-/// A spot where a button was pressed.
+/// The colour of a spot where a button was pressed.
 pub const SPOT_COLOUR: u32 = 0xff00ff;
-/// Side of the block and of a spot, pixels.
+/// The side of the block and of a spot, pixels.
 const SIDE: u16 = 16;
 
-/// The ground after a key: tells keysyms apart by their lower 16 bits.
-pub fn colour_of_key(keysym: u32) -> u32 {
+/// The background colour after a key. It contains the lower 16 bits of the keysym.
+pub fn background_after_key(keysym: u32) -> u32 {
     0x40_0000 | (keysym & 0xffff)
 }
 
-/// The ground of a desktop of that name before any key: dark, and different for different names.
-pub fn ground_of(name: &str) -> u32 {
+/// The initial background colour of a desktop with this name: dark, and different for different names.
+pub fn background_of(name: &str) -> u32 {
     name.bytes().fold(0x1505_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte)) & 0x3f_ffff
 }
 
-/// How a client wants its pixels (RFC 6143 §7.4); 32 bits each.
+/// The pixel format that a client requests (RFC 6143 §7.4); 32 bits per pixel.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Format {
+pub(super) struct PixelFormat {
     pub(super) big_endian: bool,
     pub(super) shifts: [u8; 3],
 }
 
-impl Default for Format {
+impl Default for PixelFormat {
     fn default() -> Self {
         Self { big_endian: false, shifts: [16, 8, 0] }
     }
 }
 
-impl Format {
+impl PixelFormat {
     fn bytes(self, rgb: u32) -> [u8; 4] {
         let [_, red, green, blue] = rgb.to_be_bytes();
         let [r, g, b] = self.shifts;
@@ -39,49 +39,49 @@ impl Format {
     }
 }
 
-/// One connection's view of the desktop.
+/// The framebuffer of one connection.
 #[derive(Debug)]
-pub(super) struct Picture {
+pub(super) struct Framebuffer {
     pub(super) width: u16,
     pub(super) height: u16,
-    ground: u32,
+    background: u32,
     block: (u16, u16),
     spots: Vec<(u16, u16)>,
-    /// Rows that changed since they were last sent: first, and one after the last.
+    /// The rows that changed since the last update: the first, and one past the last.
     dirty: (u16, u16),
 }
 
-impl Picture {
+impl Framebuffer {
     pub(super) fn new(name: &str, width: u16, height: u16) -> Self {
-        Self { width, height, ground: ground_of(name), block: (0, 0), spots: Vec::new(), dirty: (0, height) }
+        Self { width, height, background: background_of(name), block: (0, 0), spots: Vec::new(), dirty: (0, height) }
     }
 
-    /// The block takes a step.
+    /// Moves the block.
     pub(super) fn tick(&mut self) {
-        self.touch(self.block.1);
+        self.mark_dirty(self.block.1);
         let (x, y) = self.block;
         self.block = if x + 2 * SIDE <= self.width { (x + SIDE, y) } else { (0, y + SIDE) };
         if self.block.1 + SIDE > self.height {
             self.block = (0, 0);
         }
-        self.touch(self.block.1);
+        self.mark_dirty(self.block.1);
     }
 
     pub(super) fn key(&mut self, keysym: u32) {
-        self.ground = colour_of_key(keysym);
+        self.background = background_after_key(keysym);
         self.dirty = (0, self.height);
     }
 
-    /// A button is pressed; only the last hundred spots stay.
+    /// Adds a spot for a pressed button. Only the last hundred spots are kept.
     pub(super) fn press(&mut self, x: u16, y: u16) {
         if self.spots.len() >= 100 {
             self.spots.remove(0);
         }
         self.spots.push((x, y));
-        self.touch(y);
+        self.mark_dirty(y);
     }
 
-    fn touch(&mut self, y: u16) {
+    fn mark_dirty(&mut self, y: u16) {
         let (first, end) = self.dirty;
         let (from, to) = (y.min(self.height), y.saturating_add(SIDE).min(self.height));
         self.dirty = if first >= end { (from, to) } else { (first.min(from), end.max(to)) };
@@ -91,9 +91,9 @@ impl Picture {
         self.dirty.0 < self.dirty.1
     }
 
-    /// A FramebufferUpdate with what changed, or with everything; Raw, one rectangle of whole rows.
-    pub(super) fn update(&mut self, everything: bool, format: Format) -> Vec<u8> {
-        let (first, end) = if everything { (0, self.height) } else { self.dirty };
+    /// A FramebufferUpdate message with the changed rows, or with all rows: one rectangle in Raw encoding.
+    pub(super) fn update(&mut self, all_rows: bool, format: PixelFormat) -> Vec<u8> {
+        let (first, end) = if all_rows { (0, self.height) } else { self.dirty };
         self.dirty = (0, 0);
         let mut message = vec![0, 0, 0, 1, 0, 0];
         message.extend(first.to_be_bytes());
@@ -111,7 +111,7 @@ impl Picture {
                 } else if spots.iter().any(|spot| inside(**spot, x, y)) {
                     SPOT_COLOUR
                 } else {
-                    self.ground
+                    self.background
                 };
                 message.extend(format.bytes(colour));
             }

@@ -6,7 +6,7 @@
 
 use super::{NativeCli, Written, masked, screen::WRITE};
 use anteroom_screen::{
-    Fixture, Findings,
+    Findings, Fixture,
     fixture::{RecordedFile, RecordedScreen, StatusRun, evaluate},
 };
 use anteroom_wire::provider::{MethodName, Provider};

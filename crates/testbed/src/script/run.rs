@@ -1,6 +1,7 @@
-//! The tool itself.
+//! Runs a script.
 
-use super::{Script, Step, Way};
+use super::{Script, Step, WriteMode};
+use crate::eventually;
 use std::{
     fs, io,
     io::Write,
@@ -11,19 +12,19 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Stdin},
     net::TcpStream,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
-/// How long the proxy may take to answer.
+/// The longest wait for the proxy's response, milliseconds.
 const PROXY_MS_MAX: u64 = 30_000;
 
-/// Does what the script says; the exit code.
+/// Runs the script's steps and returns the exit code.
 ///
 /// # Errors
-/// What the script asks for cannot be done: a file that cannot be written, an output that is gone.
+/// A step fails, for example because a file cannot be written or the output is closed.
 pub async fn run(script: Script) -> anyhow::Result<u8> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let mut tool = ScriptedTool { home, line: String::new(), input: BufReader::new(tokio::io::stdin()) };
+    let mut tool = Tool { home, line: String::new(), input: BufReader::new(tokio::io::stdin()) };
     for step in script.steps {
         if let Some(code) = tool.step(step).await? {
             return Ok(code);
@@ -32,14 +33,14 @@ pub async fn run(script: Script) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-struct ScriptedTool {
+struct Tool {
     home: PathBuf,
     line: String,
     input: BufReader<Stdin>,
 }
 
-impl ScriptedTool {
-    /// Does one step; `Some`: the tool ends with this code.
+impl Tool {
+    /// Runs one step; `Some`: the tool exits with this code.
     async fn step(&mut self, step: Step) -> anyhow::Result<Option<u8>> {
         match step {
             Step::Print { text } => print(&self.filled(&text))?,
@@ -49,24 +50,22 @@ impl ScriptedTool {
                 self.input.read_line(&mut self.line).await?;
                 self.line.truncate(self.line.trim_end().len());
             }
-            Step::AskCursor { ms_max } => {
-                return Ok(self.ask_cursor(Duration::from_millis(ms_max)).await?.then_some(7));
+            Step::QueryCursor { ms_max } => {
+                return Ok(self.cursor_query_fails(Duration::from_millis(ms_max)).await?.then_some(7));
             }
-            Step::NeedTerminal => {
+            Step::RequireTerminal => {
                 let terminal = rustix::termios::isatty(io::stdin()) && rustix::termios::isatty(io::stdout());
                 return Ok((!terminal).then_some(8));
             }
             Step::WaitFor { path, ms_max } => {
-                let (path, until) = (self.home.join(path), Instant::now() + Duration::from_millis(ms_max));
-                while !path.exists() {
-                    if Instant::now() >= until {
-                        return Ok(Some(9));
-                    }
-                    sleep(Duration::from_millis(20)).await;
+                let path = self.home.join(path);
+                let exists = async || Ok(path.exists().then_some(()));
+                if eventually("the file exists", Duration::from_millis(ms_max), exists).await.is_err() {
+                    return Ok(Some(9));
                 }
             }
             Step::Pause { ms } => sleep(Duration::from_millis(ms)).await,
-            Step::Write { path, content, how } => write(&self.home.join(path), &self.filled(&content), how).await?,
+            Step::Write { path, content, mode } => write(&self.home.join(path), &self.filled(&content), mode).await?,
             Step::Remove { path } => fs::remove_file(self.home.join(path))?,
             Step::Connect { authority } => {
                 let status = connect(&authority).await.unwrap_or_else(|error| format!("{error:#}"));
@@ -79,11 +78,11 @@ impl ScriptedTool {
                 };
                 print(&format!("GET {url}: {status}\n"))?;
             }
-            Step::ExpectFile { path, says } => {
+            Step::ExpectFile { path, output } => {
                 if !self.home.join(path).exists() {
                     return Ok(Some(1));
                 }
-                print(&format!("{says}\n"))?;
+                print(&format!("{output}\n"))?;
             }
             Step::Exit { code } => return Ok(Some(code)),
         }
@@ -94,8 +93,8 @@ impl ScriptedTool {
         text.replace("{line}", &self.line)
     }
 
-    /// Whether the terminal stayed silent.
-    async fn ask_cursor(&mut self, limit: Duration) -> anyhow::Result<bool> {
+    /// Requests the cursor position; `true`: the terminal did not respond within `limit`.
+    async fn cursor_query_fails(&mut self, limit: Duration) -> anyhow::Result<bool> {
         let before = rustix::termios::tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -122,7 +121,7 @@ async fn open(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn write(path: &Path, content: &str, how: Way) -> anyhow::Result<()> {
+async fn write(path: &Path, content: &str, mode: WriteMode) -> anyhow::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -131,20 +130,20 @@ async fn write(path: &Path, content: &str, how: Way) -> anyhow::Result<()> {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         io::Result::Ok(file)
     };
-    match how {
-        Way::Whole => create(path)?.write_all(content.as_bytes())?,
-        Way::Halves { wait_ms } => {
+    match mode {
+        WriteMode::Truncate => create(path)?.write_all(content.as_bytes())?,
+        WriteMode::InHalves { wait_ms } => {
             let (first, second) = content.as_bytes().split_at(content.len() / 2);
             let mut file = create(path)?;
             file.write_all(first)?;
             sleep(Duration::from_millis(wait_ms)).await;
             file.write_all(second)?;
         }
-        Way::Rename => {
-            let mut fresh = path.as_os_str().to_owned();
-            fresh.push(".tmp");
-            create(Path::new(&fresh))?.write_all(content.as_bytes())?;
-            fs::rename(&fresh, path)?;
+        WriteMode::Rename => {
+            let mut temporary = path.as_os_str().to_owned();
+            temporary.push(".tmp");
+            create(Path::new(&temporary))?.write_all(content.as_bytes())?;
+            fs::rename(&temporary, path)?;
         }
     }
     Ok(())
@@ -154,12 +153,12 @@ async fn write(path: &Path, content: &str, how: Way) -> anyhow::Result<()> {
 async fn connect(authority: &str) -> anyhow::Result<String> {
     let proxy = std::env::var("HTTPS_PROXY")?;
     let proxy = proxy.trim_start_matches("http://").trim_end_matches('/');
-    let asked = async {
+    let status_line = async {
         let mut stream = TcpStream::connect(proxy).await?;
         stream.write_all(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await?;
         let mut status = String::new();
         BufReader::new(stream).take(1024).read_line(&mut status).await?;
         anyhow::Ok(status.trim_end().to_owned())
     };
-    timeout(Duration::from_millis(PROXY_MS_MAX), asked).await?
+    timeout(Duration::from_millis(PROXY_MS_MAX), status_line).await?
 }

@@ -1,7 +1,7 @@
-//! A server that is killed at a write of its database that a test names, and a record of all its writes.
+//! Kills the server at a database write that a test selects, and records all of its writes.
 //!
-//! The test arms it with a file in the world's directory; at the n-th such write the server removes the file and kills itself as
-//! `kill -9` would: no destructor runs, nobody is told.
+//! The test writes a [`CrashPoint`] into the server's directory. At the n-th matching write the server removes that file and sends
+//! itself SIGKILL, so that no destructor runs.
 
 use crate::TestServer;
 use anteroom_store::{Write, WriteObserver, WriteOutcome};
@@ -15,32 +15,32 @@ use std::{
     time::Duration,
 };
 
-const ARMED: &str = "crash.json";
-const WRITES: &str = "writes.log";
+const CRASH_POINT_FILE: &str = "crash.json";
+const WRITES_FILE: &str = "writes.log";
 
-/// On which side of a write.
+/// Whether the server is killed before or after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrashTiming {
     /// Nothing is written yet.
     Before,
-    /// It is committed, and whoever asked for it has not heard.
+    /// The write is committed; its caller has not received the result.
     After,
 }
 
-/// When the server shall be killed.
+/// The write at which the server is killed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CrashPoint {
-    /// On which side.
-    pub moment: CrashTiming,
+    /// Before or after the write.
+    pub timing: CrashTiming,
     /// The write, as [`Write`] prints it: `transition machine_ready`.
     pub write: String,
-    /// The how manieth in this server's life while it is armed, from 1.
+    /// Which of the matching writes, counted from 1 since this crash point was set in this server process.
     pub nth: u32,
 }
 
-/// Observes a server's writes.
+/// Observes a server's writes, records them and kills the server at the crash point.
 #[derive(Debug)]
 pub struct CrashInjector {
     dir: PathBuf,
@@ -49,28 +49,28 @@ pub struct CrashInjector {
 }
 
 impl CrashInjector {
-    /// For the world in `dir`.
+    /// Watches for a crash point in the server's directory `dir`.
     ///
     /// # Errors
-    /// The record cannot be opened.
+    /// The record of writes cannot be opened.
     pub fn new(dir: &Path) -> io::Result<Self> {
-        let record = File::options().create(true).append(true).open(dir.join(WRITES))?;
+        let record = File::options().create(true).append(true).open(dir.join(WRITES_FILE))?;
         Ok(Self { dir: dir.to_owned(), record: Mutex::new(record), seen: Mutex::new(0) })
     }
 
-    fn look(&self, moment: CrashTiming, write: &Write) {
-        let file = self.dir.join(ARMED);
+    fn crash_if_selected(&self, timing: CrashTiming, write: &Write) {
+        let file = self.dir.join(CRASH_POINT_FILE);
         let Some(crash) = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<CrashPoint>(&text).ok()) else {
             return;
         };
-        if crash.moment != moment || crash.write != write.to_string() {
+        if crash.timing != timing || crash.write != write.to_string() {
             return;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen += 1;
-        // Once: the next server is to live.
+        // The file is removed first, so that the next server process does not crash.
         if *seen >= crash.nth && fs::remove_file(&file).is_ok() {
-            // This is the end; there is nobody to give an error to.
+            // SIGKILL to this process cannot fail.
             let _ = kill_process(getpid(), Signal::KILL);
         }
     }
@@ -78,32 +78,32 @@ impl CrashInjector {
 
 impl WriteObserver for CrashInjector {
     fn before(&self, write: &Write) {
-        self.look(CrashTiming::Before, write);
+        self.crash_if_selected(CrashTiming::Before, write);
     }
 
     fn after(&self, write: &Write, outcome: WriteOutcome, _: Duration) {
-        // A record that cannot be written is missed by the test that reads it.
+        // The test that reads the record fails when an entry is missing.
         let _ = writeln!(self.record.lock().unwrap_or_else(PoisonError::into_inner), "{}\t{write}", outcome.as_str());
         if outcome == WriteOutcome::Written {
-            self.look(CrashTiming::After, write);
+            self.crash_if_selected(CrashTiming::After, write);
         }
     }
 }
 
 impl TestServer {
-    /// Has the server killed at a write from now on.
+    /// Makes the server kill itself at a write.
     ///
     /// # Errors
-    /// The order cannot be written.
-    pub fn arm(&self, crash: &CrashPoint) -> anyhow::Result<()> {
+    /// The file cannot be written.
+    pub fn crash_at(&self, crash: &CrashPoint) -> anyhow::Result<()> {
         let fresh = self.path().join("crash.new");
         fs::write(&fresh, serde_json::to_vec(crash)?)?;
-        Ok(fs::rename(fresh, self.path().join(ARMED))?)
+        Ok(fs::rename(fresh, self.path().join(CRASH_POINT_FILE))?)
     }
 
-    /// Every write that was committed so far, as [`Write`] prints it, in order.
-    pub fn writes(&self) -> Vec<String> {
-        let record = fs::read_to_string(self.path().join(WRITES)).unwrap_or_default();
+    /// Every write that the server has committed so far, as [`Write`] prints it, in order.
+    pub fn committed_writes(&self) -> Vec<String> {
+        let record = fs::read_to_string(self.path().join(WRITES_FILE)).unwrap_or_default();
         record.lines().filter_map(|line| line.strip_prefix("written\t")).map(str::to_owned).collect()
     }
 }

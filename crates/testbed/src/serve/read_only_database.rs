@@ -1,9 +1,9 @@
-//! A database whose file system the kernel has made read-only under a running server, as it does after a disk's fault.
+//! A database on a file system that becomes read-only while the server runs, as the kernel makes it after a disk error.
 //!
-//! No ordinary user can bring that about: a mount with a file that is open for writing cannot be made read-only (`mount`: busy),
-//! and the flag "immutable" is root's. What every user can do is bind the files read-only over themselves, which meets whoever
-//! opens them from then on; those that the server has open already are refused here. The program of the testbed brings its own
-//! `pwrite64` (see `main.rs`), by which SQLite writes: the answer is the one that the kernel gives then, `EROFS`.
+//! No ordinary user can do this with a real mount: a mount with a file that is open for writing cannot become read-only (`mount`:
+//! busy), and only root can set the flag "immutable". A user can bind-mount the files read-only over themselves, which affects
+//! files that are opened later. For files that the server has open already, `anteroom-testbed` defines its own `pwrite64` (see
+//! `main.rs`), which SQLite writes with, and which fails with `EROFS` as the kernel's does.
 
 use crate::TestServer;
 use std::{
@@ -13,33 +13,34 @@ use std::{
     sync::OnceLock,
 };
 
-const ORDER: &str = "database-read-only";
-/// The files that are written by what they are called: the third, the index, lies in memory.
+/// While this file exists, the database is read-only.
+const READ_ONLY_FILE: &str = "database-read-only";
+/// The database files that are written with `pwrite64`. The third, the index, is mapped into memory.
 pub const FILES: [&str; 2] = ["anteroom.db", "anteroom.db-wal"];
 
-static ORDERED_BY: OnceLock<PathBuf> = OnceLock::new();
+static WATCHED: OnceLock<PathBuf> = OnceLock::new();
 
-/// From now on obeys the world's orders.
-pub(super) fn obey(world: &Path) {
-    // A process serves one world.
-    let _ = ORDERED_BY.set(world.join(ORDER));
+/// Makes [`rejects_write`] depend on the file in the server's directory.
+pub(super) fn watch(server_dir: &Path) {
+    // It is set once: a process runs one server.
+    let _ = WATCHED.set(server_dir.join(READ_ONLY_FILE));
 }
 
-/// Whether a write to this descriptor of this process is refused.
-pub fn refuses(fd: i32) -> bool {
-    // Without an order nobody looks what file it is.
-    ORDERED_BY.get().is_some_and(|order| order.exists())
+/// Whether a write to this file descriptor fails with `EROFS`.
+pub fn rejects_write(fd: i32) -> bool {
+    // The descriptor's file name is read only while the database is read-only.
+    WATCHED.get().is_some_and(|file| file.exists())
         && fs::read_link(format!("/proc/self/fd/{fd}"))
             .is_ok_and(|file| FILES.iter().any(|name| file.file_name() == Some(OsStr::new(name))))
 }
 
 impl TestServer {
-    /// Has the server's writes to the database's files refused from now on, or no longer.
+    /// Makes the server's writes to the database files fail with `EROFS`, or succeed again.
     ///
     /// # Errors
-    /// The order cannot be given.
-    pub fn refuse_writes(&self, refuse: bool) -> io::Result<()> {
-        let order = self.path().join(ORDER);
-        if refuse { fs::write(order, "") } else { fs::remove_file(order) }
+    /// The file that controls this cannot be written or removed.
+    pub fn set_database_read_only(&self, read_only: bool) -> io::Result<()> {
+        let file = self.path().join(READ_ONLY_FILE);
+        if read_only { fs::write(file, "") } else { fs::remove_file(file) }
     }
 }

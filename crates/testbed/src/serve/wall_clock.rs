@@ -1,76 +1,74 @@
-//! The wall clock of a world's server, as a test sets it.
+//! The wall clock of a test server, with an offset that a test sets.
 //!
-//! The program of the testbed brings its own `clock_gettime` (see `main.rs`), which all of the standard library uses: the
-//! product reads a clock that has really jumped, while the monotonic clock goes on as ever.
+//! `anteroom-testbed` defines its own `clock_gettime` (see `main.rs`), which the whole standard library uses. So the product
+//! reads a wall clock that has jumped, while the monotonic clock is unchanged.
 
-use crate::TestServer;
+use crate::{TestServer, WAIT_MAX, eventually};
 use std::{
     fs, io,
     path::Path,
     sync::atomic::{AtomicI64, Ordering::Relaxed},
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-const ORDER: &str = "clock-ms";
-const TAKEN: &str = "clock-ms.taken";
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Written by the test: the wanted offset in milliseconds.
+const REQUESTED_FILE: &str = "clock-ms";
+/// The requested file after the server has applied it. The next server process starts with this offset.
+const APPLIED_FILE: &str = "clock-ms.applied";
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
-static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
 
 /// How far this process's wall clock is ahead of the host's, milliseconds.
-pub fn ahead_ms() -> i64 {
-    AHEAD_MS.load(Relaxed)
+pub fn offset_ms() -> i64 {
+    OFFSET_MS.load(Relaxed)
 }
 
-/// Obeys the world's orders for ever. The clock of a server that follows another stays as it was.
-pub(super) async fn obey(world: &Path) {
-    let (order, taken) = (world.join(ORDER), world.join(TAKEN));
-    set(&taken);
+/// Applies the offsets that a test requests. Never returns.
+pub(super) async fn watch(server_dir: &Path) {
+    let (requested, applied) = (server_dir.join(REQUESTED_FILE), server_dir.join(APPLIED_FILE));
     loop {
-        if order.exists() {
-            set(&order);
-            // The test waits for this; if it fails the test does.
-            let _ = fs::rename(&order, &taken);
+        if requested.exists() {
+            apply(&requested);
+            // The test waits for this rename, and fails if it does not happen.
+            let _ = fs::rename(&requested, &applied);
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_EVERY).await;
     }
 }
 
-/// To be called before anything asks for the time.
-pub(super) fn resume(world: &Path) {
-    set(&world.join(TAKEN));
+/// Applies the offset of the server process before this one. Call it before anything reads the time.
+pub(super) fn restore_offset(server_dir: &Path) {
+    apply(&server_dir.join(APPLIED_FILE));
 }
 
-fn set(file: &Path) {
-    if let Some(ahead) = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()) {
-        AHEAD_MS.store(ahead, Relaxed);
+fn apply(file: &Path) {
+    if let Some(offset) = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()) {
+        OFFSET_MS.store(offset, Relaxed);
     }
 }
 
 impl TestServer {
-    /// Sets the wall clock of the next server so far ahead of the host's (or behind): for a world whose server does not run.
+    /// Sets the wall clock of the next server process `ms` ahead of the host's (or behind, when negative). Call it while the
+    /// server is not running.
     ///
     /// # Errors
-    /// It cannot be written down.
-    pub fn set_next_clock_ahead(&self, ms: i64) -> io::Result<()> {
-        fs::write(self.path().join(TAKEN), ms.to_string())
+    /// The file cannot be written.
+    pub fn set_next_clock_offset(&self, ms: i64) -> io::Result<()> {
+        fs::write(self.path().join(APPLIED_FILE), ms.to_string())
     }
 
-    /// Sets the server's wall clock so far ahead of the host's (or behind), and waits until it is.
+    /// Sets the server's wall clock `ms` ahead of the host's (or behind, when negative), and waits until it is set.
     ///
     /// # Errors
-    /// The server does not take it.
-    pub async fn set_clock_ahead(&self, ms: i64) -> anyhow::Result<()> {
+    /// The server does not apply it in time.
+    pub async fn set_clock_offset(&self, ms: i64) -> anyhow::Result<()> {
         let fresh = self.path().join("clock-ms.new");
-        let order = self.path().join(ORDER);
+        let requested = self.path().join(REQUESTED_FILE);
         fs::write(&fresh, ms.to_string())?;
-        fs::rename(&fresh, &order)?;
-        let until = Instant::now() + crate::WAIT_MAX;
-        while order.exists() {
-            anyhow::ensure!(Instant::now() < until, io::Error::other("the server does not take the time"));
-            sleep(LOOK_EVERY).await;
-        }
-        Ok(())
+        fs::rename(&fresh, &requested)?;
+        let applied = async || Ok((!requested.exists()).then_some(()));
+        eventually("the server applies the clock offset", WAIT_MAX, applied).await
     }
 }

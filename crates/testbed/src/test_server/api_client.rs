@@ -1,11 +1,12 @@
-//! The server's API with types, as one caller. It remembers every answer, so that a test can search them for secrets.
+//! A typed client of the server's API. It keeps every response, so that a test can search them for secrets.
 
 use super::WAIT_MAX;
 use anteroom_controller::rfb::{DialError, RfbClient, ViewerSocket};
 use anteroom_wire::{
     CredentialId, ProblemBody, Secret, SessionId,
     api::{
-        CredentialList, Lease, SessionList, SessionView, StartRequest, Started, Status, Ticket, Timeline, TimelineEntry,
+        CredentialList, Lease, SessionList, SessionView, StartRequest, StartResponse, Status, Ticket, Timeline,
+        TimelineEntry,
     },
 };
 use anyhow::{Context, bail};
@@ -19,10 +20,10 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// How long a WebSocket or a desktop may take to answer, milliseconds.
+/// How long a WebSocket handshake or a desktop may take, milliseconds.
 const ANSWER_MS_MAX: u64 = 60_000;
 
-/// An answer: its status and body.
+/// An HTTP response.
 #[derive(Debug, Clone)]
 pub struct ApiResponse {
     /// The HTTP status.
@@ -32,10 +33,10 @@ pub struct ApiResponse {
 }
 
 impl ApiResponse {
-    /// The body of a good answer.
+    /// Parses the body of a successful response.
     ///
     /// # Errors
-    /// The status is not 2xx, or the body is something else.
+    /// The status is not 2xx, or the body is not a `T`.
     pub fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         if !(200..300).contains(&self.status) {
             bail!("{}: {}", self.status, self.text);
@@ -43,53 +44,55 @@ impl ApiResponse {
         serde_json::from_str(&self.text).with_context(|| self.text.clone())
     }
 
-    /// The problem of a refusal.
+    /// Parses the problem of an error response.
     ///
     /// # Errors
-    /// The answer is good, or its body is no problem.
+    /// The status is below 400, or the body is no problem.
     pub fn problem(&self) -> anyhow::Result<ProblemBody> {
         if self.status < 400 {
-            bail!("not refused: {} {}", self.status, self.text);
+            bail!("not an error: {} {}", self.status, self.text);
         }
         serde_json::from_str(&self.text).with_context(|| format!("{}: {}", self.status, self.text))
     }
 }
 
-/// The API as one caller.
+/// A client with one token, or anonymous.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
     address: SocketAddr,
     token: Option<Secret>,
     client: Client,
-    heard: Arc<Mutex<Vec<String>>>,
-    remembers: bool,
+    /// The bodies of all responses.
+    history: Arc<Mutex<Vec<String>>>,
+    keeps_history: bool,
     /// The longest wait for a state or an entry.
-    patience: Duration,
+    wait_max: Duration,
 }
 
 impl ApiClient {
     pub(crate) fn new(address: SocketAddr, token: Option<Secret>) -> anyhow::Result<Self> {
-        let client = Client::builder().no_proxy().timeout(WAIT_MAX).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { address, token, client, heard: Arc::default(), remembers: true, patience: WAIT_MAX })
+        let client =
+            Client::builder().no_proxy().timeout(WAIT_MAX).redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { address, token, client, history: Arc::default(), keeps_history: true, wait_max: WAIT_MAX })
     }
 
-    /// The same with another longest wait.
-    pub(crate) fn patient(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    /// The same client with another longest wait.
+    pub(crate) fn with_wait_max(mut self, wait_max: Duration) -> Self {
+        self.wait_max = wait_max;
         self
     }
 
-    /// The same without a memory of answers, for very many calls.
+    /// The same client, which does not keep responses. For tests with thousands of requests.
     #[must_use]
-    pub fn forgetful(mut self) -> Self {
-        self.remembers = false;
+    pub fn without_history(mut self) -> Self {
+        self.keeps_history = false;
         self
     }
 
-    /// Sends a request with or without JSON.
+    /// Sends a request, optionally with a JSON body.
     ///
     /// # Errors
-    /// No answer.
+    /// There is no response.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<ApiResponse> {
         let mut request = self.client.request(method, format!("http://{}{path}", self.address));
         if let Some(token) = &self.token {
@@ -98,18 +101,18 @@ impl ApiClient {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let answer = request.send().await?;
-        let answer = ApiResponse { status: answer.status().as_u16(), text: answer.text().await? };
-        if self.remembers {
-            self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(answer.text.clone());
+        let response = request.send().await?;
+        let response = ApiResponse { status: response.status().as_u16(), text: response.text().await? };
+        if self.keeps_history {
+            self.history.lock().unwrap_or_else(PoisonError::into_inner).push(response.text.clone());
         }
-        Ok(answer)
+        Ok(response)
     }
 
     /// `GET`.
     ///
     /// # Errors
-    /// No answer.
+    /// There is no response.
     pub async fn get(&self, path: &str) -> anyhow::Result<ApiResponse> {
         self.call(Method::GET, path, None).await
     }
@@ -117,21 +120,21 @@ impl ApiClient {
     /// `POST` with JSON.
     ///
     /// # Errors
-    /// No answer.
+    /// There is no response.
     pub async fn post(&self, path: &str, body: Value) -> anyhow::Result<ApiResponse> {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    /// Every body this caller was given so far, but for leases.
-    pub fn heard(&self) -> Vec<String> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The bodies of all responses so far, except leases.
+    pub fn responses(&self) -> Vec<String> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts a session.
     ///
     /// # Errors
-    /// It is refused.
-    pub async fn start(&self, provider: &str) -> anyhow::Result<Started> {
+    /// The request is rejected.
+    pub async fn start(&self, provider: &str) -> anyhow::Result<StartResponse> {
         self.start_with(&StartRequest {
             provider: provider.to_owned(),
             user_id: None,
@@ -147,43 +150,43 @@ impl ApiClient {
     /// Starts a session.
     ///
     /// # Errors
-    /// It is refused.
-    pub async fn start_with(&self, request: &StartRequest) -> anyhow::Result<Started> {
+    /// The request is rejected.
+    pub async fn start_with(&self, request: &StartRequest) -> anyhow::Result<StartResponse> {
         self.post("/api/auth/start", serde_json::to_value(request)?).await?.read()
     }
 
-    /// The session as it is now.
+    /// The session's current state.
     ///
     /// # Errors
-    /// It is refused.
+    /// The request is rejected.
     pub async fn session(&self, id: &SessionId) -> anyhow::Result<SessionView> {
         self.get(&format!("/api/auth/session/{id}")).await?.read()
     }
 
-    /// Waits until the session is as wanted.
+    /// Waits until the session meets a condition, which `what` describes.
     ///
     /// # Errors
-    /// It is not in time; the text has its last state and its timeline.
-    pub async fn wait(
+    /// The session does not meet it in time; the text contains its last state and its timeline.
+    pub async fn wait_until(
         &self,
         id: &SessionId,
         what: &str,
-        wanted: impl Fn(&SessionView) -> bool,
+        condition: impl Fn(&SessionView) -> bool,
     ) -> anyhow::Result<SessionView> {
-        let until = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.wait_max;
         loop {
             let view = self.session(id).await?;
-            if wanted(&view) {
+            if condition(&view) {
                 return Ok(view);
             }
-            if Instant::now() >= until {
-                let story: Vec<_> = self
+            if Instant::now() >= deadline {
+                let timeline: Vec<_> = self
                     .timeline(id)
                     .await?
                     .into_iter()
                     .map(|entry| (entry.kind, entry.sentence, entry.data))
                     .collect();
-                bail!("{id} is not {what}: {view:#?}\n{story:#?}");
+                bail!("{id} is not {what}: {view:#?}\n{timeline:#?}");
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -192,15 +195,15 @@ impl ApiClient {
     /// Waits for a status.
     ///
     /// # Errors
-    /// As [`Self::wait`].
+    /// As [`Self::wait_until`].
     pub async fn wait_status(&self, id: &SessionId, status: Status) -> anyhow::Result<SessionView> {
-        self.wait(id, &format!("{status:?}"), |view| view.status == status).await
+        self.wait_until(id, &format!("{status:?}"), |view| view.status == status).await
     }
 
     /// The session's timeline.
     ///
     /// # Errors
-    /// It is refused.
+    /// The request is rejected.
     pub async fn timeline(&self, id: &SessionId) -> anyhow::Result<Vec<TimelineEntry>> {
         Ok(self.get(&format!("/api/auth/session/{id}/events")).await?.read::<Timeline>()?.entries)
     }
@@ -208,15 +211,15 @@ impl ApiClient {
     /// Waits for an entry of this kind on the timeline.
     ///
     /// # Errors
-    /// It does not come in time.
+    /// There is none in time.
     pub async fn wait_entry(&self, id: &SessionId, kind: &str) -> anyhow::Result<TimelineEntry> {
-        let until = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.wait_max;
         loop {
             let timeline = self.timeline(id).await?;
             if let Some(entry) = timeline.iter().find(|entry| entry.kind == kind) {
                 return Ok(entry.clone());
             }
-            if Instant::now() >= until {
+            if Instant::now() >= deadline {
                 bail!("no entry {kind}: {timeline:#?}");
             }
             sleep(Duration::from_millis(20)).await;
@@ -226,15 +229,15 @@ impl ApiClient {
     /// Cancels the session.
     ///
     /// # Errors
-    /// It is refused.
+    /// The request is rejected.
     pub async fn cancel(&self, id: &SessionId) -> anyhow::Result<SessionView> {
         self.post(&format!("/api/auth/session/{id}/cancel"), json!({})).await?.read()
     }
 
-    /// Cancels every session that lives.
+    /// Cancels every active session.
     ///
     /// # Errors
-    /// One is refused.
+    /// A request is rejected.
     pub async fn cancel_all(&self) -> anyhow::Result<()> {
         let list: SessionList = self.get("/api/sessions").await?.read()?;
         for session in list.sessions.iter().filter(|session| !session.status.is_terminal()) {
@@ -243,36 +246,36 @@ impl ApiClient {
         Ok(())
     }
 
-    /// The owner's credentials.
+    /// The credentials of this client's owner.
     ///
     /// # Errors
-    /// It is refused.
+    /// The request is rejected.
     pub async fn credentials(&self) -> anyhow::Result<CredentialList> {
         self.get("/api/credentials").await?.read()
     }
 
-    /// The files of a credential. What comes back is not remembered.
+    /// The files of a credential. The response is not kept.
     ///
     /// # Errors
-    /// It is refused.
+    /// The request is rejected.
     pub async fn lease(&self, id: &CredentialId) -> anyhow::Result<Lease> {
-        let quiet = Self { heard: Arc::default(), ..self.clone() };
-        quiet.post(&format!("/api/credentials/{id}/lease"), json!({})).await?.read()
+        let unrecorded = Self { history: Arc::default(), ..self.clone() };
+        unrecorded.post(&format!("/api/credentials/{id}/lease"), json!({})).await?.read()
     }
 
     /// A ticket for `desktop` or `terminal`.
     ///
     /// # Errors
-    /// It is refused.
+    /// The request is rejected.
     pub async fn ticket(&self, id: &SessionId, purpose: &str) -> anyhow::Result<Ticket> {
         self.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": purpose })).await?.read()
     }
 
-    /// Opens a WebSocket of the session with these subprotocols, as a program does; with `origin` as a browser does.
+    /// Opens a WebSocket with these subprotocols. `origin`: with an `Origin` header, as a browser does.
     ///
     /// # Errors
-    /// [`DialError::Refused`] has the status.
-    pub async fn dial(&self, path: &str, protocols: &str, origin: bool) -> Result<ViewerSocket, DialError> {
+    /// The handshake fails; [`DialError::Refused`] contains the HTTP status.
+    pub async fn open_websocket(&self, path: &str, protocols: &str, origin: bool) -> Result<ViewerSocket, DialError> {
         let origin_text = format!("http://{}", self.address);
         let mut headers = vec![("Sec-WebSocket-Protocol", protocols)];
         if origin {
@@ -281,43 +284,43 @@ impl ApiClient {
         ViewerSocket::dial(&format!("ws://{}{path}", self.address), &headers, ANSWER_MS_MAX).await
     }
 
-    /// Opens the session's desktop.
+    /// Connects to the session's desktop.
     ///
     /// # Errors
-    /// No ticket, no socket, no picture.
+    /// No ticket, no WebSocket, or no RFB connection.
     pub async fn desktop(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
         Ok(RfbClient::connect(self.desktop_socket(id).await?, ANSWER_MS_MAX).await?)
     }
 
-    /// The socket of the session's desktop, before a word of RFB.
+    /// Opens the WebSocket of the session's desktop, without an RFB handshake.
     ///
     /// # Errors
-    /// No ticket, no socket.
+    /// No ticket, or no WebSocket.
     pub async fn desktop_socket(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
         let ticket = self.ticket(id, "desktop").await?.ticket;
         let path = format!("/api/auth/session/{id}/novnc/websock");
-        Ok(self.dial(&path, &format!("binary, ticket.{ticket}"), true).await?)
+        Ok(self.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await?)
     }
 
-    /// Opens the session's desktop to look at it without acting on it.
+    /// Connects to the session's desktop with a view-only ticket.
     ///
     /// # Errors
-    /// No ticket, no socket, no picture.
-    pub async fn desktop_to_watch(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
-        let wanted = json!({ "purpose": "desktop", "view_only": true });
-        let ticket: Ticket = self.post(&format!("/api/auth/session/{id}/ticket"), wanted).await?.read()?;
+    /// No ticket, no WebSocket, or no RFB connection.
+    pub async fn desktop_view_only(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
+        let request = json!({ "purpose": "desktop", "view_only": true });
+        let ticket: Ticket = self.post(&format!("/api/auth/session/{id}/ticket"), request).await?.read()?;
         let path = format!("/api/auth/session/{id}/novnc/websock");
-        let socket = self.dial(&path, &format!("binary, ticket.{}", ticket.ticket), true).await?;
+        let socket = self.open_websocket(&path, &format!("binary, ticket.{}", ticket.ticket), true).await?;
         Ok(RfbClient::connect(socket, ANSWER_MS_MAX).await?)
     }
 
-    /// The socket of the session's terminal.
+    /// Opens the WebSocket of the session's terminal.
     ///
     /// # Errors
-    /// No ticket, no socket.
+    /// No ticket, or no WebSocket.
     pub async fn terminal(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
         let ticket = self.ticket(id, "terminal").await?.ticket;
         let path = format!("/api/auth/session/{id}/terminal");
-        Ok(self.dial(&path, &format!("binary, ticket.{ticket}"), true).await?)
+        Ok(self.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await?)
     }
 }

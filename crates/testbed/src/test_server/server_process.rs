@@ -1,15 +1,19 @@
-//! The server's process.
+//! The process of a test server.
 
-use crate::serve::{Order, Serving};
+use crate::{
+    ServerDir,
+    serve::{LaunchConfig, Ready},
+};
 use anyhow::{Context, ensure};
-use std::{fs::File, net::SocketAddr, path::Path, process::Stdio};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
 
-/// A server that runs. Dropping it kills it.
+/// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
@@ -17,54 +21,53 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `program` as the server and waits until it answers; its log is appended to `log`.
+    /// The process of a server that listens on `address`.
+    pub(crate) fn new(child: Child, address: SocketAddr) -> Self {
+        Self { child, address }
+    }
+
+    /// Starts `program serve` and waits until it accepts requests; its log is appended to the log of `dir`.
     ///
     /// # Errors
     /// It is not built, or does not start in time.
-    pub async fn start(program: &Path, order: &Order, log: &Path) -> anyhow::Result<Self> {
-        let log_file = File::options().create(true).append(true).open(log)?;
+    pub(crate) async fn start(program: &Path, launch: &LaunchConfig, dir: &ServerDir) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
-        command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file).kill_on_drop(true);
+        command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(dir.open_log()?).kill_on_drop(true);
         let mut child = command.spawn()?;
         let (mut input, output) = (child.stdin.take().context("stdin")?, child.stdout.take().context("stdout")?);
-        input.write_all(&serde_json::to_vec(order)?).await?;
+        input.write_all(&serde_json::to_vec(launch)?).await?;
         drop(input);
         let mut line = String::new();
         timeout(super::WAIT_MAX, BufReader::new(output).read_line(&mut line))
             .await
-            .context("the server does not start")??;
-        let failed = || {
-            format!("the server does not start:\n{}", super::tail(&std::fs::read_to_string(log).unwrap_or_default()))
-        };
-        let serving: Serving = serde_json::from_str(&line).with_context(failed)?;
-        Ok(Self { child, address: serving.address })
+            .context("the server does not start in time")??;
+        let ready: Ready = serde_json::from_str(&line)
+            .with_context(|| format!("the server does not start; its log ends:\n{}", dir.log_tail()))?;
+        Ok(Self::new(child, ready.address))
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process, while it has not ended.
-    pub fn pid(&self) -> Option<rustix::process::Pid> {
-        self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
+    /// The process id, until the process has exited.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()))
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the exit.
     ///
     /// # Errors
-    /// It does not end in time, or with an error.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
-        rustix::process::kill_process(
-            self.pid().context("the server has ended by itself")?,
-            rustix::process::Signal::TERM,
-        )?;
-        let status = timeout(super::WAIT_MAX, self.child.wait()).await.context("the server does not stop")??;
+    /// It does not exit within `limit`, or exits with an error.
+    pub async fn stop(mut self, limit: Duration) -> anyhow::Result<()> {
+        kill_process(self.pid().context("the server has exited already")?, Signal::TERM)?;
+        let status = timeout(limit, self.child.wait()).await.context("the server does not stop in time")??;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL and waits for the exit.
     ///
     /// # Errors
     /// It cannot be killed.

@@ -11,7 +11,8 @@ fn crate_graph_is_the_one_in_the_architecture_page() {
 
 /// The rows of the table "Crates": name, purpose, dependencies.
 fn documented() -> Graph {
-    let page = std::fs::read_to_string(super::workspace().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md can be read");
+    let page =
+        std::fs::read_to_string(super::workspace().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md can be read");
     let rows = page.lines().skip_while(|line| *line != "| crate | purpose | depends on |").skip(2);
     let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let row = |line: &str| {
@@ -31,11 +32,18 @@ fn measured() -> Graph {
         .expect("cargo can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
-    let of_workspace = |name: &serde_json::Value| name.as_str().and_then(|name| name.strip_prefix("anteroom-")).map(str::to_owned);
+    let of_workspace =
+        |name: &serde_json::Value| name.as_str().and_then(|name| name.strip_prefix("anteroom-")).map(str::to_owned);
     let packages = metadata["packages"].as_array().expect("there are packages");
     let dependencies = |package: &serde_json::Value| {
         let all = package["dependencies"].as_array().expect("a package has dependencies").clone();
-        all.iter().filter(|dependency| dependency["kind"].is_null()).filter_map(|dependency| of_workspace(&dependency["name"])).collect()
+        all.iter()
+            .filter(|dependency| dependency["kind"].is_null())
+            .filter_map(|dependency| of_workspace(&dependency["name"]))
+            .collect()
     };
-    packages.iter().map(|package| (of_workspace(&package["name"]).expect("an own crate"), dependencies(package))).collect()
+    packages
+        .iter()
+        .map(|package| (of_workspace(&package["name"]).expect("an own crate"), dependencies(package)))
+        .collect()
 }

@@ -19,7 +19,10 @@ fn no_import_cycle_has_more_than_three_files() {
     let mut faults = Vec::new();
     for (name, source) in super::crates() {
         let imports = imports::of_crate(&source);
-        assert!(imports.values().any(|targets| !targets.is_empty()) || imports.len() < 4, "no imports were read in {name}");
+        assert!(
+            imports.values().any(|targets| !targets.is_empty()) || imports.len() < 4,
+            "no imports were read in {name}"
+        );
         for cycle in long_cycles(&imports) {
             let cycle: Vec<_> = cycle.iter().map(|file| file.display().to_string()).collect();
             faults.push(format!("{name}: {} files: {}", cycle.len(), cycle.join(", ")));
@@ -30,7 +33,8 @@ fn no_import_cycle_has_more_than_three_files() {
 
 #[test]
 fn session_does_not_import_http() {
-    let sources: Vec<_> = super::crates().into_iter().filter(|(_, source)| source.join("session.rs").exists()).collect();
+    let sources: Vec<_> =
+        super::crates().into_iter().filter(|(_, source)| source.join("session.rs").exists()).collect();
     assert_eq!(sources.len(), 1, "one crate has the module session");
     for (file, targets) in imports::of_crate(&sources[0].1) {
         let in_session = file.starts_with("session") || file == Path::new("session.rs");
@@ -52,7 +56,14 @@ fn cycles_are_found_and_a_parent_with_its_children_is_none() {
     let ring = [("a.rs", "b.rs"), ("b.rs", "c.rs"), ("c.rs", "d.rs"), ("d.rs", "a.rs")];
     assert_eq!(long_cycles(&graph(&ring)).len(), 1);
     assert_eq!(long_cycles(&graph(&ring[..3])).len(), 0);
-    let family = [("a.rs", "a/b.rs"), ("a/b.rs", "a.rs"), ("a.rs", "a/c.rs"), ("a/c.rs", "a.rs"), ("a/d.rs", "a.rs"), ("a.rs", "a/d.rs")];
+    let family = [
+        ("a.rs", "a/b.rs"),
+        ("a/b.rs", "a.rs"),
+        ("a.rs", "a/c.rs"),
+        ("a/c.rs", "a.rs"),
+        ("a/d.rs", "a.rs"),
+        ("a.rs", "a/d.rs"),
+    ];
     assert_eq!(long_cycles(&graph(&family)).len(), 0);
     let through_a_child = [("a/b.rs", "a.rs"), ("a.rs", "c.rs"), ("c.rs", "d.rs"), ("d.rs", "a/b.rs")];
     assert_eq!(long_cycles(&graph(&through_a_child)).len(), 1);
@@ -61,7 +72,9 @@ fn cycles_are_found_and_a_parent_with_its_children_is_none() {
 /// The cycles that are too long.
 fn long_cycles(imports: &Graph) -> BTreeSet<Vec<PathBuf>> {
     let without = |skip: &dyn Fn(&Path, &Path) -> bool| -> Graph {
-        let keep = |from: &PathBuf, targets: &BTreeSet<PathBuf>| targets.iter().filter(|to| !skip(from, to)).cloned().collect();
+        let keep = |from: &PathBuf, targets: &BTreeSet<PathBuf>| {
+            targets.iter().filter(|to| !skip(from, to)).cloned().collect()
+        };
         imports.iter().map(|(from, targets)| (from.clone(), keep(from, targets))).collect()
     };
     let downward = without(&|from, to| is_ancestor(to, from));
@@ -77,11 +90,13 @@ fn is_ancestor(upper: &Path, lower: &Path) -> bool {
 
 /// Strongly connected components of more than one file.
 fn cycles(graph: &Graph) -> Vec<Vec<PathBuf>> {
-    let reach: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> = graph.keys().map(|file| (file, reachable(graph, file))).collect();
+    let reach: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> =
+        graph.keys().map(|file| (file, reachable(graph, file))).collect();
     let mut seen = BTreeSet::new();
     let mut cycles = Vec::new();
     for file in graph.keys() {
-        let cycle: Vec<_> = reach[file].iter().filter(|other| reach[**other].contains(file)).map(|other| (*other).clone()).collect();
+        let cycle: Vec<_> =
+            reach[file].iter().filter(|other| reach[**other].contains(file)).map(|other| (*other).clone()).collect();
         if cycle.len() > 1 && seen.insert(cycle.clone()) {
             cycles.push(cycle);
         }

@@ -25,7 +25,8 @@ pub(crate) fn of_crate(source: &Path) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
             let mut scan = Scan { modules: &modules, module, depth: 0, found: BTreeSet::new() };
             scan.tokens(tokens);
             let found = scan.found.iter().map(|target| relative(source, &modules[target])).collect::<BTreeSet<_>>();
-            imports.insert(relative(source, file), found.into_iter().filter(|to| *to != relative(source, file)).collect());
+            imports
+                .insert(relative(source, file), found.into_iter().filter(|to| *to != relative(source, file)).collect());
         }
     }
     imports
@@ -52,7 +53,8 @@ fn modules_below(source: &Path, root: &Path, files: &[PathBuf]) -> BTreeMap<Modu
     let mut modules = BTreeMap::from([(Vec::new(), root.to_path_buf())]);
     for file in files {
         let Ok(inside) = file.strip_prefix(&directory) else { continue };
-        let is_other_root = !in_bin && (inside.starts_with("bin") || inside == Path::new("lib.rs") || inside == Path::new("main.rs"));
+        let is_other_root =
+            !in_bin && (inside.starts_with("bin") || inside == Path::new("lib.rs") || inside == Path::new("main.rs"));
         if file != root && !is_other_root {
             let path = inside.with_extension("");
             modules.insert(path.iter().map(|part| part.to_string_lossy().into_owned()).collect(), file.clone());

@@ -2,6 +2,7 @@
 
 mod crate_graph;
 mod cycles;
+mod documents;
 mod imports;
 mod sizes;
 

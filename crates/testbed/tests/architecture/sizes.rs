@@ -16,7 +16,10 @@ fn files_are_short() {
     for (_, source) in super::crates() {
         for file in super::source_files(&source, "rs") {
             let text = std::fs::read_to_string(&file).expect("a source file can be read");
-            sizes.push((text.split("\n#[cfg(test)]\nmod tests {").next().expect("there is a first part").lines().count(), file));
+            sizes.push((
+                text.split("\n#[cfg(test)]\nmod tests {").next().expect("there is a first part").lines().count(),
+                file,
+            ));
         }
     }
     sizes.sort();
@@ -45,7 +48,10 @@ fn functions_are_short() {
     long.sort();
     let listed = long.iter().map(|(lines, name)| format!("{lines} {name}")).collect::<Vec<_>>().join("\n");
     assert!(long.len() <= LONG_FUNCTIONS_MAX, "{} functions over {LONG_FUNCTION_LINES} lines:\n{listed}", long.len());
-    assert!(long.iter().all(|(lines, _)| *lines <= FUNCTION_LINES_MAX), "functions over {FUNCTION_LINES_MAX} lines:\n{listed}");
+    assert!(
+        long.iter().all(|(lines, _)| *lines <= FUNCTION_LINES_MAX),
+        "functions over {FUNCTION_LINES_MAX} lines:\n{listed}"
+    );
 }
 
 /// Calls `found` with the name and the lines of each function's body.

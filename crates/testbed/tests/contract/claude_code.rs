@@ -24,7 +24,7 @@ async fn qemu_claude_code_signs_in_by_a_link_and_a_pasted_code() {
     assert!(link.contains("redirect_uri=https%3A%2F%2Fplatform.claude.com"), "it leads to a page with a code: {link}");
     let code = rig.person.opens(&link).await.text();
     attempt.asked("paste_code").await;
-    assert_eq!(attempt.pastes(&code).await, json!({ "taken_as": "prompt", "id": "paste_code" }));
+    assert_eq!(attempt.pastes(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
     attempt.succeeds(&rig, "link", || issuer.canaries()).await;
     assert_eq!(issuer.refusals(), Vec::<String>::new());
     rig.close(issuer.strangers()).await;
@@ -36,7 +36,7 @@ async fn qemu_claude_code_signs_in_by_the_address_at_which_the_persons_browser_e
     let attempt = Attempt::start(&rig, None).await;
     let ended = rig.person.opens(&attempt.browser_link().await).await.address();
     assert!(ended.starts_with("http://localhost:"), "{ended}");
-    assert_eq!(attempt.pastes(&ended).await["taken_as"], "callback");
+    assert_eq!(attempt.pastes(&ended).await["interpreted_as"], "callback");
     attempt.succeeds(&rig, "link, address pasted back", || issuer.canaries()).await;
     rig.close(issuer.strangers()).await;
 }
@@ -68,7 +68,7 @@ async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finishe
         view.sign_in
             .prompt
             .as_ref()
-            .and_then(|open| open.refused.as_deref())
+            .and_then(|open| open.rejected.as_deref())
             .is_some_and(|why| why.contains("full code"))
     };
     attempt.wait("refused in the tool's own words", refused).await;

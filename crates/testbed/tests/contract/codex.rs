@@ -43,7 +43,7 @@ async fn qemu_codex_signs_in_by_the_address_at_which_the_persons_browser_ended()
     let attempt = Attempt::start(&rig, Some("browser")).await;
     let ended = rig.person.opens(&attempt.link().await).await.address();
     assert!(ended.contains(":1455/auth/callback?"), "{ended}");
-    assert_eq!(attempt.pastes(&ended).await["taken_as"], "callback");
+    assert_eq!(attempt.pastes(&ended).await["interpreted_as"], "callback");
     attempt.succeeds(&rig, "link, address pasted back", || issuer.canaries()).await;
     rig.close(issuer.strangers()).await;
 }
@@ -54,7 +54,7 @@ async fn qemu_codex_signs_in_with_an_api_key() {
     let attempt = Attempt::start(&rig, Some("api_key")).await;
     attempt.asked("key_entry").await;
     let key = "sk-contract-0123456789abcdefghijklmnopqrstuvwxyz".to_owned();
-    assert_eq!(attempt.pastes(&key).await["taken_as"], "key");
+    assert_eq!(attempt.pastes(&key).await["interpreted_as"], "stdin");
     attempt.succeeds(&rig, "key", || vec![key.clone()]).await;
     rig.close(issuer.strangers()).await;
 }

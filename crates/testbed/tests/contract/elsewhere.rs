@@ -5,7 +5,7 @@ use anteroom_testbed::ApiClient;
 use anteroom_wire::{
     CredentialId, SessionId,
     agent::UsePurpose,
-    api::{ScreenView, Started, Status},
+    api::{ScreenView, StartResponse, Status},
 };
 use regex_lite::Regex;
 use serde_json::json;
@@ -30,7 +30,7 @@ pub(crate) async fn agrees(rig: &Rig, api: &ApiClient, credential: &CredentialId
 async fn used(api: &ApiClient, credential: &CredentialId, purpose: UsePurpose, argv: &[&str]) -> SessionId {
     let wanted = json!({ "purpose": purpose, "argv": argv });
     let answer = api.post(&format!("/api/credentials/{credential}/use"), wanted).await;
-    answer.unwrap().read::<Started>().unwrap().session.id
+    answer.unwrap().read::<StartResponse>().unwrap().session.id
 }
 
 /// As the server asks by itself.
@@ -39,7 +39,7 @@ async fn checked(api: &ApiClient, credential: &CredentialId) {
     let view = api.wait_until(&id, "over", |view| view.status.is_terminal()).await.unwrap();
     assert_eq!(view.status, Status::Completed, "{view:#?}");
     let checked = api.wait_entry(&id, "credential_checked").await.unwrap();
-    assert_eq!(checked.data["agrees"], true, "{checked:#?}");
+    assert_eq!(checked.data["signed_in"], true, "{checked:#?}");
 }
 
 /// As a person asks at the command line: by the tool's own command, whose words and exit code come back.
@@ -47,7 +47,7 @@ async fn executed(rig: &Rig, credential: &CredentialId) {
     let rules = &rig.provider.credential;
     let mut line = vec!["exec", "--credential", credential.as_str(), "--"];
     line.extend(rules.status_argv.iter().map(String::as_str));
-    let said = rig.house.command(&line).await.unwrap();
+    let said = rig.house.run_anteroom(&line).await.unwrap();
     let wanted = Regex::new(rules.status_matches.as_deref().expect("words that say so")).unwrap();
     assert!(wanted.is_match(&said), "{line:?}: {said}");
 }

@@ -27,7 +27,7 @@ async fn qemu_gemini_cli_signs_in_by_a_link_and_a_pasted_code() {
     let attempt = Attempt::start(&rig, None).await;
     let code = rig.person.opens(&attempt.link().await).await.text();
     attempt.asked("paste_code").await;
-    assert_eq!(attempt.pastes(&code).await, json!({ "taken_as": "prompt", "id": "paste_code" }));
+    assert_eq!(attempt.pastes(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
     attempt.succeeds(&rig, "link", || issuer.canaries()).await;
     rig.close(strangers(&issuer)).await;
 }

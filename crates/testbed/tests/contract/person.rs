@@ -13,7 +13,7 @@ const CLICK_EVERY: Duration = Duration::from_secs(10);
 
 /// The person's own browser.
 pub(crate) struct Person {
-    /// Whose certificates it believes.
+    /// OwnerFilter certificates it believes.
     pub(crate) ca: TestCa,
     /// Where names lead.
     pub(crate) answers: BTreeMap<String, SocketAddr>,

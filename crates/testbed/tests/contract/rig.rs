@@ -7,7 +7,7 @@
 
 use super::person::Person;
 use anteroom_machine::image::Image;
-use anteroom_testbed::{QemuServer, TestCa, qemu_server::QEMU_WAIT_MAX, native_cli::descriptor};
+use anteroom_testbed::{QemuServer, TestCa, native_cli::descriptor, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::provider::{EgressRule, Provider, SettingsFile};
 use axum::{Router, extract::State, http::Uri};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -95,7 +95,7 @@ fn overridden(mut provider: Provider, ca: &TestCa, trust: &str, browser: Browser
         method.settings_files.iter_mut().for_each(|own| own.extend(files.clone()));
     }
     provider.env.insert(trust.to_owned(), format!("{HOME}/.contract/ca.pem"));
-    let names: Vec<_> = provider.credential.paths.iter().chain(&provider.credential.beside).cloned().collect();
+    let names: Vec<_> = provider.credential.paths.iter().chain(&provider.credential.companions).cloned().collect();
     assert!(names.iter().all(|name| !name.contains([' ', '*', '?', '['])), "the watch takes them for words: {names:?}");
     provider.env.insert("CONTRACT_FILES".to_owned(), names.join(" "));
     provider.egress.push(EgressRule { host: REPORT.to_owned(), ports: vec![80] });

@@ -103,9 +103,9 @@ async fn ran(world: &TestServer, machine: &MachineId, method: &str) {
 
 #[tokio::test]
 async fn method_chosen_before_a_crash_is_sent_to_the_agent_by_the_next_server() {
-    for (moment, expected) in [(CrashTiming::Before, "usual"), (CrashTiming::After, "other")] {
+    for (timing, expected) in [(CrashTiming::Before, "usual"), (CrashTiming::After, "other")] {
         let (mut world, api, id, machine) = by_the_usual("").await;
-        world.crash_at(&CrashPoint { moment, write: "transition method_chosen".into(), nth: 1 }).unwrap();
+        world.crash_at(&CrashPoint { timing, write: "transition method_chosen".into(), nth: 1 }).unwrap();
         // The server is killed before it answers.
         choose_other(&api, &id).await.unwrap_err();
         world.kill_server().await.unwrap();
@@ -113,14 +113,14 @@ async fn method_chosen_before_a_crash_is_sent_to_the_agent_by_the_next_server() 
         let api = world.backend().unwrap();
         api.wait_entry(&id, "machine_adopted").await.unwrap();
         let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
-        assert_eq!((view.method.as_str(), view.generation), (expected, 1), "{moment:?}");
-        if moment == CrashTiming::After {
+        assert_eq!((view.method.as_str(), view.generation), (expected, 1), "{timing:?}");
+        if timing == CrashTiming::After {
             api.wait_entry(&id, "method_resent").await.unwrap();
         }
         ran(&world, &machine, expected).await;
         let told = api.timeline(&id).await.unwrap().iter().any(|entry| entry.kind == "method_resent");
-        assert_eq!(told, moment == CrashTiming::After, "{moment:?}");
-        assert_eq!(world.home(&machine).join("other").exists(), moment == CrashTiming::After, "{moment:?}");
+        assert_eq!(told, timing == CrashTiming::After, "{timing:?}");
+        assert_eq!(world.home(&machine).join("other").exists(), timing == CrashTiming::After, "{timing:?}");
         world.finish().await.unwrap();
     }
 }

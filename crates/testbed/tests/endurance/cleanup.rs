@@ -84,7 +84,7 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
 }
 
 #[tokio::test]
-async fn server_killed_during_machine_cleanup_leaves_one_machine_gone_entry() {
+async fn server_killed_during_machine_cleanup_leaves_one_machine_exited_entry() {
     let mut world = TestServer::start(TestConfig::with_tool(idle())).await.unwrap();
     let api = world.operator().unwrap();
     let (id, machine) = (up(&api).await, world.machines().remove(0));
@@ -141,7 +141,7 @@ async fn partial_receipt_is_removed_only_after_its_keeper_exited() {
         file.set_times(FileTimes::new().set_modified(written)).unwrap();
         path
     };
-    let young = half(format!(".{machine}.1"), 0);
+    let recent = half(format!(".{machine}.1"), 0);
     let being_written = half(format!(".{machine}.{keeper}"), 600);
     let left = half(format!(".{machine}.4000000"), 600);
     let swept = async {
@@ -150,8 +150,8 @@ async fn partial_receipt_is_removed_only_after_its_keeper_exited() {
         }
     };
     tokio::time::timeout(WAIT_MAX, swept).await.expect("it is removed");
-    assert!(young.exists() && being_written.exists());
-    for path in [young, being_written] {
+    assert!(recent.exists() && being_written.exists());
+    for path in [recent, being_written] {
         fs::remove_file(path).unwrap();
     }
     world.finish().await.unwrap();

@@ -7,8 +7,8 @@ use crate::{
 use anteroom_testbed::{
     QemuServer, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer,
     endurance::{
-        chance,
-        scenario::{DECK, Scenario, RESTARTS_MAX},
+        seeded_rng,
+        scenario::{BATCH_SIZE, Scenario, RESTARTS_MAX},
         full,
     },
     qemu_server::QEMU_WAIT_MAX,
@@ -26,7 +26,7 @@ capture_stable_ms = 50
 sweep_every_ms = 500
 ";
 
-/// The same two tools in a real machine. A session that is left alone must not hold up the others for long, and one that is
+/// The same two tools in a real machine. A session that is abandoned must not hold up the others for long, and one that is
 /// killed three times must be through before.
 const REAL: &str = r#"
 [machines]
@@ -71,7 +71,7 @@ async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
         at_once: 8,
         look_every: 500,
         server_lives: 150..300,
-        patience: WAIT_MAX,
+        wait_max: WAIT_MAX,
         fate: Scenario::random,
     };
     let mut run = Run::new(world, course);
@@ -86,15 +86,15 @@ async fn qemu_ten_cycles_leave_nothing() {
     let course = Course {
         seed: seeded_rng::seed(),
         at_once: 2,
-        look_every: DECK,
+        look_every: BATCH_SIZE,
         server_lives: 3..6,
-        patience: QEMU_WAIT_MAX,
+        wait_max: QEMU_WAIT_MAX,
         fate: |seed, number| Scenario::draw(seed, number, REAL_CANCEL_MS_MAX),
     };
     let mut run = Run::new(house, course);
-    run.live(if full() { 100 } else { DECK }).await;
+    run.live(if full() { 100 } else { BATCH_SIZE }).await;
     let tallies = std::mem::take(&mut *run.tallies.lock().unwrap());
-    for (fate, kills) in [("its machine is killed", true), ("its keeper is killed", true), ("is left alone", false)] {
+    for (fate, kills) in [("its machine is killed", true), ("its keeper is killed", true), ("is abandoned", false)] {
         let tally = &tallies[fate];
         assert!(tally.as_planned > 0 && (tally.kills > 0) == kills, "{fate}: {tally:?}");
     }

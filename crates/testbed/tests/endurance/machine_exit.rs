@@ -21,8 +21,8 @@ async fn machine_exit_is_reported_to_viewer_status_and_timeline_within_two_secon
         let seen = measure_recovery::kill_and_measure(&api, &world.state_dir(), &id, viewer, limit).await.unwrap();
         assert_eq!(seen.close_code, 4510);
         closed.add(seen.closed);
-        told.add(seen.told);
-        noted.add(seen.noted);
+        told.add(seen.status_changed);
+        noted.add(seen.timeline_entry);
         frame.extend(seen.frame);
         api.cancel(&id).await.unwrap();
     }

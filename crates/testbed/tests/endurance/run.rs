@@ -3,7 +3,7 @@
 use anteroom_testbed::{
     ApiClient, QemuServer, TestServer,
     endurance::{
-        audit::{self, Place},
+        audit::{self, AuditTarget},
         seeded_rng::SeededRng,
         scenario::{Scenario, RetryingClient},
     },
@@ -62,7 +62,7 @@ impl Mortal for TestServer {
 
 impl Mortal for QemuServer {
     fn api(&self) -> ApiClient {
-        QemuServer::api(self).unwrap()
+        QemuServer::operator(self).unwrap()
     }
 
     async fn kill(&mut self) {
@@ -93,7 +93,7 @@ pub(crate) struct Course {
     /// Sessions from one death of the server to the next.
     pub server_lives: Range<u64>,
     /// The longest wait for one step of a session.
-    pub patience: Duration,
+    pub wait_max: Duration,
     /// The fate of a session, by seed and number.
     pub fate: fn(u64, u64) -> Scenario,
 }
@@ -111,7 +111,7 @@ pub(crate) struct Run<S> {
     course: Course,
     api: watch::Sender<ApiClient>,
     /// Of the present server.
-    place: Place,
+    place: AuditTarget,
     /// Sessions that have ended.
     done: Arc<AtomicU64>,
     pub tallies: Arc<Mutex<BTreeMap<&'static str, Tally>>>,
@@ -119,9 +119,9 @@ pub(crate) struct Run<S> {
     next_death: u64,
 }
 
-fn place(server: &impl Mortal) -> Place {
+fn place(server: &impl Mortal) -> AuditTarget {
     let ([dir, state_dir], process) = (server.dirs(), server.process());
-    Place { dir, state_dir, server: process, young: processes::resource_usage(process).unwrap() }
+    AuditTarget { dir, state_dir, server: process, baseline: processes::resource_usage(process).unwrap() }
 }
 
 impl<S: Mortal> Run<S> {
@@ -162,8 +162,8 @@ impl<S: Mortal> Run<S> {
     /// Lives the sessions from `first` on, some at once, and kills the server meanwhile.
     async fn round(&mut self, first: u64) {
         let [_, state_dir] = self.server.dirs();
-        let (state_dir, patience) = (Arc::new(state_dir), self.course.patience);
-        let patient = RetryingClient { api: self.api.subscribe(), state_dir, patience };
+        let (state_dir, wait_max) = (Arc::new(state_dir), self.course.wait_max);
+        let patient = RetryingClient { api: self.api.subscribe(), state_dir, wait_max };
         let next = Arc::new(AtomicU64::new(first));
         let mut workers: FuturesUnordered<_> = (0..self.course.at_once)
             .map(|_| {
@@ -176,7 +176,7 @@ impl<S: Mortal> Run<S> {
                             return;
                         }
                         let fate = (course.fate)(course.seed, number);
-                        let lived = patient.live(fate, &format!("cycle-{number}")).await.unwrap();
+                        let lived = patient.run_session(fate, &format!("cycle-{number}")).await.unwrap();
                         done.fetch_add(1, Relaxed);
                         let mut tallies = tallies.lock().unwrap();
                         let tally = tallies.entry(fate.name()).or_default();

@@ -1,7 +1,7 @@
 //! The failure that this project was made after: a viewer's WebSocket led to the address of a machine that had been
 //! stopped. It waited for a connection that could not come, was closed with 1006, and nobody could say why.
 //!
-//! Here the cause is told by code and sentence at once, the same cause to programs as HTTP status, and `anteroom why` tells
+//! Here the cause is told by code and sentence at once, the same cause to programs as HTTP status, and `anteroom diagnose` tells
 //! the whole story afterwards; and what can be healed heals behind the same page.
 
 use crate::{closing, idle, up};
@@ -26,10 +26,10 @@ fn kill(world: &TestServer) {
     processes::kill(processes::machine_pid(&world.state_dir(), &world.machines()[0]).unwrap()).unwrap();
 }
 
-/// What `anteroom why SESSION` prints.
+/// What `anteroom diagnose SESSION` prints.
 async fn why(world: &TestServer, id: &SessionId) -> String {
     let mut command = Command::new(built_program("anteroom").unwrap());
-    command.arg("--state-dir").arg(world.state_dir()).args(["why", id.as_str()]).kill_on_drop(true);
+    command.arg("--state-dir").arg(world.state_dir()).args(["diagnose", id.as_str()]).kill_on_drop(true);
     let output = tokio::time::timeout(WAIT_MAX, command.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -83,7 +83,7 @@ async fn story(world: &TestServer, api: &ApiClient, id: &SessionId) {
             "The machine ended at {} because its process was killed by signal 9, which this server did not send; ",
             gone.at
         ),
-        format!("the viewer's WebSocket was refused at {} for that reason; ", refused.at),
+        format!("the viewer's WebSocket was rejected at {} for that reason; ", refused.at),
         "no credential was delivered.".to_owned(),
     ];
     for clause in &clauses {

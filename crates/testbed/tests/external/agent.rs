@@ -1,11 +1,11 @@
 //! The agent of an external machine: outside, over HTTP, with the token of its file.
 
 use crate::{Scene, TOKEN, ask, start, verdict, viewed::sees_the_desk};
-use anteroom_testbed::{ApiResponse, WAIT_MAX, ScriptedTool, TestServer};
+use anteroom_testbed::{ApiResponse, ScriptedTool, TestServer, WAIT_MAX};
 use anteroom_wire::{
     Base64, SessionId,
     agent::{
-        BoundTo, DeliveredFile, Delivery, EVENTS_PATH, Event, Events, NumberedEvent, SESSION_PATH, STORE_PATH,
+        AgentSession, DeliveredFile, Delivery, EVENTS_PATH, Event, Events, NumberedEvent, SESSION_PATH, STORE_PATH,
         SignInUrl, UrlSource,
     },
     api::Status,
@@ -61,11 +61,12 @@ async fn its_agent_asks_for_the_session_tells_of_the_sign_in_and_completes_it() 
     assert_eq!((nobody.status, nobody.problem().unwrap().code.as_str()), (404, "unknown_session"));
     let id = start(&api).await.session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
-    let bound: BoundTo = agent.bound().await.read().unwrap();
+    let bound: AgentSession = agent.bound().await.read().unwrap();
     assert_eq!((&bound.session, bound.generation, bound.provider.as_str()), (&id, 1, "scripted"));
     assert_eq!(bound.paths, [ScriptedTool::CREDENTIAL]);
 
-    let url = SignInUrl { source: UrlSource::Shim, url: "https://id.example/authorize?state=s3cret".to_owned() };
+    let url =
+        SignInUrl { source: UrlSource::BrowserCommand, url: "https://id.example/authorize?state=s3cret".to_owned() };
     let event = NumberedEvent { number: 1, at_unix_ms: 0, event: Event::SignInUrl(url) };
     let told = agent.call(Method::POST, EVENTS_PATH, Some(&Events { events: vec![event] })).await;
     assert_eq!(told.status, 204, "{}", told.text);
@@ -122,7 +123,7 @@ async fn a_server_that_is_killed_finds_the_session_the_desktop_and_the_agent_aga
         assert_eq!(ask(&api, "desk").await.problem().unwrap().code, "machine_in_use", "it is still this session's");
     }
     let agent = Agent::of(&world, TOKEN);
-    let bound: BoundTo = agent.bound().await.read().unwrap();
+    let bound: AgentSession = agent.bound().await.read().unwrap();
     assert_eq!(bound.session, id);
     assert_eq!(agent.deliver(&id, "{\"token\": \"x\"}").await.status, 200);
     world.backend().unwrap().wait_status(&id, Status::Completed).await.unwrap();

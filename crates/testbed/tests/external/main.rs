@@ -12,10 +12,10 @@ mod refused;
 mod viewed;
 
 use anteroom_controller::rfb::ViewerSocket;
-use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, Script, ScriptedTool, TestServer};
+use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId,
-    api::{StartRequest, Started},
+    api::{StartRequest, StartResponse},
 };
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 use tokio::{io::AsyncReadExt, time::timeout};
@@ -51,7 +51,11 @@ impl Scene {
     /// A world with the external machine `desk` and a provider whose tool the image of this host does not have.
     async fn world(&self, desktop: &str, settings: &str) -> TestServer {
         let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
-        TestServer::start(TestConfig::with_tool(ScriptedTool::new("scripted", Script::new([]))).with_settings(&settings)).await.unwrap()
+        TestServer::start(
+            TestConfig::with_tool(ScriptedTool::new("scripted", Script::new([]))).with_settings(&settings),
+        )
+        .await
+        .unwrap()
     }
 }
 

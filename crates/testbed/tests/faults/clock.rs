@@ -1,5 +1,5 @@
-//! Deadlines under a clock that jumps: they are kept in the time that only goes forward, and after a restart, when there is
-//! nothing but the wall clock to go by, no session gets more than its cap.
+//! Deadlines during clock jumps: a running server uses the monotonic clock; after a restart, when only the wall clock is known,
+//! no session exceeds its limit.
 
 use crate::inject::JUMP_MS;
 use anteroom_testbed::{TestConfig, Script, Step, ScriptedTool, TestServer};
@@ -11,99 +11,99 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 const IDLE_S: u64 = 4;
-const CAP_S: u64 = 9;
-/// What a deadline may be late on a busy host, seconds; two hours are not among it.
+const SESSION_LIMIT_S: u64 = 9;
+/// Allowed delay of a deadline on a busy host, seconds; far below the jump of two hours.
 const LATE_S_MAX: u64 = 30;
-/// What is lost between the session's beginning and the answer that it has begun.
+/// Allowed difference between the start of the session and the response of the start request, milliseconds.
 const EARLY_MS_MAX: u64 = 500;
 
-/// A world whose sessions may be idle for `idle_s` and last for [`CAP_S`].
-async fn world(idle_s: u64) -> TestServer {
+/// A server with an idle timeout of `idle_s` and a session limit of [`SESSION_LIMIT_S`].
+async fn start_server(idle_s: u64) -> TestServer {
     let tool = ScriptedTool::new("idle", Script::new([Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]));
-    let limits = format!("[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {CAP_S}\nsweep_every_ms = 100\n");
+    let limits = format!("[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {SESSION_LIMIT_S}\nsweep_every_ms = 100\n");
     TestServer::start(TestConfig::with_tool(tool).with_settings(&limits)).await.unwrap()
 }
 
-async fn start(world: &TestServer) -> SessionId {
-    world.backend().unwrap().start("idle").await.unwrap().session.id
+async fn start_session(server: &TestServer) -> SessionId {
+    server.backend().unwrap().start("idle").await.unwrap().session.id
 }
 
-/// Uses the session until it ends; how long that took.
-async fn used_until_its_end(world: &TestServer, id: &SessionId, since: Instant) -> (SessionView, Duration) {
-    let api = world.backend().unwrap();
+/// Sends heartbeats until the session ends; returns the time since `since`.
+async fn use_until_expired(server: &TestServer, id: &SessionId, since: Instant) -> (SessionView, Duration) {
+    let api = server.backend().unwrap();
     loop {
         let view = api.session(id).await.unwrap();
         if view.status.is_terminal() {
             return (view, since.elapsed());
         }
-        assert!(since.elapsed() < Duration::from_secs(CAP_S + LATE_S_MAX), "still {:?}", view.status);
-        // Its answer does not matter when the session has ended meanwhile.
+        assert!(since.elapsed() < Duration::from_secs(SESSION_LIMIT_S + LATE_S_MAX), "still {:?}", view.status);
+        // The response does not matter: the session may have ended since.
         api.post(&format!("/api/auth/session/{id}/heartbeat"), serde_json::json!({})).await.unwrap();
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-fn ended_by(view: &SessionView, code: &str) {
+fn assert_expired_by(view: &SessionView, code: &str) {
     assert_eq!((view.status, view.reason.as_ref().unwrap().code.as_str()), (Status::Expired, code));
 }
 
-/// One session is left alone, one is used; the clock jumps under both.
-async fn each_ends_when_it_is_due(ahead_ms: i64) {
-    let world = world(IDLE_S).await;
+/// One session is idle, one is used; the clock jumps during both.
+async fn sessions_expire_on_time(ahead_ms: i64) {
+    let server = start_server(IDLE_S).await;
     let since = Instant::now();
-    let (left, used) = (start(&world).await, start(&world).await);
-    world.set_clock_offset(ahead_ms).await.unwrap();
-    let api = world.backend().unwrap();
-    let alone = async {
-        let view = api.wait_status(&left, Status::Expired).await.unwrap();
+    let (idle, used) = (start_session(&server).await, start_session(&server).await);
+    server.set_clock_offset(ahead_ms).await.unwrap();
+    let api = server.backend().unwrap();
+    let idle_end = async {
+        let view = api.wait_status(&idle, Status::Expired).await.unwrap();
         (view, since.elapsed())
     };
-    let (alone, whole) = tokio::join!(alone, used_until_its_end(&world, &used, since));
-    for ((view, took), (due_s, code)) in [(alone, (IDLE_S, "idle_expired")), (whole, (CAP_S, "deadline_expired"))] {
-        ended_by(&view, code);
+    let (idle_end, used_end) = tokio::join!(idle_end, use_until_expired(&server, &used, since));
+    for ((view, took), (due_s, code)) in [(idle_end, (IDLE_S, "idle_expired")), (used_end, (SESSION_LIMIT_S, "deadline_expired"))] {
+        assert_expired_by(&view, code);
         eprintln!("{code} after {took:?}");
         let due = Duration::from_secs(due_s);
         assert!(took + Duration::from_millis(EARLY_MS_MAX) >= due, "{code} after {took:?}, due after {due:?}");
         assert!(took <= due + Duration::from_secs(LATE_S_MAX), "{code} after {took:?}, due after {due:?}");
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn backward_clock_jump_extends_neither_idle_timeout_nor_session_limit() {
-    each_ends_when_it_is_due(-JUMP_MS).await;
+    sessions_expire_on_time(-JUMP_MS).await;
 }
 
 #[tokio::test]
 async fn forward_clock_jump_shortens_neither_idle_timeout_nor_session_limit() {
-    each_ends_when_it_is_due(JUMP_MS).await;
+    sessions_expire_on_time(JUMP_MS).await;
 }
 
 #[tokio::test]
 async fn clock_set_back_during_downtime_does_not_extend_the_session_limit() {
-    let mut world = world(CAP_S).await;
-    let id = start(&world).await;
-    world.kill_server().await.unwrap();
-    world.set_next_clock_offset(-JUMP_MS).unwrap();
+    let mut server = start_server(SESSION_LIMIT_S).await;
+    let id = start_session(&server).await;
+    server.kill_server().await.unwrap();
+    server.set_next_clock_offset(-JUMP_MS).unwrap();
     let since = Instant::now();
-    world.start_server().await.unwrap();
-    let (view, took) = used_until_its_end(&world, &id, since).await;
+    server.start_server().await.unwrap();
+    let (view, took) = use_until_expired(&server, &id, since).await;
     eprintln!("ended after {took:?}");
-    ended_by(&view, "deadline_expired");
-    world.finish().await.unwrap();
+    assert_expired_by(&view, "deadline_expired");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn clock_set_forward_during_downtime_expires_overdue_sessions() {
-    let mut world = world(CAP_S).await;
-    let id = start(&world).await;
-    world.kill_server().await.unwrap();
-    world.set_next_clock_offset(JUMP_MS).unwrap();
+    let mut server = start_server(SESSION_LIMIT_S).await;
+    let id = start_session(&server).await;
+    server.kill_server().await.unwrap();
+    server.set_next_clock_offset(JUMP_MS).unwrap();
     let since = Instant::now();
-    world.start_server().await.unwrap();
-    // To the next server it is the same as two hours that have passed.
-    let (view, took) = used_until_its_end(&world, &id, since).await;
+    server.start_server().await.unwrap();
+    // The next server cannot distinguish this from two hours of downtime.
+    let (view, took) = use_until_expired(&server, &id, since).await;
     eprintln!("ended after {took:?}");
-    ended_by(&view, "deadline_expired");
-    world.finish().await.unwrap();
+    assert_expired_by(&view, "deadline_expired");
+    server.finish().await.unwrap();
 }

@@ -1,24 +1,24 @@
-//! `docs/faults.md`: each test has a section of its own, and compares or writes that.
+//! `docs/faults.md`: each test compares or writes one section.
 
 use std::{fs, path::PathBuf};
 
-/// Where the document is.
+/// The path of the document.
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/faults.md")
 }
 
-/// The whole document.
-pub(crate) fn text() -> String {
+/// Reads the document.
+pub(crate) fn read() -> String {
     fs::read_to_string(path()).unwrap()
 }
 
-/// Compares a section with the document, or writes it there with `ANTEROOM_WRITE_DOCS=1`. A section begins with `<!-- name -->`
+/// Compares a section with the document, or writes it with `ANTEROOM_WRITE_DOCS=1`. A section begins with `<!-- name -->`
 /// and ends with `<!-- end -->`.
-pub(crate) fn section(name: &str, content: &str) {
-    // Tests run at once, each in a process of its own.
+pub(crate) fn compare_section(name: &str, content: &str) {
+    // The tests run concurrently in separate processes.
     let lock = fs::File::open(path().parent().unwrap()).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let document = text();
+    let document = read();
     let marker = format!("<!-- {name} -->\n");
     let Some(begin) = document.find(&marker).map(|at| at + marker.len()) else {
         panic!("docs/faults.md has no section {marker:?}; it should have:\n{content}")
@@ -33,7 +33,7 @@ pub(crate) fn section(name: &str, content: &str) {
         return;
     }
     panic!(
-        "docs/faults.md differs in the section {name}; ANTEROOM_WRITE_DOCS=1 writes it anew.\nit has:{}it should have:{content}",
+        "docs/faults.md differs in the section {name}; run with ANTEROOM_WRITE_DOCS=1 to update it.\nit has:{}it should have:{content}",
         &document[begin..end]
     );
 }

@@ -1,4 +1,4 @@
-//! The table: what must become of a session in each state under each fault.
+//! The table of expected results: one cell for each fault and session state.
 
 use crate::states::State;
 use anteroom_wire::api::Status;
@@ -9,15 +9,15 @@ use std::fmt;
 pub(crate) enum Fault {
     MachineKilled,
     KeeperKilled,
-    PartKilled,
+    DesktopKilled,
     MachineFrozen,
     ServerKilled,
     ServerRestarted,
     DatabaseLocked,
     DatabaseReadOnly,
     DiskFull,
-    ViewerGone,
-    ViewerStuck,
+    ViewerDisconnected,
+    ViewerStalled,
     ToolCrashed,
     ClockForward,
     ClockBack,
@@ -27,34 +27,34 @@ impl Fault {
     pub(crate) const ALL: [Self; 14] = [
         Self::MachineKilled,
         Self::KeeperKilled,
-        Self::PartKilled,
+        Self::DesktopKilled,
         Self::MachineFrozen,
         Self::ServerKilled,
         Self::ServerRestarted,
         Self::DatabaseLocked,
         Self::DatabaseReadOnly,
         Self::DiskFull,
-        Self::ViewerGone,
-        Self::ViewerStuck,
+        Self::ViewerDisconnected,
+        Self::ViewerStalled,
         Self::ToolCrashed,
         Self::ClockForward,
         Self::ClockBack,
     ];
 
-    /// The heading in the document.
+    /// The title in the document.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::MachineKilled => "The machine's process is killed",
             Self::KeeperKilled => "The machine's keeper is killed",
-            Self::PartKilled => "A part of the machine is killed: its desktop",
+            Self::DesktopKilled => "The machine's desktop is killed",
             Self::MachineFrozen => "The machine is frozen (SIGSTOP)",
             Self::ServerKilled => "The server is killed (kill -9) and started again",
             Self::ServerRestarted => "The server is stopped (SIGTERM) and started again",
             Self::DatabaseLocked => "The database is locked",
-            Self::DatabaseReadOnly => "The database cannot be written: read-only files",
+            Self::DatabaseReadOnly => "The database files are read-only",
             Self::DiskFull => "The disk is full",
-            Self::ViewerGone => "The viewer is gone without a word",
-            Self::ViewerStuck => "The viewer reads nothing while the desktop floods it",
+            Self::ViewerDisconnected => "The viewer disconnects without a close",
+            Self::ViewerStalled => "The viewer stops reading while the desktop sends much data",
             Self::ToolCrashed => "The tool crashes (exit code 3)",
             Self::ClockForward => "The wall clock jumps two hours forward",
             Self::ClockBack => "The wall clock jumps two hours back",
@@ -62,100 +62,100 @@ impl Fault {
     }
 }
 
-/// What is so after the fault.
+/// The effect of a fault on the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Now {
-    /// There is nothing that this fault could hit.
-    NothingThere,
+pub(crate) enum Effect {
+    /// The session has nothing that this fault can hit.
+    NotApplicable,
     /// The same state, the same machine.
     Unchanged,
-    /// Another machine takes the place of this one.
-    NewMachine,
-    /// The same state; the timeline and the diagnosis say that the tool ended.
-    ToolEnded,
+    /// The machine is replaced.
+    MachineReplaced,
+    /// The same state; timeline and diagnosis report the tool's exit.
+    ToolExited,
 }
 
-/// What the viewer was told.
+/// The result for the viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum ViewerOutcome {
     /// Its socket stays open.
-    Stays,
-    /// It was closed with this code and cause.
+    StaysConnected,
+    /// Its socket is closed with this code and reason.
     Closed(u16, String),
-    /// The connection broke off: nobody was left to say anything.
-    BrokeOff,
-    /// It is the viewer that is gone; the server counts it out.
-    CountedOut,
-    /// The session is over; who comes is refused with this code and cause.
-    Refused(u16, String),
+    /// The connection is lost without a close frame.
+    ConnectionLost,
+    /// The viewer itself disconnected; the server no longer counts it.
+    Disconnected,
+    /// The session has ended; new viewers are rejected with this code and reason.
+    Rejected(u16, String),
 }
 
-/// One cell.
+/// The expected or observed result of one fault in one state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cell {
-    pub now: Now,
-    pub told: Told,
-    /// From the fault to the moment when whoever asks is told the truth, at most.
+    pub effect: Effect,
+    pub viewer: ViewerOutcome,
+    /// The longest time from the fault until status and viewer report it.
     pub within_ms: u64,
-    /// How the session ends when everything that holds it has let go.
-    pub end: Status,
+    /// The final status of the session after everything that held it is released.
+    pub final_status: Status,
 }
 
-impl fmt::Display for Now {
+impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NothingThere => "nothing there to hit",
+            Self::NotApplicable => "nothing to hit",
             Self::Unchanged => "unchanged",
-            Self::NewMachine => "another machine, `vm_stopped` until it is ready",
-            Self::ToolEnded => "unchanged; timeline and diagnosis name the tool's end",
+            Self::MachineReplaced => "machine replaced, `vm_stopped` until the new one is ready",
+            Self::ToolExited => "unchanged; timeline and diagnosis report the tool's exit",
         })
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for ViewerOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stays => f.write_str("nothing: its socket stays open"),
+            Self::StaysConnected => f.write_str("stays connected"),
             Self::Closed(code, cause) => write!(f, "closed: {code} {cause}"),
-            Self::BrokeOff => f.write_str("broke off; may come back at once"),
-            Self::CountedOut => f.write_str("(gone) counted out"),
-            Self::Refused(code, cause) => write!(f, "who comes is refused: {code} {cause}"),
+            Self::ConnectionLost => f.write_str("connection lost, can reconnect at once"),
+            Self::Disconnected => f.write_str("disconnected, no longer counted"),
+            Self::Rejected(code, cause) => write!(f, "new viewers are rejected: {code} {cause}"),
         }
     }
 }
 
-/// How soon what happens to a machine is known: some hundredths of a second, and a host whose disk is busy with other tests (the
-/// two seconds of an idle one are held elsewhere).
+/// Limit for reporting a machine event: some hundredths of a second on an idle host, plus a margin for a busy disk (another test
+/// checks the two seconds of an idle host).
 const MACHINE_MS: u64 = 5_000;
-/// How soon a server that was started again knows what is so.
+/// Limit for a restarted server to report the state of its sessions.
 const RESTART_MS: u64 = 10_000;
-/// How soon a database in trouble is said: twice `store.busy_ms_max`, and a busy host.
+/// Limit for reporting a database fault: twice `store.busy_ms_max`, plus a margin for a busy host.
 const DATABASE_MS: u64 = 10_000;
-/// How soon a viewer that reads nothing is let go: `tunnel.stall_ms_max`, and a busy host.
-const STUCK_MS: u64 = 10_000;
-/// How soon a machine that stands still before it was ready is given up: `machines.ready_…_ms_max`, as this scene sets it.
+/// Limit for disconnecting a stalled viewer: the stall timeout of the tunnel, plus a margin for a busy host.
+const STALL_MS: u64 = 10_000;
+/// Limit for replacing a machine that freezes before it is ready: `machines.ready_…_ms_max` of this fixture, plus a margin.
 const READY_MS: u64 = FROZEN_READY_MS + 4_000;
 /// See [`READY_MS`].
 pub(crate) const FROZEN_READY_MS: u64 = 8_000;
-/// How soon a frozen machine is recognised: `machines.liveness_timeout_s`, a ping, and a busy host.
-const HUNG_MS: u64 = 8_000;
+/// Limit for detecting a frozen machine: `machines.liveness_timeout_s`, a ping, and a margin for a busy host.
+const LIVENESS_MS: u64 = 8_000;
 
-/// What must become of it.
+/// The expected result of a fault in a state.
 pub(crate) fn cell(fault: Fault, state: State) -> Cell {
-    let now = now(fault, state);
-    let within_ms = match (fault, now) {
+    let effect = effect(fault, state);
+    let within_ms = match (fault, effect) {
         (Fault::MachineFrozen, _) if state == State::Created => READY_MS,
         (Fault::ServerKilled | Fault::ServerRestarted, _) => RESTART_MS,
-        (_, Now::NothingThere) => 0,
-        (Fault::MachineFrozen, _) => HUNG_MS,
-        (Fault::ViewerStuck, _) => STUCK_MS,
+        (_, Effect::NotApplicable) => 0,
+        (Fault::MachineFrozen, _) => LIVENESS_MS,
+        (Fault::ViewerStalled, _) => STALL_MS,
         (Fault::DatabaseLocked | Fault::DatabaseReadOnly | Fault::DiskFull, _) => DATABASE_MS,
         _ => MACHINE_MS,
     };
-    Cell { now, told: told(fault, state, now), within_ms, end: end(fault, state) }
+    Cell { effect, viewer: expected_viewer(fault, state, effect), within_ms, final_status: final_status(fault, state) }
 }
 
-fn now(fault: Fault, state: State) -> Now {
+fn effect(fault: Fault, state: State) -> Effect {
     use State::*;
     match (fault, state) {
         (
@@ -167,46 +167,46 @@ fn now(fault: Fault, state: State) -> Now {
             | Fault::ClockForward
             | Fault::ClockBack,
             Completed | Failed | Cancelled | Expired,
-        ) => Now::Unchanged,
-        (_, Completed | Failed | Cancelled | Expired) => Now::NothingThere,
+        ) => Effect::Unchanged,
+        (_, Completed | Failed | Cancelled | Expired) => Effect::NotApplicable,
         (Fault::MachineKilled | Fault::MachineFrozen, Created | Started | Authenticating | Delivering) => {
-            Now::NewMachine
+            Effect::MachineReplaced
         }
-        (Fault::MachineKilled | Fault::MachineFrozen, Queued | Asked | Stopped) => Now::NothingThere,
-        (Fault::KeeperKilled, Queued) => Now::NothingThere,
-        (Fault::KeeperKilled, Asked | Created | Started | Authenticating | Delivering | Stopped) => Now::NewMachine,
-        // Before it has a display nothing of that part runs.
-        (Fault::PartKilled, Queued | Asked | Created | Stopped) => Now::NothingThere,
-        (Fault::PartKilled, Started | Authenticating | Delivering) => Now::Unchanged,
-        // A keeper that has not begun does not answer the next server: another machine is asked for.
-        (Fault::ServerKilled | Fault::ServerRestarted, Asked | Stopped) => Now::NewMachine,
+        (Fault::MachineKilled | Fault::MachineFrozen, Queued | MachineRequested | Stopped) => Effect::NotApplicable,
+        (Fault::KeeperKilled, Queued) => Effect::NotApplicable,
+        (Fault::KeeperKilled, MachineRequested | Created | Started | Authenticating | Delivering | Stopped) => Effect::MachineReplaced,
+        // The desktop process does not run yet.
+        (Fault::DesktopKilled, Queued | MachineRequested | Created | Stopped) => Effect::NotApplicable,
+        (Fault::DesktopKilled, Started | Authenticating | Delivering) => Effect::Unchanged,
+        // A paused keeper does not answer the next server, which requests another machine.
+        (Fault::ServerKilled | Fault::ServerRestarted, MachineRequested | Stopped) => Effect::MachineReplaced,
         (Fault::ServerKilled | Fault::ServerRestarted, Queued | Created | Started | Authenticating | Delivering) => {
-            Now::Unchanged
+            Effect::Unchanged
         }
-        (Fault::ToolCrashed, Started | Authenticating | Delivering) => Now::ToolEnded,
-        (Fault::ToolCrashed, Queued | Asked | Created | Stopped) => Now::NothingThere,
-        (Fault::ViewerStuck, Queued | Asked | Created | Stopped) => Now::NothingThere,
+        (Fault::ToolCrashed, Started | Authenticating | Delivering) => Effect::ToolExited,
+        (Fault::ToolCrashed, Queued | MachineRequested | Created | Stopped) => Effect::NotApplicable,
+        (Fault::ViewerStalled, Queued | MachineRequested | Created | Stopped) => Effect::NotApplicable,
         (
-            Fault::ViewerGone
-            | Fault::ViewerStuck
+            Fault::ViewerDisconnected
+            | Fault::ViewerStalled
             | Fault::DatabaseLocked
             | Fault::DatabaseReadOnly
             | Fault::DiskFull
             | Fault::ClockForward
             | Fault::ClockBack,
-            Queued | Asked | Created | Started | Authenticating | Delivering | Stopped,
-        ) => Now::Unchanged,
+            Queued | MachineRequested | Created | Started | Authenticating | Delivering | Stopped,
+        ) => Effect::Unchanged,
     }
 }
 
-fn told(fault: Fault, state: State, now: Now) -> Told {
+fn expected_viewer(fault: Fault, state: State, effect: Effect) -> ViewerOutcome {
     let cause = match state {
         State::Completed => Some("completed"),
         State::Failed => Some("machine_failed"),
         State::Cancelled => Some("cancelled"),
         State::Expired => Some("idle_expired"),
         State::Queued
-        | State::Asked
+        | State::MachineRequested
         | State::Created
         | State::Started
         | State::Authenticating
@@ -214,37 +214,37 @@ fn told(fault: Fault, state: State, now: Now) -> Told {
         | State::Stopped => None,
     };
     if let Some(cause) = cause {
-        return Told::Refused(4410, cause.into());
+        return ViewerOutcome::Rejected(4410, cause.into());
     }
     match fault {
-        Fault::ServerKilled => Told::BrokeOff,
-        Fault::ServerRestarted => Told::Closed(4503, "shutting_down".into()),
-        Fault::MachineKilled | Fault::KeeperKilled | Fault::MachineFrozen if now == Now::NewMachine => {
-            Told::Closed(4510, "machine_replaced".into())
+        Fault::ServerKilled => ViewerOutcome::ConnectionLost,
+        Fault::ServerRestarted => ViewerOutcome::Closed(4503, "shutting_down".into()),
+        Fault::MachineKilled | Fault::KeeperKilled | Fault::MachineFrozen if effect == Effect::MachineReplaced => {
+            ViewerOutcome::Closed(4510, "machine_replaced".into())
         }
-        Fault::PartKilled if state.has_desktop() => Told::Closed(4502, "desktop_unreachable".into()),
-        Fault::ViewerGone => Told::CountedOut,
-        Fault::ViewerStuck if state.has_desktop() => Told::BrokeOff,
+        Fault::DesktopKilled if state.has_desktop() => ViewerOutcome::Closed(4502, "desktop_unreachable".into()),
+        Fault::ViewerDisconnected => ViewerOutcome::Disconnected,
+        Fault::ViewerStalled if state.has_desktop() => ViewerOutcome::ConnectionLost,
         Fault::MachineKilled
         | Fault::KeeperKilled
         | Fault::MachineFrozen
-        | Fault::PartKilled
-        | Fault::ViewerStuck
+        | Fault::DesktopKilled
+        | Fault::ViewerStalled
         | Fault::ToolCrashed
         | Fault::DatabaseLocked
         | Fault::DatabaseReadOnly
         | Fault::DiskFull
         | Fault::ClockForward
-        | Fault::ClockBack => Told::Stays,
+        | Fault::ClockBack => ViewerOutcome::StaysConnected,
     }
 }
 
-fn end(fault: Fault, state: State) -> Status {
+fn final_status(fault: Fault, state: State) -> Status {
     match (fault, state) {
         (_, State::Failed) => Status::Failed,
         (_, State::Cancelled) => Status::Cancelled,
         (_, State::Expired) => Status::Expired,
-        // A tool that crashed before it wrote a credential never will: the person gives up.
+        // A tool that crashed before it wrote a credential never writes one: the user cancels.
         (Fault::ToolCrashed, State::Started | State::Authenticating) => Status::Cancelled,
         _ => Status::Completed,
     }

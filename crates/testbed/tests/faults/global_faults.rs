@@ -1,11 +1,11 @@
-//! Faults that hit every session at once: the server, its database, its clock; and everybody's wish to end.
+//! Faults that hit every session at once: server restart, database and clock faults; and the cancellation of every session.
 
 use crate::{
-    expectations::{Fault, Now, Told},
-    inject::{JUMP_MS, Small, Trouble},
-    matrix::{LONG, LOOK, STILL, Table, patience, told, what_is_so},
+    expectations::{Fault, Effect, ViewerOutcome},
+    inject::{JUMP_MS, SmallFileSystem, DatabaseFault},
+    matrix::{WAIT_LIMIT, POLL_INTERVAL, SETTLE_TIME, FaultTable, patience, outcome, observe_effect},
     namespace,
-    states::{Scene, State, Wishes, machines_gone},
+    states::{FaultFixture, State, FixtureOptions, wait_no_machines},
 };
 use anteroom_testbed::PausePoint;
 use anteroom_wire::{
@@ -15,171 +15,171 @@ use anteroom_wire::{
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Which machine each session has.
-async fn machines(scene: &Scene) -> Vec<Option<MachineId>> {
+/// The machine of each session.
+async fn session_machines(fixture: &FaultFixture) -> Vec<Option<MachineId>> {
     let mut machines = Vec::new();
-    for held in &scene.held {
-        machines.push(scene.machine(&held.id).await);
+    for held in &fixture.sessions {
+        machines.push(fixture.machine(&held.id).await);
     }
     machines
 }
 
-/// The server goes in one way or the other, and comes back.
-async fn server_goes(fault: Fault, go: impl AsyncFnOnce(&mut Scene)) {
-    let mut scene = Scene::set(Wishes::default()).await;
-    let mut table = Table::new(fault);
-    let before = machines(&scene).await;
-    go(&mut scene).await;
-    let mut all = std::mem::take(&mut scene.held);
+/// Ends the server with `go`, starts it again, and observes every session.
+async fn restart_server_with(fault: Fault, go: impl AsyncFnOnce(&mut FaultFixture)) {
+    let mut fixture = FaultFixture::start(FixtureOptions::default()).await;
+    let mut table = FaultTable::new(fault);
+    let before = session_machines(&fixture).await;
+    go(&mut fixture).await;
+    let mut all = std::mem::take(&mut fixture.sessions);
     let mut ends = Vec::new();
     for held in &mut all {
         ends.push(match held.viewer.take() {
-            Some(mut viewer) => told(viewer.end(LONG).await),
-            None => Told::Stays,
+            Some(mut viewer) => viewer_outcome(viewer.wait_end(WAIT_LIMIT).await),
+            None => ViewerOutcome::StaysConnected,
         });
     }
     let at = Instant::now();
-    scene.world.start_server().await.unwrap();
-    for ((held, told), machine) in all.iter().zip(ends).zip(before) {
-        let shall = table.expected(held.state);
-        let now = if shall.now == Now::NewMachine {
-            what_is_so(&scene, &held.id, held.state, held.generation, LONG).await
+    fixture.server.start_server().await.unwrap();
+    for ((held, outcome), machine) in all.iter().zip(ends).zip(before) {
+        let expected = table.expected(held.state);
+        let effect = if expected.effect == Effect::MachineReplaced {
+            observe_effect(&fixture, &held.id, held.state, held.generation, WAIT_LIMIT).await
         } else {
             let same = |view: &SessionView| (view.status, view.generation) == (held.state.status(), held.generation);
-            scene.api().wait_until(&held.id, "as it was", same).await.unwrap();
-            // Who stood in line may have been given room.
+            fixture.api().wait_until(&held.id, "unchanged", same).await.unwrap();
+            // The queued session may have got a machine.
             if held.state != State::Queued {
-                assert_eq!(scene.machine(&held.id).await, machine, "{}: the same machine", held.state);
+                assert_eq!(fixture.machine(&held.id).await, machine, "{}: the same machine", held.state);
             }
-            Now::Unchanged
+            Effect::Unchanged
         };
         let took = at.elapsed();
         if held.state.has_desktop() {
-            scene.shows_again(&held.id).await;
+            fixture.check_viewer_reconnects(&held.id).await;
         }
-        table.saw(held, now, told, took);
+        table.record(held, effect, outcome, took);
     }
-    scene.held = all;
-    table.finish(scene).await;
+    fixture.sessions = all;
+    table.finish(fixture).await;
 }
 
 #[tokio::test]
 async fn next_server_after_a_kill_knows_every_session() {
-    server_goes(Fault::ServerKilled, async |scene| scene.world.kill_server().await.unwrap()).await;
+    restart_server_with(Fault::ServerKilled, async |fixture| fixture.server.kill_server().await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn stopped_server_closes_its_viewers_and_the_next_server_knows_every_session() {
-    server_goes(Fault::ServerRestarted, async |scene| scene.world.stop_server().await.unwrap()).await;
+    restart_server_with(Fault::ServerRestarted, async |fixture| fixture.server.stop_server().await.unwrap()).await;
 }
 
-/// Something is wrong with the database; meanwhile everything that held the sessions lets go.
-async fn database_in_trouble(fault: Fault, mut scene: Scene, trouble: impl AsyncFnOnce(&Scene) -> Trouble) {
-    let mut table = Table::new(fault);
+/// Injects a database fault, during which everything that held the sessions is released.
+async fn with_database_fault(fault: Fault, mut fixture: FaultFixture, fault_guard: impl AsyncFnOnce(&FaultFixture) -> DatabaseFault) {
+    let mut table = FaultTable::new(fault);
     let at = Instant::now();
-    let trouble = trouble(&scene).await;
-    // Who asks is told so: by the health page, and by name when something has to be written.
-    let operator = scene.world.operator().unwrap();
+    let fault_guard = fault_guard(&fixture).await;
+    // The health endpoint reports the fault, and requests that need a write fail with an error.
+    let operator = fixture.server.operator().unwrap();
     loop {
         let health: Health = serde_json::from_str(&operator.get("/health").await.unwrap().text).unwrap();
         if health.status == HealthStatus::Down {
             break;
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     let took = at.elapsed();
-    let refused = scene.api().post("/api/auth/start", serde_json::json!({ "provider": "scripted" })).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (503, "database_unavailable"));
-    sleep(STILL).await;
-    let mut all = std::mem::take(&mut scene.held);
+    let response = fixture.api().post("/api/auth/start", serde_json::json!({ "provider": "scripted" })).await.unwrap();
+    assert_eq!((response.status, response.problem().unwrap().code.as_str()), (503, "database_unavailable"));
+    sleep(SETTLE_TIME).await;
+    let mut all = std::mem::take(&mut fixture.sessions);
     for held in &mut all {
-        let shall = table.expected(held.state);
-        let now = what_is_so(&scene, &held.id, held.state, held.generation, Duration::ZERO).await;
-        let told = match held.viewer.as_mut() {
-            Some(viewer) => told(viewer.end(patience(&shall.told)).await),
-            None => Told::Stays,
+        let expected = table.expected(held.state);
+        let effect = observe_effect(&fixture, &held.id, held.state, held.generation, Duration::ZERO).await;
+        let outcome = match held.viewer.as_mut() {
+            Some(viewer) => viewer_outcome(viewer.wait_end(wait_limit(&expected.viewer)).await),
+            None => ViewerOutcome::StaysConnected,
         };
-        table.saw(held, now, told, took);
+        table.record(held, effect, outcome, took);
     }
-    scene.held = all;
-    going_on_meanwhile(&scene).await;
-    trouble.over(&scene.world).await;
-    table.finish(scene).await;
+    fixture.sessions = all;
+    assert_sessions_continue(&fixture).await;
+    fault_guard.repair(&fixture.server).await;
+    table.finish(fixture).await;
 }
 
-/// Every session that can goes on as far as it gets without the database; none ends.
-async fn going_on_meanwhile(scene: &Scene) {
-    scene.world.resume(PausePoint::KeeperStart).unwrap();
-    scene.world.resume(PausePoint::DesktopStart).unwrap();
-    for held in &scene.held {
+/// Releases the sessions and checks that none of them ends while the database is not writable.
+async fn assert_sessions_continue(fixture: &FaultFixture) {
+    fixture.server.resume(PausePoint::KeeperStart).unwrap();
+    fixture.server.resume(PausePoint::DesktopStart).unwrap();
+    for held in &fixture.sessions {
         if held.state.has_desktop() {
-            scene.flag(&held.id, "url").await;
-            scene.flag(&held.id, "go").await;
+            fixture.set_flag(&held.id, "url").await;
+            fixture.set_flag(&held.id, "go").await;
         }
     }
-    sleep(STILL * 2).await;
-    for held in &scene.held {
-        let status = scene.api().session(&held.id).await.unwrap().status;
+    sleep(SETTLE_TIME * 2).await;
+    for held in &fixture.sessions {
+        let status = fixture.api().session(&held.id).await.unwrap().status;
         assert_eq!(status.is_terminal(), held.state.status().is_terminal(), "{} became {status:?}", held.state);
     }
 }
 
 #[tokio::test]
 async fn locked_database_is_reported_and_loses_nothing() {
-    let scene = Scene::set(Wishes { impatient: true, ..Wishes::default() }).await;
-    database_in_trouble(Fault::DatabaseLocked, scene, async |scene| Trouble::lock(&scene.world).await).await;
+    let fixture = FaultFixture::start(FixtureOptions { short_database_timeout: true, ..FixtureOptions::default() }).await;
+    with_database_fault(Fault::DatabaseLocked, fixture, async |fixture| DatabaseFault::lock(&fixture.server).await).await;
 }
 
 #[tokio::test]
 async fn read_only_database_is_reported_and_loses_nothing() {
-    if !namespace::inside("global_faults::read_only_database_is_reported_and_loses_nothing") {
+    if !namespace::rerun_inside("global_faults::read_only_database_is_reported_and_loses_nothing") {
         return;
     }
-    let scene = Scene::set(Wishes { impatient: true, ..Wishes::default() }).await;
-    database_in_trouble(Fault::DatabaseReadOnly, scene, async |scene| Trouble::read_only(&scene.world)).await;
+    let fixture = FaultFixture::start(FixtureOptions { short_database_timeout: true, ..FixtureOptions::default() }).await;
+    with_database_fault(Fault::DatabaseReadOnly, fixture, async |fixture| DatabaseFault::read_only(&fixture.server)).await;
 }
 
 #[tokio::test]
 async fn full_disk_is_reported_and_loses_nothing() {
-    if !namespace::inside("global_faults::full_disk_is_reported_and_loses_nothing") {
+    if !namespace::rerun_inside("global_faults::full_disk_is_reported_and_loses_nothing") {
         return;
     }
     let mut small = None;
-    let impatient = Wishes { impatient: true, ..Wishes::default() };
-    let scene = Scene::set_in(impatient, |world| small = Some(Small::under(&world.state_dir()))).await;
-    database_in_trouble(Fault::DiskFull, scene, async |scene| Trouble::fill(&scene.world)).await;
+    let impatient = FixtureOptions { short_database_timeout: true, ..FixtureOptions::default() };
+    let fixture = FaultFixture::start_prepared(impatient, |server| small = Some(SmallFileSystem::mount_at(&server.state_dir()))).await;
+    with_database_fault(Fault::DiskFull, fixture, async |fixture| DatabaseFault::fill(&fixture.server)).await;
     drop(small);
 }
 
-/// The clock jumps, time goes on for a while, and the clock jumps back again.
+/// The clock jumps by `ahead_ms`, and after a while back again.
 async fn clock_jumps(fault: Fault, ahead_ms: i64) {
-    let mut scene = Scene::set(Wishes::default()).await;
-    let mut table = Table::new(fault);
-    scene.world.set_clock_offset(ahead_ms).await.unwrap();
-    // Several sweeps and looks at the deadlines.
-    sleep(STILL * 2).await;
-    let mut all = std::mem::take(&mut scene.held);
+    let mut fixture = FaultFixture::start(FixtureOptions::default()).await;
+    let mut table = FaultTable::new(fault);
+    fixture.server.set_clock_offset(ahead_ms).await.unwrap();
+    // Several reconciliations and deadline checks.
+    sleep(SETTLE_TIME * 2).await;
+    let mut all = std::mem::take(&mut fixture.sessions);
     for held in &mut all {
-        let shall = table.expected(held.state);
-        let now = what_is_so(&scene, &held.id, held.state, held.generation, Duration::ZERO).await;
+        let expected = table.expected(held.state);
+        let effect = observe_effect(&fixture, &held.id, held.state, held.generation, Duration::ZERO).await;
         if held.state.has_desktop() {
-            scene.shows_again(&held.id).await;
+            fixture.check_viewer_reconnects(&held.id).await;
         }
-        let told = match held.viewer.as_mut() {
-            Some(viewer) => told(viewer.end(patience(&shall.told)).await),
-            None => Told::Stays,
+        let outcome = match held.viewer.as_mut() {
+            Some(viewer) => viewer_outcome(viewer.wait_end(wait_limit(&expected.viewer)).await),
+            None => ViewerOutcome::StaysConnected,
         };
-        table.saw(held, now, told, Duration::ZERO);
+        table.record(held, effect, outcome, Duration::ZERO);
     }
-    scene.held = all;
-    // The clock is set right while the sessions live, which is the same jump the other way.
-    scene.world.set_clock_offset(0).await.unwrap();
-    sleep(STILL).await;
-    for held in &scene.held {
-        let view = scene.api().session(&held.id).await.unwrap();
-        assert_eq!(view.status, held.state.status(), "{} after the clock was set right", held.state);
+    fixture.sessions = all;
+    // Correcting the clock with active sessions is the same jump in the other direction.
+    fixture.server.set_clock_offset(0).await.unwrap();
+    sleep(SETTLE_TIME).await;
+    for held in &fixture.sessions {
+        let view = fixture.api().session(&held.id).await.unwrap();
+        assert_eq!(view.status, held.state.status(), "{} after the clock was corrected", held.state);
     }
-    table.finish(scene).await;
+    table.finish(fixture).await;
 }
 
 #[tokio::test]
@@ -194,27 +194,27 @@ async fn backward_clock_jump_ends_no_session() {
 
 #[tokio::test]
 async fn session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
-    let mut scene = Scene::set(Wishes::default()).await;
-    let api = scene.api();
-    let mut all = std::mem::take(&mut scene.held);
+    let mut fixture = FaultFixture::start(FixtureOptions::default()).await;
+    let api = fixture.api();
+    let mut all = std::mem::take(&mut fixture.sessions);
     for held in &mut all {
-        let shall = if held.state.status().is_terminal() { held.state.status() } else { Status::Cancelled };
+        let expected = if held.state.status().is_terminal() { held.state.status() } else { Status::Cancelled };
         for _ in 0..2 {
-            assert_eq!(api.cancel(&held.id).await.unwrap().status, shall, "{}", held.state);
+            assert_eq!(api.cancel(&held.id).await.unwrap().status, expected, "{}", held.state);
         }
         if let Some(mut viewer) = held.viewer.take() {
-            let told = told(viewer.end(LONG).await);
-            assert_eq!(told, Told::Closed(4410, "cancelled".into()), "{}", held.state);
+            let outcome = viewer_outcome(viewer.wait_end(WAIT_LIMIT).await);
+            assert_eq!(outcome, ViewerOutcome::Closed(4410, "cancelled".into()), "{}", held.state);
         }
     }
-    // What held them lets go only now: a late step of a start must not bring anything back.
-    machines_gone(&scene.world).await;
-    scene.let_go().await;
-    sleep(STILL).await;
+    // Released only now: a late step of a start must not revive a cancelled session.
+    wait_no_machines(&fixture.server).await;
+    fixture.release_all().await;
+    sleep(SETTLE_TIME).await;
     for held in &all {
         let view = api.session(&held.id).await.unwrap();
         assert!(view.status.is_terminal(), "{}: {:?}", held.state, view.status);
-        scene.ended_once(&view).await.unwrap_or_else(|why| panic!("{}: {why}", held.state));
+        fixture.check_ended_once(&view).await.unwrap_or_else(|why| panic!("{}: {why}", held.state));
     }
-    scene.world.finish().await.unwrap();
+    fixture.server.finish().await.unwrap();
 }

@@ -1,19 +1,22 @@
-//! The fault matrix: every state of a session × every fault, on plain machines and, for the rows that need one, on real ones.
+//! The fault matrix: every session state × every fault, on plain-process machines and, for some rows, on QEMU machines.
 //!
 //! ```text
-//!  states  brings sessions into every state at once, in one world, and holds them there
-//!  inject  does the harm
-//!  expect  what must become of each cell: the table
-//!  matrix  one test for each fault: harm, look, let go, see every session to its end, compare with docs/faults.md
-//!  whole   the same for faults that hit all sessions at once
-//!  crashes the server is killed before and after each write of its database
-//!  clock   deadlines under a clock that jumps
-//!  named   which test holds which documented scenario (T1 to T30)
-//!  namespace a place where an ordinary user may mount
-//!  qemu    the rows that need real machines
+//!  states        brings one session into each state, on one server, and holds it there
+//!  inject        injects the faults
+//!  expectations  the table: the expected result of each cell
+//!  matrix        one test per fault that hits one session: inject, observe, release, finish every session, compare with docs/faults.md
+//!  global_faults the same for faults that hit all sessions at once
+//!  session_end   releases and finishes the sessions
+//!  viewer        a viewer that records the end of its socket
+//!  crashes       kills the server before and after each database write
+//!  clock         deadlines during clock jumps
+//!  scenarios     the tests of each documented scenario (T1 to T30)
+//!  namespace     runs a test in a mount namespace of an unprivileged user
+//!  qemu          the rows for QEMU machines
+//!  document      compares or writes the sections of docs/faults.md
 //! ```
 //!
-//! `ANTEROOM_WRITE_DOCS=1` writes what was seen into `docs/faults.md`; without it a difference fails.
+//! With `ANTEROOM_WRITE_DOCS=1` the tests write `docs/faults.md`; otherwise they fail when it differs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 

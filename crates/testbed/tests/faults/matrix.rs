@@ -1,11 +1,11 @@
-//! One test for each fault: all states at once, the harm, what is so then, and every session's end.
+//! One test for each fault: sessions in all states, the fault, its effect, and the final status of every session.
 
 use crate::{
     document,
-    expectations::{Cell, FROZEN_READY_MS, Fault, Now, Told, cell},
-    inject::{self, Part},
-    states::{Held, Scene, State, Wishes, machines_gone},
-    viewer::End,
+    expectations::{Cell, FROZEN_READY_MS, Fault, Effect, ViewerOutcome, cell},
+    inject::{self, MachinePart},
+    states::{HeldSession, FaultFixture, State, FixtureOptions, wait_no_machines},
+    viewer::SocketEnd,
 };
 use anteroom_testbed::PausePoint;
 use anteroom_wire::{SessionId, api::Status};
@@ -13,172 +13,172 @@ use rustix::process::Signal;
 use std::{fmt::Write as _, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long nothing must change when nothing shall.
-pub(crate) const STILL: Duration = Duration::from_millis(1_000);
-/// How long a change is waited for before the cell has failed; its bound is another matter.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
-/// Between two questions.
-pub(crate) const LOOK: Duration = Duration::from_millis(10);
+/// How long a session must stay unchanged when no change is expected.
+pub(crate) const SETTLE_TIME: Duration = Duration::from_millis(1_000);
+/// How long to wait for an expected change; the limit of the cell is checked separately.
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(30);
+/// The interval between two requests.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What was seen of a cell before everything was let go.
-struct Seen {
+/// The observed result of a session before the release.
+struct Observation {
     state: State,
     id: SessionId,
-    now: Now,
-    told: Told,
+    effect: Effect,
+    viewer: ViewerOutcome,
     took: Duration,
 }
 
 /// The rows of one fault.
-pub(crate) struct Table {
+pub(crate) struct FaultTable {
     fault: Fault,
-    seen: Vec<Seen>,
-    wrong: Vec<String>,
-    /// A cell that was looked at in a scene of its own.
-    already: Option<(State, Now, Told, Duration)>,
+    observations: Vec<Observation>,
+    failures: Vec<String>,
+    /// A cell that was observed in a separate fixture.
+    precomputed: Option<(State, Effect, ViewerOutcome, Duration)>,
 }
 
-impl Table {
+impl FaultTable {
     pub(crate) fn new(fault: Fault) -> Self {
-        Self { fault, seen: Vec::new(), wrong: Vec::new(), already: None }
+        Self { fault, observations: Vec::new(), failures: Vec::new(), precomputed: None }
     }
 
     pub(crate) fn expected(&self, state: State) -> Cell {
         cell(self.fault, state)
     }
 
-    pub(crate) fn saw(&mut self, held: &Held, now: Now, told: Told, took: Duration) {
-        self.seen.push(Seen { state: held.state, id: held.id.clone(), now, told, took });
+    pub(crate) fn record(&mut self, held: &HeldSession, effect: Effect, viewer: ViewerOutcome, took: Duration) {
+        self.observations.push(Observation { state: held.state, id: held.id.clone(), effect, viewer, took });
     }
 
-    /// Lets everything go, sees every session to its end, and compares all of it with what must be.
-    pub(crate) async fn finish(mut self, scene: Scene) {
-        scene.let_go().await;
+    /// Releases and finishes every session, compares all results with the expectations and the table with the document.
+    pub(crate) async fn finish(mut self, fixture: FaultFixture) {
+        fixture.release_all().await;
         let mut rows = String::from(
-            "| state | what is so | the viewer is told | known within | the session ends | left over |\n|---|---|---|---|---|---|\n",
+            "| state | effect | viewer | reported within | final status | left over |\n|---|---|---|---|---|---|\n",
         );
-        self.seen.sort_by_key(|seen| seen.state);
-        let seen = std::mem::take(&mut self.seen);
-        assert_eq!(seen.iter().map(|seen| seen.state).collect::<Vec<_>>(), State::ALL, "every state was looked at");
-        for seen in seen {
-            let shall = self.expected(seen.state);
-            let end = scene.see_to_end(&seen.id, shall.end).await;
-            let told =
-                if seen.state.status().is_terminal() { scene.told_at_the_door(&seen.id).await } else { seen.told };
-            let is = Cell { now: seen.now, told, within_ms: shall.within_ms, end: end.status };
-            if is != shall {
-                self.wrong.push(format!("{}: {is:?}, expected {shall:?}", seen.state));
+        self.observations.sort_by_key(|seen| seen.state);
+        let observations = std::mem::take(&mut self.observations);
+        assert_eq!(observations.iter().map(|seen| seen.state).collect::<Vec<_>>(), State::ALL, "every state was observed");
+        for seen in observations {
+            let expected = self.expected(seen.state);
+            let end = fixture.finish_session(&seen.id, expected.final_status).await;
+            let outcome =
+                if seen.state.status().is_terminal() { fixture.new_viewer_outcome(&seen.id).await } else { seen.viewer };
+            let actual = Cell { effect: seen.effect, viewer: outcome, within_ms: expected.within_ms, final_status: end.status };
+            if actual != expected {
+                self.failures.push(format!("{}: {actual:?}, expected {expected:?}", seen.state));
             }
             let took_ms = u64::try_from(seen.took.as_millis()).unwrap();
-            if took_ms > shall.within_ms && shall.now != Now::NothingThere {
-                self.wrong.push(format!("{}: known after {took_ms} ms, expected {} ms", seen.state, shall.within_ms));
+            if took_ms > expected.within_ms && expected.effect != Effect::NotApplicable {
+                self.failures.push(format!("{}: reported after {took_ms} ms, expected {} ms", seen.state, expected.within_ms));
             }
-            if let Err(why) = scene.ended_once(&end).await {
-                self.wrong.push(format!("{}: {why}", seen.state));
+            if let Err(why) = fixture.check_ended_once(&end).await {
+                self.failures.push(format!("{}: {why}", seen.state));
             }
-            row(&mut rows, seen.state, &is);
+            row(&mut rows, seen.state, &actual);
             eprintln!("{:?} {}: {:?}", self.fault, seen.state, seen.took);
         }
-        machines_gone(&scene.world).await;
-        if !self.wrong.is_empty() {
-            eprintln!("{}", scene.world.log().lines().rev().take(60).collect::<Vec<_>>().join("\n"));
+        wait_no_machines(&fixture.server).await;
+        if !self.failures.is_empty() {
+            eprintln!("{}", fixture.server.log().lines().rev().take(60).collect::<Vec<_>>().join("\n"));
         }
-        scene.world.finish().await.unwrap();
-        assert!(self.wrong.is_empty(), "{}\n{}", self.wrong.join("\n"), rows);
-        document::section(&format!("fault: {}", self.fault.title()), &format!("### {}\n\n{rows}", self.fault.title()));
+        fixture.server.finish().await.unwrap();
+        assert!(self.failures.is_empty(), "{}\n{}", self.failures.join("\n"), rows);
+        document::compare_section(&format!("fault: {}", self.fault.title()), &format!("### {}\n\n{rows}", self.fault.title()));
     }
 }
 
 fn row(rows: &mut String, state: State, cell: &Cell) {
-    let within = if cell.now == Now::NothingThere { "–".to_owned() } else { format!("{} s", cell.within_ms / 1_000) };
-    let end = serde_json::to_string(&cell.end).unwrap();
+    let within = if cell.effect == Effect::NotApplicable { "–".to_owned() } else { format!("{} s", cell.within_ms / 1_000) };
+    let end = serde_json::to_string(&cell.final_status).unwrap();
     let end = end.trim_matches('"');
-    writeln!(rows, "| {state} | {} | {} | {within} | `{end}` | nothing |", cell.now, cell.told).unwrap();
+    writeln!(rows, "| {state} | {} | {} | {within} | `{end}` | nothing |", cell.effect, cell.viewer).unwrap();
 }
 
-/// What became of a session whose machine was the `generation`th: looked at until it changes, or `wait` is over.
-pub(crate) async fn what_is_so(scene: &Scene, id: &SessionId, state: State, generation: u32, wait: Duration) -> Now {
-    let api = scene.api();
+/// Polls a session, whose machine has this generation, until it changes or `wait` is over; returns the effect.
+pub(crate) async fn observe_effect(fixture: &FaultFixture, id: &SessionId, state: State, generation: u32, wait: Duration) -> Effect {
+    let api = fixture.api();
     let until = Instant::now() + wait;
     loop {
         let view = api.session(id).await.unwrap();
         if view.generation > generation && !view.status.is_terminal() {
-            return Now::NewMachine;
+            return Effect::MachineReplaced;
         }
         let timeline = api.timeline(id).await.unwrap();
         if timeline.iter().any(|entry| entry.kind == "cli_exited" && entry.data["code"] == 3) {
-            return Now::ToolEnded;
+            return Effect::ToolExited;
         }
         if Instant::now() >= until {
             assert_eq!((view.status, view.generation), (state.status(), generation), "{state}: {timeline:#?}");
-            return Now::Unchanged;
+            return Effect::Unchanged;
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-pub(crate) fn told(end: Option<End>) -> Told {
+pub(crate) fn viewer_outcome(end: Option<SocketEnd>) -> ViewerOutcome {
     match end {
-        None => Told::Stays,
-        Some(End { code: None, .. }) => Told::BrokeOff,
-        Some(End { code: Some(code), reason, .. }) => {
-            Told::Closed(code, reason.split(':').next().unwrap_or_default().to_owned())
+        None => ViewerOutcome::StaysConnected,
+        Some(SocketEnd { code: None, .. }) => ViewerOutcome::ConnectionLost,
+        Some(SocketEnd { code: Some(code), reason, .. }) => {
+            ViewerOutcome::Closed(code, reason.split(':').next().unwrap_or_default().to_owned())
         }
     }
 }
 
-/// How long to wait for the end of a viewer of whom this is expected.
-pub(crate) fn patience(told: &Told) -> Duration {
-    match told {
-        Told::Stays | Told::Refused(..) | Told::CountedOut => Duration::from_millis(50),
-        Told::Closed(..) | Told::BrokeOff => LONG,
+/// How long to wait for the end of a viewer with this expected outcome.
+pub(crate) fn wait_limit(outcome: &ViewerOutcome) -> Duration {
+    match outcome {
+        ViewerOutcome::StaysConnected | ViewerOutcome::Rejected(..) | ViewerOutcome::Disconnected => Duration::from_millis(50),
+        ViewerOutcome::Closed(..) | ViewerOutcome::ConnectionLost => WAIT_LIMIT,
     }
 }
 
-/// A fault that hits one session at a time: `harm` does it and says whether there was something to hit.
-async fn one_at_a_time(fault: Fault, wishes: Wishes, harm: impl AsyncFn(&Scene, &Held) -> bool) {
-    let mut scene = Scene::set(wishes).await;
-    let mut table = Table::new(fault);
-    each(&mut table, &mut scene, harm).await;
-    if fault == Fault::ViewerStuck {
-        inject::calm(&scene).await;
+/// A fault that hits one session at a time: `inject_fault` returns whether there was something to hit.
+async fn inject_one_by_one(fault: Fault, options: FixtureOptions, inject_fault: impl AsyncFn(&FaultFixture, &HeldSession) -> bool) {
+    let mut fixture = FaultFixture::start(options).await;
+    let mut table = FaultTable::new(fault);
+    inject_each(&mut table, &mut fixture, inject_fault).await;
+    if fault == Fault::ViewerStalled {
+        inject::stop_flood(&fixture).await;
     }
-    table.finish(scene).await;
+    table.finish(fixture).await;
 }
 
-async fn each(table: &mut Table, scene: &mut Scene, harm: impl AsyncFn(&Scene, &Held) -> bool) {
-    let mut all = std::mem::take(&mut scene.held);
+async fn inject_each(table: &mut FaultTable, fixture: &mut FaultFixture, inject_fault: impl AsyncFn(&FaultFixture, &HeldSession) -> bool) {
+    let mut all = std::mem::take(&mut fixture.sessions);
     for held in &mut all {
-        if let Some((_, now, told, took)) = table.already.take_if(|already| already.0 == held.state) {
-            table.saw(held, now, told, took);
+        if let Some((_, effect, outcome, took)) = table.precomputed.take_if(|precomputed| precomputed.0 == held.state) {
+            table.record(held, effect, outcome, took);
             continue;
         }
-        let shall = table.expected(held.state);
+        let expected = table.expected(held.state);
         let at = Instant::now();
-        let was_hit = harm(scene, held).await;
-        let wait = if matches!(shall.now, Now::NewMachine | Now::ToolEnded) { LONG } else { STILL };
-        let now = match was_hit {
-            false => Now::NothingThere,
-            true => what_is_so(scene, &held.id, held.state, held.generation, wait).await,
+        let was_hit = inject_fault(fixture, held).await;
+        let wait = if matches!(expected.effect, Effect::MachineReplaced | Effect::ToolExited) { WAIT_LIMIT } else { SETTLE_TIME };
+        let effect = match was_hit {
+            false => Effect::NotApplicable,
+            true => observe_effect(fixture, &held.id, held.state, held.generation, wait).await,
         };
-        let mut took = if now == Now::Unchanged { Duration::ZERO } else { at.elapsed() };
-        let told = match held.viewer.take() {
-            None => Told::Stays,
+        let mut took = if effect == Effect::Unchanged { Duration::ZERO } else { at.elapsed() };
+        let outcome = match held.viewer.take() {
+            None => ViewerOutcome::StaysConnected,
             Some(viewer) => {
-                let end = viewer.read_on().end(patience(&shall.told)).await;
+                let end = viewer.resume_reading().wait_end(wait_limit(&expected.viewer)).await;
                 took = took.max(end.as_ref().map_or(Duration::ZERO, |end| end.at - at));
-                told(end)
+                viewer_outcome(end)
             }
         };
-        table.saw(held, now, told, took);
+        table.record(held, effect, outcome, took);
     }
-    scene.held = all;
+    fixture.sessions = all;
 }
 
-async fn kill_part(scene: &Scene, held: &Held, part: Part, signal: Signal) -> bool {
-    match inject::process(scene, &held.id, part).await {
+async fn signal_process(fixture: &FaultFixture, held: &HeldSession, part: MachinePart, signal: Signal) -> bool {
+    match inject::find_process(fixture, &held.id, part).await {
         Some(pid) => {
-            inject::send(pid, signal);
+            inject::send_signal(pid, signal);
             true
         }
         None => false,
@@ -187,58 +187,58 @@ async fn kill_part(scene: &Scene, held: &Held, part: Part, signal: Signal) -> bo
 
 #[tokio::test]
 async fn killed_machine_is_replaced_in_every_state_that_has_one() {
-    let harm = async |scene: &Scene, held: &Held| kill_part(scene, held, Part::Machine, Signal::KILL).await;
-    one_at_a_time(Fault::MachineKilled, Wishes::default(), harm).await;
+    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| signal_process(fixture, held, MachinePart::Machine, Signal::KILL).await;
+    inject_one_by_one(Fault::MachineKilled, FixtureOptions::default(), inject_fault).await;
 }
 
 #[tokio::test]
 async fn killed_keeper_ends_its_machine_and_both_are_replaced() {
-    let harm = async |scene: &Scene, held: &Held| kill_part(scene, held, Part::Keeper, Signal::KILL).await;
-    one_at_a_time(Fault::KeeperKilled, Wishes::default(), harm).await;
+    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| signal_process(fixture, held, MachinePart::Keeper, Signal::KILL).await;
+    inject_one_by_one(Fault::KeeperKilled, FixtureOptions::default(), inject_fault).await;
 }
 
 #[tokio::test]
 async fn killed_desktop_closes_the_viewer_and_keeps_the_sign_in() {
-    let harm = async |scene: &Scene, held: &Held| {
-        held.state.has_desktop() && kill_part(scene, held, Part::Desktop, Signal::KILL).await
+    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| {
+        held.state.has_desktop() && signal_process(fixture, held, MachinePart::Desktop, Signal::KILL).await
     };
-    one_at_a_time(Fault::PartKilled, Wishes::default(), harm).await;
+    inject_one_by_one(Fault::DesktopKilled, FixtureOptions::default(), inject_fault).await;
 }
 
 #[tokio::test]
 async fn frozen_machine_is_detected_and_replaced() {
-    // Before a machine is ready nothing but the limit for that tells that it stands still: a scene of its own, with a short one.
-    let mut waiting = Scene::only_created(FROZEN_READY_MS).await;
-    let mut held = waiting.held.remove(0);
-    let (now, told, took) = {
+    // A machine that freezes before it is ready is detected only by the ready timeout: a separate fixture with a short one.
+    let mut waiting = FaultFixture::start_with_created_session(FROZEN_READY_MS).await;
+    let mut held = waiting.sessions.remove(0);
+    let (effect, outcome, took) = {
         let at = Instant::now();
-        assert!(kill_part(&waiting, &held, Part::Machine, Signal::STOP).await);
-        // Released only now, so that it was held until the fault.
-        waiting.world.resume(PausePoint::DesktopStart).unwrap();
-        let now = what_is_so(&waiting, &held.id, held.state, held.generation, LONG).await;
-        let end = held.viewer.take().unwrap().end(LONG).await;
-        (now, told(end), at.elapsed())
+        assert!(signal_process(&waiting, &held, MachinePart::Machine, Signal::STOP).await);
+        // Released only now, so that the machine was paused until the fault.
+        waiting.server.resume(PausePoint::DesktopStart).unwrap();
+        let effect = observe_effect(&waiting, &held.id, held.state, held.generation, WAIT_LIMIT).await;
+        let end = held.viewer.take().unwrap().wait_end(WAIT_LIMIT).await;
+        (effect, viewer_outcome(end), at.elapsed())
     };
-    let end = waiting.see_to_end(&held.id, Status::Completed).await;
-    waiting.ended_once(&end).await.unwrap();
-    machines_gone(&waiting.world).await;
-    waiting.world.finish().await.unwrap();
+    let end = waiting.finish_session(&held.id, Status::Completed).await;
+    waiting.check_ended_once(&end).await.unwrap();
+    wait_no_machines(&waiting.server).await;
+    waiting.server.finish().await.unwrap();
 
-    let mut scene = Scene::set(Wishes::default()).await;
-    let mut table = Table::new(Fault::MachineFrozen);
-    table.already = Some((State::Created, now, told, took));
-    let harm = async |scene: &Scene, held: &Held| kill_part(scene, held, Part::Machine, Signal::STOP).await;
-    each(&mut table, &mut scene, harm).await;
-    table.finish(scene).await;
+    let mut fixture = FaultFixture::start(FixtureOptions::default()).await;
+    let mut table = FaultTable::new(Fault::MachineFrozen);
+    table.precomputed = Some((State::Created, effect, outcome, took));
+    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| signal_process(fixture, held, MachinePart::Machine, Signal::STOP).await;
+    inject_each(&mut table, &mut fixture, inject_fault).await;
+    table.finish(fixture).await;
 }
 
 #[tokio::test]
 async fn crashed_tool_is_reported_and_ends_no_session() {
-    let wishes = Wishes { crashing: true, ..Wishes::default() };
-    one_at_a_time(Fault::ToolCrashed, wishes, async |scene: &Scene, held: &Held| {
-        // The states in which a tool runs are those that have a desktop.
+    let options = FixtureOptions { tools_can_crash: true, ..FixtureOptions::default() };
+    inject_one_by_one(Fault::ToolCrashed, options, async |fixture: &FaultFixture, held: &HeldSession| {
+        // A tool runs in the states that have a desktop.
         if held.state.has_desktop() {
-            scene.flag(&held.id, "crash").await;
+            fixture.set_flag(&held.id, "crash").await;
         }
         held.state.has_desktop()
     })
@@ -247,47 +247,47 @@ async fn crashed_tool_is_reported_and_ends_no_session() {
 
 #[tokio::test]
 async fn stalled_viewer_is_disconnected_and_blocks_no_session() {
-    let wishes = Wishes { stuck: true, ..Wishes::default() };
-    one_at_a_time(Fault::ViewerStuck, wishes, async |scene: &Scene, held: &Held| {
-        if inject::can_be_slow(held.state) {
-            inject::flood(scene, &held.id).await;
-            counted_out(scene, &held.id).await;
+    let options = FixtureOptions { stalled_viewers: true, ..FixtureOptions::default() };
+    inject_one_by_one(Fault::ViewerStalled, options, async |fixture: &FaultFixture, held: &HeldSession| {
+        if inject::can_stall(held.state) {
+            inject::flood_viewers(fixture, &held.id).await;
+            wait_no_viewers(fixture, &held.id).await;
         }
-        inject::can_be_slow(held.state)
+        inject::can_stall(held.state)
     })
     .await;
 }
 
-/// Waits until the session has no viewer any more.
-async fn counted_out(scene: &Scene, id: &SessionId) {
-    scene.api().wait_until(id, "without a viewer", |view| view.viewers == 0).await.unwrap();
+/// Waits until the session has no viewer.
+async fn wait_no_viewers(fixture: &FaultFixture, id: &SessionId) {
+    fixture.api().wait_until(id, "without a viewer", |view| view.viewers == 0).await.unwrap();
 }
 
 #[tokio::test]
 async fn disconnected_viewer_is_no_longer_counted_and_can_reconnect() {
-    let mut scene = Scene::set(Wishes::default()).await;
-    let mut table = Table::new(Fault::ViewerGone);
-    let mut all = std::mem::take(&mut scene.held);
+    let mut fixture = FaultFixture::start(FixtureOptions::default()).await;
+    let mut table = FaultTable::new(Fault::ViewerDisconnected);
+    let mut all = std::mem::take(&mut fixture.sessions);
     for held in &mut all {
         let Some(viewer) = held.viewer.take() else {
-            table.saw(held, Now::NothingThere, Told::Stays, Duration::ZERO);
+            table.record(held, Effect::NotApplicable, ViewerOutcome::StaysConnected, Duration::ZERO);
             continue;
         };
         let at = Instant::now();
-        viewer.vanish();
-        counted_out(&scene, &held.id).await;
+        viewer.disconnect();
+        wait_no_viewers(&fixture, &held.id).await;
         let took = at.elapsed();
-        let now = what_is_so(&scene, &held.id, held.state, held.generation, Duration::ZERO).await;
+        let effect = observe_effect(&fixture, &held.id, held.state, held.generation, Duration::ZERO).await;
         if held.state.has_desktop() {
-            scene.shows_again(&held.id).await;
+            fixture.check_viewer_reconnects(&held.id).await;
         }
-        table.saw(held, now, Told::CountedOut, took);
+        table.record(held, effect, ViewerOutcome::Disconnected, took);
     }
-    scene.held = all;
-    table.finish(scene).await;
+    fixture.sessions = all;
+    table.finish(fixture).await;
 }
 
-/// The whole table in one: made of the expectations that the other tests hold to.
+/// The summary of the expectations that the other tests check.
 #[test]
 fn summary_table_matches_the_expectations() {
     let mut rows = String::from("| |");
@@ -299,19 +299,19 @@ fn summary_table_matches_the_expectations() {
     for fault in Fault::ALL {
         write!(rows, "\n| {} |", fault.title()).unwrap();
         for state in State::ALL {
-            let sign = match cell(fault, state).now {
-                Now::NothingThere => "·",
-                Now::Unchanged => "=",
-                Now::NewMachine => "↻",
-                Now::ToolEnded => "!",
+            let sign = match cell(fault, state).effect {
+                Effect::NotApplicable => "·",
+                Effect::Unchanged => "=",
+                Effect::MachineReplaced => "↻",
+                Effect::ToolExited => "!",
             };
             write!(rows, " {sign} |").unwrap();
         }
     }
-    document::section("glance", &rows);
+    document::compare_section("summary", &rows);
 }
 
-/// The statuses of the states are those that the API has: none is left out.
+/// The states cover every status of the API.
 #[test]
 fn every_session_status_has_a_row() {
     let rows: Vec<Status> = State::ALL.iter().map(|state| state.status()).collect();

@@ -1,11 +1,11 @@
-//! The rows that need real machines: QEMU, the image's own agent, the real server. The expectations are those of the plain
-//! machines; only the bounds are those of an emulated host.
+//! The rows for QEMU machines with the agent of the image and the real server. The expectations are those of the plain-process
+//! machines, with limits for an emulated host.
 
 use crate::{
     document,
-    expectations::{Cell, Fault, Now, Told, cell},
+    expectations::{Cell, Fault, Effect, ViewerOutcome, cell},
     states::State,
-    viewer::{End, Viewer},
+    viewer::{SocketEnd, Viewer},
 };
 use anteroom_testbed::{ApiClient, QemuServer, measure_recovery::current_machine, qemu_server::QEMU_WAIT_MAX, processes};
 use anteroom_wire::{
@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// Two tools: one waits, one shows an address and waits.
+/// Two tools: one waits, one prints a URL and waits.
 const SETTINGS: &str = r#"
 [machines]
 ping_every_ms = 1000
@@ -50,25 +50,25 @@ const FAULTS: [Fault; 5] =
     [Fault::MachineKilled, Fault::KeeperKilled, Fault::MachineFrozen, Fault::ServerKilled, Fault::ServerRestarted];
 const STATES: [(State, &str); 2] = [(State::Started, "waits"), (State::Authenticating, "asks")];
 
-/// `liveness_timeout_s`, a ping, and a busy host.
-const HUNG_S: u64 = 30;
+/// `liveness_timeout_s`, a ping, and a margin for a busy host.
+const LIVENESS_S: u64 = 30;
 /// The server checks its image and template before it answers.
 const RESTART_S: u64 = 60;
 const MACHINE_S: u64 = 5;
 
-/// The bound on an emulated host, seconds.
+/// The limit on an emulated host, seconds.
 fn within_s(fault: Fault) -> u64 {
     match fault {
-        Fault::MachineFrozen => HUNG_S,
+        Fault::MachineFrozen => LIVENESS_S,
         Fault::ServerKilled | Fault::ServerRestarted => RESTART_S,
         Fault::MachineKilled
         | Fault::KeeperKilled
-        | Fault::PartKilled
+        | Fault::DesktopKilled
         | Fault::DatabaseLocked
         | Fault::DatabaseReadOnly
         | Fault::DiskFull
-        | Fault::ViewerGone
-        | Fault::ViewerStuck
+        | Fault::ViewerDisconnected
+        | Fault::ViewerStalled
         | Fault::ToolCrashed
         | Fault::ClockForward
         | Fault::ClockBack => MACHINE_S,
@@ -82,69 +82,69 @@ struct Session {
     viewer: Option<Viewer>,
 }
 
-/// Waits until the session is where it belongs and connects a viewer that has a picture.
-async fn settle(house: &QemuServer, session: &mut Session) {
-    let api = house.operator().unwrap();
-    let there = |view: &SessionView| view.status == session.state.status() && view.generation >= session.generation;
-    session.generation = api.wait_until(&session.id, "where it belongs", there).await.unwrap().generation;
+/// Waits until the session is in its state again and connects a viewer with a picture.
+async fn connect_viewer(server: &QemuServer, session: &mut Session) {
+    let api = server.operator().unwrap();
+    let in_state = |view: &SessionView| view.status == session.state.status() && view.generation >= session.generation;
+    session.generation = api.wait_until(&session.id, "in its state", in_state).await.unwrap().generation;
     let mut viewer = api.desktop(&session.id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     session.viewer = Some(Viewer::reading(viewer.into_inner()));
 }
 
-async fn process(house: &QemuServer, fault: Fault, id: &SessionId) -> rustix::process::Pid {
-    let machine = current_machine(&house.operator().unwrap(), id).await.unwrap();
-    let state = house.state_dir();
+async fn find_process(server: &QemuServer, fault: Fault, id: &SessionId) -> rustix::process::Pid {
+    let machine = current_machine(&server.operator().unwrap(), id).await.unwrap();
+    let state = server.state_dir();
     let found = if fault == Fault::KeeperKilled {
         processes::keeper_pid(&state, &machine)
     } else {
         processes::machine_pid(&state, &machine)
     };
-    found.expect("the machine has its processes")
+    found.expect("the machine is running")
 }
 
-fn told(end: Option<End>) -> Told {
+fn viewer_outcome(end: Option<SocketEnd>) -> ViewerOutcome {
     match end {
-        None => Told::Stays,
-        Some(End { code: None, .. }) => Told::BrokeOff,
-        Some(End { code: Some(code), reason, .. }) => {
-            Told::Closed(code, reason.split(':').next().unwrap_or_default().to_owned())
+        None => ViewerOutcome::StaysConnected,
+        Some(SocketEnd { code: None, .. }) => ViewerOutcome::ConnectionLost,
+        Some(SocketEnd { code: Some(code), reason, .. }) => {
+            ViewerOutcome::Closed(code, reason.split(':').next().unwrap_or_default().to_owned())
         }
     }
 }
 
-/// The harm to these sessions, and since when it counts.
-async fn harm(house: &mut QemuServer, fault: Fault, sessions: &[Session]) -> Instant {
+/// Injects the fault into these sessions; returns the time of the fault.
+async fn inject_fault(server: &mut QemuServer, fault: Fault, sessions: &[Session]) -> Instant {
     if fault == Fault::ServerKilled || fault == Fault::ServerRestarted {
         if fault == Fault::ServerKilled {
-            house.kill_server().await.unwrap();
+            server.kill_server().await.unwrap();
         } else {
-            house.stop_server().await.unwrap();
+            server.stop_server().await.unwrap();
         }
         let at = Instant::now();
-        house.start_server(false).await.unwrap();
+        server.start_server(false).await.unwrap();
         return at;
     }
     let signal = if fault == Fault::MachineFrozen { Signal::STOP } else { Signal::KILL };
     let at = Instant::now();
     for session in sessions {
-        rustix::process::kill_process(process(house, fault, &session.id).await, signal).unwrap();
+        rustix::process::kill_process(find_process(server, fault, &session.id).await, signal).unwrap();
     }
     at
 }
 
-/// What is so with the session when it is where it belongs again, and stays there; and since when.
-async fn look(api: &ApiClient, session: &Session) -> (Now, Instant) {
+/// Waits until the session is in its state again and stays there; returns the effect and the time.
+async fn observe_effect(api: &ApiClient, session: &Session) -> (Effect, Instant) {
     let changed = |view: &SessionView| view.generation > session.generation || view.status == session.state.status();
     let mut since = None;
     loop {
-        let view = api.wait_until(&session.id, "known", changed).await.unwrap();
+        let view = api.wait_until(&session.id, "reported", changed).await.unwrap();
         let since = *since.get_or_insert_with(Instant::now);
         if view.generation > session.generation {
-            return (Now::NewMachine, Instant::now());
+            return (Effect::MachineReplaced, Instant::now());
         }
         if since.elapsed() >= Duration::from_secs(1) {
-            return (Now::Unchanged, since);
+            return (Effect::Unchanged, since);
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -152,47 +152,47 @@ async fn look(api: &ApiClient, session: &Session) -> (Now, Instant) {
 
 #[tokio::test]
 async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
-    let mut house = QemuServer::start(SETTINGS, &BTreeMap::new(), false).await.unwrap();
+    let mut server = QemuServer::start(SETTINGS, &BTreeMap::new(), false).await.unwrap();
     let mut sessions = Vec::new();
     for (state, provider) in STATES {
-        let id = house.operator().unwrap().start(provider).await.unwrap().session.id;
+        let id = server.operator().unwrap().start(provider).await.unwrap().session.id;
         sessions.push(Session { state, id, generation: 1, viewer: None });
     }
     let mut wrong = Vec::new();
     let mut rows =
-        String::from("| fault | state | what is so | the viewer is told | known within |\n|---|---|---|---|---|\n");
+        String::from("| fault | state | effect | viewer | reported within |\n|---|---|---|---|---|\n");
     for fault in FAULTS {
         for session in &mut sessions {
-            settle(&house, session).await;
+            connect_viewer(&server, session).await;
         }
-        let at = harm(&mut house, fault, &sessions).await;
+        let at = inject_fault(&mut server, fault, &sessions).await;
         for session in &mut sessions {
-            let end = session.viewer.take().unwrap().end(QEMU_WAIT_MAX).await;
-            let heard = end.as_ref().map_or(Duration::ZERO, |end| end.at.saturating_duration_since(at));
-            let told = told(end);
-            let shall = cell(fault, session.state);
-            let api = house.operator().unwrap();
-            if shall.now == Now::NewMachine {
+            let end = session.viewer.take().unwrap().wait_end(QEMU_WAIT_MAX).await;
+            let viewer_took = end.as_ref().map_or(Duration::ZERO, |end| end.at.saturating_duration_since(at));
+            let outcome = viewer_outcome(end);
+            let expected = cell(fault, session.state);
+            let api = server.operator().unwrap();
+            if expected.effect == Effect::MachineReplaced {
                 let next = |view: &SessionView| view.generation > session.generation;
                 api.wait_until(&session.id, "replaced", next).await.unwrap();
             }
-            let (now, since) = look(&api, session).await;
-            let took = heard.max(since - at);
-            let is = Cell { now, told, ..shall.clone() };
-            if is != shall || took > Duration::from_secs(within_s(fault)) {
-                wrong.push(format!("{fault:?} {}: {is:?} after {took:?}, expected {shall:?}", session.state));
+            let (effect, since) = observe_effect(&api, session).await;
+            let took = viewer_took.max(since - at);
+            let actual = Cell { effect, viewer: outcome, ..expected.clone() };
+            if actual != expected || took > Duration::from_secs(within_s(fault)) {
+                wrong.push(format!("{fault:?} {}: {actual:?} after {took:?}, expected {expected:?}", session.state));
             }
             eprintln!("{fault:?} {}: {took:?}", session.state);
             let (state, within) = (session.state, within_s(fault));
-            writeln!(rows, "| {} | {state} | {} | {} | {within} s |", fault.title(), is.now, is.told).unwrap();
+            writeln!(rows, "| {} | {state} | {} | {} | {within} s |", fault.title(), actual.effect, actual.viewer).unwrap();
         }
     }
     for session in &mut sessions {
-        settle(&house, session).await;
-        let over = house.operator().unwrap().cancel(&session.id).await.unwrap();
-        assert_eq!(over.status, Status::Cancelled);
+        connect_viewer(&server, session).await;
+        let cancelled = server.operator().unwrap().cancel(&session.id).await.unwrap();
+        assert_eq!(cancelled.status, Status::Cancelled);
     }
-    house.finish().await.unwrap();
+    server.finish().await.unwrap();
     assert!(wrong.is_empty(), "{}\n{rows}", wrong.join("\n"));
-    document::section("qemu", &rows);
+    document::compare_section("qemu", &rows);
 }

@@ -1,8 +1,8 @@
-//! Letting everything go and seeing each session to its end.
+//! Releases everything that holds the sessions, and finishes each of them.
 
 use crate::{
-    expectations::Told,
-    states::{Scene, State, take_credentials},
+    expectations::ViewerOutcome,
+    states::{FaultFixture, State, accept_credentials},
 };
 use anteroom_testbed::{PausePoint, WAIT_MAX};
 use anteroom_wire::{
@@ -12,18 +12,18 @@ use anteroom_wire::{
 use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep};
 
-impl Scene {
-    /// Nothing is held any more but the tools.
-    pub(crate) async fn let_go(&self) {
-        self.world.resume(PausePoint::KeeperStart).unwrap();
-        self.world.resume(PausePoint::DesktopStart).unwrap();
-        take_credentials(&self.world).await;
+impl FaultFixture {
+    /// Releases keepers, desktops and deliveries; the tools still wait for their flags.
+    pub(crate) async fn release_all(&self) {
+        self.server.resume(PausePoint::KeeperStart).unwrap();
+        self.server.resume(PausePoint::DesktopStart).unwrap();
+        accept_credentials(&self.server).await;
     }
 
-    /// Signs in, whatever machine the session has by now, until it ends; cancels it when it shall end so.
-    pub(crate) async fn see_to_end(&self, id: &SessionId, shall: Status) -> SessionView {
+    /// Signs in on the current machine until the session ends, or cancels it if that is expected.
+    pub(crate) async fn finish_session(&self, id: &SessionId, expected: Status) -> SessionView {
         let api = self.api();
-        if shall == Status::Cancelled {
+        if expected == Status::Cancelled {
             api.cancel(id).await.unwrap();
         }
         let until = Instant::now() + WAIT_MAX;
@@ -33,9 +33,9 @@ impl Scene {
                 return view;
             }
             if let Some(machine) = self.machine(id).await {
-                // It has a home from some moment on, and until it is gone.
+                // The home directory exists only while the machine exists.
                 for name in ["url", "go"] {
-                    let _ = fs::write(self.world.home(&machine).join(name), "");
+                    let _ = fs::write(self.server.home(&machine).join(name), "");
                 }
             }
             assert!(Instant::now() < until, "{id} does not end: {view:#?}\n{:#?}", api.timeline(id).await.unwrap());
@@ -43,33 +43,33 @@ impl Scene {
         }
     }
 
-    /// One end, and one credential or none.
-    pub(crate) async fn ended_once(&self, view: &SessionView) -> Result<(), String> {
+    /// Checks that the session has one final entry, and one credential if it completed.
+    pub(crate) async fn check_ended_once(&self, view: &SessionView) -> Result<(), String> {
         let timeline = self.api().timeline(&view.id).await.unwrap();
         let ends = ["completed", "failed", "cancelled", "expired"];
         let ends: Vec<_> =
             timeline.iter().map(|entry| entry.kind.as_str()).filter(|kind| ends.contains(kind)).collect();
         let kept = self.api().credentials().await.unwrap().credentials;
         let kept = kept.iter().filter(|credential| credential.session == view.id).count();
-        let wanted = usize::from(view.status == Status::Completed);
-        let good = ends.len() == 1 && kept == wanted;
-        if good { Ok(()) } else { Err(format!("ended {ends:?} with {kept} credential(s)")) }
+        let expected_credentials = usize::from(view.status == Status::Completed);
+        let valid = ends.len() == 1 && kept == expected_credentials;
+        if valid { Ok(()) } else { Err(format!("ended {ends:?} with {kept} credential(s)")) }
     }
 
-    /// What a viewer is told who comes to a session that is over.
-    pub(crate) async fn told_at_the_door(&self, id: &SessionId) -> Told {
+    /// The error for a new viewer of an ended session.
+    pub(crate) async fn new_viewer_outcome(&self, id: &SessionId) -> ViewerOutcome {
         let api = self.api();
-        let refused = api
+        let response = api
             .post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({ "purpose": "desktop" }))
             .await
             .unwrap();
-        let problem = refused.problem().unwrap();
-        Told::Refused(problem.close_code, problem.code)
+        let problem = response.problem().unwrap();
+        ViewerOutcome::Rejected(problem.close_code, problem.code)
     }
 
-    /// A new viewer of a session that has a desktop gets a picture.
-    pub(crate) async fn shows_again(&self, id: &SessionId) {
-        let viewer = self.viewer(State::Started, id, false).await;
-        viewer.vanish();
+    /// Checks that a new viewer gets a picture.
+    pub(crate) async fn check_viewer_reconnects(&self, id: &SessionId) {
+        let viewer = self.connect_viewer(State::Started, id, false).await;
+        viewer.disconnect();
     }
 }

@@ -1,14 +1,14 @@
-//! A world with one session in every state, each held there by something that really happens.
+//! A server with one session in every state, each held there by a real condition.
 //!
 //! | state | held by |
 //! |---|---|
-//! | `vm_creating`, in line | every machine there may be is in use |
-//! | `vm_creating`, asked for | the machine's keeper does not come to start it |
-//! | `vm_created` | the machine's display does not come up |
+//! | `vm_creating`, queued | all machine slots are in use |
+//! | `vm_creating`, machine requested | the machine's keeper is paused before it starts the machine |
+//! | `vm_created` | the machine's display is paused |
 //! | `vm_started` | the tool waits |
-//! | `authenticating` | the tool shows an address and waits |
-//! | delivering | the database refuses this one credential; the agent keeps it and tries again |
-//! | `vm_stopped` | the machine was killed, and the next one's keeper does not come to start it |
+//! | `authenticating` | the tool opens a URL and waits |
+//! | `authenticating`, delivering | the database rejects this one credential; the agent keeps it and retries |
+//! | `vm_stopped` | the machine was killed, and the keeper of the next one is paused |
 
 use crate::viewer::Viewer;
 use anteroom_testbed::{ApiClient, PausePoint, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer, measure_recovery::current_machine, processes};
@@ -21,11 +21,11 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use std::{fmt, fs, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// Where a session is held.
+/// The state in which a session is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
     Queued,
-    Asked,
+    MachineRequested,
     Created,
     Started,
     Authenticating,
@@ -40,7 +40,7 @@ pub(crate) enum State {
 impl State {
     pub(crate) const ALL: [Self; 11] = [
         Self::Queued,
-        Self::Asked,
+        Self::MachineRequested,
         Self::Created,
         Self::Started,
         Self::Authenticating,
@@ -52,10 +52,10 @@ impl State {
         Self::Expired,
     ];
 
-    /// What the API says.
+    /// The status in the API.
     pub(crate) fn status(self) -> Status {
         match self {
-            Self::Queued | Self::Asked => Status::VmCreating,
+            Self::Queued | Self::MachineRequested => Status::VmCreating,
             Self::Created => Status::VmCreated,
             Self::Started => Status::VmStarted,
             Self::Authenticating | Self::Delivering => Status::Authenticating,
@@ -67,7 +67,7 @@ impl State {
         }
     }
 
-    /// Whether a viewer sees a picture.
+    /// Whether a viewer gets a picture.
     pub(crate) fn has_desktop(self) -> bool {
         matches!(self, Self::Started | Self::Authenticating | Self::Delivering)
     }
@@ -76,8 +76,8 @@ impl State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Queued => "`vm_creating`, in line",
-            Self::Asked => "`vm_creating`, asked for",
+            Self::Queued => "`vm_creating`, queued",
+            Self::MachineRequested => "`vm_creating`, machine requested",
             Self::Created => "`vm_created`",
             Self::Started => "`vm_started`",
             Self::Authenticating => "`authenticating`",
@@ -93,7 +93,7 @@ impl fmt::Display for State {
 
 /// A session that is held in a state.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldSession {
     pub state: State,
     pub id: SessionId,
     pub viewer: Option<Viewer>,
@@ -101,16 +101,16 @@ pub(crate) struct Held {
     pub generation: u32,
 }
 
-/// The world and its sessions.
-pub(crate) struct Scene {
-    pub world: TestServer,
-    pub held: Vec<Held>,
+/// The server and its held sessions.
+pub(crate) struct FaultFixture {
+    pub server: TestServer,
+    pub sessions: Vec<HeldSession>,
 }
 
-/// Machines at once: as many as the states need that come before the one in line.
+/// Machine slots: as many as the states before the queued one need.
 const MACHINES: u32 = 6;
 
-/// What all scenes are set to. `http.drain_ms_max`: what is in the way of a graceful stop must not decide its time.
+/// The configuration of all fixtures. `http.drain_ms_max` is short so that held sessions do not prolong a graceful stop.
 const SETTINGS: &str = "
 [log]
 level = 'info'
@@ -132,7 +132,7 @@ stall_ms_max = 2000
 drain_ms_max = 3000
 ";
 
-/// Until it is told: `url` shows an address, `go` writes the credential. The files lie in the machine's own home.
+/// Waits for flag files in the machine's home directory: at `url` it opens a URL, at `go` it writes the credential.
 fn tool() -> ScriptedTool {
     ScriptedTool::new(
         "scripted",
@@ -146,8 +146,8 @@ fn tool() -> ScriptedTool {
     )
 }
 
-/// The same that ends with 3 when it is told `crash`: in `vm_started`, `authenticating` and while its credential is delivered.
-fn crashing() -> [ScriptedTool; 3] {
+/// The same tools with exit code 3 at the flag `crash`: in `vm_started`, in `authenticating` and during the delivery.
+fn crashing_tools() -> [ScriptedTool; 3] {
     let url = || Step::Browser { url: URL.to_owned() };
     let crash = || [wait("crash"), Step::Exit { code: 3 }];
     let write = || Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}");
@@ -165,78 +165,78 @@ fn wait(flag: &str) -> Step {
     Step::WaitFor { path: flag.into(), ms_max: 600_000 }
 }
 
-/// How a scene shall be.
+/// Options of a fixture.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct FixtureOptions {
     /// Its tools can crash.
-    pub crashing: bool,
-    /// Its viewers read nothing after the first picture.
-    pub stuck: bool,
-    /// Its server does not wait long for the database.
-    pub impatient: bool,
+    pub tools_can_crash: bool,
+    /// Its viewers stop reading after the first picture.
+    pub stalled_viewers: bool,
+    /// Its server has a short database timeout.
+    pub short_database_timeout: bool,
 }
 
-impl Scene {
-    /// All states at once.
-    pub(crate) async fn set(wishes: Wishes) -> Self {
-        Self::set_in(wishes, |_| ()).await
+impl FaultFixture {
+    /// Starts sessions in all states.
+    pub(crate) async fn start(options: FixtureOptions) -> Self {
+        Self::start_prepared(options, |_| ()).await
     }
 
-    /// All states at once; `prepare` may do something to the world while no server runs.
-    pub(crate) async fn set_in(wishes: Wishes, prepare: impl FnOnce(&TestServer)) -> Self {
+    /// Starts sessions in all states; `prepare` is called while the server is stopped.
+    pub(crate) async fn start_prepared(options: FixtureOptions, prepare: impl FnOnce(&TestServer)) -> Self {
         let mut tools = vec![tool()];
-        tools.extend(crashing());
-        let busy = if wishes.impatient { "busy_ms_max = 2500" } else { "busy_ms_max = 20000" };
+        tools.extend(crashing_tools());
+        let busy = if options.short_database_timeout { "busy_ms_max = 2500" } else { "busy_ms_max = 20000" };
         let plan = TestConfig { tools, ..TestConfig::default() }.with_settings(&SETTINGS.replace("busy_ms_max = 20000", busy));
-        let world = TestServer::start(plan).await.unwrap();
-        let mut scene = Self { world, held: Vec::new() };
-        scene.expired(prepare).await;
-        scene.terminal().await;
-        scene.living(wishes).await;
-        scene
+        let server = TestServer::start(plan).await.unwrap();
+        let mut fixture = Self { server, sessions: Vec::new() };
+        fixture.start_expired_session(prepare).await;
+        fixture.start_ended_sessions().await;
+        fixture.start_active_sessions(options).await;
+        fixture
     }
 
     pub(crate) fn api(&self) -> ApiClient {
-        self.world.backend().unwrap()
+        self.server.backend().unwrap()
     }
 
-    pub(crate) fn keep(&mut self, state: State, id: SessionId, viewer: Option<Viewer>, generation: u32) {
-        self.held.push(Held { state, id, viewer, generation });
+    pub(crate) fn add(&mut self, state: State, id: SessionId, viewer: Option<Viewer>, generation: u32) {
+        self.sessions.push(HeldSession { state, id, viewer, generation });
     }
 
-    /// A session that nobody used: in a server that is impatient, which another replaces then.
-    async fn expired(&mut self, prepare: impl FnOnce(&TestServer)) {
-        let config = self.world.path().join("config.toml");
-        let patient = fs::read_to_string(&config).unwrap();
-        let impatient = patient.replace("[sessions]", "[sessions]\nidle_s_max = 1");
-        assert_ne!(patient, impatient);
-        self.world.stop_server().await.unwrap();
-        prepare(&self.world);
-        fs::write(&config, impatient).unwrap();
-        self.world.start_server().await.unwrap();
+    /// An idle session expires on a server with a short idle timeout, which is then restarted with the usual one.
+    async fn start_expired_session(&mut self, prepare: impl FnOnce(&TestServer)) {
+        let config = self.server.path().join("config.toml");
+        let config_text = fs::read_to_string(&config).unwrap();
+        let short_idle_text = config_text.replace("[sessions]", "[sessions]\nidle_s_max = 1");
+        assert_ne!(config_text, short_idle_text);
+        self.server.stop_server().await.unwrap();
+        prepare(&self.server);
+        fs::write(&config, short_idle_text).unwrap();
+        self.server.start_server().await.unwrap();
         let id = self.api().start("scripted").await.unwrap().session.id;
         self.api().wait_status(&id, Status::Expired).await.unwrap();
-        machines_gone(&self.world).await;
-        self.world.stop_server().await.unwrap();
-        fs::write(&config, patient).unwrap();
-        self.world.start_server().await.unwrap();
-        self.keep(State::Expired, id, None, 1);
+        wait_no_machines(&self.server).await;
+        self.server.stop_server().await.unwrap();
+        fs::write(&config, config_text).unwrap();
+        self.server.start_server().await.unwrap();
+        self.add(State::Expired, id, None, 1);
     }
 
-    async fn terminal(&mut self) {
+    async fn start_ended_sessions(&mut self) {
         let api = self.api();
-        let id = self.started("scripted").await;
-        self.flag(&id, "url").await;
-        self.flag(&id, "go").await;
+        let id = self.start_ready("scripted").await;
+        self.set_flag(&id, "url").await;
+        self.set_flag(&id, "go").await;
         api.wait_status(&id, Status::Completed).await.unwrap();
-        self.keep(State::Completed, id, None, 1);
-        let id = self.started("scripted").await;
+        self.add(State::Completed, id, None, 1);
+        let id = self.start_ready("scripted").await;
         api.cancel(&id).await.unwrap();
-        self.keep(State::Cancelled, id, None, 1);
-        let id = self.started("scripted").await;
+        self.add(State::Cancelled, id, None, 1);
+        let id = self.start_ready("scripted").await;
         let mut generation = 1;
         loop {
-            kill_machine(&self.world, &id).await;
+            kill_machine(&self.server, &id).await;
             let next = generation + 1;
             let view = api
                 .wait_until(&id, "replaced or failed", |view| {
@@ -249,96 +249,96 @@ impl Scene {
             }
             generation = next;
         }
-        self.keep(State::Failed, id, None, generation);
-        machines_gone(&self.world).await;
+        self.add(State::Failed, id, None, generation);
+        wait_no_machines(&self.server).await;
     }
 
-    async fn living(&mut self, wishes: Wishes) {
-        let provider = |crashing: &'static str| if wishes.crashing { crashing } else { "scripted" };
-        let id = self.started(provider("crash_started")).await;
-        self.show(State::Started, id, wishes).await;
+    async fn start_active_sessions(&mut self, options: FixtureOptions) {
+        let provider = |crashing: &'static str| if options.tools_can_crash { crashing } else { "scripted" };
+        let id = self.start_ready(provider("crash_started")).await;
+        self.add_with_viewer(State::Started, id, options).await;
 
-        let id = self.started(provider("crash_authenticating")).await;
-        self.flag(&id, "url").await;
+        let id = self.start_ready(provider("crash_authenticating")).await;
+        self.set_flag(&id, "url").await;
         self.api().wait_status(&id, Status::Authenticating).await.unwrap();
-        self.show(State::Authenticating, id, wishes).await;
+        self.add_with_viewer(State::Authenticating, id, options).await;
 
-        let id = self.started(provider("crash_delivering")).await;
-        refuse_credential(&self.world, &id).await;
-        self.flag(&id, "url").await;
-        self.flag(&id, "go").await;
+        let id = self.start_ready(provider("crash_delivering")).await;
+        reject_credential(&self.server, &id).await;
+        self.set_flag(&id, "url").await;
+        self.set_flag(&id, "go").await;
         self.api().wait_entry(&id, "delivery_retry").await.unwrap();
-        self.show(State::Delivering, id, wishes).await;
+        self.add_with_viewer(State::Delivering, id, options).await;
 
-        let stopped = self.started("scripted").await;
-        self.world.pause(PausePoint::DesktopStart).unwrap();
-        self.created(wishes).await;
+        let stopped = self.start_ready("scripted").await;
+        self.server.pause(PausePoint::DesktopStart).unwrap();
+        self.start_created(options).await;
 
-        self.world.pause(PausePoint::KeeperStart).unwrap();
-        kill_machine(&self.world, &stopped).await;
-        self.asked(&stopped, 2).await;
+        self.server.pause(PausePoint::KeeperStart).unwrap();
+        kill_machine(&self.server, &stopped).await;
+        self.wait_machine_requested(&stopped, 2).await;
         self.api().wait_status(&stopped, Status::VmStopped).await.unwrap();
-        self.show(State::Stopped, stopped, wishes).await;
+        self.add_with_viewer(State::Stopped, stopped, options).await;
 
         let id = self.api().start("scripted").await.unwrap().session.id;
-        self.asked(&id, 1).await;
-        self.show(State::Asked, id, wishes).await;
+        self.wait_machine_requested(&id, 1).await;
+        self.add_with_viewer(State::MachineRequested, id, options).await;
 
-        assert_eq!(self.world.machines().len(), MACHINES as usize, "a machine for each");
+        assert_eq!(self.server.machines().len(), MACHINES as usize, "a machine for each");
         let id = self.api().start("scripted").await.unwrap().session.id;
         let first = |view: &SessionView| view.queue_position == Some(1);
-        self.api().wait_until(&id, "in line", first).await.unwrap();
-        self.show(State::Queued, id, wishes).await;
-        self.held.sort_by_key(|held| held.state);
+        self.api().wait_until(&id, "queued", first).await.unwrap();
+        self.add_with_viewer(State::Queued, id, options).await;
+        self.sessions.sort_by_key(|held| held.state);
     }
 
-    /// A session alone, whose machine waits for its display and must be ready in time.
-    pub(crate) async fn only_created(ready_ms_max: u64) -> Self {
+    /// Only one session, whose machine waits for its display until the ready timeout.
+    pub(crate) async fn start_with_created_session(ready_ms_max: u64) -> Self {
         let plan = TestConfig { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..TestConfig::default() }.with_settings(SETTINGS);
-        let mut scene = Self { world: TestServer::start(plan).await.unwrap(), held: Vec::new() };
-        scene.world.pause(PausePoint::DesktopStart).unwrap();
-        scene.created(Wishes::default()).await;
-        scene
+        let mut fixture = Self { server: TestServer::start(plan).await.unwrap(), sessions: Vec::new() };
+        fixture.server.pause(PausePoint::DesktopStart).unwrap();
+        fixture.start_created(FixtureOptions::default()).await;
+        fixture
     }
 
-    async fn created(&mut self, wishes: Wishes) {
+    async fn start_created(&mut self, options: FixtureOptions) {
         let id = self.api().start("scripted").await.unwrap().session.id;
         let waits = |view: &SessionView| view.status == Status::VmCreated && view.stage == Some(Stage::Display);
         self.api().wait_until(&id, "waiting for its display", waits).await.unwrap();
-        self.show(State::Created, id, wishes).await;
+        self.add_with_viewer(State::Created, id, options).await;
     }
 
-    async fn started(&self, provider: &str) -> SessionId {
+    async fn start_ready(&self, provider: &str) -> SessionId {
         let id = self.api().start(provider).await.unwrap().session.id;
         self.api().wait_status(&id, Status::VmStarted).await.unwrap();
         id
     }
 
-    /// Waits until the keeper of this session's machine exists (and waits).
-    async fn asked(&self, id: &SessionId, machines: usize) {
+    /// Waits until the paused keeper of this session's machine exists.
+    async fn wait_machine_requested(&self, id: &SessionId, machines: usize) {
         let until = Instant::now() + WAIT_MAX;
         loop {
             let timeline = self.api().timeline(id).await.unwrap();
-            let asked = timeline.iter().filter(|entry| entry.kind == "machine_requested").count() == machines;
-            let state = self.world.state_dir();
-            if asked && processes::keeper_pid(&state, &current_machine(&self.api(), id).await.unwrap()).is_some() {
+            let requested = timeline.iter().filter(|entry| entry.kind == "machine_requested").count() == machines;
+            let state = self.server.state_dir();
+            if requested && processes::keeper_pid(&state, &current_machine(&self.api(), id).await.unwrap()).is_some() {
                 return;
             }
-            assert!(Instant::now() < until, "no machine was asked for: {timeline:#?}");
+            assert!(Instant::now() < until, "no machine was requested: {timeline:#?}");
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Connects the viewer and notes where the session stands.
-    async fn show(&mut self, state: State, id: SessionId, wishes: Wishes) {
-        let viewer = self.viewer(state, &id, wishes.stuck).await;
+    /// Connects a viewer and adds the session.
+    async fn add_with_viewer(&mut self, state: State, id: SessionId, options: FixtureOptions) {
+        let viewer = self.connect_viewer(state, &id, options.stalled_viewers).await;
         let view = self.api().session(&id).await.unwrap();
         assert_eq!(view.status, state.status(), "{state}");
-        self.keep(state, id, Some(viewer), view.generation);
+        self.add(state, id, Some(viewer), view.generation);
     }
 
-    /// A viewer that has a picture, where there is one; else one whose socket waits.
-    pub(crate) async fn viewer(&self, state: State, id: &SessionId, stuck: bool) -> Viewer {
+    /// Connects a viewer and waits for a picture if the state has a desktop; otherwise its socket waits.
+    pub(crate) async fn connect_viewer(&self, state: State, id: &SessionId, stalled: bool) -> Viewer {
         let api = self.api();
         let socket = if state.has_desktop() {
             let mut viewer = api.desktop(id).await.unwrap();
@@ -347,55 +347,55 @@ impl Scene {
         } else {
             api.desktop_socket(id).await.unwrap()
         };
-        if stuck { Viewer::Stuck(Box::new(socket)) } else { Viewer::reading(socket) }
+        if stalled { Viewer::Stalled(Box::new(socket)) } else { Viewer::reading(socket) }
     }
 
-    /// Tells the session's tool to go on.
-    pub(crate) async fn flag(&self, id: &SessionId, name: &str) {
+    /// Sets a flag for the session's tool.
+    pub(crate) async fn set_flag(&self, id: &SessionId, name: &str) {
         let machine = current_machine(&self.api(), id).await.unwrap();
-        fs::write(self.world.home(&machine).join(name), "").unwrap();
+        fs::write(self.server.home(&machine).join(name), "").unwrap();
     }
 
-    /// The session's last machine.
+    /// The session's latest machine.
     pub(crate) async fn machine(&self, id: &SessionId) -> Option<MachineId> {
         current_machine(&self.api(), id).await.ok()
     }
 }
 
 /// Kills the process of the session's machine.
-async fn kill_machine(world: &TestServer, id: &SessionId) {
-    let machine = current_machine(&world.backend().unwrap(), id).await.unwrap();
-    processes::kill(processes::machine_pid(&world.state_dir(), &machine).unwrap()).unwrap();
+async fn kill_machine(server: &TestServer, id: &SessionId) {
+    let machine = current_machine(&server.backend().unwrap(), id).await.unwrap();
+    processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
 }
 
-pub(crate) async fn wait_machines_removed(world: &TestServer) {
+pub(crate) async fn wait_machines_removed(server: &TestServer) {
     let until = Instant::now() + WAIT_MAX;
-    while !world.machines().is_empty() {
-        assert!(Instant::now() < until, "machines are left: {:?}", world.machines());
+    while !server.machines().is_empty() {
+        assert!(Instant::now() < until, "machines are left: {:?}", server.machines());
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// The server's database, opened beside it.
-pub(crate) async fn database(world: &TestServer) -> SqliteConnection {
-    let file = world.state_dir().join("anteroom.db");
+/// The server's database, opened by the test.
+pub(crate) async fn database(server: &TestServer) -> SqliteConnection {
+    let file = server.state_dir().join("anteroom.db");
     SqliteConnectOptions::new().filename(file).busy_timeout(WAIT_MAX).connect().await.unwrap()
 }
 
-/// From now on the database refuses a credential of this session, and nothing else.
-async fn refuse_credential(world: &TestServer, id: &SessionId) {
-    let mut database = database(world).await;
+/// Makes the database reject credentials of this session only.
+async fn reject_credential(server: &TestServer, id: &SessionId) {
+    let mut database = database(server).await;
     let trigger = format!(
-        "CREATE TRIGGER refuse_one BEFORE INSERT ON credentials WHEN NEW.session_id = '{id}' \
+        "CREATE TRIGGER reject_one BEFORE INSERT ON credentials WHEN NEW.session_id = '{id}' \
          BEGIN SELECT RAISE(ABORT, 'not yet'); END"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(&mut database).await.unwrap();
     database.close().await.unwrap();
 }
 
-/// It takes every credential again.
-pub(crate) async fn take_credentials(world: &TestServer) {
-    let mut database = database(world).await;
-    sqlx::raw_sql("DROP TRIGGER IF EXISTS refuse_one").execute(&mut database).await.unwrap();
+/// Makes the database accept all credentials again.
+pub(crate) async fn accept_credentials(server: &TestServer) {
+    let mut database = database(server).await;
+    sqlx::raw_sql("DROP TRIGGER IF EXISTS reject_one").execute(&mut database).await.unwrap();
     database.close().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! A viewer that watches its socket: whether it is open, and what it was told at its end.
+//! A viewer that records the end of its socket.
 
 use anteroom_controller::rfb::ViewerSocket;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use tokio::{
 
 /// How a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct End {
+pub(crate) struct SocketEnd {
     /// When.
     pub at: Instant,
-    /// The code it was closed with; `None`: it broke off.
+    /// The close code; `None` if the connection was lost.
     pub code: Option<u16>,
-    /// The cause's name that came with it.
+    /// The close reason.
     pub reason: String,
 }
 
 /// A connected viewer.
 #[derive(Debug)]
 pub(crate) enum Viewer {
-    /// Reads all it is sent.
-    Reading(JoinHandle<()>, watch::Receiver<Option<End>>),
+    /// Reads all data.
+    Reading(JoinHandle<()>, watch::Receiver<Option<SocketEnd>>),
     /// Reads nothing.
-    Stuck(Box<ViewerSocket>),
+    Stalled(Box<ViewerSocket>),
 }
 
 impl Viewer {
-    /// Reads on until the end.
+    /// Reads until the end.
     pub(crate) fn reading(mut socket: ViewerSocket) -> Self {
-        let (told, end) = watch::channel(None);
+        let (end_sender, end) = watch::channel(None);
         let task = tokio::spawn(async move {
             let mut chunk = vec![0; 64 * 1024];
             while matches!(socket.read(&mut chunk).await, Ok(bytes) if bytes > 0) {}
@@ -40,30 +40,30 @@ impl Viewer {
                 Some(closing) => (Some(closing.code), closing.reason.clone()),
                 None => (None, String::new()),
             };
-            let _ = told.send(Some(End { at: Instant::now(), code, reason }));
+            let _ = end_sender.send(Some(SocketEnd { at: Instant::now(), code, reason }));
         });
         Self::Reading(task, end)
     }
 
-    /// From now on reads; the end of one that was stuck is found that way.
-    pub(crate) fn read_on(self) -> Self {
+    /// Starts reading, so that the end of a stalled socket is found.
+    pub(crate) fn resume_reading(self) -> Self {
         match self {
-            Self::Stuck(socket) => Self::reading(*socket),
+            Self::Stalled(socket) => Self::reading(*socket),
             reading @ Self::Reading(..) => reading,
         }
     }
 
-    /// How it ended, if it does within `limit`.
-    pub(crate) async fn end(&mut self, limit: Duration) -> Option<End> {
+    /// The end of the socket, if it ends within `limit`.
+    pub(crate) async fn wait_end(&mut self, limit: Duration) -> Option<SocketEnd> {
         let Self::Reading(_, end) = self else { return None };
         timeout(limit, end.wait_for(Option::is_some)).await.ok()?.ok()?.clone()
     }
 
-    /// Is gone without a word.
-    pub(crate) fn vanish(self) {
+    /// Disconnects without a close frame.
+    pub(crate) fn disconnect(self) {
         match self {
             Self::Reading(task, _) => task.abort(),
-            Self::Stuck(socket) => drop(socket),
+            Self::Stalled(socket) => drop(socket),
         }
     }
 }

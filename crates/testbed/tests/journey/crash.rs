@@ -2,7 +2,7 @@
 //! page keeps the page, the desktop and the sign-in.
 
 use super::{arrived, browser_with, codex::SETTINGS, leased, nowhere};
-use anteroom_testbed::{CodexIssuer, QemuServer, codex_issuer::Approval, stats, qemu_server::QEMU_WAIT_MAX};
+use anteroom_testbed::{CodexIssuer, QemuServer, codex_issuer::Approval, qemu_server::QEMU_WAIT_MAX, stats};
 use anteroom_wire::{SessionId, api::Status};
 use serde::Deserialize;
 use std::{

@@ -7,7 +7,7 @@ mod codex;
 mod crash;
 mod demo;
 
-use anteroom_testbed::{QemuServer, qemu_server::QEMU_WAIT_MAX, leaks::needles};
+use anteroom_testbed::{QemuServer, leaks::needles, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::{SessionId, agent::DeliveredFile, api::SessionList};
 use std::{fs, path::Path, process::Stdio};
 use tokio::{

@@ -1,10 +1,10 @@
 //! A host that is too small says so by name, before anything fails.
 
 use crate::Scene;
-use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, TestServer};
+use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId,
-    api::{Health, HealthCheck, HealthStatus, Started, Status},
+    api::{Health, HealthCheck, HealthStatus, StartResponse, Status},
     diagnosis::{Diagnosis, Verdict},
 };
 use serde_json::json;
@@ -65,11 +65,11 @@ async fn a_start_that_is_repeated_finds_its_session_although_there_is_no_room_fo
         async move { api.post("/api/auth/start", body).await.unwrap() }
     };
     let first = start("once", "ada").await;
-    let id = first.read::<Started>().unwrap().session.id;
+    let id = first.read::<StartResponse>().unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
     assert_eq!(start("twice", "ada").await.problem().unwrap().code, "no_capacity", "there is no room");
     let again = start("once", "ada").await;
-    assert_eq!(again.read::<Started>().expect(&again.text).session.id, id);
+    assert_eq!(again.read::<StartResponse>().expect(&again.text).session.id, id);
     assert_eq!(start("once", "bob").await.problem().unwrap().code, "idempotency_key_reused");
     world.finish().await.unwrap();
 }
@@ -124,7 +124,7 @@ async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
 async fn health_names_each_thing_the_server_depends_on() {
     let scene = Scene::new();
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "sweep"] {
+    for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "reconcile"] {
         let (_, found) = check(&world, name).await;
         assert_eq!(found.status, HealthStatus::Ok, "{found:?}");
     }

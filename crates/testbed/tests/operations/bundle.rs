@@ -1,7 +1,7 @@
 //! The support bundle: all that helps, and no secret.
 
 use crate::{Scene, anteroom, canary, text};
-use anteroom_testbed::{TestConfig, Script, Step, ScriptedTool, TestServer, leaks::needles};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, leaks::needles};
 use anteroom_wire::{
     SessionId,
     api::{StartRequest, Status},
@@ -96,7 +96,7 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
     let receipts: Vec<_> = files.keys().filter(|name| name.starts_with("receipts/mac_")).collect();
     assert_eq!(receipts.len(), 1, "{:?}", files.keys());
     assert!(parse(receipts[0])["cause"].is_object());
-    assert!(parse("health.json")["checks"].as_array().unwrap().iter().any(|check| check["name"] == "sweep"));
+    assert!(parse("health.json")["checks"].as_array().unwrap().iter().any(|check| check["name"] == "reconcile"));
     assert_eq!(parse("versions.json")["anteroom"], env!("CARGO_PKG_VERSION"));
     assert!(parse("host.json")["kernel"].is_string());
     assert!(files["config.toml"].contains("idle_s_max = 600"));

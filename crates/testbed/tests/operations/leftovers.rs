@@ -1,7 +1,7 @@
 //! What is left over after something went wrong: counted, shown before it is touched, and removed little by little.
 
 use crate::{Scene, anteroom, change, command, says, text};
-use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
+use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::operations::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use serde_json::json;
 use std::time::Duration;
@@ -24,7 +24,7 @@ async fn overdue(scene: &Scene) -> TestServer {
 }
 
 async fn sweep(world: &TestServer, arguments: &[&str]) -> ReconcileReport {
-    let said = says(world, &[&["sweep", "--json"], arguments].concat()).await;
+    let said = says(world, &[&["reconcile", "--json"], arguments].concat()).await;
     serde_json::from_str(&said).expect(&said)
 }
 
@@ -68,7 +68,7 @@ async fn a_dry_run_says_what_a_sweep_would_do_and_does_nothing() {
         assert!(report.actions[0].reason.contains("its deadline was"), "{report:?}");
         assert_eq!((active(&world).await, world.machines().len()), (2, 3), "nothing was done");
     }
-    let words = says(&world, &["sweep", "--dry-run"]).await;
+    let words = says(&world, &["reconcile", "--dry-run"]).await;
     assert!(words.contains("end session") && words.contains("left for another sweep"), "{words}");
     sweep_all(&world).await;
     world.finish().await.unwrap();
@@ -175,7 +175,7 @@ async fn a_reader_who_has_seen_enough_is_no_fault() {
     let scene = Scene::new();
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
-    for arguments in [vec!["doctor", "--leaks"], vec!["why", id.as_str()], vec!["logs"]] {
+    for arguments in [vec!["doctor", "--leaks"], vec!["diagnose", id.as_str()], vec!["logs"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = command(&world, &arguments).stdout(writer).output().await.unwrap();

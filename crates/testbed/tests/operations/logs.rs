@@ -1,7 +1,7 @@
 //! The log file and `anteroom logs`.
 
 use crate::{Scene, anteroom, command, says, text};
-use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
+use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};

@@ -9,7 +9,7 @@ mod leftovers;
 mod logs;
 mod metrics;
 
-use anteroom_testbed::{WAIT_MAX, Script, Step, ScriptedTool, TestServer, plain_process::built_program};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestServer, WAIT_MAX, plain_process::built_program};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{path::PathBuf, process::Output};
 use tokio::process::Command;

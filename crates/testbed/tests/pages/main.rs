@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 use anteroom_controller::clock;
-use anteroom_testbed::{TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use serde::Deserialize;
 use std::{path::Path, process::Stdio, time::Duration};

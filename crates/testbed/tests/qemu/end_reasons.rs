@@ -105,7 +105,7 @@ async fn qemu_killed_keeper_ends_its_machine() {
 #[tokio::test]
 async fn qemu_guest_kernel_panic_is_reported_with_its_console_output() {
     let (found, receipt) = ended_by(|_, living| break_hardware(living), Verdict::GuestPanic).await;
-    assert!(found.sentence.contains("kernel gave up"), "{}", found.sentence);
+    assert!(found.sentence.contains("kernel panicked"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::GuestPanic);
     assert!(receipt.console_tail.contains("Kernel panic"), "the console: {}", receipt.console_tail);
 }

@@ -167,7 +167,7 @@ async fn qemu_next_server_after_a_kill_adopts_its_machines() {
 #[tokio::test]
 async fn qemu_doctor_reports_the_accelerator_and_its_consequences() {
     let house = QemuServer::start("", &BTreeMap::new(), false).await.unwrap();
-    let output = house.anteroom().unwrap().arg("doctor").output().await.unwrap();
+    let output = house.anteroom_command().unwrap().arg("doctor").output().await.unwrap();
     let words = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = words.lines().find(|line| line.contains("accelerator")).expect("a line on the accelerator");
     if line.contains("worse") {
@@ -216,7 +216,7 @@ async fn qemu_login_prints_progress_and_writes_the_credential_to_the_given_path(
     use std::os::unix::fs::PermissionsExt;
     let house = QemuServer::start(QUICK, &BTreeMap::new(), false).await.unwrap();
     let out = house.path().join("credential");
-    let words = house.command(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();
+    let words = house.run_anteroom(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();
     assert!(
         words.contains("/dashboard/remote-cli/auth?session=ses_") && words.contains("#pass="),
         "the link:\n{words}"
@@ -226,10 +226,10 @@ async fn qemu_login_prints_progress_and_writes_the_credential_to_the_given_path(
     assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::remove_file(&out).unwrap();
 
-    let refused = house.command(&["login", "nonsense"]).await.unwrap_err().to_string();
+    let refused = house.run_anteroom(&["login", "nonsense"]).await.unwrap_err().to_string();
     assert!(refused.contains("no such provider") && refused.contains("quick"), "what there is: {refused}");
     let nowhere = house.path().join("no/such/directory/file");
-    let refused = house.command(&["login", "quick", "--out", nowhere.to_str().unwrap()]).await.unwrap_err().to_string();
+    let refused = house.run_anteroom(&["login", "quick", "--out", nowhere.to_str().unwrap()]).await.unwrap_err().to_string();
     assert!(refused.contains("cannot be written"), "before anybody signs in: {refused}");
     house.finish().await.unwrap();
 }

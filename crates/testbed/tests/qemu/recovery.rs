@@ -27,8 +27,8 @@ async fn qemu_killed_machine_is_reported_and_replaced_while_viewed() {
         let seen = measure_recovery::kill_and_measure(&api, &house.state_dir(), &id, viewer, limit).await.unwrap();
         assert_eq!(seen.close_code, 4510);
         closed.add(seen.closed);
-        told.add(seen.told);
-        noted.add(seen.noted);
+        told.add(seen.status_changed);
+        noted.add(seen.timeline_entry);
         frame.extend(seen.frame);
         api.wait_status(&id, Status::VmStarted).await.unwrap();
         api.cancel(&id).await.unwrap();

@@ -1,13 +1,13 @@
-//! Tools that nobody here knows: the example that the documentation tells operators to copy is a provider, and a tool that is described
-//! and not in the machines is listed with the reason.
+//! Tools without a built-in provider: the documented example for any command works, and a provider whose tool is not in the image is
+//! listed with the reason.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::api::Status;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-/// Opens an address, waits for `go`, and writes its file in two pieces, as tools do.
+/// Opens a URL, waits for `go` and writes its file in two writes, as tools do.
 const ACME: &str = r#"#!/bin/sh
 test "$1" = login || exit 64
 "$BROWSER" 'https://login.acme.example/start?state=a%20b'
@@ -25,25 +25,25 @@ fn example() -> String {
 
 #[tokio::test]
 async fn any_command_example_captures_the_files_it_watches() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("any_command.toml"), example()).unwrap();
     let tool = dir.path().join("acme");
-    fs::write(&tool, ACME.replace("GO", &scene.flag("go").display().to_string())).unwrap();
+    fs::write(&tool, ACME.replace("GO", &flags.path("go").display().to_string())).unwrap();
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
-    // Only where the tool lies is other than in the example: a plain machine has this host's directories.
+    // Only the path of the tool differs from the example: a plain machine has this host's directories.
     let settings = format!(
         "providers_dir = '{}'\n[providers.any_command]\nargv = ['{}', 'login']\n",
         dir.path().display(),
         tool.display()
     );
     let plan = TestConfig { clis: vec!["acme".to_owned()], ..TestConfig::default() };
-    let world = TestServer::start(plan.with_settings(&settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(plan.with_settings(&settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("any_command").await.unwrap().session.id;
     let view = api.wait_until(&id, "the link", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!(view.sign_in.url.as_deref(), Some("https://login.acme.example/start?state=a%20b"));
-    scene.raise("go");
+    flags.set("go");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     let files: Vec<_> = lease.files.iter().map(|file| (file.path.as_str(), file.content.expose())).collect();
@@ -51,13 +51,13 @@ async fn any_command_example_captures_the_files_it_watches() {
         files,
         [(".config/acme/credentials", &b"token=one\n"[..]), (".config/acme/config", &b"account=person\n"[..])]
     );
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_cannot_start() {
-    let world = TestServer::start(TestConfig::default()).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::default()).await.unwrap();
+    let api = server.backend().unwrap();
     let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
     for (id, tool) in
         [("github_cli", "gh"), ("copilot_cli", "copilot"), ("opencode", "opencode"), ("qwen_code", "qwen")]
@@ -70,5 +70,5 @@ async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_can
         let refused = api.post("/api/auth/start", json!({ "provider": id })).await.unwrap().problem().unwrap();
         assert_eq!(refused.code, "provider_unavailable", "{id}");
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,12 +1,12 @@
-//! Who gets in, and with what.
+//! Authentication and authorization of every operation, and validation of input.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_controller::rfb::DialError;
 use anteroom_testbed::{TestConfig, TestServer};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Every operation of the API's own document, its placeholders filled with a session's and a credential's id.
+/// Every operation of the OpenAPI document, with its placeholders replaced by a session or credential id.
 fn operations(document: &Value, session: &str) -> Vec<(Method, String)> {
     let paths = document["paths"].as_object().unwrap();
     let operations = paths.iter().flat_map(|(path, methods)| {
@@ -23,45 +23,45 @@ fn operations(document: &Value, session: &str) -> Vec<(Method, String)> {
 
 #[tokio::test]
 async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let (api, nobody) = (world.backend().unwrap(), world.anonymous().unwrap());
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (api, anonymous) = (server.backend().unwrap(), server.anonymous().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
-    let document: Value = nobody.get("/openapi.json").await.unwrap().read().unwrap();
+    let document: Value = anonymous.get("/openapi.json").await.unwrap().read().unwrap();
     let operations = operations(&document, id.as_str());
     assert!(operations.len() > 15, "{operations:?}");
     for (method, path) in operations {
-        let answer = nobody.call(method.clone(), &path, Some(json!({}))).await.unwrap();
+        let answer = anonymous.call(method.clone(), &path, Some(json!({}))).await.unwrap();
         if path == "/health" {
             assert!(
                 !answer.text.contains("store"),
-                "health tells nobody more than whether all is well: {}",
+                "anonymous health must contain only the status: {}",
                 answer.text
             );
             continue;
         }
-        // These two take a secret of their own in the request; an empty one is malformed or not good.
-        let own_guard = ["/api/enter", "/api/auth/credentials/store", "/api/agent/events"].contains(&path.as_str());
-        let refused = answer.status == 401 || (own_guard && (400..500).contains(&answer.status));
-        assert!(refused, "{method} {path}: {} {}", answer.status, answer.text);
+        // These take a secret in the request; an empty one is malformed or wrong.
+        let takes_secret = ["/api/login", "/api/auth/credentials/store", "/api/agent/events"].contains(&path.as_str());
+        let rejected = answer.status == 401 || (takes_secret && (400..500).contains(&answer.status));
+        assert!(rejected, "{method} {path}: {} {}", answer.status, answer.text);
     }
     for socket in ["novnc/websock", "terminal"] {
         for protocols in ["binary", "binary, ticket.0000"] {
-            let dialled = nobody.open_websocket(&format!("/api/auth/session/{id}/{socket}"), protocols, false).await;
+            let dialled = anonymous.open_websocket(&format!("/api/auth/session/{id}/{socket}"), protocols, false).await;
             assert!(
                 matches!(dialled, Err(DialError::Refused { status: 401, .. })),
                 "{socket} {protocols}: {dialled:?}"
             );
         }
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn backend_cannot_access_the_session_of_another_backend() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
-    let (api, stranger) = (world.backend().unwrap(), world.other_backend().unwrap());
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let (api, stranger) = (server.backend().unwrap(), server.other_backend().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let document: Value = api.get("/openapi.json").await.unwrap().read().unwrap();
     for (method, path) in operations(&document, id.as_str()).into_iter().filter(|(_, path)| path.contains(id.as_str()))
@@ -70,22 +70,22 @@ async fn backend_cannot_access_the_session_of_another_backend() {
         let answer = stranger.call(method.clone(), &path, Some(body)).await.unwrap();
         assert!([400, 403, 404].contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.text);
     }
-    scene.raise("go");
+    flags.set("go");
     let credential = api.wait_status(&id, anteroom_wire::api::Status::Completed).await.unwrap().credential.unwrap();
     assert!(stranger.lease(&credential.id).await.is_err());
     assert_eq!(stranger.credentials().await.unwrap().credentials, []);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn malformed_input_is_rejected_and_never_executed() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, anteroom_wire::api::Status::VmStarted).await.unwrap();
-    let proof = scene.flag("executed");
-    let touch = format!("$(touch {})", proof.display());
+    let marker = flags.path("executed");
+    let touch = format!("$(touch {})", marker.display());
     for url in [
         format!("file:///{touch}"),
         touch.clone(),
@@ -111,6 +111,6 @@ async fn malformed_input_is_rejected_and_never_executed() {
     }
     let typed = json!({ "text": format!("{touch}\r"), "enter": true });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 400);
-    assert!(!proof.exists(), "nothing was run");
-    world.finish().await.unwrap();
+    assert!(!marker.exists(), "no input was executed");
+    server.finish().await.unwrap();
 }

@@ -1,13 +1,13 @@
-//! A stored credential is used as its own method wants it: with that method's settings, and with those that the tool kept of the sign-in.
+//! The settings of a credential use: those of the method by which the credential was obtained.
 
 use crate::{
-    Scene, URL,
-    command_line::{anteroom, text, used},
+    Flags, URL,
+    command_line::{run_cli, text, start_use},
 };
 use anteroom_testbed::{ApiClient, TestConfig, Script, Step, ScriptedTool, TestServer};
 use anteroom_wire::{
     SessionId,
-    api::{CredentialHealth, CredentialMeta, SessionView, StartRequest, Started, Status},
+    api::{CredentialHealth, CredentialMeta, SessionView, StartRequest, StartResponse, Status},
 };
 use serde_json::{Value, json};
 
@@ -17,11 +17,11 @@ fn settings(content: &str) -> Value {
     json!([{ "path": SETTINGS, "content": content }, { "path": format!("{SETTINGS}.{content}"), "content": content }])
 }
 
-/// Two methods whose settings differ. The tool of the second must be signed in without the setting `chosen`, and is signed in with it
-/// alone; each asks for its own when it is asked for its status.
-fn tool(scene: &Scene) -> ScriptedTool {
+/// Two methods with different settings. The second method signs in with the setting `asks` and uses the credential with the setting
+/// `chosen`; the status command of each confirms only its own setting.
+fn tool(flags: &Flags) -> ScriptedTool {
     let signs_in = |content: &str| {
-        [Step::Browser { url: URL.to_owned() }, scene.wait("go"), Step::write(ScriptedTool::CREDENTIAL, content)]
+        [Step::Browser { url: URL.to_owned() }, flags.wait_step("go"), Step::write(ScriptedTool::CREDENTIAL, content)]
     };
     let status = format!(
         "case $(cat {SETTINGS}):$(cat {}) in usual:*usual*|chosen:*other*) echo Logged in;; esac",
@@ -35,11 +35,11 @@ fn tool(scene: &Scene) -> ScriptedTool {
         "settings_files": settings("asks"),
         "use_settings_files": [{ "path": SETTINGS, "content": "chosen" }],
     });
-    // While somebody signs in the tool is asked as well: by then it has made its choice itself.
+    // The status command also runs during the sign-in: by then the tool has written this setting.
     let chooses = Step::write(SETTINGS, "chosen");
     let other = Script::new([chooses].into_iter().chain(signs_in("{\"token\": \"other\"}")));
-    scene
-        .tool_that(signs_in("{\"token\": \"usual\"}"))
+    flags
+        .tool_with_steps(signs_in("{\"token\": \"usual\"}"))
         .with("label", json!("The usual"))
         .with("method", json!("usual"))
         .with("settings_files", settings("usual"))
@@ -47,8 +47,8 @@ fn tool(scene: &Scene) -> ScriptedTool {
         .with_method("other", other, differs)
 }
 
-/// Begins to sign in by a method.
-async fn begins(api: &ApiClient, method: Option<&str>, renews: Option<&str>) -> SessionId {
+/// Starts a sign-in by a method.
+async fn start_sign_in(api: &ApiClient, method: Option<&str>, renews: Option<&str>) -> SessionId {
     let request = StartRequest {
         provider: "scripted".into(),
         user_id: None,
@@ -59,71 +59,71 @@ async fn begins(api: &ApiClient, method: Option<&str>, renews: Option<&str>) -> 
         renews: renews.map(str::to_owned),
     };
     let body = serde_json::to_value(request).unwrap();
-    let started: Started = api.post("/api/auth/start", body).await.unwrap().read().unwrap();
+    let started: StartResponse = api.post("/api/auth/start", body).await.unwrap().read().unwrap();
     started.session.id
 }
 
-/// The credential once it is there.
-async fn stored(api: &ApiClient, session: &SessionId) -> String {
+/// Waits for the stored credential; returns its id.
+async fn wait_stored(api: &ApiClient, session: &SessionId) -> String {
     api.wait_status(session, Status::Completed).await.unwrap().credential.unwrap().id.to_string()
 }
 
-/// What a command with it finds: the setting, and which further settings lie beside it.
-async fn finds(world: &TestServer, credential: &str) -> String {
+/// The settings that a command with this credential finds: the content of the main file, then the names of the others.
+async fn settings_in_machine(server: &TestServer, credential: &str) -> String {
     let script = format!("cat {SETTINGS}; for file in {SETTINGS}.*; do echo \" $file\"; done");
-    let done = anteroom(world, &["exec", "--credential", credential, "--", "sh", "-c", &script]).await;
+    let done = run_cli(server, &["exec", "--credential", credential, "--", "sh", "-c", &script]).await;
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     text(&done.stdout).trim_end().to_owned()
 }
 
-async fn checked(api: &ApiClient, credential: &str) -> (SessionView, CredentialMeta) {
-    let session = used(api, credential, json!({ "purpose": "check" })).await;
+async fn check(api: &ApiClient, credential: &str) -> (SessionView, CredentialMeta) {
+    let session = start_use(api, credential, json!({ "purpose": "check" })).await;
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     (view, api.get(&format!("/api/credentials/{credential}")).await.unwrap().read().unwrap())
 }
 
 #[tokio::test]
 async fn credential_use_applies_the_settings_of_its_sign_in_method() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(tool(&scene))).await.unwrap();
-    let api = world.backend().unwrap();
-    scene.raise("go");
-    let usual = stored(&api, &begins(&api, None, None).await).await;
-    let other = stored(&api, &begins(&api, Some("other"), None).await).await;
-    assert_eq!(finds(&world, &usual).await, format!("usual {SETTINGS}.usual"));
-    assert_eq!(finds(&world, &other).await, format!("chosen {SETTINGS}.asks"));
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(tool(&flags))).await.unwrap();
+    let api = server.backend().unwrap();
+    flags.set("go");
+    let usual = wait_stored(&api, &start_sign_in(&api, None, None).await).await;
+    let other = wait_stored(&api, &start_sign_in(&api, Some("other"), None).await).await;
+    assert_eq!(settings_in_machine(&server, &usual).await, format!("usual {SETTINGS}.usual"));
+    assert_eq!(settings_in_machine(&server, &other).await, format!("chosen {SETTINGS}.asks"));
     for (credential, method) in [(&usual, "usual"), (&other, "other")] {
-        let (view, meta) = checked(&api, credential).await;
+        let (view, meta) = check(&api, credential).await;
         assert_eq!((view.method.as_str(), meta.health), (method, CredentialHealth::Valid), "{}", meta.health_detail);
         let opened = api.wait_entry(&view.id, "credential_unsealed").await.unwrap();
         assert_eq!(opened.data["method"], method);
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn renewal_by_another_method_changes_the_settings_of_later_uses() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(tool(&scene)).with_settings("[machines]\nmachines_max = 1\n")).await.unwrap();
-    let api = world.backend().unwrap();
-    scene.raise("go");
-    let credential = stored(&api, &begins(&api, None, None).await).await;
-    std::fs::remove_file(scene.flag("go")).unwrap();
-    let renewing = begins(&api, Some("other"), Some(&credential)).await;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings("[machines]\nmachines_max = 1\n")).await.unwrap();
+    let api = server.backend().unwrap();
+    flags.set("go");
+    let credential = wait_stored(&api, &start_sign_in(&api, None, None).await).await;
+    std::fs::remove_file(flags.path("go")).unwrap();
+    let renewing = start_sign_in(&api, Some("other"), Some(&credential)).await;
     api.wait_until(&renewing, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
-    // It stands in line behind the sign-in: by its turn the bytes are others.
-    let waits = used(&api, &credential, json!({ "purpose": "check" })).await;
-    scene.raise("go");
-    assert_eq!(stored(&api, &renewing).await, credential);
+    // It is queued behind the sign-in: when it starts, the stored bytes have changed.
+    let waits = start_use(&api, &credential, json!({ "purpose": "check" })).await;
+    flags.set("go");
+    assert_eq!(wait_stored(&api, &renewing).await, credential);
     let view = api.wait_status(&waits.id, Status::Completed).await.unwrap();
     let opened = api.wait_entry(&waits.id, "credential_unsealed").await.unwrap();
     assert_eq!((opened.data["revision"].as_u64(), opened.data["method"].as_str()), (Some(2), Some("other")));
     assert_eq!(view.method, "other");
-    let (later, meta) = checked(&api, &credential).await;
+    let (later, meta) = check(&api, &credential).await;
     assert_eq!((later.method.as_str(), meta.health), ("other", CredentialHealth::Valid), "{}", meta.health_detail);
     let opened = api.wait_entry(&view.id, "credential_unsealed").await.unwrap();
     let expected = if opened.data["revision"] == 1 { "usual" } else { "other" };
     assert_eq!((opened.data["method"].as_str(), view.method.as_str()), (Some(expected), expected));
-    assert_eq!(finds(&world, &credential).await, format!("chosen {SETTINGS}.asks"));
-    world.finish().await.unwrap();
+    assert_eq!(settings_in_machine(&server, &credential).await, format!("chosen {SETTINGS}.asks"));
+    server.finish().await.unwrap();
 }

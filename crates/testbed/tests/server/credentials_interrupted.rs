@@ -1,8 +1,8 @@
-//! A use of a stored credential that is interrupted before it has begun, or that can show nothing, is told and ended as it was.
+//! Uses of a stored credential that are interrupted before they begin, and checks without a result.
 
 use crate::{
-    Scene,
-    command_line::{anteroom, signed_in, text, used},
+    Flags,
+    command_line::{run_cli, sign_in, text, start_use},
 };
 use anteroom_testbed::{
     ApiClient, PausePoint, TestConfig, Script, Step, ScriptedTool, TestServer, processes,
@@ -16,47 +16,47 @@ use anteroom_wire::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-const AWAY: &str = "away.example:80";
+const EXTERNAL: &str = "away.example:80";
 
-/// Says that it is signed in while the flag `in` is raised; asks for a name first that its provider grants.
-fn tool(scene: &Scene) -> ScriptedTool {
+/// Its status command connects to an allowed host, then prints "Logged in" while the flag `in` is set.
+fn tool(flags: &Flags) -> ScriptedTool {
     let status = Script::new([
-        Step::Connect { authority: AWAY.to_owned() },
-        Step::ExpectFile { path: scene.flag("in"), says: "Logged in".to_owned() },
+        Step::Connect { authority: EXTERNAL.to_owned() },
+        Step::ExpectFile { path: flags.path("in"), output: "Logged in".to_owned() },
     ]);
-    scene.raise("in");
-    scene.tool("{\"token\": \"first\"}").with_status(status, "Logged in").reaching("away.example", 80)
+    flags.set("in");
+    flags.tool("{\"token\": \"first\"}").with_status(status, "Logged in").reaching("away.example", 80)
 }
 
-/// A world with one stored credential; beside it a tool that does nothing.
-async fn world(settings: &str) -> (Scene, TestServer, String) {
-    let scene = Scene::new();
-    let idle = ScriptedTool::new("idle", Script::new([Step::print_line("Nothing to do"), scene.wait("never")]));
-    let plan = TestConfig { tools: vec![tool(&scene), idle], ..TestConfig::default() }.host_override(AWAY, "127.0.0.1:1".parse().unwrap());
-    let world = TestServer::start(plan.with_settings(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap();
-    let id = signed_in(&scene, &world).await;
-    (scene, world, id)
+/// A server with one stored credential, and a second tool that does nothing.
+async fn start_with_credential(settings: &str) -> (Flags, TestServer, String) {
+    let flags = Flags::new();
+    let idle = ScriptedTool::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
+    let plan = TestConfig { tools: vec![tool(&flags), idle], ..TestConfig::default() }.host_override(EXTERNAL, "127.0.0.1:1".parse().unwrap());
+    let server = TestServer::start(plan.with_settings(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap();
+    let id = sign_in(&flags, &server).await;
+    (flags, server, id)
 }
 
-async fn restarted(world: &mut TestServer) -> ApiClient {
-    world.kill_server().await.unwrap();
-    world.start_server().await.unwrap();
-    world.backend().unwrap()
+async fn restart_server(server: &mut TestServer) -> ApiClient {
+    server.kill_server().await.unwrap();
+    server.start_server().await.unwrap();
+    server.backend().unwrap()
 }
 
-/// Waits until the machine that was asked for has its process; it lacks its display as long as that is held.
-async fn held(world: &TestServer, api: &ApiClient, session: &SessionId) -> MachineId {
+/// Waits until the process of the requested machine exists; its display is paused.
+async fn wait_machine_process(server: &TestServer, api: &ApiClient, session: &SessionId) -> MachineId {
     let requested = api.wait_entry(session, "machine_requested").await.unwrap();
     let machine: MachineId = requested.data["machine"].as_str().unwrap().parse().unwrap();
     let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
-    while processes::machine_pid(&world.state_dir(), &machine).is_none() {
-        assert!(tokio::time::Instant::now() < until, "no machine");
+    while processes::machine_pid(&server.state_dir(), &machine).is_none() {
+        assert!(tokio::time::Instant::now() < until, "no machine process");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     machine
 }
 
-async fn opened(api: &ApiClient, session: &SessionId) -> usize {
+async fn times_opened(api: &ApiClient, session: &SessionId) -> usize {
     let timeline = api.timeline(session).await.unwrap();
     timeline.iter().filter(|entry| entry.kind == "credential_unsealed").count()
 }
@@ -65,138 +65,138 @@ async fn diagnosis(api: &ApiClient, session: &SessionId) -> Diagnosis {
     api.get(&format!("/api/auth/session/{session}/diagnosis")).await.unwrap().read().unwrap()
 }
 
-/// Its command was lost with the server, nothing was opened, and that is what is told.
-async fn is_lost(api: &ApiClient, view: &SessionView) {
+/// The command was lost with the server, no credential was unsealed, and reason and diagnosis say so.
+async fn assert_command_lost(api: &ApiClient, view: &SessionView) {
     let reason = view.reason.clone().unwrap();
     assert_eq!(reason.code, "controller_restarted");
     assert!(reason.sentence.contains("a server that has ended"), "{reason:?}");
-    assert_eq!(view.uses.as_ref().unwrap().exit_code, None);
+    assert_eq!(view.credential_use.as_ref().unwrap().exit_code, None);
     let found = diagnosis(api, &view.id).await;
     assert_eq!(found.verdict, Verdict::ServerRestarted);
     assert!(found.sentence.contains("restarted before the command was run"), "{}", found.sentence);
-    assert_eq!(opened(api, &view.id).await, 0);
+    assert_eq!(times_opened(api, &view.id).await, 0);
 }
 
-async fn health(api: &ApiClient, id: &str) -> CredentialMeta {
+async fn get_credential(api: &ApiClient, id: &str) -> CredentialMeta {
     api.get(&format!("/api/credentials/{id}")).await.unwrap().read().unwrap()
 }
 
 #[tokio::test]
 async fn queued_exec_fails_after_a_server_restart_and_a_queued_check_continues() {
-    let (_scene, mut world, id) = world("[machines]\nmachines_max = 1\n").await;
-    let api = world.backend().unwrap();
-    let person = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&person, Status::VmStarted).await.unwrap();
-    let exec = used(&api, &id, json!({ "purpose": "exec", "argv": ["true"] })).await;
-    let check = used(&api, &id, json!({ "purpose": "check" })).await;
-    let api = restarted(&mut world).await;
+    let (_flags, mut server, id) = start_with_credential("[machines]\nmachines_max = 1\n").await;
+    let api = server.backend().unwrap();
+    let user_session = api.start("idle").await.unwrap().session.id;
+    api.wait_status(&user_session, Status::VmStarted).await.unwrap();
+    let exec = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["true"] })).await;
+    let check = start_use(&api, &id, json!({ "purpose": "check" })).await;
+    let api = restart_server(&mut server).await;
     let view = api.wait_status(&exec.id, Status::Failed).await.unwrap();
-    is_lost(&api, &view).await;
-    assert!(!api.session(&check.id).await.unwrap().status.is_terminal(), "it stands in line");
-    assert!(!api.session(&person).await.unwrap().status.is_terminal());
-    api.cancel(&person).await.unwrap();
+    assert_command_lost(&api, &view).await;
+    assert!(!api.session(&check.id).await.unwrap().status.is_terminal(), "it is queued");
+    assert!(!api.session(&user_session).await.unwrap().status.is_terminal());
+    api.cancel(&user_session).await.unwrap();
     api.wait_status(&check.id, Status::Completed).await.unwrap();
-    assert_eq!(api.wait_entry(&check.id, "credential_checked").await.unwrap().data["agrees"], true);
-    assert_eq!(opened(&api, &check.id).await, 1);
-    world.finish().await.unwrap();
+    assert_eq!(api.wait_entry(&check.id, "credential_checked").await.unwrap().data["signed_in"], true);
+    assert_eq!(times_opened(&api, &check.id).await, 1);
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn exec_with_a_pending_machine_is_not_run_after_a_server_restart_and_opens_no_credential() {
-    let (_scene, mut world, id) = world("").await;
-    let api = world.backend().unwrap();
-    world.pause(PausePoint::DesktopStart).unwrap();
-    let exec = used(&api, &id, json!({ "purpose": "exec", "argv": ["true"] })).await;
-    held(&world, &api, &exec.id).await;
-    let api = restarted(&mut world).await;
-    world.resume(PausePoint::DesktopStart).unwrap();
+    let (_flags, mut server, id) = start_with_credential("").await;
+    let api = server.backend().unwrap();
+    server.pause(PausePoint::DesktopStart).unwrap();
+    let exec = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["true"] })).await;
+    wait_machine_process(&server, &api, &exec.id).await;
+    let api = restart_server(&mut server).await;
+    server.resume(PausePoint::DesktopStart).unwrap();
     let view = api.wait_status(&exec.id, Status::Failed).await.unwrap();
-    is_lost(&api, &view).await;
-    assert_eq!(health(&api, &id).await.health, CredentialHealth::Valid);
-    world.finish().await.unwrap();
+    assert_command_lost(&api, &view).await;
+    assert_eq!(get_credential(&api, &id).await.health, CredentialHealth::Valid);
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn check_is_completed_by_the_next_server_after_a_crash_at_credential_open() {
-    for (moment, times) in [(CrashTiming::Before, 1), (CrashTiming::After, 2)] {
-        let (_scene, mut world, id) = world("").await;
-        world.crash_at(&CrashPoint { moment, write: "transition credential_unsealed".to_owned(), nth: 1 }).unwrap();
-        let check = used(&world.backend().unwrap(), &id, json!({ "purpose": "check" })).await;
+    for (timing, times) in [(CrashTiming::Before, 1), (CrashTiming::After, 2)] {
+        let (_flags, mut server, id) = start_with_credential("").await;
+        server.crash_at(&CrashPoint { timing, write: "transition credential_unsealed".to_owned(), nth: 1 }).unwrap();
+        let check = start_use(&server.backend().unwrap(), &id, json!({ "purpose": "check" })).await;
         let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
-        let pid = world.server_pid().unwrap();
-        while !is_dead(pid.as_raw_nonzero().get()) {
-            assert!(tokio::time::Instant::now() < until, "the server lives");
+        let pid = server.server_pid().unwrap();
+        while !is_dead_process(pid.as_raw_nonzero().get()) {
+            assert!(tokio::time::Instant::now() < until, "the server is still running");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        let api = restarted(&mut world).await;
+        let api = restart_server(&mut server).await;
         api.wait_status(&check.id, Status::Completed).await.unwrap();
-        assert_eq!(api.wait_entry(&check.id, "credential_checked").await.unwrap().data["agrees"], true);
-        assert_eq!(opened(&api, &check.id).await, times, "{moment:?}: each opening is on record");
-        world.finish().await.unwrap();
+        assert_eq!(api.wait_entry(&check.id, "credential_checked").await.unwrap().data["signed_in"], true);
+        assert_eq!(times_opened(&api, &check.id).await, times, "{timing:?}: each unsealing is on the timeline");
+        server.finish().await.unwrap();
     }
 }
 
-/// Killed, and not yet reaped by this process.
-fn is_dead(pid: i32) -> bool {
+/// Whether the process has ended; a zombie has.
+fn is_dead_process(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 
 #[tokio::test]
 async fn exec_runs_once_when_its_machine_is_replaced_before_the_claim() {
-    let (scene, world, id) = world("").await;
-    let api = world.backend().unwrap();
-    world.pause(PausePoint::DesktopStart).unwrap();
-    let runs = scene.flag("runs");
+    let (flags, server, id) = start_with_credential("").await;
+    let api = server.backend().unwrap();
+    server.pause(PausePoint::DesktopStart).unwrap();
+    let runs = flags.path("runs");
     let script = format!("echo run >> {}; exit 3", runs.display());
-    let session = used(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", script] })).await;
-    let machine = held(&world, &api, &session.id).await;
-    // Its process is there before it has become the machine (fork, then exec).
+    let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", script] })).await;
+    let machine = wait_machine_process(&server, &api, &session.id).await;
+    // The process exists before it has become the machine (fork, then exec).
     let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
-    while let Err(error) = world.kill_machine(&machine) {
+    while let Err(error) = server.kill_machine(&machine) {
         assert!(tokio::time::Instant::now() < until, "{error:#}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     api.wait_until(&session.id, "replaced", |view| view.generation == 2).await.unwrap();
-    world.resume(PausePoint::DesktopStart).unwrap();
+    server.resume(PausePoint::DesktopStart).unwrap();
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
-    assert_eq!((view.uses.unwrap().exit_code, view.generation), (Some(3), 2));
+    assert_eq!((view.credential_use.unwrap().exit_code, view.generation), (Some(3), 2));
     assert_eq!(std::fs::read_to_string(runs).unwrap(), "run\n");
-    assert_eq!(opened(&api, &session.id).await, 1, "the first machine never had it");
+    assert_eq!(times_opened(&api, &session.id).await, 1, "the first machine never received the credential");
     assert_eq!(diagnosis(&api, &session.id).await.verdict, Verdict::Completed);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn check_without_egress_reports_no_result_and_leaves_the_health_unchanged() {
-    // Somebody listens there, until nobody does.
+    // The external host listens until `there` is dropped.
     let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let scene = Scene::new();
-    let plan = TestConfig::with_tool(tool(&scene)).host_override(AWAY, there.local_addr().unwrap());
-    let world = TestServer::start(plan).await.unwrap();
-    let id = signed_in(&scene, &world).await;
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let plan = TestConfig::with_tool(tool(&flags)).host_override(EXTERNAL, there.local_addr().unwrap());
+    let server = TestServer::start(plan).await.unwrap();
+    let id = sign_in(&flags, &server).await;
+    let api = server.backend().unwrap();
     drop(there);
-    std::fs::remove_file(scene.flag("in")).unwrap();
-    let before = health(&api, &id).await;
-    let session = used(&api, &id, json!({ "purpose": "check" })).await;
-    let told = api.wait_entry(&session.id, "credential_check_inconclusive").await.unwrap();
-    assert!(told.sentence.contains("says nothing of the credential"), "{told:?}");
+    std::fs::remove_file(flags.path("in")).unwrap();
+    let before = get_credential(&api, &id).await;
+    let session = start_use(&api, &id, json!({ "purpose": "check" })).await;
+    let inconclusive = api.wait_entry(&session.id, "credential_check_inconclusive").await.unwrap();
+    assert!(inconclusive.sentence.contains("says nothing of the credential"), "{inconclusive:?}");
     api.wait_status(&session.id, Status::Completed).await.unwrap();
-    let after = health(&api, &id).await;
-    assert_eq!((after.health, &after.checked_at), (CredentialHealth::Valid, &before.checked_at), "nobody was asked");
-    let done = anteroom(&world, &["credentials", "check", &id]).await;
+    let after = get_credential(&api, &id).await;
+    assert_eq!((after.health, &after.checked_at), (CredentialHealth::Valid, &before.checked_at), "the status command gave no result");
+    let done = run_cli(&server, &["credentials", "check", &id]).await;
     assert_eq!(done.status.code(), Some(2), "{}", text(&done.stdout));
     assert!(text(&done.stderr).contains("could reach nothing"), "{}", text(&done.stderr));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn changing_the_method_of_an_exec_is_rejected_and_the_command_continues() {
-    let (scene, world, id) = world("").await;
-    let api = world.backend().unwrap();
-    let wait = format!("while [ ! -e {} ]; do sleep 0.05; done; exit 5", scene.flag("enough").display());
-    let session = used(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", wait] })).await;
+    let (flags, server, id) = start_with_credential("").await;
+    let api = server.backend().unwrap();
+    let wait = format!("while [ ! -e {} ]; do sleep 0.05; done; exit 5", flags.path("enough").display());
+    let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", wait] })).await;
     api.wait_entry(&session.id, "cli_started").await.unwrap();
     for method in [session.method.as_str(), "other"] {
         let path = format!("/api/auth/session/{}/method", session.id);
@@ -207,9 +207,9 @@ async fn changing_the_method_of_an_exec_is_rejected_and_the_command_continues() 
     }
     let view = api.session(&session.id).await.unwrap();
     assert_eq!((view.generation, view.method.as_str()), (1, session.method.as_str()));
-    scene.raise("enough");
+    flags.set("enough");
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
-    assert_eq!(view.uses.unwrap().exit_code, Some(5));
+    assert_eq!(view.credential_use.unwrap().exit_code, Some(5));
     assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != "method_chosen"));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The demo as a person meets it: the image's own tool, the server's own identity provider, and the egress gate between.
+//! The demo: the tool of the image, the server's demo identity provider, and the egress gate between them.
 
 use anteroom_controller::demo::{DEMO_ISSUER, DemoIdp, DemoSettings};
 use anteroom_testbed::{TestConfig, TestServer, leaks::needles, plain_process::built_program};
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// A browser without scripts, for which the issuer's name leads to `issuer`.
+/// A browser without scripts that resolves the issuer's name to `issuer`.
 struct Browser {
     client: Client,
     issuer: SocketAddr,
@@ -31,7 +31,7 @@ impl Browser {
         request.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap()
     }
 
-    /// Signs in under a name, decides, and follows the way back to the tool.
+    /// Signs in with a name, submits the decision and follows the redirect to the tool.
     async fn sign_in(&self, url: &str, decision: &str) -> StatusCode {
         let first = self.client.get(self.here(url)).send().await.unwrap().text().await.unwrap();
         let second =
@@ -48,8 +48,8 @@ fn hidden(page: &str) -> String {
     rest.split_once('"').unwrap().0.to_owned()
 }
 
-/// A world with the demo's tool, and an issuer whose tokens are known.
-async fn demo_world(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToken) {
+/// A server with the demo tool, and an issuer with known tokens.
+async fn start_demo(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (issuer, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let [access, refresh] = tokens.map(|token| Secret::new(token.to_owned()));
@@ -61,8 +61,8 @@ async fn demo_world(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToke
         "[providers.demo]\nargv = [{tool:?}, 'login']\ncredential = {{ status_argv = [{tool:?}, 'status'] }}\n"
     );
     let plan = TestConfig { clis: vec!["anteroom-demo".to_owned()], ..TestConfig::default() };
-    let world = TestServer::start(plan.with_settings(&settings).host_override("id.anteroom.test:80", issuer)).await.unwrap();
-    (world, Browser::new(issuer), stop)
+    let server = TestServer::start(plan.with_settings(&settings).host_override("id.anteroom.test:80", issuer)).await.unwrap();
+    (server, Browser::new(issuer), stop)
 }
 
 fn url(view: &SessionView) -> String {
@@ -72,8 +72,8 @@ fn url(view: &SessionView) -> String {
 #[tokio::test]
 async fn demo_sign_in_exposes_its_tokens_only_in_the_lease() {
     let tokens = ["demo_at_canary_5b1c7e93d0", "demo_rt_canary_f20a6d84c7"];
-    let (world, browser, stop) = demo_world(tokens).await;
-    let api = world.backend().unwrap();
+    let (server, browser, stop) = start_demo(tokens).await;
+    let api = server.backend().unwrap();
     let id = api.start("demo").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert!(browser.sign_in(&url(&view), "allow").await.is_success());
@@ -82,27 +82,27 @@ async fn demo_sign_in_exposes_its_tokens_only_in_the_lease() {
     let file = String::from_utf8_lossy(lease.files[0].content.expose()).into_owned();
     let timeline = api.timeline(&id).await.unwrap();
     assert!(timeline.iter().any(|entry| entry.data.to_string().contains("id.anteroom.test")), "{timeline:#?}");
-    while !world.machines().is_empty() {
+    while !server.machines().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     for token in tokens {
-        assert!(file.contains(token), "the owner gets it");
-        assert_eq!(world.leaks().files_with(token), Vec::<std::path::PathBuf>::new());
+        assert!(file.contains(token), "the lease contains it");
+        assert_eq!(server.leaks().files_with(token), Vec::<std::path::PathBuf>::new());
         let needles = needles(token);
-        let told = api
+        let leaked = api
             .responses()
             .iter()
             .any(|body| needles.iter().any(|needle| body.contains(&*String::from_utf8_lossy(needle))));
-        assert!(!told, "an answer of the API has it");
+        assert!(!leaked, "an API response contains the token");
     }
     stop.cancel();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn denied_demo_consent_stores_no_credential() {
-    let (world, browser, stop) = demo_world(["demo_at_unused", "demo_rt_unused"]).await;
-    let api = world.backend().unwrap();
+    let (server, browser, stop) = start_demo(["demo_at_unused", "demo_rt_unused"]).await;
+    let api = server.backend().unwrap();
     let id = api.start("demo").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     browser.sign_in(&url(&view), "deny").await;
@@ -111,5 +111,5 @@ async fn denied_demo_consent_stores_no_credential() {
     assert_eq!(api.session(&id).await.unwrap().credential, None);
     assert_eq!(api.credentials().await.unwrap().credentials, []);
     stop.cancel();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
-//! What a machine may reach.
+//! The egress of a machine.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_testbed::{TestConfig, Step, ScriptedTool, TestServer};
 use anteroom_wire::api::Status;
 use axum::{Router, routing::get};
@@ -12,19 +12,19 @@ async fn allowed_and_rejected_egress_is_on_the_timeline() {
     let address = outside.local_addr().unwrap();
     let serving =
         tokio::spawn(async move { axum::serve(outside, Router::new().route("/hello", get(|| async { "hi" }))).await });
-    let scene = Scene::new();
-    let tool = scene.tool_that([
+    let flags = Flags::new();
+    let tool = flags.tool_with_steps([
         Step::Connect { authority: "evil.example:443".into() },
         Step::Connect { authority: "evil.example:443".into() },
         Step::Connect { authority: format!("{address}") },
         Step::Connect { authority: "granted.example:80".into() },
         Step::Get { url: "http://granted.example/hello".into() },
         Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
-        scene.wait("never"),
+        flags.wait_step("never"),
     ]);
     let plan = TestConfig::with_tool(tool.reaching("granted.example", 80)).host_override("granted.example:80", address);
-    let world = TestServer::start(plan).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(plan).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::Completed).await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
@@ -36,8 +36,8 @@ async fn allowed_and_rejected_egress_is_on_the_timeline() {
     };
     assert!(about("evil.example") >= 1, "{timeline:#?}");
     assert!(about("granted.example") >= 1, "{timeline:#?}");
-    let lines: Vec<_> = timeline.iter().filter(|entry| entry.kind == "egress_denied").collect();
-    assert_eq!(lines.len(), 2, "one line for each name: {lines:#?}");
+    let rejected: Vec<_> = timeline.iter().filter(|entry| entry.kind == "egress_denied").collect();
+    assert_eq!(rejected.len(), 2, "one entry for each host: {rejected:#?}");
     serving.abort();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,69 +1,69 @@
-//! Machines, sessions and servers that end, in every order.
+//! Ends of machines, sessions and servers, in different orders.
 
-use crate::{Scene, viewers::closing};
+use crate::{Flags, viewers::wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::api::Status;
 
-async fn idle_world(settings: &str) -> (Scene, TestServer) {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    (scene, world)
+async fn start_idle(settings: &str) -> (Flags, TestServer) {
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    (flags, server)
 }
 
 #[tokio::test]
 async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
-    let (_scene, world) = idle_world("").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("").await;
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let old = viewer.name().to_owned();
-    let machine = world.machines().remove(0);
-    world.kill_machine(&machine).unwrap();
-    let (code, reason) = closing(&mut viewer.into_inner()).await;
+    let machine = server.machines().remove(0);
+    server.kill_machine(&machine).unwrap();
+    let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!(code, 4510, "{reason}");
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     assert_ne!(viewer.name(), old);
     assert_eq!(api.session(&id).await.unwrap().generation, 2);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn killed_machine_without_restarts_left_fails_the_session_with_machine_gone() {
-    let (_scene, world) = idle_world("[sessions]\nrestarts_max = 0\n").await;
-    let api = world.backend().unwrap();
+async fn killed_machine_without_restarts_left_fails_the_session_with_machine_exited() {
+    let (_flags, server) = start_idle("[sessions]\nrestarts_max = 0\n").await;
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let viewer = api.desktop(&id).await.unwrap();
-    world.kill_machine(&world.machines().remove(0)).unwrap();
-    let (code, reason) = closing(&mut viewer.into_inner()).await;
+    server.kill_machine(&server.machines().remove(0)).unwrap();
+    let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")));
     let view = api.wait_status(&id, Status::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "machine_failed");
-    // Who comes later is told the same, in the form it can hear.
+    // A later request gets the same reason as an API error.
     let refused =
         api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
     assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_failed"));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn cancelled_session_stays_cancelled_and_closes_its_viewer() {
-    let (_scene, world) = idle_world("").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("").await;
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let viewer = api.desktop(&id).await.unwrap();
     assert_eq!(api.cancel(&id).await.unwrap().status, Status::Cancelled);
-    assert_eq!(closing(&mut viewer.into_inner()).await.0, 4410);
+    assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4410);
     assert_eq!(api.cancel(&id).await.unwrap().status, Status::Cancelled);
     assert_eq!(api.session(&id).await.unwrap().reason.unwrap().code, "cancelled");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn idle_session_expires_and_heartbeats_prevent_it() {
-    let (_scene, world) = idle_world("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
+    let api = server.backend().unwrap();
     let left = api.start("scripted").await.unwrap().session.id;
     let used = api.start("scripted").await.unwrap().session.id;
     loop {
@@ -76,48 +76,48 @@ async fn idle_session_expires_and_heartbeats_prevent_it() {
     }
     assert_eq!(api.session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
     assert!(!api.session(&used).await.unwrap().status.is_terminal());
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn sign_in_survives_a_server_crash() {
-    let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with_tool(scene.tool("{\"token\": \"after the crash\"}"))).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let mut server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"after the crash\"}"))).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let before = viewer.name().to_owned();
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
-    world.kill_server().await.unwrap();
-    assert_eq!(world.machines().len(), 1, "the machine lives on");
-    world.start_server().await.unwrap();
-    let api = world.backend().unwrap();
+    server.kill_server().await.unwrap();
+    assert_eq!(server.machines().len(), 1, "the machine is still running");
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     assert_eq!(viewer.name(), before, "the same machine");
-    scene.raise("go");
+    flags.set("go");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_server() {
-    let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with_tool(scene.tool("{\"token\": \"kept\"}"))).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let mut server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"kept\"}"))).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
-    let machine = world.machines().remove(0);
-    world.stop_server().await.unwrap();
-    scene.raise("go");
-    let file = world.home(&machine).join(anteroom_testbed::ScriptedTool::CREDENTIAL);
+    let machine = server.machines().remove(0);
+    server.stop_server().await.unwrap();
+    flags.set("go");
+    let file = server.home(&machine).join(anteroom_testbed::ScriptedTool::CREDENTIAL);
     while !file.exists() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    world.start_server().await.unwrap();
-    let api = world.backend().unwrap();
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let stored = api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == "completed").count();
     assert_eq!(stored, 1);
@@ -125,31 +125,31 @@ async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_se
         api.lease(&view.credential.unwrap().id).await.unwrap().files[0].content.expose(),
         b"{\"token\": \"kept\"}"
     );
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn completed_session_is_readable_after_its_machine_is_removed() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    scene.raise("go");
+    flags.set("go");
     api.wait_status(&id, Status::Completed).await.unwrap();
-    while !world.machines().is_empty() {
+    while !server.machines().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(api.session(&id).await.unwrap().status, Status::Completed);
     let metadata = api.get(&format!("/api/auth/session/{id}/credentials")).await.unwrap();
     assert_eq!(metadata.status, 200);
     assert!(metadata.text.contains(anteroom_testbed::ScriptedTool::CREDENTIAL));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn restart_without_restarts_left_is_rejected_and_the_session_continues() {
-    let (_scene, world) = idle_world("[sessions]\nrestarts_max = 1\n").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("[sessions]\nrestarts_max = 1\n").await;
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
     let restart = format!("/api/auth/session/{id}/restart");
@@ -159,5 +159,5 @@ async fn restart_without_restarts_left_is_rejected_and_the_session_continues() {
     let refused = api.post(&restart, serde_json::json!({})).await.unwrap();
     assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (409, "no_restart_left"));
     assert!(!api.session(&id).await.unwrap().status.is_terminal());
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

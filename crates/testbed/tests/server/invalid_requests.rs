@@ -1,20 +1,20 @@
-//! Wrong requests: each is refused by the name of what is wrong with it, and starts nothing.
+//! Invalid requests: each is rejected with an error that names the fault, and starts nothing.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, TestServer};
-use anteroom_wire::api::{SessionList, Started, Status};
+use anteroom_wire::api::{SessionList, StartResponse, Status};
 use reqwest::{Client, Method, header};
 use serde_json::json;
 
 const START: &str = "/api/auth/start";
 
-fn refused(answer: &ApiResponse) -> (u16, String, String) {
+fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
     let problem = answer.problem().unwrap();
     (answer.status, problem.code, problem.detail.unwrap_or_default())
 }
 
-/// A session whose machine is there.
-async fn ready(api: &ApiClient) -> Started {
+/// Starts a session and waits until its machine is ready.
+async fn start_ready(api: &ApiClient) -> Started {
     let started = api.start("scripted").await.unwrap();
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
     started
@@ -22,9 +22,9 @@ async fn ready(api: &ApiClient) -> Started {
 
 #[tokio::test]
 async fn invalid_start_request_is_rejected_naming_the_field() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let api = server.backend().unwrap();
     let with = |key: &str, value: &str| json!({ "provider": "scripted", key: value });
     let long = format!("https://a.example/{}", "x".repeat(3_000));
     for (body, code, says) in [
@@ -43,25 +43,25 @@ async fn invalid_start_request_is_rejected_naming_the_field() {
         (with("return_url", "https://a.example/\n"), "malformed", "return_url"),
         (with("return_url", &long), "malformed", "return_url"),
     ] {
-        let (status, named, detail) = refused(&api.post(START, body.clone()).await.unwrap());
+        let (status, named, detail) = problem_of(&api.post(START, body.clone()).await.unwrap());
         assert_eq!((status, named.as_str()), (400, code), "{body}: {detail}");
         assert!(detail.contains(says), "{body}: {detail}");
     }
     let large = with("user_id", &"a".repeat(70 * 1024));
-    let (status, code, _) = refused(&api.post(START, large).await.unwrap());
+    let (status, code, _) = problem_of(&api.post(START, large).await.unwrap());
     assert_eq!((status, code.as_str()), (413, "too_large"));
-    let sessions: SessionList = world.operator().unwrap().get("/api/sessions").await.unwrap().read().unwrap();
-    assert_eq!(sessions.sessions.len(), 0, "nothing was started");
-    assert!(world.machines().is_empty());
-    world.finish().await.unwrap();
+    let sessions: SessionList = server.operator().unwrap().get("/api/sessions").await.unwrap().read().unwrap();
+    assert_eq!(sessions.sessions.len(), 0, "no session was started");
+    assert!(server.machines().is_empty());
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn unknown_id_and_malformed_id_have_different_errors() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = ready(&api).await.session.id;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = start_ready(&api).await.session.id;
     let none = "00000000000000000000000000";
     for (method, path, expected) in [
         (Method::GET, format!("/api/auth/session/ses_{none}"), (404, "unknown_session")),
@@ -83,40 +83,40 @@ async fn unknown_id_and_malformed_id_have_different_errors() {
         (Method::DELETE, START.to_owned(), (405, "method_not_allowed")),
     ] {
         let answer = api.call(method.clone(), &path, None).await.unwrap();
-        let (status, code, detail) = refused(&answer);
+        let (status, code, detail) = problem_of(&answer);
         assert_eq!((status, code.as_str()), expected, "{method} {path}: {detail}");
-        assert!(answer.text.len() < 2_000, "a refusal is short: {} bytes", answer.text.len());
+        assert!(answer.text.len() < 2_000, "the error is too long: {} bytes", answer.text.len());
     }
     let last = api.get(&format!("/api/auth/session/{id}/events?after={}", u64::MAX)).await.unwrap();
-    assert_eq!((last.status, last.text.as_str()), (200, "{\"entries\":[]}"), "after the last there is nothing");
-    world.finish().await.unwrap();
+    assert_eq!((last.status, last.text.as_str()), (200, "{\"entries\":[]}"), "no entries after the last one");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn requests_for_the_session_of_another_owner_are_rejected_without_effect() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let (api, stranger) = (world.backend().unwrap(), world.other_backend().unwrap());
-    let id = ready(&api).await.session.id;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (api, stranger) = (server.backend().unwrap(), server.other_backend().unwrap());
+    let id = start_ready(&api).await.session.id;
     for (method, end) in [(Method::GET, ""), (Method::POST, "/cancel"), (Method::POST, "/restart")] {
         let answer = stranger.call(method, &format!("/api/auth/session/{id}{end}"), None).await.unwrap();
-        let (status, code, _) = refused(&answer);
+        let (status, code, _) = problem_of(&answer);
         assert_eq!((status, code.as_str()), (403, "not_owner"), "{end}");
     }
     let view = api.session(&id).await.unwrap();
     assert_eq!((view.status, view.generation), (Status::VmStarted, 1));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_login_is_limited_to_its_session() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let started = ready(&world.backend().unwrap()).await;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let started = start_ready(&server.backend().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
-    let url = |path: &str| format!("http://{}{path}", world.address().unwrap());
-    let enter = client.post(url("/api/enter")).json(&json!({ "pass": pass })).send().await.unwrap();
+    let url = |path: &str| format!("http://{}{path}", server.address().unwrap());
+    let enter = client.post(url("/api/login")).json(&json!({ "login_token": pass })).send().await.unwrap();
     assert_eq!(enter.status(), 204);
     let cookie = enter.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
     let as_viewer = |method: Method, path: &str| {
@@ -127,30 +127,30 @@ async fn viewer_login_is_limited_to_its_session() {
     for (method, path) in [(Method::POST, START), (Method::GET, "/api/credentials"), (Method::POST, "/api/links")] {
         let answer = as_viewer(method, path).json(&json!({ "provider": "scripted" })).send().await.unwrap();
         let answer = ApiResponse { status: answer.status().as_u16(), text: answer.text().await.unwrap() };
-        let (status, code, _) = refused(&answer);
+        let (status, code, _) = problem_of(&answer);
         assert_eq!((status, code.as_str()), (403, "not_owner"), "{path}");
     }
-    assert_eq!(world.machines().len(), 1);
-    world.finish().await.unwrap();
+    assert_eq!(server.machines().len(), 1);
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn unsupported_content_type_is_rejected_before_the_body_is_read() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let started = ready(&world.backend().unwrap()).await;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let started = start_ready(&server.backend().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
-    let url = format!("http://{}/api/enter", world.address().unwrap());
-    let body = json!({ "pass": pass }).to_string();
+    let url = format!("http://{}/api/login", server.address().unwrap());
+    let body = json!({ "login_token": pass }).to_string();
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
         let request = client.post(&url).header(header::CONTENT_TYPE, kind).body(body.clone());
         let answer = request.send().await.unwrap();
         let answer = ApiResponse { status: answer.status().as_u16(), text: answer.text().await.unwrap() };
-        assert_eq!(refused(&answer).0, 415, "{kind}");
+        assert_eq!(problem_of(&answer).0, 415, "{kind}");
     }
-    // The pass was not used up by any of them.
+    // None of them has redeemed the login token.
     let request = client.post(&url).header(header::CONTENT_TYPE, "application/json; charset=utf-8").body(body);
     assert_eq!(request.send().await.unwrap().status(), 204);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The server through its own doors, in worlds of plain machines: one file for each group of claims.
+//! Black-box tests of the server over HTTP and WebSocket, with machines that are plain processes. One file for each subject.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -35,44 +35,44 @@ mod database_writes;
 use anteroom_testbed::{Script, Step, ScriptedTool};
 use std::path::PathBuf;
 
-/// The address that [`Scene::tool`] opens.
+/// The sign-in URL that [`Flags::tool`] opens.
 const URL: &str = "https://id.example/authorize?client=1&state=a%20b";
 
-/// A place outside of every world with a file for which a script waits.
-struct Scene {
+/// Flag files for which scripted tools wait, in a directory outside of the server's.
+struct Flags {
     dir: tempfile::TempDir,
 }
 
-impl Scene {
+impl Flags {
     fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn flag(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn raise(&self, name: &str) {
-        std::fs::write(self.flag(name), "").unwrap();
+    fn set(&self, name: &str) {
+        std::fs::write(self.path(name), "").unwrap();
     }
 
-    /// Waits until the test raises the flag.
-    fn wait(&self, name: &str) -> Step {
-        Step::WaitFor { path: self.flag(name), ms_max: 300_000 }
+    /// A step that waits until the test sets the flag.
+    fn wait_step(&self, name: &str) -> Step {
+        Step::WaitFor { path: self.path(name), ms_max: 300_000 }
     }
 
-    /// Shows an address through the browser shim, waits for `go`, writes this credential.
+    /// A tool that opens [`URL`] through the browser shim, waits for `go` and writes this credential.
     fn tool(&self, content: &str) -> ScriptedTool {
-        self.tool_that([Step::Browser { url: URL.to_owned() }, self.wait("go"), Step::write(ScriptedTool::CREDENTIAL, content)])
+        self.tool_with_steps([Step::Browser { url: URL.to_owned() }, self.wait_step("go"), Step::write(ScriptedTool::CREDENTIAL, content)])
     }
 
     /// The provider `scripted` with these steps.
-    fn tool_that(&self, steps: impl IntoIterator<Item = Step>) -> ScriptedTool {
+    fn tool_with_steps(&self, steps: impl IntoIterator<Item = Step>) -> ScriptedTool {
         ScriptedTool::new("scripted", Script::new(steps))
     }
 
-    /// Lives until the session ends.
+    /// A tool that runs until the session ends.
     fn idle_tool(&self) -> ScriptedTool {
-        self.tool_that([Step::print_line("Nothing to do"), self.wait("never")])
+        self.tool_with_steps([Step::print_line("Nothing to do"), self.wait_step("never")])
     }
 }

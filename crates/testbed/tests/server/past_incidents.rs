@@ -1,6 +1,6 @@
-//! Scenarios from incidents of earlier systems that no other test lives through.
+//! Incidents of earlier systems that no other test covers.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_testbed::{TestConfig, WAIT_MAX, Script, Step, TestServer, measure_recovery::current_machine, plain_process::built_program, processes};
 use anteroom_wire::api::Status;
 use reqwest::{Client, redirect::Policy};
@@ -9,15 +9,15 @@ use tokio::time::{Instant, sleep};
 
 #[tokio::test]
 async fn pages_behind_a_tls_proxy_contain_no_unencrypted_urls() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings("public_url = 'https://desk.example'\n")).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings("public_url = 'https://desk.example'\n")).await.unwrap();
+    let api = server.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
     assert!(started.viewer_url.starts_with("https://desk.example/"), "{}", started.viewer_url);
     let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(WAIT_MAX).build().unwrap();
     let id = &started.session.id;
     for path in ["/", "/dashboard/remote-cli", "/dashboard/remote-cli/auth", &format!("/api/auth/session/{id}/novnc")] {
-        let page = client.get(format!("http://{}{path}", world.address().unwrap()));
+        let page = client.get(format!("http://{}{path}", server.address().unwrap()));
         let page = page.header("host", "desk.example").header("x-forwarded-proto", "https").send().await.unwrap();
         let headers = format!("{:?}", page.headers());
         let text = page.text().await.unwrap();
@@ -26,20 +26,20 @@ async fn pages_behind_a_tls_proxy_contain_no_unencrypted_urls() {
             assert!(!headers.contains(unencrypted), "{path} has {unencrypted}: {headers}");
         }
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn frequent_polling_does_not_starve_other_clients() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let (busy, calm) = (world.backend().unwrap(), world.other_backend().unwrap());
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (busy, calm) = (server.backend().unwrap(), server.other_backend().unwrap());
     let mine = busy.start("scripted").await.unwrap().session.id;
     let yours = calm.start("scripted").await.unwrap().session.id;
     let until = Instant::now() + Duration::from_secs(3);
     let mut asked = 0;
     while Instant::now() < until {
-        // Four tabs behind one address, each of them twenty times a second.
+        // Four browser tabs of one client, each polling twenty times a second.
         for answer in futures_util::future::join_all((0..4).map(|_| busy.session(&mine))).await {
             answer.unwrap();
             asked += 1;
@@ -47,16 +47,16 @@ async fn frequent_polling_does_not_starve_other_clients() {
         calm.session(&yours).await.unwrap();
         sleep(Duration::from_millis(50)).await;
     }
-    assert!(asked >= 40, "only {asked} questions were asked");
-    world.finish().await.unwrap();
+    assert!(asked >= 40, "only {asked} requests were sent");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_input_prevents_idle_expiry() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = "[sessions]\nidle_s_max = 3\nsweep_every_ms = 50\n";
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let used = api.start("scripted").await.unwrap().session.id;
     let left = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&used).await.unwrap();
@@ -66,39 +66,39 @@ async fn viewer_input_prevents_idle_expiry() {
     while api.session(&left).await.unwrap().status != Status::Expired || began.elapsed() < Duration::from_secs(7) {
         x = (x + 7) % 600;
         viewer.pointer(x, 100, 0).await.unwrap();
-        assert!(began.elapsed() < WAIT_MAX, "the session that nobody uses does not expire");
+        assert!(began.elapsed() < WAIT_MAX, "the idle session does not expire");
         sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(api.session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
-    assert_eq!(api.session(&used).await.unwrap().status, Status::VmStarted, "more than twice the grace later");
+    assert_eq!(api.session(&used).await.unwrap().status, Status::VmStarted, "after more than twice the idle timeout");
     drop(viewer);
     api.wait_status(&used, Status::Expired).await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn killed_machine_does_not_affect_another_session_of_its_owner() {
-    let scene = Scene::new();
-    let plan = TestConfig::with_tool(scene.tool("{\"token\": \"x\"}")).with_settings("[sessions]\nrestarts_max = 0\n");
-    let world = TestServer::start(plan).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let plan = TestConfig::with_tool(flags.tool("{\"token\": \"x\"}")).with_settings("[sessions]\nrestarts_max = 0\n");
+    let server = TestServer::start(plan).await.unwrap();
+    let api = server.backend().unwrap();
     let dies = api.start("scripted").await.unwrap().session.id;
     let lives = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&lives).await.unwrap();
     viewer.whole_frame().await.unwrap();
     api.wait_status(&dies, Status::Authenticating).await.unwrap();
     let machine = current_machine(&api, &dies).await.unwrap();
-    processes::kill(processes::machine_pid(&world.state_dir(), &machine).unwrap()).unwrap();
+    processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
     assert_eq!(api.wait_status(&dies, Status::Failed).await.unwrap().reason.unwrap().code, "machine_failed");
     viewer.whole_frame().await.unwrap();
-    scene.raise("go");
+    flags.set("go");
     let view = api.wait_status(&lives, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
-/// What each built-in tool writes: provider, path below its home, content in its shape with nothing in it that is real.
-const WRITTEN: [(&str, &str, &str); 3] = [
+/// The credential file of each built-in tool: provider, path below the home directory, invented content in the right format.
+const CREDENTIAL_FILES: [(&str, &str, &str); 3] = [
     (
         "claude_code",
         ".claude/.credentials.json",
@@ -112,36 +112,36 @@ const WRITTEN: [(&str, &str, &str); 3] = [
     (
         "demo",
         ".config/anteroom-demo/credentials.json",
-        r#"{"access_token": "a", "refresh_token": "r", "expires_at": 1, "account": "somebody"}"#,
+        r#"{"access_token": "a", "refresh_token": "r", "expires_at": 1, "account": "ada"}"#,
     ),
 ];
 
 #[tokio::test]
 async fn built_in_providers_capture_the_files_of_their_tools() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let testbed = built_program("anteroom-testbed").unwrap().display().to_string();
     let mut plan = TestConfig { clis: vec!["claude".into(), "codex".into(), "anteroom-demo".into()], ..TestConfig::default() };
-    for (provider, path, content) in WRITTEN {
-        // The descriptor as it is built in, but for its programs.
+    for (provider, path, content) in CREDENTIAL_FILES {
+        // The built-in provider, except for its programs.
         let argv = |name: &str, steps: Vec<Step>| {
-            let script = scene.flag(&format!("{provider}-{name}.json"));
+            let script = flags.path(&format!("{provider}-{name}.json"));
             Script::new(steps).save(&script).unwrap();
             format!("['{testbed}', 'tool', '{}']", script.display())
         };
-        let sign_in = argv("sign-in", vec![Step::write(path, content), scene.wait("never")]);
-        let says = r#"{"loggedIn": true} Logged in using ChatGPT; signed in as somebody"#.to_owned();
+        let sign_in = argv("sign-in", vec![Step::write(path, content), flags.wait_step("never")]);
+        let says = r#"{"loggedIn": true} Logged in using ChatGPT; signed in as ada"#.to_owned();
         let status = argv("status", vec![Step::ExpectFile { path: path.into(), says }]);
         plan = plan.with_settings(&format!(
             "[providers.{provider}]\nargv = {sign_in}\n[providers.{provider}.credential]\nstatus_argv = {status}\n"
         ));
     }
-    let world = TestServer::start(plan).await.unwrap();
-    let api = world.backend().unwrap();
-    for (provider, path, content) in WRITTEN {
+    let server = TestServer::start(plan).await.unwrap();
+    let api = server.backend().unwrap();
+    for (provider, path, content) in CREDENTIAL_FILES {
         let id = api.start(provider).await.unwrap().session.id;
         let kept = api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap();
         let lease = api.lease(&kept.id).await.unwrap();
         assert_eq!((lease.files[0].path.as_str(), lease.files[0].content.expose()), (path, content.as_bytes()));
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,10 +1,9 @@
-//! How a person takes part: what they bring is given to the tool or refused by name, another method is another run of the tool, and a
-//! tool nobody here knows is one file.
+//! Pastes at open prompts, changes of the sign-in method, providers added by one file, and the prompts of `login`.
 
 use crate::{
-    Scene, URL,
-    exec::Person,
-    command_line::{CLI_MS_MAX, anteroom, cli, text},
+    Flags, URL,
+    exec::TestTerminal,
+    command_line::{CLI_MS_MAX, run_cli, cli_command, text},
 };
 use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer, leaks::needles};
 use anteroom_wire::{
@@ -15,22 +14,22 @@ use serde_json::{Value, json};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
 
-/// What a person types; it must stand in no log and no answer.
-const BROUGHT: &str = "canary5c1e#b07d2a9f";
+/// Pasted text that must appear in no log and no response.
+const PASTED: &str = "canary5c1e#b07d2a9f";
 
 fn prompts() -> Value {
     json!([{
         "id": "paste_code",
         "matches": r"Paste code:\s*\z",
-        "ask": { "label": "The code of the last page", "shape": "[a-z0-9]{8,}#[a-z0-9]{8,}", "hint": "Two halves.",
-            "refused": "(?m)^Wrong code: (.*)$" },
+        "ask": { "label": "The code of the last page", "pattern": "[a-z0-9]{8,}#[a-z0-9]{8,}", "hint": "Two halves.",
+            "rejected": "(?m)^Wrong code: (.*)$" },
     }])
 }
 
-/// Shows an address, asks for a code, refuses the first, writes what it was given second.
-fn asking(scene: &Scene) -> ScriptedTool {
-    scene
-        .tool_that([
+/// Opens a URL, prompts for a code, rejects the first one and writes the second one.
+fn tool_with_code_prompt(flags: &Flags) -> ScriptedTool {
+    flags
+        .tool_with_steps([
             Step::Browser { url: URL.to_owned() },
             Step::Print { text: "\nPaste code: ".to_owned() },
             Step::Read,
@@ -42,13 +41,13 @@ fn asking(scene: &Scene) -> ScriptedTool {
         .with("prompts", prompts())
 }
 
-/// One method waits for a browser, the other for a key at its own prompt.
-fn two_methods(scene: &Scene) -> ScriptedTool {
+/// One method waits for the browser, the other prompts for a key.
+fn two_methods(flags: &Flags) -> ScriptedTool {
     let key = Script::new([
         Step::Print { text: "Key: ".to_owned() },
         Step::Read,
         Step::write(ScriptedTool::CREDENTIAL, "{\"key\": \"{line}\"}"),
-        scene.wait("never"),
+        flags.wait_step("never"),
     ]);
     let differs = json!({
         "label": "With a key",
@@ -57,18 +56,18 @@ fn two_methods(scene: &Scene) -> ScriptedTool {
         "prompts": [{ "id": "key", "matches": r"Key:\s*\z", "ask": { "label": "Your key", "secret": true } }],
         "credential_required": ["/key"],
     });
-    scene
-        .tool_that([Step::Browser { url: URL.to_owned() }, scene.wait("never")])
+    flags
+        .tool_with_steps([Step::Browser { url: URL.to_owned() }, flags.wait_step("never")])
         .with("label", json!("With a browser"))
         .with("method", json!("browser"))
         .with_method("key", key, differs)
 }
 
-async fn started(api: &ApiClient) -> SessionId {
+async fn start_session(api: &ApiClient) -> SessionId {
     api.start("scripted").await.unwrap().session.id
 }
 
-async fn asked(api: &ApiClient, id: &SessionId, rule: &str) -> SessionView {
+async fn wait_prompt(api: &ApiClient, id: &SessionId, rule: &str) -> SessionView {
     let asks = |view: &SessionView| view.sign_in.prompt.as_ref().is_some_and(|prompt| prompt.id == rule);
     api.wait_until(id, &format!("asking {rule}"), asks).await.unwrap()
 }
@@ -77,51 +76,51 @@ async fn post(api: &ApiClient, id: &SessionId, end: &str, body: Value) -> ApiRes
     api.post(&format!("/api/auth/session/{id}/{end}"), body).await.unwrap()
 }
 
-fn refused(answer: &ApiResponse) -> (u16, String, String) {
+fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
     let problem = answer.problem().unwrap();
     (answer.status, problem.code, problem.detail.unwrap_or_default())
 }
 
 #[tokio::test]
 async fn valid_paste_is_typed_at_the_open_prompt() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(asking(&scene)).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = started(&api).await;
-    let view = asked(&api, &id, "paste_code").await;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(tool_with_code_prompt(&flags)).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = start_session(&api).await;
+    let view = wait_prompt(&api, &id, "paste_code").await;
     assert_eq!(
         (view.status, view.sign_in.prompt.unwrap().label.as_str()),
         (Status::Authenticating, "The code of the last page")
     );
-    let (status, code, detail) = refused(&post(&api, &id, "paste", json!({ "text": "half" })).await);
+    let (status, code, detail) = problem_of(&post(&api, &id, "paste", json!({ "text": "half" })).await);
     assert_eq!((status, code.as_str()), (422, "wrong_answer"), "{detail}");
     assert!(detail.contains("Two halves."), "{detail}");
     let first = post(&api, &id, "paste", json!({ "text": "aaaaaaaa#bbbbbbbb" })).await;
-    assert_eq!(first.read::<Value>().unwrap(), json!({ "taken_as": "prompt", "id": "paste_code" }));
-    let again = |view: &SessionView| view.sign_in.prompt.as_ref().is_some_and(|prompt| prompt.refused.is_some());
+    assert_eq!(first.read::<Value>().unwrap(), json!({ "interpreted_as": "prompt", "id": "paste_code" }));
+    let again = |view: &SessionView| view.sign_in.prompt.as_ref().is_some_and(|prompt| prompt.rejected.is_some());
     let view = api.wait_until(&id, "asking again", again).await.unwrap();
-    assert_eq!(view.sign_in.prompt.unwrap().refused.as_deref(), Some("not this one"));
-    // The former name of the same door.
-    assert_eq!(post(&api, &id, "code", json!({ "code": format!("  {BROUGHT}\n") })).await.status, 204);
+    assert_eq!(view.sign_in.prompt.unwrap().rejected.as_deref(), Some("not this one"));
+    // The former path of the same operation.
+    assert_eq!(post(&api, &id, "code", json!({ "code": format!("  {PASTED}\n") })).await.status, 204);
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
-    assert_eq!(lease.files[0].content.expose(), format!("{{\"token\": \"{BROUGHT}\"}}").as_bytes());
-    let (status, code, _) = refused(&post(&api, &id, "paste", json!({ "text": BROUGHT })).await);
+    assert_eq!(lease.files[0].content.expose(), format!("{{\"token\": \"{PASTED}\"}}").as_bytes());
+    let (status, code, _) = problem_of(&post(&api, &id, "paste", json!({ "text": PASTED })).await);
     assert_eq!((status, code.as_str()), (410, "completed"));
-    for needle in needles(BROUGHT) {
+    for needle in needles(PASTED) {
         let needle = String::from_utf8(needle).unwrap();
-        assert!(!world.log().contains(&needle) && !api.responses().iter().any(|heard| heard.contains(&needle)));
+        assert!(!server.log().contains(&needle) && !api.responses().iter().any(|response| response.contains(&needle)));
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
-    let scene = Scene::new();
-    let tool = scene.idle_tool().with("prompts", prompts());
-    let world = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = started(&api).await;
+    let flags = Flags::new();
+    let tool = flags.idle_tool().with("prompts", prompts());
+    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = start_session(&api).await;
     api.wait_entry(&id, "cli_started").await.unwrap();
     for (body, expected) in [
         (json!({ "text": "aaaaaaaa#bbbbbbbb" }), (409, "no_prompt")),
@@ -132,51 +131,51 @@ async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
         (json!({ "text": "a".repeat(70 * 1024) }), (413, "too_large")),
         (json!({ "txt": "a" }), (400, "malformed")),
     ] {
-        let (status, code, detail) = refused(&post(&api, &id, "paste", body).await);
+        let (status, code, detail) = problem_of(&post(&api, &id, "paste", body).await);
         assert_eq!((status, code.as_str()), expected, "{detail}");
         assert!(!detail.contains("aaaaaaaa"), "{detail}");
     }
     let (status, code, _) =
-        refused(&post(&world.other_backend().unwrap(), &id, "paste", json!({ "text": "aaaaaaaa#bbbbbbbb" })).await);
+        problem_of(&post(&server.other_backend().unwrap(), &id, "paste", json!({ "text": "aaaaaaaa#bbbbbbbb" })).await);
     assert_eq!((status, code.as_str()), (403, "not_owner"));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(two_methods(&scene))).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = started(&api).await;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = start_session(&api).await;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let names: Vec<_> = view.methods.iter().map(|method| method.id.as_str()).collect();
     assert_eq!((view.method.as_str(), names), ("browser", vec!["browser", "key"]));
-    let (status, code, detail) = refused(&post(&api, &id, "method", json!({ "method": "phone" })).await);
+    let (status, code, detail) = problem_of(&post(&api, &id, "method", json!({ "method": "phone" })).await);
     assert_eq!((status, code.as_str()), (400, "unknown_method"));
     assert!(detail.contains("browser, key"), "{detail}");
     let view: SessionView = post(&api, &id, "method", json!({ "method": "key" })).await.read().unwrap();
     assert_eq!((view.method.as_str(), view.next_action.as_str(), view.lanes.len()), ("key", "Bring your key.", 1));
-    let view = asked(&api, &id, "key").await;
-    assert_eq!((view.status, view.sign_in.url), (Status::Authenticating, None), "the address was the other run's");
+    let view = wait_prompt(&api, &id, "key").await;
+    assert_eq!((view.status, view.sign_in.url), (Status::Authenticating, None), "the URL belonged to the previous run");
     for kind in ["method_chosen", "method_switched"] {
         api.wait_entry(&id, kind).await.unwrap();
     }
-    world.kill_machine(&world.machines()[0]).unwrap();
+    server.kill_machine(&server.machines()[0]).unwrap();
     let another = |view: &SessionView| view.generation == 2 && view.sign_in.prompt.is_some();
     let view = api.wait_until(&id, "asking in another machine", another).await.unwrap();
     assert_eq!((view.method.as_str(), view.sign_in.prompt.unwrap().secret), ("key", true));
     assert_eq!(post(&api, &id, "paste", json!({ "text": "sk-1" })).await.status, 200);
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
-    assert_eq!(lease.files[0].content.expose(), b"{\"key\": \"sk-1\"}", "the other method's credential counts");
-    world.finish().await.unwrap();
+    assert_eq!(lease.files[0].content.expose(), b"{\"key\": \"sk-1\"}", "the credential of the chosen method was stored");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn chosen_method_survives_a_server_restart() {
-    let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with_tool(two_methods(&scene))).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let mut server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
+    let api = server.backend().unwrap();
     let with = |method: Option<&str>| StartRequest {
         provider: "scripted".into(),
         user_id: None,
@@ -189,25 +188,25 @@ async fn chosen_method_survives_a_server_restart() {
     let id = api.start_with(&with(Some("key"))).await.unwrap().session.id;
     assert_eq!(api.start_with(&with(Some("key"))).await.unwrap().session.id, id);
     let other = api.post("/api/auth/start", serde_json::to_value(with(None)).unwrap()).await.unwrap();
-    assert_eq!(refused(&other).1, "idempotency_key_reused");
+    assert_eq!(problem_of(&other).1, "idempotency_key_reused");
     let unknown = StartRequest { idempotency_key: None, ..with(Some("phone")) };
     let unknown = api.post("/api/auth/start", serde_json::to_value(unknown).unwrap()).await.unwrap();
-    assert_eq!((refused(&unknown).0, refused(&unknown).1.as_str()), (400, "unknown_method"));
-    asked(&api, &id, "key").await;
-    world.kill_server().await.unwrap();
-    world.start_server().await.unwrap();
-    let api = world.backend().unwrap();
-    asked(&api, &id, "key").await;
+    assert_eq!((problem_of(&unknown).0, problem_of(&unknown).1.as_str()), (400, "unknown_method"));
+    wait_prompt(&api, &id, "key").await;
+    server.kill_server().await.unwrap();
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
+    wait_prompt(&api, &id, "key").await;
     let view = api.wait_status(&id, Status::Authenticating).await.unwrap();
     assert_eq!((view.method.as_str(), view.next_action.as_str(), view.generation), ("key", "Bring your key.", 1));
     assert_eq!(post(&api, &id, "paste", json!({ "text": "sk-2" })).await.status, 200);
     api.wait_status(&id, Status::Completed).await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
-async fn database(world: &TestServer) -> SqliteConnection {
+async fn database(server: &TestServer) -> SqliteConnection {
     SqliteConnectOptions::new()
-        .filename(world.state_dir().join("anteroom.db"))
+        .filename(server.state_dir().join("anteroom.db"))
         .busy_timeout(WAIT_MAX)
         .connect()
         .await
@@ -216,32 +215,32 @@ async fn database(world: &TestServer) -> SqliteConnection {
 
 #[tokio::test]
 async fn method_change_is_rejected_during_a_delivery() {
-    let scene = Scene::new();
-    let tool = scene.tool("{\"token\": \"one\"}").with("label", json!("One")).with_method(
+    let flags = Flags::new();
+    let tool = flags.tool("{\"token\": \"one\"}").with("label", json!("One")).with_method(
         "other",
-        Script::new([scene.wait("never")]),
+        Script::new([flags.wait_step("never")]),
         json!({ "label": "Other" }),
     );
-    let world = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = started(&api).await;
+    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = start_session(&api).await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let trigger = "CREATE TRIGGER not_now BEFORE INSERT ON credentials BEGIN SELECT RAISE(ABORT, 'not now'); END";
-    sqlx::raw_sql(trigger).execute(&mut database(&world).await).await.unwrap();
-    scene.raise("go");
+    sqlx::raw_sql(trigger).execute(&mut database(&server).await).await.unwrap();
+    flags.set("go");
     api.wait_entry(&id, "delivery_retry").await.unwrap();
-    let (status, code, _) = refused(&post(&api, &id, "method", json!({ "method": "other" })).await);
+    let (status, code, _) = problem_of(&post(&api, &id, "method", json!({ "method": "other" })).await);
     assert_eq!((status, code.as_str()), (409, "delivery_in_progress"));
     assert_eq!(api.session(&id).await.unwrap().method, "default");
-    sqlx::raw_sql("DROP TRIGGER not_now").execute(&mut database(&world).await).await.unwrap();
+    sqlx::raw_sql("DROP TRIGGER not_now").execute(&mut database(&server).await).await.unwrap();
     api.wait_status(&id, Status::Completed).await.unwrap();
-    let (status, code, _) = refused(&post(&api, &id, "method", json!({ "method": "other" })).await);
+    let (status, code, _) = problem_of(&post(&api, &id, "method", json!({ "method": "other" })).await);
     assert_eq!((status, code.as_str()), (410, "completed"));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
-/// A descriptor as somebody would write it for a tool that nobody here knows.
-const NEWCOMER: &str = r##"
+/// A provider file as an operator would write it for a new tool.
+const NEW_PROVIDER: &str = r##"
 id = "newcomer"
 name = "Newcomer"
 cli = "newcomer"
@@ -274,15 +273,15 @@ text_matches = '^token=\w+\n$'
 #[tokio::test]
 async fn one_provider_file_adds_a_new_tool() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("newcomer.toml"), NEWCOMER).unwrap();
+    std::fs::write(dir.path().join("newcomer.toml"), NEW_PROVIDER).unwrap();
     let plan = TestConfig { clis: vec!["newcomer".to_owned()], ..TestConfig::default() };
-    let world = TestServer::start(plan.with_settings(&format!("providers_dir = '{}'\n", dir.path().display()))).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(plan.with_settings(&format!("providers_dir = '{}'\n", dir.path().display()))).await.unwrap();
+    let api = server.backend().unwrap();
     let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
     let listed = listed["providers"].as_array().unwrap().iter().find(|view| view["id"] == "newcomer").cloned().unwrap();
     assert_eq!((&listed["available"], &listed["unavailable"]), (&json!(true), &Value::Null));
     let id = api.start("newcomer").await.unwrap().session.id;
-    let view = asked(&api, &id, "token").await;
+    let view = wait_prompt(&api, &id, "token").await;
     assert_eq!(view.sign_in.url.as_deref(), Some("https://new.example/device"));
     assert_eq!(view.sign_in.device_code.as_deref(), Some("AB12-CD34"));
     api.wait_entry(&id, "keys_pressed").await.unwrap();
@@ -290,43 +289,43 @@ async fn one_provider_file_adds_a_new_tool() {
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"token=t0ken\n");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn login_reads_the_api_key_from_a_file_and_writes_the_credential_into_a_directory() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(two_methods(&scene))).await.unwrap();
-    let [key, out] = ["key", "out/"].map(|name| scene.flag(name).display().to_string());
-    std::fs::write(&key, format!("{BROUGHT}\n")).unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
+    let [key, out] = ["key", "out/"].map(|name| flags.path(name).display().to_string());
+    std::fs::write(&key, format!("{PASTED}\n")).unwrap();
     std::fs::create_dir(&out).unwrap();
     let done =
-        anteroom(&world, &["login", "scripted", "--method", "key", "--api-key-file", &key, "--out", &out, "--no-open"])
+        run_cli(&server, &["login", "scripted", "--method", "key", "--api-key-file", &key, "--out", &out, "--no-open"])
             .await;
     assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
-    let file = scene.flag("out").join(ScriptedTool::CREDENTIAL);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{{\"key\": \"{BROUGHT}\"}}"));
+    let file = flags.path("out").join(ScriptedTool::CREDENTIAL);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{{\"key\": \"{PASTED}\"}}"));
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(!text(&done.stdout).contains(BROUGHT), "{}", text(&done.stdout));
-    let listed = anteroom(&world, &["providers", "list"]).await;
+    assert!(!text(&done.stdout).contains(PASTED), "{}", text(&done.stdout));
+    let listed = run_cli(&server, &["providers", "list"]).await;
     assert!(text(&listed.stdout).contains("browser (link, terminal)"), "{}", text(&listed.stdout));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn login_prompts_in_the_terminal_without_echoing_the_secret() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(two_methods(&scene))).await.unwrap();
-    let (mut person, far) = Person::sit_down(200, 50);
-    let mut command = cli(&world, &["login", "scripted", "--method", "key", "--no-open"]);
-    let stream = || Stdio::from(far.try_clone().unwrap());
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
+    let (mut terminal, tty) = TestTerminal::open(200, 50);
+    let mut command = cli_command(&server, &["login", "scripted", "--method", "key", "--no-open"]);
+    let stream = || Stdio::from(tty.try_clone().unwrap());
     command.stdin(stream()).stdout(stream()).stderr(stream());
     let mut child = command.spawn().unwrap();
-    person.sees("Your key: ").await;
-    person.presses(format!("{BROUGHT}\n").as_bytes());
-    person.sees("Signed in.").await;
+    terminal.wait_output("Your key: ").await;
+    terminal.type_keys(format!("{PASTED}\n").as_bytes());
+    terminal.wait_output("Signed in.").await;
     let done = tokio::time::timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap();
     assert!(done.success());
-    assert!(!person.seen.contains(BROUGHT), "{}", person.seen);
-    world.finish().await.unwrap();
+    assert!(!terminal.screen.contains(PASTED), "{}", terminal.screen);
+    server.finish().await.unwrap();
 }

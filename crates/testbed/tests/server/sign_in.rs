@@ -1,78 +1,78 @@
-//! Sign-ins as they should go.
+//! Successful sign-ins.
 
-use crate::{Scene, URL};
+use crate::{Flags, URL};
 use anteroom_testbed::{TestConfig, Script, Step, ScriptedTool, TestServer, script::WriteMode};
 use anteroom_wire::api::{StartRequest, Status};
 
 #[tokio::test]
 async fn leased_credential_has_the_exact_bytes_of_the_tool() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let content = "{\"token\": \"canary-1\",\n  \"unknown\" : [1, 2.50]}\n";
-    let world = TestServer::start(TestConfig::with_tool(scene.tool(content))).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(flags.tool(content))).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!((view.status, view.sign_in.url.as_deref()), (Status::Authenticating, Some(URL)));
-    scene.raise("go");
+    flags.set("go");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let credential = view.credential.unwrap();
     let lease = api.lease(&credential.id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), content.as_bytes());
     assert_eq!((lease.files[0].path.as_str(), lease.files[0].mode), (ScriptedTool::CREDENTIAL, 0o600));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn partial_or_wrong_format_files_do_not_complete_a_session() {
-    let scene = Scene::new();
-    let write = |content: &str, how| Step::Write { path: ScriptedTool::CREDENTIAL.into(), content: content.to_owned(), how };
-    let tool = scene.tool_that([
+    let flags = Flags::new();
+    let write = |content: &str, mode| Step::Write { path: ScriptedTool::CREDENTIAL.into(), content: content.to_owned(), mode };
+    let tool = flags.tool_with_steps([
         write("{\"other\": 1}", WriteMode::Truncate),
-        scene.wait("halves"),
+        flags.wait_step("halves"),
         write("{\"token\": \"whole\"}", WriteMode::InHalves { wait_ms: 1_000 }),
     ]);
-    let world = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let entry = api.wait_entry(&id, "candidate_rejected").await.unwrap();
     assert!(format!("{} {}", entry.sentence, entry.data).contains("/token"), "the missing key is named: {entry:?}");
-    scene.raise("halves");
+    flags.set("halves");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"whole\"}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn status_command_must_confirm_the_credential() {
-    let scene = Scene::new();
-    let status = Script::new([scene_file(&scene, "signed-in"), Step::print_line("Logged in using a test")]);
-    let tool = scene.tool_that([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), scene.wait("never")]);
-    let world = TestServer::start(TestConfig::with_tool(tool.with_status(status, "Logged in"))).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let status = Script::new([wait_for_flag(&flags, "signed-in"), Step::print_line("Logged in using a test")]);
+    let tool = flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
+    let server = TestServer::start(TestConfig::with_tool(tool.with_status(status, "Logged in"))).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "candidate_rejected").await.unwrap();
     assert_eq!(api.session(&id).await.unwrap().status, Status::VmStarted);
-    scene.raise("signed-in");
+    flags.set("signed-in");
     api.wait_status(&id, Status::Completed).await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
-/// The status command fails until the test raises the flag.
-fn scene_file(scene: &Scene, name: &str) -> Step {
-    Step::ExpectFile { path: scene.flag(name), says: "checked".to_owned() }
+/// A status command that fails until the flag is set.
+fn wait_for_flag(flags: &Flags, name: &str) -> Step {
+    Step::ExpectFile { path: flags.path(name), output: "checked".to_owned() }
 }
 
 #[tokio::test]
 async fn pasted_code_reaches_the_tools_prompt() {
-    let scene = Scene::new();
-    let tool = scene.tool_that([
+    let flags = Flags::new();
+    let tool = flags.tool_with_steps([
         Step::print_line("Open https://id.example/device and paste the code here:"),
         Step::Read,
         Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"from {line}\"}"),
     ]);
-    let world = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!(view.sign_in.url.as_deref(), Some("https://id.example/device"));
@@ -81,26 +81,26 @@ async fn pasted_code_reaches_the_tools_prompt() {
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"from the-code#1\"}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn terminal_answers_the_cursor_position_query() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let tool =
-        scene.tool_that([Step::AskCursor { ms_max: 30_000 }, Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}")]);
-    let world = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = world.backend().unwrap();
+        flags.tool_with_steps([Step::QueryCursor { ms_max: 30_000 }, Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}")]);
+    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::Completed).await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn concurrent_starts_with_one_idempotency_key_create_one_session() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let api = server.backend().unwrap();
     let request = |user: &str| StartRequest {
         provider: "scripted".into(),
         user_id: Some(user.into()),
@@ -115,5 +115,5 @@ async fn concurrent_starts_with_one_idempotency_key_create_one_session() {
     assert_eq!(one.unwrap().session.id, two.unwrap().session.id);
     let other = api.post("/api/auth/start", serde_json::to_value(request("bob")).unwrap()).await.unwrap();
     assert_eq!(other.problem().unwrap().code, "idempotency_key_reused");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
-//! A viewer that stops reading while its desktop floods it: what that costs the server, the others and the viewer itself.
+//! The effect of a viewer that stops reading while its desktop sends much data: memory of the server, latency of other viewers.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_controller::rfb::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, WAIT_MAX, TestServer,
@@ -11,15 +11,15 @@ use anteroom_wire::api::Status;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// What flows to a viewer that reads while the other one stands still.
+/// Bytes sent to the reading viewer while the other one is stalled.
 const FLOOD_BYTES: usize = 100 << 20;
-/// What the server may hold more for a viewer that stands still, KiB: one chunk on its way to it (64 KiB), what its stream of
-/// the machine's channel may send ahead (256 KiB), and what the allocator keeps of all that passed by.
+/// The memory growth allowed for a stalled viewer, KiB: one chunk in transit (64 KiB), the flow-control window of its stream of
+/// the machine's channel (256 KiB), and memory that the allocator retains.
 const HELD_KIB_MAX: u64 = 16 * 1024;
 const BYTES_A_PIXEL: usize = 4;
 const CLICKS: usize = 9;
 
-/// How long it takes from a click until its mark is seen, the middle of some.
+/// The median time from a click until its mark is on the screen.
 async fn round_trip(viewer: &mut RfbClient<ViewerSocket>, row: u16) -> Duration {
     let mut took = Vec::new();
     for count in 0..CLICKS {
@@ -35,23 +35,23 @@ async fn round_trip(viewer: &mut RfbClient<ViewerSocket>, row: u16) -> Duration 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_viewer_does_not_grow_memory() {
-    let scene = Scene::new();
-    // It stands still for longer than a viewer may: that it is let go then is another test's.
-    let plan = TestConfig::with_tool(scene.idle_tool()).with_settings("[tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
-    let world = TestServer::start(plan).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    // The stall limit is raised: the disconnection of stalled viewers has another test.
+    let plan = TestConfig::with_tool(flags.idle_tool()).with_settings("[tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
+    let server = TestServer::start(plan).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
-    let machine = world.machines().remove(0);
+    let machine = server.machines().remove(0);
     let mut stuck = api.desktop(&id).await.unwrap();
     let mut other = api.desktop(&id).await.unwrap();
     stuck.whole_frame().await.unwrap();
     let before = round_trip(&mut other, 100).await;
-    let server = world.server_pid().unwrap();
-    let resident = || processes::resource_usage(server).unwrap().resident_kib;
+    let server_pid = server.server_pid().unwrap();
+    let resident = || processes::resource_usage(server_pid).unwrap().resident_kib;
     let at_first = resident();
 
-    world.set_desktop_behaviour(&machine, Behaviour::Flood).await.unwrap();
+    server.set_desktop_behaviour(&machine, Behaviour::Flood).await.unwrap();
     let (mut read, mut most) = (0, 0);
     let flood = async {
         while read < FLOOD_BYTES {
@@ -59,22 +59,22 @@ async fn stalled_viewer_does_not_grow_memory() {
             most = most.max(resident());
         }
     };
-    timeout(2 * WAIT_MAX, flood).await.expect("100 MB reach the viewer that reads");
+    timeout(2 * WAIT_MAX, flood).await.expect("100 MB reach the reading viewer");
     let grown = most.saturating_sub(at_first);
     println!(
-        "resident memory: {at_first} KiB at first, at most {most} KiB while {read} bytes were read beside the viewer that stands still"
+        "resident memory: {at_first} KiB at first, at most {most} KiB while {read} bytes were read with a stalled viewer"
     );
     assert!(grown <= HELD_KIB_MAX, "the server grew by {grown} KiB");
 
-    // The flood is over; the one that stands still has its pipe full, on the same machine's channel.
-    world.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
-    timeout(WAIT_MAX, other.whole_frame()).await.expect("the other viewer's picture").unwrap();
+    // The flood is over; the stalled viewer still has a full pipe on the same channel.
+    server.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
+    timeout(WAIT_MAX, other.whole_frame()).await.expect("the picture of the other viewer").unwrap();
     let after = round_trip(&mut other, 200).await;
-    println!("round trip of a click: {before:?} before, {after:?} beside a viewer that stands still");
+    println!("round trip of a click: {before:?} before, {after:?} with a stalled viewer");
     assert!(after <= 3 * before + Duration::from_millis(250), "{before:?} before, {after:?} after");
 
-    // It reads on: what was sent comes in order, then a whole picture, and what it does is obeyed.
-    timeout(WAIT_MAX, stuck.whole_frame()).await.expect("a whole picture").unwrap();
+    // The stalled viewer reads again: it gets the sent data in order, then a complete picture, and its clicks take effect.
+    timeout(WAIT_MAX, stuck.whole_frame()).await.expect("a complete picture").unwrap();
     timeout(WAIT_MAX, round_trip(&mut stuck, 300)).await.expect("its clicks are seen");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

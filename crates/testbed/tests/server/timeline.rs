@@ -1,6 +1,6 @@
-//! The timeline keeps what happened, also while the database cannot be written, and is not filled by whoever knocks.
+//! The timeline: buffering while the database is not writable, and limits for repeated rejections.
 
-use crate::{Scene, viewers::closing};
+use crate::{Flags, viewers::wait_close};
 use anteroom_controller::clock;
 use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
 use anteroom_wire::{
@@ -12,12 +12,12 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// Holds the database's write lock until it is dropped or [`Self::release`]d.
-pub(crate) struct Locked(SqliteConnection);
+/// Holds the database's write lock until it is dropped or [released](Self::release).
+pub(crate) struct DatabaseLock(SqliteConnection);
 
-impl Locked {
-    pub(crate) async fn take(world: &TestServer) -> Self {
-        let database = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
+impl DatabaseLock {
+    pub(crate) async fn take(server: &TestServer) -> Self {
+        let database = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
         let mut connection = database.connect().await.unwrap();
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
         Self(connection)
@@ -29,84 +29,84 @@ impl Locked {
     }
 }
 
-pub(crate) async fn idle_world(settings: &str) -> (Scene, TestServer, SessionId) {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+pub(crate) async fn start_idle(settings: &str) -> (Flags, TestServer, SessionId) {
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
-    (scene, world, id)
+    (flags, server, id)
 }
 
-/// Now, as entries have it: these texts are in the order of their times.
+/// The current time in the format of the entries, which sorts by time.
 fn now() -> String {
     clock::rfc3339(clock::now())
 }
 
-fn of<'a>(timeline: &'a [TimelineEntry], kind: &str) -> &'a TimelineEntry {
+fn entry_of<'a>(timeline: &'a [TimelineEntry], kind: &str) -> &'a TimelineEntry {
     timeline.iter().find(|entry| entry.kind == kind).unwrap_or_else(|| panic!("no {kind}: {timeline:#?}"))
 }
 
 #[tokio::test]
 async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time() {
-    // A call gives the database up after 200 ms, ten times sooner than the lock ends.
-    let (_scene, world, id) = idle_world("[store]\nbusy_ms_max = 200\n").await;
-    let api = world.backend().unwrap();
+    // A database call fails after 200 ms; the lock lasts ten times longer.
+    let (_flags, server, id) = start_idle("[store]\nbusy_ms_max = 200\n").await;
+    let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     api.wait_entry(&id, "viewer_joined").await.unwrap();
-    let locked = Locked::take(&world).await;
+    let lock = DatabaseLock::acquire(&server).await;
     let began = now();
-    world.kill_machine(&world.machines().remove(0)).unwrap();
-    assert_eq!(closing(&mut viewer.into_inner()).await.0, 4510);
+    server.kill_machine(&server.machines().remove(0)).unwrap();
+    assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4510);
     let ticket = format!("/api/auth/session/{id}/ticket");
     let refused = api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap();
     assert_eq!(refused.problem().unwrap().code, "database_unavailable");
     let refused_at = now();
     sleep(Duration::from_secs(2)).await;
     let until = now();
-    locked.release().await;
+    lock.release().await;
     api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
     api.wait_entry(&id, "ticket_rejected").await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
-    let [gone, left, ticket] = ["machine_exited", "viewer_left", "ticket_rejected"].map(|kind| of(&timeline, kind));
-    for entry in [gone, left, ticket] {
-        assert!(began <= entry.at && entry.at <= until, "not when it was written but when it happened: {entry:?}");
+    let [exited, left, ticket] = ["machine_exited", "viewer_left", "ticket_rejected"].map(|kind| entry_of(&timeline, kind));
+    for entry in [exited, left, ticket] {
+        assert!(began <= entry.at && entry.at <= until, "the time of the event, not of the write: {entry:?}");
     }
-    assert!(gone.at <= left.at && left.at <= ticket.at && ticket.at <= refused_at);
-    let replaced = of(&timeline, "machine_replaced");
-    let order = [gone, left, ticket, replaced].map(|entry| entry.number);
+    assert!(exited.at <= left.at && left.at <= ticket.at && ticket.at <= refused_at);
+    let replaced = entry_of(&timeline, "machine_replaced");
+    let order = [exited, left, ticket, replaced].map(|entry| entry.number);
     assert!(order.is_sorted(), "{timeline:#?}");
     assert!(timeline.iter().all(|entry| entry.kind != "entries_lost"), "{timeline:#?}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
-    let (_scene, mut world, id) = idle_world("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
-    let api = world.backend().unwrap();
-    let locked = Locked::take(&world).await;
+    let (_flags, mut server, id) = start_idle("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
+    let api = server.backend().unwrap();
+    let lock = DatabaseLock::acquire(&server).await;
     let ticket = format!("/api/auth/session/{id}/ticket");
     assert_eq!(api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap().status, 503);
     let release = async {
         sleep(Duration::from_secs(1)).await;
-        locked.release().await;
+        lock.release().await;
     };
-    let (stopped, ()) = tokio::join!(world.stop_server(), release);
+    let (stopped, ()) = tokio::join!(server.stop_server(), release);
     stopped.unwrap();
-    world.start_server().await.unwrap();
-    let timeline = world.backend().unwrap().timeline(&id).await.unwrap();
-    assert_eq!(of(&timeline, "ticket_rejected").data["reason"], "database_unavailable");
-    world.finish().await.unwrap();
+    server.start_server().await.unwrap();
+    let timeline = server.backend().unwrap().timeline(&id).await.unwrap();
+    assert_eq!(entry_of(&timeline, "ticket_rejected").data["reason"], "database_unavailable");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn repeated_rejections_are_recorded_once_with_a_count() {
     let settings = "[sessions]\nviewers_max = 1\nrefused_note_every_ms = 3000\n";
-    let (_scene, world, id) = idle_world(settings).await;
-    let api = world.backend().unwrap();
+    let (_flags, server, id) = start_idle(settings).await;
+    let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     for _ in 0..4 {
-        assert_eq!(closing(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+        assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
     }
     let entries = || async {
         let timeline = api.timeline(&id).await.unwrap();
@@ -118,41 +118,41 @@ async fn repeated_rejections_are_recorded_once_with_a_count() {
         }
         entries().await
     };
-    let entries = timeout(WAIT_MAX, both).await.expect("the count is noted");
+    let entries = timeout(WAIT_MAX, both).await.expect("the count is recorded");
     let counts: Vec<_> = entries.iter().map(|entry| entry.data["count"].as_u64()).collect();
     assert_eq!(counts, [None, Some(3)], "{entries:#?}");
-    assert!(entries.iter().all(|entry| entry.data["reason"] == "too_many_viewers" && entry.data["door"] == "desktop"));
+    assert!(entries.iter().all(|entry| entry.data["reason"] == "too_many_viewers" && entry.data["socket"] == "desktop"));
     drop(viewer);
     api.cancel(&id).await.unwrap();
-    // A page asks for a ticket first: that it was refused one is told as well.
+    // A page requests a ticket first: the rejection of the ticket is recorded, too.
     for _ in 0..3 {
         let refused =
             api.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": "terminal" })).await.unwrap();
         assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "cancelled"));
     }
     let refused = api.wait_entry(&id, "ticket_rejected").await.unwrap();
-    assert_eq!((refused.data["reason"].as_str(), refused.data["door"].as_str()), (Some("cancelled"), Some("terminal")));
+    assert_eq!((refused.data["reason"].as_str(), refused.data["socket"].as_str()), (Some("cancelled"), Some("terminal")));
     let found = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
-    let words = format!("the viewer's ticket was refused at {} for that reason", refused.at);
-    assert!(found.contains(&words), "{words}: {found}");
-    world.finish().await.unwrap();
+    let clause = format!("the viewer's ticket was rejected at {} for that reason", refused.at);
+    assert!(found.contains(&clause), "{clause}: {found}");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nsocket_wait_ms_max = 200\n";
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&first, Status::VmStarted).await.unwrap();
     let waits = api.start("scripted").await.unwrap().session.id;
-    let (code, reason) = closing(&mut api.desktop_socket(&waits).await.unwrap()).await;
+    let (code, reason) = wait_close(&mut api.desktop_socket(&waits).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4409, Some("not_ready")));
     let refused = api.wait_entry(&waits, "viewer_rejected").await.unwrap();
     assert_eq!(refused.data["reason"], "not_ready");
     assert!(refused.data["detail"].as_str().unwrap().contains("place 1 in line"), "{refused:?}");
     let timeline = api.timeline(&waits).await.unwrap();
-    assert!(timeline.iter().all(|entry| entry.kind != "viewer_joined"), "nobody has seen anything: {timeline:#?}");
-    world.finish().await.unwrap();
+    assert!(timeline.iter().all(|entry| entry.kind != "viewer_joined"), "no viewer was connected: {timeline:#?}");
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
-//! A new server binary takes over the machines that an old one started: their keepers run from a file that is gone.
+//! A new server binary adopts the machines of the old one, whose keepers run from a deleted file.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_testbed::{ApiClient, MachineProcesses, TestConfig, TestServer, plain_process::built_program};
 use anteroom_wire::{SessionId, api::Status};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Copies the programs of a world into a directory of their own; the server's among them.
+/// Copies the programs into a new directory; returns the path of the server.
 fn install(dir: &Path) -> PathBuf {
     fs::create_dir(dir).unwrap();
     for name in ["anteroom-testbed", "anteroom-agent"] {
@@ -17,8 +17,8 @@ fn install(dir: &Path) -> PathBuf {
     dir.join("anteroom-testbed")
 }
 
-/// Which file a process was started from, as the kernel shows it.
-fn program_of(pid: u32) -> String {
+/// The executable of a process, as the kernel shows it.
+fn executable_of(pid: u32) -> String {
     fs::read_link(format!("/proc/{pid}/exe")).unwrap().to_string_lossy().into_owned()
 }
 
@@ -30,39 +30,39 @@ async fn desktop_name(api: &ApiClient, id: &SessionId) -> String {
 
 #[tokio::test]
 async fn new_server_binary_adopts_running_machines() {
-    let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with_tool(scene.tool("{\"token\": \"across\"}"))).await.unwrap();
-    let [old, new] = ["old", "new"].map(|name| world.path().join(name));
-    world.stop_server().await.unwrap();
-    world.set_program(install(&old));
-    world.start_server().await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let mut server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"across\"}"))).await.unwrap();
+    let [old, new] = ["old", "new"].map(|name| server.path().join(name));
+    server.stop_server().await.unwrap();
+    server.set_program(install(&old));
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let before = desktop_name(&api, &id).await;
-    let machines = world.machines();
-    let living = MachineProcesses::from_run_dir(&world.run_dir(&machines[0])).unwrap();
-    assert!(program_of(living.keeper.pid).starts_with(old.to_str().unwrap()));
+    let machines = server.machines();
+    let living = MachineProcesses::from_run_dir(&server.run_dir(&machines[0])).unwrap();
+    assert!(executable_of(living.keeper.pid).starts_with(old.to_str().unwrap()));
 
-    world.stop_server().await.unwrap();
+    server.stop_server().await.unwrap();
     let program = install(&new);
     fs::remove_dir_all(&old).unwrap();
-    world.set_program(program);
-    world.start_server().await.unwrap();
-    let api = world.backend().unwrap();
-    assert_eq!(world.machines(), machines, "the same machine");
+    server.set_program(program);
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
+    assert_eq!(server.machines(), machines, "the same machine");
     assert_eq!(desktop_name(&api, &id).await, before, "the same desktop");
-    assert!(program_of(living.keeper.pid).ends_with("(deleted)"), "the keeper is still the old binary");
-    assert!(program_of(world.server_pid().unwrap().as_raw_nonzero().get().unsigned_abs()).contains("/new/"));
-    // What the old keeper was started for, it still does for the new server: an order, and its last words.
-    scene.raise("go");
+    assert!(executable_of(living.keeper.pid).ends_with("(deleted)"), "the keeper is still the old binary");
+    assert!(executable_of(server.server_pid().unwrap().as_raw_nonzero().get().unsigned_abs()).contains("/new/"));
+    // The old keeper still obeys the new server: it stops the machine and writes the receipt.
+    flags.set("go");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
-    let gone = api.wait_entry(&id, "machine_exited").await.unwrap();
-    assert_eq!(gone.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", gone.data);
-    assert_eq!(gone.data["why"]["why"]["reason"], "completed");
-    // And the new server starts its own.
+    let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
+    assert_eq!(exited.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", exited.data);
+    assert_eq!(exited.data["why"]["why"]["reason"], "completed");
+    // The new server can start machines.
     let second = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&second, Status::Completed).await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
-//! Viewers that only look.
+//! View-only viewers.
 
-use crate::{Scene, viewers::closing};
+use crate::{Flags, viewers::wait_close};
 use anteroom_controller::rfb::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, WAIT_MAX, TestServer,
@@ -14,101 +14,101 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-async fn idle_world(settings: &str) -> (Scene, TestServer, SessionId) {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
-    (scene, world, id)
+async fn start_idle(settings: &str) -> (Flags, TestServer, SessionId) {
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
+    (flags, server, id)
 }
 
-/// The ground's colour, and the colour at the place that is clicked.
-async fn look(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_controller::rfb::Rgb>; 2] {
+/// The background colour, and the colour at the clicked position.
+async fn read_colours(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_controller::rfb::Rgb>; 2] {
     let frame = viewer.whole_frame().await.unwrap();
     [frame.at(639, 479), frame.at(305, 205)]
 }
 
 #[tokio::test]
 async fn view_only_input_does_not_reach_the_desktop() {
-    let (_scene, world, id) = idle_world("").await;
-    let api = world.backend().unwrap();
+    let (_flags, server, id) = start_idle("").await;
+    let api = server.backend().unwrap();
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
-    let before = look(&mut watcher).await;
+    let before = read_colours(&mut watcher).await;
     assert_eq!(before[0], Some(background_of(watcher.name())));
     watcher.click(300, 200).await.unwrap();
     watcher.key(u32::from('a')).await.unwrap();
-    // The desktop answers in the order of the stream: what was sent before this request would have been seen.
+    // The desktop answers in order: input sent before this request would be visible.
     for _ in 0..3 {
-        assert_eq!(look(&mut watcher).await, before, "nothing was typed or clicked");
+        assert_eq!(read_colours(&mut watcher).await, before, "no input arrived");
     }
-    // The same words of somebody who takes part are obeyed.
-    let mut person = api.desktop(&id).await.unwrap();
-    person.click(300, 200).await.unwrap();
-    person.key(u32::from('a')).await.unwrap();
+    // The same input of a viewer with control takes effect.
+    let mut active_viewer = api.desktop(&id).await.unwrap();
+    active_viewer.click(300, 200).await.unwrap();
+    active_viewer.key(u32::from('a')).await.unwrap();
     let until = Instant::now() + WAIT_MAX;
     loop {
-        let now = look(&mut person).await;
+        let now = read_colours(&mut active_viewer).await;
         if now[0] != before[0] && now[1] == Some(SPOT_COLOUR) {
             break;
         }
-        assert!(Instant::now() < until, "the person's desktop does not obey: {now:?}");
+        assert!(Instant::now() < until, "the input has no effect: {now:?}");
     }
-    assert_eq!(look(&mut watcher).await, before);
+    assert_eq!(read_colours(&mut watcher).await, before);
     let joined = api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == "viewer_joined");
     let view_only: Vec<_> = joined.map(|entry| entry.data["view_only"].as_bool()).collect();
     assert_eq!(view_only, [Some(true), Some(false)]);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn view_only_viewer_sending_an_unknown_message_is_closed_as_malformed() {
-    let (_scene, world, id) = idle_world("").await;
-    let api = world.backend().unwrap();
+    let (_flags, server, id) = start_idle("").await;
+    let api = server.backend().unwrap();
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
     watcher.whole_frame().await.unwrap();
     let mut socket = watcher.into_inner();
     socket.write_all(&[99, 1, 2, 3]).await.unwrap();
     socket.flush().await.unwrap();
-    let (code, reason) = closing(&mut socket).await;
+    let (code, reason) = wait_close(&mut socket).await;
     assert_eq!((code, reason.split(':').next()), (4400, Some("malformed")));
     let left = api.wait_entry(&id, "viewer_left").await.unwrap();
     assert_eq!(left.data["detail"], "a view-only viewer sent message type 99");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_socket() {
-    let (_scene, world, id) = idle_world("[sessions]\nviewers_max = 1\n").await;
-    let api = world.backend().unwrap();
+    let (_flags, server, id) = start_idle("[sessions]\nviewers_max = 1\n").await;
+    let api = server.backend().unwrap();
     let path = format!("/api/auth/session/{id}/ticket");
     let terminal = api.post(&path, json!({ "purpose": "terminal", "view_only": true })).await.unwrap();
     assert_eq!((terminal.status, terminal.problem().unwrap().code.as_str()), (400, "malformed"));
     let ticket: anteroom_wire::api::Ticket =
         api.post(&path, json!({ "purpose": "desktop", "view_only": true })).await.unwrap().read().unwrap();
-    let acting = ticket.ticket.trim_start_matches("view_");
-    assert_ne!(acting, ticket.ticket);
+    let stripped = ticket.ticket.trim_start_matches("view_");
+    assert_ne!(stripped, ticket.ticket);
     let socket = format!("/api/auth/session/{id}/novnc/websock");
-    let (code, _) = closing(&mut api.open_websocket(&socket, &format!("binary, ticket.{acting}"), true).await.unwrap()).await;
-    assert_eq!(code, 4401, "a view-only ticket cannot be made one that acts");
+    let (code, _) = wait_close(&mut api.open_websocket(&socket, &format!("binary, ticket.{stripped}"), true).await.unwrap()).await;
+    assert_eq!(code, 4401, "a view-only ticket cannot be turned into an interactive one");
     let watcher = api.desktop_view_only(&id).await.unwrap();
     assert_eq!(api.session(&id).await.unwrap().viewers, 1);
-    assert_eq!(closing(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+    assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
     drop(watcher);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn view_only_viewing_does_not_prevent_idle_expiry() {
-    let (_scene, world, id) = idle_world("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
-    let api = world.backend().unwrap();
+    let (_flags, server, id) = start_idle("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
+    let api = server.backend().unwrap();
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
     let until = Instant::now() + WAIT_MAX;
-    // Every picture is asked for: somebody who takes part would keep the session alive with that.
+    // Each picture is requested: the requests of an interactive viewer would keep the session alive.
     while watcher.whole_frame().await.is_ok() {
         assert!(Instant::now() < until, "the session does not expire");
         sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(api.wait_status(&id, Status::Expired).await.unwrap().reason.unwrap().code, "idle_expired");
-    let (code, reason) = closing(&mut watcher.into_inner()).await;
+    let (code, reason) = wait_close(&mut watcher.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("idle_expired")));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
-//! What a viewer sees, and through which door.
+//! Viewers: desktop and terminal sockets, tickets and limits.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_controller::rfb::{DialError, RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, WAIT_MAX, TestServer,
@@ -13,27 +13,27 @@ use tokio::{
     time::timeout,
 };
 
-/// Reads until the server closes; the code and the reason.
-pub(crate) async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
+/// Reads until the server closes; returns the close code and the reason.
+pub(crate) async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
-    timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
+    timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed within the limit").ok();
     let closing = socket.closing().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }
 
-async fn idle_world(settings: &str) -> (Scene, TestServer) {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    (scene, world)
+async fn start_idle(settings: &str) -> (Flags, TestServer) {
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    (flags, server)
 }
 
 #[tokio::test]
 async fn each_viewer_sees_and_controls_the_machine_of_its_session() {
-    let (_scene, world) = idle_world("").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("").await;
+    let api = server.backend().unwrap();
     let mut grounds = Vec::new();
     for _ in 0..2 {
-        // At once: the socket waits until the machine is ready.
+        // Immediately: the socket waits until the machine is ready.
         let id = api.start("scripted").await.unwrap().session.id;
         let mut viewer = api.desktop(&id).await.unwrap();
         let ground = viewer.whole_frame().await.unwrap().at(639, 479).unwrap();
@@ -43,58 +43,58 @@ async fn each_viewer_sees_and_controls_the_machine_of_its_session() {
         grounds.push((viewer.name().to_owned(), ground));
     }
     assert_ne!(grounds[0], grounds[1]);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn ticket_opens_one_socket_of_one_session_once() {
-    let (_scene, world) = idle_world("").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("").await;
+    let api = server.backend().unwrap();
     let [one, two] = [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
     let path = |id| format!("/api/auth/session/{id}/novnc/websock");
     let ticket = api.ticket(&one, "desktop").await.unwrap().ticket;
     let offered = format!("binary, ticket.{ticket}");
-    let refused = |dialled: Result<ViewerSocket, DialError>| match dialled {
+    let rejected_status = |dialled: Result<ViewerSocket, DialError>| match dialled {
         Err(DialError::Refused { status, .. }) => status,
         other => panic!("{other:?}"),
     };
-    assert_eq!(refused(api.open_websocket(&path(&two), &offered, false).await), 401, "another session's");
+    assert_eq!(rejected_status(api.open_websocket(&path(&two), &offered, false).await), 401, "another session's");
     let ticket = api.ticket(&one, "desktop").await.unwrap().ticket;
     let offered = format!("binary, ticket.{ticket}");
     let socket = api.open_websocket(&path(&one), &offered, false).await.unwrap();
     RfbClient::connect(socket, 60_000).await.unwrap();
-    assert_eq!(refused(api.open_websocket(&path(&one), &offered, false).await), 401, "a second time");
-    let (code, reason) = closing(&mut api.open_websocket(&path(&one), &offered, true).await.unwrap()).await;
-    assert_eq!(code, 4401, "a browser is told in the close: {reason}");
-    world.finish().await.unwrap();
+    assert_eq!(rejected_status(api.open_websocket(&path(&one), &offered, false).await), 401, "a second time");
+    let (code, reason) = wait_close(&mut api.open_websocket(&path(&one), &offered, true).await.unwrap()).await;
+    assert_eq!(code, 4401, "a browser gets the reason in the close frame: {reason}");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewers_over_the_limit_are_rejected() {
-    let (_scene, world) = idle_world("[sessions]\nviewers_max = 1\n").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("[sessions]\nviewers_max = 1\n").await;
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let first = api.desktop(&id).await.unwrap();
-    assert_eq!(closing(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+    assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
     drop(first);
     api.wait_until(&id, "without a viewer", |view| view.viewers == 0).await.unwrap();
     api.desktop(&id).await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
-    let (_scene, world) = idle_world("").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("").await;
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
-    let machine = world.machines().remove(0);
-    world.set_desktop_behaviour(&machine, Behaviour::Closed).await.unwrap();
+    let machine = server.machines().remove(0);
+    server.set_desktop_behaviour(&machine, Behaviour::Closed).await.unwrap();
     let mut viewer = api.desktop_socket(&id).await.unwrap();
     let opening = async {
         // Nearly as long as `socket_wait_ms_max` allows.
         tokio::time::sleep(Duration::from_secs(15)).await;
-        world.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
+        server.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
     };
     let greeting = async {
         viewer.write_all(b"RFB 003.008\n").await.unwrap();
@@ -104,19 +104,19 @@ async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
     };
     let (greeting, ()) = timeout(WAIT_MAX, async { tokio::join!(greeting, opening) }).await.unwrap();
     assert_eq!(greeting, Ok(*b"RFB 003.008\n"));
-    // The desktop heard the version that was sent while it was away: it offers its security types at once.
+    // The desktop received the version that was sent while it was closed: it offers its security types at once.
     let mut types = [0; 2];
     timeout(WAIT_MAX, viewer.read_exact(&mut types)).await.unwrap().unwrap();
     assert_eq!(types, [1, 1]);
     let entries = api.timeline(&id).await.unwrap();
     assert!(entries.iter().all(|entry| entry.kind != "viewer_rejected"), "{entries:#?}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn terminal_shows_tool_output_and_accepts_resizes() {
-    let (_scene, world) = idle_world("").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("").await;
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut terminal = api.terminal(&id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":100,\"rows\":30}").await.unwrap();
@@ -126,30 +126,30 @@ async fn terminal_shows_tool_output_and_accepts_resizes() {
             terminal.read_buf(&mut seen).await.unwrap();
         }
     };
-    timeout(WAIT_MAX, shown).await.expect("the tool's words");
+    timeout(WAIT_MAX, shown).await.expect("the output of the tool");
     terminal.send_text("{\"type\":\"dance\"}").await.unwrap();
-    assert_eq!(closing(&mut terminal).await.0, 4400);
-    world.finish().await.unwrap();
+    assert_eq!(wait_close(&mut terminal).await.0, 4400);
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn stalled_viewer_blocks_neither_other_viewers_nor_the_sign_in() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.tool("{\"token\": \"x\"}"))).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut stuck = api.desktop(&id).await.unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
     stuck.whole_frame().await.unwrap();
     viewer.whole_frame().await.unwrap();
-    world.set_desktop_behaviour(&world.machines().remove(0), Behaviour::Flood).await.unwrap();
+    server.set_desktop_behaviour(&server.machines().remove(0), Behaviour::Flood).await.unwrap();
     for _ in 0..40 {
         viewer.update().await.unwrap();
     }
-    scene.raise("go");
+    flags.set("go");
     api.wait_status(&id, Status::Completed).await.unwrap();
     drop(stuck);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
@@ -161,10 +161,10 @@ async fn soak_idle_viewer_with_heartbeats_stays_connected_for_fifteen_minutes() 
     }
 }
 
-/// A viewer that does nothing but read; the page beats as pages do, and that alone keeps the session.
+/// A viewer that only reads; the heartbeat of the page alone keeps the session alive.
 async fn soak(how_long: Duration) {
-    let (_scene, world) = idle_world("[sessions]\nidle_s_max = 60\n").await;
-    let api = world.backend().unwrap();
+    let (_flags, server) = start_idle("[sessions]\nidle_s_max = 60\n").await;
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
@@ -177,19 +177,19 @@ async fn soak(how_long: Duration) {
             tokio::time::sleep(Duration::from_secs(20)).await;
         }
     };
-    // Nothing was asked for, so nothing comes; reading answers the pings.
+    // No update was requested, so none arrives; reading answers the pings.
     let reading = async { timeout(how_long, socket.read_u8()).await };
     let read = tokio::select! {
         read = reading => read,
-        () = beat => unreachable!("it beats for ever"),
+        () = beat => unreachable!("the heartbeat loop is endless"),
     };
-    assert!(read.is_err(), "nothing comes and nothing closes: {read:?} {:?}", socket.closing());
-    let again = [3, 0, 0, 0, 0, 0, 0, 16, 0, 16];
-    socket.write_all(&again).await.unwrap();
+    assert!(read.is_err(), "no data and no close: {read:?} {:?}", socket.closing());
+    let update_request = [3, 0, 0, 0, 0, 0, 0, 16, 0, 16];
+    socket.write_all(&update_request).await.unwrap();
     socket.flush().await.unwrap();
     assert_eq!(timeout(WAIT_MAX, socket.read_u8()).await.unwrap().unwrap(), 0, "a picture, on the same socket");
     let second = api.desktop(&id).await.unwrap();
     assert_eq!(second.name(), name, "the same machine");
     assert_eq!(api.session(&id).await.unwrap().generation, 1);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
-//! Telling somebody outside: signed, in order, until it is taken, over the server's end, and a credential at most where it may go.
+//! The webhook: signature, order, retries, delivery after a restart, and attached credentials.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, TestCa, ScriptedTool, TestServer, leaks::needles, test_ca::TlsServer};
 use anteroom_wire::{SessionId, api::Status, operations::WebhookReport, webhook::Notification};
 use axum::{
@@ -30,20 +30,20 @@ use tokio::{
 const KEY: &[u8] = b"the key of one test, 32 bytes...";
 const CANARY: &str = "canary3e9d70b1c4a25f86";
 
-/// Never answered, in the place of a status.
-pub(crate) const NEVER: u16 = 0;
-/// 204 once the test lets it.
-pub(crate) const HELD: u16 = 1;
+/// Instead of a status: never respond.
+pub(crate) const NO_RESPONSE: u16 = 0;
+/// Respond 204 once the test releases it.
+pub(crate) const ON_RELEASE: u16 = 1;
 
-/// What came, and what is answered: the statuses in turn, then 204.
+/// The received messages, and the statuses of the responses in order, then 204.
 #[derive(Clone, Default)]
 pub(crate) struct Inbox {
-    heard: Arc<Mutex<Heard>>,
-    pub(crate) let_go: Arc<Notify>,
+    state: Arc<Mutex<InboxState>>,
+    pub(crate) release: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct InboxState {
     messages: Vec<Message>,
     statuses: Vec<u16>,
 }
@@ -66,36 +66,36 @@ impl Message {
 }
 
 impl Inbox {
-    pub(crate) fn answering(statuses: &[u16]) -> Self {
+    pub(crate) fn with_statuses(statuses: &[u16]) -> Self {
         let inbox = Self::default();
-        inbox.heard.lock().unwrap().statuses = statuses.to_vec();
+        inbox.state.lock().unwrap().statuses = statuses.to_vec();
         inbox
     }
 
-    /// One more answer, after those that are known.
-    pub(crate) fn then(&self, status: u16) {
-        self.heard.lock().unwrap().statuses.push(status);
+    /// Appends a response status.
+    pub(crate) fn push_status(&self, status: u16) {
+        self.state.lock().unwrap().statuses.push(status);
     }
 
     pub(crate) fn messages(&self) -> Vec<Message> {
-        self.heard.lock().unwrap().messages.clone()
+        self.state.lock().unwrap().messages.clone()
     }
 
     fn router(&self) -> Router {
-        Router::new().fallback(take).with_state(self.clone())
+        Router::new().fallback(receive).with_state(self.clone())
     }
 
-    pub(crate) async fn holds(&self, count: usize) -> Vec<Message> {
+    pub(crate) async fn wait_messages(&self, count: usize) -> Vec<Message> {
         let until = Instant::now() + WAIT_MAX;
         while self.messages().len() < count {
-            assert!(Instant::now() < until, "{} messages of {count} came", self.messages().len());
+            assert!(Instant::now() < until, "received {} of {count} messages", self.messages().len());
             sleep(Duration::from_millis(20)).await;
         }
         self.messages()
     }
 }
 
-async fn take(State(inbox): State<Inbox>, headers: HeaderMap, uri: axum::http::Uri, body: Bytes) -> impl IntoResponse {
+async fn receive(State(inbox): State<Inbox>, headers: HeaderMap, uri: axum::http::Uri, body: Bytes) -> impl IntoResponse {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
     let (id, timestamp) = (text("webhook-id"), text("webhook-timestamp"));
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(KEY).unwrap();
@@ -105,15 +105,15 @@ async fn take(State(inbox): State<Inbox>, headers: HeaderMap, uri: axum::http::U
     assert_eq!(text("webhook-signature"), signed);
     assert_eq!(headers[header::CONTENT_TYPE], "application/json");
     let status = {
-        let mut heard = inbox.heard.lock().unwrap();
+        let mut state = inbox.state.lock().unwrap();
         let body = String::from_utf8(body.to_vec()).unwrap();
-        heard.messages.push(Message { id, path: uri.path().to_owned(), body });
-        if heard.statuses.is_empty() { 204 } else { heard.statuses.remove(0) }
+        state.messages.push(Message { id, path: uri.path().to_owned(), body });
+        if state.statuses.is_empty() { 204 } else { state.statuses.remove(0) }
     };
     let status = match status {
-        NEVER => std::future::pending().await,
-        HELD => {
-            inbox.let_go.notified().await;
+        NO_RESPONSE => std::future::pending().await,
+        ON_RELEASE => {
+            inbox.release.notified().await;
             204
         }
         status => status,
@@ -121,7 +121,7 @@ async fn take(State(inbox): State<Inbox>, headers: HeaderMap, uri: axum::http::U
     (StatusCode::from_u16(status).unwrap(), [(header::LOCATION, "/elsewhere")])
 }
 
-/// A receiver on this host.
+/// A webhook receiver on this host.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     task: JoinHandle<()>,
@@ -129,18 +129,18 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) async fn start(inbox: &Inbox) -> Self {
-        Self::at("127.0.0.1:0".parse().unwrap(), inbox).await
+        Self::start_at("127.0.0.1:0".parse().unwrap(), inbox).await
     }
 
-    pub(crate) async fn at(address: SocketAddr, inbox: &Inbox) -> Self {
+    pub(crate) async fn start_at(address: SocketAddr, inbox: &Inbox) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let (address, router) = (listener.local_addr().unwrap(), inbox.router());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, task }
     }
 
-    pub(crate) fn settings(&self, scene: &Scene, more: &str) -> String {
-        settings(scene, &format!("http://{}/in", self.address), more)
+    pub(crate) fn settings(&self, flags: &Flags, more: &str) -> String {
+        settings(flags, &format!("http://{}/in", self.address), more)
     }
 }
 
@@ -150,37 +150,37 @@ impl Drop for Receiver {
     }
 }
 
-fn settings(scene: &Scene, url: &str, more: &str) -> String {
-    let file = secret(&scene.flag("webhook.secret"));
+fn settings(flags: &Flags, url: &str, more: &str) -> String {
+    let file = write_secret(&flags.path("webhook.secret"));
     format!(
         "[webhook]\nurl = '{url}'\nsecret_file = '{}'\nretry_ms_min = 20\nretry_ms_max = 200\n{more}\n",
         file.display()
     )
 }
 
-fn secret(path: &Path) -> PathBuf {
+fn write_secret(path: &Path) -> PathBuf {
     std::fs::write(path, format!("whsec_{}\n", STANDARD.encode(KEY))).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     path.to_owned()
 }
 
-pub(crate) async fn signed_in(scene: &Scene, api: &ApiClient) -> SessionId {
+pub(crate) async fn complete_session(flags: &Flags, api: &ApiClient) -> SessionId {
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
-    scene.raise("go");
+    flags.set("go");
     api.wait_status(&id, Status::Completed).await.unwrap();
     id
 }
 
-async fn report(world: &TestServer) -> WebhookReport {
-    world.operator().unwrap().get("/api/webhook").await.unwrap().read().unwrap()
+async fn report(server: &TestServer) -> WebhookReport {
+    server.operator().unwrap().get("/api/webhook").await.unwrap().read().unwrap()
 }
 
-/// Waits until the outbox is as wanted.
-pub(crate) async fn reported(world: &TestServer, wanted: impl Fn(&WebhookReport) -> bool) -> WebhookReport {
+/// Waits until the webhook report fulfils the condition.
+pub(crate) async fn wait_report(server: &TestServer, wanted: impl Fn(&WebhookReport) -> bool) -> WebhookReport {
     let until = Instant::now() + WAIT_MAX;
     loop {
-        let report = report(world).await;
+        let report = report(server).await;
         if wanted(&report) {
             return report;
         }
@@ -189,20 +189,20 @@ pub(crate) async fn reported(world: &TestServer, wanted: impl Fn(&WebhookReport)
     }
 }
 
-fn tool(scene: &Scene) -> ScriptedTool {
-    scene.tool(&format!("{{\"token\": \"{CANARY}\"}}"))
+fn tool(flags: &Flags) -> ScriptedTool {
+    flags.tool(&format!("{{\"token\": \"{CANARY}\"}}"))
 }
 
 #[tokio::test]
 async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
-    let (scene, inbox) = (Scene::new(), Inbox::default());
+    let (flags, inbox) = (Flags::new(), Inbox::default());
     let receiver = Receiver::start(&inbox).await;
-    // What may be handed out is what is handed out once, and nothing else.
-    let settings = receiver.settings(&scene, "include_credential = true");
-    let world = TestServer::start(TestConfig::with_tool(tool(&scene)).with_settings(&settings)).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = signed_in(&scene, &api).await;
-    let messages = inbox.holds(2).await;
+    // Only credentials with the policy deliver_once may be attached.
+    let settings = receiver.settings(&flags, "include_credential = true");
+    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = complete_session(&flags, &api).await;
+    let messages = inbox.wait_messages(2).await;
     let [stored, ended] = [0, 1].map(|at| messages[at].read());
     assert_eq!((stored.kind.as_str(), ended.kind.as_str()), ("credential.stored", "session.ended"));
     assert_eq!(stored.data.credential.as_ref().map(|meta| meta.session.clone()), Some(id.clone()));
@@ -217,49 +217,49 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
         assert!(messages.iter().all(|message| !message.body.contains(&needle)));
     }
     api.wait_entry(&id, "webhook_delivered").await.unwrap();
-    let report = reported(&world, |report| report.delivered == 2 && report.pending.is_empty()).await;
+    let report = wait_report(&server, |report| report.delivered == 2 && report.pending.is_empty()).await;
     assert_eq!((report.failed, report.abandoned, report.last_error), (0, 0, None));
     let refused = api.get("/api/webhook").await.unwrap();
     assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"));
-    let metrics = world.operator().unwrap().get("/metrics").await.unwrap().text;
+    let metrics = server.operator().unwrap().get("/metrics").await.unwrap().text;
     assert!(metrics.contains("anteroom_webhook_messages_total{outcome=\"delivered\"} 2"), "{metrics}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
-    let (scene, inbox) = (Scene::new(), Inbox::answering(&[500, 307]));
+    let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 307]));
     let receiver = Receiver::start(&inbox).await;
-    let world = TestServer::start(TestConfig::with_tool(tool(&scene)).with_settings(&receiver.settings(&scene, ""))).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&receiver.settings(&flags, ""))).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.cancel(&id).await.unwrap();
-    let messages = inbox.holds(3).await;
+    let messages = inbox.wait_messages(3).await;
     assert!(
         messages.iter().all(|message| message.id == messages[0].id && message.path == "/in"),
-        "one message, one place"
+        "one message to one path"
     );
     let session = messages[2].read().data.session.unwrap();
     assert_eq!((session.status, session.reason.unwrap().code.as_str()), (Status::Cancelled, "cancelled"));
     let failed = api.wait_entry(&id, "webhook_failed").await.unwrap();
     assert!(failed.sentence.contains("500"), "{failed:?}");
     api.wait_entry(&id, "webhook_delivered").await.unwrap();
-    let report = reported(&world, |report| report.pending.is_empty()).await;
+    let report = wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!((report.delivered, report.failed), (1, 2));
     assert!(report.last_error.unwrap().why.contains("no redirection is followed"));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
-    let (scene, inbox) = (Scene::new(), Inbox::answering(&[503]));
+    let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[503]));
     let receiver = Receiver::start(&inbox).await;
-    let plan = TestConfig::with_tool(tool(&scene).with("policy", json!("deliver_once")));
-    let world = TestServer::start(plan.with_settings(&receiver.settings(&scene, "include_credential = true"))).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = signed_in(&scene, &api).await;
-    let messages = inbox.holds(3).await;
-    assert_eq!((&messages[0].id, &messages[0].body), (&messages[1].id, &messages[1].body), "it was not taken at first");
+    let plan = TestConfig::with_tool(tool(&flags).with("policy", json!("deliver_once")));
+    let server = TestServer::start(plan.with_settings(&receiver.settings(&flags, "include_credential = true"))).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = complete_session(&flags, &api).await;
+    let messages = inbox.wait_messages(3).await;
+    assert_eq!((&messages[0].id, &messages[0].body), (&messages[1].id, &messages[1].body), "the first attempt failed");
     let stored = messages[1].read();
     let files = stored.data.files.unwrap();
     assert_eq!((files[0].path.as_str(), files[0].mode), (ScriptedTool::CREDENTIAL, 0o600));
@@ -270,68 +270,68 @@ async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     let credential = stored.data.credential.unwrap().id;
     let lease = api.post(&format!("/api/credentials/{credential}/lease"), json!({})).await.unwrap();
     assert_eq!((lease.status, lease.problem().unwrap().code.as_str()), (410, "already_delivered"));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn undelivered_webhook_messages_are_sent_in_order_after_a_restart() {
-    let (scene, inbox) = (Scene::new(), Inbox::default());
+    let (flags, inbox) = (Flags::new(), Inbox::default());
     let receiver = Receiver::start(&inbox).await;
-    let (address, settings) = (receiver.address, receiver.settings(&scene, ""));
+    let (address, settings) = (receiver.address, receiver.settings(&flags, ""));
     drop(receiver);
-    let mut world = TestServer::start(TestConfig::with_tool(tool(&scene)).with_settings(&settings)).await.unwrap();
-    let id = signed_in(&scene, &world.backend().unwrap()).await;
-    reported(&world, |report| report.failed > 0 && report.pending.len() == 2).await;
-    world.kill_server().await.unwrap();
-    world.start_server().await.unwrap();
-    assert_eq!(report(&world).await.pending.len(), 2, "they are on record");
-    let _receiver = Receiver::at(address, &inbox).await;
-    let messages = inbox.holds(2).await;
+    let mut server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+    let id = complete_session(&flags, &server.backend().unwrap()).await;
+    wait_report(&server, |report| report.failed > 0 && report.pending.len() == 2).await;
+    server.kill_server().await.unwrap();
+    server.start_server().await.unwrap();
+    assert_eq!(report(&server).await.pending.len(), 2, "they are stored");
+    let _receiver = Receiver::start_at(address, &inbox).await;
+    let messages = inbox.wait_messages(2).await;
     let kinds: Vec<String> = messages.iter().map(|message| message.read().kind).collect();
     assert_eq!(kinds, ["credential.stored", "session.ended"]);
     assert_eq!(messages[1].read().data.session.unwrap().id, id);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn webhook_message_is_abandoned_after_its_attempts_and_the_next_is_sent() {
-    let (scene, inbox) = (Scene::new(), Inbox::answering(&[500, 500]));
+    let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 500]));
     let receiver = Receiver::start(&inbox).await;
-    let settings = receiver.settings(&scene, "attempts_max = 2");
-    let world = TestServer::start(TestConfig::with_tool(tool(&scene)).with_settings(&settings)).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = signed_in(&scene, &api).await;
+    let settings = receiver.settings(&flags, "attempts_max = 2");
+    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = complete_session(&flags, &api).await;
     let abandoned = api.wait_entry(&id, "webhook_abandoned").await.unwrap();
     assert!(abandoned.sentence.contains("credential.stored"), "{abandoned:?}");
-    let messages = inbox.holds(3).await;
+    let messages = inbox.wait_messages(3).await;
     assert_eq!(messages[2].read().kind, "session.ended");
-    let report = reported(&world, |report| report.pending.is_empty()).await;
+    let report = wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!((report.delivered, report.abandoned), (1, 1));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn webhook_requires_a_trusted_certificate() {
     for trusted in [true, false] {
-        let (scene, inbox) = (Scene::new(), Inbox::default());
+        let (flags, inbox) = (Flags::new(), Inbox::default());
         let (ca, other) = (TestCa::new().unwrap(), TestCa::new().unwrap());
-        let server = TlsServer::start(&ca, &["localhost"], inbox.router()).await.unwrap();
-        let file = scene.flag("ca.pem");
+        let tls_server = TlsServer::start(&ca, &["localhost"], inbox.router()).await.unwrap();
+        let file = flags.path("ca.pem");
         std::fs::write(&file, if trusted { ca.pem() } else { other.pem() }).unwrap();
-        let url = format!("https://localhost:{}/in", server.address().port());
-        let settings = settings(&scene, &url, &format!("ca_file = '{}'", file.display()));
-        let world = TestServer::start(TestConfig::with_tool(tool(&scene)).with_settings(&settings)).await.unwrap();
-        let api = world.backend().unwrap();
+        let url = format!("https://localhost:{}/in", tls_server.address().port());
+        let settings = settings(&flags, &url, &format!("ca_file = '{}'", file.display()));
+        let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+        let api = server.backend().unwrap();
         let id = api.start("scripted").await.unwrap().session.id;
         api.cancel(&id).await.unwrap();
         if trusted {
-            inbox.holds(1).await;
+            inbox.wait_messages(1).await;
         } else {
-            let report = reported(&world, |report| report.failed > 0).await;
+            let report = wait_report(&server, |report| report.failed > 0).await;
             assert!(report.last_error.unwrap().why.contains("TLS"));
             assert_eq!(inbox.messages().len(), 0);
         }
-        world.finish().await.unwrap();
-        server.finish().await;
+        server.finish().await.unwrap();
+        tls_server.finish().await;
     }
 }

@@ -114,7 +114,11 @@ impl IssuerState {
 }
 
 fn parse_query(query: &str) -> BTreeMap<String, String> {
-    query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (percent_decode(key), percent_decode(value))).collect()
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (percent_decode(key), percent_decode(value)))
+        .collect()
 }
 
 fn percent_decode(text: &str) -> String {

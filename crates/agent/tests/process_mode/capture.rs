@@ -65,7 +65,10 @@ async fn new_regular_companion_files_are_delivered_with_the_credential() {
         ["old", "changed", "new", "link", "large", "none"].map(|name| format!(".demo/{name}")).to_vec();
     // Modification times before the claim must be older than it by more than their resolution.
     let old = fs::metadata(fixture.home(".demo/changed")).unwrap().modified().unwrap();
-    eventually("modification times are old enough", async || old.elapsed().is_ok_and(|since| since.as_millis() > 200).then_some(())).await;
+    eventually("modification times are old enough", async || {
+        old.elapsed().is_ok_and(|since| since.as_millis() > 200).then_some(())
+    })
+    .await;
     fixture.claim(&mut sender, tool).await;
     fs::write(fixture.home(".demo/changed"), "by the tool").unwrap();
     fs::write(fixture.home(".demo/new"), "account").unwrap();
@@ -145,7 +148,8 @@ async fn refresh_before_the_response_replaces_the_pending_delivery() {
     fixture.controller.lock().unwrap().delivery_responses.push_back((503, String::new()));
     fs::create_dir(fixture.home(".demo")).unwrap();
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
-    eventually("first delivery", async || (!fixture.controller.lock().unwrap().deliveries.is_empty()).then_some(())).await;
+    eventually("first delivery", async || (!fixture.controller.lock().unwrap().deliveries.is_empty()).then_some(()))
+        .await;
     fixture.disconnect_controller();
     let new = CREDENTIAL.replace("s3cret", "refreshed");
     fs::write(fixture.home(".demo/auth.json"), &new).unwrap();

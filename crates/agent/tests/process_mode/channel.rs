@@ -43,7 +43,8 @@ async fn repeated_claim_is_idempotent_and_another_session_is_rejected() {
     assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_owner"));
     let hello: Hello = get(&mut sender, "/hello").await;
     assert_eq!(hello.claimed, Some(claim.by));
-    let started = eventually("file written by the tool", async || std::fs::read_to_string(fixture.home("started")).ok()).await;
+    let started =
+        eventually("file written by the tool", async || std::fs::read_to_string(fixture.home("started")).ok()).await;
     assert_eq!(started, "once\n");
 }
 
@@ -93,7 +94,7 @@ async fn new_controller_on_the_same_stream_resyncs_during_a_transfer() {
             let mut far = far;
             let _ = tokio::io::copy_bidirectional(&mut far, &mut stream).await;
         });
-        let mut sender = over(near).await;
+        let mut sender = http_client(near).await;
         let desktop = hyper::upgrade::on(http_connect(&mut sender, DESKTOP_AUTHORITY, &[]).await).await.unwrap();
         let (mut read, mut write) = tokio::io::split(TokioIo::new(desktop));
         let writer = tokio::spawn(async move { while write.write_all(&[round; 60_000]).await.is_ok() {} });
@@ -109,7 +110,7 @@ async fn new_controller_on_the_same_stream_resyncs_during_a_transfer() {
         }
         resync(&mut stream, &format!("{:032x}", round)).await;
     }
-    let mut sender = over(UnixStream::from_std(shared).unwrap()).await;
+    let mut sender = http_client(UnixStream::from_std(shared).unwrap()).await;
     let hello: Hello = get(&mut sender, "/hello").await;
     assert_eq!(hello.protocol, PROTOCOL);
 }
@@ -158,7 +159,8 @@ async fn killed_agent_leaves_no_process() {
     fixture.agent.kill().unwrap();
     fixture.agent.wait().unwrap();
     let direct = tree.clone();
-    eventually("all processes ended", async || direct.iter().all(|&pid| !is_alive(pid) || is_sleep(pid)).then_some(())).await;
+    eventually("all processes ended", async || direct.iter().all(|&pid| !is_alive(pid) || is_sleep(pid)).then_some(()))
+        .await;
     // The agent does not kill detached descendants of the tool; in a machine they end with the machine.
     for pid in tree.into_iter().filter(|&pid| is_sleep(pid)) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();

@@ -14,7 +14,8 @@ async fn claim_idle_tool(fixture: &AgentFixture, sender: &mut Sender) {
 }
 
 async fn wait_delivered(fixture: &AgentFixture, sender: &mut Sender) {
-    eventually("delivered", async || (fixture.sign_in(sender).await.capture == CaptureState::Delivered).then_some(())).await;
+    eventually("delivered", async || (fixture.sign_in(sender).await.capture == CaptureState::Delivered).then_some(()))
+        .await;
 }
 
 fn delivered_contents(fixture: &AgentFixture) -> Vec<String> {
@@ -25,7 +26,9 @@ fn delivered_contents(fixture: &AgentFixture) -> Vec<String> {
 
 async fn wait_rejection(fixture: &AgentFixture, why: &str) {
     fixture
-        .wait_event(why, |event| matches!(event, Event::CandidateRejected { why: reported, .. } if reported == why).then_some(()))
+        .wait_event(why, |event| {
+            matches!(event, Event::CandidateRejected { why: reported, .. } if reported == why).then_some(())
+        })
         .await;
 }
 
@@ -42,7 +45,9 @@ async fn renamed_credential_file_is_delivered_unchanged() {
     let delivery = fixture.controller.lock().unwrap().deliveries[0].clone();
     assert_eq!(delivery.files[0].path, ".demo/auth.json");
     assert_eq!((delivery.generation, delivery.provider.as_str()), (1, "demo"));
-    fixture.wait_event("accepted", |event| matches!(event, Event::CandidateAccepted { bytes: 54, .. }).then_some(())).await;
+    fixture
+        .wait_event("accepted", |event| matches!(event, Event::CandidateAccepted { bytes: 54, .. }).then_some(()))
+        .await;
     let events = format!("{:?}", fixture.controller.lock().unwrap().events);
     let log = fs::read_to_string(fixture.path("agent.log")).unwrap();
     assert!(!events.contains("s3cret") && !log.contains("s3cret") && !log.contains(TOKEN));
@@ -112,7 +117,11 @@ async fn credential_from_before_the_sign_in_is_ignored() {
 async fn delivery_is_retried_until_it_is_accepted() {
     let mut fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
-    fixture.controller.lock().unwrap().delivery_responses.extend([(503, String::new()), (500, "?".into()), (200, "not json".into())]);
+    fixture.controller.lock().unwrap().delivery_responses.extend([
+        (503, String::new()),
+        (500, "?".into()),
+        (200, "not json".into()),
+    ]);
     claim_idle_tool(&fixture, &mut sender).await;
     fs::create_dir(fixture.home(".demo")).unwrap();
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
@@ -136,7 +145,8 @@ async fn rejected_credential_is_resent_only_after_a_change() {
     fs::create_dir(fixture.home(".demo")).unwrap();
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
     let rejected = CaptureState::DeliveryRejected { code: "invalid_credential_format".into() };
-    eventually("delivery rejected", async || (fixture.sign_in(&mut sender).await.capture == rejected).then_some(())).await;
+    eventually("delivery rejected", async || (fixture.sign_in(&mut sender).await.capture == rejected).then_some(()))
+        .await;
     // A rejection at the other path shows that another scan has run.
     fs::create_dir(fixture.home(".config")).unwrap();
     fs::write(fixture.home(".config/demo.json"), "{").unwrap();
@@ -163,7 +173,7 @@ async fn status_command_decides_whether_a_credential_is_accepted() {
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
     wait_rejection(&fixture, "the tool's status command ended with 4").await;
     fs::write(fixture.home("signed-in"), "no account").unwrap();
-    wait_rejection(&fixture, "the tool's status command does not say that it is signed in").await;
+    wait_rejection(&fixture, "the tool's status command does not report that it is signed in").await;
     assert!(delivered_contents(&fixture).is_empty());
     fs::write(fixture.home("signed-in"), "loggedin as x").unwrap();
     wait_delivered(&fixture, &mut sender).await;

@@ -110,8 +110,9 @@ async fn input_reaches_the_tool_unchanged() {
     fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
     let (status, _) = post(&mut sender, "/input", &input(text)).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    let typed =
-        eventually("typed text", async || std::fs::read_to_string(fixture.home("typed")).ok().filter(|t| !t.is_empty()));
+    let typed = eventually("typed text", async || {
+        std::fs::read_to_string(fixture.home("typed")).ok().filter(|t| !t.is_empty())
+    });
     assert_eq!(typed.await, format!("<{text}>"));
     let (status, _) = post(&mut sender, "/input", &input("a\nb")).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);

@@ -37,7 +37,7 @@ pub(crate) const TOKEN: &str = "agent-token-of-this-test";
 pub(crate) type Sender = http2::SendRequest<Full<Bytes>>;
 
 /// Polls until `poll` returns a value.
-pub(crate) async fn until<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = poll().await {

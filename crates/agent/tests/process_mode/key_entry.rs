@@ -106,7 +106,8 @@ async fn rejected_key_is_prompted_again_with_the_reason() {
     fixture.claim(&mut sender, provider_with_key(script)).await;
     wait_key_prompt(&fixture, &mut sender).await;
     assert_eq!(paste_key(&mut sender, KEY).await.0, 200);
-    let reason = eventually("prompted again", async || fixture.sign_in(&mut sender).await.prompt.and_then(|open| open.rejected));
+    let reason =
+        eventually("prompted again", async || fixture.sign_in(&mut sender).await.prompt.and_then(|open| open.rejected));
     assert!(reason.await.contains("That key is revoked"));
     fixture.wait_event("tool exit", |event| matches!(event, Event::CliExited { code: 3, .. }).then_some(())).await;
     wait_screen(&mut sender, "ended with 3. The key is entered in the page.").await;
@@ -119,7 +120,9 @@ async fn rejected_key_is_prompted_again_with_the_reason() {
 async fn key_prompt_survives_a_lost_terminal() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
-    fixture.claim(&mut sender, provider_with_key("read -r key; printf %s \"$key\" > received; exec tail -f /dev/null")).await;
+    fixture
+        .claim(&mut sender, provider_with_key("read -r key; printf %s \"$key\" > received; exec tail -f /dev/null"))
+        .await;
     wait_key_prompt(&fixture, &mut sender).await;
     let pane = fixture.descendants().into_iter().find(|pid| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split('\0').nth(1) == Some("pane"))
@@ -129,6 +132,8 @@ async fn key_prompt_survives_a_lost_terminal() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     eventually("pane ended", async || (!is_alive(pane)).then_some(())).await;
     assert_eq!(paste_key(&mut sender, KEY).await.0, 200);
-    eventually("key received", async || (fs::read_to_string(fixture.home("received")).ok().as_deref() == Some(KEY)).then_some(()))
-        .await;
+    eventually("key received", async || {
+        (fs::read_to_string(fixture.home("received")).ok().as_deref() == Some(KEY)).then_some(())
+    })
+    .await;
 }

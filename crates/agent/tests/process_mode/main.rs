@@ -11,12 +11,12 @@
 mod capture;
 mod channel;
 mod delivery;
+mod desktop_and_terminal;
+mod fixture;
 mod health;
 mod key_entry;
-mod prompts;
 mod method_change;
+mod prompts;
 mod proxy;
-mod desktop_and_terminal;
 mod tool;
 mod use_credential;
-mod fixture;

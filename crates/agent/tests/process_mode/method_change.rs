@@ -51,14 +51,17 @@ async fn method_change_replaces_the_tool_and_its_child_processes() {
     wait_file(&fixture, "runs", "one\n").await;
     let child: u32 = fs::read_to_string(fixture.home("child")).unwrap().trim().parse().unwrap();
 
-    let mut second = provider_for_method("second", "cp .demo/settings.json copied; echo two >> runs; exec tail -f /dev/null");
+    let mut second =
+        provider_for_method("second", "cp .demo/settings.json copied; echo two >> runs; exec tail -f /dev/null");
     second.credential.required = vec!["/key".into()];
     assert_eq!(change_method(&mut sender, &second).await, (204, String::new()));
     wait_file(&fixture, "runs", "one\ntwo\n").await;
     wait_file(&fixture, "copied", r#"{"method":"second"}"#).await;
     assert!(!is_alive(child), "the child processes of the tool are ended");
     fixture
-        .wait_event("method switched", |event| matches!(event, Event::MethodSwitched { method } if method == "second").then_some(()))
+        .wait_event("method switched", |event| {
+            matches!(event, Event::MethodSwitched { method } if method == "second").then_some(())
+        })
         .await;
     let now = eventually("the second runs", async || {
         let now = fixture.sign_in(&mut sender).await;
@@ -66,7 +69,11 @@ async fn method_change_replaces_the_tool_and_its_child_processes() {
     })
     .await;
     assert_eq!((now.url, now.prompt), (None, None), "URL and prompt of the first method are cleared");
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::CliExited { .. })), 0, "an ended tool is not reported as an exit");
+    assert_eq!(
+        count_events(&fixture, |event| matches!(event, Event::CliExited { .. })),
+        0,
+        "an ended tool is not reported as an exit"
+    );
 
     // A file from before the claim is still ignored; the rules of the new method apply.
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
@@ -74,8 +81,10 @@ async fn method_change_replaces_the_tool_and_its_child_processes() {
     fs::write(fixture.home(".config-new"), new).unwrap();
     fs::create_dir(fixture.home(".config")).unwrap();
     fs::rename(fixture.home(".config-new"), fixture.home(".config/demo.json")).unwrap();
-    eventually("delivered", async || (fixture.sign_in(&mut sender).await.capture == CaptureState::Delivered).then_some(()))
-        .await;
+    eventually("delivered", async || {
+        (fixture.sign_in(&mut sender).await.capture == CaptureState::Delivered).then_some(())
+    })
+    .await;
     let delivery = fixture.controller.lock().unwrap().deliveries[0].clone();
     assert_eq!(delivery.files[0].content.expose(), new.as_bytes());
 }
@@ -171,8 +180,8 @@ async fn method_change_with_another_or_invalid_provider_is_rejected() {
     assert_eq!(change_method(&mut sender, &first).await, (409, "not_ready".into()), "before the claim");
     fixture.claim(&mut sender, first.clone()).await;
     wait_file(&fixture, "runs", "run\n").await;
-    let other = Provider { id: "other".parse().unwrap(), ..method("second", IDLE) };
-    let invalid = Provider { lanes: Vec::new(), ..method("second", IDLE) };
+    let other = Provider { id: "other".parse().unwrap(), ..provider_for_method("second", IDLE) };
+    let invalid = Provider { lanes: Vec::new(), ..provider_for_method("second", IDLE) };
     for bad in [other, invalid] {
         assert_eq!(change_method(&mut sender, &bad).await, (400, "malformed".into()));
     }
@@ -192,10 +201,15 @@ async fn method_change_during_a_delivery_is_rejected() {
         matches!(fixture.sign_in(&mut sender).await.capture, CaptureState::Delivering { .. }).then_some(())
     })
     .await;
-    assert_eq!(change_method(&mut sender, &provider_for_method("second", IDLE)).await, (409, "delivery_in_progress".into()));
+    assert_eq!(
+        change_method(&mut sender, &provider_for_method("second", IDLE)).await,
+        (409, "delivery_in_progress".into())
+    );
     fixture.connect_controller().await;
-    eventually("delivered", async || (fixture.sign_in(&mut sender).await.capture == CaptureState::Delivered).then_some(()))
-        .await;
+    eventually("delivered", async || {
+        (fixture.sign_in(&mut sender).await.capture == CaptureState::Delivered).then_some(())
+    })
+    .await;
     wait_file(&fixture, "runs", "run\n").await;
 }
 
@@ -207,9 +221,10 @@ async fn method_change_opens_and_closes_the_key_prompt() {
     fixture.claim(&mut sender, plain.clone()).await;
     wait_file(&fixture, "runs", "plain\n").await;
     let entry = KeyEntry { label: "Key".into(), pattern: None, hint: None };
-    let with_key = Provider { key_entry: Some(entry), ..method("key", "read -r key; echo keyed >> runs") };
+    let with_key = Provider { key_entry: Some(entry), ..provider_for_method("key", "read -r key; echo keyed >> runs") };
     assert_eq!(change_method(&mut sender, &with_key).await.0, 204);
-    eventually("key prompt", async || fixture.sign_in(&mut sender).await.prompt.filter(|open| open.id == KEY_ENTRY)).await;
+    eventually("key prompt", async || fixture.sign_in(&mut sender).await.prompt.filter(|open| open.id == KEY_ENTRY))
+        .await;
     assert_eq!(change_method(&mut sender, &with_key).await.0, 204, "already in progress");
     assert_eq!(change_method(&mut sender, &plain).await.0, 204);
     wait_file(&fixture, "runs", "plain\nplain\n").await;

@@ -4,10 +4,10 @@ use crate::fixture::*;
 use anteroom_wire::{
     Problem, Secret,
     agent::{
-        CliState, Event, OpenPrompt, SignInOutcome, Paste, PasteResult, Screen, SwitchMethod, TERMINAL_AUTHORITY,
+        CliState, Event, OpenPrompt, Paste, PasteResult, Screen, SignInOutcome, SwitchMethod, TERMINAL_AUTHORITY,
         TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, UrlSource,
     },
-    provider::{PromptQuestion, Key, KeyEntry, LinkFrom, MethodName, PromptRule, Provider},
+    provider::{Key, KeyEntry, LinkFrom, MethodName, PromptQuestion, PromptRule, Provider},
 };
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -30,9 +30,10 @@ fn press_rule(id: &str, matches: &str, press: &[Key]) -> PromptRule {
     PromptRule { id: id.into(), matches: matches.into(), press: press.to_vec(), ask: None }
 }
 
-fn ask_rule(id: &str, matches: &str, pattern: Option<&str>, refused: Option<&str>) -> PromptRule {
-    let (shape, refused) = (pattern.map(Into::into), refused.map(Into::into));
-    let ask = PromptQuestion { label: "The code".into(), secret: true, shape, hint: Some("Eight digits".into()), refused };
+fn ask_rule(id: &str, matches: &str, pattern: Option<&str>, rejected: Option<&str>) -> PromptRule {
+    let (pattern, rejected) = (pattern.map(Into::into), rejected.map(Into::into));
+    let ask =
+        PromptQuestion { label: "The code".into(), secret: true, pattern, hint: Some("Eight digits".into()), rejected };
     PromptRule { id: id.into(), matches: matches.into(), press: Vec::new(), ask: Some(ask) }
 }
 
@@ -215,7 +216,10 @@ async fn prompt_without_a_rule_is_left_to_the_user() {
     let green = serde_json::json!({ "text": "y", "enter": true });
     assert_eq!(post(&mut sender, "/input", &green).await.0, 204);
     wait_screen(&mut sender, "answered <y>").await;
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::KeysPressed { .. } | Event::PromptOpened { .. })), 0);
+    assert_eq!(
+        count_events(&fixture, |event| matches!(event, Event::KeysPressed { .. } | Event::PromptOpened { .. })),
+        0
+    );
 }
 
 #[tokio::test]
@@ -232,7 +236,8 @@ async fn keys_are_pressed_once_per_appearance_of_a_prompt() {
     assert_eq!(std::fs::read_to_string(fixture.home("picked")).unwrap(), "1 <y>\n2 <y>\n");
     eventually("both key presses", async || {
         let pressed = count_events(&fixture, |event| matches!(event, Event::KeysPressed { id, .. } if id == "pick"));
-        let opened = count_events(&fixture, |event| matches!(event, Event::PromptOpened { id, ask: None } if id == "pick"));
+        let opened =
+            count_events(&fixture, |event| matches!(event, Event::PromptOpened { id, ask: None } if id == "pick"));
         assert!(pressed <= 2 && opened <= 2);
         ((pressed, opened) == (2, 2)).then_some(())
     })
@@ -271,23 +276,29 @@ async fn prompt_is_reported_rejected_and_answered_again() {
     // Text in the wrong format never reaches the tool.
     assert_eq!(paste_rejected(&mut sender, "1234-5678").await, ("wrong_answer".into(), "Eight digits".into()));
     assert_eq!(paste_accepted(&mut sender, "  87654321\n").await, PasteResult::Prompt { id: "code".into() });
-    wait_prompt(&fixture, &mut sender, |open| open.and_then(|open| open.rejected.as_deref()) == Some("87654321 is unknown"))
-        .await;
+    wait_prompt(&fixture, &mut sender, |open| {
+        open.and_then(|open| open.rejected.as_deref()) == Some("87654321 is unknown")
+    })
+    .await;
     assert_eq!(paste_accepted(&mut sender, "12345678").await, PasteResult::Prompt { id: "code".into() });
-    fixture.wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(())).await;
+    fixture
+        .wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(()))
+        .await;
     wait_prompt(&fixture, &mut sender, |open| open.is_none()).await;
     assert_eq!(fixture.sign_in(&mut sender).await.outcome, Some(SignInOutcome::Done));
     assert_eq!(std::fs::read_to_string(fixture.home("codes")).unwrap(), "run:87654321\nrun:12345678\n");
     let (code, _) = paste_rejected(&mut sender, "12345678").await;
     assert_eq!(code, Problem::NoPrompt.code(), "no prompt is open");
     eventually("all events", async || {
-        let refusals = count_events(&fixture, |event| matches!(event, Event::PasteRejected { .. }));
+        let rejections = count_events(&fixture, |event| matches!(event, Event::PasteRejected { .. }));
         let pasted = count_events(&fixture, |event| matches!(event, Event::Pasted(PasteResult::Prompt { .. })));
-        ((refusals, pasted) == (2, 2)).then_some(())
+        ((rejections, pasted) == (2, 2)).then_some(())
     })
     .await;
-    let reasons =
-        count_events(&fixture, |event| matches!(event, Event::PromptOpened { ask: Some(ask), .. } if ask.rejected.is_some()));
+    let reasons = count_events(
+        &fixture,
+        |event| matches!(event, Event::PromptOpened { ask: Some(ask), .. } if ask.rejected.is_some()),
+    );
     assert_eq!(reasons, 1);
     let log = std::fs::read_to_string(fixture.path("agent.log")).unwrap();
     assert!(!log.contains("12345678") && !log.contains("87654321"), "{log}");
@@ -303,7 +314,9 @@ async fn concurrent_pastes_are_typed_once() {
     let (first, second) = tokio::join!(paste(&mut one, "12345678"), paste(&mut second, "12345678"));
     let statuses = [first.0, second.0];
     assert!(statuses.contains(&StatusCode::OK) && statuses.contains(&StatusCode::CONFLICT), "{statuses:?}");
-    fixture.wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(())).await;
+    fixture
+        .wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(()))
+        .await;
     assert_eq!(std::fs::read_to_string(fixture.home("codes")).unwrap(), "run:12345678\n");
 }
 
@@ -318,7 +331,9 @@ async fn changing_lanes_keeps_the_same_tool_running() {
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.rejected.is_some())).await;
     let typed = serde_json::json!({ "text": "12345678", "enter": true });
     assert_eq!(post(&mut sender, "/input", &typed).await.0, 204);
-    fixture.wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(())).await;
+    fixture
+        .wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(()))
+        .await;
     assert_eq!(count_events(&fixture, |event| matches!(event, Event::CliStarted)), 1);
     assert_eq!(count_events(&fixture, |event| matches!(event, Event::CliExited { .. })), 0);
 }
@@ -328,7 +343,8 @@ async fn paste_without_a_prompt_rule_is_typed_into_the_terminal() {
     let fixture = start().await;
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("read code; echo \"got <$code>\"; exit 0")).await;
-    eventually("tool running", async || (fixture.sign_in(&mut sender).await.cli == CliState::Running).then_some(())).await;
+    eventually("tool running", async || (fixture.sign_in(&mut sender).await.cli == CliState::Running).then_some(()))
+        .await;
     for invalid in ["", "  ", "a\u{1b}[2Jb", &"x".repeat(16 * 1024 + 1)] {
         assert_eq!(paste_rejected(&mut sender, invalid).await.0, Problem::Malformed.code());
     }
@@ -392,7 +408,9 @@ async fn pasted_callback_url_reaches_the_listener_only_if_it_matches_the_sign_in
     // The listener is closed by now.
     assert_eq!(paste_rejected(&mut sender, &good).await.0, Problem::CallbackFailed.code());
     fixture
-        .wait_event("callback event", |event| matches!(event, Event::Pasted(PasteResult::Callback { status: 200 })).then_some(()))
+        .wait_event("callback event", |event| {
+            matches!(event, Event::Pasted(PasteResult::Callback { status: 200 })).then_some(())
+        })
         .await;
     let events = serde_json::to_string(&fixture.controller.lock().unwrap().events).unwrap();
     assert!(!events.contains("a%2fb") && !events.contains("of-another"), "{events}");
@@ -422,8 +440,8 @@ async fn method_change_to_a_key_and_back_restarts_the_tool() {
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.id == "code")).await;
     let mut by_key = provider("read key; echo \"key of ${#key}\"; cat");
     by_key.method = MethodName::try_from("key".to_owned()).unwrap();
-    let (shape, hint) = (Some("sk-[a-z]+".into()), Some("It begins with sk-".into()));
-    by_key.key_entry = Some(KeyEntry { label: "The key".into(), shape, hint });
+    let (pattern, hint) = (Some("sk-[a-z]+".into()), Some("It begins with sk-".into()));
+    by_key.key_entry = Some(KeyEntry { label: "The key".into(), pattern, hint });
     let (status, body) = post(&mut sender, "/method", &SwitchMethod { provider: by_key }).await;
     assert_eq!(status, StatusCode::NO_CONTENT, "{}", String::from_utf8_lossy(&body));
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.id == "key_entry")).await;
@@ -438,7 +456,8 @@ async fn method_change_to_a_key_and_back_restarts_the_tool() {
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.id == "code")).await;
     assert_eq!(paste_accepted(&mut sender, "12345678").await, PasteResult::Prompt { id: "code".into() });
     eventually("URL reported again", async || {
-        let reported = count_events(&fixture, |event| matches!(event, Event::SignInUrl(found) if found.url.ends_with("/login")));
+        let reported =
+            count_events(&fixture, |event| matches!(event, Event::SignInUrl(found) if found.url.ends_with("/login")));
         (reported == 2).then_some(())
     })
     .await;

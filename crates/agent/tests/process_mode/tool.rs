@@ -144,7 +144,8 @@ async fn lost_terminal_is_restarted_with_the_tool() {
         (std::fs::read_to_string(fixture.home("runs")).unwrap_or_default() == "run\nrun\n").then_some(())
     })
     .await;
-    eventually("the tool runs", async || (fixture.sign_in(&mut sender).await.cli == CliState::Running).then_some(())).await;
+    eventually("the tool runs", async || (fixture.sign_in(&mut sender).await.cli == CliState::Running).then_some(()))
+        .await;
 }
 
 #[tokio::test]

@@ -63,7 +63,8 @@ fn delivered_contents(fixture: &AgentFixture) -> Vec<String> {
 /// The number of events about credential candidates.
 fn candidate_events(fixture: &AgentFixture) -> usize {
     let controller = fixture.controller.lock().unwrap();
-    let is_candidate = |event: &Event| matches!(event, Event::CandidateRejected { .. } | Event::CandidateAccepted { .. });
+    let is_candidate =
+        |event: &Event| matches!(event, Event::CandidateRejected { .. } | Event::CandidateAccepted { .. });
     controller.events.iter().filter(|event| is_candidate(&event.event)).count()
 }
 
@@ -84,7 +85,8 @@ async fn files_are_installed_before_the_command_which_runs_once() {
         "cp .demo/auth.json copied; cp .demo/account copied-account; cp settings copied-settings; echo run >> runs; exit 4",
     );
     let settings = |path: &str, content: &str| SettingsFile { path: path.into(), content: content.into() };
-    claim_request.provider.settings_files = vec![settings("settings", "s"), settings(".demo/account", "of the settings")];
+    claim_request.provider.settings_files =
+        vec![settings("settings", "s"), settings(".demo/account", "of the settings")];
     send_claim(&mut sender, &claim_request).await;
     assert_eq!(wait_use_end(&fixture).await, (4, false));
     for (name, content) in
@@ -128,13 +130,18 @@ async fn refreshes_are_delivered_during_the_command_and_the_last_one_before_its_
     fixture.controller.lock().unwrap().delivery_responses.push_back((503, String::new()));
     fs::write(fixture.home("go1"), "").unwrap();
     // Sent again after the 503.
-    eventually("first refresh", async || (delivered_contents(&fixture) == [one.clone(), one.clone()]).then_some(())).await;
+    eventually("first refresh", async || (delivered_contents(&fixture) == [one.clone(), one.clone()]).then_some(()))
+        .await;
     fs::write(fixture.home("go2"), "").unwrap();
     eventually("second refresh", async || (delivered_contents(&fixture).last() == Some(&two)).then_some(())).await;
     assert_eq!(fixture.sign_in(&mut sender).await.cli, CliState::Running);
     fs::write(fixture.home("go3"), "").unwrap();
     assert_eq!(wait_use_end(&fixture).await, (0, true));
-    assert_eq!(delivered_contents(&fixture), [one.clone(), one, two, three], "each change once, all before the end is reported");
+    assert_eq!(
+        delivered_contents(&fixture),
+        [one.clone(), one, two, three],
+        "each change once, all before the end is reported"
+    );
     for files in delivered_files(&fixture) {
         assert_eq!(
             files[1],
@@ -194,7 +201,10 @@ async fn rejected_refresh_still_ends_the_use() {
     fs::write(fixture.home("new"), refreshed("new")).unwrap();
     send_claim(&mut sender, &claim_with_use(UsePurpose::Exec, "cp new .demo/auth.json")).await;
     assert_eq!(wait_use_end(&fixture).await, (0, true));
-    assert_eq!(fixture.sign_in(&mut sender).await.capture, CaptureState::DeliveryRejected { code: "invalid_credential_format".into() });
+    assert_eq!(
+        fixture.sign_in(&mut sender).await.capture,
+        CaptureState::DeliveryRejected { code: "invalid_credential_format".into() }
+    );
     assert_eq!(delivered_files(&fixture).len(), 1);
 }
 
@@ -221,8 +231,7 @@ async fn lost_terminal_ends_the_use_without_rerunning_the_command() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pane.unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(wait_use_end(&fixture).await, (129, false));
-    eventually("next pane", async || fixture.terminal_text().contains("The command has ended.").then_some(()))
-        .await;
+    eventually("next pane", async || fixture.terminal_text().contains("The command has ended.").then_some(())).await;
     assert_eq!(fs::read_to_string(fixture.home("runs")).unwrap(), "run\n");
 }
 
@@ -233,12 +242,12 @@ async fn check_reports_the_status_output_and_delivers_a_refresh() {
         ("echo logged in; exit 6", (false, "ended with 6: logged in"), (6, false)),
         (
             "echo token sk-ant-0123456789abcdefghij revoked",
-            (false, "does not say that it is signed in: token ••• revoked"),
+            (false, "does not report that it is signed in: token ••• revoked"),
             (0, false),
         ),
         (
             "test -t 0 && echo logged in; cat .demo/auth.json > seen",
-            (false, "does not say that it is signed in"),
+            (false, "does not report that it is signed in"),
             (0, false),
         ),
     ];

@@ -59,7 +59,7 @@ async fn credential_check_runs_the_status_command_and_sets_the_health() {
     let (flags, server, id) = start_with_credential("").await;
     let before = credential_meta(&server, &id).await;
     let (code, stdout, _) = run_cli_text(&server, &["credentials", "check", &id]).await;
-    assert_eq!((code, stdout.starts_with("valid: The tool agreed")), (Some(0), true), "{stdout}");
+    assert_eq!((code, stdout.starts_with("valid: The tool confirmed")), (Some(0), true), "{stdout}");
     let checked = credential_meta(&server, &id).await;
     assert_eq!((checked.health, checked.stored_at == before.stored_at), (CredentialHealth::Valid, true));
     assert!(checked.checked_at > before.checked_at, "{checked:?}");

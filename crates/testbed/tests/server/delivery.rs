@@ -263,7 +263,7 @@ async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
     let unauthorized = tokio::time::timeout(WAIT_MAX, unauthorized).await.expect("the unauthorized delivery is recorded");
     assert_eq!(
         (unauthorized.data["reason"].as_str(), unauthorized.data["by"].as_str()),
-        (Some("wrong_agent_token"), Some("stranger"))
+        (Some("wrong_agent_token"), Some("unauthorized"))
     );
     api.cancel(&agent.session).await.unwrap();
     let timeline = api.get(&format!("/api/auth/session/{}/events", agent.session)).await.unwrap().text;

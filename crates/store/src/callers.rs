@@ -2,16 +2,16 @@
 
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
-    cells::{Cells, stored},
-    store::query,
-    words::words,
+    row::{RowReader, stored},
+    error::query_error,
+    text_enum::text_enum,
 };
 use anteroom_wire::{CallerId, SessionId};
 use sqlx::any::AnyRow;
 
-words! {
+text_enum! {
     /// A role as the database has it.
-    pub(crate) enum RoleWord {
+    pub(crate) enum RoleKind {
         /// Sees and may do everything.
         Operator = "operator",
         /// Starts sessions and owns their credentials.
@@ -35,14 +35,14 @@ pub enum Role {
 impl Role {
     /// The word for it: `operator`, `backend` or `viewer`.
     pub fn as_str(&self) -> &'static str {
-        self.word().as_str()
+        self.kind().as_str()
     }
 
-    fn word(&self) -> RoleWord {
+    fn kind(&self) -> RoleKind {
         match self {
-            Self::Operator => RoleWord::Operator,
-            Self::Backend => RoleWord::Backend,
-            Self::Viewer(_) => RoleWord::Viewer,
+            Self::Operator => RoleKind::Operator,
+            Self::Backend => RoleKind::Backend,
+            Self::Viewer(_) => RoleKind::Viewer,
         }
     }
 
@@ -101,8 +101,8 @@ impl Store {
     /// # Errors
     /// When its id or token exists (conflict), or the database cannot be written.
     pub async fn create_caller(&self, new: &NewCaller) -> Result<CallerRow, StoreError> {
-        const DOING: &str = "make a caller";
-        let mut transaction = self.begin(WriteKind::CreateCaller, DOING).await?;
+        const OPERATION: &str = "make a caller";
+        let mut transaction = self.begin(WriteKind::CreateCaller, OPERATION).await?;
         sqlx::query(
             "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -116,8 +116,8 @@ impl Store {
         .bind(new.expires_at_ms.map(stored))
         .execute(&mut *transaction)
         .await
-        .map_err(query(DOING))?;
-        transaction.commit().await.map_err(query(DOING))?;
+        .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(CallerRow {
             id: new.id.clone(),
             role: new.role.clone(),
@@ -140,7 +140,7 @@ impl Store {
         .bind(stored(now_ms))
         .fetch_optional(self.reader())
         .await;
-        row.map_err(query("look for a caller"))?.as_ref().map(decode).transpose()
+        row.map_err(query_error("look for a caller"))?.as_ref().map(decode).transpose()
     }
 
     /// The caller, if there is one, revoked or not.
@@ -149,7 +149,7 @@ impl Store {
     /// When the database cannot be read or has an impossible row.
     pub async fn caller(&self, id: &CallerId) -> Result<Option<CallerRow>, StoreError> {
         let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(self.reader()).await;
-        row.map_err(query("read a caller"))?.as_ref().map(decode).transpose()
+        row.map_err(query_error("read a caller"))?.as_ref().map(decode).transpose()
     }
 
     /// Operators and backends, revoked ones too, the newest first, at most `limit`. Viewers come and go with their sessions and
@@ -159,7 +159,7 @@ impl Store {
     /// When the database cannot be read or has an impossible row.
     pub async fn callers(&self, limit: u32) -> Result<Vec<CallerRow>, StoreError> {
         let rows = sqlx::query(select!("WHERE role <> 'viewer' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
-        let rows = rows.fetch_all(self.reader()).await.map_err(query("list callers"))?;
+        let rows = rows.fetch_all(self.reader()).await.map_err(query_error("list callers"))?;
         rows.iter().map(decode).collect()
     }
 
@@ -168,34 +168,34 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn revoke_caller(&self, id: &CallerId, at_ms: UnixMs) -> Result<bool, StoreError> {
-        const DOING: &str = "revoke a caller";
-        let mut transaction = self.begin(WriteKind::RevokeCaller, DOING).await?;
+        const OPERATION: &str = "revoke a caller";
+        let mut transaction = self.begin(WriteKind::RevokeCaller, OPERATION).await?;
         let done = sqlx::query("UPDATE callers SET revoked_at_ms = $2 WHERE id = $1 AND revoked_at_ms IS NULL")
             .bind(id.as_str())
             .bind(stored(at_ms))
             .execute(&mut *transaction)
             .await
-            .map_err(query(DOING))?;
-        transaction.commit().await.map_err(query(DOING))?;
+            .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(done.rows_affected() == 1)
     }
 }
 
 fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
-    let cells = Cells::new(row, "callers", "id");
-    let role = match (cells.parsed("role")?, cells.parsed_or_null("session_id")?) {
-        (RoleWord::Operator, None) => Role::Operator,
-        (RoleWord::Backend, None) => Role::Backend,
-        (RoleWord::Viewer, Some(session)) => Role::Viewer(session),
-        (RoleWord::Operator | RoleWord::Backend, Some(_)) => return Err(cells.impossible("bound to a session")),
-        (RoleWord::Viewer, None) => return Err(cells.impossible("a viewer of no session")),
+    let reader = RowReader::new(row, "callers", "id");
+    let role = match (reader.parsed("role")?, reader.parsed_or_null("session_id")?) {
+        (RoleKind::Operator, None) => Role::Operator,
+        (RoleKind::Backend, None) => Role::Backend,
+        (RoleKind::Viewer, Some(session)) => Role::Viewer(session),
+        (RoleKind::Operator | RoleKind::Backend, Some(_)) => return Err(reader.corrupt("bound to a session")),
+        (RoleKind::Viewer, None) => return Err(reader.corrupt("a viewer of no session")),
     };
     Ok(CallerRow {
-        id: cells.parsed("id")?,
+        id: reader.parsed("id")?,
         role,
-        name: cells.text("name")?,
-        created_at_ms: cells.number("created_at_ms")?,
-        expires_at_ms: cells.number_or_null("expires_at_ms")?,
-        revoked_at_ms: cells.number_or_null("revoked_at_ms")?,
+        name: reader.text("name")?,
+        created_at_ms: reader.number("created_at_ms")?,
+        expires_at_ms: reader.number_or_null("expires_at_ms")?,
+        revoked_at_ms: reader.number_or_null("revoked_at_ms")?,
     })
 }

@@ -2,11 +2,11 @@
 //! same id, other bytes.
 
 use crate::{
-    Aim, CredentialRow, End, Health, Kept, NewEvent, NewMessage, Outcome, Reason, SessionRow, Sha256Hex, Store,
+    SessionPurpose, CredentialRow, End, Health, Retention, NewEvent, NewMessage, SessionOutcome, Reason, SessionRow, Sha256Hex, Store,
     StoreError, TimelineRow, UnixMs, Write, WriteKind,
-    cells::stored,
+    row::stored,
     credentials, outbox, replace, sessions,
-    store::query,
+    error::query_error,
     timeline,
     transition::{self, Change},
 };
@@ -14,7 +14,7 @@ use anteroom_vault::Sealed;
 use anteroom_wire::{CredentialId, Problem, SessionId, api::CredentialFile, provider::MethodName};
 use sqlx::AnyConnection;
 
-const DOING: &str = "store a credential";
+const OPERATION: &str = "store a credential";
 
 /// A delivery that is to complete its session.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +43,9 @@ pub struct NewCredential<'a> {
     /// What they are, without their bytes.
     pub files: &'a [CredentialFile],
     /// How long it is kept.
-    pub kept: Kept,
+    pub retention: Retention,
     /// When it ends for good, as it says itself.
-    pub ends_at_ms: Option<UnixMs>,
+    pub expires_at_ms: Option<UnixMs>,
 }
 
 /// What became of a delivery.
@@ -81,7 +81,7 @@ impl Store {
         completion: &Completion<'_>,
         event: NewEvent,
     ) -> Result<Completed, StoreError> {
-        let mut transaction = self.begin(Write::with_event(WriteKind::Complete, &event.kind), DOING).await?;
+        let mut transaction = self.begin(Write::with_event(WriteKind::Complete, &event.kind), OPERATION).await?;
         let current = sessions::expect(&mut transaction, completion.session).await?;
         let own = current.agent_token.as_ref() == Some(completion.agent_token);
         if !own || current.generation != completion.generation {
@@ -93,16 +93,16 @@ impl Store {
             return Ok(Completed::Ignored(Box::new(current)));
         }
         let new = completion.credential;
-        let (stored, is_renewal) = match &current.aim {
-            Aim::SignIn { renews: None } => (Some(insert(&mut transaction, &current, completion).await?), false),
-            Aim::SignIn { renews: Some(renewed) } if renewed == new.id => {
+        let (stored, is_renewal) = match &current.purpose {
+            SessionPurpose::SignIn { renews: None } => (Some(insert(&mut transaction, &current, completion).await?), false),
+            SessionPurpose::SignIn { renews: Some(renewed) } if renewed == new.id => {
                 let with =
-                    replace::Bytes { new, kept: new.kept, method: current.method.as_ref(), at_ms: completion.at_ms };
+                    replace::Bytes { new, retention: new.retention, method: current.method.as_ref(), at_ms: completion.at_ms };
                 (replace::replace(&mut transaction, &current, &with).await?.map(|replaced| replaced.credential), true)
             }
-            Aim::SignIn { renews: Some(_) } | Aim::Use(_) => {
+            SessionPurpose::SignIn { renews: Some(_) } | SessionPurpose::UseCredential(_) => {
                 transaction.unchanged();
-                return Err(StoreError::NotForThis(completion.session.clone()));
+                return Err(StoreError::WrongPurpose(completion.session.clone()));
             }
         };
         let Some(credential) = stored else {
@@ -110,20 +110,20 @@ impl Store {
             return Ok(Completed::NothingToRenew);
         };
         let end = End {
-            outcome: Outcome::Completed(new.id.clone()),
-            reason: Reason::new(Problem::CompletedAlready, ""),
+            outcome: SessionOutcome::Completed(new.id.clone()),
+            reason: Reason::new(Problem::Completed, ""),
             at_ms: completion.at_ms,
         };
         let row = transition::update(&mut transaction, current, Change::complete(end)).await?;
         let entry = timeline::append(&mut transaction, completion.session, event, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
-            return Err(query(DOING)(sqlx::Error::RowNotFound));
+            return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
         outbox::enqueue(&mut transaction, completion.messages).await?;
         if is_renewal {
-            self.commit_erasing(transaction, DOING).await?;
+            self.commit_erasing(transaction, OPERATION).await?;
         } else {
-            transaction.commit().await.map_err(query(DOING))?;
+            transaction.commit().await.map_err(query_error(OPERATION))?;
         }
         Ok(Completed::Stored { credential: Box::new(credential), row: Box::new(row), entry })
     }
@@ -138,7 +138,7 @@ async fn insert(
     let key_id = new.sealed.key_id();
     sqlx::query(
         "INSERT INTO credentials (id, owner, user_id, provider, session_id, sealed, key_id, files, stored_at_ms, method, \
-         policy, deliver_until_ms, health, checked_at_ms, ends_at_ms, revision) \
+         policy, deliver_until_ms, health, checked_at_ms, expires_at_ms, revision) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $9, $14, 1)",
     )
     .bind(new.id.as_str())
@@ -151,13 +151,13 @@ async fn insert(
     .bind(credentials::files_as_text(new.files))
     .bind(stored(completion.at_ms))
     .bind(session.method.as_ref().map(MethodName::as_str))
-    .bind(new.kept.word().as_str())
-    .bind(new.kept.until_ms().map(stored))
+    .bind(new.retention.kind().as_str())
+    .bind(new.retention.until_ms().map(stored))
     .bind(Health::Valid.as_str())
-    .bind(new.ends_at_ms.map(stored))
+    .bind(new.expires_at_ms.map(stored))
     .execute(connection)
     .await
-    .map_err(query(DOING))?;
+    .map_err(query_error(OPERATION))?;
     Ok(CredentialRow {
         id: new.id.clone(),
         owner: session.owner.clone(),
@@ -169,11 +169,11 @@ async fn insert(
         stored_at_ms: completion.at_ms,
         deleted_at_ms: None,
         method: session.method.clone(),
-        kept: new.kept,
+        retention: new.retention,
         health: Health::Valid,
         health_detail: None,
         checked_at_ms: completion.at_ms,
-        ends_at_ms: new.ends_at_ms,
+        expires_at_ms: new.expires_at_ms,
         revision: 1,
     })
 }

@@ -5,7 +5,7 @@
 //!                     └──────┴─────┴──▶ no bytes any more   (`erase`, and the one lease of `deliver_once`: `leases`)
 //! ```
 
-use crate::{Health, Kept, Store, StoreError, UnixMs, Whose, WriteKind, cells::Cells, sessions, store::query};
+use crate::{Health, Retention, Store, StoreError, UnixMs, OwnerFilter, WriteKind, row::RowReader, sessions, error::query_error};
 use anteroom_vault::{KeyId, Sealed};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, api::CredentialFile, provider::MethodName};
 use sqlx::{AnyConnection, any::AnyRow};
@@ -15,7 +15,7 @@ use sqlx::{AnyConnection, any::AnyRow};
 pub struct CredentialRow {
     /// Its id.
     pub id: CredentialId,
-    /// Whose.
+    /// OwnerFilter.
     pub owner: CallerId,
     /// The owner's name for the person.
     pub user_id: Option<String>,
@@ -34,7 +34,7 @@ pub struct CredentialRow {
     /// When its bytes were deleted, if they were.
     pub deleted_at_ms: Option<UnixMs>,
     /// How long it is kept.
-    pub kept: Kept,
+    pub retention: Retention,
     /// Whether it can be used, as concluded last.
     pub health: Health,
     /// What that was concluded from; `None`: from the sign-in.
@@ -42,14 +42,14 @@ pub struct CredentialRow {
     /// When the tool was asked last; the sign-in counts.
     pub checked_at_ms: UnixMs,
     /// When it ends for good, as it says itself.
-    pub ends_at_ms: Option<UnixMs>,
+    pub expires_at_ms: Option<UnixMs>,
     /// 1 for the bytes that were captured first, one more each time others of the tool's took their place.
     pub revision: u64,
 }
 
 /// A credential and its sealed bytes, as they were at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct SealedCredential {
     /// The credential.
     pub credential: CredentialRow,
     /// Its bytes.
@@ -67,7 +67,7 @@ macro_rules! select_credentials {
     ($more:literal, $rest:literal) => {
         concat!(
             "SELECT id, owner, user_id, provider, session_id, method, key_id, files, stored_at_ms, deleted_at_ms, policy, \
-             deliver_until_ms, health, health_detail, checked_at_ms, ends_at_ms, revision",
+             deliver_until_ms, health, health_detail, checked_at_ms, expires_at_ms, revision",
             $more,
             " FROM credentials ",
             $rest
@@ -81,15 +81,15 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has an impossible row.
-    pub async fn credentials(&self, whose: Whose<'_>, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
+    pub async fn credentials(&self, filter: OwnerFilter<'_>, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
         let rows = sqlx::query(select_credentials!(
             "WHERE deleted_at_ms IS NULL AND ($1 IS NULL OR owner = $1) ORDER BY id DESC LIMIT $2"
         ))
-        .bind(whose.parameter())
+        .bind(filter.parameter())
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query("list credentials"))?;
+        .map_err(query_error("list credentials"))?;
         rows.iter().map(decode).collect()
     }
 
@@ -98,7 +98,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be read or has an impossible row.
     pub async fn credential(&self, id: &CredentialId) -> Result<Option<CredentialRow>, StoreError> {
-        let mut connection = self.reader().acquire().await.map_err(query("read a credential"))?;
+        let mut connection = self.reader().acquire().await.map_err(query_error("read a credential"))?;
         fetch(&mut connection, id).await
     }
 
@@ -106,12 +106,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has an impossible row.
-    pub async fn credential_of(&self, session: &SessionId) -> Result<Option<CredentialRow>, StoreError> {
+    pub async fn credential_of_session(&self, session: &SessionId) -> Result<Option<CredentialRow>, StoreError> {
         let row = sqlx::query(select_credentials!("WHERE id = (SELECT credential_id FROM sessions WHERE id = $1)"))
             .bind(session.as_str())
             .fetch_optional(self.reader())
             .await;
-        row.map_err(query("read a session's credential"))?.as_ref().map(decode).transpose()
+        row.map_err(query_error("read a session's credential"))?.as_ref().map(decode).transpose()
     }
 
     /// The credential and its sealed bytes as they are now, to verify what was stored or to lay it down in a machine; `None`: deleted,
@@ -119,24 +119,24 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has an impossible row.
-    pub async fn record(&self, id: &CredentialId) -> Result<Option<Record>, StoreError> {
-        let mut connection = self.reader().acquire().await.map_err(query("read a sealed credential"))?;
-        record(&mut connection, id).await
+    pub async fn sealed_credential(&self, id: &CredentialId) -> Result<Option<SealedCredential>, StoreError> {
+        let mut connection = self.reader().acquire().await.map_err(query_error("read a sealed credential"))?;
+        fetch_sealed(&mut connection, id).await
     }
 
-    /// The sealed bytes alone; see [`Store::record`].
+    /// The sealed bytes alone; see [`Store::sealed_credential`].
     ///
     /// # Errors
     /// When the database cannot be read or has an impossible row.
     pub async fn read_back(&self, id: &CredentialId) -> Result<Option<Sealed>, StoreError> {
-        Ok(self.record(id).await?.map(|record| record.sealed))
+        Ok(self.sealed_credential(id).await?.map(|record| record.sealed))
     }
 
     /// Whether any sealed bytes are stored: then a missing key file must not be replaced.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn holds_sealed(&self) -> Result<bool, StoreError> {
+    pub async fn has_sealed_credentials(&self) -> Result<bool, StoreError> {
         Ok(!self.keys_in_use().await?.is_empty())
     }
 
@@ -148,8 +148,8 @@ impl Store {
         let rows = sqlx::query("SELECT DISTINCT key_id FROM credentials WHERE sealed IS NOT NULL ORDER BY key_id")
             .fetch_all(self.reader())
             .await
-            .map_err(query("list the keys in use"))?;
-        rows.iter().map(|row| Cells::new(row, "credentials", "key_id").number("key_id").map(KeyId)).collect()
+            .map_err(query_error("list the keys in use"))?;
+        rows.iter().map(|row| RowReader::new(row, "credentials", "key_id").number("key_id").map(KeyId)).collect()
     }
 
     /// Sealed bytes that are wrapped with `key`, at most `limit`: what a rotation wraps again.
@@ -164,12 +164,12 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query("list what a key seals"))?;
+        .map_err(query_error("list what a key seals"))?;
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
-            let cells = Cells::new(row, "credentials", "id");
-            if let Some(sealed) = sealed_of(&cells)? {
-                found.push((cells.parsed("id")?, sealed));
+            let reader = RowReader::new(row, "credentials", "id");
+            if let Some(sealed) = sealed_of(&reader)? {
+                found.push((reader.parsed("id")?, sealed));
             }
         }
         Ok(found)
@@ -181,8 +181,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn replace_sealed(&self, id: &CredentialId, old: &Sealed, new: &Sealed) -> Result<bool, StoreError> {
-        const DOING: &str = "store a credential that was wrapped again";
-        let mut transaction = self.begin(WriteKind::ReplaceSealed, DOING).await?;
+        const OPERATION: &str = "store a credential that was wrapped again";
+        let mut transaction = self.begin(WriteKind::ReplaceSealed, OPERATION).await?;
         // The bytes themselves are compared: a credential that was renewed meanwhile may be wrapped with the same key.
         let done = sqlx::query(
             "UPDATE credentials SET sealed = $3, key_id = $4 WHERE id = $1 AND sealed = $2 AND deleted_at_ms IS NULL",
@@ -193,8 +193,8 @@ impl Store {
         .bind(i64::from(new.key_id().0))
         .execute(&mut *transaction)
         .await
-        .map_err(query(DOING))?;
-        transaction.commit().await.map_err(query(DOING))?;
+        .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(done.rows_affected() == 1)
     }
 }
@@ -214,46 +214,46 @@ pub(crate) async fn fetch(
     id: &CredentialId,
 ) -> Result<Option<CredentialRow>, StoreError> {
     let row = sqlx::query(select_credentials!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
-    row.map_err(query("read a credential"))?.as_ref().map(decode).transpose()
+    row.map_err(query_error("read a credential"))?.as_ref().map(decode).transpose()
 }
 
 /// The same with its bytes, if it has any.
-pub(crate) async fn record(connection: &mut AnyConnection, id: &CredentialId) -> Result<Option<Record>, StoreError> {
+pub(crate) async fn fetch_sealed(connection: &mut AnyConnection, id: &CredentialId) -> Result<Option<SealedCredential>, StoreError> {
     let row = sqlx::query(select_credentials!(with bytes, "WHERE id = $1"))
         .bind(id.as_str())
         .fetch_optional(connection)
         .await;
-    let Some(row) = row.map_err(query("read a sealed credential"))? else { return Ok(None) };
-    let sealed = sealed_of(&Cells::new(&row, "credentials", "id"))?;
+    let Some(row) = row.map_err(query_error("read a sealed credential"))? else { return Ok(None) };
+    let sealed = sealed_of(&RowReader::new(&row, "credentials", "id"))?;
     let Some(sealed) = sealed else { return Ok(None) };
-    Ok(Some(Record { credential: decode(&row)?, sealed }))
+    Ok(Some(SealedCredential { credential: decode(&row)?, sealed }))
 }
 
-fn sealed_of(cells: &Cells<'_>) -> Result<Option<Sealed>, StoreError> {
-    let bytes = cells.bytes_or_null("sealed")?;
-    bytes.map(|bytes| Sealed::from_bytes(bytes).map_err(|error| cells.impossible(error.to_string()))).transpose()
+fn sealed_of(reader: &RowReader<'_>) -> Result<Option<Sealed>, StoreError> {
+    let bytes = reader.bytes_or_null("sealed")?;
+    bytes.map(|bytes| Sealed::from_bytes(bytes).map_err(|error| reader.corrupt(error.to_string()))).transpose()
 }
 
 pub(crate) fn decode(row: &AnyRow) -> Result<CredentialRow, StoreError> {
-    let cells = Cells::new(row, "credentials", "id");
-    let files = serde_json::from_str(&cells.text("files")?);
-    let stored_at_ms = cells.number("stored_at_ms")?;
+    let reader = RowReader::new(row, "credentials", "id");
+    let files = serde_json::from_str(&reader.text("files")?);
+    let stored_at_ms = reader.number("stored_at_ms")?;
     Ok(CredentialRow {
-        id: cells.parsed("id")?,
-        owner: cells.parsed("owner")?,
-        user_id: cells.text_or_null("user_id")?,
-        provider: cells.parsed("provider")?,
-        session: cells.parsed("session_id")?,
-        method: sessions::method(&cells)?,
-        key_id: KeyId(cells.number("key_id")?),
-        files: files.map_err(|_| cells.impossible("files: not a list of files"))?,
+        id: reader.parsed("id")?,
+        owner: reader.parsed("owner")?,
+        user_id: reader.text_or_null("user_id")?,
+        provider: reader.parsed("provider")?,
+        session: reader.parsed("session_id")?,
+        method: sessions::method(&reader)?,
+        key_id: KeyId(reader.number("key_id")?),
+        files: files.map_err(|_| reader.corrupt("files: not a list of files"))?,
         stored_at_ms,
-        deleted_at_ms: cells.number_or_null("deleted_at_ms")?,
-        kept: Kept::decode(&cells)?,
-        health: cells.parsed("health")?,
-        health_detail: cells.text_or_null("health_detail")?,
-        checked_at_ms: cells.number_or_null("checked_at_ms")?.unwrap_or(stored_at_ms),
-        ends_at_ms: cells.number_or_null("ends_at_ms")?,
-        revision: cells.number("revision")?,
+        deleted_at_ms: reader.number_or_null("deleted_at_ms")?,
+        retention: Retention::decode(&reader)?,
+        health: reader.parsed("health")?,
+        health_detail: reader.text_or_null("health_detail")?,
+        checked_at_ms: reader.number_or_null("checked_at_ms")?.unwrap_or(stored_at_ms),
+        expires_at_ms: reader.number_or_null("expires_at_ms")?,
+        revision: reader.number("revision")?,
     })
 }

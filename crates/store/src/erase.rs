@@ -3,9 +3,9 @@
 
 use crate::{
     CredentialRow, Store, StoreError, UnixMs, WriteKind,
-    cells::stored,
+    row::stored,
     credentials::{self, decode, select_credentials},
-    store::query,
+    error::query_error,
 };
 use anteroom_wire::CredentialId;
 use sqlx::AnyConnection;
@@ -14,11 +14,11 @@ use sqlx::AnyConnection;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
     /// Deleted now.
-    Now,
+    Deleted,
     /// It had been deleted before.
-    Before,
+    AlreadyDeleted,
     /// There is none.
-    Unknown,
+    NotFound,
 }
 
 impl Store {
@@ -27,23 +27,23 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn delete_credential(&self, id: &CredentialId, at_ms: UnixMs) -> Result<Deletion, StoreError> {
-        const DOING: &str = "delete a credential";
-        let mut transaction = self.begin(WriteKind::DeleteCredential, DOING).await?;
+        const OPERATION: &str = "delete a credential";
+        let mut transaction = self.begin(WriteKind::DeleteCredential, OPERATION).await?;
         if erase(&mut transaction, id, at_ms).await? {
-            self.commit_erasing(transaction, DOING).await?;
-            return Ok(Deletion::Now);
+            self.commit_erasing(transaction, OPERATION).await?;
+            return Ok(Deletion::Deleted);
         }
         let row = credentials::fetch(&mut transaction, id).await?;
         transaction.unchanged();
-        Ok(row.map_or(Deletion::Unknown, |_| Deletion::Before))
+        Ok(row.map_or(Deletion::NotFound, |_| Deletion::AlreadyDeleted))
     }
 
     /// Deletes the bytes of those that were to be handed out by now and were not, at most `limit`; tells which.
     ///
     /// # Errors
     /// When the database cannot be used or has an impossible row; then nothing was deleted.
-    pub async fn delete_overdue(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
-        const DOING: &str = "delete what nobody fetched in time";
+    pub async fn delete_expired(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
+        const OPERATION: &str = "delete what nobody fetched in time";
         let overdue = sqlx::query(select_credentials!(
             "WHERE deliver_until_ms <= $1 AND deleted_at_ms IS NULL ORDER BY deliver_until_ms LIMIT $2"
         ))
@@ -51,22 +51,22 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query(DOING))?;
+        .map_err(query_error(OPERATION))?;
         if overdue.is_empty() {
             return Ok(Vec::new());
         }
-        let mut transaction = self.begin(WriteKind::DeleteOverdue, DOING).await?;
+        let mut transaction = self.begin(WriteKind::DeleteExpired, OPERATION).await?;
         let mut deleted = Vec::with_capacity(overdue.len());
         for row in &overdue {
             let row = decode(row)?;
             // Somebody may have renewed or deleted it since it was read.
             let Some(now) = credentials::fetch(&mut transaction, &row.id).await? else { continue };
-            let still = now.kept.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
+            let still = now.retention.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
             if still && erase(&mut transaction, &now.id, now_ms).await? {
                 deleted.push(now);
             }
         }
-        self.commit_erasing(transaction, DOING).await?;
+        self.commit_erasing(transaction, OPERATION).await?;
         Ok(deleted)
     }
 }
@@ -83,6 +83,6 @@ pub(crate) async fn erase(
             .bind(stored(at_ms))
             .execute(connection)
             .await
-            .map_err(query("delete a credential's bytes"))?;
+            .map_err(query_error("delete a credential's bytes"))?;
     Ok(done.rows_affected() == 1)
 }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 
 /// What an error means to the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum StoreErrorKind {
     /// Locked, busy, full, read-only or unreadable: nothing was changed; the same call may succeed later.
     Unavailable,
     /// The request contradicts what is stored (a hash or id that exists, a session or caller that does not).
@@ -61,16 +61,16 @@ pub enum StoreError {
         known: u32,
     },
     /// One operation failed.
-    #[error("the database could not {doing}")]
+    #[error("the database could not {operation}")]
     Query {
         /// Which operation, as words: "read a session".
-        doing: &'static str,
+        operation: &'static str,
         /// Why.
         source: sqlx::Error,
     },
     /// A row that this program could not have written.
     #[error("the database's table {table} has an impossible row {row}: {why}")]
-    ImpossibleRow {
+    CorruptRow {
         /// The table.
         table: &'static str,
         /// The row's key.
@@ -80,38 +80,43 @@ pub enum StoreError {
     },
     /// There is no such session.
     #[error("there is no session {0}")]
-    NoSuchSession(SessionId),
+    SessionNotFound(SessionId),
     /// What was asked is not what the session is for.
     #[error("the session {0} is not for this")]
-    NotForThis(SessionId),
+    WrongPurpose(SessionId),
 }
 
 impl StoreError {
     /// What this error means to the one who asked.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::File { .. } => Kind::Unavailable,
+            Self::File { .. } => StoreErrorKind::Unavailable,
             Self::Open { source, .. } | Self::Migrate { source, .. } | Self::Query { source, .. } => kind_of(source),
-            Self::NoSuchSession(_) | Self::NotForThis(_) => Kind::Conflict,
-            Self::BadPath { .. } | Self::NewerSchema { .. } | Self::ImpossibleRow { .. } => Kind::Corrupt,
+            Self::SessionNotFound(_) | Self::WrongPurpose(_) => StoreErrorKind::Conflict,
+            Self::BadPath { .. } | Self::NewerSchema { .. } | Self::CorruptRow { .. } => StoreErrorKind::Corrupt,
         }
     }
+}
+
+/// Wraps a database error with the operation that failed.
+pub(crate) fn query_error(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
+    move |source| StoreError::Query { operation, source }
 }
 
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "sqlx::Error is non-exhaustive; what is not known to pass by is not"
 )]
-pub(crate) fn kind_of(error: &sqlx::Error) -> Kind {
+pub(crate) fn kind_of(error: &sqlx::Error) -> StoreErrorKind {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed => Kind::Unavailable,
-        sqlx::Error::Database(cause) => cause.code().map_or(Kind::Corrupt, |code| kind_of_code(&code)),
-        _ => Kind::Corrupt,
+        | sqlx::Error::BeginFailed => StoreErrorKind::Unavailable,
+        sqlx::Error::Database(cause) => cause.code().map_or(StoreErrorKind::Corrupt, |code| kind_of_code(&code)),
+        _ => StoreErrorKind::Corrupt,
     }
 }
 
@@ -125,21 +130,21 @@ pub(crate) fn is_lock(error: &sqlx::Error) -> bool {
 /// SQLite's result codes are decimal numbers of at most four digits (<https://sqlite.org/rescode.html>, extended codes carry the
 /// primary one in their low byte); PostgreSQL's SQLSTATEs are five characters, the first two a class
 /// (PostgreSQL documentation, appendix A).
-fn kind_of_code(code: &str) -> Kind {
+fn kind_of_code(code: &str) -> StoreErrorKind {
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => match number & 0xff {
             // PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL
-            3 | 5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15 => Kind::Unavailable,
+            3 | 5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15 => StoreErrorKind::Unavailable,
             // CONSTRAINT
-            19 => Kind::Conflict,
-            _ => Kind::Corrupt,
+            19 => StoreErrorKind::Conflict,
+            _ => StoreErrorKind::Corrupt,
         },
         Ok(_) | Err(_) => match code.get(..2) {
             // connection, rollback, resources, operator intervention, lock not available, system
-            Some("08" | "25" | "40" | "53" | "55" | "57" | "58") => Kind::Unavailable,
+            Some("08" | "25" | "40" | "53" | "55" | "57" | "58") => StoreErrorKind::Unavailable,
             // integrity constraint
-            Some("23") => Kind::Conflict,
-            Some(_) | None => Kind::Corrupt,
+            Some("23") => StoreErrorKind::Conflict,
+            Some(_) | None => StoreErrorKind::Corrupt,
         },
     }
 }
@@ -153,13 +158,13 @@ mod tests {
         for passing in
             ["5", "261", "517", "6", "8", "1032", "10", "522", "13", "14", "40001", "53100", "55P03", "08006"]
         {
-            assert_eq!(kind_of_code(passing), Kind::Unavailable, "{passing}");
+            assert_eq!(kind_of_code(passing), StoreErrorKind::Unavailable, "{passing}");
         }
         for clash in ["19", "1555", "2067", "787", "275", "23505"] {
-            assert_eq!(kind_of_code(clash), Kind::Conflict, "{clash}");
+            assert_eq!(kind_of_code(clash), StoreErrorKind::Conflict, "{clash}");
         }
         for broken in ["1", "11", "26", "42P01", ""] {
-            assert_eq!(kind_of_code(broken), Kind::Corrupt, "{broken}");
+            assert_eq!(kind_of_code(broken), StoreErrorKind::Corrupt, "{broken}");
         }
     }
 }

@@ -2,22 +2,22 @@
 
 use crate::{
     CredentialRow, Health, NewMessage, Store, StoreError, UnixMs, WriteKind,
-    cells::stored,
+    row::stored,
     credentials::{decode, select_credentials},
     outbox,
-    store::query,
+    error::query_error,
 };
 use anteroom_wire::{CredentialId, ProviderId};
 
 /// Bytes of a detail that are kept.
 const DETAIL_BYTES_MAX: usize = 1_000;
 
-/// A conclusion about a credential's bytes.
+/// A update about a credential's bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Conclusion<'a> {
+pub struct HealthUpdate<'a> {
     /// Which.
     pub credential: &'a CredentialId,
-    /// Of which revision: a conclusion about bytes that were replaced says nothing of those that are there.
+    /// Of which revision: a update about bytes that were replaced says nothing of those that are there.
     pub revision: u64,
     /// What is concluded.
     pub health: Health,
@@ -30,32 +30,32 @@ pub struct Conclusion<'a> {
 }
 
 impl Store {
-    /// Writes a conclusion down. `false`: the credential was deleted or has other bytes by now; nothing was changed.
+    /// Writes a update down. `false`: the credential was deleted or has other bytes by now; nothing was changed.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn set_health(&self, conclusion: &Conclusion<'_>) -> Result<bool, StoreError> {
-        const DOING: &str = "remember a credential's health";
-        let mut transaction = self.begin(WriteKind::SetHealth, DOING).await?;
-        let detail = &conclusion.detail[..conclusion.detail.floor_char_boundary(DETAIL_BYTES_MAX)];
+    pub async fn set_health(&self, update: &HealthUpdate<'_>) -> Result<bool, StoreError> {
+        const OPERATION: &str = "remember a credential's health";
+        let mut transaction = self.begin(WriteKind::SetHealth, OPERATION).await?;
+        let detail = &update.detail[..update.detail.floor_char_boundary(DETAIL_BYTES_MAX)];
         let done = sqlx::query(
             "UPDATE credentials SET health = $3, health_detail = $4, checked_at_ms = COALESCE($5, checked_at_ms) \
              WHERE id = $1 AND revision = $2 AND deleted_at_ms IS NULL",
         )
-        .bind(conclusion.credential.as_str())
-        .bind(stored(conclusion.revision))
-        .bind(conclusion.health.as_str())
+        .bind(update.credential.as_str())
+        .bind(stored(update.revision))
+        .bind(update.health.as_str())
         .bind(detail)
-        .bind(conclusion.checked_at_ms.map(stored))
+        .bind(update.checked_at_ms.map(stored))
         .execute(&mut *transaction)
         .await
-        .map_err(query(DOING))?;
+        .map_err(query_error(OPERATION))?;
         if done.rows_affected() != 1 {
             transaction.unchanged();
             return Ok(false);
         }
-        outbox::enqueue(&mut transaction, conclusion.messages).await?;
-        transaction.commit().await.map_err(query(DOING))?;
+        outbox::enqueue(&mut transaction, update.messages).await?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(true)
     }
 
@@ -79,7 +79,7 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query("list the credentials that were not checked"))?;
+        .map_err(query_error("list the credentials that were not checked"))?;
         rows.iter().map(decode).collect()
     }
 
@@ -88,22 +88,22 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has an impossible row.
-    pub async fn ending_credentials(
+    pub async fn expiring_credentials(
         &self,
         ended_ms: UnixMs,
         end_ms: UnixMs,
         limit: u32,
     ) -> Result<Vec<CredentialRow>, StoreError> {
         let rows = sqlx::query(select_credentials!(
-            "WHERE deleted_at_ms IS NULL AND ((ends_at_ms <= $1 AND health <> 'needs_auth') \
-             OR (ends_at_ms <= $2 AND health = 'valid')) ORDER BY ends_at_ms LIMIT $3"
+            "WHERE deleted_at_ms IS NULL AND ((expires_at_ms <= $1 AND health <> 'needs_auth') \
+             OR (expires_at_ms <= $2 AND health = 'valid')) ORDER BY expires_at_ms LIMIT $3"
         ))
         .bind(stored(ended_ms))
         .bind(stored(end_ms))
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query("list the credentials that end"))?;
+        .map_err(query_error("list the credentials that end"))?;
         rows.iter().map(decode).collect()
     }
 }

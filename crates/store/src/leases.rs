@@ -1,10 +1,10 @@
 //! Handing a credential out: each time on the record; once and never again where its policy says so.
 
 use crate::{
-    CredentialRow, Kept, Record, Store, StoreError, UnixMs, WriteKind,
-    cells::{Cells, stored},
+    CredentialRow, Retention, SealedCredential, Store, StoreError, UnixMs, WriteKind,
+    row::{RowReader, stored},
     credentials,
-    store::query,
+    error::query_error,
 };
 use anteroom_vault::Sealed;
 use anteroom_wire::{CallerId, CredentialId};
@@ -35,7 +35,7 @@ pub struct LeaseRow {
 impl Store {
     /// The credential with its sealed bytes, and a lease on the record, in one transaction. The bytes of one that is handed out once
     /// are deleted in the same transaction: of many leases at once, one gets them, and none while a message has them
-    /// ([`Store::carry`]). `None`: that, deleted, handed out before, its time to be handed out is over, or there is none.
+    /// ([`Store::claim_for_webhook`]). `None`: that, deleted, handed out before, its time to be handed out is over, or there is none.
     ///
     /// # Errors
     /// When the caller does not exist (conflict), or the database cannot be written: then nothing is given out.
@@ -45,17 +45,17 @@ impl Store {
         caller: &CallerId,
         at_ms: UnixMs,
     ) -> Result<Option<Leased>, StoreError> {
-        const DOING: &str = "lease a credential";
-        let mut transaction = self.begin(WriteKind::Lease, DOING).await?;
-        let found = credentials::record(&mut transaction, id).await?;
-        let in_time = |record: &Record| record.credential.kept.until_ms().is_none_or(|until_ms| at_ms < until_ms);
-        let Some(Record { mut credential, sealed }) = found.filter(in_time) else {
+        const OPERATION: &str = "lease a credential";
+        let mut transaction = self.begin(WriteKind::Lease, OPERATION).await?;
+        let found = credentials::fetch_sealed(&mut transaction, id).await?;
+        let in_time = |record: &SealedCredential| record.credential.retention.until_ms().is_none_or(|until_ms| at_ms < until_ms);
+        let Some(SealedCredential { mut credential, sealed }) = found.filter(in_time) else {
             transaction.unchanged();
             return Ok(None);
         };
-        if let Kept::UntilDeleted = credential.kept {
+        if let Retention::UntilDeleted = credential.retention {
             let number = enter(&mut transaction, id, caller, at_ms).await?;
-            transaction.commit().await.map_err(query(DOING))?;
+            transaction.commit().await.map_err(query_error(OPERATION))?;
             return Ok(Some(Leased { credential, sealed, number }));
         }
         if !erase_unless_carried(&mut transaction, id, at_ms).await? {
@@ -63,7 +63,7 @@ impl Store {
             return Ok(None);
         }
         let number = enter(&mut transaction, id, caller, at_ms).await?;
-        self.commit_erasing(transaction, DOING).await?;
+        self.commit_erasing(transaction, OPERATION).await?;
         credential.deleted_at_ms = Some(at_ms);
         Ok(Some(Leased { credential, sealed, number }))
     }
@@ -80,11 +80,11 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query("read the record of leases"))?;
+        .map_err(query_error("read the record of leases"))?;
         let decode = |row: &AnyRow| {
-            let cells = Cells::new(row, "leases", "credential_id");
-            let (number, at_ms) = (cells.number("number")?, cells.number("at_ms")?);
-            Ok(LeaseRow { number, caller: cells.parsed("caller_id")?, at_ms })
+            let reader = RowReader::new(row, "leases", "credential_id");
+            let (number, at_ms) = (reader.number("number")?, reader.number("at_ms")?);
+            Ok(LeaseRow { number, caller: reader.parsed("caller_id")?, at_ms })
         };
         rows.iter().map(decode).collect()
     }
@@ -100,13 +100,13 @@ async fn erase_unless_carried(
     let done = sqlx::query(
         "UPDATE credentials SET sealed = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL \
          AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.credential_id = credentials.id \
-           AND outbox.done_at_ms IS NULL AND outbox.carries_revision = credentials.revision)",
+           AND outbox.done_at_ms IS NULL AND outbox.claimed_revision = credentials.revision)",
     )
     .bind(id.as_str())
     .bind(stored(at_ms))
     .execute(connection)
     .await
-    .map_err(query("delete the bytes that are handed out"))?;
+    .map_err(query_error("delete the bytes that are handed out"))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -127,6 +127,6 @@ pub(crate) async fn enter(
     .fetch_one(connection)
     .await
     .and_then(|row| row.try_get::<i64, _>("number"))
-    .map_err(query("enter a lease"))?;
+    .map_err(query_error("enter a lease"))?;
     Ok(number.unsigned_abs())
 }

@@ -14,10 +14,10 @@
 //! Nothing here reads a clock: times are milliseconds since 1970 ([`UnixMs`]) that the caller brings. Waiting is bounded by
 //! [`Settings::busy_ms_max`]; an error says by [`StoreError::kind`] whether trying again can help.
 
-mod aim;
+mod purpose;
 mod callers;
-mod carry;
-mod cells;
+mod webhook_credential;
+mod row;
 mod complete;
 mod counts;
 mod credentials;
@@ -25,11 +25,11 @@ mod erase;
 mod error;
 mod hash;
 mod health;
-mod kept;
+mod retention;
 mod leases;
-mod observe;
+mod write_observer;
 mod outbox;
-mod passes;
+mod login_tokens;
 mod replace;
 mod schema;
 mod sessions;
@@ -37,33 +37,33 @@ mod store;
 mod tickets;
 mod timeline;
 mod transition;
-mod untold;
-mod use_over;
-mod words;
+mod unreported_ends;
+mod complete_use;
+mod text_enum;
 
-pub use aim::{Aim, CredentialUse};
+pub use purpose::{SessionPurpose, CredentialUse};
 pub use callers::{CallerRow, NewCaller, Role};
-pub use carry::{Carried, HandedOver};
+pub use webhook_credential::{ClaimedRevision, CredentialDelivery};
 pub use complete::{Completed, Completion, NewCredential};
-pub use credentials::{CredentialRow, Record};
+pub use credentials::{CredentialRow, SealedCredential};
 pub use erase::Deletion;
-pub use error::{Kind, StoreError};
+pub use error::{StoreError, StoreErrorKind};
 pub use hash::Sha256Hex;
-pub use health::Conclusion;
-pub use kept::{Health, Kept};
+pub use health::HealthUpdate;
+pub use retention::{Health, Retention};
 pub use leases::{LeaseRow, Leased};
-pub use observe::{Write, WriteKind, WriteObserver, WriteOutcome};
-pub use outbox::{About, MessageRow, NewMessage};
-pub use passes::{Grant, NewPass};
+pub use write_observer::{Write, WriteKind, WriteObserver, WriteOutcome};
+pub use outbox::{MessageSubject, MessageRow, NewMessage};
+pub use login_tokens::{LoginScope, NewLoginToken};
 pub use replace::{Refresh, Refreshed, Revisions};
 pub use schema::SCHEMA_VERSION;
-pub use sessions::{Created, End, External, IdempotencyKey, Life, NewSession, Outcome, Reason, SessionRow, Whose};
+pub use sessions::{Created, End, ExternalMachineClaim, IdempotencyKey, RowStatus, NewSession, SessionOutcome, Reason, SessionRow, OwnerFilter};
 pub use store::{Purged, Settings, Store};
-pub use tickets::{NewTicket, Purpose};
+pub use tickets::{NewTicket, TicketPurpose};
 pub use timeline::{NewEvent, TimelineRow};
 pub use transition::{Change, Expect, Transition};
-pub use untold::UntoldEnd;
-pub use use_over::{UseEnded, UseOver};
+pub use unreported_ends::UnreportedEnd;
+pub use complete_use::{UseOutcome, CompleteUse};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub type UnixMs = u64;

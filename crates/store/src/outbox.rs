@@ -11,8 +11,8 @@
 
 use crate::{
     Store, StoreError, UnixMs, WriteKind,
-    cells::{Cells, stored},
-    store::query,
+    row::{RowReader, stored},
+    error::query_error,
 };
 use anteroom_wire::{CredentialId, MessageId, SessionId};
 use sqlx::{AnyConnection, any::AnyRow};
@@ -28,7 +28,7 @@ pub struct NewMessage {
     /// What happened, for programs (`session.completed`).
     pub kind: String,
     /// About what.
-    pub about: About,
+    pub subject: MessageSubject,
     /// Now.
     pub created_at_ms: UnixMs,
     /// When it is to be sent first.
@@ -37,7 +37,7 @@ pub struct NewMessage {
 
 /// What a message is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum About {
+pub enum MessageSubject {
     /// A session.
     Session(SessionId),
     /// A credential.
@@ -46,7 +46,7 @@ pub enum About {
     Both(SessionId, CredentialId),
 }
 
-impl About {
+impl MessageSubject {
     /// The session.
     pub fn session(&self) -> Option<&SessionId> {
         match self {
@@ -72,7 +72,7 @@ pub struct MessageRow {
     /// What happened.
     pub kind: String,
     /// About what.
-    pub about: About,
+    pub subject: MessageSubject,
     /// When it was written.
     pub created_at_ms: UnixMs,
     /// When it is to be tried next.
@@ -89,10 +89,10 @@ impl Store {
     /// # Errors
     /// When its id exists, or its session or credential does not (conflict), or the database cannot be written.
     pub async fn enqueue_message(&self, message: &NewMessage) -> Result<(), StoreError> {
-        const DOING: &str = "write a message";
-        let mut transaction = self.begin(WriteKind::EnqueueMessage, DOING).await?;
+        const OPERATION: &str = "write a message";
+        let mut transaction = self.begin(WriteKind::EnqueueMessage, OPERATION).await?;
         enqueue(&mut transaction, std::slice::from_ref(message)).await?;
-        transaction.commit().await.map_err(query(DOING))
+        transaction.commit().await.map_err(query_error(OPERATION))
     }
 
     /// Messages that are due, the longest due first, at most `limit`.
@@ -108,7 +108,7 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query("list the due messages"))?;
+        .map_err(query_error("list the due messages"))?;
         rows.iter().map(decode).collect()
     }
 
@@ -116,8 +116,8 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn message_done(&self, id: &MessageId, at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: None, due_at_ms: None, done_at_ms: Some(at_ms), lets_go: false }).await
+    pub async fn message_delivered(&self, id: &MessageId, at_ms: UnixMs) -> Result<bool, StoreError> {
+        self.settle(id, Try { error: None, due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false }).await
     }
 
     /// A message was not taken, or nobody knows, and is to be tried again at `due_at_ms`: it keeps what it carries. `false`: it was
@@ -126,47 +126,47 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn message_failed(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, lets_go: false }).await
+        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: false }).await
     }
 
     /// A message certainly was not taken: what it carried is nobody's until it is tried again at `due_at_ms`. `false`: as above.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn message_bounced(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, lets_go: true }).await
+    pub async fn message_rejected(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
+        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: true }).await
     }
 
     /// A message was not taken and is tried no more: what it carried is nobody's again. `false`: it was done before, or there is none.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn message_given_up(&self, id: &MessageId, error: &str, at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: Some(error), due_at_ms: None, done_at_ms: Some(at_ms), lets_go: false }).await
+    pub async fn message_abandoned(&self, id: &MessageId, error: &str, at_ms: UnixMs) -> Result<bool, StoreError> {
+        self.settle(id, Try { error: Some(error), due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false }).await
     }
 
     async fn settle(&self, id: &MessageId, tried: Try<'_>) -> Result<bool, StoreError> {
-        const DOING: &str = "remember what became of a message";
-        let mut transaction = self.begin(WriteKind::SettleMessage, DOING).await?;
+        const OPERATION: &str = "remember what became of a message";
+        let mut transaction = self.begin(WriteKind::RecordAttempt, OPERATION).await?;
         let error = tried.error.map(|error| &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]);
         let done = sqlx::query(
             "UPDATE outbox SET attempts = attempts + 1, last_error = $2, due_at_ms = COALESCE($3, due_at_ms), \
-             done_at_ms = $4, carries_revision = CASE WHEN $5 = 1 THEN NULL ELSE carries_revision END \
+             done_at_ms = $4, claimed_revision = CASE WHEN $5 = 1 THEN NULL ELSE claimed_revision END \
              WHERE id = $1 AND done_at_ms IS NULL",
         )
         .bind(id.as_str())
         .bind(error)
         .bind(tried.due_at_ms.map(stored))
         .bind(tried.done_at_ms.map(stored))
-        .bind(i64::from(tried.lets_go))
+        .bind(i64::from(tried.releases_claim))
         .execute(&mut *transaction)
         .await
-        .map_err(query(DOING))?;
+        .map_err(query_error(OPERATION))?;
         if done.rows_affected() == 0 {
             transaction.unchanged();
             return Ok(false);
         }
-        transaction.commit().await.map_err(query(DOING))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(true)
     }
 
@@ -174,15 +174,15 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn forget_messages(&self, before_ms: UnixMs) -> Result<u64, StoreError> {
-        const DOING: &str = "remove old messages";
-        let mut transaction = self.begin(WriteKind::Purge, DOING).await?;
+    pub async fn delete_messages_before(&self, before_ms: UnixMs) -> Result<u64, StoreError> {
+        const OPERATION: &str = "remove old messages";
+        let mut transaction = self.begin(WriteKind::Purge, OPERATION).await?;
         let done = sqlx::query("DELETE FROM outbox WHERE done_at_ms < $1")
             .bind(stored(before_ms))
             .execute(&mut *transaction)
             .await
-            .map_err(query(DOING))?;
-        transaction.commit().await.map_err(query(DOING))?;
+            .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(done.rows_affected())
     }
 }
@@ -193,7 +193,7 @@ struct Try<'a> {
     due_at_ms: Option<UnixMs>,
     done_at_ms: Option<UnixMs>,
     /// What it carried is nobody's again.
-    lets_go: bool,
+    releases_claim: bool,
 }
 
 /// Writes messages inside the caller's transaction.
@@ -205,32 +205,32 @@ pub(crate) async fn enqueue(connection: &mut AnyConnection, messages: &[NewMessa
         )
         .bind(message.id.as_str())
         .bind(message.kind.as_str())
-        .bind(message.about.session().map(SessionId::as_str))
-        .bind(message.about.credential().map(CredentialId::as_str))
+        .bind(message.subject.session().map(SessionId::as_str))
+        .bind(message.subject.credential().map(CredentialId::as_str))
         .bind(stored(message.created_at_ms))
         .bind(stored(message.due_at_ms))
         .execute(&mut *connection)
         .await
-        .map_err(query("write a message"))?;
+        .map_err(query_error("write a message"))?;
     }
     Ok(())
 }
 
 fn decode(row: &AnyRow) -> Result<MessageRow, StoreError> {
-    let cells = Cells::new(row, "outbox", "id");
-    let about = match (cells.parsed_or_null("session_id")?, cells.parsed_or_null("credential_id")?) {
-        (Some(session), Some(credential)) => About::Both(session, credential),
-        (Some(session), None) => About::Session(session),
-        (None, Some(credential)) => About::Credential(credential),
-        (None, None) => return Err(cells.impossible("about nothing")),
+    let reader = RowReader::new(row, "outbox", "id");
+    let subject = match (reader.parsed_or_null("session_id")?, reader.parsed_or_null("credential_id")?) {
+        (Some(session), Some(credential)) => MessageSubject::Both(session, credential),
+        (Some(session), None) => MessageSubject::Session(session),
+        (None, Some(credential)) => MessageSubject::Credential(credential),
+        (None, None) => return Err(reader.corrupt("about nothing")),
     };
     Ok(MessageRow {
-        id: cells.parsed("id")?,
-        kind: cells.text("kind")?,
-        about,
-        created_at_ms: cells.number("created_at_ms")?,
-        due_at_ms: cells.number("due_at_ms")?,
-        attempts: cells.number("attempts")?,
-        last_error: cells.text_or_null("last_error")?,
+        id: reader.parsed("id")?,
+        kind: reader.text("kind")?,
+        subject,
+        created_at_ms: reader.number("created_at_ms")?,
+        due_at_ms: reader.number("due_at_ms")?,
+        attempts: reader.number("attempts")?,
+        last_error: reader.text_or_null("last_error")?,
     })
 }

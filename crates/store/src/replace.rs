@@ -14,20 +14,20 @@
 //! timeline says so, with all three numbers. A check tells soon whether the tool still agrees.
 
 use crate::{
-    Change, CredentialRow, Health, Kept, NewCredential, NewEvent, NewMessage, SessionRow, Sha256Hex, Store, StoreError,
-    TimelineRow, UnixMs, WriteKind, cells::stored, credentials, outbox, sessions, store::query, timeline, transition,
+    Change, CredentialRow, Health, Retention, NewCredential, NewEvent, NewMessage, SessionRow, Sha256Hex, Store, StoreError,
+    TimelineRow, UnixMs, WriteKind, row::stored, credentials, outbox, sessions, error::query_error, timeline, transition,
 };
 use anteroom_wire::{SessionId, provider::MethodName};
 use sqlx::AnyConnection;
 
-const DOING: &str = "store a credential that was changed by its use";
+const OPERATION: &str = "store a credential that was changed by its use";
 
 /// Bytes that are to take the place of a credential's.
 pub(crate) struct Bytes<'a> {
     /// They, and what they are.
     pub(crate) new: NewCredential<'a>,
     /// How long it is kept from now on.
-    pub(crate) kept: Kept,
+    pub(crate) retention: Retention,
     /// The method they were got by.
     pub(crate) method: Option<&'a MethodName>,
     /// Now.
@@ -63,11 +63,11 @@ pub struct Refresh<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revisions {
     /// The one that lay in the machine.
-    pub laid_down: u64,
-    /// The one whose place it took. Another than `laid_down`: somebody else had replaced that meanwhile.
-    pub before: u64,
+    pub installed: u64,
+    /// The one whose place it took. Another than `installed`: somebody else had replaced that meanwhile.
+    pub replaced: u64,
     /// The one it is.
-    pub now: u64,
+    pub stored: u64,
 }
 
 /// What became of a refresh.
@@ -105,7 +105,7 @@ impl Store {
         refresh: &Refresh<'_>,
         event: impl FnOnce(Revisions) -> NewEvent + Send,
     ) -> Result<Refreshed, StoreError> {
-        let mut transaction = self.begin(WriteKind::Refresh, DOING).await?;
+        let mut transaction = self.begin(WriteKind::Refresh, OPERATION).await?;
         let current = sessions::expect(&mut transaction, refresh.session).await?;
         let own = current.agent_token.as_ref() == Some(refresh.agent_token);
         if !own || current.generation != refresh.generation {
@@ -116,10 +116,10 @@ impl Store {
             transaction.unchanged();
             return Ok(Refreshed::Ignored(Box::new(current)));
         }
-        let used = current.aim.uses().filter(|using| using.credential == *refresh.credential.id).cloned();
+        let used = current.purpose.credential_use().filter(|using| using.credential == *refresh.credential.id).cloned();
         let Some(used) = used else {
             transaction.unchanged();
-            return Err(StoreError::NotForThis(refresh.session.clone()));
+            return Err(StoreError::WrongPurpose(refresh.session.clone()));
         };
         let Some(old) = credentials::fetch(&mut transaction, &used.credential).await? else {
             transaction.unchanged();
@@ -127,21 +127,21 @@ impl Store {
         };
         // They grew from what lies in this machine, not from what somebody else may have stored meanwhile by another method.
         let method = current.method.as_ref().or(old.method.as_ref());
-        let with = Bytes { new: refresh.credential, kept: old.kept, method, at_ms: refresh.at_ms };
+        let with = Bytes { new: refresh.credential, retention: old.retention, method, at_ms: refresh.at_ms };
         let Some(Replaced { credential, before }) = replace(&mut transaction, &current, &with).await? else {
             transaction.unchanged();
             return Ok(Refreshed::NothingToReplace);
         };
-        let revisions = Revisions { laid_down: used.revision, before, now: credential.revision };
-        let change = Change::new().uses_revision(credential.revision);
+        let revisions = Revisions { installed: used.revision, replaced: before, stored: credential.revision };
+        let change = Change::new().used_revision(credential.revision);
         let row = transition::update(&mut transaction, current, change).await?;
         let event = event(revisions);
         let entry = timeline::append(&mut transaction, refresh.session, event, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
-            return Err(query(DOING)(sqlx::Error::RowNotFound));
+            return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
         outbox::enqueue(&mut transaction, refresh.messages).await?;
-        self.commit_erasing(transaction, DOING).await?;
+        self.commit_erasing(transaction, OPERATION).await?;
         Ok(Refreshed::Stored { credential: Box::new(credential), row: Box::new(row), entry, revisions })
     }
 }
@@ -162,7 +162,7 @@ pub(crate) async fn replace(
     let key_id = new.sealed.key_id();
     let done = sqlx::query(
         "UPDATE credentials SET session_id = $3, sealed = $4, key_id = $5, files = $6, stored_at_ms = $7, method = $8, \
-         policy = $9, deliver_until_ms = $10, health = $11, health_detail = NULL, checked_at_ms = $7, ends_at_ms = $12, \
+         policy = $9, deliver_until_ms = $10, health = $11, health_detail = NULL, checked_at_ms = $7, expires_at_ms = $12, \
          revision = revision + 1 WHERE id = $1 AND revision = $2 AND deleted_at_ms IS NULL",
     )
     .bind(new.id.as_str())
@@ -173,13 +173,13 @@ pub(crate) async fn replace(
     .bind(credentials::files_as_text(new.files))
     .bind(stored(with.at_ms))
     .bind(with.method.map(MethodName::as_str))
-    .bind(with.kept.word().as_str())
-    .bind(with.kept.until_ms().map(stored))
+    .bind(with.retention.kind().as_str())
+    .bind(with.retention.until_ms().map(stored))
     .bind(Health::Valid.as_str())
-    .bind(new.ends_at_ms.map(stored))
+    .bind(new.expires_at_ms.map(stored))
     .execute(connection)
     .await
-    .map_err(query("replace a credential's bytes"))?;
+    .map_err(query_error("replace a credential's bytes"))?;
     if done.rows_affected() != 1 {
         return Ok(None);
     }
@@ -190,11 +190,11 @@ pub(crate) async fn replace(
         key_id,
         files: new.files.to_vec(),
         stored_at_ms: with.at_ms,
-        kept: with.kept,
+        retention: with.retention,
         health: Health::Valid,
         health_detail: None,
         checked_at_ms: with.at_ms,
-        ends_at_ms: new.ends_at_ms,
+        expires_at_ms: new.expires_at_ms,
         revision: before + 1,
         ..old
     };

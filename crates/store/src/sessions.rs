@@ -2,13 +2,13 @@
 
 mod row;
 
-pub use row::{End, Life, Outcome, Reason, SessionRow};
+pub use row::{End, RowStatus, SessionOutcome, Reason, SessionRow};
 pub(crate) use row::{State, method};
 
 use crate::{
-    Aim, NewEvent, Sha256Hex, Store, StoreError, UnixMs, Write, WriteKind,
-    cells::{Cells, stored},
-    store::query,
+    SessionPurpose, NewEvent, Sha256Hex, Store, StoreError, UnixMs, Write, WriteKind,
+    row::{RowReader, stored},
+    error::query_error,
     timeline,
 };
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, provider::MethodName};
@@ -37,16 +37,16 @@ pub struct NewSession {
     /// When it ends whatever happens.
     pub deadline_ms: UnixMs,
     /// The external machine that it shall use; `None`: machines of this host.
-    pub external: Option<External>,
+    pub external: Option<ExternalMachineClaim>,
     /// The method to sign in by; `None`: the preferred one.
     pub method: Option<MethodName>,
     /// What it is for.
-    pub aim: Aim,
+    pub purpose: SessionPurpose,
 }
 
 /// An external machine, which one live session at a time may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct External {
+pub struct ExternalMachineClaim {
     /// Its name in the configuration.
     pub machine: String,
     /// The hash of the token that its agent delivers with.
@@ -70,21 +70,21 @@ pub enum Created {
     /// The same request was made before; this is its session.
     Existing(SessionRow),
     /// The key was used before for another request; that session. It must not be shown: only that the key is used.
-    KeyReused(SessionRow),
+    IdempotencyKeyReused(SessionRow),
     /// This live session has the external machine. It must not be shown: only that the machine is taken.
-    MachineTaken(SessionRow),
+    MachineInUse(SessionRow),
 }
 
-/// Whose things are asked for.
+/// OwnerFilter things are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose<'a> {
+pub enum OwnerFilter<'a> {
     /// Everybody's.
     All,
     /// This owner's.
     Owner(&'a CallerId),
 }
 
-impl<'a> Whose<'a> {
+impl<'a> OwnerFilter<'a> {
     /// The owner as a nullable parameter: `($n IS NULL OR owner = $n)`.
     pub(crate) fn parameter(self) -> Option<&'a str> {
         match self {
@@ -100,8 +100,8 @@ macro_rules! select {
         concat!(
             "SELECT id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
              generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
-             idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine, method, purpose, uses_credential, uses_revision, \
-             renews_credential, exit_code FROM sessions ",
+             idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine, method, purpose, used_credential_id, used_revision, \
+             renewed_credential_id, exit_code FROM sessions ",
             $rest
         )
     };
@@ -113,22 +113,22 @@ impl Store {
     /// # Errors
     /// When the owner does not exist or the id does (conflict), or the database cannot be written.
     pub async fn create_session(&self, new: &NewSession, event: NewEvent) -> Result<Created, StoreError> {
-        const DOING: &str = "start a session";
-        let mut transaction = self.begin(Write::with_event(WriteKind::CreateSession, &event.kind), DOING).await?;
+        const OPERATION: &str = "start a session";
+        let mut transaction = self.begin(Write::with_event(WriteKind::CreateSession, &event.kind), OPERATION).await?;
         let created = insert(&mut transaction, new).await?;
         if let Created::New(row) = &created {
             timeline::append(&mut transaction, &row.id, event, self.settings(), u64::MAX).await?;
         }
-        transaction.commit().await.map_err(query(DOING))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(created)
     }
 
-    /// What the owner's idempotency key was used for before: [`Created::Existing`] or [`Created::KeyReused`]; `None`: it was not.
+    /// What the owner's idempotency key was used for before: [`Created::Existing`] or [`Created::IdempotencyKeyReused`]; `None`: it was not.
     ///
     /// # Errors
     /// When the database cannot be read or has an impossible row.
-    pub async fn started_before(&self, owner: &CallerId, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
-        let mut connection = self.reader().acquire().await.map_err(query("look for a session by its key"))?;
+    pub async fn find_by_idempotency_key(&self, owner: &CallerId, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
+        let mut connection = self.reader().acquire().await.map_err(query_error("look for a session by its key"))?;
         with_key(&mut connection, owner, key).await
     }
 
@@ -137,7 +137,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be read or has an impossible row.
     pub async fn session(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
-        let mut connection = self.reader().acquire().await.map_err(query("read a session"))?;
+        let mut connection = self.reader().acquire().await.map_err(query_error("read a session"))?;
         fetch(&mut connection, id).await
     }
 
@@ -147,19 +147,19 @@ impl Store {
     /// When the database cannot be read or has an impossible row.
     pub async fn sessions(
         &self,
-        whose: Whose<'_>,
+        filter: OwnerFilter<'_>,
         limit: u32,
         before: Option<&SessionId>,
     ) -> Result<Vec<SessionRow>, StoreError> {
         let rows = sqlx::query(select!(
             "WHERE ($1 IS NULL OR caller_id = $1) AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
         ))
-        .bind(whose.parameter())
+        .bind(filter.parameter())
         .bind(before.map(SessionId::as_str))
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query("list sessions"))?;
+        .map_err(query_error("list sessions"))?;
         rows.iter().map(decode).collect()
     }
 
@@ -171,7 +171,7 @@ impl Store {
         let rows = sqlx::query(select!("WHERE state = 'active' ORDER BY id"))
             .fetch_all(self.reader())
             .await
-            .map_err(query("list the active sessions"))?;
+            .map_err(query_error("list the active sessions"))?;
         rows.iter().map(decode).collect()
     }
 
@@ -179,14 +179,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has an impossible row.
-    pub async fn overdue(&self, now_ms: UnixMs) -> Result<Vec<SessionRow>, StoreError> {
+    pub async fn sessions_past_deadline(&self, now_ms: UnixMs) -> Result<Vec<SessionRow>, StoreError> {
         let rows = sqlx::query(select!(
             "WHERE state = 'active' AND (deadline_ms <= $1 OR idle_deadline_ms <= $1) ORDER BY id"
         ))
         .bind(stored(now_ms))
         .fetch_all(self.reader())
         .await
-        .map_err(query("list the overdue sessions"))?;
+        .map_err(query_error("list the overdue sessions"))?;
         rows.iter().map(decode).collect()
     }
 
@@ -201,8 +201,8 @@ impl Store {
         at_ms: UnixMs,
         idle_deadline_ms: Option<UnixMs>,
     ) -> Result<bool, StoreError> {
-        const DOING: &str = "remember that a session is used";
-        let mut transaction = self.begin(WriteKind::Touch, DOING).await?;
+        const OPERATION: &str = "remember that a session is used";
+        let mut transaction = self.begin(WriteKind::Touch, OPERATION).await?;
         let done = sqlx::query(
             "UPDATE sessions SET \
              idle_deadline_ms = CASE WHEN last_used_at_ms <= $2 THEN $3 ELSE idle_deadline_ms END, \
@@ -214,14 +214,14 @@ impl Store {
         .bind(idle_deadline_ms.map(stored))
         .execute(&mut *transaction)
         .await
-        .map_err(query(DOING))?;
-        transaction.commit().await.map_err(query(DOING))?;
+        .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(done.rows_affected() == 1)
     }
 }
 
 async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Created, StoreError> {
-    const DOING: &str = "start a session";
+    const OPERATION: &str = "start a session";
     let key = new.idempotency.as_ref();
     let external = new.external.as_ref();
     if let Some(key) = key
@@ -234,15 +234,15 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
             .bind(external.machine.as_str())
             .fetch_optional(&mut *connection)
             .await
-            .map_err(query(DOING))?;
+            .map_err(query_error(OPERATION))?;
         if let Some(holder) = holder {
-            return Ok(Created::MachineTaken(decode(&holder)?));
+            return Ok(Created::MachineInUse(decode(&holder)?));
         }
     }
     let done = sqlx::query(
         "INSERT INTO sessions (id, caller_id, user_id, provider, return_url, idempotency_key, request_hash, state, epoch, \
          generation, cli_started, created_at_ms, last_used_at_ms, idle_deadline_ms, deadline_ms, external_machine, \
-         agent_token_hash, method, purpose, uses_credential, uses_revision, renews_credential) \
+         agent_token_hash, method, purpose, used_credential_id, used_revision, renewed_credential_id) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', 0, 1, 0, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
          ON CONFLICT (caller_id, idempotency_key) DO NOTHING",
     )
@@ -259,13 +259,13 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
     .bind(external.map(|external| external.machine.as_str()))
     .bind(external.map(|external| external.agent_token.as_str()))
     .bind(new.method.as_ref().map(MethodName::as_str))
-    .bind(new.aim.word().as_str())
-    .bind(new.aim.uses().map(|using| using.credential.as_str()))
-    .bind(new.aim.uses().map(|using| stored(using.revision)))
-    .bind(new.aim.renews().map(CredentialId::as_str))
+    .bind(new.purpose.kind().as_str())
+    .bind(new.purpose.credential_use().map(|using| using.credential.as_str()))
+    .bind(new.purpose.credential_use().map(|using| stored(using.revision)))
+    .bind(new.purpose.renews().map(CredentialId::as_str))
     .execute(&mut *connection)
     .await
-    .map_err(query(DOING))?;
+    .map_err(query_error(OPERATION))?;
     if done.rows_affected() == 1 {
         return Ok(Created::New(expect(connection, &new.id).await?));
     }
@@ -273,7 +273,7 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
         Some(key) => with_key(connection, &new.owner, key).await?,
         None => None,
     };
-    found.ok_or_else(|| query(DOING)(sqlx::Error::RowNotFound))
+    found.ok_or_else(|| query_error(OPERATION)(sqlx::Error::RowNotFound))
 }
 
 /// What the owner's idempotency key was used for before, if it was.
@@ -287,21 +287,21 @@ async fn with_key(
         .bind(key.key.as_str())
         .fetch_optional(connection)
         .await
-        .map_err(query("start a session"))?;
+        .map_err(query_error("start a session"))?;
     let Some(row) = row else { return Ok(None) };
-    let request = Cells::new(&row, "sessions", "id").parsed_or_null::<Sha256Hex>("request_hash")?;
+    let request = RowReader::new(&row, "sessions", "id").parsed_or_null::<Sha256Hex>("request_hash")?;
     let row = decode(&row)?;
     let same = request.as_ref() == Some(&key.request);
-    Ok(Some(if same { Created::Existing(row) } else { Created::KeyReused(row) }))
+    Ok(Some(if same { Created::Existing(row) } else { Created::IdempotencyKeyReused(row) }))
 }
 
 /// The session inside the caller's transaction or connection.
 pub(crate) async fn fetch(connection: &mut AnyConnection, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
     let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
-    row.map_err(query("read a session"))?.as_ref().map(decode).transpose()
+    row.map_err(query_error("read a session"))?.as_ref().map(decode).transpose()
 }
 
 /// The session, which must exist.
 pub(crate) async fn expect(connection: &mut AnyConnection, id: &SessionId) -> Result<SessionRow, StoreError> {
-    fetch(connection, id).await?.ok_or_else(|| StoreError::NoSuchSession(id.clone()))
+    fetch(connection, id).await?.ok_or_else(|| StoreError::SessionNotFound(id.clone()))
 }

@@ -4,7 +4,7 @@
 //! transactions begin with `BEGIN IMMEDIATE`, several reading ones. Inside a write transaction nothing else is awaited.
 
 use crate::{
-    Kind, StoreError, UnixMs, Write, WriteKind, WriteObserver, cells::stored, error, observe::Writing, schema,
+    StoreError, StoreErrorKind, UnixMs, Write, WriteKind, WriteObserver, error::{self, query_error}, row::stored, schema, write_observer::WriteTransaction,
 };
 use sqlx::{
     AnyConnection, AnyPool, ConnectOptions, Connection, Row,
@@ -37,7 +37,7 @@ const PREPARE_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// How long a call waits for a free connection, and once more for the database's lock, milliseconds. Then it fails as
-    /// [`Kind::Unavailable`](crate::Kind::Unavailable).
+    /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
     pub busy_ms_max: u64,
     /// Reading connections.
     pub readers_max: u32,
@@ -71,7 +71,7 @@ struct Inner {
     settings: Settings,
     path: PathBuf,
     observer: Option<Arc<dyn WriteObserver>>,
-    suspect: Arc<AtomicBool>,
+    is_broken: Arc<AtomicBool>,
     /// Whether the log may still have bytes that were erased.
     log_is_due: AtomicBool,
 }
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Store {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Purged {
     /// Passes that were used or too old.
-    pub passes: u64,
+    pub login_tokens: u64,
     /// Tickets that were used or too old.
     pub tickets: u64,
     /// Callers that were revoked or too old and to whom nothing refers.
@@ -138,8 +138,8 @@ impl Store {
         let closed = first.close().await.map_err(failed);
         migrated.and(closed)?;
         let reading = format!("{busy} PRAGMA query_only = ON;");
-        let suspect = Arc::new(AtomicBool::new(false));
-        let writer = pool(1, settings, writing, Arc::clone(&suspect));
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let writer = pool(1, settings, writing, Arc::clone(&is_broken));
         let writer = writer.connect_with(options.clone()).await.map_err(failed)?;
         let reader = pool(settings.readers_max.max(1), settings, reading, Arc::default());
         let reader = reader.connect_with(options).await.map_err(failed)?;
@@ -149,7 +149,7 @@ impl Store {
             settings,
             path: path.to_owned(),
             observer,
-            suspect,
+            is_broken,
             // A process that ended between erasing and emptying the log left that to the next.
             log_is_due: AtomicBool::new(true),
         }));
@@ -168,7 +168,7 @@ impl Store {
     /// # Errors
     /// With the cause: locked, read-only, disk full …
     pub async fn check(&self) -> Result<(), StoreError> {
-        let failed = |source| StoreError::Query { doing: "write and read a row for its health", source };
+        let failed = |source| StoreError::Query { operation: "write and read a row for its health", source };
         let mut transaction = self.begin(WriteKind::Health, "write and read a row for its health").await?;
         sqlx::query(
             "INSERT INTO meta (key, value) VALUES ('health_checks', '1') ON CONFLICT (key) \
@@ -199,7 +199,7 @@ impl Store {
     /// When the database cannot be read.
     pub async fn key_fingerprint(&self) -> Result<Option<String>, StoreError> {
         let row = sqlx::query_scalar::<_, String>("SELECT value FROM meta WHERE key = 'key_fingerprint'");
-        row.fetch_optional(self.reader()).await.map_err(query("read the key fingerprint"))
+        row.fetch_optional(self.reader()).await.map_err(query_error("read the key fingerprint"))
     }
 
     /// Remembers the key ring's fingerprint; to be called after it was checked against the last one.
@@ -207,28 +207,28 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn set_key_fingerprint(&self, fingerprint: &str) -> Result<(), StoreError> {
-        const DOING: &str = "remember the key fingerprint";
-        let mut transaction = self.begin(WriteKind::KeyFingerprint, DOING).await?;
+        const OPERATION: &str = "remember the key fingerprint";
+        let mut transaction = self.begin(WriteKind::KeyFingerprint, OPERATION).await?;
         sqlx::query(
             "INSERT INTO meta (key, value) VALUES ('key_fingerprint', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         )
         .bind(fingerprint)
         .execute(&mut *transaction)
         .await
-        .map_err(query(DOING))?;
-        transaction.commit().await.map_err(query(DOING))
+        .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))
     }
 
-    /// Removes passes, tickets and callers that can never be used again, and what erased bytes may have left in the log.
+    /// Removes login_tokens, tickets and callers that can never be used again, and what erased bytes may have left in the log.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn purge(&self, now_ms: UnixMs) -> Result<Purged, StoreError> {
-        const DOING: &str = "remove what is spent";
-        let mut transaction = self.begin(WriteKind::Purge, DOING).await?;
-        let passes =
-            remove(&mut transaction, "DELETE FROM passes WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1", now_ms);
-        let passes = passes.await?;
+        const OPERATION: &str = "remove what is spent";
+        let mut transaction = self.begin(WriteKind::Purge, OPERATION).await?;
+        let login_tokens =
+            remove(&mut transaction, "DELETE FROM login_tokens WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1", now_ms);
+        let login_tokens = login_tokens.await?;
         let tickets =
             remove(&mut transaction, "DELETE FROM tickets WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1", now_ms);
         let tickets = tickets.await?;
@@ -242,17 +242,17 @@ impl Store {
             now_ms,
         )
         .await?;
-        transaction.commit().await.map_err(query(DOING))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         if self.0.log_is_due.load(Relaxed) {
             self.empty_log().await;
         }
-        Ok(Purged { passes, tickets, callers })
+        Ok(Purged { login_tokens, tickets, callers })
     }
 
     /// A transaction that may write. It holds the only writing connection: await nothing but the database until it ends.
-    pub(crate) async fn begin(&self, write: impl Into<Write>, doing: &'static str) -> Result<Writing, StoreError> {
-        let Inner { writer, observer, suspect, .. } = &*self.0;
-        Writing::begin(writer, BEGIN, suspect, observer.as_ref(), write.into(), doing).await
+    pub(crate) async fn begin(&self, write: impl Into<Write>, operation: &'static str) -> Result<WriteTransaction, StoreError> {
+        let Inner { writer, observer, is_broken, .. } = &*self.0;
+        WriteTransaction::begin(writer, BEGIN, is_broken, observer.as_ref(), write.into(), operation).await
     }
 
     pub(crate) fn reader(&self) -> &AnyPool {
@@ -265,9 +265,9 @@ impl Store {
 
     /// Commits what erases bytes, and empties the log, where the old ones would else stay until it is written over. If somebody reads
     /// from the log at this moment, or whoever asked gives up, the next [`Store::purge`] does that.
-    pub(crate) async fn commit_erasing(&self, transaction: Writing, doing: &'static str) -> Result<(), StoreError> {
+    pub(crate) async fn commit_erasing(&self, transaction: WriteTransaction, operation: &'static str) -> Result<(), StoreError> {
         self.0.log_is_due.store(true, Relaxed);
-        transaction.commit().await.map_err(query(doing))?;
+        transaction.commit().await.map_err(query_error(operation))?;
         self.empty_log().await;
         Ok(())
     }
@@ -314,14 +314,9 @@ impl Store {
     }
 }
 
-/// Wraps a failure with what was being done.
-pub(crate) fn query(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
-    move |source| StoreError::Query { doing, source }
-}
-
 async fn remove(connection: &mut AnyConnection, text: &'static str, now_ms: UnixMs) -> Result<u64, StoreError> {
     let done = sqlx::query(text).bind(stored(now_ms)).execute(connection).await;
-    Ok(done.map_err(query("remove what is spent"))?.rows_affected())
+    Ok(done.map_err(query_error("remove what is spent"))?.rows_affected())
 }
 
 /// Runs the pragmas, again while another process holds the database: SQLite's own waiting does not cover the change to the
@@ -330,7 +325,7 @@ async fn prepare(connection: &mut AnyConnection, pragmas: &str, wait_max: Durati
     let give_up = Instant::now() + wait_max;
     loop {
         match sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas)).execute(&mut *connection).await {
-            Err(error) if error::kind_of(&error) == Kind::Unavailable && Instant::now() < give_up => {
+            Err(error) if error::kind_of(&error) == StoreErrorKind::Unavailable && Instant::now() < give_up => {
                 tokio::time::sleep(PREPARE_AGAIN).await;
             }
             other => return other.map(drop),
@@ -338,8 +333,8 @@ async fn prepare(connection: &mut AnyConnection, pragmas: &str, wait_max: Durati
     }
 }
 
-/// `suspect`: the connection that is used next shall be a new one.
-fn pool(connections_max: u32, settings: Settings, pragmas: String, suspect: Arc<AtomicBool>) -> AnyPoolOptions {
+/// `is_broken`: the connection that is used next shall be a new one.
+fn pool(connections_max: u32, settings: Settings, pragmas: String, is_broken: Arc<AtomicBool>) -> AnyPoolOptions {
     let pragmas: Arc<str> = pragmas.into();
     AnyPoolOptions::new()
         .max_connections(connections_max)
@@ -350,7 +345,7 @@ fn pool(connections_max: u32, settings: Settings, pragmas: String, suspect: Arc<
         // one on that connection. Such a connection is closed, and a new one takes its place.
         // And one that was opened while the file could not be written never writes again, whatever becomes of the file.
         .before_acquire(move |connection, _| {
-            let usable = !suspect.swap(false, Relaxed) && !connection.is_in_transaction();
+            let usable = !is_broken.swap(false, Relaxed) && !connection.is_in_transaction();
             Box::pin(async move { Ok(usable) })
         })
         .after_connect(move |connection, _| {

@@ -2,15 +2,15 @@
 
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
-    cells::{Cells, stored},
-    store::query,
-    words::words,
+    row::{RowReader, stored},
+    error::query_error,
+    text_enum::text_enum,
 };
 use anteroom_wire::{CallerId, SessionId};
 
-words! {
+text_enum! {
     /// What a ticket opens.
-    pub enum Purpose {
+    pub enum TicketPurpose {
         /// The desktop.
         Desktop = "desktop",
         /// The terminal.
@@ -28,7 +28,7 @@ pub struct NewTicket {
     /// To whom it is given.
     pub caller: CallerId,
     /// What it opens.
-    pub purpose: Purpose,
+    pub purpose: TicketPurpose,
     /// Until when it can be used.
     pub expires_at_ms: UnixMs,
 }
@@ -39,8 +39,8 @@ impl Store {
     /// # Errors
     /// When it exists, or its session or caller does not (conflict), or the database cannot be written.
     pub async fn create_ticket(&self, new: &NewTicket) -> Result<(), StoreError> {
-        const DOING: &str = "make a ticket";
-        let mut transaction = self.begin(WriteKind::CreateTicket, DOING).await?;
+        const OPERATION: &str = "make a ticket";
+        let mut transaction = self.begin(WriteKind::CreateTicket, OPERATION).await?;
         sqlx::query(
             "INSERT INTO tickets (hash, session_id, caller_id, purpose, expires_at_ms) VALUES ($1, $2, $3, $4, $5)",
         )
@@ -51,8 +51,8 @@ impl Store {
         .bind(stored(new.expires_at_ms))
         .execute(&mut *transaction)
         .await
-        .map_err(query(DOING))?;
-        transaction.commit().await.map_err(query(DOING))
+        .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))
     }
 
     /// Uses a ticket up and says to whom it was given. `None`: there is none for this session and purpose, it was used before, it
@@ -64,11 +64,11 @@ impl Store {
         &self,
         hash: &Sha256Hex,
         session: &SessionId,
-        purpose: Purpose,
+        purpose: TicketPurpose,
         now_ms: UnixMs,
     ) -> Result<Option<CallerId>, StoreError> {
-        const DOING: &str = "use a ticket up";
-        let mut transaction = self.begin(WriteKind::RedeemTicket, DOING).await?;
+        const OPERATION: &str = "use a ticket up";
+        let mut transaction = self.begin(WriteKind::RedeemTicket, OPERATION).await?;
         let row = sqlx::query(
             "UPDATE tickets SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
              AND session_id = $3 AND purpose = $4 AND EXISTS (SELECT 1 FROM callers WHERE callers.id = tickets.caller_id \
@@ -81,12 +81,12 @@ impl Store {
         .bind(purpose.as_str())
         .fetch_optional(&mut *transaction)
         .await
-        .map_err(query(DOING))?;
+        .map_err(query_error(OPERATION))?;
         let Some(row) = row else {
             transaction.unchanged();
             return Ok(None);
         };
-        transaction.commit().await.map_err(query(DOING))?;
-        Cells::new(&row, "tickets", "session_id").parsed("caller_id").map(Some)
+        transaction.commit().await.map_err(query_error(OPERATION))?;
+        RowReader::new(&row, "tickets", "session_id").parsed("caller_id").map(Some)
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     Settings, Store, StoreError, UnixMs, Write, WriteKind,
-    cells::{Cells, stored},
-    store::query,
+    row::{RowReader, stored},
+    error::query_error,
 };
 use anteroom_wire::SessionId;
 use serde_json::{Value, json};
@@ -58,11 +58,11 @@ impl Store {
     /// # Errors
     /// When there is no such session (conflict), or the database cannot be written.
     pub async fn append_event(&self, session: &SessionId, event: NewEvent) -> Result<Option<TimelineRow>, StoreError> {
-        const DOING: &str = "add to a session's timeline";
-        let mut transaction = self.begin(Write::with_event(WriteKind::AppendEvent, &event.kind), DOING).await?;
+        const OPERATION: &str = "add to a session's timeline";
+        let mut transaction = self.begin(Write::with_event(WriteKind::AppendEvent, &event.kind), OPERATION).await?;
         let limits = self.settings();
         let row = append(&mut transaction, session, event, limits, limits.timeline_entries_max).await?;
-        transaction.commit().await.map_err(query(DOING))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(row)
     }
 
@@ -80,7 +80,7 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query("read a session's timeline"))?;
+        .map_err(query_error("read a session's timeline"))?;
         rows.iter().map(decode).collect()
     }
 }
@@ -107,9 +107,9 @@ pub(crate) async fn append(
     .bind(stored(entries_max))
     .fetch_optional(connection)
     .await
-    .map_err(query("add to a session's timeline"))?;
+    .map_err(query_error("add to a session's timeline"))?;
     let Some(row) = row else { return Ok(None) };
-    let number: i64 = row.try_get("number").map_err(query("add to a session's timeline"))?;
+    let number: i64 = row.try_get("number").map_err(query_error("add to a session's timeline"))?;
     let NewEvent { at_ms, kind, sentence, data } = event;
     Ok(Some(TimelineRow { number: number.unsigned_abs(), at_ms, kind, sentence, data }))
 }
@@ -129,12 +129,12 @@ fn bounded(mut event: NewEvent, limits: &Settings) -> NewEvent {
 }
 
 fn decode(row: &AnyRow) -> Result<TimelineRow, StoreError> {
-    let cells = Cells::new(row, "timeline", "session_id");
+    let reader = RowReader::new(row, "timeline", "session_id");
     Ok(TimelineRow {
-        number: cells.number("number")?,
-        at_ms: cells.number("at_ms")?,
-        kind: cells.text("kind")?,
-        sentence: cells.text("sentence")?,
-        data: cells.parsed("data")?,
+        number: reader.number("number")?,
+        at_ms: reader.number("at_ms")?,
+        kind: reader.text("kind")?,
+        sentence: reader.text("sentence")?,
+        data: reader.parsed("data")?,
     })
 }

@@ -1,13 +1,13 @@
 //! The one way a session changes: conditionally, with its timeline entry, in one transaction.
 
 use crate::{
-    Aim, End, Life, NewEvent, NewMessage, Outcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow,
-    UnixMs, Write, WriteKind, cells::stored, outbox, sessions, store::query, timeline,
+    SessionPurpose, End, RowStatus, NewEvent, NewMessage, SessionOutcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow,
+    UnixMs, Write, WriteKind, row::stored, outbox, sessions, error::query_error, timeline,
 };
 use anteroom_wire::{MachineId, SessionId, provider::MethodName};
 use sqlx::AnyConnection;
 
-const DOING: &str = "change a session";
+const OPERATION: &str = "change a session";
 
 /// What must be so for a change to happen. A session that has ended never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub struct Change {
     agent_token: Option<Option<Sha256Hex>>,
     claimed_generation: Option<Option<u32>>,
     cli_started: Option<bool>,
-    setback: Option<Option<Reason>>,
+    replacement_reason: Option<Option<Reason>>,
     idle_deadline_ms: Option<Option<UnixMs>>,
     deadline_ms: Option<UnixMs>,
     method: Option<MethodName>,
-    uses_revision: Option<u64>,
+    used_revision: Option<u64>,
     exit_code: Option<i32>,
     end: Option<End>,
     messages: Vec<NewMessage>,
@@ -79,8 +79,8 @@ impl Change {
 
     /// Why the machine is being replaced; `None`: it no longer is.
     #[must_use]
-    pub fn setback(mut self, reason: Option<Reason>) -> Self {
-        self.setback = Some(reason);
+    pub fn replacement_reason(mut self, reason: Option<Reason>) -> Self {
+        self.replacement_reason = Some(reason);
         self
     }
 
@@ -107,8 +107,8 @@ impl Change {
 
     /// The revision of the used credential that lies in the machine. Nothing for a session that uses none.
     #[must_use]
-    pub fn uses_revision(mut self, revision: u64) -> Self {
-        self.uses_revision = Some(revision);
+    pub fn used_revision(mut self, revision: u64) -> Self {
+        self.used_revision = Some(revision);
         self
     }
 
@@ -122,21 +122,21 @@ impl Change {
     /// Ends by a fault.
     #[must_use]
     pub fn fail(mut self, reason: Reason, at_ms: UnixMs) -> Self {
-        self.end = Some(End { outcome: Outcome::Failed, reason, at_ms });
+        self.end = Some(End { outcome: SessionOutcome::Failed, reason, at_ms });
         self
     }
 
     /// Ends by its owner.
     #[must_use]
     pub fn cancel(mut self, reason: Reason, at_ms: UnixMs) -> Self {
-        self.end = Some(End { outcome: Outcome::Cancelled, reason, at_ms });
+        self.end = Some(End { outcome: SessionOutcome::Cancelled, reason, at_ms });
         self
     }
 
     /// Ends by a deadline.
     #[must_use]
     pub fn expire(mut self, reason: Reason, at_ms: UnixMs) -> Self {
-        self.end = Some(End { outcome: Outcome::Expired, reason, at_ms });
+        self.end = Some(End { outcome: SessionOutcome::Expired, reason, at_ms });
         self
     }
 
@@ -146,7 +146,7 @@ impl Change {
     }
 
     /// A use ends well with its command's exit code.
-    pub(crate) fn use_over(end: End, exit_code: i32) -> Self {
+    pub(crate) fn complete_use(end: End, exit_code: i32) -> Self {
         Self { end: Some(end), exit_code: Some(exit_code), ..Self::default() }
     }
 
@@ -162,13 +162,13 @@ impl Change {
         row.deadline_ms = self.deadline_ms.unwrap_or(row.deadline_ms);
         row.method = self.method.or(row.method);
         row.exit_code = self.exit_code.or(row.exit_code);
-        if let (Aim::Use(using), Some(revision)) = (&mut row.aim, self.uses_revision) {
+        if let (SessionPurpose::UseCredential(using), Some(revision)) = (&mut row.purpose, self.used_revision) {
             using.revision = revision;
         }
-        row.life = match (self.end, self.setback) {
-            (Some(end), _) => Life::Ended(end),
-            (None, Some(setback)) => Life::Active { setback },
-            (None, None) => row.life,
+        row.status = match (self.end, self.replacement_reason) {
+            (Some(end), _) => RowStatus::Ended(end),
+            (None, Some(replacement_reason)) => RowStatus::Active { replacement_reason },
+            (None, None) => row.status,
         };
         row
     }
@@ -200,7 +200,7 @@ impl Store {
         change: Change,
         event: NewEvent,
     ) -> Result<Transition, StoreError> {
-        let mut transaction = self.begin(Write::with_event(WriteKind::Transition, &event.kind), DOING).await?;
+        let mut transaction = self.begin(Write::with_event(WriteKind::Transition, &event.kind), OPERATION).await?;
         let current = sessions::expect(&mut transaction, session).await?;
         let epoch_fits = match expect {
             Expect::Active => true,
@@ -217,9 +217,9 @@ impl Store {
             return Ok(Transition::Conflict(Box::new(now)));
         };
         let entry = timeline::append(&mut transaction, session, event, self.settings(), u64::MAX).await?;
-        let Some(entry) = entry else { return Err(query(DOING)(sqlx::Error::RowNotFound)) };
+        let Some(entry) = entry else { return Err(query_error(OPERATION)(sqlx::Error::RowNotFound)) };
         outbox::enqueue(&mut transaction, &messages).await?;
-        transaction.commit().await.map_err(query(DOING))?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(Transition::Done { row: Box::new(row), entry })
     }
 }
@@ -236,7 +236,7 @@ pub(crate) async fn update(
     let done = sqlx::query(
         "UPDATE sessions SET state = $3, reason_code = $4, reason_detail = $5, epoch = $6, generation = $7, machine_id = $8, \
          agent_token_hash = $9, claimed_generation = $10, cli_started = $11, idle_deadline_ms = $12, deadline_ms = $13, \
-         ended_at_ms = $14, credential_id = $15, method = $16, uses_revision = $17, exit_code = $18 \
+         ended_at_ms = $14, credential_id = $15, method = $16, used_revision = $17, exit_code = $18 \
          WHERE id = $1 AND epoch = $2 AND state = 'active'",
     )
     .bind(row.id.as_str())
@@ -255,10 +255,10 @@ pub(crate) async fn update(
     .bind(row.end().map(|end| stored(end.at_ms)))
     .bind(row.credential().map(anteroom_wire::CredentialId::as_str))
     .bind(row.method.as_ref().map(MethodName::as_str))
-    .bind(row.aim.uses().map(|using| stored(using.revision)))
+    .bind(row.purpose.credential_use().map(|using| stored(using.revision)))
     .bind(row.exit_code.map(i64::from))
     .execute(connection)
     .await
-    .map_err(query(DOING))?;
+    .map_err(query_error(OPERATION))?;
     Ok((done.rows_affected() == 1).then_some(row))
 }

@@ -1,7 +1,7 @@
 //! A disk that takes no more. In a program of its own: the limit that stands for the full disk holds for the whole process.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
-use anteroom_store::{Kind, NewCaller, Role, Settings, Sha256Hex, Store};
+use anteroom_store::{StoreErrorKind, NewCaller, Role, Settings, Sha256Hex, Store};
 use anteroom_wire::CallerId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,10 +29,10 @@ async fn a_disk_that_takes_no_more_is_unavailable_and_nothing_is_lost() {
     let log = std::fs::metadata(directory.path().join("anteroom.db-wal")).unwrap().len();
     setrlimit(Resource::Fsize, Rlimit { current: Some(log + 4096), ..before }).unwrap();
     let error = store.create_caller(&caller(2)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
     // And again: the failed transaction must not spoil the connection for those that follow.
     let error = store.create_caller(&caller(3)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
     setrlimit(Resource::Fsize, before).unwrap();
 
     store.check().await.unwrap();

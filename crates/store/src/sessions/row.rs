@@ -1,10 +1,10 @@
 //! A session's row: what is stored, and how it is read.
 
-use crate::{Aim, Sha256Hex, StoreError, UnixMs, cells::Cells, words::words};
+use crate::{SessionPurpose, Sha256Hex, StoreError, UnixMs, row::RowReader, text_enum::text_enum};
 use anteroom_wire::{CallerId, CredentialId, MachineId, Problem, ProviderId, SessionId, provider::MethodName};
 use sqlx::any::AnyRow;
 
-words! {
+text_enum! {
     /// A session's state as the database has it.
     pub(crate) enum State {
         /// Not ended.
@@ -34,7 +34,7 @@ pub struct SessionRow {
     /// Where the page sends the person at the end.
     pub return_url: Option<String>,
     /// Whether it lives, or how it ended.
-    pub life: Life,
+    pub status: RowStatus,
     /// Counts the transitions: 0 when started.
     pub epoch: u64,
     /// Which machine this is: 1 for the first.
@@ -60,18 +60,18 @@ pub struct SessionRow {
     /// The method that the tool is being signed in by; `None`: the preferred one.
     pub method: Option<MethodName>,
     /// What it is for.
-    pub aim: Aim,
+    pub purpose: SessionPurpose,
     /// How the command with a stored credential ended: exit code, or 128 + signal; `None`: it has not.
     pub exit_code: Option<i32>,
 }
 
 /// Whether a session lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Life {
+pub enum RowStatus {
     /// Not ended.
     Active {
         /// Why the last machine ended, while another takes its place.
-        setback: Option<Reason>,
+        replacement_reason: Option<Reason>,
     },
     /// Ended: nothing of the row changes any more.
     Ended(End),
@@ -81,7 +81,7 @@ pub enum Life {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// Well, or how else.
-    pub outcome: Outcome,
+    pub outcome: SessionOutcome,
     /// Why.
     pub reason: Reason,
     /// When.
@@ -90,7 +90,7 @@ pub struct End {
 
 /// The ways a session ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SessionOutcome {
     /// This credential is stored (it may have been deleted since).
     Completed(CredentialId),
     /// By a fault.
@@ -126,25 +126,25 @@ impl SessionRow {
 
     /// How it ended, if it has.
     pub fn end(&self) -> Option<&End> {
-        match &self.life {
-            Life::Active { .. } => None,
-            Life::Ended(end) => Some(end),
+        match &self.status {
+            RowStatus::Active { .. } => None,
+            RowStatus::Ended(end) => Some(end),
         }
     }
 
     /// The credential it completed with.
     pub fn credential(&self) -> Option<&CredentialId> {
         match &self.end()?.outcome {
-            Outcome::Completed(credential) => Some(credential),
-            Outcome::Failed | Outcome::Cancelled | Outcome::Expired => None,
+            SessionOutcome::Completed(credential) => Some(credential),
+            SessionOutcome::Failed | SessionOutcome::Cancelled | SessionOutcome::Expired => None,
         }
     }
 
     /// Why it ended, or why its machine is being replaced.
     pub fn reason(&self) -> Option<&Reason> {
-        match &self.life {
-            Life::Active { setback } => setback.as_ref(),
-            Life::Ended(end) => Some(&end.reason),
+        match &self.status {
+            RowStatus::Active { replacement_reason } => replacement_reason.as_ref(),
+            RowStatus::Ended(end) => Some(&end.reason),
         }
     }
 
@@ -152,77 +152,77 @@ impl SessionRow {
     pub(crate) fn state(&self) -> State {
         match self.end().map(|end| &end.outcome) {
             None => State::Active,
-            Some(Outcome::Completed(_)) => State::Completed,
-            Some(Outcome::Failed) => State::Failed,
-            Some(Outcome::Cancelled) => State::Cancelled,
-            Some(Outcome::Expired) => State::Expired,
+            Some(SessionOutcome::Completed(_)) => State::Completed,
+            Some(SessionOutcome::Failed) => State::Failed,
+            Some(SessionOutcome::Cancelled) => State::Cancelled,
+            Some(SessionOutcome::Expired) => State::Expired,
         }
     }
 }
 
 pub(super) fn decode(row: &AnyRow) -> Result<SessionRow, StoreError> {
-    let cells = Cells::new(row, "sessions", "id");
+    let reader = RowReader::new(row, "sessions", "id");
     Ok(SessionRow {
-        id: cells.parsed("id")?,
-        owner: cells.parsed("caller_id")?,
-        user_id: cells.text_or_null("user_id")?,
-        provider: cells.parsed("provider")?,
-        return_url: cells.text_or_null("return_url")?,
-        life: life(&cells)?,
-        epoch: cells.number("epoch")?,
-        generation: cells.number("generation")?,
-        machine: cells.parsed_or_null("machine_id")?,
-        agent_token: cells.parsed_or_null("agent_token_hash")?,
-        claimed_generation: cells.number_or_null("claimed_generation")?,
-        cli_started: cells.number::<u8>("cli_started")? != 0,
-        created_at_ms: cells.number("created_at_ms")?,
-        last_used_at_ms: cells.number("last_used_at_ms")?,
-        idle_deadline_ms: cells.number_or_null("idle_deadline_ms")?,
-        deadline_ms: cells.number("deadline_ms")?,
-        external_machine: cells.text_or_null("external_machine")?,
-        method: method(&cells)?,
-        aim: Aim::decode(&cells)?,
-        exit_code: cells.number_or_null("exit_code")?,
+        id: reader.parsed("id")?,
+        owner: reader.parsed("caller_id")?,
+        user_id: reader.text_or_null("user_id")?,
+        provider: reader.parsed("provider")?,
+        return_url: reader.text_or_null("return_url")?,
+        status: status(&reader)?,
+        epoch: reader.number("epoch")?,
+        generation: reader.number("generation")?,
+        machine: reader.parsed_or_null("machine_id")?,
+        agent_token: reader.parsed_or_null("agent_token_hash")?,
+        claimed_generation: reader.number_or_null("claimed_generation")?,
+        cli_started: reader.number::<u8>("cli_started")? != 0,
+        created_at_ms: reader.number("created_at_ms")?,
+        last_used_at_ms: reader.number("last_used_at_ms")?,
+        idle_deadline_ms: reader.number_or_null("idle_deadline_ms")?,
+        deadline_ms: reader.number("deadline_ms")?,
+        external_machine: reader.text_or_null("external_machine")?,
+        method: method(&reader)?,
+        purpose: SessionPurpose::decode(&reader)?,
+        exit_code: reader.number_or_null("exit_code")?,
     })
 }
 
 /// A method's name in a row.
-pub(crate) fn method(cells: &Cells<'_>) -> Result<Option<MethodName>, StoreError> {
-    let text = cells.text_or_null("method")?;
-    text.map(|text| MethodName::try_from(text).map_err(|error| cells.impossible(format!("method: {error}"))))
+pub(crate) fn method(reader: &RowReader<'_>) -> Result<Option<MethodName>, StoreError> {
+    let text = reader.text_or_null("method")?;
+    text.map(|text| MethodName::try_from(text).map_err(|error| reader.corrupt(format!("method: {error}"))))
         .transpose()
 }
 
-fn life(cells: &Cells<'_>) -> Result<Life, StoreError> {
-    let reason = match cells.text_or_null("reason_code")? {
+fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
+    let reason = match reader.text_or_null("reason_code")? {
         None => None,
         Some(code) => {
             let problem = Problem::from_code(&code);
             let problem =
-                problem.ok_or_else(|| cells.impossible(format!("reason_code: {code:?} is not known here")))?;
-            Some(Reason { problem, detail: cells.text_or_null("reason_detail")? })
+                problem.ok_or_else(|| reader.corrupt(format!("reason_code: {code:?} is not known here")))?;
+            Some(Reason { problem, detail: reader.text_or_null("reason_detail")? })
         }
     };
-    let ended_at = cells.number_or_null("ended_at_ms")?;
-    let credential = cells.parsed_or_null("credential_id")?;
-    let outcome = match (cells.parsed::<State>("state")?, credential) {
+    let ended_at = reader.number_or_null("ended_at_ms")?;
+    let credential = reader.parsed_or_null("credential_id")?;
+    let outcome = match (reader.parsed::<State>("state")?, credential) {
         (State::Active, None) => {
             let none = ended_at.is_none();
             return none
-                .then_some(Life::Active { setback: reason })
-                .ok_or_else(|| cells.impossible("active, and ended"));
+                .then_some(RowStatus::Active { replacement_reason: reason })
+                .ok_or_else(|| reader.corrupt("active, and ended"));
         }
-        (State::Completed, Some(credential)) => Outcome::Completed(credential),
-        (State::Failed, None) => Outcome::Failed,
-        (State::Cancelled, None) => Outcome::Cancelled,
-        (State::Expired, None) => Outcome::Expired,
-        (State::Completed, None) => return Err(cells.impossible("completed without a credential")),
+        (State::Completed, Some(credential)) => SessionOutcome::Completed(credential),
+        (State::Failed, None) => SessionOutcome::Failed,
+        (State::Cancelled, None) => SessionOutcome::Cancelled,
+        (State::Expired, None) => SessionOutcome::Expired,
+        (State::Completed, None) => return Err(reader.corrupt("completed without a credential")),
         (State::Active | State::Failed | State::Cancelled | State::Expired, Some(_)) => {
-            return Err(cells.impossible("a credential, and not completed"));
+            return Err(reader.corrupt("a credential, and not completed"));
         }
     };
     match (reason, ended_at) {
-        (Some(reason), Some(at_ms)) => Ok(Life::Ended(End { outcome, reason, at_ms })),
-        (None, _) | (_, None) => Err(cells.impossible("ended without saying when and why")),
+        (Some(reason), Some(at_ms)) => Ok(RowStatus::Ended(End { outcome, reason, at_ms })),
+        (None, _) | (_, None) => Err(reader.corrupt("ended without saying when and why")),
     }
 }

@@ -1,7 +1,7 @@
 //! Stored once, completed together, leased on the record, deleted for good, and plaintext nowhere.
 
 use crate::world::{NOW, World, event, session_id};
-use anteroom_store::{Change, Completed, Deletion, Expect, NewCaller, Outcome, Reason, Role, Sha256Hex, Whose};
+use anteroom_store::{Change, Completed, Deletion, Expect, NewCaller, SessionOutcome, Reason, Role, Sha256Hex, OwnerFilter};
 use anteroom_vault::{Binding, KeyRing, SealError};
 use anteroom_wire::{CallerId, CredentialId, Problem};
 use sqlx::Executor;
@@ -10,7 +10,7 @@ use sqlx::Executor;
 async fn a_delivery_stores_and_completes_together_and_reads_back() {
     let world = World::new().await;
     let (row, credential) = world.completed(b"the credential").await;
-    assert_eq!(row.end().unwrap().outcome, Outcome::Completed(credential.clone()));
+    assert_eq!(row.end().unwrap().outcome, SessionOutcome::Completed(credential.clone()));
     assert_eq!(row.credential(), Some(&credential));
     assert_eq!(world.kinds(&row.id).await.last().unwrap(), "credential_stored");
 
@@ -18,7 +18,7 @@ async fn a_delivery_stores_and_completes_together_and_reads_back() {
     let binding = Binding { record: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
     assert_eq!(&*world.ring.unseal(&binding, &sealed).unwrap(), b"the credential");
 
-    let stored = world.store.credential_of(&row.id).await.unwrap().unwrap();
+    let stored = world.store.credential_of_session(&row.id).await.unwrap().unwrap();
     assert_eq!(world.store.credential(&credential).await.unwrap().as_ref(), Some(&stored));
     assert_eq!((&stored.owner, &stored.user_id, &stored.provider), (&row.owner, &row.user_id, &row.provider));
     assert_eq!(
@@ -34,8 +34,8 @@ async fn a_second_delivery_is_ignored() {
     let (row, credential) = world.completed(b"first").await;
     let again = world.deliver(&row, "agent", 1, b"second").await;
     assert_eq!(again, Completed::Ignored(Box::new(row.clone())));
-    assert_eq!(world.store.credentials(Whose::All, 10).await.unwrap().len(), 1);
-    assert_eq!(world.store.credential_of(&row.id).await.unwrap().unwrap().id, credential);
+    assert_eq!(world.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
+    assert_eq!(world.store.credential_of_session(&row.id).await.unwrap().unwrap().id, credential);
     assert_eq!(world.kinds(&row.id).await.iter().filter(|kind| *kind == "credential_stored").count(), 1);
 }
 
@@ -53,12 +53,12 @@ async fn of_many_deliveries_at_once_one_is_stored() {
     for delivery in deliveries {
         match delivery.await.unwrap() {
             Completed::Stored { .. } => stored += 1,
-            Completed::Ignored(now) => assert!(matches!(now.end().unwrap().outcome, Outcome::Completed(_))),
+            Completed::Ignored(now) => assert!(matches!(now.end().unwrap().outcome, SessionOutcome::Completed(_))),
             Completed::WrongToken | Completed::NothingToRenew => panic!("the token is right"),
         }
     }
     assert_eq!(stored, 1);
-    assert_eq!(world.store.credentials(Whose::All, 10).await.unwrap().len(), 1);
+    assert_eq!(world.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -69,8 +69,8 @@ async fn a_delivery_to_a_cancelled_session_is_ignored_and_stores_nothing() {
         .done(&row.id, Expect::Active, Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW), "cancelled")
         .await;
     let Completed::Ignored(now) = world.deliver(&row, "agent", 1, b"late").await else { panic!() };
-    assert_eq!(now.end().unwrap().outcome, Outcome::Cancelled);
-    assert_eq!(world.store.credentials(Whose::All, 10).await.unwrap(), []);
+    assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
+    assert_eq!(world.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -108,8 +108,8 @@ async fn a_completion_that_fails_halfway_stores_nothing() {
             id: &id,
             sealed: &sealed,
             files: &[],
-            kept: anteroom_store::Kept::UntilDeleted,
-            ends_at_ms: None,
+            retention: anteroom_store::Retention::UntilDeleted,
+            expires_at_ms: None,
         },
         messages: &[],
         at_ms: NOW,
@@ -148,15 +148,15 @@ async fn deletion_wipes_the_bytes_keeps_the_record_and_may_be_repeated() {
     let tail = &sealed.as_bytes()[140..];
     assert!(world.on_disk(tail));
 
-    assert_eq!(world.store.delete_credential(&credential, NOW + 9).await.unwrap(), Deletion::Now);
-    assert_eq!(world.store.delete_credential(&credential, NOW + 10).await.unwrap(), Deletion::Before);
+    assert_eq!(world.store.delete_credential(&credential, NOW + 9).await.unwrap(), Deletion::Deleted);
+    assert_eq!(world.store.delete_credential(&credential, NOW + 10).await.unwrap(), Deletion::AlreadyDeleted);
     let unknown = CredentialId::from_parts(0, [0; 10]);
-    assert_eq!(world.store.delete_credential(&unknown, NOW).await.unwrap(), Deletion::Unknown);
+    assert_eq!(world.store.delete_credential(&unknown, NOW).await.unwrap(), Deletion::NotFound);
 
     assert!(!world.on_disk(tail), "the sealed bytes are gone from the files");
     assert_eq!(world.store.read_back(&credential).await.unwrap(), None);
     assert_eq!(world.store.lease(&credential, &world.owner, NOW).await.unwrap(), None);
-    assert_eq!(world.store.credentials(Whose::All, 10).await.unwrap(), []);
+    assert_eq!(world.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
     assert_eq!(world.store.credential(&credential).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 9));
     let after = world.store.session(&row.id).await.unwrap().unwrap();
     assert_eq!(after.credential(), Some(&credential), "the session stays completed");
@@ -169,10 +169,10 @@ async fn an_owner_sees_only_its_own_credentials() {
     let other = CallerId::from_parts(NOW, [5; 10]);
     let caller = NewCaller { id: other.clone(), ..world.new_caller(other.clone(), Role::Backend, "token-2") };
     world.store.create_caller(&caller).await.unwrap();
-    let mine = world.store.credentials(Whose::Owner(&world.owner), 10).await.unwrap();
+    let mine = world.store.credentials(OwnerFilter::Owner(&world.owner), 10).await.unwrap();
     assert_eq!(mine.iter().map(|row| &row.id).collect::<Vec<_>>(), [&credential]);
-    assert_eq!(world.store.credentials(Whose::Owner(&other), 10).await.unwrap(), []);
-    assert_eq!(world.store.credential_of(&session_id()).await.unwrap(), None);
+    assert_eq!(world.store.credentials(OwnerFilter::Owner(&other), 10).await.unwrap(), []);
+    assert_eq!(world.store.credential_of_session(&session_id()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -194,10 +194,10 @@ async fn a_sealed_record_that_is_moved_to_another_row_does_not_open() {
 #[tokio::test]
 async fn rotation_wraps_every_record_again_and_frees_the_old_key() {
     let world = World::new().await;
-    assert!(!world.store.holds_sealed().await.unwrap());
+    assert!(!world.store.has_sealed_credentials().await.unwrap());
     let (row, credential) = world.completed(b"secret").await;
     world.completed(b"secret too").await;
-    assert!(world.store.holds_sealed().await.unwrap());
+    assert!(world.store.has_sealed_credentials().await.unwrap());
 
     let ring = KeyRing::rotate(&world.directory.path().join("keys.json")).unwrap();
     let old = world.ring.current();
@@ -220,12 +220,12 @@ async fn no_plaintext_and_no_token_is_in_the_files() {
     let canary = b"CANARY-7f3a-plaintext-of-a-credential";
     let (row, credential) = world.completed(canary).await;
     world.store.lease(&credential, &world.owner, NOW).await.unwrap().unwrap();
-    let pass = anteroom_store::NewPass {
+    let pass = anteroom_store::NewLoginToken {
         hash: Sha256Hex::of(b"CANARY-pass"),
-        grant: anteroom_store::Grant::View { session: row.id.clone() },
+        scope: anteroom_store::LoginScope::Session { session: row.id.clone() },
         expires_at_ms: NOW + 1,
     };
-    world.store.create_pass(&pass).await.unwrap();
+    world.store.create_login_token(&pass).await.unwrap();
     assert!(world.on_disk(row.id.as_str().as_bytes()), "the search finds what is there");
     for secret in [&canary[..], b"CANARY", b"token-1", b"agent\0"] {
         assert!(!world.on_disk(secret));

@@ -1,12 +1,12 @@
 //! External machines: one live session at a time has one.
 
 use crate::world::{NOW, World, event, session_id};
-use anteroom_store::{Change, Completed, Created, Expect, External, IdempotencyKey, NewSession, Reason, Sha256Hex};
+use anteroom_store::{Change, Completed, Created, Expect, ExternalMachineClaim, IdempotencyKey, NewSession, Reason, Sha256Hex};
 use anteroom_wire::Problem;
 use sqlx::Executor;
 
 fn on(world: &World, machine: &str) -> NewSession {
-    let external = Some(External { machine: machine.to_owned(), agent_token: Sha256Hex::of(b"token") });
+    let external = Some(ExternalMachineClaim { machine: machine.to_owned(), agent_token: Sha256Hex::of(b"token") });
     NewSession { id: session_id(), external, ..world.new_session() }
 }
 
@@ -34,8 +34,8 @@ async fn twenty_starts_at_once_for_one_external_machine_are_one_session_and_nine
     for start in starts {
         match start.await.unwrap() {
             Created::New(row) => new.push(row.id),
-            Created::MachineTaken(row) => taken.push(row.id),
-            other @ (Created::Existing(_) | Created::KeyReused(_)) => panic!("{other:?}"),
+            Created::MachineInUse(row) => taken.push(row.id),
+            other @ (Created::Existing(_) | Created::IdempotencyKeyReused(_)) => panic!("{other:?}"),
         }
     }
     assert_eq!((new.len(), taken.len()), (1, 19));

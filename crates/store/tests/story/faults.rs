@@ -1,7 +1,7 @@
 //! A database that is locked, read-only or wrong is told by kind, in time, and nothing is lost.
 
 use crate::world::{NOW, World, event, provider, settings};
-use anteroom_store::{Change, Expect, Kind, Reason, Settings, Store, StoreError};
+use anteroom_store::{Change, Expect, StoreErrorKind, Reason, Settings, Store, StoreError};
 use anteroom_wire::Problem;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sqlx::Executor;
@@ -24,11 +24,11 @@ async fn a_locked_database_is_unavailable_in_time_and_works_again() {
         world.store.append_event(&row.id, event("b")),
     );
     let waited = asked.elapsed();
-    assert_eq!(a.unwrap_err().kind(), Kind::Unavailable);
-    assert_eq!(b.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(a.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    assert_eq!(b.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert!(waited >= Duration::from_millis(250), "{waited:?}: it was waited for the lock");
     assert!(waited < Duration::from_secs(20), "{waited:?}: twice 300 ms, and a busy machine");
-    assert_eq!(world.store.check().await.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(world.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert_eq!(world.store.session(&row.id).await.unwrap(), Some(row.clone()), "reading needs no lock");
 
     hand.execute("ROLLBACK").await.unwrap();
@@ -74,9 +74,9 @@ async fn calls_given_up_at_any_point_happen_whole_or_not_at_all_and_block_nobody
     let row = world.session().await;
     for polls in 0..60 {
         let (store, id) = (world.store.clone(), row.id.clone());
-        let reason = Reason::new(Problem::MachineGone, format!("{polls}"));
+        let reason = Reason::new(Problem::MachineFailed, format!("{polls}"));
         let call = async move {
-            store.transition(&id, Expect::Active, Change::new().setback(Some(reason)), event("changed")).await
+            store.transition(&id, Expect::Active, Change::new().replacement_reason(Some(reason)), event("changed")).await
         };
         // Polled so often, then dropped: as when a client hangs up in the middle of its request.
         let mut call = Box::pin(call);
@@ -136,7 +136,7 @@ fn a_file_that_was_read_only_for_a_while_is_written_again() {
         let unknown = crate::world::session_id();
         world.store.append_event(&unknown, event("nowhere")).await.unwrap_err();
         let error = world.store.append_event(&row.id, event("read-only")).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
         mode(0o600);
         world.store.append_event(&row.id, event("once more")).await.unwrap();
         assert_eq!(world.kinds(&row.id).await, ["started", "once more"]);
@@ -151,7 +151,7 @@ fn a_read_only_file_is_unavailable_and_says_so() {
         Store::open(&path, settings()).await.unwrap().close().await;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         let error = Store::open(&path, Settings { busy_ms_max: 500, ..settings() }).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("readonly"), "{error}: {cause}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -191,7 +191,7 @@ async fn what_is_not_a_database_is_corrupt() {
     let path = directory.path().join("anteroom.db");
     fs::write(&path, "this is not a database, it is a text that someone put here by mistake\n".repeat(40)).unwrap();
     let error = Store::open(&path, settings()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Corrupt, "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error:?}");
 }
 
 #[tokio::test]
@@ -217,22 +217,22 @@ async fn impossible_rows_are_refused_not_guessed() {
     ] {
         hand.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {wrong}"))).await.unwrap();
         let error = world.store.session(&row.id).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Corrupt, "{wrong}: {error:?}");
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{wrong}: {error:?}");
         let text = error.to_string();
         assert!(text.contains(word) && text.contains(row.id.as_str()), "{wrong}: {text}");
         hand.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {right}"))).await.unwrap();
         assert_eq!(world.store.session(&row.id).await.unwrap().unwrap(), row, "{right}");
     }
     hand.execute("UPDATE credentials SET sealed = x'0011', files = '[1]'").await.unwrap();
-    assert_eq!(world.store.read_back(&credential).await.unwrap_err().kind(), Kind::Corrupt);
-    assert_eq!(world.store.credential(&credential).await.unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(world.store.read_back(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert_eq!(world.store.credential(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]
 async fn a_closed_store_is_unavailable() {
     let world = World::new().await;
     world.store.close().await;
-    assert_eq!(world.store.check().await.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(world.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
     let left: Vec<_> = fs::read_dir(world.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "the database and the key file, no log: {left:?}");
 }

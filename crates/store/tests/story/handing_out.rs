@@ -2,7 +2,7 @@
 //! handed out twice.
 
 use crate::world::{NOW, World};
-use anteroom_store::{About, Change, Completed, Expect, HandedOver, Kept, NewMessage, NewSession};
+use anteroom_store::{MessageSubject, Change, Completed, Expect, CredentialDelivery, Retention, NewMessage, NewSession};
 use anteroom_wire::{CredentialId, MessageId, provider::MethodName};
 use sqlx::Executor;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ impl World {
     async fn told<const N: usize>(&self, credential: &CredentialId) -> [MessageId; N] {
         let ids: [MessageId; N] = std::array::from_fn(|_| MessageId::from_parts(NOW, crate::world::chance()));
         for id in &ids {
-            let (kind, about) = ("credential.stored".to_owned(), About::Credential(credential.clone()));
-            let message = NewMessage { id: id.clone(), kind, about, created_at_ms: NOW, due_at_ms: NOW };
+            let (kind, subject) = ("credential.stored".to_owned(), MessageSubject::Credential(credential.clone()));
+            let message = NewMessage { id: id.clone(), kind, subject, created_at_ms: NOW, due_at_ms: NOW };
             self.store.enqueue_message(&message).await.unwrap();
         }
         ids
@@ -23,16 +23,16 @@ impl World {
 
     /// The revision that the message takes along, and whether anew.
     async fn carries(&self, message: &MessageId, credential: &CredentialId) -> Option<(u64, bool)> {
-        let carried = self.store.carry(message, credential, NOW + 1).await.unwrap()?;
-        Some((carried.record.credential.revision, carried.anew))
+        let carried = self.store.claim_for_webhook(message, credential, NOW + 1).await.unwrap()?;
+        Some((carried.record.credential.revision, carried.is_new))
     }
 
     async fn leased(&self, credential: &CredentialId) -> bool {
         self.store.lease(credential, &self.owner, NOW + 1).await.unwrap().is_some()
     }
 
-    async fn handed_over(&self, message: &MessageId) -> HandedOver {
-        self.store.message_handed_over(message, &self.owner, NOW + 2).await.unwrap()
+    async fn handed_over(&self, message: &MessageId) -> CredentialDelivery {
+        self.store.message_delivered_credential(message, &self.owner, NOW + 2).await.unwrap()
     }
 }
 
@@ -73,11 +73,11 @@ async fn what_a_message_carries_is_nobody_elses_until_it_bounced_or_was_given_up
     assert!(world.store.message_failed(&first, "no answer", NOW + 1).await.unwrap());
     assert!(!world.leased(&id).await);
     assert_eq!(world.carries(&first, &id).await, Some((1, false)));
-    assert!(world.store.message_given_up(&first, "no answer", NOW + 2).await.unwrap());
+    assert!(world.store.message_abandoned(&first, "no answer", NOW + 2).await.unwrap());
     assert_eq!(world.carries(&first, &id).await, None, "it is done");
     // It certainly was not.
     assert_eq!(world.carries(&second, &id).await, Some((1, true)));
-    assert!(world.store.message_bounced(&second, "503", NOW + 1).await.unwrap());
+    assert!(world.store.message_rejected(&second, "503", NOW + 1).await.unwrap());
     assert!(world.leased(&id).await);
     assert_eq!(world.carries(&second, &id).await, None, "somebody fetched it");
 }
@@ -88,12 +88,12 @@ async fn a_message_that_is_taken_is_done_on_the_record_and_its_bytes_are_gone() 
     let id = world.once(UNTIL, &[9; 64]).await;
     let tail = world.tail(&id).await;
     let [message, other] = world.told(&id).await;
-    assert_eq!(world.handed_over(&message).await, HandedOver::Not, "it carried nothing");
+    assert_eq!(world.handed_over(&message).await, CredentialDelivery::NotClaimed, "it carried nothing");
     assert!(world.carries(&message, &id).await.is_some());
-    assert_eq!(world.handed_over(&message).await, HandedOver::Deleted);
+    assert_eq!(world.handed_over(&message).await, CredentialDelivery::Deleted);
     assert!(!world.on_disk(&tail));
     assert_eq!(world.store.leases(&id, 9).await.unwrap().len(), 1);
-    assert_eq!(world.handed_over(&message).await, HandedOver::Not, "once");
+    assert_eq!(world.handed_over(&message).await, CredentialDelivery::NotClaimed, "once");
     assert_eq!((world.leased(&id).await, world.carries(&other, &id).await), (false, None));
     let waiting = world.store.due_messages(NOW, 9).await.unwrap();
     assert_eq!(waiting.into_iter().map(|row| row.id).collect::<Vec<_>>(), [other]);
@@ -101,8 +101,8 @@ async fn a_message_that_is_taken_is_done_on_the_record_and_its_bytes_are_gone() 
     let late = world.once(NOW + 5, &[2; 64]).await;
     let [message] = world.told(&late).await;
     assert!(world.carries(&message, &late).await.is_some());
-    assert_eq!(world.store.delete_overdue(NOW + 5, 9).await.unwrap().len(), 1);
-    assert_eq!(world.handed_over(&message).await, HandedOver::DeletedBefore);
+    assert_eq!(world.store.delete_expired(NOW + 5, 9).await.unwrap().len(), 1);
+    assert_eq!(world.handed_over(&message).await, CredentialDelivery::AlreadyDeleted);
     assert_eq!(world.store.leases(&late, 9).await.unwrap().len(), 1, "it was handed out even so");
     // What is over is taken along by nobody.
     let over = world.once(NOW + 1, &[3; 64]).await;
@@ -117,12 +117,12 @@ async fn bytes_that_take_the_place_of_those_on_their_way_are_handed_out_once_by_
     let [first, second] = world.told(&id).await;
     assert_eq!(world.carries(&first, &id).await, Some((1, true)));
     let renewing = world.renewing(&id).await;
-    let renewed = world.complete(&renewing, &id, Kept::UntilHandedOut { until_ms: UNTIL }, b"second").await;
+    let renewed = world.complete(&renewing, &id, Retention::UntilDelivered { until_ms: UNTIL }, b"second").await;
     assert!(matches!(renewed, Completed::Stored { .. }));
-    assert_eq!(world.handed_over(&first).await, HandedOver::Replaced);
+    assert_eq!(world.handed_over(&first).await, CredentialDelivery::Replaced);
     assert_eq!(world.plaintext(&id).await.unwrap(), b"second");
     assert_eq!(world.carries(&second, &id).await, Some((2, true)));
-    assert_eq!(world.handed_over(&second).await, HandedOver::Deleted);
+    assert_eq!(world.handed_over(&second).await, CredentialDelivery::Deleted);
     assert_eq!(world.store.leases(&id, 9).await.unwrap().len(), 2, "each on the record");
 }
 
@@ -134,13 +134,13 @@ async fn a_message_that_may_have_been_taken_carries_nothing_else_under_its_id() 
     assert!(world.carries(&first, &id).await.is_some());
     assert!(world.store.message_failed(&first, "no answer", NOW).await.unwrap());
     let using = world.using(&id).await;
-    assert_eq!(world.refreshed(&using, b"second").await.now, 2);
+    assert_eq!(world.refreshed(&using, b"second").await.stored, 2);
     assert_eq!(world.carries(&first, &id).await, None, "a receiver that has the first does not look at it again");
     assert_eq!(world.carries(&second, &id).await, Some((2, true)));
     assert!(!world.leased(&id).await);
     // No message is sent with files any more.
-    assert!(world.store.let_go(&id).await.unwrap());
-    assert!(!world.store.let_go(&id).await.unwrap());
+    assert!(world.store.release_webhook_claims(&id).await.unwrap());
+    assert!(!world.store.release_webhook_claims(&id).await.unwrap());
     assert_eq!(world.carries(&second, &id).await, None);
     assert!(world.leased(&id).await);
 }
@@ -153,9 +153,9 @@ async fn the_database_itself_lets_one_message_carry_and_nothing_else() {
     assert!(world.carries(&first, &id).await.is_some());
     let mut hand = world.hand().await;
     for text in [
-        format!("UPDATE outbox SET carries_revision = 1 WHERE id = '{second}'"),
-        format!("UPDATE outbox SET carries_revision = 2 WHERE id = '{first}'"),
-        format!("UPDATE outbox SET carries_revision = -1 WHERE id = '{second}'"),
+        format!("UPDATE outbox SET claimed_revision = 1 WHERE id = '{second}'"),
+        format!("UPDATE outbox SET claimed_revision = 2 WHERE id = '{first}'"),
+        format!("UPDATE outbox SET claimed_revision = -1 WHERE id = '{second}'"),
     ] {
         assert!(hand.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
     }
@@ -167,12 +167,12 @@ async fn a_refresh_came_by_the_method_of_what_lay_in_its_machine() {
     let method = |name: &str| MethodName::try_from(name.to_owned()).unwrap();
     let (_, id) = world.completed(b"first").await;
     let using = world.using(&id).await;
-    let laid_down = Change::new().method(method("usual"));
-    world.done(&using.id, Expect::Active, laid_down, "credential_opened").await;
-    let aim = anteroom_store::Aim::SignIn { renews: Some(id.clone()) };
-    let new = NewSession { aim, method: Some(method("other")), ..world.new_session() };
+    let installed = Change::new().method(method("usual"));
+    world.done(&using.id, Expect::Active, installed, "credential_unsealed").await;
+    let purpose = anteroom_store::SessionPurpose::SignIn { renews: Some(id.clone()) };
+    let new = NewSession { purpose, method: Some(method("other")), ..world.new_session() };
     let renewing = world.aimed_as(new).await;
-    world.complete(&renewing, &id, Kept::UntilDeleted, b"second").await;
+    world.complete(&renewing, &id, Retention::UntilDeleted, b"second").await;
     assert_eq!(world.store.credential(&id).await.unwrap().unwrap().method, Some(method("other")));
     world.refreshed(&using, b"third").await;
     assert_eq!(world.store.credential(&id).await.unwrap().unwrap().method, Some(method("usual")));

@@ -2,8 +2,8 @@
 
 use crate::world::{NOW, World, event, session_id};
 use anteroom_store::{
-    Aim, Change, Completed, Completion, Conclusion, Created, CredentialUse, Deletion, Expect, Health, Kept, Leased,
-    NewCredential, NewSession, Outcome, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex, UseEnded, UseOver, Whose,
+    SessionPurpose, Change, Completed, Completion, HealthUpdate, Created, CredentialUse, Deletion, Expect, Health, Retention, Leased,
+    NewCredential, NewSession, SessionOutcome, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex, UseOutcome, CompleteUse, OwnerFilter,
 };
 use anteroom_vault::Binding;
 use anteroom_wire::{CallerId, CredentialId, Problem, ProviderId, agent::UsePurpose, api::CredentialFile};
@@ -14,8 +14,8 @@ const TOKEN: &[u8] = b"agent";
 
 impl World {
     /// An active session with this aim and a machine.
-    pub(crate) async fn aimed(&self, aim: Aim) -> SessionRow {
-        self.aimed_as(NewSession { aim, ..self.new_session() }).await
+    pub(crate) async fn with_purpose(&self, purpose: SessionPurpose) -> SessionRow {
+        self.aimed_as(NewSession { purpose, ..self.new_session() }).await
     }
 
     pub(crate) async fn aimed_as(&self, new: NewSession) -> SessionRow {
@@ -25,20 +25,20 @@ impl World {
     }
 
     pub(crate) async fn renewing(&self, credential: &CredentialId) -> SessionRow {
-        self.aimed(Aim::SignIn { renews: Some(credential.clone()) }).await
+        self.with_purpose(SessionPurpose::SignIn { renews: Some(credential.clone()) }).await
     }
 
     pub(crate) async fn using(&self, credential: &CredentialId) -> SessionRow {
         let revision = self.store.credential(credential).await.unwrap().unwrap().revision;
         let credential = credential.clone();
-        self.aimed(Aim::Use(CredentialUse { purpose: UsePurpose::Exec, credential, revision })).await
+        self.with_purpose(SessionPurpose::UseCredential(CredentialUse { purpose: UsePurpose::Exec, credential, revision })).await
     }
 
     pub(crate) async fn complete(
         &self,
         row: &SessionRow,
         id: &CredentialId,
-        kept: Kept,
+        retention: Retention,
         plaintext: &[u8],
     ) -> Completed {
         let (sealed, files) = (self.seal(row, id, plaintext), files(plaintext));
@@ -46,7 +46,7 @@ impl World {
             session: &row.id,
             generation: 1,
             agent_token: &Sha256Hex::of(TOKEN),
-            credential: NewCredential { id, sealed: &sealed, files: &files, kept, ends_at_ms: Some(NOW + 100) },
+            credential: NewCredential { id, sealed: &sealed, files: &files, retention, expires_at_ms: Some(NOW + 100) },
             messages: &[],
             at_ms: NOW + 50,
         };
@@ -56,14 +56,14 @@ impl World {
     /// A stored credential that is handed out once, until `until_ms`.
     pub(crate) async fn once(&self, until_ms: u64, plaintext: &[u8]) -> CredentialId {
         let id = CredentialId::from_parts(NOW, crate::world::chance());
-        let row = self.aimed(Aim::default()).await;
-        let stored = self.complete(&row, &id, Kept::UntilHandedOut { until_ms }, plaintext).await;
+        let row = self.with_purpose(SessionPurpose::default()).await;
+        let stored = self.complete(&row, &id, Retention::UntilDelivered { until_ms }, plaintext).await;
         assert!(matches!(stored, Completed::Stored { .. }), "{stored:?}");
         id
     }
 
     async fn refresh(&self, row: &SessionRow, token: &[u8], plaintext: &[u8]) -> Refreshed {
-        let id = row.aim.uses().unwrap().credential.clone();
+        let id = row.purpose.credential_use().unwrap().credential.clone();
         let (sealed, files) = (self.seal(row, &id, plaintext), files(plaintext));
         let refresh = Refresh {
             session: &row.id,
@@ -73,13 +73,13 @@ impl World {
                 id: &id,
                 sealed: &sealed,
                 files: &files,
-                kept: Kept::UntilDeleted,
-                ends_at_ms: None,
+                retention: Retention::UntilDeleted,
+                expires_at_ms: None,
             },
             messages: &[],
             at_ms: NOW + 60,
         };
-        let told = |revisions: Revisions| event(&format!("refreshed_{}", revisions.now));
+        let told = |revisions: Revisions| event(&format!("refreshed_{}", revisions.stored));
         self.store.refresh_credential(&refresh, told).await.unwrap()
     }
 
@@ -94,7 +94,7 @@ impl World {
 
     /// The bytes in the clear, opened with what the row says they were sealed for.
     pub(crate) async fn plaintext(&self, id: &CredentialId) -> Option<Vec<u8>> {
-        let record = self.store.record(id).await.unwrap()?;
+        let record = self.store.sealed_credential(id).await.unwrap()?;
         let row = &record.credential;
         let binding = Binding { record: id, owner: &row.owner, provider: &row.provider, session: &row.session };
         Some(self.ring.unseal(&binding, &record.sealed).unwrap().to_vec())
@@ -130,9 +130,9 @@ async fn of_many_leases_at_once_one_gets_what_is_handed_out_once_and_the_bytes_a
     assert_eq!(credential.deleted_at_ms, Some(NOW + 9));
     assert!(!world.on_disk(&tail), "the sealed bytes are gone from the files");
     assert_eq!(world.store.leases(&id, 10).await.unwrap().len(), 1, "the others are not on the record");
-    assert_eq!(world.store.credentials(Whose::All, 10).await.unwrap(), []);
-    assert_eq!(world.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Before);
-    assert_eq!(world.store.delete_overdue(NOW + 9_000, 10).await.unwrap(), []);
+    assert_eq!(world.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
+    assert_eq!(world.store.delete_credential(&id, NOW).await.unwrap(), Deletion::AlreadyDeleted);
+    assert_eq!(world.store.delete_expired(NOW + 9_000, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -141,10 +141,10 @@ async fn what_nobody_fetched_in_time_is_given_to_nobody_and_deleted() {
     let (late, later) = (world.once(NOW + 10, &[1; 64]).await, world.once(NOW + 20, &[2; 64]).await);
     let (_, kept) = world.completed(b"stays").await;
     let tail = world.tail(&late).await;
-    assert_eq!(world.store.delete_overdue(NOW + 9, 10).await.unwrap(), []);
+    assert_eq!(world.store.delete_expired(NOW + 9, 10).await.unwrap(), []);
     assert_eq!(world.store.lease(&late, &world.owner, NOW + 10).await.unwrap(), None, "its time is over");
     assert_eq!(world.store.leases(&late, 1).await.unwrap(), []);
-    let deleted = world.store.delete_overdue(NOW + 10, 10).await.unwrap();
+    let deleted = world.store.delete_expired(NOW + 10, 10).await.unwrap();
     assert_eq!(deleted.iter().map(|row| &row.id).collect::<Vec<_>>(), [&late]);
     assert!(!world.on_disk(&tail));
     assert_eq!(world.store.credential(&late).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 10));
@@ -158,7 +158,7 @@ async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
     let (first, id) = world.completed(&[3; 64]).await;
     let tail = world.tail(&id).await;
     assert!(world.on_disk(&tail), "the search finds what is there");
-    let verdict = Conclusion {
+    let verdict = HealthUpdate {
         credential: &id,
         revision: 1,
         health: Health::NeedsAuth,
@@ -168,21 +168,21 @@ async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
     };
     assert!(world.store.set_health(&verdict).await.unwrap());
     let row = world.renewing(&id).await;
-    let Completed::Stored { credential, row, .. } = world.complete(&row, &id, Kept::UntilDeleted, &[4; 64]).await
+    let Completed::Stored { credential, row, .. } = world.complete(&row, &id, Retention::UntilDeleted, &[4; 64]).await
     else {
         panic!()
     };
-    assert_eq!(row.end().unwrap().outcome, Outcome::Completed(id.clone()));
+    assert_eq!(row.end().unwrap().outcome, SessionOutcome::Completed(id.clone()));
     assert_eq!(world.store.credential(&id).await.unwrap().as_ref(), Some(&*credential));
     assert_eq!((&credential.session, credential.revision, credential.health), (&row.id, 2, Health::Valid));
     assert_eq!((credential.stored_at_ms, credential.checked_at_ms), (NOW + 50, NOW + 50));
-    assert_eq!((credential.health_detail.as_deref(), credential.ends_at_ms), (None, Some(NOW + 100)));
+    assert_eq!((credential.health_detail.as_deref(), credential.expires_at_ms), (None, Some(NOW + 100)));
     assert_eq!(world.plaintext(&id).await.unwrap(), [4; 64]);
     assert!(!world.on_disk(&tail), "the old bytes are gone from the files");
     for session in [&first.id, &row.id] {
-        assert_eq!(world.store.credential_of(session).await.unwrap().unwrap().id, id, "both completed with it");
+        assert_eq!(world.store.credential_of_session(session).await.unwrap().unwrap().id, id, "both completed with it");
     }
-    assert_eq!(world.store.credentials(Whose::All, 10).await.unwrap().len(), 1);
+    assert_eq!(world.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
     assert!(!world.store.set_health(&verdict).await.unwrap(), "a verdict on the old bytes says nothing of the new");
 }
 
@@ -193,19 +193,19 @@ async fn nothing_is_renewed_that_was_deleted_or_is_somebody_elses_or_another_too
     let other = CallerId::from_parts(NOW, [5; 10]);
     let caller = world.new_caller(other.clone(), anteroom_store::Role::Backend, "token-2");
     world.store.create_caller(&caller).await.unwrap();
-    let aim = Aim::SignIn { renews: Some(id.clone()) };
-    let foreign = NewSession { owner: other, aim: aim.clone(), ..world.new_session() };
+    let purpose = SessionPurpose::SignIn { renews: Some(id.clone()) };
+    let foreign = NewSession { owner: other, purpose: purpose.clone(), ..world.new_session() };
     let provider: ProviderId = "gemini_cli".parse().unwrap();
-    let other_tool = NewSession { provider, aim, ..world.new_session() };
+    let other_tool = NewSession { provider, purpose, ..world.new_session() };
     for new in [foreign, other_tool] {
         let row = world.aimed_as(new).await;
-        assert_eq!(world.complete(&row, &id, Kept::UntilDeleted, b"theirs").await, Completed::NothingToRenew);
+        assert_eq!(world.complete(&row, &id, Retention::UntilDeleted, b"theirs").await, Completed::NothingToRenew);
         assert!(world.store.session(&row.id).await.unwrap().unwrap().is_active());
         assert_eq!(world.plaintext(&id).await.unwrap(), b"mine");
     }
     let row = world.renewing(&id).await;
     world.store.delete_credential(&id, NOW).await.unwrap();
-    assert_eq!(world.complete(&row, &id, Kept::UntilDeleted, b"late").await, Completed::NothingToRenew);
+    assert_eq!(world.complete(&row, &id, Retention::UntilDeleted, b"late").await, Completed::NothingToRenew);
     assert_eq!(world.plaintext(&id).await, None);
 }
 
@@ -217,18 +217,18 @@ async fn a_use_refreshes_again_and_again_and_then_ends_well() {
     let mut tails = Vec::new();
     for now in 2..=4_u8 {
         tails.push(world.tail(&id).await);
-        let laid_down = u64::from(now) - 1;
-        let expected = Revisions { laid_down, before: laid_down, now: now.into() };
+        let installed = u64::from(now) - 1;
+        let expected = Revisions { installed, replaced: installed, stored: now.into() };
         assert_eq!(world.refreshed(&row, &[now; 64]).await, expected);
         assert_eq!(world.plaintext(&id).await.unwrap(), [now; 64]);
     }
     assert!(tails.iter().all(|tail| !world.on_disk(tail)), "no older bytes are in the files");
     let now = world.store.session(&row.id).await.unwrap().unwrap();
-    assert!(now.is_active() && now.aim.uses().unwrap().revision == 4);
+    assert!(now.is_active() && now.purpose.credential_use().unwrap().revision == 4);
     assert_eq!(world.refresh(&row, b"guess", b"x").await, Refreshed::WrongToken);
 
     let token = Sha256Hex::of(TOKEN);
-    let over = UseOver {
+    let over = CompleteUse {
         session: &row.id,
         generation: 1,
         agent_token: &token,
@@ -237,17 +237,17 @@ async fn a_use_refreshes_again_and_again_and_then_ends_well() {
         at_ms: NOW + 70,
     };
     let guess = Sha256Hex::of(b"guess");
-    let wrong = UseOver { agent_token: &guess, ..over };
-    assert_eq!(world.store.complete_use(&wrong, event("completed")).await.unwrap(), UseEnded::WrongToken);
-    let UseEnded::Done { row: ended, .. } = world.store.complete_use(&over, event("completed")).await.unwrap() else {
+    let wrong = CompleteUse { agent_token: &guess, ..over };
+    assert_eq!(world.store.complete_use(&wrong, event("completed")).await.unwrap(), UseOutcome::WrongToken);
+    let UseOutcome::Completed { row: ended, .. } = world.store.complete_use(&over, event("completed")).await.unwrap() else {
         panic!()
     };
     assert_eq!(world.store.session(&row.id).await.unwrap().as_ref(), Some(&*ended));
     let end = ended.end().unwrap();
-    assert_eq!((&end.outcome, end.reason.problem), (&Outcome::Completed(id.clone()), Problem::UseOver));
+    assert_eq!((&end.outcome, end.reason.problem), (&SessionOutcome::Completed(id.clone()), Problem::UseCompleted));
     assert_eq!(ended.exit_code, Some(137));
     let again = world.store.complete_use(&over, event("completed")).await.unwrap();
-    assert_eq!(again, UseEnded::Ignored(ended.clone()));
+    assert_eq!(again, UseOutcome::Ignored(ended.clone()));
     assert_eq!(world.refresh(&row, TOKEN, b"late").await, Refreshed::Ignored(ended));
     assert_eq!(world.kinds(&row.id).await[2..], ["refreshed_2", "refreshed_3", "refreshed_4", "completed"]);
 }
@@ -257,10 +257,10 @@ async fn of_two_uses_the_last_one_wins_and_the_record_says_over_what() {
     let world = World::new().await;
     let (_, id) = world.completed(b"one").await;
     let (a, b) = (world.using(&id).await, world.using(&id).await);
-    assert_eq!(world.refreshed(&a, b"of a").await, Revisions { laid_down: 1, before: 1, now: 2 });
-    assert_eq!(world.refreshed(&b, b"of b").await, Revisions { laid_down: 1, before: 2, now: 3 });
-    assert_eq!(world.refreshed(&b, b"of b again").await, Revisions { laid_down: 3, before: 3, now: 4 });
-    assert_eq!(world.refreshed(&a, b"of a again").await, Revisions { laid_down: 2, before: 4, now: 5 });
+    assert_eq!(world.refreshed(&a, b"of a").await, Revisions { installed: 1, replaced: 1, stored: 2 });
+    assert_eq!(world.refreshed(&b, b"of b").await, Revisions { installed: 1, replaced: 2, stored: 3 });
+    assert_eq!(world.refreshed(&b, b"of b again").await, Revisions { installed: 3, replaced: 3, stored: 4 });
+    assert_eq!(world.refreshed(&a, b"of a again").await, Revisions { installed: 2, replaced: 4, stored: 5 });
     assert_eq!(world.plaintext(&id).await.unwrap(), b"of a again");
     world.store.delete_credential(&id, NOW).await.unwrap();
     assert_eq!(world.refresh(&a, TOKEN, b"late").await, Refreshed::NothingToReplace);
@@ -274,10 +274,10 @@ async fn what_a_session_is_not_for_is_refused_and_changes_nothing() {
     let (signs_in, uses) = (world.session_with_machine("agent").await, world.using(&id).await);
     let token = Sha256Hex::of(TOKEN);
     let over =
-        UseOver { session: &signs_in.id, generation: 1, agent_token: &token, exit_code: 0, messages: &[], at_ms: NOW };
+        CompleteUse { session: &signs_in.id, generation: 1, agent_token: &token, exit_code: 0, messages: &[], at_ms: NOW };
     world.store.complete_use(&over, event("completed")).await.unwrap_err();
     let sealed = world.seal(&uses, &id, b"two");
-    let credential = NewCredential { id: &id, sealed: &sealed, files: &[], kept: Kept::UntilDeleted, ends_at_ms: None };
+    let credential = NewCredential { id: &id, sealed: &sealed, files: &[], retention: Retention::UntilDeleted, expires_at_ms: None };
     let completion =
         Completion { session: &uses.id, generation: 1, agent_token: &token, credential, messages: &[], at_ms: NOW };
     world.store.complete_with_credential(&completion, event("completed")).await.unwrap_err();
@@ -292,14 +292,14 @@ async fn every_purpose_and_every_health_reads_back() {
     let world = World::new().await;
     let (_, id) = world.completed(b"one").await;
     for purpose in [UsePurpose::Exec, UsePurpose::Check, UsePurpose::Logout] {
-        let aim = Aim::Use(CredentialUse { purpose, credential: id.clone(), revision: 1 });
-        let row = world.aimed(aim.clone()).await;
-        assert_eq!(world.store.session(&row.id).await.unwrap().unwrap().aim, aim);
+        let purpose = SessionPurpose::UseCredential(CredentialUse { purpose, credential: id.clone(), revision: 1 });
+        let row = world.with_purpose(purpose.clone()).await;
+        assert_eq!(world.store.session(&row.id).await.unwrap().unwrap().purpose, purpose);
     }
     for health in Health::ALL.iter().copied() {
         let detail = "x".repeat(3_000);
         let conclusion =
-            Conclusion { credential: &id, revision: 1, health, detail: &detail, checked_at_ms: None, messages: &[] };
+            HealthUpdate { credential: &id, revision: 1, health, detail: &detail, checked_at_ms: None, messages: &[] };
         assert!(world.store.set_health(&conclusion).await.unwrap());
         let row = world.store.credential(&id).await.unwrap().unwrap();
         assert_eq!((row.health, row.checked_at_ms), (health, NOW + 5), "nobody was asked");
@@ -310,18 +310,18 @@ async fn every_purpose_and_every_health_reads_back() {
 #[tokio::test]
 async fn what_ends_is_listed_until_that_is_written_down() {
     let world = World::new().await;
-    let row = world.aimed(Aim::default()).await;
+    let row = world.with_purpose(SessionPurpose::default()).await;
     let id = CredentialId::from_parts(NOW, [9; 10]);
     // It ends at NOW + 100.
-    world.complete(&row, &id, Kept::UntilDeleted, b"one").await;
+    world.complete(&row, &id, Retention::UntilDeleted, b"one").await;
     world.completed(b"has no end").await;
     let ending = async |now, soon| {
-        let rows = world.store.ending_credentials(now, soon, 10).await.unwrap();
+        let rows = world.store.expiring_credentials(now, soon, 10).await.unwrap();
         rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
     };
     let conclude = async |health| {
         let conclusion =
-            Conclusion { credential: &id, revision: 1, health, detail: "It ends.", checked_at_ms: None, messages: &[] };
+            HealthUpdate { credential: &id, revision: 1, health, detail: "It ends.", checked_at_ms: None, messages: &[] };
         assert!(world.store.set_health(&conclusion).await.unwrap());
     };
     assert_eq!(ending(NOW, NOW + 99).await, []);
@@ -341,7 +341,7 @@ async fn bytes_that_a_reader_held_in_the_log_go_with_the_next_purge() {
     let mut hand = world.hand().await;
     hand.execute("BEGIN").await.unwrap();
     hand.execute("SELECT COUNT(*) FROM credentials").await.unwrap();
-    assert_eq!(world.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Now);
+    assert_eq!(world.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Deleted);
     assert!(world.on_disk(&tail), "the log cannot be emptied while somebody reads from it");
     hand.execute("ROLLBACK").await.unwrap();
     world.store.purge(NOW).await.unwrap();
@@ -354,7 +354,7 @@ async fn a_rotation_does_not_undo_a_renewal() {
     let (_, id) = world.completed(b"old").await;
     let [(_, sealed)] = &world.store.sealed_with(world.ring.current(), 10).await.unwrap()[..] else { panic!() };
     let row = world.renewing(&id).await;
-    world.complete(&row, &id, Kept::UntilDeleted, b"new").await;
+    world.complete(&row, &id, Retention::UntilDeleted, b"new").await;
     let again = world.ring.rewrap(sealed).unwrap();
     assert!(!world.store.replace_sealed(&id, sealed, &again).await.unwrap());
     assert_eq!(world.plaintext(&id).await.unwrap(), b"new");
@@ -369,12 +369,12 @@ async fn the_database_itself_holds_what_a_credential_and_its_session_are() {
     let mut hand = world.hand().await;
     for text in [
         format!("UPDATE sessions SET purpose = 'check' WHERE id = '{}'", uses.id),
-        format!("UPDATE sessions SET uses_credential = '{other}' WHERE id = '{}'", uses.id),
-        format!("UPDATE sessions SET uses_revision = NULL WHERE id = '{}'", uses.id),
+        format!("UPDATE sessions SET used_credential_id = '{other}' WHERE id = '{}'", uses.id),
+        format!("UPDATE sessions SET used_revision = NULL WHERE id = '{}'", uses.id),
         format!("UPDATE sessions SET exit_code = 1 WHERE id = '{}'", uses.id),
-        format!("UPDATE sessions SET renews_credential = '{id}' WHERE id = '{}'", signs_in.id),
+        format!("UPDATE sessions SET renewed_credential_id = '{id}' WHERE id = '{}'", signs_in.id),
         format!(
-            "UPDATE sessions SET state = 'completed', reason_code = 'use_over', ended_at_ms = 1, credential_id = '{other}' \
+            "UPDATE sessions SET state = 'completed', reason_code = 'use_completed', ended_at_ms = 1, credential_id = '{other}' \
              WHERE id = '{}'",
             uses.id
         ),
@@ -391,7 +391,7 @@ async fn the_database_itself_holds_what_a_credential_and_its_session_are() {
         assert!(hand.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
     }
     assert_eq!(world.store.session(&uses.id).await.unwrap(), Some(uses));
-    assert_eq!(world.store.credential_of(&session_id()).await.unwrap(), None);
+    assert_eq!(world.store.credential_of_session(&session_id()).await.unwrap(), None);
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -418,25 +418,25 @@ async fn run(deeds: Vec<Deed>) {
     let world = World::new().await;
     let (_, id) = world.completed(b"0").await;
     let uses = [world.using(&id).await, world.using(&id).await];
-    let (mut revision, mut laid_down, mut leases) = (1, [1, 1], 0);
+    let (mut revision, mut installed, mut leases) = (1, [1, 1], 0);
     let mut content = Some(b"0".to_vec());
     for (at, deed) in deeds.into_iter().enumerate() {
         let new = format!("bytes of deed {at}").into_bytes();
         match deed {
             Deed::Renew => {
                 let row = world.renewing(&id).await;
-                let done = world.complete(&row, &id, Kept::UntilDeleted, &new).await;
+                let done = world.complete(&row, &id, Retention::UntilDeleted, &new).await;
                 assert_eq!(matches!(done, Completed::Stored { .. }), content.is_some(), "{done:?}");
                 revision += u64::from(content.is_some());
                 content = content.map(|_| new);
             }
             Deed::Refresh { of } => match (world.refresh(&uses[usize::from(of)], TOKEN, &new).await, &content) {
                 (Refreshed::Stored { revisions, .. }, Some(_)) => {
-                    let laid_down = &mut laid_down[usize::from(of)];
-                    let expected = Revisions { laid_down: *laid_down, before: revision, now: revision + 1 };
+                    let installed = &mut installed[usize::from(of)];
+                    let expected = Revisions { installed: *installed, replaced: revision, stored: revision + 1 };
                     assert_eq!(revisions, expected);
                     revision += 1;
-                    (*laid_down, content) = (revision, Some(new));
+                    (*installed, content) = (revision, Some(new));
                 }
                 (Refreshed::NothingToReplace, None) => {}
                 (other, _) => panic!("{other:?}"),

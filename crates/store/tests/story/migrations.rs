@@ -2,7 +2,7 @@
 
 use crate::world::{NOW, World, event, settings};
 use anteroom_store::{
-    Aim, Change, Created, Deletion, Expect, External, Health, Kept, NewSession, Outcome, SCHEMA_VERSION, Sha256Hex,
+    SessionPurpose, Change, Created, Deletion, Expect, ExternalMachineClaim, Health, Retention, NewSession, SessionOutcome, SCHEMA_VERSION, Sha256Hex,
     Store,
 };
 use anteroom_vault::{Binding, KeyRing};
@@ -126,14 +126,14 @@ async fn rows_of_every_older_version_survive_and_mean_what_they_meant() {
         let store = Store::open(&old.path(), settings()).await.unwrap();
         let active = store.session(&old.active).await.unwrap().unwrap();
         assert!(active.is_active() && active.epoch == 2);
-        assert_eq!((active.method, active.aim, active.exit_code), (None, Aim::default(), None));
+        assert_eq!((active.method, active.purpose, active.exit_code), (None, SessionPurpose::default(), None));
         assert_eq!(store.timeline(&old.active, 0, 10).await.unwrap().len(), 1);
         let completed = store.session(&old.completed).await.unwrap().unwrap();
-        assert_eq!(completed.end().unwrap().outcome, Outcome::Completed(old.credential.clone()));
+        assert_eq!(completed.end().unwrap().outcome, SessionOutcome::Completed(old.credential.clone()));
 
-        let kept = store.credential_of(&old.completed).await.unwrap().unwrap();
+        let kept = store.credential_of_session(&old.completed).await.unwrap().unwrap();
         assert_eq!((kept.stored_at_ms, kept.checked_at_ms, kept.revision), (5, 5, 1));
-        assert_eq!((kept.kept, kept.health, kept.ends_at_ms), (Kept::UntilDeleted, Health::Valid, None));
+        assert_eq!((kept.retention, kept.health, kept.expires_at_ms), (Retention::UntilDeleted, Health::Valid, None));
         assert_eq!(kept.user_id.as_deref(), Some("ada"));
         let deleted = store.credential(&old.deleted).await.unwrap().unwrap();
         assert_eq!((deleted.deleted_at_ms, deleted.revision), (Some(6), 1));
@@ -141,7 +141,7 @@ async fn rows_of_every_older_version_survive_and_mean_what_they_meant() {
         let leased = store.lease(&old.credential, &old.owner, NOW).await.unwrap().unwrap();
         assert_eq!(leased.number, 2, "the leases of then are on the record");
         assert_eq!(&*old.ring.unseal(&old.binding(), &leased.sealed).unwrap(), b"of then");
-        assert_eq!(store.delete_credential(&old.credential, NOW).await.unwrap(), Deletion::Now);
+        assert_eq!(store.delete_credential(&old.credential, NOW).await.unwrap(), Deletion::Deleted);
         store.check().await.unwrap();
     }
 }
@@ -152,24 +152,24 @@ async fn an_older_database_takes_what_the_new_program_writes() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
         let world = World::new().await;
-        let external = Some(External { machine: "desk".to_owned(), agent_token: Sha256Hex::of(b"token") });
+        let external = Some(ExternalMachineClaim { machine: "desk".to_owned(), agent_token: Sha256Hex::of(b"token") });
         let method = Some(anteroom_wire::provider::MethodName::default());
-        let renews = Aim::SignIn { renews: Some(old.credential.clone()) };
+        let renews = SessionPurpose::SignIn { renews: Some(old.credential.clone()) };
         let new = NewSession {
             owner: old.owner.clone(),
             external,
             method: method.clone(),
-            aim: renews.clone(),
+            purpose: renews.clone(),
             ..world.new_session()
         };
         let Created::New(row) = store.create_session(&new, event("accepted")).await.unwrap() else { panic!() };
-        assert_eq!((row.external_machine.as_deref(), row.method, row.aim), (Some("desk"), method, renews));
+        assert_eq!((row.external_machine.as_deref(), row.method, row.purpose), (Some("desk"), method, renews));
         let change = Change::new().cli_started(true);
         store.transition(&old.active, Expect::Epoch(2), change, event("changed")).await.unwrap();
-        let ends = store.ending_credentials(NOW, NOW, 9).await.unwrap();
+        let ends = store.expiring_credentials(NOW, NOW, 9).await.unwrap();
         assert_eq!((store.due_messages(NOW, 9).await.unwrap().len(), ends), (usize::from(version >= 3), vec![]));
         let message = MessageId::from_parts(NOW, [7; 10]);
-        assert_eq!(store.carry(&message, &old.credential, NOW).await.unwrap(), None, "it is not handed out once");
-        assert_eq!(store.message_done(&message, NOW).await.unwrap(), version >= 3);
+        assert_eq!(store.claim_for_webhook(&message, &old.credential, NOW).await.unwrap(), None, "it is not handed out once");
+        assert_eq!(store.message_delivered(&message, NOW).await.unwrap(), version >= 3);
     }
 }

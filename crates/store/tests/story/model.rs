@@ -1,7 +1,7 @@
 //! Any order of calls on one session gives what a ten-line model gives.
 
 use crate::world::{HOUR, NOW, World, event};
-use anteroom_store::{Change, Completed, Expect, Outcome, Reason, Transition};
+use anteroom_store::{Change, Completed, Expect, SessionOutcome, Reason, Transition};
 use anteroom_wire::Problem;
 use proptest::prelude::*;
 
@@ -91,16 +91,16 @@ async fn run(calls: Vec<Call>) {
         let row = world.store.session(&id).await.unwrap().unwrap();
         let seen = match row.end().map(|end| &end.outcome) {
             None => Ended::No,
-            Some(Outcome::Completed(_)) => Ended::Completed,
-            Some(Outcome::Failed) => Ended::By(Way::Fail),
-            Some(Outcome::Cancelled) => Ended::By(Way::Cancel),
-            Some(Outcome::Expired) => Ended::By(Way::Expire),
+            Some(SessionOutcome::Completed(_)) => Ended::Completed,
+            Some(SessionOutcome::Failed) => Ended::By(Way::Fail),
+            Some(SessionOutcome::Cancelled) => Ended::By(Way::Cancel),
+            Some(SessionOutcome::Expired) => Ended::By(Way::Expire),
         };
         assert_eq!((row.epoch, seen), (epoch, ended));
         let timeline = world.store.timeline(&id, 0, 1000).await.unwrap();
         let numbers: Vec<u64> = timeline.iter().map(|entry| entry.number).collect();
         assert_eq!(numbers, (1..=entries).collect::<Vec<u64>>());
-        let stored = world.store.credential_of(&id).await.unwrap().is_some();
+        let stored = world.store.credential_of_session(&id).await.unwrap().is_some();
         assert_eq!(stored, ended == Ended::Completed, "a credential is stored exactly when the session completed");
     }
 }

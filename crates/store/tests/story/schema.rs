@@ -1,7 +1,7 @@
 //! The schema: made from nothing, kept over restarts, refused when it is newer, strict about words.
 
 use crate::world::{NOW, World, settings};
-use anteroom_store::{Kind, SCHEMA_VERSION, Store, StoreError};
+use anteroom_store::{StoreErrorKind, SCHEMA_VERSION, Store, StoreError};
 use sqlx::Executor;
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     assert!(text.contains(&newer.to_string()) && text.contains(&SCHEMA_VERSION.to_string()), "{text}");
 
     hand.execute("UPDATE meta SET value = 'one' WHERE key = 'schema_version'").await.unwrap();
-    assert_eq!(Store::open(&world.path(), settings()).await.unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(Store::open(&world.path(), settings()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]
@@ -66,8 +66,8 @@ async fn words_outside_the_lists_and_half_rows_are_refused_by_the_database() {
         "UPDATE sessions SET idempotency_key = 'k'".to_owned(),
         "UPDATE callers SET role = 'root'".to_owned(),
         "UPDATE callers SET role = 'viewer'".to_owned(),
-        format!("INSERT INTO passes (hash, kind, expires_at_ms) VALUES ('h', 'enter', {NOW})"),
-        format!("INSERT INTO passes (hash, kind, name, expires_at_ms) VALUES ('h', 'exit', 'n', {NOW})"),
+        format!("INSERT INTO login_tokens (hash, kind, expires_at_ms) VALUES ('h', 'enter', {NOW})"),
+        format!("INSERT INTO login_tokens (hash, kind, name, expires_at_ms) VALUES ('h', 'exit', 'n', {NOW})"),
         format!(
             "INSERT INTO tickets (hash, session_id, caller_id, purpose, expires_at_ms) \
              VALUES ('h', '{id}', '{}', 'sound', {NOW})",

@@ -2,8 +2,8 @@
 
 use crate::world::{HOUR, NOW, World, event, session_id, settings};
 use anteroom_store::{
-    Change, Created, Expect, IdempotencyKey, Kind, Life, NewEvent, NewSession, Reason, Settings, Sha256Hex, Store,
-    Whose,
+    Change, Created, Expect, IdempotencyKey, StoreErrorKind, RowStatus, NewEvent, NewSession, Reason, Settings, Sha256Hex, Store,
+    OwnerFilter,
 };
 use anteroom_wire::{CallerId, Problem};
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn a_started_session_reads_back_as_it_was_asked_for() {
     assert_eq!((row.user_id, row.return_url), (new.user_id, new.return_url));
     assert_eq!((row.epoch, row.generation, row.cli_started), (0, 1, false));
     assert_eq!((row.created_at_ms, row.idle_deadline_ms, row.deadline_ms), (NOW, Some(NOW + HOUR), NOW + 4 * HOUR));
-    assert_eq!(row.life, Life::Active { setback: None });
+    assert_eq!(row.status, RowStatus::Active { replacement_reason: None });
     assert_eq!(world.kinds(&row.id).await, ["started"]);
 }
 
@@ -41,12 +41,12 @@ async fn a_double_start_with_one_key_is_one_session() {
         match start.await.unwrap() {
             Created::New(row) => new.push(row.id),
             Created::Existing(row) => existing.push(row.id),
-            Created::KeyReused(_) | Created::MachineTaken(_) => panic!("the same request"),
+            Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => panic!("the same request"),
         }
     }
     assert_eq!((new.len(), existing.len()), (1, 19));
     assert!(existing.iter().all(|id| *id == new[0]));
-    assert_eq!(world.store.sessions(Whose::All, 100, None).await.unwrap().len(), 1);
+    assert_eq!(world.store.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
     assert_eq!(world.kinds(&new[0]).await, ["started"]);
 }
 
@@ -58,7 +58,7 @@ async fn two_processes_starting_with_one_key_make_one_session() {
     let (a, b) = tokio::join!(world.store.create_session(&a, event("a")), other.create_session(&b, event("b")));
     let news = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, Created::New(_))).count();
     assert_eq!(news, 1);
-    assert_eq!(other.sessions(Whose::All, 100, None).await.unwrap().len(), 1);
+    assert_eq!(other.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -66,15 +66,15 @@ async fn a_key_used_for_another_request_is_told_and_another_owner_may_use_it() {
     let world = World::new().await;
     world.store.create_session(&keyed(&world, "k", "codex"), event("started")).await.unwrap();
     let other = world.store.create_session(&keyed(&world, "k", "gemini"), event("started")).await.unwrap();
-    assert!(matches!(other, Created::KeyReused(_)), "{other:?}");
+    assert!(matches!(other, Created::IdempotencyKeyReused(_)), "{other:?}");
 
     let neighbour = CallerId::from_parts(NOW, [9; 10]);
     let caller = world.new_caller(neighbour.clone(), anteroom_store::Role::Backend, "token-2");
     world.store.create_caller(&caller).await.unwrap();
     let theirs = NewSession { owner: neighbour.clone(), ..keyed(&world, "k", "gemini") };
     assert!(matches!(world.store.create_session(&theirs, event("started")).await.unwrap(), Created::New(_)));
-    assert_eq!(world.store.sessions(Whose::Owner(&neighbour), 10, None).await.unwrap().len(), 1);
-    assert_eq!(world.store.sessions(Whose::All, 10, None).await.unwrap().len(), 2);
+    assert_eq!(world.store.sessions(OwnerFilter::Owner(&neighbour), 10, None).await.unwrap().len(), 1);
+    assert_eq!(world.store.sessions(OwnerFilter::All, 10, None).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -82,12 +82,12 @@ async fn an_unknown_owner_or_a_taken_id_is_a_conflict_and_leaves_nothing() {
     let world = World::new().await;
     let orphan = NewSession { owner: CallerId::from_parts(1, [0; 10]), ..world.new_session() };
     let error = world.store.create_session(&orphan, event("started")).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Conflict, "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error:?}");
     assert_eq!(world.store.session(&orphan.id).await.unwrap(), None);
 
     let taken = NewSession { id: world.session().await.id, ..world.new_session() };
     let error = world.store.create_session(&taken, event("again")).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Conflict, "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error:?}");
     assert_eq!(world.kinds(&taken.id).await, ["started"]);
 }
 
@@ -102,7 +102,7 @@ async fn pages_of_sessions_are_newest_first_and_meet_without_gaps() {
     ids.reverse();
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
-        let page = world.store.sessions(Whose::Owner(&world.owner), 3, before.as_ref()).await.unwrap();
+        let page = world.store.sessions(OwnerFilter::Owner(&world.owner), 3, before.as_ref()).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.id.clone());
         seen.extend(page.into_iter().map(|row| row.id));
@@ -120,12 +120,12 @@ async fn only_sessions_past_a_deadline_are_overdue() {
     let reason = Reason::new(Problem::Cancelled, "");
     world.done(&over.id, Expect::Active, Change::new().cancel(reason, NOW), "cancelled").await;
 
-    let mut overdue: Vec<_> = world.store.overdue(NOW + HOUR).await.unwrap().into_iter().map(|row| row.id).collect();
+    let mut overdue: Vec<_> = world.store.sessions_past_deadline(NOW + HOUR).await.unwrap().into_iter().map(|row| row.id).collect();
     overdue.sort();
     let mut expected = vec![idle.id, capped.id];
     expected.sort();
     assert_eq!(overdue, expected);
-    assert_eq!(world.store.overdue(NOW).await.unwrap(), []);
+    assert_eq!(world.store.sessions_past_deadline(NOW).await.unwrap(), []);
     assert_eq!(world.store.active_sessions().await.unwrap().len(), 3);
 }
 
@@ -156,7 +156,7 @@ async fn the_timeline_is_in_order_resumable_and_bounded() {
     assert_eq!(world.store.append_event(&row.id, event("fourth")).await.unwrap().unwrap().number, 4);
     assert_eq!(world.store.append_event(&row.id, event("too much")).await.unwrap(), None);
     // What ends a session is told even then.
-    let reason = Reason::new(Problem::MachineGone, "signal 9");
+    let reason = Reason::new(Problem::MachineFailed, "signal 9");
     world.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), "failed").await;
 
     let entries = world.store.timeline(&row.id, 1, 100).await.unwrap();
@@ -167,7 +167,7 @@ async fn the_timeline_is_in_order_resumable_and_bounded() {
     assert_eq!(entries[3].kind, "failed");
     assert_eq!(world.store.timeline(&row.id, 1, 2).await.unwrap().len(), 2);
     let error = world.store.append_event(&session_id(), event("nobody's")).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Conflict);
+    assert_eq!(error.kind(), StoreErrorKind::Conflict);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! One change wins, and what has ended stays.
 
 use crate::world::{NOW, World, event, session_id};
-use anteroom_store::{Change, Expect, Kind, Life, Outcome, Reason, StoreError, Transition};
+use anteroom_store::{Change, Expect, StoreErrorKind, RowStatus, SessionOutcome, Reason, StoreError, Transition};
 use anteroom_wire::{MachineId, Problem};
 use sqlx::Executor;
 
@@ -12,9 +12,9 @@ async fn of_a_hundred_changes_at_one_epoch_exactly_one_happens() {
     let changes: Vec<_> = (0..100)
         .map(|n| {
             let (store, id) = (world.store.clone(), row.id.clone());
-            let reason = Reason::new(Problem::MachineGone, format!("change {n}"));
+            let reason = Reason::new(Problem::MachineFailed, format!("change {n}"));
             tokio::spawn(async move {
-                let change = Change::new().setback(Some(reason));
+                let change = Change::new().replacement_reason(Some(reason));
                 store.transition(&id, Expect::Epoch(0), change, event("changed")).await.unwrap()
             })
         })
@@ -41,19 +41,19 @@ async fn a_change_writes_what_it_names_and_leaves_the_rest() {
     let world = World::new().await;
     let before = world.session_with_machine("agent").await;
     let machine = MachineId::from_parts(NOW, [4; 10]);
-    let reason = Reason::new(Problem::MachineGone, "killed");
+    let reason = Reason::new(Problem::MachineFailed, "killed");
     let change =
-        Change::new().generation(2).machine(Some(machine.clone())).cli_started(false).setback(Some(reason.clone()));
+        Change::new().generation(2).machine(Some(machine.clone())).cli_started(false).replacement_reason(Some(reason.clone()));
     let after = world.done(&before.id, Expect::Epoch(1), change, "replaced").await;
     assert_eq!((after.generation, after.machine.as_ref(), after.cli_started), (2, Some(&machine), false));
     assert_eq!((after.epoch, after.reason()), (2, Some(&reason)));
     assert_eq!((&after.agent_token, after.claimed_generation), (&before.agent_token, Some(1)));
     assert_eq!(world.store.session(&before.id).await.unwrap(), Some(after.clone()));
 
-    let cleared = Change::new().setback(None).machine(None).agent_token(None).claimed_generation(None);
+    let cleared = Change::new().replacement_reason(None).machine(None).agent_token(None).claimed_generation(None);
     let after = world.done(&before.id, Expect::Active, cleared, "cleared").await;
     assert_eq!((after.machine, after.agent_token, after.claimed_generation), (None, None, None));
-    assert_eq!(after.life, Life::Active { setback: None });
+    assert_eq!(after.status, RowStatus::Active { replacement_reason: None });
 }
 
 #[tokio::test]
@@ -62,9 +62,9 @@ async fn every_end_with_every_reason_reads_back() {
     for problem in Problem::ALL {
         let reason = Reason::new(*problem, "in detail");
         for (change, outcome) in [
-            (Change::new().fail(reason.clone(), NOW + 1), Outcome::Failed),
-            (Change::new().cancel(reason.clone(), NOW + 1), Outcome::Cancelled),
-            (Change::new().expire(reason.clone(), NOW + 1), Outcome::Expired),
+            (Change::new().fail(reason.clone(), NOW + 1), SessionOutcome::Failed),
+            (Change::new().cancel(reason.clone(), NOW + 1), SessionOutcome::Cancelled),
+            (Change::new().expire(reason.clone(), NOW + 1), SessionOutcome::Expired),
         ] {
             let id = world.session().await.id;
             world.done(&id, Expect::Active, change, "ended").await;
@@ -86,7 +86,7 @@ async fn what_was_cancelled_is_not_overwritten_by_a_late_failure() {
         let late = Change::new().fail(Reason::new(Problem::ReadyTimeout, ""), NOW + 9);
         let answer = world.store.transition(&row.id, expect, late, event("late")).await.unwrap();
         let Transition::Conflict(now) = answer else { panic!("{answer:?}") };
-        assert_eq!(now.end().unwrap().outcome, Outcome::Cancelled);
+        assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
     }
     assert_eq!(world.kinds(&row.id).await, ["started", "cancelled"]);
     // A note about what happened afterwards is not a change.
@@ -121,8 +121,8 @@ async fn an_ended_session_and_the_records_stay_even_for_direct_sql() {
 async fn an_unknown_session_is_told() {
     let world = World::new().await;
     let error = world.store.transition(&session_id(), Expect::Active, Change::new(), event("x")).await.unwrap_err();
-    assert!(matches!(error, StoreError::NoSuchSession(_)), "{error:?}");
-    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(matches!(error, StoreError::SessionNotFound(_)), "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Conflict);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A database of its own for each test, with a key ring, and a second way in for direct SQL.
 
 use anteroom_store::{
-    Aim, Change, Completed, Completion, Created, Expect, Kept, NewCaller, NewCredential, NewEvent, NewSession, Role,
+    SessionPurpose, Change, Completed, Completion, Created, Expect, Retention, NewCaller, NewCredential, NewEvent, NewSession, Role,
     SessionRow, Settings, Sha256Hex, Store, Transition,
 };
 use anteroom_vault::{Binding, KeyRing, Sealed};
@@ -79,7 +79,7 @@ impl World {
             deadline_ms: NOW + 4 * HOUR,
             external: None,
             method: None,
-            aim: Aim::default(),
+            purpose: SessionPurpose::default(),
         }
     }
 
@@ -87,7 +87,7 @@ impl World {
     pub(crate) async fn session(&self) -> SessionRow {
         match self.store.create_session(&self.new_session(), event("started")).await.unwrap() {
             Created::New(row) => row,
-            Created::Existing(_) | Created::KeyReused(_) | Created::MachineTaken(_) => {
+            Created::Existing(_) | Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => {
                 panic!("no key and no external machine was given")
             }
         }
@@ -137,8 +137,8 @@ impl World {
                 id: &id,
                 sealed: &sealed,
                 files: &files,
-                kept: Kept::UntilDeleted,
-                ends_at_ms: None,
+                retention: Retention::UntilDeleted,
+                expires_at_ms: None,
             },
             messages: &[],
             at_ms: NOW + 5,

@@ -110,7 +110,7 @@ pub enum CaptureState {
     #[default]
     Waiting,
     /// A file appeared that is not a whole credential (yet).
-    Rejected {
+    CandidateRejected {
         /// Path below the home directory.
         path: String,
         /// What is missing: JSON pointers, never values.
@@ -124,14 +124,14 @@ pub enum CaptureState {
         last_error: Option<String>,
     },
     /// Whole and stable; it stays in the machine, since the provider's policy is `keep_in_machine`.
-    Kept {
+    KeptInMachine {
         /// Path below the home directory.
         path: String,
     },
     /// The controller answered.
     Delivered,
     /// The controller refused it for good.
-    Refused {
+    DeliveryRejected {
         /// The problem's code.
         code: String,
     },

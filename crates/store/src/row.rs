@@ -1,0 +1,77 @@
+//! Reading a row's columns; what could not have been written here is refused by name, never a panic.
+
+use crate::{StoreError, UnixMs};
+use sqlx::{Decode, Row, Type, any::AnyRow};
+use std::{fmt::Display, str::FromStr};
+
+/// One row being read.
+pub(crate) struct RowReader<'r> {
+    row: &'r AnyRow,
+    table: &'static str,
+    key: String,
+}
+
+impl<'r> RowReader<'r> {
+    /// Reads `row` of `table`; the column `key` names it in errors.
+    pub(crate) fn new(row: &'r AnyRow, table: &'static str, key: &str) -> Self {
+        let key = row.try_get::<String, _>(key).unwrap_or_else(|_| "without a key".to_owned());
+        Self { row, table, key }
+    }
+
+    /// The refusal of this row.
+    pub(crate) fn corrupt(&self, why: impl Into<String>) -> StoreError {
+        StoreError::CorruptRow { table: self.table, row: self.key.clone(), why: why.into() }
+    }
+
+    fn get<T>(&self, column: &str) -> Result<T, StoreError>
+    where
+        T: Decode<'r, sqlx::Any> + Type<sqlx::Any>,
+    {
+        // sqlx's own text names types, not values.
+        self.row.try_get(column).map_err(|error| self.corrupt(format!("{column}: {error}")))
+    }
+
+    pub(crate) fn text(&self, column: &str) -> Result<String, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn text_or_null(&self, column: &str) -> Result<Option<String>, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn bytes_or_null(&self, column: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(column)
+    }
+
+    /// A text that must read as a `T`.
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T, StoreError> {
+        self.text(column)?.parse().map_err(|error| self.corrupt(format!("{column}: {error}")))
+    }
+
+    /// A text that must read as a `T` where there is one.
+    pub(crate) fn parsed_or_null<T: FromStr<Err: Display>>(&self, column: &str) -> Result<Option<T>, StoreError> {
+        let text = self.text_or_null(column)?;
+        text.map(|text| text.parse().map_err(|error| self.corrupt(format!("{column}: {error}")))).transpose()
+    }
+
+    /// A number that is not negative and fits `T`.
+    pub(crate) fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, StoreError> {
+        let number: i64 = self.get(column)?;
+        T::try_from(number).map_err(|_| self.corrupt(format!("{column}: {number} is out of range")))
+    }
+
+    /// A number that is not negative and fits `T`, where there is one.
+    pub(crate) fn number_or_null<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, StoreError> {
+        let number: Option<i64> = self.get(column)?;
+        number
+            .map(|number| {
+                T::try_from(number).map_err(|_| self.corrupt(format!("{column}: {number} is out of range")))
+            })
+            .transpose()
+    }
+}
+
+/// A time or count as the database has it; what is beyond 63 bits (292 million years) becomes the last.
+pub(crate) fn stored(number: UnixMs) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

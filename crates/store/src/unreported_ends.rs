@@ -1,0 +1,43 @@
+//! Ended sessions whose timeline does not say how their last machine ended.
+
+use crate::{Store, StoreError, UnixMs, row::RowReader, row::stored, error::query_error};
+use anteroom_wire::{MachineId, SessionId};
+
+/// An ended session and its last machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreportedEnd {
+    /// The session.
+    pub session: SessionId,
+    /// Its last machine, of whose end nothing is on the timeline.
+    pub machine: MachineId,
+}
+
+impl Store {
+    /// Sessions that ended at or after `since_ms` with a machine that was asked for and of whose end no entry of the kind
+    /// `machine_exited` tells, the newest first; only the newest `limit` of all that ended are looked at. A server that is killed
+    /// right after a session's end leaves such.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has an impossible row.
+    pub async fn unreported_ends(&self, since_ms: UnixMs, limit: u32) -> Result<Vec<UnreportedEnd>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT s.id, s.machine_id FROM (SELECT id, machine_id, ended_at_ms FROM sessions \
+                 WHERE state <> 'active' ORDER BY id DESC LIMIT $2) s \
+             WHERE s.machine_id IS NOT NULL AND s.ended_at_ms >= $1 \
+             AND NOT EXISTS (SELECT 1 FROM timeline g WHERE g.session_id = s.id AND g.kind = 'machine_exited' \
+                 AND g.number > COALESCE((SELECT MAX(r.number) FROM timeline r \
+                     WHERE r.session_id = s.id AND r.kind = 'machine_requested'), 0)) \
+             ORDER BY s.id DESC",
+        )
+        .bind(stored(since_ms))
+        .bind(i64::from(limit))
+        .fetch_all(self.reader())
+        .await
+        .map_err(query_error("look for ends of machines that were not told"))?;
+        let decoded = rows.iter().map(|row| {
+            let reader = RowReader::new(row, "sessions", "id");
+            Ok(UnreportedEnd { session: reader.parsed("id")?, machine: reader.parsed("machine_id")? })
+        });
+        decoded.collect()
+    }
+}

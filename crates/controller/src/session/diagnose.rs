@@ -14,7 +14,7 @@
 //! 4. **Sign-in** (of the last machine only), in this order: a failing delivery; a program of the machine that was killed
 //!    because memory ran out, or that crashes repeatedly; a tool that could not be started; a tool that exited with an error; an
 //!    invalid credential file; a tool that exited without a file; no reachable host. A tool's error is attributed to the egress gate
-//!    only if its last lines name a denied host, or the request was denied at most [`sign_in::BLAME_MS`] before its exit:
+//!    only if its last lines name a denied host, or the request was denied at most [`sign_in::ATTRIBUTION_MS`] before its exit:
 //!    browsers request many names that do not matter.
 //! 5. **Active**: not yet open (queued, starting, being replaced, agent unreachable), then (4), then an agent or a desktop that
 //!    did not answer the last viewer. Otherwise the session waits for the user.
@@ -82,7 +82,7 @@ pub struct SupervisorSnapshot {
     /// Desktop viewers connected.
     pub viewers: u32,
     /// Why the agent of an open machine did not answer a request just now.
-    pub silent: Option<String>,
+    pub agent_error: Option<String>,
 }
 
 /// The progress of the machine: [`Progress`] without the channels.
@@ -149,7 +149,7 @@ const AGENT_MS_MAX: u64 = 2_000;
 /// Timeout for flushing buffered timeline entries, milliseconds.
 const FLUSH_MS_MAX: u64 = 300;
 /// Timeline entries that are read. The timeline limits all kinds of entries except state transitions to fewer than this.
-const ENTRIES_MAX: u32 = 10_000;
+const TIMELINE_ENTRIES_MAX: u32 = 10_000;
 /// The most evidence entries; the cause is always one of them.
 const EVIDENCE_MAX: usize = 40;
 
@@ -174,14 +174,14 @@ pub async fn diagnose_for(app: &App, id: &SessionId, operator: bool) -> Result<O
     // Include entries that are still buffered, but do not wait long for a database that does not answer.
     let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), timeline::flush(app, id)).await;
     let Some(row) = app.store.session(id).await? else { return Ok(None) };
-    let timeline = app.store.timeline(id, 0, ENTRIES_MAX).await?;
+    let timeline = app.store.timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
     let provider = app.providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone());
     let receipt = receipt(app, &row, &timeline).await;
     let external = row.external_machine.as_ref().map(|name| {
         let machine = app.external.get(name);
         let address = machine.filter(|_| operator).map(|machine| machine.desktop.to_string());
-        ExternalMachineConfig { is_there: machine.is_some(), address }
+        ExternalMachineConfig { is_configured: machine.is_some(), address }
     });
     let input = Input { now_ms: clock::now(), tool: &tool, row: &row, supervisor, timeline: &timeline, receipt, external };
     let mut diagnosis = evaluate(&input);
@@ -211,7 +211,7 @@ async fn snapshot(state: &SessionState) -> SupervisorSnapshot {
 /// The exit reason in the receipt of the last machine, if the timeline has no entry for its exit.
 async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
     let machine = row.machine.clone()?;
-    if row.is_active() || TimelineView::new(timeline).gone().is_some() {
+    if row.is_active() || TimelineView::new(timeline).exit().is_some() {
         return None;
     }
     let machines = app.machines.clone();
@@ -222,7 +222,7 @@ async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Optio
 /// Derives the diagnosis. Pure.
 pub fn evaluate(input: &Input<'_>) -> Diagnosis {
     let timeline = match input.external {
-        Some(_) => TimelineView::whole(input.timeline),
+        Some(_) => TimelineView::of_one_machine(input.timeline),
         None => TimelineView::new(input.timeline),
     };
     let finding = match input.row.end() {

@@ -181,7 +181,7 @@ async fn diagnosis_of_an_unreachable_allowed_host_is_egress_unreachable() {
 async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() {
     let flags = Flags::new();
     let tool = flags.tool("{\"token\": \"x\"}");
-    let server = TestServer::start(TestConfig::with_tool(tool).with_settings("[sessions]\nidle_s_max = 5\nsweep_every_ms = 50\n")).await.unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool).with_settings("[sessions]\nidle_s_max = 5\nreconcile_every_ms = 50\n")).await.unwrap();
     let api = server.backend().unwrap();
     let [left, cancelled] = [api.start("scripted").await.unwrap(), api.start("scripted").await.unwrap()];
     api.cancel(&cancelled.session.id).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a session that lives waits for, and what is wrong with it.
+//! The verdict on an active session.
 
 use super::{
     Finding, Input, SupervisorSnapshot, MachineProgress,
@@ -14,10 +14,10 @@ use anteroom_wire::{
     diagnosis::Verdict,
 };
 
-/// The verdict on a session that lives.
+/// The verdict on an active session.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
     let Some(supervisor) = &input.supervisor else {
-        let sentence = "No task of this server runs the session at this moment; it is taken over at the next sweep.";
+        let sentence = "No supervisor of this server runs the session; it is adopted at the next reconciliation.";
         return Finding::new(Verdict::Resuming, sentence, timeline.all.last());
     };
     match supervisor.progress {
@@ -25,10 +25,10 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Fin
         MachineProgress::Preparing { stage } => preparing(input, timeline, stage),
         MachineProgress::Claiming => preparing(input, timeline, Stage::Cli),
         MachineProgress::Lost => replaced(input, timeline, None),
-        // The row is read after the owner's knowledge, so an owner that lets go without an end written is lost.
+        // The row was read after the supervisor's state, so this supervisor stops without having written an end.
         MachineProgress::Closing => Finding::new(
             Verdict::Resuming,
-            "The session's machine is being let go; the session is taken over at the next sweep.",
+            "The session's supervisor is stopping; the session is adopted at the next reconciliation.",
             timeline.all.last(),
         ),
         MachineProgress::Open => open(input, timeline, supervisor),
@@ -41,21 +41,21 @@ fn since_start(input: &Input<'_>) -> String {
 
 fn queued<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, position: u32) -> Finding<'a> {
     let again = if timeline.machine.is_empty() { "" } else { " for another machine" };
-    let former = timeline.last_gone().map_or_else(String::new, |(gone, why)| {
-        format!("; the former one ended at {} because {}", when(gone), cause(&why))
+    let previous = timeline.latest_exit().map_or_else(String::new, |(gone, why)| {
+        format!("; the previous machine ended at {} because {}", when(gone), cause(&why))
     });
     let sentence = format!(
-        "The session waits for room{again}: it is number {position} in line, {} after its start{former}.",
+        "The session waits for capacity{again}: it is number {position} in the queue, {} after its start{previous}.",
         since_start(input)
     );
-    let evidence = timeline.every("accepted").chain(timeline.every("machine_exited")).chain(timeline.every("machine_replaced"));
+    let evidence = timeline.of_kind("accepted").chain(timeline.of_kind("machine_exited")).chain(timeline.of_kind("machine_replaced"));
     Finding::new(Verdict::WaitingForCapacity, sentence, evidence)
 }
 
 fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -> Finding<'a> {
-    let asked = timeline.last("restart_requested");
+    let restart = timeline.last("restart_requested");
     let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted"));
-    if asked.is_some() || input.row.generation > 1 && ready.is_none() {
+    if restart.is_some() || input.row.generation > 1 && ready.is_none() {
         return replaced(input, timeline, Some(stage));
     }
     if let Some(ready) = ready {
@@ -63,9 +63,9 @@ fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -
         let error = lost.map(|lost| text(lost, "error")).filter(|error| !error.is_empty());
         let error = error.map_or_else(String::new, |error| format!(" ({})", quoted(error)));
         let sentence = format!(
-            "The machine was ready at {} and the way to its agent broke {}{error}; it is being opened again (waiting for {stage:?}).",
+            "The machine was ready at {}, and the connection to its agent broke {}{error}; it is being reopened (waiting for {stage:?}).",
             when(ready),
-            lost.map_or_else(|| "since".to_owned(), |lost| format!("at {}", when(lost))),
+            lost.map_or_else(|| "afterwards".to_owned(), |lost| format!("at {}", when(lost))),
         );
         return Finding::new(
             Verdict::AgentUnreachable,
@@ -79,21 +79,21 @@ fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -
 }
 
 fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<Stage>) -> Finding<'a> {
-    let why = match (timeline.last("restart_requested"), timeline.last_gone()) {
-        (Some(asked), _) => format!("Another machine was asked for at {}", when(asked)),
-        (None, Some((gone, why))) => format!("The former machine ended at {} because {}", when(gone), cause(&why)),
+    let why = match (timeline.last("restart_requested"), timeline.latest_exit()) {
+        (Some(restart), _) => format!("A restart was requested at {}", when(restart)),
+        (None, Some((gone, why))) => format!("The previous machine ended at {} because {}", when(gone), cause(&why)),
         (None, None) => {
             let detail = input.row.reason().and_then(|reason| reason.detail.clone()).unwrap_or_default();
-            format!("The former machine ended: {detail}")
+            format!("The previous machine ended: {detail}")
         }
     };
     let next = match stage {
         Some(stage) => format!("machine {} is starting and waits for {stage:?}", input.row.generation),
-        None => "another one is asked for".to_owned(),
+        None => "another machine is being requested".to_owned(),
     };
     let evidence = timeline
-        .every("machine_exited")
-        .chain(timeline.every("machine_replaced"))
+        .of_kind("machine_exited")
+        .chain(timeline.of_kind("machine_replaced"))
         .chain(timeline.last("restart_requested"))
         .chain(timeline.last("machine_requested"));
     Finding::new(Verdict::MachineBeingReplaced, format!("{why}; {next}."), evidence)
@@ -106,28 +106,28 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &Supervi
         return fault;
     }
     if let Some(why) = &supervisor.agent_error {
-        let sentence = format!("The machine runs and its agent did not answer just now: {}.", quoted(why));
+        let sentence = format!("The machine runs, but its agent did not answer: {}.", quoted(why));
         return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last("machine_ready"));
     }
-    // What a command changes is delivered while it goes on: the agent says whether that is so now.
+    // A command can change its credential and run on: only the agent's state shows whether the change is being delivered.
     let accepted = sign_in::candidate(timeline).filter(|last| last.kind == "candidate_accepted" && using.is_none());
     if accepted.is_some() || matches!(supervisor.capture, CaptureState::Delivering { .. }) {
-        let sentence = "A whole credential was found and is being delivered.";
+        let sentence = "A valid credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
     }
     external::fault(input, timeline)
         .or_else(|| guest::memory_low(timeline))
-        .or_else(|| desktop_away(timeline))
+        .or_else(|| desktop_unreachable(timeline))
         .or_else(|| using.map(|using| credential_use::runs(timeline, using)))
-        .or_else(|| external::person(input, timeline, supervisor))
-        .unwrap_or_else(|| person(input, timeline, supervisor))
+        .or_else(|| external::waiting_for_user(input, timeline, supervisor))
+        .unwrap_or_else(|| waiting_for_user(input, timeline, supervisor))
 }
 
-/// The last viewer got no picture because the desktop did not answer.
-fn desktop_away<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+/// The last viewer was disconnected because the desktop did not answer.
+fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let kinds = ["viewer_joined", "viewer_left", "viewer_rejected"];
-    let of_desktop = |entry: &&TimelineRow| kinds.contains(&entry.kind.as_str()) && text(entry, "door") != "terminal";
-    let last = timeline.machine.iter().rfind(of_desktop)?;
+    let is_desktop_viewer = |entry: &&TimelineRow| kinds.contains(&entry.kind.as_str()) && text(entry, "socket") != "terminal";
+    let last = timeline.machine.iter().rfind(is_desktop_viewer)?;
     let unreachable = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
     if !unreachable.contains(&text(last, "reason")) {
         return None;
@@ -135,23 +135,23 @@ fn desktop_away<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let detail = Some(text(last, "detail")).filter(|detail| !detail.is_empty());
     let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
     let sentence =
-        format!("The machine's desktop did not answer the last viewer, who was turned away at {}{detail}.", when(last));
+        format!("The machine's desktop did not answer; the last viewer was disconnected at {}{detail}.", when(last));
     let failed = timeline.machine.iter().filter(|entry| entry.kind == "stage_failed");
     Some(Finding::new(Verdict::DesktopUnreachable, sentence, failed.chain([last])))
 }
 
-fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
+fn waiting_for_user<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
     let viewers = match supervisor.viewers {
-        0 => "nobody looks at the desktop".to_owned(),
-        1 => "one viewer looks at the desktop".to_owned(),
-        count => format!("{count} viewers look at the desktop"),
+        0 => "no viewer is connected".to_owned(),
+        1 => "one viewer is connected".to_owned(),
+        count => format!("{count} viewers are connected"),
     };
     let shown = timeline.last("sign_in_url").or(timeline.last("device_code"));
     let step = match shown {
-        Some(entry) => format!("{} has shown how to sign in at {}", input.tool, when(entry)),
+        Some(entry) => format!("{} showed sign-in instructions at {}", input.tool, when(entry)),
         None => format!("{} runs", input.tool),
     };
     let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted"));
-    let sentence = format!("The machine is ready, {step}, and {viewers}: it is the person's turn.");
+    let sentence = format!("The machine is ready, {step}, and {viewers}: the session waits for the user.");
     Finding::new(Verdict::WaitingForUser, sentence, ready.into_iter().chain(timeline.last("cli_started")).chain(shown))
 }

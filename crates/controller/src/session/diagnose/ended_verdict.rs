@@ -1,8 +1,8 @@
-//! Why a session that has ended did.
+//! The verdict on an ended session.
 
 use super::{
     Finding, Input, external, sign_in,
-    timeline_view::{TimelineView, elapsed, last_words, listed, number, quoted, text, when},
+    timeline_view::{TimelineView, elapsed, quoted_last_lines, listed, number, quoted, text, when},
     credential_use,
 };
 use crate::clock::rfc3339;
@@ -10,7 +10,7 @@ use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, SessionOutcome, TimelineRow};
 use anteroom_wire::{Problem, diagnosis::Verdict};
 
-/// The verdict on a session that has ended.
+/// The verdict on an ended session.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
     let mut finding = match &end.outcome {
         SessionOutcome::Completed(_) if let Some(using) = input.row.purpose.credential_use() => credential_use::completed(input, timeline, using, end),
@@ -23,29 +23,29 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &
             Finding::new(Verdict::Completed, sentence, timeline.last("candidate_accepted"))
         }
         SessionOutcome::Cancelled => {
-            let sentence = format!("The session was cancelled at {}{}", rfc3339(end.at_ms), without(timeline, end));
+            let sentence = format!("The session was cancelled at {}{}", rfc3339(end.at_ms), consequences(timeline, end));
             Finding::new(Verdict::Cancelled, sentence, None)
         }
         SessionOutcome::Failed => failed(input, timeline, end),
         SessionOutcome::Expired => expired(input, timeline, end),
     };
     finding.evidence.extend(timeline.end());
-    finding.evidence.extend(turned_away(timeline, end));
+    finding.evidence.extend(affected_viewers(timeline, end));
     finding
 }
 
 fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
     let detail = end.reason.detail.as_deref().unwrap_or("");
     let at = rfc3339(end.at_ms);
-    let rest = without(timeline, end);
-    let because = |verdict, words: &str| {
-        let particulars =
+    let consequences = consequences(timeline, end);
+    let because = |verdict, cause: &str| {
+        let details =
             if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
-        Finding::new(verdict, format!("The session failed at {at}: {words}{particulars}{rest}"), None)
+        Finding::new(verdict, format!("The session failed at {at}: {cause}{details}{consequences}"), None)
     };
-    // Any problem can be written as an end: those that no part of the server gives are unknown, by name.
+    // The row can hold any problem as the reason. Those that the server never writes get `Unknown`, with their code.
     let known = [
-        (Problem::NoCapacity, Verdict::NoCapacity, "there was no room for another machine"),
+        (Problem::NoCapacity, Verdict::NoCapacity, "there was no capacity for another machine"),
         (Problem::NoImage, Verdict::NoImage, "there is no machine image to start from"),
         (Problem::ProviderUnavailable, Verdict::ProviderRemoved, "its provider is no longer configured"),
         (Problem::Internal, Verdict::InternalError, "something failed inside the server"),
@@ -55,13 +55,13 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
             if timeline.is_use() {
                 "the server restarted before the command was run"
             } else {
-                "the server restarted and the machine had ended meanwhile"
+                "the machine ended while the server restarted"
             },
         ),
         (Problem::UnknownCredential, Verdict::CredentialDeleted, "the credential is no longer stored"),
     ];
-    if let Some((_, verdict, words)) = known.into_iter().find(|(problem, ..)| *problem == end.reason.problem) {
-        let mut finding = because(verdict, words);
+    if let Some((_, verdict, cause)) = known.into_iter().find(|(problem, ..)| *problem == end.reason.problem) {
+        let mut finding = because(verdict, cause);
         finding.evidence.extend(timeline.last("machine_start_failed"));
         return finding;
     }
@@ -72,31 +72,31 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
     because(Verdict::Unknown, end.reason.problem.code())
 }
 
-/// The machine ended, and the session with it.
+/// The session failed because its machine ended.
 fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
-    let rest = without(timeline, end);
-    let mut evidence: Vec<&TimelineRow> = timeline.every("machine_exited").collect();
-    let (at, why) = match (timeline.gone(), &input.receipt) {
+    let consequences = consequences(timeline, end);
+    let mut evidence: Vec<&TimelineRow> = timeline.of_kind("machine_exited").collect();
+    let (at, why) = match (timeline.exit(), &input.receipt) {
         (Some((entry, why)), _) => (when(entry), Some(why)),
         (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
     };
     if let (Some(claim), Some(ExitReason::Stopped { why: StopReason::Failed })) = (timeline.last("claim_failed"), &why) {
         evidence.push(claim);
-        let words = claim.sentence.trim_end_matches('.');
+        let failure = claim.sentence.trim_end_matches('.');
         return Finding::new(
             Verdict::ClaimFailed,
-            format!("{words}, at {}; the machine was ended{rest}", when(claim)),
+            format!("{failure}, at {}; the machine was stopped{consequences}", when(claim)),
             evidence,
         );
     }
     let Some(why) = why else {
-        let detail = end.reason.detail.as_deref().unwrap_or("its cause is not on record");
-        return Finding::new(Verdict::MachineEndUnknown, format!("The machine ended at {at}: {detail}{rest}"), evidence);
+        let detail = end.reason.detail.as_deref().unwrap_or("its cause is not recorded");
+        return Finding::new(Verdict::MachineEndUnknown, format!("The machine ended at {at}: {detail}{consequences}"), evidence);
     };
     let verdict = verdict_of(&why);
     let opening = match &why {
         ExitReason::NeverStarted { .. } | ExitReason::ReadyTimeout { .. } | ExitReason::Mismatch { .. } => {
-            format!("The machine was given up at {at} because {}", cause(&why))
+            format!("The machine failed to start at {at} because {}", cause(&why))
         }
         ExitReason::Stopped { .. }
         | ExitReason::Exited { .. }
@@ -109,7 +109,7 @@ fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         | ExitReason::Hung { .. }
         | ExitReason::KeeperLost => format!("The machine ended at {at} because {}", cause(&why)),
     };
-    Finding::new(verdict, format!("{opening}{rest}"), evidence)
+    Finding::new(verdict, format!("{opening}{consequences}"), evidence)
 }
 
 pub(super) fn verdict_of(why: &ExitReason) -> Verdict {
@@ -130,23 +130,23 @@ pub(super) fn verdict_of(why: &ExitReason) -> Verdict {
     }
 }
 
-/// Why a machine ended, to follow "because".
+/// Why a machine ended, as a clause after "because".
 pub(super) fn cause(why: &ExitReason) -> String {
     match why {
-        ExitReason::Stopped { why } => format!("it was told to end ({})", why.name()),
-        ExitReason::Exited { code } => format!("its process ended by itself with exit code {code}"),
+        ExitReason::Stopped { why } => format!("it was stopped ({})", why.name()),
+        ExitReason::Exited { code } => format!("its process ended with exit code {code}"),
         ExitReason::Killed { signal } => {
             format!("its process was killed by signal {signal}, which this server did not send")
         }
-        ExitReason::OutOfMemory => "the host's kernel killed its process for want of memory".to_owned(),
+        ExitReason::OutOfMemory => "the host's kernel killed its process because memory ran out".to_owned(),
         ExitReason::Deadline => "it reached its hard deadline".to_owned(),
-        ExitReason::GuestPowerOff => "the guest switched itself off".to_owned(),
-        ExitReason::GuestPanic => "the guest's kernel gave up".to_owned(),
+        ExitReason::GuestPowerOff => "the guest powered off".to_owned(),
+        ExitReason::GuestPanic => "the guest's kernel panicked".to_owned(),
         ExitReason::VmmError { status } => {
-            format!("QEMU stopped it and could not run it on (its word for that: {})", quoted(status))
+            format!("QEMU stopped it with the status {}", quoted(status))
         }
         ExitReason::Hung { unanswered_ms } => {
-            format!("it had hung: it gave no sign of life for {unanswered_ms} ms, so this server ended it")
+            format!("it sent nothing for {unanswered_ms} ms, so this server stopped it")
         }
         ExitReason::KeeperLost => "its keeper process was killed, and the machine with it".to_owned(),
         ExitReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
@@ -162,73 +162,72 @@ pub(super) fn cause(why: &ExitReason) -> String {
 }
 
 fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
-    let (verdict, words) = if end.reason.problem == Problem::IdleExpired {
-        (Verdict::IdleExpired, "nobody used it for as long as it may be idle")
+    let (verdict, cause) = if end.reason.problem == Problem::IdleExpired {
+        (Verdict::IdleExpired, "it was idle for too long")
     } else {
-        (Verdict::DeadlineExpired, "it reached its longest duration")
+        (Verdict::DeadlineExpired, "it reached its maximum duration")
     };
     let at = rfc3339(end.at_ms);
     if timeline.machine.is_empty() {
         let waited = elapsed(input.row.created_at_ms, end.at_ms);
         let sentence = format!(
-            "No room for a machine came free in {waited}; the session ended at {at} since {words}{}",
-            without(timeline, end)
+            "No capacity for a machine became available in {waited}; the session ended at {at} because {cause}{}",
+            consequences(timeline, end)
         );
-        return Finding::new(Verdict::NoCapacity, sentence, timeline.every("accepted"));
+        return Finding::new(Verdict::NoCapacity, sentence, timeline.of_kind("accepted"));
     }
     let of_sign_in = if timeline.is_use() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
     if let Some(mut fault) = of_sign_in.or_else(|| external::fault(input, timeline)) {
-        let said = fault.sentence.trim_end_matches('.');
-        fault.sentence = format!("{said}. The session ended at {at} since {words}{}", without(timeline, end));
+        let sentence = fault.sentence.trim_end_matches('.');
+        fault.sentence = format!("{sentence}. The session ended at {at} because {cause}{}", consequences(timeline, end));
         return fault;
     }
     let detail =
         end.reason.detail.as_deref().map_or_else(String::new, |detail| format!(" ({})", detail.trim_end_matches('.')));
-    let sentence = format!("The session ended at {at} since {words}{detail}{}", without(timeline, end));
+    let sentence = format!("The session ended at {at} because {cause}{detail}{}", consequences(timeline, end));
     Finding::new(verdict, sentence, timeline.last("viewer_left").into_iter().chain(timeline.last("machine_ready")))
 }
 
-/// Viewers that were connected and closed, or came and were refused (a socket, or a ticket for one), because the session had
-/// ended.
-fn turned_away<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a TimelineRow> {
+/// Entries of viewers that were disconnected, or whose WebSocket or ticket was rejected, because the session had ended.
+fn affected_viewers<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a TimelineRow> {
     let code = end.reason.problem.code();
-    let of = |kind| timeline.every(kind).filter(move |entry| text(entry, "reason") == code);
+    let of = |kind| timeline.of_kind(kind).filter(move |entry| text(entry, "reason") == code);
     of("viewer_left").chain(of("viewer_rejected")).chain(of("ticket_rejected")).collect()
 }
 
-/// What followed for viewers and for the credential, to end a sentence with.
-fn without(timeline: &TimelineView<'_>, end: &End) -> String {
-    let mut words = String::new();
-    let turned_away = turned_away(timeline, end);
+/// The consequences for viewers and for the credential, as the end of a sentence.
+fn consequences(timeline: &TimelineView<'_>, end: &End) -> String {
+    let mut sentence = String::new();
+    let affected_viewers = affected_viewers(timeline, end);
     for (kind, one, many) in [
         ("viewer_left", "a connected viewer was disconnected", "connected viewers were disconnected"),
-        ("viewer_rejected", "the viewer's WebSocket was refused", "viewers' WebSockets were refused"),
-        ("ticket_rejected", "the viewer's ticket was refused", "viewers' tickets were refused"),
+        ("viewer_rejected", "the viewer's WebSocket was rejected", "viewers' WebSockets were rejected"),
+        ("ticket_rejected", "the viewer's ticket was rejected", "viewers' tickets were rejected"),
     ] {
-        let entries: Vec<_> = turned_away.iter().filter(|entry| entry.kind == kind).collect();
+        let entries: Vec<_> = affected_viewers.iter().filter(|entry| entry.kind == kind).collect();
         let times: Vec<String> = entries.iter().map(|entry| when(entry)).collect();
-        // An entry may stand for several that followed the first.
+        // An entry can count several rejections.
         let subject = match entries.iter().map(|entry| number(entry, "count").unwrap_or(1)).sum::<i64>() {
             0 => continue,
             1 => one.to_owned(),
             count => format!("{count} {many}"),
         };
-        words.push_str(&format!("; {subject} at {} for that reason", listed(&times)));
+        sentence.push_str(&format!("; {subject} at {} for that reason", listed(&times)));
     }
-    words.push_str(if timeline.is_use() {
-        "; the command did not run to its end"
+    sentence.push_str(if timeline.is_use() {
+        "; the command did not finish"
     } else {
         "; no credential was delivered"
     });
     if let Some(exit) = timeline.last("cli_exited").filter(|_| end.outcome == SessionOutcome::Cancelled) {
         let code = number(exit, "code").unwrap_or_default();
         let what = if timeline.is_use() { "the command" } else { "the tool" };
-        words.push_str(&format!(
+        sentence.push_str(&format!(
             "; before that {what} had ended with exit code {code} at {}{}",
             when(exit),
-            last_words(exit)
+            quoted_last_lines(exit)
         ));
     }
-    words.push('.');
-    words
+    sentence.push('.');
+    sentence
 }

@@ -1,7 +1,8 @@
-//! Sessions at external machines: what is known of a desktop that is not of this host.
+//! The diagnosis of sessions at external machines.
 //!
-//! Only dials for viewers say something (`desktop_connected`, `desktop_connect_failed`: each change is one entry). A diagnosis does
-//! not dial: VNC servers take connections that come and go for an attack and lock their sender out.
+//! The only sources are the connection attempts for viewers (`desktop_connected`, `desktop_connect_failed`: one entry for each
+//! change of the result). A diagnosis does not connect itself: some VNC servers treat many short connections as an attack and
+//! block the sender.
 
 use super::{
     Finding, Input, SupervisorSnapshot,
@@ -14,22 +15,22 @@ use anteroom_wire::{
     diagnosis::{Component, ComponentState, Verdict},
 };
 
-/// What the configuration says of a session's external machine.
+/// The configuration of a session's external machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalMachineConfig {
-    /// Whether it is there.
-    pub is_there: bool,
-    /// Where it is, for those who may know.
+    /// Whether the configuration has a machine of that name.
+    pub is_configured: bool,
+    /// The address, if the caller may see it.
     pub address: Option<String>,
 }
 
-/// The last dial whose result was another than the one before.
-fn dialled<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+/// The last connection attempt whose result differed from the one before.
+fn last_dial<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     timeline.all.iter().rfind(|entry| matches!(entry.kind.as_str(), "desktop_connected" | "desktop_connect_failed"))
 }
 
-/// Its name, and its address for those who may know.
-fn named(input: &Input<'_>, name: &str) -> String {
+/// The machine's name, with its address if the caller may see it.
+fn display_name(input: &Input<'_>, name: &str) -> String {
     let address = input.external.as_ref().and_then(|external| external.address.as_ref());
     address.map_or_else(|| name.to_owned(), |address| format!("{name} ({address})"))
 }
@@ -46,57 +47,57 @@ fn verdict_of(code: &str) -> Option<Verdict> {
     verdicts.into_iter().find(|(problem, _)| problem.code() == code).map(|(_, verdict)| verdict)
 }
 
-/// What keeps viewers from the desktop of a session's external machine.
+/// The fault that prevents viewers from reaching the desktop of the external machine.
 pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let name = input.row.external_machine.as_ref()?;
-    let is_there = input.external.as_ref().is_some_and(|external| external.is_there);
-    if input.row.is_active() && !is_there {
+    let is_configured = input.external.as_ref().is_some_and(|external| external.is_configured);
+    if input.row.is_active() && !is_configured {
         let sentence = format!(
             "The session uses the external machine {name}, which is no longer in the configuration: its desktop cannot be \
              opened."
         );
         return Some(Finding::new(Verdict::ExternalRemoved, sentence, timeline.all.last()));
     }
-    let last = dialled(timeline).filter(|last| last.kind == "desktop_connect_failed")?;
+    let last = last_dial(timeline).filter(|last| last.kind == "desktop_connect_failed")?;
     let code = text(last, "reason");
     let verdict = verdict_of(code)?;
-    let said = Problem::from_code(code).map_or("", Problem::sentence).trim_end_matches('.');
-    let machine = named(input, name);
+    let problem = Problem::from_code(code).map_or("", Problem::sentence).trim_end_matches('.');
+    let machine = display_name(input, name);
     let sentence = format!(
-        "The desktop of the external machine {machine} could not be opened at {}: {said} ({}).",
+        "The desktop of the external machine {machine} could not be opened at {}: {problem} ({}).",
         when(last),
         text(last, "detail")
     );
     let refused =
-        timeline.every("viewer_rejected").filter(|entry| entry.number > last.number && text(entry, "reason") == code);
+        timeline.of_kind("viewer_rejected").filter(|entry| entry.number > last.number && text(entry, "reason") == code);
     Some(Finding::new(verdict, sentence, [last].into_iter().chain(refused)))
 }
 
-/// It is the person's turn, as far as is known here.
-pub(super) fn person<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Option<Finding<'a>> {
-    let machine = named(input, input.row.external_machine.as_ref()?);
-    let desktop = match dialled(timeline) {
+/// No fault is known: the session waits for the user.
+pub(super) fn waiting_for_user<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Option<Finding<'a>> {
+    let machine = display_name(input, input.row.external_machine.as_ref()?);
+    let desktop = match last_dial(timeline) {
         Some(entry) => format!("its desktop answered at {}", when(entry)),
-        None => "nobody has opened its desktop yet".to_owned(),
+        None => "its desktop has not been opened yet".to_owned(),
     };
     let viewers = match supervisor.viewers {
-        0 => "nobody looks at it".to_owned(),
-        1 => "one viewer looks at it".to_owned(),
-        count => format!("{count} viewers look at it"),
+        0 => "no viewer is connected".to_owned(),
+        1 => "one viewer is connected".to_owned(),
+        count => format!("{count} viewers are connected"),
     };
-    let agent = match heard(timeline) {
-        Some(entry) => format!("its agent was heard at {}", when(entry)),
-        None => "nothing was heard of its agent".to_owned(),
+    let agent = match last_agent_entry(timeline) {
+        Some(entry) => format!("its agent last reported at {}", when(entry)),
+        None => "its agent has not reported yet".to_owned(),
     };
     let sentence = format!(
-        "The external machine {machine} serves the session: {desktop}, {viewers}, {agent}; it is the person's turn."
+        "The external machine {machine} serves the session: {desktop}, {viewers}, {agent}; the session waits for the user."
     );
-    let evidence = timeline.every("accepted").chain(dialled(timeline)).chain(heard(timeline));
+    let evidence = timeline.of_kind("accepted").chain(last_dial(timeline)).chain(last_agent_entry(timeline));
     Some(Finding::new(Verdict::WaitingForUser, sentence, evidence))
 }
 
-/// The last that the agent told.
-fn heard<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+/// The last entry that the agent reported.
+fn last_agent_entry<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     let kinds = [
         "cli_started",
         "cli_exited",
@@ -111,29 +112,29 @@ fn heard<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     timeline.all.iter().rfind(|entry| kinds.contains(&entry.kind.as_str()))
 }
 
-/// A link of the chain that is otherwise than with a machine of this host.
-pub(super) fn link(input: &Input<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Observation> {
+/// The status of a component that differs from that of a session at a machine of this host.
+pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Observation> {
     let name = input.row.external_machine.as_ref()?;
     let has = |kind| timeline.all.iter().any(|entry| entry.kind == kind);
     Some(match component {
         Component::Machine => {
-            let machine = named(input, name);
-            match dialled(timeline) {
+            let machine = display_name(input, name);
+            match last_dial(timeline) {
                 None => {
-                    (ComponentState::Unknown, format!("It is the external machine {machine}; nobody has dialled it yet."))
+                    (ComponentState::Unknown, format!("It is the external machine {machine}; no connection has been attempted yet."))
                 }
                 Some(_) => (ComponentState::Ok, format!("It is the external machine {machine}.")),
             }
         }
-        Component::Channel => (ComponentState::NotReached, "There is none to an external machine.".to_owned()),
-        Component::Agent => match heard(timeline) {
-            Some(entry) => (ComponentState::Ok, format!("It was heard at {}.", when(entry))),
+        Component::Channel => (ComponentState::NotReached, "An external machine has no channel.".to_owned()),
+        Component::Agent => match last_agent_entry(timeline) {
+            Some(entry) => (ComponentState::Ok, format!("It last reported at {}.", when(entry))),
             None => {
-                (ComponentState::Unknown, "Nothing was heard of it: it delivers by itself, with its own token.".to_owned())
+                (ComponentState::Unknown, "It has not reported yet; it delivers over HTTP with its own token.".to_owned())
             }
         },
-        Component::Display => match dialled(timeline) {
-            None => (ComponentState::NotReached, "Nobody has opened it yet.".to_owned()),
+        Component::Display => match last_dial(timeline) {
+            None => (ComponentState::NotReached, "It has not been opened yet.".to_owned()),
             Some(entry) if entry.kind == "desktop_connected" => {
                 (ComponentState::Ok, format!("It answered at {}.", when(entry)))
             }
@@ -143,9 +144,9 @@ pub(super) fn link(input: &Input<'_>, timeline: &TimelineView<'_>, component: Co
             }
         },
         Component::Cli if !has("cli_started") && !has("cli_exited") => {
-            (ComponentState::Unknown, "Nothing was heard of it.".to_owned())
+            (ComponentState::Unknown, "It has not been reported yet.".to_owned())
         }
-        Component::Egress => (ComponentState::NotReached, "An external machine has its own way out.".to_owned()),
+        Component::Egress => (ComponentState::NotReached, "An external machine does not use the egress gate.".to_owned()),
         Component::Session | Component::Tunnel | Component::Cli | Component::Credential => return None,
     })
 }

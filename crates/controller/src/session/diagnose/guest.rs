@@ -1,18 +1,19 @@
-//! What is wrong inside of a machine that runs: programs that crash again and again, memory that runs out.
+//! Faults inside a running machine: programs that crash repeatedly, and low memory.
 
 use super::{
     Finding,
-    timeline_view::{TimelineView, last_words, number, quoted, text, when},
+    timeline_view::{TimelineView, quoted_last_lines, number, quoted, text, when},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::diagnosis::Verdict;
 
-/// What the kernel ends a process with for want of memory, as an exit code: 128 and SIGKILL.
+/// The exit code of a process that the kernel killed because memory ran out: 128 + SIGKILL.
 const KILLED: i64 = 137;
-/// The agent learns of a kill once a second: it may write so much before or after the tool's end, milliseconds.
+/// The agent polls for kills once a second: the entry for a kill is at most this long before or after the tool's exit,
+/// milliseconds.
 const NEAR_MS: u64 = 10_000;
 
-/// The guest's kernel killed a program for want of memory, and nothing has got on since.
+/// The guest's kernel killed a program because memory ran out, and the sign-in made no progress since.
 pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let kill = timeline.last("out_of_memory")?;
     let victim = Some(text(kill, "victim")).filter(|name| !name.is_empty());
@@ -27,7 +28,7 @@ pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'
         let sentence = format!("{killed}; the tool ended with exit code {KILLED} at {}.", when(exit));
         return Some(Finding::new(Verdict::GuestOutOfMemory, sentence, evidence.chain([exit])));
     }
-    let got_on = [
+    let progress_kinds = [
         "cli_started",
         "cli_exited",
         "sign_in_url",
@@ -36,13 +37,13 @@ pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'
         "candidate_accepted",
         "candidate_rejected",
     ];
-    if got_on.into_iter().any(later) {
+    if progress_kinds.into_iter().any(later) {
         return None;
     }
     Some(Finding::new(Verdict::GuestOutOfMemory, format!("{killed}."), evidence))
 }
 
-/// A program ends again and again.
+/// A program of the machine crashes repeatedly.
 pub(super) fn crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let over = |crash: &TimelineRow| {
         timeline.machine.iter().any(|entry| {
@@ -53,15 +54,15 @@ pub(super) fn crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>>
     let (name, exits) = (quoted(text(crash, "name")), number(crash, "exits").unwrap_or_default());
     let window_s = number(crash, "window_s").unwrap_or_default();
     let how = match number(crash, "code") {
-        Some(code) => format!("ended {exits} times within {window_s} s, last with exit code {code} at {}", when(crash)),
+        Some(code) => format!("exited {exits} times within {window_s} s, last with exit code {code} at {}", when(crash)),
         None => format!("could not be started {exits} times within {window_s} s, last at {}", when(crash)),
     };
-    let sentence = format!("{name} of the machine {how}; it is still tried again{}.", last_words(crash));
+    let sentence = format!("The machine's program {name} {how}; the agent keeps restarting it{}.", quoted_last_lines(crash));
     let single = timeline.last("child_exited").filter(|exit| text(exit, "name") == text(crash, "name"));
     Some(Finding::new(Verdict::GuestCrashLoop, sentence, single.into_iter().chain([crash])))
 }
 
-/// The machine is short of memory at this moment.
+/// The machine is low on memory now.
 pub(super) fn memory_low<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let low = timeline.last("memory_low")?;
     if timeline.last("memory_recovered").is_some_and(|enough| enough.number > low.number) {
@@ -70,7 +71,7 @@ pub(super) fn memory_low<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>>
     let left = number(low, "available_mib").unwrap_or_default();
     let stall = low.data.get("some_avg10").and_then(serde_json::Value::as_f64);
     let stall =
-        stall.map_or_else(String::new, |percent| format!(", and programs waited for it {percent:.0} % of the time"));
-    let sentence = format!("The machine is short of memory since {}: {left} MiB were left{stall}.", when(low));
+        stall.map_or_else(String::new, |percent| format!(", and programs waited for memory {percent:.0} % of the time"));
+    let sentence = format!("The machine has been low on memory since {}: {left} MiB were available{stall}.", when(low));
     Some(Finding::new(Verdict::GuestMemoryLow, sentence, [low]))
 }

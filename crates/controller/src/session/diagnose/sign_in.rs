@@ -1,31 +1,31 @@
-//! Why a sign-in in a machine that works comes to nothing.
+//! Faults of a sign-in in a working machine.
 
 use super::{
     Finding, Input, guest,
-    timeline_view::{TimelineView, authority, last_words, lines, listed, number, quoted, text, when},
+    timeline_view::{TimelineView, host_and_port, last_lines, quoted_last_lines, listed, number, quoted, text, when},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{Problem, agent::CaptureState, diagnosis::Verdict};
 
-/// How long before a tool's end a refused name may be its cause, milliseconds.
-pub(super) const BLAME_MS: u64 = 30_000;
-/// The gate and the agent write their entries apart: a refusal may be written this much after the end that it caused,
-/// milliseconds.
+/// A tool's exit is attributed to a denied request at most this long before it, milliseconds.
+pub(super) const ATTRIBUTION_MS: u64 = 30_000;
+/// The gate and the agent write their entries independently: a denied request can be written this long after the exit that it
+/// caused, milliseconds.
 const LATE_MS: u64 = 2_000;
-/// What an agent says when the tool's own status command does not agree begins so.
+/// The start of the agent's message when the tool's status command does not confirm the credential.
 const STATUS_COMMAND: &str = "the tool's status command";
 
 /// The first fault of the sign-in, if there is one.
 pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    refused_for_good(input, timeline)
-        .or_else(|| delivery(input, timeline))
+    delivery_rejected(input, timeline)
+        .or_else(|| delivery_failing(input, timeline))
         .or_else(|| guest::out_of_memory(timeline))
         .or_else(|| guest::crash_loop(timeline))
         .or_else(|| not_started(input, timeline))
         .or_else(|| cli_error(input, timeline))
-        .or_else(|| file(timeline))
+        .or_else(|| invalid_file(timeline))
         .or_else(|| cli_ended(input, timeline))
-        .or_else(|| no_way_out(input, timeline))
+        .or_else(|| egress_unreachable(input, timeline))
 }
 
 /// The entry about the last candidate: `candidate_rejected`, `candidate_accepted` or `delivery_retry`.
@@ -34,12 +34,12 @@ pub(super) fn candidate<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineR
     timeline.machine.iter().rfind(|entry| kinds.contains(&entry.kind.as_str()))
 }
 
-/// The server itself refused what was delivered; the agent does not send it again.
-pub(super) fn refused_for_good<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let entry = refused_delivery(timeline);
+/// The server rejected a delivery; the agent does not retry it.
+pub(super) fn delivery_rejected<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let entry = rejected_delivery(timeline);
     let code = match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), entry) {
         (Some(CaptureState::DeliveryRejected { code }), _) => code.as_str(),
-        // The agent, which would say so itself, may be gone with its machine.
+        // The agent's state is not available after the machine's exit.
         (_, Some(entry)) => text(entry, "reason"),
         (_, None) => return None,
     };
@@ -49,20 +49,20 @@ pub(super) fn refused_for_good<'a>(input: &Input<'_>, timeline: &TimelineView<'a
     let detail = entry.map(|entry| text(entry, "detail")).filter(|detail| !detail.is_empty());
     let detail = detail.map_or_else(String::new, |detail| format!(": {}", quoted(detail)));
     let sentence =
-        format!("A credential was delivered{at} and refused for good ({}{detail}); nothing is stored.", quoted(code));
+        format!("A credential was delivered{at} and rejected ({}{detail}); it is not retried and nothing is stored.", quoted(code));
     Some(Finding::new(verdict, sentence, timeline.last("candidate_accepted").into_iter().chain(entry)))
 }
 
-/// The last delivery of this machine that was refused for good, unless a newer candidate was found since. What strangers
-/// deliver is not this machine's.
-pub(super) fn refused_delivery<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+/// The entry of the last rejected delivery of this machine, unless a newer candidate was found. Deliveries with a wrong token
+/// are ignored.
+pub(super) fn rejected_delivery<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     let last =
         timeline.machine.iter().rfind(|entry| entry.kind == "delivery_rejected" && text(entry, "by") == "machine")?;
     candidate(timeline).is_none_or(|candidate| candidate.number < last.number).then_some(last)
 }
 
-pub(super) fn delivery<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    // A database in trouble takes no entries either: the owner's knowledge counts as much.
+pub(super) fn delivery_failing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    // While the database fails, entries are not stored either: use the supervisor's state too.
     let (attempts, error, since) = match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), candidate(timeline)) {
         (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {
             (u64::from(*attempts), error.clone(), last)
@@ -73,9 +73,9 @@ pub(super) fn delivery<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Op
         }
         _ => return None,
     };
-    let since = since.map_or_else(String::new, |entry| format!(" (last on record at {})", when(entry)));
+    let since = since.map_or_else(String::new, |entry| format!(" (last recorded at {})", when(entry)));
     let sentence = format!(
-        "A whole credential was found and could not be handed over in {attempts} tries{since}: {}; nothing is stored yet and the machine keeps it.",
+        "A valid credential was found and could not be delivered in {attempts} attempts{since}: {}; nothing is stored yet and the machine keeps the credential.",
         quoted(&error)
     );
     let evidence = [timeline.last("candidate_accepted"), timeline.last("delivery_retry")].into_iter().flatten();
@@ -83,7 +83,7 @@ pub(super) fn delivery<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Op
 }
 
 fn not_started<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    // A program that could not be started has no exit code; with none ever started it is the tool.
+    // The entry has the stage of the program that could not be started; a later start of the tool makes it obsolete.
     let stage = timeline.machine.iter().rfind(|entry| entry.kind == "stage_failed" && text(entry, "stage") == "cli")?;
     if timeline.last("cli_started").is_some_and(|started| started.number > stage.number) {
         return None;
@@ -97,8 +97,8 @@ fn not_started<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Fin
     Some(Finding::new(Verdict::CliNotStarted, sentence, [stage].into_iter().chain(timeline.last("child_exited"))))
 }
 
-/// The tool's end, when it is later than its last start and no credential was accepted.
-fn exited<'a>(timeline: &TimelineView<'a>) -> Option<(&'a TimelineRow, i64)> {
+/// The tool's exit and its code, if it is after the last start and no credential was accepted.
+fn exit_without_credential<'a>(timeline: &TimelineView<'a>) -> Option<(&'a TimelineRow, i64)> {
     let exit = timeline.last("cli_exited")?;
     if timeline.last("cli_started").is_some_and(|started| started.number > exit.number)
         || candidate(timeline).is_some_and(|last| last.kind == "candidate_accepted")
@@ -109,63 +109,63 @@ fn exited<'a>(timeline: &TimelineView<'a>) -> Option<(&'a TimelineRow, i64)> {
 }
 
 fn cli_error<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let (exit, code) = exited(timeline)?;
+    let (exit, code) = exit_without_credential(timeline)?;
     if code == 0 {
         return None;
     }
-    let words = last_words(exit);
+    let last_lines_clause = quoted_last_lines(exit);
     let ended = format!("{} ended with exit code {code} at {}", input.tool, when(exit));
-    if let Some(refusals) = blamed(timeline, exit) {
-        let names: Vec<String> = refusals.iter().map(|entry| authority(entry)).collect();
-        let policy = refusals.iter().any(|entry| is_policy(entry));
-        let (verdict, because) = if policy {
-            (Verdict::EgressDenied, "which this provider's egress list does not grant")
+    if let Some(requests) = denied_requests_before(timeline, exit) {
+        let names: Vec<String> = requests.iter().map(|entry| host_and_port(entry)).collect();
+        let is_policy = requests.iter().any(|entry| is_denied_by_policy(entry));
+        let (verdict, because) = if is_policy {
+            (Verdict::EgressDenied, "which the egress list of this provider does not grant")
         } else {
             (Verdict::EgressUnreachable, "which is granted but could not be reached from this host")
         };
-        let at = refusals.first().map(|entry| when(entry)).unwrap_or_default();
+        let at = requests.first().map(|entry| when(entry)).unwrap_or_default();
         let sentence = format!(
-            "The machine asked for {} at {at}, {because}; then {ended}; no credential was delivered{words}.",
+            "The machine requested {} at {at}, {because}; then {ended}; no credential was delivered{last_lines_clause}.",
             listed(&names)
         );
-        return Some(Finding::new(verdict, sentence, refusals.into_iter().chain([exit])));
+        return Some(Finding::new(verdict, sentence, requests.into_iter().chain([exit])));
     }
-    let sentence = format!("{ended}; no credential was delivered{words}.");
+    let sentence = format!("{ended}; no credential was delivered{last_lines_clause}.");
     Some(Finding::new(Verdict::CliFailed, sentence, timeline.last("cli_started").into_iter().chain([exit])))
 }
 
-/// Refusals that explain the tool's end: those its last lines name, else those just before it; policy before
-/// reachability, since only one cause is given.
-fn blamed<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -> Option<Vec<&'a TimelineRow>> {
+/// Denied or failed requests that explain the tool's exit: those whose host is in its last lines, else those shortly before it.
+/// Requests denied by policy take precedence over unreachable hosts, because the verdict has one cause.
+fn denied_requests_before<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -> Option<Vec<&'a TimelineRow>> {
     let in_time = |entry: &&TimelineRow| entry.at_ms <= exit.at_ms + LATE_MS;
-    let before: Vec<_> = timeline.every("egress_denied").filter(in_time).collect();
-    let said = lines(exit).join("\n");
-    let named = |entry: &&TimelineRow| !text(entry, "host").is_empty() && said.contains(text(entry, "host"));
-    let near = |entry: &&TimelineRow| entry.at_ms + BLAME_MS >= exit.at_ms;
+    let before: Vec<_> = timeline.of_kind("egress_denied").filter(in_time).collect();
+    let output = last_lines(exit).join("\n");
+    let named = |entry: &&TimelineRow| !text(entry, "host").is_empty() && output.contains(text(entry, "host"));
+    let near = |entry: &&TimelineRow| entry.at_ms + ATTRIBUTION_MS >= exit.at_ms;
     let by_name: Vec<_> = before.iter().copied().filter(named).collect();
     let mut found = if by_name.is_empty() { before.into_iter().filter(near).collect() } else { by_name };
-    if found.iter().any(|entry| is_policy(entry)) {
-        found.retain(|entry| is_policy(entry));
+    if found.iter().any(|entry| is_denied_by_policy(entry)) {
+        found.retain(|entry| is_denied_by_policy(entry));
     }
     (!found.is_empty()).then_some(found)
 }
 
-/// Whether the gate's list or rules said no, rather than the network.
-pub(super) fn is_policy(entry: &TimelineRow) -> bool {
+/// Whether the request was denied by the gate's policy, and not because the network failed.
+pub(super) fn is_denied_by_policy(entry: &TimelineRow) -> bool {
     let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
     !unreachable.contains(&text(entry, "reason"))
 }
 
-fn file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let last = candidate(timeline).filter(|last| last.kind == "candidate_rejected")?;
     let (path, why) = (text(last, "path"), text(last, "why"));
     if why.starts_with(STATUS_COMMAND) {
         let sentence =
-            format!("A whole credential file appeared at {} ({path}), but {why}; nothing was delivered.", when(last));
+            format!("A valid credential file appeared at {} ({path}), but {why}; nothing was delivered.", when(last));
         return Some(Finding::new(Verdict::CredentialNotConfirmed, sentence, [last]));
     }
     let sentence = format!(
-        "A file appeared at {} ({path}) that is not a whole credential of this provider: {}; nothing was delivered.",
+        "A file appeared at {} ({path}) that is not a valid credential of this provider: {}; nothing was delivered.",
         when(last),
         quoted(why)
     );
@@ -173,26 +173,26 @@ fn file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
 }
 
 fn cli_ended<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let (exit, _) = exited(timeline)?;
+    let (exit, _) = exit_without_credential(timeline)?;
     let sentence =
-        format!("{} ended without an error at {} and left no credential{}.", input.tool, when(exit), last_words(exit));
+        format!("{} ended without an error at {} and wrote no credential{}.", input.tool, when(exit), quoted_last_lines(exit));
     Some(Finding::new(Verdict::CliExitedWithoutCredential, sentence, timeline.last("cli_started").into_iter().chain([exit])))
 }
 
-/// Names that are granted were asked for, none could be reached, and the tool has shown nothing to sign in with.
-fn no_way_out<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let reached = timeline.every("egress_allowed").next().is_some();
+/// Granted hosts were requested, none could be reached, and the tool has shown no sign-in address or code.
+fn egress_unreachable<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let reached = timeline.of_kind("egress_allowed").next().is_some();
     let shown = timeline.last("sign_in_url").or(timeline.last("device_code")).is_some()
         || input.supervisor.as_ref().is_some_and(|supervisor| supervisor.signing_in);
-    let away: Vec<_> = timeline.every("egress_denied").filter(|entry| !is_policy(entry)).collect();
-    if reached || shown || away.is_empty() {
+    let unreachable: Vec<_> = timeline.of_kind("egress_denied").filter(|entry| !is_denied_by_policy(entry)).collect();
+    if reached || shown || unreachable.is_empty() {
         return None;
     }
-    let names: Vec<String> = away.iter().map(|entry| authority(entry)).collect();
+    let names: Vec<String> = unreachable.iter().map(|entry| host_and_port(entry)).collect();
     let sentence = format!(
-        "Of the names that are granted, none that was asked for could be reached from this host ({}); {} waits.",
+        "None of the granted hosts that were requested could be reached from this host ({}); {} waits.",
         listed(&names),
         input.tool
     );
-    Some(Finding::new(Verdict::EgressUnreachable, sentence, away))
+    Some(Finding::new(Verdict::EgressUnreachable, sentence, unreachable))
 }

@@ -55,7 +55,7 @@ impl Case {
             deadline_ms: BEGAN_MS + 3_600_000,
             external_machine: None,
             method: None,
-            aim: anteroom_store::SessionPurpose::default(),
+            purpose: anteroom_store::SessionPurpose::default(),
             exit_code: None,
         };
         let case = Self { row, supervisor: None, timeline: Vec::new(), receipt: None, external: None };
@@ -176,7 +176,7 @@ fn table() -> Vec<Row> {
 }
 
 #[test]
-fn each_cause_gets_its_own_verdict_and_no_other() {
+fn every_cause_has_its_own_verdict() {
     for (what, case, verdict) in table() {
         let found = case.diagnosis();
         assert_eq!(found.verdict, verdict, "{what}: {}", found.sentence);

@@ -1,21 +1,21 @@
-//! The timeline as the diagnosis reads it.
+//! Queries on a session's timeline, and formatting of timeline data in sentences.
 
 use crate::clock::{UnixMs, rfc3339};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::TimelineRow;
 use serde_json::Value;
 
-/// Characters of a text from a guest that a sentence quotes.
+/// The most characters of a guest's text that a sentence quotes.
 const QUOTED_CHARS_MAX: usize = 400;
-/// Lines of a tool's screen that a sentence quotes.
+/// The most lines of a tool's screen that a sentence quotes.
 const QUOTED_LINES_MAX: usize = 4;
 
-/// A timeline, and the part of it that belongs to the last machine.
+/// A timeline and its part for the last machine.
 #[derive(Debug)]
 pub(super) struct TimelineView<'a> {
-    /// All of it.
+    /// The whole timeline.
     pub all: &'a [TimelineRow],
-    /// From the last `machine_requested` on; empty when no machine was asked for.
+    /// The entries from the last `machine_requested` on; empty if no machine was requested.
     pub machine: &'a [TimelineRow],
 }
 
@@ -25,49 +25,49 @@ impl<'a> TimelineView<'a> {
         Self { all, machine: &all[from..] }
     }
 
-    /// A timeline that belongs to one machine, an external one.
-    pub(super) fn whole(all: &'a [TimelineRow]) -> Self {
+    /// A timeline whose entries all belong to one machine, an external one.
+    pub(super) fn of_one_machine(all: &'a [TimelineRow]) -> Self {
         Self { all, machine: all }
     }
 
-    /// Whether a stored credential is used, and nobody signs in.
+    /// Whether the session uses a stored credential and has no sign-in.
     pub(super) fn is_use(&self) -> bool {
-        self.every("accepted").any(|entry| !text(entry, "purpose").is_empty())
+        self.of_kind("accepted").any(|entry| !text(entry, "purpose").is_empty())
     }
 
-    /// All entries of this kind.
-    pub(super) fn every(&self, kind: &'static str) -> impl Iterator<Item = &'a TimelineRow> + use<'a> {
+    /// All entries of this kind, for all machines.
+    pub(super) fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &'a TimelineRow> + use<'a> {
         self.all.iter().filter(move |entry| entry.kind == kind)
     }
 
-    /// The last entry of this kind about the last machine.
+    /// The last entry of this kind for the last machine.
     pub(super) fn last(&self, kind: &str) -> Option<&'a TimelineRow> {
         self.machine.iter().rfind(|entry| entry.kind == kind)
     }
 
-    /// The last machine's end as the timeline has it.
-    pub(super) fn gone(&self) -> Option<(&'a TimelineRow, ExitReason)> {
-        gone_of(self.last("machine_exited")?)
+    /// The exit of the last machine.
+    pub(super) fn exit(&self) -> Option<(&'a TimelineRow, ExitReason)> {
+        exit_reason(self.last("machine_exited")?)
     }
 
-    /// The end of the machine before the last, or of the last: whichever came last.
-    pub(super) fn last_gone(&self) -> Option<(&'a TimelineRow, ExitReason)> {
-        self.all.iter().rev().find(|entry| entry.kind == "machine_exited").and_then(gone_of)
+    /// The latest exit of any machine.
+    pub(super) fn latest_exit(&self) -> Option<(&'a TimelineRow, ExitReason)> {
+        self.all.iter().rev().find(|entry| entry.kind == "machine_exited").and_then(exit_reason)
     }
 
-    /// The entry with which the session ended.
+    /// The entry for the end of the session.
     pub(super) fn end(&self) -> Option<&'a TimelineRow> {
         self.all.iter().rfind(|entry| matches!(entry.kind.as_str(), "completed" | "cancelled" | "expired" | "failed"))
     }
 }
 
-fn gone_of(entry: &TimelineRow) -> Option<(&TimelineRow, ExitReason)> {
+fn exit_reason(entry: &TimelineRow) -> Option<(&TimelineRow, ExitReason)> {
     let why = serde_json::from_value(entry.data.get("why")?.clone()).ok()?;
     Some((entry, why))
 }
 
-/// Whether a machine ended because its session wanted it so.
-pub(super) fn intended(why: &ExitReason) -> bool {
+/// Whether the session stopped the machine.
+pub(super) fn is_intended(why: &ExitReason) -> bool {
     let ExitReason::Stopped { why } = why else { return false };
     match why {
         StopReason::Completed
@@ -94,31 +94,31 @@ pub(super) fn number(entry: &TimelineRow, key: &str) -> Option<i64> {
     entry.data.get(key).and_then(Value::as_i64)
 }
 
-/// `host:port` of an entry about the way out.
-pub(super) fn authority(entry: &TimelineRow) -> String {
+/// `host:port` of an egress entry.
+pub(super) fn host_and_port(entry: &TimelineRow) -> String {
     format!("{}:{}", text(entry, "host"), number(entry, "port").unwrap_or_default())
 }
 
-/// The lines of a screen in an entry's data that are not empty.
-pub(super) fn lines(entry: &TimelineRow) -> Vec<&str> {
+/// The non-empty lines of a screen in an entry's data.
+pub(super) fn last_lines(entry: &TimelineRow) -> Vec<&str> {
     let lines = entry.data.get("last_lines").and_then(Value::as_array).into_iter().flatten();
     lines.filter_map(Value::as_str).map(str::trim).filter(|line| !line.is_empty()).collect()
 }
 
-/// `; its last lines: …`, or nothing when it said nothing.
-pub(super) fn last_words(entry: &TimelineRow) -> String {
-    let lines = lines(entry);
+/// `; its last lines: …`, or an empty text if there are no lines.
+pub(super) fn quoted_last_lines(entry: &TimelineRow) -> String {
+    let lines = last_lines(entry);
     let last = &lines[lines.len().saturating_sub(QUOTED_LINES_MAX)..];
     if last.is_empty() { String::new() } else { format!("; its last lines: {}", quoted(&last.join(" / "))) }
 }
 
 /// A guest's text in quotation marks: bounded, without control characters.
-pub(super) fn quoted(said: &str) -> String {
-    let plain: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED_CHARS_MAX).collect();
+pub(super) fn quoted(text: &str) -> String {
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED_CHARS_MAX).collect();
     format!("“{plain}”")
 }
 
-/// When an entry was written.
+/// The time of an entry.
 pub(super) fn when(entry: &TimelineRow) -> String {
     rfc3339(entry.at_ms)
 }
@@ -133,7 +133,7 @@ pub(super) fn listed(names: &[String]) -> String {
     }
 }
 
-/// How long from one time to another: `3.2 s`.
+/// The time between two times: `3.2 s`.
 pub(super) fn elapsed(from: UnixMs, to: UnixMs) -> String {
     let ms = to.saturating_sub(from);
     format!("{}.{} s", ms / 1_000, ms % 1_000 / 100)

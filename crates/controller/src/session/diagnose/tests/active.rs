@@ -121,7 +121,7 @@ pub(super) fn rows() -> Vec<Row> {
 #[test]
 fn a_place_in_line_is_told() {
     let found = Case::new().at(MachineProgress::Queued { position: 3 }).diagnosis();
-    assert!(found.sentence.contains("number 3 in line"), "{}", found.sentence);
+    assert!(found.sentence.contains("number 3 in the queue"), "{}", found.sentence);
     assert_eq!(link(&found, Component::Machine), ComponentState::Waiting);
     assert_eq!(link(&found, Component::Channel), ComponentState::NotReached);
 }
@@ -178,7 +178,7 @@ fn a_machine_that_is_still_being_stopped_is_not_called_lost() {
     let mut cancelled = Case::running().ended("cancelled", Problem::Cancelled, "").at(MachineProgress::Closing);
     let (state, seen) = machine(cancelled.clone());
     assert_eq!(state, ComponentState::Waiting, "{seen}");
-    assert!(seen.contains("not gone yet"), "{seen}");
+    assert!(seen.contains("is being stopped"), "{seen}");
     assert_eq!(machine(cancelled.clone().stopped(StopReason::Cancelled)).0, ComponentState::Ok);
     cancelled.supervisor = None;
     assert_eq!(machine(cancelled).0, ComponentState::Unknown, "no task of the server has it");

@@ -112,5 +112,5 @@ fn the_end_of_a_command_is_told_with_its_code_and_last_words() {
     assert!(found.sentence.contains("“last words”"), "{}", found.sentence);
     assert_eq!((link(&found, Component::Cli), link(&found, Component::Credential)), (ComponentState::Ok, ComponentState::Ok));
     let running = running().diagnosis().sentence;
-    assert!(running.ends_with(&format!("{id} runs since {}.", at(5))), "{running}");
+    assert!(running.ends_with(&format!("{id} has been running since {}.", at(5))), "{running}");
 }

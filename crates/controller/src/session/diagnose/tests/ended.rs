@@ -150,7 +150,7 @@ fn a_machine_that_was_stopped_and_a_viewer_who_came_after_are_told_in_words() {
     let killed = Case::running().gone(&ExitReason::Killed { signal: 9 }).failed(Problem::MachineFailed);
     let found = killed.viewer("viewer_rejected", Some(Problem::MachineFailed)).diagnosis();
     let expected = format!(
-        "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was refused at {} for that reason; no credential was delivered.",
+        "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was rejected at {} for that reason; no credential was delivered.",
         at(5),
         at(7)
     );
@@ -187,7 +187,7 @@ fn viewers_who_were_there_and_viewers_who_came_are_counted_apart() {
     let case = case.viewer("viewer_rejected", Some(Problem::MachineFailed));
     let found = case.viewer("viewer_rejected", Some(Problem::MachineFailed)).diagnosis();
     let words = format!(
-        "; a connected viewer was disconnected at {} for that reason; 2 viewers' WebSockets were refused at {}, {} for that reason;",
+        "; a connected viewer was disconnected at {} for that reason; 2 viewers' WebSockets were rejected at {}, {} for that reason;",
         at(7),
         at(8),
         at(9)
@@ -203,8 +203,8 @@ fn refusals_that_were_only_counted_count_and_a_refused_ticket_is_told() {
     let more = json!({ "reason": Problem::MachineFailed.code(), "count": 4 });
     let found = case.entry("viewer_rejected", more).diagnosis();
     for words in [
-        format!("; 5 viewers' WebSockets were refused at {}, {} for that reason;", at(8), at(9)),
-        format!("; the viewer's ticket was refused at {} for that reason;", at(7)),
+        format!("; 5 viewers' WebSockets were rejected at {}, {} for that reason;", at(8), at(9)),
+        format!("; the viewer's ticket was rejected at {} for that reason;", at(7)),
     ] {
         assert!(found.sentence.contains(&words), "{words}: {}", found.sentence);
     }

@@ -5,7 +5,7 @@ use super::{super::ExternalMachineConfig, *};
 fn on(address: Option<&str>) -> Case {
     let mut case = Case::new().at(MachineProgress::Open);
     case.row.external_machine = Some("desk".to_owned());
-    case.external = Some(ExternalMachineConfig { is_there: true, address: address.map(str::to_owned) });
+    case.external = Some(ExternalMachineConfig { is_configured: true, address: address.map(str::to_owned) });
     case
 }
 
@@ -21,7 +21,7 @@ fn reached(case: Case) -> Case {
 
 fn removed() -> Case {
     let mut case = on(None);
-    case.external = Some(ExternalMachineConfig { is_there: false, address: None });
+    case.external = Some(ExternalMachineConfig { is_configured: false, address: None });
     case
 }
 

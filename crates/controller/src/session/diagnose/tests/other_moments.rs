@@ -5,7 +5,7 @@ use super::*;
 fn outside() -> Case {
     let mut case = Case::new().at(MachineProgress::Open);
     case.row.external_machine = Some("desk".to_owned());
-    case.external = Some(ExternalMachineConfig { is_there: true, address: None });
+    case.external = Some(ExternalMachineConfig { is_configured: true, address: None });
     case
 }
 
@@ -34,7 +34,7 @@ fn outside_rows() -> Vec<Row> {
         rows.push(("an outside desktop that was given up", expired, verdict));
     }
     let mut removed = met(met(outside(), None), Some(Problem::ExternalRefused));
-    removed.external = Some(ExternalMachineConfig { is_there: false, address: None });
+    removed.external = Some(ExternalMachineConfig { is_configured: false, address: None });
     rows.push(("taken out after it was used", removed, Verdict::ExternalRemoved));
     rows
 }

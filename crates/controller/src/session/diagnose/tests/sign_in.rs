@@ -158,7 +158,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "a stranger's delivery",
-            Case::running().delivery_rejected("stranger", Problem::WrongAgentToken),
+            Case::running().delivery_rejected("unauthorized", Problem::WrongAgentToken),
             Verdict::WaitingForUser,
         ),
         ("keys are missing", Case::running().rejected("/token"), Verdict::CredentialInvalidFormat),
@@ -171,7 +171,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("the status command ended with 1", Case::running().rejected(disagree), Verdict::CredentialNotConfirmed),
         (
             "the status command says no",
-            Case::running().rejected("the tool's status command does not say that it is signed in"),
+            Case::running().rejected("the tool's status command does not report that it is signed in"),
             Verdict::CredentialNotConfirmed,
         ),
         (
@@ -223,7 +223,7 @@ fn a_refused_name_is_named_with_what_followed() {
     let found =
         Case::running().refused("login.example", Problem::EgressDenied).exited(7, &["fetch failed"]).diagnosis();
     let words = format!(
-        "The machine asked for login.example:443 at {}, which this provider's egress list does not grant; then Scripted tool ended with exit code 7 at {}",
+        "The machine requested login.example:443 at {}, which the egress list of this provider does not grant; then Scripted tool ended with exit code 7 at {}",
         at(5),
         at(6)
     );

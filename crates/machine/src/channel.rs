@@ -1,11 +1,11 @@
 //! A machine's two byte channels, from the controller's side.
 //!
 //! ```text
-//!  agent.sock ── resync ── HTTP/2, we are the client ─▶ AgentClient
-//!  host.sock  ── resync ── HTTP/2, we are the server ─▶ HostService
+//!  agent.sock ── resync ── HTTP/2 client ─▶ AgentClient
+//!  host.sock  ── resync ── HTTP/2 server ─▶ HostService
 //! ```
 //!
-//! Whatever carries the bytes (virtio-serial, a plain process's socket), above the resync it is the same.
+//! Everything above the resync is independent of the transport (virtio-serial or the socket of a plain process).
 
 mod agent;
 mod host;
@@ -21,12 +21,11 @@ use futures_util::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 use std::sync::Arc;
 
-/// Whatever error a body's source has.
+/// Any error of a body's source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of an answer to an agent.
+/// The body of a response to an agent.
 pub type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
-/// Answers the requests that machines' agents make on their host channels (HTTP/2; also `CONNECT`, whose raw stream is
-/// reached by `hyper::upgrade::on`).
+/// Handles the requests of agents on their host channels (HTTP/2; for `CONNECT`, `hyper::upgrade::on` gives the raw stream).
 pub type HostService = Arc<
     dyn Fn(MachineId, hyper::Request<hyper::body::Incoming>) -> BoxFuture<'static, hyper::Response<BoxBody>>
         + Send

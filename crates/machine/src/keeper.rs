@@ -1,14 +1,15 @@
-//! One small process per machine: parent of its VMM, in a session of its own, so that machines outlive the controller.
+//! The keeper: one small process per machine, the parent of its VMM. It leads a separate session (setsid(2)), so that machines
+//! outlive the controller.
 //!
 //! ```text
 //!  controller ──(socket pair as stdin, or control.sock)── keeper ──▶ process (dies with the keeper)
 //!                                                           │ QMP, console, output, pidfd
 //! ```
 //!
-//! One thread, one `poll`. It peer before it starts anything, holds the hard deadline although nobody is connected,
-//! keeps the tail of the console, and at the end says at once that the process has ended and cause. Only then it oom_kills every
-//! descendant, removes the run directory, writes the receipt and closes its sockets: their closing *is* the fact that the
-//! machine is gone. What its end is blamed on is known before it is told: nothing that is found out later changes it.
+//! One thread, one `poll`. The keeper listens before it starts the process, enforces the maximum lifetime even without a
+//! connected controller, and keeps the last console output. When the process has exited it reports the cause at once. Then it
+//! kills every descendant, removes the run directory, writes the receipt and closes its sockets. The close means that the
+//! machine is removed. The cause is decided before it is reported and does not change afterwards.
 
 mod cleanup;
 pub(crate) mod client;
@@ -49,26 +50,26 @@ use std::{
 use tail_buffer::TailBuffer;
 use vmm_process::Vmm;
 
-/// Callers at once on the control socket; one more pushes out the oldest.
+/// Maximum connections on the control socket; one more closes the oldest.
 const CLIENTS_MAX: usize = 8;
-/// How much of the output goes into an error's text, characters.
+/// How much of the output is quoted in an error, characters.
 const ERROR_CHARS_MAX: usize = 600;
 
-/// Runs the keeper of the machine whose run directory is `run_dir`; returns when the machine is gone.
+/// Runs the keeper of the machine whose run directory is `run_dir`; returns when the machine is removed.
 ///
-/// To be called at the start of a process of its own, before any thread: it closes all inherited files but the first
-/// three, and leaves the client's session. When the standard input is a socket, it is the first client.
+/// Call it first in a new process, before any thread starts: it closes all inherited files except the first three and starts
+/// a new session. If standard input is a socket, it is the first control connection.
 pub fn main(run_dir: &Path) -> ExitCode {
     let mut client = None;
     match Keeper::init(run_dir, &mut client) {
         Ok(mut keeper) => {
-            let end = keeper.start().unwrap_or_else(|| keeper.watch());
-            keeper.finish(end);
+            let cause = keeper.start().unwrap_or_else(|| keeper.supervise());
+            keeper.finish(cause);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // Nobody peer to a keeper's error output.
-            let error = format!("its keeper could not begin: {error}");
+            // The controller discards a keeper's standard error, so the report goes to the control connection.
+            let error = format!("the keeper could not start: {error}");
             let phase =
                 KeeperPhase::Ended { cause: ExitCause::NeverStarted { error }, stop_detail: None, receipt_error: None };
             if let Some(mut client) = client {
@@ -90,9 +91,10 @@ struct Keeper {
     phase: KeeperPhase,
     vmm: Option<Vmm>,
     qmp: Option<QmpSession>,
+    /// Whether the guest has resumed after its state was loaded.
     resumed: bool,
-    guest: Option<GuestEvent>,
-    /// Why it was told to end its machine, as it was told.
+    guest_event: Option<GuestEvent>,
+    /// The detail of the stop command, unparsed.
     stop_detail: Option<StopDetail>,
     console: TailBuffer,
     output: TailBuffer,
@@ -102,14 +104,14 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Closes what a careless parent left open.
+/// Closes file descriptors that the parent left open.
 fn close_inherited() -> io::Result<()> {
     let numbers: Vec<i32> = fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|&number| number > 2)
         .collect();
     for number in numbers {
-        // The directory that was read above had a number too.
+        // The list includes the descriptor of the directory read above, which is closed by now.
         if fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok() {
             #[allow(unsafe_code, reason = "the number is open, and nothing of this process owns a file above 2 yet")]
             unsafe {
@@ -120,7 +122,7 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// The controller's end, if the standard input is one; it is replaced by nothing.
+/// The control connection on standard input, if that is a socket; standard input is then replaced by `/dev/null`.
 fn client_on_stdin() -> io::Result<Option<ControlClient>> {
     let stdin = rustix::stdio::stdin();
     if FileType::from_raw_mode(rustix::fs::fstat(stdin)?.st_mode) != FileType::Socket {
@@ -132,20 +134,20 @@ fn client_on_stdin() -> io::Result<Option<ControlClient>> {
 }
 
 impl Keeper {
-    /// Everything that can fail before there is a machine. `client`: whom to send that it did.
+    /// Everything that can fail before the process is started. `client`: the connection to report the failure to.
     fn init(run_dir: &Path, client: &mut Option<ControlClient>) -> io::Result<Self> {
         let began = Instant::now();
         close_inherited()?;
         *client = client_on_stdin()?;
         let run_dir = fs::canonicalize(run_dir)?;
         std::env::set_current_dir(&run_dir)?;
-        // Fails only for a process that leads its group already, such as one started by hand.
+        // Fails only for a process that is already a group leader, such as one started in a shell.
         let _ = rustix::process::setsid();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let listener = UnixListener::bind(CONTROL_SOCKET)?;
         listener.set_nonblocking(true)?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        // A core file of a machine would hold what is in its memory.
+        // A core file would contain the machine's memory.
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
         let config: KeeperConfig = serde_json::from_slice(&fs::read(KEEPER_CONFIG_FILE)?)?;
         let mut keeper = Self {
@@ -159,7 +161,7 @@ impl Keeper {
             vmm: None,
             qmp: None,
             resumed: false,
-            guest: None,
+            guest_event: None,
             stop_detail: None,
             console: TailBuffer::new(config.console_bytes_max),
             output: TailBuffer::new(config.console_bytes_max),
@@ -171,7 +173,7 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// Starts the process; `Some`: it did not start.
+    /// Starts the process; returns the cause if it did not start.
     fn start(&mut self) -> Option<ExitCause> {
         let started = vmm_process::spawn(&self.config.spec)
             .map_err(|error| format!("{}: {error}", self.config.spec.program))
@@ -189,7 +191,7 @@ impl Keeper {
         }
     }
 
-    /// Says to QEMU what has to be said at its start.
+    /// Opens the QMP session and sends the commands of the start.
     fn start_qmp(&mut self, stream: Option<UnixStream>) -> Result<(), String> {
         let state = match self.config.spec.qmp {
             Qmp::Unused => return Ok(()),
@@ -221,8 +223,8 @@ impl Keeper {
         self.clients.retain_mut(|client| client.send(&report).is_ok());
     }
 
-    /// Watches over the process until something keeper_fds the machine.
-    fn watch(&mut self) -> ExitCause {
+    /// Runs until the process exits, the deadline expires or a stop is requested; returns the cause.
+    fn supervise(&mut self) -> ExitCause {
         let deadline = self.began + Duration::from_millis(self.config.deadline_ms);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -233,34 +235,34 @@ impl Keeper {
             if let Some(vmm) = &mut self.vmm {
                 vmm.drain(&mut self.console, &mut self.output);
             }
-            if let Some(end) = self.handle_qmp_events() {
-                return end;
+            if let Some(cause) = self.handle_qmp_events() {
+                return cause;
             }
             if let Some(status) = self.vmm.as_mut().and_then(Vmm::status) {
-                return self.cause(status);
+                return self.exit_cause(status);
             }
-            if let Some(end) = self.handle_commands() {
-                return end;
+            if let Some(cause) = self.handle_commands() {
+                return cause;
             }
-            self.oom_kills.look(Instant::now(), process::oom_kills);
+            self.oom_kills.sample(Instant::now(), process::oom_kills);
         }
     }
 
-    /// Waits until there is something to do, or `left` is over.
-    fn wait(&self, left: Duration) {
+    /// Waits until a file is readable, or until `timeout`.
+    fn wait(&self, timeout: Duration) {
         let mut files: Vec<BorrowedFd<'_>> = vec![self.listener.as_fd()];
         files.extend(self.clients.iter().map(AsFd::as_fd));
         files.extend(self.qmp.iter().map(AsFd::as_fd));
         if let Some(vmm) = &self.vmm {
-            files.push(vmm.ended.as_fd());
+            files.push(vmm.pidfd.as_fd());
             files.extend(vmm.stdout.iter().map(AsFd::as_fd));
             files.extend(vmm.stderr.iter().map(AsFd::as_fd));
             files.extend(vmm.console.iter().map(AsFd::as_fd));
         }
         let mut files: Vec<PollFd<'_>> =
             files.into_iter().map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)).collect();
-        // Interrupted or not: the client looks at everything again.
-        let _ = rustix::event::poll(&mut files, Timespec::try_from(left).ok().as_ref());
+        // An interruption does not matter: the caller checks every source.
+        let _ = rustix::event::poll(&mut files, Timespec::try_from(timeout).ok().as_ref());
     }
 
     fn handle_commands(&mut self) -> Option<ExitCause> {
@@ -282,56 +284,57 @@ impl Keeper {
                 Some(ExitCause::Stopped { why })
             }
             KeeperCommand::Save { state } => match &mut self.qmp {
-                None => Some(ExitCause::SaveFailed { error: "the machine is not QEMU's".into() }),
+                None => Some(ExitCause::SaveFailed { error: "the machine does not run in QEMU".into() }),
                 Some(qmp) => qmp.save(&state).err().map(|error| ExitCause::SaveFailed { error: error.to_string() }),
             },
         })
     }
 
     fn handle_qmp_events(&mut self) -> Option<ExitCause> {
-        let news = match self.qmp.as_mut()?.read() {
-            Ok(news) => news,
+        let events = match self.qmp.as_mut()?.read() {
+            Ok(events) => events,
             Err(error) => return Some(ExitCause::SaveFailed { error: error.to_string() }),
         };
-        if self.qmp.as_ref().is_some_and(QmpSession::is_over) {
+        if self.qmp.as_ref().is_some_and(QmpSession::is_closed) {
             self.qmp = None;
         }
-        for item in news {
-            match item {
+        for event in events {
+            match event {
                 VmEvent::Resumed => self.resumed = true,
-                VmEvent::Guest(word) => self.guest = Some(word),
+                VmEvent::Guest(event) => self.guest_event = Some(event),
                 VmEvent::Saved => return Some(ExitCause::Saved),
                 VmEvent::Failed(error) => return Some(ExitCause::SaveFailed { error }),
-                VmEvent::Broken(status) => return Some(ExitCause::VmmError { status }),
+                VmEvent::UnrecoverableError(status) => return Some(ExitCause::VmmError { status }),
             }
         }
         None
     }
 
-    /// Why a process that nobody told to end has ended.
-    fn cause(&mut self, status: ExitStatus) -> ExitCause {
+    /// The cause of an exit that was not requested.
+    fn exit_cause(&mut self, status: ExitStatus) -> ExitCause {
         if let Some(vmm) = &mut self.vmm {
             vmm.drain(&mut self.console, &mut self.output);
         }
-        // The last words may still be in the socket.
+        // The last events may still be in the socket.
         let _ = self.handle_qmp_events();
         let oom_killed = self.oom_kills.any_since(process::oom_kills());
-        let end = cause(status, self.guest, oom_killed);
-        match (&end, &self.config.spec.qmp) {
+        let cause = exit_cause(status, self.guest_event, oom_killed);
+        match (&cause, &self.config.spec.qmp) {
             (ExitCause::Exited { .. }, Qmp::Load { .. }) if !self.resumed => {
                 let output = self.output.text();
                 let skipped = output.chars().count().saturating_sub(ERROR_CHARS_MAX);
                 let error = output.chars().skip(skipped).collect::<String>();
                 ExitCause::NeverStarted { error: format!("the saved state could not be loaded: {}", error.trim()) }
             }
-            (_, Qmp::Unused | Qmp::Listen | Qmp::Load { .. }) => end,
+            (_, Qmp::Unused | Qmp::Listen | Qmp::Load { .. }) => cause,
         }
     }
 
-    /// KeeperFds the machine, tells the clients, clears away, writes the receipt. The clients' sockets close when this returns.
+    /// Kills the process, reports the cause, cleans up and writes the receipt. The control connections close when the keeper is
+    /// dropped.
     fn finish(&mut self, cause: ExitCause) {
-        let seen = self.end_process();
-        // How long the rest takes is up to disks and to whoever else uses them.
+        let seen = self.kill_process();
+        // Reported before cleanup, whose duration depends on the disks.
         self.phase = KeeperPhase::CleaningUp { cause: cause.clone(), stop_detail: self.stop_detail.clone() };
         self.broadcast_phase();
         let receipt = self.clean_up(cause.clone(), seen);
@@ -341,8 +344,8 @@ impl Keeper {
         self.broadcast_phase();
     }
 
-    /// Afterwards the process has ended and was waited for. Returns the descendants it had if it still lived.
-    fn end_process(&mut self) -> Vec<ProcessId> {
+    /// Kills the process and waits for it. If it was still running, returns the descendants that it had.
+    fn kill_process(&mut self) -> Vec<ProcessId> {
         let Some(vmm) = &mut self.vmm else { return Vec::new() };
         if vmm.status().is_some() {
             return Vec::new();
@@ -353,8 +356,8 @@ impl Keeper {
     }
 }
 
-/// Names a process's end. `oom_killed`: the host's kernel killed something for want of memory meanwhile.
-fn cause(status: ExitStatus, guest: Option<GuestEvent>, oom_killed: bool) -> ExitCause {
+/// The cause of an exit. `oom_killed`: the host's kernel killed some process for lack of memory at about that time.
+fn exit_cause(status: ExitStatus, guest: Option<GuestEvent>, oom_killed: bool) -> ExitCause {
     const SIGKILL: i32 = 9;
     match (status.signal(), guest) {
         (Some(SIGKILL), _) if oom_killed => ExitCause::OutOfMemory,
@@ -370,16 +373,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_named_by_its_cause() {
+    fn exit_cause_follows_from_status_guest_event_and_oom_kills() {
         let exited = |code: i32| ExitStatus::from_raw(code << 8);
         let killed = ExitStatus::from_raw(9);
-        assert_eq!(cause(exited(0), None, false), ExitCause::Exited { code: 0 });
-        assert_eq!(cause(exited(3), None, true), ExitCause::Exited { code: 3 });
-        assert_eq!(cause(killed, None, false), ExitCause::Killed { signal: 9 });
-        assert_eq!(cause(killed, None, true), ExitCause::OutOfMemory);
-        assert_eq!(cause(ExitStatus::from_raw(11), None, true), ExitCause::Killed { signal: 11 });
-        assert_eq!(cause(exited(0), Some(GuestEvent::PowerOff), false), ExitCause::GuestPowerOff);
-        assert_eq!(cause(exited(0), Some(GuestEvent::Reset), false), ExitCause::GuestPanic);
-        assert_eq!(cause(exited(0), Some(GuestEvent::Panic), false), ExitCause::GuestPanic);
+        assert_eq!(exit_cause(exited(0), None, false), ExitCause::Exited { code: 0 });
+        assert_eq!(exit_cause(exited(3), None, true), ExitCause::Exited { code: 3 });
+        assert_eq!(exit_cause(killed, None, false), ExitCause::Killed { signal: 9 });
+        assert_eq!(exit_cause(killed, None, true), ExitCause::OutOfMemory);
+        assert_eq!(exit_cause(ExitStatus::from_raw(11), None, true), ExitCause::Killed { signal: 11 });
+        assert_eq!(exit_cause(exited(0), Some(GuestEvent::PowerOff), false), ExitCause::GuestPowerOff);
+        assert_eq!(exit_cause(exited(0), Some(GuestEvent::Reset), false), ExitCause::GuestPanic);
+        assert_eq!(exit_cause(exited(0), Some(GuestEvent::Panic), false), ExitCause::GuestPanic);
     }
 }

@@ -1,7 +1,7 @@
-//! QEMU's microvm, as this project uses it: no network card, no disk that is written, two virtio-serial ports.
+//! QEMU with its `microvm` machine: no network card, no writable disk, two virtio-serial ports.
 //!
 //! ```text
-//!  boot:  kernel + initramfs, RAM in a shared file   ─▶ ready ─▶ state saved without RAM      (a Template)
+//!  boot:  kernel + initramfs, RAM in a shared file    ─▶ ready ─▶ state saved without RAM      (a Template)
 //!  clone: the same hardware, RAM mapped copy-on-write ◀─ state loaded, runs at once            (a machine)
 //! ```
 
@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-/// The kernel prints this on the console of a machine that was booted with `anteroom.probe=1`: the agent's `/init` does.
+/// Printed on the console by the agent (`/init`) of a machine that was booted with `anteroom.probe=1`.
 pub const PROBE_OK: &str = "anteroom-probe-ok";
 /// How long `qemu --version` may take, milliseconds.
 const VERSION_MS_MAX: u64 = 20_000;
@@ -35,7 +35,7 @@ pub struct Hardware {
     pub memory_mib: u32,
     /// Virtual processors: 1 to 16.
     pub cpus: u32,
-    /// QEMU's cache of translated code under emulation, MiB: 8 to 1024. For clones; a template boots with a large one.
+    /// QEMU's cache of translated code (TCG) under emulation, MiB: 8 to 1024. For clones; a template boots with a large one.
     pub tcg_cache_mib: u32,
 }
 
@@ -45,7 +45,7 @@ impl Default for Hardware {
     }
 }
 
-/// Why hardware cannot be.
+/// A value of the hardware that is out of its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {least} to {most}, not {found}")]
 pub struct OutOfRange {
@@ -59,7 +59,7 @@ impl Hardware {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// With the first value that is out of its range.
+    /// The first value that is out of its range.
     pub fn check(&self) -> Result<(), OutOfRange> {
         let ranges = [
             ("memory_mib", 256, 65_536, self.memory_mib),
@@ -75,7 +75,7 @@ impl Hardware {
     }
 }
 
-/// Where Debian's QEMU lies, or the first `qemu-system-x86_64` in `PATH`.
+/// The first `qemu-system-x86_64` in `PATH` (in `/usr/bin` and `/bin` if `PATH` is not set).
 pub fn find() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|program| program.is_file())
@@ -84,18 +84,18 @@ pub fn find() -> Option<PathBuf> {
 /// The first line of `program --version`.
 ///
 /// # Errors
-/// When the program cannot be run or says nothing.
+/// The program cannot be run or prints nothing.
 pub async fn version(program: &Path) -> io::Result<String> {
-    let asked = tokio::process::Command::new(program)
+    let output = tokio::process::Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(Duration::from_millis(VERSION_MS_MAX), asked)
+    let output = tokio::time::timeout(Duration::from_millis(VERSION_MS_MAX), output)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().next().unwrap_or_default().trim();
-    if line.is_empty() { Err(io::Error::other("it says no version")) } else { Ok(line.to_owned()) }
+    if line.is_empty() { Err(io::Error::other("it printed no version")) } else { Ok(line.to_owned()) }
 }

@@ -1,7 +1,7 @@
-//! QEMU's machine protocol (QMP): one JSON object a line, commands answered in order, events in between.
+//! QEMU's machine protocol (QMP): one JSON object per line, responses in the order of the commands, events in between.
 //!
-//! Unknown events and fields are values like any other, so another QEMU version does not break the reader. The socket
-//! never blocks: the keeper polls it beside everything else.
+//! Unknown events and fields are kept as plain values, so another QEMU version does not break the reader. The socket is
+//! non-blocking: the keeper polls it together with its other files.
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde_json::{Value, json};
@@ -15,10 +15,10 @@ use std::{
     },
 };
 
-/// The longest line that is read; QEMU's answers to our few commands have some hundred bytes.
+/// The longest line that is read, bytes; QEMU's responses to the keeper's commands have some hundred bytes.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What QEMU says.
+/// A message from QEMU.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Message {
     /// The first line of a connection.
@@ -27,11 +27,11 @@ pub(crate) enum Message {
     Return { command: &'static str, value: Value },
     /// A command failed.
     Error { command: &'static str, text: String },
-    /// Something happened.
+    /// An event.
     Event { name: String, data: Value },
 }
 
-/// Why the conversation cannot go on.
+/// Why the connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum QmpError {
     #[error("the QMP socket cannot be read or written")]
@@ -46,12 +46,11 @@ pub(crate) enum QmpError {
     TooLong,
 }
 
-/// Our side of the conversation. Commands are sent at once, QEMU answers them in order: at its start it finds them
-/// waiting, and no time goes by between two.
+/// The client side of a connection. Commands are pipelined: they are sent at once, and QEMU responds in order.
 pub(crate) struct Client {
     stream: UnixStream,
     input: Vec<u8>,
-    asked: VecDeque<&'static str>,
+    pending: VecDeque<&'static str>,
     closed: bool,
 }
 
@@ -62,15 +61,15 @@ impl AsFd for Client {
 }
 
 impl Client {
-    /// Takes over a connected socket and asks for the command mode.
+    /// Makes a client of a connected socket and enters command mode.
     pub(crate) fn new(stream: UnixStream) -> Result<Self, QmpError> {
         stream.set_nonblocking(true).map_err(QmpError::Socket)?;
-        let mut client = Self { stream, input: Vec::new(), asked: VecDeque::new(), closed: false };
+        let mut client = Self { stream, input: Vec::new(), pending: VecDeque::new(), closed: false };
         client.command("qmp_capabilities", Value::Null, None)?;
         Ok(client)
     }
 
-    /// Sends a command; `file` goes with it (SCM_RIGHTS).
+    /// Sends a command, with `file` attached (SCM_RIGHTS).
     pub(crate) fn command(
         &mut self,
         name: &'static str,
@@ -84,16 +83,16 @@ impl Client {
             fields.insert("arguments".into(), arguments);
         }
         let line = format!("{command}\n");
-        self.asked.push_back(name);
+        self.pending.push_back(name);
         send(self.stream.as_fd(), line.as_bytes(), file).map_err(QmpError::Socket)
     }
 
-    /// Whether QEMU has hung up.
+    /// Whether QEMU has closed the connection.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Reads what there is and returns the whole messages in it. Call when the socket is readable.
+    /// Reads the bytes that have arrived and returns the complete messages. Call when the socket is readable.
     pub(crate) fn read(&mut self) -> Result<Vec<Message>, QmpError> {
         let mut chunk = [0u8; 4096];
         loop {
@@ -105,7 +104,7 @@ impl Client {
                 Ok(count) => self.input.extend_from_slice(chunk.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // QEMU died with commands unread.
+                // QEMU exited without reading all commands.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                     self.closed = true;
                     break;
@@ -119,14 +118,14 @@ impl Client {
         let mut messages = Vec::new();
         while let Some(end) = self.input.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = self.input.drain(..=end).collect();
-            if let Some(message) = self.understand(&line)? {
+            if let Some(message) = self.parse(&line)? {
                 messages.push(message);
             }
         }
         Ok(messages)
     }
 
-    fn understand(&mut self, line: &[u8]) -> Result<Option<Message>, QmpError> {
+    fn parse(&mut self, line: &[u8]) -> Result<Option<Message>, QmpError> {
         let value: Value = serde_json::from_slice(line).map_err(|source| QmpError::NotJson {
             line: String::from_utf8_lossy(line).chars().take(200).collect(),
             source,
@@ -138,9 +137,9 @@ impl Client {
             Some(Message::Event { name: name.to_owned(), data })
         } else if let Some(error) = value.get("error") {
             let text = error.get("desc").and_then(Value::as_str).unwrap_or("no description").to_owned();
-            self.asked.pop_front().map(|command| Message::Error { command, text })
+            self.pending.pop_front().map(|command| Message::Error { command, text })
         } else if let Some(value) = value.get("return") {
-            self.asked.pop_front().map(|command| Message::Return { command, value: value.clone() })
+            self.pending.pop_front().map(|command| Message::Return { command, value: value.clone() })
         } else {
             None
         };
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_go_at_once_and_answers_find_theirs() {
+    fn responses_are_matched_to_pipelined_commands() {
         let (mut client, theirs) = pair();
         client.command("cont", Value::Null, None).unwrap();
         let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines();
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_waits_and_garbage_is_an_error() {
+    fn partial_line_is_kept_and_invalid_json_is_an_error() {
         let (mut client, theirs) = pair();
         (&theirs).write_all(b"{\"QMP\":").unwrap();
         assert_eq!(client.read().unwrap(), []);

@@ -1,4 +1,4 @@
-//! The agent channel: calls to a machine's agent, each with a time limit.
+//! The agent channel: calls to a machine's agent, each with a timeout.
 
 use anteroom_wire::{
     ProblemBody,
@@ -28,22 +28,22 @@ use tokio_util::sync::CancellationToken;
 /// A raw stream into a machine: `AsyncRead + AsyncWrite`.
 pub type ByteStream = TokioIo<Upgraded>;
 
-/// HTTP/2 itself never gives a ping up: a machine that was frozen for a while keeps its streams when it comes back.
-const PING_NEVER_GIVEN_UP: Duration = Duration::from_secs(365 * 86_400);
+/// HTTP/2's own ping timeout, practically disabled: a machine that was frozen for a while keeps its streams.
+const PING_TIMEOUT_DISABLED: Duration = Duration::from_secs(365 * 86_400);
 
-/// How long calls may take and how much an answer may hold.
+/// Timeouts of calls and the maximum size of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallLimits {
-    /// An ordinary call, milliseconds.
+    /// Timeout of an ordinary call, milliseconds.
     pub call_ms_max: u64,
-    /// Giving something to the tool, or ending and starting it: the tool may take its time, milliseconds.
+    /// Timeout of a call that sends input to the tool, stops it or starts it, milliseconds.
     pub tool_ms_max: u64,
-    /// A claim (it resizes the desktop and starts the tool), milliseconds.
+    /// Timeout of a claim (it resizes the desktop and starts the tool), milliseconds.
     pub claim_ms_max: u64,
-    /// Opening a raw stream, milliseconds.
+    /// Timeout for opening a raw stream, milliseconds.
     pub connect_ms_max: u64,
-    /// The largest answer, bytes.
-    pub answer_bytes_max: usize,
+    /// Maximum size of a response, bytes.
+    pub response_bytes_max: usize,
 }
 
 impl Default for CallLimits {
@@ -53,68 +53,68 @@ impl Default for CallLimits {
             tool_ms_max: 45_000,
             claim_ms_max: 60_000,
             connect_ms_max: 10_000,
-            answer_bytes_max: 1024 * 1024,
+            response_bytes_max: 1024 * 1024,
         }
     }
 }
 
-/// Why a call to the agent did not succeed. `call` names it, like `POST /claim`.
+/// Why a call to the agent failed. `call` is its name, like `POST /claim`.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The channel is closed.
     #[error("{call}: the machine's channel is closed")]
     Closed {
-        /// Which call.
+        /// The call's name.
         call: &'static str,
     },
-    /// The channel broke amid the call, or could not be opened.
+    /// The channel broke during the call, or could not be opened.
     #[error("{call}: the machine's channel broke")]
     Transport {
-        /// Which call.
+        /// The call's name.
         call: &'static str,
-        /// How.
+        /// The error.
         #[source]
         source: hyper::Error,
     },
-    /// No answer in time.
-    #[error("{call}: no answer within {ms_max} ms")]
+    /// No response in time.
+    #[error("{call}: no response within {ms_max} ms")]
     Timeout {
-        /// Which call.
+        /// The call's name.
         call: &'static str,
-        /// The limit.
+        /// The timeout, milliseconds.
         ms_max: u64,
     },
-    /// The agent refused and said why.
-    #[error("{call}: the agent refused ({status}): {}", problem.code)]
+    /// The agent returned a problem.
+    #[error("{call}: the agent rejected the request ({status}): {}", problem.code)]
     Rejected {
-        /// Which call.
+        /// The call's name.
         call: &'static str,
         /// The HTTP status.
         status: StatusCode,
-        /// The agent's words.
+        /// The problem.
         problem: Box<ProblemBody>,
     },
-    /// The agent answered something that this version does not know.
-    #[error("{call}: an answer that is not understood ({status}): {why}")]
+    /// The agent returned a response that this version cannot parse.
+    #[error("{call}: invalid response ({status}): {why}")]
     InvalidResponse {
-        /// Which call.
+        /// The call's name.
         call: &'static str,
         /// The HTTP status.
         status: StatusCode,
         /// What is wrong with it.
         why: String,
     },
-    /// The request cannot be said.
+    /// The request is invalid and was not sent.
     #[error("{call}: {why}")]
     InvalidRequest {
-        /// Which call.
+        /// The call's name.
         call: &'static str,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
 }
 
-/// Calls to one machine's agent. Cheap to clone; all clones share the one connection and end with it.
+/// Calls to one machine's agent. Cheap to clone; all clones share one connection.
 #[derive(Debug, Clone)]
 pub struct AgentClient {
     requests: SendRequest<Full<Bytes>>,
@@ -123,13 +123,13 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// Begins HTTP/2 on a stream that is in step. The returned future carries the connection and must be polled; it ends
-    /// with the connection, after which the stream is closed and [`AgentClient::closed`] has happened. A peer from which
-    /// nothing comes is pinged; whoever reads the stream decides when its silence has lasted too long.
+    /// Starts HTTP/2 on a resynchronized stream. The returned future drives the connection and must be polled; when it ends,
+    /// the stream is closed and [`AgentClient::closed`] returns. An idle peer is pinged; the caller's liveness timer decides
+    /// when it has been idle for too long.
     ///
     /// # Errors
-    /// When the stream breaks.
-    pub(crate) async fn begin<S>(
+    /// The stream breaks.
+    pub(crate) async fn handshake<S>(
         stream: S,
         limits: CallLimits,
         ping_every: Duration,
@@ -144,22 +144,22 @@ impl AgentClient {
             .max_frame_size(FRAME_BYTES_MAX)
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(ping_every)
-            .keep_alive_timeout(PING_NEVER_GIVEN_UP)
+            .keep_alive_timeout(PING_TIMEOUT_DISABLED)
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| AgentError::Transport { call: "HTTP/2", source })?;
         let closed = CancellationToken::new();
-        let over = closed.clone().drop_guard();
-        let carry = async move {
-            let end = connection.await;
-            drop(over);
-            end
+        let guard = closed.clone().drop_guard();
+        let driver = async move {
+            let result = connection.await;
+            drop(guard);
+            result
         };
-        Ok((Self { requests, limits, closed }, carry))
+        Ok((Self { requests, limits, closed }, driver))
     }
 
-    /// Returns when the connection is closed. A new one is in the machine's next `Ready`.
+    /// Returns when the connection is closed. The machine's next `Ready` state has a new one.
     pub async fn closed(&self) {
         self.closed.cancelled().await;
     }
@@ -172,19 +172,19 @@ impl AgentClient {
     /// `GET /hello`.
     ///
     /// # Errors
-    /// See [`AgentError`]; so for all calls.
+    /// See [`AgentError`].
     pub async fn hello(&self) -> Result<Hello, AgentError> {
         self.get("GET /hello", "/hello").await
     }
 
-    /// `POST /claim`. The same claim again changes nothing.
+    /// `POST /claim`. Idempotent.
     ///
     /// # Errors
     /// `Rejected` with status 409: it was claimed for another session.
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, AgentError> {
         let call = "POST /claim";
-        let answer = self.post(call, "/claim", claim, self.limits.claim_ms_max).await?;
-        understand(call, &answer)
+        let response = self.post(call, "/claim", claim, self.limits.claim_ms_max).await?;
+        parse(call, &response)
     }
 
     /// `GET /sign-in`.
@@ -211,16 +211,16 @@ impl AgentClient {
         self.post("POST /open-url", "/open-url", open, self.limits.call_ms_max).await.map(drop)
     }
 
-    /// `POST /paste`: gives the tool what the person brings; says as what it was taken.
+    /// `POST /paste`: sends the user's text to the tool; returns how it was interpreted.
     ///
     /// # Errors
-    /// `Rejected` when the tool does not wait for it, or could not take it.
+    /// `Rejected` when the tool does not expect input or did not accept it.
     pub async fn paste(&self, paste: &Paste) -> Result<PasteResult, AgentError> {
         let call = "POST /paste";
-        understand(call, &self.post(call, "/paste", paste, self.limits.tool_ms_max).await?)
+        parse(call, &self.post(call, "/paste", paste, self.limits.tool_ms_max).await?)
     }
 
-    /// `POST /method`: ends the tool and starts it by another method.
+    /// `POST /method`: restarts the tool with another sign-in method.
     ///
     /// # Errors
     /// See [`AgentError`].
@@ -271,7 +271,7 @@ impl AgentClient {
 
     async fn get<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, AgentError> {
         let request = Request::builder().method(Method::GET).uri(format!("http://agent{path}")).body(Full::default());
-        understand(call, &self.exchange(call, request, self.limits.call_ms_max).await?)
+        parse(call, &self.exchange(call, request, self.limits.call_ms_max).await?)
     }
 
     async fn post<T: Serialize + ?Sized>(
@@ -291,20 +291,20 @@ impl AgentClient {
         self.exchange(call, request, ms_max).await
     }
 
-    /// One request and its whole answer.
+    /// Sends one request and reads its whole response.
     async fn exchange(
         &self,
         call: &'static str,
         request: Result<Request<Full<Bytes>>, http::Error>,
         ms_max: u64,
     ) -> Result<Bytes, AgentError> {
-        let answer = async {
+        let response = async {
             let response = self.send(call, request).await?;
             let status = response.status();
             let body = self.body(call, response).await?;
-            if status.is_success() { Ok(body) } else { Err(refused(call, status, &body)) }
+            if status.is_success() { Ok(body) } else { Err(rejected(call, status, &body)) }
         };
-        timeout(Duration::from_millis(ms_max), answer).await.unwrap_or(Err(AgentError::Timeout { call, ms_max }))
+        timeout(Duration::from_millis(ms_max), response).await.unwrap_or(Err(AgentError::Timeout { call, ms_max }))
     }
 
     async fn connect(&self, call: &'static str, request: http::request::Builder) -> Result<ByteStream, AgentError> {
@@ -316,7 +316,7 @@ impl AgentClient {
                 return upgraded.map(TokioIo::new).map_err(|source| AgentError::Transport { call, source });
             }
             let status = response.status();
-            Err(refused(call, status, &self.body(call, response).await?))
+            Err(rejected(call, status, &self.body(call, response).await?))
         };
         timeout(Duration::from_millis(ms_max), opened).await.unwrap_or(Err(AgentError::Timeout { call, ms_max }))
     }
@@ -339,7 +339,7 @@ impl AgentClient {
 
     async fn body(&self, call: &'static str, response: Response<Incoming>) -> Result<Bytes, AgentError> {
         let status = response.status();
-        Limited::new(response.into_body(), self.limits.answer_bytes_max)
+        Limited::new(response.into_body(), self.limits.response_bytes_max)
             .collect()
             .await
             .map(http_body_util::Collected::to_bytes)
@@ -357,8 +357,8 @@ fn check_terminal_id(call: &'static str, id: &str) -> Result<(), AgentError> {
     }
 }
 
-fn understand<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, AgentError> {
-    // The text of a serde error may quote the body; its place says enough.
+fn parse<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, AgentError> {
+    // The text of a serde error may quote the body, so only its category and position are used.
     serde_json::from_slice(body).map_err(|error| AgentError::InvalidResponse {
         call,
         status: StatusCode::OK,
@@ -366,9 +366,9 @@ fn understand<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T,
     })
 }
 
-fn refused(call: &'static str, status: StatusCode, body: &[u8]) -> AgentError {
+fn rejected(call: &'static str, status: StatusCode, body: &[u8]) -> AgentError {
     match serde_json::from_slice(body) {
         Ok(problem) => AgentError::Rejected { call, status, problem: Box::new(problem) },
-        Err(_) => AgentError::InvalidResponse { call, status, why: "the body is not a problem".into() },
+        Err(_) => AgentError::InvalidResponse { call, status, why: "the body is not a problem document".into() },
     }
 }

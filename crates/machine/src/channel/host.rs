@@ -1,4 +1,4 @@
-//! The host channel: the machine's agent calls, the controller answers.
+//! The host channel: HTTP/2 requests from the machine's agent to the controller.
 
 use super::HostService;
 use anteroom_wire::{
@@ -10,31 +10,31 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{convert::Infallible, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// When a connection from which nothing comes is given up. Whether the machine has hung is seen on its other channel.
+/// HTTP/2 keep-alive. Only closes the connection; whether the machine has hung is decided on the agent channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeepAlive {
-    /// Between two.
-    pub(crate) every: Duration,
-    /// How long one may stay unanswered.
-    pub(crate) max: Duration,
+    /// Interval between two pings.
+    pub(crate) interval: Duration,
+    /// How long a ping may stay unanswered.
+    pub(crate) timeout: Duration,
 }
 
 /// Serves one connection until it ends or breaks.
 ///
 /// # Errors
-/// When the connection breaks or does not speak HTTP/2.
+/// The connection breaks, or the peer does not speak HTTP/2.
 pub(crate) async fn serve<S>(
     stream: S,
     machine: MachineId,
     service: HostService,
-    pings: KeepAlive,
+    keep_alive: KeepAlive,
 ) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let answer = service_fn(move |request| {
-        let answered = service(machine.clone(), request);
-        async move { Ok::<_, Infallible>(answered.await) }
+    let handler = service_fn(move |request| {
+        let response = service(machine.clone(), request);
+        async move { Ok::<_, Infallible>(response.await) }
     });
     http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -43,8 +43,8 @@ where
         .max_frame_size(FRAME_BYTES_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(pings.every)
-        .keep_alive_timeout(pings.max)
-        .serve_connection(TokioIo::new(stream), answer)
+        .keep_alive_interval(keep_alive.interval)
+        .keep_alive_timeout(keep_alive.timeout)
+        .serve_connection(TokioIo::new(stream), handler)
         .await
 }

@@ -1,4 +1,4 @@
-//! The nonce that begins each connection: a new controller may find half a frame of its predecessor in the pipe.
+//! The nonce exchange at the start of each connection. The pipe may contain half a frame of an earlier controller's connection.
 
 use anteroom_wire::channel::{ECHO_MS_MAX, NONCE_BYTES, PAD_BYTES, echo_line, go_line, nonce_line};
 use std::{
@@ -9,20 +9,20 @@ use std::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The longest wait for one echo, milliseconds.
-const WAIT_MS_MAX: u64 = 3_000;
+const ECHO_WAIT_MS_MAX: u64 = 3_000;
 
-/// Why a channel could not be brought in step.
+/// Why a channel could not be resynchronized.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResyncError {
     #[error("the channel cannot be read or written")]
     Io(#[source] io::Error),
-    #[error("the channel was closed by the machine's side")]
+    #[error("the machine closed the channel")]
     Closed,
-    #[error("no random bytes")]
+    #[error("the operating system returned no random bytes")]
     Random(#[source] getrandom::Error),
 }
 
-/// What the reader looks for; `None` before the first nonce.
+/// The nonce whose echo the reader expects; `None` before the first nonce.
 type Expected = Mutex<Option<String>>;
 
 fn expect(expected: &Expected, echo: Option<String>) {
@@ -35,21 +35,22 @@ fn nonce() -> Result<String, ResyncError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Sends nonces until the echo of the latest has come, and then the go. Whatever is read before that echo is discarded.
-/// Waits as long as the machine takes: the caller sets the limit. `first_wait` is for the first echo (a machine that is
-/// just being cloned needs a moment), [`ECHO_MS_MAX`] for the second, and twice as long for each after it; `tried` hears of each that did not come in time.
+/// Sends nonces until the latest one is echoed, then sends the go line. All bytes read before that echo are discarded.
+/// Has no timeout of its own: the caller sets one. Waits `first_wait` for the first echo (a machine that is being cloned
+/// needs a moment), [`ECHO_MS_MAX`] for the second, and twice as long for each after it, up to a maximum. `on_timeout` is
+/// called for each echo that did not arrive in time.
 pub(crate) async fn resync<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     first_wait: Duration,
-    tried: impl FnMut(),
+    on_timeout: impl FnMut(),
 ) -> Result<(), ResyncError> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let expected = Expected::default();
-    // The latest nonce can only be echoed when it was written whole: the writer then rests, or pads. An agent that echoes
-    // reads lines, to which half a pad is nothing.
+    // The latest nonce can only be echoed when it was written completely: the writer then waits or writes padding. An agent
+    // reads lines, so a partial padding (newlines) does no harm.
     let hex = tokio::select! {
         read = await_echo(&mut reader, &expected) => read?,
-        wrote = send_nonces(&mut writer, &expected, first_wait, tried) => match wrote {
+        wrote = send_nonces(&mut writer, &expected, first_wait, on_timeout) => match wrote {
             Ok(never) => match never {},
             Err(error) => return Err(error),
         },
@@ -62,7 +63,7 @@ async fn send_nonces<W: AsyncWrite + Unpin>(
     writer: &mut W,
     expected: &Expected,
     first_wait: Duration,
-    mut tried: impl FnMut(),
+    mut on_timeout: impl FnMut(),
 ) -> Result<std::convert::Infallible, ResyncError> {
     let pad = vec![b'\n'; PAD_BYTES];
     let mut wait = first_wait;
@@ -74,9 +75,9 @@ async fn send_nonces<W: AsyncWrite + Unpin>(
         writer.flush().await.map_err(ResyncError::Io)?;
         tokio::time::sleep(wait).await;
         wait = next_wait;
-        // A slow guest must be able to catch up: it reads a whole pad before each nonce, and only the latest counts.
-        next_wait = (next_wait * 2).min(Duration::from_millis(WAIT_MS_MAX));
-        tried();
+        // A slow guest must be able to catch up: it reads the whole padding before each nonce, and only the latest counts.
+        next_wait = (next_wait * 2).min(Duration::from_millis(ECHO_WAIT_MS_MAX));
+        on_timeout();
         writer.write_all(&pad).await.map_err(ResyncError::Io)?;
     }
 }
@@ -91,9 +92,9 @@ async fn await_echo<R: AsyncRead + Unpin>(reader: &mut R, expected: &Expected) -
             return Err(ResyncError::Closed);
         }
         tail.extend_from_slice(chunk.get(..count).unwrap_or_default());
-        let wanted = expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let nonce = expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let line_bytes = echo_line(&"0".repeat(NONCE_BYTES * 2)).len();
-        if let Some(hex) = wanted
+        if let Some(hex) = nonce
             && tail.windows(line_bytes).any(|window| window == echo_line(&hex).as_bytes())
         {
             return Ok(hex);
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
     use tokio::io::{DuplexStream, duplex};
 
-    /// Plays an agent: echoes every nonce from the `ignored`th on, until the go; returns what it read after the go's line.
+    /// A fake agent: echoes every nonce after the first `ignored` ones until the go line; returns the nonce of that line.
     async fn agent(mut stream: DuplexStream, ignored: usize, garbage: &[u8]) -> (String, DuplexStream) {
         stream.write_all(garbage).await.unwrap();
         let (mut line, mut seen) = (Vec::new(), 0);
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_sides_meet_after_megabytes_of_stale_bytes() {
+    async fn resync_succeeds_after_megabytes_of_stale_bytes() {
         let (mut ours, theirs) = duplex(64 * 1024);
         let garbage: Vec<u8> = (0..2_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
         let agent = tokio::spawn(async move { agent(theirs, 0, &garbage).await });
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deaf_agent_is_asked_again_and_an_old_echo_does_not_count() {
+    async fn nonce_is_sent_again_without_an_echo_and_an_old_echo_does_not_count() {
         let (mut ours, theirs) = duplex(256 * 1024);
         let old = echo_line(&"a".repeat(NONCE_BYTES * 2));
         let agent = tokio::spawn(async move { agent(theirs, 3, old.as_bytes()).await });
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_channel_is_told() {
+    async fn closed_channel_is_an_error() {
         let (mut ours, theirs) = duplex(1024);
         drop(theirs);
         assert!(matches!(

@@ -1,4 +1,4 @@
-//! A machine's end: every descendant killed, the run directory removed, and a look whether that is so.
+//! Cleanup after a machine's exit: kills every descendant, removes the run directory, and checks both.
 
 use super::{Keeper, unix_ms};
 use crate::{
@@ -17,13 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long killed processes may take to be gone; SIGKILL waits only for a system call that cannot be interrupted.
+/// How long killed processes may take to exit, milliseconds; only an uninterruptible system call delays SIGKILL.
 const KILL_MS_MAX: u64 = 5_000;
-/// Between two looks at children that are about to be gone, milliseconds.
+/// Interval between two checks of exiting children, milliseconds.
 const POLL_INTERVAL_MS: u64 = 1;
 
 impl Keeper {
-    /// Leaves nothing of a machine whose process has ended, and says so. `seen`: descendants that were seen before.
+    /// Cleans up after a machine whose process has exited. `seen`: descendants that were found before the kill.
     pub(super) fn clean_up(&mut self, cause: ExitCause, seen: Vec<ProcessId>) -> Receipt {
         let mut checks = CleanupChecks::default();
         let mut processes: Vec<ProcessId> = self.vmm.iter().map(|vmm| vmm.id).collect();
@@ -77,9 +77,9 @@ impl Keeper {
     }
 }
 
-/// OomKillCounter and reaps until no descendant is left (they may fork meanwhile) or the time is over. Returns whom it seen.
+/// Kills and reaps until no descendant is left (they may fork in between) or the time is over. Returns the killed processes.
 ///
-/// The keeper adopts what its descendants leave behind, so that it has none when it has no child.
+/// The keeper is a subreaper: orphaned descendants become its children, so without children it has no descendants.
 fn kill_descendants() -> Vec<ProcessId> {
     let until = Instant::now() + Duration::from_millis(KILL_MS_MAX);
     let mut seen = Vec::new();
@@ -102,7 +102,7 @@ fn kill_descendants() -> Vec<ProcessId> {
             await_end(*process, until);
         }
         if living.is_empty() {
-            // A child that is neither reaped nor seen is on its way out.
+            // A child that is neither reaped nor found in `/proc` is exiting.
             let _ =
                 rustix::event::poll(&mut [], Timespec::try_from(Duration::from_millis(POLL_INTERVAL_MS)).ok().as_ref());
         }

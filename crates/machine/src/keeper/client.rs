@@ -1,4 +1,4 @@
-//! The controller's end of a keeper: start one or find one, handle its reports, give it commands.
+//! The controller's connection to a keeper: starts a keeper or connects to a running one, receives reports, sends commands.
 
 use super::control::{KeeperCommand, LINE_BYTES_MAX, Report};
 use crate::{
@@ -21,18 +21,18 @@ use tokio::{
 };
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-/// How long a keeper that has closed its socket may take to be reaped, milliseconds.
-const REAP_MS_MAX: u64 = 5_000;
-/// Between two looks at a keeper that is not our child, milliseconds.
+/// How long a keeper that has closed its socket may take to exit, milliseconds.
+const EXIT_MS_MAX: u64 = 5_000;
+/// Interval between two checks of a keeper that is not a child of this process, milliseconds.
 const POLL_INTERVAL_MS: u64 = 2;
 
-/// A live keeper. Dropping it hangs up; keeper and machine go on.
+/// A connection to a running keeper. Dropping it disconnects; keeper and machine continue.
 #[derive(Debug)]
 pub(crate) struct KeeperClient {
     reports: FramedRead<OwnedReadHalf, LinesCodec>,
     commands: OwnedWriteHalf,
     child: Option<Child>,
-    /// Who peer on the socket that was connected to: known also of a keeper that never greets.
+    /// The process that listens on the socket: known even if the keeper never sends a greeting.
     peer: Option<ProcessId>,
 }
 
@@ -45,59 +45,59 @@ impl KeeperClient {
         let child = Command::new(program)
             .arg("keeper")
             .arg(run_dir.path())
-            // Nothing of the server's environment: it may hold keys.
+            // The server's environment may contain keys.
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
-        Self::over(ours, Some(child), None)
+        Self::new(ours, Some(child), None)
     }
 
-    /// Connects to the keeper that peer in `run_dir`.
+    /// Connects to the keeper that listens in `run_dir`.
     pub(crate) fn adopt(run_dir: &RunDir) -> io::Result<Self> {
         let stream = run_dir.connect(CONTROL_SOCKET)?;
-        let by = rustix::net::sockopt::socket_peercred(&stream)?;
-        let peer = u32::try_from(by.pid.as_raw_nonzero().get()).ok().and_then(ProcessId::of);
-        Self::over(stream, None, peer)
+        let credentials = rustix::net::sockopt::socket_peercred(&stream)?;
+        let peer = u32::try_from(credentials.pid.as_raw_nonzero().get()).ok().and_then(ProcessId::of);
+        Self::new(stream, None, peer)
     }
 
-    /// The keeper's process, if that is known without its word.
+    /// The keeper's process, as far as it is known without its greeting.
     pub(crate) fn keeper(&self) -> Option<ProcessId> {
         self.peer.or_else(|| ProcessId::of(self.child.as_ref()?.id()?))
     }
 
-    fn over(stream: UnixStream, child: Option<Child>, peer: Option<ProcessId>) -> io::Result<Self> {
+    fn new(stream: UnixStream, child: Option<Child>, peer: Option<ProcessId>) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let (reports, commands) = tokio::net::UnixStream::from_std(stream)?.into_split();
         let reports = FramedRead::new(reports, LinesCodec::new_with_max_length(LINE_BYTES_MAX));
         Ok(Self { reports, commands, child, peer })
     }
 
-    /// The next report; `None`: the keeper has closed its socket. Cancellation loses nothing.
+    /// The next report; `None`: the keeper has closed its socket. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Report> {
         loop {
             let line = self.reports.next().await?.ok()?;
             match serde_json::from_str(&line) {
                 Ok(report) => return Some(report),
-                // A younger keeper may say more than we understand.
-                Err(error) => tracing::debug!(%error, "a keeper's line is not understood"),
+                // A newer keeper may send reports that this version does not know.
+                Err(error) => tracing::debug!(%error, "unknown keeper report ignored"),
             }
         }
     }
 
-    /// Gives an command. An error means that the keeper is gone, which [`KeeperClient::next`] tells too.
+    /// Sends a command. An error means that the keeper has exited; [`KeeperClient::next`] then returns `None`.
     pub(crate) async fn send(&mut self, command: &KeeperCommand) -> io::Result<()> {
         let mut line = serde_json::to_vec(command)?;
         line.push(b'\n');
         self.commands.write_all(&line).await
     }
 
-    /// OomKillCounter a keeper that does not do what it is told; its machine's process dies with it. `keeper`: as its greeting said.
+    /// Kills a hung keeper; its machine's process is killed with it. `keeper`: the process from its greeting.
     pub(crate) fn kill(&mut self, keeper: Option<ProcessId>) {
         if let Some(child) = &mut self.child {
-            // Gone in between is as good.
+            // It may have exited in between.
             let _ = child.start_kill();
         }
         if let Some(keeper) = keeper {
@@ -105,9 +105,9 @@ impl KeeperClient {
         }
     }
 
-    /// After the socket has closed: waits until the keeper's process is gone too. `keeper`: as its greeting said.
+    /// Waits until the keeper's process has exited, after its socket has closed. `keeper`: the process from its greeting.
     pub(crate) async fn wait_for_exit(mut self, keeper: Option<ProcessId>) {
-        let gone = async {
+        let exited = async {
             if let Some(child) = &mut self.child {
                 let _ = child.wait().await;
             }
@@ -115,8 +115,8 @@ impl KeeperClient {
                 tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_millis(REAP_MS_MAX), gone).await.is_err() {
-            tracing::warn!(pid = keeper.map(|keeper| keeper.pid), "a keeper that has closed its socket does not end");
+        if tokio::time::timeout(Duration::from_millis(EXIT_MS_MAX), exited).await.is_err() {
+            tracing::warn!(pid = keeper.map(|keeper| keeper.pid), "keeper closed its socket and has not exited");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! What keeper and controller say to each other: one JSON object a line on the control socket.
+//! The control protocol between keeper and controller: one JSON object per line on the control socket.
 //!
 //! ```text
-//!  keeper ── {"report":"greeting", …phase} ─▶ controller      at once, to everyone who connects
-//!  keeper ── {"report":"phase", …}         ─▶ controller      at every change
-//!  keeper ── {"phase":"clearing","cause":…} ─▶ controller      the process has ended, and cause; nothing is cleared away yet
-//!  keeper ◀─ {"command":"stop","why":"…",…}   ── controller      "stop_detail" says it whole; an older keeper leaves it out
-//!  keeper ── closes                         ─▶ controller      the machine is gone
+//!  keeper ── {"report":"greeting", …phase}     ─▶ controller      to every client that connects
+//!  keeper ── {"report":"phase", …}             ─▶ controller      at every change
+//!  keeper ── {"phase":"cleaning_up","cause":…} ─▶ controller      the process has exited; cleanup has not started
+//!  keeper ◀─ {"command":"stop","why":"…",…}    ── controller      the optional "stop_detail" is the full reason
+//!  keeper ── closes                            ─▶ controller      the machine is removed
 //! ```
 //!
-//! An older keeper does not say `clearing`, and an older controller leaves out what it does not understand: for both the
-//! socket's closing is the first that is heard of an end.
+//! Lines that the controller cannot parse are ignored. If a keeper does not report `cleaning_up`, the controller learns of the
+//! exit when the socket closes.
 
 use crate::{
     process::ProcessId,
@@ -26,22 +26,22 @@ use std::{
     path::PathBuf,
 };
 
-/// The version of this module's meaning. `stop` is understood in all versions.
-pub(crate) const CONTROL_PROTOCOL: u32 = 1;
-/// The longest line either side reads.
+/// The version of the protocol. All versions from 2 on accept `stop`.
+pub(crate) const CONTROL_PROTOCOL: u32 = 2;
+/// The longest line that either side reads, bytes.
 pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// The keeper's lines.
+/// A line from the keeper.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "report")]
 pub(crate) enum Report {
-    /// What it is and cause far.
+    /// Identity and current phase.
     Greeting { protocol: u32, machine: MachineId, keeper: ProcessId, phase: KeeperPhase },
-    /// A change.
+    /// A change of the phase.
     Phase { phase: KeeperPhase },
 }
 
-/// How far the machine's process is.
+/// The phase of the machine's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "phase")]
 pub(crate) enum KeeperPhase {
@@ -49,41 +49,40 @@ pub(crate) enum KeeperPhase {
     Starting,
     /// Running.
     Running { process: ProcessId },
-    /// The process has ended and was waited for; what is left of the machine is being cleared away. `cause` is what the
-    /// receipt will say.
+    /// The process has exited and was waited for; the keeper is cleaning up. The receipt will contain the same `cause`.
     CleaningUp {
         cause: ExitCause,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop_detail: Option<StopDetail>,
     },
-    /// Over, and cleared away.
+    /// Cleanup is done.
     Ended {
         cause: ExitCause,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop_detail: Option<StopDetail>,
-        /// Why there is no receipt of it.
+        /// Why the receipt could not be written.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         receipt_error: Option<String>,
     },
 }
 
-/// The controller's lines.
+/// A line from the controller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "command")]
 pub(crate) enum KeeperCommand {
-    /// End the machine now.
+    /// Stop the machine now.
     Stop {
         /// The reason's name.
         why: String,
-        /// The reason itself.
+        /// The full reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop_detail: Option<StopDetail>,
     },
-    /// Save the machine's state without its RAM into a new file, then end it (QEMU only).
+    /// Save the machine's state without its RAM into a new file, then stop it (QEMU only).
     Save { state: PathBuf },
 }
 
-/// One client on the control socket, as the keeper sees it.
+/// One connection on the control socket, on the keeper's side.
 pub(crate) struct ControlClient {
     stream: UnixStream,
     input: Vec<u8>,
@@ -101,14 +100,15 @@ impl ControlClient {
         Ok(Self { stream, input: Vec::new() })
     }
 
-    /// Tells the client something; a client that does not read is an error.
+    /// Sends a report. A full socket buffer is an error, so a client that does not read is dropped.
     pub(crate) fn send(&mut self, report: &Report) -> io::Result<()> {
         let mut line = serde_json::to_vec(report)?;
         line.push(b'\n');
         self.stream.write_all(&line)
     }
 
-    /// Reads the commands there are; an error (also: the client has hung up, or speaks nonsense) keeper_fds the client.
+    /// Reads the complete commands that have arrived. On any error (closed, invalid JSON, line too long) the caller drops the
+    /// client.
     pub(crate) fn read(&mut self) -> io::Result<Vec<KeeperCommand>> {
         let mut chunk = [0u8; 1024];
         loop {

@@ -1,35 +1,35 @@
-//! Whether the host's kernel killed somebody for want of memory about when the machine's process ended.
+//! Whether the host's kernel killed a process for lack of memory at about the time of the machine's exit.
 //!
-//! The kernel only counts its oom_kills. A machine lives for hours: a kill of somebody else in the morning says nothing of a
-//! signal in the afternoon, so the count is taken anew again and again, and the last but one is what an end is compared with.
+//! The kernel only counts its OOM kills. A machine runs for hours, and a kill of another process hours ago does not explain an
+//! exit now. So the count is sampled periodically, and at an exit it is compared with the last sample but one.
 
 use std::time::{Duration, Instant};
 
-/// Between two looks at the count.
+/// Interval between two samples.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The kernel's count as it was at the last two looks.
+/// The kernel's count at the last two samples.
 #[derive(Debug)]
 pub(super) struct OomKillCounter {
     counts: [Option<u64>; 2],
-    looked: Instant,
+    sampled: Instant,
 }
 
 impl OomKillCounter {
-    /// `count`: what the kernel says at this moment; `None`: it does not say.
+    /// `count`: the kernel's present count; `None` if it does not count.
     pub(super) fn new(now: Instant, count: Option<u64>) -> Self {
-        Self { counts: [count; 2], looked: now }
+        Self { counts: [count; 2], sampled: now }
     }
 
-    /// The process lives: `count` is asked for when it is time to look again.
-    pub(super) fn look(&mut self, now: Instant, count: impl FnOnce() -> Option<u64>) {
-        if now.saturating_duration_since(self.looked) >= SAMPLE_INTERVAL {
+    /// Takes a sample with `count` if the interval has passed. Call while the process is running.
+    pub(super) fn sample(&mut self, now: Instant, count: impl FnOnce() -> Option<u64>) {
+        if now.saturating_duration_since(self.sampled) >= SAMPLE_INTERVAL {
             self.counts = [self.counts[1], count()];
-            self.looked = now;
+            self.sampled = now;
         }
     }
 
-    /// The process has ended: whether somebody was killed since the last look but one.
+    /// Whether the count has grown since the last sample but one. Call when the process has exited.
     pub(super) fn any_since(&self, count: Option<u64>) -> bool {
         matches!((count, self.counts[0]), (Some(now), Some(then)) if now > then)
     }
@@ -40,22 +40,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kill_about_the_time_of_the_end_counts_and_one_of_long_ago_does_not() {
+    fn recent_oom_kill_counts_and_an_old_one_does_not() {
         let began = Instant::now();
-        let at = |looks: u32| began + SAMPLE_INTERVAL * looks;
+        let at = |samples: u32| began + SAMPLE_INTERVAL * samples;
         let mut oom_kills = OomKillCounter::new(began, Some(7));
         assert!(!oom_kills.any_since(Some(7)) && oom_kills.any_since(Some(8)));
-        // Somebody is killed at once; nobody looks before it is time.
-        oom_kills.look(began, || panic!("too early"));
-        oom_kills.look(at(1), || Some(8));
-        assert!(oom_kills.any_since(Some(8)), "it may take a moment until who was killed has ended");
-        oom_kills.look(at(2), || Some(8));
-        assert!(!oom_kills.any_since(Some(8)), "whoever it was, it was not this one");
+        // A process is killed at once; no sample is taken before the interval has passed.
+        oom_kills.sample(began, || panic!("too early"));
+        oom_kills.sample(at(1), || Some(8));
+        assert!(oom_kills.any_since(Some(8)), "a killed process may take a moment to exit");
+        oom_kills.sample(at(2), || Some(8));
+        assert!(!oom_kills.any_since(Some(8)), "the kill was too long ago");
         assert!(oom_kills.any_since(Some(9)));
     }
 
     #[test]
-    fn a_kernel_that_does_not_count_is_not_taken_for_one_that_kills() {
+    fn missing_count_is_not_an_oom_kill() {
         let oom_kills = OomKillCounter::new(Instant::now(), None);
         assert!(!oom_kills.any_since(Some(1)) && !oom_kills.any_since(None));
     }

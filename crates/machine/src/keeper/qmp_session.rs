@@ -1,5 +1,4 @@
-//! What the keeper says to QEMU, and what it takes from QEMU's events: why the guest ended or cannot go on, whether a save
-//! succeeded.
+//! The keeper's QMP session with QEMU: loads and saves the state, and translates QEMU's events.
 
 use crate::qmp::{Client, Message, QmpError};
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use std::{
     path::Path,
 };
 
-/// What the guest did last, as far as QEMU tells.
+/// The last event of the guest that QEMU reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GuestEvent {
     PowerOff,
@@ -21,27 +20,27 @@ pub(crate) enum GuestEvent {
     Panic,
 }
 
-/// What came of a conversation's last lines.
+/// An event of the virtual machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum VmEvent {
-    /// The guest runs (again).
+    /// The guest is running (again).
     Resumed,
-    /// The guest ended itself.
+    /// The guest powered off, reset or panicked.
     Guest(GuestEvent),
-    /// The state is in the file.
+    /// The state is saved.
     Saved,
     /// A command failed.
     Failed(String),
-    /// QEMU has stopped the guest and cannot let it go on; its word for that.
-    Broken(String),
+    /// QEMU paused the guest and cannot resume it; QEMU's run state.
+    UnrecoverableError(String),
 }
 
-/// The run states in which QEMU waits for somebody to help a guest that it could not run on: an instruction that KVM could
-/// not carry out, a disk that could not be read. The others are passing ones, or our own doing.
-const BROKEN: [&str; 2] = ["internal-error", "io-error"];
-const ASK_STATUS: &str = "query-status";
+/// The run states in which QEMU has paused a guest and waits for an operator: an instruction that KVM could not execute, a disk
+/// that could not be read. All other states are temporary or caused by the keeper's commands.
+const ERROR_STATES: [&str; 2] = ["internal-error", "io-error"];
+const QUERY_STATUS: &str = "query-status";
 
-/// The QMP conversation of one machine.
+/// The QMP session of one machine.
 pub(crate) struct QmpSession {
     client: Client,
 }
@@ -57,16 +56,16 @@ impl QmpSession {
         Ok(Self { client: Client::new(stream)? })
     }
 
-    /// Has the state loaded from the process's open file `number`, all but the RAM (which it maps). A guest that was
-    /// saved while it ran then runs.
+    /// Loads the state except the RAM (which QEMU maps) from QEMU's file descriptor `number`. A guest that was saved while
+    /// running then runs.
     pub(crate) fn load(&mut self, number: i32) -> Result<(), QmpError> {
         let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
         self.client.command("migrate-set-capabilities", capabilities, None)?;
         self.client.command("migrate-incoming", json!({ "uri": format!("fd:{number}") }), None)
     }
 
-    /// Begins to save everything but the RAM (which is in a shared file) into the new file `state`. The guest is stopped
-    /// by the save's end, not before: a state saved while running needs no command to run again.
+    /// Starts saving the state except the RAM (which is in a shared file) into the new file `state`. The guest is paused by
+    /// the migration's completion, not before: a state saved while running needs no command to run again.
     pub(crate) fn save(&mut self, state: &Path) -> io::Result<()> {
         let file: OwnedFd = OpenOptions::new().write(true).create_new(true).mode(0o600).open(state)?.into();
         let on = |name: &str| json!({ "capability": name, "state": true });
@@ -78,39 +77,39 @@ impl QmpSession {
             .map_err(io::Error::other)
     }
 
-    /// Whether QEMU has hung up.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether QEMU has closed the socket.
+    pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
-    /// Reads what QEMU said. Call when the socket is readable.
+    /// Reads the events that have arrived. Call when the socket is readable.
     pub(crate) fn read(&mut self) -> Result<Vec<VmEvent>, QmpError> {
         let messages = self.client.read()?;
-        // Why it stopped is not in the event.
+        // The event does not contain the run state.
         if messages.iter().any(|message| matches!(message, Message::Event { name, .. } if name == "STOP")) {
-            match self.client.command(ASK_STATUS, Value::Null, None) {
-                // A process that has ended since says more by its exit status.
+            match self.client.command(QUERY_STATUS, Value::Null, None) {
+                // If the process has exited since, its exit status is more precise.
                 Ok(()) | Err(QmpError::Socket(_)) => {}
                 Err(error @ (QmpError::NotJson { .. } | QmpError::TooLong)) => return Err(error),
             }
         }
-        Ok(messages.into_iter().filter_map(news).collect())
+        Ok(messages.into_iter().filter_map(vm_event).collect())
     }
 }
 
-fn news(message: Message) -> Option<VmEvent> {
+fn vm_event(message: Message) -> Option<VmEvent> {
     match message {
-        Message::Return { command: ASK_STATUS, value } => {
+        Message::Return { command: QUERY_STATUS, value } => {
             let status = value.get("status").and_then(Value::as_str).unwrap_or_default();
-            BROKEN.contains(&status).then(|| VmEvent::Broken(status.to_owned()))
+            ERROR_STATES.contains(&status).then(|| VmEvent::UnrecoverableError(status.to_owned()))
         }
         Message::Greeting | Message::Return { .. } => None,
-        // Nothing depends on it.
-        Message::Error { command: ASK_STATUS, .. } => None,
+        // A failed query changes nothing.
+        Message::Error { command: QUERY_STATUS, .. } => None,
         Message::Error { command, text } => Some(VmEvent::Failed(format!("{command}: {text}"))),
         Message::Event { name, data } => {
-            let says = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
-            match (name.as_str(), says("reason"), says("status")) {
+            let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
+            match (name.as_str(), text("reason"), text("status")) {
                 ("RESUME", _, _) => Some(VmEvent::Resumed),
                 ("GUEST_PANICKED", _, _) | ("SHUTDOWN", "guest-panic", _) => Some(VmEvent::Guest(GuestEvent::Panic)),
                 ("SHUTDOWN", "guest-reset", _) => Some(VmEvent::Guest(GuestEvent::Reset)),

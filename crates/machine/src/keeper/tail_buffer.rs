@@ -21,7 +21,7 @@ impl TailBuffer {
         self.bytes.extend(bytes.get(bytes.len() - keep..).unwrap_or_default());
     }
 
-    /// The bytes as text, what is not UTF-8 replaced.
+    /// The bytes as text; invalid UTF-8 is replaced.
     pub(crate) fn text(&self) -> String {
         let (front, back) = self.bytes.as_slices();
         String::from_utf8_lossy(&[front, back].concat()).into_owned()
@@ -35,7 +35,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_ring_is_the_tail_of_everything(pushes in prop::collection::vec("[a-z]{0,40}", 0..20), max in 0usize..64) {
+        fn tail_buffer_keeps_the_last_bytes(pushes in prop::collection::vec("[a-z]{0,40}", 0..20), max in 0usize..64) {
             let mut tail_buffer = TailBuffer::new(max);
             for push in &pushes {
                 tail_buffer.push(push.as_bytes());

@@ -1,4 +1,4 @@
-//! The machine's process, as its keeper starts it: exactly the open files it is meant to have, and an end with its parent.
+//! The machine's process: started with exactly the file descriptors of its spec, and killed by the kernel when the keeper dies.
 
 use super::tail_buffer::TailBuffer;
 use crate::{
@@ -22,24 +22,24 @@ use std::{
     process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio},
 };
 
-/// Numbers that a spec may give to open files; the keeper's own copies lie above.
+/// The largest descriptor number that a spec may use; the keeper's copies have larger numbers.
 const NUMBER_MAX: RawFd = 63;
-/// The most that is read from one stream in one go, so that a chatty process does not keep the keeper from its commands.
+/// Maximum bytes read from one stream at a time, so that a process with much output does not delay commands.
 const DRAIN_BYTES_MAX: usize = 256 * 1024;
 
-/// The machine's process and the keeper's keeper_fds of its open files. Dropping it leaves the process running.
+/// The machine's process and the keeper's ends of its sockets and pipes. Dropping it leaves the process running.
 pub(crate) struct Vmm {
     child: Child,
     pub(crate) id: ProcessId,
-    pub(crate) ended: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
     pub(crate) stdout: Option<ChildStdout>,
     pub(crate) stderr: Option<ChildStderr>,
     pub(crate) console: Option<UnixStream>,
-    /// Files whose lock says that a machine uses them.
+    /// Files that are locked while the machine uses them.
     _locked: Vec<File>,
 }
 
-/// The keeper's keeper_fds of what the process gets.
+/// The keeper's ends of the process's files.
 #[derive(Default)]
 struct KeeperFds {
     console: Option<UnixStream>,
@@ -63,7 +63,7 @@ fn open(what: &Descriptor, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
         }
         Descriptor::Read { path } => {
             let file = File::open(path)?;
-            // One lock for the open file, ours and the process's: it keeper_fds with the last of both.
+            // The keeper and the process share one open file description; the lock is held until both have closed it.
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
             keeper_fds.locked.push(file.try_clone()?);
             Ok(file.into())
@@ -71,7 +71,7 @@ fn open(what: &Descriptor, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
     }
 }
 
-/// What happens in the child between fork and exec; only system calls, no allocation.
+/// Runs in the child between fork and exec: only system calls, no allocation.
 fn become_vmm(keeper: Pid, files: &[(OwnedFd, RawFd)]) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // The keeper may have died before the line above.
@@ -80,24 +80,24 @@ fn become_vmm(keeper: Pid, files: &[(OwnedFd, RawFd)]) -> io::Result<()> {
     }
     for (file, number) in files {
         #[allow(unsafe_code, reason = "the number is this child's to use: the keeper's files all lie above NUMBER_MAX")]
-        let mut place = unsafe { OwnedFd::from_raw_fd(*number) };
-        let placed = rustix::io::dup2(file, &mut place);
-        std::mem::forget(place);
-        placed?;
+        let mut target = unsafe { OwnedFd::from_raw_fd(*number) };
+        let duplicated = rustix::io::dup2(file, &mut target);
+        std::mem::forget(target);
+        duplicated?;
     }
     Ok(())
 }
 
-/// Takes every number that is free and may be given to the child. `Command` reports a failed exec through a pipe of its own:
-/// below [`NUMBER_MAX`] one of the child's files could take its place, and a program that is not there would look started.
+/// Occupies every free number that a spec may use. `Command` reports a failed exec through an internal pipe: if its number
+/// were at most [`NUMBER_MAX`], a file of the child could replace it, and a missing program would seem to have started.
 fn occupy_numbers() -> io::Result<Vec<File>> {
-    let mut held = Vec::new();
+    let mut occupied = Vec::new();
     loop {
         let file = File::open("/dev/null")?;
         if file.as_raw_fd() > NUMBER_MAX {
-            return Ok(held);
+            return Ok(occupied);
         }
-        held.push(file);
+        occupied.push(file);
     }
 }
 
@@ -107,11 +107,11 @@ pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
     let mut files = Vec::new();
     for inherited in &spec.fds {
         if !(3..=NUMBER_MAX).contains(&inherited.number) {
-            return Err(io::Error::other(format!("{} is not a number for an open file", inherited.number)));
+            return Err(io::Error::other(format!("descriptor number {} is not between 3 and 63", inherited.number)));
         }
         let opened = open(&inherited.file, &mut keeper_fds)
             .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", inherited.file)))?;
-        // Above all numbers of the spec, so that placing one cannot overwrite another.
+        // Duplicated above all numbers of the spec, so that dup2 in the child cannot overwrite another file.
         files.push((rustix::io::fcntl_dupfd_cloexec(opened.as_fd(), NUMBER_MAX + 1)?, inherited.number));
     }
     let keeper = rustix::process::getpid();
@@ -127,42 +127,42 @@ pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
     let spawned = command.spawn();
     drop((command, occupied));
     let mut child = spawned?;
-    let watched = watch(&child);
-    if watched.is_err() {
+    let identified = identify(&child);
+    if identified.is_err() {
         child.kill()?;
         child.wait()?;
     }
-    let (id, ended) = watched?;
+    let (id, pidfd) = identified?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     for pipe in [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
     Ok((
-        Vmm { child, id, ended, stdout, stderr, console: keeper_fds.console, _locked: keeper_fds.locked },
+        Vmm { child, id, pidfd, stdout, stderr, console: keeper_fds.console, _locked: keeper_fds.locked },
         keeper_fds.qmp,
     ))
 }
 
-fn watch(child: &Child) -> io::Result<(ProcessId, OwnedFd)> {
+fn identify(child: &Child) -> io::Result<(ProcessId, OwnedFd)> {
     let pid = Pid::from_child(child);
-    let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let id = ProcessId::of(child.id()).ok_or(io::ErrorKind::NotFound)?;
-    Ok((id, ended))
+    Ok((id, pidfd))
 }
 
 impl Vmm {
-    /// The exit status, once the process has ended.
+    /// The exit status, once the process has exited.
     pub(crate) fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// OomKillCounter the process, if it lives, and waits for its end.
+    /// Kills the process, if it is running, and waits for it.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Reads what the process wrote; a stream that has ended is closed.
+    /// Reads the output that has arrived; a stream at its end is closed.
     pub(crate) fn drain(&mut self, console: &mut TailBuffer, output: &mut TailBuffer) {
         drain(&mut self.console, console);
         drain(&mut self.stdout, output);

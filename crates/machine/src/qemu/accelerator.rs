@@ -1,7 +1,7 @@
-//! Which accelerator works here: found by booting a tiny guest with a deadline, never by opening `/dev/kvm`.
+//! Detects which accelerator works on this host by booting a tiny guest with a deadline; opening `/dev/kvm` is not enough.
 //!
-//! On nested or paravirtual hosts KVM may be there and not work: `-cpu host` aborts, other models crawl or end in an
-//! internal error. Emulation is a way to develop and to run where there is no KVM, not a security boundary.
+//! On nested or paravirtual hosts KVM may exist and not work: `-cpu host` aborts, other models are very slow or fail with an
+//! internal error. Emulation allows development and operation without KVM; it is not a security boundary.
 
 use super::{Hardware, KernelCommandLine, PROBE_OK, QemuCommandLine, Ram, Start, kernel_command_line::host_tsc_khz};
 use crate::{
@@ -19,24 +19,24 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// CPU models that are tried with KVM, in this order; the later ones leave out what nested hosts stumble over.
+/// CPU models that are tried with KVM, in this order; the later ones omit features that fail on nested hosts.
 const KVM_CPUS: [&str; 3] = ["host", "host,-arch-capabilities", "host,-arch-capabilities,-pmu,-vmx,-svm"];
-/// RAM of a probe, MiB: kernel and initial file system, nothing else.
+/// RAM of a probe, MiB: enough for the kernel and the initial file system.
 const PROBE_MIB: u32 = 512;
-/// How much of a probe's console is kept, bytes.
+/// How many of the last bytes of a probe's console are kept.
 const PROBE_CONSOLE_BYTES: usize = 16 * 1024;
-/// How much of it goes into an explanation, characters.
-const WHY_CHARS_MAX: usize = 240;
-/// The cache's file name.
+/// How much of QEMU's output is quoted in an explanation, characters.
+const QUOTE_CHARS_MAX: usize = 240;
+/// File name of the cached report.
 const CACHE_FILE: &str = "accelerator.json";
 
-/// What runs the guest's instructions.
+/// What executes the guest's instructions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Accelerator {
     /// The processor, through KVM, with this `-cpu` model.
     Kvm {
-        /// As QEMU calls it.
+        /// QEMU's name of the model.
         cpu: String,
     },
     /// QEMU's translator (TCG).
@@ -59,7 +59,7 @@ impl Accelerator {
         }
     }
 
-    /// The host's time stamp counter for the guest's kernel, where it needs to be told. Blocks for 50 ms.
+    /// The frequency of the host's time stamp counter, if the guest's kernel needs it as a parameter. Blocks for 50 ms.
     pub(super) fn tsc_khz(&self) -> Option<u64> {
         match self {
             Self::Kvm { .. } => None,
@@ -68,77 +68,77 @@ impl Accelerator {
     }
 }
 
-/// What was found of KVM.
+/// Whether KVM can be used on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kvm")]
 pub enum KvmStatus {
     /// There is no `/dev/kvm`.
     Absent,
-    /// There is one that this user may not open.
+    /// This user may not open `/dev/kvm`.
     NotPermitted,
-    /// There is one, but a guest does not boot on it.
+    /// `/dev/kvm` can be opened, but no guest boots.
     DoesNotBoot {
-        /// What each CPU model came to.
+        /// The failure of each CPU model.
         why: String,
     },
-    /// A guest booted.
+    /// A guest booted on KVM.
     Works,
 }
 
-/// Which accelerator to use, and why.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceleratorReport {
-    /// The one to use.
+    /// The accelerator to use.
     pub chosen: Accelerator,
-    /// What was found of KVM.
+    /// Whether KVM can be used.
     pub kvm: KvmStatus,
-    /// For people.
+    /// One sentence for operators.
     pub explanation: String,
 }
 
-/// What a probe needs.
+/// Settings of a probe.
 #[derive(Debug, Clone)]
 pub struct ProbeSettings {
-    /// QEMU.
+    /// Path of QEMU.
     pub qemu_program: PathBuf,
     /// As [`crate::Settings::keeper_program`].
     pub keeper_program: PathBuf,
-    /// Where the report is kept until QEMU, kernel, image or the host's boot change.
+    /// Directory of the cached report, which is valid until QEMU, kernel or image change or the host reboots.
     pub cache_dir: PathBuf,
-    /// How long a guest may take to boot on KVM, milliseconds. It needs one second where KVM works.
+    /// How long a guest may take to boot on KVM, milliseconds. With working KVM it takes about one second.
     pub boot_ms_max: u64,
 }
 
-/// Why nothing could be found out.
+/// Why the probe could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// QEMU does not run.
-    #[error("{program:?} cannot be used")]
+    #[error("{program:?} does not run")]
     Qemu {
-        /// Which.
+        /// The program.
         program: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// The probe's own files cannot be made.
-    #[error("{path:?} cannot be used")]
+    /// A file of the probe cannot be read or written.
+    #[error("{path:?} cannot be read or written")]
     Directory {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// The guest cannot be described.
-    #[error("no command line can be made for the probe")]
-    QemuCommandLine(#[source] SpecError),
-    /// The probe's keeper does not run, or leaves no word.
-    #[error("the probe's keeper {program:?} cannot be used")]
+    /// QEMU's command line for the probe is invalid.
+    #[error("QEMU's command line for the probe cannot be made")]
+    CommandLine(#[source] SpecError),
+    /// The probe's keeper does not run, or wrote no receipt.
+    #[error("the probe's keeper {program:?} failed")]
     Keeper {
-        /// Which.
+        /// The program.
         program: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
@@ -150,11 +150,11 @@ struct Cached {
     report: AcceleratorReport,
 }
 
-/// Boots `kernel` with `initramfs` on KVM, if there is one, and reports what works. The answer is kept in the cache
-/// directory for `image_hash`, this QEMU, this kernel of the host and this boot of it.
+/// Boots `kernel` with `initramfs` on KVM, if it exists, and reports what works. The report is cached for `image_hash`, the
+/// QEMU version, the host's kernel and the host's boot.
 ///
 /// # Errors
-/// When QEMU or the keeper cannot be started at all. KVM that does not work is not an error but a finding.
+/// QEMU or the keeper cannot be started at all. KVM that does not work is a result, not an error.
 pub async fn probe(
     kernel: &Path,
     initramfs: &Path,
@@ -164,18 +164,18 @@ pub async fn probe(
     let program = &settings.qemu_program;
     let version =
         super::version(program).await.map_err(|source| ProbeError::Qemu { program: program.clone(), source })?;
-    let key = format!("{version}|{image_hash}|{}|{}|{}", host_kernel(), boot_id(), describe(&openable()));
+    let key = format!("{version}|{image_hash}|{}|{}|{}", host_kernel(), boot_id(), describe(&cannot_open_kvm()));
     if let Some(report) = cached(&settings.cache_dir, &key) {
         return Ok(report);
     }
-    let report = match openable() {
+    let report = match cannot_open_kvm() {
         Some(kvm) => emulation(kvm),
         None => try_kvm(kernel, initramfs, settings).await?,
     };
     let text = serde_json::to_vec(&Cached { key, report: report.clone() }).unwrap_or_default();
-    let place = settings.cache_dir.join(CACHE_FILE);
-    let written = fs::create_dir_all(&settings.cache_dir).and_then(|()| fs::write(&place, text));
-    written.map_err(|source| ProbeError::Directory { path: place, source })?;
+    let path = settings.cache_dir.join(CACHE_FILE);
+    let written = fs::create_dir_all(&settings.cache_dir).and_then(|()| fs::write(&path, text));
+    written.map_err(|source| ProbeError::Directory { path, source })?;
     Ok(report)
 }
 
@@ -192,8 +192,8 @@ fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// Why `/dev/kvm` cannot even be opened; `None`: it can.
-fn openable() -> Option<KvmStatus> {
+/// Why `/dev/kvm` cannot be opened; `None`: it can.
+fn cannot_open_kvm() -> Option<KvmStatus> {
     match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         Ok(_) => None,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(KvmStatus::NotPermitted),
@@ -201,8 +201,8 @@ fn openable() -> Option<KvmStatus> {
     }
 }
 
-fn describe(finding: &Option<KvmStatus>) -> &'static str {
-    match finding {
+fn describe(status: &Option<KvmStatus>) -> &'static str {
+    match status {
         None => "openable",
         Some(KvmStatus::Absent) => "absent",
         Some(KvmStatus::NotPermitted) => "not permitted",
@@ -216,10 +216,10 @@ fn emulation(kvm: KvmStatus) -> AcceleratorReport {
     let explanation = match &kvm {
         KvmStatus::Absent => format!("there is no /dev/kvm; {SLOW}"),
         KvmStatus::NotPermitted => {
-            format!("/dev/kvm may not be opened by this user (the group is usually `kvm`); {SLOW}")
+            format!("this user may not open /dev/kvm (its group is usually `kvm`); {SLOW}")
         }
         KvmStatus::DoesNotBoot { why } => {
-            format!("/dev/kvm is there, but a guest does not boot on it ({why}); {SLOW}")
+            format!("/dev/kvm exists, but no guest boots on it ({why}); {SLOW}")
         }
         KvmStatus::Works => SLOW.to_owned(),
     };
@@ -227,28 +227,28 @@ fn emulation(kvm: KvmStatus) -> AcceleratorReport {
 }
 
 async fn try_kvm(kernel: &Path, initramfs: &Path, settings: &ProbeSettings) -> Result<AcceleratorReport, ProbeError> {
-    let mut findings = Vec::new();
+    let mut failures = Vec::new();
     for cpu in KVM_CPUS {
         let accelerator = Accelerator::Kvm { cpu: cpu.to_owned() };
         let receipt = boot(kernel, initramfs, &accelerator, settings).await?;
-        match verdict(&receipt) {
+        match boot_failure(&receipt) {
             None => {
                 let explanation = format!("a guest booted on KVM (-cpu {cpu})");
                 return Ok(AcceleratorReport { chosen: accelerator, kvm: KvmStatus::Works, explanation });
             }
-            Some(why) => findings.push(format!("-cpu {cpu}: {why}")),
+            Some(why) => failures.push(format!("-cpu {cpu}: {why}")),
         }
     }
-    Ok(emulation(KvmStatus::DoesNotBoot { why: findings.join("; ") }))
+    Ok(emulation(KvmStatus::DoesNotBoot { why: failures.join("; ") }))
 }
 
 /// Why the probe's guest did not boot; `None`: it did.
-fn verdict(receipt: &Receipt) -> Option<String> {
+fn boot_failure(receipt: &Receipt) -> Option<String> {
     if receipt.console_tail.contains(PROBE_OK) {
         return None;
     }
     let ended = match &receipt.cause {
-        ExitCause::Deadline => "it had not booted when its time was over".to_owned(),
+        ExitCause::Deadline => "it did not boot in time".to_owned(),
         ExitCause::Stopped { .. }
         | ExitCause::Exited { .. }
         | ExitCause::Killed { .. }
@@ -261,12 +261,12 @@ fn verdict(receipt: &Receipt) -> Option<String> {
         | ExitCause::NeverStarted { .. }
         | ExitCause::KeeperLost => receipt.reason().to_string(),
     };
-    let tail: Vec<char> = receipt.output_tail.trim().chars().rev().take(WHY_CHARS_MAX).collect();
+    let tail: Vec<char> = receipt.output_tail.trim().chars().rev().take(QUOTE_CHARS_MAX).collect();
     let tail: String = tail.into_iter().rev().map(|c| if c.is_control() { ' ' } else { c }).collect();
     Some(if tail.is_empty() { ended } else { format!("{ended}: {tail}") })
 }
 
-/// Boots the guest once under a keeper of its own and returns how that ended.
+/// Boots the guest once under a separate keeper and returns the receipt.
 async fn boot(
     kernel: &Path,
     initramfs: &Path,
@@ -291,37 +291,36 @@ async fn boot(
     let path = settings.cache_dir.join(machine.as_str());
     let directory = |source| ProbeError::Directory { path: path.clone(), source };
     fs::create_dir_all(&settings.cache_dir).map_err(directory)?;
-    let brief = KeeperConfig {
+    let config = KeeperConfig {
         machine: machine.clone(),
         image_hash: String::new(),
-        spec: command_line.spec().map_err(ProbeError::QemuCommandLine)?,
+        spec: command_line.spec().map_err(ProbeError::CommandLine)?,
         deadline_ms: settings.boot_ms_max,
         receipts_dir: settings.cache_dir.clone(),
         tied_to_parent: true,
         console_bytes_max: PROBE_CONSOLE_BYTES,
     };
     let run_dir = RunDir::create(path.clone()).map_err(directory)?;
-    let receipt = run_to_end(&settings.keeper_program, &run_dir, &brief).await;
+    let receipt = run_to_end(&settings.keeper_program, &run_dir, &config).await;
     RunDir::remove(&path).map_err(directory)?;
-    let place = crate::receipt::path(&settings.cache_dir, &machine);
-    match fs::remove_file(&place) {
+    match fs::remove_file(crate::receipt::path(&settings.cache_dir, &machine)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(directory(error)),
         Ok(()) | Err(_) => {}
     }
     receipt.map_err(|source| ProbeError::Keeper { program: settings.keeper_program.clone(), source })
 }
 
-async fn run_to_end(program: &Path, run_dir: &RunDir, brief: &KeeperConfig) -> io::Result<Receipt> {
-    let mut client = KeeperClient::spawn(program, run_dir, brief)?;
+async fn run_to_end(program: &Path, run_dir: &RunDir, config: &KeeperConfig) -> io::Result<Receipt> {
+    let mut client = KeeperClient::spawn(program, run_dir, config)?;
     while client.next().await.is_some() {}
     client.wait_for_exit(None).await;
-    Receipt::read(&brief.receipts_dir, &brief.machine)?.ok_or_else(|| io::Error::other("it left no receipt"))
+    Receipt::read(&config.receipts_dir, &config.machine)?.ok_or_else(|| io::Error::other("it wrote no receipt"))
 }
 
-/// An id for a machine that no session has.
+/// The id of a machine that belongs to no session.
 pub(super) fn new_machine_id() -> io::Result<MachineId> {
-    let mut chance = [0u8; 10];
-    getrandom::fill(&mut chance).map_err(io::Error::other)?;
+    let mut random = [0u8; 10];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(MachineId::from_parts(u64::try_from(now.as_millis()).unwrap_or(0), chance))
+    Ok(MachineId::from_parts(u64::try_from(now.as_millis()).unwrap_or(0), random))
 }

@@ -1,4 +1,4 @@
-//! QEMU's command line, built from types: the flags that made it work, each a trap otherwise.
+//! QEMU's command line.
 
 use super::{Accelerator, Hardware, KernelCommandLine};
 use crate::spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET, InheritedFd, Qmp, Spec, SpecError};
@@ -8,35 +8,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
-// Numbers of the process's open files.
+// File descriptor numbers in the process.
 const AGENT_FD: i32 = 10;
 const HOST_FD: i32 = 11;
 const CONSOLE_FD: i32 = 12;
 const QMP_FD: i32 = 13;
 const STATE_FD: i32 = 14;
 
-/// Translated code under emulation while a template boots, MiB: there is much of it, and one template at a time.
+/// TCG cache while a template boots, MiB: a boot translates much code, and only one template boots at a time.
 const BOOT_TRANSLATION_MIB: u32 = 256;
 
-/// Where the guest's RAM lies.
+/// The memory backend of the guest's RAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ram {
-    /// Nowhere but in the process.
+    /// Anonymous memory of the process.
     Anonymous,
-    /// In a file that the guest writes to: a template in the making.
+    /// A shared mapping of a file: preparation of a template.
     Shared(PathBuf),
-    /// In a file of which the process has a private copy, page by page as it is written to.
+    /// A private (copy-on-write) mapping of a file.
     CopyOnWrite(PathBuf),
 }
 
-/// How the guest comes to life.
+/// How the guest starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Start {
     Boot { kernel: PathBuf, initramfs: PathBuf, line: KernelCommandLine },
     Resume { state: PathBuf },
 }
 
-/// One QEMU.
+/// The options of one QEMU process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct QemuCommandLine {
     pub(crate) program: PathBuf,
@@ -52,13 +52,13 @@ fn text(path: &Path) -> Result<&str, SpecError> {
     path.to_str().ok_or_else(|| SpecError::Path(path.to_owned()))
 }
 
-/// A value in a list of options: QEMU reads two commas as one (qemu(1), "commas in a filename").
+/// A path in an option list. QEMU reads two commas as one (qemu(1), "commas in a filename").
 fn escaped(path: &Path) -> Result<String, SpecError> {
     Ok(text(path)?.replace(',', ",,"))
 }
 
 impl QemuCommandLine {
-    /// The process that a keeper can start.
+    /// The spec of the process.
     pub(crate) fn spec(&self) -> Result<Spec, SpecError> {
         self.hardware.check().map_err(|error| SpecError::Value(error.to_string()))?;
         let mut args = Vec::new();
@@ -89,7 +89,7 @@ impl QemuCommandLine {
 
     fn base(&self, args: &mut Vec<String>) -> Result<(), SpecError> {
         if !self.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
-            return Err(SpecError::Value(format!("{:?} is no name for a machine", self.name)));
+            return Err(SpecError::Value(format!("{:?} is not a valid machine name", self.name)));
         }
         push(args, "-name", format!("{},debug-threads=on", self.name));
         for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
@@ -172,7 +172,7 @@ mod tests {
         Start::Boot { kernel: kernel.into(), initramfs: "/i".into(), line: KernelCommandLine::default() }
     }
 
-    /// The value that follows `option`, read back as QEMU does: at single commas.
+    /// The value that follows `option`, split as QEMU does: at single commas.
     fn options(args: &[String], option: &str, begins: &str) -> Vec<String> {
         let value = args
             .windows(2)
@@ -184,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_arrives_as_it_was_and_no_placeholder_survives(
+        fn every_value_is_escaped_and_no_placeholder_remains(
             dir in "(/[a-z0-9,=: .{}-]{1,20}){1,4}",
             memory_mib in 256u32..=65_536,
             cpus in 1u32..=16,
@@ -205,15 +205,15 @@ mod tests {
             prop_assert!(spec.fds.contains(&inherited));
             prop_assert!(!spec.args.iter().any(|arg| arg == "-kernel" || arg == "-initrd" || arg == "-append"));
             for arg in spec.args.iter().filter(|arg| !arg.contains(dir.as_str())) {
-                for word in ["undefined", "null", "None", "Some(", "{", "}", "$", "%", "\n"] {
-                    prop_assert!(!arg.contains(word) || arg.contains(&dir.replace(',', ",,")), "{arg}");
+                for placeholder in ["undefined", "null", "None", "Some(", "{", "}", "$", "%", "\n"] {
+                    prop_assert!(!arg.contains(placeholder) || arg.contains(&dir.replace(',', ",,")), "{arg}");
                 }
             }
         }
     }
 
     #[test]
-    fn both_ports_carry_the_names_the_agent_looks_for() {
+    fn both_ports_have_the_names_that_the_agent_opens() {
         let spec = command_line(boot("/k"), Ram::Shared("/r".into()), Hardware::default()).spec().unwrap();
         for (id, name) in [("agent", AGENT_PORT), ("host", CONTROLLER_PORT)] {
             let port = options(&spec.args, "-device", &format!("virtserialport,id={id}-port"));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_no_network_card_and_no_disk_that_is_written() {
+    fn machine_has_no_network_card_and_no_writable_disk() {
         let spec = command_line(boot("/k"), Ram::Anonymous, Hardware::default()).spec().unwrap();
         assert!(!spec.args.iter().any(|arg| arg.contains("net") || arg.contains("tap")), "{:?}", spec.args);
         assert!(options(&spec.args, "-blockdev", "driver=raw").contains(&"read-only=on".to_owned()));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn hardware_out_of_range_is_refused_by_name() {
+    fn hardware_out_of_range_is_an_error_with_the_name() {
         let hardware = Hardware { memory_mib: 128, ..Hardware::default() };
         let error = command_line(boot("/k"), Ram::Anonymous, hardware).spec().unwrap_err();
         assert_eq!(error.to_string(), "memory_mib must be 256 to 65536, not 128");

@@ -1,16 +1,16 @@
-//! The guest kernel's command line, typed: nobody else says a word on it.
+//! The guest kernel's command line. No other code adds parameters to it.
 
 use anteroom_wire::agent::Geometry;
 use std::fmt;
 
-/// What the guest's kernel and the agent in it (its `/init`) are told at boot. A clone is told nothing: it has booted.
+/// Boot parameters of the guest's kernel and of the agent in it (its `/init`). Clones have booted already and get none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelCommandLine {
-    /// `anteroom.image=`: the hash that the agent repeats in its hello.
+    /// `anteroom.image=`: the hash that the agent reports in its hello.
     pub image_hash: Option<String>,
     /// `anteroom.geometry=`: the desktop's size.
     pub geometry: Option<Geometry>,
-    /// `anteroom.probe=1`: say [`super::PROBE_OK`] on the console and power off.
+    /// `anteroom.probe=1`: print [`super::PROBE_OK`] on the console and power off.
     pub probe: bool,
     /// The host's time stamp counter, kHz; only under emulation, where the guest's own calibration hangs on a busy host.
     pub tsc_khz: Option<u64>,
@@ -18,8 +18,8 @@ pub struct KernelCommandLine {
 
 impl fmt::Display for KernelCommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A kernel that gives up resets, and with -no-reboot QEMU then ends: a cause, not a hang. By triple fault: the other
-        // ways lead into the firmware of a clone, which has nothing to boot and halts for ever.
+        // A kernel that panics resets, and with -no-reboot QEMU then exits: an exit with a cause instead of a hang. The reset is
+        // a triple fault, because the other methods enter the firmware of a clone, which has nothing to boot and halts.
         f.write_str("console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on")?;
         if let Some(khz) = self.tsc_khz {
             write!(f, " tsc_early_khz={khz} tsc=reliable clocksource=tsc")?;
@@ -38,14 +38,14 @@ impl fmt::Display for KernelCommandLine {
 pub(super) fn host_tsc_khz() -> u64 {
     let before = (std::time::Instant::now(), counter());
     let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(TSC_MS) * 1_000_000 };
-    // Interrupted or not: what has passed is measured.
+    // An interruption does not matter: the elapsed time is measured.
     let _ = rustix::event::poll(&mut [], Some(&pause));
     let ticks = counter().saturating_sub(before.1);
     let nanos = before.0.elapsed().as_nanos().max(1);
     u64::try_from(u128::from(ticks) * 1_000_000 / nanos).unwrap_or(0)
 }
 
-/// How long the counter is watched, milliseconds: good to about one part in ten thousand.
+/// How long the counter is measured, milliseconds: accurate to about one part in ten thousand.
 const TSC_MS: u32 = 50;
 
 #[cfg(target_arch = "x86_64")]
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_stands_on_the_line_and_nothing_is_undefined() {
+    fn every_value_is_on_the_command_line() {
         let line = KernelCommandLine {
             image_hash: Some("ab12".into()),
             geometry: Some(Geometry { width: 1280, height: 800 }),
@@ -69,8 +69,10 @@ mod tests {
             tsc_khz: Some(2_400_000),
         }
         .to_string();
-        for word in ["anteroom.image=ab12", "anteroom.geometry=1280x800", "anteroom.probe=1", "tsc_early_khz=2400000"] {
-            assert!(line.split(' ').any(|found| found == word), "{line}");
+        for parameter in
+            ["anteroom.image=ab12", "anteroom.geometry=1280x800", "anteroom.probe=1", "tsc_early_khz=2400000"]
+        {
+            assert!(line.split(' ').any(|found| found == parameter), "{line}");
         }
         assert!(!KernelCommandLine::default().to_string().contains("anteroom"));
     }

@@ -1,16 +1,16 @@
-//! A template: a guest that was booted once, became ready, and was saved. Machines are its copies.
+//! A template: a guest that was booted once, became ready, and was saved. Machines are clones of it.
 //!
 //! ```text
 //!  templates/
-//!    lock              held by the one preparation that may run here
-//!    <key>/            never changed again; its name says everything that makes a saved state loadable
+//!    lock              locked by the running preparation
+//!    <key>/            immutable; the key is a hash of everything that the saved state depends on
 //!      ram             the guest's RAM, sparse; machines map it copy-on-write
 //!      state           the devices' state, some ten kilobytes; locked (shared) by every machine's keeper
 //!      template.json
-//!    tmp-<machine>/    a preparation in progress; a leftover goes with the next one
+//!    tmp-<machine>/    a preparation in progress; the next preparation removes leftovers
 //! ```
 //!
-//! No secret is ever in a template: it is made before any session exists.
+//! A template contains no secrets: it is made before any session exists.
 
 mod prepare;
 
@@ -43,140 +43,140 @@ const MANIFEST_FILE: &str = "template.json";
 const LOCK_FILE: &str = "lock";
 const TEMPORARY: &str = "tmp-";
 
-/// What an operator may set.
+/// Settings of a template.
 #[derive(Debug, Clone)]
 pub struct TemplateSettings {
-    /// Where templates lie. A local file system with sparse files; RAM files are as large as machines' memory.
+    /// Directory of the templates, on a local file system with sparse files; RAM files are as large as the machines' memory.
     pub templates_dir: PathBuf,
-    /// QEMU.
+    /// Path of QEMU.
     pub qemu_program: PathBuf,
     /// As [`crate::Settings::keeper_program`].
     pub keeper_program: PathBuf,
     /// The machines' hardware.
     pub hardware: Hardware,
-    /// The desktop's size before a claim says another.
+    /// The desktop's size until a claim sets another.
     pub geometry: Geometry,
-    /// How long a preparation may take, waiting for another one included, milliseconds.
+    /// How long a preparation may take, including the wait for another one, milliseconds.
     pub prepare_ms_max: u64,
-    /// How much of the console is kept for an error, bytes.
+    /// How many of the last bytes of the console are kept for an error.
     pub console_bytes_max: usize,
 }
 
-/// How far a preparation is.
+/// The progress of a preparation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// A template that fits is there.
+    /// A matching template exists.
     Found,
-    /// Another process prepares one.
+    /// Another process is preparing a template.
     Waiting,
-    /// The guest boots.
+    /// The guest is booting.
     Booting,
-    /// It waits for this stage.
+    /// The guest has not reached this stage yet.
     Stage(Stage),
-    /// It is being saved.
+    /// The guest's state is being saved.
     Saving,
-    /// It is there.
+    /// The template is complete.
     Done {
-        /// How long it took, milliseconds.
+        /// The duration of the preparation, milliseconds.
         elapsed_ms: u64,
     },
 }
 
-/// Why there is no template.
+/// Why no template could be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
-    /// A file or directory cannot be used.
-    #[error("{path:?} cannot be used")]
+    /// A file or directory cannot be read or written.
+    #[error("{path:?} cannot be read or written")]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
     /// QEMU does not run.
-    #[error("{program:?} cannot be used")]
+    #[error("{program:?} does not run")]
     Qemu {
-        /// Which.
+        /// The program.
         program: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// The hardware cannot be.
-    #[error("the machines' hardware is not possible")]
+    /// A value of the hardware is out of its range.
+    #[error("the machines' hardware is out of range")]
     Hardware(#[from] OutOfRange),
-    /// The image cannot be kept from being removed.
-    #[error("the image cannot be used")]
+    /// The image cannot be locked.
+    #[error("the image cannot be locked")]
     Image(#[from] ImageError),
-    /// The guest cannot be described.
-    #[error("no command line can be made for the template")]
-    QemuCommandLine(#[from] SpecError),
-    /// The place for the one machine cannot be opened.
-    #[error("the template's machine cannot be looked after")]
+    /// QEMU's command line for the template is invalid.
+    #[error("QEMU's command line for the template cannot be made")]
+    CommandLine(#[from] SpecError),
+    /// The directories for the template's machine cannot be opened.
+    #[error("the directories of the template's machine cannot be used")]
     Open(#[from] OpenError),
-    /// The one machine cannot be started.
+    /// The template's machine cannot be started.
     #[error("the template's machine cannot be started")]
     Start(#[from] StartError),
     /// Another preparation took too long.
     #[error("another process has been preparing a template for {ms_max} ms")]
     Busy {
-        /// The limit.
+        /// The timeout, milliseconds.
         ms_max: u64,
     },
     /// The guest did not become ready, or could not be saved.
     #[error(
-        "the template's machine ended before it was saved: {why}; console: {console_tail:?}; output: {output_tail:?}"
+        "the template's machine exited before it was saved: {why}; console: {console_tail:?}; output: {output_tail:?}"
     )]
     Machine {
-        /// Why; names the stage, the last error, the attempts.
+        /// The reason, with stage, last error and attempts.
         why: Box<ExitReason>,
-        /// The guest's last lines (not trusted).
+        /// The end of the console output (untrusted).
         console_tail: String,
-        /// QEMU's last lines.
+        /// The end of QEMU's output.
         output_tail: String,
     },
 }
 
-/// What a template was made of: `template.json`.
+/// Everything that a template's saved state depends on: `template.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateManifest {
-    /// The layout.
+    /// The version of the layout.
     pub format: u32,
-    /// The image.
+    /// The image's hash.
     pub image_hash: String,
-    /// What it was booted on and must be resumed on.
+    /// The accelerator on which it was booted and must be resumed.
     pub accelerator: Accelerator,
-    /// `qemu --version`.
+    /// The output of `qemu --version`.
     pub qemu_version: String,
-    /// The host's processor.
+    /// The host's processor model.
     pub host_cpu: String,
-    /// The hardware.
+    /// The machine's hardware.
     pub hardware: Hardware,
     /// The desktop's size.
     pub geometry: Geometry,
 }
 
 impl TemplateManifest {
-    /// The directory's name: a saved state is loadable exactly by what this names.
+    /// The directory's name: a hash of the manifest.
     fn key(&self) -> String {
         let text = serde_json::to_vec(self).unwrap_or_default();
         Sha256::digest(text).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// A template that is there. As a [`SpecSource`] it makes machines.
+/// A complete template. As a [`SpecSource`] it makes clones.
 #[derive(Debug)]
 pub struct Template {
     dir: PathBuf,
     manifest: TemplateManifest,
     program: PathBuf,
     rootfs: PathBuf,
-    /// Keeps the image's files, which machines read.
+    /// Protects the image's files, which machines read, from removal.
     _image: crate::image::ImageLock,
-    /// Keeps the template from being removed by another process.
-    _held: File,
+    /// Protects the template from removal by another process (shared lock).
+    _state: File,
 }
 
 impl SpecSource for Template {
@@ -194,7 +194,7 @@ impl Template {
     /// Finds the template for this image and hardware, or boots the image once and makes it.
     ///
     /// # Errors
-    /// See [`TemplateError`]; a guest that does not become ready is told with its stage and the console's tail.
+    /// See [`TemplateError`]; for a guest that does not become ready, the error contains its stage and console output.
     pub async fn prepare(
         image: &Image,
         accelerator: &Accelerator,
@@ -219,7 +219,7 @@ impl Template {
         let _lock = prepare::lock(settings, began, &progress).await?;
         prepare::remove_leftovers(&settings.templates_dir)?;
         let dir = settings.templates_dir.join(manifest.key());
-        if valid(&dir, &manifest) {
+        if is_valid(&dir, &manifest) {
             progress(Progress::Found);
         } else {
             prepare::make(image, &manifest, settings, &dir, &progress).await?;
@@ -236,46 +236,46 @@ impl Template {
         settings: &TemplateSettings,
     ) -> Result<Self, TemplateError> {
         let state = dir.join(STATE_FILE);
-        let held = File::open(&state).map_err(at(&state))?;
-        rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockShared)
+        let locked = File::open(&state).map_err(at(&state))?;
+        rustix::fs::flock(&locked, rustix::fs::FlockOperation::NonBlockingLockShared)
             .map_err(|error| at(&state)(error.into()))?;
         let program = settings.qemu_program.clone();
-        Ok(Self { dir, manifest, program, rootfs: image.rootfs(), _image: image.lock()?, _held: held })
+        Ok(Self { dir, manifest, program, rootfs: image.rootfs(), _image: image.lock()?, _state: locked })
     }
 
-    /// Where it lies.
+    /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// What it was made of.
+    /// Its manifest.
     pub fn manifest(&self) -> &TemplateManifest {
         &self.manifest
     }
 
-    /// How much of the disk its RAM file takes, bytes: less than the machines' memory, since what the guest never touched
-    /// is not there.
+    /// The disk space of its RAM file, bytes: less than the machines' memory, because the file is sparse.
     ///
     /// # Errors
-    /// When the file cannot be looked at.
+    /// The file cannot be inspected.
     pub fn ram_bytes(&self) -> io::Result<u64> {
-        // Blocks of 512 bytes, whatever the file system's own (stat(2)).
+        // In units of 512 bytes, whatever the file system's block size (stat(2)).
         Ok(fs::metadata(self.dir.join(RAM_FILE))?.blocks().saturating_mul(512))
     }
 
-    /// Removes the templates that no machine maps and no process holds, and that are not `kept`; returns how many.
+    /// Removes the templates that no machine or process has locked, except `kept`; returns how many.
     ///
     /// # Errors
-    /// When the directory cannot be read or a template not be removed.
+    /// The directory cannot be read, or a template cannot be removed.
     pub fn remove_unused(templates_dir: &Path, kept: Option<&Template>) -> Result<usize, TemplateError> {
         let mut removed = 0;
         for entry in fs::read_dir(templates_dir).map_err(at(templates_dir))? {
             let path = entry.map_err(at(templates_dir))?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let Ok(state) = File::open(path.join(STATE_FILE)) else { continue };
-            let free = || rustix::fs::flock(&state, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
-            let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if named && kept.is_none_or(|kept| kept.dir != path) && free() {
+            let is_unlocked =
+                || rustix::fs::flock(&state, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
+            let is_key = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if is_key && kept.is_none_or(|kept| kept.dir != path) && is_unlocked() {
                 fs::remove_dir_all(&path).map_err(at(&path))?;
                 removed += 1;
             }
@@ -301,7 +301,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> TemplateError {
     move |source| TemplateError::File { path: path.clone(), source }
 }
 
-/// The processor's name: a state saved on one model may not load on another.
+/// The processor's model name: a state saved on one model may not load on another.
 fn host_cpu() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name =
@@ -309,7 +309,7 @@ fn host_cpu() -> String {
     name.unwrap_or("unknown").to_owned()
 }
 
-fn valid(dir: &Path, manifest: &TemplateManifest) -> bool {
+fn is_valid(dir: &Path, manifest: &TemplateManifest) -> bool {
     let read = || -> Option<bool> {
         let found: TemplateManifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST_FILE)).ok()?).ok()?;
         let ram_bytes = fs::metadata(dir.join(RAM_FILE)).ok()?.len();

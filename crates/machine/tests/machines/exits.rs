@@ -136,11 +136,11 @@ fn older_keeper(ground: &TestHost, id: &MachineId) -> UnixListener {
     let dir = ground.run_dir(id);
     std::fs::create_dir_all(&dir).unwrap();
     let spec = json!({ "program": "/bin/true", "args": [], "env": {}, "fds": [], "qmp": { "kind": "unused" } });
-    let brief = json!({
+    let config = json!({
         "machine": id, "image_hash": "none", "spec": spec, "deadline_ms": 1_000_000,
         "receipts_dir": ground.settings().receipts_dir, "tied_to_parent": false, "console_bytes_max": 1_000,
     });
-    std::fs::write(dir.join("keeper.json"), brief.to_string()).unwrap();
+    std::fs::write(dir.join("keeper.json"), config.to_string()).unwrap();
     UnixListener::bind(dir.join("control.sock")).unwrap()
 }
 

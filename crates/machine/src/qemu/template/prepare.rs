@@ -1,4 +1,4 @@
-//! Making a template: one guest is booted, watched until it is ready, and saved.
+//! Preparation of a template: boots one guest, waits until it is ready, and saves it.
 
 use super::{
     Image, LOCK_FILE, MANIFEST_FILE, Progress, RAM_FILE, STATE_FILE, TEMPORARY, TemplateError, TemplateManifest,
@@ -24,12 +24,12 @@ use std::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Between two tries to get the lock, milliseconds.
-const LOCK_EVERY_MS: u64 = 100;
-/// Between two looks at the stages of a booting guest, milliseconds: it has better to do than to answer.
-const PROBE_EVERY_MS: u64 = 200;
+/// Interval between two attempts to get the lock, milliseconds.
+const LOCK_RETRY_MS: u64 = 100;
+/// Interval between two requests for the stages of a booting guest, milliseconds: longer than usual, so as not to slow the boot.
+const PROBE_INTERVAL_MS: u64 = 200;
 
-/// One preparation at a time, on this host.
+/// Waits for the lock that allows one preparation at a time in this directory.
 pub(super) async fn lock(
     settings: &TemplateSettings,
     began: Instant,
@@ -37,7 +37,7 @@ pub(super) async fn lock(
 ) -> Result<File, TemplateError> {
     let path = settings.templates_dir.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(at(&path))?;
-    let mut told = false;
+    let mut reported = false;
     while let Err(error) = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         if error != rustix::io::Errno::WOULDBLOCK {
             return Err(at(&path)(error.into()));
@@ -45,15 +45,15 @@ pub(super) async fn lock(
         if began.elapsed() > Duration::from_millis(settings.prepare_ms_max) {
             return Err(TemplateError::Busy { ms_max: settings.prepare_ms_max });
         }
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut reported, true) {
             progress(Progress::Waiting);
         }
-        tokio::time::sleep(Duration::from_millis(LOCK_EVERY_MS)).await;
+        tokio::time::sleep(Duration::from_millis(LOCK_RETRY_MS)).await;
     }
     Ok(file)
 }
 
-/// What a preparation that was killed left behind. (Whoever holds the lock is the only one who prepares.)
+/// Removes the directories of killed preparations. Call with the lock held, so that no other preparation is running.
 pub(super) fn remove_leftovers(templates_dir: &Path) -> Result<(), TemplateError> {
     for entry in fs::read_dir(templates_dir).map_err(at(templates_dir))? {
         let path = entry.map_err(at(templates_dir))?.path();
@@ -64,7 +64,7 @@ pub(super) fn remove_leftovers(templates_dir: &Path) -> Result<(), TemplateError
     Ok(())
 }
 
-/// The one machine of a preparation.
+/// The machine of a preparation.
 struct Boot {
     image_hash: String,
     command_line: QemuCommandLine,
@@ -80,12 +80,12 @@ impl SpecSource for Boot {
     }
 }
 
-/// Removes a preparation's directory unless it became a template.
-struct Work(PathBuf);
+/// The directory of a preparation; removed on drop unless it was renamed.
+struct WorkDir(PathBuf);
 
-impl Drop for Work {
+impl Drop for WorkDir {
     fn drop(&mut self) {
-        // Renamed by now, if all went well.
+        // Fails after a successful preparation, which has renamed it.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -101,7 +101,7 @@ pub(super) async fn make(
     let machine = new_machine_id().map_err(at(&settings.templates_dir))?;
     let path = settings.templates_dir.join(format!("{TEMPORARY}{machine}"));
     fs::create_dir(&path).map_err(at(&path))?;
-    let work = Work(path);
+    let work = WorkDir(path);
     let ram = work.0.join(RAM_FILE);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&ram).map_err(at(&ram))?;
     file.set_len(u64::from(manifest.hardware.memory_mib) * 1024 * 1024).map_err(at(&ram))?;
@@ -129,14 +129,14 @@ pub(super) async fn make(
     for rest in ["run", "receipts"] {
         fs::remove_dir_all(work.0.join(rest)).map_err(at(&work.0))?;
     }
-    // An invalid template in its place (half a disk was full, say) makes room.
+    // Replaces an invalid template, for example one that was written to a full disk.
     if dir.exists() {
         fs::remove_dir_all(dir).map_err(at(dir))?;
     }
     fs::rename(&work.0, dir).map_err(at(dir))
 }
 
-/// Runs the one machine until it is ready, has it saved, and waits for its end.
+/// Runs the machine until it is ready, saves it, and waits until it is removed.
 async fn save_when_ready(
     boot: Boot,
     machine: MachineId,
@@ -146,27 +146,27 @@ async fn save_when_ready(
     progress: &(impl Fn(Progress) + Send + Sync),
 ) -> Result<(), TemplateError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let _ends = stop.clone().drop_guard();
+    let _guard = stop.clone().drop_guard();
     let host: crate::HostService = Arc::new(|_, _| {
-        // An agent that nobody has claimed has nothing to say; whatever it asks is answered like a missing page.
+        // An unclaimed agent sends no events; any request gets a 404.
         let body = Full::<Bytes>::default().map_err(|never| match never {}).boxed_unsync();
-        let mut answer = hyper::Response::new(body);
-        *answer.status_mut() = hyper::StatusCode::NOT_FOUND;
-        Box::pin(std::future::ready(answer))
+        let mut response = hyper::Response::new(body);
+        *response.status_mut() = hyper::StatusCode::NOT_FOUND;
+        Box::pin(std::future::ready(response))
     });
-    let mut place = Settings::under(work, settings.keeper_program.clone());
-    place.ready_ms_max = settings.prepare_ms_max;
-    place.lifetime_s_max = settings.prepare_ms_max.div_ceil(1_000).saturating_mul(2);
-    place.console_bytes_max = settings.console_bytes_max;
-    place.probe_every_ms = PROBE_EVERY_MS;
-    let machines = Machines::tied_to_parent(place, Arc::new(boot), host, tasks.clone(), stop.clone())?;
+    let mut machine_settings = Settings::under(work, settings.keeper_program.clone());
+    machine_settings.ready_ms_max = settings.prepare_ms_max;
+    machine_settings.lifetime_s_max = settings.prepare_ms_max.div_ceil(1_000).saturating_mul(2);
+    machine_settings.console_bytes_max = settings.console_bytes_max;
+    machine_settings.probe_every_ms = PROBE_INTERVAL_MS;
+    let machines = Machines::tied_to_parent(machine_settings, Arc::new(boot), host, tasks.clone(), stop.clone())?;
     progress(Progress::Booting);
     let mut states = machines.start(machine.clone())?;
-    let mut told = None;
+    let mut reported = None;
     let (why, receipt) = loop {
         match states.borrow_and_update().clone() {
-            State::Waiting { stage, .. } if told != Some(stage) => {
-                told = Some(stage);
+            State::Waiting { stage, .. } if reported != Some(stage) => {
+                reported = Some(stage);
                 progress(Progress::Stage(stage));
             }
             State::Ready { .. } => {
@@ -180,16 +180,16 @@ async fn save_when_ready(
             | State::Stopping { .. }
             | State::Exited { .. } => {}
         }
-        // An error: the driver is gone, and Gone was its last word.
+        // An error means that the driver has ended; its last state was `Removed`.
         let _ = states.changed().await;
     };
     stop.cancel();
     tasks.close();
     tasks.wait().await;
-    saved(why, receipt)
+    check_saved(why, receipt)
 }
 
-fn saved(why: ExitReason, receipt: Option<Box<Receipt>>) -> Result<(), TemplateError> {
+fn check_saved(why: ExitReason, receipt: Option<Box<Receipt>>) -> Result<(), TemplateError> {
     let Some(receipt) = receipt else {
         let (console_tail, output_tail) = (String::new(), String::new());
         return Err(TemplateError::Machine { why: Box::new(why), console_tail, output_tail });
@@ -198,7 +198,7 @@ fn saved(why: ExitReason, receipt: Option<Box<Receipt>>) -> Result<(), TemplateE
     if cause == ExitCause::Saved {
         return Ok(());
     }
-    // We asked for the end ourselves, by asking for the save: then the keeper's word says what went wrong.
+    // A save includes a stop request, so `why` is `Stopped` even when the save failed; the keeper's cause has the failure.
     let why = if matches!(why, ExitReason::Stopped { .. }) { cause.reason_by_name() } else { why };
     Err(TemplateError::Machine { why: Box::new(why), console_tail, output_tail })
 }

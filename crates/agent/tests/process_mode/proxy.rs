@@ -46,7 +46,7 @@ async fn allowed_connection_transfers_bytes_and_a_rejected_one_returns_the_reaso
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert_eq!(status, 403);
-    assert!(text.contains("does not grant this host name"), "{text}");
+    assert!(text.contains("does not allow this host name"), "{text}");
     assert_eq!(fixture.controller.lock().unwrap().connect_targets, ["echo.test:443", "evil.test:443"]);
 }
 

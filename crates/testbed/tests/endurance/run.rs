@@ -1,11 +1,11 @@
-//! A long run: sessions by lot, some at once, while their server is killed now and then; after each round nothing may be left.
+//! A long run: concurrent random sessions while their server is killed repeatedly; after each round nothing may be left over.
 
 use anteroom_testbed::{
     ApiClient, QemuServer, TestServer,
     endurance::{
         audit::{self, AuditTarget},
+        scenario::{RetryingClient, Scenario},
         seeded_rng::SeededRng,
-        scenario::{Scenario, RetryingClient},
     },
     processes,
 };
@@ -25,20 +25,20 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The longest time for sessions between two looks.
+/// Limit of one round of sessions.
 const ROUND_S_MAX: u64 = 600;
 
-/// A server that is killed and started again, with all that is its own: plain machines or real ones.
-pub(crate) trait Mortal {
+/// A server that can be killed and restarted, with plain-process or QEMU machines.
+pub(crate) trait RestartableServer {
     fn api(&self) -> ApiClient;
     async fn kill(&mut self);
     async fn start(&mut self);
     fn process(&self) -> rustix::process::Pid;
-    /// Its directory and, in it, its state directory.
+    /// The directory of the server and its state directory within.
     fn dirs(&self) -> [PathBuf; 2];
 }
 
-impl Mortal for TestServer {
+impl RestartableServer for TestServer {
     fn api(&self) -> ApiClient {
         self.operator().unwrap()
     }
@@ -60,7 +60,7 @@ impl Mortal for TestServer {
     }
 }
 
-impl Mortal for QemuServer {
+impl RestartableServer for QemuServer {
     fn api(&self) -> ApiClient {
         QemuServer::operator(self).unwrap()
     }
@@ -82,23 +82,23 @@ impl Mortal for QemuServer {
     }
 }
 
-/// How a run goes.
+/// The configuration of a run.
 #[derive(Debug, Clone)]
-pub(crate) struct Course {
+pub(crate) struct RunConfig {
     pub seed: u64,
-    /// Sessions at once.
-    pub at_once: u64,
-    /// Sessions between two looks at what is left.
-    pub look_every: u64,
-    /// Sessions from one death of the server to the next.
-    pub server_lives: Range<u64>,
-    /// The longest wait for one step of a session.
+    /// The number of concurrent sessions.
+    pub concurrent: u64,
+    /// The number of sessions between two audits for leftovers.
+    pub audit_every: u64,
+    /// The number of sessions from one server kill to the next.
+    pub sessions_per_server: Range<u64>,
+    /// Limit of one step of a session.
     pub wait_max: Duration,
-    /// The fate of a session, by seed and number.
-    pub fate: fn(u64, u64) -> Scenario,
+    /// The scenario of a session, by seed and number.
+    pub scenario: fn(u64, u64) -> Scenario,
 }
 
-/// What became of the sessions of one kind of fate.
+/// The results of the sessions with one kind of scenario.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub as_planned: u64,
@@ -108,81 +108,81 @@ pub(crate) struct Tally {
 
 pub(crate) struct Run<S> {
     pub server: S,
-    course: Course,
+    config: RunConfig,
     api: watch::Sender<ApiClient>,
-    /// Of the present server.
-    place: AuditTarget,
-    /// Sessions that have ended.
+    /// The audit target of the present server.
+    audit_target: AuditTarget,
+    /// The number of ended sessions.
     done: Arc<AtomicU64>,
     pub tallies: Arc<Mutex<BTreeMap<&'static str, Tally>>>,
-    pub server_deaths: u64,
-    next_death: u64,
+    pub server_kills: u64,
+    next_kill_at: u64,
 }
 
-fn place(server: &impl Mortal) -> AuditTarget {
+fn audit_target(server: &impl RestartableServer) -> AuditTarget {
     let ([dir, state_dir], process) = (server.dirs(), server.process());
     AuditTarget { dir, state_dir, server: process, baseline: processes::resource_usage(process).unwrap() }
 }
 
-impl<S: Mortal> Run<S> {
-    pub(crate) fn new(server: S, course: Course) -> Self {
+impl<S: RestartableServer> Run<S> {
+    pub(crate) fn new(server: S, config: RunConfig) -> Self {
         let api = watch::channel(server.api().without_history()).0;
-        let place = place(&server);
+        let audit_target = audit_target(&server);
         let (done, tallies) = Default::default();
-        let mut run = Self { server, course, api, place, done, tallies, server_deaths: 0, next_death: 0 };
-        run.next_death = run.life();
+        let mut run = Self { server, config, api, audit_target, done, tallies, server_kills: 0, next_kill_at: 0 };
+        run.next_kill_at = run.draw_next_kill();
         run
     }
 
-    fn life(&self) -> u64 {
-        let mut chance = SeededRng::new(self.course.seed, u64::MAX - self.server_deaths);
-        self.done.load(Relaxed) + chance.in_range(self.course.server_lives.clone())
+    fn draw_next_kill(&self) -> u64 {
+        let mut rng = SeededRng::new(self.config.seed, u64::MAX - self.server_kills);
+        self.done.load(Relaxed) + rng.in_range(self.config.sessions_per_server.clone())
     }
 
-    /// Lives `count` sessions and looks around after every round.
-    pub(crate) async fn live(&mut self, count: u64) {
-        let look_every = self.course.look_every;
-        for round in 0..count / look_every {
+    /// Runs `count` sessions with an audit after every round.
+    pub(crate) async fn run_sessions(&mut self, count: u64) {
+        let audit_every = self.config.audit_every;
+        for round in 0..count / audit_every {
             let began = Instant::now();
             let limit = Duration::from_secs(ROUND_S_MAX);
-            timeout(limit, self.round(round * look_every)).await.expect("a round ends in time");
-            let seen = audit::audit(&self.place).await.unwrap();
-            eprintln!("{:5.1} s for {look_every} sessions; {seen}", began.elapsed().as_secs_f64());
+            timeout(limit, self.round(round * audit_every)).await.expect("a round ends within its limit");
+            let seen = audit::audit(&self.audit_target).await.unwrap();
+            eprintln!("{:5.1} s for {audit_every} sessions; {seen}", began.elapsed().as_secs_f64());
         }
-        eprintln!("the server was killed {} times", self.server_deaths);
+        eprintln!("the server was killed {} times", self.server_kills);
         for (name, tally) in &*self.tallies.lock().unwrap() {
             eprintln!(
-                "{name}: {} so, {} idle before that, {} processes killed",
+                "{name}: {} as planned, {} idle before that, {} processes killed",
                 tally.as_planned, tally.idle, tally.kills
             );
         }
-        assert!(self.server_deaths > 0, "a run without a server's death says little");
+        assert!(self.server_kills > 0, "the server was killed at least once");
     }
 
-    /// Lives the sessions from `first` on, some at once, and kills the server meanwhile.
+    /// Runs the sessions from number `first` concurrently, and kills the server during the round.
     async fn round(&mut self, first: u64) {
         let [_, state_dir] = self.server.dirs();
-        let (state_dir, wait_max) = (Arc::new(state_dir), self.course.wait_max);
-        let patient = RetryingClient { api: self.api.subscribe(), state_dir, wait_max };
+        let (state_dir, wait_max) = (Arc::new(state_dir), self.config.wait_max);
+        let client = RetryingClient { api: self.api.subscribe(), state_dir, wait_max };
         let next = Arc::new(AtomicU64::new(first));
-        let mut workers: FuturesUnordered<_> = (0..self.course.at_once)
+        let mut workers: FuturesUnordered<_> = (0..self.config.concurrent)
             .map(|_| {
-                let (patient, next, done) = (patient.clone(), next.clone(), self.done.clone());
-                let (tallies, course) = (self.tallies.clone(), self.course.clone());
+                let (client, next, done) = (client.clone(), next.clone(), self.done.clone());
+                let (tallies, config) = (self.tallies.clone(), self.config.clone());
                 async move {
                     loop {
                         let number = next.fetch_add(1, Relaxed);
-                        if number >= first + course.look_every {
+                        if number >= first + config.audit_every {
                             return;
                         }
-                        let fate = (course.fate)(course.seed, number);
-                        let lived = patient.run_session(fate, &format!("cycle-{number}")).await.unwrap();
+                        let scenario = (config.scenario)(config.seed, number);
+                        let result = client.run_session(scenario, &format!("cycle-{number}")).await.unwrap();
                         done.fetch_add(1, Relaxed);
                         let mut tallies = tallies.lock().unwrap();
-                        let tally = tallies.entry(fate.name()).or_default();
-                        tally.as_planned += u64::from(lived.as_planned);
-                        tally.idle += u64::from(!lived.as_planned);
-                        tally.kills += lived.kills;
+                        let tally = tallies.entry(scenario.name()).or_default();
+                        tally.as_planned += u64::from(result.as_planned);
+                        tally.idle += u64::from(!result.as_planned);
+                        tally.kills += result.kills;
                     }
                 }
             })
@@ -194,20 +194,20 @@ impl<S: Mortal> Run<S> {
                 },
                 () = sleep(Duration::from_millis(20)) => {}
             }
-            if self.done.load(Relaxed) >= self.next_death {
+            if self.done.load(Relaxed) >= self.next_kill_at {
                 self.replace_server().await;
             }
         }
     }
 
     async fn replace_server(&mut self) {
-        let pause = SeededRng::new(self.course.seed, self.done.load(Relaxed)).in_range(0..300);
+        let pause = SeededRng::new(self.config.seed, self.done.load(Relaxed)).in_range(0..300);
         self.server.kill().await;
         sleep(Duration::from_millis(pause)).await;
         self.server.start().await;
         self.api.send_replace(self.server.api().without_history());
-        self.place = place(&self.server);
-        self.server_deaths += 1;
-        self.next_death = self.life();
+        self.audit_target = audit_target(&self.server);
+        self.server_kills += 1;
+        self.next_kill_at = self.draw_next_kill();
     }
 }

@@ -1,31 +1,31 @@
-//! A server that is told to stop: viewers are told by code, machines live on, the next server goes on with them.
+//! A graceful stop of the server: viewers are closed with a code, machines keep running, and the next server adopts them.
 
-use crate::{closing, idle, up};
+use crate::{idle_tool, start_ready, wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::{Problem, api::Status};
 use std::time::{Duration, Instant};
 
-/// `http.drain_ms_max` of this test, and what else a server that stops may take on a busy host.
+/// `http.drain_ms_max` of this test, and the additional time of a server stop on a busy host.
 const DRAIN_MS_MAX: u64 = 2_000;
-const MORE_MS_MAX: u64 = 8_000;
+const STOP_MS_MAX: u64 = 8_000;
 
 #[tokio::test]
 async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_server() {
     let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n");
-    let mut world = TestServer::start(TestConfig::with_tool(idle()).with_settings(&settings)).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = up(&api).await;
+    let mut server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(&settings)).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = start_ready(&api).await;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let name = viewer.name().to_owned();
     let terminal = api.terminal(&id).await.unwrap();
-    let machines = world.machines();
+    let machines = server.machines();
     let mut sockets = [viewer.into_inner(), terminal];
     let began = Instant::now();
     let ([desktop, terminal], stopped) = {
         let [desktop, terminal] = &mut sockets;
-        let told = async { tokio::join!(closing(desktop), closing(terminal)) };
-        let ((desktop, terminal), stopped) = tokio::join!(told, world.stop_server());
+        let closed = async { tokio::join!(wait_close(desktop), wait_close(terminal)) };
+        let ((desktop, terminal), stopped) = tokio::join!(closed, server.stop_server());
         ([desktop, terminal], stopped)
     };
     stopped.unwrap();
@@ -35,10 +35,10 @@ async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_
         assert_eq!(code, Problem::ShuttingDown.close_code(), "{reason}");
         assert!(reason.starts_with("shutting_down: "), "{reason}");
     }
-    assert!(took < Duration::from_millis(DRAIN_MS_MAX + MORE_MS_MAX), "{took:?}");
-    assert_eq!(world.machines(), machines, "the machine lives on");
-    world.start_server().await.unwrap();
-    let api = world.backend().unwrap();
+    assert!(took < Duration::from_millis(DRAIN_MS_MAX + STOP_MS_MAX), "{took:?}");
+    assert_eq!(server.machines(), machines, "the machine is still running");
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     assert_eq!(viewer.name(), name, "the same machine");
@@ -48,23 +48,26 @@ async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_
     for never in ["machine_exited", "machine_replaced", "failed"] {
         assert!(!kinds.iter().any(|kind| kind == never), "{never} in {kinds:?}");
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn stalled_viewer_does_not_delay_the_server_stop() {
     let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n[tunnel]\nclose_ms_max = 60000\n");
-    let mut world = TestServer::start(TestConfig::with_tool(idle()).with_settings(&settings)).await.unwrap();
-    let api = world.backend().unwrap();
-    let id = up(&api).await;
-    // It is never read from again.
+    let mut server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(&settings)).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = start_ready(&api).await;
+    // This viewer never reads again.
     let stuck = api.desktop(&id).await.unwrap();
-    world.set_desktop_behaviour(&world.machines()[0], anteroom_testbed::fake_rfb_server::Behaviour::Flood).await.unwrap();
+    server
+        .set_desktop_behaviour(&server.machines()[0], anteroom_testbed::fake_rfb_server::Behaviour::Flood)
+        .await
+        .unwrap();
     let began = Instant::now();
-    world.stop_server().await.unwrap();
+    server.stop_server().await.unwrap();
     let took = began.elapsed();
     println!("stopped after {} ms", took.as_millis());
-    assert!(took < Duration::from_millis(DRAIN_MS_MAX + MORE_MS_MAX), "{took:?}");
+    assert!(took < Duration::from_millis(DRAIN_MS_MAX + STOP_MS_MAX), "{took:?}");
     drop(stuck);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

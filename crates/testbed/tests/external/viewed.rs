@@ -89,7 +89,7 @@ async fn a_websockify_without_its_vnc_server_and_then_no_websockify_are_told_apa
     let vnc = desk::Vnc::start(&[]).await;
     let websockify = desk::Websockify::start(vnc.at).await;
     let scene = Scene::new();
-    let settings = "[sessions]\nrefused_note_every_ms = 100\n";
+    let settings = "[sessions]\nrejection_log_interval_ms = 100\n";
     let world = scene.world(&format!("ws://{}/", websockify.at), settings).await;
     let api = world.backend().unwrap();
     let id = start(&api).await.session.id;

@@ -2,7 +2,7 @@
 //! no session exceeds its limit.
 
 use crate::inject::JUMP_MS;
-use anteroom_testbed::{TestConfig, Script, Step, ScriptedTool, TestServer};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, Status},
@@ -20,7 +20,8 @@ const EARLY_MS_MAX: u64 = 500;
 /// A server with an idle timeout of `idle_s` and a session limit of [`SESSION_LIMIT_S`].
 async fn start_server(idle_s: u64) -> TestServer {
     let tool = ScriptedTool::new("idle", Script::new([Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]));
-    let limits = format!("[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {SESSION_LIMIT_S}\nsweep_every_ms = 100\n");
+    let limits =
+        format!("[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {SESSION_LIMIT_S}\nreconcile_every_ms = 100\n");
     TestServer::start(TestConfig::with_tool(tool).with_settings(&limits)).await.unwrap()
 }
 
@@ -59,7 +60,9 @@ async fn sessions_expire_on_time(ahead_ms: i64) {
         (view, since.elapsed())
     };
     let (idle_end, used_end) = tokio::join!(idle_end, use_until_expired(&server, &used, since));
-    for ((view, took), (due_s, code)) in [(idle_end, (IDLE_S, "idle_expired")), (used_end, (SESSION_LIMIT_S, "deadline_expired"))] {
+    for ((view, took), (due_s, code)) in
+        [(idle_end, (IDLE_S, "idle_expired")), (used_end, (SESSION_LIMIT_S, "deadline_expired"))]
+    {
         assert_expired_by(&view, code);
         eprintln!("{code} after {took:?}");
         let due = Duration::from_secs(due_s);

@@ -5,7 +5,7 @@
 
 use crate::{document, states::wait_no_machines};
 use anteroom_testbed::{
-    ApiClient, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer,
+    ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
     measure_recovery::current_machine,
     processes,
     serve::crash_point::{CrashPoint, CrashTiming},
@@ -69,10 +69,12 @@ async fn start_server(flow: Flow) -> TestServer {
         wait("never"),
     ];
     let settings = format!(
-        "[log]\nlevel = 'info'\n[store]\nbusy_ms_max = 20000\n[sessions]\nsweep_every_ms = 100\ndelivery_retry_ms_max = 500\n{}",
+        "[log]\nlevel = 'info'\n[store]\nbusy_ms_max = 20000\n[sessions]\nreconcile_every_ms = 100\ndelivery_retry_ms_max = 500\n{}",
         flow.settings()
     );
-    TestServer::start(TestConfig::with_tool(ScriptedTool::new("scripted", Script::new(steps))).with_settings(&settings)).await.unwrap()
+    TestServer::start(TestConfig::with_tool(ScriptedTool::new("scripted", Script::new(steps))).with_settings(&settings))
+        .await
+        .unwrap()
 }
 
 /// One run of a flow on a server that may crash at any time.
@@ -190,12 +192,7 @@ impl FlowRun<'_> {
                     processes::kill(pid)?;
                 }
             }
-            Flow::SignIn
-            | Flow::Adoption
-            | Flow::Restart
-            | Flow::Cancellation
-            | Flow::Failure
-            | Flow::Expiry => {}
+            Flow::SignIn | Flow::Adoption | Flow::Restart | Flow::Cancellation | Flow::Failure | Flow::Expiry => {}
         }
         Ok(None)
     }
@@ -245,7 +242,8 @@ async fn crash_at_each_write(flow: Flow) {
     }
     // A lost channel is recorded only if it stays lost, which depends on the load of the host.
     let unpredictable = "append_event channel_lost";
-    let writes: BTreeSet<String> = server.committed_writes().into_iter().skip(began).filter(|write| write != unpredictable).collect();
+    let writes: BTreeSet<String> =
+        server.committed_writes().into_iter().skip(began).filter(|write| write != unpredictable).collect();
     let mut wrong = Vec::new();
     let mut rows = String::from("| write | killed before it | killed after it |\n|---|---|---|\n");
     for write in &writes {

@@ -174,7 +174,9 @@ fn effect(fault: Fault, state: State) -> Effect {
         }
         (Fault::MachineKilled | Fault::MachineFrozen, Queued | MachineRequested | Stopped) => Effect::NotApplicable,
         (Fault::KeeperKilled, Queued) => Effect::NotApplicable,
-        (Fault::KeeperKilled, MachineRequested | Created | Started | Authenticating | Delivering | Stopped) => Effect::MachineReplaced,
+        (Fault::KeeperKilled, MachineRequested | Created | Started | Authenticating | Delivering | Stopped) => {
+            Effect::MachineReplaced
+        }
         // The desktop process does not run yet.
         (Fault::DesktopKilled, Queued | MachineRequested | Created | Stopped) => Effect::NotApplicable,
         (Fault::DesktopKilled, Started | Authenticating | Delivering) => Effect::Unchanged,

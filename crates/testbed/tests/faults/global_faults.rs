@@ -1,11 +1,11 @@
 //! Faults that hit every session at once: server restart, database and clock faults; and the cancellation of every session.
 
 use crate::{
-    expectations::{Fault, Effect, ViewerOutcome},
-    inject::{JUMP_MS, SmallFileSystem, DatabaseFault},
-    matrix::{WAIT_LIMIT, POLL_INTERVAL, SETTLE_TIME, FaultTable, patience, outcome, observe_effect},
+    expectations::{Effect, Fault, ViewerOutcome},
+    inject::{DatabaseFault, JUMP_MS, SmallFileSystem},
+    matrix::{FaultTable, POLL_INTERVAL, SETTLE_TIME, WAIT_LIMIT, observe_effect, outcome, patience},
     namespace,
-    states::{FaultFixture, State, FixtureOptions, wait_no_machines},
+    states::{FaultFixture, FixtureOptions, State, wait_no_machines},
 };
 use anteroom_testbed::PausePoint;
 use anteroom_wire::{
@@ -74,7 +74,11 @@ async fn stopped_server_closes_its_viewers_and_the_next_server_knows_every_sessi
 }
 
 /// Injects a database fault, during which everything that held the sessions is released.
-async fn with_database_fault(fault: Fault, mut fixture: FaultFixture, fault_guard: impl AsyncFnOnce(&FaultFixture) -> DatabaseFault) {
+async fn with_database_fault(
+    fault: Fault,
+    mut fixture: FaultFixture,
+    fault_guard: impl AsyncFnOnce(&FaultFixture) -> DatabaseFault,
+) {
     let mut table = FaultTable::new(fault);
     let at = Instant::now();
     let fault_guard = fault_guard(&fixture).await;
@@ -126,8 +130,10 @@ async fn assert_sessions_continue(fixture: &FaultFixture) {
 
 #[tokio::test]
 async fn locked_database_is_reported_and_loses_nothing() {
-    let fixture = FaultFixture::start(FixtureOptions { short_database_timeout: true, ..FixtureOptions::default() }).await;
-    with_database_fault(Fault::DatabaseLocked, fixture, async |fixture| DatabaseFault::lock(&fixture.server).await).await;
+    let fixture =
+        FaultFixture::start(FixtureOptions { short_database_timeout: true, ..FixtureOptions::default() }).await;
+    with_database_fault(Fault::DatabaseLocked, fixture, async |fixture| DatabaseFault::lock(&fixture.server).await)
+        .await;
 }
 
 #[tokio::test]
@@ -135,8 +141,10 @@ async fn read_only_database_is_reported_and_loses_nothing() {
     if !namespace::rerun_inside("global_faults::read_only_database_is_reported_and_loses_nothing") {
         return;
     }
-    let fixture = FaultFixture::start(FixtureOptions { short_database_timeout: true, ..FixtureOptions::default() }).await;
-    with_database_fault(Fault::DatabaseReadOnly, fixture, async |fixture| DatabaseFault::read_only(&fixture.server)).await;
+    let fixture =
+        FaultFixture::start(FixtureOptions { short_database_timeout: true, ..FixtureOptions::default() }).await;
+    with_database_fault(Fault::DatabaseReadOnly, fixture, async |fixture| DatabaseFault::read_only(&fixture.server))
+        .await;
 }
 
 #[tokio::test]
@@ -146,7 +154,9 @@ async fn full_disk_is_reported_and_loses_nothing() {
     }
     let mut small = None;
     let impatient = FixtureOptions { short_database_timeout: true, ..FixtureOptions::default() };
-    let fixture = FaultFixture::start_prepared(impatient, |server| small = Some(SmallFileSystem::mount_at(&server.state_dir()))).await;
+    let fixture =
+        FaultFixture::start_prepared(impatient, |server| small = Some(SmallFileSystem::mount_at(&server.state_dir())))
+            .await;
     with_database_fault(Fault::DiskFull, fixture, async |fixture| DatabaseFault::fill(&fixture.server)).await;
     drop(small);
 }

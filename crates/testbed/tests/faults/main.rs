@@ -23,13 +23,13 @@
 mod clock;
 mod crashes;
 mod document;
-mod session_end;
 mod expectations;
+mod global_faults;
 mod inject;
 mod matrix;
-mod scenarios;
 mod namespace;
 mod qemu;
+mod scenarios;
+mod session_end;
 mod states;
 mod viewer;
-mod global_faults;

@@ -2,9 +2,9 @@
 
 use crate::{
     document,
-    expectations::{Cell, FROZEN_READY_MS, Fault, Effect, ViewerOutcome, cell},
+    expectations::{Cell, Effect, FROZEN_READY_MS, Fault, ViewerOutcome, cell},
     inject::{self, MachinePart},
-    states::{HeldSession, FaultFixture, State, FixtureOptions, wait_no_machines},
+    states::{FaultFixture, FixtureOptions, HeldSession, State, wait_no_machines},
     viewer::SocketEnd,
 };
 use anteroom_testbed::PausePoint;
@@ -59,19 +59,28 @@ impl FaultTable {
         );
         self.observations.sort_by_key(|seen| seen.state);
         let observations = std::mem::take(&mut self.observations);
-        assert_eq!(observations.iter().map(|seen| seen.state).collect::<Vec<_>>(), State::ALL, "every state was observed");
+        assert_eq!(
+            observations.iter().map(|seen| seen.state).collect::<Vec<_>>(),
+            State::ALL,
+            "every state was observed"
+        );
         for seen in observations {
             let expected = self.expected(seen.state);
             let end = fixture.finish_session(&seen.id, expected.final_status).await;
-            let outcome =
-                if seen.state.status().is_terminal() { fixture.new_viewer_outcome(&seen.id).await } else { seen.viewer };
-            let actual = Cell { effect: seen.effect, viewer: outcome, within_ms: expected.within_ms, final_status: end.status };
+            let outcome = if seen.state.status().is_terminal() {
+                fixture.new_viewer_outcome(&seen.id).await
+            } else {
+                seen.viewer
+            };
+            let actual =
+                Cell { effect: seen.effect, viewer: outcome, within_ms: expected.within_ms, final_status: end.status };
             if actual != expected {
                 self.failures.push(format!("{}: {actual:?}, expected {expected:?}", seen.state));
             }
             let took_ms = u64::try_from(seen.took.as_millis()).unwrap();
             if took_ms > expected.within_ms && expected.effect != Effect::NotApplicable {
-                self.failures.push(format!("{}: reported after {took_ms} ms, expected {} ms", seen.state, expected.within_ms));
+                self.failures
+                    .push(format!("{}: reported after {took_ms} ms, expected {} ms", seen.state, expected.within_ms));
             }
             if let Err(why) = fixture.check_ended_once(&end).await {
                 self.failures.push(format!("{}: {why}", seen.state));
@@ -85,19 +94,29 @@ impl FaultTable {
         }
         fixture.server.finish().await.unwrap();
         assert!(self.failures.is_empty(), "{}\n{}", self.failures.join("\n"), rows);
-        document::compare_section(&format!("fault: {}", self.fault.title()), &format!("### {}\n\n{rows}", self.fault.title()));
+        document::compare_section(
+            &format!("fault: {}", self.fault.title()),
+            &format!("### {}\n\n{rows}", self.fault.title()),
+        );
     }
 }
 
 fn row(rows: &mut String, state: State, cell: &Cell) {
-    let within = if cell.effect == Effect::NotApplicable { "–".to_owned() } else { format!("{} s", cell.within_ms / 1_000) };
+    let within =
+        if cell.effect == Effect::NotApplicable { "–".to_owned() } else { format!("{} s", cell.within_ms / 1_000) };
     let end = serde_json::to_string(&cell.final_status).unwrap();
     let end = end.trim_matches('"');
     writeln!(rows, "| {state} | {} | {} | {within} | `{end}` | nothing |", cell.effect, cell.viewer).unwrap();
 }
 
 /// Polls a session, whose machine has this generation, until it changes or `wait` is over; returns the effect.
-pub(crate) async fn observe_effect(fixture: &FaultFixture, id: &SessionId, state: State, generation: u32, wait: Duration) -> Effect {
+pub(crate) async fn observe_effect(
+    fixture: &FaultFixture,
+    id: &SessionId,
+    state: State,
+    generation: u32,
+    wait: Duration,
+) -> Effect {
     let api = fixture.api();
     let until = Instant::now() + wait;
     loop {
@@ -130,13 +149,19 @@ pub(crate) fn viewer_outcome(end: Option<SocketEnd>) -> ViewerOutcome {
 /// How long to wait for the end of a viewer with this expected outcome.
 pub(crate) fn wait_limit(outcome: &ViewerOutcome) -> Duration {
     match outcome {
-        ViewerOutcome::StaysConnected | ViewerOutcome::Rejected(..) | ViewerOutcome::Disconnected => Duration::from_millis(50),
+        ViewerOutcome::StaysConnected | ViewerOutcome::Rejected(..) | ViewerOutcome::Disconnected => {
+            Duration::from_millis(50)
+        }
         ViewerOutcome::Closed(..) | ViewerOutcome::ConnectionLost => WAIT_LIMIT,
     }
 }
 
 /// A fault that hits one session at a time: `inject_fault` returns whether there was something to hit.
-async fn inject_one_by_one(fault: Fault, options: FixtureOptions, inject_fault: impl AsyncFn(&FaultFixture, &HeldSession) -> bool) {
+async fn inject_one_by_one(
+    fault: Fault,
+    options: FixtureOptions,
+    inject_fault: impl AsyncFn(&FaultFixture, &HeldSession) -> bool,
+) {
     let mut fixture = FaultFixture::start(options).await;
     let mut table = FaultTable::new(fault);
     inject_each(&mut table, &mut fixture, inject_fault).await;
@@ -146,7 +171,11 @@ async fn inject_one_by_one(fault: Fault, options: FixtureOptions, inject_fault: 
     table.finish(fixture).await;
 }
 
-async fn inject_each(table: &mut FaultTable, fixture: &mut FaultFixture, inject_fault: impl AsyncFn(&FaultFixture, &HeldSession) -> bool) {
+async fn inject_each(
+    table: &mut FaultTable,
+    fixture: &mut FaultFixture,
+    inject_fault: impl AsyncFn(&FaultFixture, &HeldSession) -> bool,
+) {
     let mut all = std::mem::take(&mut fixture.sessions);
     for held in &mut all {
         if let Some((_, effect, outcome, took)) = table.precomputed.take_if(|precomputed| precomputed.0 == held.state) {
@@ -156,7 +185,11 @@ async fn inject_each(table: &mut FaultTable, fixture: &mut FaultFixture, inject_
         let expected = table.expected(held.state);
         let at = Instant::now();
         let was_hit = inject_fault(fixture, held).await;
-        let wait = if matches!(expected.effect, Effect::MachineReplaced | Effect::ToolExited) { WAIT_LIMIT } else { SETTLE_TIME };
+        let wait = if matches!(expected.effect, Effect::MachineReplaced | Effect::ToolExited) {
+            WAIT_LIMIT
+        } else {
+            SETTLE_TIME
+        };
         let effect = match was_hit {
             false => Effect::NotApplicable,
             true => observe_effect(fixture, &held.id, held.state, held.generation, wait).await,
@@ -187,13 +220,17 @@ async fn signal_process(fixture: &FaultFixture, held: &HeldSession, part: Machin
 
 #[tokio::test]
 async fn killed_machine_is_replaced_in_every_state_that_has_one() {
-    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| signal_process(fixture, held, MachinePart::Machine, Signal::KILL).await;
+    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| {
+        signal_process(fixture, held, MachinePart::Machine, Signal::KILL).await
+    };
     inject_one_by_one(Fault::MachineKilled, FixtureOptions::default(), inject_fault).await;
 }
 
 #[tokio::test]
 async fn killed_keeper_ends_its_machine_and_both_are_replaced() {
-    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| signal_process(fixture, held, MachinePart::Keeper, Signal::KILL).await;
+    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| {
+        signal_process(fixture, held, MachinePart::Keeper, Signal::KILL).await
+    };
     inject_one_by_one(Fault::KeeperKilled, FixtureOptions::default(), inject_fault).await;
 }
 
@@ -227,7 +264,9 @@ async fn frozen_machine_is_detected_and_replaced() {
     let mut fixture = FaultFixture::start(FixtureOptions::default()).await;
     let mut table = FaultTable::new(Fault::MachineFrozen);
     table.precomputed = Some((State::Created, effect, outcome, took));
-    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| signal_process(fixture, held, MachinePart::Machine, Signal::STOP).await;
+    let inject_fault = async |fixture: &FaultFixture, held: &HeldSession| {
+        signal_process(fixture, held, MachinePart::Machine, Signal::STOP).await
+    };
     inject_each(&mut table, &mut fixture, inject_fault).await;
     table.finish(fixture).await;
 }

@@ -50,8 +50,9 @@ fn check_available(attempt: std::io::Result<Output>) -> Result<(), String> {
 
 #[test]
 fn missing_user_namespaces_are_reported_with_the_settings_to_change() {
-    let refused = check_available(unshare_command().args(["sh", "-c", "echo not here >&2; exit 1"]).output()).unwrap_err();
-    assert!(refused.contains("not here") && refused.contains("user.max_user_namespaces"), "{refused}");
+    let error =
+        check_available(unshare_command().args(["sh", "-c", "echo not here >&2; exit 1"]).output()).unwrap_err();
+    assert!(error.contains("not here") && error.contains("user.max_user_namespaces"), "{error}");
     let absent = check_available(command("unshare-that-is-not-there").output()).unwrap_err();
     assert!(absent.contains("util-linux"), "{absent}");
 }

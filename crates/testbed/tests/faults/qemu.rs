@@ -3,11 +3,13 @@
 
 use crate::{
     document,
-    expectations::{Cell, Fault, Effect, ViewerOutcome, cell},
+    expectations::{Cell, Effect, Fault, ViewerOutcome, cell},
     states::State,
     viewer::{SocketEnd, Viewer},
 };
-use anteroom_testbed::{ApiClient, QemuServer, measure_recovery::current_machine, qemu_server::QEMU_WAIT_MAX, processes};
+use anteroom_testbed::{
+    ApiClient, QemuServer, measure_recovery::current_machine, processes, qemu_server::QEMU_WAIT_MAX,
+};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, Status},
@@ -159,8 +161,7 @@ async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
         sessions.push(Session { state, id, generation: 1, viewer: None });
     }
     let mut wrong = Vec::new();
-    let mut rows =
-        String::from("| fault | state | effect | viewer | reported within |\n|---|---|---|---|---|\n");
+    let mut rows = String::from("| fault | state | effect | viewer | reported within |\n|---|---|---|---|---|\n");
     for fault in FAULTS {
         for session in &mut sessions {
             connect_viewer(&server, session).await;
@@ -184,7 +185,8 @@ async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
             }
             eprintln!("{fault:?} {}: {took:?}", session.state);
             let (state, within) = (session.state, within_s(fault));
-            writeln!(rows, "| {} | {state} | {} | {} | {within} s |", fault.title(), actual.effect, actual.viewer).unwrap();
+            writeln!(rows, "| {} | {state} | {} | {} | {within} s |", fault.title(), actual.effect, actual.viewer)
+                .unwrap();
         }
     }
     for session in &mut sessions {

@@ -5,115 +5,115 @@ use crate::document;
 use std::{fmt::Write as _, fs, path::Path};
 
 /// A scenario: its number, its title, and its tests below `crates/`.
-struct Scenario(u8, &'static str, &'static [(&'static str, &'static str)]);
+struct DocumentedScenario(u8, &'static str, &'static [(&'static str, &'static str)]);
 
 #[rustfmt::skip]
-const SCENARIOS: [Scenario; 30] = [
-    Scenario(1, "The machine exits while a viewer is connected", &[
+const SCENARIOS: [DocumentedScenario; 30] = [
+    DocumentedScenario(1, "The machine exits while a viewer is connected", &[
         ("testbed/tests/endurance/machine_exit.rs", "machine_exit_is_reported_to_viewer_status_and_timeline_within_two_seconds"),
-        ("testbed/tests/server/end_reasons.rs", "killed_machine_without_restarts_left_fails_the_session_with_machine_exited"),
+        ("testbed/tests/server/end_reasons.rs", "killed_machine_without_restarts_left_fails_the_session_with_machine_failed"),
     ]),
-    Scenario(2, "A viewer connects to a session whose machine was destroyed", &[
+    DocumentedScenario(2, "A viewer connects to a session whose machine was destroyed", &[
         ("testbed/tests/endurance/viewers_after_exit.rs", "viewer_of_a_session_without_a_machine_is_closed_with_the_cause_within_100_ms"),
     ]),
-    Scenario(3, "A stale viewer, another user's machine", &[
+    DocumentedScenario(3, "A stale viewer, another user's machine", &[
         ("testbed/tests/server/viewers.rs", "each_viewer_sees_and_controls_the_machine_of_its_session"),
         ("testbed/tests/server/viewers.rs", "ticket_opens_one_socket_of_one_session_once"),
         ("testbed/tests/server/auth.rs", "backend_cannot_access_the_session_of_another_backend"),
     ]),
-    Scenario(4, "An idle viewer that answers pings", &[
+    DocumentedScenario(4, "An idle viewer that answers pings", &[
         ("controller/src/tunnel/tests/long_connections.rs", "idle_viewer_that_answers_pings_stays_connected_for_fifteen_minutes"),
         ("testbed/tests/server/viewers.rs", "soak_idle_viewer_with_heartbeats_stays_connected_for_fifteen_minutes"),
     ]),
-    Scenario(5, "A desktop that opens 15 s late", &[
+    DocumentedScenario(5, "A desktop that opens 15 s late", &[
         ("testbed/tests/server/viewers.rs", "viewer_socket_waits_fifteen_seconds_for_the_desktop"),
         ("controller/src/tunnel/tests/long_connections.rs", "desktop_that_opens_after_fifteen_seconds_receives_all_bytes_sent_before"),
     ]),
-    Scenario(6, "A slow viewer and 100 MB of updates", &[
+    DocumentedScenario(6, "A slow viewer and 100 MB of updates", &[
         ("testbed/tests/server/slow_viewers.rs", "stalled_viewer_does_not_grow_memory"),
     ]),
-    Scenario(7, "The credential is delivered twice, or concurrently", &[
+    DocumentedScenario(7, "The credential is delivered twice, or concurrently", &[
         ("testbed/tests/server/delivery.rs", "second_delivery_is_ignored"),
         ("testbed/tests/server/delivery.rs", "concurrent_deliveries_store_exactly_one_credential"),
     ]),
-    Scenario(8, "A partial file, a stale file, a file in the wrong format", &[
+    DocumentedScenario(8, "A partial file, a stale file, a file in the wrong format", &[
         ("testbed/tests/server/sign_in.rs", "partial_or_wrong_format_files_do_not_complete_a_session"),
         ("agent/src/capture/credential_file.rs", "what_was_there_before_does_not_count"),
         ("agent/src/capture/credential_file.rs", "only_a_whole_credential_counts_and_a_refusal_names_keys_not_values"),
     ]),
-    Scenario(9, "The database is not writable when the credential is delivered", &[
+    DocumentedScenario(9, "The database is not writable when the credential is delivered", &[
         ("testbed/tests/server/delivery.rs", "delivery_is_retried_until_the_database_is_writable"),
         ("testbed/tests/faults/global_faults.rs", "locked_database_is_reported_and_loses_nothing"),
     ]),
-    Scenario(10, "The server restarts in each state", &[
+    DocumentedScenario(10, "The server restarts in each state", &[
         ("testbed/tests/faults/global_faults.rs", "next_server_after_a_kill_knows_every_session"),
         ("testbed/tests/faults/global_faults.rs", "stopped_server_closes_its_viewers_and_the_next_server_knows_every_session"),
         ("testbed/tests/faults/crashes.rs", "crash_at_any_write_of_a_sign_in_loses_and_duplicates_nothing"),
     ]),
-    Scenario(11, "A completed session after its machine is removed", &[
+    DocumentedScenario(11, "A completed session after its machine is removed", &[
         ("testbed/tests/server/end_reasons.rs", "completed_session_is_readable_after_its_machine_is_removed"),
     ]),
-    Scenario(12, "Cancellation during clone, boot and sign-in", &[
+    DocumentedScenario(12, "Cancellation during clone, boot and sign-in", &[
         ("testbed/tests/faults/global_faults.rs", "session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing"),
         ("store/tests/story/transitions.rs", "what_was_cancelled_is_not_overwritten_by_a_late_failure"),
     ]),
-    Scenario(13, "An agent that is slow, never connects, has another image, or has no desktop", &[
+    DocumentedScenario(13, "An agent that is slow, never connects, has another image, or has no desktop", &[
         ("testbed/tests/server/liveness.rs", "slow_agent_is_awaited_until_the_ready_timeout"),
         ("testbed/tests/server/liveness.rs", "image_mismatch_is_reported_with_both_hashes"),
         ("testbed/tests/server/liveness.rs", "machine_without_a_desktop_fails_at_the_display_stage"),
     ]),
-    Scenario(14, "A slow but active user, and a user who leaves", &[
+    DocumentedScenario(14, "A slow but active user, and a user who leaves", &[
         ("testbed/tests/server/past_incidents.rs", "viewer_input_prevents_idle_expiry"),
         ("controller/src/tunnel/tests.rs", "only_what_a_viewer_sends_counts_as_use"),
     ]),
-    Scenario(15, "Cursor queries, wrapped URLs, unknown prompts", &[
+    DocumentedScenario(15, "Cursor queries, wrapped URLs, unknown prompts", &[
         ("testbed/tests/server/sign_in.rs", "terminal_answers_the_cursor_position_query"),
         ("screen/src/finder/tests.rs", "an_address_that_the_program_broke_at_the_last_column_is_whole"),
         ("agent/tests/process_mode/tool.rs", "url_and_code_are_read_from_the_screen_once_and_complete"),
         ("testbed/tests/server/sign_in.rs", "pasted_code_reaches_the_tools_prompt"),
     ]),
-    Scenario(16, "Path and format of each tool's credential", &[
+    DocumentedScenario(16, "Path and format of each tool's credential", &[
         ("testbed/tests/server/past_incidents.rs", "built_in_providers_capture_the_files_of_their_tools"),
     ]),
-    Scenario(17, "A TLS proxy in front of the server", &[
+    DocumentedScenario(17, "A TLS proxy in front of the server", &[
         ("testbed/tests/server/past_incidents.rs", "pages_behind_a_tls_proxy_contain_no_unencrypted_urls"),
     ]),
-    Scenario(18, "Frequent polling by one client, and other clients", &[
+    DocumentedScenario(18, "Frequent polling by one client, and other clients", &[
         ("testbed/tests/server/past_incidents.rs", "frequent_polling_does_not_starve_other_clients"),
     ]),
-    Scenario(19, "Concurrent starts", &[
+    DocumentedScenario(19, "Concurrent starts", &[
         ("testbed/tests/server/sign_in.rs", "concurrent_starts_with_one_idempotency_key_create_one_session"),
         ("store/tests/story/sessions.rs", "a_double_start_with_one_key_is_one_session"),
         ("testbed/tests/operations/admission.rs", "a_start_that_is_repeated_finds_its_session_although_there_is_no_room_for_another"),
     ]),
-    Scenario(20, "Ten concurrent starts; no capacity", &[
+    DocumentedScenario(20, "Ten concurrent starts; no capacity", &[
         ("testbed/tests/qemu/main.rs", "qemu_ten_concurrent_sessions_complete_and_clean_up"),
         ("controller/src/session/queue.rs", "the_first_in_line_gets_the_room_that_comes_free"),
         ("controller/src/session/queue.rs", "of_many_who_ask_at_once_no_more_are_let_in_than_the_host_has_room_for"),
         ("testbed/tests/operations/admission.rs", "a_session_is_refused_by_name_when_disk_or_memory_is_short"),
     ]),
-    Scenario(21, "Anonymous requests to each route and socket", &[
+    DocumentedScenario(21, "Anonymous requests to each route and socket", &[
         ("testbed/tests/server/auth.rs", "anonymous_requests_are_rejected_on_every_route_and_socket"),
     ]),
-    Scenario(22, "Input that looks like commands or paths", &[
+    DocumentedScenario(22, "Input that looks like commands or paths", &[
         ("testbed/tests/server/auth.rs", "malformed_input_is_rejected_and_never_executed"),
     ]),
-    Scenario(23, "Planted secrets", &[
+    DocumentedScenario(23, "Planted secrets", &[
         ("testbed/tests/server/secrets.rs", "planted_secret_appears_only_in_the_owners_lease"),
         ("testbed/tests/operations/bundle.rs", "a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret"),
     ]),
-    Scenario(24, "Configuration errors", &[
+    DocumentedScenario(24, "Configuration errors", &[
         ("controller/src/config.rs", "all_faults_are_reported_at_once"),
         ("controller/src/config.rs", "a_value_of_another_type_hides_no_other_fault"),
         ("controller/src/config.rs", "every_number_has_a_least_and_a_most"),
         ("controller/src/config.rs", "a_fractional_cpu_is_refused"),
         ("vault/tests/key_file.rs", "what_is_not_a_key_file_is_refused_by_cause_and_left_as_it_is"),
     ]),
-    Scenario(25, "A sealed record in another row, or under an old key", &[
+    DocumentedScenario(25, "A sealed record in another row, or under an old key", &[
         ("store/tests/story/credentials.rs", "a_sealed_record_that_is_moved_to_another_row_does_not_open"),
         ("vault/tests/sealing.rs", "rotation_keeps_old_records_readable_and_moves_them_to_the_new_key"),
     ]),
-    Scenario(26, "Every enum value through the database; an old database", &[
+    DocumentedScenario(26, "Every enum value through the database; an old database", &[
         ("store/tests/story/transitions.rs", "every_end_with_every_reason_reads_back"),
         ("store/tests/story/callers.rs", "every_role_reads_back_and_is_found_by_its_token"),
         ("store/tests/story/callers.rs", "every_kind_of_pass_opens_once"),
@@ -121,8 +121,8 @@ const SCENARIOS: [Scenario; 30] = [
         ("store/src/schema.rs", "the_checks_are_made_of_the_programs_own_words"),
         ("store/tests/story/migrations.rs", "rows_of_every_older_version_survive_and_mean_what_they_meant"),
     ]),
-    Scenario(27, "Reconciliation of a mixed fleet; clock jumps", &[
-        ("controller/src/session/sweep/plan/tests.rs", "over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason"),
+    DocumentedScenario(27, "Reconciliation of a mixed fleet; clock jumps", &[
+        ("controller/src/session/reconcile/plan/tests.rs", "over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason"),
         ("testbed/tests/operations/leftovers.rs", "a_dry_run_says_what_a_sweep_would_do_and_does_nothing"),
         ("testbed/tests/faults/global_faults.rs", "forward_clock_jump_ends_no_session"),
         ("testbed/tests/faults/global_faults.rs", "backward_clock_jump_ends_no_session"),
@@ -130,14 +130,14 @@ const SCENARIOS: [Scenario; 30] = [
         ("testbed/tests/faults/clock.rs", "backward_clock_jump_extends_neither_idle_timeout_nor_session_limit"),
         ("testbed/tests/faults/clock.rs", "clock_set_back_during_downtime_does_not_extend_the_session_limit"),
     ]),
-    Scenario(28, "A machine fails while its owner has another", &[
+    DocumentedScenario(28, "A machine fails while its owner has another", &[
         ("testbed/tests/server/past_incidents.rs", "killed_machine_does_not_affect_another_session_of_its_owner"),
     ]),
-    Scenario(29, "An unexpected image", &[
+    DocumentedScenario(29, "An unexpected image", &[
         ("testbed/tests/server/liveness.rs", "image_mismatch_is_reported_with_both_hashes"),
         ("testbed/tests/qemu/end_reasons.rs", "qemu_damaged_template_and_image_mismatch_are_diagnosed"),
     ]),
-    Scenario(30, "Repeated deletion, cancellation and completion", &[
+    DocumentedScenario(30, "Repeated deletion, cancellation and completion", &[
         ("testbed/tests/server/delivery.rs", "credential_deletion_is_idempotent_and_keeps_the_session_completed"),
         ("testbed/tests/server/end_reasons.rs", "cancelled_session_stays_cancelled_and_closes_its_viewer"),
         ("testbed/tests/server/delivery.rs", "second_delivery_is_ignored"),
@@ -149,7 +149,7 @@ fn every_documented_scenario_has_an_existing_test() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut missing = Vec::new();
     let mut rows = String::from("| | scenario | tests |\n|---|---|---|\n");
-    for (index, Scenario(number, title, tests)) in SCENARIOS.iter().enumerate() {
+    for (index, DocumentedScenario(number, title, tests)) in SCENARIOS.iter().enumerate() {
         assert_eq!(usize::from(*number), index + 1, "the scenarios are numbered in order");
         for (file, test) in *tests {
             let source = fs::read_to_string(crates.join(file)).unwrap_or_default();

@@ -11,7 +11,10 @@
 //! | `vm_stopped` | the machine was killed, and the keeper of the next one is paused |
 
 use crate::viewer::Viewer;
-use anteroom_testbed::{ApiClient, PausePoint, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer, measure_recovery::current_machine, processes};
+use anteroom_testbed::{
+    ApiClient, PausePoint, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
+    measure_recovery::current_machine, processes,
+};
 use anteroom_wire::{
     MachineId, SessionId,
     agent::Stage,
@@ -121,7 +124,7 @@ ping_every_ms = 200
 ping_ms_max = 600
 liveness_timeout_s = 2
 [sessions]
-sweep_every_ms = 100
+reconcile_every_ms = 100
 socket_wait_ms_max = 240000
 delivery_retry_ms_max = 500
 [store]
@@ -187,7 +190,8 @@ impl FaultFixture {
         let mut tools = vec![tool()];
         tools.extend(crashing_tools());
         let busy = if options.short_database_timeout { "busy_ms_max = 2500" } else { "busy_ms_max = 20000" };
-        let plan = TestConfig { tools, ..TestConfig::default() }.with_settings(&SETTINGS.replace("busy_ms_max = 20000", busy));
+        let plan =
+            TestConfig { tools, ..TestConfig::default() }.with_settings(&SETTINGS.replace("busy_ms_max = 20000", busy));
         let server = TestServer::start(plan).await.unwrap();
         let mut fixture = Self { server, sessions: Vec::new() };
         fixture.start_expired_session(prepare).await;
@@ -294,7 +298,8 @@ impl FaultFixture {
 
     /// Only one session, whose machine waits for its display until the ready timeout.
     pub(crate) async fn start_with_created_session(ready_ms_max: u64) -> Self {
-        let plan = TestConfig { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..TestConfig::default() }.with_settings(SETTINGS);
+        let plan = TestConfig { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..TestConfig::default() }
+            .with_settings(SETTINGS);
         let mut fixture = Self { server: TestServer::start(plan).await.unwrap(), sessions: Vec::new() };
         fixture.server.pause(PausePoint::DesktopStart).unwrap();
         fixture.start_created(FixtureOptions::default()).await;

@@ -46,7 +46,7 @@ async fn a_session_is_refused_by_name_when_disk_or_memory_is_short() {
 #[tokio::test]
 async fn a_machines_expected_cost_counts() {
     let scene = Scene::new();
-    let settings = format!("[machines]\nmachine_cost_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
+    let settings = format!("[machines]\nmemory_per_machine_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
     let refused = world.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
     assert_eq!(refused.problem().unwrap().code, "memory_low", "a terabyte for a machine: {}", refused.text);

@@ -1,4 +1,4 @@
-//! Ways to do to a real machine what hardware, hypervisor and host can do to it.
+//! Injects faults of hardware, hypervisor and host into QEMU machines.
 
 use anteroom_testbed::{MachineProcesses, qemu_server::cache_dir};
 use anteroom_wire::MachineId;
@@ -16,42 +16,42 @@ use std::{
 };
 use tokio::process::Command;
 
-/// Where the machine's ACPI sleep control register is (QEMU's microvm: `GED_MMIO_BASE_REGS`).
+/// The address of the machine's ACPI sleep control register (QEMU's microvm: `GED_MMIO_BASE_REGS`).
 const SLEEP_CONTROL: u64 = 0xfea0_0200;
-/// "Sleep now" and the type of S5 (soft off), as QEMU's ACPI tables tell the guest.
+/// The sleep-enable bit and the type of S5 (soft off) in QEMU's ACPI tables.
 const SOFT_OFF: u8 = 0x20 | 5 << 2;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Says a line to QEMU's own monitor, over the socket on which its keeper talks to it. Only the keeper has that socket, and
-/// nothing tells which of its sockets it is: the others pass over a line that they do not understand.
-pub(crate) fn say_to_monitor(living: &MachineProcesses, command: &str) {
-    let keeper = Pid::from_raw(living.keeper.pid.cast_signed()).unwrap();
+/// Sends a command to QEMU's monitor over a socket of its keeper. It is unknown which of the keeper's sockets is the monitor's: the
+/// command is sent to all of them, and the others ignore it.
+pub(crate) fn send_monitor_command(machine_processes: &MachineProcesses, command: &str) {
+    let keeper = Pid::from_raw(machine_processes.keeper.pid.cast_signed()).unwrap();
     let process = pidfd_open(keeper, PidfdFlags::empty()).unwrap();
     let line = serde_json::json!({
         "execute": "human-monitor-command",
         "arguments": { "command-line": command },
     });
-    let mut said = 0;
-    for entry in fs::read_dir(format!("/proc/{}/fd", living.keeper.pid)).unwrap().flatten() {
+    let mut sent = 0;
+    for entry in fs::read_dir(format!("/proc/{}/fd", machine_processes.keeper.pid)).unwrap().flatten() {
         let is_socket = fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let (true, Some(number)) = (is_socket, number) else { continue };
         let socket = UnixStream::from(pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).unwrap());
-        said += usize::from((&socket).write_all(format!("{line}\n").as_bytes()).is_ok());
+        sent += usize::from((&socket).write_all(format!("{line}\n").as_bytes()).is_ok());
     }
-    assert!(said >= 2, "the monitor's socket is among the keeper's");
+    assert!(sent >= 2, "the monitor's socket is among the sockets of the keeper");
 }
 
-/// A fatal machine check, as broken memory or a broken processor gives one.
-pub(crate) fn break_hardware(living: &MachineProcesses) {
+/// Injects a fatal machine check, as broken memory or a broken processor causes.
+pub(crate) fn inject_machine_check(machine_processes: &MachineProcesses) {
     // Bank 9: valid, uncorrected, enabled, the context is corrupt; a check is in progress.
-    say_to_monitor(living, "mce -b 0 9 0xba00000000000000 0x4 0x0 0x0");
+    send_monitor_command(machine_processes, "mce -b 0 9 0xba00000000000000 0x4 0x0 0x0");
 }
 
-/// Writes what the guest's kernel writes to switch itself off, by QEMU's debugger stub.
-pub(crate) fn switch_off(living: &MachineProcesses, dir: &Path) {
+/// Writes the ACPI register by QEMU's debugger stub, like the guest's kernel at a power off.
+pub(crate) fn power_off_guest(machine_processes: &MachineProcesses, dir: &Path) {
     let path = dir.join("gdb.sock");
-    say_to_monitor(living, &format!("gdbserver unix:{},server=on,wait=off", path.display()));
+    send_monitor_command(machine_processes, &format!("gdbserver unix:{},server=on,wait=off", path.display()));
     let until = Instant::now() + WAIT_MAX;
     let mut stub = loop {
         match UnixStream::connect(&path) {
@@ -61,12 +61,12 @@ pub(crate) fn switch_off(living: &MachineProcesses, dir: &Path) {
         std::thread::yield_now();
     };
     stub.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    packet(&mut stub, "Qqemu.PhyMemMode:1");
-    packet(&mut stub, &format!("M{SLEEP_CONTROL:x},1:{SOFT_OFF:02x}"));
+    exchange_packet(&mut stub, "Qqemu.PhyMemMode:1");
+    exchange_packet(&mut stub, &format!("M{SLEEP_CONTROL:x},1:{SOFT_OFF:02x}"));
 }
 
-/// One packet of the debugger's protocol and its answer; a stub that ends with its machine answers nothing.
-fn packet(stub: &mut UnixStream, text: &str) {
+/// Sends one packet of the debugger protocol and reads the response; a stub that ends with its machine sends none.
+fn exchange_packet(stub: &mut UnixStream, text: &str) {
     let sum = text.bytes().fold(0u8, u8::wrapping_add);
     stub.write_all(format!("${text}#{sum:02x}").as_bytes()).unwrap();
     let mut answer = Vec::new();
@@ -80,18 +80,18 @@ fn packet(stub: &mut UnixStream, text: &str) {
     stub.write_all(b"+").ok();
 }
 
-/// A directory of images and templates of a test's own, with a copy of the template that the shared one has for this image.
-pub(crate) struct OwnCache {
+/// A private image and template directory, with a copy of the shared template of this image.
+pub(crate) struct TemplateCacheCopy {
     dir: tempfile::TempDir,
     template: PathBuf,
     image_hash: String,
 }
 
-impl OwnCache {
-    /// There must be a template: a house was opened before.
+impl TemplateCacheCopy {
+    /// Requires a template: a server must have run before.
     pub(crate) async fn new() -> Self {
         let shared = cache_dir().unwrap();
-        // Beside the shared one: /tmp may be small.
+        // Next to the shared directory: /tmp may be small.
         let dir = tempfile::Builder::new().prefix("own-cache").tempdir_in(&shared).unwrap();
         symlink(shared.join("images"), dir.path().join("images")).unwrap();
         fs::copy(shared.join("accelerator.json"), dir.path().join("accelerator.json")).unwrap();
@@ -121,14 +121,14 @@ impl OwnCache {
         &self.image_hash
     }
 
-    /// The saved state ends in its middle.
-    pub(crate) fn cut_state(&self) {
+    /// Truncates the saved state to its half.
+    pub(crate) fn truncate_state(&self) {
         let state = fs::File::options().write(true).open(self.template.join("state")).unwrap();
         state.set_len(state.metadata().unwrap().len() / 2).unwrap();
     }
 
-    /// Whoever looks in the guest's memory for its image's hash finds this one: the guest is of another image.
-    pub(crate) async fn pretend(&self, other: &str) {
+    /// Replaces the image hash in the guest's memory, so that the guest reports another image.
+    pub(crate) async fn replace_image_hash(&self, other: &str) {
         assert_eq!(other.len(), self.image_hash.len());
         let ram = self.template.join("ram");
         let mut find = Command::new("grep");
@@ -136,16 +136,16 @@ impl OwnCache {
         let found = find.env("LC_ALL", "C").stderr(Stdio::inherit()).output().await.unwrap();
         let file = fs::File::options().write(true).open(&ram).unwrap();
         let lines = String::from_utf8_lossy(&found.stdout).into_owned();
-        let places: Vec<u64> = lines.lines().map(|line| line.split(':').next().unwrap().parse().unwrap()).collect();
-        assert!(!places.is_empty(), "the guest knows its image");
-        for place in places {
-            file.write_all_at(other.as_bytes(), place).unwrap();
+        let offsets: Vec<u64> = lines.lines().map(|line| line.split(':').next().unwrap().parse().unwrap()).collect();
+        assert!(!offsets.is_empty(), "the hash is in the memory of the guest");
+        for offset in offsets {
+            file.write_all_at(other.as_bytes(), offset).unwrap();
         }
     }
 }
 
-/// A directory with links to the programs that the server starts.
-pub(crate) fn programs(dir: &Path) -> PathBuf {
+/// Creates a directory with links to the programs that the server starts.
+pub(crate) fn link_programs(dir: &Path) -> PathBuf {
     let bin = dir.join("bin");
     fs::create_dir(&bin).unwrap();
     let path = std::env::var_os("PATH").unwrap();
@@ -154,9 +154,9 @@ pub(crate) fn programs(dir: &Path) -> PathBuf {
     bin
 }
 
-/// A directory with a QEMU whose clones get nowhere: the process is there and does nothing, however fast the host is.
-pub(crate) fn never_ready(dir: &Path) -> PathBuf {
-    let bin = programs(dir);
+/// Creates a directory with a QEMU whose clones never become ready: their process only sleeps.
+pub(crate) fn link_never_ready_qemu(dir: &Path) -> PathBuf {
+    let bin = link_programs(dir);
     let program = bin.join("qemu-system-x86_64");
     let qemu = fs::read_link(&program).unwrap();
     fs::remove_file(&program).unwrap();
@@ -169,9 +169,9 @@ pub(crate) fn never_ready(dir: &Path) -> PathBuf {
     bin
 }
 
-/// The one machine there is.
-pub(crate) fn the_machine(house: &anteroom_testbed::QemuServer) -> (MachineId, MachineProcesses) {
-    let machine = house.machines().remove(0);
-    let living = MachineProcesses::from_run_dir(&house.run_dir(&machine)).unwrap();
-    (machine, living)
+/// The only machine.
+pub(crate) fn only_machine(server: &anteroom_testbed::QemuServer) -> (MachineId, MachineProcesses) {
+    let machine = server.machines().remove(0);
+    let machine_processes = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
+    (machine, machine_processes)
 }

@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
-/// A shell as the tool: what the test types runs in the machine.
+/// A shell as the tool, so that the test can type commands.
 const SHELL: &str = r#"
 [providers.shell]
 name = "Shell"
@@ -29,9 +29,9 @@ egress = [{ host = "page.example.test", ports = [80] }]
 credential = { paths = [".shell/credential.json"], required = ["/token"] }
 "#;
 
-/// Types a command into the machine's shell and reads the terminal until `end` has been shown.
-async fn run(house: &QemuServer, id: &SessionId, command: &str, end: &str) -> String {
-    let api = house.operator().unwrap();
+/// Types a command into the machine's shell; returns the terminal output up to `end`.
+async fn run_in_shell(server: &QemuServer, id: &SessionId, command: &str, end: &str) -> String {
+    let api = server.operator().unwrap();
     let mut terminal = api.terminal(id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":200,\"rows\":50}").await.unwrap();
     let typed = serde_json::json!({ "text": command, "enter": true });
@@ -46,8 +46,8 @@ async fn run(house: &QemuServer, id: &SessionId, command: &str, end: &str) -> St
     String::from_utf8_lossy(&screen).into_owned()
 }
 
-async fn open_shell(house: &QemuServer) -> SessionId {
-    let api = house.operator().unwrap();
+async fn open_shell(server: &QemuServer) -> SessionId {
+    let api = server.operator().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
     id
@@ -55,131 +55,131 @@ async fn open_shell(house: &QemuServer) -> SessionId {
 
 #[tokio::test]
 async fn qemu_machine_has_only_loopback_and_the_agents_interface() {
-    let house = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
-    let id = open_shell(&house).await;
-    let screen = run(
-        &house,
+    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&server).await;
+    let screen = run_in_shell(
+        &server,
         &id,
         "echo \"[$(echo $(ls /sys/class/net))]\"; readlink /sys/class/net/eth0; echo DO\"\"NE",
         "DONE",
     )
     .await;
     assert!(screen.contains("[eth0 lo]"), "{screen}");
-    assert!(screen.contains("/devices/virtual/net/eth0"), "eth0 is no hardware: {screen}");
-    house.finish().await.unwrap();
+    assert!(screen.contains("/devices/virtual/net/eth0"), "eth0 is not a hardware device: {screen}");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_connection_to_a_host_outside_the_allowlist_fails_and_is_on_the_timeline() {
-    let house = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
-    let id = open_shell(&house).await;
-    // The proxy's own answer, asked for without any further tool.
-    let asked = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-granted.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
-    let screen = run(&house, &id, &format!("bash -c {}", quoted(asked)), "DONE").await;
+    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&server).await;
+    // The response of the proxy, requested with shell built-ins only.
+    let request = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-granted.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
+    let screen = run_in_shell(&server, &id, &format!("bash -c {}", shell_quote(request)), "DONE").await;
     assert!(screen.contains("HTTP/1.1 403"), "{screen}");
-    let entry = house.operator().unwrap().wait_entry(&id, "egress_denied").await.unwrap();
+    let entry = server.operator().unwrap().wait_entry(&id, "egress_denied").await.unwrap();
     assert_eq!(entry.data["host"], "not-granted.example.test");
     assert_eq!(entry.data["reason"], "egress_denied");
-    house.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
-fn quoted(text: &str) -> String {
+fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// A page that tells its own server what the browser believes.
-async fn page() -> (SocketAddr, Arc<Mutex<HashMap<String, String>>>) {
+/// Starts a server whose page reports `navigator.onLine`; returns its address and the reported query parameters.
+async fn start_page() -> (SocketAddr, Arc<Mutex<HashMap<String, String>>>) {
     const PAGE: &str =
-        "<!doctype html><title>t</title><body>page<script>fetch('/told?online='+navigator.onLine)</script>";
-    let told: Arc<Mutex<HashMap<String, String>>> = Arc::default();
-    let heard = Arc::clone(&told);
+        "<!doctype html><title>t</title><body>page<script>fetch('/reported?online='+navigator.onLine)</script>";
+    let reported: Arc<Mutex<HashMap<String, String>>> = Arc::default();
+    let received = Arc::clone(&reported);
     let router = Router::new().route("/", get(|| async { axum::response::Html(PAGE) })).route(
-        "/told",
-        get(move |Query(query): Query<HashMap<String, String>>| async move { heard.lock().unwrap().extend(query) }),
+        "/reported",
+        get(move |Query(query): Query<HashMap<String, String>>| async move { received.lock().unwrap().extend(query) }),
     );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    (address, told)
+    (address, reported)
 }
 
 #[tokio::test]
 async fn qemu_browser_reports_that_it_is_online() {
-    let (address, told) = page().await;
+    let (address, reported) = start_page().await;
     let answers = BTreeMap::from([("page.example.test:80".to_owned(), address)]);
-    let house = QemuServer::start(SHELL, &answers, false).await.unwrap();
-    let id = open_shell(&house).await;
+    let server = QemuServer::start(SHELL, &answers, false).await.unwrap();
+    let id = open_shell(&server).await;
     let open = serde_json::json!({ "url": "http://page.example.test/" });
-    let answer = house.operator().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
+    let answer = server.operator().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text);
     let until = tokio::time::Instant::now() + QEMU_WAIT_MAX;
-    while told.lock().unwrap().is_empty() {
+    while reported.lock().unwrap().is_empty() {
         assert!(tokio::time::Instant::now() < until, "the page was not shown");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert_eq!(told.lock().unwrap().get("online").map(String::as_str), Some("true"));
-    house.finish().await.unwrap();
+    assert_eq!(reported.lock().unwrap().get("online").map(String::as_str), Some("true"));
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
-    let house = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
-    let sessions = futures_util::future::join_all((0..10).map(|_| open_shell(&house))).await;
-    assert_eq!(house.machines().len(), 10);
-    let looks = sessions.iter().map(|id| async {
-        let mut desktop = house.operator().unwrap().desktop(id).await.unwrap();
+    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let sessions = futures_util::future::join_all((0..10).map(|_| open_shell(&server))).await;
+    assert_eq!(server.machines().len(), 10);
+    let views = sessions.iter().map(|id| async {
+        let mut desktop = server.operator().unwrap().desktop(id).await.unwrap();
         let frame = desktop.whole_frame().await.unwrap();
         assert!(frame.colours(2) > 1, "a picture");
     });
-    futures_util::future::join_all(looks).await;
+    futures_util::future::join_all(views).await;
     for (number, id) in sessions.iter().enumerate() {
         let command = format!("mkdir -p .shell; echo '{{\"token\": \"number-{number}\"}}' > .shell/credential.json");
         let typed = serde_json::json!({ "text": command, "enter": true });
         assert_eq!(
-            house.operator().unwrap().post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status,
+            server.operator().unwrap().post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status,
             204
         );
     }
     for (number, id) in sessions.iter().enumerate() {
-        let view = house.operator().unwrap().wait_status(id, Status::Completed).await.unwrap();
-        let lease = house.operator().unwrap().lease(&view.credential.unwrap().id).await.unwrap();
+        let view = server.operator().unwrap().wait_status(id, Status::Completed).await.unwrap();
+        let lease = server.operator().unwrap().lease(&view.credential.unwrap().id).await.unwrap();
         let wanted = format!("{{\"token\": \"number-{number}\"}}\n");
-        assert_eq!(lease.files[0].content.expose(), wanted.as_bytes(), "each its own");
+        assert_eq!(lease.files[0].content.expose(), wanted.as_bytes(), "each session stored the expected credential");
     }
-    house.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_next_server_after_a_kill_adopts_its_machines() {
-    let mut house = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
-    let id = open_shell(&house).await;
-    let machines = house.machines();
-    run(&house, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
-    house.kill_server().await.unwrap();
-    house.start_server(false).await.unwrap();
-    house.operator().unwrap().wait_status(&id, Status::VmStarted).await.unwrap();
-    assert_eq!(house.machines(), machines, "the same machine");
-    let screen = run(&house, &id, "echo [$MARK]", "[still-here]").await;
+    let mut server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let id = open_shell(&server).await;
+    let machines = server.machines();
+    run_in_shell(&server, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
+    server.kill_server().await.unwrap();
+    server.start_server(false).await.unwrap();
+    server.operator().unwrap().wait_status(&id, Status::VmStarted).await.unwrap();
+    assert_eq!(server.machines(), machines, "the same machine");
+    let screen = run_in_shell(&server, &id, "echo [$MARK]", "[still-here]").await;
     assert!(screen.contains("[still-here]"));
-    house.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_doctor_reports_the_accelerator_and_its_consequences() {
-    let house = QemuServer::start("", &BTreeMap::new(), false).await.unwrap();
-    let output = house.anteroom_command().unwrap().arg("doctor").output().await.unwrap();
-    let words = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = words.lines().find(|line| line.contains("accelerator")).expect("a line on the accelerator");
-    if line.contains("worse") {
+    let server = QemuServer::start("", &BTreeMap::new(), false).await.unwrap();
+    let output = server.anteroom_command().unwrap().arg("doctor").output().await.unwrap();
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = output_text.lines().find(|line| line.contains("accelerator")).expect("a line on the accelerator");
+    if line.contains("degraded") {
         assert!(line.contains("emulated") && line.contains("not a security boundary"), "{line}");
     }
-    if std::path::Path::new("/dev/kvm").exists() && line.contains("worse") {
+    if std::path::Path::new("/dev/kvm").exists() && line.contains("degraded") {
         assert!(line.to_lowercase().contains("kvm"), "{line}");
     }
     for name in ["qemu", "image", "providers", "disk", "server"] {
-        assert!(words.contains(name), "{name} in:\n{words}");
+        assert!(output_text.contains(name), "{name} in:\n{output_text}");
     }
-    house.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
@@ -189,16 +189,16 @@ async fn doctor_lists_all_missing_requirements_at_once() {
     let mut doctor = tokio::process::Command::new(program);
     doctor.arg("doctor").env_clear().env("PATH", empty.path()).env("HOME", empty.path());
     let output = timeout(QEMU_WAIT_MAX, doctor.output()).await.unwrap().unwrap();
-    let words = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{words}");
-    let missing: Vec<&str> = words.lines().filter(|line| line.starts_with("MISSING")).collect();
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{output_text}");
+    let missing: Vec<&str> = output_text.lines().filter(|line| line.starts_with("MISSING")).collect();
     for name in ["qemu", "mmdebstrap", "mksquashfs", "npm", "image"] {
-        assert!(missing.iter().any(|line| line.contains(name)), "{name} in:\n{words}");
+        assert!(missing.iter().any(|line| line.contains(name)), "{name} in:\n{output_text}");
     }
-    assert!(words.contains("apt-get install"), "what to do:\n{words}");
+    assert!(output_text.contains("apt-get install"), "the remedy:\n{output_text}");
 }
 
-/// A tool that signs in by itself.
+/// A tool that writes a credential without a user.
 const QUICK: &str = r#"
 [providers.quick]
 name = "Quick"
@@ -214,22 +214,27 @@ credential = { paths = [".quick/credential.json"], required = ["/token"] }
 #[tokio::test]
 async fn qemu_login_prints_progress_and_writes_the_credential_to_the_given_path() {
     use std::os::unix::fs::PermissionsExt;
-    let house = QemuServer::start(QUICK, &BTreeMap::new(), false).await.unwrap();
-    let out = house.path().join("credential");
-    let words = house.run_anteroom(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();
+    let server = QemuServer::start(QUICK, &BTreeMap::new(), false).await.unwrap();
+    let out = server.path().join("credential");
+    let output_text =
+        server.run_anteroom(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();
     assert!(
-        words.contains("/dashboard/remote-cli/auth?session=ses_") && words.contains("#pass="),
-        "the link:\n{words}"
+        output_text.contains("/dashboard/remote-cli/auth?session=ses_") && output_text.contains("#pass="),
+        "the link:\n{output_text}"
     );
-    assert!(words.contains("The machine is ready") && words.contains("Signed in."), "how it goes:\n{words}");
+    assert!(
+        output_text.contains("The machine is ready") && output_text.contains("Signed in."),
+        "the progress:\n{output_text}"
+    );
     assert_eq!(std::fs::read(&out).unwrap(), b"{\"token\": \"q-1\"}");
     assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::remove_file(&out).unwrap();
 
-    let refused = house.run_anteroom(&["login", "nonsense"]).await.unwrap_err().to_string();
-    assert!(refused.contains("no such provider") && refused.contains("quick"), "what there is: {refused}");
-    let nowhere = house.path().join("no/such/directory/file");
-    let refused = house.run_anteroom(&["login", "quick", "--out", nowhere.to_str().unwrap()]).await.unwrap_err().to_string();
-    assert!(refused.contains("cannot be written"), "before anybody signs in: {refused}");
-    house.finish().await.unwrap();
+    let error = server.run_anteroom(&["login", "nonsense"]).await.unwrap_err().to_string();
+    assert!(error.contains("no such provider") && error.contains("quick"), "the available providers: {error}");
+    let nowhere = server.path().join("no/such/directory/file");
+    let error =
+        server.run_anteroom(&["login", "quick", "--out", nowhere.to_str().unwrap()]).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be written"), "checked before the sign-in: {error}");
+    server.finish().await.unwrap();
 }

@@ -67,8 +67,8 @@ async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_can
         assert_eq!(view["unavailable"], format!("the machine image has no {tool}"));
         assert!(view["tested_version"].is_string() && view["version"].is_null(), "{view}");
         assert!(view["methods"].as_array().unwrap().len() > 1, "{view}");
-        let refused = api.post("/api/auth/start", json!({ "provider": id })).await.unwrap().problem().unwrap();
-        assert_eq!(refused.code, "provider_unavailable", "{id}");
+        let rejected = api.post("/api/auth/start", json!({ "provider": id })).await.unwrap().problem().unwrap();
+        assert_eq!(rejected.code, "provider_unavailable", "{id}");
     }
     server.finish().await.unwrap();
 }

@@ -33,11 +33,7 @@ async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
     for (method, path) in operations {
         let answer = anonymous.call(method.clone(), &path, Some(json!({}))).await.unwrap();
         if path == "/health" {
-            assert!(
-                !answer.text.contains("store"),
-                "anonymous health must contain only the status: {}",
-                answer.text
-            );
+            assert!(!answer.text.contains("store"), "anonymous health must contain only the status: {}", answer.text);
             continue;
         }
         // These take a secret in the request; an empty one is malformed or wrong.

@@ -4,7 +4,7 @@ use crate::{
     Flags,
     fake_agent::{FakeAgent, store},
 };
-use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, Script, Step, ScriptedTool, TestServer};
+use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     CredentialId, SessionId,
     agent::DeliveryResult,
@@ -27,7 +27,11 @@ fn tool_with_policy(flags: &Flags, policy: &str) -> ScriptedTool {
 }
 
 async fn start_server(tool: ScriptedTool, settings: &str) -> TestServer {
-    TestServer::start(TestConfig::with_tool(tool).with_settings(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap()
+    TestServer::start(
+        TestConfig::with_tool(tool).with_settings(&format!("[sessions]\nreconcile_every_ms = 100\n{settings}")),
+    )
+    .await
+    .unwrap()
 }
 
 async fn wait_completed(api: &ApiClient, id: &SessionId) -> CredentialMeta {
@@ -117,9 +121,14 @@ async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
     }
     assert_eq!((leases.len(), rejected), (1, 11));
     assert_eq!(leases[0].files[0].content.expose(), b"{\"token\": \"of the flags\"}");
-    eventually("the sealed bytes are erased from the database and its log", || !database_contains(&server, &tail)).await;
+    eventually("the sealed bytes are erased from the database and its log", || !database_contains(&server, &tail))
+        .await;
     assert_eq!(status_and_code(&get_credential(&api, &meta.id).await), (410, "already_delivered".into()));
-    assert_eq!(get_credential(&stranger, &meta.id).await.status, 403, "another backend does not learn about the delivery");
+    assert_eq!(
+        get_credential(&stranger, &meta.id).await.status,
+        403,
+        "another backend does not learn about the delivery"
+    );
     assert_eq!(api.credentials().await.unwrap().credentials, []);
     api.wait_entry(&id, "credential_leased").await.unwrap();
     server.finish().await.unwrap();
@@ -128,7 +137,8 @@ async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
 #[tokio::test]
 async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     let flags = Flags::new();
-    let server = start_server(tool_with_policy(&flags, "deliver_once"), "[credentials]\ndeliver_once_s_max = 1\n").await;
+    let server =
+        start_server(tool_with_policy(&flags, "deliver_once"), "[credentials]\ndeliver_once_s_max = 1\n").await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     flags.set("go");
@@ -167,9 +177,9 @@ async fn provider_with_forbidden_policy_is_listed_as_unavailable_and_cannot_star
     let list: ProviderList = api.get("/api/providers").await.unwrap().read().unwrap();
     let of_scene = list.providers.iter().find(|view| view.id.as_str() == "scripted").unwrap();
     assert_eq!((of_scene.available, of_scene.unavailable.as_ref()), (false, Some(&of_scene.policy_sentence)));
-    let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
-    assert_eq!(status_and_code(&refused), (403, "forbidden_by_policy".into()));
-    assert!(refused.problem().unwrap().detail.unwrap().contains(&of_scene.policy_sentence), "{}", refused.text);
+    let rejected = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
+    assert_eq!(status_and_code(&rejected), (403, "forbidden_by_policy".into()));
+    assert!(rejected.problem().unwrap().detail.unwrap().contains(&of_scene.policy_sentence), "{}", rejected.text);
     assert_eq!(server.machines(), []);
     server.finish().await.unwrap();
 }
@@ -187,7 +197,8 @@ async fn renewal_erases_the_old_credential() {
     let again = wait_completed(&api, &second.session).await;
     assert_eq!((&again.id, &again.session), (&meta.id, &second.session));
     assert_eq!(api.lease(&meta.id).await.unwrap().files[0].content.expose(), token(NEW).as_bytes());
-    eventually("the old sealed bytes are erased from the database and its log", || !database_contains(&server, &tail)).await;
+    eventually("the old sealed bytes are erased from the database and its log", || !database_contains(&server, &tail))
+        .await;
     for plain in [OLD, NEW] {
         assert_eq!(server.leaks().files_with(plain), Vec::<PathBuf>::new());
     }
@@ -258,7 +269,8 @@ async fn health_follows_the_expiry_in_the_credential() {
         let alone: CredentialMeta = get_credential(&api, &meta.id).await.read().unwrap();
         assert_eq!((alone.health, &alone.expires_at), (health, &meta.expires_at));
     }
-    eventually("the reconciliation has logged both expiries", || server.log().matches("credential_ends").count() >= 2).await;
+    eventually("the reconciliation has logged both expiries", || server.log().matches("credential_ends").count() >= 2)
+        .await;
     server.finish().await.unwrap();
 }
 

@@ -2,11 +2,13 @@
 
 use crate::{
     Flags,
-    command_line::{CLI_MS_MAX, run_cli, cli_command, sign_in, text, start_use},
+    command_line::{CLI_MS_MAX, cli_command, run_cli, sign_in, start_use, text},
 };
-use anteroom_testbed::{TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
-    api::{CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionView, StartRequest, StartResponse, Status},
+    api::{
+        CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionView, StartRequest, StartResponse, Status,
+    },
     diagnosis::{Diagnosis, Verdict},
 };
 use serde_json::json;
@@ -94,7 +96,7 @@ async fn check_that_did_not_run_leaves_the_health_unchanged() {
     let (_flags, server, id) = start_with_credential("").await;
     let none = "crd_00000000000000000000000000";
     let (code, _, stderr) = run_cli_text(&server, &["credentials", "check", none]).await;
-    assert_eq!((code, stderr.contains("could not be asked")), (Some(2), true), "{stderr}");
+    assert_eq!((code, stderr.contains("could not be checked")), (Some(2), true), "{stderr}");
     // The session is cancelled before the status command has run.
     let api = server.backend().unwrap();
     let session = start_use(&api, &id, json!({ "purpose": "check" })).await;
@@ -110,7 +112,11 @@ async fn status_command_failure_leaves_the_health_unchanged() {
         flags.set(flag);
         let before = credential_meta(&server, &id).await;
         let (code, _, stderr) = run_cli_text(&server, &["credentials", "check", &id]).await;
-        assert_eq!((code, stderr.contains("could not be asked") && stderr.contains(expected)), (Some(2), true), "{stderr}");
+        assert_eq!(
+            (code, stderr.contains("could not be checked") && stderr.contains(expected)),
+            (Some(2), true),
+            "{stderr}"
+        );
         let after = credential_meta(&server, &id).await;
         assert_eq!((after.health, after.checked_at), (CredentialHealth::Valid, before.checked_at), "{flag}");
         std::fs::remove_file(flags.path(flag)).unwrap();
@@ -132,7 +138,7 @@ async fn embedded_expiry_sets_the_health_and_is_logged_once() {
         });
         let content = format!("{{\"token\": \"first\", \"ends\": {ends_s}}}");
         let plan = TestConfig::with_tool(flags.tool(&content).with("credential", rules));
-        let server = TestServer::start(plan.with_settings("[credentials]\nexpiring_s = 7200\n")).await.unwrap();
+        let server = TestServer::start(plan.with_settings("[credentials]\nexpiry_warning_s = 7200\n")).await.unwrap();
         let id = sign_in(&flags, &server).await;
         let found = credential_meta(&server, &id).await;
         assert_eq!((found.health, found.expires_at.is_some()), (expected, true), "{found:?}");
@@ -164,10 +170,18 @@ async fn failed_logout_keeps_the_credential_unless_forced() {
     let (flags, server, id) = start_with_credential("").await;
     flags.set("stuck");
     let (code, _, stderr) = run_cli_text(&server, &["credentials", "delete", &id, "--logout"]).await;
-    assert_eq!((code, stderr.contains("ended with 4") && stderr.contains("was kept")), (Some(1), true), "{stderr}");
+    assert_eq!(
+        (code, stderr.contains("exited with 4") && stderr.contains("was not deleted")),
+        (Some(1), true),
+        "{stderr}"
+    );
     assert_eq!(credential_meta(&server, &id).await.health, CredentialHealth::Valid);
     let (code, stdout, _) = run_cli_text(&server, &["credentials", "delete", &id, "--logout", "--force"]).await;
-    assert_eq!((code, stdout.contains("Not signed out") && stdout.contains("was deleted")), (Some(0), true), "{stdout}");
+    assert_eq!(
+        (code, stdout.contains("Not signed out") && stdout.contains("was deleted")),
+        (Some(0), true),
+        "{stdout}"
+    );
     let list: CredentialList = server.backend().unwrap().credentials().await.unwrap();
     assert_eq!(list.credentials, []);
     assert!(!flags.path("revoked").exists());
@@ -193,11 +207,15 @@ async fn credentials_are_listed_shown_and_leased_as_text_and_as_json() {
     let (_, stdout, _) = run_cli_text(&server, &["credentials", "list", "--json"]).await;
     assert_eq!(serde_json::from_str::<CredentialList>(&stdout).unwrap().credentials[0].id.as_str(), id);
     let (_, stdout, _) = run_cli_text(&server, &["credentials", "show", &id]).await;
-    assert!(stdout.contains(ScriptedTool::CREDENTIAL) && stdout.contains("sealed and stored") && !stdout.contains("first"), "{stdout}");
+    assert!(
+        stdout.contains(ScriptedTool::CREDENTIAL) && stdout.contains("sealed and stored") && !stdout.contains("first"),
+        "{stdout}"
+    );
     let (file, dir) = (server.path().join("auth.json"), server.path().join("home"));
     std::fs::create_dir(&dir).unwrap();
     for (out, written) in [(&file, file.clone()), (&dir, dir.join(ScriptedTool::CREDENTIAL))] {
-        let (code, _, stderr) = run_cli_text(&server, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
+        let (code, _, stderr) =
+            run_cli_text(&server, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
         assert_eq!(code, Some(0), "{stderr}");
         assert_eq!(std::fs::read_to_string(&written).unwrap(), CONTENT);
         std::fs::remove_file(written).unwrap();
@@ -218,7 +236,8 @@ async fn deliver_once_credential_is_not_leased_when_the_output_file_is_not_writa
     for (out, why) in
         [(&file, "exists; --overwrite"), (&dir, "exists; --overwrite"), (&none, "there is no such directory")]
     {
-        let (code, _, stderr) = run_cli_text(&server, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
+        let (code, _, stderr) =
+            run_cli_text(&server, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
         assert_eq!((code, stderr.contains(why) && stderr.contains(&id)), (Some(1), true), "{stderr}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
@@ -285,10 +304,17 @@ async fn renewal_keeps_the_credential_id_and_restores_the_health() {
     };
     timeout(Duration::from_millis(CLI_MS_MAX), read_output).await.unwrap();
     assert!(child.wait().await.unwrap().success(), "{output}");
-    assert!(output.contains("/dashboard/remote-cli/auth?session=") && output.contains(&format!("still {id}")), "{output}");
+    assert!(
+        output.contains("/dashboard/remote-cli/auth?session=") && output.contains(&format!("still {id}")),
+        "{output}"
+    );
     let session = wait_renewal_session(&server).await;
     assert_eq!(session.renews.as_ref().map(ToString::to_string), Some(id.clone()));
-    assert_eq!(api.session(&session.id).await.unwrap().status, Status::Completed, "the session belongs to the owner of the credential");
+    assert_eq!(
+        api.session(&session.id).await.unwrap().status,
+        Status::Completed,
+        "the session belongs to the owner of the credential"
+    );
     let renewed = credential_meta(&server, &id).await;
     assert_eq!((renewed.health, renewed.session), (CredentialHealth::Valid, session.id));
     assert_eq!(api.credentials().await.unwrap().credentials.len(), 1);
@@ -319,7 +345,8 @@ async fn renewal_requires_the_owner_and_the_same_provider() {
     }
     // An operator may renew it; the session belongs to the owner.
     let body = serde_json::to_value(request("scripted", &id)).unwrap();
-    let started: StartResponse = server.operator().unwrap().post("/api/auth/start", body).await.unwrap().read().unwrap();
+    let started: StartResponse =
+        server.operator().unwrap().post("/api/auth/start", body).await.unwrap().read().unwrap();
     assert_eq!(api.session(&started.session.id).await.unwrap().renews.unwrap().as_str(), id);
     drop(flags);
     server.finish().await.unwrap();
@@ -337,7 +364,8 @@ async fn due_credentials_are_checked_in_the_background() {
         sleep(Duration::from_millis(50)).await;
     }
     let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
-    let check = list.sessions.iter().find(|session| session.credential_use.is_some()).expect("the owner can see the check");
+    let check =
+        list.sessions.iter().find(|session| session.credential_use.is_some()).expect("the owner can see the check");
     let accepted = api.wait_entry(&check.id, "accepted").await.unwrap();
     assert_eq!(accepted.data["purpose"], "check");
     let metrics = operator.get("/metrics").await.unwrap().text;

@@ -2,9 +2,9 @@
 
 use crate::{
     Flags, URL,
-    command_line::{run_cli, text, start_use},
+    command_line::{run_cli, start_use, text},
 };
-use anteroom_testbed::{ApiClient, TestConfig, Script, Step, ScriptedTool, TestServer};
+use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId,
     api::{CredentialHealth, CredentialMeta, SessionView, StartRequest, StartResponse, Status},
@@ -104,7 +104,9 @@ async fn credential_use_applies_the_settings_of_its_sign_in_method() {
 #[tokio::test]
 async fn renewal_by_another_method_changes_the_settings_of_later_uses() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings("[machines]\nmachines_max = 1\n")).await.unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings("[machines]\nmachines_max = 1\n"))
+        .await
+        .unwrap();
     let api = server.backend().unwrap();
     flags.set("go");
     let credential = wait_stored(&api, &start_sign_in(&api, None, None).await).await;

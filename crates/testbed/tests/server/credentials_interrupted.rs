@@ -2,10 +2,10 @@
 
 use crate::{
     Flags,
-    command_line::{run_cli, sign_in, text, start_use},
+    command_line::{run_cli, sign_in, start_use, text},
 };
 use anteroom_testbed::{
-    ApiClient, PausePoint, TestConfig, Script, Step, ScriptedTool, TestServer, processes,
+    ApiClient, PausePoint, Script, ScriptedTool, Step, TestConfig, TestServer, processes,
     serve::crash_point::{CrashPoint, CrashTiming},
 };
 use anteroom_wire::{
@@ -32,8 +32,11 @@ fn tool(flags: &Flags) -> ScriptedTool {
 async fn start_with_credential(settings: &str) -> (Flags, TestServer, String) {
     let flags = Flags::new();
     let idle = ScriptedTool::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
-    let plan = TestConfig { tools: vec![tool(&flags), idle], ..TestConfig::default() }.host_override(EXTERNAL, "127.0.0.1:1".parse().unwrap());
-    let server = TestServer::start(plan.with_settings(&format!("[sessions]\nsweep_every_ms = 100\n{settings}"))).await.unwrap();
+    let plan = TestConfig { tools: vec![tool(&flags), idle], ..TestConfig::default() }
+        .host_override(EXTERNAL, "127.0.0.1:1".parse().unwrap());
+    let server = TestServer::start(plan.with_settings(&format!("[sessions]\nreconcile_every_ms = 100\n{settings}")))
+        .await
+        .unwrap();
     let id = sign_in(&flags, &server).await;
     (flags, server, id)
 }
@@ -184,7 +187,11 @@ async fn check_without_egress_reports_no_result_and_leaves_the_health_unchanged(
     assert!(inconclusive.sentence.contains("says nothing of the credential"), "{inconclusive:?}");
     api.wait_status(&session.id, Status::Completed).await.unwrap();
     let after = get_credential(&api, &id).await;
-    assert_eq!((after.health, &after.checked_at), (CredentialHealth::Valid, &before.checked_at), "the status command gave no result");
+    assert_eq!(
+        (after.health, &after.checked_at),
+        (CredentialHealth::Valid, &before.checked_at),
+        "the status command gave no result"
+    );
     let done = run_cli(&server, &["credentials", "check", &id]).await;
     assert_eq!(done.status.code(), Some(2), "{}", text(&done.stdout));
     assert!(text(&done.stderr).contains("could reach nothing"), "{}", text(&done.stderr));

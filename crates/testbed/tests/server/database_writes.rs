@@ -14,7 +14,7 @@ use tokio::time::sleep;
 #[tokio::test]
 async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
     let (_flags, server, id) =
-        start_idle("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n[sessions]\nsweep_every_ms = 10\n").await;
+        start_idle("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n[sessions]\nreconcile_every_ms = 10\n").await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     api.wait_entry(&id, "viewer_joined").await.unwrap();
@@ -33,8 +33,11 @@ async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
 async fn claiming_a_killed_machine_blocks_no_other_write() {
     let flags = Flags::new();
     let faults = Faults { agent_delay_ms: 1_500, ..Faults::default() };
-    let plan =
-        TestConfig { faults, ..TestConfig::with_tool(flags.idle_tool()).with_settings("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n") };
+    let plan = TestConfig {
+        faults,
+        ..TestConfig::with_tool(flags.idle_tool())
+            .with_settings("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n")
+    };
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;

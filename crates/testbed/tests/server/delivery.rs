@@ -1,10 +1,10 @@
 //! The delivery endpoint: rejected deliveries, idempotency, and retries while the database is not writable.
 
 use crate::{Flags, fake_agent::FakeAgent};
-use anteroom_testbed::{ApiResponse, TestConfig, WAIT_MAX, ScriptedTool, TestServer, leaks::needles};
+use anteroom_testbed::{ApiResponse, ScriptedTool, TestConfig, TestServer, WAIT_MAX, leaks::needles};
 use anteroom_wire::{
     Base64,
-    agent::{DeliveryResult, DeliveredFile, Delivery},
+    agent::{DeliveredFile, Delivery, DeliveryResult},
     api::Status,
     diagnosis::{Diagnosis, Verdict},
 };
@@ -138,7 +138,11 @@ async fn wrong_credential_format_is_rejected_by_keys_without_values() {
         ("no file", files(vec![]), "no file"),
         ("another path", files(vec![at(".other/auth.json")]), "path"),
         ("a path out of the home", files(vec![at("../.scripted/auth.json")]), "path"),
-        ("a second file elsewhere", files(vec![at(ScriptedTool::CREDENTIAL), at("../../.ssh/authorized_keys")]), "path"),
+        (
+            "a second file elsewhere",
+            files(vec![at(ScriptedTool::CREDENTIAL), at("../../.ssh/authorized_keys")]),
+            "path",
+        ),
         ("one file twice", files(vec![at(ScriptedTool::CREDENTIAL), at(ScriptedTool::CREDENTIAL)]), "twice"),
         ("many files", files((0..20).map(|_| at(ScriptedTool::CREDENTIAL)).collect()), "files"),
     ] {
@@ -237,7 +241,10 @@ async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
         assert_eq!(problem_of(&agent.deliver(&agent.delivery(&wrong)).await).0, 422);
     }
     let entry = api.wait_entry(&agent.session, "delivery_rejected").await.unwrap();
-    assert_eq!((entry.data["reason"].as_str(), entry.data["by"].as_str()), (Some("invalid_credential_format"), Some("machine")));
+    assert_eq!(
+        (entry.data["reason"].as_str(), entry.data["by"].as_str()),
+        (Some("invalid_credential_format"), Some("machine"))
+    );
     assert!(entry.data["detail"].as_str().unwrap().contains("/token"), "the missing key is named: {entry:?}");
     let diagnosis = || async {
         let path = format!("/api/auth/session/{}/diagnosis", agent.session);
@@ -253,14 +260,15 @@ async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
     let unauthorized = async {
         loop {
             let timeline = api.timeline(&agent.session).await.unwrap();
-            let refused: Vec<_> = timeline.into_iter().filter(|entry| entry.kind == "delivery_rejected").collect();
-            if refused.len() == 2 {
-                return refused[1].clone();
+            let rejected: Vec<_> = timeline.into_iter().filter(|entry| entry.kind == "delivery_rejected").collect();
+            if rejected.len() == 2 {
+                return rejected[1].clone();
             }
             sleep(Duration::from_millis(20)).await;
         }
     };
-    let unauthorized = tokio::time::timeout(WAIT_MAX, unauthorized).await.expect("the unauthorized delivery is recorded");
+    let unauthorized =
+        tokio::time::timeout(WAIT_MAX, unauthorized).await.expect("the unauthorized delivery is recorded");
     assert_eq!(
         (unauthorized.data["reason"].as_str(), unauthorized.data["by"].as_str()),
         (Some("wrong_agent_token"), Some("unauthorized"))
@@ -282,7 +290,10 @@ fn deferred_deliveries(server: &TestServer) -> usize {
 async fn delivery_is_retried_until_the_database_is_writable() {
     let flags = Flags::new();
     let content = "{\"token\": \"patient\",\n \"more\" : [1, 2.50]}\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.tool(content)).with_settings("[store]\nbusy_ms_max = 500\n")).await.unwrap();
+    let server =
+        TestServer::start(TestConfig::with_tool(flags.tool(content)).with_settings("[store]\nbusy_ms_max = 500\n"))
+            .await
+            .unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();

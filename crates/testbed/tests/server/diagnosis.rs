@@ -2,11 +2,14 @@
 
 use crate::{Flags, viewers::wait_close};
 use anteroom_controller::rfb::DialError;
-use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, Step, ScriptedTool, TestServer, fake_rfb_server::Behaviour, plain_process::built_program};
+use anteroom_testbed::{
+    ApiClient, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, fake_rfb_server::Behaviour,
+    plain_process::built_program,
+};
 use anteroom_wire::{
     SessionId,
     api::{Status, TimelineEntry},
-    diagnosis::{Diagnosis, Component, ComponentState, Verdict},
+    diagnosis::{Component, ComponentState, Diagnosis, Verdict},
 };
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::time::Duration;
@@ -60,12 +63,12 @@ async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sent
     let path = format!("/api/auth/session/{id}/novnc/websock");
     let mut viewer = api.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await.unwrap();
     assert_eq!(wait_close(&mut viewer).await.0, 4410);
-    let refused = api.wait_entry(&id, "viewer_rejected").await.unwrap();
+    let rejected = api.wait_entry(&id, "viewer_rejected").await.unwrap();
     let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
     let found = wait_verdict(&api, &id, Verdict::MachineKilled).await;
     let expected = format!(
         "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was rejected at {} for that reason; no credential was delivered.",
-        exited.at, refused.at
+        exited.at, rejected.at
     );
     assert_eq!(found.sentence, expected);
     let proof: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
@@ -131,10 +134,17 @@ async fn diagnosis_of_a_tool_closed_without_an_error_is_cli_ended() {
 #[tokio::test]
 async fn diagnosis_of_a_wrong_credential_format_names_keys_without_values() {
     let flags = Flags::new();
-    let tool = flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"key\": \"canary-why\"}"), flags.wait_step("never")]);
+    let tool = flags.tool_with_steps([
+        Step::write(ScriptedTool::CREDENTIAL, "{\"key\": \"canary-why\"}"),
+        flags.wait_step("never"),
+    ]);
     let (server, api, id) = start_session(tool, "").await;
     let found = wait_verdict(&api, &id, Verdict::CredentialInvalidFormat).await;
-    assert!(found.sentence.contains("/token") && found.sentence.contains(ScriptedTool::CREDENTIAL), "{}", found.sentence);
+    assert!(
+        found.sentence.contains("/token") && found.sentence.contains(ScriptedTool::CREDENTIAL),
+        "{}",
+        found.sentence
+    );
     assert_eq!(link_state(&found, Component::Credential), ComponentState::Failed);
     assert!(api.responses().iter().all(|text| !text.contains("canary-why")), "the diagnosis contains no values");
     server.finish().await.unwrap();
@@ -144,14 +154,15 @@ async fn diagnosis_of_a_wrong_credential_format_names_keys_without_values() {
 async fn diagnosis_of_an_unconfirmed_credential_is_credential_not_confirmed() {
     let flags = Flags::new();
     let status = anteroom_testbed::Script::new([Step::Exit { code: 1 }]);
-    let tool = flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
+    let tool =
+        flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
     let (server, api, id) = start_session(tool.with_status(status, "Logged in"), "").await;
     wait_verdict(&api, &id, Verdict::CredentialNotConfirmed).await;
     server.finish().await.unwrap();
 }
 
 #[tokio::test]
-async fn diagnosis_of_a_rejected_host_is_egress_refused() {
+async fn diagnosis_of_a_denied_host_is_egress_denied() {
     let flags = Flags::new();
     let tool = flags.tool_with_steps([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
     let (server, api, id) = start_session(tool, "").await;
@@ -181,7 +192,11 @@ async fn diagnosis_of_an_unreachable_allowed_host_is_egress_unreachable() {
 async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() {
     let flags = Flags::new();
     let tool = flags.tool("{\"token\": \"x\"}");
-    let server = TestServer::start(TestConfig::with_tool(tool).with_settings("[sessions]\nidle_s_max = 5\nreconcile_every_ms = 50\n")).await.unwrap();
+    let server = TestServer::start(
+        TestConfig::with_tool(tool).with_settings("[sessions]\nidle_s_max = 5\nreconcile_every_ms = 50\n"),
+    )
+    .await
+    .unwrap();
     let api = server.backend().unwrap();
     let [left, cancelled] = [api.start("scripted").await.unwrap(), api.start("scripted").await.unwrap()];
     api.cancel(&cancelled.session.id).await.unwrap();
@@ -202,7 +217,10 @@ async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() 
 #[tokio::test]
 async fn diagnosis_of_a_session_waiting_for_a_user_or_capacity_is_healthy() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.tool("{}")).with_settings("[machines]\nmachines_max = 1\n")).await.unwrap();
+    let server =
+        TestServer::start(TestConfig::with_tool(flags.tool("{}")).with_settings("[machines]\nmachines_max = 1\n"))
+            .await
+            .unwrap();
     let api = server.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&first, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -300,14 +318,14 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
     for _ in 0..25 {
         assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
     }
-    let refused = || async {
+    let rejected = || async {
         let timeline = api.timeline(&id).await.unwrap();
         timeline.into_iter().filter(|entry| entry.kind == "viewer_rejected").collect::<Vec<_>>()
     };
     api.wait_entry(&id, "viewer_rejected").await.unwrap();
-    let refused = refused().await;
-    assert_eq!(refused.len(), 1, "one entry for each reason and interval: {refused:#?}");
-    assert_eq!(refused[0].data["reason"], "too_many_viewers");
+    let rejected = rejected().await;
+    assert_eq!(rejected.len(), 1, "one entry for each reason and interval: {rejected:#?}");
+    assert_eq!(rejected[0].data["reason"], "too_many_viewers");
     drop(viewer);
     server.finish().await.unwrap();
 }

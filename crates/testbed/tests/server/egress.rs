@@ -1,7 +1,7 @@
 //! The egress of a machine.
 
 use crate::Flags;
-use anteroom_testbed::{TestConfig, Step, ScriptedTool, TestServer};
+use anteroom_testbed::{ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::api::Status;
 use axum::{Router, routing::get};
 use tokio::net::TcpListener;

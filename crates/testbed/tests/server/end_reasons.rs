@@ -30,7 +30,7 @@ async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
 }
 
 #[tokio::test]
-async fn killed_machine_without_restarts_left_fails_the_session_with_machine_exited() {
+async fn killed_machine_without_restarts_left_fails_the_session_with_machine_failed() {
     let (_flags, server) = start_idle("[sessions]\nrestarts_max = 0\n").await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -41,9 +41,9 @@ async fn killed_machine_without_restarts_left_fails_the_session_with_machine_exi
     let view = api.wait_status(&id, Status::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "machine_failed");
     // A later request gets the same reason as an API error.
-    let refused =
+    let rejected =
         api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_failed"));
+    assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (410, "machine_failed"));
     server.finish().await.unwrap();
 }
 
@@ -62,7 +62,7 @@ async fn cancelled_session_stays_cancelled_and_closes_its_viewer() {
 
 #[tokio::test]
 async fn idle_session_expires_and_heartbeats_prevent_it() {
-    let (_flags, server) = start_idle("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
+    let (_flags, server) = start_idle("[sessions]\nidle_s_max = 4\nreconcile_every_ms = 50\n").await;
     let api = server.backend().unwrap();
     let left = api.start("scripted").await.unwrap().session.id;
     let used = api.start("scripted").await.unwrap().session.id;
@@ -82,7 +82,8 @@ async fn idle_session_expires_and_heartbeats_prevent_it() {
 #[tokio::test]
 async fn sign_in_survives_a_server_crash() {
     let flags = Flags::new();
-    let mut server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"after the crash\"}"))).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"after the crash\"}"))).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
@@ -156,8 +157,8 @@ async fn restart_without_restarts_left_is_rejected_and_the_session_continues() {
     assert_eq!(api.post(&restart, serde_json::json!({})).await.unwrap().status, 202);
     api.wait_until(&id, "at its second machine", |view| view.generation == 2).await.unwrap();
     api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
-    let refused = api.post(&restart, serde_json::json!({})).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (409, "no_restart_left"));
+    let rejected = api.post(&restart, serde_json::json!({})).await.unwrap();
+    assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (409, "no_restart_left"));
     assert!(!api.session(&id).await.unwrap().status.is_terminal());
     server.finish().await.unwrap();
 }

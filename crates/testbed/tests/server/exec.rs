@@ -2,9 +2,9 @@
 
 use crate::{
     Flags,
-    command_line::{CLI_MS_MAX, run_cli, cli_command, sign_in, text, start_use},
+    command_line::{CLI_MS_MAX, cli_command, run_cli, sign_in, start_use, text},
 };
-use anteroom_testbed::{TestConfig, WAIT_MAX, ScriptedTool, TestServer};
+use anteroom_testbed::{ScriptedTool, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     agent::UsePurpose,
     api::{SessionList, Status, UseView},
@@ -90,7 +90,9 @@ async fn replacement_machine_receives_the_credential_and_reruns_the_command() {
     api.wait_entry(&session.id, "cli_started").await.unwrap();
     let machine = server.machines().pop().unwrap();
     server.kill_machine(&machine).unwrap();
-    api.wait_until(&session.id, "replaced", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
+    api.wait_until(&session.id, "replaced", |view| view.generation == 2 && view.status == Status::VmStarted)
+        .await
+        .unwrap();
     flags.set("enough");
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(3));
@@ -105,7 +107,7 @@ async fn exec_requires_the_owner_and_a_valid_command() {
     let api = server.backend().unwrap();
     let path = format!("/api/credentials/{id}/use");
     let exec = json!({ "purpose": "exec", "argv": ["true"] });
-    let refused = |api: anteroom_testbed::ApiClient, path: String, body: serde_json::Value| async move {
+    let use_problem = |api: anteroom_testbed::ApiClient, path: String, body: serde_json::Value| async move {
         let answer = api.post(&path, body).await.unwrap();
         (answer.status, answer.problem().unwrap().code)
     };
@@ -113,7 +115,7 @@ async fn exec_requires_the_owner_and_a_valid_command() {
         ("another backend", server.other_backend().unwrap(), (403, "not_owner")),
         ("anonymous", server.anonymous().unwrap(), (401, "unauthenticated")),
     ] {
-        let (status, code) = refused(api, path.clone(), exec.clone()).await;
+        let (status, code) = use_problem(api, path.clone(), exec.clone()).await;
         assert_eq!((status, code.as_str()), expected, "{caller}");
     }
     let long: Vec<String> = (0..300).map(|_| "x".to_owned()).collect();
@@ -127,13 +129,13 @@ async fn exec_requires_the_owner_and_a_valid_command() {
         (json!({ "purpose": "logout" }), (409, "no_such_command")),
         (json!({ "purpose": "dance" }), (400, "malformed")),
     ] {
-        let (status, code) = refused(api.clone(), path.clone(), body.clone()).await;
+        let (status, code) = use_problem(api.clone(), path.clone(), body.clone()).await;
         assert_eq!((status, code.as_str()), expected, "{body}");
     }
     let none = "/api/credentials/crd_00000000000000000000000000/use".to_owned();
-    assert_eq!(refused(api.clone(), none, exec.clone()).await, (404, "unknown_credential".to_owned()));
+    assert_eq!(use_problem(api.clone(), none, exec.clone()).await, (404, "unknown_credential".to_owned()));
     assert_eq!(api.call(Method::DELETE, &format!("/api/credentials/{id}"), None).await.unwrap().status, 204);
-    assert_eq!(refused(api.clone(), path, exec).await, (404, "unknown_credential".to_owned()));
+    assert_eq!(use_problem(api.clone(), path, exec).await, (404, "unknown_credential".to_owned()));
     let sessions: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
     assert_eq!(sessions.sessions.len(), 1, "nothing was started");
     drop(flags);
@@ -163,7 +165,8 @@ async fn exec_without_a_terminal_prints_every_line_once_and_returns_the_exit_cod
     let expected: String = (1..=120).map(|i| format!("line {i} of many\n")).collect();
     assert_eq!(text(&done.stdout), format!("{CONTENT}\n{expected}"), "{}", text(&done.stderr));
     // Ignore the log lines of the test's log level.
-    let messages: Vec<_> = text(&done.stderr).lines().filter(|line| !line.starts_with('{')).map(str::to_owned).collect();
+    let messages: Vec<_> =
+        text(&done.stderr).lines().filter(|line| !line.starts_with('{')).map(str::to_owned).collect();
     assert_eq!(messages, Vec::<String>::new(), "no further output");
     server.finish().await.unwrap();
 }

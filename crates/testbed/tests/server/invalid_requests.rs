@@ -1,7 +1,7 @@
 //! Invalid requests: each is rejected with an error that names the fault, and starts nothing.
 
 use crate::Flags;
-use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, TestServer};
+use anteroom_testbed::{ApiClient, ApiResponse, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::api::{SessionList, StartResponse, Status};
 use reqwest::{Client, Method, header};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! The leftover check of the test server.
 
 use crate::Flags;
-use anteroom_testbed::{TestConfig, Script, Step, TestServer, plain_process::built_program};
+use anteroom_testbed::{Script, Step, TestConfig, TestServer, plain_process::built_program};
 use std::process::Stdio;
 use tokio::process::Command;
 

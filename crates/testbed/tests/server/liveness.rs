@@ -1,9 +1,9 @@
 //! Machines that freeze, never become ready or are unhealthy inside: each is detected, diagnosed, and replaced or ended.
 
-use crate::{Flags, viewers::wait_close, diagnosis::wait_verdict};
+use crate::{Flags, diagnosis::wait_verdict, viewers::wait_close};
 use anteroom_machine::{ExitReason, Receipt};
 use anteroom_testbed::{
-    ApiClient, Leaks, MachineProcesses, TestConfig, WAIT_MAX, TestServer,
+    ApiClient, Leaks, MachineProcesses, TestConfig, TestServer, WAIT_MAX,
     machine_processes::send_signal,
     plain_process::{Faults, SimulatedMemory},
 };
@@ -21,7 +21,12 @@ const QUICK: &str = "[machines]\nping_every_ms = 200\nping_ms_max = 2000\nlivene
 const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 60000\n";
 
 /// Starts a session on a server whose machines have these faults.
-async fn start_session(flags: &Flags, settings: &str, faults: Faults, ready_ms_max: Option<u64>) -> (TestServer, ApiClient, SessionId) {
+async fn start_session(
+    flags: &Flags,
+    settings: &str,
+    faults: Faults,
+    ready_ms_max: Option<u64>,
+) -> (TestServer, ApiClient, SessionId) {
     let plan = TestConfig { faults, ready_ms_max, ..TestConfig::with_tool(flags.idle_tool()).with_settings(settings) };
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
@@ -160,9 +165,9 @@ async fn machine_start_failure_names_the_missing_program() {
     let (server, api, id) = start_session(&flags, NO_RESTART, faults, None).await;
     let found = wait_failed(&api, &id, "machine_failed", Verdict::MachineStartFailed).await;
     assert!(found.sentence.contains("/no/such/program"), "{}", found.sentence);
-    let refused =
+    let rejected =
         api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "machine_failed"));
+    assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (410, "machine_failed"));
     server.finish().await.unwrap();
 }
 

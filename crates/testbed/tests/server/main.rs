@@ -3,36 +3,36 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod any_command;
+mod auth;
+mod command_line;
+mod credential_lifetime;
 mod credentials;
 mod credentials_by_method;
 mod credentials_interrupted;
+mod database_writes;
 mod delivery;
 mod demo;
-mod auth;
+mod diagnosis;
+mod egress;
 mod end_reasons;
 mod exec;
-mod invalid_requests;
-mod prompts_and_methods;
-mod credential_lifetime;
-mod liveness;
 mod fake_agent;
-mod past_incidents;
-mod secrets;
-mod slow_viewers;
-mod sign_in;
+mod invalid_requests;
 mod leftover_check;
+mod liveness;
+mod past_incidents;
+mod prompts_and_methods;
+mod secrets;
+mod sign_in;
+mod slow_viewers;
 mod timeline;
 mod upgrade;
-mod command_line;
-mod viewers;
 mod view_only;
-mod egress;
+mod viewers;
 mod webhook;
 mod webhook_credentials;
-mod diagnosis;
-mod database_writes;
 
-use anteroom_testbed::{Script, Step, ScriptedTool};
+use anteroom_testbed::{Script, ScriptedTool, Step};
 use std::path::PathBuf;
 
 /// The sign-in URL that [`Flags::tool`] opens.
@@ -63,7 +63,11 @@ impl Flags {
 
     /// A tool that opens [`URL`] through the browser shim, waits for `go` and writes this credential.
     fn tool(&self, content: &str) -> ScriptedTool {
-        self.tool_with_steps([Step::Browser { url: URL.to_owned() }, self.wait_step("go"), Step::write(ScriptedTool::CREDENTIAL, content)])
+        self.tool_with_steps([
+            Step::Browser { url: URL.to_owned() },
+            self.wait_step("go"),
+            Step::write(ScriptedTool::CREDENTIAL, content),
+        ])
     }
 
     /// The provider `scripted` with these steps.

@@ -1,7 +1,10 @@
 //! Incidents of earlier systems that no other test covers.
 
 use crate::Flags;
-use anteroom_testbed::{TestConfig, WAIT_MAX, Script, Step, TestServer, measure_recovery::current_machine, plain_process::built_program, processes};
+use anteroom_testbed::{
+    Script, Step, TestConfig, TestServer, WAIT_MAX, measure_recovery::current_machine, plain_process::built_program,
+    processes,
+};
 use anteroom_wire::api::Status;
 use reqwest::{Client, redirect::Policy};
 use std::time::Duration;
@@ -10,7 +13,11 @@ use tokio::time::{Instant, sleep};
 #[tokio::test]
 async fn pages_behind_a_tls_proxy_contain_no_unencrypted_urls() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings("public_url = 'https://desk.example'\n")).await.unwrap();
+    let server = TestServer::start(
+        TestConfig::with_tool(flags.idle_tool()).with_settings("public_url = 'https://desk.example'\n"),
+    )
+    .await
+    .unwrap();
     let api = server.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
     assert!(started.viewer_url.starts_with("https://desk.example/"), "{}", started.viewer_url);
@@ -54,7 +61,7 @@ async fn frequent_polling_does_not_starve_other_clients() {
 #[tokio::test]
 async fn viewer_input_prevents_idle_expiry() {
     let flags = Flags::new();
-    let settings = "[sessions]\nidle_s_max = 3\nsweep_every_ms = 50\n";
+    let settings = "[sessions]\nidle_s_max = 3\nreconcile_every_ms = 50\n";
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let used = api.start("scripted").await.unwrap().session.id;
@@ -120,7 +127,8 @@ const CREDENTIAL_FILES: [(&str, &str, &str); 3] = [
 async fn built_in_providers_capture_the_files_of_their_tools() {
     let flags = Flags::new();
     let testbed = built_program("anteroom-testbed").unwrap().display().to_string();
-    let mut plan = TestConfig { clis: vec!["claude".into(), "codex".into(), "anteroom-demo".into()], ..TestConfig::default() };
+    let mut plan =
+        TestConfig { clis: vec!["claude".into(), "codex".into(), "anteroom-demo".into()], ..TestConfig::default() };
     for (provider, path, content) in CREDENTIAL_FILES {
         // The built-in provider, except for its programs.
         let argv = |name: &str, steps: Vec<Step>| {

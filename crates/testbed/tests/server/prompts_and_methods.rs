@@ -2,10 +2,12 @@
 
 use crate::{
     Flags, URL,
+    command_line::{CLI_MS_MAX, cli_command, run_cli, text},
     exec::TestTerminal,
-    command_line::{CLI_MS_MAX, run_cli, cli_command, text},
 };
-use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, WAIT_MAX, Script, Step, ScriptedTool, TestServer, leaks::needles};
+use anteroom_testbed::{
+    ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, leaks::needles,
+};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, StartRequest, Status},
@@ -84,7 +86,11 @@ fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
 #[tokio::test]
 async fn valid_paste_is_typed_at_the_open_prompt() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(tool_with_code_prompt(&flags)).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let server = TestServer::start(
+        TestConfig::with_tool(tool_with_code_prompt(&flags)).with_settings("[log]\nlevel = 'trace'\n"),
+    )
+    .await
+    .unwrap();
     let api = server.backend().unwrap();
     let id = start_session(&api).await;
     let view = wait_prompt(&api, &id, "paste_code").await;
@@ -167,7 +173,11 @@ async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
     assert_eq!(post(&api, &id, "paste", json!({ "text": "sk-1" })).await.status, 200);
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
-    assert_eq!(lease.files[0].content.expose(), b"{\"key\": \"sk-1\"}", "the credential of the chosen method was stored");
+    assert_eq!(
+        lease.files[0].content.expose(),
+        b"{\"key\": \"sk-1\"}",
+        "the credential of the chosen method was stored"
+    );
     server.finish().await.unwrap();
 }
 
@@ -275,7 +285,8 @@ async fn one_provider_file_adds_a_new_tool() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("newcomer.toml"), NEW_PROVIDER).unwrap();
     let plan = TestConfig { clis: vec!["newcomer".to_owned()], ..TestConfig::default() };
-    let server = TestServer::start(plan.with_settings(&format!("providers_dir = '{}'\n", dir.path().display()))).await.unwrap();
+    let server =
+        TestServer::start(plan.with_settings(&format!("providers_dir = '{}'\n", dir.path().display()))).await.unwrap();
     let api = server.backend().unwrap();
     let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
     let listed = listed["providers"].as_array().unwrap().iter().find(|view| view["id"] == "newcomer").cloned().unwrap();

@@ -4,7 +4,7 @@ use crate::{
     Flags,
     command_line::{run_cli, sign_in, text},
 };
-use anteroom_testbed::{TestConfig, Step, ScriptedTool, TestServer, leaks::needles};
+use anteroom_testbed::{ScriptedTool, Step, TestConfig, TestServer, leaks::needles};
 use anteroom_wire::api::Status;
 use serde_json::json;
 
@@ -82,8 +82,11 @@ async fn exec_arguments_and_output_are_not_stored_or_logged() {
     let (printed, argument) = (letters(canary("token")), letters(canary("argument")));
     let errors = flags.path("errors.jsonl");
     let settings = format!("[log]\nlevel = 'trace'\nerror_file = '{}'\n", errors.display());
-    let server =
-        TestServer::start(TestConfig::with_tool(flags.tool(&format!("{{\"token\": \"{printed}\"}}"))).with_settings(&settings)).await.unwrap();
+    let server = TestServer::start(
+        TestConfig::with_tool(flags.tool(&format!("{{\"token\": \"{printed}\"}}"))).with_settings(&settings),
+    )
+    .await
+    .unwrap();
     let id = sign_in(&flags, &server).await;
     let script = format!("cat {}; echo; echo {argument} | wc -c; exit 3", ScriptedTool::CREDENTIAL);
     let done = run_cli(&server, &["exec", "--credential", &id, "--", "sh", "-c", &script]).await;

@@ -1,7 +1,7 @@
 //! Successful sign-ins.
 
 use crate::{Flags, URL};
-use anteroom_testbed::{TestConfig, Script, Step, ScriptedTool, TestServer, script::WriteMode};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, script::WriteMode};
 use anteroom_wire::api::{StartRequest, Status};
 
 #[tokio::test]
@@ -25,7 +25,8 @@ async fn leased_credential_has_the_exact_bytes_of_the_tool() {
 #[tokio::test]
 async fn partial_or_wrong_format_files_do_not_complete_a_session() {
     let flags = Flags::new();
-    let write = |content: &str, mode| Step::Write { path: ScriptedTool::CREDENTIAL.into(), content: content.to_owned(), mode };
+    let write =
+        |content: &str, mode| Step::Write { path: ScriptedTool::CREDENTIAL.into(), content: content.to_owned(), mode };
     let tool = flags.tool_with_steps([
         write("{\"other\": 1}", WriteMode::Truncate),
         flags.wait_step("halves"),
@@ -47,7 +48,8 @@ async fn partial_or_wrong_format_files_do_not_complete_a_session() {
 async fn status_command_must_confirm_the_credential() {
     let flags = Flags::new();
     let status = Script::new([wait_for_flag(&flags, "signed-in"), Step::print_line("Logged in using a test")]);
-    let tool = flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
+    let tool =
+        flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
     let server = TestServer::start(TestConfig::with_tool(tool.with_status(status, "Logged in"))).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
@@ -87,8 +89,10 @@ async fn pasted_code_reaches_the_tools_prompt() {
 #[tokio::test]
 async fn terminal_answers_the_cursor_position_query() {
     let flags = Flags::new();
-    let tool =
-        flags.tool_with_steps([Step::QueryCursor { ms_max: 30_000 }, Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}")]);
+    let tool = flags.tool_with_steps([
+        Step::QueryCursor { ms_max: 30_000 },
+        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
+    ]);
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;

@@ -3,7 +3,7 @@
 use crate::Flags;
 use anteroom_controller::rfb::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
-    TestConfig, WAIT_MAX, TestServer,
+    TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{Behaviour, SPOT_COLOUR},
     processes,
 };
@@ -37,7 +37,8 @@ async fn round_trip(viewer: &mut RfbClient<ViewerSocket>, row: u16) -> Duration 
 async fn stalled_viewer_does_not_grow_memory() {
     let flags = Flags::new();
     // The stall limit is raised: the disconnection of stalled viewers has another test.
-    let plan = TestConfig::with_tool(flags.idle_tool()).with_settings("[tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
+    let plan = TestConfig::with_tool(flags.idle_tool())
+        .with_settings("[tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;

@@ -2,7 +2,7 @@
 
 use crate::{Flags, viewers::wait_close};
 use anteroom_controller::clock;
-use anteroom_testbed::{TestConfig, WAIT_MAX, TestServer};
+use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId,
     api::{Status, TimelineEntry},
@@ -17,7 +17,8 @@ pub(crate) struct DatabaseLock(SqliteConnection);
 
 impl DatabaseLock {
     pub(crate) async fn take(server: &TestServer) -> Self {
-        let database = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
+        let database =
+            SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
         let mut connection = database.connect().await.unwrap();
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
         Self(connection)
@@ -59,8 +60,8 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
     server.kill_machine(&server.machines().remove(0)).unwrap();
     assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4510);
     let ticket = format!("/api/auth/session/{id}/ticket");
-    let refused = api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap();
-    assert_eq!(refused.problem().unwrap().code, "database_unavailable");
+    let rejected = api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap();
+    assert_eq!(rejected.problem().unwrap().code, "database_unavailable");
     let refused_at = now();
     sleep(Duration::from_secs(2)).await;
     let until = now();
@@ -68,7 +69,8 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
     api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
     api.wait_entry(&id, "ticket_rejected").await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
-    let [exited, left, ticket] = ["machine_exited", "viewer_left", "ticket_rejected"].map(|kind| entry_of(&timeline, kind));
+    let [exited, left, ticket] =
+        ["machine_exited", "viewer_left", "ticket_rejected"].map(|kind| entry_of(&timeline, kind));
     for entry in [exited, left, ticket] {
         assert!(began <= entry.at && entry.at <= until, "the time of the event, not of the write: {entry:?}");
     }
@@ -101,7 +103,7 @@ async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
 
 #[tokio::test]
 async fn repeated_rejections_are_recorded_once_with_a_count() {
-    let settings = "[sessions]\nviewers_max = 1\nrefused_note_every_ms = 3000\n";
+    let settings = "[sessions]\nviewers_max = 1\nrejection_log_interval_ms = 3000\n";
     let (_flags, server, id) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
@@ -121,19 +123,24 @@ async fn repeated_rejections_are_recorded_once_with_a_count() {
     let entries = timeout(WAIT_MAX, both).await.expect("the count is recorded");
     let counts: Vec<_> = entries.iter().map(|entry| entry.data["count"].as_u64()).collect();
     assert_eq!(counts, [None, Some(3)], "{entries:#?}");
-    assert!(entries.iter().all(|entry| entry.data["reason"] == "too_many_viewers" && entry.data["socket"] == "desktop"));
+    assert!(
+        entries.iter().all(|entry| entry.data["reason"] == "too_many_viewers" && entry.data["socket"] == "desktop")
+    );
     drop(viewer);
     api.cancel(&id).await.unwrap();
     // A page requests a ticket first: the rejection of the ticket is recorded, too.
     for _ in 0..3 {
-        let refused =
+        let rejected =
             api.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": "terminal" })).await.unwrap();
-        assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (410, "cancelled"));
+        assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (410, "cancelled"));
     }
-    let refused = api.wait_entry(&id, "ticket_rejected").await.unwrap();
-    assert_eq!((refused.data["reason"].as_str(), refused.data["socket"].as_str()), (Some("cancelled"), Some("terminal")));
+    let rejected = api.wait_entry(&id, "ticket_rejected").await.unwrap();
+    assert_eq!(
+        (rejected.data["reason"].as_str(), rejected.data["socket"].as_str()),
+        (Some("cancelled"), Some("terminal"))
+    );
     let found = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
-    let clause = format!("the viewer's ticket was rejected at {} for that reason", refused.at);
+    let clause = format!("the viewer's ticket was rejected at {} for that reason", rejected.at);
     assert!(found.contains(&clause), "{clause}: {found}");
     server.finish().await.unwrap();
 }
@@ -149,9 +156,9 @@ async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
     let waits = api.start("scripted").await.unwrap().session.id;
     let (code, reason) = wait_close(&mut api.desktop_socket(&waits).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4409, Some("not_ready")));
-    let refused = api.wait_entry(&waits, "viewer_rejected").await.unwrap();
-    assert_eq!(refused.data["reason"], "not_ready");
-    assert!(refused.data["detail"].as_str().unwrap().contains("place 1 in line"), "{refused:?}");
+    let rejected = api.wait_entry(&waits, "viewer_rejected").await.unwrap();
+    assert_eq!(rejected.data["reason"], "not_ready");
+    assert!(rejected.data["detail"].as_str().unwrap().contains("place 1 in line"), "{rejected:?}");
     let timeline = api.timeline(&waits).await.unwrap();
     assert!(timeline.iter().all(|entry| entry.kind != "viewer_joined"), "no viewer was connected: {timeline:#?}");
     server.finish().await.unwrap();

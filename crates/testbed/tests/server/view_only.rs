@@ -3,7 +3,7 @@
 use crate::{Flags, viewers::wait_close};
 use anteroom_controller::rfb::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
-    TestConfig, WAIT_MAX, TestServer,
+    TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{SPOT_COLOUR, background_of},
 };
 use anteroom_wire::{SessionId, api::Status};
@@ -87,7 +87,8 @@ async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_s
     let stripped = ticket.ticket.trim_start_matches("view_");
     assert_ne!(stripped, ticket.ticket);
     let socket = format!("/api/auth/session/{id}/novnc/websock");
-    let (code, _) = wait_close(&mut api.open_websocket(&socket, &format!("binary, ticket.{stripped}"), true).await.unwrap()).await;
+    let (code, _) =
+        wait_close(&mut api.open_websocket(&socket, &format!("binary, ticket.{stripped}"), true).await.unwrap()).await;
     assert_eq!(code, 4401, "a view-only ticket cannot be turned into an interactive one");
     let watcher = api.desktop_view_only(&id).await.unwrap();
     assert_eq!(api.session(&id).await.unwrap().viewers, 1);
@@ -98,7 +99,7 @@ async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_s
 
 #[tokio::test]
 async fn view_only_viewing_does_not_prevent_idle_expiry() {
-    let (_flags, server, id) = start_idle("[sessions]\nidle_s_max = 4\nsweep_every_ms = 50\n").await;
+    let (_flags, server, id) = start_idle("[sessions]\nidle_s_max = 4\nreconcile_every_ms = 50\n").await;
     let api = server.backend().unwrap();
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
     let until = Instant::now() + WAIT_MAX;

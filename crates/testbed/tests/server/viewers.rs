@@ -3,7 +3,7 @@
 use crate::Flags;
 use anteroom_controller::rfb::{DialError, RfbClient, ViewerSocket};
 use anteroom_testbed::{
-    TestConfig, WAIT_MAX, TestServer,
+    TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{Behaviour, SPOT_COLOUR, background_of},
 };
 use anteroom_wire::api::Status;

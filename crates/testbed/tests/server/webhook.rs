@@ -1,7 +1,9 @@
 //! The webhook: signature, order, retries, delivery after a restart, and attached credentials.
 
 use crate::Flags;
-use anteroom_testbed::{ApiClient, TestConfig, WAIT_MAX, TestCa, ScriptedTool, TestServer, leaks::needles, test_ca::TlsServer};
+use anteroom_testbed::{
+    ApiClient, ScriptedTool, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::needles, test_ca::TlsServer,
+};
 use anteroom_wire::{SessionId, api::Status, operations::WebhookReport, webhook::Notification};
 use axum::{
     Router,
@@ -95,7 +97,12 @@ impl Inbox {
     }
 }
 
-async fn receive(State(inbox): State<Inbox>, headers: HeaderMap, uri: axum::http::Uri, body: Bytes) -> impl IntoResponse {
+async fn receive(
+    State(inbox): State<Inbox>,
+    headers: HeaderMap,
+    uri: axum::http::Uri,
+    body: Bytes,
+) -> impl IntoResponse {
     let text = |name: &str| headers[name].to_str().unwrap().to_owned();
     let (id, timestamp) = (text("webhook-id"), text("webhook-timestamp"));
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(KEY).unwrap();
@@ -219,8 +226,8 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
     api.wait_entry(&id, "webhook_delivered").await.unwrap();
     let report = wait_report(&server, |report| report.delivered == 2 && report.pending.is_empty()).await;
     assert_eq!((report.failed, report.abandoned, report.last_error), (0, 0, None));
-    let refused = api.get("/api/webhook").await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"));
+    let rejected = api.get("/api/webhook").await.unwrap();
+    assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (403, "not_owner"));
     let metrics = server.operator().unwrap().get("/metrics").await.unwrap().text;
     assert!(metrics.contains("anteroom_webhook_messages_total{outcome=\"delivered\"} 2"), "{metrics}");
     server.finish().await.unwrap();
@@ -230,7 +237,9 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
 async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 307]));
     let receiver = Receiver::start(&inbox).await;
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&receiver.settings(&flags, ""))).await.unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&receiver.settings(&flags, "")))
+        .await
+        .unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.cancel(&id).await.unwrap();
@@ -255,7 +264,8 @@ async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[503]));
     let receiver = Receiver::start(&inbox).await;
     let plan = TestConfig::with_tool(tool(&flags).with("policy", json!("deliver_once")));
-    let server = TestServer::start(plan.with_settings(&receiver.settings(&flags, "include_credential = true"))).await.unwrap();
+    let server =
+        TestServer::start(plan.with_settings(&receiver.settings(&flags, "include_credential = true"))).await.unwrap();
     let api = server.backend().unwrap();
     let id = complete_session(&flags, &api).await;
     let messages = inbox.wait_messages(3).await;

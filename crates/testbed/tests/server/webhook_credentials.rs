@@ -3,9 +3,9 @@
 use crate::{
     Flags,
     fake_agent::FakeAgent,
-    webhook::{ON_RELEASE, Inbox, NO_RESPONSE, Receiver, wait_report, complete_session},
+    webhook::{Inbox, NO_RESPONSE, ON_RELEASE, Receiver, complete_session, wait_report},
 };
-use anteroom_testbed::{ApiResponse, ApiClient, TestConfig, ScriptedTool, TestServer};
+use anteroom_testbed::{ApiClient, ApiResponse, ScriptedTool, TestConfig, TestServer};
 use anteroom_wire::{
     CredentialId, SessionId,
     agent::DeliveryResult,
@@ -93,7 +93,10 @@ async fn credential_rejected_by_the_webhook_can_be_leased_and_is_not_attached_ag
     wait_report(&server, |report| report.pending.is_empty()).await;
     let sent = sent_contents(&inbox);
     assert_eq!(sent[0].as_deref(), Some(CONTENT.as_bytes()), "the rejected message contained the credential");
-    assert!(sent.len() > before && sent[before..].iter().all(Option::is_none), "after the lease the messages contain no credential");
+    assert!(
+        sent.len() > before && sent[before..].iter().all(Option::is_none),
+        "after the lease the messages contain no credential"
+    );
     server.finish().await.unwrap();
 }
 
@@ -171,7 +174,8 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     let (flags, inbox) = (Flags::new(), Inbox::default());
     let receiver = Receiver::start(&inbox).await;
     let settings = receiver.settings(&flags, WITH_FILES);
-    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
     // During the use the policy of its provider changes to deliver_once, and the credential is renewed.
     let first = FakeAgent::start(&server).await;
     assert_eq!(first.deliver(&first.delivery("{\"token\": \"1\"}")).await.status, 200);

@@ -1,7 +1,7 @@
 //! A refusal on its way to the caller: one entry of the problem table, and what is particular to this case.
 
 use anteroom_machine::AgentError;
-use anteroom_store::{Kind, StoreError};
+use anteroom_store::{StoreError, StoreErrorKind};
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{
     Json,
@@ -40,8 +40,8 @@ impl From<Problem> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let problem = match error.kind() {
-            Kind::Unavailable => Problem::DatabaseUnavailable,
-            Kind::Conflict | Kind::Corrupt => Problem::Internal,
+            StoreErrorKind::Unavailable => Problem::DatabaseUnavailable,
+            StoreErrorKind::Conflict | StoreErrorKind::Corrupt => Problem::Internal,
         };
         tracing::error!(outcome = "store_error", error = %chain(&error), "the database refused an operation");
         problem.into()

@@ -7,8 +7,8 @@ use crate::{
     external::ExternalMachines,
     providers::Providers,
     session::{
-        queue::Queue, reconcile::history::Sweeps, registry::SessionRegistry, rejections::limiter::RejectionLimiter,
-        timeline::buffer::TimelineBuffer, use_credential::exec_cache::ExecCache,
+        queue::Queue, reconcile::history::ReconcileHistory, registry::SessionRegistry,
+        rejections::limiter::RejectionLimiter, timeline::buffer::TimelineBuffer, use_credential::exec_cache::ExecCache,
     },
     tunnel::CloseSignal,
     webhook::receiver::Webhook,
@@ -59,7 +59,7 @@ pub struct Parts {
     /// What is kept of uses of credentials in memory alone.
     pub exec_cache: ExecCache,
     /// What sweeps did.
-    pub sweeps: Sweeps,
+    pub reconcile_history: ReconcileHistory,
     /// The operator at this host's command line.
     pub local_operator: CallerId,
     /// Owns every task.

@@ -1,20 +1,22 @@
-//! The configuration: one TOML file, every limit a setting with its unit in its name, all faults reported at once.
+//! The configuration: one TOML file. Every limit is a setting with its unit in its name. All errors are reported at once.
 
 mod connections;
 mod credentials;
-mod evidence;
 mod image;
+mod log;
 mod machines;
+mod retention;
 mod sessions;
 
 pub use credentials::Credentials;
-pub use evidence::{Keep, Log, LogFormat};
 pub use image::ImageAdditions;
+pub use log::{Log, LogFormat};
 pub use machines::{Accelerator, Machines};
+pub use retention::Retention;
 pub use sessions::Sessions;
 
 use crate::{
-    egress::{HostOverrides, GateSettings},
+    egress::{GateSettings, HostOverrides},
     external::ExternalMachines,
     tunnel::TunnelSettings,
     webhook::settings::WebhookSettings,
@@ -29,24 +31,24 @@ use std::{
 /// The socket's name below the state directory.
 pub const SOCKET_NAME: &str = "anteroom.sock";
 
-/// The whole configuration. Every key has a default; unknown keys are faults.
+/// The whole configuration. Every key has a default; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Where the server listens. A port of 0 takes any free one.
+    /// The address that the server listens on. With port 0 the system chooses a free port.
     pub listen: SocketAddr,
-    /// The address people use when it is not `http://<listen>`: `https://anteroom.example`. Sets the printed links and,
-    /// when it is https, makes cookies `Secure`.
+    /// The external address if it is not `http://<listen>`: `https://anteroom.example`. It is used in printed links. If it is
+    /// https, cookies are `Secure`.
     pub public_url: Option<String>,
     /// Database, key file, machines' run directories, receipts. Default: `$XDG_STATE_HOME/anteroom`.
     pub state_dir: PathBuf,
-    /// Images and templates: can be made again. Default: `$XDG_CACHE_HOME/anteroom`.
+    /// Images and templates, which can be rebuilt. Default: `$XDG_CACHE_HOME/anteroom`.
     pub cache_dir: PathBuf,
-    /// A directory of provider descriptors (`NAME.toml`) that add to, or replace, the built-in ones.
+    /// A directory of provider descriptors (`NAME.toml`) that add to or replace the built-in ones.
     pub providers_dir: Option<PathBuf>,
-    /// Parts of built-in descriptors to change: `[providers.codex]`, any keys of a descriptor.
+    /// Overrides of provider descriptors: `[providers.codex]` with any keys of a descriptor.
     pub providers: BTreeMap<String, toml::Table>,
-    /// Further tools in the machines' image.
+    /// Additional tools in the machines' image.
     pub image: ImageAdditions,
     /// Machines.
     pub machines: Machines,
@@ -64,11 +66,11 @@ pub struct Config {
     pub egress: Egress,
     /// Logs.
     pub log: Log,
-    /// Desktops that exist already: `[external_machines.NAME]`, see [`crate::external`].
+    /// Existing desktops that sessions can use: `[external_machines.NAME]`, see [`crate::external`].
     pub external_machines: BTreeMap<String, toml::Value>,
-    /// Evidence: receipts of machines, support bundles.
-    pub keep: Keep,
-    /// Telling somebody outside.
+    /// Retention of machine receipts and support bundles.
+    pub retention: Retention,
+    /// Webhook messages about sessions and credentials.
     pub webhook: WebhookSettings,
 }
 
@@ -76,11 +78,11 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Http {
-    /// Largest request body but for deliveries.
+    /// Largest request body except for deliveries, bytes.
     pub body_bytes_max: usize,
-    /// Largest delivery.
+    /// Largest request body of a delivery, bytes.
     pub delivery_bytes_max: usize,
-    /// How long a graceful stop waits for open sockets.
+    /// How long a graceful stop waits for open connections, milliseconds.
     pub drain_ms_max: u64,
 }
 
@@ -88,7 +90,7 @@ pub struct Http {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Egress {
-    /// `"name:port" = "address:port"`: names that are answered here instead of by the Internet. The provider's list must
+    /// `"name:port" = "address:port"`: addresses that are used instead of resolving the name. The provider's egress list must
     /// still grant the name.
     pub overrides: BTreeMap<String, SocketAddr>,
     /// The gate's limits.
@@ -99,9 +101,9 @@ pub struct Egress {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Store {
-    /// How long a call waits for the database before it counts as unavailable.
+    /// How long a call waits for a locked database before it fails, milliseconds.
     pub busy_ms_max: u64,
-    /// A write that takes longer is named in the log and counted.
+    /// A write that takes longer is logged and counted, milliseconds.
     pub slow_write_ms: u64,
 }
 
@@ -130,7 +132,7 @@ impl Default for Config {
             egress: Egress::default(),
             log: Log::default(),
             external_machines: BTreeMap::new(),
-            keep: Keep::default(),
+            retention: Retention::default(),
             webhook: WebhookSettings::default(),
         }
     }
@@ -148,48 +150,48 @@ fn base_dir(variable: &str, below_home: &str) -> PathBuf {
     set.unwrap_or_else(|| home().join(below_home)).join("anteroom")
 }
 
-/// Everything wrong with a configuration, at once.
+/// All errors of a configuration.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration {} has {} fault(s):{}", path.display(), faults.len(), faults.iter().map(|fault| format!("\n  - {fault}")).collect::<String>())]
-pub struct Faults {
+#[error("the configuration {} has {} error(s):{}", path.display(), errors.len(), errors.iter().map(|error| format!("\n  - {error}")).collect::<String>())]
+pub struct ConfigErrors {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong, one sentence each.
-    pub faults: Vec<String>,
+    /// One sentence for each error.
+    pub errors: Vec<String>,
 }
 
 impl Config {
-    /// Reads a file. All its unknown keys and bad values are reported at once.
+    /// Reads a file. All unknown keys and invalid values are reported at once.
     ///
     /// # Errors
-    /// The file cannot be read, is not TOML, or has faults.
-    pub fn read(path: &Path) -> Result<Self, Faults> {
-        let fail = |faults: Vec<String>| Faults { path: path.to_owned(), faults };
+    /// The file cannot be read, is not TOML, or has unknown keys or invalid values.
+    pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
+        let fail = |errors: Vec<String>| ConfigErrors { path: path.to_owned(), errors };
         let text = std::fs::read_to_string(path).map_err(|error| fail(vec![format!("cannot be read: {error}")]))?;
         Self::parse(&text).map_err(fail)
     }
 
-    /// Reads a text; see [`Config::read`].
+    /// Parses a text; see [`Config::read`].
     ///
     /// # Errors
-    /// The faults, one sentence each.
+    /// All errors, one sentence each.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
-        let mut faults = unknown_keys(&table);
-        without_wrong_types(&mut table, &mut faults);
+        let mut errors = unknown_keys(&table);
+        remove_wrong_types(&mut table, &mut errors);
         match table.try_into::<Self>() {
             Ok(config) => {
-                faults.extend(config.faults());
-                if faults.is_empty() { Ok(config) } else { Err(faults) }
+                errors.extend(config.validate());
+                if errors.is_empty() { Ok(config) } else { Err(errors) }
             }
             Err(error) => {
-                faults.push(error.to_string().trim().replace('\n', " "));
-                Err(faults)
+                errors.push(error.to_string().trim().replace('\n', " "));
+                Err(errors)
             }
         }
     }
 
-    /// The address people use, without a slash at its end.
+    /// The external address, without a slash at its end.
     pub fn base_url(&self, listening: SocketAddr) -> String {
         self.public_url
             .as_ref()
@@ -201,92 +203,93 @@ impl Config {
         self.log.file.clone().unwrap_or_else(|| self.state_dir.join("log").join("anteroom.jsonl"))
     }
 
-    /// Where receipts of machines lie.
+    /// The directory of machine receipts.
     pub fn receipts_dir(&self) -> PathBuf {
         self.state_dir.join("receipts")
     }
 
-    /// Where support bundles lie.
+    /// The directory of support bundles.
     pub fn bundles_dir(&self) -> PathBuf {
         self.state_dir.join("bundles")
     }
 
-    fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut range = |name: &str, value: u64, least: u64, most: u64| {
-            if !(least..=most).contains(&value) {
-                faults.push(format!("{name} is {value}; it must be {least} to {most}"));
+    fn validate(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        let mut check = |name: &str, value: u64, min: u64, max: u64| {
+            if !(min..=max).contains(&value) {
+                errors.push(format!("{name} is {value}; it must be {min} to {max}"));
             }
         };
-        self.machines.ranges(&mut range);
-        self.sessions.ranges(&mut range);
-        self.credentials.ranges(&mut range);
-        evidence::ranges(&self.log, &self.keep, &mut range);
-        self.webhook.ranges(&mut range);
-        connections::ranges(self, &mut range);
-        self.contradictions(&mut faults);
-        faults
+        self.machines.check_ranges(&mut check);
+        self.sessions.check_ranges(&mut check);
+        self.credentials.check_ranges(&mut check);
+        self.log.check_ranges(&mut check);
+        self.retention.check_ranges(&mut check);
+        self.webhook.check_ranges(&mut check);
+        connections::check_ranges(self, &mut check);
+        self.validate_combinations(&mut errors);
+        errors
     }
 
-    /// Settings that do not go together.
-    fn contradictions(&self, faults: &mut Vec<String>) {
+    /// Validates settings that depend on each other, and texts.
+    fn validate_combinations(&self, errors: &mut Vec<String>) {
         let (s, h) = (&self.sessions, &self.http);
-        // Base64 makes four bytes of three; a delivery that would not fit is refused for good.
+        // Base64 encodes three bytes as four. A delivery that is too large is rejected without a retry.
         if s.credential_bytes_max.saturating_mul(4) / 3 + 4096 > h.delivery_bytes_max as u64 {
-            faults.push(format!(
-                "http.delivery_bytes_max is {}; sessions.credential_bytes_max of {} needs at least {}",
+            errors.push(format!(
+                "http.delivery_bytes_max is {}; with sessions.credential_bytes_max {} it must be at least {}",
                 h.delivery_bytes_max,
                 s.credential_bytes_max,
                 s.credential_bytes_max.saturating_mul(4) / 3 + 4096
             ));
         }
         if !self.listen.ip().is_loopback() && self.public_url.is_none() {
-            faults.push(format!(
-                "listen is {}, which others can reach, and public_url is not set: set public_url to the https address of the \
-                 proxy in front, or listen on 127.0.0.1",
+            errors.push(format!(
+                "listen is {}, which other hosts can reach, and public_url is not set: set public_url to the https address of \
+                 the reverse proxy, or listen on 127.0.0.1",
                 self.listen
             ));
         }
         if let Some(url) = &self.public_url
             && !(url.starts_with("https://") || url.starts_with("http://"))
         {
-            faults.push(format!("public_url {url:?} must begin with https:// or http://"));
+            errors.push(format!("public_url {url:?} must begin with https:// or http://"));
         }
-        faults.extend(self.webhook.faults());
-        faults.extend(self.image.faults());
-        if let Err(wrong) = HostOverrides::parse(&self.egress.overrides) {
-            faults.extend(wrong.iter().map(ToString::to_string));
+        errors.extend(self.webhook.faults());
+        errors.extend(self.image.validate());
+        if let Err(invalid) = HostOverrides::parse(&self.egress.overrides) {
+            errors.extend(invalid.iter().map(ToString::to_string));
         }
         match ExternalMachines::load(&self.external_machines) {
-            Ok(machines) => faults.extend(machines.too_slow_for(self.sessions.socket_wait_ms_max)),
-            Err(wrong) => faults.extend(wrong),
+            Ok(machines) => errors.extend(machines.too_slow_for(self.sessions.socket_wait_ms_max)),
+            Err(invalid) => errors.extend(invalid),
         }
     }
 }
 
 /// Takes out what is of another type than its setting and tells it by its full name, so that everything else can be looked at.
-fn without_wrong_types(table: &mut toml::Table, faults: &mut Vec<String>) {
-    let fault = |value: toml::Table, name: &str, faults: &mut Vec<String>| {
+fn without_wrong_types(table: &mut toml::Table, errors: &mut Vec<String>) {
+    let error = |value: toml::Table, name: &str, errors: &mut Vec<String>| {
         let Err(error) = value.try_into::<Config>() else { return false };
         // What is no setting is told already.
-        if !faults.iter().any(|fault| fault.starts_with(&format!("{name} is not a setting"))) {
-            faults.push(format!("{name}: {}", error.message().trim().replace('\n', " ")));
+        if !errors.iter().any(|error| error.starts_with(&format!("{name} is not a setting"))) {
+            errors.push(format!("{name}: {}", error.message().trim().replace('\n', " ")));
         }
         true
     };
     table.retain(|section, value| {
         if let toml::Value::Table(keys) = value {
             keys.retain(|key, value| {
-                let alone = toml::Table::from_iter([((*key).to_owned(), value.clone())]);
-                let alone = toml::Table::from_iter([(section.to_owned(), toml::Value::Table(alone))]);
-                !fault(alone, &format!("{section}.{key}"), faults)
+                let setting = toml::Table::from_iter([((*key).to_owned(), value.clone())]);
+                let setting = toml::Table::from_iter([(section.to_owned(), toml::Value::Table(setting))]);
+                !is_wrong(setting, &format!("{section}.{key}"), errors)
             });
         }
-        !fault(toml::Table::from_iter([(section.to_owned(), value.clone())]), section, faults)
+        !is_wrong(toml::Table::from_iter([(section.to_owned(), value.clone())]), section, errors)
     });
 }
 
-/// Keys that are not in the default configuration, by their full names. The free tables are checked where they are read.
+/// The full names of keys that do not exist. Tables with arbitrary keys are checked by the modules that use them.
 fn unknown_keys(given: &toml::Table) -> Vec<String> {
     const OPTIONAL: &[&str] = &[
         "public_url",
@@ -297,27 +300,27 @@ fn unknown_keys(given: &toml::Table) -> Vec<String> {
         "webhook.secret_file",
         "webhook.ca_file",
     ];
-    const FREE: &[&str] = &["providers", "egress.overrides", "external_machines"];
-    fn walk(given: &toml::Table, known: &toml::Table, prefix: &str, faults: &mut Vec<String>) {
+    const ARBITRARY_KEYS: &[&str] = &["providers", "egress.overrides", "external_machines"];
+    fn walk(given: &toml::Table, known: &toml::Table, prefix: &str, errors: &mut Vec<String>) {
         for (key, value) in given {
             let name = format!("{prefix}{key}");
-            if OPTIONAL.contains(&name.as_str()) || FREE.contains(&name.as_str()) {
+            if OPTIONAL.contains(&name.as_str()) || ARBITRARY_KEYS.contains(&name.as_str()) {
                 continue;
             }
             match (known.get(key), value) {
-                (None, _) => faults.push(format!("{name} is not a setting")),
+                (None, _) => errors.push(format!("{name} is not a setting")),
                 (Some(toml::Value::Table(known)), toml::Value::Table(given)) => {
-                    walk(given, known, &format!("{name}."), faults);
+                    walk(given, known, &format!("{name}."), errors);
                 }
                 (Some(_), _) => {}
             }
         }
     }
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     if let Ok(known) = toml::Table::try_from(Config::default()) {
-        walk(given, &known, "", &mut faults);
+        walk(given, &known, "", &mut errors);
     }
-    faults
+    errors
 }
 
 #[cfg(test)]
@@ -325,17 +328,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_file_is_the_default() {
+    fn empty_file_is_the_default_configuration() {
         assert_eq!(Config::parse("").unwrap(), Config::default());
     }
 
     #[test]
-    fn all_faults_are_reported_at_once() {
-        let faults = Config::parse(
+    fn all_errors_are_reported_at_once() {
+        let errors = Config::parse(
             "listen = '0.0.0.0:80'\nspeed = 3\n[machines]\ncpus = 0\nmemory = 5\n[egress.overrides]\n'x' = '127.0.0.1:1'\n",
         )
         .unwrap_err();
-        let all = faults.join("\n");
+        let all = errors.join("\n");
         for part in
             ["speed is not a setting", "machines.memory is not a setting", "machines.cpus is 0", "public_url", "\"x\""]
         {
@@ -344,8 +347,8 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_type_hides_no_other_fault() {
-        let faults = Config::parse(
+    fn value_of_wrong_type_does_not_hide_other_errors() {
+        let errors = Config::parse(
             "listen = 7\nspeed = 3\n[machines]\ncpus = 0.5\nwidth = 'wide'\nheight = 1\n[tunnel]\nhaste = 1\nchunk_bytes = -1\n\
              [sessions]\nidle_s_max = 0\n",
         )
@@ -361,12 +364,12 @@ mod tests {
             "sessions.idle_s_max is 0",
         ];
         for part in wanted {
-            assert!(faults.iter().any(|fault| fault.starts_with(part)), "{part} in {faults:#?}");
+            assert!(errors.iter().any(|error| error.starts_with(part)), "{part} in {errors:#?}");
         }
-        assert_eq!(faults.len(), wanted.len(), "{faults:#?}");
+        assert_eq!(errors.len(), wanted.len(), "{errors:#?}");
     }
 
-    /// The full names of all numbers below a table.
+    /// The full names of all numbers in a table.
     fn numbers(table: &toml::Table, prefix: &str) -> Vec<String> {
         let below = table.iter().map(|(key, value)| match value {
             toml::Value::Table(table) => numbers(table, &format!("{prefix}{key}.")),
@@ -382,31 +385,31 @@ mod tests {
     }
 
     #[test]
-    fn every_number_has_a_least_and_a_most() {
+    fn every_number_has_a_minimum_and_a_maximum() {
         let names = numbers(&toml::Table::try_from(Config::default()).unwrap(), "");
         assert!(names.len() > 60, "{names:?}");
-        let refused = |name: &str, value: i64| {
-            Config::parse(&format!("{name} = {value}\n")).err().is_some_and(|faults| !faults.is_empty())
+        let rejected = |name: &str, value: i64| {
+            Config::parse(&format!("{name} = {value}\n")).err().is_some_and(|errors| !errors.is_empty())
         };
-        let endless: Vec<&String> = names
+        let unlimited: Vec<&String> = names
             .iter()
-            // What fits 32 bits is within the range only where it counts bytes, MiB or kept files.
+            // The maximum may exceed 32 bits only for settings in bytes or MiB.
             .filter(|name| {
-                let counts = ["bytes", "mib", "memory", "disk"].iter().any(|unit| name.contains(unit));
-                !refused(name, i64::MAX) || !refused(name, -1) || !counts && !refused(name, i64::from(u32::MAX))
+                let is_size = ["bytes", "mib", "memory", "disk"].iter().any(|unit| name.contains(unit));
+                !rejected(name, i64::MAX) || !rejected(name, -1) || !is_size && !rejected(name, i64::from(u32::MAX))
             })
             .collect();
-        assert!(endless.is_empty(), "without a range: {endless:?}");
+        assert!(unlimited.is_empty(), "without a range: {unlimited:?}");
     }
 
     #[test]
-    fn a_fractional_cpu_is_refused() {
-        let faults = Config::parse("[machines]\ncpus = 0.5\n").unwrap_err();
-        assert!(faults[0].contains("cpus") || faults[0].contains("0.5") || faults[0].contains("integer"), "{faults:?}");
+    fn fractional_cpu_count_is_rejected() {
+        let errors = Config::parse("[machines]\ncpus = 0.5\n").unwrap_err();
+        assert!(errors[0].contains("cpus") || errors[0].contains("0.5") || errors[0].contains("integer"), "{errors:?}");
     }
 
     #[test]
-    fn the_example_configuration_is_sound_and_shows_the_defaults() {
+    fn example_configuration_is_valid_and_shows_the_defaults() {
         let text = include_str!("../../../anteroom.example.toml");
         let mut config = Config::parse(text).unwrap();
         let default = Config::default();

@@ -85,16 +85,16 @@ fn machines(app: &App) -> HealthCheck {
 
 /// A sweep that does not run, or cannot finish, is otherwise noticed by nobody.
 fn sweep(app: &App) -> HealthCheck {
-    let Some(last) = app.sweeps.last() else {
+    let Some(last) = app.reconcile_history.last() else {
         return check("reconcile", HealthStatus::Degraded, "no sweep has finished since the server's start");
     };
     let ago_ms = clock::now().saturating_sub(last.at_ms);
-    let late = ago_ms > app.config.sessions.sweep_every_ms.saturating_mul(SWEEPS_MISSED_MAX).max(SWEEP_LATE_MS_MIN);
+    let late = ago_ms > app.config.sessions.reconcile_every_ms.saturating_mul(SWEEPS_MISSED_MAX).max(SWEEP_LATE_MS_MIN);
     let status = if late || last.deferred > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
     let detail = format!(
         "the last sweep finished {} s ago; it did {} thing(s) and left {} for the next",
         ago_ms / 1_000,
-        last.acted,
+        last.actions_done,
         last.deferred
     );
     check("reconcile", status, detail)

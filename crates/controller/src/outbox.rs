@@ -1,7 +1,7 @@
 //! The messages for the webhook's receiver. They are written to the outbox in the same transaction as what they report.
 
 use crate::{app::App, clock, random};
-use anteroom_store::{About, CredentialRow, Kept, NewMessage};
+use anteroom_store::{CredentialRow, MessageSubject, NewMessage, Retention};
 use anteroom_wire::{
     CredentialId, MessageId, SessionId,
     webhook::{CREDENTIAL_STORED, SESSION_ENDED},
@@ -9,18 +9,18 @@ use anteroom_wire::{
 
 /// The messages that go with a session's completion by a credential, in their order; none where nobody is told.
 pub fn session_completed(app: &App, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
-    let both = || About::Both(session.clone(), credential.clone());
+    let both = || MessageSubject::Both(session.clone(), credential.clone());
     messages(app, &[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
 }
 
 /// The message that goes with a use's change of a credential that is handed out once with a message: what is there now is handed out
 /// once as well. None for another, which its owner fetches.
 pub fn credential_refreshed(app: &App, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
-    match credential.kept {
-        Kept::UntilHandedOut { .. } if attaches_credentials(app) => {
-            messages(app, &[(CREDENTIAL_STORED, About::Both(session.clone(), credential.id.clone()))])
+    match credential.retention {
+        Retention::UntilDelivered { .. } if attaches_credentials(app) => {
+            messages(app, &[(CREDENTIAL_STORED, MessageSubject::Both(session.clone(), credential.id.clone()))])
         }
-        Kept::UntilHandedOut { .. } | Kept::UntilDeleted => Vec::new(),
+        Retention::UntilDelivered { .. } | Retention::UntilDeleted => Vec::new(),
     }
 }
 
@@ -31,11 +31,11 @@ pub fn attaches_credentials(app: &App) -> bool {
 
 /// The message that goes with a session's end; `None` where nobody is told.
 pub fn session_ended(app: &App, session: &SessionId) -> Option<NewMessage> {
-    messages(app, &[(SESSION_ENDED, About::Session(session.clone()))]).pop()
+    messages(app, &[(SESSION_ENDED, MessageSubject::Session(session.clone()))]).pop()
 }
 
 /// Messages to be written with what they tell of, in this order; none where nobody is told.
-pub fn messages(app: &App, kinds: &[(&str, About)]) -> Vec<NewMessage> {
+pub fn messages(app: &App, kinds: &[(&str, MessageSubject)]) -> Vec<NewMessage> {
     if app.webhook.is_none() {
         return Vec::new();
     }
@@ -43,10 +43,10 @@ pub fn messages(app: &App, kinds: &[(&str, About)]) -> Vec<NewMessage> {
     let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::id(MessageId::from_parts)).collect();
     // Ids of one moment have no order of their own.
     ids.sort();
-    let message = |(id, (kind, about)): (MessageId, &(&str, About))| NewMessage {
+    let message = |(id, (kind, subject)): (MessageId, &(&str, MessageSubject))| NewMessage {
         id,
         kind: (*kind).to_owned(),
-        about: about.clone(),
+        subject: subject.clone(),
         created_at_ms: now,
         due_at_ms: now,
     };

@@ -18,7 +18,7 @@ use crate::{
     random,
     session::{
         queue::Queue,
-        reconcile::{self, history::Sweeps},
+        reconcile::{self, history::ReconcileHistory},
         registry::SessionRegistry,
         rejections::limiter::RejectionLimiter,
         timeline::buffer::TimelineBuffer,
@@ -153,7 +153,7 @@ pub async fn start(
         gate: Arc::new(Gate::new(config.egress.limits.clone(), overrides)),
         timeline_buffer: TimelineBuffer::new(config.sessions.timeline_buffer_max),
         rejections: RejectionLimiter::default(),
-        sweeps: Sweeps::default(),
+        reconcile_history: ReconcileHistory::default(),
         exec_cache: ExecCache::default(),
         queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
         store,

@@ -23,7 +23,7 @@ pub use report::report;
 pub use settings::WebhookSettings;
 
 use crate::{api_error::chain, app::App, clock, random, session::timeline};
-use anteroom_store::{HandedOver, MessageRow, StoreError};
+use anteroom_store::{CredentialDelivery, MessageRow, StoreError};
 use anteroom_wire::operations::WebhookError;
 use body::{Along, Made, Unmade};
 use post::{NotTaken, Outgoing};
@@ -55,7 +55,7 @@ pub async fn run(app: App) {
         if clock::now().saturating_sub(forgotten_at) >= FORGET_EVERY_MS {
             forgotten_at = clock::now();
             let before = forgotten_at.saturating_sub(app.config.webhook.done_retention_s * 1_000);
-            if let Err(error) = app.store.forget_messages(before).await {
+            if let Err(error) = app.store.delete_messages_before(before).await {
                 tracing::warn!(outcome = "webhook_not_tidied", error = %chain(&error), "messages that are done could not be removed");
             }
         }
@@ -92,8 +92,8 @@ async fn round(app: &App, webhook: &Webhook) -> Result<u64, StoreError> {
 fn heads(waiting: &[MessageRow]) -> Vec<&MessageRow> {
     let mut seen = HashSet::new();
     let line = |message: &MessageRow| {
-        let credential = message.about.credential().map(ToString::to_string);
-        message.about.session().map(ToString::to_string).or(credential)
+        let credential = message.subject.credential().map(ToString::to_string);
+        message.subject.session().map(ToString::to_string).or(credential)
     };
     waiting.iter().filter(|message| seen.insert(line(message))).collect()
 }
@@ -115,23 +115,25 @@ async fn attempt(app: &App, webhook: &Webhook, message: &MessageRow) -> Result<(
 async fn taken(app: &App, webhook: &Webhook, message: &MessageRow, along: Option<Along>) -> Result<(), StoreError> {
     let sentence = match &along {
         None => {
-            app.store.message_done(&message.id, clock::now()).await?;
+            app.store.message_delivered(&message.id, clock::now()).await?;
             None
         }
-        Some(_) => match app.store.message_handed_over(&message.id, &app.local_operator, clock::now()).await? {
-            HandedOver::Deleted => Some("The webhook took the credential; it was deleted here."),
-            HandedOver::DeletedBefore => {
-                Some("The webhook took the credential, which was deleted here while it was on its way.")
+        Some(_) => {
+            match app.store.message_delivered_credential(&message.id, &app.local_operator, clock::now()).await? {
+                CredentialDelivery::Deleted => Some("The webhook took the credential; it was deleted here."),
+                CredentialDelivery::AlreadyDeleted => {
+                    Some("The webhook took the credential, which was deleted here while it was on its way.")
+                }
+                CredentialDelivery::Replaced => Some(
+                    "The webhook took the credential; other bytes took its place here meanwhile, and are told by themselves.",
+                ),
+                CredentialDelivery::NotClaimed => None,
             }
-            HandedOver::Replaced => Some(
-                "The webhook took the credential; other bytes took its place here meanwhile, and are told by themselves.",
-            ),
-            HandedOver::Not => None,
-        },
+        }
     };
     webhook.delivered.fetch_add(1, Relaxed);
     tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "a message was taken");
-    if let Some(session) = message.about.session() {
+    if let Some(session) = message.subject.session() {
         let sentence = sentence.map_or_else(|| format!("The webhook was told: {}.", message.kind), str::to_owned);
         let leased = along.map(|along| along.credential);
         let data = json!({ "message": message.id, "kind": message.kind, "credential": leased });
@@ -158,16 +160,16 @@ async fn not_taken(
     // What may have been taken goes by no other way, however often it is not taken after that.
     let is_free = along.as_ref().is_some_and(|along| along.anew) && !not.may_be_there;
     if abandoned {
-        app.store.message_given_up(&message.id, &not.why, now).await?;
+        app.store.message_abandoned(&message.id, &not.why, now).await?;
         webhook.abandoned.fetch_add(1, Relaxed);
     } else if is_free {
-        app.store.message_bounced(&message.id, &not.why, due_at_ms).await?;
+        app.store.message_rejected(&message.id, &not.why, due_at_ms).await?;
     } else {
         app.store.message_failed(&message.id, &not.why, due_at_ms).await?;
     }
     tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why = not.why, "a message was not taken");
     // The first failure and the last one; those between are in the log and in the report.
-    if let Some(session) = message.about.session()
+    if let Some(session) = message.subject.session()
         && (abandoned || message.attempts == 0)
     {
         let (kind, sentence) = not_taken_words(message, abandoned, along.as_ref(), &not.why);
@@ -201,13 +203,13 @@ fn wait_ms(settings: &WebhookSettings, tried: u64, after_s: Option<u64>) -> u64 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_store::About;
+    use anteroom_store::MessageSubject;
     use anteroom_wire::{CredentialId, MessageId, SessionId, webhook::SESSION_ENDED};
 
-    fn message(at: u64, about: About) -> MessageRow {
+    fn message(at: u64, subject: MessageSubject) -> MessageRow {
         let id = MessageId::from_parts(at, [0; 10]);
         let kind = SESSION_ENDED.to_owned();
-        MessageRow { id, kind, about, created_at_ms: at, due_at_ms: at, attempts: 0, last_error: None }
+        MessageRow { id, kind, subject, created_at_ms: at, due_at_ms: at, attempts: 0, last_error: None }
     }
 
     #[test]
@@ -215,11 +217,11 @@ mod tests {
         let session = |n| SessionId::from_parts(n, [0; 10]);
         let credential = CredentialId::from_parts(9, [0; 10]);
         let waiting = [
-            message(1, About::Both(session(1), credential.clone())),
-            message(2, About::Session(session(1))),
-            message(3, About::Session(session(2))),
-            message(4, About::Credential(credential.clone())),
-            message(5, About::Credential(credential)),
+            message(1, MessageSubject::Both(session(1), credential.clone())),
+            message(2, MessageSubject::Session(session(1))),
+            message(3, MessageSubject::Session(session(2))),
+            message(4, MessageSubject::Credential(credential.clone())),
+            message(5, MessageSubject::Credential(credential)),
         ];
         let at: Vec<u64> = heads(&waiting).iter().map(|message| message.created_at_ms).collect();
         assert_eq!(at, [1, 3, 4]);

@@ -6,7 +6,7 @@
 
 use anteroom_testbed::{
     ClaudeIssuer, NativeCli, TestCa,
-    native_cli::{InstalledTools, Start, Written, descriptor, kept},
+    native_cli::{CredentialFile, InstalledTools, StartOptions, check_screen, descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -40,14 +40,14 @@ impl Rig {
     async fn get(&self, url: &str, bearer: &str) -> (StatusCode, String, String) {
         let request =
             Request::get(url).header("authorization", format!("Bearer {bearer}")).body(String::new()).unwrap();
-        let answer = self.ca.ask(self.issuer.address(), request).await.unwrap();
+        let answer = self.ca.request(self.issuer.address(), request).await.unwrap();
         let to = answer.headers().get(LOCATION).map_or("", |to| to.to_str().unwrap()).to_owned();
         (answer.status(), to, String::from_utf8_lossy(answer.body()).into_owned())
     }
 
     async fn exchange(&self, body: Value) -> (StatusCode, Value) {
         let request = Request::post("https://platform.claude.com/v1/oauth/token").body(body.to_string()).unwrap();
-        let answer = self.ca.ask(self.issuer.address(), request).await.unwrap();
+        let answer = self.ca.request(self.issuer.address(), request).await.unwrap();
         (answer.status(), serde_json::from_slice(answer.body()).unwrap())
     }
 
@@ -60,12 +60,12 @@ impl Rig {
     }
 
     async fn tool(&self, clis: &InstalledTools, provider: Provider, env: &[(&str, &str)]) -> NativeCli {
-        let start = Start { provider, clis, ca: self.ca.pem(), answers: self.issuer.answers(), env };
+        let start = StartOptions { provider, clis, ca: self.ca.pem(), answers: self.issuer.host_overrides(), env };
         NativeCli::start(start).await.unwrap()
     }
 
     /// The file is the tool's own, and holds what was issued last.
-    fn holds_the_canaries(&self, written: &Written) {
+    fn holds_the_canaries(&self, written: &CredentialFile) {
         assert_eq!((written.path.as_str(), written.mode), (".claude/.credentials.json", 0o600));
         let canaries = self.issuer.canaries();
         assert!(!canaries.is_empty());
@@ -91,12 +91,12 @@ impl Rig {
 
     /// The tool ended well, wrote its file, says so itself, and asked for nothing that is not known or not let through.
     async fn signed_in(&self, clis: &InstalledTools, tool: &NativeCli) {
-        assert_eq!(tool.exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
+        assert_eq!(tool.wait_exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
         self.holds_the_canaries(&tool.credential().await.unwrap());
-        let (code, told) = tool.status(clis).await.unwrap();
-        assert_eq!((code, told.contains("\"loggedIn\": true")), (Some(0), true), "{told}");
-        assert_eq!(tool.not_granted(), Vec::<String>::new());
-        assert_eq!(self.issuer.strangers(), Vec::<String>::new(), "the tool asked for something new");
+        let (code, description) = tool.status(clis).await.unwrap();
+        assert_eq!((code, description.contains("\"loggedIn\": true")), (Some(0), true), "{description}");
+        assert_eq!(tool.denied_hosts(), Vec::<String>::new());
+        assert_eq!(self.issuer.unknown_calls(), Vec::<String>::new(), "the tool asked for something new");
     }
 }
 
@@ -156,7 +156,7 @@ async fn a_code_is_exchanged_once_and_only_by_who_asked_for_it() {
     }
     assert_eq!(rig.exchange(brought(&code, back, "verifier", "the-state")).await.0, StatusCode::BAD_REQUEST);
     let why = ["unknown code", "another redirect_uri", "the verifier does not fit the challenge", "another state"];
-    assert_eq!(rig.issuer.refusals(), [&why[..], &["code used twice"]].concat());
+    assert_eq!(rig.issuer.rejections(), [&why[..], &["code used twice"]].concat());
     let profile = "https://api.anthropic.com/api/oauth/profile";
     assert_eq!(rig.get(profile, tokens["access_token"].as_str().unwrap()).await.0, StatusCode::OK);
     assert_eq!(rig.get(profile, "another").await.0, StatusCode::UNAUTHORIZED);
@@ -195,29 +195,29 @@ async fn a_refresh_token_is_good_once() {
 async fn what_is_not_known_is_remembered_and_a_name_of_nobody_is_not_answered() {
     let rig = Rig::new().await;
     assert_eq!(rig.get("https://api.anthropic.com/api/new?x=1", "").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(rig.issuer.strangers(), ["GET api.anthropic.com/api/new"]);
+    assert_eq!(rig.issuer.unknown_calls(), ["GET api.anthropic.com/api/new"]);
     let request = Request::get("https://example.test/").body(String::new()).unwrap();
-    assert!(rig.ca.ask(rig.issuer.address(), request).await.is_err(), "the certificate is not for that name");
-    let stranger = TestCa::new().unwrap();
+    assert!(rig.ca.request(rig.issuer.address(), request).await.is_err(), "the certificate is not for that name");
+    let other_ca = TestCa::new().unwrap();
     let request = Request::get("https://claude.ai/").body(String::new()).unwrap();
-    assert!(stranger.ask(rig.issuer.address(), request).await.is_err(), "another authority is not believed");
+    assert!(other_ca.request(rig.issuer.address(), request).await.is_err(), "another authority is not believed");
     rig.issuer.finish().await;
 }
 
 #[tokio::test]
 async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
-    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
-    let screen = tool.shows("Paste code here if prompted >").await.unwrap();
-    kept(SCREENS, "login-waits", &screen).unwrap();
-    let opened = tool.opened().await.unwrap();
+    let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
+    check_screen(SCREENS, "login-waits", &screen).unwrap();
+    let opened = tool.opened_url().await.unwrap();
     let (_, back, _) = rig.get(&opened, "").await;
     let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let answer = browser.get(&back).send().await.unwrap();
     let sent_on = answer.headers().get("location").unwrap().to_str().unwrap().to_owned();
     assert_eq!(rig.get(&sent_on, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
     rig.signed_in(&clis, &tool).await;
-    kept(SCREENS, "login-done", &tool.screen().await.unwrap()).unwrap();
+    check_screen(SCREENS, "login-done", &tool.screen().await.unwrap()).unwrap();
     let calls = [
         "GET claude.com/cai/oauth/authorize",
         "POST platform.claude.com/v1/oauth/token",
@@ -233,12 +233,12 @@ async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
 }
 
 /// The bytes alone are a sign-in.
-async fn good_in_another_home(rig: &Rig, clis: &InstalledTools, written: Written) {
+async fn good_in_another_home(rig: &Rig, clis: &InstalledTools, written: CredentialFile) {
     let mut provider = descriptor("claude_code").unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
     provider.argv = provider.credential.status_argv.clone();
     let tool = rig.tool(clis, provider, &[]).await;
-    assert_eq!(tool.exit().await.unwrap(), 0);
+    assert_eq!(tool.wait_exit().await.unwrap(), 0);
     assert!(tool.screen().await.unwrap().contains("\"loggedIn\": true"));
     tool.finish().await.unwrap();
 }
@@ -254,16 +254,16 @@ fn in_order(made: &[String], wanted: &[&str]) -> Result<(), String> {
 
 #[tokio::test]
 async fn a_callback_with_another_state_ends_the_released_tool() {
-    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
-    let opened = Url::parse(&tool.opened().await.unwrap()).unwrap();
+    let opened = Url::parse(&tool.opened_url().await.unwrap()).unwrap();
     let back = opened.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap().1.into_owned();
-    tool.shows("Paste code here if prompted >").await.unwrap();
+    tool.wait_for("Paste code here if prompted >").await.unwrap();
     let browser = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = browser.get(format!("{back}?code=any&state=another")).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
-    assert_eq!(tool.exit().await.unwrap(), 1);
-    kept(SCREENS, "login-another-state", &tool.screen().await.unwrap()).unwrap();
+    assert_eq!(tool.wait_exit().await.unwrap(), 1);
+    check_screen(SCREENS, "login-another-state", &tool.screen().await.unwrap()).unwrap();
     assert!(tool.written().unwrap().is_none());
     tool.finish().await.unwrap();
     rig.issuer.finish().await;
@@ -271,34 +271,34 @@ async fn a_callback_with_another_state_ends_the_released_tool() {
 
 #[tokio::test]
 async fn the_released_tool_signs_in_with_a_pasted_code_after_two_wrong_ones() {
-    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
-    let screen = tool.shows("Paste code here if prompted >").await.unwrap();
-    kept(SCREENS, "link-waits", &screen).unwrap();
-    let link = tool.address_on(&screen).unwrap();
+    let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
+    check_screen(SCREENS, "link-waits", &screen).unwrap();
+    let link = tool.url_on(&screen).unwrap();
     let link = Url::parse(&link).unwrap();
     let back = link.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap().1.into_owned();
     assert_eq!(back, "https://platform.claude.com/oauth/code/callback");
-    tool.enter("half-a-code").await.unwrap();
-    kept(SCREENS, "link-half-a-code", &tool.shows("look like the full code").await.unwrap()).unwrap();
-    tool.enter("http://localhost:1/callback?code=any&state=any").await.unwrap();
-    kept(SCREENS, "link-local-address", &tool.shows("only works in a browser").await.unwrap()).unwrap();
-    tool.enter(&rig.code(link.as_str()).await).await.unwrap();
+    tool.paste_and_enter("half-a-code").await.unwrap();
+    check_screen(SCREENS, "link-half-a-code", &tool.wait_for("look like the full code").await.unwrap()).unwrap();
+    tool.paste_and_enter("http://localhost:1/callback?code=any&state=any").await.unwrap();
+    check_screen(SCREENS, "link-local-address", &tool.wait_for("only works in a browser").await.unwrap()).unwrap();
+    tool.paste_and_enter(&rig.code(link.as_str()).await).await.unwrap();
     rig.signed_in(&clis, &tool).await;
-    kept(SCREENS, "link-done", &tool.screen().await.unwrap()).unwrap();
-    assert_eq!(rig.issuer.refusals(), Vec::<String>::new());
+    check_screen(SCREENS, "link-done", &tool.screen().await.unwrap()).unwrap();
+    assert_eq!(rig.issuer.rejections(), Vec::<String>::new());
     tool.finish().await.unwrap();
     rig.issuer.finish().await;
 }
 
 #[tokio::test]
 async fn the_short_address_on_the_terminal_leads_to_a_code_as_well() {
-    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
-    let screen = tool.shows("Paste code here if prompted >").await.unwrap();
-    let link = tool.address_on(&screen).unwrap();
+    let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
+    let link = tool.url_on(&screen).unwrap();
     assert!(link.starts_with("https://claude.ai/oauth/authorize?"), "{link}");
-    tool.enter(&rig.code(&link).await).await.unwrap();
+    tool.paste_and_enter(&rig.code(&link).await).await.unwrap();
     rig.signed_in(&clis, &tool).await;
     tool.finish().await.unwrap();
     rig.issuer.finish().await;
@@ -306,29 +306,29 @@ async fn the_short_address_on_the_terminal_leads_to_a_code_as_well() {
 
 #[tokio::test]
 async fn a_refused_code_ends_the_released_tool() {
-    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
-    tool.shows("Paste code here if prompted >").await.unwrap();
-    tool.enter("never-issued#any").await.unwrap();
-    assert_eq!(tool.exit().await.unwrap(), 1);
-    kept(SCREENS, "link-refused", &tool.screen().await.unwrap()).unwrap();
+    tool.wait_for("Paste code here if prompted >").await.unwrap();
+    tool.paste_and_enter("never-issued#any").await.unwrap();
+    assert_eq!(tool.wait_exit().await.unwrap(), 1);
+    check_screen(SCREENS, "link-refused", &tool.screen().await.unwrap()).unwrap();
     assert!(tool.written().unwrap().is_none());
-    assert_eq!(rig.issuer.refusals(), ["unknown code"]);
+    assert_eq!(rig.issuer.rejections(), ["unknown code"]);
     tool.finish().await.unwrap();
     rig.issuer.finish().await;
 }
 
 #[tokio::test]
 async fn setup_token_shows_a_token_and_writes_no_credential() {
-    let (rig, clis) = (Rig::new().await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let mut provider = descriptor("claude_code").unwrap();
     provider.argv = ["claude", "setup-token"].map(str::to_owned).to_vec();
     let tool = rig.tool(&clis, provider, &[]).await;
-    let screen = tool.shows("Paste code here if prompted").await.unwrap();
-    kept(SCREENS, "setup-token-waits", &screen).unwrap();
+    let screen = tool.wait_for("Paste code here if prompted").await.unwrap();
+    check_screen(SCREENS, "setup-token-waits", &screen).unwrap();
     // The program breaks its own lines: what stands between is taken out, as the agent's finder does.
-    let opened = Url::parse(&tool.opened().await.unwrap()).unwrap();
-    let link = tool.address_on(&screen.replace('\n', "")).unwrap();
+    let opened = Url::parse(&tool.opened_url().await.unwrap()).unwrap();
+    let link = tool.url_on(&screen.replace('\n', "")).unwrap();
     let state = |url: &Url| url.query_pairs().find(|(key, _)| key == "code_challenge").unwrap().1.into_owned();
     assert!(link.contains(&state(&opened)), "{link}");
     let pairs = opened.query_pairs().map(|(key, value)| {
@@ -336,13 +336,13 @@ async fn setup_token_shows_a_token_and_writes_no_credential() {
         if key == "redirect_uri" { (key, manual) } else { (key, value) }
     });
     let manual = Url::parse_with_params("https://claude.com/cai/oauth/authorize", pairs).unwrap();
-    tool.enter(&rig.code(manual.as_str()).await).await.unwrap();
-    assert_eq!(tool.exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
+    tool.paste_and_enter(&rig.code(manual.as_str()).await).await.unwrap();
+    assert_eq!(tool.wait_exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
     let screen = tool.screen().await.unwrap();
-    kept(SCREENS, "setup-token-done", &screen).unwrap();
+    check_screen(SCREENS, "setup-token-done", &screen).unwrap();
     assert!(screen.contains(&rig.issuer.canaries()[0]), "the token is on the screen");
     assert!(tool.written().unwrap().is_none());
-    assert_eq!((tool.not_granted(), rig.issuer.strangers()), (Vec::new(), Vec::new()));
+    assert_eq!((tool.denied_hosts(), rig.issuer.unknown_calls()), (Vec::new(), Vec::new()));
     tool.finish().await.unwrap();
     rig.issuer.finish().await;
 }

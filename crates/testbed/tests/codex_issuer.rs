@@ -8,7 +8,7 @@
 use anteroom_testbed::{
     NativeCli, TestCa,
     codex_issuer::{Approval, CodexIssuer},
-    native_cli::{InstalledTools, Recording, Seat, Start, Written, descriptor},
+    native_cli::{InstalledTools, Recording, TerminalSetup, StartOptions, CredentialFile, descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use http::Request;
@@ -57,7 +57,7 @@ async fn approval_after_some_polls_needs_nobody() {
 async fn a_request_that_a_codex_issuer_does_not_know_is_remembered() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     assert_eq!(post(&issuer, "/api/new/thing?x=1", "").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(issuer.strangers(), ["/api/new/thing"]);
+    assert_eq!(issuer.unknown_calls(), ["/api/new/thing"]);
 }
 
 const PACKAGE: &str = "@openai/codex";
@@ -74,114 +74,114 @@ struct Rig {
 }
 
 /// The terminals in which each method is recorded, each with what the fixture's name ends with.
-fn seats() -> [(Seat, &'static str); 2] {
-    [(Seat::OF_A_MACHINE, ""), (Seat::SMALL, "_80")]
+fn seats() -> [(TerminalSetup, &'static str); 2] {
+    [(TerminalSetup::MACHINE, ""), (TerminalSetup::SMALL, "_80")]
 }
 
 impl Rig {
     async fn new(method: &str) -> Self {
         let ca = TestCa::new().unwrap();
-        let issuer = CodexIssuer::under_its_name(&ca, Approval::OnCommand).await.unwrap();
+        let issuer = CodexIssuer::start_tls(&ca, Approval::OnCommand).await.unwrap();
         let provider = descriptor("codex").unwrap().with_method(&method.to_owned().try_into().unwrap()).unwrap();
-        Self { ca, issuer, clis: InstalledTools::ready().await.unwrap(), provider }
+        Self { ca, issuer, clis: InstalledTools::install().await.unwrap(), provider }
     }
 
     /// The tool in a terminal, and what will be recorded of it.
-    async fn start(&self, seat: &Seat, told: &str) -> (NativeCli, Recording) {
-        let answers = self.issuer.answers();
-        let tool = self.start_with(seat, answers, self.provider.clone()).await;
-        (tool, self.recording(seat, told, "against a stand-in for auth.openai.com"))
+    async fn start(&self, setup: &TerminalSetup, description: &str) -> (NativeCli, Recording) {
+        let answers = self.issuer.host_overrides();
+        let tool = self.start_with(setup, answers, self.provider.clone()).await;
+        (tool, self.recording(setup, description, "against a fake of auth.openai.com"))
     }
 
     async fn start_with(
         &self,
-        seat: &Seat,
+        setup: &TerminalSetup,
         answers: BTreeMap<String, std::net::SocketAddr>,
         provider: Provider,
     ) -> NativeCli {
-        let start = Start { provider, clis: &self.clis, ca: self.ca.pem(), answers, env: &[] };
-        NativeCli::start_at(start, seat).await.unwrap()
+        let start = StartOptions { provider, clis: &self.clis, ca: self.ca.pem(), answers, env: &[] };
+        NativeCli::start_in(start, setup).await.unwrap()
     }
 
-    fn recording(&self, seat: &Seat, told: &str, against: &str) -> Recording {
+    fn recording(&self, setup: &TerminalSetup, description: &str, against: &str) -> Recording {
         let version = self.clis.version(PACKAGE).unwrap();
         let how = format!(
             "by crates/testbed/tests/codex_issuer.rs from the npm package {PACKAGE}@{version}, in a terminal of {}x{}, {against}",
-            seat.columns, seat.rows
+            setup.columns, setup.rows
         );
         let release = version.split('-').next().unwrap();
         assert_eq!(Some(release), self.provider.tested_version.as_deref());
-        let mut recording = Recording::new(&self.provider, release, told, &how);
+        let mut recording = Recording::new(&self.provider, release, description, &how);
         recording.replace(&self.issuer.user_code(), CODE);
         recording
     }
 
     /// The tool ended well and wrote its file; its own word on that is recorded, and nobody else was asked for anything.
-    async fn signed_in(&self, tool: NativeCli, mut recording: Recording, secrets: &[String], name: &str) -> Written {
-        assert_eq!(tool.exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
-        recording.looks(&tool).await.unwrap();
+    async fn signed_in(&self, tool: NativeCli, mut recording: Recording, secrets: &[String], name: &str) -> CredentialFile {
+        assert_eq!(tool.wait_exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
+        recording.record_screen(&tool).await.unwrap();
         let written = tool.credential().await.unwrap();
         assert_eq!((written.path.as_str(), written.mode), (".codex/auth.json", 0o600));
         for secret in secrets {
             assert!(written.text.contains(secret), "a secret is not in the file");
         }
-        recording.file(&written).unwrap();
-        let (exit, told) = tool.status(&self.clis).await.unwrap();
-        assert_eq!(exit, Some(0), "{told}");
-        recording.status(0, &told).unwrap();
-        recording.never(secrets);
-        assert_eq!(tool.not_granted(), Vec::<String>::new());
-        assert_eq!(self.issuer.strangers(), Vec::<String>::new(), "the tool asked for something new");
+        recording.record_credential(&written).unwrap();
+        let (exit, description) = tool.status(&self.clis).await.unwrap();
+        assert_eq!(exit, Some(0), "{description}");
+        recording.record_status(0, &description).unwrap();
+        recording.forbid(secrets);
+        assert_eq!(tool.denied_hosts(), Vec::<String>::new());
+        assert_eq!(self.issuer.unknown_calls(), Vec::<String>::new(), "the tool asked for something new");
         tool.finish().await.unwrap();
-        recording.kept(name).unwrap();
+        recording.check(name).unwrap();
         written
     }
 
     /// The tool ended without a credential and says so itself.
     async fn failed(&self, tool: NativeCli, mut recording: Recording, name: &str) {
-        assert_eq!(tool.exit().await.unwrap(), 1, "{}", tool.screen().await.unwrap());
-        recording.looks(&tool).await.unwrap();
+        assert_eq!(tool.wait_exit().await.unwrap(), 1, "{}", tool.screen().await.unwrap());
+        recording.record_screen(&tool).await.unwrap();
         assert!(tool.written().unwrap().is_none());
-        let (exit, told) = tool.status(&self.clis).await.unwrap();
-        assert_eq!(exit, Some(1), "{told}");
-        recording.status(1, &told).unwrap();
+        let (exit, description) = tool.status(&self.clis).await.unwrap();
+        assert_eq!(exit, Some(1), "{description}");
+        recording.record_status(1, &description).unwrap();
         tool.finish().await.unwrap();
-        recording.kept(name).unwrap();
+        recording.check(name).unwrap();
     }
 
     /// What the person's browser is sent on to.
     async fn allowed(&self, url: &str) -> String {
-        let answer = self.ca.ask(self.issuer.address(), Request::get(url).body(String::new()).unwrap()).await.unwrap();
+        let answer = self.ca.request(self.issuer.address(), Request::get(url).body(String::new()).unwrap()).await.unwrap();
         answer.headers().get("location").unwrap().to_str().unwrap().to_owned()
     }
 }
 
 #[tokio::test]
 async fn the_released_tool_signs_in_by_a_device_code_and_is_recorded() {
-    for (seat, at) in seats() {
+    for (setup, at) in seats() {
         let rig = Rig::new("device_code").await;
-        let (tool, mut recording) = rig.start(&seat, "an address and a one-time code, then it is signed in.").await;
-        let screen = recording.shows(&tool, "one-time code").await.unwrap();
+        let (tool, mut recording) = rig.start(&setup, "an address and a one-time code, then it is signed in.").await;
+        let screen = recording.record_when(&tool, "one-time code").await.unwrap();
         assert!(screen.contains(&rig.issuer.user_code()), "{screen}");
         rig.issuer.approve();
-        tool.shows("Successfully").await.unwrap();
+        tool.wait_for("Successfully").await.unwrap();
         rig.signed_in(tool, recording, &rig.issuer.canaries(), &format!("device_code{at}")).await;
     }
 }
 
 #[tokio::test]
 async fn a_code_that_is_refused_or_cannot_be_had_ends_the_released_tool_and_is_recorded() {
-    let seat = Seat::OF_A_MACHINE;
+    let setup = TerminalSetup::MACHINE;
     let rig = Rig::new("device_code").await;
-    let told =
+    let description =
         "the code is refused while it waits (with 400, as the stand-in says it; the tool itself waits 15 minutes).";
-    let (tool, mut recording) = rig.start(&seat, told).await;
-    recording.shows(&tool, "one-time code").await.unwrap();
-    rig.issuer.refuse();
+    let (tool, mut recording) = rig.start(&setup, description).await;
+    recording.record_when(&tool, "one-time code").await.unwrap();
+    rig.issuer.expire_code();
     rig.failed(tool, recording, "device_code_refused").await;
 
-    let tool = rig.start_with(&seat, BTreeMap::new(), rig.provider.clone()).await;
-    let recording = rig.recording(&seat, "no code is to be had.", "with a proxy that answers 403");
+    let tool = rig.start_with(&setup, BTreeMap::new(), rig.provider.clone()).await;
+    let recording = rig.recording(&setup, "no code is to be had.", "with a proxy that answers 403");
     rig.failed(tool, recording, "device_code_no_way_out").await;
 }
 
@@ -196,38 +196,38 @@ async fn the_port() -> File {
 async fn the_released_tool_signs_in_through_the_browser_and_is_recorded() {
     let _port = the_port().await;
     let browser = Client::builder().no_proxy().build().unwrap();
-    for (seat, at) in seats() {
+    for (setup, at) in seats() {
         let rig = Rig::new("browser").await;
-        let (tool, mut recording) = rig.start(&seat, "an address for a browser that comes back to port 1455.").await;
-        let screen = recording.shows(&tool, "remote or headless").await.unwrap();
-        let link = tool.address_on(&screen).unwrap();
-        assert_eq!(tool.opened().await.unwrap(), link, "the screen has what the browser gets");
+        let (tool, mut recording) = rig.start(&setup, "an address for a browser that comes back to port 1455.").await;
+        let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
+        let link = tool.url_on(&screen).unwrap();
+        assert_eq!(tool.opened_url().await.unwrap(), link, "the screen has what the browser gets");
         if !at.is_empty() {
-            recording.rows(&tool).await.unwrap();
+            recording.record_rows(&tool).await.unwrap();
         }
         let answer = browser.get(rig.allowed(&link).await).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
-        tool.shows("Successfully").await.unwrap();
+        tool.wait_for("Successfully").await.unwrap();
         rig.signed_in(tool, recording, &rig.issuer.canaries(), &format!("browser{at}")).await;
     }
     let rig = Rig::new("browser").await;
     let (tool, mut recording) =
-        rig.start(&Seat::OF_A_MACHINE, "the browser brings a code that was never issued.").await;
-    let screen = recording.shows(&tool, "remote or headless").await.unwrap();
-    let back = rig.allowed(&tool.address_on(&screen).unwrap()).await;
+        rig.start(&TerminalSetup::MACHINE, "the browser brings a code that was never issued.").await;
+    let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
+    let back = rig.allowed(&tool.url_on(&screen).unwrap()).await;
     let (before, code) = back.split_once("code=").unwrap();
     let rest = code.split_once('&').unwrap().1;
     browser.get(format!("{before}code=never-issued&{rest}")).send().await.unwrap();
     rig.failed(tool, recording, "browser_code_is_refused").await;
-    assert_eq!(rig.issuer.refusals(), ["unknown code"]);
+    assert_eq!(rig.issuer.rejections(), ["unknown code"]);
 }
 
 #[tokio::test]
 async fn the_released_tool_takes_an_api_key_and_is_recorded() {
-    for (seat, at) in seats() {
+    for (setup, at) in seats() {
         let rig = Rig::new("api_key").await;
-        let seat = seat.with_key(KEY);
-        let (tool, recording) = rig.start(&seat, "a key on the standard input, which is not tried out.").await;
+        let setup = setup.with_key(KEY);
+        let (tool, recording) = rig.start(&setup, "a key on the standard input, which is not tried out.").await;
         rig.signed_in(tool, recording, &[KEY.to_owned()], &format!("api_key{at}")).await;
         assert_eq!(rig.issuer.polls(), 0);
     }
@@ -239,8 +239,8 @@ async fn a_key_that_cannot_be_kept_ends_the_released_tool_and_is_recorded() {
     rig.provider
         .settings_files
         .push(SettingsFile { path: ".codex/auth.json/in-the-way".into(), content: String::new() });
-    let seat = Seat::OF_A_MACHINE.with_key(KEY);
-    let (tool, mut recording) = rig.start(&seat, "the key cannot be written: a directory is in its place.").await;
-    recording.never(&[KEY.to_owned()]);
+    let setup = TerminalSetup::MACHINE.with_key(KEY);
+    let (tool, mut recording) = rig.start(&setup, "the key cannot be written: a directory is in its place.").await;
+    recording.forbid(&[KEY.to_owned()]);
     rig.failed(tool, recording, "api_key_cannot_be_kept").await;
 }

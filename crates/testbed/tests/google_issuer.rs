@@ -7,7 +7,7 @@
 use anteroom_testbed::{
     GoogleIssuer, NativeCli, TestCa,
     google_issuer::Account,
-    native_cli::{InstalledTools, Start, Written, descriptor, kept},
+    native_cli::{CredentialFile, InstalledTools, StartOptions, check_screen, descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -37,7 +37,7 @@ impl Rig {
     async fn get(&self, url: &str, bearer: &str) -> (StatusCode, String, String) {
         let request =
             Request::get(url).header("authorization", format!("Bearer {bearer}")).body(String::new()).unwrap();
-        let answer = self.ca.ask(self.issuer.address(), request).await.unwrap();
+        let answer = self.ca.request(self.issuer.address(), request).await.unwrap();
         let to = answer.headers().get(LOCATION).map_or("", |to| to.to_str().unwrap()).to_owned();
         (answer.status(), to, String::from_utf8_lossy(answer.body()).into_owned())
     }
@@ -45,7 +45,7 @@ impl Rig {
     async fn exchange(&self, form: &[(&str, &str)]) -> (StatusCode, Value) {
         let form = Url::parse_with_params("https://form.test/", form).unwrap().query().unwrap().to_owned();
         let request = Request::post("https://oauth2.googleapis.com/token").body(form).unwrap();
-        let answer = self.ca.ask(self.issuer.address(), request).await.unwrap();
+        let answer = self.ca.request(self.issuer.address(), request).await.unwrap();
         (answer.status(), serde_json::from_slice(answer.body()).unwrap())
     }
 
@@ -58,12 +58,12 @@ impl Rig {
     }
 
     async fn tool(&self, clis: &InstalledTools, provider: Provider) -> NativeCli {
-        let start = Start { provider, clis, ca: self.ca.pem(), answers: self.issuer.answers(), env: &[] };
+        let start = StartOptions { provider, clis, ca: self.ca.pem(), answers: self.issuer.host_overrides(), env: &[] };
         NativeCli::start(start).await.unwrap()
     }
 
     /// The file is the tool's own, and holds what was issued.
-    fn holds_the_canaries(&self, written: &Written) {
+    fn holds_the_canaries(&self, written: &CredentialFile) {
         assert_eq!((written.path.as_str(), written.mode), (".gemini/oauth_creds.json", 0o600));
         let canaries = self.issuer.canaries();
         assert_eq!(canaries.len(), 3);
@@ -78,8 +78,8 @@ impl Rig {
 
     /// It asked for nothing that is not known or not let through.
     fn nothing_strange(&self, tool: &NativeCli) {
-        assert_eq!(tool.not_granted(), Vec::<String>::new());
-        assert_eq!(self.issuer.strangers(), Vec::<String>::new(), "the tool asked for something new");
+        assert_eq!(tool.denied_hosts(), Vec::<String>::new());
+        assert_eq!(self.issuer.unknown_calls(), Vec::<String>::new(), "the tool asked for something new");
     }
 }
 
@@ -125,7 +125,7 @@ async fn a_shown_code_is_exchanged_once_and_needs_the_proof_key() {
     let (status, refused) = rig.exchange(&with("verifier")).await;
     assert_eq!((status, refused["error"].as_str()), (StatusCode::BAD_REQUEST, Some("invalid_grant")));
     let why = ["the verifier is missing", "the verifier does not fit the challenge", "code used twice"];
-    assert_eq!(rig.issuer.refusals(), why);
+    assert_eq!(rig.issuer.rejections(), why);
     rig.issuer.finish().await;
 }
 
@@ -140,9 +140,9 @@ async fn a_loopback_callback_gets_code_and_state_and_the_tokens_tell_who_it_is()
     let code = part("code");
     let (status, tokens) = rig.exchange(&brought(&code, back)).await;
     assert_eq!(status, StatusCode::OK);
-    let (status, _, told) =
+    let (status, _, description) =
         rig.get("https://www.googleapis.com/oauth2/v2/userinfo", tokens["access_token"].as_str().unwrap()).await;
-    assert!(status == StatusCode::OK && told.contains("ada@example.test"), "{told}");
+    assert!(status == StatusCode::OK && description.contains("ada@example.test"), "{description}");
     let (status, ..) = rig.get("https://www.googleapis.com/oauth2/v2/userinfo", "another").await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let refresh = [("grant_type", "refresh_token"), ("client_secret", "any"), ("client_id", "any")];
@@ -164,31 +164,31 @@ async fn an_address_that_the_provider_would_refuse_is_refused() {
     ] {
         assert_eq!(rig.get(&bad, "").await.0, StatusCode::BAD_REQUEST, "{bad}");
     }
-    assert_eq!(rig.issuer.refusals().len(), 4);
+    assert_eq!(rig.issuer.rejections().len(), 4);
     assert_eq!(rig.get("https://www.googleapis.com/new?x=1", "").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(rig.issuer.strangers(), ["GET www.googleapis.com/new"]);
+    assert_eq!(rig.issuer.unknown_calls(), ["GET www.googleapis.com/new"]);
     rig.issuer.finish().await;
 }
 
 #[tokio::test]
 async fn the_released_tool_signs_in_with_a_pasted_code_after_a_wrong_one() {
-    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
-    let screen = tool.shows("Enter the authorization code:").await.unwrap();
-    kept(SCREENS, "link-waits", &screen).unwrap();
-    let first = tool.address_on(&screen).unwrap();
-    tool.enter("never-issued").await.unwrap();
-    let screen = tool.shows(r"(?s)Retrying.*Enter the authorization code:").await.unwrap();
-    kept(SCREENS, "link-again", &screen).unwrap();
-    let second = tool.address_on(&screen).unwrap();
+    let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
+    check_screen(SCREENS, "link-waits", &screen).unwrap();
+    let first = tool.url_on(&screen).unwrap();
+    tool.paste_and_enter("never-issued").await.unwrap();
+    let screen = tool.wait_for(r"(?s)Retrying.*Enter the authorization code:").await.unwrap();
+    check_screen(SCREENS, "link-again", &screen).unwrap();
+    let second = tool.url_on(&screen).unwrap();
     assert_ne!(first, second, "the second try has a key of its own");
-    tool.enter(&rig.code(&second).await).await.unwrap();
+    tool.paste_and_enter(&rig.code(&second).await).await.unwrap();
     let written = tool.credential().await.unwrap();
     rig.holds_the_canaries(&written);
-    let screen = tool.shows(r"(?s)Type your message.*Auto \(Gemini").await.unwrap();
-    kept(SCREENS, "link-done", from_line("? for shortcuts", &screen)).unwrap();
+    let screen = tool.wait_for(r"(?s)Type your message.*Auto \(Gemini").await.unwrap();
+    check_screen(SCREENS, "link-done", from_line("? for shortcuts", &screen)).unwrap();
     rig.nothing_strange(&tool);
-    assert_eq!(rig.issuer.refusals(), ["unknown code"]);
+    assert_eq!(rig.issuer.rejections(), ["unknown code"]);
     let calls = rig.issuer.calls();
     let asked: Vec<_> =
         calls.iter().filter(|call| !call.starts_with("GET accounts") && !call.contains("authcode")).collect();
@@ -205,12 +205,12 @@ async fn the_released_tool_signs_in_with_a_pasted_code_after_a_wrong_one() {
 }
 
 /// The bytes and the settings of a use are a sign-in: the tool asks whether the token is good, and nobody to sign in.
-async fn good_in_another_home(rig: &Rig, clis: &InstalledTools, written: Written, came_by: &str) {
+async fn good_in_another_home(rig: &Rig, clis: &InstalledTools, written: CredentialFile, came_by: &str) {
     let came_by = came_by.to_owned().try_into().unwrap();
     let mut provider = descriptor("gemini_cli").unwrap().in_use(&came_by).unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
     let tool = rig.tool(clis, provider).await;
-    tool.shows(PROMPT).await.unwrap();
+    tool.wait_for(PROMPT).await.unwrap();
     assert!(rig.issuer.calls().contains(&"POST oauth2.googleapis.com/tokeninfo".to_owned()));
     rig.nothing_strange(&tool);
     tool.finish().await.unwrap();
@@ -218,13 +218,13 @@ async fn good_in_another_home(rig: &Rig, clis: &InstalledTools, written: Written
 
 #[tokio::test]
 async fn a_new_account_is_set_up_after_the_released_tool_has_written_its_file() {
-    let (rig, clis) = (Rig::new(Account::New).await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new(Account::New).await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
-    let screen = tool.shows("Enter the authorization code:").await.unwrap();
-    let link = tool.address_on(&screen).unwrap();
-    tool.enter(&rig.code(&link).await).await.unwrap();
+    let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
+    let link = tool.url_on(&screen).unwrap();
+    tool.paste_and_enter(&rig.code(&link).await).await.unwrap();
     rig.holds_the_canaries(&tool.credential().await.unwrap());
-    tool.shows(PROMPT).await.unwrap();
+    tool.wait_for(PROMPT).await.unwrap();
     assert!(rig.issuer.calls().iter().any(|call| call.ends_with(":onboardUser")), "{:?}", rig.issuer.calls());
     rig.nothing_strange(&tool);
     tool.finish().await.unwrap();
@@ -233,13 +233,13 @@ async fn a_new_account_is_set_up_after_the_released_tool_has_written_its_file() 
 
 #[tokio::test]
 async fn two_refused_codes_end_the_released_tool() {
-    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
-    tool.shows("Enter the authorization code:").await.unwrap();
-    tool.enter("never-issued").await.unwrap();
-    tool.shows(r"(?s)Retrying.*Enter the authorization code:").await.unwrap();
-    tool.enter("nor-this").await.unwrap();
-    assert_eq!(tool.exit().await.unwrap(), 41);
+    tool.wait_for("Enter the authorization code:").await.unwrap();
+    tool.paste_and_enter("never-issued").await.unwrap();
+    tool.wait_for(r"(?s)Retrying.*Enter the authorization code:").await.unwrap();
+    tool.paste_and_enter("nor-this").await.unwrap();
+    assert_eq!(tool.wait_exit().await.unwrap(), 41);
     assert!(tool.screen().await.unwrap().contains("Failed to authenticate with user code."));
     assert!(tool.written().unwrap().is_none());
     tool.finish().await.unwrap();
@@ -248,19 +248,19 @@ async fn two_refused_codes_end_the_released_tool() {
 
 #[tokio::test]
 async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
-    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::ready().await.unwrap());
+    let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
     let browser = "browser".to_owned().try_into().unwrap();
     let provider = descriptor("gemini_cli").unwrap().with_method(&browser).unwrap();
     let tool = rig.tool(&clis, provider).await;
-    let screen = tool.shows(r"How would you like to authenticate for this project\?").await.unwrap();
-    kept(SCREENS, "browser-which-way", from_line("╭", &screen)).unwrap();
+    let screen = tool.wait_for(r"How would you like to authenticate for this project\?").await.unwrap();
+    check_screen(SCREENS, "browser-which-way", from_line("╭", &screen)).unwrap();
     tool.press("Enter").await.unwrap();
-    let screen = tool.shows(r"Do you want to continue\?").await.unwrap();
-    kept(SCREENS, "browser-may-it-open", from_line("╭", &screen)).unwrap();
+    let screen = tool.wait_for(r"Do you want to continue\?").await.unwrap();
+    check_screen(SCREENS, "browser-may-it-open", from_line("╭", &screen)).unwrap();
     tool.press("Enter").await.unwrap();
-    let opened = tool.opened().await.unwrap();
-    let screen = tool.shows("Press Esc or Ctrl\\+C to cancel").await.unwrap();
-    kept(SCREENS, "browser-waits", from_line("Attempting to open", &screen)).unwrap();
+    let opened = tool.opened_url().await.unwrap();
+    let screen = tool.wait_for("Press Esc or Ctrl\\+C to cancel").await.unwrap();
+    check_screen(SCREENS, "browser-waits", from_line("Attempting to open", &screen)).unwrap();
     let pattern = descriptor("gemini_cli").unwrap().sign_in.url.unwrap();
     assert!(
         !Regex::new(&pattern).unwrap().is_match(&screen),
@@ -273,8 +273,8 @@ async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
     assert_eq!(rig.get(&sent_on, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
     let written = tool.credential().await.unwrap();
     rig.holds_the_canaries(&written);
-    let screen = tool.shows("successfully signed in with Google").await.unwrap();
-    kept(SCREENS, "browser-done", from_line("Attempting to open", &screen)).unwrap();
+    let screen = tool.wait_for("successfully signed in with Google").await.unwrap();
+    check_screen(SCREENS, "browser-done", from_line("Attempting to open", &screen)).unwrap();
     rig.nothing_strange(&tool);
     tool.finish().await.unwrap();
     good_in_another_home(&rig, &clis, written, "browser").await;

@@ -5,7 +5,7 @@ use super::{
     identify::Caller,
 };
 use crate::{api_error::ApiError, app::App, clock, random};
-use anteroom_store::{Grant, NewCaller, NewPass, Role, SessionRow, Sha256Hex, StoreError};
+use anteroom_store::{LoginScope, NewCaller, NewLoginToken, Role, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{CallerId, Problem, Secret};
 use axum::http::HeaderValue;
 
@@ -13,10 +13,10 @@ use axum::http::HeaderValue;
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn make_pass(app: &App, grant: Grant) -> Result<Secret, StoreError> {
+pub async fn make_pass(app: &App, scope: LoginScope) -> Result<Secret, StoreError> {
     let pass = random::token("pass_");
     let expires_at_ms = clock::now() + app.config.sessions.login_link_s_max * 1_000;
-    app.store.create_pass(&NewPass { hash: Sha256Hex::of_secret(&pass), grant, expires_at_ms }).await?;
+    app.store.create_login_token(&NewLoginToken { hash: Sha256Hex::of_secret(&pass), scope, expires_at_ms }).await?;
     Ok(pass)
 }
 
@@ -26,10 +26,10 @@ pub async fn make_pass(app: &App, grant: Grant) -> Result<Secret, StoreError> {
 /// The pass is spent, or the database cannot be used.
 pub async fn enter(app: &App, pass: &Secret, present: Option<&Caller>) -> Result<Option<HeaderValue>, ApiError> {
     let now = clock::now();
-    let grant = app.store.redeem_pass(&Sha256Hex::of_secret(pass), now).await?.ok_or(Problem::TicketUsed)?;
-    let (role, name, cookie) = match grant {
-        Grant::Enter { name } => (Role::Operator, name, OPERATOR_COOKIE.to_owned()),
-        Grant::View { session } => {
+    let scope = app.store.redeem_login_token(&Sha256Hex::of_secret(pass), now).await?.ok_or(Problem::TicketUsed)?;
+    let (role, name, cookie) = match scope {
+        LoginScope::Operator { name } => (Role::Operator, name, OPERATOR_COOKIE.to_owned()),
+        LoginScope::Session { session } => {
             let row = app.store.session(&session).await?.ok_or(Problem::UnknownSession)?;
             if present.is_some_and(|caller| caller.may_use(&row).is_ok()) {
                 return Ok(None);
@@ -59,7 +59,7 @@ pub async fn enter(app: &App, pass: &Secret, present: Option<&Caller>) -> Result
 /// # Errors
 /// The database cannot be written.
 pub async fn enter_link(app: &App) -> Result<String, StoreError> {
-    let pass = make_pass(app, Grant::Enter { name: "operator".into() }).await?;
+    let pass = make_pass(app, LoginScope::Operator { name: "operator".into() }).await?;
     Ok(format!("{}/enter#pass={}", app.base_url, pass.expose()))
 }
 
@@ -68,7 +68,7 @@ pub async fn enter_link(app: &App) -> Result<String, StoreError> {
 /// # Errors
 /// The database cannot be written.
 pub async fn viewer_link(app: &App, row: &SessionRow) -> Result<String, StoreError> {
-    let pass = make_pass(app, Grant::View { session: row.id.clone() }).await?;
+    let pass = make_pass(app, LoginScope::Session { session: row.id.clone() }).await?;
     let page = format!("{}/dashboard/remote-cli/auth?session={}&provider={}", app.base_url, row.id, row.provider);
     Ok(format!("{page}#pass={}", pass.expose()))
 }

@@ -1,5 +1,5 @@
-//! `anteroom bench start`: a session's start, stage by stage, and the memory of an idle machine. Runs a server of its own
-//! on a free port with a state directory of its own, and looks at it as a viewer does: over HTTP and a WebSocket.
+//! `anteroom bench start`: measures the start of a session by stage, and the memory of an idle machine. Starts a separate server
+//! on a free port with a temporary state directory and uses it as a viewer does: over HTTP and a WebSocket.
 
 use super::{machine_environment, print_line};
 use crate::{
@@ -21,52 +21,52 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long one look at a desktop may take, milliseconds.
-const LOOK_MS_MAX: u64 = 60_000;
-/// Machines whose memory is looked at together.
+/// Timeout of one request, milliseconds.
+const REQUEST_MS_MAX: u64 = 60_000;
+/// Number of idle machines whose memory is measured.
 const IDLE_MACHINES: u32 = 4;
-/// The provider that only waits.
+/// The id of a provider whose tool only waits.
 const WAITING: &str = "waiting";
-/// How long they are left alone before.
+/// Idle time before memory is measured, seconds.
 const IDLE_S: u64 = 3;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
-    /// Time from asking for a session to its first full picture, and the memory of an idle machine.
+    /// Measure the time from a start request to the first complete desktop frame, and the memory of an idle machine.
     Start {
-        /// Sessions, one after the other.
+        /// Number of sessions, started one after the other.
         #[arg(long, default_value_t = 30)]
         count: u32,
-        /// The tool to start. Default: none, the terminal waits.
+        /// The tool to start. Default: a program that only waits.
         #[arg(long, default_value = WAITING)]
         provider: String,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// Milliseconds since the session was asked for.
+/// Times of one start, milliseconds since the start request.
 #[derive(Debug, Clone, Copy, Default)]
-struct Marks {
+struct StartTimes {
     accepted: f64,
     process: f64,
     agent: f64,
     claimed: f64,
-    greeted: f64,
-    picture: f64,
+    rfb_handshake: f64,
+    first_frame: f64,
 }
 
-/// A stage's name and how to read its mark.
-type Column = (&'static str, fn(&Marks) -> f64);
+/// A stage's name and its time.
+type Column = (&'static str, fn(&StartTimes) -> f64);
 
 const STAGES: [Column; 6] = [
-    ("accepted (202)", |marks| marks.accepted),
-    ("cloned (process runs)", |marks| marks.process),
-    ("agent answers", |marks| marks.agent),
-    ("claimed", |marks| marks.claimed),
-    ("desktop greets the viewer", |marks| marks.greeted),
-    ("first full picture", |marks| marks.picture),
+    ("accepted (202)", |times| times.accepted),
+    ("cloned (process runs)", |times| times.process),
+    ("agent answers", |times| times.agent),
+    ("claimed", |times| times.claimed),
+    ("desktop handshake done", |times| times.rfb_handshake),
+    ("first complete frame", |times| times.first_frame),
 ];
 
 pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Result<ExitCode> {
@@ -75,22 +75,22 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     config.state_dir = state.path().to_owned();
     config.listen = ([127, 0, 0, 1], 0).into();
     config.public_url = None;
-    config.providers.insert(WAITING.into(), waiting().context("the waiting provider")?);
+    config.providers.insert(WAITING.into(), waiting_provider().context("the waiting provider")?);
     let environment = machine_environment::prepare(&config).await?;
     let dir = StateDir::take(&config.state_dir)?;
     let server = server::start(config, &dir, environment, true).await?;
     let measured = measure(&server, &provider, count).await;
-    let emptied = empty(&server).await;
+    let stopped = stop_machines(&server).await;
     server.stop().await;
-    // What went wrong first is the cause of what follows.
-    let (marks, memory) = measured?;
-    emptied?;
-    report(&marks, &memory, json)?;
+    // The first error is the cause of the following ones.
+    let (times, memory) = measured?;
+    stopped?;
+    report(&times, &memory, json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A provider whose tool only waits, so that the figures are the machine's own.
-fn waiting() -> Result<toml::Table, toml::de::Error> {
+/// A provider whose tool only waits, so that only the machine is measured.
+fn waiting_provider() -> Result<toml::Table, toml::de::Error> {
     toml::from_str(
         r#"
         name = "Waiting"
@@ -105,30 +105,30 @@ fn waiting() -> Result<toml::Table, toml::de::Error> {
     )
 }
 
-/// Ends what is left, so that no machine outlives the bench.
-async fn empty(server: &Server) -> anyhow::Result<()> {
+/// Stops all machines, so that none outlives the benchmark.
+async fn stop_machines(server: &Server) -> anyhow::Result<()> {
     for (machine, _) in server.app.machines.list() {
         server.app.machines.stop(&machine, anteroom_machine::StopReason::Operator);
     }
-    let gone = async {
+    let removed = async {
         while server.app.machines.count() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), gone).await.context("machines did not end")
+    tokio::time::timeout(Duration::from_secs(30), removed).await.context("the machines were not removed within 30 s")
 }
 
 type Memories = Vec<anteroom_machine::Memory>;
 
-async fn measure(server: &Server, provider: &str, count: u32) -> anyhow::Result<(Vec<Marks>, Memories)> {
+async fn measure(server: &Server, provider: &str, count: u32) -> anyhow::Result<(Vec<StartTimes>, Memories)> {
     let client = Viewer::new(server, provider).await?;
-    let mut marks = Vec::new();
-    // The first start also warms the page cache and QEMU's own files.
+    let mut times = Vec::new();
+    // The first start is not counted: it warms the page cache.
     for number in 0..=count {
-        let (id, mark) = client.start().await?;
+        let (id, start) = client.start().await?;
         client.cancel(&id).await?;
         if number > 0 {
-            marks.push(mark);
+            times.push(start);
         }
     }
     let mut idle = Vec::new();
@@ -141,7 +141,7 @@ async fn measure(server: &Server, provider: &str, count: u32) -> anyhow::Result<
     for id in idle {
         client.cancel(&id).await?;
     }
-    Ok((marks, memories))
+    Ok((times, memories))
 }
 
 struct Viewer {
@@ -164,7 +164,7 @@ impl Viewer {
         };
         server.app.store.create_caller(&caller).await?;
         Ok(Self {
-            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(LOOK_MS_MAX)).build()?,
+            http: reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(REQUEST_MS_MAX)).build()?,
             base: format!("{}", server.address),
             token: token.expose().to_owned(),
             provider: provider.to_owned(),
@@ -184,9 +184,9 @@ impl Viewer {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// One start, up to the whole picture.
-    async fn start(&self) -> anyhow::Result<(String, Marks)> {
-        let began = Instant::now();
+    /// Starts one session and waits for its first complete frame. Returns the session's id and the times.
+    async fn start(&self) -> anyhow::Result<(String, StartTimes)> {
+        let start = Instant::now();
         let request = StartRequest {
             provider: self.provider.clone(),
             user_id: None,
@@ -197,49 +197,49 @@ impl Viewer {
             renews: None,
         };
         let started: StartResponse = self.post("/api/auth/start", &request).await?;
-        let accepted = millis(began);
+        let accepted = millis(start);
         let id = started.session.id.to_string();
         let path = format!("/api/auth/session/{id}");
         let ticket: Ticket = self.post(&format!("{path}/ticket"), &serde_json::json!({ "purpose": "desktop" })).await?;
         let url = format!("ws://{}{path}/novnc/websock", self.base);
         let protocols = format!("binary, ticket.{}", ticket.ticket);
-        let socket = ViewerSocket::dial(&url, &[("sec-websocket-protocol", &protocols)], LOOK_MS_MAX).await?;
-        let mut desktop = RfbClient::connect(socket, LOOK_MS_MAX).await?;
-        let greeted = millis(began);
+        let socket = ViewerSocket::dial(&url, &[("sec-websocket-protocol", &protocols)], REQUEST_MS_MAX).await?;
+        let mut desktop = RfbClient::connect(socket, REQUEST_MS_MAX).await?;
+        let rfb_handshake = millis(start);
         desktop.whole_frame().await?;
-        let picture = millis(began);
-        let marks = self.marks(&path, accepted).await?;
-        Ok((id, Marks { greeted, picture, ..marks }))
+        let first_frame = millis(start);
+        let times = self.server_times(&path, accepted).await?;
+        Ok((id, StartTimes { rfb_handshake, first_frame, ..times }))
     }
 
-    /// The stages in between, from the timeline: the server's own clock, from the session's acceptance.
-    async fn marks(&self, path: &str, accepted: f64) -> anyhow::Result<Marks> {
+    /// The times of the stages in the server, from the timeline.
+    async fn server_times(&self, path: &str, accepted: f64) -> anyhow::Result<StartTimes> {
         let request = self.http.get(format!("http://{}{path}/events", self.base)).bearer_auth(&self.token);
         let timeline: Timeline = request.send().await?.json().await?;
         let at = |kind: &str| -> anyhow::Result<f64> {
             let entry = timeline.entries.iter().find(|entry| entry.kind == kind);
             let entry = entry.with_context(|| format!("the timeline has no {kind}"))?;
             let at: jiff::Timestamp = entry.at.parse()?;
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds of today fit")]
+            #[expect(clippy::cast_precision_loss, reason = "present Unix times fit in the mantissa")]
             Ok(at.as_millisecond() as f64)
         };
         let ready = timeline.entries.iter().find(|entry| entry.kind == "machine_ready").context("not ready")?;
         let timing = |name: &str| ready.data["timings"][name].as_f64().unwrap_or(f64::NAN);
-        let asked = at("machine_requested")? - at("accepted")?;
-        Ok(Marks {
+        let requested = at("machine_requested")? - at("accepted")?;
+        Ok(StartTimes {
             accepted,
-            process: asked + timing("spawned_ms"),
-            agent: asked + timing("ready_ms"),
+            process: requested + timing("spawned_ms"),
+            agent: requested + timing("ready_ms"),
             claimed: at("machine_ready")? - at("accepted")?,
-            ..Marks::default()
+            ..StartTimes::default()
         })
     }
 
-    /// Ends the session and waits until its machine is gone, so that starts do not disturb each other.
+    /// Cancels the session and waits until its machine has exited, so that starts do not affect each other.
     async fn cancel(&self, id: &str) -> anyhow::Result<()> {
         let path = format!("/api/auth/session/{id}");
         let _: SessionView = self.post(&format!("{path}/cancel"), &()).await?;
-        let gone = async {
+        let exited = async {
             loop {
                 let request = self.http.get(format!("http://{}{path}/events", self.base)).bearer_auth(&self.token);
                 let timeline: Timeline = request.send().await?.json().await?;
@@ -249,7 +249,7 @@ impl Viewer {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), gone).await.context("the machine did not end")?
+        tokio::time::timeout(Duration::from_secs(30), exited).await.context("the machine did not exit within 30 s")?
     }
 }
 
@@ -257,7 +257,7 @@ fn millis(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1_000.0
 }
 
-/// The value below which `share` of all lie (nearest rank).
+/// The nearest-rank percentile; `share` is 0 to 1.
 fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(
@@ -270,15 +270,15 @@ fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
-fn report(marks: &[Marks], memories: &Memories, json: bool) -> anyhow::Result<()> {
+fn report(times: &[StartTimes], memories: &Memories, json: bool) -> anyhow::Result<()> {
     let rows: Vec<(&str, f64, f64)> = STAGES
         .iter()
         .map(|(name, read)| {
-            let mut values: Vec<f64> = marks.iter().map(read).collect();
+            let mut values: Vec<f64> = times.iter().map(read).collect();
             (*name, percentile(&mut values, 0.5), percentile(&mut values, 0.95))
         })
         .collect();
-    #[expect(clippy::cast_precision_loss, reason = "bytes of a machine fit")]
+    #[expect(clippy::cast_precision_loss, reason = "the memory of a machine fits in the mantissa")]
     let mib = |read: fn(&anteroom_machine::Memory) -> u64| {
         let mut values: Vec<f64> = memories.iter().map(|memory| read(memory) as f64 / (1 << 20) as f64).collect();
         percentile(&mut values, 0.5)
@@ -289,18 +289,18 @@ fn report(marks: &[Marks], memories: &Memories, json: bool) -> anyhow::Result<()
             .iter()
             .map(|(name, p50, p95)| serde_json::json!({ "stage": name, "p50_ms": p50, "p95_ms": p95 }))
             .collect();
-        let all = serde_json::json!({ "starts": marks.len(), "stages": stages, "machines": memories.len(),
+        let all = serde_json::json!({ "starts": times.len(), "stages": stages, "machines": memories.len(),
             "memory_mib_p50": { "proportional": pss, "private": private } });
         print_line(serde_json::to_string_pretty(&all)?);
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["from asking to …", "p50 ms", "p95 ms"]);
+    table.load_style(presets::NOTHING).set_header(["from the start request to …", "p50 ms", "p95 ms"]);
     for (name, p50, p95) in rows {
         table.add_row([name.to_owned(), format!("{p50:.0}"), format!("{p95:.0}")]);
     }
     print_line(table);
-    print_line(format_args!("\n{} starts, one after the other.", marks.len()));
+    print_line(format_args!("\n{} sequential starts.", times.len()));
     print_line(format_args!(
         "Memory of an idle machine (median of {}): {pss:.0} MiB proportional, {private:.0} MiB private.",
         memories.len()

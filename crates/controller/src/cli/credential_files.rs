@@ -1,5 +1,5 @@
-//! Writing a credential's files for their owner: whole or not at all, readable by the owner alone, and in the place of nothing unless that
-//! is asked for. What could keep them from being written is found out before they are asked for: some are handed out only once.
+//! Writes the files of a credential: each file completely or not at all, readable only by the user, without overwriting unless
+//! requested. All checks run before the credential is leased, because some credentials can be leased only once.
 
 use anteroom_wire::{agent::DeliveredFile, api::CredentialFile};
 use anyhow::{Context, bail, ensure};
@@ -10,131 +10,137 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// Where a credential's files go.
+/// The output location of a credential's files.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Place {
-    /// Write the credential there: one file (0600), or several below a directory by their own paths and modes. What exists is kept.
+pub(super) struct OutputPath {
+    /// Write the credential to this file (mode 0600), or to this directory with the files' own paths and modes.
+    ///
+    /// Existing files are not overwritten.
     #[arg(long, value_name = "FILE|DIR")]
     out: PathBuf,
-    /// With --out: put the credential in the place of files that are there.
+    /// With --out: overwrite existing files.
     #[arg(long, requires = "out")]
     overwrite: bool,
 }
 
-impl Place {
-    /// There.
+impl OutputPath {
+    /// The location `out`.
     pub(super) fn new(out: PathBuf, overwrite: bool) -> Self {
         Self { out, overwrite }
     }
 
-    /// Finds out whether anything could be written there, when nobody knows yet how many files it will be.
+    /// Checks that the location is writable, before the number of files is known.
     ///
     /// # Errors
-    /// It could not.
-    pub(super) fn usable(&self) -> anyhow::Result<()> {
+    /// The location is not writable, or it is an existing file and `overwrite` is not set.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
         if self.out.is_dir() {
-            return writable(&self.out);
+            return ensure_writable(&self.out);
         }
         if self.is_directory() {
-            return writable(nearest(&self.out));
+            return ensure_writable(nearest_existing(&self.out));
         }
-        self.is_free(&self.out)?;
-        writable(directory_of(&self.out))
+        self.ensure_free(&self.out)?;
+        ensure_writable(directory_of(&self.out))
     }
 
-    /// Where these files will be, if they can be written there.
+    /// Returns the paths of these files after checking that they can be written.
     ///
     /// # Errors
-    /// One cannot be written, is there already, or wants to lie elsewhere.
+    /// A path is not writable, exists already, or is outside the directory.
     pub(super) fn plan(&self, files: &[CredentialFile]) -> anyhow::Result<Vec<PathBuf>> {
         ensure!(!files.is_empty(), "the credential has no file");
         let single = files.len() == 1 && !self.is_directory();
         ensure!(
             single || !self.out.is_file(),
-            "{} is a file, and the credential has {} of them",
+            "{} is a file, but the credential has {} files; name a directory",
             self.out.display(),
             files.len()
         );
         let mut planned = Vec::with_capacity(files.len());
         for file in files {
-            let path = if single { self.out.clone() } else { self.below(&file.path)? };
-            self.is_free(&path)?;
-            writable(if single { directory_of(&path) } else { nearest(&path) })?;
+            let path = if single { self.out.clone() } else { self.path_below(&file.path)? };
+            self.ensure_free(&path)?;
+            ensure_writable(if single { directory_of(&path) } else { nearest_existing(&path) })?;
             planned.push(path);
         }
         Ok(planned)
     }
 
-    /// Writes the files where [`Place::plan`] says.
+    /// Writes the files to the paths that [`Self::plan`] returns.
     ///
     /// # Errors
-    /// One cannot be written, is there already, or wants to lie elsewhere.
+    /// A path is not writable, exists already, or is outside the directory.
     pub(super) fn write(&self, files: &[DeliveredFile]) -> anyhow::Result<Vec<PathBuf>> {
-        let facts = |file: &DeliveredFile| CredentialFile {
+        let metadata = |file: &DeliveredFile| CredentialFile {
             path: file.path.clone(),
             bytes: file.content.expose().len() as u64,
             mode: file.mode,
         };
-        let planned = self.plan(&files.iter().map(facts).collect::<Vec<_>>())?;
+        let planned = self.plan(&files.iter().map(metadata).collect::<Vec<_>>())?;
         for (path, file) in planned.iter().zip(files) {
-            let own = planned.len() == 1 && *path == self.out;
-            if !own {
+            let is_single = planned.len() == 1 && *path == self.out;
+            if !is_single {
                 let dir = directory_of(path);
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-                made.with_context(|| format!("{} cannot be made", dir.display()))?;
+                let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+                created.with_context(|| format!("the directory {} cannot be created", dir.display()))?;
             }
-            let mode = if own { 0o600 } else { file.mode & 0o700 | 0o600 };
-            self.put(path, file.content.expose(), mode)
+            let mode = if is_single { 0o600 } else { file.mode & 0o700 | 0o600 };
+            self.write_file(path, file.content.expose(), mode)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
         }
         Ok(planned)
     }
 
-    /// A directory, or what will be one.
+    /// Whether the location is a directory, or will be created as one.
     fn is_directory(&self) -> bool {
         self.out.is_dir() || self.out.as_os_str().as_encoded_bytes().ends_with(b"/")
     }
 
-    fn below(&self, path: &str) -> anyhow::Result<PathBuf> {
-        let below = Path::new(path);
-        if path.is_empty() || below.components().any(|part| !matches!(part, Component::Normal(_))) {
+    fn path_below(&self, path: &str) -> anyhow::Result<PathBuf> {
+        let relative = Path::new(path);
+        if path.is_empty() || relative.components().any(|part| !matches!(part, Component::Normal(_))) {
             bail!("{path:?} is not a path below a home directory");
         }
-        Ok(self.out.join(below))
+        Ok(self.out.join(relative))
     }
 
-    fn is_free(&self, path: &Path) -> anyhow::Result<()> {
-        let is_there = path.symlink_metadata().is_ok();
-        ensure!(self.overwrite || !is_there, "{} exists; --overwrite puts the credential in its place", path.display());
+    fn ensure_free(&self, path: &Path) -> anyhow::Result<()> {
+        let exists = path.symlink_metadata().is_ok();
+        ensure!(self.overwrite || !exists, "{} exists; --overwrite replaces it", path.display());
         ensure!(!path.is_dir(), "{} is a directory", path.display());
         Ok(())
     }
 
-    fn put(&self, path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    fn write_file(&self, path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
         let mut builder = tempfile::Builder::new();
         let mut file =
             builder.prefix(".anteroom-").permissions(Permissions::from_mode(mode)).tempfile_in(directory_of(path))?;
-        // Whatever the umask takes away.
+        // Independent of the umask.
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        let kept = if self.overwrite { file.persist(path) } else { file.persist_noclobber(path) };
-        kept.map(drop).map_err(|error| error.error)
+        let persisted = if self.overwrite { file.persist(path) } else { file.persist_noclobber(path) };
+        persisted.map(drop).map_err(|error| error.error)
     }
 }
 
-fn writable(dir: &Path) -> anyhow::Result<()> {
-    ensure!(dir.is_dir(), "{} cannot be written: there is no such directory; make it or name another", dir.display());
-    let tried = tempfile::Builder::new().prefix(".anteroom-").tempfile_in(dir);
-    tried.map(drop).with_context(|| format!("{} cannot be written", dir.display()))
+fn ensure_writable(dir: &Path) -> anyhow::Result<()> {
+    ensure!(
+        dir.is_dir(),
+        "{} cannot be written: there is no such directory; create it or name another one",
+        dir.display()
+    );
+    let probe = tempfile::Builder::new().prefix(".anteroom-").tempfile_in(dir);
+    probe.map(drop).with_context(|| format!("{} cannot be written", dir.display()))
 }
 
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-/// The nearest directory above that is there.
-fn nearest(path: &Path) -> &Path {
+/// The nearest existing parent directory.
+fn nearest_existing(path: &Path) -> &Path {
     let above = path.ancestors().skip(1).map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
     above.into_iter().find(|dir| dir.exists()).unwrap_or_else(|| Path::new("/"))
 }
@@ -157,60 +163,60 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let single = dir.path().join("auth.json");
         let one = [file(".codex/auth.json", 0o644)];
-        assert_eq!(Place::new(single.clone(), false).write(&one).unwrap(), std::slice::from_ref(&single));
+        assert_eq!(OutputPath::new(single.clone(), false).write(&one).unwrap(), std::slice::from_ref(&single));
         assert_eq!(mode(&single), 0o600);
         let home = dir.path().join("home/of/me");
         let both = [file(".a/one.json", 0o600), file(".a/b/two", 0o755)];
-        let written = Place::new(home.clone(), false).write(&both).unwrap();
+        let written = OutputPath::new(home.clone(), false).write(&both).unwrap();
         assert_eq!(written, [home.join(".a/one.json"), home.join(".a/b/two")]);
-        assert_eq!(mode(&written[1]), 0o700, "nobody else's");
+        assert_eq!(mode(&written[1]), 0o700, "no access for other users");
         assert_eq!(mode(&home.join(".a")), 0o700);
-        assert!(Place::new(single, true).write(&both).is_err(), "a file is no place for two");
+        assert!(OutputPath::new(single, true).write(&both).is_err(), "one file cannot hold two");
         let named = dir.path().join("new/");
-        assert_eq!(Place::new(named.clone(), false).write(&one).unwrap(), [named.join(".codex/auth.json")]);
+        assert_eq!(OutputPath::new(named.clone(), false).write(&one).unwrap(), [named.join(".codex/auth.json")]);
     }
 
     #[test]
-    fn what_is_there_stays_unless_it_shall_be_overwritten() {
+    fn existing_files_are_kept_unless_overwrite_is_set() {
         let dir = tempfile::tempdir().unwrap();
         let single = dir.path().join("auth.json");
         let one = [file(".codex/auth.json", 0o600)];
-        for there in ["file", "dangling"] {
-            match there {
+        for existing in ["file", "dangling"] {
+            match existing {
                 "file" => std::fs::write(&single, "mine").unwrap(),
                 _ => std::os::unix::fs::symlink("nowhere", &single).unwrap(),
             }
-            let why = Place::new(single.clone(), false).usable().unwrap_err().to_string();
-            assert!(why.contains("exists; --overwrite"), "{there}: {why}");
-            assert!(Place::new(single.clone(), false).write(&one).is_err(), "{there}");
-            Place::new(single.clone(), true).usable().unwrap();
-            Place::new(single.clone(), true).write(&one).unwrap();
-            assert_eq!((std::fs::read(&single).unwrap(), mode(&single)), (b"{}".to_vec(), 0o600), "{there}");
+            let why = OutputPath::new(single.clone(), false).check().unwrap_err().to_string();
+            assert!(why.contains("exists; --overwrite"), "{existing}: {why}");
+            assert!(OutputPath::new(single.clone(), false).write(&one).is_err(), "{existing}");
+            OutputPath::new(single.clone(), true).check().unwrap();
+            OutputPath::new(single.clone(), true).write(&one).unwrap();
+            assert_eq!((std::fs::read(&single).unwrap(), mode(&single)), (b"{}".to_vec(), 0o600), "{existing}");
             std::fs::remove_file(&single).unwrap();
         }
         let home = dir.path().to_owned();
         let both = [file(".a/one.json", 0o600), file(".a/two", 0o600)];
         std::fs::create_dir(home.join(".a")).unwrap();
         std::fs::write(home.join(".a/two"), "mine").unwrap();
-        Place::new(home.clone(), false).usable().unwrap();
-        let why = Place::new(home.clone(), false).write(&both).unwrap_err().to_string();
+        OutputPath::new(home.clone(), false).check().unwrap();
+        let why = OutputPath::new(home.clone(), false).write(&both).unwrap_err().to_string();
         assert!(why.contains("/.a/two exists"), "{why}");
         assert!(!home.join(".a/one.json").exists(), "all of them or none");
         std::fs::remove_file(home.join(".a/two")).unwrap();
         std::fs::create_dir(home.join(".a/two")).unwrap();
-        assert!(Place::new(home.clone(), true).write(&both).is_err(), "a directory is no file");
-        assert_eq!(std::fs::read_dir(home.join(".a")).unwrap().count(), 1, "nothing else is left");
+        assert!(OutputPath::new(home.clone(), true).write(&both).is_err(), "a directory is not replaced by a file");
+        assert_eq!(std::fs::read_dir(home.join(".a")).unwrap().count(), 1, "no temporary file remains");
     }
 
     #[test]
-    fn no_file_leaves_the_directory_that_was_named() {
+    fn no_file_is_written_outside_the_output_directory() {
         let dir = tempfile::tempdir().unwrap();
         for path in ["../out", "/etc/x", ".a/../../x", ".", ""] {
-            assert!(Place::new(dir.path().to_owned(), true).write(&[file(path, 0o600)]).is_err(), "{path}");
+            assert!(OutputPath::new(dir.path().to_owned(), true).write(&[file(path, 0o600)]).is_err(), "{path}");
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         let none = dir.path().join("none/auth.json");
-        Place::new(none, false).write(&[file("x", 0o600)]).unwrap_err();
+        OutputPath::new(none, false).write(&[file("x", 0o600)]).unwrap_err();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -1,12 +1,12 @@
-//! `anteroom credentials …`: what is stored, whether it is good, and what can be done with it.
+//! `anteroom credentials …`: lists, checks, leases, renews and deletes stored credentials.
 
 use super::{
     client::{Client, ClientError},
-    credential_files::Place,
+    credential_files::OutputPath,
     login::lease_to,
-    print_line,
-    sign_in::{SignedIn, sign_in, until_over},
-    watch::{self, Told},
+    print_line, printable,
+    sign_in::{SignInResult, follow_to_end, sign_in},
+    watch::{self, SessionUpdate},
 };
 use crate::{config::Config, session::use_credential::NOT_CONCLUSIVE};
 use anteroom_wire::{
@@ -23,61 +23,63 @@ use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
 
-/// `check` ends with this when the tool could not be asked.
-const NOT_ASKED: u8 = 2;
+/// Exit code of `check` if the tool's status command could not be run.
+const NOT_CHECKED: u8 = 2;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CredentialsCommand {
-    /// All stored credentials, the newest first.
+    /// List stored credentials, the newest first.
     List {
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// One credential: its files, how it is, when it was asked for last. Never its bytes.
+    /// Show one credential: files, health, last check. Its content is not printed.
     Show {
-        /// Its id.
+        /// The credential's id.
         credential: CredentialId,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Ask the tool itself, in a fresh machine, whether it is signed in. Ends with 0 when it is, 1 when not, 2 when it could not be asked.
+    /// Run the tool's status command in a new machine to check that the credential is accepted.
+    ///
+    /// Exits with 0 if it is accepted, 1 if it needs a new sign-in, 2 if the check could not be made.
     Check {
-        /// Its id.
+        /// The credential's id.
         credential: CredentialId,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Sign out at the provider with the tool's own command. The stored credential stays and is worth nothing then.
+    /// Sign out at the provider with the tool's command. The stored credential remains but is no longer valid.
     Logout {
-        /// Its id.
+        /// The credential's id.
         credential: CredentialId,
     },
-    /// Delete the stored bytes for good. At the provider the credential stays good, unless the tool signs out (--logout).
+    /// Delete the stored credential permanently. Without --logout it remains valid at the provider.
     Delete {
-        /// Its id.
+        /// The credential's id.
         credential: CredentialId,
-        /// Sign out at the provider first; if that fails, nothing is deleted.
+        /// Sign out at the provider first. If that fails, nothing is deleted.
         #[arg(long)]
         logout: bool,
-        /// With --logout: delete even so.
+        /// With --logout: delete even if the sign-out fails.
         #[arg(long, requires = "logout")]
         force: bool,
     },
-    /// Write the credential's files; the lease is on the record. One that is handed out once is deleted on the server with that.
+    /// Lease a credential: write its files. The lease is recorded; a deliver-once credential is deleted from the server.
     Lease {
-        /// Its id.
+        /// The credential's id.
         credential: CredentialId,
         #[command(flatten)]
-        place: Place,
+        output: OutputPath,
     },
-    /// Sign in again: the credential keeps its id.
+    /// Sign in again to renew a credential. It keeps its id.
     Renew {
-        /// Its id.
+        /// The credential's id.
         credential: CredentialId,
-        /// Print the link and do not open a browser.
+        /// Print the link without opening a browser.
         #[arg(long)]
         no_open: bool,
     },
@@ -91,13 +93,13 @@ pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow:
         CredentialsCommand::Check { credential, json } => check(&client, &credential, json).await,
         CredentialsCommand::Logout { credential } => {
             logout(&client, &credential).await?;
-            print_line("Signed out at the provider. The stored credential is worth nothing now; delete it, or sign in again.");
+            print_line("Signed out at the provider. The stored credential is no longer valid; delete it or renew it.");
             Ok(ExitCode::SUCCESS)
         }
         CredentialsCommand::Delete { credential, logout, force } => delete(&client, &credential, logout, force).await,
-        CredentialsCommand::Lease { credential, place } => {
-            let written = lease_to(&client, &read(&client, &credential).await?, &place).await?;
-            print_line(format_args!("Written: {written}"));
+        CredentialsCommand::Lease { credential, output } => {
+            let written = lease_to(&client, &read(&client, &credential).await?, &output).await?;
+            print_line(format_args!("Wrote {written}"));
             Ok(ExitCode::SUCCESS)
         }
         CredentialsCommand::Renew { credential, no_open } => renew(&client, &credential, no_open).await,
@@ -111,7 +113,7 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["credential", "tool", "person", "health", "checked", "stored"]);
+    table.load_style(presets::NOTHING).set_header(["credential", "tool", "user", "health", "checked", "stored"]);
     for meta in &list.credentials {
         table.add_row([
             meta.id.to_string(),
@@ -143,14 +145,14 @@ async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<
     };
     row("credential", meta.id.to_string());
     row("tool", meta.provider.to_string());
-    row("person", meta.user_id.clone().unwrap_or_default());
-    row("health", format!("{}: {}", meta.health.as_str(), plain(&meta.health_detail)));
+    row("user", meta.user_id.clone().unwrap_or_default());
+    row("health", format!("{}: {}", meta.health.as_str(), printable(&meta.health_detail)));
     row("checked", meta.checked_at.clone());
     row("stored", meta.stored_at.clone());
     row("session", meta.session.to_string());
     row("policy", meta.policy.sentence().to_owned());
     if let Some(at) = &meta.deliver_until {
-        row("waits until", at.clone());
+        row("kept until", at.clone());
     }
     if let Some(at) = &meta.expires_at {
         row("ends", at.clone());
@@ -162,66 +164,63 @@ async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a tool said must not steer this terminal.
-fn plain(said: &str) -> String {
-    said.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A session that uses the credential, from its start to its end.
-async fn used(client: &Client, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<SessionView> {
+/// Starts a session that uses the credential and waits for its end.
+async fn run_use(client: &Client, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<SessionView> {
     let request = UseRequest { purpose, argv: Vec::new() };
     let started: StartResponse = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
-    until_over(client, &started.session.id).await?.context("cancelled")
+    follow_to_end(client, &started.session.id).await?.context("cancelled")
 }
 
-/// Why a use came to nothing.
-fn why_not(view: &SessionView) -> String {
-    let why = view.reason.as_ref().map_or("its end is not on record", |reason| &reason.sentence);
+/// The reason why a use failed.
+fn failure_reason(view: &SessionView) -> String {
+    let why = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
     format!("{why} See: anteroom diagnose {}", view.id)
 }
 
 async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
     let request = UseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
-    let asked = async {
+    let checked = async {
         let started: StartResponse = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
-        let (mut asked, mut silent) = (false, None);
-        let view = watch::follow(client, &started.session.id, |told| match told {
-            Told::Entry(entry) if entry.kind == "credential_checked" => asked = true,
-            Told::Entry(entry) if entry.kind == NOT_CONCLUSIVE => silent = Some(entry.sentence),
-            Told::Entry(_) | Told::View(_) => {}
+        let (mut is_checked, mut inconclusive) = (false, None);
+        let view = watch::follow(client, &started.session.id, |update| match update {
+            SessionUpdate::Entry(entry) if entry.kind == "credential_checked" => is_checked = true,
+            SessionUpdate::Entry(entry) if entry.kind == NOT_CONCLUSIVE => inconclusive = Some(entry.sentence),
+            SessionUpdate::Entry(_) | SessionUpdate::View(_) => {}
         });
         let view = view.await?;
-        Ok::<_, ClientError>((view, asked, silent))
+        Ok::<_, ClientError>((view, is_checked, inconclusive))
     };
-    match asked.await {
-        Ok((_, _, Some(why))) => return Ok(not_asked(&why)),
+    match checked.await {
+        Ok((_, _, Some(why))) => return Ok(print_not_checked(&why)),
         Ok((view, true, None)) if view.status == Status::Completed => {}
-        Ok((view, ..)) => return Ok(not_asked(&why_not(&view))),
-        Err(error) => return Ok(not_asked(&error.to_string())),
+        Ok((view, ..)) => return Ok(print_not_checked(&failure_reason(&view))),
+        Err(error) => return Ok(print_not_checked(&error.to_string())),
     }
     let meta = read(client, id).await?;
     if json {
         print_line(serde_json::to_string_pretty(&meta)?);
     } else {
-        print_line(format_args!("{}: {}", meta.health.as_str(), plain(&meta.health_detail)));
+        print_line(format_args!("{}: {}", meta.health.as_str(), printable(&meta.health_detail)));
     }
     let is_good = meta.health != CredentialHealth::NeedsAuth;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[expect(clippy::print_stderr, reason = "the command's last words")]
-fn not_asked(why: &str) -> ExitCode {
-    eprintln!("anteroom: the tool could not be asked: {why}");
-    ExitCode::from(NOT_ASKED)
+#[expect(clippy::print_stderr, reason = "the error of the command")]
+fn print_not_checked(why: &str) -> ExitCode {
+    eprintln!("anteroom: the credential could not be checked: {why}");
+    ExitCode::from(NOT_CHECKED)
 }
 
 /// Signs out at the provider.
 async fn logout(client: &Client, id: &CredentialId) -> anyhow::Result<()> {
-    let view = used(client, id, UsePurpose::Logout).await?;
+    let view = run_use(client, id, UsePurpose::Logout).await?;
     match view.credential_use.as_ref().and_then(|used| used.exit_code) {
         Some(0) => Ok(()),
-        Some(code) => anyhow::bail!("the tool's sign-out ended with {code}. See: anteroom diagnose {}", view.id),
-        None => anyhow::bail!("the sign-out did not run to its end: {}", why_not(&view)),
+        Some(code) => {
+            anyhow::bail!("the tool's sign-out command exited with {code}. See: anteroom diagnose {}", view.id)
+        }
+        None => anyhow::bail!("the sign-out did not finish: {}", failure_reason(&view)),
     }
 }
 
@@ -229,23 +228,23 @@ async fn delete(client: &Client, id: &CredentialId, at_provider: bool, force: bo
     if at_provider && let Err(error) = logout(client, id).await {
         anyhow::ensure!(
             force,
-            "{error:#}\nThe credential was kept: it may still be good at the provider. --force deletes it even so."
+            "{error:#}\nThe credential was not deleted: it may still be valid at the provider. Use --force to delete it anyway."
         );
         print_line(format_args!("Not signed out at the provider: {error:#}"));
     }
-    let may_be_good = if at_provider { String::new() } else { still_good(client, id).await };
+    let validity_note = if at_provider { String::new() } else { validity_note(client, id).await };
     let () = client.call(Method::DELETE, &format!("/api/credentials/{id}"), None::<&()>).await?;
-    print_line(format_args!("{id} was deleted.{may_be_good}"));
+    print_line(format_args!("{id} was deleted.{validity_note}"));
     Ok(ExitCode::SUCCESS)
 }
 
-/// What deleting alone leaves as it is.
-async fn still_good(client: &Client, id: &CredentialId) -> String {
+/// A note that the deleted credential remains valid at the provider.
+async fn validity_note(client: &Client, id: &CredentialId) -> String {
     let Ok(meta) = read(client, id).await else { return String::new() };
     let list = client.get::<ProviderList>("/api/providers").await.map(|list| list.providers).unwrap_or_default();
-    let can = list.into_iter().any(|it| it.id == meta.provider && it.can_sign_out);
-    let with = if can { "; --logout signs out there first" } else { "" };
-    format!(" It may still be good at the provider{with}.")
+    let can_sign_out = list.into_iter().any(|it| it.id == meta.provider && it.can_sign_out);
+    let hint = if can_sign_out { "; --logout signs out there first" } else { "" };
+    format!(" It may still be valid at the provider{hint}.")
 }
 
 async fn renew(client: &Client, id: &CredentialId, no_open: bool) -> anyhow::Result<ExitCode> {
@@ -259,9 +258,9 @@ async fn renew(client: &Client, id: &CredentialId, no_open: bool) -> anyhow::Res
         method: None,
         renews: Some(id.to_string()),
     };
-    let SignedIn::Yes(renewed) = sign_in(client, &request, no_open).await? else {
+    let SignInResult::Completed(renewed) = sign_in(client, &request, no_open).await? else {
         return Ok(ExitCode::FAILURE);
     };
-    print_line(format_args!("Signed in again. The credential is still {}.", renewed.id));
+    print_line(format_args!("Signed in again. The credential {} was renewed.", renewed.id));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,23 +1,22 @@
-//! `anteroom exec --credential ID -- COMMAND…`: a command in a fresh machine with the stored credential laid down, in the person's own
-//! terminal.
+//! `anteroom exec --credential ID -- COMMAND…`: runs a command in a new machine in which the stored credential is installed, attached
+//! to the local terminal.
 //!
 //! ```text
 //!  started ──▶ follow ───────────────────────────────▶ over: exit code
 //!         └──▶ attach ⇄ (ticket · WebSocket · bytes) ─┘        └──▶ the last screen, once more, as text
 //! ```
 //!
-//! The terminal is a `tmux` in the machine: whoever attaches late is shown what stands on it, and nothing that was printed before is
-//! lost. What it shows lies on the terminal's other screen, which is taken away at the end; so the last screen is printed then as text.
-//! That is also all there is of a command that ended before anybody could attach. Without a terminal here, what appears on the machine's
-//! is printed line by line.
+//! The command runs in a `tmux` in the machine, so attaching late shows the present screen. `tmux` uses the alternate screen of the
+//! local terminal, which is closed at the end; therefore the last screen is then printed as text. If the command ends before the
+//! client has attached, that text is the only output. If standard output is not a terminal, new lines are printed as they appear.
 
 mod attach;
-mod scroll;
+mod scrollback;
 mod tty;
 
 use super::{
     client::{Client, ClientError},
-    watch::{self, Told},
+    watch::{self, SessionUpdate},
 };
 use crate::config::Config;
 use anteroom_wire::{
@@ -37,19 +36,19 @@ use tokio::{
     sync::watch as channel,
 };
 
-/// What this command ends with when it is not the other command's code: it could not be run, or not to its end.
+/// Exit code of `exec` if the command could not be run or did not finish.
 pub(super) const NOT_RUN: u8 = 125;
-/// The machine's terminal when there is none here: tall, so that much of what it shows is there at once.
-const WITHOUT_TERMINAL: TerminalSize = TerminalSize { cols: 160, rows: 300 };
-/// What of the output is on its way may take this long when the session is over.
-const REST_MS_MAX: u64 = 1_000;
+/// Size of the machine's terminal if there is no local terminal. It is tall so that a snapshot contains many lines.
+const SIZE_WITHOUT_TERMINAL: TerminalSize = TerminalSize { cols: 160, rows: 300 };
+/// Time for the remaining output to arrive after the session has ended, milliseconds.
+const REMAINING_OUTPUT_MS_MAX: u64 = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExecArguments {
     /// The credential's id; see `anteroom credentials list`.
     #[arg(long, value_name = "ID")]
     credential: CredentialId,
-    /// The command and its arguments. No shell reads them.
+    /// The command and its arguments. They are passed as they are, without a shell.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -59,7 +58,7 @@ pub(super) async fn run(config: &Config, arguments: ExecArguments) -> anyhow::Re
     match exec(&client, arguments).await {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error) => {
-            tell(&format!("{error:#}"));
+            print_status(&format!("{error:#}"));
             Ok(ExitCode::from(NOT_RUN))
         }
     }
@@ -69,18 +68,18 @@ async fn exec(client: &Client, arguments: ExecArguments) -> anyhow::Result<u8> {
     let path = format!("/api/credentials/{}/use", arguments.credential);
     let request = UseRequest { purpose: UsePurpose::Exec, argv: arguments.command };
     let started: StartResponse = client.call(Method::POST, &path, Some(&request)).await?;
-    let is_person = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let mut news = News::new();
-    let mut attachment = Attachment::new(client, &started.session.id, news.stage.subscribe(), is_person);
-    let end = serve(client, &started.session, &mut attachment, &mut news).await;
-    // Whatever happened: the terminal as it was, before another word.
-    attachment.let_go();
+    let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let mut progress = CommandProgress::new();
+    let mut attachment = Attachment::new(client, &started.session.id, progress.stage.subscribe(), is_interactive);
+    let end = run_attached(client, &started.session, &mut attachment, &mut progress).await;
+    // The terminal must be restored before anything is printed.
+    attachment.detach();
     match end? {
-        End::Over(view) => {
-            attachment.last_screen(last_screen(client, &view).await)?;
-            Ok(outcome(&view, &news))
+        ExecEnd::SessionOver(view) => {
+            attachment.print_last_screen(last_screen(client, &view).await)?;
+            Ok(report_outcome(&view, &progress))
         }
-        End::Signal(code) => {
+        ExecEnd::Signal(code) => {
             let path = format!("/api/auth/session/{}/cancel", started.session.id);
             let _: SessionView = client.call(Method::POST, &path, None::<&()>).await?;
             Ok(code)
@@ -88,137 +87,137 @@ async fn exec(client: &Client, arguments: ExecArguments) -> anyhow::Result<u8> {
     }
 }
 
-/// How the waiting ended.
-enum End {
-    /// The session is over.
-    Over(Box<SessionView>),
-    /// This command was told to end, and ends with this code.
+/// The reason why `exec` stopped waiting.
+enum ExecEnd {
+    /// The session has ended.
+    SessionOver(Box<SessionView>),
+    /// This process received a signal; the exit code for it.
     Signal(u8),
 }
 
-/// Carries bytes until the session is over or this command is told to end.
-async fn serve(
+/// Copies bytes until the session has ended or this process receives a signal.
+async fn run_attached(
     client: &Client,
     session: &SessionView,
     attachment: &mut Attachment<'_>,
-    news: &mut News,
-) -> anyhow::Result<End> {
+    progress: &mut CommandProgress,
+) -> anyhow::Result<ExecEnd> {
     let mut signals = Signals::new()?;
-    let followed = watch::follow(client, &session.id, |told| news.take(told));
+    let followed = watch::follow(client, &session.id, |update| progress.update(update));
     let attached = attachment.run();
-    let alive = stay(client, session);
-    tokio::pin!(followed, attached, alive);
+    let heartbeats = send_heartbeats(client, session);
+    tokio::pin!(followed, attached, heartbeats);
     let mut is_attached = true;
     let end = loop {
         tokio::select! {
-            view = &mut followed => break End::Over(Box::new(view?)),
-            code = signals.any() => break End::Signal(code),
+            view = &mut followed => break ExecEnd::SessionOver(Box::new(view?)),
+            code = signals.any() => break ExecEnd::Signal(code),
             done = &mut attached, if is_attached => {
                 done?;
                 is_attached = false;
             }
-            never = &mut alive => match never {},
+            never = &mut heartbeats => match never {},
         }
     };
-    if is_attached && matches!(end, End::Over(_)) {
-        // The last bytes and the socket's close may come a moment after the news.
-        let _ = tokio::time::timeout(Duration::from_millis(REST_MS_MAX), attached).await;
+    if is_attached && matches!(end, ExecEnd::SessionOver(_)) {
+        // The last bytes may arrive after the event of the session's end.
+        let _ = tokio::time::timeout(Duration::from_millis(REMAINING_OUTPUT_MS_MAX), attached).await;
     }
     Ok(end)
 }
 
-/// Says now and then that somebody is here: a command may work for long without a key pressed.
-async fn stay(client: &Client, session: &SessionView) -> std::convert::Infallible {
+/// Sends heartbeats, so that a command that runs long without input does not reach the idle timeout.
+async fn send_heartbeats(client: &Client, session: &SessionView) -> std::convert::Infallible {
     let path = format!("/api/auth/session/{}/heartbeat", session.id);
     let parsed = |at: &str| at.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second);
     let idle_s = session.idle_deadline_at.as_deref().and_then(parsed).zip(parsed(&session.created_at));
-    let every_s = idle_s.map_or(60, |(until, from)| (until - from) / 3).clamp(1, 60);
+    let interval_s = idle_s.map_or(60, |(until, from)| (until - from) / 3).clamp(1, 60);
     loop {
-        tokio::time::sleep(Duration::from_secs(every_s.unsigned_abs())).await;
-        // A server that is away is the follower's matter.
+        tokio::time::sleep(Duration::from_secs(interval_s.unsigned_abs())).await;
+        // If the server is not reachable, `watch::follow` reports it.
         let _: Result<SessionView, ClientError> = client.call(Method::POST, &path, None::<&()>).await;
     }
 }
 
-/// How far the command is, for who carries its bytes.
+/// The stage of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub(super) enum Stage {
+pub(super) enum CommandStage {
     /// Not started.
     Waiting,
-    /// It runs.
+    /// Running.
     Running,
-    /// It has ended.
+    /// Ended.
     Over,
 }
 
-/// What was heard of the session.
-struct News {
-    stage: channel::Sender<Stage>,
-    position: Option<u32>,
-    changed: bool,
+/// The state of the command as the session's events report it.
+struct CommandProgress {
+    stage: channel::Sender<CommandStage>,
+    queue_position: Option<u32>,
+    credential_changed: bool,
 }
 
-impl News {
+impl CommandProgress {
     fn new() -> Self {
-        Self { stage: channel::Sender::new(Stage::Waiting), position: None, changed: false }
+        Self { stage: channel::Sender::new(CommandStage::Waiting), queue_position: None, credential_changed: false }
     }
 
-    fn take(&mut self, told: Told) {
-        match told {
-            Told::View(view) => {
-                if view.queue_position != self.position
+    fn update(&mut self, update: SessionUpdate) {
+        match update {
+            SessionUpdate::View(view) => {
+                if view.queue_position != self.queue_position
                     && let Some(position) = view.queue_position
                 {
-                    tell(&format!("waiting for a machine: number {position} in line"));
+                    print_status(&format!("waiting for a machine: queue position {position}"));
                 }
-                self.position = view.queue_position;
+                self.queue_position = view.queue_position;
                 if view.status.is_terminal() {
-                    self.stage.send_replace(Stage::Over);
+                    self.stage.send_replace(CommandStage::Over);
                 }
             }
-            Told::Entry(entry) => match entry.kind.as_str() {
-                "cli_started" => drop(self.stage.send_replace(Stage::Running)),
-                "use_completed" => self.changed = entry.data["changed"].as_bool().unwrap_or(false),
-                "machine_replaced" => tell(&format!("{} The command is started again.", entry.sentence)),
+            SessionUpdate::Entry(entry) => match entry.kind.as_str() {
+                "cli_started" => drop(self.stage.send_replace(CommandStage::Running)),
+                "use_completed" => self.credential_changed = entry.data["changed"].as_bool().unwrap_or(false),
+                "machine_replaced" => print_status(&format!("{} The command is started again.", entry.sentence)),
                 _ => {}
             },
         }
     }
 }
 
-/// What stood on the terminal at the end. A server that was started since then does not know it: it is kept in memory alone.
+/// The last screen of the terminal. The server keeps it only in memory, so it is lost when the server restarts.
 async fn last_screen(client: &Client, view: &SessionView) -> Vec<String> {
     match client.get::<ScreenView>(&format!("/api/auth/session/{}/screen", view.id)).await {
         Ok(screen) => screen.lines,
         Err(error) => {
             if view.status == Status::Completed {
-                tell(&format!("what the command showed last is not here any more: {error}"));
+                print_status(&format!("the last screen of the command is not available: {error}"));
             }
             Vec::new()
         }
     }
 }
 
-/// Says how it ended where that is not the command's own matter; the exit code.
-fn outcome(view: &SessionView, news: &News) -> u8 {
+/// Prints a changed credential or a failure, and returns the exit code.
+fn report_outcome(view: &SessionView, progress: &CommandProgress) -> u8 {
     let code = view.credential_use.as_ref().and_then(|used| used.exit_code);
     match (view.status, code) {
         (Status::Completed, Some(code)) => {
-            if news.changed {
+            if progress.credential_changed {
                 let id = view.credential_use.as_ref().map_or_else(String::new, |uses| format!(" ({})", uses.credential));
-                tell(&format!("the command changed the credential; the new one is sealed and stored{id}"));
+                print_status(&format!("the command changed the credential; the new version is stored{id}"));
             }
             u8::try_from(code).unwrap_or(NOT_RUN)
         }
         (_, _) => {
-            let why = view.reason.as_ref().map_or("its end is not on record", |reason| &reason.sentence);
-            tell(&format!("the command was not run to its end: {why} See: anteroom diagnose {}", view.id));
+            let why = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
+            print_status(&format!("the command did not finish: {why} See: anteroom diagnose {}", view.id));
             NOT_RUN
         }
     }
 }
 
-/// What ends this command from outside. While a terminal is raw, its Ctrl-C is a byte for the command and no signal.
+/// The signals that end `exec`. In raw mode Ctrl-C is input for the command, not a signal.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -232,7 +231,7 @@ impl Signals {
         Ok(Self { interrupt: interrupt?, terminate: terminate?, hang_up: hang_up? })
     }
 
-    /// The exit code that a shell gives to whoever is ended so.
+    /// Waits for a signal and returns the exit code that a shell uses for it.
     async fn any(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 130,
@@ -242,8 +241,8 @@ impl Signals {
     }
 }
 
-/// A line for the person, beside the command's own output. A terminal in raw mode needs both ends of a line.
-fn tell(text: &str) {
+/// Prints a line to standard error, separate from the command's output. In raw mode a line must end with `\r\n`.
+fn print_status(text: &str) {
     let end = if tty::is_raw() { "\r\n" } else { "\n" };
     let _ = write!(std::io::stderr().lock(), "anteroom: {text}{end}");
 }

@@ -2,8 +2,8 @@
 
 use super::{
     machine_environment::{self, images_dir, keeper_program},
-    progress::Work,
     print_line,
+    progress::ProgressDisplay,
 };
 use crate::config::Config;
 use anteroom_machine::image::{BuildSettings, Image, OnProgress, build};
@@ -13,29 +13,29 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageCommand {
-    /// Build the image, or find that it is there: it is cached by the hash of what it is made of.
+    /// Build the machine image. An image with the same inputs is reused.
     Build {
-        /// Install the newest packages although the recipe has not changed.
+        /// Build again with the newest packages, even if the recipe has not changed.
         #[arg(long)]
         refresh: bool,
-        /// Print only the image's directory.
+        /// Print only the path of the image's directory.
         #[arg(long)]
         print_dir: bool,
-        /// The agent's static binary. Default: `anteroom-agent` beside this program.
+        /// Static binary of the agent. Default: `anteroom-agent` in the directory of this program.
         #[arg(long, value_name = "FILE")]
         agent: Option<PathBuf>,
-        /// The demo tool's static binary. Default: `anteroom-demo-cli` beside this program.
+        /// Static binary of the demo tool. Default: `anteroom-demo-cli` in the directory of this program.
         #[arg(long, value_name = "FILE")]
         demo_cli: Option<PathBuf>,
     },
-    /// Show the current image and what is in it.
+    /// Print the manifest of the current image as JSON.
     Show,
 }
 
 pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Result<ExitCode> {
     match command {
         ImageCommand::Build { refresh, print_dir, agent, demo_cli } => {
-            let image = make(config, refresh, agent, demo_cli, print_dir).await?;
+            let image = build_image(config, refresh, agent, demo_cli, print_dir).await?;
             if print_dir {
                 print_line(image.dir.display());
             }
@@ -48,37 +48,37 @@ pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-async fn make(
+async fn build_image(
     config: &Config,
     refresh: bool,
     agent: Option<PathBuf>,
     demo_cli: Option<PathBuf>,
     quiet: bool,
 ) -> anyhow::Result<Image> {
-    let beside = |name: &str| keeper_program().map(|program| program.with_file_name(name));
-    let agent = agent.map_or_else(|| beside("anteroom-agent"), Ok)?;
-    let demo_cli = demo_cli.map_or_else(|| beside("anteroom-demo-cli"), Ok)?;
+    let companion = |name: &str| keeper_program().map(|program| program.with_file_name(name));
+    let agent = agent.map_or_else(|| companion("anteroom-agent"), Ok)?;
+    let demo_cli = demo_cli.map_or_else(|| companion("anteroom-demo-cli"), Ok)?;
     let mut settings = BuildSettings::new(images_dir(config), agent, demo_cli);
     settings.refresh = refresh;
     settings.extra_clis.clone_from(&config.image.extra_clis);
     settings.extra_packages.clone_from(&config.image.extra_packages);
-    let work = Arc::new(Work::new());
-    let shown = Arc::clone(&work);
-    let progress: OnProgress = Arc::new(move |progress| {
-        shown.at(&progress.step.to_string(), &progress.note, progress.fraction);
+    let display = Arc::new(ProgressDisplay::new());
+    let build_display = Arc::clone(&display);
+    let on_progress: OnProgress = Arc::new(move |progress| {
+        build_display.show(&progress.step.to_string(), &progress.note, progress.fraction);
     });
-    let test = Arc::clone(&work);
+    let test_display = Arc::clone(&display);
     let self_test = async |image: &Image| {
         let tested = async {
             let report = machine_environment::probe(config, image).await?;
-            machine_environment::prepare_template(config, image, &report.chosen, &test).await
+            machine_environment::prepare_template(config, image, &report.chosen, &test_display).await
         };
         tested.await.map(|_| ()).map_err(|error| Box::<dyn std::error::Error + Send + Sync>::from(format!("{error:#}")))
     };
-    let built = build(&settings, progress, self_test).await.context("the image could not be built")?;
-    drop(work);
+    let built = build(&settings, on_progress, self_test).await.context("the image could not be built")?;
+    drop(display);
     if !quiet {
-        let state = if built.unchanged { "is there already" } else { "was built" };
+        let state = if built.unchanged { "is up to date" } else { "was built" };
         let tools: Vec<String> =
             built.image.manifest.clis.iter().map(|(name, version)| format!("{name} {version}")).collect();
         print_line(format_args!("Image {} {state}, with {}.", &built.image.manifest.hash[..12], tools.join(", ")));

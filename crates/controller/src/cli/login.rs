@@ -1,11 +1,10 @@
-//! `anteroom login PROVIDER`: starts a session on the running server, shows how it goes, hands the credential over.
+//! `anteroom login PROVIDER`: starts a session on the running server, shows its progress and writes the credential if requested.
 
 use super::{
-    answers,
     client::Client,
-    credential_files::Place,
-    print_line,
-    sign_in::{SignedIn, sign_in_with},
+    credential_files::OutputPath,
+    print_line, prompt,
+    sign_in::{SignInResult, sign_in_with_key},
 };
 use crate::config::Config;
 use anteroom_wire::{
@@ -19,36 +18,36 @@ use std::{path::PathBuf, process::ExitCode};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArguments {
-    /// The tool: `anteroom login codex`.
+    /// The tool's id, such as `codex`; see `anteroom providers list`.
     provider: String,
-    /// One of its ways of signing in; see `anteroom providers list`.
+    /// The sign-in method; see `anteroom providers list`. Default: the tool's preferred method.
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
-    /// Write the credential, too: one file (0600), or several below a directory by their own paths and modes.
+    /// Also write the credential to this file (mode 0600), or to this directory with the files' own paths and modes.
     #[arg(long, value_name = "FILE|DIR")]
     out: Option<PathBuf>,
-    /// With --out: put the credential in the place of files that are there.
+    /// With --out: overwrite existing files.
     #[arg(long, requires = "out")]
     overwrite: bool,
-    /// Answer the tool's question for a key with what is in this file; `-`: standard input.
+    /// File with the API key to enter when the tool prompts for one; `-` reads standard input.
     #[arg(long, value_name = "FILE|-")]
     api_key_file: Option<PathBuf>,
-    /// Print the link and do not open a browser.
+    /// Print the link without opening a browser.
     #[arg(long)]
     no_open: bool,
-    /// Sign in at this external machine of the configuration instead of a new one.
+    /// Name of a configured external machine to sign in on, instead of a new machine.
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
 }
 
 pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::Result<ExitCode> {
     let LoginArguments { provider, method, out, overwrite, api_key_file, no_open, machine } = arguments;
-    let place = out.map(|out| Place::new(out, overwrite));
-    let key = api_key_file.as_deref().map(answers::key_from).transpose()?;
+    let output = out.map(|out| OutputPath::new(out, overwrite));
+    let key = api_key_file.as_deref().map(prompt::read_key).transpose()?;
     let client = Client::new(&config.state_dir);
-    if let Some(place) = &place {
-        place.usable()?;
-        never_comes_out(&client, &provider).await?;
+    if let Some(output) = &output {
+        output.check()?;
+        ensure_leasable(&client, &provider).await?;
     }
     let request = StartRequest {
         provider,
@@ -59,12 +58,12 @@ pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::R
         method,
         renews: None,
     };
-    let SignedIn::Yes(credential) = sign_in_with(&client, &request, no_open, key).await? else {
+    let SignInResult::Completed(credential) = sign_in_with_key(&client, &request, no_open, key).await? else {
         return Ok(ExitCode::FAILURE);
     };
-    match place {
-        Some(place) => {
-            let written = lease_to(&client, &credential, &place).await;
+    match output {
+        Some(output) => {
+            let written = lease_to(&client, &credential, &output).await;
             let written = written.context("signed in, but the credential was not written")?;
             print_line(format_args!("Signed in. The credential was written to {written}."));
         }
@@ -73,29 +72,32 @@ pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// Nobody shall sign in for a file that cannot be.
-async fn never_comes_out(client: &Client, id: &str) -> anyhow::Result<()> {
+/// Checks before the sign-in that the provider's policy allows a lease.
+async fn ensure_leasable(client: &Client, id: &str) -> anyhow::Result<()> {
     let list: ProviderList = client.get("/api/providers").await?;
     let provider = list.providers.into_iter().find(|provider| provider.id.as_str() == id);
-    let stays = provider.filter(|provider| provider.policy == StoragePolicy::KeepInMachine);
-    match stays {
-        Some(it) => Err(anyhow::anyhow!("--out cannot be: {}: {}", it.name, it.policy_sentence)),
+    match provider.filter(|provider| provider.policy == StoragePolicy::KeepInMachine) {
+        Some(it) => Err(anyhow::anyhow!("--out is not possible for {}: {}", it.name, it.policy_sentence)),
         None => Ok(()),
     }
 }
 
-/// Leases a credential and writes its files; where they are, for people.
+/// Leases a credential, writes its files, and returns their paths separated by commas.
 ///
 /// # Errors
-/// The files cannot be written there: then nothing was leased. Or the server refuses; or a file could not be written after all.
-pub(super) async fn lease_to(client: &Client, credential: &CredentialMeta, place: &Place) -> anyhow::Result<String> {
+/// The files cannot be written (checked before the lease); the server rejects the lease; writing failed after the lease.
+pub(super) async fn lease_to(
+    client: &Client,
+    credential: &CredentialMeta,
+    output: &OutputPath,
+) -> anyhow::Result<String> {
     let id: &CredentialId = &credential.id;
-    place.plan(&credential.files).with_context(|| {
-        format!("it is stored as {id}; write it elsewhere with: anteroom credentials lease {id} --out FILE")
+    output.plan(&credential.files).with_context(|| {
+        format!("it is stored as {id}; write it to another path with: anteroom credentials lease {id} --out FILE")
     })?;
     let lease: Lease = client.call(Method::POST, &format!("/api/credentials/{id}/lease"), None::<&()>).await?;
-    let written = place.write(&lease.files).with_context(|| match lease.credential.policy {
-        StoragePolicy::DeliverOnce => "it was handed out with this and is stored no more: sign in again".to_owned(),
+    let written = output.write(&lease.files).with_context(|| match lease.credential.policy {
+        StoragePolicy::DeliverOnce => "this lease deleted it from the server; sign in again".to_owned(),
         StoragePolicy::Store | StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
             format!("it is stored as {id}")
         }

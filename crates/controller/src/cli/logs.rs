@@ -121,8 +121,8 @@ async fn session_machines(config: &Config, id: &SessionId) -> anyhow::Result<Opt
     let client = Client::new(&config.state_dir);
     match client.get::<Timeline>(&format!("/api/auth/session/{id}/events")).await {
         Ok(timeline) => Ok(Some(machine_ids(timeline.entries.into_iter().map(|entry: TimelineEntry| entry.data)))),
-        Err(ClientError::Refused(problem)) if problem.code == anteroom_wire::Problem::UnknownSession.code() => Ok(None),
-        Err(error @ (ClientError::Refused(_) | ClientError::Unreadable(_))) => Err(error.into()),
+        Err(ClientError::Api(problem)) if problem.code == anteroom_wire::Problem::UnknownSession.code() => Ok(None),
+        Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => Err(error.into()),
         Err(ClientError::NoServer { .. }) => {
             let path = config.state_dir.join("anteroom.db");
             if !path.exists() {

@@ -1,9 +1,9 @@
-//! What machines are made of: the current image, an accelerator that really boots, a template to clone.
+//! Prepares what machines are started from: the current image, an accelerator that boots a guest, and a template to clone.
 
-use super::progress::Work;
+use super::progress::ProgressDisplay;
 use crate::{
     app::ImageFacts,
-    config::{Accelerator as Wanted, Config},
+    config::{Accelerator as ConfiguredAccelerator, Config},
     server::MachineEnvironment,
 };
 use anteroom_machine::{
@@ -16,24 +16,24 @@ use anteroom_wire::agent::Geometry;
 use anyhow::Context;
 use std::{path::PathBuf, sync::Arc};
 
-/// How long a tiny guest may take to boot on KVM, milliseconds: it takes one second where KVM works.
+/// Time for the probe guest to boot on KVM, milliseconds. With working KVM it takes one second.
 const PROBE_MS_MAX: u64 = 8_000;
 
-/// Where images lie.
+/// The directory of machine images.
 pub(super) fn images_dir(config: &Config) -> PathBuf {
     config.cache_dir.join("images")
 }
 
-/// This program: it is its own keeper.
+/// The keeper program: this executable.
 pub(super) fn keeper_program() -> anyhow::Result<PathBuf> {
-    std::env::current_exe().context("this program's own path")
+    std::env::current_exe().context("the path of this executable cannot be read")
 }
 
 fn qemu_program() -> anyhow::Result<PathBuf> {
     qemu::find().context("qemu-system-x86_64 is not on the PATH; install it: sudo apt-get install qemu-system-x86")
 }
 
-/// Finds out what machines can run on, by booting.
+/// Finds out whether machines can use KVM by booting a small guest.
 pub(super) async fn probe(config: &Config, image: &Image) -> anyhow::Result<AcceleratorReport> {
     let settings = ProbeSettings {
         qemu_program: qemu_program()?,
@@ -45,24 +45,24 @@ pub(super) async fn probe(config: &Config, image: &Image) -> anyhow::Result<Acce
     Ok(report)
 }
 
-fn choose(config: &Config, report: &AcceleratorReport) -> anyhow::Result<Accelerator> {
+fn choose_accelerator(config: &Config, report: &AcceleratorReport) -> anyhow::Result<Accelerator> {
     match (config.machines.accelerator, &report.chosen) {
-        (Wanted::Auto, chosen) => Ok(chosen.clone()),
-        (Wanted::Emulation, _) => Ok(Accelerator::Emulation),
-        (Wanted::Kvm, chosen @ Accelerator::Kvm { .. }) => Ok(chosen.clone()),
-        (Wanted::Kvm, Accelerator::Emulation) => anyhow::bail!(
+        (ConfiguredAccelerator::Auto, chosen) => Ok(chosen.clone()),
+        (ConfiguredAccelerator::Emulation, _) => Ok(Accelerator::Emulation),
+        (ConfiguredAccelerator::Kvm, chosen @ Accelerator::Kvm { .. }) => Ok(chosen.clone()),
+        (ConfiguredAccelerator::Kvm, Accelerator::Emulation) => anyhow::bail!(
             "machines.accelerator is \"kvm\", but {}; set it to \"auto\" to run under emulation",
             report.explanation
         ),
     }
 }
 
-/// The template for this image: found, or made by booting it once.
-pub(super) async fn template(
+/// Finds the template for this image, or makes it by booting the image once.
+pub(super) async fn prepare_template(
     config: &Config,
     image: &Image,
     accelerator: &Accelerator,
-    work: &Work,
+    display: &ProgressDisplay,
 ) -> anyhow::Result<Template> {
     let machines = &config.machines;
     let settings = TemplateSettings {
@@ -79,38 +79,40 @@ pub(super) async fn template(
         console_bytes_max: machines.console_bytes_max,
     };
     let show = |progress| match progress {
-        Progress::Found => work.at("template found", "", Some(1.0)),
-        Progress::Waiting => work.at("another process prepares the template; waiting", "", None),
-        Progress::Booting => work.at("booting a machine for the template", "", Some(0.1)),
-        Progress::Stage(stage) => work.at(&format!("preparing the template: waiting for {stage:?}"), "", Some(0.4)),
-        Progress::Saving => work.at("saving the template", "", Some(0.9)),
-        Progress::Done { elapsed_ms } => work.at("template ready", &format!("{elapsed_ms} ms"), Some(1.0)),
+        Progress::Found => display.show("template found", "", Some(1.0)),
+        Progress::Waiting => display.show("waiting for another process that prepares the template", "", None),
+        Progress::Booting => display.show("booting a machine for the template", "", Some(0.1)),
+        Progress::Stage(stage) => {
+            display.show(&format!("preparing the template: waiting for {stage:?}"), "", Some(0.4));
+        }
+        Progress::Saving => display.show("saving the template", "", Some(0.9)),
+        Progress::Done { elapsed_ms } => display.show("template ready", &format!("{elapsed_ms} ms"), Some(1.0)),
     };
     Template::prepare(image, accelerator, &settings, show).await.context("the template could not be prepared")
 }
 
-/// Everything a server needs to start machines.
-pub(super) async fn lay(config: &Config) -> anyhow::Result<MachineEnvironment> {
+/// Prepares everything that a server needs to start machines.
+pub(super) async fn prepare(config: &Config) -> anyhow::Result<MachineEnvironment> {
     let image = Image::current(&images_dir(config))?;
-    let work = Work::new();
-    work.at("looking for an accelerator that boots", "", None);
+    let display = ProgressDisplay::new();
+    display.show("checking whether KVM boots a guest", "", None);
     let report = probe(config, &image).await?;
-    let accelerator = choose(config, &report)?;
-    let template = template(config, &image, &accelerator, &work).await?;
+    let accelerator = choose_accelerator(config, &report)?;
+    let template = prepare_template(config, &image, &accelerator, &display).await?;
     let emulated = matches!(accelerator, Accelerator::Emulation);
     if let Err(error) = Template::remove_unused(&config.cache_dir.join("templates"), Some(&template)) {
-        tracing::warn!(%error, "old templates could not be removed");
+        tracing::warn!(%error, "unused templates not removed");
     }
-    let explanation = in_short(config, &report, emulated);
+    let summary = accelerator_summary(config, &report, emulated);
     if emulated {
-        tracing::warn!(outcome = "emulated", found = report.explanation, "machines run under {explanation}");
+        tracing::warn!(outcome = "emulated", reason = report.explanation, "machines run under {summary}");
     }
     Ok(MachineEnvironment {
         spec_source: Arc::new(template),
         image: ImageFacts {
             hash: image.manifest.hash.clone(),
             clis: image.manifest.clis.clone(),
-            accelerator: explanation,
+            accelerator: summary,
             emulated,
         },
         keeper_program: keeper_program()?,
@@ -119,16 +121,16 @@ pub(super) async fn lay(config: &Config) -> anyhow::Result<MachineEnvironment> {
     })
 }
 
-/// What machines run on, to follow "machines run under …".
-fn in_short(config: &Config, report: &AcceleratorReport, emulated: bool) -> String {
+/// The accelerator as text that follows "machines run under …".
+fn accelerator_summary(config: &Config, report: &AcceleratorReport, emulated: bool) -> String {
     if !emulated {
         return "KVM".into();
     }
     let why = match (&config.machines.accelerator, &report.kvm) {
-        (Wanted::Emulation, _) => "as the configuration says",
+        (ConfiguredAccelerator::Emulation, _) => "set in the configuration",
         (_, KvmStatus::Absent) => "there is no /dev/kvm",
-        (_, KvmStatus::NotPermitted) => "/dev/kvm may not be opened by this user",
-        (_, KvmStatus::DoesNotBoot { .. }) => "/dev/kvm is there, but no guest boots on it",
+        (_, KvmStatus::NotPermitted) => "this user may not open /dev/kvm",
+        (_, KvmStatus::DoesNotBoot { .. }) => "/dev/kvm exists, but a guest does not boot on it",
         (_, KvmStatus::Works) => "KVM was not chosen",
     };
     format!("emulation ({why}; see `anteroom doctor`): slower, and not a security boundary")

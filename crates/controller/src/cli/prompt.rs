@@ -1,9 +1,9 @@
-//! Answering what the tool asks, from the person's own terminal or with a key from a file, while the sign-in is followed.
+//! Answers the tool's prompts during a sign-in, from the local terminal or with a key from a file.
 //!
 //! ```text
-//!  question opens ─▶ a key was given and it asks for one ─▶ pasted
-//!                 └▶ a terminal is here ─▶ a line is read (not echoed if secret) ─▶ pasted ─▶ refused: asked again
-//!  question goes (answered in the page) ─▶ the line is no longer waited for
+//!  prompt opens ─▶ it is for a secret and there is a key file ─▶ paste the key
+//!              └▶ standard input is a terminal ─▶ read a line (without echo if secret) ─▶ paste ─▶ rejected: ask again
+//!  prompt closes (answered on the page) ─▶ stop reading the line
 //! ```
 
 use super::{
@@ -30,17 +30,17 @@ use std::{
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-/// A line that a person types; the server takes no more.
+/// Maximum length of a line, bytes: the server's limit.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// How long one wait for a line holds its thread, nanoseconds.
-const LOOK_NS: i64 = 100_000_000;
+/// Duration of one poll for input, nanoseconds. It blocks a thread.
+const POLL_NS: i64 = 100_000_000;
 
 /// Reads a key from a file, or from standard input (`-`).
 ///
 /// # Errors
-/// It cannot be read, is empty or too long.
-pub(super) fn key_from(path: &Path) -> anyhow::Result<Secret> {
+/// The file cannot be read, is empty, or is longer than [`LINE_BYTES_MAX`].
+pub(super) fn read_key(path: &Path) -> anyhow::Result<Secret> {
     let mut text = Zeroizing::new(String::new());
     let limit = LINE_BYTES_MAX as u64 + 1;
     if path == Path::new("-") {
@@ -50,60 +50,60 @@ pub(super) fn key_from(path: &Path) -> anyhow::Result<Secret> {
         file.take(limit).read_to_string(&mut text).with_context(|| path.display().to_string())?;
     }
     let key = text.trim();
-    anyhow::ensure!((1..=LINE_BYTES_MAX).contains(&key.len()), "{} must have one key in it", path.display());
+    anyhow::ensure!((1..=LINE_BYTES_MAX).contains(&key.len()), "{} must contain one key of at most 16 KiB", path.display());
     Ok(Secret::new(key.to_owned()))
 }
 
-/// Answers one session's questions.
-pub(super) struct Answers<'a> {
+/// Answers the prompts of one session.
+pub(super) struct PromptResponder<'a> {
     pub(super) client: &'a Client,
     pub(super) session: &'a SessionId,
-    /// For the first question that asks for a secret.
+    /// The answer to the first prompt for a secret.
     pub(super) key: Option<Secret>,
 }
 
-impl Answers<'_> {
-    /// Answers as long as it is polled.
+impl PromptResponder<'_> {
+    /// Answers prompts until it is dropped.
     ///
     /// # Errors
-    /// The key was refused, or the server does not answer.
-    pub(super) async fn run(mut self, mut questions: watch::Receiver<Option<PromptView>>) -> anyhow::Result<()> {
+    /// The key was rejected, or the server does not answer.
+    pub(super) async fn run(mut self, mut prompts: watch::Receiver<Option<PromptView>>) -> anyhow::Result<()> {
         let mut answered = None;
         loop {
-            let open = questions.borrow_and_update().clone();
+            let open = prompts.borrow_and_update().clone();
             if let Some(open) = open.filter(|open| Some(open) != answered.as_ref()) {
-                let enough = self.answer(&open, &mut questions).await?;
-                answered = enough.then_some(open);
-            } else if questions.changed().await.is_err() {
+                let is_answered = self.answer(&open, &mut prompts).await?;
+                answered = is_answered.then_some(open);
+            } else if prompts.changed().await.is_err() {
                 return std::future::pending().await;
             }
         }
     }
 
-    /// Whether this question needs no other answer.
+    /// Answers a prompt. Returns `false` if the prompt needs another answer.
     async fn answer(
         &mut self,
         open: &PromptView,
-        questions: &mut watch::Receiver<Option<PromptView>>,
+        prompts: &mut watch::Receiver<Option<PromptView>>,
     ) -> anyhow::Result<bool> {
         if (open.secret || open.id == KEY_ENTRY)
             && let Some(key) = self.key.take()
         {
-            self.paste(&key).await.context("the key was not taken")?;
+            self.paste(&key).await.context("the key was rejected")?;
             return Ok(true);
         }
         if let Some(why) = &open.rejected {
-            print_line(format_args!("  not taken: {why}"));
+            print_line(format_args!("  rejected: {why}"));
         }
         let hint = open.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
         if !io::stdin().is_terminal() {
-            print_line(format_args!("  → asked for, in the page: {}{hint}", open.label));
+            print_line(format_args!("  → answer this on the page: {}{hint}", open.label));
             return Ok(true);
         }
-        let question = format!("  → {}{hint}: ", open.label);
+        let text = format!("  → {}{hint}: ", open.label);
         let line = tokio::select! {
-            line = line(&question, open.secret) => line?,
-            _ = questions.changed() => {
+            line = read_line(&text, open.secret) => line?,
+            _ = prompts.changed() => {
                 print_line("");
                 return Ok(false);
             }
@@ -113,7 +113,7 @@ impl Answers<'_> {
         }
         match self.paste(&line).await {
             Ok(_) => Ok(true),
-            Err(ClientError::Refused(problem)) => {
+            Err(ClientError::Api(problem)) => {
                 let detail = problem.detail.map_or_else(String::new, |detail| format!(" ({detail})"));
                 print_line(format_args!("  {}{detail} {}", problem.sentence, problem.remedy));
                 Ok(false)
@@ -128,18 +128,18 @@ impl Answers<'_> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a question without a line's end")]
-fn ask(text: &str) {
+#[expect(clippy::print_stdout, reason = "a prompt has no line break")]
+fn print_prompt(text: &str) {
     print!("{text}");
     let _ = io::stdout().flush();
 }
 
-/// A line from the terminal. It can be given up at any moment: nothing else reads there.
-async fn line(question: &str, secret: bool) -> io::Result<Secret> {
-    // Before anybody is asked: who answers at once is not echoed either.
-    let _quiet = secret.then(Quiet::begin).transpose()?;
-    ask(question);
-    // The descriptor stays blocking, as it is the shell's too: only one that has a line is read.
+/// Reads a line from the terminal. Cancel safe: it reads only a complete line.
+async fn read_line(prompt: &str, secret: bool) -> io::Result<Secret> {
+    // Before the prompt is printed, so that an immediate answer is not echoed either.
+    let _no_echo = secret.then(NoEcho::enable).transpose()?;
+    print_prompt(prompt);
+    // Polling keeps the file descriptor blocking, since the shell shares it.
     while !tokio::task::spawn_blocking(has_line).await?? {}
     let mut bytes = Zeroizing::new(vec![0; LINE_BYTES_MAX]);
     let n = rustix::io::read(rustix::stdio::stdin(), &mut *bytes)?;
@@ -150,29 +150,29 @@ async fn line(question: &str, secret: bool) -> io::Result<Secret> {
     if n == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(text) }
 }
 
-/// Waits a moment for a line: whoever gives the wait up is held no longer than that.
+/// Polls for a line for [`POLL_NS`], so that a cancelled read ends soon.
 fn has_line() -> io::Result<bool> {
-    let a_moment = Timespec { tv_sec: 0, tv_nsec: LOOK_NS };
+    let timeout = Timespec { tv_sec: 0, tv_nsec: POLL_NS };
     let stdin = rustix::stdio::stdin();
-    Ok(poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&a_moment))? > 0)
+    Ok(poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&timeout))? > 0)
 }
 
-/// The terminal without echo; dropping it brings that back.
-struct Quiet(Termios);
+/// Turns the terminal's echo off; dropping it restores the original modes.
+struct NoEcho(Termios);
 
-impl Quiet {
-    fn begin() -> io::Result<Self> {
-        let before = tcgetattr(rustix::stdio::stdin())?;
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &quiet)?;
-        Ok(Self(before))
+impl NoEcho {
+    fn enable() -> io::Result<Self> {
+        let original = tcgetattr(rustix::stdio::stdin())?;
+        let mut no_echo = original.clone();
+        no_echo.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &no_echo)?;
+        Ok(Self(original))
     }
 }
 
-impl Drop for Quiet {
+impl Drop for NoEcho {
     fn drop(&mut self) {
-        // A terminal that went needs no echo.
+        // Fails only if the terminal was closed.
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
     }
 }
@@ -182,16 +182,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_the_files_one_line_and_does_not_print() {
+    fn a_key_file_has_one_line_and_debug_output_hides_it() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("key");
         std::fs::write(&file, " sk-test-1234\n").unwrap();
-        let key = key_from(&file).unwrap();
+        let key = read_key(&file).unwrap();
         assert_eq!((key.expose(), format!("{key:?}").as_str()), ("sk-test-1234", "Secret(…)"));
         std::fs::write(&file, "\n").unwrap();
-        assert!(key_from(&file).is_err());
+        assert!(read_key(&file).is_err());
         std::fs::write(&file, "x".repeat(LINE_BYTES_MAX + 10)).unwrap();
-        assert!(key_from(&file).is_err());
-        assert!(key_from(&dir.path().join("none")).is_err());
+        assert!(read_key(&file).is_err());
+        assert!(read_key(&dir.path().join("none")).is_err());
     }
 }

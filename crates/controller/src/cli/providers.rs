@@ -1,8 +1,8 @@
-//! `anteroom providers`: what tools there are, whether their descriptors are sound, and what their rules find on recorded screens.
+//! `anteroom providers`: lists the supported tools, checks their descriptors and tests their rules on recorded screens.
 
 mod check;
 mod list;
-mod trial;
+mod test_rules;
 
 use crate::config::Config;
 use clap::Subcommand;
@@ -10,37 +10,37 @@ use std::{path::PathBuf, process::ExitCode};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ProvidersCommand {
-    /// List the tools: versions, ways of signing in, policy, and whether a session can be started.
+    /// List the tools: versions, sign-in methods, policy, and whether a session can be started.
     List {
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Say everything that is wrong with descriptors: those of the configuration, or the given ones. Ends with 1 when something is.
+    /// Check descriptors and list every fault. Exits with 1 if there is one.
     Check {
-        /// A descriptor's file, or the id of a configured one.
+        /// Descriptor files, or ids of configured providers. Default: all configured providers.
         #[arg(value_name = "FILE|ID")]
         which: Vec<String>,
     },
-    /// Try a descriptor's rules on recorded screens: those beside it (fixtures/ID/*.screen), or the given ones.
+    /// Test a descriptor's rules on recorded screens: those in `fixtures/ID/*.screen` next to it, or the given ones.
     Test(TestArguments),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TestArguments {
-    /// A descriptor's file, or the id of a configured one.
+    /// A descriptor file, or the id of a configured provider.
     #[arg(value_name = "FILE|ID")]
     which: String,
-    /// A screen as text, or a fixture (*.screen); several are one after the other in one run of the tool.
+    /// A screen as text, or a fixture (*.screen). Several files are consecutive screens of one run of the tool.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     screen: Vec<PathBuf>,
-    /// Columns of the terminal that showed --screen.
+    /// Number of columns of the terminal that showed --screen.
     #[arg(long, value_name = "COLUMNS", default_value_t = 120, value_parser = clap::value_parser!(u16).range(20..=500))]
     width: u16,
-    /// Try --screen and --credential by this method's rules; without either, only the runs that were recorded by it.
+    /// Use this sign-in method's rules for --screen and --credential; without either, test only runs recorded with this method.
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
-    /// Say whether this file counts as the credential, and which keys it misses.
+    /// Check whether this file is accepted as the credential, and list missing keys.
     #[arg(long, value_name = "FILE")]
     credential: Option<PathBuf>,
 }
@@ -49,6 +49,6 @@ pub(super) async fn run(config: &Config, command: ProvidersCommand) -> anyhow::R
     match command {
         ProvidersCommand::List { json } => list::run(config, json).await,
         ProvidersCommand::Check { which } => check::run(config, &which),
-        ProvidersCommand::Test(arguments) => trial::run(config, &arguments),
+        ProvidersCommand::Test(arguments) => test_rules::run(config, &arguments),
     }
 }

@@ -40,5 +40,5 @@ fn row(action: &ReconcileAction, dry_run: bool) -> [String; 4] {
         ReconcileOutcome::Deferred => "deferred to the next reconciliation",
         ReconcileOutcome::Failed => "failed: see the log",
     };
-    [kind.as_str().replace('_', " "), of, reason.clone(), became.to_owned()]
+    [kind.as_str().replace('_', " "), object, reason.clone(), outcome.to_owned()]
 }

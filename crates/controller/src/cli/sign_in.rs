@@ -1,10 +1,11 @@
-//! What `anteroom login` and `anteroom credentials renew` share: start, print the link, show how it goes, wait for the end.
+//! The sign-in of `anteroom login` and `anteroom credentials renew`: start the session, print the link, show progress, wait for the
+//! end.
 
 use super::{
-    answers::Answers,
     client::{Client, ClientError},
     print_line,
-    watch::{self, Told},
+    prompt::PromptResponder,
+    watch::{self, SessionUpdate},
 };
 use anteroom_wire::{
     Secret, SessionId,
@@ -15,44 +16,44 @@ use http::Method;
 use std::{io::IsTerminal, process::Stdio};
 use tokio::sync::watch as channel;
 
-/// How a sign-in ended.
-pub(super) enum SignedIn {
+/// The result of a sign-in.
+pub(super) enum SignInResult {
     /// The credential is stored.
-    Yes(Box<CredentialMeta>),
-    /// The person pressed Ctrl-C.
+    Completed(Box<CredentialMeta>),
+    /// The user pressed Ctrl-C.
     Cancelled,
 }
 
 /// Starts a sign-in and waits for its end.
 ///
 /// # Errors
-/// It was refused, or came to nothing; the text says why.
-pub(super) async fn sign_in(client: &Client, request: &StartRequest, no_open: bool) -> anyhow::Result<SignedIn> {
-    sign_in_with(client, request, no_open, None).await
+/// The start was rejected, or the sign-in failed; the text has the reason.
+pub(super) async fn sign_in(client: &Client, request: &StartRequest, no_open: bool) -> anyhow::Result<SignInResult> {
+    sign_in_with_key(client, request, no_open, None).await
 }
 
-/// The same; what the tool wants as a secret first is answered with `key`.
+/// As [`sign_in`]; enters `key` at the tool's first prompt for a secret.
 ///
 /// # Errors
 /// As [`sign_in`].
-pub(super) async fn sign_in_with(
+pub(super) async fn sign_in_with_key(
     client: &Client,
     request: &StartRequest,
     no_open: bool,
     key: Option<Secret>,
-) -> anyhow::Result<SignedIn> {
+) -> anyhow::Result<SignInResult> {
     let started: StartResponse = client.call(Method::POST, "/api/auth/start", Some(request)).await?;
-    print_line(format_args!("Sign in to {} here:\n\n  {}\n", started.session.provider_name, started.viewer_url));
+    print_line(format_args!("Open this link to sign in to {}:\n\n  {}\n", started.session.provider_name, started.viewer_url));
     print_line(format_args!("{}\n", started.session.policy_sentence));
     if !no_open && std::io::stdout().is_terminal() {
         open_browser(&started.viewer_url);
     }
-    let Some(view) = until_signed_in(client, &started.session.id, key).await? else {
+    let Some(view) = follow_sign_in(client, &started.session.id, key).await? else {
         print_line("Cancelled.");
-        return Ok(SignedIn::Cancelled);
+        return Ok(SignInResult::Cancelled);
     };
     match (view.status, view.credential) {
-        (Status::Completed, Some(credential)) => Ok(SignedIn::Yes(Box::new(credential))),
+        (Status::Completed, Some(credential)) => Ok(SignInResult::Completed(Box::new(credential))),
         (_, _) => {
             let why = view.reason.map_or_else(String::new, |reason| reason.sentence);
             anyhow::bail!("not signed in: {why} See: anteroom sessions {}", view.id)
@@ -60,28 +61,28 @@ pub(super) async fn sign_in_with(
     }
 }
 
-/// Shows what happens to a session until it is over; Ctrl-C cancels it: `None`.
+/// Prints the progress of a session until it has ended, and returns its final state. Ctrl-C cancels the session: `None`.
 ///
 /// # Errors
-/// The server refuses, or went away.
-pub(super) async fn until_over(client: &Client, id: &SessionId) -> anyhow::Result<Option<SessionView>> {
-    until_signed_in(client, id, None).await
+/// The server rejects a request, or is not reachable.
+pub(super) async fn follow_to_end(client: &Client, id: &SessionId) -> anyhow::Result<Option<SessionView>> {
+    follow_sign_in(client, id, None).await
 }
 
-/// Shows what happens to a session until it is over, and answers what the tool asks; Ctrl-C cancels it: `None`.
+/// As [`follow_to_end`]; also answers the tool's prompts.
 ///
 /// # Errors
-/// The server refuses, or went away, or the key was refused.
-async fn until_signed_in(client: &Client, id: &SessionId, key: Option<Secret>) -> anyhow::Result<Option<SessionView>> {
-    let (asks, questions) = channel::channel(None);
-    let mut shown = Shown { code: None, url: None, is_kept: false, asks };
+/// As [`follow_to_end`]; or the key was rejected.
+async fn follow_sign_in(client: &Client, id: &SessionId, key: Option<Secret>) -> anyhow::Result<Option<SessionView>> {
+    let (prompt, prompts) = channel::channel(None);
+    let mut display = SignInDisplay { code: None, url: None, is_kept: false, prompt };
     let cancel = async || -> Result<(), ClientError> {
         let path = format!("/api/auth/session/{id}/cancel");
         client.call::<(), SessionView>(Method::POST, &path, None).await.map(drop)
     };
     tokio::select! {
-        view = watch::follow(client, id, |told| shown.take(told)) => Ok(Some(view?)),
-        stopped = (Answers { client, session: id, key }).run(questions) => {
+        view = watch::follow(client, id, |update| display.update(update)) => Ok(Some(view?)),
+        stopped = (PromptResponder { client, session: id, key }).run(prompts) => {
             cancel().await?;
             stopped.map(|()| None)
         }
@@ -92,33 +93,32 @@ async fn until_signed_in(client: &Client, id: &SessionId, key: Option<Secret>) -
     }
 }
 
-/// Says what is new.
-struct Shown {
+/// Prints the changes of a sign-in and publishes the tool's open prompt.
+struct SignInDisplay {
     code: Option<String>,
     url: Option<String>,
-    /// The tool is signed in and nothing more will come.
+    /// The tool is signed in and its credential stays in the machine.
     is_kept: bool,
-    /// Tells what the tool asks.
-    asks: channel::Sender<Option<PromptView>>,
+    prompt: channel::Sender<Option<PromptView>>,
 }
 
-impl Shown {
-    fn take(&mut self, told: Told) {
-        let view = match told {
-            Told::Entry(entry) => return print_line(format_args!("  {}", entry.sentence)),
-            Told::View(view) => view,
+impl SignInDisplay {
+    fn update(&mut self, update: SessionUpdate) {
+        let view = match update {
+            SessionUpdate::Entry(entry) => return print_line(format_args!("  {}", entry.sentence)),
+            SessionUpdate::View(view) => view,
         };
-        self.asks.send_if_modified(|open| {
+        self.prompt.send_if_modified(|open| {
             let is_new = *open != view.sign_in.prompt;
             open.clone_from(&view.sign_in.prompt);
             is_new
         });
         if view.sign_in.kept_in_machine && !self.is_kept {
             self.is_kept = true;
-            print_line(format_args!("  → {} Ctrl-C ends it here.", view.next_action));
+            print_line(format_args!("  → {} Press Ctrl-C to end the session.", view.next_action));
         }
-        let by_hand = view.lanes.iter().any(|lane| matches!(lane, Lane::Link | Lane::DeviceCode));
-        if by_hand && view.sign_in.url != self.url {
+        let needs_browser = view.lanes.iter().any(|lane| matches!(lane, Lane::Link | Lane::DeviceCode));
+        if needs_browser && view.sign_in.url != self.url {
             self.url.clone_from(&view.sign_in.url);
             if let Some(url) = &self.url {
                 print_line(format_args!("  → open {url}"));
@@ -133,7 +133,7 @@ impl Shown {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the person's own browser, started for them by their own command")]
+#[expect(clippy::disallowed_methods, reason = "opens the user's browser")]
 fn open_browser(url: &str) {
     let _ = std::process::Command::new("xdg-open")
         .arg(url)

@@ -1,4 +1,4 @@
-//! `anteroom token create | list | revoke`: on the database itself, whether or not a server runs.
+//! `anteroom token create | list | revoke`: uses the database directly, with or without a running server.
 
 use super::print_line;
 use crate::{clock, config::Config, random};
@@ -13,33 +13,33 @@ const TOKENS_MAX: u32 = 500;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Make a token; it is shown once.
+    /// Create an API token for a backend and print it. It is not stored in plain text and cannot be printed again.
     Create {
-        /// For people: whom it is for.
+        /// A name for the list of tokens.
         name: String,
-        /// For an operator's program instead: it sees and may do everything.
+        /// Create a token with the operator role, which permits everything.
         #[arg(long)]
         operator: bool,
     },
     /// List operators and backends.
     List,
-    /// Revoke one; what it started stays its own.
+    /// Revoke a token. Its sessions and credentials continue to exist.
     Revoke {
-        /// Its id, from the list.
+        /// The token's id, as printed by `anteroom token list`.
         id: CallerId,
     },
 }
 
 pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Result<ExitCode> {
-    // Only the directory: the server, if one runs, keeps its lock.
+    // The state directory is not locked: a running server holds that lock.
     std::fs::create_dir_all(&config.state_dir).with_context(|| config.state_dir.display().to_string())?;
     let store = Store::open(&config.state_dir.join("anteroom.db"), Settings::default()).await?;
-    let done = carry_out(&store, command).await;
+    let result = execute(&store, command).await;
     store.close().await;
-    done
+    result
 }
 
-async fn carry_out(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCode> {
+async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
         TokenCommand::Create { name, operator } => {
             let token = random::token("ant_");
@@ -56,18 +56,18 @@ async fn carry_out(store: &Store, command: TokenCommand) -> anyhow::Result<ExitC
         }
         TokenCommand::List => {
             let mut table = Table::new();
-            table.load_style(presets::NOTHING).set_header(["id", "role", "name", "made", "ends"]);
+            table.load_style(presets::NOTHING).set_header(["id", "role", "name", "created", "expires"]);
             for row in store.callers(TOKENS_MAX).await? {
-                let ends = row.revoked_at_ms.map(|at| format!("revoked {}", clock::rfc3339(at)));
-                let ends = ends.or(row.expires_at_ms.map(clock::rfc3339)).unwrap_or_else(|| "-".into());
-                let made = clock::rfc3339(row.created_at_ms);
-                table.add_row([row.id.to_string(), row.role.as_str().to_owned(), row.name, made, ends]);
+                let revoked = row.revoked_at_ms.map(|at| format!("revoked {}", clock::rfc3339(at)));
+                let expires = revoked.or(row.expires_at_ms.map(clock::rfc3339)).unwrap_or_else(|| "-".into());
+                let created = clock::rfc3339(row.created_at_ms);
+                table.add_row([row.id.to_string(), row.role.as_str().to_owned(), row.name, created, expires]);
             }
             print_line(table);
         }
         TokenCommand::Revoke { id } => {
             let revoked = store.revoke_caller(&id, clock::now()).await?;
-            print_line(if revoked { "Revoked." } else { "There is no such caller, or it was revoked before." });
+            print_line(if revoked { "Revoked." } else { "There is no such token, or it is already revoked." });
         }
     }
     Ok(ExitCode::SUCCESS)

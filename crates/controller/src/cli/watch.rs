@@ -1,4 +1,4 @@
-//! Following a session from the command line: every timeline entry once and every new view, over a server's restart too.
+//! Follows a session: every timeline entry once and every changed view, across restarts of the server.
 
 use super::client::{Client, ClientError};
 use anteroom_wire::{
@@ -8,59 +8,59 @@ use anteroom_wire::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a server that went away may take to come back.
-const AWAY_S_MAX: u64 = 60;
-/// Between two tries to reach it.
-const AGAIN_MS: u64 = 500;
+/// Time after which an unreachable server is an error, seconds.
+const UNREACHABLE_S_MAX: u64 = 60;
+/// Delay between two connection attempts, milliseconds.
+const RETRY_MS: u64 = 500;
 
-/// What is new.
+/// An update of a session.
 #[derive(Debug)]
-pub(super) enum Told {
-    /// An entry of the timeline.
+pub(super) enum SessionUpdate {
+    /// A new timeline entry.
     Entry(TimelineEntry),
-    /// The session as it is now.
+    /// The session's present state.
     View(Box<SessionView>),
 }
 
-/// Follows a session until it has ended; how it is then. `on` hears what is new, in order.
+/// Follows a session until it has ended and returns its final state. `on_update` receives all updates in order.
 ///
 /// # Errors
-/// The server refuses, or went away and does not come back.
+/// The server rejects the request, or is not reachable for [`UNREACHABLE_S_MAX`].
 pub(super) async fn follow(
     client: &Client,
     id: &SessionId,
-    mut on: impl FnMut(Told),
+    mut on_update: impl FnMut(SessionUpdate),
 ) -> Result<SessionView, ClientError> {
     let mut after = 0;
-    let mut heard = Instant::now();
+    let mut last_event = Instant::now();
     loop {
-        let mut over = None;
+        let mut final_view = None;
         let path = format!("/api/auth/session/{id}/events?after={after}");
         let followed = client.follow(&path, |name, data| {
-            heard = Instant::now();
+            last_event = Instant::now();
             if name == "timeline" {
                 if let Ok(entry) = serde_json::from_str::<TimelineEntry>(data) {
                     after = entry.number;
-                    on(Told::Entry(entry));
+                    on_update(SessionUpdate::Entry(entry));
                 }
                 return true;
             }
             let Ok(view) = serde_json::from_str::<SessionView>(data) else { return true };
-            let goes_on = !view.status.is_terminal();
-            on(Told::View(Box::new(view.clone())));
-            if !goes_on {
-                over = Some(view);
+            let is_active = !view.status.is_terminal();
+            on_update(SessionUpdate::View(Box::new(view.clone())));
+            if !is_active {
+                final_view = Some(view);
             }
-            goes_on
+            is_active
         });
-        let ended = followed.await;
-        if let Some(view) = over {
+        let result = followed.await;
+        if let Some(view) = final_view {
             return Ok(view);
         }
-        match ended {
-            Err(error @ ClientError::Refused(_)) => return Err(error),
-            Err(error) if heard.elapsed() > Duration::from_secs(AWAY_S_MAX) => return Err(error),
-            Err(_) | Ok(()) => tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await,
+        match result {
+            Err(error @ ClientError::Api(_)) => return Err(error),
+            Err(error) if last_event.elapsed() > Duration::from_secs(UNREACHABLE_S_MAX) => return Err(error),
+            Err(_) | Ok(()) => tokio::time::sleep(Duration::from_millis(RETRY_MS)).await,
         }
     }
 }

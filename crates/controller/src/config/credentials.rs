@@ -31,12 +31,12 @@ impl Default for Credentials {
 }
 
 impl Credentials {
-    /// Tells `range` of each number: its name, its value, the least and the most it may be.
-    pub(super) fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
-        range("credentials.check_every_s", self.check_every_s, 0, 10 * 365 * 24 * 3600);
-        range("credentials.concurrent_checks_max", self.concurrent_checks_max.into(), 1, 100);
-        range("credentials.deliver_once_s_max", self.deliver_once_s_max, 1, 30 * 24 * 3600);
-        range("credentials.expiry_warning_s", self.expiry_warning_s, 0, 365 * 24 * 3600);
-        range("credentials.last_screen_s_max", self.last_screen_s_max, 1, 3_600);
+    /// Calls `check` with the name, value, minimum and maximum of every number.
+    pub(super) fn check_ranges(&self, check: &mut impl FnMut(&str, u64, u64, u64)) {
+        check("credentials.check_every_s", self.check_every_s, 0, 10 * 365 * 24 * 3600);
+        check("credentials.concurrent_checks_max", self.concurrent_checks_max.into(), 1, 100);
+        check("credentials.deliver_once_s_max", self.deliver_once_s_max, 1, 30 * 24 * 3600);
+        check("credentials.expiry_warning_s", self.expiry_warning_s, 0, 365 * 24 * 3600);
+        check("credentials.last_screen_s_max", self.last_screen_s_max, 1, 3_600);
     }
 }

@@ -81,23 +81,23 @@ impl Default for Machines {
 }
 
 impl Machines {
-    /// Tells `range` of each number: its name, its value, the least and the most it may be.
-    pub(super) fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
-        range("machines.memory_mib", self.memory_mib.into(), 512, 65_536);
-        range("machines.cpus", self.cpus.into(), 1, 16);
-        range("machines.tcg_cache_mib", self.tcg_cache_mib.into(), 8, 1_024);
-        range("machines.machines_max", self.machines_max.into(), 1, 1_000);
-        range("machines.ready_kvm_ms_max", self.ready_kvm_ms_max, 100, 600_000);
-        range("machines.ready_emulation_ms_max", self.ready_emulation_ms_max, 100, 600_000);
-        range("machines.template_boot_s_max", self.template_boot_s_max, 10, 7_200);
-        range("machines.width", self.width.into(), 320, 3840);
-        range("machines.height", self.height.into(), 240, 2160);
-        range("machines.console_bytes_max", self.console_bytes_max as u64, 1024, 1 << 20);
-        range("machines.ping_every_ms", self.ping_every_ms, 50, 60_000);
-        range("machines.ping_ms_max", self.ping_ms_max, self.ping_every_ms.saturating_mul(2), 600_000);
-        range("machines.liveness_timeout_s", self.liveness_timeout_s, self.ping_ms_max.div_ceil(1_000), 3_600);
-        range("machines.memory_per_machine_mib", self.memory_per_machine_mib, 0, 1 << 20);
-        range("machines.memory_free_mib_min", self.memory_free_mib_min, 0, 1 << 30);
-        range("machines.disk_free_mib_min", self.disk_free_mib_min, 0, 1 << 30);
+    /// Calls `check` with the name, value, minimum and maximum of every number.
+    pub(super) fn check_ranges(&self, check: &mut impl FnMut(&str, u64, u64, u64)) {
+        check("machines.memory_mib", self.memory_mib.into(), 512, 65_536);
+        check("machines.cpus", self.cpus.into(), 1, 16);
+        check("machines.tcg_cache_mib", self.tcg_cache_mib.into(), 8, 1_024);
+        check("machines.machines_max", self.machines_max.into(), 1, 1_000);
+        check("machines.ready_kvm_ms_max", self.ready_kvm_ms_max, 100, 600_000);
+        check("machines.ready_emulation_ms_max", self.ready_emulation_ms_max, 100, 600_000);
+        check("machines.template_boot_s_max", self.template_boot_s_max, 10, 7_200);
+        check("machines.width", self.width.into(), 320, 3840);
+        check("machines.height", self.height.into(), 240, 2160);
+        check("machines.console_bytes_max", self.console_bytes_max as u64, 1024, 1 << 20);
+        check("machines.ping_every_ms", self.ping_every_ms, 50, 60_000);
+        check("machines.ping_ms_max", self.ping_ms_max, self.ping_every_ms.saturating_mul(2), 600_000);
+        check("machines.liveness_timeout_s", self.liveness_timeout_s, self.ping_ms_max.div_ceil(1_000), 3_600);
+        check("machines.memory_per_machine_mib", self.memory_per_machine_mib, 0, 1 << 20);
+        check("machines.memory_free_mib_min", self.memory_free_mib_min, 0, 1 << 30);
+        check("machines.disk_free_mib_min", self.disk_free_mib_min, 0, 1 << 30);
     }
 }

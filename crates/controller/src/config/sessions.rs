@@ -37,13 +37,13 @@ pub struct Sessions {
     /// A credential that waits to be delivered holds the session's deadlines back for this long.
     pub delivery_grace_s: u64,
     /// How often the sweep looks for what is overdue.
-    pub sweep_every_ms: u64,
+    pub reconcile_every_ms: u64,
     /// Timeline entries of one session that wait while the database cannot be written; the oldest is dropped for one more.
     pub timeline_buffer_max: usize,
     /// How long refusals for one cause are only counted after the first was put on the timeline.
     pub rejection_log_interval_ms: u64,
     /// What one sweep may end or stop; the rest waits for the next one.
-    pub sweep_stops_max: usize,
+    pub reconcile_stops_max: usize,
     /// A machine that was told to stop, or has died, and is not seen gone for this long is told of on the timeline and let go.
     pub cleanup_timeout_s: u64,
     /// A way to a machine's agent that stays broken for this long is told of on the timeline.
@@ -68,10 +68,10 @@ impl Default for Sessions {
             delivery_retry_ms_max: 5_000,
             status_command_ms_max: 30_000,
             delivery_grace_s: 60,
-            sweep_every_ms: 5_000,
+            reconcile_every_ms: 5_000,
             timeline_buffer_max: 500,
             rejection_log_interval_ms: 60_000,
-            sweep_stops_max: 10,
+            reconcile_stops_max: 10,
             cleanup_timeout_s: 30,
             channel_lost_after_ms: 1_000,
         }
@@ -79,28 +79,28 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Tells `range` of each number: its name, its value, the least and the most it may be.
-    pub(super) fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
-        range("sessions.idle_s_max", self.idle_s_max, 1, 86_400);
-        range("sessions.session_s_max", self.session_s_max, 1, 86_400);
-        range("sessions.restarts_max", self.restarts_max.into(), 0, 100);
-        range("sessions.queue_max", self.queue_max.into(), 0, 100_000);
-        range("sessions.viewers_max", self.viewers_max.into(), 1, 100);
-        range("sessions.socket_wait_ms_max", self.socket_wait_ms_max, 0, 600_000);
-        range("sessions.ticket_s_max", self.ticket_s_max, 1, 3_600);
-        range("sessions.login_link_s_max", self.login_link_s_max, 1, 86_400);
-        range("sessions.cookie_s_max", self.cookie_s_max, 1, 365 * 24 * 3600);
-        range("sessions.capture_stable_ms", self.capture_stable_ms, 0, 60_000);
-        range("sessions.credential_bytes_max", self.credential_bytes_max, 64, 16 * 1024 * 1024);
-        range("sessions.delivery_retry_ms_min", self.delivery_retry_ms_min, 1, 60_000);
-        range("sessions.delivery_retry_ms_max", self.delivery_retry_ms_max, self.delivery_retry_ms_min, 600_000);
-        range("sessions.status_command_ms_max", self.status_command_ms_max, 100, 600_000);
-        range("sessions.delivery_grace_s", self.delivery_grace_s, 0, 3_600);
-        range("sessions.sweep_every_ms", self.sweep_every_ms, 10, 600_000);
-        range("sessions.timeline_buffer_max", self.timeline_buffer_max as u64, 10, 100_000);
-        range("sessions.rejection_log_interval_ms", self.rejection_log_interval_ms, 100, 86_400_000);
-        range("sessions.sweep_stops_max", self.sweep_stops_max as u64, 1, 10_000);
-        range("sessions.cleanup_timeout_s", self.cleanup_timeout_s, 1, 3_600);
-        range("sessions.channel_lost_after_ms", self.channel_lost_after_ms, 0, 600_000);
+    /// Calls `check` with the name, value, minimum and maximum of every number.
+    pub(super) fn check_ranges(&self, check: &mut impl FnMut(&str, u64, u64, u64)) {
+        check("sessions.idle_s_max", self.idle_s_max, 1, 86_400);
+        check("sessions.session_s_max", self.session_s_max, 1, 86_400);
+        check("sessions.restarts_max", self.restarts_max.into(), 0, 100);
+        check("sessions.queue_max", self.queue_max.into(), 0, 100_000);
+        check("sessions.viewers_max", self.viewers_max.into(), 1, 100);
+        check("sessions.socket_wait_ms_max", self.socket_wait_ms_max, 0, 600_000);
+        check("sessions.ticket_s_max", self.ticket_s_max, 1, 3_600);
+        check("sessions.login_link_s_max", self.login_link_s_max, 1, 86_400);
+        check("sessions.cookie_s_max", self.cookie_s_max, 1, 365 * 24 * 3600);
+        check("sessions.capture_stable_ms", self.capture_stable_ms, 0, 60_000);
+        check("sessions.credential_bytes_max", self.credential_bytes_max, 64, 16 * 1024 * 1024);
+        check("sessions.delivery_retry_ms_min", self.delivery_retry_ms_min, 1, 60_000);
+        check("sessions.delivery_retry_ms_max", self.delivery_retry_ms_max, self.delivery_retry_ms_min, 600_000);
+        check("sessions.status_command_ms_max", self.status_command_ms_max, 100, 600_000);
+        check("sessions.delivery_grace_s", self.delivery_grace_s, 0, 3_600);
+        check("sessions.reconcile_every_ms", self.reconcile_every_ms, 10, 600_000);
+        check("sessions.timeline_buffer_max", self.timeline_buffer_max as u64, 10, 100_000);
+        check("sessions.rejection_log_interval_ms", self.rejection_log_interval_ms, 100, 86_400_000);
+        check("sessions.reconcile_stops_max", self.reconcile_stops_max as u64, 1, 10_000);
+        check("sessions.cleanup_timeout_s", self.cleanup_timeout_s, 1, 3_600);
+        check("sessions.channel_lost_after_ms", self.channel_lost_after_ms, 0, 600_000);
     }
 }

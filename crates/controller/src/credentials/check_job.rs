@@ -29,7 +29,7 @@ pub async fn run(app: App) {
             () = tokio::time::sleep(look_every) => {}
             () = app.stop.cancelled() => return,
         }
-        app.exec_cache.forget(Duration::from_secs(settings.last_screen_s_max));
+        app.exec_cache.discard_screens_older_than(Duration::from_secs(settings.last_screen_s_max));
         if settings.check_every_s == 0 {
             continue;
         }
@@ -80,7 +80,8 @@ async fn room(app: &App) -> Result<u32, StoreError> {
     }
     let is_check = |purpose| purpose == UsePurpose::Check;
     let active = app.store.active_sessions().await?;
-    let running = active.iter().filter(|row| row.aim.uses().is_some_and(|using| is_check(using.purpose))).count();
+    let running =
+        active.iter().filter(|row| row.purpose.credential_use().is_some_and(|using| is_check(using.purpose))).count();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
     Ok(app.config.credentials.concurrent_checks_max.saturating_sub(running).min(app.queue.free()))
 }

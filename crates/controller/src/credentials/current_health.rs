@@ -4,12 +4,12 @@ use crate::clock::{UnixMs, rfc3339};
 use anteroom_store::{CredentialRow, Health};
 use anteroom_wire::api::CredentialHealth;
 
-const SIGNED_IN: &str = "The tool agreed when it signed in.";
+const SIGNED_IN: &str = "The tool confirmed the credential at sign-in.";
 
 /// How it stands at `now`, and what that was concluded from. One that ends within `expiring_ms` is expiring.
 pub fn current_health(row: &CredentialRow, now: UnixMs, expiring_ms: UnixMs) -> (CredentialHealth, String) {
     let told = || row.health_detail.clone();
-    match (row.health, row.ends_at_ms) {
+    match (row.health, row.expires_at_ms) {
         (Health::NeedsAuth, _) => (
             CredentialHealth::NeedsAuth,
             told().unwrap_or_else(|| "The tool did not agree when it was asked.".to_owned()),
@@ -29,11 +29,11 @@ pub fn current_health(row: &CredentialRow, now: UnixMs, expiring_ms: UnixMs) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_store::Kept;
+    use anteroom_store::Retention;
     use anteroom_vault::KeyId;
     use anteroom_wire::{CallerId, CredentialId, SessionId};
 
-    fn row(health: Health, health_detail: Option<&str>, ends_at_ms: Option<u64>) -> CredentialRow {
+    fn row(health: Health, health_detail: Option<&str>, expires_at_ms: Option<u64>) -> CredentialRow {
         CredentialRow {
             id: CredentialId::from_parts(1, [1; 10]),
             owner: CallerId::from_parts(1, [1; 10]),
@@ -45,11 +45,11 @@ mod tests {
             files: Vec::new(),
             stored_at_ms: 1,
             deleted_at_ms: None,
-            kept: Kept::UntilDeleted,
+            retention: Retention::UntilDeleted,
             health,
             health_detail: health_detail.map(str::to_owned),
             checked_at_ms: 1,
-            ends_at_ms,
+            expires_at_ms,
             revision: 1,
         }
     }

@@ -3,7 +3,7 @@
 
 use super::unseal::opened;
 use crate::{api_error::ApiError, app::App, auth::Caller, clock, clock::rfc3339, outbox, session::timeline};
-use anteroom_store::{CredentialRow, Deletion, Kept, Leased, Record, StoreError};
+use anteroom_store::{CredentialRow, Deletion, Leased, Retention, SealedCredential, StoreError};
 use anteroom_wire::{CredentialId, Problem, agent::DeliveredFile};
 use serde_json::json;
 
@@ -41,22 +41,22 @@ pub async fn lease(
 ) -> Result<(CredentialRow, Vec<DeliveredFile>), ApiError> {
     require_present(app, caller, id).await?;
     // Before anything is deleted: bytes that do not open with the keys of today may do so tomorrow.
-    if let Some(record) = app.store.record(id).await? {
+    if let Some(record) = app.store.sealed_credential(id).await? {
         opened(app, &record)?;
     }
     let mut leased = app.store.lease(id, &caller.id, clock::now()).await?;
     // A message of former settings may have it: no message is sent with it now.
-    if leased.is_none() && !outbox::attaches_credentials(app) && app.store.let_go(id).await? {
+    if leased.is_none() && !outbox::attaches_credentials(app) && app.store.release_webhook_claims(id).await? {
         leased = app.store.lease(id, &caller.id, clock::now()).await?;
     }
     let Some(Leased { credential, sealed, number }) = leased else {
         return Err(gone(app, id).await?);
     };
-    let record = Record { credential, sealed };
+    let record = SealedCredential { credential, sealed };
     let files = opened(app, &record)?;
     let row = record.credential;
     tracing::info!(outcome = "leased", credential = %row.id, caller = %caller.id, number, "a credential was given to its owner");
-    if let Kept::UntilHandedOut { .. } = row.kept {
+    if let Retention::UntilDelivered { .. } = row.retention {
         let data = json!({ "credential": row.id, "caller": caller.id });
         timeline::append_in_background(
             app,
@@ -75,7 +75,7 @@ pub async fn lease(
 /// As [`require_owned`].
 pub async fn delete(app: &App, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
     let row = require_owned(app, caller, id).await?;
-    if app.store.delete_credential(&row.id, clock::now()).await? == Deletion::Now {
+    if app.store.delete_credential(&row.id, clock::now()).await? == Deletion::Deleted {
         tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "a credential was deleted");
         let data = json!({ "credential": row.id, "caller": caller.id });
         timeline::append_in_background(app, &row.session, "credential_deleted", "The credential was deleted.", data);
@@ -86,7 +86,7 @@ pub async fn delete(app: &App, caller: &Caller, id: &CredentialId) -> Result<(),
 /// Why a credential that there was has no bytes, or will not be given out any more.
 async fn gone(app: &App, id: &CredentialId) -> Result<ApiError, StoreError> {
     let Some(row) = app.store.credential(id).await? else { return Ok(Problem::UnknownCredential.into()) };
-    let Kept::UntilHandedOut { until_ms } = row.kept else {
+    let Retention::UntilDelivered { until_ms } = row.retention else {
         return Ok(ApiError::new(Problem::UnknownCredential, "it was deleted"));
     };
     if row.deleted_at_ms.is_none() && clock::now() < until_ms {

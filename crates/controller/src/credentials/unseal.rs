@@ -1,7 +1,7 @@
 //! Decrypts stored credentials.
 
 use crate::{api_error::chain, app::App};
-use anteroom_store::{CredentialRow, Record};
+use anteroom_store::{CredentialRow, SealedCredential};
 use anteroom_vault::Binding;
 use anteroom_wire::{Problem, agent::DeliveredFile};
 use zeroize::Zeroizing;
@@ -15,7 +15,7 @@ pub fn binding(row: &CredentialRow) -> Binding<'_> {
 ///
 /// # Errors
 /// [`Problem::Internal`]: they do not open; the log has the cause.
-pub fn unsealed(app: &App, record: &Record) -> Result<Zeroizing<Vec<u8>>, Problem> {
+pub fn unsealed(app: &App, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, Problem> {
     app.vault.unseal(&binding(&record.credential), &record.sealed).map_err(|error| {
         tracing::error!(outcome = "unseal_failed", credential = %record.credential.id, error = %chain(&error), "a credential could not be opened");
         Problem::Internal
@@ -26,7 +26,7 @@ pub fn unsealed(app: &App, record: &Record) -> Result<Zeroizing<Vec<u8>>, Proble
 ///
 /// # Errors
 /// As [`unsealed`].
-pub fn opened(app: &App, record: &Record) -> Result<Vec<DeliveredFile>, Problem> {
+pub fn opened(app: &App, record: &SealedCredential) -> Result<Vec<DeliveredFile>, Problem> {
     serde_json::from_slice(&unsealed(app, record)?).map_err(|_| {
         tracing::error!(outcome = "not_files", credential = %record.credential.id, "a credential is not a list of files");
         Problem::Internal

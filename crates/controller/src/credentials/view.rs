@@ -19,11 +19,11 @@ pub fn credential_meta(app: &App, row: &CredentialRow) -> CredentialMeta {
         session: row.session.clone(),
         stored_at: rfc3339(row.stored_at_ms),
         files: row.files.clone(),
-        policy: row.kept.policy(),
-        deliver_until: row.kept.until_ms().map(rfc3339),
+        policy: row.retention.policy(),
+        deliver_until: row.retention.until_ms().map(rfc3339),
         health,
         health_detail,
         checked_at: rfc3339(row.checked_at_ms),
-        expires_at: row.ends_at_ms.map(rfc3339),
+        expires_at: row.expires_at_ms.map(rfc3339),
     }
 }

@@ -23,7 +23,7 @@ use axum::{
 
 /// Takes a credential. 200 whether stored or ignored; 4xx: do not send it again; 5xx: keep it and try again.
 #[utoipa::path(post, path = "/api/auth/credentials/store", request_body = Object, responses(
-    (status = 200, body = Delivered), (status = 401, body = ProblemBody), (status = 413, body = ProblemBody),
+    (status = 200, body = DeliveryResult), (status = 401, body = ProblemBody), (status = 413, body = ProblemBody),
     (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
 pub(super) async fn store(
     State(app): State<App>,

@@ -137,19 +137,19 @@ fn store(app: &App, registry: &mut Registry) {
 
 fn sweeps(app: &App, registry: &mut Registry) {
     // Without a sweep that finished there is no time to give: 0 is long ago.
-    let last = app.sweeps.last();
+    let last = app.reconcile_history.last();
     let at_s = last.map_or(0, |last| last.at_ms / 1_000);
     let at: Gauge = Gauge::default();
     at.set(number(at_s));
     registry.register_with_unit("reconcile_last_success_timestamp", "Time at which the last reconciliation finished", Unit::Seconds, at);
-    one(registry, "reconcile_last_actions", "Actions of the last reconciliation", last.map_or(0, |last| last.acted));
+    one(registry, "reconcile_last_actions", "Actions of the last reconciliation", last.map_or(0, |last| last.actions_done));
     one(registry, "reconcile_last_deferred", "Actions that it deferred to the next", last.map_or(0, |last| last.deferred));
     let kinds = Counters::default();
-    for (kind, count) in app.sweeps.done() {
+    for (kind, count) in app.reconcile_history.done() {
         kinds.get_or_create_owned(&vec![("kind", kind.as_str().to_owned())]).inc_by(count);
     }
     registry.register("reconcile_actions", "Reconciliation actions by kind", kinds);
-    one_total(registry, "reconcile_failures", "Reconciliations that failed", app.sweeps.failures());
+    one_total(registry, "reconcile_failures", "Reconciliations that failed", app.reconcile_history.failures());
 }
 
 /// What became of messages to somebody outside; nothing where nobody is told.

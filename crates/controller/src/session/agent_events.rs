@@ -1,12 +1,12 @@
-//! What the agent tells: into the session's facts and onto its timeline. Everything is the guest's word: bounded, and
-//! believed only for what it can know.
+//! Ingests the events of an agent: into the session's state and onto its timeline. All data comes from the guest and is
+//! untrusted: sizes are bounded, and an event changes only what the agent can know.
 
 mod sign_in;
 
 use super::{
     active_session::{ActiveSession, SessionState},
     timeline,
-    use_credential::{self, Told},
+    use_credential::{self, UseEvent},
 };
 use crate::{app::App, clock};
 use anteroom_store::StoreError;
@@ -17,62 +17,62 @@ use anteroom_wire::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Events of one batch.
+/// Maximum number of events in one batch.
 const EVENTS_MAX: usize = 256;
-/// An address to sign in at; longer ones are not believed.
+/// Maximum length of a sign-in URL; longer ones are ignored.
 const URL_BYTES_MAX: usize = 8 * 1024;
-/// A device code.
+/// Maximum length of a device code.
 const CODE_CHARS_MAX: usize = 64;
 
-/// Takes a batch. What was seen before is skipped, so that sending again does no harm.
+/// Ingests a batch. Events that were ingested before are skipped, so that a batch can be sent again.
 ///
 /// # Errors
 /// The database cannot be written: the agent keeps this event and those after it, and sends them again.
 pub async fn ingest(app: &App, session: &Arc<ActiveSession>, events: Events) -> Result<(), StoreError> {
-    let seen = session.state().last_event;
-    let mut fresh = events.events;
-    fresh.retain(|event| event.number > seen);
-    fresh.truncate(EVENTS_MAX);
-    // The page shows all of it at once, also while the timeline cannot be written.
-    let news: Vec<bool> = fresh.iter().map(|told| take(session, &told.event)).collect();
-    for (NumberedEvent { number, event, .. }, is_news) in fresh.into_iter().zip(news) {
-        let of_use = Told::of(&event);
-        let of_command = use_credential::words(app, session, &event).await?;
-        if is_news && let Some((kind, sentence, data)) = of_command.or_else(|| words(session, event)) {
+    let last_event = session.state().last_event;
+    let mut new_events = events.events;
+    new_events.retain(|event| event.number > last_event);
+    new_events.truncate(EVENTS_MAX);
+    // The page shows the new state at once, even while the timeline cannot be written.
+    let accepted: Vec<bool> = new_events.iter().map(|numbered| apply_to_state(session, &numbered.event)).collect();
+    for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
+        let use_event = UseEvent::of(&event);
+        let command_entry = use_credential::command_entry(app, session, &event).await?;
+        if is_new && let Some((kind, sentence, data)) = command_entry.or_else(|| timeline_entry(session, event)) {
             timeline::append_durably(app, &session.id, kind, sentence, data).await?;
         }
-        if let Some(told) = of_use {
-            told.take(app, session).await?;
+        if let Some(use_event) = use_event {
+            use_event.apply(app, session).await?;
         }
         session.change(|state| state.last_event = state.last_event.max(number));
     }
     Ok(())
 }
 
-/// What the session's page shows at once; `false`: something better is known already.
-fn take(session: &ActiveSession, event: &Event) -> bool {
-    if let Event::SignInUrl(found) = event
-        && !is_better(found, session.state().sign_in.url.as_ref())
+/// Applies an event to the session's state. Returns `false` if it adds nothing: a more complete URL is known already.
+fn apply_to_state(session: &ActiveSession, event: &Event) -> bool {
+    if let Event::SignInUrl(sign_in_url) = event
+        && !is_at_least_as_complete(sign_in_url, session.state().sign_in.url.as_ref())
     {
         return false;
     }
     session.change(|state| match event {
         Event::CliStarted => {
-            forget(state);
+            clear_tool_output(state);
             state.sign_in.cli = CliState::Running;
         }
-        Event::MethodSwitched { method } => begin_anew(state, method),
+        Event::MethodSwitched { method } => reset_for_method(state, method),
         Event::CliExited { code, .. } => {
             state.sign_in.cli = CliState::Exited { code: *code };
             state.sign_in.prompt = None;
         }
-        Event::SignInUrl(found) if is_address(found) => {
-            let for_the_machine = found.source == UrlSource::BrowserCommand;
-            if for_the_machine {
-                state.sign_in.browser_url = Some(found.url.clone());
+        Event::SignInUrl(sign_in_url) if is_address(sign_in_url) => {
+            let is_from_shim = sign_in_url.source == UrlSource::BrowserCommand;
+            if is_from_shim {
+                state.sign_in.browser_url = Some(sign_in_url.url.clone());
             }
-            if !(for_the_machine && state.provider.sign_in.link_from == LinkFrom::Screen) {
-                state.sign_in.url = Some(found.clone());
+            if !(is_from_shim && state.provider.sign_in.link_from == LinkFrom::Screen) {
+                state.sign_in.url = Some(sign_in_url.clone());
             }
         }
         Event::PromptOpened { ask: Some(ask), .. } => state.sign_in.prompt = Some(ask.clone()),
@@ -118,8 +118,8 @@ fn take(session: &ActiveSession, event: &Event) -> bool {
     true
 }
 
-/// What the tool said belongs to the process that said it.
-fn forget(state: &mut SessionState) {
+/// Clears what the tool's process reported: it is void for the next process.
+fn clear_tool_output(state: &mut SessionState) {
     state.sign_in.url = None;
     state.sign_in.browser_url = None;
     state.sign_in.device_code = None;
@@ -128,40 +128,40 @@ fn forget(state: &mut SessionState) {
     state.device_code_at_ms = None;
 }
 
-/// The tool was ended, to be started by this method.
-fn begin_anew(state: &mut SessionState, method: &str) {
-    forget(state);
+/// Resets the state for a tool that is started again with this method.
+fn reset_for_method(state: &mut SessionState, method: &str) {
+    clear_tool_output(state);
     state.sign_in.method = Some(method.to_owned());
     state.sign_in.cli = CliState::Waiting;
     state.sign_in.capture = CaptureState::Waiting;
     state.credential_kept_in_machine = false;
 }
 
-/// What the tool handed to its browser is the whole address; what its screen shows may be a short form of it.
-fn is_better(found: &SignInUrl, known: Option<&SignInUrl>) -> bool {
-    let worth = |source| match source {
+/// Compares the sources of two URLs: the one that the tool passed to its browser is complete, the one on its screen may be cut off.
+fn is_at_least_as_complete(sign_in_url: &SignInUrl, known: Option<&SignInUrl>) -> bool {
+    let rank = |source| match source {
         UrlSource::BrowserCommand => 2,
         UrlSource::Hyperlink => 1,
         UrlSource::Screen => 0,
     };
-    known.is_none_or(|known| worth(found.source) >= worth(known.source))
+    known.is_none_or(|known| rank(sign_in_url.source) >= rank(known.source))
 }
 
-fn is_address(found: &SignInUrl) -> bool {
-    let good = found.url.starts_with("https://") || found.url.starts_with("http://");
-    good && found.url.len() <= URL_BYTES_MAX && !found.url.chars().any(char::is_control)
+fn is_address(sign_in_url: &SignInUrl) -> bool {
+    let good = sign_in_url.url.starts_with("https://") || sign_in_url.url.starts_with("http://");
+    good && sign_in_url.url.len() <= URL_BYTES_MAX && !sign_in_url.url.chars().any(char::is_control)
 }
 
-/// The host of an address, for the timeline: the rest of it may carry what only the person should see.
+/// The host of a URL, for the timeline: the rest may contain secrets of the user.
 fn host_of(url: &str) -> String {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or("");
     authority.rsplit('@').next().unwrap_or("").chars().take(253).collect()
 }
 
 /// Kind, sentence and data of a timeline entry.
-type Words = (&'static str, String, Value);
+type TimelineEntry = (&'static str, String, Value);
 
-fn words(session: &ActiveSession, event: Event) -> Option<Words> {
+fn timeline_entry(session: &ActiveSession, event: Event) -> Option<TimelineEntry> {
     let provider = session.provider();
     let tool = &provider.name;
     Some(match event {
@@ -169,14 +169,18 @@ fn words(session: &ActiveSession, event: Event) -> Option<Words> {
         Event::CliStarted => ("cli_started", format!("{tool} was started."), Value::Null),
         Event::CliExited { code, last_lines } => (
             "cli_exited",
-            format!("{tool} ended with exit code {code}."),
+            format!("{tool} exited with code {code}."),
             json!({ "code": code, "last_lines": last_lines }),
         ),
-        Event::SignInUrl(found) => {
-            let host = host_of(&found.url);
-            ("sign_in_url", format!("{tool} wants {host} opened."), json!({ "host": host, "source": found.source }))
+        Event::SignInUrl(sign_in_url) => {
+            let host = host_of(&sign_in_url.url);
+            (
+                "sign_in_url",
+                format!("{tool} requests that {host} is opened."),
+                json!({ "host": host, "source": sign_in_url.source }),
+            )
         }
-        Event::DeviceCode { .. } => ("device_code", format!("{tool} shows a code to sign in with."), Value::Null),
+        Event::DeviceCode { .. } => ("device_code", format!("{tool} shows a device code."), Value::Null),
         Event::BrowserOpened { host } => {
             ("browser_opened", format!("The machine's browser opened {host}."), json!({ "host": host }))
         }
@@ -185,7 +189,7 @@ fn words(session: &ActiveSession, event: Event) -> Option<Words> {
             format!("The machine's browser did not open {host}: {why}."),
             json!({ "host": host, "why": why }),
         ),
-        told @ (Event::PromptOpened { .. }
+        sign_in_event @ (Event::PromptOpened { .. }
         | Event::PromptClosed { .. }
         | Event::KeysPressed { .. }
         | Event::Pasted(_)
@@ -194,20 +198,20 @@ fn words(session: &ActiveSession, event: Event) -> Option<Words> {
         | Event::MethodSwitched { .. }
         | Event::CredentialKeptInMachine { .. }
         | Event::CredentialChecked { .. }
-        | Event::UseCompleted { .. }) => return sign_in::words(tool, told),
+        | Event::UseCompleted { .. }) => return sign_in::timeline_entry(tool, sign_in_event),
         Event::CandidateRejected { path, why } => (
             "candidate_rejected",
-            format!("A credential file appeared and is not whole: {path}."),
+            format!("A credential file appeared and is incomplete: {path}."),
             json!({ "path": path, "why": why }),
         ),
         Event::CandidateAccepted { path, bytes } => (
             "candidate_accepted",
-            format!("A whole credential was found and is being delivered: {path}."),
+            format!("A complete credential was found and is being delivered: {path}."),
             json!({ "path": path, "bytes": bytes }),
         ),
         Event::DeliveryRetry { attempts, error } => (
             "delivery_retry",
-            format!("The delivery failed {attempts} time(s) and will be tried again."),
+            format!("The delivery failed {attempts} time(s) and will be retried."),
             json!({ "attempts": attempts, "error": error }),
         ),
         Event::ChildExited { name, code, restarts, last_lines } => child_exited(&name, code, restarts, &last_lines),
@@ -215,7 +219,7 @@ fn words(session: &ActiveSession, event: Event) -> Option<Words> {
             crash_loop(&name, exits, window_s, code, &last_lines)
         }
         Event::CrashLoopEnded { name } => {
-            ("crash_loop_ended", format!("{name} stays up in the machine."), json!({ "name": name }))
+            ("crash_loop_ended", format!("{name} runs stably in the machine again."), json!({ "name": name }))
         }
         Event::MemoryPressure { low, available_mib, some_avg10 } => (
             if low { "memory_low" } else { "memory_recovered" },
@@ -224,31 +228,31 @@ fn words(session: &ActiveSession, event: Event) -> Option<Words> {
         ),
         Event::OutOfMemory { victim, kills } => (
             "out_of_memory",
-            format!("The machine's kernel killed {} for want of memory.", victim.as_deref().unwrap_or("a program")),
+            format!("The machine's kernel killed {} because memory ran out.", victim.as_deref().unwrap_or("a program")),
             json!({ "victim": victim, "kills": kills }),
         ),
     })
 }
 
-/// Of stages only a failure is news.
-fn stage_failed(report: &StageReport) -> Option<Words> {
+/// An entry for a failed stage; other stages are not recorded.
+fn stage_failed(report: &StageReport) -> Option<TimelineEntry> {
     let data = json!({ "stage": report.stage, "attempts": report.attempts, "error": report.last_error });
     let failed = report.state == StageState::Failed;
-    failed.then(|| ("stage_failed", format!("{:?} fails in the machine.", report.stage), data))
+    failed.then(|| ("stage_failed", format!("The stage {:?} failed in the machine.", report.stage), data))
 }
 
-fn child_exited(name: &str, code: Option<i32>, restarts: u32, last_lines: &[String]) -> Words {
+fn child_exited(name: &str, code: Option<i32>, restarts: u32, last_lines: &[String]) -> TimelineEntry {
     let sentence = match code {
-        Some(_) => format!("{name} ended in the machine and is started again."),
+        Some(_) => format!("{name} exited in the machine and is being restarted."),
         None => format!("{name} could not be started in the machine."),
     };
     let data = json!({ "name": name, "code": code, "restarts": restarts, "last_lines": last_lines });
     ("child_exited", sentence, data)
 }
 
-fn crash_loop(name: &str, exits: u32, window_s: u64, code: Option<i32>, last_lines: &[String]) -> Words {
-    let what = if code.is_some() { "ended" } else { "could not be started" };
-    let sentence = format!("{name} {what} {exits} times within {window_s} s in the machine.");
+fn crash_loop(name: &str, exits: u32, window_s: u64, code: Option<i32>, last_lines: &[String]) -> TimelineEntry {
+    let outcome = if code.is_some() { "exited" } else { "could not be started" };
+    let sentence = format!("{name} {outcome} {exits} times within {window_s} s in the machine.");
     let data = json!({ "name": name, "exits": exits, "window_s": window_s, "code": code, "last_lines": last_lines });
     ("crash_loop", sentence, data)
 }
@@ -259,13 +263,15 @@ mod tests {
 
     #[test]
     fn what_the_browser_was_given_is_not_replaced_by_what_the_screen_shows() {
-        let found = |source, url: &str| SignInUrl { source, url: url.into() };
-        let (whole, short) =
-            (found(UrlSource::BrowserCommand, "https://a/whole"), found(UrlSource::Screen, "https://a/short"));
-        assert!(is_better(&short, None) && is_better(&whole, Some(&short)));
-        assert!(!is_better(&short, Some(&whole)));
+        let sign_in_url = |source, url: &str| SignInUrl { source, url: url.into() };
+        let (whole, short) = (
+            sign_in_url(UrlSource::BrowserCommand, "https://a/whole"),
+            sign_in_url(UrlSource::Screen, "https://a/short"),
+        );
+        assert!(is_at_least_as_complete(&short, None) && is_at_least_as_complete(&whole, Some(&short)));
+        assert!(!is_at_least_as_complete(&short, Some(&whole)));
         assert!(
-            is_better(&found(UrlSource::BrowserCommand, "https://a/next"), Some(&whole)),
+            is_at_least_as_complete(&sign_in_url(UrlSource::BrowserCommand, "https://a/next"), Some(&whole)),
             "a second try of the tool"
         );
     }

@@ -1,12 +1,13 @@
-//! A delivery: check, seal, store and complete in one transaction, read back, and only then let the machine go.
+//! Accepts a delivered credential: validate, seal, store and complete in one transaction, read back, and only then release the
+//! machine.
 //!
 //! | the session | the delivery |
 //! |---|---|
-//! | signs in | becomes a new credential and completes it |
-//! | signs in again for a credential | takes the place of that credential's bytes, under the same id, and completes it |
-//! | uses a credential | takes the place of its bytes; the session goes on ([`refresh`]) |
+//! | signs in | becomes a new credential and completes the session |
+//! | renews a credential | replaces that credential's bytes under the same id and completes the session |
+//! | uses a credential | replaces its bytes; the session continues ([`refresh`]) |
 //!
-//! What the provider's policy does not let be stored is refused for good: no agent of ours sends that.
+//! A delivery that the provider's policy does not allow to be stored is rejected permanently.
 
 mod refresh;
 mod validated;
@@ -21,62 +22,64 @@ use anteroom_wire::{
     agent::{Delivery, DeliveryResult},
 };
 use serde_json::json;
-use validated::Parcel;
+use validated::ValidatedDelivery;
 
-/// Takes a delivery. A second one is ignored. An error of the database leaves everything as it was: the agent keeps the
-/// bytes and tries again.
+/// Accepts a delivery. A second one is ignored. An error of the database changes nothing: the agent keeps the bytes and tries
+/// again.
 ///
 /// # Errors
-/// Unknown session, wrong token, wrong shape, the policy forbids it, the credential that it is for is gone, or the database cannot be
-/// written.
-pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<Delivered, ApiError> {
+/// Unknown session, wrong token, invalid format, forbidden by policy, the credential to renew was deleted, or the database cannot
+/// be written.
+pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<DeliveryResult, ApiError> {
     let row = app.store.session(&delivery.session).await?.ok_or(Problem::UnknownSession)?;
     let token = Sha256Hex::of_secret(token);
     if row.agent_token.as_ref() != Some(&token) || row.generation != delivery.generation {
         return Err(Problem::WrongAgentToken.into());
     }
     let session = app.sessions.get(&row.id);
-    // As long as this is held, nobody stops the machine that waits for the answer.
-    let _receiving = session.as_ref().and_then(ActiveSession::begin_delivery);
-    let answer = take(app, row, &token, delivery).await;
+    // While this is held, the machine that waits for the answer is not stopped.
+    let _in_flight = session.as_ref().and_then(ActiveSession::begin_delivery);
+    let result = store(app, row, &token, delivery).await;
     if let Some(session) = &session {
-        session.change(|state| state.delivery_pending = !is_final(&answer));
+        session.change(|state| state.delivery_pending = !is_final(&result));
     }
-    answer
+    result
 }
 
-/// Whether the agent will not send it again.
-fn is_final(answer: &Result<Delivered, ApiError>) -> bool {
-    match answer {
+/// Whether the agent will not send the delivery again.
+fn is_final(result: &Result<DeliveryResult, ApiError>) -> bool {
+    match result {
         Ok(DeliveryResult::Stored { .. } | DeliveryResult::Ignored) => true,
-        Err(refusal) => {
-            let status = refusal.problem.http_status();
+        Err(error) => {
+            let status = error.problem.http_status();
             (400..500).contains(&status) && !matches!(status, 408 | 429)
         }
     }
 }
 
-async fn take(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery) -> Result<Delivered, ApiError> {
+async fn store(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery) -> Result<DeliveryResult, ApiError> {
     if !row.is_active() {
-        return ignore(app, &row).await;
+        return discard(app, &row).await;
     }
-    let parcel = Parcel::check(app, &row, delivery)?;
+    let validated = ValidatedDelivery::check(app, &row, delivery)?;
     match &row.purpose {
-        SessionPurpose::SignIn { renews } => finish(app, &row, renews.as_ref(), token, &parcel).await,
-        SessionPurpose::UseCredential(using) => refresh::refresh(app, &row, using, token, &parcel).await,
+        SessionPurpose::SignIn { renews } => complete_session(app, &row, renews.as_ref(), token, &validated).await,
+        SessionPurpose::UseCredential(credential_use) => {
+            refresh::refresh(app, &row, credential_use, token, &validated).await
+        }
     }
 }
 
-/// Stores it and completes the session.
-async fn finish(
+/// Stores the credential and completes the session.
+async fn complete_session(
     app: &App,
     row: &SessionRow,
     renews: Option<&CredentialId>,
     token: &Sha256Hex,
-    parcel: &Parcel,
-) -> Result<Delivered, ApiError> {
+    validated: &ValidatedDelivery,
+) -> Result<DeliveryResult, ApiError> {
     let id = renews.cloned().unwrap_or_else(|| random::id(CredentialId::from_parts));
-    let sealed = parcel.seal(app, row, &id)?;
+    let sealed = validated.seal(app, row, &id)?;
     let messages = outbox::session_completed(app, &row.id, &id);
     let completion = Completion {
         session: &row.id,
@@ -85,25 +88,25 @@ async fn finish(
         credential: NewCredential {
             id: &id,
             sealed: &sealed,
-            files: &parcel.described,
-            retention: parcel.retention,
-            expires_at_ms: parcel.expires_at_ms,
+            files: &validated.described,
+            retention: validated.retention,
+            expires_at_ms: validated.expires_at_ms,
         },
         messages: &messages,
         at_ms: clock::now(),
     };
-    let place = if renews.is_some() { " in the place of the one before" } else { "" };
-    let sentence = format!("The credential was sealed and stored{place} ({} file(s)).", parcel.described.len());
+    let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
+    let sentence = format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.described.len());
     let event = NewEvent::new(clock::now(), "completed", sentence).with(json!({ "credential": id, "renewed": renews }));
     timeline::flush(app, &row.id).await;
     match app.store.complete_with_credential(&completion, event).await? {
-        Completed::Ignored(row) => ignore(app, &row).await,
+        Completed::Ignored(row) => discard(app, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
         Completed::NothingToRenew => Err(nothing_to_renew(app, row).await?),
         Completed::Stored { credential, .. } => {
-            verify(app, &credential.id, credential.revision, parcel).await?;
+            verify(app, &credential.id, credential.revision, validated).await?;
             outbox::wake_sender(app);
-            tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "a credential was sealed, stored and read back");
+            tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "credential sealed, stored and read back");
             if let Some(session) = app.sessions.get(&row.id) {
                 session.close(Problem::Completed);
             }
@@ -112,16 +115,16 @@ async fn finish(
     }
 }
 
-/// Its credential was deleted while somebody signed in for it again: whoever deleted it does not want another in its place.
+/// The credential to renew was deleted during the sign-in: the session fails, and no other credential takes its place.
 async fn nothing_to_renew(app: &App, row: &SessionRow) -> Result<ApiError, StoreError> {
-    let why = "The credential was deleted while it was being signed in to again.";
-    end::end(app, &row.id, EndKind::Failed, Problem::UnknownCredential, why).await?;
-    Ok(ApiError::new(Problem::UnknownCredential, why))
+    let reason = "The credential was deleted while it was being renewed.";
+    end::end(app, &row.id, EndKind::Failed, Problem::UnknownCredential, reason).await?;
+    Ok(ApiError::new(Problem::UnknownCredential, reason))
 }
 
-/// A second delivery changes nothing. If the first one's record could not be read back then, it is now, before anybody
-/// lets the machine go.
-async fn ignore(app: &App, row: &SessionRow) -> Result<Delivered, ApiError> {
+/// Discards a second delivery. If the record of the first one could not be read back before, it is read back now, before the
+/// machine is released.
+async fn discard(app: &App, row: &SessionRow) -> Result<DeliveryResult, ApiError> {
     let (Some(end), Some(session)) = (row.end(), app.sessions.get(&row.id)) else { return Ok(DeliveryResult::Ignored) };
     if let Some(id) = row.credential()
         && let Some(record) = app.store.sealed_credential(id).await?
@@ -132,21 +135,21 @@ async fn ignore(app: &App, row: &SessionRow) -> Result<Delivered, ApiError> {
     Ok(DeliveryResult::Ignored)
 }
 
-/// The record as the database has it now, opened again: the same bytes. Until this is so the machine stays, and the agent is not told
-/// that it is done. What was handed out, deleted or replaced since it was stored a moment ago was stored.
-async fn verify(app: &App, id: &CredentialId, revision: u64, parcel: &Parcel) -> Result<(), ApiError> {
-    let why = match app.store.sealed_credential(id).await? {
+/// Reads the stored record back and compares its decrypted bytes. Until they match, the machine keeps running and the agent gets no
+/// final answer. A record that was delivered, deleted or replaced in between was stored, which is enough.
+async fn verify(app: &App, id: &CredentialId, revision: u64, validated: &ValidatedDelivery) -> Result<(), ApiError> {
+    let reason = match app.store.sealed_credential(id).await? {
         Some(record) if record.credential.revision > revision => return Ok(()),
         Some(record) => match app.vault.unseal(&credentials::binding(&record.credential), &record.sealed) {
-            Ok(bytes) if parcel.is(&bytes) => return Ok(()),
-            Ok(_) => "other bytes came back".to_owned(),
+            Ok(bytes) if validated.matches(&bytes) => return Ok(()),
+            Ok(_) => "the decrypted bytes differ".to_owned(),
             Err(error) => chain(&error),
         },
         None => match app.store.credential(id).await? {
             Some(row) if row.deleted_at_ms.is_some() => return Ok(()),
-            Some(_) | None => "the record is not there".to_owned(),
+            Some(_) | None => "the record is missing".to_owned(),
         },
     };
-    tracing::error!(outcome = "read_back_failed", credential = %id, why, "a stored credential does not read back");
+    tracing::error!(outcome = "read_back_failed", credential = %id, reason, "stored credential could not be read back");
     Err(Problem::Internal.into())
 }

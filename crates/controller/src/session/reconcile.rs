@@ -1,22 +1,23 @@
-//! The sweep takes no input, may run at any moment, and only finishes what facts already demand.
+//! Periodic reconciliation: compares rows, machines and files, and completes what an earlier server left unfinished. It takes no
+//! input and may run at any moment.
 //!
 //! ```text
-//!  look ─▶ Seen ──plan (pure)──▶ what, and why ──▶ carry out ─▶ log, record
-//!                                      └──▶ or only told (`anteroom sweep --dry-run`)
+//!  snapshot ──plan (pure)──▶ actions with reasons ──▶ executed ─▶ log, history
+//!                                   └──▶ or only reported (`anteroom reconcile --dry-run`)
 //! ```
 //!
-//! What it can do is a closed list ([`ReconcileActionKind`]): active rows without an owner are resumed, or end when they are overdue;
-//! machines that no session owns are stopped; old or half-written evidence goes; how machines ended that outlived both their
-//! session and its server is told. Whatever somebody may miss is limited to
-//! `sessions.sweep_stops_max` a sweep, so that a fault of ours, or a clock that jumps, cannot end everything at once.
+//! The actions are a closed list ([`ReconcileActionKind`](anteroom_wire::operations::ReconcileActionKind)): active sessions without
+//! a supervisor are resumed, or ended when they are overdue; orphaned machines are stopped; old or unfinished evidence is removed;
+//! the ends of machines that outlived both their session and its server are recorded. Destructive actions are limited to
+//! `sessions.reconcile_stops_max` a run, so that a bug or a clock that jumps cannot end everything at once.
 //!
-//! A session that has an owner is never touched here: its owner holds its deadlines.
+//! A session that has a supervisor is never touched here: its supervisor enforces its deadlines.
 
 pub mod history;
 mod plan;
 mod snapshot;
 
-pub use history::{Last, Sweeps};
+pub use history::{LastRun, ReconcileHistory};
 
 use super::{
     active_session::ActiveSession,
@@ -32,35 +33,35 @@ use anteroom_wire::{
     MachineId, Problem,
     operations::{ReconcileAction, ReconcileOutcome, ReconcileReport},
 };
-use plan::{Planned, Subject};
+use plan::{Action, PlannedAction};
 use std::{sync::Arc, time::Duration};
 
 /// Runs until the server stops. The first run, before this, is [`once`] at the start.
 pub async fn run(app: App) {
-    let period = Duration::from_millis(app.config.sessions.sweep_every_ms);
-    let mut every = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let period = Duration::from_millis(app.config.sessions.reconcile_every_ms);
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = every.tick() => {}
+            _ = interval.tick() => {}
             () = app.stop.cancelled() => return,
         }
         if let Err(error) = once(&app).await {
-            tracing::error!(outcome = "sweep_failed", error = %chain(&error), "the sweep could not finish");
+            tracing::error!(outcome = "reconciliation_failed", error = %chain(&error), "reconciliation failed");
         }
     }
 }
 
-/// What a sweep would do now; nothing is done.
+/// The actions that a reconciliation would execute now; executes none.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn dry_run(app: &App) -> Result<ReconcileReport, StoreError> {
-    let planned = plan::plan(snapshot::collect(app).await?, app.config.sessions.sweep_stops_max);
+    let planned = plan::plan(snapshot::collect(app).await?, app.config.sessions.reconcile_stops_max);
     let deferred = count(&planned, |planned| planned.is_deferred);
     let actions = planned.into_iter().map(|planned| {
         let outcome = if planned.is_deferred { ReconcileOutcome::Deferred } else { ReconcileOutcome::Planned };
-        planned.told(outcome)
+        planned.with_outcome(outcome)
     });
     Ok(ReconcileReport {
         dry_run: true,
@@ -71,28 +72,28 @@ pub async fn dry_run(app: &App) -> Result<ReconcileReport, StoreError> {
     })
 }
 
-/// One sweep.
+/// Runs one reconciliation.
 ///
 /// # Errors
-/// The database cannot be used; what was done before that stays done.
+/// The database cannot be used; actions executed before that stay executed.
 pub async fn once(app: &App) -> Result<ReconcileReport, StoreError> {
-    let _alone = app.sweeps.alone().await;
-    let swept = sweep(app).await;
-    match &swept {
-        Ok(report) => app.sweeps.finished(report, clock::now()),
-        Err(_) => app.sweeps.failed(),
+    let _exclusive = app.reconcile_history.exclusive().await;
+    let result = reconcile(app).await;
+    match &result {
+        Ok(report) => app.reconcile_history.record_finished(report, clock::now()),
+        Err(_) => app.reconcile_history.record_failed(),
     }
-    swept
+    result
 }
 
-async fn sweep(app: &App) -> Result<ReconcileReport, StoreError> {
+async fn reconcile(app: &App) -> Result<ReconcileReport, StoreError> {
     let at = clock::rfc3339(clock::now());
-    let planned = plan::plan(snapshot::collect(app).await?, app.config.sessions.sweep_stops_max);
+    let planned = plan::plan(snapshot::collect(app).await?, app.config.sessions.reconcile_stops_max);
     let deferred = count(&planned, |planned| planned.is_deferred);
     let mut actions = Vec::with_capacity(planned.len());
     for planned in planned {
-        let outcome = if planned.is_deferred { ReconcileOutcome::Deferred } else { carry_out(app, &planned).await? };
-        let action = planned.told(outcome);
+        let outcome = if planned.is_deferred { ReconcileOutcome::Deferred } else { execute(app, &planned).await? };
+        let action = planned.with_outcome(outcome);
         log(&action);
         actions.push(action);
     }
@@ -103,97 +104,97 @@ async fn sweep(app: &App) -> Result<ReconcileReport, StoreError> {
         ReconcileReport { dry_run: false, at, deferred, failed: u32::try_from(failed).unwrap_or(u32::MAX), actions };
     if !report.actions.is_empty() {
         let count = report.actions.len();
-        tracing::info!(outcome = "swept", count, deferred, failed, "the sweep found something to do");
+        tracing::info!(outcome = "reconciled", count, deferred, failed, "reconciliation finished");
     }
     Ok(report)
 }
 
-fn count(planned: &[Planned], is: impl Fn(&Planned) -> bool) -> u32 {
-    u32::try_from(planned.iter().filter(|planned| is(planned)).count()).unwrap_or(u32::MAX)
+fn count(planned: &[PlannedAction], matches: impl Fn(&PlannedAction) -> bool) -> u32 {
+    u32::try_from(planned.iter().filter(|planned| matches(planned)).count()).unwrap_or(u32::MAX)
 }
 
 fn log(action: &ReconcileAction) {
     let ReconcileAction { kind, session, machine, file, reason, outcome } = action;
     let (session, machine) = (session.as_ref().map(|id| id.as_str()), machine.as_ref().map(|id| id.as_str()));
-    let (is_destructive, kind, became) = (kind.is_destructive(), kind.as_str(), format!("{outcome:?}"));
+    let (is_destructive, action, result) = (kind.is_destructive(), kind.as_str(), format!("{outcome:?}"));
     if is_destructive {
-        tracing::warn!(outcome = kind, became, session, machine, file, reason, "the sweep acts");
+        tracing::warn!(outcome = result, action, session, machine, file, reason, "reconciliation action");
     } else {
-        tracing::info!(outcome = kind, became, session, machine, file, reason, "the sweep acts");
+        tracing::info!(outcome = result, action, session, machine, file, reason, "reconciliation action");
     }
 }
 
-/// Does one thing, unless it is no longer so.
-async fn carry_out(app: &App, planned: &Planned) -> Result<ReconcileOutcome, StoreError> {
+/// Executes one action unless its cause no longer exists.
+async fn execute(app: &App, planned: &PlannedAction) -> Result<ReconcileOutcome, StoreError> {
     if app.stop.is_cancelled() {
         return Ok(ReconcileOutcome::Deferred);
     }
-    match &planned.subject {
-        Subject::Resumed(row) => resume(app, row).await?,
-        Subject::Ended { row, how, problem, detail } => {
-            end::end(app, &row.id, *how, *problem, detail).await?;
+    match &planned.action {
+        Action::ResumeSession(row) => resume(app, row).await?,
+        Action::EndSession { row, kind, problem, detail } => {
+            end::end(app, &row.id, *kind, *problem, detail).await?;
         }
-        Subject::Machine(machine) => {
-            // A machine is entered in its session's facts before it is started, so one without has no session.
+        Action::StopMachine(machine) => {
+            // A machine is entered in its session's state before it is started, so a machine without a session is orphaned.
             if app.sessions.by_machine(machine).is_none() {
                 app.machines.stop(machine, StopReason::Orphaned);
             }
         }
-        Subject::Receipt(item) | Subject::Bundle(item) => {
+        Action::RemoveReceipt(item) | Action::RemoveBundle(item) => {
             if let Err(error) = retention::remove(item) {
-                tracing::warn!(outcome = "not_removed", path = %item.path.display(), %error, "old evidence could not be removed");
+                tracing::warn!(outcome = "not_removed", path = %item.path.display(), %error, "old file not removed");
                 return Ok(ReconcileOutcome::Failed);
             }
         }
-        Subject::MachineEnd(end, receipt) => tell_end(app, end, receipt).await?,
+        Action::ReportMachineEnd(end, receipt) => report_machine_end(app, end, receipt).await?,
     }
     Ok(ReconcileOutcome::Done)
 }
 
-/// Puts the end of an ended session's machine on its timeline, once, with the time at which it was complete.
-async fn tell_end(app: &App, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
+/// Records the end of an ended session's machine on the timeline, once, with the time of the end.
+async fn report_machine_end(app: &App, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
     timeline::flush(app, &end.session).await;
     if !machine_exit::is_recorded(app, &end.session, &end.machine).await? {
         let (sentence, data) = machine_exit::exit_entry(&end.machine, &receipt.reason(), Some(receipt));
         let event = NewEvent::new(receipt.ended_unix_ms, machine_exit::MACHINE_EXITED, sentence).with(data);
         app.store.append_event(&end.session, event).await?;
     }
-    app.sweeps.untold.forget(end);
+    app.reconcile_history.unreported_ends.remove(end);
     Ok(())
 }
 
-/// An active row whose owner is gone (a server stopped or was killed): take its machine over, or go on without.
+/// Resumes an active session whose server stopped or was killed: adopts its machine, or continues without one.
 async fn resume(app: &App, row: &SessionRow) -> Result<(), StoreError> {
-    // The plan has seen the provider.
+    // The plan has checked that the provider exists.
     let Some(provider) = app.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
     if app.sessions.get(&row.id).is_some() {
         return Ok(());
     }
-    if use_credential::is_lost(app, row) {
-        end::end(app, &row.id, EndKind::Failed, Problem::ControllerRestarted, use_credential::LOST).await?;
+    if use_credential::is_command_lost(app, row) {
+        end::end(app, &row.id, EndKind::Failed, Problem::ControllerRestarted, use_credential::COMMAND_LOST).await?;
         return Ok(());
     }
     let session = ActiveSession::new(row.id.clone(), Arc::new(provider), row.generation, &app.close_signal);
-    let Some(from) = origin(app, row).await? else { return Ok(()) };
+    let Some(from) = start_of(app, row).await? else { return Ok(()) };
     supervisor::spawn_supervisor(app, Arc::clone(&session), row.clone(), from);
-    // The row was read before the session had an owner: its agent may have delivered meanwhile, or somebody cancelled it, and there
-    // was nobody to be told. From here on there is.
+    // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
+    // and the supervisor would not know.
     if let Some(end) = app.store.session(&row.id).await?.as_ref().and_then(SessionRow::end) {
         session.close(end.reason.problem);
     }
     Ok(())
 }
 
-/// Where the row's owner begins; `None`: the session had to be ended.
-async fn origin(app: &App, row: &SessionRow) -> Result<Option<Start>, StoreError> {
-    let watched = row.machine.as_ref().and_then(|machine| app.machines.watch(machine));
-    let beginning = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), watched.is_some());
-    Ok(match (beginning, row.machine.clone(), watched) {
+/// How the session's supervisor starts; `None`: the session had to be ended.
+async fn start_of(app: &App, row: &SessionRow) -> Result<Option<Start>, StoreError> {
+    let state = row.machine.as_ref().and_then(|machine| app.machines.watch(machine));
+    let initial = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), state.is_some());
+    Ok(match (initial, row.machine.clone(), state) {
         (InitialState::Attached, _, _) => Some(Start::External),
         (InitialState::Adopted, Some(machine), Some(state)) => {
             Some(Start::Adopted(machine, state, app.queue.acquire_for_adopted()))
         }
-        (InitialState::Lost, Some(machine), _) => Some(lost(app, machine)),
+        (InitialState::Lost, Some(machine), _) => Some(lost_machine(app, machine)),
         (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
             match app.queue.enqueue(row.id.clone()) {
                 Ok(ticket) => Some(Start::Queue(ticket)),
@@ -206,8 +207,8 @@ async fn origin(app: &App, row: &SessionRow) -> Result<Option<Start>, StoreError
     })
 }
 
-/// A machine that was asked for and is not there: its receipt says how it ended, if it ever began.
-fn lost(app: &App, machine: MachineId) -> Start {
+/// A machine that was requested and does not run: its receipt reports how it ended, if it ever started.
+fn lost_machine(app: &App, machine: MachineId) -> Start {
     let receipt = app.machines.receipt(&machine).ok().flatten();
     let (state, detail) = match receipt {
         Some(receipt) => {
@@ -215,7 +216,7 @@ fn lost(app: &App, machine: MachineId) -> Start {
             let detail = format!("while the server was away, {why}");
             (Some(State::Removed { why, receipt: Some(Box::new(receipt)) }), detail)
         }
-        None => (None, "the server ended before the machine began, or nothing is on record of its end".into()),
+        None => (None, "the server ended before the machine started, or its end is not on record".into()),
     };
     Start::Lost { machine, problem: Problem::ControllerRestarted, detail, state }
 }

@@ -1,7 +1,5 @@
-//! Who was turned away, on the timeline: each cause once in a while, and how often it came since.
-//!
-//! A page that knocks again and again, or a caller that means harm, must not fill a timeline: the first refusal for a cause
-//! is noted at once, those that follow within the time are counted, and their count is noted when the time is over.
+//! Records rejected requests on the timeline, with a limited rate: the first rejection of a kind at once, those that follow
+//! within `sessions.rejection_log_interval_ms` as one count. A page that reconnects in a loop, or an attacker, cannot fill a timeline.
 
 pub mod limiter;
 
@@ -12,13 +10,13 @@ use crate::{api_error::ApiError, app::App};
 use anteroom_wire::SessionId;
 use std::time::Duration;
 
-/// Notes that somebody who may know of the session was turned away. Never waits.
-pub fn record_rejection(app: &App, session: &SessionId, what: RejectedRequest, refusal: &ApiError) {
-    let key = (session.clone(), what, refusal.problem);
+/// Records that a request about the session was rejected. Never waits. Only for callers that may know that the session exists.
+pub fn record_rejection(app: &App, session: &SessionId, request: RejectedRequest, error: &ApiError) {
+    let key = (session.clone(), request, error.problem);
     if !app.rejections.is_first(&key) {
         return;
     }
-    let (kind, sentence, data) = (what.kind(), what.sentence(refusal.problem), what.data(refusal));
+    let (kind, sentence, data) = (request.kind(), request.sentence(error.problem), request.data(error));
     timeline::append_in_background(app, session, kind, sentence.clone(), data.clone());
     let (app, every_ms) = (app.clone(), app.config.sessions.rejection_log_interval_ms);
     app.clone().tasks.spawn(async move {
@@ -26,11 +24,11 @@ pub fn record_rejection(app: &App, session: &SessionId, what: RejectedRequest, r
             () = tokio::time::sleep(Duration::from_millis(every_ms)) => {}
             () = app.stop.cancelled() => {}
         }
-        let more = app.rejections.close(&key);
-        if more > 0 {
+        let repeated = app.rejections.close(&key);
+        if repeated > 0 {
             let mut data = data;
-            data["count"] = more.into();
-            timeline::append_in_background(&app, &key.0, kind, format!("{more} time(s) more: {sentence}"), data);
+            data["count"] = repeated.into();
+            timeline::append_in_background(&app, &key.0, kind, format!("{repeated} time(s) more: {sentence}"), data);
         }
     });
 }

@@ -23,7 +23,7 @@ const URL_BYTES_MAX: usize = 2048;
 /// The request is not sound, the provider cannot be used, the queue is full, or the database cannot be written.
 pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, ApiError> {
     let (provider, method) = check(app, request)?;
-    let aim = aim(app, owner, &provider, request).await?;
+    let purpose = purpose(app, owner, &provider, request).await?;
     if app.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
@@ -45,10 +45,12 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         created_at_ms: now,
         idle_deadline_ms: Some(now + app.config.sessions.idle_s_max * 1_000),
         deadline_ms: now + app.config.sessions.session_s_max * 1_000,
-        external: external
-            .map(|machine| ExternalMachine { machine: machine.name.clone(), agent_token: machine.agent_token.clone() }),
+        external: external.map(|machine| ExternalMachineClaim {
+            machine: machine.name.clone(),
+            agent_token: machine.agent_token.clone(),
+        }),
         method,
-        aim,
+        purpose,
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let event = NewEvent::new(now, "accepted", format!("A session for {}{on} was accepted.", provider.name));
@@ -94,7 +96,7 @@ fn renewed(request: &StartRequest) -> Result<Option<CredentialId>, ApiError> {
 }
 
 /// What the session is for: a new credential, or one that the owner has already and signs in for again.
-async fn aim(
+async fn purpose(
     app: &App,
     owner: &CallerId,
     provider: &Provider,
@@ -135,7 +137,7 @@ fn beginning<'a>(
         .external
         .get(name)
         .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("there are these: {}", app.external.names())))?;
-    Ok((supervisor::Start::ExternalMachine, Some(machine)))
+    Ok((supervisor::Start::External, Some(machine)))
 }
 
 /// The descriptor as it is for the method that is asked for, and the method where one is.

@@ -192,7 +192,7 @@ impl Driver {
 
     /// Executes commands and applies events until the lifecycle is finished.
     async fn run(mut self, row: SessionRow, first: Vec<Command>) {
-        let recheck_every = Duration::from_millis(self.app.config.sessions.sweep_every_ms);
+        let recheck_every = Duration::from_millis(self.app.config.sessions.reconcile_every_ms);
         let (app, session) = (self.app.clone(), Arc::clone(&self.session));
         let deadline_passed = |after| deadlines::deadline_passed(app.clone(), Arc::clone(&session), row.clone(), after);
         let mut deadline = Box::pin(deadline_passed(Duration::ZERO));

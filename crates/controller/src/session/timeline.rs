@@ -1,21 +1,21 @@
-//! One line on a session's timeline, and everybody who watches is told.
+//! Appends entries to a session's timeline and notifies its subscribers.
 //!
 //! ```text
-//!  note · later ──▶ the session's line (in memory, bounded) ──▶ one writer a session ──▶ database
-//!                        │ full: the oldest is dropped,             │ cannot be written: again, until it can
-//!                        │ and "N entries were lost" takes its place
+//!  append · append_in_background ──▶ the session's buffer (in memory, bounded) ──▶ one writer a session ──▶ database
+//!                                        │ full: the oldest entry is dropped,          │ database unavailable: retried
+//!                                        │ and "N entries were lost" takes its place
 //! ```
 //!
-//! - An entry has the time at which it came, whenever it is written, and entries of a session stay in order. Who writes the
-//!   timeline past the line (a transition, which is one transaction with its entry) first waits for [`flush`].
-//! - A server that stops writes what waits, within its drain limit. What a killed server (SIGKILL, power) had not written
-//!   is lost: the line is memory only. While the database works that is what was noted in the last milliseconds.
-//! - What an agent tells goes past the line ([`append_durably`]): the agent keeps it until it is written.
+//! - An entry has the time at which it was appended, and the entries of a session stay in order. Code that writes to the
+//!   timeline without the buffer (a transition, which is one transaction with its entry) first calls [`flush`].
+//! - A server that stops writes the buffered entries within its drain limit. A killed server (SIGKILL, power loss) loses them.
+//!   While the database works these are the entries of the last milliseconds.
+//! - Events of an agent bypass the buffer ([`append_durably`]): the agent keeps them until they are written.
 
 pub mod buffer;
 mod view;
 
-pub use buffer::{LOST, Settled};
+pub use buffer::{ENTRIES_LOST, WriteHandle};
 pub use view::timeline_entry;
 
 use crate::{api_error::chain, app::App, clock};
@@ -24,45 +24,45 @@ use anteroom_wire::SessionId;
 use serde_json::Value;
 use std::time::Duration;
 
-const AGAIN_MS_MIN: u64 = 20;
-const AGAIN_MS_MAX: u64 = 500;
+const RETRY_MS_MIN: u64 = 20;
+const RETRY_MS_MAX: u64 = 500;
 
-/// Notes an entry and waits, at most as long as the database may be busy, until it is written; it is written later
-/// otherwise.
+/// Appends an entry and waits until it is written, at most for `store.busy_ms_max`; after that it is written in the background.
 pub async fn append(app: &App, session: &SessionId, kind: &str, sentence: impl Into<String>, data: Value) {
-    let noted = append_in_background(app, session, kind, sentence, data);
-    let _ = tokio::time::timeout(busy_max(app), noted.wait()).await;
+    let handle = append_in_background(app, session, kind, sentence, data);
+    let _ = tokio::time::timeout(wait_limit(app), handle.wait()).await;
 }
 
-/// Notes an entry; it is written as soon as the database takes it. Whoever needs to know can wait.
+/// Appends an entry, which is written as soon as the database accepts it. The handle waits for that.
 pub fn append_in_background(
     app: &App,
     session: &SessionId,
     kind: &str,
     sentence: impl Into<String>,
     data: Value,
-) -> Settled {
+) -> WriteHandle {
     let sentence = sentence.into();
     let machine = data.get("machine").and_then(Value::as_str);
     tracing::info!(outcome = kind, session = %session, machine, "{sentence}");
-    let (settled, is_first) = app.timeline_buffer.put(session, NewEvent::new(clock::now(), kind, sentence).with(data));
+    let (handle, is_first) =
+        app.timeline_buffer.append(session, NewEvent::new(clock::now(), kind, sentence).with(data));
     if is_first {
-        let writing = Writing { app: app.clone(), session: session.clone(), done: false };
-        app.tasks.spawn(writing.run());
+        let writer = Writer { app: app.clone(), session: session.clone(), done: false };
+        app.tasks.spawn(writer.run());
     }
-    settled
+    handle
 }
 
-/// Waits until all that is noted for this session is written, at most as long as the database may be busy; whether it is. For
-/// those that write to its timeline past the line: what happened before stands before.
+/// Waits until all buffered entries of this session are written, at most for `store.busy_ms_max`. Returns whether they are.
+/// Called before a write to the timeline that bypasses the buffer, to keep the order.
 pub async fn flush(app: &App, session: &SessionId) -> bool {
-    tokio::time::timeout(busy_max(app), app.timeline_buffer.settled(session).wait()).await.is_ok()
+    tokio::time::timeout(wait_limit(app), app.timeline_buffer.all_written(session).wait()).await.is_ok()
 }
 
-/// Writes an entry now, for those who can say it again later.
+/// Writes an entry before it returns, for callers that can repeat it later.
 ///
 /// # Errors
-/// The database cannot be written; nothing was.
+/// The database cannot be written; nothing was written.
 pub async fn append_durably(
     app: &App,
     session: &SessionId,
@@ -75,69 +75,69 @@ pub async fn append_durably(
     let event = NewEvent::new(clock::now(), kind, sentence).with(data);
     flush(app, session).await;
     app.store.append_event(session, event).await?;
-    tell(app, session);
+    notify(app, session);
     Ok(())
 }
 
-fn tell(app: &App, session: &SessionId) {
+fn notify(app: &App, session: &SessionId) {
     if let Some(active) = app.sessions.get(session) {
         active.notify();
     }
 }
 
-fn busy_max(app: &App) -> Duration {
+fn wait_limit(app: &App) -> Duration {
     Duration::from_millis(app.config.store.busy_ms_max)
 }
 
-/// The writer of one session's line. It ends with the line; the server's stop waits for it.
-struct Writing {
+/// Writes one session's buffered entries; ends when the buffer is empty. The server's stop waits for it.
+struct Writer {
     app: App,
     session: SessionId,
     done: bool,
 }
 
-impl Writing {
+impl Writer {
     async fn run(mut self) {
         let Self { app, session, .. } = &self;
         while let Some((number, event)) = app.timeline_buffer.next(session) {
-            self.put(event).await;
-            app.timeline_buffer.settle(session, number);
-            tell(app, session);
+            self.write(event).await;
+            app.timeline_buffer.mark_written(session, number);
+            notify(app, session);
         }
         self.done = true;
     }
 
-    /// Writes one entry, again and again while the database is unavailable.
-    async fn put(&self, event: NewEvent) {
+    /// Writes one entry, with retries while the database is unavailable.
+    async fn write(&self, event: NewEvent) {
         let Self { app, session, .. } = self;
-        let mut pause_ms = AGAIN_MS_MIN;
+        let mut retry_ms = RETRY_MS_MIN;
         while !app.timeline_buffer.is_closed() {
             match app.store.append_event(session, event.clone()).await {
                 Ok(Some(_)) => return,
                 Ok(None) => {
-                    tracing::warn!(outcome = "timeline_full", session = %session, kind = event.kind, "a timeline has as many entries as it may have");
+                    tracing::warn!(outcome = "timeline_full", session = %session, kind = event.kind, "timeline entry dropped; the timeline is full");
                     return;
                 }
                 Err(error) if error.kind() == StoreErrorKind::Unavailable => {
-                    tracing::warn!(outcome = "timeline_waits", session = %session, kind = event.kind, error = %chain(&error), "a timeline entry waits for the database");
+                    tracing::warn!(outcome = "timeline_delayed", session = %session, kind = event.kind, error = %chain(&error), "timeline entry delayed");
                 }
                 Err(error) => {
-                    tracing::error!(outcome = "timeline_lost", session = %session, kind = event.kind, error = %chain(&error), "a timeline entry cannot be written");
+                    tracing::error!(outcome = "timeline_lost", session = %session, kind = event.kind, error = %chain(&error), "timeline entry lost");
                     return;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-            pause_ms = (pause_ms * 2).min(AGAIN_MS_MAX);
+            tokio::time::sleep(Duration::from_millis(retry_ms)).await;
+            retry_ms = (retry_ms * 2).min(RETRY_MS_MAX);
         }
     }
 }
 
-impl Drop for Writing {
+impl Drop for Writer {
     fn drop(&mut self) {
-        // A panic, or the end of the runtime: nobody would write the line any more.
+        // A panic, or the end of the runtime: the buffered entries would never be written.
         if !self.done {
-            let left = self.app.timeline_buffer.forget(&self.session);
-            tracing::error!(outcome = "timeline_lost", session = %self.session, left, "a timeline's writer ended before its entries were written");
+            let left = self.app.timeline_buffer.discard(&self.session);
+            tracing::error!(outcome = "timeline_lost", session = %self.session, left, "timeline writer ended before its entries were written");
         }
     }
 }

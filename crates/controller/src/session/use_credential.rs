@@ -1,18 +1,18 @@
-//! Using a stored credential: a session like any other, for which nobody signs in. The credential is opened at the moment at which a
-//! machine is claimed, and lies nowhere else in the clear.
+//! Uses a stored credential in a session without a sign-in. The credential is decrypted when a machine is claimed and is
+//! stored nowhere else in plaintext.
 //!
 //! ```text
-//!  start ─▶ line ─▶ machine ─▶ claim + files (lay_down) ─▶ command ─▶ told: Checked ─▶ health
-//!                      ▲          │ another machine: again            └────▶ CompleteUse ─▶ completed, machine stopped
-//!                      └──────────┘
+//!  start ─▶ queue ─▶ machine ─▶ claim with files ─▶ command ─▶ CredentialChecked ─▶ health
+//!                       ▲          │ next machine                └▶ UseCompleted ─▶ completed, machine stopped
+//!                       └──────────┘
 //! ```
 //!
-//! What a command is called with is kept in memory alone, for it may hold what no database should: a server that restarts before the
-//! command runs cannot run it, and says so.
+//! The arguments of a command are kept only in memory, because they may be secret: after a restart of the server a command that
+//! has not started cannot run, and its session fails.
 
 pub mod exec_cache;
 pub mod install_files;
 mod use_events;
 
-pub use install_files::{LOST, is_lost};
-pub use use_events::{NOT_CONCLUSIVE, Told, outcome_sentence, words};
+pub use install_files::{COMMAND_LOST, is_command_lost};
+pub use use_events::{CHECK_INCONCLUSIVE, UseEvent, command_entry, outcome_sentence};

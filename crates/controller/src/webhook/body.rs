@@ -7,7 +7,7 @@ use crate::{
     outbox,
     session::view::view,
 };
-use anteroom_store::{Carried, MessageRow, SessionRow, StoreError, UnixMs};
+use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
     webhook::{CREDENTIAL_STORED, Notification, NotificationData, SessionSummary},
@@ -41,7 +41,7 @@ pub(super) struct Along {
 /// Makes the body. The bytes of a credential that is handed out once are in it if they are still here, and from here on go by no other
 /// way.
 pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made, Unmade>, StoreError> {
-    let row = match message.about.session() {
+    let row = match message.subject.session() {
         Some(id) => app.store.session(id).await?,
         None => None,
     };
@@ -49,20 +49,20 @@ pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made,
         Some(row) => Some(facts(app, row).await?),
         None => None,
     };
-    let about = message.about.credential();
-    let carried = match about {
+    let subject = message.subject.credential();
+    let carried = match subject {
         Some(id) if outbox::attaches_credentials(app) && message.kind == CREDENTIAL_STORED => {
-            app.store.carry(&message.id, id, clock::now()).await?
+            app.store.claim_for_webhook(&message.id, id, clock::now()).await?
         }
         Some(_) | None => None,
     };
-    let along = carried.as_ref().map(|Carried { record, anew }| Along {
+    let along = carried.as_ref().map(|ClaimedRevision { record, is_new }| Along {
         credential: record.credential.id.clone(),
-        until_ms: record.credential.kept.until_ms(),
+        until_ms: record.credential.retention.until_ms(),
         anew: *anew,
     });
-    let (credential, files) = match (carried, about) {
-        (Some(Carried { record, .. }), _) => match credentials::opened(app, &record) {
+    let (credential, files) = match (carried, subject) {
+        (Some(ClaimedRevision { record, .. }), _) => match credentials::opened(app, &record) {
             Ok(files) => (Some(record.credential), Some(files)),
             Err(_) => {
                 let why = "the credential cannot be opened with the keys of this server".to_owned();

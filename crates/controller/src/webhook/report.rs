@@ -20,8 +20,8 @@ pub async fn report(app: &App) -> Result<WebhookReport, StoreError> {
     let webhook = app.webhook.as_ref();
     let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
     let pending = waiting(app).await?.into_iter().map(|message| PendingMessage {
-        session: message.about.session().cloned(),
-        credential: message.about.credential().cloned(),
+        session: message.subject.session().cloned(),
+        credential: message.subject.credential().cloned(),
         id: message.id,
         kind: message.kind,
         created_at: clock::rfc3339(message.created_at_ms),

@@ -56,14 +56,14 @@ impl Default for WebhookSettings {
 }
 
 impl WebhookSettings {
-    /// Tells `range` of each number: its name, its value, the least and the most it may be.
-    pub fn ranges(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
-        range("webhook.timeout_ms_max", self.timeout_ms_max, 10, 120_000);
-        range("webhook.attempts_max", self.attempts_max, 1, 1_000);
-        range("webhook.give_up_s_max", self.give_up_s_max, 1, 30 * 24 * 3600);
-        range("webhook.retry_ms_min", self.retry_ms_min, 10, 3_600_000);
-        range("webhook.retry_ms_max", self.retry_ms_max, self.retry_ms_min, 24 * 3_600_000);
-        range("webhook.done_retention_s", self.done_retention_s, 60, 365 * 24 * 3600);
+    /// Calls `check` with the name, value, minimum and maximum of every number.
+    pub fn check_ranges(&self, check: &mut impl FnMut(&str, u64, u64, u64)) {
+        check("webhook.timeout_ms_max", self.timeout_ms_max, 10, 120_000);
+        check("webhook.attempts_max", self.attempts_max, 1, 1_000);
+        check("webhook.give_up_s_max", self.give_up_s_max, 1, 30 * 24 * 3600);
+        check("webhook.retry_ms_min", self.retry_ms_min, 10, 3_600_000);
+        check("webhook.retry_ms_max", self.retry_ms_max, self.retry_ms_min, 24 * 3_600_000);
+        check("webhook.done_retention_s", self.done_retention_s, 60, 365 * 24 * 3600);
     }
 
     /// What else is wrong, one sentence each; the files are not looked at.

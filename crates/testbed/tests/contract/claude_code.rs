@@ -11,8 +11,8 @@ use serde_json::json;
 async fn open(browser: Browser) -> (ClaudeIssuer, Rig) {
     let ca = TestCa::new().unwrap();
     let issuer = ClaudeIssuer::start(&ca).await.unwrap();
-    issuer.ask_the_person();
-    let rig = Rig::open("claude_code", ca, "NODE_EXTRA_CA_CERTS", browser, issuer.answers()).await;
+    issuer.require_consent();
+    let rig = Rig::open("claude_code", ca, "NODE_EXTRA_CA_CERTS", browser, issuer.host_overrides()).await;
     (issuer, rig)
 }
 
@@ -26,8 +26,8 @@ async fn qemu_claude_code_signs_in_by_a_link_and_a_pasted_code() {
     attempt.asked("paste_code").await;
     assert_eq!(attempt.pastes(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
     attempt.succeeds(&rig, "link", || issuer.canaries()).await;
-    assert_eq!(issuer.refusals(), Vec::<String>::new());
-    rig.close(issuer.strangers()).await;
+    assert_eq!(issuer.rejections(), Vec::<String>::new());
+    rig.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn qemu_claude_code_signs_in_by_the_address_at_which_the_persons_browser_e
     assert!(ended.starts_with("http://localhost:"), "{ended}");
     assert_eq!(attempt.pastes(&ended).await["interpreted_as"], "callback");
     attempt.succeeds(&rig, "link, address pasted back", || issuer.canaries()).await;
-    rig.close(issuer.strangers()).await;
+    rig.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
@@ -46,9 +46,9 @@ async fn qemu_claude_code_signs_in_with_the_browser_of_the_machine() {
     let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, None).await;
     attempt.browser_link().await;
-    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.shown() > 0, || issuer.granted() > 0).await;
+    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0).await;
     attempt.succeeds(&rig, "desktop", || issuer.canaries()).await;
-    rig.close(issuer.strangers()).await;
+    rig.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finishe
     // Link: the person gets a code in their own browser, and copies half of it.
     let code = rig.person.opens(&attempt.link().await).await.text();
     attempt.asked("paste_code").await;
-    let granted = issuer.granted();
+    let granted = issuer.codes_granted();
     // Terminal: they type it at the tool's own prompt, which does not take it.
     let mut terminal = attempt.api.terminal(&attempt.id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":120,\"rows\":40}").await.unwrap();
@@ -73,9 +73,9 @@ async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finishe
     };
     attempt.wait("refused in the tool's own words", refused).await;
     // Desktop: the page is there already, since the tool's first word.
-    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.shown() > 0, || issuer.granted() > granted).await;
+    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > granted).await;
     attempt.wait("completed", |view| view.status == anteroom_wire::api::Status::Completed).await;
     assert_eq!(rig.reports.processes().len(), 1, "one process throughout: {:?}", rig.reports.all());
     attempt.succeeds(&rig, "link, then terminal, then desktop", || issuer.canaries()).await;
-    rig.close(issuer.strangers()).await;
+    rig.close(issuer.unknown_calls()).await;
 }

@@ -11,14 +11,14 @@ use serde_json::json;
 async fn open(browser: Browser) -> (GoogleIssuer, Rig) {
     let ca = TestCa::new().unwrap();
     let issuer = GoogleIssuer::start(&ca, Account::Onboarded).await.unwrap();
-    issuer.ask_the_person();
-    let rig = Rig::open("gemini_cli", ca, "NODE_EXTRA_CA_CERTS", browser, issuer.answers()).await;
+    issuer.require_consent();
+    let rig = Rig::open("gemini_cli", ca, "NODE_EXTRA_CA_CERTS", browser, issuer.host_overrides()).await;
     (issuer, rig)
 }
 
 /// Browsers of Google's own make ask for more than the page.
 fn strangers(issuer: &GoogleIssuer) -> Vec<String> {
-    issuer.strangers().into_iter().filter(|call| !call.contains("/ListAccounts")).collect()
+    issuer.unknown_calls().into_iter().filter(|call| !call.contains("/ListAccounts")).collect()
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn qemu_gemini_cli_signs_in_with_the_browser_of_the_machine() {
     let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, Some("browser")).await;
     attempt.browser_link().await;
-    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.shown() > 0, || issuer.granted() > 0).await;
+    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0).await;
     attempt.succeeds(&rig, "desktop", || issuer.canaries()).await;
     rig.close(strangers(&issuer)).await;
 }

@@ -39,7 +39,7 @@ impl Person {
             let place = format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap());
             let address = self.answers.get(&place).unwrap_or_else(|| panic!("{place} is nobody's"));
             let request = Request::get(url.as_str()).body(String::new()).unwrap();
-            let answer = self.ca.ask(*address, request).await.unwrap();
+            let answer = self.ca.request(*address, request).await.unwrap();
             let page = String::from_utf8_lossy(answer.body()).into_owned();
             url = match answer.headers().get(LOCATION) {
                 Some(to) => url.join(to.to_str().unwrap()).unwrap(),

@@ -50,7 +50,7 @@ async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_sa
     house.wait_machines_removed().await.unwrap();
     nowhere(&house, &id, &issuer.canaries()).await;
     issuer.canaries().iter().for_each(|secret| not_in(secret, &alive));
-    assert!(issuer.strangers().is_empty(), "the tool asked for something new: {:?}", issuer.strangers());
+    assert!(issuer.unknown_calls().is_empty(), "the tool asked for something new: {:?}", issuer.unknown_calls());
     house.finish().await.unwrap();
 }
 

@@ -159,7 +159,7 @@ async fn a_bundle_that_cannot_be_kept_is_given_all_the_same() {
 #[tokio::test]
 async fn kept_bundles_and_receipts_are_bounded_and_the_oldest_go_first() {
     let scene = Scene::new();
-    let settings = "[retention]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nsweep_every_ms = 100\n";
+    let settings = "[retention]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nreconcile_every_ms = 100\n";
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;

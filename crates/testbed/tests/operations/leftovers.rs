@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// A world whose server was away while three sessions became overdue: their machines live, and one sweep may end one thing.
 async fn overdue(scene: &Scene) -> TestServer {
-    let settings = "[sessions]\nsweep_every_ms = 600000\nsweep_stops_max = 1\n";
+    let settings = "[sessions]\nreconcile_every_ms = 600000\nreconcile_stops_max = 1\n";
     let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let api = world.backend().unwrap();
     for _ in 0..3 {
@@ -92,7 +92,7 @@ async fn a_sweep_ends_only_so_much_at_once_and_logs_each_reason() {
     let stops = done.iter().filter(|kind| **kind == ReconcileActionKind::StopMachine).count();
     assert_eq!((done.iter().filter(|kind| **kind == ReconcileActionKind::EndSession).count(), stops), (2, 3));
     let log = says(&world, &["logs", "--lines", "100000", "--json"]).await;
-    let logged = log.lines().filter(|line| line.contains("the sweep acts") && line.contains("\"Done\""));
+    let logged = log.lines().filter(|line| line.contains("reconciliation action") && line.contains("\"Done\""));
     assert!(logged.clone().all(|line| line.contains("\"reason\":")) && logged.count() >= 6, "{log}");
     assert_eq!(sweep(&world, &[]).await.actions, []);
     world.finish().await.unwrap();

@@ -16,7 +16,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 #[tokio::test]
 async fn figures_follow_what_happens_and_are_for_operators() {
     let scene = Scene::new();
-    let settings = "[machines]\nmachines_max = 1\n[sessions]\nsweep_every_ms = 50\n";
+    let settings = "[machines]\nmachines_max = 1\n[sessions]\nreconcile_every_ms = 50\n";
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
     assert_eq!(api.get("/metrics").await.unwrap().status, 403);

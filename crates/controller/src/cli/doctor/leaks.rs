@@ -18,7 +18,7 @@ pub(in crate::cli) async fn run(config: &Config, json: bool) -> anyhow::Result<E
             let image = Image::current(&images_dir(config)).ok().map(|image| image.manifest.hash);
             leaks::without_server(config, image).await?
         }
-        Err(error @ (ClientError::Refused(_) | ClientError::Unreadable(_))) => return Err(error.into()),
+        Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => return Err(error.into()),
     };
     let orphans = report.orphans().count();
     if json {

@@ -83,8 +83,8 @@ impl<'a> Attachment<'a> {
                     SocketEnd::Failed(error) => return Err(error),
                 },
                 // The terminal is not ready, the session has ended, or the server is not reachable: `watch::follow` reports it.
-                Err(ClientError::Refused(body)) if body.code == Problem::NotOwner.code() => {
-                    return Err(ClientError::Refused(body).into());
+                Err(ClientError::Api(body)) if body.code == Problem::NotOwner.code() => {
+                    return Err(ClientError::Api(body).into());
                 }
                 Err(_) => {}
             }

@@ -1,32 +1,32 @@
-//! What of a terminal's screen is new, for an output that is no terminal: lines as they appear, each once.
+//! Finds the new lines of a terminal's screen for output that is not a terminal: each line is printed once.
 
-/// Looks at screens one after the other. A screen that scrolled goes on where the last one ended; one that was drawn anew goes on
-/// where it begins to differ.
+/// Compares consecutive snapshots of a screen. After scrolling, new lines follow the old last line; after a redraw, they start
+/// at the first difference.
 #[derive(Debug, Default)]
-pub(super) struct Scroll {
+pub(super) struct Scrollback {
     printed: Vec<String>,
 }
 
-impl Scroll {
-    /// The lines of `screen` that were not there before. Of a screen that is not the last one, its last line may still grow: it is
-    /// held back.
-    pub(super) fn fresh(&mut self, mut screen: Vec<String>, is_final: bool) -> Vec<String> {
+impl Scrollback {
+    /// Returns the lines of `screen` that were not printed before. Unless `is_final`, the last line is left out because it may
+    /// be incomplete.
+    pub(super) fn new_lines(&mut self, mut screen: Vec<String>, is_final: bool) -> Vec<String> {
         if !is_final {
             screen.pop();
         }
-        let known = self.known(&screen);
-        let fresh = screen[known..].to_vec();
-        // A look that shows less, such as a cleared screen, does not make the rest new.
-        if !fresh.is_empty() || screen.is_empty() {
+        let printed = self.printed_lines(&screen);
+        let new_lines = screen[printed..].to_vec();
+        // A shorter snapshot, such as a cleared screen, does not make the other lines new.
+        if !new_lines.is_empty() || screen.is_empty() {
             self.printed = screen;
         }
-        fresh
+        new_lines
     }
 
-    /// How many of the screen's first lines were printed before.
-    fn known(&self, screen: &[String]) -> usize {
-        let most = self.printed.len().min(screen.len());
-        let scrolled = (1..=most).rev().find(|&count| self.printed[self.printed.len() - count..] == screen[..count]);
+    /// Number of lines at the top of the screen that were printed before.
+    fn printed_lines(&self, screen: &[String]) -> usize {
+        let max = self.printed.len().min(screen.len());
+        let scrolled = (1..=max).rev().find(|&count| self.printed[self.printed.len() - count..] == screen[..count]);
         let unchanged = || self.printed.iter().zip(screen).take_while(|(one, two)| one == two).count();
         scrolled.unwrap_or_else(unchanged)
     }

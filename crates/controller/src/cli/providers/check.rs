@@ -18,21 +18,21 @@ pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode>
     } else {
         which.iter().map(|which| find(&known, which)).collect()
     };
-    for source in chosen {
+    for source in selected {
         match source.and_then(|source| source.provider().map(|provider| (source.origin, provider))) {
-            Ok((place, provider)) => print_line(format_args!("{}: sound ({place})", provider.id)),
-            Err(wrong) => faults.extend(wrong),
+            Ok((place, provider)) => print_line(format_args!("{}: valid ({place})", provider.id)),
+            Err(found) => faults.extend(found),
         }
     }
     faults.iter().for_each(print_line);
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A file, or the descriptor of this id in the configuration.
+/// Finds the descriptor by file name or configured id.
 pub(super) fn find(known: &BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>>, which: &str) -> Result<DescriptorSource, Vec<DescriptorError>> {
     let Some(path) = as_file(which) else {
         let (names, unread): (Vec<_>, Vec<_>) = known.iter().partition(|(name, _)| as_file(name).is_none());
-        // In a directory that cannot be read there may be one of this id.
+        // A directory that cannot be read may contain a descriptor with this id.
         if let Some((_, Err(faults))) = unread.first() {
             return Err(faults.clone());
         }
@@ -46,7 +46,7 @@ pub(super) fn find(known: &BTreeMap<String, Result<DescriptorSource, Vec<Descrip
     DescriptorSource::parse(&name, which.to_owned(), text)
 }
 
-/// What is no id is a file.
+/// The path, if the argument is not an id: it has a slash or ends with `.toml`.
 pub(super) fn as_file(which: &str) -> Option<PathBuf> {
     let path = Path::new(which);
     let is_file = which.contains('/') || path.extension().is_some_and(|extension| extension == "toml");

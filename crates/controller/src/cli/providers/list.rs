@@ -1,4 +1,4 @@
-//! `anteroom providers list`: as the running server says, else by the configuration and the image of this host.
+//! `anteroom providers list`: asks the running server, or reads the configuration and the image of this host without one.
 
 use super::super::{
     client::{Client, ClientError},
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
     let list = match Client::new(&config.state_dir).get("/api/providers").await {
         Ok(list) => list,
-        Err(ClientError::NoServer { .. }) => from_here(config)?,
+        Err(ClientError::NoServer { .. }) => list_locally(config)?,
         Err(error) => return Err(error.into()),
     };
     if json {
@@ -32,15 +32,15 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn from_here(config: &Config) -> anyhow::Result<ProviderList> {
+fn list_locally(config: &Config) -> anyhow::Result<ProviderList> {
     let providers = Providers::load(config).map_err(|faults| anyhow::anyhow!(faults.join("\n  ")))?;
     let image = Image::current(&images_dir(config));
     let clis = image.as_ref().map(|image| image.manifest.clis.clone()).unwrap_or_default();
     let mut views: Vec<ProviderView> = providers.iter().map(|provider| provider_view(provider, &clis)).collect();
     if image.is_err() {
-        // Not the tool is missing, but all.
+        // Without an image no tool is available, whatever its version.
         for view in views.iter_mut().filter(|view| view.policy != StoragePolicy::Forbidden) {
-            view.unavailable = Some("there is no machine image here; make one with: anteroom image build".to_owned());
+            view.unavailable = Some("there is no machine image; build one with: anteroom image build".to_owned());
         }
     }
     Ok(ProviderList { providers: views })
@@ -48,8 +48,8 @@ fn from_here(config: &Config) -> anyhow::Result<ProviderList> {
 
 fn table(list: &ProviderList) -> Table {
     let mut table = Table::new();
-    let head = ["id", "name", "version", "tested", "methods (lanes)", "policy", "available"];
-    table.load_style(presets::NOTHING).set_header(head);
+    let header = ["id", "name", "version", "tested", "methods (lanes)", "policy", "available"];
+    table.load_style(presets::NOTHING).set_header(header);
     for view in &list.providers {
         table.add_row(row(view));
     }
@@ -58,7 +58,7 @@ fn table(list: &ProviderList) -> Table {
 
 fn row(view: &ProviderView) -> [String; 7] {
     let methods = view.methods.iter().map(|method| {
-        let lanes: Vec<String> = method.lanes.iter().map(word).collect();
+        let lanes: Vec<String> = method.lanes.iter().map(wire_name).collect();
         format!("{} ({})", method.id, lanes.join(", "))
     });
     let missing = || "–".to_owned();
@@ -68,13 +68,13 @@ fn row(view: &ProviderView) -> [String; 7] {
         view.version.clone().unwrap_or_else(missing),
         view.tested_version.clone().unwrap_or_else(missing),
         methods.collect::<Vec<_>>().join("\n"),
-        word(view.policy),
+        wire_name(view.policy),
         view.unavailable.as_ref().map_or_else(|| "yes".to_owned(), |why| format!("no: {why}")),
     ]
 }
 
-/// The word of a value as it travels.
-fn word(value: impl Serialize) -> String {
+/// The JSON name of a unit variant.
+fn wire_name(value: impl Serialize) -> String {
     let value = serde_json::to_value(value).ok();
     value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -1,50 +1,50 @@
-//! What the agent tells of prompts, of what the person brought, and of a credential that is used: words for the timeline. Keys that a
-//! rule pressed are named; what a person typed or pasted never is.
+//! Timeline entries about prompts, pasted text and credential uses. Keys that a rule pressed are named; text that a user typed or
+//! pasted never is.
 
-use super::{super::use_credential::NOT_CONCLUSIVE, Words};
+use super::{super::use_credential::CHECK_INCONCLUSIVE, TimelineEntry};
 use anteroom_wire::agent::{Event, PasteResult, SignInOutcome};
 use serde_json::{Value, json};
 
-/// Kind, sentence and data of an entry; `None` for an event that is told elsewhere.
-pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
+/// The entry for an event; `None` for an event that another module records.
+pub(super) fn timeline_entry(tool: &str, event: Event) -> Option<TimelineEntry> {
     Some(match event {
         Event::PromptOpened { id, ask } => (
             "prompt_opened",
             match &ask {
-                Some(ask) => format!("{tool} asks for this: {}.", ask.label),
-                None => format!("{tool} asks {id}, which a rule answers."),
+                Some(ask) => format!("{tool} prompts for: {}.", ask.label),
+                None => format!("{tool} shows the prompt {id}, which a rule answers."),
             },
             json!({ "prompt": id, "rejected": ask.and_then(|ask| ask.rejected) }),
         ),
         Event::PromptClosed { id } => {
-            ("prompt_closed", format!("{tool} no longer asks {id}."), json!({ "prompt": id }))
+            ("prompt_closed", format!("{tool} closed the prompt {id}."), json!({ "prompt": id }))
         }
         Event::KeysPressed { id, keys } => {
-            ("keys_pressed", format!("A rule answered {id}."), json!({ "prompt": id, "keys": keys }))
+            ("keys_pressed", format!("A rule answered the prompt {id}."), json!({ "prompt": id, "keys": keys }))
         }
         Event::Pasted(pasted) => {
             let sentence = match &pasted {
                 PasteResult::Callback { status } => {
-                    format!("The address from the person's browser was given to {tool}, which answered {status}.")
+                    format!("The URL from the user's browser was passed to {tool}, which answered {status}.")
                 }
-                PasteResult::Prompt { id } => format!("What the person brought was typed at {id}."),
-                PasteResult::Terminal => "What the person brought was typed into the terminal.".to_owned(),
-                PasteResult::Stdin => format!("{tool} was started with the person's key."),
+                PasteResult::Prompt { id } => format!("The pasted text was typed at the prompt {id}."),
+                PasteResult::Terminal => "The pasted text was typed into the terminal.".to_owned(),
+                PasteResult::Stdin => format!("{tool} was started with the pasted key."),
             };
             ("pasted", sentence, json!(pasted))
         }
         Event::PasteRejected { code } => {
-            ("paste_rejected", format!("What the person brought was not given to {tool}."), json!({ "code": code }))
+            ("paste_rejected", format!("The pasted text was not passed to {tool}."), json!({ "code": code }))
         }
         Event::SignInOutcome(SignInOutcome::Done) => {
-            ("tool_signed_in", format!("{tool} says that it is signed in."), Value::Null)
+            ("tool_signed_in", format!("{tool} reports that it is signed in."), Value::Null)
         }
         Event::SignInOutcome(SignInOutcome::Failed { why }) => {
-            ("tool_failed", format!("{tool} says that the sign-in failed: {why}"), json!({ "why": why }))
+            ("tool_failed", format!("{tool} reports that the sign-in failed: {why}"), json!({ "why": why }))
         }
         Event::MethodSwitched { method } => (
             "method_switched",
-            format!("{tool} is being started anew, to sign in another way."),
+            format!("{tool} is being restarted with another sign-in method."),
             json!({ "method": method }),
         ),
         Event::CredentialKeptInMachine { path } => (
@@ -55,7 +55,7 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
         Event::CredentialChecked { signed_in, detail, conclusive } => checked(tool, signed_in, &detail, conclusive),
         Event::UseCompleted { code, changed } => (
             "use_completed",
-            format!("The command ended with exit code {code}."),
+            format!("The command exited with code {code}."),
             json!({ "code": code, "changed": changed }),
         ),
         Event::Stage(_)
@@ -76,15 +76,15 @@ pub(super) fn words(tool: &str, event: Event) -> Option<Words> {
     })
 }
 
-fn checked(tool: &str, signed_in: bool, detail: &str, conclusive: bool) -> Words {
+fn checked(tool: &str, signed_in: bool, detail: &str, conclusive: bool) -> TimelineEntry {
     if !conclusive {
-        let sentence = format!("{tool} could not be asked about the credential, of which this says nothing: {detail}.");
-        return (NOT_CONCLUSIVE, sentence, json!({ "detail": detail }));
+        let sentence = format!("The check of the credential with {tool} was inconclusive: {detail}.");
+        return (CHECK_INCONCLUSIVE, sentence, json!({ "detail": detail }));
     }
     let sentence = if signed_in {
-        format!("{tool} says that the credential is good.")
+        format!("{tool} confirmed the credential.")
     } else {
-        format!("{tool} does not agree that the credential is good: {detail}")
+        format!("{tool} rejected the credential: {detail}")
     };
     ("credential_checked", sentence, json!({ "signed_in": signed_in, "detail": detail }))
 }

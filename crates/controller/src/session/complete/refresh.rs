@@ -1,7 +1,7 @@
-//! A delivery from a session that uses a credential: its tool has changed the file. Why the last one wins is told in the store's
-//! `replace`; here it is recorded.
+//! Accepts a delivery from a session that uses a credential: its tool has changed the file. The store's `replace` explains why the
+//! last delivery wins.
 
-use super::{Parcel, ignore, verify};
+use super::{ValidatedDelivery, discard, verify};
 use crate::{api_error::ApiError, app::App, clock, credentials, outbox, session::timeline};
 use anteroom_store::{CredentialUse, NewCredential, NewEvent, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
 use anteroom_wire::{
@@ -10,77 +10,84 @@ use anteroom_wire::{
 };
 use serde_json::json;
 
-/// Gives the used credential these bytes. The session goes on and may do so again. The same bytes once more change nothing.
+/// Replaces the bytes of the used credential. The session continues and may do so again. Identical bytes change nothing.
 pub(super) async fn refresh(
     app: &App,
     row: &SessionRow,
-    using: &CredentialUse,
+    credential_use: &CredentialUse,
     token: &Sha256Hex,
-    parcel: &Parcel,
-) -> Result<Delivered, ApiError> {
-    let stored = || Ok(DeliveryResult::Stored { credential: using.credential.clone() });
-    match using.purpose {
+    validated: &ValidatedDelivery,
+) -> Result<DeliveryResult, ApiError> {
+    let accepted = || Ok(DeliveryResult::Stored { credential: credential_use.credential.clone() });
+    match credential_use.purpose {
         UsePurpose::Exec | UsePurpose::Check => {}
-        // What a sign-out leaves behind is nothing to keep.
+        // The file after a sign-out is not worth keeping.
         UsePurpose::Logout => return Ok(DeliveryResult::Ignored),
     }
-    let Some(record) = app.store.sealed_credential(&using.credential).await? else {
-        return Err(gone(app, row, using).await);
+    let Some(record) = app.store.sealed_credential(&credential_use.credential).await? else {
+        return Err(not_refreshed(app, row, credential_use).await);
     };
-    if credentials::unsealed(app, &record).is_ok_and(|bytes| parcel.is(&bytes)) {
-        return stored();
+    if credentials::unsealed(app, &record).is_ok_and(|bytes| validated.matches(&bytes)) {
+        return accepted();
     }
-    let sealed = parcel.seal(app, row, &using.credential)?;
+    let sealed = validated.seal(app, row, &credential_use.credential)?;
     let messages = outbox::credential_refreshed(app, &row.id, &record.credential);
     let refresh = Refresh {
         session: &row.id,
         generation: row.generation,
         agent_token: token,
         credential: NewCredential {
-            id: &using.credential,
+            id: &credential_use.credential,
             sealed: &sealed,
-            files: &parcel.described,
-            retention: parcel.retention,
-            expires_at_ms: parcel.expires_at_ms,
+            files: &validated.described,
+            retention: validated.retention,
+            expires_at_ms: validated.expires_at_ms,
         },
         messages: &messages,
         at_ms: clock::now(),
     };
     timeline::flush(app, &row.id).await;
-    let told = |revisions| event(using, revisions);
-    match app.store.refresh_credential(&refresh, told).await? {
+    let event_for = |revisions| event(credential_use, revisions);
+    match app.store.refresh_credential(&refresh, event_for).await? {
         Refreshed::Stored { credential, revisions, .. } => {
-            verify(app, &credential.id, credential.revision, parcel).await?;
+            verify(app, &credential.id, credential.revision, validated).await?;
             outbox::wake_sender(app);
             let Revisions { installed, replaced, stored } = revisions;
-            tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, installed, before, now, "a credential that its tool changed was sealed, stored and read back");
+            tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, installed, replaced, stored, "credential changed by its tool sealed, stored and read back");
             if let Some(session) = app.sessions.get(&row.id) {
                 session.notify();
             }
-            stored()
+            accepted()
         }
-        Refreshed::Ignored(row) => ignore(app, &row).await,
+        Refreshed::Ignored(row) => discard(app, &row).await,
         Refreshed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Refreshed::NothingToReplace => Err(gone(app, row, using).await),
+        Refreshed::NothingToReplace => Err(not_refreshed(app, row, credential_use).await),
     }
 }
 
-/// There is nothing whose place it could take. What the tool has changed ends with its machine, and that is told.
-async fn gone(app: &App, row: &SessionRow, using: &CredentialUse) -> ApiError {
-    let sentence = "The tool changed the credential, which was handed out or deleted while it was being used: the change is not kept.";
-    timeline::append(app, &row.id, "credential_not_refreshed", sentence, json!({ "credential": using.credential }))
-        .await;
-    ApiError::new(Problem::UnknownCredential, "it was handed out or deleted while it was being used")
+/// The credential to replace does not exist any more: the change is lost with the machine, which is recorded.
+async fn not_refreshed(app: &App, row: &SessionRow, credential_use: &CredentialUse) -> ApiError {
+    let sentence =
+        "The tool changed the credential, which was delivered or deleted while it was in use: the change is lost.";
+    timeline::append(
+        app,
+        &row.id,
+        "credential_not_refreshed",
+        sentence,
+        json!({ "credential": credential_use.credential }),
+    )
+    .await;
+    ApiError::new(Problem::UnknownCredential, "it was delivered or deleted while it was in use")
 }
 
-fn event(using: &CredentialUse, revisions: Revisions) -> NewEvent {
+fn event(credential_use: &CredentialUse, revisions: Revisions) -> NewEvent {
     let Revisions { installed, replaced, stored } = revisions;
-    let mut sentence = format!("The tool changed the credential; it was sealed and stored as revision {now}.");
-    if before != installed {
+    let mut sentence = format!("The tool changed the credential; it was sealed and stored as revision {stored}.");
+    if replaced != installed {
         sentence = format!(
-            "{sentence} It took the place of revision {before}, which came from elsewhere: this machine had revision {installed}."
+            "{sentence} It replaced revision {replaced}, which another session stored: this machine had revision {installed}."
         );
     }
-    let data = json!({ "credential": using.credential, "installed": installed, "before": before, "revision": now });
+    let data = json!({ "credential": credential_use.credential, "installed": installed, "replaced": replaced, "revision": stored });
     NewEvent::new(clock::now(), "credential_refreshed", sentence).with(data)
 }

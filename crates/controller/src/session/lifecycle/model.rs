@@ -320,7 +320,7 @@ impl SessionModel {
             Step::StopUnowned(at) => self.stop(*at, StopReason::Orphaned),
             Step::NotifyEnd => {
                 let server = self.server_mut();
-                let why = server.unnotified_end.apply();
+                let why = server.unnotified_end.take();
                 if let Some(supervisor) = &mut server.supervisor {
                     supervisor.end = supervisor.end.or(why);
                 }

@@ -1,4 +1,4 @@
-//! What facts demand, and why. Pure: no clock, no I/O.
+//! Plans the actions of a reconciliation, with reasons. Pure: no clock, no I/O.
 
 use crate::{
     retention::{ExceededLimit, RetainedFile},
@@ -12,157 +12,164 @@ use anteroom_wire::{
 };
 use std::collections::BTreeSet;
 
-/// What was seen.
+/// The facts that a plan is made from.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct Snapshot {
     /// The time, milliseconds since 1970.
     pub(super) now_ms: u64,
     /// Active rows, the oldest first.
-    pub(super) rows: Vec<SeenRow>,
-    /// Machines that are not gone and not being stopped, and whether a session that lives here owns each.
+    pub(super) rows: Vec<ActiveRow>,
+    /// Running machines that are not being stopped, and whether each has a supervised session.
     pub(super) machines: Vec<(MachineId, bool)>,
-    /// Receipts that have to go.
+    /// Receipts over the retention limits.
     pub(super) receipts: Vec<(RetainedFile, ExceededLimit)>,
-    /// Bundles that have to go.
+    /// Bundles over the retention limits.
     pub(super) bundles: Vec<(RetainedFile, ExceededLimit)>,
-    /// Receipts whose writer is gone.
-    pub(super) half_receipts: Vec<RetainedFile>,
-    /// Bundles whose writer is gone.
-    pub(super) half_bundles: Vec<RetainedFile>,
-    /// Machines of ended sessions of whose end no timeline tells, and their receipts.
+    /// Unfinished receipts whose writer has exited.
+    pub(super) unfinished_receipts: Vec<RetainedFile>,
+    /// Unfinished bundles whose writer has exited.
+    pub(super) unfinished_bundles: Vec<RetainedFile>,
+    /// Ends of machines that are on no timeline, and their receipts.
     pub(super) ends: Vec<(UnreportedEnd, Receipt)>,
 }
 
 /// An active row.
 #[derive(Debug)]
-pub(super) struct SeenRow {
+pub(super) struct ActiveRow {
     pub(super) row: SessionRow,
-    /// Whether a task of this server owns it.
-    pub(super) has_owner: bool,
+    /// Whether it has a supervisor in this server.
+    pub(super) has_supervisor: bool,
     /// Whether its provider is configured.
     pub(super) has_provider: bool,
 }
 
-/// One thing to do.
+/// An action and its reason.
 #[derive(Debug)]
-pub(super) struct Planned {
-    pub(super) subject: Subject,
-    /// Why, one sentence.
+pub(super) struct PlannedAction {
+    pub(super) action: Action,
+    /// The reason, one clause.
     pub(super) reason: String,
-    /// It waits for the next sweep.
+    /// Whether it waits for the next reconciliation.
     pub(super) is_deferred: bool,
 }
 
-/// What it is done to.
+/// An action of a reconciliation.
 #[derive(Debug)]
-pub(super) enum Subject {
-    /// This session is taken over.
-    Resumed(Box<SessionRow>),
-    /// This session ends.
-    Ended { row: Box<SessionRow>, kind: EndKind, problem: Problem, detail: String },
-    /// This machine is stopped.
-    Machine(MachineId),
-    /// This receipt is removed.
-    Receipt(RetainedFile),
-    /// This bundle is removed.
-    Bundle(RetainedFile),
-    /// This session's timeline is told how its machine ended.
-    MachineEnd(UnreportedEnd, Box<Receipt>),
+pub(super) enum Action {
+    /// Resume this session.
+    ResumeSession(Box<SessionRow>),
+    /// End this session.
+    EndSession { row: Box<SessionRow>, kind: EndKind, problem: Problem, detail: String },
+    /// Stop this machine.
+    StopMachine(MachineId),
+    /// Remove this receipt.
+    RemoveReceipt(RetainedFile),
+    /// Remove this bundle.
+    RemoveBundle(RetainedFile),
+    /// Record the end of this session's machine on the timeline.
+    ReportMachineEnd(UnreportedEnd, Box<Receipt>),
 }
 
-impl Planned {
-    fn new(subject: Subject, reason: impl Into<String>) -> Self {
-        Self { subject, reason: reason.into(), is_deferred: false }
+impl PlannedAction {
+    fn new(action: Action, reason: impl Into<String>) -> Self {
+        Self { action, reason: reason.into(), is_deferred: false }
     }
 
     pub(super) fn kind(&self) -> ReconcileActionKind {
-        match &self.subject {
-            Subject::Resumed(_) => ReconcileActionKind::ResumeSession,
-            Subject::Ended { .. } => ReconcileActionKind::EndSession,
-            Subject::Machine(_) => ReconcileActionKind::StopMachine,
-            Subject::Receipt(_) => ReconcileActionKind::RemoveReceipt,
-            Subject::Bundle(_) => ReconcileActionKind::RemoveBundle,
-            Subject::MachineEnd(..) => ReconcileActionKind::RecordMachineEnd,
+        match &self.action {
+            Action::ResumeSession(_) => ReconcileActionKind::ResumeSession,
+            Action::EndSession { .. } => ReconcileActionKind::EndSession,
+            Action::StopMachine(_) => ReconcileActionKind::StopMachine,
+            Action::RemoveReceipt(_) => ReconcileActionKind::RemoveReceipt,
+            Action::RemoveBundle(_) => ReconcileActionKind::RemoveBundle,
+            Action::ReportMachineEnd(..) => ReconcileActionKind::RecordMachineEnd,
         }
     }
 
-    /// As operators are told.
-    pub(super) fn told(self, outcome: ReconcileOutcome) -> ReconcileAction {
+    /// The action as operators see it.
+    pub(super) fn with_outcome(self, outcome: ReconcileOutcome) -> ReconcileAction {
         let kind = self.kind();
         let name = |file: RetainedFile| file.path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let (session, machine, file) = match self.subject {
-            Subject::Resumed(row) | Subject::Ended { row, .. } => (Some(row.id), row.machine, None),
-            Subject::Machine(machine) => (None, Some(machine), None),
-            Subject::Receipt(item) | Subject::Bundle(item) => (None, None, name(item)),
-            Subject::MachineEnd(end, _) => (Some(end.session), Some(end.machine), None),
+        let (session, machine, file) = match self.action {
+            Action::ResumeSession(row) | Action::EndSession { row, .. } => (Some(row.id), row.machine, None),
+            Action::StopMachine(machine) => (None, Some(machine), None),
+            Action::RemoveReceipt(item) | Action::RemoveBundle(item) => (None, None, name(item)),
+            Action::ReportMachineEnd(end, _) => (Some(end.session), Some(end.machine), None),
         };
         ReconcileAction { kind, session, machine, file, reason: self.reason, outcome }
     }
 }
 
-/// What facts demand, in the order in which it is to be done; of what somebody may miss, what is beyond `stops_max` is held
-/// back.
-pub(super) fn plan(seen: Seen, stops_max: usize) -> Vec<Planned> {
-    let living: BTreeSet<MachineId> = seen.machines.iter().map(|(machine, _)| machine.clone()).collect();
+/// The actions in order of execution. Of the destructive ones, those beyond `stops_max` are deferred.
+pub(super) fn plan(snapshot: Snapshot, stops_max: usize) -> Vec<PlannedAction> {
+    let running: BTreeSet<MachineId> = snapshot.machines.iter().map(|(machine, _)| machine.clone()).collect();
     let mut planned = Vec::new();
-    let mut taken_over = BTreeSet::new();
-    for SeenRow { row, has_owner, has_provider } in seen.rows {
-        if has_owner {
+    let mut adopted = BTreeSet::new();
+    for ActiveRow { row, has_supervisor, has_provider } in snapshot.rows {
+        if has_supervisor {
             continue;
         }
-        let next = ownerless(row, has_provider, seen.now_ms, &living);
-        if let Subject::Resumed(row) = &next.subject {
-            taken_over.extend(row.machine.clone());
+        let next = plan_unsupervised(row, has_provider, snapshot.now_ms, &running);
+        if let Action::ResumeSession(row) = &next.action {
+            adopted.extend(row.machine.clone());
         }
         planned.push(next);
     }
-    for (machine, is_owned) in seen.machines {
-        if !is_owned && !taken_over.contains(&machine) {
-            planned.push(Planned::new(Subject::Machine(machine), "no session that lives owns it"));
+    for (machine, is_supervised) in snapshot.machines {
+        if !is_supervised && !adopted.contains(&machine) {
+            planned.push(PlannedAction::new(Action::StopMachine(machine), "it is orphaned: no active session uses it"));
         }
     }
-    planned.extend(seen.receipts.into_iter().map(|(item, why)| Planned::new(Subject::Receipt(item), why.to_string())));
-    planned.extend(seen.bundles.into_iter().map(|(item, why)| Planned::new(Subject::Bundle(item), why.to_string())));
-    let half = seen.half_receipts.into_iter().map(Subject::Receipt);
-    let half = half.chain(seen.half_bundles.into_iter().map(Subject::Bundle));
-    planned.extend(half.map(|subject| Planned::new(subject, "it was being written by a process that is gone")));
-    let ends = seen.ends.into_iter().map(|(end, receipt)| Subject::MachineEnd(end, Box::new(receipt)));
-    planned
-        .extend(ends.map(|subject| Planned::new(subject, "no server lived long enough to say how its machine ended")));
-    hold_back(&mut planned, stops_max);
+    planned.extend(
+        snapshot
+            .receipts
+            .into_iter()
+            .map(|(item, why)| PlannedAction::new(Action::RemoveReceipt(item), why.to_string())),
+    );
+    planned.extend(
+        snapshot.bundles.into_iter().map(|(item, why)| PlannedAction::new(Action::RemoveBundle(item), why.to_string())),
+    );
+    let unfinished = snapshot.unfinished_receipts.into_iter().map(Action::RemoveReceipt);
+    let unfinished = unfinished.chain(snapshot.unfinished_bundles.into_iter().map(Action::RemoveBundle));
+    planned.extend(unfinished.map(|action| PlannedAction::new(action, "its writer exited before it was complete")));
+    let ends = snapshot.ends.into_iter().map(|(end, receipt)| Action::ReportMachineEnd(end, Box::new(receipt)));
+    planned.extend(
+        ends.map(|action| PlannedAction::new(action, "its server stopped before it recorded how the machine ended")),
+    );
+    limit_stops(&mut planned, stops_max);
     planned
 }
 
-/// The first ones are done; what comes after them waits.
-fn hold_back(planned: &mut [Planned], stops_max: usize) {
+/// Defers all destructive actions after the first `stops_max`.
+fn limit_stops(planned: &mut [PlannedAction], stops_max: usize) {
     let destructive = planned.iter_mut().filter(|planned| planned.kind().is_destructive());
     destructive.skip(stops_max).for_each(|planned| planned.is_deferred = true);
 }
 
-/// An active row whose owner is gone: a server stopped or was killed.
-fn ownerless(row: SessionRow, has_provider: bool, now_ms: u64, living: &BTreeSet<MachineId>) -> Planned {
+/// The action for an active session without a supervisor: its server stopped or was killed.
+fn plan_unsupervised(row: SessionRow, has_provider: bool, now_ms: u64, running: &BTreeSet<MachineId>) -> PlannedAction {
     let row = Box::new(row);
     if !has_provider {
         let detail = format!("The provider {} is no longer configured.", row.provider);
-        let reason = format!("it has no owner, and the provider {} is no longer configured", row.provider);
-        return Planned::new(
-            Subject::Ended { row, kind: EndKind::Failed, problem: Problem::ProviderUnavailable, detail },
+        let reason = format!("it has no supervisor, and the provider {} is no longer configured", row.provider);
+        return PlannedAction::new(
+            Action::EndSession { row, kind: EndKind::Failed, problem: Problem::ProviderUnavailable, detail },
             reason,
         );
     }
     if row.deadline_ms <= now_ms {
-        let reason = format!("it has no owner, and its deadline was {} s ago", (now_ms - row.deadline_ms) / 1_000);
-        let (how, problem) = (EndKind::Expired, Problem::DeadlineExpired);
-        return Planned::new(Subject::Ended { row, how, problem, detail: String::new() }, reason);
+        let reason = format!("it has no supervisor, and its deadline was {} s ago", (now_ms - row.deadline_ms) / 1_000);
+        let (kind, problem) = (EndKind::Expired, Problem::DeadlineExpired);
+        return PlannedAction::new(Action::EndSession { row, kind, problem, detail: String::new() }, reason);
     }
-    let lives = row.machine.as_ref().is_some_and(|machine| living.contains(machine));
-    let reason = match lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), lives) {
-        InitialState::Adopted => "it has no owner; its machine lives and is taken over",
-        InitialState::Lost => "it has no owner, and its machine ended meanwhile",
-        InitialState::Queued => "it has no owner; it waits for a machine",
-        InitialState::Attached => "it has no owner; its external machine is reached again",
+    let is_running = row.machine.as_ref().is_some_and(|machine| running.contains(machine));
+    let reason = match lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), is_running) {
+        InitialState::Adopted => "it has no supervisor; its machine runs and is adopted",
+        InitialState::Lost => "it has no supervisor, and its machine has ended",
+        InitialState::Queued => "it has no supervisor; it waits for a machine",
+        InitialState::Attached => "it has no supervisor; it uses an external machine",
     };
-    Planned::new(Subject::Resumed(row), reason)
+    PlannedAction::new(Action::ResumeSession(row), reason)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! What the sweep sees.
+//! Collects the facts for a reconciliation.
 
-use super::plan::{Seen, SeenRow};
+use super::plan::{ActiveRow, Snapshot};
 use crate::{
     api_error::chain,
     app::App,
@@ -14,9 +14,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Looks once. Machines before rows before owners: a machine that is seen without an owner has none, since it is entered in
-/// its session's facts before it is started.
-pub(super) async fn collect(app: &App) -> Result<Seen, StoreError> {
+/// Collects machines first, then rows, then supervisors: a machine without a supervisor in this order has none, since it is entered
+/// in its session's state before it is started.
+pub(super) async fn collect(app: &App) -> Result<Snapshot, StoreError> {
     let now_ms = clock::now();
     let machines = app.machines.list().into_iter().filter(|(_, state)| match state {
         State::Requested | State::Cloning | State::Waiting { .. } | State::Ready { .. } => true,
@@ -24,36 +24,36 @@ pub(super) async fn collect(app: &App) -> Result<Seen, StoreError> {
     });
     let machines: Vec<_> = machines.map(|(machine, _)| machine).collect();
     let rows = app.store.active_sessions().await?.into_iter().map(|row| {
-        let (has_owner, has_provider) =
+        let (has_supervisor, has_provider) =
             (app.sessions.get(&row.id).is_some(), app.providers.get(&row.provider).is_some());
-        SeenRow { row, has_owner, has_provider }
+        ActiveRow { row, has_supervisor, has_provider }
     });
     let rows = rows.collect();
     let machines = machines.into_iter().map(|machine| {
-        let is_owned = app.sessions.by_machine(&machine).is_some();
-        (machine, is_owned)
+        let is_supervised = app.sessions.by_machine(&machine).is_some();
+        (machine, is_supervised)
     });
     let machines = machines.collect();
     let ends = ends(app, now_ms).await?;
     let config = &app.config;
     let receipts = over_limit(config.receipts_dir(), RECEIPT_SUFFIX, retention::receipt_limits(config), now_ms).await;
     let bundles = over_limit(config.bundles_dir(), BUNDLE_SUFFIX, retention::bundle_limits(config), now_ms).await;
-    let half_receipts = unfinished_files(config.receipts_dir()).await;
-    let half_bundles = unfinished_files(config.bundles_dir()).await;
-    Ok(Seen { now_ms, rows, machines, receipts, bundles, half_receipts, half_bundles, ends })
+    let unfinished_receipts = unfinished_files(config.receipts_dir()).await;
+    let unfinished_bundles = unfinished_files(config.bundles_dir()).await;
+    Ok(Snapshot { now_ms, rows, machines, receipts, bundles, unfinished_receipts, unfinished_bundles, ends })
 }
 
-/// Machines of sessions that had ended when this server began, whose end nobody put on the timeline and is on record by now.
+/// Machines of sessions that had ended before this server started, whose end is on record and not on the timeline.
 async fn ends(app: &App, now_ms: u64) -> Result<Vec<(UnreportedEnd, Receipt)>, StoreError> {
     let keep = retention::receipt_limits(&app.config);
-    if !app.sweeps.untold.is_known() {
+    if !app.reconcile_history.unreported_ends.is_loaded() {
         let since_ms = now_ms.saturating_sub(keep.s_max.saturating_mul(1_000));
         let limit = u32::try_from(keep.files_max).unwrap_or(u32::MAX);
-        app.sweeps.untold.learn(app.store.unreported_ends(since_ms, limit).await?);
+        app.reconcile_history.unreported_ends.load(app.store.unreported_ends(since_ms, limit).await?);
     }
     let mut found = Vec::new();
-    for end in app.sweeps.untold.all() {
-        // One that lives ends first; where an owner is, it says so itself.
+    for end in app.reconcile_history.unreported_ends.all() {
+        // A running machine has not ended yet; a supervisor records the end itself.
         if app.machines.watch(&end.machine).is_some() || app.sessions.get(&end.session).is_some() {
             continue;
         }
@@ -61,11 +61,11 @@ async fn ends(app: &App, now_ms: u64) -> Result<Vec<(UnreportedEnd, Receipt)>, S
         let read = tokio::task::spawn_blocking(move || machines.receipt(&machine)).await;
         match read.map_err(std::io::Error::other).flatten() {
             Ok(Some(receipt)) => found.push((end, receipt)),
-            // It never began, or its receipt was removed since.
-            Ok(None) => app.sweeps.untold.forget(&end),
+            // It never started, or its receipt was removed.
+            Ok(None) => app.reconcile_history.unreported_ends.remove(&end),
             Err(error) => {
-                tracing::warn!(outcome = "receipt_not_read", machine = %end.machine, error = %chain(&error), "a receipt cannot be read");
-                app.sweeps.untold.forget(&end);
+                tracing::warn!(outcome = "receipt_not_read", machine = %end.machine, error = %chain(&error), "receipt not read");
+                app.reconcile_history.unreported_ends.remove(&end);
             }
         }
     }

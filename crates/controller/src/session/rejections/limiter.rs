@@ -8,10 +8,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Causes that are counted at once, over all sessions; further ones are only logged.
+/// Kinds of rejections that are counted at once, over all sessions; further ones are only logged.
 const WINDOWS_MAX: usize = 10_000;
 
-/// RejectedRequest was refused.
+/// A request that was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectedRequest {
     /// A viewer's WebSocket to the desktop.
@@ -22,13 +22,14 @@ pub enum RejectedRequest {
     DesktopTicket,
     /// A ticket for the terminal.
     TerminalTicket,
-    /// A credential from somebody who has the machine's token.
+    /// A credential delivered with the machine's token.
     Delivery,
-    /// A credential from somebody who has not.
+    /// A credential delivered with a wrong token.
     UnauthorizedDelivery,
 }
 
 impl RejectedRequest {
+    /// The kind of the timeline entry.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Desktop | Self::Terminal => "viewer_rejected",
@@ -38,33 +39,33 @@ impl RejectedRequest {
     }
 
     pub(super) fn sentence(self, problem: Problem) -> String {
-        let what = match self {
-            Self::Desktop => "A viewer's WebSocket was refused",
-            Self::Terminal => "A terminal's WebSocket was refused",
-            Self::DesktopTicket => "A ticket for the desktop was refused",
-            Self::TerminalTicket => "A ticket for the terminal was refused",
-            Self::Delivery => "A delivered credential was refused for good",
-            Self::UnauthorizedDelivery => "A credential that somebody else delivered was refused",
+        let subject = match self {
+            Self::Desktop => "A viewer's WebSocket was rejected",
+            Self::Terminal => "A terminal's WebSocket was rejected",
+            Self::DesktopTicket => "A ticket for the desktop was rejected",
+            Self::TerminalTicket => "A ticket for the terminal was rejected",
+            Self::Delivery => "A delivered credential was rejected permanently",
+            Self::UnauthorizedDelivery => "A credential delivered without a valid token was rejected",
         };
-        format!("{what}: {}", problem.sentence())
+        format!("{subject}: {}", problem.sentence())
     }
 
-    pub(super) fn data(self, refusal: &ApiError) -> Value {
-        let mut data = json!({ "reason": refusal.problem.code(), "detail": refusal.detail });
+    pub(super) fn data(self, error: &ApiError) -> Value {
+        let mut data = json!({ "reason": error.problem.code(), "detail": error.detail });
         match self {
-            Self::Desktop | Self::DesktopTicket => data["door"] = "desktop".into(),
-            Self::Terminal | Self::TerminalTicket => data["door"] = "terminal".into(),
+            Self::Desktop | Self::DesktopTicket => data["socket"] = "desktop".into(),
+            Self::Terminal | Self::TerminalTicket => data["socket"] = "terminal".into(),
             Self::Delivery => data["by"] = "machine".into(),
-            Self::UnauthorizedDelivery => data["by"] = "stranger".into(),
+            Self::UnauthorizedDelivery => data["by"] = "unauthorized".into(),
         }
         data
     }
 }
 
-/// RejectedRequest is counted together.
+/// Rejections that are counted together.
 pub(super) type Key = (SessionId, RejectedRequest, Problem);
 
-/// How often each cause came since it was noted.
+/// How often each kind of rejection repeated since it was recorded.
 #[derive(Debug, Default)]
 pub struct RejectionLimiter(Mutex<HashMap<Key, u64>>);
 
@@ -73,17 +74,17 @@ impl RejectionLimiter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts; whether this is the first in its time, which is to be noted.
+    /// Counts the rejection. Returns whether it is the first within the interval, which is recorded.
     pub(super) fn is_first(&self, key: &Key) -> bool {
         let mut windows = self.windows();
-        if let Some(more) = windows.get_mut(key) {
-            *more += 1;
+        if let Some(repeated) = windows.get_mut(key) {
+            *repeated += 1;
             return false;
         }
         windows.len() < WINDOWS_MAX && windows.insert(key.clone(), 0).is_none()
     }
 
-    /// The time is over: how many came after the first.
+    /// Ends the interval; returns how many followed the first.
     pub(super) fn close(&self, key: &Key) -> u64 {
         self.windows().remove(key).unwrap_or(0)
     }
@@ -97,11 +98,11 @@ mod tests {
     fn of_each_cause_the_first_is_noted_and_the_rest_are_counted() {
         let limiter = RejectionLimiter::default();
         let key = |problem| (SessionId::from_parts(1, [1; 10]), RejectedRequest::Desktop, problem);
-        let (over, full) = (key(Problem::SessionEnded), key(Problem::TooManyViewers));
-        let first: Vec<bool> = [&over, &over, &full, &over].map(|key| limiter.is_first(key)).into();
+        let (ended, full) = (key(Problem::SessionEnded), key(Problem::TooManyViewers));
+        let first: Vec<bool> = [&ended, &ended, &full, &ended].map(|key| limiter.is_first(key)).into();
         assert_eq!(first, [true, false, true, false]);
-        assert_eq!((limiter.close(&over), limiter.close(&full)), (2, 0));
-        assert!(limiter.is_first(&over), "after its time");
+        assert_eq!((limiter.close(&ended), limiter.close(&full)), (2, 0));
+        assert!(limiter.is_first(&ended), "after the interval");
     }
 
     #[test]

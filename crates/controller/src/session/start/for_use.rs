@@ -69,7 +69,7 @@ pub(crate) async fn start_for(
     let sentence = format!("A session that {} with a stored credential was accepted.", what(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command before the row: whoever takes the session up finds it.
-    app.exec_cache.remember(&id, request.argv.clone(), |session| app.sessions.get(session).is_some());
+    app.exec_cache.store_argv(&id, request.argv.clone(), |session| app.sessions.get(session).is_some());
     let event = NewEvent::new(now, "accepted", sentence).with(data);
     match app.store.create_session(&new, event).await? {
         Created::New(row) => {

@@ -39,7 +39,7 @@ pub(super) async fn claim(
         }
         (Some(claimed), _) => return Err(format!("it belongs to {}", claimed.session)),
         (None, Some(token)) => {
-            let credential = install_files::install_files(app, session).await?;
+            let credential = install_files::unseal_for_claim(app, session).await?;
             is_use = credential.is_some();
             let claim = build_claim(app, session, by, token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
@@ -48,7 +48,7 @@ pub(super) async fn claim(
         (None, None) => {
             let token = random::token("agt_");
             renew_token(app, session, &token).await?;
-            let credential = install_files::install_files(app, session).await?;
+            let credential = install_files::unseal_for_claim(app, session).await?;
             is_use = credential.is_some();
             let claim = build_claim(app, session, by, &token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;

@@ -31,7 +31,7 @@ pub(super) async fn deadline_passed(app: App, session: Arc<ActiveSession>, row: 
     let cap = session.started + Duration::from_millis(left_ms);
     let idle_max = Duration::from_secs(settings.idle_s_max);
     let hold_max = Duration::from_secs(settings.delivery_grace_s);
-    let recheck_every = Duration::from_millis(settings.sweep_every_ms);
+    let recheck_every = Duration::from_millis(settings.reconcile_every_ms);
     let mut state = session.watch();
     let mut written = session.activity.last();
     loop {

@@ -1,7 +1,8 @@
-//! Entries that wait for the database, one line for each session: bounded, in order, each with its own time.
+//! Timeline entries that wait for the database, one bounded buffer for each session, in order, each with the time at which it was
+//! appended.
 //!
-//! Pure bookkeeping; [`super`] has the task that writes. The entry being written is out of the line, so what is
-//! dropped when the line is full is always the oldest that waits, and the gap is told in its place.
+//! Pure bookkeeping; [`super`] has the task that writes. The entry being written is not in the buffer. A full buffer drops its
+//! oldest entry, and one entry with the number of those lost takes its place.
 
 use crate::clock::UnixMs;
 use anteroom_store::NewEvent;
@@ -16,70 +17,70 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// The kind of the entry that stands for those that were dropped.
-pub const LOST: &str = "entries_lost";
+/// The kind of the entry that replaces dropped entries.
+pub const ENTRIES_LOST: &str = "entries_lost";
 
-/// What waits, for every session of this server.
+/// The buffers of all sessions of this server.
 #[derive(Debug)]
 pub struct TimelineBuffer {
     waiting_max: usize,
-    lines: Mutex<HashMap<SessionId, Line>>,
+    sessions: Mutex<HashMap<SessionId, SessionBuffer>>,
     closed: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Line {
+struct SessionBuffer {
     waiting: VecDeque<(u64, NewEvent)>,
-    /// What was dropped before the first that waits.
-    lost: Option<Lost>,
-    /// The number of the last entry that came.
+    /// The entries dropped before the first one in the buffer.
+    lost: Option<LostEntries>,
+    /// The number of the last appended entry.
     last: u64,
-    /// The number up to which all are written or lost; its sender goes with the line.
-    settled: watch::Sender<u64>,
+    /// The number up to which all entries are written or lost. The channel closes when the buffer is removed.
+    written: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-struct Lost {
+struct LostEntries {
     count: u64,
     from_ms: UnixMs,
     until_ms: UnixMs,
     last: u64,
 }
 
-/// Tells when an entry is written or given up.
+/// Waits until an entry is written or lost.
 #[derive(Debug)]
-pub struct Settled(Option<(u64, watch::Receiver<u64>)>);
+pub struct WriteHandle(Option<(u64, watch::Receiver<u64>)>);
 
-impl Settled {
-    /// Waits for it.
+impl WriteHandle {
+    /// Waits until the entry is written or lost.
     pub async fn wait(self) {
-        if let Some((number, mut settled)) = self.0 {
-            // A line that is gone has nothing waiting in it.
-            let _ = settled.wait_for(|done| *done >= number).await;
+        if let Some((number, mut written)) = self.0 {
+            // The channel closes when the buffer is removed, and then nothing waits in it.
+            let _ = written.wait_for(|done| *done >= number).await;
         }
     }
 }
 
 impl TimelineBuffer {
-    /// At most `waiting_max` entries of one session wait.
+    /// At most `waiting_max` entries of one session are buffered.
     pub fn new(waiting_max: usize) -> Self {
-        Self { waiting_max: waiting_max.max(1), lines: Mutex::default(), closed: AtomicBool::new(false) }
+        Self { waiting_max: waiting_max.max(1), sessions: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
-    /// Puts an entry at the end of its session's line. `true`: the line was empty, and somebody must write it.
-    pub(super) fn put(&self, session: &SessionId, event: NewEvent) -> (Settled, bool) {
-        let mut lines = self.lines();
-        let is_new = !lines.contains_key(session);
-        let line = lines.entry(session.clone()).or_insert_with(|| Line {
+    /// Appends an entry to its session's buffer. `true`: the buffer is new, and the caller must start its writer.
+    pub(super) fn append(&self, session: &SessionId, event: NewEvent) -> (WriteHandle, bool) {
+        let mut sessions = self.sessions();
+        let is_first = !sessions.contains_key(session);
+        let buffer = sessions.entry(session.clone()).or_insert_with(|| SessionBuffer {
             waiting: VecDeque::new(),
             lost: None,
             last: 0,
-            settled: watch::channel(0).0,
+            written: watch::channel(0).0,
         });
-        if line.waiting.len() >= self.waiting_max
-            && let Some((number, dropped)) = line.waiting.pop_front()
+        if buffer.waiting.len() >= self.waiting_max
+            && let Some((number, dropped)) = buffer.waiting.pop_front()
         {
-            let lost = line.lost.get_or_insert(Lost {
+            let lost = buffer.lost.get_or_insert(LostEntries {
                 count: 0,
                 from_ms: dropped.at_ms,
                 until_ms: dropped.at_ms,
@@ -87,48 +88,48 @@ impl TimelineBuffer {
             });
             (lost.count, lost.until_ms, lost.last) = (lost.count + 1, dropped.at_ms, number);
         }
-        line.last += 1;
-        line.waiting.push_back((line.last, event));
-        (Settled(Some((line.last, line.settled.subscribe()))), is_new)
+        buffer.last += 1;
+        buffer.waiting.push_back((buffer.last, event));
+        (WriteHandle(Some((buffer.last, buffer.written.subscribe()))), is_first)
     }
 
-    /// Takes the next entry to write. `None`: nothing waits, and the line is gone.
+    /// Removes and returns the next entry to write. `None`: the buffer is empty and removed.
     pub(super) fn next(&self, session: &SessionId) -> Option<(u64, NewEvent)> {
-        let mut lines = self.lines();
-        let line = lines.get_mut(session)?;
-        if let Some(lost) = line.lost.take() {
+        let mut sessions = self.sessions();
+        let buffer = sessions.get_mut(session)?;
+        if let Some(lost) = buffer.lost.take() {
             let sentence = format!("{} entries were lost: the database could not be written.", lost.count);
             let data = json!({ "count": lost.count, "until": crate::clock::rfc3339(lost.until_ms) });
-            return Some((lost.last, NewEvent::new(lost.from_ms, LOST, sentence).with(data)));
+            return Some((lost.last, NewEvent::new(lost.from_ms, ENTRIES_LOST, sentence).with(data)));
         }
-        let next = line.waiting.pop_front();
+        let next = buffer.waiting.pop_front();
         if next.is_none() {
-            lines.remove(session);
+            sessions.remove(session);
         }
         next
     }
 
-    /// The entry of this number was written, or given up.
-    pub(super) fn settle(&self, session: &SessionId, number: u64) {
-        if let Some(line) = self.lines().get(session) {
-            line.settled.send_replace(number);
+    /// Marks the entry of this number as written or lost.
+    pub(super) fn mark_written(&self, session: &SessionId, number: u64) {
+        if let Some(buffer) = self.sessions().get(session) {
+            buffer.written.send_replace(number);
         }
     }
 
-    /// When everything that waits now for this session is written.
-    pub(super) fn settled(&self, session: &SessionId) -> Settled {
-        Settled(self.lines().get(session).map(|line| (line.last, line.settled.subscribe())))
+    /// A handle that waits until all entries buffered now for this session are written.
+    pub(super) fn all_written(&self, session: &SessionId) -> WriteHandle {
+        WriteHandle(self.sessions().get(session).map(|buffer| (buffer.last, buffer.written.subscribe())))
     }
 
-    /// Forgets a session's line; how many entries waited in it.
-    pub(super) fn forget(&self, session: &SessionId) -> usize {
-        self.lines().remove(session).map_or(0, |line| line.waiting.len())
+    /// Removes a session's buffer; returns how many entries it had.
+    pub(super) fn discard(&self, session: &SessionId) -> usize {
+        self.sessions().remove(session).map_or(0, |buffer| buffer.waiting.len())
     }
 
-    /// Nothing more is written; how many entries still waited.
+    /// Stops all writing; returns how many entries are lost.
     pub fn close(&self) -> usize {
         self.closed.store(true, Relaxed);
-        self.lines().drain().map(|(_, line)| line.waiting.len() + 1).sum()
+        self.sessions().drain().map(|(_, buffer)| buffer.waiting.len() + 1).sum()
     }
 
     /// Whether [`Self::close`] was called.
@@ -136,8 +137,8 @@ impl TimelineBuffer {
         self.closed.load(Relaxed)
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<SessionId, Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, SessionBuffer>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,48 +151,48 @@ mod tests {
         SessionId::from_parts(1, [1; 10])
     }
 
-    fn put(buffer: &TimelineBuffer, at_ms: UnixMs) -> (Settled, bool) {
-        buffer.put(&session(), NewEvent::new(at_ms, "kind", at_ms.to_string()))
+    fn append(buffer: &TimelineBuffer, at_ms: UnixMs) -> (WriteHandle, bool) {
+        buffer.append(&session(), NewEvent::new(at_ms, "kind", at_ms.to_string()))
     }
 
     #[test]
     fn entries_leave_in_order_with_their_own_times() {
         let buffer = TimelineBuffer::new(10);
-        let first: Vec<bool> = (1..=3).map(|at| put(&buffer, at).1).collect();
+        let first: Vec<bool> = (1..=3).map(|at| append(&buffer, at).1).collect();
         assert_eq!(first, [true, false, false], "one writer");
         let times: Vec<_> = std::iter::from_fn(|| buffer.next(&session())).map(|(_, event)| event.at_ms).collect();
         assert_eq!(times, [1, 2, 3]);
-        assert!(put(&buffer, 4).1, "a line that was written to its end begins anew");
+        assert!(append(&buffer, 4).1, "a buffer that was written to its end starts again");
     }
 
     #[test]
     fn a_full_line_loses_its_oldest_and_says_how_many_in_their_place() {
         let buffer = TimelineBuffer::new(2);
-        put(&buffer, 1);
+        append(&buffer, 1);
         let (number, being_written) = buffer.next(&session()).unwrap();
         for at in 2..=5 {
-            put(&buffer, at);
+            append(&buffer, at);
         }
         assert_eq!(being_written.at_ms, 1);
-        buffer.settle(&session(), number);
+        buffer.mark_written(&session(), number);
         let left: Vec<_> = std::iter::from_fn(|| buffer.next(&session())).collect();
         let kinds: Vec<_> = left.iter().map(|(number, event)| (*number, event.kind.as_str(), event.at_ms)).collect();
-        assert_eq!(kinds, [(3, LOST, 2), (4, "kind", 4), (5, "kind", 5)]);
+        assert_eq!(kinds, [(3, ENTRIES_LOST, 2), (4, "kind", 4), (5, "kind", 5)]);
         assert_eq!(left[0].1.sentence, "2 entries were lost: the database could not be written.");
     }
 
     #[test]
     fn whoever_waits_hears_when_all_before_is_settled_and_when_the_line_is_gone() {
         let buffer = TimelineBuffer::new(10);
-        let (one, _) = put(&buffer, 1);
-        let (two, _) = put(&buffer, 2);
-        let all = buffer.settled(&session());
+        let (one, _) = append(&buffer, 1);
+        let (two, _) = append(&buffer, 2);
+        let all = buffer.all_written(&session());
         let (number, _) = buffer.next(&session()).unwrap();
-        buffer.settle(&session(), number);
+        buffer.mark_written(&session(), number);
         assert!(one.wait().now_or_never().is_some());
         assert!(all.wait().now_or_never().is_none(), "the second waits");
-        assert_eq!(buffer.forget(&session()), 1);
+        assert_eq!(buffer.discard(&session()), 1);
         assert!(two.wait().now_or_never().is_some());
-        assert!(buffer.settled(&session()).wait().now_or_never().is_some(), "nothing waits");
+        assert!(buffer.all_written(&session()).wait().now_or_never().is_some(), "nothing waits");
     }
 }

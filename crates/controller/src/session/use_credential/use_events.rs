@@ -1,4 +1,4 @@
-//! What the agent tells of a use: into the credential's health, and to the session's end.
+//! Applies the agent's events about a credential use: they update the credential's health and end the session.
 
 use super::super::{
     active_session::{ActiveSession, SessionState},
@@ -17,42 +17,42 @@ use anteroom_wire::{
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// How long the agent may take to say what stands on the terminal, milliseconds.
+/// How long the agent may take to return the content of the terminal, milliseconds.
 const SCREEN_MS_MAX: u64 = 2_000;
-/// Entries of a timeline that are looked through.
+/// Entries of a timeline that are searched.
 const ENTRIES_MAX: u32 = 1_000;
-/// The kind of the entry that says that a check has shown nothing.
-pub const NOT_CONCLUSIVE: &str = "credential_check_inconclusive";
+/// The kind of the entry about an inconclusive check.
+pub const CHECK_INCONCLUSIVE: &str = "credential_check_inconclusive";
 
-/// An event of a use.
+/// An event of a credential use.
 #[derive(Debug)]
-pub enum Told {
-    /// The tool was asked.
+pub enum UseEvent {
+    /// The tool's status command has finished.
     Checked {
-        /// Whether it says that it is signed in.
+        /// Whether the tool reports that it is signed in.
         signed_in: bool,
-        /// What it said, or why not.
+        /// Its output, or why the check failed.
         detail: String,
-        /// Whether it said that itself.
-        answered: bool,
+        /// Whether the result is the tool's own answer.
+        conclusive: bool,
     },
     /// The command has ended.
-    Over {
+    Completed {
         /// Exit code, or 128 + signal.
         code: i32,
-        /// Whether it had changed the credential.
+        /// Whether it changed the credential.
         changed: bool,
     },
 }
 
-impl Told {
-    /// What of an event concerns a use.
+impl UseEvent {
+    /// The credential-use part of an event, if it has one.
     pub fn of(event: &Event) -> Option<Self> {
         match event {
             Event::CredentialChecked { signed_in, detail, conclusive } => {
-                Some(Self::Checked { signed_in: *signed_in, detail: detail.clone(), answered: *answered })
+                Some(Self::Checked { signed_in: *signed_in, detail: detail.clone(), conclusive: *conclusive })
             }
-            Event::UseCompleted { code, changed } => Some(Self::Over { code: *code, changed: *changed }),
+            Event::UseCompleted { code, changed } => Some(Self::Completed { code: *code, changed: *changed }),
             Event::Stage(_)
             | Event::CliStarted
             | Event::CliExited { .. }
@@ -79,23 +79,23 @@ impl Told {
         }
     }
 
-    /// Acts on it. Doing so again changes nothing.
+    /// Applies the event. Idempotent.
     ///
     /// # Errors
-    /// The database cannot be written: the agent tells it again.
-    pub async fn take(self, app: &App, session: &ActiveSession) -> Result<(), StoreError> {
+    /// The database cannot be written: the agent sends the event again.
+    pub async fn apply(self, app: &App, session: &ActiveSession) -> Result<(), StoreError> {
         let Some(row) = app.store.session(&session.id).await? else { return Ok(()) };
-        let Some(using) = row.purpose.credential_use() else {
-            tracing::warn!(outcome = "not_a_use", session = %session.id, "an agent tells of a use in a session that is none");
+        let Some(credential_use) = row.purpose.credential_use() else {
+            tracing::warn!(outcome = "not_a_use", session = %session.id, "credential-use event received in a session that uses no credential");
             return Ok(());
         };
         match self {
-            // Told on the timeline, and nothing else.
-            Self::Checked { answered: false, .. } => Ok(()),
-            Self::Checked { signed_in, detail, answered: true } => {
-                checked(app, session, using, signed_in, &detail).await
+            // Recorded on the timeline only.
+            Self::Checked { conclusive: false, .. } => Ok(()),
+            Self::Checked { signed_in, detail, conclusive: true } => {
+                checked(app, session, credential_use, signed_in, &detail).await
             }
-            Self::Over { code, changed } => over(app, session, using, code, changed).await,
+            Self::Completed { code, changed } => complete_use(app, session, credential_use, code, changed).await,
         }
     }
 }
@@ -103,92 +103,99 @@ impl Told {
 async fn checked(
     app: &App,
     session: &ActiveSession,
-    using: &CredentialUse,
+    credential_use: &CredentialUse,
     signed_in: bool,
     detail: &str,
 ) -> Result<(), StoreError> {
     if !signed_in && egress_was_unreachable(app, session).await? {
-        // What could not ask says nothing of the credential.
-        let sentence = "The machine could reach nothing that it asked for: this says nothing of the credential.";
+        // Without egress the tool's answer is not about the credential.
+        let sentence = "The machine could reach none of the hosts that it requested, so the check is inconclusive.";
         timeline::append_durably(
             app,
             &session.id,
-            NOT_CONCLUSIVE,
+            CHECK_INCONCLUSIVE,
             sentence.to_owned(),
-            json!({ "credential": using.credential }),
+            json!({ "credential": credential_use.credential }),
         )
         .await?;
         return Ok(());
     }
-    let said = if detail.trim().is_empty() { String::new() } else { format!(" It said: {}", detail.trim()) };
+    let output = if detail.trim().is_empty() { String::new() } else { format!(" Its output: {}", detail.trim()) };
     let (health, sentence) = if signed_in {
-        // What ends soon still does.
-        let known = app.store.credential(&using.credential).await?.map(|row| row.health);
+        // A confirmed credential that expires soon stays expiring.
+        let known = app.store.credential(&credential_use.credential).await?.map(|row| row.health);
         let health = known.filter(|health| *health == Health::Expiring).unwrap_or(Health::Valid);
-        (health, format!("The tool agreed when it was asked.{said}"))
+        (health, format!("The tool confirmed the credential when it was checked.{output}"))
     } else {
-        (Health::NeedsAuth, format!("The tool did not agree when it was asked.{said}"))
+        (Health::NeedsAuth, format!("The tool rejected the credential when it was checked.{output}"))
     };
-    conclude(app, session, using, health, &sentence).await
+    update_health(app, session, credential_use, health, &sentence).await
 }
 
-/// Names were asked for that the provider's list grants, and none could be reached.
+/// Whether the machine requested allowed hosts and could reach none of them.
 async fn egress_was_unreachable(app: &App, session: &ActiveSession) -> Result<bool, StoreError> {
     timeline::flush(app, &session.id).await;
     let timeline = app.store.timeline(&session.id, 0, ENTRIES_MAX).await?;
-    let away = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
-    let is_away = |entry: &TimelineRow| entry.data["reason"].as_str().is_some_and(|reason| away.contains(&reason));
-    let tried = timeline.iter().any(|entry| entry.kind == "egress_denied" && is_away(entry));
-    Ok(tried && !timeline.iter().any(|entry| entry.kind == "egress_allowed"))
+    let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
+    let is_unreachable =
+        |entry: &TimelineRow| entry.data["reason"].as_str().is_some_and(|reason| unreachable.contains(&reason));
+    let attempted = timeline.iter().any(|entry| entry.kind == "egress_denied" && is_unreachable(entry));
+    Ok(attempted && !timeline.iter().any(|entry| entry.kind == "egress_allowed"))
 }
 
-async fn conclude(
+async fn update_health(
     app: &App,
     session: &ActiveSession,
-    using: &CredentialUse,
+    credential_use: &CredentialUse,
     health: Health,
     detail: &str,
 ) -> Result<(), StoreError> {
-    let known = app.store.credential(&using.credential).await?;
-    // Told once, not at each check.
-    let is_news = health == Health::NeedsAuth && known.is_some_and(|row| row.health != Health::NeedsAuth);
-    let about = (CREDENTIAL_NEEDS_AUTH, MessageSubject::Both(session.id.clone(), using.credential.clone()));
-    let messages = if is_news { outbox::messages(app, &[about]) } else { Vec::new() };
+    let known = app.store.credential(&credential_use.credential).await?;
+    // Reported once, not at each check.
+    let is_change = health == Health::NeedsAuth && known.is_some_and(|row| row.health != Health::NeedsAuth);
+    let subject = (CREDENTIAL_NEEDS_AUTH, MessageSubject::Both(session.id.clone(), credential_use.credential.clone()));
+    let messages = if is_change { outbox::messages(app, &[subject]) } else { Vec::new() };
     let update = HealthUpdate {
-        credential: &using.credential,
-        revision: using.revision,
+        credential: &credential_use.credential,
+        revision: credential_use.revision,
         health,
         detail,
         checked_at_ms: Some(clock::now()),
         messages: &messages,
     };
-    let written = app.store.set_health(&update).await?;
+    let is_updated = app.store.set_health(&update).await?;
     outbox::wake_sender(app);
-    tracing::info!(outcome = "credential_checked", credential = %using.credential, health = health.as_str(), written, "a credential's tool was asked");
+    tracing::info!(outcome = "credential_checked", credential = %credential_use.credential, health = health.as_str(), is_updated, "credential checked");
     Ok(())
 }
 
-async fn over(
+async fn complete_use(
     app: &App,
     session: &ActiveSession,
-    using: &CredentialUse,
+    credential_use: &CredentialUse,
     code: i32,
     changed: bool,
 ) -> Result<(), StoreError> {
     let state = session.state();
     let Some(token) = &state.agent_token else { return Ok(()) };
-    let screen = match using.purpose {
+    let screen = match credential_use.purpose {
         UsePurpose::Exec | UsePurpose::Logout => last_screen(&state).await,
         UsePurpose::Check => None,
     };
-    if using.purpose == UsePurpose::Logout && code == 0 {
-        conclude(app, session, using, Health::NeedsAuth, "It was signed out at the provider, as was requested.")
-            .await?;
+    if credential_use.purpose == UsePurpose::Logout && code == 0 {
+        update_health(
+            app,
+            session,
+            credential_use,
+            Health::NeedsAuth,
+            "It was signed out at the provider, as requested.",
+        )
+        .await?;
     }
-    // A check tells what it finds; that it was done is nobody's news.
-    let about = (SESSION_ENDED, MessageSubject::Both(session.id.clone(), using.credential.clone()));
-    let messages = match using.purpose {
-        UsePurpose::Exec | UsePurpose::Logout => outbox::messages(app, &[about]),
+    // A check reports only its finding, not its end.
+    let subject = (SESSION_ENDED, MessageSubject::Both(session.id.clone(), credential_use.credential.clone()));
+    let messages = match credential_use.purpose {
+        UsePurpose::Exec | UsePurpose::Logout => outbox::messages(app, &[subject]),
         UsePurpose::Check => Vec::new(),
     };
     let end = CompleteUse {
@@ -199,14 +206,14 @@ async fn over(
         messages: &messages,
         at_ms: clock::now(),
     };
-    let event = NewEvent::new(clock::now(), "completed", outcome_sentence(using.purpose, code))
-        .with(json!({ "credential": using.credential, "code": code, "changed": changed }));
+    let event = NewEvent::new(clock::now(), "completed", outcome_sentence(credential_use.purpose, code))
+        .with(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
     timeline::flush(app, &session.id).await;
     match app.store.complete_use(&end, event).await? {
         UseOutcome::Completed { .. } => {
             outbox::wake_sender(app);
-            app.exec_cache.over(&session.id, screen);
-            tracing::info!(outcome = "completed", session = %session.id, credential = %using.credential, purpose = ?using.purpose, code, changed, "the use of a credential ended");
+            app.exec_cache.finish(&session.id, screen);
+            tracing::info!(outcome = "completed", session = %session.id, credential = %credential_use.credential, purpose = ?credential_use.purpose, code, changed, "credential use completed");
             session.close(Problem::UseCompleted);
         }
         UseOutcome::Ignored(row) => {
@@ -215,18 +222,18 @@ async fn over(
             }
         }
         UseOutcome::WrongToken => {
-            tracing::warn!(outcome = "not_the_machine", session = %session.id, "a machine that was replaced tells of the end of a use");
+            tracing::warn!(outcome = "not_the_machine", session = %session.id, "completion of a credential use received from a replaced machine");
         }
     }
     Ok(())
 }
 
-/// Kind, sentence and data for the timeline of what the agent says of the tool where it is a command that uses a credential; `None`: it
-/// is said as always. What a command of the owner's printed stays out of the database: it may be the credential itself.
+/// The timeline entry for the start or exit of a command that uses a credential; `None` for other events and sessions. The output
+/// of the owner's command stays out of the database: it may contain the credential.
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn words(
+pub async fn command_entry(
     app: &App,
     session: &ActiveSession,
     event: &Event,
@@ -236,7 +243,8 @@ pub async fn words(
         return Ok(None);
     }
     let row = app.store.session(&session.id).await?;
-    let Some(purpose) = row.and_then(|row| row.purpose.credential_use().map(|using| using.purpose)) else {
+    let Some(purpose) = row.and_then(|row| row.purpose.credential_use().map(|credential_use| credential_use.purpose))
+    else {
         return Ok(None);
     };
     let Some((code, last_lines)) = ended else {
@@ -246,23 +254,23 @@ pub async fn words(
         UsePurpose::Exec => json!({ "code": code }),
         UsePurpose::Check | UsePurpose::Logout => json!({ "code": code, "last_lines": last_lines }),
     };
-    Ok(Some(("cli_exited", format!("The command has ended with exit code {code}."), data)))
+    Ok(Some(("cli_exited", format!("The command exited with code {code}."), data)))
 }
 
-/// How a use ended, one sentence.
+/// The outcome of a credential use, one sentence.
 pub fn outcome_sentence(purpose: UsePurpose, code: i32) -> String {
     match (purpose, code) {
-        (UsePurpose::Exec, _) => format!("The command with the stored credential ended with exit code {code}."),
-        (UsePurpose::Check, 126 | 127 | 129..=192) => "The tool could not be asked whether it is signed in.".to_owned(),
-        (UsePurpose::Check, _) => "The tool was asked whether it is signed in.".to_owned(),
+        (UsePurpose::Exec, _) => format!("The command with the stored credential exited with code {code}."),
+        (UsePurpose::Check, 126 | 127 | 129..=192) => "The credential could not be checked with the tool.".to_owned(),
+        (UsePurpose::Check, _) => "The credential was checked with the tool.".to_owned(),
         (UsePurpose::Logout, 0) => "The tool signed out at the provider.".to_owned(),
-        (UsePurpose::Logout, _) => format!("The tool's sign-out ended with exit code {code}."),
+        (UsePurpose::Logout, _) => format!("The tool's sign-out exited with code {code}."),
     }
 }
 
-/// What the command printed, as the agent kept it.
+/// The content of the terminal, from the agent.
 async fn last_screen(state: &SessionState) -> Option<Vec<String>> {
     let Progress::Open { channels } = &state.progress else { return None };
-    let asked = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.screen()).await;
-    Some(asked.ok()?.ok()?.lines)
+    let response = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.screen()).await;
+    Some(response.ok()?.ok()?.lines)
 }

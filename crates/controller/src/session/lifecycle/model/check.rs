@@ -89,7 +89,7 @@ fn every_order_of_events_around_a_server_that_stops_or_a_machine_that_hangs_keep
     });
 }
 
-/// Stronger than "the session settles": a run that goes round for ever is not a way out. From every world there is one.
+/// Stronger than "the session settles", which an endless loop satisfies: from every state a settled one is reachable.
 #[test]
 fn from_every_world_there_is_a_way_to_the_end() {
     let first = SessionModel::new(Bounds { restart_requests: 0, channel_losses: 0, ..NARROW });
@@ -121,7 +121,7 @@ fn from_every_world_there_is_a_way_to_the_end() {
         }
     }
     let unreachable = numbers.iter().find(|(_, number)| !reaches[**number]);
-    assert!(unreachable.is_none(), "of {} states this one has no way to the end: {:#?}", reaches.len(), unreachable);
+    assert!(unreachable.is_none(), "of {} states this one reaches no settled state: {:#?}", reaches.len(), unreachable);
 }
 
 /// Whether the step happens without a fault and without a caller.

@@ -89,7 +89,7 @@ impl SessionModel {
                 supervisor.end_received = true;
                 supervisor.end.map_or(Event::ServerStopping, Event::SessionEnded)
             }
-            Step::ReceiveJobResult => match self.supervisor_mut().job.apply() {
+            Step::ReceiveJobResult => match self.supervisor_mut().job.take() {
                 Some(Job::Done(event)) => event,
                 other => unreachable!("{other:?}"),
             },

@@ -1,4 +1,4 @@
-//! The plan over a mixed fleet, by table: only what facts demand, each with its reason.
+//! The plan for a mixed fleet, as a table: every action with its reason.
 
 use super::*;
 use anteroom_store::RowStatus;
@@ -24,7 +24,7 @@ fn row(number: u8, machine: Option<MachineId>, deadline_ms: u64) -> SessionRow {
         machine,
         external_machine: None,
         method: None,
-        aim: anteroom_store::SessionPurpose::default(),
+        purpose: anteroom_store::SessionPurpose::default(),
         exit_code: None,
         agent_token: None,
         claimed_generation: None,
@@ -36,31 +36,31 @@ fn row(number: u8, machine: Option<MachineId>, deadline_ms: u64) -> SessionRow {
     }
 }
 
-fn seen_row(row: SessionRow, has_owner: bool) -> SeenRow {
-    SeenRow { row, has_owner, has_provider: true }
+fn active_row(row: SessionRow, has_supervisor: bool) -> ActiveRow {
+    ActiveRow { row, has_supervisor, has_provider: true }
 }
 
-/// A fleet in which every reason there is occurs once, beside what must be left alone.
-fn fleet() -> Seen {
+/// A fleet in which every reason occurs once, along with sessions and machines that need no action.
+fn fleet() -> Snapshot {
     let external = SessionRow { external_machine: Some("lab".into()), ..row(8, None, NOW + 1) };
-    Seen {
+    Snapshot {
         now_ms: NOW,
         rows: vec![
-            // Looked after: whatever its deadlines say, its owner holds them.
-            seen_row(row(1, Some(machine(1)), NOW - 5_000), true),
-            seen_row(row(2, Some(machine(2)), NOW + 1), false),
-            seen_row(row(3, Some(machine(3)), NOW + 1), false),
-            seen_row(row(4, None, NOW + 1), false),
-            seen_row(row(5, Some(machine(5)), NOW - 7_000), false),
-            SeenRow { row: row(6, None, NOW + 1), has_owner: false, has_provider: false },
-            seen_row(external, false),
+            // Supervised: its supervisor enforces the deadlines.
+            active_row(row(1, Some(machine(1)), NOW - 5_000), true),
+            active_row(row(2, Some(machine(2)), NOW + 1), false),
+            active_row(row(3, Some(machine(3)), NOW + 1), false),
+            active_row(row(4, None, NOW + 1), false),
+            active_row(row(5, Some(machine(5)), NOW - 7_000), false),
+            ActiveRow { row: row(6, None, NOW + 1), has_supervisor: false, has_provider: false },
+            active_row(external, false),
         ],
         machines: vec![(machine(1), true), (machine(2), false), (machine(5), false), (machine(9), false)],
-        ..Seen::default()
+        ..Snapshot::default()
     }
 }
 
-fn told(planned: &[Planned]) -> Vec<(ReconcileActionKind, &str, bool)> {
+fn with_outcome(planned: &[PlannedAction]) -> Vec<(ReconcileActionKind, &str, bool)> {
     planned.iter().map(|planned| (planned.kind(), planned.reason.as_str(), planned.is_deferred)).collect()
 }
 
@@ -69,21 +69,23 @@ fn over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason() {
     use ReconcileActionKind::{EndSession, ResumeSession, StopMachine};
     let planned = plan(fleet(), 10);
     assert_eq!(
-        told(&planned),
+        with_outcome(&planned),
         [
-            (ResumeSession, "it has no owner; its machine lives and is taken over", false),
-            (ResumeSession, "it has no owner, and its machine ended meanwhile", false),
-            (ResumeSession, "it has no owner; it waits for a machine", false),
-            (EndSession, "it has no owner, and its deadline was 7 s ago", false),
-            (EndSession, "it has no owner, and the provider codex is no longer configured", false),
-            (ResumeSession, "it has no owner; its external machine is reached again", false),
-            (StopMachine, "no session that lives owns it", false),
-            (StopMachine, "no session that lives owns it", false),
+            (ResumeSession, "it has no supervisor; its machine runs and is adopted", false),
+            (ResumeSession, "it has no supervisor, and its machine has ended", false),
+            (ResumeSession, "it has no supervisor; it waits for a machine", false),
+            (EndSession, "it has no supervisor, and its deadline was 7 s ago", false),
+            (EndSession, "it has no supervisor, and the provider codex is no longer configured", false),
+            (ResumeSession, "it has no supervisor; it uses an external machine", false),
+            (StopMachine, "it is orphaned: no active session uses it", false),
+            (StopMachine, "it is orphaned: no active session uses it", false),
         ]
     );
-    let stopped: Vec<_> =
-        planned.into_iter().filter_map(|planned| planned.told(ReconcileOutcome::Planned).machine).collect();
-    assert!(!stopped.contains(&machine(1)), "a machine with a session is left alone");
+    let stopped: Vec<_> = planned
+        .into_iter()
+        .filter_map(|planned| planned.with_outcome(ReconcileOutcome::Planned).machine)
+        .collect();
+    assert!(!stopped.contains(&machine(1)), "a machine with a session is not stopped");
 }
 
 #[test]
@@ -101,23 +103,23 @@ fn what_somebody_may_miss_is_limited_and_the_rest_waits() {
 #[test]
 fn a_clock_that_jumps_ends_nothing_that_has_an_owner_and_no_more_than_the_limit_of_the_rest() {
     let ends = |now_ms: u64, stops_max| {
-        let planned = plan(Seen { now_ms, ..fleet() }, stops_max);
+        let planned = plan(Snapshot { now_ms, ..fleet() }, stops_max);
         let ends =
             planned.iter().filter(|planned| planned.kind() == ReconcileActionKind::EndSession && !planned.is_deferred);
-        let rows = ends.filter_map(|planned| match &planned.subject {
-            Subject::Ended { row, .. } => Some(row.id.clone()),
-            Subject::Resumed(_)
-            | Subject::Machine(_)
-            | Subject::Receipt(_)
-            | Subject::Bundle(_)
-            | Subject::MachineEnd(..) => None,
+        let rows = ends.filter_map(|planned| match &planned.action {
+            Action::EndSession { row, .. } => Some(row.id.clone()),
+            Action::ResumeSession(_)
+            | Action::StopMachine(_)
+            | Action::RemoveReceipt(_)
+            | Action::RemoveBundle(_)
+            | Action::ReportMachineEnd(..) => None,
         });
         rows.collect::<Vec<_>>()
     };
     let year = 365 * 24 * 3600 * 1_000;
     let owned = row(1, None, 0).id;
-    assert_eq!(ends(NOW - 10_000, 10).len(), 1, "backwards: only the one whose provider is gone");
-    assert_eq!(ends(NOW + year, 10).len(), 6, "forwards: every ownerless one is overdue");
+    assert_eq!(ends(NOW - 10_000, 10).len(), 1, "backwards: only the one whose provider was removed");
+    assert_eq!(ends(NOW + year, 10).len(), 6, "forwards: every unsupervised one is overdue");
     assert!(!ends(NOW + year, 10).contains(&owned));
     assert_eq!(ends(NOW + year, 2).len(), 2);
 }
@@ -126,28 +128,30 @@ fn a_clock_that_jumps_ends_nothing_that_has_an_owner_and_no_more_than_the_limit_
 fn old_evidence_goes_with_its_reason_and_is_not_limited() {
     let file =
         |name: &str| RetainedFile { path: format!("/x/{name}").into(), bytes: 1, written: SystemTime::UNIX_EPOCH };
-    let seen = Seen {
+    let snapshot = Snapshot {
         receipts: vec![
             (file("a.json"), ExceededLimit::Age { s_max: 5 }),
             (file("b.json"), ExceededLimit::Count { files_max: 2 }),
         ],
         bundles: vec![(file("c.tar.gz"), ExceededLimit::Bytes { bytes_max: 9 })],
-        half_receipts: vec![file(".mac_1.4711")],
-        half_bundles: vec![file(".d.tar.gz")],
-        ..Seen::default()
+        unfinished_receipts: vec![file(".mac_1.4711")],
+        unfinished_bundles: vec![file(".d.tar.gz")],
+        ..Snapshot::default()
     };
-    let planned = plan(seen, 1);
+    let planned = plan(snapshot, 1);
     assert!(planned.iter().all(|planned| !planned.is_deferred));
-    let told: Vec<_> = planned.into_iter().map(|planned| planned.told(ReconcileOutcome::Planned)).collect();
-    let files: Vec<_> = told.iter().map(|action| (action.file.as_deref().unwrap(), action.reason.as_str())).collect();
+    let with_outcome: Vec<_> =
+        planned.into_iter().map(|planned| planned.with_outcome(ReconcileOutcome::Planned)).collect();
+    let files: Vec<_> =
+        with_outcome.iter().map(|action| (action.file.as_deref().unwrap(), action.reason.as_str())).collect();
     assert_eq!(
         files,
         [
             ("a.json", "it is older than 5 s"),
             ("b.json", "there are more than 2"),
             ("c.tar.gz", "together they have more than 9 bytes"),
-            (".mac_1.4711", "it was being written by a process that is gone"),
-            (".d.tar.gz", "it was being written by a process that is gone"),
+            (".mac_1.4711", "its writer exited before it was complete"),
+            (".d.tar.gz", "its writer exited before it was complete"),
         ]
     );
 }

@@ -117,7 +117,7 @@ impl fmt::Display for ViewerOutcome {
         match self {
             Self::StaysConnected => f.write_str("stays connected"),
             Self::Closed(code, cause) => write!(f, "closed: {code} {cause}"),
-            Self::ConnectionLost => f.write_str("connection lost, can reconnect at once"),
+            Self::ConnectionLost => f.write_str("connection lost, can reconnect immediately"),
             Self::Disconnected => f.write_str("disconnected, no longer counted"),
             Self::Rejected(code, cause) => write!(f, "new viewers are rejected: {code} {cause}"),
         }

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod callback;
 mod capture;
 mod channel;
 mod delivery;

@@ -15,14 +15,9 @@ use http_body_util::Full;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    task::JoinHandle,
-};
 
 /// A fixture whose agent uses the same tmux as this test.
-async fn start() -> AgentFixture {
+pub(crate) async fn start() -> AgentFixture {
     AgentFixture::start_with(|_| serde_json::json!({ "path": std::env::var("PATH").unwrap() })).await
 }
 
@@ -41,14 +36,14 @@ async fn paste(sender: &mut Sender, text: &str) -> (StatusCode, Bytes) {
     post(sender, "/paste", &Paste { text: Secret::new(text.into()) }).await
 }
 
-async fn paste_accepted(sender: &mut Sender, text: &str) -> PasteResult {
+pub(crate) async fn paste_accepted(sender: &mut Sender, text: &str) -> PasteResult {
     let (status, body) = paste(sender, text).await;
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
     serde_json::from_slice(&body).unwrap()
 }
 
 /// The problem's code and detail.
-async fn paste_rejected(sender: &mut Sender, text: &str) -> (String, String) {
+pub(crate) async fn paste_rejected(sender: &mut Sender, text: &str) -> (String, String) {
     let (status, body) = paste(sender, text).await;
     assert_ne!(status, StatusCode::OK);
     let body = problem(&body);
@@ -66,7 +61,11 @@ async fn wait_screen(sender: &mut Sender, text: &str) {
     .await;
 }
 
-async fn wait_prompt(fixture: &AgentFixture, sender: &mut Sender, wanted: impl Fn(Option<&OpenPrompt>) -> bool) {
+pub(crate) async fn wait_prompt(
+    fixture: &AgentFixture,
+    sender: &mut Sender,
+    wanted: impl Fn(Option<&OpenPrompt>) -> bool,
+) {
     eventually("prompt", async || wanted(fixture.sign_in(sender).await.prompt.as_ref()).then_some(())).await;
 }
 
@@ -85,7 +84,7 @@ async fn open_terminal(sender: &mut Sender, cols: &str) -> TokioIo<Upgraded> {
     TokioIo::new(hyper::upgrade::on(response).await.unwrap())
 }
 
-async fn wait_url(fixture: &AgentFixture, wanted: &str) -> UrlSource {
+pub(crate) async fn wait_url(fixture: &AgentFixture, wanted: &str) -> UrlSource {
     fixture
         .wait_event(wanted, |event| match event {
             Event::SignInUrl(found) if found.url == wanted => Some(found.source),
@@ -260,7 +259,7 @@ async fn no_keys_are_pressed_after_the_tool_exited() {
 const ASK_SCRIPT: &str = "while :; do printf 'Your code: '; read code; echo run:$code >> codes; echo working; sleep 0.6; \
     case $code in 12345678) echo 'You are signed in.'; break;; *) echo \"Not taken: $code is unknown\";; esac; done; cat";
 
-fn provider_asking_for_a_code() -> Provider {
+pub(crate) fn provider_asking_for_a_code() -> Provider {
     let mut tool = provider(ASK_SCRIPT);
     tool.prompts = vec![ask_rule("code", r"Your code: *\z", Some("[0-9]{8}"), Some(r"(?m)^Not taken: (.*)$"))];
     tool.sign_in.done = Some("You are signed in".into());
@@ -352,80 +351,6 @@ async fn paste_without_a_prompt_rule_is_typed_into_the_terminal() {
     wait_screen(&mut sender, "got <it's $HOME; \"x\">").await;
     wait_screen(&mut sender, "Press Enter to start it again").await;
     assert_eq!(paste_rejected(&mut sender, "once more").await.0, Problem::NoPrompt.code());
-}
-
-/// A tool's loopback listener: answers two requests; its task returns the request lines.
-async fn callback_listener() -> (u16, JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let answers = [
-        "HTTP/1.1 302 Found\r\nLocation: /success\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
-    ];
-    let served = tokio::spawn(async move {
-        let mut asked = Vec::new();
-        for answer in answers {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(stream.read_u8().await.unwrap());
-            }
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            asked.push(String::from_utf8(head).unwrap().lines().next().unwrap().to_owned());
-        }
-        asked
-    });
-    (port, served)
-}
-
-#[tokio::test]
-async fn pasted_callback_url_reaches_the_listener_only_if_it_matches_the_sign_in() {
-    let fixture = start().await;
-    let mut sender = fixture.connect().await;
-    let (port, served) = callback_listener().await;
-    let url =
-        format!("https://a.example/authorize?redirect_uri=http%3A%2F%2Flocalhost%3A{port}%2Fcallback&state=right%2B1");
-    let mut tool = provider(&format!("\"$BROWSER\" '{url}'; cat"));
-    tool.sign_in.callback_path = Some("/callback".into());
-    fixture.claim(&mut sender, tool).await;
-    wait_url(&fixture, &url).await;
-    let at = format!("http://localhost:{port}/callback");
-    for (text, part) in [
-        (format!("{at}?code=1&state=of-another"), "state"),
-        (format!("{at}?code=1"), "state"),
-        (format!("{at}/x?code=1&state=right%2B1"), "path"),
-        (format!("http://localhost:{}/callback?code=1&state=right%2B1", port.wrapping_add(1)), "port"),
-    ] {
-        let (code, detail) = paste_rejected(&mut sender, &text).await;
-        assert_eq!(code, Problem::WrongCallback.code(), "{text}");
-        assert!(detail.ends_with(&format!(": {part}")), "{detail}");
-    }
-    assert!(!served.is_finished());
-    let good = format!("{at}?code=a%2fb&state=right%2B1&scope=x+y");
-    assert_eq!(paste_accepted(&mut sender, &good).await, PasteResult::Callback { status: 200 });
-    let asked = served.await.unwrap();
-    assert_eq!(asked, ["GET /callback?code=a%2fb&state=right%2B1&scope=x+y HTTP/1.1", "GET /success HTTP/1.1"]);
-    // The listener is closed by now.
-    assert_eq!(paste_rejected(&mut sender, &good).await.0, Problem::CallbackFailed.code());
-    fixture
-        .wait_event("callback event", |event| {
-            matches!(event, Event::Pasted(PasteResult::Callback { status: 200 })).then_some(())
-        })
-        .await;
-    let events = serde_json::to_string(&fixture.controller.lock().unwrap().events).unwrap();
-    assert!(!events.contains("a%2fb") && !events.contains("of-another"), "{events}");
-}
-
-#[tokio::test]
-async fn callback_url_is_rejected_without_a_loopback_listener() {
-    let fixture = start().await;
-    let mut sender = fixture.connect().await;
-    fixture.claim(&mut sender, provider_asking_for_a_code()).await;
-    wait_prompt(&fixture, &mut sender, |open| open.is_some()).await;
-    let (code, detail) = paste_rejected(&mut sender, "http://localhost:1455/callback?code=12345678&state=x").await;
-    assert_eq!(code, Problem::WrongCallback.code());
-    assert!(detail.contains("does not wait"), "{detail}");
-    assert!(!fixture.home("codes").exists());
 }
 
 #[tokio::test]

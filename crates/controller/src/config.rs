@@ -267,11 +267,12 @@ impl Config {
     }
 }
 
-/// Takes out what is of another type than its setting and tells it by its full name, so that everything else can be looked at.
-fn without_wrong_types(table: &mut toml::Table, errors: &mut Vec<String>) {
-    let error = |value: toml::Table, name: &str, errors: &mut Vec<String>| {
+/// Removes values of the wrong type and reports them with the full name of the setting, so that all other values can be
+/// validated.
+fn remove_wrong_types(table: &mut toml::Table, errors: &mut Vec<String>) {
+    let is_wrong = |value: toml::Table, name: &str, errors: &mut Vec<String>| {
         let Err(error) = value.try_into::<Config>() else { return false };
-        // What is no setting is told already.
+        // Unknown settings are already reported.
         if !errors.iter().any(|error| error.starts_with(&format!("{name} is not a setting"))) {
             errors.push(format!("{name}: {}", error.message().trim().replace('\n', " ")));
         }

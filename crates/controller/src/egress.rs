@@ -60,11 +60,11 @@ pub struct GateSettings {
     pub total_s_max: u64,
     /// Open connections of one machine. Must be below the channel's number of streams (15), so that streams remain for events
     /// and the delivery.
-    pub streams_max: usize,
+    pub connections_max: usize,
     /// Timeout of a request that waits until a connection of the machine closes, milliseconds.
-    pub stream_wait_ms_max: u64,
+    pub connection_wait_ms_max: u64,
     /// Names that are resolved at once, for all machines together (each blocks a thread until the system's resolver answers).
-    pub resolves_max: usize,
+    pub concurrent_lookups_max: usize,
 }
 
 impl Default for GateSettings {
@@ -77,9 +77,9 @@ impl Default for GateSettings {
             addresses_max: 8,
             idle_s_max: 300,
             total_s_max: 7_200,
-            streams_max: 12,
-            stream_wait_ms_max: 10_000,
-            resolves_max: 64,
+            connections_max: 12,
+            connection_wait_ms_max: 10_000,
+            concurrent_lookups_max: 64,
         }
     }
 }
@@ -110,14 +110,14 @@ impl EgressError {
 pub struct Gate {
     settings: GateSettings,
     overrides: HostOverrides,
-    resolves: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Gate {
     /// A gate with these limits and host overrides.
     pub fn new(settings: GateSettings, overrides: HostOverrides) -> Self {
-        let resolves = Arc::new(Semaphore::new(settings.resolves_max.max(1)));
-        Self { settings, overrides, resolves }
+        let lookups = Arc::new(Semaphore::new(settings.concurrent_lookups_max.max(1)));
+        Self { settings, overrides, lookups }
     }
 
     /// The limits.
@@ -160,11 +160,11 @@ impl Gate {
             )
         };
         let query = (name.absolute(), port);
-        let resolves = Arc::clone(&self.resolves);
+        let lookups = Arc::clone(&self.lookups);
         // The task of the lookup holds the permit, not the caller: the system's resolver cannot be cancelled, and names
         // whose lookup hangs must not block all its threads.
         let lookup = async move {
-            let permit = resolves.acquire_owned().await.map_err(std::io::Error::other)?;
+            let permit = lookups.acquire_owned().await.map_err(std::io::Error::other)?;
             let task = tokio::spawn(async move {
                 let _permit = permit;
                 tokio::net::lookup_host(query).await.map(Iterator::collect)

@@ -1,4 +1,4 @@
-//! What the numbers about connections may be: HTTP, WebSockets, the database, the way out.
+//! Ranges of the numbers for connections: HTTP, WebSockets, the database, egress.
 
 use super::Config;
 
@@ -28,7 +28,7 @@ pub(super) fn check_ranges(config: &Config, check: &mut impl FnMut(&str, u64, u6
     check("egress.limits.addresses_max", e.addresses_max as u64, 1, 64);
     check("egress.limits.idle_s_max", e.idle_s_max, 1, 86_400);
     check("egress.limits.total_s_max", e.total_s_max, 1, 7 * 24 * 3600);
-    check("egress.limits.streams_max", e.streams_max as u64, 1, 12);
-    check("egress.limits.stream_wait_ms_max", e.stream_wait_ms_max, 0, 120_000);
-    check("egress.limits.resolves_max", e.resolves_max as u64, 1, 1_000);
+    check("egress.limits.connections_max", e.connections_max as u64, 1, 12);
+    check("egress.limits.connection_wait_ms_max", e.connection_wait_ms_max, 0, 120_000);
+    check("egress.limits.concurrent_lookups_max", e.concurrent_lookups_max as u64, 1, 1_000);
 }

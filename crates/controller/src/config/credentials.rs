@@ -1,4 +1,4 @@
-//! Stored credentials: how often they are checked, and what using one may leave behind for a moment.
+//! Stored credentials: checks, expiry and use.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Credentials {
-    /// A stored credential whose tool was not asked for this long is checked, each in a machine of its own, seconds. 0: never.
+    /// Time after which a stored credential is checked again with its tool's status command, in a separate machine, seconds.
+    /// 0: never.
     pub check_every_s: u64,
-    /// How many are checked at once. Sessions of people go first: nothing is checked while somebody waits for a machine.
+    /// Checks that run at once. Sessions have priority: no check starts while a session waits for a machine.
     pub concurrent_checks_max: u32,
-    /// How long a `deliver_once` credential waits to be handed out, seconds; then it is deleted.
+    /// Time after which a `deliver_once` credential that was not fetched is deleted, seconds.
     pub deliver_once_s_max: u64,
-    /// A credential that says itself that it ends within this is `expiring`, seconds.
+    /// A credential whose expiry date is at most this far away is `expiring`, seconds.
     pub expiry_warning_s: u64,
-    /// How long the last screen of a command that used a credential is kept for whoever started it, seconds; in memory alone.
+    /// How long the last screen of a command that used a credential is kept for its caller, seconds; only in memory.
     pub last_screen_s_max: u64,
 }
 

@@ -1,14 +1,14 @@
-//! Machines: on what they run, how large they are, how long they may take and be silent, and what the host must keep.
+//! Machines: accelerator, size, timeouts, and the memory and disk space that must stay free on the host.
 
 use serde::{Deserialize, Serialize};
 
-/// Which accelerator machines run on.
+/// The accelerator of machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Accelerator {
-    /// KVM when a guest really boots on it, else emulation.
+    /// KVM if a guest boots with it, else emulation.
     Auto,
-    /// KVM or nothing.
+    /// KVM; without it the server does not start.
     Kvm,
     /// Emulation even where KVM works.
     Emulation,
@@ -18,41 +18,42 @@ pub enum Accelerator {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Machines {
-    /// Which accelerator.
+    /// The accelerator.
     pub accelerator: Accelerator,
-    /// Guest memory. Only touched pages cost. 512 to 65536.
+    /// Guest memory, MiB. The host allocates only touched pages. 512 to 65536.
     pub memory_mib: u32,
     /// Virtual processors, a whole number: 1 to 16.
     pub cpus: u32,
-    /// Under emulation, the cache of translated code of one machine; only what is used costs. A browser needs much: with
-    /// too little it is translated again and again. 8 to 1024.
+    /// Under emulation, the size of QEMU's TCG cache of translated code for one machine, MiB. The host allocates only the used
+    /// part. A browser needs a large cache: with a small one, code is translated repeatedly. 8 to 1024.
     pub tcg_cache_mib: u32,
-    /// Machines at once; more sessions wait in the queue.
+    /// Machines that run at once; further sessions wait in the queue.
     pub machines_max: u32,
-    /// From the process's start to ready, with KVM.
+    /// Timeout from the start of a machine's process until it is ready, with KVM, milliseconds.
     pub ready_kvm_ms_max: u64,
-    /// The same under emulation.
+    /// Timeout from the start of a machine's process until it is ready, under emulation, milliseconds.
     pub ready_emulation_ms_max: u64,
-    /// From the template's cold boot to ready (it starts a browser; slow under emulation).
+    /// Timeout for the cold boot of the template until it is ready, seconds. It starts a browser, which is slow under emulation.
     pub template_boot_s_max: u64,
     /// Desktop width in pixels: 320 to 3840.
     pub width: u16,
     /// Desktop height in pixels: 240 to 2160.
     pub height: u16,
-    /// Of the console, what is kept after a machine's end.
+    /// The end of the console output that is kept after a machine's exit, bytes.
     pub console_bytes_max: usize,
-    /// Between two pings of a machine from which nothing else is heard.
+    /// Interval between pings to a machine that sends nothing else, milliseconds.
     pub ping_every_ms: u64,
-    /// A machine of which nothing was heard for this long is not ready until it is heard again.
+    /// A machine that sent nothing for this long is not ready until it sends something, milliseconds.
     pub ping_ms_max: u64,
-    /// A machine of which nothing was heard for this long has hung: it is ended and replaced.
+    /// A machine that sent nothing for this long is stopped and replaced, seconds.
     pub liveness_timeout_s: u64,
-    /// What one more machine is expected to take of the host's memory, MiB.
+    /// Expected host memory of one machine, MiB.
     pub memory_per_machine_mib: u64,
-    /// Of the host's memory, what must stay available after that, MiB; else new sessions are refused and waiting ones wait.
-    /// 0: not looked at.
+    /// Host memory that must stay available after one more machine is started, MiB; else new sessions are rejected and queued
+    /// ones wait. 0: no check.
     pub memory_free_mib_min: u64,
-    /// What must be free on the state directory's file system, MiB; else the same. 0: not looked at.
+    /// Free space that the file system of the state directory must have, MiB; else new sessions are rejected and queued ones
+    /// wait. 0: no check.
     pub disk_free_mib_min: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Sessions: how long they last, how often a machine is replaced, and how long everything about them may take.
+//! Sessions: duration, limits and timeouts.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,47 +6,49 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sessions {
-    /// A session that nobody uses ends after this.
+    /// A session without activity for this long ends, seconds.
     pub idle_s_max: u64,
-    /// A session ends after this whatever happens.
+    /// Longest duration of a session, seconds.
     pub session_s_max: u64,
-    /// Machines that may be replaced under one session.
+    /// How often the machine of one session may be replaced.
     pub restarts_max: u32,
-    /// Sessions waiting for a machine; one more is refused.
+    /// Sessions that wait for a machine; further ones are rejected.
     pub queue_max: u32,
     /// Desktop viewers of one session.
     pub viewers_max: u32,
-    /// How long a socket waits for the machine to be ready before it is refused.
+    /// How long a viewer's WebSocket waits for the machine to be ready before it is rejected, milliseconds.
     pub socket_wait_ms_max: u64,
-    /// A ticket's life.
+    /// Lifetime of a WebSocket ticket, seconds.
     pub ticket_s_max: u64,
-    /// The life of the pass in a printed or returned link.
+    /// Lifetime of a login link, seconds.
     pub login_link_s_max: u64,
-    /// The life of a signed-in cookie.
+    /// Lifetime of a login cookie, seconds.
     pub cookie_s_max: u64,
-    /// A credential file must be unchanged for this long.
+    /// A credential file must be unchanged for this long before it is delivered, milliseconds.
     pub capture_stable_ms: u64,
     /// Largest credential file, bytes.
     pub credential_bytes_max: u64,
-    /// First wait before a delivery is tried again.
+    /// First delay before a failed delivery is retried, milliseconds.
     pub delivery_retry_ms_min: u64,
-    /// Longest such wait.
+    /// Longest delay before a failed delivery is retried, milliseconds.
     pub delivery_retry_ms_max: u64,
-    /// How long the tool's own status command may take.
+    /// Timeout of the tool's status command, milliseconds.
     pub status_command_ms_max: u64,
-    /// A credential that waits to be delivered holds the session's deadlines back for this long.
+    /// While a credential is being delivered, the end of the session at a deadline is delayed by at most this, seconds.
     pub delivery_grace_s: u64,
-    /// How often the sweep looks for what is overdue.
+    /// Interval of the reconciliation, milliseconds.
     pub reconcile_every_ms: u64,
-    /// Timeline entries of one session that wait while the database cannot be written; the oldest is dropped for one more.
+    /// Timeline entries of one session that are buffered while the database cannot be written; when the buffer is full, the
+    /// oldest entry is dropped.
     pub timeline_buffer_max: usize,
-    /// How long refusals for one cause are only counted after the first was put on the timeline.
+    /// After a rejection was written to the timeline, further ones with the same cause are only counted for this long,
+    /// milliseconds.
     pub rejection_log_interval_ms: u64,
-    /// What one sweep may end or stop; the rest waits for the next one.
+    /// Sessions and machines that one reconciliation may end; the others are ended by the next one.
     pub reconcile_stops_max: usize,
-    /// A machine that was told to stop, or has died, and is not seen gone for this long is told of on the timeline and let go.
+    /// If an ended machine is not removed after this time, it is logged on the timeline and no longer waited for, seconds.
     pub cleanup_timeout_s: u64,
-    /// A way to a machine's agent that stays broken for this long is told of on the timeline.
+    /// If the connection to a machine's agent is broken for this long, it is logged on the timeline, milliseconds.
     pub channel_lost_after_ms: u64,
 }
 

@@ -59,7 +59,7 @@ impl MachineGate {
         shutdown: CancellationToken,
         on_decision: impl Fn(EgressDecision) + Send + Sync + 'static,
     ) -> Self {
-        let slots = Arc::new(Semaphore::new(gate.settings().streams_max.max(1)));
+        let slots = Arc::new(Semaphore::new(gate.settings().connections_max.max(1)));
         Self { gate, provider, slots, tasks, shutdown, on_decision: Arc::new(on_decision) }
     }
 
@@ -100,11 +100,11 @@ impl MachineGate {
     }
 
     async fn open(&self, host: &str, port: u16) -> Result<(GatedStream, OwnedSemaphorePermit), EgressError> {
-        let wait_max = Duration::from_millis(self.gate.settings().stream_wait_ms_max);
+        let wait_max = Duration::from_millis(self.gate.settings().connection_wait_ms_max);
         let slot = match timeout(wait_max, Arc::clone(&self.slots).acquire_owned()).await {
             Ok(Ok(slot)) => slot,
             Ok(Err(_)) | Err(_) => {
-                let most = self.gate.settings().streams_max;
+                let most = self.gate.settings().connections_max;
                 let detail = format!("the machine already has {most} connections open");
                 return Err(EgressError::new(Problem::EgressTimeout, detail));
             }

@@ -221,7 +221,7 @@ async fn idle_connection_is_closed() {
 #[tokio::test]
 async fn connections_of_a_machine_are_limited() {
     let outside = echo_server().await;
-    let settings = GateSettings { streams_max: 2, stream_wait_ms_max: 100, ..GateSettings::default() };
+    let settings = GateSettings { connections_max: 2, connection_wait_ms_max: 100, ..GateSettings::default() };
     let machine = Machine::new(settings, &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let _first = machine.connect("auth.example:443").await;
     let second = machine.connect("auth.example:443").await;

@@ -23,7 +23,7 @@ const NEW: &str = "canary5b0c7e12d9f34a68new";
 
 /// A tool that writes its credential once the flag `go` is set.
 fn tool_with_policy(flags: &Flags, policy: &str) -> ScriptedTool {
-    flags.tool("{\"token\": \"of the flags\"}").with("policy", json!(policy))
+    flags.tool("{\"token\": \"of the tool\"}").with("policy", json!(policy))
 }
 
 async fn start_server(tool: ScriptedTool, settings: &str) -> TestServer {
@@ -120,7 +120,7 @@ async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
         }
     }
     assert_eq!((leases.len(), rejected), (1, 11));
-    assert_eq!(leases[0].files[0].content.expose(), b"{\"token\": \"of the flags\"}");
+    assert_eq!(leases[0].files[0].content.expose(), b"{\"token\": \"of the tool\"}");
     eventually("the sealed bytes are erased from the database and its log", || !database_contains(&server, &tail))
         .await;
     assert_eq!(status_and_code(&get_credential(&api, &meta.id).await), (410, "already_delivered".into()));

@@ -210,7 +210,7 @@ async fn changing_the_method_of_an_exec_is_rejected_and_the_command_continues() 
         let answer = api.post(&path, json!({ "method": method })).await.unwrap();
         let problem = answer.problem().unwrap();
         assert_eq!(problem.code, "unknown_method", "{method}");
-        assert!(problem.detail.unwrap().contains("nobody signs in"), "{method}");
+        assert!(problem.detail.unwrap().contains("has no sign-in"), "{method}");
     }
     let view = api.session(&session.id).await.unwrap();
     assert_eq!((view.generation, view.method.as_str()), (1, session.method.as_str()));

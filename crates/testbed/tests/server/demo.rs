@@ -53,7 +53,7 @@ async fn start_demo(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToke
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (issuer, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let [access, refresh] = tokens.map(|token| Secret::new(token.to_owned()));
-    let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings::default()).issuing(access, refresh);
+    let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings::default()).with_fixed_tokens(access, refresh);
     tokio::spawn(idp.serve(listener, stop.clone()));
     let tool = built_program("anteroom-demo-cli").unwrap();
     let tool = tool.to_str().unwrap();

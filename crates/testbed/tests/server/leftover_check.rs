@@ -20,7 +20,7 @@ async fn leftover_process_fails_the_finish_of_the_test_server() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "a server must be finished")]
+#[should_panic(expected = "a test server was not finished")]
 async fn test_server_dropped_without_finish_panics() {
     let flags = Flags::new();
     drop(TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap());

@@ -1,4 +1,4 @@
-//! How soon the next server has taken over the machines of one that was killed.
+//! Measures how soon the next server process has adopted the machines of one that was killed.
 //!
 //! ```text
 //! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-controller
@@ -6,7 +6,7 @@
 //! cargo run --release -p anteroom-testbed --example measure_adoption -- qemu 10  # real ones, from ANTEROOM_TEST_IMAGE
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program that prints figures")]
+#![allow(clippy::print_stdout, reason = "a program that prints measurements")]
 
 use anteroom_testbed::{QemuServer, Script, ScriptedTool, Step, TestConfig, TestServer, measure_adoption, stats};
 use std::{
@@ -31,44 +31,44 @@ credential = { paths = [".shell/credential.json"], required = ["/token"] }
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let qemu = args.iter().any(|word| word == "qemu");
-    let asked = args.iter().find_map(|word| word.parse::<usize>().ok());
-    let count = asked.unwrap_or(if qemu { 10 } else { 50 });
+    let qemu = args.iter().any(|argument| argument == "qemu");
+    let count = args.iter().find_map(|argument| argument.parse::<usize>().ok());
+    let count = count.unwrap_or(if qemu { 10 } else { 50 });
     println!("{}", stats::host_summary());
-    let taken = if qemu { real(count).await? } else { plain(count).await? };
-    println!("{count} machines; {taken}");
+    let adoption = if qemu { qemu_machines(count).await? } else { plain_machines(count).await? };
+    println!("{count} machines; {adoption}");
     println!("{}", stats::host_summary());
     Ok(())
 }
 
-async fn plain(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
+async fn plain_machines(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
     let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
-    let plan = TestConfig::with_tool(ScriptedTool::new("idle", Script::new([wait])));
-    let mut world =
-        TestServer::start(plan.with_settings(&format!("[machines]\nmachines_max = {}\n", count + 2))).await?;
-    let taken = async {
-        let before = measure_adoption::start_sessions(&world.operator()?.without_history(), "idle", count).await?;
-        world.kill_server().await?;
+    let config = TestConfig::with_tool(ScriptedTool::new("idle", Script::new([wait])));
+    let mut server =
+        TestServer::start(config.with_settings(&format!("[machines]\nmachines_max = {}\n", count + 2))).await?;
+    let measured = async {
+        let before = measure_adoption::start_sessions(&server.operator()?.without_history(), "idle", count).await?;
+        server.kill_server().await?;
         let began = Instant::now();
-        world.start_server().await?;
-        measure_adoption::measure(&world.operator()?.without_history(), &before, began, LIMIT).await
+        server.start_server().await?;
+        measure_adoption::measure(&server.operator()?.without_history(), &before, began, LIMIT).await
     };
-    let taken = taken.await;
-    world.finish().await?;
-    taken
+    let adoption = measured.await;
+    server.finish().await?;
+    adoption
 }
 
-async fn real(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
+async fn qemu_machines(count: usize) -> anyhow::Result<measure_adoption::Adoption> {
     let settings = format!("{SHELL}\n[machines]\nmachines_max = {}\n", count + 2);
-    let mut house = QemuServer::start(&settings, &BTreeMap::new(), false).await?;
-    let taken = async {
-        let before = measure_adoption::start_sessions(&house.operator()?, "shell", count).await?;
-        house.kill_server().await?;
+    let mut server = QemuServer::start(&settings, &BTreeMap::new(), false).await?;
+    let measured = async {
+        let before = measure_adoption::start_sessions(&server.operator()?, "shell", count).await?;
+        server.kill_server().await?;
         let began = Instant::now();
-        house.start_server(false).await?;
-        measure_adoption::measure(&house.operator()?, &before, began, LIMIT).await
+        server.start_server(false).await?;
+        measure_adoption::measure(&server.operator()?, &before, began, LIMIT).await
     };
-    let taken = taken.await;
-    house.finish().await?;
-    taken
+    let adoption = measured.await;
+    server.finish().await?;
+    adoption
 }

@@ -1,4 +1,4 @@
-//! How soon everybody knows that a machine has died, and how soon there is a desktop again.
+//! Measures how soon the crash of a machine is reported, and how soon the viewer has a desktop again.
 //!
 //! ```text
 //! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-controller
@@ -6,9 +6,9 @@
 //! cargo run --release -p anteroom-testbed --example measure_recovery -- qemu 20  # real ones, from ANTEROOM_TEST_IMAGE
 //! ```
 //!
-//! `ANTEROOM_FIGURES_LOG=FILE` keeps the server's log of a run with plain processes.
+//! `ANTEROOM_MEASUREMENT_LOG=FILE` keeps the server's log of a run with plain processes.
 
-#![allow(clippy::print_stdout, reason = "a program that prints figures")]
+#![allow(clippy::print_stdout, reason = "a program that prints measurements")]
 
 use anteroom_testbed::{
     ApiClient, DurationStats, QemuServer, Script, ScriptedTool, Step, TestConfig, TestServer, measure_recovery, stats,
@@ -17,9 +17,9 @@ use anteroom_wire::{SessionId, api::Status};
 use anyhow::Context;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-/// Beyond this a death counts as not heard of.
+/// The longest wait for each step of a recovery.
 const LIMIT: Duration = Duration::from_secs(60);
-/// A death that is heard of later than this is printed with the session's id, to be looked up in the log.
+/// A crash that closes the viewer's connection later than this is printed with the session's id, to be found in the log.
 const LATE: Duration = Duration::from_millis(500);
 /// A tool that waits.
 const SHELL: &str = r#"
@@ -34,70 +34,81 @@ egress = []
 credential = { paths = [".shell/credential.json"], required = ["/token"] }
 "#;
 
-/// What is told of all deaths.
+/// The measurements of all crashes.
 #[derive(Default)]
-struct Figures {
+struct Measurements {
     closed: DurationStats,
-    told: DurationStats,
-    noted: DurationStats,
+    status_changed: DurationStats,
+    timeline_entry: DurationStats,
     frame: DurationStats,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let qemu = args.iter().any(|word| word == "qemu");
-    let asked = args.iter().find_map(|word| word.parse::<usize>().ok());
-    let count = asked.unwrap_or(if qemu { 20 } else { 200 });
+    let qemu = args.iter().any(|argument| argument == "qemu");
+    let count = args.iter().find_map(|argument| argument.parse::<usize>().ok());
+    let count = count.unwrap_or(if qemu { 20 } else { 200 });
     println!("{}", stats::host_summary());
-    let mut figures = Figures::default();
+    let mut measurements = Measurements::default();
     if qemu {
-        let house = QemuServer::start(SHELL, &BTreeMap::new(), false).await?;
-        let done = deaths(&house.operator()?, &house.state_dir(), "shell", count, &mut figures).await;
-        house.finish().await?;
+        let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await?;
+        let done = crash_machines(&server.operator()?, &server.state_dir(), "shell", count, &mut measurements).await;
+        server.finish().await?;
         done?;
     } else {
         let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
-        let world = TestServer::start(TestConfig::with_tool(ScriptedTool::new("idle", Script::new([wait])))).await?;
-        let done = deaths(&world.operator()?.without_history(), &world.state_dir(), "idle", count, &mut figures).await;
-        if let Some(file) = std::env::var_os("ANTEROOM_FIGURES_LOG") {
-            std::fs::write(file, world.log())?;
+        let server = TestServer::start(TestConfig::with_tool(ScriptedTool::new("idle", Script::new([wait])))).await?;
+        let done = crash_machines(
+            &server.operator()?.without_history(),
+            &server.state_dir(),
+            "idle",
+            count,
+            &mut measurements,
+        )
+        .await;
+        if let Some(file) = std::env::var_os("ANTEROOM_MEASUREMENT_LOG") {
+            std::fs::write(file, server.log())?;
         }
-        world.finish().await?;
+        server.finish().await?;
         done?;
     }
     println!("from SIGKILL of the machine's process to");
-    println!("  the viewer's WebSocket closed       {}", figures.closed);
-    println!("  the session says so                 {}", figures.told);
-    println!("  machine_exited on the timeline        {}", figures.noted);
-    println!("  a whole frame of the next machine   {}", figures.frame);
-    println!("{}", self::stats::host_summary());
+    println!("  the viewer's WebSocket closed       {}", measurements.closed);
+    println!("  the session's status changed        {}", measurements.status_changed);
+    println!("  machine_exited on the timeline      {}", measurements.timeline_entry);
+    println!("  a whole frame of the next machine   {}", measurements.frame);
+    println!("{}", stats::host_summary());
     Ok(())
 }
 
-async fn deaths(
+async fn crash_machines(
     api: &ApiClient,
     state_dir: &Path,
     provider: &str,
     count: usize,
-    figures: &mut Figures,
+    measurements: &mut Measurements,
 ) -> anyhow::Result<()> {
     for number in 0..count {
         let id = api.start(provider).await?.session.id;
-        let seen = death(api, state_dir, &id).await.with_context(|| format!("death {number} of {id}"))?;
-        if seen.close_code != 4510 || seen.closed > LATE {
-            println!("{id}: {seen:?}");
+        let recovery = crash_machine(api, state_dir, &id).await.with_context(|| format!("crash {number} of {id}"))?;
+        if recovery.close_code != 4510 || recovery.closed > LATE {
+            println!("{id}: {recovery:?}");
         }
-        figures.closed.add(seen.closed);
-        figures.told.add(seen.told);
-        figures.noted.add(seen.noted);
-        figures.frame.extend(seen.frame);
+        measurements.closed.add(recovery.closed);
+        measurements.status_changed.add(recovery.status_changed);
+        measurements.timeline_entry.add(recovery.timeline_entry);
+        measurements.frame.extend(recovery.frame);
         api.cancel(&id).await?;
     }
     Ok(())
 }
 
-async fn death(api: &ApiClient, state_dir: &Path, id: &SessionId) -> anyhow::Result<measure_recovery::Seen> {
+async fn crash_machine(
+    api: &ApiClient,
+    state_dir: &Path,
+    id: &SessionId,
+) -> anyhow::Result<measure_recovery::Recovery> {
     api.wait_status(id, Status::VmStarted).await?;
     let mut viewer = api.desktop(id).await?;
     viewer.whole_frame().await?;

@@ -1,5 +1,5 @@
-//! The authorization code flow as an identity provider sees it: who was let in at the authorize page, and that a code is
-//! exchanged once, by whoever asked for it. Shared by the stand-ins that have such a page.
+//! The authorization code flow of a fake identity provider: the codes granted on its authorize page, each of which can be exchanged
+//! once, by the client that requested it. Shared by the issuers that have an authorize page.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::Url;
@@ -9,60 +9,63 @@ use std::{
     io,
 };
 
-/// What the authorize page does with the person.
+/// Whether the authorize page asks the user for consent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Consent {
-    /// Takes it for given: the browser is sent on at once.
+    /// The browser is redirected at once.
     #[default]
-    Given,
-    /// Asks, by a page that is one button.
-    Asked,
+    Skipped,
+    /// The browser shows a consent page, which is one button.
+    Required,
 }
 
-/// Where the page that asks tells that it is shown.
-pub(crate) const SHOWN: &str = "/consent-shown";
+/// The path that the consent page requests when a browser displays it.
+pub(crate) const CONSENT_SHOWN_PATH: &str = "/consent-shown";
 
-/// What the tool asked for at the authorize page.
+/// The parameters of an authorize URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct AuthorizationRequest {
     pub(crate) client_id: String,
     pub(crate) redirect_uri: String,
     pub(crate) scope: String,
-    /// `None`: an address that does not carry it.
+    /// `None`: this kind of URL has no state.
     pub(crate) state: Option<String>,
-    /// The S256 challenge; `None`: the tool uses no proof key.
+    /// The S256 challenge; `None`: the tool does not use PKCE.
     pub(crate) challenge: Option<String>,
 }
 
-/// What the tool brings to the token endpoint.
+/// The parameters of a code exchange at the token endpoint.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Brought {
+pub(crate) struct TokenRequest {
     pub(crate) code: String,
     pub(crate) client_id: String,
     pub(crate) redirect_uri: String,
     pub(crate) verifier: Option<String>,
-    /// `None`: this provider's tools do not repeat it.
+    /// `None`: this provider's tools do not send it.
     pub(crate) state: Option<String>,
 }
 
-/// The memory of an issuer.
+/// The state of an issuer: granted codes, issued tokens, and a record of its requests.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
+pub(crate) struct IssuerState {
     pub(crate) consent: Consent,
-    /// How often the page that asks was shown, by its own word.
-    pub(crate) shown: u32,
-    granted: BTreeMap<String, Asked>,
+    /// How many times the consent page has reported that a browser displays it.
+    pub(crate) consent_views: u32,
+    granted: BTreeMap<String, AuthorizationRequest>,
     used: BTreeSet<String>,
     pub(crate) access: BTreeSet<String>,
     pub(crate) refresh: BTreeSet<String>,
     pub(crate) canaries: Vec<String>,
     pub(crate) calls: Vec<String>,
-    pub(crate) strangers: Vec<String>,
-    pub(crate) refusals: Vec<String>,
+    pub(crate) unknown_calls: Vec<String>,
+    pub(crate) rejections: Vec<String>,
 }
 
-impl Asked {
-    /// Reads the query of an authorize address; says what is wrong with it.
+impl AuthorizationRequest {
+    /// Parses the query of an authorize URL.
+    ///
+    /// # Errors
+    /// The reason why it is invalid.
     pub(crate) fn read(query: &BTreeMap<String, String>) -> Result<Self, String> {
         let need = |key: &str| query.get(key).cloned().ok_or_else(|| format!("{key} is missing"));
         if need("response_type")? != "code" {
@@ -85,14 +88,14 @@ impl Asked {
         })
     }
 
-    /// Whether the browser is sent back to the machine where the tool runs.
+    /// Whether the browser is redirected to the tool on its own machine.
     pub(crate) fn is_loopback(&self) -> bool {
         Url::parse(&self.redirect_uri)
             .is_ok_and(|url| url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1")))
     }
 
-    /// Where the browser goes with the code.
-    pub(crate) fn back(&self, code: &str, more: &[(&str, &str)]) -> Result<String, String> {
+    /// The URL that the browser is redirected to with the code.
+    pub(crate) fn redirect_url(&self, code: &str, more: &[(&str, &str)]) -> Result<String, String> {
         let mut url = Url::parse(&self.redirect_uri).map_err(|error| format!("redirect_uri: {error}"))?;
         url.query_pairs_mut().append_pair("code", code);
         if let Some(state) = &self.state {
@@ -103,88 +106,91 @@ impl Asked {
     }
 }
 
-impl Desk {
-    /// The page that asks the person, unless they need not be asked or have answered; for an address with this query.
-    pub(crate) fn asks(&self, query: &BTreeMap<String, String>) -> Option<axum::response::Html<String>> {
-        let answered = query.get("consent").is_some_and(|answer| answer == "given");
-        (self.consent == Consent::Asked && !answered).then(|| consent_page(query))
+impl IssuerState {
+    /// The consent page for an authorize URL with this query; `None`: consent is not required or has been given.
+    pub(crate) fn consent_prompt(&self, query: &BTreeMap<String, String>) -> Option<axum::response::Html<String>> {
+        let given = query.get("consent").is_some_and(|consent| consent == "given");
+        (self.consent == Consent::Required && !given).then(|| consent_page(query))
     }
 
-    /// The person allows it: a code, good once.
-    pub(crate) fn grant(&mut self, code: String, asked: Asked) {
-        self.granted.insert(code, asked);
+    /// Records a code that was granted for this request.
+    pub(crate) fn grant(&mut self, code: String, authorization: AuthorizationRequest) {
+        self.granted.insert(code, authorization);
     }
 
-    /// How many codes were handed out.
-    pub(crate) fn granted_count(&self) -> usize {
+    /// The number of codes granted.
+    pub(crate) fn codes_granted(&self) -> usize {
         self.granted.len()
     }
 
-    /// Whether a code was handed out.
-    pub(crate) fn knows(&self, code: &str) -> bool {
+    /// Whether this code was granted.
+    pub(crate) fn has_granted(&self, code: &str) -> bool {
         self.granted.contains_key(code)
     }
 
-    /// Checks what was brought against what was asked; says what does not fit, and remembers that it said so.
-    pub(crate) fn exchange(&mut self, brought: &Brought) -> Result<Asked, String> {
-        let checked = self.check(brought);
+    /// Checks an exchange against the authorization request of its code, and marks the code as used.
+    ///
+    /// # Errors
+    /// The reason for the rejection, which is also recorded.
+    pub(crate) fn exchange(&mut self, request: &TokenRequest) -> Result<AuthorizationRequest, String> {
+        let checked = self.check(request);
         match &checked {
             Ok(_) => {
-                self.used.insert(brought.code.clone());
+                self.used.insert(request.code.clone());
             }
-            Err(why) => self.refusals.push(why.clone()),
+            Err(why) => self.rejections.push(why.clone()),
         }
         checked
     }
 
-    fn check(&self, brought: &Brought) -> Result<Asked, String> {
-        let asked = self.granted.get(&brought.code).ok_or("unknown code")?;
-        let fits = |good: bool, what: &str| if good { Ok(()) } else { Err(what.to_owned()) };
-        fits(!self.used.contains(&brought.code), "code used twice")?;
-        fits(asked.client_id == brought.client_id, "another client_id")?;
-        fits(asked.redirect_uri == brought.redirect_uri, "another redirect_uri")?;
-        if let (Some(asked), Some(brought)) = (&asked.state, &brought.state) {
-            fits(asked == brought, "another state")?;
+    fn check(&self, request: &TokenRequest) -> Result<AuthorizationRequest, String> {
+        let authorization = self.granted.get(&request.code).ok_or("unknown code")?;
+        let check = |ok: bool, fault: &str| if ok { Ok(()) } else { Err(fault.to_owned()) };
+        check(!self.used.contains(&request.code), "code used twice")?;
+        check(authorization.client_id == request.client_id, "another client_id")?;
+        check(authorization.redirect_uri == request.redirect_uri, "another redirect_uri")?;
+        if let (Some(expected), Some(actual)) = (&authorization.state, &request.state) {
+            check(expected == actual, "another state")?;
         }
-        match (&asked.challenge, &brought.verifier) {
+        match (&authorization.challenge, &request.verifier) {
             (Some(challenge), Some(verifier)) => {
                 let proof = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
-                fits(&proof == challenge, "the verifier does not fit the challenge")?;
+                check(&proof == challenge, "the verifier does not fit the challenge")?;
             }
             (Some(_), None) => return Err("the verifier is missing".to_owned()),
             (None, Some(_)) => return Err("a verifier without a challenge".to_owned()),
             (None, None) => {}
         }
-        Ok(asked.clone())
+        Ok(authorization.clone())
     }
 
-    /// Remembers a pair of tokens as issued.
-    pub(crate) fn issued(&mut self, access: &str, refresh: &str) {
+    /// Records a pair of tokens as issued.
+    pub(crate) fn record_tokens(&mut self, access: &str, refresh: &str) {
         self.access.insert(access.to_owned());
         self.refresh.insert(refresh.to_owned());
         self.canaries.extend([access.to_owned(), refresh.to_owned()]);
     }
 
-    /// Whether an `Authorization` header holds a token of ours.
-    pub(crate) fn is_ours(&self, authorization: &str) -> bool {
+    /// Whether an `Authorization` header contains a token that this issuer has issued.
+    pub(crate) fn has_issued(&self, authorization: &str) -> bool {
         authorization.strip_prefix("Bearer ").is_some_and(|token| self.access.contains(token))
     }
 }
 
-/// Random bytes as hex, two digits each.
-pub(crate) fn chance(bytes: usize) -> io::Result<String> {
-    let mut chance = vec![0; bytes];
-    getrandom::fill(&mut chance).map_err(io::Error::other)?;
-    Ok(chance.iter().map(|byte| format!("{byte:02x}")).collect())
+/// Random bytes as hex digits, two for each byte.
+pub(crate) fn random_hex(bytes: usize) -> io::Result<String> {
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A query or a form as keys and values; the last of several counts.
-pub(crate) fn pairs(encoded: &str) -> BTreeMap<String, String> {
+/// Parses a query or a form. Of several values for a key, the last is kept.
+pub(crate) fn parse_form(encoded: &str) -> BTreeMap<String, String> {
     let url = Url::parse(&format!("https://form.invalid/?{encoded}"));
     url.map(|url| url.query_pairs().into_owned().collect()).unwrap_or_default()
 }
 
-/// A page with one heading and one text that a person copies (`id="text"`).
+/// A page with a heading and a text that a user copies (`id="text"`).
 pub(crate) fn page(heading: &str, text: &str) -> axum::response::Html<String> {
     let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     axum::response::Html(format!(
@@ -194,8 +200,8 @@ pub(crate) fn page(heading: &str, text: &str) -> axum::response::Html<String> {
     ))
 }
 
-/// One button as large as the window: it sends the same query again, with the person's consent, once however often it is clicked. A page
-/// that is shown says so.
+/// A page with one button as large as the window. The button repeats the request with the same query and the user's consent; it works
+/// once. A browser that displays the page requests [`CONSENT_SHOWN_PATH`].
 fn consent_page(query: &BTreeMap<String, String>) -> axum::response::Html<String> {
     let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     let kept: String = query
@@ -206,6 +212,6 @@ fn consent_page(query: &BTreeMap<String, String>) -> axum::response::Html<String
         "<!doctype html><meta charset=utf-8><title>Allow?</title>\
          <form onsubmit=\"this.querySelector('button').disabled=true\"><input type=hidden name=consent value=given>{kept}\
          <button style=\"position:fixed;inset:0;width:100%;font-size:8vmin\">Allow</button></form>\
-         <script>onload=()=>requestAnimationFrame(()=>fetch(\"{SHOWN}\"))</script>"
+         <script>onload=()=>requestAnimationFrame(()=>fetch(\"{CONSENT_SHOWN_PATH}\"))</script>"
     ))
 }

@@ -1,20 +1,20 @@
-//! A stand-in for the identity provider of Codex: the device flow as `codex login --device-auth` speaks it, and the page of
-//! `codex login`. Under a name of its own over plain HTTP, or under the provider's ([`CodexIssuer::under_its_name`]).
+//! A fake identity provider for Codex: the device flow of `codex login --device-auth`, and the authorize page of `codex login`. It
+//! listens with plain HTTP, or with TLS under the provider's host name ([`CodexIssuer::start_tls`]).
 //!
 //! ```text
 //!  POST /api/accounts/deviceauth/usercode ─▶ { device_auth_id, user_code, interval }
 //!  POST /api/accounts/deviceauth/token    ─▶ 403 until approved, then { authorization_code, code_challenge, code_verifier };
-//!                                            400 once the code is refused
+//!                                            400 once the code has expired
 //!  GET  /oauth/authorize?…                ─▶ 302 http://…:1455/auth/callback?code=…&state=…
 //!  POST /oauth/token (form)               ─▶ { id_token, access_token, refresh_token, … }, once per code
 //! ```
 //!
-//! Every token is random, so that a test can look for it where it must not be ([`CodexIssuer::canaries`]).
+//! Every token is random, so that a test can search for it where it must not be ([`CodexIssuer::canaries`]).
 
 mod authorize;
 
 use crate::{
-    code_flow::{Brought, Consent, Desk as Flow, SHOWN, chance, pairs},
+    code_flow::{CONSENT_SHOWN_PATH, Consent, IssuerState, TokenRequest, parse_form, random_hex},
     test_ca::{TestCa, TlsServer},
 };
 use axum::{
@@ -36,17 +36,17 @@ use std::{
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 
-/// The name that the released tool knows it by.
+/// The provider's host name, which the released tool connects to.
 pub const NAME: &str = "auth.openai.com";
-/// How long the tokens live, seconds.
+/// The lifetime of the tokens, seconds.
 const TOKEN_S: u64 = 3_600;
 
-/// When a person is taken to have approved.
+/// When the user approves the device code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Approval {
-    /// After that many polls were told to wait.
+    /// After this number of polls that were answered with "pending".
     AfterPolls(u32),
-    /// When the test says so: [`CodexIssuer::approve`].
+    /// When the test calls [`CodexIssuer::approve`].
     OnCommand,
 }
 
@@ -54,236 +54,236 @@ pub enum Approval {
 #[derive(Debug)]
 pub struct CodexIssuer {
     address: SocketAddr,
-    desk: Arc<Mutex<Desk>>,
-    serves: Serves,
-}
-
-/// What ends with it.
-#[derive(Debug)]
-enum Serves {
-    Plainly(AbortHandle),
-    #[expect(dead_code, reason = "dropping the server ends it")]
-    Securely(TlsServer),
+    device_flow: Arc<Mutex<DeviceFlow>>,
+    listener: Listener,
 }
 
 #[derive(Debug)]
-struct Desk {
+enum Listener {
+    Http(AbortHandle),
+    #[expect(dead_code, reason = "dropping the server stops it")]
+    Tls(TlsServer),
+}
+
+#[derive(Debug)]
+struct DeviceFlow {
     approval: Approval,
     approved: bool,
-    refused: bool,
+    expired: bool,
     polls: u32,
     device: String,
     user_code: String,
     code: String,
     verifier: String,
-    /// The code was exchanged: it is good once.
+    /// Whether the code was exchanged, which is possible once.
     exchanged: bool,
-    /// The page of `codex login`.
-    flow: Flow,
+    /// The authorize page of `codex login`.
+    issuer: IssuerState,
 }
 
 impl CodexIssuer {
-    /// Listens on a free loopback port.
+    /// Listens with plain HTTP on a free loopback port.
     ///
     /// # Errors
     /// No port, or no random bytes.
     pub async fn start(approval: Approval) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (desk, router) = Desk::open(approval)?;
+        let (device_flow, router) = DeviceFlow::open(approval)?;
         let task = tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { address, desk, serves: Serves::Plainly(task.abort_handle()) })
+        Ok(Self { address, device_flow, listener: Listener::Http(task.abort_handle()) })
     }
 
-    /// The same as [`NAME`], over TLS.
+    /// Listens with TLS, as [`NAME`], on a free loopback port.
     ///
     /// # Errors
     /// No port, no certificate, or no random bytes.
-    pub async fn under_its_name(ca: &TestCa, approval: Approval) -> io::Result<Self> {
-        let (desk, router) = Desk::open(approval)?;
+    pub async fn start_tls(ca: &TestCa, approval: Approval) -> io::Result<Self> {
+        let (device_flow, router) = DeviceFlow::open(approval)?;
         let server = TlsServer::start(ca, &[NAME], router).await?;
-        Ok(Self { address: server.address(), desk, serves: Serves::Securely(server) })
+        Ok(Self { address: server.address(), device_flow, listener: Listener::Tls(server) })
     }
 
-    /// What the egress gate is to answer for one [`under_its_name`](Self::under_its_name).
-    pub fn answers(&self) -> BTreeMap<String, SocketAddr> {
+    /// The egress gate's overrides for an issuer that was started by [`start_tls`](Self::start_tls).
+    pub fn host_overrides(&self) -> BTreeMap<String, SocketAddr> {
         BTreeMap::from([(format!("{NAME}:443"), self.address)])
     }
 
-    /// From now on the authorize page asks the person.
-    pub fn ask_the_person(&self) {
-        desk(&self.desk).flow.consent = Consent::Asked;
+    /// Makes the authorize page show the consent page.
+    pub fn require_consent(&self) {
+        lock(&self.device_flow).issuer.consent = Consent::Required;
     }
 
-    /// How often the page that asks was shown in a browser that runs scripts.
-    pub fn shown(&self) -> u32 {
-        desk(&self.desk).flow.shown
+    /// How many times a browser that runs scripts has displayed the consent page.
+    pub fn consent_views(&self) -> u32 {
+        lock(&self.device_flow).issuer.consent_views
     }
 
-    /// How many codes were handed out at the authorize page.
-    pub fn granted(&self) -> usize {
-        desk(&self.desk).flow.granted_count()
+    /// The number of codes that the authorize page has granted.
+    pub fn codes_granted(&self) -> usize {
+        lock(&self.device_flow).issuer.codes_granted()
     }
 
-    /// Why the page or the token endpoint refused, in order.
-    pub fn refusals(&self) -> Vec<String> {
-        desk(&self.desk).flow.refusals.clone()
+    /// The reasons why the authorize page or the token endpoint rejected requests, in order.
+    pub fn rejections(&self) -> Vec<String> {
+        lock(&self.device_flow).issuer.rejections.clone()
     }
 
-    /// Where it listens, for the egress gate's answers.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The code a person would type.
+    /// The device code that a user types.
     pub fn user_code(&self) -> String {
-        desk(&self.desk).user_code.clone()
+        lock(&self.device_flow).user_code.clone()
     }
 
-    /// The person approves.
+    /// Approves the device code, as the user does.
     pub fn approve(&self) {
-        desk(&self.desk).approved = true;
+        lock(&self.device_flow).approved = true;
     }
 
-    /// The code is worth nothing from now on: whoever asks for it is told so.
-    pub fn refuse(&self) {
-        desk(&self.desk).refused = true;
+    /// Lets the device code expire: the tool's next poll fails.
+    pub fn expire_code(&self) {
+        lock(&self.device_flow).expired = true;
     }
 
-    /// How often the tool asked whether the person has approved.
+    /// The number of times the tool has polled for the approval.
     pub fn polls(&self) -> u32 {
-        desk(&self.desk).polls
+        lock(&self.device_flow).polls
     }
 
-    /// Secrets it has issued: none of these may be found in a log, a database, an API answer or a page.
+    /// The secrets it has issued. None of these may be found in a log, a database, an API response or a page.
     pub fn canaries(&self) -> Vec<String> {
-        desk(&self.desk).flow.canaries.clone()
+        lock(&self.device_flow).issuer.canaries.clone()
     }
 
-    /// Paths that were asked for and that a Codex issuer does not have: a sign that the tool has changed.
-    pub fn strangers(&self) -> Vec<String> {
-        desk(&self.desk).flow.strangers.clone()
+    /// The paths of requests for which this issuer has no endpoint: a sign that the tool has changed.
+    pub fn unknown_calls(&self) -> Vec<String> {
+        lock(&self.device_flow).issuer.unknown_calls.clone()
     }
 }
 
 impl Drop for CodexIssuer {
     fn drop(&mut self) {
-        match &self.serves {
-            Serves::Plainly(task) => task.abort(),
-            Serves::Securely(_) => {}
+        match &self.listener {
+            Listener::Http(task) => task.abort(),
+            Listener::Tls(_) => {}
         }
     }
 }
 
-impl Desk {
+impl DeviceFlow {
     fn open(approval: Approval) -> io::Result<(Arc<Mutex<Self>>, Router)> {
-        let user_code = chance(4)?.to_ascii_uppercase();
-        let desk = Self {
+        let user_code = random_hex(4)?.to_ascii_uppercase();
+        let device_flow = Self {
             approval,
             approved: false,
-            refused: false,
+            expired: false,
             polls: 0,
-            device: format!("da_{}", chance(8)?),
+            device: format!("da_{}", random_hex(8)?),
             user_code: format!("{}-{}", &user_code[..4], &user_code[3..]),
-            code: format!("ac_{}", chance(12)?),
-            verifier: chance(32)?,
+            code: format!("ac_{}", random_hex(12)?),
+            verifier: random_hex(32)?,
             exchanged: false,
-            flow: Flow::default(),
+            issuer: IssuerState::default(),
         };
-        let desk = Arc::new(Mutex::new(desk));
+        let device_flow = Arc::new(Mutex::new(device_flow));
         let router = Router::new()
-            .route("/api/accounts/deviceauth/usercode", post(user_code_wanted))
-            .route("/api/accounts/deviceauth/token", post(polled))
+            .route("/api/accounts/deviceauth/usercode", post(create_user_code))
+            .route("/api/accounts/deviceauth/token", post(poll))
             .route("/oauth/authorize", get(authorize::authorize))
-            .route("/oauth/token", post(exchanged))
-            .route(SHOWN, get(authorize::shown))
+            .route("/oauth/token", post(exchange_code))
+            .route(CONSENT_SHOWN_PATH, get(authorize::consent_shown))
             .route("/favicon.ico", get(|| async { StatusCode::NOT_FOUND }))
-            .fallback(stranger)
-            .with_state(desk.clone());
-        Ok((desk, router))
+            .fallback(unknown_call)
+            .with_state(device_flow.clone());
+        Ok((device_flow, router))
     }
 
-    /// Whether what was brought is worth tokens.
+    /// Whether an exchange is valid.
     fn exchange(&mut self, form: &BTreeMap<String, String>) -> bool {
         let text = |key: &str| form.get(key).cloned().unwrap_or_default();
         if text("code") == self.code {
             return !std::mem::replace(&mut self.exchanged, true);
         }
-        let brought = Brought {
+        let request = TokenRequest {
             code: text("code"),
             client_id: text("client_id"),
             redirect_uri: text("redirect_uri"),
             verifier: form.get("code_verifier").cloned(),
             state: None,
         };
-        self.flow.exchange(&brought).is_ok()
+        self.issuer.exchange(&request).is_ok()
     }
 }
 
-type Shared = State<Arc<Mutex<Desk>>>;
+type Shared = State<Arc<Mutex<DeviceFlow>>>;
 
-fn desk(shared: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+fn lock(shared: &Mutex<DeviceFlow>) -> MutexGuard<'_, DeviceFlow> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn user_code_wanted(State(shared): Shared) -> Response {
-    let desk = desk(&shared);
-    Json(json!({ "device_auth_id": desk.device, "user_code": desk.user_code, "interval": "1" })).into_response()
-}
-
-async fn polled(State(shared): Shared, body: Bytes) -> Response {
-    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let mut desk = desk(&shared);
-    if asked["device_auth_id"] != desk.device.as_str() {
-        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "unknown device_auth_id" }))).into_response();
-    }
-    desk.polls += 1;
-    if desk.refused {
-        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "expired_token" }))).into_response();
-    }
-    let by_now = match desk.approval {
-        Approval::AfterPolls(pending) => desk.polls > pending,
-        Approval::OnCommand => false,
-    };
-    if !(by_now || desk.approved) {
-        return (StatusCode::FORBIDDEN, Json(json!({ "error": "pending" }))).into_response();
-    }
-    let challenge = URL_SAFE_NO_PAD.encode(desk.verifier.as_bytes());
-    Json(json!({ "authorization_code": desk.code, "code_challenge": challenge, "code_verifier": desk.verifier }))
+async fn create_user_code(State(shared): Shared) -> Response {
+    let device_flow = lock(&shared);
+    Json(json!({ "device_auth_id": device_flow.device, "user_code": device_flow.user_code, "interval": "1" }))
         .into_response()
 }
 
-async fn exchanged(State(shared): Shared, body: Bytes) -> Response {
-    let mut desk = desk(&shared);
-    let form = pairs(&String::from_utf8_lossy(&body));
-    if form.get("grant_type").is_none_or(|grant| grant != "authorization_code") || !desk.exchange(&form) {
+async fn poll(State(shared): Shared, body: Bytes) -> Response {
+    let parameters: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut device_flow = lock(&shared);
+    if parameters["device_auth_id"] != device_flow.device.as_str() {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "unknown device_auth_id" }))).into_response();
+    }
+    device_flow.polls += 1;
+    if device_flow.expired {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "expired_token" }))).into_response();
+    }
+    let approved_by_polls = match device_flow.approval {
+        Approval::AfterPolls(pending) => device_flow.polls > pending,
+        Approval::OnCommand => false,
+    };
+    if !(approved_by_polls || device_flow.approved) {
+        return (StatusCode::FORBIDDEN, Json(json!({ "error": "pending" }))).into_response();
+    }
+    let challenge = URL_SAFE_NO_PAD.encode(device_flow.verifier.as_bytes());
+    Json(json!({ "authorization_code": device_flow.code, "code_challenge": challenge, "code_verifier": device_flow.verifier }))
+        .into_response()
+}
+
+async fn exchange_code(State(shared): Shared, body: Bytes) -> Response {
+    let mut device_flow = lock(&shared);
+    let form = parse_form(&String::from_utf8_lossy(&body));
+    if form.get("grant_type").is_none_or(|grant| grant != "authorization_code") || !device_flow.exchange(&form) {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response();
     }
     match tokens() {
         Ok((answer, canaries)) => {
-            desk.flow.canaries.extend(canaries);
+            device_flow.issuer.canaries.extend(canaries);
             Json(answer).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-/// The answer with its tokens, and the tokens alone.
+/// A token response, and its tokens.
 fn tokens() -> io::Result<(Value, Vec<String>)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let token = |kind: &str| -> io::Result<String> {
         let head = json!({ "alg": "none", "typ": "JWT" });
         let claims = json!({
-            "iss": "https://issuer.test", "aud": ["app"], "iat": now, "exp": now + TOKEN_S, "jti": chance(16)?, "use": kind,
+            "iss": "https://issuer.test", "aud": ["app"], "iat": now, "exp": now + TOKEN_S, "jti": random_hex(16)?, "use": kind,
             "email": "ada@example.test",
             "https://api.openai.com/auth": {
                 "chatgpt_account_id": "acc_1", "chatgpt_user_id": "user_1", "chatgpt_plan_type": "plus", "user_id": "user_1",
             },
         });
-        Ok(format!("{}.{}.{}", part(&head), part(&claims), chance(16)?))
+        Ok(format!("{}.{}.{}", part(&head), part(&claims), random_hex(16)?))
     };
-    let (id, access, refresh) = (token("id")?, token("access")?, format!("rt_{}", chance(16)?));
+    let (id, access, refresh) = (token("id")?, token("access")?, format!("rt_{}", random_hex(16)?));
     let answer = json!({
         "id_token": id, "access_token": access, "refresh_token": refresh,
         "token_type": "Bearer", "expires_in": TOKEN_S, "scope": "openid profile email offline_access",
@@ -291,7 +291,7 @@ fn tokens() -> io::Result<(Value, Vec<String>)> {
     Ok((answer, vec![id, access, refresh]))
 }
 
-async fn stranger(State(shared): Shared, uri: Uri) -> StatusCode {
-    desk(&shared).flow.strangers.push(uri.path().to_owned());
+async fn unknown_call(State(shared): Shared, uri: Uri) -> StatusCode {
+    lock(&shared).flow.unknown_calls.push(uri.path().to_owned());
     StatusCode::NOT_FOUND
 }

@@ -1,8 +1,7 @@
-//! An issuer that answers under all names of its provider, over TLS: what it remembers, and what a test asks it. Which calls it has
-//! an answer to is the provider's own.
+//! A fake identity provider that serves all host names of a provider over TLS. Each provider implements its own endpoints.
 
 use crate::{
-    code_flow::{Consent, Desk, SHOWN},
+    code_flow::{CONSENT_SHOWN_PATH, Consent, IssuerState},
     test_ca::{TestCa, TlsServer},
 };
 use axum::{
@@ -19,96 +18,96 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The issuer of the provider `P`, which is also what this provider alone remembers. Stops when dropped.
+/// The issuer of a provider. `P` is the state that only this provider has. Stops when dropped.
 #[derive(Debug)]
 pub struct Issuer<P> {
     server: TlsServer,
-    memory: Memory<P>,
+    state: SharedState<P>,
 }
 
-type Memory<P> = Arc<Mutex<(Desk, P)>>;
+type SharedState<P> = Arc<Mutex<(IssuerState, P)>>;
 
 /// A request.
 pub(crate) struct Call<'a> {
-    /// `POST platform.claude.com/v1/oauth/token`.
+    /// Method, host and path: `POST platform.claude.com/v1/oauth/token`.
     pub(crate) line: &'a str,
     pub(crate) query: &'a str,
-    /// The header.
+    /// The `Authorization` header.
     pub(crate) authorization: &'a str,
     pub(crate) body: &'a [u8],
 }
 
-/// What a provider answers; `None`: it has no such thing.
-pub(crate) type Answers<P> = fn(&mut Desk, &mut P, &Call<'_>) -> Option<Response>;
+/// The endpoints of a provider; `None`: there is no such endpoint.
+pub(crate) type Endpoints<P> = fn(&mut IssuerState, &mut P, &Call<'_>) -> Option<Response>;
 
-fn lock<P>(memory: &Mutex<(Desk, P)>) -> MutexGuard<'_, (Desk, P)> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<P>(state: &Mutex<(IssuerState, P)>) -> MutexGuard<'_, (IssuerState, P)> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<P> Issuer<P> {
     /// Listens on a free loopback port.
-    pub(crate) async fn open(ca: &TestCa, names: &[&str], provider: P, answers: Answers<P>) -> io::Result<Self>
+    pub(crate) async fn open(ca: &TestCa, names: &[&str], provider: P, endpoints: Endpoints<P>) -> io::Result<Self>
     where
         P: Send + 'static,
     {
-        let memory = Arc::new(Mutex::new((Desk::default(), provider)));
-        let router = Router::new().fallback(hear).with_state((memory.clone(), answers));
-        Ok(Self { server: TlsServer::start(ca, names, router).await?, memory })
+        let state = Arc::new(Mutex::new((IssuerState::default(), provider)));
+        let router = Router::new().fallback(serve).with_state((state.clone(), endpoints));
+        Ok(Self { server: TlsServer::start(ca, names, router).await?, state })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// What the egress gate is to answer: `name:443` for every name.
-    pub fn answers(&self) -> BTreeMap<String, SocketAddr> {
-        self.server.answers()
+    /// The egress gate's overrides for this issuer: `name:443` for every name.
+    pub fn host_overrides(&self) -> BTreeMap<String, SocketAddr> {
+        self.server.host_overrides()
     }
 
-    /// What it was asked, in order: `POST platform.claude.com/v1/oauth/token`. Queries are left out.
+    /// The requests it received, in order, without their queries: `POST platform.claude.com/v1/oauth/token`.
     pub fn calls(&self) -> Vec<String> {
-        lock(&self.memory).0.calls.clone()
+        lock(&self.state).0.calls.clone()
     }
 
-    /// Secrets it has issued: none of these may be found in a log, a database, an API answer or a page.
+    /// The secrets it has issued. None of these may be found in a log, a database, an API response or a page.
     pub fn canaries(&self) -> Vec<String> {
-        lock(&self.memory).0.canaries.clone()
+        lock(&self.state).0.canaries.clone()
     }
 
-    /// Why the authorize page or the token endpoint refused, in order.
-    pub fn refusals(&self) -> Vec<String> {
-        lock(&self.memory).0.refusals.clone()
+    /// The reasons why the authorize page or the token endpoint rejected requests, in order.
+    pub fn rejections(&self) -> Vec<String> {
+        lock(&self.state).0.rejections.clone()
     }
 
-    /// What was asked for and this issuer does not have: a sign that the tool has changed.
-    pub fn strangers(&self) -> Vec<String> {
-        lock(&self.memory).0.strangers.clone()
+    /// Requests for which this issuer has no endpoint: a sign that the tool has changed.
+    pub fn unknown_calls(&self) -> Vec<String> {
+        lock(&self.state).0.unknown_calls.clone()
     }
 
-    /// From now on the authorize page asks the person.
-    pub fn ask_the_person(&self) {
-        lock(&self.memory).0.consent = Consent::Asked;
+    /// Makes the authorize page show the consent page.
+    pub fn require_consent(&self) {
+        lock(&self.state).0.consent = Consent::Required;
     }
 
-    /// How often the page that asks was shown in a browser that runs scripts.
-    pub fn shown(&self) -> u32 {
-        lock(&self.memory).0.shown
+    /// How many times a browser that runs scripts has displayed the consent page.
+    pub fn consent_views(&self) -> u32 {
+        lock(&self.state).0.consent_views
     }
 
-    /// How many codes were handed out at the authorize page.
-    pub fn granted(&self) -> usize {
-        lock(&self.memory).0.granted_count()
+    /// The number of codes that the authorize page has granted.
+    pub fn codes_granted(&self) -> usize {
+        lock(&self.state).0.codes_granted()
     }
 
-    /// Stops listening; done when it has.
+    /// Stops, and returns when the port is closed.
     pub async fn finish(self) {
         self.server.finish().await;
     }
 }
 
-async fn hear<P>(
-    State((memory, answers)): State<(Memory<P>, Answers<P>)>,
+async fn serve<P>(
+    State((state, endpoints)): State<(SharedState<P>, Endpoints<P>)>,
     method: Method,
     headers: HeaderMap,
     uri: Uri,
@@ -116,20 +115,20 @@ async fn hear<P>(
 ) -> Response {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let line = format!("{method} {}{}", text(header::HOST), uri.path());
-    let mut memory = lock(&memory);
-    let (desk, provider) = &mut *memory;
-    desk.calls.push(line.clone());
-    if uri.path() == SHOWN {
-        desk.shown += 1;
+    let mut state = lock(&state);
+    let (issuer, provider) = &mut *state;
+    issuer.calls.push(line.clone());
+    if uri.path() == CONSENT_SHOWN_PATH {
+        issuer.consent_views += 1;
         return StatusCode::NO_CONTENT.into_response();
     }
     let query = uri.query().unwrap_or_default();
     let call = Call { line: &line, query, authorization: text(header::AUTHORIZATION), body: &body };
-    if let Some(answer) = answers(desk, provider, &call) {
-        return answer;
+    if let Some(response) = endpoints(issuer, provider, &call) {
+        return response;
     }
     if uri.path() != "/favicon.ico" {
-        desk.strangers.push(line);
+        issuer.unknown_calls.push(line);
     }
     StatusCode::NOT_FOUND.into_response()
 }

@@ -1,12 +1,12 @@
-//! A released command-line tool on this host, in a terminal, with everything around it that a machine would give it.
+//! A released command-line tool on this host, in a terminal, with the environment that it has in a machine.
 //!
 //! ```text
-//!  NativeCli ─▶ tmux (the screen, as the agent reads it) ─▶ the tool ── HTTPS_PROXY ─▶ NameProxy ─▶ stand-in issuer
-//!                                                              └─ BROWSER, xdg-open: a file that names what was opened
+//!  NativeCli ─▶ tmux (the screen, as the agent reads it) ─▶ the tool ── HTTPS_PROXY ─▶ NameProxy ─▶ fake issuer
+//!                                                              └─ BROWSER, xdg-open: a file with the URLs that were opened
 //! ```
 //!
-//! What it is started with comes from the provider's descriptor, so a test that signs in proves the descriptor as well.
-//! Its home is a directory of its own, which goes with it.
+//! The tool is started as the provider's descriptor says, so a test that signs in tests the descriptor too. Its home directory is
+//! temporary.
 
 mod installed_tools;
 mod name_proxy;
@@ -17,8 +17,9 @@ mod terminal;
 pub use installed_tools::InstalledTools;
 pub use name_proxy::NameProxy;
 pub use recording::Recording;
-pub use screen::{kept, masked};
+pub use screen::{check_screen, masked};
 
+use crate::eventually;
 use anteroom_screen::ScreenSnapshot;
 use anteroom_wire::provider::{CredentialRules, EgressRule, FileFormat, Provider};
 use anyhow::{Context, ensure};
@@ -35,13 +36,13 @@ use std::{
 use tempfile::TempDir;
 use terminal::Terminal;
 
-/// How long a tool may take for one step on a busy host.
-pub const STEP: Duration = Duration::from_secs(90);
-const EVERY: Duration = Duration::from_millis(100);
-/// A screen that does not change for so many looks is taken as drawn.
-const STILL_LOOKS: u32 = 4;
+/// The longest wait for one step of a tool on a busy host.
+pub const STEP_MAX: Duration = Duration::from_secs(90);
+const POLL_EVERY: Duration = Duration::from_millis(100);
+/// A screen that is the same in this number of polls is complete.
+const STABLE_POLLS: u32 = 4;
 
-/// A tool that runs. Ends when dropped.
+/// A running tool. Killed when dropped.
 #[derive(Debug)]
 pub struct NativeCli {
     terminal: Terminal,
@@ -53,43 +54,43 @@ pub struct NativeCli {
 
 /// How a tool is started.
 #[derive(Debug)]
-pub struct Start<'a> {
+pub struct StartOptions<'a> {
     /// Its descriptor.
     pub provider: Provider,
-    /// Where its binaries are.
+    /// The directories of its binaries.
     pub clis: &'a InstalledTools,
-    /// The authority that it shall believe, PEM.
+    /// The certificate authority that it trusts, PEM.
     pub ca: String,
-    /// Where names lead: `name:443` to an address.
-    pub answers: BTreeMap<String, SocketAddr>,
-    /// Environment beside the descriptor's.
+    /// `name:443` → the address that the proxy connects to.
+    pub host_overrides: BTreeMap<String, SocketAddr>,
+    /// Environment variables in addition to the descriptor's.
     pub env: &'a [(&'a str, &'a str)],
 }
 
-/// The terminal that a tool is given.
+/// The terminal of a tool.
 #[derive(Debug, Clone)]
-pub struct Seat {
-    /// Its width.
+pub struct TerminalSetup {
+    /// Its width in characters.
     pub columns: u16,
-    /// Its height.
+    /// Its height in characters.
     pub rows: u16,
-    /// What the tool reads from its standard input instead of the terminal, for a method with `key_entry`.
+    /// The tool's standard input instead of the terminal, for a method with `key_entry`.
     pub key: Option<String>,
 }
 
-impl Seat {
-    /// As a machine's terminal is before anybody looks at it.
-    pub const OF_A_MACHINE: Self = Self { columns: 160, rows: 45, key: None };
-    /// The smallest that a person may be expected to have.
+impl TerminalSetup {
+    /// The size of a machine's terminal before a client connects to it.
+    pub const MACHINE: Self = Self { columns: 160, rows: 45, key: None };
+    /// The smallest size of a user's terminal that is supported.
     pub const SMALL: Self = Self { columns: 80, rows: 24, key: None };
 
-    /// The same with a secret for the tool.
+    /// The same size, with a secret on the tool's standard input.
     pub fn with_key(self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self }
     }
 }
 
-impl Default for Seat {
+impl Default for TerminalSetup {
     fn default() -> Self {
         Self { columns: 120, rows: 40, key: None }
     }
@@ -97,8 +98,8 @@ impl Default for Seat {
 
 /// A credential file as the tool wrote it.
 #[derive(Debug, Clone)]
-pub struct Written {
-    /// Its path below the home.
+pub struct CredentialFile {
+    /// Its path relative to the home directory.
     pub path: String,
     /// Its bytes.
     pub text: String,
@@ -106,10 +107,10 @@ pub struct Written {
     pub mode: u32,
 }
 
-/// A descriptor of the product's own, `providers/NAME.toml`.
+/// Reads a descriptor of the product, `providers/NAME.toml`.
 ///
 /// # Errors
-/// There is none, it does not parse, or it has faults.
+/// There is none, it does not parse, or it is invalid.
 pub fn descriptor(name: &str) -> anyhow::Result<Provider> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers").join(format!("{name}.toml"));
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -120,19 +121,19 @@ pub fn descriptor(name: &str) -> anyhow::Result<Provider> {
 }
 
 impl NativeCli {
-    /// Lays down the descriptor's files and starts its command.
+    /// Writes the descriptor's settings files and starts its command.
     ///
     /// # Errors
-    /// A port, a file or tmux is refused.
-    pub async fn start(start: Start<'_>) -> anyhow::Result<Self> {
-        Self::start_at(start, &Seat::default()).await
+    /// No port, a file cannot be written, or tmux fails.
+    pub async fn start(start: StartOptions<'_>) -> anyhow::Result<Self> {
+        Self::start_in(start, &TerminalSetup::default()).await
     }
 
     /// The same in a terminal of another size, or with a secret on the standard input.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub async fn start_at(start: Start<'_>, seat: &Seat) -> anyhow::Result<Self> {
+    pub async fn start_in(start: StartOptions<'_>, setup: &TerminalSetup) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("cli").tempdir()?;
         let (home, shims) = (dir.path().join("home"), dir.path().join("shims"));
         fs::create_dir_all(&home)?;
@@ -153,62 +154,63 @@ impl NativeCli {
             fs::write(&path, &shim)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         }
-        let proxy = NameProxy::start(start.answers.clone()).await?;
+        let proxy = NameProxy::start(start.host_overrides.clone()).await?;
         let env = environment(dir.path(), &start, &format!("http://{}", proxy.address()));
-        let terminal = Terminal::start(dir.path(), &home, &env, &start.clis.found(&start.provider.argv)?, seat).await?;
+        let terminal =
+            Terminal::start(dir.path(), &home, &env, &start.clis.resolve(&start.provider.argv)?, setup).await?;
         Ok(Self { terminal, proxy, provider: start.provider, env, dir })
     }
 
-    /// The visible lines, those joined that the terminal wrapped.
+    /// The visible lines. Lines that the terminal wrapped are joined.
     ///
     /// # Errors
-    /// The terminal is gone.
+    /// The terminal has ended.
     pub async fn screen(&self) -> anyhow::Result<String> {
         self.terminal.screen().await
     }
 
-    /// The screen as the agent takes it in: with hyperlinks, size, and whether the cursor stands in the text.
+    /// The screen as the agent reads it: with hyperlinks, its size and the cursor's row.
     ///
     /// # Errors
-    /// The terminal is gone.
-    pub async fn look(&self) -> anyhow::Result<ScreenSnapshot> {
-        self.terminal.look().await
+    /// The terminal has ended.
+    pub async fn snapshot(&self) -> anyhow::Result<ScreenSnapshot> {
+        self.terminal.snapshot().await
     }
 
-    /// The rows as they are, a line that the terminal wrapped in several.
+    /// The rows of the terminal. A line that the terminal wrapped is several rows.
     ///
     /// # Errors
-    /// The terminal is gone.
+    /// The terminal has ended.
     pub async fn rows(&self) -> anyhow::Result<Vec<String>> {
         self.terminal.rows().await
     }
 
-    /// Waits until `pattern` stands on the screen and the screen is still; the whole screen.
+    /// Waits until the screen matches `pattern` and is stable; returns the whole screen.
     ///
     /// # Errors
-    /// It is not there in time.
-    pub async fn shows(&self, pattern: &str) -> anyhow::Result<String> {
+    /// It does not match in time.
+    pub async fn wait_for(&self, pattern: &str) -> anyhow::Result<String> {
         let wanted = Regex::new(pattern)?;
-        let by = Instant::now() + STEP;
-        let (mut last, mut still) = (String::new(), 0);
+        let deadline = Instant::now() + STEP_MAX;
+        let (mut last, mut unchanged) = (String::new(), 0);
         loop {
             let screen = self.screen().await?;
-            let as_kept = masked(&screen);
-            still = if as_kept == last { still + 1 } else { 0 };
-            last = as_kept;
-            if still >= STILL_LOOKS && wanted.is_match(&screen) {
+            let current = masked(&screen);
+            unchanged = if current == last { unchanged + 1 } else { 0 };
+            last = current;
+            if unchanged >= STABLE_POLLS && wanted.is_match(&screen) {
                 return Ok(screen);
             }
-            ensure!(Instant::now() < by, "the terminal never showed {pattern:?}:\n{last}");
-            tokio::time::sleep(EVERY).await;
+            ensure!(Instant::now() < deadline, "the terminal never showed {pattern:?}:\n{last}");
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 
     /// Pastes a text as the agent does, then presses Enter.
     ///
     /// # Errors
-    /// The terminal is gone.
-    pub async fn enter(&self, text: &str) -> anyhow::Result<()> {
+    /// The terminal has ended.
+    pub async fn paste_and_enter(&self, text: &str) -> anyhow::Result<()> {
         self.terminal.paste(text).await?;
         self.terminal.press("Enter").await
     }
@@ -216,153 +218,151 @@ impl NativeCli {
     /// Presses a key, by tmux's name for it.
     ///
     /// # Errors
-    /// The terminal is gone.
+    /// The terminal has ended.
     pub async fn press(&self, key: &str) -> anyhow::Result<()> {
         self.terminal.press(key).await
     }
 
-    /// The last address that the tool wanted opened; waits for the first.
+    /// The last URL that the tool opened in a browser. Waits for the first.
     ///
     /// # Errors
     /// There is none in time.
-    pub async fn opened(&self) -> anyhow::Result<String> {
+    pub async fn opened_url(&self) -> anyhow::Result<String> {
         let path = self.dir.path().join("opened");
-        let look = || fs::read_to_string(&path).ok()?.lines().last().map(str::to_owned);
-        within("the tool opens an address", || Ok(look())).await
+        let last = || fs::read_to_string(&path).ok()?.lines().last().map(str::to_owned);
+        eventually("the tool opens a URL", STEP_MAX, async || Ok(last())).await
     }
 
-    /// The tool's exit code; waits for its end.
+    /// Waits for the tool's exit and returns its exit code.
     ///
     /// # Errors
-    /// It does not end in time.
-    pub async fn exit(&self) -> anyhow::Result<i32> {
-        let ended = within("the tool ends", || self.terminal.exit()).await;
-        match ended {
+    /// It does not exit in time.
+    pub async fn wait_exit(&self) -> anyhow::Result<i32> {
+        let exited = eventually("the tool exits", STEP_MAX, async || self.terminal.exit_code()).await;
+        match exited {
             Ok(code) => Ok(code),
             Err(error) => Err(error.context(masked(&self.screen().await?))),
         }
     }
 
-    /// The address on a screen, by the descriptor's pattern.
+    /// The URL on a screen, by the descriptor's pattern.
     ///
     /// # Errors
     /// The descriptor has no such pattern, or there is no match.
-    pub fn address_on(&self, screen: &str) -> anyhow::Result<String> {
+    pub fn url_on(&self, screen: &str) -> anyhow::Result<String> {
         let pattern = self.provider.sign_in.url.as_deref().context("sign_in.url is not set")?;
         let found = Regex::new(pattern)?.find_iter(screen).last().map(|found| found.as_str().to_owned());
         found.with_context(|| format!("sign_in.url is not on the screen:\n{screen}"))
     }
 
-    /// The credential by the descriptor's rules; waits until a file is whole.
+    /// The credential by the descriptor's rules. Waits until a file is complete.
     ///
     /// # Errors
     /// There is none in time.
-    pub async fn credential(&self) -> anyhow::Result<Written> {
-        within("the credential is whole", || self.written()).await
+    pub async fn credential(&self) -> anyhow::Result<CredentialFile> {
+        eventually("the credential is complete", STEP_MAX, async || self.complete_credential()).await
     }
 
-    /// The credential, if a whole one is there.
+    /// The credential, if it is complete.
     ///
     /// # Errors
-    /// It cannot be looked at.
-    pub fn written(&self) -> anyhow::Result<Option<Written>> {
+    /// A file cannot be read, or a pattern of the descriptor is invalid.
+    pub fn complete_credential(&self) -> anyhow::Result<Option<CredentialFile>> {
         for path in &self.provider.credential.paths {
-            let whole = self.home().join(path);
-            let Ok(text) = fs::read_to_string(&whole) else { continue };
-            if is_whole(&text, &self.provider.credential)? {
-                let mode = fs::metadata(&whole)?.permissions().mode() & 0o7777;
-                return Ok(Some(Written { path: path.clone(), text, mode }));
+            let file = self.home().join(path);
+            let Ok(text) = fs::read_to_string(&file) else { continue };
+            if is_complete(&text, &self.provider.credential)? {
+                let mode = fs::metadata(&file)?.permissions().mode() & 0o7777;
+                return Ok(Some(CredentialFile { path: path.clone(), text, mode }));
             }
         }
         Ok(None)
     }
 
-    /// Runs the descriptor's status command: exit code and what it printed, both streams.
+    /// Runs the descriptor's status command; returns its exit code and its output, both streams.
     ///
     /// # Errors
     /// There is no such command, or it does not end in time.
     pub async fn status(&self, clis: &InstalledTools) -> anyhow::Result<(Option<i32>, String)> {
-        let argv = clis.found(&self.provider.credential.status_argv)?;
+        let argv = clis.resolve(&self.provider.credential.status_argv)?;
         terminal::output(&argv, &self.home(), &self.env).await
     }
 
-    /// Names that the tool reached or tried to reach, in order, each `name:port`.
-    pub fn reached(&self) -> Vec<String> {
-        self.proxy.reached()
+    /// The hosts that the tool requested from the proxy, in order, each `name:port`.
+    pub fn requested_hosts(&self) -> Vec<String> {
+        self.proxy.requested_hosts()
     }
 
-    /// Names that it tried to reach although the descriptor does not let it.
-    pub fn not_granted(&self) -> Vec<String> {
-        let granted = |place: &String| {
-            let (host, port) = place.rsplit_once(':').unwrap_or((place, ""));
+    /// The requested hosts that the descriptor does not allow.
+    pub fn denied_hosts(&self) -> Vec<String> {
+        let allowed = |target: &String| {
+            let (host, port) = target.rsplit_once(':').unwrap_or((target, ""));
             let port = port.parse().unwrap_or(0);
             self.provider.egress.iter().any(|rule: &EgressRule| rule.grants(host, port))
         };
-        self.reached().into_iter().filter(|place| !granted(place)).collect()
+        self.requested_hosts().into_iter().filter(|target| !allowed(target)).collect()
     }
 
-    /// The socket of the terminal's tmux: a person may attach to it and type.
+    /// The socket of the terminal's tmux, to which a user can attach.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("tmux.sock")
     }
 
-    /// The exit code, if it has ended.
+    /// The exit code, if the tool has exited.
     ///
     /// # Errors
-    /// What was noted is none.
-    pub fn ended(&self) -> anyhow::Result<Option<i32>> {
-        self.terminal.exit()
+    /// The recorded exit code is invalid.
+    pub fn exit_code(&self) -> anyhow::Result<Option<i32>> {
+        self.terminal.exit_code()
     }
 
-    /// The descriptor that it was started by.
+    /// The descriptor that it was started with.
     pub fn provider(&self) -> &Provider {
         &self.provider
     }
 
-    /// The tool's home.
+    /// The tool's home directory.
     pub fn home(&self) -> PathBuf {
         self.dir.path().join("home")
     }
 
-    /// Ends it, with all it started.
+    /// Stops the tool and everything that it started.
     ///
     /// # Errors
-    /// Something of it lives on.
+    /// A process is left.
     pub async fn finish(self) -> anyhow::Result<()> {
         let Self { terminal, proxy, dir, .. } = self;
         terminal.finish().await?;
         drop(proxy);
-        let leaks = crate::Leaks::for_dir(dir.path());
-        let gone = || Ok(leaks.processes().is_empty().then_some(()));
-        within("all it started is gone", gone).await.with_context(|| format!("{:?}", leaks.processes()))
+        crate::Leaks::for_dir(dir.path()).wait_none_left(STEP_MAX).await
     }
 }
 
-fn is_whole(text: &str, rules: &CredentialRules) -> anyhow::Result<bool> {
+fn is_complete(text: &str, rules: &CredentialRules) -> anyhow::Result<bool> {
     if rules.format == FileFormat::Text {
         return Ok(Regex::new(rules.text_matches.as_deref().unwrap_or_default())?.is_match(text));
     }
     let value: Value = serde_json::from_str(text).unwrap_or_default();
-    let there = |pointer: &String| {
+    let exists = |pointer: &String| {
         let found = value.pointer(pointer);
         found.is_some_and(|found| found.is_number() || found.as_str().is_some_and(|text| !text.is_empty()))
     };
-    Ok(rules.required.iter().all(there))
+    Ok(rules.required.iter().all(exists))
 }
 
-/// What the tool finds in its environment: the machine's own names, then the descriptor's, then the test's.
-fn environment(dir: &Path, start: &Start<'_>, proxy: &str) -> BTreeMap<String, String> {
+/// The tool's environment variables: the machine's, then the descriptor's, then the test's.
+fn environment(dir: &Path, start: &StartOptions<'_>, proxy: &str) -> BTreeMap<String, String> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let (shims, address) = (dir.join("shims"), proxy.to_owned());
     let mut env: BTreeMap<String, String> = [
         ("HOME", text(&dir.join("home"))),
         ("PATH", format!("{}:{}:/usr/bin:/bin", shims.display(), start.clis.path())),
-        // The home is no temporary place to a tool that looks, as it is none in a machine.
+        // The home directory must not be below TMPDIR: some tools check it, and in a machine it is not.
         ("TMPDIR", text(&dir.join("tmp"))),
         ("LANG", "C.UTF-8".to_owned()),
         ("COLORTERM", "truecolor".to_owned()),
         ("BROWSER", text(&shims.join("browser"))),
-        // A machine has a desktop; the tools only look whether the name is set.
+        // A machine has a desktop; the tools only check whether the variable is set.
         ("DISPLAY", ":anteroom".to_owned()),
         ("HTTP_PROXY", address.clone()),
         ("HTTPS_PROXY", address.clone()),
@@ -381,16 +381,4 @@ fn environment(dir: &Path, start: &Start<'_>, proxy: &str) -> BTreeMap<String, S
     env.extend(start.provider.env.clone());
     env.extend(start.env.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
     env
-}
-
-/// Looks until there is something.
-async fn within<T>(what: &str, look: impl Fn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-    let by = Instant::now() + STEP;
-    loop {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        ensure!(Instant::now() < by, "not in time: {what}");
-        tokio::time::sleep(EVERY).await;
-    }
 }

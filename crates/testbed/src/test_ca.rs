@@ -1,11 +1,11 @@
-//! A certificate authority of one test: servers that answer under other people's names, and clients that believe them.
+//! A certificate authority for one test: servers with the host names of identity providers, and clients that trust them.
 //!
 //! ```text
-//!  TestCa ─▶ pem ─▶ NODE_EXTRA_CA_CERTS, SSL_CERT_FILE: the released tools believe it
-//!     └─▶ TlsServer: one loopback address that answers for all names of an identity provider
+//!  TestCa ─▶ pem ─▶ NODE_EXTRA_CA_CERTS, SSL_CERT_FILE: the released tools trust it
+//!     └─▶ TlsServer: one loopback address that serves all host names of an identity provider
 //! ```
 //!
-//! The keys live in memory and go with the test.
+//! The keys are only in memory.
 
 mod server;
 
@@ -38,7 +38,7 @@ impl std::fmt::Debug for TestCa {
 }
 
 impl TestCa {
-    /// A new one, with a new key.
+    /// Creates an authority with a new key.
     ///
     /// # Errors
     /// No random bytes.
@@ -51,15 +51,15 @@ impl TestCa {
         Ok(Self { issuer: CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)? })
     }
 
-    /// Its certificate, for a file that programs are told to trust.
+    /// Its certificate, for a file of trusted certificates.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// Answers for these names.
+    /// A TLS acceptor with a certificate for these host names.
     ///
     /// # Errors
-    /// A name that is none.
+    /// A name is invalid.
     pub fn acceptor(&self, names: &[&str]) -> io::Result<TlsAcceptor> {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
@@ -74,10 +74,10 @@ impl TestCa {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    /// Believes this authority and no other.
+    /// A TLS connector that trusts this authority and no other.
     ///
     /// # Errors
-    /// The certificate is refused.
+    /// The certificate is invalid.
     pub fn connector(&self) -> io::Result<TlsConnector> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).map_err(io::Error::other)?;

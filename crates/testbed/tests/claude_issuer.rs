@@ -60,7 +60,8 @@ impl Rig {
     }
 
     async fn tool(&self, clis: &InstalledTools, provider: Provider, env: &[(&str, &str)]) -> NativeCli {
-        let start = StartOptions { provider, clis, ca: self.ca.pem(), answers: self.issuer.host_overrides(), env };
+        let start =
+            StartOptions { provider, clis, ca: self.ca.pem(), host_overrides: self.issuer.host_overrides(), env };
         NativeCli::start(start).await.unwrap()
     }
 
@@ -264,7 +265,7 @@ async fn a_callback_with_another_state_ends_the_released_tool() {
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     assert_eq!(tool.wait_exit().await.unwrap(), 1);
     check_screen(SCREENS, "login-another-state", &tool.screen().await.unwrap()).unwrap();
-    assert!(tool.written().unwrap().is_none());
+    assert!(tool.complete_credential().unwrap().is_none());
     tool.finish().await.unwrap();
     rig.issuer.finish().await;
 }
@@ -312,7 +313,7 @@ async fn a_refused_code_ends_the_released_tool() {
     tool.paste_and_enter("never-issued#any").await.unwrap();
     assert_eq!(tool.wait_exit().await.unwrap(), 1);
     check_screen(SCREENS, "link-refused", &tool.screen().await.unwrap()).unwrap();
-    assert!(tool.written().unwrap().is_none());
+    assert!(tool.complete_credential().unwrap().is_none());
     assert_eq!(rig.issuer.rejections(), ["unknown code"]);
     tool.finish().await.unwrap();
     rig.issuer.finish().await;
@@ -341,7 +342,7 @@ async fn setup_token_shows_a_token_and_writes_no_credential() {
     let screen = tool.screen().await.unwrap();
     check_screen(SCREENS, "setup-token-done", &screen).unwrap();
     assert!(screen.contains(&rig.issuer.canaries()[0]), "the token is on the screen");
-    assert!(tool.written().unwrap().is_none());
+    assert!(tool.complete_credential().unwrap().is_none());
     assert_eq!((tool.denied_hosts(), rig.issuer.unknown_calls()), (Vec::new(), Vec::new()));
     tool.finish().await.unwrap();
     rig.issuer.finish().await;

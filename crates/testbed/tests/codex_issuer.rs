@@ -8,7 +8,7 @@
 use anteroom_testbed::{
     NativeCli, TestCa,
     codex_issuer::{Approval, CodexIssuer},
-    native_cli::{InstalledTools, Recording, TerminalSetup, StartOptions, CredentialFile, descriptor},
+    native_cli::{CredentialFile, InstalledTools, Recording, StartOptions, TerminalSetup, descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use http::Request;
@@ -88,18 +88,18 @@ impl Rig {
 
     /// The tool in a terminal, and what will be recorded of it.
     async fn start(&self, setup: &TerminalSetup, description: &str) -> (NativeCli, Recording) {
-        let answers = self.issuer.host_overrides();
-        let tool = self.start_with(setup, answers, self.provider.clone()).await;
+        let host_overrides = self.issuer.host_overrides();
+        let tool = self.start_with(setup, host_overrides, self.provider.clone()).await;
         (tool, self.recording(setup, description, "against a fake of auth.openai.com"))
     }
 
     async fn start_with(
         &self,
         setup: &TerminalSetup,
-        answers: BTreeMap<String, std::net::SocketAddr>,
+        host_overrides: BTreeMap<String, std::net::SocketAddr>,
         provider: Provider,
     ) -> NativeCli {
-        let start = StartOptions { provider, clis: &self.clis, ca: self.ca.pem(), answers, env: &[] };
+        let start = StartOptions { provider, clis: &self.clis, ca: self.ca.pem(), host_overrides, env: &[] };
         NativeCli::start_in(start, setup).await.unwrap()
     }
 
@@ -117,7 +117,13 @@ impl Rig {
     }
 
     /// The tool ended well and wrote its file; its own word on that is recorded, and nobody else was asked for anything.
-    async fn signed_in(&self, tool: NativeCli, mut recording: Recording, secrets: &[String], name: &str) -> CredentialFile {
+    async fn signed_in(
+        &self,
+        tool: NativeCli,
+        mut recording: Recording,
+        secrets: &[String],
+        name: &str,
+    ) -> CredentialFile {
         assert_eq!(tool.wait_exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
         recording.record_screen(&tool).await.unwrap();
         let written = tool.credential().await.unwrap();
@@ -141,7 +147,7 @@ impl Rig {
     async fn failed(&self, tool: NativeCli, mut recording: Recording, name: &str) {
         assert_eq!(tool.wait_exit().await.unwrap(), 1, "{}", tool.screen().await.unwrap());
         recording.record_screen(&tool).await.unwrap();
-        assert!(tool.written().unwrap().is_none());
+        assert!(tool.complete_credential().unwrap().is_none());
         let (exit, description) = tool.status(&self.clis).await.unwrap();
         assert_eq!(exit, Some(1), "{description}");
         recording.record_status(1, &description).unwrap();
@@ -151,7 +157,8 @@ impl Rig {
 
     /// What the person's browser is sent on to.
     async fn allowed(&self, url: &str) -> String {
-        let answer = self.ca.request(self.issuer.address(), Request::get(url).body(String::new()).unwrap()).await.unwrap();
+        let answer =
+            self.ca.request(self.issuer.address(), Request::get(url).body(String::new()).unwrap()).await.unwrap();
         answer.headers().get("location").unwrap().to_str().unwrap().to_owned()
     }
 }
@@ -181,7 +188,7 @@ async fn a_code_that_is_refused_or_cannot_be_had_ends_the_released_tool_and_is_r
     rig.failed(tool, recording, "device_code_refused").await;
 
     let tool = rig.start_with(&setup, BTreeMap::new(), rig.provider.clone()).await;
-    let recording = rig.recording(&setup, "no code is to be had.", "with a proxy that answers 403");
+    let recording = rig.recording(&setup, "no code is to be had.", "with a proxy that host_overrides 403");
     rig.failed(tool, recording, "device_code_no_way_out").await;
 }
 

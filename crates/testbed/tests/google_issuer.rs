@@ -58,7 +58,8 @@ impl Rig {
     }
 
     async fn tool(&self, clis: &InstalledTools, provider: Provider) -> NativeCli {
-        let start = StartOptions { provider, clis, ca: self.ca.pem(), answers: self.issuer.host_overrides(), env: &[] };
+        let start =
+            StartOptions { provider, clis, ca: self.ca.pem(), host_overrides: self.issuer.host_overrides(), env: &[] };
         NativeCli::start(start).await.unwrap()
     }
 
@@ -241,7 +242,7 @@ async fn two_refused_codes_end_the_released_tool() {
     tool.paste_and_enter("nor-this").await.unwrap();
     assert_eq!(tool.wait_exit().await.unwrap(), 41);
     assert!(tool.screen().await.unwrap().contains("Failed to authenticate with user code."));
-    assert!(tool.written().unwrap().is_none());
+    assert!(tool.complete_credential().unwrap().is_none());
     tool.finish().await.unwrap();
     rig.issuer.finish().await;
 }

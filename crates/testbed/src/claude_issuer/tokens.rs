@@ -1,6 +1,6 @@
-//! The token endpoint and what is told about an account.
+//! The token endpoint and the endpoints about an account.
 
-use crate::code_flow::{Brought, Desk, chance};
+use crate::code_flow::{IssuerState, TokenRequest, random_hex};
 use axum::{
     Json,
     http::StatusCode,
@@ -8,28 +8,28 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-/// How long an access token lives unless the tool asks for another time, seconds.
+/// The lifetime of an access token, seconds, unless the tool requests another one.
 const ACCESS_S: u64 = 28_800;
 const REFRESH_S: u64 = 2_592_000;
 const ACCOUNT: &str = "5c0f6b1e-0d3a-4f5e-9a51-0a6d3a6f0001";
 const ORGANIZATION: &str = "5c0f6b1e-0d3a-4f5e-9a51-0a6d3a6f0002";
 
 /// `POST /v1/oauth/token`.
-pub(super) fn exchange(desk: &mut Desk, body: &[u8]) -> Response {
-    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |key: &str| asked[key].as_str().unwrap_or_default().to_owned();
+pub(super) fn exchange(issuer: &mut IssuerState, body: &[u8]) -> Response {
+    let parameters: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| parameters[key].as_str().unwrap_or_default().to_owned();
     let scope = match text("grant_type").as_str() {
         "authorization_code" => {
-            let brought = Brought {
+            let request = TokenRequest {
                 code: text("code"),
                 client_id: text("client_id"),
                 redirect_uri: text("redirect_uri"),
-                verifier: asked["code_verifier"].as_str().map(str::to_owned),
+                verifier: parameters["code_verifier"].as_str().map(str::to_owned),
                 state: Some(text("state")),
             };
-            desk.exchange(&brought).map(|asked| asked.scope)
+            issuer.exchange(&request).map(|authorization| authorization.scope)
         }
-        "refresh_token" if desk.refresh.remove(&text("refresh_token")) => Ok(text("scope")),
+        "refresh_token" if issuer.refresh.remove(&text("refresh_token")) => Ok(text("scope")),
         "refresh_token" => Err("unknown refresh token".to_owned()),
         _ => Err("unknown grant_type".to_owned()),
     };
@@ -40,14 +40,14 @@ pub(super) fn exchange(desk: &mut Desk, body: &[u8]) -> Response {
             return (StatusCode::BAD_REQUEST, Json(error)).into_response();
         }
     };
-    let (Ok(access), Ok(refresh)) = (chance(24), chance(24)) else {
+    let (Ok(access), Ok(refresh)) = (random_hex(24), random_hex(24)) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let (access, refresh) = (format!("sk-ant-oat01-{access}"), format!("sk-ant-ort01-{refresh}"));
-    desk.issued(&access, &refresh);
+    issuer.record_tokens(&access, &refresh);
     Json(json!({
         "token_type": "Bearer", "access_token": access, "refresh_token": refresh, "scope": scope,
-        "expires_in": asked["expires_in"].as_u64().unwrap_or(ACCESS_S), "refresh_token_expires_in": REFRESH_S,
+        "expires_in": parameters["expires_in"].as_u64().unwrap_or(ACCESS_S), "refresh_token_expires_in": REFRESH_S,
         "account": { "uuid": ACCOUNT, "email_address": "ada@example.test" },
         "organization": { "uuid": ORGANIZATION, "name": "Example" },
     }))
@@ -55,7 +55,7 @@ pub(super) fn exchange(desk: &mut Desk, body: &[u8]) -> Response {
 }
 
 /// `GET /api/oauth/profile`.
-pub(super) fn profile(desk: &Desk, bearer: &str) -> Response {
+pub(super) fn profile(issuer: &IssuerState, bearer: &str) -> Response {
     let profile = json!({
         "account": {
             "uuid": ACCOUNT, "full_name": "Ada Example", "display_name": "Ada", "email": "ada@example.test",
@@ -67,20 +67,20 @@ pub(super) fn profile(desk: &Desk, bearer: &str) -> Response {
             "has_extra_usage_enabled": false, "subscription_status": "active",
         },
     });
-    for_ours(desk, bearer, profile)
+    if_authenticated(issuer, bearer, profile)
 }
 
 /// `GET /api/oauth/claude_cli/roles`.
-pub(super) fn roles(desk: &Desk, bearer: &str) -> Response {
+pub(super) fn roles(issuer: &IssuerState, bearer: &str) -> Response {
     let roles = json!({
         "organization_uuid": ORGANIZATION, "organization_name": "Example", "organization_role": "admin",
         "workspace_uuid": null, "workspace_name": null, "workspace_role": null,
     });
-    for_ours(desk, bearer, roles)
+    if_authenticated(issuer, bearer, roles)
 }
 
-fn for_ours(desk: &Desk, bearer: &str, answer: Value) -> Response {
-    if desk.is_ours(bearer) {
+fn if_authenticated(issuer: &IssuerState, bearer: &str, answer: Value) -> Response {
+    if issuer.has_issued(bearer) {
         return Json(answer).into_response();
     }
     let error = json!({ "type": "error", "error": { "type": "authentication_error", "message": "invalid token" } });

@@ -1,7 +1,7 @@
-//! The page of `codex login`: the browser comes back to the machine with a code.
+//! The authorize page of `codex login`. It redirects the browser to the tool with a code.
 
-use super::{Shared, desk};
-use crate::code_flow::{Asked, chance, page, pairs};
+use super::{Shared, lock};
+use crate::code_flow::{AuthorizationRequest, page, parse_form, random_hex};
 use axum::{
     extract::{RawQuery, State},
     http::{StatusCode, header},
@@ -10,34 +10,34 @@ use axum::{
 
 /// `GET /oauth/authorize`.
 pub(super) async fn authorize(State(shared): Shared, RawQuery(query): RawQuery) -> Response {
-    let query = pairs(&query.unwrap_or_default());
-    let mut desk = desk(&shared);
-    if let Some(page) = desk.flow.asks(&query) {
+    let query = parse_form(&query.unwrap_or_default());
+    let mut device_flow = lock(&shared);
+    if let Some(page) = device_flow.issuer.consent_prompt(&query) {
         return page.into_response();
     }
-    let granted = Asked::read(&query).and_then(|asked| {
-        if !asked.is_loopback() {
+    let granted = AuthorizationRequest::read(&query).and_then(|authorization| {
+        if !authorization.is_loopback() {
             return Err("an unknown redirect_uri".to_owned());
         }
-        if asked.challenge.is_none() {
+        if authorization.challenge.is_none() {
             return Err("code_challenge is missing".to_owned());
         }
-        let code = format!("ac_{}", chance(24).map_err(|error| error.to_string())?);
-        let back = asked.back(&code, &[("scope", &asked.scope)])?;
-        desk.flow.grant(code, asked);
+        let code = format!("ac_{}", random_hex(24).map_err(|error| error.to_string())?);
+        let back = authorization.redirect_url(&code, &[("scope", &authorization.scope)])?;
+        device_flow.issuer.grant(code, authorization);
         Ok(back)
     });
     match granted {
         Ok(back) => (StatusCode::FOUND, [(header::LOCATION, back)]).into_response(),
         Err(why) => {
-            desk.flow.refusals.push(why.clone());
+            device_flow.issuer.rejections.push(why.clone());
             (StatusCode::BAD_REQUEST, page("Authentication Error", &why)).into_response()
         }
     }
 }
 
-/// The page that asks is shown.
-pub(super) async fn shown(State(shared): Shared) -> StatusCode {
-    desk(&shared).flow.shown += 1;
+/// A browser displays the consent page.
+pub(super) async fn consent_shown(State(shared): Shared) -> StatusCode {
+    lock(&shared).issuer.consent_views += 1;
     StatusCode::NO_CONTENT
 }

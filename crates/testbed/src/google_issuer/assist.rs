@@ -1,7 +1,7 @@
-//! Code Assist: what the tool asks once it has a token.
+//! The requests to Code Assist that the tool sends once it has a token.
 
 use super::Account;
-use crate::code_flow::Desk;
+use crate::code_flow::IssuerState;
 use axum::{
     Json,
     http::StatusCode,
@@ -18,37 +18,37 @@ fn tier() -> Value {
     })
 }
 
-/// `:loadCodeAssist`: the person's tier and project, if there are any.
-pub(super) fn loaded(desk: &Desk, account: Account, bearer: &str) -> Response {
+/// `:loadCodeAssist`: the account's tier and project, if there are any.
+pub(super) fn loaded(issuer: &IssuerState, account: Account, bearer: &str) -> Response {
     let mut answer = json!({ "allowedTiers": [tier()], "gcpManaged": false });
     if account == Account::Onboarded {
         answer["currentTier"] = tier();
         answer["cloudaicompanionProject"] = PROJECT.into();
     }
-    for_ours(desk, bearer, answer)
+    if_authenticated(issuer, bearer, answer)
 }
 
-/// `:onboardUser`: a long-running operation that is done at once.
-pub(super) fn onboarded(desk: &Desk, account: &mut Account, bearer: &str) -> Response {
-    if desk.is_ours(bearer) {
+/// `:onboardUser`: a long-running operation that is complete at once.
+pub(super) fn onboarded(issuer: &IssuerState, account: &mut Account, bearer: &str) -> Response {
+    if issuer.has_issued(bearer) {
         *account = Account::Onboarded;
     }
     let response = json!({ "cloudaicompanionProject": { "id": PROJECT, "name": PROJECT } });
-    for_ours(desk, bearer, json!({ "name": "operations/1", "done": true, "response": response }))
+    if_authenticated(issuer, bearer, json!({ "name": "operations/1", "done": true, "response": response }))
 }
 
 /// `:retrieveUserQuota`.
-pub(super) fn quota(desk: &Desk, bearer: &str) -> Response {
-    for_ours(desk, bearer, json!({ "buckets": [] }))
+pub(super) fn quota(issuer: &IssuerState, bearer: &str) -> Response {
+    if_authenticated(issuer, bearer, json!({ "buckets": [] }))
 }
 
 /// `:listExperiments`.
-pub(super) fn experiments(desk: &Desk, bearer: &str) -> Response {
-    for_ours(desk, bearer, json!({ "experimentIds": [], "flags": [] }))
+pub(super) fn experiments(issuer: &IssuerState, bearer: &str) -> Response {
+    if_authenticated(issuer, bearer, json!({ "experimentIds": [], "flags": [] }))
 }
 
-fn for_ours(desk: &Desk, bearer: &str, answer: Value) -> Response {
-    if desk.is_ours(bearer) {
+fn if_authenticated(issuer: &IssuerState, bearer: &str, answer: Value) -> Response {
+    if issuer.has_issued(bearer) {
         return Json(answer).into_response();
     }
     let error = json!({ "error": { "code": 401, "status": "UNAUTHENTICATED", "message": "unknown token" } });

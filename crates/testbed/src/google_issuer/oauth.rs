@@ -1,6 +1,6 @@
-//! Signing in: the authorize page, the page that shows a code, the token endpoint.
+//! The authorize page, the page that shows a code, and the token endpoint.
 
-use crate::code_flow::{Asked, Brought, Desk, chance, page};
+use crate::code_flow::{AuthorizationRequest, IssuerState, TokenRequest, page, random_hex};
 use axum::{
     Json,
     http::{StatusCode, header},
@@ -11,91 +11,93 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, io};
 
 const MANUAL: &str = "https://codeassist.google.com/authcode";
-/// How long an access token lives, seconds.
+/// The lifetime of an access token, seconds.
 const ACCESS_S: u64 = 3_599;
 
-/// `GET /o/oauth2/v2/auth`: the person allows.
-pub(super) fn authorize(desk: &mut Desk, query: &BTreeMap<String, String>) -> Response {
-    if let Some(page) = desk.asks(query) {
+/// `GET /o/oauth2/v2/auth`. The user always grants access.
+pub(super) fn authorize(issuer: &mut IssuerState, query: &BTreeMap<String, String>) -> Response {
+    if let Some(page) = issuer.consent_prompt(query) {
         return page.into_response();
     }
-    let granted = Asked::read(query).and_then(|asked| {
-        if !asked.is_loopback() && asked.redirect_uri != MANUAL {
+    let granted = AuthorizationRequest::read(query).and_then(|authorization| {
+        if !authorization.is_loopback() && authorization.redirect_uri != MANUAL {
             return Err("an unknown redirect_uri".to_owned());
         }
         if query.get("access_type").is_none_or(|kind| kind != "offline") {
             return Err("access_type is not offline: there would be no refresh token".to_owned());
         }
-        let code = format!("4/0A{}", chance(24).map_err(|error| error.to_string())?);
-        let back = asked.back(&code, &[("scope", &asked.scope), ("authuser", "0"), ("prompt", "consent")])?;
-        desk.grant(code, asked);
+        let code = format!("4/0A{}", random_hex(24).map_err(|error| error.to_string())?);
+        let back = authorization
+            .redirect_url(&code, &[("scope", &authorization.scope), ("authuser", "0"), ("prompt", "consent")])?;
+        issuer.grant(code, authorization);
         Ok(back)
     });
     match granted {
         Ok(back) => (StatusCode::FOUND, [(header::LOCATION, back)]).into_response(),
         Err(why) => {
-            desk.refusals.push(why.clone());
+            issuer.rejections.push(why.clone());
             (StatusCode::BAD_REQUEST, page("Access blocked: authorization error", &why)).into_response()
         }
     }
 }
 
-/// `GET /authcode`: the page that shows the code, for pasting.
-pub(super) fn code(desk: &Desk, query: &BTreeMap<String, String>) -> Response {
+/// `GET /authcode`: the page that shows the code for pasting.
+pub(super) fn code(issuer: &IssuerState, query: &BTreeMap<String, String>) -> Response {
     let code = query.get("code").map(String::as_str).unwrap_or_default();
-    if !desk.knows(code) {
+    if !issuer.has_granted(code) {
         return (StatusCode::BAD_REQUEST, page("Something went wrong", "unknown code")).into_response();
     }
     page("Copy this code into Gemini CLI", code).into_response()
 }
 
-/// Where the tool sends the browser in the end.
-pub(super) fn outcome(heading: &str) -> Response {
+/// The page that the tool opens after the sign-in.
+pub(super) fn result_page(heading: &str) -> Response {
     page(heading, "You can close this window.").into_response()
 }
 
 /// `POST /token`.
-pub(super) fn exchange(desk: &mut Desk, form: &BTreeMap<String, String>) -> Response {
+pub(super) fn exchange(issuer: &mut IssuerState, form: &BTreeMap<String, String>) -> Response {
     let text = |key: &str| form.get(key).cloned().unwrap_or_default();
     if text("client_secret").is_empty() {
-        return refused(StatusCode::UNAUTHORIZED, "invalid_client", "the client secret is missing");
+        return reject(StatusCode::UNAUTHORIZED, "invalid_client", "the client secret is missing");
     }
     let scope = match text("grant_type").as_str() {
         "authorization_code" => {
-            let brought = Brought {
+            let request = TokenRequest {
                 code: text("code"),
                 client_id: text("client_id"),
                 redirect_uri: text("redirect_uri"),
                 verifier: form.get("code_verifier").cloned(),
                 state: None,
             };
-            desk.exchange(&brought).map(|asked| asked.scope)
+            issuer.exchange(&request).map(|authorization| authorization.scope)
         }
-        "refresh_token" if desk.refresh.contains(&text("refresh_token")) => Ok(String::new()),
+        "refresh_token" if issuer.refresh.contains(&text("refresh_token")) => Ok(String::new()),
         "refresh_token" => Err("unknown refresh token".to_owned()),
         _ => Err("unknown grant_type".to_owned()),
     };
-    let issued = scope.map(|scope| tokens(desk, &scope, &text("client_id"), form.get("refresh_token")));
+    let issued = scope.map(|scope| tokens(issuer, &scope, &text("client_id"), form.get("refresh_token")));
     match issued {
         Ok(Ok(tokens)) => Json(tokens).into_response(),
         Ok(Err(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        Err(why) => refused(StatusCode::BAD_REQUEST, "invalid_grant", &why),
+        Err(why) => reject(StatusCode::BAD_REQUEST, "invalid_grant", &why),
     }
 }
 
-/// New tokens; a refresh token stays as it is.
-fn tokens(desk: &mut Desk, scope: &str, client: &str, refresh: Option<&String>) -> io::Result<Value> {
-    let access = format!("ya29.{}", chance(32)?);
+/// Issues new tokens. A refresh token is kept.
+fn tokens(issuer: &mut IssuerState, scope: &str, client: &str, refresh: Option<&String>) -> io::Result<Value> {
+    let access = format!("ya29.{}", random_hex(32)?);
     let renewed = refresh.is_some();
-    let refresh = refresh.map_or_else(|| chance(24).map(|chance| format!("1//{chance}")), |known| Ok(known.clone()))?;
+    let refresh =
+        refresh.map_or_else(|| random_hex(24).map(|random| format!("1//{random}")), |known| Ok(known.clone()))?;
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = json!({
         "iss": "https://accounts.google.com", "aud": client, "azp": client, "sub": "100000000000000000001",
-        "email": "ada@example.test", "email_verified": true, "jti": chance(16)?,
+        "email": "ada@example.test", "email_verified": true, "jti": random_hex(16)?,
     });
-    let id = format!("{}.{}.{}", part(&json!({ "alg": "none", "typ": "JWT" })), part(&claims), chance(32)?);
-    desk.issued(&access, &refresh);
-    desk.canaries.push(id.clone());
+    let id = format!("{}.{}.{}", part(&json!({ "alg": "none", "typ": "JWT" })), part(&claims), random_hex(32)?);
+    issuer.record_tokens(&access, &refresh);
+    issuer.canaries.push(id.clone());
     let mut answer = json!({
         "access_token": access, "expires_in": ACCESS_S, "scope": scope, "token_type": "Bearer", "id_token": id,
     });
@@ -105,23 +107,23 @@ fn tokens(desk: &mut Desk, scope: &str, client: &str, refresh: Option<&String>) 
     Ok(answer)
 }
 
-fn refused(status: StatusCode, error: &str, why: &str) -> Response {
+fn reject(status: StatusCode, error: &str, why: &str) -> Response {
     (status, Json(json!({ "error": error, "error_description": why }))).into_response()
 }
 
-/// `POST /tokeninfo`: asked when the tool starts with a stored credential.
-pub(super) fn token_info(desk: &Desk, bearer: &str) -> Response {
-    if !desk.is_ours(bearer) {
-        return refused(StatusCode::BAD_REQUEST, "invalid_token", "unknown token");
+/// `POST /tokeninfo`: called when the tool starts with a stored credential.
+pub(super) fn token_info(issuer: &IssuerState, bearer: &str) -> Response {
+    if !issuer.has_issued(bearer) {
+        return reject(StatusCode::BAD_REQUEST, "invalid_token", "unknown token");
     }
     Json(json!({ "expires_in": ACCESS_S, "access_type": "offline", "scope": "openid email", "aud": "any" }))
         .into_response()
 }
 
 /// `GET /oauth2/v2/userinfo`.
-pub(super) fn user_info(desk: &Desk, bearer: &str) -> Response {
-    if !desk.is_ours(bearer) {
-        return refused(StatusCode::UNAUTHORIZED, "invalid_token", "unknown token");
+pub(super) fn user_info(issuer: &IssuerState, bearer: &str) -> Response {
+    if !issuer.has_issued(bearer) {
+        return reject(StatusCode::UNAUTHORIZED, "invalid_token", "unknown token");
     }
     let person = json!({
         "id": "100000000000000000001", "email": "ada@example.test", "verified_email": true, "name": "Ada Example",

@@ -1,5 +1,4 @@
-//! Where the released tools are: a directory of the test's environment, or an installation of pinned versions that the
-//! first test makes.
+//! The released tools of pinned versions: in a directory that the environment names, or installed by the first test that needs them.
 
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
@@ -10,8 +9,8 @@ use std::{
 };
 use tokio::{process::Command, time::timeout};
 
-/// A directory with `node_modules` of the versions that `clis/package-lock.json` names.
-const PLACE: &str = "ANTEROOM_TEST_CLIS";
+/// The environment variable with a directory that contains `node_modules` of the versions in `clis/package-lock.json`.
+const DIRECTORY_VARIABLE: &str = "ANTEROOM_TEST_CLIS";
 const INSTALL_S_MAX: u64 = 900;
 
 /// The installed tools.
@@ -19,35 +18,35 @@ const INSTALL_S_MAX: u64 = 900;
 pub struct InstalledTools {
     modules: PathBuf,
     node: PathBuf,
-    /// Directories that are looked into first.
-    before: Vec<PathBuf>,
+    /// Directories that are searched first.
+    preferred: Vec<PathBuf>,
 }
 
 impl InstalledTools {
-    /// Those in [`PLACE`], or those in `target/clis`, where npm puts them first. Several tests may ask at once.
+    /// The tools in [`DIRECTORY_VARIABLE`], or in `target/clis`, where npm installs them first. Several tests may call this at once.
     ///
     /// # Errors
-    /// npm is missing or fails; a version is not the pinned one.
-    pub async fn ready() -> anyhow::Result<Self> {
-        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("clis");
-        let dir = match env::var_os(PLACE) {
+    /// npm is missing or fails, or a version is not the pinned one.
+    pub async fn install() -> anyhow::Result<Self> {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("clis");
+        let dir = match env::var_os(DIRECTORY_VARIABLE) {
             Some(dir) => dir.into(),
-            None => install(&own).await?,
+            None => npm_install(&manifests).await?,
         };
-        let clis = Self { modules: dir.join("node_modules"), node: on_path("node")?, before: Vec::new() };
-        let pinned: serde_json::Value = serde_json::from_str(&fs::read_to_string(own.join("package.json"))?)?;
+        let clis = Self { modules: dir.join("node_modules"), node: on_path("node")?, preferred: Vec::new() };
+        let pinned: serde_json::Value = serde_json::from_str(&fs::read_to_string(manifests.join("package.json"))?)?;
         for (package, version) in pinned["dependencies"].as_object().into_iter().flatten() {
             ensure!(*version == *clis.version(package)?, "{package} is not {version} in {}", dir.display());
         }
         Ok(clis)
     }
 
-    /// Tools that lie in these directories, of whatever version.
+    /// The tools in these directories, of any version.
     ///
     /// # Errors
     /// node is missing.
-    pub fn in_directories(before: Vec<PathBuf>) -> anyhow::Result<Self> {
-        Ok(Self { modules: PathBuf::from("/nonexistent"), node: on_path("node")?, before })
+    pub fn in_directories(directories: Vec<PathBuf>) -> anyhow::Result<Self> {
+        Ok(Self { modules: PathBuf::from("/nonexistent"), node: on_path("node")?, preferred: directories })
     }
 
     /// The version of an installed package.
@@ -61,7 +60,7 @@ impl InstalledTools {
         manifest["version"].as_str().map(str::to_owned).with_context(|| format!("{package} has no version"))
     }
 
-    /// Directories for `PATH`, node's own included.
+    /// The directories for `PATH`, including that of node.
     pub fn path(&self) -> String {
         let dirs = [
             self.modules.join("@anthropic-ai/claude-code-linux-x64"),
@@ -69,15 +68,15 @@ impl InstalledTools {
             self.modules.join(".bin"),
             self.node.parent().unwrap_or(Path::new("/usr/bin")).to_owned(),
         ];
-        let all: Vec<_> = self.before.iter().chain(&dirs).map(|dir| dir.to_string_lossy()).collect();
+        let all: Vec<_> = self.preferred.iter().chain(&dirs).map(|dir| dir.to_string_lossy()).collect();
         all.join(":")
     }
 
-    /// A command line with the program's whole path.
+    /// A command line with the program's absolute path.
     ///
     /// # Errors
     /// There is no such program.
-    pub fn found(&self, argv: &[String]) -> anyhow::Result<Vec<String>> {
+    pub fn resolve(&self, argv: &[String]) -> anyhow::Result<Vec<String>> {
         let (program, rest) = argv.split_first().context("an empty command")?;
         let path = self.path();
         let found = path.split(':').map(|dir| Path::new(dir).join(program)).find(|path| path.is_file());
@@ -92,28 +91,28 @@ fn on_path(name: &str) -> anyhow::Result<PathBuf> {
     found.with_context(|| format!("{name} is not installed"))
 }
 
-/// Installs into `target/clis` unless exactly this lock file was installed there.
-async fn install(own: &Path) -> anyhow::Result<PathBuf> {
+/// Installs into `target/clis`, unless the same lock file was installed there before.
+async fn npm_install(manifests: &Path) -> anyhow::Result<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clis");
     fs::create_dir_all(&dir)?;
     let lock = fs::File::create(dir.join(".lock"))?;
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
     let wanted: String =
-        Sha256::digest(fs::read(own.join("package-lock.json"))?).iter().map(|b| format!("{b:02x}")).collect();
-    let mark = dir.join(".installed");
-    if fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+        Sha256::digest(fs::read(manifests.join("package-lock.json"))?).iter().map(|b| format!("{b:02x}")).collect();
+    let marker = dir.join(".installed");
+    if fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
         return Ok(dir);
     }
     for name in ["package.json", "package-lock.json"] {
-        fs::copy(own.join(name), dir.join(name))?;
+        fs::copy(manifests.join(name), dir.join(name))?;
     }
-    // Install scripts are not run: the packages need none.
+    // The packages need no install scripts, so these are not run.
     let mut npm = Command::new(on_path("npm")?);
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&dir);
     npm.kill_on_drop(true);
-    let done = timeout(Duration::from_secs(INSTALL_S_MAX), npm.output()).await.context("npm is slow")??;
+    let done = timeout(Duration::from_secs(INSTALL_S_MAX), npm.output()).await.context("npm takes too long")??;
     ensure!(done.status.success(), "npm: {}", String::from_utf8_lossy(&done.stderr));
-    fs::write(mark, wanted)?;
+    fs::write(marker, wanted)?;
     drop(lock);
     Ok(dir)
 }

@@ -1,10 +1,10 @@
-//! Screens that a released tool shows, recorded for `providers/fixtures/ID/NAME.screen`: the file is what the descriptor's rules are tried
-//! on wherever there is no tool. A test that signs in records on its way; then what it saw is compared with the file, or the file is
-//! written ([`WRITE`]). So a fixture is never older than the last run against the tool.
+//! Records the screens of a released tool as `providers/fixtures/ID/NAME.screen`. The descriptor's rules are tested with these files
+//! where the tool is not installed. A test that signs in with the tool compares its recording with the file, or writes the file
+//! ([`WRITE`]), so a fixture is as new as the last run against the tool.
 //!
-//! What differs each time is masked as in [`masked`]; what must not leave this host makes the recording fail.
+//! Values that differ in each run are masked as in [`masked`]. A recording with a value that must not leave this host is an error.
 
-use super::{NativeCli, Written, masked, screen::WRITE};
+use super::{CredentialFile, NativeCli, masked, screen::WRITE};
 use anteroom_screen::{
     Findings, Fixture,
     fixture::{RecordedFile, RecordedScreen, StatusRun, evaluate},
@@ -21,16 +21,18 @@ use std::{
 #[derive(Debug)]
 pub struct Recording {
     provider: Provider,
-    told: String,
+    description: String,
     fixture: Fixture,
-    replaced: Vec<(String, String)>,
-    /// May stand nowhere in the file.
-    never: Vec<String>,
+    /// Values that differ in each run, each with its replacement.
+    replacements: Vec<(String, String)>,
+    /// Texts that the file must not contain.
+    forbidden: Vec<String>,
 }
 
 impl Recording {
-    /// Nothing yet, of the tool that `provider` describes (by its method). `told`: what happens in it, one sentence; `recorded`: how.
-    pub fn new(provider: &Provider, version: &str, told: &str, recorded: &str) -> Self {
+    /// An empty recording of the tool of `provider`, with the provider's method. `description` is one sentence about the run;
+    /// `recorded` says how it was recorded.
+    pub fn new(provider: &Provider, version: &str, description: &str, recorded: &str) -> Self {
         let fixture = Fixture {
             version: Some(version.to_owned()),
             recorded: Some(recorded.to_owned()),
@@ -40,136 +42,139 @@ impl Recording {
             file: None,
         };
         let host = fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
-        let never = [host, env::var("HOME").unwrap_or_default(), env!("CARGO_MANIFEST_DIR").to_owned()];
-        // A short name may be a word of the tool's.
-        let never = never.into_iter().filter(|text| text.len() >= NAME_BYTES_MIN).collect();
-        Self { provider: provider.clone(), told: told.to_owned(), fixture, replaced: Vec::new(), never }
+        let forbidden = [host, env::var("HOME").unwrap_or_default(), env!("CARGO_MANIFEST_DIR").to_owned()];
+        // A short host name may be part of the tool's own text.
+        let forbidden = forbidden.into_iter().filter(|text| text.len() >= NAME_BYTES_MIN).collect();
+        let description = description.to_owned();
+        Self { provider: provider.clone(), description, fixture, replacements: Vec::new(), forbidden }
     }
 
-    /// Keeps `instead` of a value that differs each time.
-    pub fn replace(&mut self, value: &str, instead: &str) {
-        self.replaced.push((value.to_owned(), instead.to_owned()));
+    /// Records `replacement` instead of a value that differs in each run.
+    pub fn replace(&mut self, value: &str, replacement: &str) {
+        self.replacements.push((value.to_owned(), replacement.to_owned()));
     }
 
-    /// Fails if any of these is in what was recorded.
-    pub fn never(&mut self, secrets: &[String]) {
-        self.never.extend_from_slice(secrets);
+    /// Makes the recording fail if it contains one of these secrets.
+    pub fn forbid(&mut self, secrets: &[String]) {
+        self.forbidden.extend_from_slice(secrets);
     }
 
-    /// Waits until `pattern` stands on the screen and the screen is still, and keeps it.
+    /// Waits until the screen matches `pattern` and is stable, and records it.
     ///
     /// # Errors
-    /// It is not there in time.
-    pub async fn shows(&mut self, tool: &NativeCli, pattern: &str) -> anyhow::Result<String> {
-        let screen = tool.shows(pattern).await?;
-        self.looks(tool).await?;
+    /// It does not match in time.
+    pub async fn record_when(&mut self, tool: &NativeCli, pattern: &str) -> anyhow::Result<String> {
+        let screen = tool.wait_for(pattern).await?;
+        self.record_screen(tool).await?;
         Ok(screen)
     }
 
-    /// Keeps the screen as it is now; `true`: it is another than the last.
+    /// Records the current screen, unless it equals the last one.
     ///
     /// # Errors
-    /// The terminal is gone.
-    pub async fn looks(&mut self, tool: &NativeCli) -> anyhow::Result<bool> {
-        let seen = RecordedScreen::from_snapshot(&tool.look().await?);
-        Ok(self.keep(tool, seen))
-    }
-
-    /// Keeps the rows as they are now: a long line in pieces, as a program shows it that breaks its own lines.
-    ///
-    /// # Errors
-    /// The terminal is gone, or it breaks its lines in another way than at the last column.
-    pub async fn rows(&mut self, tool: &NativeCli) -> anyhow::Result<()> {
-        let whole = RecordedScreen::from_snapshot(&tool.look().await?);
-        let rows = tool.rows().await?.join("\n");
-        ensure!(broken(&whole.text, whole.width) == rows.trim_end(), "rows of another kind:\n{rows}");
-        // What differs each time is found in whole lines alone; it keeps its length.
-        let text = broken(&self.masked(&whole.text), whole.width);
-        self.keep(tool, RecordedScreen { text, ..whole });
+    /// The terminal has ended.
+    pub async fn record_screen(&mut self, tool: &NativeCli) -> anyhow::Result<()> {
+        let screen = RecordedScreen::from_snapshot(&tool.snapshot().await?);
+        self.add(tool, screen);
         Ok(())
     }
 
-    fn keep(&mut self, tool: &NativeCli, mut seen: RecordedScreen) -> bool {
-        self.never.extend(tool.home().parent().map(|dir| dir.to_string_lossy().into_owned()));
-        seen.text = self.masked(&seen.text);
-        for link in &mut seen.links {
-            *link = masked(link);
-        }
-        let new = self.fixture.screens.last().is_none_or(|last| *last != seen);
-        if new {
-            self.fixture.screens.push(seen);
-        }
-        new
-    }
-
-    /// Keeps what the status command printed.
+    /// Records the current rows: a long line is several rows, as in a program that wraps its lines itself.
     ///
     /// # Errors
-    /// There is none, or its pattern is none.
-    pub fn status(&mut self, exit: i32, printed: &str) -> anyhow::Result<()> {
+    /// The terminal has ended, or it does not wrap its lines at the last column.
+    pub async fn record_rows(&mut self, tool: &NativeCli) -> anyhow::Result<()> {
+        let unwrapped = RecordedScreen::from_snapshot(&tool.snapshot().await?);
+        let rows = tool.rows().await?.join("\n");
+        ensure!(
+            wrapped(&unwrapped.text, unwrapped.width) == rows.trim_end(),
+            "the rows are wrapped differently:\n{rows}"
+        );
+        // Values that differ in each run are found only in unwrapped lines. Masking keeps their length.
+        let text = wrapped(&self.masked(&unwrapped.text), unwrapped.width);
+        self.add(tool, RecordedScreen { text, ..unwrapped });
+        Ok(())
+    }
+
+    fn add(&mut self, tool: &NativeCli, mut screen: RecordedScreen) {
+        self.forbidden.extend(tool.home().parent().map(|dir| dir.to_string_lossy().into_owned()));
+        screen.text = self.masked(&screen.text);
+        for link in &mut screen.links {
+            *link = masked(link);
+        }
+        if self.fixture.screens.last().is_none_or(|last| *last != screen) {
+            self.fixture.screens.push(screen);
+        }
+    }
+
+    /// Records the output of the status command.
+    ///
+    /// # Errors
+    /// The provider has no status command, or its pattern is invalid.
+    pub fn record_status(&mut self, exit: i32, printed: &str) -> anyhow::Result<()> {
         let printed = self.masked(printed);
         let run = StatusRun::of(exit, printed.trim_end(), &self.provider.credential).map_err(anyhow::Error::msg)?;
         self.fixture.status.push(run);
         Ok(())
     }
 
-    /// Keeps the keys of the credential that the tool wrote, and none of its values.
+    /// Records the keys of a credential file without its values.
     ///
     /// # Errors
     /// It is no JSON.
-    pub fn file(&mut self, written: &Written) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(&hollow(serde_json::from_str(&written.text)?))?;
-        self.fixture.file = Some(RecordedFile { path: written.path.clone(), text });
+    pub fn record_credential(&mut self, file: &CredentialFile) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(&without_values(serde_json::from_str(&file.text)?))?;
+        self.fixture.file = Some(RecordedFile { path: file.path.clone(), text });
         Ok(())
     }
 
     fn masked(&self, text: &str) -> String {
-        let replaced = self.replaced.iter().fold(text.to_owned(), |text, (value, with)| text.replace(value, with));
+        let replaced = self.replacements.iter().fold(text.to_owned(), |text, (value, with)| text.replace(value, with));
         masked(&replaced)
     }
 
-    /// The file's text, with what the rules find on each screen.
+    /// The file's text, with the findings of the rules for each screen.
     ///
     /// # Errors
-    /// Nothing was recorded, it holds what must not leave this host, or a pattern of the descriptor is none.
-    pub fn written(&self) -> anyhow::Result<String> {
+    /// Nothing was recorded, the recording contains a text that must not leave this host, or a pattern of the descriptor is invalid.
+    pub fn to_text(&self) -> anyhow::Result<String> {
         ensure!(!(self.fixture.screens.is_empty() && self.fixture.status.is_empty()), "nothing was recorded");
         let mut fixture = self.fixture.clone();
         let findings = evaluate(&self.provider, &fixture.screens).map_err(anyhow::Error::msg)?;
         for (screen, findings) in fixture.screens.iter_mut().zip(findings) {
             screen.expect = findings;
         }
-        let text = file(&self.provider, &self.told, &fixture);
-        for never in &self.never {
-            ensure!(!text.contains(never), "the recording holds what must not leave this host");
+        let text = fixture_text(&self.provider, &self.description, &fixture);
+        for forbidden in &self.forbidden {
+            ensure!(!text.contains(forbidden), "the recording contains a text that must not leave this host");
         }
-        let again: Fixture = toml::from_str(&text).context("the file that was made")?;
-        ensure!(same(&again) == same(&fixture), "the file that was made says something else");
+        let parsed: Fixture = toml::from_str(&text).context("the recorded fixture")?;
+        ensure!(normalized(&parsed) == normalized(&fixture), "the fixture's text does not parse to the same fixture");
         Ok(text)
     }
 
-    /// Writes the file `providers/fixtures/ID/NAME.screen`; its path.
+    /// Writes the file `providers/fixtures/ID/NAME.screen` and returns its path.
     ///
     /// # Errors
-    /// As [`written`](Self::written), or the file cannot be written.
+    /// As [`to_text`](Self::to_text), or the file cannot be written.
     pub fn write(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let (now, path) = (self.written()?, self.path(name));
+        let (text, path) = (self.to_text()?, self.path(name));
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(&path, now).with_context(|| path.display().to_string())?;
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 
-    /// Compares the recording with that file, or writes it when [`WRITE`] is set.
+    /// Compares the recording with that file, or writes the file when [`WRITE`] is set.
     ///
     /// # Errors
-    /// As [`write`](Self::write); there is no such file, or it says something else: the text names both.
-    pub fn kept(&self, name: &str) -> anyhow::Result<()> {
+    /// As [`write`](Self::write); or there is no such file, or it differs: the text contains both.
+    pub fn check(&self, name: &str) -> anyhow::Result<()> {
         if env::var_os(WRITE).is_some() {
             return self.write(name).map(|_| ());
         }
-        let (now, path) = (self.written()?, self.path(name));
-        let then = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        ensure!(now == then, "{} is another run.\nNow:\n{now}\nKept:\n{then}", path.display());
+        let (actual, path) = (self.to_text()?, self.path(name));
+        let expected = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        ensure!(actual == expected, "{} differs.\nActual:\n{actual}\nExpected:\n{expected}", path.display());
         Ok(())
     }
 
@@ -179,22 +184,22 @@ impl Recording {
     }
 }
 
-/// Shorter names are not looked for.
+/// Shorter host names are not searched for.
 const NAME_BYTES_MIN: usize = 8;
 
-/// The same shape with one letter for every text, and one number.
-fn hollow(value: Value) -> Value {
+/// Replaces every text by one letter and every number by 1.
+fn without_values(value: Value) -> Value {
     match value {
         Value::String(_) => "x".into(),
         Value::Number(_) => 1.into(),
-        Value::Array(items) => items.into_iter().map(hollow).collect(),
-        Value::Object(keys) => keys.into_iter().map(|(key, value)| (key, hollow(value))).collect(),
+        Value::Array(items) => items.into_iter().map(without_values).collect(),
+        Value::Object(keys) => keys.into_iter().map(|(key, value)| (key, without_values(value))).collect(),
         plain @ (Value::Null | Value::Bool(_)) => plain,
     }
 }
 
-/// Lines in rows of so many columns.
-fn broken(text: &str, width: usize) -> String {
+/// Wraps lines to rows of `width` columns.
+fn wrapped(text: &str, width: usize) -> String {
     let mut rows = Vec::new();
     for line in text.lines() {
         let all: Vec<char> = line.chars().collect();
@@ -207,8 +212,8 @@ fn broken(text: &str, width: usize) -> String {
     rows.join("\n").trim_end().to_owned()
 }
 
-/// Without what a file does not tell: blanks at the ends.
-fn same(fixture: &Fixture) -> Fixture {
+/// Removes trailing blanks, which a file does not keep.
+fn normalized(fixture: &Fixture) -> Fixture {
     let mut fixture = fixture.clone();
     for text in fixture.screens.iter_mut().map(|screen| &mut screen.text) {
         *text = text.trim_end().to_owned();
@@ -222,10 +227,10 @@ fn same(fixture: &Fixture) -> Fixture {
     fixture
 }
 
-/// A fixture as people read it.
-fn file(provider: &Provider, told: &str, fixture: &Fixture) -> String {
+/// The text of a fixture file.
+fn fixture_text(provider: &Provider, description: &str, fixture: &Fixture) -> String {
     let version = fixture.version.as_deref().unwrap_or_default();
-    let mut out = format!("# {} {version}: {told}\n", provider.name);
+    let mut out = format!("# {} {version}: {description}\n", provider.name);
     out += &format!("version = {}\n", quoted(version));
     out += &format!("recorded = {}\n", quoted(fixture.recorded.as_deref().unwrap_or_default()));
     out += &format!("method = {}\n", quoted(fixture.method.as_ref().map_or("", MethodName::as_str)));
@@ -285,7 +290,7 @@ fn listed(texts: &[String]) -> String {
     texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ")
 }
 
-/// Lines as they stand on the screen, where that can be written.
+/// A multi-line TOML string, or a quoted one where the text cannot be written as such.
 fn block(text: &str) -> String {
     if text.contains("'''") || text.chars().any(|c| c.is_control() && c != '\n') {
         return quoted(text);

@@ -1,16 +1,16 @@
-//! Screens as files: what a tool shows at a step, kept so that a change is seen, and so that prompt rules can be tried
-//! on them without the tool. Values that differ each time keep their length and lose their content.
+//! Expected screens of a tool as files: tests detect changes of the tool, and prompt rules are tested without it. Values that differ
+//! in each run are masked; they keep their length.
 
 use anyhow::{Context, ensure};
 use regex_lite::{Captures, Regex};
 use std::{env, fs, path::Path};
 
-/// Set: screens are written, not compared.
+/// When this environment variable is set, screens are written instead of compared.
 pub(super) const WRITE: &str = "ANTEROOM_WRITE_SCREENS";
 
-/// Patterns of what differs each time; group 1 is filled with one letter.
-const VARIES: [&str; 8] = [
-    // In two passes where the program broke the line in the middle.
+/// Patterns of values that differ in each run. Group 1 is replaced by one repeated letter.
+const VARYING: [&str; 8] = [
+    // Two patterns, because the program may break the line in the middle of the value.
     r"[?&](?:state|code_challenge)=([A-Za-z0-9_-]+)",
     r"[?&](?:state|code_challenge)=x+\n *([A-Za-z0-9_-]+)&",
     r"(?:localhost|127\.0\.0\.1)%3A([0-9]+)",
@@ -21,10 +21,10 @@ const VARIES: [&str; 8] = [
     r"([⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏])",
 ];
 
-/// The screen without what differs each time.
+/// The screen with the values masked that differ in each run.
 pub fn masked(screen: &str) -> String {
     let mut text = screen.to_owned();
-    for pattern in VARIES {
+    for pattern in VARYING {
         let Ok(pattern) = Regex::new(pattern) else { continue };
         let fill = |found: &Captures<'_>| {
             let whole = found.get(0).map(|whole| (whole.as_str(), whole.start()));
@@ -39,19 +39,19 @@ pub fn masked(screen: &str) -> String {
     text
 }
 
-/// Compares a screen with the kept one, `fixtures/screens/WHOSE/NAME.txt`, or keeps it when [`WRITE`] is set.
+/// Compares a screen with the file `fixtures/screens/TOOL/NAME.txt`, or writes that file when [`WRITE`] is set.
 ///
 /// # Errors
-/// There is none, or it differs: the text names both.
-pub fn kept(whose: &str, name: &str, screen: &str) -> anyhow::Result<()> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/screens").join(whose);
+/// There is no such file, or it differs: the text contains both.
+pub fn check_screen(tool: &str, name: &str, screen: &str) -> anyhow::Result<()> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/screens").join(tool);
     let path = dir.join(format!("{name}.txt"));
-    let now = format!("{}\n", masked(screen));
+    let actual = format!("{}\n", masked(screen));
     if env::var_os(WRITE).is_some() {
         fs::create_dir_all(&dir)?;
-        return Ok(fs::write(path, now)?);
+        return Ok(fs::write(path, actual)?);
     }
-    let then = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    ensure!(now == then, "{} shows another screen.\nNow:\n{now}\nKept:\n{then}", path.display());
+    let expected = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    ensure!(actual == expected, "{} differs.\nActual:\n{actual}\nExpected:\n{expected}", path.display());
     Ok(())
 }

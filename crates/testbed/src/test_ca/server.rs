@@ -1,4 +1,4 @@
-//! One loopback address that answers under many names, and asking it under one of them.
+//! An HTTPS server with many host names on one loopback address, and a client for it.
 
 use super::TestCa;
 use anyhow::{Context, ensure};
@@ -34,7 +34,7 @@ impl TlsServer {
     /// Serves `router` for all `names` on one free loopback port.
     ///
     /// # Errors
-    /// No port, or a name that is none.
+    /// No port, or an invalid name.
     pub async fn start(ca: &TestCa, names: &[&str], router: Router) -> io::Result<Self> {
         let acceptor = ca.acceptor(names)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -43,20 +43,20 @@ impl TlsServer {
         Ok(Self { address, names: names.iter().map(|&name| name.to_owned()).collect(), task })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What the egress gate is to answer: `name:443` for every name.
-    pub fn answers(&self) -> BTreeMap<String, SocketAddr> {
+    /// The egress gate's overrides for this server: `name:443` for every name.
+    pub fn host_overrides(&self) -> BTreeMap<String, SocketAddr> {
         self.names.iter().map(|name| (format!("{name}:443"), self.address)).collect()
     }
 
-    /// Stops listening and drops every connection; done when it has.
+    /// Closes the port and every connection, and returns when that is done.
     pub async fn finish(mut self) {
         self.task.abort();
-        // It ends as cancelled, which is what was asked for.
+        // The error is that the task was cancelled.
         let _ = (&mut self.task).await;
     }
 }
@@ -76,7 +76,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
         connections.spawn(async move {
             let handshake = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), acceptor.accept(stream));
             if let Ok(Ok(stream)) = handshake.await {
-                // A tool that breaks off has what it wanted.
+                // An error means that the client has closed the connection.
                 let _ = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_millis(HEAD_MS_MAX))
@@ -88,19 +88,18 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
 }
 
 impl TestCa {
-    /// Asks the server at `address` for what `request` names (`https://name/path`), as a browser or a tool would that was
-    /// led there. Redirections are not followed.
+    /// Sends a request for `https://name/path` to the server at `address`. Redirects are not followed.
     ///
     /// # Errors
-    /// The address is no https address, the name is not the server's, or the exchange breaks or takes half a minute.
-    pub async fn ask(&self, address: SocketAddr, request: Request<String>) -> anyhow::Result<Response<Bytes>> {
+    /// The URL is not https, the server has another name, or there is no response within half a minute.
+    pub async fn request(&self, address: SocketAddr, request: Request<String>) -> anyhow::Result<Response<Bytes>> {
         timeout(Duration::from_millis(ANSWER_MS_MAX), self.exchange(address, request)).await?
     }
 
     async fn exchange(&self, address: SocketAddr, request: Request<String>) -> anyhow::Result<Response<Bytes>> {
         let (mut head, body) = request.into_parts();
-        ensure!(head.uri.scheme_str() == Some("https"), "{} is no https address", head.uri);
-        let host = head.uri.host().context("the address has no host")?.to_owned();
+        ensure!(head.uri.scheme_str() == Some("https"), "{} is no https URL", head.uri);
+        let host = head.uri.host().context("the URL has no host")?.to_owned();
         head.headers.insert(http::header::HOST, host.parse()?);
         head.uri = head.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
         let stream = TcpStream::connect(address).await?;

@@ -46,7 +46,8 @@ async fn qemu_claude_code_signs_in_with_the_browser_of_the_machine() {
     let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, None).await;
     attempt.browser_link().await;
-    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0).await;
+    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
+        .await;
     attempt.succeeds(&rig, "desktop", || issuer.canaries()).await;
     rig.close(issuer.unknown_calls()).await;
 }
@@ -73,7 +74,13 @@ async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finishe
     };
     attempt.wait("refused in the tool's own words", refused).await;
     // Desktop: the page is there already, since the tool's first word.
-    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > granted).await;
+    allows_on_the_desktop(
+        &attempt.api,
+        &attempt.id,
+        || issuer.consent_views() > 0,
+        || issuer.codes_granted() > granted,
+    )
+    .await;
     attempt.wait("completed", |view| view.status == anteroom_wire::api::Status::Completed).await;
     assert_eq!(rig.reports.processes().len(), 1, "one process throughout: {:?}", rig.reports.all());
     attempt.succeeds(&rig, "link, then terminal, then desktop", || issuer.canaries()).await;

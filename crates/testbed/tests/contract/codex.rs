@@ -32,7 +32,8 @@ async fn qemu_codex_signs_in_with_the_browser_of_the_machine() {
     let (issuer, rig) = open(Browser::Believes).await;
     let attempt = Attempt::start(&rig, Some("browser")).await;
     attempt.browser_link().await;
-    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0).await;
+    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
+        .await;
     attempt.succeeds(&rig, "desktop", || issuer.canaries()).await;
     rig.close(issuer.unknown_calls()).await;
 }

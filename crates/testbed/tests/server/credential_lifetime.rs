@@ -149,7 +149,7 @@ async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     assert!(stored.deleted_at_ms >= stored.retention.until_ms(), "deleted only after its deadline");
     let answer = request_lease(&api, &stored.id).await;
     assert_eq!(status_and_code(&answer), (404, "unknown_credential".into()));
-    assert!(answer.problem().unwrap().detail.unwrap().contains("nobody fetched it"), "{}", answer.text);
+    assert!(answer.problem().unwrap().detail.unwrap().contains("not fetched before"), "{}", answer.text);
     assert_eq!(database.leases(&stored.id, 10).await.unwrap(), []);
     database.close().await;
     assert!(server.log().contains("credential_delivery_expired"));

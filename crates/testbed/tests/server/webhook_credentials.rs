@@ -64,13 +64,13 @@ async fn credential_in_webhook_delivery_cannot_be_leased() {
     for _ in 0..3 {
         let (status, code, detail) = problem_of(&request_lease(&api, &id).await);
         assert_eq!((status, code.as_str()), (410, "already_delivered"));
-        assert!(detail.contains("on its way to the webhook"), "{detail}");
+        assert!(detail.contains("being delivered to the webhook"), "{detail}");
     }
     inbox.release.notify_one();
     let taken = api.wait_entry(&session, "webhook_delivered").await.unwrap();
     assert!(taken.sentence.contains("it was deleted here"), "{taken:?}");
     let (status, code, detail) = problem_of(&request_lease(&api, &id).await);
-    assert_eq!((status, code.as_str(), detail.contains("that was at")), (410, "already_delivered", true), "{detail}");
+    assert_eq!((status, code.as_str(), detail.contains("delivered at")), (410, "already_delivered", true), "{detail}");
     wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!(sent_contents(&inbox), [Some(CONTENT.as_bytes().to_vec()), None]);
     server.finish().await.unwrap();

@@ -1,18 +1,18 @@
-//! The guest image: what it consists of, where it lies, whether it may be used.
+//! The guest image: its files, its directory, its checks.
 //!
 //! ```text
 //!  images/
-//!    lock                    held by the one build that may run here
-//!    current ──▶ 3f9c…       the image that new machines are made from; replaced by rename
-//!    3f9c…/                  one image, named after its hash, never changed again
+//!    lock                    locked by the running build
+//!    current ──▶ 3f9c…       the image for new machines; replaced by rename
+//!    3f9c…/                  one image, named after its hash, immutable
 //!      manifest.json  vmlinux  initramfs.cpio  rootfs.squashfs
-//!    cache/roots/<key>/      root file systems by the hash of what they were made from
-//!    cache/tools/            packages of command-line tools, checked against the recipe
-//!    tmp-<random>/           a build in progress; a leftover goes with the next build
+//!    cache/roots/<key>/      root file systems by the hash of their inputs
+//!    cache/tools/            packages of command-line tools, verified against the recipe
+//!    tmp-<random>/           a build in progress; the next build removes leftovers
 //! ```
 //!
 //! Kernel, modules, initial file system and root file system are one versioned unit: the hash in the manifest covers all of
-//! them, the agent (which is the initial file system's `/init`) included. A template and a machine refer to that hash.
+//! them, including the agent (the initial file system's `/init`). Templates and machines refer to that hash.
 
 mod build;
 mod build_context;
@@ -35,7 +35,7 @@ pub use build::{BuildOutcome, build};
 pub use build_error::BuildError;
 pub use build_settings::BuildSettings;
 pub use host_requirements::{MissingRequirement, apt_command, missing_requirements};
-pub use progress::{OnProgress, Progress, Step};
+pub use progress::{BuildProgress, BuildStep, OnProgress};
 pub use recipe::Cli;
 
 use anteroom_wire::agent::PROTOCOL;
@@ -49,23 +49,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The version of the manifest's and the initial file system's layout.
+/// The version of the layout of the manifest and of the initial file system.
 pub const FORMAT: u32 = 1;
 /// The manifest's file name in an image's directory.
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// The largest manifest that is read, bytes.
 const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
 
-/// An image on disk whose manifest was read and whose artefacts were looked at.
+/// An image on disk whose manifest and artefacts have been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Its directory.
     pub dir: PathBuf,
-    /// What it consists of.
+    /// Its manifest.
     pub manifest: Manifest,
 }
 
-/// What an image consists of: `manifest.json`.
+/// The contents of an image: `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -73,7 +73,7 @@ pub struct Manifest {
     pub format: u32,
     /// SHA-256 (hex) over format, protocol and the three artefacts: two images with the same hash are the same guest.
     pub hash: String,
-    /// [`PROTOCOL`] of the agent inside.
+    /// [`PROTOCOL`] of the agent in the image.
     pub protocol: u32,
     /// The kernel, an uncompressed ELF `vmlinux` with a PVH entry: QEMU's microvm and Firecracker both start it.
     pub kernel: Artefact,
@@ -89,9 +89,9 @@ pub struct Manifest {
     pub packages: BTreeMap<String, String>,
     /// SHA-256 (hex) of the agent's binary.
     pub agent_sha256: String,
-    /// SHA-256 (hex) of everything this image was made from: the same inputs give this image again without any work.
+    /// SHA-256 (hex) of all inputs. A build with the same inputs reuses this image.
     pub inputs_sha256: String,
-    /// When, seconds since 1970. Not part of the hash.
+    /// Build time, seconds since 1970. Not part of the hash.
     pub built_at_unix_s: u64,
 }
 
@@ -110,73 +110,73 @@ pub struct Artefact {
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// No image was ever built here.
+    /// There is no current image.
     #[error("there is no image in {0:?}: run `anteroom image build`")]
     None(PathBuf),
     /// A file cannot be read.
     #[error("{path:?} cannot be read")]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// The manifest is not one.
-    #[error("{path:?} is no manifest of an image")]
+    /// The manifest cannot be parsed.
+    #[error("{path:?} is not a valid image manifest")]
     Manifest {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: serde_json::Error,
     },
-    /// Made by a builder of another layout.
+    /// The image has another layout version.
     #[error("the image in {dir:?} has layout {found}, this program reads {FORMAT}: run `anteroom image build`")]
     Format {
-        /// Where.
+        /// The image's directory.
         dir: PathBuf,
-        /// Its layout.
+        /// Its layout version.
         found: u32,
     },
-    /// The agent inside speaks another protocol.
+    /// The agent in the image has another protocol version.
     #[error(
-        "the agent of the image in {dir:?} speaks protocol {found}, this program {PROTOCOL}: run `anteroom image build`"
+        "the agent of the image in {dir:?} has protocol {found}, this program {PROTOCOL}: run `anteroom image build`"
     )]
     Protocol {
-        /// Where.
+        /// The image's directory.
         dir: PathBuf,
-        /// Its protocol.
+        /// The agent's protocol version.
         found: u32,
     },
-    /// An artefact is not what the manifest says.
+    /// An artefact does not match the manifest.
     #[error("{path:?} {why}")]
     Artefact {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
 }
 
-/// Keeps an image from being removed as long as it lives: a shared lock (flock) on its initial file system, the one file
-/// that no other image shares.
+/// Protects an image from removal until it is dropped: a shared lock (flock) on its initial file system, the one file that no
+/// other image shares.
 #[derive(Debug)]
-pub struct ImageLock(#[expect(dead_code, reason = "dropping the file gives the lock back")] File);
+pub struct ImageLock(#[expect(dead_code, reason = "dropping the file releases the lock")] File);
 
 impl Image {
-    /// Opens the image in `dir`: the manifest must parse and every artefact must be there with its size and its magic.
+    /// Opens the image in `dir`. The manifest must be valid and every artefact must exist with its size and magic number.
     /// Contents are not hashed; see [`Image::verify`].
     ///
     /// # Errors
-    /// With the reason of refusal.
+    /// See [`ImageError`].
     pub fn open(dir: &Path) -> Result<Self, ImageError> {
         let path = dir.join(MANIFEST_FILE);
         let mut text = Vec::new();
         File::open(&path)
             .and_then(|file| file.take(MANIFEST_BYTES_MAX).read_to_end(&mut text))
             .map_err(|source| ImageError::Read { path: path.clone(), source })?;
-        // The layout's number first: another layout may have other fields.
+        // The layout version first: another version may have other fields.
         #[derive(Deserialize)]
         struct Layout {
             format: u32,
@@ -196,10 +196,10 @@ impl Image {
         Ok(image)
     }
 
-    /// Opens the image that new machines are made from.
+    /// Opens the image for new machines.
     ///
     /// # Errors
-    /// When there is none, or it is refused.
+    /// There is none, or it is invalid.
     pub fn current(images_dir: &Path) -> Result<Self, ImageError> {
         match fs::canonicalize(images_dir.join(store::CURRENT)) {
             Ok(dir) => Self::open(&dir),
@@ -208,52 +208,52 @@ impl Image {
         }
     }
 
-    /// Where the kernel lies.
+    /// Path of the kernel.
     pub fn kernel(&self) -> PathBuf {
         self.dir.join(&self.manifest.kernel.file)
     }
 
-    /// Where the initial file system lies.
+    /// Path of the initial file system.
     pub fn initramfs(&self) -> PathBuf {
         self.dir.join(&self.manifest.initramfs.file)
     }
 
-    /// Where the root file system lies.
+    /// Path of the root file system.
     pub fn rootfs(&self) -> PathBuf {
         self.dir.join(&self.manifest.rootfs.file)
     }
 
-    /// Hashes every artefact (half a gigabyte: a second or two; blocking).
+    /// Hashes every artefact (half a gigabyte, one or two seconds; blocking).
     ///
     /// # Errors
-    /// When a content is not what the manifest says, or cannot be read.
+    /// A hash differs from the manifest, or a file cannot be read.
     pub fn verify(&self) -> Result<(), ImageError> {
         for artefact in self.artefacts() {
             let path = self.dir.join(&artefact.file);
             let found = sha256_of(&path).map_err(|source| ImageError::Read { path: path.clone(), source })?;
             if found != artefact.sha256 {
-                let why = format!("has the hash {found}, the manifest says {}", artefact.sha256);
+                let why = format!("has the hash {found}, but the manifest has {}", artefact.sha256);
                 return Err(ImageError::Artefact { path, why });
             }
         }
         let hash = hash_of(self.manifest.protocol, self.artefacts());
         if hash != self.manifest.hash {
-            let why = format!("says the hash {}, its artefacts give {hash}", self.manifest.hash);
+            let why = format!("has the image hash {}, but its artefacts have {hash}", self.manifest.hash);
             return Err(ImageError::Artefact { path: self.dir.join(MANIFEST_FILE), why });
         }
         Ok(())
     }
 
-    /// Keeps the image from being removed by a later build.
+    /// Protects the image from removal by a later build.
     ///
     /// # Errors
-    /// When it was removed, or is being removed at this moment.
+    /// The image was removed, or is being removed.
     pub fn lock(&self) -> Result<ImageLock, ImageError> {
         let path = self.initramfs();
         let lock = || -> io::Result<File> {
             let file = File::open(&path)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
-            // Removed between opening and locking: the lock is on nothing that anybody finds.
+            // Fails if the image was removed between opening and locking.
             fs::metadata(&path)?;
             Ok(file)
         };
@@ -264,32 +264,32 @@ impl Image {
         [&self.manifest.kernel, &self.manifest.initramfs, &self.manifest.rootfs]
     }
 
-    /// Size and magic of every artefact.
+    /// Checks name, size and magic number of every artefact.
     fn check_artefacts(&self) -> Result<(), ImageError> {
-        let kinds: [FormatCheck; 3] = [not_a_kernel, not_a_cpio, not_a_squashfs];
-        for (artefact, not) in self.artefacts().into_iter().zip(kinds) {
+        let checks: [FormatCheck; 3] = [not_a_kernel, not_a_cpio, not_a_squashfs];
+        for (artefact, check) in self.artefacts().into_iter().zip(checks) {
             let path = self.dir.join(&artefact.file);
-            let refused = |why: String| ImageError::Artefact { path: path.clone(), why };
+            let invalid = |why: String| ImageError::Artefact { path: path.clone(), why };
             if artefact.file.is_empty() || artefact.file.contains('/') || artefact.file.starts_with('.') {
-                return Err(refused("is not a plain name in the image's directory".into()));
+                return Err(invalid("is not a plain name in the image's directory".into()));
             }
             let read = |source| ImageError::Read { path: path.clone(), source };
             let mut file = File::open(&path).map_err(read)?;
             let bytes = file.metadata().map_err(read)?.len();
             if bytes != artefact.bytes {
-                return Err(refused(format!("has {bytes} bytes, the manifest says {}", artefact.bytes)));
+                return Err(invalid(format!("has {bytes} bytes, but the manifest has {}", artefact.bytes)));
             }
             let mut head = [0; 1024];
             let got = read_up_to(&mut file, &mut head).map_err(read)?;
-            if let Some(why) = not(&head[..got]) {
-                return Err(refused(why.into()));
+            if let Some(why) = check(&head[..got]) {
+                return Err(invalid(why.into()));
             }
         }
         Ok(())
     }
 }
 
-/// The hash of an image from what it consists of.
+/// The hash of an image.
 fn hash_of(protocol: u32, artefacts: [&Artefact; 3]) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("anteroom image {FORMAT} protocol {protocol}\n"));
@@ -299,7 +299,7 @@ fn hash_of(protocol: u32, artefacts: [&Artefact; 3]) -> String {
     hex(&hash.finalize())
 }
 
-/// Why a file that begins like this is not what it should be; `None`: it is.
+/// Checks the first bytes of a file; returns what is wrong with it, or `None`.
 type FormatCheck = fn(&[u8]) -> Option<&'static str>;
 
 fn not_a_kernel(head: &[u8]) -> Option<&'static str> {
@@ -346,7 +346,7 @@ fn sha256_of(path: &Path) -> io::Result<String> {
     }
 }
 
-/// What the manifest says of a file that was just written.
+/// The manifest entry of a file that was just written.
 fn artefact_of(path: &Path, file: &str) -> io::Result<Artefact> {
     Ok(Artefact { file: file.to_owned(), sha256: sha256_of(path)?, bytes: fs::metadata(path)?.len() })
 }

@@ -12,7 +12,7 @@ mod template;
 
 pub use accelerator::{Accelerator, AcceleratorReport, KvmStatus, ProbeError, ProbeSettings, probe};
 pub use kernel_command_line::KernelCommandLine;
-pub use template::{Progress, Template, TemplateError, TemplateSettings};
+pub use template::{PrepareProgress, Template, TemplateError, TemplateSettings};
 
 pub(crate) use command_line::{QemuCommandLine, Ram, Start};
 

@@ -5,7 +5,7 @@ use anteroom_machine::{
     BoxBody, Channels, ExitCause, ExitReason, HostService, Machines, RequestOutcome, Settings, SpecSource, State,
     StopReason,
     image::Image,
-    qemu::{self, Accelerator, Hardware, KvmStatus, ProbeSettings, Progress, Template, TemplateSettings},
+    qemu::{self, Accelerator, Hardware, KvmStatus, PrepareProgress, ProbeSettings, Template, TemplateSettings},
 };
 use anteroom_wire::{
     Base64, MachineId, Secret, SessionId,
@@ -261,7 +261,7 @@ async fn a_template_stays_as_long_as_a_machine_maps_it() {
     let found = Mutex::new(Vec::new());
     let prepared = Template::prepare(&image, &accelerator, &settings, |progress| found.lock().unwrap().push(progress));
     let template = prepared.await.unwrap();
-    assert_eq!(*found.lock().unwrap(), [Progress::Found]);
+    assert_eq!(*found.lock().unwrap(), [PrepareProgress::Found]);
     let current: Arc<Mutex<Arc<Template>>> = Arc::new(Mutex::new(Arc::new(template)));
     let replaceable = ReplaceableTemplate { image_hash: kept.image_hash().to_owned(), current: current.clone() };
     let server = Server::open(top.path(), Arc::new(replaceable)).await;
@@ -289,7 +289,7 @@ async fn a_guest_that_never_gets_ready_is_no_template_and_says_where_it_stood() 
     settings.prepare_ms_max = 1_000;
     let stages = Mutex::new(Vec::new());
     let failed = Template::prepare(&image, &accelerator, &settings, |progress| {
-        if let Progress::Stage(stage) = progress {
+        if let PrepareProgress::Stage(stage) = progress {
             stages.lock().unwrap().push(stage);
         }
     })
@@ -311,7 +311,7 @@ async fn a_preparation_that_is_given_up_leaves_no_process() {
     let (begun, waits) = tokio::sync::oneshot::channel();
     let begun = Mutex::new(Some(begun));
     let told = |progress| {
-        if let (Progress::Stage(_), Some(begun)) = (progress, begun.lock().unwrap().take()) {
+        if let (PrepareProgress::Stage(_), Some(begun)) = (progress, begun.lock().unwrap().take()) {
             begun.send(()).unwrap();
         }
     };

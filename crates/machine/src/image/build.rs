@@ -1,7 +1,7 @@
-//! `anteroom image build`: from the recipe and the agent's binary to an image that machines are made from.
+//! `anteroom image build`: makes an image from the recipe and the agent's binary.
 //!
-//! Two levels are kept by the hash of what they were made from: the root file system (packages, our files, tools: a minute
-//! or two) and the whole image (a second when only the agent changed). The same inputs again cost nothing.
+//! Two results are cached by the hash of their inputs: the root file system (packages, guest files, tools: one or two
+//! minutes) and the image (one second if only the agent has changed). A build with unchanged inputs does nothing.
 
 mod assemble;
 
@@ -13,7 +13,7 @@ use super::{
     elf, hex,
     host_requirements::missing_requirements,
     leftovers,
-    progress::{OnProgress, Progress, Step},
+    progress::{BuildProgress, BuildStep, OnProgress},
     read_up_to,
     recipe::Recipe,
     root::Root,
@@ -23,78 +23,78 @@ use anteroom_wire::agent::PROTOCOL;
 use sha2::{Digest, Sha256};
 use std::{error::Error, fs::File, io, path::Path, sync::Arc};
 
-/// How a root file system is made, beside the recipe: raised when `root.rs` gives other bytes for the same inputs.
+/// The version of `root.rs`: raised when it makes different bytes from the same recipe.
 const ROOT_REVISION: u32 = 2;
-/// What this program knows of the demo tool.
+/// Name and version of the demo tool.
 const DEMO: (&str, &str) = ("anteroom-demo", env!("CARGO_PKG_VERSION"));
 
-/// What a build gave.
+/// The result of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildOutcome {
     /// The image; it is the current one.
     pub image: Image,
-    /// Nothing had to be done: it was built from the same inputs before.
+    /// Whether the current image had been built from the same inputs, so that nothing was done.
     pub unchanged: bool,
-    /// Old images that were removed.
+    /// Number of old images that were removed.
     pub removed: usize,
 }
 
-/// Builds an image, or finds that the current one is already made from these inputs. `self_test` is given the finished image
-/// before it becomes the current one; if it fails, the image is removed and the current one stays what it was.
+/// Builds an image and makes it current, unless the current one was built from the same inputs. `self_test` is called with the
+/// finished image before it becomes current; if it fails, the image is removed and the current one is unchanged.
 ///
 /// # Errors
-/// With the step and the cause. Nothing unfinished is left where an image is looked for.
+/// The step and the cause. A failed build leaves no incomplete image.
 pub async fn build(
     settings: &BuildSettings,
     progress: OnProgress,
     self_test: impl AsyncFnOnce(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Result<BuildOutcome, BuildError> {
-    progress(Progress::at(Step::Check, 0.0, ""));
+    progress(BuildProgress::at(BuildStep::Check, 0.0, ""));
     let mut recipe = Recipe::embedded().map_err(BuildError::Recipe)?;
     recipe.add(&settings.extra_clis, &settings.extra_packages);
     let recipe = Arc::new(recipe);
     let inputs = Inputs::of(&recipe, settings)?;
-    let store = ImageStore::lock(&settings.dir).map_err(|taken| match taken {
+    let store = ImageStore::lock(&settings.dir).map_err(|error| match error {
         LockError::Busy(pid) => BuildError::Busy { dir: settings.dir.clone(), pid },
-        LockError::Io(path, source) => BuildError::Io { step: Step::Check, path, source },
+        LockError::Io(path, source) => BuildError::Io { step: BuildStep::Check, path, source },
     })?;
     let io_error = |step| {
         let path = settings.dir.clone();
         move |source| BuildError::Io { step, path, source }
     };
-    leftovers::clear(&store, settings).await?;
-    let known = store.images().map_err(io_error(Step::Check))?;
-    let known = known.into_iter().find(|image| image.manifest.inputs_sha256 == inputs.image);
+    leftovers::remove_all(&store, settings).await?;
+    let images = store.images().map_err(io_error(BuildStep::Check))?;
+    let existing = images.into_iter().find(|image| image.manifest.inputs_sha256 == inputs.image);
     let is_current =
         |image: &Image| Image::current(&settings.dir).is_ok_and(|current| current.manifest == image.manifest);
-    if let Some(image) = known.filter(|image| !settings.refresh && is_current(image)) {
-        progress(Progress::at(Step::Publish, 1.0, "nothing has changed"));
+    if let Some(image) = existing.filter(|image| !settings.refresh && is_current(image)) {
+        progress(BuildProgress::at(BuildStep::Publish, 1.0, "nothing has changed"));
         return Ok(BuildOutcome { image, unchanged: true, removed: 0 });
     }
     let root_dir = store.root_dir(&inputs.root);
     let root = match Root::cached(&root_dir).filter(|_| !settings.refresh) {
         Some(root) => {
-            progress(Progress::at(Step::RootFs, 1.0, "unchanged"));
+            progress(BuildProgress::at(BuildStep::RootFs, 1.0, "unchanged"));
             root
         }
         None => make_root(settings, &recipe, &store, &root_dir, &progress).await?,
     };
-    progress(Progress { step: Step::Assemble, fraction: None, note: String::new() });
+    progress(BuildProgress { step: BuildStep::Assemble, fraction: None, note: String::new() });
     let image = assemble::assemble(&store, &root, &root_dir, settings, &inputs).await?;
-    progress(Progress { step: Step::SelfTest, fraction: None, note: String::new() });
+    progress(BuildProgress { step: BuildStep::SelfTest, fraction: None, note: String::new() });
     if let Err(error) = self_test(&image).await {
         if !is_current(&image) {
-            std::fs::remove_dir_all(&image.dir).map_err(io_error(Step::SelfTest))?;
+            std::fs::remove_dir_all(&image.dir).map_err(io_error(BuildStep::SelfTest))?;
         }
         return Err(BuildError::SelfTest(error));
     }
-    store.make_current(&image).map_err(io_error(Step::Publish))?;
-    let removed = store.prune(settings.images_kept).map_err(io_error(Step::Publish))?;
-    progress(Progress::at(Step::Publish, 1.0, ""));
+    store.make_current(&image).map_err(io_error(BuildStep::Publish))?;
+    let removed = store.prune(settings.images_kept).map_err(io_error(BuildStep::Publish))?;
+    progress(BuildProgress::at(BuildStep::Publish, 1.0, ""));
     Ok(BuildOutcome { image, unchanged: false, removed })
 }
 
-/// Makes the root file system; the host's tools are needed only here.
+/// Makes the root file system. This is the only step that needs the host's tools.
 async fn make_root(
     settings: &BuildSettings,
     recipe: &Arc<Recipe>,
@@ -106,9 +106,12 @@ async fn make_root(
     if !missing.is_empty() {
         return Err(BuildError::Missing(missing));
     }
-    progress(Progress::at(Step::Check, 1.0, ""));
-    let scratch =
-        store.scratch().map_err(|source| BuildError::Io { step: Step::Check, path: settings.dir.clone(), source })?;
+    progress(BuildProgress::at(BuildStep::Check, 1.0, ""));
+    let scratch = store.scratch().map_err(|source| BuildError::Io {
+        step: BuildStep::Check,
+        path: settings.dir.clone(),
+        source,
+    })?;
     let packages_dir = leftovers::packages_dir(&scratch, &settings.scratch_dir)?;
     let context = BuildContext {
         recipe,
@@ -119,19 +122,19 @@ async fn make_root(
         progress: progress.clone(),
     };
     let made = super::root::make(&context, root_dir).await;
-    // On failure too, and what cannot be removed now is removed by the next build.
-    let cleared = leftovers::remove(&scratch, settings).await;
+    // Also after a failure. If the removal fails, the next build removes the directory.
+    let removed = leftovers::remove(&scratch, settings).await;
     let root = made?;
-    cleared?;
-    progress(Progress::at(Step::RootFs, 1.0, ""));
+    removed?;
+    progress(BuildProgress::at(BuildStep::RootFs, 1.0, ""));
     Ok(root)
 }
 
-/// What an image is made from, as hashes.
+/// The inputs of an image.
 struct Inputs {
-    /// Recipe, our files, the demo tool: what the root file system depends on.
+    /// Hash of the root file system's inputs: recipe, guest files, demo tool.
     root: String,
-    /// That and the agent: what the image depends on.
+    /// Hash of the image's inputs: the above and the agent.
     image: String,
     agent: Vec<u8>,
     agent_sha256: String,
@@ -158,10 +161,10 @@ impl Inputs {
     }
 }
 
-/// Reads a program for the guest.
+/// Reads a program for the guest and checks that it is a static ELF file.
 fn static_program(path: &Path) -> Result<Vec<u8>, BuildError> {
     const PROGRAM_BYTES_MAX: usize = 64 * 1024 * 1024;
-    let refused = |why: &str| BuildError::Binary { path: path.to_owned(), why: why.into() };
+    let invalid = |why: &str| BuildError::Binary { path: path.to_owned(), why: why.into() };
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(PROGRAM_BYTES_MAX);
@@ -170,10 +173,10 @@ fn static_program(path: &Path) -> Result<Vec<u8>, BuildError> {
         content.truncate(got);
         Ok(content)
     };
-    let content = read().map_err(|error| refused(&format!("cannot be read: {error}")))?;
+    let content = read().map_err(|error| invalid(&format!("cannot be read: {error}")))?;
     match elf::not_static(&content) {
-        Some(why) => Err(refused(why)),
-        None if content.len() == PROGRAM_BYTES_MAX => Err(refused("is too large for a program of the guest")),
+        Some(why) => Err(invalid(why)),
+        None if content.len() == PROGRAM_BYTES_MAX => Err(invalid("is too large for a program of the guest")),
         None => Ok(content),
     }
 }

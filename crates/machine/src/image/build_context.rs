@@ -7,17 +7,17 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 pub(super) struct BuildContext<'a> {
     pub(super) recipe: &'a Arc<Recipe>,
     pub(super) settings: &'a BuildSettings,
-    /// Name and version of the demo tool, whose binary the settings name.
+    /// Name and version of the demo tool; `settings.demo_binary` is its binary.
     pub(super) demo: (&'static str, &'static str),
-    /// A directory of this build in the images directory.
+    /// The temporary directory of this build, in the images directory.
     pub(super) scratch: &'a Path,
-    /// Where mmdebstrap may unpack: any user must be able to pass through the directories above.
+    /// Where mmdebstrap unpacks. All users must be able to traverse the directories above it.
     pub(super) packages_dir: &'a Path,
     pub(super) progress: OnProgress,
 }
 
 impl BuildContext<'_> {
-    /// Tool → version, as the guest and the manifest name them.
+    /// Tool → version, for the guest and the manifest.
     pub(super) fn tool_versions(&self) -> BTreeMap<String, String> {
         let demo = (self.demo.0.to_owned(), self.demo.1.to_owned());
         self.recipe.clis.iter().map(|cli| (cli.name.clone(), cli.version.clone())).chain([demo]).collect()

@@ -3,116 +3,116 @@
 use super::{
     ImageError,
     host_requirements::{MissingRequirement, apt_command},
-    progress::Step,
+    progress::BuildStep,
 };
 use std::{error::Error, fmt::Write as _, io, path::PathBuf};
 
-/// Why there is no image.
+/// Why an image could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// This host lacks something.
+    /// This host does not meet the build's requirements.
     #[error("{}", missing_text(.0))]
     Missing(Vec<MissingRequirement>),
-    /// Another build runs.
-    #[error("another build runs in {dir:?}{}: wait for its end", holder(*.pid))]
+    /// Another build is running.
+    #[error("another build is running in {dir:?}{}: wait until it has ended", process_text(*.pid))]
     Busy {
         /// The images directory.
         dir: PathBuf,
         /// Its process, if known.
         pid: Option<u32>,
     },
-    /// A binary is not one for the guest.
+    /// A binary cannot run in the guest.
     #[error("{path:?} {why}")]
     Binary {
-        /// Which.
+        /// The binary.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         why: String,
     },
-    /// The embedded recipe does not read.
-    #[error("the recipe in this program does not read")]
+    /// The embedded recipe cannot be parsed.
+    #[error("the recipe in this program is invalid")]
     Recipe(#[source] toml::de::Error),
     /// A program could not be started or waited for.
     #[error("{step}: `{command}` could not be run")]
     Start {
-        /// While doing what.
-        step: Step,
+        /// The step.
+        step: BuildStep,
         /// The command.
         command: String,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
     /// A program failed.
-    #[error("{step}: `{command}` ended with {status}; its last lines:{}", indented(.last_lines))]
+    #[error("{step}: `{command}` failed with {status}; its last lines:{}", indented(.last_lines))]
     Failed {
-        /// While doing what.
-        step: Step,
+        /// The step.
+        step: BuildStep,
         /// The command.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// What it said last.
+        /// The last lines of its standard error.
         last_lines: Vec<String>,
     },
     /// A program took too long.
     #[error("{step}: `{command}` did not end within {limit_s} s; its last lines:{}", indented(.last_lines))]
     TooLong {
-        /// While doing what.
-        step: Step,
+        /// The step.
+        step: BuildStep,
         /// The command.
         command: String,
-        /// The limit, seconds.
+        /// The timeout, seconds.
         limit_s: u64,
-        /// What it said last.
+        /// The last lines of its standard error.
         last_lines: Vec<String>,
     },
-    /// A program was told to end because another part of the build had failed.
+    /// A program was stopped because another part of the build had failed.
     #[error("{step}: `{command}` was stopped")]
     Stopped {
-        /// While doing what.
-        step: Step,
+        /// The step.
+        step: BuildStep,
         /// The command.
         command: String,
     },
-    /// A download is not what the recipe pins.
+    /// The integrity of a download differs from the recipe.
     #[error("{package} is not the package that the recipe names: its integrity is {found}, not {expected}")]
     Integrity {
-        /// Which.
+        /// The package.
         package: String,
-        /// As the recipe says.
+        /// The integrity in the recipe.
         expected: String,
-        /// As it came.
+        /// The integrity of the download.
         found: String,
     },
-    /// A program did its work and the result is not what it should be.
+    /// A program succeeded, but its result is not usable.
     #[error("{step}: {what}")]
     Unexpected {
-        /// While doing what.
-        step: Step,
+        /// The step.
+        step: BuildStep,
         /// What is wrong.
         what: String,
     },
     /// A file cannot be read or written.
-    #[error("{step}: {path:?}")]
+    #[error("{step}: {path:?} cannot be read or written")]
     Io {
-        /// While doing what.
-        step: Step,
-        /// Which file.
+        /// The step.
+        step: BuildStep,
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
     /// The finished image fails its checks.
     #[error("the finished image is not valid")]
     InvalidImage(#[source] ImageError),
-    /// No machine could be started from the image; the current image stays what it was.
+    /// No machine could be started from the image; the current image is unchanged.
     #[error("the image was built, but its self-test failed")]
     SelfTest(#[source] Box<dyn Error + Send + Sync>),
 }
 
-fn holder(pid: Option<u32>) -> String {
+fn process_text(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
@@ -124,14 +124,14 @@ fn indented(lines: &[String]) -> String {
 }
 
 fn missing_text(missing: &[MissingRequirement]) -> String {
-    let mut text = String::from("this host lacks what the build needs:");
+    let mut text = String::from("this host does not meet the requirements of the build:");
     for missing in missing {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n    {}: {}", missing.what, missing.why);
     }
     let lines = apt_command(missing).into_iter();
     let others = missing.iter().filter(|missing| missing.package.is_none()).map(|missing| missing.remedy.clone());
-    text.push_str("\n  what provides it:");
+    text.push_str("\n  to install them:");
     for line in lines.chain(others) {
         let _ = write!(text, "\n    {line}");
     }

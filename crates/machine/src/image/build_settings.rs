@@ -1,31 +1,31 @@
-//! Where and how to build an image.
+//! Settings of an image build.
 
 use super::recipe::Cli;
 use std::path::PathBuf;
 
-/// Where and how to build.
+/// Settings of an image build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildSettings {
     /// The images directory.
     pub dir: PathBuf,
-    /// Where packages are unpacked for the time of the build, about 1.5 GB. Every directory above it must be passable for
-    /// every user. `/var/tmp` is good; `/tmp` may be memory.
+    /// Where packages are unpacked during the build, about 1.5 GB. All users must be able to traverse the directories above it.
+    /// `/var/tmp` is suitable; `/tmp` may be in memory.
     pub scratch_dir: PathBuf,
-    /// The agent's binary, static.
+    /// The agent's statically linked binary.
     pub agent_binary: PathBuf,
-    /// The demo tool's binary, static.
+    /// The demo tool's statically linked binary.
     pub demo_binary: PathBuf,
-    /// Install the newest packages although the recipe has not changed.
+    /// Install the newest packages even if the recipe has not changed.
     pub refresh: bool,
-    /// How many images are kept, the current one included. Those in use stay as well.
+    /// Number of images to keep, including the current one. Images in use are kept in addition.
     pub images_kept: usize,
-    /// The longest that one program of the build may run, milliseconds.
+    /// Timeout of each program of the build, milliseconds.
     pub step_ms_max: u64,
-    /// How hard the root file system is compressed, 1 to 22 (zstd).
+    /// Compression level of the root file system, 1 to 22 (zstd).
     pub squash_level: u32,
-    /// Command-line tools beside the recipe's; one of the same name takes its place. They must be without faults.
+    /// Command-line tools in addition to the recipe's; one with the same name replaces it. [`Cli::faults`] must be empty.
     pub extra_clis: Vec<Cli>,
-    /// Debian packages beside the recipe's, each a tool whose program has the package's name.
+    /// Debian packages in addition to the recipe's, each a tool whose program has the package's name.
     pub extra_packages: Vec<String>,
 }
 

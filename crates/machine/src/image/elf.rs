@@ -1,12 +1,12 @@
-//! The little of ELF (System V ABI, chapters 4 and 5) that tells a program for the guest from anything else.
+//! Checks ELF headers (System V ABI, chapters 4 and 5): whether a file is a program that can run in the guest.
 
-/// A header and the program headers behind it fit into this many bytes in every program we take.
+/// In every supported program the ELF header and the program headers are within this many bytes.
 pub(super) const HEAD_BYTES: usize = 4096;
 
 const MACHINE_X86_64: u16 = 62;
 const SEGMENT_INTERPRETER: u32 = 3;
 
-/// Why these first bytes are no ELF file for x86-64; `None`: they are.
+/// Why `head` is not the start of an ELF file for x86-64; `None`: it is.
 pub(super) fn not_x86_64(head: &[u8]) -> Option<&'static str> {
     match (head.get(..5), u16_at(head, 18)) {
         (Some([0x7f, b'E', b'L', b'F', 2]), Some(MACHINE_X86_64)) => None,
@@ -15,13 +15,13 @@ pub(super) fn not_x86_64(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Why the program that begins with `head` ([`HEAD_BYTES`] are enough) is not a static one for x86-64; `None`: it is.
+/// Why `head` (at least [`HEAD_BYTES`], or the whole file) is not the start of a static program for x86-64; `None`: it is.
 pub(super) fn not_static(head: &[u8]) -> Option<&'static str> {
     if let Some(why) = not_x86_64(head) {
         return Some(why);
     }
     let (Some(table), Some(size), Some(count)) = (u64_at(head, 32), u16_at(head, 54), u16_at(head, 56)) else {
-        return Some("is cut short");
+        return Some("is truncated");
     };
     for index in 0..u64::from(count) {
         let at = table.checked_add(index * u64::from(size)).and_then(|at| usize::try_from(at).ok());
@@ -32,7 +32,7 @@ pub(super) fn not_static(head: &[u8]) -> Option<&'static str> {
                 );
             }
             Some(_) => {}
-            None => return Some("has its program headers where no linker puts them"),
+            None => return Some("has its program headers at an unusual offset"),
         }
     }
     None
@@ -58,7 +58,7 @@ fn u64_at(head: &[u8], at: usize) -> Option<u64> {
 pub(super) mod tests {
     use super::*;
 
-    /// The head of a program with one segment of the kind `segment`.
+    /// The start of a program with one segment of type `segment`.
     pub(crate) fn program(segment: u32) -> Vec<u8> {
         let mut head = vec![0; 120];
         head[..5].copy_from_slice(b"\x7fELF\x02");
@@ -71,14 +71,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_a_static_program_for_x86_64_is_taken() {
+    fn only_static_x86_64_programs_are_accepted() {
         assert_eq!(not_static(&program(1)), None);
         assert!(not_static(&program(SEGMENT_INTERPRETER)).unwrap().contains("dynamically"));
         assert_eq!(not_static(b"#!/bin/sh\n"), Some("is not an ELF file"));
         let mut other = program(1);
         other[18] = 183;
         assert!(not_static(&other).unwrap().contains("not for x86-64"));
-        assert_eq!(not_static(&program(1)[..40]), Some("is cut short"));
+        assert_eq!(not_static(&program(1)[..40]), Some("is truncated"));
         let mut wild = program(1);
         wild[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(not_static(&wild).is_some());

@@ -1,10 +1,10 @@
-//! Command-line tools from the npm registry, fetched by npm, checked against the recipe's integrity, kept in a cache.
-//! Nothing of a package is run, and what it depends on is not installed: a tool is one program, or scripts without a dependency.
+//! Downloads command-line tools from the npm registry, verifies them against the recipe's integrity, and caches them.
+//! No script of a package is run and no dependency is installed: a tool is one program, or scripts without dependencies.
 
 use super::{
     build_error::BuildError,
     program::Program,
-    progress::{Progress, Step},
+    progress::{BuildProgress, BuildStep},
     recipe::Cli,
 };
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// A tool's package on disk, checked.
+/// A tool's verified package on disk.
 pub(super) struct Fetched<'a> {
     pub(super) cli: &'a Cli,
     pub(super) package: PathBuf,
@@ -29,26 +29,30 @@ struct Packed {
     filename: String,
 }
 
-/// Brings the packages of all `clis` into `cache`; `scratch` is a directory of this build.
+/// Downloads the packages of all `clis` into `cache`, unless they are there. `scratch` is the temporary directory of this build.
 pub(super) async fn fetch<'a>(
     clis: &'a [Cli],
     cache: &Path,
     scratch: &Path,
     limit: Duration,
-    progress: &(dyn Fn(Progress) + Send + Sync),
+    progress: &(dyn Fn(BuildProgress) + Send + Sync),
 ) -> Result<Vec<Fetched<'a>>, BuildError> {
-    let io = |path: &Path, source| BuildError::Io { step: Step::Tools, path: path.to_owned(), source };
+    let io = |path: &Path, source| BuildError::Io { step: BuildStep::Tools, path: path.to_owned(), source };
     fs::create_dir_all(cache).map_err(|source| io(cache, source))?;
     let mut fetched = Vec::new();
     for (index, cli) in clis.iter().enumerate() {
-        progress(Progress::at(Step::Tools, fraction(index, clis.len()), &format!("{} {}", cli.name, cli.version)));
+        progress(BuildProgress::at(
+            BuildStep::Tools,
+            fraction(index, clis.len()),
+            &format!("{} {}", cli.name, cli.version),
+        ));
         let package = cache.join(format!("{}-{}.tgz", cli.name, cli.version));
-        let known = match integrity_of(&package).await {
+        let is_cached = match integrity_of(&package).await {
             Ok(found) => found == cli.integrity,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(source) => return Err(io(&package, source)),
         };
-        if !known {
+        if !is_cached {
             let new = pack(cli, scratch, limit).await?;
             let found = integrity_of(&new).await.map_err(|source| io(&new, source))?;
             if found != cli.integrity {
@@ -65,7 +69,7 @@ pub(super) async fn fetch<'a>(
     Ok(fetched)
 }
 
-/// `npm pack`: downloads one package without running anything of it.
+/// Runs `npm pack`, which downloads one package without running its scripts.
 async fn pack(cli: &Cli, scratch: &Path, limit: Duration) -> Result<PathBuf, BuildError> {
     let args: [OsString; 6] = [
         "pack".into(),
@@ -75,28 +79,28 @@ async fn pack(cli: &Cli, scratch: &Path, limit: Duration) -> Result<PathBuf, Bui
         "--pack-destination".into(),
         scratch.into(),
     ];
-    let out = Program::new(Step::Tools, limit, scratch, "npm", args).output().await?;
+    let out = Program::new(BuildStep::Tools, limit, scratch, "npm", args).output().await?;
     let packed: Vec<Packed> = serde_json::from_slice(&out).map_err(|error| BuildError::Unexpected {
-        step: Step::Tools,
-        what: format!("npm pack {} did not print what it downloaded: {error}", cli.package),
+        step: BuildStep::Tools,
+        what: format!("the output of npm pack {} cannot be parsed: {error}", cli.package),
     })?;
     match packed.first() {
-        // npm may name a file with a slash for a scoped package; only its own directory counts.
+        // For a scoped package npm may print a name with a slash; the file itself has a dash.
         Some(first) => Ok(scratch.join(first.filename.replace('/', "-").trim_start_matches('@'))),
         None => Err(BuildError::Unexpected {
-            step: Step::Tools,
+            step: BuildStep::Tools,
             what: format!("npm pack {} downloaded nothing", cli.package),
         }),
     }
 }
 
-/// Opens a package and gives every file in it to `take`: its path in the package, its size, and a reader.
+/// Calls `visit` for every file in a package, with its path in the package, its size, and a reader.
 ///
 /// # Errors
-/// When the package cannot be read, or with the first error of `take`.
+/// The package cannot be read, or the first error of `visit`.
 pub(super) fn each_file(
     package: &Path,
-    mut take: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
+    mut visit: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
 ) -> io::Result<()> {
     let file = io::BufReader::with_capacity(1 << 20, File::open(package)?);
     let mut archive = tar::Archive::new(flate2::bufread::GzDecoder::new(file));
@@ -104,8 +108,9 @@ pub(super) fn each_file(
         let mut entry = entry?;
         if entry.header().entry_type().is_file() {
             let path = entry.path()?.to_str().map(str::to_owned);
-            let path = path.ok_or_else(|| io::Error::other(format!("{} holds a strange name", package.display())))?;
-            take(&path, entry.size(), &mut entry)?;
+            let path = path
+                .ok_or_else(|| io::Error::other(format!("{} contains a path that is not UTF-8", package.display())))?;
+            visit(&path, entry.size(), &mut entry)?;
         }
     }
     Ok(())
@@ -129,7 +134,7 @@ async fn integrity_of(path: &Path) -> io::Result<String> {
     Ok(format!("sha512-{}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, hash)))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a handful of tools")]
+#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 fn fraction(done: usize, all: usize) -> f32 {
     done as f32 / all.max(1) as f32
 }

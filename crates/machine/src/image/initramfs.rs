@@ -1,10 +1,10 @@
-//! The initial file system: a cpio archive of the newc kind (Linux, `Documentation/driver-api/early-userspace/
-//! buffer-format.rst`), not compressed, since it is small and read from memory.
+//! The initial file system: a cpio archive in newc format (Linux, `Documentation/driver-api/early-userspace/
+//! buffer-format.rst`), uncompressed, because it is small and read from memory.
 //!
 //! ```text
 //!  /init             the agent
-//!  /modules/order    file names, one a line, in the order in which to load them
-//!  /modules/*.ko     unpacked
+//!  /modules/order    file names, one per line, in load order
+//!  /modules/*.ko     uncompressed
 //!  /dev /proc /sys /newroot
 //! ```
 
@@ -20,7 +20,7 @@ pub(super) struct Module {
     pub(super) content: Vec<u8>,
 }
 
-/// Writes the whole archive. The same input gives the same bytes.
+/// Writes the archive. Deterministic: the same input gives the same bytes.
 pub(super) fn write(out: &mut impl Write, agent: &[u8], modules: &[Module]) -> io::Result<()> {
     let mut archive = Archive { out, inode: 0, written: 0 };
     for dir in ["dev", "modules", "newroot", "proc", "sys"] {
@@ -85,7 +85,7 @@ impl<W: Write> Archive<'_, W> {
 mod tests {
     use super::*;
 
-    /// What another reader of cpio sees: name, mode, content.
+    /// A minimal cpio reader: name, mode and content of every entry.
     fn read(mut archive: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
         let mut entries = Vec::new();
         loop {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_archive_holds_the_agent_as_init_and_the_modules_in_their_order() {
+    fn archive_contains_the_agent_as_init_and_the_modules_in_order() {
         let module = |file: &str, content: &[u8]| Module { file: file.into(), content: content.to_vec() };
         let modules = [module("b.ko", b"second letter"), module("a.ko", b"x")];
         let mut archive = Vec::new();

@@ -1,4 +1,4 @@
-//! From Debian's kernel package to what a machine starts: an uncompressed ELF kernel and modules in their order.
+//! Reads Debian's kernel package: the compressed ELF kernel in a bzImage, the load order of modules, the installed packages.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// `payload_offset`, `payload_length`), without the size that the kernel's build appends to it.
 ///
 /// # Errors
-/// With what is wrong with the image.
+/// What is wrong with the image.
 pub(super) fn payload(image: &[u8]) -> Result<&[u8], &'static str> {
     const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
     const APPENDED_SIZE_BYTES: usize = 4;
@@ -18,7 +18,7 @@ pub(super) fn payload(image: &[u8]) -> Result<&[u8], &'static str> {
         return Err("is not a bzImage");
     }
     let (Some(&sectors), Some(offset), Some(length)) = (image.get(0x1f1), word(0x248), word(0x24c)) else {
-        return Err("is cut short");
+        return Err("is truncated");
     };
     // "If setup_sects is 0, the real value is 4."
     let sectors = if sectors == 0 { 4 } else { usize::from(sectors) };
@@ -28,21 +28,21 @@ pub(super) fn payload(image: &[u8]) -> Result<&[u8], &'static str> {
     if payload.starts_with(ZSTD) { Ok(payload) } else { Err("is not compressed with zstd") }
 }
 
-/// The paths (as in `modules.dep`) of `wanted` and all they depend on, each after what it needs.
+/// The paths (as in `modules.dep`) of `wanted` and their dependencies, each after its dependencies.
 ///
 /// # Errors
 /// The name of a module that the kernel does not have.
 pub(super) fn load_order(modules_dep: &str, wanted: &[String]) -> Result<Vec<String>, String> {
     // depmod(8): "path: dependency dependency …", the dependencies in the order in which to *unload* them.
-    let needs: BTreeMap<&str, Vec<&str>> = modules_dep
+    let dependencies: BTreeMap<&str, Vec<&str>> = modules_dep
         .lines()
         .filter_map(|line| line.split_once(':'))
-        .map(|(path, needs)| (path, needs.split_ascii_whitespace().rev().collect()))
+        .map(|(path, list)| (path, list.split_ascii_whitespace().rev().collect()))
         .collect();
     let mut order: Vec<String> = Vec::new();
     for name in wanted {
-        let path = needs.keys().find(|path| module_name(path) == name).ok_or_else(|| name.clone())?;
-        for path in needs[path].iter().chain([path]) {
+        let path = dependencies.keys().find(|path| module_name(path) == name).ok_or_else(|| name.clone())?;
+        for path in dependencies[path].iter().chain([path]) {
             if !order.iter().any(|known| known == path) {
                 order.push((*path).to_owned());
             }
@@ -57,7 +57,7 @@ pub(super) fn module_name(path: &str) -> &str {
     file.split('.').next().unwrap_or(file)
 }
 
-/// Package → version of everything installed, from dpkg's status file.
+/// Package → version of all installed packages, from dpkg's status file.
 pub(super) fn installed(status: &str) -> BTreeMap<String, String> {
     let mut packages = BTreeMap::new();
     for paragraph in status.split("\n\n") {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_zstd_kernel_is_refused_with_the_reason() {
+    fn invalid_kernel_is_an_error_with_the_reason() {
         assert_eq!(payload(b"\x7fELF"), Err("is not a bzImage"));
         assert_eq!(payload(&bz_image(b"\x1f\x8bgzipSIZE")), Err("is not compressed with zstd"));
         let image = bz_image(b"\x28\xb5\x2f\xfdkernelSIZE");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_comes_after_all_it_depends_on_and_only_once() {
+    fn module_is_listed_once_and_after_its_dependencies() {
         let dep = "k/net/vsock.ko.xz:\nk/net/common.ko.xz: k/net/vsock.ko.xz\n\
                    k/net/virtio.ko.xz: k/net/common.ko.xz k/net/vsock.ko.xz\nk/fs/overlay.ko.xz:\n";
         let wanted = ["overlay", "virtio", "common"].map(str::to_owned);

@@ -1,22 +1,22 @@
-//! Names in the recipe: a path, `*` for any run of characters within one part of it, `/` at the end for all that is below.
+//! Path patterns of the recipe: `*` matches any characters except `/`; a trailing `/` matches everything below the directory.
 
-/// Whether `pattern` names `path` (no leading `/` in either).
-pub(super) fn names(pattern: &str, path: &str) -> bool {
+/// Whether `pattern` matches `path` (no leading `/` in either).
+pub(super) fn matches(pattern: &str, path: &str) -> bool {
     match pattern.strip_suffix('/') {
         None => {
             pattern.split('/').count() == path.split('/').count()
-                && pattern.split('/').zip(path.split('/')).all(|(pattern, part)| part_fits(pattern, part))
+                && pattern.split('/').zip(path.split('/')).all(|(pattern, part)| component_matches(pattern, part))
         }
-        Some(above) => {
-            let depth = above.split('/').count();
+        Some(dir) => {
+            let depth = dir.split('/').count();
             path.split('/').count() > depth
-                && above.split('/').zip(path.split('/')).all(|(pattern, part)| part_fits(pattern, part))
+                && dir.split('/').zip(path.split('/')).all(|(pattern, part)| component_matches(pattern, part))
         }
     }
 }
 
-/// One part of a path against one part of a pattern.
-fn part_fits(pattern: &str, part: &str) -> bool {
+/// Whether one component of a pattern matches one component of a path.
+fn component_matches(pattern: &str, part: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == part };
     let Some(mut left) = part.strip_prefix(first) else { return false };
     let mut pieces = rest.split('*').peekable();
@@ -32,11 +32,11 @@ fn part_fits(pattern: &str, part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::names;
+    use super::matches;
 
     #[test]
-    fn a_pattern_names_its_path_and_nothing_near_it() {
-        for (pattern, path, fits) in [
+    fn pattern_matches_its_paths_only() {
+        for (pattern, path, expected) in [
             ("boot/", "boot", false),
             ("boot/", "boot/vmlinuz-6", true),
             ("boot/", "boot/grub/x", true),
@@ -53,7 +53,7 @@ mod tests {
             ("*", "a", true),
             ("*", "a/b", false),
         ] {
-            assert_eq!(names(pattern, path), fits, "{pattern} {path}");
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Programs that the build runs: no shell, bounded output, a limit on their time, and a failure that names everything.
+//! Runs the build's programs without a shell, with bounded output and a timeout. Errors contain step, command and last lines.
 
-use super::{build_error::BuildError, progress::Step};
+use super::{build_error::BuildError, progress::BuildStep};
 use crate::process::{self, ProcessId};
 use std::{collections::VecDeque, ffi::OsString, path::Path, process::Stdio, time::Duration};
 use tokio::{
@@ -9,14 +9,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Lines of output kept for a failure's text.
+/// Number of lines of standard error kept for an error.
 const LINES_MAX: usize = 12;
 /// The longest line kept, bytes.
 const LINE_BYTES_MAX: usize = 400;
 /// The largest standard output that is collected, bytes.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
-/// How long a program may take to clean up after itself when told to end.
-const CLEAN_UP: Duration = Duration::from_secs(10);
+/// How long a program may take to exit after SIGTERM.
+const TERM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The last lines that a program printed.
 #[derive(Default)]
@@ -24,24 +24,24 @@ struct Tail(VecDeque<String>);
 
 /// A program with its arguments.
 pub(super) struct Program {
-    step: Step,
+    step: BuildStep,
     command: Command,
     line: String,
     limit: Duration,
 }
 
-/// A program that runs, its standard streams taken.
+/// A running program.
 pub(super) struct Running {
-    step: Step,
+    step: BuildStep,
     line: String,
     limit: Duration,
     pub(super) child: Child,
 }
 
 impl Program {
-    /// `name` with `args`, run in `dir`. It sees the caller's environment without what is ours: that may hold secrets.
+    /// `name` with `args`, run in `dir`. It inherits the environment except `ANTEROOM_…` variables, which may contain secrets.
     pub(super) fn new<A: Into<OsString>>(
-        step: Step,
+        step: BuildStep,
         limit: Duration,
         dir: &Path,
         name: &str,
@@ -72,13 +72,13 @@ impl Program {
         self
     }
 
-    /// Gives it a standard input.
+    /// Sets its standard input.
     pub(super) fn stdin(mut self, stdin: Stdio) -> Self {
         self.command.stdin(stdin);
         self
     }
 
-    /// Starts it, with standard output and error to be read.
+    /// Starts it, with pipes for standard output and standard error.
     pub(super) fn start(mut self) -> Result<Running, BuildError> {
         let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         match child {
@@ -87,7 +87,7 @@ impl Program {
         }
     }
 
-    /// Runs it to its end and gives what it wrote to standard output.
+    /// Runs it until it exits and returns its standard output.
     pub(super) async fn output(self) -> Result<Vec<u8>, BuildError> {
         let mut running = self.start()?;
         let stdout = running.child.stdout.take();
@@ -98,12 +98,12 @@ impl Program {
 }
 
 impl Running {
-    /// Waits for its end, reading standard error (every line goes to `on_line`). When it takes too long, or `stop` says so, it
-    /// is told to end (SIGTERM: mmdebstrap removes what it made), then killed.
+    /// Waits until it exits and calls `on_line` for every line of standard error. After the timeout, or when `stop` fires, it
+    /// gets SIGTERM (on which mmdebstrap removes its files), then SIGKILL.
     pub(super) async fn finish(mut self, stop: &CancellationToken, on_line: impl Fn(&str)) -> Result<(), BuildError> {
         let stderr = self.child.stderr.take();
         let mut tail = Tail::default();
-        let ended = tokio::time::timeout(self.limit, async {
+        let result = tokio::time::timeout(self.limit, async {
             let all = async {
                 read_lines(stderr, |line| {
                     on_line(line);
@@ -115,15 +115,15 @@ impl Running {
             stop.run_until_cancelled(all).await
         })
         .await;
-        let ended = match ended {
+        let result = match result {
             Ok(None) => {
                 self.end().await;
                 return Err(BuildError::Stopped { step: self.step, command: shorten(&self.line) });
             }
-            Ok(Some(ended)) => Ok(ended),
-            Err(late) => Err(late),
+            Ok(Some(status)) => Ok(status),
+            Err(elapsed) => Err(elapsed),
         };
-        match ended {
+        match result {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(BuildError::Failed {
                 step: self.step,
@@ -144,28 +144,27 @@ impl Running {
         }
     }
 
-    /// Which process it is, to be found again by a later build; `None` when it has ended.
+    /// Its process, which is recorded for later builds; `None` when it has exited.
     pub(super) fn process(&self) -> Option<ProcessId> {
         ProcessId::of(self.child.id()?)
     }
 
-    /// Ends it and all that it started. mmdebstrap itself heeds no signal while it works: its child cleans up, then it ends.
+    /// Ends it and its descendants. mmdebstrap itself ignores signals while it works: its child cleans up, then it exits.
     async fn end(&mut self) {
         let Some(process) = self.process() else { return };
-        let others = process::descendants(process.pid);
-        for each in others.iter().chain([&process]) {
+        let descendants = process::descendants(process.pid);
+        for each in descendants.iter().chain([&process]) {
             let pid = i32::try_from(each.pid).ok().and_then(rustix::process::Pid::from_raw);
             if let Some(pid) = pid {
-                // Gone already is as good.
+                // It may have exited already.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
         }
-        if tokio::time::timeout(CLEAN_UP, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(TERM_TIMEOUT, self.child.wait()).await.is_err() {
             kill_with_descendants(process);
-            // It is killed again when the child is dropped.
             let _ = self.child.wait().await;
         }
-        others.into_iter().for_each(ProcessId::kill);
+        descendants.into_iter().for_each(ProcessId::kill);
     }
 }
 
@@ -196,9 +195,9 @@ async fn read_lines(from: Option<impl AsyncRead + Unpin>, mut on_line: impl FnMu
     let Some(from) = from else { return };
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
-    // A line is handed on in pieces when it is too long: a program that prints no line end cannot fill our memory.
+    // A line that is too long is split: a program that prints no line end cannot exhaust the memory.
     loop {
-        let taken = match from.fill_buf().await {
+        let consumed = match from.fill_buf().await {
             Ok([]) | Err(_) => break,
             Ok(bytes) => {
                 let end = bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r');
@@ -210,32 +209,32 @@ async fn read_lines(from: Option<impl AsyncRead + Unpin>, mut on_line: impl FnMu
                 end.map_or(bytes.len(), |end| end + 1)
             }
         };
-        from.consume(taken);
+        from.consume(consumed);
     }
     if !line.is_empty() {
         on_line(&String::from_utf8_lossy(&line));
     }
 }
 
-/// Everything, up to the bound; what is beyond is read and forgotten so that the writer does not stall.
+/// Reads everything and keeps at most [`OUTPUT_BYTES_MAX`] bytes; the rest is discarded so that the writer does not block.
 async fn collect(from: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, BuildError> {
     let mut out = Vec::new();
     let Some(from) = from else { return Ok(out) };
     let mut from = BufReader::new(from);
     loop {
-        let taken = match from.fill_buf().await {
+        let consumed = match from.fill_buf().await {
             Ok([]) | Err(_) => return Ok(out),
             Ok(bytes) => {
-                let room = OUTPUT_BYTES_MAX - out.len();
-                out.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                let capacity = OUTPUT_BYTES_MAX - out.len();
+                out.extend_from_slice(&bytes[..bytes.len().min(capacity)]);
                 bytes.len()
             }
         };
-        from.consume(taken);
+        from.consume(consumed);
     }
 }
 
-/// A command line for a message: the beginning says what it was.
+/// The beginning of a command line, for a message.
 fn shorten(line: &str) -> String {
     match line.char_indices().nth(300) {
         Some((end, _)) => format!("{} …", &line[..end]),
@@ -248,11 +247,11 @@ mod tests {
     use super::*;
 
     fn run(limit: Duration, name: &str, args: &[&str]) -> Program {
-        Program::new(Step::Packages, limit, Path::new("/"), name, args.iter().copied())
+        Program::new(BuildStep::Packages, limit, Path::new("/"), name, args.iter().copied())
     }
 
     #[tokio::test]
-    async fn a_failure_names_the_step_the_command_and_its_last_lines() {
+    async fn error_contains_step_command_and_last_lines() {
         let script = "import sys\nfor i in range(40): print('line', i, file=sys.stderr)\nsys.exit(3)";
         let error = run(Duration::from_secs(30), "python3", &["-c", script]).output().await.unwrap_err();
         let text = error.to_string();
@@ -263,13 +262,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_takes_too_long_is_ended() {
+    async fn program_is_stopped_after_the_timeout() {
         let error = run(Duration::from_millis(50), "sleep", &["600"]).output().await.unwrap_err();
         assert!(matches!(error, BuildError::TooLong { .. }), "{error}");
     }
 
     #[tokio::test]
-    async fn what_a_program_started_is_ended_with_it() {
+    async fn descendants_are_stopped_with_the_program() {
         let script = "import subprocess, sys\nchild = subprocess.Popen(['sleep', '600'])\nprint(child.pid, flush=True)\nchild.wait()";
         let mut running = run(Duration::from_secs(60), "python3", &["-c", script]).start().unwrap();
         let mut line = String::new();
@@ -279,22 +278,22 @@ mod tests {
         stop.cancel();
         let error = running.finish(&stop, |_| ()).await.unwrap_err();
         assert!(matches!(error, BuildError::Stopped { .. }), "{error}");
-        let gone = async {
+        let exited = async {
             while grandchild.is_alive() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), exited).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_missing_program_is_named() {
+    async fn error_contains_the_name_of_a_missing_program() {
         let error = run(Duration::from_secs(5), "no-such-program-anywhere", &[]).output().await.unwrap_err();
         assert!(error.to_string().contains("no-such-program-anywhere"), "{error}");
     }
 
     #[tokio::test]
-    async fn output_beyond_the_bound_is_dropped() {
+    async fn output_beyond_the_limit_is_discarded() {
         let script = "import sys\nsys.stdout.write('x' * 3000000)";
         let out = run(Duration::from_secs(30), "python3", &["-c", script]).output().await.unwrap();
         assert_eq!(out.len(), OUTPUT_BYTES_MAX);

@@ -1,62 +1,62 @@
-//! The steps of an image build and how far they are.
+//! The steps of an image build and their progress.
 
 use std::{fmt, sync::Arc};
 
-/// A step of the build, in this order; `Tools` and `Packages` run side by side.
+/// A step of the build, in this order; `Tools` and `Packages` run in parallel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
-    /// This host and the inputs are looked at.
+pub enum BuildStep {
+    /// Check this host and the inputs.
     Check,
-    /// Command-line tools are downloaded.
+    /// Download command-line tools.
     Tools,
-    /// Debian packages are installed.
+    /// Install Debian packages.
     Packages,
-    /// The root file system is written.
+    /// Write the root file system.
     RootFs,
-    /// Kernel, agent and modules are put together.
+    /// Assemble kernel, agent, modules and root file system.
     Assemble,
-    /// A machine is started from it once.
+    /// Start a machine from the image.
     SelfTest,
-    /// It becomes the current image; old ones go.
+    /// Make the image current and remove old ones.
     Publish,
 }
 
-impl Step {
+impl BuildStep {
     /// All steps, for a display.
     pub const ALL: [Self; 7] =
         [Self::Check, Self::Tools, Self::Packages, Self::RootFs, Self::Assemble, Self::SelfTest, Self::Publish];
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for BuildStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Check => "looking at this host",
+            Self::Check => "checking this host",
             Self::Tools => "downloading command-line tools",
             Self::Packages => "installing packages",
             Self::RootFs => "writing the root file system",
-            Self::Assemble => "putting the image together",
-            Self::SelfTest => "starting a machine from it",
-            Self::Publish => "making it current",
+            Self::Assemble => "assembling the image",
+            Self::SelfTest => "starting a machine from the image",
+            Self::Publish => "making the image current",
         })
     }
 }
 
-/// How far a step is.
+/// The progress of one step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
-    /// Which.
-    pub step: Step,
-    /// From 0 to 1, 1 is done; `None`: under way, not known how far.
+pub struct BuildProgress {
+    /// The step.
+    pub step: BuildStep,
+    /// From 0 to 1, 1 is done; `None`: running, progress unknown.
     pub fraction: Option<f32>,
-    /// A few words for people; may be empty.
+    /// A short text for display; may be empty.
     pub note: String,
 }
 
-/// Who is told of progress. Called from several threads; must not block for long.
-pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+/// Callback for progress. Called from several threads; must not block for long.
+pub type OnProgress = Arc<dyn Fn(BuildProgress) + Send + Sync>;
 
-impl Progress {
-    pub(super) fn at(step: Step, fraction: f32, note: &str) -> Self {
+impl BuildProgress {
+    pub(super) fn at(step: BuildStep, fraction: f32, note: &str) -> Self {
         Self { step, fraction: Some(fraction), note: note.to_owned() }
     }
 }

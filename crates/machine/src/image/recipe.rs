@@ -78,7 +78,7 @@ impl Cli {
     /// Whether a file of the package is laid down.
     pub(super) fn takes(&self, path: &str) -> bool {
         if self.whole {
-            !self.leave_out.iter().any(|pattern| pattern::names(pattern, path))
+            !self.leave_out.iter().any(|pattern| pattern::matches(pattern, path))
         } else {
             path == self.executable
         }
@@ -161,7 +161,7 @@ impl Recipe {
 
     /// Whether a file of the packages stays out of the root file system.
     pub(super) fn leaves_out(&self, path: &str) -> bool {
-        let any = |patterns: &[String]| patterns.iter().any(|pattern| pattern::names(pattern, path));
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| pattern::matches(pattern, path));
         any(&self.drop) && !any(&self.keep)
     }
 

@@ -17,7 +17,7 @@ use super::{
     initramfs::Module,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
     program::{Program, Running},
-    progress::{Progress, Step},
+    progress::{BuildProgress, BuildStep},
     store,
 };
 use filter::Filtered;
@@ -78,7 +78,7 @@ pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root,
     let new = context.scratch.join("root");
     let io = |path: &Path| {
         let path = path.to_owned();
-        move |source| BuildError::Io { step: Step::RootFs, path, source }
+        move |source| BuildError::Io { step: BuildStep::RootFs, path, source }
     };
     fs::create_dir_all(new.join(MODULES_DIR)).map_err(io(&new))?;
     let cache = context.settings.dir.join(store::TOOLS_CACHE);
@@ -126,7 +126,7 @@ pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root,
         clis,
     };
     let summary = serde_json::to_vec_pretty(&root)
-        .map_err(|error| BuildError::Unexpected { step: Step::RootFs, what: error.to_string() })?;
+        .map_err(|error| BuildError::Unexpected { step: BuildStep::RootFs, what: error.to_string() })?;
     store::write(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
     store::publish(&new, dir).map_err(io(dir))?;
     Ok(root)
@@ -134,7 +134,7 @@ pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root,
 
 fn missing_file(file: &str) -> BuildError {
     BuildError::Unexpected {
-        step: Step::RootFs,
+        step: BuildStep::RootFs,
         what: format!("the root file system lacks {file}: the packages of the recipe no longer bring it"),
     }
 }
@@ -143,10 +143,10 @@ fn check_head(path: &Path, not: FormatCheck) -> Result<(), BuildError> {
     let mut head = [0; 1024];
     let got = File::open(path)
         .and_then(|mut file| super::read_up_to(&mut file, &mut head))
-        .map_err(|source| BuildError::Io { step: Step::RootFs, path: path.to_owned(), source })?;
+        .map_err(|source| BuildError::Io { step: BuildStep::RootFs, path: path.to_owned(), source })?;
     match not(&head[..got]) {
         None => Ok(()),
-        Some(why) => Err(BuildError::Unexpected { step: Step::RootFs, what: format!("{} {why}", path.display()) }),
+        Some(why) => Err(BuildError::Unexpected { step: BuildStep::RootFs, what: format!("{} {why}", path.display()) }),
     }
 }
 
@@ -175,8 +175,8 @@ fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
     args.push((&recipe.suite).into());
     args.push("-".into());
     let limit = Duration::from_millis(context.settings.step_ms_max);
-    (context.progress)(Progress::at(Step::Packages, 0.0, "starting"));
-    Program::new(Step::Packages, limit, Path::new("/"), "mmdebstrap", args)
+    (context.progress)(BuildProgress::at(BuildStep::Packages, 0.0, "starting"));
+    Program::new(BuildStep::Packages, limit, Path::new("/"), "mmdebstrap", args)
         .env("TMPDIR", Some(&context.packages_dir.to_string_lossy()))
         .env("SOURCE_DATE_EPOCH", Some(&recipe.epoch_s.to_string()))
         .start()
@@ -209,7 +209,7 @@ async fn squash(
     }
     let mut squashing = start_mksquashfs(context, to)?;
     let pipes = packages.child.stdout.take().zip(squashing.child.stdin.take());
-    let pipe_error = |source| BuildError::Io { step: Step::RootFs, path: to.to_owned(), source };
+    let pipe_error = |source| BuildError::Io { step: BuildStep::RootFs, path: to.to_owned(), source };
     let (from, into) = pipes.ok_or_else(|| pipe_error(io::Error::other("the pipe was taken")))?;
     let from = File::from(from.into_owned_fd().map_err(pipe_error)?);
     let into = File::from(into.into_owned_fd().map_err(pipe_error)?);
@@ -219,7 +219,7 @@ async fn squash(
     let filtering = tokio::task::spawn_blocking(move || filter::filter(&recipe, from, into, additions, &*progress));
     let on_line = |line: &str| {
         if let Some((fraction, text)) = packages_fraction(line) {
-            (context.progress)(Progress::at(Step::Packages, fraction, text));
+            (context.progress)(BuildProgress::at(BuildStep::Packages, fraction, text));
         }
     };
     let (packages, squashing, filtered) =
@@ -267,7 +267,7 @@ fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<Running, Bu
         "0".into(),
     ];
     let limit = Duration::from_millis(context.settings.step_ms_max);
-    Program::new(Step::RootFs, limit, Path::new("/"), "mksquashfs", args)
+    Program::new(BuildStep::RootFs, limit, Path::new("/"), "mksquashfs", args)
         .env("SOURCE_DATE_EPOCH", None)
         .stdin(Stdio::piped())
         .start()
@@ -275,19 +275,19 @@ fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<Running, Bu
 
 async fn unpack_kernel(context: &BuildContext<'_>, filtered: &Filtered, dir: &Path) -> Result<(), BuildError> {
     let payload = kernel::payload(&filtered.kernel).map_err(|why| BuildError::Unexpected {
-        step: Step::RootFs,
+        step: BuildStep::RootFs,
         what: format!("the kernel of {} {why}", filtered.kernel_version),
     })?;
     let packed = context.scratch.join("vmlinux.zst");
     fs::write(&packed, payload).map_err(|source| BuildError::Io {
-        step: Step::RootFs,
+        step: BuildStep::RootFs,
         path: packed.clone(),
         source,
     })?;
     let kernel = dir.join(KERNEL_FILE);
     let args: [OsString; 6] = ["-d".into(), "-q".into(), "-f".into(), "-o".into(), (&kernel).into(), (&packed).into()];
     let limit = Duration::from_millis(context.settings.step_ms_max);
-    Program::new(Step::RootFs, limit, dir, "zstd", args).output().await?;
+    Program::new(BuildStep::RootFs, limit, dir, "zstd", args).output().await?;
     check_head(&kernel, not_a_kernel)
 }
 
@@ -297,7 +297,7 @@ async fn unpack_modules(
     filtered: &Filtered,
     dir: &Path,
 ) -> Result<Vec<String>, BuildError> {
-    let unexpected = |what: String| BuildError::Unexpected { step: Step::RootFs, what };
+    let unexpected = |what: String| BuildError::Unexpected { step: BuildStep::RootFs, what };
     let order = kernel::load_order(&filtered.modules_dep, &context.recipe.modules)
         .map_err(|name| unexpected(format!("the kernel {} has no module {name}", filtered.kernel_version)))?;
     let dir = dir.join(MODULES_DIR);
@@ -308,8 +308,14 @@ async fn unpack_modules(
             filtered.modules.get(&path).ok_or_else(|| unexpected(format!("the kernel's package lacks {path}")))?;
         let name = format!("{}.ko", kernel::module_name(&path));
         let at = dir.join(format!("{name}.xz"));
-        fs::write(&at, packed).map_err(|source| BuildError::Io { step: Step::RootFs, path: at.clone(), source })?;
-        Program::new(Step::RootFs, limit, &dir, "xz", [OsString::from("-d"), "-q".into(), at.into()]).output().await?;
+        fs::write(&at, packed).map_err(|source| BuildError::Io {
+            step: BuildStep::RootFs,
+            path: at.clone(),
+            source,
+        })?;
+        Program::new(BuildStep::RootFs, limit, &dir, "xz", [OsString::from("-d"), "-q".into(), at.into()])
+            .output()
+            .await?;
         files.push(name);
     }
     Ok(files)

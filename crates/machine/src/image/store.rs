@@ -1,4 +1,4 @@
-//! Where images lie: one build at a time, appearing whole, and nothing removed that something uses.
+//! The images directory: one build at a time, atomic publication, removal of unused images.
 
 use super::{Image, MANIFEST_FILE, hex};
 use rustix::fs::FlockOperation;
@@ -9,33 +9,33 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The link to the image that new machines are made from.
+/// The symbolic link to the image for new machines.
 pub(super) const CURRENT: &str = "current";
-/// Packages of command-line tools.
+/// Directory of the command-line tools' packages.
 pub(super) const TOOLS_CACHE: &str = "cache/tools";
-/// Root file systems by the hash of what they were made from.
+/// Directory of the root file systems, by the hash of their inputs.
 const ROOTS_CACHE: &str = "cache/roots";
 const LOCK: &str = "lock";
 const SCRATCH_PREFIX: &str = "tmp-";
-/// Roots kept: the newest, and the one before for going back.
+/// Number of root file systems to keep: the newest, and one more for a rollback.
 const ROOTS_KEPT: usize = 2;
 
-/// The images directory, held by this build alone.
+/// The images directory, locked by this build.
 #[derive(Debug)]
 pub(super) struct ImageStore {
     pub(super) dir: PathBuf,
     _lock: File,
 }
 
-/// Why the shelf is not ours.
+/// Why the images directory cannot be locked.
 pub(super) enum LockError {
-    /// Another build runs, in this process if its number could be read.
+    /// Another build is running; its process id, if it could be read.
     Busy(Option<u32>),
     Io(PathBuf, io::Error),
 }
 
 impl ImageStore {
-    /// Takes the directory (made if missing) for one build. The lock goes with the process.
+    /// Creates the directory if it is missing, and locks it for one build. The lock ends with the process.
     pub(super) fn lock(dir: &Path) -> Result<Self, LockError> {
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -50,19 +50,19 @@ impl ImageStore {
                 return Err(LockError::Io(path, error.into()));
             }
             let mut holder = String::new();
-            // Without a readable number the message only says less.
+            // Without a readable process id the message is only less precise.
             let _ = lock.take(20).read_to_string(&mut holder);
             return Err(LockError::Busy(holder.trim().parse().ok()));
         }
-        let tell = |lock: &mut File| -> io::Result<()> {
+        let write_pid = |lock: &mut File| -> io::Result<()> {
             lock.set_len(0)?;
             writeln!(lock, "{}", std::process::id())
         };
-        tell(&mut lock).map_err(io(&path))?;
+        write_pid(&mut lock).map_err(io(&path))?;
         Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
-    /// Unfinished directories of earlier builds: those all ended, since the lock is ours.
+    /// Temporary directories of earlier builds, which have all ended because this build has the lock.
     pub(super) fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
@@ -74,26 +74,26 @@ impl ImageStore {
         Ok(found)
     }
 
-    /// A new directory for this build's unfinished files.
+    /// Creates a temporary directory for this build.
     pub(super) fn scratch(&self) -> io::Result<PathBuf> {
         let dir = self.dir.join(format!("{SCRATCH_PREFIX}{}", random_name()?));
         fs::create_dir(&dir)?;
         Ok(dir)
     }
 
-    /// Where the root made from these inputs lies, if it was made.
+    /// The directory for the root file system with these inputs.
     pub(super) fn root_dir(&self, key: &str) -> PathBuf {
         self.dir.join(ROOTS_CACHE).join(key)
     }
 
-    /// Every image that can be opened, the newest first.
+    /// All valid images, newest first.
     pub(super) fn images(&self) -> io::Result<Vec<Image>> {
         let mut images = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() && entry.path().join(MANIFEST_FILE).is_file() && is_hash(&entry.file_name())
             {
-                // What cannot be opened (another layout, damaged) is no image for us; it is removed below when it is old.
+                // Images that cannot be opened (another layout, damaged) are skipped.
                 images.extend(Image::open(&entry.path()).ok());
             }
         }
@@ -101,7 +101,7 @@ impl ImageStore {
         Ok(images)
     }
 
-    /// Makes `image` the one that new machines are made from.
+    /// Makes `image` the image for new machines.
     pub(super) fn make_current(&self, image: &Image) -> io::Result<()> {
         let name = image.dir.file_name().ok_or_else(|| io::Error::other("the image's directory has no name"))?;
         let new = self.dir.join(format!("{SCRATCH_PREFIX}{CURRENT}"));
@@ -114,23 +114,23 @@ impl ImageStore {
         sync(&self.dir)
     }
 
-    /// Removes images beyond the `keep` newest, but never the current one and none that a template or a machine uses.
-    /// Returns how many went.
+    /// Removes all but the `keep` newest images, except the current one and those that a template or a machine uses.
+    /// Returns how many were removed.
     pub(super) fn prune(&self, keep: usize) -> io::Result<usize> {
         let current = Image::current(&self.dir).ok();
         let is_current =
             |image: &Image| current.as_ref().is_some_and(|current| current.manifest.hash == image.manifest.hash);
         let mut images = self.images()?;
-        // One of those to keep, also when another was built within the same second.
+        // The current image counts as one to keep, even if another was built within the same second.
         images.sort_by_key(|image| !is_current(image));
-        let mut gone = 0;
+        let mut removed = 0;
         for image in images.into_iter().skip(keep.max(1)) {
             if !is_current(&image) && remove_unless_used(&image, current.as_ref())? {
-                gone += 1;
+                removed += 1;
             }
         }
         self.prune_roots()?;
-        Ok(gone)
+        Ok(removed)
     }
 
     fn prune_roots(&self) -> io::Result<()> {
@@ -141,7 +141,7 @@ impl ImageStore {
         }
         roots.sort();
         roots.reverse();
-        // An image holds its own links to a root's files, so nothing is taken from it.
+        // An image has its own hard links to the files, so it remains complete.
         roots.into_iter().skip(ROOTS_KEPT).try_for_each(|(_, root)| fs::remove_dir_all(root))
     }
 }
@@ -151,12 +151,12 @@ impl ImageStore {
 /// starts at this moment, and machines that run have their files open, whatever they are called.
 fn remove_unless_used(image: &Image, current: Option<&Image>) -> io::Result<bool> {
     let inode = |image: &Image| fs::metadata(image.rootfs()).map(|file| file.ino()).ok();
-    let mut own = vec![image.initramfs()];
+    let mut paths = vec![image.initramfs()];
     if current.and_then(inode) != inode(image) {
-        own.push(image.rootfs());
+        paths.push(image.rootfs());
     }
     let mut locks = Vec::new();
-    for path in own {
+    for path in paths {
         let file = File::open(path)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(false);
@@ -185,17 +185,17 @@ pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Gives a finished directory its name: its files reach the disk first, so that a name is never on half a thing. An older
-/// directory of that name is replaced.
+/// Renames a complete directory to its final name. Its files are synced first, so that the name never refers to incomplete
+/// files. An older directory with that name is replaced.
 pub(super) fn publish(from: &Path, to: &Path) -> io::Result<()> {
     sync_below(from)?;
-    let above = to.parent().ok_or_else(|| io::Error::other("a directory without a place"))?;
-    fs::create_dir_all(above)?;
+    let parent = to.parent().ok_or_else(|| io::Error::other("the directory has no parent"))?;
+    fs::create_dir_all(parent)?;
     if to.exists() {
         fs::remove_dir_all(to)?;
     }
     fs::rename(from, to)?;
-    sync(above)
+    sync(parent)
 }
 
 fn sync_below(dir: &Path) -> io::Result<()> {

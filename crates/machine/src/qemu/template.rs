@@ -64,7 +64,7 @@ pub struct TemplateSettings {
 
 /// The progress of a preparation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
+pub enum PrepareProgress {
     /// A matching template exists.
     Found,
     /// Another process is preparing a template.
@@ -199,7 +199,7 @@ impl Template {
         image: &Image,
         accelerator: &Accelerator,
         settings: &TemplateSettings,
-        progress: impl Fn(Progress) + Send + Sync,
+        progress: impl Fn(PrepareProgress) + Send + Sync,
     ) -> Result<Self, TemplateError> {
         let began = Instant::now();
         settings.hardware.check()?;
@@ -220,11 +220,11 @@ impl Template {
         prepare::remove_leftovers(&settings.templates_dir)?;
         let dir = settings.templates_dir.join(manifest.key());
         if is_valid(&dir, &manifest) {
-            progress(Progress::Found);
+            progress(PrepareProgress::Found);
         } else {
             prepare::make(image, &manifest, settings, &dir, &progress).await?;
             let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            progress(Progress::Done { elapsed_ms });
+            progress(PrepareProgress::Done { elapsed_ms });
         }
         Self::open(dir, manifest, image, settings)
     }

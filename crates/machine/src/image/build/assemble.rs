@@ -1,4 +1,4 @@
-//! From a root, the kernel and the agent to an image with a manifest, under the name of its hash.
+//! Assembles root file system, kernel and agent into an image, in a directory named after its hash.
 
 use super::{
     super::{
@@ -6,7 +6,7 @@ use super::{
         build_error::BuildError,
         build_settings::BuildSettings,
         hash_of, initramfs, leftovers,
-        progress::Step,
+        progress::BuildStep,
         root::Root,
         store::{self, ImageStore},
     },
@@ -22,7 +22,7 @@ use std::{
 
 const INITRAMFS_FILE: &str = "initramfs.cpio";
 
-/// Puts an image together; it appears whole. An image with the same hash that is there already is taken instead.
+/// Assembles an image and publishes it atomically. If an image with the same hash exists, it is used instead.
 pub(super) async fn assemble(
     store: &ImageStore,
     root: &Root,
@@ -30,16 +30,16 @@ pub(super) async fn assemble(
     settings: &BuildSettings,
     inputs: &Inputs,
 ) -> Result<Image, BuildError> {
-    let step = Step::Assemble;
+    let step = BuildStep::Assemble;
     let scratch = store.scratch().map_err(|source| BuildError::Io { step, path: store.dir.clone(), source })?;
-    let placed = place(store, root, root_dir, inputs, &scratch.join("image"));
-    let cleared = leftovers::remove(&scratch, settings).await;
-    let dir = placed.map_err(|(path, source)| BuildError::Io { step, path, source })?;
-    cleared?;
+    let written = write_image(store, root, root_dir, inputs, &scratch.join("image"));
+    let removed = leftovers::remove(&scratch, settings).await;
+    let dir = written.map_err(|(path, source)| BuildError::Io { step, path, source })?;
+    removed?;
     Image::open(&dir).map_err(BuildError::InvalidImage)
 }
 
-fn place(
+fn write_image(
     store: &ImageStore,
     root: &Root,
     root_dir: &Path,
@@ -60,7 +60,7 @@ fn place(
     };
     write().map_err(at(&initramfs))?;
     for artefact in [&root.kernel, &root.rootfs] {
-        // A second name, not a second half gigabyte.
+        // A hard link instead of a copy of half a gigabyte.
         let from = root_dir.join(&artefact.file);
         fs::hard_link(&from, new.join(&artefact.file)).map_err(at(&from))?;
     }
@@ -69,8 +69,8 @@ fn place(
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| (new.to_owned(), error.into()))?;
     store::write(&new.join(MANIFEST_FILE), &text).map_err(at(new))?;
     let dir = store.dir.join(&manifest.hash);
-    // The same guest from other inputs (say, a comment in the recipe): it may be in use and stays as it is but for the
-    // manifest, which has the newer inputs.
+    // The same guest from different inputs (for example, a comment in the recipe). The existing image may be in use, so only
+    // its manifest is replaced, which contains the newer inputs.
     if Image::open(&dir).is_ok() {
         fs::rename(new.join(MANIFEST_FILE), dir.join(MANIFEST_FILE)).map_err(at(&dir))?;
     } else {

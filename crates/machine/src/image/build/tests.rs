@@ -189,11 +189,14 @@ async fn progress_names_every_step_that_is_done() {
     let workshop = Workshop::new();
     let told = Arc::new(Mutex::new(Vec::new()));
     let log = told.clone();
-    let note: OnProgress = Arc::new(move |progress: Progress| log.lock().unwrap().push(progress));
+    let note: OnProgress = Arc::new(move |progress: BuildProgress| log.lock().unwrap().push(progress));
     build(&workshop.settings, note, async |_| Ok(())).await.unwrap();
-    let mut steps: Vec<Step> = told.lock().unwrap().iter().map(|progress| progress.step).collect();
+    let mut steps: Vec<BuildStep> = told.lock().unwrap().iter().map(|progress| progress.step).collect();
     steps.dedup();
-    assert_eq!(steps, [Step::Check, Step::RootFs, Step::Assemble, Step::SelfTest, Step::Publish]);
+    assert_eq!(
+        steps,
+        [BuildStep::Check, BuildStep::RootFs, BuildStep::Assemble, BuildStep::SelfTest, BuildStep::Publish]
+    );
 }
 
 #[test]

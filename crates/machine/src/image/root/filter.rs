@@ -4,7 +4,7 @@ use super::super::{
     build_context::BuildContext,
     elf,
     fetch_tools::{self, Fetched},
-    progress::{Progress, Step},
+    progress::{BuildProgress, BuildStep},
     recipe::{Cli, GUEST_DIRS, GUEST_FILES, Recipe},
 };
 use std::{
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 const ASIDE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Every permission bit and "sticky", but no set-user-id and set-group-id: nothing in the guest may become root.
 const MODE_MASK: u32 = 0o1777;
-/// Progress is told about once for so many bytes.
+/// BuildProgress is told about once for so many bytes.
 const PROGRESS_BYTES: u64 = 32 * 1024 * 1024;
 const PIPE_BYTES: usize = 1 << 20;
 
@@ -104,7 +104,7 @@ pub(super) fn filter(
     from: impl Read,
     into: File,
     additions: Additions,
-    progress: &(dyn Fn(Progress) + Send + Sync),
+    progress: &(dyn Fn(BuildProgress) + Send + Sync),
 ) -> io::Result<Filtered> {
     let mut out = Out {
         tar: Builder::new(BufWriter::with_capacity(PIPE_BYTES, into)),
@@ -122,7 +122,11 @@ pub(super) fn filter(
         passed += entry.size();
         if passed - told >= PROGRESS_BYTES {
             told = passed;
-            progress(Progress { step: Step::RootFs, fraction: None, note: format!("{} MB", passed / 1_000_000) });
+            progress(BuildProgress {
+                step: BuildStep::RootFs,
+                fraction: None,
+                note: format!("{} MB", passed / 1_000_000),
+            });
         }
         if !path.is_empty() && !is_ours(recipe, &path) && !recipe.leaves_out(&path) {
             out.pass(&path, &mut entry)?;
@@ -145,7 +149,7 @@ pub(super) fn filter(
     }
     let tools = additions.tools.blocking_recv().map_err(|_| io::Error::other("the tools could not be downloaded"))?;
     for tool in &tools {
-        progress(Progress { step: Step::RootFs, fraction: None, note: tool.cli.name.clone() });
+        progress(BuildProgress { step: BuildStep::RootFs, fraction: None, note: tool.cli.name.clone() });
         tool.add(&mut out)?;
     }
     out.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;

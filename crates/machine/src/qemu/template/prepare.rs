@@ -1,7 +1,7 @@
 //! Preparation of a template: boots one guest, waits until it is ready, and saves it.
 
 use super::{
-    Image, LOCK_FILE, MANIFEST_FILE, Progress, RAM_FILE, STATE_FILE, TEMPORARY, TemplateError, TemplateManifest,
+    Image, LOCK_FILE, MANIFEST_FILE, PrepareProgress, RAM_FILE, STATE_FILE, TEMPORARY, TemplateError, TemplateManifest,
     TemplateSettings, at,
 };
 use crate::{
@@ -33,7 +33,7 @@ const PROBE_INTERVAL_MS: u64 = 200;
 pub(super) async fn lock(
     settings: &TemplateSettings,
     began: Instant,
-    progress: &(impl Fn(Progress) + Send + Sync),
+    progress: &(impl Fn(PrepareProgress) + Send + Sync),
 ) -> Result<File, TemplateError> {
     let path = settings.templates_dir.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(at(&path))?;
@@ -46,7 +46,7 @@ pub(super) async fn lock(
             return Err(TemplateError::Busy { ms_max: settings.prepare_ms_max });
         }
         if !std::mem::replace(&mut reported, true) {
-            progress(Progress::Waiting);
+            progress(PrepareProgress::Waiting);
         }
         tokio::time::sleep(Duration::from_millis(LOCK_RETRY_MS)).await;
     }
@@ -95,7 +95,7 @@ pub(super) async fn make(
     manifest: &TemplateManifest,
     settings: &TemplateSettings,
     dir: &Path,
-    progress: &(impl Fn(Progress) + Send + Sync),
+    progress: &(impl Fn(PrepareProgress) + Send + Sync),
 ) -> Result<(), TemplateError> {
     let _image = image.lock()?;
     let machine = new_machine_id().map_err(at(&settings.templates_dir))?;
@@ -143,7 +143,7 @@ async fn save_when_ready(
     work: &Path,
     state: &Path,
     settings: &TemplateSettings,
-    progress: &(impl Fn(Progress) + Send + Sync),
+    progress: &(impl Fn(PrepareProgress) + Send + Sync),
 ) -> Result<(), TemplateError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let _guard = stop.clone().drop_guard();
@@ -160,17 +160,17 @@ async fn save_when_ready(
     machine_settings.console_bytes_max = settings.console_bytes_max;
     machine_settings.probe_every_ms = PROBE_INTERVAL_MS;
     let machines = Machines::tied_to_parent(machine_settings, Arc::new(boot), host, tasks.clone(), stop.clone())?;
-    progress(Progress::Booting);
+    progress(PrepareProgress::Booting);
     let mut states = machines.start(machine.clone())?;
     let mut reported = None;
     let (why, receipt) = loop {
         match states.borrow_and_update().clone() {
             State::Waiting { stage, .. } if reported != Some(stage) => {
                 reported = Some(stage);
-                progress(Progress::Stage(stage));
+                progress(PrepareProgress::Stage(stage));
             }
             State::Ready { .. } => {
-                progress(Progress::Saving);
+                progress(PrepareProgress::Saving);
                 machines.save(&machine, state.to_owned());
             }
             State::Removed { why, receipt } => break (why, receipt),

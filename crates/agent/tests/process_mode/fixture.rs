@@ -211,7 +211,7 @@ impl AgentFixture {
         get(sender, "/sign-in").await
     }
 
-    /// Claims for a provider and waits until its tool runs.
+    /// Claims the agent for a provider.
     pub(crate) async fn claim(&self, sender: &mut Sender, provider: Provider) -> Claim {
         let claim = claim(provider);
         let (status, body) = post(sender, "/claim", &claim).await;

@@ -29,7 +29,7 @@ fn kill_machine(server: &TestServer) {
     processes::kill(processes::machine_pid(&server.state_dir(), &server.machines()[0]).unwrap()).unwrap();
 }
 
-/// What `anteroom diagnose SESSION` prints.
+/// The output of `anteroom diagnose SESSION`.
 async fn diagnose_output(server: &TestServer, id: &SessionId) -> String {
     let mut command = Command::new(built_program("anteroom").unwrap());
     command.arg("--state-dir").arg(server.state_dir()).args(["diagnose", id.as_str()]).kill_on_drop(true);

@@ -136,7 +136,7 @@ impl SmallFileSystem {
     /// Enough for the machines.
     const MACHINES: &str = "size=64m,mode=0700";
 
-    /// Mounts it.
+    /// Empties the directory and mounts the file systems.
     pub(crate) fn mount_at(dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
         for entry in fs::read_dir(dir).unwrap() {

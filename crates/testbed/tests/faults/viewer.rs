@@ -12,7 +12,7 @@ use tokio::{
 /// How a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SocketEnd {
-    /// When.
+    /// The time of the end.
     pub at: Instant,
     /// The close code; `None` if the connection was lost.
     pub code: Option<u16>,

@@ -271,7 +271,7 @@ pub(crate) struct TestTerminal {
 }
 
 impl TestTerminal {
-    /// The pty side, and the tty side for a program's three streams.
+    /// Opens a pseudo terminal of this size; the second value is for the three streams of a program.
     pub(crate) fn open(cols: u16, rows: u16) -> (Self, OwnedFd) {
         let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&pty).unwrap();

@@ -56,13 +56,13 @@ export function onClose(code: number, reason: string, ticket_renewed: boolean): 
     case 4410:
       return { do: "over", say: told ?? "The session has ended." };
     case 4403:
-      return { do: "stop", say: told ?? "This belongs to somebody else.", again: false };
+      return { do: "stop", say: told ?? "This belongs to another caller.", again: false };
     case 4404:
       return { do: "stop", say: told ?? "There is no such session.", again: false };
     case 4408:
-      return { do: "stop", say: told ?? "Nothing happened here for too long.", again: true };
+      return { do: "stop", say: told ?? "The connection was idle for too long.", again: true };
     case 4429:
-      return { do: "stop", say: told ?? "This session has as many viewers as it may have.", again: true };
+      return { do: "stop", say: told ?? "This session has reached its maximum number of viewers.", again: true };
     default:
       // A code this page does not know: say what the server said, and let the person decide.
       return { do: "stop", say: told ?? `The server closed the connection (code ${code}).`, again: true };

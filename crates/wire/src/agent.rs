@@ -1,30 +1,30 @@
-//! The agent's side of the wire.
+//! The agent protocol.
 //!
 //! Controller → agent (port [`AGENT_PORT`](crate::channel::AGENT_PORT), HTTP/2, the agent is the server):
 //!
 //! | request | body → answer | for |
 //! |---|---|---|
-//! | `GET /hello` | → [`Hello`] | who answers, which protocol and image, how far readiness is |
-//! | `POST /claim` | [`Claim`] → [`Claimed`] | time, entropy, identity, provider, token; starts the tool. 409 when claimed for another session; the same claim again answers 200 and starts nothing |
-//! | `GET /sign-in` | → [`SignIn`] | what is known of the sign-in now |
+//! | `GET /hello` | → [`Hello`] | identity, protocol version, image and readiness |
+//! | `POST /claim` | [`Claim`] → [`Claimed`] | time, entropy, identity, provider, token; starts the tool. 409 if claimed for another session; repeating the same claim returns 200 and starts nothing |
+//! | `GET /sign-in` | → [`SignIn`] | the present state of the sign-in |
 //! | `POST /open-url` | [`OpenUrl`] → 204 | open an address in the machine's browser |
-//! | `POST /paste` | [`Paste`] → [`Pasted`] | what the person brings from their own browser: a code for the open prompt, the address at which that browser ended, or the secret the tool waits for |
-//! | `POST /method` | [`SwitchMethod`] → 204 | end the tool and start it by another method |
+//! | `POST /paste` | [`Paste`] → [`PasteResult`] | text that the user pastes: a code for the open prompt, the callback address from their own browser, or the secret the tool waits for |
+//! | `POST /method` | [`SwitchMethod`] → 204 | stop the tool and start it with another sign-in method |
 //! | `POST /input` | [`Input`] → 204 | type into the tool's terminal |
 //! | `POST /terminal/{id}/size` | [`TerminalSize`] → 204 | resize one terminal stream |
-//! | `GET /screen` | → [`Screen`] | the terminal as text; where a stored credential is used, with what scrolled off, and after the command's end as it ended |
+//! | `GET /screen` | → [`Screen`] | the terminal as text; during a credential use with the scrollback, and after the command has exited its final screen |
 //! | `CONNECT` [`DESKTOP_AUTHORITY`] | raw RFB, both ways | desktop |
 //! | `CONNECT` [`TERMINAL_AUTHORITY`] | raw terminal bytes, both ways; headers [`TERMINAL_ID_HEADER`], [`TERMINAL_COLS_HEADER`], [`TERMINAL_ROWS_HEADER`] | terminal |
 //!
 //! Agent → controller (port [`CONTROLLER_PORT`](crate::channel::CONTROLLER_PORT), HTTP/2, the controller is the server; every request but
-//! `CONNECT` carries `Authorization: Bearer <agent token>`):
+//! `CONNECT` has `Authorization: Bearer <agent token>`):
 //!
 //! | request | body → answer | for |
 //! |---|---|---|
-//! | `POST /api/agent/events` | [`Events`] → 204 | what happened in the machine, in order |
-//! | `POST /api/auth/credentials/store` | [`Delivery`] → 200 [`Delivered`] | the credential; 4xx: do not send it again, 5xx or no answer: keep it and try again |
-//! | `GET /api/agent/session` | → [`AgentSession`] | which session the machine serves; an external machine is not claimed, so its agent asks. 404: none at the moment |
-//! | `CONNECT host:port` | raw bytes, both ways; a refusal is 403, 502 or 504 with a `ProblemBody` | egress |
+//! | `POST /api/agent/events` | [`Events`] → 204 | events of the machine, in order |
+//! | `POST /api/auth/credentials/store` | [`Delivery`] → 200 [`Delivered`] | the credential; 4xx: do not send it again, 5xx or no answer: keep it and retry |
+//! | `GET /api/agent/session` | → [`AgentSession`] | the session of the machine; an external machine is not claimed, so its agent asks. 404: none at the moment |
+//! | `CONNECT host:port` | raw bytes, both ways; errors are 403, 502 or 504 with a `ProblemBody` | egress |
 
 mod claim;
 mod delivery;
@@ -38,9 +38,9 @@ pub use delivery::{AgentSession, DeliveredFile, Delivery, DeliveryResult};
 pub use events::{Event, Events, NumberedEvent};
 pub use hello::{ClaimedBy, Hello, Stage, StageReport, StageState};
 pub use requests::{Input, OpenUrl, Paste, PasteResult, Screen, SwitchMethod, TerminalSize};
-pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignInOutcome, SignIn, SignInUrl, UrlSource};
+pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignIn, SignInOutcome, SignInUrl, UrlSource};
 
-/// The version of this module's meaning. A different number on the other side is refused by name.
+/// The version of this protocol. A peer with another version is rejected with both numbers.
 pub const PROTOCOL: u32 = 3;
 
 /// Authority of the `CONNECT` that reaches the desktop (RFB).
@@ -53,9 +53,9 @@ pub const TERMINAL_ID_HEADER: &str = "anteroom-terminal";
 pub const TERMINAL_COLS_HEADER: &str = "anteroom-cols";
 /// Header: rows at the start, 2 to 300.
 pub const TERMINAL_ROWS_HEADER: &str = "anteroom-rows";
-/// Where the agent posts events.
+/// The path to which the agent posts events.
 pub const EVENTS_PATH: &str = "/api/agent/events";
-/// Where the agent posts the credential.
+/// The path to which the agent posts the credential.
 pub const STORE_PATH: &str = "/api/auth/credentials/store";
-/// Where the agent of an external machine asks for its session.
+/// The path at which the agent of an external machine gets its session.
 pub const SESSION_PATH: &str = "/api/agent/session";

@@ -1,4 +1,4 @@
-//! The public API's bodies, as backends, pages and the command line see them.
+//! Request and response bodies of the public API, used by backends, pages and the command line.
 //!
 //! Times are RFC 3339 in UTC with milliseconds. Ids are texts (see [`crate::id`]). Absent values are `null`.
 
@@ -21,29 +21,29 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct StartRequest {
-    /// Which tool.
+    /// The provider's id.
     pub provider: String,
-    /// The caller's own name for the person, 1 to 200 characters.
+    /// The caller's id for the user, 1 to 200 characters.
     #[serde(default)]
     pub user_id: Option<String>,
-    /// Where the page sends the person at the end: `http(s)://`, up to 2 KiB.
+    /// Where the page redirects the user at the end: `http(s)://`, up to 2 KiB.
     #[serde(default)]
     pub return_url: Option<String>,
-    /// Two starts of one caller with the same key are one session. 1 to 200 characters.
+    /// Two requests of one caller with the same key start only one session. 1 to 200 characters.
     #[serde(default)]
     pub idempotency_key: Option<String>,
-    /// An external machine of the configuration, by its name, instead of a cloned one.
+    /// The name of an external machine from the configuration; absent: a cloned machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
     /// One of the provider's methods; absent: the preferred one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Sign in again for this credential: it keeps its id.
+    /// The credential to renew by signing in again: it keeps its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
 }
 
-/// `POST …/method`: sign in by another method, in the same machine; the tool is started anew.
+/// `POST …/method`: sign in with another method in the same machine; the tool is restarted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
@@ -52,46 +52,46 @@ pub struct MethodRequest {
     pub method: String,
 }
 
-/// `POST /api/credentials/{id}/use`: a fresh machine with the credential laid down.
+/// `POST /api/credentials/{id}/use`: use a credential in a new machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct UseRequest {
-    /// What for.
+    /// What it is used for.
     pub purpose: UsePurpose,
-    /// For `exec`: program, then arguments, at most 256 and 64 KiB together. Else absent.
+    /// For `exec`: program, then arguments, at most 256 and 64 KiB together. Otherwise absent.
     #[serde(default)]
     pub argv: Vec<String>,
 }
 
-/// 202: the session exists, its machine is on the way.
+/// 202: the session exists, its machine is being started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct StartResponse {
-    /// The session as it is now.
+    /// The session.
     pub session: SessionView,
-    /// The page for the person, with a single-use pass in its fragment (fragments are not sent to servers and not logged).
+    /// The page for the user, with a single-use login token in its fragment (fragments are not sent to servers and not logged).
     pub viewer_url: String,
 }
 
-/// What a session is, derived from the session and its machine at the moment of the question.
+/// The status of a session, computed from the session and its machine for each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub enum Status {
-    /// Accepted; a machine is asked for, or waits for capacity.
+    /// Accepted; a machine was requested, or the session is queued.
     VmCreating,
     /// The machine's process exists; not yet ready.
     VmCreated,
     /// Desktop and terminal can be opened.
     VmStarted,
-    /// The tool's sign-in runs.
+    /// The tool's sign-in is running.
     Authenticating,
-    /// The machine is gone and another is being cloned.
+    /// The machine exited and another is being cloned.
     VmStopped,
     /// The credential is sealed and stored.
     Completed,
-    /// Ended by a fault; the reason says which.
+    /// Ended by a fault, named by the reason.
     Failed,
     /// Ended by its owner.
     Cancelled,
@@ -100,7 +100,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// All of them.
+    /// All statuses.
     pub const ALL: &'static [Self] = &[
         Self::VmCreating,
         Self::VmCreated,
@@ -113,7 +113,7 @@ impl Status {
         Self::Expired,
     ];
 
-    /// As it travels.
+    /// The text in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::VmCreating => "vm_creating",
@@ -128,7 +128,7 @@ impl Status {
         }
     }
 
-    /// Whether nothing can change any more.
+    /// Whether the session has ended.
     pub fn is_terminal(self) -> bool {
         match self {
             Self::VmCreating | Self::VmCreated | Self::VmStarted | Self::Authenticating | Self::VmStopped => false,
@@ -143,81 +143,81 @@ impl Status {
 pub struct SessionView {
     /// Its id.
     pub id: SessionId,
-    /// The tool.
+    /// The provider.
     pub provider: ProviderId,
-    /// The tool's name for people.
+    /// The provider's name for people.
     pub provider_name: String,
-    /// The caller's name for the person.
+    /// The caller's id for the user.
     pub user_id: Option<String>,
-    /// What is so now.
+    /// The present status.
     pub status: Status,
     /// Why it ended, or why the machine is being replaced.
     pub reason: Option<Reason>,
     /// The stage being waited for, while the machine is not ready.
     pub stage: Option<Stage>,
-    /// Place in the queue, 1 is next; only while waiting for capacity.
+    /// Position in the queue, 1 is next; only while waiting for capacity.
     pub queue_position: Option<u32>,
-    /// Which machine this is: 1 for the first, more after restarts.
+    /// The generation of the machine: 1 for the first, one more after each restart.
     pub generation: u32,
-    /// Machines this session may use in all; 1 on an external machine.
+    /// The most machines that this session may use; 1 on an external machine.
     pub generations_max: u32,
-    /// The external machine that the session uses, by its name; `null`: a cloned one.
+    /// The name of the external machine that the session uses; `null`: a cloned machine.
     pub machine: Option<String>,
     /// When it was accepted.
     pub created_at: String,
-    /// When it ends if nobody uses it.
+    /// When it ends unless it is used before.
     pub idle_deadline_at: Option<String>,
-    /// When it ends whatever happens.
+    /// When it ends at the latest.
     pub deadline_at: String,
     /// When it ended.
     pub ended_at: Option<String>,
-    /// What is known of the sign-in.
+    /// The state of the sign-in.
     pub sign_in: SignInView,
-    /// The ways of signing in, the preferred one first.
+    /// The lanes of the present method, the preferred one first.
     pub lanes: Vec<Lane>,
-    /// What the person does next, one sentence.
+    /// What the user must do next, one sentence.
     pub next_action: String,
-    /// Where the page sends the person at the end.
+    /// Where the page redirects the user at the end.
     pub return_url: Option<String>,
     /// The stored credential.
     pub credential: Option<CredentialMeta>,
     /// What happens with a captured credential.
     pub policy: StoragePolicy,
-    /// The same in a sentence, for the person who signs in.
+    /// The policy in one sentence, for the user.
     pub policy_sentence: String,
-    /// The method by which the tool is being signed in.
+    /// The present sign-in method.
     pub method: String,
     /// All methods of the provider, the preferred one first.
     pub methods: Vec<MethodView>,
-    /// The credential that this session signs in for again.
+    /// The credential that this session renews.
     pub renews: Option<CredentialId>,
-    /// What a stored credential is used for here; `null`: somebody signs in.
+    /// How a stored credential is used; `null`: the session is a sign-in.
     pub credential_use: Option<UseView>,
     /// Desktop viewers connected now.
     pub viewers: u32,
 }
 
-/// One of the commands by which a tool can be signed in.
+/// One of a provider's sign-in methods.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct MethodView {
     /// Its name.
     pub id: String,
-    /// In a few words, for people; empty where there is only one method.
+    /// A short description, for people; empty if there is only one method.
     pub label: String,
-    /// Its ways of taking part, the preferred one first.
+    /// Its lanes, the preferred one first.
     pub lanes: Vec<Lane>,
 }
 
-/// A session that uses a stored credential.
+/// How a session uses a stored credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct UseView {
-    /// What for.
+    /// What it is used for.
     pub purpose: UsePurpose,
-    /// Which.
+    /// The credential.
     pub credential: CredentialId,
-    /// How the command ended: exit code, or 128 + signal; `null`: it has not.
+    /// Exit code of the command, or 128 + signal; `null`: it has not exited.
     pub exit_code: Option<i32>,
 }
 
@@ -227,32 +227,32 @@ pub struct UseView {
 pub struct ScreenView {
     /// The visible lines; a line that wrapped is one line.
     pub lines: Vec<String>,
-    /// The command that used a credential has ended, and this stood there then.
+    /// The command that used a credential has exited; these are its final lines.
     pub is_final: bool,
 }
 
-/// What is known of the sign-in.
+/// The state of the sign-in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct SignInView {
-    /// The address to open in the person's own browser.
+    /// The address to open in the user's own browser.
     pub url: Option<String>,
-    /// The address that the tool handed to the machine's browser; a person's own browser ends with it at an address on its own loopback,
-    /// which can be pasted here.
+    /// The address that the tool passed to the machine's browser. Opened in the user's own browser, the sign-in ends at a loopback
+    /// address there, which can be pasted here.
     pub browser_url: Option<String>,
     /// The code to type there.
     pub device_code: Option<String>,
-    /// When the code ends.
+    /// When the code expires.
     pub device_code_until: Option<String>,
-    /// What the tool asks now.
+    /// The prompt that is open now.
     pub prompt: Option<PromptView>,
-    /// Why the tool says that its sign-in failed.
+    /// The reason that the tool shows for a failed sign-in.
     pub failed: Option<String>,
-    /// The credential is whole and stays in the machine (`keep_in_machine`).
+    /// The credential is complete and stays in the machine (`keep_in_machine`).
     pub kept_in_machine: bool,
 }
 
-/// A question of the tool's.
+/// A prompt of the tool that the user answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct PromptView {
@@ -260,11 +260,11 @@ pub struct PromptView {
     pub id: String,
     /// What is asked for, for people.
     pub label: String,
-    /// Not to be shown while it is typed.
+    /// The input must not be shown while it is typed.
     pub secret: bool,
-    /// What a good answer looks like.
+    /// A description of the expected answer.
     pub hint: Option<String>,
-    /// Why the tool did not take the last answer.
+    /// Why the tool rejected the last answer.
     pub rejected: Option<String>,
 }
 
@@ -272,21 +272,21 @@ pub struct PromptView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct Reason {
-    /// Stable, for programs (`machine_exited`).
+    /// The stable code, for programs (`machine_failed`).
     pub code: String,
     /// One sentence, for people.
     pub sentence: String,
 }
 
-/// One line of a session's timeline.
+/// One entry of a session's timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct TimelineEntry {
-    /// 1, 2, 3 … within the session; the id of the server-sent event.
+    /// The sequence number within the session, from 1; the id of the server-sent event.
     pub number: u64,
-    /// When.
+    /// When it happened.
     pub at: String,
-    /// Stable, for programs (`machine_ready`).
+    /// The stable kind, for programs (`machine_ready`).
     pub kind: String,
     /// One sentence, for people.
     pub sentence: String,
@@ -309,48 +309,48 @@ pub struct Timeline {
 pub struct CredentialMeta {
     /// Its id.
     pub id: CredentialId,
-    /// The tool.
+    /// The provider.
     pub provider: ProviderId,
-    /// The caller's name for the person.
+    /// The caller's id for the user.
     pub user_id: Option<String>,
-    /// The session it came from.
+    /// The session that delivered it.
     pub session: SessionId,
     /// When it was stored.
     pub stored_at: String,
     /// Its files.
     pub files: Vec<CredentialFile>,
-    /// What happens with it.
+    /// What happens with the credential.
     pub policy: StoragePolicy,
-    /// Until when it waits to be handed out (`deliver_once`).
+    /// Until when it can be delivered (`deliver_once`).
     pub deliver_until: Option<String>,
     /// Whether it can be used.
     pub health: CredentialHealth,
-    /// What that was concluded from, one sentence.
+    /// Why it has this health, one sentence.
     pub health_detail: String,
-    /// When the tool itself was asked last; the sign-in counts.
+    /// When the tool last checked it; the sign-in counts.
     pub checked_at: String,
-    /// When it ends for good, as it says itself.
+    /// When it expires for good, from its content.
     pub expires_at: Option<String>,
 }
 
-/// Whether a credential can be used, as far as is known.
+/// Whether a credential can be used, as far as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub enum CredentialHealth {
-    /// The tool agreed when it was asked last.
+    /// The tool accepted it at the last check.
     Valid,
-    /// It ends soon.
+    /// It expires soon.
     Expiring,
-    /// The tool did not agree, or it has ended: sign in again.
+    /// The tool rejected it, or it has expired: sign in again.
     NeedsAuth,
 }
 
 impl CredentialHealth {
-    /// All of them.
+    /// All values.
     pub const ALL: &'static [Self] = &[Self::Valid, Self::Expiring, Self::NeedsAuth];
 
-    /// As it travels.
+    /// The text in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -366,7 +366,7 @@ impl CredentialHealth {
 pub struct CredentialFile {
     /// Path below the home directory.
     pub path: String,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
     /// Permission bits.
     pub mode: u32,
@@ -380,7 +380,7 @@ pub struct CredentialList {
     pub credentials: Vec<CredentialMeta>,
 }
 
-/// `POST /api/credentials/{id}/lease`: the files, in the clear, to their owner; the lease is on the record.
+/// `POST /api/credentials/{id}/lease`: the files in plaintext, for their owner; the lease is recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct Lease {
@@ -391,32 +391,32 @@ pub struct Lease {
     pub files: Vec<crate::agent::DeliveredFile>,
 }
 
-/// `POST …/ticket`: what opens one WebSocket, once.
+/// `POST …/ticket`: a single-use ticket for one WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct Ticket {
-    /// Sent as the WebSocket subprotocol `ticket.<this>` beside `binary`.
+    /// Sent as the WebSocket subprotocol `ticket.<this>` in addition to `binary`.
     pub ticket: String,
-    /// Seconds it lives.
+    /// Its lifetime in seconds.
     pub expires_in_s: u64,
 }
 
-/// `POST /api/login`: turns a single-use pass into a cookie.
+/// `POST /api/login`: exchanges a single-use login token for a cookie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct LoginRequest {
-    /// The pass, from the link's fragment.
+    /// The login token, from the link's fragment.
     pub login_token: String,
 }
 
-/// Who is asking, as the server sees it.
+/// `GET /api/me`: the authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct CurrentCaller {
     /// `operator`, `backend` or `viewer`.
     pub role: String,
-    /// The only session a viewer may see.
+    /// The session that a viewer may see.
     pub session: Option<SessionId>,
 }
 
@@ -436,31 +436,31 @@ pub struct Health {
     pub status: HealthStatus,
     /// The server's version.
     pub version: String,
-    /// One line for each dependency that was really asked.
+    /// One check for each dependency that was really tested.
     pub checks: Vec<HealthCheck>,
 }
 
-/// A verdict on health.
+/// The health of the server or of one dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub enum HealthStatus {
-    /// All well.
+    /// Works.
     Ok,
-    /// Works, but something is worse than it should be.
+    /// Works, with restrictions.
     Degraded,
     /// Does not work.
     Down,
 }
 
-/// One dependency.
+/// The check of one dependency.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct HealthCheck {
     /// `store`, `vault`, `image`, `accelerator`, `machines`, `disk`, `memory`, `sweep`.
     pub name: String,
-    /// Its verdict.
+    /// Its health.
     pub status: HealthStatus,
-    /// What was seen, one sentence.
+    /// What was observed, one sentence.
     pub detail: String,
 }

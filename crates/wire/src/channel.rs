@@ -1,16 +1,16 @@
 //! The two byte channels of a machine: names, the resync that starts each connection, and HTTP/2's windows.
 //!
-//! A new controller may find half a frame of its predecessor in the pipe. So each (re)connection begins:
+//! A new controller may find half a frame of its predecessor in the pipe. So each connection starts with this handshake:
 //!
 //! ```text
-//!  host   ── \nN <32 hex>\n ──▶ agent        a fresh nonce; whatever the host reads before the echo is thrown away
-//!  host   ◀── \nE <same>\n ──── agent        the agent answers every nonce it sees
-//!  host   ── \nG <same>\n ──▶  agent         "go": from here on HTTP/2, both ways
+//!  controller ── \nN <32 hex>\n ──▶ agent    a new nonce; bytes that the controller reads before the echo are discarded
+//!  controller ◀── \nE <same>\n ──── agent    the agent echoes every nonce it finds
+//!  controller ── \nG <same>\n ──▶   agent    "go": HTTP/2 from here on, both ways
 //! ```
 //!
-//! No echo within [`ECHO_MS_MAX`]: the host sends [`PAD_BYTES`] newlines (more than the largest frame: as a length they
-//! end any decoder that is stuck in one) and a new nonce. The agent keeps the last [`LOOKBACK_BYTES`] bytes it read and
-//! looks there first, since HTTP/2 may have swallowed the nonce.
+//! If there is no echo within [`ECHO_MS_MAX`], the controller sends [`PAD_BYTES`] newlines (more than the largest frame, so that they
+//! complete any frame in which a decoder is stuck) and a new nonce. The agent searches everything it reads for a nonce, also in the
+//! middle of an HTTP/2 connection.
 
 /// The port on which the controller is HTTP/2's client and the agent its server.
 pub const AGENT_PORT: &str = "anteroom.agent";
@@ -19,7 +19,7 @@ pub const CONTROLLER_PORT: &str = "anteroom.controller";
 
 /// Bytes of a nonce before it is written as hex.
 pub const NONCE_BYTES: usize = 16;
-/// How long the host waits for an echo before it pads and tries again, milliseconds.
+/// How long the controller waits for an echo before it sends padding and a new nonce, milliseconds.
 pub const ECHO_MS_MAX: u64 = 100;
 /// Newlines sent to end a stuck decoder; more than [`FRAME_BYTES_MAX`].
 pub const PAD_BYTES: usize = 70_000;
@@ -32,10 +32,10 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// HTTP/2's send buffer for one stream.
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Streams at once: one less than fill the connection's window, so that unread ones cannot stop the rest.
+/// Concurrent streams: one less than would fill the connection's window, so that unread streams cannot block the others.
 pub const STREAMS_MAX: u32 = CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES - 1;
 
-/// `\nN <hex>\n`: the host's nonce.
+/// `\nN <hex>\n`: the controller's nonce.
 pub fn nonce_line(hex: &str) -> String {
     format!("\nN {hex}\n")
 }
@@ -45,7 +45,7 @@ pub fn echo_line(hex: &str) -> String {
     format!("\nE {hex}\n")
 }
 
-/// `\nG <hex>\n`: the host's go.
+/// `\nG <hex>\n`: the controller's go.
 pub fn go_line(hex: &str) -> String {
     format!("\nG {hex}\n")
 }

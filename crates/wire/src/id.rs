@@ -1,7 +1,7 @@
-//! Names of things: a prefix that says the kind, then 26 characters of Crockford base32 in lower case
-//! (128 bits: 48 of time in milliseconds, 80 of chance, the layout of a ULID, so that ids sort by age).
+//! Ids: a prefix for the kind, then 26 characters of lower-case Crockford base32
+//! (128 bits: 48 bits of time in milliseconds, 80 random bits, the layout of a ULID, so that ids sort by age).
 //!
-//! This crate does no I/O, so the caller brings the time and the chance ([`SessionId::from_parts`]).
+//! This crate does no I/O, so the caller passes the time and the random bytes ([`SessionId::from_parts`]).
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -42,14 +42,14 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// What every such id begins with.
+            /// The prefix of every such id.
             pub const PREFIX: &'static str = $prefix;
 
             /// A new id from the time (milliseconds since 1970; 48 bits are kept) and 10 random bytes.
-            pub fn from_parts(unix_ms: u64, chance: [u8; 10]) -> Self {
-                let chance = chance.iter().fold(0u128, |acc, &b| (acc << 8) | u128::from(b));
+            pub fn from_parts(unix_ms: u64, random: [u8; 10]) -> Self {
+                let random = random.iter().fold(0u128, |acc, &b| (acc << 8) | u128::from(b));
                 let time = u128::from(unix_ms & 0xffff_ffff_ffff);
-                Self(format!("{}{}", $prefix, encode((time << 80) | chance)))
+                Self(format!("{}{}", $prefix, encode((time << 80) | random)))
             }
 
             /// The id as text.
@@ -97,11 +97,16 @@ macro_rules! id {
     };
 }
 
-id!(SessionId, "ses_", "a session id", "One person signing one tool in.");
+id!(SessionId, "ses_", "a session id", "One user signing one tool in.");
 id!(MachineId, "mac_", "a machine id", "One machine: one keeper and its VMM. A restarted session gets a new one.");
 id!(CredentialId, "crd_", "a credential id", "One sealed credential.");
-id!(MessageId, "msg_", "a message id", "One message to somebody outside; the same each time it is tried.");
-id!(CallerId, "cal_", "a caller id", "Someone the API knows: a backend's token, an operator, a session's viewer.");
+id!(MessageId, "msg_", "a message id", "One webhook message; the same id for each attempt.");
+id!(
+    CallerId,
+    "cal_",
+    "a caller id",
+    "A caller of the API: a backend with its token, an operator, or a viewer of one session."
+);
 
 /// A provider's name in the API: 1 to 40 of `a-z 0-9 _`, beginning with a letter (`codex`, `claude_code`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -125,10 +130,10 @@ impl ProviderId {
 impl FromStr for ProviderId {
     type Err = MalformedProviderId;
     fn from_str(text: &str) -> Result<Self, MalformedProviderId> {
-        let good = (1..=40).contains(&text.len())
+        let is_valid = (1..=40).contains(&text.len())
             && text.as_bytes()[0].is_ascii_lowercase()
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if good { Ok(Self(text.to_owned())) } else { Err(MalformedProviderId(text.chars().take(60).collect())) }
+        if is_valid { Ok(Self(text.to_owned())) } else { Err(MalformedProviderId(text.chars().take(60).collect())) }
     }
 }
 
@@ -162,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_reads_back_as_itself_and_sorts_by_age() {
+    fn an_id_round_trips_and_sorts_by_age() {
         let old = SessionId::from_parts(1, [0xff; 10]);
         let young = SessionId::from_parts(2, [0; 10]);
         assert!(old < young);
@@ -171,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_id_is_refused() {
+    fn a_malformed_id_is_rejected() {
         let good = SessionId::from_parts(7, [7; 10]).to_string();
         for bad in
             ["", "ses_", "ses_../../etc/passwd", "mac_00000000000000000000000000", "ses_80000000000000000000000000"]
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_id_is_a_plain_word() {
+    fn a_provider_id_has_only_plain_characters() {
         assert!("claude_code".parse::<ProviderId>().is_ok());
         for bad in ["", "Codex", "1x", "a-b", "a/b", "a b"] {
             assert!(bad.parse::<ProviderId>().is_err(), "{bad}");

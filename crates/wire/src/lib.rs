@@ -1,12 +1,11 @@
-//! What agent, controller and page say to each other: shapes only, no I/O.
+//! The messages between agent, controller, backends and pages: data types only, no I/O.
 //!
 //! ```text
 //!  page, backend ── api ──▶ controller ── agent ──▶ guest's agent
 //!                                      ◀─ agent ── (events, delivery)
 //! ```
 //!
-//! Everything here is plain data with one JSON form. Secrets are [`Secret`]: they serialise, since they must travel,
-//! and they never print.
+//! Every type is plain data with one JSON form. Secrets are [`Secret`]: they can be serialised for sending, but never printed.
 
 pub mod agent;
 pub mod api;

@@ -1,4 +1,4 @@
-//! What operators are told: what exists against what should, and what the sweep does.
+//! Reports for operators: leaks, reconciliation, webhook delivery.
 
 use crate::{CredentialId, MachineId, MessageId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "utoipa")]
 use utoipa::ToSchema;
 
-/// `GET /api/leaks`: what exists on this host against what should.
+/// `GET /api/leaks`: the resources that exist on this host, compared with those that are expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct LeakReport {
-    /// Whether the server looked (and knows who owns what), or the command line without one.
+    /// Made by the server, which knows the owner of each resource; `false`: by the command line without a server.
     pub by_server: bool,
-    /// One line for each kind of thing.
+    /// One row for each kind of resource.
     pub rows: Vec<LeakRow>,
 }
 
-/// One kind of thing.
+/// One kind of resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct LeakRow {
@@ -25,89 +25,89 @@ pub struct LeakRow {
     pub kind: String,
     /// How many exist.
     pub exists: u64,
-    /// How many should, or may at most.
+    /// How many are expected, or the most that may exist.
     pub expected: u64,
-    /// Those that nobody owns.
+    /// Those without an owner.
     pub orphans: Vec<Orphan>,
 }
 
-/// Something that nobody owns.
+/// A resource without an owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct Orphan {
-    /// Which: a process, a path, an id.
+    /// A process, a path or an id.
     pub name: String,
-    /// Why nobody owns it.
+    /// Why it has no owner.
     pub why: String,
     /// How to remove it.
     pub remedy: String,
 }
 
 impl LeakReport {
-    /// Everything that nobody owns.
+    /// All orphans.
     pub fn orphans(&self) -> impl Iterator<Item = &Orphan> {
         self.rows.iter().flat_map(|row| &row.orphans)
     }
 }
 
-/// `POST /api/reconcile`: what a sweep did, or with `dry_run` would do.
+/// `POST /api/reconcile`: what a reconciliation did, or with `dry_run` would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct ReconcileReport {
-    /// Nothing was done.
+    /// Only the plan was made.
     pub dry_run: bool,
-    /// When it looked.
+    /// When it ran.
     pub at: String,
-    /// What facts demand, in the order in which it is done.
+    /// The required actions, in the order of their execution.
     pub actions: Vec<ReconcileAction>,
-    /// Of these, how many wait for the next sweep because one sweep ends only so many.
+    /// How many of these wait for the next reconciliation, because one stops only a limited number.
     pub deferred: u32,
-    /// Of these, how many could not be done; the log has why.
+    /// How many of these failed; the log has the cause.
     pub failed: u32,
 }
 
-/// One thing that a sweep does.
+/// One action of a reconciliation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct ReconcileAction {
-    /// What.
+    /// The kind of action.
     pub kind: ReconcileActionKind,
-    /// The session it is about.
+    /// The affected session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// The machine it is about.
+    /// The affected machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineId>,
-    /// The file it is about, without its directory.
+    /// The affected file, without its directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Why, one sentence.
+    /// Why it is required, one sentence.
     pub reason: String,
-    /// What became of it.
+    /// Its result.
     pub outcome: ReconcileOutcome,
 }
 
-/// What a sweep can do.
+/// The kinds of actions of a reconciliation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub enum ReconcileActionKind {
-    /// An active session without an owner is taken over.
+    /// Resume an active session that no task supervises.
     ResumeSession,
-    /// A session ends: its deadline is over, or its tool is no longer configured.
+    /// End a session: its deadline has passed, or its provider is no longer configured.
     EndSession,
-    /// A machine that no session owns is stopped.
+    /// Stop a machine without a session.
     StopMachine,
-    /// An old or half-written receipt is removed.
+    /// Remove an old or incomplete receipt.
     RemoveReceipt,
-    /// An old or half-written bundle is removed.
+    /// Remove an old or incomplete bundle.
     RemoveBundle,
-    /// The timeline of a session that has ended is told how its machine ended, from the receipt.
+    /// Record on the timeline of an ended session how its machine ended, from the receipt.
     RecordMachineEnd,
 }
 
 impl ReconcileActionKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: &'static [Self] = &[
         Self::ResumeSession,
         Self::EndSession,
@@ -117,7 +117,7 @@ impl ReconcileActionKind {
         Self::RecordMachineEnd,
     ];
 
-    /// As it travels.
+    /// The text in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ResumeSession => "resume_session",
@@ -129,7 +129,7 @@ impl ReconcileActionKind {
         }
     }
 
-    /// Whether somebody may miss what it ends: only so many of these are done at once.
+    /// Whether it ends a session or machine: only a limited number of these is executed at once.
     pub fn is_destructive(self) -> bool {
         match self {
             Self::EndSession | Self::StopMachine => true,
@@ -138,71 +138,71 @@ impl ReconcileActionKind {
     }
 }
 
-/// What became of an action.
+/// The result of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub enum ReconcileOutcome {
-    /// Only looked at.
+    /// Planned only.
     Planned,
     /// Done.
     Done,
-    /// Left for the next sweep.
+    /// Deferred to the next reconciliation.
     Deferred,
-    /// It could not be done.
+    /// Failed.
     Failed,
 }
 
-/// `GET /api/webhook`: how telling somebody outside fares.
+/// `GET /api/webhook`: the state of the webhook deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct WebhookReport {
-    /// Where it is posted, without its query; `null`: nobody is told.
+    /// The address to which messages are posted, without its query; `null`: no webhook is configured.
     pub url: Option<String>,
-    /// Whether credentials that are handed out once are in the messages.
+    /// Whether the messages contain `deliver_once` credentials.
     pub include_credential: bool,
-    /// Messages that were taken since the server started.
+    /// Messages delivered since the server started.
     pub delivered: u64,
-    /// Tries that failed since the server started.
+    /// Failed attempts since the server started.
     pub failed: u64,
-    /// Messages that were given up since the server started.
+    /// Messages abandoned since the server started.
     pub abandoned: u64,
-    /// The last try that failed since the server started.
+    /// The last failed attempt since the server started.
     pub last_error: Option<WebhookError>,
-    /// Messages that wait, the oldest first, at most 1000.
+    /// Pending messages, the oldest first, at most 1000.
     pub pending: Vec<PendingMessage>,
 }
 
-/// A try that failed.
+/// A failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct WebhookError {
-    /// When.
+    /// When it failed.
     pub at: String,
-    /// Which message, the `webhook-id`.
+    /// The message, by its `webhook-id`.
     pub message: MessageId,
-    /// Why.
+    /// Why it failed.
     pub why: String,
 }
 
-/// A message that was not taken yet.
+/// A message that was not delivered yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct PendingMessage {
     /// The `webhook-id`.
     pub id: MessageId,
-    /// What happened.
+    /// The type of the message.
     pub kind: String,
-    /// The session it is about.
+    /// Its session.
     pub session: Option<SessionId>,
-    /// The credential it is about.
+    /// Its credential.
     pub credential: Option<CredentialId>,
-    /// When it happened.
+    /// When it was created.
     pub created_at: String,
-    /// When it is tried next.
+    /// When the next attempt is due.
     pub due_at: String,
-    /// How often it was tried.
+    /// Attempts so far.
     pub attempts: u64,
-    /// Why the last try failed.
+    /// Why the last attempt failed.
     pub last_error: Option<String>,
 }

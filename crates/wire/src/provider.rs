@@ -1,10 +1,10 @@
-//! A provider as data: how one command-line tool signs in, where it writes its credential, and how to know that it did.
+//! Provider descriptors: how a command-line tool signs in, where it writes its credential, and how to recognise both.
 //!
-//! Descriptors are TOML files in `providers/`; the same shape travels to the agent in the claim.
+//! Descriptors are TOML files in `providers/`; the claim sends the same structure to the agent.
 //!
-//! A tool may sign in by more than one command: by a device code, with a browser, with an API key. Each is a *method*. The one
-//! at the top level of the file is preferred; `[methods.NAME]` says what another one does differently. Within a method the
-//! person changes *lanes* (link, terminal, desktop …) at any moment: it is the same running tool. Another method starts it anew.
+//! A tool may have several commands to sign in: with a device code, a browser or an API key. Each is a *method*. The top level of
+//! the file describes the preferred method; `[methods.NAME]` describes what another method does differently. Within a method the
+//! user can change *lanes* (link, terminal, desktop …) at any time, because the same tool keeps running. Another method restarts it.
 
 mod faults;
 mod method;
@@ -15,145 +15,145 @@ use crate::ProviderId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One command-line tool. Unknown keys are refused, so that a typing error is heard of.
+/// One command-line tool. Unknown keys are rejected, so that typing errors are found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// The name in the API.
+    /// The id in the API.
     pub id: ProviderId,
-    /// The name people know.
+    /// The name for people.
     pub name: String,
-    /// The name of the tool in the image's manifest (`codex`); its version is found there.
+    /// The name of the tool in the image's manifest (`codex`), which also has its version.
     pub cli: String,
-    /// The release that the patterns below were taken from; the image may have another.
+    /// The release for which the patterns below were written; the image may have another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tested_version: Option<String>,
     /// The preferred method's name.
     #[serde(default)]
     pub method: MethodName,
-    /// The preferred method in a few words, for people ("With a code, in your own browser").
+    /// A short description of the preferred method, for people ("With a code, in your own browser").
     #[serde(default)]
     pub label: String,
-    /// The command that signs in: program, then arguments. No shell reads it.
+    /// The command that signs in: program, then arguments. Not run by a shell.
     pub argv: Vec<String>,
-    /// Environment for that command, beside the session's own (`HOME`, `BROWSER`, proxies).
+    /// Environment variables for that command, in addition to the session's (`HOME`, `BROWSER`, proxies).
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Names taken out of the environment, the session's own among them.
+    /// Variables to remove from the environment, also from the session's.
     #[serde(default)]
     pub env_unset: Vec<String>,
-    /// Files laid down before the command starts.
+    /// Files written before the command starts.
     #[serde(default)]
     pub settings_files: Vec<SettingsFile>,
-    /// Files laid down as well where a stored credential is used, in the place of those with the same path: what the tool keeps of a
-    /// sign-in beside its credential. It never travels; see [`Provider::in_use`].
+    /// Additional files written for a use of a stored credential; they replace those with the same path. They restore state that
+    /// the tool keeps outside its credential after a sign-in. Not sent to the agent; see [`Provider::in_use`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub use_settings_files: Vec<SettingsFile>,
-    /// The ways of signing in that this command offers, the preferred one first.
+    /// The lanes that this command offers, the preferred one first.
     pub lanes: Vec<Lane>,
-    /// What the person is told to do, one sentence.
+    /// What the user must do, one sentence.
     pub next_action: String,
-    /// How the address to open, a code and the end are recognised.
+    /// How the address to open, a code and the result are recognised.
     #[serde(default)]
     pub sign_in: SignInRules,
-    /// What the tool asks on its screen and what is done about it. The first that matches counts.
+    /// The tool's prompts and how they are answered. The first rule that matches counts.
     #[serde(default)]
     pub prompts: Vec<PromptRule>,
-    /// The secret that the tool wants on its standard input, before anything else: it is started once the person gave it.
+    /// The secret that the tool reads from standard input: the tool is started once the user has entered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_entry: Option<KeyEntry>,
-    /// Other commands that sign the same tool in, by name.
+    /// Other sign-in methods of the tool, by name.
     #[serde(default)]
     pub methods: BTreeMap<MethodName, Method>,
-    /// Where the credential appears and what it looks like.
+    /// Where the tool writes the credential, and its format.
     pub credential: CredentialRules,
-    /// Host names the machine may reach for this provider, and nothing else.
+    /// The hosts that the machine may reach for this provider; all others are denied.
     pub egress: Vec<EgressRule>,
     /// What happens with a captured credential.
     pub policy: StoragePolicy,
-    /// The command that signs out at the provider, run when that is asked for, as before a credential is deleted. Empty: the tool has
+    /// The command that signs out at the provider, run on request, for example before a credential is deleted. Empty: the tool has
     /// none.
     #[serde(default)]
     pub logout_argv: Vec<String>,
 }
 
-/// A file that the tool expects before it starts.
+/// A file to write before the tool starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsFile {
     /// Path below the home directory.
     pub path: String,
-    /// The whole content.
+    /// The complete content.
     pub content: String,
 }
 
-/// A way of signing in.
+/// A UI path within a sign-in method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum Lane {
-    /// An address to open in the person's own browser.
+    /// An address to open in the user's own browser.
     Link,
-    /// An address and a short code to type there.
+    /// An address and a short code to enter there.
     DeviceCode,
-    /// The tool's own prompts.
+    /// The tool's prompts in its terminal.
     Terminal,
     /// The browser inside the machine.
     Desktop,
 }
 
-/// How the sign-in address and a device code are read off the terminal's screen (lines joined where they wrapped).
+/// How the sign-in address and a device code are found on the terminal's screen (wrapped lines are joined).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignInRules {
-    /// Regular expression; group 1, or the whole match, is the address.
+    /// Regular expression; group 1, or the complete match, is the address.
     #[serde(default)]
     pub url: Option<String>,
-    /// Regular expression; group 1, or the whole match, is the device code.
+    /// Regular expression; group 1, or the complete match, is the device code.
     #[serde(default)]
     pub code: Option<String>,
-    /// How long a device code lives, seconds.
+    /// The lifetime of a device code, seconds.
     #[serde(default)]
     pub code_s_max: Option<u64>,
-    /// Whose word the person's own link is. The machine's browser always gets what the tool handed to `BROWSER`.
+    /// The source of the link for the user's own browser. The machine's browser always gets what the tool passed to `BROWSER`.
     #[serde(default)]
     pub link_from: LinkFrom,
-    /// The path at which the tool waits on the machine's loopback for the person's browser to come back (`/callback`); the port
-    /// stands in the address's `redirect_uri`. Absent: the tool does not wait so.
+    /// The path of the tool's OAuth callback on the machine's loopback (`/callback`); the port is in the address's `redirect_uri`.
+    /// Absent: the tool has no callback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback_path: Option<String>,
-    /// Regular expression on the screen: the tool says that it is signed in.
+    /// Regular expression on the screen: the tool shows that it is signed in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done: Option<String>,
-    /// Regular expression on the screen: the tool says that the sign-in failed; group 1, or the whole match, is its reason.
+    /// Regular expression on the screen: the tool shows that the sign-in failed; group 1, or the complete match, is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }
 
-/// Where the link for the person's own browser is taken from.
+/// The source of the link for the user's own browser.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkFrom {
-    /// What the tool handed to `BROWSER`, else a hyperlink (OSC 8) or a text on the screen.
+    /// The address that the tool passed to `BROWSER`, otherwise a hyperlink (OSC 8) or text on the screen.
     #[default]
     Any,
-    /// The screen alone: what goes to `BROWSER` is only good for a browser in the machine.
+    /// Only the screen: the address passed to `BROWSER` works only in the machine.
     Screen,
 }
 
-/// What the tool asks on its screen. Patterns are matched with the lines of the screen, the terminal's own wrapping undone, joined
-/// by line feeds; `(?m)` makes `^` and `$` those of a line. Exactly one of `press` and `ask` is given.
+/// A prompt on the tool's screen. Patterns are matched against the lines of the screen, joined by line feeds, with lines that the
+/// terminal wrapped made one; `(?m)` lets `^` and `$` match at line breaks. Exactly one of `press` and `ask` must be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptRule {
-    /// Its name on the timeline, `a-z 0-9 _`, up to 40 characters.
+    /// Its id on the timeline, `a-z 0-9 _`, up to 40 characters.
     pub id: String,
-    /// The question is open as long as this is on the screen.
+    /// Regular expression: the prompt is open as long as it matches the screen.
     pub matches: String,
-    /// Keys that answer it, by name, pressed once each time the question appears.
+    /// Keys that answer it, pressed once each time the prompt appears.
     #[serde(default)]
     pub press: Vec<Key>,
-    /// The person answers it, in the page as well as in the terminal.
+    /// The user answers it, in the page or in the terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ask: Option<PromptQuestion>,
 }
@@ -184,22 +184,22 @@ pub enum Key {
     N,
 }
 
-/// What the person is asked for.
+/// What the user is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptQuestion {
-    /// What it is, for people ("The code that the last page shows").
+    /// A label, for people ("The code that the last page shows").
     pub label: String,
-    /// Not shown while it is typed, and not kept by the browser.
+    /// The input is not shown while it is typed, and not stored by the browser.
     #[serde(default)]
     pub secret: bool,
-    /// Regular expression that the whole answer must match; anything else is refused before the tool sees it.
+    /// Regular expression that the complete answer must match; other answers are rejected and not passed to the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
-    /// What a good answer looks like, said when the shape does not fit.
+    /// A description of the expected answer, shown when the pattern does not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Regular expression on the screen: the tool did not take the last answer; group 1, or the whole match, is its reason.
+    /// Regular expression on the screen: the tool rejected the last answer; group 1, or the complete match, is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
 }
@@ -208,39 +208,39 @@ pub struct PromptQuestion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
-    /// What it is, for people ("OpenAI API key").
+    /// A label, for people ("OpenAI API key").
     pub label: String,
-    /// Regular expression that the whole secret must match.
+    /// Regular expression that the complete secret must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
-    /// What a good one looks like, said when the shape does not fit.
+    /// A description of the expected secret, shown when the pattern does not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// Where the credential appears and what it looks like.
+/// Where the tool writes the credential, and its format.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialRules {
-    /// Paths below the home directory, the preferred first. The first that holds a whole credential counts.
+    /// Paths below the home directory, the preferred one first. The first one with a complete credential counts.
     pub paths: Vec<String>,
-    /// Further files that belong to it: taken along when they are there, never a credential by themselves.
+    /// Further files that belong to it: delivered with it if they exist, never a credential by themselves.
     #[serde(default)]
     pub companions: Vec<String>,
-    /// What the file is.
+    /// The format of the file.
     #[serde(default)]
     pub format: FileFormat,
-    /// JSON pointers (RFC 6901) that must lead to a non-empty text or a number. For [`FileFormat::Json`] alone.
+    /// JSON pointers (RFC 6901) that must point to a non-empty text or a number. Only for [`FileFormat::Json`].
     #[serde(default)]
     pub required: Vec<String>,
-    /// Regular expression that the text must match. For [`FileFormat::Text`] alone.
+    /// Regular expression that the text must match. Only for [`FileFormat::Text`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_matches: Option<String>,
-    /// Where the credential says when it ends for good, so that it has to be signed in to again. An access token that the tool renews
-    /// by itself does not count.
+    /// Where the credential has the time of its final expiry, after which a new sign-in is needed. The expiry of an access token that
+    /// the tool renews by itself does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<ExpiresAt>,
-    /// The tool's own word that it is signed in: program, then arguments. Empty: the tool has no such command.
+    /// The command with which the tool checks that it is signed in: program, then arguments. Empty: the tool has none.
     #[serde(default)]
     pub status_argv: Vec<String>,
     /// Regular expression that must match what the status command prints (both streams). It must also exit with 0.
@@ -248,28 +248,28 @@ pub struct CredentialRules {
     pub status_matches: Option<String>,
 }
 
-/// What a credential file is.
+/// The format of a credential file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileFormat {
     /// One JSON value.
     #[default]
     Json,
-    /// UTF-8 text of any other kind.
+    /// Any other UTF-8 text.
     Text,
 }
 
-/// A point in time within a JSON credential.
+/// Where a JSON credential has the time of its expiry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpiresAt {
-    /// JSON pointer to it.
+    /// JSON pointer to the time.
     pub pointer: String,
-    /// What stands there.
+    /// The format of the time.
     pub unit: TimeUnit,
 }
 
-/// How a time is written.
+/// The format of a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeUnit {
@@ -287,7 +287,7 @@ pub enum TimeUnit {
 pub struct EgressRule {
     /// A name (`auth.openai.com`), or `*.` and a name for everything below it. Never an address.
     pub host: String,
-    /// Ports; empty means 443 alone.
+    /// Ports; empty: only 443.
     #[serde(default)]
     pub ports: Vec<u16>,
 }
@@ -299,20 +299,20 @@ pub struct EgressRule {
 pub enum StoragePolicy {
     /// Sealed and kept until its owner deletes it.
     Store,
-    /// Sealed until it was given out once, or for `credentials.deliver_once_s_max`; then its bytes are deleted.
+    /// Sealed until it was delivered once, at most for `credentials.deliver_once_s_max`; then its bytes are deleted.
     DeliverOnce,
-    /// It never leaves the machine, and ends with it.
+    /// It never leaves the machine, and is destroyed with it.
     KeepInMachine,
-    /// The provider does not allow what Anteroom does: no session is started.
+    /// The provider does not allow this use: no session can be started.
     Forbidden,
 }
 
 impl StoragePolicy {
-    /// What it means, for the person who signs in.
+    /// The policy in one sentence, for the user who signs in.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Store => "The credential is sealed and stored for the owner of this session until it is deleted.",
-            Self::DeliverOnce => "The credential is handed to the owner of this session once and then deleted here.",
+            Self::DeliverOnce => "The credential is delivered to the owner of this session once and then deleted here.",
             Self::KeepInMachine => "The credential stays in this machine and is destroyed with it.",
             Self::Forbidden => "Signing in to this tool here is not allowed.",
         }
@@ -320,7 +320,7 @@ impl StoragePolicy {
 }
 
 impl EgressRule {
-    /// Whether this rule grants `host` (any case, a trailing dot allowed) at `port`.
+    /// Whether this rule allows `host` (case-insensitive, a trailing dot is ignored) at `port`.
     pub fn grants(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let rule = self.host.to_ascii_lowercase();
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_grants_its_name_and_nothing_near_it() {
+    fn a_rule_allows_exactly_its_hosts_and_ports() {
         assert!(rule("auth.openai.com", &[]).grants("AUTH.openai.com.", 443));
         assert!(!rule("auth.openai.com", &[]).grants("auth.openai.com", 80));
         assert!(!rule("auth.openai.com", &[]).grants("xauth.openai.com", 443));

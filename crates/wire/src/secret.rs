@@ -1,4 +1,4 @@
-//! Bytes and text that travel but never print.
+//! Secret bytes and text: they can be sent but never printed.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,12 +10,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes over `text`.
+    /// Wraps `text`.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself. Every call is a place where the secret can leak: keep them few.
+    /// The text. The secret can leak at every call of this function: keep them few.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -27,17 +27,17 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Secret bytes, base64 (RFC 4648 §4, padded) in JSON, kept as they are. Does not print; dropping wipes them.
+/// Secret bytes; base64 (RFC 4648 §4, padded) in JSON. `Debug` shows only the length; dropping wipes them.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Base64(Vec<u8>);
 
 impl Base64 {
-    /// Takes over `bytes`.
+    /// Wraps `bytes`.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The bytes themselves.
+    /// The bytes.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_survive_the_wire() {
+    fn bytes_round_trip_through_json() {
         let bytes = Base64::new((0..=255).collect());
         let text = serde_json::to_string(&bytes).unwrap();
         assert_eq!(serde_json::from_str::<Base64>(&text).unwrap(), bytes);

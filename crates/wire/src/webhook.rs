@@ -1,7 +1,7 @@
-//! What a webhook is told. Signed as Standard Webhooks describes it: headers `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+//! Webhook messages, signed as specified by Standard Webhooks: headers `webhook-id`, `webhook-timestamp`, `webhook-signature`.
 //!
-//! A message may come more than once with the same `webhook-id`; messages of one session come in their order. A receiver answers with
-//! 2xx when it has what it was told; anything else, or no answer, and it is told again.
+//! A message may be sent more than once with the same `webhook-id`; messages of one session are sent in order. A receiver answers
+//! with 2xx when it has processed the message; after any other answer, or none, the message is sent again.
 
 use crate::{
     ProviderId, SessionId,
@@ -12,52 +12,52 @@ use serde::{Deserialize, Serialize};
 
 /// A credential was stored.
 pub const CREDENTIAL_STORED: &str = "credential.stored";
-/// A session has ended, well or otherwise.
+/// A session has ended.
 pub const SESSION_ENDED: &str = "session.ended";
-/// A stored credential ends soon, as it says itself.
+/// A stored credential expires soon.
 pub const CREDENTIAL_EXPIRING: &str = "credential.expiring";
-/// A stored credential has ended, as it says itself: sign in again.
+/// A stored credential has expired or was rejected by its tool: sign in again.
 pub const CREDENTIAL_NEEDS_AUTH: &str = "credential.needs_auth";
 
 /// The body of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notification {
-    /// What happened ([`CREDENTIAL_STORED`], [`SESSION_ENDED`], [`CREDENTIAL_EXPIRING`], [`CREDENTIAL_NEEDS_AUTH`]).
+    /// The type ([`CREDENTIAL_STORED`], [`SESSION_ENDED`], [`CREDENTIAL_EXPIRING`], [`CREDENTIAL_NEEDS_AUTH`]).
     #[serde(rename = "type")]
     pub kind: String,
-    /// When, RFC 3339.
+    /// When it happened, RFC 3339.
     pub timestamp: String,
-    /// To what.
+    /// The affected session and credential.
     pub data: NotificationData,
 }
 
-/// What a message is about, as it is when the message is sent.
+/// The session and credential of a message, read when the message is sent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct NotificationData {
     /// The session.
     pub session: Option<SessionSummary>,
-    /// The credential; `null` when it was deleted since.
+    /// The credential; `null` if it was deleted in the meantime.
     pub credential: Option<CredentialMeta>,
-    /// The files, byte for byte, of a credential that is handed out once, where the configuration says so: the 2xx answer to this is
-    /// that one handing out. Else absent.
+    /// The files of a `deliver_once` credential, byte for byte, if the configuration enables it: the 2xx answer completes that one
+    /// delivery. Otherwise absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<DeliveredFile>>,
 }
 
-/// A session, for a receiver.
+/// A session in a webhook message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionSummary {
     /// Its id.
     pub id: SessionId,
-    /// The tool.
+    /// The provider.
     pub provider: ProviderId,
-    /// The method by which it was signed in.
+    /// The sign-in method.
     pub method: String,
-    /// The caller's own name for the person.
+    /// The caller's id for the user.
     pub user_id: Option<String>,
-    /// How it is.
+    /// Its status.
     pub status: Status,
-    /// Why.
+    /// Why it has this status.
     pub reason: Option<Reason>,
     /// When it was accepted.
     pub created_at: String,

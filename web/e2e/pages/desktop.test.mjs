@@ -36,8 +36,8 @@ test("a replaced machine: the page connects again by itself and says what happen
     standin.hue = 70;
     // The new machine takes a moment, during which the page waits calmly.
     standin.refuse = [[4409, "not_ready: The machine is not ready yet."], [4502, ""], [4503, ""]];
-    standin.change(id, { status: "vm_stopped", reason: { code: "machine_gone", sentence: "The machine ended: killed by signal 9." } });
-    standin.closeDesktops(4510, "restarted: The machine was replaced by a new one.");
+    standin.change(id, { status: "vm_stopped", reason: { code: "machine_failed", sentence: "The machine ended: killed by signal 9." } });
+    standin.closeDesktops(4510, "machine_replaced: The machine was replaced by a new one.");
     await page.waitForSelector("[data-connection=waiting], [data-connection=connecting]");
     await shoot("desktop-waiting");
     await desktopShows(page);
@@ -70,10 +70,10 @@ test("a session that is over shows its end, not a reconnection", async () => {
     standin.sessions.set(id, {
       .../** @type {any} */ (standin.sessions.get(id)),
       status: "failed",
-      reason: { code: "machine_gone", sentence: "The machine ended and the session had no restart left." },
+      reason: { code: "machine_failed", sentence: "The machine ended and the session had no restart left." },
     });
     const tickets = standin.calls.filter((call) => call.path.endsWith("/ticket")).length;
-    standin.closeDesktops(4410, "machine_gone: The machine ended and the session had no restart left.");
+    standin.closeDesktops(4410, "machine_failed: The machine ended and the session had no restart left.");
     await page.waitForSelector("main[data-status=failed]");
     assert.match((await page.textContent("main")) ?? "", /no restart left/);
     assert.equal(standin.calls.filter((call) => call.path.endsWith("/ticket")).length, tickets);
@@ -83,12 +83,12 @@ test("a session that is over shows its end, not a reconnection", async () => {
 test("a spent ticket is renewed once, and then the page says so", async () => {
   await scene({}, async (stage) => {
     const { page, standin } = stage;
-    standin.refuse = [[4401, "spent: This link or ticket was used before or is too old."]];
+    standin.refuse = [[4401, "ticket_used: This link or ticket was used before or has expired."]];
     await openSession(stage);
     await desktopShows(page);
     standin.refuse = [
-      [4401, "spent: This link or ticket was used before or is too old."],
-      [4401, "spent: This link or ticket was used before or is too old."],
+      [4401, "ticket_used: This link or ticket was used before or has expired."],
+      [4401, "ticket_used: This link or ticket was used before or has expired."],
     ];
     for (const viewer of standin.viewers) viewer.socket.terminate();
     await page.waitForSelector("[data-connection=stopped]");
@@ -99,7 +99,7 @@ test("a spent ticket is renewed once, and then the page says so", async () => {
 
 test("too many viewers: the page says it and does not knock on", async () => {
   await scene({}, async (stage) => {
-    stage.standin.refuse = [[4429, "too_many_viewers: This session has as many viewers as it may have."]];
+    stage.standin.refuse = [[4429, "too_many_viewers: This session has reached its maximum number of viewers."]];
     await openSession(stage);
     await stage.page.waitForSelector("[data-connection=stopped]");
     assert.match((await stage.page.textContent(".veil")) ?? "", /as many viewers as it may have/);

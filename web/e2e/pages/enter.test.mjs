@@ -5,10 +5,10 @@ import { scene } from "./scene.mjs";
 test("a fresh pass signs the browser in, and is gone from the address and the history", async () => {
   await scene({}, async ({ page, standin, base }) => {
     standin.open = false;
-    await page.goto(`${base}/enter#pass=fresh-pass`);
+    await page.goto(`${base}/login#login_token=fresh-pass`);
     await page.waitForURL(`${base}/dashboard/remote-cli`);
     await page.waitForSelector("[data-provider=codex]");
-    const entered = standin.calls.find((call) => call.path === "/api/enter");
+    const entered = standin.calls.find((call) => call.path === "/api/login");
     assert.deepEqual(entered?.body, { pass: "fresh-pass" });
     await page.goBack().catch(() => null);
     assert.ok(!page.url().includes("fresh-pass"));
@@ -19,10 +19,10 @@ test("a fresh pass signs the browser in, and is gone from the address and the hi
 test("a spent pass is told with what to do", async () => {
   await scene({}, async ({ page, standin, base, shoot }) => {
     standin.open = false;
-    await page.goto(`${base}/enter#pass=spent-pass`);
+    await page.goto(`${base}/login#login_token=spent-pass`);
     await page.waitForSelector("[data-problem=spent]");
     const text = await page.textContent("main");
-    assert.match(text ?? "", /used before or is too old/);
+    assert.match(text ?? "", /used before or has expired/);
     assert.match(text ?? "", /anteroom serve/);
     await shoot("enter-spent");
   });
@@ -30,7 +30,7 @@ test("a spent pass is told with what to do", async () => {
 
 test("a spent pass in a browser that is signed in leads on", async () => {
   await scene({}, async ({ page, base }) => {
-    await page.goto(`${base}/enter#pass=spent-pass`);
+    await page.goto(`${base}/login#login_token=spent-pass`);
     await page.click("text=go on to the dashboard");
     await page.waitForSelector("[data-provider=codex]");
   });
@@ -39,7 +39,7 @@ test("a spent pass in a browser that is signed in leads on", async () => {
 test("a link without its pass is told as that", async () => {
   await scene({}, async ({ page, standin, base }) => {
     standin.open = false;
-    await page.goto(`${base}/enter`);
+    await page.goto(`${base}/login`);
     await page.waitForSelector("[data-problem=no_pass]");
   });
 });
@@ -58,11 +58,11 @@ test("a viewer's link signs in for its session, and works when loaded again", as
   await scene({}, async ({ page, standin, base }) => {
     standin.open = false;
     const session = standin.add({ status: "authenticating" });
-    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#pass=fresh-pass`);
+    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=fresh-pass`);
     await page.waitForSelector("main[data-status=authenticating]");
     assert.ok(!page.url().includes("#"));
     // The same link again, its pass spent: the cookie is there.
-    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#pass=fresh-pass`);
+    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=fresh-pass`);
     await page.reload();
     await page.waitForSelector("main[data-status=authenticating]");
   });
@@ -72,7 +72,7 @@ test("a viewer's spent link in another browser says that it is spent", async () 
   await scene({}, async ({ page, standin, base }) => {
     standin.open = false;
     const session = standin.add({ status: "authenticating" });
-    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#pass=old`);
+    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=old`);
     await page.waitForSelector("[data-problem=spent]");
   });
 });

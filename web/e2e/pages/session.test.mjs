@@ -71,10 +71,10 @@ test("failed: the reason, the remedy and the timeline", async () => {
   await scene({}, async (stage) => {
     const { page, standin, shoot } = stage;
     const id = await openSession(stage);
-    standin.tell(id, "machine_gone", "The machine ended: killed by signal 9.", { signal: 9, generation: 3 });
+    standin.tell(id, "machine_exited", "The machine ended: killed by signal 9.", { signal: 9, generation: 3 });
     standin.change(id, {
       status: "failed",
-      reason: { code: "machine_gone", sentence: "The machine ended and the session had no restart left." },
+      reason: { code: "machine_failed", sentence: "The machine ended and the session had no restart left." },
       ended_at: inSeconds(0),
     });
     await statusIs(page, "failed");
@@ -88,9 +88,9 @@ test("failed: the reason, the remedy and the timeline", async () => {
 
 test("an ended session opened later shows its end at once", async () => {
   await scene({}, async (stage) => {
-    await openSession(stage, { status: "expired", reason: { code: "idle_expired", sentence: "Nobody used the session for as long as it may be idle." } });
+    await openSession(stage, { status: "expired", reason: { code: "idle_expired", sentence: "The session was idle for too long." } });
     await statusIs(stage.page, "expired");
-    assert.match((await stage.page.textContent("main")) ?? "", /as long as it may be idle/);
+    assert.match((await stage.page.textContent("main")) ?? "", /was idle for too long/);
   });
 });
 

@@ -57,12 +57,12 @@ test("the bare desktop can be watched too", async () => {
 test("a close that no wait can mend says why and offers the next step", async () => {
   await scene({}, async ({ page, standin, base }) => {
     const session = standin.add({ status: "authenticating" });
-    standin.refuse = [[4403, "not_yours: This belongs to somebody else."]];
+    standin.refuse = [[4403, "not_owner: This belongs to another caller."]];
     await page.goto(`${base}/api/auth/session/${session.id}/novnc`);
     await page.waitForSelector("[data-connection=stopped]");
-    assert.match((await page.textContent(".veil")) ?? "", /belongs to somebody else/);
+    assert.match((await page.textContent(".veil")) ?? "", /belongs to another caller/);
     assert.equal(await page.getAttribute(".veil a", "href"), "/dashboard/remote-cli");
-    standin.refuse = [[4410, "machine_gone: The machine ended and the session had no restart left."]];
+    standin.refuse = [[4410, "machine_failed: The machine ended and the session had no restart left."]];
     await page.reload();
     await page.waitForSelector("[data-connection=over]");
     assert.match((await page.textContent(".veil")) ?? "", /no restart left/);

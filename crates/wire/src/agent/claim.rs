@@ -1,10 +1,10 @@
-//! What makes a clone somebody's machine.
+//! The claim: assigns a cloned machine to a session.
 
 use super::{ClaimedBy, DeliveredFile};
 use crate::{Base64, Secret, provider::Provider};
 use serde::{Deserialize, Serialize};
 
-/// What makes a clone somebody's machine. Applied in the order of the fields: entropy and time before any program starts.
+/// Assigns a cloned machine to a session. Applied in the order of the fields: entropy and time before any program starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// Fresh random bytes, at least 32; credited to the guest kernel, then a reseed is forced.
@@ -13,31 +13,31 @@ pub struct Claim {
     pub now_unix_ns: u64,
     /// The guest's new `/etc/machine-id`: 32 hex digits.
     pub guest_machine_id: String,
-    /// For whom.
+    /// The session that claims the machine.
     pub by: ClaimedBy,
-    /// The size the desktop shall have.
+    /// The size of the desktop.
     pub geometry: Geometry,
-    /// The tool.
+    /// The provider's descriptor.
     pub provider: Provider,
-    /// The machine's token towards the controller; good until a delivery was stored.
+    /// The token with which the agent authenticates to the controller; valid until a delivery was stored.
     pub agent_token: Secret,
-    /// How the credential watch behaves.
+    /// Limits of the credential capture.
     pub capture: CaptureLimits,
-    /// The machine is for using a stored credential, not for signing in.
+    /// The stored credential to use; `None`: the machine is for signing in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_credential: Option<UseCredential>,
 }
 
-/// A credential to be used: its files are laid down before anything starts.
+/// A stored credential to use: its files are installed before any program starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UseCredential {
-    /// What for.
+    /// What it is used for.
     pub purpose: UsePurpose,
     /// The files, as they were delivered.
     pub files: Vec<DeliveredFile>,
-    /// The command for [`UsePurpose::Exec`] and [`UsePurpose::Logout`], run in the terminal in the place of the provider's: program,
-    /// then arguments. [`UsePurpose::Check`] runs `credential.status_argv` without a terminal and has none here.
+    /// The command for [`UsePurpose::Exec`] and [`UsePurpose::Logout`], run in the terminal instead of the provider's: program, then
+    /// arguments. Empty for [`UsePurpose::Check`], which runs `credential.status_argv` without a terminal.
     #[serde(default)]
     pub argv: Vec<String>,
 }
@@ -47,30 +47,30 @@ pub struct UseCredential {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum UsePurpose {
-    /// A command of the owner's; a credential that it changes is delivered again.
+    /// A command of the owner; if it changes the credential, that is delivered again.
     Exec,
-    /// The tool's own status command.
+    /// The tool's status command.
     Check,
-    /// The tool's own sign-out.
+    /// The tool's sign-out command.
     Logout,
 }
 
-/// How the credential watch behaves.
+/// Limits of the credential capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureLimits {
-    /// A candidate must not change for this long, milliseconds.
+    /// How long a candidate must remain unchanged, milliseconds.
     pub stable_ms: u64,
     /// The largest credential file, bytes.
     pub file_bytes_max: u64,
-    /// The wait before a delivery is tried again, milliseconds; doubles up to `retry_ms_max`.
+    /// The first wait before a delivery is retried, milliseconds; doubles up to `retry_ms_max`.
     pub retry_ms_min: u64,
-    /// The longest such wait.
+    /// The longest such wait, milliseconds.
     pub retry_ms_max: u64,
-    /// How long the tool's status command may take, milliseconds.
+    /// Timeout of the tool's status command, milliseconds.
     pub status_ms_max: u64,
 }
 
-/// A desktop's size in pixels.
+/// The size of a desktop in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct Geometry {
@@ -80,7 +80,7 @@ pub struct Geometry {
     pub height: u16,
 }
 
-/// The answer to a claim: everything below has happened.
+/// The answer to a claim, sent when the claim has been applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     /// The tool's process id in the guest; `None` while it is still being started.

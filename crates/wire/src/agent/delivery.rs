@@ -1,31 +1,31 @@
-//! A credential's way out of the machine.
+//! The delivery of a credential from the machine to the controller.
 
 use crate::{Base64, CredentialId, ProviderId, SessionId};
 use serde::{Deserialize, Serialize};
 
-/// `GET /api/agent/session`: what a delivery has to name.
+/// `GET /api/agent/session`: the session of the machine, with what a delivery must name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct AgentSession {
     /// The session.
     pub session: SessionId,
-    /// Which of its machines this is.
+    /// The generation of the machine: 1 for the session's first.
     pub generation: u32,
-    /// The tool.
+    /// The provider.
     pub provider: ProviderId,
     /// The files that may be delivered, by their paths below the home directory.
     pub paths: Vec<String>,
 }
 
-/// The credential, on its way to the vault.
+/// `POST /api/auth/credentials/store`: a captured credential.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    /// Whose.
+    /// The session.
     pub session: SessionId,
     /// The session's generation.
     pub generation: u32,
-    /// Which tool's.
+    /// The provider.
     pub provider: ProviderId,
     /// The files, byte for byte as the tool wrote them; the first is the one that was checked.
     pub files: Vec<DeliveredFile>,
@@ -43,16 +43,16 @@ pub struct DeliveredFile {
     pub content: Base64,
 }
 
-/// The controller's answer to a delivery. Either way the agent is done.
+/// The controller's answer to a delivery. In both cases the agent must not send it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum DeliveryResult {
-    /// Sealed, stored, read back.
+    /// The credential was sealed, stored and read back.
     Stored {
         /// Its id.
         credential: CredentialId,
     },
-    /// The session had been completed or ended before: nothing was changed.
+    /// The session had already ended; nothing was changed.
     Ignored,
 }

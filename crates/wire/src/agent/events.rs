@@ -1,17 +1,17 @@
-//! What the agent tells by itself.
+//! The events that the agent sends to the controller.
 
-use super::{OpenPrompt, SignInOutcome, PasteResult, SignInUrl, StageReport};
+use super::{OpenPrompt, PasteResult, SignInOutcome, SignInUrl, StageReport};
 use crate::provider::Key;
 use serde::{Deserialize, Serialize};
 
 /// A batch of [`Event`]s, oldest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Events {
-    /// The events. The agent sends each until it was answered; the receiver drops a number it has seen.
+    /// The events. The agent sends each one until it was acknowledged; the receiver drops numbers it has already received.
     pub events: Vec<NumberedEvent>,
 }
 
-/// An event with its place in the machine's order.
+/// An event with its sequence number and time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NumberedEvent {
     /// 1, 2, 3 … since the claim.
@@ -27,36 +27,36 @@ fn default_true() -> bool {
     true
 }
 
-/// What happened in the machine. Texts are the guest's: bounded (4 KiB each) and never trusted.
+/// What happened in the machine. All texts come from the guest: at most 4 KiB each, and untrusted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Event {
-    /// A stage changed.
+    /// The state of a boot stage changed.
     Stage(StageReport),
     /// The tool started.
     CliStarted,
-    /// The tool ended.
+    /// The tool exited.
     CliExited {
         /// Exit code, or 128 + signal.
         code: i32,
-        /// Last lines of its screen, for people; a URL's query and anything that looks like a token is masked.
+        /// The last lines of its screen, for people; queries of addresses and anything that looks like a token are masked.
         last_lines: Vec<String>,
     },
-    /// The tool wants an address opened.
+    /// The tool shows or opens an address to sign in at.
     SignInUrl(SignInUrl),
     /// The tool shows a device code.
     DeviceCode {
         /// The code.
         code: String,
     },
-    /// The tool asks something that a rule knows.
+    /// A prompt that matches a rule appeared.
     PromptOpened {
-        /// What the person is asked; `None`: the rule answers by itself.
+        /// What the user is asked; `None`: the rule answers automatically.
         ask: Option<OpenPrompt>,
         /// The rule's name.
         id: String,
     },
-    /// A question of the person's is no longer on the screen.
+    /// A prompt to the user is no longer on the screen.
     PromptClosed {
         /// The rule's name.
         id: String,
@@ -68,121 +68,119 @@ pub enum Event {
         /// The keys, in order.
         keys: Vec<Key>,
     },
-    /// Something that the person brought was given to the tool.
+    /// Pasted text was passed to the tool.
     Pasted(PasteResult),
-    /// Something that the person brought was not given to the tool.
+    /// Pasted text was rejected and not passed to the tool.
     PasteRejected {
         /// The problem's code.
         code: String,
     },
-    /// The tool says on its screen how its sign-in ended.
+    /// The tool shows how its sign-in ended.
     SignInOutcome(SignInOutcome),
-    /// The tool was ended, to be started by another method.
+    /// The tool was stopped to be started with another sign-in method.
     MethodSwitched {
         /// The method's name.
         method: String,
     },
-    /// A whole credential was found and stays in the machine: the provider's policy is `keep_in_machine`.
+    /// A complete credential was found and stays in the machine: the provider's policy is `keep_in_machine`.
     CredentialKeptInMachine {
         /// Path below the home directory.
         path: String,
     },
-    /// The tool's status command was asked about the credential that was laid down ([`UsePurpose::Check`](super::UsePurpose::Check)).
+    /// The tool's status command has checked the installed credential ([`UsePurpose::Check`](super::UsePurpose::Check)).
     CredentialChecked {
-        /// Whether it says that it is signed in.
+        /// Whether it reports that it is signed in.
         signed_in: bool,
-        /// Why not, or what it said: masked, for people.
+        /// Its last output line or the cause of a failure, for people; secrets are masked.
         detail: String,
-        /// `false`: the command could not be started, or was ended before it had said anything of its own accord. Then nothing is known
-        /// of the credential. Agents that do not say it have asked.
+        /// `false`: the command could not be started or was stopped before it finished, so `signed_in` means nothing. Absent: `true`.
         #[serde(default = "default_true")]
         conclusive: bool,
     },
-    /// The command of [`UseCredential`](super::UseCredential) has ended, and a credential that it changed was delivered and answered.
+    /// The command of [`UseCredential`](super::UseCredential) has exited, and a credential that it changed was delivered and acknowledged.
     UseCompleted {
         /// Exit code, or 128 + signal.
         code: i32,
-        /// Whether it had changed the credential.
+        /// Whether it changed the credential.
         changed: bool,
     },
-    /// The machine's browser was asked to open an address.
+    /// The machine's browser was instructed to open an address.
     BrowserOpened {
         /// Host of the address.
         host: String,
     },
-    /// The machine's browser did not open an address that it was asked to open, although that was tried again for as long as it may
-    /// take to start.
+    /// The machine's browser did not open an address, although this was retried for as long as the browser may take to start.
     BrowserNotOpened {
         /// Host of the address.
         host: String,
         /// Why.
         why: String,
     },
-    /// A candidate credential was looked at and does not count.
+    /// A candidate file is not a complete credential.
     CandidateRejected {
         /// Path below the home directory.
         path: String,
-        /// JSON pointers or a short cause; never values.
+        /// The reason: missing JSON pointers or a short cause; never values.
         why: String,
     },
-    /// A whole credential was found and its delivery begins.
+    /// A complete credential was found and its delivery starts.
     CandidateAccepted {
         /// Path below the home directory.
         path: String,
         /// Size in bytes.
         bytes: u64,
     },
-    /// A delivery failed and will be tried again.
+    /// A delivery failed and will be retried.
     DeliveryRetry {
-        /// Tries so far.
+        /// Attempts so far.
         attempts: u32,
-        /// Why the last one failed.
+        /// Why the last attempt failed.
         error: String,
     },
-    /// A supervised program ended.
+    /// A supervised program exited.
     ChildExited {
-        /// Which.
+        /// The program's name.
         name: String,
         /// Exit code, or 128 + signal; `None`: could not be started at all.
         code: Option<i32>,
         /// Restarts so far.
         restarts: u32,
-        /// Last lines of its output.
+        /// The last lines of its output.
         last_lines: Vec<String>,
     },
-    /// A supervised program ends again and again. It is still started again, after growing waits. Told once a window at most.
+    /// A supervised program exits repeatedly. It is still restarted, with growing delays. Sent at most once per window.
     CrashLoop {
-        /// Which.
+        /// The program's name.
         name: String,
-        /// How often it ended within the window.
+        /// How often it exited within the window.
         exits: u32,
         /// The window, seconds.
         window_s: u64,
-        /// How it ended last: exit code, or 128 + signal; `None`: could not be started at all.
+        /// The last exit code, or 128 + signal; `None`: it could not be started.
         code: Option<i32>,
-        /// Last lines of its output.
+        /// The last lines of its output.
         last_lines: Vec<String>,
     },
-    /// A program that had ended again and again stays up by now.
+    /// A program that was in a crash loop keeps running now.
     CrashLoopEnded {
-        /// Which.
+        /// The program's name.
         name: String,
     },
-    /// The machine came to be short of memory, or is so no longer.
+    /// The machine became low on memory, or recovered.
     MemoryPressure {
-        /// Whether it is short of memory.
+        /// Whether it is low on memory.
         low: bool,
-        /// What programs can still have (`MemAvailable`), MiB.
+        /// The memory available to programs (`MemAvailable`), MiB.
         available_mib: u64,
-        /// How much of the last ten seconds some program waited for memory, percent (the kernel's pressure stall information);
-        /// `None`: the kernel does not say.
+        /// The share of the last ten seconds in which some program waited for memory, percent (the kernel's pressure stall
+        /// information); `None`: the kernel does not report it.
         some_avg10: Option<f64>,
     },
-    /// The guest's kernel killed programs for want of memory.
+    /// The guest's kernel killed programs because memory ran out.
     OutOfMemory {
-        /// The name of the last one; `None`: the kernel's log did not say.
+        /// The name of the last killed program; `None`: the kernel's log does not name it.
         victim: Option<String>,
-        /// How many were killed since this was told last.
+        /// How many were killed since the last such event.
         kills: u64,
     },
 }

@@ -1,10 +1,10 @@
-//! Who answers, and how far its machine is.
+//! The agent's identity and the readiness of its machine.
 
 use crate::{MachineId, SessionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What has to be up, in this order.
+/// The boot stages of a machine, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
@@ -13,13 +13,13 @@ pub enum Stage {
     Process,
     /// The byte channel answers the nonce.
     Channel,
-    /// The agent says hello with the expected protocol and image.
+    /// The agent answers `GET /hello` with the expected protocol and image.
     Hello,
     /// The display server answers with an RFB greeting.
     Display,
     /// The window manager owns the display.
     WindowManager,
-    /// The terminal the tool will run in exists.
+    /// The terminal in which the tool will run exists.
     Terminal,
     /// The browser has a window (desktop images).
     Browser,
@@ -27,30 +27,30 @@ pub enum Stage {
     Cli,
 }
 
-/// How far one stage is.
+/// The state of one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageState {
-    /// Not yet tried.
+    /// Not started yet.
     Waiting,
-    /// Being tried.
+    /// Starting.
     Trying,
-    /// Up.
+    /// Ready.
     Ready,
-    /// Given up, or keeps failing.
+    /// Failed, or keeps failing.
     Failed,
 }
 
-/// One stage as the agent sees it.
+/// The report of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
-    /// Which.
+    /// The stage.
     pub stage: Stage,
-    /// How far.
+    /// Its state.
     pub state: StageState,
-    /// How often it was tried.
+    /// How often it was attempted.
     pub attempts: u32,
-    /// The last error, with the last lines of the program's output where there are some.
+    /// The last error, with the last lines of the program's output if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// Milliseconds from the agent's start to the last change.
@@ -62,26 +62,26 @@ pub struct StageReport {
 pub struct Hello {
     /// [`PROTOCOL`](super::PROTOCOL) of the agent.
     pub protocol: u32,
-    /// The agent's own version.
+    /// The agent's version.
     pub agent_version: String,
-    /// The hash of the image it was started from, as the kernel command line or its configuration told it.
+    /// The hash of the image it was started from, from the kernel command line or the agent's configuration.
     pub image_hash: String,
-    /// Names of what it can do beyond the minimum.
+    /// The names of its optional features.
     pub capabilities: Vec<String>,
     /// Tool name → version, as found in the image.
     pub clis: BTreeMap<String, String>,
-    /// The stages this machine has, in order.
+    /// The stages of this machine, in order.
     pub stages: Vec<StageReport>,
-    /// Whose machine it is by now; `None`: fresh.
+    /// Who claimed the machine; `None`: not claimed yet.
     pub claimed: Option<ClaimedBy>,
 }
 
-/// Who claimed a machine.
+/// The session that claimed a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimedBy {
     /// The session.
     pub session: SessionId,
-    /// The machine's id, as the claim gave it.
+    /// The machine's id, from the claim.
     pub machine: MachineId,
     /// The session's generation.
     pub generation: u32,

@@ -1,4 +1,4 @@
-//! What the controller asks of a claimed machine.
+//! The controller's requests to a claimed machine.
 
 use crate::{Secret, provider::Provider};
 use serde::{Deserialize, Serialize};
@@ -12,22 +12,22 @@ pub struct OpenUrl {
     pub url: String,
 }
 
-/// `POST /paste`. Never shown, never logged.
+/// `POST /paste`. Never shown or logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Paste {
-    /// As the person copied it, up to 16 KiB; blanks around it do not count, control characters are refused.
+    /// The text as copied by the user, up to 16 KiB; surrounding blanks are ignored, control characters are rejected.
     pub text: Secret,
 }
 
-/// What became of what was pasted.
+/// How pasted text was used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "interpreted_as")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum PasteResult {
-    /// The address at which the person's browser ended was asked for inside the machine, where the tool waits for it.
+    /// It is the callback address from the user's browser: it was requested inside the machine, where the tool waits for it.
     Callback {
-        /// What the tool answered, an HTTP status.
+        /// The HTTP status with which the tool answered.
         status: u16,
     },
     /// It was typed at the tool's prompt, with Enter.
@@ -35,13 +35,13 @@ pub enum PasteResult {
         /// The rule's name.
         id: String,
     },
-    /// It was typed into the terminal, with Enter: the provider has no rule that tells what the tool asks.
+    /// It was typed into the terminal, with Enter: the provider has no rule for the tool's prompts.
     Terminal,
-    /// The tool was started with it on its standard input.
+    /// The tool was started with it on standard input.
     Stdin,
 }
 
-/// `POST /method`: the descriptor as it is for the new method ([`Provider::with_method`]).
+/// `POST /method`: the descriptor for the new method ([`Provider::with_method`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchMethod {
@@ -49,11 +49,11 @@ pub struct SwitchMethod {
     pub provider: Provider,
 }
 
-/// `POST /input`: text, then keys, typed into the tool's terminal. Never shown, never logged.
+/// `POST /input`: text, then keys, typed into the tool's terminal. Never shown or logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// Text as it is, up to 16 KiB, no control characters.
+    /// The text, up to 16 KiB, no control characters.
     pub text: Secret,
     /// Press Enter afterwards.
     pub enter: bool,

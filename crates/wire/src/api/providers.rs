@@ -1,4 +1,4 @@
-//! The tools that are offered.
+//! The providers that are offered.
 
 use super::MethodView;
 use crate::{
@@ -13,21 +13,21 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct ProviderList {
-    /// In the order they are offered.
+    /// In the order in which they are offered.
     pub providers: Vec<ProviderView>,
 }
 
-/// A tool to choose.
+/// A provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct ProviderView {
     /// Its id.
     pub id: ProviderId,
-    /// The name people know.
+    /// The name for people.
     pub name: String,
     /// Version in the image; `null` when the image lacks it.
     pub version: Option<String>,
-    /// The ways of signing in.
+    /// The lanes of the preferred method.
     pub lanes: Vec<Lane>,
     /// What happens with a captured credential.
     pub policy: StoragePolicy,
@@ -40,10 +40,10 @@ pub struct ProviderView {
     /// The release that the descriptor's rules were taken from; the image may have another.
     #[serde(default)]
     pub tested_version: Option<String>,
-    /// Why no session can be started, for people; `null`: one can.
+    /// Why no session can be started, for people; `null`: a session can be started.
     #[serde(default)]
     pub unavailable: Option<String>,
-    /// The tool can be asked whether a stored credential is good.
+    /// The tool has a command that checks a stored credential.
     #[serde(default)]
     pub can_check: bool,
     /// The tool has a command that signs out at the provider.

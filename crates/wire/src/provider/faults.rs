@@ -1,4 +1,4 @@
-//! Everything that is wrong with a descriptor, at once, each fault with its place.
+//! Validation of descriptors: reports all faults at once, each with its key.
 
 use super::{FileFormat, Lane, LinkFrom, Provider, SettingsFile};
 use regex_lite::Regex;
@@ -7,20 +7,20 @@ use regex_lite::Regex;
 const ENTRIES_MAX: usize = 64;
 
 impl Provider {
-    /// Everything wrong with this descriptor and each of its methods, at once; empty means it is sound.
+    /// All faults of this descriptor and its methods; empty: it is valid.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Faults(Vec::new());
-        faults.of_provider(self);
-        for (name, differs) in &self.methods {
+        faults.check_provider(self);
+        for (name, overrides) in &self.methods {
             let place = format!("methods.{name}: ");
-            faults.need(*name != self.method, || format!("{place}the preferred method has the same name"));
+            faults.require(*name != self.method, || format!("{place}the preferred method has the same name"));
             if let Some(method) = self.with_method(name) {
-                let mut own = Faults(Vec::new());
-                own.of_files("use_settings_files", differs.use_settings_files.iter().flatten());
-                own.of_method(&method);
-                own.of_method_credential(self.credential.format, differs.credential_required.as_deref());
-                own.need(!method.label.trim().is_empty(), || "label is empty".to_owned());
-                faults.0.extend(own.0.into_iter().map(|fault| format!("{place}{fault}")));
+                let mut of_method = Faults(Vec::new());
+                of_method.check_files("use_settings_files", overrides.use_settings_files.iter().flatten());
+                of_method.check_method(&method);
+                of_method.check_method_credential(self.credential.format, overrides.credential_required.as_deref());
+                of_method.require(!method.label.trim().is_empty(), || "label is empty".to_owned());
+                faults.0.extend(of_method.0.into_iter().map(|fault| format!("{place}{fault}")));
             }
         }
         let mut seen = std::collections::BTreeSet::new();
@@ -32,161 +32,163 @@ impl Provider {
 struct Faults(Vec<String>);
 
 impl Faults {
-    fn need(&mut self, good: bool, what: impl FnOnce() -> String) {
-        if !good {
-            self.0.push(what());
+    fn require(&mut self, condition: bool, fault: impl FnOnce() -> String) {
+        if !condition {
+            self.0.push(fault());
         }
     }
 
-    fn pattern(&mut self, place: &str, pattern: Option<&String>) {
+    fn check_pattern(&mut self, place: &str, pattern: Option<&String>) {
         if let Some(Err(error)) = pattern.map(|pattern| Regex::new(pattern)) {
             self.0.push(format!("{place} is not a regular expression: {error}"));
         }
     }
 
-    fn of_provider(&mut self, provider: &Provider) {
-        self.need(!provider.name.trim().is_empty(), || "name is empty".to_owned());
-        self.need(!provider.cli.trim().is_empty(), || "cli is empty".to_owned());
-        self.need(provider.methods.is_empty() || !provider.label.trim().is_empty(), || {
+    fn check_provider(&mut self, provider: &Provider) {
+        self.require(!provider.name.trim().is_empty(), || "name is empty".to_owned());
+        self.require(!provider.cli.trim().is_empty(), || "cli is empty".to_owned());
+        self.require(provider.methods.is_empty() || !provider.label.trim().is_empty(), || {
             "label is empty: with several methods each needs one".to_owned()
         });
-        self.of_files("use_settings_files", &provider.use_settings_files);
-        self.of_method(provider);
-        self.of_credential(provider);
-        self.of_egress(provider);
+        self.check_files("use_settings_files", &provider.use_settings_files);
+        self.check_method(provider);
+        self.check_credential(provider);
+        self.check_egress(provider);
     }
 
-    fn of_method(&mut self, provider: &Provider) {
-        self.need(!provider.next_action.trim().is_empty(), || "next_action is empty".to_owned());
-        self.need(provider.argv.first().is_some_and(|program| !program.is_empty()), || {
+    fn check_method(&mut self, provider: &Provider) {
+        self.require(!provider.next_action.trim().is_empty(), || "next_action is empty".to_owned());
+        self.require(provider.argv.first().is_some_and(|program| !program.is_empty()), || {
             "argv names no program".to_owned()
         });
-        self.need(!provider.lanes.is_empty(), || "lanes is empty".to_owned());
-        self.need(provider.lanes.len() <= 8, || "lanes has more than 8 entries".to_owned());
-        self.of_files("settings_files", &provider.settings_files);
-        let plain = |key: &str| !key.is_empty() && !key.contains(['=', '\0']);
+        self.require(!provider.lanes.is_empty(), || "lanes is empty".to_owned());
+        self.require(provider.lanes.len() <= 8, || "lanes has more than 8 entries".to_owned());
+        self.check_files("settings_files", &provider.settings_files);
+        let is_valid_name = |key: &str| !key.is_empty() && !key.contains(['=', '\0']);
         for key in provider.env.keys() {
-            self.need(plain(key), || format!("env {key:?} is not a name"));
+            self.require(is_valid_name(key), || format!("env {key:?} is not a valid name"));
         }
         for (at, key) in provider.env_unset.iter().enumerate() {
-            self.need(plain(key), || format!("env_unset[{at}] {key:?} is not a name"));
+            self.require(is_valid_name(key), || format!("env_unset[{at}] {key:?} is not a valid name"));
         }
         let rules = &provider.sign_in;
         for (name, pattern) in
             [("url", &rules.url), ("code", &rules.code), ("done", &rules.done), ("failed", &rules.failed)]
         {
-            self.pattern(&format!("sign_in.{name}"), pattern.as_ref());
+            self.check_pattern(&format!("sign_in.{name}"), pattern.as_ref());
         }
         if let Some(path) = &rules.callback_path {
-            self.need(path.starts_with('/') && !path.contains(['?', '#', ' ']), || {
+            self.require(path.starts_with('/') && !path.contains(['?', '#', ' ']), || {
                 format!("sign_in.callback_path {path:?} must be a path that begins with /")
             });
         }
-        // A lane that cannot work is not to be offered.
-        self.need(rules.code.is_some() || !provider.lanes.contains(&Lane::DeviceCode), || {
+        // A lane that cannot work must not be offered.
+        self.require(rules.code.is_some() || !provider.lanes.contains(&Lane::DeviceCode), || {
             "lanes has device_code, but there is no sign_in.code to find one".to_owned()
         });
-        self.need(rules.url.is_some() || rules.link_from != LinkFrom::Screen, || {
+        self.require(rules.url.is_some() || rules.link_from != LinkFrom::Screen, || {
             "sign_in.link_from is the screen, but there is no sign_in.url to find one there".to_owned()
         });
-        self.of_prompts(provider);
+        self.check_prompts(provider);
     }
 
-    fn of_files<'a>(&mut self, key: &str, files: impl IntoIterator<Item = &'a SettingsFile>) {
+    fn check_files<'a>(&mut self, key: &str, files: impl IntoIterator<Item = &'a SettingsFile>) {
         for (at, file) in files.into_iter().enumerate() {
-            self.below_home(&format!("{key}[{at}].path"), &file.path);
+            self.check_path(&format!("{key}[{at}].path"), &file.path);
         }
     }
 
-    /// What must be in the credential when it comes by a method of its own.
-    fn of_method_credential(&mut self, format: FileFormat, required: Option<&[String]>) {
+    /// What must be in the credential when it comes by a method of its of_method.
+    fn check_method_credential(&mut self, format: FileFormat, required: Option<&[String]>) {
         let Some(required) = required else { return };
-        self.need(format == FileFormat::Json, || "credential_required is for format = \"json\"".to_owned());
-        self.need(!required.is_empty(), || {
+        self.require(format == FileFormat::Json, || "credential_required is for format = \"json\"".to_owned());
+        self.require(!required.is_empty(), || {
             "credential_required is empty: any JSON would count as a credential".to_owned()
         });
         for (at, pointer) in required.iter().enumerate() {
-            self.pointer(&format!("credential_required[{at}]"), pointer);
+            self.check_pointer(&format!("credential_required[{at}]"), pointer);
         }
     }
 
-    fn of_prompts(&mut self, provider: &Provider) {
-        self.need(provider.prompts.len() <= ENTRIES_MAX, || format!("prompts has more than {ENTRIES_MAX} entries"));
+    fn check_prompts(&mut self, provider: &Provider) {
+        self.require(provider.prompts.len() <= ENTRIES_MAX, || format!("prompts has more than {ENTRIES_MAX} entries"));
         for (at, rule) in provider.prompts.iter().enumerate() {
             let place = format!("prompts[{at}] {:?}", rule.id);
             let named = (1..=40).contains(&rule.id.len())
                 && rule.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-            self.need(named, || format!("{place}: id must be 1 to 40 of a-z, 0-9 and _"));
-            self.need(!provider.prompts[..at].iter().any(|before| before.id == rule.id), || {
-                format!("{place}: the id is there twice")
+            self.require(named, || format!("{place}: id must be 1 to 40 of a-z, 0-9 and _"));
+            self.require(!provider.prompts[..at].iter().any(|before| before.id == rule.id), || {
+                format!("{place}: the id is a duplicate")
             });
-            self.need(rule.press.is_empty() != rule.ask.is_none(), || {
+            self.require(rule.press.is_empty() != rule.ask.is_none(), || {
                 format!("{place}: exactly one of press and ask must be given")
             });
-            self.need(!rule.matches.is_empty(), || format!("{place}: matches is empty"));
-            self.pattern(&format!("{place}: matches"), Some(&rule.matches));
+            self.require(!rule.matches.is_empty(), || format!("{place}: matches is empty"));
+            self.check_pattern(&format!("{place}: matches"), Some(&rule.matches));
             if let Some(ask) = &rule.ask {
-                self.need(!ask.label.trim().is_empty(), || format!("{place}: ask.label is empty"));
-                self.pattern(&format!("{place}: ask.pattern"), ask.pattern.as_ref());
-                self.pattern(&format!("{place}: ask.rejected"), ask.rejected.as_ref());
+                self.require(!ask.label.trim().is_empty(), || format!("{place}: ask.label is empty"));
+                self.check_pattern(&format!("{place}: ask.pattern"), ask.pattern.as_ref());
+                self.check_pattern(&format!("{place}: ask.rejected"), ask.rejected.as_ref());
             }
         }
         if let Some(entry) = &provider.key_entry {
-            self.need(!entry.label.trim().is_empty(), || "key_entry.label is empty".to_owned());
-            self.pattern("key_entry.pattern", entry.pattern.as_ref());
+            self.require(!entry.label.trim().is_empty(), || "key_entry.label is empty".to_owned());
+            self.check_pattern("key_entry.pattern", entry.pattern.as_ref());
         }
     }
 
-    fn of_credential(&mut self, provider: &Provider) {
+    fn check_credential(&mut self, provider: &Provider) {
         let rules = &provider.credential;
-        self.need(!rules.paths.is_empty(), || "credential.paths is empty".to_owned());
-        self.need(rules.paths.len() + rules.companions.len() <= 8, || {
+        self.require(!rules.paths.is_empty(), || "credential.paths is empty".to_owned());
+        self.require(rules.paths.len() + rules.companions.len() <= 8, || {
             "credential.paths and credential.companions have more than 8 entries together".to_owned()
         });
         for (key, paths) in [("paths", &rules.paths), ("companions", &rules.companions)] {
             for (at, path) in paths.iter().enumerate() {
                 let place = format!("credential.{key}[{at}]");
-                self.below_home(&place, path);
-                self.need(!paths[..at].contains(path), || format!("{place} {path:?} is there twice"));
+                self.check_path(&place, path);
+                self.require(!paths[..at].contains(path), || format!("{place} {path:?} is a duplicate"));
             }
         }
         for (at, path) in rules.companions.iter().enumerate() {
-            self.need(!rules.paths.contains(path), || {
+            self.require(!rules.paths.contains(path), || {
                 format!("credential.companions[{at}] {path:?} is in credential.paths too")
             });
         }
         match rules.format {
             FileFormat::Json => {
-                self.need(!rules.required.is_empty(), || {
+                self.require(!rules.required.is_empty(), || {
                     "credential.required is empty: any JSON would count as a credential".to_owned()
                 });
-                self.need(rules.text_matches.is_none(), || {
+                self.require(rules.text_matches.is_none(), || {
                     "credential.text_matches is for format = \"text\"".to_owned()
                 });
             }
             FileFormat::Text => {
-                self.need(rules.text_matches.is_some(), || {
+                self.require(rules.text_matches.is_some(), || {
                     "credential.text_matches is missing: any text would count as a credential".to_owned()
                 });
-                self.need(rules.required.is_empty(), || "credential.required is for format = \"json\"".to_owned());
-                self.need(rules.expires_at.is_none(), || "credential.expires_at is for format = \"json\"".to_owned());
+                self.require(rules.required.is_empty(), || "credential.required is for format = \"json\"".to_owned());
+                self.require(rules.expires_at.is_none(), || {
+                    "credential.expires_at is for format = \"json\"".to_owned()
+                });
             }
         }
         for (at, pointer) in rules.required.iter().enumerate() {
-            self.pointer(&format!("credential.required[{at}]"), pointer);
+            self.check_pointer(&format!("credential.required[{at}]"), pointer);
         }
         if let Some(ends) = &rules.expires_at {
-            self.pointer("credential.expires_at.pointer", &ends.pointer);
+            self.check_pointer("credential.expires_at.pointer", &ends.pointer);
         }
-        self.pattern("credential.text_matches", rules.text_matches.as_ref());
-        self.pattern("credential.status_matches", rules.status_matches.as_ref());
-        self.need(rules.status_matches.is_none() || !rules.status_argv.is_empty(), || {
+        self.check_pattern("credential.text_matches", rules.text_matches.as_ref());
+        self.check_pattern("credential.status_matches", rules.status_matches.as_ref());
+        self.require(rules.status_matches.is_none() || !rules.status_argv.is_empty(), || {
             "credential.status_matches without credential.status_argv".to_owned()
         });
     }
 
-    fn of_egress(&mut self, provider: &Provider) {
-        self.need(provider.egress.len() <= ENTRIES_MAX, || format!("egress has more than {ENTRIES_MAX} entries"));
+    fn check_egress(&mut self, provider: &Provider) {
+        self.require(provider.egress.len() <= ENTRIES_MAX, || format!("egress has more than {ENTRIES_MAX} entries"));
         for (at, rule) in provider.egress.iter().enumerate() {
             let name = rule.host.strip_prefix("*.").unwrap_or(&rule.host);
             let label =
@@ -195,18 +197,20 @@ impl Faults {
                 && name.contains('.')
                 && name.split('.').all(label)
                 && !name.split('.').next_back().is_some_and(|tld| tld.bytes().all(|b| b.is_ascii_digit()));
-            self.need(plain, || format!("egress[{at}].host {:?} must be a DNS name, or *. and a DNS name", rule.host));
-            self.need(!rule.ports.contains(&0), || format!("egress[{at}].ports of {:?} has port 0", rule.host));
+            self.require(plain, || {
+                format!("egress[{at}].host {:?} must be a DNS name, or *. and a DNS name", rule.host)
+            });
+            self.require(!rule.ports.contains(&0), || format!("egress[{at}].ports of {:?} has port 0", rule.host));
         }
     }
 
-    fn below_home(&mut self, place: &str, path: &str) {
+    fn check_path(&mut self, place: &str, path: &str) {
         let below = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
-        self.need(below, || format!("{place} {path:?} must lie below the home directory"));
+        self.require(below, || format!("{place} {path:?} must be below the home directory"));
     }
 
-    fn pointer(&mut self, place: &str, pointer: &str) {
-        self.need(pointer.starts_with('/'), || {
+    fn check_pointer(&mut self, place: &str, pointer: &str) {
+        self.require(pointer.starts_with('/'), || {
             format!("{place} {pointer:?} must be a JSON pointer, which begins with /")
         });
     }
@@ -217,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_faults_are_named_at_once_with_their_places() {
+    fn all_faults_are_reported_at_once_with_their_keys() {
         let provider: Provider = toml::from_str(
             r#"
             id = "x"
@@ -255,9 +259,9 @@ mod tests {
             "lanes is empty",
             "sign_in.url is not a regular expression",
             "sign_in.callback_path",
-            "env_unset[1] \"B=\" is not a name",
-            "credential.paths[1] \"/etc/x\" must lie below",
-            "credential.paths[2] \"x\" is there twice",
+            "env_unset[1] \"B=\" is not a valid name",
+            "credential.paths[1] \"/etc/x\" must be below",
+            "credential.paths[2] \"x\" is a duplicate",
             "credential.expires_at.pointer \"y\" must be a JSON pointer",
             "credential.required is empty",
             "credential.status_matches is not",
@@ -266,14 +270,14 @@ mod tests {
             "prompts[0] \"A b\": matches is not",
             "prompts[1] \"both\": exactly one",
             "prompts[1] \"both\": ask.label is empty",
-            "prompts[2] \"both\": the id is there twice",
+            "prompts[2] \"both\": the id is a duplicate",
             "prompts[2] \"both\": exactly one",
             "egress[0].host \"127.0.0.1\"",
             "egress[1].ports of \"a.example\" has port 0",
             "label is empty: with several methods",
             "methods.default: the preferred method has the same name",
             "methods.key: label is empty",
-            "methods.key: use_settings_files[0].path \"../y\" must lie below",
+            "methods.key: use_settings_files[0].path \"../y\" must be below",
             "methods.key: lanes has device_code, but",
             "methods.key: sign_in.link_from is the screen, but",
             "methods.key: credential_required[0] \"key\" must be a JSON pointer",

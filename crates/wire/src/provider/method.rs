@@ -1,16 +1,16 @@
-//! A method: one of the commands by which a tool can be signed in.
+//! Sign-in methods of a provider.
 
-use super::{PromptQuestion, KeyEntry, Lane, PromptRule, Provider, SettingsFile, SignInRules};
+use super::{KeyEntry, Lane, PromptQuestion, PromptRule, Provider, SettingsFile, SignInRules};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A method's name: `a-z 0-9 _`, 1 to 40 characters.
+/// The name of a method: `a-z 0-9 _`, 1 to 40 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MethodName(String);
 
 impl MethodName {
-    /// As it travels.
+    /// The text in JSON.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -26,9 +26,13 @@ impl TryFrom<String> for MethodName {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        let good = (1..=40).contains(&name.len())
+        let is_valid = (1..=40).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if good { Ok(Self(name)) } else { Err(format!("{name:?} is not a method's name: 1 to 40 of a-z, 0-9 and _")) }
+        if is_valid {
+            Ok(Self(name))
+        } else {
+            Err(format!("{name:?} is not a method's name: expected 1 to 40 of a-z, 0-9 and _"))
+        }
     }
 }
 
@@ -44,43 +48,43 @@ impl std::fmt::Display for MethodName {
     }
 }
 
-/// What a method does differently from the preferred one: what is absent is as it is there.
+/// What a method does differently from the preferred one; absent values are the preferred method's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Method {
-    /// In a few words, for people.
+    /// A short description, for people.
     pub label: String,
     /// The command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argv: Option<Vec<String>>,
-    /// Added to the environment, or put in the place of what has the same name.
+    /// Variables added to the environment; they replace those with the same name.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Taken out of the environment.
+    /// Variables removed from the environment.
     #[serde(default)]
     pub env_unset: Vec<String>,
-    /// The settings files, all of them.
+    /// All settings files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings_files: Option<Vec<SettingsFile>>,
-    /// The further files where a stored credential is used, all of them.
+    /// All additional files for a use of a stored credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_settings_files: Option<Vec<SettingsFile>>,
     /// Its lanes, the preferred one first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<Vec<Lane>>,
-    /// What the person is told to do, one sentence.
+    /// What the user must do, one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_action: Option<String>,
-    /// The rules for address, code and end, all of them.
+    /// All rules for address, code and result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<SignInRules>,
-    /// The prompts, all of them.
+    /// All prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<Vec<PromptRule>>,
-    /// The secret on standard input. The preferred method's is never inherited.
+    /// The secret on standard input; never inherited from the preferred method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_entry: Option<KeyEntry>,
-    /// JSON pointers that the credential must have when it comes this way.
+    /// JSON pointers that a credential from this method must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_required: Option<Vec<String>>,
 }
@@ -92,18 +96,18 @@ impl Provider {
         std::iter::once((&self.method, self.label.as_str())).chain(others).collect()
     }
 
-    /// The descriptor as it is for signing in by one method: its values stand at the top level, and no other is left. `None`: there is
-    /// none of this name.
+    /// The descriptor for signing in with one method: its values are at the top level, and `methods` is empty. `None`: there is no
+    /// method of this name.
     pub fn with_method(&self, name: &MethodName) -> Option<Self> {
         Some(Self { use_settings_files: Vec::new(), ..self.chosen(name)? })
     }
 
-    /// The same for using a credential that came by this method: with the settings files of a use.
+    /// The descriptor for using a credential from this method: with the additional files of a credential use.
     pub fn in_use(&self, name: &MethodName) -> Option<Self> {
         let mut chosen = self.chosen(name)?;
-        let own = std::mem::take(&mut chosen.use_settings_files);
-        chosen.settings_files.retain(|file| !own.iter().any(|other| other.path == file.path));
-        chosen.settings_files.extend(own);
+        let additional = std::mem::take(&mut chosen.use_settings_files);
+        chosen.settings_files.retain(|file| !additional.iter().any(|other| other.path == file.path));
+        chosen.settings_files.extend(additional);
         Some(chosen)
     }
 
@@ -131,7 +135,7 @@ impl Provider {
         Some(chosen)
     }
 
-    /// What the rule asks the person, if it asks.
+    /// The prompts that the user answers, each with the id of its rule.
     pub fn questions(&self) -> impl Iterator<Item = (&str, &PromptQuestion)> {
         self.prompts.iter().filter_map(|rule| rule.ask.as_ref().map(|ask| (rule.id.as_str(), ask)))
     }
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_changes_what_it_names_and_nothing_else() {
+    fn a_method_overrides_only_the_values_it_has() {
         let provider: Provider = toml::from_str(
             r#"
             id = "x"
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_has_the_files_of_its_method_and_those_that_a_sign_in_would_have_left() {
+    fn a_credential_use_has_the_settings_files_of_its_method_and_of_uses() {
         let provider: Provider = toml::from_str(
             r#"
             id = "x"

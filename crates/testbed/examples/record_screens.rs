@@ -1,15 +1,16 @@
-//! Records a fixture: runs a method's command in a terminal, keeps every screen that has come to rest, and writes them with what the
-//! descriptor's rules find on each. A person host_overrides the tool, in another terminal, by the `tmux` command that is printed.
+//! Records a fixture: runs a method's command in a terminal, records every stable screen, and writes the screens with the findings of
+//! the descriptor's rules. A user operates the tool in another terminal, by the `tmux` command that is printed.
 //!
 //! ```text
-//! cargo run -p anteroom-testbed --example record_screens -- opencode anthropic --bin ~/opencode/bin --name anthropic --description "A key."
+//! cargo run -p anteroom-testbed --example record_screens -- opencode anthropic --bin ~/opencode/bin --name anthropic \
+//!     --description "A key."
 //! ```
 //!
-//! `--direct`: the tool uses this host's network (else nothing host_overrides it); `--small`: 80x24 instead of 160x45; `--key FILE`: what a
-//! method with `key_entry` reads. The file is `providers/fixtures/ID/NAME.screen`. Read it before it is committed: accounts, codes and
-//! tokens that are no pattern of the tests are yours to take out. What is pasted is not kept unless the tool shows it.
+//! `--direct`: the tool uses this host's network (by default it has none); `--small`: 80x24 instead of 160x45; `--key FILE`: the
+//! standard input of a method with `key_entry`. The file is `providers/fixtures/ID/NAME.screen`. Read it before you commit it, and
+//! remove accounts, codes and tokens that the patterns of the tests do not mask. Pasted text is recorded only if the tool shows it.
 
-#![allow(clippy::print_stdout, reason = "a program that tells what to do")]
+#![allow(clippy::print_stdout, reason = "a program that prints instructions")]
 
 use anteroom_testbed::{
     NativeCli, TestCa,

@@ -88,7 +88,7 @@ impl AuthorizationRequest {
         })
     }
 
-    /// Whether the browser is redirected to the tool on its own machine.
+    /// Whether the browser is redirected to the same host.
     pub(crate) fn is_loopback(&self) -> bool {
         Url::parse(&self.redirect_uri)
             .is_ok_and(|url| url.scheme() == "http" && matches!(url.host_str(), Some("localhost" | "127.0.0.1")))

@@ -1,4 +1,4 @@
-//! A fake identity provider that serves all host names of a provider over TLS. Each provider implements its own endpoints.
+//! A fake identity provider that serves all host names of a provider over TLS. Each provider implements its endpoints.
 
 use crate::{
     code_flow::{CONSENT_SHOWN_PATH, Consent, IssuerState},

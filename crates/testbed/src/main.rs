@@ -142,7 +142,7 @@ fn machine(config: &str) -> anyhow::Result<ExitCode> {
 
 /// Starts the desktop. It is killed when this process exits, which by then is the agent.
 fn start_desktop(plain: &PlainMachineConfig) -> anyhow::Result<()> {
-    #[allow(clippy::disallowed_methods, reason = "the testbed's machine starts its own desktop")]
+    #[allow(clippy::disallowed_methods, reason = "the testbed's machine starts its desktop")]
     let mut desktop = Command::new(std::env::current_exe()?);
     desktop.args(["desktop", RFB_SOCKET, &plain.desktop, &plain.width.to_string(), &plain.height.to_string()]);
     desktop.stdin(Stdio::null()).stdout(Stdio::null());

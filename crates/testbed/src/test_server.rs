@@ -324,7 +324,7 @@ fn settings(dir: &Path, config: &TestConfig) -> anyhow::Result<String> {
     Ok(toml::to_string(&settings)?)
 }
 
-/// The `[egress.answers]` section of a configuration.
+/// The `[egress.overrides]` section of a configuration.
 pub(crate) fn host_overrides_table(overrides: &BTreeMap<String, SocketAddr>) -> toml::Table {
     let overrides: toml::Table =
         overrides.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();

@@ -132,7 +132,7 @@ fn brought(code: &str, redirect: &str, verifier: &str, state: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_code_is_exchanged_once_and_only_by_who_asked_for_it() {
+async fn code_is_exchanged_once_and_only_by_its_requester() {
     let rig = Rig::new().await;
     let back = "http://localhost:1/callback";
     let (status, to, _) = rig.get(&address(back, "verifier"), "").await;
@@ -165,7 +165,7 @@ async fn a_code_is_exchanged_once_and_only_by_who_asked_for_it() {
 }
 
 #[tokio::test]
-async fn an_address_without_a_loopback_callback_leads_to_a_page_with_the_code() {
+async fn authorize_url_without_loopback_callback_shows_code_on_a_page() {
     let rig = Rig::new().await;
     let manual = "https://platform.claude.com/oauth/code/callback";
     let text = rig.code(&address(manual, "verifier")).await;
@@ -178,7 +178,7 @@ async fn an_address_without_a_loopback_callback_leads_to_a_page_with_the_code() 
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_good_once() {
+async fn refresh_token_is_valid_once() {
     let rig = Rig::new().await;
     let back = "http://localhost:1/callback";
     let (_, to, _) = rig.get(&address(back, "verifier"), "").await;
@@ -193,7 +193,7 @@ async fn a_refresh_token_is_good_once() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_is_remembered_and_a_name_of_nobody_is_not_answered() {
+async fn unknown_requests_are_recorded_and_other_host_names_are_not_served() {
     let rig = Rig::new().await;
     assert_eq!(rig.get("https://api.anthropic.com/api/new?x=1", "").await.0, StatusCode::NOT_FOUND);
     assert_eq!(rig.issuer.unknown_calls(), ["GET api.anthropic.com/api/new"]);
@@ -206,7 +206,7 @@ async fn what_is_not_known_is_remembered_and_a_name_of_nobody_is_not_answered() 
 }
 
 #[tokio::test]
-async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
+async fn released_tool_signs_in_through_browser_callback() {
     let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
     let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
@@ -254,7 +254,7 @@ fn in_order(made: &[String], wanted: &[&str]) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn a_callback_with_another_state_ends_the_released_tool() {
+async fn callback_with_wrong_state_ends_released_tool() {
     let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
     let opened = Url::parse(&tool.opened_url().await.unwrap()).unwrap();
@@ -271,7 +271,7 @@ async fn a_callback_with_another_state_ends_the_released_tool() {
 }
 
 #[tokio::test]
-async fn the_released_tool_signs_in_with_a_pasted_code_after_two_wrong_ones() {
+async fn released_tool_accepts_pasted_code_after_two_invalid_ones() {
     let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
@@ -293,7 +293,7 @@ async fn the_released_tool_signs_in_with_a_pasted_code_after_two_wrong_ones() {
 }
 
 #[tokio::test]
-async fn the_short_address_on_the_terminal_leads_to_a_code_as_well() {
+async fn short_url_on_terminal_leads_to_a_code() {
     let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, short_link(), &[]).await;
     let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
@@ -306,7 +306,7 @@ async fn the_short_address_on_the_terminal_leads_to_a_code_as_well() {
 }
 
 #[tokio::test]
-async fn a_refused_code_ends_the_released_tool() {
+async fn rejected_code_ends_released_tool() {
     let (rig, clis) = (Rig::new().await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     tool.wait_for("Paste code here if prompted >").await.unwrap();

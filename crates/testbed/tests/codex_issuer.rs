@@ -30,7 +30,7 @@ async fn poll(issuer: &CodexIssuer) -> (StatusCode, Value) {
 }
 
 #[tokio::test]
-async fn a_tool_waits_until_the_person_approves_and_gets_its_tokens_once() {
+async fn tool_waits_for_approval_and_receives_tokens_once() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     assert_eq!(poll(&issuer).await.0, StatusCode::FORBIDDEN);
     issuer.approve();
@@ -46,7 +46,7 @@ async fn a_tool_waits_until_the_person_approves_and_gets_its_tokens_once() {
 }
 
 #[tokio::test]
-async fn approval_after_some_polls_needs_nobody() {
+async fn device_code_is_approved_after_configured_polls() {
     let issuer = CodexIssuer::start(Approval::AfterPolls(2)).await.unwrap();
     assert_eq!(poll(&issuer).await.0, StatusCode::FORBIDDEN);
     assert_eq!(poll(&issuer).await.0, StatusCode::FORBIDDEN);
@@ -54,7 +54,7 @@ async fn approval_after_some_polls_needs_nobody() {
 }
 
 #[tokio::test]
-async fn a_request_that_a_codex_issuer_does_not_know_is_remembered() {
+async fn unknown_requests_are_recorded() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     assert_eq!(post(&issuer, "/api/new/thing?x=1", "").await.0, StatusCode::NOT_FOUND);
     assert_eq!(issuer.unknown_calls(), ["/api/new/thing"]);
@@ -164,7 +164,7 @@ impl Rig {
 }
 
 #[tokio::test]
-async fn the_released_tool_signs_in_by_a_device_code_and_is_recorded() {
+async fn released_tool_signs_in_by_device_code_and_matches_recording() {
     for (setup, at) in seats() {
         let rig = Rig::new("device_code").await;
         let (tool, mut recording) = rig.start(&setup, "an address and a one-time code, then it is signed in.").await;
@@ -177,7 +177,7 @@ async fn the_released_tool_signs_in_by_a_device_code_and_is_recorded() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_refused_or_cannot_be_had_ends_the_released_tool_and_is_recorded() {
+async fn rejected_or_unavailable_device_code_ends_released_tool_and_matches_recording() {
     let setup = TerminalSetup::MACHINE;
     let rig = Rig::new("device_code").await;
     let description =
@@ -188,7 +188,7 @@ async fn a_code_that_is_refused_or_cannot_be_had_ends_the_released_tool_and_is_r
     rig.failed(tool, recording, "device_code_refused").await;
 
     let tool = rig.start_with(&setup, BTreeMap::new(), rig.provider.clone()).await;
-    let recording = rig.recording(&setup, "no code is to be had.", "with a proxy that host_overrides 403");
+    let recording = rig.recording(&setup, "no code is to be had.", "with a proxy that answers 403");
     rig.failed(tool, recording, "device_code_no_way_out").await;
 }
 
@@ -200,7 +200,7 @@ async fn the_port() -> File {
 }
 
 #[tokio::test]
-async fn the_released_tool_signs_in_through_the_browser_and_is_recorded() {
+async fn released_tool_signs_in_through_browser_and_matches_recording() {
     let _port = the_port().await;
     let browser = Client::builder().no_proxy().build().unwrap();
     for (setup, at) in seats() {
@@ -230,7 +230,7 @@ async fn the_released_tool_signs_in_through_the_browser_and_is_recorded() {
 }
 
 #[tokio::test]
-async fn the_released_tool_takes_an_api_key_and_is_recorded() {
+async fn released_tool_accepts_api_key_and_matches_recording() {
     for (setup, at) in seats() {
         let rig = Rig::new("api_key").await;
         let setup = setup.with_key(KEY);
@@ -241,7 +241,7 @@ async fn the_released_tool_takes_an_api_key_and_is_recorded() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_kept_ends_the_released_tool_and_is_recorded() {
+async fn unwritable_api_key_ends_released_tool_and_matches_recording() {
     let mut rig = Rig::new("api_key").await;
     rig.provider
         .settings_files

@@ -22,7 +22,7 @@ fn desktop(dir: &tempfile::TempDir, name: &str) -> (FakeRfbServer, std::path::Pa
 }
 
 #[tokio::test]
-async fn a_desktop_shows_its_name_its_ground_and_something_that_moves() {
+async fn desktop_shows_name_background_and_moving_block() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
@@ -31,15 +31,15 @@ async fn a_desktop_shows_its_name_its_ground_and_something_that_moves() {
     assert_eq!((frame.width(), frame.height()), (320, 240));
     assert_eq!((frame.count(BLOCK_COLOUR), frame.at(319, 239)), (256, Some(background_of("one"))));
     assert_ne!(background_of("one"), background_of("two"));
-    let before = frame.middle_of(BLOCK_COLOUR, 256);
+    let before = frame.center_of(BLOCK_COLOUR, 256);
     viewer.request(true).await.unwrap();
     viewer.update().await.unwrap();
-    assert_ne!(viewer.frame().middle_of(BLOCK_COLOUR, 256), before);
+    assert_ne!(viewer.frame().center_of(BLOCK_COLOUR, 256), before);
     assert_eq!(desktop.accepted(), 1);
 }
 
 #[tokio::test]
-async fn what_is_typed_and_clicked_can_be_seen() {
+async fn key_presses_and_clicks_change_the_picture() {
     let dir = tempfile::tempdir().unwrap();
     let (_desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
@@ -59,7 +59,7 @@ async fn what_is_typed_and_clicked_can_be_seen() {
 }
 
 #[tokio::test]
-async fn a_desktop_closes_and_opens_again_when_told() {
+async fn desktop_closes_and_reopens_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
@@ -72,16 +72,16 @@ async fn a_desktop_closes_and_opens_again_when_told() {
 }
 
 #[tokio::test]
-async fn a_silent_desktop_does_not_even_greet() {
+async fn silent_desktop_sends_no_greeting() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     desktop.set_behaviour(Behaviour::Silent);
     let late = RfbClient::connect(UnixStream::connect(&socket).await.unwrap(), 200).await;
-    assert!(matches!(late, Err(RfbError::Late { limit_ms: 200, .. })));
+    assert!(matches!(late, Err(RfbError::Timeout { limit_ms: 200, .. })));
 }
 
 #[tokio::test]
-async fn a_flooding_desktop_sends_what_nobody_asked_for() {
+async fn flooding_desktop_sends_unrequested_updates() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_flooding_desktop_sends_what_nobody_asked_for() {
 }
 
 #[tokio::test]
-async fn another_process_can_tell_a_desktop_how_to_behave() {
+async fn another_process_can_set_desktop_behaviour() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
@@ -105,7 +105,7 @@ async fn another_process_can_tell_a_desktop_how_to_behave() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_desktop_that_is_dropped() {
+async fn dropped_desktop_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();

@@ -111,7 +111,7 @@ fn brought<'a>(code: &'a str, redirect: &'a str) -> Vec<(&'a str, &'a str)> {
 }
 
 #[tokio::test]
-async fn a_shown_code_is_exchanged_once_and_needs_the_proof_key() {
+async fn displayed_code_is_exchanged_once_and_requires_pkce_verifier() {
     let rig = Rig::new(Account::Onboarded).await;
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest("verifier"));
     let code = rig.code(&address(MANUAL, &challenge)).await;
@@ -131,7 +131,7 @@ async fn a_shown_code_is_exchanged_once_and_needs_the_proof_key() {
 }
 
 #[tokio::test]
-async fn a_loopback_callback_gets_code_and_state_and_the_tokens_tell_who_it_is() {
+async fn loopback_callback_receives_code_and_state_and_token_identifies_user() {
     let rig = Rig::new(Account::Onboarded).await;
     let back = "http://127.0.0.1:1/oauth2callback";
     let (_, to, _) = rig.get(&address(back, ""), "").await;
@@ -154,7 +154,7 @@ async fn a_loopback_callback_gets_code_and_state_and_the_tokens_tell_who_it_is()
 }
 
 #[tokio::test]
-async fn an_address_that_the_provider_would_refuse_is_refused() {
+async fn invalid_authorize_urls_are_rejected() {
     let rig = Rig::new(Account::Onboarded).await;
     let good = address(MANUAL, "");
     for bad in [
@@ -172,7 +172,7 @@ async fn an_address_that_the_provider_would_refuse_is_refused() {
 }
 
 #[tokio::test]
-async fn the_released_tool_signs_in_with_a_pasted_code_after_a_wrong_one() {
+async fn released_tool_accepts_pasted_code_after_an_invalid_one() {
     let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
@@ -218,7 +218,7 @@ async fn good_in_another_home(rig: &Rig, clis: &InstalledTools, written: Credent
 }
 
 #[tokio::test]
-async fn a_new_account_is_set_up_after_the_released_tool_has_written_its_file() {
+async fn new_account_is_set_up_after_released_tool_writes_credential() {
     let (rig, clis) = (Rig::new(Account::New).await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
@@ -233,7 +233,7 @@ async fn a_new_account_is_set_up_after_the_released_tool_has_written_its_file() 
 }
 
 #[tokio::test]
-async fn two_refused_codes_end_the_released_tool() {
+async fn two_rejected_codes_end_released_tool() {
     let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
     let tool = rig.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     tool.wait_for("Enter the authorization code:").await.unwrap();
@@ -248,7 +248,7 @@ async fn two_refused_codes_end_the_released_tool() {
 }
 
 #[tokio::test]
-async fn the_released_tool_signs_in_through_the_browser_and_its_callback() {
+async fn released_tool_signs_in_through_browser_callback() {
     let (rig, clis) = (Rig::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
     let browser = "browser".to_owned().try_into().unwrap();
     let provider = descriptor("gemini_cli").unwrap().with_method(&browser).unwrap();

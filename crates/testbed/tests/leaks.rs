@@ -22,7 +22,7 @@ fn sleeper(change: impl FnOnce(&mut Command)) -> (tempfile::TempDir, Child) {
 }
 
 #[tokio::test]
-async fn a_process_is_found_by_its_directory_environment_or_open_file_and_ended() {
+async fn process_is_found_by_directory_environment_or_open_file_and_killed() {
     let dir = tempfile::tempdir().unwrap();
     let leaks = Leaks::for_dir(dir.path());
     assert_eq!(leaks.processes(), []);
@@ -53,7 +53,7 @@ async fn a_process_is_found_by_its_directory_environment_or_open_file_and_ended(
 }
 
 #[test]
-fn a_secret_is_found_in_the_clear_and_inside_base64() {
+fn secret_is_found_in_plain_text_and_base64() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "demo_at_0123456789abcdef";
     for (index, before) in ["", "x", "xy", "xyz"].into_iter().enumerate() {

@@ -35,7 +35,7 @@ async fn stand() -> Stand {
     let settings = Settings::under(dir.path(), spec_source.testbed.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let machines =
-        Machines::open(settings, Arc::new(spec_source), nobody(), tasks.clone(), stop.clone()).await.unwrap();
+        Machines::open(settings, Arc::new(spec_source), anonymous(), tasks.clone(), stop.clone()).await.unwrap();
     Stand { dir, machines, tasks, stop }
 }
 
@@ -74,7 +74,7 @@ impl Stand {
 }
 
 #[tokio::test]
-async fn a_plain_machine_becomes_ready_shows_its_own_desktop_and_leaves_nothing() {
+async fn plain_process_machine_becomes_ready_shows_its_desktop_and_leaves_nothing() {
     let stand = stand().await;
     let mut state = stand.machines.start(id(1)).unwrap();
     let channels = ready(&mut state).await;

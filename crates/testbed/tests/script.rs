@@ -27,7 +27,7 @@ async fn finish(child: Child) -> (i32, String) {
 }
 
 #[tokio::test]
-async fn a_tool_prints_reads_and_ends_as_told() {
+async fn tool_prints_reads_and_exits_as_scripted() {
     let home = tempfile::tempdir().unwrap();
     let steps =
         vec![Step::print_line("Paste code here:"), Step::Read, Step::print_line("got {line}"), Step::Exit { code: 3 }];
@@ -37,7 +37,7 @@ async fn a_tool_prints_reads_and_ends_as_told() {
 }
 
 #[tokio::test]
-async fn a_tool_writes_its_file_in_each_of_the_ways_that_tools_do() {
+async fn tool_writes_its_file_in_every_mode() {
     for mode in [WriteMode::Truncate, WriteMode::InHalves { wait_ms: 10 }, WriteMode::Rename] {
         let home = tempfile::tempdir().unwrap();
         let write = Step::Write { path: ".codex/auth.json".into(), content: "{\"a\":1}".into(), mode };
@@ -51,7 +51,7 @@ async fn a_tool_writes_its_file_in_each_of_the_ways_that_tools_do() {
 }
 
 #[tokio::test]
-async fn a_file_in_halves_is_seen_half() {
+async fn file_written_in_halves_is_visible_half_written() {
     let home = tempfile::tempdir().unwrap();
     let mode = WriteMode::InHalves { wait_ms: 60_000 };
     let _child =
@@ -65,7 +65,7 @@ async fn a_file_in_halves_is_seen_half() {
 }
 
 #[tokio::test]
-async fn a_tool_waits_for_the_test_and_gives_up_in_the_end() {
+async fn tool_waits_for_a_file_and_times_out() {
     let home = tempfile::tempdir().unwrap();
     let wait = |ms_max| vec![Step::WaitFor { path: "go".into(), ms_max }, Step::print_line("went")];
     assert_eq!(finish(start(home.path(), wait(50), &[])).await, (9, String::new()));
@@ -75,7 +75,7 @@ async fn a_tool_waits_for_the_test_and_gives_up_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_tool_opens_addresses_with_the_browser_of_its_environment() {
+async fn tool_opens_urls_with_configured_browser() {
     let home = tempfile::tempdir().unwrap();
     let browser = home.path().join("browser");
     fs::write(&browser, "#!/bin/sh\nprintf %s \"$1\" > \"$HOME/opened\"\n").unwrap();
@@ -87,7 +87,7 @@ async fn a_tool_opens_addresses_with_the_browser_of_its_environment() {
 }
 
 #[tokio::test]
-async fn a_tool_asks_its_proxy_for_a_connection_and_tells_the_answer() {
+async fn tool_connects_through_proxy_and_prints_the_status() {
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", proxy.local_addr().unwrap());
     let home = tempfile::tempdir().unwrap();
@@ -102,7 +102,7 @@ async fn a_tool_asks_its_proxy_for_a_connection_and_tells_the_answer() {
 }
 
 #[tokio::test]
-async fn a_tool_that_needs_a_terminal_says_so() {
+async fn tool_requires_a_terminal() {
     let home = tempfile::tempdir().unwrap();
     assert_eq!(finish(start(home.path(), vec![Step::RequireTerminal], &[])).await.0, 8);
 }

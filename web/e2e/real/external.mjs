@@ -6,7 +6,7 @@
 //   ANTEROOM_E2E_AWAY         what the page shall say when the desktop goes away; it goes when "SEEN" is printed and
 //                             comes back when "AWAY" is. Empty: it stays
 //
-// The desktop is half one colour, half another, with a stripe (crates/testbed/tests/external/desk.rs).
+// The desktop is half one colour, half another, with a stripe (crates/testbed/tests/external/vnc_server.rs).
 
 import assert from "node:assert/strict";
 import { join } from "node:path";

@@ -2,7 +2,7 @@
 //!
 //! No ordinary user can do this with a real mount: a mount with a file that is open for writing cannot become read-only (`mount`:
 //! busy), and only root can set the flag "immutable". A user can bind-mount the files read-only over themselves, which affects
-//! files that are opened later. For files that the server has open already, `anteroom-testbed` defines its own `pwrite64` (see
+//! files that are opened later. For files that the server has open already, `anteroom-testbed` defines a `pwrite64` (see
 //! `main.rs`), which SQLite writes with, and which fails with `EROFS` as the kernel's does.
 
 use crate::TestServer;

@@ -1,6 +1,6 @@
 //! The wall clock of a test server, with an offset that a test sets.
 //!
-//! `anteroom-testbed` defines its own `clock_gettime` (see `main.rs`), which the whole standard library uses. So the product
+//! `anteroom-testbed` defines a `clock_gettime` (see `main.rs`), which the whole standard library uses. So the product
 //! reads a wall clock that has jumped, while the monotonic clock is unchanged.
 
 use crate::{TestServer, WAIT_MAX, eventually};

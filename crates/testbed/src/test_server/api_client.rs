@@ -274,7 +274,7 @@ impl ApiClient {
     /// Opens a WebSocket with these subprotocols. `origin`: with an `Origin` header, as a browser does.
     ///
     /// # Errors
-    /// The handshake fails; [`DialError::Refused`] contains the HTTP status.
+    /// The handshake fails; [`DialError::Rejected`] contains the HTTP status.
     pub async fn open_websocket(&self, path: &str, protocols: &str, origin: bool) -> Result<ViewerSocket, DialError> {
         let origin_text = format!("http://{}", self.address);
         let mut headers = vec![("Sec-WebSocket-Protocol", protocols)];

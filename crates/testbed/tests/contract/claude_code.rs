@@ -2,62 +2,62 @@
 
 use super::{
     Attempt,
-    person::allows_on_the_desktop,
-    rig::{Browser, Rig},
+    user::grants_on_the_desktop,
+    fixture::{Browser, Fixture},
 };
 use anteroom_testbed::{ClaudeIssuer, TestCa};
 use serde_json::json;
 
-async fn open(browser: Browser) -> (ClaudeIssuer, Rig) {
+async fn open(browser: Browser) -> (ClaudeIssuer, Fixture) {
     let ca = TestCa::new().unwrap();
     let issuer = ClaudeIssuer::start(&ca).await.unwrap();
     issuer.require_consent();
-    let rig = Rig::open("claude_code", ca, "NODE_EXTRA_CA_CERTS", browser, issuer.host_overrides()).await;
-    (issuer, rig)
+    let fixture = Fixture::open("claude_code", ca, "NODE_EXTRA_CA_CERTS", browser, issuer.host_overrides()).await;
+    (issuer, fixture)
 }
 
 #[tokio::test]
-async fn qemu_claude_code_signs_in_by_a_link_and_a_pasted_code() {
-    let (issuer, rig) = open(Browser::DoesNot).await;
-    let attempt = Attempt::start(&rig, None).await;
+async fn qemu_claude_code_signs_in_by_link_and_pasted_code() {
+    let (issuer, fixture) = open(Browser::DoesNot).await;
+    let attempt = Attempt::start(&fixture, None).await;
     let link = attempt.link().await;
     assert!(link.contains("redirect_uri=https%3A%2F%2Fplatform.claude.com"), "it leads to a page with a code: {link}");
-    let code = rig.person.opens(&link).await.text();
+    let code = fixture.user.opens(&link).await.text();
     attempt.asked("paste_code").await;
     assert_eq!(attempt.pastes(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
-    attempt.succeeds(&rig, "link", || issuer.canaries()).await;
+    attempt.succeeds(&fixture, "link", || issuer.canaries()).await;
     assert_eq!(issuer.rejections(), Vec::<String>::new());
-    rig.close(issuer.unknown_calls()).await;
+    fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
-async fn qemu_claude_code_signs_in_by_the_address_at_which_the_persons_browser_ended() {
-    let (issuer, rig) = open(Browser::DoesNot).await;
-    let attempt = Attempt::start(&rig, None).await;
-    let ended = rig.person.opens(&attempt.browser_link().await).await.address();
+async fn qemu_claude_code_signs_in_by_pasted_callback_url() {
+    let (issuer, fixture) = open(Browser::DoesNot).await;
+    let attempt = Attempt::start(&fixture, None).await;
+    let ended = fixture.user.opens(&attempt.browser_link().await).await.address();
     assert!(ended.starts_with("http://localhost:"), "{ended}");
     assert_eq!(attempt.pastes(&ended).await["interpreted_as"], "callback");
-    attempt.succeeds(&rig, "link, address pasted back", || issuer.canaries()).await;
-    rig.close(issuer.unknown_calls()).await;
+    attempt.succeeds(&fixture, "link, address pasted back", || issuer.canaries()).await;
+    fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
-async fn qemu_claude_code_signs_in_with_the_browser_of_the_machine() {
-    let (issuer, rig) = open(Browser::Believes).await;
-    let attempt = Attempt::start(&rig, None).await;
+async fn qemu_claude_code_signs_in_with_machine_browser() {
+    let (issuer, fixture) = open(Browser::Believes).await;
+    let attempt = Attempt::start(&fixture, None).await;
     attempt.browser_link().await;
-    allows_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
+    grants_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
         .await;
-    attempt.succeeds(&rig, "desktop", || issuer.canaries()).await;
-    rig.close(issuer.unknown_calls()).await;
+    attempt.succeeds(&fixture, "desktop", || issuer.canaries()).await;
+    fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
-async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finished_on_the_desktop_is_one_process() {
-    let (issuer, rig) = open(Browser::Believes).await;
-    let attempt = Attempt::start(&rig, None).await;
-    // Link: the person gets a code in their own browser, and copies half of it.
-    let code = rig.person.opens(&attempt.link().await).await.text();
+async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
+    let (issuer, fixture) = open(Browser::Believes).await;
+    let attempt = Attempt::start(&fixture, None).await;
+    // Link: the user gets a code in their own browser, and copies half of it.
+    let code = fixture.user.opens(&attempt.link().await).await.text();
     attempt.asked("paste_code").await;
     let granted = issuer.codes_granted();
     // Terminal: they type it at the tool's own prompt, which does not take it.
@@ -74,7 +74,7 @@ async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finishe
     };
     attempt.wait("refused in the tool's own words", refused).await;
     // Desktop: the page is there already, since the tool's first word.
-    allows_on_the_desktop(
+    grants_on_the_desktop(
         &attempt.api,
         &attempt.id,
         || issuer.consent_views() > 0,
@@ -82,7 +82,7 @@ async fn qemu_the_same_sign_in_started_by_link_moved_to_the_terminal_and_finishe
     )
     .await;
     attempt.wait("completed", |view| view.status == anteroom_wire::api::Status::Completed).await;
-    assert_eq!(rig.reports.processes().len(), 1, "one process throughout: {:?}", rig.reports.all());
-    attempt.succeeds(&rig, "link, then terminal, then desktop", || issuer.canaries()).await;
-    rig.close(issuer.unknown_calls()).await;
+    assert_eq!(fixture.reports.processes().len(), 1, "one process throughout: {:?}", fixture.reports.all());
+    attempt.succeeds(&fixture, "link, then terminal, then desktop", || issuer.canaries()).await;
+    fixture.close(issuer.unknown_calls()).await;
 }

@@ -1,6 +1,6 @@
 //! The table of `docs/providers.md`: each test has a row of its own, and looks for it or writes it.
 
-use super::rig::Rig;
+use super::fixture::Fixture;
 use rustix::fs::FlockOperation;
 use std::{
     env,
@@ -11,12 +11,12 @@ use std::{
 
 const BEGIN: &str = "<!-- contract -->\n";
 const END: &str = "<!-- end -->";
-const HEAD: &str = "| tool | version | method | the person takes part by | result | tool in a second machine | took |\n\
+const HEAD: &str = "| tool | version | method | the user takes part by | result | tool in a second machine | took |\n\
                     |---|---|---|---|---|---|---|\n";
 
 /// A sign-in that worked.
 pub(crate) struct Row<'a> {
-    pub(crate) rig: &'a Rig,
+    pub(crate) fixture: &'a Fixture,
     pub(crate) method: &'a str,
     pub(crate) lane: &'a str,
     /// What the tool said in a second machine.
@@ -28,7 +28,7 @@ pub(crate) struct Row<'a> {
 impl Row<'_> {
     /// What makes the row: its first columns.
     fn key(&self) -> String {
-        format!("| {} | {} | `{}` | {} |", self.rig.provider.name, self.rig.version, self.method, self.lane)
+        format!("| {} | {} | `{}` | {} |", self.fixture.provider.name, self.fixture.version, self.method, self.lane)
     }
 
     /// Looks for the row in the document, but for the time, or writes it there with `ANTEROOM_WRITE_DOCS=1`.
@@ -43,7 +43,7 @@ impl Row<'_> {
         let begin = document.find(BEGIN).expect("docs/providers.md has the table's place") + BEGIN.len();
         let end = begin + document[begin..].find(END).expect("the table ends");
         if env::var_os("ANTEROOM_WRITE_DOCS").is_some_and(|value| value == "1") {
-            let place = format!("{} {} `{}` {}", self.rig.provider.name, "", self.method, self.lane);
+            let place = format!("{} {} `{}` {}", self.fixture.provider.name, "", self.method, self.lane);
             let same_place = |row: &&str| {
                 let columns: Vec<_> = row.split('|').map(str::trim).collect();
                 columns.len() > 4 && format!("{} {} {} {}", columns[1], "", columns[3], columns[4]) == place

@@ -1,5 +1,5 @@
 //! The contract with the released tools: every method and lane of `providers/*.toml`, in a real machine, against a stand-in issuer
-//! that answers under the provider's names. A test signs in as a person would, compares the stored bytes with what the watch in the
+//! that answers under the provider's names. A test signs in as a user would, compares the stored bytes with what the watch in the
 //! machine saw, and asks the tool in a second machine whether it is signed in. Needs the image in `ANTEROOM_TEST_IMAGE`, and
 //! `certutil` (libnss3-tools) for the machine's browser to believe the test's authority.
 
@@ -15,10 +15,10 @@
 mod claude_code;
 mod codex;
 mod document;
-mod elsewhere;
+mod second_machine;
 mod gemini_cli;
-mod person;
-mod rig;
+mod user;
+mod fixture;
 
 use anteroom_testbed::{ApiClient, QemuServer, leaks::needles};
 use anteroom_wire::{
@@ -27,7 +27,7 @@ use anteroom_wire::{
     api::{SessionView, StartRequest, Status},
 };
 use document::Row;
-use rig::{Rig, Seen};
+use fixture::{Fixture, Seen};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -43,10 +43,10 @@ struct Attempt {
 
 impl Attempt {
     /// Starts a session by a method; `None`: the preferred one.
-    async fn start(rig: &Rig, method: Option<&str>) -> Self {
-        let (api, since) = (rig.house.operator().unwrap(), Instant::now());
+    async fn start(fixture: &Fixture, method: Option<&str>) -> Self {
+        let (api, since) = (fixture.server.operator().unwrap(), Instant::now());
         let request = StartRequest {
-            provider: rig.provider.id.to_string(),
+            provider: fixture.provider.id.to_string(),
             user_id: None,
             return_url: None,
             idempotency_key: None,
@@ -66,7 +66,7 @@ impl Attempt {
         view
     }
 
-    /// The address for the person's own browser.
+    /// The address for the user's own browser.
     async fn link(&self) -> String {
         self.wait("at an address", |view| view.sign_in.url.is_some()).await.sign_in.url.unwrap()
     }
@@ -93,26 +93,26 @@ impl Attempt {
 
     /// It is signed in: the stored bytes are those that the machine's file had, they lie nowhere else, and the tool agrees in
     /// another machine. Gives the row of the document.
-    async fn succeeds(self, rig: &Rig, lane: &str, canaries: impl Fn() -> Vec<String>) {
+    async fn succeeds(self, fixture: &Fixture, lane: &str, canaries: impl Fn() -> Vec<String>) {
         let view = self.wait("completed", |view| view.status == Status::Completed).await;
         let took = self.since.elapsed();
         let credential = view.credential.expect("a stored credential").id;
         let files = self.api.lease(&credential).await.unwrap().files;
         let stored: BTreeMap<_, _> = files.iter().map(|file| (file.path.clone(), seen(file))).collect();
-        let there = rig.reports.files(stored.len()).await;
-        assert_eq!(stored, there, "the stored bytes are those of the files, each by its name: {:?}", rig.reports.all());
+        let there = fixture.reports.files(stored.len()).await;
+        assert_eq!(stored, there, "the stored bytes are those of the files, each by its name: {:?}", fixture.reports.all());
         assert_eq!(stored.len(), files.len(), "each file once");
-        assert_eq!((&files[0].path, files[0].mode & 0o777), (&rig.provider.credential.paths[0], 0o600));
+        assert_eq!((&files[0].path, files[0].mode & 0o777), (&fixture.provider.credential.paths[0], 0o600));
         let text = String::from_utf8_lossy(files[0].content.expose()).into_owned();
         let canaries = canaries();
         for canary in &canaries {
             assert!(text.contains(canary), "a token that was issued is not in the file");
-            nowhere(&rig.house, canary);
+            nowhere(&fixture.server, canary);
         }
         assert!(!canaries.is_empty(), "nothing was issued");
-        rig.house.wait_machines_removed().await.unwrap();
-        let elsewhere = elsewhere::agrees(rig, &self.api, &credential).await;
-        Row { rig, method: &self.method, lane, elsewhere, took }.note();
+        fixture.server.wait_machines_removed().await.unwrap();
+        let elsewhere = second_machine::verify(fixture, &self.api, &credential).await;
+        Row { fixture, method: &self.method, lane, elsewhere, took }.note();
     }
 }
 
@@ -122,11 +122,11 @@ fn seen(file: &DeliveredFile) -> Seen {
     (digest, format!("{:o}", file.mode & 0o777))
 }
 
-/// Not in a file of the house, nor among a process's arguments and environment.
-fn nowhere(house: &QemuServer, secret: &str) {
-    let files = house.leaks().files_with(secret);
+/// Not in a file of the server, nor among a process's arguments and environment.
+fn nowhere(server: &QemuServer, secret: &str) {
+    let files = server.leaks().files_with(secret);
     assert!(files.is_empty(), "a secret lies in {files:?}");
-    for found in house.leaks().processes() {
+    for found in server.leaks().processes() {
         for place in ["cmdline", "environ"].map(|name| format!("/proc/{}/{name}", found.pid)) {
             let bytes = std::fs::read(&place).unwrap_or_default();
             let found = needles(secret).iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle));

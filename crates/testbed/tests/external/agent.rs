@@ -1,6 +1,6 @@
 //! The agent of an external machine: outside, over HTTP, with the token of its file.
 
-use crate::{Scene, TOKEN, ask, start, verdict, viewed::sees_the_desk};
+use crate::{Scene, TOKEN, ask, start, verdict, viewers::sees_the_desk};
 use anteroom_testbed::{ApiResponse, ScriptedTool, TestServer, WAIT_MAX};
 use anteroom_wire::{
     Base64, SessionId,
@@ -52,7 +52,7 @@ impl Agent {
 }
 
 #[tokio::test]
-async fn its_agent_asks_for_the_session_tells_of_the_sign_in_and_completes_it() {
+async fn external_agent_reports_sign_in_and_completes_session() {
     let scene = Scene::new();
     let world = scene.world(NOWHERE, "").await;
     let api = world.backend().unwrap();
@@ -89,7 +89,7 @@ async fn its_agent_asks_for_the_session_tells_of_the_sign_in_and_completes_it() 
 }
 
 #[tokio::test]
-async fn no_other_token_delivers_not_even_that_of_another_external_machine() {
+async fn delivery_with_another_token_is_rejected() {
     let scene = Scene::new();
     let other = scene.machine("other", NOWHERE, "the-token-of-another-agent");
     let world = scene.world(NOWHERE, &other).await;
@@ -107,8 +107,8 @@ async fn no_other_token_delivers_not_even_that_of_another_external_machine() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_finds_the_session_the_desktop_and_the_agent_again() {
-    let vnc = crate::desk::Vnc::start(&[]).await;
+async fn restarted_server_reconnects_session_desktop_and_agent() {
+    let vnc = crate::vnc_server::Vnc::start(&[]).await;
     let scene = Scene::new();
     let mut world = scene.world(&format!("vnc://{}", vnc.at), "").await;
     let id = start(&world.backend().unwrap()).await.session.id;

@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod agent;
-mod apart;
-mod bound;
-mod desk;
-mod journey;
-mod refused;
-mod viewed;
+mod partition;
+mod configuration;
+mod vnc_server;
+mod page;
+mod connect_errors;
+mod viewers;
 
 use anteroom_controller::rfb::ViewerSocket;
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, TestConfig, TestServer, WAIT_MAX};
@@ -72,7 +72,7 @@ fn request(machine: &str) -> StartRequest {
 }
 
 /// Starts a session on `desk`.
-async fn start(api: &ApiClient) -> Started {
+async fn start(api: &ApiClient) -> StartResponse {
     api.start_with(&request("desk")).await.unwrap()
 }
 

@@ -38,8 +38,8 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(8, "A partial file, a stale file, a file in the wrong format", &[
         ("testbed/tests/server/sign_in.rs", "partial_or_wrong_format_files_do_not_complete_a_session"),
-        ("agent/src/capture/credential_file.rs", "what_was_there_before_does_not_count"),
-        ("agent/src/capture/credential_file.rs", "only_a_whole_credential_counts_and_a_refusal_names_keys_not_values"),
+        ("agent/src/capture/credential_file.rs", "content_from_before_the_claim_does_not_count"),
+        ("agent/src/capture/credential_file.rs", "only_a_complete_credential_counts_and_a_rejection_names_keys_not_values"),
     ]),
     DocumentedScenario(9, "The database is not writable when the credential is delivered", &[
         ("testbed/tests/server/delivery.rs", "delivery_is_retried_until_the_database_is_writable"),
@@ -84,13 +84,13 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     DocumentedScenario(19, "Concurrent starts", &[
         ("testbed/tests/server/sign_in.rs", "concurrent_starts_with_one_idempotency_key_create_one_session"),
         ("store/tests/story/sessions.rs", "a_double_start_with_one_key_is_one_session"),
-        ("testbed/tests/operations/admission.rs", "a_start_that_is_repeated_finds_its_session_although_there_is_no_room_for_another"),
+        ("testbed/tests/operations/admission.rs", "repeated_start_returns_its_session_when_capacity_is_exhausted"),
     ]),
     DocumentedScenario(20, "Ten concurrent starts; no capacity", &[
         ("testbed/tests/qemu/main.rs", "qemu_ten_concurrent_sessions_complete_and_clean_up"),
         ("controller/src/session/queue.rs", "the_first_in_line_gets_the_room_that_comes_free"),
         ("controller/src/session/queue.rs", "of_many_who_ask_at_once_no_more_are_let_in_than_the_host_has_room_for"),
-        ("testbed/tests/operations/admission.rs", "a_session_is_refused_by_name_when_disk_or_memory_is_short"),
+        ("testbed/tests/operations/admission.rs", "start_is_rejected_with_cause_when_disk_or_memory_is_low"),
     ]),
     DocumentedScenario(21, "Anonymous requests to each route and socket", &[
         ("testbed/tests/server/auth.rs", "anonymous_requests_are_rejected_on_every_route_and_socket"),
@@ -100,7 +100,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(23, "Planted secrets", &[
         ("testbed/tests/server/secrets.rs", "planted_secret_appears_only_in_the_owners_lease"),
-        ("testbed/tests/operations/bundle.rs", "a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret"),
+        ("testbed/tests/operations/bundle.rs", "bundle_of_complete_sign_in_contains_diagnostics_and_no_secret"),
     ]),
     DocumentedScenario(24, "Configuration errors", &[
         ("controller/src/config.rs", "all_faults_are_reported_at_once"),
@@ -123,7 +123,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(27, "Reconciliation of a mixed fleet; clock jumps", &[
         ("controller/src/session/reconcile/plan/tests.rs", "over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason"),
-        ("testbed/tests/operations/leftovers.rs", "a_dry_run_says_what_a_sweep_would_do_and_does_nothing"),
+        ("testbed/tests/operations/reconcile_and_leaks.rs", "dry_run_prints_planned_actions_and_changes_nothing"),
         ("testbed/tests/faults/global_faults.rs", "forward_clock_jump_ends_no_session"),
         ("testbed/tests/faults/global_faults.rs", "backward_clock_jump_ends_no_session"),
         ("testbed/tests/faults/clock.rs", "forward_clock_jump_shortens_neither_idle_timeout_nor_session_limit"),

@@ -20,7 +20,7 @@ egress = [{ host = "issuer.codex.test", ports = [80] }]
 "#;
 
 #[tokio::test]
-async fn journey_codex_signs_in_by_device_code_in_a_real_machine_and_the_page_says_connected() {
+async fn journey_codex_signs_in_by_device_code_and_page_shows_connected() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     let answers = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
     let house = QemuServer::start(SETTINGS, &answers, false).await.unwrap();

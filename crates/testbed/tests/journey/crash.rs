@@ -26,7 +26,7 @@ const LOOK_EVERY_MS: u64 = 10;
 #[derive(Debug, Clone, Copy)]
 enum End {
     /// SIGKILL.
-    CrashPoint,
+    Crash,
     /// SIGTERM.
     Stop,
 }
@@ -35,7 +35,7 @@ impl End {
     /// The directory of this run's screenshots.
     fn results(self) -> &'static str {
         match self {
-            Self::CrashPoint => "journey-crash",
+            Self::Crash => "journey-crash",
             Self::Stop => "journey-restart",
         }
     }
@@ -50,12 +50,12 @@ struct Back {
 }
 
 #[tokio::test]
-async fn journey_a_crash_of_the_server_in_the_middle_of_a_sign_in_is_not_noticed() {
-    middle_of_a_sign_in(End::CrashPoint).await;
+async fn journey_sign_in_survives_a_server_crash() {
+    middle_of_a_sign_in(End::Crash).await;
 }
 
 #[tokio::test]
-async fn journey_a_restart_of_the_server_in_the_middle_of_a_sign_in_is_not_noticed() {
+async fn journey_sign_in_survives_a_server_restart() {
     middle_of_a_sign_in(End::Stop).await;
 }
 
@@ -72,7 +72,7 @@ async fn middle_of_a_sign_in(end: End) {
     let id: SessionId = appears(&marks.path().join("ready")).await.parse().unwrap();
     let (machines, address) = (house.machines(), house.address().unwrap());
     match end {
-        End::CrashPoint => house.kill_server().await.unwrap(),
+        End::Crash => house.kill_server().await.unwrap(),
         End::Stop => house.stop_server().await.unwrap(),
     }
     assert_eq!(house.machines(), machines, "the machine lives on");

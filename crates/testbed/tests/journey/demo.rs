@@ -5,7 +5,7 @@ use anteroom_testbed::QemuServer;
 use anteroom_wire::api::Status;
 
 #[tokio::test]
-async fn journey_the_demo_is_signed_in_to_with_pointer_and_keys_through_the_page() {
+async fn journey_demo_sign_in_by_mouse_and_keyboard_through_the_page() {
     let house = QemuServer::start("", &Default::default(), true).await.unwrap();
     let page = browser(&house, "demo.mjs");
     let id = the_session(&house).await;

@@ -95,7 +95,7 @@ fn not_in(secret: &str, seen: &[(String, Vec<u8>)]) {
 
 /// The canary search finds what is there: a check that cannot fail would be worth nothing.
 #[tokio::test]
-async fn journey_a_secret_that_lies_about_would_be_found() {
+async fn journey_secret_search_finds_a_planted_secret() {
     let house = QemuServer::start("", &Default::default(), false).await.unwrap();
     let planted = "canary-0123456789abcdef";
     fs::write(house.path().join("state/planted"), format!("x{planted}y")).unwrap();

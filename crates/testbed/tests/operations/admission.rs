@@ -23,7 +23,7 @@ async fn check(world: &TestServer, name: &str) -> (Health, HealthCheck) {
 }
 
 #[tokio::test]
-async fn a_session_is_refused_by_name_when_disk_or_memory_is_short() {
+async fn start_is_rejected_with_cause_when_disk_or_memory_is_low() {
     for (setting, code, name) in
         [("disk_free_mib_min", "disk_low", "disk"), ("memory_free_mib_min", "memory_low", "memory")]
     {
@@ -44,7 +44,7 @@ async fn a_session_is_refused_by_name_when_disk_or_memory_is_short() {
 }
 
 #[tokio::test]
-async fn a_machines_expected_cost_counts() {
+async fn expected_memory_of_a_machine_counts_for_admission() {
     let scene = Scene::new();
     let settings = format!("[machines]\nmemory_per_machine_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_machines_expected_cost_counts() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_repeated_finds_its_session_although_there_is_no_room_for_another() {
+async fn repeated_start_returns_its_session_when_capacity_is_exhausted() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nqueue_max = 0\n";
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
@@ -79,7 +79,7 @@ async fn diagnosis(api: &ApiClient, id: &SessionId) -> Diagnosis {
 }
 
 #[tokio::test]
-async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
+async fn queued_session_waits_with_cause_when_disk_runs_low() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\ndisk_free_mib_min = 1\n";
     let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
@@ -121,7 +121,7 @@ async fn who_was_accepted_before_the_disk_ran_short_waits_and_is_told_why() {
 }
 
 #[tokio::test]
-async fn health_names_each_thing_the_server_depends_on() {
+async fn health_lists_every_dependency_of_the_server() {
     let scene = Scene::new();
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "reconcile"] {

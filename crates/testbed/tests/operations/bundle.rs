@@ -42,7 +42,7 @@ fn assert_clean(files: &BTreeMap<String, String>, secrets: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
+async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     let scene = Scene::new();
     let [pasted, state, credential, user, back] = ["code", "state", "token", "user", "back"].map(canary);
     let device = canary("").to_uppercase();
@@ -68,7 +68,7 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
         ..serde_json::from_value(json!({ "provider": "scripted" })).unwrap()
     };
     let started = api.start_with(&start).await.unwrap();
-    let pass = started.viewer_url.split_once("#pass=").unwrap().1.to_owned();
+    let pass = started.viewer_url.split_once("#login_token=").unwrap().1.to_owned();
     let id = started.session.id;
     api.wait_until(&id, "showing address and code", |view| {
         view.sign_in.url.is_some() && view.sign_in.device_code.as_deref() == Some(&device)
@@ -108,7 +108,7 @@ async fn a_bundle_of_a_whole_flow_has_what_helps_and_no_planted_secret() {
 }
 
 #[tokio::test]
-async fn what_a_tool_showed_at_its_end_stays_in_the_house() {
+async fn bundle_does_not_contain_last_output_of_the_tool() {
     let scene = Scene::new();
     let said = "the word is swordfish";
     let tool = ScriptedTool::new("scripted", Script::new([Step::print_line(said), Step::Exit { code: 3 }]));
@@ -125,7 +125,7 @@ async fn what_a_tool_showed_at_its_end_stays_in_the_house() {
 }
 
 #[tokio::test]
-async fn bundles_are_for_operators_and_of_sessions_that_exist() {
+async fn bundles_require_an_operator_and_an_existing_session() {
     let scene = Scene::new();
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
@@ -143,7 +143,7 @@ async fn bundles_are_for_operators_and_of_sessions_that_exist() {
 }
 
 #[tokio::test]
-async fn a_bundle_that_cannot_be_kept_is_given_all_the_same() {
+async fn bundle_is_returned_when_it_cannot_be_retained() {
     let scene = Scene::new();
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
@@ -157,7 +157,7 @@ async fn a_bundle_that_cannot_be_kept_is_given_all_the_same() {
 }
 
 #[tokio::test]
-async fn kept_bundles_and_receipts_are_bounded_and_the_oldest_go_first() {
+async fn retention_removes_oldest_bundles_and_receipts_first() {
     let scene = Scene::new();
     let settings = "[retention]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nreconcile_every_ms = 100\n";
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();

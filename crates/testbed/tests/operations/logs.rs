@@ -12,7 +12,7 @@ fn parsed(lines: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_log_file_is_json_lines_for_its_owner_alone_whatever_standard_error_has() {
+async fn log_file_is_json_lines_with_owner_only_permissions() {
     let scene = Scene::new();
     let settings = "[log]\nformat = 'text'\nlevel = 'trace'\n";
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
@@ -32,7 +32,7 @@ async fn the_log_file_is_json_lines_for_its_owner_alone_whatever_standard_error_
 }
 
 #[tokio::test]
-async fn a_sessions_lines_and_its_machines_are_printed_and_nobody_elses() {
+async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
     let scene = Scene::new();
     let settings = format!("[log]\nerror_file = '{}'\n", scene.flag("errors.jsonl").display());
     let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_sessions_lines_and_its_machines_are_printed_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn a_sessions_lines_are_printed_also_when_the_database_cannot_be_read_and_it_is_said_why_some_are_not() {
+async fn logs_of_a_session_are_printed_with_a_warning_when_database_is_unreadable() {
     let scene = Scene::new();
     let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
@@ -94,7 +94,7 @@ async fn machine_pid(api: &anteroom_testbed::ApiClient, id: &SessionId) -> anter
 }
 
 #[tokio::test]
-async fn a_session_that_does_not_exist_has_a_clear_error_and_no_lines() {
+async fn logs_of_unknown_session_are_an_error() {
     let scene = Scene::new();
     let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     for is_running in [true, false] {
@@ -110,7 +110,7 @@ async fn a_session_that_does_not_exist_has_a_clear_error_and_no_lines() {
 }
 
 #[tokio::test]
-async fn a_follower_hears_what_is_written_after_it_began() {
+async fn log_follower_receives_new_lines() {
     let scene = Scene::new();
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
@@ -133,7 +133,7 @@ async fn a_follower_hears_what_is_written_after_it_began() {
 }
 
 #[tokio::test]
-async fn log_files_are_bounded_and_what_was_set_aside_is_still_read() {
+async fn log_files_are_size_limited_and_rotated_files_are_still_read() {
     let scene = Scene::new();
     let settings = "[log]\nlevel = 'trace'\nfile_bytes_max = 65536\nfiles_kept_max = 50\n";
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();

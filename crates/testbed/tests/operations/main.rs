@@ -5,7 +5,7 @@
 
 mod admission;
 mod bundle;
-mod leftovers;
+mod reconcile_and_leaks;
 mod logs;
 mod metrics;
 

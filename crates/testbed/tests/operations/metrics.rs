@@ -14,7 +14,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn figures_follow_what_happens_and_are_for_operators() {
+async fn metrics_reflect_sessions_and_require_an_operator() {
     let scene = Scene::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nreconcile_every_ms = 50\n";
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();

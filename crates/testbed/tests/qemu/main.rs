@@ -219,7 +219,7 @@ async fn qemu_login_prints_progress_and_writes_the_credential_to_the_given_path(
     let output_text =
         server.run_anteroom(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();
     assert!(
-        output_text.contains("/dashboard/remote-cli/auth?session=ses_") && output_text.contains("#pass="),
+        output_text.contains("/dashboard/remote-cli/auth?session=ses_") && output_text.contains("#login_token="),
         "the link:\n{output_text}"
     );
     assert!(

@@ -45,7 +45,7 @@ async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
         for protocols in ["binary", "binary, ticket.0000"] {
             let dialled = anonymous.open_websocket(&format!("/api/auth/session/{id}/{socket}"), protocols, false).await;
             assert!(
-                matches!(dialled, Err(DialError::Refused { status: 401, .. })),
+                matches!(dialled, Err(DialError::Rejected { status: 401, .. })),
                 "{socket} {protocols}: {dialled:?}"
             );
         }

@@ -312,7 +312,7 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
     for _ in 0..5 {
         let socket = format!("/api/auth/session/{id}/novnc/websock");
         let dialled = server.anonymous().unwrap().open_websocket(&socket, "binary, ticket.0000", false).await;
-        assert!(matches!(dialled, Err(DialError::Refused { status: 401, .. })), "{dialled:?}");
+        assert!(matches!(dialled, Err(DialError::Rejected { status: 401, .. })), "{dialled:?}");
     }
     let viewer = api.desktop(&id).await.unwrap();
     for _ in 0..25 {

@@ -113,7 +113,7 @@ async fn viewer_login_is_limited_to_its_session() {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     let started = start_ready(&server.backend().unwrap()).await;
-    let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
+    let (_, pass) = started.viewer_url.split_once("#login_token=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
     let url = |path: &str| format!("http://{}{path}", server.address().unwrap());
     let enter = client.post(url("/api/login")).json(&json!({ "login_token": pass })).send().await.unwrap();
@@ -139,7 +139,7 @@ async fn unsupported_content_type_is_rejected_before_the_body_is_read() {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     let started = start_ready(&server.backend().unwrap()).await;
-    let (_, pass) = started.viewer_url.split_once("#pass=").unwrap();
+    let (_, pass) = started.viewer_url.split_once("#login_token=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
     let url = format!("http://{}/api/login", server.address().unwrap());
     let body = json!({ "login_token": pass }).to_string();

@@ -55,7 +55,7 @@ async fn ticket_opens_one_socket_of_one_session_once() {
     let ticket = api.ticket(&one, "desktop").await.unwrap().ticket;
     let offered = format!("binary, ticket.{ticket}");
     let rejected_status = |dialled: Result<ViewerSocket, DialError>| match dialled {
-        Err(DialError::Refused { status, .. }) => status,
+        Err(DialError::Rejected { status, .. }) => status,
         other => panic!("{other:?}"),
     };
     assert_eq!(rejected_status(api.open_websocket(&path(&two), &offered, false).await), 401, "another session's");

@@ -255,7 +255,7 @@ async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     api.wait_entry(&id, "webhook_delivered").await.unwrap();
     let report = wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!((report.delivered, report.failed), (1, 2));
-    assert!(report.last_error.unwrap().why.contains("no redirection is followed"));
+    assert!(report.last_error.unwrap().why.contains("redirects are not followed"));
     server.finish().await.unwrap();
 }
 

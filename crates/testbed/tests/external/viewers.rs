@@ -1,6 +1,6 @@
 //! A desktop that is there is seen, with the words and bounds of any other session.
 
-use crate::{Scene, closing, desk, start, turned_away, verdict};
+use crate::{Scene, closing, vnc_server, start, turned_away, verdict};
 use anteroom_controller::rfb::RfbClient;
 use anteroom_testbed::{ApiClient, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
@@ -11,22 +11,22 @@ pub(crate) async fn sees_the_desk(api: &ApiClient, id: &SessionId) {
     let mut viewer = api.desktop(id).await.unwrap();
     assert!(viewer.name().contains("a desk outside"), "{}", viewer.name());
     let frame = timeout(WAIT_MAX, viewer.whole_frame()).await.expect("a whole frame").unwrap();
-    assert_eq!((frame.width(), frame.height()), (desk::WIDTH, desk::HEIGHT));
+    assert_eq!((frame.width(), frame.height()), (vnc_server::WIDTH, vnc_server::HEIGHT));
     for (x, y, colour) in [
-        (5, 5, desk::LEFT),
-        (635, 5, desk::RIGHT),
-        (5, 395, desk::LEFT),
-        (635, 395, desk::RIGHT),
-        (320, 125, desk::STRIPE),
+        (5, 5, vnc_server::LEFT),
+        (635, 5, vnc_server::RIGHT),
+        (5, 395, vnc_server::LEFT),
+        (635, 395, vnc_server::RIGHT),
+        (320, 125, vnc_server::STRIPE),
     ] {
         assert_eq!(frame.at(x, y), Some(colour), "at {x},{y}");
     }
 }
 
 #[tokio::test]
-async fn a_desktop_behind_websockify_is_seen_whole_by_several_viewers_and_its_address_by_none() {
-    let vnc = desk::Vnc::start(&[]).await;
-    let websockify = desk::Websockify::start(vnc.at).await;
+async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
+    let vnc = vnc_server::Vnc::start(&[]).await;
+    let websockify = vnc_server::Websockify::start(vnc.at).await;
     let scene = Scene::new();
     let world = scene.world(&format!("ws://{}/", websockify.at), "").await;
     let api = world.backend().unwrap();
@@ -55,8 +55,8 @@ async fn a_desktop_behind_websockify_is_seen_whole_by_several_viewers_and_its_ad
 }
 
 #[tokio::test]
-async fn a_plain_vnc_server_is_seen_and_comes_back_to_the_same_session_after_it_was_away() {
-    let vnc = desk::Vnc::start(&[]).await;
+async fn viewers_see_plain_vnc_server_again_after_its_restart() {
+    let vnc = vnc_server::Vnc::start(&[]).await;
     let at = vnc.at;
     let scene = Scene::new();
     let world = scene.world(&format!("vnc://{at}"), "").await;
@@ -77,7 +77,7 @@ async fn a_plain_vnc_server_is_seen_and_comes_back_to_the_same_session_after_it_
     assert!(after_ms < 1_000, "{data}");
     assert_eq!(verdict(&api, &id).await.0, "external_refused");
 
-    let again = desk::Vnc::start_at(at, &[]).await.expect("the port is free again");
+    let again = vnc_server::Vnc::start_at(at, &[]).await.expect("the port is free again");
     sees_the_desk(&api, &id).await;
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     world.finish().await.unwrap();
@@ -85,9 +85,9 @@ async fn a_plain_vnc_server_is_seen_and_comes_back_to_the_same_session_after_it_
 }
 
 #[tokio::test]
-async fn a_websockify_without_its_vnc_server_and_then_no_websockify_are_told_apart() {
-    let vnc = desk::Vnc::start(&[]).await;
-    let websockify = desk::Websockify::start(vnc.at).await;
+async fn missing_vnc_server_and_missing_websockify_have_different_errors() {
+    let vnc = vnc_server::Vnc::start(&[]).await;
+    let websockify = vnc_server::Websockify::start(vnc.at).await;
     let scene = Scene::new();
     let settings = "[sessions]\nrejection_log_interval_ms = 100\n";
     let world = scene.world(&format!("ws://{}/", websockify.at), settings).await;
@@ -106,9 +106,9 @@ async fn a_websockify_without_its_vnc_server_and_then_no_websockify_are_told_apa
 
 /// What a VNC server asks of its viewers (here a password) goes through untouched.
 #[tokio::test]
-async fn the_security_of_the_external_server_is_the_viewers_matter() {
+async fn vnc_authentication_is_passed_through_to_the_viewer() {
     let scene = Scene::new();
-    let vnc = desk::Vnc::start(&desk::with_password(&scene)).await;
+    let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&scene)).await;
     let world = scene.world(&format!("vnc://{}", vnc.at), "").await;
     let api = world.backend().unwrap();
     let id = start(&api).await.session.id;
@@ -121,8 +121,8 @@ async fn the_security_of_the_external_server_is_the_viewers_matter() {
 }
 
 #[tokio::test]
-async fn deadlines_and_ends_hold_as_for_any_session() {
-    let vnc = desk::Vnc::start(&[]).await;
+async fn external_sessions_expire_like_others() {
+    let vnc = vnc_server::Vnc::start(&[]).await;
     let scene = Scene::new();
     let world = scene.world(&format!("vnc://{}", vnc.at), "[sessions]\nidle_s_max = 3\n").await;
     let api = world.backend().unwrap();

@@ -96,7 +96,7 @@ fn stay_at_this_port(world: &TestServer) {
 }
 
 #[tokio::test]
-async fn a_page_whose_server_was_killed_is_back_on_the_same_desktop_soon_after_the_next_one_listens() {
+async fn page_reconnects_to_same_desktop_after_server_crash() {
     let (_scene, mut world, id, link) = world("").await;
     let (page, shown) = Page::open("restart", &link).await;
     stay_at_this_port(&world);
@@ -118,7 +118,7 @@ async fn a_page_whose_server_was_killed_is_back_on_the_same_desktop_soon_after_t
 }
 
 #[tokio::test]
-async fn a_page_whose_machine_was_killed_is_back_on_the_next_machines_desktop_and_says_so() {
+async fn page_reconnects_to_replacement_machine_and_reports_it() {
     let (_scene, world, id, link) = world("").await;
     let (page, shown) = Page::open("machine", &link).await;
     world.kill_machine(&world.machines().remove(0)).unwrap();
@@ -138,7 +138,7 @@ async fn a_page_whose_machine_was_killed_is_back_on_the_next_machines_desktop_an
 }
 
 #[tokio::test]
-async fn who_watches_in_a_browser_sees_the_desktop_and_does_nothing_to_it() {
+async fn view_only_page_shows_desktop_and_sends_no_input() {
     let (_scene, world, id, link) = world("").await;
     let (page, shown) = Page::open("watch", &link.replacen('#', "&view=1#", 1)).await;
     assert!(shown.note.as_deref().is_some_and(|note| note.contains("View only")), "{shown:?}");

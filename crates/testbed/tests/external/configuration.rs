@@ -5,7 +5,7 @@ use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::api::Status;
 
 #[tokio::test]
-async fn a_server_with_faulty_machines_does_not_start_and_names_every_fault() {
+async fn invalid_external_machines_prevent_start_and_every_fault_is_listed() {
     let scene = Scene::new();
     let token = scene.token_file("token", TOKEN);
     let settings = format!(
@@ -20,7 +20,7 @@ async fn a_server_with_faulty_machines_does_not_start_and_names_every_fault() {
 }
 
 #[tokio::test]
-async fn a_machine_that_was_taken_out_of_the_configuration_is_named_to_its_session() {
+async fn removed_external_machine_is_reported_to_its_session() {
     let scene = Scene::new();
     let mut world = scene.world("vnc://127.0.0.1:1", "").await;
     let id = start(&world.backend().unwrap()).await.session.id;

@@ -44,8 +44,8 @@ async fn told(desktop: &str) -> (String, serde_json::Value) {
 }
 
 #[test]
-fn no_route_is_named_within_a_second() {
-    if !inside("apart::no_route_is_named_within_a_second") {
+fn missing_route_is_reported_within_one_second() {
+    if !inside("partition::missing_route_is_reported_within_one_second") {
         return;
     }
     ip("link set lo up");
@@ -62,8 +62,8 @@ fn no_route_is_named_within_a_second() {
 }
 
 #[test]
-fn a_network_that_swallows_everything_is_a_timeout_within_a_second_or_so() {
-    if !inside("apart::a_network_that_swallows_everything_is_a_timeout_within_a_second_or_so") {
+fn dropped_packets_are_reported_as_timeout_within_three_seconds() {
+    if !inside("partition::dropped_packets_are_reported_as_timeout_within_three_seconds") {
         return;
     }
     ip("link set lo up");

@@ -1,6 +1,6 @@
 //! Another machine: the stored credential is laid down there and the tool itself is asked.
 
-use super::rig::Rig;
+use super::fixture::Fixture;
 use anteroom_testbed::ApiClient;
 use anteroom_wire::{
     CredentialId, SessionId,
@@ -16,14 +16,14 @@ const GEMINI: [&str; 1] = ["gemini"];
 const GEMINI_PROMPT: &str = "Type your message";
 
 /// Asks the tool in other machines whether it is signed in with this credential; what it said, for the document.
-pub(crate) async fn agrees(rig: &Rig, api: &ApiClient, credential: &CredentialId) -> &'static str {
-    if rig.provider.credential.status_argv.is_empty() {
+pub(crate) async fn agrees(fixture: &Fixture, api: &ApiClient, credential: &CredentialId) -> &'static str {
+    if fixture.provider.credential.status_argv.is_empty() {
         at_its_prompt(api, credential).await;
         return "at its prompt, asks nobody to sign in";
     }
     checked(api, credential).await;
-    rig.house.wait_machines_removed().await.unwrap();
-    executed(rig, credential).await;
+    fixture.server.wait_machines_removed().await.unwrap();
+    executed(fixture, credential).await;
     "its status command says signed in"
 }
 
@@ -42,12 +42,12 @@ async fn checked(api: &ApiClient, credential: &CredentialId) {
     assert_eq!(checked.data["signed_in"], true, "{checked:#?}");
 }
 
-/// As a person asks at the command line: by the tool's own command, whose words and exit code come back.
-async fn executed(rig: &Rig, credential: &CredentialId) {
-    let rules = &rig.provider.credential;
+/// As a user asks at the command line: by the tool's own command, whose words and exit code come back.
+async fn executed(fixture: &Fixture, credential: &CredentialId) {
+    let rules = &fixture.provider.credential;
     let mut line = vec!["exec", "--credential", credential.as_str(), "--"];
     line.extend(rules.status_argv.iter().map(String::as_str));
-    let said = rig.house.run_anteroom(&line).await.unwrap();
+    let said = fixture.server.run_anteroom(&line).await.unwrap();
     let wanted = Regex::new(rules.status_matches.as_deref().expect("words that say so")).unwrap();
     assert!(wanted.is_match(&said), "{line:?}: {said}");
 }

@@ -73,7 +73,7 @@ async fn told(desktop: &str) -> (String, serde_json::Value) {
 }
 
 #[tokio::test]
-async fn a_desktop_that_says_nothing_is_silent_within_its_bound() {
+async fn silent_desktop_is_reported_within_greeting_timeout() {
     let stand = Stand::says(false, b"").await;
     for scheme in ["vnc", "ws"] {
         let (problem, data) = told(&format!("{scheme}://{}", stand.at)).await;
@@ -85,7 +85,7 @@ async fn a_desktop_that_says_nothing_is_silent_within_its_bound() {
 }
 
 #[tokio::test]
-async fn what_is_no_desktop_is_a_wrong_protocol_and_an_http_server_is_named_by_its_status() {
+async fn other_protocols_are_reported_as_wrong_protocol_with_http_status() {
     let web = Stand::says(true, b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
     let (problem, data) = told(&format!("ws://{}/", web.at)).await;
     assert_eq!(problem, "external_wrong_protocol");
@@ -97,7 +97,7 @@ async fn what_is_no_desktop_is_a_wrong_protocol_and_an_http_server_is_named_by_i
 }
 
 #[tokio::test]
-async fn a_full_backlog_is_a_timeout_within_its_bound() {
+async fn full_accept_queue_is_reported_as_connect_timeout() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -114,7 +114,7 @@ async fn a_full_backlog_is_a_timeout_within_its_bound() {
 }
 
 #[tokio::test]
-async fn for_a_session_that_is_over_nothing_is_dialled_at_all() {
+async fn ended_session_opens_no_connection() {
     let stand = Stand::says(false, b"RFB 003.008\n").await;
     let scene = Scene::new();
     let (world, api, id) = world_at(&scene, &format!("vnc://{}", stand.at)).await;
@@ -126,7 +126,7 @@ async fn for_a_session_that_is_over_nothing_is_dialled_at_all() {
     let (code, reason) = closing(&mut api.open_websocket(&path, &offered(&one.ticket), true).await.unwrap()).await;
     assert_eq!(code, 4410, "{reason}");
     match api.open_websocket(&path, &offered(&two.ticket), false).await {
-        Err(DialError::Refused { status, body }) => assert_eq!(status, 410, "{body}"),
+        Err(DialError::Rejected { status, body }) => assert_eq!(status, 410, "{body}"),
         other => panic!("{other:?}"),
     }
     let third = api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({ "purpose": "desktop" })).await;
@@ -137,7 +137,7 @@ async fn for_a_session_that_is_over_nothing_is_dialled_at_all() {
 }
 
 #[tokio::test]
-async fn a_session_that_ends_while_its_desktop_is_dialled_is_told_as_its_end() {
+async fn session_that_ends_during_connect_closes_with_its_end_reason() {
     let stand = Stand::says(false, b"").await;
     let scene = Scene::new();
     let settings = "[sessions]\nsocket_wait_ms_max = 60000\n";
@@ -158,7 +158,7 @@ async fn a_session_that_ends_while_its_desktop_is_dialled_is_told_as_its_end() {
 }
 
 #[tokio::test]
-async fn a_machine_serves_one_live_session_and_a_name_that_is_not_configured_none() {
+async fn external_machine_serves_one_session_and_unknown_names_are_rejected() {
     let scene = Scene::new();
     let (world, api, id) = world_at(&scene, "vnc://127.0.0.1:1").await;
     let other = world.other_backend().unwrap();
@@ -175,7 +175,7 @@ async fn a_machine_serves_one_live_session_and_a_name_that_is_not_configured_non
 }
 
 #[tokio::test]
-async fn what_an_external_machine_cannot_do_is_refused_by_name_at_once() {
+async fn unsupported_operations_of_external_machines_are_rejected() {
     let scene = Scene::new();
     let (world, api, id) = world_at(&scene, "vnc://127.0.0.1:1").await;
     let restart = api.post(&format!("/api/auth/session/{id}/restart"), serde_json::json!({})).await.unwrap();

@@ -47,7 +47,7 @@ async fn active(world: &TestServer) -> usize {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_a_sweep_would_do_and_does_nothing() {
+async fn dry_run_prints_planned_actions_and_changes_nothing() {
     use ReconcileActionKind::{EndSession, StopMachine};
     let scene = Scene::new();
     let world = overdue(&scene).await;
@@ -75,7 +75,7 @@ async fn a_dry_run_says_what_a_sweep_would_do_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_sweep_ends_only_so_much_at_once_and_logs_each_reason() {
+async fn reconciliation_limits_stops_and_logs_each_reason() {
     let scene = Scene::new();
     let world = overdue(&scene).await;
     let mut done = Vec::new();
@@ -99,7 +99,7 @@ async fn a_sweep_ends_only_so_much_at_once_and_logs_each_reason() {
 }
 
 #[tokio::test]
-async fn sweeping_is_for_operators() {
+async fn reconciliation_requires_an_operator() {
     let scene = Scene::new();
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     for path in ["/api/reconcile", "/api/reconcile?dry_run=true"] {
@@ -122,7 +122,7 @@ fn orphans(report: &LeakReport, kind: &str) -> usize {
 }
 
 #[tokio::test]
-async fn what_nobody_owns_is_counted_and_named_with_its_remedy() {
+async fn orphans_are_counted_and_listed_with_remedies() {
     let scene = Scene::new();
     let world = overdue(&scene).await;
     let (report, well) = leaks(&world).await;
@@ -148,7 +148,7 @@ async fn what_nobody_owns_is_counted_and_named_with_its_remedy() {
 }
 
 #[tokio::test]
-async fn a_living_session_is_owned_with_and_without_a_server() {
+async fn active_session_has_no_orphans_with_and_without_server() {
     let scene = Scene::new();
     let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let api = world.backend().unwrap();
@@ -171,7 +171,7 @@ async fn a_living_session_is_owned_with_and_without_a_server() {
 }
 
 #[tokio::test]
-async fn a_reader_who_has_seen_enough_is_no_fault() {
+async fn closed_output_pipe_is_not_an_error() {
     let scene = Scene::new();
     let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
     let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;

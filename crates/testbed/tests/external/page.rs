@@ -1,6 +1,6 @@
 //! An external desktop through the real page, in a real browser: seen, named while it is away, and seen again by itself.
 
-use crate::{Scene, desk, start};
+use crate::{Scene, vnc_server, start};
 use anteroom_testbed::WAIT_MAX;
 use anteroom_wire::api::Status;
 use std::{path::Path, process::Stdio};
@@ -45,9 +45,9 @@ async fn said(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
 }
 
 #[tokio::test]
-async fn journey_an_external_desktop_is_viewed_through_the_page() {
-    let vnc = desk::Vnc::start(&[]).await;
-    let websockify = desk::Websockify::start(vnc.at).await;
+async fn journey_page_shows_external_desktop() {
+    let vnc = vnc_server::Vnc::start(&[]).await;
+    let websockify = vnc_server::Websockify::start(vnc.at).await;
     let scene = Scene::new();
     let world = scene.world(&format!("ws://{}/", websockify.at), "").await;
     let api = world.backend().unwrap();
@@ -61,7 +61,7 @@ async fn journey_an_external_desktop_is_viewed_through_the_page() {
     let at = websockify.at;
     websockify.end().await;
     said(&mut lines, "AWAY").await;
-    let websockify = desk::Websockify::start_at(at, vnc.at).await.expect("the port is free again");
+    let websockify = vnc_server::Websockify::start_at(at, vnc.at).await.expect("the port is free again");
     said(&mut lines, "# pass 1").await;
     arrived(page).await;
     world.finish().await.unwrap();
@@ -71,13 +71,13 @@ async fn journey_an_external_desktop_is_viewed_through_the_page() {
 
 /// The page asks for the desktop's own password, and again when it was not the right one.
 #[tokio::test]
-async fn journey_the_page_asks_for_an_external_desktops_password() {
+async fn journey_page_asks_for_vnc_password() {
     let scene = Scene::new();
-    let vnc = desk::Vnc::start(&desk::with_password(&scene)).await;
+    let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&scene)).await;
     let world = scene.world(&format!("vnc://{}", vnc.at), "").await;
     let started = start(&world.backend().unwrap()).await;
     let mut page = browser("password", &started.viewer_url);
-    arrived(page.env("ANTEROOM_E2E_PASSWORD", desk::PASSWORD).spawn().expect("node starts")).await;
+    arrived(page.env("ANTEROOM_E2E_PASSWORD", vnc_server::PASSWORD).spawn().expect("node starts")).await;
     world.finish().await.unwrap();
     vnc.end().await;
 }

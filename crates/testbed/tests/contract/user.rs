@@ -1,4 +1,4 @@
-//! The person: in a browser of their own, which knows the issuer's pages and nothing of the machine; and at the machine's desktop.
+//! The user: in a browser of their own, which knows the issuer's pages and nothing of the machine; and at the machine's desktop.
 
 use anteroom_testbed::{ApiClient, TestCa, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::SessionId;
@@ -11,15 +11,15 @@ use tokio::time::Instant;
 const PAGES_MAX: usize = 10;
 const CLICK_EVERY: Duration = Duration::from_secs(10);
 
-/// The person's own browser.
-pub(crate) struct Person {
+/// The user's own browser.
+pub(crate) struct User {
     /// OwnerFilter certificates it believes.
     pub(crate) ca: TestCa,
     /// Where names lead.
     pub(crate) answers: BTreeMap<String, SocketAddr>,
 }
 
-/// Where the person's browser ended.
+/// Where the user's browser ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// On a page of the provider's that shows this text.
@@ -28,7 +28,7 @@ pub(crate) enum Ended {
     Nowhere(String),
 }
 
-impl Person {
+impl User {
     /// Opens a link and does what the pages ask.
     pub(crate) async fn opens(&self, link: &str) -> Ended {
         let mut url = Url::parse(link).unwrap();
@@ -88,7 +88,7 @@ fn answered(at: &Url, page: &str) -> Url {
 }
 
 /// Clicks into the middle of the machine's desktop, once `shown`, until `done`: the page that asks is one button.
-pub(crate) async fn allows_on_the_desktop(
+pub(crate) async fn grants_on_the_desktop(
     api: &ApiClient,
     session: &SessionId,
     shown: impl Fn() -> bool,

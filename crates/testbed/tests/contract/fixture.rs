@@ -1,11 +1,11 @@
-//! A house whose machines run a released tool against a stand-in issuer, and what those machines tell of themselves.
+//! A server whose machines run a released tool against a stand-in issuer, and what those machines tell of themselves.
 //!
 //! ```text
-//!  descriptor of the product ─▶ the same, with the test's authority and a watch beside the tool ─▶ [providers.ID] of the house
+//!  descriptor of the product ─▶ the same, with the test's authority and a watch beside the tool ─▶ [providers.ID] of the server
 //!  machine ── through its proxy and the egress gate ─▶ stand-in issuer (under the provider's names), Reports (report.contract.test)
 //! ```
 
-use super::person::Person;
+use super::user::User;
 use anteroom_machine::image::Image;
 use anteroom_testbed::{QemuServer, TestCa, native_cli::descriptor, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::provider::{EgressRule, Provider, SettingsFile};
@@ -26,7 +26,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 const REPORT: &str = "report.contract.test";
 const RUN: &str = include_str!("../../fixtures/contract/run.sh");
 /// The guest's home.
-const HOME: &str = "/home/person";
+const HOME: &str = "/home/user";
 
 /// Whether the machine's browser shall believe the test's authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,18 +35,18 @@ pub(crate) enum Browser {
     DoesNot,
 }
 
-/// The house, its tool, who signs in and what is told of it.
-pub(crate) struct Rig {
-    pub(crate) house: QemuServer,
+/// The server, its tool, who signs in and what is told of it.
+pub(crate) struct Fixture {
+    pub(crate) server: QemuServer,
     pub(crate) provider: Provider,
     pub(crate) reports: Reports,
-    pub(crate) person: Person,
+    pub(crate) user: User,
     /// As the image has it.
     pub(crate) version: String,
 }
 
-impl Rig {
-    /// Opens a house with the provider `id`, whose issuer answers as `answers` says with certificates of `ca`. `trust` is the name
+impl Fixture {
+    /// Opens a server with the provider `id`, whose issuer answers as `answers` says with certificates of `ca`. `trust` is the name
     /// of the environment variable by which the tool is told of another authority.
     pub(crate) async fn open(
         id: &str,
@@ -55,11 +55,11 @@ impl Rig {
         browser: Browser,
         mut answers: BTreeMap<String, SocketAddr>,
     ) -> Self {
-        let person = Person { ca, answers: answers.clone() };
+        let user = User { ca, answers: answers.clone() };
         let reports = Reports::start().await;
         answers.insert(format!("{REPORT}:80"), reports.address);
         let product = descriptor(id).unwrap();
-        let provider = overridden(product, &person.ca, trust, browser);
+        let provider = overridden(product, &user.ca, trust, browser);
         let providers = BTreeMap::from([(id.to_owned(), &provider)]);
         let mut settings = toml::Table::new();
         settings.insert("providers".to_owned(), toml::Value::try_from(providers).unwrap());
@@ -68,16 +68,16 @@ impl Rig {
             "sessions".to_owned(),
             toml::Value::try_from(BTreeMap::from([("capture_stable_ms", 3_000)])).unwrap(),
         );
-        let house = QemuServer::start(&settings.to_string(), &answers, false).await.unwrap();
+        let server = QemuServer::start(&settings.to_string(), &answers, false).await.unwrap();
         let image = std::env::var_os("ANTEROOM_TEST_IMAGE").unwrap();
         let version = Image::open(Path::new(&image)).unwrap().manifest.clis[&provider.cli].clone();
-        Self { house, provider, reports, person, version }
+        Self { server, provider, reports, user, version }
     }
 
-    /// Ends the house. `strangers`: what the tool asked for that the issuer does not have.
+    /// Ends the server. `strangers`: what the tool asked for that the issuer does not have.
     pub(crate) async fn close(self, strangers: Vec<String>) {
         assert_eq!(strangers, Vec::<String>::new(), "the tool asked for something new");
-        self.house.finish().await.unwrap();
+        self.server.finish().await.unwrap();
     }
 }
 

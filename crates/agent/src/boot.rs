@@ -5,20 +5,23 @@
 //!                                tmpfs (bounded) ────────────────┴▶ overlay = / ─▶ the rest of the mounts ─▶ agent
 //! ```
 //!
-//! A failure here, or of the agent later, is said on the console and ends the machine by the kernel's panic: nobody can repair
-//! it from inside.
+//! A failure here, or of the agent later, is printed on the console and ends the machine by a kernel panic: it cannot be repaired from
+//! inside.
 
 mod command_line;
 mod mounts;
 mod net;
 
 use crate::{
-    agent::{self, Media},
+    channel::transport::Transport,
     log,
-    place::{PERSON_ID, Place, RUN_DIR},
-    port::Medium,
+    platform::{
+        environment::{Environment, RUN_DIR, USER_ID},
+        process::async_runtime,
+    },
+    run::{self, Transports},
 };
-use anteroom_wire::channel::{AGENT_PORT, HOST_PORT};
+use anteroom_wire::channel::{AGENT_PORT, CONTROLLER_PORT};
 use anyhow::Context;
 use command_line::CommandLine;
 use rustix::{
@@ -33,83 +36,84 @@ use std::{
     process::ExitCode,
 };
 
-/// What a probe's guest says to show that this accelerator can boot it.
+/// Printed by the guest of a probe, to show that this accelerator can boot it.
 const PROBE_OK: &str = "anteroom-probe-ok";
-/// Chromium itself: what stands in `/usr/bin` is a shell script.
+/// The executable of Chromium: the one in `/usr/bin` is a shell script.
 const BROWSER: &str = "/usr/lib/chromium/chromium";
-/// Tool name → version, written by the image's build.
+/// JSON, tool name → version, written by the build of the image.
 const CLIS: &str = "/etc/anteroom/clis.json";
 
-/// Boots and never returns on purpose.
+/// Boots, and returns only after a failure.
 pub(crate) fn run() -> ExitCode {
     log::uptime();
-    std::panic::set_hook(Box::new(|panic| say_everywhere(&format!("panic: {panic}"))));
+    std::panic::set_hook(Box::new(|panic| print_everywhere(&format!("panic: {panic}"))));
     let Err(error) = boot();
-    say_everywhere(&format!("{error:#}"));
-    give_up()
+    print_everywhere(&format!("{error:#}"));
+    panic_kernel()
 }
 
 fn boot() -> anyhow::Result<Infallible> {
-    mounts::first()?;
+    mounts::mount_first()?;
     open_console();
     let line = std::fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
     let line = CommandLine::parse(&line);
     if line.probe {
-        say_everywhere(PROBE_OK);
+        print_everywhere(PROBE_OK);
         power_off();
     }
-    crate::reactor()?.block_on(async {
+    async_runtime()?.block_on(async {
         mounts::load_modules(Path::new("/modules"))?;
-        mounts::root(line.overlay_mib).await?;
+        mounts::switch_root(line.overlay_mib).await?;
         open_console();
-        let ends = serve(line).await;
-        ends.and_then(|()| anyhow::bail!("the agent ended"))
+        let result = run_agent(line).await;
+        result.and_then(|()| anyhow::bail!("the agent ended"))
     })
 }
 
-async fn serve(line: CommandLine) -> anyhow::Result<()> {
-    settle().context("the agent's own directories")?;
-    // Held for the machine's whole life: pages see a network as long as the device has its carrier.
+async fn run_agent(line: CommandLine) -> anyhow::Result<()> {
+    prepare_directories().context("directories")?;
+    // Kept as long as the machine runs: pages see a network as long as the device has its carrier.
     let _network = net::start().context("network")?;
     let clis = std::fs::read(CLIS).unwrap_or_default();
     let clis: BTreeMap<String, String> =
         if clis.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&clis).context(CLIS)? };
     let browser = Some(PathBuf::from(BROWSER)).filter(|program| program.is_file());
-    let place = Place::machine(line.width, line.height, browser, line.image_hash, clis);
-    let media = Media { agent: Medium::virtio(AGENT_PORT).await?, host: Medium::virtio(HOST_PORT).await? };
+    let environment = Environment::machine(line.width, line.height, browser, line.image_hash, clis);
+    let transports =
+        Transports { api: Transport::virtio(AGENT_PORT).await?, controller: Transport::virtio(CONTROLLER_PORT).await? };
     log::line("ports open");
-    agent::run(place, media).await
+    run::run(environment, transports).await
 }
 
-/// Lays out `/run` and `/tmp`: what belongs to the person.
-fn settle() -> anyhow::Result<()> {
+/// Creates the directories in `/run` and `/tmp`, those of the user with the user as owner.
+fn prepare_directories() -> anyhow::Result<()> {
     let run = Path::new(RUN_DIR);
     std::fs::create_dir_all(run)?;
-    for (dir, mode) in [(run.join("person"), 0o700), (format!("/run/user/{PERSON_ID}").into(), 0o700)] {
+    for (dir, mode) in [(run.join("user"), 0o700), (format!("/run/user/{USER_ID}").into(), 0o700)] {
         std::fs::create_dir_all(&dir)?;
         std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-        std::os::unix::fs::chown(&dir, Some(PERSON_ID), Some(PERSON_ID))?;
+        std::os::unix::fs::chown(&dir, Some(USER_ID), Some(USER_ID))?;
     }
     let sockets = Path::new("/tmp/.X11-unix");
     std::fs::create_dir_all(sockets)?;
     std::fs::set_permissions(sockets, std::os::unix::fs::PermissionsExt::from_mode(0o1777))?;
-    // Opened for writing, it is copied from the image's read-only layer now, not when the claim writes it.
+    // Opening it for writing copies it from the image's read-only layer now, instead of when the claim writes it.
     let _ = std::fs::OpenOptions::new().append(true).open("/etc/machine-id");
     rustix::system::sethostname(b"anteroom")?;
     Ok(())
 }
 
-/// Standard streams on the console, if the kernel has one.
+/// Opens the console, if the kernel has one, as the standard streams.
 fn open_console() {
     let Ok(console) = rustix::fs::open("/dev/console", OFlags::RDWR | OFlags::NOCTTY, Mode::empty()) else { return };
-    // Without them the lines are lost and nothing else.
+    // If this fails, only log lines are lost.
     let _ = rustix::stdio::dup2_stdin(&console);
     let _ = rustix::stdio::dup2_stdout(&console);
     let _ = rustix::stdio::dup2_stderr(&console);
 }
 
-/// On the console and in the kernel's log: whichever of them the host reads.
-fn say_everywhere(text: &str) {
+/// Prints to the console and to the kernel's log, since the host reads either.
+fn print_everywhere(text: &str) {
     for device in ["/dev/console", "/dev/kmsg"] {
         if let Ok(mut out) = std::fs::OpenOptions::new().write(true).open(device) {
             let _ = out.write_all(format!("{text}\n").as_bytes());
@@ -117,15 +121,15 @@ fn say_everywhere(text: &str) {
     }
 }
 
-/// Powers off; where the machine has no such thing, a restart ends it as well (the host forbids restarts).
+/// Powers off. Where the machine does not support that, a restart ends it as well, since the host forbids restarts.
 fn power_off() -> ! {
     rustix::fs::sync();
     let _ = rustix::system::reboot(RebootCommand::PowerOff);
     let _ = rustix::system::reboot(RebootCommand::Restart);
-    give_up()
+    panic_kernel()
 }
 
 /// Ends as PID 1, on which the kernel panics: the host is told of a fault, not of a machine that was switched off.
-fn give_up() -> ! {
+fn panic_kernel() -> ! {
     std::process::exit(1)
 }

@@ -1,71 +1,68 @@
-//! Where the agent runs: the only thing that differs between a machine and a plain process.
+//! The paths and users of the agent. Only they differ between a machine and a plain process.
 
-use crate::{
-    config::{Config, default_path},
-    memory::Sources,
-};
+use super::config::{Config, MemorySources, default_path};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-/// The unprivileged user of a machine's desktop, created in the image.
-pub(crate) const PERSON: &str = "person";
-/// That user's id and group.
-pub(crate) const PERSON_ID: u32 = 1000;
+/// The unprivileged user of a machine, created in the image.
+const USER_NAME: &str = "user";
+/// That user's id and group id.
+pub(crate) const USER_ID: u32 = 1000;
 /// The X display of a machine.
 pub(crate) const DISPLAY: &str = ":1";
-/// Where the agent keeps its own files in a machine.
+/// The directory of the agent's files in a machine.
 pub(crate) const RUN_DIR: &str = "/run/anteroom";
-/// The name under which programs in a machine call the shim; the image links it to the agent in [`RUN_DIR`].
-const SHIM: &str = "/usr/libexec/anteroom/browser";
+/// The URL opener in a machine; the image links it to the agent in [`RUN_DIR`].
+const URL_OPENER: &str = "/usr/libexec/anteroom/browser";
 
-/// A machine of its own, or a process among others.
+/// How the agent runs.
 #[derive(Debug, Clone)]
-pub(crate) enum Kind {
-    /// PID 1 of a machine: own kernel, clock, entropy, display.
+pub(crate) enum RunMode {
+    /// As PID 1 of a machine, which has a kernel, clock, entropy pool and display of its own.
     Machine {
-        /// The desktop's size at the start.
+        /// The desktop's width at the start, pixels.
         width: u16,
-        /// Likewise.
+        /// The desktop's height at the start, pixels.
         height: u16,
-        /// Chromium, when the image has it.
+        /// Chromium, if the image contains it.
         browser: Option<PathBuf>,
     },
-    /// A process on somebody's host: it changes nothing but its own directory.
+    /// As an ordinary process: it changes nothing outside its working directory and the tool's home.
     Process,
 }
 
-/// Paths and names.
+/// Paths, users and names.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
-    pub(crate) kind: Kind,
-    /// The agent's own binary, as other programs can start it.
+pub(crate) struct Environment {
+    pub(crate) mode: RunMode,
+    /// The agent's binary, as other programs can start it.
     pub(crate) agent_exe: PathBuf,
-    /// What `BROWSER` names.
-    pub(crate) shim: PathBuf,
-    /// Where shim and pane find the agent.
-    pub(crate) shim_socket: PathBuf,
+    /// The value of `BROWSER`: a link to the agent, which then forwards the URL ([`crate::sign_in::url_opener`]).
+    pub(crate) url_opener: PathBuf,
+    /// The agent's socket for the URL opener and the pane.
+    pub(crate) local_socket: PathBuf,
     pub(crate) tmux_socket: PathBuf,
     pub(crate) tmux_config: PathBuf,
-    /// Where the display server answers; `None`: no desktop.
+    /// The display server's socket; `None`: no desktop.
     pub(crate) rfb_socket: Option<PathBuf>,
     pub(crate) home: PathBuf,
     pub(crate) image_hash: String,
     pub(crate) clis: BTreeMap<String, String>,
     pub(crate) path: String,
     pub(crate) extra_env: BTreeMap<String, String>,
-    /// Where the proxy listens; port 0: any.
+    /// The proxy's port; 0: any free one.
     pub(crate) proxy_port: u16,
-    /// What tells of its memory; `None`: it has none of its own.
-    pub(crate) memory: Option<Sources>,
+    /// The files that report memory use; `None`: memory is not watched.
+    pub(crate) memory: Option<MemorySources>,
 }
 
 /// The proxy's port in a machine.
 const PROXY_PORT: u16 = 3128;
 
-impl Place {
+impl Environment {
     /// A machine; `width` × `height` and the hash come from the kernel's command line.
     pub(crate) fn machine(
         width: u16,
@@ -76,31 +73,31 @@ impl Place {
     ) -> Self {
         let run = Path::new(RUN_DIR);
         Self {
-            kind: Kind::Machine { width, height, browser },
+            mode: RunMode::Machine { width, height, browser },
             agent_exe: run.join("agent"),
-            shim: SHIM.into(),
-            shim_socket: run.join("shim.sock"),
-            tmux_socket: run.join("person/tmux.sock"),
+            url_opener: URL_OPENER.into(),
+            local_socket: run.join("local.sock"),
+            tmux_socket: run.join("user/tmux.sock"),
             tmux_config: run.join("tmux.conf"),
-            rfb_socket: Some(run.join("person/rfb.sock")),
-            home: Path::new("/home").join(PERSON),
+            rfb_socket: Some(run.join("user/rfb.sock")),
+            home: Path::new("/home").join(USER_NAME),
             image_hash,
             clis,
             path: default_path(),
             extra_env: BTreeMap::new(),
             proxy_port: PROXY_PORT,
-            memory: Some(Sources::kernel()),
+            memory: Some(MemorySources::kernel()),
         }
     }
 
-    /// A process as `config` says.
+    /// Process mode, as configured.
     pub(crate) fn process(config: Config) -> anyhow::Result<Self> {
         let work = &config.work_dir;
         Ok(Self {
-            kind: Kind::Process,
+            mode: RunMode::Process,
             agent_exe: std::env::current_exe()?,
-            shim: work.join("browser"),
-            shim_socket: work.join("shim.sock"),
+            url_opener: work.join("browser"),
+            local_socket: work.join("local.sock"),
             tmux_socket: work.join("tmux.sock"),
             tmux_config: work.join("tmux.conf"),
             rfb_socket: config.rfb_socket,
@@ -114,38 +111,38 @@ impl Place {
         })
     }
 
-    /// Whether this is a machine of its own.
+    /// Whether the agent is PID 1 of a machine.
     pub(crate) fn is_machine(&self) -> bool {
-        match self.kind {
-            Kind::Machine { .. } => true,
-            Kind::Process => false,
+        match self.mode {
+            RunMode::Machine { .. } => true,
+            RunMode::Process => false,
         }
     }
 
-    /// The user that programs run as; `None`: the agent's own.
-    pub(crate) fn person_id(&self) -> Option<u32> {
-        self.is_machine().then_some(PERSON_ID)
+    /// The user as whom programs run; `None`: the agent's own.
+    pub(crate) fn user_id(&self) -> Option<u32> {
+        self.is_machine().then_some(USER_ID)
     }
 
-    /// The whole environment of a program of the person's: built, never inherited.
-    pub(crate) fn environment(&self, proxy: Option<SocketAddr>) -> BTreeMap<String, String> {
+    /// The complete environment variables of the user's programs; nothing is inherited. `proxy`: the HTTP proxy to name in them.
+    pub(crate) fn program_env(&self, proxy: Option<SocketAddr>) -> BTreeMap<String, String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut env: BTreeMap<String, String> = [
             ("HOME", text(&self.home)),
             ("PATH", self.path.clone()),
             ("LANG", "C.UTF-8".to_owned()),
             ("TERM", "xterm-256color".to_owned()),
-            ("BROWSER", text(&self.shim)),
-            ("ANTEROOM_SOCKET", text(&self.shim_socket)),
+            ("BROWSER", text(&self.url_opener)),
+            ("ANTEROOM_SOCKET", text(&self.local_socket)),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
         if self.is_machine() {
-            env.insert("USER".into(), PERSON.into());
-            env.insert("LOGNAME".into(), PERSON.into());
+            env.insert("USER".into(), USER_NAME.into());
+            env.insert("LOGNAME".into(), USER_NAME.into());
             env.insert("SHELL".into(), "/bin/sh".into());
             env.insert("DISPLAY".into(), DISPLAY.into());
-            env.insert("XDG_RUNTIME_DIR".into(), format!("/run/user/{PERSON_ID}"));
+            env.insert("XDG_RUNTIME_DIR".into(), format!("/run/user/{USER_ID}"));
         }
         if let Some(proxy) = proxy {
             for key in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {

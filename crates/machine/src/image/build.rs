@@ -146,7 +146,7 @@ impl Inputs {
         let demo = static_program(&settings.demo_binary)?;
         let mut root = Sha256::new();
         root.update(format!("root {ROOT_REVISION} level {}\n{} {}\n", settings.squash_level, DEMO.0, DEMO.1));
-        recipe.identify(&mut root);
+        recipe.update_hash(&mut root);
         for cli in &settings.extra_clis {
             root.update(format!("\n{cli:?}\n"));
         }

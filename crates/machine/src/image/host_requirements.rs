@@ -1,4 +1,4 @@
-//! What the build needs on this host, and how to get what is missing. Everything missing is told at once.
+//! The build's requirements on this host. All missing ones are reported at once, with the commands that provide them.
 
 use std::{
     env, fs,
@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Something that the build needs and this host does not have.
+/// A requirement of the build that this host does not meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingRequirement {
-    /// What.
+    /// Its name.
     pub what: String,
-    /// What it is needed for.
+    /// The purpose.
     pub why: String,
     /// A command that provides it (Debian, Ubuntu).
     pub remedy: String,
@@ -19,7 +19,7 @@ pub struct MissingRequirement {
     pub package: Option<&'static str>,
 }
 
-/// Programs: name, package, what for.
+/// Programs: name, package, purpose.
 const PROGRAMS: &[(&str, &str, &str)] = &[
     ("mmdebstrap", "mmdebstrap", "installs the guest's packages"),
     ("apt-get", "apt", "downloads the guest's packages"),
@@ -28,17 +28,17 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("xz", "xz-utils", "unpacks the guest's kernel modules"),
     ("zstd", "zstd", "unpacks the guest's kernel"),
 ];
-/// The same, only for a user who is not root.
+/// Programs that only unprivileged users need.
 const USER_PROGRAMS: &[(&str, &str, &str)] = &[
-    ("newuidmap", "uidmap", "lets an ordinary user install packages into a directory"),
-    ("newgidmap", "uidmap", "lets an ordinary user install packages into a directory"),
+    ("newuidmap", "uidmap", "lets an unprivileged user install packages into a directory"),
+    ("newgidmap", "uidmap", "lets an unprivileged user install packages into a directory"),
 ];
 const KEYRINGS: &[&str] =
     &["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
-/// Ids that the guest's files belong to while they are installed.
+/// Number of subordinate ids that own the guest's files during installation.
 const IDS: u64 = 65536;
 
-/// Everything that the build needs and this host does not have; empty: it can run.
+/// All requirements that this host does not meet; empty if the build can run.
 pub fn missing_requirements() -> Vec<MissingRequirement> {
     let user = (!rustix::process::geteuid().is_root())
         .then(|| User { name: user_name(), uid: rustix::process::geteuid().as_raw() });
@@ -46,7 +46,7 @@ pub fn missing_requirements() -> Vec<MissingRequirement> {
     Host { paths, root: PathBuf::from("/"), user }.missing()
 }
 
-/// One `apt-get install` for all that packages can provide.
+/// One `apt-get install` command for all requirements that Debian packages provide.
 pub fn apt_command(missing: &[MissingRequirement]) -> Option<String> {
     let mut packages: Vec<&str> = missing.iter().filter_map(|missing| missing.package).collect();
     packages.sort_unstable();
@@ -54,7 +54,7 @@ pub fn apt_command(missing: &[MissingRequirement]) -> Option<String> {
     (!packages.is_empty()).then(|| format!("sudo apt-get install --no-install-recommends {}", packages.join(" ")))
 }
 
-/// The distribution's keys on this host.
+/// The keyring of the distribution on this host.
 pub(super) fn keyring() -> Option<&'static Path> {
     KEYRINGS.iter().map(Path::new).find(|path| path.is_file())
 }
@@ -64,7 +64,7 @@ struct User {
     uid: u32,
 }
 
-/// A host to look at; a test has its own.
+/// The host that is checked; tests use a directory as its root.
 struct Host {
     paths: Vec<PathBuf>,
     root: PathBuf,
@@ -113,13 +113,14 @@ impl Host {
         let option = if file.ends_with("subuid") { "--add-subuids" } else { "--add-subgids" };
         (!enough).then(|| MissingRequirement {
             what: format!("{IDS} ids for {name} in {file}"),
-            why: "the guest's files belong to several users; an ordinary user needs ids to stand for them".into(),
+            why: "the guest's files belong to several users, for which an unprivileged user needs subordinate ids"
+                .into(),
             remedy: format!("sudo usermod {option} 100000-165535 {name}"),
             package: None,
         })
     }
 
-    /// Kernels that keep ordinary users from making namespaces.
+    /// A kernel setting that prevents unprivileged users from creating user namespaces.
     fn namespaces(&self) -> Option<MissingRequirement> {
         const SWITCHES: [(&str, &str); 2] = [
             ("/proc/sys/kernel/unprivileged_userns_clone", "kernel.unprivileged_userns_clone=1"),
@@ -128,7 +129,7 @@ impl Host {
         let off = |file: &str| fs::read_to_string(self.at(file)).is_ok_and(|text| text.trim() == "0");
         let (_, key) = SWITCHES.into_iter().find(|(file, _)| off(file))?;
         Some(MissingRequirement {
-            what: "user namespaces for ordinary users".into(),
+            what: "user namespaces for unprivileged users".into(),
             why: "packages are installed inside one".into(),
             remedy: format!("sudo sysctl -w {key}"),
             package: None,
@@ -149,7 +150,7 @@ fn from_package(what: &str, package: &'static str, why: &str) -> MissingRequirem
     }
 }
 
-/// The user's name from passwd(5); the environment is not asked, since `su` may leave another's there.
+/// The user's name from passwd(5). The environment is not used, because `su` may leave another user's name there.
 fn user_name() -> Option<String> {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_missing_is_told_at_once_with_one_line_to_install_it() {
+    fn all_missing_requirements_are_reported_with_one_install_command() {
         let (_root, host) = host(true);
         let missing = host.missing();
         let line = apt_command(&missing).unwrap();
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_everything_misses_nothing_as_user_and_as_root() {
+    fn complete_host_meets_all_requirements_as_user_and_as_root() {
         for as_user in [true, false] {
             let (root, host) = host(as_user);
             for (program, ..) in PROGRAMS.iter().chain(USER_PROGRAMS) {
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_another_user_or_a_short_one_does_not_count() {
+    fn id_range_of_another_user_or_a_short_range_does_not_count() {
         let (root, host) = host(true);
         put(root.path(), "etc/subuid", "eve:100000:65536\nada:100000:1000\n");
         let user = host.user.as_ref().unwrap();
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn root_needs_no_ids() {
+    fn root_needs_no_subordinate_ids() {
         let (_root, host) = host(false);
         assert!(
             host.missing().iter().all(|missing| !missing.what.contains("newuidmap") && !missing.what.contains("ids"))
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_namespaces_for_users_is_told() {
+    fn kernel_without_unprivileged_user_namespaces_is_reported() {
         let (root, host) = host(true);
         put(root.path(), "proc/sys/kernel/unprivileged_userns_clone", "0\n");
         assert!(host.namespaces().unwrap().remedy.contains("unprivileged_userns_clone=1"));

@@ -168,7 +168,7 @@ impl Running {
     }
 }
 
-/// OomKillCounter a process and all that it started.
+/// Kills a process and its descendants.
 pub(super) fn kill_with_descendants(process: ProcessId) {
     if process.is_alive() {
         let descendants = process::descendants(process.pid);

@@ -1,4 +1,4 @@
-//! The recipe as the binary carries it: `image/recipe.toml` and the files below `image/files`.
+//! The recipe, embedded in the binary: `image/recipe.toml` and the files below `image/files`.
 
 use super::pattern;
 use serde::{Deserialize, Serialize};
@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 
 const TEXT: &str = include_str!("../../../../image/recipe.toml");
 
-/// The unprivileged user of the guest, as `image/files/etc/passwd` says.
+/// Id of the guest's unprivileged user, as in `image/files/etc/passwd`.
 const USER_ID: u64 = 1000;
 
-/// `recipe.toml`; its comments say what each field is for.
+/// `recipe.toml`; its comments document the fields.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Recipe {
@@ -35,22 +35,22 @@ pub struct Cli {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The package and its version, as npm takes it (`@qwen-code/qwen-code@0.24.4`).
+    /// The package and its version in npm's syntax (`@qwen-code/qwen-code@0.24.4`).
     pub package: String,
-    /// The registry's `dist.integrity` of it: `sha512-…`.
+    /// The registry's `dist.integrity`: `sha512-…`.
     pub integrity: String,
     /// The program's path in the package, which begins with `package/`.
     pub executable: String,
-    /// The package is laid down whole, for an interpreter of the guest's; else only its executable.
+    /// Whether all files of the package are installed, for an interpreter in the guest; otherwise only the executable.
     #[serde(default)]
     pub whole: bool,
-    /// Of a whole package: what stays out, patterns as in `drop`.
+    /// Files of a whole package that are not installed: patterns as in `drop`.
     #[serde(default)]
     pub leave_out: Vec<String>,
 }
 
 impl Cli {
-    /// Everything that is wrong with the entry; empty: it can be fetched and laid down.
+    /// Everything that is wrong with the entry; empty if it is valid.
     pub fn faults(&self) -> Vec<String> {
         let plain = |name: &str| {
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
@@ -68,15 +68,15 @@ impl Cli {
                 "integrity is not sha512-…",
             ),
             (
-                self.in_guest(&self.executable).filter(|_| self.takes(&self.executable)).map(drop),
-                "executable is no path in the package, or is left out",
+                self.guest_path(&self.executable).filter(|_| self.includes(&self.executable)).map(drop),
+                "executable is not a path in the package, or is left out",
             ),
         ];
         checks.into_iter().filter(|(good, _)| good.is_none()).map(|(_, wrong)| wrong.to_owned()).collect()
     }
 
-    /// Whether a file of the package is laid down.
-    pub(super) fn takes(&self, path: &str) -> bool {
+    /// Whether a file of the package is installed.
+    pub(super) fn includes(&self, path: &str) -> bool {
         if self.whole {
             !self.leave_out.iter().any(|pattern| pattern::matches(pattern, path))
         } else {
@@ -84,23 +84,23 @@ impl Cli {
         }
     }
 
-    /// Where a file of the package lies in the guest; `None`: its name leads elsewhere.
-    pub(super) fn in_guest(&self, path: &str) -> Option<String> {
+    /// The path of a file of the package in the guest; `None` if the path is not a plain relative path below one directory.
+    pub(super) fn guest_path(&self, path: &str) -> Option<String> {
         let plain = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        // Everything in a package lies below one directory, whose name says nothing.
+        // All files of a package are below one directory, whose name is irrelevant.
         let (_, below) = path.split_once('/').filter(|_| plain)?;
         Some(if self.whole { format!("usr/local/lib/{}/{below}", self.name) } else { self.program() })
     }
 
-    /// The name under which the tool is started, in the guest.
+    /// The path of the tool's program in the guest.
     pub(super) fn program(&self) -> String {
         format!("usr/local/bin/{}", self.name)
     }
 }
 
-/// A file of ours in the root file system.
+/// A file from `image/files` in the root file system.
 pub(super) struct GuestFile {
-    /// Where, without the leading `/`.
+    /// Its path in the guest, without the leading `/`.
     pub(super) path: &'static str,
     pub(super) content: &'static [u8],
     pub(super) mode: u32,
@@ -108,9 +108,9 @@ pub(super) struct GuestFile {
     pub(super) owner: u64,
 }
 
-macro_rules! own_files {
+macro_rules! guest_files {
     ($( $path:literal, $mode:literal, $owner:expr; )*) => {
-        /// Everything below `image/files`.
+        /// All files below `image/files`.
         pub(super) const GUEST_FILES: &[GuestFile] = &[$( GuestFile {
             path: $path,
             content: include_bytes!(concat!("../../../../image/files/", $path)),
@@ -120,7 +120,7 @@ macro_rules! own_files {
     };
 }
 
-own_files! {
+guest_files! {
     "etc/chromium/policies/managed/anteroom.json", 0o644, 0;
     "etc/group", 0o644, 0;
     "etc/hostname", 0o644, 0;
@@ -130,13 +130,13 @@ own_files! {
     "etc/shadow", 0o600, 0;
     "etc/tmux.conf", 0o644, 0;
     "etc/xdg/openbox/rc.xml", 0o644, 0;
-    "home/person/.Xdefaults", 0o644, USER_ID;
+    "home/user/.Xdefaults", 0o644, USER_ID;
 }
 
-/// Directories that must be there, with their mode and owner, whatever the packages brought.
+/// Directories that the builder adds, with mode and owner; they replace the packages' directories.
 pub(super) const GUEST_DIRS: &[(&str, u32, u64)] = &[
     ("dev", 0o755, 0),
-    ("home/person", 0o700, USER_ID),
+    ("home/user", 0o700, USER_ID),
     ("proc", 0o755, 0),
     ("run", 0o755, 0),
     ("sys", 0o755, 0),
@@ -146,12 +146,12 @@ pub(super) const GUEST_DIRS: &[(&str, u32, u64)] = &[
 ];
 
 impl Recipe {
-    /// The recipe that this binary was built with.
+    /// The recipe of this binary.
     pub(super) fn embedded() -> Result<Self, toml::de::Error> {
         toml::from_str(TEXT)
     }
 
-    /// Takes up further tools, from npm and as Debian packages that are named like their program; one of the same name gives way.
+    /// Adds tools from npm and as Debian packages with the name of their program. A tool with the same name is replaced.
     pub(super) fn add(&mut self, clis: &[Cli], packages: &[String]) {
         self.packages.extend_from_slice(packages);
         self.required.extend(packages.iter().map(|name| format!("usr/bin/{name}")));
@@ -159,14 +159,14 @@ impl Recipe {
         self.clis.extend_from_slice(clis);
     }
 
-    /// Whether a file of the packages stays out of the root file system.
-    pub(super) fn leaves_out(&self, path: &str) -> bool {
+    /// Whether a file of the packages is dropped from the root file system.
+    pub(super) fn drops(&self, path: &str) -> bool {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| pattern::matches(pattern, path));
         any(&self.drop) && !any(&self.keep)
     }
 
-    /// Feeds everything of the recipe that the root file system depends on into `hash`.
-    pub(super) fn identify(&self, hash: &mut Sha256) {
+    /// Hashes everything in the recipe that the root file system depends on.
+    pub(super) fn update_hash(&self, hash: &mut Sha256) {
         hash.update(TEXT);
         for file in GUEST_FILES {
             hash.update(format!("\n{} {:o} {} {}\n", file.path, file.mode, file.owner, file.content.len()));
@@ -204,37 +204,37 @@ mod tests {
     }
 
     #[test]
-    fn the_recipe_reads_and_what_it_requires_is_not_left_out() {
+    fn recipe_is_valid_and_required_files_are_not_dropped() {
         let recipe = Recipe::embedded().unwrap();
         for path in &recipe.required {
-            assert!(!recipe.leaves_out(path), "{path}");
+            assert!(!recipe.drops(path), "{path}");
         }
         for cli in &recipe.clis {
             assert!(cli.package.contains(&cli.version), "{} must be pinned", cli.package);
             assert!(cli.integrity.starts_with("sha512-"), "{}", cli.integrity);
-            assert!(cli.takes(&cli.executable) && cli.in_guest(&cli.executable).is_some(), "{}", cli.executable);
+            assert!(cli.includes(&cli.executable) && cli.guest_path(&cli.executable).is_some(), "{}", cli.executable);
         }
-        assert!(recipe.leaves_out("usr/lib/x86_64-linux-gnu/gconv/BIG5.so"));
-        assert!(!recipe.leaves_out("usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so"));
-        assert!(!recipe.leaves_out("usr/lib/chromium/chromium"));
+        assert!(recipe.drops("usr/lib/x86_64-linux-gnu/gconv/BIG5.so"));
+        assert!(!recipe.drops("usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so"));
+        assert!(!recipe.drops("usr/lib/chromium/chromium"));
     }
 
     #[test]
-    fn a_package_is_laid_down_whole_or_as_one_program_and_never_elsewhere() {
+    fn package_is_installed_whole_or_as_one_program_and_never_elsewhere() {
         let recipe = Recipe::embedded().unwrap();
         let cli = |name: &str| recipe.clis.iter().find(|cli| cli.name == name).unwrap();
         let (codex, gemini) = (cli("codex"), cli("gemini"));
-        assert!(codex.takes(&codex.executable) && !codex.takes("package/package.json"));
-        assert_eq!(codex.in_guest(&codex.executable).unwrap(), "usr/local/bin/codex");
-        assert!(gemini.takes("package/package.json") && !gemini.takes("package/bundle/docs/index.md"));
-        assert_eq!(gemini.in_guest("package/bundle/a.js").unwrap(), "usr/local/lib/gemini/bundle/a.js");
+        assert!(codex.includes(&codex.executable) && !codex.includes("package/package.json"));
+        assert_eq!(codex.guest_path(&codex.executable).unwrap(), "usr/local/bin/codex");
+        assert!(gemini.includes("package/package.json") && !gemini.includes("package/bundle/docs/index.md"));
+        assert_eq!(gemini.guest_path("package/bundle/a.js").unwrap(), "usr/local/lib/gemini/bundle/a.js");
         for bad in ["package", "package/../../etc/passwd", "/etc/passwd", "package//x", "package/./x"] {
-            assert_eq!(gemini.in_guest(bad), None, "{bad}");
+            assert_eq!(gemini.guest_path(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn a_further_tool_is_taken_up_and_its_faults_are_named() {
+    fn extra_tools_are_added_and_their_faults_are_listed() {
         let mut recipe = Recipe::embedded().unwrap();
         let known = recipe.clis.len();
         let mut extra = recipe.clis[0].clone();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browser_policy_is_json_and_spares_only_our_own_names_from_https() {
+    fn browser_policy_is_json_and_exempts_only_anteroom_test_from_https() {
         let policy = GUEST_FILES.iter().find(|file| file.path.ends_with("anteroom.json")).unwrap();
         let policy: serde_json::Value = serde_json::from_slice(policy.content).unwrap();
         assert_eq!(policy["HttpAllowlist"], serde_json::json!(["[*.]anteroom.test"]));
@@ -273,11 +273,11 @@ mod tests {
         descriptors.map(|path| toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()).collect()
     }
 
-    /// Tools that have a descriptor and are not in the image; `docs/providers.md` says how an operator adds one.
+    /// Tools that have a descriptor and are not in the image; `docs/providers.md` describes how an operator adds one.
     const DESCRIBED_NOT_INSTALLED: [&str; 4] = ["copilot", "gh", "opencode", "qwen"];
 
     #[test]
-    fn every_provider_is_sound_and_its_tool_is_in_the_image_or_named_as_left_out() {
+    fn every_provider_is_valid_and_its_tool_is_in_the_image_or_listed_as_not_installed() {
         let recipe = Recipe::embedded().unwrap();
         let providers = providers();
         let installed = |tool: &str| tool == "anteroom-demo" || recipe.clis.iter().any(|cli| cli.name == tool);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_patterns_find_address_and_code_on_the_screens_of_the_pinned_tools() {
+    fn provider_patterns_find_url_and_code_on_the_screens_of_the_pinned_tools() {
         let codex = [
             "Welcome to Codex [v0.169.0]",
             "1. Open this link in your browser and sign in to your account",

@@ -1,13 +1,13 @@
-//! The root file system: packages by mmdebstrap, filtered on the way, squashed. Nothing is ever unpacked on this host.
+//! The root file system: mmdebstrap's packages, filtered and packed into a squashfs file, without unpacking them on this host.
 //!
 //! ```text
-//!  mmdebstrap ── tar ──▶ sift ── tar ──▶ mksquashfs ──▶ rootfs.squashfs
-//!                         │ leaves out what the recipe drops, clears set-user-id, sets one time
-//!                         │ adds our files, links, tools
+//!  mmdebstrap ── tar ──▶ filter ── tar ──▶ mksquashfs ──▶ rootfs.squashfs
+//!                         │ drops files by the recipe, clears set-user-id bits, sets all times to one value
+//!                         │ adds guest files, links, tools
 //!                         └─▶ kernel, modules, list of packages
 //! ```
 //!
-//! What comes out is kept under the hash of what went in, so that a changed agent costs none of this.
+//! The result is cached by the hash of its inputs, so that a new agent does not require a new root file system.
 
 use super::{
     Artefact, FormatCheck, artefact_of,
@@ -41,21 +41,21 @@ const KERNEL_FILE: &str = "vmlinux";
 const SUMMARY_FILE: &str = "root.json";
 const MODULES_DIR: &str = "modules";
 
-/// What lies in a cached root's directory beside the files: `root.json`.
+/// The description of a cached root file system: `root.json` in its directory.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Root {
     pub(super) rootfs: Artefact,
     pub(super) kernel: Artefact,
     pub(super) kernel_version: String,
-    /// Module files in the order in which to load them.
+    /// Module files in load order.
     modules: Vec<String>,
     pub(super) packages: BTreeMap<String, String>,
     pub(super) clis: BTreeMap<String, String>,
 }
 
 impl Root {
-    /// The root in the cache under this directory, if it is there and whole.
+    /// The cached root file system in `dir`, if it exists and is complete.
     pub(super) fn cached(dir: &Path) -> Option<Self> {
         let root: Self = serde_json::from_slice(&fs::read(dir.join(SUMMARY_FILE)).ok()?).ok()?;
         let whole = [&root.rootfs, &root.kernel]
@@ -64,7 +64,7 @@ impl Root {
         whole.then_some(root)
     }
 
-    /// The modules, read from the root's directory.
+    /// Reads the modules from the root file system's directory.
     pub(super) fn modules(&self, dir: &Path) -> io::Result<Vec<Module>> {
         let read = |file: &String| {
             fs::read(dir.join(MODULES_DIR).join(file)).map(|content| Module { file: file.clone(), content })
@@ -73,7 +73,7 @@ impl Root {
     }
 }
 
-/// Makes a root in `dir`, which does not exist yet; it appears whole or not at all.
+/// Makes a root file system and publishes it atomically as `dir`, which does not exist yet.
 pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root, BuildError> {
     let new = context.scratch.join("root");
     let io = |path: &Path| {
@@ -85,12 +85,12 @@ pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root,
     let limit = Duration::from_millis(context.settings.step_ms_max);
     let (tools, when_fetched) = oneshot::channel();
     let stop = CancellationToken::new();
-    // The tools come while the packages are installed; a failure of the one ends the other.
+    // The tools are downloaded while the packages are installed; a failure of one stops the other.
     let fetching = async {
         let fetched =
             fetch_tools::fetch(&context.recipe.clis, &cache, context.scratch, limit, &*context.progress).await;
         match fetched {
-            // Nobody there to take them: the other side failed and says why.
+            // Sending fails if the other side has failed; its error is returned below.
             Ok(fetched) => drop(tools.send(filter::Tool::all(&fetched))),
             Err(error) => {
                 stop.cancel();
@@ -135,23 +135,23 @@ pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root,
 fn missing_file(file: &str) -> BuildError {
     BuildError::Unexpected {
         step: BuildStep::RootFs,
-        what: format!("the root file system lacks {file}: the packages of the recipe no longer bring it"),
+        what: format!("the root file system lacks {file}: the packages of the recipe no longer contain it"),
     }
 }
 
-fn check_head(path: &Path, not: FormatCheck) -> Result<(), BuildError> {
+fn check_head(path: &Path, check: FormatCheck) -> Result<(), BuildError> {
     let mut head = [0; 1024];
     let got = File::open(path)
         .and_then(|mut file| super::read_up_to(&mut file, &mut head))
         .map_err(|source| BuildError::Io { step: BuildStep::RootFs, path: path.to_owned(), source })?;
-    match not(&head[..got]) {
+    match check(&head[..got]) {
         None => Ok(()),
         Some(why) => Err(BuildError::Unexpected { step: BuildStep::RootFs, what: format!("{} {why}", path.display()) }),
     }
 }
 
-/// mmdebstrap, its tar on standard output. Only the release's name is given: mmdebstrap knows the distribution's mirrors,
-/// those for security updates included.
+/// Starts mmdebstrap, which writes a tar to standard output. Only the release's name is passed: mmdebstrap knows the
+/// distribution's mirrors, including those for security updates.
 fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
     let recipe = context.recipe;
     let mode = if rustix::process::geteuid().is_root() { "root" } else { "unshare" };
@@ -161,7 +161,7 @@ fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
         "--architectures=amd64".into(),
         "--format=tar".into(),
         "--aptopt=APT::Install-Recommends \"false\"".into(),
-        // A mirror that answers in part is a failure, not a smaller image.
+        // Without this, a mirror that fails in part would result in a smaller image.
         "--aptopt=APT::Update::Error-Mode \"any\"".into(),
         "--aptopt=Acquire::Retries \"3\"".into(),
         format!("--include={}", recipe.packages.join(",")).into(),
@@ -182,9 +182,9 @@ fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
         .start()
 }
 
-/// How far mmdebstrap is when it says so (measured on two cores with a fast mirror).
+/// The progress of mmdebstrap by its log lines (measured on two cores with a fast mirror).
 fn packages_fraction(line: &str) -> Option<(f32, &'static str)> {
-    const SIGNS: [(&str, f32, &str); 7] = [
+    const LOG_LINES: [(&str, f32, &str); 7] = [
         ("running apt-get update", 0.03, "reading the package lists"),
         ("downloading packages", 0.08, "downloading packages"),
         ("extracting archives", 0.35, "unpacking the base"),
@@ -193,10 +193,10 @@ fn packages_fraction(line: &str) -> Option<(f32, &'static str)> {
         ("cleaning package lists", 0.98, "cleaning up"),
         ("creating tarball", 1.0, "installed"),
     ];
-    SIGNS.iter().find(|(sign, ..)| line.contains(sign)).map(|&(_, fraction, note)| (fraction, note))
+    LOG_LINES.iter().find(|(text, ..)| line.contains(text)).map(|&(_, fraction, note)| (fraction, note))
 }
 
-/// Sifts what mmdebstrap writes into a squashfs file.
+/// Runs mmdebstrap, the filter and mksquashfs as a pipeline.
 async fn squash(
     context: &BuildContext<'_>,
     tools: oneshot::Receiver<Vec<filter::Tool>>,
@@ -210,7 +210,7 @@ async fn squash(
     let mut squashing = start_mksquashfs(context, to)?;
     let pipes = packages.child.stdout.take().zip(squashing.child.stdin.take());
     let pipe_error = |source| BuildError::Io { step: BuildStep::RootFs, path: to.to_owned(), source };
-    let (from, into) = pipes.ok_or_else(|| pipe_error(io::Error::other("the pipe was taken")))?;
+    let (from, into) = pipes.ok_or_else(|| pipe_error(io::Error::other("the pipe is missing")))?;
     let from = File::from(from.into_owned_fd().map_err(pipe_error)?);
     let into = File::from(into.into_owned_fd().map_err(pipe_error)?);
     let additions = filter::Additions::new(context, tools).map_err(pipe_error)?;
@@ -224,7 +224,7 @@ async fn squash(
     };
     let (packages, squashing, filtered) =
         tokio::join!(packages.finish(stop, on_line), squashing.finish(stop, |_| ()), filtering);
-    // The first program of the chain that failed is the cause; the others only saw a closed pipe.
+    // The first program of the pipeline that failed is the cause; the others only got a closed pipe.
     packages?;
     let filtered = match filtered {
         Ok(filtered) => filtered,
@@ -257,8 +257,8 @@ fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<Running, Bu
         epoch.clone().into(),
         "-all-time".into(),
         epoch.into(),
-        // The tar holds no entry for the root itself, and releases before 4.6 heed only its mode. What a machine sees at `/`
-        // belongs to its overlay, so a builder's own id there reaches nobody.
+        // The tar has no entry for the root directory, and releases before 4.6 use only its mode. In a machine, `/` belongs to
+        // the overlay, so the builder's user id is not visible there.
         "-root-mode".into(),
         "755".into(),
         "-root-uid".into(),
@@ -291,7 +291,7 @@ async fn unpack_kernel(context: &BuildContext<'_>, filtered: &Filtered, dir: &Pa
     check_head(&kernel, not_a_kernel)
 }
 
-/// Unpacks the recipe's modules and those they need; returns their file names in the order in which to load them.
+/// Unpacks the recipe's modules and their dependencies; returns their file names in load order.
 async fn unpack_modules(
     context: &BuildContext<'_>,
     filtered: &Filtered,
@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fraction_of_the_packages_only_grows() {
+    fn fraction_of_the_packages_step_only_grows() {
         let log = [
             "I: running apt-get update...",
             "I: downloading packages with apt...",

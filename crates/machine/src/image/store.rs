@@ -146,9 +146,9 @@ impl ImageStore {
     }
 }
 
-/// Who uses an image holds a shared lock on its initial file system ([`Image::hold`]); a keeper holds one on what its
-/// machine reads. A root that the current image shares is not asked: our lock, short as it is, would refuse a machine that
-/// starts at this moment, and machines that run have their files open, whatever they are called.
+/// Removes the image unless it is locked. Users of an image hold a shared lock on its initial file system ([`Image::lock`]);
+/// keepers hold one on the files that their machines read. A root file system that the current image shares is not checked:
+/// the exclusive lock would, for a moment, prevent new machines from starting, and running machines have the file open.
 fn remove_unless_used(image: &Image, current: Option<&Image>) -> io::Result<bool> {
     let inode = |image: &Image| fs::metadata(image.rootfs()).map(|file| file.ino()).ok();
     let mut paths = vec![image.initramfs()];

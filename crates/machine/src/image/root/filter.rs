@@ -1,4 +1,4 @@
-//! From one tar stream to another: what the recipe drops stays out, what is ours goes in, the kernel is taken aside.
+//! Filters a tar stream: drops files by the recipe, adds the guest files and tools, extracts the kernel.
 
 use super::super::{
     build_context::BuildContext,
@@ -16,31 +16,31 @@ use std::{
 use tar::{Archive, Builder, EntryType, Header};
 use tokio::sync::oneshot;
 
-/// The most that is taken aside of the kernel, its modules and dpkg's list together, bytes.
-const ASIDE_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// Every permission bit and "sticky", but no set-user-id and set-group-id: nothing in the guest may become root.
+/// Maximum size of the extracted kernel, modules and dpkg status file together, bytes.
+const EXTRACTED_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// All permission bits and the sticky bit, without set-user-id and set-group-id: no program in the guest may become root.
 const MODE_MASK: u32 = 0o1777;
-/// BuildProgress is told about once for so many bytes.
+/// Progress is reported about once per this many bytes.
 const PROGRESS_BYTES: u64 = 32 * 1024 * 1024;
 const PIPE_BYTES: usize = 1 << 20;
 
-/// What the sifting took aside.
+/// The files that were extracted, and the names in the result.
 #[derive(Default)]
 pub(super) struct Filtered {
-    /// Every name in the result.
+    /// All names in the result.
     pub(super) names: BTreeSet<String>,
     /// Debian's kernel, a bzImage.
     pub(super) kernel: Vec<u8>,
     pub(super) kernel_version: String,
-    /// As in `modules.dep` → packed content.
+    /// Path as in `modules.dep` → compressed content.
     pub(super) modules: BTreeMap<String, Vec<u8>>,
     pub(super) modules_dep: String,
     pub(super) dpkg_status: Vec<u8>,
 }
 
-/// What goes in beside the packages and the recipe's own files.
+/// What is added to the packages and the guest files.
 pub(super) struct Additions {
-    /// They come when they are downloaded, which may be later than the packages.
+    /// The downloaded tools, which may arrive later than the packages.
     tools: oneshot::Receiver<Vec<Tool>>,
     /// Path in the guest → content.
     programs: Vec<(String, Vec<u8>)>,
@@ -55,20 +55,23 @@ pub(super) struct Tool {
 }
 
 impl Tool {
-    /// What was fetched.
+    /// The downloaded tools.
     pub(super) fn all(fetched: &[Fetched<'_>]) -> Vec<Self> {
         fetched.iter().map(|fetched| Self { cli: fetched.cli.clone(), package: fetched.package.clone() }).collect()
     }
 
-    /// Adds it to the root.
+    /// Adds it to the root file system.
     fn add(&self, out: &mut Out<impl Write>) -> io::Result<()> {
         let program = self.cli.program();
         let mut found = None;
         fetch_tools::each_file(&self.package, |path, bytes, content| {
-            if !self.cli.takes(path) {
+            if !self.cli.includes(path) {
                 return Ok(());
             }
-            let to = self.cli.in_guest(path).ok_or_else(|| io::Error::other(format!("{program} brings {path:?}")))?;
+            let to = self
+                .cli
+                .guest_path(path)
+                .ok_or_else(|| io::Error::other(format!("the package of {program} contains {path:?}")))?;
             let is_program = path == self.cli.executable;
             if is_program {
                 found = Some(to.clone());
@@ -78,14 +81,14 @@ impl Tool {
             }
             out.file(&to, 0o755, 0, bytes, &mut checked_program(&to, content)?)
         })?;
-        let why = || format!("{} holds no {}", self.package.display(), self.cli.executable);
+        let why = || format!("{} does not contain {}", self.package.display(), self.cli.executable);
         let at = found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, why()))?;
         if at == program { Ok(()) } else { out.link(&program, &format!("/{at}")) }
     }
 }
 
 impl Additions {
-    /// Collects them; the demo tool's binary is read now.
+    /// Reads the demo tool's binary.
     pub(super) fn new(context: &BuildContext<'_>, tools: oneshot::Receiver<Vec<Tool>>) -> io::Result<Self> {
         Ok(Self {
             tools,
@@ -98,7 +101,7 @@ impl Additions {
     }
 }
 
-/// Reads the packages' tar from `from`, writes the root's tar to `into`. Blocking.
+/// Reads the packages' tar from `from` and writes the root file system's tar to `into`. Blocking.
 pub(super) fn filter(
     recipe: &Recipe,
     from: impl Read,
@@ -113,23 +116,23 @@ pub(super) fn filter(
     };
     let mut filtered = Filtered::default();
     let mut passed = 0;
-    let mut told = 0;
+    let mut reported = 0;
     let mut archive = Archive::new(BufReader::with_capacity(PIPE_BYTES, from));
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = text(&entry.path()?)?;
         filtered.extract(&path, &mut entry)?;
         passed += entry.size();
-        if passed - told >= PROGRESS_BYTES {
-            told = passed;
+        if passed - reported >= PROGRESS_BYTES {
+            reported = passed;
             progress(BuildProgress {
                 step: BuildStep::RootFs,
                 fraction: None,
                 note: format!("{} MB", passed / 1_000_000),
             });
         }
-        if !path.is_empty() && !is_ours(recipe, &path) && !recipe.leaves_out(&path) {
-            out.pass(&path, &mut entry)?;
+        if !path.is_empty() && !is_added(recipe, &path) && !recipe.drops(&path) {
+            out.copy(&path, &mut entry)?;
         }
     }
     for (path, mode, owner) in GUEST_DIRS {
@@ -138,7 +141,7 @@ pub(super) fn filter(
     for file in GUEST_FILES {
         out.file(file.path, file.mode, file.owner, file.content.len() as u64, &mut &file.content[..])?;
     }
-    // Filled at the claim; until then it says "not yet" (machine-id(5)).
+    // Written at the claim; an empty file means "not initialized" (machine-id(5)).
     out.file("etc/machine-id", 0o644, 0, 0, &mut io::empty())?;
     out.file("etc/anteroom/clis.json", 0o644, 0, additions.versions.len() as u64, &mut &additions.versions[..])?;
     for shim in &recipe.browser_shims {
@@ -157,15 +160,15 @@ pub(super) fn filter(
     Ok(filtered)
 }
 
-/// Whether we bring this name ourselves, so that the packages' one stays out.
-fn is_ours(recipe: &Recipe, path: &str) -> bool {
+/// Whether the builder adds a file with this name, which replaces the packages' file.
+fn is_added(recipe: &Recipe, path: &str) -> bool {
     path == "etc/machine-id"
         || GUEST_FILES.iter().any(|file| file.path == path)
         || GUEST_DIRS.iter().any(|(own, ..)| *own == path)
         || recipe.browser_shims.iter().any(|shim| shim == path)
 }
 
-/// The same bytes again, when they begin like a program for this processor.
+/// Returns `content` unchanged if it starts with an ELF header for x86-64.
 fn checked_program<'a>(name: &str, mut content: &'a mut dyn Read) -> io::Result<impl Read + 'a> {
     let mut head = vec![0; elf::HEAD_BYTES];
     let got = super::super::read_up_to(&mut content, &mut head)?;
@@ -178,18 +181,20 @@ fn checked_program<'a>(name: &str, mut content: &'a mut dyn Read) -> io::Result<
 
 /// A path of the tar as text, without a leading `./` and a trailing `/`; the root itself is empty.
 fn text(path: &std::path::Path) -> io::Result<String> {
-    let path = path.to_str().ok_or_else(|| io::Error::other(format!("a package brings the name {path:?}")))?;
+    let path = path
+        .to_str()
+        .ok_or_else(|| io::Error::other(format!("a package contains the name {path:?}, which is not UTF-8")))?;
     let path = path.strip_prefix("./").unwrap_or(path).trim_matches('/');
     Ok(if path == "." { String::new() } else { path.to_owned() })
 }
 
 impl Filtered {
-    /// Takes what belongs to the kernel or tells what is installed. It reads the entry: the recipe leaves all of these out
-    /// of the root.
+    /// Extracts the files of the kernel and dpkg's status file. Consumes the entry: the recipe drops all of these files from the
+    /// root file system.
     fn extract(&mut self, path: &str, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
         let read = |entry: &mut tar::Entry<'_, _>| -> io::Result<Vec<u8>> {
             let mut content = Vec::new();
-            entry.take(ASIDE_BYTES_MAX).read_to_end(&mut content)?;
+            entry.take(EXTRACTED_BYTES_MAX).read_to_end(&mut content)?;
             Ok(content)
         };
         if !entry.header().entry_type().is_file() {
@@ -207,15 +212,16 @@ impl Filtered {
         } else if path == "var/lib/dpkg/status" {
             self.dpkg_status = read(entry)?;
         }
-        let aside = self.kernel.len() + self.modules.values().map(Vec::len).sum::<usize>() + self.dpkg_status.len();
-        if aside as u64 > ASIDE_BYTES_MAX {
-            return Err(io::Error::other("the kernel and its modules are far larger than any that we know"));
+        let extracted_bytes =
+            self.kernel.len() + self.modules.values().map(Vec::len).sum::<usize>() + self.dpkg_status.len();
+        if extracted_bytes as u64 > EXTRACTED_BYTES_MAX {
+            return Err(io::Error::other("the kernel, its modules and the dpkg status file are larger than 128 MiB"));
         }
         Ok(())
     }
 }
 
-/// The tar that goes on.
+/// The tar that is written.
 struct Out<W: Write> {
     tar: Builder<W>,
     epoch_s: u64,
@@ -223,8 +229,8 @@ struct Out<W: Write> {
 }
 
 impl<W: Write> Out<W> {
-    /// Passes an entry of the packages on.
-    fn pass(&mut self, path: &str, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
+    /// Copies an entry of the packages.
+    fn copy(&mut self, path: &str, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
         let old = entry.header().clone();
         let kind = old.entry_type();
         let mut header = self.header(kind, old.mode()? & MODE_MASK, 0);
@@ -242,13 +248,13 @@ impl<W: Write> Out<W> {
             } else {
                 let target = text(&target)?;
                 if !self.names.contains(&target) {
-                    let why = format!("{path} is a second name of {target}, which the recipe leaves out");
+                    let why = format!("{path} is a hard link to {target}, which the recipe drops");
                     return Err(io::Error::other(why));
                 }
                 self.tar.append_link(&mut header, path, target)?;
             }
         } else {
-            // Devices, pipes: the guest makes its own.
+            // Devices and pipes are created in the guest.
             return Ok(());
         }
         self.names.insert(path.to_owned());
@@ -256,7 +262,7 @@ impl<W: Write> Out<W> {
     }
 
     fn file(&mut self, path: &str, mode: u32, owner: u64, bytes: u64, content: &mut dyn Read) -> io::Result<()> {
-        self.above(path)?;
+        self.create_parents(path)?;
         let mut header = self.header(EntryType::Regular, mode, owner);
         header.set_size(bytes);
         self.tar.append_data(&mut header, path, content)?;
@@ -265,7 +271,7 @@ impl<W: Write> Out<W> {
     }
 
     fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
-        self.above(path)?;
+        self.create_parents(path)?;
         let mut header = self.header(EntryType::Symlink, 0o777, 0);
         self.tar.append_link(&mut header, path, target)?;
         self.names.insert(path.to_owned());
@@ -273,7 +279,7 @@ impl<W: Write> Out<W> {
     }
 
     fn directory(&mut self, path: &str, mode: u32, owner: u64) -> io::Result<()> {
-        self.above(path)?;
+        self.create_parents(path)?;
         if self.names.insert(path.to_owned()) {
             let mut header = self.header(EntryType::Directory, mode, owner);
             self.tar.append_data(&mut header, path, io::empty())?;
@@ -281,10 +287,10 @@ impl<W: Write> Out<W> {
         Ok(())
     }
 
-    /// The directories above a path, where no package brought them.
-    fn above(&mut self, path: &str) -> io::Result<()> {
+    /// Creates the parent directories of a path that are in no package.
+    fn create_parents(&mut self, path: &str) -> io::Result<()> {
         match path.rsplit_once('/') {
-            Some((above, _)) if !self.names.contains(above) => self.directory(above, 0o755, 0),
+            Some((parent, _)) if !self.names.contains(parent) => self.directory(parent, 0o755, 0),
             _ => Ok(()),
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     health,
     log::read::{self, LogFilter},
     retention::{self, BUNDLE_SUFFIX},
-    session::{diagnose, view},
+    session::{diagnose, timeline, view},
 };
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{MachineId, SessionId, api::SessionView};
@@ -80,7 +80,7 @@ pub async fn create(app: &App, id: &SessionId) -> Result<Option<Bundle>, BundleE
         view: view::view(app, &row).await?,
         timeline: app.store.timeline(id, 0, ENTRIES_MAX).await?,
         diagnosis: serde_json::to_value(diagnosis).unwrap_or_default(),
-        health: serde_json::to_value(health::look(app).await).unwrap_or_default(),
+        health: serde_json::to_value(health::report(app).await).unwrap_or_default(),
         versions: contents::versions(app),
         row,
     };
@@ -110,7 +110,8 @@ fn write_archive(
     let machines = machines_of(&row, &timeline);
     let redactor = redactor(config, &view, &versions)?;
     let mut archive = Archive::new(row.id.as_str(), config.retention.bundle_file_bytes_max);
-    let timeline = timeline.into_iter().map(|row| serde_json::to_value(view::timeline_entry(row)).unwrap_or_default());
+    let timeline =
+        timeline.into_iter().map(|row| serde_json::to_value(timeline::timeline_entry(row)).unwrap_or_default());
     archive.add_json("diagnosis.json", redacted(&redactor, diagnosis))?;
     archive.add_json("session.json", redacted(&redactor, serde_json::to_value(view).unwrap_or_default()))?;
     archive.add_lines("timeline.jsonl", timeline.map(|entry| redacted(&redactor, entry).to_string()))?;
@@ -199,7 +200,7 @@ fn store_copy(config: &Config, name: &str, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     #[test]
     fn url_parameter_values_are_secrets_and_parameter_names_are_not() {
-        let url = "https://id.example/a?client=abc&state=s3cr3t-enough&scope=offline#pass=also-secret";
+        let url = "https://id.example/a?client=abc&state=s3cr3t-enough&scope=offline#login_token=also-secret";
         assert_eq!(super::parameter_values(url), ["s3cr3t-enough", "also-secret"]);
         assert!(super::parameter_values("https://id.example/a").is_empty());
     }

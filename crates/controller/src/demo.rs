@@ -1,21 +1,21 @@
-//! A small identity provider for the demo: a whole sign-in, with no account and no Internet.
+//! A small identity provider for the demo: a complete sign-in without an account and without Internet access.
 //!
-//! `anteroom serve --demo` runs it on a free loopback port and answers `id.anteroom.test:80` with it in the egress gate.
+//! `anteroom serve --demo` runs it on a free loopback port, and the egress gate routes `id.anteroom.test:80` to it.
 //! The demo tool in the machine signs in as real tools do: OAuth 2.0 authorization code (RFC 6749) with PKCE (RFC 7636,
-//! S256 alone), metadata (RFC 8414), a loopback redirect (RFC 8252).
+//! only S256), metadata (RFC 8414), a loopback redirect (RFC 8252).
 //!
 //! ```text
 //!  GET /authorize ─▶ sign-in page ── name ──▶ consent page ── Allow ──▶ 302 redirect_uri?code&state
 //!                                                          ── Deny ───▶ 302 redirect_uri?error=access_denied&state
-//!  POST /token: code + verifier ─▶ demo_at_…, demo_rt_…          GET /userinfo: Bearer demo_at_… ─▶ who
+//!  POST /token: code + verifier ─▶ demo_at_…, demo_rt_…          GET /userinfo: Bearer demo_at_… ─▶ name
 //! ```
 //!
-//! Anybody may sign in under any name, and what it issues opens nothing but its own `/userinfo`. State is in memory and
-//! bounded. Pages are plain HTML without scripts: they are drawn by a browser in an emulated machine.
+//! Any name is accepted without a password; the tokens are valid only for `/userinfo`. State is in memory and
+//! bounded. Pages are plain HTML without scripts, since an emulated machine's browser renders them.
 
 mod authorize;
+mod expiring_map;
 mod pages;
-mod shelf;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -27,7 +27,7 @@ use axum::{
     http::{HeaderName, HeaderValue, header},
     routing::{get, post},
 };
-use shelf::Shelf;
+use expiring_map::ExpiringMap;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -36,29 +36,29 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::{limit::RequestBodyLimitLayer, set_header::SetResponseHeaderLayer};
 
-/// The name under which machines know it.
+/// The provider's host name in machines.
 pub const DEMO_HOST: &str = "id.anteroom.test";
-/// The port under which machines know it.
+/// The provider's port in machines.
 pub const DEMO_PORT: u16 = 80;
-/// Its issuer, as in the metadata.
+/// The issuer in the metadata.
 pub const DEMO_ISSUER: &str = "http://id.anteroom.test";
 
-/// No scripts, nothing from elsewhere; a form may lead to a program that listens on loopback.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'; \
+/// Content Security Policy: no scripts and no external resources; a form may redirect to a program on loopback.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'; \
      form-action 'self' http://127.0.0.1:* http://localhost:*";
 
-/// The limits of the provider.
+/// Limits of the demo provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DemoSettings {
-    /// How long a person may take for one page, seconds.
+    /// Lifetime of a page's form, seconds.
     pub page_s_max: u64,
-    /// How long a code may wait for its exchange, seconds (an emulated machine is slow).
+    /// Lifetime of an authorization code, seconds; long because an emulated machine is slow.
     pub code_s_max: u64,
-    /// How long a token is good, seconds.
+    /// Lifetime of an access token, seconds.
     pub token_s_max: u64,
-    /// Sign-ins, codes and tokens at once, of each.
+    /// Number of simultaneous sign-ins; the same limit holds for codes and tokens.
     pub entries_max: usize,
-    /// The largest form, bytes.
+    /// Maximum size of a form, bytes.
     pub form_bytes_max: usize,
 }
 
@@ -68,19 +68,19 @@ impl Default for DemoSettings {
     }
 }
 
-/// What the program behind `/authorize` asked for; all of it was checked.
+/// A validated authorization request.
 #[derive(Debug, Clone)]
-struct Asked {
+struct AuthorizationRequest {
     client: String,
     redirect: String,
     state: String,
     challenge: String,
     scope: String,
-    /// Who signed in; `None` on the first page.
+    /// The name of the signed-in user; `None` on the first page.
     name: Option<String>,
 }
 
-/// Whom a token speaks for.
+/// The client, user and scope of a token.
 #[derive(Debug, Clone)]
 struct Grant {
     client: String,
@@ -88,13 +88,14 @@ struct Grant {
     scope: String,
 }
 
-/// The provider.
+/// The demo identity provider.
 #[derive(Debug)]
 pub struct DemoIdp {
     settings: DemoSettings,
     issuer: String,
-    tokens: Option<(Secret, Secret)>,
-    desk: Mutex<Desk>,
+    /// Access and refresh token to issue instead of random ones.
+    fixed_tokens: Option<(Secret, Secret)>,
+    state: Mutex<IdpState>,
 }
 
 impl Default for DemoIdp {
@@ -103,71 +104,71 @@ impl Default for DemoIdp {
     }
 }
 
-/// Everything it remembers.
+/// The pending pages, codes and tokens.
 #[derive(Debug)]
-struct Desk {
-    pages: Shelf<Asked>,
-    codes: Shelf<Asked>,
-    access: Shelf<Grant>,
-    refresh: Shelf<Grant>,
+struct IdpState {
+    pages: ExpiringMap<AuthorizationRequest>,
+    codes: ExpiringMap<AuthorizationRequest>,
+    access_tokens: ExpiringMap<Grant>,
+    refresh_tokens: ExpiringMap<Grant>,
 }
 
 impl DemoIdp {
-    /// A provider that calls itself `issuer` ([`DEMO_ISSUER`]).
+    /// A provider with this issuer, such as [`DEMO_ISSUER`].
     pub fn new(issuer: impl Into<String>, settings: DemoSettings) -> Self {
-        let shelf = |seconds| Duration::from_secs(seconds);
-        let desk = Desk {
-            pages: Shelf::new(settings.entries_max, shelf(settings.page_s_max)),
-            codes: Shelf::new(settings.entries_max, shelf(settings.code_s_max)),
-            access: Shelf::new(settings.entries_max, shelf(settings.token_s_max)),
-            refresh: Shelf::new(settings.entries_max, shelf(settings.token_s_max.saturating_mul(24))),
+        let refresh_s_max = settings.token_s_max.saturating_mul(24);
+        let state = IdpState {
+            pages: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.page_s_max)),
+            codes: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.code_s_max)),
+            access_tokens: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.token_s_max)),
+            refresh_tokens: ExpiringMap::new(settings.entries_max, Duration::from_secs(refresh_s_max)),
         };
-        Self { settings, issuer: issuer.into(), tokens: None, desk: Mutex::new(desk) }
+        Self { settings, issuer: issuer.into(), fixed_tokens: None, state: Mutex::new(state) }
     }
 
-    /// Issues these tokens instead of random ones, so that one can search for them where they must not be.
+    /// Issues these tokens instead of random ones, so that tests can search for leaked tokens.
     #[must_use]
-    pub fn issuing(mut self, access: Secret, refresh: Secret) -> Self {
-        self.tokens = Some((access, refresh));
+    pub fn with_fixed_tokens(mut self, access: Secret, refresh: Secret) -> Self {
+        self.fixed_tokens = Some((access, refresh));
         self
     }
 
-    /// Its routes.
+    /// The provider's HTTP routes.
     pub fn router(self) -> Router {
         let form_max = self.settings.form_bytes_max;
         let header = |name: HeaderName, value: &'static str| {
             SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
         };
         Router::new()
-            .route("/", get(pages::front))
+            .route("/", get(pages::index))
             .route("/.well-known/oauth-authorization-server", get(token::metadata))
-            .route("/authorize", get(authorize::ask).post(authorize::sign_in))
+            .route("/authorize", get(authorize::authorize).post(authorize::sign_in))
             .route("/consent", post(authorize::consent))
             .route("/token", post(token::exchange))
             .route("/userinfo", get(token::userinfo))
-            .fallback(pages::nothing_here)
+            .fallback(pages::not_found)
             .layer(RequestBodyLimitLayer::new(form_max))
-            .layer(header(header::CONTENT_SECURITY_POLICY, POLICY))
+            .layer(header(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
             .layer(header(header::CACHE_CONTROL, "no-store"))
             .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .layer(header(header::REFERRER_POLICY, "no-referrer"))
             .with_state(Arc::new(self))
     }
 
-    /// Serves on `listener` until `shutdown`, then finishes the answers it has begun.
+    /// Serves on `listener` until `shutdown` is cancelled, then finishes the requests in progress.
     ///
     /// # Errors
-    /// The listener broke.
+    /// The listener failed.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
         axum::serve(listener, self.router()).with_graceful_shutdown(shutdown.cancelled_owned()).await
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        // Nothing in there can be left half-done by a panic: every change is one call.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, IdpState> {
+        // A panic cannot leave the state inconsistent, because each change is a single call.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new_tokens(&self) -> (Secret, Secret) {
-        self.tokens.clone().unwrap_or_else(|| (random::token("demo_at_"), random::token("demo_rt_")))
+        self.fixed_tokens.clone().unwrap_or_else(|| (random::token("demo_at_"), random::token("demo_rt_")))
     }
 }

@@ -1,25 +1,26 @@
-//! What the server depends on, really asked.
+//! Health checks of the server's dependencies. Each check uses the dependency instead of reading a stored state.
 
-use crate::{admission, app::App, clock, api_error::chain};
+use crate::{admission, api_error::chain, app::App, clock};
 use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
 
-/// So many sweeps may fail to finish before it is said; a database that is locked for a moment is said by its own check.
-const SWEEPS_MISSED_MAX: u64 = 5;
-/// And no sooner than this, milliseconds.
-const SWEEP_LATE_MS_MIN: u64 = 30_000;
+/// Number of reconciliation intervals without a finished reconciliation before the server is degraded. A briefly locked database
+/// is reported by its own check.
+const MISSED_RECONCILIATIONS_MAX: u64 = 5;
+/// Minimum time without a finished reconciliation before the server is degraded, milliseconds.
+const RECONCILIATION_LATE_MS_MIN: u64 = 30_000;
 
-/// Every check. The sum is the worst of them: `degraded` works, but something is worse than it should be; `down` does not.
-pub async fn look(app: &App) -> Health {
+/// Runs all checks. The overall status is the worst of them: `degraded` works with restrictions, `down` does not work.
+pub async fn report(app: &App) -> Health {
     let checks = vec![
         store(app).await,
         vault(app).await,
         image(app),
         accelerator(app),
         machines(app),
-        room("disk", admission::disk(&app.config)),
-        room("memory", admission::memory(&app.config, admission::pending_machines(app) + 1)),
-        sweep(app),
+        capacity("disk", admission::disk(&app.config)),
+        capacity("memory", admission::memory(&app.config, admission::pending_machines(app) + 1)),
+        reconcile(app),
     ];
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
     Health { status, version: env!("CARGO_PKG_VERSION").to_owned(), checks }
@@ -32,24 +33,32 @@ fn check(name: &str, status: HealthStatus, detail: impl Into<String>) -> HealthC
 async fn store(app: &App) -> HealthCheck {
     match app.store.check().await {
         Ok(()) => {
-            let (written, failed) = (app.db_metrics.all(WriteOutcome::Written), app.db_metrics.all(WriteOutcome::Failed));
-            let since = format!("{written} writes since the start, {failed} failed, {} slow", app.db_metrics.slow());
-            check("store", HealthStatus::Ok, format!("a row was written and read back; {since}"))
+            let (written, failed) =
+                (app.db_metrics.all(WriteOutcome::Written), app.db_metrics.all(WriteOutcome::Failed));
+            let writes = format!("{written} writes since the start, {failed} failed, {} slow", app.db_metrics.slow());
+            check("store", HealthStatus::Ok, format!("a row was written and read back; {writes}"))
         }
         Err(error) => check("store", HealthStatus::Down, chain(&error)),
     }
 }
 
 async fn vault(app: &App) -> HealthCheck {
-    let have = app.vault.key_ids();
+    let available = app.vault.key_ids();
     match app.store.keys_in_use().await {
         Ok(used) => {
-            let missing: Vec<String> = used.iter().filter(|id| !have.contains(id)).map(ToString::to_string).collect();
+            let missing: Vec<String> =
+                used.iter().filter(|id| !available.contains(id)).map(ToString::to_string).collect();
             if missing.is_empty() {
-                check("vault", HealthStatus::Ok, format!("{} key(s); all that stored credentials need", have.len()))
+                check(
+                    "vault",
+                    HealthStatus::Ok,
+                    format!("the key file has {} key(s), including all that stored credentials need", available.len()),
+                )
             } else {
-                let detail =
-                    format!("stored credentials need the keys {}, which the key file lacks", missing.join(", "));
+                let detail = format!(
+                    "stored credentials need the keys {}, which are missing in the key file",
+                    missing.join(", ")
+                );
                 check("vault", HealthStatus::Down, detail)
             }
         }
@@ -58,15 +67,15 @@ async fn vault(app: &App) -> HealthCheck {
 }
 
 fn image(app: &App) -> HealthCheck {
-    let wanted = app.machines.image_hash();
-    if wanted == app.image.hash {
-        let short: String = wanted.chars().take(12).collect();
+    let current = app.machines.image_hash();
+    if current == app.image.hash {
+        let short: String = current.chars().take(12).collect();
         check("image", HealthStatus::Ok, format!("machines run image {short}"))
     } else {
         check(
             "image",
             HealthStatus::Degraded,
-            format!("new machines run {wanted}, this server expects {}", app.image.hash),
+            format!("new machines run {current}, this server expects {}", app.image.hash),
         )
     }
 }
@@ -79,20 +88,26 @@ fn accelerator(app: &App) -> HealthCheck {
 fn machines(app: &App) -> HealthCheck {
     let (count, waiting) = (app.machines.count(), app.queue.waiting());
     let status = if waiting > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
-    let most = app.config.machines.machines_max;
-    check("machines", status, format!("{count} of {most} machines live, {waiting} session(s) wait for room"))
+    let max = app.config.machines.machines_max;
+    check("machines", status, format!("{count} of {max} machines run, {waiting} session(s) are queued"))
 }
 
-/// A sweep that does not run, or cannot finish, is otherwise noticed by nobody.
-fn sweep(app: &App) -> HealthCheck {
+/// Reports a reconciliation that does not run or cannot finish; nothing else shows it.
+fn reconcile(app: &App) -> HealthCheck {
     let Some(last) = app.reconcile_history.last() else {
-        return check("reconcile", HealthStatus::Degraded, "no sweep has finished since the server's start");
+        return check("reconcile", HealthStatus::Degraded, "no reconciliation has finished since the server's start");
     };
     let ago_ms = clock::now().saturating_sub(last.at_ms);
-    let late = ago_ms > app.config.sessions.reconcile_every_ms.saturating_mul(SWEEPS_MISSED_MAX).max(SWEEP_LATE_MS_MIN);
+    let late = ago_ms
+        > app
+            .config
+            .sessions
+            .reconcile_every_ms
+            .saturating_mul(MISSED_RECONCILIATIONS_MAX)
+            .max(RECONCILIATION_LATE_MS_MIN);
     let status = if late || last.deferred > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
     let detail = format!(
-        "the last sweep finished {} s ago; it did {} thing(s) and left {} for the next",
+        "the last reconciliation finished {} s ago, with {} action(s) done and {} deferred",
         ago_ms / 1_000,
         last.actions_done,
         last.deferred
@@ -100,12 +115,12 @@ fn sweep(app: &App) -> HealthCheck {
     check("reconcile", status, detail)
 }
 
-/// What lives goes on; what is new is refused: worse than it should be, but not down.
-fn room(name: &str, found: Result<String, admission::Shortage>) -> HealthCheck {
+/// Without capacity the server is degraded, not down: running sessions continue, and new ones are rejected.
+fn capacity(name: &str, found: Result<String, admission::Shortage>) -> HealthCheck {
     match found {
         Ok(detail) => check(name, HealthStatus::Ok, detail),
         Err(shortage) => {
-            check(name, HealthStatus::Degraded, format!("{shortage}; new sessions are refused and waiting ones wait"))
+            check(name, HealthStatus::Degraded, format!("{shortage}; new sessions are rejected and queued ones wait"))
         }
     }
 }

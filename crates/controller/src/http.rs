@@ -1,34 +1,34 @@
-//! The routes: one file for each group, each function converts, calls, converts.
+//! The HTTP routes: one file for each group of handlers. A handler parses the request, calls a use case and converts the result.
 //!
-//! Deny by default: [`gate`] asks who is calling on every route that is not in [`OPEN`]. What is open is listed by name,
-//! with what guards it instead.
+//! Access is denied by default: [`authenticate`] identifies the caller on every route that is not in [`PUBLIC_ROUTES`]. Each public
+//! route is listed with the reason why it needs no caller.
 
 mod agent;
-mod start_session;
-mod body;
 mod agent_auth;
+mod body;
 mod bundle;
+mod credential_uses;
 mod credentials;
 mod desktop;
 mod diagnosis;
-mod login;
 mod health;
 mod host;
 mod leaks;
+mod login;
 mod metrics;
 mod pages;
 pub(crate) mod providers;
+mod reconcile;
 mod session;
 pub(crate) mod sign_in;
+mod start_session;
 mod tickets;
-mod reconcile;
-mod credential_uses;
 mod webhook;
 
-pub use login::LoginLink;
 pub use host::host_service;
+pub use login::LoginLink;
 
-use crate::{app::App, auth, peer::Peer, api_error::ApiError};
+use crate::{api_error::ApiError, app::App, auth, peer::Peer};
 use anteroom_wire::{Problem, SessionId};
 use axum::{
     Router,
@@ -42,44 +42,45 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Routes that answer without a caller: path (a `*` at its end stands for the rest), and what guards it.
-pub const OPEN: &[(&str, &str)] = &[
-    ("/", "the same page for everybody"),
-    ("/enter", "the same page for everybody"),
-    ("/dashboard/*", "the same page for everybody"),
-    ("/assets/*", "the same files for everybody"),
-    ("/favicon.ico", "the same file for everybody"),
-    ("/health", "without a caller it says only whether all is well"),
-    ("/openapi.json", "the same document for everybody"),
-    ("/api/login", "takes a single-use pass"),
-    ("/api/auth/credentials/store", "takes the machine's token"),
-    ("/api/agent/events", "takes the machine's token"),
-    ("/api/agent/session", "takes the machine's token"),
+/// Routes without an authenticated caller: path (a final `*` matches any suffix), and the reason.
+pub const PUBLIC_ROUTES: &[(&str, &str)] = &[
+    ("/", "static page without data"),
+    ("/login", "static page without data"),
+    ("/dashboard/*", "static page without data"),
+    ("/assets/*", "static files"),
+    ("/favicon.ico", "static file"),
+    ("/health", "returns only the overall status without a caller"),
+    ("/openapi.json", "static document"),
+    ("/api/login", "authenticated by a single-use login token"),
+    ("/api/auth/credentials/store", "authenticated by the agent token"),
+    ("/api/agent/events", "authenticated by the agent token"),
+    ("/api/agent/session", "authenticated by the agent token"),
 ];
 
-/// Session routes that check their caller themselves: a refused WebSocket is accepted first, so that a page hears why.
-const SOCKETS: &[&str] = &["/novnc/websock", "/terminal"];
+/// WebSocket routes of a session; their handlers authenticate by ticket. A rejected WebSocket is accepted first, because a page can
+/// read the reason only from the close code.
+const WEBSOCKET_ROUTES: &[&str] = &["/novnc/websock", "/terminal"];
 
-/// The document's head; its paths come from the handlers.
+/// Head of the OpenAPI document; its paths come from the handlers' annotations.
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Anteroom",
-    description = "Disposable machines in which people sign command-line tools in. Errors are `ProblemBody`: a stable code, a sentence, a remedy."
+    description = "Disposable machines in which users sign in to command-line tools. All errors are `ProblemBody`: a stable code, a sentence and a remedy."
 ))]
 struct Document;
 
 /// The public router.
 pub fn router(app: &App) -> Router {
-    let from_agents = OpenApiRouter::new()
+    let agent_routes = OpenApiRouter::new()
         .routes(routes!(agent::store))
         .routes(routes!(agent::events))
         .routes(routes!(agent_auth::session))
         .layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max));
-    let (api, document) = api().merge(from_agents).split_for_parts();
+    let (api, document) = api().merge(agent_routes).split_for_parts();
     let document = serde_json::to_value(&document).unwrap_or_default();
     let pages = Router::new()
         .route("/", get(pages::shell))
-        .route("/enter", get(pages::shell))
+        .route("/login", get(pages::shell))
         .route("/dashboard/remote-cli", get(pages::shell))
         .route("/dashboard/remote-cli/auth", get(pages::shell))
         .route("/favicon.ico", get(pages::favicon))
@@ -93,17 +94,17 @@ pub fn router(app: &App) -> Router {
         .merge(sockets)
         .fallback(|| async { ApiError::from(Problem::PathNotFound) })
         .method_not_allowed_fallback(|| async { ApiError::from(Problem::MethodNotAllowed) })
-        .layer(from_fn_with_state(app.clone(), gate))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(constant(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
-        .layer(constant(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(constant(header::REFERRER_POLICY, "no-referrer"))
-        .layer(constant(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(from_fn_with_state(app.clone(), authenticate))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(response_header(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
+        .layer(response_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(response_header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(response_header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
         .layer(DefaultBodyLimit::max(app.config.http.body_bytes_max))
         .with_state(app.clone())
 }
 
-/// All routes of the API, from whose annotations the OpenAPI document is made.
+/// The routes of the API that are in the OpenAPI document.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(start_session::start))
@@ -114,7 +115,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(session::restart))
         .routes(routes!(session::credentials))
         .routes(routes!(diagnosis::diagnosis))
-        .routes(routes!(bundle::make))
+        .routes(routes!(bundle::create))
         .routes(routes!(session::list))
         .routes(routes!(tickets::create))
         .routes(routes!(sign_in::oauth_url))
@@ -140,15 +141,16 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(webhook::read))
 }
 
-/// Asks who is calling. What follows finds a [`auth::Caller`] in the request's extensions.
-async fn gate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+/// Identifies the caller and puts an [`auth::Caller`] into the request's extensions.
+async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0);
-    let is_open = OPEN.iter().any(|(open, _)| match open.strip_suffix('*') {
+    let is_public = PUBLIC_ROUTES.iter().any(|(route, _)| match route.strip_suffix('*') {
         Some(prefix) => path.starts_with(prefix),
-        None => path == *open,
+        None => path == *route,
     });
-    let is_socket = path.starts_with("/api/auth/session/") && SOCKETS.iter().any(|end| path.ends_with(end));
+    let is_websocket =
+        path.starts_with("/api/auth/session/") && WEBSOCKET_ROUTES.iter().any(|suffix| path.ends_with(suffix));
     let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
     let caller = match peer {
@@ -159,19 +161,20 @@ async fn gate(State(app): State<App>, mut request: Request, next: Next) -> Respo
         Ok(caller) => {
             request.extensions_mut().insert(caller);
         }
-        Err(refusal) if !is_open && !is_socket => return refusal.into_response(),
+        Err(error) if !is_public && !is_websocket => return error.into_response(),
         Err(_) => {}
     }
     next.run(request).await
 }
 
-fn constant(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+/// Sets a response header that the handler has not set.
+fn response_header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer asks for")]
-fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+#[expect(clippy::needless_pass_by_value, reason = "the layer requires this signature")]
+fn panic_response(cause: Box<dyn std::any::Any + Send>) -> Response {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
-    tracing::error!(outcome = "panic", cause = text.unwrap_or("unknown"), "a request handler panicked");
+    tracing::error!(outcome = "panic", cause = text.unwrap_or("unknown"), "request handler panicked");
     ApiError::from(Problem::Internal).into_response()
 }

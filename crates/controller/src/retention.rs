@@ -93,11 +93,7 @@ pub fn list_files(dir: &Path, suffix: &str) -> io::Result<Vec<RetainedFile>> {
 }
 
 /// Selects the files to remove and the limit that each exceeds, the oldest first.
-pub fn over_limit(
-    mut files: Vec<RetainedFile>,
-    limits: Limits,
-    now: SystemTime,
-) -> Vec<(RetainedFile, ExceededLimit)> {
+pub fn over_limit(mut files: Vec<RetainedFile>, limits: Limits, now: SystemTime) -> Vec<(RetainedFile, ExceededLimit)> {
     files.sort_by(|one, other| (one.written, &one.path).cmp(&(other.written, &other.path)));
     let (mut count, mut bytes) = (files.len(), files.iter().map(|file| file.bytes).sum::<u64>());
     let mut removed = Vec::new();

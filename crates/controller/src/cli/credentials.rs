@@ -8,13 +8,13 @@ use super::{
     sign_in::{SignInResult, follow_to_end, sign_in},
     watch::{self, SessionUpdate},
 };
-use crate::{config::Config, session::use_credential::NOT_CONCLUSIVE};
+use crate::{config::Config, session::use_credential::CHECK_INCONCLUSIVE};
 use anteroom_wire::{
     CredentialId,
     agent::UsePurpose,
     api::{
-        CredentialHealth, CredentialList, CredentialMeta, ProviderList, SessionView, StartRequest, StartResponse, Status,
-        UseRequest,
+        CredentialHealth, CredentialList, CredentialMeta, ProviderList, SessionView, StartRequest, StartResponse,
+        Status, UseRequest,
     },
 };
 use anyhow::Context;
@@ -167,7 +167,8 @@ async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<
 /// Starts a session that uses the credential and waits for its end.
 async fn run_use(client: &Client, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<SessionView> {
     let request = UseRequest { purpose, argv: Vec::new() };
-    let started: StartResponse = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
+    let started: StartResponse =
+        client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
     follow_to_end(client, &started.session.id).await?.context("cancelled")
 }
 
@@ -180,11 +181,12 @@ fn failure_reason(view: &SessionView) -> String {
 async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
     let request = UseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
     let checked = async {
-        let started: StartResponse = client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
+        let started: StartResponse =
+            client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
         let (mut is_checked, mut inconclusive) = (false, None);
         let view = watch::follow(client, &started.session.id, |update| match update {
             SessionUpdate::Entry(entry) if entry.kind == "credential_checked" => is_checked = true,
-            SessionUpdate::Entry(entry) if entry.kind == NOT_CONCLUSIVE => inconclusive = Some(entry.sentence),
+            SessionUpdate::Entry(entry) if entry.kind == CHECK_INCONCLUSIVE => inconclusive = Some(entry.sentence),
             SessionUpdate::Entry(_) | SessionUpdate::View(_) => {}
         });
         let view = view.await?;

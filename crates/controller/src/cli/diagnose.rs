@@ -26,7 +26,12 @@ pub(super) async fn run(config: &Config, session: &str, json: bool) -> anyhow::R
         let mut evidence = Table::new();
         evidence.load_style(presets::NOTHING);
         for entry in &diagnosis.evidence {
-            evidence.add_row([entry.number.to_string(), entry.at.clone(), entry.kind.clone(), printable(&entry.sentence)]);
+            evidence.add_row([
+                entry.number.to_string(),
+                entry.at.clone(),
+                entry.kind.clone(),
+                printable(&entry.sentence),
+            ]);
         }
         print_line(format_args!("\nEvidence (timeline entries):\n{evidence}"));
     }

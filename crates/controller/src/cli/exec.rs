@@ -204,7 +204,8 @@ fn report_outcome(view: &SessionView, progress: &CommandProgress) -> u8 {
     match (view.status, code) {
         (Status::Completed, Some(code)) => {
             if progress.credential_changed {
-                let id = view.credential_use.as_ref().map_or_else(String::new, |uses| format!(" ({})", uses.credential));
+                let id =
+                    view.credential_use.as_ref().map_or_else(String::new, |uses| format!(" ({})", uses.credential));
                 print_status(&format!("the command changed the credential; the new version is stored{id}"));
             }
             u8::try_from(code).unwrap_or(NOT_RUN)

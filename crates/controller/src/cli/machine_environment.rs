@@ -9,7 +9,8 @@ use crate::{
 use anteroom_machine::{
     image::Image,
     qemu::{
-        self, Accelerator, AcceleratorReport, Hardware, KvmStatus, ProbeSettings, Progress, Template, TemplateSettings,
+        self, Accelerator, AcceleratorReport, Hardware, KvmStatus, PrepareProgress, ProbeSettings, Template,
+        TemplateSettings,
     },
 };
 use anteroom_wire::agent::Geometry;
@@ -79,14 +80,14 @@ pub(super) async fn prepare_template(
         console_bytes_max: machines.console_bytes_max,
     };
     let show = |progress| match progress {
-        Progress::Found => display.show("template found", "", Some(1.0)),
-        Progress::Waiting => display.show("waiting for another process that prepares the template", "", None),
-        Progress::Booting => display.show("booting a machine for the template", "", Some(0.1)),
-        Progress::Stage(stage) => {
+        PrepareProgress::Found => display.show("template found", "", Some(1.0)),
+        PrepareProgress::Waiting => display.show("waiting for another process that prepares the template", "", None),
+        PrepareProgress::Booting => display.show("booting a machine for the template", "", Some(0.1)),
+        PrepareProgress::Stage(stage) => {
             display.show(&format!("preparing the template: waiting for {stage:?}"), "", Some(0.4));
         }
-        Progress::Saving => display.show("saving the template", "", Some(0.9)),
-        Progress::Done { elapsed_ms } => display.show("template ready", &format!("{elapsed_ms} ms"), Some(1.0)),
+        PrepareProgress::Saving => display.show("saving the template", "", Some(0.9)),
+        PrepareProgress::Done { elapsed_ms } => display.show("template ready", &format!("{elapsed_ms} ms"), Some(1.0)),
     };
     Template::prepare(image, accelerator, &settings, show).await.context("the template could not be prepared")
 }

@@ -50,7 +50,11 @@ pub(super) fn read_key(path: &Path) -> anyhow::Result<Secret> {
         file.take(limit).read_to_string(&mut text).with_context(|| path.display().to_string())?;
     }
     let key = text.trim();
-    anyhow::ensure!((1..=LINE_BYTES_MAX).contains(&key.len()), "{} must contain one key of at most 16 KiB", path.display());
+    anyhow::ensure!(
+        (1..=LINE_BYTES_MAX).contains(&key.len()),
+        "{} must contain one key of at most 16 KiB",
+        path.display()
+    );
     Ok(Secret::new(key.to_owned()))
 }
 

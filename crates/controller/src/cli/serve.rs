@@ -17,7 +17,7 @@ pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> 
     let mut terminate = signal(SignalKind::terminate())?;
     let minutes = config.sessions.login_link_s_max / 60;
     let server = server::start(config, &state_dir, environment, demo).await?;
-    let link = server::enter_link(&server).await?;
+    let link = server::operator_login_link(&server).await?;
     print_line(format_args!("\nAnteroom is listening at {}", server.app.base_url));
     print_line(format_args!("Machines run under {}.", server.app.image.accelerator));
     print_line(format_args!(

@@ -31,7 +31,9 @@ pub(super) async fn run(config: &Config, session: Option<&str>, json: bool) -> a
             let view: SessionView = client.get(&format!("/api/auth/session/{id}")).await?;
             let timeline: Timeline = client.get(&format!("/api/auth/session/{id}/events")).await?;
             if json {
-                print_line(serde_json::to_string_pretty(&serde_json::json!({ "session": view, "timeline": timeline }))?);
+                print_line(serde_json::to_string_pretty(
+                    &serde_json::json!({ "session": view, "timeline": timeline }),
+                )?);
             } else {
                 print_line(row(&view).join("  "));
                 for entry in timeline.entries {
@@ -55,7 +57,8 @@ fn row(view: &SessionView) -> [String; 5] {
 }
 
 pub(super) async fn login_link(config: &Config) -> anyhow::Result<ExitCode> {
-    let link: crate::http::LoginLink = Client::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
+    let link: crate::http::LoginLink =
+        Client::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
     print_line(link.url);
     Ok(ExitCode::SUCCESS)
 }

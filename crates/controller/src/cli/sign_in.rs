@@ -43,7 +43,10 @@ pub(super) async fn sign_in_with_key(
     key: Option<Secret>,
 ) -> anyhow::Result<SignInResult> {
     let started: StartResponse = client.call(Method::POST, "/api/auth/start", Some(request)).await?;
-    print_line(format_args!("Open this link to sign in to {}:\n\n  {}\n", started.session.provider_name, started.viewer_url));
+    print_line(format_args!(
+        "Open this link to sign in to {}:\n\n  {}\n",
+        started.session.provider_name, started.viewer_url
+    ));
     print_line(format_args!("{}\n", started.session.policy_sentence));
     if !no_open && std::io::stdout().is_terminal() {
         open_browser(&started.viewer_url);

@@ -1,6 +1,6 @@
-//! The two pages a person goes through, and the way back to the program.
+//! The sign-in page, the consent page, and the redirect back to the program.
 
-use super::{Asked, DemoIdp, pages};
+use super::{AuthorizationRequest, DemoIdp, pages};
 use crate::random;
 use axum::{
     body::Bytes,
@@ -11,17 +11,17 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 use std::sync::Arc;
 
-/// A state, a client's name and a scope are short; a redirect address is not much longer.
+/// Maximum length of `state` and `scope`, bytes.
 const TEXT_BYTES_MAX: usize = 512;
 const REDIRECT_BYTES_MAX: usize = 2_048;
 const NAME_CHARS_MAX: usize = 100;
 /// SHA-256 in base64url without padding (RFC 7636 §4.2).
 const CHALLENGE_BYTES: usize = 43;
 
-/// `GET /authorize` (RFC 6749 §4.1.1, RFC 7636 §4.3).
+/// Query of `GET /authorize` (RFC 6749 §4.1.1, RFC 7636 §4.3).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Question {
+pub(super) struct AuthorizeQuery {
     response_type: String,
     client_id: String,
     redirect_uri: String,
@@ -31,59 +31,59 @@ pub(super) struct Question {
     code_challenge_method: String,
 }
 
-/// Reads a form, or a query, whose fields each occur at most once.
-pub(super) fn form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+/// Parses a form or query string. Repeated fields are an error.
+pub(super) fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(body).ok()?;
     let uri = Uri::try_from(format!("/?{text}")).ok()?;
     Query::try_from_uri(&uri).ok().map(|Query(form)| form)
 }
 
-/// `GET /authorize`: the first page, a page that says what is wrong, or the way back with an error.
-pub(super) async fn ask(State(idp): State<Arc<DemoIdp>>, uri: Uri) -> Response {
-    let Some(question) = form::<Question>(uri.query().unwrap_or_default().as_bytes()) else {
-        return pages::error(StatusCode::BAD_REQUEST, "The address that led here is not well formed.");
+/// `GET /authorize`: returns the sign-in page, an error page, or a redirect with an error.
+pub(super) async fn authorize(State(idp): State<Arc<DemoIdp>>, uri: Uri) -> Response {
+    let Some(query) = parse_form::<AuthorizeQuery>(uri.query().unwrap_or_default().as_bytes()) else {
+        return pages::error(StatusCode::BAD_REQUEST, "The query of this address is malformed.");
     };
-    // Until these two are known to be good there is nobody to send back to (RFC 6749 §4.1.2.1).
-    if !is_client(&question.client_id) {
+    // Errors in these two fields must not redirect (RFC 6749 §4.1.2.1).
+    if !is_client_id(&query.client_id) {
         return pages::error(
             StatusCode::BAD_REQUEST,
             "client_id must be 1 to 100 letters, digits, dots, dashes or underscores.",
         );
     }
-    if let Err(what) = check_redirect(&question.redirect_uri) {
-        return pages::error(StatusCode::BAD_REQUEST, &format!("redirect_uri {what}"));
+    if let Err(fault) = check_redirect(&query.redirect_uri) {
+        return pages::error(StatusCode::BAD_REQUEST, &format!("redirect_uri {fault}"));
     }
-    if let Err((error, what)) = check(&question) {
-        return back(
-            &question.redirect_uri,
-            &[("error", error), ("error_description", what), ("state", &question.state)],
+    if let Err((error, description)) = check_query(&query) {
+        return redirect(
+            &query.redirect_uri,
+            &[("error", error), ("error_description", description), ("state", &query.state)],
         );
     }
-    let asked = Asked {
-        client: question.client_id,
-        redirect: question.redirect_uri,
-        state: question.state,
-        challenge: question.code_challenge,
-        scope: question.scope,
+    let request = AuthorizationRequest {
+        client: query.client_id,
+        redirect: query.redirect_uri,
+        state: query.state,
+        challenge: query.code_challenge,
+        scope: query.scope,
         name: None,
     };
-    let (client, key) = (asked.client.clone(), random::token(""));
-    if !idp.desk().pages.put(key.expose().to_owned(), asked) {
+    let (client, key) = (request.client.clone(), random::token(""));
+    if !idp.state().pages.insert(key.expose().to_owned(), request) {
         return busy();
     }
     pages::sign_in(key.expose(), &client)
 }
 
 #[derive(Debug, Deserialize)]
-struct Named {
+struct SignInForm {
     request: String,
     name: String,
 }
 
-/// `POST /authorize`: the first page's form; answers with the second page.
+/// `POST /authorize`: the form of the sign-in page; returns the consent page.
 pub(super) async fn sign_in(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Response {
-    let Some(form) = form::<Named>(&body) else {
-        return pages::error(StatusCode::BAD_REQUEST, "The form is not well formed.");
+    let Some(form) = parse_form::<SignInForm>(&body) else {
+        return pages::error(StatusCode::BAD_REQUEST, "The form is malformed.");
     };
     let name = form.name.trim();
     if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
@@ -92,20 +92,21 @@ pub(super) async fn sign_in(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Res
             "A name has 1 to 100 printable characters. Go back and try again.",
         );
     }
-    let mut desk = idp.desk();
-    // Looked at, not taken: going back in the browser to correct the name is allowed.
-    let Some(asked) = desk.pages.get(&form.request).cloned() else { return gone() };
-    let client = asked.client.clone();
+    let mut state = idp.state();
+    // The entry is not removed, so that the user can go back in the browser to correct the name.
+    let Some(request) = state.pages.get(&form.request).cloned() else { return expired() };
+    let client = request.client.clone();
     let key = random::token("");
-    if !desk.pages.put(key.expose().to_owned(), Asked { name: Some(name.to_owned()), ..asked }) {
+    let request = AuthorizationRequest { name: Some(name.to_owned()), ..request };
+    if !state.pages.insert(key.expose().to_owned(), request) {
         return busy();
     }
-    drop(desk);
+    drop(state);
     pages::consent(key.expose(), &client, name)
 }
 
 #[derive(Debug, Deserialize)]
-struct Decided {
+struct ConsentForm {
     request: String,
     decision: Decision,
 }
@@ -117,50 +118,51 @@ enum Decision {
     Deny,
 }
 
-/// `POST /consent`: the second page's form; 302 back to the program.
+/// `POST /consent`: the form of the consent page; redirects back to the program.
 pub(super) async fn consent(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Response {
-    let Some(form) = form::<Decided>(&body) else {
-        return pages::error(StatusCode::BAD_REQUEST, "The form is not well formed.");
+    let Some(form) = parse_form::<ConsentForm>(&body) else {
+        return pages::error(StatusCode::BAD_REQUEST, "The form is malformed.");
     };
-    let mut desk = idp.desk();
-    let asked = match desk.pages.take(&form.request) {
-        Some(asked) if asked.name.is_some() => asked,
-        Some(_) | None => return gone(),
+    let mut state = idp.state();
+    let request = match state.pages.remove(&form.request) {
+        Some(request) if request.name.is_some() => request,
+        Some(_) | None => return expired(),
     };
-    let (redirect, state) = (asked.redirect.clone(), asked.state.clone());
+    let (redirect_uri, oauth_state) = (request.redirect.clone(), request.state.clone());
     match form.decision {
-        Decision::Deny => back(&redirect, &[("error", "access_denied"), ("state", &state)]),
+        Decision::Deny => redirect(&redirect_uri, &[("error", "access_denied"), ("state", &oauth_state)]),
         Decision::Allow => {
             let code = random::token("demo_code_");
-            if !desk.codes.put(code.expose().to_owned(), asked) {
+            if !state.codes.insert(code.expose().to_owned(), request) {
                 return busy();
             }
-            back(&redirect, &[("code", code.expose()), ("state", &state)])
+            redirect(&redirect_uri, &[("code", code.expose()), ("state", &oauth_state)])
         }
     }
 }
 
-fn gone() -> Response {
-    pages::error(StatusCode::BAD_REQUEST, "This page was used before or is too old. Start the sign-in again.")
+fn expired() -> Response {
+    pages::error(StatusCode::BAD_REQUEST, "This page was already used or has expired. Start the sign-in again.")
 }
 
 fn busy() -> Response {
-    pages::error(StatusCode::SERVICE_UNAVAILABLE, "Too many people are signing in. Try again in a while.")
+    pages::error(StatusCode::SERVICE_UNAVAILABLE, "Too many sign-ins are in progress. Try again in a few minutes.")
 }
 
-fn is_client(client: &str) -> bool {
+fn is_client_id(client: &str) -> bool {
     (1..=100).contains(&client.len())
         && client.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-/// Loopback, http, with a port (RFC 8252 §7.3). `[::1]` is left out: a page's policy cannot name it.
+/// Accepts only http on a loopback address with a port (RFC 8252 §7.3). `[::1]` is not accepted, because a Content Security Policy
+/// cannot name it.
 fn check_redirect(redirect: &str) -> Result<(), &'static str> {
     if redirect.is_empty() {
         return Err("is missing.");
     }
     let plain = redirect.len() <= REDIRECT_BYTES_MAX && redirect.bytes().all(|b| b.is_ascii_graphic());
     let uri = redirect.parse::<Uri>().ok().filter(|_| plain && !redirect.contains('#'));
-    let uri = uri.ok_or("is not a plain address without a fragment.")?;
+    let uri = uri.ok_or("is not a valid URL without a fragment.")?;
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
     let loopback = matches!(uri.host(), Some("127.0.0.1" | "localhost")) && !authority.contains('@');
     let port = uri.port_u16().is_some_and(|port| port != 0);
@@ -171,24 +173,24 @@ fn check_redirect(redirect: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The rest of the question: error code and words for the program.
-fn check(question: &Question) -> Result<(), (&'static str, &'static str)> {
-    if question.response_type != "code" {
+/// Checks the other fields. The error is the OAuth error code and its description.
+fn check_query(query: &AuthorizeQuery) -> Result<(), (&'static str, &'static str)> {
+    if query.response_type != "code" {
         return Err(("unsupported_response_type", "response_type must be code"));
     }
-    let need = |good: bool, what: &'static str| if good { Ok(()) } else { Err(("invalid_request", what)) };
-    need((1..=TEXT_BYTES_MAX).contains(&question.state.len()), "state must have 1 to 512 bytes")?;
-    need(question.scope.len() <= TEXT_BYTES_MAX, "scope is too long")?;
-    need(question.code_challenge_method == "S256", "code_challenge_method must be S256")?;
-    let challenge = question.code_challenge.as_bytes();
-    let good = challenge.len() == CHALLENGE_BYTES
+    let require = |ok: bool, text: &'static str| if ok { Ok(()) } else { Err(("invalid_request", text)) };
+    require((1..=TEXT_BYTES_MAX).contains(&query.state.len()), "state must have 1 to 512 bytes")?;
+    require(query.scope.len() <= TEXT_BYTES_MAX, "scope is too long")?;
+    require(query.code_challenge_method == "S256", "code_challenge_method must be S256")?;
+    let challenge = query.code_challenge.as_bytes();
+    let is_valid = challenge.len() == CHALLENGE_BYTES
         && challenge.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    need(good, "code_challenge must be 43 characters of base64url")
+    require(is_valid, "code_challenge must be 43 characters of base64url")
 }
 
-/// 302 to the program, the parameters added to its own query.
-fn back(redirect: &str, parameters: &[(&str, &str)]) -> Response {
-    let mut address = redirect.to_owned();
+/// A 302 redirect to the program, with the parameters added to the query of `redirect_uri`.
+fn redirect(redirect_uri: &str, parameters: &[(&str, &str)]) -> Response {
+    let mut address = redirect_uri.to_owned();
     for (name, value) in parameters {
         address.push(if address.contains('?') { '&' } else { '?' });
         address.push_str(name);
@@ -197,11 +199,11 @@ fn back(redirect: &str, parameters: &[(&str, &str)]) -> Response {
     }
     match HeaderValue::try_from(address) {
         Ok(address) => (StatusCode::FOUND, [(header::LOCATION, address)]).into_response(),
-        Err(_) => pages::error(StatusCode::BAD_REQUEST, "redirect_uri is not an address."),
+        Err(_) => pages::error(StatusCode::BAD_REQUEST, "redirect_uri is not a valid URL."),
     }
 }
 
-/// Everything but the unreserved characters (RFC 3986 §2.3) as %XX.
+/// Percent-encodes everything except the unreserved characters (RFC 3986 §2.3).
 fn percent_encoded(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_program_on_loopback_is_sent_back_to() {
+    fn only_loopback_redirect_uris_are_accepted() {
         for good in ["http://127.0.0.1:4000/callback", "http://localhost:1455/auth/callback?x=1"] {
             assert_eq!(check_redirect(good), Ok(()), "{good}");
         }

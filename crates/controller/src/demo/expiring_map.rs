@@ -1,46 +1,46 @@
-//! A bounded shelf of things that expire.
+//! A map with a bounded number of entries that expire.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// Things under random keys, each for a limited time.
+/// Entries with random keys and a common lifetime.
 #[derive(Debug)]
-pub(super) struct Shelf<T> {
-    things: HashMap<String, (Instant, T)>,
-    things_max: usize,
-    life: Duration,
+pub(super) struct ExpiringMap<T> {
+    entries: HashMap<String, (Instant, T)>,
+    entries_max: usize,
+    lifetime: Duration,
 }
 
-impl<T> Shelf<T> {
-    pub(super) fn new(things_max: usize, life: Duration) -> Self {
-        Self { things: HashMap::new(), things_max, life }
+impl<T> ExpiringMap<T> {
+    pub(super) fn new(entries_max: usize, lifetime: Duration) -> Self {
+        Self { entries: HashMap::new(), entries_max, lifetime }
     }
 
-    /// Puts a thing under `key`; false when the shelf is full of things that are still good.
-    pub(super) fn put(&mut self, key: String, thing: T) -> bool {
+    /// Inserts an entry. Returns false if the map is full of entries that have not expired.
+    pub(super) fn insert(&mut self, key: String, value: T) -> bool {
         let now = Instant::now();
-        if self.things.len() >= self.things_max {
-            self.things.retain(|_, (until, _)| *until > now);
+        if self.entries.len() >= self.entries_max {
+            self.entries.retain(|_, (expires, _)| *expires > now);
         }
-        let room = self.things.len() < self.things_max;
-        if room {
-            self.things.insert(key, (now + self.life, thing));
+        let has_capacity = self.entries.len() < self.entries_max;
+        if has_capacity {
+            self.entries.insert(key, (now + self.lifetime, value));
         }
-        room
+        has_capacity
     }
 
-    /// The thing under `key`, if it is still good.
+    /// The value for `key`, unless it has expired.
     pub(super) fn get(&self, key: &str) -> Option<&T> {
-        let (until, thing) = self.things.get(key)?;
-        (*until > Instant::now()).then_some(thing)
+        let (expires, value) = self.entries.get(key)?;
+        (*expires > Instant::now()).then_some(value)
     }
 
-    /// As [`Self::get`], and it is gone from the shelf.
-    pub(super) fn take(&mut self, key: &str) -> Option<T> {
-        let (until, thing) = self.things.remove(key)?;
-        (until > Instant::now()).then_some(thing)
+    /// Removes the entry and returns its value, unless it has expired.
+    pub(super) fn remove(&mut self, key: &str) -> Option<T> {
+        let (expires, value) = self.entries.remove(key)?;
+        (expires > Instant::now()).then_some(value)
     }
 }
 
@@ -49,17 +49,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_shelf_refuses_until_something_expires_and_a_thing_is_taken_once() {
-        let mut shelf = Shelf::new(2, Duration::from_secs(60));
-        assert!(shelf.put("a".into(), 1) && shelf.put("b".into(), 2));
-        assert!(!shelf.put("c".into(), 3));
-        assert_eq!(shelf.take("a"), Some(1));
-        assert_eq!(shelf.take("a"), None);
-        assert!(shelf.put("c".into(), 3));
+    fn a_full_map_rejects_entries_until_one_expires_or_is_removed() {
+        let mut map = ExpiringMap::new(2, Duration::from_secs(60));
+        assert!(map.insert("a".into(), 1) && map.insert("b".into(), 2));
+        assert!(!map.insert("c".into(), 3));
+        assert_eq!(map.remove("a"), Some(1));
+        assert_eq!(map.remove("a"), None);
+        assert!(map.insert("c".into(), 3));
 
-        let mut past = Shelf::new(1, Duration::ZERO);
-        assert!(past.put("a".into(), 1));
-        assert_eq!(past.get("a"), None);
-        assert!(past.put("b".into(), 2), "an expired thing makes room");
+        let mut expired = ExpiringMap::new(1, Duration::ZERO);
+        assert!(expired.insert("a".into(), 1));
+        assert_eq!(expired.get("a"), None);
+        assert!(expired.insert("b".into(), 2), "an expired entry frees its slot");
     }
 }

@@ -1,11 +1,11 @@
-//! The pages: plain HTML, one style, no scripts, nothing to load.
+//! The pages of the demo provider: plain HTML with one inline style, without scripts and external resources.
 
 use axum::{
     http::StatusCode,
     response::{Html, IntoResponse, Response},
 };
 
-/// Plain colours and no shadows: software rendering draws it at once, and a test can find the button by its colour.
+/// Plain colors and no shadows: fast to render in software, and a test can find the button by its color.
 const STYLE: &str = "body{margin:0;background:#f4f4f2;color:#1b1b1b;font:18px/1.5 sans-serif;text-align:center}\
 main{max-width:560px;margin:0 auto;padding:56px 24px}h1{font-size:28px;margin:0 0 24px}\
 label{display:block;margin:0 0 8px}input{font:inherit;padding:12px;width:320px;border:2px solid #555;background:#fff}\
@@ -14,7 +14,7 @@ button{font:inherit;border:0;cursor:pointer}\
 .allow{display:block;margin:32px auto 0;width:360px;height:120px;background:#0a7d33;color:#fff;font-size:34px;font-weight:bold}\
 .deny{display:block;margin:32px auto 0;padding:10px 28px;background:#ddd;color:#1b1b1b}";
 
-/// Makes a text safe between tags and in quoted attributes.
+/// Escapes text for use between tags and in quoted attributes.
 fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match c {
@@ -39,20 +39,20 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
 }
 
 /// `GET /`
-pub(super) async fn front() -> Response {
+pub(super) async fn index() -> Response {
     page(
         StatusCode::OK,
         "Anteroom demo sign-in",
-        "<p>This is the demo's own identity provider. A program sends you here to sign in.</p>",
+        "<p>This is the identity provider of the demo. A program sends you here to sign in.</p>",
     )
 }
 
 /// Any other path.
-pub(super) async fn nothing_here() -> Response {
-    error(StatusCode::NOT_FOUND, "There is nothing at this address.")
+pub(super) async fn not_found() -> Response {
+    error(StatusCode::NOT_FOUND, "There is no page at this address.")
 }
 
-/// The first page: who are you?
+/// The first page: asks for the user's name.
 pub(super) fn sign_in(request: &str, client: &str) -> Response {
     let (request, client) = (escape(request), escape(client));
     page(
@@ -60,7 +60,7 @@ pub(super) fn sign_in(request: &str, client: &str) -> Response {
         "Sign in to the demo",
         &format!(
             "<form method=\"post\" action=\"/authorize\"><input type=\"hidden\" name=\"request\" value=\"{request}\">\
-             <p><b>{client}</b> wants to know who you are.</p>\
+             <p><b>{client}</b> asks who you are.</p>\
              <label for=\"name\">Your name (any will do)</label>\
              <input id=\"name\" name=\"name\" required maxlength=\"100\" autocomplete=\"off\" autofocus>\
              <button class=\"next\">Continue</button></form>"
@@ -68,7 +68,7 @@ pub(super) fn sign_in(request: &str, client: &str) -> Response {
     )
 }
 
-/// The second page: may it?
+/// The second page: asks for consent.
 pub(super) fn consent(request: &str, client: &str, name: &str) -> Response {
     let (request, client, name) = (escape(request), escape(client), escape(name));
     page(
@@ -83,15 +83,15 @@ pub(super) fn consent(request: &str, client: &str, name: &str) -> Response {
     )
 }
 
-/// What is wrong, for the person in front of it.
-pub(super) fn error(status: StatusCode, what: &str) -> Response {
-    page(status, "This sign-in cannot go on", &format!("<p>{}</p>", escape(what)))
+/// An error page.
+pub(super) fn error(status: StatusCode, detail: &str) -> Response {
+    page(status, "This sign-in cannot continue", &format!("<p>{}</p>", escape(detail)))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_name_cannot_become_markup() {
+    fn text_is_escaped() {
         assert_eq!(super::escape("<b a='\"'>&"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;");
     }
 }

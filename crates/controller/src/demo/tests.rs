@@ -1,4 +1,4 @@
-//! The provider over HTTP, as the demo tool and a browser without scripts use it.
+//! Tests of the provider over HTTP, as the demo tool and a browser without scripts use it.
 
 use super::*;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -9,24 +9,24 @@ use sha2::{Digest, Sha256};
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const REDIRECT: &str = "http://127.0.0.1:4711/callback";
 
-struct Stand {
+struct TestProvider {
     url: String,
     client: Client,
     shutdown: CancellationToken,
 }
 
-impl Drop for Stand {
+impl Drop for TestProvider {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
 }
 
-impl Stand {
+impl TestProvider {
     async fn new() -> Self {
-        Self::with(DemoIdp::new(DEMO_ISSUER, DemoSettings::default())).await
+        Self::serve(DemoIdp::new(DEMO_ISSUER, DemoSettings::default())).await
     }
 
-    async fn with(idp: DemoIdp) -> Self {
+    async fn serve(idp: DemoIdp) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -43,23 +43,23 @@ impl Stand {
         request.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned()).send().await.unwrap()
     }
 
-    /// Both pages; the address the person's browser is sent to.
+    /// Goes through both pages and returns the address of the final redirect.
     async fn decide(&self, decision: &str) -> String {
-        let first = self.get(&question(&[])).await;
+        let first = self.get(&authorize_path(&[])).await;
         assert_eq!(first.status(), StatusCode::OK);
-        let request = hidden(&first.text().await.unwrap());
+        let request = request_field(&first.text().await.unwrap());
         let second = self.post("/authorize", &format!("request={request}&name=Ada+%3Cb%3E")).await;
         assert_eq!(second.status(), StatusCode::OK);
         let page = second.text().await.unwrap();
         assert!(page.contains("Ada &lt;b&gt;"), "{page}");
-        let back = self.post("/consent", &format!("request={}&decision={decision}", hidden(&page))).await;
-        assert_eq!(back.status(), StatusCode::FOUND);
-        back.headers()["location"].to_str().unwrap().to_owned()
+        let response = self.post("/consent", &format!("request={}&decision={decision}", request_field(&page))).await;
+        assert_eq!(response.status(), StatusCode::FOUND);
+        response.headers()["location"].to_str().unwrap().to_owned()
     }
 
     async fn code(&self) -> String {
-        let back = self.decide("allow").await;
-        back.strip_prefix(&format!("{REDIRECT}?code=")).unwrap().strip_suffix("&state=st%20ate").unwrap().to_owned()
+        let location = self.decide("allow").await;
+        location.strip_prefix(&format!("{REDIRECT}?code=")).unwrap().strip_suffix("&state=st%20ate").unwrap().to_owned()
     }
 
     async fn exchange(&self, code: &str, changes: &[(&str, &str)]) -> (StatusCode, Value) {
@@ -75,14 +75,14 @@ impl Stand {
     }
 }
 
-/// `fields` with `changes` laid over them, encoded.
+/// `fields` overridden by `changes`, URL-encoded.
 fn query(fields: &[(&str, &str)], changes: &[(&str, &str)]) -> String {
     let changed = |name: &str| changes.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
     let pairs: Vec<_> = fields.iter().map(|(name, value)| (*name, changed(name).unwrap_or(value))).collect();
     reqwest::Url::parse_with_params("http://a/", pairs).unwrap().query().unwrap().to_owned()
 }
 
-fn question(changes: &[(&str, &str)]) -> String {
+fn authorize_path(changes: &[(&str, &str)]) -> String {
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
     let fields = [
         ("response_type", "code"),
@@ -95,32 +95,32 @@ fn question(changes: &[(&str, &str)]) -> String {
     format!("/authorize?{}", query(&fields, changes))
 }
 
-fn hidden(page: &str) -> String {
+fn request_field(page: &str) -> String {
     let (_, rest) = page.split_once("name=\"request\" value=\"").unwrap();
     rest.split_once('"').unwrap().0.to_owned()
 }
 
 #[tokio::test]
-async fn a_person_signs_in_and_the_program_learns_who_it_was() {
-    let stand = Stand::new().await;
-    let (status, tokens) = stand.exchange(&stand.code().await, &[]).await;
+async fn a_sign_in_issues_tokens_and_userinfo_returns_the_name() {
+    let provider = TestProvider::new().await;
+    let (status, tokens) = provider.exchange(&provider.code().await, &[]).await;
     assert_eq!(status, StatusCode::OK, "{tokens}");
     let access = tokens["access_token"].as_str().unwrap();
     assert!(access.starts_with("demo_at_") && tokens["refresh_token"].as_str().unwrap().starts_with("demo_rt_"));
-    let who = stand.client.get(format!("{}/userinfo", stand.url)).bearer_auth(access).send().await.unwrap();
+    let who = provider.client.get(format!("{}/userinfo", provider.url)).bearer_auth(access).send().await.unwrap();
     assert_eq!(who.json::<Value>().await.unwrap()["name"], "Ada <b>");
-    assert_eq!(stand.get("/userinfo").await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(provider.get("/userinfo").await.status(), StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
-async fn a_person_who_says_no_is_heard() {
-    let stand = Stand::new().await;
-    assert_eq!(stand.decide("deny").await, format!("{REDIRECT}?error=access_denied&state=st%20ate"));
+async fn deny_redirects_with_access_denied() {
+    let provider = TestProvider::new().await;
+    assert_eq!(provider.decide("deny").await, format!("{REDIRECT}?error=access_denied&state=st%20ate"));
 }
 
 #[tokio::test]
-async fn a_code_is_good_once_and_only_with_everything_it_was_asked_with() {
-    let stand = Stand::new().await;
+async fn a_code_is_redeemed_once_and_only_with_matching_parameters() {
+    let provider = TestProvider::new().await;
     for change in [
         ("client_id", "another"),
         ("redirect_uri", "http://127.0.0.1:4711/other"),
@@ -128,51 +128,52 @@ async fn a_code_is_good_once_and_only_with_everything_it_was_asked_with() {
         ("code_verifier", "short"),
         ("code", "demo_code_unknown"),
     ] {
-        let code = stand.code().await;
-        let (status, body) = stand.exchange(&code, &[change]).await;
+        let code = provider.code().await;
+        let (status, body) = provider.exchange(&code, &[change]).await;
         assert_eq!((status, body["error"].as_str()), (StatusCode::BAD_REQUEST, Some("invalid_grant")), "{change:?}");
     }
-    let code = stand.code().await;
-    assert_eq!(stand.exchange(&code, &[]).await.0, StatusCode::OK);
-    assert_eq!(stand.exchange(&code, &[]).await.1["error"], "invalid_grant");
+    let code = provider.code().await;
+    assert_eq!(provider.exchange(&code, &[]).await.0, StatusCode::OK);
+    assert_eq!(provider.exchange(&code, &[]).await.1["error"], "invalid_grant");
 }
 
 #[tokio::test]
-async fn a_refresh_token_gives_new_tokens_to_its_own_client() {
-    let stand = Stand::new().await;
-    let (_, tokens) = stand.exchange(&stand.code().await, &[]).await;
+async fn a_refresh_token_is_accepted_only_from_its_client() {
+    let provider = TestProvider::new().await;
+    let (_, tokens) = provider.exchange(&provider.code().await, &[]).await;
     let refresh = tokens["refresh_token"].as_str().unwrap();
-    let good = stand.post("/token", &format!("grant_type=refresh_token&client_id=demo&refresh_token={refresh}")).await;
+    let good =
+        provider.post("/token", &format!("grant_type=refresh_token&client_id=demo&refresh_token={refresh}")).await;
     assert_eq!(good.status(), StatusCode::OK);
     let other =
-        stand.post("/token", &format!("grant_type=refresh_token&client_id=other&refresh_token={refresh}")).await;
+        provider.post("/token", &format!("grant_type=refresh_token&client_id=other&refresh_token={refresh}")).await;
     assert_eq!(other.status(), StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
-async fn nobody_is_sent_to_an_address_that_is_not_a_program_on_loopback() {
-    let stand = Stand::new().await;
+async fn invalid_redirect_uris_and_client_ids_do_not_redirect() {
+    let provider = TestProvider::new().await;
     for change in
         [("redirect_uri", "https://evil.example/"), ("redirect_uri", ""), ("client_id", "a b"), ("client_id", "")]
     {
-        let answer = stand.get(&question(&[change])).await;
+        let answer = provider.get(&authorize_path(&[change])).await;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{change:?}");
-        assert!(answer.text().await.unwrap().contains("This sign-in cannot go on"));
+        assert!(answer.text().await.unwrap().contains("This sign-in cannot continue"));
     }
-    let twice = format!("{}&client_id=demo", question(&[]));
-    assert_eq!(stand.get(&twice).await.status(), StatusCode::BAD_REQUEST);
+    let twice = format!("{}&client_id=demo", authorize_path(&[]));
+    assert_eq!(provider.get(&twice).await.status(), StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
-async fn a_program_that_asks_wrongly_is_told_so_on_its_own_address() {
-    let stand = Stand::new().await;
+async fn other_request_errors_redirect_with_an_error_code() {
+    let provider = TestProvider::new().await;
     for (change, error) in [
         (("response_type", "token"), "unsupported_response_type"),
         (("code_challenge_method", "plain"), "invalid_request"),
         (("code_challenge", "short"), "invalid_request"),
         (("state", ""), "invalid_request"),
     ] {
-        let answer = stand.get(&question(&[change])).await;
+        let answer = provider.get(&authorize_path(&[change])).await;
         assert_eq!(answer.status(), StatusCode::FOUND, "{change:?}");
         let location = answer.headers()["location"].to_str().unwrap().to_owned();
         assert!(location.starts_with(&format!("{REDIRECT}?error={error}&")), "{location}");
@@ -180,13 +181,14 @@ async fn a_program_that_asks_wrongly_is_told_so_on_its_own_address() {
 }
 
 #[tokio::test]
-async fn a_page_is_small_has_no_scripts_and_can_be_worked_with_the_keyboard() {
-    let stand = Stand::new().await;
-    let first = stand.get(&question(&[])).await;
+async fn pages_are_small_without_scripts_and_usable_with_the_keyboard() {
+    let provider = TestProvider::new().await;
+    let first = provider.get(&authorize_path(&[])).await;
     let policy = first.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.starts_with("default-src 'none'") && policy.contains("http://127.0.0.1:*"), "{policy}");
     let first = first.text().await.unwrap();
-    let second = stand.post("/authorize", &format!("request={}&name=Ada", hidden(&first))).await.text().await.unwrap();
+    let second =
+        provider.post("/authorize", &format!("request={}&name=Ada", request_field(&first))).await.text().await.unwrap();
     for page in [&first, &second] {
         assert!(page.len() < 2_500 && !page.contains("<script") && page.contains("autofocus"), "{page}");
     }
@@ -195,33 +197,36 @@ async fn a_page_is_small_has_no_scripts_and_can_be_worked_with_the_keyboard() {
 }
 
 #[tokio::test]
-async fn a_consent_page_works_once_and_not_without_a_name() {
-    let stand = Stand::new().await;
-    let first = hidden(&stand.get(&question(&[])).await.text().await.unwrap());
-    let nameless = stand.post("/consent", &format!("request={first}&decision=allow")).await;
+async fn a_consent_form_works_once_and_only_after_the_sign_in_form() {
+    let provider = TestProvider::new().await;
+    let first = request_field(&provider.get(&authorize_path(&[])).await.text().await.unwrap());
+    let nameless = provider.post("/consent", &format!("request={first}&decision=allow")).await;
     assert_eq!(nameless.status(), StatusCode::BAD_REQUEST);
-    let first = hidden(&stand.get(&question(&[])).await.text().await.unwrap());
-    let second = hidden(&stand.post("/authorize", &format!("request={first}&name=Ada")).await.text().await.unwrap());
+    let first = request_field(&provider.get(&authorize_path(&[])).await.text().await.unwrap());
+    let second =
+        request_field(&provider.post("/authorize", &format!("request={first}&name=Ada")).await.text().await.unwrap());
     let allow = format!("request={second}&decision=allow");
-    assert_eq!(stand.post("/consent", &allow).await.status(), StatusCode::FOUND);
-    assert_eq!(stand.post("/consent", &allow).await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(provider.post("/consent", &allow).await.status(), StatusCode::FOUND);
+    assert_eq!(provider.post("/consent", &allow).await.status(), StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
-async fn its_metadata_leads_to_its_own_endpoints() {
-    let stand = Stand::new().await;
-    let metadata: Value = stand.get("/.well-known/oauth-authorization-server").await.json().await.unwrap();
+async fn metadata_names_the_endpoints_of_the_issuer() {
+    let provider = TestProvider::new().await;
+    let metadata: Value = provider.get("/.well-known/oauth-authorization-server").await.json().await.unwrap();
     assert_eq!(metadata["issuer"], DEMO_ISSUER);
     assert_eq!(metadata["token_endpoint"], format!("{DEMO_ISSUER}/token"));
     assert_eq!(metadata["code_challenge_methods_supported"], serde_json::json!(["S256"]));
 }
 
 #[tokio::test]
-async fn given_tokens_are_issued_as_they_are() {
+async fn fixed_tokens_are_issued_unchanged() {
     let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings::default());
-    let stand =
-        Stand::with(idp.issuing(Secret::new("demo_at_canary".into()), Secret::new("demo_rt_canary".into()))).await;
-    let (_, tokens) = stand.exchange(&stand.code().await, &[]).await;
+    let provider = TestProvider::serve(
+        idp.with_fixed_tokens(Secret::new("demo_at_canary".into()), Secret::new("demo_rt_canary".into())),
+    )
+    .await;
+    let (_, tokens) = provider.exchange(&provider.code().await, &[]).await;
     assert_eq!(
         (tokens["access_token"].as_str(), tokens["refresh_token"].as_str()),
         (Some("demo_at_canary"), Some("demo_rt_canary"))
@@ -229,12 +234,12 @@ async fn given_tokens_are_issued_as_they_are() {
 }
 
 #[tokio::test]
-async fn memory_is_bounded_whoever_asks() {
+async fn entries_and_body_size_are_bounded() {
     let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings { entries_max: 3, ..DemoSettings::default() });
-    let stand = Stand::with(idp).await;
+    let provider = TestProvider::serve(idp).await;
     for _ in 0..3 {
-        assert_eq!(stand.get(&question(&[])).await.status(), StatusCode::OK);
+        assert_eq!(provider.get(&authorize_path(&[])).await.status(), StatusCode::OK);
     }
-    assert_eq!(stand.get(&question(&[])).await.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(stand.post("/token", &"x".repeat(20_000)).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(provider.get(&authorize_path(&[])).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(provider.post("/token", &"x".repeat(20_000)).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }

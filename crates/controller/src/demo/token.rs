@@ -1,6 +1,6 @@
-//! What programs ask for: metadata, the exchange of a code, and whom a token speaks for.
+//! The endpoints for programs: metadata, token exchange and userinfo.
 
-use super::{DemoIdp, Grant, authorize::form};
+use super::{DemoIdp, Grant, authorize::parse_form};
 use anteroom_wire::Secret;
 use axum::{
     Json,
@@ -32,10 +32,10 @@ pub(super) async fn metadata(State(idp): State<Arc<DemoIdp>>) -> Response {
     .into_response()
 }
 
-/// `POST /token` (RFC 6749 §4.1.3 and §6, RFC 7636 §4.5).
+/// Form of `POST /token` (RFC 6749 §4.1.3 and §6, RFC 7636 §4.5).
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Exchange {
+struct TokenRequest {
     grant_type: String,
     client_id: String,
     code: String,
@@ -44,50 +44,51 @@ struct Exchange {
     refresh_token: String,
 }
 
-/// `POST /token`: a code or a refresh token for new tokens.
+/// `POST /token`: exchanges a code or a refresh token for new tokens.
 pub(super) async fn exchange(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap, body: Bytes) -> Response {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.starts_with("application/x-www-form-urlencoded") {
-        return refused("invalid_request", "the body must be application/x-www-form-urlencoded");
+        return error_response("invalid_request", "the body must be application/x-www-form-urlencoded");
     }
-    let Some(asked) = form::<Exchange>(&body) else {
-        return refused("invalid_request", "the form is not well formed");
+    let Some(request) = parse_form::<TokenRequest>(&body) else {
+        return error_response("invalid_request", "the form is malformed");
     };
-    let granted = match asked.grant_type.as_str() {
-        "authorization_code" => redeem(&idp, &asked),
-        "refresh_token" => refresh(&idp, &asked),
+    let granted = match request.grant_type.as_str() {
+        "authorization_code" => redeem_code(&idp, &request),
+        "refresh_token" => refresh(&idp, &request),
         _ => Err(("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")),
     };
     match granted {
         Ok(grant) => issue(&idp, grant),
-        Err((error, what)) => refused(error, what),
+        Err((error, description)) => error_response(error, description),
     }
 }
 
-type Refused = (&'static str, &'static str);
+/// An OAuth error code and its description.
+type OAuthError = (&'static str, &'static str);
 
-fn redeem(idp: &DemoIdp, asked: &Exchange) -> Result<Grant, Refused> {
-    // Taken whatever follows: a code is good for one try.
-    let code = idp.desk().codes.take(&asked.code);
-    let code = code.ok_or(("invalid_grant", "the code is unknown, was used before, or is too old"))?;
-    let need = |good: bool, what: &'static str| if good { Ok(()) } else { Err(("invalid_grant", what)) };
-    need(code.client == asked.client_id, "the code belongs to another client_id")?;
-    need(code.redirect == asked.redirect_uri, "redirect_uri differs from the one the code was asked with")?;
-    let verifier = asked.code_verifier.as_bytes();
-    let plain = (43..=128).contains(&verifier.len())
+fn redeem_code(idp: &DemoIdp, request: &TokenRequest) -> Result<Grant, OAuthError> {
+    // Removed before the checks: a code is valid for one attempt.
+    let code = idp.state().codes.remove(&request.code);
+    let code = code.ok_or(("invalid_grant", "the code is unknown, was already used, or has expired"))?;
+    let require = |ok: bool, text: &'static str| if ok { Ok(()) } else { Err(("invalid_grant", text)) };
+    require(code.client == request.client_id, "the code belongs to another client_id")?;
+    require(code.redirect == request.redirect_uri, "redirect_uri differs from the one in the authorization request")?;
+    let verifier = request.code_verifier.as_bytes();
+    let is_valid = (43..=128).contains(&verifier.len())
         && verifier.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
-    need(plain, "code_verifier must be 43 to 128 unreserved characters")?;
-    need(
+    require(is_valid, "code_verifier must be 43 to 128 unreserved characters")?;
+    require(
         URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) == code.challenge,
-        "code_verifier does not fit the challenge",
+        "code_verifier does not match the challenge",
     )?;
     Ok(Grant { client: code.client, name: code.name.unwrap_or_default(), scope: code.scope })
 }
 
-fn refresh(idp: &DemoIdp, asked: &Exchange) -> Result<Grant, Refused> {
-    let grant = idp.desk().refresh.get(&asked.refresh_token).cloned();
-    let grant = grant.ok_or(("invalid_grant", "the refresh token is unknown or too old"))?;
-    if grant.client == asked.client_id {
+fn refresh(idp: &DemoIdp, request: &TokenRequest) -> Result<Grant, OAuthError> {
+    let grant = idp.state().refresh_tokens.get(&request.refresh_token).cloned();
+    let grant = grant.ok_or(("invalid_grant", "the refresh token is unknown or has expired"))?;
+    if grant.client == request.client_id {
         Ok(grant)
     } else {
         Err(("invalid_grant", "the refresh token belongs to another client_id"))
@@ -97,12 +98,12 @@ fn refresh(idp: &DemoIdp, asked: &Exchange) -> Result<Grant, Refused> {
 fn issue(idp: &DemoIdp, grant: Grant) -> Response {
     let (access, refresh) = idp.new_tokens();
     let scope = grant.scope.clone();
-    let kept = {
+    let is_stored = {
         let key = |secret: &Secret| secret.expose().to_owned();
-        let mut desk = idp.desk();
-        desk.access.put(key(&access), grant.clone()) && desk.refresh.put(key(&refresh), grant)
+        let mut state = idp.state();
+        state.access_tokens.insert(key(&access), grant.clone()) && state.refresh_tokens.insert(key(&refresh), grant)
     };
-    if !kept {
+    if !is_stored {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "temporarily_unavailable" }))).into_response();
     }
     Json(json!({
@@ -115,14 +116,14 @@ fn issue(idp: &DemoIdp, grant: Grant) -> Response {
     .into_response()
 }
 
-fn refused(error: &str, what: &str) -> Response {
-    (StatusCode::BAD_REQUEST, Json(json!({ "error": error, "error_description": what }))).into_response()
+fn error_response(error: &str, description: &str) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": error, "error_description": description }))).into_response()
 }
 
 /// `GET /userinfo` with `Authorization: Bearer demo_at_…`.
 pub(super) async fn userinfo(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap) -> Response {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let grant = token.and_then(|token| idp.desk().access.get(token).cloned());
+    let grant = token.and_then(|token| idp.state().access_tokens.get(token).cloned());
     match grant {
         Some(grant) => {
             let subject = crate::random::hex(&Sha256::digest(grant.name.as_bytes())[..8]);

@@ -1,10 +1,10 @@
-//! What a machine's agent posts: events and the credential. The machine's token is its credential, on whichever way it comes.
+//! Requests of a machine's agent: events and credential deliveries. The agent token authenticates them on every transport.
 
 use super::body::Json;
 use crate::{
+    api_error::ApiError,
     app::App,
     auth,
-    api_error::ApiError,
     session::{
         agent_events, complete,
         rejections::{RejectedRequest, record_rejection},
@@ -21,7 +21,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 
-/// Takes a credential. 200 whether stored or ignored; 4xx: do not send it again; 5xx: keep it and try again.
+/// Accepts a captured credential from the agent.
+///
+/// 200: stored, or ignored because the session has one already. 4xx: rejected; do not retry. 5xx: not stored; retry.
 #[utoipa::path(post, path = "/api/auth/credentials/store", request_body = Object, responses(
     (status = 200, body = DeliveryResult), (status = 401, body = ProblemBody), (status = 413, body = ProblemBody),
     (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
@@ -30,35 +32,39 @@ pub(super) async fn store(
     headers: HeaderMap,
     delivery: Result<Json<Delivery>, ApiError>,
 ) -> Result<axum::Json<DeliveryResult>, ApiError> {
-    let token = auth::bearer(&headers);
+    let token = auth::bearer_token(&headers);
     let delivery = match delivery {
         Ok(Json(delivery)) => delivery,
-        Err(refusal) => {
-            // It names no session: the token does.
-            let live = token.and_then(|token| app.sessions.by_agent_token(&Sha256Hex::of_secret(&token)));
-            not_taken(&app, live.map(|live| live.id.clone()).as_ref(), &refusal);
-            return Err(refusal);
+        Err(error) => {
+            // A malformed delivery names no session; the token identifies it.
+            let session = token.and_then(|token| app.sessions.by_agent_token(&Sha256Hex::of_secret(&token)));
+            record_rejected_delivery(&app, session.map(|session| session.id.clone()).as_ref(), &error);
+            return Err(error);
         }
     };
-    // No token is a wrong one.
+    // A missing token is handled as a wrong token.
     let token = token.unwrap_or_else(|| Secret::new(String::new()));
-    let done = complete::complete(&app, &token, &delivery).await;
-    done.map(axum::Json).inspect_err(|refusal| not_taken(&app, Some(&delivery.session), refusal))
+    let result = complete::complete(&app, &token, &delivery).await;
+    result.map(axum::Json).inspect_err(|error| record_rejected_delivery(&app, Some(&delivery.session), error))
 }
 
-/// Notes a refusal on the session's timeline when it is for good: of another one the agent tells itself, trying again.
-/// What the refusal says of the credential is names of keys.
-fn not_taken(app: &App, session: Option<&SessionId>, refusal: &ApiError) {
-    let (reason, detail) = (refusal.problem.code(), &refusal.detail);
-    let session = session.filter(|_| refusal.problem != Problem::UnknownSession);
-    tracing::warn!(outcome = "delivery_rejected", session = session.map(SessionId::as_str), reason, %detail, "a delivery was refused");
-    if let Some(session) = session.filter(|_| refusal.problem.http_status() < 500) {
-        let is_stranger = refusal.problem == Problem::WrongAgentToken;
-        record_rejection(app, session, if is_stranger { RejectedRequest::UnauthorizedDelivery } else { RejectedRequest::Delivery }, refusal);
+/// Logs a rejected delivery, and records it on the timeline if it is final (4xx). After a 5xx the agent retries and reports that
+/// itself. The error detail contains key names of the credential, never values.
+fn record_rejected_delivery(app: &App, session: Option<&SessionId>, error: &ApiError) {
+    let (reason, detail) = (error.problem.code(), &error.detail);
+    let session = session.filter(|_| error.problem != Problem::UnknownSession);
+    tracing::warn!(outcome = "delivery_rejected", session = session.map(SessionId::as_str), reason, %detail, "delivery rejected");
+    if let Some(session) = session.filter(|_| error.problem.http_status() < 500) {
+        let request = if error.problem == Problem::WrongAgentToken {
+            RejectedRequest::UnauthorizedDelivery
+        } else {
+            RejectedRequest::Delivery
+        };
+        record_rejection(app, session, request, error);
     }
 }
 
-/// Takes what happened in a machine. On a machine's own channel the machine is known; elsewhere its token tells.
+/// Accepts events from the agent. On a machine's channel the channel identifies the machine; over HTTP the agent token does.
 #[utoipa::path(post, path = "/api/agent/events", request_body = Object, responses(
     (status = 204), (status = 401, body = ProblemBody)))]
 pub(super) async fn events(
@@ -67,13 +73,15 @@ pub(super) async fn events(
     headers: HeaderMap,
     Json(events): Json<Events>,
 ) -> Result<StatusCode, ApiError> {
-    let token = auth::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
+    let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
-    let live = match machine {
+    let session = match machine {
         Some(Extension(machine)) => app.sessions.by_machine(&machine),
         None => app.sessions.by_agent_token(&hash),
     };
-    let live = live.filter(|live| live.state().agent_token.as_ref() == Some(&hash)).ok_or(Problem::WrongAgentToken)?;
-    agent_events::ingest(&app, &live, events).await?;
+    let session = session
+        .filter(|session| session.state().agent_token.as_ref() == Some(&hash))
+        .ok_or(Problem::WrongAgentToken)?;
+    agent_events::ingest(&app, &session, events).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,25 +1,28 @@
-//! `GET /api/agent/session`: an external machine is not claimed, so its agent asks which session it serves.
+//! `GET /api/agent/session`: resolves an agent token to its session. An external machine is not claimed, so its agent polls this.
 
-use crate::{app::App, auth, api_error::ApiError};
+use crate::{api_error::ApiError, app::App, auth};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, ProblemBody, agent::AgentSession};
 use axum::{Json, extract::State, http::HeaderMap};
 
-/// The session that the machine with this token serves now. 404: none; ask again.
+/// Returns the active session of the external machine with this agent token.
+///
+/// 404: the token is valid and no session uses the machine now; poll again. 401: the token is unknown.
 #[utoipa::path(get, path = "/api/agent/session", responses(
     (status = 200, body = AgentSession), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub(super) async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Json<AgentSession>, ApiError> {
-    let token = auth::bearer(&headers).ok_or(Problem::WrongAgentToken)?;
+    let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
-    let Some(live) = app.sessions.by_agent_token(&hash) else {
-        let problem = if app.external.has_agent(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
-        return Err(ApiError::new(problem, "no live session uses this machine"));
+    let Some(session) = app.sessions.by_agent_token(&hash) else {
+        let problem =
+            if app.external.has_agent_token(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
+        return Err(ApiError::new(problem, "no active session uses this machine"));
     };
-    let facts = live.state();
+    let state = session.state();
     Ok(Json(AgentSession {
-        session: live.id.clone(),
-        generation: facts.generation,
-        provider: facts.provider.id.clone(),
-        paths: facts.provider.credential.paths.clone(),
+        session: session.id.clone(),
+        generation: state.generation,
+        provider: state.provider.id.clone(),
+        paths: state.provider.credential.paths.clone(),
     }))
 }

@@ -1,6 +1,6 @@
-//! What comes in: JSON bodies, queries and ids, refused by name when they are not what they should be.
+//! Extractors for JSON bodies, queries and path ids. Their errors name the fault without quoting the input.
 
-use crate::{app::App, auth::Caller, api_error::ApiError};
+use crate::{api_error::ApiError, app::App, auth::Caller};
 use anteroom_store::SessionRow;
 use anteroom_wire::{CredentialId, Problem, SessionId};
 use axum::{
@@ -11,7 +11,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use std::{fmt::Display, str::FromStr};
 
-/// The longest fault that is said in serde's own words, bytes: a key may be as long as its body.
+/// Maximum length of an error text of serde in a response, bytes. It may quote a key, which may be as long as the body.
 const FAULT_BYTES_MAX: usize = 400;
 
 /// A JSON body.
@@ -29,26 +29,30 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 Problem::TooLarge.into()
             } else {
-                ApiError::new(Problem::Malformed, "the body broke off")
+                ApiError::new(Problem::Malformed, "the connection ended within the request body")
             }
         })?;
-        // serde's text may quote the body, which may be a secret: only the place and the kind of fault are said.
+        // serde's error text may quote the body, which may be secret: only the position and kind of the fault are returned.
         serde_json::from_slice(&bytes).map(Self).map_err(|error| ApiError::new(Problem::Malformed, fault(&error)))
     }
 }
 
 fn fault(error: &serde_json::Error) -> String {
-    let place = format!("line {}, column {}", error.line(), error.column());
+    let position = format!("line {}, column {}", error.line(), error.column());
     match error.classify() {
         serde_json::error::Category::Data => {
             // "unknown field `x`, expected …" and "missing field `x`" name keys, which are not secret.
             let text = error.to_string();
-            let named = text.starts_with("unknown field") || text.starts_with("missing field");
-            if named && text.len() <= FAULT_BYTES_MAX { text } else { format!("a value of the wrong kind at {place}") }
+            let is_about_key = text.starts_with("unknown field") || text.starts_with("missing field");
+            if is_about_key && text.len() <= FAULT_BYTES_MAX {
+                text
+            } else {
+                format!("a value of the wrong type at {position}")
+            }
         }
-        serde_json::error::Category::Syntax => format!("not JSON at {place}"),
+        serde_json::error::Category::Syntax => format!("invalid JSON at {position}"),
         serde_json::error::Category::Eof | serde_json::error::Category::Io => {
-            format!("the JSON ends too early at {place}")
+            format!("the JSON is incomplete at {position}")
         }
     }
 }
@@ -61,11 +65,11 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The session in the path, which the caller may use.
+/// The session in the path, after checking that the caller may use it.
 pub(super) struct OwnedSession {
-    /// Its row.
+    /// The session's row in the database.
     pub row: SessionRow,
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
 }
 
@@ -76,17 +80,17 @@ impl FromRequestParts<App> for OwnedSession {
         let caller = Caller::from_request_parts(parts, app).await?;
         let id = session_id(parts).await?;
         let row = app.store.session(&id).await?.ok_or(Problem::UnknownSession)?;
-        caller.may_use(&row)?;
+        caller.require_session_access(&row)?;
         Ok(Self { row, caller })
     }
 }
 
-/// The session's id in the path.
+/// Parses the session id in the path.
 pub(super) async fn session_id(parts: &mut Parts) -> Result<SessionId, ApiError> {
     id(parts).await
 }
 
-/// The credential's id in the path.
+/// The credential id in the path.
 pub(super) struct Credential(pub CredentialId);
 
 impl<S: Sync> FromRequestParts<S> for Credential {
@@ -100,11 +104,11 @@ impl<S: Sync> FromRequestParts<S> for Credential {
 async fn id<T: FromStr<Err: Display>>(parts: &mut Parts) -> Result<T, ApiError> {
     let Path(id) = Path::<String>::from_request_parts(parts, &())
         .await
-        .map_err(|_| ApiError::new(Problem::Malformed, "the path has no id in it"))?;
+        .map_err(|_| ApiError::new(Problem::Malformed, "the path has no id"))?;
     id.parse().map_err(|error| ApiError::new(Problem::Malformed, format!("{error}")))
 }
 
-/// The query.
+/// The query string.
 pub(super) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
@@ -114,7 +118,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query.map(|query| Self(query.0)).map_err(|rejection| {
             let detail = Some(rejection.body_text()).filter(|text| text.len() <= FAULT_BYTES_MAX);
-            ApiError::new(Problem::Malformed, detail.unwrap_or_else(|| "the query is not well formed".into()))
+            ApiError::new(Problem::Malformed, detail.unwrap_or_else(|| "the query string is malformed".into()))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `POST /api/auth/session/{id}/bundle`.
 
 use super::body::OwnedSession;
-use crate::{app::App, bundle, api_error::ApiError, api_error::chain};
+use crate::{api_error::ApiError, api_error::chain, app::App, bundle};
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{
     extract::State,
@@ -9,22 +9,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Makes a support bundle of the session, keeps it on the server for a while, and gives it. Operators only.
+/// Creates a support bundle of the session and returns it. A copy is stored on the server within the retention limits.
+/// Operators only.
 #[utoipa::path(post, path = "/api/auth/session/{id}/bundle", params(("id" = String, Path)), responses(
-    (status = 200, description = "A .tar.gz without secrets", content_type = "application/gzip"),
+    (status = 200, description = "The bundle, a .tar.gz without secrets", content_type = "application/gzip"),
     (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub(super) async fn make(State(app): State<App>, mine: OwnedSession) -> Result<Response, ApiError> {
-    mine.caller.may_operate()?;
-    let made = bundle::make(&app, &mine.row.id).await.map_err(|error| {
-        tracing::error!(outcome = "bundle_failed", session = %mine.row.id, error = %chain(&error), "a support bundle could not be made");
+pub(super) async fn create(State(app): State<App>, owned: OwnedSession) -> Result<Response, ApiError> {
+    owned.caller.require_operator()?;
+    let bundle = bundle::create(&app, &owned.row.id).await.map_err(|error| {
+        tracing::error!(outcome = "bundle_failed", session = %owned.row.id, error = %chain(&error), "support bundle creation failed");
         ApiError::new(Problem::Internal, chain(&error))
     })?;
-    let made = made.ok_or(Problem::UnknownSession)?;
-    let mut response = made.bytes.into_response();
+    let bundle = bundle.ok_or(Problem::UnknownSession)?;
+    let mut response = bundle.bytes.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{}\"", made.name)) {
+    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{}\"", bundle.name)) {
         headers.insert(header::CONTENT_DISPOSITION, name);
     }
     Ok(response)

@@ -1,13 +1,13 @@
-//! Using a stored credential; one credential's facts; the terminal as text.
+//! Sessions that use a stored credential; metadata of one credential; the terminal's screen as text.
 
 use super::body::{Credential, Json, OwnedSession};
 use crate::{
+    api_error::{ApiError, chain},
     app::App,
     auth::{self, Caller},
     credentials,
-    api_error::{ApiError, chain},
     session::{
-        channels::{living, open_channels},
+        channels::{open_channels, require_active},
         start::for_use,
         view,
     },
@@ -23,8 +23,10 @@ use axum::{
 };
 use std::time::Duration;
 
-/// Starts a session in which the credential is used: a command of the owner's (`exec`), the tool's status command (`check`), its
-/// sign-out (`logout`). Answers at once; the machine is on the way. The view's `uses` has the exit code at the end.
+/// Starts a session that uses the credential: runs a command of the caller (`exec`), the tool's status command (`check`) or its
+/// sign-out command (`logout`).
+///
+/// Returns before the machine is ready. The exit code is in `uses` of the session once it has ended.
 #[utoipa::path(post, path = "/api/credentials/{id}/use", params(("id" = String, Path)), request_body = UseRequest, responses(
     (status = 202, body = StartResponse), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody),
     (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 503, body = ProblemBody)))]
@@ -40,7 +42,7 @@ pub(super) async fn start(
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
 }
 
-/// One credential without its secret.
+/// Returns the metadata of one credential, without its content.
 #[utoipa::path(get, path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
     (status = 200, body = CredentialMeta), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub(super) async fn read(
@@ -52,20 +54,23 @@ pub(super) async fn read(
     Ok(axum::Json(credentials::credential_meta(&app, &row)))
 }
 
-/// The tool's terminal as text. Of a command that used a credential and has ended: what stood there then, for a short while.
+/// Returns the visible lines of the session's terminal.
+///
+/// After a session that used a credential has ended, the last screen is available for `credentials.last_screen_s_max` seconds
+/// (`is_final` is true), then 410.
 #[utoipa::path(get, path = "/api/auth/session/{id}/screen", params(("id" = String, Path)), responses(
     (status = 200, body = ScreenView), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody),
     (status = 410, body = ProblemBody)))]
-pub(super) async fn screen(State(app): State<App>, mine: OwnedSession) -> Result<Response, ApiError> {
-    let life = Duration::from_secs(app.config.credentials.last_screen_s_max);
-    let screen = match app.exec_cache.screen(&mine.row.id, life) {
+pub(super) async fn screen(State(app): State<App>, owned: OwnedSession) -> Result<Response, ApiError> {
+    let max_age = Duration::from_secs(app.config.credentials.last_screen_s_max);
+    let screen = match app.exec_cache.screen(&owned.row.id, max_age) {
         Some(lines) => ScreenView { lines, is_final: true },
         None => {
-            let (_, live) = living(&app, &mine.row.id).await?;
-            let channels = open_channels(&app, &live).await?;
-            let seen = channels.agent.screen().await;
-            let seen = seen.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))?;
-            ScreenView { lines: seen.lines, is_final: false }
+            let (_, session) = require_active(&app, &owned.row.id).await?;
+            let channels = open_channels(&app, &session).await?;
+            let screen = channels.agent.screen().await;
+            let screen = screen.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))?;
+            ScreenView { lines: screen.lines, is_final: false }
         }
     };
     let mut response = axum::Json(screen).into_response();

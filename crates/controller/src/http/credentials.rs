@@ -1,7 +1,7 @@
-//! The owner's credentials: list, lease, delete. One alone and its use: `uses`.
+//! Credentials of the caller: list, lease, delete. Reading and using a single credential is in `credential_uses`.
 
 use super::body::Credential;
-use crate::{app::App, auth::Caller, credentials, api_error::ApiError};
+use crate::{api_error::ApiError, app::App, auth::Caller, credentials};
 use anteroom_store::OwnerFilter;
 use anteroom_wire::{
     ProblemBody,
@@ -16,17 +16,18 @@ use axum::{
 
 const CREDENTIALS_MAX: u32 = 500;
 
-/// The caller's credentials, the newest first, without their secrets.
+/// Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500.
 #[utoipa::path(get, path = "/api/credentials", responses((status = 200, body = CredentialList), (status = 403, body = ProblemBody)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<CredentialList>, ApiError> {
-    caller.may_start()?;
-    let filter = if caller.may_operate().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
+    caller.require_not_viewer()?;
+    let filter = if caller.require_operator().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
     let rows = app.store.credentials(filter, CREDENTIALS_MAX).await?;
     Ok(Json(CredentialList { credentials: rows.iter().map(|row| credentials::credential_meta(&app, row)).collect() }))
 }
 
-/// Gives the files out, byte for byte, and writes that on the record. A `deliver_once` credential is deleted with that: of many that ask
-/// at once, one gets it, and the others 410.
+/// Returns the credential's files (path, mode, content in base64) and records the lease.
+///
+/// A `deliver_once` credential is deleted by its lease: of several concurrent requests one succeeds, the others get 410.
 #[utoipa::path(post, path = "/api/credentials/{id}/lease", params(("id" = String, Path)), responses(
     (status = 200, body = Lease), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
     (status = 410, body = ProblemBody)))]
@@ -41,7 +42,7 @@ pub(super) async fn lease(
     Ok(response)
 }
 
-/// Deletes the sealed bytes for good. Doing it again changes nothing.
+/// Deletes the stored credential permanently. Idempotent. The credential remains valid at the provider.
 #[utoipa::path(delete, path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
     (status = 204), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub(super) async fn delete(

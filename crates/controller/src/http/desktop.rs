@@ -1,4 +1,4 @@
-//! `WS …/novnc/websock` and `WS …/terminal`: check the ticket, reach the machine, join the two.
+//! `WS …/novnc/websock` and `WS …/terminal`: redeem the ticket, connect to the machine, and copy bytes in both directions.
 
 use super::{body::session_id, tickets::VIEW_ONLY_PREFIX};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     clock, random,
     session::{
         active_session::ActiveSession,
-        channels::{living, reach_terminal},
+        channels::{reach_terminal, require_active},
         reach_desktop::reach_desktop,
         rejections::{RejectedRequest, record_rejection},
         status::Progress,
@@ -16,7 +16,7 @@ use crate::{
     },
     tunnel::{self, SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport},
 };
-use anteroom_store::{TicketPurpose, Sha256Hex};
+use anteroom_store::{Sha256Hex, TicketPurpose};
 use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
 use axum::{
     extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
@@ -27,44 +27,47 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
-/// What a ticket's subprotocol begins with.
+/// Prefix of the subprotocol that carries the ticket.
 const TICKET_PREFIX: &str = "ticket.";
-/// A terminal whose caller does not say how large it is.
-const TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
+/// Terminal size if the request has none.
+const DEFAULT_TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
-/// The desktop.
+/// Connects a viewer to the desktop.
 pub(super) async fn desktop(State(app): State<App>, request: Request) -> Response {
-    let (entered, upgrade) = match arrive(&app, request, TicketPurpose::Desktop).await {
-        Ok(arrived) => arrived,
+    let (admitted, upgrade) = match connect(&app, request, TicketPurpose::Desktop).await {
+        Ok(connected) => connected,
         Err(response) => return response,
     };
-    let Entered { live, browser, view_only } = entered;
-    let viewer = match live.connect_viewer(app.config.sessions.viewers_max) {
+    let AdmittedViewer { session, is_browser, view_only } = admitted;
+    let viewer = match session.connect_viewer(app.config.sessions.viewers_max) {
         Ok(viewer) => viewer,
         Err(problem) => {
-            let refusal = ApiError::from(problem);
-            record_rejection(&app, &live.id, RejectedRequest::Desktop, &refusal);
-            return turn_away(&app, browser, upgrade, refusal);
+            let error = ApiError::from(problem);
+            record_rejection(&app, &session.id, RejectedRequest::Desktop, &error);
+            return reject(&app, is_browser, upgrade, error);
         }
     };
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
     tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
-        let mut tunnel = Tunnel::new(app.config.tunnel.clone(), live.state().sockets, Arc::clone(&live.activity));
+        let mut tunnel = Tunnel::new(app.config.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity));
         if view_only {
             tunnel = tunnel.view_only();
         }
         let connect = async {
             let reach = |until| {
-                let (app, live) = (&app, &live);
-                async move { reach_desktop(app, live, until).await.map_err(|refusal| refusal.body()) }
+                let (app, session) = (&app, &session);
+                async move { reach_desktop(app, session, until).await.map_err(|error| error.body()) }
             };
             let stream = tunnel::wait_for_first_bytes(app.config.sessions.socket_wait_ms_max, reach).await?;
-            let sentence =
-                if view_only { "Somebody looks at the desktop, view only." } else { "Somebody looks at the desktop." };
+            let sentence = if view_only {
+                "A view-only viewer connected to the desktop."
+            } else {
+                "A viewer connected to the desktop."
+            };
             timeline::append_in_background(
                 &app,
-                &live.id,
+                &session.id,
                 "viewer_joined",
                 sentence,
                 json!({ "view_only": view_only }),
@@ -72,69 +75,69 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
             Ok(stream)
         };
         let report = tunnel.run(socket, connect).await;
-        left(&app, &live, RejectedRequest::Desktop, &report);
+        log_disconnect(&app, &session, RejectedRequest::Desktop, &report);
     })
 }
 
-/// The size that `?cols=…&rows=…` asks for: what the terminal shows is laid out for it from the first byte on.
-fn asked_size(request: &Request) -> TerminalSize {
+/// The size in `?cols=…&rows=…`; the terminal has it before its first output.
+fn requested_size(request: &Request) -> TerminalSize {
     #[derive(Deserialize)]
-    struct Asked {
+    struct SizeQuery {
         cols: u16,
         rows: u16,
     }
-    match Query::<Asked>::try_from_uri(request.uri()) {
-        Ok(Query(asked)) => bounded(asked.cols, asked.rows),
-        Err(_) => TERMINAL_SIZE,
+    match Query::<SizeQuery>::try_from_uri(request.uri()) {
+        Ok(Query(size)) => clamp_size(size.cols, size.rows),
+        Err(_) => DEFAULT_TERMINAL_SIZE,
     }
 }
 
-fn bounded(cols: u16, rows: u16) -> TerminalSize {
+fn clamp_size(cols: u16, rows: u16) -> TerminalSize {
     TerminalSize { cols: cols.clamp(2, 500), rows: rows.clamp(2, 300) }
 }
 
-/// The terminal.
+/// Connects a viewer to the terminal.
 pub(super) async fn terminal(State(app): State<App>, request: Request) -> Response {
-    let size = asked_size(&request);
-    let (entered, upgrade) = match arrive(&app, request, TicketPurpose::Terminal).await {
-        Ok(arrived) => arrived,
+    let size = requested_size(&request);
+    let (admitted, upgrade) = match connect(&app, request, TicketPurpose::Terminal).await {
+        Ok(connected) => connected,
         Err(response) => return response,
     };
-    let live = entered.live;
+    let session = admitted.session;
     let name = random::hex(&random::bytes::<8>());
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
     tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
-        let (heard, (told, stream)) = (Arc::clone(&live), (app.clone(), name.clone()));
-        let tunnel = Tunnel::new(app.config.tunnel.clone(), live.state().sockets, Arc::clone(&live.activity))
-            .with_control(move |text| resize(&told, &heard, &stream, text));
-        let connect = async { reach_terminal(&app, &live, &name, size).await.map_err(|refusal| refusal.body()) };
+        let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
+        let tunnel = Tunnel::new(app.config.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity))
+            .with_control(move |text| handle_control(&control_app, &control_session, &stream, text));
+        let connect = async { reach_terminal(&app, &session, &name, size).await.map_err(|error| error.body()) };
         let report = tunnel.run(socket, connect).await;
-        left(&app, &live, RejectedRequest::Terminal, &report);
+        log_disconnect(&app, &session, RejectedRequest::Terminal, &report);
     })
 }
 
-/// Puts a connection's end on the timeline: as a refusal if it never reached the machine.
-fn left(app: &App, live: &ActiveSession, what: RejectedRequest, report: &TunnelReport) {
+/// Logs the end of a connection and records it on the timeline: as a rejection if the machine was never connected.
+fn log_disconnect(app: &App, session: &ActiveSession, what: RejectedRequest, report: &TunnelReport) {
     let end = format!("{:?}", report.end);
     let (reason, detail) = match &report.end {
         TunnelEnd::ConnectFailed(body) | TunnelEnd::ViewerProtocolError(body) => {
             (Some(body.code.as_str()), body.detail.as_deref())
         }
         TunnelEnd::SessionEnded(problem) => (Some(problem.code()), None),
-        TunnelEnd::ViewerTimeout => (Some(Problem::IdleTimeout.code()), Some("no sign of life in time")),
+        TunnelEnd::ViewerTimeout => (Some(Problem::IdleTimeout.code()), Some("no data and no pong within the timeout")),
         TunnelEnd::StreamEnded(error) => (Some(Problem::DesktopUnreachable.code()), error.as_deref()),
         TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => (None, None),
     };
     tracing::info!(
-        outcome = "socket_ended", session = %live.id, ?what, reason, detail, connected = report.connected,
+        outcome = "socket_ended", session = %session.id, ?what, reason, detail, connected = report.connected,
         bytes_up = report.bytes_up, bytes_down = report.bytes_down, duration_ms = report.duration_ms, end,
-        "a WebSocket ended"
+        "WebSocket closed"
     );
     if !report.connected {
         if let Some(problem) = reason.and_then(Problem::from_code) {
-            record_rejection(app, &live.id, what, &ApiError::new(problem, detail.unwrap_or_default()));
+            record_rejection(app, &session.id, what, &ApiError::new(problem, detail.unwrap_or_default()));
         }
-        // Who left before there was anything to see was neither let in nor refused.
+        // A viewer that closed the socket before the machine was connected is not recorded.
         return;
     }
     let data = json!({
@@ -142,93 +145,104 @@ fn left(app: &App, live: &ActiveSession, what: RejectedRequest, report: &TunnelR
         "end": end, "reason": reason, "detail": detail,
     });
     let kind = if what == RejectedRequest::Terminal { "terminal_left" } else { "viewer_left" };
-    timeline::append_in_background(app, &live.id, kind, "A connection to the machine ended.", data);
+    timeline::append_in_background(app, &session.id, kind, "A viewer's connection ended.", data);
 }
 
-/// What a page says about its terminal.
+/// A control message of the terminal page.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum Control {
     Resize { cols: u16, rows: u16 },
 }
 
-fn resize(app: &App, live: &Arc<ActiveSession>, stream: &str, text: &str) -> Result<(), anteroom_wire::ProblemBody> {
+fn handle_control(
+    app: &App,
+    session: &Arc<ActiveSession>,
+    stream: &str,
+    text: &str,
+) -> Result<(), anteroom_wire::ProblemBody> {
     let Ok(Control::Resize { cols, rows }) = serde_json::from_str(text) else {
         return Err(Problem::Malformed.with("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
     };
-    let size = bounded(cols, rows);
-    if let Progress::Open { channels } = live.state().progress {
+    let size = clamp_size(cols, rows);
+    if let Progress::Open { channels } = session.state().progress {
         let stream = stream.to_owned();
         app.tasks.spawn(async move {
-            // A stream that is just ending has no size to change.
+            // Fails only if the stream is ending.
             let _ = channels.agent.terminal_size(&stream, size).await;
         });
     }
     Ok(())
 }
 
-struct Entered {
-    live: Arc<ActiveSession>,
-    browser: bool,
+/// A viewer whose ticket was redeemed.
+struct AdmittedViewer {
+    session: Arc<ActiveSession>,
+    /// Whether the request comes from a browser, which can read an error only from the close code.
+    is_browser: bool,
     view_only: bool,
 }
 
-/// Checks the ticket and finds the living session; a refusal is already in the form that the caller can hear.
-async fn arrive(app: &App, request: Request, purpose: TicketPurpose) -> Result<(Entered, WebSocketUpgrade), Response> {
+/// Redeems the ticket and finds the active session. An error is returned as the response for this client.
+async fn connect(
+    app: &App,
+    request: Request,
+    purpose: TicketPurpose,
+) -> Result<(AdmittedViewer, WebSocketUpgrade), Response> {
     let (mut parts, _) = request.into_parts();
-    // Only browsers send it, and always on a WebSocket.
-    let browser = parts.headers.contains_key(header::ORIGIN);
+    // Browsers always send `Origin` with a WebSocket; other clients do not.
+    let is_browser = parts.headers.contains_key(header::ORIGIN);
     let id = session_id(&mut parts).await;
     let headers = parts.headers.clone();
     let caller = parts.extensions.get::<Caller>().cloned();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app).await;
     let admitted = match id {
-        Ok(id) => match admit(app, &headers, &id, purpose).await {
+        Ok(id) => match redeem_ticket(app, &headers, &id, purpose).await {
             Ok(admitted) => Ok(admitted),
-            Err(turned) => {
-                if turned.is_known || may_see(app, caller.as_ref(), &id).await {
-                    let what = match purpose {
+            Err(rejected) => {
+                if rejected.has_ticket || may_use_session(app, caller.as_ref(), &id).await {
+                    let request = match purpose {
                         TicketPurpose::Desktop => RejectedRequest::Desktop,
                         TicketPurpose::Terminal => RejectedRequest::Terminal,
                     };
-                    record_rejection(app, &id, what, &turned.refusal);
+                    record_rejection(app, &id, request, &rejected.error);
                 }
-                Err(turned.refusal)
+                Err(rejected.error)
             }
         },
-        Err(refusal) => Err(refusal),
+        Err(error) => Err(error),
     };
     match (admitted, upgrade) {
-        (Ok((live, view_only)), Ok(upgrade)) => Ok((Entered { live, browser, view_only }, upgrade)),
-        (Err(refusal), Ok(upgrade)) => Err(turn_away(app, browser, upgrade, refusal)),
-        (Err(refusal), Err(_)) => Err(refusal.into_response()),
+        (Ok((session, view_only)), Ok(upgrade)) => Ok((AdmittedViewer { session, is_browser, view_only }, upgrade)),
+        (Err(error), Ok(upgrade)) => Err(reject(app, is_browser, upgrade, error)),
+        (Err(error), Err(_)) => Err(error.into_response()),
         (Ok(_), Err(rejection)) => {
             Err(ApiError::new(Problem::Malformed, format!("a WebSocket is expected here: {rejection}")).into_response())
         }
     }
 }
 
-/// Who is not let in.
-struct NotAdmitted {
-    refusal: ApiError,
-    /// The ticket was good: this is no stranger.
-    is_known: bool,
+/// A rejected viewer.
+struct TicketError {
+    error: ApiError,
+    /// The ticket was valid, so the caller is known.
+    has_ticket: bool,
 }
 
-impl<R: Into<ApiError>> From<R> for NotAdmitted {
-    fn from(refusal: R) -> Self {
-        Self { refusal: refusal.into(), is_known: false }
+impl<R: Into<ApiError>> From<R> for TicketError {
+    fn from(error: R) -> Self {
+        Self { error: error.into(), has_ticket: false }
     }
 }
 
-/// The living session, and whether the ticket is for looking only.
-async fn admit(
+/// Redeems the ticket. Returns the active session and whether the ticket is view-only.
+async fn redeem_ticket(
     app: &App,
     headers: &HeaderMap,
     id: &SessionId,
     purpose: TicketPurpose,
-) -> Result<(Arc<ActiveSession>, bool), NotAdmitted> {
-    auth::own_origin(app, headers)?;
+) -> Result<(Arc<ActiveSession>, bool), TicketError> {
+    auth::require_own_origin(app, headers)?;
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
     let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
     let Some(ticket) = ticket else {
@@ -237,26 +251,27 @@ async fn admit(
     };
     let hash = Sha256Hex::of(ticket.as_bytes());
     if app.store.redeem_ticket(&hash, id, purpose, clock::now()).await?.is_none() {
-        // Whoever has no ticket for it is not told whether the session exists.
+        // Without a valid ticket the response must not reveal whether the session exists.
         return Err(Problem::TicketUsed.into());
     }
-    match living(app, id).await {
-        Ok((_, live)) => Ok((live, ticket.starts_with(VIEW_ONLY_PREFIX))),
-        Err(refusal) => Err(NotAdmitted { refusal, is_known: true }),
+    match require_active(app, id).await {
+        Ok((_, session)) => Ok((session, ticket.starts_with(VIEW_ONLY_PREFIX))),
+        Err(error) => Err(TicketError { error, has_ticket: true }),
     }
 }
 
-/// Whether the caller, known by a cookie or an API token, may see the session.
-async fn may_see(app: &App, caller: Option<&Caller>, id: &SessionId) -> bool {
+/// Whether the caller, identified by a cookie or an API token, may use the session.
+async fn may_use_session(app: &App, caller: Option<&Caller>, id: &SessionId) -> bool {
     let Some(caller) = caller else { return false };
-    app.store.session(id).await.ok().flatten().is_some_and(|row| caller.may_use(&row).is_ok())
+    app.store.session(id).await.ok().flatten().is_some_and(|row| caller.require_session_access(&row).is_ok())
 }
 
-fn turn_away(app: &App, browser: bool, upgrade: WebSocketUpgrade, refusal: ApiError) -> Response {
-    tracing::info!(outcome = "socket_refused", reason = refusal.problem.code(), detail = %refusal.detail, "a WebSocket was refused");
-    if browser {
-        tunnel::reject(upgrade, &app.config.tunnel, &app.tasks, refusal.problem)
+/// Rejects the WebSocket: with a close code for browsers, with an HTTP error for other clients.
+fn reject(app: &App, is_browser: bool, upgrade: WebSocketUpgrade, error: ApiError) -> Response {
+    tracing::info!(outcome = "socket_refused", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
+    if is_browser {
+        tunnel::reject(upgrade, &app.config.tunnel, &app.tasks, error.problem)
     } else {
-        refusal.into_response()
+        error.into_response()
     }
 }

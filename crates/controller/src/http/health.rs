@@ -1,13 +1,13 @@
-//! `GET /health`: whether all is well, and for callers each check.
+//! `GET /health`: the server's health; for authenticated callers also each check.
 
-use crate::{app::App, auth::Caller, health::look};
+use crate::{app::App, auth::Caller, health::report};
 use anteroom_wire::api::{Health, HealthStatus};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 
-/// Whether all is well. Callers see each check; others only the sum.
+/// Returns the server's health. `checks` is empty for unauthenticated callers. 503: the server is down.
 #[utoipa::path(get, path = "/health", responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(super) async fn health(State(app): State<App>, caller: Option<Extension<Caller>>) -> impl IntoResponse {
-    let mut health = look(&app).await;
+    let mut health = report(&app).await;
     if caller.is_none() {
         health.checks.clear();
     }

@@ -1,9 +1,9 @@
-//! The machines' side: the requests that come through a machine's host channel. Three, and no others.
+//! Requests from a machine through its channel: deliver a credential, post events, and `CONNECT` for egress.
 
 use super::agent;
 use crate::{
-    app::{App, Parts},
     api_error::ApiError,
+    app::{App, Parts},
 };
 use anteroom_machine::{BoxBody, HostService};
 use anteroom_wire::{
@@ -20,8 +20,8 @@ use std::{
 };
 use tower::ServiceExt;
 
-/// The service for all machines. `app` is filled once the server's parts are together; it is weak, since the machines that
-/// hold this service are the app's own.
+/// The service for the channels of all machines. `app` is set when the server is assembled. It is a weak reference because the app
+/// owns the machines that hold this service.
 pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> HostService {
     Arc::new(move |machine, request| {
         let app = app.get().and_then(App::upgrade);
@@ -39,7 +39,7 @@ pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> HostService {
     })
 }
 
-/// The agent's two posts. A delivery may be larger than other bodies.
+/// The agent's two routes. A delivery may be larger than other request bodies.
 fn routes(app: App) -> Router {
     Router::new()
         .route(STORE_PATH, post(agent::store))
@@ -51,7 +51,7 @@ fn routes(app: App) -> Router {
 }
 
 async fn connect(app: &App, machine: &MachineId, request: Request<Incoming>) -> Response<BoxBody> {
-    let gate = app.sessions.by_machine(machine).and_then(|live| live.egress_gate.get().cloned());
+    let gate = app.sessions.by_machine(machine).and_then(|session| session.egress_gate.get().cloned());
     match gate {
         Some(gate) => {
             let (parts, body) = gate.serve(request).await.into_parts();

@@ -1,10 +1,10 @@
-//! Signing in: a link's pass becomes a cookie; who am I; a new link.
+//! Login of users: redeem a login token, return the current caller, create a login link.
 
 use super::body::Json;
 use crate::{
+    api_error::ApiError,
     app::App,
     auth::{self, Caller},
-    api_error::ApiError,
 };
 use anteroom_store::Role;
 use anteroom_wire::{
@@ -18,17 +18,17 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Turns a single-use pass into a cookie.
+/// Redeems a single-use login token and sets a session cookie. 401: the token is unknown, used or expired.
 #[utoipa::path(post, path = "/api/login", request_body = LoginRequest, responses((status = 204), (status = 401, body = ProblemBody)))]
-pub(super) async fn enter(
+pub(super) async fn login(
     State(app): State<App>,
     caller: Option<axum::Extension<Caller>>,
     headers: HeaderMap,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
-    auth::own_origin(&app, &headers)?;
-    let present = caller.as_ref().map(|caller| &caller.0);
-    let cookie = auth::login_links::enter(&app, &Secret::new(request.login_token), present).await?;
+    auth::require_own_origin(&app, &headers)?;
+    let current = caller.as_ref().map(|caller| &caller.0);
+    let cookie = auth::login_links::redeem(&app, &Secret::new(request.login_token), current).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -36,7 +36,7 @@ pub(super) async fn enter(
     Ok(response)
 }
 
-/// Who is asking.
+/// Returns the role of the current caller, and for a viewer its session.
 #[utoipa::path(get, path = "/api/me", responses((status = 200, body = CurrentCaller), (status = 401, body = ProblemBody)))]
 pub(super) async fn me(caller: Caller) -> axum::Json<CurrentCaller> {
     let session = match &caller.role {
@@ -46,19 +46,19 @@ pub(super) async fn me(caller: Caller) -> axum::Json<CurrentCaller> {
     axum::Json(CurrentCaller { role: caller.role.as_str().to_owned(), session })
 }
 
-/// A link that lets one person in as operator, once.
+/// A single-use login link for an operator.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Link {
-    /// The address; its fragment is the single-use pass.
+pub struct LoginLink {
+    /// The URL; its fragment contains the login token.
     pub url: String,
-    /// Seconds it can be used.
+    /// Validity, seconds.
     pub expires_in_s: u64,
 }
 
-/// Makes a new sign-in link. Operators only.
-#[utoipa::path(post, path = "/api/links", responses((status = 200, body = Link), (status = 403, body = ProblemBody)))]
-pub(super) async fn link(State(app): State<App>, caller: Caller) -> Result<axum::Json<Link>, ApiError> {
-    caller.may_operate()?;
-    let url = auth::login_links::enter_link(&app).await?;
-    Ok(axum::Json(Link { url, expires_in_s: app.config.sessions.login_link_s_max }))
+/// Creates a single-use login link for an operator. Operators only.
+#[utoipa::path(post, path = "/api/links", responses((status = 200, body = LoginLink), (status = 403, body = ProblemBody)))]
+pub(super) async fn create_link(State(app): State<App>, caller: Caller) -> Result<axum::Json<LoginLink>, ApiError> {
+    caller.require_operator()?;
+    let url = auth::login_links::operator_login_link(&app).await?;
+    Ok(axum::Json(LoginLink { url, expires_in_s: app.config.sessions.login_link_s_max }))
 }

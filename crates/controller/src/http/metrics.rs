@@ -1,12 +1,11 @@
-//! `GET /metrics`: OpenMetrics text, as Prometheus reads it. All of it is asked for at the moment of the question; nothing is
-//! kept beside what the server knows anyway.
+//! `GET /metrics`: metrics in the OpenMetrics text format for Prometheus. All values are collected at the time of the request.
 
 use crate::{
     admission,
+    api_error::ApiError,
     app::App,
     auth::Caller,
     clock,
-    api_error::ApiError,
     session::{status, view},
 };
 use anteroom_machine::State as MachineState;
@@ -28,24 +27,24 @@ type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
 type Counters = Family<Labels, Counter>;
 
-/// Messages that are counted.
+/// Maximum number of pending webhook messages that are counted.
 const MESSAGES_MAX: u32 = 1_000;
 
-/// What Prometheus is told of the format.
+/// The media type of OpenMetrics text.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Figures for Prometheus. Operators only: `anteroom token create NAME --operator` makes a token for the scraper.
+/// Returns metrics for Prometheus. Operators only: `anteroom token create NAME --operator` creates a token for the scraper.
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
     (status = 403, body = ProblemBody)))]
 pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
-    caller.may_operate()?;
+    caller.require_operator()?;
     let mut registry = Registry::with_prefix("anteroom");
     sessions(&app, &mut registry).await?;
     credentials(&app, &mut registry).await?;
     machines(&app, &mut registry);
     store(&app, &mut registry);
-    sweeps(&app, &mut registry);
+    reconciliations(&app, &mut registry);
     webhook(&app, &mut registry).await?;
     host(&app, &mut registry);
     let mut text = String::new();
@@ -53,23 +52,23 @@ pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Re
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())
 }
 
-fn number(count: impl TryInto<i64>) -> i64 {
+fn to_i64(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-fn one(registry: &mut Registry, name: &str, help: &str, value: impl TryInto<i64>) {
+fn register_gauge(registry: &mut Registry, name: &str, help: &str, value: impl TryInto<i64>) {
     let gauge: Gauge = Gauge::default();
-    gauge.set(number(value));
+    gauge.set(to_i64(value));
     registry.register(name, help, gauge);
 }
 
-fn one_total(registry: &mut Registry, name: &str, help: &str, value: u64) {
+fn register_counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let counter: Counter = Counter::default();
     counter.inc_by(value);
     registry.register(name, help, counter);
 }
 
-/// Those that live by their status, those that ended by how.
+/// Those that session by their status, those that ended by how.
 async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
     let by_status = Gauges::default();
     let gauge = |status: &str| by_status.get_or_create_owned(&vec![("status", status.to_owned())]);
@@ -78,7 +77,7 @@ async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> 
     }
     for (state, count) in app.store.session_counts().await? {
         if state != "active" {
-            gauge(state).set(number(count));
+            gauge(state).set(to_i64(count));
         }
     }
     let mut viewers = 0;
@@ -88,18 +87,23 @@ async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> 
         viewers += view.viewers;
     }
     registry.register("sessions", "Sessions by status, including ended ones that are still stored", by_status);
-    one(registry, "viewers", "Desktop viewers connected", viewers);
-    one(registry, "supervisor_tasks", "Sessions that a task of this server supervises", app.sessions.len());
-    one(registry, "queue_waiting", "Sessions queued for a machine", app.queue.waiting());
+    register_gauge(registry, "viewers", "Desktop viewers connected", viewers);
+    register_gauge(registry, "supervisor_tasks", "Sessions that a task of this server supervises", app.sessions.len());
+    register_gauge(registry, "queue_waiting", "Sessions queued for a machine", app.queue.waiting());
     let held = app.queue.blocked_reason().is_some();
-    one(registry, "queue_blocked", "1 while no session is admitted because this host lacks capacity", i64::from(held));
+    register_gauge(
+        registry,
+        "queue_blocked",
+        "1 while no session is admitted because this host lacks capacity",
+        i64::from(held),
+    );
     Ok(())
 }
 
 async fn credentials(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
     let by_health = Gauges::default();
     for (health, count) in app.store.credential_counts(clock::now()).await? {
-        by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(number(count));
+        by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(to_i64(count));
     }
     registry.register("credentials", "Stored credentials by health", by_health);
     Ok(())
@@ -120,7 +124,7 @@ fn machines(app: &App, registry: &mut Registry) {
         by_state.get_or_create_owned(&vec![("state", state.name().to_owned()), ("stage", stage)]).inc();
     }
     registry.register("machines", "Machines that are not removed, by state and awaited stage", by_state);
-    one(registry, "machines_max", "Machines allowed at the same time", app.config.machines.machines_max);
+    register_gauge(registry, "machines_max", "Machines allowed at the same time", app.config.machines.machines_max);
 }
 
 fn store(app: &App, registry: &mut Registry) {
@@ -132,31 +136,51 @@ fn store(app: &App, registry: &mut Registry) {
         }
     }
     registry.register("store_writes", "Database writes by outcome", writes);
-    one_total(registry, "store_slow_writes", "Database writes that took longer than store.slow_write_ms", app.db_metrics.slow());
+    register_counter(
+        registry,
+        "store_slow_writes",
+        "Database writes that took longer than store.slow_write_ms",
+        app.db_metrics.slow(),
+    );
 }
 
-fn sweeps(app: &App, registry: &mut Registry) {
-    // Without a sweep that finished there is no time to give: 0 is long ago.
+fn reconciliations(app: &App, registry: &mut Registry) {
+    // Before the first finished reconciliation the time is 0.
     let last = app.reconcile_history.last();
     let at_s = last.map_or(0, |last| last.at_ms / 1_000);
     let at: Gauge = Gauge::default();
-    at.set(number(at_s));
-    registry.register_with_unit("reconcile_last_success_timestamp", "Time at which the last reconciliation finished", Unit::Seconds, at);
-    one(registry, "reconcile_last_actions", "Actions of the last reconciliation", last.map_or(0, |last| last.actions_done));
-    one(registry, "reconcile_last_deferred", "Actions that it deferred to the next", last.map_or(0, |last| last.deferred));
+    at.set(to_i64(at_s));
+    registry.register_with_unit(
+        "reconcile_last_success_timestamp",
+        "Time at which the last reconciliation finished",
+        Unit::Seconds,
+        at,
+    );
+    register_gauge(
+        registry,
+        "reconcile_last_actions",
+        "Actions of the last reconciliation",
+        last.map_or(0, |last| last.actions_done),
+    );
+    register_gauge(
+        registry,
+        "reconcile_last_deferred",
+        "Actions that it deferred to the next",
+        last.map_or(0, |last| last.deferred),
+    );
     let kinds = Counters::default();
     for (kind, count) in app.reconcile_history.done() {
         kinds.get_or_create_owned(&vec![("kind", kind.as_str().to_owned())]).inc_by(count);
     }
     registry.register("reconcile_actions", "Reconciliation actions by kind", kinds);
-    one_total(registry, "reconcile_failures", "Reconciliations that failed", app.reconcile_history.failures());
+    register_counter(registry, "reconcile_failures", "Reconciliations that failed", app.reconcile_history.failures());
 }
 
-/// What became of messages to somebody outside; nothing where nobody is told.
+/// Webhook messages by outcome; none if no webhook is configured.
 async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
     let Some(webhook) = &app.webhook else { return Ok(()) };
     let waiting = app.store.due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
-    one(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
+    register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let tries = Counters::default();
     for (outcome, count) in
         [("delivered", &webhook.delivered), ("failed", &webhook.failed), ("abandoned", &webhook.abandoned)]
@@ -170,10 +194,10 @@ async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
 fn host(app: &App, registry: &mut Registry) {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     if let Some(mib) = admission::available_mib(&meminfo) {
-        one(registry, "host_memory_available_mebibytes", "Memory available according to the kernel", mib);
+        register_gauge(registry, "host_memory_available_mebibytes", "Memory available according to the kernel", mib);
     }
     if let Ok(mib) = admission::disk_free_mib(&app.config.state_dir) {
-        one(registry, "state_disk_free_mebibytes", "Free space of the state directory's file system", mib);
+        register_gauge(registry, "state_disk_free_mebibytes", "Free space of the state directory's file system", mib);
     }
     let build = Gauges::default();
     let labels = vec![

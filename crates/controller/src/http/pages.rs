@@ -1,5 +1,5 @@
-//! The pages: one shell for people, one bare desktop, their assets. Embedded in the binary; the same for everybody, so
-//! they need no caller: everything they show is asked from the API, which does.
+//! The web pages, embedded in the binary: the application shell, the desktop page, and their assets. They are public and static;
+//! all data comes from the API, which authenticates its callers.
 
 use axum::{
     extract::{Path, rejection::PathRejection},
@@ -11,28 +11,28 @@ use rust_embed::RustEmbed;
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]
 #[allow_missing = true]
-struct Built;
+struct WebAssets;
 
-/// What the pages may do: nothing inline, nothing from elsewhere.
+/// Content Security Policy of the pages: no inline code, no external resources.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
      style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'";
 
 const NOT_BUILT: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Anteroom</title><h1>Anteroom</h1>\
-     <p>The server runs. It was built without its pages: run <code>./up</code>, or <code>npm ci && npm run build</code> in \
+     <p>The server is running, but it was built without its web pages: run <code>./up</code>, or <code>npm ci && npm run build</code> in \
      <code>web/</code> and build again. The API is described at <a href=/openapi.json>/openapi.json</a>.";
 
-/// The shell for `/`, `/enter` and the dashboard.
+/// The shell for `/`, `/login` and the dashboard.
 pub(super) async fn shell() -> Response {
     page("index.html")
 }
 
-/// The bare desktop page.
+/// The desktop page.
 pub(super) async fn desktop() -> Response {
     page("desktop.html")
 }
 
 fn page(name: &str) -> Response {
-    let mut response = match Built::get(name) {
+    let mut response = match WebAssets::get(name) {
         Some(file) => Html(file.data.into_owned()).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, Html(NOT_BUILT)).into_response(),
     };
@@ -40,9 +40,9 @@ fn page(name: &str) -> Response {
     response
 }
 
-/// Scripts, styles, fonts: their names carry their content's hash.
+/// Scripts, styles and fonts. Their names contain a hash of the content, so they are cached permanently.
 pub(super) async fn asset(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
-    let found = path.ok().and_then(|Path(path)| Some((Built::get(&format!("assets/{path}"))?, path)));
+    let found = path.ok().and_then(|Path(path)| Some((WebAssets::get(&format!("assets/{path}"))?, path)));
     let Some((file, path)) = found else {
         return crate::api_error::ApiError::from(anteroom_wire::Problem::PathNotFound).into_response();
     };
@@ -59,9 +59,9 @@ pub(super) async fn asset(path: Result<Path<String>, PathRejection>, headers: He
     (headers, file.data.into_owned()).into_response()
 }
 
-/// The icon; none was made for this server's pages when it is missing.
+/// The icon; 204 if the pages were built without one.
 pub(super) async fn favicon() -> Response {
-    match Built::get("favicon.ico").or_else(|| Built::get("assets/favicon.svg")) {
+    match WebAssets::get("favicon.ico").or_else(|| WebAssets::get("assets/favicon.svg")) {
         Some(file) => {
             let kind = file.metadata.mimetype().to_owned();
             ([(header::CONTENT_TYPE, kind)], file.data.into_owned()).into_response()

@@ -1,7 +1,7 @@
 //! `POST /api/reconcile`.
 
 use super::body::Query;
-use crate::{app::App, auth::Caller, api_error::ApiError, session::reconcile};
+use crate::{api_error::ApiError, app::App, auth::Caller, session::reconcile};
 use anteroom_wire::{ProblemBody, operations::ReconcileReport};
 use axum::{Json, extract::State};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ pub(super) async fn reconcile(
     caller: Caller,
     Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
 ) -> Result<Json<ReconcileReport>, ApiError> {
-    caller.may_operate()?;
+    caller.require_operator()?;
     let report = if dry_run { reconcile::dry_run(&app).await? } else { reconcile::once(&app).await? };
     Ok(Json(report))
 }

@@ -1,19 +1,19 @@
-//! One session: read, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials; and the list.
+//! Sessions: read one, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials, list.
 
 use super::body::{OwnedSession, Query};
 use crate::{
+    api_error::ApiError,
     app::App,
     auth::Caller,
     credentials,
-    api_error::ApiError,
     session::{
-        channels::living,
+        channels::require_active,
         end,
         lifecycle::{Delivery, EndKind},
         timeline, view,
     },
 };
-use anteroom_store::{Role, SessionRow, OwnerFilter};
+use anteroom_store::{OwnerFilter, Role, SessionRow};
 use anteroom_wire::{
     Problem, ProblemBody, SessionId,
     api::{CredentialList, SessionList, SessionView, Timeline},
@@ -36,44 +36,46 @@ use tokio_stream::wrappers::ReceiverStream;
 const ENTRIES_MAX: u32 = 1_000;
 const SESSIONS_MAX: u32 = 100;
 
-/// The session as it is now.
+/// Returns the session's current state.
 #[utoipa::path(get, path = "/api/auth/session/{id}", params(("id" = String, Path)), responses(
     (status = 200, body = SessionView), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub(super) async fn read(State(app): State<App>, mine: OwnedSession) -> Result<Json<SessionView>, ApiError> {
-    Ok(Json(view::view(&app, &mine.row).await?))
+pub(super) async fn read(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
+    Ok(Json(view::view(&app, &owned.row).await?))
 }
 
-/// Where to begin.
+/// Query of `GET …/events`.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-pub(super) struct After {
-    /// Only entries after this number.
+pub(super) struct EventsQuery {
+    /// Return only entries with a greater number.
     #[serde(default)]
     after: u64,
 }
 
-/// The timeline: JSON, or server-sent events (`session`: a `SessionView` on every change; `timeline`: a `TimelineEntry`,
-/// its number as the event's id) when `Accept: text/event-stream` is asked for. `Last-Event-ID` resumes.
-#[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path), After), responses(
+/// Returns the session's timeline, at most 1000 entries.
+///
+/// With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
+/// `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
+#[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(
     (status = 200, body = Timeline), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub(super) async fn events(
     State(app): State<App>,
-    mine: OwnedSession,
-    Query(After { after }): Query<After>,
+    owned: OwnedSession,
+    Query(EventsQuery { after }): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok()).unwrap_or(after);
     if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream")) {
-        let stream = stream(app.clone(), mine.row.id, after);
+        let stream = stream(app.clone(), owned.row.id, after);
         let alive = KeepAlive::new().interval(Duration::from_millis(app.config.tunnel.ping_every_ms));
         return Ok(Sse::new(stream).keep_alive(alive).into_response());
     }
-    let rows = app.store.timeline(&mine.row.id, after, ENTRIES_MAX).await?;
+    let rows = app.store.timeline(&owned.row.id, after, ENTRIES_MAX).await?;
     let entries = rows.into_iter().map(timeline::timeline_entry).collect();
     Ok(Json(Timeline { entries }).into_response())
 }
 
-/// Follows a session until it has ended and everything was told.
+/// Streams a session's events until the session has ended and all events were sent.
 fn stream(app: App, id: SessionId, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
     let (sender, receiver) = mpsc::channel(16);
     app.clone().tasks.spawn(async move {
@@ -87,44 +89,44 @@ fn stream(app: App, id: SessionId, after: u64) -> impl Stream<Item = Result<Even
 }
 
 async fn follow(app: &App, id: &SessionId, mut after: u64, sender: &mpsc::Sender<Result<Event, Infallible>>) {
-    let mut last = String::new();
-    let mut misses = 0;
+    let mut last_view = String::new();
+    let mut retries = 0;
     loop {
-        let live = app.sessions.get(id);
-        let mut changes = live.as_ref().map(|live| live.watch());
-        drop(live);
+        let session = app.sessions.get(id);
+        let mut changes = session.as_ref().map(|session| session.watch());
+        drop(session);
         if let Some(changes) = &mut changes {
             changes.borrow_and_update();
         }
-        let ended = match tell(app, id, &mut after, &mut last, sender).await {
+        let ended = match send_new_events(app, id, &mut after, &mut last_view, sender).await {
             Ok(ended) => ended,
-            Err(refusal) => {
-                // The page keeps its last picture and the connection; the next look may succeed.
-                tracing::warn!(outcome = "events_delayed", session = %id, %refusal, "a session's events could not be read");
+            Err(error) => {
+                // The connection stays open; the next attempt may succeed.
+                tracing::warn!(outcome = "events_delayed", session = %id, %error, "session events not read");
                 false
             }
         };
         match &mut changes {
-            // An error means that the owner is gone: one more look, without it.
+            // An error means that the supervisor has ended: read once more without it.
             Some(changes) => {
                 let _ = changes.changed().await;
             }
             None if ended => return,
-            // Being resumed by the sweep.
+            // The next reconciliation resumes the session.
             None => {
-                misses += 1;
-                tokio::time::sleep(Duration::from_millis(50 * misses.min(20))).await;
+                retries += 1;
+                tokio::time::sleep(Duration::from_millis(50 * retries.min(20))).await;
             }
         }
     }
 }
 
-/// Sends what is new; whether the session has ended.
-async fn tell(
+/// Sends new timeline entries and a changed view. Returns whether the session has ended.
+async fn send_new_events(
     app: &App,
     id: &SessionId,
     after: &mut u64,
-    last: &mut String,
+    last_view: &mut String,
     sender: &mpsc::Sender<Result<Event, Infallible>>,
 ) -> Result<bool, ApiError> {
     let row = app.store.session(id).await?.ok_or(Problem::UnknownSession)?;
@@ -136,59 +138,62 @@ async fn tell(
         let _ = sender.send(Ok(Event::default().event("timeline").id(number.to_string()).data(data))).await;
         *after = number;
     }
-    if text != *last {
+    if text != *last_view {
         let _ = sender.send(Ok(Event::default().event("session").data(&text))).await;
-        *last = text;
+        *last_view = text;
     }
     Ok(!row.is_active())
 }
 
-/// Says that somebody is there.
+/// Resets the idle timeout of the session. 410: the session has ended.
 #[utoipa::path(post, path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), responses(
     (status = 200, body = SessionView), (status = 410, body = ProblemBody)))]
-pub(super) async fn heartbeat(State(app): State<App>, mine: OwnedSession) -> Result<Json<SessionView>, ApiError> {
-    let (row, live) = living(&app, &mine.row.id).await?;
-    live.activity.touch();
+pub(super) async fn heartbeat(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
+    let (row, session) = require_active(&app, &owned.row.id).await?;
+    session.activity.touch();
     Ok(Json(view::view(&app, &row).await?))
 }
 
-/// Ends the session. Doing it again changes nothing.
+/// Cancels the session and removes its machine. Idempotent.
 #[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), responses(
     (status = 200, body = SessionView)))]
-pub(super) async fn cancel(State(app): State<App>, mine: OwnedSession) -> Result<Json<SessionView>, ApiError> {
-    let row = end::end(&app, &mine.row.id, EndKind::Cancelled, Problem::Cancelled, "").await?;
+pub(super) async fn cancel(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
+    let row = end::end(&app, &owned.row.id, EndKind::Cancelled, Problem::Cancelled, "").await?;
     Ok(Json(view::view(&app, &row).await?))
 }
 
-/// Asks for another machine; the sign-in starts again.
+/// Replaces the session's machine; the sign-in starts again.
+///
+/// 409: no restart is left, a credential delivery is in progress, or the machine is external. 410: the session has ended.
 #[utoipa::path(post, path = "/api/auth/session/{id}/restart", params(("id" = String, Path)), responses(
     (status = 202, body = SessionView), (status = 409, body = ProblemBody), (status = 410, body = ProblemBody)))]
-pub(super) async fn restart(State(app): State<App>, mine: OwnedSession) -> Result<impl IntoResponse, ApiError> {
-    let (row, live) = living(&app, &mine.row.id).await?;
+pub(super) async fn restart(State(app): State<App>, owned: OwnedSession) -> Result<impl IntoResponse, ApiError> {
+    let (row, session) = require_active(&app, &owned.row.id).await?;
     if row.external_machine.is_some() {
-        return Err(ApiError::new(Problem::ExternalDesktopOnly, "an external machine is not replaced by another"));
+        return Err(ApiError::new(Problem::ExternalDesktopOnly, "an external machine cannot be replaced"));
     }
     if row.generation > app.config.sessions.restarts_max {
         let detail = format!("this is machine {} of {}", row.generation, app.config.sessions.restarts_max + 1);
         return Err(ApiError::new(Problem::NoRestartLeft, detail));
     }
-    if live.state().delivery() != Delivery::None {
+    if session.state().delivery() != Delivery::None {
         return Err(Problem::DeliveryInProgress.into());
     }
-    live.restart_requested.notify_one();
+    session.restart_requested.notify_one();
     Ok((StatusCode::ACCEPTED, Json(view::view(&app, &row).await?)))
 }
 
-/// The stored credential's facts, never its secret. Answers after the machine is gone.
+/// Returns the metadata of the session's stored credential, without its content; an empty list if there is none. Also available after
+/// the session has ended.
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
     (status = 200, body = CredentialList)))]
-pub(super) async fn credentials(State(app): State<App>, mine: OwnedSession) -> Result<Json<CredentialList>, ApiError> {
-    let found = app.store.credential_of_session(&mine.row.id).await?;
-    let kept = found.iter().filter(|row| row.deleted_at_ms.is_none());
-    Ok(Json(CredentialList { credentials: kept.map(|row| credentials::credential_meta(&app, row)).collect() }))
+pub(super) async fn credentials(State(app): State<App>, owned: OwnedSession) -> Result<Json<CredentialList>, ApiError> {
+    let found = app.store.credential_of_session(&owned.row.id).await?;
+    let stored = found.iter().filter(|row| row.deleted_at_ms.is_none());
+    Ok(Json(CredentialList { credentials: stored.map(|row| credentials::credential_meta(&app, row)).collect() }))
 }
 
-/// The caller's sessions, the newest first; a viewer's one.
+/// Lists the caller's sessions, the newest first, at most 100: for an operator all sessions, for a viewer its session.
 #[utoipa::path(get, path = "/api/sessions", responses((status = 200, body = SessionList)))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<SessionList>, ApiError> {
     let rows: Vec<SessionRow> = match &caller.role {

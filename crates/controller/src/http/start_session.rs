@@ -2,9 +2,9 @@
 
 use super::body::Json;
 use crate::{
+    api_error::ApiError,
     app::App,
     auth::{self, Caller},
-    api_error::ApiError,
     session::{start, view},
 };
 use anteroom_wire::{
@@ -13,7 +13,11 @@ use anteroom_wire::{
 };
 use axum::{extract::State, http::StatusCode, response::IntoResponse};
 
-/// Starts a session and answers at once; its machine is on the way.
+/// Starts a sign-in session.
+///
+/// Returns before the machine is ready; follow the session with `GET /api/auth/session/{id}/events`. `viewer_url` is a login link for
+/// the user, valid once. A request with a known `idempotency_key` and the same body returns the existing session with a new link; with
+/// another body it is 409. 503: the queue is full or this host lacks capacity.
 #[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, responses(
     (status = 202, body = StartResponse), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
     (status = 409, body = ProblemBody), (status = 503, body = ProblemBody)))]
@@ -22,7 +26,7 @@ pub(super) async fn start(
     caller: Caller,
     Json(request): Json<StartRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
-    caller.may_start()?;
+    caller.require_not_viewer()?;
     let owner = start::owner_of(&app, &caller, &request).await?;
     let row = start::start(&app, &owner, &request).await?;
     let viewer_url = auth::login_links::viewer_link(&app, &row).await?;

@@ -1,82 +1,82 @@
-//! Tickets: what opens one WebSocket, once.
+//! Tickets: each opens one WebSocket once.
 
 use super::body::{Json, OwnedSession};
 use crate::{
+    api_error::ApiError,
     app::App,
     clock, random,
-    api_error::ApiError,
     session::{
-        channels::living,
+        channels::require_active,
         rejections::{RejectedRequest, record_rejection},
     },
 };
-use anteroom_store::{NewTicket, TicketPurpose, Sha256Hex};
+use anteroom_store::{NewTicket, Sha256Hex, TicketPurpose};
 use anteroom_wire::{Problem, ProblemBody, api::Ticket};
 use axum::extract::State;
 use serde::Deserialize;
 
-/// What a view-only ticket begins with. The whole ticket is what was hashed, so nobody can take it off.
+/// Prefix of a view-only ticket. The stored hash covers the prefix, so it cannot be removed.
 pub(super) const VIEW_ONLY_PREFIX: &str = "view_";
 
-/// What the ticket opens.
+/// Request of `POST …/ticket`.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
-    /// Which socket.
-    purpose: Door,
-    /// For the desktop: the viewer sees it and cannot act on it.
+pub(super) struct TicketRequest {
+    /// The WebSocket to open.
+    purpose: TicketTarget,
+    /// Desktop only: the viewer cannot send keyboard, mouse or clipboard input.
     #[serde(default)]
     view_only: bool,
 }
 
-/// A socket of a session.
+/// A WebSocket of a session.
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Door {
-    /// The desktop.
+pub enum TicketTarget {
+    /// The desktop (RFB).
     Desktop,
     /// The terminal.
     Terminal,
 }
 
-impl From<Door> for TicketPurpose {
-    fn from(door: Door) -> Self {
-        match door {
-            Door::Desktop => Self::Desktop,
-            Door::Terminal => Self::Terminal,
+impl From<TicketTarget> for TicketPurpose {
+    fn from(target: TicketTarget) -> Self {
+        match target {
+            TicketTarget::Desktop => Self::Desktop,
+            TicketTarget::Terminal => Self::Terminal,
         }
     }
 }
 
-/// Gives a single-use ticket for a WebSocket of a living session.
-#[utoipa::path(post, path = "/api/auth/session/{id}/ticket", params(("id" = String, Path)), request_body = Wanted, responses(
+/// Creates a single-use ticket for a WebSocket of an active session. 410: the session has ended.
+#[utoipa::path(post, path = "/api/auth/session/{id}/ticket", params(("id" = String, Path)), request_body = TicketRequest, responses(
     (status = 200, body = Ticket), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody), (status = 410, body = ProblemBody)))]
-pub(super) async fn ticket(
+pub(super) async fn create(
     State(app): State<App>,
-    mine: OwnedSession,
-    Json(wanted): Json<Wanted>,
+    owned: OwnedSession,
+    Json(request): Json<TicketRequest>,
 ) -> Result<axum::Json<Ticket>, ApiError> {
-    let what = match wanted.purpose {
-        Door::Desktop => RejectedRequest::DesktopTicket,
-        Door::Terminal => RejectedRequest::TerminalTicket,
+    let rejected = match request.purpose {
+        TicketTarget::Desktop => RejectedRequest::DesktopTicket,
+        TicketTarget::Terminal => RejectedRequest::TerminalTicket,
     };
-    let made = make(&app, &mine, &wanted).await;
-    made.map(axum::Json).inspect_err(|refusal| record_rejection(&app, &mine.row.id, what, refusal))
+    let created = create_ticket(&app, &owned, &request).await;
+    created.map(axum::Json).inspect_err(|error| record_rejection(&app, &owned.row.id, rejected, error))
 }
 
-async fn make(app: &App, mine: &OwnedSession, wanted: &Wanted) -> Result<Ticket, ApiError> {
-    let (row, _) = living(app, &mine.row.id).await?;
-    let view_only = wanted.view_only;
-    if view_only && matches!(wanted.purpose, Door::Terminal) {
-        return Err(ApiError::new(Problem::Malformed, "only a desktop can be looked at without acting"));
+async fn create_ticket(app: &App, owned: &OwnedSession, request: &TicketRequest) -> Result<Ticket, ApiError> {
+    let (row, _) = require_active(app, &owned.row.id).await?;
+    let view_only = request.view_only;
+    if view_only && matches!(request.purpose, TicketTarget::Terminal) {
+        return Err(ApiError::new(Problem::Malformed, "view_only is supported only for the desktop"));
     }
     let ticket = random::token(if view_only { VIEW_ONLY_PREFIX } else { "" });
     let expires_in_s = app.config.sessions.ticket_s_max;
     let new = NewTicket {
         hash: Sha256Hex::of_secret(&ticket),
         session: row.id,
-        caller: mine.caller.id.clone(),
-        purpose: wanted.purpose.into(),
+        caller: owned.caller.id.clone(),
+        purpose: request.purpose.into(),
         expires_at_ms: clock::now() + expires_in_s * 1_000,
     };
     app.store.create_ticket(&new).await?;

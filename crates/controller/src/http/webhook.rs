@@ -1,12 +1,12 @@
 //! `GET /api/webhook`.
 
-use crate::{app::App, auth::Caller, api_error::ApiError, webhook};
+use crate::{api_error::ApiError, app::App, auth::Caller, webhook};
 use anteroom_wire::{ProblemBody, operations::WebhookReport};
 use axum::{Json, extract::State};
 
-/// How telling the configured receiver fares: what waits, and why the last try failed. Operators only.
+/// Returns the status of webhook delivery: pending messages and the error of the last attempt. Operators only.
 #[utoipa::path(get, path = "/api/webhook", responses((status = 200, body = WebhookReport), (status = 403, body = ProblemBody)))]
 pub(super) async fn read(State(app): State<App>, caller: Caller) -> Result<Json<WebhookReport>, ApiError> {
-    caller.may_operate()?;
+    caller.require_operator()?;
     Ok(Json(webhook::report(&app).await?))
 }

@@ -78,12 +78,17 @@ fn unsupervised_sessions_and_too_many_open_files_are_reported() {
         ..ExpectedState::default()
     };
     let open = BTreeMap::from([("socket".to_owned(), OPEN_FILES_IDLE + OPEN_FILES_PER_SESSION + 1)]);
-    let report = compare(HostInventory { open_files: Some(open), ..HostInventory::default() }, &expected, &Config::default());
+    let report =
+        compare(HostInventory { open_files: Some(open), ..HostInventory::default() }, &expected, &Config::default());
     assert_eq!(found(&report, "active sessions").0, 1);
     let names: Vec<&str> = report.orphans().map(|orphan| orphan.name.as_str()).collect();
     assert_eq!(names, [session.as_str(), "open files of the server"]);
     // In the second inventory the files are closed: no leak.
-    let second = compare(HostInventory { open_files: Some(BTreeMap::new()), ..HostInventory::default() }, &expected, &Config::default());
+    let second = compare(
+        HostInventory { open_files: Some(BTreeMap::new()), ..HostInventory::default() },
+        &expected,
+        &Config::default(),
+    );
     let both = confirmed(&report, second);
     assert_eq!(both.orphans().count(), 1);
     assert_eq!(found(&both, "open files"), (0, 0, Vec::new()));

@@ -82,11 +82,7 @@ impl LogFilter {
 ///
 /// # Errors
 /// A file exists and cannot be read.
-pub fn for_each_line(
-    path: &Path,
-    filter: &mut LogFilter,
-    mut on_line: impl FnMut(&str) -> bool,
-) -> io::Result<()> {
+pub fn for_each_line(path: &Path, filter: &mut LogFilter, mut on_line: impl FnMut(&str) -> bool) -> io::Result<()> {
     let mut files = Vec::new();
     for path in file::all_files(path) {
         match File::open(&path) {
@@ -170,11 +166,7 @@ impl Follower {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn read_new(
-        &mut self,
-        filter: &mut LogFilter,
-        mut on_line: impl FnMut(&str) -> bool,
-    ) -> io::Result<bool> {
+    pub fn read_new(&mut self, filter: &mut LogFilter, mut on_line: impl FnMut(&str) -> bool) -> io::Result<bool> {
         loop {
             // Checked before reading, so that the rest of the rotated file is read first.
             let was_rotated = self.was_rotated()?;

@@ -13,14 +13,14 @@ use std::{
 
 pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode> {
     let (known, mut faults) = (sources(config), Vec::new());
-    let chosen: Vec<Result<DescriptorSource, Vec<DescriptorError>>> = if which.is_empty() {
+    let selected: Vec<Result<DescriptorSource, Vec<DescriptorError>>> = if which.is_empty() {
         known.into_values().collect()
     } else {
         which.iter().map(|which| find(&known, which)).collect()
     };
     for source in selected {
         match source.and_then(|source| source.provider().map(|provider| (source.origin, provider))) {
-            Ok((place, provider)) => print_line(format_args!("{}: valid ({place})", provider.id)),
+            Ok((origin, provider)) => print_line(format_args!("{}: valid ({origin})", provider.id)),
             Err(found) => faults.extend(found),
         }
     }
@@ -29,7 +29,10 @@ pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode>
 }
 
 /// Finds the descriptor by file name or configured id.
-pub(super) fn find(known: &BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>>, which: &str) -> Result<DescriptorSource, Vec<DescriptorError>> {
+pub(super) fn find(
+    known: &BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>>,
+    which: &str,
+) -> Result<DescriptorSource, Vec<DescriptorError>> {
     let Some(path) = as_file(which) else {
         let (names, unread): (Vec<_>, Vec<_>) = known.iter().partition(|(name, _)| as_file(name).is_none());
         // A directory that cannot be read may contain a descriptor with this id.
@@ -37,8 +40,13 @@ pub(super) fn find(known: &BTreeMap<String, Result<DescriptorSource, Vec<Descrip
             return Err(faults.clone());
         }
         let names: Vec<&str> = names.into_iter().map(|(name, _)| name.as_str()).collect();
-        let none = || vec![DescriptorError::for_file(which, format!("is neither a file (*.toml) nor one of {}", names.join(", ")))];
-        return known.get(which).cloned().unwrap_or_else(|| Err(none()));
+        let unknown = || {
+            vec![DescriptorError::for_file(
+                which,
+                format!("is neither a file (*.toml) nor one of {}", names.join(", ")),
+            )]
+        };
+        return known.get(which).cloned().unwrap_or_else(|| Err(unknown()));
     };
     let text = std::fs::read_to_string(&path);
     let text = text.map_err(|error| vec![DescriptorError::for_file(which, format!("cannot be read: {error}"))])?;

@@ -11,7 +11,7 @@ use crate::{
     session::credential_format,
 };
 use anteroom_screen::{
-    Fixture, Findings,
+    Findings, Fixture,
     fixture::{RecordedScreen, evaluate},
 };
 use anteroom_wire::provider::{Key, MethodName, Provider};
@@ -76,10 +76,10 @@ fn test_screens(provider: &Provider, selected: &Provider, arguments: &TestArgume
         .iter()
         .map(|path| Ok(RecordedScreen::plain(&read_text(path)?, arguments.width.into())))
         .collect::<anyhow::Result<_>>()?;
-    let findings = evaluate(chosen, &screens).map_err(anyhow::Error::msg)?;
+    let findings = evaluate(selected, &screens).map_err(anyhow::Error::msg)?;
     for (path, findings) in texts.iter().zip(findings) {
         print_line(format_args!("{}:", path.display()));
-        lines(chosen, &findings).iter().for_each(|line| print_line(format_args!("  {line}")));
+        describe(selected, &findings).iter().for_each(|line| print_line(format_args!("  {line}")));
     }
     Ok(passed)
 }
@@ -103,7 +103,10 @@ fn describe(provider: &Provider, findings: &Findings) -> Vec<String> {
     }
     lines.extend(findings.rejected.iter().map(|why| format!("the last answer was rejected: {why}")));
     if !findings.presses.is_empty() {
-        lines.push(format!("keys to press: {}", findings.presses.iter().map(|key| key_name(*key)).collect::<Vec<_>>().join(", ")));
+        lines.push(format!(
+            "keys to press: {}",
+            findings.presses.iter().map(|key| key_name(*key)).collect::<Vec<_>>().join(", ")
+        ));
     }
     if findings.done {
         lines.push("signed in".to_owned());
@@ -122,7 +125,12 @@ fn key_name(key: Key) -> String {
 }
 
 /// Tests all recorded screens of a descriptor.
-fn test_fixtures(config: &Config, arguments: &TestArguments, source: &DescriptorSource, provider: &Provider) -> anyhow::Result<bool> {
+fn test_fixtures(
+    config: &Config,
+    arguments: &TestArguments,
+    source: &DescriptorSource,
+    provider: &Provider,
+) -> anyhow::Result<bool> {
     let (location, mut fixtures) = load_fixtures(config, arguments, source, provider)?;
     let mut suffix = String::new();
     if let Some(asked) = &arguments.method {

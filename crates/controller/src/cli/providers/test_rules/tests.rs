@@ -77,7 +77,8 @@ fn a_new_provider_is_one_file_and_its_fixtures() {
 fn a_credential_file_is_accepted_only_with_all_required_keys() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("auth.json");
-    for (content, is_accepted) in [("{\"OPENAI_API_KEY\": \"sk-x\"}", true), ("{\"tokens\": {}}", false), ("{", false)] {
+    for (content, is_accepted) in [("{\"OPENAI_API_KEY\": \"sk-x\"}", true), ("{\"tokens\": {}}", false), ("{", false)]
+    {
         std::fs::write(&file, content).unwrap();
         let method = Some("api_key".to_owned());
         let arguments = TestArguments { credential: Some(file.clone()), method, ..arguments("codex") };
@@ -105,9 +106,9 @@ fn findings_are_described_as_text() {
     let codex = providers.get(&"codex".parse().unwrap()).unwrap();
     let screen = "Open this link\n   https://auth.openai.com/codex/device\n\nEnter this code\n   ABCD-12345\n\n";
     let findings = evaluate(codex, &[RecordedScreen::plain(screen, 120)]).unwrap();
-    let said = lines(codex, &findings[0]);
-    assert_eq!(said, ["URL in the text: https://auth.openai.com/codex/device", "code: ABCD-12345"]);
-    assert_eq!(lines(codex, &Findings::default()), ["no findings"]);
+    let text = describe(codex, &findings[0]);
+    assert_eq!(text, ["URL in the text: https://auth.openai.com/codex/device", "code: ABCD-12345"]);
+    assert_eq!(describe(codex, &Findings::default()), ["no findings"]);
 }
 
 #[test]
@@ -121,7 +122,10 @@ fn an_invalid_descriptor_is_reported_and_not_replaced_by_the_built_in_one() {
     assert!(is_success(super::super::check::run(&config, &["demo".to_owned()]).unwrap()));
     assert!(!is_success(super::super::check::run(&config, &[]).unwrap()));
     let missing = Config { providers_dir: Some(dir.path().join("none")), ..Config::default() };
-    assert!(!is_success(super::super::check::run(&missing, &["codex".to_owned()]).unwrap()), "the missing directory may contain it");
+    assert!(
+        !is_success(super::super::check::run(&missing, &["codex".to_owned()]).unwrap()),
+        "the missing directory may contain it"
+    );
 }
 
 #[test]
@@ -136,8 +140,8 @@ fn only_runs_recorded_with_the_method_are_tested() {
     std::fs::write(fixtures.join("waits.screen"), screen("https://a.example/in")).unwrap();
     let by_other = format!("method = 'other'\n{}", screen("https://b.example/in"));
     std::fs::write(fixtures.join("other.screen"), by_other).unwrap();
-    for (method, good) in [(None, false), (Some("default"), true), (Some("other"), false), (Some("third"), false)] {
+    for (method, passes) in [(None, false), (Some("default"), true), (Some("other"), false), (Some("third"), false)] {
         let arguments = TestArguments { method: method.map(str::to_owned), ..arguments(file.to_str().unwrap()) };
-        assert_eq!(is_success(run(&Config::default(), &arguments).unwrap()), good, "{method:?}");
+        assert_eq!(is_success(run(&Config::default(), &arguments).unwrap()), passes, "{method:?}");
     }
 }

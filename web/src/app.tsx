@@ -9,7 +9,7 @@ import { asProblem } from "./api";
 
 async function page() {
   switch (window.location.pathname.replace(/\/+$/, "")) {
-    case "/enter":
+    case "/login":
       return (await import("./pages/enter")).Enter;
     case "/dashboard/remote-cli/auth":
       return (await import("./pages/auth")).Auth;

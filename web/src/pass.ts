@@ -4,7 +4,7 @@ import { api } from "./api";
 
 /** Takes the pass out of the address, so that it stands neither there nor in the history. */
 export function takePass(): string | null {
-  const pass = new URLSearchParams(window.location.hash.slice(1)).get("pass");
+  const pass = new URLSearchParams(window.location.hash.slice(1)).get("login_token");
   if (pass === null) return null;
   window.history.replaceState(null, "", window.location.pathname + window.location.search);
   return pass === "" ? null : pass;

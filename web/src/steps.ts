@@ -70,7 +70,7 @@ export function stepsOf(session: SessionView): Step[] | null {
   if (!isStatus(status)) return null;
   const lost = status === "failed" || status === "cancelled" || status === "expired";
   const at = position(session, status);
-  return (session.uses === null ? NAMES : USE_NAMES).map((name, index) => {
+  return (session.credential_use === null ? NAMES : USE_NAMES).map((name, index) => {
     if (index < at) return { name, state: "done", detail: null };
     if (index > at) return { name, state: "waiting", detail: null };
     return { name, state: lost ? "failed" : "current", detail: lost ? null : detail(session, at) };

@@ -43,7 +43,7 @@ test("a session's fields are the contract's", () => {
   assert.deepEqual(Object.keys(session.sign_in).sort(), fields("SignInView").sort());
   assert.deepEqual(Object.keys(session.sign_in.prompt ?? {}).sort(), fields("PromptView").sort());
   assert.deepEqual(Object.keys(session.methods[0] ?? {}).sort(), fields("MethodView").sort());
-  assert.deepEqual(Object.keys(session.uses ?? {}).sort(), fields("UseView").sort());
+  assert.deepEqual(Object.keys(session.credential_use ?? {}).sort(), fields("UseView").sort());
   assert.deepEqual(Object.keys(session.credential ?? {}).sort(), fields("CredentialMeta").sort());
   assert.deepEqual(Object.keys(session.credential?.files[0] ?? {}).sort(), fields("CredentialFile").sort());
 });

@@ -1,44 +1,44 @@
-//! Whether this host has room for another machine: memory and disk. (How many machines there may be is the queue's.)
+//! Checks whether this host has memory and disk for another machine. (The queue limits the number of machines.)
 //!
-//! Refusing a session with the cause's name is better than letting the kernel choose a machine to kill, or a full disk choose
-//! a database write to fail.
+//! A session that is rejected with a named cause is better than a machine killed by the kernel's OOM killer or a database write
+//! that fails on a full disk.
 
 use crate::{api_error::ApiError, app::App, config::Config};
 use anteroom_machine::State;
 use anteroom_wire::Problem;
 use std::{io, path::Path};
 
-/// What there is too little of.
+/// A resource of which too little is available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Shortage {
     /// Memory.
     #[error(
-        "{available_mib} MiB of memory are available; another machine takes about {expected_mib} MiB and \
-         machines.memory_free_mib_min of {min_mib} must be left"
+        "{available_mib} MiB of memory are available; the next machines need about {expected_mib} MiB and \
+         machines.memory_free_mib_min reserves {min_mib} MiB"
     )]
     Memory {
-        /// What the kernel could give away.
+        /// Available memory as reported by the kernel.
         available_mib: u64,
-        /// What this machine and those that are just starting will take.
+        /// The expected memory of this machine and of those that are starting.
         expected_mib: u64,
-        /// The setting.
+        /// The configured minimum.
         min_mib: u64,
     },
     /// Disk.
     #[error("{free_mib} MiB are free below the state directory; machines.disk_free_mib_min is {min_mib}")]
     Disk {
-        /// What this user may still write.
+        /// Free space for this user.
         free_mib: u64,
-        /// The setting.
+        /// The configured minimum.
         min_mib: u64,
     },
-    /// It cannot be found out.
+    /// The amount cannot be determined.
     #[error("{0}")]
     Unknown(String),
 }
 
 impl Shortage {
-    /// The refusal's name.
+    /// The problem for an API error.
     pub fn problem(&self) -> Problem {
         match self {
             Self::Memory { .. } => Problem::MemoryLow,
@@ -48,20 +48,20 @@ impl Shortage {
     }
 }
 
-/// Whether another machine may be started now.
+/// Checks that another machine may be started now.
 ///
 /// # Errors
-/// What there is too little of.
+/// The resource of which too little is available.
 pub fn check_capacity(app: &App) -> Result<(), Shortage> {
     disk(&app.config)?;
     memory(&app.config, pending_machines(app) + 1)?;
     Ok(())
 }
 
-/// Whether another session may be started now.
+/// Checks that another session may be started now.
 ///
 /// # Errors
-/// The refusal by its name: `disk_low`, `memory_low`.
+/// `disk_low`, `memory_low` or `no_capacity`.
 pub fn admit(app: &App) -> Result<(), ApiError> {
     check_capacity(app).map_err(|shortage| {
         let refusal = ApiError::new(shortage.problem(), shortage.to_string());
@@ -69,15 +69,15 @@ pub fn admit(app: &App) -> Result<(), ApiError> {
             outcome = "not_admitted",
             reason = refusal.problem.code(),
             detail = refusal.detail,
-            "a new session was refused"
+            "new session rejected"
         );
         refusal
     })
 }
 
-/// Has the queue ask before it lets anybody in: who was accepted waits while there is no room.
+/// Installs the check in the queue: accepted sessions wait while capacity is missing.
 pub fn install_check(app: &App) {
-    // Not the app itself: the queue is its part.
+    // A weak reference, because the app owns the queue.
     let weak = app.downgrade();
     app.queue.set_admission_check(move || match App::upgrade(&weak) {
         Some(app) => check_capacity(&app).map_err(|shortage| shortage.to_string()),
@@ -85,7 +85,8 @@ pub fn install_check(app: &App) {
     });
 }
 
-/// Machines whose memory does not show yet: those that start, and those that whoever was let in is about to ask for.
+/// The number of machines whose memory is not in use yet: those that are starting, and those that admitted sessions are about to
+/// request.
 pub fn pending_machines(app: &App) -> u64 {
     count_pending(app.queue.in_use(), app.machines.list().iter().map(|(_, state)| state))
 }
@@ -101,30 +102,31 @@ fn count_pending<'a>(given: u32, states: impl Iterator<Item = &'a State>) -> u64
     u64::from(given).saturating_sub(settled).max(starting)
 }
 
-/// What is free below the state directory, in words.
+/// The free space below the state directory, as a sentence.
 ///
 /// # Errors
-/// It is too little, or cannot be looked at.
+/// Too little, or it cannot be determined.
 pub fn disk(config: &Config) -> Result<String, Shortage> {
     let min_mib = config.machines.disk_free_mib_min;
-    let free_mib = disk_free_mib(&config.state_dir)
-        .map_err(|error| Shortage::Unknown(format!("the state directory cannot be looked at: {error}")))?;
+    let free_mib = disk_free_mib(&config.state_dir).map_err(|error| {
+        Shortage::Unknown(format!("the free space of the state directory cannot be determined: {error}"))
+    })?;
     if free_mib < min_mib {
         return Err(Shortage::Disk { free_mib, min_mib });
     }
     Ok(format!("{free_mib} MiB free below the state directory"))
 }
 
-/// What is available of the host's memory, in words, when `coming` more machines take theirs.
+/// The available memory of the host, as a sentence, when `pending` more machines take theirs.
 ///
 /// # Errors
-/// It is too little, or cannot be looked at.
+/// Too little, or it cannot be determined.
 pub fn memory(config: &Config, pending: u64) -> Result<String, Shortage> {
     let machines = &config.machines;
     let text = std::fs::read_to_string("/proc/meminfo").ok();
     let Some(available_mib) = text.as_deref().and_then(available_mib) else {
-        // A host that does not say is not one that has none.
-        return Ok("the host does not say how much memory is available".to_owned());
+        // An unknown amount is not treated as a shortage.
+        return Ok("the available memory is unknown".to_owned());
     };
     let expected_mib = machines.memory_per_machine_mib.saturating_mul(pending);
     let min_mib = machines.memory_free_mib_min;
@@ -134,10 +136,10 @@ pub fn memory(config: &Config, pending: u64) -> Result<String, Shortage> {
     Ok(format!("{available_mib} MiB of memory available"))
 }
 
-/// What this user may still write there, MiB.
+/// The free space of the directory's file system for this user, MiB.
 ///
 /// # Errors
-/// The directory cannot be looked at.
+/// The file system cannot be queried.
 pub fn disk_free_mib(dir: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(dir)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize) >> 20)
@@ -179,13 +181,13 @@ mod tests {
     #[test]
     fn who_was_let_in_counts_before_the_machine_is_there_and_no_more_when_it_is() {
         let ended = State::Stopping { why: anteroom_machine::StopReason::Completed };
-        assert_eq!(count_pending(3, [].into_iter()), 3, "none of them has asked yet");
-        assert_eq!(count_pending(3, [State::Requested, State::Cloning].iter()), 3, "two have asked");
+        assert_eq!(count_pending(3, [].into_iter()), 3, "none of them has requested a machine yet");
+        assert_eq!(count_pending(3, [State::Requested, State::Cloning].iter()), 3, "two have requested machines");
         assert_eq!(count_pending(3, [State::Cloning, ended.clone()].iter()), 2);
         assert_eq!(
             count_pending(0, [State::Requested, ended].iter()),
             1,
-            "a machine without a session takes memory, too"
+            "a machine without a session uses memory, too"
         );
     }
 
@@ -194,6 +196,6 @@ mod tests {
         assert!(matches!(disk(&config(0, 0, 1 << 40)), Err(Shortage::Disk { .. })));
         assert!(disk(&config(0, 0, 0)).is_ok());
         assert!(matches!(memory(&config(1 << 40, 0, 0), 0), Err(Shortage::Memory { .. })));
-        assert!(memory(&config(0, 1 << 40, 0), 100).is_ok(), "0: not looked at");
+        assert!(memory(&config(0, 1 << 40, 0), 100).is_ok(), "0 disables the check");
     }
 }

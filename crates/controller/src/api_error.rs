@@ -1,4 +1,4 @@
-//! A refusal on its way to the caller: one entry of the problem table, and what is particular to this case.
+//! An error of the API: one entry of the problem table and the details of this case.
 
 use anteroom_machine::AgentError;
 use anteroom_store::{StoreError, StoreErrorKind};
@@ -9,18 +9,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Why something was not done. `detail` is for people and holds no secret.
+/// An error returned to a caller. `detail` is for people and contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", problem.code())]
 pub struct ApiError {
-    /// The cause.
+    /// The entry of the problem table.
     pub problem: Problem,
-    /// What is particular to this case.
+    /// Details of this case.
     pub detail: String,
 }
 
 impl ApiError {
-    /// A refusal with its particulars.
+    /// An error with details.
     pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
         Self { problem, detail: detail.into() }
     }
@@ -43,7 +43,7 @@ impl From<StoreError> for ApiError {
             StoreErrorKind::Unavailable => Problem::DatabaseUnavailable,
             StoreErrorKind::Conflict | StoreErrorKind::Corrupt => Problem::Internal,
         };
-        tracing::error!(outcome = "store_error", error = %chain(&error), "the database refused an operation");
+        tracing::error!(outcome = "store_error", error = %chain(&error), "database operation failed");
         problem.into()
     }
 }
@@ -65,7 +65,7 @@ impl From<AgentError> for ApiError {
     }
 }
 
-/// An error with its sources, joined: `a: b: c`.
+/// The error and its sources, joined: `a: b: c`.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -76,8 +76,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// How long a caller should wait before the same request may do better, seconds: about as long as a session that is waited
-/// for may take to end, or an operator to make room.
+/// How long a caller should wait before it repeats the request, seconds: about the time until capacity becomes free.
 fn retry_after_s(problem: Problem) -> Option<u16> {
     [Problem::NoCapacity, Problem::MemoryLow, Problem::DiskLow].contains(&problem).then_some(30)
 }
@@ -110,8 +109,9 @@ mod tests {
             (Problem::UnknownSession, None),
         ] {
             let response = ApiError::from(problem).into_response();
-            let after = response.headers().get(header::RETRY_AFTER).map(|after| after.to_str().unwrap());
-            assert_eq!(after, expected, "{problem:?}");
+            let retry_after =
+                response.headers().get(header::RETRY_AFTER).map(|retry_after| retry_after.to_str().unwrap());
+            assert_eq!(retry_after, expected, "{problem:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What every part of the server shares. Cheap to clone.
+//! The shared parts of the server. Cheap to clone.
 
 use crate::{
     config::Config,
@@ -20,7 +20,7 @@ use anteroom_wire::CallerId;
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// The server's parts.
+/// The server's shared parts.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
@@ -28,58 +28,58 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// The configuration.
     pub config: Config,
-    /// The address people use, without a slash at its end.
+    /// The public base URL, without a trailing slash.
     pub base_url: String,
     /// The database.
     pub store: Store,
-    /// Who outside is told of what happens.
+    /// The receiver of webhook messages, if one is configured.
     pub webhook: Option<Webhook>,
-    /// How its writes fare.
+    /// Database write metrics.
     pub db_metrics: Arc<DbMetrics>,
-    /// The keys.
+    /// The encryption keys of stored credentials.
     pub vault: KeyRing,
-    /// The tools.
+    /// The providers and their tools.
     pub providers: Providers,
     /// The machines of this host.
     pub machines: Machines,
-    /// What machines run.
+    /// The image that machines run.
     pub image: ImageFacts,
-    /// Desktops that exist already.
+    /// External machines with a desktop.
     pub external: ExternalMachines,
-    /// The way out of machines.
+    /// The egress gate of machines.
     pub gate: Arc<Gate>,
-    /// The sessions that live here.
+    /// The sessions that run on this server.
     pub sessions: SessionRegistry,
     /// Timeline entries that wait for the database.
     pub timeline_buffer: TimelineBuffer,
-    /// Who was turned away how often.
+    /// Limits how often rejected requests are recorded.
     pub rejections: RejectionLimiter,
-    /// Who gets the next machine.
+    /// The queue for machines.
     pub queue: Queue,
-    /// What is kept of uses of credentials in memory alone.
+    /// In-memory data of credential uses.
     pub exec_cache: ExecCache,
-    /// What sweeps did.
+    /// The history of reconciliations.
     pub reconcile_history: ReconcileHistory,
     /// The operator at this host's command line.
     pub local_operator: CallerId,
-    /// Owns every task.
+    /// Tracks every task, so that a stop can wait for them.
     pub tasks: TaskTracker,
-    /// Fires when the server stops.
+    /// Cancelled when the server stops.
     pub stop: CancellationToken,
-    /// Ends every socket when the server stops.
+    /// Closes every socket when the server stops.
     pub close_signal: CloseSignal,
 }
 
-/// What machines run, and on what.
+/// The image of machines and their accelerator.
 #[derive(Debug, Clone, Default)]
 pub struct ImageFacts {
     /// The image's content hash.
     pub hash: String,
     /// Tool → version.
     pub clis: BTreeMap<String, String>,
-    /// What accelerates machines, one sentence.
+    /// The accelerator, one sentence.
     pub accelerator: String,
-    /// Whether that is emulation: not a security boundary.
+    /// Whether machines are emulated, which is not a security boundary.
     pub emulated: bool,
 }
 
@@ -91,17 +91,17 @@ impl ImageFacts {
 }
 
 impl App {
-    /// Puts the parts together.
+    /// Shares the parts.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
 
-    /// For those that the app owns: they must not keep it alive.
+    /// A weak reference, for values that the app owns.
     pub fn downgrade(&self) -> std::sync::Weak<Parts> {
         Arc::downgrade(&self.0)
     }
 
-    /// Back from [`App::downgrade`].
+    /// The app of a weak reference, while it exists.
     pub fn upgrade(weak: &std::sync::Weak<Parts>) -> Option<Self> {
         weak.upgrade().map(Self)
     }

@@ -10,4 +10,4 @@ mod cookies;
 mod identify;
 pub mod login_links;
 
-pub use identify::{Caller, GUARD_HEADER, bearer, identify, own_origin};
+pub use identify::{CSRF_HEADER, Caller, bearer_token, identify, require_own_origin};

@@ -1,16 +1,16 @@
-//! Time as the rest of the server sees it: milliseconds since 1970, and RFC 3339 at the edge.
+//! The system time in milliseconds since 1970, and RFC 3339 for output.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970.
 pub type UnixMs = u64;
 
-/// The host's time. A clock before 1970 counts as 1970.
+/// The current system time. A clock before 1970 counts as 1970.
 pub fn now() -> UnixMs {
     u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The host's time in nanoseconds since 1970, for a claim.
+/// The current system time in nanoseconds since 1970, for a claim.
 pub fn now_ns() -> u64 {
     u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  delivery ─▶ session/complete ─▶ revision 1 ─┬─ renewed by a sign-in, refreshed by a use ─▶ revision 2, 3 …
-//!                                              ├─ hand_out   the owner gets the files; on the record; `deliver_once`: then deleted
-//!                                              ├─ tend       what nobody fetched in time is deleted; what ends is told (the sweep)
-//!                                              └─ delete     by its owner
+//!                                              ├─ lease       the owner gets the files; recorded; `deliver_once`: then deleted
+//!                                              ├─ expire_due  deletes what was not fetched in time; reports what expires
+//!                                              └─ delete      by its owner
 //! ```
 //!
-//! How a credential is ([`standing`]) is derived on each read from what is stored and the time; what is stored is only what was
-//! concluded last, so that it is told once.
+//! The health of a credential ([`current_health`](fn@current_health)) is computed on each read from the stored health and the time. The
+//! database stores only the last health that was reported, so that a change is reported once.
 
 pub mod check_job;
 mod current_health;
@@ -22,5 +22,5 @@ pub use current_health::current_health;
 pub use expire::expire_due;
 pub use expires_at::expires_at;
 pub use lease::{delete, lease, require_owned, require_present};
-pub use unseal::{binding, opened, unsealed};
+pub use unseal::{binding, unseal_bytes, unseal_files};
 pub use view::credential_meta;

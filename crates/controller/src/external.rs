@@ -1,15 +1,15 @@
-//! External machines: desktops that exist already, named in the configuration, and used by a session instead of a clone.
+//! External machines: existing desktops from the configuration that a session can use instead of a cloned machine.
 //!
 //! ```text
-//!  [external_machines.NAME] ─▶ ExternalMachines (parse, every fault at once)
+//!  [external_machines.NAME] ─▶ ExternalMachines (parses, reports all errors at once)
 //!                                   │ get(NAME)
 //!  viewer ─▶ reach_desktop ─▶ dial ─┴▶ TCP ─▶ (WebSocket handshake) ─▶ RFB greeting ─▶ an open stream
-//!                              └─▶ a named fault: no route · refused · timeout · silent · closed · wrong protocol
+//!                              └─▶ DialFailure: no route · refused · timeout · silent · closed · wrong protocol
 //! ```
 //!
-//! Each viewer's connect dials anew and nothing is kept between two: what was so a minute ago is no answer. Addresses stay
-//! on this side: a fault's words never hold one. The agent of such a machine is outside, too; it delivers over HTTP with
-//! the token that lies in the machine's token file, of which only the hash is kept here.
+//! Every viewer opens a new connection; results of earlier attempts are not reused. Clients never see the address: a
+//! failure's detail does not contain it. The agent of an external machine delivers over HTTP with the token in the machine's
+//! token file; the server keeps only the hash of the token.
 
 mod address;
 mod dial;
@@ -18,7 +18,7 @@ mod settings;
 mod tests;
 
 pub use address::{Address, Scheme};
-pub use dial::{Duplex, Fault, dial};
+pub use dial::{Duplex, DialFailure, dial};
 
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};
@@ -30,32 +30,32 @@ use std::{
 /// One external machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalMachine {
-    /// Its name in the configuration: what clients are told.
+    /// The name in the configuration, visible to clients.
     pub name: String,
-    /// Where its desktop is: for operators only.
+    /// The address of the desktop, visible only to operators.
     pub desktop: Address,
-    /// The hash of the token that its agent delivers with.
+    /// The hash of the token of the machine's agent.
     pub agent_token: Sha256Hex,
-    /// How long connecting may take, milliseconds; the name's resolution is a part of it.
+    /// Timeout for resolving the name and connecting, milliseconds.
     pub connect_ms_max: u64,
-    /// How long a connected desktop may be silent before its greeting is whole, milliseconds.
+    /// Timeout for the complete RFB greeting after connecting, milliseconds.
     pub greeting_ms_max: u64,
 }
 
-/// The external machines of a configuration, and what the last dial of each came to.
+/// The external machines of a configuration, and the result of the last connection attempt to each.
 #[derive(Debug, Default)]
 pub struct ExternalMachines {
     machines: BTreeMap<String, Arc<ExternalMachine>>,
-    last: Mutex<HashMap<String, (SessionId, Option<Problem>)>>,
+    last_results: Mutex<HashMap<String, (SessionId, Option<Problem>)>>,
 }
 
 impl ExternalMachines {
-    /// Reads the tables below `[external_machines]` and the token files they name.
+    /// Parses the tables in `[external_machines]` and reads their token files.
     ///
     /// # Errors
-    /// Everything that is wrong, one sentence each.
+    /// All errors, one sentence each.
     pub fn load(tables: &BTreeMap<String, toml::Value>) -> Result<Self, Vec<String>> {
-        settings::load(tables).map(|machines| Self { machines, last: Mutex::default() })
+        settings::load(tables).map(|machines| Self { machines, last_results: Mutex::default() })
     }
 
     /// The machine of this name.
@@ -63,35 +63,36 @@ impl ExternalMachines {
         self.machines.get(name)
     }
 
-    /// Remembers what a dial for this session came to (`None`: an open desktop); whether the one before was otherwise.
-    pub fn is_news(&self, name: &str, session: &SessionId, fault: Option<Problem>) -> bool {
-        let now = (session.clone(), fault);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.insert(name.to_owned(), now.clone()).as_ref() != Some(&now)
+    /// Records the result of a connection attempt for this session (`None`: the desktop was opened). Returns true if it differs
+    /// from the result before.
+    pub fn record_dial_result(&self, name: &str, session: &SessionId, failure: Option<Problem>) -> bool {
+        let result = (session.clone(), failure);
+        let mut last_results = self.last_results.lock().unwrap_or_else(PoisonError::into_inner);
+        last_results.insert(name.to_owned(), result.clone()).as_ref() != Some(&result)
     }
 
-    /// Whether an agent with this token belongs to one of them.
-    pub fn has_agent(&self, token: &Sha256Hex) -> bool {
+    /// Whether this is the token of an agent of an external machine.
+    pub fn has_agent_token(&self, token: &Sha256Hex) -> bool {
         self.machines.values().any(|machine| machine.agent_token == *token)
     }
 
-    /// Those whose limits together are longer than a socket waits: their own faults would never be told.
+    /// An error for each machine whose timeouts together exceed `socket_wait_ms_max`: viewers would never see its failures.
     pub fn too_slow_for(&self, socket_wait_ms_max: u64) -> Vec<String> {
         let slow = self
             .machines
             .values()
             .filter(|machine| machine.connect_ms_max + machine.greeting_ms_max > socket_wait_ms_max);
-        let words = |machine: &Arc<ExternalMachine>| {
+        let error = |machine: &Arc<ExternalMachine>| {
             format!(
                 "external_machines.{}: connect_ms_max and greeting_ms_max together are more than sessions.socket_wait_ms_max, \
                  {socket_wait_ms_max}",
                 machine.name
             )
         };
-        slow.map(words).collect()
+        slow.map(error).collect()
     }
 
-    /// Their names, for people.
+    /// The names, for messages.
     pub fn names(&self) -> String {
         if self.machines.is_empty() {
             "none".to_owned()

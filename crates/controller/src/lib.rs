@@ -3,8 +3,8 @@
 //! ```text
 //!  page, backend ──▶ http ──▶ session ──▶ store, vault, machine
 //!                     │          ▲
-//!                     └─ tunnel  └── agent's events and delivery (http/agent)
-//!  machine ──▶ egress (named requests only)
+//!                     └─ tunnel  └── events and delivery of the agent (http/agent)
+//!  machine ──▶ egress (requests by host name only)
 //! ```
 
 pub mod admission;

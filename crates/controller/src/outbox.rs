@@ -7,14 +7,14 @@ use anteroom_wire::{
     webhook::{CREDENTIAL_STORED, SESSION_ENDED},
 };
 
-/// The messages that go with a session's completion by a credential, in their order; none where nobody is told.
+/// The messages about a session that a credential completed, in order; none without a webhook.
 pub fn session_completed(app: &App, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
     let both = || MessageSubject::Both(session.clone(), credential.clone());
     messages(app, &[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
 }
 
-/// The message that goes with a use's change of a credential that is handed out once with a message: what is there now is handed out
-/// once as well. None for another, which its owner fetches.
+/// The message about a credential that a use changed, if credentials are delivered once by webhook: the new revision is delivered once
+/// as well. None for a credential that its owner fetches.
 pub fn credential_refreshed(app: &App, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
     match credential.retention {
         Retention::UntilDelivered { .. } if attaches_credentials(app) => {
@@ -24,24 +24,24 @@ pub fn credential_refreshed(app: &App, session: &SessionId, credential: &Credent
     }
 }
 
-/// Whether what is handed out once goes with a message.
+/// Whether credentials that are delivered once are attached to messages.
 pub fn attaches_credentials(app: &App) -> bool {
     app.webhook.is_some() && app.config.webhook.include_credential
 }
 
-/// The message that goes with a session's end; `None` where nobody is told.
+/// The message about a session's end; `None` without a webhook.
 pub fn session_ended(app: &App, session: &SessionId) -> Option<NewMessage> {
     messages(app, &[(SESSION_ENDED, MessageSubject::Session(session.clone()))]).pop()
 }
 
-/// Messages to be written with what they tell of, in this order; none where nobody is told.
+/// New messages in this order, to be written in the transaction that they report; none without a webhook.
 pub fn messages(app: &App, kinds: &[(&str, MessageSubject)]) -> Vec<NewMessage> {
     if app.webhook.is_none() {
         return Vec::new();
     }
     let now = clock::now();
     let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::id(MessageId::from_parts)).collect();
-    // Ids of one moment have no order of their own.
+    // Ids of the same millisecond are random, so they are sorted.
     ids.sort();
     let message = |(id, (kind, subject)): (MessageId, &(&str, MessageSubject))| NewMessage {
         id,
@@ -53,7 +53,7 @@ pub fn messages(app: &App, kinds: &[(&str, MessageSubject)]) -> Vec<NewMessage> 
     ids.into_iter().zip(kinds).map(message).collect()
 }
 
-/// There is a new message.
+/// Wakes the webhook's sender: there is a new message.
 pub fn wake_sender(app: &App) {
     if let Some(webhook) = &app.webhook {
         webhook.wake();

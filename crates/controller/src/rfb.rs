@@ -1,8 +1,8 @@
-//! The client side of RFB 3.8 (RFC 6143), as much as it takes to look at a desktop and to use it: for `anteroom bench`,
-//! `doctor` and the tests. The live path never speaks RFB; it carries bytes.
+//! An RFB 3.8 client (RFC 6143) for `anteroom bench` and the tests. Viewers' connections are proxied as bytes and do not use
+//! it.
 //!
-//! Security type None, true colour, the encodings in [`Encoding`]: what is measured with it is what a browser would see.
-//! Works over any byte stream; [`ViewerSocket`] makes one of a viewer's WebSocket.
+//! It supports security type None, true colour and the encodings in [`Encoding`], so that measurements correspond to a browser.
+//! It works over any byte stream; [`ViewerSocket`] is the byte stream of a viewer's WebSocket.
 
 mod encoding;
 mod frame;
@@ -12,7 +12,7 @@ mod tight;
 
 pub use encoding::Encoding;
 pub use frame::{Frame, Rgb};
-pub use socket::{Closing, DialError, ViewerSocket};
+pub use socket::{CloseReason, DialError, ViewerSocket};
 
 use std::{io, time::Duration};
 use tight::Tight;
@@ -21,49 +21,49 @@ use tokio::{
     time::timeout,
 };
 
-/// The greeting of both sides (RFC 6143 §7.1.1).
+/// The protocol version message of both sides (RFC 6143 §7.1.1).
 const VERSION: &[u8; 12] = b"RFB 003.008\n";
 const SECURITY_NONE: u8 = 1;
-/// The largest picture that is believed, pixels (the largest geometry there is).
+/// The largest framebuffer that is accepted, pixels (the largest geometry that can be configured).
 const PIXELS_MAX: usize = 3840 * 2160;
-/// The longest name or clipboard text that is believed, bytes.
+/// The longest name or clipboard text that is accepted, bytes.
 const TEXT_BYTES_MAX: u32 = 1024 * 1024;
 
-/// Why a desktop could not be looked at.
+/// An error of the connection to a desktop.
 #[derive(Debug, thiserror::Error)]
 pub enum RfbError {
     /// The stream broke or ended.
     #[error("the desktop's stream broke while {doing}")]
     Stream {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
         /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Nothing came in time.
+    /// The server did not answer in time.
     #[error("the desktop did not answer within {limit_ms} ms while {doing}")]
     Late {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// The limit.
+        /// The timeout.
         limit_ms: u64,
     },
-    /// The server said something that RFB 3.8 does not allow here, or refused.
-    #[error("the desktop's server said: {0}")]
+    /// The server violated RFB 3.8, sent something unsupported, or rejected the connection.
+    #[error("RFB error: {0}")]
     Said(String),
 }
 
-/// What an update changed.
+/// The size of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Update {
-    /// Rectangles in it.
+    /// Number of rectangles.
     pub rectangles: u16,
-    /// Pixels they covered.
+    /// Pixels in all rectangles.
     pub pixels: usize,
 }
 
-/// A connection to a desktop and the picture as it is known.
+/// A connection to a desktop, with the current framebuffer.
 #[derive(Debug)]
 pub struct RfbClient<S> {
     stream: S,
@@ -75,47 +75,47 @@ pub struct RfbClient<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
-    /// Shakes hands, shared, and asks for 32-bit true colour, encoded [as for a browser](Encoding::AS_A_BROWSER).
-    /// `answer_ms_max` bounds every later wait too.
+    /// Connects in shared mode with 32-bit true colour and [`Encoding::BROWSER_DEFAULTS`]. `answer_ms_max` is the timeout of
+    /// this and of every later operation.
     ///
     /// # Errors
-    /// [`RfbError`]: broken, late, or not RFB 3.8 without a password.
+    /// [`RfbError`]: the stream broke, a timeout, or not RFB 3.8 without a password.
     pub async fn connect(stream: S, answer_ms_max: u64) -> Result<Self, RfbError> {
-        Self::connect_with(stream, answer_ms_max, Encoding::AS_A_BROWSER).await
+        Self::connect_with(stream, answer_ms_max, Encoding::BROWSER_DEFAULTS).await
     }
 
-    /// As [`Self::connect`], with the encodings that are offered, the preferred ones first.
+    /// Like [`Self::connect`] with these encodings, the preferred ones first.
     ///
     /// # Errors
-    /// As [`Self::connect`].
+    /// Like [`Self::connect`].
     pub async fn connect_with(stream: S, answer_ms_max: u64, offered: &[Encoding]) -> Result<Self, RfbError> {
         let limit = Duration::from_millis(answer_ms_max);
         let (name, offered) = (String::new(), offered.to_vec());
         let mut client = Self { stream, limit, name, offered, tight: Tight::new(), frame: Frame::new(0, 0) };
-        within(limit, "shaking hands", client.shake_hands()).await?;
+        within(limit, "doing the handshake", client.handshake()).await?;
         Ok(client)
     }
 
-    async fn shake_hands(&mut self) -> Result<(), RfbError> {
-        let doing = "shaking hands";
+    async fn handshake(&mut self) -> Result<(), RfbError> {
+        let doing = "doing the handshake";
         let mut greeting = [0; 12];
         self.stream.read_exact(&mut greeting).await.map_err(broken(doing))?;
         if &greeting != VERSION {
-            return Err(RfbError::Said(format!("{:?} instead of RFB 3.8", String::from_utf8_lossy(&greeting))));
+            return Err(RfbError::Protocol(format!("the server sent {:?} instead of RFB 3.8", String::from_utf8_lossy(&greeting))));
         }
         self.stream.write_all(VERSION).await.map_err(broken(doing))?;
         let count = self.stream.read_u8().await.map_err(broken(doing))?;
         if count == 0 {
-            return Err(RfbError::Said(self.text(doing).await?));
+            return Err(RfbError::Protocol(self.text(doing).await?));
         }
         let mut types = vec![0; usize::from(count)];
         self.stream.read_exact(&mut types).await.map_err(broken(doing))?;
         if !types.contains(&SECURITY_NONE) {
-            return Err(RfbError::Said(format!("security types {types:?}, without None")));
+            return Err(RfbError::Protocol(format!("the server offers security types {types:?}, without None")));
         }
         self.stream.write_all(&[SECURITY_NONE]).await.map_err(broken(doing))?;
         if self.stream.read_u32().await.map_err(broken(doing))? != 0 {
-            return Err(RfbError::Said(self.text(doing).await?));
+            return Err(RfbError::Protocol(self.text(doing).await?));
         }
         let shared = 1;
         self.stream.write_all(&[shared]).await.map_err(broken(doing))?;
@@ -128,14 +128,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
 
         // SetPixelFormat: 32 bits, depth 24, little endian, true colour, 8 bits each, red << 16, green << 8, blue << 0.
         let format = [0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
-        let mut hello = format.to_vec();
+        let mut messages = format.to_vec();
         let count = u16::try_from(self.offered.len()).unwrap_or(u16::MAX);
-        hello.extend([2, 0]); // SetEncodings
-        hello.extend(count.to_be_bytes());
+        messages.extend([2, 0]); // SetEncodings
+        messages.extend(count.to_be_bytes());
         for encoding in self.offered.iter().take(usize::from(count)) {
-            hello.extend(encoding.number().to_be_bytes());
+            messages.extend(encoding.number().to_be_bytes());
         }
-        self.stream.write_all(&hello).await.map_err(broken(doing))
+        self.stream.write_all(&messages).await.map_err(broken(doing))
     }
 
     /// The desktop's name.
@@ -143,34 +143,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         &self.name
     }
 
-    /// The picture as it is known.
+    /// The current framebuffer.
     pub fn frame(&self) -> &Frame {
         &self.frame
     }
 
-    /// Asks for the picture: all of it, or what changed.
+    /// Requests an update: of the whole framebuffer, or incremental.
     ///
     /// # Errors
-    /// [`RfbError::Stream`], [`RfbError::Late`].
+    /// [`RfbError::Stream`], [`RfbError::Timeout`].
     pub async fn request(&mut self, incremental: bool) -> Result<(), RfbError> {
         let mut message = vec![3, u8::from(incremental), 0, 0, 0, 0];
         message.extend(self.frame.width().to_be_bytes());
         message.extend(self.frame.height().to_be_bytes());
-        self.tell("asking for the picture", &message).await
+        self.send("requesting an update", &message).await
     }
 
-    /// Waits for the next update and paints it into the picture.
+    /// Waits for the next update and applies it to the framebuffer.
     ///
     /// # Errors
-    /// [`RfbError`]; after one the connection is of no more use.
+    /// [`RfbError`]; after an error the connection cannot be used.
     pub async fn update(&mut self) -> Result<Update, RfbError> {
-        within(self.limit, "waiting for the picture", self.read_update()).await
+        within(self.limit, "waiting for an update", self.read_update()).await
     }
 
-    /// Asks for the whole picture and waits until it is there.
+    /// Requests the whole framebuffer and waits for it.
     ///
     /// # Errors
-    /// As [`Self::update`].
+    /// Like [`Self::update`].
     pub async fn whole_frame(&mut self) -> Result<&Frame, RfbError> {
         self.request(false).await?;
         loop {
@@ -178,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
             if update.pixels >= usize::from(self.frame.width()) * usize::from(self.frame.height()) {
                 return Ok(&self.frame);
             }
-            // A resize came first: ask again for what there is now.
+            // The framebuffer was resized: request it with the new size.
             if update.pixels == 0 {
                 self.request(false).await?;
             }
@@ -188,35 +188,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
     /// Moves the pointer; `buttons` is a bit mask, 1 is the left button.
     ///
     /// # Errors
-    /// [`RfbError::Stream`], [`RfbError::Late`].
+    /// [`RfbError::Stream`], [`RfbError::Timeout`].
     pub async fn pointer(&mut self, x: u16, y: u16, buttons: u8) -> Result<(), RfbError> {
         let ([x1, x0], [y1, y0]) = (x.to_be_bytes(), y.to_be_bytes());
-        self.tell("moving the pointer", &[5, buttons, x1, x0, y1, y0]).await
+        self.send("moving the pointer", &[5, buttons, x1, x0, y1, y0]).await
     }
 
-    /// Presses and lets go of the left button at a place.
+    /// Clicks the left button at a position.
     ///
     /// # Errors
-    /// As [`Self::pointer`].
+    /// Like [`Self::pointer`].
     pub async fn click(&mut self, x: u16, y: u16) -> Result<(), RfbError> {
         self.pointer(x, y, 0).await?;
         self.pointer(x, y, 1).await?;
         self.pointer(x, y, 0).await
     }
 
-    /// Presses and lets go of a key, by its X11 keysym.
+    /// Presses and releases a key, by its X11 keysym.
     ///
     /// # Errors
-    /// [`RfbError::Stream`], [`RfbError::Late`].
+    /// [`RfbError::Stream`], [`RfbError::Timeout`].
     pub async fn key(&mut self, keysym: u32) -> Result<(), RfbError> {
         let [a, b, c, d] = keysym.to_be_bytes();
-        self.tell("pressing a key", &[4, 1, 0, 0, a, b, c, d, 4, 0, 0, 0, a, b, c, d]).await
+        self.send("pressing a key", &[4, 1, 0, 0, a, b, c, d, 4, 0, 0, 0, a, b, c, d]).await
     }
 
     /// Types printable ASCII; a newline is Return.
     ///
     /// # Errors
-    /// As [`Self::key`].
+    /// Like [`Self::key`].
     pub async fn type_text(&mut self, text: &str) -> Result<(), RfbError> {
         const RETURN: u32 = 0xff0d;
         for c in text.chars().filter(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n')) {
@@ -226,24 +226,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         Ok(())
     }
 
-    /// Gives the stream back.
+    /// Returns the stream.
     pub fn into_inner(self) -> S {
         self.stream
     }
 
-    async fn tell(&mut self, doing: &'static str, message: &[u8]) -> Result<(), RfbError> {
+    async fn send(&mut self, doing: &'static str, message: &[u8]) -> Result<(), RfbError> {
         let stream = &mut self.stream;
-        let told = async {
+        let sent = async {
             stream.write_all(message).await.map_err(broken(doing))?;
             stream.flush().await.map_err(broken(doing))
         };
-        within(self.limit, doing, told).await
+        within(self.limit, doing, sent).await
     }
 
     async fn text(&mut self, doing: &'static str) -> Result<String, RfbError> {
         let length = self.stream.read_u32().await.map_err(broken(doing))?;
         if length > TEXT_BYTES_MAX {
-            return Err(RfbError::Said(format!("a text of {length} bytes")));
+            return Err(RfbError::Protocol(format!("a text of {length} bytes is too long")));
         }
         let mut text = vec![0; length as usize];
         self.stream.read_exact(&mut text).await.map_err(broken(doing))?;
@@ -252,14 +252,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
 
     fn resize(&mut self, width: u16, height: u16) -> Result<(), RfbError> {
         if usize::from(width) * usize::from(height) > PIXELS_MAX {
-            return Err(RfbError::Said(format!("a picture of {width} × {height}")));
+            return Err(RfbError::Protocol(format!("a framebuffer of {width} × {height} is too large")));
         }
         self.frame = Frame::new(width, height);
         Ok(())
     }
 
     async fn read_update(&mut self) -> Result<Update, RfbError> {
-        let doing = "waiting for the picture";
+        let doing = "waiting for an update";
         loop {
             match self.stream.read_u8().await.map_err(broken(doing))? {
                 0 => return self.read_rectangles(doing).await,
@@ -270,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
                     self.stream.read_exact(&mut padding).await.map_err(broken(doing))?;
                     self.text(doing).await?;
                 }
-                other => return Err(RfbError::Said(format!("message type {other}, which was not asked for"))),
+                other => return Err(RfbError::Protocol(format!("unknown message type {other}"))),
             }
         }
     }
@@ -285,7 +285,7 @@ async fn within<T>(
     doing: &'static str,
     work: impl Future<Output = Result<T, RfbError>>,
 ) -> Result<T, RfbError> {
-    let late = |_| RfbError::Late { doing, limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) };
+    let late = |_| RfbError::Timeout { doing, limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) };
     timeout(limit, work).await.map_err(late)?
 }
 

@@ -1,5 +1,5 @@
-//! A running server: parts put together, sessions resumed, two listeners (TCP for people and backends, a Unix socket for
-//! this host's command line), a graceful end.
+//! The running server: opens its parts, resumes sessions, listens on TCP (pages and API) and on a Unix socket (command line), and
+//! stops gracefully.
 
 use crate::{
     admission,
@@ -46,48 +46,48 @@ use std::{
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What machines are made of and how they are started.
+/// The environment that machines are started in.
 pub struct MachineEnvironment {
-    /// How to start one.
+    /// Provides the specification of each machine.
     pub spec_source: Arc<dyn SpecSource>,
-    /// What it runs.
+    /// The image that machines run.
     pub image: ImageFacts,
-    /// The program that keeps machines: `PROGRAM keeper RUN_DIR`.
+    /// The keeper program, called as `PROGRAM keeper RUN_DIR`.
     pub keeper_program: PathBuf,
-    /// How long a machine may take to become ready, milliseconds.
+    /// The boot timeout of a machine, milliseconds.
     pub ready_ms_max: u64,
-    /// Who else wants to hear of the database's writes.
+    /// An additional observer of database writes.
     pub write_observer: Option<Arc<dyn WriteObserver>>,
 }
 
-/// The state directory, for one server at a time.
+/// The locked state directory; only one server can hold it.
 pub struct StateDir {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
     _lock: File,
 }
 
 /// A server that runs. Dropping it does not stop it; see [`Server::stop`].
 pub struct Server {
-    /// Its parts.
+    /// The shared parts.
     pub app: App,
-    /// Where it listens.
+    /// The TCP address it listens on.
     pub address: SocketAddr,
     serving: TaskTracker,
     demo: CancellationToken,
 }
 
 impl StateDir {
-    /// Makes the directory (0700) and takes its lock.
+    /// Creates the directory (mode 0700) and locks it.
     ///
     /// # Errors
-    /// It cannot be made, or another server has it.
-    pub fn take(path: &Path) -> anyhow::Result<Self> {
+    /// It cannot be created, or another server holds the lock.
+    pub fn lock(path: &Path) -> anyhow::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .with_context(|| format!("the state directory {} cannot be made", path.display()))?;
+            .with_context(|| format!("the state directory {} cannot be created", path.display()))?;
         let lock = File::options()
             .create(true)
             .truncate(false)
@@ -104,10 +104,10 @@ impl StateDir {
     }
 }
 
-/// Starts everything; returns when requests are answered.
+/// Starts the server. Returns when it answers requests.
 ///
 /// # Errors
-/// What is missing or wrong, and what to do.
+/// The missing or invalid part, and what to do.
 pub async fn start(
     config: Config,
     state: &StateDir,
@@ -116,15 +116,11 @@ pub async fn start(
 ) -> anyhow::Result<Server> {
     let providers =
         Providers::load(&config).map_err(|faults| anyhow::anyhow!("providers:\n  - {}", faults.join("\n  - ")))?;
-    let mut overrides = HostOverrides::parse(&config.egress.overrides).map_err(|faults| {
-        anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
+    let mut overrides = load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|faults| anyhow::anyhow!("{}", faults.join("\n")))?;
-    let store_settings = StoreSettings { busy_ms_max: config.store.busy_ms_max, ..StoreSettings::default() };
     let db_metrics = DbMetrics::new(config.store.slow_write_ms, environment.write_observer.clone());
-    let database = state.path.join("anteroom.db");
-    let store = Store::open_observed(&database, store_settings, db_metrics.clone()).await.context("the database")?;
+    let store = open_store(&config, state, db_metrics.clone()).await?;
     let vault = open_vault(&store, &state.path.join("vault.key")).await?;
     let local_operator = local_operator(&store).await?;
     let webhook = Webhook::open(&config).map_err(anyhow::Error::msg)?;
@@ -172,18 +168,15 @@ pub async fn start(
         config,
     });
     let _ = handle.set(app.downgrade());
-    admission::install_check(&app);
-    reconcile::once(&app).await.context("resuming sessions")?;
-    app.tasks.spawn(reconcile::run(app.clone()));
-    app.tasks.spawn(check_job::run(app.clone()));
-    app.tasks.spawn(webhook::run(app.clone()));
+    start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;
-    tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.emulated, "the server answers");
+    tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.emulated, "server started");
     Ok(Server { app, address, serving, demo })
 }
 
 impl Server {
-    /// Stops gracefully: sockets are told, tasks end within the limit, machines and sessions live on for the next server.
+    /// Stops gracefully: closes sockets with a reason and waits for tasks within the limit. Machines keep running and sessions stay
+    /// active for the next server.
     pub async fn stop(self) {
         self.app.stop.cancel();
         self.app.close_signal.close(Problem::ShuttingDown);
@@ -196,19 +189,43 @@ impl Server {
         };
         let limit = Duration::from_millis(self.app.config.http.drain_ms_max);
         if tokio::time::timeout(limit, drained).await.is_err() {
-            tracing::warn!(outcome = "drain_cut", left = self.app.tasks.len(), "some tasks did not end in time");
+            tracing::warn!(
+                outcome = "drain_timed_out",
+                remaining = self.app.tasks.len(),
+                "tasks did not finish in time"
+            );
         }
-        let left = self.app.timeline_buffer.close();
-        if left > 0 {
+        let lost = self.app.timeline_buffer.close();
+        if lost > 0 {
             tracing::error!(
                 outcome = "timeline_lost",
-                left,
-                "the server stops before the database took these timeline entries"
+                lost,
+                "server stopped before these timeline entries were written"
             );
         }
         self.app.store.close().await;
-        tracing::info!(outcome = "stopped", "the server has stopped; machines live on");
+        tracing::info!(outcome = "stopped", "server stopped; machines keep running");
     }
+}
+
+/// Resumes sessions and starts the periodic jobs.
+async fn start_jobs(app: &App) -> anyhow::Result<()> {
+    admission::install_check(app);
+    reconcile::once(app).await.context("resuming sessions")?;
+    app.tasks.spawn(reconcile::run(app.clone()));
+    app.tasks.spawn(check_job::run(app.clone()));
+    app.tasks.spawn(webhook::run(app.clone()));
+    Ok(())
+}
+
+fn load_overrides(config: &Config) -> anyhow::Result<HostOverrides> {
+    HostOverrides::parse(&config.egress.overrides)
+        .map_err(|faults| anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+}
+
+async fn open_store(config: &Config, state: &StateDir, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {
+    let settings = StoreSettings { busy_ms_max: config.store.busy_ms_max, ..StoreSettings::default() };
+    Store::open_observed(&state.path.join("anteroom.db"), settings, observer).await.context("the database")
 }
 
 fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -> anyhow::Result<()> {
@@ -219,7 +236,7 @@ fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -
     serving.spawn(async move {
         let served = axum::serve(tcp, make).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {
-            tracing::error!(outcome = "listener_failed", %error, "the TCP listener failed");
+            tracing::error!(outcome = "listener_failed", %error, "TCP listener failed");
         }
     });
     let stop = app.stop.clone();
@@ -227,19 +244,19 @@ fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -
     serving.spawn(async move {
         let served = axum::serve(unix, make).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {
-            tracing::error!(outcome = "listener_failed", %error, "the Unix socket failed");
+            tracing::error!(outcome = "listener_failed", %error, "Unix socket listener failed");
         }
     });
     Ok(())
 }
 
-/// The command line's socket. The lock of the state directory says that one which lies there is stale.
+/// The command line's socket. An existing socket file is stale, because this server holds the lock.
 fn listen_locally(state_dir: &Path) -> anyhow::Result<UnixListener> {
     let dir = File::open(state_dir)?;
-    // Through the descriptor: a Unix socket's path may have 107 bytes only.
+    // Through the descriptor, because the path of a Unix socket is limited to 107 bytes.
     let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd());
     let _ = fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).context("the command line's socket cannot be made")?;
+    let listener = UnixListener::bind(&path).context("the command line's socket cannot be created")?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -247,9 +264,9 @@ fn listen_locally(state_dir: &Path) -> anyhow::Result<UnixListener> {
 fn machine_settings(config: &Config, state: &StateDir, environment: &MachineEnvironment) -> MachineSettings {
     MachineSettings {
         ready_ms_max: environment.ready_ms_max,
-        // The controller ends a session at its cap; the keeper's deadline holds when there is no controller.
+        // The controller enforces the session limit; the keeper's deadline applies while no controller runs.
         lifetime_s_max: config.sessions.session_s_max + 60,
-        // The queue admits; this is only a backstop, with room for those that are just ending.
+        // The queue enforces the limit; this is a safety margin that includes machines that are ending.
         machines_max: config.machines.machines_max.saturating_mul(2),
         console_bytes_max: config.machines.console_bytes_max,
         ping_every_ms: config.machines.ping_every_ms,
@@ -260,7 +277,7 @@ fn machine_settings(config: &Config, state: &StateDir, environment: &MachineEnvi
     }
 }
 
-/// Opens the keys: made at the first start, refused when the database was sealed with others.
+/// Opens the key file. It is created at the first start; keys that differ from those of the database are an error.
 async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<KeyRing> {
     let known = store.key_fingerprint().await.context("the database")?;
     let ring = if store.has_sealed_credentials().await.context("the database")? || known.is_some() {
@@ -276,7 +293,7 @@ async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<KeyRing> {
     Ok(ring)
 }
 
-/// The operator at this host's command line owns what it starts; it has no token that anybody knows.
+/// The caller for this host's command line. Its token is random and not stored, so it cannot be used over TCP.
 async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
     let id = CallerId::from_parts(0, [0; 10]);
     if store.caller(&id).await.context("the database")?.is_none() {
@@ -300,21 +317,21 @@ async fn start_demo(
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the demo's identity provider")?;
     let address = listener.local_addr()?;
-    let host = HostName::parse(demo::DEMO_HOST).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    let host = HostName::parse(demo::DEMO_HOST).map_err(|error| anyhow::anyhow!("{error}"))?;
     overrides.insert(host, demo::DEMO_PORT, address);
     let stop = stop.clone();
     serving.spawn(async move {
         if let Err(error) = DemoIdp::default().serve(listener, stop).await {
-            tracing::error!(outcome = "demo_failed", error = %chain(&error), "the demo's identity provider failed");
+            tracing::error!(outcome = "demo_failed", error = %chain(&error), "demo identity provider failed");
         }
     });
     Ok(())
 }
 
-/// The link that lets an operator in.
+/// Creates an operator's login link.
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn enter_link(server: &Server) -> anyhow::Result<String> {
-    Ok(auth::login_links::enter_link(&server.app).await?)
+pub async fn operator_login_link(server: &Server) -> anyhow::Result<String> {
+    Ok(auth::login_links::operator_login_link(&server.app).await?)
 }

@@ -1,16 +1,17 @@
-//! Sessions: one person signing one tool in. One verb a file; the owner task ties them together.
+//! Sessions: one user signs one tool in, or a stored credential is used. Each operation has a module named by its verb; the
+//! supervisor's task ties them together.
 //!
 //! ```text
-//!  start ─▶ owner ──▶ Queued ─▶ Preparing{stage} ─▶ Open{channels} ──▶ Closing      (Progress: what the owner knows)
-//!              ▲         ▲                             │   │
-//!              │         └──────── Lost ◀── machine gone   └── complete · cancel · expire · fail
+//!  start ─▶ supervisor ─▶ Queued ─▶ Preparing{stage} ─▶ Open{channels} ──▶ Closing   (Progress: the supervisor's state)
+//!              ▲             ▲                            │   │
+//!              │             └────── Lost ◀── machine exited  └── complete · cancel · expire · fail
 //!              └── resume (a server that starts finds active rows)
 //!
 //!  the row (store):  active ──▶ completed | failed | cancelled | expired
 //! ```
 //!
-//! Whoever ends a session writes the row first (one conditional write with its timeline entry) and then tells the owner,
-//! which stops the machine. The status that people see is derived from both on each read ([`status`](mod@status)).
+//! Code that ends a session writes the row first (one conditional write with its timeline entry) and then signals the supervisor,
+//! which stops the machine. The status that callers see is computed from both on each read ([`status`](mod@status)).
 
 pub mod active_session;
 pub mod agent_events;

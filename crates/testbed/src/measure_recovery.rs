@@ -66,7 +66,7 @@ pub async fn kill_and_measure(
         let mut chunk = vec![0; 64 * 1024];
         while socket.read(&mut chunk).await? > 0 {}
         let at = began.elapsed();
-        let code = socket.closing().context("the connection ended without a close frame")?.code;
+        let code = socket.close_reason().context("the connection ended without a close frame")?.code;
         anyhow::Ok((at, code))
     };
     let status_changed = async {

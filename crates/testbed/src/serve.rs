@@ -61,7 +61,7 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
     wall_clock::restore_offset(&server_dir);
     read_only_database::watch(&server_dir);
     let config = Config::read(&launch.config)?;
-    let state = StateDir::take(&config.state_dir)?;
+    let state = StateDir::lock(&config.state_dir)?;
     anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
     let spec_source =
         PlainProcess { clis: launch.clis.clone(), faults: launch.faults, ..PlainProcess::with_built_programs()? };

@@ -1,7 +1,7 @@
-//! The stand-in issuer of Codex: as the tool's device flow uses it, then as the released tool does, here on this host, by every method of
-//! its descriptor. What the tool shows on its way is recorded: `providers/fixtures/codex` (`ANTEROOM_WRITE_SCREENS=1` writes it anew).
+//! The fake identity provider for Codex, with an HTTP client and with the released tool on this host, by every method of its
+//! descriptor. The tool's screens are compared with `providers/fixtures/codex` (`ANTEROOM_WRITE_SCREENS=1` writes these files).
 //!
-//! The tool is taken from the directory `ANTEROOM_TEST_CLIS`, or npm installs it once into `target/clis`.
+//! The tool is in the directory `ANTEROOM_TEST_CLIS`, or npm installs it once into `target/clis`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -18,15 +18,15 @@ use std::{collections::BTreeMap, fs::File};
 
 async fn post(issuer: &CodexIssuer, path: &str, body: &str) -> (StatusCode, Value) {
     let client = Client::builder().no_proxy().build().unwrap();
-    let answer = client.post(format!("http://{}{path}", issuer.address())).body(body.to_owned()).send().await.unwrap();
-    (answer.status(), answer.json().await.unwrap_or_default())
+    let response = client.post(format!("http://{}{path}", issuer.address())).body(body.to_owned()).send().await.unwrap();
+    (response.status(), response.json().await.unwrap_or_default())
 }
 
 async fn poll(issuer: &CodexIssuer) -> (StatusCode, Value) {
     let (_, device) = post(issuer, "/api/accounts/deviceauth/usercode", "{}").await;
     assert_eq!(device["user_code"], issuer.user_code().as_str());
-    let asked = json!({ "device_auth_id": device["device_auth_id"], "user_code": device["user_code"] });
-    post(issuer, "/api/accounts/deviceauth/token", &asked.to_string()).await
+    let request = json!({ "device_auth_id": device["device_auth_id"], "user_code": device["user_code"] });
+    post(issuer, "/api/accounts/deviceauth/token", &request.to_string()).await
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn tool_waits_for_approval_and_receives_tokens_once() {
     let (status, tokens) = post(&issuer, "/oauth/token", &form).await;
     assert_eq!(status, StatusCode::OK);
     for kind in ["id_token", "access_token", "refresh_token"] {
-        assert!(issuer.canaries().contains(&tokens[kind].as_str().unwrap().to_owned()), "{kind} can be looked for");
+        assert!(issuer.canaries().contains(&tokens[kind].as_str().unwrap().to_owned()), "{kind} is a canary");
     }
     assert_eq!(post(&issuer, "/oauth/token", &form).await.0, StatusCode::BAD_REQUEST);
 }
@@ -62,23 +62,23 @@ async fn unknown_requests_are_recorded() {
 
 const PACKAGE: &str = "@openai/codex";
 const KEY: &str = "sk-recorded-0123456789abcdefghijklmnopqrstuvwxyz";
-/// In the place of the code that is another one each time.
+/// Recorded instead of the device code, which differs in each run.
 const CODE: &str = "ABCD-12345";
 
 /// The released tool and its issuer.
-struct Rig {
+struct Fixture {
     ca: TestCa,
     issuer: CodexIssuer,
     clis: InstalledTools,
     provider: Provider,
 }
 
-/// The terminals in which each method is recorded, each with what the fixture's name ends with.
-fn seats() -> [(TerminalSetup, &'static str); 2] {
+/// The terminals in which each method is recorded, each with the suffix of the fixture's name.
+fn terminals() -> [(TerminalSetup, &'static str); 2] {
     [(TerminalSetup::MACHINE, ""), (TerminalSetup::SMALL, "_80")]
 }
 
-impl Rig {
+impl Fixture {
     async fn new(method: &str) -> Self {
         let ca = TestCa::new().unwrap();
         let issuer = CodexIssuer::start_tls(&ca, Approval::OnCommand).await.unwrap();
@@ -86,7 +86,7 @@ impl Rig {
         Self { ca, issuer, clis: InstalledTools::install().await.unwrap(), provider }
     }
 
-    /// The tool in a terminal, and what will be recorded of it.
+    /// Starts the tool in a terminal, and an empty recording.
     async fn start(&self, setup: &TerminalSetup, description: &str) -> (NativeCli, Recording) {
         let host_overrides = self.issuer.host_overrides();
         let tool = self.start_with(setup, host_overrides, self.provider.clone()).await;
@@ -105,18 +105,18 @@ impl Rig {
 
     fn recording(&self, setup: &TerminalSetup, description: &str, against: &str) -> Recording {
         let version = self.clis.version(PACKAGE).unwrap();
-        let how = format!(
+        let recorded = format!(
             "by crates/testbed/tests/codex_issuer.rs from the npm package {PACKAGE}@{version}, in a terminal of {}x{}, {against}",
             setup.columns, setup.rows
         );
         let release = version.split('-').next().unwrap();
         assert_eq!(Some(release), self.provider.tested_version.as_deref());
-        let mut recording = Recording::new(&self.provider, release, description, &how);
+        let mut recording = Recording::new(&self.provider, release, description, &recorded);
         recording.replace(&self.issuer.user_code(), CODE);
         recording
     }
 
-    /// The tool ended well and wrote its file; its own word on that is recorded, and nobody else was asked for anything.
+    /// Checks that the tool exited with 0 and wrote its file, and that it sent only known requests; records its status output.
     async fn signed_in(
         &self,
         tool: NativeCli,
@@ -132,31 +132,31 @@ impl Rig {
             assert!(written.text.contains(secret), "a secret is not in the file");
         }
         recording.record_credential(&written).unwrap();
-        let (exit, description) = tool.status(&self.clis).await.unwrap();
-        assert_eq!(exit, Some(0), "{description}");
-        recording.record_status(0, &description).unwrap();
+        let (exit, output) = tool.status(&self.clis).await.unwrap();
+        assert_eq!(exit, Some(0), "{output}");
+        recording.record_status(0, &output).unwrap();
         recording.forbid(secrets);
         assert_eq!(tool.denied_hosts(), Vec::<String>::new());
-        assert_eq!(self.issuer.unknown_calls(), Vec::<String>::new(), "the tool asked for something new");
+        assert_eq!(self.issuer.unknown_calls(), Vec::<String>::new(), "the tool sent a new kind of request");
         tool.finish().await.unwrap();
         recording.check(name).unwrap();
         written
     }
 
-    /// The tool ended without a credential and says so itself.
+    /// Checks that the tool exited with 1 and wrote no credential; records its status output.
     async fn failed(&self, tool: NativeCli, mut recording: Recording, name: &str) {
         assert_eq!(tool.wait_exit().await.unwrap(), 1, "{}", tool.screen().await.unwrap());
         recording.record_screen(&tool).await.unwrap();
         assert!(tool.complete_credential().unwrap().is_none());
-        let (exit, description) = tool.status(&self.clis).await.unwrap();
-        assert_eq!(exit, Some(1), "{description}");
-        recording.record_status(1, &description).unwrap();
+        let (exit, output) = tool.status(&self.clis).await.unwrap();
+        assert_eq!(exit, Some(1), "{output}");
+        recording.record_status(1, &output).unwrap();
         tool.finish().await.unwrap();
         recording.check(name).unwrap();
     }
 
-    /// What the person's browser is sent on to.
-    async fn allowed(&self, url: &str) -> String {
+    /// Opens an authorize URL and returns the URL that the browser is redirected to.
+    async fn authorize(&self, url: &str) -> String {
         let answer =
             self.ca.request(self.issuer.address(), Request::get(url).body(String::new()).unwrap()).await.unwrap();
         answer.headers().get("location").unwrap().to_str().unwrap().to_owned()
@@ -165,35 +165,35 @@ impl Rig {
 
 #[tokio::test]
 async fn released_tool_signs_in_by_device_code_and_matches_recording() {
-    for (setup, at) in seats() {
-        let rig = Rig::new("device_code").await;
-        let (tool, mut recording) = rig.start(&setup, "an address and a one-time code, then it is signed in.").await;
+    for (setup, suffix) in terminals() {
+        let fixture = Fixture::new("device_code").await;
+        let (tool, mut recording) = fixture.start(&setup, "an address and a one-time code, then it is signed in.").await;
         let screen = recording.record_when(&tool, "one-time code").await.unwrap();
-        assert!(screen.contains(&rig.issuer.user_code()), "{screen}");
-        rig.issuer.approve();
+        assert!(screen.contains(&fixture.issuer.user_code()), "{screen}");
+        fixture.issuer.approve();
         tool.wait_for("Successfully").await.unwrap();
-        rig.signed_in(tool, recording, &rig.issuer.canaries(), &format!("device_code{at}")).await;
+        fixture.signed_in(tool, recording, &fixture.issuer.canaries(), &format!("device_code{suffix}")).await;
     }
 }
 
 #[tokio::test]
 async fn rejected_or_unavailable_device_code_ends_released_tool_and_matches_recording() {
     let setup = TerminalSetup::MACHINE;
-    let rig = Rig::new("device_code").await;
+    let fixture = Fixture::new("device_code").await;
     let description =
         "the code is refused while it waits (with 400, as the stand-in says it; the tool itself waits 15 minutes).";
-    let (tool, mut recording) = rig.start(&setup, description).await;
+    let (tool, mut recording) = fixture.start(&setup, description).await;
     recording.record_when(&tool, "one-time code").await.unwrap();
-    rig.issuer.expire_code();
-    rig.failed(tool, recording, "device_code_refused").await;
+    fixture.issuer.expire_code();
+    fixture.failed(tool, recording, "device_code_refused").await;
 
-    let tool = rig.start_with(&setup, BTreeMap::new(), rig.provider.clone()).await;
-    let recording = rig.recording(&setup, "no code is to be had.", "with a proxy that answers 403");
-    rig.failed(tool, recording, "device_code_no_way_out").await;
+    let tool = fixture.start_with(&setup, BTreeMap::new(), fixture.provider.clone()).await;
+    let recording = fixture.recording(&setup, "no code is to be had.", "with a proxy that answers 403");
+    fixture.failed(tool, recording, "device_code_no_way_out").await;
 }
 
-/// Holds the port on which the tool waits for a browser: it has one for the whole host.
-async fn the_port() -> File {
+/// Locks the port 1455 of this host, on which the tool waits for the browser.
+async fn lock_callback_port() -> File {
     let path = std::env::temp_dir().join("anteroom-codex-1455.lock");
     let file = File::create(path).unwrap();
     tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.unwrap().unwrap()
@@ -201,53 +201,53 @@ async fn the_port() -> File {
 
 #[tokio::test]
 async fn released_tool_signs_in_through_browser_and_matches_recording() {
-    let _port = the_port().await;
+    let _port = lock_callback_port().await;
     let browser = Client::builder().no_proxy().build().unwrap();
-    for (setup, at) in seats() {
-        let rig = Rig::new("browser").await;
-        let (tool, mut recording) = rig.start(&setup, "an address for a browser that comes back to port 1455.").await;
+    for (setup, suffix) in terminals() {
+        let fixture = Fixture::new("browser").await;
+        let (tool, mut recording) = fixture.start(&setup, "an address for a browser that comes back to port 1455.").await;
         let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
         let link = tool.url_on(&screen).unwrap();
-        assert_eq!(tool.opened_url().await.unwrap(), link, "the screen has what the browser gets");
-        if !at.is_empty() {
+        assert_eq!(tool.opened_url().await.unwrap(), link, "the screen shows the URL that the browser opens");
+        if !suffix.is_empty() {
             recording.record_rows(&tool).await.unwrap();
         }
-        let answer = browser.get(rig.allowed(&link).await).send().await.unwrap();
+        let answer = browser.get(fixture.authorize(&link).await).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         tool.wait_for("Successfully").await.unwrap();
-        rig.signed_in(tool, recording, &rig.issuer.canaries(), &format!("browser{at}")).await;
+        fixture.signed_in(tool, recording, &fixture.issuer.canaries(), &format!("browser{suffix}")).await;
     }
-    let rig = Rig::new("browser").await;
+    let fixture = Fixture::new("browser").await;
     let (tool, mut recording) =
-        rig.start(&TerminalSetup::MACHINE, "the browser brings a code that was never issued.").await;
+        fixture.start(&TerminalSetup::MACHINE, "the browser brings a code that was never issued.").await;
     let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
-    let back = rig.allowed(&tool.url_on(&screen).unwrap()).await;
+    let back = fixture.authorize(&tool.url_on(&screen).unwrap()).await;
     let (before, code) = back.split_once("code=").unwrap();
     let rest = code.split_once('&').unwrap().1;
     browser.get(format!("{before}code=never-issued&{rest}")).send().await.unwrap();
-    rig.failed(tool, recording, "browser_code_is_refused").await;
-    assert_eq!(rig.issuer.rejections(), ["unknown code"]);
+    fixture.failed(tool, recording, "browser_code_is_refused").await;
+    assert_eq!(fixture.issuer.rejections(), ["unknown code"]);
 }
 
 #[tokio::test]
 async fn released_tool_accepts_api_key_and_matches_recording() {
-    for (setup, at) in seats() {
-        let rig = Rig::new("api_key").await;
+    for (setup, suffix) in terminals() {
+        let fixture = Fixture::new("api_key").await;
         let setup = setup.with_key(KEY);
-        let (tool, recording) = rig.start(&setup, "a key on the standard input, which is not tried out.").await;
-        rig.signed_in(tool, recording, &[KEY.to_owned()], &format!("api_key{at}")).await;
-        assert_eq!(rig.issuer.polls(), 0);
+        let (tool, recording) = fixture.start(&setup, "a key on the standard input, which is not tried out.").await;
+        fixture.signed_in(tool, recording, &[KEY.to_owned()], &format!("api_key{suffix}")).await;
+        assert_eq!(fixture.issuer.polls(), 0);
     }
 }
 
 #[tokio::test]
 async fn unwritable_api_key_ends_released_tool_and_matches_recording() {
-    let mut rig = Rig::new("api_key").await;
-    rig.provider
+    let mut fixture = Fixture::new("api_key").await;
+    fixture.provider
         .settings_files
         .push(SettingsFile { path: ".codex/auth.json/in-the-way".into(), content: String::new() });
     let setup = TerminalSetup::MACHINE.with_key(KEY);
-    let (tool, mut recording) = rig.start(&setup, "the key cannot be written: a directory is in its place.").await;
+    let (tool, mut recording) = fixture.start(&setup, "the key cannot be written: a directory is in its place.").await;
     recording.forbid(&[KEY.to_owned()]);
-    rig.failed(tool, recording, "api_key_cannot_be_kept").await;
+    fixture.failed(tool, recording, "api_key_cannot_be_kept").await;
 }

@@ -8,7 +8,7 @@ import { desktopShows, openSession, PHONE, scene } from "./scene.mjs";
 
 const LINK = "https://claude.com/cai/oauth/authorize?client_id=x&redirect_uri=https%3A%2F%2Fplatform.claude.com%2Foauth%2Fcode%2Fcallback";
 const BROWSER = "https://claude.com/cai/oauth/authorize?client_id=x&redirect_uri=http%3A%2F%2Flocalhost%3A41234%2Fcallback&state=s";
-const PROMPT = { id: "code", label: "The code that the last page shows", secret: false, hint: "It looks like CODE#STATE.", refused: null };
+const PROMPT = { id: "code", label: "The code that the last page shows", secret: false, hint: "It looks like CODE#STATE.", rejected: null };
 
 test("a question of the tool is asked in the page, a wrong answer is told from a refused one", async () => {
   await scene({}, async (stage) => {
@@ -24,7 +24,7 @@ test("a question of the tool is asked in the page, a wrong answer is told from a
     await page.fill("#paste-code", "abc#def");
     await page.click(".bring >> text=Send");
     await page.waitForSelector(".bring >> text=Typed at Codex's prompt.");
-    standin.change(id, { sign_in: signIn({ url: LINK, prompt: { ...PROMPT, refused: "Invalid code" } }) });
+    standin.change(id, { sign_in: signIn({ url: LINK, prompt: { ...PROMPT, rejected: "Invalid code" } }) });
     await page.waitForSelector(".refused >> text=Invalid code");
     await shoot("lane-question");
   });
@@ -44,7 +44,7 @@ test("the address at which a browser ended is taken as such", async () => {
 test("a key is not shown while it is typed", async () => {
   await scene({}, async (stage) => {
     const { page, standin, shoot } = stage;
-    const prompt = { id: "key_entry", label: "OpenAI API key", secret: true, hint: "It begins with sk-.", refused: null };
+    const prompt = { id: "key_entry", label: "OpenAI API key", secret: true, hint: "It begins with sk-.", rejected: null };
     await openSession(stage, { lanes: ["terminal"], sign_in: signIn({ prompt }) });
     await desktopShows(page);
     assert.equal(await page.getAttribute("#paste-code", "type"), "password");
@@ -105,7 +105,7 @@ test("a credential tells its health, is checked, and is signed in for again unde
     assert.match((await bad.textContent()) ?? "", /Needs a sign-in.*not signed in/s);
     await shoot("credentials");
     await page.click("[data-credential=crd_2] >> text=Check");
-    const used = await until("the check's session", () => [...standin.sessions.values()].find((one) => one.uses?.purpose === "check"));
+    const used = await until("the check's session", () => [...standin.sessions.values()].find((one) => one.credential_use?.purpose === "check"));
     standin.change(used.id, { status: "completed" });
     await page.waitForSelector("[data-credential=crd_2] >> text=Check");
     await bad.locator("button.primary").click();
@@ -122,7 +122,7 @@ test("a command with a stored credential ends with its exit code", async () => {
     const uses = { purpose: "exec", credential: "crd_1", exit_code: null };
     const id = await openSession(stage, { uses });
     await page.waitForSelector("h1 >> text=with a stored credential");
-    standin.change(id, { status: "completed", uses: { ...uses, exit_code: 3 } });
+    standin.change(id, { status: "completed", credential_use: { ...uses, exit_code: 3 } });
     await page.waitForSelector("text=It ended with exit code 3.");
   });
 });

@@ -38,7 +38,7 @@ for (const [name, look] of LOOKS) {
       await page.click(".timeline > summary");
       await page.waitForSelector("[data-kind=machine_ready]");
       await check("session");
-      standin.change(id, { status: "vm_stopped", reason: { code: "machine_gone", sentence: "The machine ended: killed by signal 9." } });
+      standin.change(id, { status: "vm_stopped", reason: { code: "machine_failed", sentence: "The machine ended: killed by signal 9." } });
       await page.waitForSelector("[data-notice=replaced]");
       await check("replacing");
       standin.change(id, { status: "completed", credential: standin.credentials[0] ?? null, reason: null });

@@ -10,7 +10,7 @@ test("tools are offered with their ways of signing in; one the image lacks is of
     standin.add({
       status: "failed",
       provider_name: "Claude Code",
-      reason: { code: "machine_gone", sentence: "The machine ended and the session had no restart left." },
+      reason: { code: "machine_failed", sentence: "The machine ended and the session had no restart left." },
       created_at: inSeconds(-7_300),
     });
     standin.add({ status: "authenticating" });
@@ -84,7 +84,7 @@ test("a credential is deleted once the tool has signed out, and kept when it has
       await page.click("[data-credential] >> text=Delete");
       await page.click("dialog button[data-rather]");
       const used = await until("the sign-out's session", () =>
-        [...standin.sessions.values()].find((one) => one.uses?.purpose === "logout" && one.status === "vm_creating"),
+        [...standin.sessions.values()].find((one) => one.credential_use?.purpose === "logout" && one.status === "vm_creating"),
       );
       assert.equal(standin.credentials.length, 1, "not before its end");
       const uses = { purpose: "logout", credential: "crd_1", exit_code };

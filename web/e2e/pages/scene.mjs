@@ -60,7 +60,7 @@ export async function scene(options, play) {
     assert.deepEqual(faults, []);
     const stored = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]);
     assert.deepEqual(stored, [0, 0, ""], "the page keeps nothing, and its cookie is not for scripts");
-    assert.ok(!/pass=|ticket=/.test(page.url()), "no secret in the address");
+    assert.ok(!/login_token=|ticket=/.test(page.url()), "no secret in the address");
   } finally {
     await browser.close();
     await standin.close();

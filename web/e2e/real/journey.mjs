@@ -1,6 +1,6 @@
 // A journey on a real `anteroom serve`, in a real browser. From the environment:
 //
-//   ANTEROOM_E2E_LINK     the single-use link that `anteroom serve` printed (http://…/enter#pass=…)
+//   ANTEROOM_E2E_LINK     the single-use link that `anteroom serve` printed (http://…/login#login_token=…)
 //   ANTEROOM_E2E_TOKEN    an operator's API token: makes a new link when that one was used, and asks for the cause of a failure
 //   ANTEROOM_E2E_SLOW_MS  the longest wait for something in the machine (default 120000; emulated machines are slow)
 //

@@ -37,7 +37,7 @@ export function providers() {
  * @returns {import("../../src/api.ts").SignInView}
  */
 export function signIn(part = {}) {
-  return { url: null, browser_url: null, device_code: null, device_code_until: null, prompt: null, failed: null, kept: false, ...part };
+  return { url: null, browser_url: null, device_code: null, device_code_until: null, prompt: null, failed: null, kept_in_machine: false, ...part };
 }
 
 /** @param {number} seconds from now */
@@ -77,7 +77,7 @@ export function newSession(number, part) {
     method: "default",
     methods: [{ id: "default", label: "", lanes: ["device_code", "desktop"] }],
     renews: null,
-    uses: null,
+    credential_use: null,
     viewers: 0,
     ...part,
   };
@@ -100,9 +100,9 @@ export function credential(id, session, part = {}) {
     policy: "store",
     deliver_until: null,
     health: "valid",
-    health_detail: "The tool agreed when it signed in.",
+    health_detail: "The tool confirmed the credential at sign-in.",
     checked_at: inSeconds(-86_400),
-    ends_at: null,
+    expires_at: null,
     ...part,
   };
 }

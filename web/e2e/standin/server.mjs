@@ -161,13 +161,13 @@ export class Standin {
     const body = text === "" ? null : JSON.parse(text);
     this.calls.push({ method, path: url.pathname, body, headers: request.headers });
     if (method !== "GET" && request.headers["x-anteroom"] !== "1") {
-      this.#refuse(response, 403, "foreign_origin", "The request comes from a page of another site.", "Open Anteroom's own page.", 4403);
+      this.#refuse(response, 403, "cross_origin", "The request comes from a page of another site.", "Open Anteroom's page directly.", 4403);
       return;
     }
     if (url.pathname === "/health") return this.#answer(response, 200, this.health);
-    if (url.pathname === "/api/enter") return this.#enter(response, body.pass);
+    if (url.pathname === "/api/login") return this.#enter(response, body.login_token);
     if (!this.open && !(request.headers.cookie ?? "").includes("anteroom=in")) {
-      this.#refuse(response, 401, "not_signed_in", "Nobody is signed in, or the token, cookie or ticket is not valid.", "Open the link that `anteroom serve` printed, or send an API token.", 4401);
+      this.#refuse(response, 401, "unauthenticated", "No valid token, cookie or ticket was sent.", "Open the link that `anteroom serve` printed, or send an API token.", 4401);
       return;
     }
     this.#api(method, url.pathname, body, request, response);
@@ -175,7 +175,7 @@ export class Standin {
 
   /** @param {string} path @param {import("node:http").ServerResponse} response */
   async #page(path, response) {
-    const shell = ["/", "/enter", "/dashboard/remote-cli", "/dashboard/remote-cli/auth"].includes(path);
+    const shell = ["/", "/login", "/dashboard/remote-cli", "/dashboard/remote-cli/auth"].includes(path);
     const bare = /^\/api\/auth\/session\/[^/]+\/novnc$/.test(path);
     const name = shell ? "index.html" : bare ? "desktop.html" : path.startsWith("/assets/") ? normalize(path).slice(1) : null;
     if (name === null) return false;
@@ -192,7 +192,7 @@ export class Standin {
   /** @param {import("node:http").ServerResponse} response @param {string} pass */
   #enter(response, pass) {
     if (!this.passes.delete(pass)) {
-      this.#refuse(response, 401, "spent", "This link or ticket was used before or is too old.", "Ask for a new one.", 4401);
+      this.#refuse(response, 401, "ticket_used", "This link or ticket was used before or has expired.", "Ask for a new one.", 4401);
       return;
     }
     this.#answer(response, 204, undefined, { "Set-Cookie": "anteroom=in; HttpOnly; SameSite=Strict; Path=/" });
@@ -215,7 +215,7 @@ export class Standin {
     }
     const used = /^\/api\/credentials\/([^/]+)\/use$/.exec(path)?.[1];
     if (used !== undefined) {
-      const session = this.add({ status: "vm_creating", uses: { purpose: body.purpose, credential: used, exit_code: null } });
+      const session = this.add({ status: "vm_creating", credential_use: { purpose: body.purpose, credential: used, exit_code: null } });
       return this.#answer(response, 202, { session, viewer_url: "/unused" });
     }
     const [, id = "", rest = ""] = /^\/api\/auth\/session\/([^/]+)(\/.*)?$/.exec(path) ?? [];
@@ -230,7 +230,7 @@ export class Standin {
   /** @param {import("node:http").ServerResponse} response @param {{ provider: string, idempotency_key: string, renews?: string }} body */
   #start(response, body) {
     if (this.full) {
-      this.#refuse(response, 503, "no_capacity", "There is no room for another machine.", "Try again later.", 4503);
+      this.#refuse(response, 503, "no_capacity", "There is no capacity for another machine.", "Try again later.", 4503);
       return;
     }
     const known = this.#keys.get(body.idempotency_key);
@@ -274,19 +274,19 @@ export class Standin {
         this.change(session.id, { method: body.method, sign_in: signIn() });
         return this.#answer(response, 204);
       default:
-        return this.#refuse(response, 404, "no_route", "There is nothing at this path.", "See /openapi.json for what there is.", 4404);
+        return this.#refuse(response, 404, "path_not_found", "There is nothing at this path.", "See /openapi.json for the API.", 4404);
     }
   }
 
   /** @param {import("node:http").ServerResponse} response @param {Session} session @param {string} text */
   #paste(response, session, text) {
-    if (text.startsWith("http://localhost:")) return this.#answer(response, 200, { taken_as: "callback", status: 200 });
+    if (text.startsWith("http://localhost:")) return this.#answer(response, 200, { interpreted_as: "callback", status: 200 });
     const id = session.sign_in.prompt?.id;
     if (id !== undefined && text === "wrong") {
       const detail = "It looks like CODE#STATE.";
-      return this.#answer(response, 422, { code: "wrong_answer", sentence: "This is not what the tool asks for; it was not given to it.", detail, remedy: "Copy it again, whole.", close_code: 4422 });
+      return this.#answer(response, 422, { code: "wrong_answer", sentence: "This is not what the tool asks for; it was not passed on.", detail, remedy: "Copy it again, whole.", close_code: 4422 });
     }
-    return this.#answer(response, 200, id === undefined ? { taken_as: "terminal" } : { taken_as: "prompt", id });
+    return this.#answer(response, 200, id === undefined ? { interpreted_as: "terminal" } : { interpreted_as: "prompt", id });
   }
 
   /**
@@ -318,7 +318,7 @@ export class Standin {
       this.#tickets.delete(ticket);
       const refusal = purpose === "desktop" ? this.refuse.shift() : undefined;
       if (refusal !== undefined) return peer.close(refusal[0], refusal[1]);
-      if (granted?.session !== id || granted?.purpose !== purpose) return peer.close(4401, "spent: This link or ticket was used before or is too old.");
+      if (granted?.session !== id || granted?.purpose !== purpose) return peer.close(4401, "ticket_used: This link or ticket was used before or has expired.");
       this.#admit(peer, id, purpose);
     });
   }

@@ -1,4 +1,4 @@
-// /dashboard/remote-cli/auth?session=…&provider=…[#pass=…]: one session, live.
+// /dashboard/remote-cli/auth?session=…&provider=…[#login_token=…]: one session, live.
 //
 //   pass (if any) ─▶ cookie ─▶ desktop's socket and state's stream, at once and side by side
 //
@@ -106,7 +106,7 @@ function titleOf(session: SessionView): string {
 
 function headline(session: SessionView, view_only: boolean): string {
   if (view_only) return `Watching ${session.provider_name}`;
-  if (session.uses !== null) return `${session.provider_name} with a stored credential`;
+  if (session.credential_use !== null) return `${session.provider_name} with a stored credential`;
   return session.renews === null ? `Sign ${session.provider_name} in` : `Sign ${session.provider_name} in again`;
 }
 

@@ -1,4 +1,4 @@
-// /enter#pass=…: the operator's link. Exchanges the pass for a cookie and goes on to the dashboard.
+// /login#login_token=…: the operator's link. Exchanges the pass for a cookie and goes on to the dashboard.
 
 import { useEffect, useState } from "preact/hooks";
 import { api, asProblem, type ProblemBody } from "../api";
@@ -52,7 +52,7 @@ export function Enter() {
         </p>
       ) : (
         <p>
-          A link works once. <code>anteroom link</code> on the server prints a new one, and so does <code>anteroom serve</code> when it
+          A link works once. <code>anteroom login-link</code> on the server prints a new one, and so does <code>anteroom serve</code> when it
           starts.
         </p>
       )}

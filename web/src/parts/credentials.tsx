@@ -46,7 +46,7 @@ const isForeign = (code: number) => code === 126 || code === 127 || (code > 128 
 /** Why a check has shown nothing; `null`: it has. */
 function notAsked(view: SessionView | null): ProblemBody | null {
   if (view === null) return USE_SLOW;
-  const code = view.uses?.exit_code ?? null;
+  const code = view.credential_use?.exit_code ?? null;
   if (view.status === "completed" && (code === null || !isForeign(code))) return null;
   const why = view.status === "completed" ? "Its command came to no end of its own." : (view.reason?.sentence ?? "");
   return {
@@ -60,7 +60,7 @@ function notAsked(view: SessionView | null): ProblemBody | null {
 /** Why a sign-out did not happen; `null`: it did. */
 function notSignedOut(view: SessionView | null): ProblemBody | null {
   if (view === null) return USE_SLOW;
-  const code = view.uses?.exit_code ?? null;
+  const code = view.credential_use?.exit_code ?? null;
   if (view.status === "completed" && code === 0) return null;
   const why = view.status === "completed" ? `The tool's sign-out ended with ${code}.` : (view.reason?.sentence ?? "");
   return {

@@ -16,7 +16,7 @@ interface EndedProps {
 
 /** What a person does about an end that is nobody's wish. */
 const REMEDIES: Record<string, string> = {
-  machine_gone: "Start a new session; the timeline has the machine's end.",
+  machine_failed: "Start a new session; the timeline has the machine's end.",
   ready_timeout: "Start a new session; the timeline names the stage it waited for.",
   agent_mismatch: "The image has to be built again: anteroom image build.",
   controller_restarted: "Start a new session.",
@@ -75,14 +75,14 @@ export function Ended({ session, timeline, may_start }: EndedProps) {
       <div class="ended-mark" aria-hidden="true">
         <svg viewBox="0 0 24 24">{good ? <path d="M5 12.5l4.5 4.5L19 7.5" /> : <path d="M7 7l10 10M17 7L7 17" />}</svg>
       </div>
-      <h1 ref={heading} tabIndex={-1}>{session.uses === null || !good ? words.title : "The command has ended"}</h1>
-      {good && session.uses !== null ? (
+      <h1 ref={heading} tabIndex={-1}>{session.credential_use === null || !good ? words.title : "The command has ended"}</h1>
+      {good && session.credential_use !== null ? (
         <p class="lead">
-          {session.uses.exit_code === null
+          {session.credential_use.exit_code === null
             ? "How it ended is not known."
-            : session.uses.exit_code === 0
+            : session.credential_use.exit_code === 0
               ? "It ended well. Its machine is not kept."
-              : `It ended with exit code ${session.uses.exit_code}. Its machine is not kept; the timeline has more.`}
+              : `It ended with exit code ${session.credential_use.exit_code}. Its machine is not kept; the timeline has more.`}
         </p>
       ) : good ? (
         <>

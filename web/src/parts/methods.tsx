@@ -11,7 +11,7 @@ export function Methods({ session }: { session: SessionView }) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<ProblemBody | null>(null);
   const others = session.methods.filter((method) => method.id !== session.method);
-  if (others.length === 0 || session.uses !== null) return null;
+  if (others.length === 0 || session.credential_use !== null) return null;
   const answered = (method: MethodView, yes: boolean) => {
     ask(null);
     if (!yes) return;

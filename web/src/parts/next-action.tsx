@@ -98,7 +98,7 @@ function Address({ session, url }: { session: SessionView; url: URL }) {
 
 /** What the server says became of it, for people. */
 function takenWords(pasted: Pasted, tool: string): string {
-  switch (pasted.taken_as) {
+  switch (pasted.interpreted_as) {
     case "callback":
       return pasted.status !== undefined && pasted.status < 400
         ? `${tool} took the address.`
@@ -127,13 +127,13 @@ function Bring({ session }: { session: SessionView }) {
     const hints = [prompt.hint, loopback && !prompt.secret ? CALLBACK_HINT : null].filter((hint) => hint !== null);
     return (
       <div class="bring" data-prompt={prompt.id}>
-        {prompt.refused === null ? null : (
+        {prompt.rejected === null ? null : (
           <p class="refused" role="alert">
-            {session.provider_name} did not take it: {prompt.refused}
+            {session.provider_name} did not take it: {prompt.rejected}
           </p>
         )}
         <PasteBox
-          key={`${prompt.id} ${prompt.refused ?? ""}`}
+          key={`${prompt.id} ${prompt.rejected ?? ""}`}
           id="paste-code"
           label={prompt.label}
           hint={hints.length === 0 ? "It is typed at the tool's prompt, with Enter." : hints.join(" ")}
@@ -178,7 +178,7 @@ export function NextAction({ session }: { session: SessionView }) {
       {url === null ? null : <Address session={session} url={url} />}
       {ready && session.machine === null ? <Bring session={session} /> : null}
       {ready && session.machine === null ? <Methods session={session} /> : null}
-      {session.uses === null ? <p class="quiet policy">{session.policy_sentence}</p> : null}
+      {session.credential_use === null ? <p class="quiet policy">{session.policy_sentence}</p> : null}
     </section>
   );
 }

@@ -5,7 +5,7 @@ import type { SessionView, TimelineEntry } from "../api";
 
 /** The newest entry that tells of a machine's end, for the words of why. */
 export function whyReplaced(timeline: readonly TimelineEntry[]): string | null {
-  const entry = [...timeline].reverse().find((candidate) => candidate.kind === "machine_gone");
+  const entry = [...timeline].reverse().find((candidate) => candidate.kind === "machine_exited");
   return entry?.sentence ?? null;
 }
 

@@ -9,29 +9,36 @@ use anteroom_store::{LoginScope, NewCaller, NewLoginToken, Role, SessionRow, Sha
 use anteroom_wire::{CallerId, Problem, Secret};
 use axum::http::HeaderValue;
 
-/// Makes a single-use pass for a link.
+/// Creates a single-use login token.
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn make_pass(app: &App, scope: LoginScope) -> Result<Secret, StoreError> {
-    let pass = random::token("pass_");
+pub async fn create(app: &App, scope: LoginScope) -> Result<Secret, StoreError> {
+    let login_token = random::token("login_");
     let expires_at_ms = clock::now() + app.config.sessions.login_link_s_max * 1_000;
-    app.store.create_login_token(&NewLoginToken { hash: Sha256Hex::of_secret(&pass), scope, expires_at_ms }).await?;
-    Ok(pass)
+    app.store
+        .create_login_token(&NewLoginToken { hash: Sha256Hex::of_secret(&login_token), scope, expires_at_ms })
+        .await?;
+    Ok(login_token)
 }
 
-/// Uses a pass up; the answer is the cookie to set, or nothing when `present` may do it already.
+/// Redeems a login token. Returns the cookie to set, or `None` if the `current` caller has the access already.
 ///
 /// # Errors
-/// The pass is spent, or the database cannot be used.
-pub async fn enter(app: &App, pass: &Secret, present: Option<&Caller>) -> Result<Option<HeaderValue>, ApiError> {
+/// The token is used or expired, or the database cannot be used.
+pub async fn redeem(
+    app: &App,
+    login_token: &Secret,
+    current: Option<&Caller>,
+) -> Result<Option<HeaderValue>, ApiError> {
     let now = clock::now();
-    let scope = app.store.redeem_login_token(&Sha256Hex::of_secret(pass), now).await?.ok_or(Problem::TicketUsed)?;
+    let scope =
+        app.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?.ok_or(Problem::TicketUsed)?;
     let (role, name, cookie) = match scope {
         LoginScope::Operator { name } => (Role::Operator, name, OPERATOR_COOKIE.to_owned()),
         LoginScope::Session { session } => {
             let row = app.store.session(&session).await?.ok_or(Problem::UnknownSession)?;
-            if present.is_some_and(|caller| caller.may_use(&row).is_ok()) {
+            if current.is_some_and(|caller| caller.require_session_access(&row).is_ok()) {
                 return Ok(None);
             }
             let cookie = format!("{VIEWER_COOKIE}{session}");
@@ -39,36 +46,37 @@ pub async fn enter(app: &App, pass: &Secret, present: Option<&Caller>) -> Result
         }
     };
     let token = random::token("ck_");
-    let life_s = app.config.sessions.cookie_s_max;
+    let lifetime_s = app.config.sessions.cookie_s_max;
     let caller = NewCaller {
         id: random::id(CallerId::from_parts),
         role,
         name,
         token: Sha256Hex::of_secret(&token),
         created_at_ms: now,
-        expires_at_ms: Some(now + life_s * 1_000),
+        expires_at_ms: Some(now + lifetime_s * 1_000),
     };
     app.store.create_caller(&caller).await?;
     let secure = if app.base_url.starts_with("https://") { "; Secure" } else { "" };
-    let text = format!("{cookie}={}; Path=/; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}", token.expose());
-    HeaderValue::from_str(&text).map(Some).map_err(|_| Problem::Internal.into())
+    let header =
+        format!("{cookie}={}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict{secure}", token.expose());
+    HeaderValue::from_str(&header).map(Some).map_err(|_| Problem::Internal.into())
 }
 
-/// The link that lets an operator in. The pass stands in the fragment, which browsers do not send.
+/// Creates an operator's login link. The token is in the fragment, which browsers do not send to the server.
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn enter_link(app: &App) -> Result<String, StoreError> {
-    let pass = make_pass(app, LoginScope::Operator { name: "operator".into() }).await?;
-    Ok(format!("{}/enter#pass={}", app.base_url, pass.expose()))
+pub async fn operator_login_link(app: &App) -> Result<String, StoreError> {
+    let login_token = create(app, LoginScope::Operator { name: "operator".into() }).await?;
+    Ok(format!("{}/login#login_token={}", app.base_url, login_token.expose()))
 }
 
-/// The link to one session's page.
+/// Creates a login link to one session's page.
 ///
 /// # Errors
 /// The database cannot be written.
 pub async fn viewer_link(app: &App, row: &SessionRow) -> Result<String, StoreError> {
-    let pass = make_pass(app, LoginScope::Session { session: row.id.clone() }).await?;
+    let login_token = create(app, LoginScope::Session { session: row.id.clone() }).await?;
     let page = format!("{}/dashboard/remote-cli/auth?session={}&provider={}", app.base_url, row.id, row.provider);
-    Ok(format!("{page}#pass={}", pass.expose()))
+    Ok(format!("{page}#login_token={}", login_token.expose()))
 }

@@ -77,7 +77,7 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     config.public_url = None;
     config.providers.insert(WAITING.into(), waiting_provider().context("the waiting provider")?);
     let environment = machine_environment::prepare(&config).await?;
-    let dir = StateDir::take(&config.state_dir)?;
+    let dir = StateDir::lock(&config.state_dir)?;
     let server = server::start(config, &dir, environment, true).await?;
     let measured = measure(&server, &provider, count).await;
     let stopped = stop_machines(&server).await;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
-    let state_dir = StateDir::take(&config.state_dir)?;
+    let state_dir = StateDir::lock(&config.state_dir)?;
     log::serve(&config).map_err(anyhow::Error::msg)?;
     let environment = machine_environment::prepare(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;

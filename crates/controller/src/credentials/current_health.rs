@@ -1,27 +1,27 @@
-//! Whether a credential can be used now: from what is stored and the time. Pure.
+//! The current health of a credential, computed from the stored health and the time. Pure.
 
 use crate::clock::{UnixMs, rfc3339};
 use anteroom_store::{CredentialRow, Health};
 use anteroom_wire::api::CredentialHealth;
 
-const SIGNED_IN: &str = "The tool confirmed the credential at sign-in.";
+const CONFIRMED_AT_SIGN_IN: &str = "The tool confirmed the credential at sign-in.";
 
-/// How it stands at `now`, and what that was concluded from. One that ends within `expiring_ms` is expiring.
+/// The health at `now` and the reason for it. A credential that expires within `expiring_ms` is expiring.
 pub fn current_health(row: &CredentialRow, now: UnixMs, expiring_ms: UnixMs) -> (CredentialHealth, String) {
-    let told = || row.health_detail.clone();
+    let stored_detail = || row.health_detail.clone();
     match (row.health, row.expires_at_ms) {
         (Health::NeedsAuth, _) => (
             CredentialHealth::NeedsAuth,
-            told().unwrap_or_else(|| "The tool did not agree when it was asked.".to_owned()),
+            stored_detail().unwrap_or_else(|| "The tool rejected the credential when it was checked.".to_owned()),
         ),
-        (Health::Valid | Health::Expiring, Some(end)) if end <= now => {
-            (CredentialHealth::NeedsAuth, format!("It ended at {}, as it says itself.", rfc3339(end)))
+        (Health::Valid | Health::Expiring, Some(expires_at)) if expires_at <= now => {
+            (CredentialHealth::NeedsAuth, format!("It expired at {}, according to its file.", rfc3339(expires_at)))
         }
-        (Health::Valid | Health::Expiring, Some(end)) if end - now <= expiring_ms => {
-            (CredentialHealth::Expiring, format!("It ends at {}, as it says itself.", rfc3339(end)))
+        (Health::Valid | Health::Expiring, Some(expires_at)) if expires_at - now <= expiring_ms => {
+            (CredentialHealth::Expiring, format!("It expires at {}, according to its file.", rfc3339(expires_at)))
         }
         (Health::Valid | Health::Expiring, _) => {
-            (CredentialHealth::Valid, told().unwrap_or_else(|| SIGNED_IN.to_owned()))
+            (CredentialHealth::Valid, stored_detail().unwrap_or_else(|| CONFIRMED_AT_SIGN_IN.to_owned()))
         }
     }
 }
@@ -58,7 +58,7 @@ mod tests {
     fn the_worse_of_what_the_tool_said_and_what_the_time_says_counts() {
         use CredentialHealth::{Expiring, NeedsAuth, Valid};
         let (now, soon) = (1_000_000, 1_000);
-        for (health, ends, expected) in [
+        for (health, expires_at, expected) in [
             (Health::Valid, None, Valid),
             (Health::Valid, Some(now + soon + 1), Valid),
             (Health::Valid, Some(now + soon), Expiring),
@@ -67,22 +67,22 @@ mod tests {
             (Health::Valid, Some(0), NeedsAuth),
             (Health::NeedsAuth, Some(now + 10 * soon), NeedsAuth),
             (Health::NeedsAuth, None, NeedsAuth),
-            // Told once that it ends; by now the setting is another.
+            // Reported as expiring once; the setting has changed since.
             (Health::Expiring, Some(now + 2 * soon), Valid),
             (Health::Expiring, Some(now + 1), Expiring),
         ] {
-            let (found, detail) = current_health(&row(health, None, ends), now, soon);
-            assert_eq!(found, expected, "{health:?} {ends:?}");
+            let (current, detail) = current_health(&row(health, None, expires_at), now, soon);
+            assert_eq!(current, expected, "{health:?} {expires_at:?}");
             assert!(!detail.is_empty());
         }
     }
 
     #[test]
     fn what_the_tool_said_is_told_unless_the_time_overrules_it() {
-        let said = |health, ends| current_health(&row(health, Some("It said: no."), ends), 10, 5).1;
-        assert_eq!(said(Health::NeedsAuth, None), "It said: no.");
-        assert_eq!(said(Health::Valid, None), "It said: no.");
-        assert!(said(Health::Valid, Some(3)).starts_with("It ended at 1970-01-01T00:00:00.003Z"));
-        assert_eq!(current_health(&row(Health::Valid, None, None), 10, 5).1, SIGNED_IN);
+        let detail = |health, expires_at| current_health(&row(health, Some("Its output: no."), expires_at), 10, 5).1;
+        assert_eq!(detail(Health::NeedsAuth, None), "Its output: no.");
+        assert_eq!(detail(Health::Valid, None), "Its output: no.");
+        assert!(detail(Health::Valid, Some(3)).starts_with("It expired at 1970-01-01T00:00:00.003Z"));
+        assert_eq!(current_health(&row(Health::Valid, None, None), 10, 5).1, CONFIRMED_AT_SIGN_IN);
     }
 }

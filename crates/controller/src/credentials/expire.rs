@@ -1,24 +1,24 @@
-//! What time does to stored credentials, written down: those that nobody fetched in time are deleted, those that end are told. Called
-//! by the sweep; may run at any moment.
+//! Expiry of stored credentials: deletes those that were not fetched in time and reports those that expire. Called by the
+//! reconciliation; may run at any moment.
 
 use crate::{app::App, clock, clock::rfc3339, outbox, session::timeline};
 use anteroom_store::{CredentialRow, Health, HealthUpdate, MessageSubject, StoreError};
 use anteroom_wire::webhook::{CREDENTIAL_EXPIRING, CREDENTIAL_NEEDS_AUTH};
 use serde_json::json;
 
-/// Credentials at once; the rest waits for the next time.
-const AT_ONCE_MAX: u32 = 100;
+/// Maximum number of credentials in one run; the rest waits for the next one.
+const BATCH_MAX: u32 = 100;
 
-/// Does what is due.
+/// Deletes and reports credentials that are due.
 ///
 /// # Errors
-/// The database cannot be used; what was done before that stays done.
+/// The database cannot be used; changes made before that stay.
 pub async fn expire_due(app: &App) -> Result<(), StoreError> {
     let now = clock::now();
-    for row in app.store.delete_expired(now, AT_ONCE_MAX).await? {
+    for row in app.store.delete_expired(now, BATCH_MAX).await? {
         let until = row.retention.until_ms().map(rfc3339);
-        tracing::warn!(outcome = "credential_delivery_expired", credential = %row.id, session = %row.session, until, "nobody fetched a credential in time; it was deleted");
-        let sentence = "Nobody fetched the credential in time: it was deleted here.";
+        tracing::warn!(outcome = "credential_delivery_expired", credential = %row.id, session = %row.session, until, "credential not fetched in time; deleted");
+        let sentence = "The credential was not fetched in time and was deleted here.";
         timeline::append_in_background(
             app,
             &row.session,
@@ -27,20 +27,28 @@ pub async fn expire_due(app: &App) -> Result<(), StoreError> {
             json!({ "credential": row.id, "until": until }),
         );
     }
-    let soon = now.saturating_add(app.config.credentials.expiry_warning_s.saturating_mul(1_000));
-    for row in app.store.expiring_credentials(now, soon, AT_ONCE_MAX).await? {
-        tell_of_end(app, &row, now).await?;
+    let warning_until = now.saturating_add(app.config.credentials.expiry_warning_s.saturating_mul(1_000));
+    for row in app.store.expiring_credentials(now, warning_until, BATCH_MAX).await? {
+        report_expiry(app, &row, now).await?;
     }
     Ok(())
 }
 
-/// Writes down, once for each, that it ends soon or has ended.
-async fn tell_of_end(app: &App, row: &CredentialRow, now: clock::UnixMs) -> Result<(), StoreError> {
-    let Some(end) = row.expires_at_ms else { return Ok(()) };
-    let (health, kind, detail) = if end <= now {
-        (Health::NeedsAuth, CREDENTIAL_NEEDS_AUTH, format!("It ended at {}, as it says itself.", rfc3339(end)))
+/// Records, once for each, that the credential expires soon or has expired.
+async fn report_expiry(app: &App, row: &CredentialRow, now: clock::UnixMs) -> Result<(), StoreError> {
+    let Some(expires_at) = row.expires_at_ms else { return Ok(()) };
+    let (health, kind, detail) = if expires_at <= now {
+        (
+            Health::NeedsAuth,
+            CREDENTIAL_NEEDS_AUTH,
+            format!("It expired at {}, according to its file.", rfc3339(expires_at)),
+        )
     } else {
-        (Health::Expiring, CREDENTIAL_EXPIRING, format!("It ends at {}, as it says itself.", rfc3339(end)))
+        (
+            Health::Expiring,
+            CREDENTIAL_EXPIRING,
+            format!("It expires at {}, according to its file.", rfc3339(expires_at)),
+        )
     };
     let messages = outbox::messages(app, &[(kind, MessageSubject::Credential(row.id.clone()))]);
     let update = HealthUpdate {
@@ -52,7 +60,7 @@ async fn tell_of_end(app: &App, row: &CredentialRow, now: clock::UnixMs) -> Resu
         messages: &messages,
     };
     if app.store.set_health(&update).await? {
-        tracing::info!(outcome = "credential_ends", credential = %row.id, health = health.as_str(), detail, "a credential ends");
+        tracing::info!(outcome = "credential_expires", credential = %row.id, health = health.as_str(), detail, "credential expires");
         outbox::wake_sender(app);
     }
     Ok(())

@@ -6,29 +6,29 @@ use anteroom_vault::Binding;
 use anteroom_wire::{Problem, agent::DeliveredFile};
 use zeroize::Zeroizing;
 
-/// What a credential's bytes are sealed for: the session that they came from, not the one that asks.
+/// The binding under which a credential's bytes are sealed: the session that delivered them, not the one that reads them.
 pub fn binding(row: &CredentialRow) -> Binding<'_> {
     Binding { record: &row.id, owner: &row.owner, provider: &row.provider, session: &row.session }
 }
 
-/// The bytes in the clear, as they were sealed: the files as JSON.
+/// Decrypts the bytes: the files as JSON.
 ///
 /// # Errors
-/// [`Problem::Internal`]: they do not open; the log has the cause.
-pub fn unsealed(app: &App, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, Problem> {
+/// [`Problem::Internal`]: they cannot be decrypted; the log has the cause.
+pub fn unseal_bytes(app: &App, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, Problem> {
     app.vault.unseal(&binding(&record.credential), &record.sealed).map_err(|error| {
-        tracing::error!(outcome = "unseal_failed", credential = %record.credential.id, error = %chain(&error), "a credential could not be opened");
+        tracing::error!(outcome = "unseal_failed", credential = %record.credential.id, error = %chain(&error), "credential not decrypted");
         Problem::Internal
     })
 }
 
-/// The files in the clear.
+/// Decrypts the files.
 ///
 /// # Errors
-/// As [`unsealed`].
-pub fn opened(app: &App, record: &SealedCredential) -> Result<Vec<DeliveredFile>, Problem> {
-    serde_json::from_slice(&unsealed(app, record)?).map_err(|_| {
-        tracing::error!(outcome = "not_files", credential = %record.credential.id, "a credential is not a list of files");
+/// As [`unseal_bytes`].
+pub fn unseal_files(app: &App, record: &SealedCredential) -> Result<Vec<DeliveredFile>, Problem> {
+    serde_json::from_slice(&unseal_bytes(app, record)?).map_err(|_| {
+        tracing::error!(outcome = "credential_not_files", credential = %record.credential.id, "decrypted credential is not a list of files");
         Problem::Internal
     })
 }

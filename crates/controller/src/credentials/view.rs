@@ -8,7 +8,7 @@ use crate::{
 use anteroom_store::CredentialRow;
 use anteroom_wire::api::CredentialMeta;
 
-/// A credential without its secret, as it stands now.
+/// A credential without its secret, with its current health.
 pub fn credential_meta(app: &App, row: &CredentialRow) -> CredentialMeta {
     let expiring_ms = app.config.credentials.expiry_warning_s.saturating_mul(1_000);
     let (health, health_detail) = current_health(row, clock::now(), expiring_ms);

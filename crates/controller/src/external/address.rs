@@ -2,33 +2,33 @@
 
 use std::fmt;
 
-/// How a desktop is spoken to.
+/// The protocol of a desktop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// RFB in the binary messages of a WebSocket.
     Ws,
-    /// RFB as it is.
+    /// RFB over TCP.
     Vnc,
 }
 
-/// Where an external desktop is. Printed for operators without its query, which may carry a websockify token.
+/// The address of an external desktop. It is printed without the query, which may contain a websockify token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    /// How it is spoken to.
+    /// The protocol.
     pub scheme: Scheme,
-    /// A name or an address; IPv6 without brackets.
+    /// A host name or an IP address; IPv6 without brackets.
     pub host: String,
     /// The TCP port.
     pub port: u16,
-    /// Path and query of the WebSocket; `/` for plain RFB.
+    /// Path and query of the WebSocket; `/` for RFB over TCP.
     pub path: String,
 }
 
 impl Address {
-    /// Reads an address.
+    /// Parses an address.
     ///
     /// # Errors
-    /// What is wrong with it, to follow "desktop": one clause, without the address itself.
+    /// The error as a clause after "desktop", without the address.
     pub fn parse(text: &str) -> Result<Self, String> {
         let given = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         let (scheme, port) = match given.as_deref() {
@@ -36,22 +36,20 @@ impl Address {
             Some("vnc") => (Scheme::Vnc, 5900),
             Some("wss") => {
                 return Err(
-                    "has the scheme wss, which this server does not speak; give it a ws:// address behind a tunnel \
-                            of your own, or vnc://"
+                    "has the scheme wss, which is not supported; use ws:// or vnc://, through an encrypted tunnel if needed"
                         .to_owned(),
                 );
             }
             Some(other) => {
                 return Err(format!("has the scheme {other:?}; it must be ws://HOST:PORT/ or vnc://HOST:PORT"));
             }
-            None => return Err("is no address; it must be ws://HOST:PORT/ or vnc://HOST:PORT".to_owned()),
+            None => return Err("is not an address; it must be ws://HOST:PORT/ or vnc://HOST:PORT".to_owned()),
         };
         let uri: http::Uri = text.parse().map_err(|error| format!("cannot be read: {error}"))?;
         let authority = uri.authority().ok_or("names no host")?;
         if authority.as_str().contains('@') {
             return Err(
-                "has a user name or password in it, which would stand in the configuration; a desktop's password is \
-                        asked of its viewer"
+                "has a user name or password, which must not be in the configuration; viewers enter the desktop's password"
                     .to_owned(),
             );
         }
@@ -59,8 +57,8 @@ impl Address {
         if host.is_empty() {
             return Err("names no host".to_owned());
         }
-        let given_port = authority.as_str().strip_prefix(authority.host()).unwrap_or("");
-        let port = match given_port.strip_prefix(':') {
+        let port_suffix = authority.as_str().strip_prefix(authority.host()).unwrap_or("");
+        let port = match port_suffix.strip_prefix(':') {
             None => port,
             Some(port) => match port.parse() {
                 Ok(port) if port > 0 => port,
@@ -75,7 +73,7 @@ impl Address {
         Ok(Self { scheme, host: host.to_owned(), port, path: path.to_owned() })
     }
 
-    /// Host and port as they stand in a `Host` header.
+    /// Host and port as in a `Host` header.
     pub fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)

@@ -1,4 +1,4 @@
-//! Dialling an external desktop: to an open stream that has greeted as a VNC server does, or to a fault by name.
+//! Connects to an external desktop and reads its RFB greeting.
 
 use super::{Address, ExternalMachine, Scheme};
 use crate::{rfb::ViewerSocket, tunnel::PrefixedStream};
@@ -15,9 +15,9 @@ use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 /// RFB's greeting: `RFB 003.008\n` with any digits.
 const GREETING_BYTES: usize = 12;
-/// The largest message of a websockify; its own are at most 64 KiB.
+/// The largest WebSocket message that is accepted; websockify sends at most 64 KiB.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// A machine that vanishes without a word is noticed after this and three probes, also while nobody moves the pointer.
+/// TCP keep-alive: a host that disappears is detected after the idle time and three probes, even without traffic.
 const KEEPALIVE_IDLE_S: u64 = 20;
 const KEEPALIVE_EVERY_S: u64 = 5;
 const KEEPALIVE_PROBES: u32 = 3;
@@ -30,70 +30,70 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 /// Why an external desktop could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", problem.code())]
-pub struct Fault {
+pub struct DialFailure {
     /// The cause; its close code is 4502.
     pub problem: Problem,
-    /// What was seen, without an address.
+    /// What happened, without an address.
     pub detail: String,
-    /// Since dialling began, milliseconds.
+    /// Time since the attempt started, milliseconds.
     pub after_ms: u64,
 }
 
-/// The cause and what was seen.
-type Seen = (Problem, String);
+/// The cause and the detail of a failure.
+type ProblemWithDetail = (Problem, String);
 
-/// Opens the desktop. What it said (the greeting) is read first from the stream.
+/// Opens the desktop. The returned stream starts with the greeting.
 ///
 /// # Errors
-/// [`Fault`], within the machine's `connect_ms_max` and `greeting_ms_max`.
-pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, Fault> {
-    let began = Instant::now();
+/// [`DialFailure`], within the machine's `connect_ms_max` and `greeting_ms_max`.
+pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialFailure> {
+    let started = Instant::now();
     open(machine).await.map_err(|(problem, detail)| {
-        let after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(
             outcome = "external_unreachable", machine = machine.name, address = %machine.desktop,
-            reason = problem.code(), detail, after_ms, "an external desktop could not be opened"
+            reason = problem.code(), detail, after_ms, "external desktop not opened"
         );
-        Fault { problem, detail, after_ms }
+        DialFailure { problem, detail, after_ms }
     })
 }
 
-async fn open(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, Seen> {
+async fn open(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, ProblemWithDetail> {
     let stream = connect(machine).await?;
     let greeting_ms_max = machine.greeting_ms_max;
-    let greeted = async {
+    let greeting = async {
         match machine.desktop.scheme {
             Scheme::Vnc => {
                 let mut stream: Box<dyn Duplex> = Box::new(stream);
-                let said = greeting(&mut stream).await.map_err(|why| why.told(None))?;
-                Ok(PrefixedStream::new(said, stream))
+                let greeting = read_greeting(&mut stream).await.map_err(|error| error.problem(None))?;
+                Ok(PrefixedStream::new(greeting, stream))
             }
             Scheme::Ws => {
-                let mut socket = shake_hands(&machine.desktop, stream).await?;
-                let said = greeting(&mut socket).await;
-                let closed = socket.closing().map(|closing| closing.code);
-                let said = said.map_err(|why| why.told(closed))?;
-                Ok(PrefixedStream::new(said, Box::new(socket) as Box<dyn Duplex>))
+                let mut socket = websocket_handshake(&machine.desktop, stream).await?;
+                let greeting = read_greeting(&mut socket).await;
+                let closed = socket.close_reason().map(|closing| closing.code);
+                let greeting = greeting.map_err(|error| error.problem(closed))?;
+                Ok(PrefixedStream::new(greeting, Box::new(socket) as Box<dyn Duplex>))
             }
         }
     };
-    match timeout(Duration::from_millis(greeting_ms_max), greeted).await {
-        Ok(greeted) => greeted,
-        Err(_) => Err((Problem::ExternalSilent, format!("no greeting of a VNC server in {greeting_ms_max} ms"))),
+    match timeout(Duration::from_millis(greeting_ms_max), greeting).await {
+        Ok(result) => result,
+        Err(_) => Err((Problem::ExternalSilent, format!("no VNC greeting within {greeting_ms_max} ms"))),
     }
 }
 
-async fn connect(machine: &ExternalMachine) -> Result<TcpStream, Seen> {
+async fn connect(machine: &ExternalMachine) -> Result<TcpStream, ProblemWithDetail> {
     let Address { host, port, .. } = &machine.desktop;
     let connecting = async {
         let addresses = tokio::net::lookup_host((host.as_str(), *port)).await;
-        // The resolver's own words may hold the name: only that it failed is said.
+        // The resolver's message may contain the name, so it is not reported.
         let addresses = addresses.map_err(|_| (Problem::ExternalNoRoute, "its name cannot be resolved".to_owned()))?;
         let mut last = (Problem::ExternalNoRoute, "its name has no address".to_owned());
         for address in addresses {
             match TcpStream::connect(address).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = not_connected(&error),
+                Err(error) => last = connect_problem(&error),
             }
         }
         Err(last)
@@ -101,20 +101,20 @@ async fn connect(machine: &ExternalMachine) -> Result<TcpStream, Seen> {
     let limit = machine.connect_ms_max;
     let stream = match timeout(Duration::from_millis(limit), connecting).await {
         Ok(connected) => connected?,
-        Err(_) => return Err((Problem::ExternalTimeout, format!("no connection in {limit} ms"))),
+        Err(_) => return Err((Problem::ExternalTimeout, format!("no connection within {limit} ms"))),
     };
-    // Pointer and keys are small; what cannot be set costs comfort only.
+    // Pointer and key messages are small. A socket option that cannot be set only affects latency and failure detection.
     let _ = stream.set_nodelay(true);
     let _ = keep_alive(&stream);
     Ok(stream)
 }
 
-/// What the kernel said about a connection that was not made.
-fn not_connected(error: &io::Error) -> Seen {
+/// The problem for a connect error.
+fn connect_problem(error: &io::Error) -> ProblemWithDetail {
     let problem = match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::CONNREFUSED | Errno::CONNRESET) => Problem::ExternalRefused,
         Some(Errno::TIMEDOUT) => Problem::ExternalTimeout,
-        // No route, no network, an address of a family that this host does not have, a firewall's word.
+        // No route, no network, an address family that this host does not have, or an ICMP error of a firewall.
         Some(_) | None => Problem::ExternalNoRoute,
     };
     (problem, error.to_string())
@@ -129,71 +129,71 @@ fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
 }
 
 /// The WebSocket handshake, as a client of websockify.
-async fn shake_hands(desktop: &Address, stream: TcpStream) -> Result<ViewerSocket, Seen> {
+async fn websocket_handshake(desktop: &Address, stream: TcpStream) -> Result<ViewerSocket, ProblemWithDetail> {
     let url = format!("ws://{}{}", desktop.authority(), desktop.path);
-    ViewerSocket::over(stream, &url, crate::tunnel::SUBPROTOCOL, MESSAGE_BYTES_MAX)
+    ViewerSocket::handshake(stream, &url, crate::tunnel::SUBPROTOCOL, MESSAGE_BYTES_MAX)
         .await
-        .map_err(|error| no_socket(&error))
+        .map_err(|error| handshake_problem(&error))
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else is answered, it is no WebSocket")]
-fn no_socket(error: &tungstenite::Error) -> Seen {
+#[expect(clippy::wildcard_enum_match_arm, reason = "any other answer is not a WebSocket handshake")]
+fn handshake_problem(error: &tungstenite::Error) -> ProblemWithDetail {
     use tungstenite::Error;
     match error {
         Error::Http(response) => (
             Problem::ExternalWrongProtocol,
-            format!("it answers the WebSocket handshake with HTTP status {}", response.status().as_u16()),
+            format!("it answered the WebSocket handshake with HTTP status {}", response.status().as_u16()),
         ),
         Error::Io(_) | Error::ConnectionClosed | Error::Protocol(ProtocolError::HandshakeIncomplete) => {
             (Problem::ExternalClosed, "it closed during the WebSocket handshake".to_owned())
         }
         _ => (
             Problem::ExternalWrongProtocol,
-            "it does not answer the WebSocket handshake as a websockify does".to_owned(),
+            "its answer to the WebSocket handshake is invalid".to_owned(),
         ),
     }
 }
 
-/// Why there was no greeting.
-enum NoGreeting {
-    /// The stream ended before a byte.
+/// Why no greeting was received.
+enum GreetingError {
+    /// The stream ended before the first byte.
     Closed,
-    /// Other bytes came.
-    Other,
+    /// The bytes are not a greeting.
+    Invalid,
 }
 
-impl NoGreeting {
-    /// In words; `closed`: the code of the WebSocket's close.
-    fn told(self, closed: Option<u16>) -> Seen {
+impl GreetingError {
+    /// `closed`: the code of the WebSocket's close frame.
+    fn problem(self, closed: Option<u16>) -> ProblemWithDetail {
         let code = closed.map_or_else(String::new, |code| format!(" (WebSocket close code {code})"));
         match self {
             Self::Closed => (Problem::ExternalClosed, format!("it closed before its greeting{code}")),
-            Self::Other => {
-                (Problem::ExternalWrongProtocol, "its first words are not the greeting of a VNC server".to_owned())
+            Self::Invalid => {
+                (Problem::ExternalWrongProtocol, "its first bytes are not the greeting of a VNC server".to_owned())
             }
         }
     }
 }
 
-/// Reads the greeting, and not a byte after it; gives up at the first byte that does not fit.
-async fn greeting<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Bytes, NoGreeting> {
-    let mut said = BytesMut::with_capacity(GREETING_BYTES);
-    while said.len() < GREETING_BYTES {
-        let room = (GREETING_BYTES - said.len()) as u64;
-        let count = (&mut *stream).take(room).read_buf(&mut said).await.unwrap_or(0);
-        if !fits(&said) {
-            return Err(NoGreeting::Other);
+/// Reads exactly the greeting; fails at the first wrong byte.
+async fn read_greeting<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Bytes, GreetingError> {
+    let mut greeting = BytesMut::with_capacity(GREETING_BYTES);
+    while greeting.len() < GREETING_BYTES {
+        let missing = (GREETING_BYTES - greeting.len()) as u64;
+        let count = (&mut *stream).take(missing).read_buf(&mut greeting).await.unwrap_or(0);
+        if !is_greeting_prefix(&greeting) {
+            return Err(GreetingError::Invalid);
         }
         if count == 0 {
-            return Err(if said.is_empty() { NoGreeting::Closed } else { NoGreeting::Other });
+            return Err(if greeting.is_empty() { GreetingError::Closed } else { GreetingError::Invalid });
         }
     }
-    Ok(said.freeze())
+    Ok(greeting.freeze())
 }
 
-/// Whether these are the first bytes of a greeting.
-fn fits(said: &[u8]) -> bool {
-    said.iter().zip(b"RFB ddd.ddd\n").all(|(byte, pattern)| match pattern {
+/// Whether the bytes are the start of a greeting.
+fn is_greeting_prefix(bytes: &[u8]) -> bool {
+    bytes.iter().zip(b"RFB ddd.ddd\n").all(|(byte, pattern)| match pattern {
         b'd' => byte.is_ascii_digit(),
         other => byte == other,
     })

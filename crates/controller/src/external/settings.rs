@@ -1,4 +1,4 @@
-//! `[external_machines.NAME]`: every fault of every machine at once.
+//! Parses `[external_machines.NAME]` and reports all errors of all machines at once.
 
 use super::{Address, ExternalMachine};
 use anteroom_store::Sha256Hex;
@@ -15,52 +15,52 @@ const KEYS: &str = "desktop, agent_token_file, connect_ms_max and greeting_ms_ma
 pub(super) fn load(
     tables: &BTreeMap<String, toml::Value>,
 ) -> Result<BTreeMap<String, Arc<ExternalMachine>>, Vec<String>> {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let mut machines: BTreeMap<String, Arc<ExternalMachine>> = BTreeMap::new();
     for (name, value) in tables {
-        let Some(machine) = one(name, value, &mut faults) else { continue };
-        // A token says whose agent it is: it must say one.
+        let Some(machine) = parse_machine(name, value, &mut errors) else { continue };
+        // A token identifies one agent.
         if let Some(other) = machines.values().find(|other| other.agent_token == machine.agent_token) {
-            faults.push(format!("external_machines.{name} and {} have the same agent token", other.name));
+            errors.push(format!("external_machines.{name} and {} have the same agent token", other.name));
         }
         machines.insert(name.clone(), Arc::new(machine));
     }
-    if faults.is_empty() { Ok(machines) } else { Err(faults) }
+    if errors.is_empty() { Ok(machines) } else { Err(errors) }
 }
 
-fn one(name: &str, value: &toml::Value, faults: &mut Vec<String>) -> Option<ExternalMachine> {
-    let before = faults.len();
-    let mut fault = |words: String| faults.push(format!("external_machines.{name}{words}"));
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(good) {
-        fault(format!(": a name has 1 to {NAME_CHARS_MAX} of a-z, 0-9, - and _"));
+fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> Option<ExternalMachine> {
+    let errors_before = errors.len();
+    let mut error = |message: String| errors.push(format!("external_machines.{name}{message}"));
+    let is_name_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_name_char) {
+        error(format!(": a name has 1 to {NAME_CHARS_MAX} characters of a-z, 0-9, - and _"));
     }
     let Some(table) = value.as_table() else {
-        fault(format!(" must be a table with {KEYS}"));
+        error(format!(" must be a table with {KEYS}"));
         return None;
     };
     for key in table.keys() {
         if !["desktop", "agent_token_file", "connect_ms_max", "greeting_ms_max"].contains(&key.as_str()) {
-            fault(format!(".{key} is not a setting; there are {KEYS}"));
+            error(format!(".{key} is not a setting; the settings are {KEYS}"));
         }
     }
     let desktop = match table.get("desktop") {
         None => Err(".desktop is missing".to_owned()),
         Some(toml::Value::String(text)) => Address::parse(text).map_err(|why| format!(".desktop {why}")),
-        Some(_) => Err(".desktop must be a text".to_owned()),
+        Some(_) => Err(".desktop must be a string".to_owned()),
     };
     let agent_token = match table.get("agent_token_file") {
         None => Err(".agent_token_file is missing".to_owned()),
         Some(toml::Value::String(path)) => {
-            token(Path::new(path)).map_err(|why| format!(".agent_token_file {path:?} {why}"))
+            read_token(Path::new(path)).map_err(|why| format!(".agent_token_file {path:?} {why}"))
         }
-        Some(_) => Err(".agent_token_file must be a text".to_owned()),
+        Some(_) => Err(".agent_token_file must be a string".to_owned()),
     };
-    let limit = |key: &str, default: u64, most: u64| match table.get(key) {
+    let limit = |key: &str, default: u64, max: u64| match table.get(key) {
         None => Ok(default),
         Some(value) => match value.as_integer().map(u64::try_from) {
-            Some(Ok(ms)) if (10..=most).contains(&ms) => Ok(ms),
-            Some(_) | None => Err(format!(".{key} is {value}; it must be a whole number, 10 to {most}")),
+            Some(Ok(ms)) if (10..=max).contains(&ms) => Ok(ms),
+            Some(_) | None => Err(format!(".{key} is {value}; it must be a whole number, 10 to {max}")),
         },
     };
     let connect = limit("connect_ms_max", CONNECT_MS_MAX, 10_000);
@@ -69,24 +69,24 @@ fn one(name: &str, value: &toml::Value, faults: &mut Vec<String>) -> Option<Exte
         (Ok(desktop), Ok(agent_token), Ok(connect_ms_max), Ok(greeting_ms_max)) => {
             let machine =
                 ExternalMachine { name: name.to_owned(), desktop, agent_token, connect_ms_max, greeting_ms_max };
-            (faults.len() == before).then_some(machine)
+            (errors.len() == errors_before).then_some(machine)
         }
         (desktop, agent_token, connect, greeting) => {
-            [desktop.err(), agent_token.err(), connect.err(), greeting.err()].into_iter().flatten().for_each(fault);
+            [desktop.err(), agent_token.err(), connect.err(), greeting.err()].into_iter().flatten().for_each(error);
             None
         }
     }
 }
 
-/// The hash of the token in a file that nobody else may read.
-fn token(path: &Path) -> Result<Sha256Hex, String> {
+/// Reads the token file, which only its owner may read, and returns the hash of the token.
+fn read_token(path: &Path) -> Result<Sha256Hex, String> {
     let mut file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
     let meta = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
     if !meta.is_file() {
         return Err("is not a file".to_owned());
     }
     if meta.mode() & 0o077 != 0 {
-        return Err(format!("may be read by others (mode {:04o}): chmod 600 it", meta.mode() & 0o777));
+        return Err(format!("can be read by other users (mode {:04o}): set mode 600", meta.mode() & 0o777));
     }
     let mut text = zeroize::Zeroizing::new(String::new());
     let limit = TOKEN_CHARS_MAX as u64 + 2;
@@ -98,7 +98,7 @@ fn token(path: &Path) -> Result<Sha256Hex, String> {
     if !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) || !token.bytes().all(|byte| byte.is_ascii_graphic())
     {
         return Err(format!(
-            "must have one token of {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} visible ASCII characters in it"
+            "must contain one token of {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} visible ASCII characters"
         ));
     }
     Ok(Sha256Hex::of_secret(&Secret::new(token.to_owned())))

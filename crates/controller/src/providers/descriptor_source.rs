@@ -316,8 +316,8 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
             "x.toml:8: sign_in.url is not a regular expression",
             "x.toml:13: prompts[1].matches is missing",
             "x.toml:15: prompts[1].press[0]: unknown variant `any`",
-            "x.toml:13: prompts[1] \"a\": the id is there twice",
-            "x.toml:17: credential.paths[1] \"/y\" must lie below",
+            "x.toml:13: prompts[1] \"a\": the id is a duplicate",
+            "x.toml:17: credential.paths[1] \"/y\" must be below",
             "x.toml:16: credential.required is empty",
         ] {
             assert!(all.iter().any(|fault| fault.starts_with(expected)), "{expected} is not in:\n{}", all.join("\n"));

@@ -1,31 +1,31 @@
-//! What a viewer offers to understand, by its number (RFC 6143 §7.7, and the registry that the RFB community keeps).
+//! Encodings that a client offers, with their numbers (RFC 6143 §7.7 and the registry of the RFB community).
 
-/// An encoding of rectangles, or a wish that travels as one.
+/// An encoding of rectangles, or a pseudo-encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// Fills, palettes and true colour, most of it deflated.
+    /// Fills, palettes and true colour, mostly compressed with deflate.
     Tight,
-    /// A rectangle that the picture already has elsewhere.
+    /// A copy of another rectangle of the framebuffer.
     CopyRect,
-    /// Pixels as they are. A server may always use it.
+    /// Uncompressed pixels. A server may always use it.
     Raw,
-    /// Tells when the picture gets another size.
+    /// Announces a new size of the framebuffer.
     DesktopSize,
-    /// Ends an update whose number of rectangles was not known before.
+    /// Ends an update whose number of rectangles was not known at its start.
     LastRect,
-    /// How hard the server shall compress: 0 (fast) to 9 (small).
+    /// The requested compression level: 0 (fast) to 9 (small).
     CompressLevel(u8),
 }
 
 impl Encoding {
-    /// What noVNC 1.7 offers, as far as this client understands it: a server then takes the way that it takes for a person's
-    /// browser. Two things differ. CopyRect comes second, which servers do not mind: they use it beside the encoding that
-    /// they prefer. And no quality level is sent: with one, a server may answer in JPEG, which is not decoded here; without
-    /// one, Tight is free of loss.
-    pub const AS_A_BROWSER: &[Self] =
+    /// The encodings that noVNC 1.7 offers, except those that this client does not support, so that a server uses the same
+    /// code path as for a browser. There are two differences. CopyRect is second, which servers ignore: they use it in addition to
+    /// the preferred encoding. And no quality level is sent: with one, a server may send JPEG, which is not decoded here;
+    /// without one, Tight is lossless.
+    pub const BROWSER_DEFAULTS: &[Self] =
         &[Self::Tight, Self::CopyRect, Self::Raw, Self::CompressLevel(2), Self::DesktopSize, Self::LastRect];
 
-    /// The number that is sent. A level beyond 9 counts as 9.
+    /// The number in the protocol. A level above 9 is sent as 9.
     pub(super) fn number(self) -> i32 {
         match self {
             Self::Raw => 0,
@@ -37,7 +37,7 @@ impl Encoding {
         }
     }
 
-    /// How a rectangle with this number is to be read; `None` when it cannot be, or was not offered.
+    /// The encoding of a rectangle with this number; `None` if it is not supported or was not offered.
     pub(super) fn of_rectangle(number: i32, offered: &[Self]) -> Option<Self> {
         if number == Self::Raw.number() {
             return Some(Self::Raw);

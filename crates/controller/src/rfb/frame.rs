@@ -1,9 +1,9 @@
-//! A picture and the questions that are asked of it.
+//! A framebuffer with queries on its pixels.
 
 /// A colour as `0xRRGGBB`.
 pub type Rgb = u32;
 
-/// A picture in true colour.
+/// A true-colour framebuffer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     width: u16,
@@ -18,33 +18,33 @@ impl std::fmt::Debug for Frame {
 }
 
 impl Frame {
-    /// A black one.
+    /// A black framebuffer.
     pub fn new(width: u16, height: u16) -> Self {
         Self { width, height, pixels: vec![0; usize::from(width) * usize::from(height)] }
     }
 
-    /// Pixels across.
+    /// Width in pixels.
     pub fn width(&self) -> u16 {
         self.width
     }
 
-    /// Pixels down.
+    /// Height in pixels.
     pub fn height(&self) -> u16 {
         self.height
     }
 
-    /// The colour at a place; `None` outside.
+    /// The colour of a pixel; `None` outside the framebuffer.
     pub fn at(&self, x: u16, y: u16) -> Option<Rgb> {
         let inside = x < self.width && y < self.height;
         inside.then(|| self.pixels[self.index(x, y)])
     }
 
-    /// How many pixels have exactly this colour.
+    /// The number of pixels with exactly this colour.
     pub fn count(&self, colour: Rgb) -> usize {
         self.pixels.iter().filter(|&&pixel| pixel == colour).count()
     }
 
-    /// How many different colours there are, counted up to `max`.
+    /// The number of different colours, counted up to `max`.
     pub fn colours(&self, max: usize) -> usize {
         let mut seen = std::collections::HashSet::new();
         for &pixel in &self.pixels {
@@ -56,8 +56,8 @@ impl Frame {
         seen.len()
     }
 
-    /// The middle of the smallest rectangle that holds every pixel of this colour, if there are at least `pixels_min`.
-    pub fn middle_of(&self, colour: Rgb, pixels_min: usize) -> Option<(u16, u16)> {
+    /// The center of the bounding box of all pixels with this colour, if there are at least `pixels_min`.
+    pub fn center_of(&self, colour: Rgb, pixels_min: usize) -> Option<(u16, u16)> {
         let (mut left, mut top, mut right, mut bottom, mut count) = (u16::MAX, u16::MAX, 0, 0, 0);
         for y in 0..self.height {
             for x in 0..self.width {
@@ -68,13 +68,6 @@ impl Frame {
             }
         }
         (count >= pixels_min.max(1)).then(|| (left + (right - left) / 2, top + (bottom - top) / 2))
-    }
-
-    /// The picture as a binary PPM file, for people who want to see what a test saw.
-    pub fn to_ppm(&self) -> Vec<u8> {
-        let mut file = format!("P6\n{} {}\n255\n", self.width, self.height).into_bytes();
-        file.extend(self.pixels.iter().flat_map(|pixel| pixel.to_be_bytes().into_iter().skip(1)));
-        file
     }
 
     fn index(&self, x: u16, y: u16) -> usize {
@@ -98,7 +91,7 @@ impl Frame {
         }
     }
 
-    /// Copies a rectangle within the picture; the caller has checked that both places fit.
+    /// Copies a rectangle within the framebuffer; the caller has checked that source and target fit.
     pub(super) fn copy(&mut self, from: (u16, u16), to: (u16, u16), (width, height): (u16, u16)) {
         let source: Vec<Rgb> = (0..height)
             .flat_map(|row| {
@@ -121,14 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_patch_is_found_by_its_colour_even_after_it_was_copied() {
+    fn rectangle_is_found_by_its_colour_after_a_copy() {
         let mut frame = Frame::new(20, 10);
         for y in 2..5 {
             frame.paint_row(3, y, &[0x33, 0x7d, 0x0a, 0xff].repeat(5));
         }
         assert_eq!(frame.count(0x0a7d33), 15);
-        assert_eq!(frame.middle_of(0x0a7d33, 15), Some((5, 3)));
-        assert_eq!(frame.middle_of(0x0a7d33, 16), None);
+        assert_eq!(frame.center_of(0x0a7d33, 15), Some((5, 3)));
+        assert_eq!(frame.center_of(0x0a7d33, 16), None);
         frame.copy((3, 2), (4, 3), (5, 3));
         assert_eq!(frame.at(8, 5), Some(0x0a7d33));
         assert_eq!(frame.at(20, 0), None);

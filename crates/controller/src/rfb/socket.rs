@@ -1,4 +1,4 @@
-//! A viewer's WebSocket as a byte stream, with the close code kept.
+//! A viewer's WebSocket as a byte stream that also returns the close code.
 
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
@@ -18,11 +18,11 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue, protocol::WebSocketConfig},
 };
 
-/// Why there is no socket.
+/// Why a WebSocket was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The address or a header is not well formed.
-    #[error("{0:?} cannot be asked for")]
+    /// The URL or a header is malformed.
+    #[error("{0:?} is not a valid URL or header value")]
     Malformed(String),
     /// The server answered the handshake with an HTTP status.
     #[error("the server answered {status}: {body}")]
@@ -32,42 +32,43 @@ pub enum DialError {
         /// The body, a problem as JSON.
         body: String,
     },
-    /// No connection.
+    /// The connection failed.
     #[error("the server could not be reached")]
     Unreachable(#[source] Box<Error>),
-    /// No answer.
+    /// The handshake timed out.
     #[error("the server did not answer the handshake within {0} ms")]
     Late(u64),
 }
 
-/// How the server closed.
+/// The status of the server's close frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closing {
+pub struct CloseReason {
     /// The close code; 1005 when the frame had none.
     pub code: u16,
     /// The reason.
     pub reason: String,
 }
 
-/// The client side of a viewer's WebSocket. Reading ends when the server closes; [`Self::closing`] then says how.
+/// The client side of a viewer's WebSocket. Reading ends when the server closes; [`Self::close_reason`] then returns the status.
 #[derive(Debug)]
 pub struct ViewerSocket {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Bytes of the last message that were not read yet.
     rest: Bytes,
-    closing: Option<Closing>,
-    /// Whether the last write has not left yet: whoever reads then sends it on the way, for nobody else may.
-    unsent: bool,
+    close_reason: Option<CloseReason>,
+    /// Whether a write is not flushed yet. Reading then flushes it, because the caller may not call anything else.
+    needs_flush: bool,
 }
 
 impl ViewerSocket {
     fn new(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
-        Self { socket, rest: Bytes::new(), closing: None, unsent: false }
+        Self { socket, rest: Bytes::new(), close_reason: None, needs_flush: false }
     }
 
-    /// Sends what has not left yet, as far as the connection takes it.
+    /// Flushes as much as the connection accepts.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let sent = Pin::new(&mut self.socket).poll_flush(cx).map_err(io::Error::other);
-        self.unsent = sent.is_pending();
+        self.needs_flush = sent.is_pending();
         sent
     }
 
@@ -83,20 +84,20 @@ impl ViewerSocket {
         }
         match timeout(Duration::from_millis(answer_ms_max), connect_async(request)).await {
             Ok(Ok((socket, _))) => Ok(Self::new(socket)),
-            Ok(Err(Error::Http(response))) => Err(DialError::Refused {
+            Ok(Err(Error::Http(response))) => Err(DialError::Rejected {
                 status: response.status().as_u16(),
                 body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
             }),
             Ok(Err(error)) => Err(DialError::Unreachable(Box::new(error))),
-            Err(_) => Err(DialError::Late(answer_ms_max)),
+            Err(_) => Err(DialError::Timeout(answer_ms_max)),
         }
     }
 
-    /// Shakes hands over a connection that is open; `url` says what is asked for there. The caller bounds the time.
+    /// Does the WebSocket handshake on an open connection, for `url`. The caller must set a timeout.
     ///
     /// # Errors
-    /// What was answered instead.
-    pub async fn over(
+    /// The connection broke or the answer is not a WebSocket handshake.
+    pub async fn handshake(
         stream: TcpStream,
         url: &str,
         subprotocol: &'static str,
@@ -112,9 +113,9 @@ impl ViewerSocket {
         Ok(Self::new(socket))
     }
 
-    /// How the server closed, once reading has ended. `None`: it broke off without a word.
-    pub fn closing(&self) -> Option<&Closing> {
-        self.closing.as_ref()
+    /// The status of the server's close frame, after reading has ended. `None`: the connection ended without a close frame.
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.close_reason.as_ref()
     }
 
     /// Sends a text message (a terminal's control).
@@ -128,8 +129,8 @@ impl ViewerSocket {
 
 impl AsyncRead for ViewerSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // What it answers may be what is waited for. A connection that is broken tells so when it is read.
-        if self.unsent {
+        // The caller may wait for the answer to an unflushed write. If the connection is broken, the read below fails.
+        if self.needs_flush {
             let _ = self.poll_send(cx);
         }
         loop {
@@ -142,9 +143,9 @@ impl AsyncRead for ViewerSocket {
             match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
                 Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
                 Some(Ok(Message::Close(frame))) => {
-                    let closing = frame.map(|frame| (u16::from(frame.code), frame.reason.to_string()));
-                    let (code, reason) = closing.unwrap_or((1005, String::new()));
-                    self.closing = Some(Closing { code, reason });
+                    let status = frame.map(|frame| (u16::from(frame.code), frame.reason.to_string()));
+                    let (code, reason) = status.unwrap_or((1005, String::new()));
+                    self.close_reason = Some(CloseReason { code, reason });
                 }
                 Some(Ok(Message::Text(text))) => self.rest = Bytes::copy_from_slice(text.as_bytes()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
@@ -160,7 +161,7 @@ impl AsyncWrite for ViewerSocket {
         let mut socket = Pin::new(&mut self.socket);
         ready!(socket.as_mut().poll_ready(cx)).map_err(io::Error::other)?;
         socket.as_mut().start_send(Message::Binary(Bytes::copy_from_slice(buf))).map_err(io::Error::other)?;
-        // Written as far as the connection takes it; what remains goes with the next call of any kind.
+        // Flush as much as the connection accepts; the next read or flush sends the rest.
         let _ = self.poll_send(cx)?;
         Poll::Ready(Ok(buf.len()))
     }
@@ -183,20 +184,20 @@ mod tests {
         net::TcpListener,
     };
 
-    /// Takes all that this task may do before it has to let others: nothing is ready for it any more.
+    /// Uses up the task's cooperative budget, so that no I/O is ready for it.
     fn exhaust(cx: &mut Context<'_>) {
         while std::pin::pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
     }
 
     #[tokio::test]
-    async fn what_was_written_when_the_task_had_its_share_is_sent_while_it_reads() {
+    async fn write_without_task_budget_is_flushed_while_reading() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/", listener.local_addr().unwrap());
         let echo = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-            let heard = futures_util::StreamExt::next(&mut socket).await.unwrap().unwrap();
-            futures_util::SinkExt::send(&mut socket, heard).await.unwrap();
+            let message = futures_util::StreamExt::next(&mut socket).await.unwrap().unwrap();
+            futures_util::SinkExt::send(&mut socket, message).await.unwrap();
         });
         let mut socket = ViewerSocket::dial(&url, &[], 10_000).await.unwrap();
         let written = poll_fn(|cx| {

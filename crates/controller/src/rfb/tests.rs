@@ -1,4 +1,4 @@
-//! The client against bytes made by hand, and against TigerVNC where it is installed.
+//! The client with hand-written messages, and with TigerVNC if it is installed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -9,8 +9,8 @@ use tokio::io::{DuplexStream, duplex};
 
 const ANSWER_MS_MAX: u64 = 20_000;
 
-/// The server's side of a handshake with a picture of 8 × 8; gives the encodings that the client offers.
-async fn greet(server: &mut DuplexStream) -> Vec<i32> {
+/// The server's side of a handshake with a framebuffer of 8 × 8; returns the encodings that the client offers.
+async fn accept_client(server: &mut DuplexStream) -> Vec<i32> {
     server.write_all(VERSION).await.unwrap();
     server.read_exact(&mut [0; 12]).await.unwrap();
     server.write_all(&[1, SECURITY_NONE]).await.unwrap();
@@ -28,57 +28,57 @@ async fn greet(server: &mut DuplexStream) -> Vec<i32> {
     offered
 }
 
-/// An update's rectangle, without its content.
-fn head(width: u16, height: u16, encoding: i32) -> Vec<u8> {
+/// The header of a rectangle in an update.
+fn rectangle_header(width: u16, height: u16, encoding: i32) -> Vec<u8> {
     [&[0; 4][..], &width.to_be_bytes(), &height.to_be_bytes(), &encoding.to_be_bytes()].concat()
 }
 
-/// What a client makes of these updates, after what it offered.
-async fn after(offered: &[Encoding], updates: &[Vec<u8>]) -> (Vec<i32>, Result<Frame, RfbError>) {
+/// Connects a client, sends it these updates, and returns the encodings that it offered and the framebuffer.
+async fn apply_updates(offered: &[Encoding], updates: &[Vec<u8>]) -> (Vec<i32>, Result<Frame, RfbError>) {
     let (near, mut far) = duplex(1 << 16);
-    let (client, heard) = tokio::join!(RfbClient::connect_with(near, ANSWER_MS_MAX, offered), greet(&mut far));
+    let (client, offers) = tokio::join!(RfbClient::connect_with(near, ANSWER_MS_MAX, offered), accept_client(&mut far));
     let mut client = client.unwrap();
     for update in updates {
         far.write_all(update).await.unwrap();
         if let Err(error) = client.update().await {
-            return (heard, Err(error));
+            return (offers, Err(error));
         }
     }
-    (heard, Ok(client.frame().clone()))
+    (offers, Ok(client.frame().clone()))
 }
 
 #[tokio::test]
-async fn a_browsers_encodings_are_offered_without_a_quality() {
-    let (offered, _) = after(Encoding::AS_A_BROWSER, &[]).await;
+async fn browser_encodings_are_offered_without_a_quality_level() {
+    let (offered, _) = apply_updates(Encoding::BROWSER_DEFAULTS, &[]).await;
     assert_eq!(offered, [7, 1, 0, -254, -223, -224]);
     assert!(!offered.iter().any(|number| (-32..=-23).contains(number)), "the quality levels");
 }
 
 #[tokio::test]
-async fn an_update_of_unknown_length_ends_with_its_last_rectangle() {
-    let tight = [&head(8, 8, 7)[..], &[0x80, 0x0a, 0x0b, 0x0c]].concat();
-    let update = [&[0, 0, 0xff, 0xff][..], &tight, &head(0, 0, -224)].concat();
-    let bell_and_another = [&[2, 0, 0, 0, 1][..], &head(2, 1, 7), &[0x80, 1, 2, 3]].concat();
-    let (_, frame) = after(Encoding::AS_A_BROWSER, &[update, bell_and_another]).await;
+async fn update_of_unknown_length_ends_with_last_rect() {
+    let tight = [&rectangle_header(8, 8, 7)[..], &[0x80, 0x0a, 0x0b, 0x0c]].concat();
+    let update = [&[0, 0, 0xff, 0xff][..], &tight, &rectangle_header(0, 0, -224)].concat();
+    let bell_and_another = [&[2, 0, 0, 0, 1][..], &rectangle_header(2, 1, 7), &[0x80, 1, 2, 3]].concat();
+    let (_, frame) = apply_updates(Encoding::BROWSER_DEFAULTS, &[update, bell_and_another]).await;
     let frame = frame.unwrap();
     assert_eq!((frame.count(0x0a0b0c), frame.count(0x010203)), (62, 2));
 }
 
 #[tokio::test]
-async fn raw_may_always_come_and_others_only_when_they_were_offered() {
-    let raw = [&[0, 0, 0, 1][..], &head(1, 1, 0), &[3, 2, 1, 0]].concat();
-    let tight = [&[0, 0, 0, 1][..], &head(8, 8, 7), &[0x80, 1, 2, 3]].concat();
-    let (_, frame) = after(&[], std::slice::from_ref(&raw)).await;
+async fn raw_is_always_accepted_and_other_encodings_only_if_offered() {
+    let raw = [&[0, 0, 0, 1][..], &rectangle_header(1, 1, 0), &[3, 2, 1, 0]].concat();
+    let tight = [&[0, 0, 0, 1][..], &rectangle_header(8, 8, 7), &[0x80, 1, 2, 3]].concat();
+    let (_, frame) = apply_updates(&[], std::slice::from_ref(&raw)).await;
     assert_eq!(frame.unwrap().at(0, 0), Some(0x010203));
-    let (_, refused) = after(&[Encoding::Raw], &[raw, tight]).await;
-    assert!(matches!(refused, Err(RfbError::Said(what)) if what.contains("encoding 7")));
+    let (_, result) = apply_updates(&[Encoding::Raw], &[raw, tight]).await;
+    assert!(matches!(result, Err(RfbError::Protocol(message)) if message.contains("encoding 7")));
 }
 
 #[tokio::test]
-async fn a_rectangle_outside_of_the_picture_is_refused_before_it_is_read() {
+async fn rectangle_outside_the_framebuffer_is_rejected_before_it_is_read() {
     for encoding in [0, 1, 7] {
-        let outside = [&[0, 0, 0, 1][..], &head(9, u16::MAX, encoding), &[0; 4]].concat();
-        let (_, refused) = after(Encoding::AS_A_BROWSER, &[outside]).await;
-        assert!(matches!(refused, Err(RfbError::Said(what)) if what.contains("outside")), "encoding {encoding}");
+        let outside = [&[0, 0, 0, 1][..], &rectangle_header(9, u16::MAX, encoding), &[0; 4]].concat();
+        let (_, result) = apply_updates(Encoding::BROWSER_DEFAULTS, &[outside]).await;
+        assert!(matches!(result, Err(RfbError::Protocol(message)) if message.contains("outside")), "encoding {encoding}");
     }
 }

@@ -1,26 +1,26 @@
-//! The Tight encoding (number 7 in the RFB community's registry), for pixels of 32 bits and depth 24: a pixel is three bytes,
-//! red, green, blue.
+//! Decoder of the Tight encoding (number 7 in the registry of the RFB community), for pixels of 32 bits and depth 24: a pixel
+//! is three bytes, red, green, blue.
 //!
 //! ```text
 //!  control ── 1000….  fill      one pixel
-//!     │    ── 1001….  JPEG      refused: comes only to clients that name a quality
+//!     │    ── 1001….  JPEG      rejected: is sent only to clients that request a quality level
 //!     │    ── 0fss….  basic     [filter, when f]  [palette]  data
-//!     └ ….rrrr  streams that start anew
+//!     └ ….rrrr  streams that are reset
 //!
-//!  data: fewer than 12 bytes as they are; more as a compact length and that much of deflate stream ss
+//!  data: fewer than 12 bytes uncompressed; else a compact length and that many bytes of deflate stream ss
 //! ```
 //!
-//! The four streams outlive rectangles: each rectangle continues where the last one of its stream stopped. What a rectangle
-//! inflates to is known before from its size, so nothing inflates further than that.
+//! The four streams span rectangles: each rectangle continues the deflate stream that it uses. The inflated size is known
+//! from the size of the rectangle, and inflating stops there.
 
 use super::{RfbError, Rgb, broken};
 use flate2::{Decompress, FlushDecompress};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-const DOING: &str = "reading a rectangle in Tight";
-/// Data shorter than this is not deflated, bytes.
+const DOING: &str = "reading a Tight rectangle";
+/// Shorter data is not compressed, bytes.
 const DEFLATED_BYTES_MIN: usize = 12;
-/// Bytes of a pixel.
+/// Bytes per pixel.
 const PIXEL_BYTES: usize = 3;
 
 const FILL: u8 = 0b1000;
@@ -43,8 +43,8 @@ impl Tight {
         Self { streams: std::array::from_fn(|_| Decompress::new(true)) }
     }
 
-    /// Reads one rectangle after its head and gives its pixels, row by row. Takes memory for seven bytes a pixel and for
-    /// 4 MiB of deflated data at most; the caller has checked that the rectangle is inside of a picture.
+    /// Reads one rectangle after its header and returns its pixels, row by row. Uses at most seven bytes of memory per pixel and
+    /// 4 MiB for compressed data; the caller has checked that the rectangle is inside the framebuffer.
     pub(super) async fn read<R>(&mut self, from: &mut R, width: u16, height: u16) -> Result<Vec<Rgb>, RfbError>
     where
         R: AsyncRead + Unpin,
@@ -62,9 +62,9 @@ impl Tight {
                 from.read_exact(&mut pixel).await.map_err(broken(DOING))?;
                 Ok(vec![rgb(pixel); width * height])
             }
-            JPEG => Err(said("a JPEG in Tight, which was not asked for: no quality level was named")),
+            JPEG => Err(protocol_error("a JPEG in Tight, but no quality level was requested")),
             kind if kind < FILL => self.read_basic(from, kind, width, height).await,
-            kind => Err(RfbError::Said(format!("a rectangle of kind {kind} in Tight, which there is not"))),
+            kind => Err(RfbError::Protocol(format!("a Tight rectangle of unknown kind {kind}"))),
         }
     }
 
@@ -90,13 +90,13 @@ impl Tight {
                 }
                 let data = read_data(from, stream, width * height).await?;
                 let colours = data.iter().map(|&index| palette.get(usize::from(index)).copied());
-                colours.collect::<Option<_>>().ok_or_else(|| said("a colour in Tight that its palette does not have"))
+                colours.collect::<Option<_>>().ok_or_else(|| protocol_error("a colour index in Tight that its palette does not have"))
             }
             FILTER_GRADIENT => {
                 let data = read_data(from, stream, width * height * PIXEL_BYTES).await?;
                 Ok(from_differences(&data, width))
             }
-            other => Err(RfbError::Said(format!("filter {other} in Tight, which there is not"))),
+            other => Err(RfbError::Protocol(format!("unknown filter {other} in Tight"))),
         }
     }
 }
@@ -104,15 +104,15 @@ impl Tight {
 async fn read_palette<R: AsyncRead + Unpin>(from: &mut R) -> Result<Vec<Rgb>, RfbError> {
     let colours = usize::from(from.read_u8().await.map_err(broken(DOING))?) + 1;
     if colours < 2 {
-        // One bit a pixel or eight? Decoders disagree, and no server sends what a fill says in less.
-        return Err(said("a palette of one colour in Tight"));
+        // Decoders disagree whether this has one or eight bits per pixel, and servers send a fill instead.
+        return Err(protocol_error("a palette of one colour in Tight"));
     }
     let mut bytes = vec![0; colours * PIXEL_BYTES];
     from.read_exact(&mut bytes).await.map_err(broken(DOING))?;
     Ok(bytes.chunks_exact(PIXEL_BYTES).map(|p| rgb([p[0], p[1], p[2]])).collect())
 }
 
-/// Reads what becomes `bytes` bytes.
+/// Reads data that inflates to `bytes` bytes.
 async fn read_data<R>(from: &mut R, stream: &mut Decompress, bytes: usize) -> Result<Vec<u8>, RfbError>
 where
     R: AsyncRead + Unpin,
@@ -127,7 +127,8 @@ where
     inflate(stream, &deflated, bytes)
 }
 
-/// Seven bits, seven bits, eight bits, the low ones first; a set top bit of the first two says that more follows.
+/// A length of seven, seven and eight bits, the low ones first; in the first two bytes a set top bit means that another byte
+/// follows.
 async fn read_compact_length<R: AsyncRead + Unpin>(from: &mut R) -> Result<usize, RfbError> {
     let mut length = 0;
     for shift in [0, 7, 14] {
@@ -141,37 +142,37 @@ async fn read_compact_length<R: AsyncRead + Unpin>(from: &mut R) -> Result<usize
     Ok(length)
 }
 
-/// Inflates exactly `bytes` bytes from exactly this piece of the stream.
+/// Inflates this part of the stream to exactly `bytes` bytes.
 fn inflate(stream: &mut Decompress, deflated: &[u8], bytes: usize) -> Result<Vec<u8>, RfbError> {
-    // A byte more than is due: lets the stream take its last empty block, and shows one that holds too much.
+    // One byte more than expected, so that the stream can consume its last empty block and too much data is detected.
     let mut plain = vec![0; bytes + 1];
-    let (mut taken, mut given) = (0, 0);
+    let (mut consumed, mut produced) = (0, 0);
     loop {
         let (before_in, before_out) = (stream.total_in(), stream.total_out());
         stream
-            .decompress(&deflated[taken..], &mut plain[given..], FlushDecompress::Sync)
-            .map_err(|error| RfbError::Said(format!("data in Tight that does not inflate: {error}")))?;
+            .decompress(&deflated[consumed..], &mut plain[produced..], FlushDecompress::Sync)
+            .map_err(|error| RfbError::Protocol(format!("Tight data does not inflate: {error}")))?;
         let (more_in, more_out) = (stream.total_in() - before_in, stream.total_out() - before_out);
         if (more_in, more_out) == (0, 0) {
             break;
         }
         // Both are lengths of parts of the two slices.
-        (taken, given) = (taken + more_in as usize, given + more_out as usize);
+        (consumed, produced) = (consumed + more_in as usize, produced + more_out as usize);
     }
-    if (taken, given) != (deflated.len(), bytes) {
-        return Err(RfbError::Said(format!("{} bytes in Tight that are not the {bytes} due", deflated.len())));
+    if (consumed, produced) != (deflated.len(), bytes) {
+        return Err(RfbError::Protocol(format!("{} bytes of Tight data do not inflate to {bytes} bytes", deflated.len())));
     }
     plain.truncate(bytes);
     Ok(plain)
 }
 
-/// One bit a pixel, the top one first; every row starts with a byte of its own.
+/// One bit per pixel, the top bit first; every row starts with a new byte.
 fn two_colours(data: &[u8], width: usize, zero: Rgb, one: Rgb) -> Vec<Rgb> {
     let rows = data.chunks_exact(width.div_ceil(8).max(1));
     rows.flat_map(|row| (0..width).map(|x| if row[x / 8] & (0x80 >> (x % 8)) == 0 { zero } else { one })).collect()
 }
 
-/// Undoes the gradient filter: every byte is the difference to what left + above - above left would be.
+/// Undoes the gradient filter: every byte is the difference to the prediction left + above - above left.
 fn from_differences(data: &[u8], width: usize) -> Vec<Rgb> {
     let mut row_above = vec![[0_u8; PIXEL_BYTES]; width];
     let mut pixels = Vec::with_capacity(data.len() / PIXEL_BYTES);
@@ -179,9 +180,9 @@ fn from_differences(data: &[u8], width: usize) -> Vec<Rgb> {
         let (mut left, mut above_left) = ([0; PIXEL_BYTES], [0; PIXEL_BYTES]);
         for (difference, above) in row.chunks_exact(PIXEL_BYTES).zip(&mut row_above) {
             let here = std::array::from_fn(|c| {
-                let guess = i16::from(left[c]) + i16::from(above[c]) - i16::from(above_left[c]);
-                let guess = u8::try_from(guess.max(0)).unwrap_or(u8::MAX);
-                difference[c].wrapping_add(guess)
+                let prediction = i16::from(left[c]) + i16::from(above[c]) - i16::from(above_left[c]);
+                let prediction = u8::try_from(prediction.max(0)).unwrap_or(u8::MAX);
+                difference[c].wrapping_add(prediction)
             });
             (above_left, left) = (*above, here);
             *above = here;
@@ -195,8 +196,8 @@ fn rgb([red, green, blue]: [u8; PIXEL_BYTES]) -> Rgb {
     u32::from_be_bytes([0, red, green, blue])
 }
 
-fn said(what: &str) -> RfbError {
-    RfbError::Said(what.to_owned())
+fn protocol_error(message: &str) -> RfbError {
+    RfbError::Protocol(message.to_owned())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Another method: the row first, so that it holds for every machine to come; then what is known of the session, so that a machine that
-//! is claimed from now on is claimed with it; then the agent of the machine that runs. A server that ends between the first and the
-//! last, or a channel that breaks there, leaves the tool behind the row: whoever comes to the agent next tells it again.
+//! Changes the sign-in method: first in the row, for every later machine; then in the session's state, for the next claim; then in
+//! the agent of the running machine. If the server ends or the channel breaks in between, the agent lags behind the row until
+//! [`resync_method`] sends the method again.
 
 use super::{
     active_session::ActiveSession,
-    channels::{living, open_channels},
+    channels::{open_channels, require_active},
     lifecycle::Delivery,
     status::Progress,
     timeline,
@@ -24,61 +24,66 @@ use anteroom_wire::{
 use serde_json::json;
 use std::sync::Arc;
 
-/// Signs in by the method of this name from now on. The method that is used already is begun anew.
+/// Changes to the method of this name. If it is the current method, the sign-in starts again.
 ///
 /// # Errors
-/// No such method, a credential is on its way, the session has ended, or the machine's agent does not do it: then a machine that
-/// takes its place would.
+/// No such method, a credential is being delivered, the session has ended, or the machine's agent cannot do it: then the next
+/// machine uses the method.
 pub async fn change_method(app: &App, id: &SessionId, name: &str) -> Result<SessionRow, ApiError> {
-    let (row, session) = living(app, id).await?;
+    let (row, session) = require_active(app, id).await?;
     if row.external_machine.is_some() {
         return Err(ApiError::new(Problem::ExternalDesktopOnly, "the tool of an external machine is not started here"));
     }
     if row.purpose.credential_use().is_some() {
-        return Err(ApiError::new(Problem::UnknownMethod, "a stored credential is used here; nobody signs in"));
+        return Err(ApiError::new(Problem::UnknownMethod, "the session uses a stored credential and has no sign-in"));
     }
     let provider = app.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
-    let (method, wanted) = chosen(provider, name)?;
-    // To its end, also when nobody waits for the answer any more: row and tool shall not part.
-    let on = app.clone();
-    let switched = app.tasks.spawn(async move { to_the_end(&on, &session, &row, method, wanted).await }).await;
-    switched.map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?
+    let (method, descriptor) = resolve_method(provider, name)?;
+    // On a task, so that it completes even if the caller disconnects: row and agent must not diverge.
+    let task_app = app.clone();
+    let changed = app.tasks.spawn(async move { apply(&task_app, &session, &row, method, descriptor).await }).await;
+    changed.map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?
 }
 
-async fn to_the_end(
+async fn apply(
     app: &App,
     session: &ActiveSession,
     row: &SessionRow,
     method: MethodName,
-    wanted: Provider,
+    descriptor: Provider,
 ) -> Result<SessionRow, ApiError> {
-    let _one_at_a_time = session.method_lock.lock().await;
+    let _lock = session.method_lock.lock().await;
     if session.state().delivery() != Delivery::None {
         return Err(Problem::DeliveryInProgress.into());
     }
     session.activity.touch();
-    let row = remember(app, row, &method, &wanted).await?;
-    session.change(|state| state.provider = Arc::new(wanted.clone()));
-    tell(app, session, wanted).await?;
+    let row = write_method(app, row, &method, &descriptor).await?;
+    session.change(|state| state.provider = Arc::new(descriptor.clone()));
+    send_to_agent(app, session, descriptor).await?;
     Ok(row)
 }
 
-/// A provider's method by its name, and the descriptor as it is for it.
+/// The provider's method of this name, and the descriptor resolved for it.
 ///
 /// # Errors
-/// There is none of this name; the detail lists those that there are.
-pub fn chosen(provider: &Provider, name: &str) -> Result<(MethodName, Provider), ApiError> {
-    let found = MethodName::try_from(name.to_owned()).ok();
-    let found = found.and_then(|method| Some((method.clone(), provider.with_method(&method)?)));
-    found.ok_or_else(|| {
+/// No method has this name; the detail lists the methods.
+pub fn resolve_method(provider: &Provider, name: &str) -> Result<(MethodName, Provider), ApiError> {
+    let resolved = MethodName::try_from(name.to_owned()).ok();
+    let resolved = resolved.and_then(|method| Some((method.clone(), provider.with_method(&method)?)));
+    resolved.ok_or_else(|| {
         let names: Vec<&str> = provider.method_labels().into_iter().map(|(name, _)| name.as_str()).collect();
-        ApiError::new(Problem::UnknownMethod, format!("{} has these: {}", provider.id, names.join(", ")))
+        ApiError::new(Problem::UnknownMethod, format!("{} has the methods {}", provider.id, names.join(", ")))
     })
 }
 
-async fn remember(app: &App, row: &SessionRow, method: &MethodName, wanted: &Provider) -> Result<SessionRow, ApiError> {
-    let how = if wanted.label.is_empty() { method.as_str() } else { wanted.label.as_str() };
-    let sentence = format!("Another way of signing in was chosen: {how}.");
+async fn write_method(
+    app: &App,
+    row: &SessionRow,
+    method: &MethodName,
+    descriptor: &Provider,
+) -> Result<SessionRow, ApiError> {
+    let label = if descriptor.label.is_empty() { method.as_str() } else { descriptor.label.as_str() };
+    let sentence = format!("The sign-in method was changed: {label}.");
     let event = NewEvent::new(clock::now(), "method_chosen", sentence).with(json!({ "method": method.as_str() }));
     timeline::flush(app, &row.id).await;
     match app.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), event).await? {
@@ -90,8 +95,8 @@ async fn remember(app: &App, row: &SessionRow, method: &MethodName, wanted: &Pro
     }
 }
 
-/// A machine that is not claimed yet will be claimed with the new method; to the others it is said.
-async fn tell(app: &App, session: &ActiveSession, provider: Provider) -> Result<(), ApiError> {
+/// Sends the method to the agent of a claimed machine. A machine that is not claimed yet is claimed with the new method.
+async fn send_to_agent(app: &App, session: &ActiveSession, provider: Provider) -> Result<(), ApiError> {
     match session.state().progress {
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
         Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
@@ -101,27 +106,27 @@ async fn tell(app: &App, session: &ActiveSession, provider: Provider) -> Result<
     }
 }
 
-/// Tells the agent again which method was chosen, if `sign_in` says that its tool signs in by another. A credential of the former
-/// method that is on its way already goes before.
+/// Sends the chosen method to the agent again if its tool signs in with another. A credential of the former method that is being
+/// delivered already takes precedence.
 ///
 /// # Errors
-/// Why the tool of the chosen method does not run, for people.
+/// The reason why the tool does not run with the chosen method, for people.
 pub(super) async fn resync_method(
     app: &App,
     session: &ActiveSession,
     channels: &Channels,
     sign_in: &SignIn,
 ) -> Result<(), String> {
-    let wanted = session.provider();
-    // An agent that does not say it is not asked to begin anew what it may be doing.
-    if sign_in.method.as_deref().is_none_or(|runs| runs == wanted.method.as_str()) {
+    let descriptor = session.provider();
+    // An agent that reports no method may be in the middle of a sign-in, which must not restart.
+    if sign_in.method.as_deref().is_none_or(|current| current == descriptor.method.as_str()) {
         return Ok(());
     }
-    let provider = (*wanted).clone();
+    let provider = (*descriptor).clone();
     let (method, former) = (provider.method.to_string(), sign_in.method.clone());
     match channels.agent.switch_method(&SwitchMethod { provider }).await {
         Ok(()) => {
-            let sentence = "The machine's agent was told again which way of signing in was chosen.";
+            let sentence = "The chosen sign-in method was sent to the machine's agent again.";
             timeline::append(
                 app,
                 &session.id,
@@ -139,18 +144,18 @@ pub(super) async fn resync_method(
     }
 }
 
-/// The same after the way to the agent was opened again, by itself: nobody waits for it.
+/// As [`resync_method`], in the background, after the channel to the agent was opened again.
 pub(super) fn resync_method_in_background(app: &App, session: &Arc<ActiveSession>, channels: Channels) {
     let (app, session) = (app.clone(), Arc::clone(session));
     app.clone().tasks.spawn(async move {
-        let _one_at_a_time = session.method_lock.lock().await;
-        let caught_up = match channels.agent.sign_in().await {
+        let _lock = session.method_lock.lock().await;
+        let resynced = match channels.agent.sign_in().await {
             Ok(sign_in) => resync_method(&app, &session, &channels, &sign_in).await,
             Err(error) => Err(chain(&error)),
         };
-        if let Err(why) = caught_up {
-            // A channel that broke anew is opened anew, and then this is done again.
-            tracing::warn!(outcome = "method_resend_failed", session = %session.id, why, "the agent could not be told again which method was chosen");
+        if let Err(why) = resynced {
+            // If the channel broke again, this is repeated when it is open again.
+            tracing::warn!(outcome = "method_resend_failed", session = %session.id, why, "chosen method not sent to the agent");
         }
     });
 }

@@ -11,11 +11,11 @@ use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
-/// The session, if it lives; else why not, by name.
+/// The row and state of an active session.
 ///
 /// # Errors
-/// The session has ended (with its reason), does not exist, or is not on this host yet.
-pub async fn living(app: &App, id: &SessionId) -> Result<(SessionRow, Arc<ActiveSession>), ApiError> {
+/// The session has ended (with its reason), does not exist, or is not resumed yet.
+pub async fn require_active(app: &App, id: &SessionId) -> Result<(SessionRow, Arc<ActiveSession>), ApiError> {
     let row = app.store.session(id).await?.ok_or(Problem::UnknownSession)?;
     if let Some(end) = row.end() {
         let detail = end.reason.detail.clone().unwrap_or_default();
@@ -26,60 +26,60 @@ pub async fn living(app: &App, id: &SessionId) -> Result<(SessionRow, Arc<Active
     Ok((row, session))
 }
 
-/// What a session's progress opens.
-pub(super) enum Way {
-    /// The way to its machine's agent.
+/// How a session's machine is reached.
+pub(super) enum Route {
+    /// Through the channels to its agent.
     Channels(Channels),
-    /// An external machine: only its desktop, and nothing on this host leads there.
+    /// By a connection to an external machine, which offers only its desktop.
     External,
 }
 
-/// Waits (with the setting's bound) until the session's machine is open.
+/// Waits until the session's machine is open, at most for `sessions.socket_wait_ms_max`.
 ///
 /// # Errors
-/// Not ready in time (with the stage), the session ended meanwhile, or its machine is an external one.
+/// Not ready in time (with the stage), the session ended while waiting, or its machine is an external one.
 pub async fn open_channels(app: &App, session: &ActiveSession) -> Result<Channels, ApiError> {
     let wait = Duration::from_millis(app.config.sessions.socket_wait_ms_max);
-    let way = way(session, Instant::now() + wait, |progress| match progress {
-        Progress::Open { channels } => Some(Way::Channels(channels.clone())),
-        Progress::Attached => Some(Way::External),
+    let route = wait_for_route(session, Instant::now() + wait, |progress| match progress {
+        Progress::Open { channels } => Some(Route::Channels(channels.clone())),
+        Progress::Attached => Some(Route::External),
         Progress::Queued { .. }
         | Progress::Preparing { .. }
         | Progress::Claiming { .. }
         | Progress::Lost
         | Progress::Closing => None,
     });
-    match way.await? {
-        Way::Channels(channels) => Ok(channels),
-        Way::External => Err(Problem::ExternalDesktopOnly.into()),
+    match route.await? {
+        Route::Channels(channels) => Ok(channels),
+        Route::External => Err(Problem::ExternalDesktopOnly.into()),
     }
 }
 
-/// Waits until `found` sees a way in the progress, up to `until`.
-pub(super) async fn way(
+/// Waits until the progress offers a route, at most until `until`.
+pub(super) async fn wait_for_route(
     session: &ActiveSession,
     until: Instant,
-    found: fn(&Progress) -> Option<Way>,
-) -> Result<Way, ApiError> {
-    let (began, mut state) = (Instant::now(), session.watch());
+    route_of: fn(&Progress) -> Option<Route>,
+) -> Result<Route, ApiError> {
+    let (started, mut state) = (Instant::now(), session.watch());
     let ready = async {
-        let seen = state.wait_for(|state| found(&state.progress).is_some()).await;
-        let seen = seen.ok().and_then(|state| found(&state.progress));
-        match seen {
-            Some(way) => way,
-            // Nobody writes the facts any more: the session is ending, and says why.
+        let changed = state.wait_for(|state| route_of(&state.progress).is_some()).await;
+        let route = changed.ok().and_then(|state| route_of(&state.progress));
+        match route {
+            Some(route) => route,
+            // The state is no longer published: the session is ending, and its close signal carries the reason.
             None => std::future::pending().await,
         }
     };
     tokio::select! {
-        way = ready => Ok(way),
+        route = ready => Ok(route),
         cause = session.close_signal.closed() => Err(cause.into()),
         () = sleep_until(until) => {
-            let waited_ms = began.elapsed().as_millis();
+            let waited_ms = started.elapsed().as_millis();
             let progress = session.state().progress;
             let detail = match (&progress, progress.stage()) {
-                (Progress::Queued { position }, _) => format!("it waits for room, place {position} in line"),
-                (_, Some(stage)) => format!("it waits for {stage:?} after {waited_ms} ms"),
+                (Progress::Queued { position }, _) => format!("the session is queued at position {position}"),
+                (_, Some(stage)) => format!("still waiting for {stage:?} after {waited_ms} ms"),
                 (_, None) => format!("waited {waited_ms} ms"),
             };
             Err(ApiError::new(Problem::NotReady, detail))
@@ -87,10 +87,10 @@ pub(super) async fn way(
     }
 }
 
-/// An open stream to the tool's terminal; `name` is this stream's, for its size.
+/// Opens a stream to the tool's terminal. `name` identifies the stream when its size changes.
 ///
 /// # Errors
-/// A named refusal.
+/// The reason why it cannot be opened.
 pub async fn reach_terminal(
     app: &App,
     session: &ActiveSession,

@@ -129,7 +129,7 @@ async fn discard(app: &App, row: &SessionRow) -> Result<DeliveryResult, ApiError
     if let Some(id) = row.credential()
         && let Some(record) = app.store.sealed_credential(id).await?
     {
-        credentials::unsealed(app, &record)?;
+        credentials::unseal_bytes(app, &record)?;
     }
     session.close(end.reason.problem);
     Ok(DeliveryResult::Ignored)

@@ -1,5 +1,5 @@
-//! Whether delivered bytes are a credential of their provider. Speaks of keys, never of values. The agent asks the same before it
-//! delivers; what it says counts for nothing here.
+//! Checks that delivered bytes have the format of the provider's credential. Errors name keys, never values. The agent makes the
+//! same check before it delivers, but its result is not trusted here.
 
 use anteroom_wire::provider::{CredentialRules, FileFormat};
 use regex_lite::Regex;
@@ -8,34 +8,34 @@ use serde_json::Value;
 /// Checks the bytes against the provider's rules.
 ///
 /// # Errors
-/// What is wrong, for people: the missing keys by their JSON pointers.
+/// The fault, for people: missing keys by their JSON pointers.
 pub fn check(rules: &CredentialRules, bytes: &[u8]) -> Result<(), String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err("it is empty".to_owned());
     }
     match rules.format {
-        FileFormat::Json => json(&rules.required, bytes),
+        FileFormat::Json => check_json(&rules.required, bytes),
         FileFormat::Text => text(rules.text_matches.as_deref(), bytes),
     }
 }
 
-fn json(required: &[String], bytes: &[u8]) -> Result<(), String> {
+fn check_json(required: &[String], bytes: &[u8]) -> Result<(), String> {
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| format!("not JSON (line {}, column {})", error.line(), error.column()))?;
     let missing: Vec<&str> =
-        required.iter().map(String::as_str).filter(|pointer| !value.pointer(pointer).is_some_and(is_given)).collect();
+        required.iter().map(String::as_str).filter(|pointer| !value.pointer(pointer).is_some_and(is_present)).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("missing or empty: {}", missing.join(", "))) }
 }
 
 fn text(pattern: Option<&str>, bytes: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
-    // Descriptors are refused at the start without a pattern, or with one that is none.
-    let pattern = pattern.ok_or("the provider does not say what the text looks like")?;
+    // A descriptor without a valid pattern is rejected when the server starts.
+    let pattern = pattern.ok_or("the provider has no pattern for the text")?;
     let pattern = Regex::new(pattern).map_err(|_| "the provider's pattern is not a regular expression")?;
     if pattern.is_match(text) { Ok(()) } else { Err("the text does not match the provider's pattern".to_owned()) }
 }
 
-fn is_given(value: &Value) -> bool {
+fn is_present(value: &Value) -> bool {
     match value {
         Value::String(text) => !text.is_empty(),
         Value::Number(_) => true,

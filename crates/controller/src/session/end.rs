@@ -1,4 +1,4 @@
-//! Ending a session other than well: cancelled by its owner, expired, failed.
+//! Ends a session without completing it: cancelled by its owner, expired, failed.
 
 use super::{active_session::ActiveSession, lifecycle::EndKind, timeline};
 use crate::{api_error::chain, app::App, clock, outbox};
@@ -6,40 +6,40 @@ use anteroom_store::{Change, Expect, NewEvent, Reason, SessionRow, StoreError, T
 use anteroom_wire::{Problem, SessionId};
 use std::time::Duration;
 
-/// Ends the session if it has not ended; says what it is afterwards. Doing it again changes nothing.
+/// Ends the session if it is active. Returns the row afterwards. Idempotent.
 ///
 /// # Errors
 /// The database cannot be written.
 pub async fn end(
     app: &App,
     id: &SessionId,
-    how: EndKind,
-    why: Problem,
+    kind: EndKind,
+    problem: Problem,
     detail: &str,
 ) -> Result<SessionRow, StoreError> {
     let now = clock::now();
-    let reason = Reason::new(why, detail);
-    let (kind, change) = match how {
+    let reason = Reason::new(problem, detail);
+    let (entry_kind, change) = match kind {
         EndKind::Cancelled => ("cancelled", Change::new().cancel(reason, now)),
         EndKind::Expired => ("expired", Change::new().expire(reason, now)),
         EndKind::Failed => ("failed", Change::new().fail(reason, now)),
     };
-    let colon = if detail.is_empty() { "" } else { " " };
-    let sentence = format!("{}{colon}{detail}", why.sentence());
-    let change = outbox::session_ended(app, id).into_iter().fold(change, Change::tell);
-    let event = NewEvent::new(now, kind, sentence).with(serde_json::json!({ "reason": why.code() }));
+    let separator = if detail.is_empty() { "" } else { " " };
+    let sentence = format!("{}{separator}{detail}", problem.sentence());
+    let change = outbox::session_ended(app, id).into_iter().fold(change, Change::message);
+    let event = NewEvent::new(now, entry_kind, sentence).with(serde_json::json!({ "reason": problem.code() }));
     timeline::flush(app, id).await;
     match app.store.transition(id, Expect::Active, change, event).await? {
         Transition::Done { row, .. } => {
             outbox::wake_sender(app);
-            tracing::info!(outcome = kind, session = %id, reason = why.code(), detail, "the session ended");
+            tracing::info!(outcome = entry_kind, session = %id, reason = problem.code(), detail, "session ended");
             if let Some(session) = app.sessions.get(id) {
-                session.close(why);
+                session.close(problem);
             }
             Ok(*row)
         }
         Transition::Conflict(row) => {
-            // It ended before; whoever serves it may not have heard.
+            // It ended earlier; its supervisor may not know yet.
             if let (Some(end), Some(session)) = (row.end(), app.sessions.get(id)) {
                 session.close(end.reason.problem);
             }
@@ -48,9 +48,9 @@ pub async fn end(
     }
 }
 
-/// As [`end`], for the owner: tries until the database takes it or the server stops, since a session must not stay active
-/// without an owner. (If the server stops first, the next one finds the row and resumes it.)
-pub async fn end_with_retries(app: &App, session: &ActiveSession, how: EndKind, why: Problem, detail: &str) {
+/// As [`end`], with retries until the database accepts it or the server stops, since a session must not stay active without a
+/// supervisor. (If the server stops first, the next server resumes the row.)
+pub async fn end_with_retries(app: &App, session: &ActiveSession, kind: EndKind, problem: Problem, detail: &str) {
     let mut wait = Duration::from_millis(50);
     loop {
         while !timeline::flush(app, &session.id).await {
@@ -58,10 +58,10 @@ pub async fn end_with_retries(app: &App, session: &ActiveSession, how: EndKind, 
                 return;
             }
         }
-        match end(app, &session.id, how, why, detail).await {
+        match end(app, &session.id, kind, problem, detail).await {
             Ok(_) => return,
             Err(error) => {
-                tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "a session's end could not be written; trying again");
+                tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written; retrying");
             }
         }
         tokio::select! {

@@ -1,8 +1,8 @@
-//! An open stream to a session's desktop, or an error. Never an address.
+//! Opens a stream to a session's desktop. Returns the stream or an error, never an address.
 
 use super::{
     active_session::ActiveSession,
-    channels::{Way, living, way},
+    channels::{Route, require_active, wait_for_route},
     status::Progress,
     timeline,
 };
@@ -15,58 +15,59 @@ use anteroom_wire::Problem;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-/// An open stream to the desktop (RFB). Of an external one, dialled at this moment. Answers by `until`: whoever waits for
-/// it has no limit of its own that could end with this one and take the refusal's name away. (The dialling of an external
-/// machine is held by that machine's own limits.)
+/// Opens a stream to the desktop (RFB); an external desktop is dialed now. Returns by `until`, so that the caller needs no timeout
+/// that would hide the reason. (Dialing an external machine has the limits of that machine's settings.)
 ///
 /// # Errors
-/// A named refusal.
+/// The reason why it cannot be opened.
 pub async fn reach_desktop(app: &App, session: &ActiveSession, until: Instant) -> Result<Box<dyn Duplex>, ApiError> {
-    // A picture can be sent while the machine is still being claimed.
-    let way = way(session, until, |progress| match progress {
-        Progress::Open { channels } | Progress::Claiming { channels } => Some(Way::Channels(channels.clone())),
-        Progress::Attached => Some(Way::External),
+    // The desktop can be viewed while the machine is still being claimed.
+    let route = wait_for_route(session, until, |progress| match progress {
+        Progress::Open { channels } | Progress::Claiming { channels } => Some(Route::Channels(channels.clone())),
+        Progress::Attached => Some(Route::External),
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => None,
     });
-    match way.await? {
-        Way::Channels(channels) => {
+    match route.await? {
+        Route::Channels(channels) => {
             let Ok(opened) = timeout_at(until, channels.agent.desktop()).await else {
-                return Err(ApiError::new(Problem::DesktopUnreachable, "its agent has not opened it in time"));
+                return Err(ApiError::new(Problem::DesktopUnreachable, "the agent did not open it in time"));
             };
             let stream = opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)))?;
             Ok(Box::new(stream))
         }
-        Way::External => external(app, session).await,
+        Route::External => dial_external(app, session).await,
     }
 }
 
-/// Dials the external machine of a session that lives; of one that has ended, nothing is dialled.
-async fn external(app: &App, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
-    let (row, _) = living(app, &session.id).await?;
+/// Dials the external machine of an active session.
+async fn dial_external(app: &App, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
+    let (row, _) = require_active(app, &session.id).await?;
     let name = row.external_machine.ok_or(Problem::Internal)?;
     let machine = app.external.get(&name);
-    let machine = machine.ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("{name} was taken out")))?;
-    let began = Instant::now();
-    let dialled = tokio::select! {
-        dialled = external::dial(machine) => dialled,
+    let machine = machine
+        .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("{name} was removed from the configuration")))?;
+    let started = Instant::now();
+    let dialed = tokio::select! {
+        dialed = external::dial(machine) => dialed,
         cause = session.close_signal.closed() => return Err(cause.into()),
     };
-    let after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    // Only what is new goes on the timeline: a page connects again and again.
-    if app.external.record_dial_result(&name, &session.id, dialled.as_ref().err().map(|fault| fault.problem)) {
-        let (kind, sentence, reason, detail) = match &dialled {
+    let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // Only a changed result is recorded: a page reconnects repeatedly.
+    if app.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(|error| error.problem)) {
+        let (kind, sentence, reason, detail) = match &dialed {
             Ok(_) => ("desktop_connected", format!("The desktop of the external machine {name} answers."), None, None),
-            Err(fault) => {
-                let said = fault.problem.sentence();
-                let sentence = format!("The desktop of the external machine {name} could not be opened: {said}");
-                ("desktop_connect_failed", sentence, Some(fault.problem.code()), Some(fault.detail.as_str()))
+            Err(error) => {
+                let problem_sentence = error.problem.sentence();
+                let sentence =
+                    format!("The desktop of the external machine {name} could not be opened: {problem_sentence}");
+                ("desktop_connect_failed", sentence, Some(error.problem.code()), Some(error.detail.as_str()))
             }
         };
         let data = json!({ "machine": name, "reason": reason, "detail": detail, "after_ms": after_ms });
         timeline::append_in_background(app, &session.id, kind, sentence, data);
     }
-    match dialled {
+    match dialed {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(fault) => Err(ApiError::new(fault.problem, fault.detail)),
+        Err(error) => Err(ApiError::new(error.problem, error.detail)),
     }
 }

@@ -1,11 +1,11 @@
-//! Starting a session: the row first, then its owner. Answers at once; the machine is on the way.
+//! Starts a session: writes the row, then starts its supervisor. Returns before the machine exists.
 
 pub mod for_use;
 
 use super::{active_session::ActiveSession, change_method, supervisor};
 use crate::{admission, api_error::ApiError, app::App, auth::Caller, clock, external::ExternalMachine, random};
 use anteroom_store::{
-    Created, ExternalMachine, IdempotencyKey, NewEvent, NewSession, SessionPurpose, SessionRow, Sha256Hex,
+    Created, ExternalMachineClaim, IdempotencyKey, NewEvent, NewSession, SessionPurpose, SessionRow, Sha256Hex,
 };
 use anteroom_wire::{
     CallerId, CredentialId, Problem, ProviderId, SessionId,
@@ -17,22 +17,22 @@ use std::sync::Arc;
 const TEXT_CHARS_MAX: usize = 200;
 const URL_BYTES_MAX: usize = 2048;
 
-/// Starts a session for `owner`, or finds the one that the same request started before.
+/// Starts a session for `owner`, or returns the one that the same request started earlier.
 ///
 /// # Errors
-/// The request is not sound, the provider cannot be used, the queue is full, or the database cannot be written.
+/// The request is invalid, the provider cannot be used, the queue is full, or the database cannot be written.
 pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, ApiError> {
-    let (provider, method) = check(app, request)?;
+    let (provider, method) = check_request(app, request)?;
     let purpose = purpose(app, owner, &provider, request).await?;
     if app.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::id(SessionId::from_parts);
-    let key = request.idempotency_key.as_ref().map(|key| idempotency(key, request));
-    let (from, external) = match beginning(app, &id, request) {
-        Ok(beginning) => beginning,
-        // Whoever only asks again needs no room.
-        Err(refusal) => return before(app, owner, key.as_ref()).await?.ok_or(refusal),
+    let key = request.idempotency_key.as_ref().map(|key| idempotency_key(key, request));
+    let (start_from, external) = match allocate(app, &id, request) {
+        Ok(allocated) => allocated,
+        // A repeated request needs no capacity.
+        Err(error) => return find_earlier(app, owner, key.as_ref()).await?.ok_or(error),
     };
     let now = clock::now();
     let new = NewSession {
@@ -57,7 +57,7 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
     match app.store.create_session(&new, event).await? {
         Created::New(row) => {
             let session = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
-            supervisor::spawn_supervisor(app, session, row.clone(), from);
+            supervisor::spawn_supervisor(app, session, row.clone(), start_from);
             Ok(row)
         }
         Created::Existing(row) => Ok(row),
@@ -69,8 +69,12 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
     }
 }
 
-/// The session that the same request started before.
-async fn before(app: &App, owner: &CallerId, key: Option<&IdempotencyKey>) -> Result<Option<SessionRow>, ApiError> {
+/// The session that the same request started earlier.
+async fn find_earlier(
+    app: &App,
+    owner: &CallerId,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<SessionRow>, ApiError> {
     let Some(key) = key else { return Ok(None) };
     match app.store.find_by_idempotency_key(owner, key).await? {
         Some(Created::Existing(row)) => Ok(Some(row)),
@@ -79,30 +83,30 @@ async fn before(app: &App, owner: &CallerId, key: Option<&IdempotencyKey>) -> Re
     }
 }
 
-/// OwnerFilter the session is that the caller asks for: its own; of one that renews a credential, the credential's owner's.
+/// The owner of the requested session: the caller, or the credential's owner if the session renews a credential.
 ///
 /// # Errors
 /// There is no such credential, or the caller may not act for its owner.
 pub async fn owner_of(app: &App, caller: &Caller, request: &StartRequest) -> Result<CallerId, ApiError> {
-    let Some(id) = renewed(request)? else { return Ok(caller.id.clone()) };
+    let Some(id) = renewed_credential(request)? else { return Ok(caller.id.clone()) };
     let credential = app.store.credential(&id).await?.ok_or(Problem::UnknownCredential)?;
-    caller.may_own(&credential.owner)?;
+    caller.require_ownership(&credential.owner)?;
     Ok(credential.owner)
 }
 
-fn renewed(request: &StartRequest) -> Result<Option<CredentialId>, ApiError> {
+fn renewed_credential(request: &StartRequest) -> Result<Option<CredentialId>, ApiError> {
     let parsed = request.renews.as_ref().map(|id| id.parse()).transpose();
     parsed.map_err(|error| ApiError::new(Problem::Malformed, format!("renews: {error}")))
 }
 
-/// What the session is for: a new credential, or one that the owner has already and signs in for again.
+/// The purpose of the session: a new credential, or the renewal of one that the owner has.
 async fn purpose(
     app: &App,
     owner: &CallerId,
     provider: &Provider,
     request: &StartRequest,
 ) -> Result<SessionPurpose, ApiError> {
-    let Some(id) = renewed(request)? else { return Ok(SessionPurpose::default()) };
+    let Some(id) = renewed_credential(request)? else { return Ok(SessionPurpose::default()) };
     let credential = app.store.credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
     let credential = credential.ok_or(Problem::UnknownCredential)?;
     if credential.owner != *owner {
@@ -121,8 +125,8 @@ async fn purpose(
     Ok(SessionPurpose::SignIn { renews: Some(id) })
 }
 
-/// Where the session begins: in line for a machine of this host, or at an external one.
-fn beginning<'a>(
+/// Reserves a place in the queue, or selects the external machine.
+fn allocate<'a>(
     app: &'a App,
     id: &SessionId,
     request: &StartRequest,
@@ -133,19 +137,18 @@ fn beginning<'a>(
         let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
         return Ok((supervisor::Start::Queue(ticket), None));
     };
-    let machine = app
-        .external
-        .get(name)
-        .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("there are these: {}", app.external.names())))?;
+    let machine = app.external.get(name).ok_or_else(|| {
+        ApiError::new(Problem::UnknownMachine, format!("the external machines are: {}", app.external.names()))
+    })?;
     Ok((supervisor::Start::External, Some(machine)))
 }
 
-/// The descriptor as it is for the method that is asked for, and the method where one is.
-fn check(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodName>), ApiError> {
+/// Checks the request. Returns the descriptor, resolved for the method, and the method if one is requested.
+fn check_request(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodName>), ApiError> {
     let id: ProviderId =
         request.provider.parse().map_err(|error| ApiError::new(Problem::UnknownProvider, format!("{error}")))?;
     let provider = app.providers.get(&id).ok_or_else(|| {
-        ApiError::new(Problem::UnknownProvider, format!("{id} is not among {}", app.providers.names()))
+        ApiError::new(Problem::UnknownProvider, format!("{id} is not one of {}", app.providers.names()))
     })?;
     if provider.policy == StoragePolicy::Forbidden {
         return Err(ApiError::new(
@@ -153,26 +156,26 @@ fn check(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodNa
             format!("{}: {}", provider.id, provider.policy.sentence()),
         ));
     }
-    let asked = request.method.as_deref().unwrap_or(provider.method.as_str());
-    let (method, resolved) = change_method::chosen(provider, asked)?;
-    // What an external machine has, nobody here knows.
+    let requested = request.method.as_deref().unwrap_or(provider.method.as_str());
+    let (method, resolved) = change_method::resolve_method(provider, requested)?;
+    // The tools of an external machine are unknown here.
     if request.machine.is_none() && !app.image.has_cli(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     for (name, text) in [("user_id", &request.user_id), ("idempotency_key", &request.idempotency_key)] {
-        let good = text.as_ref().is_none_or(|text| {
+        let is_valid = text.as_ref().is_none_or(|text| {
             (1..=TEXT_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
         });
-        if !good {
+        if !is_valid {
             let detail = format!("{name} must have 1 to {TEXT_CHARS_MAX} characters and no control characters");
             return Err(ApiError::new(Problem::Malformed, detail));
         }
     }
     if let Some(url) = &request.return_url {
         let parsed: Option<http::Uri> = url.parse().ok();
-        let good = url.len() <= URL_BYTES_MAX
+        let is_valid = url.len() <= URL_BYTES_MAX
             && parsed.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-        if !good {
+        if !is_valid {
             let detail = format!("return_url must be an http or https address of at most {URL_BYTES_MAX} bytes");
             return Err(ApiError::new(Problem::Malformed, detail));
         }
@@ -180,26 +183,26 @@ fn check(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodNa
     Ok((resolved, request.method.is_some().then_some(method)))
 }
 
-fn idempotency(key: &str, request: &StartRequest) -> IdempotencyKey {
-    // Without what came later as it was before that: keys of then stay good.
-    let mut asked = serde_json::json!([request.provider, request.user_id, request.return_url]);
-    let later = [("method", &request.method), ("renews", &request.renews)];
-    let later: serde_json::Map<_, _> =
-        later.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
-    if let Some(asked) = asked.as_array_mut() {
-        asked.extend(request.machine.clone().map(Into::into));
-        if !later.is_empty() {
-            asked.push(later.into());
+fn idempotency_key(key: &str, request: &StartRequest) -> IdempotencyKey {
+    // Optional fields that were added later count only if they are set, so that earlier keys stay valid.
+    let mut requested = serde_json::json!([request.provider, request.user_id, request.return_url]);
+    let optional = [("method", &request.method), ("renews", &request.renews)];
+    let optional: serde_json::Map<_, _> =
+        optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
+    if let Some(requested) = requested.as_array_mut() {
+        requested.extend(request.machine.clone().map(Into::into));
+        if !optional.is_empty() {
+            requested.push(optional.into());
         }
     }
-    IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(asked.to_string().as_bytes()) }
+    IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(requested.to_string().as_bytes()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(change: impl FnOnce(&mut StartRequest)) -> Sha256Hex {
+    fn requested(change: impl FnOnce(&mut StartRequest)) -> Sha256Hex {
         let mut request = StartRequest {
             provider: "codex".into(),
             user_id: None,
@@ -210,23 +213,23 @@ mod tests {
             renews: None,
         };
         change(&mut request);
-        idempotency("key", &request).request
+        idempotency_key("key", &request).request
     }
 
     #[test]
     fn a_request_without_what_came_later_has_the_hash_that_it_always_had() {
-        assert_eq!(asked(|_| ()), Sha256Hex::of(br#"["codex",null,null]"#));
-        assert_eq!(asked(|it| it.machine = Some("desk".into())), Sha256Hex::of(br#"["codex",null,null,"desk"]"#));
+        assert_eq!(requested(|_| ()), Sha256Hex::of(br#"["codex",null,null]"#));
+        assert_eq!(requested(|it| it.machine = Some("desk".into())), Sha256Hex::of(br#"["codex",null,null,"desk"]"#));
     }
 
     #[test]
     fn requests_that_differ_have_hashes_that_differ() {
         let hashes = [
-            asked(|_| ()),
-            asked(|it| it.machine = Some("key".into())),
-            asked(|it| it.method = Some("key".into())),
-            asked(|it| it.renews = Some("key".into())),
-            asked(|it| (it.method, it.renews) = (Some("key".into()), Some("key".into()))),
+            requested(|_| ()),
+            requested(|it| it.machine = Some("key".into())),
+            requested(|it| it.method = Some("key".into())),
+            requested(|it| it.renews = Some("key".into())),
+            requested(|it| (it.method, it.renews) = (Some("key".into()), Some("key".into()))),
         ];
         let different: std::collections::HashSet<_> = hashes.iter().map(Sha256Hex::as_str).collect();
         assert_eq!(different.len(), hashes.len());

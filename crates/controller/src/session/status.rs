@@ -1,42 +1,42 @@
-//! What a session's status is, from the row and from what its owner knows: pure, never stored.
+//! The status of a session, computed from its row and its supervisor's progress; never stored. Pure.
 
 use anteroom_machine::State as MachineState;
 use anteroom_store::{RowStatus, SessionOutcome};
 use anteroom_wire::{agent::Stage, api::Status};
 
-/// How far a live session's owner is. Carries exactly what is true in each step.
+/// The progress of a running session. Each variant carries the data that is valid in it.
 #[derive(Debug, Clone)]
 pub enum Progress {
-    /// No machine yet: waiting for room.
+    /// Waits in the queue for a machine.
     Queued {
-        /// Place in the queue, 1 is next.
+        /// Position in the queue; 1 is next.
         position: u32,
     },
-    /// A machine was asked for; it is not claimed yet.
+    /// A machine is requested and not ready yet.
     Preparing {
-        /// The stage being waited for.
+        /// The boot stage that is pending.
         stage: Stage,
     },
-    /// The machine is up and is being made this session's: its desktop can be looked at.
+    /// The machine is ready and is being claimed: its desktop can be viewed.
     Claiming {
-        /// The way to its agent.
+        /// The channels to its agent.
         channels: anteroom_machine::Channels,
     },
-    /// The machine is this session's: desktop and terminal can be opened.
+    /// The machine is claimed: desktop and terminal can be opened.
     Open {
-        /// The way to its agent.
+        /// The channels to its agent.
         channels: anteroom_machine::Channels,
     },
-    /// It is bound to a desktop that exists outside: it can be opened.
+    /// The session uses an external desktop, which can be opened.
     Attached,
-    /// The machine is gone and another will be asked for.
+    /// The machine is lost and will be replaced.
     Lost,
     /// The session has ended; the machine is being stopped.
     Closing,
 }
 
 impl Progress {
-    /// The stage being waited for, while there is one.
+    /// The pending boot stage, if there is one.
     pub fn stage(&self) -> Option<Stage> {
         match self {
             Self::Preparing { stage } => Some(*stage),
@@ -46,11 +46,11 @@ impl Progress {
     }
 }
 
-/// The status people and programs are told.
+/// The status as callers see it.
 ///
-/// `generation` is 1 for the first machine; `signing_in` is whether an address or a code to sign in with is known.
-pub fn status(life: &RowStatus, progress: Option<&Progress>, generation: u32, signing_in: bool) -> Status {
-    match life {
+/// `generation` is the number of the current machine; `signing_in` is whether the sign-in is in progress.
+pub fn status(row_status: &RowStatus, progress: Option<&Progress>, generation: u32, signing_in: bool) -> Status {
+    match row_status {
         RowStatus::Ended(end) => match end.outcome {
             SessionOutcome::Completed(_) => Status::Completed,
             SessionOutcome::Failed => Status::Failed,
@@ -75,7 +75,7 @@ pub fn status(life: &RowStatus, progress: Option<&Progress>, generation: u32, si
     }
 }
 
-/// The stage a machine's state stands for, while it is not ready.
+/// The boot stage for the state of a machine that is not ready.
 pub fn stage_of(state: &MachineState) -> Stage {
     match state {
         MachineState::Requested | MachineState::Cloning => Stage::Process,
@@ -100,19 +100,19 @@ mod tests {
             (SessionOutcome::Cancelled, Status::Cancelled),
             (SessionOutcome::Expired, Status::Expired),
         ] {
-            let life = RowStatus::Ended(End { outcome, reason: Reason::new(Problem::Cancelled, ""), at_ms: 1 });
+            let row_status = RowStatus::Ended(End { outcome, reason: Reason::new(Problem::Cancelled, ""), at_ms: 1 });
             for progress in
                 [None, Some(Progress::Lost), Some(Progress::Queued { position: 1 }), Some(Progress::Closing)]
             {
-                assert_eq!(status(&life, progress.as_ref(), 1, true), expected);
+                assert_eq!(status(&row_status, progress.as_ref(), 1, true), expected);
             }
         }
     }
 
     #[test]
     fn an_active_session_is_what_its_machine_is() {
-        let life = RowStatus::Active { replacement_reason: None };
-        let of = |progress: Option<Progress>, generation| status(&life, progress.as_ref(), generation, false);
+        let row_status = RowStatus::Active { replacement_reason: None };
+        let of = |progress: Option<Progress>, generation| status(&row_status, progress.as_ref(), generation, false);
         assert_eq!(of(None, 1), Status::VmCreating);
         assert_eq!(of(Some(Progress::Queued { position: 3 }), 1), Status::VmCreating);
         assert_eq!(of(Some(Progress::Preparing { stage: Stage::Process }), 1), Status::VmCreating);

@@ -1,4 +1,4 @@
-//! A session as callers see it: derived from the row and from what its owner knows, on each read.
+//! A session as callers see it, computed on each read from its row and its state.
 
 use super::{active_session::SessionState, status, use_credential};
 use crate::{app::App, clock::rfc3339, credentials::credential_meta, providers::methods};
@@ -10,7 +10,7 @@ use anteroom_wire::{
 };
 use std::sync::Arc;
 
-/// The session as it is now.
+/// The current view of the session.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -29,7 +29,7 @@ fn assemble(
     state: Option<&SessionState>,
     credential: Option<&CredentialRow>,
 ) -> SessionView {
-    let offered = app.providers.get(&row.provider);
+    let descriptor = app.providers.get(&row.provider);
     let provider = match state {
         Some(state) => Some(Arc::clone(&state.provider)),
         None => app.providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
@@ -66,22 +66,22 @@ fn assemble(
         },
         next_action: match row.purpose.credential_use() {
             None => next_action(status, provider, state),
-            Some(using) => next_of_use(status, using, row.exit_code),
+            Some(credential_use) => next_action_of_use(status, credential_use, row.exit_code),
         },
         return_url: row.return_url.clone(),
         credential: credential.map(|row| credential_meta(app, row)),
         policy,
         policy_sentence: policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
-        methods: offered.map_or_else(Vec::new, methods),
+        methods: descriptor.map_or_else(Vec::new, methods),
         renews: row.purpose.renews().cloned(),
-        credential_use: row.purpose.credential_use().map(|using| used(row, using)),
+        credential_use: row.purpose.credential_use().map(|credential_use| use_view(row, credential_use)),
         viewers: state.map_or(0, |state| state.viewers),
     }
 }
 
-/// Whether the sign-in runs: there is something for the person to do, or its credential is on its way. Of a tool that has ended only a
-/// question counts: what it said before leads nowhere.
+/// Whether a sign-in is in progress: the user can act, or the credential is being delivered. Of a tool that has exited only an open
+/// prompt counts.
 fn signing_in(state: &SessionState) -> bool {
     let has_ended = matches!(state.sign_in.cli, CliState::Exited { .. });
     state.delivery_pending || state.sign_in.prompt.is_some() || (state.sign_in.is_under_way() && !has_ended)
@@ -91,18 +91,18 @@ fn sign_in(state: &SessionState) -> SignInView {
     let until = state
         .device_code_at_ms
         .zip(state.provider.sign_in.code_s_max)
-        .map(|(shown, life_s)| rfc3339(shown + life_s * 1_000));
+        .map(|(shown_at_ms, life_s)| rfc3339(shown_at_ms + life_s * 1_000));
     SignInView {
-        url: state.sign_in.url.as_ref().map(|found| found.url.clone()),
+        url: state.sign_in.url.as_ref().map(|sign_in_url| sign_in_url.url.clone()),
         browser_url: state.sign_in.browser_url.clone(),
         device_code: state.sign_in.device_code.clone(),
         device_code_until: until,
-        prompt: state.sign_in.prompt.as_ref().map(|open| PromptView {
-            id: open.id.clone(),
-            label: open.label.clone(),
-            secret: open.secret,
-            hint: open.hint.clone(),
-            rejected: open.rejected.clone(),
+        prompt: state.sign_in.prompt.as_ref().map(|prompt| PromptView {
+            id: prompt.id.clone(),
+            label: prompt.label.clone(),
+            secret: prompt.secret,
+            hint: prompt.hint.clone(),
+            rejected: prompt.rejected.clone(),
         }),
         failed: match &state.sign_in.outcome {
             Some(SignInOutcome::Failed { why }) => Some(why.clone()),
@@ -115,19 +115,19 @@ fn sign_in(state: &SessionState) -> SignInView {
 fn next_action(status: Status, provider: Option<&Provider>, state: Option<&SessionState>) -> String {
     let tool = provider.map_or("The tool", |provider| &provider.name);
     match status {
-        Status::VmCreating => "Wait a moment: your machine is being made.".into(),
+        Status::VmCreating => "Wait a moment: your machine is being created.".into(),
         Status::VmCreated => "Wait a moment: your machine is starting.".into(),
         Status::VmStopped => {
-            "Wait a moment: your machine is being replaced. The sign-in starts again by itself.".into()
+            "Wait a moment: your machine is being replaced. The sign-in restarts automatically.".into()
         }
         Status::VmStarted | Status::Authenticating if state.is_some_and(|state| state.credential_kept_in_machine) => {
             format!(
-                "{tool} is signed in; the credential stays in this machine. End the session when you are done: it goes with it."
+                "{tool} is signed in; the credential stays in this machine. End the session when you are done: the credential is deleted with the machine."
             )
         }
         Status::VmStarted if state.is_some_and(|state| matches!(state.sign_in.cli, CliState::Exited { .. })) => {
             format!(
-                "{tool} has ended. Press Enter in its terminal to start it again, or choose another way of signing in."
+                "{tool} has ended. Press Enter in its terminal to start it again, or choose another sign-in method."
             )
         }
         Status::VmStarted | Status::Authenticating => {
@@ -138,23 +138,23 @@ fn next_action(status: Status, provider: Option<&Provider>, state: Option<&Sessi
     }
 }
 
-fn used(row: &SessionRow, using: &CredentialUse) -> UseView {
-    UseView { purpose: using.purpose, credential: using.credential.clone(), exit_code: row.exit_code }
+fn use_view(row: &SessionRow, credential_use: &CredentialUse) -> UseView {
+    UseView { purpose: credential_use.purpose, credential: credential_use.credential.clone(), exit_code: row.exit_code }
 }
 
-/// Nobody signs in here: what goes on by itself, and how it ended.
-fn next_of_use(status: Status, using: &CredentialUse, exit_code: Option<i32>) -> String {
+/// The next action of a session that uses a credential: its progress and outcome.
+fn next_action_of_use(status: Status, credential_use: &CredentialUse, exit_code: Option<i32>) -> String {
     match status {
-        Status::VmCreating => "Wait a moment: a machine is being made.".into(),
+        Status::VmCreating => "Wait a moment: a machine is being created.".into(),
         Status::VmCreated => "Wait a moment: the machine is starting.".into(),
-        Status::VmStopped => "Wait a moment: the machine is being replaced. The command starts again by itself.".into(),
-        Status::VmStarted | Status::Authenticating => match using.purpose {
+        Status::VmStopped => "Wait a moment: the machine is being replaced. The command restarts automatically.".into(),
+        Status::VmStarted | Status::Authenticating => match credential_use.purpose {
             UsePurpose::Exec => "The command runs in the terminal.",
-            UsePurpose::Check => "The tool is being asked whether it is signed in; there is nothing to do.",
+            UsePurpose::Check => "The credential is being checked with the tool; there is nothing to do.",
             UsePurpose::Logout => "The tool signs out in the terminal.",
         }
         .into(),
-        Status::Completed => use_credential::outcome_sentence(using.purpose, exit_code.unwrap_or_default()),
+        Status::Completed => use_credential::outcome_sentence(credential_use.purpose, exit_code.unwrap_or_default()),
         Status::Failed | Status::Cancelled | Status::Expired => "Use the credential again when you are ready.".into(),
     }
 }

@@ -3,7 +3,7 @@
 mod long_connections;
 
 use super::*;
-use crate::rfb::{Closing, ViewerSocket};
+use crate::rfb::{CloseReason, ViewerSocket};
 use axum::{Router, extract::State, routing::get};
 use std::{
     future::Future,
@@ -107,10 +107,10 @@ async fn rejected(upgrade: WebSocketUpgrade, State(state): State<Arc<ServerState
 }
 
 /// Reads until the server closes and returns the close frame.
-async fn wait_for_close(viewer: &mut ViewerSocket) -> Option<Closing> {
+async fn wait_for_close(viewer: &mut ViewerSocket) -> Option<CloseReason> {
     let mut rest = Vec::new();
     timeout(SOON, viewer.read_to_end(&mut rest)).await.expect("closed in time").ok();
-    viewer.closing().cloned()
+    viewer.close_reason().cloned()
 }
 
 fn short_timeouts() -> TunnelSettings {

@@ -1,4 +1,4 @@
-//! What a message says, as things are when it is sent.
+//! Builds the body of a message from the database when it is sent.
 
 use crate::{
     app::App,
@@ -14,59 +14,59 @@ use anteroom_wire::{
 };
 use bytes::Bytes;
 
-/// A body, and the credential whose bytes are in it.
-pub(super) struct Made {
+/// A message body, and the credential attached to it.
+pub(super) struct Message {
     pub(super) bytes: Bytes,
-    pub(super) along: Option<Along>,
+    pub(super) attached: Option<AttachedCredential>,
 }
 
-/// A message that cannot be made at the moment.
-pub(super) struct Unmade {
+/// The reason why a message cannot be built now.
+pub(super) struct BuildError {
     /// For operators.
     pub(super) why: String,
-    /// What it had taken along.
-    pub(super) along: Option<Along>,
+    /// The credential reserved for the message.
+    pub(super) attached: Option<AttachedCredential>,
 }
 
-/// A credential that a message has taken along: as long as it has it, nobody can lease it.
+/// A credential attached to a message. While it is reserved for the message it cannot be leased.
 #[derive(Debug, Clone)]
-pub(super) struct Along {
+pub(super) struct AttachedCredential {
     pub(super) credential: CredentialId,
-    /// Until when it waits to be handed out.
+    /// Until when the credential can be delivered, milliseconds since 1970.
     pub(super) until_ms: Option<UnixMs>,
-    /// No earlier try can have been taken.
-    pub(super) anew: bool,
+    /// Whether no earlier attempt can have delivered it.
+    pub(super) is_first_delivery: bool,
 }
 
-/// Makes the body. The bytes of a credential that is handed out once are in it if they are still here, and from here on go by no other
-/// way.
-pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made, Unmade>, StoreError> {
+/// Builds the body. A credential that is delivered once is attached if its bytes are still stored, and from then on is reserved for
+/// this message.
+pub(super) async fn build(app: &App, message: &MessageRow) -> Result<Result<Message, BuildError>, StoreError> {
     let row = match message.subject.session() {
         Some(id) => app.store.session(id).await?,
         None => None,
     };
     let session = match &row {
-        Some(row) => Some(facts(app, row).await?),
+        Some(row) => Some(session_summary(app, row).await?),
         None => None,
     };
     let subject = message.subject.credential();
-    let carried = match subject {
+    let claimed = match subject {
         Some(id) if outbox::attaches_credentials(app) && message.kind == CREDENTIAL_STORED => {
             app.store.claim_for_webhook(&message.id, id, clock::now()).await?
         }
         Some(_) | None => None,
     };
-    let along = carried.as_ref().map(|ClaimedRevision { record, is_new }| Along {
+    let attached = claimed.as_ref().map(|ClaimedRevision { record, is_new }| AttachedCredential {
         credential: record.credential.id.clone(),
         until_ms: record.credential.retention.until_ms(),
-        anew: *anew,
+        is_first_delivery: *is_new,
     });
-    let (credential, files) = match (carried, subject) {
-        (Some(ClaimedRevision { record, .. }), _) => match credentials::opened(app, &record) {
+    let (credential, files) = match (claimed, subject) {
+        (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(app, &record) {
             Ok(files) => (Some(record.credential), Some(files)),
             Err(_) => {
-                let why = "the credential cannot be opened with the keys of this server".to_owned();
-                return Ok(Err(Unmade { why, along }));
+                let why = "the credential cannot be decrypted with the keys of this server".to_owned();
+                return Ok(Err(BuildError { why, attached }));
             }
         },
         (None, Some(id)) => (app.store.credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
@@ -78,12 +78,12 @@ pub(super) async fn make(app: &App, message: &MessageRow) -> Result<Result<Made,
         data: NotificationData { session, credential: credential.as_ref().map(|row| credential_meta(app, row)), files },
     };
     Ok(match serde_json::to_vec(&notification) {
-        Ok(bytes) => Ok(Made { bytes: bytes.into(), along }),
-        Err(error) => Err(Unmade { why: error.to_string(), along }),
+        Ok(bytes) => Ok(Message { bytes: bytes.into(), attached }),
+        Err(error) => Err(BuildError { why: error.to_string(), attached }),
     })
 }
 
-async fn facts(app: &App, row: &SessionRow) -> Result<SessionSummary, StoreError> {
+async fn session_summary(app: &App, row: &SessionRow) -> Result<SessionSummary, StoreError> {
     let view = view(app, row).await?;
     Ok(SessionSummary {
         id: view.id,

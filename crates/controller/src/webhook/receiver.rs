@@ -1,7 +1,7 @@
 //! The receiver of the webhook's messages: where it is, the keys that sign, and the counters of its deliveries.
 
 use super::{
-    post::Way,
+    post::Endpoint,
     settings::{self, Target},
     sign::Key,
 };
@@ -10,17 +10,17 @@ use anteroom_wire::operations::WebhookError;
 use std::sync::{Mutex, atomic::AtomicU64};
 use tokio::sync::Notify;
 
-/// The receiver, and how telling it fares.
+/// The receiver and the counters of deliveries to it.
 #[derive(Debug)]
 pub struct Webhook {
-    pub(super) way: Way,
+    pub(super) endpoint: Endpoint,
     pub(super) keys: Vec<Key>,
-    pub(super) bell: Notify,
-    /// Messages that were taken.
+    pub(super) wake_signal: Notify,
+    /// Number of delivered messages.
     pub delivered: AtomicU64,
-    /// Tries that failed.
+    /// Number of failed attempts.
     pub failed: AtomicU64,
-    /// Messages that were given up.
+    /// Number of abandoned messages.
     pub abandoned: AtomicU64,
     pub(super) last_error: Mutex<Option<WebhookError>>,
 }
@@ -28,24 +28,24 @@ pub struct Webhook {
 impl Webhook {
     /// Wakes the sender: there is a new message.
     pub fn wake(&self) {
-        self.bell.notify_one();
+        self.wake_signal.notify_one();
     }
 
-    /// The receiver of the configuration; `None`: there is none.
+    /// The configured receiver; `None`: none is configured.
     ///
     /// # Errors
-    /// Its secrets or certificates cannot be read; the text names the setting.
+    /// Its secrets or certificates cannot be read; the error names the setting.
     pub fn open(config: &Config) -> Result<Option<Self>, String> {
         let settings = &config.webhook;
         let (Some(url), Some(secret_file)) = (&settings.url, &settings.secret_file) else { return Ok(None) };
         let target = Target::parse(url).map_err(|why| format!("webhook.url {why}"))?;
-        let keys = settings::secrets(secret_file)
+        let keys = settings::read_keys(secret_file)
             .map_err(|why| format!("webhook.secret_file {} {why}", secret_file.display()))?;
-        let way = Way::new(target, settings.ca_file.as_deref(), settings.timeout_ms_max)?;
+        let endpoint = Endpoint::new(target, settings.ca_file.as_deref(), settings.timeout_ms_max)?;
         Ok(Some(Self {
-            way,
+            endpoint,
             keys,
-            bell: Notify::new(),
+            wake_signal: Notify::new(),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),

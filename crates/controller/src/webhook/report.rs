@@ -9,17 +9,17 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Messages that are looked at together.
-const WAITING_MAX: u32 = 1_000;
+/// Maximum number of pending messages that are read at once.
+const PENDING_MAX: u32 = 1_000;
 
-/// How it fares.
+/// The state of the webhook, for operators.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn report(app: &App) -> Result<WebhookReport, StoreError> {
     let webhook = app.webhook.as_ref();
     let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
-    let pending = waiting(app).await?.into_iter().map(|message| PendingMessage {
+    let messages = pending(app).await?.into_iter().map(|message| PendingMessage {
         session: message.subject.session().cloned(),
         credential: message.subject.credential().cloned(),
         id: message.id,
@@ -30,19 +30,19 @@ pub async fn report(app: &App) -> Result<WebhookReport, StoreError> {
         last_error: message.last_error,
     });
     Ok(WebhookReport {
-        url: webhook.map(|webhook| webhook.way.shown()),
+        url: webhook.map(|webhook| webhook.endpoint.display_url()),
         include_credential: app.config.webhook.include_credential,
         delivered: count(|webhook| &webhook.delivered),
         failed: count(|webhook| &webhook.failed),
         abandoned: count(|webhook| &webhook.abandoned),
         last_error: webhook.and_then(|it| it.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()),
-        pending: pending.collect(),
+        pending: messages.collect(),
     })
 }
 
-/// Everything that waits, the oldest first.
-pub(super) async fn waiting(app: &App) -> Result<Vec<MessageRow>, StoreError> {
-    let mut waiting = app.store.due_messages(i64::MAX.unsigned_abs(), WAITING_MAX).await?;
-    waiting.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
-    Ok(waiting)
+/// All pending messages, the oldest first.
+pub(super) async fn pending(app: &App) -> Result<Vec<MessageRow>, StoreError> {
+    let mut pending = app.store.due_messages(i64::MAX.unsigned_abs(), PENDING_MAX).await?;
+    pending.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
+    Ok(pending)
 }

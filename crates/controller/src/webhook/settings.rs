@@ -1,4 +1,5 @@
-//! `[webhook]`: every fault at once. The secret's file is read when the server starts, as what it says may be known to nobody else.
+//! The settings `[webhook]`. All faults are reported at once. The secret file is read only when the server starts, because its
+//! content must not leave the server.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -12,29 +13,29 @@ use zeroize::Zeroizing;
 
 use super::sign::Key;
 
-/// Where somebody outside is told of sessions and credentials, and how long it is tried.
+/// The receiver of notifications about sessions and credentials, and the limits of deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WebhookSettings {
-    /// Where it is posted: `https://…`, or `http://` on this host. Absent: nobody is told.
+    /// The receiver's URL: `https://…`, or `http://` on this host. Without it the webhook is off.
     pub url: Option<String>,
-    /// The file with the secrets that sign it, `whsec_` and base64 of 24 to 64 bytes each, one a line; only its owner may read it.
+    /// The file with the secrets that sign messages, `whsec_` and base64 of 24 to 64 bytes each, one a line; only its owner may read it.
     pub secret_file: Option<PathBuf>,
-    /// Certificates (PEM) that are trusted beside those of this host.
+    /// Certificates (PEM) that are trusted in addition to those of this host.
     pub ca_file: Option<PathBuf>,
-    /// Hand credentials that are handed out once (`deliver_once`) out in the message.
+    /// Whether credentials with the policy `deliver_once` are attached to messages.
     pub include_credential: bool,
-    /// How long one try may take, milliseconds.
+    /// The timeout of one attempt, milliseconds.
     pub timeout_ms_max: u64,
-    /// How often a message is tried.
+    /// Maximum number of attempts for a message.
     pub attempts_max: u64,
-    /// How old a message may become before it is tried no more, seconds.
+    /// Maximum age of a message before it is abandoned, seconds.
     pub give_up_s_max: u64,
-    /// First wait before a message is tried again, milliseconds; doubles up to `retry_ms_max`.
+    /// The wait before the first retry, milliseconds; doubles up to `retry_ms_max`.
     pub retry_ms_min: u64,
-    /// Longest such wait, milliseconds.
+    /// The longest wait before a retry, milliseconds.
     pub retry_ms_max: u64,
-    /// How long messages that are done are remembered, seconds.
+    /// How long delivered and abandoned messages are retained, seconds.
     pub done_retention_s: u64,
 }
 
@@ -66,14 +67,14 @@ impl WebhookSettings {
         check("webhook.done_retention_s", self.done_retention_s, 60, 365 * 24 * 3600);
     }
 
-    /// What else is wrong, one sentence each; the files are not looked at.
+    /// Other faults, one sentence each. Files are not read.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         match &self.url {
             Some(url) => {
                 faults.extend(Target::parse(url).err().map(|why| format!("webhook.url {why}")));
                 if self.secret_file.is_none() {
-                    faults.push("webhook.secret_file is missing: what is posted must be signed".to_owned());
+                    faults.push("webhook.secret_file is missing: messages must be signed".to_owned());
                 }
             }
             None if self.secret_file.is_some() || self.include_credential || self.ca_file.is_some() => {
@@ -85,10 +86,10 @@ impl WebhookSettings {
     }
 }
 
-/// Where it is posted.
+/// The URL to which messages are posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Whether by TLS.
+    /// Whether TLS is used.
     pub tls: bool,
     /// Name or address.
     pub host: String,
@@ -102,11 +103,11 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, String> {
-        let fault = |why: &str| format!("{why}: it must be an https address, or an http address on this host");
-        let uri: http::Uri = url.parse().map_err(|_| fault("is no address"))?;
+        let fault = |why: &str| format!("{why}: it must be an https URL, or an http URL on this host");
+        let uri: http::Uri = url.parse().map_err(|_| fault("is not a URL"))?;
         let authority = uri.authority().ok_or_else(|| fault("has no host"))?;
         if authority.as_str().contains('@') {
-            return Err("has a name or password in it: the signature says who posts".to_owned());
+            return Err("contains a user name or password: requests are authenticated by their signature".to_owned());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
@@ -114,32 +115,32 @@ impl Target {
         }
         let tls = match uri.scheme_str() {
             Some("https") => true,
-            Some("http") if is_here(&host) => false,
-            Some("http") => return Err(fault("would be read by everybody on the way")),
-            Some(_) | None => return Err(fault("has another scheme")),
+            Some("http") if is_loopback(&host) => false,
+            Some("http") => return Err(fault("is not encrypted")),
+            Some(_) | None => return Err(fault("has an unsupported scheme")),
         };
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         Ok(Self { tls, host, port, authority: authority.as_str().to_owned(), path })
     }
 
-    /// For people: without the query, which may be a secret of its own.
-    pub(super) fn shown(&self) -> String {
+    /// The URL for people, without its query, which may be secret.
+    pub(super) fn display_url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         let path = self.path.split('?').next().unwrap_or("/");
         format!("{scheme}://{}{path}", self.authority)
     }
 }
 
-fn is_here(host: &str) -> bool {
+fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 const SECRETS_MAX: usize = 4;
 
-/// The secrets in a file that nobody else may read, in their order.
-pub(super) fn secrets(path: &Path) -> Result<Vec<Key>, String> {
+/// Reads the secrets from a file that only its owner may read, in order.
+pub(super) fn read_keys(path: &Path) -> Result<Vec<Key>, String> {
     let mut file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
     let meta = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
     if !meta.is_file() {
@@ -160,7 +161,7 @@ pub(super) fn secrets(path: &Path) -> Result<Vec<Key>, String> {
     if (1..=SECRETS_MAX).contains(&keys.len()) {
         Ok(keys)
     } else {
-        Err(format!("must have 1 to {SECRETS_MAX} secrets in it, one a line"))
+        Err(format!("must contain 1 to {SECRETS_MAX} secrets, one a line"))
     }
 }
 
@@ -175,7 +176,7 @@ mod tests {
             (good.tls, good.host.as_str(), good.port, good.path.as_str()),
             (true, "hooks.example", 8443, "/in?team=1")
         );
-        assert_eq!(good.shown(), "https://hooks.example:8443/in");
+        assert_eq!(good.display_url(), "https://hooks.example:8443/in");
         for here in ["http://127.0.0.1:9/x", "http://localhost/x", "http://[::1]:8/"] {
             assert!(Target::parse(here).is_ok_and(|target| !target.tls), "{here}");
         }

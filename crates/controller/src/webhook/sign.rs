@@ -1,4 +1,4 @@
-//! Signatures as Standard Webhooks describes them: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, one for each secret.
+//! Signatures of Standard Webhooks: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, one for each secret.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,14 +9,14 @@ const PREFIX: &str = "whsec_";
 const KEY_BYTES_MIN: usize = 24;
 const KEY_BYTES_MAX: usize = 64;
 
-/// A secret that signs. It does not print.
+/// A signing secret. Its `Debug` output hides it.
 pub(super) struct Key(Zeroizing<Vec<u8>>);
 
 impl Key {
-    /// Reads `whsec_` and base64. The text is in no fault.
+    /// Parses `whsec_` and base64. Errors do not contain the text.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let coded = text.strip_prefix(PREFIX).ok_or_else(|| format!("a secret begins with {PREFIX}"))?;
-        let bytes = STANDARD.decode(coded).map_err(|_| format!("what follows {PREFIX} is not base64"))?;
+        let bytes = STANDARD.decode(coded).map_err(|_| format!("the text after {PREFIX} is not base64"))?;
         let bytes = Zeroizing::new(bytes);
         if (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&bytes.len()) {
             Ok(Self(bytes))
@@ -26,7 +26,7 @@ impl Key {
     }
 
     fn signature(&self, id: &str, timestamp_s: u64, body: &[u8]) -> String {
-        // HMAC takes keys of every length.
+        // HMAC accepts keys of any length.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
         mac.update(format!("{id}.{timestamp_s}.").as_bytes());
         mac.update(body);
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// The `webhook-signature` header: a signature for each secret, so that one can take another's place.
+/// The `webhook-signature` header: a signature for each secret, so that secrets can be rotated.
 pub(super) fn header(keys: &[Key], id: &str, timestamp_s: u64, body: &[u8]) -> String {
     keys.iter().map(|key| key.signature(id, timestamp_s, body)).collect::<Vec<_>>().join(" ")
 }

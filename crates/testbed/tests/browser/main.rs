@@ -74,21 +74,21 @@ impl Page {
     }
 }
 
-/// A world with a session whose machine is ready, and the session's link.
-async fn world(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
+/// A server with a session whose machine is ready, and the session's link.
+async fn server(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
     let scene = tempfile::tempdir().unwrap();
     let waits = Step::WaitFor { path: scene.path().join("never"), ms_max: 300_000 };
     let tool = ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), waits]));
-    let world = TestServer::start(TestConfig::with_tool(tool).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
-    (scene, world, started.session.id, started.viewer_url)
+    (scene, server, started.session.id, started.viewer_url)
 }
 
 /// From now on the server listens where it listens now, as one with a configured port does.
-fn stay_at_this_port(world: &TestServer) {
-    let (config, address) = (world.path().join("config.toml"), world.address().unwrap());
+fn stay_at_this_port(server: &TestServer) {
+    let (config, address) = (server.path().join("config.toml"), server.address().unwrap());
     let text = std::fs::read_to_string(&config).unwrap();
     let anywhere = "listen = \"127.0.0.1:0\"";
     assert!(text.contains(anywhere), "{text}");
@@ -97,13 +97,13 @@ fn stay_at_this_port(world: &TestServer) {
 
 #[tokio::test]
 async fn page_reconnects_to_same_desktop_after_server_crash() {
-    let (_scene, mut world, id, link) = world("").await;
+    let (_scene, mut server, id, link) = server("").await;
     let (page, shown) = Page::open("restart", &link).await;
-    stay_at_this_port(&world);
-    world.kill_server().await.unwrap();
+    stay_at_this_port(&server);
+    server.kill_server().await.unwrap();
     // Long enough for the page to have failed some times: its pauses grow.
     tokio::time::sleep(Duration::from_secs(4)).await;
-    world.start_server().await.unwrap();
+    server.start_server().await.unwrap();
     let listens_at_ms = clock::now();
     let back = page.back().await;
     let (took, counted) =
@@ -113,16 +113,16 @@ async fn page_reconnects_to_same_desktop_after_server_crash() {
     assert!(took <= BACK_MS_MAX, "back after {took} ms: {back:?}");
     assert_eq!((back.countdowns.len(), back.replaced), (2, 0), "{back:?}");
     assert!(!back.said.is_empty(), "what happened is said");
-    assert_eq!(world.backend().unwrap().session(&id).await.unwrap().generation, 1);
-    world.finish().await.unwrap();
+    assert_eq!(server.backend().unwrap().session(&id).await.unwrap().generation, 1);
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn page_reconnects_to_replacement_machine_and_reports_it() {
-    let (_scene, world, id, link) = world("").await;
+    let (_scene, server, id, link) = server("").await;
     let (page, shown) = Page::open("machine", &link).await;
-    world.kill_machine(&world.machines().remove(0)).unwrap();
-    let api = world.backend().unwrap();
+    server.kill_machine(&server.machines().remove(0)).unwrap();
+    let api = server.backend().unwrap();
     api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
     let ready_at_ms = clock::now();
     let back = page.back().await;
@@ -134,19 +134,19 @@ async fn page_reconnects_to_replacement_machine_and_reports_it() {
     assert_ne!(back.ground, shown.ground, "another desktop");
     assert!(back.said.iter().any(|said| said.contains("replaced")), "{back:?}");
     assert_eq!((back.countdowns.len(), back.replaced), (2, 1), "{back:?}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn view_only_page_shows_desktop_and_sends_no_input() {
-    let (_scene, world, id, link) = world("").await;
+    let (_scene, server, id, link) = server("").await;
     let (page, shown) = Page::open("watch", &link.replacen('#', "&view=1#", 1)).await;
     assert!(shown.note.as_deref().is_some_and(|note| note.contains("View only")), "{shown:?}");
     // The desktop shows a key by another ground; it was typed before this.
     let back = page.back().await;
     assert_eq!(back.ground, shown.ground, "nothing was typed");
-    let api = world.backend().unwrap();
+    let api = server.backend().unwrap();
     let joined = api.wait_entry(&id, "viewer_joined").await.unwrap();
     assert_eq!(joined.data["view_only"], true);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

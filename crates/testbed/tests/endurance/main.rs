@@ -35,6 +35,6 @@ async fn start_ready(api: &ApiClient) -> SessionId {
 async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
     timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed within the limit").ok();
-    let closing = socket.closing().expect("closed with a code").clone();
+    let closing = socket.close_reason().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }

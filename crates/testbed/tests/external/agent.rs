@@ -1,6 +1,6 @@
 //! The agent of an external machine: outside, over HTTP, with the token of its file.
 
-use crate::{Scene, TOKEN, ask, start, verdict, viewers::sees_the_desk};
+use crate::{Fixture, TOKEN, ask, start, verdict, viewers::sees_the_desk};
 use anteroom_testbed::{ApiResponse, ScriptedTool, TestServer, WAIT_MAX};
 use anteroom_wire::{
     Base64, SessionId,
@@ -23,9 +23,9 @@ struct Agent {
 }
 
 impl Agent {
-    fn of(world: &TestServer, token: &str) -> Self {
+    fn of(server: &TestServer, token: &str) -> Self {
         let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
-        Self { client, server: format!("http://{}", world.address().unwrap()), token: token.to_owned() }
+        Self { client, server: format!("http://{}", server.address().unwrap()), token: token.to_owned() }
     }
 
     async fn call<T: Serialize>(&self, method: Method, path: &str, body: Option<&T>) -> ApiResponse {
@@ -53,10 +53,10 @@ impl Agent {
 
 #[tokio::test]
 async fn external_agent_reports_sign_in_and_completes_session() {
-    let scene = Scene::new();
-    let world = scene.world(NOWHERE, "").await;
-    let api = world.backend().unwrap();
-    let agent = Agent::of(&world, TOKEN);
+    let fixture = Fixture::new();
+    let server = fixture.start_server(NOWHERE, "").await;
+    let api = server.backend().unwrap();
+    let agent = Agent::of(&server, TOKEN);
     let nobody = agent.bound().await;
     assert_eq!((nobody.status, nobody.problem().unwrap().code.as_str()), (404, "unknown_session"));
     let id = start(&api).await.session.id;
@@ -82,51 +82,51 @@ async fn external_agent_reports_sign_in_and_completes_session() {
     assert_eq!(again.status, 200, "a second delivery is ignored: {}", again.text);
     assert_eq!(ask(&api, "desk").await.status, 202, "the machine is free for another");
     for secret in ["of-the-outside", TOKEN] {
-        let files = world.leaks().files_with(secret);
+        let files = server.leaks().files_with(secret);
         assert!(files.is_empty(), "{secret} lies in {files:?}");
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn delivery_with_another_token_is_rejected() {
-    let scene = Scene::new();
-    let other = scene.machine("other", NOWHERE, "the-token-of-another-agent");
-    let world = scene.world(NOWHERE, &other).await;
-    let api = world.backend().unwrap();
+    let fixture = Fixture::new();
+    let other = fixture.machine("other", NOWHERE, "the-token-of-another-agent");
+    let server = fixture.start_server(NOWHERE, &other).await;
+    let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
     for token in ["a-token-that-nobody-has", "the-token-of-another-agent"] {
-        let agent = Agent::of(&world, token);
+        let agent = Agent::of(&server, token);
         let refused = agent.deliver(&id, "{\"token\": \"x\"}").await;
         assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (401, "wrong_agent_token"));
         let bound = agent.bound().await;
         assert_eq!(bound.status, if token.contains("another") { 404 } else { 401 }, "{}", bound.text);
     }
     assert_eq!(api.session(&id).await.unwrap().status, Status::VmStarted);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn restarted_server_reconnects_session_desktop_and_agent() {
     let vnc = crate::vnc_server::Vnc::start(&[]).await;
-    let scene = Scene::new();
-    let mut world = scene.world(&format!("vnc://{}", vnc.at), "").await;
-    let id = start(&world.backend().unwrap()).await.session.id;
-    sees_the_desk(&world.backend().unwrap(), &id).await;
+    let fixture = Fixture::new();
+    let mut server = fixture.start_server(&format!("vnc://{}", vnc.at), "").await;
+    let id = start(&server.backend().unwrap()).await.session.id;
+    sees_the_desk(&server.backend().unwrap(), &id).await;
     for graceful in [true, false] {
-        if graceful { world.stop_server().await } else { world.kill_server().await }.unwrap();
-        world.start_server().await.unwrap();
-        let api = world.backend().unwrap();
+        if graceful { server.stop_server().await } else { server.kill_server().await }.unwrap();
+        server.start_server().await.unwrap();
+        let api = server.backend().unwrap();
         let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
         assert_eq!((view.generation, view.machine.as_deref()), (1, Some("desk")));
         sees_the_desk(&api, &id).await;
         assert_eq!(ask(&api, "desk").await.problem().unwrap().code, "machine_in_use", "it is still this session's");
     }
-    let agent = Agent::of(&world, TOKEN);
+    let agent = Agent::of(&server, TOKEN);
     let bound: AgentSession = agent.bound().await.read().unwrap();
     assert_eq!(bound.session, id);
     assert_eq!(agent.deliver(&id, "{\"token\": \"x\"}").await.status, 200);
-    world.backend().unwrap().wait_status(&id, Status::Completed).await.unwrap();
-    world.finish().await.unwrap();
+    server.backend().unwrap().wait_status(&id, Status::Completed).await.unwrap();
+    server.finish().await.unwrap();
     vnc.end().await;
 }

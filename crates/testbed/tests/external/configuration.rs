@@ -1,13 +1,13 @@
 //! What the configuration binds: faults before anything starts, and a machine that is taken out while it is used.
 
-use crate::{Scene, TOKEN, closing, start, verdict};
+use crate::{Fixture, TOKEN, closing, start, verdict};
 use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::api::Status;
 
 #[tokio::test]
 async fn invalid_external_machines_prevent_start_and_every_fault_is_listed() {
-    let scene = Scene::new();
-    let token = scene.token_file("token", TOKEN);
+    let fixture = Fixture::new();
+    let token = fixture.token_file("token", TOKEN);
     let settings = format!(
         "[external_machines.a]\ndesktop = 'http://x/'\nagent_token_file = '/nonexistent'\n\
          [external_machines.b]\ndesktop = 'vnc://x'\nagent_token_file = {token:?}\ngreeting_ms_max = 60000\n"
@@ -21,21 +21,21 @@ async fn invalid_external_machines_prevent_start_and_every_fault_is_listed() {
 
 #[tokio::test]
 async fn removed_external_machine_is_reported_to_its_session() {
-    let scene = Scene::new();
-    let mut world = scene.world("vnc://127.0.0.1:1", "").await;
-    let id = start(&world.backend().unwrap()).await.session.id;
-    world.stop_server().await.unwrap();
-    let config = world.path().join("config.toml");
+    let fixture = Fixture::new();
+    let mut server = fixture.start_server("vnc://127.0.0.1:1", "").await;
+    let id = start(&server.backend().unwrap()).await.session.id;
+    server.stop_server().await.unwrap();
+    let config = server.path().join("config.toml");
     let mut settings: toml::Table = std::fs::read_to_string(&config).unwrap().parse().unwrap();
     settings.remove("external_machines").unwrap();
     std::fs::write(&config, toml::to_string(&settings).unwrap()).unwrap();
-    world.start_server().await.unwrap();
-    let api = world.backend().unwrap();
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
     api.wait_status(&id, Status::VmStarted).await.unwrap();
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!(code, 4404);
     assert!(reason.starts_with("unknown_machine: "), "{reason}");
     assert_eq!(verdict(&api, &id).await.0, "external_removed");
     api.cancel(&id).await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! What stands where a desktop should be, each named within its bound.
 
-use crate::{Scene, ask, closing, start, turned_away, verdict};
+use crate::{Fixture, ask, closing, start, connect_error, verdict};
 use anteroom_controller::rfb::DialError;
 use anteroom_testbed::{ApiClient, TestServer};
 use anteroom_wire::{SessionId, api::Status};
@@ -49,26 +49,26 @@ impl Stand {
     }
 }
 
-/// A world whose `desk` is at this address, with a session.
-async fn world_at(scene: &Scene, desktop: &str) -> (TestServer, ApiClient, SessionId) {
-    let world = scene.world(desktop, "").await;
-    let api = world.backend().unwrap();
+/// A server whose `desk` is at this address, with a session.
+async fn world_at(fixture: &Fixture, desktop: &str) -> (TestServer, ApiClient, SessionId) {
+    let server = fixture.start_server(desktop, "").await;
+    let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
-    (world, api, id)
+    (server, api, id)
 }
 
 /// The problem that viewers of `desk` at this address are told, how it is diagnosed, and after how long it was known.
 async fn told(desktop: &str) -> (String, serde_json::Value) {
-    let scene = Scene::new();
-    let (world, api, id) = world_at(&scene, desktop).await;
-    let (problem, data) = turned_away(&api, &id).await;
+    let fixture = Fixture::new();
+    let (server, api, id) = world_at(&fixture, desktop).await;
+    let (problem, data) = connect_error(&api, &id).await;
     let (verdict, text) = verdict(&api, &id).await;
     assert_eq!(verdict, problem, "the diagnosis gives the same cause");
     assert!(text.contains("external machine desk"), "{text}");
     let port = desktop.rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
     assert!(!api.responses().iter().any(|body| body.contains(&format!(":{port}"))), "an address was told");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
     (problem, data)
 }
 
@@ -116,8 +116,8 @@ async fn full_accept_queue_is_reported_as_connect_timeout() {
 #[tokio::test]
 async fn ended_session_opens_no_connection() {
     let stand = Stand::says(false, b"RFB 003.008\n").await;
-    let scene = Scene::new();
-    let (world, api, id) = world_at(&scene, &format!("vnc://{}", stand.at)).await;
+    let fixture = Fixture::new();
+    let (server, api, id) = world_at(&fixture, &format!("vnc://{}", stand.at)).await;
     assert_eq!(stand.accepted(), 0, "nobody looks, nothing is dialled");
     let [one, two] = [api.ticket(&id, "desktop").await.unwrap(), api.ticket(&id, "desktop").await.unwrap()];
     api.cancel(&id).await.unwrap();
@@ -132,19 +132,19 @@ async fn ended_session_opens_no_connection() {
     let third = api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({ "purpose": "desktop" })).await;
     assert_eq!(third.unwrap().status, 410);
     assert_eq!(verdict(&api, &id).await.0, "cancelled");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
     assert_eq!(stand.accepted(), 0, "no connection attempt");
 }
 
 #[tokio::test]
 async fn session_that_ends_during_connect_closes_with_its_end_reason() {
     let stand = Stand::says(false, b"").await;
-    let scene = Scene::new();
+    let fixture = Fixture::new();
     let settings = "[sessions]\nsocket_wait_ms_max = 60000\n";
-    let machine = scene.machine("slow", &format!("vnc://{}", stand.at), "another-token-of-an-agent");
+    let machine = fixture.machine("slow", &format!("vnc://{}", stand.at), "another-token-of-an-agent");
     let machine = machine.replace("greeting_ms_max = 700", "greeting_ms_max = 50000");
-    let world = scene.world("vnc://127.0.0.1:1", &format!("{settings}{machine}")).await;
-    let api = world.backend().unwrap();
+    let server = fixture.start_server("vnc://127.0.0.1:1", &format!("{settings}{machine}")).await;
+    let api = server.backend().unwrap();
     let id = api.start_with(&crate::request("slow")).await.unwrap().session.id;
     let mut viewer = api.desktop_socket(&id).await.unwrap();
     let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
@@ -154,14 +154,14 @@ async fn session_that_ends_during_connect_closes_with_its_end_reason() {
     }
     api.cancel(&id).await.unwrap();
     assert_eq!(closing(&mut viewer).await.0, 4410);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn external_machine_serves_one_session_and_unknown_names_are_rejected() {
-    let scene = Scene::new();
-    let (world, api, id) = world_at(&scene, "vnc://127.0.0.1:1").await;
-    let other = world.other_backend().unwrap();
+    let fixture = Fixture::new();
+    let (server, api, id) = world_at(&fixture, "vnc://127.0.0.1:1").await;
+    let other = server.other_backend().unwrap();
     let taken = ask(&other, "desk").await;
     assert_eq!(taken.status, 409);
     assert_eq!(taken.problem().unwrap().code, "machine_in_use");
@@ -171,13 +171,13 @@ async fn external_machine_serves_one_session_and_unknown_names_are_rejected() {
     // A start of a machine of this host needs the tool here; an external one has its own.
     api.cancel(&id).await.unwrap();
     assert_eq!(ask(&other, "desk").await.status, 202, "it is free again");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn unsupported_operations_of_external_machines_are_rejected() {
-    let scene = Scene::new();
-    let (world, api, id) = world_at(&scene, "vnc://127.0.0.1:1").await;
+    let fixture = Fixture::new();
+    let (server, api, id) = world_at(&fixture, "vnc://127.0.0.1:1").await;
     let restart = api.post(&format!("/api/auth/session/{id}/restart"), serde_json::json!({})).await.unwrap();
     assert_eq!(restart.problem().unwrap().code, "external_desktop_only");
     let typed = serde_json::json!({ "text": "x", "enter": false });
@@ -187,5 +187,5 @@ async fn unsupported_operations_of_external_machines_are_rejected() {
     assert_eq!(code, 4409);
     assert!(reason.starts_with("external_desktop_only: "), "{reason}");
     assert_eq!(api.session(&id).await.unwrap().status, Status::VmStarted, "and the session goes on");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -24,11 +24,11 @@ use tokio::{io::AsyncReadExt, time::timeout};
 const TOKEN: &str = "the-token-of-the-agent-outside";
 
 /// A place for token files.
-struct Scene {
+struct Fixture {
     dir: tempfile::TempDir,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
@@ -48,8 +48,8 @@ impl Scene {
         )
     }
 
-    /// A world with the external machine `desk` and a provider whose tool the image of this host does not have.
-    async fn world(&self, desktop: &str, settings: &str) -> TestServer {
+    /// A server with the external machine `desk` and a provider whose tool the image of this host does not have.
+    async fn start_server(&self, desktop: &str, settings: &str) -> TestServer {
         let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
         TestServer::start(
             TestConfig::with_tool(ScriptedTool::new("scripted", Script::new([]))).with_settings(&settings),
@@ -85,12 +85,12 @@ async fn ask(api: &ApiClient, machine: &str) -> ApiResponse {
 async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
     timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
-    let closing = socket.closing().expect("closed with a code").clone();
+    let closing = socket.close_reason().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }
 
 /// A viewer comes as a browser and is closed: the problem's code, and what its timeline entry has.
-async fn turned_away(api: &ApiClient, id: &SessionId) -> (String, serde_json::Value) {
+async fn connect_error(api: &ApiClient, id: &SessionId) -> (String, serde_json::Value) {
     let (code, reason) = closing(&mut api.desktop_socket(id).await.unwrap()).await;
     assert_eq!(code, 4502, "{reason}");
     let entry = api.wait_entry(id, "desktop_connect_failed").await.unwrap();

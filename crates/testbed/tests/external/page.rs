@@ -1,6 +1,6 @@
 //! An external desktop through the real page, in a real browser: seen, named while it is away, and seen again by itself.
 
-use crate::{Scene, vnc_server, start};
+use crate::{Fixture, vnc_server, start};
 use anteroom_testbed::WAIT_MAX;
 use anteroom_wire::api::Status;
 use std::{path::Path, process::Stdio};
@@ -48,9 +48,9 @@ async fn said(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
 async fn journey_page_shows_external_desktop() {
     let vnc = vnc_server::Vnc::start(&[]).await;
     let websockify = vnc_server::Websockify::start(vnc.at).await;
-    let scene = Scene::new();
-    let world = scene.world(&format!("ws://{}/", websockify.at), "").await;
-    let api = world.backend().unwrap();
+    let fixture = Fixture::new();
+    let server = fixture.start_server(&format!("ws://{}/", websockify.at), "").await;
+    let api = server.backend().unwrap();
     let started = start(&api).await;
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
     let away = "The external machine refuses connections to its desktop.";
@@ -64,7 +64,7 @@ async fn journey_page_shows_external_desktop() {
     let websockify = vnc_server::Websockify::start_at(at, vnc.at).await.expect("the port is free again");
     said(&mut lines, "# pass 1").await;
     arrived(page).await;
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
     websockify.end().await;
     vnc.end().await;
 }
@@ -72,12 +72,12 @@ async fn journey_page_shows_external_desktop() {
 /// The page asks for the desktop's own password, and again when it was not the right one.
 #[tokio::test]
 async fn journey_page_asks_for_vnc_password() {
-    let scene = Scene::new();
-    let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&scene)).await;
-    let world = scene.world(&format!("vnc://{}", vnc.at), "").await;
-    let started = start(&world.backend().unwrap()).await;
+    let fixture = Fixture::new();
+    let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&fixture)).await;
+    let server = fixture.start_server(&format!("vnc://{}", vnc.at), "").await;
+    let started = start(&server.backend().unwrap()).await;
     let mut page = browser("password", &started.viewer_url);
     arrived(page.env("ANTEROOM_E2E_PASSWORD", vnc_server::PASSWORD).spawn().expect("node starts")).await;
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
     vnc.end().await;
 }

@@ -1,6 +1,6 @@
 //! Networks without a way there: the test runs itself again in a network namespace of its own, where it makes the routes.
 
-use crate::{Scene, start, turned_away, verdict};
+use crate::{Fixture, start, connect_error, verdict};
 use std::process::Command;
 
 const INSIDE: &str = "ANTEROOM_TEST_INSIDE";
@@ -30,16 +30,16 @@ fn ip(arguments: &str) {
 
 /// What viewers of a desktop at this address are told, and the entry's data.
 async fn told(desktop: &str) -> (String, serde_json::Value) {
-    let scene = Scene::new();
-    let world = scene.world(desktop, "").await;
-    let api = world.backend().unwrap();
+    let fixture = Fixture::new();
+    let server = fixture.start_server(desktop, "").await;
+    let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
-    let told = turned_away(&api, &id).await;
+    let told = connect_error(&api, &id).await;
     assert_eq!(verdict(&api, &id).await.0, told.0);
     let address = desktop.split("://").nth(1).unwrap().split(':').next().unwrap();
     assert!(!api.responses().iter().any(|body| body.contains(address)), "the address was told to a client");
-    assert!(verdict(&world.operator().unwrap(), &id).await.1.contains(address), "an operator is told");
-    world.finish().await.unwrap();
+    assert!(verdict(&server.operator().unwrap(), &id).await.1.contains(address), "an operator is told");
+    server.finish().await.unwrap();
     told
 }
 

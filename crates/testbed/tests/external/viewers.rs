@@ -1,6 +1,6 @@
 //! A desktop that is there is seen, with the words and bounds of any other session.
 
-use crate::{Scene, closing, vnc_server, start, turned_away, verdict};
+use crate::{Fixture, closing, vnc_server, start, connect_error, verdict};
 use anteroom_controller::rfb::RfbClient;
 use anteroom_testbed::{ApiClient, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
@@ -27,9 +27,9 @@ pub(crate) async fn sees_the_desk(api: &ApiClient, id: &SessionId) {
 async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
     let vnc = vnc_server::Vnc::start(&[]).await;
     let websockify = vnc_server::Websockify::start(vnc.at).await;
-    let scene = Scene::new();
-    let world = scene.world(&format!("ws://{}/", websockify.at), "").await;
-    let api = world.backend().unwrap();
+    let fixture = Fixture::new();
+    let server = fixture.start_server(&format!("ws://{}/", websockify.at), "").await;
+    let api = server.backend().unwrap();
     let started = start(&api).await;
     let id = started.session.id;
     assert_eq!(started.session.machine.as_deref(), Some("desk"));
@@ -47,9 +47,9 @@ async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
         let port = format!(":{}", place.port());
         assert!(!api.responses().iter().any(|body| body.contains(&port)), "{port} was told to a client");
     }
-    let operator = verdict(&world.operator().unwrap(), &id).await.1;
+    let operator = verdict(&server.operator().unwrap(), &id).await.1;
     assert!(operator.contains(&format!("desk (ws://{}/)", websockify.at)), "an operator is told: {operator}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
     websockify.end().await;
     vnc.end().await;
 }
@@ -58,9 +58,9 @@ async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
 async fn viewers_see_plain_vnc_server_again_after_its_restart() {
     let vnc = vnc_server::Vnc::start(&[]).await;
     let at = vnc.at;
-    let scene = Scene::new();
-    let world = scene.world(&format!("vnc://{at}"), "").await;
-    let api = world.backend().unwrap();
+    let fixture = Fixture::new();
+    let server = fixture.start_server(&format!("vnc://{at}"), "").await;
+    let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
     sees_the_desk(&api, &id).await;
 
@@ -70,7 +70,7 @@ async fn viewers_see_plain_vnc_server_again_after_its_restart() {
     vnc.end().await;
     let (code, reason) = closing(&mut watching).await;
     assert_eq!(code, 4502, "who looked at it is told: {reason}");
-    let (problem, data) = turned_away(&api, &id).await;
+    let (problem, data) = connect_error(&api, &id).await;
     assert_eq!(problem, "external_refused");
     let after_ms = data["after_ms"].as_u64().unwrap();
     println!("a stopped VNC server was named after {after_ms} ms");
@@ -80,7 +80,7 @@ async fn viewers_see_plain_vnc_server_again_after_its_restart() {
     let again = vnc_server::Vnc::start_at(at, &[]).await.expect("the port is free again");
     sees_the_desk(&api, &id).await;
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
     again.end().await;
 }
 
@@ -88,44 +88,44 @@ async fn viewers_see_plain_vnc_server_again_after_its_restart() {
 async fn missing_vnc_server_and_missing_websockify_have_different_errors() {
     let vnc = vnc_server::Vnc::start(&[]).await;
     let websockify = vnc_server::Websockify::start(vnc.at).await;
-    let scene = Scene::new();
+    let fixture = Fixture::new();
     let settings = "[sessions]\nrejection_log_interval_ms = 100\n";
-    let world = scene.world(&format!("ws://{}/", websockify.at), settings).await;
-    let api = world.backend().unwrap();
+    let server = fixture.start_server(&format!("ws://{}/", websockify.at), settings).await;
+    let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
     sees_the_desk(&api, &id).await;
     vnc.end().await;
-    assert_eq!(turned_away(&api, &id).await.0, "external_closed");
+    assert_eq!(connect_error(&api, &id).await.0, "external_closed");
     websockify.end().await;
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!(code, 4502);
     assert!(reason.starts_with("external_refused: "), "{reason}");
     assert_eq!(verdict(&api, &id).await.0, "external_refused", "the newer cause");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 /// What a VNC server asks of its viewers (here a password) goes through untouched.
 #[tokio::test]
 async fn vnc_authentication_is_passed_through_to_the_viewer() {
-    let scene = Scene::new();
-    let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&scene)).await;
-    let world = scene.world(&format!("vnc://{}", vnc.at), "").await;
-    let api = world.backend().unwrap();
+    let fixture = Fixture::new();
+    let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&fixture)).await;
+    let server = fixture.start_server(&format!("vnc://{}", vnc.at), "").await;
+    let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
     let socket = api.desktop_socket(&id).await.unwrap();
     let refused = timeout(WAIT_MAX, RfbClient::connect(socket, 60_000)).await.unwrap().unwrap_err().to_string();
     assert!(refused.contains("security types [2]"), "VncAuth is offered to the viewer: {refused}");
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
     vnc.end().await;
 }
 
 #[tokio::test]
 async fn external_sessions_expire_like_others() {
     let vnc = vnc_server::Vnc::start(&[]).await;
-    let scene = Scene::new();
-    let world = scene.world(&format!("vnc://{}", vnc.at), "[sessions]\nidle_s_max = 3\n").await;
-    let api = world.backend().unwrap();
+    let fixture = Fixture::new();
+    let server = fixture.start_server(&format!("vnc://{}", vnc.at), "[sessions]\nidle_s_max = 3\n").await;
+    let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
     let mut watching = api.desktop_socket(&id).await.unwrap();
     let (code, reason) = closing(&mut watching).await;
@@ -135,6 +135,6 @@ async fn external_sessions_expire_like_others() {
     assert_eq!(verdict(&api, &id).await.0, "idle_expired");
     let next = start(&api).await.session.id;
     sees_the_desk(&api, &next).await;
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
     vnc.end().await;
 }

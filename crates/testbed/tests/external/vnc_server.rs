@@ -1,6 +1,6 @@
 //! A desktop that exists already: Xtigervnc, and Debian's websockify before it, each in a process group of its own.
 
-use crate::Scene;
+use crate::Fixture;
 use anteroom_testbed::WAIT_MAX;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{net::SocketAddr, process::Stdio, time::Duration};
@@ -23,8 +23,8 @@ pub(crate) const PASSWORD: &str = "password";
 const PASSWORD_FILE: [u8; 8] = [0xdb, 0xd8, 0x3c, 0xfd, 0x72, 0x7a, 0x14, 0x58];
 
 /// The arguments of a VNC server that asks its viewers for [`PASSWORD`].
-pub(crate) fn with_password(scene: &Scene) -> Vec<String> {
-    let file = scene.dir.path().join("passwd");
+pub(crate) fn with_password(fixture: &Fixture) -> Vec<String> {
+    let file = fixture.dir.path().join("passwd");
     std::fs::write(&file, PASSWORD_FILE).unwrap();
     ["-SecurityTypes", "VncAuth", "-PasswordFile", file.to_str().unwrap()].map(str::to_owned).into()
 }

@@ -36,7 +36,7 @@ impl Viewer {
         let task = tokio::spawn(async move {
             let mut chunk = vec![0; 64 * 1024];
             while matches!(socket.read(&mut chunk).await, Ok(bytes) if bytes > 0) {}
-            let (code, reason) = match socket.closing() {
+            let (code, reason) = match socket.close_reason() {
                 Some(closing) => (Some(closing.code), closing.reason.clone()),
                 None => (None, String::new()),
             };

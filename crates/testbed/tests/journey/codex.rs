@@ -23,35 +23,35 @@ egress = [{ host = "issuer.codex.test", ports = [80] }]
 async fn journey_codex_signs_in_by_device_code_and_page_shows_connected() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     let answers = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
-    let house = QemuServer::start(SETTINGS, &answers, false).await.unwrap();
-    let api = house.operator().unwrap();
-    let page = browser(&house, "codex.mjs");
+    let server = QemuServer::start(SETTINGS, &answers, false).await.unwrap();
+    let api = server.operator().unwrap();
+    let page = browser(&server, "codex.mjs");
 
-    let id = the_session(&house).await;
+    let id = the_session(&server).await;
     let mut terminal = api.terminal(&id).await.unwrap();
     let mut screen = Vec::new();
     read_until(&mut terminal, &mut screen, &issuer.user_code()).await;
     let is_machine = |(_, bytes): &(String, Vec<u8>)| bytes.windows(11).any(|part| part == b"qemu-system");
-    assert!(said_to_processes(&house).iter().any(is_machine), "the machine's process is looked at");
+    assert!(said_to_processes(&server).iter().any(is_machine), "the machine's process is looked at");
     issuer.approve();
     read_until(&mut terminal, &mut screen, "WROTE:").await;
     // The tokens are in the machine now, which may end at any moment.
-    let alive = said_to_processes(&house);
+    let alive = said_to_processes(&server);
     while wrote(&screen).is_none_or(|digest| digest.len() != 64) {
         timeout(QEMU_WAIT_MAX, terminal.read_buf(&mut screen)).await.unwrap().unwrap();
     }
     api.wait_status(&id, Status::Completed).await.unwrap();
     arrived(page).await;
 
-    let files = leased(&house, &id).await;
+    let files = leased(&server, &id).await;
     let digest: String = Sha256::digest(files[0].content.expose()).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(Some(digest.as_str()), wrote(&screen).as_deref(), "the leased bytes are the file that the tool wrote");
     assert_eq!((files[0].path.as_str(), files[0].mode & 0o777), (".codex/auth.json", 0o600));
-    house.wait_machines_removed().await.unwrap();
-    nowhere(&house, &id, &issuer.canaries()).await;
+    server.wait_machines_removed().await.unwrap();
+    nowhere(&server, &id, &issuer.canaries()).await;
     issuer.canaries().iter().for_each(|secret| not_in(secret, &alive));
     assert!(issuer.unknown_calls().is_empty(), "the tool asked for something new: {:?}", issuer.unknown_calls());
-    house.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 async fn read_until(terminal: &mut (impl AsyncReadExt + Unpin), screen: &mut Vec<u8>, words: &str) {

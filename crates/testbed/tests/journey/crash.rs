@@ -62,22 +62,22 @@ async fn journey_sign_in_survives_a_server_restart() {
 async fn middle_of_a_sign_in(end: End) {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
     let answers = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
-    let mut house = QemuServer::start(SETTINGS, &answers, false).await.unwrap();
+    let mut server = QemuServer::start(SETTINGS, &answers, false).await.unwrap();
     let marks = tempfile::tempdir().unwrap();
     // One script, two runs of it.
     let results = format!("{}/../../web/test-results/{}", env!("CARGO_MANIFEST_DIR"), end.results());
     let more = [("ANTEROOM_E2E_MARKS", marks.path().to_str().unwrap()), ("ANTEROOM_E2E_RESULTS", &results)];
-    let page = browser_with(&house, "crash.mjs", &more);
+    let page = browser_with(&server, "crash.mjs", &more);
 
     let id: SessionId = appears(&marks.path().join("ready")).await.parse().unwrap();
-    let (machines, address) = (house.machines(), house.address().unwrap());
+    let (machines, address) = (server.machines(), server.address().unwrap());
     match end {
-        End::Crash => house.kill_server().await.unwrap(),
-        End::Stop => house.stop_server().await.unwrap(),
+        End::Crash => server.kill_server().await.unwrap(),
+        End::Stop => server.stop_server().await.unwrap(),
     }
-    assert_eq!(house.machines(), machines, "the machine lives on");
+    assert_eq!(server.machines(), machines, "the machine lives on");
     let went = Instant::now();
-    let (listening, served) = tokio::join!(listens(address), house.start_server(false));
+    let (listening, served) = tokio::join!(listens(address), server.start_server(false));
     served.unwrap();
     let away = went.elapsed();
     let beside = marks.path().join(".listening");
@@ -93,17 +93,17 @@ async fn middle_of_a_sign_in(end: End) {
     );
 
     issuer.approve();
-    let api = house.operator().unwrap();
+    let api = server.operator().unwrap();
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1, "the same machine to the end");
     arrived(page).await;
-    assert!(!leased(&house, &id).await[0].content.expose().is_empty());
+    assert!(!leased(&server, &id).await[0].content.expose().is_empty());
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     let count = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
     assert_eq!((count("machine_adopted"), count("machine_replaced"), count("completed")), (1, 0, 1), "{kinds:?}");
-    house.wait_machines_removed().await.unwrap();
-    nowhere(&house, &id, &issuer.canaries()).await;
-    house.finish().await.unwrap();
+    server.wait_machines_removed().await.unwrap();
+    nowhere(&server, &id, &issuer.canaries()).await;
+    server.finish().await.unwrap();
     assert!(back.back - back.listening <= BACK_MS_MAX, "{back:?}");
 }
 

@@ -16,19 +16,19 @@ use tokio::{
 };
 
 /// Starts a journey of the pages (`web/e2e/real`) in a browser.
-fn browser(house: &QemuServer, script: &str) -> Child {
-    browser_with(house, script, &[])
+fn browser(server: &QemuServer, script: &str) -> Child {
+    browser_with(server, script, &[])
 }
 
 /// The same with something more in its environment.
-fn browser_with(house: &QemuServer, script: &str, more: &[(&str, &str)]) -> Child {
+fn browser_with(server: &QemuServer, script: &str, more: &[(&str, &str)]) -> Child {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     let mut command = Command::new("node");
     command
         .arg(format!("e2e/real/{script}"))
         .current_dir(web)
-        .env("ANTEROOM_E2E_LINK", house.login_link().unwrap())
-        .env("ANTEROOM_E2E_TOKEN", house.token().expose())
+        .env("ANTEROOM_E2E_LINK", server.login_link().unwrap())
+        .env("ANTEROOM_E2E_TOKEN", server.token().expose())
         .env("ANTEROOM_E2E_SLOW_MS", QEMU_WAIT_MAX.as_millis().to_string())
         .envs(more.iter().copied())
         .stdin(Stdio::null())
@@ -42,8 +42,8 @@ async fn arrived(mut browser: Child) {
 }
 
 /// The session that the page has started.
-async fn the_session(house: &QemuServer) -> SessionId {
-    let api = house.operator().unwrap();
+async fn the_session(server: &QemuServer) -> SessionId {
+    let api = server.operator().unwrap();
     let until = Instant::now() + QEMU_WAIT_MAX;
     loop {
         let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
@@ -56,29 +56,29 @@ async fn the_session(house: &QemuServer) -> SessionId {
 }
 
 /// The leased files of the session's credential.
-async fn leased(house: &QemuServer, id: &SessionId) -> Vec<DeliveredFile> {
-    let api = house.operator().unwrap();
+async fn leased(server: &QemuServer, id: &SessionId) -> Vec<DeliveredFile> {
+    let api = server.operator().unwrap();
     let view = api.session(id).await.unwrap();
     api.lease(&view.credential.expect("a stored credential").id).await.unwrap().files
 }
 
-/// No secret lies in a file below the house (database, its log, server's log, receipts, run directories), on the timeline,
+/// No secret lies in a file below the server (database, its log, server's log, receipts, run directories), on the timeline,
 /// or among a process's arguments and environment.
-async fn nowhere(house: &QemuServer, id: &SessionId, secrets: &[String]) {
+async fn nowhere(server: &QemuServer, id: &SessionId, secrets: &[String]) {
     assert!(!secrets.is_empty(), "nothing was issued");
-    let timeline = house.operator().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
-    let mut seen = said_to_processes(house);
+    let timeline = server.operator().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
+    let mut seen = said_to_processes(server);
     seen.push(("timeline".to_owned(), timeline.into_bytes()));
     for secret in secrets {
-        let files = house.leaks().files_with(secret);
+        let files = server.leaks().files_with(secret);
         assert!(files.is_empty(), "a secret lies in {files:?}");
         not_in(secret, &seen);
     }
 }
 
-/// Arguments and environment of every process of the house, by their places.
-fn said_to_processes(house: &QemuServer) -> Vec<(String, Vec<u8>)> {
-    let places = house
+/// Arguments and environment of every process of the server, by their places.
+fn said_to_processes(server: &QemuServer) -> Vec<(String, Vec<u8>)> {
+    let places = server
         .leaks()
         .processes()
         .into_iter()
@@ -96,10 +96,10 @@ fn not_in(secret: &str, seen: &[(String, Vec<u8>)]) {
 /// The canary search finds what is there: a check that cannot fail would be worth nothing.
 #[tokio::test]
 async fn journey_secret_search_finds_a_planted_secret() {
-    let house = QemuServer::start("", &Default::default(), false).await.unwrap();
+    let server = QemuServer::start("", &Default::default(), false).await.unwrap();
     let planted = "canary-0123456789abcdef";
-    fs::write(house.path().join("state/planted"), format!("x{planted}y")).unwrap();
-    assert_eq!(house.leaks().files_with(planted).len(), 1);
-    fs::remove_file(house.path().join("state/planted")).unwrap();
-    house.finish().await.unwrap();
+    fs::write(server.path().join("state/planted"), format!("x{planted}y")).unwrap();
+    assert_eq!(server.leaks().files_with(planted).len(), 1);
+    fs::remove_file(server.path().join("state/planted")).unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! A host that is too small says so by name, before anything fails.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId,
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 /// More than any disk or memory has, MiB.
 const TOO_MUCH: u64 = 1 << 30;
 
-async fn check(world: &TestServer, name: &str) -> (Health, HealthCheck) {
-    let answer = world.operator().unwrap().get("/health").await.unwrap();
+async fn check(server: &TestServer, name: &str) -> (Health, HealthCheck) {
+    let answer = server.operator().unwrap().get("/health").await.unwrap();
     assert_eq!(answer.status, 200, "degraded is not down: {}", answer.text);
     let health: Health = answer.read().unwrap();
     let found = health.checks.iter().find(|check| check.name == name).expect(name).clone();
@@ -27,38 +27,38 @@ async fn start_is_rejected_with_cause_when_disk_or_memory_is_low() {
     for (setting, code, name) in
         [("disk_free_mib_min", "disk_low", "disk"), ("memory_free_mib_min", "memory_low", "memory")]
     {
-        let scene = Scene::new();
+        let flags = Flags::new();
         let settings = format!("[machines]\n{setting} = {TOO_MUCH}\n");
-        let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
-        let api = world.backend().unwrap();
+        let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+        let api = server.backend().unwrap();
         let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
         let problem = refused.problem().unwrap();
         assert_eq!((refused.status, problem.code.as_str()), (503, code), "{}", refused.text);
         assert!(problem.detail.unwrap().contains(setting), "the detail names the setting: {}", refused.text);
-        let (health, found) = check(&world, name).await;
+        let (health, found) = check(&server, name).await;
         assert_eq!((health.status, found.status), (HealthStatus::Degraded, HealthStatus::Degraded), "{found:?}");
         assert!(found.detail.contains("refused"), "{found:?}");
-        assert_eq!(world.machines(), []);
-        world.finish().await.unwrap();
+        assert_eq!(server.machines(), []);
+        server.finish().await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn expected_memory_of_a_machine_counts_for_admission() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = format!("[machines]\nmemory_per_machine_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
-    let refused = world.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+    let refused = server.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
     assert_eq!(refused.problem().unwrap().code, "memory_low", "a terabyte for a machine: {}", refused.text);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn repeated_start_returns_its_session_when_capacity_is_exhausted() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nqueue_max = 0\n";
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let start = |key: &str, user: &str| {
         let body = json!({ "provider": "scripted", "idempotency_key": key, "user_id": user });
         let api = &api;
@@ -71,7 +71,7 @@ async fn repeated_start_returns_its_session_when_capacity_is_exhausted() {
     let again = start("once", "ada").await;
     assert_eq!(again.read::<StartResponse>().expect(&again.text).session.id, id);
     assert_eq!(start("once", "bob").await.problem().unwrap().code, "idempotency_key_reused");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 async fn diagnosis(api: &ApiClient, id: &SessionId) -> Diagnosis {
@@ -80,22 +80,22 @@ async fn diagnosis(api: &ApiClient, id: &SessionId) -> Diagnosis {
 
 #[tokio::test]
 async fn queued_session_waits_with_cause_when_disk_runs_low() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = "[machines]\nmachines_max = 1\ndisk_free_mib_min = 1\n";
-    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&first, "cli_started").await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&second, "next in line", |view| view.queue_position == Some(1)).await.unwrap();
-    let config = world.path().join("config.toml");
+    let config = server.path().join("config.toml");
     let with_room = fs::read_to_string(&config).unwrap();
     let without = with_room.replace("disk_free_mib_min = 1\n", &format!("disk_free_mib_min = {TOO_MUCH}\n"));
     assert_ne!(with_room, without);
-    world.stop_server().await.unwrap();
+    server.stop_server().await.unwrap();
     fs::write(&config, without).unwrap();
-    world.start_server().await.unwrap();
-    let api = world.backend().unwrap();
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
     api.wait_until(&first, "taken over", |view| view.status == Status::VmStarted).await.unwrap();
     api.cancel(&first).await.unwrap();
     let until = Instant::now() + WAIT_MAX;
@@ -109,26 +109,26 @@ async fn queued_session_waits_with_cause_when_disk_runs_low() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(api.session(&second).await.unwrap().queue_position, Some(1));
-    while !world.machines().is_empty() {
+    while !server.machines().is_empty() {
         assert!(Instant::now() < until, "the first session's machine goes");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    world.stop_server().await.unwrap();
+    server.stop_server().await.unwrap();
     fs::write(&config, with_room).unwrap();
-    world.start_server().await.unwrap();
-    world.backend().unwrap().wait_entry(&second, "cli_started").await.expect("room again: its turn");
-    world.finish().await.unwrap();
+    server.start_server().await.unwrap();
+    server.backend().unwrap().wait_entry(&second, "cli_started").await.expect("room again: its turn");
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn health_lists_every_dependency_of_the_server() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "reconcile"] {
-        let (_, found) = check(&world, name).await;
+        let (_, found) = check(&server, name).await;
         assert_eq!(found.status, HealthStatus::Ok, "{found:?}");
     }
-    let nobody: Health = world.anonymous().unwrap().get("/health").await.unwrap().read().unwrap();
+    let nobody: Health = server.anonymous().unwrap().get("/health").await.unwrap().read().unwrap();
     assert!(nobody.checks.is_empty(), "{nobody:?}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! The support bundle: all that helps, and no secret.
 
-use crate::{Scene, anteroom, canary, text};
+use crate::{Flags, anteroom, canary, text};
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, leaks::needles};
 use anteroom_wire::{
     SessionId,
@@ -22,8 +22,8 @@ fn unpack(path: &Path) -> BTreeMap<String, String> {
     files.collect()
 }
 
-async fn bundle(world: &TestServer, id: &SessionId, to: &Path) -> BTreeMap<String, String> {
-    let output = anteroom(world, &["bundle", id.as_str(), "--out", to.to_str().unwrap()]).await;
+async fn bundle(server: &TestServer, id: &SessionId, to: &Path) -> BTreeMap<String, String> {
+    let output = anteroom(server, &["bundle", id.as_str(), "--out", to.to_str().unwrap()]).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(fs::metadata(to).unwrap().permissions().mode() & 0o777, 0o600);
     unpack(to)
@@ -43,7 +43,7 @@ fn assert_clean(files: &BTreeMap<String, String>, secrets: &[&str]) {
 
 #[tokio::test]
 async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let [pasted, state, credential, user, back] = ["code", "state", "token", "user", "back"].map(canary);
     let device = canary("").to_uppercase();
     let device = format!("{}-{}", &device[..4], &device[4..9]);
@@ -59,8 +59,8 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
             Step::print_line("Login successful"),
         ]),
     );
-    let world = TestServer::start(TestConfig::with_tool(tool).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let api = server.backend().unwrap();
     let start = StartRequest {
         provider: "scripted".to_owned(),
         user_id: Some(user.clone()),
@@ -77,15 +77,15 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     .unwrap();
     let secrets = [&pasted, &state, &credential, &user, &back, &device, &pass].map(String::as_str);
     // While it lives, when address and code are known to the server …
-    assert_clean(&bundle(&world, &id, &scene.flag("living.tar.gz")).await, &secrets);
+    assert_clean(&bundle(&server, &id, &flags.path("living.tar.gz")).await, &secrets);
     let code = json!({ "code": pasted });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
     api.wait_status(&id, Status::Completed).await.unwrap();
-    while !world.machines().is_empty() {
+    while !server.machines().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     // … and when it is over.
-    let files = bundle(&world, &id, &scene.flag("over.tar.gz")).await;
+    let files = bundle(&server, &id, &flags.path("over.tar.gz")).await;
     assert_clean(&files, &secrets);
     let parse = |name: &str| serde_json::from_str::<Value>(&files[name]).expect(name);
     assert_eq!(parse("diagnosis.json")["verdict"], "completed");
@@ -100,70 +100,70 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     assert_eq!(parse("versions.json")["anteroom"], env!("CARGO_PKG_VERSION"));
     assert!(parse("host.json")["kernel"].is_string());
     assert!(files["config.toml"].contains("idle_s_max = 600"));
-    let place = world.path().display().to_string();
+    let place = server.path().display().to_string();
     assert!(files.values().all(|content| !content.contains(&place)), "paths of this host are reduced");
     let listed = parse("manifest.json")["files"].as_array().unwrap().len();
     assert_eq!(listed, files.len() - 1, "the manifest names all but itself");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn bundle_does_not_contain_last_output_of_the_tool() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let said = "the word is swordfish";
     let tool = ScriptedTool::new("scripted", Script::new([Step::print_line(said), Step::Exit { code: 3 }]));
-    let world = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_exited").await.unwrap();
     let diagnosis = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
     assert!(diagnosis.contains("swordfish"), "its owner is told: {diagnosis}");
-    let files = bundle(&world, &id, &scene.flag("b.tar.gz")).await;
+    let files = bundle(&server, &id, &flags.path("b.tar.gz")).await;
     assert_clean(&files, &["swordfish"]);
     assert!(files["diagnosis.json"].contains("cli_failed"), "{}", files["diagnosis.json"]);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn bundles_require_an_operator_and_an_existing_session() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let refused = api.post(&format!("/api/auth/session/{id}/bundle"), json!({})).await.unwrap();
     assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"));
     let none = operator.post("/api/auth/session/ses_00000000000000000000000000/bundle", json!({})).await.unwrap();
     assert_eq!((none.status, none.problem().unwrap().code.as_str()), (404, "unknown_session"));
-    let out = scene.flag("there.tar.gz");
+    let out = flags.path("there.tar.gz");
     fs::write(&out, "mine").unwrap();
-    let output = anteroom(&world, &["bundle", id.as_str(), "--out", out.to_str().unwrap()]).await;
+    let output = anteroom(&server, &["bundle", id.as_str(), "--out", out.to_str().unwrap()]).await;
     assert!(!output.status.success(), "a file that is there is not overwritten");
     assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn bundle_is_returned_when_it_cannot_be_retained() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
     // As on a disk that takes nothing more: where bundles are kept, none can be.
-    let dir = world.state_dir().join("bundles");
+    let dir = server.state_dir().join("bundles");
     fs::write(&dir, "").unwrap();
-    let files = bundle(&world, &id, &scene.flag("b.tar.gz")).await;
+    let files = bundle(&server, &id, &flags.path("b.tar.gz")).await;
     assert!(files["session.json"].contains(id.as_str()));
     fs::remove_file(&dir).unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn retention_removes_oldest_bundles_and_receipts_first() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = "[retention]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nreconcile_every_ms = 100\n";
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    let dir = world.state_dir().join("bundles");
+    let dir = server.state_dir().join("bundles");
     let kept = || {
         let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.collect();
@@ -172,14 +172,14 @@ async fn retention_removes_oldest_bundles_and_receipts_first() {
     };
     let mut seen = Vec::new();
     for number in 0..4 {
-        bundle(&world, &id, &scene.flag(&format!("{number}.tar.gz"))).await;
+        bundle(&server, &id, &flags.path(&format!("{number}.tar.gz"))).await;
         seen.extend(kept().into_iter().filter(|name| !seen.contains(name)).collect::<Vec<_>>());
     }
     assert_eq!(seen.len(), 4, "each was kept for a while");
     assert_eq!(kept(), seen[2..], "the two youngest are left");
     assert_eq!(fs::metadata(dir.join(&seen[3])).unwrap().permissions().mode() & 0o777, 0o600);
     // Receipts of machines that nobody remembers, older than all others.
-    let receipts = world.state_dir().join("receipts");
+    let receipts = server.state_dir().join("receipts");
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000);
     for number in 0..5 {
         let path = receipts.join(format!("mac_0000000000000000000000000{number}.json"));
@@ -193,5 +193,5 @@ async fn retention_removes_oldest_bundles_and_receipts_first() {
     tokio::time::timeout(anteroom_testbed::WAIT_MAX, gone)
         .await
         .expect("the sweep removes what is older than receipts_s_max");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! The log file and `anteroom logs`.
 
-use crate::{Scene, anteroom, command, says, text};
+use crate::{Flags, anteroom, command, says, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use serde_json::Value;
@@ -13,36 +13,36 @@ fn parsed(lines: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn log_file_is_json_lines_with_owner_only_permissions() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = "[log]\nformat = 'text'\nlevel = 'trace'\n";
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
-    let path = world.state_dir().join("log/anteroom.jsonl");
+    let path = server.state_dir().join("log/anteroom.jsonl");
     let lines = fs::read_to_string(&path).unwrap();
     let lines = &lines[..=lines.rfind('\n').unwrap()];
     assert!(parsed(lines).iter().any(|line| line["session"] == id.as_str() && line["outcome"] == "cli_started"));
     assert!(!lines.contains('\u{1b}'), "no colour codes");
-    assert!(!world.log().contains('\u{1b}'), "standard error is no terminal either");
-    assert!(serde_json::from_str::<Value>(world.log().lines().next().unwrap()).is_err(), "that is text, as was asked");
+    assert!(!server.log().contains('\u{1b}'), "standard error is no terminal either");
+    assert!(serde_json::from_str::<Value>(server.log().lines().next().unwrap()).is_err(), "that is text, as was asked");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
-    let scene = Scene::new();
-    let settings = format!("[log]\nerror_file = '{}'\n", scene.flag("errors.jsonl").display());
-    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(&settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let settings = format!("[log]\nerror_file = '{}'\n", flags.path("errors.jsonl").display());
+    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let [id, other] =
         [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
     for id in [&id, &other] {
         api.wait_entry(id, "cli_started").await.unwrap();
     }
-    world.kill_machine(&machine_pid(&api, &id).await).unwrap();
+    server.kill_machine(&machine_pid(&api, &id).await).unwrap();
     api.wait_until(&id, "on its second machine", |view| view.generation == 2).await.unwrap();
     let check = |said: String| {
         let lines = parsed(&said);
@@ -52,38 +52,38 @@ async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
         assert!(!said.contains(other.as_str()), "somebody else's: {said}");
         lines.len()
     };
-    let all = check(says(&world, &["logs", id.as_str()]).await);
-    let warnings = parsed(&says(&world, &["logs", id.as_str(), "--level", "warn"]).await);
+    let all = check(says(&server, &["logs", id.as_str()]).await);
+    let warnings = parsed(&says(&server, &["logs", id.as_str(), "--level", "warn"]).await);
     assert!(warnings.len() < all && warnings.iter().all(|line| line["level"] == "WARN" || line["level"] == "ERROR"));
     // The error file has warnings and nothing else.
-    let errors = parsed(&fs::read_to_string(scene.flag("errors.jsonl")).unwrap());
+    let errors = parsed(&fs::read_to_string(flags.path("errors.jsonl")).unwrap());
     assert!(errors.iter().all(|line| line["level"] == "WARN" || line["level"] == "ERROR"), "{errors:?}");
-    assert!(says(&world, &["logs", "--lines", "5"]).await.lines().count() == 5);
-    world.stop_server().await.unwrap();
-    check(says(&world, &["logs", id.as_str()]).await);
-    world.finish().await.unwrap();
+    assert!(says(&server, &["logs", "--lines", "5"]).await.lines().count() == 5);
+    server.stop_server().await.unwrap();
+    check(says(&server, &["logs", id.as_str()]).await);
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn logs_of_a_session_are_printed_with_a_warning_when_database_is_unreadable() {
-    let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
-    world.stop_server().await.unwrap();
-    let (database, aside) = (world.state_dir().join("anteroom.db"), world.state_dir().join("aside"));
+    server.stop_server().await.unwrap();
+    let (database, aside) = (server.state_dir().join("anteroom.db"), server.state_dir().join("aside"));
     fs::rename(&database, &aside).unwrap();
     fs::write(&database, "no database at all, ".repeat(100)).unwrap();
     fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).unwrap();
-    let output = anteroom(&world, &["logs", id.as_str()]).await;
+    let output = anteroom(&server, &["logs", id.as_str()]).await;
     fs::rename(&aside, &database).unwrap();
     let (lines, said) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{said}");
     assert!(parsed(&lines).iter().any(|line| line["session"] == id.as_str()), "{lines}");
     assert!(said.contains("not a database") && said.contains("only lines that name"), "{said}");
-    world.start_server().await.unwrap();
-    world.finish().await.unwrap();
+    server.start_server().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 /// The machine that was asked for last.
@@ -95,27 +95,27 @@ async fn machine_pid(api: &anteroom_testbed::ApiClient, id: &SessionId) -> anter
 
 #[tokio::test]
 async fn logs_of_unknown_session_are_an_error() {
-    let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let flags = Flags::new();
+    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     for is_running in [true, false] {
-        let output = anteroom(&world, &["logs", "ses_00000000000000000000000000"]).await;
+        let output = anteroom(&server, &["logs", "ses_00000000000000000000000000"]).await;
         assert!(!output.status.success() && output.stdout.is_empty(), "{is_running}");
         let said = text(&output.stderr);
         assert!(said.contains("there is no session ses_00000000000000000000000000"), "{is_running}: {said}");
-        world.stop_server().await.unwrap();
+        server.stop_server().await.unwrap();
     }
-    let output = anteroom(&world, &["logs", "nonsense"]).await;
+    let output = anteroom(&server, &["logs", "nonsense"]).await;
     assert!(text(&output.stderr).contains("not a session id"), "{}", text(&output.stderr));
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn log_follower_receives_new_lines() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    let mut following = command(&world, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut following = command(&server, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
     lines.next_line().await.unwrap().expect("what was there before");
     api.cancel(&id).await.unwrap();
@@ -129,18 +129,18 @@ async fn log_follower_receives_new_lines() {
     };
     tokio::time::timeout(WAIT_MAX, heard).await.expect("the end is heard of");
     following.kill().await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn log_files_are_size_limited_and_rotated_files_are_still_read() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = "[log]\nlevel = 'trace'\nfile_bytes_max = 65536\nfiles_kept_max = 50\n";
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
-    let dir = world.state_dir().join("log");
+    let dir = server.state_dir().join("log");
     let files = || fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     let until = tokio::time::Instant::now() + WAIT_MAX;
     while files().len() < 3 {
@@ -152,9 +152,9 @@ async fn log_files_are_size_limited_and_rotated_files_are_still_read() {
         assert!(meta.len() <= 65536, "{}: {}", path.display(), meta.len());
         assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{}", path.display());
     }
-    let said = says(&world, &["logs", id.as_str()]).await;
+    let said = says(&server, &["logs", id.as_str()]).await;
     assert!(parsed(&said).iter().any(|line| line["outcome"] == "cli_started"), "{said}");
     api.cancel(&id).await.unwrap();
     api.wait_status(&id, Status::Cancelled).await.unwrap();
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

@@ -14,23 +14,23 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use std::{path::PathBuf, process::Output};
 use tokio::process::Command;
 
-/// A place outside of every world with a file for which a script waits.
-struct Scene {
+/// A place outside of every server with a file for which a script waits.
+struct Flags {
     dir: tempfile::TempDir,
 }
 
-impl Scene {
+impl Flags {
     fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn flag(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Waits until the test raises the flag.
     fn wait(&self, name: &str) -> Step {
-        Step::WaitFor { path: self.flag(name), ms_max: 300_000 }
+        Step::WaitFor { path: self.path(name), ms_max: 300_000 }
     }
 
     /// Lives until the session ends.
@@ -39,21 +39,21 @@ impl Scene {
     }
 }
 
-/// The command line with the world's own configuration.
-fn command(world: &TestServer, arguments: &[&str]) -> Command {
+/// The command line with the server's own configuration.
+fn command(server: &TestServer, arguments: &[&str]) -> Command {
     let mut command = Command::new(built_program("anteroom").unwrap());
-    command.arg("--config").arg(world.path().join("config.toml")).args(arguments).kill_on_drop(true);
+    command.arg("--config").arg(server.path().join("config.toml")).args(arguments).kill_on_drop(true);
     command
 }
 
 /// What the command line says, and how it ends.
-async fn anteroom(world: &TestServer, arguments: &[&str]) -> Output {
-    tokio::time::timeout(WAIT_MAX, command(world, arguments).output()).await.unwrap().unwrap()
+async fn anteroom(server: &TestServer, arguments: &[&str]) -> Output {
+    tokio::time::timeout(WAIT_MAX, command(server, arguments).output()).await.unwrap().unwrap()
 }
 
 /// What the command line says when it must go well.
-async fn says(world: &TestServer, arguments: &[&str]) -> String {
-    let output = anteroom(world, arguments).await;
+async fn says(server: &TestServer, arguments: &[&str]) -> String {
+    let output = anteroom(server, arguments).await;
     assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }
@@ -63,8 +63,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Changes the database behind a server that does not run.
-async fn change(world: &TestServer, statement: &'static str) {
-    let options = SqliteConnectOptions::new().filename(world.state_dir().join("anteroom.db"));
+async fn change(server: &TestServer, statement: &'static str) {
+    let options = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db"));
     let mut database: SqliteConnection = options.connect().await.unwrap();
     sqlx::query(statement).execute(&mut database).await.unwrap();
     database.close().await.unwrap();

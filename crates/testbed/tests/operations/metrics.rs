@@ -1,6 +1,6 @@
 //! Figures for Prometheus.
 
-use crate::Scene;
+use crate::Flags;
 use anteroom_testbed::{TestConfig, TestServer};
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 
 #[tokio::test]
 async fn metrics_reflect_sessions_and_require_an_operator() {
-    let scene = Scene::new();
+    let flags = Flags::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nreconcile_every_ms = 50\n";
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let (api, operator) = (world.backend().unwrap(), world.operator().unwrap());
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
     assert_eq!(api.get("/metrics").await.unwrap().status, 403);
-    assert_eq!(world.anonymous().unwrap().get("/metrics").await.unwrap().status, 401);
+    assert_eq!(server.anonymous().unwrap().get("/metrics").await.unwrap().status, 401);
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&first, "cli_started").await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
@@ -50,5 +50,5 @@ async fn metrics_reflect_sessions_and_require_an_operator() {
     }
     let found = samples(&operator.get("/metrics").await.unwrap().text);
     assert_eq!(found["anteroom_sessions{status=\"cancelled\"}"], 2.0);
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

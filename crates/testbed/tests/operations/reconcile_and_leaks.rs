@@ -1,37 +1,37 @@
 //! What is left over after something went wrong: counted, shown before it is touched, and removed little by little.
 
-use crate::{Scene, anteroom, change, command, says, text};
+use crate::{Flags, anteroom, change, command, says, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::operations::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A world whose server was away while three sessions became overdue: their machines live, and one sweep may end one thing.
-async fn overdue(scene: &Scene) -> TestServer {
+/// A server whose server was away while three sessions became overdue: their machines live, and one sweep may end one thing.
+async fn overdue(flags: &Flags) -> TestServer {
     let settings = "[sessions]\nreconcile_every_ms = 600000\nreconcile_stops_max = 1\n";
-    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = world.backend().unwrap();
+    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let api = server.backend().unwrap();
     for _ in 0..3 {
         let id = api.start("scripted").await.unwrap().session.id;
         api.wait_entry(&id, "cli_started").await.unwrap();
     }
-    world.stop_server().await.unwrap();
-    change(&world, "UPDATE sessions SET deadline_ms = 1").await;
+    server.stop_server().await.unwrap();
+    change(&server, "UPDATE sessions SET deadline_ms = 1").await;
     // Its first sweep ends one session.
-    world.start_server().await.unwrap();
-    world
+    server.start_server().await.unwrap();
+    server
 }
 
-async fn sweep(world: &TestServer, arguments: &[&str]) -> ReconcileReport {
-    let said = says(world, &[&["reconcile", "--json"], arguments].concat()).await;
+async fn sweep(server: &TestServer, arguments: &[&str]) -> ReconcileReport {
+    let said = says(server, &[&["reconcile", "--json"], arguments].concat()).await;
     serde_json::from_str(&said).expect(&said)
 }
 
 /// Sweeps until there is nothing to do.
-async fn sweep_all(world: &TestServer) {
+async fn sweep_all(server: &TestServer) {
     let until = Instant::now() + WAIT_MAX;
-    while !sweep(world, &[]).await.actions.is_empty() {
+    while !sweep(server, &[]).await.actions.is_empty() {
         assert!(Instant::now() < until, "there is always something to do");
     }
 }
@@ -40,8 +40,8 @@ fn outcomes(report: &ReconcileReport) -> Vec<(ReconcileActionKind, ReconcileOutc
     report.actions.iter().map(|action| (action.kind, action.outcome)).collect()
 }
 
-async fn active(world: &TestServer) -> usize {
-    let list = world.operator().unwrap().get("/api/sessions").await.unwrap();
+async fn active(server: &TestServer) -> usize {
+    let list = server.operator().unwrap().get("/api/sessions").await.unwrap();
     let list: anteroom_wire::api::SessionList = list.read().unwrap();
     list.sessions.iter().filter(|session| !session.status.is_terminal()).count()
 }
@@ -49,10 +49,10 @@ async fn active(world: &TestServer) -> usize {
 #[tokio::test]
 async fn dry_run_prints_planned_actions_and_changes_nothing() {
     use ReconcileActionKind::{EndSession, StopMachine};
-    let scene = Scene::new();
-    let world = overdue(&scene).await;
+    let flags = Flags::new();
+    let server = overdue(&flags).await;
     for _ in 0..2 {
-        let report = sweep(&world, &["--dry-run"]).await;
+        let report = sweep(&server, &["--dry-run"]).await;
         assert!(report.dry_run);
         assert_eq!(
             outcomes(&report),
@@ -66,23 +66,23 @@ async fn dry_run_prints_planned_actions_and_changes_nothing() {
         );
         assert_eq!(report.deferred, 4);
         assert!(report.actions[0].reason.contains("its deadline was"), "{report:?}");
-        assert_eq!((active(&world).await, world.machines().len()), (2, 3), "nothing was done");
+        assert_eq!((active(&server).await, server.machines().len()), (2, 3), "nothing was done");
     }
-    let words = says(&world, &["reconcile", "--dry-run"]).await;
+    let words = says(&server, &["reconcile", "--dry-run"]).await;
     assert!(words.contains("end session") && words.contains("left for another sweep"), "{words}");
-    sweep_all(&world).await;
-    world.finish().await.unwrap();
+    sweep_all(&server).await;
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn reconciliation_limits_stops_and_logs_each_reason() {
-    let scene = Scene::new();
-    let world = overdue(&scene).await;
+    let flags = Flags::new();
+    let server = overdue(&flags).await;
     let mut done = Vec::new();
     let until = Instant::now() + WAIT_MAX;
-    while active(&world).await > 0 || !world.machines().is_empty() {
+    while active(&server).await > 0 || !server.machines().is_empty() {
         assert!(Instant::now() < until, "{done:?}");
-        let report = sweep(&world, &[]).await;
+        let report = sweep(&server, &[]).await;
         let kinds = report.actions.iter().filter(|action| action.outcome == ReconcileOutcome::Done);
         let kinds: Vec<_> = kinds.map(|action| action.kind).collect();
         assert!(kinds.len() <= 1, "{report:?}");
@@ -91,28 +91,28 @@ async fn reconciliation_limits_stops_and_logs_each_reason() {
     }
     let stops = done.iter().filter(|kind| **kind == ReconcileActionKind::StopMachine).count();
     assert_eq!((done.iter().filter(|kind| **kind == ReconcileActionKind::EndSession).count(), stops), (2, 3));
-    let log = says(&world, &["logs", "--lines", "100000", "--json"]).await;
+    let log = says(&server, &["logs", "--lines", "100000", "--json"]).await;
     let logged = log.lines().filter(|line| line.contains("reconciliation action") && line.contains("\"Done\""));
     assert!(logged.clone().all(|line| line.contains("\"reason\":")) && logged.count() >= 6, "{log}");
-    assert_eq!(sweep(&world, &[]).await.actions, []);
-    world.finish().await.unwrap();
+    assert_eq!(sweep(&server, &[]).await.actions, []);
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn reconciliation_requires_an_operator() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     for path in ["/api/reconcile", "/api/reconcile?dry_run=true"] {
-        let refused = world.backend().unwrap().post(path, json!({})).await.unwrap();
+        let refused = server.backend().unwrap().post(path, json!({})).await.unwrap();
         assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"), "{path}");
     }
-    assert_eq!(world.backend().unwrap().get("/api/leaks").await.unwrap().status, 403);
-    world.finish().await.unwrap();
+    assert_eq!(server.backend().unwrap().get("/api/leaks").await.unwrap().status, 403);
+    server.finish().await.unwrap();
 }
 
 /// What `doctor --leaks` finds and how it ends.
-async fn leaks(world: &TestServer) -> (LeakReport, bool) {
-    let output = anteroom(world, &["doctor", "--leaks", "--json"]).await;
+async fn leaks(server: &TestServer) -> (LeakReport, bool) {
+    let output = anteroom(server, &["doctor", "--leaks", "--json"]).await;
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     (report, output.status.success())
 }
@@ -123,64 +123,64 @@ fn orphans(report: &LeakReport, kind: &str) -> usize {
 
 #[tokio::test]
 async fn orphans_are_counted_and_listed_with_remedies() {
-    let scene = Scene::new();
-    let world = overdue(&scene).await;
-    let (report, well) = leaks(&world).await;
+    let flags = Flags::new();
+    let server = overdue(&flags).await;
+    let (report, well) = leaks(&server).await;
     assert!(!well && report.by_server, "{report:#?}");
     assert_eq!((orphans(&report, "keepers"), orphans(&report, "run directories")), (3, 3), "{report:#?}");
     assert_eq!(orphans(&report, "active sessions"), 2, "{report:#?}");
     assert!(orphans(&report, "machine processes") >= 3 && orphans(&report, "sockets") >= 9, "{report:#?}");
     assert!(report.orphans().all(|found| !found.why.is_empty() && !found.remedy.is_empty()));
-    let output = anteroom(&world, &["doctor", "--leaks"]).await;
+    let output = anteroom(&server, &["doctor", "--leaks"]).await;
     let words = text(&output.stdout);
     assert!(!output.status.success() && words.contains("kill ") && words.contains("run directories"), "{words}");
-    sweep_all(&world).await;
+    sweep_all(&server).await;
     let until = Instant::now() + WAIT_MAX;
     loop {
-        let (report, well) = leaks(&world).await;
+        let (report, well) = leaks(&server).await;
         if well {
             assert_eq!(report.orphans().count(), 0);
             break;
         }
         assert!(Instant::now() < until, "{report:#?}");
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn active_session_has_no_orphans_with_and_without_server() {
-    let scene = Scene::new();
-    let mut world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let api = world.backend().unwrap();
+    let flags = Flags::new();
+    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
     let _viewer = api.desktop(&id).await.unwrap();
-    let (report, well) = leaks(&world).await;
+    let (report, well) = leaks(&server).await;
     assert!(well && report.by_server, "{report:#?}");
     let keepers = report.rows.iter().find(|row| row.kind == "keepers").unwrap();
     assert_eq!((keepers.exists, keepers.expected), (1, 1));
-    world.kill_server().await.unwrap();
-    let (report, well) = leaks(&world).await;
+    server.kill_server().await.unwrap();
+    let (report, well) = leaks(&server).await;
     assert!(well && !report.by_server, "machines outlive a server: {report:#?}");
     // Without a server whose session is over is only known by the database.
-    change(&world, "UPDATE sessions SET deadline_ms = 1").await;
-    let (report, well) = leaks(&world).await;
+    change(&server, "UPDATE sessions SET deadline_ms = 1").await;
+    let (report, well) = leaks(&server).await;
     assert!(!well, "{report:#?}");
     assert_eq!((orphans(&report, "keepers"), orphans(&report, "active sessions")), (1, 1), "{report:#?}");
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn closed_output_pipe_is_not_an_error() {
-    let scene = Scene::new();
-    let world = TestServer::start(TestConfig::with_tool(scene.idle_tool())).await.unwrap();
-    let id = world.backend().unwrap().start("scripted").await.unwrap().session.id;
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
     for arguments in [vec!["doctor", "--leaks"], vec!["diagnose", id.as_str()], vec!["logs"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output = command(&world, &arguments).stdout(writer).output().await.unwrap();
+        let output = command(&server, &arguments).stdout(writer).output().await.unwrap();
         let said = text(&output.stderr);
         assert!(output.status.success() && !said.contains("panicked"), "{arguments:?}: {said}");
     }
-    world.finish().await.unwrap();
+    server.finish().await.unwrap();
 }

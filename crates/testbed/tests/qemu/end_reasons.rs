@@ -33,7 +33,7 @@ const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 120
 async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
     timeout(QEMU_WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed within the limit").ok();
-    let closing = socket.closing().expect("closed with a code").clone();
+    let closing = socket.close_reason().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 pub(crate) async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
     timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed within the limit").ok();
-    let closing = socket.closing().expect("closed with a code").clone();
+    let closing = socket.close_reason().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }
 
@@ -100,7 +100,7 @@ async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
         viewer.write_all(b"RFB 003.008\n").await.unwrap();
         viewer.flush().await.unwrap();
         let mut greeting = [0; 12];
-        viewer.read_exact(&mut greeting).await.map(|_| greeting).map_err(|_| viewer.closing().cloned())
+        viewer.read_exact(&mut greeting).await.map(|_| greeting).map_err(|_| viewer.close_reason().cloned())
     };
     let (greeting, ()) = timeout(WAIT_MAX, async { tokio::join!(greeting, opening) }).await.unwrap();
     assert_eq!(greeting, Ok(*b"RFB 003.008\n"));
@@ -183,7 +183,7 @@ async fn soak(how_long: Duration) {
         read = reading => read,
         () = beat => unreachable!("the heartbeat loop is endless"),
     };
-    assert!(read.is_err(), "no data and no close: {read:?} {:?}", socket.closing());
+    assert!(read.is_err(), "no data and no close: {read:?} {:?}", socket.close_reason());
     let update_request = [3, 0, 0, 0, 0, 0, 0, 16, 0, 16];
     socket.write_all(&update_request).await.unwrap();
     socket.flush().await.unwrap();

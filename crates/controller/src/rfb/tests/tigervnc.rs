@@ -1,6 +1,6 @@
-//! A real server: what it sends in Tight is what it sends in Raw.
+//! A real server: its Tight updates show the same picture as its Raw updates.
 
-#![allow(clippy::print_stderr, reason = "says why it cannot run")]
+#![allow(clippy::print_stderr, reason = "reports why the test is skipped")]
 
 use super::*;
 use std::{path::Path, process::Stdio};
@@ -13,14 +13,14 @@ use tokio::{
 const XTIGERVNC: &str = "/usr/bin/Xtigervnc";
 const SOON: Duration = Duration::from_secs(60);
 
-/// A display without a screen. [`Self::end`] ends it; dropping it kills it.
+/// A virtual display. [`Self::stop`] stops it; dropping it kills it.
 struct Display {
     process: Child,
     number: u32,
 }
 
 impl Display {
-    /// Starts one on the first free number; when this returns, it listens.
+    /// Starts a display with the first free number and waits until it listens.
     async fn start(socket: &Path) -> Self {
         let mut process = Command::new(XTIGERVNC)
             .args(["-displayfd", "1", "-rfbport", "-1", "-SecurityTypes", "None", "-AlwaysShared", "-noreset"])
@@ -46,8 +46,8 @@ impl Display {
         format!("/tmp/.X11-unix/X{}", self.number)
     }
 
-    /// Asks it to end, so that it takes its lock and its socket with it.
-    async fn end(mut self) {
+    /// Terminates it, so that it removes its lock file and its socket.
+    async fn stop(mut self) {
         let pid = rustix::process::Pid::from_raw(self.process.id().unwrap().try_into().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         timeout(SOON, self.process.wait()).await.unwrap().unwrap();
@@ -57,7 +57,7 @@ impl Display {
     }
 }
 
-/// A client of the X server, as much as it takes to put pictures on its root window (X11 protocol, little endian).
+/// A minimal client of the X server that puts images on the root window (X11 protocol, little endian).
 struct Painter {
     stream: UnixStream,
     root: [u8; 4],
@@ -70,7 +70,7 @@ impl Painter {
         stream.write_all(&[b'l', 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
         let mut head = [0; 8];
         stream.read_exact(&mut head).await.unwrap();
-        assert_eq!(head[0], 1, "the X server takes the client");
+        assert_eq!(head[0], 1, "the X server accepts the client");
         let mut setup = vec![0; usize::from(u16::from_le_bytes([head[6], head[7]])) * 4];
         stream.read_exact(&mut setup).await.unwrap();
         // The first screen comes after the fixed part, the vendor's name and the pixmap formats.
@@ -83,11 +83,11 @@ impl Painter {
         Self { stream, root, context }
     }
 
-    /// PutImage, and an answer that says it is done.
+    /// Sends PutImage and waits until it is done.
     async fn put(&mut self, (x, y): (u16, u16), width: u16, height: u16, colour: impl Fn(u32, u32) -> u32) {
-        let words = 6 + width * height;
+        let length_words = 6 + width * height;
         let mut request = vec![72, 2];
-        request.extend(words.to_le_bytes());
+        request.extend(length_words.to_le_bytes());
         request.extend([self.root, self.context].concat());
         request.extend([width, height, x, y].map(u16::to_le_bytes).concat());
         request.extend([0, 24, 0, 0]);
@@ -102,8 +102,8 @@ impl Painter {
     }
 }
 
-/// What passes through from the server, counted.
-async fn picture(socket: &Path, offered: &[Encoding]) -> (Frame, u64) {
+/// Returns the whole frame and the bytes that the server sent for it.
+async fn fetch_frame(socket: &Path, offered: &[Encoding]) -> (Frame, u64) {
     let (near, mut far) = duplex(1 << 16);
     let mut server = UnixStream::connect(socket).await.unwrap();
     let between = tokio::spawn(async move { tokio::io::copy_bidirectional(&mut far, &mut server).await });
@@ -115,7 +115,7 @@ async fn picture(socket: &Path, offered: &[Encoding]) -> (Frame, u64) {
 }
 
 #[tokio::test]
-async fn tigervnc_shows_the_same_in_tight_as_in_raw_and_in_less() {
+async fn tigervnc_frames_in_tight_equal_raw_with_fewer_bytes() {
     if !Path::new(XTIGERVNC).exists() {
         eprintln!("skipped: no {XTIGERVNC}");
         return;
@@ -124,18 +124,18 @@ async fn tigervnc_shows_the_same_in_tight_as_in_raw_and_in_less() {
     let socket = dir.path().join("rfb.sock");
     let display = Display::start(&socket).await;
     let mut painter = Painter::connect(&display.x_socket()).await;
-    // Two colours, a few, many that change slowly, and many without a pattern; around them one.
+    // Rectangles with two colours, a few colours, a gradient and noise, on a background of one colour.
     painter.put((0, 0), 200, 150, |x, y| if (x / 3 + y / 5) % 2 == 0 { 0x20_4060 } else { 0xff_eedd }).await;
     painter.put((210, 0), 200, 150, |x, y| (x / 7 * 3 + y / 9) % 23 * 0x0a_0501).await;
     painter.put((420, 0), 200, 150, |x, y| x << 16 | y << 8 | ((x + y) / 2)).await;
     painter.put((50, 200), 201, 151, |x, y| (x * 7919 + y * 104_729).wrapping_mul(2_654_435_761) & 0xff_ffff).await;
 
-    let (raw, raw_bytes) = picture(&socket, &[Encoding::Raw]).await;
-    let (tight, tight_bytes) = picture(&socket, Encoding::AS_A_BROWSER).await;
-    let counted = [Encoding::Tight, Encoding::CompressLevel(9)]; // without LastRect: another way through the server
-    let (small, _) = picture(&socket, &counted).await;
+    let (raw, raw_bytes) = fetch_frame(&socket, &[Encoding::Raw]).await;
+    let (tight, tight_bytes) = fetch_frame(&socket, Encoding::BROWSER_DEFAULTS).await;
+    let counted = [Encoding::Tight, Encoding::CompressLevel(9)]; // without LastRect: another code path of the server
+    let (small, _) = fetch_frame(&socket, &counted).await;
     drop(painter);
-    display.end().await;
+    display.stop().await;
 
     assert_eq!((raw.width(), raw.height()), (640, 400));
     assert_eq!(raw.at(0, 0), Some(0x20_4060));

@@ -1,15 +1,15 @@
-//! Rectangles made by hand, and what is wrong with some.
+//! Valid and invalid rectangles.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
 use flate2::{Compress, Compression, FlushCompress};
 
-/// Control bytes: basic, by stream; with a filter.
+/// Control bytes of basic compression, without and with a filter.
 const BASIC: u8 = 0x00;
 const FILTERED: u8 = 0x40;
 
-/// One of the server's deflate streams.
+/// A deflate stream of the server.
 struct Deflate(Compress);
 
 impl Deflate {
@@ -17,26 +17,26 @@ impl Deflate {
         Self(Compress::new(Compression::fast(), true))
     }
 
-    fn piece(&mut self, plain: &[u8]) -> Vec<u8> {
-        let mut piece = Vec::with_capacity(plain.len() + 1024);
-        self.0.compress_vec(plain, &mut piece, FlushCompress::Sync).unwrap();
-        piece
+    fn chunk(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut chunk = Vec::with_capacity(plain.len() + 1024);
+        self.0.compress_vec(plain, &mut chunk, FlushCompress::Sync).unwrap();
+        chunk
     }
 
-    /// A piece with its length before it.
+    /// A chunk with its length before it.
     fn data(&mut self, plain: &[u8]) -> Vec<u8> {
-        with_length(&self.piece(plain))
+        with_length(&self.chunk(plain))
     }
 }
 
-fn with_length(piece: &[u8]) -> Vec<u8> {
-    let length = piece.len();
+fn with_length(chunk: &[u8]) -> Vec<u8> {
+    let length = chunk.len();
     let mut data = match length {
         0..0x80 => vec![length as u8],
         0x80..0x4000 => vec![length as u8 | 0x80, (length >> 7) as u8],
         _ => vec![length as u8 | 0x80, (length >> 7) as u8 | 0x80, (length >> 14) as u8],
     };
-    data.extend(piece);
+    data.extend(chunk);
     data
 }
 
@@ -44,7 +44,7 @@ fn bytes(pixels: &[Rgb]) -> Vec<u8> {
     pixels.iter().flat_map(|pixel| pixel.to_be_bytes().into_iter().skip(1)).collect()
 }
 
-/// Bytes without a pattern.
+/// Pseudo-random bytes.
 fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_u32;
     let next = || {
@@ -56,28 +56,28 @@ fn noise(count: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// Decodes one rectangle, which must take all of `bytes`.
+/// Decodes one rectangle, which must consume all of `bytes`.
 async fn read(tight: &mut Tight, mut bytes: &[u8], width: u16, height: u16) -> Result<Vec<Rgb>, RfbError> {
     let pixels = tight.read(&mut bytes, width, height).await?;
     assert!(bytes.is_empty(), "{} bytes were left", bytes.len());
     Ok(pixels)
 }
 
-async fn refusal(bytes: &[u8], width: u16, height: u16) -> String {
+async fn protocol_error_of(bytes: &[u8], width: u16, height: u16) -> String {
     match Tight::new().read(&mut &*bytes, width, height).await {
-        Err(RfbError::Said(what)) => what,
+        Err(RfbError::Protocol(message)) => message,
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_fill_is_one_colour_all_over() {
+async fn fill_has_one_colour() {
     let pixels = read(&mut Tight::new(), &[0x80, 1, 2, 3], 3, 2).await.unwrap();
     assert_eq!(pixels, [0x010203; 6]);
 }
 
 #[tokio::test]
-async fn pixels_come_as_they_are_with_the_copy_filter_named_or_not() {
+async fn copy_filter_is_the_default_and_can_be_explicit() {
     let expected: Vec<Rgb> = (0..64).map(|i| i * 0x01_0305).collect();
     let mut tight = Tight::new();
     let mut deflate = Deflate::new();
@@ -88,7 +88,7 @@ async fn pixels_come_as_they_are_with_the_copy_filter_named_or_not() {
 }
 
 #[tokio::test]
-async fn less_than_twelve_bytes_are_not_deflated() {
+async fn less_than_twelve_bytes_are_not_compressed() {
     let pixels = read(&mut Tight::new(), &[BASIC, 1, 2, 3, 4, 5, 6, 7, 8, 9], 3, 1).await.unwrap();
     assert_eq!(pixels, [0x010203, 0x040506, 0x070809]);
     let pixels = [0x0a0b0c; 4];
@@ -97,9 +97,9 @@ async fn less_than_twelve_bytes_are_not_deflated() {
 }
 
 #[tokio::test]
-async fn two_colours_take_a_bit_a_pixel_and_whole_bytes_a_row() {
+async fn two_colours_use_one_bit_per_pixel_and_whole_bytes_per_row() {
     let head = [FILTERED, FILTER_PALETTE, 1, 0, 0, 0xaa, 0xbb, 0, 0];
-    let rows = [0b1000_0000, 0b0111_1111, 0b0000_0001, 0b1000_0000]; // 9 across: seven bits of each row are no pixels
+    let rows = [0b1000_0000, 0b0111_1111, 0b0000_0001, 0b1000_0000]; // 9 across: seven bits of each row are padding
     let pixels = read(&mut Tight::new(), &[&head[..], &rows].concat(), 9, 2).await.unwrap();
     let (a, b) = (0x0000aa, 0xbb0000);
     assert_eq!(pixels, [b, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, b, b]);
@@ -108,7 +108,7 @@ async fn two_colours_take_a_bit_a_pixel_and_whole_bytes_a_row() {
 }
 
 #[tokio::test]
-async fn more_colours_take_a_byte_a_pixel() {
+async fn more_colours_use_one_byte_per_pixel() {
     let mut head = vec![FILTERED, FILTER_PALETTE, 255];
     head.extend((0..=255).flat_map(|i| [i, 0, 255 - i]));
     let indices: Vec<u8> = (0..=255).rev().collect();
@@ -119,7 +119,7 @@ async fn more_colours_take_a_byte_a_pixel() {
 }
 
 #[tokio::test]
-async fn the_gradient_filter_adds_to_what_the_neighbours_promise() {
+async fn gradient_filter_adds_to_the_prediction_from_neighbours() {
     let (width, pixels) = (13_usize, noise(13 * 9 * 3));
     let at = |x: usize, y: usize, c: usize| i32::from(pixels[(y * width + x) * 3 + c]);
     let mut differences = Vec::new();
@@ -135,7 +135,7 @@ async fn the_gradient_filter_adds_to_what_the_neighbours_promise() {
 }
 
 #[tokio::test]
-async fn each_of_the_four_streams_goes_on_where_it_was_until_it_is_reset() {
+async fn each_of_the_four_streams_continues_until_it_is_reset() {
     let mut tight = Tight::new();
     let mut streams = [Deflate::new(), Deflate::new(), Deflate::new(), Deflate::new()];
     let pixels = noise(3 * 64);
@@ -147,19 +147,19 @@ async fn each_of_the_four_streams_goes_on_where_it_was_until_it_is_reset() {
             assert_eq!(bytes(&read(&mut tight, &sent, 8, 8).await.unwrap()), pixels);
         }
     }
-    // Stream 2 anew, told in a fill, which uses none; stream 1 goes on.
+    // Reset stream 2 in a fill, which uses no stream; stream 1 continues.
     assert!(read(&mut tight, &[0x84, 0, 0, 0], 1, 1).await.is_ok());
     let fresh = [&[BASIC | 2 << 4][..], &Deflate::new().data(&pixels)].concat();
     assert_eq!(bytes(&read(&mut tight, &fresh, 8, 8).await.unwrap()), pixels);
     let old = [&[BASIC | 1 << 4][..], &streams[1].data(&pixels)].concat();
     assert_eq!(bytes(&read(&mut tight, &old, 8, 8).await.unwrap()), pixels);
-    // Stream 3 starts anew without having been reset.
+    // Stream 3 restarts without a reset.
     let not_reset = [&[BASIC | 3 << 4][..], &Deflate::new().data(&pixels)].concat();
-    assert!(matches!(read(&mut tight, &not_reset, 8, 8).await, Err(RfbError::Said(_))));
+    assert!(matches!(read(&mut tight, &not_reset, 8, 8).await, Err(RfbError::Protocol(_))));
 }
 
 #[tokio::test]
-async fn lengths_of_one_two_and_three_bytes_are_understood() {
+async fn lengths_of_one_two_and_three_bytes_are_decoded() {
     for (encoded, length) in [
         (&[0x00][..], 0),
         (&[0x7f], 127),
@@ -178,43 +178,43 @@ async fn lengths_of_one_two_and_three_bytes_are_understood() {
 }
 
 #[tokio::test]
-async fn a_rectangle_that_inflates_to_more_or_less_than_its_size_is_refused() {
-    let piece = Deflate::new().piece(&noise(3 * 64));
-    let sent = [&[BASIC][..], &with_length(&piece)].concat();
+async fn rectangle_that_inflates_to_a_wrong_size_is_rejected() {
+    let chunk = Deflate::new().chunk(&noise(3 * 64));
+    let sent = [&[BASIC][..], &with_length(&chunk)].concat();
     for (width, height) in [(8, 7), (8, 9), (1, 63), (13, 5), (100, 100)] {
-        assert!(refusal(&sent, width, height).await.ends_with("due"), "{width} × {height}");
+        assert!(protocol_error_of(&sent, width, height).await.contains("do not inflate to"), "{width} × {height}");
     }
-    // A megabyte of nothing in a kilobyte.
+    // A megabyte of zeros, compressed to a kilobyte.
     let bomb = {
-        let mut piece = Vec::with_capacity(1 << 16);
+        let mut chunk = Vec::with_capacity(1 << 16);
         Compress::new(Compression::best(), true)
-            .compress_vec(&vec![0; 1 << 20], &mut piece, FlushCompress::Sync)
+            .compress_vec(&vec![0; 1 << 20], &mut chunk, FlushCompress::Sync)
             .unwrap();
-        [&[BASIC][..], &with_length(&piece)].concat()
+        [&[BASIC][..], &with_length(&chunk)].concat()
     };
-    assert!(refusal(&bomb, 4, 4).await.ends_with("due"));
-    let shortened = [&[BASIC][..], &with_length(&piece[..piece.len() / 2])].concat();
-    assert!(refusal(&shortened, 8, 8).await.ends_with("due"));
-    let longer = [&[BASIC][..], &with_length(&[&piece[..], &piece].concat())].concat();
-    refusal(&longer, 8, 8).await;
-    assert!(refusal(&[BASIC, 0], 8, 8).await.ends_with("due"));
+    assert!(protocol_error_of(&bomb, 4, 4).await.contains("do not inflate to"));
+    let shortened = [&[BASIC][..], &with_length(&chunk[..chunk.len() / 2])].concat();
+    assert!(protocol_error_of(&shortened, 8, 8).await.contains("do not inflate to"));
+    let longer = [&[BASIC][..], &with_length(&[&chunk[..], &chunk].concat())].concat();
+    protocol_error_of(&longer, 8, 8).await;
+    assert!(protocol_error_of(&[BASIC, 0], 8, 8).await.contains("do not inflate to"));
 }
 
 #[tokio::test]
-async fn what_is_not_tight_is_refused_by_name() {
-    assert!(refusal(&[0x90, 4, 0xff, 0xd8, 0xff, 0xe0], 8, 8).await.contains("JPEG"));
+async fn invalid_tight_data_is_rejected_with_its_reason() {
+    assert!(protocol_error_of(&[0x90, 4, 0xff, 0xd8, 0xff, 0xe0], 8, 8).await.contains("JPEG"));
     for kind in 0x0a..=0x0f_u8 {
-        assert!(refusal(&[kind << 4, 0, 0, 0], 8, 8).await.contains(&format!("kind {kind} ")));
+        assert!(protocol_error_of(&[kind << 4, 0, 0, 0], 8, 8).await.contains(&format!("kind {kind}")));
     }
-    assert!(refusal(&[FILTERED, 3], 8, 8).await.contains("filter 3 "));
-    assert!(refusal(&[FILTERED, FILTER_PALETTE, 0, 1, 2, 3], 8, 8).await.contains("one colour"));
+    assert!(protocol_error_of(&[FILTERED, 3], 8, 8).await.contains("filter 3"));
+    assert!(protocol_error_of(&[FILTERED, FILTER_PALETTE, 0, 1, 2, 3], 8, 8).await.contains("one colour"));
     let three = [FILTERED, FILTER_PALETTE, 2, 1, 1, 1, 2, 2, 2, 3, 3, 3, /* indices */ 0, 2, 3];
-    assert!(refusal(&three, 3, 1).await.contains("palette does not have"));
-    assert!(refusal(&[&[BASIC][..], &with_length(&[0xee; 20])].concat(), 8, 8).await.contains("not inflate"));
+    assert!(protocol_error_of(&three, 3, 1).await.contains("palette does not have"));
+    assert!(protocol_error_of(&[&[BASIC][..], &with_length(&[0xee; 20])].concat(), 8, 8).await.contains("does not inflate"));
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_anywhere_is_broken_there() {
+async fn truncated_stream_is_a_stream_error() {
     let deflated = Deflate::new().data(&noise(3 * 64));
     let mut palette = vec![FILTERED, FILTER_PALETTE, 2, 1, 1, 1, 2, 2, 2, 3, 3, 3];
     palette.extend(Deflate::new().data(&[1; 64]));
@@ -228,13 +228,13 @@ async fn a_stream_that_ends_anywhere_is_broken_there() {
 }
 
 #[tokio::test]
-async fn noise_is_read_or_refused_and_nothing_else() {
+async fn random_data_never_panics() {
     let noise = noise(60_000);
     let mut tight = Tight::new();
-    for (i, piece) in noise.chunks(29).enumerate() {
-        let (width, height) = (u16::from(piece[0]) % 20, u16::from(piece[1]) % 20);
-        let (deflated, kind) = (with_length(&piece[4..]), piece[3] & 0x7f);
-        let sent = if i % 2 == 0 { [&[kind, piece[2] % 3][..], &deflated].concat() } else { piece.to_vec() };
+    for (i, chunk) in noise.chunks(29).enumerate() {
+        let (width, height) = (u16::from(chunk[0]) % 20, u16::from(chunk[1]) % 20);
+        let (deflated, kind) = (with_length(&chunk[4..]), chunk[3] & 0x7f);
+        let sent = if i % 2 == 0 { [&[kind, chunk[2] % 3][..], &deflated].concat() } else { chunk.to_vec() };
         if let Ok(pixels) = tight.read(&mut &sent[..], width, height).await {
             assert_eq!(pixels.len(), usize::from(width) * usize::from(height));
         }

@@ -27,7 +27,7 @@ pub(super) async fn refresh(
     let Some(record) = app.store.sealed_credential(&credential_use.credential).await? else {
         return Err(not_refreshed(app, row, credential_use).await);
     };
-    if credentials::unsealed(app, &record).is_ok_and(|bytes| validated.matches(&bytes)) {
+    if credentials::unseal_bytes(app, &record).is_ok_and(|bytes| validated.matches(&bytes)) {
         return accepted();
     }
     let sealed = validated.seal(app, row, &credential_use.credential)?;

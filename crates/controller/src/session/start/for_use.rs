@@ -12,15 +12,15 @@ use anteroom_wire::{
 use serde_json::json;
 use std::sync::Arc;
 
-/// Program and arguments of a command.
+/// Maximum number of words of a command: the program and its arguments.
 const ARGV_WORDS_MAX: usize = 256;
-/// All of them together.
+/// Maximum size of all words together.
 const ARGV_BYTES_MAX: usize = 64 * 1024;
 
 /// Starts a session that uses the credential, for a caller that may.
 ///
 /// # Errors
-/// No such credential, somebody else's, one that its policy does not let be used, a command that is none, no room.
+/// No such credential, another owner, forbidden by policy, an invalid command, no capacity.
 pub async fn start(
     app: &App,
     caller: &Caller,
@@ -32,7 +32,7 @@ pub async fn start(
     start_for(app, &caller.id, &credential, request).await
 }
 
-/// As [`start`], for this server's own checks; the session is the credential's owner's even so.
+/// As [`start`], also for this server's periodic checks. The session belongs to the credential's owner.
 ///
 /// # Errors
 /// As [`start`].
@@ -42,7 +42,7 @@ pub(crate) async fn start_for(
     credential: &CredentialRow,
     request: &UseRequest,
 ) -> Result<SessionRow, ApiError> {
-    let provider = check(app, credential, request)?;
+    let provider = check_request(app, credential, request)?;
     if app.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
@@ -66,14 +66,14 @@ pub(crate) async fn start_for(
         method: credential.method.clone(),
         purpose: SessionPurpose::UseCredential(uses),
     };
-    let sentence = format!("A session that {} with a stored credential was accepted.", what(request.purpose));
+    let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
-    // The command before the row: whoever takes the session up finds it.
+    // The command is stored before the row, so that it exists when the session runs.
     app.exec_cache.store_argv(&id, request.argv.clone(), |session| app.sessions.get(session).is_some());
     let event = NewEvent::new(now, "accepted", sentence).with(data);
     match app.store.create_session(&new, event).await? {
         Created::New(row) => {
-            tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "a stored credential is used");
+            tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
             let session = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
             supervisor::spawn_supervisor(app, session, row.clone(), supervisor::Start::Queue(ticket));
             Ok(row)
@@ -84,17 +84,17 @@ pub(crate) async fn start_for(
     }
 }
 
-/// What a session does, to follow "a session that".
-fn what(purpose: UsePurpose) -> &'static str {
+/// What the session does, as a phrase that follows "a session that".
+fn purpose_phrase(purpose: UsePurpose) -> &'static str {
     match purpose {
         UsePurpose::Exec => "runs a command",
-        UsePurpose::Check => "asks the tool whether it is signed in",
+        UsePurpose::Check => "checks it with the tool",
         UsePurpose::Logout => "signs out at the provider",
     }
 }
 
-/// The descriptor as it is for using what came by the credential's method, if the credential can be used so.
-fn check(app: &App, credential: &CredentialRow, request: &UseRequest) -> Result<Provider, ApiError> {
+/// Checks the request. Returns the descriptor, resolved for the use of a credential of this method.
+fn check_request(app: &App, credential: &CredentialRow, request: &UseRequest) -> Result<Provider, ApiError> {
     if credential.deleted_at_ms.is_some() {
         return Err(Problem::UnknownCredential.into());
     }
@@ -110,30 +110,31 @@ fn check(app: &App, credential: &CredentialRow, request: &UseRequest) -> Result<
     if !app.image.has_cli(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
-    let none = |what: &str| Err(ApiError::new(Problem::NoSuchCommand, format!("{} has no {what}", provider.id)));
+    let missing =
+        |command: &str| Err(ApiError::new(Problem::NoSuchCommand, format!("{} has no {command}", provider.id)));
     match request.purpose {
-        UsePurpose::Exec => bounds(&request.argv)?,
+        UsePurpose::Exec => check_argv(&request.argv)?,
         UsePurpose::Check | UsePurpose::Logout if !request.argv.is_empty() => {
             return Err(ApiError::new(Problem::Malformed, "argv is for the purpose exec"));
         }
-        UsePurpose::Check if provider.credential.status_argv.is_empty() => return none("status command"),
-        UsePurpose::Logout if provider.logout_argv.is_empty() => return none("command to sign out"),
+        UsePurpose::Check if provider.credential.status_argv.is_empty() => return missing("status command"),
+        UsePurpose::Logout if provider.logout_argv.is_empty() => return missing("sign-out command"),
         UsePurpose::Check | UsePurpose::Logout => {}
     }
     let in_use = app.providers.in_use(&credential.provider, credential.method.as_ref());
     in_use.map(|(_, provider)| provider).ok_or_else(|| Problem::UnknownProvider.into())
 }
 
-fn bounds(argv: &[String]) -> Result<(), ApiError> {
-    let bytes: usize = argv.iter().map(|word| word.len() + 1).sum();
-    let good = argv.first().is_some_and(|program| !program.is_empty())
+fn check_argv(argv: &[String]) -> Result<(), ApiError> {
+    let bytes: usize = argv.iter().map(|argument| argument.len() + 1).sum();
+    let is_valid = argv.first().is_some_and(|program| !program.is_empty())
         && argv.len() <= ARGV_WORDS_MAX
         && bytes <= ARGV_BYTES_MAX
-        && !argv.iter().any(|word| word.contains('\0'));
+        && !argv.iter().any(|argument| argument.contains('\0'));
     let detail = || {
         format!(
             "argv must be 1 to {ARGV_WORDS_MAX} words of at most {ARGV_BYTES_MAX} bytes together, without NUL, and begin with a program"
         )
     };
-    if good { Ok(()) } else { Err(ApiError::new(Problem::Malformed, detail())) }
+    if is_valid { Ok(()) } else { Err(ApiError::new(Problem::Malformed, detail())) }
 }

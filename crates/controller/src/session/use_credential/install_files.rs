@@ -53,7 +53,7 @@ pub async fn unseal_for_claim(app: &App, session: &ActiveSession) -> Result<Opti
     // The method of these bytes, not of the session's start: the credential may have been renewed since.
     session.change(|state| state.provider = Arc::new(provider));
     record_unsealing(app, session, credential_use, &record, method).await?;
-    match credentials::opened(app, &record) {
+    match credentials::unseal_files(app, &record) {
         Ok(files) => Ok(Some(UseCredential { purpose: credential_use.purpose, files, argv })),
         Err(problem) => Err(fail_session(app, session, problem, "The stored credential cannot be decrypted.").await),
     }

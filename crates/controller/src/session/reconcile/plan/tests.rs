@@ -81,10 +81,8 @@ fn over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason() {
             (StopMachine, "it is orphaned: no active session uses it", false),
         ]
     );
-    let stopped: Vec<_> = planned
-        .into_iter()
-        .filter_map(|planned| planned.with_outcome(ReconcileOutcome::Planned).machine)
-        .collect();
+    let stopped: Vec<_> =
+        planned.into_iter().filter_map(|planned| planned.with_outcome(ReconcileOutcome::Planned).machine).collect();
     assert!(!stopped.contains(&machine(1)), "a machine with a session is not stopped");
 }
 

@@ -64,14 +64,14 @@ pub fn check_capacity(app: &App) -> Result<(), Shortage> {
 /// `disk_low`, `memory_low` or `no_capacity`.
 pub fn admit(app: &App) -> Result<(), ApiError> {
     check_capacity(app).map_err(|shortage| {
-        let refusal = ApiError::new(shortage.problem(), shortage.to_string());
+        let error = ApiError::new(shortage.problem(), shortage.to_string());
         tracing::warn!(
             outcome = "not_admitted",
-            reason = refusal.problem.code(),
-            detail = refusal.detail,
+            reason = error.problem.code(),
+            detail = error.detail,
             "new session rejected"
         );
-        refusal
+        error
     })
 }
 
@@ -91,15 +91,15 @@ pub fn pending_machines(app: &App) -> u64 {
     count_pending(app.queue.in_use(), app.machines.list().iter().map(|(_, state)| state))
 }
 
-fn count_pending<'a>(given: u32, states: impl Iterator<Item = &'a State>) -> u64 {
-    let (mut starting, mut settled) = (0_u64, 0_u64);
+fn count_pending<'a>(permits_in_use: u32, states: impl Iterator<Item = &'a State>) -> u64 {
+    let (mut starting, mut running) = (0_u64, 0_u64);
     for state in states {
         match state {
             State::Requested | State::Cloning | State::Waiting { .. } => starting += 1,
-            State::Ready { .. } | State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => settled += 1,
+            State::Ready { .. } | State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => running += 1,
         }
     }
-    u64::from(given).saturating_sub(settled).max(starting)
+    u64::from(permits_in_use).saturating_sub(running).max(starting)
 }
 
 /// The free space below the state directory, as a sentence.
@@ -164,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_what_the_kernel_says_is_available() {
+    fn available_memory_is_read_from_meminfo() {
         assert_eq!(available_mib("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"), Some(2048));
         assert_eq!(available_mib("MemTotal: 9 kB\n"), None);
     }
 
     #[test]
-    fn each_machine_on_its_way_counts_with_its_expected_cost() {
+    fn each_pending_machine_counts_with_its_expected_cost() {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap();
         let half = available_mib(&text).unwrap() / 2;
         let config = config(1, half, 0);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_let_in_counts_before_the_machine_is_there_and_no_more_when_it_is() {
+    fn an_admitted_session_counts_until_its_machine_runs() {
         let ended = State::Stopping { why: anteroom_machine::StopReason::Completed };
         assert_eq!(count_pending(3, [].into_iter()), 3, "none of them has requested a machine yet");
         assert_eq!(count_pending(3, [State::Requested, State::Cloning].iter()), 3, "two have requested machines");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watermark_above_what_is_free_refuses_and_none_does_not() {
+    fn a_minimum_above_the_free_amount_is_a_shortage_and_zero_disables_the_check() {
         assert!(matches!(disk(&config(0, 0, 1 << 40)), Err(Shortage::Disk { .. })));
         assert!(disk(&config(0, 0, 0)).is_ok());
         assert!(matches!(memory(&config(1 << 40, 0, 0), 0), Err(Shortage::Memory { .. })));

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_refused_for_want_of_room_is_told_when_to_come_again() {
+    fn errors_for_missing_capacity_carry_retry_after() {
         for (problem, expected) in [
             (Problem::DiskLow, Some("30")),
             (Problem::MemoryLow, Some("30")),

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_are_counted_by_kind_and_outcome_and_the_next_hears_them_too() {
+    fn writes_are_counted_by_kind_and_outcome_and_forwarded_to_the_next_observer() {
         let inner = DbMetrics::new(u64::MAX, None);
         let metrics = DbMetrics::new(10, Some(inner.clone()));
         let touch = Write::from(WriteKind::Touch);

@@ -34,7 +34,7 @@ async fn store(app: &App) -> HealthCheck {
     match app.store.check().await {
         Ok(()) => {
             let (written, failed) =
-                (app.db_metrics.all(WriteOutcome::Written), app.db_metrics.all(WriteOutcome::Failed));
+                (app.db_metrics.total_of_outcome(WriteOutcome::Written), app.db_metrics.total_of_outcome(WriteOutcome::Failed));
             let writes = format!("{written} writes since the start, {failed} failed, {} slow", app.db_metrics.slow());
             check("store", HealthStatus::Ok, format!("a row was written and read back; {writes}"))
         }

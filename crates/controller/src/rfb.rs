@@ -43,7 +43,7 @@ pub enum RfbError {
     },
     /// The server did not answer in time.
     #[error("the desktop did not answer within {limit_ms} ms while {doing}")]
-    Late {
+    Timeout {
         /// The operation.
         doing: &'static str,
         /// The timeout.
@@ -51,7 +51,7 @@ pub enum RfbError {
     },
     /// The server violated RFB 3.8, sent something unsupported, or rejected the connection.
     #[error("RFB error: {0}")]
-    Said(String),
+    Protocol(String),
 }
 
 /// The size of an update.

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn of_each_session_only_the_oldest_message_is_tried() {
+    fn only_the_oldest_message_of_each_session_is_sent() {
         let session = |n| SessionId::from_parts(n, [0; 10]);
         let credential = CredentialId::from_parts(9, [0; 10]);
         let pending = [
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_to_their_limit_and_a_receiver_may_ask_for_more() {
+    fn waits_grow_to_their_limit_and_a_receiver_may_request_a_longer_one() {
         let settings = WebhookSettings { retry_ms_min: 100, retry_ms_max: 10_000, ..WebhookSettings::default() };
         for (attempts, limit_ms) in [(0, 100), (1, 200), (5, 3_200), (7, 10_000), (60, 10_000)] {
             let wait = wait_ms(&settings, attempts, None);

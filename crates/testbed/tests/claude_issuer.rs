@@ -216,7 +216,7 @@ async fn released_tool_signs_in_through_browser_callback() {
     let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let response = browser.get(&back).send().await.unwrap();
     let redirect = response.headers().get("location").unwrap().to_str().unwrap().to_owned();
-    assert_eq!(fixture.get(&sent_on, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
+    assert_eq!(fixture.get(&redirect, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
     fixture.assert_signed_in(&clis, &tool).await;
     check_screen(SCREENS, "login-done", &tool.screen().await.unwrap()).unwrap();
     let calls = [

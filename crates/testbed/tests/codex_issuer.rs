@@ -167,7 +167,7 @@ impl Fixture {
 async fn released_tool_signs_in_by_device_code_and_matches_recording() {
     for (setup, suffix) in terminals() {
         let fixture = Fixture::new("device_code").await;
-        let (tool, mut recording) = fixture.start(&setup, "an address and a one-time code, then it is signed in.").await;
+        let (tool, mut recording) = fixture.start(&setup, "a URL and a one-time code, then the tool is signed in.").await;
         let screen = recording.record_when(&tool, "one-time code").await.unwrap();
         assert!(screen.contains(&fixture.issuer.user_code()), "{screen}");
         fixture.issuer.approve();
@@ -181,14 +181,14 @@ async fn rejected_or_unavailable_device_code_ends_released_tool_and_matches_reco
     let setup = TerminalSetup::MACHINE;
     let fixture = Fixture::new("device_code").await;
     let description =
-        "the code is refused while it waits (with 400, as the stand-in says it; the tool itself waits 15 minutes).";
+        "the code expires while the tool waits (the fake answers 400; the tool itself waits 15 minutes).";
     let (tool, mut recording) = fixture.start(&setup, description).await;
     recording.record_when(&tool, "one-time code").await.unwrap();
     fixture.issuer.expire_code();
     fixture.failed(tool, recording, "device_code_refused").await;
 
     let tool = fixture.start_with(&setup, BTreeMap::new(), fixture.provider.clone()).await;
-    let recording = fixture.recording(&setup, "no code is to be had.", "with a proxy that answers 403");
+    let recording = fixture.recording(&setup, "no device code is available.", "with a proxy that answers 403");
     fixture.failed(tool, recording, "device_code_no_way_out").await;
 }
 
@@ -205,7 +205,7 @@ async fn released_tool_signs_in_through_browser_and_matches_recording() {
     let browser = Client::builder().no_proxy().build().unwrap();
     for (setup, suffix) in terminals() {
         let fixture = Fixture::new("browser").await;
-        let (tool, mut recording) = fixture.start(&setup, "an address for a browser that comes back to port 1455.").await;
+        let (tool, mut recording) = fixture.start(&setup, "a URL for a browser, which is redirected to port 1455.").await;
         let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
         let link = tool.url_on(&screen).unwrap();
         assert_eq!(tool.opened_url().await.unwrap(), link, "the screen shows the URL that the browser opens");
@@ -219,7 +219,7 @@ async fn released_tool_signs_in_through_browser_and_matches_recording() {
     }
     let fixture = Fixture::new("browser").await;
     let (tool, mut recording) =
-        fixture.start(&TerminalSetup::MACHINE, "the browser brings a code that was never issued.").await;
+        fixture.start(&TerminalSetup::MACHINE, "the browser delivers a code that was never issued.").await;
     let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
     let back = fixture.authorize(&tool.url_on(&screen).unwrap()).await;
     let (before, code) = back.split_once("code=").unwrap();
@@ -234,7 +234,7 @@ async fn released_tool_accepts_api_key_and_matches_recording() {
     for (setup, suffix) in terminals() {
         let fixture = Fixture::new("api_key").await;
         let setup = setup.with_key(KEY);
-        let (tool, recording) = fixture.start(&setup, "a key on the standard input, which is not tried out.").await;
+        let (tool, recording) = fixture.start(&setup, "a key on the standard input, which is not verified.").await;
         fixture.signed_in(tool, recording, &[KEY.to_owned()], &format!("api_key{suffix}")).await;
         assert_eq!(fixture.issuer.polls(), 0);
     }

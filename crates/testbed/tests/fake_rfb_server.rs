@@ -1,4 +1,4 @@
-//! The fake desktop through a real client.
+//! The fake desktop with a real RFB client.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -45,7 +45,7 @@ async fn key_presses_and_clicks_change_the_picture() {
     let mut viewer = view(&socket).await.unwrap();
     viewer.type_text("a").await.unwrap();
     viewer.click(200, 100).await.unwrap();
-    let seen = async {
+    let changed = async {
         loop {
             let frame = viewer.whole_frame().await.unwrap();
             if frame.at(319, 239) == Some(background_after_key(u32::from('a')))
@@ -55,7 +55,7 @@ async fn key_presses_and_clicks_change_the_picture() {
             }
         }
     };
-    timeout(WAIT_MAX, seen).await.expect("the picture changes");
+    timeout(WAIT_MAX, changed).await.expect("the picture changes");
 }
 
 #[tokio::test]
@@ -64,8 +64,8 @@ async fn desktop_closes_and_reopens_on_request() {
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
     desktop.set_behaviour(Behaviour::Closed);
-    let broken = async { while viewer.whole_frame().await.is_ok() {} };
-    timeout(WAIT_MAX, broken).await.expect("the open connection ends");
+    let disconnected = async { while viewer.whole_frame().await.is_ok() {} };
+    timeout(WAIT_MAX, disconnected).await.expect("the open connection ends");
     assert!(view(&socket).await.is_err());
     desktop.set_behaviour(Behaviour::Normal);
     view(&socket).await.unwrap().whole_frame().await.unwrap();
@@ -97,10 +97,10 @@ async fn another_process_can_set_desktop_behaviour() {
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
     write_behaviour(&socket, Behaviour::Closed).unwrap();
-    let broken = async { while viewer.whole_frame().await.is_ok() {} };
+    let disconnected = async { while viewer.whole_frame().await.is_ok() {} };
     tokio::select! {
-        () = desktop.follow_behaviour_file() => unreachable!("it obeys for ever"),
-        ended = timeout(WAIT_MAX, broken) => ended.expect("the order is heard"),
+        () = desktop.follow_behaviour_file() => unreachable!("it never returns"),
+        ended = timeout(WAIT_MAX, disconnected) => ended.expect("the behaviour is applied"),
     }
 }
 
@@ -110,7 +110,7 @@ async fn dropped_desktop_leaves_nothing() {
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
     drop(desktop);
-    let broken = async { while viewer.whole_frame().await.is_ok() {} };
-    timeout(WAIT_MAX, broken).await.expect("its connections end");
+    let disconnected = async { while viewer.whole_frame().await.is_ok() {} };
+    timeout(WAIT_MAX, disconnected).await.expect("its connections end");
     assert!(!socket.exists());
 }

@@ -272,7 +272,7 @@ async fn released_tool_signs_in_through_browser_callback() {
     let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let response = browser.get(&back).send().await.unwrap();
     let redirect = response.headers().get("location").unwrap().to_str().unwrap().to_owned();
-    assert_eq!(fixture.get(&sent_on, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
+    assert_eq!(fixture.get(&redirect, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
     let written = tool.credential().await.unwrap();
     fixture.assert_contains_canaries(&written);
     let screen = tool.wait_for("successfully signed in with Google").await.unwrap();

@@ -1,15 +1,15 @@
-//! The leak check finds what it should and nothing else.
+//! The leak check finds every process and file of a directory, and no others.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use anteroom_testbed::{Leaks, Script, Step, leaks::needles};
+use anteroom_testbed::{Leaks, Script, Step, eventually, leaks::needles};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{fs, process::Stdio, time::Duration};
 use tokio::process::{Child, Command};
 
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// A process that would live for a minute, without the directory in its arguments.
+/// Starts a process that runs for a minute and does not have the directory in its arguments.
 fn sleeper(change: impl FnOnce(&mut Command)) -> (tempfile::TempDir, Child) {
     let elsewhere = tempfile::tempdir().unwrap();
     let script = elsewhere.path().join("script.json");
@@ -32,19 +32,15 @@ async fn process_is_found_by_directory_environment_or_open_file_and_killed() {
         sleeper(|command| _ = command.env("MARK", dir.path())),
         sleeper(|command| _ = command.stdout(file)),
     ];
-    // A process that is just beginning has no environment for a moment.
-    let look = async {
-        loop {
-            let mut found: Vec<_> = leaks.processes().into_iter().map(|found| found.by).collect();
-            found.sort_unstable();
-            if found == ["cwd", "environ", "fd"] {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    // A process that has just started may not have its environment yet.
+    let all_found = async || {
+        let mut found: Vec<_> = leaks.processes().into_iter().map(|found| found.by).collect();
+        found.sort_unstable();
+        Ok((found == ["cwd", "environ", "fd"]).then_some(()))
     };
-    tokio::time::timeout(WAIT_MAX, look).await.expect("each is found by what it has");
-    assert_eq!(leaks.wait_none_left(Duration::from_millis(50)).await.unwrap_err().len(), 3);
+    eventually("every process is found", WAIT_MAX, all_found).await.unwrap();
+    leaks.wait_none_left(Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(leaks.processes().len(), 3);
     leaks.kill_all();
     for (_, child) in &mut children {
         child.wait().await.unwrap();

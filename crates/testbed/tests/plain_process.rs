@@ -1,4 +1,4 @@
-//! Machines that are plain processes, through the machine crate and without a server.
+//! Plain-process machines with the machine crate alone, without a server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -13,15 +13,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-struct Stand {
+struct Fixture {
     dir: tempfile::TempDir,
     machines: Machines,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// Nobody: these machines are never claimed, so they have nothing to say.
-fn anonymous() -> HostService {
+/// Answers every request of a machine with 404. These machines are never claimed, so they send none.
+fn not_found() -> HostService {
     Arc::new(|_, _| {
         let mut response = Response::new(BoxBody::default());
         *response.status_mut() = http::StatusCode::NOT_FOUND;
@@ -29,14 +29,14 @@ fn anonymous() -> HostService {
     })
 }
 
-async fn stand() -> Stand {
+async fn start_fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let spec_source = PlainProcess::with_built_programs().unwrap();
     let settings = Settings::under(dir.path(), spec_source.testbed.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let machines =
-        Machines::open(settings, Arc::new(spec_source), anonymous(), tasks.clone(), stop.clone()).await.unwrap();
-    Stand { dir, machines, tasks, stop }
+        Machines::open(settings, Arc::new(spec_source), not_found(), tasks.clone(), stop.clone()).await.unwrap();
+    Fixture { dir, machines, tasks, stop }
 }
 
 fn id(number: u8) -> MachineId {
@@ -58,12 +58,12 @@ async fn ready(state: &mut watch::Receiver<State>) -> Channels {
     }
 }
 
-impl Stand {
-    /// Ends the machine and everything, and looks for what is left.
+impl Fixture {
+    /// Stops the machine and all tasks, and checks that nothing is left.
     async fn finish(self, machine: &MachineId, state: &mut watch::Receiver<State>) {
         self.machines.stop(machine, StopReason::Cancelled);
-        let gone = state.wait_for(|state| matches!(state, State::Removed { .. }));
-        timeout(WAIT_MAX, gone).await.expect("gone in time").unwrap();
+        let removed = state.wait_for(|state| matches!(state, State::Removed { .. }));
+        timeout(WAIT_MAX, removed).await.expect("removed in time").unwrap();
         self.stop.cancel();
         self.tasks.close();
         timeout(WAIT_MAX, self.tasks.wait()).await.expect("every task ends");
@@ -75,8 +75,8 @@ impl Stand {
 
 #[tokio::test]
 async fn plain_process_machine_becomes_ready_shows_its_desktop_and_leaves_nothing() {
-    let stand = stand().await;
-    let mut state = stand.machines.start(id(1)).unwrap();
+    let fixture = start_fixture().await;
+    let mut state = fixture.machines.start(id(1)).unwrap();
     let channels = ready(&mut state).await;
     assert_eq!(channels.hello.image_hash, "sha256:plain-process");
     let stream = channels.agent.desktop().await.unwrap();
@@ -85,6 +85,6 @@ async fn plain_process_machine_becomes_ready_shows_its_desktop_and_leaves_nothin
     assert_eq!(viewer.name(), name);
     let frame = viewer.whole_frame().await.unwrap();
     assert_eq!(frame.at(639, 479), Some(background_of(&name)));
-    assert!(!Leaks::for_dir(stand.dir.path()).processes().is_empty(), "the check sees what lives");
-    stand.finish(&id(1), &mut state).await;
+    assert!(!Leaks::for_dir(fixture.dir.path()).processes().is_empty(), "the leak check finds the running machine");
+    fixture.finish(&id(1), &mut state).await;
 }

@@ -1,4 +1,4 @@
-//! The scripted tool as a program.
+//! The scripted tool, run as a program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -22,7 +22,7 @@ fn start(home: &Path, steps: Vec<Step>, env: &[(&str, &str)]) -> Child {
 }
 
 async fn finish(child: Child) -> (i32, String) {
-    let output = timeout(WAIT_MAX, child.wait_with_output()).await.expect("ends in time").unwrap();
+    let output = timeout(WAIT_MAX, child.wait_with_output()).await.expect("exits in time").unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
@@ -61,7 +61,7 @@ async fn file_written_in_halves_is_visible_half_written() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(WAIT_MAX, half).await.expect("the first half stands there");
+    timeout(WAIT_MAX, half).await.expect("the first half is written");
 }
 
 #[tokio::test]
@@ -93,11 +93,11 @@ async fn tool_connects_through_proxy_and_prints_the_status() {
     let home = tempfile::tempdir().unwrap();
     let child =
         start(home.path(), vec![Step::Connect { authority: "evil.example:443".into() }], &[("HTTPS_PROXY", &address)]);
-    let (mut asked, _) = timeout(WAIT_MAX, proxy.accept()).await.unwrap().unwrap();
+    let (mut connection, _) = timeout(WAIT_MAX, proxy.accept()).await.unwrap().unwrap();
     let mut line = [0; 30];
-    asked.read_exact(&mut line).await.unwrap();
+    connection.read_exact(&mut line).await.unwrap();
     assert_eq!(&line, b"CONNECT evil.example:443 HTTP/");
-    asked.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").await.unwrap();
+    connection.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").await.unwrap();
     assert_eq!(finish(child).await, (0, "CONNECT evil.example:443: HTTP/1.1 403 Forbidden\n".to_owned()));
 }
 

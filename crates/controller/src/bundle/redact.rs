@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn text_that_looks_like_a_secret_is_replaced() {
-        for (given, expected) in [
+        for (text, expected) in [
             ("printed hunter2 twice: hunter2", "printed (secret) twice: (secret)"),
             ("see https://u:p@id.example/a?state=1#frag now", "see https://id.example/… now"),
             ("see https://id.example", "see https://id.example"),
@@ -195,7 +195,7 @@ mod tests {
             ("550e8400-e29b-41d4-a716-446655440000", "(36 characters)"),
             ("Codex ended; its last lines: “Password: swordfish ” / more”.", "Codex ended; its last lines: (left out)"),
         ] {
-            assert_eq!(redactor().text(given), expected, "{given}");
+            assert_eq!(redactor().text(text), expected, "{text}");
         }
     }
 

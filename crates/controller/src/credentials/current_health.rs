@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worse_of_what_the_tool_said_and_what_the_time_says_counts() {
+    fn current_health_is_the_worse_of_stored_health_and_expiry() {
         use CredentialHealth::{Expiring, NeedsAuth, Valid};
         let (now, soon) = (1_000_000, 1_000);
         for (health, expires_at, expected) in [
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tool_said_is_told_unless_the_time_overrules_it() {
+    fn the_stored_detail_is_shown_unless_the_credential_has_expired() {
         let detail = |health, expires_at| current_health(&row(health, Some("Its output: no."), expires_at), 10, 5).1;
         assert_eq!(detail(Health::NeedsAuth, None), "Its output: no.");
         assert_eq!(detail(Health::Valid, None), "Its output: no.");

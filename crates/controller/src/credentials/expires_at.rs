@@ -1,25 +1,25 @@
-//! When a credential ends for good, as it says itself.
+//! Reads the expiry of a credential from its file.
 
 use crate::clock::UnixMs;
 use anteroom_wire::provider::{CredentialRules, ExpiresAt, TimeUnit};
 use serde_json::Value;
 
-/// The end, from the file that was checked. `None`: the provider's have none, or nothing there reads as a time.
+/// The expiry from the validated file. `None`: the provider defines none, or the value is not a valid time.
 pub fn expires_at(rules: &CredentialRules, bytes: &[u8]) -> Option<UnixMs> {
     let ExpiresAt { pointer, unit } = rules.expires_at.as_ref()?;
     let value: Value = serde_json::from_slice(bytes).ok()?;
-    let there = value.pointer(pointer)?;
+    let found = value.pointer(pointer)?;
     match unit {
-        TimeUnit::UnixMs => count(there),
-        TimeUnit::UnixS => count(there)?.checked_mul(1_000),
+        TimeUnit::UnixMs => count(found),
+        TimeUnit::UnixS => count(found)?.checked_mul(1_000),
         TimeUnit::Rfc3339 => {
-            let time: jiff::Timestamp = there.as_str()?.parse().ok()?;
+            let time: jiff::Timestamp = found.as_str()?.parse().ok()?;
             u64::try_from(time.as_millisecond()).ok()
         }
     }
 }
 
-/// A count of seconds or milliseconds: a number, or the same as a text. Tools in JavaScript and Python write fractions, too.
+/// Parses a count of seconds or milliseconds from a number or text. Tools in JavaScript and Python also write fractions.
 fn count(value: &Value) -> Option<u64> {
     const COUNT_MAX: f64 = 9e15;
     let fraction = match value {
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn every_unit_is_read_and_nothing_is_guessed() {
+    fn every_time_unit_is_parsed_and_invalid_values_are_ignored() {
         use TimeUnit::{Rfc3339, UnixMs, UnixS};
         for (unit, json, expected) in [
             (UnixMs, r#"{"oauth":{"until":1800000000123}}"#, Some(1_800_000_000_123)),

@@ -222,10 +222,10 @@ mod tests {
 
     #[test]
     fn only_loopback_redirect_uris_are_accepted() {
-        for good in ["http://127.0.0.1:4000/callback", "http://localhost:1455/auth/callback?x=1"] {
-            assert_eq!(check_redirect(good), Ok(()), "{good}");
+        for valid in ["http://127.0.0.1:4000/callback", "http://localhost:1455/auth/callback?x=1"] {
+            assert_eq!(check_redirect(valid), Ok(()), "{valid}");
         }
-        for bad in [
+        for invalid in [
             "",
             "https://127.0.0.1:4000/",
             "http://127.0.0.1/callback",
@@ -238,7 +238,7 @@ mod tests {
             "javascript:alert(1)",
             "//127.0.0.1:80/",
         ] {
-            assert!(check_redirect(bad).is_err(), "{bad}");
+            assert!(check_redirect(invalid).is_err(), "{invalid}");
         }
     }
 }

@@ -107,8 +107,8 @@ async fn a_sign_in_issues_tokens_and_userinfo_returns_the_name() {
     assert_eq!(status, StatusCode::OK, "{tokens}");
     let access = tokens["access_token"].as_str().unwrap();
     assert!(access.starts_with("demo_at_") && tokens["refresh_token"].as_str().unwrap().starts_with("demo_rt_"));
-    let who = provider.client.get(format!("{}/userinfo", provider.url)).bearer_auth(access).send().await.unwrap();
-    assert_eq!(who.json::<Value>().await.unwrap()["name"], "Ada <b>");
+    let userinfo = provider.client.get(format!("{}/userinfo", provider.url)).bearer_auth(access).send().await.unwrap();
+    assert_eq!(userinfo.json::<Value>().await.unwrap()["name"], "Ada <b>");
     assert_eq!(provider.get("/userinfo").await.status(), StatusCode::UNAUTHORIZED);
 }
 
@@ -142,9 +142,9 @@ async fn a_refresh_token_is_accepted_only_from_its_client() {
     let provider = TestProvider::new().await;
     let (_, tokens) = provider.exchange(&provider.code().await, &[]).await;
     let refresh = tokens["refresh_token"].as_str().unwrap();
-    let good =
+    let response =
         provider.post("/token", &format!("grant_type=refresh_token&client_id=demo&refresh_token={refresh}")).await;
-    assert_eq!(good.status(), StatusCode::OK);
+    assert_eq!(response.status(), StatusCode::OK);
     let other =
         provider.post("/token", &format!("grant_type=refresh_token&client_id=other&refresh_token={refresh}")).await;
     assert_eq!(other.status(), StatusCode::BAD_REQUEST);

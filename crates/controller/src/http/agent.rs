@@ -25,8 +25,12 @@ use axum::{
 ///
 /// 200: stored, or ignored because the session has one already. 4xx: rejected; do not retry. 5xx: not stored; retry.
 #[utoipa::path(post, path = "/api/auth/credentials/store", request_body = Object, responses(
-    (status = 200, body = DeliveryResult), (status = 401, body = ProblemBody), (status = 413, body = ProblemBody),
-    (status = 422, body = ProblemBody), (status = 503, body = ProblemBody)))]
+    (status = 200, description = "The credential was stored, or ignored because the session has one.", body = DeliveryResult),
+    (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
+    (status = 413, description = "The body is larger than `http.delivery_bytes_max`.", body = ProblemBody),
+    (status = 422, description = "The files do not meet the provider's rules.", body = ProblemBody),
+    (status = 503, description = "The database cannot be written now; retry.", body = ProblemBody),
+))]
 pub(super) async fn store(
     State(app): State<App>,
     headers: HeaderMap,
@@ -66,7 +70,9 @@ fn record_rejected_delivery(app: &App, session: Option<&SessionId>, error: &ApiE
 
 /// Accepts events from the agent. On a machine's channel the channel identifies the machine; over HTTP the agent token does.
 #[utoipa::path(post, path = "/api/agent/events", request_body = Object, responses(
-    (status = 204), (status = 401, body = ProblemBody)))]
+    (status = 204, description = "The events were accepted."),
+    (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
+))]
 pub(super) async fn events(
     State(app): State<App>,
     machine: Option<Extension<MachineId>>,

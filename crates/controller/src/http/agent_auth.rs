@@ -9,7 +9,10 @@ use axum::{Json, extract::State, http::HeaderMap};
 ///
 /// 404: the token is valid and no session uses the machine now; poll again. 401: the token is unknown.
 #[utoipa::path(get, path = "/api/agent/session", responses(
-    (status = 200, body = AgentSession), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    (status = 200, description = "The session.", body = AgentSession),
+    (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
+    (status = 404, description = "No active session uses the machine now; poll again.", body = ProblemBody),
+))]
 pub(super) async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Json<AgentSession>, ApiError> {
     let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);

@@ -13,7 +13,9 @@ use axum::{
 /// Operators only.
 #[utoipa::path(post, path = "/api/auth/session/{id}/bundle", params(("id" = String, Path)), responses(
     (status = 200, description = "The bundle, a .tar.gz without secrets", content_type = "application/gzip"),
-    (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+    (status = 404, description = "There is no such session.", body = ProblemBody),
+))]
 pub(super) async fn create(State(app): State<App>, owned: OwnedSession) -> Result<Response, ApiError> {
     owned.caller.require_operator()?;
     let bundle = bundle::create(&app, &owned.row.id).await.map_err(|error| {

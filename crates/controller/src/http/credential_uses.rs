@@ -28,8 +28,13 @@ use std::time::Duration;
 ///
 /// Returns before the machine is ready. The exit code is in `uses` of the session once it has ended.
 #[utoipa::path(post, path = "/api/credentials/{id}/use", params(("id" = String, Path)), request_body = UseRequest, responses(
-    (status = 202, body = StartResponse), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody),
-    (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 503, body = ProblemBody)))]
+    (status = 202, description = "The session was accepted.", body = StartResponse),
+    (status = 400, description = "The request is malformed.", body = ProblemBody),
+    (status = 403, description = "The caller may not use this credential, or the provider's policy forbids this use.", body = ProblemBody),
+    (status = 404, description = "There is no such credential.", body = ProblemBody),
+    (status = 409, description = "The tool has no command for this purpose, or the image does not contain the tool.", body = ProblemBody),
+    (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
+))]
 pub(super) async fn start(
     State(app): State<App>,
     caller: Caller,
@@ -44,7 +49,10 @@ pub(super) async fn start(
 
 /// Returns the metadata of one credential, without its content.
 #[utoipa::path(get, path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
-    (status = 200, body = CredentialMeta), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    (status = 200, description = "The metadata.", body = CredentialMeta),
+    (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
+    (status = 404, description = "There is no such credential.", body = ProblemBody),
+))]
 pub(super) async fn read(
     State(app): State<App>,
     caller: Caller,
@@ -59,8 +67,11 @@ pub(super) async fn read(
 /// After a session that used a credential has ended, the last screen is available for `credentials.last_screen_s_max` seconds
 /// (`is_final` is true), then 410.
 #[utoipa::path(get, path = "/api/auth/session/{id}/screen", params(("id" = String, Path)), responses(
-    (status = 200, body = ScreenView), (status = 403, body = ProblemBody), (status = 409, body = ProblemBody),
-    (status = 410, body = ProblemBody)))]
+    (status = 200, description = "The lines of the screen.", body = ScreenView),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 409, description = "The machine is not ready, or it is external.", body = ProblemBody),
+    (status = 410, description = "The session has ended and its last screen is no longer available.", body = ProblemBody),
+))]
 pub(super) async fn screen(State(app): State<App>, owned: OwnedSession) -> Result<Response, ApiError> {
     let max_age = Duration::from_secs(app.config.credentials.last_screen_s_max);
     let screen = match app.exec_cache.screen(&owned.row.id, max_age) {

@@ -17,7 +17,10 @@ use axum::{
 const CREDENTIALS_MAX: u32 = 500;
 
 /// Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500.
-#[utoipa::path(get, path = "/api/credentials", responses((status = 200, body = CredentialList), (status = 403, body = ProblemBody)))]
+#[utoipa::path(get, path = "/api/credentials", responses(
+    (status = 200, description = "The credentials.", body = CredentialList),
+    (status = 403, description = "The caller is a viewer.", body = ProblemBody),
+))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<CredentialList>, ApiError> {
     caller.require_not_viewer()?;
     let filter = if caller.require_operator().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
@@ -29,8 +32,11 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
 ///
 /// A `deliver_once` credential is deleted by its lease: of several concurrent requests one succeeds, the others get 410.
 #[utoipa::path(post, path = "/api/credentials/{id}/lease", params(("id" = String, Path)), responses(
-    (status = 200, body = Lease), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
-    (status = 410, body = ProblemBody)))]
+    (status = 200, description = "The files.", body = Lease),
+    (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
+    (status = 404, description = "There is no such credential.", body = ProblemBody),
+    (status = 410, description = "The credential was delivered once and deleted.", body = ProblemBody),
+))]
 pub(super) async fn lease(
     State(app): State<App>,
     caller: Caller,
@@ -44,7 +50,10 @@ pub(super) async fn lease(
 
 /// Deletes the stored credential permanently. Idempotent. The credential remains valid at the provider.
 #[utoipa::path(delete, path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
-    (status = 204), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    (status = 204, description = "The credential is deleted."),
+    (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
+    (status = 404, description = "There is no such credential.", body = ProblemBody),
+))]
 pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,

@@ -117,7 +117,7 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
 }
 
 /// Logs the end of a connection and records it on the timeline: as a rejection if the machine was never connected.
-fn log_disconnect(app: &App, session: &ActiveSession, what: RejectedRequest, report: &TunnelReport) {
+fn log_disconnect(app: &App, session: &ActiveSession, socket: RejectedRequest, report: &TunnelReport) {
     let end = format!("{:?}", report.end);
     let (reason, detail) = match &report.end {
         TunnelEnd::ConnectFailed(body) | TunnelEnd::ViewerProtocolError(body) => {
@@ -129,13 +129,13 @@ fn log_disconnect(app: &App, session: &ActiveSession, what: RejectedRequest, rep
         TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => (None, None),
     };
     tracing::info!(
-        outcome = "socket_ended", session = %session.id, ?what, reason, detail, connected = report.connected,
+        outcome = "socket_ended", session = %session.id, ?socket, reason, detail, connected = report.connected,
         bytes_up = report.bytes_up, bytes_down = report.bytes_down, duration_ms = report.duration_ms, end,
         "WebSocket closed"
     );
     if !report.connected {
         if let Some(problem) = reason.and_then(Problem::from_code) {
-            record_rejection(app, &session.id, what, &ApiError::new(problem, detail.unwrap_or_default()));
+            record_rejection(app, &session.id, socket, &ApiError::new(problem, detail.unwrap_or_default()));
         }
         // A viewer that closed the socket before the machine was connected is not recorded.
         return;
@@ -144,7 +144,7 @@ fn log_disconnect(app: &App, session: &ActiveSession, what: RejectedRequest, rep
         "bytes_up": report.bytes_up, "bytes_down": report.bytes_down, "duration_ms": report.duration_ms,
         "end": end, "reason": reason, "detail": detail,
     });
-    let kind = if what == RejectedRequest::Terminal { "terminal_left" } else { "viewer_left" };
+    let kind = if socket == RejectedRequest::Terminal { "terminal_left" } else { "viewer_left" };
     timeline::append_in_background(app, &session.id, kind, "A viewer's connection ended.", data);
 }
 
@@ -268,7 +268,7 @@ async fn may_use_session(app: &App, caller: Option<&Caller>, id: &SessionId) -> 
 
 /// Rejects the WebSocket: with a close code for browsers, with an HTTP error for other clients.
 fn reject(app: &App, is_browser: bool, upgrade: WebSocketUpgrade, error: ApiError) -> Response {
-    tracing::info!(outcome = "socket_refused", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
+    tracing::info!(outcome = "socket_rejected", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
     if is_browser {
         tunnel::reject(upgrade, &app.config.tunnel, &app.tasks, error.problem)
     } else {

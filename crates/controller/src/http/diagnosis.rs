@@ -9,7 +9,10 @@ use axum::{Json, extract::State};
 /// Explains the session's current state or failure: verdict, evidence, remedy and causal chain. Also available after the session has
 /// ended.
 #[utoipa::path(get, path = "/api/auth/session/{id}/diagnosis", params(("id" = String, Path)), responses(
-    (status = 200, body = Diagnosis), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    (status = 200, description = "The diagnosis.", body = Diagnosis),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 404, description = "There is no such session.", body = ProblemBody),
+))]
 pub(super) async fn diagnosis(State(app): State<App>, owned: OwnedSession) -> Result<Json<Diagnosis>, ApiError> {
     let is_operator = owned.caller.role == Role::Operator;
     let diagnosis = diagnose::diagnose_for(&app, &owned.row.id, is_operator).await?.ok_or(Problem::UnknownSession)?;

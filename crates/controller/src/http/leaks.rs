@@ -5,7 +5,10 @@ use anteroom_wire::{Problem, ProblemBody, operations::LeakReport};
 use axum::{Json, extract::State};
 
 /// Lists orphaned processes, files and sessions of this host. Takes up to one second. Operators only.
-#[utoipa::path(get, path = "/api/leaks", responses((status = 200, body = LeakReport), (status = 403, body = ProblemBody)))]
+#[utoipa::path(get, path = "/api/leaks", responses(
+    (status = 200, description = "The report.", body = LeakReport),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
 pub(super) async fn report(State(app): State<App>, caller: Caller) -> Result<Json<LeakReport>, ApiError> {
     caller.require_operator()?;
     let report = leaks::with_server(&app).await.map_err(|error| ApiError::new(Problem::Internal, chain(&error)))?;

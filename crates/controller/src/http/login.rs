@@ -19,7 +19,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 /// Redeems a single-use login token and sets a session cookie. 401: the token is unknown, used or expired.
-#[utoipa::path(post, path = "/api/login", request_body = LoginRequest, responses((status = 204), (status = 401, body = ProblemBody)))]
+#[utoipa::path(post, path = "/api/login", request_body = LoginRequest, responses(
+    (status = 204, description = "The cookie is set."),
+    (status = 401, description = "The login token is unknown, used or expired.", body = ProblemBody),
+))]
 pub(super) async fn login(
     State(app): State<App>,
     caller: Option<axum::Extension<Caller>>,
@@ -37,7 +40,10 @@ pub(super) async fn login(
 }
 
 /// Returns the role of the current caller, and for a viewer its session.
-#[utoipa::path(get, path = "/api/me", responses((status = 200, body = CurrentCaller), (status = 401, body = ProblemBody)))]
+#[utoipa::path(get, path = "/api/me", responses(
+    (status = 200, description = "The caller.", body = CurrentCaller),
+    (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
+))]
 pub(super) async fn me(caller: Caller) -> axum::Json<CurrentCaller> {
     let session = match &caller.role {
         Role::Viewer(session) => Some(session.clone()),
@@ -56,7 +62,10 @@ pub struct LoginLink {
 }
 
 /// Creates a single-use login link for an operator. Operators only.
-#[utoipa::path(post, path = "/api/links", responses((status = 200, body = LoginLink), (status = 403, body = ProblemBody)))]
+#[utoipa::path(post, path = "/api/links", responses(
+    (status = 200, description = "The link.", body = LoginLink),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
 pub(super) async fn create_link(State(app): State<App>, caller: Caller) -> Result<axum::Json<LoginLink>, ApiError> {
     caller.require_operator()?;
     let url = auth::login_links::operator_login_link(&app).await?;

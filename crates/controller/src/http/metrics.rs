@@ -36,7 +36,8 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Returns metrics for Prometheus. Operators only: `anteroom token create NAME --operator` creates a token for the scraper.
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
-    (status = 403, body = ProblemBody)))]
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
 pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     caller.require_operator()?;
     let mut registry = Registry::with_prefix("anteroom");
@@ -90,12 +91,12 @@ async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> 
     register_gauge(registry, "viewers", "Desktop viewers connected", viewers);
     register_gauge(registry, "supervisor_tasks", "Sessions that a task of this server supervises", app.sessions.len());
     register_gauge(registry, "queue_waiting", "Sessions queued for a machine", app.queue.waiting());
-    let held = app.queue.blocked_reason().is_some();
+    let is_blocked = app.queue.blocked_reason().is_some();
     register_gauge(
         registry,
         "queue_blocked",
         "1 while no session is admitted because this host lacks capacity",
-        i64::from(held),
+        i64::from(is_blocked),
     );
     Ok(())
 }
@@ -147,14 +148,14 @@ fn store(app: &App, registry: &mut Registry) {
 fn reconciliations(app: &App, registry: &mut Registry) {
     // Before the first finished reconciliation the time is 0.
     let last = app.reconcile_history.last();
-    let at_s = last.map_or(0, |last| last.at_ms / 1_000);
-    let at: Gauge = Gauge::default();
-    at.set(to_i64(at_s));
+    let finished_s = last.map_or(0, |last| last.at_ms / 1_000);
+    let finished: Gauge = Gauge::default();
+    finished.set(to_i64(finished_s));
     registry.register_with_unit(
         "reconcile_last_success_timestamp",
         "Time at which the last reconciliation finished",
         Unit::Seconds,
-        at,
+        finished,
     );
     register_gauge(
         registry,
@@ -181,13 +182,13 @@ async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
     let Some(webhook) = &app.webhook else { return Ok(()) };
     let waiting = app.store.due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
     register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
-    let tries = Counters::default();
+    let outcomes = Counters::default();
     for (outcome, count) in
         [("delivered", &webhook.delivered), ("failed", &webhook.failed), ("abandoned", &webhook.abandoned)]
     {
-        tries.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
+        outcomes.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
     }
-    registry.register("webhook_messages", "Messages delivered or given up, and attempts that failed", tries);
+    registry.register("webhook_messages", "Messages delivered or abandoned, and attempts that failed", outcomes);
     Ok(())
 }
 

@@ -16,7 +16,9 @@ pub(super) struct ReconcileQuery {
 
 /// Runs one reconciliation now, or returns its plan. Each action has its reason. Operators only.
 #[utoipa::path(post, path = "/api/reconcile", params(ReconcileQuery), responses(
-    (status = 200, body = ReconcileReport), (status = 403, body = ProblemBody)))]
+    (status = 200, description = "The actions, done or planned.", body = ReconcileReport),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
 pub(super) async fn reconcile(
     State(app): State<App>,
     caller: Caller,

@@ -38,7 +38,10 @@ const SESSIONS_MAX: u32 = 100;
 
 /// Returns the session's current state.
 #[utoipa::path(get, path = "/api/auth/session/{id}", params(("id" = String, Path)), responses(
-    (status = 200, body = SessionView), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    (status = 200, description = "The session.", body = SessionView),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 404, description = "There is no such session.", body = ProblemBody),
+))]
 pub(super) async fn read(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
     Ok(Json(view::view(&app, &owned.row).await?))
 }
@@ -56,7 +59,10 @@ pub(super) struct EventsQuery {
 /// With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
 /// `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
 #[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(
-    (status = 200, body = Timeline), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    (status = 200, description = "The timeline entries, or the event stream.", body = Timeline),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 404, description = "There is no such session.", body = ProblemBody),
+))]
 pub(super) async fn events(
     State(app): State<App>,
     owned: OwnedSession,
@@ -147,7 +153,9 @@ async fn send_new_events(
 
 /// Resets the idle timeout of the session. 410: the session has ended.
 #[utoipa::path(post, path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), responses(
-    (status = 200, body = SessionView), (status = 410, body = ProblemBody)))]
+    (status = 200, description = "The session.", body = SessionView),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
 pub(super) async fn heartbeat(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
     let (row, session) = require_active(&app, &owned.row.id).await?;
     session.activity.touch();
@@ -156,7 +164,8 @@ pub(super) async fn heartbeat(State(app): State<App>, owned: OwnedSession) -> Re
 
 /// Cancels the session and removes its machine. Idempotent.
 #[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), responses(
-    (status = 200, body = SessionView)))]
+    (status = 200, description = "The session, ended.", body = SessionView),
+))]
 pub(super) async fn cancel(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
     let row = end::end(&app, &owned.row.id, EndKind::Cancelled, Problem::Cancelled, "").await?;
     Ok(Json(view::view(&app, &row).await?))
@@ -166,7 +175,10 @@ pub(super) async fn cancel(State(app): State<App>, owned: OwnedSession) -> Resul
 ///
 /// 409: no restart is left, a credential delivery is in progress, or the machine is external. 410: the session has ended.
 #[utoipa::path(post, path = "/api/auth/session/{id}/restart", params(("id" = String, Path)), responses(
-    (status = 202, body = SessionView), (status = 409, body = ProblemBody), (status = 410, body = ProblemBody)))]
+    (status = 202, description = "The restart was accepted.", body = SessionView),
+    (status = 409, description = "No restart is left, a delivery is in progress, or the machine is external.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
 pub(super) async fn restart(State(app): State<App>, owned: OwnedSession) -> Result<impl IntoResponse, ApiError> {
     let (row, session) = require_active(&app, &owned.row.id).await?;
     if row.external_machine.is_some() {
@@ -186,7 +198,8 @@ pub(super) async fn restart(State(app): State<App>, owned: OwnedSession) -> Resu
 /// Returns the metadata of the session's stored credential, without its content; an empty list if there is none. Also available after
 /// the session has ended.
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
-    (status = 200, body = CredentialList)))]
+    (status = 200, description = "At most one credential.", body = CredentialList),
+))]
 pub(super) async fn credentials(State(app): State<App>, owned: OwnedSession) -> Result<Json<CredentialList>, ApiError> {
     let found = app.store.credential_of_session(&owned.row.id).await?;
     let stored = found.iter().filter(|row| row.deleted_at_ms.is_none());
@@ -194,7 +207,9 @@ pub(super) async fn credentials(State(app): State<App>, owned: OwnedSession) -> 
 }
 
 /// Lists the caller's sessions, the newest first, at most 100: for an operator all sessions, for a viewer its session.
-#[utoipa::path(get, path = "/api/sessions", responses((status = 200, body = SessionList)))]
+#[utoipa::path(get, path = "/api/sessions", responses(
+    (status = 200, description = "The sessions.", body = SessionList),
+))]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<SessionList>, ApiError> {
     let rows: Vec<SessionRow> = match &caller.role {
         Role::Operator => app.store.sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,

@@ -24,7 +24,10 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// Returns the sign-in URL. 409: the tool has not shown one yet.
 #[utoipa::path(get, path = "/api/auth/session/{id}/oauth-url", params(("id" = String, Path)), responses(
-    (status = 200, body = SignInView), (status = 409, body = ProblemBody), (status = 410, body = ProblemBody)))]
+    (status = 200, description = "The sign-in state with its URL.", body = SignInView),
+    (status = 409, description = "The tool has not shown a URL yet.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
 pub(super) async fn oauth_url(State(app): State<App>, owned: OwnedSession) -> Result<axum::Json<SignInView>, ApiError> {
     let (row, _) = require_active(&app, &owned.row.id).await?;
     let sign_in = view::view(&app, &row).await?.sign_in;
@@ -36,7 +39,10 @@ pub(super) async fn oauth_url(State(app): State<App>, owned: OwnedSession) -> Re
 
 /// Opens an http or https URL of at most 8 KiB in the machine's browser.
 #[utoipa::path(post, path = "/api/auth/session/{id}/open-url", params(("id" = String, Path)), request_body = OpenUrl, responses(
-    (status = 204), (status = 400, body = ProblemBody), (status = 410, body = ProblemBody)))]
+    (status = 204, description = "The URL was opened."),
+    (status = 400, description = "The URL is malformed or too long.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
 pub(super) async fn open_url(
     State(app): State<App>,
     owned: OwnedSession,
@@ -69,14 +75,19 @@ pub(super) struct PasteRequest {
 /// The response reports how the text was interpreted. The text is neither logged nor displayed. 409: the tool expects no input.
 /// 422: the text was rejected. 502: the agent does not answer.
 #[utoipa::path(post, path = "/api/auth/session/{id}/paste", params(("id" = String, Path)), request_body = PasteRequest, responses(
-    (status = 200, body = PasteResult), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody),
-    (status = 410, body = ProblemBody), (status = 422, body = ProblemBody), (status = 502, body = ProblemBody)))]
+    (status = 200, description = "How the text was interpreted.", body = PasteResult),
+    (status = 400, description = "The request is malformed.", body = ProblemBody),
+    (status = 409, description = "The tool expects no input now.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 422, description = "The text was rejected.", body = ProblemBody),
+    (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
+))]
 pub(super) async fn paste(
     State(app): State<App>,
     owned: OwnedSession,
-    Json(brought): Json<PasteRequest>,
+    Json(request): Json<PasteRequest>,
 ) -> Result<axum::Json<PasteResult>, ApiError> {
-    Ok(axum::Json(paste_into_tool(&app, &owned.row.id, &brought.text).await?))
+    Ok(axum::Json(paste_into_tool(&app, &owned.row.id, &request.text).await?))
 }
 
 /// Request of `POST …/code`.
@@ -90,19 +101,24 @@ pub(super) struct CodeRequest {
 
 /// As `…/paste`, but without the result in the response.
 #[utoipa::path(post, path = "/api/auth/session/{id}/code", params(("id" = String, Path)), request_body = CodeRequest, responses(
-    (status = 204), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody),
-    (status = 410, body = ProblemBody), (status = 422, body = ProblemBody), (status = 502, body = ProblemBody)))]
+    (status = 204, description = "The text was passed to the tool."),
+    (status = 400, description = "The request is malformed.", body = ProblemBody),
+    (status = 409, description = "The tool expects no input now.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 422, description = "The text was rejected.", body = ProblemBody),
+    (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
+))]
 pub(super) async fn code(
     State(app): State<App>,
     owned: OwnedSession,
-    Json(code): Json<CodeRequest>,
+    Json(request): Json<CodeRequest>,
 ) -> Result<StatusCode, ApiError> {
-    paste_into_tool(&app, &owned.row.id, &code.code).await?;
+    paste_into_tool(&app, &owned.row.id, &request.code).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn paste_into_tool(app: &App, id: &SessionId, brought: &Secret) -> Result<PasteResult, ApiError> {
-    let text = brought.expose().trim();
+async fn paste_into_tool(app: &App, id: &SessionId, pasted: &Secret) -> Result<PasteResult, ApiError> {
+    let text = pasted.expose().trim();
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         return Err(ApiError::new(Problem::Malformed, "the text must have 1 byte to 16 KiB and no control characters"));
     }
@@ -115,14 +131,18 @@ async fn paste_into_tool(app: &App, id: &SessionId, brought: &Secret) -> Result<
 
 /// Changes the sign-in method. The tool is restarted in the same machine.
 #[utoipa::path(post, path = "/api/auth/session/{id}/method", params(("id" = String, Path)), request_body = MethodRequest, responses(
-    (status = 200, body = SessionView), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody),
-    (status = 410, body = ProblemBody), (status = 502, body = ProblemBody)))]
+    (status = 200, description = "The session with its new method.", body = SessionView),
+    (status = 400, description = "The request is malformed.", body = ProblemBody),
+    (status = 409, description = "A delivery is in progress, the machine is not ready, or it is external.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
+))]
 pub(super) async fn method(
     State(app): State<App>,
     owned: OwnedSession,
-    Json(wanted): Json<MethodRequest>,
+    Json(request): Json<MethodRequest>,
 ) -> Result<axum::Json<SessionView>, ApiError> {
-    let row = change_method::change_method(&app, &owned.row.id, &wanted.method).await?;
+    let row = change_method::change_method(&app, &owned.row.id, &request.method).await?;
     Ok(axum::Json(view::view(&app, &row).await?))
 }
 
@@ -140,7 +160,10 @@ pub(super) struct TypeRequest {
 
 /// Types text into the tool's terminal. The text is not logged.
 #[utoipa::path(post, path = "/api/auth/session/{id}/type", params(("id" = String, Path)), request_body = TypeRequest, responses(
-    (status = 204), (status = 400, body = ProblemBody), (status = 410, body = ProblemBody)))]
+    (status = 204, description = "The text was typed."),
+    (status = 400, description = "The request is malformed.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
 pub(super) async fn type_text(
     State(app): State<App>,
     owned: OwnedSession,

@@ -19,8 +19,12 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
 /// the user, valid once. A request with a known `idempotency_key` and the same body returns the existing session with a new link; with
 /// another body it is 409. 503: the queue is full or this host lacks capacity.
 #[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, responses(
-    (status = 202, body = StartResponse), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
-    (status = 409, body = ProblemBody), (status = 503, body = ProblemBody)))]
+    (status = 202, description = "The session was accepted.", body = StartResponse),
+    (status = 400, description = "The request is malformed, or names an unknown provider, method or machine.", body = ProblemBody),
+    (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
+    (status = 409, description = "The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool.", body = ProblemBody),
+    (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
+))]
 pub(super) async fn start(
     State(app): State<App>,
     caller: Caller,

@@ -50,7 +50,11 @@ impl From<TicketTarget> for TicketPurpose {
 
 /// Creates a single-use ticket for a WebSocket of an active session. 410: the session has ended.
 #[utoipa::path(post, path = "/api/auth/session/{id}/ticket", params(("id" = String, Path)), request_body = TicketRequest, responses(
-    (status = 200, body = Ticket), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody), (status = 410, body = ProblemBody)))]
+    (status = 200, description = "The ticket.", body = Ticket),
+    (status = 400, description = "The request is malformed.", body = ProblemBody),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
 pub(super) async fn create(
     State(app): State<App>,
     owned: OwnedSession,

@@ -5,7 +5,10 @@ use anteroom_wire::{ProblemBody, operations::WebhookReport};
 use axum::{Json, extract::State};
 
 /// Returns the status of webhook delivery: pending messages and the error of the last attempt. Operators only.
-#[utoipa::path(get, path = "/api/webhook", responses((status = 200, body = WebhookReport), (status = 403, body = ProblemBody)))]
+#[utoipa::path(get, path = "/api/webhook", responses(
+    (status = 200, description = "The status of webhook delivery.", body = WebhookReport),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
 pub(super) async fn read(State(app): State<App>, caller: Caller) -> Result<Json<WebhookReport>, ApiError> {
     caller.require_operator()?;
     Ok(Json(webhook::report(&app).await?))

@@ -26,7 +26,7 @@ pub enum DialError {
     Malformed(String),
     /// The server answered the handshake with an HTTP status.
     #[error("the server answered {status}: {body}")]
-    Refused {
+    Rejected {
         /// The status.
         status: u16,
         /// The body, a problem as JSON.
@@ -37,7 +37,7 @@ pub enum DialError {
     Unreachable(#[source] Box<Error>),
     /// The handshake timed out.
     #[error("the server did not answer the handshake within {0} ms")]
-    Late(u64),
+    Timeout(u64),
 }
 
 /// The status of the server's close frame.

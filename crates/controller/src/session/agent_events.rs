@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_browser_was_given_is_not_replaced_by_what_the_screen_shows() {
+    fn a_url_from_the_browser_is_not_replaced_by_one_from_the_screen() {
         let sign_in_url = |source, url: &str| SignInUrl { source, url: url.into() };
         let (whole, short) = (
             sign_in_url(UrlSource::BrowserCommand, "https://a/whole"),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_timeline_has_only_the_host_of_an_address() {
+    fn the_timeline_contains_only_the_host_of_a_url() {
         assert_eq!(host_of("https://auth.example.com/authorize?state=s3cret#x"), "auth.example.com");
         assert_eq!(host_of("https://user:pass@auth.example.com:444/a"), "auth.example.com:444");
         assert_eq!(host_of("nonsense"), "nonsense");

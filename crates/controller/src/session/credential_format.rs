@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_shape_names_keys_and_never_values() {
+    fn a_format_error_names_keys_and_never_values() {
         assert_eq!(check(&rules(), br#"{"tokens":{"access":"s3cret"},"expires":1,"more":[]}"#), Ok(()));
         let why = check(&rules(), br#"{"tokens":{"acess":"s3cret"},"expires":null}"#).unwrap_err();
         assert_eq!(why, "missing or empty: /tokens/access, /expires");
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_counts_when_it_matches_and_is_never_shown() {
+    fn a_text_credential_must_match_the_pattern_and_is_never_shown() {
         let rules = CredentialRules {
             format: FileFormat::Text,
             text_matches: Some("(?m)^oauth_token: \\S+$".into()),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_blanks_is_no_credential_of_any_format() {
+    fn blank_content_is_invalid_in_every_format() {
         for format in [FileFormat::Json, FileFormat::Text] {
             let all = CredentialRules { format, text_matches: Some(String::new()), ..CredentialRules::default() };
             assert_eq!(check(&all, b" \r\n\t").unwrap_err(), "it is empty");

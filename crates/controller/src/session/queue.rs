@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_in_line_gets_the_room_that_comes_free() {
+    async fn the_first_session_in_the_queue_gets_the_next_free_permit() {
         let queue = Queue::new(1, 5);
         let permit = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
         let second = queue.enqueue(session(2)).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leaving_the_line_moves_the_others_up() {
+    async fn leaving_the_queue_moves_the_others_up() {
         let queue = Queue::new(1, 5);
         let _permit = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
         let second = queue.enqueue(session(2)).unwrap();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_let_in_while_the_host_has_no_room_and_it_is_said_why() {
+    async fn no_session_is_admitted_while_the_admission_check_fails_and_the_reason_is_reported() {
         use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
         let (queue, has_capacity) = (Queue::new(5, 5), Arc::new(AtomicBool::new(false)));
         let checked = Arc::clone(&has_capacity);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_who_ask_at_once_no_more_are_let_in_than_the_host_has_room_for() {
+    fn concurrent_requests_are_admitted_only_within_the_capacity_of_the_host() {
         let queue = Queue::new(8, 8);
         let shared = queue.clone();
         queue.set_admission_check(move || {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_line_refuses_with_its_length() {
+    fn a_full_queue_rejects_with_its_length() {
         let queue = Queue::new(0, 1);
         let _ticket = queue.enqueue(session(1)).unwrap();
         assert_eq!(queue.enqueue(session(2)).unwrap_err(), QueueFull { waiting: 1 });

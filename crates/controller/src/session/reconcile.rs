@@ -1,4 +1,4 @@
-//! Periodic reconciliation: compares rows, machines and files, and completes what an earlier server left unfinished. It takes no
+//! Periodic reconciliation: compares rows, machines and files, and completes what an earlier server left unfinished. It has no
 //! input and may run at any moment.
 //!
 //! ```text

@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_what_came_later_has_the_hash_that_it_always_had() {
+    fn a_request_without_newer_fields_keeps_its_hash() {
         assert_eq!(requested(|_| ()), Sha256Hex::of(br#"["codex",null,null]"#));
         assert_eq!(requested(|it| it.machine = Some("desk".into())), Sha256Hex::of(br#"["codex",null,null,"desk"]"#));
     }
 
     #[test]
-    fn requests_that_differ_have_hashes_that_differ() {
+    fn different_requests_have_different_hashes() {
         let hashes = [
             requested(|_| ()),
             requested(|it| it.machine = Some("key".into())),

@@ -92,7 +92,7 @@ mod tests {
     use anteroom_wire::{CredentialId, Problem};
 
     #[test]
-    fn a_terminal_state_is_the_status_whatever_the_owner_thinks() {
+    fn the_status_of_an_ended_session_ignores_the_progress() {
         let credential = CredentialId::from_parts(1, [1; 10]);
         for (outcome, expected) in [
             (SessionOutcome::Completed(credential), Status::Completed),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_active_session_is_what_its_machine_is() {
+    fn the_status_of_an_active_session_follows_its_machine() {
         let row_status = RowStatus::Active { replacement_reason: None };
         let of = |progress: Option<Progress>, generation| status(&row_status, progress.as_ref(), generation, false);
         assert_eq!(of(None, 1), Status::VmCreating);

@@ -3,7 +3,7 @@
 //! ```text
 //!  append · append_in_background ──▶ the session's buffer (in memory, bounded) ──▶ one writer a session ──▶ database
 //!                                        │ full: the oldest entry is dropped,          │ database unavailable: retried
-//!                                        │ and "N entries were lost" takes its place
+//!                                        │ and "N entries were lost" replaces it
 //! ```
 //!
 //! - An entry has the time at which it was appended, and the entries of a session stay in order. Code that writes to the

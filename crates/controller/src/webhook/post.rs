@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_good_answer_counts_and_no_redirection_is_followed() {
+    fn only_a_success_status_counts_and_redirects_are_not_followed() {
         let of = |status: u16| check_response(StatusCode::from_u16(status).unwrap(), None);
         assert_eq!((of(200), of(204)), (Ok(()), Ok(())));
         assert!(of(307).is_err_and(|error| error.why.contains("redirects") && !error.is_permanent));

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_https_or_this_host_is_posted_to() {
+    fn only_https_or_loopback_urls_are_accepted() {
         let good = Target::parse("https://hooks.example:8443/in?team=1").unwrap();
         assert_eq!(
             (good.tls, good.host.as_str(), good.port, good.path.as_str()),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_needs_both_its_address_and_its_secret() {
+    fn a_webhook_needs_both_a_url_and_a_secret_file() {
         let none = WebhookSettings::default();
         assert_eq!(none.faults(), Vec::<String>::new());
         let half = WebhookSettings { url: Some("https://a.example/".into()), ..none.clone() };

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_none_is_refused_without_being_quoted() {
+    fn an_invalid_secret_is_rejected_without_being_quoted() {
         for bad in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_***", "whsec_c2hvcnQ="] {
             let why = Key::parse(bad).unwrap_err();
             assert!(!why.contains("MfKQ") && !why.contains("c2hv"), "{why}");

@@ -1,6 +1,7 @@
-//! The page in a real browser while something happens to its server or its machine: it comes back by itself.
+//! The page in a real browser while its server or its machine crashes: the page reconnects without the user.
 //!
-//! The browser's side is `web/e2e/real/scene.mjs`; it needs Node, the pages' packages and a Chromium, as `./test` provides.
+//! The browser is driven by `web/e2e/real/scene.mjs`, which needs Node, the npm packages of the web pages and Chromium, as `./test`
+//! provides them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
@@ -15,30 +16,32 @@ use tokio::{
     time::timeout,
 };
 
-/// From the moment at which a new server listens until the page shows the desktop again, on an idle machine 1 s to 2 s.
-const BACK_MS_MAX: u64 = 3_000;
+/// The longest time from when a new server listens until the page shows the desktop again. It is 1 s to 2 s on an idle host.
+const RECONNECT_MS_MAX: u64 = 3_000;
 
-/// A page on its session.
+/// A page in a browser that shows a session.
 struct Page {
     browser: Child,
-    orders: ChildStdin,
+    input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
+/// What the page shows first, as the script prints it.
 #[derive(Debug, Deserialize)]
 struct Shown {
-    ground: String,
+    background: String,
     note: Option<String>,
 }
 
+/// What the page shows after it has reconnected, as the script prints it.
 #[derive(Debug, Deserialize)]
-struct Back {
+struct Reconnected {
     back_at_ms: u64,
     counted_at_ms: u64,
-    ground: String,
-    /// What the page said while it was away.
-    said: Vec<String>,
-    /// Notes that the machine was replaced.
+    background: String,
+    /// The messages on the page while it was disconnected.
+    messages: Vec<String>,
+    /// The number of messages that the machine was replaced.
     replaced: u32,
     /// The two countdowns.
     countdowns: Vec<serde_json::Value>,
@@ -53,98 +56,98 @@ impl Page {
         command.args(["e2e/real/scene.mjs", scene]).current_dir(web).env("ANTEROOM_E2E_LINK", link);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut browser = command.spawn().expect("node starts: ./test installs it");
-        let (orders, output) = (browser.stdin.take().unwrap(), browser.stdout.take().unwrap());
-        let mut page = Self { browser, orders, lines: BufReader::new(output).lines() };
+        let (input, output) = (browser.stdin.take().unwrap(), browser.stdout.take().unwrap());
+        let mut page = Self { browser, input, lines: BufReader::new(output).lines() };
         let shown = serde_json::from_str(&page.line().await).unwrap();
         (page, shown)
     }
 
     async fn line(&mut self) -> String {
-        let line = timeout(2 * WAIT_MAX, self.lines.next_line()).await.expect("the page answers in time").unwrap();
-        line.expect("the scene failed; its error is above")
+        let line = timeout(2 * WAIT_MAX, self.lines.next_line()).await.expect("the script prints a line in time").unwrap();
+        line.expect("the script failed; its error is above")
     }
 
-    /// Tells the scene that it has happened, and waits until the page is back.
-    async fn back(mut self) -> Back {
-        self.orders.write_all(b"it has happened\n").await.unwrap();
-        let back: Back = serde_json::from_str(&self.line().await).unwrap();
-        assert!(timeout(WAIT_MAX, self.browser.wait()).await.expect("the browser ends").unwrap().success());
-        assert_eq!(back.faults, Vec::<String>::new(), "nothing broke on the page");
+    /// Notifies the script of the crash, and waits until the page has reconnected.
+    async fn reconnected(mut self) -> Reconnected {
+        self.input.write_all(b"it has happened\n").await.unwrap();
+        let back: Reconnected = serde_json::from_str(&self.line().await).unwrap();
+        assert!(timeout(WAIT_MAX, self.browser.wait()).await.expect("the browser exits").unwrap().success());
+        assert_eq!(back.faults, Vec::<String>::new(), "the page reports no error");
         back
     }
 }
 
-/// A server with a session whose machine is ready, and the session's link.
-async fn server(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
-    let scene = tempfile::tempdir().unwrap();
-    let waits = Step::WaitFor { path: scene.path().join("never"), ms_max: 300_000 };
-    let tool = ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), waits]));
+/// Starts a server and a session, and waits until the machine is ready; returns the session's link too.
+async fn start_session(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let wait = Step::WaitFor { path: dir.path().join("never"), ms_max: 300_000 };
+    let tool = ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), wait]));
     let server = TestServer::start(TestConfig::with_tool(tool).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
-    (scene, server, started.session.id, started.viewer_url)
+    (dir, server, started.session.id, started.viewer_url)
 }
 
-/// From now on the server listens where it listens now, as one with a configured port does.
-fn stay_at_this_port(server: &TestServer) {
+/// Configures the server to listen on its current port after a restart.
+fn keep_port(server: &TestServer) {
     let (config, address) = (server.path().join("config.toml"), server.address().unwrap());
     let text = std::fs::read_to_string(&config).unwrap();
-    let anywhere = "listen = \"127.0.0.1:0\"";
-    assert!(text.contains(anywhere), "{text}");
-    std::fs::write(&config, text.replace(anywhere, &format!("listen = \"{address}\""))).unwrap();
+    let any_port = "listen = \"127.0.0.1:0\"";
+    assert!(text.contains(any_port), "{text}");
+    std::fs::write(&config, text.replace(any_port, &format!("listen = \"{address}\""))).unwrap();
 }
 
 #[tokio::test]
 async fn page_reconnects_to_same_desktop_after_server_crash() {
-    let (_scene, mut server, id, link) = server("").await;
+    let (_dir, mut server, id, link) = start_session("").await;
     let (page, shown) = Page::open("restart", &link).await;
-    stay_at_this_port(&server);
+    keep_port(&server);
     server.kill_server().await.unwrap();
-    // Long enough for the page to have failed some times: its pauses grow.
+    // Long enough for several failed attempts of the page, whose retry delays grow.
     tokio::time::sleep(Duration::from_secs(4)).await;
     server.start_server().await.unwrap();
     let listens_at_ms = clock::now();
-    let back = page.back().await;
+    let back = page.reconnected().await;
     let (took, counted) =
         (back.back_at_ms.saturating_sub(listens_at_ms), back.counted_at_ms.saturating_sub(listens_at_ms));
-    println!("back {took} ms after the server listened, countdowns right after {counted} ms; it said {:?}", back.said);
-    assert_eq!(back.ground, shown.ground, "the same desktop");
-    assert!(took <= BACK_MS_MAX, "back after {took} ms: {back:?}");
+    println!("reconnected {took} ms after the server listened, countdowns correct after {counted} ms; {:?}", back.messages);
+    assert_eq!(back.background, shown.background, "the same desktop");
+    assert!(took <= RECONNECT_MS_MAX, "reconnected after {took} ms: {back:?}");
     assert_eq!((back.countdowns.len(), back.replaced), (2, 0), "{back:?}");
-    assert!(!back.said.is_empty(), "what happened is said");
+    assert!(!back.messages.is_empty(), "the page reports the interruption");
     assert_eq!(server.backend().unwrap().session(&id).await.unwrap().generation, 1);
     server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn page_reconnects_to_replacement_machine_and_reports_it() {
-    let (_scene, server, id, link) = server("").await;
+    let (_dir, server, id, link) = start_session("").await;
     let (page, shown) = Page::open("machine", &link).await;
     server.kill_machine(&server.machines().remove(0)).unwrap();
     let api = server.backend().unwrap();
     api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
     let ready_at_ms = clock::now();
-    let back = page.back().await;
+    let back = page.reconnected().await;
     println!(
-        "back {} ms after the machine was ready; it said {:?}",
+        "reconnected {} ms after the machine was ready; {:?}",
         back.back_at_ms.saturating_sub(ready_at_ms),
-        back.said
+        back.messages
     );
-    assert_ne!(back.ground, shown.ground, "another desktop");
-    assert!(back.said.iter().any(|said| said.contains("replaced")), "{back:?}");
+    assert_ne!(back.background, shown.background, "another desktop");
+    assert!(back.messages.iter().any(|message| message.contains("replaced")), "{back:?}");
     assert_eq!((back.countdowns.len(), back.replaced), (2, 1), "{back:?}");
     server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn view_only_page_shows_desktop_and_sends_no_input() {
-    let (_scene, server, id, link) = server("").await;
+    let (_dir, server, id, link) = start_session("").await;
     let (page, shown) = Page::open("watch", &link.replacen('#', "&view=1#", 1)).await;
     assert!(shown.note.as_deref().is_some_and(|note| note.contains("View only")), "{shown:?}");
-    // The desktop shows a key by another ground; it was typed before this.
-    let back = page.back().await;
-    assert_eq!(back.ground, shown.ground, "nothing was typed");
+    // A key would change the background; the script has typed one before this.
+    let back = page.reconnected().await;
+    assert_eq!(back.background, shown.background, "no input reached the desktop");
     let api = server.backend().unwrap();
     let joined = api.wait_entry(&id, "viewer_joined").await.unwrap();
     assert_eq!(joined.data["view_only"], true);

@@ -1,7 +1,7 @@
 //! Claude Code.
 
 use super::{
-    Attempt,
+    SignIn,
     user::grants_on_the_desktop,
     fixture::{Browser, Fixture},
 };
@@ -18,50 +18,50 @@ async fn open(browser: Browser) -> (ClaudeIssuer, Fixture) {
 
 #[tokio::test]
 async fn qemu_claude_code_signs_in_by_link_and_pasted_code() {
-    let (issuer, fixture) = open(Browser::DoesNot).await;
-    let attempt = Attempt::start(&fixture, None).await;
-    let link = attempt.link().await;
+    let (issuer, fixture) = open(Browser::WithoutTestCa).await;
+    let sign_in = SignIn::start(&fixture, None).await;
+    let link = sign_in.link().await;
     assert!(link.contains("redirect_uri=https%3A%2F%2Fplatform.claude.com"), "it leads to a page with a code: {link}");
-    let code = fixture.user.opens(&link).await.text();
-    attempt.asked("paste_code").await;
-    assert_eq!(attempt.pastes(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
-    attempt.succeeds(&fixture, "link", || issuer.canaries()).await;
+    let code = fixture.user.open(&link).await.text();
+    sign_in.wait_prompt("paste_code").await;
+    assert_eq!(sign_in.paste(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
+    sign_in.succeeds(&fixture, "link", || issuer.canaries()).await;
     assert_eq!(issuer.rejections(), Vec::<String>::new());
     fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
 async fn qemu_claude_code_signs_in_by_pasted_callback_url() {
-    let (issuer, fixture) = open(Browser::DoesNot).await;
-    let attempt = Attempt::start(&fixture, None).await;
-    let ended = fixture.user.opens(&attempt.browser_link().await).await.address();
+    let (issuer, fixture) = open(Browser::WithoutTestCa).await;
+    let sign_in = SignIn::start(&fixture, None).await;
+    let ended = fixture.user.open(&sign_in.browser_link().await).await.address();
     assert!(ended.starts_with("http://localhost:"), "{ended}");
-    assert_eq!(attempt.pastes(&ended).await["interpreted_as"], "callback");
-    attempt.succeeds(&fixture, "link, address pasted back", || issuer.canaries()).await;
+    assert_eq!(sign_in.paste(&ended).await["interpreted_as"], "callback");
+    sign_in.succeeds(&fixture, "link, address pasted back", || issuer.canaries()).await;
     fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
 async fn qemu_claude_code_signs_in_with_machine_browser() {
-    let (issuer, fixture) = open(Browser::Believes).await;
-    let attempt = Attempt::start(&fixture, None).await;
-    attempt.browser_link().await;
-    grants_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
+    let (issuer, fixture) = open(Browser::TrustsTestCa).await;
+    let sign_in = SignIn::start(&fixture, None).await;
+    sign_in.browser_link().await;
+    grants_on_the_desktop(&sign_in.api, &sign_in.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
         .await;
-    attempt.succeeds(&fixture, "desktop", || issuer.canaries()).await;
+    sign_in.succeeds(&fixture, "desktop", || issuer.canaries()).await;
     fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
 async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
-    let (issuer, fixture) = open(Browser::Believes).await;
-    let attempt = Attempt::start(&fixture, None).await;
+    let (issuer, fixture) = open(Browser::TrustsTestCa).await;
+    let sign_in = SignIn::start(&fixture, None).await;
     // Link: the user gets a code in their own browser, and copies half of it.
-    let code = fixture.user.opens(&attempt.link().await).await.text();
-    attempt.asked("paste_code").await;
+    let code = fixture.user.open(&sign_in.link().await).await.text();
+    sign_in.wait_prompt("paste_code").await;
     let granted = issuer.codes_granted();
     // Terminal: they type it at the tool's own prompt, which does not take it.
-    let mut terminal = attempt.api.terminal(&attempt.id).await.unwrap();
+    let mut terminal = sign_in.api.terminal(&sign_in.id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":120,\"rows\":40}").await.unwrap();
     let half = code.split('#').next().unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut terminal, format!("{half}\r").as_bytes()).await.unwrap();
@@ -72,17 +72,17 @@ async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
             .and_then(|open| open.rejected.as_deref())
             .is_some_and(|why| why.contains("full code"))
     };
-    attempt.wait("refused in the tool's own words", refused).await;
+    sign_in.wait("refused in the tool's own words", refused).await;
     // Desktop: the page is there already, since the tool's first word.
     grants_on_the_desktop(
-        &attempt.api,
-        &attempt.id,
+        &sign_in.api,
+        &sign_in.id,
         || issuer.consent_views() > 0,
         || issuer.codes_granted() > granted,
     )
     .await;
-    attempt.wait("completed", |view| view.status == anteroom_wire::api::Status::Completed).await;
-    assert_eq!(fixture.reports.processes().len(), 1, "one process throughout: {:?}", fixture.reports.all());
-    attempt.succeeds(&fixture, "link, then terminal, then desktop", || issuer.canaries()).await;
+    sign_in.wait("completed", |view| view.status == anteroom_wire::api::Status::Completed).await;
+    assert_eq!(fixture.reporter.processes().len(), 1, "one process throughout: {:?}", fixture.reporter.all());
+    sign_in.succeeds(&fixture, "link, then terminal, then desktop", || issuer.canaries()).await;
     fixture.close(issuer.unknown_calls()).await;
 }

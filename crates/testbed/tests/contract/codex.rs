@@ -1,7 +1,7 @@
 //! Codex.
 
 use super::{
-    Attempt,
+    SignIn,
     user::grants_on_the_desktop,
     fixture::{Browser, Fixture},
 };
@@ -17,45 +17,45 @@ async fn open(browser: Browser) -> (CodexIssuer, Fixture) {
 
 #[tokio::test]
 async fn qemu_codex_signs_in_by_device_code() {
-    let (issuer, fixture) = open(Browser::DoesNot).await;
-    let attempt = Attempt::start(&fixture, None).await;
-    let shown = attempt.wait("at a device code", |view| view.sign_in.device_code.is_some()).await.sign_in;
+    let (issuer, fixture) = open(Browser::WithoutTestCa).await;
+    let sign_in = SignIn::start(&fixture, None).await;
+    let shown = sign_in.wait("at a device code", |view| view.sign_in.device_code.is_some()).await.sign_in;
     assert_eq!(shown.device_code, Some(issuer.user_code()));
     assert_eq!(shown.url.as_deref(), Some("https://auth.openai.com/codex/device"));
     issuer.approve();
-    attempt.succeeds(&fixture, "device code", || issuer.canaries()).await;
+    sign_in.succeeds(&fixture, "device code", || issuer.canaries()).await;
     fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
 async fn qemu_codex_signs_in_with_machine_browser() {
-    let (issuer, fixture) = open(Browser::Believes).await;
-    let attempt = Attempt::start(&fixture, Some("browser")).await;
-    attempt.browser_link().await;
-    grants_on_the_desktop(&attempt.api, &attempt.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
+    let (issuer, fixture) = open(Browser::TrustsTestCa).await;
+    let sign_in = SignIn::start(&fixture, Some("browser")).await;
+    sign_in.browser_link().await;
+    grants_on_the_desktop(&sign_in.api, &sign_in.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
         .await;
-    attempt.succeeds(&fixture, "desktop", || issuer.canaries()).await;
+    sign_in.succeeds(&fixture, "desktop", || issuer.canaries()).await;
     fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
 async fn qemu_codex_signs_in_by_pasted_callback_url() {
-    let (issuer, fixture) = open(Browser::DoesNot).await;
-    let attempt = Attempt::start(&fixture, Some("browser")).await;
-    let ended = fixture.user.opens(&attempt.link().await).await.address();
+    let (issuer, fixture) = open(Browser::WithoutTestCa).await;
+    let sign_in = SignIn::start(&fixture, Some("browser")).await;
+    let ended = fixture.user.open(&sign_in.link().await).await.address();
     assert!(ended.contains(":1455/auth/callback?"), "{ended}");
-    assert_eq!(attempt.pastes(&ended).await["interpreted_as"], "callback");
-    attempt.succeeds(&fixture, "link, address pasted back", || issuer.canaries()).await;
+    assert_eq!(sign_in.paste(&ended).await["interpreted_as"], "callback");
+    sign_in.succeeds(&fixture, "link, address pasted back", || issuer.canaries()).await;
     fixture.close(issuer.unknown_calls()).await;
 }
 
 #[tokio::test]
 async fn qemu_codex_signs_in_with_api_key() {
-    let (issuer, fixture) = open(Browser::DoesNot).await;
-    let attempt = Attempt::start(&fixture, Some("api_key")).await;
-    attempt.asked("key_entry").await;
+    let (issuer, fixture) = open(Browser::WithoutTestCa).await;
+    let sign_in = SignIn::start(&fixture, Some("api_key")).await;
+    sign_in.wait_prompt("key_entry").await;
     let key = "sk-contract-0123456789abcdefghijklmnopqrstuvwxyz".to_owned();
-    assert_eq!(attempt.pastes(&key).await["interpreted_as"], "stdin");
-    attempt.succeeds(&fixture, "key", || vec![key.clone()]).await;
+    assert_eq!(sign_in.paste(&key).await["interpreted_as"], "stdin");
+    sign_in.succeeds(&fixture, "key", || vec![key.clone()]).await;
     fixture.close(issuer.unknown_calls()).await;
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  descriptor of the product ─▶ the same, with the test's authority and a watch beside the tool ─▶ [providers.ID] of the server
-//!  machine ── through its proxy and the egress gate ─▶ stand-in issuer (under the provider's names), Reports (report.contract.test)
+//!  machine ── through its proxy and the egress gate ─▶ stand-in issuer (under the provider's names), Reporter (report.contract.test)
 //! ```
 
 use super::user::User;
@@ -31,33 +31,33 @@ const HOME: &str = "/home/user";
 /// Whether the machine's browser shall believe the test's authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Browser {
-    Believes,
-    DoesNot,
+    TrustsTestCa,
+    WithoutTestCa,
 }
 
 /// The server, its tool, who signs in and what is told of it.
 pub(crate) struct Fixture {
     pub(crate) server: QemuServer,
     pub(crate) provider: Provider,
-    pub(crate) reports: Reports,
+    pub(crate) reporter: Reporter,
     pub(crate) user: User,
     /// As the image has it.
     pub(crate) version: String,
 }
 
 impl Fixture {
-    /// Opens a server with the provider `id`, whose issuer answers as `answers` says with certificates of `ca`. `trust` is the name
+    /// Opens a server with the provider `id`, whose issuer host_overrides as `host_overrides` says with certificates of `ca`. `trust` is the name
     /// of the environment variable by which the tool is told of another authority.
     pub(crate) async fn open(
         id: &str,
         ca: TestCa,
         trust: &str,
         browser: Browser,
-        mut answers: BTreeMap<String, SocketAddr>,
+        mut host_overrides: BTreeMap<String, SocketAddr>,
     ) -> Self {
-        let user = User { ca, answers: answers.clone() };
-        let reports = Reports::start().await;
-        answers.insert(format!("{REPORT}:80"), reports.address);
+        let user = User { ca, host_overrides: host_overrides.clone() };
+        let reporter = Reporter::start().await;
+        host_overrides.insert(format!("{REPORT}:80"), reporter.address);
         let product = descriptor(id).unwrap();
         let provider = overridden(product, &user.ca, trust, browser);
         let providers = BTreeMap::from([(id.to_owned(), &provider)]);
@@ -68,15 +68,15 @@ impl Fixture {
             "sessions".to_owned(),
             toml::Value::try_from(BTreeMap::from([("capture_stable_ms", 3_000)])).unwrap(),
         );
-        let server = QemuServer::start(&settings.to_string(), &answers, false).await.unwrap();
+        let server = QemuServer::start(&settings.to_string(), &host_overrides, false).await.unwrap();
         let image = std::env::var_os("ANTEROOM_TEST_IMAGE").unwrap();
         let version = Image::open(Path::new(&image)).unwrap().manifest.clis[&provider.cli].clone();
-        Self { server, provider, reports, user, version }
+        Self { server, provider, reporter, user, version }
     }
 
-    /// Ends the server. `strangers`: what the tool asked for that the issuer does not have.
-    pub(crate) async fn close(self, strangers: Vec<String>) {
-        assert_eq!(strangers, Vec::<String>::new(), "the tool asked for something new");
+    /// Ends the server. `unknown_calls`: what the tool asked for that the issuer does not have.
+    pub(crate) async fn close(self, unknown_calls: Vec<String>) {
+        assert_eq!(unknown_calls, Vec::<String>::new(), "the tool asked for something new");
         self.server.finish().await.unwrap();
     }
 }
@@ -85,7 +85,7 @@ impl Fixture {
 fn overridden(mut provider: Provider, ca: &TestCa, trust: &str, browser: Browser) -> Provider {
     let file = |name: &str, content: String| SettingsFile { path: format!(".contract/{name}"), content };
     let mut files = vec![file("ca.pem", ca.pem()), file("run.sh", RUN.to_owned())];
-    if browser == Browser::Believes {
+    if browser == Browser::TrustsTestCa {
         files.push(file("cert9.db.gz.base64", browser_store(ca)));
     }
     provider.argv = watched(&provider.argv);
@@ -126,29 +126,29 @@ fn browser_store(ca: &TestCa) -> String {
 }
 
 /// What the watch in the machines told.
-pub(crate) struct Reports {
+pub(crate) struct Reporter {
     address: SocketAddr,
-    heard: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
-impl Reports {
+impl Reporter {
     async fn start() -> Self {
-        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let received: Arc<Mutex<Vec<String>>> = Arc::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(hear).with_state(heard.clone());
+        let router = Router::new().fallback(receive).with_state(received.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, heard, task }
+        Self { address, received, task }
     }
 
     /// Everything, in order.
     pub(crate) fn all(&self) -> Vec<String> {
-        self.heard.lock().unwrap().clone()
+        self.received.lock().unwrap().clone()
     }
 
     /// The credential's files as they were last in the machine, by their names; waits until there are this many.
-    pub(crate) async fn files(&self, count: usize) -> BTreeMap<String, Seen> {
+    pub(crate) async fn files(&self, count: usize) -> BTreeMap<String, FileDigest> {
         let until = Instant::now() + QEMU_WAIT_MAX;
         loop {
             let files: BTreeMap<_, _> = self.all().iter().filter_map(|told| seen(told)).collect();
@@ -174,20 +174,20 @@ impl Reports {
 }
 
 /// A file: SHA-256 and permissions, both as text.
-pub(crate) type Seen = (String, String);
+pub(crate) type FileDigest = (String, String);
 
-fn seen(told: &str) -> Option<(String, Seen)> {
+fn seen(told: &str) -> Option<(String, FileDigest)> {
     let mut parts = told.strip_prefix("file/")?.splitn(3, '/').map(str::to_owned);
     let (digest, mode) = (parts.next()?, parts.next()?);
     Some((parts.next()?, (digest, mode)))
 }
 
-impl Drop for Reports {
+impl Drop for Reporter {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn hear(State(heard): State<Arc<Mutex<Vec<String>>>>, uri: Uri) {
-    heard.lock().unwrap().push(uri.path().trim_start_matches('/').to_owned());
+async fn receive(State(received): State<Arc<Mutex<Vec<String>>>>, uri: Uri) {
+    received.lock().unwrap().push(uri.path().trim_start_matches('/').to_owned());
 }

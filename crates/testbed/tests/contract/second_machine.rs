@@ -1,4 +1,4 @@
-//! Another machine: the stored credential is laid down there and the tool itself is asked.
+//! A second machine, where the stored credential is installed and the tool reports whether it is signed in.
 
 use super::fixture::Fixture;
 use anteroom_testbed::ApiClient;
@@ -10,52 +10,52 @@ use anteroom_wire::{
 use regex_lite::Regex;
 use serde_json::json;
 
-/// As its owner would use it: the setting that says which way of signing in counts comes with the use.
+/// Gemini CLI without arguments. The credential use installs the setting that selects its sign-in method.
 const GEMINI: [&str; 1] = ["gemini"];
-/// What Gemini CLI shows once it is signed in; it has no command that tells.
+/// The prompt of Gemini CLI once it is signed in. It has no status command.
 const GEMINI_PROMPT: &str = "Type your message";
 
-/// Asks the tool in other machines whether it is signed in with this credential; what it said, for the document.
-pub(crate) async fn agrees(fixture: &Fixture, api: &ApiClient, credential: &CredentialId) -> &'static str {
+/// Checks in other machines that the tool is signed in with this credential; returns the result for the document.
+pub(crate) async fn verify(fixture: &Fixture, api: &ApiClient, credential: &CredentialId) -> &'static str {
     if fixture.provider.credential.status_argv.is_empty() {
-        at_its_prompt(api, credential).await;
-        return "at its prompt, asks nobody to sign in";
+        verify_prompt(api, credential).await;
+        return "shows its prompt, requires no sign-in";
     }
-    checked(api, credential).await;
+    verify_by_check(api, credential).await;
     fixture.server.wait_machines_removed().await.unwrap();
-    executed(fixture, credential).await;
-    "its status command says signed in"
+    verify_by_exec(fixture, credential).await;
+    "its status command reports signed in"
 }
 
-async fn used(api: &ApiClient, credential: &CredentialId, purpose: UsePurpose, argv: &[&str]) -> SessionId {
-    let wanted = json!({ "purpose": purpose, "argv": argv });
-    let answer = api.post(&format!("/api/credentials/{credential}/use"), wanted).await;
-    answer.unwrap().read::<StartResponse>().unwrap().session.id
+async fn start_use(api: &ApiClient, credential: &CredentialId, purpose: UsePurpose, argv: &[&str]) -> SessionId {
+    let request = json!({ "purpose": purpose, "argv": argv });
+    let response = api.post(&format!("/api/credentials/{credential}/use"), request).await;
+    response.unwrap().read::<StartResponse>().unwrap().session.id
 }
 
-/// As the server asks by itself.
-async fn checked(api: &ApiClient, credential: &CredentialId) {
-    let id = used(api, credential, UsePurpose::Check, &[]).await;
-    let view = api.wait_until(&id, "over", |view| view.status.is_terminal()).await.unwrap();
+/// Runs a credential check, as the server does periodically.
+async fn verify_by_check(api: &ApiClient, credential: &CredentialId) {
+    let id = start_use(api, credential, UsePurpose::Check, &[]).await;
+    let view = api.wait_until(&id, "ended", |view| view.status.is_terminal()).await.unwrap();
     assert_eq!(view.status, Status::Completed, "{view:#?}");
     let checked = api.wait_entry(&id, "credential_checked").await.unwrap();
     assert_eq!(checked.data["signed_in"], true, "{checked:#?}");
 }
 
-/// As a user asks at the command line: by the tool's own command, whose words and exit code come back.
-async fn executed(fixture: &Fixture, credential: &CredentialId) {
+/// Runs the tool's status command by `anteroom exec`, which returns its output and exit code.
+async fn verify_by_exec(fixture: &Fixture, credential: &CredentialId) {
     let rules = &fixture.provider.credential;
     let mut line = vec!["exec", "--credential", credential.as_str(), "--"];
     line.extend(rules.status_argv.iter().map(String::as_str));
-    let said = fixture.server.run_anteroom(&line).await.unwrap();
-    let wanted = Regex::new(rules.status_matches.as_deref().expect("words that say so")).unwrap();
-    assert!(wanted.is_match(&said), "{line:?}: {said}");
+    let output = fixture.server.run_anteroom(&line).await.unwrap();
+    let wanted = Regex::new(rules.status_matches.as_deref().expect("a pattern for the status output")).unwrap();
+    assert!(wanted.is_match(&output), "{line:?}: {output}");
 }
 
-/// A tool without such a command stays at its prompt: what it shows there is its word.
-async fn at_its_prompt(api: &ApiClient, credential: &CredentialId) {
-    let id = used(api, credential, UsePurpose::Exec, &GEMINI).await;
-    let until = tokio::time::Instant::now() + anteroom_testbed::qemu_server::QEMU_WAIT_MAX;
+/// Checks that a tool without a status command shows its prompt.
+async fn verify_prompt(api: &ApiClient, credential: &CredentialId) {
+    let id = start_use(api, credential, UsePurpose::Exec, &GEMINI).await;
+    let deadline = tokio::time::Instant::now() + anteroom_testbed::qemu_server::QEMU_WAIT_MAX;
     let mut last = String::new();
     loop {
         let answer = api.get(&format!("/api/auth/session/{id}/screen")).await.unwrap();
@@ -66,8 +66,8 @@ async fn at_its_prompt(api: &ApiClient, credential: &CredentialId) {
         if !lines.trim().is_empty() {
             last = lines;
         }
-        let over = api.session(&id).await.unwrap().status.is_terminal() || tokio::time::Instant::now() > until;
-        assert!(!over, "it is not at its prompt: {} {}; its last screen:\n{last}", answer.status, answer.text);
+        let ended = api.session(&id).await.unwrap().status.is_terminal() || tokio::time::Instant::now() > deadline;
+        assert!(!ended, "the tool shows no prompt: {} {}; its last screen:\n{last}", answer.status, answer.text);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     api.cancel(&id).await.unwrap();

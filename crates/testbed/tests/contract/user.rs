@@ -13,31 +13,31 @@ const CLICK_EVERY: Duration = Duration::from_secs(10);
 
 /// The user's own browser.
 pub(crate) struct User {
-    /// OwnerFilter certificates it believes.
+    /// Whose certificates it believes.
     pub(crate) ca: TestCa,
     /// Where names lead.
-    pub(crate) answers: BTreeMap<String, SocketAddr>,
+    pub(crate) host_overrides: BTreeMap<String, SocketAddr>,
 }
 
 /// Where the user's browser ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum Destination {
     /// On a page of the provider's that shows this text.
     Page(String),
-    /// At this address on its own loopback, where nobody answers: the tool is in the machine.
-    Nowhere(String),
+    /// At this address on its own loopback, where nobody host_overrides: the tool is in the machine.
+    Loopback(String),
 }
 
 impl User {
     /// Opens a link and does what the pages ask.
-    pub(crate) async fn opens(&self, link: &str) -> Ended {
+    pub(crate) async fn open(&self, link: &str) -> Destination {
         let mut url = Url::parse(link).unwrap();
         for _ in 0..PAGES_MAX {
             if matches!(url.host_str(), Some("localhost" | "127.0.0.1")) {
-                return Ended::Nowhere(url.into());
+                return Destination::Loopback(url.into());
             }
             let place = format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap());
-            let address = self.answers.get(&place).unwrap_or_else(|| panic!("{place} is nobody's"));
+            let address = self.host_overrides.get(&place).unwrap_or_else(|| panic!("{place} is nobody's"));
             let request = Request::get(url.as_str()).body(String::new()).unwrap();
             let answer = self.ca.request(*address, request).await.unwrap();
             let page = String::from_utf8_lossy(answer.body()).into_owned();
@@ -47,7 +47,7 @@ impl User {
                 None => {
                     assert!(answer.status().is_success(), "{}: {page}", answer.status());
                     let text = page.split_once("id=\"text\">").and_then(|(_, rest)| rest.split_once("</pre>"));
-                    return Ended::Page(text.unwrap_or_else(|| panic!("no text on {page}")).0.to_owned());
+                    return Destination::Page(text.unwrap_or_else(|| panic!("no text on {page}")).0.to_owned());
                 }
             };
         }
@@ -55,19 +55,19 @@ impl User {
     }
 }
 
-impl Ended {
+impl Destination {
     /// The text of the page.
     pub(crate) fn text(self) -> String {
         match self {
             Self::Page(text) => text,
-            Self::Nowhere(url) => panic!("it ended at {url}"),
+            Self::Loopback(url) => panic!("it ended at {url}"),
         }
     }
 
     /// The address at which it ended.
     pub(crate) fn address(self) -> String {
         match self {
-            Self::Nowhere(url) => url,
+            Self::Loopback(url) => url,
             Self::Page(text) => panic!("it ended on a page: {text}"),
         }
     }
@@ -108,7 +108,7 @@ pub(crate) async fn grants_on_the_desktop(
         (frame.width(), frame.height())
     };
     while !done() {
-        assert!(Instant::now() < until, "nobody heard the clicks");
+        assert!(Instant::now() < until, "nobody received the clicks");
         desktop.click(width / 2, height / 2).await.unwrap();
         let next = Instant::now() + CLICK_EVERY;
         while !done() && Instant::now() < next {

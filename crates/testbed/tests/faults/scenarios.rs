@@ -88,8 +88,8 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(20, "Ten concurrent starts; no capacity", &[
         ("testbed/tests/qemu/main.rs", "qemu_ten_concurrent_sessions_complete_and_clean_up"),
-        ("controller/src/session/queue.rs", "the_first_in_line_gets_the_room_that_comes_free"),
-        ("controller/src/session/queue.rs", "of_many_who_ask_at_once_no_more_are_let_in_than_the_host_has_room_for"),
+        ("controller/src/session/queue.rs", "the_first_session_in_the_queue_gets_the_next_free_permit"),
+        ("controller/src/session/queue.rs", "concurrent_requests_are_admitted_only_within_the_capacity_of_the_host"),
         ("testbed/tests/operations/admission.rs", "start_is_rejected_with_cause_when_disk_or_memory_is_low"),
     ]),
     DocumentedScenario(21, "Anonymous requests to each route and socket", &[
@@ -122,7 +122,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("store/tests/story/migrations.rs", "rows_of_every_older_version_survive_and_mean_what_they_meant"),
     ]),
     DocumentedScenario(27, "Reconciliation of a mixed fleet; clock jumps", &[
-        ("controller/src/session/reconcile/plan/tests.rs", "over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason"),
+        ("controller/src/session/reconcile/plan/tests.rs", "the_plan_for_a_mixed_fleet_contains_only_necessary_actions_with_reasons"),
         ("testbed/tests/operations/reconcile_and_leaks.rs", "dry_run_prints_planned_actions_and_changes_nothing"),
         ("testbed/tests/faults/global_faults.rs", "forward_clock_jump_ends_no_session"),
         ("testbed/tests/faults/global_faults.rs", "backward_clock_jump_ends_no_session"),

@@ -189,7 +189,7 @@ fn test_fixture(provider: &Provider, name: &str, text: &str) -> bool {
     differences.is_empty()
 }
 
-/// What the rules find on the screens, and whether the file that the tool wrote would be taken.
+/// Returns the differences between the fixture's expectations and the rules' findings, including the credential file.
 fn all_differences(fixture: &Fixture, provider: &Provider) -> Result<Vec<String>, String> {
     let mut all = fixture.differences(provider)?;
     let method = fixture.method.as_ref().unwrap_or(&provider.method);

@@ -111,7 +111,7 @@ mod tests {
     use anteroom_wire::Base64;
 
     #[test]
-    fn files_beside_come_after_a_credential_and_every_path_is_the_providers_own() {
+    fn companion_files_follow_the_credential_and_every_path_is_listed_by_the_provider() {
         let rules = CredentialRules {
             paths: vec!["a".into(), "b".into()],
             companions: vec!["c".into()],
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_stored_is_kept() {
+    fn only_storable_policies_have_a_retention() {
         assert_eq!(retention_of(StoragePolicy::Store, 1), Some(Retention::UntilDeleted));
         assert!(retention_of(StoragePolicy::DeliverOnce, 60).unwrap().until_ms().unwrap() > clock::now() + 50_000);
         assert_eq!(retention_of(StoragePolicy::KeepInMachine, 1), None);

@@ -41,8 +41,8 @@ fn since_start(input: &Input<'_>) -> String {
 
 fn queued<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, position: u32) -> Finding<'a> {
     let again = if timeline.machine.is_empty() { "" } else { " for another machine" };
-    let previous = timeline.latest_exit().map_or_else(String::new, |(gone, why)| {
-        format!("; the previous machine ended at {} because {}", when(gone), cause(&why))
+    let previous = timeline.latest_exit().map_or_else(String::new, |(exit, why)| {
+        format!("; the previous machine ended at {} because {}", when(exit), cause(&why))
     });
     let sentence = format!(
         "The session waits for capacity{again}: it is number {position} in the queue, {} after its start{previous}.",
@@ -81,7 +81,7 @@ fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -
 fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<Stage>) -> Finding<'a> {
     let why = match (timeline.last("restart_requested"), timeline.latest_exit()) {
         (Some(restart), _) => format!("A restart was requested at {}", when(restart)),
-        (None, Some((gone, why))) => format!("The previous machine ended at {} because {}", when(gone), cause(&why)),
+        (None, Some((exit, why))) => format!("The previous machine ended at {} because {}", when(exit), cause(&why)),
         (None, None) => {
             let detail = input.row.reason().and_then(|reason| reason.detail.clone()).unwrap_or_default();
             format!("The previous machine ended: {detail}")

@@ -130,7 +130,7 @@ pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, componen
         Component::Agent => match last_agent_entry(timeline) {
             Some(entry) => (ComponentState::Ok, format!("It last reported at {}.", when(entry))),
             None => {
-                (ComponentState::Unknown, "It has not reported yet; it delivers over HTTP with its own token.".to_owned())
+                (ComponentState::Unknown, "It has not reported yet; it delivers over HTTP with a separate token.".to_owned())
             }
         },
         Component::Display => match last_dial(timeline) {

@@ -1,4 +1,4 @@
-//! Every verdict from inputs that the server can really produce, and that no cause is taken for another.
+//! Every verdict, from inputs that the server can produce.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -20,8 +20,8 @@ use anteroom_wire::{
 };
 use serde_json::{Value, json};
 
-/// When every session of these tests began: 2026-01-31T12:00:00Z.
-const BEGAN_MS: u64 = 1_769_860_800_000;
+/// The start of every session in these tests: 2026-01-31T12:00:00Z.
+const STARTED_MS: u64 = 1_769_860_800_000;
 
 /// A session with its timeline; entries are one second apart.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ struct Case {
 }
 
 impl Case {
-    /// Accepted, waiting for room.
+    /// Accepted and queued.
     fn new() -> Self {
         let row = SessionRow {
             id: SessionId::from_parts(1, [1; 10]),
@@ -49,10 +49,10 @@ impl Case {
             agent_token: None,
             claimed_generation: None,
             cli_started: false,
-            created_at_ms: BEGAN_MS,
-            last_used_at_ms: BEGAN_MS,
+            created_at_ms: STARTED_MS,
+            last_used_at_ms: STARTED_MS,
             idle_deadline_ms: None,
-            deadline_ms: BEGAN_MS + 3_600_000,
+            deadline_ms: STARTED_MS + 3_600_000,
             external_machine: None,
             method: None,
             purpose: anteroom_store::SessionPurpose::default(),
@@ -62,8 +62,8 @@ impl Case {
         case.entry("accepted", Value::Null).at(MachineProgress::Queued { position: 1 })
     }
 
-    /// Its machine was asked for.
-    fn asked() -> Self {
+    /// Its machine was requested.
+    fn requested() -> Self {
         let mut case = Self::new().entry("machine_requested", json!({ "generation": 1 }));
         case.row.machine = Some(MachineId::from_parts(1, [3; 10]));
         case.at(MachineProgress::Preparing { stage: anteroom_wire::agent::Stage::Process })
@@ -71,7 +71,7 @@ impl Case {
 
     /// Its machine is ready.
     fn ready() -> Self {
-        Self::asked().entry("machine_ready", json!({})).at(MachineProgress::Open)
+        Self::requested().entry("machine_ready", json!({})).at(MachineProgress::Open)
     }
 
     /// The tool runs.
@@ -83,16 +83,16 @@ impl Case {
 
     fn entry(mut self, kind: &str, data: Value) -> Self {
         let number = self.timeline.len() as u64 + 1;
-        let sentence = format!("{kind} is so.");
-        self.timeline.push(TimelineRow { number, at_ms: BEGAN_MS + number * 1_000, kind: kind.into(), sentence, data });
+        let sentence = format!("{kind} happened.");
+        self.timeline.push(TimelineRow { number, at_ms: STARTED_MS + number * 1_000, kind: kind.into(), sentence, data });
         self
     }
 
-    /// The last entry was written so much later, and whatever follows too.
+    /// The last entry, and all after it, are this much later.
     fn later(mut self, ms: u64) -> Self {
         let count = self.timeline.len() as u64;
         let last = self.timeline.last_mut().unwrap();
-        last.at_ms = BEGAN_MS + count * 1_000 + ms;
+        last.at_ms = STARTED_MS + count * 1_000 + ms;
         self
     }
 
@@ -107,20 +107,20 @@ impl Case {
         self
     }
 
-    /// The last machine is gone.
-    fn gone(self, why: &ExitReason) -> Self {
+    /// The last machine exited.
+    fn machine_exited(self, why: &ExitReason) -> Self {
         self.entry("machine_exited", json!({ "why": why }))
     }
 
     fn stopped(self, why: StopReason) -> Self {
-        self.gone(&ExitReason::Stopped { why })
+        self.machine_exited(&ExitReason::Stopped { why })
     }
 
     fn exited(self, code: i32, lines: &[&str]) -> Self {
         self.entry("cli_exited", json!({ "code": code, "last_lines": lines }))
     }
 
-    fn refused(self, host: &str, problem: Problem) -> Self {
+    fn egress_failed(self, host: &str, problem: Problem) -> Self {
         self.entry("egress_denied", json!({ "host": host, "port": 443, "reason": problem.code() }))
     }
 
@@ -167,10 +167,10 @@ impl Case {
     }
 }
 
-/// What is injected, and what must be answered.
+/// A description, the injected case, and the expected verdict.
 type Row = (&'static str, Case, Verdict);
 
-/// Every cause of these tests.
+/// All injected causes.
 fn table() -> Vec<Row> {
     [active::rows(), external::rows(), sign_in::rows(), ended::rows(), other_moments::rows(), credential_use::rows()].concat()
 }
@@ -185,25 +185,25 @@ fn every_cause_has_its_own_verdict() {
 }
 
 #[test]
-fn every_verdict_of_the_list_has_its_causes() {
+fn every_verdict_has_a_cause() {
     let table = table();
     for verdict in Verdict::ALL {
         let count = table.iter().filter(|(.., expected)| expected == verdict).count();
-        assert!(count >= 1, "{verdict:?} is tested by nothing");
+        assert!(count >= 1, "{verdict:?} has no test");
     }
     let unknown = table.iter().filter(|(.., verdict)| *verdict == Verdict::Unknown).count();
-    assert_eq!(unknown, 1, "only what no part of the server writes is unknown");
+    assert_eq!(unknown, 1, "only a reason that the server never writes is unknown");
 }
 
 #[test]
-fn every_diagnosis_is_one_bounded_paragraph_with_evidence_in_order_and_the_whole_chain() {
+fn every_diagnosis_has_a_bounded_sentence_ordered_evidence_and_all_components() {
     for (what, case, _) in table() {
         let found = case.diagnosis();
         assert!(found.sentence.ends_with('.'), "{what}: {}", found.sentence);
         assert!(found.sentence.len() < 2_000, "{what}: {}", found.sentence);
         assert!(!found.sentence.chars().any(char::is_control), "{what}: {:?}", found.sentence);
         assert!(!found.sentence.contains("..") && !found.sentence.contains(" ;"), "{what}: {}", found.sentence);
-        assert!(!found.evidence.is_empty(), "{what} is proved by nothing: {}", found.sentence);
+        assert!(!found.evidence.is_empty(), "{what} has no evidence: {}", found.sentence);
         assert!(found.evidence.is_sorted_by(|one, two| one.number < two.number), "{what}: {:?}", found.evidence);
         let links: Vec<Component> = found.chain.iter().map(|link| link.component).collect();
         let all = [
@@ -229,7 +229,7 @@ fn link(found: &Diagnosis, component: Component) -> ComponentState {
     found.chain.iter().find(|seen| seen.component == component).unwrap().state
 }
 
-/// When entry `number` was written, as a sentence says it.
+/// The time of entry `number`, as in a sentence.
 fn at(number: u64) -> String {
-    crate::clock::rfc3339(BEGAN_MS + number * 1_000)
+    crate::clock::rfc3339(STARTED_MS + number * 1_000)
 }

@@ -3,10 +3,10 @@
 /// How a session ends, other than well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndKind {
-    /// Its owner wants it.
+    /// The owner cancelled it.
     Cancelled,
-    /// A deadline.
+    /// A deadline passed.
     Expired,
-    /// A fault.
+    /// It failed.
     Failed,
 }

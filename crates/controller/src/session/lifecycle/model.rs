@@ -118,7 +118,7 @@ pub(super) enum Credential {
     Written,
     /// Received by the server. `counted`: the supervisor waits for it.
     Sent { counted: bool },
-    /// Decided by the server; the answer is on its way.
+    /// Decided by the server; the answer is being sent.
     Stored { counted: bool },
     /// Answered finally.
     Answered,
@@ -380,7 +380,7 @@ impl SessionModel {
     }
 
     pub(super) fn supervisor_mut(&mut self) -> &mut Supervisor {
-        self.server_mut().supervisor.as_mut().expect("an owner lives")
+        self.server_mut().supervisor.as_mut().expect("a supervisor runs")
     }
 
     fn supervisor_of(&mut self, at: usize) -> Option<&mut Supervisor> {
@@ -414,9 +414,9 @@ impl SessionModel {
 
     /// Resumes the session as the reconciliation does.
     fn resume(&mut self) {
-        let lives =
+        let is_running =
             |machine: &usize| self.machines[*machine].record.as_ref().is_some_and(|record| !record.is_removed());
-        let found = initial_state(false, self.row.machine.is_some(), self.row.machine.as_ref().is_some_and(lives));
+        let found = initial_state(false, self.row.machine.is_some(), self.row.machine.as_ref().is_some_and(is_running));
         let (lifecycle, commands) = Lifecycle::begin(found, self.row.generation, self.remaining.restarts_max);
         let mut supervisor = Supervisor::new(lifecycle, commands);
         match found {

@@ -62,7 +62,7 @@ fn at(phase: Phase) -> Lifecycle {
 }
 
 #[test]
-fn every_event_in_every_phase_does_what_the_table_says() {
+fn every_event_in_every_phase_matches_the_table() {
     let mut table = String::new();
     for phase in phases() {
         writeln!(table, "{phase:?}").unwrap();
@@ -91,7 +91,7 @@ fn finished_phases_ignore_all_events() {
 }
 
 #[test]
-fn a_session_without_another_machine_fails_with_its_last_ones_cause() {
+fn a_session_without_another_machine_fails_with_the_cause_of_its_last_machine() {
     let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
     let commands = lifecycle.on(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
@@ -104,7 +104,7 @@ fn a_session_without_another_machine_fails_with_its_last_ones_cause() {
 }
 
 #[test]
-fn a_death_is_told_at_once_and_another_machine_is_asked_for_only_when_the_dead_one_is_gone() {
+fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_removal() {
     let exited_event = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
     let removed = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
     let mut lifecycle = at(Phase::Open { reachable: true });
@@ -128,7 +128,7 @@ fn a_death_is_told_at_once_and_another_machine_is_asked_for_only_when_the_dead_o
 }
 
 #[test]
-fn a_session_whose_last_machine_died_ends_at_once_and_its_owner_sees_the_machine_gone() {
+fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for_removal() {
     let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
     let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
@@ -146,7 +146,7 @@ fn a_session_whose_last_machine_died_ends_at_once_and_its_owner_sees_the_machine
 }
 
 #[test]
-fn what_a_last_machine_had_delivered_is_decided_before_anybody_is_told_that_there_is_no_other() {
+fn delivery_is_decided_before_final_failure_is_published() {
     let mut lifecycle =
         Lifecycle { generation: 3, delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
     let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
@@ -157,7 +157,7 @@ fn what_a_last_machine_had_delivered_is_decided_before_anybody_is_told_that_ther
 }
 
 #[test]
-fn a_delivery_of_a_dead_machine_is_decided_before_the_machine_is_set_back_whichever_comes_first() {
+fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
     let exited_event = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
     let removed = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
     let answered = || Event::DeliveryChanged(Delivery::None);
@@ -177,7 +177,7 @@ fn a_delivery_of_a_dead_machine_is_decided_before_the_machine_is_set_back_whiche
 }
 
 #[test]
-fn a_wish_for_another_machine_never_costs_the_session_its_last_one() {
+fn a_restart_request_never_uses_up_the_last_machine() {
     let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
     assert_eq!(
         lifecycle.on(Event::RestartRequested),
@@ -191,7 +191,7 @@ fn a_wish_for_another_machine_never_costs_the_session_its_last_one() {
 }
 
 #[test]
-fn the_pauses_between_machines_grow_to_a_bound() {
+fn the_waits_between_machines_grow_to_a_limit() {
     let waits: Vec<_> = (2..12)
         .map(|generation| {
             let mut lifecycle = Lifecycle { generation, ..at(Phase::RecordingReplacement) };
@@ -206,7 +206,7 @@ fn the_pauses_between_machines_grow_to_a_bound() {
 }
 
 #[test]
-fn a_row_without_an_owner_begins_where_its_facts_put_it() {
+fn the_initial_state_follows_from_the_row_and_its_machine() {
     assert_eq!(initial_state(true, false, false), InitialState::Attached);
     assert_eq!(initial_state(false, false, false), InitialState::Queued);
     assert_eq!(initial_state(false, true, false), InitialState::Lost);

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_each_cause_the_first_is_noted_and_the_rest_are_counted() {
+    fn the_first_rejection_of_a_kind_is_recorded_and_the_rest_are_counted() {
         let limiter = RejectionLimiter::default();
         let key = |problem| (SessionId::from_parts(1, [1; 10]), RejectedRequest::Desktop, problem);
         let (ended, full) = (key(Problem::SessionEnded), key(Problem::TooManyViewers));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_causes_is_bounded() {
+    fn the_number_of_counted_kinds_is_bounded() {
         let limiter = RejectionLimiter::default();
         for number in 0..WINDOWS_MAX as u64 {
             let key = (SessionId::from_parts(number, [1; 10]), RejectedRequest::Desktop, Problem::SessionEnded);

@@ -45,7 +45,7 @@ fn timeline_entry(line: SummaryLine) -> (&'static str, String, serde_json::Value
         }
         SummaryLine::FirstFailed { host, port, problem, detail } => (
             "egress_denied",
-            format!("The machine requested {host}:{port} and was refused: {}", problem.sentence()),
+            format!("The machine requested {host}:{port} and was denied: {}", problem.sentence()),
             json!({ "host": host, "port": port, "reason": problem.code(), "detail": detail }),
         ),
         SummaryLine::LimitReached { names_max } => (

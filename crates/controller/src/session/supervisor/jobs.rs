@@ -1,4 +1,4 @@
-//! The commands that take time, one at a time. Each job ends with an event. A cancelled job has either done its one write or
+//! The long-running commands, one at a time. Each job ends with an event. A cancelled job has either done its one write or
 //! not, and the caller relies on neither.
 //!
 //! A job that writes runs on a task: the supervisor polls its job only while it waits for events, and a write that is not

@@ -2,7 +2,7 @@
 //! appended.
 //!
 //! Pure bookkeeping; [`super`] has the task that writes. The entry being written is not in the buffer. A full buffer drops its
-//! oldest entry, and one entry with the number of those lost takes its place.
+//! oldest entry, and one entry with the number of lost entries replaces it.
 
 use crate::clock::UnixMs;
 use anteroom_store::NewEvent;
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_leave_in_order_with_their_own_times() {
+    fn entries_are_written_in_order_with_their_times() {
         let buffer = TimelineBuffer::new(10);
         let first: Vec<bool> = (1..=3).map(|at| append(&buffer, at).1).collect();
         assert_eq!(first, [true, false, false], "one writer");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_line_loses_its_oldest_and_says_how_many_in_their_place() {
+    fn a_full_buffer_drops_its_oldest_entries_and_records_how_many() {
         let buffer = TimelineBuffer::new(2);
         append(&buffer, 1);
         let (number, being_written) = buffer.next(&session()).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_hears_when_all_before_is_settled_and_when_the_line_is_gone() {
+    fn a_write_handle_completes_when_its_entry_is_written_or_the_buffer_is_discarded() {
         let buffer = TimelineBuffer::new(10);
         let (one, _) = append(&buffer, 1);
         let (two, _) = append(&buffer, 2);

@@ -15,7 +15,7 @@ const SCREENS_MAX: usize = 64;
 /// Maximum size of one screen; of a larger one the end is kept.
 const SCREEN_BYTES_MAX: usize = 256 * 1024;
 
-/// How long a start may take before its session counts as ended.
+/// The time after which a session that is being started counts as ended.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A text that is zeroed when it is dropped.
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_screen_is_kept_for_a_while_and_no_longer() {
+    async fn a_screen_is_kept_only_for_its_maximum_age() {
         let (cache, max_age) = (ExecCache::default(), Duration::from_secs(60));
         cache.finish(&session(1), Some(vec!["done".into()]));
         assert_eq!(cache.screen(&session(1), max_age), Some(vec!["done".to_owned()]));

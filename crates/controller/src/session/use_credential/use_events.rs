@@ -17,7 +17,7 @@ use anteroom_wire::{
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// How long the agent may take to return the content of the terminal, milliseconds.
+/// The timeout for the content of the terminal, milliseconds.
 const SCREEN_MS_MAX: u64 = 2_000;
 /// Entries of a timeline that are searched.
 const ENTRIES_MAX: u32 = 1_000;

@@ -1,4 +1,4 @@
-//! Sessions that live.
+//! Active sessions.
 
 use super::*;
 use anteroom_wire::agent::Stage;
@@ -7,9 +7,9 @@ fn waits(case: Case, stage: Stage) -> Case {
     case.at(MachineProgress::Preparing { stage })
 }
 
-/// A machine ended and the session goes on.
+/// A machine exited and the session continues.
 fn replaced(why: &ExitReason) -> Case {
-    let mut case = Case::running().gone(why).entry("machine_replaced", json!({ "generation": 2 }));
+    let mut case = Case::running().machine_exited(why).entry("machine_replaced", json!({ "generation": 2 }));
     case.row.generation = 2;
     case.row.status = RowStatus::Active { replacement_reason: Some(Reason::new(Problem::MachineFailed, why.to_string())) };
     case.at(MachineProgress::Lost)
@@ -19,7 +19,7 @@ fn second(why: &ExitReason) -> Case {
     replaced(why).entry("machine_requested", json!({ "generation": 2 }))
 }
 
-fn owned_by_nobody(mut case: Case) -> Case {
+fn without_supervisor(mut case: Case) -> Case {
     case.supervisor = None;
     case
 }
@@ -40,21 +40,21 @@ pub(super) fn rows() -> Vec<Row> {
     let killed = ExitReason::Killed { signal: 9 };
     let stage_failed = |case: Case| case.entry("stage_failed", json!({ "stage": "display", "error": "refused" }));
     let left = |case: Case, problem| case.viewer("viewer_left", Some(problem));
-    let noise = Case::running().refused("ads.example", Problem::EgressDenied);
+    let noise = Case::running().egress_failed("ads.example", Problem::EgressDenied);
     let reached = Case::running().entry("egress_allowed", json!({ "host": "a.example", "port": 443 }));
-    let adopted = waits(Case::asked().entry("machine_adopted", json!({})), Stage::Channel);
+    let adopted = waits(Case::requested().entry("machine_adopted", json!({})), Stage::Channel);
     vec![
-        ("in line", Case::new().at(MachineProgress::Queued { position: 1 }), Verdict::WaitingForCapacity),
-        ("far back in line", Case::new().at(MachineProgress::Queued { position: 9 }), Verdict::WaitingForCapacity),
-        ("in line again", replaced(&killed).at(MachineProgress::Queued { position: 2 }), Verdict::WaitingForCapacity),
-        ("no process yet", Case::asked(), Verdict::MachineStarting),
-        ("waits for hello", waits(Case::asked(), Stage::Hello), Verdict::MachineStarting),
-        ("is being claimed", Case::asked().at(MachineProgress::Claiming), Verdict::MachineStarting),
+        ("queued", Case::new().at(MachineProgress::Queued { position: 1 }), Verdict::WaitingForCapacity),
+        ("far back in the queue", Case::new().at(MachineProgress::Queued { position: 9 }), Verdict::WaitingForCapacity),
+        ("queued again", replaced(&killed).at(MachineProgress::Queued { position: 2 }), Verdict::WaitingForCapacity),
+        ("no process yet", Case::requested(), Verdict::MachineStarting),
+        ("waits for hello", waits(Case::requested(), Stage::Hello), Verdict::MachineStarting),
+        ("is being claimed", Case::requested().at(MachineProgress::Claiming), Verdict::MachineStarting),
         ("lost", replaced(&killed), Verdict::MachineBeingReplaced),
         ("lost by panic", replaced(&ExitReason::GuestPanic), Verdict::MachineBeingReplaced),
         ("the second starts", waits(second(&killed), Stage::Display), Verdict::MachineBeingReplaced),
         (
-            "asked for another",
+            "restart requested",
             waits(Case::running().entry("restart_requested", json!({})), Stage::Process),
             Verdict::MachineBeingReplaced,
         ),
@@ -71,9 +71,9 @@ pub(super) fn rows() -> Vec<Row> {
         ("an adopted machine's channel broke", adopted, Verdict::AgentUnreachable),
         ("an agent that does not answer", silent(Case::running()), Verdict::AgentUnreachable),
         ("a tool that failed, and a silent agent", silent(Case::running().exited(1, &[])), Verdict::CliFailed),
-        ("no owner yet", owned_by_nobody(Case::running()), Verdict::Resuming),
-        ("no owner in line", owned_by_nobody(Case::new()), Verdict::Resuming),
-        ("let go", Case::running().at(MachineProgress::Closing), Verdict::Resuming),
+        ("no supervisor yet", without_supervisor(Case::running()), Verdict::Resuming),
+        ("no supervisor while queued", without_supervisor(Case::new()), Verdict::Resuming),
+        ("supervisor stopping", Case::running().at(MachineProgress::Closing), Verdict::Resuming),
         ("a desktop that is away", left(Case::running(), Problem::DesktopUnreachable), Verdict::DesktopUnreachable),
         (
             "a display that fails",
@@ -92,7 +92,7 @@ pub(super) fn rows() -> Vec<Row> {
             Case::running().entry("sign_in_url", json!({ "host": "id.example" })),
             Verdict::WaitingForUser,
         ),
-        ("somebody looks", watched(Case::running(), 1), Verdict::WaitingForUser),
+        ("a viewer is connected", watched(Case::running(), 1), Verdict::WaitingForUser),
         (
             "a desktop that is back",
             watched(left(Case::running(), Problem::DesktopUnreachable), 1).viewer("viewer_left", None),
@@ -106,7 +106,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("noise at the gate", noise, Verdict::WaitingForUser),
         (
             "one name away, another reached",
-            reached.refused("b.example", Problem::EgressUnreachable),
+            reached.egress_failed("b.example", Problem::EgressUnreachable),
             Verdict::WaitingForUser,
         ),
         (
@@ -119,7 +119,7 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn a_place_in_line_is_told() {
+fn queue_position_is_reported() {
     let found = Case::new().at(MachineProgress::Queued { position: 3 }).diagnosis();
     assert!(found.sentence.contains("number 3 in the queue"), "{}", found.sentence);
     assert_eq!(link(&found, Component::Machine), ComponentState::Waiting);
@@ -127,8 +127,8 @@ fn a_place_in_line_is_told() {
 }
 
 #[test]
-fn a_start_names_the_stage_and_what_is_behind_it_is_not_reached() {
-    let found = waits(Case::asked(), Stage::Hello).diagnosis();
+fn starting_machine_names_its_stage_and_later_components_are_not_reached() {
+    let found = waits(Case::requested(), Stage::Hello).diagnosis();
     assert!(found.sentence.contains("Hello"), "{}", found.sentence);
     for (which, state) in [
         (Component::Machine, ComponentState::Ok),
@@ -142,22 +142,22 @@ fn a_start_names_the_stage_and_what_is_behind_it_is_not_reached() {
 }
 
 #[test]
-fn a_replacement_says_how_the_former_machine_ended() {
+fn replacement_reports_the_exit_of_the_previous_machine() {
     let found = waits(second(&ExitReason::Killed { signal: 9 }), Stage::Channel).diagnosis();
-    for words in ["killed by signal 9", &at(5), "machine 2 is starting", "Channel"] {
-        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    for part in ["killed by signal 9", &at(5), "machine 2 is starting", "Channel"] {
+        assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
 }
 
 #[test]
-fn noise_at_the_gate_is_on_the_chain_and_is_no_failure() {
-    let found = Case::running().refused("ads.example", Problem::EgressDenied).diagnosis();
+fn unrelated_denied_request_is_listed_and_is_not_a_failure() {
+    let found = Case::running().egress_failed("ads.example", Problem::EgressDenied).diagnosis();
     assert_eq!(link(&found, Component::Egress), ComponentState::Ok);
     assert!(found.chain.iter().any(|link| link.detail.contains("ads.example:443")));
 }
 
 #[test]
-fn between_two_machines_nothing_is_said_to_run() {
+fn no_component_is_running_between_two_machines() {
     let killed = ExitReason::Killed { signal: 9 };
     for case in [replaced(&killed), replaced(&killed).at(MachineProgress::Queued { position: 1 })] {
         let found = case.diagnosis();
@@ -169,7 +169,7 @@ fn between_two_machines_nothing_is_said_to_run() {
 }
 
 #[test]
-fn a_machine_that_is_still_being_stopped_is_not_called_lost() {
+fn machine_that_is_being_stopped_is_waiting() {
     let machine = |case: Case| {
         let found = case.diagnosis();
         let link = found.chain.iter().find(|seen| seen.component == Component::Machine).unwrap();

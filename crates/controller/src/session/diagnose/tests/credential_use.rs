@@ -15,21 +15,21 @@ fn exec(case: Case) -> Case {
     of(case, UsePurpose::Exec)
 }
 
-/// Claimed, with the credential.
-fn opened(purpose: UsePurpose) -> Case {
-    let case = Case::asked().entry("credential_unsealed", json!({ "revision": 1 }));
+/// Claimed, with the unsealed credential.
+fn unsealed(purpose: UsePurpose) -> Case {
+    let case = Case::requested().entry("credential_unsealed", json!({ "revision": 1 }));
     of(case.entry("machine_ready", json!({})).at(MachineProgress::Open), purpose)
 }
 
 fn running() -> Case {
-    let mut case = opened(UsePurpose::Exec).entry("cli_started", Value::Null);
+    let mut case = unsealed(UsePurpose::Exec).entry("cli_started", Value::Null);
     case.supervisor.as_mut().unwrap().cli = CliState::Running;
     case
 }
 
-/// It ran to its end, well or not.
+/// The command finished with this exit code.
 fn over(code: i32) -> Case {
-    let case = running().exited(code, &["last words"]).entry("use_completed", json!({ "code": code, "changed": false }));
+    let case = running().exited(code, &["last lines"]).entry("use_completed", json!({ "code": code, "changed": false }));
     let mut case = case.ended("completed", Problem::UseCompleted, "");
     case.row.exit_code = Some(code);
     case
@@ -39,16 +39,16 @@ pub(super) fn rows() -> Vec<Row> {
     let killed = ExitReason::Killed { signal: 9 };
     let retry = json!({ "attempts": 3, "error": "503 Service Unavailable" });
     vec![
-        ("a command in line", exec(Case::new()), Verdict::WaitingForCapacity),
-        ("a command's machine starts", exec(Case::asked()), Verdict::MachineStarting),
-        ("a command that is being started", opened(UsePurpose::Exec), Verdict::CommandRunning),
+        ("a queued command", exec(Case::new()), Verdict::WaitingForCapacity),
+        ("a command's machine starts", exec(Case::requested()), Verdict::MachineStarting),
+        ("a command that is being started", unsealed(UsePurpose::Exec), Verdict::CommandRunning),
         ("a command that runs", running(), Verdict::CommandRunning),
-        ("a check", opened(UsePurpose::Check), Verdict::CommandRunning),
-        ("a sign-out", opened(UsePurpose::Logout).entry("cli_started", Value::Null), Verdict::CommandRunning),
+        ("a check", unsealed(UsePurpose::Check), Verdict::CommandRunning),
+        ("a sign-out", unsealed(UsePurpose::Logout).entry("cli_started", Value::Null), Verdict::CommandRunning),
         ("a command that has just failed", running().exited(1, &["no"]), Verdict::CommandRunning),
         (
             "a command that asks for a name in vain",
-            running().refused("a.example", Problem::EgressDenied),
+            running().egress_failed("a.example", Problem::EgressDenied),
             Verdict::CommandRunning,
         ),
         ("a command that has refreshed its credential", running().accepted(), Verdict::CommandRunning),
@@ -65,51 +65,51 @@ pub(super) fn rows() -> Vec<Row> {
         ("a command that ended well", over(0), Verdict::Completed),
         ("a command that ended badly", over(7), Verdict::Completed),
         ("a command that was cancelled", running().ended("cancelled", Problem::Cancelled, ""), Verdict::Cancelled),
-        ("a command that nobody watched", running().ended("expired", Problem::IdleExpired, ""), Verdict::IdleExpired),
+        ("a command without viewers", running().ended("expired", Problem::IdleExpired, ""), Verdict::IdleExpired),
         (
             "a command that took too long",
             running().ended("expired", Problem::DeadlineExpired, ""),
             Verdict::DeadlineExpired,
         ),
-        ("a command whose machine died", running().gone(&killed).failed(Problem::MachineFailed), Verdict::MachineKilled),
+        ("a command whose machine exited", running().machine_exited(&killed).failed(Problem::MachineFailed), Verdict::MachineKilled),
         (
             "a command that a former server knew",
-            exec(Case::asked()).failed(Problem::ControllerRestarted),
+            exec(Case::requested()).failed(Problem::ControllerRestarted),
             Verdict::ServerRestarted,
         ),
-        ("deleted in line", exec(Case::asked()).failed(Problem::UnknownCredential), Verdict::CredentialDeleted),
+        ("deleted while queued", exec(Case::requested()).failed(Problem::UnknownCredential), Verdict::CredentialDeleted),
         (
             "deleted before the second machine",
-            running().gone(&killed).entry("machine_requested", json!({})).failed(Problem::UnknownCredential),
+            running().machine_exited(&killed).entry("machine_requested", json!({})).failed(Problem::UnknownCredential),
             Verdict::CredentialDeleted,
         ),
         (
             "deleted before a check",
-            of(Case::asked(), UsePurpose::Check).failed(Problem::UnknownCredential),
+            of(Case::requested(), UsePurpose::Check).failed(Problem::UnknownCredential),
             Verdict::CredentialDeleted,
         ),
     ]
 }
 
 #[test]
-fn a_use_is_never_told_as_a_sign_in() {
+fn credential_use_is_never_described_as_a_sign_in() {
     for (what, case, _) in rows() {
         let found = case.diagnosis();
-        for wrong in ["person", "sign-in", "no credential was delivered", "tool runs", "No file"] {
-            let said = found.chain.iter().map(|link| link.detail.as_str()).chain([found.sentence.as_str()]);
-            let said: Vec<_> = said.filter(|said| said.contains(wrong)).collect();
-            assert!(said.is_empty(), "{what}: {said:?}");
+        for wrong in ["the user", "sign-in", "no credential was delivered", "tool runs", "No file"] {
+            let texts = found.chain.iter().map(|component| component.detail.as_str()).chain([found.sentence.as_str()]);
+            let texts: Vec<_> = texts.filter(|text| text.contains(wrong)).collect();
+            assert!(texts.is_empty(), "{what}: {texts:?}");
         }
     }
 }
 
 #[test]
-fn the_end_of_a_command_is_told_with_its_code_and_last_words() {
+fn end_of_a_command_is_reported_with_exit_code_and_last_lines() {
     let found = over(7).diagnosis();
     let id = CredentialId::from_parts(1, [4; 10]);
     let expected = format!("The command with the stored credential {id} ended with exit code 7 at ");
     assert!(found.sentence.starts_with(&expected), "{}", found.sentence);
-    assert!(found.sentence.contains("“last words”"), "{}", found.sentence);
+    assert!(found.sentence.contains("“last lines”"), "{}", found.sentence);
     assert_eq!((link(&found, Component::Cli), link(&found, Component::Credential)), (ComponentState::Ok, ComponentState::Ok));
     let running = running().diagnosis().sentence;
     assert!(running.ends_with(&format!("{id} has been running since {}.", at(5))), "{running}");

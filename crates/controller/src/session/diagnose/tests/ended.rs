@@ -12,14 +12,14 @@ fn mismatch(found: &str) -> ExitReason {
     ExitReason::Mismatch { expected: "image aaaa".into(), found: found.into() }
 }
 
-/// The three moments at which a machine can end under a session.
-fn moments(what: &'static str, why: &ExitReason, verdict: Verdict) -> [Row; 3] {
-    let first_too = Case::running().gone(&ExitReason::OutOfMemory).entry("machine_replaced", json!({}));
-    let second = first_too.entry("machine_requested", json!({ "generation": 2 })).entry("machine_ready", json!({}));
+/// The three times at which a machine can exit during a session.
+fn at_three_times(what: &'static str, why: &ExitReason, verdict: Verdict) -> [Row; 3] {
+    let first_exited = Case::running().machine_exited(&ExitReason::OutOfMemory).entry("machine_replaced", json!({}));
+    let second = first_exited.entry("machine_requested", json!({ "generation": 2 })).entry("machine_ready", json!({}));
     [
-        (what, Case::asked().gone(why).failed(Problem::MachineFailed), verdict),
-        (what, Case::running().viewer("viewer_joined", None).gone(why).failed(Problem::MachineFailed), verdict),
-        (what, second.gone(why).failed(Problem::MachineFailed), verdict),
+        (what, Case::requested().machine_exited(why).failed(Problem::MachineFailed), verdict),
+        (what, Case::running().viewer("viewer_joined", None).machine_exited(why).failed(Problem::MachineFailed), verdict),
+        (what, second.machine_exited(why).failed(Problem::MachineFailed), verdict),
     ]
 }
 
@@ -30,9 +30,9 @@ fn machines() -> Vec<Row> {
     receipt.receipt = Some(ExitReason::Killed { signal: 11 });
     let bare =
         |case: Case| case.entry("machine_exited", json!({ "left_out_bytes": 40_000 })).failed(Problem::MachineFailed);
-    let mut rows = vec![("a machine whose receipt alone tells", receipt, Verdict::MachineKilled)];
-    rows.push(("no word of an end", Case::running().failed(Problem::MachineFailed), Verdict::MachineEndUnknown));
-    rows.push(("an end without its cause", bare(Case::asked()), Verdict::MachineEndUnknown));
+    let mut rows = vec![("a machine whose end is only in its receipt", receipt, Verdict::MachineKilled)];
+    rows.push(("no record of an end", Case::running().failed(Problem::MachineFailed), Verdict::MachineEndUnknown));
+    rows.push(("an end without its cause", bare(Case::requested()), Verdict::MachineEndUnknown));
     rows.push(("an end without its cause", bare(Case::ready()), Verdict::MachineEndUnknown));
     for (what, why, verdict) in [
         ("exit 0", ExitReason::Exited { code: 0 }, Verdict::MachineExited),
@@ -47,16 +47,16 @@ fn machines() -> Vec<Row> {
         ("the keeper was killed", ExitReason::KeeperLost, Verdict::KeeperLost),
         ("no start", ExitReason::NeverStarted { error: error() }, Verdict::MachineStartFailed),
         ("the operator", stopped(StopReason::Operator), Verdict::MachineStopped),
-        ("no owner", stopped(StopReason::Orphaned), Verdict::MachineStopped),
+        ("orphaned", stopped(StopReason::Orphaned), Verdict::MachineStopped),
     ] {
-        rows.extend(moments(what, &why, verdict));
+        rows.extend(at_three_times(what, &why, verdict));
     }
     rows
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
-    let machine = |why: ExitReason, problem| Case::asked().gone(&why).failed(problem);
+    let machine = |why: ExitReason, problem| Case::requested().machine_exited(&why).failed(problem);
     let unclaimed =
         |case: Case| case.entry("claim_failed", json!({})).stopped(StopReason::Failed).failed(Problem::MachineFailed);
     let cancelled = |case: Case| case.ended("cancelled", Problem::Cancelled, "");
@@ -79,47 +79,47 @@ pub(super) fn rows() -> Vec<Row> {
         ("another image", machine(mismatch("image bbbb"), Problem::AgentMismatch), Verdict::ImageMismatch),
         ("another protocol", machine(mismatch("protocol 2"), Problem::AgentMismatch), Verdict::ImageMismatch),
         ("no image's name", machine(mismatch(""), Problem::AgentMismatch), Verdict::ImageMismatch),
-        ("a claim that failed", unclaimed(Case::asked()), Verdict::ClaimFailed),
+        ("a claim that failed", unclaimed(Case::requested()), Verdict::ClaimFailed),
         (
             "a claim that failed again",
-            unclaimed(Case::asked().gone(&ExitReason::GuestPanic).entry("machine_requested", json!({}))),
+            unclaimed(Case::requested().machine_exited(&ExitReason::GuestPanic).entry("machine_requested", json!({}))),
             Verdict::ClaimFailed,
         ),
         (
             "a claim that failed before a viewer",
-            unclaimed(Case::asked().viewer("viewer_joined", None)),
+            unclaimed(Case::requested().viewer("viewer_joined", None)),
             Verdict::ClaimFailed,
         ),
-        ("no image", Case::asked().entry("machine_start_failed", json!({})).failed(Problem::NoImage), Verdict::NoImage),
+        ("no image", Case::requested().entry("machine_start_failed", json!({})).failed(Problem::NoImage), Verdict::NoImage),
         (
-            "no room at a restart",
-            Case::asked().gone(&ExitReason::OutOfMemory).failed(Problem::NoCapacity),
+            "no capacity at a restart",
+            Case::requested().machine_exited(&ExitReason::OutOfMemory).failed(Problem::NoCapacity),
             Verdict::NoCapacity,
         ),
-        ("no room after the server's restart", Case::new().failed(Problem::NoCapacity), Verdict::NoCapacity),
-        ("no room until it expired", idle(Case::new()), Verdict::NoCapacity),
-        ("the server restarted", Case::asked().failed(Problem::ControllerRestarted), Verdict::ServerRestarted),
+        ("no capacity after the restart of the server", Case::new().failed(Problem::NoCapacity), Verdict::NoCapacity),
+        ("no capacity until it expired", idle(Case::new()), Verdict::NoCapacity),
+        ("the server restarted", Case::requested().failed(Problem::ControllerRestarted), Verdict::ServerRestarted),
         (
             "the server restarted under the tool",
             Case::running().failed(Problem::ControllerRestarted),
             Verdict::ServerRestarted,
         ),
-        ("the provider is gone", Case::running().failed(Problem::ProviderUnavailable), Verdict::ProviderRemoved),
-        ("the owner was lost", Case::running().failed(Problem::Internal), Verdict::InternalError),
-        ("an owner lost in line", Case::new().failed(Problem::Internal), Verdict::InternalError),
-        ("cancelled in line", cancelled(Case::new()), Verdict::Cancelled),
-        ("cancelled at the start", cancelled(Case::asked()), Verdict::Cancelled),
+        ("the provider was removed", Case::running().failed(Problem::ProviderUnavailable), Verdict::ProviderRemoved),
+        ("supervisor lost", Case::running().failed(Problem::Internal), Verdict::InternalError),
+        ("supervisor lost while queued", Case::new().failed(Problem::Internal), Verdict::InternalError),
+        ("cancelled while queued", cancelled(Case::new()), Verdict::Cancelled),
+        ("cancelled at the start", cancelled(Case::requested()), Verdict::Cancelled),
         ("cancelled at the sign-in", cancelled(Case::running()).stopped(StopReason::Cancelled), Verdict::Cancelled),
         ("cancelled after the tool failed", cancelled(Case::running().exited(3, &["no"])), Verdict::Cancelled),
         ("idle", idle(Case::running()), Verdict::IdleExpired),
         (
             "idle with noise at the gate",
-            idle(Case::running().refused("ads.example", Problem::EgressDenied)),
+            idle(Case::running().egress_failed("ads.example", Problem::EgressDenied)),
             Verdict::IdleExpired,
         ),
         ("idle, machine stopped", idle(Case::running()).stopped(StopReason::IdleExpired), Verdict::IdleExpired),
         ("the cap", capped(Case::running()), Verdict::DeadlineExpired),
-        ("the cap at the start", capped(Case::asked()), Verdict::DeadlineExpired),
+        ("the cap at the start", capped(Case::requested()), Verdict::DeadlineExpired),
         (
             "the cap, machine stopped",
             capped(Case::running()).stopped(StopReason::DeadlineExpired),
@@ -136,18 +136,18 @@ pub(super) fn rows() -> Vec<Row> {
         ("completed after a tool's end", completed(Case::running().accepted().exited(0, &[])), Verdict::Completed),
         (
             "completed after trouble",
-            completed(Case::running().refused("a.example", Problem::EgressDenied).rejected("/token").accepted())
+            completed(Case::running().egress_failed("a.example", Problem::EgressDenied).rejected("/token").accepted())
                 .stopped(StopReason::Completed),
             Verdict::Completed,
         ),
-        ("a reason that no part gives", Case::running().failed(Problem::TooLarge), Verdict::Unknown),
+        ("a reason that the server never writes", Case::running().failed(Problem::TooLarge), Verdict::Unknown),
     ]);
     rows
 }
 
 #[test]
-fn a_machine_that_was_stopped_and_a_viewer_who_came_after_are_told_in_words() {
-    let killed = Case::running().gone(&ExitReason::Killed { signal: 9 }).failed(Problem::MachineFailed);
+fn killed_machine_and_later_rejected_viewer_are_in_the_sentence() {
+    let killed = Case::running().machine_exited(&ExitReason::Killed { signal: 9 }).failed(Problem::MachineFailed);
     let found = killed.viewer("viewer_rejected", Some(Problem::MachineFailed)).diagnosis();
     let expected = format!(
         "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was rejected at {} for that reason; no credential was delivered.",
@@ -173,49 +173,49 @@ fn a_machine_that_was_stopped_and_a_viewer_who_came_after_are_told_in_words() {
 }
 
 #[test]
-fn a_viewer_refused_for_another_reason_is_not_laid_to_the_machine() {
+fn viewer_rejected_for_another_reason_is_not_attributed_to_the_machine() {
     let case = Case::running().viewer("viewer_rejected", Some(Problem::TooManyViewers));
-    let found = case.gone(&ExitReason::GuestPanic).failed(Problem::MachineFailed).diagnosis();
-    assert!(!found.sentence.contains("refused"), "{}", found.sentence);
+    let found = case.machine_exited(&ExitReason::GuestPanic).failed(Problem::MachineFailed).diagnosis();
+    assert!(!found.sentence.contains("rejected"), "{}", found.sentence);
     assert!(found.evidence.iter().all(|entry| entry.kind != "viewer_rejected"));
 }
 
 #[test]
-fn viewers_who_were_there_and_viewers_who_came_are_counted_apart() {
-    let case = Case::running().gone(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
+fn disconnected_and_rejected_viewers_are_counted_separately() {
+    let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
     let case = case.viewer("viewer_left", Some(Problem::MachineFailed));
     let case = case.viewer("viewer_rejected", Some(Problem::MachineFailed));
     let found = case.viewer("viewer_rejected", Some(Problem::MachineFailed)).diagnosis();
-    let words = format!(
+    let part = format!(
         "; a connected viewer was disconnected at {} for that reason; 2 viewers' WebSockets were rejected at {}, {} for that reason;",
         at(7),
         at(8),
         at(9)
     );
-    assert!(found.sentence.contains(&words), "{}", found.sentence);
+    assert!(found.sentence.contains(&part), "{}", found.sentence);
 }
 
 #[test]
-fn refusals_that_were_only_counted_count_and_a_refused_ticket_is_told() {
-    let case = Case::running().gone(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
+fn counted_rejections_and_rejected_tickets_are_reported() {
+    let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
     let case = case.viewer("ticket_rejected", Some(Problem::MachineFailed));
     let case = case.viewer("viewer_rejected", Some(Problem::MachineFailed));
     let more = json!({ "reason": Problem::MachineFailed.code(), "count": 4 });
     let found = case.entry("viewer_rejected", more).diagnosis();
-    for words in [
+    for part in [
         format!("; 5 viewers' WebSockets were rejected at {}, {} for that reason;", at(8), at(9)),
         format!("; the viewer's ticket was rejected at {} for that reason;", at(7)),
     ] {
-        assert!(found.sentence.contains(&words), "{words}: {}", found.sentence);
+        assert!(found.sentence.contains(&part), "{part}: {}", found.sentence);
     }
 }
 
 #[test]
-fn a_stage_that_was_not_reached_in_time_is_named_and_what_follows_it_was_not_reached() {
-    let case = Case::asked().gone(&timeout(Stage::Display, "connection refused")).failed(Problem::ReadyTimeout);
+fn stage_that_timed_out_is_named_and_later_stages_are_not_reached() {
+    let case = Case::requested().machine_exited(&timeout(Stage::Display, "connection refused")).failed(Problem::ReadyTimeout);
     let found = case.diagnosis();
-    for words in ["60000 ms", "Display", "7 attempts", "connection refused", "no credential was delivered"] {
-        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    for part in ["60000 ms", "Display", "7 attempts", "connection refused", "no credential was delivered"] {
+        assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
     assert_eq!(link(&found, Component::Channel), ComponentState::Ok);
     assert_eq!(link(&found, Component::Agent), ComponentState::Ok);
@@ -224,7 +224,7 @@ fn a_stage_that_was_not_reached_in_time_is_named_and_what_follows_it_was_not_rea
 }
 
 #[test]
-fn a_machine_that_ended_because_its_session_did_has_not_failed() {
+fn machine_stopped_by_its_session_has_not_failed() {
     let case = Case::running().ended("cancelled", Problem::Cancelled, "").stopped(StopReason::Cancelled);
     let found = case.diagnosis();
     assert_eq!(link(&found, Component::Machine), ComponentState::Ok);
@@ -234,13 +234,13 @@ fn a_machine_that_ended_because_its_session_did_has_not_failed() {
 }
 
 #[test]
-fn an_end_with_very_many_refusals_keeps_its_evidence_bounded() {
-    let mut case = Case::running().gone(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
+fn evidence_is_bounded_with_many_rejections() {
+    let mut case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
     for _ in 0..500 {
         case = case.viewer("viewer_rejected", Some(Problem::MachineFailed));
     }
     let found = case.diagnosis();
     assert!(found.evidence.len() <= 60, "{}", found.evidence.len());
-    assert!(found.evidence.iter().any(|entry| entry.kind == "machine_exited"), "the cause itself is kept");
+    assert!(found.evidence.iter().any(|entry| entry.kind == "machine_exited"), "the cause is included");
     assert!(found.sentence.len() < 2_000);
 }

@@ -10,7 +10,7 @@ fn on(address: Option<&str>) -> Case {
 }
 
 fn refused(case: Case, problem: Problem) -> Case {
-    let data = json!({ "machine": "desk", "reason": problem.code(), "detail": "seen so", "after_ms": 3 });
+    let data = json!({ "machine": "desk", "reason": problem.code(), "detail": "detail text", "after_ms": 3 });
     case.entry("desktop_connect_failed", data).viewer("viewer_rejected", Some(problem))
 }
 
@@ -25,7 +25,7 @@ fn removed() -> Case {
     case
 }
 
-fn told(case: Case) -> Case {
+fn agent_reported(case: Case) -> Case {
     case.entry("cli_started", Value::Null)
 }
 
@@ -33,9 +33,9 @@ pub(super) fn rows() -> Vec<Row> {
     let no_route = |case| refused(case, Problem::ExternalNoRoute);
     let expired = |case: Case| case.ended("expired", Problem::IdleExpired, "");
     vec![
-        ("nobody came yet", on(None), Verdict::WaitingForUser),
-        ("somebody looks", reached(on(None)), Verdict::WaitingForUser),
-        ("the agent told", told(reached(on(None))), Verdict::WaitingForUser),
+        ("no viewer yet", on(None), Verdict::WaitingForUser),
+        ("a viewer is connected", reached(on(None)), Verdict::WaitingForUser),
+        ("the agent reported", agent_reported(reached(on(None))), Verdict::WaitingForUser),
         ("no route", no_route(on(None)), Verdict::ExternalNoRoute),
         ("refused", refused(on(None), Problem::ExternalRefused), Verdict::ExternalRefused),
         ("timeout", refused(on(None), Problem::ExternalTimeout), Verdict::ExternalTimeout),
@@ -45,21 +45,21 @@ pub(super) fn rows() -> Vec<Row> {
         ("another cause since", refused(no_route(on(None)), Problem::ExternalSilent), Verdict::ExternalSilent),
         ("it came back", reached(no_route(on(None))), Verdict::WaitingForUser),
         ("it went away", no_route(reached(on(None))), Verdict::ExternalNoRoute),
-        ("taken out", removed(), Verdict::ExternalRemoved),
-        ("taken out, and refused before", no_route(removed()), Verdict::ExternalRemoved),
-        ("a credential is on its way", no_route(on(None)).accepted(), Verdict::Delivering),
-        ("not whole, and no desktop", no_route(on(None)).rejected("no JSON"), Verdict::CredentialInvalidFormat),
-        ("never reached, given up", expired(no_route(on(None))), Verdict::ExternalNoRoute),
-        ("reached, and left", expired(reached(on(None))), Verdict::IdleExpired),
-        ("nobody came, given up", expired(on(None)), Verdict::IdleExpired),
-        ("taken out, given up", expired(removed()), Verdict::IdleExpired),
+        ("removed", removed(), Verdict::ExternalRemoved),
+        ("removed, and refused before", no_route(removed()), Verdict::ExternalRemoved),
+        ("a credential is being delivered", no_route(on(None)).accepted(), Verdict::Delivering),
+        ("invalid file, and no desktop", no_route(on(None)).rejected("no JSON"), Verdict::CredentialInvalidFormat),
+        ("never reached, expired", expired(no_route(on(None))), Verdict::ExternalNoRoute),
+        ("reached, expired", expired(reached(on(None))), Verdict::IdleExpired),
+        ("no viewer, expired", expired(on(None)), Verdict::IdleExpired),
+        ("removed, expired", expired(removed()), Verdict::IdleExpired),
         ("completed", no_route(on(None)).ended("completed", Problem::Completed, ""), Verdict::Completed),
         ("cancelled", no_route(on(None)).ended("cancelled", Problem::Cancelled, ""), Verdict::Cancelled),
     ]
 }
 
 #[test]
-fn only_who_may_know_is_told_the_address() {
+fn address_is_only_reported_to_operators() {
     for case in [refused(on(None), Problem::ExternalRefused), on(None)] {
         let found = case.diagnosis();
         let text = serde_json::to_string(&found).unwrap();
@@ -72,10 +72,10 @@ fn only_who_may_know_is_told_the_address() {
 }
 
 #[test]
-fn a_refusal_is_told_with_its_time_its_words_and_what_was_seen() {
+fn connect_failure_is_reported_with_time_problem_and_detail() {
     let found = refused(on(None), Problem::ExternalRefused).diagnosis();
-    for words in [&at(2), "The external machine refuses connections to its desktop (seen so)."] {
-        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    for part in [&at(2), "The external machine refuses connections to its desktop (detail text)."] {
+        assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
     let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
     assert_eq!(kinds, ["desktop_connect_failed", "viewer_rejected"]);
@@ -83,12 +83,12 @@ fn a_refusal_is_told_with_its_time_its_words_and_what_was_seen() {
 }
 
 #[test]
-fn the_chain_says_of_an_external_machine_only_what_is_known_of_it() {
+fn components_of_an_external_machine_are_unknown_without_reports() {
     let fresh = on(None).diagnosis();
     let states = [Component::Machine, Component::Channel, Component::Agent, Component::Display, Component::Cli, Component::Egress];
     let states = |found: &Diagnosis| states.map(|wanted| link(found, wanted));
     use ComponentState::{NotReached, Ok, Unknown};
     assert_eq!(states(&fresh), [Unknown, NotReached, Unknown, NotReached, Unknown, NotReached]);
-    let used = told(reached(on(None))).diagnosis();
+    let used = agent_reported(reached(on(None))).diagnosis();
     assert_eq!(states(&used), [Ok, NotReached, Ok, Ok, Ok, NotReached]);
 }

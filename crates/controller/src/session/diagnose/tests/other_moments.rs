@@ -1,23 +1,23 @@
-//! Further ways into verdicts that have few of their own: other moments, other neighbours, the same cause.
+//! More cases for verdicts with few causes: the same cause at other times and with other entries.
 
 use super::*;
 
-fn outside() -> Case {
+fn external_case() -> Case {
     let mut case = Case::new().at(MachineProgress::Open);
     case.row.external_machine = Some("desk".to_owned());
     case.external = Some(ExternalMachineConfig { is_configured: true, address: None });
     case
 }
 
-fn met(case: Case, problem: Option<Problem>) -> Case {
+fn dialled(case: Case, problem: Option<Problem>) -> Case {
     let code = problem.map(Problem::code);
     let kind = if problem.is_some() { "desktop_connect_failed" } else { "desktop_connected" };
     let case = case.entry(kind, json!({ "machine": "desk", "reason": code, "detail": null, "after_ms": 3 }));
     case.viewer(if problem.is_some() { "viewer_rejected" } else { "viewer_joined" }, problem)
 }
 
-/// An outside desktop that was never reached, went away, and failed for another reason before.
-fn outside_rows() -> Vec<Row> {
+/// External desktops that were never reached, became unreachable, or failed before for another reason.
+fn external_rows() -> Vec<Row> {
     let faults = [
         (Problem::ExternalRefused, Verdict::ExternalRefused),
         (Problem::ExternalTimeout, Verdict::ExternalTimeout),
@@ -27,34 +27,34 @@ fn outside_rows() -> Vec<Row> {
     ];
     let mut rows = Vec::new();
     for (problem, verdict) in faults {
-        rows.push(("an outside desktop that went away", met(met(outside(), None), Some(problem)), verdict));
-        let other = met(outside(), Some(Problem::ExternalNoRoute));
-        rows.push(("an outside desktop with another cause before", met(other, Some(problem)), verdict));
-        let expired = met(outside(), Some(problem)).ended("expired", Problem::IdleExpired, "");
-        rows.push(("an outside desktop that was given up", expired, verdict));
+        rows.push(("an external desktop that went away", dialled(dialled(external_case(), None), Some(problem)), verdict));
+        let other = dialled(external_case(), Some(Problem::ExternalNoRoute));
+        rows.push(("an external desktop with another cause before", dialled(other, Some(problem)), verdict));
+        let expired = dialled(external_case(), Some(problem)).ended("expired", Problem::IdleExpired, "");
+        rows.push(("an external desktop, expired", expired, verdict));
     }
-    let mut removed = met(met(outside(), None), Some(Problem::ExternalRefused));
+    let mut removed = dialled(dialled(external_case(), None), Some(Problem::ExternalRefused));
     removed.external = Some(ExternalMachineConfig { is_configured: false, address: None });
-    rows.push(("taken out after it was used", removed, Verdict::ExternalRemoved));
+    rows.push(("removed after use", removed, Verdict::ExternalRemoved));
     rows
 }
 
 pub(super) fn rows() -> Vec<Row> {
     let low = |case: Case| case.entry("memory_low", json!({ "available_mib": 40, "some_avg10": 31.5 }));
     let no_image = |case: Case| case.entry("machine_start_failed", json!({})).failed(Problem::NoImage);
-    let replaced = Case::running().gone(&ExitReason::GuestPanic).entry("machine_requested", json!({ "generation": 2 }));
-    let mut rows = outside_rows();
+    let replaced = Case::running().machine_exited(&ExitReason::GuestPanic).entry("machine_requested", json!({ "generation": 2 }));
+    let mut rows = external_rows();
     rows.extend([
         ("little memory with a viewer", low(Case::running().viewer("viewer_joined", None)), Verdict::GuestMemoryLow),
         (
             "little memory after noise",
-            low(Case::running().refused("ads.example", Problem::EgressDenied)),
+            low(Case::running().egress_failed("ads.example", Problem::EgressDenied)),
             Verdict::GuestMemoryLow,
         ),
         ("no image for the second machine", no_image(replaced.clone()), Verdict::NoImage),
         (
             "no image and a viewer",
-            no_image(Case::asked().viewer("viewer_rejected", Some(Problem::NotReady))),
+            no_image(Case::requested().viewer("viewer_rejected", Some(Problem::NotReady))),
             Verdict::NoImage,
         ),
         (
@@ -62,13 +62,13 @@ pub(super) fn rows() -> Vec<Row> {
             replaced.clone().failed(Problem::ControllerRestarted),
             Verdict::ServerRestarted,
         ),
-        ("the provider is gone in line", Case::new().failed(Problem::ProviderUnavailable), Verdict::ProviderRemoved),
+        ("the provider was removed while queued", Case::new().failed(Problem::ProviderUnavailable), Verdict::ProviderRemoved),
         (
-            "the provider is gone at the second machine",
+            "the provider was removed at the second machine",
             replaced.clone().failed(Problem::ProviderUnavailable),
             Verdict::ProviderRemoved,
         ),
-        ("an owner lost at the second machine", replaced.failed(Problem::Internal), Verdict::InternalError),
+        ("supervisor lost at the second machine", replaced.failed(Problem::Internal), Verdict::InternalError),
     ]);
     rows
 }

@@ -1,4 +1,4 @@
-//! Sign-ins that come to nothing in a machine that works.
+//! Failed sign-ins in a working machine.
 
 use super::*;
 
@@ -28,8 +28,8 @@ fn low(case: Case) -> Case {
 }
 
 fn looping(case: Case) -> Case {
-    let told = json!({ "name": "Xtigervnc", "exits": 5, "window_s": 120, "code": 1, "last_lines": ["no display"] });
-    case.entry("crash_loop", told)
+    let data = json!({ "name": "Xtigervnc", "exits": 5, "window_s": 120, "code": 1, "last_lines": ["no display"] });
+    case.entry("crash_loop", data)
 }
 
 fn idle(case: Case) -> Case {
@@ -38,8 +38,8 @@ fn idle(case: Case) -> Case {
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
-    let refused = |host: &str| Case::running().refused(host, Problem::EgressDenied);
-    let away = |host: &str| Case::running().refused(host, Problem::EgressUnreachable);
+    let denied = |host: &str| Case::running().egress_failed(host, Problem::EgressDenied);
+    let unreachable = |host: &str| Case::running().egress_failed(host, Problem::EgressUnreachable);
     let disagree = "the tool's status command ended with 1";
     vec![
         ("exit 3", Case::running().exited(3, &["error: no"]), Verdict::CliFailed),
@@ -50,16 +50,16 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::CliFailed,
         ),
         ("exit 1 with a broken file", Case::running().rejected("not JSON").exited(1, &[]), Verdict::CliFailed),
-        ("exit 1 long after noise", refused("ads.example").exited(1, &["bad code"]).later(60_000), Verdict::CliFailed),
+        ("exit 1 long after noise", denied("ads.example").exited(1, &["bad code"]).later(60_000), Verdict::CliFailed),
         (
             "exit 1 after names were reached",
             Case::running().entry("egress_allowed", json!({"host": "a.example"})).exited(1, &[]),
             Verdict::CliFailed,
         ),
         ("the tool was killed for want of memory", killed(Case::running()).exited(137, &[]), Verdict::GuestOutOfMemory),
-        ("… told in the other order", killed(Case::running().exited(137, &[])), Verdict::GuestOutOfMemory),
+        ("… in the other order", killed(Case::running().exited(137, &[])), Verdict::GuestOutOfMemory),
         ("another program was", killed(Case::running()), Verdict::GuestOutOfMemory),
-        ("nobody knows which", Case::running().entry("out_of_memory", json!({})), Verdict::GuestOutOfMemory),
+        ("unknown victim", Case::running().entry("out_of_memory", json!({})), Verdict::GuestOutOfMemory),
         (
             "… and the sign-in went on",
             killed(Case::running()).entry("sign_in_url", json!({})),
@@ -91,68 +91,68 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::WaitingForUser,
         ),
         ("exit 0", Case::running().exited(0, &[]), Verdict::CliExitedWithoutCredential),
-        ("exit 0 with words", Case::running().exited(0, &["bye"]), Verdict::CliExitedWithoutCredential),
-        ("exit 0 beside noise", refused("ads.example").exited(0, &[]), Verdict::CliExitedWithoutCredential),
+        ("exit 0 with output", Case::running().exited(0, &["bye"]), Verdict::CliExitedWithoutCredential),
+        ("exit 0 with noise", denied("ads.example").exited(0, &[]), Verdict::CliExitedWithoutCredential),
         ("no such program", unstarted("No such file or directory"), Verdict::CliNotStarted),
         ("not executable", unstarted("Permission denied"), Verdict::CliNotStarted),
-        ("no word why", unstarted(""), Verdict::CliNotStarted),
-        ("a refused name, then exit 1", refused("login.example").exited(1, &["network error"]), Verdict::EgressDenied),
+        ("no reason", unstarted(""), Verdict::CliNotStarted),
+        ("a denied name, then exit 1", denied("login.example").exited(1, &["network error"]), Verdict::EgressDenied),
         (
-            "a refused name that the tool names",
-            refused("login.example").exited(1, &["cannot reach login.example"]).later(90_000),
+            "a denied name that the tool names",
+            denied("login.example").exited(1, &["cannot reach login.example"]).later(90_000),
             Verdict::EgressDenied,
         ),
         (
-            "a refusal that is written a moment after exit 1",
-            Case::running().exited(1, &[]).refused("login.example", Problem::EgressDenied),
+            "a denial that is written a moment after exit 1",
+            Case::running().exited(1, &[]).egress_failed("login.example", Problem::EgressDenied),
             Verdict::EgressDenied,
         ),
         (
-            "a refusal long after exit 1",
-            Case::running().exited(1, &[]).refused("login.example", Problem::EgressDenied).later(10_000),
+            "a denial long after exit 1",
+            Case::running().exited(1, &[]).egress_failed("login.example", Problem::EgressDenied).later(10_000),
             Verdict::CliFailed,
         ),
         (
             "a private address, then exit 2",
-            Case::running().refused("intra.example", Problem::EgressPrivate).exited(2, &[]),
+            Case::running().egress_failed("intra.example", Problem::EgressPrivate).exited(2, &[]),
             Verdict::EgressDenied,
         ),
         (
-            "refused and away, then exit 1",
-            away("a.example").refused("b.example", Problem::EgressDenied).exited(1, &[]),
+            "denied and unreachable, then exit 1",
+            unreachable("a.example").egress_failed("b.example", Problem::EgressDenied).exited(1, &[]),
             Verdict::EgressDenied,
         ),
-        ("an unreachable name, then exit 1", away("login.example").exited(1, &[]), Verdict::EgressUnreachable),
+        ("an unreachable name, then exit 1", unreachable("login.example").exited(1, &[]), Verdict::EgressUnreachable),
         (
             "a silent name, then exit 1",
-            Case::running().refused("login.example", Problem::EgressTimeout).exited(1, &["timed out"]),
+            Case::running().egress_failed("login.example", Problem::EgressTimeout).exited(1, &["timed out"]),
             Verdict::EgressUnreachable,
         ),
-        ("a tool that waits without a way out", away("login.example"), Verdict::EgressUnreachable),
+        ("a tool that waits without egress", unreachable("login.example"), Verdict::EgressUnreachable),
         (
-            "named beside noise",
-            refused("ads.example")
-                .refused("login.example", Problem::EgressUnreachable)
+            "named with noise",
+            denied("ads.example")
+                .egress_failed("login.example", Problem::EgressUnreachable)
                 .exited(1, &["ENOTFOUND login.example"]),
             Verdict::EgressUnreachable,
         ),
         (
-            "refused by the server",
+            "rejected by the server",
             Case::running().accepted().capture(turned_down("invalid_credential_format")),
             Verdict::CredentialInvalidFormat,
         ),
         (
-            "refused for its token",
+            "rejected for its token",
             Case::running().accepted().capture(turned_down("wrong_agent_token")),
             Verdict::DeliveryFailing,
         ),
         (
-            "refused by the server, and the machine is silent",
+            "rejected by the server, and the machine is silent",
             Case::running().accepted().delivery_rejected("machine", Problem::InvalidCredentialFormat),
             Verdict::CredentialInvalidFormat,
         ),
         (
-            "refused by the server, then another file",
+            "rejected by the server, then another file",
             Case::running().accepted().delivery_rejected("machine", Problem::TooLarge).accepted(),
             Verdict::Delivering,
         ),
@@ -170,7 +170,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         ("the status command ended with 1", Case::running().rejected(disagree), Verdict::CredentialNotConfirmed),
         (
-            "the status command says no",
+            "the status command denies",
             Case::running().rejected("the tool's status command does not report that it is signed in"),
             Verdict::CredentialNotConfirmed,
         ),
@@ -186,7 +186,7 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::DeliveryFailing,
         ),
         (
-            "a database that takes no entries either",
+            "a database that stores no entries either",
             Case::running().capture(delivering(3, Some("503"))),
             Verdict::DeliveryFailing,
         ),
@@ -201,17 +201,17 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn a_tools_end_is_told_with_its_code_and_last_lines() {
+fn exit_of_a_tool_is_reported_with_code_and_last_lines() {
     let lines = ["", "one", "two", "three", "", "four\u{1b}[31m", "Error: \u{7}expired", ""];
     let found = Case::running().exited(3, &lines).diagnosis();
-    let words = format!("Scripted tool ended with exit code 3 at {}; no credential was delivered", at(5));
-    assert!(found.sentence.starts_with(&words), "{}", found.sentence);
+    let part = format!("Scripted tool ended with exit code 3 at {}; no credential was delivered", at(5));
+    assert!(found.sentence.starts_with(&part), "{}", found.sentence);
     assert!(found.sentence.contains("two / three / four [31m / Error:  expired"), "{}", found.sentence);
     assert_eq!(link(&found, Component::Cli), ComponentState::Failed);
 }
 
 #[test]
-fn what_a_guest_says_at_length_is_cut() {
+fn long_text_of_a_guest_is_truncated() {
     let long = "é".repeat(4_000);
     for case in [Case::running().exited(1, &[&long, &long]), Case::running().rejected(&long), unstarted(&long)] {
         assert!(case.diagnosis().sentence.chars().count() < 700);
@@ -219,33 +219,33 @@ fn what_a_guest_says_at_length_is_cut() {
 }
 
 #[test]
-fn a_refused_name_is_named_with_what_followed() {
+fn denied_host_is_reported_with_the_exit_of_the_tool() {
     let found =
-        Case::running().refused("login.example", Problem::EgressDenied).exited(7, &["fetch failed"]).diagnosis();
-    let words = format!(
+        Case::running().egress_failed("login.example", Problem::EgressDenied).exited(7, &["fetch failed"]).diagnosis();
+    let part = format!(
         "The machine requested login.example:443 at {}, which the egress list of this provider does not grant; then Scripted tool ended with exit code 7 at {}",
         at(5),
         at(6)
     );
-    assert!(found.sentence.starts_with(&words), "{}", found.sentence);
+    assert!(found.sentence.starts_with(&part), "{}", found.sentence);
     assert_eq!(link(&found, Component::Egress), ComponentState::Failed);
 }
 
 #[test]
-fn a_tool_that_was_started_again_is_judged_by_its_last_run() {
+fn only_the_last_run_of_a_restarted_tool_counts() {
     let case = Case::running().exited(1, &["first"]).entry("cli_started", Value::Null);
     assert_eq!(case.diagnosis().verdict, Verdict::WaitingForUser);
     let again =
         case.entry("machine_exited", json!({ "why": ExitReason::OutOfMemory })).entry("machine_requested", json!({}));
     let again = again.entry("machine_ready", json!({})).entry("cli_started", Value::Null);
-    assert_eq!(again.diagnosis().verdict, Verdict::WaitingForUser, "a former machine's troubles are not this one's");
+    assert_eq!(again.diagnosis().verdict, Verdict::WaitingForUser, "faults of the previous machine are ignored");
 }
 
 #[test]
-fn a_refused_delivery_is_told_by_its_keys_also_after_the_session() {
-    let refused = Case::running().accepted().delivery_rejected("machine", Problem::InvalidCredentialFormat);
-    let ended = refused.clone().ended("expired", Problem::IdleExpired, "");
-    for case in [refused, ended] {
+fn rejected_delivery_is_reported_with_its_keys_after_the_end_too() {
+    let rejected = Case::running().accepted().delivery_rejected("machine", Problem::InvalidCredentialFormat);
+    let ended = rejected.clone().ended("expired", Problem::IdleExpired, "");
+    for case in [rejected, ended] {
         let found = case.diagnosis();
         assert_eq!(found.verdict, Verdict::CredentialInvalidFormat, "{}", found.sentence);
         assert!(found.sentence.contains("missing /token"), "{}", found.sentence);
@@ -255,23 +255,23 @@ fn a_refused_delivery_is_told_by_its_keys_also_after_the_session() {
 }
 
 #[test]
-fn a_rejected_file_is_told_by_its_keys() {
+fn rejected_file_is_reported_with_its_keys() {
     let found = Case::running().rejected("missing /tokens/access").diagnosis();
     assert!(found.sentence.contains(".scripted/auth.json") && found.sentence.contains("/tokens/access"));
     assert_eq!(link(&found, Component::Credential), ComponentState::Failed);
 }
 
 #[test]
-fn who_was_killed_and_what_crashes_is_told_with_its_last_words() {
+fn killed_and_crashing_programs_are_reported_with_details() {
     let found = killed(low(Case::running())).exited(137, &[]).diagnosis();
-    for words in ["chromium", "exit code 137", &at(6), &at(7)] {
-        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    for part in ["chromium", "exit code 137", &at(6), &at(7)] {
+        assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
     let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
     assert_eq!(kinds, ["memory_low", "out_of_memory", "cli_exited"]);
     let found = looping(Case::running()).diagnosis();
-    for words in ["Xtigervnc", "5 times within 120 s", "exit code 1", "no display"] {
-        assert!(found.sentence.contains(words), "{words}: {}", found.sentence);
+    for part in ["Xtigervnc", "5 times within 120 s", "exit code 1", "no display"] {
+        assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
     let unstarted = json!({ "name": "xterm", "exits": 6, "window_s": 120, "code": null, "last_lines": [] });
     let found = Case::running().entry("crash_loop", unstarted).diagnosis();

@@ -60,17 +60,17 @@ fn check_every_order(bounds: Bounds) {
 }
 
 #[test]
-fn every_order_of_events_around_a_server_that_crashes_keeps_the_promises() {
+fn every_order_of_events_with_a_crashing_server_keeps_the_guarantees() {
     check_every_order(Bounds { restart_requests: 0, channel_losses: 0, ..NARROW });
 }
 
 #[test]
-fn every_order_of_events_in_a_life_with_wishes_and_faults_keeps_the_promises() {
+fn every_order_of_events_with_restarts_and_faults_keeps_the_guarantees() {
     check_every_order(Bounds { crashes: 0, ..NARROW });
 }
 
 #[test]
-fn every_order_of_events_around_a_server_that_stops_or_a_machine_that_hangs_keeps_the_promises() {
+fn every_order_of_events_with_a_server_stop_or_a_hung_machine_keeps_the_guarantees() {
     check_every_order(Bounds {
         crashes: 0,
         stops: 1,
@@ -91,7 +91,7 @@ fn every_order_of_events_around_a_server_that_stops_or_a_machine_that_hangs_keep
 
 /// Stronger than "the session settles", which an endless loop satisfies: from every state a settled one is reachable.
 #[test]
-fn from_every_world_there_is_a_way_to_the_end() {
+fn from_every_state_a_settled_state_is_reachable() {
     let first = SessionModel::new(Bounds { restart_requests: 0, channel_losses: 0, ..NARROW });
     let mut numbers = HashMap::from([(first.clone(), 0_usize)]);
     let mut predecessors: Vec<Vec<usize>> = vec![Vec::new()];
@@ -145,7 +145,7 @@ fn is_progress(step: &Step) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn a_long_run_by_chance_keeps_the_promises_and_then_settles(
+    fn a_long_random_run_keeps_the_guarantees_and_then_settles(
         choices in proptest::collection::vec(any::<(u16, u8)>(), 100..2_000),
     ) {
         let bounds = Bounds {

@@ -191,13 +191,13 @@ impl SessionModel {
 
     fn record_entry(&mut self, entry: &Entry) {
         let supervisor = self.supervisor_mut();
-        let (was_recorded, is_gone) = (supervisor.exit_recorded, supervisor.running.is_none());
+        let (was_recorded, is_removed) = (supervisor.exit_recorded, supervisor.running.is_none());
         match entry {
             Entry::MachineExited | Entry::MachineExitedAndRemoved if was_recorded => {
                 self.violate("a machine's exit was recorded twice")
             }
             Entry::MachineRemoved if !was_recorded => self.violate("a machine's removal was recorded before its exit"),
-            Entry::MachineRemoved | Entry::MachineExitedAndRemoved if !is_gone => {
+            Entry::MachineRemoved | Entry::MachineExitedAndRemoved if !is_removed => {
                 self.violate("a machine's removal was recorded before it was removed");
             }
             Entry::MachineExited => supervisor.exit_recorded = true,

@@ -65,7 +65,7 @@ fn with_outcome(planned: &[PlannedAction]) -> Vec<(ReconcileActionKind, &str, bo
 }
 
 #[test]
-fn over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason() {
+fn the_plan_for_a_mixed_fleet_contains_only_necessary_actions_with_reasons() {
     use ReconcileActionKind::{EndSession, ResumeSession, StopMachine};
     let planned = plan(fleet(), 10);
     assert_eq!(
@@ -87,7 +87,7 @@ fn over_a_mixed_fleet_only_what_facts_demand_is_planned_each_with_its_reason() {
 }
 
 #[test]
-fn what_somebody_may_miss_is_limited_and_the_rest_waits() {
+fn destructive_actions_are_limited_and_the_rest_is_deferred() {
     let planned = plan(fleet(), 3);
     let held: Vec<_> = planned.iter().map(|planned| planned.is_deferred).collect();
     assert_eq!(held, [false, false, false, false, false, false, false, true]);
@@ -99,7 +99,7 @@ fn what_somebody_may_miss_is_limited_and_the_rest_waits() {
 }
 
 #[test]
-fn a_clock_that_jumps_ends_nothing_that_has_an_owner_and_no_more_than_the_limit_of_the_rest() {
+fn a_clock_jump_ends_no_supervised_session_and_only_a_limited_number_of_others() {
     let ends = |now_ms: u64, stops_max| {
         let planned = plan(Snapshot { now_ms, ..fleet() }, stops_max);
         let ends =
@@ -123,7 +123,7 @@ fn a_clock_that_jumps_ends_nothing_that_has_an_owner_and_no_more_than_the_limit_
 }
 
 #[test]
-fn old_evidence_goes_with_its_reason_and_is_not_limited() {
+fn old_evidence_is_removed_with_a_reason_and_without_limit() {
     let file =
         |name: &str| RetainedFile { path: format!("/x/{name}").into(), bytes: 1, written: SystemTime::UNIX_EPOCH };
     let snapshot = Snapshot {

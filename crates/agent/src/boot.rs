@@ -129,7 +129,7 @@ fn power_off() -> ! {
     panic_kernel()
 }
 
-/// Ends as PID 1, on which the kernel panics: the host is told of a fault, not of a machine that was switched off.
+/// Exits as PID 1, on which the kernel panics: so the host detects a failure, not a regular power-off.
 fn panic_kernel() -> ! {
     std::process::exit(1)
 }

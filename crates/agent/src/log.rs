@@ -1,4 +1,4 @@
-//! Lines for whoever looks at the machine's console (bounded on the host's side) or at the process's standard error.
+//! Log lines: to the machine's console (bounded on the host's side), or to the process's standard error.
 
 use std::{
     io::Write,
@@ -8,15 +8,15 @@ use std::{
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
 
-/// Time since the first call, which `main` makes early: the zero of every `at_ms`.
+/// Time since the first call. Every `at_ms` counts from there.
 pub(crate) fn uptime() -> Duration {
     STARTED.get_or_init(Instant::now).elapsed()
 }
 
-/// Writes one line. Never a secret, never a whole address.
+/// Writes one line. It must not contain a secret or a complete URL.
 pub(crate) fn line(text: &str) {
     let ms = u64::try_from(uptime().as_millis()).unwrap_or(u64::MAX);
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2_000).collect();
-    // Nobody can be told that the console is gone.
+    // Nothing can be done when the console is closed.
     let _ = std::io::stderr().write_all(format!("anteroom-agent {ms} ms: {text}\n").as_bytes());
 }

@@ -1,59 +1,34 @@
-//! The guest's PID 1, and everything else that Anteroom runs inside a machine: one static binary.
+//! The agent: the guest's PID 1, and every other program of Anteroom inside a machine, as one static binary.
 //!
 //! ```text
 //!   /init (PID 1) ──▶ boot: mounts, modules, overlay, switch_root ─┐
-//!   --config FILE ──▶ an ordinary process, for tests ──────────────┴▶ agent: ports · HTTP/2 · supervisor · claim ·
-//!                                                                      terminal · browser · proxy · credential watch
-//!   pane          ──▶ the process inside the terminal: waits for the claim, then runs the tool on its own tty
-//!   browser URL   ──▶ the BROWSER shim: hands the address to the agent
+//!   --config FILE ──▶ an ordinary process, for tests ──────────────┴▶ run: channels · supervised programs · claim · terminal ·
+//!                                                                     browser · proxy · capture of the credential
+//!   pane          ──▶ the process inside the terminal: waits for the claim, then runs the tool on its terminal
+//!   browser URL   ──▶ the URL opener (`BROWSER`): forwards the URL to the agent
 //! ```
 //!
-//! The two modes differ only at the edges ([`place::Place`]); everything above them is the same code.
+//! Machine and process differ only in their paths and users ([`platform::environment`]) and their channels
+//! ([`channel::transport`]); all other code is the same.
 
 mod agent;
-mod backoff;
-mod board;
+mod api_error;
 mod boot;
-mod browser;
-mod callback;
 mod capture;
-mod children;
-mod claim;
-mod config;
-mod credential;
-mod devtools;
-mod display;
-mod ends;
-mod events;
-mod host;
+mod channel;
+mod desktop;
 mod log;
-mod memory;
-mod pane;
-mod paste;
-mod place;
-mod port;
-mod proxy;
-mod resync;
-mod rfb;
-mod screen;
-mod serve;
-mod settings_file;
-mod shim;
-mod spare;
-mod stages;
-mod supervisor;
+mod platform;
+mod run;
+mod sign_in;
 mod terminal;
-mod tmux;
-mod tool;
-mod tunnels;
 mod use_credential;
-mod watched;
 
-// What screens mean is known to whoever tries rules without a machine too.
-use anteroom_screen::{finder, prompts};
+use platform::{config::Config, process::async_runtime};
+use sign_in::url_opener;
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
-/// Names under which a program may call the agent to have an address opened.
+/// Names under which programs call the agent to open a URL.
 const BROWSER_NAMES: [&str; 5] = ["browser", "xdg-open", "sensible-browser", "www-browser", "x-www-browser"];
 
 fn main() -> ExitCode {
@@ -62,12 +37,12 @@ fn main() -> ExitCode {
     let rest: Vec<OsString> = args.collect();
     let name = Path::new(&called_as).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if BROWSER_NAMES.contains(&name) {
-        return shim::hand_over(&rest);
+        return url_opener::forward(&rest);
     }
     match rest.first().and_then(|arg| arg.to_str()) {
-        Some("browser") => shim::hand_over(&rest[1..]),
-        Some("pane") => pane::run(),
-        Some("--config") if rest.len() == 2 => outcome(run_process(Path::new(&rest[1]))),
+        Some("browser") => url_opener::forward(&rest[1..]),
+        Some("pane") => terminal::pane::runner::run(),
+        Some("--config") if rest.len() == 2 => exit_code(run_process(Path::new(&rest[1]))),
         None if rustix::process::getpid().is_init() => boot::run(),
         Some(_) | None => {
             log::line(
@@ -78,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn outcome(result: anyhow::Result<()>) -> ExitCode {
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -88,13 +63,8 @@ fn outcome(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Process mode: an ordinary program that lives until SIGTERM or SIGINT and takes its children with it.
+/// Process mode: an ordinary program that runs until SIGTERM or SIGINT, and whose children die with it.
 fn run_process(config: &Path) -> anyhow::Result<()> {
-    let config = config::Config::read(config)?;
-    reactor()?.block_on(agent::run_as_process(config))
-}
-
-/// One thread: a child's `PR_SET_PDEATHSIG` follows the *thread* that forked it, so all are forked by the main one.
-pub(crate) fn reactor() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()
+    let config = Config::read(config)?;
+    async_runtime()?.block_on(run::run_as_process(config))
 }

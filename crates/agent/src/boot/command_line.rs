@@ -1,6 +1,6 @@
-//! What the kernel's command line tells the agent. Keys of others are passed over.
+//! The agent's parameters on the kernel's command line. Other keys are ignored.
 
-/// `anteroom.*` keys.
+/// The `anteroom.*` keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CommandLine {
     /// `anteroom.image=HASH`.
@@ -8,9 +8,9 @@ pub(super) struct CommandLine {
     /// `anteroom.geometry=WxH`, or `anteroom.width=` and `anteroom.height=`, pixels.
     pub(super) width: u16,
     pub(super) height: u16,
-    /// `anteroom.overlay_mib=`: what may be written over the image, MiB of guest memory.
+    /// `anteroom.overlay_mib=`: how much may be written over the image, MiB of guest memory.
     pub(super) overlay_mib: u32,
-    /// `anteroom.probe=1`: say that the kernel has booted, and end.
+    /// `anteroom.probe=1`: print that the kernel has booted, and power off.
     pub(super) probe: bool,
 }
 
@@ -19,8 +19,8 @@ const HEIGHT: u16 = 800;
 const OVERLAY_MIB: u32 = 512;
 
 impl CommandLine {
-    /// Reads `line`. A value that is none keeps the default: a machine that boots can say what is wrong, one that does
-    /// not cannot.
+    /// Parses `line`. An invalid value is replaced by the default: a machine that boots can report the error, one that does not boot
+    /// cannot.
     pub(super) fn parse(line: &str) -> Self {
         let value = |key: &str| {
             line.split_ascii_whitespace()
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_read_and_others_passed_over() {
+    fn keys_are_parsed_and_others_ignored() {
         let line = CommandLine::parse(
             "console=ttyS0 anteroom.image=sha256:ab anteroom.geometry=1024x768 anteroom.overlay_mib=256 quiet\n",
         );
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_keeps_the_default() {
+    fn invalid_value_is_replaced_by_the_default() {
         let line = CommandLine::parse("anteroom.geometry=$(id)x1 anteroom.overlay_mib=-1 anteroom.probe=yes");
         assert_eq!((line.width, line.height, line.overlay_mib, line.probe), (WIDTH, HEIGHT, OVERLAY_MIB, false));
         assert_eq!(CommandLine::parse(""), CommandLine::parse("anteroom.width=99999 anteroom.widthx=3"));

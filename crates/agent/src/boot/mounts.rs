@@ -1,4 +1,4 @@
-//! File systems and kernel modules.
+//! Mounts file systems and loads kernel modules.
 
 use anyhow::Context;
 use rustix::{
@@ -11,7 +11,7 @@ use std::{ffi::CStr, fs, path::Path, time::Duration};
 const ROOT_DEVICE: &str = "/dev/vda";
 const DEVICE_EVERY_MS: u64 = 5;
 const DEVICE_MS_MAX: u64 = 30_000;
-/// What may be written to `/tmp`, `/run` and `/dev/shm`, each: files there are memory.
+/// The limits of `/tmp`, `/run` and `/dev/shm`: files there use memory.
 const SMALL_TMPFS: &CStr = c"mode=0755,size=256m";
 const SHARED_TMPFS: &CStr = c"mode=1777,size=256m";
 
@@ -24,15 +24,15 @@ fn mount_on(source: &str, target: &str, kind: &str, flags: MountFlags, data: Opt
     }
 }
 
-/// What the agent needs before it can even read its command line.
-pub(super) fn first() -> anyhow::Result<()> {
+/// Mounts the file systems that the agent needs to read its command line.
+pub(super) fn mount_first() -> anyhow::Result<()> {
     let plain = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_on("dev", "/dev", "devtmpfs", MountFlags::NOSUID, None)?;
     mount_on("proc", "/proc", "proc", plain | MountFlags::NODEV, None)?;
     mount_on("sys", "/sys", "sysfs", plain | MountFlags::NODEV, None)
 }
 
-/// Loads what `DIR/order` names, one file name a line, in that order. No such file: everything is built in.
+/// Loads the modules that `DIR/order` names, one file name a line, in that order. Without that file there are no modules to load.
 pub(super) fn load_modules(dir: &Path) -> anyhow::Result<()> {
     let order = match fs::read_to_string(dir.join("order")) {
         Ok(order) => order,
@@ -50,8 +50,8 @@ pub(super) fn load_modules(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the image, with memory over it, the root.
-pub(super) async fn root(overlay_mib: u32) -> anyhow::Result<()> {
+/// Makes the image the root, with an overlay in memory.
+pub(super) async fn switch_root(overlay_mib: u32) -> anyhow::Result<()> {
     wait_for(Path::new(ROOT_DEVICE)).await?;
     mount_on(ROOT_DEVICE, "/lower", "squashfs", MountFlags::RDONLY | MountFlags::NODEV, None)?;
     let size = std::ffi::CString::new(format!("mode=0755,size={overlay_mib}m"))?;
@@ -67,17 +67,17 @@ pub(super) async fn root(overlay_mib: u32) -> anyhow::Result<()> {
     }
     fs::create_dir_all("/newroot/run")?;
     mount_on("run", "/newroot/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(SMALL_TMPFS))?;
-    // The initial file system's binary is out of reach afterwards.
+    // The binary in the initial file system cannot be reached afterwards.
     fs::create_dir_all("/newroot/run/anteroom")?;
     fs::copy("/init", "/newroot/run/anteroom/agent").context("the agent's binary")?;
     std::env::set_current_dir("/newroot")?;
     mount_move("/newroot", "/").context("switch to the new root")?;
     rustix::process::chroot(".")?;
     std::env::set_current_dir("/")?;
-    rest()
+    mount_rest()
 }
 
-fn rest() -> anyhow::Result<()> {
+fn mount_rest() -> anyhow::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     mount_on(
         "pts",
@@ -88,16 +88,16 @@ fn rest() -> anyhow::Result<()> {
     )?;
     mount_on("shm", "/dev/shm", "tmpfs", quiet, Some(SHARED_TMPFS))?;
     mount_on("tmp", "/tmp", "tmpfs", quiet, Some(SHARED_TMPFS))?;
-    // Freezes the browser.
+    // Used to freeze the browser.
     mount_on("cgroup", "/sys/fs/cgroup", "cgroup2", quiet | MountFlags::NOEXEC, None)
 }
 
 async fn wait_for(device: &Path) -> anyhow::Result<()> {
-    let look = async {
+    let exists = async {
         while !device.exists() {
             tokio::time::sleep(Duration::from_millis(DEVICE_EVERY_MS)).await;
         }
     };
     let limit = Duration::from_millis(DEVICE_MS_MAX);
-    tokio::time::timeout(limit, look).await.with_context(|| format!("{} did not appear", device.display()))
+    tokio::time::timeout(limit, exists).await.with_context(|| format!("{} did not appear", device.display()))
 }

@@ -1,10 +1,10 @@
 //! The network that pages see: a loopback, and a device called `eth0` that leads nowhere.
 //!
-//! Without an interface that is up Chromium says that it is offline, and it looks at the interface's *name*. Packets sent
-//! to it are read and dropped; every real connection goes through the proxy. ioctls as in netdevice(7), rtnetlink's
-//! elders, with their structures written out byte by byte.
+//! Without an interface that is up Chromium reports that it is offline, and it checks the interface's *name*. Packets sent to the device
+//! are read and dropped; every real connection goes through the proxy. It is set up with the ioctls of netdevice(7), whose structures are
+//! encoded byte by byte.
 
-use crate::watched::watched;
+use crate::platform::async_fd;
 use anyhow::Context;
 use rustix::{
     fd::AsFd,
@@ -38,7 +38,7 @@ type IfReq = [u8; 40];
 /// `struct rtentry` on 64-bit Linux.
 type RtEntry = [u8; 120];
 
-/// Keeps the device up; dropping it takes its carrier away.
+/// Keeps the device up; dropping it removes the carrier.
 pub(super) struct Network {
     reader: tokio::task::JoinHandle<()>,
 }
@@ -49,7 +49,7 @@ impl Drop for Network {
     }
 }
 
-/// Brings both up.
+/// Configures the loopback and the device.
 pub(super) fn start() -> anyhow::Result<Network> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     set::<SET_FLAGS, _>(&socket, request("lo", &IFF_UP_RUNNING.to_ne_bytes())).context("lo")?;
@@ -60,7 +60,7 @@ pub(super) fn start() -> anyhow::Result<Network> {
     set::<SET_NETMASK, _>(&socket, request(DEVICE, &socket_address(NETMASK))).context("netmask")?;
     set::<SET_FLAGS, _>(&socket, request(DEVICE, &IFF_UP_RUNNING.to_ne_bytes())).context("up")?;
     set::<ADD_ROUTE, _>(&socket, default_route()).context("route")?;
-    let tun = watched(tun, Interest::READABLE)?;
+    let tun = async_fd::register(tun, Interest::READABLE)?;
     Ok(Network { reader: tokio::spawn(drop_packets(tun)) })
 }
 
@@ -87,20 +87,20 @@ fn socket_address(address: Ipv4Addr) -> [u8; 16] {
     out
 }
 
-/// Everything leaves through the device: destination and mask 0.0.0.0, no gateway.
+/// The default route through the device: destination and mask 0.0.0.0, no gateway.
 fn default_route() -> RtEntry {
     let mut route = [0; 120];
     route[8..24].copy_from_slice(&socket_address(Ipv4Addr::UNSPECIFIED));
     route[24..40].copy_from_slice(&socket_address(Ipv4Addr::UNSPECIFIED));
     route[40..56].copy_from_slice(&socket_address(Ipv4Addr::UNSPECIFIED));
     route[56..58].copy_from_slice(&RTF_UP.to_ne_bytes());
-    // `rt_dev`, the last pointer but the three numbers after it: the name, kept alive for ever.
+    // `rt_dev`: a pointer to the device's name, which must stay valid.
     let name: &'static std::ffi::CStr = c"eth0";
     route[88..96].copy_from_slice(&name.as_ptr().addr().to_ne_bytes());
     route
 }
 
-/// Reads what programs send past the proxy, so that the queue does not fill, and drops it.
+/// Reads and drops the packets that programs send without the proxy, so that the queue does not fill.
 async fn drop_packets(tun: AsyncFd<OwnedFd>) {
     let mut packet = [0; PACKET_BYTES_MAX];
     while let Ok(mut ready) = tun.readable().await {

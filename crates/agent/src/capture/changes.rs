@@ -1,11 +1,11 @@
-//! The kernel's word that something changed near the credential's files (inotify).
+//! Notifies of changes near the credential's files (inotify).
 
-use crate::watched::watched;
+use crate::platform::async_fd;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::{io, os::fd::OwnedFd, path::Path};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// The watch on some directories.
+/// Watches directories.
 pub(super) struct Changes {
     notify: AsyncFd<OwnedFd>,
 }
@@ -13,10 +13,10 @@ pub(super) struct Changes {
 impl Changes {
     pub(super) fn new() -> io::Result<Self> {
         let notify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { notify: watched(notify, Interest::READABLE)? })
+        Ok(Self { notify: async_fd::register(notify, Interest::READABLE)? })
     }
 
-    /// Watches the nearest directory above `path` that exists (again and again: adding twice changes nothing).
+    /// Watches the nearest existing directory above `path`. Call it repeatedly: adding a directory twice changes nothing.
     pub(super) fn watch_near(&self, home: &Path, path: &Path) {
         let dirs = path.ancestors().skip(1).take_while(|dir| dir.starts_with(home));
         let flags = WatchFlags::CREATE
@@ -25,14 +25,14 @@ impl Changes {
             | WatchFlags::MODIFY
             | WatchFlags::ONLYDIR;
         for dir in dirs {
-            // Without a watch there is still the backstop.
+            // Without a watch the files are still scanned periodically.
             if inotify::add_watch(self.notify.get_ref(), dir, flags).is_ok() {
                 return;
             }
         }
     }
 
-    /// Waits for a change; several at once are one.
+    /// Waits for a change. Several changes at once are reported as one.
     pub(super) async fn next(&self) {
         let Ok(mut ready) = self.notify.readable().await else { return std::future::pending().await };
         let mut events = [0; 4096];

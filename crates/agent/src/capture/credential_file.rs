@@ -1,5 +1,5 @@
-//! When a file counts as the credential: it is JSON with everything that the provider requires, or text that matches; it was written
-//! after the claim, and it is not what stood there before.
+//! Checks whether a file is the credential: it is JSON with everything that the provider requires, or text that matches a pattern; it was
+//! written after the claim, and its content has changed since then.
 
 use anteroom_wire::provider::{CredentialRules, FileFormat};
 use regex_lite::Regex;
@@ -16,49 +16,49 @@ use std::{
 /// File times are coarser than the clock: a file written right after the claim may look this much older.
 const COARSE_MS: u64 = 50;
 
-/// A file's content and what tells it from another.
+/// The content of a file at one moment.
 #[derive(Clone)]
-pub(crate) struct Seen {
+pub(crate) struct FileSnapshot {
     pub(crate) bytes: Vec<u8>,
     /// Permission bits.
     pub(crate) mode: u32,
-    pub(crate) stamp: Stamp,
+    pub(crate) stamp: FileStamp,
 }
 
-/// Two looks with the same stamp saw the same file, unchanged.
+/// Identifies the content of a file: if two reads return the same stamp, the file was not changed in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct FileStamp {
     inode: u64,
     modified: SystemTime,
     pub(crate) digest: [u8; 32],
 }
 
-/// What stood at a path at the claim.
+/// The digest of the content at a path at the claim; `None`: there was no file.
 pub(crate) type Baseline = Option<[u8; 32]>;
 
-/// What one look found.
-pub(crate) enum Look {
-    /// Nothing there.
+/// The result of reading one path.
+pub(crate) enum ScanResult {
+    /// There is no file.
     Absent,
-    /// What stood there before.
+    /// The file has a content that does not count.
     Unchanged,
-    /// Something that is no credential; why, without any value.
+    /// The file is not a credential; the reason, without any value.
     Rejected(String),
-    /// A whole, new credential.
-    Whole(Seen),
+    /// A complete, new credential.
+    Complete(FileSnapshot),
 }
 
-/// What a provider's credential looks like.
-pub(crate) enum Shape {
-    /// JSON with something at each of these pointers.
+/// The format of a provider's credential.
+pub(crate) enum FormatCheck {
+    /// JSON with a value at each of these pointers.
     Json(Vec<String>),
-    /// Text that matches.
+    /// Text that matches this pattern.
     Text(Regex),
 }
 
-impl Shape {
+impl FormatCheck {
     /// # Errors
-    /// What is wrong with the rules.
+    /// The rules are invalid; the message names the key.
     pub(crate) fn new(rules: &CredentialRules) -> Result<Self, String> {
         match (rules.format, &rules.text_matches) {
             (FileFormat::Json, _) => Ok(Self::Json(rules.required.clone())),
@@ -70,7 +70,7 @@ impl Shape {
         }
     }
 
-    /// What is wrong with the bytes; names keys, never values.
+    /// Why the bytes are not a credential; names keys, never values.
     fn fault(&self, bytes: &[u8]) -> Option<String> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Some("empty".to_owned());
@@ -86,9 +86,9 @@ impl Shape {
     }
 }
 
-/// Reads `path` if it is a plain file of at most `bytes_max`. `Ok(None)`: nothing there.
-fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Result<Seen, String>>> {
-    // No link is followed and nothing that blocks is opened: the tool chooses what stands here.
+/// Reads `path` if it is a plain file of at most `bytes_max`. `Ok(None)`: there is no file.
+fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Result<FileSnapshot, String>>> {
+    // No link is followed and nothing that blocks is opened, since the tool controls the path.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -96,8 +96,8 @@ fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Result<Seen, String>>>
         Err(rustix::io::Errno::LOOP) => return Ok(Some(Err("a symbolic link".to_owned()))),
         Err(error) => return Err(error.into()),
     };
-    let about = file.metadata()?;
-    if FileType::from_raw_mode(about.mode()) != FileType::RegularFile {
+    let metadata = file.metadata()?;
+    if FileType::from_raw_mode(metadata.mode()) != FileType::RegularFile {
         return Ok(Some(Err("not a plain file".to_owned())));
     }
     let mut bytes = Vec::new();
@@ -105,70 +105,72 @@ fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Result<Seen, String>>>
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
         return Ok(Some(Err(format!("larger than {bytes_max} bytes"))));
     }
-    let stamp = Stamp { inode: about.ino(), modified: about.modified()?, digest: Sha256::digest(&bytes).into() };
-    Ok(Some(Ok(Seen { bytes, mode: about.mode() & 0o7777, stamp })))
+    let stamp =
+        FileStamp { inode: metadata.ino(), modified: metadata.modified()?, digest: Sha256::digest(&bytes).into() };
+    Ok(Some(Ok(FileSnapshot { bytes, mode: metadata.mode() & 0o7777, stamp })))
 }
 
-/// What stands at `path` now, to be told apart from what comes later.
+/// The present content at `path`, to be compared with later contents.
 pub(crate) fn baseline(path: &Path, bytes_max: u64) -> Baseline {
-    read(path, bytes_max).ok().flatten()?.ok().map(|seen| seen.stamp.digest)
+    read(path, bytes_max).ok().flatten()?.ok().map(|file| file.stamp.digest)
 }
 
-/// What a file is measured by.
-pub(crate) struct Measure<'a> {
-    pub(crate) shape: &'a Shape,
+/// Decides whether a file counts as a credential.
+pub(crate) struct ScanRules<'a> {
+    pub(crate) format: &'a FormatCheck,
     pub(crate) bytes_max: u64,
     /// Contents that do not count.
-    pub(crate) before: Vec<[u8; 32]>,
-    /// A file that was written earlier does not count; `None`: any that is not `before` does.
-    pub(crate) since: Option<SystemTime>,
+    pub(crate) ignored: Vec<[u8; 32]>,
+    /// A file that was written earlier does not count; `None`: the time does not matter.
+    pub(crate) not_before: Option<SystemTime>,
 }
 
-/// Looks at `path` once.
-pub(crate) fn look(path: &Path, measure: &Measure<'_>) -> Look {
-    let seen = match read(path, measure.bytes_max) {
-        Ok(None) => return Look::Absent,
-        Ok(Some(Ok(seen))) => seen,
-        Ok(Some(Err(why))) => return Look::Rejected(why),
-        Err(error) => return Look::Rejected(format!("cannot be read: {}", error.kind())),
+/// Reads and checks `path` once.
+pub(crate) fn scan(path: &Path, rules: &ScanRules<'_>) -> ScanResult {
+    let file = match read(path, rules.bytes_max) {
+        Ok(None) => return ScanResult::Absent,
+        Ok(Some(Ok(file))) => file,
+        Ok(Some(Err(reason))) => return ScanResult::Rejected(reason),
+        Err(error) => return ScanResult::Rejected(format!("cannot be read: {}", error.kind())),
     };
-    if measure.before.contains(&seen.stamp.digest) {
-        return Look::Unchanged;
+    if rules.ignored.contains(&file.stamp.digest) {
+        return ScanResult::Unchanged;
     }
-    if measure.since.is_some_and(|since| seen.is_older(since)) {
-        return Look::Rejected("older than the sign-in".to_owned());
+    if rules.not_before.is_some_and(|time| file.is_older(time)) {
+        return ScanResult::Rejected("older than the sign-in".to_owned());
     }
-    match measure.shape.fault(&seen.bytes) {
-        Some(why) => Look::Rejected(why),
-        None => Look::Whole(seen),
+    match rules.format.fault(&file.bytes) {
+        Some(reason) => ScanResult::Rejected(reason),
+        None => ScanResult::Complete(file),
     }
 }
 
-/// A further file that belongs to the credential, whatever its content: a plain file of at most `bytes_max`. `Ok(None)`: there is
-/// none, or what is there counts neither as new since `since` nor as changed from `before`.
+/// Reads a companion file of the credential, which may have any content: a plain file of at most `bytes_max`. `Ok(None)`: there is no
+/// file, or it was neither written after `not_before` nor changed since `baseline`.
 ///
 /// # Errors
-/// Why what stands there is not taken along.
-pub(crate) fn beside(
+/// Why the file is not delivered.
+pub(crate) fn companion(
     path: &Path,
     bytes_max: u64,
-    before: &Baseline,
-    since: Option<SystemTime>,
-) -> Result<Option<Seen>, String> {
+    baseline: &Baseline,
+    not_before: Option<SystemTime>,
+) -> Result<Option<FileSnapshot>, String> {
     let found = read(path, bytes_max).map_err(|error| format!("cannot be read: {}", error.kind()))?;
-    let Some(seen) = found.transpose()? else { return Ok(None) };
-    let is_new = since.is_none_or(|since| !seen.is_older(since)) || *before != Some(seen.stamp.digest);
-    Ok(is_new.then_some(seen))
+    let Some(file) = found.transpose()? else { return Ok(None) };
+    let is_new = not_before.is_none_or(|time| !file.is_older(time)) || *baseline != Some(file.stamp.digest);
+    Ok(is_new.then_some(file))
 }
 
-impl Seen {
+impl FileSnapshot {
+    /// Whether the file was written before `than`, allowing for the resolution of file times.
     fn is_older(&self, than: SystemTime) -> bool {
         self.stamp.modified + Duration::from_millis(COARSE_MS) < than
     }
 }
 
 fn json_fault(bytes: &[u8], required: &[String]) -> Option<String> {
-    // The parser's own message could quote the text.
+    // The parser's message could quote the text.
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else {
         return Some("not whole JSON".to_owned());
     };
@@ -196,98 +198,103 @@ mod tests {
         }
     }
 
-    fn measured(path: &Path, rules: &CredentialRules, before: Baseline, since: Option<SystemTime>) -> Look {
-        let shape = Shape::new(rules).unwrap();
-        look(path, &Measure { shape: &shape, bytes_max: MAX, before: before.into_iter().collect(), since })
+    fn scan_with(
+        path: &Path,
+        rules: &CredentialRules,
+        baseline: Baseline,
+        not_before: Option<SystemTime>,
+    ) -> ScanResult {
+        let format = FormatCheck::new(rules).unwrap();
+        scan(path, &ScanRules { format: &format, bytes_max: MAX, ignored: baseline.into_iter().collect(), not_before })
     }
 
-    fn judge(content: &str, before: Baseline, since: Option<SystemTime>) -> Result<(), String> {
-        judge_by(&rules(), content.as_bytes(), before, since)
+    fn check(content: &str, baseline: Baseline, not_before: Option<SystemTime>) -> Result<(), String> {
+        check_with(&rules(), content.as_bytes(), baseline, not_before)
     }
 
-    fn judge_by(
+    fn check_with(
         rules: &CredentialRules,
         content: &[u8],
-        before: Baseline,
-        since: Option<SystemTime>,
+        baseline: Baseline,
+        not_before: Option<SystemTime>,
     ) -> Result<(), String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth.json");
         std::fs::write(&path, content).unwrap();
-        match measured(&path, rules, before, since) {
-            Look::Absent => Err("absent".into()),
-            Look::Unchanged => Err("unchanged".into()),
-            Look::Rejected(why) => Err(why),
-            Look::Whole(seen) => {
-                assert_eq!(seen.bytes, content);
+        match scan_with(&path, rules, baseline, not_before) {
+            ScanResult::Absent => Err("absent".into()),
+            ScanResult::Unchanged => Err("unchanged".into()),
+            ScanResult::Rejected(reason) => Err(reason),
+            ScanResult::Complete(file) => {
+                assert_eq!(file.bytes, content);
                 Ok(())
             }
         }
     }
 
     #[test]
-    fn only_a_whole_credential_counts_and_a_refusal_names_keys_not_values() {
+    fn only_a_complete_credential_counts_and_a_rejection_names_keys_not_values() {
         let whole = r#"{"tokens":{"access":"s3cret"},"at":5,"extra":[]}"#;
-        let judge = |content: &str| judge(content, None, Some(SystemTime::UNIX_EPOCH));
-        assert_eq!(judge(whole), Ok(()));
+        let check = |content: &str| check(content, None, Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(check(whole), Ok(()));
         for cut in 1..whole.len() {
-            assert_eq!(judge(&whole[..cut]), Err("not whole JSON".into()), "cut at {cut}");
+            assert_eq!(check(&whole[..cut]), Err("not whole JSON".into()), "cut at {cut}");
         }
-        assert_eq!(judge(" \n"), Err("empty".into()));
-        assert_eq!(judge(r#"{"tokens":{"access":""},"at":"s3cret"}"#), Err("missing /tokens/access".into()));
-        assert_eq!(judge(r#"{"tokens":null,"at":{}}"#), Err("missing /tokens/access, /at".into()));
-        assert_eq!(judge(&"x".repeat(2000)), Err("larger than 1024 bytes".into()));
+        assert_eq!(check(" \n"), Err("empty".into()));
+        assert_eq!(check(r#"{"tokens":{"access":""},"at":"s3cret"}"#), Err("missing /tokens/access".into()));
+        assert_eq!(check(r#"{"tokens":null,"at":{}}"#), Err("missing /tokens/access, /at".into()));
+        assert_eq!(check(&"x".repeat(2000)), Err("larger than 1024 bytes".into()));
     }
 
     #[test]
-    fn what_was_there_before_does_not_count() {
+    fn content_from_before_the_claim_does_not_count() {
         let whole = r#"{"tokens":{"access":"a"},"at":1}"#;
         let same = Some(Sha256::digest(whole.as_bytes()).into());
-        assert_eq!(judge(whole, same, Some(SystemTime::UNIX_EPOCH)), Err("unchanged".into()));
+        assert_eq!(check(whole, same, Some(SystemTime::UNIX_EPOCH)), Err("unchanged".into()));
         let later = SystemTime::now() + Duration::from_secs(60);
-        assert_eq!(judge(whole, None, Some(later)), Err("older than the sign-in".into()));
-        assert_eq!(judge(whole, None, None), Ok(()));
+        assert_eq!(check(whole, None, Some(later)), Err("older than the sign-in".into()));
+        assert_eq!(check(whole, None, None), Ok(()));
     }
 
     #[test]
-    fn a_text_counts_when_it_matches_and_a_refusal_quotes_nothing() {
+    fn text_counts_when_it_matches_and_a_rejection_quotes_nothing() {
         let text = CredentialRules {
             format: FileFormat::Text,
             text_matches: Some(r"(?m)^token = \S+$".into()),
             ..CredentialRules::default()
         };
-        let judge = |content: &[u8]| judge_by(&text, content, None, None);
-        assert_eq!(judge(b"# x\ntoken = s3cret\n"), Ok(()));
-        assert_eq!(judge(b"token ="), Err("does not look like the provider's credential".into()));
-        assert_eq!(judge(b"token = \xff\n"), Err("not UTF-8 text".into()));
-        assert_eq!(judge(b" \n"), Err("empty".into()));
+        let check = |content: &[u8]| check_with(&text, content, None, None);
+        assert_eq!(check(b"# x\ntoken = s3cret\n"), Ok(()));
+        assert_eq!(check(b"token ="), Err("does not look like the provider's credential".into()));
+        assert_eq!(check(b"token = \xff\n"), Err("not UTF-8 text".into()));
+        assert_eq!(check(b" \n"), Err("empty".into()));
     }
 
     #[test]
-    fn a_file_beside_is_taken_along_when_it_is_new_or_changed() {
+    fn companion_is_delivered_when_it_is_new_or_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("accounts");
-        assert!(beside(&path, MAX, &None, None).unwrap().is_none());
+        assert!(companion(&path, MAX, &None, None).unwrap().is_none());
         std::fs::write(&path, "any").unwrap();
         let same: Baseline = Some(Sha256::digest("any").into());
         let later = SystemTime::now() + Duration::from_secs(60);
-        assert!(beside(&path, MAX, &same, Some(later)).unwrap().is_none());
-        assert!(beside(&path, MAX, &same, Some(SystemTime::UNIX_EPOCH)).unwrap().is_some());
-        assert!(beside(&path, MAX, &None, Some(later)).unwrap().is_some());
-        assert_eq!(beside(&path, 1, &None, None).err().unwrap(), "larger than 1 bytes");
+        assert!(companion(&path, MAX, &same, Some(later)).unwrap().is_none());
+        assert!(companion(&path, MAX, &same, Some(SystemTime::UNIX_EPOCH)).unwrap().is_some());
+        assert!(companion(&path, MAX, &None, Some(later)).unwrap().is_some());
+        assert_eq!(companion(&path, 1, &None, None).err().unwrap(), "larger than 1 bytes");
     }
 
     #[test]
-    fn a_link_or_a_pipe_is_not_read() {
+    fn link_and_pipe_are_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
         let pipe = dir.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         for (path, expected) in [(link, "a symbolic link"), (pipe, "not a plain file")] {
-            let found = measured(&path, &rules(), None, None);
-            assert!(matches!(found, Look::Rejected(why) if why == expected));
+            let found = scan_with(&path, &rules(), None, None);
+            assert!(matches!(found, ScanResult::Rejected(reason) if reason == expected));
         }
-        assert!(matches!(measured(&dir.path().join("none/x"), &rules(), None, None), Look::Absent));
+        assert!(matches!(scan_with(&dir.path().join("none/x"), &rules(), None, None), ScanResult::Absent));
     }
 }

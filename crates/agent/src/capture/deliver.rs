@@ -1,50 +1,52 @@
-//! The delivery: posted until the controller answers. The bytes stay in memory meanwhile, whatever becomes of the files.
+//! Delivers the credential: repeats the request until the controller answers. The bytes stay in memory, independent of the files.
 
-use super::{Found, Watch};
-use crate::{backoff::Backoff, events::bounded, host};
+use crate::{
+    agent::Agent, channel::controller_client::parse_json, platform::backoff::Backoff,
+    sign_in::active_claim::ActiveClaim,
+};
+use anteroom_screen::bounded;
 use anteroom_wire::{
-    Base64, ProblemBody,
-    agent::{CaptureState, Delivered, DeliveredFile, Delivery, Event, STORE_PATH},
+    ProblemBody,
+    agent::{CaptureState, DeliveredFile, Delivery, DeliveryResult, Event, STORE_PATH},
 };
 use http::StatusCode;
 use std::time::Duration;
 
-/// How long the first try waits until what led to it has been heard. The controller that can hear it does so in a few
-/// milliseconds; the credential of one that cannot must not wait for it.
-const TELL_MS_MAX: u64 = 3_000;
+/// How long the first attempt waits until the controller has acknowledged the earlier events. A controller that receives them does so
+/// within milliseconds; if it does not, the credential must not wait for it.
+const EVENTS_MS_MAX: u64 = 3_000;
 
-/// How a delivery ended.
-pub(crate) enum Outcome {
-    /// The controller has it.
-    Done,
-    /// The controller does not want it.
-    Refused,
-    /// The file changed meanwhile: what was read is worth less than what is there now.
+/// The result of a delivery.
+pub(crate) enum DeliveryOutcome {
+    /// The controller has the credential.
+    Accepted,
+    /// The controller rejected it finally.
+    Rejected,
+    /// The file has changed: a newer credential must be delivered instead.
     Superseded,
 }
 
-/// What one try came to.
-enum Answer {
-    Stored,
-    Refused(String),
-    /// None that counts; why.
-    Again(String),
+/// The result of one attempt.
+enum Attempt {
+    Accepted,
+    /// Rejected finally, with this code.
+    Rejected(String),
+    /// To be repeated, for this reason.
+    Retry(String),
 }
 
-pub(super) async fn deliver(watch: &Watch<'_>, found: &Found) -> Outcome {
-    let (agent, claim) = (watch.agent, &watch.owner.claim);
+/// Delivers `files`. `is_superseded` is checked between attempts.
+pub(super) async fn deliver(
+    agent: &Agent,
+    claim: &ActiveClaim,
+    files: Vec<DeliveredFile>,
+    is_superseded: impl Fn() -> bool,
+) -> DeliveryOutcome {
     let delivery = Delivery {
         session: claim.by.session.clone(),
         generation: claim.by.generation,
         provider: claim.provider.id.clone(),
-        files: found
-            .files()
-            .map(|(path, seen)| DeliveredFile {
-                path: path.to_owned(),
-                mode: seen.mode,
-                content: Base64::new(seen.bytes.clone()),
-            })
-            .collect(),
+        files,
     };
     let (min, max) =
         (Duration::from_millis(claim.capture.retry_ms_min), Duration::from_millis(claim.capture.retry_ms_max));
@@ -52,54 +54,55 @@ pub(super) async fn deliver(watch: &Watch<'_>, found: &Found) -> Outcome {
     let mut attempts = 0;
     let mut last_error = None;
     loop {
-        agent.board.capture(CaptureState::Delivering { attempts, last_error: last_error.clone() });
-        agent.host.connected().await;
+        agent.sign_in.set_capture(CaptureState::Delivering { attempts, last_error: last_error.clone() });
+        agent.controller.wait_connected().await;
         if attempts == 0 {
-            // The answer may be this machine's end: an event on its way then would be missing in the session's timeline.
-            let _ = tokio::time::timeout(Duration::from_millis(TELL_MS_MAX), agent.events.all_answered()).await;
+            // The controller may stop this machine as soon as it has the credential: events that are still pending would be lost.
+            let limit = Duration::from_millis(EVENTS_MS_MAX);
+            let _ = tokio::time::timeout(limit, agent.events.wait_all_acknowledged()).await;
         }
-        let mut changes = agent.host.changes();
-        changes.mark_unchanged();
+        let mut connection_changes = agent.controller.connection_changes();
+        connection_changes.mark_unchanged();
         attempts += 1;
-        let error = match post(watch, &delivery).await {
-            Answer::Stored => {
-                agent.board.capture(CaptureState::Delivered);
-                return Outcome::Done;
+        let error = match post(agent, claim, &delivery).await {
+            Attempt::Accepted => {
+                agent.sign_in.set_capture(CaptureState::Delivered);
+                return DeliveryOutcome::Accepted;
             }
-            Answer::Refused(code) => {
-                agent.board.capture(CaptureState::Refused { code });
-                return Outcome::Refused;
+            Attempt::Rejected(code) => {
+                agent.sign_in.set_capture(CaptureState::DeliveryRejected { code });
+                return DeliveryOutcome::Rejected;
             }
-            Answer::Again(error) => error,
+            Attempt::Retry(error) => error,
         };
         agent.events.push(Event::DeliveryRetry { attempts, error: error.clone() });
-        agent.board.capture(CaptureState::Delivering { attempts, last_error: Some(error.clone()) });
+        agent.sign_in.set_capture(CaptureState::Delivering { attempts, last_error: Some(error.clone()) });
         last_error = Some(error);
-        // A new connection is a reason to try at once.
-        let _ = tokio::time::timeout(backoff.after(Duration::ZERO), changes.changed()).await;
-        if watch.superseded(found) {
-            return Outcome::Superseded;
+        // A new connection is a reason to retry at once.
+        let _ = tokio::time::timeout(backoff.next_delay(Duration::ZERO), connection_changes.changed()).await;
+        if is_superseded() {
+            return DeliveryOutcome::Superseded;
         }
     }
 }
 
-async fn post(watch: &Watch<'_>, delivery: &Delivery) -> Answer {
-    match watch.agent.host.post(STORE_PATH, &watch.owner.agent_token, delivery).await {
-        Ok((status, body)) if status.is_success() => match host::json::<Delivered>(&body) {
-            Some(Delivered::Stored { .. } | Delivered::Ignored) => Answer::Stored,
-            None => Answer::Again(format!("{status} with an answer that is none")),
+async fn post(agent: &Agent, claim: &ActiveClaim, delivery: &Delivery) -> Attempt {
+    match agent.controller.post(STORE_PATH, &claim.agent_token, delivery).await {
+        Ok((status, body)) if status.is_success() => match parse_json::<DeliveryResult>(&body) {
+            Some(DeliveryResult::Stored { .. } | DeliveryResult::Ignored) => Attempt::Accepted,
+            None => Attempt::Retry(format!("{status} with an invalid body")),
         },
         Ok((status, body)) if is_final(status) => {
-            let problem = host::json::<ProblemBody>(&body);
+            let problem = parse_json::<ProblemBody>(&body);
             let code = problem.map_or_else(|| status.as_u16().to_string(), |problem| problem.code);
-            Answer::Refused(bounded(&code))
+            Attempt::Rejected(bounded(&code))
         }
-        Ok((status, _)) => Answer::Again(status.to_string()),
-        Err(error) => Answer::Again(error.to_string()),
+        Ok((status, _)) => Attempt::Retry(status.to_string()),
+        Err(error) => Attempt::Retry(error.to_string()),
     }
 }
 
-/// Whether the same request would be refused again for ever.
+/// Whether the same request would be rejected again.
 fn is_final(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 408 | 429)
 }

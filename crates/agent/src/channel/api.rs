@@ -1,9 +1,11 @@
-//! The channel on which the agent is HTTP/2's server: the routes of `anteroom_wire::agent`, each refusal a problem.
+//! The agent's HTTP API, on the channel on which the agent is the HTTP/2 server: the routes of `anteroom_wire::agent`. Errors are problems
+//! (RFC 9457).
 
 mod sign_in;
 mod streams;
 
-use crate::{agent::Agent, log, resync::Connection};
+use super::resync::Connection;
+use crate::{agent::Agent, api_error::ApiError, log};
 use anteroom_wire::{
     Problem,
     agent::{DESKTOP_AUTHORITY, TERMINAL_AUTHORITY},
@@ -17,19 +19,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-type Answer = Response<Full<Bytes>>;
+type ApiResponse = Response<Full<Bytes>>;
 
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// A claim may bring a credential's files: as much as a server can be told to take (64 MiB), in base64, and the descriptor.
+/// A claim may contain the files of a credential, up to the largest configurable size (64 MiB), in base64, and the provider's descriptor.
 const CLAIM_BYTES_MAX: usize = 96 * 1024 * 1024;
 const BODY_MS_MAX: u64 = 30_000;
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
 /// Serves one connection until it ends.
-pub(crate) async fn connection(agent: Arc<Agent>, connection: Connection) {
+pub(crate) async fn serve_connection(agent: Arc<Agent>, connection: Connection) {
     let service = service_fn(move |request| {
         let agent = agent.clone();
-        async move { Ok::<_, Infallible>(route(&agent, request).await.unwrap_or_else(Refused::into_answer)) }
+        async move { Ok::<_, Infallible>(route(&agent, request).await.unwrap_or_else(error_response)) }
     });
     let served = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(channel::STREAM_WINDOW_BYTES)
@@ -45,27 +47,13 @@ pub(crate) async fn connection(agent: Arc<Agent>, connection: Connection) {
     }
 }
 
-/// A request that is not granted.
-#[derive(Debug)]
-struct Refused {
-    problem: Problem,
-    detail: String,
-    status: u16,
+fn error_response(error: ApiError) -> ApiResponse {
+    let status = StatusCode::from_u16(error.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json_with_status(status, &error.problem.with(error.detail))
 }
 
-impl Refused {
-    fn new(problem: Problem, detail: impl Into<String>) -> Self {
-        Self { problem, detail: detail.into(), status: problem.http_status() }
-    }
-
-    fn into_answer(self) -> Answer {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        json_with(status, &self.problem.with(self.detail))
-    }
-}
-
-/// The table of contents.
-async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer, Refused> {
+/// All routes.
+async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResponse, ApiError> {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     if method == Method::CONNECT {
@@ -73,72 +61,77 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer,
         return match authority.as_str() {
             DESKTOP_AUTHORITY => streams::desktop(agent, request).await,
             TERMINAL_AUTHORITY => streams::terminal(agent, request),
-            _ => Err(Refused::new(Problem::PathNotFound, format!("nothing to connect to at {authority:?}"))),
+            _ => Err(ApiError::new(Problem::PathNotFound, format!("nothing to connect to at {authority:?}"))),
         };
     }
-    let size_of = path.strip_prefix("/terminal/").and_then(|rest| rest.strip_suffix("/size"));
-    match (path.as_str(), size_of) {
-        ("/hello", _) => Ok(json(only(&method, Method::GET)?, &agent.hello())),
+    let resized_stream = path.strip_prefix("/terminal/").and_then(|rest| rest.strip_suffix("/size"));
+    match (path.as_str(), resized_stream) {
+        ("/hello", _) => Ok(json(require(&method, Method::GET)?, &agent.hello())),
         ("/claim", _) => {
-            sign_in::claim(agent, body_up_to(CLAIM_BYTES_MAX, only(&method, Method::POST)?, request).await?).await
+            sign_in::claim(agent, parse_body_up_to(CLAIM_BYTES_MAX, require(&method, Method::POST)?, request).await?)
+                .await
         }
-        ("/sign-in", _) => Ok(json(only(&method, Method::GET)?, &sign_in::read(agent))),
-        ("/open-url", _) => sign_in::open_url(agent, body(only(&method, Method::POST)?, request).await?).await,
-        ("/paste", _) => sign_in::paste(agent, body(only(&method, Method::POST)?, request).await?).await,
-        ("/method", _) => sign_in::method(agent, body(only(&method, Method::POST)?, request).await?).await,
-        ("/input", _) => sign_in::input(agent, body(only(&method, Method::POST)?, request).await?).await,
+        ("/sign-in", _) => Ok(json(require(&method, Method::GET)?, &sign_in::read(agent))),
+        ("/open-url", _) => sign_in::open_url(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
+        ("/paste", _) => sign_in::paste(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
+        ("/method", _) => sign_in::method(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
+        ("/input", _) => sign_in::input(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
         ("/screen", _) => {
-            only(&method, Method::GET)?;
+            require(&method, Method::GET)?;
             sign_in::screen(agent).await
         }
-        (_, Some(id)) => streams::resize(agent, id, body(only(&method, Method::POST)?, request).await?),
-        (_, None) => Err(Refused::new(Problem::PathNotFound, "")),
+        (_, Some(id)) => streams::resize(agent, id, parse_body(require(&method, Method::POST)?, request).await?),
+        (_, None) => Err(ApiError::new(Problem::PathNotFound, "")),
     }
 }
 
-/// The method was the right one.
-struct Granted;
+/// Proof that the request's method was checked.
+struct MethodChecked;
 
-fn only(method: &Method, wanted: Method) -> Result<Granted, Refused> {
-    if *method == wanted { Ok(Granted) } else { Err(Refused::new(Problem::MethodNotAllowed, format!("use {wanted}"))) }
+fn require(method: &Method, allowed: Method) -> Result<MethodChecked, ApiError> {
+    if *method == allowed {
+        Ok(MethodChecked)
+    } else {
+        Err(ApiError::new(Problem::MethodNotAllowed, format!("use {allowed}")))
+    }
 }
 
-async fn body<T: DeserializeOwned>(granted: Granted, request: Request<Incoming>) -> Result<T, Refused> {
-    body_up_to(BODY_BYTES_MAX, granted, request).await
+async fn parse_body<T: DeserializeOwned>(checked: MethodChecked, request: Request<Incoming>) -> Result<T, ApiError> {
+    parse_body_up_to(BODY_BYTES_MAX, checked, request).await
 }
 
-async fn body_up_to<T: DeserializeOwned>(
+async fn parse_body_up_to<T: DeserializeOwned>(
     bytes_max: usize,
-    _: Granted,
+    _: MethodChecked,
     request: Request<Incoming>,
-) -> Result<T, Refused> {
+) -> Result<T, ApiError> {
     let whole = Limited::new(request.into_body(), bytes_max).collect();
     let whole = tokio::time::timeout(Duration::from_millis(BODY_MS_MAX), whole).await;
-    let whole = whole.map_err(|_| Refused::new(Problem::Malformed, "the body did not come in time"))?;
-    let whole = whole.map_err(|_| Refused::new(Problem::TooLarge, format!("at most {bytes_max} bytes")))?;
-    // Line and column only: the parser's own message could quote a secret.
+    let whole = whole.map_err(|_| ApiError::new(Problem::Malformed, "the body did not arrive in time"))?;
+    let whole = whole.map_err(|_| ApiError::new(Problem::TooLarge, format!("at most {bytes_max} bytes")))?;
+    // Line and column only: the parser's message could quote a secret.
     serde_json::from_slice(&whole.to_bytes()).map_err(|error| {
-        Refused::new(
+        ApiError::new(
             Problem::Malformed,
-            format!("the body does not fit at line {}, column {}", error.line(), error.column()),
+            format!("the body is malformed at line {}, column {}", error.line(), error.column()),
         )
     })
 }
 
-fn json(_: Granted, value: &impl Serialize) -> Answer {
-    json_with(StatusCode::OK, value)
+fn json(_: MethodChecked, value: &impl Serialize) -> ApiResponse {
+    json_with_status(StatusCode::OK, value)
 }
 
-fn json_with(status: StatusCode, value: &impl Serialize) -> Answer {
+fn json_with_status(status: StatusCode, value: &impl Serialize) -> ApiResponse {
     let Ok(text) = serde_json::to_vec(value) else { return empty(StatusCode::INTERNAL_SERVER_ERROR) };
-    let mut answer = Response::new(Full::from(text));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
-fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = status;
-    answer
+fn empty(status: StatusCode) -> ApiResponse {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
 }

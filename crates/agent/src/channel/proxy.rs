@@ -1,12 +1,11 @@
-//! The HTTP proxy that programs in the machine use: `CONNECT host:port` and `GET http://…`. Each connection becomes one
-//! named request to the controller's egress gate; its refusal is handed to the program at once, in words.
+//! The HTTP proxy for programs in the machine: `CONNECT host:port` and `GET http://…`. Each connection becomes one request, with the
+//! host's name, to the controller's egress gate. If the gate rejects it, the program gets the reason as text at once.
 
-use crate::{
-    agent::Agent,
-    host::{self, NoAnswer},
-    log,
-    tunnels::Place,
+use super::{
+    controller_client::{CallError, parse_json},
+    tunnels::Slot,
 };
+use crate::{agent::Agent, log};
 use anteroom_wire::{Problem, ProblemBody};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header, uri::Authority};
@@ -21,24 +20,24 @@ use tokio::{
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// Programs' connections at once, those included that wait for a place.
+/// Connections from programs at once, including those that wait for a slot.
 const CONNECTIONS_MAX: usize = 256;
 const HEAD_MS_MAX: u64 = 30_000;
-/// How long the gate may take, its own time limit for the far host included.
+/// How long the gate may take to answer, including the time in which it connects to the remote host.
 const GATE_MS_MAX: u64 = 60_000;
-/// How long a request waits for a controller that is away.
-const AWAY_MS_MAX: u64 = 30_000;
-const REFUSAL_BYTES_MAX: usize = 16 * 1024;
+/// How long a request waits for the controller to connect.
+const CONTROLLER_MS_MAX: u64 = 30_000;
+const ERROR_BYTES_MAX: usize = 16 * 1024;
 
-/// Serves programs, for ever.
+/// Serves programs, forever.
 pub(crate) async fn serve(agent: Arc<Agent>, listener: TcpListener) -> io::Result<()> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors: the next may succeed.
+                // Out of file descriptors: a later attempt may succeed.
                 log::line(&format!("proxy: {error}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -55,9 +54,9 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: TcpListener) -> io::Resul
 async fn serve_one(agent: Arc<Agent>, stream: TcpStream) {
     let service = service_fn(move |request| {
         let agent = agent.clone();
-        async move { Ok::<_, Infallible>(answer(&agent, request).await) }
+        async move { Ok::<_, Infallible>(handle(&agent, request).await) }
     });
-    // A program that breaks off is not worth a line.
+    // A program that closes its connection early is not an error.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HEAD_MS_MAX))
@@ -66,19 +65,19 @@ async fn serve_one(agent: Arc<Agent>, stream: TcpStream) {
         .await;
 }
 
-async fn answer(agent: &Arc<Agent>, request: Request<Incoming>) -> Response<Body> {
-    let answered =
+async fn handle(agent: &Arc<Agent>, request: Request<Incoming>) -> Response<Body> {
+    let response =
         if request.method() == Method::CONNECT { tunnel(agent, request).await } else { forward(agent, request).await };
-    answered.unwrap_or_else(|refusal| refusal.into_response())
+    response.unwrap_or_else(ProxyError::into_response)
 }
 
-/// Why a program does not get its connection.
-struct Refusal {
+/// Why a program gets no connection.
+struct ProxyError {
     status: StatusCode,
     body: ProblemBody,
 }
 
-impl Refusal {
+impl ProxyError {
     fn new(problem: Problem, detail: &str) -> Self {
         let status = StatusCode::from_u16(problem.http_status()).unwrap_or(StatusCode::BAD_GATEWAY);
         Self { status, body: problem.with(detail) }
@@ -87,7 +86,7 @@ impl Refusal {
     fn into_response(self) -> Response<Body> {
         let detail = self.body.detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
         let text = format!("{}{detail} {}\n", self.body.sentence, self.body.remedy);
-        let mut response = Response::new(whole(text));
+        let mut response = Response::new(text_body(text));
         *response.status_mut() = self.status;
         response
             .headers_mut()
@@ -96,78 +95,79 @@ impl Refusal {
     }
 }
 
-fn whole(text: String) -> Body {
+fn text_body(text: String) -> Body {
     Full::from(text).map_err(|never| match never {}).boxed()
 }
 
-/// A stream to `authority` through the gate.
-async fn reach(agent: &Arc<Agent>, authority: &str) -> Result<(Place, Upgraded), Refusal> {
-    // What a browser wants to fetch by itself while nobody owns the machine is nobody's request.
-    if agent.claim_now().is_none() {
-        return Err(Refusal::new(Problem::EgressDenied, "the machine is not claimed"));
+/// Opens a stream to `authority` through the gate.
+async fn connect(agent: &Arc<Agent>, authority: &str) -> Result<(Slot, Upgraded), ProxyError> {
+    // Before the claim only the browser's own background requests can come, and no session accounts for them.
+    if agent.claim.current().is_none() {
+        return Err(ProxyError::new(Problem::EgressDenied, "the machine is not claimed"));
     }
-    let slow = |what| Refusal::new(Problem::EgressTimeout, what);
-    let place = agent.tunnels.place().await.ok_or_else(|| slow("too many connections are open"))?;
-    let away = Duration::from_millis(AWAY_MS_MAX);
-    tokio::time::timeout(away, agent.host.connected()).await.map_err(|_| slow("the controller is away"))?;
+    let timeout = |detail| ProxyError::new(Problem::EgressTimeout, detail);
+    let slot = agent.tunnels.acquire().await.ok_or_else(|| timeout("too many connections are open"))?;
+    let limit = Duration::from_millis(CONTROLLER_MS_MAX);
+    let connected = tokio::time::timeout(limit, agent.controller.wait_connected()).await;
+    connected.map_err(|_| timeout("the controller is not connected"))?;
     let request = Request::connect(authority).body(Full::default());
-    let request = request.map_err(|_| Refusal::new(Problem::Malformed, "not a host and a port"))?;
-    let response = agent.host.send(request, GATE_MS_MAX).await.map_err(|error| match error {
-        NoAnswer::Slow => slow("the gate did not answer"),
-        NoAnswer::Away | NoAnswer::Broken(_) | NoAnswer::Unwritable => {
-            Refusal::new(Problem::EgressUnreachable, &error.to_string())
+    let request = request.map_err(|_| ProxyError::new(Problem::Malformed, "not a host and a port"))?;
+    let response = agent.controller.send(request, GATE_MS_MAX).await.map_err(|error| match error {
+        CallError::Timeout => timeout("the gate did not answer"),
+        CallError::NotConnected | CallError::Broken(_) | CallError::InvalidRequest => {
+            ProxyError::new(Problem::EgressUnreachable, &error.to_string())
         }
     })?;
     let status = response.status();
     if status != StatusCode::OK {
-        let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect();
+        let body = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect();
         let body = tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), body).await;
-        let body = body.ok().and_then(Result::ok).and_then(|body| host::json(&body.to_bytes()));
+        let body = body.ok().and_then(Result::ok).and_then(|body| parse_json(&body.to_bytes()));
         let body = body.unwrap_or_else(|| Problem::EgressUnreachable.with(""));
-        return Err(Refusal { status, body });
+        return Err(ProxyError { status, body });
     }
     let upgraded = hyper::upgrade::on(response).await;
-    let stream = upgraded.map_err(|_| Refusal::new(Problem::EgressUnreachable, "the channel broke"))?;
-    Ok((place, stream))
+    let stream = upgraded.map_err(|_| ProxyError::new(Problem::EgressUnreachable, "the channel broke"))?;
+    Ok((slot, stream))
 }
 
-async fn tunnel(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+async fn tunnel(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Response<Body>, ProxyError> {
     let authority = request.uri().authority().filter(|authority| authority.port_u16().is_some()).cloned();
-    let authority = authority.ok_or_else(|| Refusal::new(Problem::Malformed, "CONNECT needs a host and a port"))?;
-    let (place, far) = reach(agent, authority.as_str()).await?;
+    let authority = authority.ok_or_else(|| ProxyError::new(Problem::Malformed, "CONNECT needs a host and a port"))?;
+    let (slot, remote) = connect(agent, authority.as_str()).await?;
     tokio::spawn(async move {
-        if let Ok(near) = hyper::upgrade::on(request).await {
-            place.carry(TokioIo::new(near), TokioIo::new(far)).await;
+        if let Ok(program) = hyper::upgrade::on(request).await {
+            slot.relay(TokioIo::new(program), TokioIo::new(remote)).await;
         }
     });
     Ok(Response::new(Empty::new().map_err(|never| match never {}).boxed()))
 }
 
-/// `GET http://host/…`: asked of the far host on a stream of its own.
-async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-    let malformed = |what| Refusal::new(Problem::Malformed, what);
+/// `GET http://host/…`: sends the request to the remote host on a new stream.
+async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Response<Body>, ProxyError> {
+    let malformed = |detail| ProxyError::new(Problem::Malformed, detail);
     let plain = request.uri().scheme_str() == Some("http");
     let authority = request.uri().authority().filter(|_| plain).cloned();
-    let authority = authority.ok_or_else(|| malformed("a proxy takes CONNECT host:port or http:// addresses"))?;
+    let authority = authority.ok_or_else(|| malformed("the proxy supports CONNECT host:port and http:// URLs"))?;
     let target = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     *request.uri_mut() = path.parse::<Uri>().map_err(|_| malformed("the address has no path"))?;
-    let_pass(request.headers_mut(), &authority);
-    let (place, far) = reach(agent, &target).await?;
-    let broken = |error: hyper::Error| Refusal::new(Problem::EgressUnreachable, &error.to_string());
+    strip_hop_by_hop_headers(request.headers_mut(), &authority);
+    let (slot, remote) = connect(agent, &target).await?;
+    let broken = |error: hyper::Error| ProxyError::new(Problem::EgressUnreachable, &error.to_string());
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(TokioIo::new(far))).await.map_err(broken)?;
-    tokio::spawn(async move { place.hold(connection).await });
-    let answer = tokio::time::timeout(Duration::from_millis(GATE_MS_MAX), sender.send_request(request)).await;
-    let mut response = answer.map_err(|_| Refusal::new(Problem::EgressTimeout, ""))?.map_err(broken)?;
+        hyper::client::conn::http1::handshake(TokioIo::new(TokioIo::new(remote))).await.map_err(broken)?;
+    tokio::spawn(async move { slot.run(connection).await });
+    let response = tokio::time::timeout(Duration::from_millis(GATE_MS_MAX), sender.send_request(request)).await;
+    let mut response = response.map_err(|_| ProxyError::new(Problem::EgressTimeout, ""))?.map_err(broken)?;
     for name in [header::CONNECTION, header::PROXY_AUTHENTICATE, HeaderName::from_static("keep-alive")] {
         response.headers_mut().remove(name);
     }
     Ok(response.map(BodyExt::boxed))
 }
 
-/// Headers that are between the program and this proxy go no further.
-fn let_pass(headers: &mut HeaderMap, authority: &Authority) {
+/// Removes the headers that concern only the program and this proxy.
+fn strip_hop_by_hop_headers(headers: &mut HeaderMap, authority: &Authority) {
     for name in [
         header::CONNECTION,
         header::PROXY_AUTHORIZATION,

@@ -2,14 +2,14 @@
 //! picture and the reasons).
 //!
 //! ```text
-//!            nonce: echo it                          go: the nonce's own
-//!   ┌────────────◀──────┐                     ┌──────────────▶ Connection (HTTP/2)
-//!   │   Line::handshake ┴─── other bytes: ✗ ──┘                      │
-//!   └──────────────────────────◀── nonce in mid-connection, error, end ┘
+//!              nonce: echo it                            go with the same nonce
+//!   ┌──────────────◀──────────────┐                     ┌──────────────▶ Connection (HTTP/2)
+//!   │  HandshakeStream::handshake ┴─── other bytes: ✗ ──┘                      │
+//!   └────────────────────────────────◀── nonce in mid-connection, error, end ──┘
 //! ```
 //!
-//! The agent must find a nonce wherever it stands, also when HTTP/2 has swallowed half of it. Instead of searching the
-//! last bytes again, every byte that is read passes one [`Spotter`], whose state outlives the connection.
+//! The agent must find a nonce at any position, also when HTTP/2 has already read half of it. Instead of searching the last bytes again,
+//! every byte that is read passes one [`MarkerScanner`], whose state outlives the connection.
 
 use anteroom_wire::channel::{NONCE_BYTES, PAD_BYTES, echo_line};
 use std::{
@@ -22,92 +22,93 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Any byte stream a channel can be.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+/// A byte stream that can be a channel.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 const HEX_LEN: usize = NONCE_BYTES * 2;
 const READ_BYTES: usize = 16 * 1024;
-/// A host that does not read for this long while the agent greets it is no host.
-const GREETING_MS_MAX: u64 = 5_000;
+/// The handshake fails when the peer does not read the agent's bytes for this long.
+const WRITE_MS_MAX: u64 = 5_000;
 
-/// A line that the host wrote.
+/// A line with which the peer starts a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(crate) enum Marker {
     /// `\nN <hex>\n`.
     Nonce(String),
     /// `\nG <hex>\n`.
     Go(String),
 }
 
-/// Finds marks in a stream, however it is cut.
+/// Finds markers in a stream that is read in pieces.
 #[derive(Debug, Default)]
-pub(crate) struct Spotter {
-    /// What of `\n`, letter, space, digits has been matched.
-    seen: Vec<u8>,
+pub(crate) struct MarkerScanner {
+    /// The bytes of a possible marker (`\n`, letter, space, digits) that have matched so far.
+    matched: Vec<u8>,
 }
 
-impl Spotter {
-    /// The first mark in `bytes` and how many bytes it took to see it.
-    pub(crate) fn find(&mut self, bytes: &[u8]) -> Option<(Mark, usize)> {
+impl MarkerScanner {
+    /// The first marker in `bytes` and how many bytes were consumed up to its end.
+    pub(crate) fn find(&mut self, bytes: &[u8]) -> Option<(Marker, usize)> {
         let mut at = 0;
         while at < bytes.len() {
-            if self.seen.is_empty() {
+            if self.matched.is_empty() {
                 match bytes[at..].iter().position(|&b| b == b'\n') {
                     Some(skip) => at += skip,
                     None => return None,
                 }
-            } else if self.seen.len() == 1 {
-                // After a newline more of them change nothing: a pad is tens of thousands.
+            } else if self.matched.len() == 1 {
+                // More newlines after a newline change nothing: the padding is tens of thousands of them.
                 match bytes[at..].iter().position(|&b| b != b'\n') {
                     Some(skip) => at += skip,
                     None => return None,
                 }
             }
-            let mark = self.push(bytes[at]);
+            let marker = self.push(bytes[at]);
             at += 1;
-            if let Some(mark) = mark {
-                return Some((mark, at));
+            if let Some(marker) = marker {
+                return Some((marker, at));
             }
         }
         None
     }
 
-    fn push(&mut self, byte: u8) -> Option<Mark> {
-        let fits = match self.seen.len() {
+    fn push(&mut self, byte: u8) -> Option<Marker> {
+        let fits = match self.matched.len() {
             0 => byte == b'\n',
             1 => byte == b'N' || byte == b'G',
             2 => byte == b' ',
             n if n < 3 + HEX_LEN => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
             _ => byte == b'\n',
         };
-        if fits && self.seen.len() == 3 + HEX_LEN {
-            let hex = String::from_utf8_lossy(&self.seen[3..]).into_owned();
-            let letter = self.seen[1];
-            self.seen.clear();
-            self.seen.push(b'\n'); // the end of one line may begin the next
-            return Some(if letter == b'N' { Mark::Nonce(hex) } else { Mark::Go(hex) });
+        if fits && self.matched.len() == 3 + HEX_LEN {
+            let hex = String::from_utf8_lossy(&self.matched[3..]).into_owned();
+            let letter = self.matched[1];
+            self.matched.clear();
+            self.matched.push(b'\n'); // the end of one line may be the start of the next
+            return Some(if letter == b'N' { Marker::Nonce(hex) } else { Marker::Go(hex) });
         }
         if !fits {
-            self.seen.clear();
+            self.matched.clear();
         }
         if fits || byte == b'\n' {
-            self.seen.push(byte);
+            self.matched.push(byte);
         }
         None
     }
 }
 
 struct Inner {
-    io: Box<dyn Stream>,
-    spotter: Spotter,
-    /// Bytes read but not yet handed on.
+    io: Box<dyn ByteStream>,
+    scanner: MarkerScanner,
+    /// Bytes that were read and not yet returned.
     pending: Vec<u8>,
-    /// A nonce seen in mid-connection and not yet answered.
+    /// A nonce that arrived in mid-connection and is not yet echoed.
     nonce: Option<String>,
-    /// Which connection may still use the stream.
-    turn: u64,
-    broken: bool,
+    /// The number of the connection that may use the stream.
+    current: u64,
+    /// Whether that connection was ended by a nonce.
+    reset: bool,
 }
 
 impl Inner {
@@ -117,15 +118,15 @@ impl Inner {
         Poll::Ready(Ok(read.filled().len()))
     }
 
-    /// A nonce in mid-connection: the host is another one now.
-    fn note_nonce(&mut self, bytes: &[u8]) -> bool {
+    /// Looks for a nonce in mid-connection, with which a new peer ends this connection.
+    fn detect_nonce(&mut self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
-        while let Some((mark, used)) = self.spotter.find(rest) {
+        while let Some((marker, used)) = self.scanner.find(rest) {
             rest = &rest[used..];
-            if let Mark::Nonce(hex) = mark {
+            if let Marker::Nonce(hex) = marker {
                 self.nonce = Some(hex);
                 self.pending = rest.to_vec();
-                self.broken = true;
+                self.reset = true;
                 return true;
             }
         }
@@ -133,8 +134,8 @@ impl Inner {
     }
 }
 
-/// One byte stream to a host, over which connections follow one another.
-pub(crate) struct Line {
+/// One byte stream to the controller, on which connections follow one another.
+pub(crate) struct HandshakeStream {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -142,16 +143,20 @@ fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Line {
-    pub(crate) fn new(io: Box<dyn Stream>) -> Self {
-        let inner = Inner { io, spotter: Spotter::default(), pending: Vec::new(), nonce: None, turn: 0, broken: false };
+impl HandshakeStream {
+    pub(crate) fn new(io: Box<dyn ByteStream>) -> Self {
+        let inner =
+            Inner { io, scanner: MarkerScanner::default(), pending: Vec::new(), nonce: None, current: 0, reset: false };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// Waits for a host's nonce, echoes it (each, if there are several) and waits for its go.
+    /// Waits for the peer's nonce, echoes it (each, if there are several) and waits for its go. The wait has no limit: a machine without
+    /// a controller is normal.
     ///
-    /// `pad` first sends newlines that end a decoder which still waits for the rest of a frame of ours.
-    /// Errors: the stream ended or cannot be written. Waits for a host without limit: that is a machine's normal state.
+    /// `pad`: first sends newlines that end a decoder which still waits for the rest of a frame of the agent.
+    ///
+    /// # Errors
+    /// The stream ended or cannot be written.
     pub(crate) async fn handshake(&self, pad: bool) -> io::Result<Connection> {
         if pad {
             self.write_all(&[b'\n'; PAD_BYTES]).await?;
@@ -169,39 +174,39 @@ impl Line {
         let mut chunk = pending;
         loop {
             let mut rest = &chunk[..];
-            while let Some((mark, used)) = self.find(rest) {
+            while let Some((marker, used)) = self.find(rest) {
                 rest = &rest[used..];
-                match mark {
-                    Mark::Nonce(hex) => {
+                match marker {
+                    Marker::Nonce(hex) => {
                         self.write_all(echo_line(&hex).as_bytes()).await?;
                         expected = Some(hex);
                     }
-                    Mark::Go(hex) if expected.as_ref() == Some(&hex) => return Ok(self.connection(rest)),
-                    Mark::Go(_) => {}
+                    Marker::Go(hex) if expected.as_ref() == Some(&hex) => return Ok(self.connection(rest)),
+                    Marker::Go(_) => {}
                 }
             }
             chunk = self.read().await?;
         }
     }
 
-    /// After a connection: whether the host may still wait for the rest of a frame, because nothing said it is another.
-    pub(crate) fn wants_pad(&self) -> bool {
+    /// After a connection: whether the peer may still wait for the rest of a frame, because it has not started a new connection.
+    pub(crate) fn needs_padding(&self) -> bool {
         lock(&self.inner).nonce.is_none()
     }
 
-    fn find(&self, bytes: &[u8]) -> Option<(Mark, usize)> {
-        lock(&self.inner).spotter.find(bytes)
+    fn find(&self, bytes: &[u8]) -> Option<(Marker, usize)> {
+        lock(&self.inner).scanner.find(bytes)
     }
 
     fn connection(&self, rest: &[u8]) -> Connection {
         let mut inner = lock(&self.inner);
-        inner.turn += 1;
-        inner.broken = false;
-        // What came after the go passes the spotter here; what comes later, when it is read.
-        if !inner.note_nonce(rest) {
+        inner.current += 1;
+        inner.reset = false;
+        // The bytes after the go pass the scanner here; later bytes pass it when they are read.
+        if !inner.detect_nonce(rest) {
             inner.pending = rest.to_vec();
         }
-        Connection { inner: self.inner.clone(), turn: inner.turn }
+        Connection { inner: self.inner.clone(), number: inner.current }
     }
 
     async fn read(&self) -> io::Result<Vec<u8>> {
@@ -226,20 +231,20 @@ impl Line {
             }
             poll_fn(|cx| Pin::new(&mut lock(&self.inner).io).poll_flush(cx)).await
         };
-        tokio::time::timeout(Duration::from_millis(GREETING_MS_MAX), write).await?
+        tokio::time::timeout(Duration::from_millis(WRITE_MS_MAX), write).await?
     }
 }
 
-/// One connection: HTTP/2 runs on it until the host is another one or the stream ends.
+/// One connection: HTTP/2 runs on it until a peer starts a new one or the stream ends.
 pub(crate) struct Connection {
     inner: Arc<Mutex<Inner>>,
-    turn: u64,
+    number: u64,
 }
 
 impl Connection {
     fn inner(&self) -> io::Result<MutexGuard<'_, Inner>> {
         let inner = lock(&self.inner);
-        if inner.broken || inner.turn != self.turn {
+        if inner.reset || inner.current != self.number {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(inner)
@@ -256,7 +261,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Ok(()));
         }
         let n = ready!(inner.poll_fill(cx, buf.initialize_unfilled()))?;
-        if inner.note_nonce(&buf.initialize_unfilled()[..n]) {
+        if inner.detect_nonce(&buf.initialize_unfilled()[..n]) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         buf.advance(n);
@@ -276,7 +281,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The stream belongs to the line: the next connection needs it.
+        // The stream stays open for the next connection.
         Poll::Ready(Ok(()))
     }
 }

@@ -1,12 +1,13 @@
-//! Where byte streams come from: a virtio-serial port in a machine, a Unix socket in process mode.
+//! The byte streams of the channels: a virtio-serial port in a machine, a Unix socket in process mode.
 //!
-//! The guest's port is a character device with traps of its own:
-//! - polled directly it spins after one hang-up, since its readiness is never cleared; so an own, edge-triggered epoll
-//!   instance watches the port, and the reactor watches that instance;
-//! - without a host `read` gives 0, but `write` says "try again" for ever; so on "try again" the hang-up is looked for;
-//! - a fast close and open by the host is often missed; the resync above takes care of that.
+//! The guest's port is a character device with three peculiarities:
+//! - polled directly it spins after one hang-up, since its readiness is never cleared; so a separate, edge-triggered epoll instance
+//!   watches the port, and the async runtime watches that instance;
+//! - without a peer on the host `read` returns 0, but `write` returns `EAGAIN` forever; so after `EAGAIN` it checks for a hang-up;
+//! - a fast close and open on the host is often missed; [`super::resync`] handles that.
 
-use crate::{resync::Stream, watched::watched};
+use super::resync::ByteStream;
+use crate::platform::async_fd;
 use rustix::{
     event::{
         PollFd, PollFlags, Timespec,
@@ -31,37 +32,37 @@ use tokio::{
 };
 
 /// The port may appear after the agent has started.
-const PORT_EVERY_MS: u64 = 20;
-const PORT_MS_MAX: u64 = 30_000;
-/// Backstop for a host whose arrival made no event.
-const HOST_EVERY_MS: u64 = 1_000;
+const FIND_PORT_EVERY_MS: u64 = 20;
+const FIND_PORT_MS_MAX: u64 = 30_000;
+/// How often the port is checked for a peer whose arrival caused no event.
+const CHECK_PEER_EVERY_MS: u64 = 1_000;
 
-/// A place where hosts come, one after another.
-pub(crate) enum Medium {
-    /// A virtio-serial port, open for the agent's whole life (a second open would be refused).
+/// An endpoint to which peers connect, one after another.
+pub(crate) enum Transport {
+    /// A virtio-serial port, open as long as the agent runs (a second open would be rejected).
     Virtio(Arc<Device>),
-    /// A listening socket; a new connection replaces the one before.
+    /// A listening socket; a new connection replaces the previous one.
     Unix(UnixListener),
 }
 
-impl Medium {
-    /// The virtio-serial port called `name`, waited for as it may appear late.
+impl Transport {
+    /// The virtio-serial port called `name`; waits until it appears.
     pub(crate) async fn virtio(name: &str) -> io::Result<Self> {
-        let look = async {
+        let find = async {
             loop {
                 if let Some(path) = find_port(Path::new("/sys/class/virtio-ports"), name) {
                     return Device::open(&path);
                 }
-                tokio::time::sleep(Duration::from_millis(PORT_EVERY_MS)).await;
+                tokio::time::sleep(Duration::from_millis(FIND_PORT_EVERY_MS)).await;
             }
         };
-        let device = tokio::time::timeout(Duration::from_millis(PORT_MS_MAX), look).await.map_err(|_| {
+        let device = tokio::time::timeout(Duration::from_millis(FIND_PORT_MS_MAX), find).await.map_err(|_| {
             io::Error::new(io::ErrorKind::NotFound, format!("no virtio-serial port is called {name}"))
         })??;
         Ok(Self::Virtio(Arc::new(device)))
     }
 
-    /// A Unix socket at `path`; what an earlier agent left there is removed.
+    /// A Unix socket at `path`; a file that an earlier agent left there is removed.
     pub(crate) fn unix(path: &Path) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -70,19 +71,19 @@ impl Medium {
         Ok(Self::Unix(UnixListener::bind(path)?))
     }
 
-    /// The next host's stream.
-    pub(crate) async fn next(&self) -> io::Result<Box<dyn Stream>> {
+    /// Waits for the next peer and returns its stream.
+    pub(crate) async fn accept(&self) -> io::Result<Box<dyn ByteStream>> {
         match self {
             Self::Virtio(device) => {
-                device.host().await;
-                Ok(Box::new(Port { device: device.clone(), dead: false }))
+                device.wait_for_peer().await;
+                Ok(Box::new(VirtioStream { device: device.clone(), ended: false }))
             }
             Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
         }
     }
 
-    /// Whether one stream lasts over several hosts (a device), or each host brings its own (a socket).
-    pub(crate) fn is_shared(&self) -> bool {
+    /// Whether several peers use one stream in turn (a device), instead of one stream each (a socket).
+    pub(crate) fn is_persistent(&self) -> bool {
         match self {
             Self::Virtio(_) => true,
             Self::Unix(_) => false,
@@ -109,12 +110,12 @@ pub(crate) struct Device {
     port: OwnedFd,
     wakers: Arc<Mutex<Wakers>>,
     changed: Arc<tokio::sync::Notify>,
-    pump: tokio::task::JoinHandle<()>,
+    poll_task: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.pump.abort();
+        self.poll_task.abort();
     }
 }
 
@@ -127,37 +128,37 @@ impl Device {
         let port = rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
         let watch = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&watch, &port, EventData::new_u64(0), EventFlags::IN | EventFlags::OUT | EventFlags::ET)?;
-        let watch = watched(watch, Interest::READABLE)?;
+        let watch = async_fd::register(watch, Interest::READABLE)?;
         let wakers = Arc::new(Mutex::new(Wakers::default()));
         let changed = Arc::new(tokio::sync::Notify::new());
-        let pump = tokio::spawn(pump(watch, wakers.clone(), changed.clone()));
-        Ok(Self { port, wakers, changed, pump })
+        let poll_task = tokio::spawn(wake_on_events(watch, wakers.clone(), changed.clone()));
+        Ok(Self { port, wakers, changed, poll_task })
     }
 
-    fn hung_up(&self) -> bool {
+    fn is_hung_up(&self) -> bool {
         let mut fds = [PollFd::new(&self.port, PollFlags::OUT)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
     }
 
-    /// Waits until a host has the other end open.
-    async fn host(&self) {
+    /// Waits until the other end is open on the host.
+    async fn wait_for_peer(&self) {
         loop {
             let changed = self.changed.notified();
-            if !self.hung_up() {
+            if !self.is_hung_up() {
                 return;
             }
-            let _ = tokio::time::timeout(Duration::from_millis(HOST_EVERY_MS), changed).await;
+            let _ = tokio::time::timeout(Duration::from_millis(CHECK_PEER_EVERY_MS), changed).await;
         }
     }
 }
 
-/// Empties the own epoll instance at each event and wakes both directions.
-async fn pump(watch: AsyncFd<OwnedFd>, wakers: Arc<Mutex<Wakers>>, changed: Arc<tokio::sync::Notify>) {
+/// Drains the device's epoll instance at each event and wakes reader and writer.
+async fn wake_on_events(watch: AsyncFd<OwnedFd>, wakers: Arc<Mutex<Wakers>>, changed: Arc<tokio::sync::Notify>) {
     loop {
         let Ok(mut ready) = watch.readable().await else { return };
         ready.clear_ready();
-        // Draining after clearing: an event between the two shows again. An interrupted drain does, too.
+        // Draining after clearing: an event between the two is reported again, also after an interrupted drain.
         drain(watch.get_ref());
         changed.notify_waiters();
         let mut wakers = lock(&wakers);
@@ -173,22 +174,22 @@ fn drain(watch: &OwnedFd) {
     let _ = epoll::wait(watch.as_fd(), rustix::buffer::spare_capacity(&mut events), Some(&now));
 }
 
-/// The device as one host's stream. Dead once that host has hung up.
-struct Port {
+/// The device as the stream of one peer. Ends when that peer has hung up.
+struct VirtioStream {
     device: Arc<Device>,
-    dead: bool,
+    ended: bool,
 }
 
-impl AsyncRead for Port {
+impl AsyncRead for VirtioStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.dead {
+        if self.ended {
             return Poll::Ready(Ok(()));
         }
-        // The waker first: an event between a failed read and a later registration would be lost.
+        // The waker is registered first: an event between a failed read and a later registration would be lost.
         lock(&self.device.wakers).reader = Some(cx.waker().clone());
         match rustix::io::read(&self.device.port, buf.initialize_unfilled()) {
             Ok(n) => {
-                self.dead = n == 0 && buf.remaining() > 0;
+                self.ended = n == 0 && buf.remaining() > 0;
                 buf.advance(n);
                 Poll::Ready(Ok(()))
             }
@@ -198,16 +199,16 @@ impl AsyncRead for Port {
     }
 }
 
-impl AsyncWrite for Port {
+impl AsyncWrite for VirtioStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.dead {
+        if self.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         lock(&self.device.wakers).writer = Some(cx.waker().clone());
         match rustix::io::write(&self.device.port, buf) {
             Ok(n) => Poll::Ready(Ok(n)),
-            Err(Errno::AGAIN | Errno::INTR) if self.device.hung_up() => {
-                self.dead = true;
+            Err(Errno::AGAIN | Errno::INTR) if self.device.is_hung_up() => {
+                self.ended = true;
                 Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
             }
             Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
@@ -229,14 +230,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_found_by_its_name_only() {
+    fn port_is_found_by_its_name_only() {
         let class = tempfile::tempdir().unwrap();
-        for (port, name) in [("vport1p1", "anteroom.agent\n"), ("vport1p2", "anteroom.host\n")] {
+        for (port, name) in [("vport1p1", "anteroom.agent\n"), ("vport1p2", "anteroom.controller\n")] {
             std::fs::create_dir(class.path().join(port)).unwrap();
             std::fs::write(class.path().join(port).join("name"), name).unwrap();
         }
-        assert_eq!(find_port(class.path(), "anteroom.host"), Some(PathBuf::from("/dev/vport1p2")));
+        assert_eq!(find_port(class.path(), "anteroom.controller"), Some(PathBuf::from("/dev/vport1p2")));
         assert_eq!(find_port(class.path(), "anteroom"), None);
-        assert_eq!(find_port(&class.path().join("absent"), "anteroom.host"), None);
+        assert_eq!(find_port(&class.path().join("absent"), "anteroom.controller"), None);
     }
 }

@@ -1,7 +1,7 @@
-//! Outbound connections: bounded, because HTTP/2's connection window carries only so many unread streams.
+//! Limits the outbound connections, because HTTP/2's connection window has space for a limited number of unread streams.
 //!
-//! Browsers hold idle connections open for minutes. When all places are taken, the connection that has been idle
-//! longest gives its place to the one that waits.
+//! Browsers keep idle connections open for minutes. When all slots are in use and another connection waits, the one that has been idle
+//! longest is closed.
 
 use anteroom_wire::channel::STREAMS_MAX;
 use std::{
@@ -19,29 +19,29 @@ use tokio::{
     time::Instant,
 };
 
-/// Streams kept free for events and the delivery.
+/// Streams reserved for events and the delivery.
 const RESERVED: u32 = 3;
-/// Before this, an idle connection keeps its place.
+/// A connection that has been idle for less than this is not closed.
 const IDLE_MS_MIN: u64 = 3_000;
-const LOOK_EVERY_MS: u64 = 250;
+const EVICT_EVERY_MS: u64 = 250;
 const WAIT_MS_MAX: u64 = 30_000;
 const COPY_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
-struct Use {
-    since: Instant,
-    /// Milliseconds after `since`.
+struct Activity {
+    opened_at: Instant,
+    /// When bytes were last transferred, milliseconds after `opened_at`.
     last_ms: AtomicU64,
-    make_room: Notify,
+    evict: Notify,
 }
 
-impl Use {
+impl Activity {
     fn touch(&self) {
-        self.last_ms.store(ms(self.since.elapsed()), Ordering::Relaxed);
+        self.last_ms.store(ms(self.opened_at.elapsed()), Ordering::Relaxed);
     }
 
     fn idle_ms(&self) -> u64 {
-        ms(self.since.elapsed()).saturating_sub(self.last_ms.load(Ordering::Relaxed))
+        ms(self.opened_at.elapsed()).saturating_sub(self.last_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -49,108 +49,109 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// All of them.
+/// The open outbound connections.
 pub(crate) struct Tunnels {
-    places: Arc<Semaphore>,
-    open: Mutex<Vec<Arc<Use>>>,
+    slots: Arc<Semaphore>,
+    open: Mutex<Vec<Arc<Activity>>>,
 }
 
-/// A place for one; dropping it frees it.
-pub(crate) struct Place {
+/// A slot for one connection; dropping it frees the slot.
+pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
-    used: Arc<Use>,
+    activity: Arc<Activity>,
     tunnels: Arc<Tunnels>,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.tunnels.open().retain(|other| !Arc::ptr_eq(other, &self.used));
+        self.tunnels.open().retain(|other| !Arc::ptr_eq(other, &self.activity));
     }
 }
 
 impl Tunnels {
     pub(crate) fn new() -> Self {
-        Self::with_places((STREAMS_MAX - RESERVED) as usize)
+        Self::with_slots((STREAMS_MAX - RESERVED) as usize)
     }
 
-    fn with_places(places: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(places)), open: Mutex::default() }
+    fn with_slots(slots: usize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(slots)), open: Mutex::default() }
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<Arc<Use>>> {
+    fn open(&self) -> MutexGuard<'_, Vec<Arc<Activity>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place, oldest first; `None`: none came free in time.
-    pub(crate) async fn place(self: &Arc<Self>) -> Option<Place> {
-        let turn = self.places.clone().acquire_owned();
-        let make_room = async {
+    /// Waits for a slot, first come first served; `None`: none became free within 30 s.
+    pub(crate) async fn acquire(self: &Arc<Self>) -> Option<Slot> {
+        let turn = self.slots.clone().acquire_owned();
+        let evict = async {
             loop {
-                self.close_idlest();
-                tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
+                self.evict_idlest();
+                tokio::time::sleep(Duration::from_millis(EVICT_EVERY_MS)).await;
             }
         };
         let permit = tokio::select! {
             biased;
             permit = tokio::time::timeout(Duration::from_millis(WAIT_MS_MAX), turn) => permit.ok()?.ok()?,
-            () = make_room => return None,
+            () = evict => return None,
         };
-        let used = Arc::new(Use { since: Instant::now(), last_ms: AtomicU64::new(0), make_room: Notify::new() });
-        self.open().push(used.clone());
-        Some(Place { _permit: permit, used, tunnels: self.clone() })
+        let activity =
+            Arc::new(Activity { opened_at: Instant::now(), last_ms: AtomicU64::new(0), evict: Notify::new() });
+        self.open().push(activity.clone());
+        Some(Slot { _permit: permit, activity, tunnels: self.clone() })
     }
 
-    fn close_idlest(&self) {
+    fn evict_idlest(&self) {
         let open = self.open();
-        let idlest = open.iter().max_by_key(|used| used.idle_ms());
-        if let Some(used) = idlest.filter(|used| used.idle_ms() >= IDLE_MS_MIN) {
-            used.make_room.notify_one();
+        let idlest = open.iter().max_by_key(|activity| activity.idle_ms());
+        if let Some(activity) = idlest.filter(|activity| activity.idle_ms() >= IDLE_MS_MIN) {
+            activity.evict.notify_one();
         }
     }
 }
 
-impl Place {
-    /// Carries bytes both ways until one side ends or the place is needed.
-    pub(crate) async fn carry(
+impl Slot {
+    /// Copies bytes in both directions until one side ends or the slot is reclaimed.
+    pub(crate) async fn relay(
         &self,
         near: impl AsyncRead + AsyncWrite + Unpin,
         mut far: impl AsyncRead + AsyncWrite + Unpin,
     ) {
-        let mut near = Noted { inner: near, used: &self.used };
+        let mut near = TrackedStream { inner: near, activity: &self.activity };
         tokio::select! {
             _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, COPY_BYTES, COPY_BYTES) => {}
-            () = self.used.make_room.notified() => {}
+            () = self.activity.evict.notified() => {}
         }
     }
 
-    /// Runs something else in this place, under the same rule.
-    pub(crate) async fn hold<T>(&self, running: impl Future<Output = T>) -> Option<T> {
+    /// Runs `running` in this slot; `None`: the slot was reclaimed first.
+    pub(crate) async fn run<T>(&self, running: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = running => Some(done),
-            () = self.used.make_room.notified() => None,
+            () = self.activity.evict.notified() => None,
         }
     }
 }
 
-/// A stream whose traffic is noted.
-struct Noted<'a, S> {
+/// A stream that records when bytes are transferred.
+struct TrackedStream<'a, S> {
     inner: S,
-    used: &'a Use,
+    activity: &'a Activity,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Noted<'_, S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<'_, S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if polled.is_ready() {
-            self.used.touch();
+            self.activity.touch();
         }
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<'_, S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.used.touch();
+        self.activity.touch();
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
@@ -168,31 +169,31 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_idlest_connection_gives_its_place_to_one_that_waits() {
-        let tunnels = Arc::new(Tunnels::with_places(2));
-        let busy = tunnels.place().await.unwrap();
-        let idle = tunnels.place().await.unwrap();
+    async fn idlest_connection_is_closed_for_one_that_waits() {
+        let tunnels = Arc::new(Tunnels::with_slots(2));
+        let busy = tunnels.acquire().await.unwrap();
+        let idle = tunnels.acquire().await.unwrap();
         let ((_, near), (far, _)) = (tokio::io::duplex(64), tokio::io::duplex(64));
-        let idle = tokio::spawn(async move { idle.hold(std::future::pending::<()>()).await });
+        let idle = tokio::spawn(async move { idle.run(std::future::pending::<()>()).await });
         tokio::time::advance(Duration::from_millis(IDLE_MS_MIN + 1)).await;
-        busy.used.touch();
-        assert!(tunnels.place().await.is_some(), "the idle one went");
+        busy.activity.touch();
+        assert!(tunnels.acquire().await.is_some(), "the idle connection was closed");
         assert_eq!(idle.await.unwrap(), None);
-        busy.carry(near, far).await;
+        busy.relay(near, far).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_does_not_wait_for_ever() {
-        let tunnels = Arc::new(Tunnels::with_places(1));
-        let busy = tunnels.place().await.unwrap();
+    async fn request_for_a_slot_times_out() {
+        let tunnels = Arc::new(Tunnels::with_slots(1));
+        let busy = tunnels.acquire().await.unwrap();
         let keep = async {
             loop {
-                busy.used.touch();
+                busy.activity.touch();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         tokio::select! {
-            none = tunnels.place() => assert!(none.is_none()),
+            none = tunnels.acquire() => assert!(none.is_none()),
             () = keep => {}
         }
     }

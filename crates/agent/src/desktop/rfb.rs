@@ -1,5 +1,5 @@
-//! The little of RFB (RFC 6143) that the agent speaks itself: is somebody there, "have this size", joining as a viewer
-//! ahead of one, and the rehearsal of a first picture.
+//! The agent as an RFB client (RFC 6143) of the display server: probes it, sets its size, makes a connection in advance for a viewer, and
+//! requests a first picture to warm it up.
 
 use anteroom_wire::agent::Geometry;
 use std::{io, path::Path, time::Duration};
@@ -8,26 +8,26 @@ use tokio::{
     net::UnixStream,
 };
 
-/// One exchange with the display server, from connecting on.
+/// The whole exchange with the display server, from connecting on.
 const EXCHANGE_MS_MAX: u64 = 5_000;
-/// The version that the agent speaks, and the only one for which it shakes hands ahead.
+/// The protocol version of the agent, and the only one for which it makes a handshake in advance.
 pub(crate) const VERSION: &[u8; 12] = b"RFB 003.008\n";
 /// Security type "none".
 pub(crate) const NO_SECURITY: u8 = 1;
-/// The pseudo-encoding of the extension that knows sizes.
+/// The ExtendedDesktopSize pseudo-encoding.
 const EXTENDED_DESKTOP_SIZE: i32 = -308;
 const NAME_BYTES_MAX: u32 = 4 * 1024;
-/// A rehearsal ends when nothing came for so long, …
+/// The warm-up ends when nothing has arrived for this long, …
 const QUIET_MS: u64 = 300;
-/// … or when this much has come (a raw picture of the largest size is 33 MB).
-const REHEARSAL_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// … or when this much has arrived (a raw picture of the largest size is 33 MB).
+const WARM_UP_BYTES_MAX: usize = 48 * 1024 * 1024;
 
-/// What the display server tells a viewer that has joined: the message itself, whose head is the desktop's size.
+/// The `ServerInit` message of the display server, which begins with the desktop's size.
 #[derive(Debug)]
 pub(crate) struct ServerInit(Vec<u8>);
 
 impl ServerInit {
-    /// As it came, for a viewer that is to read it.
+    /// The whole message, to be sent to a viewer.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -39,7 +39,7 @@ impl ServerInit {
 }
 
 /// Connects and reads the greeting.
-pub(crate) async fn greet(socket: &Path) -> io::Result<()> {
+pub(crate) async fn probe(socket: &Path) -> io::Result<()> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
         read_greeting(&mut stream).await.map(drop)
@@ -47,31 +47,31 @@ pub(crate) async fn greet(socket: &Path) -> io::Result<()> {
     .await
 }
 
-/// Asks the display server for `size` and waits until it has it.
+/// Sets the desktop's size and waits until it has changed.
 pub(crate) async fn resize(socket: &Path, size: Geometry) -> io::Result<()> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
-        if shake_hands(&mut stream, true).await?.size() == size {
+        if handshake(&mut stream, true).await?.size() == size {
             return Ok(());
         }
-        let mut ask = vec![2, 0, 0, 1]; // SetEncodings, one
-        ask.extend(EXTENDED_DESKTOP_SIZE.to_be_bytes());
-        // The server speaks of sizes only in updates: ask for one of a single pixel.
-        ask.extend([3, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
-        ask.extend([251, 0]); // SetDesktopSize
-        ask.extend(size.width.to_be_bytes());
-        ask.extend(size.height.to_be_bytes());
-        ask.extend([1, 0]); // one screen
-        ask.extend([0; 8]); // its id 0, at 0,0
-        ask.extend(size.width.to_be_bytes());
-        ask.extend(size.height.to_be_bytes());
-        ask.extend([0; 4]);
-        stream.write_all(&ask).await?;
+        let mut request = vec![2, 0, 0, 1]; // SetEncodings, one
+        request.extend(EXTENDED_DESKTOP_SIZE.to_be_bytes());
+        // The server sends the size only in updates: request one of a single pixel.
+        request.extend([3, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
+        request.extend([251, 0]); // SetDesktopSize
+        request.extend(size.width.to_be_bytes());
+        request.extend(size.height.to_be_bytes());
+        request.extend([1, 0]); // one screen
+        request.extend([0; 8]); // its id 0, at 0,0
+        request.extend(size.width.to_be_bytes());
+        request.extend(size.height.to_be_bytes());
+        request.extend([0; 4]);
+        stream.write_all(&request).await?;
         drop(stream.shutdown().await);
-        // A new client is told the size there is.
+        // A new client gets the present size.
         loop {
             let mut again = UnixStream::connect(socket).await?;
-            if shake_hands(&mut again, true).await?.size() == size {
+            if handshake(&mut again, true).await?.size() == size {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -80,22 +80,22 @@ pub(crate) async fn resize(socket: &Path, size: Geometry) -> io::Result<()> {
     .await
 }
 
-/// Connects and joins, beside other viewers (`shared`) or in their place: what is left is the viewer's own.
-pub(crate) async fn join(socket: &Path, shared: bool) -> io::Result<(UnixStream, ServerInit)> {
+/// Connects and completes the handshake. `shared`: other viewers stay connected.
+pub(crate) async fn connect(socket: &Path, shared: bool) -> io::Result<(UnixStream, ServerInit)> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
-        let init = shake_hands(&mut stream, shared).await?;
+        let init = handshake(&mut stream, shared).await?;
         Ok((stream, init))
     })
     .await
 }
 
-/// Connects for a viewer that has been greeted as [`VERSION`] and has answered `version`.
-pub(crate) async fn connect_as(socket: &Path, version: [u8; 12]) -> io::Result<UnixStream> {
+/// Connects for a viewer that got the greeting [`VERSION`] and answered `version`. The rest of the handshake is the viewer's.
+pub(crate) async fn connect_with_version(socket: &Path, version: [u8; 12]) -> io::Result<UnixStream> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
         if read_greeting(&mut stream).await? != *VERSION {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the display server greets differently now"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the display server sends another greeting now"));
         }
         stream.write_all(&version).await?;
         Ok(stream)
@@ -103,24 +103,24 @@ pub(crate) async fn connect_as(socket: &Path, version: [u8; 12]) -> io::Result<U
     .await
 }
 
-/// Has the whole picture sent in `encodings` and throws it away: what the display server needs for a picture is then in
-/// memory, not on the compressed disk.
-pub(crate) async fn rehearse(socket: &Path, encodings: &[i32]) -> io::Result<()> {
+/// Requests the whole picture in `encodings` and drops it. Then the code that the display server needs for a picture is in memory, not on
+/// the compressed disk.
+pub(crate) async fn warm_up(socket: &Path, encodings: &[i32]) -> io::Result<()> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
-        let size = shake_hands(&mut stream, true).await?.size();
+        let size = handshake(&mut stream, true).await?.size();
         // SetPixelFormat as viewers do: 32 bits, depth 24, little endian, true colour, red << 16, green << 8, blue.
-        let mut ask = vec![0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
-        ask.extend([2, 0]); // SetEncodings
-        ask.extend(u16::try_from(encodings.len()).unwrap_or(0).to_be_bytes());
-        ask.extend(encodings.iter().flat_map(|encoding| encoding.to_be_bytes()));
-        ask.extend([3, 0, 0, 0, 0, 0]); // the whole picture
-        ask.extend(size.width.to_be_bytes());
-        ask.extend(size.height.to_be_bytes());
-        stream.write_all(&ask).await?;
+        let mut request = vec![0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
+        request.extend([2, 0]); // SetEncodings
+        request.extend(u16::try_from(encodings.len()).unwrap_or(0).to_be_bytes());
+        request.extend(encodings.iter().flat_map(|encoding| encoding.to_be_bytes()));
+        request.extend([3, 0, 0, 0, 0, 0]); // the whole picture
+        request.extend(size.width.to_be_bytes());
+        request.extend(size.height.to_be_bytes());
+        stream.write_all(&request).await?;
         stream.readable().await?;
         let (mut buf, mut total) = (vec![0; 64 * 1024], 0);
-        while total < REHEARSAL_BYTES_MAX {
+        while total < WARM_UP_BYTES_MAX {
             match tokio::time::timeout(Duration::from_millis(QUIET_MS), stream.read(&mut buf)).await {
                 Ok(Ok(n)) if n > 0 => total += n,
                 Ok(Ok(_)) | Err(_) => break,
@@ -140,13 +140,16 @@ async fn read_greeting(stream: &mut UnixStream) -> io::Result<[u8; 12]> {
     let mut greeting = [0; 12];
     stream.read_exact(&mut greeting).await?;
     if !greeting.starts_with(b"RFB ") {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers on the desktop's socket is not RFB"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the server on the desktop's socket does not speak RFB",
+        ));
     }
     Ok(greeting)
 }
 
-/// Greets, takes security type "none", joins.
-async fn shake_hands(stream: &mut UnixStream, shared: bool) -> io::Result<ServerInit> {
+/// Completes the handshake, with security type "none".
+async fn handshake(stream: &mut UnixStream, shared: bool) -> io::Result<ServerInit> {
     if read_greeting(stream).await? != *VERSION {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the display server does not speak RFB 3.8"));
     }

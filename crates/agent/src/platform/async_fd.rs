@@ -1,4 +1,4 @@
-//! Descriptors that the reactor watches.
+//! File descriptors registered with the async runtime.
 
 use std::{
     io,
@@ -7,15 +7,15 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Something that owns its descriptor, so that the descriptor cannot be closed while it is watched.
-pub(crate) trait Owns: AsRawFd {}
-impl Owns for OwnedFd {}
-impl Owns for Arc<OwnedFd> {}
+/// A type that owns its descriptor, so that the descriptor cannot be closed while it is registered.
+pub(crate) trait OwnsFd: AsRawFd {}
+impl OwnsFd for OwnedFd {}
+impl OwnsFd for Arc<OwnedFd> {}
 
-/// Lets the reactor watch `fd` (which need not be non-blocking as long as only a ready one is used).
-pub(crate) fn watched<T: Owns>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    // SAFETY: `Owns` types always give the same descriptor and keep it open until they are dropped.
-    #[expect(unsafe_code, reason = "the caller must promise what `Owns` already means")]
-    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
-    Ok(watched?)
+/// Registers `fd` with the runtime. The descriptor need not be non-blocking as long as it is used only when it is ready.
+pub(crate) fn register<T: OwnsFd>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    // SAFETY: `OwnsFd` types always return the same descriptor and keep it open until they are dropped.
+    #[expect(unsafe_code, reason = "the caller must promise what `OwnsFd` already guarantees")]
+    let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
+    Ok(registered?)
 }

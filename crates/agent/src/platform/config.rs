@@ -1,6 +1,6 @@
-//! Process mode's configuration: one JSON file, unknown keys refused. A machine's agent has none: the kernel's command line says
-//! what must be known at the boot, the claim what is this session's. So nothing belongs here but where things are: what changed the
-//! agent's judgement would make process mode another agent than the machine's.
+//! Process mode's configuration: one JSON file, in which unknown keys are rejected. A machine's agent has no configuration: it gets boot
+//! parameters from the kernel's command line and session parameters from the claim. So only paths belong here; a setting that changed
+//! the agent's decisions would make process mode a different agent than the machine's.
 //!
 //! ```json
 //! {
@@ -16,7 +16,6 @@
 //! }
 //! ```
 
-use crate::memory::Sources;
 use anyhow::Context;
 use serde::Deserialize;
 use std::{
@@ -26,38 +25,61 @@ use std::{
 
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What process mode is told. Paths are absolute; `work_dir` and `home` must exist.
+/// The configuration of process mode. Paths are absolute; `work_dir` and `home` must exist.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where the agent listens in place of the port on which it is HTTP/2's server.
+    /// The socket that replaces the port on which the agent is the HTTP/2 server.
     pub(crate) agent_socket: PathBuf,
-    /// Where it listens in place of the port on which it is HTTP/2's client.
+    /// The socket that replaces the port on which the agent is the HTTP/2 client.
     pub(crate) host_socket: PathBuf,
-    /// For its own sockets and files.
+    /// The directory for the agent's own sockets and files.
     pub(crate) work_dir: PathBuf,
     /// The tool's home directory.
     pub(crate) home: PathBuf,
     /// An RFB server's Unix socket; absent: this machine has no desktop.
     #[serde(default)]
     pub(crate) rfb_socket: Option<PathBuf>,
-    /// What `GET /hello` shall tell.
+    /// The image hash that `GET /hello` returns.
     pub(crate) image_hash: String,
-    /// Tool name → version, likewise.
+    /// Tool name → version, as returned by `GET /hello`.
     #[serde(default)]
     pub(crate) clis: BTreeMap<String, String>,
     /// `PATH` of the tool.
     #[serde(default = "default_path")]
     pub(crate) path: String,
-    /// More environment for the tool.
+    /// Additional environment variables of the tool.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
-    /// Files that tell of this place's memory as the kernel's do; absent: nobody looks, since the host's is not the place's.
+    /// Files that report memory use in the kernel's formats; absent: memory is not watched, since the host's is not the session's.
     #[serde(default)]
-    pub(crate) memory: Option<Sources>,
+    pub(crate) memory: Option<MemorySources>,
 }
 
-/// Debian's for an ordinary user, and the image's own place for tools first.
+/// The files that report memory use.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemorySources {
+    /// In the format of `/proc/meminfo` (proc(5)).
+    pub(crate) meminfo: PathBuf,
+    /// In the format of `/proc/pressure/memory`; a kernel without pressure information has no such file.
+    pub(crate) pressure: PathBuf,
+    /// In the format of `/proc/vmstat`.
+    pub(crate) vmstat: PathBuf,
+    /// In the format of `/dev/kmsg`.
+    pub(crate) kmsg: PathBuf,
+}
+
+impl MemorySources {
+    /// The kernel's own files, for a machine.
+    pub(crate) fn kernel() -> Self {
+        let [meminfo, pressure, vmstat, kmsg] =
+            ["/proc/meminfo", "/proc/pressure/memory", "/proc/vmstat", "/dev/kmsg"].map(PathBuf::from);
+        Self { meminfo, pressure, vmstat, kmsg }
+    }
+}
+
+/// `PATH` of an ordinary Debian user, with the image's directory for tools first.
 pub(crate) fn default_path() -> String {
     "/usr/local/bin:/usr/bin:/bin".to_owned()
 }
@@ -84,12 +106,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_key_is_refused() {
+    fn unknown_key_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("agent.json");
-        let place = dir.path().display();
-        let good =
-            format!(r#""agent_socket":"/a","host_socket":"/h","work_dir":"{place}","home":"{place}","image_hash":"x""#);
+        let dir_text = dir.path().display();
+        let good = format!(
+            r#""agent_socket":"/a","host_socket":"/h","work_dir":"{dir_text}","home":"{dir_text}","image_hash":"x""#
+        );
         std::fs::write(&file, format!("{{{good}}}")).unwrap();
         assert_eq!(Config::read(&file).unwrap().path, default_path());
         std::fs::write(&file, format!("{{{good},\"colour\":1}}")).unwrap();

@@ -1,11 +1,8 @@
-//! How often one program ended: its restarts, and whether it is in a loop of crashes.
+//! Reports the exits of one program, and detects when it crashes in a loop.
 
-use crate::{
-    agent::Agent,
-    events::{Events, bounded},
-    log,
-    supervisor::Output,
-};
+use super::{output::Output, readiness::Readiness, reaper::ExitCode};
+use crate::{channel::event_queue::EventQueue, log};
+use anteroom_screen::bounded;
 use anteroom_wire::agent::{Event, Stage};
 use std::{
     collections::VecDeque,
@@ -14,112 +11,114 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So many ends …
+/// This many exits …
 const LOOP_EXITS: usize = 5;
-/// … within this are a loop of crashes.
+/// … within this time are a crash loop.
 const LOOP_WINDOW_S: u64 = 120;
-/// A program that stays up this long is out of its loop.
-const HELD_MS: u64 = 15_000;
-/// Between two looks whether it does.
-const LOOK_EVERY_MS: u64 = 1_000;
+/// A program that runs this long has left its crash loop.
+const STABLE_MS: u64 = 15_000;
+/// How often a program in a crash loop is checked.
+const CHECK_EVERY_MS: u64 = 1_000;
 
-/// The ends of one program. Cheap to clone: all clones are the same.
+/// Tracks the exits of one program. Cheap to clone: all clones share one history.
 #[derive(Clone)]
-pub(crate) struct Ends {
+pub(crate) struct CrashTracker {
     name: &'static str,
     stage: Stage,
-    count: Arc<Mutex<Count>>,
+    readiness: Arc<Readiness>,
+    events: Arc<EventQueue>,
+    history: Arc<Mutex<ExitHistory>>,
 }
 
 #[derive(Debug, Default)]
-struct Count {
+struct ExitHistory {
     restarts: u32,
     recent: VecDeque<Instant>,
-    /// Since when it is up.
-    up: Option<Instant>,
-    /// When a loop was told last; `None`: it is in none.
-    told: Option<Instant>,
+    running_since: Option<Instant>,
+    /// When the crash loop was last reported; `None`: the program is not in one.
+    loop_reported: Option<Instant>,
 }
 
-impl Count {
-    /// It ended at `now`. `Some`: that makes a loop that shall be told; how many ends it has.
-    fn ended(&mut self, now: Instant) -> Option<usize> {
+impl ExitHistory {
+    /// Records an exit at `now`. `Some`: a crash loop must be reported, with this many recent exits.
+    fn record_exit(&mut self, now: Instant) -> Option<usize> {
         let window = Duration::from_secs(LOOP_WINDOW_S);
-        self.up = None;
+        self.running_since = None;
         self.recent.push_back(now);
         self.recent.retain(|&at| now.saturating_duration_since(at) < window);
-        let told_long_ago = self.told.is_none_or(|at| now.saturating_duration_since(at) >= window);
-        let tell = self.recent.len() >= LOOP_EXITS && told_long_ago;
-        if tell {
-            self.told = Some(now);
+        let report_due = self.loop_reported.is_none_or(|at| now.saturating_duration_since(at) >= window);
+        let report = self.recent.len() >= LOOP_EXITS && report_due;
+        if report {
+            self.loop_reported = Some(now);
         }
-        tell.then_some(self.recent.len())
+        report.then_some(self.recent.len())
     }
 
-    /// Whether it has just left its loop.
+    /// Whether the program has just left its crash loop.
     fn left_loop(&mut self, now: Instant) -> bool {
-        let held = Duration::from_millis(HELD_MS);
-        let out = self.told.is_some() && self.up.is_some_and(|up| now.saturating_duration_since(up) >= held);
-        if out {
-            self.told = None;
+        let stable = Duration::from_millis(STABLE_MS);
+        let left = self.loop_reported.is_some()
+            && self.running_since.is_some_and(|since| now.saturating_duration_since(since) >= stable);
+        if left {
+            self.loop_reported = None;
             self.recent.clear();
         }
-        out
+        left
     }
 }
 
-impl Ends {
-    /// Of the program `name`, whose failures are those of `stage`.
-    pub(crate) fn new(name: &'static str, stage: Stage) -> Self {
-        Self { name, stage, count: Arc::default() }
+impl CrashTracker {
+    /// For the program `name`, whose failures count for `stage`.
+    pub(crate) fn new(name: &'static str, stage: Stage, readiness: Arc<Readiness>, events: Arc<EventQueue>) -> Self {
+        Self { name, stage, readiness, events, history: Arc::default() }
     }
 
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    fn history(&self) -> MutexGuard<'_, ExitHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It was started.
-    pub(crate) fn up(&self) {
-        self.count().up = Some(Instant::now());
+    /// Records that the program was started.
+    pub(crate) fn started(&self) {
+        self.history().running_since = Some(Instant::now());
     }
 
-    /// Says that it ended, or could not be started at all (`Err`).
-    pub(crate) fn tell(&self, agent: &Agent, ended: &io::Result<i32>, output: &Output) {
+    /// Reports that the program ended, or could not be started (`Err`).
+    pub(crate) fn report_exit(&self, exit: &io::Result<ExitCode>, output: &Output) {
         let name = self.name;
         let mut last_lines = output.last_lines();
-        let (code, what) = match ended {
+        let (code, summary) = match exit {
             Ok(code) => (Some(*code), format!("{name} ended with {code}")),
             Err(error) => (None, format!("{name} could not be started: {error}")),
         };
         if code.is_none() {
-            last_lines.push(what.clone());
+            last_lines.push(summary.clone());
         }
-        let (restarts, crash_loop, first) = {
-            let mut count = self.count();
-            let (restarts, first) = (count.restarts, count.told.is_none());
-            count.restarts = count.restarts.saturating_add(1);
-            (restarts, count.ended(Instant::now()), first)
+        let (restarts, crash_loop, is_first_report) = {
+            let mut history = self.history();
+            let (restarts, is_first_report) = (history.restarts, history.loop_reported.is_none());
+            history.restarts = history.restarts.saturating_add(1);
+            (restarts, history.record_exit(Instant::now()), is_first_report)
         };
-        log::line(&format!("{what} (restarts {restarts}): {}", last_lines.join(" | ")));
-        agent.stages.failed(self.stage, &format!("{what}; {}", last_lines.join("\n")));
+        log::line(&format!("{summary} (restarts {restarts}): {}", last_lines.join(" | ")));
+        self.readiness.fail(self.stage, &format!("{summary}; {}", last_lines.join("\n")));
         let last_lines: Vec<String> = last_lines.iter().map(|line| bounded(line)).collect();
         let name = name.to_owned();
-        agent.events.push(Event::ChildExited { name: name.clone(), code, restarts, last_lines: last_lines.clone() });
+        self.events.push(Event::ChildExited { name: name.clone(), code, restarts, last_lines: last_lines.clone() });
         let Some(exits) = crash_loop else { return };
         let exits = u32::try_from(exits).unwrap_or(u32::MAX);
         log::line(&format!("{name} ended {exits} times within {LOOP_WINDOW_S} s"));
-        agent.events.push(Event::CrashLoop { name, exits, window_s: LOOP_WINDOW_S, code, last_lines });
-        if first {
-            tokio::spawn(self.clone().see_out(agent.events.clone()));
+        self.events.push(Event::CrashLoop { name, exits, window_s: LOOP_WINDOW_S, code, last_lines });
+        if is_first_report {
+            tokio::spawn(self.clone().report_recovery());
         }
     }
 
-    /// Says when the program is out of its loop.
-    async fn see_out(self, events: Arc<Events>) {
+    /// Waits until the program has left its crash loop, and reports that.
+    async fn report_recovery(self) {
         loop {
-            tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
-            if self.count().left_loop(Instant::now()) {
-                events.push(Event::CrashLoopOver { name: self.name.to_owned() });
+            tokio::time::sleep(Duration::from_millis(CHECK_EVERY_MS)).await;
+            if self.history().left_loop(Instant::now()) {
+                self.events.push(Event::CrashLoopEnded { name: self.name.to_owned() });
                 return;
             }
         }
@@ -131,25 +130,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_is_told_once_a_window_and_left_when_the_program_holds() {
-        let (began, mut count) = (Instant::now(), Count::default());
+    fn crash_loop_is_reported_once_a_window_and_ends_when_the_program_is_stable() {
+        let (began, mut history) = (Instant::now(), ExitHistory::default());
         let at = |s: u64| began + Duration::from_secs(s);
-        let told: Vec<_> = (0..10).map(|s| count.ended(at(s))).collect();
-        assert_eq!(told.iter().flatten().collect::<Vec<_>>(), [&LOOP_EXITS]);
-        assert!(!count.left_loop(at(1_000)), "it is not up");
-        count.up = Some(at(10));
-        assert!(!count.left_loop(at(20)));
-        assert!(count.left_loop(at(26)));
-        assert!(!count.left_loop(at(27)), "once");
-        assert_eq!(count.ended(at(30)), None, "it begins anew");
+        let reports: Vec<_> = (0..10).map(|s| history.record_exit(at(s))).collect();
+        assert_eq!(reports.iter().flatten().collect::<Vec<_>>(), [&LOOP_EXITS]);
+        assert!(!history.left_loop(at(1_000)), "it does not run");
+        history.running_since = Some(at(10));
+        assert!(!history.left_loop(at(20)));
+        assert!(history.left_loop(at(26)));
+        assert!(!history.left_loop(at(27)), "reported once");
+        assert_eq!(history.record_exit(at(30)), None, "the count starts again");
     }
 
     #[test]
-    fn ends_that_are_far_apart_are_no_loop_and_one_that_goes_on_is_told_again() {
-        let (began, mut count) = (Instant::now(), Count::default());
+    fn rare_exits_are_no_crash_loop_and_a_lasting_one_is_reported_again() {
+        let (began, mut history) = (Instant::now(), ExitHistory::default());
         let at = |s: u64| began + Duration::from_secs(s);
-        assert!((0..20).all(|n| count.ended(at(n * 40)).is_none()));
-        let told = (0..300).filter(|s| count.ended(at(2_000 + s)).is_some()).count();
-        assert_eq!(told, 3, "at its fifth end, and twice more in 300 s");
+        assert!((0..20).all(|n| history.record_exit(at(n * 40)).is_none()));
+        let reports = (0..300).filter(|s| history.record_exit(at(2_000 + s)).is_some()).count();
+        assert_eq!(reports, 3, "at the fifth exit, and twice more in 300 s");
     }
 }

@@ -1,7 +1,7 @@
-//! The address at which the person's own browser ended, carried to where the tool waits for it: on the loopback of this machine.
+//! Relays the OAuth callback of the user's browser to the tool's listener on the loopback of this machine.
 //!
-//! The person's browser cannot reach that listener, so it ends on a page that does not open; its address holds all that the tool waits
-//! for. It is asked for here as it is, but only after it was compared with the address of the sign-in: a tool that gets the `state` of
+//! The user's browser cannot reach that listener, so it ends on a page that does not load; its URL contains everything that the tool expected
+//! for. The URL is requested here unchanged, but only after it was compared with the URL of the sign-in: a tool that gets the `state` of
 //! another sign-in gives up.
 
 mod address;
@@ -20,68 +20,70 @@ use std::{
 use tokio::net::TcpStream;
 
 const CONNECT_MS_MAX: u64 = 5_000;
-/// The whole exchange: many tools fetch their tokens before they answer. Less than the controller waits for this.
+/// The whole exchange: many tools fetch their tokens before they answer. The controller expected longer than this.
 const ANSWER_MS_MAX: u64 = 40_000;
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// A tool may end its sign-in on a page of its own, to which it sends the browser.
+/// A tool may redirect the browser to a final page.
 const REDIRECTS_MAX: u32 = 5;
 
-/// Why an address was not carried on, or led to nothing.
+/// Why a URL was not relayed, or the relay failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallbackError {
-    /// It is not this sign-in's. The text names parts, never values.
+    /// It does not belong to this sign-in. The text names the parts that differing, never values.
     #[error("{0}")]
-    Wrong(String),
-    /// It cannot be asked for.
+    Mismatch(String),
+    /// It cannot be requested.
     #[error("the address has characters that no browser sends")]
-    NotAsked,
-    /// Nobody answered. The text says how far it came.
+    InvalidAddress,
+    /// The tool did not answer. The text names the step that failed.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Whether `address` belongs to one of the sign-in's addresses `known`: the same port and path as in its `redirect_uri`, the same
-/// `state`; and the path that the descriptor gives, if it does.
+/// Checks that `address` belongs to one of the sign-in's URLs `known`: it has the port and path of that URL's `redirect_uri` and the same
+/// `state`; and the path in the descriptor, if there is one.
 ///
 /// # Errors
-/// [`CallbackError::Wrong`] names the parts that differ from the sign-in that fits best.
+/// [`CallbackError::Mismatch`] names the parts that differing from the best match.
 pub(crate) fn check(address: &Address<'_>, known: &[&str], path: Option<&str>) -> Result<(), CallbackError> {
-    let mut best: Option<Vec<&str>> = None;
+    let mut best_match: Option<Vec<&str>> = None;
     for known in known.iter().filter_map(|known| Address::parse(known)) {
-        let Some(uri) = known.value("redirect_uri") else { continue };
-        let Some(waits) = Address::parse(&uri).filter(Address::is_loopback) else { continue };
-        let same_path = waits.path == address.path && path.is_none_or(|path| path == address.path);
+        let Some(uri) = known.query_value("redirect_uri") else { continue };
+        let Some(expected) = Address::parse(&uri).filter(Address::is_loopback) else { continue };
+        let same_path = expected.path == address.path && path.is_none_or(|path| path == address.path);
         let parts = [
-            (waits.port == address.port, "port"),
+            (expected.port == address.port, "port"),
             (same_path, "path"),
-            (known.value("state") == address.value("state"), "state"),
+            (known.query_value("state") == address.query_value("state"), "state"),
         ];
-        let differ: Vec<&str> = parts.into_iter().filter(|(same, _)| !same).map(|(_, name)| name).collect();
-        if best.as_ref().is_none_or(|best| differ.len() < best.len()) {
-            best = Some(differ);
+        let differing: Vec<&str> = parts.into_iter().filter(|(same, _)| !same).map(|(_, name)| name).collect();
+        if best_match.as_ref().is_none_or(|best| differing.len() < best.len()) {
+            best_match = Some(differing);
         }
     }
-    match best {
-        Some(differ) if differ.is_empty() => Ok(()),
-        Some(differ) => Err(CallbackError::Wrong(format!("not the same as in this sign-in: {}", differ.join(", ")))),
-        None => {
-            Err(CallbackError::Wrong("the tool does not wait for an address of this kind in this sign-in".to_owned()))
+    match best_match {
+        Some(differing) if differing.is_empty() => Ok(()),
+        Some(differing) => {
+            Err(CallbackError::Mismatch(format!("not the same as in this sign-in: {}", differing.join(", "))))
         }
+        None => Err(CallbackError::Mismatch(
+            "the tool does not wait for an address of this kind in this sign-in".to_owned(),
+        )),
     }
 }
 
-/// Asks for `address` as a browser in this machine would, and says with which status the tool answered in the end.
+/// Requests `address` as a browser in this machine would, and follows redirects to the tool. Returns the status of the last response.
 ///
 /// # Errors
-/// [`CallbackError::NotAsked`], or [`CallbackError::Failed`] when the tool does not answer in time.
+/// [`CallbackError::InvalidAddress`], or [`CallbackError::Failed`] when the tool does not answer in time.
 pub(crate) async fn relay(address: &Address<'_>) -> Result<StatusCode, CallbackError> {
     let exchange = async {
         let mut target = address.target();
         let mut redirects = 0;
         loop {
-            let answer = ask(address, &target).await?;
-            let next = answer.next.filter(|_| redirects < REDIRECTS_MAX);
-            let Some(next) = next else { return Ok(answer.status) };
+            let response = request(address, &target).await?;
+            let next = response.next.filter(|_| redirects < REDIRECTS_MAX);
+            let Some(next) = next else { return Ok(response.status) };
             redirects += 1;
             target = next;
         }
@@ -90,29 +92,29 @@ pub(crate) async fn relay(address: &Address<'_>) -> Result<StatusCode, CallbackE
     in_time.map_err(|_| CallbackError::Failed(format!("the tool did not answer within {ANSWER_MS_MAX} ms")))?
 }
 
-struct Answer {
+struct CallbackResponse {
     status: StatusCode,
-    /// Where the tool sends the browser next, if that is to the tool again.
+    /// The target of a redirect to the tool's listener.
     next: Option<String>,
 }
 
-async fn ask(address: &Address<'_>, target: &str) -> Result<Answer, CallbackError> {
+async fn request(address: &Address<'_>, target: &str) -> Result<CallbackResponse, CallbackError> {
     let request = Request::get(target)
         .header(header::HOST, address.authority)
         .header(header::ACCEPT, "text/html,*/*")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|_| CallbackError::NotAsked)?;
+        .map_err(|_| CallbackError::InvalidAddress)?;
     let broke = |error: hyper::Error| CallbackError::Failed(format!("the tool's answer broke off: {error}"));
     let stream = connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(broke)?;
         let status = response.status();
-        let next = status.is_redirection().then(|| next_target(address, target, &response)).flatten();
-        // The whole page is taken, so that the tool sees its answer through; what is in it does not matter.
+        let next = status.is_redirection().then(|| redirect_target(address, target, &response)).flatten();
+        // The page is read to its end, so that the tool completes its response. The content does not matter.
         let _ = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-        Ok(Answer { status, next })
+        Ok(CallbackResponse { status, next })
     };
     tokio::pin!(exchange);
     let mut connection = std::pin::pin!(connection);
@@ -138,17 +140,17 @@ async fn connect(address: &Address<'_>) -> Result<TcpStream, CallbackError> {
             Err(_) => first_error = first_error.or_else(|| Some("no answer in time".to_owned())),
         }
     }
-    let why = first_error.unwrap_or_default();
-    Err(CallbackError::Failed(format!("nothing takes the connection where the tool waited: {why}")))
+    let cause = first_error.unwrap_or_default();
+    Err(CallbackError::Failed(format!("no connection to the tool's listener: {cause}")))
 }
 
-/// The target of a redirect that stays with the tool's own listener.
-fn next_target(address: &Address<'_>, from: &str, response: &http::Response<Incoming>) -> Option<String> {
+/// The target of a redirect to the tool's listener; `None` for any other redirect.
+fn redirect_target(address: &Address<'_>, from: &str, response: &http::Response<Incoming>) -> Option<String> {
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
-    stays(address, from, location)
+    resolve_redirect(address, from, location)
 }
 
-fn stays(address: &Address<'_>, from: &str, location: &str) -> Option<String> {
+fn resolve_redirect(address: &Address<'_>, from: &str, location: &str) -> Option<String> {
     if let Some(absolute) = Address::parse(location) {
         return (absolute.is_loopback() && absolute.port == address.port).then(|| absolute.target());
     }

@@ -1,192 +1,184 @@
-//! What the person brings from their own browser, and who gets it: the tool's listener on the loopback, its standard input, the question
-//! that is open on its screen, or its terminal. It is looked at before the tool sees it, because tools forgive little.
+//! Passes the text that the user pastes to the tool: to its callback listener, its standard input, the open question on its screen, or its
+//! terminal. The text is checked first, because a tool often gives up after one wrong input.
 //!
 //! ```text
-//!  http://localhost:PORT/…  ─▶ is it this sign-in's? ─▶ asked for inside the machine
+//!  http://localhost:PORT/…  ─▶ does it belong to this sign-in? ─▶ requested inside the machine
 //!  anything else, in this order:
-//!    the tool waits for a key ─▶ does it have the shape? ─▶ the tool is started with it
-//!    a rule's question is open ─▶ does it have the shape? ─▶ typed there, Enter
-//!    rules ask, none is open  ─▶ refused: nothing waits for it
-//!    no rule asks             ─▶ typed into the terminal, Enter
+//!    the tool waits for a key    ─▶ does it match the pattern? ─▶ the tool is started with it
+//!    a rule's question is open   ─▶ does it match the pattern? ─▶ typed there, then Enter
+//!    rules ask, but none is open ─▶ rejected: no prompt
+//!    no rule asks                ─▶ typed into the terminal, then Enter
 //! ```
 
-use crate::{
-    agent::Agent,
+use super::{
+    active_claim::ActiveClaim,
     callback::{self, Address, CallbackError},
-    claim::Owner,
-    log,
-    prompts::Rules,
     tool,
 };
+use crate::{agent::Agent, api_error::ApiError, log, terminal::handle::TerminalError};
+use anteroom_screen::prompts::Rules;
 use anteroom_wire::{
     Problem, Secret,
     agent::{CliState, Event, KEY_ENTRY, Paste, PasteResult, SignIn},
     provider::PromptQuestion,
 };
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const TEXT_BYTES_MAX: usize = 16 * 1024;
-/// From the typing of an answer to Enter: programs that draw their own screen take both in one read for pasted lines.
+/// From the typing of an answer to Enter: a full-screen program that reads both at once takes them for pasted lines.
 const ENTER_AFTER_MS: u64 = 100;
-/// How long a tool may take to show that it took an answer, before the next is looked at.
-const SETTLE_MS_MAX: u64 = 1_500;
+/// How long a tool may take to react to an answer, before the next paste is handled.
+const REACTION_MS_MAX: u64 = 1_500;
 
-/// Whoever brings the same twice at once (two clicks, two pages) waits here: the second finds what the first left.
-#[derive(Default)]
-pub(crate) struct Turns {
-    typing: Mutex<()>,
-    calling: Mutex<()>,
-}
-
-/// Why something was not given to the tool. The text never has anything of what was brought.
-pub(crate) type Refusal = (Problem, String);
-
-/// Gives `brought` to whoever waits for it, and tells the controller what became of it.
+/// Passes the pasted text to the tool, and reports the result as an event.
 ///
 /// # Errors
 /// [`Problem::Malformed`], [`Problem::NotReady`], [`Problem::NoPrompt`], [`Problem::WrongAnswer`], [`Problem::WrongCallback`],
-/// [`Problem::CallbackFailed`]: the tool got nothing, or did not answer.
-pub(crate) async fn paste(agent: &Arc<Agent>, brought: &Paste) -> Result<PasteResult, Refusal> {
-    let Some(owner) = agent.claim_now() else {
-        return Err((Problem::NotReady, "the machine is not claimed".to_owned()));
+/// [`Problem::CallbackFailed`]: the tool got nothing, or did not answer. The detail never contains the pasted text.
+pub(crate) async fn paste(agent: &Agent, paste: &Paste) -> Result<PasteResult, ApiError> {
+    let Some(claim) = agent.claim.current() else {
+        return Err(ApiError::new(Problem::NotReady, "the machine is not claimed"));
     };
-    let taken = give(agent, &owner, &brought.text).await;
-    agent.events.push(match &taken {
+    let result = pass_to_tool(agent, &claim, &paste.text).await;
+    agent.events.push(match &result {
         Ok(pasted) => Event::Pasted(pasted.clone()),
-        Err((problem, _)) => Event::PasteRejected { code: problem.code().to_owned() },
+        Err(error) => Event::PasteRejected { code: error.problem.code().to_owned() },
     });
-    taken
+    result
 }
 
-async fn give(agent: &Agent, owner: &Owner, brought: &Secret) -> Result<PasteResult, Refusal> {
-    let text = brought.expose().trim();
+async fn pass_to_tool(agent: &Agent, claim: &ActiveClaim, text: &Secret) -> Result<PasteResult, ApiError> {
+    let text = text.expose().trim();
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err((Problem::Malformed, "text must be 1 byte to 16 KiB without control characters".to_owned()));
+        return Err(ApiError::new(Problem::Malformed, "text must be 1 byte to 16 KiB without control characters"));
     }
     let address = Address::parse(text);
     if let Some(address) = address.filter(Address::is_loopback) {
-        let _one = agent.turns.calling.lock().await;
-        return call_back(owner, &agent.board.read(), &address).await;
+        let _calling = agent.tool.callback_lock.lock().await;
+        return request_callback(claim, &agent.sign_in.snapshot(), &address).await;
     }
-    let _one = agent.turns.typing.lock().await;
-    let now = agent.board.read();
-    if now.prompt.as_ref().is_some_and(|open| open.id == KEY_ENTRY) {
-        return give_key(agent, owner, text).await;
+    let _typing = agent.tool.typing_lock.lock().await;
+    let sign_in = agent.sign_in.snapshot();
+    if sign_in.prompt.as_ref().is_some_and(|open| open.id == KEY_ENTRY) {
+        return provide_key(agent, claim, text).await;
     }
-    if now.cli != CliState::Running {
-        return Err((Problem::NoPrompt, "the tool does not run".to_owned()));
+    if sign_in.cli != CliState::Running {
+        return Err(ApiError::new(Problem::NoPrompt, "the tool does not run"));
     }
-    if owner.provider.key_entry.is_some() {
-        // The key is in: typed now, it would stand on the screen.
-        return Err((Problem::NoPrompt, "the tool has its key".to_owned()));
+    if claim.provider.key_entry.is_some() {
+        // The tool has read its key already: typed now, it would be visible on the screen.
+        return Err(ApiError::new(Problem::NoPrompt, "the tool has its key"));
     }
-    // Where a stored credential is used, the command is another: its questions are nobody's but its owner's.
-    let rules = if owner.use_credential.is_none() { Rules::new(&owner.provider) } else { Ok(Rules::default()) };
-    let rules = rules.map_err(|error| (Problem::Internal, error))?;
+    // With a stored credential the command is not the sign-in's, and the caller answers its questions.
+    let rules = if claim.use_credential.is_none() { Rules::new(&claim.provider) } else { Ok(Rules::default()) };
+    let rules = rules.map_err(|error| ApiError::new(Problem::Internal, error))?;
     if rules.asks_user() {
-        return answer(agent, &rules, &now, text).await;
+        return answer_prompt(agent, &rules, &sign_in, text).await;
     }
-    type_in(agent, text).await?;
+    type_and_enter(agent, text).await?;
     Ok(PasteResult::Terminal)
 }
 
-/// The sign-in's addresses.
-fn addresses(now: &SignIn) -> Vec<&str> {
-    now.browser_url.as_deref().into_iter().chain(now.url.as_ref().map(|found| found.url.as_str())).collect()
+/// The sign-in's URLs.
+fn urls(sign_in: &SignIn) -> Vec<&str> {
+    sign_in.browser_url.as_deref().into_iter().chain(sign_in.url.as_ref().map(|found| found.url.as_str())).collect()
 }
 
-async fn call_back(owner: &Owner, now: &SignIn, address: &Address<'_>) -> Result<PasteResult, Refusal> {
-    let refused = |error: CallbackError| {
+async fn request_callback(
+    claim: &ActiveClaim,
+    sign_in: &SignIn,
+    address: &Address<'_>,
+) -> Result<PasteResult, ApiError> {
+    let api_error = |error: CallbackError| {
         let problem = match &error {
-            CallbackError::Wrong(_) => Problem::WrongCallback,
-            CallbackError::NotAsked => Problem::Malformed,
+            CallbackError::Mismatch(_) => Problem::WrongCallback,
+            CallbackError::InvalidAddress => Problem::Malformed,
             CallbackError::Failed(_) => Problem::CallbackFailed,
         };
-        (problem, error.to_string())
+        ApiError::new(problem, error.to_string())
     };
-    callback::check(address, &addresses(now), owner.provider.sign_in.callback_path.as_deref()).map_err(refused)?;
-    let status = callback::relay(address).await.map_err(refused)?;
+    callback::check(address, &urls(sign_in), claim.provider.sign_in.callback_path.as_deref()).map_err(api_error)?;
+    let status = callback::relay(address).await.map_err(api_error)?;
     Ok(PasteResult::Callback { status: status.as_u16() })
 }
 
-async fn give_key(agent: &Agent, owner: &Owner, text: &str) -> Result<PasteResult, Refusal> {
+async fn provide_key(agent: &Agent, claim: &ActiveClaim, text: &str) -> Result<PasteResult, ApiError> {
     let key = Secret::new(text.to_owned());
-    tool::check_key(owner, &key).map_err(|(problem, detail, _)| (problem, detail))?;
-    if tool::give_key(agent, key).await {
+    tool::check_key(claim, &key)?;
+    if agent.tool.provide_key(key).await {
         Ok(PasteResult::Stdin)
     } else {
-        Err((Problem::NoPrompt, "the tool does not wait for it any more".to_owned()))
+        Err(ApiError::new(Problem::NoPrompt, "the tool no longer waits for its key"))
     }
 }
 
-async fn answer(agent: &Agent, rules: &Rules, now: &SignIn, text: &str) -> Result<PasteResult, Refusal> {
-    // The board may be a moment behind: what counts is the screen into which is typed.
-    let look = agent.terminal.look().await.map_err(|error| (Problem::NotReady, error.to_string()))?;
-    let before = look.text();
+async fn answer_prompt(agent: &Agent, rules: &Rules, sign_in: &SignIn, text: &str) -> Result<PasteResult, ApiError> {
+    // The recorded state may be older than the screen into which the answer is typed, so the screen decides.
+    let snapshot = agent.terminal.snapshot().await.map_err(not_ready)?;
+    let before = snapshot.text();
     let open = rules.open(&before).and_then(|rule| Some((rule, rule.question()?)));
-    let Some((rule, ask)) = open else { return Err((Problem::NoPrompt, String::new())) };
-    let answer = answers(text, ask, &addresses(now))?;
-    type_in(agent, answer.expose()).await?;
-    agent.board.answered(&rule.id);
-    settle(agent, &before).await;
+    let Some((rule, question)) = open else { return Err(ApiError::new(Problem::NoPrompt, "")) };
+    let answer = matching_answer(text, question, &urls(sign_in))?;
+    type_and_enter(agent, answer.expose()).await?;
+    agent.sign_in.prompt_answered(&rule.id);
+    wait_screen_change(agent, &before).await;
     Ok(PasteResult::Prompt { id: rule.id.clone() })
 }
 
-/// The answer that fits: the text itself, or what stands in the address of the page that showed it.
-fn answers(text: &str, ask: &PromptQuestion, known: &[&str]) -> Result<Secret, Refusal> {
-    let fits = |answer: &str| {
-        let plain = !answer.is_empty() && !answer.chars().any(char::is_control);
-        tool::fits(ask.pattern.as_deref(), answer).map(|fits| fits && plain)
+/// The answer that matches the question's pattern: the text itself, or the code in the URL of the page that shows it.
+fn matching_answer(text: &str, question: &PromptQuestion, known_urls: &[&str]) -> Result<Secret, ApiError> {
+    let matches = |answer: &str| {
+        let is_plain = !answer.is_empty() && !answer.chars().any(char::is_control);
+        tool::matches_pattern(question.pattern.as_deref(), answer)
+            .map(|matches| matches && is_plain)
+            .map_err(|error| ApiError::new(Problem::Internal, format!("ask.pattern: {error}")))
     };
-    let mut found = if fits(text).map_err(no_shape)? { Some(Secret::new(text.to_owned())) } else { None };
-    let page = Address::parse(text).filter(|page| page.secure);
-    if found.is_none()
-        && let Some(page) = page
-        && let Some(code) = page.value("code")
+    if matches(text)? {
+        return Ok(Secret::new(text.to_owned()));
+    }
+    let page = Address::parse(text).filter(|page| page.is_https);
+    if let Some(page) = page
+        && let Some(code) = page.query_value("code")
     {
-        let state = page.value("state");
-        let mut wanted = known.iter().filter_map(|known| Address::parse(known)?.value("state")).peekable();
+        let state = page.query_value("state");
+        let mut expected = known_urls.iter().filter_map(|url| Address::parse(url)?.query_value("state")).peekable();
         if let Some(state) = &state
-            && wanted.peek().is_some()
-            && !wanted.any(|wanted| wanted == *state)
+            && expected.peek().is_some()
+            && !expected.any(|expected| expected == *state)
         {
-            return Err((Problem::WrongCallback, "not the same as in this sign-in: state".to_owned()));
+            return Err(ApiError::new(Problem::WrongCallback, "not the same as in this sign-in: state"));
         }
         for answer in state.map(|state| format!("{code}#{state}")).into_iter().chain([code.clone()]) {
-            if fits(&answer).map_err(no_shape)? {
-                found = Some(Secret::new(answer));
-                break;
+            if matches(&answer)? {
+                return Ok(Secret::new(answer));
             }
         }
     }
-    found.ok_or_else(|| (Problem::WrongAnswer, ask.hint.clone().unwrap_or_default()))
+    Err(ApiError::new(Problem::WrongAnswer, question.hint.clone().unwrap_or_default()))
 }
 
-fn no_shape(error: regex_lite::Error) -> Refusal {
-    (Problem::Internal, format!("ask.pattern: {error}"))
+fn not_ready(error: TerminalError) -> ApiError {
+    log::line(&format!("paste: {error}"));
+    ApiError::new(Problem::NotReady, error.to_string())
 }
 
-async fn type_in(agent: &Agent, text: &str) -> Result<(), Refusal> {
-    let not_ready = |error: crate::terminal::TerminalError| {
-        log::line(&format!("paste: {error}"));
-        (Problem::NotReady, error.to_string())
-    };
+async fn type_and_enter(agent: &Agent, text: &str) -> Result<(), ApiError> {
     agent.terminal.type_text(&Secret::new(text.to_owned()), false).await.map_err(not_ready)?;
     tokio::time::sleep(Duration::from_millis(ENTER_AFTER_MS)).await;
-    if agent.board.read().cli != CliState::Running {
+    if agent.sign_in.snapshot().cli != CliState::Running {
         // Enter would start the tool again.
-        return Err((Problem::NoPrompt, "the tool has ended".to_owned()));
+        return Err(ApiError::new(Problem::NoPrompt, "the tool has ended"));
     }
     agent.terminal.type_text(&Secret::new(String::new()), true).await.map_err(not_ready)
 }
 
-/// Waits until the screen is another, which it is at once where the tool echoes.
-async fn settle(agent: &Agent, before: &str) {
+/// Waits until the screen has changed, which is at once where the tool echoes.
+async fn wait_screen_change(agent: &Agent, before: &str) {
     let mut changes = agent.terminal.changes();
-    let end = Instant::now() + Duration::from_millis(SETTLE_MS_MAX);
+    let end = Instant::now() + Duration::from_millis(REACTION_MS_MAX);
     loop {
-        let same = agent.terminal.look().await.is_ok_and(|look| look.text() == before);
+        let same = agent.terminal.snapshot().await.is_ok_and(|snapshot| snapshot.text() == before);
         if !same || !matches!(tokio::time::timeout_at(end, changes.changed()).await, Ok(Ok(()))) {
             return;
         }
@@ -202,43 +194,49 @@ mod tests {
         "https://a.example/z-opaque",
     ];
 
-    fn ask(pattern: Option<&str>) -> PromptQuestion {
+    fn question(pattern: Option<&str>) -> PromptQuestion {
         let hint = Some("A code with a # in the middle".into());
-        PromptQuestion { label: "The code".into(), secret: false, pattern: pattern.map(Into::into), hint, rejected: None }
+        PromptQuestion {
+            label: "The code".into(),
+            secret: false,
+            pattern: pattern.map(Into::into),
+            hint,
+            rejected: None,
+        }
     }
 
-    fn given(text: &str, pattern: Option<&str>) -> Result<String, Refusal> {
-        answers(text, &ask(shape), KNOWN).map(|answer| answer.expose().to_owned())
+    fn answer(text: &str, pattern: Option<&str>) -> Result<String, ApiError> {
+        matching_answer(text, &question(pattern), KNOWN).map(|answer| answer.expose().to_owned())
     }
 
     #[test]
-    fn an_answer_must_have_the_whole_shape() {
+    fn answer_must_match_the_whole_pattern() {
         let pattern = Some(r"[A-Za-z0-9_-]+#[A-Za-z0-9_-]+");
-        assert_eq!(given("abc#def", shape).unwrap(), "abc#def");
-        assert_eq!(given("anything at all", None).unwrap(), "anything at all");
-        let refused = given("abc", shape).unwrap_err();
-        assert_eq!(refused, (Problem::WrongAnswer, "A code with a # in the middle".to_owned()));
-        assert_eq!(given("abc#def ghi", shape).unwrap_err().0, Problem::WrongAnswer);
+        assert_eq!(answer("abc#def", pattern).unwrap(), "abc#def");
+        assert_eq!(answer("anything at all", None).unwrap(), "anything at all");
+        let error = answer("abc", pattern).unwrap_err();
+        assert_eq!(error, ApiError::new(Problem::WrongAnswer, "A code with a # in the middle"));
+        assert_eq!(answer("abc#def ghi", pattern).unwrap_err().problem, Problem::WrongAnswer);
     }
 
     #[test]
-    fn the_page_that_showed_the_code_has_the_answer_in_its_address() {
+    fn url_of_the_page_that_shows_the_code_contains_the_answer() {
         let page = "https://a.example/code/callback?code=ab%2Fc&state=the-state";
-        assert_eq!(given(page, Some(r"[a-z/]+#[a-z-]+")).unwrap(), "ab/c#the-state");
-        assert_eq!(given(page, Some(r"[a-z/]{4}")).unwrap(), "ab/c");
-        assert_eq!(given(page, Some("[0-9]+")).unwrap_err().0, Problem::WrongAnswer);
-        assert_eq!(given(page, None).unwrap(), page, "without a shape it is not known what fits");
+        assert_eq!(answer(page, Some(r"[a-z/]+#[a-z-]+")).unwrap(), "ab/c#the-state");
+        assert_eq!(answer(page, Some(r"[a-z/]{4}")).unwrap(), "ab/c");
+        assert_eq!(answer(page, Some("[0-9]+")).unwrap_err().problem, Problem::WrongAnswer);
+        assert_eq!(answer(page, None).unwrap(), page, "without a pattern every text is the answer");
         let no_state = "https://a.example/code/callback?code=abc";
-        assert_eq!(given(no_state, Some("[a-z]+")).unwrap(), "abc");
+        assert_eq!(answer(no_state, Some("[a-z]+")).unwrap(), "abc");
         let line_feed = "https://a.example/code/callback?code=ab%0Ac&state=the-state";
-        assert_eq!(given(line_feed, Some(r"[\s\S]+c")).unwrap_err().0, Problem::WrongAnswer);
+        assert_eq!(answer(line_feed, Some(r"[\s\S]+c")).unwrap_err().problem, Problem::WrongAnswer);
     }
 
     #[test]
-    fn the_page_of_another_sign_in_is_refused() {
+    fn page_of_another_sign_in_is_rejected() {
         let page = "https://a.example/code/callback?code=abc&state=of-yesterday";
-        let (problem, detail) = given(page, Some(r"[a-z]+#[a-z-]+")).unwrap_err();
-        assert_eq!(problem, Problem::WrongCallback);
-        assert!(detail.contains("state") && !detail.contains("yesterday"), "{detail}");
+        let error = answer(page, Some(r"[a-z]+#[a-z-]+")).unwrap_err();
+        assert_eq!(error.problem, Problem::WrongCallback);
+        assert!(error.detail.contains("state") && !error.detail.contains("yesterday"), "{}", error.detail);
     }
 }

@@ -1,9 +1,9 @@
-//! What is known of the sign-in now (`GET /sign-in`): addresses, code, question and outcome of the running tool. Each real change is
-//! told once; a new start of the tool forgets them all.
+//! The state of the sign-in (`GET /sign-in`): URLs, code, question and outcome of the running tool. Each change is reported once; a new
+//! run of the tool resets everything.
 
-use crate::events::Events;
+use crate::channel::event_queue::EventQueue;
 use anteroom_wire::{
-    agent::{CaptureState, CliState, Event, OpenPrompt, SignInOutcome, SignIn, SignInUrl, UrlSource},
+    agent::{CaptureState, CliState, Event, OpenPrompt, SignIn, SignInOutcome, SignInUrl, UrlSource},
     provider::LinkFrom,
 };
 use std::{
@@ -12,184 +12,185 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Changes that are told of one run of the tool; a tool that goes on and on changing its mind is not told further.
-const CHANGES_MAX: u32 = 500;
-/// A tool may hand over its address before its start has been noted: so long before, milliseconds, it still counts for that start.
+/// Changes that are reported for one run of the tool. Further changes are not reported, in case the tool never stops.
+const REPORTS_MAX: u32 = 500;
+/// A tool may open its URL before its start was recorded. A URL that is at most this old, milliseconds, still counts for that start.
 const EARLY_MS_MAX: u64 = 5_000;
 
-/// The board: many writers, each of its own part.
-pub(crate) struct Board {
-    now: watch::Sender<SignIn>,
-    /// Counts the tool's starts, that is calls of [`Board::clear`].
-    starts: watch::Sender<u64>,
-    told: Mutex<u32>,
-    early: Mutex<Option<Early>>,
-    events: Arc<Events>,
+/// The state of the sign-in. Several tasks write, each its part.
+pub(crate) struct SignInState {
+    current: watch::Sender<SignIn>,
+    /// Counts the runs of the tool, that is calls of [`SignInState::start_run`].
+    runs: watch::Sender<u64>,
+    reported: Mutex<u32>,
+    early_url: Mutex<Option<EarlyUrl>>,
+    events: Arc<EventQueue>,
 }
 
-/// An address that a tool handed over before its start was noted.
-struct Early {
+/// A URL that a tool opened before its start was recorded.
+struct EarlyUrl {
     url: String,
     link_from: LinkFrom,
-    at: Instant,
+    opened_at: Instant,
 }
 
-impl Board {
-    pub(crate) fn new(events: Arc<Events>) -> Self {
+impl SignInState {
+    pub(crate) fn new(events: Arc<EventQueue>) -> Self {
         Self {
-            now: watch::Sender::new(SignIn::default()),
-            starts: watch::Sender::new(0),
-            told: Mutex::default(),
-            early: Mutex::default(),
+            current: watch::Sender::new(SignIn::default()),
+            runs: watch::Sender::new(0),
+            reported: Mutex::default(),
+            early_url: Mutex::default(),
             events,
         }
     }
 
     /// For `GET /sign-in`.
-    pub(crate) fn read(&self) -> SignIn {
-        self.now.borrow().clone()
+    pub(crate) fn snapshot(&self) -> SignIn {
+        self.current.borrow().clone()
     }
 
-    pub(crate) fn cli(&self, state: CliState) {
-        self.now.send_modify(|now| now.cli = state);
+    pub(crate) fn set_cli(&self, state: CliState) {
+        self.current.send_modify(|current| current.cli = state);
     }
 
-    pub(crate) fn capture(&self, state: CaptureState) {
-        self.now.send_modify(|now| now.capture = state);
+    pub(crate) fn set_capture(&self, state: CaptureState) {
+        self.current.send_modify(|current| current.capture = state);
     }
 
-    /// The tool starts anew: what its last run said is forgotten. Call it before `CliStarted` is pushed, with no `await` between the
-    /// two; what the new run has said already is told again after that.
-    pub(crate) fn clear(&self) {
-        self.now.send_modify(|now| {
-            let (cli, capture) = (now.cli.clone(), now.capture.clone());
-            *now = SignIn { cli, capture, ..SignIn::default() };
+    /// A new run of the tool starts: the findings of the previous run are dropped. Call it before `CliStarted` is pushed, with no
+    /// `await` in between; findings that the new run has caused already are reported again after that.
+    pub(crate) fn start_run(&self) {
+        self.current.send_modify(|current| {
+            let (cli, capture) = (current.cli.clone(), current.capture.clone());
+            *current = SignIn { cli, capture, ..SignIn::default() };
         });
-        *locked(&self.told) = 0;
-        self.starts.send_modify(|starts| *starts += 1);
+        *locked(&self.reported) = 0;
+        self.runs.send_modify(|runs| *runs += 1);
     }
 
-    /// How often the tool was started.
-    pub(crate) fn start(&self) -> u64 {
-        *self.starts.borrow()
+    /// The number of the current run of the tool.
+    pub(crate) fn run(&self) -> u64 {
+        *self.runs.borrow()
     }
 
-    /// The same, as it changes.
-    pub(crate) fn starts(&self) -> watch::Receiver<u64> {
-        self.starts.subscribe()
+    /// Changes whenever a new run starts.
+    pub(crate) fn run_changes(&self) -> watch::Receiver<u64> {
+        self.runs.subscribe()
     }
 
-    /// Tells the address that came before its start was noted, once.
-    pub(crate) fn tell_early(&self) {
-        let Some(early) = locked(&self.early).take() else { return };
-        if early.at.elapsed() <= Duration::from_millis(EARLY_MS_MAX) && self.now.borrow().browser_url.is_none() {
-            self.url(early.url, UrlSource::BrowserCommand, early.link_from);
+    /// Reports the URL that was opened before the start was recorded, once.
+    pub(crate) fn report_early_url(&self) {
+        let Some(early) = locked(&self.early_url).take() else { return };
+        let is_recent = early.opened_at.elapsed() <= Duration::from_millis(EARLY_MS_MAX);
+        if is_recent && self.current.borrow().browser_url.is_none() {
+            self.add_url(early.url, UrlSource::BrowserCommand, early.link_from);
         }
     }
 
-    /// An address to open. What the tool handed to `BROWSER` is for the browser in the machine; with [`LinkFrom::Any`] it is the
-    /// person's too, and outweighs a hyperlink, which outweighs the screen's text, which may be a short form. A newer one replaces
-    /// an older one of the same worth.
-    pub(crate) fn url(&self, url: String, source: UrlSource, link_from: LinkFrom) {
-        let shim = source == UrlSource::BrowserCommand;
-        if shim && self.now.borrow().cli != CliState::Running {
-            *locked(&self.early) = Some(Early { url: url.clone(), link_from, at: Instant::now() });
+    /// Records a URL to open. A URL that the tool passed to `BROWSER` is for the browser in the machine; with [`LinkFrom::Any`] it is
+    /// for the user too, and is preferred to a hyperlink, which is preferred to the screen's text, which may be shortened. A later URL
+    /// replaces an earlier one of the same source.
+    pub(crate) fn add_url(&self, url: String, source: UrlSource, link_from: LinkFrom) {
+        let from_tool = source == UrlSource::BrowserCommand;
+        if from_tool && self.current.borrow().cli != CliState::Running {
+            *locked(&self.early_url) = Some(EarlyUrl { url: url.clone(), link_from, opened_at: Instant::now() });
         }
         let found = SignInUrl { url, source };
-        let changed = self.now.send_if_modified(|now| {
-            let before = (now.url.clone(), now.browser_url.clone());
-            if shim {
-                now.browser_url = Some(found.url.clone());
+        let changed = self.current.send_if_modified(|current| {
+            let before = (current.url.clone(), current.browser_url.clone());
+            if from_tool {
+                current.browser_url = Some(found.url.clone());
             }
-            let for_the_person = !shim || link_from == LinkFrom::Any;
-            if for_the_person && now.url.as_ref().is_none_or(|known| worth(known.source) <= worth(source)) {
-                now.url = Some(found.clone());
+            let for_user = !from_tool || link_from == LinkFrom::Any;
+            if for_user && current.url.as_ref().is_none_or(|known| rank(known.source) <= rank(source)) {
+                current.url = Some(found.clone());
             }
-            (&now.url, &now.browser_url) != (&before.0, &before.1)
+            (&current.url, &current.browser_url) != (&before.0, &before.1)
         });
         if changed {
-            self.tell(Event::SignInUrl(found));
+            self.report(Event::SignInUrl(found));
         }
     }
 
-    /// A code to type there.
-    pub(crate) fn device_code(&self, code: String) {
-        let changed = self.now.send_if_modified(|now| replace(&mut now.device_code, Some(code.clone())));
+    /// Records the code that the user must enter at the URL.
+    pub(crate) fn set_device_code(&self, code: String) {
+        let changed = self.current.send_if_modified(|current| replace(&mut current.device_code, Some(code.clone())));
         if changed {
-            self.tell(Event::DeviceCode { code });
+            self.report(Event::DeviceCode { code });
         }
     }
 
-    /// The tool asks the person something, or asks it again with a reason. Another question that was open is closed.
+    /// The tool asks the user a question, or asks it again with a reason. Another open question is closed.
     pub(crate) fn open_prompt(&self, prompt: OpenPrompt) {
-        self.close_other(&prompt.id);
-        let changed = self.now.send_if_modified(|now| replace(&mut now.prompt, Some(prompt.clone())));
+        self.close_other_prompt(&prompt.id);
+        let changed = self.current.send_if_modified(|current| replace(&mut current.prompt, Some(prompt.clone())));
         if changed {
-            self.tell(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+            self.report(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
         }
     }
 
-    /// The tool asks again because it did not take the answer. Told each time: the same reason may come twice.
-    pub(crate) fn ask_again(&self, prompt: OpenPrompt) {
-        self.close_other(&prompt.id);
-        self.now.send_modify(|now| now.prompt = Some(prompt.clone()));
-        self.tell(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+    /// The tool asks again because it rejected the answer. Reported each time: the same reason may occur twice.
+    pub(crate) fn reopen_prompt(&self, prompt: OpenPrompt) {
+        self.close_other_prompt(&prompt.id);
+        self.current.send_modify(|current| current.prompt = Some(prompt.clone()));
+        self.report(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
     }
 
-    /// An answer was typed at this question: why the tool did not take the last one no longer counts.
-    pub(crate) fn answered(&self, id: &str) {
-        let open = self.now.borrow().prompt.clone().filter(|open| open.id == id && open.rejected.is_some());
+    /// An answer to this question was typed: the reason for the rejection of the previous answer is removed.
+    pub(crate) fn prompt_answered(&self, id: &str) {
+        let open = self.current.borrow().prompt.clone().filter(|open| open.id == id && open.rejected.is_some());
         if let Some(prompt) = open {
             self.open_prompt(OpenPrompt { rejected: None, ..prompt });
         }
     }
 
-    fn close_other(&self, id: &str) {
-        let open = self.now.borrow().prompt.as_ref().map(|open| open.id.clone());
+    fn close_other_prompt(&self, id: &str) {
+        let open = self.current.borrow().prompt.as_ref().map(|open| open.id.clone());
         if let Some(other) = open.filter(|open| open != id) {
             self.close_prompt(&other);
         }
     }
 
-    /// The question of this name is no longer open. Any other stays.
+    /// Closes the question with this id. Any other stays open.
     pub(crate) fn close_prompt(&self, id: &str) {
-        let changed = self.now.send_if_modified(|now| {
-            now.prompt.as_ref().is_some_and(|open| open.id == id) && replace(&mut now.prompt, None)
+        let changed = self.current.send_if_modified(|current| {
+            current.prompt.as_ref().is_some_and(|open| open.id == id) && replace(&mut current.prompt, None)
         });
         if changed {
-            // Always told: whoever heard that it opened must hear that it closed.
+            // Not limited by the number of reports: an opening that was reported must be followed by the close.
             self.events.push(Event::PromptClosed { id: id.to_owned() });
         }
     }
 
-    /// What the tool says of its sign-in. Call it once for each time that it says so: the same word may come twice.
-    pub(crate) fn outcome(&self, outcome: SignInOutcome) {
-        self.now.send_modify(|now| now.outcome = Some(outcome.clone()));
-        self.tell(Event::SignInOutcome(outcome));
+    /// Records the outcome that the tool shows. Call it once for each time that it does: the same outcome may occur twice.
+    pub(crate) fn set_outcome(&self, outcome: SignInOutcome) {
+        self.current.send_modify(|current| current.outcome = Some(outcome.clone()));
+        self.report(Event::SignInOutcome(outcome));
     }
 
-    /// Tells of something that this run of the tool did on its screen, as long as there was not too much of it.
-    pub(crate) fn tell(&self, event: Event) {
-        let mut told = locked(&self.told);
-        if *told < CHANGES_MAX {
-            *told += 1;
+    /// Reports something that this run of the tool did, up to [`REPORTS_MAX`] times.
+    pub(crate) fn report(&self, event: Event) {
+        let mut reported = locked(&self.reported);
+        if *reported < REPORTS_MAX {
+            *reported += 1;
             self.events.push(event);
         }
     }
 }
 
-fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    what.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether `new` is something else than what stood there.
+/// Replaces the value. Returns whether it differs from the old one.
 fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
-    let other = *old != new;
+    let changed = *old != new;
     *old = new;
-    other
+    changed
 }
 
-fn worth(source: UrlSource) -> u8 {
+fn rank(source: UrlSource) -> u8 {
     match source {
         UrlSource::BrowserCommand => 2,
         UrlSource::Hyperlink => 1,

@@ -1,251 +1,227 @@
-//! The tool's process as the agent steers it: started at once, or only when the person has given the secret that it reads on its
-//! standard input; ended to be started by another method.
+//! Controls the tool's process: it is started at once, or only when the user has entered the secret that it reads on its standard input;
+//! it is stopped to be started again by another method.
 //!
 //! ```text
-//!  no pane ─▶ pane serves one method ─▶ key awaited ── give_key ──▶ tool runs ─▶ tool has ended ── Enter ──▶ …
-//!     ▲                 └── no key entry ───────────────▲              │
-//!     └── switch: the tool's process group is ended, with the pane; the next pane serves the new method ◀──┘
+//!  no pane ─▶ pane attached ─▶ key requested ── provide_key ──▶ tool runs ─▶ tool has exited ── Enter ──▶ …
+//!     ▲              └── no key needed ─────────────▲               │
+//!     └── change of method: the tool's process group is stopped, with the pane; the next pane starts the new method
 //! ```
 
-use crate::{
-    agent::Agent,
-    claim::{Owner, Refusal},
-    log, settings_file,
-};
+use super::active_claim::ActiveClaim;
+use crate::{api_error::ApiError, platform::environment::Environment};
 use anteroom_wire::{
     Problem, Secret,
-    agent::{CaptureState, CliState, Event, KEY_ENTRY, OpenPrompt},
+    agent::{KEY_ENTRY, OpenPrompt},
     provider::Provider,
 };
 use regex_lite::Regex;
+use serde::{Deserialize, Serialize};
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 use tokio::sync::{Mutex, oneshot, watch};
 
-/// How long a key that was given may wait for the pane to take it, milliseconds: the pane may just be starting anew.
-const KEY_TAKEN_MS_MAX: u64 = 10_000;
-/// How long the end of a tool may take, the pane's own limits and its death included, milliseconds.
-const END_MS_MAX: u64 = 15_000;
+/// How long the pane may take to read a key that was entered, milliseconds: the pane may just be restarting.
+const KEY_USED_MS_MAX: u64 = 10_000;
 
-/// The secret for the tool's standard input.
-enum Key {
-    /// Nothing waits for one.
-    Unwanted,
-    /// The pane waits.
-    Awaited,
-    /// Given, and not yet taken by the pane; whoever gave it waits for that.
-    Given(Secret, oneshot::Sender<()>),
+/// The command line, environment variables and working directory of the tool.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ToolCommand {
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) dir: PathBuf,
 }
 
-/// What is to be known of the tool beside its terminal.
+impl ToolCommand {
+    /// For the tool of `provider`, with the proxy at `proxy`.
+    pub(crate) fn new(environment: &Environment, proxy: SocketAddr, provider: &Provider) -> Self {
+        let mut env = environment.program_env(Some(proxy));
+        env.insert("TERM".into(), "tmux-256color".into());
+        env.insert("COLORTERM".into(), "truecolor".into());
+        env.extend(provider.env.clone());
+        env.retain(|name, _| !provider.env_unset.contains(name));
+        Self { argv: provider.argv.clone(), env, dir: environment.home.clone() }
+    }
+}
+
+/// The secret for the tool's standard input.
+enum KeyState {
+    /// No pane waits for a key.
+    NotRequested,
+    /// The pane waits.
+    Requested,
+    /// Entered, and not yet read by the pane. The sender notifies the request that entered it.
+    Entered(Secret, oneshot::Sender<()>),
+}
+
+/// Coordinates what happens to the tool's process.
 pub(crate) struct Tool {
-    key: watch::Sender<Key>,
-    /// The process id of the pane that serves now.
-    serving: watch::Sender<Option<u32>>,
-    /// Whether what was started last has ended, or could not be started.
-    rests: AtomicBool,
-    /// Counts the requests to end what the pane runs.
-    ends: watch::Sender<u64>,
-    /// Held while a credential is on its way out, and while the method is switched: never both at once.
-    pub(crate) delivery: Mutex<()>,
+    key: watch::Sender<KeyState>,
+    /// The process id of the attached pane.
+    attached_pane: watch::Sender<Option<u32>>,
+    /// Whether the last started process has exited, or could not be started.
+    is_idle: AtomicBool,
+    /// Counts the requests to stop the pane.
+    stop_requests: watch::Sender<u64>,
+    /// Held while a credential is delivered, and while the method is changed: never both at once.
+    pub(crate) delivery_lock: Mutex<()>,
+    /// Held while text is typed for the user: of two requests with the same text the second finds what the first left.
+    pub(crate) typing_lock: Mutex<()>,
+    /// Held while a callback URL is requested, for the same reason.
+    pub(crate) callback_lock: Mutex<()>,
 }
 
 impl Tool {
     pub(crate) fn new() -> Self {
         Self {
-            key: watch::Sender::new(Key::Unwanted),
-            serving: watch::Sender::new(None),
-            rests: AtomicBool::new(false),
-            ends: watch::Sender::new(0),
-            delivery: Mutex::new(()),
+            key: watch::Sender::new(KeyState::NotRequested),
+            attached_pane: watch::Sender::new(None),
+            is_idle: AtomicBool::new(false),
+            stop_requests: watch::Sender::new(0),
+            delivery_lock: Mutex::new(()),
+            typing_lock: Mutex::new(()),
+            callback_lock: Mutex::new(()),
         }
     }
 
-    /// A pane begins to serve; what it gets tells it when to end. Dropped when it serves no longer.
-    pub(crate) fn serve(&self, pane: u32) -> Serving<'_> {
-        let ends = self.ends.subscribe();
-        self.serving.send_replace(Some(pane));
-        Serving { tool: self, ends }
+    /// Records that a pane runs the tool, until the result is dropped.
+    pub(crate) fn attach_pane(&self, pid: u32) -> AttachedPane<'_> {
+        let stop_requests = self.stop_requests.subscribe();
+        self.attached_pane.send_replace(Some(pid));
+        AttachedPane { tool: self, stop_requests }
     }
 
-    /// Waits until the person has given the key, and takes it: there is one copy.
-    pub(crate) async fn key_given(&self) -> Secret {
-        let mut given = self.key.subscribe();
+    /// Requests the stop of the attached pane, and waits until none is attached.
+    pub(super) async fn stop_pane(&self) {
+        let mut attached = self.attached_pane.subscribe();
+        self.stop_requests.send_modify(|count| *count += 1);
+        // Cannot fail: the sender lives as long as the tool.
+        let _ = attached.wait_for(Option::is_none).await;
+    }
+
+    /// Waits until the user has entered the key, and returns the only copy.
+    pub(crate) async fn wait_key(&self) -> Secret {
+        let mut key = self.key.subscribe();
         loop {
-            if given.wait_for(|key| matches!(key, Key::Given(..))).await.is_err() {
+            if key.wait_for(|key| matches!(key, KeyState::Entered(..))).await.is_err() {
                 return std::future::pending().await;
             }
-            if let Key::Given(secret, taken) = self.key.send_replace(Key::Unwanted) {
-                let _ = taken.send(());
+            if let KeyState::Entered(secret, used) = self.key.send_replace(KeyState::NotRequested) {
+                let _ = used.send(());
                 return secret;
             }
         }
     }
 
-    /// From now on a key is wanted. One that was given meanwhile stays.
-    pub(crate) fn want_key(&self) {
+    /// Allows a key to be entered. One that is already entered is kept.
+    pub(crate) fn request_key(&self) {
         self.key.send_if_modified(|key| match key {
-            Key::Unwanted => {
-                *key = Key::Awaited;
+            KeyState::NotRequested => {
+                *key = KeyState::Requested;
                 true
             }
-            Key::Awaited | Key::Given(..) => false,
+            KeyState::Requested | KeyState::Entered(..) => false,
         });
     }
 
-    /// The tool has ended by itself, or was never started: `true`; it is started anew: `false`.
-    pub(crate) fn rests(&self, rests: bool) {
-        self.rests.store(rests, Ordering::Relaxed);
+    /// Hands the user's secret to the pane, which starts the tool with it on standard input. The caller has checked it
+    /// ([`check_key`]). `false`: no pane waits for a key, or none read it in time; then the key is wiped.
+    pub(crate) async fn provide_key(&self, key: Secret) -> bool {
+        let (used, mut waiting) = oneshot::channel();
+        let mut entered = Some(KeyState::Entered(key, used));
+        let requested = self.key.send_if_modified(|key| match key {
+            KeyState::Requested => entered.take().is_some_and(|entered| {
+                *key = entered;
+                true
+            }),
+            KeyState::NotRequested | KeyState::Entered(..) => false,
+        });
+        if !requested {
+            return false;
+        }
+        if let Ok(used) = tokio::time::timeout(Duration::from_millis(KEY_USED_MS_MAX), &mut waiting).await {
+            return used.is_ok();
+        }
+        self.key.send_if_modified(|key| {
+            let unused = matches!(key, KeyState::Entered(..));
+            if unused {
+                *key = KeyState::Requested;
+            }
+            unused
+        });
+        waiting.try_recv().is_ok()
     }
 
-    /// Whether the method is under way: its key is awaited, or its tool runs or is just being started.
-    fn is_under_way(&self) -> bool {
-        matches!(*self.key.borrow(), Key::Awaited | Key::Given(..)) || !self.rests.load(Ordering::Relaxed)
+    /// `true`: the tool has exited, or could not be started. `false`: it is being started.
+    pub(crate) fn set_idle(&self, is_idle: bool) {
+        self.is_idle.store(is_idle, Ordering::Relaxed);
     }
 
-    /// No key is wanted any more; one that was given is wiped.
-    fn forget_key(&self) {
-        self.key.send_replace(Key::Unwanted);
+    /// Whether the method is active: its key is requested, or its tool runs or is being started.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(*self.key.borrow(), KeyState::Requested | KeyState::Entered(..))
+            || !self.is_idle.load(Ordering::Relaxed)
+    }
+
+    /// No longer requests a key; one that was entered is wiped.
+    pub(super) fn clear_key(&self) {
+        self.key.send_replace(KeyState::NotRequested);
     }
 }
 
-/// A pane that serves.
-pub(crate) struct Serving<'a> {
+/// A pane that runs the tool.
+pub(crate) struct AttachedPane<'a> {
     tool: &'a Tool,
-    ends: watch::Receiver<u64>,
+    stop_requests: watch::Receiver<u64>,
 }
 
-impl Serving<'_> {
-    /// Waits until what the pane runs shall end, and the pane with it.
-    pub(crate) async fn ended(&mut self) {
-        if self.ends.changed().await.is_err() {
+impl AttachedPane<'_> {
+    /// Waits until the pane must stop, with what it runs.
+    pub(crate) async fn stop_requested(&mut self) {
+        if self.stop_requests.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-impl Drop for Serving<'_> {
+impl Drop for AttachedPane<'_> {
     fn drop(&mut self) {
-        self.tool.serving.send_replace(None);
+        self.tool.attached_pane.send_replace(None);
     }
 }
 
-/// What the person is asked for before the tool is started; `refused`: why it did not take the last one.
-pub(crate) fn key_prompt(owner: &Owner, refused: Option<String>) -> Option<OpenPrompt> {
-    let entry = owner.provider.key_entry.as_ref()?;
+/// The question for the key, before the tool is started. `rejected`: why the tool did not accept the previous key.
+pub(crate) fn key_prompt(claim: &ActiveClaim, rejected: Option<String>) -> Option<OpenPrompt> {
+    let entry = claim.provider.key_entry.as_ref()?;
     let (label, hint) = (entry.label.clone(), entry.hint.clone());
-    Some(OpenPrompt { id: KEY_ENTRY.to_owned(), label, secret: true, hint, rejected: refused })
+    Some(OpenPrompt { id: KEY_ENTRY.to_owned(), label, secret: true, hint, rejected })
 }
 
-/// Whether all of `text` matches `shape`, not only a part of it. No pattern: everything fits.
+/// Whether all of `text` matches `pattern`, not only a part of it. Without a pattern every text matches.
 ///
 /// # Errors
-/// `shape` is no regular expression; a descriptor without faults has none of this kind.
-pub(crate) fn fits(pattern: Option<&str>, text: &str) -> Result<bool, regex_lite::Error> {
-    let Some(shape) = shape else { return Ok(true) };
-    Ok(Regex::new(&format!(r"\A(?:{shape})\z"))?.is_match(text))
+/// `pattern` is not a regular expression, which a valid descriptor cannot contain.
+pub(crate) fn matches_pattern(pattern: Option<&str>, text: &str) -> Result<bool, regex_lite::Error> {
+    let Some(pattern) = pattern else { return Ok(true) };
+    Ok(Regex::new(&format!(r"\A(?:{pattern})\z"))?.is_match(text))
 }
 
-/// Whether `key` has the shape of the secret that the tool reads; else why it is not given to it.
+/// Checks the format of the secret that the tool reads.
 ///
 /// # Errors
-/// [`Problem::WrongAnswer`] with the hint, never with what was brought; [`Problem::NoPrompt`] when the tool reads no secret.
-pub(crate) fn check_key(owner: &Owner, key: &Secret) -> Result<(), Refusal> {
-    let Some(entry) = &owner.provider.key_entry else { return Err((Problem::NoPrompt, String::new(), None)) };
+/// [`Problem::WrongAnswer`] with the hint, never with the key; [`Problem::NoPrompt`] when the tool reads no secret.
+pub(crate) fn check_key(claim: &ActiveClaim, key: &Secret) -> Result<(), ApiError> {
+    let Some(entry) = &claim.provider.key_entry else { return Err(ApiError::new(Problem::NoPrompt, "")) };
     let one_line = !key.expose().is_empty() && !key.expose().chars().any(char::is_control);
-    match fits(entry.pattern.as_deref(), key.expose()) {
+    match matches_pattern(entry.pattern.as_deref(), key.expose()) {
         Ok(true) if one_line => Ok(()),
-        Ok(_) => Err((Problem::WrongAnswer, entry.hint.clone().unwrap_or_default(), None)),
-        Err(error) => Err((Problem::Malformed, format!("key_entry.pattern: {error}"), None)),
+        Ok(_) => Err(ApiError::new(Problem::WrongAnswer, entry.hint.clone().unwrap_or_default())),
+        Err(error) => Err(ApiError::new(Problem::Malformed, format!("key_entry.pattern: {error}"))),
     }
-}
-
-/// Gives the person's secret to the tool, which is started with it on its standard input. Its shape is the caller's business
-/// ([`check_key`]). `false`: nothing waits for a key, or nothing took it in time; then it is wiped.
-pub(crate) async fn give_key(agent: &Agent, key: Secret) -> bool {
-    let slot = &agent.tool.key;
-    let (taken, mut taking) = oneshot::channel();
-    let mut given = Some(Key::Given(key, taken));
-    let awaited = slot.send_if_modified(|slot| match slot {
-        Key::Awaited => given.take().is_some_and(|given| {
-            *slot = given;
-            true
-        }),
-        Key::Unwanted | Key::Given(..) => false,
-    });
-    if !awaited {
-        return false;
-    }
-    if let Ok(taken) = tokio::time::timeout(Duration::from_millis(KEY_TAKEN_MS_MAX), &mut taking).await {
-        return taken.is_ok();
-    }
-    slot.send_if_modified(|slot| {
-        let left = matches!(slot, Key::Given(..));
-        if left {
-            *slot = Key::Awaited;
-        }
-        left
-    });
-    taking.try_recv().is_ok()
-}
-
-/// Ends the tool and lets the pane start it by another method, which is already resolved in `provider`. The method that is under way
-/// already is no change.
-///
-/// # Errors
-/// [`Problem::NotReady`] before the claim, [`Problem::Malformed`] for another or an unsound provider or where a stored credential is
-/// used, [`Problem::DeliveryInProgress`] while a credential is on its way, [`Problem::Internal`] when the tool does not end.
-pub(crate) async fn switch(agent: &Arc<Agent>, provider: Provider) -> Result<(), Refusal> {
-    let _one = agent.claiming.lock().await;
-    let Some(owner) = agent.claim_now() else {
-        return Err((Problem::NotReady, "the machine is not claimed".to_owned(), None));
-    };
-    let next = owner.with_provider(&agent.place, provider)?;
-    if next.provider == owner.provider && agent.tool.is_under_way() {
-        return Ok(());
-    }
-    let Ok(_held) = agent.tool.delivery.try_lock() else {
-        return Err((Problem::DeliveryInProgress, String::new(), None));
-    };
-    end(agent).await?;
-    lay_down_settings(agent, &next.provider).map_err(|error| {
-        log::line(&format!("method {}: {error}", next.provider.method));
-        (Problem::Internal, error.to_string(), None)
-    })?;
-    let method = next.provider.method.to_string();
-    log::line(&format!("method {method}"));
-    agent.tool.forget_key();
-    agent.tool.rests(false);
-    agent.board.clear();
-    agent.board.cli(CliState::Waiting);
-    agent.board.capture(CaptureState::Waiting);
-    agent.events.push(Event::MethodSwitched { method });
-    agent.owner.send_replace(Some(Arc::new(next)));
-    Ok(())
-}
-
-/// Ends what the pane runs, and the pane; the next one waits for the lock that the caller holds.
-async fn end(agent: &Agent) -> Result<(), Refusal> {
-    let mut serving = agent.tool.serving.subscribe();
-    agent.tool.ends.send_modify(|ends| *ends += 1);
-    let gone = serving.wait_for(Option::is_none);
-    match tokio::time::timeout(Duration::from_millis(END_MS_MAX), gone).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err((Problem::Internal, format!("the tool did not end within {END_MS_MAX} ms"), None)),
-    }
-}
-
-/// Lays the provider's settings files down, in the place of those that are there.
-///
-/// # Errors
-/// The first that cannot be written, with its path.
-pub(crate) fn lay_down_settings(agent: &Agent, provider: &Provider) -> std::io::Result<()> {
-    provider.settings_files.iter().try_for_each(|file| settings_file::lay_down(&agent.place, file))
 }
 
 #[cfg(test)]
@@ -253,25 +229,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shape_must_fit_the_whole_text() {
-        assert!(fits(Some("a|ab"), "ab").unwrap());
+    fn pattern_must_match_the_whole_text() {
+        assert!(matches_pattern(Some("a|ab"), "ab").unwrap());
         for bad in ["xab", "abx", "ab\n", ""] {
-            assert!(!fits(Some("a|ab"), bad).unwrap(), "{bad:?}");
+            assert!(!matches_pattern(Some("a|ab"), bad).unwrap(), "{bad:?}");
         }
-        assert!(fits(None, "anything").unwrap());
+        assert!(matches_pattern(None, "anything").unwrap());
     }
 
     #[tokio::test]
-    async fn a_key_is_taken_once() {
+    async fn key_is_used_once() {
         let tool = Tool::new();
-        tool.want_key();
-        assert!(matches!(*tool.key.borrow(), Key::Awaited));
-        let (taken, taking) = oneshot::channel();
-        tool.key.send_replace(Key::Given(Secret::new("k".into()), taken));
-        tool.want_key();
-        assert_eq!(tool.key_given().await, Secret::new("k".into()));
-        assert!(matches!(*tool.key.borrow(), Key::Unwanted) && taking.await.is_ok());
-        let again = tokio::time::timeout(Duration::from_millis(10), tool.key_given()).await;
+        tool.request_key();
+        assert!(matches!(*tool.key.borrow(), KeyState::Requested));
+        let (used, waiting) = oneshot::channel();
+        tool.key.send_replace(KeyState::Entered(Secret::new("k".into()), used));
+        tool.request_key();
+        assert_eq!(tool.wait_key().await, Secret::new("k".into()));
+        assert!(matches!(*tool.key.borrow(), KeyState::NotRequested) && waiting.await.is_ok());
+        let again = tokio::time::timeout(Duration::from_millis(10), tool.wait_key()).await;
         assert!(again.is_err());
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn open_url(agent: &Arc<Agent>, url: String) -> OpenUrlResponse {
     };
     let claim = agent.claim.current();
     let link_from = claim.as_ref().map_or_else(LinkFrom::default, |claim| claim.provider.sign_in.link_from);
-    agent.sign_in.add_url(url.clone(), UrlSource::Shim, link_from);
+    agent.sign_in.add_url(url.clone(), UrlSource::BrowserCommand, link_from);
     let in_machine = claim.is_some_and(|claim| claim.provider.lanes.contains(&Lane::Desktop));
     if in_machine && agent.browser.is_some() {
         let agent = agent.clone();

@@ -1,63 +1,54 @@
-//! The process inside the terminal. It is there before the claim, shows that it prepares, then runs the tool on its own tty as the
-//! agent orders.
+//! The process inside the terminal. It starts before the claim, shows that the machine is being prepared, then runs the tool on its
+//! terminal as the agent commands.
 //!
 //! ```text
-//!  pane ── "pane" ──▶ agent          (before the claim: nothing happens for a long time)
-//!  pane ◀── wait{text} ── agent      (the tool wants a key first)
-//!  pane ◀── start{argv, env, dir} ── agent, with a descriptor for its standard input where it wants a key
-//!  pane ── started{pid} ──▶ … ── exited{code} ──▶ ◀── say{text, enter} ──   then Enter: ── again ──▶
-//!  pane ◀── end ── agent             (another method: the tool's process group is ended, and the pane with it)
+//!  pane ── "pane" ──▶ agent              (before the claim: nothing happens for a long time)
+//!  pane ◀── show_message{text} ── agent  (the tool needs a key first)
+//!  pane ◀── start{tool, stdin} ── agent, with a file descriptor for its standard input if it needs a key
+//!  pane ── started{pid} ──▶ … ── exited{code} ──▶ ◀── append_message{text, offer_restart} ──   then Enter: ── restart_requested ──▶
+//!  pane ◀── stop ── agent                (another method: the tool's process group is stopped, and the pane with it)
 //! ```
 
-mod attend;
-mod inside;
-mod link;
+pub(crate) mod controller;
+mod ipc;
+pub(crate) mod runner;
 mod tty;
 
-pub(crate) use attend::attend;
-pub(crate) use inside::run;
-
+use crate::sign_in::tool::ToolCommand;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
 
 /// How long a tool may take to end after SIGHUP, milliseconds.
-const END_HANGUP_MS_MAX: u64 = 1_000;
-/// And after SIGTERM, before it is killed.
-const END_TERMINATE_MS_MAX: u64 = 2_000;
+const HANGUP_MS_MAX: u64 = 1_000;
+/// How long it may take after SIGTERM, before it is killed, milliseconds.
+const TERMINATE_MS_MAX: u64 = 2_000;
 
-/// What the pane shall run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Start {
-    pub(crate) argv: Vec<String>,
-    pub(crate) env: BTreeMap<String, String>,
-    pub(crate) dir: PathBuf,
-}
-
+/// A command of the agent to the pane.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ToPane {
-    /// Run this. `input`: the descriptor that comes along is its standard input; else the terminal is.
-    Start { start: Start, input: bool },
-    /// Show this line alone.
-    Wait { text: String },
-    /// Add this line; `enter`: and tell when the person presses Enter.
-    Say { text: String, enter: bool },
-    /// End what runs, and go.
-    End,
+enum PaneCommand {
+    /// Run the tool. `stdin`: the file descriptor that is sent along is its standard input; otherwise the terminal is.
+    Start { tool: ToolCommand, stdin: bool },
+    /// Clear the screen and show this line.
+    ShowMessage { text: String },
+    /// Add this line. `offer_restart`: report when the user presses Enter.
+    AppendMessage { text: String, offer_restart: bool },
+    /// Stop the tool, and exit.
+    Stop,
 }
 
+/// An event of the pane.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum FromPane {
+enum PaneEvent {
     Started {
         pid: u32,
     },
-    NotStarted {
+    StartFailed {
         error: String,
     },
     Exited {
         code: i32,
     },
-    /// The person pressed Enter.
-    Again,
+    /// The user pressed Enter.
+    RestartRequested,
 }

@@ -1,7 +1,7 @@
-//! tmux's control mode: one client process through which the agent asks the server, and hears that the screen changed.
+//! tmux's control mode: one client process through which the agent sends commands to the server, and is notified of changes of the screen.
 //!
-//! Starting a program costs tens of milliseconds in an emulated machine; a line on this client's input costs none, and
-//! what is typed on it (a pasted code) stands in nobody's argument list.
+//! Starting a program takes tens of milliseconds in an emulated machine, writing a line to this client does not. And text that is typed
+//! through it (a pasted code) does not appear in the arguments of a process.
 
 use std::{collections::VecDeque, io};
 use tokio::{
@@ -10,50 +10,50 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-/// A line of tmux's that is longer is cut.
+/// A longer line of tmux is truncated.
 const LINE_BYTES_MAX: usize = 256 * 1024;
-/// Lines of one answer.
-const ANSWER_LINES_MAX: usize = 2_000;
-/// Questions that wait.
-pub(crate) const ASKS_MAX: usize = 32;
+/// The most lines of one response.
+const RESPONSE_LINES_MAX: usize = 2_000;
+/// The most requests that wait.
+pub(crate) const REQUESTS_MAX: usize = 32;
 
-/// A command and who waits for its output; tmux's own complaint is the error.
-pub(crate) struct Ask {
-    pub(crate) line: String,
-    pub(crate) answer: oneshot::Sender<Result<Vec<String>, String>>,
+/// A tmux command, and where its output goes. The error is tmux's message.
+pub(crate) struct TmuxRequest {
+    pub(crate) command: String,
+    pub(crate) respond: oneshot::Sender<Result<Vec<String>, String>>,
 }
 
-/// `text` as one argument of a tmux command: between single quotes nothing has a meaning.
+/// `text` as one argument of a tmux command: between single quotes no character is special.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Speaks with one control client until it ends. `attached` is told once the session is there; `output` counts changes
-/// of the screen.
-pub(crate) async fn converse(
+/// Exchanges lines with one control client until it ends. `attached` is set once the session exists; `changes` counts changes of the
+/// screen.
+pub(crate) async fn run_control_mode(
     input: &mut pipe::Sender,
     output: pipe::Receiver,
-    asks: &mut mpsc::Receiver<Ask>,
+    requests: &mut mpsc::Receiver<TmuxRequest>,
     attached: &watch::Sender<bool>,
     changes: &watch::Sender<u64>,
 ) -> io::Result<()> {
     let mut lines = BufReader::with_capacity(16 * 1024, output);
-    let mut reply = Reply::default();
+    let mut responses = ResponseParser::default();
     let mut line = Vec::new();
     loop {
         tokio::select! {
-            ask = asks.recv() => {
-                let Some(ask) = ask else { return Ok(()) };
-                input.write_all(format!("{}\n", ask.line).as_bytes()).await?;
-                reply.waiting.push_back(ask.answer);
+            request = requests.recv() => {
+                let Some(request) = request else { return Ok(()) };
+                input.write_all(format!("{}\n", request.command).as_bytes()).await?;
+                responses.waiting.push_back(request.respond);
             }
             more = next_line(&mut lines, &mut line) => {
                 if !more? {
                     return Ok(());
                 }
-                match reply.take(&String::from_utf8_lossy(&line)) {
-                    Some(Notice::Output) => changes.send_modify(|count| *count += 1),
-                    Some(Notice::Attached) => { attached.send_replace(true); }
+                match responses.push_line(&String::from_utf8_lossy(&line)) {
+                    Some(Notification::Output) => changes.send_modify(|count| *count += 1),
+                    Some(Notification::Attached) => { attached.send_replace(true); }
                     None => {}
                 }
                 line.clear();
@@ -62,16 +62,16 @@ pub(crate) async fn converse(
     }
 }
 
-/// What a line says that is not part of an answer.
+/// The meaning of a line that is not part of a response.
 #[derive(Debug, PartialEq, Eq)]
-enum Notice {
+enum Notification {
     Output,
     Attached,
 }
 
-/// `%begin T N F` … `%end T N F`: flag 1 marks the answer to a line of ours.
+/// Parses responses, `%begin T N F` … `%end T N F`. Flag 1 marks the response to a command of this client.
 #[derive(Default)]
-struct Reply {
+struct ResponseParser {
     waiting: VecDeque<oneshot::Sender<Result<Vec<String>, String>>>,
     block: Option<Block>,
 }
@@ -82,8 +82,8 @@ struct Block {
     lines: Vec<String>,
 }
 
-impl Reply {
-    fn take(&mut self, line: &str) -> Option<Notice> {
+impl ResponseParser {
+    fn push_line(&mut self, line: &str) -> Option<Notification> {
         let Some(mut block) = self.block.take() else {
             if let Some(tag) = line.strip_prefix("%begin ") {
                 let ours = tag.ends_with(" 1");
@@ -91,28 +91,28 @@ impl Reply {
                 return None;
             }
             return match line.split(' ').next() {
-                Some("%output" | "%extended-output" | "%layout-change") => Some(Notice::Output),
-                Some("%session-changed") => Some(Notice::Attached),
+                Some("%output" | "%extended-output" | "%layout-change") => Some(Notification::Output),
+                Some("%session-changed") => Some(Notification::Attached),
                 Some(_) | None => None,
             };
         };
-        let good = line.strip_prefix("%end ").is_some_and(|tag| tag == block.tag);
-        let bad = line.strip_prefix("%error ").is_some_and(|tag| tag == block.tag);
-        if !good && !bad {
-            if block.lines.len() < ANSWER_LINES_MAX {
+        let is_end = line.strip_prefix("%end ").is_some_and(|tag| tag == block.tag);
+        let is_error = line.strip_prefix("%error ").is_some_and(|tag| tag == block.tag);
+        if !is_end && !is_error {
+            if block.lines.len() < RESPONSE_LINES_MAX {
                 block.lines.push(line.to_owned());
             }
             self.block = Some(block);
         } else if block.ours
-            && let Some(answer) = self.waiting.pop_front()
+            && let Some(respond) = self.waiting.pop_front()
         {
-            let _ = answer.send(if good { Ok(block.lines) } else { Err(block.lines.join(" ")) });
+            let _ = respond.send(if is_end { Ok(block.lines) } else { Err(block.lines.join(" ")) });
         }
         None
     }
 }
 
-/// Reads a line without its end into `line` (cut at the limit). `false`: no more. Loses nothing when dropped half-way.
+/// Reads a line without its line feed into `line`, truncated at the limit. `false`: end of the stream. Can be cancelled without loss.
 async fn next_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io::Result<bool> {
     loop {
         let available = from.fill_buf().await?;
@@ -121,8 +121,8 @@ async fn next_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -
         }
         let end = available.iter().position(|&b| b == b'\n');
         let part = &available[..end.unwrap_or(available.len())];
-        let room = LINE_BYTES_MAX.saturating_sub(line.len());
-        line.extend_from_slice(&part[..part.len().min(room)]);
+        let capacity = LINE_BYTES_MAX.saturating_sub(line.len());
+        line.extend_from_slice(&part[..part.len().min(capacity)]);
         let used = part.len() + usize::from(end.is_some());
         from.consume(used);
         if end.is_some() {
@@ -136,25 +136,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quote_cannot_leave_its_argument() {
+    fn quote_cannot_end_its_argument() {
         assert_eq!(quoted("a'; kill-server '"), r"'a'\''; kill-server '\'''");
     }
 
     #[test]
-    fn answers_reach_their_askers_in_order_and_a_spoofed_end_is_text() {
-        let mut reply = Reply::default();
+    fn responses_are_returned_in_order_and_a_spoofed_end_is_text() {
+        let mut responses = ResponseParser::default();
         let (first, mut one) = oneshot::channel();
         let (second, mut two) = oneshot::channel();
-        reply.waiting.extend([first, second]);
+        responses.waiting.extend([first, second]);
         let text = "%begin 1 7 0\n%end 1 7 0\n%session-changed $0 main\n%output %0 x\n%begin 2 8 1\n%end 9 9 1\nb\n%end 2 8 1\n%begin 3 9 1\nno\n%error 3 9 1";
-        let notices: Vec<_> = text.lines().filter_map(|line| reply.take(line)).collect();
-        assert_eq!(notices, [Notice::Attached, Notice::Output]);
+        let notifications: Vec<_> = text.lines().filter_map(|line| responses.push_line(line)).collect();
+        assert_eq!(notifications, [Notification::Attached, Notification::Output]);
         assert_eq!(one.try_recv().unwrap(), Ok(vec!["%end 9 9 1".into(), "b".into()]));
         assert_eq!(two.try_recv().unwrap(), Err("no".into()));
     }
 
     #[tokio::test]
-    async fn a_line_without_end_is_bounded() {
+    async fn length_of_a_line_is_limited() {
         let long = [vec![b'x'; LINE_BYTES_MAX * 2], b"\nnext\n".to_vec()].concat();
         let mut from = BufReader::new(&long[..]);
         let mut line = Vec::new();

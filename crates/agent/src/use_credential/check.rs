@@ -1,17 +1,19 @@
-//! The tool's own word on a stored credential.
+//! Checks a stored credential with the tool's status command.
 
-use crate::{agent::Agent, capture, claim::Owner, events::bounded};
+use crate::{agent::Agent, capture::status, sign_in::active_claim::ActiveClaim};
+use anteroom_screen::bounded;
 use anteroom_wire::agent::Event;
 
-/// Asks the status command and tells what it says; its exit code.
-pub(super) async fn ask(agent: &Agent, owner: &Owner) -> i32 {
-    let word = capture::ask_status(agent, owner).await;
-    let agrees = word.signed_in.is_ok();
-    let detail = match word.signed_in {
-        Ok(()) => word.last_line,
-        Err(why) if word.last_line.is_empty() => why,
-        Err(why) => format!("{why}: {}", word.last_line),
+/// Runs the status command and reports the result as an event. Returns the exit code.
+pub(super) async fn run(agent: &Agent, claim: &ActiveClaim) -> i32 {
+    let report = status::run(agent, claim).await;
+    let signed_in = report.signed_in.is_ok();
+    let detail = match report.signed_in {
+        Ok(()) => report.last_line,
+        Err(reason) if report.last_line.is_empty() => reason,
+        Err(reason) => format!("{reason}: {}", report.last_line),
     };
-    agent.events.push(Event::Checked { agrees, detail: bounded(&detail), answered: word.answered });
-    word.code
+    let (detail, conclusive) = (bounded(&detail), report.conclusive);
+    agent.events.push(Event::CredentialChecked { signed_in, detail, conclusive });
+    report.code
 }

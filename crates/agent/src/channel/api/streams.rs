@@ -1,11 +1,16 @@
 //! Raw streams over `CONNECT`: the desktop and the terminal.
 
-use super::{Answer, Refused, empty};
+use super::{ApiResponse, empty};
 use crate::{
     agent::Agent,
-    log, spare,
-    terminal::{self, TerminalError},
-    watched::watched,
+    api_error::ApiError,
+    desktop::warm_rfb,
+    log,
+    platform::async_fd,
+    terminal::{
+        attach::{self, attach},
+        handle::TerminalError,
+    },
 };
 use anteroom_wire::{
     Problem,
@@ -30,30 +35,30 @@ use tokio::{
 const COPY_BYTES: usize = 64 * 1024;
 const COLS: RangeInclusive<u16> = 2..=500;
 const ROWS: RangeInclusive<u16> = 2..=300;
-const VIEWS_MAX: usize = 16;
+const STREAMS_MAX: usize = 16;
 
-pub(super) async fn desktop(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer, Refused> {
-    let Some(socket) = &agent.place.rfb_socket else {
-        return Err(Refused::new(Problem::DesktopUnreachable, "this machine has no desktop"));
+pub(super) async fn desktop(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResponse, ApiError> {
+    let Some(socket) = &agent.environment.rfb_socket else {
+        return Err(ApiError::new(Problem::DesktopUnreachable, "this machine has no desktop"));
     };
-    if let Some(spare) = agent.desk.take().await {
+    if let Some(warm) = agent.warm_rfb.take().await {
         let socket = socket.clone();
         tokio::spawn(async move {
             let Ok(viewer) = hyper::upgrade::on(request).await else { return };
             let mut viewer = TokioIo::new(viewer);
-            match spare::seat(&mut viewer, spare, &socket).await {
+            match warm_rfb::connect_viewer(&mut viewer, warm, &socket).await {
                 Ok(mut display) => {
                     let _ = tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut display, COPY_BYTES, COPY_BYTES)
                         .await;
                 }
-                Err(error) => log::line(&format!("a viewer was not seated: {error}")),
+                Err(error) => log::line(&format!("viewer not connected: {error}")),
             }
         });
         return Ok(empty(StatusCode::OK));
     }
     let mut display = UnixStream::connect(socket).await.map_err(|error| {
-        agent.stages.failed(Stage::Display, &format!("no connection: {error}"));
-        Refused::new(Problem::DesktopUnreachable, error.to_string())
+        agent.readiness.fail(Stage::Display, &format!("no connection: {error}"));
+        ApiError::new(Problem::DesktopUnreachable, error.to_string())
     })?;
     tokio::spawn(async move {
         if let Ok(viewer) = hyper::upgrade::on(request).await {
@@ -64,75 +69,79 @@ pub(super) async fn desktop(agent: &Arc<Agent>, request: Request<Incoming>) -> R
     Ok(empty(StatusCode::OK))
 }
 
-pub(super) fn terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Answer, Refused> {
+pub(super) fn terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResponse, ApiError> {
     let id = text(request.headers(), TERMINAL_ID_HEADER)?.to_owned();
-    let plain = (1..=40).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if !plain {
-        return Err(Refused::new(Problem::Malformed, format!("{TERMINAL_ID_HEADER} must be 1 to 40 of a-z 0-9")));
+    let valid = (1..=40).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !valid {
+        return Err(ApiError::new(Problem::Malformed, format!("{TERMINAL_ID_HEADER} must be 1 to 40 of a-z 0-9")));
     }
     let cols = number(request.headers(), TERMINAL_COLS_HEADER, &COLS)?;
     let rows = number(request.headers(), TERMINAL_ROWS_HEADER, &ROWS)?;
-    let mut views = agent.views.lock().unwrap_or_else(PoisonError::into_inner);
-    views.retain(|_, view| view.strong_count() > 0);
-    if views.len() >= VIEWS_MAX {
-        return Err(Refused::new(Problem::TooManyViewers, format!("at most {VIEWS_MAX} terminal streams")));
+    let mut streams = agent.terminal_streams.lock().unwrap_or_else(PoisonError::into_inner);
+    streams.retain(|_, pty| pty.strong_count() > 0);
+    if streams.len() >= STREAMS_MAX {
+        return Err(ApiError::new(Problem::TooManyViewers, format!("at most {STREAMS_MAX} terminal streams")));
     }
-    let view = terminal::view(agent, cols, rows).map_err(|error| match error {
-        TerminalError::Down => Refused::new(Problem::NotReady, error.to_string()),
-        TerminalError::Slow | TerminalError::Refused(_) | TerminalError::Start(_) => {
-            Refused::new(Problem::Internal, error.to_string())
-        }
-    })?;
-    let stream = Pty::new(view.pty.clone()).map_err(|error| Refused::new(Problem::Internal, error.to_string()))?;
-    views.insert(id, Arc::downgrade(&view.pty));
-    drop(views);
+    let client =
+        attach(&agent.environment, &agent.supervisor.processes, &agent.terminal, cols, rows).map_err(|error| match error {
+            TerminalError::Down => ApiError::new(Problem::NotReady, error.to_string()),
+            TerminalError::Timeout | TerminalError::Rejected(_) | TerminalError::Start(_) => {
+                ApiError::new(Problem::Internal, error.to_string())
+            }
+        })?;
+    let stream =
+        PtyStream::new(client.pty.clone()).map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?;
+    streams.insert(id, Arc::downgrade(&client.pty));
+    drop(streams);
     tokio::spawn(async move {
-        // Held to the end of the stream: dropping it ends the client.
-        let mut client = view.client;
+        // Kept until the stream ends: dropping it ends the client.
+        let mut process = client.process;
         let Ok(viewer) = hyper::upgrade::on(request).await else { return };
         let (mut viewer, mut stream) = (TokioIo::new(viewer), stream);
         tokio::select! {
             _ = tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut stream, COPY_BYTES, COPY_BYTES) => {}
-            code = client.wait() => log::line(&format!("a terminal stream's client ended with {code}")),
+            code = process.wait() => log::line(&format!("client of a terminal stream ended with {code}")),
         }
     });
     Ok(empty(StatusCode::OK))
 }
 
-pub(super) fn resize(agent: &Arc<Agent>, id: &str, size: TerminalSize) -> Result<Answer, Refused> {
+pub(super) fn resize(agent: &Arc<Agent>, id: &str, size: TerminalSize) -> Result<ApiResponse, ApiError> {
     if !COLS.contains(&size.cols) || !ROWS.contains(&size.rows) {
-        return Err(Refused::new(Problem::Malformed, "cols must be 2 to 500 and rows 2 to 300"));
+        return Err(ApiError::new(Problem::Malformed, "cols must be 2 to 500 and rows 2 to 300"));
     }
-    let view = agent.views.lock().unwrap_or_else(PoisonError::into_inner).get(id).and_then(std::sync::Weak::upgrade);
-    let view = view.ok_or_else(|| Refused::new(Problem::PathNotFound, "there is no such terminal stream"))?;
-    terminal::resize(&view, size.cols, size.rows)
-        .map_err(|error| Refused::new(Problem::Internal, error.to_string()))?;
+    let streams = agent.terminal_streams.lock().unwrap_or_else(PoisonError::into_inner);
+    let pty = streams.get(id).and_then(std::sync::Weak::upgrade);
+    drop(streams);
+    let pty = pty.ok_or_else(|| ApiError::new(Problem::PathNotFound, "there is no such terminal stream"))?;
+    attach::resize(&pty, size.cols, size.rows).map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Refused> {
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, ApiError> {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
-    value.ok_or_else(|| Refused::new(Problem::Malformed, format!("the header {name} is missing")))
+    value.ok_or_else(|| ApiError::new(Problem::Malformed, format!("the header {name} is missing")))
 }
 
-fn number(headers: &HeaderMap, name: &str, range: &RangeInclusive<u16>) -> Result<u16, Refused> {
+fn number(headers: &HeaderMap, name: &str, range: &RangeInclusive<u16>) -> Result<u16, ApiError> {
     let value = text(headers, name)?.parse().ok().filter(|value| range.contains(value));
-    value
-        .ok_or_else(|| Refused::new(Problem::Malformed, format!("{name} must be {} to {}", range.start(), range.end())))
+    value.ok_or_else(|| {
+        ApiError::new(Problem::Malformed, format!("{name} must be {} to {}", range.start(), range.end()))
+    })
 }
 
 /// The controlling side of a pseudo-terminal as a stream.
-struct Pty {
+struct PtyStream {
     fd: AsyncFd<Arc<OwnedFd>>,
 }
 
-impl Pty {
+impl PtyStream {
     fn new(pty: Arc<OwnedFd>) -> io::Result<Self> {
-        Ok(Self { fd: watched(pty, Interest::READABLE | Interest::WRITABLE)? })
+        Ok(Self { fd: async_fd::register(pty, Interest::READABLE | Interest::WRITABLE)? })
     }
 }
 
-impl AsyncRead for Pty {
+impl AsyncRead for PtyStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.fd.poll_read_ready(cx))?;
@@ -142,7 +151,7 @@ impl AsyncRead for Pty {
                     buf.advance(n);
                     return Poll::Ready(Ok(()));
                 }
-                // Linux says EIO once the last program on the other side is gone: that is the end.
+                // Linux returns EIO when the last program has closed the other side: that is the end.
                 Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
                     return Poll::Ready(Ok(()));
                 }
@@ -153,7 +162,7 @@ impl AsyncRead for Pty {
     }
 }
 
-impl AsyncWrite for Pty {
+impl AsyncWrite for PtyStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.fd.poll_write_ready(cx))?;

@@ -1,28 +1,28 @@
-//! A browser here is the other end of its control pipe.
+//! The browser of these tests is the other end of its control pipe.
 
 use super::*;
-use crate::children::{input_pipe, output_pipe};
+use crate::platform::process::{input_pipe, output_pipe};
 use std::sync::atomic::AtomicU32;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 const URL: &str = "https://id.example/authorize?state=1";
 const LONG: Duration = Duration::from_secs(60);
 
-fn browser(tools: Option<Arc<DevTools>>) -> Browser {
+fn browser(devtools: Option<Arc<DevTools>>) -> Browser {
     Browser {
         program: "/no/such/program".into(),
-        tools: watch::Sender::new(tools),
-        blank: Mutex::new(None),
-        opened: AtomicBool::new(false),
-        raising: Mutex::new(()),
+        devtools: watch::Sender::new(devtools),
+        blank_page: Mutex::new(None),
+        has_opened_url: AtomicBool::new(false),
+        raise_lock: Mutex::new(()),
     }
 }
 
-/// A browser that hears one command, answers with `answer` if there is one, and goes. What it heard comes back.
-fn hears(answer: Option<&'static str>) -> (Arc<DevTools>, JoinHandle<String>) {
+/// A browser that reads one command, answers with `answer` if there is one, and exits. The task returns the command.
+fn answering_once(answer: Option<&'static str>) -> (Arc<DevTools>, JoinHandle<String>) {
     let (from_agent, input) = input_pipe().unwrap();
     let (output, to_agent) = output_pipe().unwrap();
-    let heard = spawn_blocking(move || {
+    let command = spawn_blocking(move || {
         let (mut bytes, mut text) = ([0; 4096], String::new());
         while !text.ends_with('\0') {
             let count = rustix::io::read(&from_agent, &mut bytes).unwrap();
@@ -33,107 +33,107 @@ fn hears(answer: Option<&'static str>) -> (Arc<DevTools>, JoinHandle<String>) {
         }
         text
     });
-    (Arc::new(DevTools::new(input, output)), heard)
+    (Arc::new(DevTools::new(input, output)), command)
 }
 
-/// A browser that has gone, which nobody has noticed yet.
-fn gone() -> Arc<DevTools> {
+/// A browser that has exited, which is not yet detected.
+fn exited() -> Arc<DevTools> {
     Arc::new(DevTools::new(input_pipe().unwrap().1, output_pipe().unwrap().0))
 }
 
-async fn shown() -> anyhow::Result<()> {
+async fn raised() -> anyhow::Result<()> {
     Ok(())
 }
 
 #[tokio::test]
-async fn an_address_that_comes_while_the_browser_dies_is_given_to_the_next_one() {
-    let (dying, lost) = hears(None);
-    for (former, heard) in [(gone(), None), (dying, Some(lost))] {
+async fn url_that_arrives_while_the_browser_exits_is_opened_by_the_next_one() {
+    let (exiting, lost) = answering_once(None);
+    for (former, command) in [(exited(), None), (exiting, Some(lost))] {
         let browser = Arc::new(browser(Some(former)));
-        let giving = browser.clone();
-        let giving = tokio::spawn(async move { giving.give(URL, LONG, shown).await });
-        if let Some(heard) = heard {
-            assert!(heard.await.unwrap().contains(URL));
+        let navigating = browser.clone();
+        let navigation = tokio::spawn(async move { navigating.navigate(URL, LONG, raised).await });
+        if let Some(command) = command {
+            assert!(command.await.unwrap().contains(URL));
         }
-        browser.tools.send_replace(None);
-        let (next, heard) = hears(Some("{\"id\":1,\"result\":{}}"));
-        browser.tools.send_replace(Some(next));
-        giving.await.unwrap().unwrap();
-        let heard = heard.await.unwrap();
-        assert!(heard.contains("Target.createTarget") && heard.contains(URL), "{heard}");
+        browser.devtools.send_replace(None);
+        let (next, command) = answering_once(Some("{\"id\":1,\"result\":{}}"));
+        browser.devtools.send_replace(Some(next));
+        navigation.await.unwrap().unwrap();
+        let command = command.await.unwrap();
+        assert!(command.contains("Target.createTarget") && command.contains(URL), "{command}");
     }
 }
 
 #[tokio::test]
-async fn an_address_is_given_once_the_browsers_window_is_there() {
-    let (tools, heard) = hears(Some("{\"id\":1,\"result\":{}}"));
-    let looks = AtomicU32::new(0);
+async fn url_is_opened_once_the_window_of_the_browser_is_visible() {
+    let (devtools, command) = answering_once(Some("{\"id\":1,\"result\":{}}"));
+    let raises = AtomicU32::new(0);
     let third = || async {
-        anyhow::ensure!(looks.fetch_add(1, Ordering::Relaxed) == 2, "no such window");
+        anyhow::ensure!(raises.fetch_add(1, Ordering::Relaxed) == 2, "no such window");
         Ok(())
     };
-    browser(Some(tools)).give(URL, LONG, third).await.unwrap();
-    assert!(heard.await.unwrap().contains(URL));
-    assert_eq!(looks.load(Ordering::Relaxed), 3);
+    browser(Some(devtools)).navigate(URL, LONG, third).await.unwrap();
+    assert!(command.await.unwrap().contains(URL));
+    assert_eq!(raises.load(Ordering::Relaxed), 3);
 }
 
-/// As in a claimed machine, in which a browser ended and is being prepared anew when the tool opens its address.
+/// As in a claimed machine, in which the browser restarts while the tool opens its URL.
 #[tokio::test]
-async fn an_address_and_a_browser_that_is_just_being_prepared_do_not_raise_windows_against_each_other() {
-    let (tools, heard) = hears(Some("{\"id\":1,\"result\":{}}"));
-    let browser = Arc::new(browser(Some(tools)));
+async fn opening_a_url_and_preparing_the_browser_do_not_raise_windows_at_the_same_time() {
+    let (devtools, command) = answering_once(Some("{\"id\":1,\"result\":{}}"));
+    let browser = Arc::new(browser(Some(devtools)));
     let windows = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let raises = |who: &'static str, until: Arc<Browser>| {
+    let raise = |window: &'static str, until: Arc<Browser>| {
         let windows = windows.clone();
         move || {
             let (windows, until) = (windows.clone(), until.clone());
             async move {
-                windows.lock().unwrap().push(format!("{who} rises"));
-                // The other has come meanwhile, and has had every chance to raise its own.
-                while !until.opened.load(Ordering::Relaxed) {
+                windows.lock().unwrap().push(format!("raising {window}"));
+                // By then the other task has started, and has had every chance to raise its window.
+                while !until.has_opened_url.load(Ordering::Relaxed) {
                     tokio::task::yield_now().await;
                 }
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
                 }
-                windows.lock().unwrap().push(format!("{who} stands"));
+                windows.lock().unwrap().push(format!("raised {window}"));
                 Ok(())
             }
         }
     };
-    let (terminal, front) = (raises("the terminal", browser.clone()), raises("the browser", browser.clone()));
-    let (behind, given) = tokio::join!(browser.put_behind(&terminal), browser.give(URL, LONG, front));
-    given.unwrap();
-    assert!(behind.unwrap());
-    let order = ["the terminal rises", "the terminal stands", "the browser rises", "the browser stands"];
+    let (terminal, front) = (raise("the terminal", browser.clone()), raise("the browser", browser.clone()));
+    let (lowered, opened) = tokio::join!(browser.lower(&terminal), browser.navigate(URL, LONG, front));
+    opened.unwrap();
+    assert!(lowered.unwrap());
+    let order = ["raising the terminal", "raised the terminal", "raising the browser", "raised the browser"];
     assert_eq!(*windows.lock().unwrap(), order);
-    assert!(!browser.put_behind(&terminal).await.unwrap(), "what was opened stays in front");
+    assert!(!browser.lower(&terminal).await.unwrap(), "a browser that opened a URL stays in front");
     assert_eq!(windows.lock().unwrap().len(), 4);
-    assert!(heard.await.unwrap().contains(URL));
+    assert!(command.await.unwrap().contains(URL));
 }
 
 #[tokio::test]
-async fn an_address_that_the_browser_refuses_is_not_given_again() {
-    let (tools, heard) = hears(Some("{\"id\":1,\"error\":{\"message\":\"no\"}}"));
-    let error = browser(Some(tools)).give(URL, LONG, shown).await.unwrap_err();
-    assert_eq!(error.to_string(), "the browser refused Target.createTarget: no");
-    heard.await.unwrap();
+async fn url_that_the_browser_rejects_is_not_opened_again() {
+    let (devtools, command) = answering_once(Some("{\"id\":1,\"error\":{\"message\":\"no\"}}"));
+    let error = browser(Some(devtools)).navigate(URL, LONG, raised).await.unwrap_err();
+    assert_eq!(error.to_string(), "the browser rejected Target.createTarget: no");
+    command.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_that_no_browser_takes_is_given_up_in_time_and_told_with_the_cause() {
-    let limit = Duration::from_millis(TAKEN_MS_MAX);
+async fn url_that_no_browser_opens_fails_in_time_and_is_reported_with_the_cause() {
+    let limit = Duration::from_millis(NAVIGATE_MS_MAX);
     let began = tokio::time::Instant::now();
-    let never_up = browser(None).give(URL, limit, shown).await;
-    assert!(began.elapsed() <= limit + Duration::from_millis(AGAIN_MS), "{:?}", began.elapsed());
+    let never_up = browser(None).navigate(URL, limit, raised).await;
+    assert!(began.elapsed() <= limit + Duration::from_millis(NAVIGATE_AGAIN_MS), "{:?}", began.elapsed());
     let windowless = || async { anyhow::bail!("no such window") };
-    let never_shown = browser(Some(gone())).give(URL, limit, windowless).await;
-    let events = Events::default();
+    let never_visible = browser(Some(exited())).navigate(URL, limit, windowless).await;
+    let events = EventQueue::default();
     events.open();
-    for (opened, expected) in [(never_up, "it was not up within 480000 ms"), (never_shown, "no such window")] {
-        tell(&events, "id.example", &opened);
-        let told = events.batch().await.pop().unwrap().event;
+    for (opened, expected) in [(never_up, "it was not up within 480000 ms"), (never_visible, "no such window")] {
+        report_opened(&events, "id.example", &opened);
+        let event = events.batch().await.pop().unwrap().event;
         let (host, why) = ("id.example".to_owned(), expected.to_owned());
-        assert_eq!(told, Event::BrowserNotOpened { host, why });
+        assert_eq!(event, Event::BrowserNotOpened { host, why });
     }
 }

@@ -1,14 +1,14 @@
-//! A web address in its parts, kept byte for byte.
+//! Splits a web URL into its parts, which are kept byte for byte.
 
-/// An `http` or `https` address.
+/// An `http` or `https` URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address<'a> {
-    pub(crate) secure: bool,
-    /// In brackets for IPv6, as it stands there.
+    pub(crate) is_https: bool,
+    /// As written; an IPv6 address is in brackets.
     pub(crate) host: &'a str,
-    /// As it stands there, or the scheme's own.
+    /// As written, or the scheme's default.
     pub(crate) port: u16,
-    /// Host and port as they stand there.
+    /// Host and port as written.
     pub(crate) authority: &'a str,
     /// Always begins with `/`, or is empty.
     pub(crate) path: &'a str,
@@ -17,13 +17,13 @@ pub(crate) struct Address<'a> {
 }
 
 impl<'a> Address<'a> {
-    /// `None`: this is no address of the web, or one with a name and password in it.
+    /// `None`: this is not a web URL, or it contains a user name or password.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return None;
         }
         let (scheme, rest) = text.split_once("://")?;
-        let secure = match scheme.to_ascii_lowercase().as_str() {
+        let is_https = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
             "https" => true,
             _ => return None,
@@ -31,44 +31,44 @@ impl<'a> Address<'a> {
         let authority = &rest[..rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len())];
         let target = rest[authority.len()..].split('#').next()?;
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        let host_ends = match authority.strip_prefix('[') {
+        let host_end = match authority.strip_prefix('[') {
             Some(v6) => v6.find(']')? + 2,
             None => authority.find(':').unwrap_or(authority.len()),
         };
-        let (host, port) = authority.split_at(host_ends);
+        let (host, port) = authority.split_at(host_end);
         let port = match port.strip_prefix(':') {
             Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => port.parse().ok()?,
             Some(_) => return None,
             None if !port.is_empty() => return None,
-            None if secure => 443,
+            None if is_https => 443,
             None => 80,
         };
-        let good = !host.is_empty() && !authority.contains('@') && !path.contains('\\');
-        good.then_some(Self { secure, host, port, authority, path, query })
+        let valid = !host.is_empty() && !authority.contains('@') && !path.contains('\\');
+        valid.then_some(Self { is_https, host, port, authority, path, query })
     }
 
-    /// Whether it leads to this very computer, without encryption: where a tool waits for its browser.
+    /// Whether it leads to this computer, without encryption, as the callback of a tool does.
     pub(crate) fn is_loopback(&self) -> bool {
         let names = ["localhost", "127.0.0.1", "[::1]"];
-        !self.secure && names.iter().any(|name| self.host.eq_ignore_ascii_case(name))
+        !self.is_https && names.iter().any(|name| self.host.eq_ignore_ascii_case(name))
     }
 
-    /// What is asked for, byte for byte.
+    /// The request target, byte for byte.
     pub(crate) fn target(&self) -> String {
         let path = if self.path.is_empty() { "/" } else { self.path };
         self.query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
     }
 
-    /// The first value of this name in the query, decoded. `None` also when it is not UTF-8.
-    pub(crate) fn value(&self, name: &str) -> Option<String> {
+    /// The first value of this name in the query, percent_decoded. `None` if it is missing or not UTF-8.
+    pub(crate) fn query_value(&self, name: &str) -> Option<String> {
         let pairs = self.query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let (_, value) = pairs.into_iter().find(|(key, _)| decoded(key).as_deref() == Some(name))?;
-        decoded(value)
+        let (_, value) = pairs.into_iter().find(|(key, _)| percent_decoded(key).as_deref() == Some(name))?;
+        percent_decoded(value)
     }
 }
 
-/// Percent-encoding undone; a plus sign stays one, since codes may have it.
-fn decoded(text: &str) -> Option<String> {
+/// Undoes percent-encoding. A plus sign stays one, since codes may contain it.
+fn percent_decoded(text: &str) -> Option<String> {
     let digit = |at: usize| text.as_bytes().get(at).and_then(|&b| char::from(b).to_digit(16));
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
@@ -92,21 +92,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_falls_into_its_parts() {
+    fn url_is_split_into_its_parts() {
         let address = Address::parse("http://LocalHost:1455/auth/callback?code=a%2Fb+c&state=x%3Dy#top").unwrap();
         assert!(address.is_loopback());
         assert_eq!((address.host, address.port, address.authority), ("LocalHost", 1455, "LocalHost:1455"));
         assert_eq!(address.target(), "/auth/callback?code=a%2Fb+c&state=x%3Dy");
-        assert_eq!(address.value("code").as_deref(), Some("a/b+c"));
-        assert_eq!(address.value("state").as_deref(), Some("x=y"));
-        assert_eq!(address.value("none"), None);
+        assert_eq!(address.query_value("code").as_deref(), Some("a/b+c"));
+        assert_eq!(address.query_value("state").as_deref(), Some("x=y"));
+        assert_eq!(address.query_value("none"), None);
         let v6 = Address::parse("http://[::1]:8/").unwrap();
         assert!(v6.is_loopback() && v6.port == 8);
         assert_eq!(Address::parse("https://a.example?x").map(|a| (a.port, a.target())), Some((443, "/?x".into())));
     }
 
     #[test]
-    fn what_is_no_address_or_leads_elsewhere_is_not_taken_for_this_computer() {
+    fn other_urls_are_not_mistaken_for_this_computer() {
         for text in [
             "http://localhost:1@evil.example/x",
             "http://evil@localhost:1/x",

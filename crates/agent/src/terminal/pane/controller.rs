@@ -1,10 +1,22 @@
-//! The agent's side of a pane: decides what it runs and when, and notes what became of it.
+//! The agent's side of a pane: decides what the pane runs and when, and records the result.
 
-use super::{END_HANGUP_MS_MAX, END_TERMINATE_MS_MAX, FromPane, ToPane, link, link::Lines};
-use crate::{
-    agent::Agent, children, claim::Owner, events::bounded, finder, log, place::Place, tool, tool::Serving,
-    use_credential::NOT_STARTED,
+use super::{
+    HANGUP_MS_MAX, PaneCommand, PaneEvent, TERMINATE_MS_MAX,
+    ipc::{EventReader, send_command},
 };
+use crate::{
+    agent::Agent,
+    log,
+    platform::{
+        environment::Environment,
+        process::{COULD_NOT_START, input_pipe},
+    },
+    sign_in::{
+        active_claim::ActiveClaim,
+        tool::{self, AttachedPane},
+    },
+};
+use anteroom_screen::{bounded, finder};
 use anteroom_wire::{
     Secret,
     agent::{CliState, Event, KEY_ENTRY, OpenPrompt, Stage, UsePurpose},
@@ -20,205 +32,208 @@ use tokio::{
 };
 
 const LAST_LINES: usize = 20;
-/// What a program that hung up is said to have ended with: 128 + SIGHUP.
+/// Exit code reported for a tool whose pane disconnected: 128 + SIGHUP.
 const HUNG_UP: i32 = 129;
 /// How long the tool may take to read its secret, milliseconds.
 const KEY_READ_MS_MAX: u64 = 60_000;
-/// A screen that has not changed for this long after the tool's end shows its last words, milliseconds.
+/// After the tool's exit its last output is on the screen when the screen has not changed for this long, milliseconds.
 const QUIET_MS: u64 = 200;
-/// How long that may take, milliseconds: something that the tool left behind may go on writing.
+/// The longest wait for that, milliseconds: a process that the tool left behind may go on writing.
 const QUIET_MS_MAX: u64 = 1_500;
-/// Beyond the pane's own limits for the tool's end.
-const END_SLACK_MS: u64 = 2_000;
+/// Added to the pane's own limits for stopping the tool.
+const STOP_MARGIN_MS: u64 = 2_000;
 
-/// One pane, until it ends.
-pub(crate) async fn attend(
+/// Controls one pane until it disconnects, and then starts the next.
+pub(crate) async fn control(
     agent: &Arc<Agent>,
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
 ) -> io::Result<()> {
-    agent.terminal.pane.send_replace(true);
-    let served = serve(agent, read, write).await;
-    agent.terminal.pane.send_replace(false);
+    agent.terminal.set_pane_connected(true);
+    let result = control_one(agent, read, write).await;
+    agent.terminal.set_pane_connected(false);
     agent.terminal.restart_pane().await;
-    served
+    result
 }
 
-async fn serve(agent: &Arc<Agent>, read: BufReader<OwnedReadHalf>, write: OwnedWriteHalf) -> io::Result<()> {
-    let mut lines = Lines::new(read);
+async fn control_one(agent: &Arc<Agent>, read: BufReader<OwnedReadHalf>, write: OwnedWriteHalf) -> io::Result<()> {
+    let mut events = EventReader::new(read);
     tokio::select! {
-        _ = agent.claimed() => {}
-        // Before the start a pane has nothing to say: only its end can come.
-        ended = lines.next::<FromPane>() => { ended?; return Ok(()) }
+        _ = agent.claim.wait_claimed() => {}
+        // Before the first command a pane sends no event: only its end can come.
+        ended = events.next() => { ended?; return Ok(()) }
     }
     let pid = write.as_ref().peer_cred()?.pid();
-    let pane = pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
-    let (owner, serving) = {
-        let _one = agent.claiming.lock().await;
-        let Some(owner) = agent.claim_now() else { return Ok(()) };
-        (owner, agent.tool.serve(pane))
+    let pane_pid = pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
+    let (claim, attached) = {
+        let _applying = agent.claim.applying.lock().await;
+        let Some(claim) = agent.claim.current() else { return Ok(()) };
+        (claim, agent.tool.attach_pane(pane_pid))
     };
-    let mut seat = Seat { agent, owner, write, pid: pid.and_then(Pid::from_raw), awaits_key: false };
-    let served = seat.serve(&mut lines, serving).await;
-    if agent.board.read().cli == CliState::Running {
-        note_end(agent, HUNG_UP).await; // the terminal went
+    let mut session = PaneSession { agent, claim, write, pid: pid.and_then(Pid::from_raw), awaits_key: false };
+    let result = session.run(&mut events, attached).await;
+    if agent.sign_in.snapshot().cli == CliState::Running {
+        record_exit(agent, HUNG_UP).await; // the terminal ended
     }
-    agent.used.end(HUNG_UP); // and a command that had begun does not begin again
-    served
+    agent.use_run.finish(HUNG_UP); // a command that was started is not started again
+    result
 }
 
-/// One pane at its work.
-struct Seat<'a> {
+/// One pane, from the claim on.
+struct PaneSession<'a> {
     agent: &'a Arc<Agent>,
-    owner: Arc<Owner>,
+    claim: Arc<ActiveClaim>,
     write: OwnedWriteHalf,
     pid: Option<Pid>,
     awaits_key: bool,
 }
 
-impl Seat<'_> {
-    async fn serve(&mut self, lines: &mut Lines, mut serving: Serving<'_>) -> io::Result<()> {
-        self.begin().await?;
+impl PaneSession<'_> {
+    async fn run(&mut self, events: &mut EventReader, mut attached: AttachedPane<'_>) -> io::Result<()> {
+        self.start_or_wait().await?;
         loop {
             tokio::select! {
-                said = lines.next() => match said? {
-                    Some(said) => self.hear(said).await?,
+                event = events.next() => match event? {
+                    Some(event) => self.handle_event(event).await?,
                     None => return Ok(()),
                 },
-                key = self.agent.tool.key_given(), if self.awaits_key => self.start(Some(key)).await?,
-                () = serving.ended() => return self.end(lines).await,
+                key = self.agent.tool.wait_key(), if self.awaits_key => self.start(Some(key)).await?,
+                () = attached.stop_requested() => return self.stop(events).await,
             }
         }
     }
 
-    /// What there is to do first, and again after the tool has ended and the person wants more of it.
-    async fn begin(&mut self) -> io::Result<()> {
-        match (self.owner.use_credential.as_ref().map(|used| used.purpose), tool::key_prompt(&self.owner, None)) {
-            (Some(UsePurpose::Check), _) => self.wait("The tool is asked whether its credential is good.").await,
-            (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.used.begin() => self.start(None).await,
-            (Some(UsePurpose::Exec | UsePurpose::Logout), _) => self.wait("The command has ended.").await,
+    /// Starts the tool, or waits for its key; again when the user restarts it.
+    async fn start_or_wait(&mut self) -> io::Result<()> {
+        let purpose = self.claim.use_credential.as_ref().map(|used| used.purpose);
+        match (purpose, tool::key_prompt(&self.claim, None)) {
+            (Some(UsePurpose::Check), _) => {
+                self.show_message("The tool is asked whether its credential is good.").await
+            }
+            (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.use_run.start() => self.start(None).await,
+            (Some(UsePurpose::Exec | UsePurpose::Logout), _) => self.show_message("The command has ended.").await,
             (None, Some(prompt)) => {
                 self.ask_key(prompt);
-                self.wait("Waiting for the key, which is entered in the page.").await
+                self.show_message("Waiting for the key, which is entered in the page.").await
             }
             (None, None) => self.start(None).await,
         }
     }
 
-    async fn wait(&mut self, text: &str) -> io::Result<()> {
-        link::order(&mut self.write, &ToPane::Wait { text: text.to_owned() }, None).await
+    async fn show_message(&mut self, text: &str) -> io::Result<()> {
+        send_command(&mut self.write, &PaneCommand::ShowMessage { text: text.to_owned() }, None).await
     }
 
     fn ask_key(&mut self, prompt: OpenPrompt) {
         self.awaits_key = true;
-        self.agent.tool.want_key();
-        self.agent.board.open_prompt(prompt);
+        self.agent.tool.request_key();
+        self.agent.sign_in.open_prompt(prompt);
     }
 
     async fn start(&mut self, key: Option<Secret>) -> io::Result<()> {
         self.awaits_key = false;
         if key.is_some() {
-            self.agent.board.close_prompt(KEY_ENTRY);
+            self.agent.sign_in.close_prompt(KEY_ENTRY);
         }
-        self.agent.tool.rests(false);
-        self.agent.stages.trying(Stage::Cli);
-        let input = key.map(|key| carry(&self.agent.place, key)).transpose()?;
-        let mut start = self.agent.tool_start(&self.owner.provider);
-        if let Some(used) = &self.owner.use_credential {
-            start.argv.clone_from(&used.argv);
+        self.agent.tool.set_idle(false);
+        self.agent.readiness.attempt(Stage::Cli);
+        let stdin = key.map(|key| secret_pipe(&self.agent.environment, key)).transpose()?;
+        let mut tool = self.agent.tool_command(&self.claim.provider);
+        if let Some(used) = &self.claim.use_credential {
+            tool.argv.clone_from(&used.argv);
         }
-        link::order(&mut self.write, &ToPane::Start { start, input: input.is_some() }, input).await
+        send_command(&mut self.write, &PaneCommand::Start { tool, stdin: stdin.is_some() }, stdin).await
     }
 
-    async fn hear(&mut self, said: FromPane) -> io::Result<()> {
+    async fn handle_event(&mut self, event: PaneEvent) -> io::Result<()> {
         let agent = self.agent;
-        match said {
-            FromPane::Started { pid } => {
+        match event {
+            PaneEvent::Started { pid } => {
                 agent.cli_pid.send_replace(Some(pid));
-                agent.stages.ready(Stage::Cli);
-                agent.board.clear();
-                agent.board.cli(CliState::Running);
+                agent.readiness.set_ready(Stage::Cli);
+                agent.sign_in.start_run();
+                agent.sign_in.set_cli(CliState::Running);
                 agent.events.push(Event::CliStarted);
-                agent.board.tell_early();
+                agent.sign_in.report_early_url();
                 Ok(())
             }
-            FromPane::NotStarted { error } => {
-                agent.stages.failed(Stage::Cli, &error);
-                let name = self.owner.provider.cli.clone();
+            PaneEvent::StartFailed { error } => {
+                agent.readiness.fail(Stage::Cli, &error);
+                let name = self.claim.provider.cli.clone();
                 let last_lines = vec![bounded(&error)];
                 agent.events.push(Event::ChildExited { name, code: None, restarts: 0, last_lines });
-                self.after(&error, NOT_STARTED, None).await
+                self.after_exit(&error, COULD_NOT_START, None).await
             }
-            FromPane::Exited { code } => {
-                let last_lines = note_end(agent, code).await;
+            PaneEvent::Exited { code } => {
+                let last_lines = record_exit(agent, code).await;
                 let last_line = last_lines.into_iter().rfind(|line| !line.trim().is_empty());
-                let who = if self.owner.use_credential.is_some() { "The command" } else { "The tool" };
-                let what =
-                    if code == 0 { format!("{who} has ended.") } else { format!("{who} has ended with {code}.") };
-                self.after(&what, code, last_line).await
+                let name = if self.claim.use_credential.is_some() { "The command" } else { "The tool" };
+                let summary =
+                    if code == 0 { format!("{name} has ended.") } else { format!("{name} has ended with {code}.") };
+                self.after_exit(&summary, code, last_line).await
             }
-            FromPane::Again => self.begin().await,
+            PaneEvent::RestartRequested => self.start_or_wait().await,
         }
     }
 
-    /// What the tool's end leads to: `what` happened, with `code`; `last_line`: its last words, masked.
-    async fn after(&mut self, what: &str, code: i32, last_line: Option<String>) -> io::Result<()> {
-        self.agent.tool.rests(true);
-        let (text, enter) = if self.owner.use_credential.is_some() {
-            (what.to_owned(), false)
-        } else if let Some(prompt) = tool::key_prompt(&self.owner, last_line).filter(|_| code != 0) {
+    /// Shows that the tool ended with `code`, and offers a restart. `last_line`: the last line of its output, masked.
+    async fn after_exit(&mut self, summary: &str, code: i32, last_line: Option<String>) -> io::Result<()> {
+        self.agent.tool.set_idle(true);
+        let (text, offer_restart) = if self.claim.use_credential.is_some() {
+            (summary.to_owned(), false)
+        } else if let Some(prompt) = tool::key_prompt(&self.claim, last_line).filter(|_| code != 0) {
             self.ask_key(prompt);
-            (format!("{what} The key is entered in the page."), false)
+            (format!("{summary} The key is entered in the page."), false)
         } else {
-            (format!("{what} Press Enter to start it again."), true)
+            (format!("{summary} Press Enter to start it again."), true)
         };
-        let said = link::order(&mut self.write, &ToPane::Say { text, enter }, None).await;
-        self.agent.used.end(code);
-        said
+        let sent = send_command(&mut self.write, &PaneCommand::AppendMessage { text, offer_restart }, None).await;
+        self.agent.use_run.finish(code);
+        sent
     }
 
-    /// Ends the tool, and the pane with it.
-    async fn end(&mut self, lines: &mut Lines) -> io::Result<()> {
-        let ordered = link::order(&mut self.write, &ToPane::End, None).await;
-        let gone = async {
-            // Whatever it still says is not told: the tool was ended on purpose.
-            while let Ok(Some(_)) = lines.next::<FromPane>().await {}
+    /// Stops the tool and the pane.
+    async fn stop(&mut self, events: &mut EventReader) -> io::Result<()> {
+        let sent = send_command(&mut self.write, &PaneCommand::Stop, None).await;
+        let disconnected = async {
+            // Further events are dropped: the tool was stopped on purpose.
+            while let Ok(Some(_)) = events.next().await {}
         };
-        let limit = Duration::from_millis(END_HANGUP_MS_MAX + END_TERMINATE_MS_MAX + END_SLACK_MS);
-        if tokio::time::timeout(limit, gone).await.is_err()
+        let limit = Duration::from_millis(HANGUP_MS_MAX + TERMINATE_MS_MAX + STOP_MARGIN_MS);
+        if tokio::time::timeout(limit, disconnected).await.is_err()
             && let Some(pid) = self.pid
         {
-            log::line("the pane did not end; it is killed");
+            log::line("the pane did not stop and was killed");
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
         self.agent.cli_pid.send_replace(None);
-        self.agent.board.cli(CliState::Waiting);
-        ordered
+        self.agent.sign_in.set_cli(CliState::Waiting);
+        sent
     }
 }
 
-/// Notes that the tool has ended; gives the last lines of its screen, masked.
-async fn note_end(agent: &Agent, code: i32) -> Vec<String> {
+/// Records that the tool has exited. Returns the last lines of its screen, masked.
+async fn record_exit(agent: &Agent, code: i32) -> Vec<String> {
     agent.cli_pid.send_replace(None);
-    screen_settled(agent).await;
-    let lines = if agent.claim_now().is_some_and(|owner| owner.use_credential.is_some()) {
-        // The command's output as it ended, before the pane adds a word.
+    wait_screen_quiet(agent).await;
+    let lines = if agent.claim.current().is_some_and(|claim| claim.use_credential.is_some()) {
+        // The command's complete output, before the pane adds a message.
         let lines = agent.terminal.history().await.unwrap_or_default();
-        agent.last_words.send_replace(Some(lines.clone()));
+        agent.final_output.send_replace(Some(lines.clone()));
         lines
     } else {
         agent.terminal.screen().await.unwrap_or_default()
     };
     let first = lines.len().saturating_sub(LAST_LINES);
     let last_lines: Vec<String> = lines[first..].iter().map(|line| bounded(&finder::masked(line))).collect();
-    agent.board.cli(CliState::Exited { code });
+    agent.sign_in.set_cli(CliState::Exited { code });
     agent.events.push(Event::CliExited { code, last_lines: last_lines.clone() });
     last_lines
 }
 
-/// Waits until the terminal has nothing new to show: a program's end is often known before tmux has read its last words.
-async fn screen_settled(agent: &Agent) {
+/// Waits until the screen no longer changes: a program's exit is often known before tmux has read its last output.
+async fn wait_screen_quiet(agent: &Agent) {
     let mut changes = agent.terminal.changes();
     let quiet = async {
         loop {
@@ -231,17 +246,16 @@ async fn screen_settled(agent: &Agent) {
     let _ = tokio::time::timeout(Duration::from_millis(QUIET_MS_MAX), quiet).await;
 }
 
-/// A pipe that carries `key` and a line feed and then ends; its reading end. The secret is held until the tool has read it, at most
-/// for the limit.
-fn carry(place: &Place, key: Secret) -> io::Result<OwnedFd> {
-    let (read, write) = children::input_pipe()?;
-    if let Some(id) = place.person_id() {
-        // Some programs open /dev/stdin anew, which is a question of whose it is.
+/// The reading end of a pipe that contains `key` and a line feed. The secret is kept until the tool has read it, at most for the limit.
+fn secret_pipe(environment: &Environment, key: Secret) -> io::Result<OwnedFd> {
+    let (read, write) = input_pipe()?;
+    if let Some(id) = environment.user_id() {
+        // Some programs open /dev/stdin again, for which the pipe must belong to the user.
         rustix::fs::fchown(&read, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?;
     }
     tokio::spawn(async move {
         let limit = Duration::from_millis(KEY_READ_MS_MAX);
-        match tokio::time::timeout(limit, pour(write, key)).await {
+        match tokio::time::timeout(limit, write_secret(write, key)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::line(&format!("the tool's standard input: {}", error.kind())),
             Err(_) => log::line("the tool did not read its standard input"),
@@ -250,7 +264,7 @@ fn carry(place: &Place, key: Secret) -> io::Result<OwnedFd> {
     Ok(read)
 }
 
-async fn pour(mut into: pipe::Sender, key: Secret) -> io::Result<()> {
-    into.write_all(key.expose().as_bytes()).await?;
-    into.write_all(b"\n").await
+async fn write_secret(mut pipe: pipe::Sender, key: Secret) -> io::Result<()> {
+    pipe.write_all(key.expose().as_bytes()).await?;
+    pipe.write_all(b"\n").await
 }

@@ -1,13 +1,13 @@
-//! The stream between pane and agent: one JSON value a line, and with a start the descriptor that becomes the tool's standard input.
-//! The secret in that pipe is never the pane's: it hands the descriptor on.
+//! The stream between pane and agent: one JSON value a line, and with a start command the file descriptor that becomes the tool's standard
+//! input. The pane never reads the secret in that pipe: it passes the descriptor to the tool.
 
-use super::ToPane;
-use crate::shim;
+use super::{PaneCommand, PaneEvent};
+use crate::platform::local_socket::write_line;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
-use serde::de::DeserializeOwned;
+
 use std::{
     collections::VecDeque,
     io::{self, IoSlice, IoSliceMut},
@@ -22,65 +22,69 @@ use tokio::{
     },
 };
 
-/// The longest line: an argument list and an environment.
+/// The longest line: it contains an argument list and environment variables.
 const LINE_BYTES_MAX: usize = 256 * 1024;
 
-/// The agent's ear. A wait that is dropped half-way loses nothing.
-pub(super) struct Lines {
+/// Reads events on the agent's side. A read can be cancelled without loss.
+pub(super) struct EventReader {
     from: BufReader<OwnedReadHalf>,
     line: Vec<u8>,
 }
 
-impl Lines {
+impl EventReader {
     pub(super) fn new(from: BufReader<OwnedReadHalf>) -> Self {
         Self { from, line: Vec::new() }
     }
 
-    /// The next value; `None` at the end of the stream.
-    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
-        let room = u64::try_from(LINE_BYTES_MAX.saturating_sub(self.line.len())).unwrap_or(0);
-        (&mut self.from).take(room).read_until(b'\n', &mut self.line).await?;
+    /// The next event; `None` at the end of the stream.
+    pub(super) async fn next(&mut self) -> io::Result<Option<PaneEvent>> {
+        let capacity = u64::try_from(LINE_BYTES_MAX.saturating_sub(self.line.len())).unwrap_or(0);
+        (&mut self.from).take(capacity).read_until(b'\n', &mut self.line).await?;
         if self.line.last() != Some(&b'\n') {
             return if self.line.len() < LINE_BYTES_MAX { Ok(None) } else { Err(io::ErrorKind::InvalidData.into()) };
         }
-        let value = serde_json::from_slice(&self.line)?;
+        let event = serde_json::from_slice(&self.line)?;
         self.line.clear();
-        Ok(Some(value))
+        Ok(Some(event))
     }
 }
 
-/// Tells the pane something; `input` goes with its first byte.
-pub(super) async fn order(to: &mut OwnedWriteHalf, order: &ToPane, input: Option<OwnedFd>) -> io::Result<()> {
-    let Some(input) = input else { return shim::write_line(to, order).await };
-    let mut line = serde_json::to_vec(order)?;
+/// Sends a command to the pane, with the file descriptor `stdin` if there is one.
+pub(super) async fn send_command(
+    to: &mut OwnedWriteHalf,
+    command: &PaneCommand,
+    stdin: Option<OwnedFd>,
+) -> io::Result<()> {
+    let Some(stdin) = stdin else { return write_line(to, command).await };
+    let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
     let sent = {
         let stream: &UnixStream = to.as_ref();
-        stream.async_io(Interest::WRITABLE, || send_with(stream, &line, &input)).await?
+        stream.async_io(Interest::WRITABLE, || send_with_descriptor(stream, &line, &stdin)).await?
     };
     to.write_all(&line[sent..]).await
 }
 
-fn send_with(stream: &UnixStream, line: &[u8], input: &OwnedFd) -> io::Result<usize> {
+fn send_with_descriptor(stream: &UnixStream, line: &[u8], descriptor: &OwnedFd) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut beside = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [input.as_fd()];
-    if !beside.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor"));
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no space for a file descriptor"));
     }
-    Ok(sendmsg(stream, &[IoSlice::new(line)], &mut beside, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+    Ok(sendmsg(stream, &[IoSlice::new(line)], &mut ancillary, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }
 
-/// The pane's ear. A wait that is dropped half-way loses nothing.
+/// Reads commands on the pane's side. A read can be cancelled without loss.
 #[derive(Default)]
-pub(super) struct Inbox {
+pub(super) struct CommandReader {
     bytes: Vec<u8>,
-    inputs: VecDeque<OwnedFd>,
+    descriptors: VecDeque<OwnedFd>,
 }
 
-impl Inbox {
-    /// The next order; `None`: the agent is gone.
-    pub(super) async fn next(&mut self, from: &UnixStream) -> io::Result<Option<ToPane>> {
+impl CommandReader {
+    /// The next command; `None`: the agent has closed the stream.
+    pub(super) async fn next(&mut self, from: &UnixStream) -> io::Result<Option<PaneCommand>> {
         loop {
             if let Some(end) = self.bytes.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.bytes.drain(..=end).collect();
@@ -95,23 +99,23 @@ impl Inbox {
         }
     }
 
-    /// The descriptor that came with the order.
-    pub(super) fn input(&mut self) -> io::Result<OwnedFd> {
-        self.inputs.pop_front().ok_or_else(|| io::Error::other("the order came without its descriptor"))
+    /// The file descriptor that was sent with the last command.
+    pub(super) fn take_descriptor(&mut self) -> io::Result<OwnedFd> {
+        self.descriptors.pop_front().ok_or_else(|| io::Error::other("the command came without its file descriptor"))
     }
 
     fn receive(&mut self, from: &UnixStream) -> io::Result<usize> {
         let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        let got = recvmsg(from, &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags)?;
-        for message in beside.drain() {
+        let received = recvmsg(from, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
+        for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self.inputs.extend(descriptors);
+                self.descriptors.extend(descriptors);
             }
         }
-        self.bytes.extend_from_slice(&bytes[..got.bytes]);
-        Ok(got.bytes)
+        self.bytes.extend_from_slice(&bytes[..received.bytes]);
+        Ok(received.bytes)
     }
 }

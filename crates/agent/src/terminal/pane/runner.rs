@@ -1,13 +1,16 @@
-//! The pane's own side: does what the agent orders, on the terminal that it shares with the tool.
+//! The pane process: executes the agent's commands, on the terminal that it shares with the tool.
 
-use super::{END_HANGUP_MS_MAX, END_TERMINATE_MS_MAX, FromPane, Start, ToPane, link::Inbox, tty::Modes};
+use super::{HANGUP_MS_MAX, PaneCommand, PaneEvent, TERMINATE_MS_MAX, ipc::CommandReader, tty::TtyModes};
 use crate::{
-    children::{self, Child, Children, Tty},
     log,
-    shim::{Call, socket_path, write_line},
-    supervisor,
+    platform::{
+        local_socket::{LocalRequest, socket_path, write_line},
+        process::{self, find_program},
+        reaper::{Child, ProcessTable, Tty},
+    },
+    sign_in::tool::ToolCommand,
 };
-use rustix::process::{Signal as Kill, getpgrp, getpid};
+use rustix::process::{Signal as KillSignal, getpgrp, getpid};
 use std::{
     io::{self, Write},
     os::fd::OwnedFd,
@@ -19,24 +22,24 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-/// Leaves what a full-screen program may have left on: alternate screen, mouse, bracketed paste, colours.
-const LEAVE: &str = "\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\x1b[?25h";
-/// The screen and what scrolled off it: the tool begins with nothing above it.
+/// Resets what a full-screen program may have left on: alternate screen, mouse, bracketed paste, colours.
+const RESET_MODES: &str = "\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m\x1b[?25h";
+/// Clears the screen and the scrollback: the tool starts with nothing above it.
 const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
 const HIDE_CURSOR: &str = "\x1b[?25l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
 
-/// Runs until the terminal or the agent goes, or the agent says so.
+/// Runs until the terminal or the agent ends, or the agent stops it.
 pub(crate) fn run() -> ExitCode {
-    // It dies with tmux, and the tool dies with it.
-    let tied = rustix::process::set_parent_process_death_signal(Some(Kill::KILL));
-    let ran = tied.map_err(io::Error::from).and_then(|()| {
-        crate::reactor()?.block_on(async {
+    // The pane dies with tmux, and the tool dies with the pane.
+    let tied = rustix::process::set_parent_process_death_signal(Some(KillSignal::KILL));
+    let result = tied.map_err(io::Error::from).and_then(|()| {
+        process::async_runtime()?.block_on(async {
             let mut pane = Pane::open().await?;
             pane.serve().await
         })
     });
-    match ran {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::line(&format!("pane: {error}"));
@@ -46,134 +49,143 @@ pub(crate) fn run() -> ExitCode {
 }
 
 struct Pane {
-    tty: Modes,
-    children: Children,
+    tty: TtyModes,
+    processes: ProcessTable,
     agent: UnixStream,
-    inbox: Inbox,
+    commands: CommandReader,
     hangups: Signal,
     terminates: Signal,
 }
 
-/// What comes to a pane.
-enum Came {
-    Order(ToPane),
-    /// The agent or the terminal is gone, or somebody ends this process.
-    End,
+/// What a pane reacts to.
+enum PaneInput {
+    Command(PaneCommand),
+    /// The agent or the terminal has ended, or this process got a signal.
+    Shutdown,
 }
 
 impl Pane {
     async fn open() -> io::Result<Self> {
-        // Ctrl-C is for the tool, which shares this terminal's foreground group. A handled signal, unlike an ignored one,
-        // is back to its default in the tool.
+        // Ctrl-C is for the tool, which is in this terminal's foreground group too. The signal is handled here and not ignored: a handled
+        // signal has its default action again in the tool.
         for kind in [SignalKind::interrupt(), SignalKind::quit()] {
             let mut signals = signal(kind)?;
             tokio::spawn(async move { while signals.recv().await.is_some() {} });
         }
         let (hangups, terminates) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
-        let tty = Modes::prepare()?;
-        let children = Children::new(true)?;
+        let tty = TtyModes::open()?;
+        let processes = ProcessTable::new(true)?;
         show(&format!("{CLEAR}{HIDE_CURSOR}\r\n  Preparing…\r\n"));
         let mut agent = UnixStream::connect(socket_path()).await?;
-        write_line(&mut agent, &Call::Pane).await?;
-        Ok(Self { tty, children, agent, inbox: Inbox::default(), hangups, terminates })
+        write_line(&mut agent, &LocalRequest::Pane).await?;
+        Ok(Self { tty, processes, agent, commands: CommandReader::default(), hangups, terminates })
     }
 
     async fn serve(&mut self) -> io::Result<()> {
-        let mut enter = false;
+        let mut offer_restart = false;
         loop {
-            let came = tokio::select! {
-                came = come(&mut self.inbox, &self.agent, &mut self.hangups, &mut self.terminates) => came?,
-                entered = self.tty.enter(), if enter => {
+            let input = tokio::select! {
+                input = next_input(&mut self.commands, &self.agent, &mut self.hangups, &mut self.terminates) => input?,
+                entered = self.tty.wait_enter(), if offer_restart => {
                     entered?;
-                    enter = false;
-                    write_line(&mut self.agent, &FromPane::Again).await?;
+                    offer_restart = false;
+                    write_line(&mut self.agent, &PaneEvent::RestartRequested).await?;
                     continue;
                 }
             };
-            match came {
-                Came::Order(ToPane::Start { start, input }) => {
-                    enter = false;
-                    let input = if input { Some(self.inbox.input()?) } else { None };
-                    if !self.run(&start, input).await? {
+            match input {
+                PaneInput::Command(PaneCommand::Start { tool, stdin }) => {
+                    offer_restart = false;
+                    let stdin = if stdin { Some(self.commands.take_descriptor()?) } else { None };
+                    if !self.run_tool(&tool, stdin).await? {
                         return Ok(());
                     }
                 }
-                Came::Order(ToPane::Wait { text }) => {
-                    enter = false;
-                    show(&format!("{LEAVE}{CLEAR}{HIDE_CURSOR}\r\n  {text}\r\n"));
+                PaneInput::Command(PaneCommand::ShowMessage { text }) => {
+                    offer_restart = false;
+                    show(&format!("{RESET_MODES}{CLEAR}{HIDE_CURSOR}\r\n  {text}\r\n"));
                 }
-                Came::Order(ToPane::Say { text, enter: offered }) => {
-                    enter = offered;
-                    show(&format!("{LEAVE}\r\n{text}\r\n"));
+                PaneInput::Command(PaneCommand::AppendMessage { text, offer_restart: offer }) => {
+                    offer_restart = offer;
+                    show(&format!("{RESET_MODES}\r\n{text}\r\n"));
                 }
-                Came::Order(ToPane::End) | Came::End => return Ok(()),
+                PaneInput::Command(PaneCommand::Stop) | PaneInput::Shutdown => return Ok(()),
             }
         }
     }
 
-    /// Runs the tool until it has ended. `false`: it was ended, and this process shall go too.
-    async fn run(&mut self, start: &Start, input: Option<OwnedFd>) -> io::Result<bool> {
-        self.tty.for_the_tool()?;
+    /// Runs the tool until it has exited. `false`: it was stopped, and this process must exit too.
+    async fn run_tool(&mut self, tool: &ToolCommand, stdin: Option<OwnedFd>) -> io::Result<bool> {
+        self.tty.set_tool_mode()?;
         show(&format!("{CLEAR}{SHOW_CURSOR}"));
-        let said = match spawn(&self.children, start, input) {
+        let event = match spawn(&self.processes, tool, stdin) {
             Ok(mut child) => {
-                write_line(&mut self.agent, &FromPane::Started { pid: child.pid() }).await?;
-                loop {
-                    tokio::select! {
-                        code = child.wait() => break FromPane::Exited { code },
-                        came = come(&mut self.inbox, &self.agent, &mut self.hangups, &mut self.terminates) => match came? {
-                            Came::Order(ToPane::End) | Came::End => {
-                                end(&mut child).await?;
-                                return Ok(false);
-                            }
-                            Came::Order(ToPane::Start { .. } | ToPane::Wait { .. } | ToPane::Say { .. }) => {}
-                        }
-                    }
-                }
+                write_line(&mut self.agent, &PaneEvent::Started { pid: child.pid() }).await?;
+                let Some(code) = self.wait_exit(&mut child).await? else { return Ok(false) };
+                PaneEvent::Exited { code }
             }
             Err(error) => {
-                let program = start.argv.first().map_or("", String::as_str);
-                FromPane::NotStarted { error: format!("{program} could not be started: {error}") }
+                let program = tool.argv.first().map_or("", String::as_str);
+                PaneEvent::StartFailed { error: format!("{program} could not be started: {error}") }
             }
         };
-        self.tty.for_the_pane()?;
-        // What stands on the screen stays until the agent has looked and says what to write.
-        write_line(&mut self.agent, &said).await?;
+        self.tty.set_pane_mode()?;
+        // The screen is not changed before the agent has read it and sends a message.
+        write_line(&mut self.agent, &event).await?;
         Ok(true)
+    }
+
+    /// Waits for the tool's exit; `None`: it was stopped.
+    async fn wait_exit(&mut self, child: &mut Child) -> io::Result<Option<i32>> {
+        loop {
+            tokio::select! {
+                code = child.wait() => return Ok(Some(code)),
+                input = next_input(&mut self.commands, &self.agent, &mut self.hangups, &mut self.terminates) => match input? {
+                    PaneInput::Command(PaneCommand::Stop) | PaneInput::Shutdown => {
+                        stop(child).await?;
+                        return Ok(None);
+                    }
+                    PaneInput::Command(
+                        PaneCommand::Start { .. } | PaneCommand::ShowMessage { .. } | PaneCommand::AppendMessage { .. },
+                    ) => {}
+                }
+            }
+        }
     }
 }
 
-async fn come(
-    inbox: &mut Inbox,
+async fn next_input(
+    commands: &mut CommandReader,
     agent: &UnixStream,
     hangups: &mut Signal,
     terminates: &mut Signal,
-) -> io::Result<Came> {
+) -> io::Result<PaneInput> {
     tokio::select! {
-        order = inbox.next(agent) => Ok(order?.map_or(Came::End, Came::Order)),
-        _ = hangups.recv() => Ok(Came::End),
-        _ = terminates.recv() => Ok(Came::End),
+        command = commands.next(agent) => Ok(command?.map_or(PaneInput::Shutdown, PaneInput::Command)),
+        _ = hangups.recv() => Ok(PaneInput::Shutdown),
+        _ = terminates.recv() => Ok(PaneInput::Shutdown),
     }
 }
 
-fn spawn(children: &Children, start: &Start, input: Option<OwnedFd>) -> io::Result<Child> {
-    let [program, args @ ..] = &start.argv[..] else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let path = start.env.get("PATH").map_or("", String::as_str);
-    let mut command = children::command(supervisor::find_program(program, path));
-    command.args(args).envs(&start.env).current_dir(&start.dir);
-    command.stdin(input.map_or_else(Stdio::inherit, Stdio::from));
+fn spawn(processes: &ProcessTable, tool: &ToolCommand, stdin: Option<OwnedFd>) -> io::Result<Child> {
+    let [program, args @ ..] = &tool.argv[..] else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let path = tool.env.get("PATH").map_or("", String::as_str);
+    let mut command = process::command(find_program(program, path));
+    command.args(args).envs(&tool.env).current_dir(&tool.dir);
+    command.stdin(stdin.map_or_else(Stdio::inherit, Stdio::from));
     command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
-    children.spawn(&mut command, Tty::Shared)
+    processes.spawn(&mut command, Tty::Shared)
 }
 
-/// Ends the tool and all of its process group: politely, then not. The group is the pane's own, and goes with it.
-async fn end(child: &mut Child) -> io::Result<()> {
-    let own_group = getpgrp() == getpid();
+/// Stops the tool and its whole process group with SIGHUP, then SIGTERM, then SIGKILL. This process is in the group too, and is killed
+/// with it.
+async fn stop(child: &mut Child) -> io::Result<()> {
+    let leads_group = getpgrp() == getpid();
     for (signals, ms_max) in
-        [(&[Kill::HUP, Kill::CONT][..], END_HANGUP_MS_MAX), (&[Kill::TERM][..], END_TERMINATE_MS_MAX)]
+        [(&[KillSignal::HUP, KillSignal::CONT][..], HANGUP_MS_MAX), (&[KillSignal::TERM][..], TERMINATE_MS_MAX)]
     {
         for &signal in signals {
-            if own_group {
+            if leads_group {
                 rustix::process::kill_current_process_group(signal)?;
             }
         }
@@ -181,15 +193,15 @@ async fn end(child: &mut Child) -> io::Result<()> {
             break;
         }
     }
-    // Dropping the child kills it; this, what it has left behind.
-    if own_group {
-        rustix::process::kill_current_process_group(Kill::KILL)?;
+    // Dropping the child kills the child; this kills the processes that it left behind.
+    if leads_group {
+        rustix::process::kill_current_process_group(KillSignal::KILL)?;
     }
     Ok(())
 }
 
 fn show(text: &str) {
     let mut out = io::stdout().lock();
-    // A terminal that went is noticed by the hang-up.
+    // A closed terminal is detected by the hang-up.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -1,6 +1,6 @@
-//! The terminal's modes: as they were for the tool, without echo for the pane.
+//! Switches the terminal's modes: unchanged for the tool, without echo for the pane.
 
-use crate::watched::watched;
+use crate::platform::async_fd;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     termios::{LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios},
@@ -8,47 +8,47 @@ use rustix::{
 use std::io;
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// The pane's terminal, which it shares with the tool.
-pub(super) struct Modes {
-    tool: Termios,
+/// The terminal that pane and tool share.
+pub(super) struct TtyModes {
+    tool_modes: Termios,
     readable: AsyncFd<std::os::fd::OwnedFd>,
 }
 
-impl Modes {
-    pub(super) fn prepare() -> io::Result<Self> {
+impl TtyModes {
+    pub(super) fn open() -> io::Result<Self> {
         let stdin = rustix::stdio::stdin();
-        let mut tool = rustix::termios::tcgetattr(stdin)?;
-        // Nobody could bring a stopped tool back: there is no shell.
-        tool.special_codes[SpecialCodeIndex::VSUSP] = 0;
-        let readable = watched(rustix::io::dup(stdin)?, Interest::READABLE)?;
-        let tty = Self { tool, readable };
-        tty.for_the_pane()?;
+        let mut tool_modes = rustix::termios::tcgetattr(stdin)?;
+        // Disables Ctrl-Z: without a shell a suspended tool could not be resumed.
+        tool_modes.special_codes[SpecialCodeIndex::VSUSP] = 0;
+        let readable = async_fd::register(rustix::io::dup(stdin)?, Interest::READABLE)?;
+        let tty = Self { tool_modes, readable };
+        tty.set_pane_mode()?;
         Ok(tty)
     }
 
-    pub(super) fn for_the_pane(&self) -> io::Result<()> {
-        let mut quiet = self.tool.clone();
+    pub(super) fn set_pane_mode(&self) -> io::Result<()> {
+        let mut quiet = self.tool_modes.clone();
         quiet.local_modes.remove(LocalModes::ECHO);
         Ok(rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &quiet)?)
     }
 
-    /// What was typed before is not the tool's.
-    pub(super) fn for_the_tool(&self) -> io::Result<()> {
+    /// Input that was typed before is dropped.
+    pub(super) fn set_tool_mode(&self) -> io::Result<()> {
         let stdin = rustix::stdio::stdin();
-        rustix::termios::tcsetattr(stdin, OptionalActions::Now, &self.tool)?;
+        rustix::termios::tcsetattr(stdin, OptionalActions::Now, &self.tool_modes)?;
         Ok(rustix::termios::tcflush(stdin, QueueSelector::IFlush)?)
     }
 
-    /// Waits for a whole line. The descriptor stays blocking, as the tool shares it: only a readable one is read.
-    pub(super) async fn enter(&self) -> io::Result<()> {
+    /// Waits for a complete line. The descriptor stays blocking, since the tool shares it, so it is read only when it is readable.
+    pub(super) async fn wait_enter(&self) -> io::Result<()> {
         rustix::termios::tcflush(rustix::stdio::stdin(), QueueSelector::IFlush)?;
         loop {
             let mut ready = self.readable.readable().await?;
             ready.clear_ready();
-            let mut look = [PollFd::new(self.readable.get_ref(), PollFlags::IN)];
+            let mut poll_fds = [PollFd::new(self.readable.get_ref(), PollFlags::IN)];
             let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            if poll(&mut look, Some(&now)).map_err(io::Error::from)? == 0 {
-                continue; // the readiness was of bytes that the tool has read
+            if poll(&mut poll_fds, Some(&now)).map_err(io::Error::from)? == 0 {
+                continue; // the tool has read the bytes that caused the readiness
             }
             let mut line = [0; 1024];
             let n = rustix::io::read(self.readable.get_ref(), &mut line)?;

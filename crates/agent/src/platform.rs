@@ -1,0 +1,15 @@
+//! What the other modules run on: paths and users, child processes and their supervision, readiness, memory.
+
+pub(crate) mod async_fd;
+pub(crate) mod backoff;
+pub(crate) mod config;
+pub(crate) mod crash_loop;
+pub(crate) mod environment;
+pub(crate) mod home_files;
+pub(crate) mod local_socket;
+pub(crate) mod memory;
+pub(crate) mod output;
+pub(crate) mod process;
+pub(crate) mod readiness;
+pub(crate) mod reaper;
+pub(crate) mod supervisor;

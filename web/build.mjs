@@ -20,7 +20,7 @@ const dist = join(here, "dist");
 /** @type {Record<string, { file: string, title: string, body: string }>} */
 const pages = {
   "src/app.tsx": { file: "index.html", title: "Anteroom", body: '<div id="app"></div>' },
-  "src/bare.tsx": { file: "desktop.html", title: "Desktop · Anteroom", body: '<div id="app" class="bare"></div>' },
+  "src/desktop-page.tsx": { file: "desktop.html", title: "Desktop · Anteroom", body: '<div id="app" class="bare"></div>' },
 };
 
 /**

@@ -2,19 +2,19 @@
 
 import { render } from "preact";
 import "./styles/base.css";
-import "./styles/parts.css";
-import { ProblemNote } from "./parts/problem-note";
-import { Frame } from "./parts/frame";
+import "./styles/components.css";
+import { ProblemNote } from "./components/problem-note";
+import { Frame } from "./components/frame";
 import { asProblem } from "./api";
 
 async function page() {
   switch (window.location.pathname.replace(/\/+$/, "")) {
     case "/login":
-      return (await import("./pages/enter")).Enter;
+      return (await import("./pages/login")).Enter;
     case "/dashboard/remote-cli/auth":
       return (await import("./pages/auth")).Auth;
     default:
-      return (await import("./pages/pick")).Pick;
+      return (await import("./pages/start")).Pick;
   }
 }
 

@@ -1,7 +1,7 @@
 // How news of a session and what is known already become one, whatever order the news arrives in.
 
 import type { SessionView, TimelineEntry } from "./api";
-import { isOver } from "./words";
+import { isOver } from "./labels";
 
 const TIMELINE_ENTRIES_MAX = 2_000;
 

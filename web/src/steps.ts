@@ -1,7 +1,7 @@
 // A session's way as five steps, derived from its state alone.
 
 import type { SessionView } from "./api";
-import { isStatus, STAGES, stageWords, type Status } from "./words";
+import { isStatus, STAGES, stageWords, type Status } from "./labels";
 
 export type StepState = "done" | "current" | "waiting" | "failed";
 

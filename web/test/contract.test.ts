@@ -6,7 +6,7 @@ import { join } from "node:path";
 import test from "node:test";
 import type { SessionView } from "../src/api";
 import { onClose } from "../src/close";
-import { HEALTHS, LANES, STAGES, STATUSES } from "../src/words";
+import { HEALTHS, LANES, STAGES, STATUSES } from "../src/labels";
 import sample from "./fixtures/session.json";
 
 declare const WEB: string;

@@ -4,7 +4,7 @@ import type { SessionView, TimelineEntry } from "../src/api";
 import { keysymOf, typed } from "../src/keys";
 import { mergeTimeline, supersedes } from "../src/merge";
 import { stepsOf } from "../src/steps";
-import { isOver, isReady, lanesWords, modeWords, STATUSES, stageWords, statusWords } from "../src/words";
+import { isOver, isReady, lanesWords, modeWords, STATUSES, stageWords, statusWords } from "../src/labels";
 import sample from "./fixtures/session.json";
 
 const session = (part: Partial<SessionView>): SessionView => ({ ...sample, credential: null, ...part });

@@ -1,7 +1,7 @@
 // The real journeys' steps, kept working against the stand-in: they run against real machines elsewhere (e2e/real).
 
 import test from "node:test";
-import { inSeconds, signIn } from "../standin/samples.mjs";
+import { inSeconds, signIn } from "../fake-server/samples.mjs";
 import { playCodex, playDemo } from "../real/play.mjs";
 import { scene } from "./scene.mjs";
 
@@ -10,12 +10,12 @@ const travel = ({ page }) => ({ page, shoot: async () => {}, say: () => {}, slow
 
 test("the Codex journey sees the desktop, the code and the end", async () => {
   await scene({}, async (stage) => {
-    const { page, standin, base } = stage;
+    const { page, fakeServer, base } = stage;
     await page.goto(`${base}/dashboard/remote-cli`);
-    standin.onDesktop = (_, id) => {
+    fakeServer.onDesktop = (_, id) => {
       const sign_in = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(800) });
-      standin.change(id, { status: "authenticating", sign_in });
-      setTimeout(() => standin.change(id, { status: "completed", credential: standin.credentials[0] ?? null }), 1_500);
+      fakeServer.change(id, { status: "authenticating", sign_in });
+      setTimeout(() => fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null }), 1_500);
     };
     await playCodex(travel(stage));
   });
@@ -23,9 +23,9 @@ test("the Codex journey sees the desktop, the code and the end", async () => {
 
 test("the demo journey types a name, allows, and sees the end, on the canvas alone", async () => {
   await scene({}, async (stage) => {
-    const { page, standin, base } = stage;
+    const { page, fakeServer, base } = stage;
     await page.goto(`${base}/dashboard/remote-cli`);
-    standin.onDesktop = (rfb, id) => {
+    fakeServer.onDesktop = (rfb, id) => {
       let consent = false;
       rfb.box(0, 0, 800, 500, 0xf4, 0xf4, 0xf2);
       rfb.box(240, 200, 320, 50, 255, 255, 255);
@@ -40,7 +40,7 @@ test("the demo journey types a name, allows, and sees the end, on the canvas alo
       rfb.onclick = ({ x, y }) => {
         if (!consent || x < 220 || x > 580 || y < 200 || y > 320) return;
         rfb.box(0, 0, 800, 500, 0xf4, 0xf4, 0xf2);
-        standin.change(id, { status: "completed", credential: standin.credentials[0] ?? null });
+        fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null });
       };
     };
     await playDemo(travel(stage));

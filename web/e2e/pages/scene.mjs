@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { coloursOnDesktop, launch, until } from "../browser.mjs";
 import { resultsOf } from "../results.mjs";
-import { Standin } from "../standin/server.mjs";
+import { Standin } from "../fake-server/server.mjs";
 
 /** How long one wait inside a page may take. */
 const WAIT_MS_MAX = 20_000;
@@ -16,7 +16,7 @@ export const PHONE = { width: 360, height: 740 };
 /**
  * @typedef {object} Stage
  * @property {import("playwright-core").Page} page
- * @property {Standin} standin
+ * @property {Standin} fakeServer
  * @property {string} base the server's origin
  * @property {string[]} sockets addresses of the WebSockets the page opened
  * @property {(name: string) => Promise<void>} shoot takes a screenshot of the whole page
@@ -28,8 +28,8 @@ export const PHONE = { width: 360, height: 740 };
  */
 export async function scene(options, play) {
   const { tls, ...context_options } = options;
-  const standin = new Standin();
-  const base = await standin.listen(tls);
+  const fakeServer = new Standin();
+  const base = await fakeServer.listen(tls);
   const browser = await launch();
   try {
     const context = await browser.newContext({ viewport: WIDE, ...context_options });
@@ -56,24 +56,24 @@ export async function scene(options, play) {
     const shoot = async (/** @type {string} */ name) => {
       await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
     };
-    await play({ page, standin, base, sockets, shoot });
+    await play({ page, fakeServer, base, sockets, shoot });
     assert.deepEqual(faults, []);
     const stored = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]);
     assert.deepEqual(stored, [0, 0, ""], "the page keeps nothing, and its cookie is not for scripts");
     assert.ok(!/login_token=|ticket=/.test(page.url()), "no secret in the address");
   } finally {
     await browser.close();
-    await standin.close();
+    await fakeServer.close();
   }
 }
 
 /**
  * The page of one session.
  * @param {Stage} stage
- * @param {Partial<import("../standin/samples.mjs").Session>} [part]
+ * @param {Partial<import("../fake-server/samples.mjs").Session>} [part]
  */
-export async function openSession({ page, standin, base }, part = {}) {
-  const session = standin.add({ status: "authenticating", ...part });
+export async function openSession({ page, fakeServer, base }, part = {}) {
+  const session = fakeServer.add({ status: "authenticating", ...part });
   await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=${session.provider}`);
   return session.id;
 }

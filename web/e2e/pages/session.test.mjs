@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { until } from "../browser.mjs";
-import { inSeconds, signIn } from "../standin/samples.mjs";
+import { inSeconds, signIn } from "../fake-server/samples.mjs";
 import { desktopShows, openSession, scene, statusIs } from "./scene.mjs";
 
 const CODE = {
@@ -45,12 +45,12 @@ test("an address that is none is not made a link", async () => {
 
 test("completed: connected, with the files, a way back and a way on", async () => {
   await scene({}, async (stage) => {
-    const { page, standin, shoot } = stage;
+    const { page, fakeServer, shoot } = stage;
     const id = await openSession(stage, CODE);
     await desktopShows(page);
-    standin.change(id, {
+    fakeServer.change(id, {
       status: "completed",
-      credential: standin.credentials[0] ?? null,
+      credential: fakeServer.credentials[0] ?? null,
       return_url: "https://app.example/back?state=1",
       ended_at: inSeconds(0),
     });
@@ -62,17 +62,17 @@ test("completed: connected, with the files, a way back and a way on", async () =
     assert.match(text, /~\/\.codex\/auth\.json/);
     assert.equal(await page.getAttribute("text=Go back to app.example", "href"), "https://app.example/back?state=1");
     assert.equal(await page.locator("text=Sign another tool in").count(), 1);
-    await until("the desktop to be let go", () => standin.viewers.size === 0);
+    await until("the desktop to be let go", () => fakeServer.viewers.size === 0);
     await shoot("session-completed");
   });
 });
 
 test("failed: the reason, the remedy and the timeline", async () => {
   await scene({}, async (stage) => {
-    const { page, standin, shoot } = stage;
+    const { page, fakeServer, shoot } = stage;
     const id = await openSession(stage);
-    standin.tell(id, "machine_exited", "The machine ended: killed by signal 9.", { signal: 9, generation: 3 });
-    standin.change(id, {
+    fakeServer.tell(id, "machine_exited", "The machine ended: killed by signal 9.", { signal: 9, generation: 3 });
+    fakeServer.change(id, {
       status: "failed",
       reason: { code: "machine_failed", sentence: "The machine ended and the session had no restart left." },
       ended_at: inSeconds(0),
@@ -105,13 +105,13 @@ test("a status this page does not know shows its raw text", async () => {
 
 test("cancelling asks first", async () => {
   await scene({}, async (stage) => {
-    const { page, standin, shoot } = stage;
+    const { page, fakeServer, shoot } = stage;
     await openSession(stage);
     await page.click("[data-action=cancel]");
     await page.waitForSelector("dialog[open]");
     await shoot("session-cancel-question");
     await page.click("dialog >> text=Go on");
-    assert.ok(!standin.calls.some((call) => call.path.endsWith("/cancel")));
+    assert.ok(!fakeServer.calls.some((call) => call.path.endsWith("/cancel")));
     await page.click("[data-action=cancel]");
     await page.click("dialog button.danger");
     await statusIs(page, "cancelled");
@@ -120,30 +120,30 @@ test("cancelling asks first", async () => {
 
 test("a broken stream is taken up where it was, with nothing twice", async () => {
   await scene({}, async (stage) => {
-    const { page, standin } = stage;
+    const { page, fakeServer } = stage;
     const id = await openSession(stage);
     await page.click(".timeline > summary");
     await page.waitForSelector("[data-kind=session_accepted]");
-    standin.breakStreams();
-    standin.tell(id, "machine_ready", "The machine is ready.");
+    fakeServer.breakStreams();
+    fakeServer.tell(id, "machine_ready", "The machine is ready.");
     await page.waitForSelector("[data-kind=machine_ready]");
     const again = await until("the stream to come back", () =>
-      standin.calls.find((call) => call.path.endsWith("/events") && call.headers["last-event-id"] === "1"),
+      fakeServer.calls.find((call) => call.path.endsWith("/events") && call.headers["last-event-id"] === "1"),
     );
     assert.ok(again);
     assert.equal(await page.locator(".timeline ol > li").count(), 2);
-    standin.change(id, { status: "vm_stopped" });
+    fakeServer.change(id, { status: "vm_stopped" });
     await statusIs(page, "vm_stopped");
   });
 });
 
 test("where streams do not pass, the page asks", async () => {
   await scene({}, async (stage) => {
-    const { page, standin } = stage;
-    standin.streams = false;
+    const { page, fakeServer } = stage;
+    fakeServer.streams = false;
     const id = await openSession(stage);
     await statusIs(page, "authenticating");
-    standin.sessions.set(id, { .../** @type {any} */ (standin.sessions.get(id)), status: "vm_started" });
+    fakeServer.sessions.set(id, { .../** @type {any} */ (fakeServer.sessions.get(id)), status: "vm_started" });
     await statusIs(page, "vm_started");
     await page.waitForSelector("text=asking every few seconds");
   });
@@ -158,13 +158,13 @@ test("an unknown session is told as that", async () => {
 
 test("the terminal takes keys, tells its size and shows colours under the policy", async () => {
   await scene({}, async (stage) => {
-    const { page, standin, shoot } = stage;
+    const { page, fakeServer, shoot } = stage;
     await openSession(stage);
     await page.click("#tab-terminal");
     await until("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
     await page.keyboard.type("echo hi");
-    await until("the keys", () => standin.typed.includes("echo hi"));
-    const size = standin.sizes.at(-1);
+    await until("the keys", () => fakeServer.typed.includes("echo hi"));
+    const size = fakeServer.sizes.at(-1);
     assert.ok(size && size.cols > 60 && size.rows > 15, JSON.stringify(size));
     const green = await page.evaluate(() =>
       [...document.querySelectorAll(".xterm-rows span")].some((span) => getComputedStyle(span).color === "rgb(120, 200, 140)"),
@@ -176,7 +176,7 @@ test("the terminal takes keys, tells its size and shows colours under the policy
 
 test("text is pasted into the machine, and a code with Enter", async () => {
   await scene({}, async (stage) => {
-    const { page, standin, shoot } = stage;
+    const { page, fakeServer, shoot } = stage;
     await openSession(stage, {
       provider: "claude_code",
       provider_name: "Claude Code",
@@ -188,13 +188,13 @@ test("text is pasted into the machine, and a code with Enter", async () => {
     await page.fill("#paste-code", "the-code#state");
     await shoot("session-link");
     await page.click(".next >> text=Send");
-    const pasted = await until("the code", () => standin.calls.find((call) => call.path.endsWith("/paste")));
+    const pasted = await until("the code", () => fakeServer.calls.find((call) => call.path.endsWith("/paste")));
     assert.deepEqual(pasted.body, { text: "the-code#state" });
     await until("the box to be empty", async () => (await page.inputValue("#paste-code")) === "");
     await page.click("text=Paste into the machine");
     await page.fill("#paste-text", "some text");
     await page.click("form >> text=Paste");
-    await until("the text", () => standin.calls.some((call) => call.path.endsWith("/type") && call.body.text === "some text" && !call.body.enter));
+    await until("the text", () => fakeServer.calls.some((call) => call.path.endsWith("/type") && call.body.text === "some text" && !call.body.enter));
     await until("that box to be empty", async () => (await page.inputValue("#paste-text")) === "");
   });
 });
@@ -202,6 +202,6 @@ test("text is pasted into the machine, and a code with Enter", async () => {
 test("a page in sight says that somebody is here", async () => {
   await scene({}, async (stage) => {
     const id = await openSession(stage);
-    await until("a heartbeat", () => stage.standin.calls.some((call) => call.path === `/api/auth/session/${id}/heartbeat`));
+    await until("a heartbeat", () => stage.fakeServer.calls.some((call) => call.path === `/api/auth/session/${id}/heartbeat`));
   });
 });

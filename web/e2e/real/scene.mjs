@@ -16,10 +16,10 @@ const NAME = process.argv[2] ?? "scene";
 const WAIT_MS_MAX = 60_000;
 
 /**
- * The ground of the desktop as the canvas shows it, `null` while anything lies over it.
+ * The background of the desktop as the canvas shows it, `null` while anything lies over it.
  * @param {import("playwright-core").Page} page
  */
-function ground(page) {
+function background(page) {
   return page.evaluate(() => {
     if (document.querySelector("#panel-desktop .veil") !== null) return null;
     const canvas = document.querySelector(".desktop-host canvas:not(.ghost)");
@@ -55,15 +55,15 @@ try {
   const shots = await resultsOf(`pages-${NAME}`);
   // What the page says while it is away, each sentence once.
   await page.addInitScript(() => {
-    const said = new Set();
-    Object.assign(window, { said });
+    const messages = new Set();
+    Object.assign(window, { messages });
     new MutationObserver(() => {
       const text = document.querySelector("#panel-desktop .veil strong")?.textContent;
-      if (text) said.add(text);
+      if (text) messages.add(text);
     }).observe(document, { childList: true, subtree: true, characterData: true });
   });
   await page.goto(LINK);
-  const before = await until("the desktop", () => ground(page), WAIT_MS_MAX, 30);
+  const before = await until("the desktop", () => background(page), WAIT_MS_MAX, 30);
   await until("the countdowns", async () => NAME === "watch" || (await countdowns(page)).length === 2);
   if (NAME === "watch") {
     const box = await page.locator(".desktop-host canvas").boundingBox();
@@ -71,16 +71,16 @@ try {
     await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
     await page.keyboard.type("hello");
   }
-  await page.evaluate(() => /** @type {any} */ (window).said.clear());
-  say({ is: "shown", ground: before, note: await page.textContent("[data-notice=view-only]", { timeout: 1_000 }).catch(() => null) });
+  await page.evaluate(() => /** @type {any} */ (window).messages.clear());
+  say({ is: "shown", background: before, note: await page.textContent("[data-notice=view-only]", { timeout: 1_000 }).catch(() => null) });
   const { value: order } = await lines.next();
   if (order === undefined) throw new Error("nobody told this scene to go on");
   if (NAME !== "watch") {
-    // What happened is over by now, and the page may be back already: then it has said something meanwhile.
-    await until("the loss", () => page.evaluate(() => /** @type {any} */ (window).said.size), WAIT_MS_MAX, 30);
+    // What happened is over by now, and the page may be back already: then it has messages something meanwhile.
+    await until("the loss", () => page.evaluate(() => /** @type {any} */ (window).messages.size), WAIT_MS_MAX, 30);
     await page.screenshot({ path: join(shots, "1-away.png") });
   }
-  const after = await until("the desktop again", () => ground(page), WAIT_MS_MAX, 30);
+  const after = await until("the desktop again", () => background(page), WAIT_MS_MAX, 30);
   const back_at_ms = Date.now();
   // The countdown is that of the server's state: a heartbeat may move it on between the two looks.
   const told = await until("the countdowns again", async () => {
@@ -93,8 +93,8 @@ try {
   const counted_at_ms = Date.now();
   await page.screenshot({ path: join(shots, "2-back.png") });
   const replaced = await page.locator("[data-notice=replaced]").count();
-  const said = await page.evaluate(() => [.../** @type {any} */ (window).said]);
-  say({ is: "back", back_at_ms, counted_at_ms, ground: after, said, replaced, countdowns: told, faults });
+  const messages = await page.evaluate(() => [.../** @type {any} */ (window).messages]);
+  say({ is: "back", back_at_ms, counted_at_ms, background: after, messages, replaced, countdowns: told, faults });
 } finally {
   await browser.close();
 }

@@ -1,8 +1,8 @@
 // Nobody is signed in: how to.
 
 import type { ProblemBody } from "../api";
-import { Frame } from "../parts/frame";
-import { ProblemNote } from "../parts/problem-note";
+import { Frame } from "../components/frame";
+import { ProblemNote } from "../components/problem-note";
 
 export function SignedOut({ problem }: { problem?: ProblemBody }) {
   const told = problem !== undefined && problem.code !== "unauthenticated";

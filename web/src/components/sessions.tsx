@@ -2,7 +2,7 @@
 
 import type { SessionView } from "../api";
 import { sessionPage, watchPage } from "../pages";
-import { isOver, statusWords } from "../words";
+import { isOver, statusWords } from "../labels";
 import { When } from "./when";
 
 const SHOWN_MAX = 12;

@@ -9,7 +9,7 @@ import { api, asProblem, paths, Refused, type ProblemBody, type SessionView, typ
 import { backoff_ms } from "./close";
 import { mergeTimeline, supersedes } from "./merge";
 import { Store } from "./store";
-import { isOver } from "./words";
+import { isOver } from "./labels";
 
 export type Link = "connecting" | "live" | "polling" | "lost";
 

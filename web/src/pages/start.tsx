@@ -12,12 +12,12 @@ import {
   type ProviderView,
   type SessionView,
 } from "../api";
-import { Credentials } from "../parts/credentials";
-import { Frame } from "../parts/frame";
-import { HealthNote } from "../parts/health-note";
-import { ProblemNote } from "../parts/problem-note";
-import { Providers } from "../parts/providers";
-import { Sessions } from "../parts/sessions";
+import { Credentials } from "../components/credentials";
+import { Frame } from "../components/frame";
+import { HealthNote } from "../components/health-note";
+import { ProblemNote } from "../components/problem-note";
+import { Providers } from "../components/providers";
+import { Sessions } from "../components/sessions";
 import { sessionPage } from "../pages";
 import { SignedOut } from "./signed-out";
 

@@ -4,8 +4,8 @@
 import { useState } from "preact/hooks";
 import { api, asProblem, type CredentialMeta, type ProblemBody, type ProviderView, type SessionView } from "../api";
 import { sessionPage } from "../pages";
-import { healthWords, isOver } from "../words";
-import { Ask } from "./ask";
+import { healthWords, isOver } from "../labels";
+import { Ask } from "./confirm-dialog";
 import { Files } from "./files";
 import { ProblemNote } from "./problem-note";
 import { idempotencyKey } from "./providers";

@@ -8,7 +8,7 @@ import { Connection } from "./connection";
 import { CredentialsForm } from "./credentials-form";
 import { KeysBar } from "./keys-bar";
 import { PasteBox } from "./paste-box";
-import { Place } from "./place";
+import { Place } from "./focus-trap";
 import { waitsFor } from "./status-line";
 import { useStore } from "../store";
 

@@ -8,7 +8,7 @@ import { Methods } from "./methods";
 import { PasteBox } from "./paste-box";
 import { ProblemNote } from "./problem-note";
 import { canBeQr, Qr } from "./qr";
-import { isReady } from "../words";
+import { isReady } from "../labels";
 
 /** Only addresses a browser may safely be sent to become links: the text comes from the machine. */
 function safeAddress(url: string | null): URL | null {

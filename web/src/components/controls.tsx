@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { api, asProblem, type ProblemBody, type SessionView } from "../api";
-import { Ask } from "./ask";
+import { Ask } from "./confirm-dialog";
 import { Countdown } from "./countdown";
 import { ProblemNote } from "./problem-note";
 

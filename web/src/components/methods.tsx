@@ -3,7 +3,7 @@
 
 import { useState } from "preact/hooks";
 import { api, asProblem, type MethodView, type ProblemBody, type SessionView } from "../api";
-import { Ask } from "./ask";
+import { Ask } from "./confirm-dialog";
 import { ProblemNote } from "./problem-note";
 
 export function Methods({ session }: { session: SessionView }) {

@@ -1,8 +1,8 @@
 // What is so now, in one line; told politely to those who do not see it.
 
 import type { SessionView } from "../api";
-import type { Link } from "../live";
-import { stageWords, statusWords } from "../words";
+import type { Link } from "../session-stream";
+import { stageWords, statusWords } from "../labels";
 
 export function waitsFor(session: SessionView | null): string | null {
   if (session === null) return null;

@@ -2,9 +2,9 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { api, asProblem, type ProblemBody } from "../api";
-import { Frame } from "../parts/frame";
-import { ProblemNote } from "../parts/problem-note";
-import { enter, takePass } from "../pass";
+import { Frame } from "../components/frame";
+import { ProblemNote } from "../components/problem-note";
+import { enter, takePass } from "../login-token";
 
 const DASHBOARD = "/dashboard/remote-cli";
 

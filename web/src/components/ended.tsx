@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type CredentialMeta, type SessionView, type TimelineEntry } from "../api";
 import { PICK_PAGE } from "../pages";
-import { statusWords } from "../words";
+import { statusWords } from "../labels";
 import { Files } from "./files";
 import { Timeline } from "./timeline";
 

@@ -6,8 +6,8 @@ import { dirname, join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { until } from "../browser.mjs";
-import { inSeconds, signIn } from "../standin/samples.mjs";
-import { faint, inaccessible } from "./look.mjs";
+import { inSeconds, signIn } from "../fake-server/samples.mjs";
+import { faint, inaccessible } from "./screenshots.mjs";
 import { desktopShows, openSession, PHONE, scene, statusIs, WIDE } from "./scene.mjs";
 
 const SIGN_IN = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) });
@@ -21,27 +21,27 @@ const LOOKS = /** @type {const} */ ([
 for (const [name, look] of LOOKS) {
   test(`${name}: every page is named, labelled, in contrast and no wider than its window`, async () => {
     await scene(look, async (stage) => {
-      const { page, standin, base, shoot } = stage;
+      const { page, fakeServer, base, shoot } = stage;
       const check = async (/** @type {string} */ shot) => {
         await shoot(`${shot}-${name}`);
         assert.deepEqual(await inaccessible(page), [], shot);
         assert.deepEqual(await faint(page), [], shot);
       };
-      standin.add({ status: "completed" });
-      standin.add({ status: "cancelled", reason: { code: "cancelled", sentence: "The session was cancelled." } });
+      fakeServer.add({ status: "completed" });
+      fakeServer.add({ status: "cancelled", reason: { code: "cancelled", sentence: "The session was cancelled." } });
       await page.goto(`${base}/dashboard/remote-cli`);
       await page.waitForSelector("[data-credential]");
       await check("pick");
       const id = await openSession(stage, { sign_in: SIGN_IN });
       await desktopShows(page);
-      standin.tell(id, "machine_ready", "The machine is ready.", { waited_ms: 174 });
+      fakeServer.tell(id, "machine_ready", "The machine is ready.", { waited_ms: 174 });
       await page.click(".timeline > summary");
       await page.waitForSelector("[data-kind=machine_ready]");
       await check("session");
-      standin.change(id, { status: "vm_stopped", reason: { code: "machine_failed", sentence: "The machine ended: killed by signal 9." } });
+      fakeServer.change(id, { status: "vm_stopped", reason: { code: "machine_failed", sentence: "The machine ended: killed by signal 9." } });
       await page.waitForSelector("[data-notice=replaced]");
       await check("replacing");
-      standin.change(id, { status: "completed", credential: standin.credentials[0] ?? null, reason: null });
+      fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null, reason: null });
       await statusIs(page, "completed");
       await page.waitForSelector("text=Sign another tool in");
       await check("completed");
@@ -51,15 +51,15 @@ for (const [name, look] of LOOKS) {
 
 test("a phone's own keyboard types into the desktop", async () => {
   await scene({ viewport: PHONE, hasTouch: true, isMobile: true }, async (stage) => {
-    const { page, standin } = stage;
+    const { page, fakeServer } = stage;
     await openSession(stage);
     await desktopShows(page);
     await page.tap(".keys >> text=Keyboard");
     assert.equal(await page.evaluate(() => document.activeElement?.tagName), "TEXTAREA");
     await page.keyboard.insertText("hé");
     await page.keyboard.press("Backspace");
-    await until("the keys", () => (standin.desktop()?.keys.length ?? 0) >= 3);
-    assert.deepEqual(standin.desktop()?.keys, [0x68, 0xe9, 0xff08]);
+    await until("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 3);
+    assert.deepEqual(fakeServer.desktop()?.keys, [0x68, 0xe9, 0xff08]);
   });
 });
 
@@ -75,7 +75,7 @@ async function tabTo(page, selector) {
 
 test("with the keyboard alone: pick, use the desktop, leave it, see the terminal, cancel", async () => {
   await scene({}, async (stage) => {
-    const { page, standin, base, shoot } = stage;
+    const { page, fakeServer, base, shoot } = stage;
     await page.goto(`${base}/dashboard/remote-cli`);
     await page.waitForSelector("[data-provider=codex]");
     await page.keyboard.press("Tab");
@@ -86,22 +86,22 @@ test("with the keyboard alone: pick, use the desktop, leave it, see the terminal
     await shoot("keyboard-card");
     await page.keyboard.press("Enter");
     await page.waitForURL(/\/auth\?/);
-    const id = [...standin.sessions.keys()].at(-1) ?? "";
-    standin.change(id, { status: "vm_started" });
+    const id = [...fakeServer.sessions.keys()].at(-1) ?? "";
+    fakeServer.change(id, { status: "vm_started" });
     await desktopShows(page);
     await tabTo(page, "#tab-desktop");
     // Into the desktop: from now on, Tab is the machine's.
     await page.keyboard.press("Tab");
     await page.keyboard.type("x");
     await page.keyboard.press("Tab");
-    await until("the keys", () => (standin.desktop()?.keys.length ?? 0) >= 2);
-    assert.deepEqual(standin.desktop()?.keys, [0x78, 0xff09]);
+    await until("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 2);
+    assert.deepEqual(fakeServer.desktop()?.keys, [0x78, 0xff09]);
     await page.keyboard.press("Shift+F6");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-desktop");
     await page.keyboard.press("ArrowRight");
     await until("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
     await page.keyboard.type("y");
-    await until("the key", () => standin.typed.includes("y"));
+    await until("the key", () => fakeServer.typed.includes("y"));
     await page.keyboard.press("Shift+F6");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-terminal");
     await page.focus("[data-action=cancel]");

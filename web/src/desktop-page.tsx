@@ -3,13 +3,13 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "./styles/base.css";
-import "./styles/parts.css";
+import "./styles/components.css";
 import { Desktop } from "./desktop";
 import { startHeartbeat } from "./heartbeat";
-import { Connection } from "./parts/connection";
-import { Place } from "./parts/place";
+import { Connection } from "./components/connection";
+import { Place } from "./components/focus-trap";
 import { isViewOnly } from "./pages";
-import { enter, takePass } from "./pass";
+import { enter, takePass } from "./login-token";
 
 function Bare({ id, view_only }: { id: string; view_only: boolean }) {
   const [desktop] = useState(() => new Desktop(id, view_only));

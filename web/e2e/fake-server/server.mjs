@@ -152,7 +152,7 @@ export class Standin {
 
   /** @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response */
   async #serve(request, response) {
-    const url = new URL(request.url ?? "/", "http://standin");
+    const url = new URL(request.url ?? "/", "http://fake-server");
     const method = request.method ?? "GET";
     if (method === "GET" && (await this.#page(url.pathname, response))) return;
     const chunks = [];
@@ -308,7 +308,7 @@ export class Standin {
 
   /** @param {import("node:http").IncomingMessage} request @param {import("node:stream").Duplex} socket @param {Buffer} head */
   #upgrade(request, socket, head) {
-    const path = new URL(request.url ?? "/", "http://standin").pathname;
+    const path = new URL(request.url ?? "/", "http://fake-server").pathname;
     const [, id = "", kind = ""] = /^\/api\/auth\/session\/([^/]+)\/(novnc\/websock|terminal)$/.exec(path) ?? [];
     const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((one) => one.trim());
     const ticket = offered.find((one) => one.startsWith("ticket."))?.slice(7) ?? "";

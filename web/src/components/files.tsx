@@ -1,7 +1,7 @@
 // The files of a credential, without their bytes.
 
 import type { CredentialFile } from "../api";
-import { bytesWords, modeWords } from "../words";
+import { bytesWords, modeWords } from "../labels";
 
 export function Files({ files }: { files: CredentialFile[] }) {
   return (

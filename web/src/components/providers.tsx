@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, asProblem, type ProblemBody, type ProviderView } from "../api";
 import { sessionPage } from "../pages";
-import { lanesWords } from "../words";
+import { lanesWords } from "../labels";
 import { ProblemNote } from "./problem-note";
 
 function others(count: number): string {

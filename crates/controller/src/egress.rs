@@ -145,9 +145,9 @@ impl Gate {
         let addresses = self.resolve(&name, port).await?;
         let addresses = address::require_public(&name, addresses, self.settings.addresses_max)?;
         let socket = dial::dial(&self.settings, &name, addresses).await?;
-        let peer = socket
-            .peer_addr()
-            .map_err(|error| EgressError::new(Problem::EgressUnreachable, format!("connect to {name}:{port}: {error}")))?;
+        let peer = socket.peer_addr().map_err(|error| {
+            EgressError::new(Problem::EgressUnreachable, format!("connect to {name}:{port}: {error}"))
+        })?;
         Ok(GatedStream::new(socket, peer, false, started.elapsed()))
     }
 

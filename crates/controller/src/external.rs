@@ -18,7 +18,7 @@ mod settings;
 mod tests;
 
 pub use address::{Address, Scheme};
-pub use dial::{Duplex, DialFailure, dial};
+pub use dial::{DialFailure, Duplex, dial};
 
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};

@@ -101,7 +101,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         let mut greeting = [0; 12];
         self.stream.read_exact(&mut greeting).await.map_err(broken(doing))?;
         if &greeting != VERSION {
-            return Err(RfbError::Protocol(format!("the server sent {:?} instead of RFB 3.8", String::from_utf8_lossy(&greeting))));
+            return Err(RfbError::Protocol(format!(
+                "the server sent {:?} instead of RFB 3.8",
+                String::from_utf8_lossy(&greeting)
+            )));
         }
         self.stream.write_all(VERSION).await.map_err(broken(doing))?;
         let count = self.stream.read_u8().await.map_err(broken(doing))?;

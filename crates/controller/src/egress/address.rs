@@ -1,6 +1,6 @@
 //! Check that all addresses of a name are public.
 
-use super::{HostName, EgressError};
+use super::{EgressError, HostName};
 use anteroom_wire::Problem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -185,7 +185,10 @@ mod tests {
     fn addresses_are_tried_alternating_and_not_without_end() {
         let name = HostName::parse("many.example").unwrap();
         let all = vec![at("1.1.1.1"), at("1.1.1.2"), at("1.1.1.3"), at("2606:4700::1"), at("2606:4700::2")];
-        assert_eq!(require_public(&name, all.clone(), 3).unwrap(), [at("2606:4700::1"), at("1.1.1.1"), at("2606:4700::2")]);
+        assert_eq!(
+            require_public(&name, all.clone(), 3).unwrap(),
+            [at("2606:4700::1"), at("1.1.1.1"), at("2606:4700::2")]
+        );
         assert_eq!(require_public(&name, all, 8).unwrap().len(), 5);
         assert_eq!(require_public(&name, vec![], 8).unwrap_err().problem, Problem::EgressUnreachable);
     }

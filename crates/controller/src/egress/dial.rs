@@ -3,7 +3,7 @@
 //! A small form of "happy eyeballs" (RFC 8305): the next address is tried in parallel after `stagger_ms`, or at once when an
 //! attempt failed. The first connection is used and the other attempts are dropped.
 
-use super::{GateSettings, HostName, EgressError, mask};
+use super::{EgressError, GateSettings, HostName, mask};
 use anteroom_wire::Problem;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{

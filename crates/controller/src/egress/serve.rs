@@ -1,7 +1,9 @@
 //! Serves `CONNECT host:port` requests of a machine: opens the connection through the gate and copies bytes until one side
 //! ends or a limit is reached.
 
-use super::{CloseCause, EgressDecision, Gate, GatedStream, HostName, EgressOutcome, EgressError, mask, name::printable};
+use super::{
+    CloseCause, EgressDecision, EgressError, EgressOutcome, Gate, GatedStream, HostName, mask, name::printable,
+};
 use crate::egress::GateSettings;
 use anteroom_wire::{Problem, provider::Provider};
 use bytes::Bytes;
@@ -93,7 +95,11 @@ impl MachineGate {
             }
             Err(error) => {
                 let (problem, detail) = (error.problem, error.detail.clone());
-                self.report(&host, port, EgressOutcome::Failed { problem, detail, after_ms: millis(started.elapsed()) });
+                self.report(
+                    &host,
+                    port,
+                    EgressOutcome::Failed { problem, detail, after_ms: millis(started.elapsed()) },
+                );
                 error_response(&error)
             }
         }

@@ -176,9 +176,8 @@ mod tests {
     #[test]
     fn many_different_names_cannot_fill_memory_or_timeline() {
         let mut summary = EgressSummary::new(3);
-        let lines = (0..1_000)
-            .filter_map(|n| summary.record(&failed(&format!("n{n}.example"), Problem::EgressDenied)))
-            .count();
+        let lines =
+            (0..1_000).filter_map(|n| summary.record(&failed(&format!("n{n}.example"), Problem::EgressDenied))).count();
         assert_eq!(lines, 4, "three names and the entry for the limit");
         let totals = summary.totals();
         assert_eq!(totals.len(), 4);

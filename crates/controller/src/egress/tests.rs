@@ -38,7 +38,8 @@ impl Machine {
     async fn new(settings: GateSettings, hosts: &[(&str, u16)], overrides: &[(&str, SocketAddr)]) -> Self {
         let overrides = overrides.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
         let gate = Arc::new(Gate::new(settings, HostOverrides::parse(&overrides).unwrap()));
-        let (decisions, tasks, shutdown) = (Arc::new(Mutex::new(Vec::new())), TaskTracker::new(), CancellationToken::new());
+        let (decisions, tasks, shutdown) =
+            (Arc::new(Mutex::new(Vec::new())), TaskTracker::new(), CancellationToken::new());
         let on_decision = {
             let decisions = decisions.clone();
             move |decision| decisions.lock().unwrap().push(decision)
@@ -117,8 +118,12 @@ async fn granted_connection_copies_bytes_in_both_directions_and_is_reported() {
     let decisions = machine.wait_for_decisions().await;
     let [granted, closed] = &decisions[..] else { panic!("{decisions:?}") };
     assert_eq!((granted.host.as_str(), granted.port), ("auth.example", 443));
-    assert!(matches!(&granted.outcome, EgressOutcome::Granted { address, overridden: true, .. } if address == "127.0.x.x"));
-    let EgressOutcome::Closed { bytes_up: 200_000, bytes_down: 200_000, why: CloseCause::Completed, .. } = closed.outcome else {
+    assert!(
+        matches!(&granted.outcome, EgressOutcome::Granted { address, overridden: true, .. } if address == "127.0.x.x")
+    );
+    let EgressOutcome::Closed { bytes_up: 200_000, bytes_down: 200_000, why: CloseCause::Completed, .. } =
+        closed.outcome
+    else {
         panic!("{closed:?}")
     };
 }
@@ -202,7 +207,10 @@ async fn shutdown_of_the_machine_closes_its_connections() {
     assert!(ended.is_err());
     let decisions = machine.wait_for_decisions().await;
     assert!(
-        matches!(decisions[1].outcome, EgressOutcome::Closed { bytes_up: 5, bytes_down: 5, why: CloseCause::Shutdown, .. }),
+        matches!(
+            decisions[1].outcome,
+            EgressOutcome::Closed { bytes_up: 5, bytes_down: 5, why: CloseCause::Shutdown, .. }
+        ),
         "{decisions:?}"
     );
 }
@@ -215,7 +223,10 @@ async fn idle_connection_is_closed() {
     let mut stream = machine.connect("auth.example:443").await;
     assert!(timeout(SOON, stream.read_u8()).await.expect("closed in time").is_err());
     let decisions = machine.wait_for_decisions().await;
-    assert!(matches!(decisions[1].outcome, EgressOutcome::Closed { why: CloseCause::IdleTimeout, .. }), "{decisions:?}");
+    assert!(
+        matches!(decisions[1].outcome, EgressOutcome::Closed { why: CloseCause::IdleTimeout, .. }),
+        "{decisions:?}"
+    );
 }
 
 #[tokio::test]

@@ -147,10 +147,7 @@ fn handshake_problem(error: &tungstenite::Error) -> ProblemWithDetail {
         Error::Io(_) | Error::ConnectionClosed | Error::Protocol(ProtocolError::HandshakeIncomplete) => {
             (Problem::ExternalClosed, "it closed during the WebSocket handshake".to_owned())
         }
-        _ => (
-            Problem::ExternalWrongProtocol,
-            "its answer to the WebSocket handshake is invalid".to_owned(),
-        ),
+        _ => (Problem::ExternalWrongProtocol, "its answer to the WebSocket handshake is invalid".to_owned()),
     }
 }
 

@@ -240,7 +240,10 @@ async fn close_code_of_websockify_without_vnc_server_is_reported() {
     });
     let failure = dial(&machine("ws", at)).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.problem, Problem::ExternalClosed);
-    assert_eq!(failure.detail, "it closed before its greeting (WebSocket close code 1011)", "without the reason of the close frame");
+    assert_eq!(
+        failure.detail, "it closed before its greeting (WebSocket close code 1011)",
+        "without the reason of the close frame"
+    );
 }
 
 #[tokio::test]

@@ -153,12 +153,10 @@ impl DescriptorSource {
         let new = new.filter(|(path, message)| !reported.contains(path) && !is_inherited(message));
         errors.extend(new.map(|(path, message)| self.error_at(&path, split_method(message).1)));
         if provider.id.as_str() != self.name && !reported.contains("id") {
-            errors.push(
-                self.error_at(
-                    "id",
-                    &format!("id {:?} differs from the file's name {:?}", provider.id.as_str(), self.name),
-                ),
-            );
+            errors.push(self.error_at(
+                "id",
+                &format!("id {:?} differs from the file's name {:?}", provider.id.as_str(), self.name),
+            ));
         }
     }
 
@@ -167,7 +165,8 @@ impl DescriptorSource {
         let (path, message) = (path.to_owned(), message.to_owned());
         let in_file = find_key(&self.text, &path);
         if let Some((name, change)) = &self.config_override
-            && override_depth(change, &path).is_some_and(|depth| in_file.is_none_or(|(_, file_depth)| depth >= file_depth))
+            && override_depth(change, &path)
+                .is_some_and(|depth| in_file.is_none_or(|(_, file_depth)| depth >= file_depth))
         {
             return DescriptorError { origin: format!("[providers.{name}]"), line: None, path, message };
         }

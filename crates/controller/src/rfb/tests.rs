@@ -79,6 +79,9 @@ async fn rectangle_outside_the_framebuffer_is_rejected_before_it_is_read() {
     for encoding in [0, 1, 7] {
         let outside = [&[0, 0, 0, 1][..], &rectangle_header(9, u16::MAX, encoding), &[0; 4]].concat();
         let (_, result) = apply_updates(Encoding::BROWSER_DEFAULTS, &[outside]).await;
-        assert!(matches!(result, Err(RfbError::Protocol(message)) if message.contains("outside")), "encoding {encoding}");
+        assert!(
+            matches!(result, Err(RfbError::Protocol(message)) if message.contains("outside")),
+            "encoding {encoding}"
+        );
     }
 }

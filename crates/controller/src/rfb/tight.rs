@@ -90,7 +90,9 @@ impl Tight {
                 }
                 let data = read_data(from, stream, width * height).await?;
                 let colours = data.iter().map(|&index| palette.get(usize::from(index)).copied());
-                colours.collect::<Option<_>>().ok_or_else(|| protocol_error("a colour index in Tight that its palette does not have"))
+                colours
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| protocol_error("a colour index in Tight that its palette does not have"))
             }
             FILTER_GRADIENT => {
                 let data = read_data(from, stream, width * height * PIXEL_BYTES).await?;
@@ -160,7 +162,10 @@ fn inflate(stream: &mut Decompress, deflated: &[u8], bytes: usize) -> Result<Vec
         (consumed, produced) = (consumed + more_in as usize, produced + more_out as usize);
     }
     if (consumed, produced) != (deflated.len(), bytes) {
-        return Err(RfbError::Protocol(format!("{} bytes of Tight data do not inflate to {bytes} bytes", deflated.len())));
+        return Err(RfbError::Protocol(format!(
+            "{} bytes of Tight data do not inflate to {bytes} bytes",
+            deflated.len()
+        )));
     }
     plain.truncate(bytes);
     Ok(plain)

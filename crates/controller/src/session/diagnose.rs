@@ -36,8 +36,8 @@ mod sign_in;
 mod tests;
 mod timeline_view;
 
-use super::{active_session::SessionState, timeline, status::Progress};
-use crate::{app::App, clock, api_error::chain as chain_of};
+use super::{active_session::SessionState, status::Progress, timeline};
+use crate::{api_error::chain as chain_of, app::App, clock};
 use anteroom_machine::ExitReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
@@ -183,7 +183,8 @@ pub async fn diagnose_for(app: &App, id: &SessionId, operator: bool) -> Result<O
         let address = machine.filter(|_| operator).map(|machine| machine.desktop.to_string());
         ExternalMachineConfig { is_configured: machine.is_some(), address }
     });
-    let input = Input { now_ms: clock::now(), tool: &tool, row: &row, supervisor, timeline: &timeline, receipt, external };
+    let input =
+        Input { now_ms: clock::now(), tool: &tool, row: &row, supervisor, timeline: &timeline, receipt, external };
     let mut diagnosis = evaluate(&input);
     if diagnosis.verdict == Verdict::WaitingForCapacity
         && let Some(why) = app.queue.blocked_reason()

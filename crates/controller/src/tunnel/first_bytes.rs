@@ -160,7 +160,8 @@ mod tests {
             async { Ok(stream) }
         });
         assert_eq!(silent.await.unwrap_err().code, "desktop_unreachable");
-        let refusing = wait_for_first_bytes(100, |_| async { Err::<DuplexStream, _>(Problem::AgentUnreachable.with("")) });
+        let refusing =
+            wait_for_first_bytes(100, |_| async { Err::<DuplexStream, _>(Problem::AgentUnreachable.with("")) });
         assert_eq!(refusing.await.unwrap_err().code, "agent_unreachable");
     }
 

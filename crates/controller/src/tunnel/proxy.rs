@@ -3,7 +3,9 @@
 //! One task runs two futures: [`Viewer::copy_to_machine`] owns the reading half of the WebSocket and the writing half of the
 //! stream; [`Machine::copy_to_viewer`] owns the other two halves and sends the pings. They share a [`KeepAlive`].
 
-use super::{Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_frame, close_handshake, frame};
+use super::{
+    Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_frame, close_handshake, frame,
+};
 use anteroom_wire::{Problem, ProblemBody};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{BufMut, Bytes, BytesMut};

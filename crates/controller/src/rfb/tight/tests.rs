@@ -210,7 +210,9 @@ async fn invalid_tight_data_is_rejected_with_its_reason() {
     assert!(protocol_error_of(&[FILTERED, FILTER_PALETTE, 0, 1, 2, 3], 8, 8).await.contains("one colour"));
     let three = [FILTERED, FILTER_PALETTE, 2, 1, 1, 1, 2, 2, 2, 3, 3, 3, /* indices */ 0, 2, 3];
     assert!(protocol_error_of(&three, 3, 1).await.contains("palette does not have"));
-    assert!(protocol_error_of(&[&[BASIC][..], &with_length(&[0xee; 20])].concat(), 8, 8).await.contains("does not inflate"));
+    assert!(
+        protocol_error_of(&[&[BASIC][..], &with_length(&[0xee; 20])].concat(), 8, 8).await.contains("does not inflate")
+    );
 }
 
 #[tokio::test]

@@ -1,11 +1,10 @@
 //! The verdict on an active session.
 
 use super::{
-    Finding, Input, SupervisorSnapshot, MachineProgress,
+    Finding, Input, MachineProgress, SupervisorSnapshot, credential_use,
     ended_verdict::cause,
     external, guest, sign_in,
     timeline_view::{TimelineView, elapsed, quoted, text, when},
-    credential_use,
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{
@@ -48,7 +47,10 @@ fn queued<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, position: u32) -> 
         "The session waits for capacity{again}: it is number {position} in the queue, {} after its start{previous}.",
         since_start(input)
     );
-    let evidence = timeline.of_kind("accepted").chain(timeline.of_kind("machine_exited")).chain(timeline.of_kind("machine_replaced"));
+    let evidence = timeline
+        .of_kind("accepted")
+        .chain(timeline.of_kind("machine_exited"))
+        .chain(timeline.of_kind("machine_replaced"));
     Finding::new(Verdict::WaitingForCapacity, sentence, evidence)
 }
 
@@ -126,7 +128,8 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &Supervi
 /// The last viewer was disconnected because the desktop did not answer.
 fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let kinds = ["viewer_joined", "viewer_left", "viewer_rejected"];
-    let is_desktop_viewer = |entry: &&TimelineRow| kinds.contains(&entry.kind.as_str()) && text(entry, "socket") != "terminal";
+    let is_desktop_viewer =
+        |entry: &&TimelineRow| kinds.contains(&entry.kind.as_str()) && text(entry, "socket") != "terminal";
     let last = timeline.machine.iter().rfind(is_desktop_viewer)?;
     let unreachable = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
     if !unreachable.contains(&text(last, "reason")) {
@@ -140,7 +143,11 @@ fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     Some(Finding::new(Verdict::DesktopUnreachable, sentence, failed.chain([last])))
 }
 
-fn waiting_for_user<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
+fn waiting_for_user<'a>(
+    input: &Input<'_>,
+    timeline: &TimelineView<'a>,
+    supervisor: &SupervisorSnapshot,
+) -> Finding<'a> {
     let viewers = match supervisor.viewers {
         0 => "no viewer is connected".to_owned(),
         1 => "one viewer is connected".to_owned(),

@@ -13,7 +13,7 @@ use anteroom_machine::ExitReason;
 use anteroom_store::SessionOutcome;
 use anteroom_wire::{
     agent::{CliState, Stage},
-    diagnosis::{ComponentStatus, Component, ComponentState, Verdict},
+    diagnosis::{Component, ComponentState, ComponentStatus, Verdict},
 };
 
 /// The status of every component, in order.
@@ -38,14 +38,21 @@ pub(super) fn causal_chain(input: &Input<'_>, timeline: &TimelineView<'_>, verdi
 
 fn session(input: &Input<'_>) -> Observation {
     let Some(end) = input.row.end() else {
-        return observation(ComponentState::Ok, format!("It has been active since {}.", rfc3339(input.row.created_at_ms)));
+        return observation(
+            ComponentState::Ok,
+            format!("It has been active since {}.", rfc3339(input.row.created_at_ms)),
+        );
     };
     let at = rfc3339(end.at_ms);
     match end.outcome {
         SessionOutcome::Completed(_) => observation(ComponentState::Ok, format!("It was completed at {at}.")),
-        SessionOutcome::Failed => observation(ComponentState::Failed, format!("It failed at {at} ({}).", end.reason.problem.code())),
+        SessionOutcome::Failed => {
+            observation(ComponentState::Failed, format!("It failed at {at} ({}).", end.reason.problem.code()))
+        }
         SessionOutcome::Cancelled => observation(ComponentState::Failed, format!("It was cancelled at {at}.")),
-        SessionOutcome::Expired => observation(ComponentState::Failed, format!("It expired at {at} ({}).", end.reason.problem.code())),
+        SessionOutcome::Expired => {
+            observation(ComponentState::Failed, format!("It expired at {at} ({}).", end.reason.problem.code()))
+        }
     }
 }
 
@@ -53,9 +60,14 @@ fn machine(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
     match progress {
         Some(MachineProgress::Queued { position }) => {
-            return observation(ComponentState::Waiting, format!("It waits for capacity: number {position} in the queue."));
+            return observation(
+                ComponentState::Waiting,
+                format!("It waits for capacity: number {position} in the queue."),
+            );
         }
-        Some(MachineProgress::Lost) => return observation(ComponentState::Waiting, "The previous machine exited; another one is being requested."),
+        Some(MachineProgress::Lost) => {
+            return observation(ComponentState::Waiting, "The previous machine exited; another one is being requested.");
+        }
         Some(MachineProgress::Preparing { stage: Stage::Process }) => {
             return observation(ComponentState::Waiting, "Its process is starting.");
         }
@@ -90,10 +102,15 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
     if let Some((entry, ExitReason::ReadyTimeout { stage, last_error, attempts, .. })) = timeline.exit() {
         return match () {
             () if stage > last => observation(ComponentState::Ok, "It was ready."),
-            () if stage < first => observation(ComponentState::NotReached, format!("The machine did not get past {stage:?}.")),
+            () if stage < first => {
+                observation(ComponentState::NotReached, format!("The machine did not get past {stage:?}."))
+            }
             () => {
                 let error = last_error.map_or_else(String::new, |error| format!(": {}", quoted(&error)));
-                observation(ComponentState::Failed, format!("It timed out at {} after {attempts} attempts{error}.", when(entry)))
+                observation(
+                    ComponentState::Failed,
+                    format!("It timed out at {} after {attempts} attempts{error}.", when(entry)),
+                )
             }
         };
     }
@@ -116,7 +133,8 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
                     && serde_json::from_value::<Stage>(entry.data["stage"].clone())
                         .is_ok_and(|stage| (first..=last).contains(&stage))
             });
-            let failure = failed.map_or_else(String::new, |entry| format!("; it failed temporarily at {}", when(entry)));
+            let failure =
+                failed.map_or_else(String::new, |entry| format!("; it failed temporarily at {}", when(entry)));
             observation(ComponentState::Ok, format!("It was ready at {}{failure}.", when(entry)))
         }
         None if progress == Some(MachineProgress::Claiming) => observation(ComponentState::Ok, "It is ready."),
@@ -149,27 +167,35 @@ fn tunnel(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     };
     let (at, reason) = (when(last), text(last, "reason"));
     match (last.kind.as_str(), reason) {
-        ("viewer_rejected", reason) => observation(ComponentState::Failed, format!("A viewer was rejected at {at} ({reason}).")),
+        ("viewer_rejected", reason) => {
+            observation(ComponentState::Failed, format!("A viewer was rejected at {at} ({reason})."))
+        }
         ("viewer_joined", _) => observation(ComponentState::Ok, format!("A viewer connected at {at}.")),
         (_, "" | "completed" | "cancelled" | "machine_replaced" | "shutting_down") => {
             let bytes = number(last, "bytes_down").unwrap_or_default();
-            observation(ComponentState::Ok, format!("The last viewer disconnected at {at} after receiving {bytes} bytes."))
+            observation(
+                ComponentState::Ok,
+                format!("The last viewer disconnected at {at} after receiving {bytes} bytes."),
+            )
         }
-        (_, reason) => observation(ComponentState::Failed, format!("The last viewer was disconnected at {at} ({reason}).")),
+        (_, reason) => {
+            observation(ComponentState::Failed, format!("The last viewer was disconnected at {at} ({reason})."))
+        }
     }
 }
 
 fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
-    if !timeline.machine.is_empty() && matches!(progress, Some(MachineProgress::Queued { .. } | MachineProgress::Lost)) {
+    if !timeline.machine.is_empty() && matches!(progress, Some(MachineProgress::Queued { .. } | MachineProgress::Lost))
+    {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
     let started = timeline.last("cli_started");
     let exit = timeline.last("cli_exited").filter(|exit| started.is_none_or(|started| started.number < exit.number));
     if let Some(exit) = exit {
         let code = number(exit, "code").unwrap_or_default();
-        let delivered =
-            candidate(timeline).is_some_and(|last| last.kind != "candidate_rejected") || input.row.credential().is_some();
+        let delivered = candidate(timeline).is_some_and(|last| last.kind != "candidate_rejected")
+            || input.row.credential().is_some();
         // The exit code of a command that uses a credential is not a fault.
         let ok = timeline.is_use() || code == 0 && delivered;
         let state = if ok { ComponentState::Ok } else { ComponentState::Failed };
@@ -179,23 +205,26 @@ fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     match started {
         Some(entry) => observation(ComponentState::Ok, format!("It was started at {}.", when(entry))),
         None if running => observation(ComponentState::Ok, "It is running."),
-        None => match timeline.machine.iter().rfind(|entry| entry.kind == "stage_failed" && text(entry, "stage") == "cli")
-        {
-            Some(failed) => {
-                observation(ComponentState::Failed, format!("It could not be started: {}.", quoted(text(failed, "error"))))
+        None => {
+            match timeline.machine.iter().rfind(|entry| entry.kind == "stage_failed" && text(entry, "stage") == "cli") {
+                Some(failed) => observation(
+                    ComponentState::Failed,
+                    format!("It could not be started: {}.", quoted(text(failed, "error"))),
+                ),
+                None if input.row.is_active() && timeline.last("machine_ready").is_some() => {
+                    observation(ComponentState::Waiting, "It is being started.")
+                }
+                None => observation(ComponentState::NotReached, "It was not started."),
             }
-            None if input.row.is_active() && timeline.last("machine_ready").is_some() => {
-                observation(ComponentState::Waiting, "It is being started.")
-            }
-            None => observation(ComponentState::NotReached, "It was not started."),
-        },
+        }
     }
 }
 
 fn egress(timeline: &TimelineView<'_>, verdict: Verdict) -> Observation {
     let hosts = |entries: Vec<_>| entries.into_iter().map(host_and_port).collect::<Vec<String>>();
     let granted = hosts(timeline.of_kind("egress_allowed").collect());
-    let (denied, unreachable): (Vec<_>, Vec<_>) = timeline.of_kind("egress_denied").partition(|entry| is_denied_by_policy(entry));
+    let (denied, unreachable): (Vec<_>, Vec<_>) =
+        timeline.of_kind("egress_denied").partition(|entry| is_denied_by_policy(entry));
     let (denied, unreachable) = (hosts(denied), hosts(unreachable));
     let mut sentences = Vec::new();
     for (result, names) in [("Reached", &granted), ("Denied", &denied), ("Unreachable", &unreachable)] {
@@ -208,7 +237,10 @@ fn egress(timeline: &TimelineView<'_>, verdict: Verdict) -> Observation {
     }
     let is_cause = matches!(verdict, Verdict::EgressDenied | Verdict::EgressUnreachable);
     let nothing_reached = granted.is_empty() && !unreachable.is_empty();
-    observation(if is_cause || nothing_reached { ComponentState::Failed } else { ComponentState::Ok }, sentences.join(" "))
+    observation(
+        if is_cause || nothing_reached { ComponentState::Failed } else { ComponentState::Ok },
+        sentences.join(" "),
+    )
 }
 
 /// The stored credential of a credential use.
@@ -227,22 +259,33 @@ fn credential(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     if let Some(entry) = rejected_delivery(timeline) {
         let (reason, detail) = (text(entry, "reason"), text(entry, "detail"));
         let cause = if detail.is_empty() { reason.to_owned() } else { format!("{reason}: {}", quoted(detail)) };
-        return observation(ComponentState::Failed, format!("Its delivery was rejected at {} and is not retried ({cause}).", when(entry)));
+        return observation(
+            ComponentState::Failed,
+            format!("Its delivery was rejected at {} and is not retried ({cause}).", when(entry)),
+        );
     }
     match candidate(timeline) {
         Some(last) if last.kind == "candidate_rejected" => observation(
             ComponentState::Failed,
-            format!("{} was not a valid credential at {}: {}.", text(last, "path"), when(last), quoted(text(last, "why"))),
+            format!(
+                "{} was not a valid credential at {}: {}.",
+                text(last, "path"),
+                when(last),
+                quoted(text(last, "why"))
+            ),
         ),
-        Some(last) if last.kind == "delivery_retry" => {
-            observation(ComponentState::Failed, format!("Its delivery failed at {}: {}.", when(last), quoted(text(last, "error"))))
-        }
+        Some(last) if last.kind == "delivery_retry" => observation(
+            ComponentState::Failed,
+            format!("Its delivery failed at {}: {}.", when(last), quoted(text(last, "error"))),
+        ),
         None if timeline.is_use() => unsealed(timeline),
         Some(last) if last.kind == "candidate_accepted" && timeline.is_use() => unsealed(timeline),
         Some(last) if active => {
             observation(ComponentState::Waiting, format!("It was found at {} and is being delivered.", when(last)))
         }
-        Some(last) => observation(ComponentState::Failed, format!("It was found at {} and was not delivered.", when(last))),
+        Some(last) => {
+            observation(ComponentState::Failed, format!("It was found at {} and was not delivered.", when(last)))
+        }
 
         None if active => observation(ComponentState::Waiting, "No file has appeared."),
         None => observation(ComponentState::NotReached, "No file appeared; nothing was delivered."),

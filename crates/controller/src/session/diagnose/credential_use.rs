@@ -2,7 +2,7 @@
 
 use super::{
     Finding, Input, guest, sign_in,
-    timeline_view::{TimelineView, elapsed, quoted_last_lines, number, when},
+    timeline_view::{TimelineView, elapsed, number, quoted_last_lines, when},
 };
 use crate::clock::rfc3339;
 use anteroom_store::{CredentialUse, End};
@@ -37,14 +37,21 @@ pub(super) fn runs<'a>(timeline: &TimelineView<'a>, using: &CredentialUse) -> Fi
             when(exit),
             number(exit, "code").unwrap_or_default()
         ),
-        (Some(started), None) => format!("The machine is ready, and {command} {id} has been running since {}.", when(started)),
+        (Some(started), None) => {
+            format!("The machine is ready, and {command} {id} has been running since {}.", when(started))
+        }
         (None, None) => format!("The machine is ready, and {command} {id} is being run."),
     };
     Finding::new(Verdict::CommandRunning, sentence, ready.into_iter().chain(started).chain(ended))
 }
 
 /// The command finished.
-pub(super) fn completed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, using: &CredentialUse, end: &End) -> Finding<'a> {
+pub(super) fn completed<'a>(
+    input: &Input<'_>,
+    timeline: &TimelineView<'a>,
+    using: &CredentialUse,
+    end: &End,
+) -> Finding<'a> {
     let (command, id) = (command_subject(using.purpose), &using.credential);
     let code = input.row.exit_code.unwrap_or_default();
     let took = elapsed(input.row.created_at_ms, end.at_ms);
@@ -55,7 +62,12 @@ pub(super) fn completed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, usin
         capitalized(command),
         rfc3339(end.at_ms)
     );
-    let evidence = [timeline.last("credential_unsealed"), exit, timeline.last("credential_checked"), timeline.last("use_completed")];
+    let evidence = [
+        timeline.last("credential_unsealed"),
+        exit,
+        timeline.last("credential_checked"),
+        timeline.last("use_completed"),
+    ];
     Finding::new(Verdict::Completed, sentence, evidence.into_iter().flatten())
 }
 

@@ -1,9 +1,8 @@
 //! The verdict on an ended session.
 
 use super::{
-    Finding, Input, external, sign_in,
-    timeline_view::{TimelineView, elapsed, quoted_last_lines, listed, number, quoted, text, when},
-    credential_use,
+    Finding, Input, credential_use, external, sign_in,
+    timeline_view::{TimelineView, elapsed, listed, number, quoted, quoted_last_lines, text, when},
 };
 use crate::clock::rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
@@ -13,7 +12,9 @@ use anteroom_wire::{Problem, diagnosis::Verdict};
 /// The verdict on an ended session.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
     let mut finding = match &end.outcome {
-        SessionOutcome::Completed(_) if let Some(using) = input.row.purpose.credential_use() => credential_use::completed(input, timeline, using, end),
+        SessionOutcome::Completed(_) if let Some(using) = input.row.purpose.credential_use() => {
+            credential_use::completed(input, timeline, using, end)
+        }
         SessionOutcome::Completed(credential) => {
             let took = elapsed(input.row.created_at_ms, end.at_ms);
             let sentence = format!(
@@ -23,7 +24,8 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &
             Finding::new(Verdict::Completed, sentence, timeline.last("candidate_accepted"))
         }
         SessionOutcome::Cancelled => {
-            let sentence = format!("The session was cancelled at {}{}", rfc3339(end.at_ms), consequences(timeline, end));
+            let sentence =
+                format!("The session was cancelled at {}{}", rfc3339(end.at_ms), consequences(timeline, end));
             Finding::new(Verdict::Cancelled, sentence, None)
         }
         SessionOutcome::Failed => failed(input, timeline, end),
@@ -39,8 +41,7 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
     let at = rfc3339(end.at_ms);
     let consequences = consequences(timeline, end);
     let because = |verdict, cause: &str| {
-        let details =
-            if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
+        let details = if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
         Finding::new(verdict, format!("The session failed at {at}: {cause}{details}{consequences}"), None)
     };
     // The row can hold any problem as the reason. Those that the server never writes get `Unknown`, with their code.
@@ -80,7 +81,8 @@ fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         (Some((entry, why)), _) => (when(entry), Some(why)),
         (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
     };
-    if let (Some(claim), Some(ExitReason::Stopped { why: StopReason::Failed })) = (timeline.last("claim_failed"), &why) {
+    if let (Some(claim), Some(ExitReason::Stopped { why: StopReason::Failed })) = (timeline.last("claim_failed"), &why)
+    {
         evidence.push(claim);
         let failure = claim.sentence.trim_end_matches('.');
         return Finding::new(
@@ -91,7 +93,11 @@ fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
     }
     let Some(why) = why else {
         let detail = end.reason.detail.as_deref().unwrap_or("its cause is not recorded");
-        return Finding::new(Verdict::MachineEndUnknown, format!("The machine ended at {at}: {detail}{consequences}"), evidence);
+        return Finding::new(
+            Verdict::MachineEndUnknown,
+            format!("The machine ended at {at}: {detail}{consequences}"),
+            evidence,
+        );
     };
     let verdict = verdict_of(&why);
     let opening = match &why {
@@ -176,10 +182,12 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         );
         return Finding::new(Verdict::NoCapacity, sentence, timeline.of_kind("accepted"));
     }
-    let of_sign_in = if timeline.is_use() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
+    let of_sign_in =
+        if timeline.is_use() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
     if let Some(mut fault) = of_sign_in.or_else(|| external::fault(input, timeline)) {
         let sentence = fault.sentence.trim_end_matches('.');
-        fault.sentence = format!("{sentence}. The session ended at {at} because {cause}{}", consequences(timeline, end));
+        fault.sentence =
+            format!("{sentence}. The session ended at {at} because {cause}{}", consequences(timeline, end));
         return fault;
     }
     let detail =
@@ -214,11 +222,7 @@ fn consequences(timeline: &TimelineView<'_>, end: &End) -> String {
         };
         sentence.push_str(&format!("; {subject} at {} for that reason", listed(&times)));
     }
-    sentence.push_str(if timeline.is_use() {
-        "; the command did not finish"
-    } else {
-        "; no credential was delivered"
-    });
+    sentence.push_str(if timeline.is_use() { "; the command did not finish" } else { "; no credential was delivered" });
     if let Some(exit) = timeline.last("cli_exited").filter(|_| end.outcome == SessionOutcome::Cancelled) {
         let code = number(exit, "code").unwrap_or_default();
         let what = if timeline.is_use() { "the command" } else { "the tool" };

@@ -74,7 +74,11 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
 }
 
 /// No fault is known: the session waits for the user.
-pub(super) fn waiting_for_user<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Option<Finding<'a>> {
+pub(super) fn waiting_for_user<'a>(
+    input: &Input<'_>,
+    timeline: &TimelineView<'a>,
+    supervisor: &SupervisorSnapshot,
+) -> Option<Finding<'a>> {
     let machine = display_name(input, input.row.external_machine.as_ref()?);
     let desktop = match last_dial(timeline) {
         Some(entry) => format!("its desktop answered at {}", when(entry)),
@@ -120,18 +124,20 @@ pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, componen
         Component::Machine => {
             let machine = display_name(input, name);
             match last_dial(timeline) {
-                None => {
-                    (ComponentState::Unknown, format!("It is the external machine {machine}; no connection has been attempted yet."))
-                }
+                None => (
+                    ComponentState::Unknown,
+                    format!("It is the external machine {machine}; no connection has been attempted yet."),
+                ),
                 Some(_) => (ComponentState::Ok, format!("It is the external machine {machine}.")),
             }
         }
         Component::Channel => (ComponentState::NotReached, "An external machine has no channel.".to_owned()),
         Component::Agent => match last_agent_entry(timeline) {
             Some(entry) => (ComponentState::Ok, format!("It last reported at {}.", when(entry))),
-            None => {
-                (ComponentState::Unknown, "It has not reported yet; it delivers over HTTP with a separate token.".to_owned())
-            }
+            None => (
+                ComponentState::Unknown,
+                "It has not reported yet; it delivers over HTTP with a separate token.".to_owned(),
+            ),
         },
         Component::Display => match last_dial(timeline) {
             None => (ComponentState::NotReached, "It has not been opened yet.".to_owned()),
@@ -146,7 +152,9 @@ pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, componen
         Component::Cli if !has("cli_started") && !has("cli_exited") => {
             (ComponentState::Unknown, "It has not been reported yet.".to_owned())
         }
-        Component::Egress => (ComponentState::NotReached, "An external machine does not use the egress gate.".to_owned()),
+        Component::Egress => {
+            (ComponentState::NotReached, "An external machine does not use the egress gate.".to_owned())
+        }
         Component::Session | Component::Tunnel | Component::Cli | Component::Credential => return None,
     })
 }

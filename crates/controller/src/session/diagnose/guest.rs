@@ -2,7 +2,7 @@
 
 use super::{
     Finding,
-    timeline_view::{TimelineView, quoted_last_lines, number, quoted, text, when},
+    timeline_view::{TimelineView, number, quoted, quoted_last_lines, text, when},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::diagnosis::Verdict;
@@ -47,17 +47,22 @@ pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'
 pub(super) fn crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let over = |crash: &TimelineRow| {
         timeline.machine.iter().any(|entry| {
-            entry.kind == "crash_loop_ended" && entry.number > crash.number && text(entry, "name") == text(crash, "name")
+            entry.kind == "crash_loop_ended"
+                && entry.number > crash.number
+                && text(entry, "name") == text(crash, "name")
         })
     };
     let crash = timeline.machine.iter().rfind(|entry| entry.kind == "crash_loop" && !over(entry))?;
     let (name, exits) = (quoted(text(crash, "name")), number(crash, "exits").unwrap_or_default());
     let window_s = number(crash, "window_s").unwrap_or_default();
     let how = match number(crash, "code") {
-        Some(code) => format!("exited {exits} times within {window_s} s, last with exit code {code} at {}", when(crash)),
+        Some(code) => {
+            format!("exited {exits} times within {window_s} s, last with exit code {code} at {}", when(crash))
+        }
         None => format!("could not be started {exits} times within {window_s} s, last at {}", when(crash)),
     };
-    let sentence = format!("The machine's program {name} {how}; the agent keeps restarting it{}.", quoted_last_lines(crash));
+    let sentence =
+        format!("The machine's program {name} {how}; the agent keeps restarting it{}.", quoted_last_lines(crash));
     let single = timeline.last("child_exited").filter(|exit| text(exit, "name") == text(crash, "name"));
     Some(Finding::new(Verdict::GuestCrashLoop, sentence, single.into_iter().chain([crash])))
 }
@@ -70,8 +75,8 @@ pub(super) fn memory_low<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>>
     }
     let left = number(low, "available_mib").unwrap_or_default();
     let stall = low.data.get("some_avg10").and_then(serde_json::Value::as_f64);
-    let stall =
-        stall.map_or_else(String::new, |percent| format!(", and programs waited for memory {percent:.0} % of the time"));
+    let stall = stall
+        .map_or_else(String::new, |percent| format!(", and programs waited for memory {percent:.0} % of the time"));
     let sentence = format!("The machine has been low on memory since {}: {left} MiB were available{stall}.", when(low));
     Some(Finding::new(Verdict::GuestMemoryLow, sentence, [low]))
 }

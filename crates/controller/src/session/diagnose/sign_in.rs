@@ -2,7 +2,7 @@
 
 use super::{
     Finding, Input, guest,
-    timeline_view::{TimelineView, host_and_port, last_lines, quoted_last_lines, listed, number, quoted, text, when},
+    timeline_view::{TimelineView, host_and_port, last_lines, listed, number, quoted, quoted_last_lines, text, when},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{Problem, agent::CaptureState, diagnosis::Verdict};
@@ -48,8 +48,10 @@ pub(super) fn delivery_rejected<'a>(input: &Input<'_>, timeline: &TimelineView<'
     let at = entry.map_or_else(String::new, |entry| format!(" at {}", when(entry)));
     let detail = entry.map(|entry| text(entry, "detail")).filter(|detail| !detail.is_empty());
     let detail = detail.map_or_else(String::new, |detail| format!(": {}", quoted(detail)));
-    let sentence =
-        format!("A credential was delivered{at} and rejected ({}{detail}); it is not retried and nothing is stored.", quoted(code));
+    let sentence = format!(
+        "A credential was delivered{at} and rejected ({}{detail}); it is not retried and nothing is stored.",
+        quoted(code)
+    );
     Some(Finding::new(verdict, sentence, timeline.last("candidate_accepted").into_iter().chain(entry)))
 }
 
@@ -63,16 +65,17 @@ pub(super) fn rejected_delivery<'a>(timeline: &TimelineView<'a>) -> Option<&'a T
 
 pub(super) fn delivery_failing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     // While the database fails, entries are not stored either: use the supervisor's state too.
-    let (attempts, error, since) = match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), candidate(timeline)) {
-        (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {
-            (u64::from(*attempts), error.clone(), last)
-        }
-        (_, Some(last)) if last.kind == "delivery_retry" => {
-            let attempts = number(last, "attempts").unwrap_or_default().unsigned_abs();
-            (attempts, text(last, "error").to_owned(), Some(last))
-        }
-        _ => return None,
-    };
+    let (attempts, error, since) =
+        match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), candidate(timeline)) {
+            (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {
+                (u64::from(*attempts), error.clone(), last)
+            }
+            (_, Some(last)) if last.kind == "delivery_retry" => {
+                let attempts = number(last, "attempts").unwrap_or_default().unsigned_abs();
+                (attempts, text(last, "error").to_owned(), Some(last))
+            }
+            _ => return None,
+        };
     let since = since.map_or_else(String::new, |entry| format!(" (last recorded at {})", when(entry)));
     let sentence = format!(
         "A valid credential was found and could not be delivered in {attempts} attempts{since}: {}; nothing is stored yet and the machine keeps the credential.",
@@ -169,14 +172,26 @@ fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
         when(last),
         quoted(why)
     );
-    Some(Finding::new(Verdict::CredentialInvalidFormat, sentence, [last].into_iter().chain(timeline.last("cli_exited"))))
+    Some(Finding::new(
+        Verdict::CredentialInvalidFormat,
+        sentence,
+        [last].into_iter().chain(timeline.last("cli_exited")),
+    ))
 }
 
 fn cli_ended<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let (exit, _) = exit_without_credential(timeline)?;
-    let sentence =
-        format!("{} ended without an error at {} and wrote no credential{}.", input.tool, when(exit), quoted_last_lines(exit));
-    Some(Finding::new(Verdict::CliExitedWithoutCredential, sentence, timeline.last("cli_started").into_iter().chain([exit])))
+    let sentence = format!(
+        "{} ended without an error at {} and wrote no credential{}.",
+        input.tool,
+        when(exit),
+        quoted_last_lines(exit)
+    );
+    Some(Finding::new(
+        Verdict::CliExitedWithoutCredential,
+        sentence,
+        timeline.last("cli_started").into_iter().chain([exit]),
+    ))
 }
 
 /// Granted hosts were requested, none could be reached, and the tool has shown no sign-in address or code.

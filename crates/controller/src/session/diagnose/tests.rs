@@ -12,11 +12,11 @@ mod sign_in;
 
 use super::{ExternalMachineConfig, Input, MachineProgress, SupervisorSnapshot, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
-use anteroom_store::{End, RowStatus, SessionOutcome, Reason, SessionRow, TimelineRow};
+use anteroom_store::{End, Reason, RowStatus, SessionOutcome, SessionRow, TimelineRow};
 use anteroom_wire::{
     CallerId, CredentialId, MachineId, Problem, SessionId,
     agent::{CaptureState, CliState},
-    diagnosis::{Diagnosis, Component, ComponentState, Verdict},
+    diagnosis::{Component, ComponentState, Diagnosis, Verdict},
 };
 use serde_json::{Value, json};
 
@@ -84,7 +84,13 @@ impl Case {
     fn entry(mut self, kind: &str, data: Value) -> Self {
         let number = self.timeline.len() as u64 + 1;
         let sentence = format!("{kind} happened.");
-        self.timeline.push(TimelineRow { number, at_ms: STARTED_MS + number * 1_000, kind: kind.into(), sentence, data });
+        self.timeline.push(TimelineRow {
+            number,
+            at_ms: STARTED_MS + number * 1_000,
+            kind: kind.into(),
+            sentence,
+            data,
+        });
         self
     }
 
@@ -98,7 +104,8 @@ impl Case {
 
     fn at(mut self, progress: MachineProgress) -> Self {
         let (cli, capture) = (CliState::Waiting, CaptureState::Waiting);
-        self.supervisor = Some(SupervisorSnapshot { progress, cli, capture, signing_in: false, viewers: 0, agent_error: None });
+        self.supervisor =
+            Some(SupervisorSnapshot { progress, cli, capture, signing_in: false, viewers: 0, agent_error: None });
         self
     }
 
@@ -172,7 +179,8 @@ type Row = (&'static str, Case, Verdict);
 
 /// All injected causes.
 fn table() -> Vec<Row> {
-    [active::rows(), external::rows(), sign_in::rows(), ended::rows(), other_moments::rows(), credential_use::rows()].concat()
+    [active::rows(), external::rows(), sign_in::rows(), ended::rows(), other_moments::rows(), credential_use::rows()]
+        .concat()
 }
 
 #[test]

@@ -43,8 +43,11 @@ fn fence(length: u8) -> Vec<u8> {
 fn any_message() -> impl Strategy<Value = FilteredMessage> {
     prop_oneof![
         Just(passed(with_body(&[0], 20))),
-        proptest::collection::vec(any::<i32>().prop_filter("not an input extension", |number| !INPUT_EXTENSIONS.contains(number)), 0..40)
-            .prop_map(|numbers| passed(encodings(&numbers))),
+        proptest::collection::vec(
+            any::<i32>().prop_filter("not an input extension", |number| !INPUT_EXTENSIONS.contains(number)),
+            0..40
+        )
+        .prop_map(|numbers| passed(encodings(&numbers))),
         (any::<u8>(), any::<u16>()).prop_map(|(a, b)| {
             let [hi, lo] = b.to_be_bytes();
             passed(with_body(&[3, a, hi, lo], 10))

@@ -11,7 +11,8 @@ fn waits(case: Case, stage: Stage) -> Case {
 fn replaced(why: &ExitReason) -> Case {
     let mut case = Case::running().machine_exited(why).entry("machine_replaced", json!({ "generation": 2 }));
     case.row.generation = 2;
-    case.row.status = RowStatus::Active { replacement_reason: Some(Reason::new(Problem::MachineFailed, why.to_string())) };
+    case.row.status =
+        RowStatus::Active { replacement_reason: Some(Reason::new(Problem::MachineFailed, why.to_string())) };
     case.at(MachineProgress::Lost)
 }
 

@@ -1,7 +1,7 @@
 //! Sessions that use a stored credential.
 
 use super::*;
-use anteroom_store::{SessionPurpose, CredentialUse};
+use anteroom_store::{CredentialUse, SessionPurpose};
 use anteroom_wire::agent::UsePurpose;
 
 fn of(mut case: Case, purpose: UsePurpose) -> Case {
@@ -29,7 +29,8 @@ fn running() -> Case {
 
 /// The command finished with this exit code.
 fn over(code: i32) -> Case {
-    let case = running().exited(code, &["last lines"]).entry("use_completed", json!({ "code": code, "changed": false }));
+    let case =
+        running().exited(code, &["last lines"]).entry("use_completed", json!({ "code": code, "changed": false }));
     let mut case = case.ended("completed", Problem::UseCompleted, "");
     case.row.exit_code = Some(code);
     case
@@ -71,13 +72,21 @@ pub(super) fn rows() -> Vec<Row> {
             running().ended("expired", Problem::DeadlineExpired, ""),
             Verdict::DeadlineExpired,
         ),
-        ("a command whose machine exited", running().machine_exited(&killed).failed(Problem::MachineFailed), Verdict::MachineKilled),
+        (
+            "a command whose machine exited",
+            running().machine_exited(&killed).failed(Problem::MachineFailed),
+            Verdict::MachineKilled,
+        ),
         (
             "a command that a former server knew",
             exec(Case::requested()).failed(Problem::ControllerRestarted),
             Verdict::ServerRestarted,
         ),
-        ("deleted while queued", exec(Case::requested()).failed(Problem::UnknownCredential), Verdict::CredentialDeleted),
+        (
+            "deleted while queued",
+            exec(Case::requested()).failed(Problem::UnknownCredential),
+            Verdict::CredentialDeleted,
+        ),
         (
             "deleted before the second machine",
             running().machine_exited(&killed).entry("machine_requested", json!({})).failed(Problem::UnknownCredential),
@@ -110,7 +119,10 @@ fn end_of_a_command_is_reported_with_exit_code_and_last_lines() {
     let expected = format!("The command with the stored credential {id} ended with exit code 7 at ");
     assert!(found.sentence.starts_with(&expected), "{}", found.sentence);
     assert!(found.sentence.contains("“last lines”"), "{}", found.sentence);
-    assert_eq!((link(&found, Component::Cli), link(&found, Component::Credential)), (ComponentState::Ok, ComponentState::Ok));
+    assert_eq!(
+        (link(&found, Component::Cli), link(&found, Component::Credential)),
+        (ComponentState::Ok, ComponentState::Ok)
+    );
     let running = running().diagnosis().sentence;
     assert!(running.ends_with(&format!("{id} has been running since {}.", at(5))), "{running}");
 }

@@ -18,7 +18,11 @@ fn at_three_times(what: &'static str, why: &ExitReason, verdict: Verdict) -> [Ro
     let second = first_exited.entry("machine_requested", json!({ "generation": 2 })).entry("machine_ready", json!({}));
     [
         (what, Case::requested().machine_exited(why).failed(Problem::MachineFailed), verdict),
-        (what, Case::running().viewer("viewer_joined", None).machine_exited(why).failed(Problem::MachineFailed), verdict),
+        (
+            what,
+            Case::running().viewer("viewer_joined", None).machine_exited(why).failed(Problem::MachineFailed),
+            verdict,
+        ),
         (what, second.machine_exited(why).failed(Problem::MachineFailed), verdict),
     ]
 }
@@ -90,7 +94,11 @@ pub(super) fn rows() -> Vec<Row> {
             unclaimed(Case::requested().viewer("viewer_joined", None)),
             Verdict::ClaimFailed,
         ),
-        ("no image", Case::requested().entry("machine_start_failed", json!({})).failed(Problem::NoImage), Verdict::NoImage),
+        (
+            "no image",
+            Case::requested().entry("machine_start_failed", json!({})).failed(Problem::NoImage),
+            Verdict::NoImage,
+        ),
         (
             "no capacity at a restart",
             Case::requested().machine_exited(&ExitReason::OutOfMemory).failed(Problem::NoCapacity),
@@ -212,7 +220,8 @@ fn counted_rejections_and_rejected_tickets_are_reported() {
 
 #[test]
 fn stage_that_timed_out_is_named_and_later_stages_are_not_reached() {
-    let case = Case::requested().machine_exited(&timeout(Stage::Display, "connection refused")).failed(Problem::ReadyTimeout);
+    let case =
+        Case::requested().machine_exited(&timeout(Stage::Display, "connection refused")).failed(Problem::ReadyTimeout);
     let found = case.diagnosis();
     for part in ["60000 ms", "Display", "7 attempts", "connection refused", "no credential was delivered"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);

@@ -85,7 +85,14 @@ fn connect_failure_is_reported_with_time_problem_and_detail() {
 #[test]
 fn components_of_an_external_machine_are_unknown_without_reports() {
     let fresh = on(None).diagnosis();
-    let states = [Component::Machine, Component::Channel, Component::Agent, Component::Display, Component::Cli, Component::Egress];
+    let states = [
+        Component::Machine,
+        Component::Channel,
+        Component::Agent,
+        Component::Display,
+        Component::Cli,
+        Component::Egress,
+    ];
     let states = |found: &Diagnosis| states.map(|wanted| link(found, wanted));
     use ComponentState::{NotReached, Ok, Unknown};
     assert_eq!(states(&fresh), [Unknown, NotReached, Unknown, NotReached, Unknown, NotReached]);

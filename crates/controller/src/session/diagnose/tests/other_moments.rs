@@ -27,7 +27,11 @@ fn external_rows() -> Vec<Row> {
     ];
     let mut rows = Vec::new();
     for (problem, verdict) in faults {
-        rows.push(("an external desktop that went away", dialled(dialled(external_case(), None), Some(problem)), verdict));
+        rows.push((
+            "an external desktop that went away",
+            dialled(dialled(external_case(), None), Some(problem)),
+            verdict,
+        ));
         let other = dialled(external_case(), Some(Problem::ExternalNoRoute));
         rows.push(("an external desktop with another cause before", dialled(other, Some(problem)), verdict));
         let expired = dialled(external_case(), Some(problem)).ended("expired", Problem::IdleExpired, "");
@@ -42,7 +46,8 @@ fn external_rows() -> Vec<Row> {
 pub(super) fn rows() -> Vec<Row> {
     let low = |case: Case| case.entry("memory_low", json!({ "available_mib": 40, "some_avg10": 31.5 }));
     let no_image = |case: Case| case.entry("machine_start_failed", json!({})).failed(Problem::NoImage);
-    let replaced = Case::running().machine_exited(&ExitReason::GuestPanic).entry("machine_requested", json!({ "generation": 2 }));
+    let replaced =
+        Case::running().machine_exited(&ExitReason::GuestPanic).entry("machine_requested", json!({ "generation": 2 }));
     let mut rows = external_rows();
     rows.extend([
         ("little memory with a viewer", low(Case::running().viewer("viewer_joined", None)), Verdict::GuestMemoryLow),
@@ -62,7 +67,11 @@ pub(super) fn rows() -> Vec<Row> {
             replaced.clone().failed(Problem::ControllerRestarted),
             Verdict::ServerRestarted,
         ),
-        ("the provider was removed while queued", Case::new().failed(Problem::ProviderUnavailable), Verdict::ProviderRemoved),
+        (
+            "the provider was removed while queued",
+            Case::new().failed(Problem::ProviderUnavailable),
+            Verdict::ProviderRemoved,
+        ),
         (
             "the provider was removed at the second machine",
             replaced.clone().failed(Problem::ProviderUnavailable),

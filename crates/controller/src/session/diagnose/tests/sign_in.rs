@@ -60,11 +60,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("… in the other order", killed(Case::running().exited(137, &[])), Verdict::GuestOutOfMemory),
         ("another program was", killed(Case::running()), Verdict::GuestOutOfMemory),
         ("unknown victim", Case::running().entry("out_of_memory", json!({})), Verdict::GuestOutOfMemory),
-        (
-            "… and the sign-in went on",
-            killed(Case::running()).entry("sign_in_url", json!({})),
-            Verdict::WaitingForUser,
-        ),
+        ("… and the sign-in went on", killed(Case::running()).entry("sign_in_url", json!({})), Verdict::WaitingForUser),
         (
             "… and the tool failed later",
             killed(Case::running()).later(60_000).exited(1, &[]).later(90_000),

@@ -69,7 +69,7 @@ async fn dry_run_prints_planned_actions_and_changes_nothing() {
         assert_eq!((active(&server).await, server.machines().len()), (2, 3), "nothing was done");
     }
     let words = says(&server, &["reconcile", "--dry-run"]).await;
-    assert!(words.contains("end session") && words.contains("left for another sweep"), "{words}");
+    assert!(words.contains("end session") && words.contains("deferred to a later reconciliation"), "{words}");
     sweep_all(&server).await;
     server.finish().await.unwrap();
 }

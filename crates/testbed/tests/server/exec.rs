@@ -232,7 +232,7 @@ async fn credential_changed_by_a_command_is_stored_under_the_same_id() {
     let script = "printf '{\"token\": \"second\"}' > .scripted/new && mv .scripted/new .scripted/auth.json";
     let done = run_cli(&server, &["exec", "--credential", &id, "--", "sh", "-c", script]).await;
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-    assert!(text(&done.stderr).contains(&format!("sealed and stored ({id})")), "{}", text(&done.stderr));
+    assert!(text(&done.stderr).contains(&format!("is stored ({id})")), "{}", text(&done.stderr));
     let lease = api.lease(&id.parse().unwrap()).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"second\"}");
     assert_eq!(api.credentials().await.unwrap().credentials.len(), 1);

@@ -1,5 +1,5 @@
-//! How fast machines start here: `start_times KEEPER IMAGE_DIR STATE_DIR [N]` prepares a template in STATE_DIR, starts N
-//! machines one after another and prints the milliseconds of each step.
+//! Measures the start of machines: `start_times KEEPER IMAGE_DIR STATE_DIR [N]` prepares a template in STATE_DIR, starts N
+//! machines one after another and prints the duration of each step in milliseconds.
 #![allow(clippy::print_stdout, reason = "an example for a terminal")]
 
 use anteroom_machine::{
@@ -30,9 +30,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Box::pin(std::future::ready(hyper::Response::new(body)))
     });
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let place = Settings::under(&state, keeper);
-    let machines = Machines::open(place, Arc::new(template), host, tasks.clone(), stop.clone()).await?;
-    println!("spawned channel   hello   ready     RFB    gone  private MB");
+    let settings = Settings::under(&state, keeper);
+    let machines = Machines::open(settings, Arc::new(template), host, tasks.clone(), stop.clone()).await?;
+    println!("spawned channel   hello   ready     RFB removed  private MB");
     for number in 0..count {
         println!("{}", start(&machines, MachineId::from_parts(number, [7; 10])).await?);
     }
@@ -64,7 +64,7 @@ async fn template(keeper: &Path, image: &Image, state: &Path) -> Result<Template
     Ok(Template::prepare(image, &report.chosen, &settings, |progress| println!("{progress:?}")).await?)
 }
 
-/// One machine from its request to its end, as a line of the table.
+/// Starts and stops one machine; returns a line of the table.
 async fn start(machines: &Machines, id: MachineId) -> Result<String, Box<dyn std::error::Error>> {
     let began = Instant::now();
     let mut states = machines.start(id.clone())?;
@@ -74,11 +74,11 @@ async fn start(machines: &Machines, id: MachineId) -> Result<String, Box<dyn std
     channels.agent.desktop().await?.read_exact(&mut greeting).await?;
     let rfb = began.elapsed().as_millis();
     let private_mb = machines.memory(&id).map_or(0, |memory| memory.private_bytes / 1_000_000);
-    let ending = Instant::now();
+    let stop_requested = Instant::now();
     machines.stop(&id, StopReason::Completed);
     states.wait_for(State::is_removed).await?;
-    let gone = ending.elapsed().as_millis();
+    let removed = stop_requested.elapsed().as_millis();
     let t = channels.timings;
     let steps = format!("{:7} {:7} {:7} {:7}", t.spawned_ms, t.channel_ms, t.hello_ms, t.ready_ms);
-    Ok(format!("{steps} {rfb:7} {gone:7} {private_mb:11}"))
+    Ok(format!("{steps} {rfb:7} {removed:7} {private_mb:11}"))
 }

@@ -1,4 +1,4 @@
-//! Real machines: an image booted once, then cloned. Needs QEMU and `ANTEROOM_TEST_IMAGE`, an image's directory.
+//! Tests with real machines: boots an image once and clones it. Requires QEMU and `ANTEROOM_TEST_IMAGE`, an image's directory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 use anteroom_machine::{
@@ -22,8 +22,8 @@ use tokio::{io::AsyncReadExt, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const KEEPER: &str = env!("CARGO_BIN_EXE_anteroom-keeper");
-/// Generous: emulation on a busy machine.
-const SOON: Duration = Duration::from_secs(120);
+/// Generous, for emulation on a busy host.
+const STATE_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn image() -> Image {
     let dir = std::env::var_os("ANTEROOM_TEST_IMAGE")
@@ -31,14 +31,14 @@ fn image() -> Image {
     Image::open(Path::new(&dir)).unwrap()
 }
 
-/// Shared by all tests and runs: preparing a template takes a minute under emulation.
-fn kept(name: &str) -> PathBuf {
+/// A directory that all tests and runs share: preparing a template takes a minute under emulation.
+fn shared_dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 fn template_settings() -> TemplateSettings {
     TemplateSettings {
-        templates_dir: kept("templates"),
+        templates_dir: shared_dir("templates"),
         qemu_program: qemu::find().expect("qemu-system-x86_64 is not in PATH"),
         keeper_program: KEEPER.into(),
         hardware: Hardware::default(),
@@ -52,7 +52,7 @@ async fn accelerator(image: &Image) -> qemu::AcceleratorReport {
     let settings = ProbeSettings {
         qemu_program: qemu::find().expect("qemu-system-x86_64 is not in PATH"),
         keeper_program: KEEPER.into(),
-        cache_dir: kept("accelerator"),
+        cache_dir: shared_dir("accelerator"),
         boot_ms_max: 15_000,
     };
     qemu::probe(&image.kernel(), &image.initramfs(), &image.manifest.hash, &settings).await.unwrap()
@@ -64,7 +64,7 @@ async fn template() -> Template {
     Template::prepare(&image, &accelerator, &template_settings(), |progress| eprintln!("{progress:?}")).await.unwrap()
 }
 
-/// A server with its machines, in a directory of its own.
+/// A server with its machines, in its state directory.
 struct Server {
     machines: Machines,
     stop: CancellationToken,
@@ -72,33 +72,37 @@ struct Server {
 }
 
 impl Server {
-    async fn open(top: &Path, recipe: Arc<dyn SpecSource>) -> Self {
+    async fn open(state_dir: &Path, spec_source: Arc<dyn SpecSource>) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let host: HostService = Arc::new(|_, _| {
             let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
             Box::pin(std::future::ready(hyper::Response::new(body)))
         });
-        let settings = Settings::under(top, KEEPER.into());
-        let machines = Machines::open(settings, recipe, host, tasks.clone(), stop.clone()).await.unwrap();
+        let settings = Settings::under(state_dir, KEEPER.into());
+        let machines = Machines::open(settings, spec_source, host, tasks.clone(), stop.clone()).await.unwrap();
         Self { machines, stop, tasks }
     }
 
     async fn end(self) {
         self.stop.cancel();
         self.tasks.close();
-        tokio::time::timeout(SOON, self.tasks.wait()).await.expect("a task did not end");
+        tokio::time::timeout(STATE_TIMEOUT, self.tasks.wait()).await.expect("a task did not end");
     }
 }
 
 fn new_id() -> MachineId {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let mut chance = [0u8; 10];
-    chance[..4].copy_from_slice(&now.subsec_nanos().to_le_bytes());
-    MachineId::from_parts(u64::try_from(now.as_millis()).unwrap(), chance)
+    let mut random = [0u8; 10];
+    random[..4].copy_from_slice(&now.subsec_nanos().to_le_bytes());
+    MachineId::from_parts(u64::try_from(now.as_millis()).unwrap(), random)
 }
 
 async fn until(state: &mut watch::Receiver<State>, wanted: impl FnMut(&State) -> bool) -> State {
-    tokio::time::timeout(SOON, state.wait_for(wanted)).await.expect("the state did not come").unwrap().clone()
+    tokio::time::timeout(STATE_TIMEOUT, state.wait_for(wanted))
+        .await
+        .expect("the expected state was not reached")
+        .unwrap()
+        .clone()
 }
 
 async fn ready(state: &mut watch::Receiver<State>) -> Channels {
@@ -106,7 +110,7 @@ async fn ready(state: &mut watch::Receiver<State>) -> Channels {
     state.channels().unwrap_or_else(|| panic!("{state:?}")).clone()
 }
 
-async fn gone(state: &mut watch::Receiver<State>) -> ExitReason {
+async fn removed(state: &mut watch::Receiver<State>) -> ExitReason {
     let State::Removed { why, receipt } = until(state, State::is_removed).await else { unreachable!() };
     let left = receipt.expect("no receipt").checks.leftovers;
     assert!(left.is_empty(), "{left:?}");
@@ -114,7 +118,7 @@ async fn gone(state: &mut watch::Receiver<State>) -> ExitReason {
 }
 
 #[tokio::test]
-async fn the_probe_tells_what_boots() {
+async fn probe_reports_what_boots() {
     let image = image();
     let report = accelerator(&image).await;
     match (&report.chosen, &report.kvm) {
@@ -126,11 +130,11 @@ async fn the_probe_tells_what_boots() {
     assert!(!report.explanation.is_empty());
     let again = Instant::now();
     assert_eq!(accelerator(&image).await, report);
-    assert!(again.elapsed() < Duration::from_secs(5), "the answer was not kept");
+    assert!(again.elapsed() < Duration::from_secs(5), "the report was not cached");
 }
 
 #[tokio::test]
-async fn a_clone_answers_at_once_and_shows_its_desktop() {
+async fn clone_answers_at_once_and_shows_its_desktop() {
     let template = template().await;
     let top = tempfile::tempdir().unwrap();
     let memory_bytes = u64::from(template.manifest().hardware.memory_mib) << 20;
@@ -152,12 +156,12 @@ async fn a_clone_answers_at_once_and_shows_its_desktop() {
     eprintln!("{memory:?}");
     assert!(memory.private_bytes < memory_bytes / 2, "{memory:?}");
     assert_eq!(server.machines.stop(&id, StopReason::Completed), RequestOutcome::Enqueued);
-    assert_eq!(gone(&mut state).await, ExitReason::Stopped { why: StopReason::Completed });
+    assert_eq!(removed(&mut state).await, ExitReason::Stopped { why: StopReason::Completed });
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_clone_outlives_its_server_and_is_dialled_by_the_next() {
+async fn clone_outlives_its_server_and_is_adopted_by_the_next() {
     let template: Arc<Template> = Arc::new(template().await);
     let top = tempfile::tempdir().unwrap();
     let id = new_id();
@@ -166,7 +170,7 @@ async fn a_clone_outlives_its_server_and_is_dialled_by_the_next() {
         let mut state = server.machines.watch(&id).unwrap_or_else(|| server.machines.start(id.clone()).unwrap());
         let channels = ready(&mut state).await;
         channels.agent.hello().await.unwrap();
-        // A stream in full flight when the server ends: the next one finds its rest in the pipe.
+        // The stream is active when the server ends, so that the next server finds stale bytes in the pipe.
         let _desktop = channels.agent.desktop().await.unwrap();
         server.end().await;
     }
@@ -174,7 +178,7 @@ async fn a_clone_outlives_its_server_and_is_dialled_by_the_next() {
     let mut state = server.machines.watch(&id).unwrap();
     ready(&mut state).await;
     server.machines.stop(&id, StopReason::Orphaned);
-    assert_eq!(gone(&mut state).await, ExitReason::Stopped { why: StopReason::Orphaned });
+    assert_eq!(removed(&mut state).await, ExitReason::Stopped { why: StopReason::Orphaned });
     server.end().await;
 }
 
@@ -187,7 +191,7 @@ fn claim(machine: &MachineId) -> Claim {
         by: ClaimedBy { session: SessionId::from_parts(1, [1; 10]), machine: machine.clone(), generation: 1 },
         geometry: Geometry { width: 1024, height: 768 },
         provider,
-        agent_token: Secret::new("a token that nobody knows".into()),
+        agent_token: Secret::new("a random token".into()),
         capture: CaptureLimits {
             stable_ms: 1_000,
             file_bytes_max: 100_000,
@@ -200,7 +204,7 @@ fn claim(machine: &MachineId) -> Claim {
 }
 
 #[tokio::test]
-async fn clones_do_not_share_what_they_write_and_a_claim_starts_the_tool() {
+async fn clones_do_not_share_writes_and_a_claim_starts_the_tool() {
     let template = template().await;
     let top = tempfile::tempdir().unwrap();
     let server = Server::open(top.path(), Arc::new(template)).await;
@@ -211,19 +215,22 @@ async fn clones_do_not_share_what_they_write_and_a_claim_starts_the_tool() {
     first.agent.claim(&claim(&ids[0])).await.unwrap();
     assert_eq!(first.agent.hello().await.unwrap().claimed.unwrap().machine, ids[0]);
     assert_eq!(second.agent.hello().await.unwrap().claimed, None);
-    // The tool's words reach the screen: it runs in a machine that was cloned a moment ago.
+    // The tool's output is on the screen of the clone.
     let shown = async {
         while first.agent.screen().await.unwrap().lines.iter().all(|line| line.trim().is_empty()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(SOON, shown).await.expect("the tool shows nothing");
+    tokio::time::timeout(STATE_TIMEOUT, shown).await.expect("the tool shows nothing");
     let mut terminal = first.agent.terminal("t1", TerminalSize { cols: 100, rows: 30 }).await.unwrap();
     let mut some = [0u8; 1];
-    tokio::time::timeout(SOON, terminal.read_exact(&mut some)).await.expect("the terminal shows nothing").unwrap();
+    tokio::time::timeout(STATE_TIMEOUT, terminal.read_exact(&mut some))
+        .await
+        .expect("the terminal shows nothing")
+        .unwrap();
     for (id, state) in ids.iter().zip(&mut states) {
         server.machines.stop(id, StopReason::Completed);
-        gone(state).await;
+        removed(state).await;
     }
     server.end().await;
 }
@@ -245,7 +252,7 @@ impl SpecSource for ReplaceableTemplate {
 }
 
 #[tokio::test]
-async fn a_template_stays_as_long_as_a_machine_maps_it() {
+async fn template_is_not_removed_while_a_machine_maps_it() {
     let kept = template().await;
     let (image, accelerator) = (image(), kept.manifest().accelerator.clone());
     let top = tempfile::tempdir().unwrap();
@@ -268,19 +275,19 @@ async fn a_template_stays_as_long_as_a_machine_maps_it() {
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
     ready(&mut state).await;
-    // New machines are made of another template; this machine still maps the old one.
+    // New machines start from another template; this machine still maps the old one.
     *current.lock().unwrap() = Arc::new(kept);
     assert_eq!(Template::remove_unused(&settings.templates_dir, None).unwrap(), 0);
     assert!(copy.exists());
     server.machines.stop(&id, StopReason::Completed);
-    gone(&mut state).await;
+    removed(&mut state).await;
     assert_eq!(Template::remove_unused(&settings.templates_dir, None).unwrap(), 1);
     assert!(!copy.exists());
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_guest_that_never_gets_ready_is_no_template_and_says_where_it_stood() {
+async fn guest_that_is_never_ready_is_an_error_with_its_stage() {
     let image = image();
     let accelerator = accelerator(&image).await.chosen;
     let mut settings = template_settings();
@@ -303,21 +310,21 @@ async fn a_guest_that_never_gets_ready_is_no_template_and_says_where_it_stood() 
 }
 
 #[tokio::test]
-async fn a_preparation_that_is_given_up_leaves_no_process() {
+async fn cancelled_preparation_leaves_no_process() {
     let image = image();
     let accelerator = accelerator(&image).await.chosen;
     let top = tempfile::tempdir().unwrap();
     let settings = TemplateSettings { templates_dir: top.path().join("templates"), ..template_settings() };
-    let (begun, waits) = tokio::sync::oneshot::channel();
-    let begun = Mutex::new(Some(begun));
-    let told = |progress| {
-        if let (PrepareProgress::Stage(_), Some(begun)) = (progress, begun.lock().unwrap().take()) {
-            begun.send(()).unwrap();
+    let (started, has_started) = tokio::sync::oneshot::channel();
+    let started = Mutex::new(Some(started));
+    let on_progress = |progress| {
+        if let (PrepareProgress::Stage(_), Some(started)) = (progress, started.lock().unwrap().take()) {
+            started.send(()).unwrap();
         }
     };
     tokio::select! {
-        done = Template::prepare(&image, &accelerator, &settings, told) => panic!("{done:?}"),
-        _ = waits => {}
+        done = Template::prepare(&image, &accelerator, &settings, on_progress) => panic!("{done:?}"),
+        _ = has_started => {}
     }
     let dir = settings.templates_dir.to_str().unwrap().to_owned();
     let processes = || {
@@ -332,15 +339,15 @@ async fn a_preparation_that_is_given_up_leaves_no_process() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, ended).await.expect("the preparation's machine lives");
+    tokio::time::timeout(STATE_TIMEOUT, ended).await.expect("the preparation's machine is still running");
 }
 
 #[tokio::test]
-async fn a_state_that_cannot_be_loaded_is_told_with_qemus_words() {
+async fn invalid_saved_state_is_an_error_with_the_output_of_the_vmm() {
     let template = template().await;
     let spec = template.spec(&new_id()).unwrap();
-    struct Broken(anteroom_machine::Spec);
-    impl SpecSource for Broken {
+    struct InvalidState(anteroom_machine::Spec);
+    impl SpecSource for InvalidState {
         fn image_hash(&self) -> &str {
             "none"
         }
@@ -356,10 +363,10 @@ async fn a_state_that_cannot_be_loaded_is_told_with_qemus_words() {
         }
     }
     std::fs::write(top.path().join("state"), b"not a state at all").unwrap();
-    let server = Server::open(top.path(), Arc::new(Broken(spec))).await;
+    let server = Server::open(top.path(), Arc::new(InvalidState(spec))).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    let why = gone(&mut state).await;
+    let why = removed(&mut state).await;
     let ExitReason::NeverStarted { error } = why else { panic!("{why:?}") };
     assert!(error.contains("could not be loaded"), "{error}");
     assert!(matches!(server.machines.receipt(&id).unwrap().unwrap().cause, ExitCause::NeverStarted { .. }));

@@ -1,10 +1,10 @@
-//! Images made by hand: what is taken, what is refused and why, what is removed and what stays.
+//! Checks, locks and removal of hand-made images.
 
 use super::*;
 use std::collections::BTreeMap;
 use store::ImageStore;
 
-/// An image in `images`, not large, but whole; `seed` tells two apart.
+/// A small but complete image in `images`; different seeds give different images.
 fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
     let new = images.join(format!("new-{seed}"));
     fs::create_dir_all(&new).unwrap();
@@ -48,7 +48,7 @@ fn open_store(dir: &Path) -> ImageStore {
 }
 
 #[test]
-fn a_whole_image_opens_and_verifies() {
+fn complete_image_opens_and_verifies() {
     let dir = tempfile::tempdir().unwrap();
     let image = image(dir.path(), "a", 1);
     image.verify().unwrap();
@@ -56,35 +56,35 @@ fn a_whole_image_opens_and_verifies() {
 }
 
 #[test]
-fn an_artefact_that_is_not_what_the_manifest_says_is_refused_with_the_reason() {
+fn artefact_that_differs_from_the_manifest_is_an_error_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let whole = image(dir.path(), "a", 1);
-    let refusal = |path: PathBuf, content: &[u8]| {
+    let image = image(dir.path(), "a", 1);
+    let error_with = |path: PathBuf, content: &[u8]| {
         let before = fs::read(&path).unwrap();
         fs::write(&path, content).unwrap();
-        let text = Image::open(&whole.dir).and_then(|image| image.verify()).unwrap_err().to_string();
+        let text = Image::open(&image.dir).and_then(|opened| opened.verify()).unwrap_err().to_string();
         fs::write(&path, before).unwrap();
         text
     };
-    assert!(refusal(whole.rootfs(), b"hsqs").contains("4 bytes"));
-    assert!(refusal(whole.rootfs(), b"HSQS and more").contains("not a squashfs"));
-    assert!(refusal(whole.rootfs(), b"hsqs and else").contains("has the hash"));
+    assert!(error_with(image.rootfs(), b"hsqs").contains("4 bytes"));
+    assert!(error_with(image.rootfs(), b"HSQS and more").contains("not a squashfs"));
+    assert!(error_with(image.rootfs(), b"hsqs and else").contains("has the hash"));
     let mut bz_image = vec![0; 120];
-    bz_image.resize(usize::try_from(whole.manifest.kernel.bytes).unwrap(), 0);
-    assert!(refusal(whole.kernel(), &bz_image).contains("not an ELF"));
-    fs::remove_file(whole.initramfs()).unwrap();
-    assert!(matches!(Image::open(&whole.dir), Err(ImageError::Read { .. })));
+    bz_image.resize(usize::try_from(image.manifest.kernel.bytes).unwrap(), 0);
+    assert!(error_with(image.kernel(), &bz_image).contains("not an ELF"));
+    fs::remove_file(image.initramfs()).unwrap();
+    assert!(matches!(Image::open(&image.dir), Err(ImageError::Read { .. })));
 }
 
 #[test]
-fn a_compressed_kernel_is_refused_by_name() {
+fn compressed_kernel_is_an_error_with_its_format() {
     let mut head = vec![0; 1024];
     head[0x202..0x206].copy_from_slice(b"HdrS");
     assert!(not_a_kernel(&head).unwrap().contains("bzImage"));
 }
 
 #[test]
-fn another_layout_or_protocol_is_refused_with_both_numbers() {
+fn other_layout_or_protocol_is_an_error_with_both_versions() {
     let dir = tempfile::tempdir().unwrap();
     let image = image(dir.path(), "a", 1);
     let mut other = image.manifest.clone();
@@ -97,7 +97,7 @@ fn another_layout_or_protocol_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn a_name_that_leads_out_of_the_image_is_refused() {
+fn file_name_outside_the_image_directory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let image = image(dir.path(), "a", 1);
     let mut other = image.manifest.clone();
@@ -107,33 +107,33 @@ fn a_name_that_leads_out_of_the_image_is_refused() {
 }
 
 #[test]
-fn without_a_build_there_is_no_current_image() {
+fn empty_store_has_no_current_image() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Image::current(dir.path()), Err(ImageError::None(_))));
 }
 
 #[test]
-fn old_images_go_but_not_the_current_one_and_not_one_in_use() {
+fn old_images_are_removed_except_current_and_locked_ones() {
     let dir = tempfile::tempdir().unwrap();
-    let [oldest, held, gone, newer, newest] =
+    let [oldest, locked, old, newer, newest] =
         [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)].map(|(seed, built_at)| image(dir.path(), seed, built_at));
     let store = open_store(dir.path());
     store.make_current(&oldest).unwrap();
-    let lock = held.lock().unwrap();
-    // The current one is among those that are kept.
+    let lock = locked.lock().unwrap();
+    // The current one counts as one of the three to keep.
     assert_eq!(store.prune(3).unwrap(), 1);
-    assert!(!gone.dir.exists());
-    for kept in [&oldest, &held, &newer, &newest] {
+    assert!(!old.dir.exists());
+    for kept in [&oldest, &locked, &newer, &newest] {
         assert!(Image::open(&kept.dir).is_ok());
     }
     drop(lock);
     assert_eq!(store.prune(3).unwrap(), 1);
-    assert!(!held.dir.exists());
-    assert!(held.lock().is_err());
+    assert!(!locked.dir.exists());
+    assert!(locked.lock().is_err());
 }
 
 #[test]
-fn a_machine_that_reads_the_root_keeps_its_image() {
+fn image_whose_root_file_system_is_in_use_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let [used, current] = [("a", 1), ("b", 2)].map(|(seed, built_at)| image(dir.path(), seed, built_at));
     let store = open_store(dir.path());
@@ -158,7 +158,7 @@ fn only_one_build_locks_the_store() {
 }
 
 #[test]
-fn making_current_replaces_the_link_at_once() {
+fn make_current_replaces_the_link() {
     let dir = tempfile::tempdir().unwrap();
     let [a, b] = ["a", "b"].map(|seed| image(dir.path(), seed, 1));
     let store = open_store(dir.path());

@@ -1,11 +1,11 @@
-//! The lifecycle as a table and as properties.
+//! The lifecycle as a transition table and as properties.
 
 use super::*;
 use anteroom_wire::agent::PROTOCOL;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// Channels of a machine that does not exist: their stream is closed.
+/// Channels whose stream is closed.
 fn channels() -> Channels {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let agent = runtime.block_on(async {
@@ -32,19 +32,19 @@ fn stopping() -> State {
     State::Stopping { why: StopReason::Cancelled }
 }
 
-fn dead() -> State {
+fn exited() -> State {
     State::Exited { why: ExitReason::Exited { code: 3 } }
 }
 
-fn gone() -> State {
+fn removed() -> State {
     State::Removed { why: ExitReason::Deadline, receipt: None }
 }
 
-fn ended() -> Event {
+fn removed_event() -> Event {
     Event::Removed { reason: ExitReason::Killed { signal: 9 }, receipt: None }
 }
 
-fn died() -> Event {
+fn exited_event() -> Event {
     Event::ProcessExited { reason: ExitReason::Exited { code: 3 } }
 }
 
@@ -56,15 +56,15 @@ fn lost() -> Event {
     Event::ChannelLost { error: "broke".into() }
 }
 
-/// What became of it, in short.
+/// The next state or the rejection, as short text.
 fn outcome(state: &State, event: Event) -> String {
     match state.on(event) {
         Ok(State::Waiting { stage, last_error, attempts }) => format!("waiting {stage:?} {last_error:?} {attempts}"),
         Ok(State::Stopping { why }) => format!("stopping {}", why.name()),
-        Ok(State::Exited { why }) => format!("dead {why:?}"),
-        Ok(State::Removed { why, .. }) => format!("gone {why:?}"),
+        Ok(State::Exited { why }) => format!("exited {why:?}"),
+        Ok(State::Removed { why, .. }) => format!("removed {why:?}"),
         Ok(state @ (State::Requested | State::Cloning | State::Ready { .. })) => state.name().to_owned(),
-        Err(refused) => format!("refused {refused:?}"),
+        Err(rejected) => format!("rejected {rejected:?}"),
     }
 }
 
@@ -77,65 +77,65 @@ fn one_of_each() -> [Event; 8] {
         Event::BecameReady(channels()),
         lost(),
         Event::StopRequested(StopReason::Restarted),
-        died(),
-        ended(),
+        exited_event(),
+        removed_event(),
     ]
 }
 
 #[test]
-fn the_whole_table() {
+fn transition_table() {
     let ready = State::Ready { channels: channels() };
-    let waits = waiting(Stage::Display, Some("e"), 2);
-    let (early, stale, stop) = ("refused TooEarly", "refused Stale", "refused Stopping");
-    let (lost, asked, killed) =
-        ("waiting Channel Some(\"broke\") 0", "stopping restarted", "gone Killed { signal: 9 }");
-    let again = "waiting Display Some(\"f\") 3";
-    let died = "dead Exited { code: 3 }";
-    let (obeys, ended) = ("dead Stopped { why: Cancelled }", "gone Stopped { why: Cancelled }");
-    let (over, told) = ("refused Dead", "gone Exited { code: 3 }");
+    let waiting = waiting(Stage::Display, Some("e"), 2);
+    let (early, stale, ending) = ("rejected TooEarly", "rejected Stale", "rejected Stopping");
+    let (lost, stops, killed) =
+        ("waiting Channel Some(\"broke\") 0", "stopping restarted", "removed Killed { signal: 9 }");
+    let retry = "waiting Display Some(\"f\") 3";
+    let code = "exited Exited { code: 3 }";
+    let (stopped, stopped_removed) = ("exited Stopped { why: Cancelled }", "removed Stopped { why: Cancelled }");
+    let (ended, code_removed) = ("rejected Exited", "removed Exited { code: 3 }");
     let table: [(&State, [&str; 8]); 7] = [
-        (&State::Requested, ["cloning", early, early, early, early, asked, died, killed]),
-        (&State::Cloning, [stale, "waiting Channel None 0", early, "ready", early, asked, died, killed]),
-        (&waits, [stale, stale, again, "ready", lost, asked, died, killed]),
-        (&ready, [stale, stale, stale, stale, lost, asked, died, killed]),
-        (&stopping(), [stop, stop, stop, stop, stop, stop, obeys, ended]),
-        (&dead(), [over, over, over, over, over, over, over, told]),
-        (&gone(), ["refused Gone"; 8]),
+        (&State::Requested, ["cloning", early, early, early, early, stops, code, killed]),
+        (&State::Cloning, [stale, "waiting Channel None 0", early, "ready", early, stops, code, killed]),
+        (&waiting, [stale, stale, retry, "ready", lost, stops, code, killed]),
+        (&ready, [stale, stale, stale, stale, lost, stops, code, killed]),
+        (&stopping(), [ending, ending, ending, ending, ending, ending, stopped, stopped_removed]),
+        (&exited(), [ended, ended, ended, ended, ended, ended, ended, code_removed]),
+        (&removed(), ["rejected Removed"; 8]),
     ];
     for (state, expected) in table {
         for (event, expected) in one_of_each().into_iter().zip(expected) {
-            let shown = format!("{} + {event:?}", state.name());
-            assert_eq!(outcome(state, event), expected, "{shown}");
+            let context = format!("{} + {event:?}", state.name());
+            assert_eq!(outcome(state, event), expected, "{context}");
         }
     }
 }
 
 #[test]
-fn attempts_count_at_one_stage_and_begin_anew_at_the_next() {
+fn attempts_are_counted_per_stage() {
     let state = waiting(Stage::Display, Some("e"), 2);
     assert_eq!(outcome(&state, tried(Stage::Display, None)), "waiting Display Some(\"e\") 3");
     assert_eq!(outcome(&state, tried(Stage::Terminal, None)), "waiting Terminal None 1");
 }
 
 #[test]
-fn a_machine_that_was_not_ready_in_time_is_gone_for_that_reason_and_not_for_being_stopped() {
+fn stop_for_a_ready_timeout_or_a_mismatch_becomes_that_exit_reason() {
     let why =
         StopReason::NotReady { stage: Stage::Browser, last_error: Some("x".into()), attempts: 9, elapsed_ms: 60_000 };
     let state = State::Requested.on(Event::StopRequested(why)).unwrap();
-    let state = state.on(ended()).unwrap();
+    let state = state.on(removed_event()).unwrap();
     let State::Removed { why, .. } = state else { panic!("{state:?}") };
     assert_eq!(
         why.to_string(),
         "the machine was not ready after 60000 ms: it waited for Browser, 9 attempts, last error: x"
     );
     let why = StopReason::Mismatch { expected: "image a".into(), found: "image b".into() };
-    let state = State::Cloning.on(Event::StopRequested(why)).unwrap().on(ended()).unwrap();
+    let state = State::Cloning.on(Event::StopRequested(why)).unwrap().on(removed_event()).unwrap();
     let State::Removed { why, .. } = state else { panic!("{state:?}") };
     assert_eq!(why, ExitReason::Mismatch { expected: "image a".into(), found: "image b".into() });
 }
 
 #[test]
-fn a_reason_reads_back_by_its_name() {
+fn stop_reason_is_found_by_its_name() {
     for reason in [StopReason::Completed, StopReason::Orphaned, StopReason::Operator] {
         assert_eq!(StopReason::from_name(reason.name()), Some(reason));
     }
@@ -152,8 +152,8 @@ fn events() -> impl Strategy<Value = Event> {
         Just(lost()),
         Just(Event::StopRequested(StopReason::Cancelled)),
         Just(Event::StopRequested(StopReason::Completed)),
-        Just(died()),
-        Just(ended()),
+        Just(exited_event()),
+        Just(removed_event()),
     ]
 }
 
@@ -161,38 +161,38 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn gone_is_for_ever_and_the_first_reason_to_stop_stands(events in prop::collection::vec(events(), 0..40)) {
+    fn removed_is_final_and_the_first_stop_reason_is_kept(events in prop::collection::vec(events(), 0..40)) {
         let mut state = State::Requested;
-        let (mut intent, mut over) = (None, false);
-        let mut told: Option<ExitReason> = None;
+        let (mut intent, mut is_removed) = (None, false);
+        let mut published: Option<ExitReason> = None;
         for event in events {
-            let asked = if let Event::StopRequested(why) = &event { Some(why.clone()) } else { None };
-            let ends = matches!(event, Event::Removed { .. });
+            let requested = if let Event::StopRequested(why) = &event { Some(why.clone()) } else { None };
+            let removes = matches!(event, Event::Removed { .. });
             match state.on(event) {
                 Ok(next) => {
-                    prop_assert!(!over, "something happened to a machine that is gone");
-                    if let Some(why) = asked {
-                        prop_assert_eq!(intent.replace(why), None, "a second reason took the place of the first");
+                    prop_assert!(!is_removed, "a removed machine changed its state");
+                    if let Some(why) = requested {
+                        prop_assert_eq!(intent.replace(why), None, "a second reason replaced the first");
                     }
-                    prop_assert_eq!(next.is_removed(), ends);
+                    prop_assert_eq!(next.is_removed(), removes);
                     match &next {
-                        State::Exited { why } => prop_assert_eq!(told.replace(why.clone()), None, "told twice"),
-                        State::Removed { why, .. } => prop_assert_eq!(told.as_ref().unwrap_or(why), why, "told otherwise"),
+                        State::Exited { why } => prop_assert_eq!(published.replace(why.clone()), None, "published twice"),
+                        State::Removed { why, .. } => prop_assert_eq!(published.as_ref().unwrap_or(why), why, "changed later"),
                         State::Requested
                         | State::Cloning
                         | State::Waiting { .. }
                         | State::Ready { .. }
-                        | State::Stopping { .. } => prop_assert_eq!(&told, &None, "a dead machine came back"),
+                        | State::Stopping { .. } => prop_assert_eq!(&published, &None, "an exited machine is running again"),
                     }
                     state = next;
                 }
-                Err(refused) => prop_assert_eq!(refused == RejectedEvent::Removed, over),
+                Err(rejected) => prop_assert_eq!(rejected == RejectedEvent::Removed, is_removed),
             }
-            over = state.is_removed();
+            is_removed = state.is_removed();
         }
         if let State::Removed { why, .. } = &state {
-            let by_itself = told.unwrap_or(ExitReason::Killed { signal: 9 });
-            let expected = intent.map_or(by_itself, |why| ExitReason::Stopped { why });
+            let observed = published.unwrap_or(ExitReason::Killed { signal: 9 });
+            let expected = intent.map_or(observed, |why| ExitReason::Stopped { why });
             prop_assert_eq!(why, &expected);
         }
     }

@@ -1,4 +1,4 @@
-use crate::test_host::{Plain, TestHost, hello, new_id, until, until_gone};
+use crate::test_host::{PlainProcess, TestHost, hello, new_id, until, until_removed};
 use anteroom_machine::{AgentError, ExitReason, State, StopReason};
 use anteroom_wire::agent::{OpenUrl, Stage, StageState, TerminalSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,13 +8,13 @@ fn ready(state: &State) -> bool {
 }
 
 #[tokio::test]
-async fn a_machine_is_ready_when_every_stage_is_and_then_takes_calls_and_streams() {
-    let ground = TestHost::new();
-    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+async fn machine_is_ready_when_all_stages_are_and_then_accepts_calls_and_streams() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let up =
         [(Stage::Display, StageState::Ready), (Stage::Browser, StageState::Failed), (Stage::Cli, StageState::Waiting)];
-    let agent = ground.agent(&id, hello(&up));
+    let agent = host.agent(&id, hello(&up));
     *agent.garbage.lock().unwrap() = vec![0xff; 1_000_000];
     let mut state = server.machines.start(id.clone()).unwrap();
     let waiting = until(&mut state, |state| matches!(state, State::Waiting { stage: Stage::Browser, .. })).await;
@@ -28,31 +28,31 @@ async fn a_machine_is_ready_when_every_stage_is_and_then_takes_calls_and_streams
 
     let mut stream = channels.agent.desktop().await.unwrap();
     stream.write_all(b"RFB ").await.unwrap();
-    let mut word = String::new();
-    stream.read_to_string(&mut word).await.unwrap();
-    assert_eq!(word, "RFB ");
+    let mut echoed = String::new();
+    stream.read_to_string(&mut echoed).await.unwrap();
+    assert_eq!(echoed, "RFB ");
     let size = TerminalSize { cols: 80, rows: 24 };
     channels.agent.terminal("a1", size).await.unwrap();
     assert!(matches!(channels.agent.terminal("../x", size).await, Err(AgentError::InvalidRequest { .. })));
-    let refused = channels.agent.open_url(&OpenUrl { url: "https://example.test/".into() }).await;
-    let Err(AgentError::Rejected { problem, .. }) = refused else { panic!("{refused:?}") };
+    let rejected = channels.agent.open_url(&OpenUrl { url: "https://example.test/".into() }).await;
+    let Err(AgentError::Rejected { problem, .. }) = rejected else { panic!("{rejected:?}") };
     assert_eq!(problem.code, "not_ready");
 
-    let mut heard = agent.heard.clone();
-    heard.wait_for(|answer| *answer == format!("{id} /events")).await.unwrap();
+    let mut response = agent.response.clone();
+    response.wait_for(|response| *response == format!("{id} /events")).await.unwrap();
     server.machines.stop(&id, StopReason::Completed);
-    until_gone(&mut state).await;
+    until_removed(&mut state).await;
     channels.agent.closed().await;
     assert!(matches!(channels.agent.hello().await, Err(AgentError::Closed { .. })));
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_broken_channel_is_dialled_again_and_the_machine_lives() {
-    let ground = TestHost::new();
-    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+async fn broken_channel_is_redialled_and_the_machine_continues() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
-    let agent = ground.agent(&id, hello(&[(Stage::Display, StageState::Ready)]));
+    let agent = host.agent(&id, hello(&[(Stage::Display, StageState::Ready)]));
     let mut state = server.machines.start(id.clone()).unwrap();
     for _ in 0..10 {
         let State::Ready { channels } = until(&mut state, ready).await else { panic!() };
@@ -63,36 +63,36 @@ async fn a_broken_channel_is_dialled_again_and_the_machine_lives() {
     }
     until(&mut state, ready).await;
     server.machines.stop(&id, StopReason::Completed);
-    until_gone(&mut state).await;
+    until_removed(&mut state).await;
     server.end().await;
 }
 
 #[tokio::test]
-async fn another_image_is_refused_with_both_hashes() {
-    let ground = TestHost::new();
-    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+async fn other_image_is_a_mismatch_with_both_hashes() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut other = hello(&[]);
     other.image_hash = "another".into();
-    let _agent = ground.agent(&id, other);
+    let _agent = host.agent(&id, other);
     let mut state = server.machines.start(id).unwrap();
-    let State::Removed { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
-    assert_eq!(receipt.reason(), why, "the receipt says the same");
+    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(receipt.reason(), why, "the receipt has the same reason");
     let (expected, found) = ("image sha256-of-a-test".to_owned(), "image another".to_owned());
     assert_eq!(why, ExitReason::Mismatch { expected, found });
     server.end().await;
 }
 
 #[tokio::test]
-async fn another_protocol_is_refused() {
-    let ground = TestHost::new();
-    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+async fn other_protocol_is_a_mismatch() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut other = hello(&[]);
     other.protocol += 1;
-    let _agent = ground.agent(&id, other);
+    let _agent = host.agent(&id, other);
     let mut state = server.machines.start(id).unwrap();
-    let State::Removed { why, .. } = until_gone(&mut state).await else { panic!() };
+    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!() };
     assert!(matches!(why, ExitReason::Mismatch { .. }), "{why:?}");
     server.end().await;
 }

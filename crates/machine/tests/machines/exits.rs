@@ -1,6 +1,6 @@
-//! A machine's death is told before it is cleared away, and another one may come only after.
+//! The exit of a machine is published before cleanup; its slot is free only after cleanup.
 
-use crate::test_host::{Plain, TestHost, new_id, processes, until, until_gone};
+use crate::test_host::{PlainProcess, TestHost, new_id, processes, until, until_removed};
 use anteroom_machine::{ExitCause, ExitReason, RequestOutcome, State, StopReason};
 use anteroom_wire::MachineId;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -14,203 +14,207 @@ use std::{
     path::Path,
 };
 
-/// Holds up the keeper's clearing: it looks whether the machine's sockets still answer, and this one takes callers and
-/// never comes to them. Dropped, it answers no more.
-struct Holdup {
+/// Blocks the keeper's cleanup: the keeper tests whether the machine's sockets still accept, and this socket has a full backlog,
+/// so that the test blocks until the blocker is dropped.
+struct CleanupBlocker {
     _listener: UnixListener,
-    _callers: Vec<OwnedFd>,
+    _connections: Vec<OwnedFd>,
 }
 
-impl Holdup {
+impl CleanupBlocker {
     fn new(run_dir: &Path) -> Self {
         let path = run_dir.join("agent.sock");
         let listener = UnixListener::bind(&path).unwrap();
         rustix::net::listen(&listener, 0).unwrap();
         let address = SocketAddrUnix::new(&path).unwrap();
-        let mut callers = Vec::new();
+        let mut connections = Vec::new();
         loop {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            let caller = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
-            match rustix::net::connect(&caller, &address) {
-                Ok(()) => callers.push(caller),
-                Err(rustix::io::Errno::AGAIN) => return Self { _listener: listener, _callers: callers },
+            let connection = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+            match rustix::net::connect(&connection, &address) {
+                Ok(()) => connections.push(connection),
+                Err(rustix::io::Errno::AGAIN) => return Self { _listener: listener, _connections: connections },
                 Err(error) => panic!("{error}"),
             }
         }
     }
 }
 
-fn runs(state: &State) -> bool {
+fn is_running(state: &State) -> bool {
     matches!(state, State::Waiting { .. })
 }
 
-fn is_dead(state: &State) -> bool {
+fn has_exited(state: &State) -> bool {
     matches!(state, State::Exited { .. } | State::Removed { .. })
 }
 
 #[tokio::test]
-async fn a_death_is_told_while_the_clearing_is_held_up_and_room_is_made_after_it() {
-    let ground = TestHost::new();
-    let mut settings = ground.settings();
+async fn exit_is_published_before_cleanup_and_the_slot_is_freed_after_it() {
+    let host = TestHost::new();
+    let mut settings = host.settings();
     settings.machines_max = 1;
-    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, runs).await;
-    let (keeper, process) = processes(&ground.run_dir(&id));
-    let holdup = Holdup::new(&ground.run_dir(&id));
+    until(&mut state, is_running).await;
+    let (keeper, process) = processes(&host.run_dir(&id));
+    let blocker = CleanupBlocker::new(&host.run_dir(&id));
     process.kill();
-    let State::Exited { why } = until(&mut state, is_dead).await else { panic!("told only when it was gone") };
+    let State::Exited { why } = until(&mut state, has_exited).await else {
+        panic!("published only when it was removed")
+    };
     assert_eq!(why, ExitReason::Killed { signal: 9 });
-    assert!(!process.is_alive() && keeper.is_alive(), "the process has ended, its keeper has not");
-    assert!(ground.run_dir(&id).exists() && server.machines.receipt(&id).unwrap().is_none(), "nothing is cleared yet");
-    // What is said now changes nothing, and no other machine takes its place yet.
+    assert!(!process.is_alive() && keeper.is_alive(), "the process has exited, its keeper has not");
+    assert!(host.run_dir(&id).exists() && server.machines.receipt(&id).unwrap().is_none(), "cleanup has not started");
+    // A stop request has no effect now, and the slot is still occupied.
     assert_eq!(server.machines.stop(&id, StopReason::Cancelled), RequestOutcome::Ignored);
     assert_eq!(server.machines.count(), 1);
-    assert!(server.machines.start(new_id()).is_err(), "there is room for one, and the dead one still has it");
-    drop(holdup);
-    let State::Removed { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!("no receipt") };
+    assert!(server.machines.start(new_id()).is_err(), "the limit is one, and the exited machine still has the slot");
+    drop(blocker);
+    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!("no receipt") };
     assert_eq!((why, &receipt.cause), (ExitReason::Killed { signal: 9 }, &ExitCause::Killed { signal: 9 }));
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
-    assert!(!keeper.is_alive() && !ground.run_dir(&id).exists());
+    assert!(!keeper.is_alive() && !host.run_dir(&id).exists());
     assert_eq!(server.machines.count(), 0);
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_stop_is_told_while_the_clearing_is_held_up_with_the_reason_it_was_asked_for() {
-    let ground = TestHost::new();
-    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+async fn stop_is_published_before_cleanup_with_the_requested_reason() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, runs).await;
-    let holdup = Holdup::new(&ground.run_dir(&id));
+    until(&mut state, is_running).await;
+    let blocker = CleanupBlocker::new(&host.run_dir(&id));
     server.machines.stop(&id, StopReason::Restarted);
-    let State::Exited { why } = until(&mut state, is_dead).await else { panic!("told only when it was gone") };
+    let State::Exited { why } = until(&mut state, has_exited).await else {
+        panic!("published only when it was removed")
+    };
     assert_eq!(why, ExitReason::Stopped { why: StopReason::Restarted });
-    drop(holdup);
-    let State::Removed { why, .. } = until_gone(&mut state).await else { panic!() };
+    drop(blocker);
+    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!() };
     assert_eq!(why, ExitReason::Stopped { why: StopReason::Restarted });
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_keeper_that_never_finishes_is_killed_and_what_it_said_before_stays_true() {
-    let ground = TestHost::new();
-    let mut settings = ground.settings();
+async fn keeper_that_never_finishes_cleanup_is_killed_and_its_reported_cause_is_kept() {
+    let host = TestHost::new();
+    let mut settings = host.settings();
     settings.keeper_exit_timeout_ms = 300;
-    let server = ground.open_with(settings, Plain::line("sleep 1000; exit 7")).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::shell("sleep 1000; exit 7")).await.unwrap();
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, runs).await;
-    let (keeper, process) = processes(&ground.run_dir(&id));
-    let _holdup = Holdup::new(&ground.run_dir(&id));
+    until(&mut state, is_running).await;
+    let (keeper, process) = processes(&host.run_dir(&id));
+    let _blocker = CleanupBlocker::new(&host.run_dir(&id));
     process.kill();
-    let State::Removed { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!("no receipt") };
+    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!("no receipt") };
     assert_eq!((why, &receipt.cause), (ExitReason::Killed { signal: 9 }, &ExitCause::Killed { signal: 9 }));
-    assert!(!keeper.is_alive() && !ground.run_dir(&id).exists(), "the server cleared away in its place");
+    assert!(!keeper.is_alive() && !host.run_dir(&id).exists(), "the server cleaned up in its place");
     assert_eq!(server.machines.receipt(&id).unwrap().unwrap(), *receipt);
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_server_that_stops_sees_a_dead_machine_to_its_end() {
-    let ground = TestHost::new();
-    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+async fn stopping_server_waits_for_the_cleanup_of_an_exited_machine() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, runs).await;
-    let (_, process) = processes(&ground.run_dir(&id));
-    let holdup = Holdup::new(&ground.run_dir(&id));
+    until(&mut state, is_running).await;
+    let (_, process) = processes(&host.run_dir(&id));
+    let blocker = CleanupBlocker::new(&host.run_dir(&id));
     process.kill();
     until(&mut state, |state| matches!(state, State::Exited { .. })).await;
     let ending = tokio::spawn(server.end());
     tokio::task::yield_now().await;
-    drop(holdup);
-    until_gone(&mut state).await;
+    drop(blocker);
+    until_removed(&mut state).await;
     ending.await.unwrap();
 }
 
-/// A keeper of the version before: it says nothing of an end before its socket closes.
-fn older_keeper(ground: &TestHost, id: &MachineId) -> UnixListener {
-    let dir = ground.run_dir(id);
+/// A fake keeper that does not report `cleaning_up` before its socket closes.
+fn silent_keeper(host: &TestHost, id: &MachineId) -> UnixListener {
+    let dir = host.run_dir(id);
     std::fs::create_dir_all(&dir).unwrap();
     let spec = json!({ "program": "/bin/true", "args": [], "env": {}, "fds": [], "qmp": { "kind": "unused" } });
     let config = json!({
         "machine": id, "image_hash": "none", "spec": spec, "deadline_ms": 1_000_000,
-        "receipts_dir": ground.settings().receipts_dir, "tied_to_parent": false, "console_bytes_max": 1_000,
+        "receipts_dir": host.settings().receipts_dir, "tied_to_parent": false, "console_bytes_max": 1_000,
     });
     std::fs::write(dir.join("keeper.json"), config.to_string()).unwrap();
     UnixListener::bind(dir.join("control.sock")).unwrap()
 }
 
-fn say(caller: &mut UnixStream, line: &serde_json::Value) {
-    caller.write_all(format!("{line}\n").as_bytes()).unwrap();
+fn send(client: &mut UnixStream, line: &serde_json::Value) {
+    client.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 #[tokio::test]
-async fn a_keeper_that_does_not_tell_of_a_death_is_believed_when_its_socket_closes() {
-    let ground = TestHost::new();
+async fn exit_is_recognized_when_the_socket_of_a_silent_keeper_closes() {
+    let host = TestHost::new();
     let id = new_id();
-    let keeper = older_keeper(&ground, &id);
-    let server = ground.open(Plain::new("/bin/true", &[])).await;
+    let keeper = silent_keeper(&host, &id);
+    let server = host.open(PlainProcess::new("/bin/true", &[])).await;
     let mut state = server.machines.watch(&id).unwrap();
-    let (mut caller, _) = keeper.accept().unwrap();
-    // Numbers that no process has: it ended long ago.
-    let gone = json!({ "pid": 4_000_000, "start_ticks": 1 });
-    let phase = json!({ "phase": "running", "process": gone });
-    say(&mut caller, &json!({ "report": "greeting", "protocol": 1, "machine": id, "keeper": gone, "phase": phase }));
-    until(&mut state, runs).await;
-    let ended = json!({ "phase": "ended", "how": { "how": "out_of_memory" } });
-    say(&mut caller, &json!({ "report": "phase", "phase": ended }));
-    say(&mut caller, &json!({ "report": "a word of a version to come" }));
+    let (mut client, _) = keeper.accept().unwrap();
+    // A process id that does not exist.
+    let exited = json!({ "pid": 4_000_000, "start_ticks": 1 });
+    let phase = json!({ "phase": "running", "process": exited });
+    send(&mut client, &json!({ "report": "greeting", "protocol": 2, "machine": id, "keeper": exited, "phase": phase }));
+    until(&mut state, is_running).await;
+    let ended = json!({ "phase": "ended", "cause": { "kind": "out_of_memory" } });
+    send(&mut client, &json!({ "report": "phase", "phase": ended }));
+    send(&mut client, &json!({ "report": "report_of_a_later_version" }));
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    assert!(runs(&state.borrow()), "the socket is open: it is not gone");
-    drop(caller);
-    // The first that is heard of its end is that it is gone.
-    let State::Removed { why, receipt: Some(receipt) } = until(&mut state, is_dead).await else {
-        panic!("told before")
+    assert!(is_running(&state.borrow()), "the socket is open: it has not exited");
+    drop(client);
+    // The first report of its exit is the close of the socket.
+    let State::Removed { why, receipt: Some(receipt) } = until(&mut state, has_exited).await else {
+        panic!("published before")
     };
     assert_eq!((why, receipt.cause), (ExitReason::OutOfMemory, ExitCause::OutOfMemory));
     drop(keeper);
     server.end().await;
 }
 
-/// Orders the machine's end as another server would, in this version's words.
-fn order(run_dir: &Path, why: &str, because: &serde_json::Value) -> UnixStream {
+/// Sends a stop command to the keeper, as another server would.
+fn send_stop(run_dir: &Path, why: &str, stop_detail: &serde_json::Value) -> UnixStream {
     let mut stream = UnixStream::connect(run_dir.join("control.sock")).unwrap();
-    say(&mut stream, &json!({ "order": "stop", "why": why, "because": because }));
+    send(&mut stream, &json!({ "command": "stop", "why": why, "stop_detail": stop_detail }));
     stream
 }
 
 #[tokio::test]
-async fn who_did_not_order_an_end_is_told_its_whole_reason() {
-    let ground = TestHost::new();
-    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+async fn full_reason_of_a_stop_by_another_client_is_published() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, runs).await;
-    let _caller = order(&ground.run_dir(&id), "hung", &json!({ "reason": "hung", "unanswered_ms": 4_321 }));
+    until(&mut state, is_running).await;
+    let _client = send_stop(&host.run_dir(&id), "hung", &json!({ "reason": "hung", "unanswered_ms": 4_321 }));
     let hung = ExitReason::Hung { unanswered_ms: 4_321 };
-    let (State::Exited { why } | State::Removed { why, .. }) = until(&mut state, is_dead).await else { panic!() };
-    assert_eq!(why, hung, "what its keeper says at its death");
-    until_gone(&mut state).await;
+    let (State::Exited { why } | State::Removed { why, .. }) = until(&mut state, has_exited).await else { panic!() };
+    assert_eq!(why, hung, "as reported by its keeper");
+    until_removed(&mut state).await;
     let receipt = server.machines.receipt(&id).unwrap().unwrap();
     assert_eq!((&receipt.cause, receipt.reason()), (&ExitCause::Stopped { why: "hung".into() }, hung));
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_keeper_ends_its_machine_for_a_reason_that_it_does_not_know_and_hands_it_on() {
-    let ground = TestHost::new();
-    let server = ground.open(Plain::new("/bin/sleep", &["1000"])).await;
+async fn keeper_stops_its_machine_for_an_unknown_reason_and_keeps_the_detail() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, runs).await;
-    let because = json!({ "reason": "of_a_version_to_come", "degrees": 451 });
-    let _caller = order(&ground.run_dir(&id), "of_a_version_to_come", &because);
-    let State::Removed { why, receipt: Some(receipt) } = until_gone(&mut state).await else { panic!() };
+    until(&mut state, is_running).await;
+    let detail = json!({ "reason": "of_a_later_version", "degrees": 451 });
+    let _client = send_stop(&host.run_dir(&id), "of_a_later_version", &detail);
+    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
     assert_eq!(why, ExitReason::Stopped { why: StopReason::Operator });
-    assert_eq!(serde_json::to_value(&receipt.stop_detail).unwrap(), because);
+    assert_eq!(serde_json::to_value(&receipt.stop_detail).unwrap(), detail);
     server.end().await;
 }

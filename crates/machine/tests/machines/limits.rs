@@ -1,4 +1,4 @@
-use crate::test_host::{Plain, TestHost, new_id, until, until_gone};
+use crate::test_host::{PlainProcess, TestHost, new_id, until, until_removed};
 use anteroom_machine::{StartError, State, StopReason};
 
 fn files() -> usize {
@@ -6,44 +6,44 @@ fn files() -> usize {
 }
 
 #[tokio::test]
-async fn a_start_beyond_the_limit_is_refused_and_an_end_makes_room() {
-    let ground = TestHost::new();
-    let mut settings = ground.settings();
+async fn start_over_the_limit_is_an_error_until_a_machine_is_removed() {
+    let host = TestHost::new();
+    let mut settings = host.settings();
     settings.machines_max = 2;
-    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
     let (first, second) = (new_id(), new_id());
     let mut states = [server.machines.start(first.clone()).unwrap(), server.machines.start(second.clone()).unwrap()];
-    let refused = server.machines.start(new_id());
-    assert!(matches!(refused, Err(StartError::NoCapacity { machines: 2, machines_max: 2 })));
+    let rejected = server.machines.start(new_id());
+    assert!(matches!(rejected, Err(StartError::NoCapacity { machines: 2, machines_max: 2 })));
     assert!(matches!(server.machines.start(first.clone()), Err(StartError::Duplicate)));
     server.machines.stop(&first, StopReason::Operator);
-    until_gone(&mut states[0]).await;
+    until_removed(&mut states[0]).await;
     assert_eq!(server.machines.count(), 1);
     server.machines.stop(&second, StopReason::Operator);
-    until_gone(&mut states[1]).await;
+    until_removed(&mut states[1]).await;
     server.end().await;
 }
 
 #[tokio::test]
-async fn fifty_machines_leave_nothing() {
-    let ground = TestHost::new();
-    let mut settings = ground.settings();
+async fn fifty_machines_leave_no_files_and_no_processes() {
+    let host = TestHost::new();
+    let mut settings = host.settings();
     settings.receipts_max = 10;
     let receipts_dir = settings.receipts_dir.clone();
-    let server = ground.open_with(settings, Plain::new("/bin/sleep", &["1000"])).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
     let mut files_before = None;
     for _ in 0..50 {
         let id = new_id();
         let mut state = server.machines.start(id.clone()).unwrap();
         until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
         server.machines.stop(&id, StopReason::Completed);
-        let State::Removed { receipt: Some(receipt), .. } = until_gone(&mut state).await else { panic!() };
+        let State::Removed { receipt: Some(receipt), .. } = until_removed(&mut state).await else { panic!() };
         assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
-        // The first brings up what stays for good, such as the blocking pool.
+        // The first machine opens files that stay open, such as those of the blocking pool.
         files_before.get_or_insert_with(files);
     }
     assert_eq!(server.machines.count(), 0);
-    // Tasks of the last machine may hold their files for a moment.
+    // Tasks of the last machine may keep their files open for a moment.
     while files() > files_before.unwrap() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }

@@ -1,4 +1,4 @@
-//! Machines that are plain processes, from outside: keeper, adoption, ends, capacity, channels.
+//! Tests of the crate's public API with machines that are plain processes: keeper, adoption, exits, capacity, channels.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod adoption;

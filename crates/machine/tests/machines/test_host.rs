@@ -1,4 +1,4 @@
-//! A place to run machines in, and an agent to answer in them. Dropping the ground checks that nothing is left.
+//! A state directory for machines and fake agents in them. On drop, [`TestHost`] checks that no file and no process is left.
 
 use anteroom_machine::{
     AGENT_SOCKET, BoxBody, HOST_SOCKET, HostService, Machines, OpenError, ProcessId, Qmp, Settings, Spec, SpecError,
@@ -31,28 +31,28 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Generous: a state that will come comes at once, also on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// Generous, for busy hosts; expected states usually arrive at once.
+pub(crate) const STATE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const IMAGE: &str = "sha256-of-a-test";
 
-/// A machine that is a plain process.
-pub(crate) struct Plain {
+/// Starts machines that are plain processes.
+pub(crate) struct PlainProcess {
     pub(crate) program: String,
     pub(crate) args: Vec<String>,
 }
 
-impl Plain {
+impl PlainProcess {
     pub(crate) fn new(program: &str, args: &[&str]) -> Arc<Self> {
         Arc::new(Self { program: program.into(), args: args.iter().map(|&arg| arg.into()).collect() })
     }
 
-    /// Runs a line of shell: the test's way to have a process with a certain end.
-    pub(crate) fn line(line: &str) -> Arc<Self> {
+    /// Runs a shell command, for a process with a certain exit.
+    pub(crate) fn shell(line: &str) -> Arc<Self> {
         Self::new("/bin/sh", &["-c", line])
     }
 }
 
-impl SpecSource for Plain {
+impl SpecSource for PlainProcess {
     fn image_hash(&self) -> &str {
         IMAGE
     }
@@ -63,7 +63,7 @@ impl SpecSource for Plain {
     }
 }
 
-/// A server's life: the tasks and the token that ends them.
+/// A server: its machines, its tasks, and the token that stops them.
 pub(crate) struct Server {
     pub(crate) machines: Machines,
     stop: CancellationToken,
@@ -71,11 +71,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Ends the server as a crash would not: all its tasks are awaited. Its machines live on.
+    /// Stops the server and waits for its tasks. Its machines continue.
     pub(crate) async fn end(self) {
         self.stop.cancel();
         self.tasks.close();
-        tokio::time::timeout(SOON, self.tasks.wait()).await.expect("a task did not end");
+        tokio::time::timeout(STATE_TIMEOUT, self.tasks.wait()).await.expect("a task did not end");
     }
 }
 
@@ -97,11 +97,15 @@ impl TestHost {
         self.settings().run_dir.join(id.as_str())
     }
 
-    pub(crate) async fn open(&self, recipe: Arc<dyn SpecSource>) -> Server {
-        self.open_with(self.settings(), recipe).await.unwrap()
+    pub(crate) async fn open(&self, spec_source: Arc<dyn SpecSource>) -> Server {
+        self.open_with(self.settings(), spec_source).await.unwrap()
     }
 
-    pub(crate) async fn open_with(&self, settings: Settings, recipe: Arc<dyn SpecSource>) -> Result<Server, OpenError> {
+    pub(crate) async fn open_with(
+        &self,
+        settings: Settings,
+        spec_source: Arc<dyn SpecSource>,
+    ) -> Result<Server, OpenError> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let host: HostService = Arc::new(|machine, request| {
             Box::pin(async move {
@@ -111,22 +115,22 @@ impl TestHost {
                 hyper::Response::new(body)
             })
         });
-        let machines = Machines::open(settings, recipe, host, tasks.clone(), stop.clone()).await?;
+        let machines = Machines::open(settings, spec_source, host, tasks.clone(), stop.clone()).await?;
         Ok(Server { machines, stop, tasks })
     }
 
-    /// Lets an agent answer in the machine's run directory, as soon as that exists.
+    /// Starts a fake agent in the machine's run directory, as soon as that exists.
     pub(crate) fn agent(&self, id: &MachineId, hello: Hello) -> Arc<Agent> {
-        let (host, heard) = watch::channel(String::new());
+        let (host, response) = watch::channel(String::new());
         let agent = Arc::new(Agent {
             hello: Mutex::new(hello),
             garbage: Mutex::default(),
             break_now: CancellationToken::new().into(),
             frozen: watch::Sender::new(false),
-            heard,
+            response,
         });
-        let (dir, played) = (self.run_dir(id), agent.clone());
-        self.agents.lock().unwrap().push(tokio::spawn(async move { played.play(&dir, host).await }));
+        let (dir, running) = (self.run_dir(id), agent.clone());
+        self.agents.lock().unwrap().push(tokio::spawn(async move { running.run(&dir, host).await }));
         agent
     }
 }
@@ -159,14 +163,18 @@ pub(crate) fn new_id() -> MachineId {
 }
 
 pub(crate) async fn until(state: &mut watch::Receiver<State>, wanted: impl FnMut(&State) -> bool) -> State {
-    tokio::time::timeout(SOON, state.wait_for(wanted)).await.expect("the state did not come").unwrap().clone()
+    tokio::time::timeout(STATE_TIMEOUT, state.wait_for(wanted))
+        .await
+        .expect("the expected state was not reached")
+        .unwrap()
+        .clone()
 }
 
-pub(crate) async fn until_gone(state: &mut watch::Receiver<State>) -> State {
+pub(crate) async fn until_removed(state: &mut watch::Receiver<State>) -> State {
     until(state, State::is_removed).await
 }
 
-/// The machine's process, as its keeper's socket tells.
+/// The processes of the keeper and of its machine, from the keeper's greeting.
 pub(crate) fn processes(dir: &Path) -> (ProcessId, ProcessId) {
     use std::io::{BufRead, BufReader};
     let stream = std::os::unix::net::UnixStream::connect(dir.join("control.sock")).unwrap();
@@ -196,15 +204,15 @@ pub(crate) fn hello(stages: &[(Stage, StageState)]) -> Hello {
     }
 }
 
-/// Plays the agent of a machine: resync and HTTP/2 on both sockets.
+/// A fake agent: resync and HTTP/2 on both sockets.
 pub(crate) struct Agent {
     pub(crate) hello: Mutex<Hello>,
-    /// What stands in the pipe before anything else.
+    /// Stale bytes that are sent before the resync.
     pub(crate) garbage: Mutex<Vec<u8>>,
     break_now: Mutex<CancellationToken>,
     frozen: watch::Sender<bool>,
-    /// What the controller answered to the agent's own request.
-    pub(crate) heard: watch::Receiver<String>,
+    /// The controller's response to the agent's request.
+    pub(crate) response: watch::Receiver<String>,
 }
 
 impl Agent {
@@ -213,13 +221,13 @@ impl Agent {
         std::mem::take(&mut *self.break_now.lock().unwrap()).cancel();
     }
 
-    /// Lets the agent neither read nor answer, as a stopped machine would, or go on.
+    /// Freezes the agent, so that it neither reads nor writes, like a stopped machine; or resumes it.
     pub(crate) fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
     }
 
-    /// Does `work` whenever the agent is not frozen.
-    async fn unless_frozen(&self, work: impl Future<Output = ()>) {
+    /// Polls `work` only while the agent is not frozen.
+    async fn run_while_not_frozen(&self, work: impl Future<Output = ()>) {
         let mut work = std::pin::pin!(work);
         let mut frozen = self.frozen.subscribe();
         loop {
@@ -232,7 +240,7 @@ impl Agent {
         }
     }
 
-    async fn play(self: Arc<Self>, dir: &Path, host: watch::Sender<String>) {
+    async fn run(self: Arc<Self>, dir: &Path, host: watch::Sender<String>) {
         while !dir.join("control.sock").exists() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -243,7 +251,7 @@ impl Agent {
                 loop {
                     let (stream, _) = agent.accept().await.unwrap();
                     let broken = self.break_now.lock().unwrap().clone();
-                    let _ = broken.run_until_cancelled(self.unless_frozen(self.clone().serve(stream))).await;
+                    let _ = broken.run_until_cancelled(self.run_while_not_frozen(self.clone().serve(stream))).await;
                 }
             },
             async {
@@ -257,18 +265,18 @@ impl Agent {
 
     async fn serve(self: Arc<Self>, mut stream: UnixStream) {
         let garbage = self.garbage.lock().unwrap().clone();
-        if stream.write_all(&garbage).await.is_err() || !in_step(&mut stream).await {
+        if stream.write_all(&garbage).await.is_err() || !resync(&mut stream).await {
             return;
         }
-        let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let handler = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let body = serde_json::to_vec(&*self.hello.lock().unwrap()).unwrap();
             async move {
                 if request.method() == hyper::Method::CONNECT {
                     tokio::spawn(async move {
                         let mut stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
-                        let mut word = [0u8; 4];
-                        stream.read_exact(&mut word).await.unwrap();
-                        stream.write_all(&word).await.unwrap();
+                        let mut echoed = [0u8; 4];
+                        stream.read_exact(&mut echoed).await.unwrap();
+                        stream.write_all(&echoed).await.unwrap();
                         stream.shutdown().await.unwrap();
                     });
                     return Ok::<_, Infallible>(hyper::Response::new(Full::<Bytes>::default()));
@@ -281,31 +289,31 @@ impl Agent {
             }
         });
         let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .serve_connection(TokioIo::new(stream), answer)
+            .serve_connection(TokioIo::new(stream), handler)
             .await;
     }
 
-    /// One request to the controller, whose answer is kept.
+    /// Sends one request to the controller and stores the response.
     async fn call(&self, mut stream: UnixStream, host: &watch::Sender<String>) {
-        if !in_step(&mut stream).await {
+        if !resync(&mut stream).await {
             return;
         }
         let (mut requests, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .handshake(TokioIo::new(stream))
             .await
             .unwrap();
-        let carry = tokio::spawn(connection);
+        let connection = tokio::spawn(connection);
         let request = hyper::Request::post("http://host/events").body(Full::<Bytes>::default()).unwrap();
-        if let Ok(answer) = requests.send_request(request).await {
-            let body = answer.into_body().collect().await.unwrap().to_bytes();
+        if let Ok(response) = requests.send_request(request).await {
+            let body = response.into_body().collect().await.unwrap().to_bytes();
             host.send_replace(String::from_utf8(body.to_vec()).unwrap());
         }
-        let _ = carry.await;
+        let _ = connection.await;
     }
 }
 
-/// Echoes nonces until the go.
-async fn in_step(stream: &mut UnixStream) -> bool {
+/// Echoes nonces until the go line.
+async fn resync(stream: &mut UnixStream) -> bool {
     let mut line = Vec::new();
     while let Ok(byte) = stream.read_u8().await {
         if byte != b'\n' {

@@ -1,4 +1,4 @@
-//! Builds on a shelf whose root file system is already there, so that no package is ever installed.
+//! Builds with a cached root file system, so that no packages are installed.
 
 use super::{
     super::{ImageError, artefact_of, elf, host_requirements::MissingRequirement},
@@ -6,13 +6,13 @@ use super::{
 };
 use std::{fs, sync::Mutex};
 
-struct Workshop {
+struct BuildFixture {
     dir: tempfile::TempDir,
     settings: BuildSettings,
 }
 
-impl Workshop {
-    /// An images directory with a cached root for the recipe of this program.
+impl BuildFixture {
+    /// An images directory with a cached root file system for the embedded recipe.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -57,7 +57,7 @@ impl Workshop {
         Image::current(&self.settings.dir)
     }
 
-    /// Names in the images directory, without the image and what every shelf has.
+    /// Names in the images directory that are neither images nor fixed names.
     fn unexpected_names(&self) -> Vec<String> {
         let names =
             fs::read_dir(&self.settings.dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -71,127 +71,130 @@ fn program(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_first_build_makes_an_image_and_the_same_inputs_make_nothing() {
-    let workshop = Workshop::new();
-    let first = workshop.build().await.unwrap();
+async fn second_build_with_the_same_inputs_does_nothing() {
+    let fixture = BuildFixture::new();
+    let first = fixture.build().await.unwrap();
     assert!(!first.unchanged);
     first.image.verify().unwrap();
     assert_eq!(first.image.manifest.clis["codex"], "2");
-    assert_eq!(workshop.current().unwrap().manifest, first.image.manifest);
+    assert_eq!(fixture.current().unwrap().manifest, first.image.manifest);
     let tested = Mutex::new(false);
-    let second = build(&workshop.settings, Arc::new(|_| ()), async |_| {
+    let second = build(&fixture.settings, Arc::new(|_| ()), async |_| {
         *tested.lock().unwrap() = true;
         Ok(())
     });
     let second = second.await.unwrap();
     assert!(second.unchanged && !*tested.lock().unwrap());
     assert_eq!(second.image, first.image);
-    assert!(workshop.unexpected_names().is_empty());
+    assert!(fixture.unexpected_names().is_empty());
 }
 
 #[tokio::test]
-async fn a_changed_agent_is_another_image_on_the_same_root() {
-    let workshop = Workshop::new();
-    let first = workshop.build().await.unwrap().image;
-    workshop.set_agent("another agent");
-    let second = workshop.build().await.unwrap().image;
+async fn changed_agent_makes_another_image_with_the_same_root() {
+    let fixture = BuildFixture::new();
+    let first = fixture.build().await.unwrap().image;
+    fixture.set_agent("another agent");
+    let second = fixture.build().await.unwrap().image;
     assert_ne!(first.manifest.hash, second.manifest.hash);
     assert_ne!(first.manifest.agent_sha256, second.manifest.agent_sha256);
     assert_eq!(first.manifest.rootfs, second.manifest.rootfs);
     let archive = fs::read(second.initramfs()).unwrap();
     assert!(archive.windows(13).any(|window| window == b"another agent"));
-    assert_eq!(workshop.current().unwrap().manifest.hash, second.manifest.hash);
-    // Back again: the old image is still there and becomes the current one.
-    workshop.set_agent("agent");
-    assert_eq!(workshop.build().await.unwrap().image.manifest.hash, first.manifest.hash);
-    assert_eq!(workshop.current().unwrap().manifest.hash, first.manifest.hash);
+    assert_eq!(fixture.current().unwrap().manifest.hash, second.manifest.hash);
+    // With the old agent, the old image becomes the current one again.
+    fixture.set_agent("agent");
+    assert_eq!(fixture.build().await.unwrap().image.manifest.hash, first.manifest.hash);
+    assert_eq!(fixture.current().unwrap().manifest.hash, first.manifest.hash);
 }
 
 #[tokio::test]
-async fn an_image_that_fails_its_self_test_is_removed_and_the_current_one_stays() {
-    let workshop = Workshop::new();
-    let good = workshop.build().await.unwrap().image;
-    workshop.set_agent("an agent that does not boot");
-    let failed = build(&workshop.settings, Arc::new(|_| ()), async |image| {
+async fn image_with_a_failed_self_test_is_removed_and_the_current_one_stays() {
+    let fixture = BuildFixture::new();
+    let good = fixture.build().await.unwrap().image;
+    fixture.set_agent("an agent that does not boot");
+    let failed = build(&fixture.settings, Arc::new(|_| ()), async |image| {
         assert!(image.initramfs().is_file());
-        Err("the guest said nothing".into())
+        Err("the guest printed nothing".into())
     });
     let error = failed.await.unwrap_err();
-    assert!(matches!(&error, BuildError::SelfTest(cause) if cause.to_string() == "the guest said nothing"), "{error}");
-    assert_eq!(workshop.current().unwrap().manifest.hash, good.manifest.hash);
+    assert!(
+        matches!(&error, BuildError::SelfTest(cause) if cause.to_string() == "the guest printed nothing"),
+        "{error}"
+    );
+    assert_eq!(fixture.current().unwrap().manifest.hash, good.manifest.hash);
     let images =
-        fs::read_dir(&workshop.settings.dir).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().len() == 64);
+        fs::read_dir(&fixture.settings.dir).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().len() == 64);
     assert_eq!(images.count(), 1);
-    assert!(workshop.unexpected_names().is_empty());
+    assert!(fixture.unexpected_names().is_empty());
 }
 
 #[tokio::test]
-async fn a_second_build_at_the_same_time_is_refused_by_name() {
-    let workshop = Workshop::new();
+async fn concurrent_build_is_an_error_with_the_process_id() {
+    let fixture = BuildFixture::new();
     let inner = Mutex::new(None);
-    let outer = build(&workshop.settings, Arc::new(|_| ()), async |_| {
-        *inner.lock().unwrap() = Some(workshop.build().await);
+    let outer = build(&fixture.settings, Arc::new(|_| ()), async |_| {
+        *inner.lock().unwrap() = Some(fixture.build().await);
         Ok(())
     });
     outer.await.unwrap();
-    let refused = inner.into_inner().unwrap().unwrap().unwrap_err();
+    let error = inner.into_inner().unwrap().unwrap().unwrap_err();
     let own = std::process::id();
-    assert!(matches!(refused, BuildError::Busy { pid: Some(pid), .. } if pid == own), "{refused}");
+    assert!(matches!(error, BuildError::Busy { pid: Some(pid), .. } if pid == own), "{error}");
 }
 
 #[tokio::test]
-async fn a_binary_that_the_guest_cannot_start_is_refused_before_anything_is_done() {
-    let workshop = Workshop::new();
-    fs::write(&workshop.settings.agent_binary, elf::tests::program(3)).unwrap();
-    assert!(workshop.build().await.unwrap_err().to_string().contains("dynamically"));
-    fs::remove_file(&workshop.settings.demo_binary).unwrap();
-    workshop.set_agent("agent");
-    let error = workshop.build().await.unwrap_err();
+async fn invalid_binary_is_an_error_before_anything_is_built() {
+    let fixture = BuildFixture::new();
+    fs::write(&fixture.settings.agent_binary, elf::tests::program(3)).unwrap();
+    assert!(fixture.build().await.unwrap_err().to_string().contains("dynamically"));
+    fs::remove_file(&fixture.settings.demo_binary).unwrap();
+    fixture.set_agent("agent");
+    let error = fixture.build().await.unwrap_err();
     assert!(matches!(&error, BuildError::Binary { path, .. } if path.ends_with("demo")), "{error}");
-    assert!(workshop.current().is_err());
+    assert!(fixture.current().is_err());
 }
 
 #[tokio::test]
-async fn what_a_crashed_build_left_is_removed_by_the_next() {
-    let workshop = Workshop::new();
-    let leftover = workshop.settings.dir.join("tmp-0123456789abcdef");
+async fn leftovers_of_a_crashed_build_are_removed_by_the_next() {
+    let fixture = BuildFixture::new();
+    let leftover = fixture.settings.dir.join("tmp-0123456789abcdef");
     fs::create_dir_all(leftover.join("root")).unwrap();
-    let unpacked = leftovers::packages_dir(&leftover, &workshop.settings.scratch_dir).unwrap();
+    let unpacked = leftovers::packages_dir(&leftover, &fixture.settings.scratch_dir).unwrap();
     fs::create_dir(unpacked.join("mmdebstrap.x")).unwrap();
-    // A note that names something else is not followed.
-    let innocent = workshop.dir.path().join("innocent");
-    fs::create_dir(&innocent).unwrap();
-    let forged = workshop.settings.dir.join("tmp-fedcba9876543210");
+    // A recorded path without a build's prefix is ignored.
+    let unrelated = fixture.dir.path().join("unrelated");
+    fs::create_dir(&unrelated).unwrap();
+    let forged = fixture.settings.dir.join("tmp-fedcba9876543210");
     fs::create_dir(&forged).unwrap();
-    fs::write(forged.join("packages-dir"), innocent.to_str().unwrap()).unwrap();
-    workshop.build().await.unwrap();
+    fs::write(forged.join("packages-dir"), unrelated.to_str().unwrap()).unwrap();
+    fixture.build().await.unwrap();
     assert!(!leftover.exists() && !unpacked.exists() && !forged.exists());
-    assert!(innocent.exists());
-    assert!(workshop.unexpected_names().is_empty());
+    assert!(unrelated.exists());
+    assert!(fixture.unexpected_names().is_empty());
 }
 
 #[tokio::test]
-async fn images_beyond_those_to_keep_are_removed() {
-    let mut workshop = Workshop::new();
-    workshop.settings.images_kept = 2;
+async fn images_over_the_limit_are_removed() {
+    let mut fixture = BuildFixture::new();
+    fixture.settings.images_kept = 2;
     let mut removed = 0;
     for agent in ["a", "b", "c", "d"] {
-        workshop.set_agent(agent);
-        removed += workshop.build().await.unwrap().removed;
+        fixture.set_agent(agent);
+        removed += fixture.build().await.unwrap().removed;
     }
     assert_eq!(removed, 2);
     let agent = elf::tests::program(1).len();
-    assert!(workshop.current().unwrap().manifest.initramfs.bytes > agent as u64);
+    assert!(fixture.current().unwrap().manifest.initramfs.bytes > agent as u64);
 }
 
 #[tokio::test]
-async fn progress_names_every_step_that_is_done() {
-    let workshop = Workshop::new();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = told.clone();
-    let note: OnProgress = Arc::new(move |progress: BuildProgress| log.lock().unwrap().push(progress));
-    build(&workshop.settings, note, async |_| Ok(())).await.unwrap();
-    let mut steps: Vec<BuildStep> = told.lock().unwrap().iter().map(|progress| progress.step).collect();
+async fn progress_reports_every_step() {
+    let fixture = BuildFixture::new();
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let log = reported.clone();
+    let on_progress: OnProgress = Arc::new(move |progress: BuildProgress| log.lock().unwrap().push(progress));
+    build(&fixture.settings, on_progress, async |_| Ok(())).await.unwrap();
+    let mut steps: Vec<BuildStep> = reported.lock().unwrap().iter().map(|progress| progress.step).collect();
     steps.dedup();
     assert_eq!(
         steps,
@@ -200,7 +203,7 @@ async fn progress_names_every_step_that_is_done() {
 }
 
 #[test]
-fn what_is_missing_is_told_in_one_message_with_one_line_to_get_it() {
+fn missing_requirements_are_one_error_with_one_install_command() {
     let missing = |what: &str, package| MissingRequirement {
         what: what.into(),
         why: "why".into(),

@@ -198,7 +198,10 @@ async fn unknown_requests_are_recorded_and_other_host_names_are_not_served() {
     assert_eq!(fixture.get("https://api.anthropic.com/api/new?x=1", "").await.0, StatusCode::NOT_FOUND);
     assert_eq!(fixture.issuer.unknown_calls(), ["GET api.anthropic.com/api/new"]);
     let request = Request::get("https://example.test/").body(String::new()).unwrap();
-    assert!(fixture.ca.request(fixture.issuer.address(), request).await.is_err(), "the certificate is not for that name");
+    assert!(
+        fixture.ca.request(fixture.issuer.address(), request).await.is_err(),
+        "the certificate is not for that name"
+    );
     let other_ca = TestCa::new().unwrap();
     let request = Request::get("https://claude.ai/").body(String::new()).unwrap();
     assert!(other_ca.request(fixture.issuer.address(), request).await.is_err(), "another authority is not trusted");

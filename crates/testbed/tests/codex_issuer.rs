@@ -18,7 +18,8 @@ use std::{collections::BTreeMap, fs::File};
 
 async fn post(issuer: &CodexIssuer, path: &str, body: &str) -> (StatusCode, Value) {
     let client = Client::builder().no_proxy().build().unwrap();
-    let response = client.post(format!("http://{}{path}", issuer.address())).body(body.to_owned()).send().await.unwrap();
+    let response =
+        client.post(format!("http://{}{path}", issuer.address())).body(body.to_owned()).send().await.unwrap();
     (response.status(), response.json().await.unwrap_or_default())
 }
 
@@ -167,7 +168,8 @@ impl Fixture {
 async fn released_tool_signs_in_by_device_code_and_matches_recording() {
     for (setup, suffix) in terminals() {
         let fixture = Fixture::new("device_code").await;
-        let (tool, mut recording) = fixture.start(&setup, "a URL and a one-time code, then the tool is signed in.").await;
+        let (tool, mut recording) =
+            fixture.start(&setup, "a URL and a one-time code, then the tool is signed in.").await;
         let screen = recording.record_when(&tool, "one-time code").await.unwrap();
         assert!(screen.contains(&fixture.issuer.user_code()), "{screen}");
         fixture.issuer.approve();
@@ -180,8 +182,7 @@ async fn released_tool_signs_in_by_device_code_and_matches_recording() {
 async fn rejected_or_unavailable_device_code_ends_released_tool_and_matches_recording() {
     let setup = TerminalSetup::MACHINE;
     let fixture = Fixture::new("device_code").await;
-    let description =
-        "the code expires while the tool waits (the fake answers 400; the tool itself waits 15 minutes).";
+    let description = "the code expires while the tool waits (the fake answers 400; the tool itself waits 15 minutes).";
     let (tool, mut recording) = fixture.start(&setup, description).await;
     recording.record_when(&tool, "one-time code").await.unwrap();
     fixture.issuer.expire_code();
@@ -205,7 +206,8 @@ async fn released_tool_signs_in_through_browser_and_matches_recording() {
     let browser = Client::builder().no_proxy().build().unwrap();
     for (setup, suffix) in terminals() {
         let fixture = Fixture::new("browser").await;
-        let (tool, mut recording) = fixture.start(&setup, "a URL for a browser, which is redirected to port 1455.").await;
+        let (tool, mut recording) =
+            fixture.start(&setup, "a URL for a browser, which is redirected to port 1455.").await;
         let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
         let link = tool.url_on(&screen).unwrap();
         assert_eq!(tool.opened_url().await.unwrap(), link, "the screen shows the URL that the browser opens");
@@ -243,7 +245,8 @@ async fn released_tool_accepts_api_key_and_matches_recording() {
 #[tokio::test]
 async fn unwritable_api_key_ends_released_tool_and_matches_recording() {
     let mut fixture = Fixture::new("api_key").await;
-    fixture.provider
+    fixture
+        .provider
         .settings_files
         .push(SettingsFile { path: ".codex/auth.json/in-the-way".into(), content: String::new() });
     let setup = TerminalSetup::MACHINE.with_key(KEY);

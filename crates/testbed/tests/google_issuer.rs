@@ -264,10 +264,7 @@ async fn released_tool_signs_in_through_browser_callback() {
     let screen = tool.wait_for("Press Esc or Ctrl\\+C to cancel").await.unwrap();
     check_screen(SCREENS, "browser-waits", from_line("Attempting to open", &screen)).unwrap();
     let pattern = descriptor("gemini_cli").unwrap().sign_in.url.unwrap();
-    assert!(
-        !Regex::new(&pattern).unwrap().is_match(&screen),
-        "the URL is shown in pieces, and none of them matches"
-    );
+    assert!(!Regex::new(&pattern).unwrap().is_match(&screen), "the URL is shown in pieces, and none of them matches");
     let (_, back, _) = fixture.get(&opened, "").await;
     let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let response = browser.get(&back).send().await.unwrap();

@@ -63,7 +63,8 @@ impl Page {
     }
 
     async fn line(&mut self) -> String {
-        let line = timeout(2 * WAIT_MAX, self.lines.next_line()).await.expect("the script prints a line in time").unwrap();
+        let line =
+            timeout(2 * WAIT_MAX, self.lines.next_line()).await.expect("the script prints a line in time").unwrap();
         line.expect("the script failed; its error is above")
     }
 
@@ -111,7 +112,10 @@ async fn page_reconnects_to_same_desktop_after_server_crash() {
     let back = page.reconnected().await;
     let (took, counted) =
         (back.back_at_ms.saturating_sub(listens_at_ms), back.counted_at_ms.saturating_sub(listens_at_ms));
-    println!("reconnected {took} ms after the server listened, countdowns correct after {counted} ms; {:?}", back.messages);
+    println!(
+        "reconnected {took} ms after the server listened, countdowns correct after {counted} ms; {:?}",
+        back.messages
+    );
     assert_eq!(back.background, shown.background, "the same desktop");
     assert!(took <= RECONNECT_MS_MAX, "reconnected after {took} ms: {back:?}");
     assert_eq!((back.countdowns.len(), back.replaced), (2, 0), "{back:?}");

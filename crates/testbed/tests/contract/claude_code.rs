@@ -1,9 +1,9 @@
-//! Claude Code.
+//! The contract with Claude Code.
 
 use super::{
     SignIn,
-    user::grants_on_the_desktop,
     fixture::{Browser, Fixture},
+    user::grants_on_the_desktop,
 };
 use anteroom_testbed::{ClaudeIssuer, TestCa};
 use serde_json::json;
@@ -21,7 +21,10 @@ async fn qemu_claude_code_signs_in_by_link_and_pasted_code() {
     let (issuer, fixture) = open(Browser::WithoutTestCa).await;
     let sign_in = SignIn::start(&fixture, None).await;
     let link = sign_in.link().await;
-    assert!(link.contains("redirect_uri=https%3A%2F%2Fplatform.claude.com"), "it leads to a page with a code: {link}");
+    assert!(
+        link.contains("redirect_uri=https%3A%2F%2Fplatform.claude.com"),
+        "the link leads to a page with a code: {link}"
+    );
     let code = fixture.user.open(&link).await.text();
     sign_in.wait_prompt("paste_code").await;
     assert_eq!(sign_in.paste(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
@@ -56,24 +59,24 @@ async fn qemu_claude_code_signs_in_with_machine_browser() {
 async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
     let (issuer, fixture) = open(Browser::TrustsTestCa).await;
     let sign_in = SignIn::start(&fixture, None).await;
-    // Link: the user gets a code in their own browser, and copies half of it.
+    // Link: the user gets a code in the browser outside of the machine, and copies half of it.
     let code = fixture.user.open(&sign_in.link().await).await.text();
     sign_in.wait_prompt("paste_code").await;
     let granted = issuer.codes_granted();
-    // Terminal: they type it at the tool's own prompt, which does not take it.
+    // Terminal: the user types that half at the tool's prompt, which rejects it.
     let mut terminal = sign_in.api.terminal(&sign_in.id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":120,\"rows\":40}").await.unwrap();
     let half = code.split('#').next().unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut terminal, format!("{half}\r").as_bytes()).await.unwrap();
-    let refused = |view: &anteroom_wire::api::SessionView| {
+    let rejected = |view: &anteroom_wire::api::SessionView| {
         view.sign_in
             .prompt
             .as_ref()
             .and_then(|open| open.rejected.as_deref())
             .is_some_and(|why| why.contains("full code"))
     };
-    sign_in.wait("refused in the tool's own words", refused).await;
-    // Desktop: the page is there already, since the tool's first word.
+    sign_in.wait("rejected with the tool's message", rejected).await;
+    // Desktop: the tool has opened the page in the machine's browser at its start.
     grants_on_the_desktop(
         &sign_in.api,
         &sign_in.id,
@@ -82,7 +85,12 @@ async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
     )
     .await;
     sign_in.wait("completed", |view| view.status == anteroom_wire::api::Status::Completed).await;
-    assert_eq!(fixture.reporter.processes().len(), 1, "one process throughout: {:?}", fixture.reporter.all());
+    assert_eq!(
+        fixture.reporter.processes().len(),
+        1,
+        "one process for the whole sign-in: {:?}",
+        fixture.reporter.all()
+    );
     sign_in.succeeds(&fixture, "link, then terminal, then desktop", || issuer.canaries()).await;
     fixture.close(issuer.unknown_calls()).await;
 }

@@ -1,9 +1,9 @@
-//! Codex.
+//! The contract with Codex.
 
 use super::{
     SignIn,
-    user::grants_on_the_desktop,
     fixture::{Browser, Fixture},
+    user::grants_on_the_desktop,
 };
 use anteroom_testbed::{CodexIssuer, TestCa, codex_issuer::Approval};
 
@@ -19,7 +19,7 @@ async fn open(browser: Browser) -> (CodexIssuer, Fixture) {
 async fn qemu_codex_signs_in_by_device_code() {
     let (issuer, fixture) = open(Browser::WithoutTestCa).await;
     let sign_in = SignIn::start(&fixture, None).await;
-    let shown = sign_in.wait("at a device code", |view| view.sign_in.device_code.is_some()).await.sign_in;
+    let shown = sign_in.wait("showing a device code", |view| view.sign_in.device_code.is_some()).await.sign_in;
     assert_eq!(shown.device_code, Some(issuer.user_code()));
     assert_eq!(shown.url.as_deref(), Some("https://auth.openai.com/codex/device"));
     issuer.approve();

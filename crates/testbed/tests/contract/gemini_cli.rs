@@ -1,9 +1,9 @@
-//! Gemini CLI.
+//! The contract with Gemini CLI.
 
 use super::{
     SignIn,
-    user::grants_on_the_desktop,
     fixture::{Browser, Fixture},
+    user::grants_on_the_desktop,
 };
 use anteroom_testbed::{GoogleIssuer, TestCa, google_issuer::Account};
 use serde_json::json;
@@ -16,7 +16,7 @@ async fn open(browser: Browser) -> (GoogleIssuer, Fixture) {
     (issuer, fixture)
 }
 
-/// Browsers of Google's own make ask for more than the page.
+/// The unknown requests, without those that Google's browsers send along with the page.
 fn unknown_calls(issuer: &GoogleIssuer) -> Vec<String> {
     issuer.unknown_calls().into_iter().filter(|call| !call.contains("/ListAccounts")).collect()
 }

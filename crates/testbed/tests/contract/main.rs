@@ -1,7 +1,7 @@
-//! The contract with the released tools: every method and lane of `providers/*.toml`, in a real machine, against a stand-in issuer
-//! that host_overrides under the provider's names. A test signs in as a user would, compares the stored bytes with what the watch in the
-//! machine saw, and asks the tool in a second machine whether it is signed in. Needs the image in `ANTEROOM_TEST_IMAGE`, and
-//! `certutil` (libnss3-tools) for the machine's browser to believe the test's authority.
+//! The contract with the released tools: every method and lane of `providers/*.toml`, in a QEMU machine, with a fake identity
+//! provider under the real host names. A test signs in as a user does, compares the stored bytes with those that a reporter in the
+//! machine has read, and checks in a second machine that the tool is signed in. Needs the image in `ANTEROOM_TEST_IMAGE`, and
+//! `certutil` (libnss3-tools), so that the machine's browser trusts the test's certificate authority.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,10 +15,10 @@
 mod claude_code;
 mod codex;
 mod document;
-mod second_machine;
-mod gemini_cli;
-mod user;
 mod fixture;
+mod gemini_cli;
+mod second_machine;
+mod user;
 
 use anteroom_testbed::{ApiClient, QemuServer, leaks::needles};
 use anteroom_wire::{
@@ -58,11 +58,11 @@ impl SignIn {
         Self { api, id: session.id, method: session.method, started }
     }
 
-    /// Waits for what the sign-in has to offer.
-    async fn wait(&self, what: &str, wanted: impl Fn(&SessionView) -> bool) -> SessionView {
-        let known = |view: &SessionView| wanted(view) || view.status.is_terminal();
-        let view = self.api.wait_until(&self.id, what, known).await.unwrap();
-        assert!(wanted(&view), "not {what}: {view:#?}");
+    /// Waits until the session meets a condition.
+    async fn wait(&self, what: &str, condition: impl Fn(&SessionView) -> bool) -> SessionView {
+        let decided = |view: &SessionView| condition(view) || view.status.is_terminal();
+        let view = self.api.wait_until(&self.id, what, decided).await.unwrap();
+        assert!(condition(&view), "not {what}: {view:#?}");
         view
     }
 
@@ -91,8 +91,8 @@ impl SignIn {
         answer.unwrap().read().unwrap()
     }
 
-    /// It is signed in: the stored bytes are those that the machine's file had, they lie nowhere else, and the tool agrees in
-    /// another machine. Gives the row of the document.
+    /// Checks that the sign-in completed: the stored bytes equal those of the file in the machine, no secret is stored elsewhere, and
+    /// the tool is signed in in a second machine. Checks or writes the row of the document.
     async fn succeeds(self, fixture: &Fixture, lane: &str, canaries: impl Fn() -> Vec<String>) {
         let view = self.wait("completed", |view| view.status == Status::Completed).await;
         let took = self.started.elapsed();
@@ -100,7 +100,12 @@ impl SignIn {
         let files = self.api.lease(&credential).await.unwrap().files;
         let stored: BTreeMap<_, _> = files.iter().map(|file| (file.path.clone(), digest(file))).collect();
         let in_machine = fixture.reporter.files(stored.len()).await;
-        assert_eq!(stored, in_machine, "the stored bytes equal those of the files in the machine: {:?}", fixture.reporter.all());
+        assert_eq!(
+            stored,
+            in_machine,
+            "the stored bytes equal those of the files in the machine: {:?}",
+            fixture.reporter.all()
+        );
         assert_eq!(stored.len(), files.len(), "each file is stored once");
         assert_eq!((&files[0].path, files[0].mode & 0o777), (&fixture.provider.credential.paths[0], 0o600));
         let text = String::from_utf8_lossy(files[0].content.expose()).into_owned();

@@ -1,4 +1,4 @@
-//! The user: in a browser of their own, which knows the issuer's pages and nothing of the machine; and at the machine's desktop.
+//! The user, with a browser outside of the machine, and at the machine's desktop.
 
 use anteroom_testbed::{ApiClient, TestCa, qemu_server::QEMU_WAIT_MAX};
 use anteroom_wire::SessionId;
@@ -11,47 +11,47 @@ use tokio::time::Instant;
 const PAGES_MAX: usize = 10;
 const CLICK_EVERY: Duration = Duration::from_secs(10);
 
-/// The user's own browser.
+/// The user's browser outside of the machine.
 pub(crate) struct User {
-    /// Whose certificates it believes.
+    /// The certificate authority that it trusts.
     pub(crate) ca: TestCa,
-    /// Where names lead.
+    /// `name:port` → the address that it connects to.
     pub(crate) host_overrides: BTreeMap<String, SocketAddr>,
 }
 
-/// Where the user's browser ended.
+/// Where the browser ended.
 #[derive(Debug)]
 pub(crate) enum Destination {
-    /// On a page of the provider's that shows this text.
+    /// On a page of the provider that shows this text.
     Page(String),
-    /// At this address on its own loopback, where nobody host_overrides: the tool is in the machine.
+    /// At this URL on the browser's loopback, where no server listens, because the tool is in the machine.
     Loopback(String),
 }
 
 impl User {
-    /// Opens a link and does what the pages ask.
+    /// Opens a link, follows redirects and submits forms.
     pub(crate) async fn open(&self, link: &str) -> Destination {
         let mut url = Url::parse(link).unwrap();
         for _ in 0..PAGES_MAX {
             if matches!(url.host_str(), Some("localhost" | "127.0.0.1")) {
                 return Destination::Loopback(url.into());
             }
-            let place = format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap());
-            let address = self.host_overrides.get(&place).unwrap_or_else(|| panic!("{place} is nobody's"));
+            let host = format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap());
+            let address = self.host_overrides.get(&host).unwrap_or_else(|| panic!("no address for {host}"));
             let request = Request::get(url.as_str()).body(String::new()).unwrap();
-            let answer = self.ca.request(*address, request).await.unwrap();
-            let page = String::from_utf8_lossy(answer.body()).into_owned();
-            url = match answer.headers().get(LOCATION) {
+            let response = self.ca.request(*address, request).await.unwrap();
+            let page = String::from_utf8_lossy(response.body()).into_owned();
+            url = match response.headers().get(LOCATION) {
                 Some(to) => url.join(to.to_str().unwrap()).unwrap(),
-                None if page.contains("<form ") => answered(&url, &page),
+                None if page.contains("<form ") => submit_form(&url, &page),
                 None => {
-                    assert!(answer.status().is_success(), "{}: {page}", answer.status());
+                    assert!(response.status().is_success(), "{}: {page}", response.status());
                     let text = page.split_once("id=\"text\">").and_then(|(_, rest)| rest.split_once("</pre>"));
                     return Destination::Page(text.unwrap_or_else(|| panic!("no text on {page}")).0.to_owned());
                 }
             };
         }
-        panic!("{link} leads from page to page for ever")
+        panic!("{link} leads through more than {PAGES_MAX} pages")
     }
 }
 
@@ -64,7 +64,7 @@ impl Destination {
         }
     }
 
-    /// The address at which it ended.
+    /// The loopback URL at which the browser ended.
     pub(crate) fn address(self) -> String {
         match self {
             Self::Loopback(url) => url,
@@ -73,8 +73,8 @@ impl Destination {
     }
 }
 
-/// Where a form leads when its button is pressed.
-fn answered(at: &Url, page: &str) -> Url {
+/// The URL that a form requests when it is submitted.
+fn submit_form(at: &Url, page: &str) -> Url {
     let field = r#"<input type=hidden name=(?:"([^"]*)"|([^ ">]+)) value=(?:"([^"]*)"|([^ ">]+))>"#;
     let field = Regex::new(field).unwrap();
     let plain = |text: &str| text.replace("&quot;", "\"").replace("&lt;", "<").replace("&amp;", "&");
@@ -87,18 +87,18 @@ fn answered(at: &Url, page: &str) -> Url {
     to
 }
 
-/// Clicks into the middle of the machine's desktop, once `shown`, until `done`: the page that asks is one button.
+/// Waits for `shown`, then clicks into the middle of the machine's desktop until `done`. The consent page is one large button.
 pub(crate) async fn grants_on_the_desktop(
     api: &ApiClient,
     session: &SessionId,
     shown: impl Fn() -> bool,
     done: impl Fn() -> bool,
 ) {
-    let until = Instant::now() + QEMU_WAIT_MAX;
+    let deadline = Instant::now() + QEMU_WAIT_MAX;
     while !shown() {
-        if Instant::now() > until {
+        if Instant::now() > deadline {
             let timeline = api.timeline(session).await.unwrap();
-            panic!("the machine's browser never showed the page: {timeline:#?}");
+            panic!("the machine's browser never showed the consent page: {timeline:#?}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -108,7 +108,7 @@ pub(crate) async fn grants_on_the_desktop(
         (frame.width(), frame.height())
     };
     while !done() {
-        assert!(Instant::now() < until, "nobody received the clicks");
+        assert!(Instant::now() < deadline, "the clicks have no effect");
         desktop.click(width / 2, height / 2).await.unwrap();
         let next = Instant::now() + CLICK_EVERY;
         while !done() && Instant::now() < next {

@@ -1,6 +1,6 @@
 //! What stands where a desktop should be, each named within its bound.
 
-use crate::{Fixture, ask, closing, start, connect_error, verdict};
+use crate::{Fixture, ask, closing, connect_error, start, verdict};
 use anteroom_controller::rfb::DialError;
 use anteroom_testbed::{ApiClient, TestServer};
 use anteroom_wire::{SessionId, api::Status};

@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod agent;
-mod partition;
 mod configuration;
-mod vnc_server;
-mod page;
 mod connect_errors;
+mod page;
+mod partition;
 mod viewers;
+mod vnc_server;
 
 use anteroom_controller::rfb::ViewerSocket;
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, TestConfig, TestServer, WAIT_MAX};

@@ -1,6 +1,6 @@
 //! An external desktop through the real page, in a real browser: seen, named while it is away, and seen again by itself.
 
-use crate::{Fixture, vnc_server, start};
+use crate::{Fixture, start, vnc_server};
 use anteroom_testbed::WAIT_MAX;
 use anteroom_wire::api::Status;
 use std::{path::Path, process::Stdio};

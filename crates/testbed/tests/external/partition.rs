@@ -1,6 +1,6 @@
 //! Networks without a way there: the test runs itself again in a network namespace of its own, where it makes the routes.
 
-use crate::{Fixture, start, connect_error, verdict};
+use crate::{Fixture, connect_error, start, verdict};
 use std::process::Command;
 
 const INSIDE: &str = "ANTEROOM_TEST_INSIDE";

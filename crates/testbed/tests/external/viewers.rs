@@ -1,6 +1,6 @@
 //! A desktop that is there is seen, with the words and bounds of any other session.
 
-use crate::{Fixture, closing, vnc_server, start, connect_error, verdict};
+use crate::{Fixture, closing, connect_error, start, verdict, vnc_server};
 use anteroom_controller::rfb::RfbClient;
 use anteroom_testbed::{ApiClient, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};

@@ -64,7 +64,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(14, "A slow but active user, and a user who leaves", &[
         ("testbed/tests/server/past_incidents.rs", "viewer_input_prevents_idle_expiry"),
-        ("controller/src/tunnel/tests.rs", "only_what_a_viewer_sends_counts_as_use"),
+        ("controller/src/tunnel/tests.rs", "only_messages_of_the_viewer_count_as_activity"),
     ]),
     DocumentedScenario(15, "Cursor queries, wrapped URLs, unknown prompts", &[
         ("testbed/tests/server/sign_in.rs", "terminal_answers_the_cursor_position_query"),
@@ -103,10 +103,10 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("testbed/tests/operations/bundle.rs", "bundle_of_complete_sign_in_contains_diagnostics_and_no_secret"),
     ]),
     DocumentedScenario(24, "Configuration errors", &[
-        ("controller/src/config.rs", "all_faults_are_reported_at_once"),
-        ("controller/src/config.rs", "a_value_of_another_type_hides_no_other_fault"),
-        ("controller/src/config.rs", "every_number_has_a_least_and_a_most"),
-        ("controller/src/config.rs", "a_fractional_cpu_is_refused"),
+        ("controller/src/config.rs", "all_errors_are_reported_at_once"),
+        ("controller/src/config.rs", "value_of_wrong_type_does_not_hide_other_errors"),
+        ("controller/src/config.rs", "every_number_has_a_minimum_and_a_maximum"),
+        ("controller/src/config.rs", "fractional_cpu_count_is_rejected"),
         ("vault/tests/key_file.rs", "what_is_not_a_key_file_is_refused_by_cause_and_left_as_it_is"),
     ]),
     DocumentedScenario(25, "A sealed record in another row, or under an old key", &[

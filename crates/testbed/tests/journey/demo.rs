@@ -1,6 +1,6 @@
-//! The demo tool: its sign-in happens in the browser inside the machine, driven through the page.
+//! The demo tool, whose sign-in happens in the machine's browser, operated through the page.
 
-use super::{arrived, browser, leased, nowhere, the_session};
+use super::{assert_stored_nowhere, browser, lease, wait_session, wait_success};
 use anteroom_testbed::QemuServer;
 use anteroom_wire::api::Status;
 
@@ -8,15 +8,15 @@ use anteroom_wire::api::Status;
 async fn journey_demo_sign_in_by_mouse_and_keyboard_through_the_page() {
     let server = QemuServer::start("", &Default::default(), true).await.unwrap();
     let page = browser(&server, "demo.mjs");
-    let id = the_session(&server).await;
-    arrived(page).await;
+    let id = wait_session(&server).await;
+    wait_success(page).await;
     let api = server.operator().unwrap();
     api.wait_status(&id, Status::Completed).await.unwrap();
-    let files = leased(&server, &id).await;
+    let files = lease(&server, &id).await;
     let written: serde_json::Value = serde_json::from_slice(files[0].content.expose()).unwrap();
     let tokens = ["access_token", "refresh_token"].map(|key| written[key].as_str().unwrap().to_owned());
-    assert!(tokens[0].starts_with("demo_at_"), "the demo provider's own token");
+    assert!(tokens[0].starts_with("demo_at_"), "a token of the demo provider");
     server.wait_machines_removed().await.unwrap();
-    nowhere(&server, &id, &tokens).await;
+    assert_stored_nowhere(&server, &id, &tokens).await;
     server.finish().await.unwrap();
 }

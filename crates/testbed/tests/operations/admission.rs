@@ -29,7 +29,8 @@ async fn start_is_rejected_with_cause_when_disk_or_memory_is_low() {
     {
         let flags = Flags::new();
         let settings = format!("[machines]\n{setting} = {TOO_MUCH}\n");
-        let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+        let server =
+            TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
         let api = server.backend().unwrap();
         let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
         let problem = refused.problem().unwrap();

@@ -59,7 +59,8 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
             Step::print_line("Login successful"),
         ]),
     );
-    let server = TestServer::start(TestConfig::with_tool(tool).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
+    let server =
+        TestServer::start(TestConfig::with_tool(tool).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
     let api = server.backend().unwrap();
     let start = StartRequest {
         provider: "scripted".to_owned(),

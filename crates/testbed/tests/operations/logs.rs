@@ -35,7 +35,8 @@ async fn log_file_is_json_lines_with_owner_only_permissions() {
 async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
     let flags = Flags::new();
     let settings = format!("[log]\nerror_file = '{}'\n", flags.path("errors.jsonl").display());
-    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
     let api = server.backend().unwrap();
     let [id, other] =
         [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];

@@ -5,9 +5,9 @@
 
 mod admission;
 mod bundle;
-mod reconcile_and_leaks;
 mod logs;
 mod metrics;
+mod reconcile_and_leaks;
 
 use anteroom_testbed::{Script, ScriptedTool, Step, TestServer, WAIT_MAX, plain_process::built_program};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};

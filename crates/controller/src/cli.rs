@@ -177,12 +177,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         config.cache_dir = dir;
     }
     let mut log_config = config.log.clone();
-    let serving = matches!(arguments.command, Command::Serve { .. });
-    if !serving && log_config.level == "info" {
+    let is_server = matches!(arguments.command, Command::Serve { .. });
+    if !is_server && log_config.level == "info" {
         // The output of a command is enough; only warnings are logged.
         log_config.level = "warn".into();
     }
-    if !serving {
+    if !is_server {
         log::start(&log_config).map_err(anyhow::Error::msg)?;
     }
     match arguments.command {

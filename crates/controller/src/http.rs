@@ -12,7 +12,7 @@ mod credentials;
 mod desktop;
 mod diagnosis;
 mod health;
-mod host;
+mod host_channel;
 mod leaks;
 mod login;
 mod metrics;
@@ -25,7 +25,7 @@ mod start_session;
 mod tickets;
 mod webhook;
 
-pub use host::host_service;
+pub use host_channel::host_service;
 pub use login::LoginLink;
 
 use crate::{api_error::ApiError, app::App, auth, peer::Peer};

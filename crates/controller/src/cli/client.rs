@@ -26,12 +26,12 @@ pub type LocalSocket = WebSocketStream<UnixStream>;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The socket cannot be connected.
-    #[error("no server is running with the state directory {dir} ({why}); start it with: anteroom serve")]
+    #[error("no server is running with the state directory {dir} ({reason}); start it with: anteroom serve")]
     NoServer {
         /// The state directory.
         dir: String,
         /// The error of the connection attempt.
-        why: std::io::Error,
+        reason: std::io::Error,
     },
     /// The server returned an error.
     #[error("{}{} {}", .0.sentence, .0.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default(), .0.remedy)]
@@ -54,7 +54,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let fail = |why| ClientError::NoServer { dir: self.dir.display().to_string(), why };
+        let fail = |reason| ClientError::NoServer { dir: self.dir.display().to_string(), reason };
         // Through the directory's file descriptor, because the path of a Unix socket is limited to 107 bytes.
         let dir = std::fs::File::open(&self.dir).map_err(fail)?;
         UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd())).await.map_err(fail)

@@ -186,8 +186,8 @@ mod tests {
                 "file" => std::fs::write(&single, "mine").unwrap(),
                 _ => std::os::unix::fs::symlink("nowhere", &single).unwrap(),
             }
-            let why = OutputPath::new(single.clone(), false).check().unwrap_err().to_string();
-            assert!(why.contains("exists; --overwrite"), "{existing}: {why}");
+            let reason = OutputPath::new(single.clone(), false).check().unwrap_err().to_string();
+            assert!(reason.contains("exists; --overwrite"), "{existing}: {reason}");
             assert!(OutputPath::new(single.clone(), false).write(&one).is_err(), "{existing}");
             OutputPath::new(single.clone(), true).check().unwrap();
             OutputPath::new(single.clone(), true).write(&one).unwrap();
@@ -199,8 +199,8 @@ mod tests {
         std::fs::create_dir(home.join(".a")).unwrap();
         std::fs::write(home.join(".a/two"), "mine").unwrap();
         OutputPath::new(home.clone(), false).check().unwrap();
-        let why = OutputPath::new(home.clone(), false).write(&both).unwrap_err().to_string();
-        assert!(why.contains("/.a/two exists"), "{why}");
+        let reason = OutputPath::new(home.clone(), false).write(&both).unwrap_err().to_string();
+        assert!(reason.contains("/.a/two exists"), "{reason}");
         assert!(!home.join(".a/one.json").exists(), "all of them or none");
         std::fs::remove_file(home.join(".a/two")).unwrap();
         std::fs::create_dir(home.join(".a/two")).unwrap();

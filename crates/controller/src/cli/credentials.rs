@@ -155,7 +155,7 @@ async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<
         row("kept until", at.clone());
     }
     if let Some(at) = &meta.expires_at {
-        row("ends", at.clone());
+        row("expires", at.clone());
     }
     for file in &meta.files {
         row("file", format!("{} ({} bytes, {:o})", file.path, file.bytes, file.mode));
@@ -174,8 +174,8 @@ async fn run_use(client: &Client, id: &CredentialId, purpose: UsePurpose) -> any
 
 /// The reason why a use failed.
 fn failure_reason(view: &SessionView) -> String {
-    let why = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
-    format!("{why} See: anteroom diagnose {}", view.id)
+    let reason = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
+    format!("{reason} See: anteroom diagnose {}", view.id)
 }
 
 async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
@@ -193,7 +193,7 @@ async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result
         Ok::<_, ClientError>((view, is_checked, inconclusive))
     };
     match checked.await {
-        Ok((_, _, Some(why))) => return Ok(print_not_checked(&why)),
+        Ok((_, _, Some(reason))) => return Ok(print_not_checked(&reason)),
         Ok((view, true, None)) if view.status == Status::Completed => {}
         Ok((view, ..)) => return Ok(print_not_checked(&failure_reason(&view))),
         Err(error) => return Ok(print_not_checked(&error.to_string())),
@@ -204,13 +204,13 @@ async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result
     } else {
         print_line(format_args!("{}: {}", meta.health.as_str(), printable(&meta.health_detail)));
     }
-    let is_good = meta.health != CredentialHealth::NeedsAuth;
-    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_accepted = meta.health != CredentialHealth::NeedsAuth;
+    Ok(if is_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[expect(clippy::print_stderr, reason = "the error of the command")]
-fn print_not_checked(why: &str) -> ExitCode {
-    eprintln!("anteroom: the credential could not be checked: {why}");
+fn print_not_checked(reason: &str) -> ExitCode {
+    eprintln!("anteroom: the credential could not be checked: {reason}");
     ExitCode::from(NOT_CHECKED)
 }
 
@@ -244,7 +244,7 @@ async fn delete(client: &Client, id: &CredentialId, at_provider: bool, force: bo
 async fn validity_note(client: &Client, id: &CredentialId) -> String {
     let Ok(meta) = read(client, id).await else { return String::new() };
     let list = client.get::<ProviderList>("/api/providers").await.map(|list| list.providers).unwrap_or_default();
-    let can_sign_out = list.into_iter().any(|it| it.id == meta.provider && it.can_sign_out);
+    let can_sign_out = list.into_iter().any(|provider| provider.id == meta.provider && provider.can_sign_out);
     let hint = if can_sign_out { "; --logout signs out there first" } else { "" };
     format!(" It may still be valid at the provider{hint}.")
 }

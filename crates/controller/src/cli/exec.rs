@@ -211,8 +211,8 @@ fn report_outcome(view: &SessionView, progress: &CommandProgress) -> u8 {
             u8::try_from(code).unwrap_or(NOT_RUN)
         }
         (_, _) => {
-            let why = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
-            print_status(&format!("the command did not finish: {why} See: anteroom diagnose {}", view.id));
+            let reason = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
+            print_status(&format!("the command did not finish: {reason} See: anteroom diagnose {}", view.id));
             NOT_RUN
         }
     }

@@ -77,7 +77,9 @@ async fn ensure_leasable(client: &Client, id: &str) -> anyhow::Result<()> {
     let list: ProviderList = client.get("/api/providers").await?;
     let provider = list.providers.into_iter().find(|provider| provider.id.as_str() == id);
     match provider.filter(|provider| provider.policy == StoragePolicy::KeepInMachine) {
-        Some(it) => Err(anyhow::anyhow!("--out is not possible for {}: {}", it.name, it.policy_sentence)),
+        Some(provider) => {
+            Err(anyhow::anyhow!("--out is not possible for {}: {}", provider.name, provider.policy_sentence))
+        }
         None => Ok(()),
     }
 }

@@ -127,12 +127,12 @@ fn accelerator_summary(config: &Config, report: &AcceleratorReport, emulated: bo
     if !emulated {
         return "KVM".into();
     }
-    let why = match (&config.machines.accelerator, &report.kvm) {
+    let reason = match (&config.machines.accelerator, &report.kvm) {
         (ConfiguredAccelerator::Emulation, _) => "set in the configuration",
         (_, KvmStatus::Absent) => "there is no /dev/kvm",
         (_, KvmStatus::NotPermitted) => "this user may not open /dev/kvm",
         (_, KvmStatus::DoesNotBoot { .. }) => "/dev/kvm exists, but a guest does not boot on it",
         (_, KvmStatus::Works) => "KVM was not chosen",
     };
-    format!("emulation ({why}; see `anteroom doctor`): slower, and not a security boundary")
+    format!("emulation ({reason}; see `anteroom doctor`): slower, and not a security boundary")
 }

@@ -96,8 +96,8 @@ impl PromptResponder<'_> {
             self.paste(&key).await.context("the key was rejected")?;
             return Ok(true);
         }
-        if let Some(why) = &open.rejected {
-            print_line(format_args!("  rejected: {why}"));
+        if let Some(reason) = &open.rejected {
+            print_line(format_args!("  rejected: {reason}"));
         }
         let hint = open.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
         if !io::stdin().is_terminal() {

@@ -58,8 +58,8 @@ pub(super) async fn sign_in_with_key(
     match (view.status, view.credential) {
         (Status::Completed, Some(credential)) => Ok(SignInResult::Completed(Box::new(credential))),
         (_, _) => {
-            let why = view.reason.map_or_else(String::new, |reason| reason.sentence);
-            anyhow::bail!("not signed in: {why} See: anteroom sessions {}", view.id)
+            let reason = view.reason.map_or_else(String::new, |reason| reason.sentence);
+            anyhow::bail!("not signed in: {reason} See: anteroom sessions {}", view.id)
         }
     }
 }

@@ -69,7 +69,7 @@ fn row(view: &ProviderView) -> [String; 7] {
         view.tested_version.clone().unwrap_or_else(missing),
         methods.collect::<Vec<_>>().join("\n"),
         wire_name(view.policy),
-        view.unavailable.as_ref().map_or_else(|| "yes".to_owned(), |why| format!("no: {why}")),
+        view.unavailable.as_ref().map_or_else(|| "yes".to_owned(), |reason| format!("no: {reason}")),
     ]
 }
 

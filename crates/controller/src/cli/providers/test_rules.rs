@@ -59,7 +59,7 @@ fn test_credential(provider: &Provider, path: &Path) -> anyhow::Result<bool> {
     let result = credential_format::check(&provider.credential, &bytes);
     match &result {
         Ok(()) => print_line(format_args!("{}: accepted as a credential of {}", path.display(), provider.name)),
-        Err(why) => print_line(format_args!("{}: not accepted: {why}", path.display())),
+        Err(reason) => print_line(format_args!("{}: not accepted: {reason}", path.display())),
     }
     Ok(result.is_ok())
 }
@@ -101,7 +101,7 @@ fn describe(provider: &Provider, findings: &Findings) -> Vec<String> {
         let (label, secret) = ask.map_or(("", false), |ask| (ask.label.as_str(), ask.secret));
         lines.push(format!("prompt {id}: {label}{}", if secret { " (input is hidden)" } else { "" }));
     }
-    lines.extend(findings.rejected.iter().map(|why| format!("the last answer was rejected: {why}")));
+    lines.extend(findings.rejected.iter().map(|reason| format!("the last answer was rejected: {reason}")));
     if !findings.presses.is_empty() {
         lines.push(format!(
             "keys to press: {}",
@@ -111,7 +111,7 @@ fn describe(provider: &Provider, findings: &Findings) -> Vec<String> {
     if findings.done {
         lines.push("signed in".to_owned());
     }
-    lines.extend(findings.failed.iter().map(|why| format!("failed: {why}")));
+    lines.extend(findings.failed.iter().map(|reason| format!("failed: {reason}")));
     if lines.is_empty() {
         lines.push("no findings".to_owned());
     }
@@ -180,7 +180,7 @@ fn test_fixture(provider: &Provider, name: &str, text: &str) -> bool {
     let fixture = toml::from_str::<Fixture>(text).map_err(|error| error.to_string());
     let differences = match fixture.and_then(|fixture| all_differences(&fixture, provider)) {
         Ok(differences) => differences,
-        Err(why) => vec![why],
+        Err(reason) => vec![reason],
     };
     if differences.is_empty() {
         print_line(format_args!("{name}: passed"));
@@ -197,8 +197,8 @@ fn all_differences(fixture: &Fixture, provider: &Provider) -> Result<Vec<String>
         if !selected.credential.paths.contains(&file.path) {
             all.push(format!("file: {} is not a path of the credential", file.path));
         }
-        if let Err(why) = credential_format::check(&selected.credential, file.text.as_bytes()) {
-            all.push(format!("file: {} is not accepted: {why}", file.path));
+        if let Err(reason) = credential_format::check(&selected.credential, file.text.as_bytes()) {
+            all.push(format!("file: {} is not accepted: {reason}", file.path));
         }
     }
     Ok(all)

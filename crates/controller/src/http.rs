@@ -154,7 +154,7 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
     let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
     let caller = match peer {
-        Some(peer) => auth::identify(&app, peer, request.method(), request.headers(), session.as_ref()).await,
+        Some(peer) => auth::identify(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await,
         None => Err(Problem::Unauthenticated.into()),
     };
     match caller {

@@ -75,7 +75,7 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     config.state_dir = state.path().to_owned();
     config.listen = ([127, 0, 0, 1], 0).into();
     config.public_url = None;
-    config.providers.insert(WAITING.into(), waiting_provider().context("the waiting provider")?);
+    config.providers.insert(WAITING.into(), waiting_provider().context("the waiting provider is invalid")?);
     let environment = machine_environment::prepare(&config).await?;
     let dir = StateDir::lock(&config.state_dir)?;
     let server = server::start(config, &dir, environment, true).await?;
@@ -223,7 +223,11 @@ impl Viewer {
             #[expect(clippy::cast_precision_loss, reason = "present Unix times fit in the mantissa")]
             Ok(at.as_millisecond() as f64)
         };
-        let ready = timeline.entries.iter().find(|entry| entry.kind == "machine_ready").context("not ready")?;
+        let ready = timeline
+            .entries
+            .iter()
+            .find(|entry| entry.kind == "machine_ready")
+            .context("the timeline has no machine_ready")?;
         let timing = |name: &str| ready.data["timings"][name].as_f64().unwrap_or(f64::NAN);
         let requested = at("machine_requested")? - at("accepted")?;
         Ok(StartTimes {

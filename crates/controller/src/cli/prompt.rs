@@ -44,10 +44,10 @@ pub(super) fn read_key(path: &Path) -> anyhow::Result<Secret> {
     let mut text = Zeroizing::new(String::new());
     let limit = LINE_BYTES_MAX as u64 + 1;
     if path == Path::new("-") {
-        io::stdin().lock().take(limit).read_to_string(&mut text).context("standard input")?;
+        io::stdin().lock().take(limit).read_to_string(&mut text).context("standard input cannot be read")?;
     } else {
-        let file = File::open(path).with_context(|| path.display().to_string())?;
-        file.take(limit).read_to_string(&mut text).with_context(|| path.display().to_string())?;
+        let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        file.take(limit).read_to_string(&mut text).with_context(|| format!("{} cannot be read", path.display()))?;
     }
     let key = text.trim();
     anyhow::ensure!(

@@ -32,7 +32,8 @@ pub(super) enum TokenCommand {
 
 pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Result<ExitCode> {
     // The state directory is not locked: a running server holds that lock.
-    std::fs::create_dir_all(&config.state_dir).with_context(|| config.state_dir.display().to_string())?;
+    std::fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("{} cannot be created", config.state_dir.display()))?;
     let store = Store::open(&config.state_dir.join("anteroom.db"), Settings::default()).await?;
     let result = execute(&store, command).await;
     store.close().await;

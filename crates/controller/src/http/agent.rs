@@ -64,7 +64,7 @@ fn record_rejected_delivery(app: &App, session: Option<&SessionId>, error: &ApiE
         } else {
             RejectedRequest::Delivery
         };
-        record_rejection(app, session, request, error);
+        record_rejection(&app.timeline, session, request, error);
     }
 }
 

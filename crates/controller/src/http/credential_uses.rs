@@ -42,7 +42,7 @@ pub(super) async fn start(
     Json(request): Json<UseRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
     let row = for_use::start(&app, &caller, &id, &request).await?;
-    let viewer_url = auth::login_links::viewer_link(&app, &row).await?;
+    let viewer_url = auth::login_links::viewer_link(&app.auth, &row).await?;
     let session = view::view(&app, &row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
 }

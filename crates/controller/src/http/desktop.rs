@@ -43,7 +43,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
         Ok(viewer) => viewer,
         Err(problem) => {
             let error = ApiError::from(problem);
-            record_rejection(&app, &session.id, RejectedRequest::Desktop, &error);
+            record_rejection(&app.timeline, &session.id, RejectedRequest::Desktop, &error);
             return reject(&app, is_browser, upgrade, error);
         }
     };
@@ -65,9 +65,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
             } else {
                 "A viewer connected to the desktop."
             };
-            timeline::append_in_background(
-                &app,
-                &session.id,
+            app.timeline.append_in_background(&session.id,
                 "viewer_joined",
                 sentence,
                 json!({ "view_only": view_only }),
@@ -135,7 +133,7 @@ fn log_disconnect(app: &App, session: &ActiveSession, socket: RejectedRequest, r
     );
     if !report.connected {
         if let Some(problem) = reason.and_then(Problem::from_code) {
-            record_rejection(app, &session.id, socket, &ApiError::new(problem, detail.unwrap_or_default()));
+            record_rejection(&app.timeline, &session.id, socket, &ApiError::new(problem, detail.unwrap_or_default()));
         }
         // A viewer that closed the socket before the machine was connected is not recorded.
         return;
@@ -145,7 +143,7 @@ fn log_disconnect(app: &App, session: &ActiveSession, socket: RejectedRequest, r
         "end": end, "reason": reason, "detail": detail,
     });
     let kind = if socket == RejectedRequest::Terminal { "terminal_left" } else { "viewer_left" };
-    timeline::append_in_background(app, &session.id, kind, "A viewer's connection ended.", data);
+    app.timeline.append_in_background(&session.id, kind, "A viewer's connection ended.", data);
 }
 
 /// A control message of the terminal page.
@@ -205,7 +203,7 @@ async fn connect(
                         TicketPurpose::Desktop => RejectedRequest::Desktop,
                         TicketPurpose::Terminal => RejectedRequest::Terminal,
                     };
-                    record_rejection(app, &id, request, &rejected.error);
+                    record_rejection(&app.timeline, &id, request, &rejected.error);
                 }
                 Err(rejected.error)
             }
@@ -217,7 +215,8 @@ async fn connect(
         (Err(error), Ok(upgrade)) => Err(reject(app, is_browser, upgrade, error)),
         (Err(error), Err(_)) => Err(error.into_response()),
         (Ok(_), Err(rejection)) => {
-            Err(ApiError::new(Problem::Malformed, format!("a WebSocket is expected here: {rejection}")).into_response())
+            Err(ApiError::new(Problem::Malformed, format!("expected a WebSocket handshake: {rejection}"))
+                .into_response())
         }
     }
 }
@@ -242,7 +241,7 @@ async fn redeem_ticket(
     id: &SessionId,
     purpose: TicketPurpose,
 ) -> Result<(Arc<ActiveSession>, bool), TicketError> {
-    auth::require_own_origin(app, headers)?;
+    auth::require_own_origin(&app.auth, headers)?;
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
     let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
     let Some(ticket) = ticket else {

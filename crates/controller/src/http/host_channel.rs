@@ -57,7 +57,7 @@ async fn connect(app: &App, machine: &MachineId, request: Request<Incoming>) -> 
             let (parts, body) = gate.serve(request).await.into_parts();
             Response::from_parts(parts, body.map_err(|never: Infallible| match never {}).boxed_unsync())
         }
-        None => boxed(ApiError::new(Problem::EgressDenied, "no session owns this machine").into_response()),
+        None => boxed(ApiError::new(Problem::EgressDenied, "this machine belongs to no session").into_response()),
     }
 }
 

@@ -29,9 +29,9 @@ pub(super) async fn login(
     headers: HeaderMap,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
-    auth::require_own_origin(&app, &headers)?;
+    auth::require_own_origin(&app.auth, &headers)?;
     let current = caller.as_ref().map(|caller| &caller.0);
-    let cookie = auth::login_links::redeem(&app, &Secret::new(request.login_token), current).await?;
+    let cookie = auth::login_links::redeem(&app.auth, &Secret::new(request.login_token), current).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -68,6 +68,6 @@ pub struct LoginLink {
 ))]
 pub(super) async fn create_link(State(app): State<App>, caller: Caller) -> Result<axum::Json<LoginLink>, ApiError> {
     caller.require_operator()?;
-    let url = auth::login_links::operator_login_link(&app).await?;
+    let url = auth::login_links::operator_login_link(&app.auth).await?;
     Ok(axum::Json(LoginLink { url, expires_in_s: app.config.sessions.login_link_s_max }))
 }

@@ -69,7 +69,7 @@ fn register_counter(registry: &mut Registry, name: &str, help: &str, value: u64)
     registry.register(name, help, counter);
 }
 
-/// Those that session by their status, those that ended by how.
+/// Active sessions by status, and ended sessions by final status.
 async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
     let by_status = Gauges::default();
     let gauge = |status: &str| by_status.get_or_create_owned(&vec![("status", status.to_owned())]);

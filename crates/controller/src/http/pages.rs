@@ -21,7 +21,7 @@ const NOT_BUILT: &str = "<!doctype html><html lang=en><meta charset=utf-8><title
      <p>The server is running, but it was built without its web pages: run <code>./up</code>, or <code>npm ci && npm run build</code> in \
      <code>web/</code> and build again. The API is described at <a href=/openapi.json>/openapi.json</a>.";
 
-/// The shell for `/`, `/login` and the dashboard.
+/// The application shell, for `/`, `/login` and the dashboard.
 pub(super) async fn shell() -> Response {
     page("index.html")
 }

@@ -33,7 +33,7 @@ pub(super) async fn start(
     caller.require_not_viewer()?;
     let owner = start::owner_of(&app, &caller, &request).await?;
     let row = start::start(&app, &owner, &request).await?;
-    let viewer_url = auth::login_links::viewer_link(&app, &row).await?;
+    let viewer_url = auth::login_links::viewer_link(&app.auth, &row).await?;
     let session = view::view(&app, &row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
 }

@@ -65,7 +65,7 @@ pub(super) async fn create(
         TicketTarget::Terminal => RejectedRequest::TerminalTicket,
     };
     let created = create_ticket(&app, &owned, &request).await;
-    created.map(axum::Json).inspect_err(|error| record_rejection(&app, &owned.row.id, rejected, error))
+    created.map(axum::Json).inspect_err(|error| record_rejection(&app.timeline, &owned.row.id, rejected, error))
 }
 
 async fn create_ticket(app: &App, owned: &OwnedSession, request: &TicketRequest) -> Result<Ticket, ApiError> {

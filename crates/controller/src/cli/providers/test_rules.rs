@@ -85,9 +85,10 @@ fn test_screens(provider: &Provider, selected: &Provider, arguments: &TestArgume
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
-    let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    let unreadable = || format!("{} cannot be read", path.display());
+    let size = std::fs::metadata(path).with_context(unreadable)?.len();
     ensure!(size <= SCREEN_BYTES_MAX, "{} is larger than {SCREEN_BYTES_MAX} bytes", path.display());
-    std::fs::read_to_string(path).with_context(|| path.display().to_string())
+    std::fs::read_to_string(path).with_context(unreadable)
 }
 
 /// Describes the findings, one line for each.

@@ -3,10 +3,10 @@
 //! A session that is rejected with a named cause is better than a machine killed by the kernel's OOM killer or a database write
 //! that fails on a full disk.
 
-use crate::{api_error::ApiError, app::App, config::Config};
-use anteroom_machine::State;
+use crate::{api_error::ApiError, config::Config, session::launcher::Launcher};
+use anteroom_machine::{Machines, State};
 use anteroom_wire::Problem;
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 /// A resource of which too little is available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,13 +48,13 @@ impl Shortage {
     }
 }
 
-/// Checks that another machine may be started now.
+/// Checks that another machine may be started now, in addition to those of the permits in use.
 ///
 /// # Errors
 /// The resource of which too little is available.
-pub fn check_capacity(app: &App) -> Result<(), Shortage> {
-    disk(&app.config)?;
-    memory(&app.config, pending_machines(app) + 1)?;
+pub fn check_capacity(config: &Config, machines: &Machines, permits_in_use: u32) -> Result<(), Shortage> {
+    disk(config)?;
+    memory(config, pending_machines(machines, permits_in_use) + 1)?;
     Ok(())
 }
 
@@ -62,8 +62,8 @@ pub fn check_capacity(app: &App) -> Result<(), Shortage> {
 ///
 /// # Errors
 /// `disk_low`, `memory_low` or `no_capacity`.
-pub fn admit(app: &App) -> Result<(), ApiError> {
-    check_capacity(app).map_err(|shortage| {
+pub fn admit(launcher: &Launcher) -> Result<(), ApiError> {
+    check_capacity(&launcher.config, &launcher.machines, launcher.queue.in_use()).map_err(|shortage| {
         let error = ApiError::new(shortage.problem(), shortage.to_string());
         tracing::warn!(
             outcome = "not_admitted",
@@ -76,19 +76,17 @@ pub fn admit(app: &App) -> Result<(), ApiError> {
 }
 
 /// Installs the check in the queue: accepted sessions wait while capacity is missing.
-pub fn install_check(app: &App) {
-    // A weak reference, because the app owns the queue.
-    let weak = app.downgrade();
-    app.queue.set_admission_check(move || match App::upgrade(&weak) {
-        Some(app) => check_capacity(&app).map_err(|shortage| shortage.to_string()),
-        None => Ok(()),
+pub fn install_check(launcher: &Launcher) {
+    let (config, machines) = (Arc::clone(&launcher.config), launcher.machines.clone());
+    launcher.queue.set_admission_check(move |permits_in_use| {
+        check_capacity(&config, &machines, permits_in_use).map_err(|shortage| shortage.to_string())
     });
 }
 
 /// The number of machines whose memory is not in use yet: those that are starting, and those that admitted sessions are about to
 /// request.
-pub fn pending_machines(app: &App) -> u64 {
-    count_pending(app.queue.in_use(), app.machines.list().iter().map(|(_, state)| state))
+pub fn pending_machines(machines: &Machines, permits_in_use: u32) -> u64 {
+    count_pending(permits_in_use, machines.list().iter().map(|(_, state)| state))
 }
 
 fn count_pending<'a>(permits_in_use: u32, states: impl Iterator<Item = &'a State>) -> u64 {
@@ -180,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_admitted_session_counts_until_its_machine_runs() {
-        let ended = State::Stopping { why: anteroom_machine::StopReason::Completed };
+        let ended = State::Stopping { reason: anteroom_machine::StopReason::Completed };
         assert_eq!(count_pending(3, [].into_iter()), 3, "none of them has requested a machine yet");
         assert_eq!(count_pending(3, [State::Requested, State::Cloning].iter()), 3, "two have requested machines");
         assert_eq!(count_pending(3, [State::Cloning, ended.clone()].iter()), 2);

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// The reason for a requested stop.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "reason")]
+#[serde(rename_all = "snake_case", tag = "kind")]
 pub enum StopReason {
     /// Its session is complete: the credential is stored.
     Completed,
@@ -91,7 +91,7 @@ pub enum ExitReason {
     /// It was stopped on request.
     Stopped {
         /// The reason.
-        why: StopReason,
+        reason: StopReason,
     },
     /// Its process exited by itself.
     Exited {
@@ -152,7 +152,7 @@ impl fmt::Display for ExitReason {
     /// One sentence for operators.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped { why } => write!(f, "the machine was stopped ({})", why.name()),
+            Self::Stopped { reason } => write!(f, "the machine was stopped ({})", reason.name()),
             Self::Exited { code } => write!(f, "the machine's process exited by itself with code {code}"),
             Self::Killed { signal } => write!(f, "the machine's process was killed by signal {signal}"),
             Self::OutOfMemory => f.write_str("the host ran out of memory and its kernel killed the machine's process"),
@@ -180,21 +180,21 @@ impl fmt::Display for ExitReason {
 }
 
 impl ExitReason {
-    pub(crate) fn from_stop_reason(why: StopReason) -> Self {
-        match why {
+    pub(crate) fn from_stop_reason(reason: StopReason) -> Self {
+        match reason {
             StopReason::NotReady { stage, last_error, attempts, elapsed_ms } => {
                 Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms }
             }
             StopReason::Mismatch { expected, found } => Self::Mismatch { expected, found },
             StopReason::Hung { unanswered_ms } => Self::Hung { unanswered_ms },
-            why @ (StopReason::Completed
+            reason @ (StopReason::Completed
             | StopReason::Cancelled
             | StopReason::IdleExpired
             | StopReason::DeadlineExpired
             | StopReason::Failed
             | StopReason::Restarted
             | StopReason::Orphaned
-            | StopReason::Operator) => Self::Stopped { why },
+            | StopReason::Operator) => Self::Stopped { reason },
         }
     }
 }

@@ -274,14 +274,14 @@ impl Keeper {
         let mut commands = Vec::new();
         self.clients.retain_mut(|client| client.read().map(|read| commands.extend(read)).is_ok());
         if self.config.tied_to_parent && self.clients.is_empty() {
-            let why = StopReason::Orphaned;
-            self.stop_detail = StopDetail::of(&why);
-            return Some(ExitCause::Stopped { why: why.name().to_owned() });
+            let reason = StopReason::Orphaned;
+            self.stop_detail = StopDetail::of(&reason);
+            return Some(ExitCause::Stopped { reason: reason.name().to_owned() });
         }
         commands.into_iter().find_map(|command| match command {
-            KeeperCommand::Stop { why, stop_detail } => {
+            KeeperCommand::Stop { reason, stop_detail } => {
                 self.stop_detail = stop_detail;
-                Some(ExitCause::Stopped { why })
+                Some(ExitCause::Stopped { reason })
             }
             KeeperCommand::Save { state } => match &mut self.qmp {
                 None => Some(ExitCause::SaveFailed { error: "the machine does not run in QEMU".into() }),

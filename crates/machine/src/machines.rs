@@ -284,12 +284,12 @@ impl Machines {
     }
 
     /// Requests the machine's stop; its state receiver reports when it is removed. Idempotent.
-    pub fn stop(&self, id: &MachineId, why: StopReason) -> RequestOutcome {
+    pub fn stop(&self, id: &MachineId, reason: StopReason) -> RequestOutcome {
         let entries = self.entries();
         let Some(entry) = entries.get(id) else { return RequestOutcome::UnknownMachine };
         let is_ending =
             matches!(*entry.state.borrow(), State::Stopping { .. } | State::Exited { .. } | State::Removed { .. });
-        if is_ending || entry.commands.try_send(DriverCommand::Stop(why)).is_err() {
+        if is_ending || entry.commands.try_send(DriverCommand::Stop(reason)).is_err() {
             RequestOutcome::Ignored
         } else {
             RequestOutcome::Enqueued

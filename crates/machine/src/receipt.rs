@@ -54,7 +54,7 @@ pub enum ExitCause {
     /// The controller requested a stop.
     Stopped {
         /// [`StopReason::name`].
-        why: String,
+        reason: String,
     },
     /// The machine reached its maximum lifetime.
     Deadline,
@@ -102,11 +102,11 @@ pub enum ExitCause {
 pub struct StopDetail(Value);
 
 impl StopDetail {
-    /// `why` as JSON; texts that come from the guest are cut to a bounded length.
-    pub(crate) fn of(why: &StopReason) -> Option<Self> {
+    /// `reason` as JSON; texts that come from the guest are cut to a bounded length.
+    pub(crate) fn of(reason: &StopReason) -> Option<Self> {
         let cut = |text: &str| text.chars().take(GUEST_TEXT_CHARS_MAX).collect::<String>();
-        let mut why = why.clone();
-        match &mut why {
+        let mut reason = reason.clone();
+        match &mut reason {
             StopReason::NotReady { last_error: Some(error), .. } => *error = cut(error),
             StopReason::Mismatch { expected, found } => (*expected, *found) = (cut(expected), cut(found)),
             StopReason::NotReady { last_error: None, .. }
@@ -121,7 +121,7 @@ impl StopDetail {
             | StopReason::Operator => {}
         }
         // Without the JSON, the reason's name is still sent.
-        serde_json::to_value(why).ok().map(Self)
+        serde_json::to_value(reason).ok().map(Self)
     }
 
     /// The parsed reason; `None` when this version does not know it.
@@ -134,7 +134,9 @@ impl ExitCause {
     /// The cause as an exit reason, with the data from `detail` when it matches the stop's name.
     pub(crate) fn exit_reason(&self, detail: Option<&StopDetail>) -> ExitReason {
         match (self, detail.and_then(StopDetail::reason)) {
-            (Self::Stopped { why }, Some(reason)) if reason.name() == why => ExitReason::from_stop_reason(reason),
+            (Self::Stopped { reason: name }, Some(reason)) if reason.name() == name => {
+                ExitReason::from_stop_reason(reason)
+            }
             _ => self.reason_by_name(),
         }
     }
@@ -142,8 +144,8 @@ impl ExitCause {
     /// The cause as an exit reason, without a stop's data.
     pub(crate) fn reason_by_name(&self) -> ExitReason {
         match self {
-            Self::Stopped { why } => {
-                ExitReason::Stopped { why: StopReason::from_name(why).unwrap_or(StopReason::Operator) }
+            Self::Stopped { reason } => {
+                ExitReason::Stopped { reason: StopReason::from_name(reason).unwrap_or(StopReason::Operator) }
             }
             Self::Deadline => ExitReason::Deadline,
             Self::Exited { code } => ExitReason::Exited { code: *code },
@@ -224,7 +226,7 @@ mod tests {
             let last_error = Some("\u{1}".repeat(chars));
             StopReason::NotReady { stage: Stage::Display, last_error, attempts: 3, elapsed_ms: 60_001 }
         };
-        let round_trip = |why: &StopReason| StopDetail::of(why).unwrap().reason().unwrap();
+        let round_trip = |reason: &StopReason| StopDetail::of(reason).unwrap().reason().unwrap();
         assert_eq!(round_trip(&not_ready(GUEST_TEXT_CHARS_MAX)), not_ready(GUEST_TEXT_CHARS_MAX));
         assert_eq!(round_trip(&not_ready(1_000_000)), not_ready(GUEST_TEXT_CHARS_MAX));
         let long = StopReason::Mismatch { expected: "image a".into(), found: "b".repeat(1_000_000) };
@@ -235,9 +237,9 @@ mod tests {
     #[test]
     fn receipt_without_stop_detail_is_read_by_the_stops_name() {
         let reason = |cause: ExitCause| Receipt { cause, ..serde_json::from_str(MINIMAL).unwrap() }.reason();
-        let stopped = |why: &str| reason(ExitCause::Stopped { why: why.into() });
-        assert_eq!(stopped("cancelled"), ExitReason::Stopped { why: StopReason::Cancelled });
-        assert_eq!(stopped("hung"), ExitReason::Stopped { why: StopReason::Operator }, "the duration is unknown");
+        let stopped = |reason: &str| reason(ExitCause::Stopped { reason: reason.into() });
+        assert_eq!(stopped("cancelled"), ExitReason::Stopped { reason: StopReason::Cancelled });
+        assert_eq!(stopped("hung"), ExitReason::Stopped { reason: StopReason::Operator }, "the duration is unknown");
     }
 
     /// A receipt without the optional fields.

@@ -3,7 +3,7 @@
 //! ```text
 //!  Requested ─▶ Cloning ─▶ Waiting{stage} ◀──▶ Ready{channels}
 //!      │           │            │                  │
-//!      └───────────┴────────────┴──────────────────┴─▶ Stopping{why} ─▶ Exited{why} ─▶ Removed{why}
+//!      └───────────┴────────────┴──────────────────┴─▶ Stopping{reason} ─▶ Exited{reason} ─▶ Removed{reason}
 //!      (from every state: ─▶ Exited when the process exits, ─▶ Removed when cleanup ends without a report of the exit)
 //! ```
 //!
@@ -46,17 +46,17 @@ pub enum State<C = Channels> {
     /// A stop was requested.
     Stopping {
         /// The reason.
-        why: StopReason,
+        reason: StopReason,
     },
     /// Its process has exited; the keeper is cleaning up.
     Exited {
         /// The reason. `Removed` repeats it.
-        why: ExitReason,
+        reason: ExitReason,
     },
     /// Cleanup is done and the slot is free.
     Removed {
         /// The reason.
-        why: ExitReason,
+        reason: ExitReason,
         /// The keeper's record of the exit; `None` when the keeper ended before it could write one.
         receipt: Option<Box<Receipt>>,
     },
@@ -163,18 +163,20 @@ impl<C> State<C> {
         match (self, event) {
             (State::Removed { .. }, _) => Err(RejectedEvent::Removed),
             // The published reason does not change.
-            (State::Exited { why }, Event::Removed { receipt, .. }) => Ok(State::Removed { why: why.clone(), receipt }),
+            (State::Exited { reason }, Event::Removed { receipt, .. }) => {
+                Ok(State::Removed { reason: reason.clone(), receipt })
+            }
             (State::Exited { .. }, _) => Err(RejectedEvent::Exited),
-            (State::Stopping { why }, Event::ProcessExited { .. }) => {
-                Ok(State::Exited { why: ExitReason::from_stop_reason(why.clone()) })
+            (State::Stopping { reason }, Event::ProcessExited { .. }) => {
+                Ok(State::Exited { reason: ExitReason::from_stop_reason(reason.clone()) })
             }
-            (_, Event::ProcessExited { reason }) => Ok(State::Exited { why: reason }),
-            (State::Stopping { why }, Event::Removed { receipt, .. }) => {
-                Ok(State::Removed { why: ExitReason::from_stop_reason(why.clone()), receipt })
+            (_, Event::ProcessExited { reason }) => Ok(State::Exited { reason }),
+            (State::Stopping { reason }, Event::Removed { receipt, .. }) => {
+                Ok(State::Removed { reason: ExitReason::from_stop_reason(reason.clone()), receipt })
             }
-            (_, Event::Removed { reason, receipt }) => Ok(State::Removed { why: reason, receipt }),
+            (_, Event::Removed { reason, receipt }) => Ok(State::Removed { reason, receipt }),
             (State::Stopping { .. }, _) => Err(RejectedEvent::Stopping),
-            (_, Event::StopRequested(why)) => Ok(State::Stopping { why }),
+            (_, Event::StopRequested(reason)) => Ok(State::Stopping { reason }),
             (State::Requested, Event::KeeperFound) => Ok(State::Cloning),
             (_, Event::KeeperFound) => Err(RejectedEvent::Stale),
             (State::Requested, _) => Err(RejectedEvent::TooEarly),

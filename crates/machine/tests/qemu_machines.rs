@@ -111,7 +111,7 @@ async fn ready(state: &mut watch::Receiver<State>) -> Channels {
 }
 
 async fn removed(state: &mut watch::Receiver<State>) -> ExitReason {
-    let State::Removed { why, receipt } = until(state, State::is_removed).await else { unreachable!() };
+    let State::Removed { reason, receipt } = until(state, State::is_removed).await else { unreachable!() };
     let left = receipt.expect("no receipt").checks.leftovers;
     assert!(left.is_empty(), "{left:?}");
     why
@@ -156,7 +156,7 @@ async fn clone_answers_at_once_and_shows_its_desktop() {
     eprintln!("{memory:?}");
     assert!(memory.private_bytes < memory_bytes / 2, "{memory:?}");
     assert_eq!(server.machines.stop(&id, StopReason::Completed), RequestOutcome::Enqueued);
-    assert_eq!(removed(&mut state).await, ExitReason::Stopped { why: StopReason::Completed });
+    assert_eq!(removed(&mut state).await, ExitReason::Stopped { reason: StopReason::Completed });
     server.end().await;
 }
 
@@ -178,7 +178,7 @@ async fn clone_outlives_its_server_and_is_adopted_by_the_next() {
     let mut state = server.machines.watch(&id).unwrap();
     ready(&mut state).await;
     server.machines.stop(&id, StopReason::Orphaned);
-    assert_eq!(removed(&mut state).await, ExitReason::Stopped { why: StopReason::Orphaned });
+    assert_eq!(removed(&mut state).await, ExitReason::Stopped { reason: StopReason::Orphaned });
     server.end().await;
 }
 

@@ -26,7 +26,7 @@ use super::{
     supervisor::{self, Start, machine_exit},
     timeline, use_credential,
 };
-use crate::{api_error::chain, app::App, clock, credentials, retention};
+use crate::{api_error::chain, clock, credentials, retention, session::launcher::Launcher};
 use anteroom_machine::{Receipt, State, StopReason};
 use anteroom_store::{NewEvent, SessionRow, StoreError, UnreportedEnd};
 use anteroom_wire::{
@@ -37,16 +37,16 @@ use plan::{Action, PlannedAction};
 use std::{sync::Arc, time::Duration};
 
 /// Runs until the server stops. The first run, before this, is [`once`] at the start.
-pub async fn run(app: App) {
-    let period = Duration::from_millis(app.config.sessions.reconcile_every_ms);
+pub async fn run(launcher: Launcher) {
+    let period = Duration::from_millis(launcher.config.sessions.reconcile_every_ms);
     let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = interval.tick() => {}
-            () = app.stop.cancelled() => return,
+            () = launcher.stop.cancelled() => return,
         }
-        if let Err(error) = once(&app).await {
+        if let Err(error) = once(&launcher).await {
             tracing::error!(outcome = "reconciliation_failed", error = %chain(&error), "reconciliation failed");
         }
     }
@@ -56,8 +56,8 @@ pub async fn run(app: App) {
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn dry_run(app: &App) -> Result<ReconcileReport, StoreError> {
-    let planned = plan::plan(snapshot::collect(app).await?, app.config.sessions.reconcile_stops_max);
+pub async fn dry_run(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
+    let planned = plan::plan(snapshot::collect(launcher).await?, launcher.config.sessions.reconcile_stops_max);
     let deferred = count(&planned, |planned| planned.is_deferred);
     let actions = planned.into_iter().map(|planned| {
         let outcome = if planned.is_deferred { ReconcileOutcome::Deferred } else { ReconcileOutcome::Planned };
@@ -76,29 +76,30 @@ pub async fn dry_run(app: &App) -> Result<ReconcileReport, StoreError> {
 ///
 /// # Errors
 /// The database cannot be used; actions executed before that stay executed.
-pub async fn once(app: &App) -> Result<ReconcileReport, StoreError> {
-    let _exclusive = app.reconcile_history.exclusive().await;
-    let result = reconcile(app).await;
+pub async fn once(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
+    let _exclusive = launcher.reconcile_history.exclusive().await;
+    let result = reconcile(launcher).await;
     match &result {
-        Ok(report) => app.reconcile_history.record_finished(report, clock::now()),
-        Err(_) => app.reconcile_history.record_failed(),
+        Ok(report) => launcher.reconcile_history.record_finished(report, clock::now()),
+        Err(_) => launcher.reconcile_history.record_failed(),
     }
     result
 }
 
-async fn reconcile(app: &App) -> Result<ReconcileReport, StoreError> {
+async fn reconcile(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
     let at = clock::rfc3339(clock::now());
-    let planned = plan::plan(snapshot::collect(app).await?, app.config.sessions.reconcile_stops_max);
+    let planned = plan::plan(snapshot::collect(launcher).await?, launcher.config.sessions.reconcile_stops_max);
     let deferred = count(&planned, |planned| planned.is_deferred);
     let mut actions = Vec::with_capacity(planned.len());
     for planned in planned {
-        let outcome = if planned.is_deferred { ReconcileOutcome::Deferred } else { execute(app, &planned).await? };
+        let outcome =
+            if planned.is_deferred { ReconcileOutcome::Deferred } else { execute(launcher, &planned).await? };
         let action = planned.with_outcome(outcome);
         log(&action);
         actions.push(action);
     }
-    credentials::expire_due(app).await?;
-    app.store.purge(clock::now()).await?;
+    credentials::expire_due(launcher).await?;
+    launcher.store.purge(clock::now()).await?;
     let failed = actions.iter().filter(|action| action.outcome == ReconcileOutcome::Failed).count();
     let report =
         ReconcileReport { dry_run: false, at, deferred, failed: u32::try_from(failed).unwrap_or(u32::MAX), actions };
@@ -125,19 +126,19 @@ fn log(action: &ReconcileAction) {
 }
 
 /// Executes one action unless its cause no longer exists.
-async fn execute(app: &App, planned: &PlannedAction) -> Result<ReconcileOutcome, StoreError> {
-    if app.stop.is_cancelled() {
+async fn execute(launcher: &Launcher, planned: &PlannedAction) -> Result<ReconcileOutcome, StoreError> {
+    if launcher.stop.is_cancelled() {
         return Ok(ReconcileOutcome::Deferred);
     }
     match &planned.action {
-        Action::ResumeSession(row) => resume(app, row).await?,
+        Action::ResumeSession(row) => resume(launcher, row).await?,
         Action::EndSession { row, kind, problem, detail } => {
-            end::end(app, &row.id, *kind, *problem, detail).await?;
+            end::end(launcher, &row.id, *kind, *problem, detail).await?;
         }
         Action::StopMachine(machine) => {
             // A machine is entered in its session's state before it is started, so a machine without a session is orphaned.
-            if app.sessions.by_machine(machine).is_none() {
-                app.machines.stop(machine, StopReason::Orphaned);
+            if launcher.sessions.by_machine(machine).is_none() {
+                launcher.machines.stop(machine, StopReason::Orphaned);
             }
         }
         Action::RemoveReceipt(item) | Action::RemoveBundle(item) => {
@@ -146,60 +147,61 @@ async fn execute(app: &App, planned: &PlannedAction) -> Result<ReconcileOutcome,
                 return Ok(ReconcileOutcome::Failed);
             }
         }
-        Action::ReportMachineEnd(end, receipt) => report_machine_end(app, end, receipt).await?,
+        Action::ReportMachineEnd(end, receipt) => report_machine_end(launcher, end, receipt).await?,
     }
     Ok(ReconcileOutcome::Done)
 }
 
 /// Records the end of an ended session's machine on the timeline, once, with the time of the end.
-async fn report_machine_end(app: &App, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
-    timeline::flush(app, &end.session).await;
-    if !machine_exit::is_recorded(app, &end.session, &end.machine).await? {
+async fn report_machine_end(launcher: &Launcher, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
+    launcher.timeline.flush(&end.session).await;
+    if !machine_exit::is_recorded(launcher, &end.session, &end.machine).await? {
         let (sentence, data) = machine_exit::exit_entry(&end.machine, &receipt.reason(), Some(receipt));
         let event = NewEvent::new(receipt.ended_unix_ms, machine_exit::MACHINE_EXITED, sentence).with(data);
-        app.store.append_event(&end.session, event).await?;
+        launcher.store.append_event(&end.session, event).await?;
     }
-    app.reconcile_history.unreported_ends.remove(end);
+    launcher.reconcile_history.unreported_ends.remove(end);
     Ok(())
 }
 
 /// Resumes an active session whose server stopped or was killed: adopts its machine, or continues without one.
-async fn resume(app: &App, row: &SessionRow) -> Result<(), StoreError> {
+async fn resume(launcher: &Launcher, row: &SessionRow) -> Result<(), StoreError> {
     // The plan has checked that the provider exists.
-    let Some(provider) = app.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
-    if app.sessions.get(&row.id).is_some() {
+    let Some(provider) = launcher.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
+    if launcher.sessions.get(&row.id).is_some() {
         return Ok(());
     }
-    if use_credential::is_command_lost(app, row) {
-        end::end(app, &row.id, EndKind::Failed, Problem::ControllerRestarted, use_credential::COMMAND_LOST).await?;
+    if use_credential::is_command_lost(launcher, row) {
+        end::end(launcher, &row.id, EndKind::Failed, Problem::ControllerRestarted, use_credential::COMMAND_LOST)
+            .await?;
         return Ok(());
     }
-    let session = ActiveSession::new(row.id.clone(), Arc::new(provider), row.generation, &app.close_signal);
-    let Some(from) = start_of(app, row).await? else { return Ok(()) };
-    supervisor::spawn_supervisor(app, Arc::clone(&session), row.clone(), from);
+    let session = ActiveSession::new(row.id.clone(), Arc::new(provider), row.generation, &launcher.close_signal);
+    let Some(from) = start_of(launcher, row).await? else { return Ok(()) };
+    supervisor::spawn_supervisor(launcher, Arc::clone(&session), row.clone(), from);
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
     // and the supervisor would not know.
-    if let Some(end) = app.store.session(&row.id).await?.as_ref().and_then(SessionRow::end) {
+    if let Some(end) = launcher.store.session(&row.id).await?.as_ref().and_then(SessionRow::end) {
         session.close(end.reason.problem);
     }
     Ok(())
 }
 
 /// How the session's supervisor starts; `None`: the session had to be ended.
-async fn start_of(app: &App, row: &SessionRow) -> Result<Option<Start>, StoreError> {
-    let state = row.machine.as_ref().and_then(|machine| app.machines.watch(machine));
+async fn start_of(launcher: &Launcher, row: &SessionRow) -> Result<Option<Start>, StoreError> {
+    let state = row.machine.as_ref().and_then(|machine| launcher.machines.watch(machine));
     let initial = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), state.is_some());
     Ok(match (initial, row.machine.clone(), state) {
         (InitialState::Attached, _, _) => Some(Start::External),
         (InitialState::Adopted, Some(machine), Some(state)) => {
-            Some(Start::Adopted(machine, state, app.queue.acquire_for_adopted()))
+            Some(Start::Adopted(machine, state, launcher.queue.acquire_for_adopted()))
         }
-        (InitialState::Lost, Some(machine), _) => Some(lost_machine(app, machine)),
+        (InitialState::Lost, Some(machine), _) => Some(lost_machine(launcher, machine)),
         (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
-            match app.queue.enqueue(row.id.clone()) {
+            match launcher.queue.enqueue(row.id.clone()) {
                 Ok(ticket) => Some(Start::Queue(ticket)),
                 Err(full) => {
-                    end::end(app, &row.id, EndKind::Failed, Problem::NoCapacity, &full.to_string()).await?;
+                    end::end(launcher, &row.id, EndKind::Failed, Problem::NoCapacity, &full.to_string()).await?;
                     None
                 }
             }
@@ -208,13 +210,13 @@ async fn start_of(app: &App, row: &SessionRow) -> Result<Option<Start>, StoreErr
 }
 
 /// A machine that was requested and does not run: its receipt reports how it ended, if it ever started.
-fn lost_machine(app: &App, machine: MachineId) -> Start {
-    let receipt = app.machines.receipt(&machine).ok().flatten();
+fn lost_machine(launcher: &Launcher, machine: MachineId) -> Start {
+    let receipt = launcher.machines.receipt(&machine).ok().flatten();
     let (state, detail) = match receipt {
         Some(receipt) => {
             let why = receipt.reason();
             let detail = format!("while the server was away, {why}");
-            (Some(State::Removed { why, receipt: Some(Box::new(receipt)) }), detail)
+            (Some(State::Removed { reason: why, receipt: Some(Box::new(receipt)) }), detail)
         }
         None => (None, "the server ended before the machine started, or its end is not on record".into()),
     };

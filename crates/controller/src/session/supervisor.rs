@@ -22,7 +22,7 @@ use super::{
     lifecycle::{Command, EndKind, Event, InitialState, Lifecycle},
     queue::{MachinePermit, QueueTicket},
 };
-use crate::app::App;
+use crate::session::launcher::Launcher;
 use anteroom_machine::{ExitReason, State, StopReason};
 use anteroom_store::SessionRow;
 use anteroom_wire::{MachineId, Problem, Secret};
@@ -53,17 +53,17 @@ pub enum Start {
 }
 
 /// Adds the session to the registry and starts its supervisor.
-pub fn spawn_supervisor(app: &App, session: Arc<ActiveSession>, row: SessionRow, from: Start) {
-    let (driver, first) = Driver::new(app, &session, &row, from);
-    if !app.sessions.insert(&session) {
+pub fn spawn_supervisor(launcher: &Launcher, session: Arc<ActiveSession>, row: SessionRow, from: Start) {
+    let (driver, first) = Driver::new(launcher, &session, &row, from);
+    if !launcher.sessions.insert(&session) {
         return;
     }
-    let guard = LostTaskGuard { app: app.clone(), session: Arc::clone(&session), finished: false };
-    let app = app.clone();
-    app.clone().tasks.spawn(async move {
+    let guard = LostTaskGuard { launcher: launcher.clone(), session: Arc::clone(&session), finished: false };
+    let launcher = launcher.clone();
+    launcher.clone().tasks.spawn(async move {
         // Captures the whole guard, not a copy of its flag.
         let mut guard = guard;
-        let _egress = egress_events::open(&app, &session);
+        let _egress = egress_events::open(&launcher, &session);
         driver.run(row, first).await;
         guard.finished = true;
     });
@@ -71,26 +71,26 @@ pub fn spawn_supervisor(app: &App, session: Arc<ActiveSession>, row: SessionRow,
 
 /// Ends the session if its supervisor is lost to a panic.
 struct LostTaskGuard {
-    app: App,
+    launcher: Launcher,
     session: Arc<ActiveSession>,
     finished: bool,
 }
 
 impl Drop for LostTaskGuard {
     fn drop(&mut self) {
-        self.app.sessions.remove(&self.session.id);
-        if self.finished || self.app.stop.is_cancelled() {
+        self.launcher.sessions.remove(&self.session.id);
+        if self.finished || self.launcher.stop.is_cancelled() {
             return;
         }
-        let (app, session) = (self.app.clone(), Arc::clone(&self.session));
+        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
         let machine = session.state().machine;
         tracing::error!(outcome = "supervisor_lost", session = %session.id, "session supervisor lost");
-        self.app.tasks.spawn(async move {
+        self.launcher.tasks.spawn(async move {
             if let Some(machine) = machine {
-                app.machines.stop(&machine, StopReason::Failed);
+                launcher.machines.stop(&machine, StopReason::Failed);
             }
             end::end_with_retries(
-                &app,
+                &launcher,
                 &session,
                 EndKind::Failed,
                 Problem::Internal,
@@ -113,7 +113,7 @@ struct RunningMachine {
 
 /// Executes the commands of the lifecycle.
 struct Driver {
-    app: App,
+    launcher: Launcher,
     session: Arc<ActiveSession>,
     lifecycle: Lifecycle,
     /// The place in the queue from before this task started.
@@ -135,16 +135,16 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(app: &App, session: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Command>) {
+    fn new(launcher: &Launcher, session: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Command>) {
         let initial = match &from {
             Start::Queue(_) => InitialState::Queued,
             Start::Adopted(..) => InitialState::Adopted,
             Start::Lost { .. } => InitialState::Lost,
             Start::External => InitialState::Attached,
         };
-        let (lifecycle, commands) = Lifecycle::begin(initial, row.generation, app.config.sessions.restarts_max);
+        let (lifecycle, commands) = Lifecycle::begin(initial, row.generation, launcher.config.sessions.restarts_max);
         let mut driver = Self {
-            app: app.clone(),
+            launcher: launcher.clone(),
             session: Arc::clone(session),
             lifecycle,
             ticket: None,
@@ -192,9 +192,10 @@ impl Driver {
 
     /// Executes commands and applies events until the lifecycle is finished.
     async fn run(mut self, row: SessionRow, first: Vec<Command>) {
-        let recheck_every = Duration::from_millis(self.app.config.sessions.reconcile_every_ms);
-        let (app, session) = (self.app.clone(), Arc::clone(&self.session));
-        let deadline_passed = |after| deadlines::deadline_passed(app.clone(), Arc::clone(&session), row.clone(), after);
+        let recheck_every = Duration::from_millis(self.launcher.config.sessions.reconcile_every_ms);
+        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
+        let deadline_passed =
+            |after| deadlines::deadline_passed(launcher.clone(), Arc::clone(&session), row.clone(), after);
         let mut deadline = Box::pin(deadline_passed(Duration::ZERO));
         let mut commands = first;
         loop {
@@ -260,18 +261,18 @@ impl Driver {
         match next_state {
             None => Event::WatcherClosed,
             Some(State::Ready { .. }) => Event::MachineReady,
-            Some(State::Exited { why }) => {
-                let event = Event::MachineExited { problem: problem_of(&why), detail: why.to_string() };
+            Some(State::Exited { reason }) => {
+                let event = Event::MachineExited { problem: problem_of(&reason), detail: reason.to_string() };
                 self.machine_exit =
-                    self.running.as_ref().map(|running| (running.machine.clone(), State::Exited { why }));
+                    self.running.as_ref().map(|running| (running.machine.clone(), State::Exited { reason }));
                 event
             }
-            Some(State::Removed { why, receipt }) => {
+            Some(State::Removed { reason, receipt }) => {
                 self.cleanup_deadline = None;
-                let event = Event::MachineRemoved { problem: problem_of(&why), detail: why.to_string() };
+                let event = Event::MachineRemoved { problem: problem_of(&reason), detail: reason.to_string() };
                 // Dropping it frees the permit.
                 if let Some(running) = self.running.take() {
-                    self.machine_exit = Some((running.machine, State::Removed { why, receipt }));
+                    self.machine_exit = Some((running.machine, State::Removed { reason, receipt }));
                 }
                 event
             }

@@ -4,7 +4,7 @@
 //!  keeper ── {"report":"greeting", …phase}     ─▶ controller      to every client that connects
 //!  keeper ── {"report":"phase", …}             ─▶ controller      at every change
 //!  keeper ── {"phase":"cleaning_up","cause":…} ─▶ controller      the process has exited; cleanup has not started
-//!  keeper ◀─ {"command":"stop","why":"…",…}    ── controller      the optional "stop_detail" is the full reason
+//!  keeper ◀─ {"command":"stop","reason":"…",…} ── controller      the optional "stop_detail" is the full reason
 //!  keeper ── closes                            ─▶ controller      the machine is removed
 //! ```
 //!
@@ -73,7 +73,7 @@ pub(crate) enum KeeperCommand {
     /// Stop the machine now.
     Stop {
         /// The reason's name.
-        why: String,
+        reason: String,
         /// The full reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop_detail: Option<StopDetail>,

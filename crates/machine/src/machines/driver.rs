@@ -82,8 +82,8 @@ pub(super) async fn adopt(machines: Machines, slot: Slot, mut client: KeeperClie
     if driver.was_ready {
         driver.deadline = driver.liveness_deadline();
     }
-    if let Some(why) = incompatible {
-        driver.stop(&mut client, why).await;
+    if let Some(reason) = incompatible {
+        driver.stop(&mut client, reason).await;
     }
     // It has been running: it answers at once, unless stale bytes are in the pipe.
     driver.drive(client, commands, image_hash, Duration::from_millis(ECHO_MS_MAX)).await;
@@ -129,7 +129,7 @@ impl Driver {
                     None => break,
                 },
                 Some(command) = commands.recv() => match command {
-                    DriverCommand::Stop(why) => self.stop(&mut client, why).await,
+                    DriverCommand::Stop(reason) => self.stop(&mut client, reason).await,
                     DriverCommand::Save(state) => {
                         disconnect.cancel();
                         self.save(&mut client, state).await;
@@ -212,8 +212,8 @@ impl Driver {
         if self.apply(Event::ProcessExited { reason: cause.exit_reason(stop_detail.as_ref()) }) {
             self.deadline =
                 ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
-            if let State::Exited { why } = &*self.state.borrow() {
-                tracing::info!(machine = %self.id, outcome = "exited", cause = %why, "machine process exited");
+            if let State::Exited { reason } = &*self.state.borrow() {
+                tracing::info!(machine = %self.id, outcome = "exited", cause = %reason, "machine process exited");
             }
         }
         self.reported_cause = Some((cause, stop_detail));
@@ -263,9 +263,9 @@ impl Driver {
         }
     }
 
-    async fn stop(&mut self, client: &mut KeeperClient, why: StopReason) {
-        let command = KeeperCommand::Stop { why: why.name().to_owned(), stop_detail: StopDetail::of(&why) };
-        if !self.apply(Event::StopRequested(why)) {
+    async fn stop(&mut self, client: &mut KeeperClient, reason: StopReason) {
+        let command = KeeperCommand::Stop { reason: reason.name().to_owned(), stop_detail: StopDetail::of(&reason) };
+        if !self.apply(Event::StopRequested(reason)) {
             return;
         }
         self.deadline =
@@ -289,7 +289,7 @@ impl Driver {
     /// Stops a machine that did not become ready in time, or kills a keeper that did not stop or clean up in time.
     async fn deadline_expired(&mut self, client: &mut KeeperClient) {
         let elapsed_ms = self.elapsed_ms();
-        let why = match &*self.state.borrow() {
+        let reason = match &*self.state.borrow() {
             State::Waiting { stage, last_error, attempts } => {
                 StopReason::NotReady { stage: *stage, last_error: last_error.clone(), attempts: *attempts, elapsed_ms }
             }
@@ -315,7 +315,7 @@ impl Driver {
             }
             State::Ready { .. } | State::Removed { .. } => return,
         };
-        self.stop(client, why).await;
+        self.stop(client, reason).await;
     }
 
     /// The keeper's socket has closed: reads the receipt, or cleans up and writes one if the keeper left none.
@@ -382,8 +382,8 @@ impl Driver {
     fn removed(self, reason: ExitReason, receipt: Option<Box<Receipt>>) {
         self.machines.free_slot(&self.id);
         self.apply(Event::Removed { reason, receipt });
-        if let State::Removed { why, .. } = &*self.state.borrow() {
-            tracing::info!(machine = %self.id, outcome = "removed", cause = %why, "machine removed");
+        if let State::Removed { reason, .. } = &*self.state.borrow() {
+            tracing::info!(machine = %self.id, outcome = "removed", cause = %reason, "machine removed");
         }
     }
 }

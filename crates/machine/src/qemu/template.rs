@@ -126,11 +126,11 @@ pub enum TemplateError {
     },
     /// The guest did not become ready, or could not be saved.
     #[error(
-        "the template's machine exited before it was saved: {why}; console: {console_tail:?}; output: {output_tail:?}"
+        "the template's machine exited before it was saved: {reason}; console: {console_tail:?}; output: {output_tail:?}"
     )]
     Machine {
         /// The reason, with stage, last error and attempts.
-        why: Box<ExitReason>,
+        reason: Box<ExitReason>,
         /// The end of the console output (untrusted).
         console_tail: String,
         /// The end of QEMU's output.

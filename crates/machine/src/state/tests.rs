@@ -29,15 +29,15 @@ fn waiting(stage: Stage, last_error: Option<&str>, attempts: u32) -> State {
 }
 
 fn stopping() -> State {
-    State::Stopping { why: StopReason::Cancelled }
+    State::Stopping { reason: StopReason::Cancelled }
 }
 
 fn exited() -> State {
-    State::Exited { why: ExitReason::Exited { code: 3 } }
+    State::Exited { reason: ExitReason::Exited { code: 3 } }
 }
 
 fn removed() -> State {
-    State::Removed { why: ExitReason::Deadline, receipt: None }
+    State::Removed { reason: ExitReason::Deadline, receipt: None }
 }
 
 fn removed_event() -> Event {
@@ -60,9 +60,9 @@ fn lost() -> Event {
 fn outcome(state: &State, event: Event) -> String {
     match state.on(event) {
         Ok(State::Waiting { stage, last_error, attempts }) => format!("waiting {stage:?} {last_error:?} {attempts}"),
-        Ok(State::Stopping { why }) => format!("stopping {}", why.name()),
-        Ok(State::Exited { why }) => format!("exited {why:?}"),
-        Ok(State::Removed { why, .. }) => format!("removed {why:?}"),
+        Ok(State::Stopping { reason }) => format!("stopping {}", reason.name()),
+        Ok(State::Exited { reason }) => format!("exited {reason:?}"),
+        Ok(State::Removed { reason, .. }) => format!("removed {reason:?}"),
         Ok(state @ (State::Requested | State::Cloning | State::Ready { .. })) => state.name().to_owned(),
         Err(rejected) => format!("rejected {rejected:?}"),
     }
@@ -91,7 +91,7 @@ fn transition_table() {
         ("waiting Channel Some(\"broke\") 0", "stopping restarted", "removed Killed { signal: 9 }");
     let retry = "waiting Display Some(\"f\") 3";
     let code = "exited Exited { code: 3 }";
-    let (stopped, stopped_removed) = ("exited Stopped { why: Cancelled }", "removed Stopped { why: Cancelled }");
+    let (stopped, stopped_removed) = ("exited Stopped { reason: Cancelled }", "removed Stopped { reason: Cancelled }");
     let (ended, code_removed) = ("rejected Exited", "removed Exited { code: 3 }");
     let table: [(&State, [&str; 8]); 7] = [
         (&State::Requested, ["cloning", early, early, early, early, stops, code, killed]),
@@ -119,19 +119,19 @@ fn attempts_are_counted_per_stage() {
 
 #[test]
 fn stop_for_a_ready_timeout_or_a_mismatch_becomes_that_exit_reason() {
-    let why =
+    let reason =
         StopReason::NotReady { stage: Stage::Browser, last_error: Some("x".into()), attempts: 9, elapsed_ms: 60_000 };
-    let state = State::Requested.on(Event::StopRequested(why)).unwrap();
+    let state = State::Requested.on(Event::StopRequested(reason)).unwrap();
     let state = state.on(removed_event()).unwrap();
-    let State::Removed { why, .. } = state else { panic!("{state:?}") };
+    let State::Removed { reason, .. } = state else { panic!("{state:?}") };
     assert_eq!(
-        why.to_string(),
+        reason.to_string(),
         "the machine was not ready after 60000 ms: it waited for Browser, 9 attempts, last error: x"
     );
-    let why = StopReason::Mismatch { expected: "image a".into(), found: "image b".into() };
-    let state = State::Cloning.on(Event::StopRequested(why)).unwrap().on(removed_event()).unwrap();
-    let State::Removed { why, .. } = state else { panic!("{state:?}") };
-    assert_eq!(why, ExitReason::Mismatch { expected: "image a".into(), found: "image b".into() });
+    let reason = StopReason::Mismatch { expected: "image a".into(), found: "image b".into() };
+    let state = State::Cloning.on(Event::StopRequested(reason)).unwrap().on(removed_event()).unwrap();
+    let State::Removed { reason, .. } = state else { panic!("{state:?}") };
+    assert_eq!(reason, ExitReason::Mismatch { expected: "image a".into(), found: "image b".into() });
 }
 
 #[test]
@@ -166,18 +166,18 @@ proptest! {
         let (mut intent, mut is_removed) = (None, false);
         let mut published: Option<ExitReason> = None;
         for event in events {
-            let requested = if let Event::StopRequested(why) = &event { Some(why.clone()) } else { None };
+            let requested = if let Event::StopRequested(reason) = &event { Some(reason.clone()) } else { None };
             let removes = matches!(event, Event::Removed { .. });
             match state.on(event) {
                 Ok(next) => {
                     prop_assert!(!is_removed, "a removed machine changed its state");
-                    if let Some(why) = requested {
-                        prop_assert_eq!(intent.replace(why), None, "a second reason replaced the first");
+                    if let Some(reason) = requested {
+                        prop_assert_eq!(intent.replace(reason), None, "a second reason replaced the first");
                     }
                     prop_assert_eq!(next.is_removed(), removes);
                     match &next {
-                        State::Exited { why } => prop_assert_eq!(published.replace(why.clone()), None, "published twice"),
-                        State::Removed { why, .. } => prop_assert_eq!(published.as_ref().unwrap_or(why), why, "changed later"),
+                        State::Exited { reason } => prop_assert_eq!(published.replace(reason.clone()), None, "published twice"),
+                        State::Removed { reason, .. } => prop_assert_eq!(published.as_ref().unwrap_or(reason), reason, "changed later"),
                         State::Requested
                         | State::Cloning
                         | State::Waiting { .. }
@@ -190,10 +190,10 @@ proptest! {
             }
             is_removed = state.is_removed();
         }
-        if let State::Removed { why, .. } = &state {
+        if let State::Removed { reason, .. } = &state {
             let observed = published.unwrap_or(ExitReason::Killed { signal: 9 });
-            let expected = intent.map_or(observed, |why| ExitReason::Stopped { why });
-            prop_assert_eq!(why, &expected);
+            let expected = intent.map_or(observed, |reason| ExitReason::Stopped { reason });
+            prop_assert_eq!(reason, &expected);
         }
     }
 }

@@ -33,8 +33,8 @@ async fn machine_outlives_its_server_and_is_adopted_by_the_next() {
     };
     assert!(tokio::time::timeout(STATE_TIMEOUT, memory).await.unwrap().pss_bytes > 0);
     server.machines.stop(&id, StopReason::Orphaned);
-    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::Stopped { why: StopReason::Orphaned });
+    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Orphaned });
     server.end().await;
 }
 
@@ -109,8 +109,8 @@ async fn hung_keeper_is_killed_with_its_machine_after_a_server_restart() {
     let server = host.open_with(settings, PlainProcess::new("/bin/true", &[])).await.unwrap();
     let mut state = server.machines.watch(&id).unwrap();
     server.machines.stop(&id, StopReason::Orphaned);
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::Stopped { why: StopReason::Orphaned });
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Orphaned });
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert_eq!(receipt.checks.pids, [process.pid]);
     assert!(!process.is_alive() && !keeper.is_alive() && !host.run_dir(&id).exists());

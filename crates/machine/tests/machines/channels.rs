@@ -76,10 +76,10 @@ async fn other_image_is_a_mismatch_with_both_hashes() {
     other.image_hash = "another".into();
     let _agent = host.agent(&id, other);
     let mut state = server.machines.start(id).unwrap();
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(receipt.reason(), why, "the receipt has the same reason");
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(receipt.reason(), reason, "the receipt has the same reason");
     let (expected, found) = ("image sha256-of-a-test".to_owned(), "image another".to_owned());
-    assert_eq!(why, ExitReason::Mismatch { expected, found });
+    assert_eq!(reason, ExitReason::Mismatch { expected, found });
     server.end().await;
 }
 
@@ -92,7 +92,7 @@ async fn other_protocol_is_a_mismatch() {
     other.protocol += 1;
     let _agent = host.agent(&id, other);
     let mut state = server.machines.start(id).unwrap();
-    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!() };
-    assert!(matches!(why, ExitReason::Mismatch { .. }), "{why:?}");
+    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
+    assert!(matches!(reason, ExitReason::Mismatch { .. }), "{reason:?}");
     server.end().await;
 }

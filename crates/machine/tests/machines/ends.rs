@@ -15,8 +15,10 @@ async fn exit_code_and_last_output_are_in_the_receipt() {
     let server = host.open(PlainProcess::shell("echo last line; exit 7")).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!("no receipt") };
-    assert_eq!(why, ExitReason::Exited { code: 7 });
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else {
+        panic!("no receipt")
+    };
+    assert_eq!(reason, ExitReason::Exited { code: 7 });
     assert_eq!(receipt.output_tail, "last line\n");
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert_eq!(receipt.checks.pids.len(), 1);
@@ -32,8 +34,8 @@ async fn killed_process_has_the_signal_in_its_exit_reason() {
     let host = TestHost::new();
     let server = host.open(PlainProcess::shell("kill -SEGV $$")).await;
     let mut state = server.machines.start(new_id()).unwrap();
-    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::Killed { signal: 11 });
+    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::Killed { signal: 11 });
     server.end().await;
 }
 
@@ -42,7 +44,7 @@ async fn missing_program_is_in_the_exit_reason() {
     let host = TestHost::new();
     let server = host.open(PlainProcess::new("/no/such/program", &[])).await;
     let mut state = server.machines.start(new_id()).unwrap();
-    let State::Removed { why: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
+    let State::Removed { reason: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
         panic!()
     };
     assert!(error.contains("/no/such/program"), "{error}");
@@ -84,10 +86,10 @@ async fn unrecoverable_vmm_error_ends_the_machine_with_its_status() {
         let host = TestHost::new();
         let server = host.open(Arc::new(PausedVmm { status, then: "read end <&3" })).await;
         let mut state = server.machines.start(new_id()).unwrap();
-        let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else {
+        let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else {
             panic!("no receipt")
         };
-        assert_eq!(why, ExitReason::VmmError { status: status.to_owned() });
+        assert_eq!(reason, ExitReason::VmmError { status: status.to_owned() });
         assert!(receipt.output_tail.contains("query-status"), "{}", receipt.output_tail);
         assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
         server.end().await;
@@ -99,8 +101,8 @@ async fn paused_guest_is_not_stopped() {
     let host = TestHost::new();
     let server = host.open(Arc::new(PausedVmm { status: "paused", then: "exit 5" })).await;
     let mut state = server.machines.start(new_id()).unwrap();
-    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!("not removed") };
-    assert_eq!(why, ExitReason::Exited { code: 5 });
+    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!("not removed") };
+    assert_eq!(reason, ExitReason::Exited { code: 5 });
     server.end().await;
 }
 
@@ -124,7 +126,7 @@ async fn missing_program_is_reported_with_any_number_of_inherited_files() {
     let host = TestHost::new();
     let server = host.open(Arc::new(WithFiles)).await;
     let mut state = server.machines.start(new_id()).unwrap();
-    let State::Removed { why: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
+    let State::Removed { reason: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
         panic!()
     };
     assert!(error.contains("/no/such/program: No such file"), "{error}");
@@ -138,7 +140,7 @@ async fn missing_keeper_program_is_in_the_exit_reason() {
     settings.keeper_program = "/no/such/keeper".into();
     let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
     let mut state = server.machines.start(new_id()).unwrap();
-    let State::Removed { why: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
+    let State::Removed { reason: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
         panic!()
     };
     assert!(error.contains("/no/such/keeper"), "{error}");
@@ -159,10 +161,10 @@ async fn keeper_that_cannot_start_reports_the_error() {
     let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    let State::Removed { why, receipt } = until_removed(&mut state).await else { panic!() };
-    let ExitReason::NeverStarted { error } = &why else { panic!("{why:?}") };
+    let State::Removed { reason, receipt } = until_removed(&mut state).await else { panic!() };
+    let ExitReason::NeverStarted { error } = &reason else { panic!("{reason:?}") };
     assert!(error.contains("keeper") && error.contains("Address already in use"), "{error}");
-    assert_eq!(receipt.unwrap().reason(), why);
+    assert_eq!(receipt.unwrap().reason(), reason);
     server.end().await;
 }
 
@@ -180,9 +182,9 @@ async fn stop_kills_every_descendant_and_its_reason_overrides_the_exit_status() 
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(server.machines.stop(&id, StopReason::Cancelled), RequestOutcome::Enqueued);
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::Stopped { why: StopReason::Cancelled });
-    assert_eq!(receipt.cause, ExitCause::Stopped { why: "cancelled".into() });
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Cancelled });
+    assert_eq!(receipt.cause, ExitCause::Stopped { reason: "cancelled".into() });
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert!(receipt.checks.pids.len() >= 3, "{:?}", receipt.checks.pids);
     assert!(receipt.checks.pids.contains(&process.pid));
@@ -198,8 +200,8 @@ async fn machine_can_be_stopped_before_it_is_running() {
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
     assert_eq!(server.machines.stop(&id, StopReason::Cancelled), RequestOutcome::Enqueued);
-    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::Stopped { why: StopReason::Cancelled });
+    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Cancelled });
     server.end().await;
 }
 
@@ -212,8 +214,8 @@ async fn process_is_killed_with_its_keeper_and_the_controller_cleans_up() {
     until(&mut state, is_running).await;
     let (keeper, process) = processes(&host.run_dir(&id));
     keeper.kill();
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::KeeperLost);
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::KeeperLost);
     assert!(!process.is_alive() && !keeper.is_alive());
     assert_eq!(receipt.checks.pids, [process.pid]);
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
@@ -253,9 +255,9 @@ async fn ready_timeout_has_stage_error_and_attempts() {
     settings.ready_ms_max = 300;
     let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
     let mut state = server.machines.start(new_id()).unwrap();
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(receipt.reason(), why, "the receipt has the same reason");
-    let ExitReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } = why else { panic!("{why:?}") };
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(receipt.reason(), reason, "the receipt has the same reason");
+    let ExitReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } = reason else { panic!("{reason:?}") };
     assert_eq!(stage, Stage::Channel);
     assert!(last_error.unwrap().contains("No such file"));
     assert!(attempts > 1 && elapsed_ms >= 300, "{attempts} {elapsed_ms}");

@@ -60,10 +60,10 @@ async fn exit_is_published_before_cleanup_and_the_slot_is_freed_after_it() {
     let (keeper, process) = processes(&host.run_dir(&id));
     let blocker = CleanupBlocker::new(&host.run_dir(&id));
     process.kill();
-    let State::Exited { why } = until(&mut state, has_exited).await else {
+    let State::Exited { reason } = until(&mut state, has_exited).await else {
         panic!("published only when it was removed")
     };
-    assert_eq!(why, ExitReason::Killed { signal: 9 });
+    assert_eq!(reason, ExitReason::Killed { signal: 9 });
     assert!(!process.is_alive() && keeper.is_alive(), "the process has exited, its keeper has not");
     assert!(host.run_dir(&id).exists() && server.machines.receipt(&id).unwrap().is_none(), "cleanup has not started");
     // A stop request has no effect now, and the slot is still occupied.
@@ -71,8 +71,10 @@ async fn exit_is_published_before_cleanup_and_the_slot_is_freed_after_it() {
     assert_eq!(server.machines.count(), 1);
     assert!(server.machines.start(new_id()).is_err(), "the limit is one, and the exited machine still has the slot");
     drop(blocker);
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!("no receipt") };
-    assert_eq!((why, &receipt.cause), (ExitReason::Killed { signal: 9 }, &ExitCause::Killed { signal: 9 }));
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else {
+        panic!("no receipt")
+    };
+    assert_eq!((reason, &receipt.cause), (ExitReason::Killed { signal: 9 }, &ExitCause::Killed { signal: 9 }));
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert!(!keeper.is_alive() && !host.run_dir(&id).exists());
     assert_eq!(server.machines.count(), 0);
@@ -88,13 +90,13 @@ async fn stop_is_published_before_cleanup_with_the_requested_reason() {
     until(&mut state, is_running).await;
     let blocker = CleanupBlocker::new(&host.run_dir(&id));
     server.machines.stop(&id, StopReason::Restarted);
-    let State::Exited { why } = until(&mut state, has_exited).await else {
+    let State::Exited { reason } = until(&mut state, has_exited).await else {
         panic!("published only when it was removed")
     };
-    assert_eq!(why, ExitReason::Stopped { why: StopReason::Restarted });
+    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Restarted });
     drop(blocker);
-    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::Stopped { why: StopReason::Restarted });
+    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Restarted });
     server.end().await;
 }
 
@@ -110,8 +112,10 @@ async fn keeper_that_never_finishes_cleanup_is_killed_and_its_reported_cause_is_
     let (keeper, process) = processes(&host.run_dir(&id));
     let _blocker = CleanupBlocker::new(&host.run_dir(&id));
     process.kill();
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!("no receipt") };
-    assert_eq!((why, &receipt.cause), (ExitReason::Killed { signal: 9 }, &ExitCause::Killed { signal: 9 }));
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else {
+        panic!("no receipt")
+    };
+    assert_eq!((reason, &receipt.cause), (ExitReason::Killed { signal: 9 }, &ExitCause::Killed { signal: 9 }));
     assert!(!keeper.is_alive() && !host.run_dir(&id).exists(), "the server cleaned up in its place");
     assert_eq!(server.machines.receipt(&id).unwrap().unwrap(), *receipt);
     server.end().await;
@@ -172,18 +176,18 @@ async fn exit_is_recognized_when_the_socket_of_a_silent_keeper_closes() {
     assert!(is_running(&state.borrow()), "the socket is open: it has not exited");
     drop(client);
     // The first report of its exit is the close of the socket.
-    let State::Removed { why, receipt: Some(receipt) } = until(&mut state, has_exited).await else {
+    let State::Removed { reason, receipt: Some(receipt) } = until(&mut state, has_exited).await else {
         panic!("published before")
     };
-    assert_eq!((why, receipt.cause), (ExitReason::OutOfMemory, ExitCause::OutOfMemory));
+    assert_eq!((reason, receipt.cause), (ExitReason::OutOfMemory, ExitCause::OutOfMemory));
     drop(keeper);
     server.end().await;
 }
 
 /// Sends a stop command to the keeper, as another server would.
-fn send_stop(run_dir: &Path, why: &str, stop_detail: &serde_json::Value) -> UnixStream {
+fn send_stop(run_dir: &Path, reason: &str, stop_detail: &serde_json::Value) -> UnixStream {
     let mut stream = UnixStream::connect(run_dir.join("control.sock")).unwrap();
-    send(&mut stream, &json!({ "command": "stop", "why": why, "stop_detail": stop_detail }));
+    send(&mut stream, &json!({ "command": "stop", "reason": reason, "stop_detail": stop_detail }));
     stream
 }
 
@@ -194,13 +198,15 @@ async fn full_reason_of_a_stop_by_another_client_is_published() {
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
     until(&mut state, is_running).await;
-    let _client = send_stop(&host.run_dir(&id), "hung", &json!({ "reason": "hung", "unanswered_ms": 4_321 }));
+    let _client = send_stop(&host.run_dir(&id), "hung", &json!({ "kind": "hung", "unanswered_ms": 4_321 }));
     let hung = ExitReason::Hung { unanswered_ms: 4_321 };
-    let (State::Exited { why } | State::Removed { why, .. }) = until(&mut state, has_exited).await else { panic!() };
-    assert_eq!(why, hung, "as reported by its keeper");
+    let (State::Exited { reason } | State::Removed { reason, .. }) = until(&mut state, has_exited).await else {
+        panic!()
+    };
+    assert_eq!(reason, hung, "as reported by its keeper");
     until_removed(&mut state).await;
     let receipt = server.machines.receipt(&id).unwrap().unwrap();
-    assert_eq!((&receipt.cause, receipt.reason()), (&ExitCause::Stopped { why: "hung".into() }, hung));
+    assert_eq!((&receipt.cause, receipt.reason()), (&ExitCause::Stopped { reason: "hung".into() }, hung));
     server.end().await;
 }
 
@@ -211,10 +217,10 @@ async fn keeper_stops_its_machine_for_an_unknown_reason_and_keeps_the_detail() {
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
     until(&mut state, is_running).await;
-    let detail = json!({ "reason": "of_a_later_version", "degrees": 451 });
+    let detail = json!({ "kind": "of_a_later_version", "degrees": 451 });
     let _client = send_stop(&host.run_dir(&id), "of_a_later_version", &detail);
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::Stopped { why: StopReason::Operator });
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Operator });
     assert_eq!(serde_json::to_value(&receipt.stop_detail).unwrap(), detail);
     server.end().await;
 }

@@ -64,11 +64,11 @@ async fn machine_is_stopped_as_hung_after_the_liveness_timeout() {
     until(&mut state, ready).await;
     agent.freeze(true);
     let (_, process) = processes(&host.run_dir(&id));
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    let ExitReason::Hung { unanswered_ms } = why else { panic!("{why:?}") };
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    let ExitReason::Hung { unanswered_ms } = reason else { panic!("{reason:?}") };
     assert!(unanswered_ms >= 1_000, "{unanswered_ms}");
-    assert_eq!(receipt.cause, ExitCause::Stopped { why: "hung".into() });
-    assert_eq!(receipt.reason(), why, "the receipt has the same reason");
+    assert_eq!(receipt.cause, ExitCause::Stopped { reason: "hung".into() });
+    assert_eq!(receipt.reason(), reason, "the receipt has the same reason");
     assert!(!process.is_alive() && !host.run_dir(&id).exists());
     server.end().await;
 }
@@ -84,8 +84,8 @@ async fn liveness_timeout_applies_after_a_broken_channel() {
     // The next connection is accepted and never served.
     agent.freeze(true);
     agent.break_channel();
-    let State::Removed { why, .. } = until_removed(&mut state).await else { panic!() };
-    assert!(matches!(why, ExitReason::Hung { .. }), "{why:?}");
+    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
+    assert!(matches!(reason, ExitReason::Hung { .. }), "{reason:?}");
     server.end().await;
 }
 
@@ -115,8 +115,8 @@ async fn hung_keeper_is_killed_with_its_machine_after_a_stop() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(keeper.pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     server.machines.stop(&id, StopReason::Cancelled);
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(why, ExitReason::Stopped { why: StopReason::Cancelled });
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Cancelled });
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert!(!process.is_alive() && !keeper.is_alive() && !host.run_dir(&id).exists());
     server.end().await;
@@ -139,10 +139,10 @@ async fn liveness_timeout_applies_to_an_adopted_machine_that_was_ready() {
     let server = host.open_with(settings, PlainProcess::new("/bin/true", &[])).await.unwrap();
     let mut state = server.machines.watch(&once_ready).unwrap();
     let mut other = server.machines.watch(&never_ready).unwrap();
-    let State::Removed { why, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert!(matches!(why, ExitReason::Hung { unanswered_ms } if unanswered_ms >= 1_000), "{why:?}");
-    assert_eq!(receipt.reason(), why);
-    let State::Removed { why, .. } = until_removed(&mut other).await else { panic!() };
-    assert!(matches!(why, ExitReason::ReadyTimeout { .. }), "{why:?}");
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert!(matches!(reason, ExitReason::Hung { unanswered_ms } if unanswered_ms >= 1_000), "{reason:?}");
+    assert_eq!(receipt.reason(), reason);
+    let State::Removed { reason, .. } = until_removed(&mut other).await else { panic!() };
+    assert!(matches!(reason, ExitReason::ReadyTimeout { .. }), "{reason:?}");
     server.end().await;
 }

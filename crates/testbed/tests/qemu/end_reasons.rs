@@ -140,7 +140,7 @@ async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
     let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
     assert_eq!(exited.data["why"]["cause"], "hung", "{:?}", exited.data);
     machine_processes.wait_exited().await.unwrap();
-    assert_eq!(receipt_without_leftovers(&server, &machine).cause, ExitCause::Stopped { why: "hung".into() });
+    assert_eq!(receipt_without_leftovers(&server, &machine).cause, ExitCause::Stopped { reason: "hung".into() });
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(view.generation, 2);
     let screen = run_in_shell(&server, &id, "echo [AF\"\"TER]", "[AFTER]").await;
@@ -231,7 +231,7 @@ async fn qemu_ready_timeout_is_reported_with_stage_and_attempts() {
     let found = wait_verdict(&api, &id, Verdict::ReadyTimeout).await;
     assert!(found.sentence.contains("it waited for") && found.sentence.contains("attempts"), "{}", found.sentence);
     let cleared = api.wait_entry(&id, "machine_removed").await.unwrap();
-    assert_eq!(cleared.data["receipt"]["cause"], serde_json::json!({ "kind": "stopped", "why": "not_ready" }));
+    assert_eq!(cleared.data["receipt"]["cause"], serde_json::json!({ "kind": "stopped", "reason": "not_ready" }));
     server.finish().await.unwrap();
 }
 

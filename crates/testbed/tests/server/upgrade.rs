@@ -60,7 +60,7 @@ async fn new_server_binary_adopts_running_machines() {
     assert_eq!(view.generation, 1);
     let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
     assert_eq!(exited.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", exited.data);
-    assert_eq!(exited.data["why"]["why"]["reason"], "completed");
+    assert_eq!(exited.data["why"]["reason"]["kind"], "completed");
     // The new server can start machines.
     let second = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&second, Status::Completed).await.unwrap();

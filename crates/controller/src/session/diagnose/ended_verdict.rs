@@ -81,7 +81,7 @@ fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         (Some((entry, why)), _) => (when(entry), Some(why)),
         (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
     };
-    if let (Some(claim), Some(ExitReason::Stopped { why: StopReason::Failed })) = (timeline.last("claim_failed"), &why)
+    if let (Some(claim), Some(ExitReason::Stopped { reason: StopReason::Failed })) = (timeline.last("claim_failed"), &why)
     {
         evidence.push(claim);
         let failure = claim.sentence.trim_end_matches('.');
@@ -139,7 +139,7 @@ pub(super) fn verdict_of(why: &ExitReason) -> Verdict {
 /// Why a machine ended, as a clause after "because".
 pub(super) fn cause(why: &ExitReason) -> String {
     match why {
-        ExitReason::Stopped { why } => format!("it was stopped ({})", why.name()),
+        ExitReason::Stopped { reason } => format!("it was stopped ({})", reason.name()),
         ExitReason::Exited { code } => format!("its process ended with exit code {code}"),
         ExitReason::Killed { signal } => {
             format!("its process was killed by signal {signal}, which this server did not send")

@@ -119,8 +119,8 @@ impl Case {
         self.entry("machine_exited", json!({ "why": why }))
     }
 
-    fn stopped(self, why: StopReason) -> Self {
-        self.machine_exited(&ExitReason::Stopped { why })
+    fn stopped(self, reason: StopReason) -> Self {
+        self.machine_exited(&ExitReason::Stopped { reason })
     }
 
     fn exited(self, code: i32, lines: &[&str]) -> Self {

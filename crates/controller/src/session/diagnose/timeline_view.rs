@@ -68,8 +68,8 @@ fn exit_reason(entry: &TimelineRow) -> Option<(&TimelineRow, ExitReason)> {
 
 /// Whether the session stopped the machine.
 pub(super) fn is_intended(why: &ExitReason) -> bool {
-    let ExitReason::Stopped { why } = why else { return false };
-    match why {
+    let ExitReason::Stopped { reason } = why else { return false };
+    match reason {
         StopReason::Completed
         | StopReason::Cancelled
         | StopReason::IdleExpired

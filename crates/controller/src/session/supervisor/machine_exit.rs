@@ -6,7 +6,7 @@
 //! ```
 
 use super::Driver;
-use crate::{api_error::chain, app::App};
+use crate::{api_error::chain, session::context::SessionContext};
 use anteroom_machine::{ExitReason, Receipt, State};
 use anteroom_store::{StoreError, TimelineRow};
 use anteroom_wire::{MachineId, SessionId};
@@ -41,13 +41,13 @@ pub(in crate::session) fn exit_entry(
 /// # Errors
 /// The database cannot be read.
 pub(in crate::session) async fn is_recorded(
-    app: &App,
+    context: &SessionContext,
     session: &SessionId,
     machine: &MachineId,
 ) -> Result<bool, StoreError> {
     let mut after = 0;
     loop {
-        let page = app.store.timeline(session, after, PAGE_ENTRIES).await?;
+        let page = context.store.timeline(session, after, PAGE_ENTRIES).await?;
         if page.iter().any(|entry| records_exit_of(entry, machine)) {
             return Ok(true);
         }
@@ -67,8 +67,8 @@ impl Driver {
     pub(super) async fn record_machine_exit(&mut self, with_receipt: bool) {
         let Some((machine, state)) = self.machine_exit.clone() else { return };
         let (why, receipt) = match state {
-            State::Exited { why } => (why, None),
-            State::Removed { why, receipt } => (why, receipt),
+            State::Exited { reason } => (reason, None),
+            State::Removed { reason, receipt } => (reason, receipt),
             State::Requested
             | State::Cloning
             | State::Waiting { .. }
@@ -77,7 +77,7 @@ impl Driver {
         };
         // The server before this one may have recorded it.
         if std::mem::take(&mut self.from_earlier_server) {
-            match is_recorded(&self.app, &self.session.id, &machine).await {
+            match is_recorded(&self.context, &self.session.id, &machine).await {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(error) => {
@@ -114,7 +114,7 @@ impl Driver {
             | State::Stopping { .. }
             | State::Removed { .. } => "was stopped and",
         };
-        let (machine, within) = (running.machine.clone(), self.app.config.sessions.cleanup_timeout_s);
+        let (machine, within) = (running.machine.clone(), self.context.config.sessions.cleanup_timeout_s);
         let sentence = format!("The machine {what} was not removed within {within} s.");
         self.append("machine_not_removed", sentence, json!({ "machine": machine })).await;
     }

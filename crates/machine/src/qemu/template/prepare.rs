@@ -163,7 +163,7 @@ async fn save_when_ready(
     progress(PrepareProgress::Booting);
     let mut states = machines.start(machine.clone())?;
     let mut reported = None;
-    let (why, receipt) = loop {
+    let (reason, receipt) = loop {
         match states.borrow_and_update().clone() {
             State::Waiting { stage, .. } if reported != Some(stage) => {
                 reported = Some(stage);
@@ -173,7 +173,7 @@ async fn save_when_ready(
                 progress(PrepareProgress::Saving);
                 machines.save(&machine, state.to_owned());
             }
-            State::Removed { why, receipt } => break (why, receipt),
+            State::Removed { reason, receipt } => break (reason, receipt),
             State::Requested
             | State::Cloning
             | State::Waiting { .. }
@@ -186,19 +186,19 @@ async fn save_when_ready(
     stop.cancel();
     tasks.close();
     tasks.wait().await;
-    check_saved(why, receipt)
+    check_saved(reason, receipt)
 }
 
-fn check_saved(why: ExitReason, receipt: Option<Box<Receipt>>) -> Result<(), TemplateError> {
+fn check_saved(reason: ExitReason, receipt: Option<Box<Receipt>>) -> Result<(), TemplateError> {
     let Some(receipt) = receipt else {
         let (console_tail, output_tail) = (String::new(), String::new());
-        return Err(TemplateError::Machine { why: Box::new(why), console_tail, output_tail });
+        return Err(TemplateError::Machine { reason: Box::new(reason), console_tail, output_tail });
     };
     let Receipt { cause, console_tail, output_tail, .. } = *receipt;
     if cause == ExitCause::Saved {
         return Ok(());
     }
-    // A save includes a stop request, so `why` is `Stopped` even when the save failed; the keeper's cause has the failure.
-    let why = if matches!(why, ExitReason::Stopped { .. }) { cause.reason_by_name() } else { why };
-    Err(TemplateError::Machine { why: Box::new(why), console_tail, output_tail })
+    // A save includes a stop request, so `reason` is `Stopped` even when the save failed; the keeper's cause has the failure.
+    let reason = if matches!(reason, ExitReason::Stopped { .. }) { cause.reason_by_name() } else { reason };
+    Err(TemplateError::Machine { reason: Box::new(reason), console_tail, output_tail })
 }

@@ -28,7 +28,7 @@ fn at_three_times(what: &'static str, why: &ExitReason, verdict: Verdict) -> [Ro
 }
 
 fn machines() -> Vec<Row> {
-    let stopped = |why| ExitReason::Stopped { why };
+    let stopped = |reason| ExitReason::Stopped { reason };
     let error = || "qemu: not found".to_owned();
     let mut receipt = Case::running().failed(Problem::MachineFailed);
     receipt.receipt = Some(ExitReason::Killed { signal: 11 });

@@ -316,7 +316,7 @@ async fn denied_consent_ends_without_a_credential() {
     assert!(page.contains("Ada said no"), "{page}");
     let (code, _, errors) = login.wait_exit().await;
     assert_eq!(code, 1);
-    assert!(errors.contains("the sign-in was refused: Ada said no"), "{errors}");
+    assert!(errors.contains("the sign-in was denied: Ada said no"), "{errors}");
     assert!(!tool.file().exists());
 }
 
@@ -360,7 +360,7 @@ async fn waiting_for_the_browser_times_out() {
     let login = tool.login(&issuer, &["--wait-s-max", "1"]).await;
     let (code, _, errors) = login.wait_exit().await;
     assert_eq!(code, 1);
-    assert!(errors.contains("nobody signed in within 1 seconds"), "{errors}");
+    assert!(errors.contains("the sign-in was not completed within 1 seconds"), "{errors}");
 }
 
 #[tokio::test]

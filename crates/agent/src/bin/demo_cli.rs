@@ -1,4 +1,4 @@
-//! `anteroom-demo`: a small command-line tool that signs in like the large ones do, for trying Anteroom without an account.
+//! `anteroom-demo`: a small command-line tool that signs in as the real tools do, for trying Anteroom without an account.
 //!
 //! ```text
 //!  anteroom-demo login ── opens ──▶ issuer /authorize?…&code_challenge&state   (in the browser, by $BROWSER)
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! OAuth 2.0 authorization code (RFC 6749) with PKCE (RFC 7636, S256), a loopback redirect (RFC 8252) and the issuer's own
-//! metadata (RFC 8414). It speaks plain HTTP only, through `http_proxy` when that is set: its issuer lives beside the tests
-//! and in `anteroom serve --demo`, and what it gets opens nothing.
+//! metadata (RFC 8414). It speaks plain HTTP only, through `http_proxy` when that is set: its issuer runs in the tests
+//! and in `anteroom serve --demo`, and its credential gives access to nothing.
 
 #[path = "demo_cli/callback.rs"]
 mod callback;
@@ -33,9 +33,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-const ISSUER: &str = "http://id.anteroom.test";
+const DEFAULT_ISSUER: &str = "http://id.anteroom.test";
 const ISSUER_VARIABLE: &str = "ANTEROOM_DEMO_ISSUER";
-/// How long `login` waits for the browser to come back, seconds.
+/// How long `login` waits for the callback of the browser, seconds.
 const WAIT_S_MAX: u64 = 900;
 
 const HELP: &str = "\
@@ -46,11 +46,11 @@ anteroom-demo signs you in to a demo identity provider.
   anteroom-demo logout
   anteroom-demo --version
 
-The issuer is http://id.anteroom.test unless --issuer or ANTEROOM_DEMO_ISSUER says otherwise.
+The issuer is http://id.anteroom.test unless --issuer or ANTEROOM_DEMO_ISSUER is set.
 The credential is kept in $HOME/.config/anteroom-demo/credentials.json.
 ";
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Login { issuer: Option<String>, wait_s_max: u64 },
@@ -75,18 +75,18 @@ fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> {
                     "--issuer" => issuer = Some(value),
                     "--wait-s-max" => {
                         wait_s_max =
-                            value.parse().map_err(|_| format!("--wait-s-max: {value} is no number of seconds"))?;
+                            value.parse().map_err(|_| format!("--wait-s-max: {value} is not a number of seconds"))?;
                     }
-                    _ => return Err(format!("login has no option {option}")),
+                    _ => return Err(format!("unknown option of login: {option}")),
                 }
             }
             return Ok(Command::Login { issuer, wait_s_max });
         }
-        Some(other) => return Err(format!("there is no command {other}")),
+        Some(other) => return Err(format!("unknown command {other}")),
     };
     match args.next() {
         None => Ok(command),
-        Some(more) => Err(format!("{more} is one argument too many")),
+        Some(more) => Err(format!("unexpected argument {more}")),
     }
 }
 
@@ -94,19 +94,19 @@ fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> {
 async fn main() -> ExitCode {
     let command = match parse(std::env::args().skip(1)) {
         Ok(command) => command,
-        Err(why) => {
-            complain(&format!("{why}\nRun `anteroom-demo --help` to see what there is."));
+        Err(error) => {
+            print_error(&format!("{error}\nRun `anteroom-demo --help` for usage."));
             return ExitCode::from(2);
         }
     };
     match command {
-        Command::Help => say(HELP.trim_end()),
-        Command::Version => say(&format!("anteroom-demo {}", env!("CARGO_PKG_VERSION"))),
+        Command::Help => print_line(HELP.trim_end()),
+        Command::Version => print_line(&format!("anteroom-demo {}", env!("CARGO_PKG_VERSION"))),
         Command::Login { issuer, wait_s_max } => return sign_in(issuer, wait_s_max).await,
         Command::Status => return status(),
         Command::Logout => match credentials::remove() {
-            Ok(true) => say("signed out"),
-            Ok(false) => say("not signed in"),
+            Ok(true) => print_line("signed out"),
+            Ok(false) => print_line("not signed in"),
             Err(error) => return failed(&error.to_string()),
         },
     }
@@ -116,29 +116,29 @@ async fn main() -> ExitCode {
 async fn sign_in(issuer: Option<String>, wait_s_max: u64) -> ExitCode {
     let issuer = issuer
         .or_else(|| std::env::var(ISSUER_VARIABLE).ok().filter(|issuer| !issuer.is_empty()))
-        .unwrap_or_else(|| ISSUER.to_owned());
-    let login = Login { issuer, wait: Duration::from_secs(wait_s_max), say: &say };
+        .unwrap_or_else(|| DEFAULT_ISSUER.to_owned());
+    let login = Login { issuer, wait: Duration::from_secs(wait_s_max), print: &print_line };
     match login.run().await {
         Ok(account) => {
-            say(&format!("Signed in as {account}"));
+            print_line(&format!("Signed in as {account}"));
             ExitCode::SUCCESS
         }
-        Err(error) => failed(&format!("{}\n{}", error.text(), error.remedy())),
+        Err(error) => failed(&format!("{}\n{}", error.with_causes(), error.remedy())),
     }
 }
 
 fn status() -> ExitCode {
     match Credentials::load() {
-        Ok(Some(credentials)) if credentials.good_at(now_unix_s()) => {
-            say(&format!("signed in as {}", credentials.account));
+        Ok(Some(credentials)) if credentials.is_usable_at(now_unix_s()) => {
+            print_line(&format!("signed in as {}", credentials.account));
             ExitCode::SUCCESS
         }
         Ok(Some(_)) => {
-            say("not signed in: the credential has expired");
+            print_line("not signed in: the credential has expired");
             ExitCode::FAILURE
         }
         Ok(None) => {
-            say("not signed in");
+            print_line("not signed in");
             ExitCode::FAILURE
         }
         Err(error) => failed(&error.to_string()),
@@ -149,17 +149,17 @@ fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn failed(why: &str) -> ExitCode {
-    complain(why);
+fn failed(error: &str) -> ExitCode {
+    print_error(error);
     ExitCode::FAILURE
 }
 
-/// A line for the person. A closed terminal is no reason to fail.
-fn say(text: &str) {
+/// Prints a line. A closed terminal is not an error.
+fn print_line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn complain(text: &str) {
+fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "anteroom-demo: {text}");
 }
 
@@ -172,20 +172,20 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_read_and_anything_else_is_named() {
+    fn command_line_is_parsed_and_errors_name_the_argument() {
         assert_eq!(parsed(""), Ok(Command::Help));
         assert_eq!(parsed("login"), Ok(Command::Login { issuer: None, wait_s_max: WAIT_S_MAX }));
         assert_eq!(
             parsed("login --wait-s-max 5 --issuer http://a.test"),
             Ok(Command::Login { issuer: Some("http://a.test".into()), wait_s_max: 5 })
         );
-        for (line, why) in [
+        for (line, expected) in [
             ("logn", "logn"),
             ("login --issuer", "needs a value"),
-            ("login --wait-s-max x", "no number"),
-            ("status now", "too many"),
+            ("login --wait-s-max x", "not a number"),
+            ("status now", "unexpected"),
         ] {
-            assert!(parsed(line).unwrap_err().contains(why), "{line}");
+            assert!(parsed(line).unwrap_err().contains(expected), "{line}");
         }
     }
 }

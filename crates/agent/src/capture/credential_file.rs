@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// File times are coarser than the clock: a file written right after the claim may look this much older.
+/// File times are coarser than the clock: a file written right after the claim may appear this much older.
 const COARSE_MS: u64 = 50;
 
 /// The content of a file at one moment.
@@ -234,11 +234,11 @@ mod tests {
 
     #[test]
     fn only_a_complete_credential_counts_and_a_rejection_names_keys_not_values() {
-        let whole = r#"{"tokens":{"access":"s3cret"},"at":5,"extra":[]}"#;
+        let complete = r#"{"tokens":{"access":"s3cret"},"at":5,"extra":[]}"#;
         let check = |content: &str| check(content, None, Some(SystemTime::UNIX_EPOCH));
-        assert_eq!(check(whole), Ok(()));
-        for cut in 1..whole.len() {
-            assert_eq!(check(&whole[..cut]), Err("not whole JSON".into()), "cut at {cut}");
+        assert_eq!(check(complete), Ok(()));
+        for cut in 1..complete.len() {
+            assert_eq!(check(&complete[..cut]), Err("not whole JSON".into()), "cut at {cut}");
         }
         assert_eq!(check(" \n"), Err("empty".into()));
         assert_eq!(check(r#"{"tokens":{"access":""},"at":"s3cret"}"#), Err("missing /tokens/access".into()));
@@ -248,12 +248,12 @@ mod tests {
 
     #[test]
     fn content_from_before_the_claim_does_not_count() {
-        let whole = r#"{"tokens":{"access":"a"},"at":1}"#;
-        let same = Some(Sha256::digest(whole.as_bytes()).into());
-        assert_eq!(check(whole, same, Some(SystemTime::UNIX_EPOCH)), Err("unchanged".into()));
+        let complete = r#"{"tokens":{"access":"a"},"at":1}"#;
+        let same = Some(Sha256::digest(complete.as_bytes()).into());
+        assert_eq!(check(complete, same, Some(SystemTime::UNIX_EPOCH)), Err("unchanged".into()));
         let later = SystemTime::now() + Duration::from_secs(60);
-        assert_eq!(check(whole, None, Some(later)), Err("older than the sign-in".into()));
-        assert_eq!(check(whole, None, None), Ok(()));
+        assert_eq!(check(complete, None, Some(later)), Err("older than the sign-in".into()));
+        assert_eq!(check(complete, None, None), Ok(()));
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Browser {
     }
 }
 
-/// What it takes to run the browser.
+/// Runs the browser process.
 pub(crate) struct BrowserProcess<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) supervisor: &'a Supervisor,

@@ -8,7 +8,7 @@ use tokio::{
     net::UnixStream,
 };
 
-/// The whole exchange with the display server, from connecting on.
+/// The whole exchange with the display server, including the connect.
 const EXCHANGE_MS_MAX: u64 = 5_000;
 /// The protocol version of the agent, and the only one for which it makes a handshake in advance.
 pub(crate) const VERSION: &[u8; 12] = b"RFB 003.008\n";

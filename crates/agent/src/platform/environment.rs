@@ -21,7 +21,7 @@ const URL_OPENER: &str = "/usr/libexec/anteroom/browser";
 /// How the agent runs.
 #[derive(Debug, Clone)]
 pub(crate) enum RunMode {
-    /// As PID 1 of a machine, which has a kernel, clock, entropy pool and display of its own.
+    /// As PID 1 of a machine, which has a separate kernel, clock, entropy pool and display.
     Machine {
         /// The desktop's width at the start, pixels.
         width: u16,

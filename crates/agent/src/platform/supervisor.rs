@@ -25,7 +25,7 @@ const RESTART_MS_MAX: u64 = 10_000;
 /// A program that ran this long did not fail at its start.
 const STABLE_MS: u64 = 10_000;
 
-/// What it takes to start programs and to report their exits. Cheap to clone.
+/// Starts programs, keeps them running, and reports their exits. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Supervisor {
     pub(crate) processes: ProcessTable,

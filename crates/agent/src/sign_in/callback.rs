@@ -20,7 +20,7 @@ use std::{
 use tokio::net::TcpStream;
 
 const CONNECT_MS_MAX: u64 = 5_000;
-/// The whole exchange: many tools fetch their tokens before they answer. The controller expected longer than this.
+/// The whole exchange: many tools fetch their tokens before they answer. The controller waits longer than this.
 const ANSWER_MS_MAX: u64 = 40_000;
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// A tool may redirect the browser to a final page.

@@ -1,4 +1,4 @@
-//! The loopback listener that the browser comes back to (RFC 8252 §7.3).
+//! The loopback listener for the callback of the browser (RFC 8252 §7.3).
 
 use crate::{page::Page, query};
 use bytes::Bytes;
@@ -17,54 +17,54 @@ const CONNECTIONS_MAX: usize = 32;
 /// How long the browser may take to read the last page.
 const LAST_PAGE: Duration = Duration::from_secs(3);
 
-/// The browser came back.
-pub(crate) struct Arrival {
+/// A callback of the browser.
+pub(crate) struct CallbackRequest {
     pub(crate) outcome: Outcome,
-    /// What the browser is shown.
+    /// The page that the browser is shown.
     pub(crate) reply: oneshot::Sender<Page>,
 }
 
-/// What it brought.
+/// The outcome in the callback.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A code.
     Code(String),
-    /// The provider's refusal: its error code, and its words if there are some.
-    Refused(String, Option<String>),
+    /// The provider denied the request: error code and description.
+    Denied(String, Option<String>),
 }
 
-/// Listens for the browser.
-pub(crate) struct Callback {
+/// Listens for the callback.
+pub(crate) struct CallbackListener {
     listener: TcpListener,
-    arrivals: (mpsc::Sender<Arrival>, mpsc::Receiver<Arrival>),
+    callbacks: (mpsc::Sender<CallbackRequest>, mpsc::Receiver<CallbackRequest>),
     connections: JoinSet<()>,
 }
 
-impl Callback {
-    /// Takes a free port.
+impl CallbackListener {
+    /// Listens on a free port.
     pub(crate) async fn listen() -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        Ok(Self { listener, arrivals: mpsc::channel(1), connections: JoinSet::new() })
+        Ok(Self { listener, callbacks: mpsc::channel(1), connections: JoinSet::new() })
     }
 
-    /// The address that the provider sends the browser to.
-    pub(crate) fn redirect(&self) -> io::Result<String> {
+    /// The URL to which the provider redirects the browser.
+    pub(crate) fn redirect_uri(&self) -> io::Result<String> {
         Ok(format!("http://127.0.0.1:{}/callback", self.listener.local_addr()?.port()))
     }
 
-    /// Serves until the browser comes back with `state`. Whoever comes with another state is told so and waited past.
-    pub(crate) async fn arrival(&mut self, state: &str) -> io::Result<Arrival> {
+    /// Serves until the browser sends a callback with `state`. A callback with another state gets an error page.
+    pub(crate) async fn wait_callback(&mut self, state: &str) -> io::Result<CallbackRequest> {
         loop {
             tokio::select! {
-                Some(arrival) = self.arrivals.1.recv() => return Ok(arrival),
+                Some(callback) = self.callbacks.1.recv() => return Ok(callback),
                 Some(_) = self.connections.join_next() => {}
                 accepted = self.listener.accept(), if self.connections.len() < CONNECTIONS_MAX => {
                     let (stream, _) = accepted?;
-                    let arrivals = self.arrivals.0.clone();
+                    let callbacks = self.callbacks.0.clone();
                     let state = state.to_owned();
                     self.connections.spawn(async move {
-                        let service = service_fn(|request| answer(request, &state, &arrivals));
-                        // A browser that goes away in the middle is its own affair.
+                        let service = service_fn(|request| answer(request, &state, &callbacks));
+                        // A browser that disconnects early is not an error.
                         let _ = hyper::server::conn::http1::Builder::new()
                             .timer(TokioTimer::new())
                             .serve_connection(TokioIo::new(stream), service)
@@ -75,11 +75,11 @@ impl Callback {
         }
     }
 
-    /// Lets the browser read what it was told last, then closes everything.
+    /// Lets the browser read the last page, then closes all connections.
     pub(crate) async fn close(mut self) {
         drop(self.listener);
         let read = async { while self.connections.join_next().await.is_some() {} };
-        // Connections that the browser never used stay open: they are cut when the set is dropped.
+        // Connections that the browser never used are closed when the set is dropped.
         let _ = tokio::time::timeout(LAST_PAGE, read).await;
     }
 }
@@ -87,12 +87,12 @@ impl Callback {
 async fn answer(
     request: Request<Incoming>,
     state: &str,
-    arrivals: &mpsc::Sender<Arrival>,
+    callbacks: &mpsc::Sender<CallbackRequest>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let page = match outcome(request.uri().path(), request.uri().query().unwrap_or_default(), state) {
+    let page = match parse_outcome(request.uri().path(), request.uri().query().unwrap_or_default(), state) {
         Ok(outcome) => {
             let (reply, page) = oneshot::channel();
-            match arrivals.send(Arrival { outcome, reply }).await {
+            match callbacks.send(CallbackRequest { outcome, reply }).await {
                 Ok(()) => page.await.unwrap_or_else(|_| too_late()),
                 Err(_) => too_late(),
             }
@@ -109,12 +109,16 @@ async fn answer(
     Ok(response)
 }
 
-/// What a request brings, or the page that says why it brings nothing.
-fn outcome(path: &str, query: &str, state: &str) -> Result<Outcome, Page> {
+/// Parses a request. The error is the page to show.
+fn parse_outcome(path: &str, query: &str, state: &str) -> Result<Outcome, Page> {
     if path != "/callback" {
-        return Err(Page::new(StatusCode::NOT_FOUND, "Nothing here", "This address only takes the end of a sign-in."));
+        return Err(Page::new(
+            StatusCode::NOT_FOUND,
+            "Nothing here",
+            "This address is only used at the end of a sign-in.",
+        ));
     }
-    // RFC 6749 §10.12: an answer to somebody else's question counts for nothing, whatever it says.
+    // RFC 6749 §10.12: a response to another request is ignored.
     if query::value(query, "state").is_none_or(|found| found != state) {
         return Err(Page::new(
             StatusCode::BAD_REQUEST,
@@ -123,7 +127,7 @@ fn outcome(path: &str, query: &str, state: &str) -> Result<Outcome, Page> {
         ));
     }
     if let Some(error) = query::value(query, "error") {
-        return Ok(Outcome::Refused(error, query::value(query, "error_description")));
+        return Ok(Outcome::Denied(error, query::value(query, "error_description")));
     }
     match query::value(query, "code").filter(|code| !code.is_empty()) {
         Some(code) => Ok(Outcome::Code(code)),
@@ -140,12 +144,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_answer_with_our_state_counts() {
-        let status = |path, query| outcome(path, query, "s1").unwrap_err().status;
-        assert_eq!(outcome("/callback", "code=c&state=s1", "s1"), Ok(Outcome::Code("c".into())));
+    fn only_a_callback_with_the_expected_state_counts() {
+        let status = |path, query| parse_outcome(path, query, "s1").unwrap_err().status;
+        assert_eq!(parse_outcome("/callback", "code=c&state=s1", "s1"), Ok(Outcome::Code("c".into())));
         assert_eq!(
-            outcome("/callback", "error=access_denied&error_description=no&state=s1", "s1"),
-            Ok(Outcome::Refused("access_denied".into(), Some("no".into())))
+            parse_outcome("/callback", "error=access_denied&error_description=no&state=s1", "s1"),
+            Ok(Outcome::Denied("access_denied".into(), Some("no".into())))
         );
         assert_eq!(status("/callback", "code=c&state=s2"), StatusCode::BAD_REQUEST);
         assert_eq!(status("/callback", "error=access_denied"), StatusCode::BAD_REQUEST);

@@ -1,4 +1,4 @@
-//! The credential file: `$HOME/.config/anteroom-demo/credentials.json`, for its owner only, replaced whole.
+//! The credential file: `$HOME/.config/anteroom-demo/credentials.json`, readable only by its owner, replaced atomically.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 const FILE: &str = ".config/anteroom-demo/credentials.json";
 
-/// What a sign-in gives. It has no `Debug`: nothing prints it by accident.
+/// The result of a sign-in. It has no `Debug`, so that it is not printed by accident.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Credentials {
     pub(crate) access_token: String,
@@ -19,21 +19,21 @@ pub(crate) struct Credentials {
     pub(crate) token_type: String,
     /// Seconds since 1970.
     pub(crate) expires_at: u64,
-    /// Who.
+    /// The account's name.
     pub(crate) account: String,
 }
 
-/// Why there is no reading or writing it.
+/// Why the file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
-    #[error("HOME is not set, so there is no place for the credential: set it to your home directory")]
+    #[error("HOME is not set, so the credential cannot be stored: set it to your home directory")]
     NoHome,
     #[error("{path:?} cannot be used ({source}): check that the directory is yours and the disk is not full")]
     Io { path: PathBuf, source: io::Error },
     #[error(
         "{path:?} is not a credential of this tool ({source}): run `anteroom-demo logout`, then `anteroom-demo login`"
     )]
-    Shape { path: PathBuf, source: serde_json::Error },
+    Format { path: PathBuf, source: serde_json::Error },
 }
 
 fn path() -> Result<PathBuf, FileError> {
@@ -46,13 +46,13 @@ impl Credentials {
     pub(crate) fn load() -> Result<Option<Self>, FileError> {
         let path = path()?;
         match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|source| FileError::Shape { path, source }),
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|source| FileError::Format { path, source }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(FileError::Io { path, source }),
         }
     }
 
-    /// Stores it: a new file beside the old one, on the disk before it gets the name.
+    /// Stores it: writes a new file to the disk, then renames it.
     pub(crate) fn store(&self) -> Result<(), FileError> {
         let path = path()?;
         let new = path.with_extension("json.new");
@@ -72,8 +72,8 @@ impl Credentials {
         store().map_err(|source| FileError::Io { path: path.clone(), source })
     }
 
-    /// Whether it is still good at this time: it can be renewed, or has not expired.
-    pub(crate) fn good_at(&self, now_unix_s: u64) -> bool {
+    /// Whether it can be used at this time: it can be renewed, or has not expired.
+    pub(crate) fn is_usable_at(&self, now_unix_s: u64) -> bool {
         !self.access_token.is_empty() && (self.refresh_token.is_some() || now_unix_s < self.expires_at)
     }
 }

@@ -1,9 +1,9 @@
 //! `anteroom-demo login`, from the first request to the stored credential.
 
 use crate::{
-    callback::{Arrival, Callback, Outcome},
+    callback::{CallbackListener, CallbackRequest, Outcome},
     credentials::{Credentials, FileError},
-    oauth::{Issuer, OauthError, Question},
+    oauth::{AuthorizationRequest, Issuer, OauthError},
     page::Page,
 };
 use hyper::StatusCode;
@@ -13,30 +13,30 @@ use tokio::{process::Command, time::timeout};
 /// One sign-in.
 pub(crate) struct Login<'a> {
     pub(crate) issuer: String,
-    /// How long to wait for the browser.
+    /// How long to wait for the callback.
     pub(crate) wait: Duration,
-    /// A line for the person.
-    pub(crate) say: &'a dyn Fn(&str),
+    /// Prints a line for the user.
+    pub(crate) print: &'a dyn Fn(&str),
 }
 
-/// Why nobody is signed in.
+/// Why the sign-in failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoginError {
     #[error("cannot listen on 127.0.0.1 for the browser")]
     Listen(#[source] io::Error),
     #[error(transparent)]
     Issuer(#[from] OauthError),
-    #[error("the sign-in was refused: {0}")]
+    #[error("the sign-in was denied: {0}")]
     Denied(String),
-    #[error("nobody signed in within {0} seconds")]
-    TooLong(u64),
+    #[error("the sign-in was not completed within {0} seconds")]
+    Timeout(u64),
     #[error("the credential cannot be stored")]
     Store(#[from] FileError),
 }
 
 impl LoginError {
-    /// What is so, with its causes.
-    pub(crate) fn text(&self) -> String {
+    /// The message with its causes.
+    pub(crate) fn with_causes(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(inner) = cause {
@@ -47,38 +47,38 @@ impl LoginError {
         text
     }
 
-    /// What to do.
+    /// What the user can do.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Listen(_) => "Check that this machine has a loopback interface.",
-            Self::Issuer(OauthError::Refused(_)) => "Run `anteroom-demo login` again: a code is good for one try.",
+            Self::Issuer(OauthError::CodeRejected(_)) => "Run `anteroom-demo login` again: a code can be used once.",
             Self::Issuer(_) => {
                 "Check the issuer's address (--issuer, ANTEROOM_DEMO_ISSUER) and the proxy (http_proxy)."
             }
             Self::Denied(_) => "Run `anteroom-demo login` again and allow it.",
-            Self::TooLong(_) => "Run `anteroom-demo login` again.",
+            Self::Timeout(_) => "Run `anteroom-demo login` again.",
             Self::Store(_) => "Then run `anteroom-demo login` again.",
         }
     }
 }
 
 impl Login<'_> {
-    /// Signs in; gives the account's name.
+    /// Signs in. Returns the account's name.
     pub(crate) async fn run(&self) -> Result<String, LoginError> {
         let issuer = Issuer::discover(&self.issuer).await?;
-        let mut callback = Callback::listen().await.map_err(LoginError::Listen)?;
-        let question = Question::new(callback.redirect().map_err(LoginError::Listen)?)?;
-        let address = issuer.authorize_address(&question);
-        (self.say)("Opening your browser to sign in …");
-        (self.say)(&format!("If your browser did not open, go to:\n\n{address}\n"));
-        open_browser(&address);
-        let arrival = timeout(self.wait, callback.arrival(&question.state)).await;
-        let Arrival { outcome, reply } = match arrival {
-            Ok(arrival) => arrival.map_err(LoginError::Listen)?,
-            Err(_) => return Err(LoginError::TooLong(self.wait.as_secs())),
+        let mut listener = CallbackListener::listen().await.map_err(LoginError::Listen)?;
+        let request = AuthorizationRequest::new(listener.redirect_uri().map_err(LoginError::Listen)?)?;
+        let url = issuer.authorization_url(&request);
+        (self.print)("Opening your browser to sign in …");
+        (self.print)(&format!("If your browser did not open, go to:\n\n{url}\n"));
+        open_browser(&url);
+        let callback = timeout(self.wait, listener.wait_callback(&request.state)).await;
+        let CallbackRequest { outcome, reply } = match callback {
+            Ok(callback) => callback.map_err(LoginError::Listen)?,
+            Err(_) => return Err(LoginError::Timeout(self.wait.as_secs())),
         };
-        let ended = self.end(&issuer, &question, outcome).await;
-        let page = match &ended {
+        let result = self.finish(&issuer, &request, outcome).await;
+        let page = match &result {
             Ok(credentials) => Page::new(
                 StatusCode::OK,
                 "You are signed in",
@@ -87,21 +87,26 @@ impl Login<'_> {
             Err(error) => Page::new(
                 StatusCode::FORBIDDEN,
                 "You are not signed in",
-                &format!("{}. {}", error.text(), error.remedy()),
+                &format!("{}. {}", error.with_causes(), error.remedy()),
             ),
         };
-        // A browser that has gone does not undo the sign-in.
+        // A browser that has disconnected does not undo the sign-in.
         let _ = reply.send(page);
-        callback.close().await;
-        ended.map(|credentials| credentials.account)
+        listener.close().await;
+        result.map(|credentials| credentials.account)
     }
 
-    /// What the browser brought becomes a stored credential; only then is it told that all is well.
-    async fn end(&self, issuer: &Issuer, question: &Question, outcome: Outcome) -> Result<Credentials, LoginError> {
+    /// Exchanges the code and stores the credential. Only then the browser is shown success.
+    async fn finish(
+        &self,
+        issuer: &Issuer,
+        request: &AuthorizationRequest,
+        outcome: Outcome,
+    ) -> Result<Credentials, LoginError> {
         match outcome {
-            Outcome::Refused(error, description) => Err(LoginError::Denied(description.unwrap_or(error))),
+            Outcome::Denied(error, description) => Err(LoginError::Denied(description.unwrap_or(error))),
             Outcome::Code(code) => {
-                let credentials = issuer.exchange(question, &code).await?;
+                let credentials = issuer.exchange(request, &code).await?;
                 credentials.store()?;
                 Ok(credentials)
             }
@@ -109,16 +114,16 @@ impl Login<'_> {
     }
 }
 
-/// Opens `address` with the first program of `$BROWSER` (a list with colons) that starts, or with `xdg-open`. None is no
-/// failure: the address is on the screen.
-fn open_browser(address: &str) {
+/// Opens `url` with the first program of `$BROWSER` (separated by colons) that starts, or with `xdg-open`. It is not an error if none
+/// starts, since the URL is on the screen.
+fn open_browser(url: &str) {
     let browsers = std::env::var("BROWSER").ok().filter(|browsers| !browsers.is_empty());
     let browsers = browsers.unwrap_or_else(|| "xdg-open".into());
     for browser in browsers.split(':').filter(|browser| !browser.is_empty()) {
         let started =
-            Command::new(browser).arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            Command::new(browser).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         if started.is_ok() {
-            // It is the person's browser: it stays when we end. The runtime collects it if it ends before.
+            // The browser keeps running when this process exits. The runtime reaps it if it exits earlier.
             return;
         }
     }

@@ -1,8 +1,8 @@
-//! The protocol: metadata, the question to the browser, the exchange of a code, who signed in.
+//! OAuth: the issuer's metadata, the authorization request, the exchange of a code, the account that signed in.
 
 use crate::{
     credentials::Credentials,
-    http_client::{self, Answer, HttpError, Method},
+    http_client::{self, HttpError, HttpResponse, Method},
     now_unix_s, query,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -10,12 +10,12 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-const CLIENT: &str = "anteroom-demo";
+const CLIENT_ID: &str = "anteroom-demo";
 const SCOPE: &str = "profile";
 /// Where an issuer may keep its metadata: RFC 8414 §3, OpenID Connect Discovery 1.0 §4.
-const METADATA: [&str; 2] = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"];
+const METADATA_PATHS: [&str; 2] = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"];
 
-/// What we use of an issuer's metadata (RFC 8414 §2).
+/// The issuer's metadata (RFC 8414 §2), as far as it is used here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Issuer {
     issuer: String,
@@ -24,10 +24,10 @@ pub(crate) struct Issuer {
     userinfo_endpoint: Option<String>,
 }
 
-/// Why the issuer is of no use.
+/// Why a request to the issuer failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OauthError {
-    #[error("the identity provider gives no answer")]
+    #[error("the identity provider does not answer")]
     Http(#[from] HttpError),
     #[error("{0} is not an identity provider: it has no metadata")]
     NoMetadata(String),
@@ -35,25 +35,25 @@ pub(crate) enum OauthError {
     Metadata(String, #[source] serde_json::Error),
     #[error("the metadata of {asked} belongs to {found}")]
     OtherIssuer { asked: String, found: String },
-    #[error("the identity provider refused the code: {0}")]
-    Refused(String),
+    #[error("the identity provider rejected the code: {0}")]
+    CodeRejected(String),
     #[error("the identity provider's answer to the code is not well formed")]
     Tokens(#[source] serde_json::Error),
     #[error("no random numbers")]
     Random(#[from] getrandom::Error),
 }
 
-/// What binds an answer to the question that this process asked.
-pub(crate) struct Question {
+/// An authorization request, with the values that bind the response to it.
+pub(crate) struct AuthorizationRequest {
     pub(crate) state: String,
     verifier: String,
-    redirect: String,
+    redirect_uri: String,
 }
 
-impl Question {
-    /// A new one, to be answered at `redirect`.
-    pub(crate) fn new(redirect: String) -> Result<Self, OauthError> {
-        Ok(Self { state: random(16)?, verifier: random(32)?, redirect })
+impl AuthorizationRequest {
+    /// A new request, whose response goes to `redirect_uri`.
+    pub(crate) fn new(redirect_uri: String) -> Result<Self, OauthError> {
+        Ok(Self { state: random(16)?, verifier: random(32)?, redirect_uri })
     }
 }
 
@@ -65,11 +65,11 @@ fn random(bytes: usize) -> Result<String, getrandom::Error> {
 }
 
 impl Issuer {
-    /// Asks the issuer what it is.
+    /// Fetches the issuer's metadata.
     pub(crate) async fn discover(issuer: &str) -> Result<Self, OauthError> {
         let issuer = issuer.trim_end_matches('/');
-        for path in METADATA {
-            let Answer { status, body } =
+        for path in METADATA_PATHS {
+            let HttpResponse { status, body } =
                 http_client::request(&format!("{issuer}{path}"), Method::Get { bearer: None }).await?;
             if status != StatusCode::OK {
                 continue;
@@ -85,15 +85,15 @@ impl Issuer {
         Err(OauthError::NoMetadata(issuer.to_owned()))
     }
 
-    /// The address at which the person signs in (RFC 6749 §4.1.1, RFC 7636 §4.3).
-    pub(crate) fn authorize_address(&self, question: &Question) -> String {
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(question.verifier.as_bytes()));
+    /// The URL at which the user signs in (RFC 6749 §4.1.1, RFC 7636 §4.3).
+    pub(crate) fn authorization_url(&self, request: &AuthorizationRequest) -> String {
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(request.verifier.as_bytes()));
         let query = query::encode(&[
             ("response_type", "code"),
-            ("client_id", CLIENT),
-            ("redirect_uri", &question.redirect),
+            ("client_id", CLIENT_ID),
+            ("redirect_uri", &request.redirect_uri),
             ("scope", SCOPE),
-            ("state", &question.state),
+            ("state", &request.state),
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
@@ -101,18 +101,18 @@ impl Issuer {
         format!("{}{join}{query}", self.authorization_endpoint)
     }
 
-    /// Exchanges a code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5) and asks whose they are.
-    pub(crate) async fn exchange(&self, question: &Question, code: &str) -> Result<Credentials, OauthError> {
+    /// Exchanges a code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5) and fetches the account's name.
+    pub(crate) async fn exchange(&self, request: &AuthorizationRequest, code: &str) -> Result<Credentials, OauthError> {
         let form = query::encode(&[
             ("grant_type", "authorization_code"),
-            ("client_id", CLIENT),
+            ("client_id", CLIENT_ID),
             ("code", code),
-            ("redirect_uri", &question.redirect),
-            ("code_verifier", &question.verifier),
+            ("redirect_uri", &request.redirect_uri),
+            ("code_verifier", &request.verifier),
         ]);
-        let Answer { status, body } = http_client::request(&self.token_endpoint, Method::Form(form)).await?;
+        let HttpResponse { status, body } = http_client::request(&self.token_endpoint, Method::Form(form)).await?;
         if status != StatusCode::OK {
-            return Err(OauthError::Refused(refusal(status, &body)));
+            return Err(OauthError::CodeRejected(error_text(status, &body)));
         }
         let tokens: Tokens = serde_json::from_slice(&body).map_err(OauthError::Tokens)?;
         let account = self.account(&tokens.access_token).await?;
@@ -125,16 +125,17 @@ impl Issuer {
         })
     }
 
-    /// Who signed in, as the issuer names them; an issuer that does not say is no failure.
+    /// The account's name; a placeholder if the issuer does not return one.
     async fn account(&self, access_token: &str) -> Result<String, OauthError> {
-        let unnamed = || "somebody".to_owned();
+        let unnamed = || "unknown".to_owned();
         let Some(address) = &self.userinfo_endpoint else { return Ok(unnamed()) };
-        let Answer { status, body } = http_client::request(address, Method::Get { bearer: Some(access_token) }).await?;
-        let person: Person = match serde_json::from_slice(&body) {
-            Ok(person) if status == StatusCode::OK => person,
+        let HttpResponse { status, body } =
+            http_client::request(address, Method::Get { bearer: Some(access_token) }).await?;
+        let info: UserInfo = match serde_json::from_slice(&body) {
+            Ok(info) if status == StatusCode::OK => info,
             Ok(_) | Err(_) => return Ok(unnamed()),
         };
-        Ok([person.email, person.name, person.sub]
+        Ok([info.email, info.name, info.sub]
             .into_iter()
             .flatten()
             .find(|name| !name.is_empty())
@@ -153,22 +154,22 @@ struct Tokens {
 
 /// OpenID Connect Core 1.0 §5.3.2.
 #[derive(Deserialize)]
-struct Person {
+struct UserInfo {
     sub: Option<String>,
     name: Option<String>,
     email: Option<String>,
 }
 
-/// RFC 6749 §5.2, in words.
-fn refusal(status: StatusCode, body: &[u8]) -> String {
+/// The text of an error response (RFC 6749 §5.2).
+fn error_text(status: StatusCode, body: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct ErrorResponse {
         error: String,
         error_description: Option<String>,
     }
-    match serde_json::from_slice::<Refusal>(body) {
-        Ok(Refusal { error, error_description: Some(description) }) => format!("{description} ({error})"),
-        Ok(Refusal { error, error_description: None }) => error,
+    match serde_json::from_slice::<ErrorResponse>(body) {
+        Ok(ErrorResponse { error, error_description: Some(description) }) => format!("{description} ({error})"),
+        Ok(ErrorResponse { error, error_description: None }) => error,
         Err(_) => format!("HTTP {status}"),
     }
 }

@@ -1,4 +1,4 @@
-//! What the browser shows at the end: plain HTML, no scripts, nothing from elsewhere.
+//! The page that the browser shows at the end: plain HTML without scripts or external resources.
 
 use hyper::StatusCode;
 
@@ -16,7 +16,7 @@ impl Page {
     }
 
     pub(crate) fn html(&self) -> String {
-        let sign = if self.status.is_success() { ("&#10003;", "#2f7d4f") } else { ("!", "#b3261e") };
+        let icon = if self.status.is_success() { ("&#10003;", "#2f7d4f") } else { ("!", "#b3261e") };
         format!(
             "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
              <title>{title}</title><style>body{{margin:0;min-height:100vh;display:grid;place-items:center;\
@@ -24,11 +24,11 @@ impl Page {
              padding:2.25rem 2.5rem;background:#fff;border:1px solid #d9e0e7;border-radius:12px}}\
              h1{{margin:.75rem 0 .25rem;font-size:1.5rem;line-height:1.25}}p{{margin:0;color:#4a5766}}\
              b{{display:grid;place-items:center;width:2.5rem;height:2.5rem;border-radius:50%;color:#fff;background:{colour}}}\
-             </style><main><b aria-hidden=true>{sign}</b><h1>{title}</h1><p>{text}</p></main></html>",
+             </style><main><b aria-hidden=true>{icon}</b><h1>{title}</h1><p>{text}</p></main></html>",
             title = escape(&self.title),
             text = escape(&self.text),
-            sign = sign.0,
-            colour = sign.1,
+            icon = icon.0,
+            colour = icon.1,
         )
     }
 }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_from_elsewhere_cannot_become_markup() {
+    fn text_is_escaped() {
         let html = Page::new(StatusCode::OK, "<script>", "a & \"b\"").html();
         assert!(html.contains("&lt;script&gt;") && html.contains("a &amp; &quot;b&quot;"));
     }

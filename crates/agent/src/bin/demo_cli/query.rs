@@ -1,4 +1,4 @@
-//! Queries and forms: `application/x-www-form-urlencoded` (WHATWG URL, §5), both ways.
+//! Encodes and decodes queries and forms: `application/x-www-form-urlencoded` (WHATWG URL, §5).
 
 /// `key=value&…`, encoded.
 pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
@@ -17,7 +17,7 @@ pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
 fn escape(value: &str, into: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in value.bytes() {
-        // RFC 3986 §2.3: these never need it.
+        // RFC 3986 §2.3: unreserved characters are not escaped.
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             into.push(char::from(byte));
         } else {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_reads_back() {
+    fn encoded_values_are_decoded_to_the_same_text() {
         for text in ["", "plain", "a b+c", "ä/%&=?#", "100%", "\u{1F600}"] {
             assert_eq!(value(&encode(&[("first", "x"), ("key&", text)]), "key&").as_deref(), Some(text));
         }

@@ -1,16 +1,16 @@
-//! Those the API knows, by the hash of their token.
+//! Callers of the API, found by the hash of their token.
 
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
-    row::{RowReader, stored},
     error::query_error,
+    row::{RowReader, stored},
     text_enum::text_enum,
 };
 use anteroom_wire::{CallerId, SessionId};
 use sqlx::any::AnyRow;
 
 text_enum! {
-    /// A role as the database has it.
+    /// The role in the database.
     pub(crate) enum RoleKind {
         /// Sees and may do everything.
         Operator = "operator",
@@ -33,7 +33,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word for it: `operator`, `backend` or `viewer`.
+    /// The text in the database: `operator`, `backend` or `viewer`.
     pub fn as_str(&self) -> &'static str {
         self.kind().as_str()
     }
@@ -54,20 +54,20 @@ impl Role {
     }
 }
 
-/// A caller to be made.
+/// A caller to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewCaller {
     /// Its id.
     pub id: CallerId,
     /// What it may do.
     pub role: Role,
-    /// For people.
+    /// A name, for people.
     pub name: String,
     /// The hash of its token; unique.
     pub token: Sha256Hex,
-    /// Now.
+    /// The present time.
     pub created_at_ms: UnixMs,
-    /// Until when it may do it; `None`: until it is revoked.
+    /// When it expires; `None`: it is valid until it is revoked.
     pub expires_at_ms: Option<UnixMs>,
 }
 
@@ -78,17 +78,17 @@ pub struct CallerRow {
     pub id: CallerId,
     /// What it may do.
     pub role: Role,
-    /// For people.
+    /// A name, for people.
     pub name: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at_ms: UnixMs,
-    /// Until when it may do it.
+    /// When it expires.
     pub expires_at_ms: Option<UnixMs>,
     /// When it was revoked, if it was.
     pub revoked_at_ms: Option<UnixMs>,
 }
 
-/// `SELECT`'s beginning, with every column but the hash.
+/// `SELECT` with every column except the hash.
 macro_rules! select {
     ($rest:literal) => {
         concat!("SELECT id, role, name, session_id, created_at_ms, expires_at_ms, revoked_at_ms FROM callers ", $rest)
@@ -96,12 +96,12 @@ macro_rules! select {
 }
 
 impl Store {
-    /// Makes a caller.
+    /// Creates a caller.
     ///
     /// # Errors
     /// When its id or token exists (conflict), or the database cannot be written.
     pub async fn create_caller(&self, new: &NewCaller) -> Result<CallerRow, StoreError> {
-        const OPERATION: &str = "make a caller";
+        const OPERATION: &str = "create a caller";
         let mut transaction = self.begin(WriteKind::CreateCaller, OPERATION).await?;
         sqlx::query(
             "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
@@ -128,10 +128,10 @@ impl Store {
         })
     }
 
-    /// Who has this token, if somebody has who is not revoked and whose time is not over.
+    /// The caller with this token, if there is one that is neither revoked nor expired.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn caller_by_token(&self, token: &Sha256Hex, now_ms: UnixMs) -> Result<Option<CallerRow>, StoreError> {
         let row = sqlx::query(select!(
             "WHERE token_hash = $1 AND revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $2)"
@@ -140,30 +140,30 @@ impl Store {
         .bind(stored(now_ms))
         .fetch_optional(self.reader())
         .await;
-        row.map_err(query_error("look for a caller"))?.as_ref().map(decode).transpose()
+        row.map_err(query_error("find a caller by token"))?.as_ref().map(decode).transpose()
     }
 
     /// The caller, if there is one, revoked or not.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn caller(&self, id: &CallerId) -> Result<Option<CallerRow>, StoreError> {
         let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(self.reader()).await;
         row.map_err(query_error("read a caller"))?.as_ref().map(decode).transpose()
     }
 
-    /// Operators and backends, revoked ones too, the newest first, at most `limit`. Viewers come and go with their sessions and
-    /// are not listed.
+    /// Operators and backends, including revoked ones, the newest first, at most `limit`. Viewers belong to sessions and are not
+    /// listed.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn callers(&self, limit: u32) -> Result<Vec<CallerRow>, StoreError> {
         let rows = sqlx::query(select!("WHERE role <> 'viewer' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
         let rows = rows.fetch_all(self.reader()).await.map_err(query_error("list callers"))?;
         rows.iter().map(decode).collect()
     }
 
-    /// Revokes a caller. `false`: there is none, or it was revoked before.
+    /// Revokes a caller. `false`: there is no such caller, or it was already revoked.
     ///
     /// # Errors
     /// When the database cannot be written.
@@ -188,7 +188,7 @@ fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
         (RoleKind::Backend, None) => Role::Backend,
         (RoleKind::Viewer, Some(session)) => Role::Viewer(session),
         (RoleKind::Operator | RoleKind::Backend, Some(_)) => return Err(reader.corrupt("bound to a session")),
-        (RoleKind::Viewer, None) => return Err(reader.corrupt("a viewer of no session")),
+        (RoleKind::Viewer, None) => return Err(reader.corrupt("a viewer without a session")),
     };
     Ok(CallerRow {
         id: reader.parsed("id")?,

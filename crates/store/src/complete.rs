@@ -1,13 +1,13 @@
-//! Storing a credential and completing its session: one transaction, once. A session that renews a credential completes into it: the
-//! same id, other bytes.
+//! Stores a credential and completes its session in one transaction. A session that renews a credential replaces its bytes; the id
+//! stays the same.
 
 use crate::{
-    SessionPurpose, CredentialRow, End, Health, Retention, NewEvent, NewMessage, SessionOutcome, Reason, SessionRow, Sha256Hex, Store,
-    StoreError, TimelineRow, UnixMs, Write, WriteKind,
-    row::stored,
-    credentials, outbox, replace, sessions,
+    CredentialRow, End, Health, NewEvent, NewMessage, Reason, Retention, SessionOutcome, SessionPurpose, SessionRow,
+    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, Write, WriteKind, credentials,
     error::query_error,
-    timeline,
+    outbox, replace,
+    row::stored,
+    sessions, timeline,
     transition::{self, Change},
 };
 use anteroom_vault::Sealed;
@@ -16,66 +16,66 @@ use sqlx::AnyConnection;
 
 const OPERATION: &str = "store a credential";
 
-/// A delivery that is to complete its session.
+/// A delivery that completes its session.
 #[derive(Debug, Clone, Copy)]
 pub struct Completion<'a> {
     /// The session.
     pub session: &'a SessionId,
     /// The generation of the machine that delivers.
     pub generation: u32,
-    /// The hash of the token it delivers with.
+    /// The hash of that machine's agent token.
     pub agent_token: &'a Sha256Hex,
-    /// What it delivers, sealed for the session, its owner and its provider.
+    /// The delivered credential, sealed for the session, its owner and its provider.
     pub credential: NewCredential<'a>,
-    /// Who else is to be told, in the same transaction.
+    /// Webhook messages to enqueue in the same transaction.
     pub messages: &'a [NewMessage],
-    /// Now.
+    /// The present time.
     pub at_ms: UnixMs,
 }
 
-/// A credential to be stored. Owner, person, tool and method are the session's.
+/// A credential to be stored. Owner, user, provider and method are the session's.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCredential<'a> {
-    /// Its id, the one it was sealed for: a new one, or the one that the session renews.
+    /// The id for which it was sealed: a new one, or the one that the session renews.
     pub id: &'a CredentialId,
     /// The sealed files.
     pub sealed: &'a Sealed,
-    /// What they are, without their bytes.
+    /// The metadata of the files.
     pub files: &'a [CredentialFile],
-    /// How long it is kept.
+    /// How long it is retained.
     pub retention: Retention,
-    /// When it ends for good, as it says itself.
+    /// When it expires for good, from its content.
     pub expires_at_ms: Option<UnixMs>,
 }
 
-/// What became of a delivery.
+/// The result of a delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Completed {
     /// The credential is stored and the session completed.
     Stored {
         /// The credential.
         credential: Box<CredentialRow>,
-        /// The session after it.
+        /// The session after the change.
         row: Box<SessionRow>,
         /// Its timeline entry.
         entry: TimelineRow,
     },
-    /// The session had ended before, with this or otherwise; nothing was changed.
+    /// The session had already ended; nothing was changed.
     Ignored(Box<SessionRow>),
     /// The token is not the one of the session's present machine; nothing was changed.
     WrongToken,
-    /// The credential that the session renews was deleted, or is somebody else's or another tool's; nothing was changed.
+    /// The credential that the session renews was deleted, or belongs to another owner or provider; nothing was changed.
     NothingToRenew,
 }
 
 impl Store {
-    /// Stores the credential, completes the session and writes its timeline entry, all or nothing, if the delivery comes from the
-    /// session's present machine and the session is active. A session that renews gives its credential these bytes for the old ones.
-    /// For a session that uses a credential there is [`Store::refresh_credential`].
+    /// Stores the credential, completes the session and appends its timeline entry in one transaction, if the session is active and
+    /// the delivery comes from its present machine. If the session renews a credential, the bytes of that are replaced. Sessions that
+    /// use a credential call [`Store::refresh_credential`] instead.
     ///
     /// # Errors
-    /// When there is no such session, it is not for signing in or renews another credential than the given one (conflict), or the
-    /// database cannot be written; then nothing was stored.
+    /// When there is no such session, it is not a sign-in or renews another credential than the given one (conflict), or the database
+    /// cannot be written; then nothing was stored.
     pub async fn complete_with_credential(
         &self,
         completion: &Completion<'_>,
@@ -83,8 +83,8 @@ impl Store {
     ) -> Result<Completed, StoreError> {
         let mut transaction = self.begin(Write::with_event(WriteKind::Complete, &event.kind), OPERATION).await?;
         let current = sessions::expect(&mut transaction, completion.session).await?;
-        let own = current.agent_token.as_ref() == Some(completion.agent_token);
-        if !own || current.generation != completion.generation {
+        let token_matches = current.agent_token.as_ref() == Some(completion.agent_token);
+        if !token_matches || current.generation != completion.generation {
             transaction.unchanged();
             return Ok(Completed::WrongToken);
         }
@@ -94,11 +94,22 @@ impl Store {
         }
         let new = completion.credential;
         let (stored, is_renewal) = match &current.purpose {
-            SessionPurpose::SignIn { renews: None } => (Some(insert(&mut transaction, &current, completion).await?), false),
+            SessionPurpose::SignIn { renews: None } => {
+                (Some(insert(&mut transaction, &current, completion).await?), false)
+            }
             SessionPurpose::SignIn { renews: Some(renewed) } if renewed == new.id => {
-                let with =
-                    replace::Bytes { new, retention: new.retention, method: current.method.as_ref(), at_ms: completion.at_ms };
-                (replace::replace(&mut transaction, &current, &with).await?.map(|replaced| replaced.credential), true)
+                let replacement = replace::Replacement {
+                    new,
+                    retention: new.retention,
+                    method: current.method.as_ref(),
+                    at_ms: completion.at_ms,
+                };
+                (
+                    replace::replace(&mut transaction, &current, &replacement)
+                        .await?
+                        .map(|replaced| replaced.credential),
+                    true,
+                )
             }
             SessionPurpose::SignIn { renews: Some(_) } | SessionPurpose::UseCredential(_) => {
                 transaction.unchanged();

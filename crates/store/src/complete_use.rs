@@ -1,59 +1,59 @@
-//! A use of a stored credential ends well: its session is completed, with the credential that it used.
+//! Completes a session that used a stored credential.
 
 use crate::{
-    End, NewEvent, NewMessage, SessionOutcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, Write,
-    WriteKind, outbox, sessions,
+    End, NewEvent, NewMessage, Reason, SessionOutcome, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs,
+    Write, WriteKind,
     error::query_error,
-    timeline,
+    outbox, sessions, timeline,
     transition::{self, Change},
 };
 use anteroom_wire::{Problem, SessionId};
 
-const OPERATION: &str = "end the use of a credential";
+const OPERATION: &str = "complete the use of a credential";
 
-/// A command that has ended.
+/// The completion of a credential use: its command has exited.
 #[derive(Debug, Clone, Copy)]
 pub struct CompleteUse<'a> {
     /// The session.
     pub session: &'a SessionId,
-    /// The generation of the machine that says so.
+    /// The generation of the machine that reports it.
     pub generation: u32,
-    /// The hash of its token.
+    /// The hash of that machine's agent token.
     pub agent_token: &'a Sha256Hex,
     /// Exit code, or 128 + signal.
     pub exit_code: i32,
-    /// Who else is to be told, in the same transaction.
+    /// Webhook messages to enqueue in the same transaction.
     pub messages: &'a [NewMessage],
-    /// Now.
+    /// The present time.
     pub at_ms: UnixMs,
 }
 
-/// What became of the end of a use.
+/// The result of completing a credential use.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UseOutcome {
     /// The session is completed.
     Completed {
-        /// The session after it.
+        /// The session after the change.
         row: Box<SessionRow>,
         /// Its timeline entry.
         entry: TimelineRow,
     },
-    /// The session had ended before; nothing was changed.
+    /// The session had already ended; nothing was changed.
     Ignored(Box<SessionRow>),
     /// The token is not the one of the session's present machine; nothing was changed.
     WrongToken,
 }
 
 impl Store {
-    /// Ends a session that uses a credential as completed, for the reason [`Problem::UseCompleted`], if its present machine says so and it
-    /// is active. Whether the credential was deleted meanwhile does not matter.
+    /// Completes an active session that uses a credential, with the reason [`Problem::UseCompleted`], if the report comes from its
+    /// present machine. The credential may have been deleted in the meantime.
     ///
     /// # Errors
-    /// When there is no such session, it uses no credential (conflict), or the database cannot be written; then nothing was changed.
-    pub async fn complete_use(&self, over: &CompleteUse<'_>, event: NewEvent) -> Result<UseOutcome, StoreError> {
+    /// When there is no such session, it does not use a credential (conflict), or the database cannot be written; then nothing was changed.
+    pub async fn complete_use(&self, completion: &CompleteUse<'_>, event: NewEvent) -> Result<UseOutcome, StoreError> {
         let mut transaction = self.begin(Write::with_event(WriteKind::CompleteUse, &event.kind), OPERATION).await?;
-        let current = sessions::expect(&mut transaction, over.session).await?;
-        if current.agent_token.as_ref() != Some(over.agent_token) || current.generation != over.generation {
+        let current = sessions::expect(&mut transaction, completion.session).await?;
+        if current.agent_token.as_ref() != Some(completion.agent_token) || current.generation != completion.generation {
             transaction.unchanged();
             return Ok(UseOutcome::WrongToken);
         }
@@ -61,19 +61,20 @@ impl Store {
             transaction.unchanged();
             return Ok(UseOutcome::Ignored(Box::new(current)));
         }
-        let Some(used) = current.purpose.credential_use().map(|using| using.credential.clone()) else {
+        let Some(used) = current.purpose.credential_use().map(|credential_use| credential_use.credential.clone())
+        else {
             transaction.unchanged();
-            return Err(StoreError::WrongPurpose(over.session.clone()));
+            return Err(StoreError::WrongPurpose(completion.session.clone()));
         };
         let reason = Reason::new(Problem::UseCompleted, "");
-        let end = End { outcome: SessionOutcome::Completed(used), reason, at_ms: over.at_ms };
-        let change = Change::complete_use(end, over.exit_code);
+        let end = End { outcome: SessionOutcome::Completed(used), reason, at_ms: completion.at_ms };
+        let change = Change::complete_use(end, completion.exit_code);
         let row = transition::update(&mut transaction, current, change).await?;
-        let entry = timeline::append(&mut transaction, over.session, event, self.settings(), u64::MAX).await?;
+        let entry = timeline::append(&mut transaction, completion.session, event, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
-        outbox::enqueue(&mut transaction, over.messages).await?;
+        outbox::enqueue(&mut transaction, completion.messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(UseOutcome::Completed { row: Box::new(row), entry })
     }

@@ -1,10 +1,10 @@
-//! How many sessions there are, for whoever watches the whole.
+//! Counts of sessions and credentials, for metrics.
 
-use crate::{Health, Store, StoreError, UnixMs, row::stored, sessions::State, error::query_error};
+use crate::{Health, Store, StoreError, UnixMs, error::query_error, row::stored, sessions::State};
 use std::collections::BTreeMap;
 
 impl Store {
-    /// How many sessions are `active`, `completed`, `failed`, `cancelled`, `expired`; a state that none is in is there with 0.
+    /// The number of sessions in each state; a state without sessions is included with 0.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -22,8 +22,8 @@ impl Store {
         Ok(counts)
     }
 
-    /// How many stored credentials are of which health at `now_ms`, from what was concluded last and the end that they say themselves;
-    /// a health that none has is there with 0.
+    /// The number of stored credentials by health at `now_ms`, from the stored health and the time of expiry; a health without
+    /// credentials is included with 0.
     ///
     /// # Errors
     /// When the database cannot be read.

@@ -1,11 +1,13 @@
-//! Stored credentials: listed without their secret, read back, wrapped again.
+//! Stored credentials: lists their metadata, reads their sealed bytes, replaces rewrapped bytes.
 //!
 //! ```text
-//!  Completion ──▶ revision 1 ──▶ 2 ──▶ 3 …   (renewed by a sign-in, refreshed by a use: `replace`)
-//!                     └──────┴─────┴──▶ no bytes any more   (`erase`, and the one lease of `deliver_once`: `leases`)
+//!  Completion ──▶ revision 1 ──▶ 2 ──▶ 3 …   (renewed by a sign-in or refreshed by a use: `replace`)
+//!                     └──────┴─────┴──▶ bytes erased   (`erase`, and the single lease of `deliver_once`: `leases`)
 //! ```
 
-use crate::{Health, Retention, Store, StoreError, UnixMs, OwnerFilter, WriteKind, row::RowReader, sessions, error::query_error};
+use crate::{
+    Health, OwnerFilter, Retention, Store, StoreError, UnixMs, WriteKind, error::query_error, row::RowReader, sessions,
+};
 use anteroom_vault::{KeyId, Sealed};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, api::CredentialFile, provider::MethodName};
 use sqlx::{AnyConnection, any::AnyRow};
@@ -15,48 +17,48 @@ use sqlx::{AnyConnection, any::AnyRow};
 pub struct CredentialRow {
     /// Its id.
     pub id: CredentialId,
-    /// OwnerFilter.
+    /// The caller that owns it.
     pub owner: CallerId,
-    /// The owner's name for the person.
+    /// The owner's id for the user.
     pub user_id: Option<String>,
-    /// The tool.
+    /// The provider.
     pub provider: ProviderId,
-    /// The session that its present bytes came from; they are sealed for it.
+    /// The session that delivered its present bytes; they are sealed for it.
     pub session: SessionId,
-    /// The method by which it was signed in to; `None`: the preferred one.
+    /// The sign-in method; `None`: the preferred one.
     pub method: Option<MethodName>,
     /// The key that wraps its data key.
     pub key_id: KeyId,
-    /// Its files, without their bytes.
+    /// The metadata of its files.
     pub files: Vec<CredentialFile>,
     /// When it was stored.
     pub stored_at_ms: UnixMs,
-    /// When its bytes were deleted, if they were.
+    /// When its bytes were erased, if they were.
     pub deleted_at_ms: Option<UnixMs>,
-    /// How long it is kept.
+    /// How long it is retained.
     pub retention: Retention,
-    /// Whether it can be used, as concluded last.
+    /// The stored health.
     pub health: Health,
-    /// What that was concluded from; `None`: from the sign-in.
+    /// Why it has this health; `None`: because of the sign-in.
     pub health_detail: Option<String>,
-    /// When the tool was asked last; the sign-in counts.
+    /// When the tool last checked it; the sign-in counts.
     pub checked_at_ms: UnixMs,
-    /// When it ends for good, as it says itself.
+    /// When it expires for good, from its content.
     pub expires_at_ms: Option<UnixMs>,
-    /// 1 for the bytes that were captured first, one more each time others of the tool's took their place.
+    /// 1 for the first bytes, one more each time new bytes replaced them.
     pub revision: u64,
 }
 
-/// A credential and its sealed bytes, as they were at one moment.
+/// A credential and its sealed bytes, read together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedCredential {
     /// The credential.
     pub credential: CredentialRow,
-    /// Its bytes.
+    /// Its sealed bytes.
     pub sealed: Sealed,
 }
 
-/// `SELECT`'s beginning, with every column but the bytes, or `with bytes`.
+/// `SELECT` with every column except the bytes, or also with them (`with bytes`).
 macro_rules! select_credentials {
     ($rest:literal) => {
         $crate::credentials::select_credentials!("", $rest)
@@ -77,10 +79,10 @@ macro_rules! select_credentials {
 pub(crate) use select_credentials;
 
 impl Store {
-    /// Credentials that are not deleted, the newest first, at most `limit`.
+    /// Credentials that were not deleted, the newest first, at most `limit`.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn credentials(&self, filter: OwnerFilter<'_>, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
         let rows = sqlx::query(select_credentials!(
             "WHERE deleted_at_ms IS NULL AND ($1 IS NULL OR owner = $1) ORDER BY id DESC LIMIT $2"
@@ -93,19 +95,19 @@ impl Store {
         rows.iter().map(decode).collect()
     }
 
-    /// The credential, if there is or was one.
+    /// The credential, deleted or not.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn credential(&self, id: &CredentialId) -> Result<Option<CredentialRow>, StoreError> {
         let mut connection = self.reader().acquire().await.map_err(query_error("read a credential"))?;
         fetch(&mut connection, id).await
     }
 
-    /// The credential that a session completed with, if there is or was one. Others may have replaced its bytes since.
+    /// The credential with which a session completed, deleted or not. Its bytes may have been replaced by another session since.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn credential_of_session(&self, session: &SessionId) -> Result<Option<CredentialRow>, StoreError> {
         let row = sqlx::query(select_credentials!("WHERE id = (SELECT credential_id FROM sessions WHERE id = $1)"))
             .bind(session.as_str())
@@ -114,25 +116,25 @@ impl Store {
         row.map_err(query_error("read a session's credential"))?.as_ref().map(decode).transpose()
     }
 
-    /// The credential and its sealed bytes as they are now, to verify what was stored or to lay it down in a machine; `None`: deleted,
-    /// or there is no such credential. Giving them to somebody is [`Store::lease`].
+    /// The credential and its sealed bytes, to verify what was stored or to install it in a machine. `None`: it was deleted, or there
+    /// is no such credential. To give a credential to a caller, use [`Store::lease`].
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn sealed_credential(&self, id: &CredentialId) -> Result<Option<SealedCredential>, StoreError> {
         let mut connection = self.reader().acquire().await.map_err(query_error("read a sealed credential"))?;
         fetch_sealed(&mut connection, id).await
     }
 
-    /// The sealed bytes alone; see [`Store::sealed_credential`].
+    /// Only the sealed bytes; see [`Store::sealed_credential`].
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn read_back(&self, id: &CredentialId) -> Result<Option<Sealed>, StoreError> {
         Ok(self.sealed_credential(id).await?.map(|record| record.sealed))
     }
 
-    /// Whether any sealed bytes are stored: then a missing key file must not be replaced.
+    /// Whether any sealed bytes are stored: then a missing key file must not be replaced by a new one.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -140,10 +142,10 @@ impl Store {
         Ok(!self.keys_in_use().await?.is_empty())
     }
 
-    /// The keys that stored bytes are wrapped with, the oldest first: these the key file must have.
+    /// The keys that wrap stored bytes, the oldest first: the key file must contain them.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn keys_in_use(&self) -> Result<Vec<KeyId>, StoreError> {
         let rows = sqlx::query("SELECT DISTINCT key_id FROM credentials WHERE sealed IS NOT NULL ORDER BY key_id")
             .fetch_all(self.reader())
@@ -152,10 +154,10 @@ impl Store {
         rows.iter().map(|row| RowReader::new(row, "credentials", "key_id").number("key_id").map(KeyId)).collect()
     }
 
-    /// Sealed bytes that are wrapped with `key`, at most `limit`: what a rotation wraps again.
+    /// Sealed bytes that are wrapped with `key`, at most `limit`: a key rotation rewraps them.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn sealed_with(&self, key: KeyId, limit: u32) -> Result<Vec<(CredentialId, Sealed)>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, sealed FROM credentials WHERE key_id = $1 AND sealed IS NOT NULL ORDER BY id LIMIT $2",
@@ -164,7 +166,7 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query_error("list what a key seals"))?;
+        .map_err(query_error("list the credentials that a key seals"))?;
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
             let reader = RowReader::new(row, "credentials", "id");
@@ -175,15 +177,15 @@ impl Store {
         Ok(found)
     }
 
-    /// Puts the same credential, wrapped again, in the place of `old`. Says whether it did: not when those bytes were deleted, replaced
-    /// or wrapped again by somebody else.
+    /// Replaces the bytes `old` by the same credential rewrapped with another key. `false`: `old` was deleted, replaced or rewrapped
+    /// in the meantime.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn replace_sealed(&self, id: &CredentialId, old: &Sealed, new: &Sealed) -> Result<bool, StoreError> {
-        const OPERATION: &str = "store a credential that was wrapped again";
+        const OPERATION: &str = "store a rewrapped credential";
         let mut transaction = self.begin(WriteKind::ReplaceSealed, OPERATION).await?;
-        // The bytes themselves are compared: a credential that was renewed meanwhile may be wrapped with the same key.
+        // The bytes are compared, because a credential that was renewed in the meantime may be wrapped with the same key.
         let done = sqlx::query(
             "UPDATE credentials SET sealed = $3, key_id = $4 WHERE id = $1 AND sealed = $2 AND deleted_at_ms IS NULL",
         )
@@ -199,7 +201,7 @@ impl Store {
     }
 }
 
-/// The files' facts as the column has them.
+/// The metadata of files in the format of the column `files`.
 pub(crate) fn files_as_text(files: &[CredentialFile]) -> String {
     let files: Vec<_> = files
         .iter()
@@ -208,7 +210,7 @@ pub(crate) fn files_as_text(files: &[CredentialFile]) -> String {
     serde_json::Value::from(files).to_string()
 }
 
-/// The credential inside the caller's transaction or connection.
+/// Reads a credential on the caller's connection or transaction.
 pub(crate) async fn fetch(
     connection: &mut AnyConnection,
     id: &CredentialId,
@@ -217,8 +219,11 @@ pub(crate) async fn fetch(
     row.map_err(query_error("read a credential"))?.as_ref().map(decode).transpose()
 }
 
-/// The same with its bytes, if it has any.
-pub(crate) async fn fetch_sealed(connection: &mut AnyConnection, id: &CredentialId) -> Result<Option<SealedCredential>, StoreError> {
+/// Reads a credential with its sealed bytes; `None`: it has none.
+pub(crate) async fn fetch_sealed(
+    connection: &mut AnyConnection,
+    id: &CredentialId,
+) -> Result<Option<SealedCredential>, StoreError> {
     let row = sqlx::query(select_credentials!(with bytes, "WHERE id = $1"))
         .bind(id.as_str())
         .fetch_optional(connection)

@@ -1,28 +1,27 @@
-//! Deleting sealed bytes for good: their pages are overwritten (`secure_delete`) and the write-ahead log is emptied. That there was a
-//! credential stays on the record.
+//! Erases sealed bytes: their pages are overwritten (`secure_delete`) and the write-ahead log is emptied. The credential's row stays.
 
 use crate::{
     CredentialRow, Store, StoreError, UnixMs, WriteKind,
-    row::stored,
     credentials::{self, decode, select_credentials},
     error::query_error,
+    row::stored,
 };
 use anteroom_wire::CredentialId;
 use sqlx::AnyConnection;
 
-/// What became of a deletion.
+/// The result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// Deleted now.
+    /// It was deleted.
     Deleted,
-    /// It had been deleted before.
+    /// It had already been deleted.
     AlreadyDeleted,
-    /// There is none.
+    /// There is no such credential.
     NotFound,
 }
 
 impl Store {
-    /// Deletes the sealed bytes for good; that there was a credential stays on the record. Doing it again changes nothing.
+    /// Erases the sealed bytes of a credential; its row stays. Repeating it changes nothing.
     ///
     /// # Errors
     /// When the database cannot be written.
@@ -38,12 +37,12 @@ impl Store {
         Ok(row.map_or(Deletion::NotFound, |_| Deletion::AlreadyDeleted))
     }
 
-    /// Deletes the bytes of those that were to be handed out by now and were not, at most `limit`; tells which.
+    /// Erases the bytes of credentials whose deadline for delivery has passed, at most `limit`; returns these credentials.
     ///
     /// # Errors
-    /// When the database cannot be used or has an impossible row; then nothing was deleted.
+    /// When the database cannot be used or has a corrupt row; then nothing was deleted.
     pub async fn delete_expired(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
-        const OPERATION: &str = "delete what nobody fetched in time";
+        const OPERATION: &str = "delete the credentials that were not delivered in time";
         let overdue = sqlx::query(select_credentials!(
             "WHERE deliver_until_ms <= $1 AND deleted_at_ms IS NULL ORDER BY deliver_until_ms LIMIT $2"
         ))
@@ -59,10 +58,10 @@ impl Store {
         let mut deleted = Vec::with_capacity(overdue.len());
         for row in &overdue {
             let row = decode(row)?;
-            // Somebody may have renewed or deleted it since it was read.
+            // It may have been renewed or deleted since it was read.
             let Some(now) = credentials::fetch(&mut transaction, &row.id).await? else { continue };
-            let still = now.retention.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
-            if still && erase(&mut transaction, &now.id, now_ms).await? {
+            let is_overdue = now.retention.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
+            if is_overdue && erase(&mut transaction, &now.id, now_ms).await? {
                 deleted.push(now);
             }
         }
@@ -71,7 +70,7 @@ impl Store {
     }
 }
 
-/// Deletes the bytes inside the caller's transaction, which must end with [`Store::commit_erasing`]. `false`: there were none.
+/// Erases the bytes in the caller's transaction, which must end with [`Store::commit_erasing`]. `false`: there were no bytes.
 pub(crate) async fn erase(
     connection: &mut AnyConnection,
     id: &CredentialId,

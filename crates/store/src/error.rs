@@ -1,93 +1,93 @@
-//! What can go wrong with the database, and whether trying again can help.
+//! Errors of the store, and whether a retry can help.
 
 use anteroom_wire::SessionId;
 use std::{io, path::PathBuf};
 
-/// What an error means to the one who asked.
+/// What an error means for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
     /// Locked, busy, full, read-only or unreadable: nothing was changed; the same call may succeed later.
     Unavailable,
-    /// The request contradicts what is stored (a hash or id that exists, a session or caller that does not).
+    /// The request contradicts the stored data (a hash or id that exists, a session or caller that does not).
     Conflict,
-    /// What is stored, or its schema, is not what this program understands: a person has to look.
+    /// The stored data or its schema is not valid for this program: an operator must act.
     Corrupt,
 }
 
-/// A call that failed; nothing of it was written.
+/// A failed call; nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database's path cannot be used.
     #[error("the database's path {path} cannot be used: {why}")]
     BadPath {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why, with the remedy.
+        /// The reason, with the remedy.
         why: &'static str,
     },
-    /// The file could not be made, or its permissions not be set.
-    #[error("the database file {path} cannot be made or made private")]
+    /// The file could not be created, or its permissions could not be set.
+    #[error("the database file {path} cannot be created, or its permissions cannot be set")]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The database could not be opened.
     #[error("the database {path} cannot be opened")]
     Open {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: sqlx::Error,
     },
-    /// The schema could not be made or brought up to date.
-    #[error("the database cannot be brought to schema version {version}")]
+    /// The schema could not be created or migrated.
+    #[error("the database cannot be migrated to schema version {version}")]
     Migrate {
-        /// The version that was being reached.
+        /// The version of the failed migration.
         version: u32,
-        /// Why.
+        /// The cause.
         source: sqlx::Error,
     },
     /// The database was written by a newer program.
     #[error(
-        "the database has schema version {found}, this program knows {known}: run the program that wrote it, or a newer one, or \
-         restore the backup from before the upgrade"
+        "the database has schema version {found}, but this program supports only {known}: run the program that wrote it, or a newer \
+         one, or restore the backup from before the upgrade"
     )]
     NewerSchema {
-        /// In the database.
+        /// The version of the database.
         found: u32,
-        /// The newest known here.
+        /// The newest version that this program supports.
         known: u32,
     },
-    /// One operation failed.
+    /// An operation failed.
     #[error("the database could not {operation}")]
     Query {
-        /// Which operation, as words: "read a session".
+        /// The operation as a verb phrase: "read a session".
         operation: &'static str,
-        /// Why.
+        /// The cause.
         source: sqlx::Error,
     },
-    /// A row that this program could not have written.
-    #[error("the database's table {table} has an impossible row {row}: {why}")]
+    /// A row that this program cannot have written.
+    #[error("table {table} has a corrupt row {row}: {why}")]
     CorruptRow {
         /// The table.
         table: &'static str,
         /// The row's key.
         row: String,
-        /// What is wrong; no content.
+        /// What is wrong, without the row's content.
         why: String,
     },
     /// There is no such session.
     #[error("there is no session {0}")]
     SessionNotFound(SessionId),
-    /// What was asked is not what the session is for.
-    #[error("the session {0} is not for this")]
+    /// The session has another purpose than the operation requires.
+    #[error("session {0} has a different purpose")]
     WrongPurpose(SessionId),
 }
 
 impl StoreError {
-    /// What this error means to the one who asked.
+    /// What this error means for the caller.
     pub fn kind(&self) -> StoreErrorKind {
         match self {
             Self::File { .. } => StoreErrorKind::Unavailable,
@@ -105,7 +105,7 @@ pub(crate) fn query_error(operation: &'static str) -> impl Fn(sqlx::Error) -> St
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "sqlx::Error is non-exhaustive; what is not known to pass by is not"
+    reason = "sqlx::Error is non-exhaustive; an unknown error is not treated as temporary"
 )]
 pub(crate) fn kind_of(error: &sqlx::Error) -> StoreErrorKind {
     match error {
@@ -120,7 +120,7 @@ pub(crate) fn kind_of(error: &sqlx::Error) -> StoreErrorKind {
     }
 }
 
-/// Whether the error is another's lock, or there was no connection to be had in time.
+/// Whether the error is a lock held by another connection, or a timeout while waiting for a connection.
 pub(crate) fn is_lock(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|cause| cause.code()?.parse::<u32>().ok());
     // BUSY, LOCKED
@@ -154,17 +154,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn result_codes_of_both_databases_are_told_apart() {
-        for passing in
+    fn result_codes_of_both_databases_are_classified() {
+        for unavailable in
             ["5", "261", "517", "6", "8", "1032", "10", "522", "13", "14", "40001", "53100", "55P03", "08006"]
         {
-            assert_eq!(kind_of_code(passing), StoreErrorKind::Unavailable, "{passing}");
+            assert_eq!(kind_of_code(unavailable), StoreErrorKind::Unavailable, "{unavailable}");
         }
-        for clash in ["19", "1555", "2067", "787", "275", "23505"] {
-            assert_eq!(kind_of_code(clash), StoreErrorKind::Conflict, "{clash}");
+        for conflict in ["19", "1555", "2067", "787", "275", "23505"] {
+            assert_eq!(kind_of_code(conflict), StoreErrorKind::Conflict, "{conflict}");
         }
-        for broken in ["1", "11", "26", "42P01", ""] {
-            assert_eq!(kind_of_code(broken), StoreErrorKind::Corrupt, "{broken}");
+        for corrupt in ["1", "11", "26", "42P01", ""] {
+            assert_eq!(kind_of_code(corrupt), StoreErrorKind::Corrupt, "{corrupt}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Tokens are stored as their hash.
+//! SHA-256 hashes, the form in which tokens are stored.
 
 use anteroom_wire::Secret;
 use sha2::{Digest, Sha256};
 use std::{fmt, fmt::Write as _, str::FromStr};
 
-/// A SHA-256 as 64 characters of `0-9 a-f`: what is stored of a token, a pass, a ticket or a request.
+/// A SHA-256 hash as 64 characters of `0-9 a-f`: the stored form of a token, ticket or request.
 ///
-/// A plain hash is enough for tokens because ours have at least 128 random bits; it would not be for passwords.
+/// A plain hash is sufficient because these tokens have at least 128 random bits; it would not be for passwords.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Sha256Hex(String);
 
@@ -44,7 +44,7 @@ impl FromStr for Sha256Hex {
     }
 }
 
-/// The first characters: enough to compare two in a log, not enough to look one up.
+/// Shows the first characters: enough to compare two hashes in a log, not enough to look one up.
 impl fmt::Debug for Sha256Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sha256Hex({}…)", &self.0[..8])

@@ -1,41 +1,41 @@
-//! What is concluded of a credential's health, written down with its messages.
+//! Stores the health of credentials, with its webhook messages, and finds credentials that are due for a check or expire.
 
 use crate::{
     CredentialRow, Health, NewMessage, Store, StoreError, UnixMs, WriteKind,
-    row::stored,
     credentials::{decode, select_credentials},
-    outbox,
     error::query_error,
+    outbox,
+    row::stored,
 };
 use anteroom_wire::{CredentialId, ProviderId};
 
-/// Bytes of a detail that are kept.
+/// The most bytes of a detail; a longer one is truncated.
 const DETAIL_BYTES_MAX: usize = 1_000;
 
-/// A update about a credential's bytes.
+/// A new health of a credential.
 #[derive(Debug, Clone, Copy)]
 pub struct HealthUpdate<'a> {
-    /// Which.
+    /// The credential.
     pub credential: &'a CredentialId,
-    /// Of which revision: a update about bytes that were replaced says nothing of those that are there.
+    /// The revision that was checked. If the credential has another revision by now, nothing is stored.
     pub revision: u64,
-    /// What is concluded.
+    /// The health.
     pub health: Health,
-    /// From what, one sentence; masked, no secrets.
+    /// Why, one sentence without secrets.
     pub detail: &'a str,
-    /// When the tool was asked; `None`: it was not.
+    /// When the tool checked it; `None`: it did not.
     pub checked_at_ms: Option<UnixMs>,
-    /// Who else is to be told, in the same transaction.
+    /// Webhook messages to enqueue in the same transaction.
     pub messages: &'a [NewMessage],
 }
 
 impl Store {
-    /// Writes a update down. `false`: the credential was deleted or has other bytes by now; nothing was changed.
+    /// Stores a credential's health. `false`: the credential was deleted or has another revision by now; nothing was changed.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn set_health(&self, update: &HealthUpdate<'_>) -> Result<bool, StoreError> {
-        const OPERATION: &str = "remember a credential's health";
+        const OPERATION: &str = "store a credential's health";
         let mut transaction = self.begin(WriteKind::SetHealth, OPERATION).await?;
         let detail = &update.detail[..update.detail.floor_char_boundary(DETAIL_BYTES_MAX)];
         let done = sqlx::query(
@@ -59,11 +59,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Credentials of a tool that are kept until they are deleted and of which it was asked last before `before_ms`: the longest ago
-    /// first, at most `limit`.
+    /// Credentials of a provider with the policy `store` that were last checked before `before_ms`, the oldest check first, at most
+    /// `limit`.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn unchecked_credentials(
         &self,
         provider: &ProviderId,
@@ -79,31 +79,31 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query_error("list the credentials that were not checked"))?;
+        .map_err(query_error("list the credentials that are due for a check"))?;
         rows.iter().map(decode).collect()
     }
 
-    /// Credentials that end by `end_ms` and of which not even that is written down: the soonest first, at most `limit`. `ended_ms` is
-    /// now: what ended before it and is not written down as [`Health::NeedsAuth`] is among them.
+    /// Credentials whose stored health does not show their expiry yet: those that expired by `now_ms` and are not
+    /// [`Health::NeedsAuth`], and those that expire by `soon_ms` and are still [`Health::Valid`]. The soonest first, at most `limit`.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn expiring_credentials(
         &self,
-        ended_ms: UnixMs,
-        end_ms: UnixMs,
+        now_ms: UnixMs,
+        soon_ms: UnixMs,
         limit: u32,
     ) -> Result<Vec<CredentialRow>, StoreError> {
         let rows = sqlx::query(select_credentials!(
             "WHERE deleted_at_ms IS NULL AND ((expires_at_ms <= $1 AND health <> 'needs_auth') \
              OR (expires_at_ms <= $2 AND health = 'valid')) ORDER BY expires_at_ms LIMIT $3"
         ))
-        .bind(stored(ended_ms))
-        .bind(stored(end_ms))
+        .bind(stored(now_ms))
+        .bind(stored(soon_ms))
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query_error("list the credentials that end"))?;
+        .map_err(query_error("list the credentials that expire"))?;
         rows.iter().map(decode).collect()
     }
 }

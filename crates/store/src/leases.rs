@@ -1,44 +1,44 @@
-//! Handing a credential out: each time on the record; once and never again where its policy says so.
+//! Leases: a caller gets a credential. Every lease is recorded; a `deliver_once` credential is leased only once.
 
 use crate::{
-    CredentialRow, Retention, SealedCredential, Store, StoreError, UnixMs, WriteKind,
-    row::{RowReader, stored},
-    credentials,
+    CredentialRow, Retention, SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
     error::query_error,
+    row::{RowReader, stored},
 };
 use anteroom_vault::Sealed;
 use anteroom_wire::{CallerId, CredentialId};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
-/// A credential with its sealed bytes; that they were given out is on the record.
+/// A leased credential with its sealed bytes; the lease is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
-    /// The credential; deleted by now, if it is one that is handed out once.
+    /// The credential; already deleted if its policy is `deliver_once`.
     pub credential: CredentialRow,
-    /// Its bytes.
+    /// Its sealed bytes.
     pub sealed: Sealed,
-    /// Which lease of this credential it is: 1 for the first.
+    /// The number of this lease: 1 for the credential's first.
     pub number: u64,
 }
 
-/// One lease on the record.
+/// A recorded lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRow {
-    /// 1, 2, 3 … of its credential.
+    /// The number of the lease: 1 for the credential's first.
     pub number: u64,
-    /// To whom.
+    /// The caller that got the credential.
     pub caller: CallerId,
-    /// When.
+    /// When it was leased.
     pub at_ms: UnixMs,
 }
 
 impl Store {
-    /// The credential with its sealed bytes, and a lease on the record, in one transaction. The bytes of one that is handed out once
-    /// are deleted in the same transaction: of many leases at once, one gets them, and none while a message has them
-    /// ([`Store::claim_for_webhook`]). `None`: that, deleted, handed out before, its time to be handed out is over, or there is none.
+    /// Reads the credential with its sealed bytes and records the lease in one transaction. The bytes of a `deliver_once` credential
+    /// are erased in the same transaction, so only one of many concurrent leases gets them, and none while a message has claimed them
+    /// ([`Store::claim_for_webhook`]). `None`: claimed by a message, deleted, already delivered, the deadline for its delivery has
+    /// passed, or there is no such credential.
     ///
     /// # Errors
-    /// When the caller does not exist (conflict), or the database cannot be written: then nothing is given out.
+    /// When the caller does not exist (conflict), or the database cannot be written: then no credential is leased.
     pub async fn lease(
         &self,
         id: &CredentialId,
@@ -48,30 +48,31 @@ impl Store {
         const OPERATION: &str = "lease a credential";
         let mut transaction = self.begin(WriteKind::Lease, OPERATION).await?;
         let found = credentials::fetch_sealed(&mut transaction, id).await?;
-        let in_time = |record: &SealedCredential| record.credential.retention.until_ms().is_none_or(|until_ms| at_ms < until_ms);
+        let in_time =
+            |record: &SealedCredential| record.credential.retention.until_ms().is_none_or(|until_ms| at_ms < until_ms);
         let Some(SealedCredential { mut credential, sealed }) = found.filter(in_time) else {
             transaction.unchanged();
             return Ok(None);
         };
         if let Retention::UntilDeleted = credential.retention {
-            let number = enter(&mut transaction, id, caller, at_ms).await?;
+            let number = record_lease(&mut transaction, id, caller, at_ms).await?;
             transaction.commit().await.map_err(query_error(OPERATION))?;
             return Ok(Some(Leased { credential, sealed, number }));
         }
-        if !erase_unless_carried(&mut transaction, id, at_ms).await? {
+        if !erase_unless_claimed(&mut transaction, id, at_ms).await? {
             transaction.unchanged();
             return Ok(None);
         }
-        let number = enter(&mut transaction, id, caller, at_ms).await?;
+        let number = record_lease(&mut transaction, id, caller, at_ms).await?;
         self.commit_erasing(transaction, OPERATION).await?;
         credential.deleted_at_ms = Some(at_ms);
         Ok(Some(Leased { credential, sealed, number }))
     }
 
-    /// The record of a credential's leases, the newest first, at most `limit`.
+    /// The recorded leases of a credential, the newest first, at most `limit`.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn leases(&self, id: &CredentialId, limit: u32) -> Result<Vec<LeaseRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT credential_id, number, caller_id, at_ms FROM leases WHERE credential_id = $1 ORDER BY number DESC LIMIT $2",
@@ -80,7 +81,7 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query_error("read the record of leases"))?;
+        .map_err(query_error("list the leases of a credential"))?;
         let decode = |row: &AnyRow| {
             let reader = RowReader::new(row, "leases", "credential_id");
             let (number, at_ms) = (reader.number("number")?, reader.number("at_ms")?);
@@ -90,9 +91,9 @@ impl Store {
     }
 }
 
-/// Deletes the bytes inside the caller's transaction, which must end with [`Store::commit_erasing`]. `false`: there were none, or a
-/// message has them.
-async fn erase_unless_carried(
+/// Erases the bytes in the caller's transaction, which must end with [`Store::commit_erasing`]. `false`: there were no bytes, or a
+/// message has claimed them.
+async fn erase_unless_claimed(
     connection: &mut AnyConnection,
     id: &CredentialId,
     at_ms: UnixMs,
@@ -106,12 +107,12 @@ async fn erase_unless_carried(
     .bind(stored(at_ms))
     .execute(connection)
     .await
-    .map_err(query_error("delete the bytes that are handed out"))?;
+    .map_err(query_error("delete the bytes of a leased credential"))?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Enters a lease and tells its number.
-pub(crate) async fn enter(
+/// Records a lease and returns its number.
+pub(crate) async fn record_lease(
     connection: &mut AnyConnection,
     id: &CredentialId,
     caller: &CallerId,
@@ -127,6 +128,6 @@ pub(crate) async fn enter(
     .fetch_one(connection)
     .await
     .and_then(|row| row.try_get::<i64, _>("number"))
-    .map_err(query_error("enter a lease"))?;
+    .map_err(query_error("record a lease"))?;
     Ok(number.unsigned_abs())
 }

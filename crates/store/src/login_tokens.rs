@@ -1,79 +1,81 @@
-//! Passes: what a link carries, turned into a cookie once.
+//! Login tokens: the single-use tokens in login links, exchanged for a cookie.
 
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
-    row::{RowReader, stored},
     error::query_error,
+    row::{RowReader, stored},
     text_enum::text_enum,
 };
 use anteroom_wire::SessionId;
 
 text_enum! {
-    /// What a pass is for, as the database has it.
+    /// The kind of login token in the database.
     pub(crate) enum LoginTokenKind {
-        /// Lets an operator in.
+        /// Signs in an operator.
         Operator = "operator",
-        /// Opens one session.
+        /// Gives access to one session.
         Viewer = "viewer",
     }
 }
 
-/// What a pass is for.
+/// What a login token permits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginScope {
-    /// Its bearer becomes an operator of this name.
+    /// Its bearer becomes an operator.
     Operator {
-        /// For people.
+        /// The operator's name, for people.
         name: String,
     },
     /// Its bearer becomes a viewer of this session.
     Session {
-        /// Which.
+        /// The session.
         session: SessionId,
     },
 }
 
-/// A pass to be made.
+/// A login token to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewLoginToken {
-    /// Its hash; unique.
+    /// The token's hash; unique.
     pub hash: Sha256Hex,
-    /// What it is for.
+    /// What it permits.
     pub scope: LoginScope,
-    /// Until when it can be used.
+    /// When it expires.
     pub expires_at_ms: UnixMs,
 }
 
 impl Store {
-    /// Makes a pass.
+    /// Creates a login token.
     ///
     /// # Errors
-    /// When it exists or its session does not (conflict), or the database cannot be written.
+    /// When it already exists or its session does not (conflict), or the database cannot be written.
     pub async fn create_login_token(&self, new: &NewLoginToken) -> Result<(), StoreError> {
-        const OPERATION: &str = "make a pass";
+        const OPERATION: &str = "create a login token";
         let (kind, name, session) = match &new.scope {
             LoginScope::Operator { name } => (LoginTokenKind::Operator, Some(name.as_str()), None),
             LoginScope::Session { session } => (LoginTokenKind::Viewer, None, Some(session.as_str())),
         };
         let mut transaction = self.begin(WriteKind::CreateLoginToken, OPERATION).await?;
-        sqlx::query("INSERT INTO login_tokens (hash, kind, name, session_id, expires_at_ms) VALUES ($1, $2, $3, $4, $5)")
-            .bind(new.hash.as_str())
-            .bind(kind.as_str())
-            .bind(name)
-            .bind(session)
-            .bind(stored(new.expires_at_ms))
-            .execute(&mut *transaction)
-            .await
-            .map_err(query_error(OPERATION))?;
+        sqlx::query(
+            "INSERT INTO login_tokens (hash, kind, name, session_id, expires_at_ms) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(new.hash.as_str())
+        .bind(kind.as_str())
+        .bind(name)
+        .bind(session)
+        .bind(stored(new.expires_at_ms))
+        .execute(&mut *transaction)
+        .await
+        .map_err(query_error(OPERATION))?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
-    /// Uses a pass up and says what it was for. `None`: there is none, it was used before, or it is too old.
+    /// Redeems a login token and returns what it permits. `None`: there is no such token, it was used before, or it has expired.
     ///
     /// # Errors
-    /// When the database cannot be written or has an impossible row.
+    /// When the database cannot be written or has a corrupt row.
     pub async fn redeem_login_token(&self, hash: &Sha256Hex, now_ms: UnixMs) -> Result<Option<LoginScope>, StoreError> {
-        const OPERATION: &str = "use a pass up";
+        const OPERATION: &str = "redeem a login token";
         let mut transaction = self.begin(WriteKind::RedeemLoginToken, OPERATION).await?;
         let row = sqlx::query(
             "UPDATE login_tokens SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
@@ -94,7 +96,7 @@ impl Store {
             (LoginTokenKind::Operator, Some(name), None) => Ok(Some(LoginScope::Operator { name })),
             (LoginTokenKind::Viewer, None, Some(session)) => Ok(Some(LoginScope::Session { session })),
             (LoginTokenKind::Operator | LoginTokenKind::Viewer, _, _) => {
-                Err(reader.corrupt("a pass for something else than its kind"))
+                Err(reader.corrupt("name and session do not match the kind"))
             }
         }
     }

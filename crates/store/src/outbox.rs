@@ -1,48 +1,48 @@
-//! What somebody outside is to be told: written in the transaction of what it tells of, so that it is told exactly if that happened,
-//! and kept until it was taken or given up.
+//! The outbox of webhook messages. A message is written in the transaction of the change that it reports, so it is sent exactly if
+//! that change was committed, and it is retained until it was delivered or abandoned.
 //!
 //! ```text
-//!  enqueued (Completion · Change · set_health …) ──▶ due ──┬─▶ done
-//!                                                   ▲      ├─▶ given up (done, with the last error)
-//!                                                   └──────┴── failed, bounced: due again later
+//!  enqueued (Completion · Change · set_health …) ──▶ due ──┬─▶ delivered (done)
+//!                                                   ▲      ├─▶ abandoned (done, with the last error)
+//!                                                   └──────┴── failed, rejected: due again later
 //! ```
 //!
-//! Whether a message has a credential's bytes with it is told in `carry`.
+//! For messages that contain a credential see `webhook_credential`.
 
 use crate::{
     Store, StoreError, UnixMs, WriteKind,
-    row::{RowReader, stored},
     error::query_error,
+    row::{RowReader, stored},
 };
 use anteroom_wire::{CredentialId, MessageId, SessionId};
 use sqlx::{AnyConnection, any::AnyRow};
 
-/// Bytes of an error that are kept.
+/// The most bytes of an error; a longer one is truncated.
 const ERROR_BYTES_MAX: usize = 1_000;
 
-/// A message to be sent. What it says is read from its session and credential when it is sent; here is only what it is about.
+/// A message to be sent. It refers to a session or credential; its content is read from them when it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
-    /// Its id, the same at each try.
+    /// Its id, the same for each attempt.
     pub id: MessageId,
-    /// What happened, for programs (`session.completed`).
+    /// The type, for programs (`session.ended`).
     pub kind: String,
-    /// About what.
+    /// The session or credential.
     pub subject: MessageSubject,
-    /// Now.
+    /// The present time.
     pub created_at_ms: UnixMs,
-    /// When it is to be sent first.
+    /// When the first attempt is due.
     pub due_at_ms: UnixMs,
 }
 
-/// What a message is about.
+/// The session or credential that a message is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageSubject {
     /// A session.
     Session(SessionId),
     /// A credential.
     Credential(CredentialId),
-    /// A credential, and the session that did something with it.
+    /// A credential, and the session that changed it.
     Both(SessionId, CredentialId),
 }
 
@@ -64,41 +64,41 @@ impl MessageSubject {
     }
 }
 
-/// A message that waits.
+/// A pending message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageRow {
     /// Its id.
     pub id: MessageId,
-    /// What happened.
+    /// The type.
     pub kind: String,
-    /// About what.
+    /// The session or credential.
     pub subject: MessageSubject,
-    /// When it was written.
+    /// When it was enqueued.
     pub created_at_ms: UnixMs,
-    /// When it is to be tried next.
+    /// When the next attempt is due.
     pub due_at_ms: UnixMs,
-    /// How often it was tried.
+    /// Attempts so far.
     pub attempts: u64,
-    /// Why the last try failed.
+    /// Why the last attempt failed.
     pub last_error: Option<String>,
 }
 
 impl Store {
-    /// Writes a message that goes with no other change.
+    /// Enqueues a message without another change.
     ///
     /// # Errors
     /// When its id exists, or its session or credential does not (conflict), or the database cannot be written.
     pub async fn enqueue_message(&self, message: &NewMessage) -> Result<(), StoreError> {
-        const OPERATION: &str = "write a message";
+        const OPERATION: &str = "enqueue a message";
         let mut transaction = self.begin(WriteKind::EnqueueMessage, OPERATION).await?;
         enqueue(&mut transaction, std::slice::from_ref(message)).await?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
-    /// Messages that are due, the longest due first, at most `limit`.
+    /// Due messages, the one that is due longest first, at most `limit`.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn due_messages(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<MessageRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, kind, session_id, credential_id, created_at_ms, due_at_ms, attempts, last_error FROM outbox \
@@ -112,43 +112,61 @@ impl Store {
         rows.iter().map(decode).collect()
     }
 
-    /// A message was taken. `false`: it was done before, or there is none.
+    /// Records that a message was delivered. `false`: it was already done, or there is no such message.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn message_delivered(&self, id: &MessageId, at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: None, due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false }).await
+        self.record_attempt(
+            id,
+            Attempt { error: None, due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false },
+        )
+        .await
     }
 
-    /// A message was not taken, or nobody knows, and is to be tried again at `due_at_ms`: it keeps what it carries. `false`: it was
-    /// done before, or there is none.
+    /// Records that an attempt failed with an unknown result; the next one is due at `due_at_ms`. The message keeps its claimed
+    /// credential. `false`: it was already done, or there is no such message.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn message_failed(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: false }).await
+        self.record_attempt(
+            id,
+            Attempt { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: false },
+        )
+        .await
     }
 
-    /// A message certainly was not taken: what it carried is nobody's until it is tried again at `due_at_ms`. `false`: as above.
+    /// Records that the receiver certainly did not process the message; the next attempt is due at `due_at_ms`. Its claimed credential
+    /// is released. `false`: it was already done, or there is no such message.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn message_rejected(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: true }).await
+        self.record_attempt(
+            id,
+            Attempt { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: true },
+        )
+        .await
     }
 
-    /// A message was not taken and is tried no more: what it carried is nobody's again. `false`: it was done before, or there is none.
+    /// Records that a message was abandoned after a failed attempt; this releases its claimed credential. `false`: it was already
+    /// done, or there is no such message.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn message_abandoned(&self, id: &MessageId, error: &str, at_ms: UnixMs) -> Result<bool, StoreError> {
-        self.settle(id, Try { error: Some(error), due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false }).await
+        self.record_attempt(
+            id,
+            Attempt { error: Some(error), due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false },
+        )
+        .await
     }
 
-    async fn settle(&self, id: &MessageId, tried: Try<'_>) -> Result<bool, StoreError> {
-        const OPERATION: &str = "remember what became of a message";
+    async fn record_attempt(&self, id: &MessageId, attempt: Attempt<'_>) -> Result<bool, StoreError> {
+        const OPERATION: &str = "record an attempt to send a message";
         let mut transaction = self.begin(WriteKind::RecordAttempt, OPERATION).await?;
-        let error = tried.error.map(|error| &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]);
+        let error = attempt.error.map(|error| &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]);
         let done = sqlx::query(
             "UPDATE outbox SET attempts = attempts + 1, last_error = $2, due_at_ms = COALESCE($3, due_at_ms), \
              done_at_ms = $4, claimed_revision = CASE WHEN $5 = 1 THEN NULL ELSE claimed_revision END \
@@ -156,9 +174,9 @@ impl Store {
         )
         .bind(id.as_str())
         .bind(error)
-        .bind(tried.due_at_ms.map(stored))
-        .bind(tried.done_at_ms.map(stored))
-        .bind(i64::from(tried.releases_claim))
+        .bind(attempt.due_at_ms.map(stored))
+        .bind(attempt.done_at_ms.map(stored))
+        .bind(i64::from(attempt.releases_claim))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
@@ -170,7 +188,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes messages that were done before `before_ms`; says how many.
+    /// Removes messages that were done before `before_ms`; returns their number.
     ///
     /// # Errors
     /// When the database cannot be written.
@@ -187,16 +205,16 @@ impl Store {
     }
 }
 
-/// What became of one try.
-struct Try<'a> {
+/// The result of one attempt to send a message.
+struct Attempt<'a> {
     error: Option<&'a str>,
     due_at_ms: Option<UnixMs>,
     done_at_ms: Option<UnixMs>,
-    /// What it carried is nobody's again.
+    /// Releases the claimed credential.
     releases_claim: bool,
 }
 
-/// Writes messages inside the caller's transaction.
+/// Enqueues messages in the caller's transaction.
 pub(crate) async fn enqueue(connection: &mut AnyConnection, messages: &[NewMessage]) -> Result<(), StoreError> {
     for message in messages {
         sqlx::query(
@@ -211,7 +229,7 @@ pub(crate) async fn enqueue(connection: &mut AnyConnection, messages: &[NewMessa
         .bind(stored(message.due_at_ms))
         .execute(&mut *connection)
         .await
-        .map_err(query_error("write a message"))?;
+        .map_err(query_error("enqueue a message"))?;
     }
     Ok(())
 }
@@ -222,7 +240,7 @@ fn decode(row: &AnyRow) -> Result<MessageRow, StoreError> {
         (Some(session), Some(credential)) => MessageSubject::Both(session, credential),
         (Some(session), None) => MessageSubject::Session(session),
         (None, Some(credential)) => MessageSubject::Credential(credential),
-        (None, None) => return Err(reader.corrupt("about nothing")),
+        (None, None) => return Err(reader.corrupt("without a session or credential")),
     };
     Ok(MessageRow {
         id: reader.parsed("id")?,

@@ -1,42 +1,42 @@
-//! What a session is for: signing in, or using what was signed in to before.
+//! The purpose of a session: signing in, or using a stored credential.
 
 use crate::{StoreError, row::RowReader, text_enum::text_enum};
 use anteroom_wire::{CredentialId, agent::UsePurpose};
 
 text_enum! {
-    /// A purpose as the database has it.
+    /// The kind of purpose in the database.
     pub(crate) enum PurposeKind {
-        /// Somebody signs in.
+        /// A sign-in.
         SignIn = "sign_in",
-        /// A command of the owner's.
+        /// A command of the owner.
         Exec = "exec",
-        /// The tool's own status command.
+        /// The tool's status command.
         Check = "check",
-        /// The tool's own sign-out.
+        /// The tool's sign-out command.
         Logout = "logout",
     }
 }
 
-/// What a session is for. It never changes.
+/// The purpose of a session. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionPurpose {
-    /// Somebody signs in.
+    /// A sign-in.
     SignIn {
-        /// The credential that keeps its id and gets the new bytes; `None`: a new one.
+        /// The credential that is renewed: it keeps its id and gets the new bytes; `None`: a new credential.
         renews: Option<CredentialId>,
     },
-    /// A stored credential is used.
+    /// The use of a stored credential.
     UseCredential(CredentialUse),
 }
 
-/// A use of a stored credential.
+/// The use of a stored credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialUse {
-    /// What for.
+    /// What it is used for.
     pub purpose: UsePurpose,
-    /// Which.
+    /// The credential.
     pub credential: CredentialId,
-    /// The revision of its bytes that lies in the machine: the one that was laid down, or delivered from there since.
+    /// The revision in the machine: the one that was installed, or the last one delivered from there.
     pub revision: u64,
 }
 
@@ -48,7 +48,7 @@ impl Default for SessionPurpose {
 }
 
 impl SessionPurpose {
-    /// The use, if it is one.
+    /// The use of a credential, if that is the purpose.
     pub fn credential_use(&self) -> Option<&CredentialUse> {
         match self {
             Self::SignIn { .. } => None,
@@ -56,7 +56,7 @@ impl SessionPurpose {
         }
     }
 
-    /// The credential that is signed in for again, if there is one.
+    /// The credential that is renewed, if any.
     pub fn renews(&self) -> Option<&CredentialId> {
         match self {
             Self::SignIn { renews } => renews.as_ref(),
@@ -64,7 +64,7 @@ impl SessionPurpose {
         }
     }
 
-    /// The word of it.
+    /// The kind in the database.
     pub(crate) fn kind(&self) -> PurposeKind {
         match self {
             Self::SignIn { .. } => PurposeKind::SignIn,
@@ -76,7 +76,7 @@ impl SessionPurpose {
         }
     }
 
-    /// Reads it off a session's row.
+    /// Reads the purpose from a session's row.
     pub(crate) fn decode(reader: &RowReader<'_>) -> Result<Self, StoreError> {
         let purpose = match reader.parsed("purpose")? {
             PurposeKind::SignIn => None,
@@ -92,7 +92,7 @@ impl SessionPurpose {
                 Ok(Self::UseCredential(CredentialUse { purpose, credential, revision }))
             }
             (None, _, _) => Err(reader.corrupt("a sign-in that uses a credential")),
-            (Some(_), _, _) => Err(reader.corrupt("a use of no credential, or a renewal too")),
+            (Some(_), _, _) => Err(reader.corrupt("a credential use without a credential, or with a renewal")),
         }
     }
 }

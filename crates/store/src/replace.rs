@@ -1,101 +1,102 @@
-//! Other bytes in the place of a credential's: its id, owner and tool stay, everything that says something of the bytes is replaced with
-//! them, in one transaction.
+//! Replaces the bytes of a credential: its id, owner and provider stay; the bytes and all metadata of them are replaced in one
+//! transaction.
 //!
-//! | who | when | afterwards |
+//! | session | when | afterwards |
 //! |---|---|---|
-//! | a session that renews it | its sign-in succeeds | the session is completed ([`Store::complete_with_credential`]) |
-//! | a session that uses it | the tool has changed its file | the session goes on ([`Store::refresh_credential`]) |
+//! | renews the credential | its sign-in succeeds | it is completed ([`Store::complete_with_credential`]) |
+//! | uses the credential | the tool has changed its file | it continues ([`Store::refresh_credential`]) |
 //!
-//! **Who wins.** The one that is written last. Two machines may have one credential, and tools renew their tokens at any time; a token
-//! that was renewed is often the only one that the provider still takes, and which of two that is nobody here can know. Refusing the
-//! later of two would throw away bytes that exist nowhere else and cannot be had again without a person; taking it throws away bytes
-//! that a machine, or the person who just signed in, delivered before: both may be wrong, but only what is written last is known to be
-//! what its tool believed in last. So the last one is taken, and where it took the place of bytes that it did not grow from, its
-//! timeline says so, with all three numbers. A check tells soon whether the tool still agrees.
+//! **The last write wins.** Two machines may use the same credential, and tools renew their tokens at any time. A renewed token is
+//! often the only one that the provider still accepts, and the store cannot know which of two that is. Rejecting the later delivery
+//! would lose bytes that exist nowhere else and cannot be recreated without a user. Accepting it replaces bytes that another machine
+//! or sign-in delivered earlier. Either choice may be wrong, but only the last write is known to be what its tool used last, so it is
+//! accepted. If it replaces a revision from which it was not derived, the timeline records all three revisions, and the next check
+//! shows whether the tool still accepts the credential.
 
 use crate::{
-    Change, CredentialRow, Health, Retention, NewCredential, NewEvent, NewMessage, SessionRow, Sha256Hex, Store, StoreError,
-    TimelineRow, UnixMs, WriteKind, row::stored, credentials, outbox, sessions, error::query_error, timeline, transition,
+    Change, CredentialRow, Health, NewCredential, NewEvent, NewMessage, Retention, SessionRow, Sha256Hex, Store,
+    StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox, row::stored, sessions,
+    timeline, transition,
 };
 use anteroom_wire::{SessionId, provider::MethodName};
 use sqlx::AnyConnection;
 
-const OPERATION: &str = "store a credential that was changed by its use";
+const OPERATION: &str = "store a refreshed credential";
 
-/// Bytes that are to take the place of a credential's.
-pub(crate) struct Bytes<'a> {
-    /// They, and what they are.
+/// The new bytes of a credential.
+pub(crate) struct Replacement<'a> {
+    /// The bytes with their metadata.
     pub(crate) new: NewCredential<'a>,
-    /// How long it is kept from now on.
+    /// How long the credential is retained from now on.
     pub(crate) retention: Retention,
-    /// The method they were got by.
+    /// The sign-in method of the new bytes.
     pub(crate) method: Option<&'a MethodName>,
-    /// Now.
+    /// The present time.
     pub(crate) at_ms: UnixMs,
 }
 
-/// What was replaced.
+/// The result of a replacement.
 pub(crate) struct Replaced {
-    /// The credential as it is now.
+    /// The credential after it.
     pub(crate) credential: CredentialRow,
-    /// The revision that it had.
+    /// The revision before it.
     pub(crate) before: u64,
 }
 
-/// A delivery from a session that uses a credential: the tool has changed it.
+/// A delivery from a session that uses a credential, after the tool has changed it.
 #[derive(Debug, Clone, Copy)]
 pub struct Refresh<'a> {
     /// The session.
     pub session: &'a SessionId,
     /// The generation of the machine that delivers.
     pub generation: u32,
-    /// The hash of the token it delivers with.
+    /// The hash of that machine's agent token.
     pub agent_token: &'a Sha256Hex,
-    /// What it delivers, sealed for this session and the used credential. How long it is kept stays as it was.
+    /// The delivered bytes, sealed for this session and the used credential. The retention of the credential does not change.
     pub credential: NewCredential<'a>,
-    /// Who else is to be told, in the same transaction.
+    /// Webhook messages to enqueue in the same transaction.
     pub messages: &'a [NewMessage],
-    /// Now.
+    /// The present time.
     pub at_ms: UnixMs,
 }
 
-/// Which revisions a refresh is about.
+/// The revisions of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revisions {
-    /// The one that lay in the machine.
+    /// The revision that was installed in the machine.
     pub installed: u64,
-    /// The one whose place it took. Another than `installed`: somebody else had replaced that meanwhile.
+    /// The revision that was replaced. It differs from `installed` if another session replaced that in the meantime.
     pub replaced: u64,
-    /// The one it is.
+    /// The new revision.
     pub stored: u64,
 }
 
-/// What became of a refresh.
+/// The result of a refresh.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refreshed {
-    /// The credential has the new bytes; the session goes on.
+    /// The credential has the new bytes; the session continues.
     Stored {
         /// The credential.
         credential: Box<CredentialRow>,
-        /// The session after it: active.
+        /// The session after the change, still active.
         row: Box<SessionRow>,
         /// Its timeline entry.
         entry: TimelineRow,
-        /// Which revisions these were.
+        /// The revisions.
         revisions: Revisions,
     },
-    /// The session had ended before; nothing was changed.
+    /// The session had already ended; nothing was changed.
     Ignored(Box<SessionRow>),
     /// The token is not the one of the session's present machine; nothing was changed.
     WrongToken,
-    /// The credential was deleted, or is somebody else's or another tool's; nothing was changed.
+    /// The credential was deleted, or belongs to another owner or provider; nothing was changed.
     NothingToReplace,
 }
 
 impl Store {
-    /// Gives the credential that the session uses other bytes, if the delivery comes from its present machine and it is active. The
-    /// last one wins; `event` writes the timeline entry and is told which revisions it is about. The session does not end and may
-    /// do so again.
+    /// Replaces the bytes of the credential that the session uses, if the session is active and the delivery comes from its present
+    /// machine. The last write wins. `event` makes the timeline entry from the revisions. The session continues and may refresh the
+    /// credential again.
     ///
     /// # Errors
     /// When there is no such session, it does not use this credential (conflict), or the database cannot be written; then nothing was
@@ -107,8 +108,8 @@ impl Store {
     ) -> Result<Refreshed, StoreError> {
         let mut transaction = self.begin(WriteKind::Refresh, OPERATION).await?;
         let current = sessions::expect(&mut transaction, refresh.session).await?;
-        let own = current.agent_token.as_ref() == Some(refresh.agent_token);
-        if !own || current.generation != refresh.generation {
+        let token_matches = current.agent_token.as_ref() == Some(refresh.agent_token);
+        if !token_matches || current.generation != refresh.generation {
             transaction.unchanged();
             return Ok(Refreshed::WrongToken);
         }
@@ -125,10 +126,11 @@ impl Store {
             transaction.unchanged();
             return Ok(Refreshed::NothingToReplace);
         };
-        // They grew from what lies in this machine, not from what somebody else may have stored meanwhile by another method.
+        // The new bytes derive from those in this machine, not from bytes that another session may have stored with another method.
         let method = current.method.as_ref().or(old.method.as_ref());
-        let with = Bytes { new: refresh.credential, retention: old.retention, method, at_ms: refresh.at_ms };
-        let Some(Replaced { credential, before }) = replace(&mut transaction, &current, &with).await? else {
+        let replacement =
+            Replacement { new: refresh.credential, retention: old.retention, method, at_ms: refresh.at_ms };
+        let Some(Replaced { credential, before }) = replace(&mut transaction, &current, &replacement).await? else {
             transaction.unchanged();
             return Ok(Refreshed::NothingToReplace);
         };
@@ -146,19 +148,19 @@ impl Store {
     }
 }
 
-/// Replaces the bytes inside the caller's transaction, which must end with [`Store::commit_erasing`]. `None`: the credential was
-/// deleted, is none, or is not of the session's owner and tool; nothing was changed.
+/// Replaces the bytes in the caller's transaction, which must end with [`Store::commit_erasing`]. `None`: the credential was deleted,
+/// does not exist, or belongs to another owner or provider than the session; nothing was changed.
 pub(crate) async fn replace(
     connection: &mut AnyConnection,
     session: &SessionRow,
-    with: &Bytes<'_>,
+    replacement: &Replacement<'_>,
 ) -> Result<Option<Replaced>, StoreError> {
-    let new = with.new;
+    let new = replacement.new;
     let old = credentials::fetch(&mut *connection, new.id).await?;
-    let is_its = |old: &CredentialRow| {
+    let is_replaceable = |old: &CredentialRow| {
         old.deleted_at_ms.is_none() && old.owner == session.owner && old.provider == session.provider
     };
-    let Some(old) = old.filter(is_its) else { return Ok(None) };
+    let Some(old) = old.filter(is_replaceable) else { return Ok(None) };
     let key_id = new.sealed.key_id();
     let done = sqlx::query(
         "UPDATE credentials SET session_id = $3, sealed = $4, key_id = $5, files = $6, stored_at_ms = $7, method = $8, \
@@ -171,10 +173,10 @@ pub(crate) async fn replace(
     .bind(new.sealed.as_bytes())
     .bind(i64::from(key_id.0))
     .bind(credentials::files_as_text(new.files))
-    .bind(stored(with.at_ms))
-    .bind(with.method.map(MethodName::as_str))
-    .bind(with.retention.kind().as_str())
-    .bind(with.retention.until_ms().map(stored))
+    .bind(stored(replacement.at_ms))
+    .bind(replacement.method.map(MethodName::as_str))
+    .bind(replacement.retention.kind().as_str())
+    .bind(replacement.retention.until_ms().map(stored))
     .bind(Health::Valid.as_str())
     .bind(new.expires_at_ms.map(stored))
     .execute(connection)
@@ -186,14 +188,14 @@ pub(crate) async fn replace(
     let before = old.revision;
     let credential = CredentialRow {
         session: session.id.clone(),
-        method: with.method.cloned(),
+        method: replacement.method.cloned(),
         key_id,
         files: new.files.to_vec(),
-        stored_at_ms: with.at_ms,
-        retention: with.retention,
+        stored_at_ms: replacement.at_ms,
+        retention: replacement.retention,
         health: Health::Valid,
         health_detail: None,
-        checked_at_ms: with.at_ms,
+        checked_at_ms: replacement.at_ms,
         expires_at_ms: new.expires_at_ms,
         revision: before + 1,
         ..old

@@ -1,45 +1,45 @@
-//! How long a credential is kept, and whether it still counts.
+//! How long a credential is retained, and its health.
 
 use crate::{StoreError, UnixMs, row::RowReader, text_enum::text_enum};
 use anteroom_wire::provider::StoragePolicy;
 
 text_enum! {
-    /// A policy as the database has it: those under which something is stored.
+    /// The storage policy in the database: only policies under which a credential is stored.
     pub(crate) enum PolicyKind {
-        /// Until its owner deletes it.
+        /// Retained until its owner deletes it.
         Store = "store",
-        /// Until it was handed out once.
+        /// Retained until it was delivered once.
         DeliverOnce = "deliver_once",
     }
 }
 
 text_enum! {
-    /// Whether a credential can be used, as far as was concluded and written down. By now its time may be over: who reads it looks at
-    /// [`CredentialRow::expires_at_ms`](crate::CredentialRow::expires_at_ms) too.
+    /// The stored health of a credential. It may have expired since it was stored: readers must also compare
+    /// [`CredentialRow::expires_at_ms`](crate::CredentialRow::expires_at_ms).
     pub enum Health {
-        /// The tool agreed when it was asked last; signing in counts.
+        /// The tool accepted it at the last check; a sign-in counts as a check.
         Valid = "valid",
-        /// The same, and its end is near; somebody was told.
+        /// Valid, but it expires soon; the webhook message for this was enqueued.
         Expiring = "expiring",
-        /// The tool did not agree, or it has ended.
+        /// The tool rejected it, or it has expired.
         NeedsAuth = "needs_auth",
     }
 }
 
-/// How long a credential is kept.
+/// How long a credential is retained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
     /// Until its owner deletes it.
     UntilDeleted,
-    /// Until it was handed out, once, but no longer than this.
+    /// Until it was delivered once, at most until a deadline.
     UntilDelivered {
-        /// Milliseconds since 1970.
+        /// The deadline, milliseconds since 1970.
         until_ms: UnixMs,
     },
 }
 
 impl Retention {
-    /// The policy that this follows.
+    /// The storage policy.
     pub fn policy(self) -> StoragePolicy {
         match self {
             Self::UntilDeleted => StoragePolicy::Store,
@@ -47,7 +47,7 @@ impl Retention {
         }
     }
 
-    /// Until when it waits to be handed out.
+    /// The deadline for its delivery, if there is one.
     pub fn until_ms(self) -> Option<UnixMs> {
         match self {
             Self::UntilDeleted => None,
@@ -55,7 +55,7 @@ impl Retention {
         }
     }
 
-    /// The word of it.
+    /// The policy in the database.
     pub(crate) fn kind(self) -> PolicyKind {
         match self {
             Self::UntilDeleted => PolicyKind::Store,
@@ -63,13 +63,13 @@ impl Retention {
         }
     }
 
-    /// Reads it off a credential's row.
+    /// Reads the retention from a credential's row.
     pub(crate) fn decode(reader: &RowReader<'_>) -> Result<Self, StoreError> {
         match (reader.parsed("policy")?, reader.number_or_null("deliver_until_ms")?) {
             (PolicyKind::Store, None) => Ok(Self::UntilDeleted),
             (PolicyKind::DeliverOnce, Some(until_ms)) => Ok(Self::UntilDelivered { until_ms }),
-            (PolicyKind::Store, Some(_)) => Err(reader.corrupt("kept, and to be delivered by some time")),
-            (PolicyKind::DeliverOnce, None) => Err(reader.corrupt("to be delivered once, and by no time")),
+            (PolicyKind::Store, Some(_)) => Err(reader.corrupt("policy store with a delivery deadline")),
+            (PolicyKind::DeliverOnce, None) => Err(reader.corrupt("policy deliver_once without a delivery deadline")),
         }
     }
 }

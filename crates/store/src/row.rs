@@ -1,10 +1,10 @@
-//! Reading a row's columns; what could not have been written here is refused by name, never a panic.
+//! Reading the columns of a row. Values that this program cannot have written are errors that name the column, never panics.
 
 use crate::{StoreError, UnixMs};
 use sqlx::{Decode, Row, Type, any::AnyRow};
 use std::{fmt::Display, str::FromStr};
 
-/// One row being read.
+/// Reads the columns of one row.
 pub(crate) struct RowReader<'r> {
     row: &'r AnyRow,
     table: &'static str,
@@ -18,7 +18,7 @@ impl<'r> RowReader<'r> {
         Self { row, table, key }
     }
 
-    /// The refusal of this row.
+    /// The error for this row.
     pub(crate) fn corrupt(&self, why: impl Into<String>) -> StoreError {
         StoreError::CorruptRow { table: self.table, row: self.key.clone(), why: why.into() }
     }
@@ -27,7 +27,7 @@ impl<'r> RowReader<'r> {
     where
         T: Decode<'r, sqlx::Any> + Type<sqlx::Any>,
     {
-        // sqlx's own text names types, not values.
+        // The text of sqlx names types, not values.
         self.row.try_get(column).map_err(|error| self.corrupt(format!("{column}: {error}")))
     }
 
@@ -43,35 +43,33 @@ impl<'r> RowReader<'r> {
         self.get(column)
     }
 
-    /// A text that must read as a `T`.
+    /// A text that must parse as a `T`.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T, StoreError> {
         self.text(column)?.parse().map_err(|error| self.corrupt(format!("{column}: {error}")))
     }
 
-    /// A text that must read as a `T` where there is one.
+    /// A text that must parse as a `T`, or null.
     pub(crate) fn parsed_or_null<T: FromStr<Err: Display>>(&self, column: &str) -> Result<Option<T>, StoreError> {
         let text = self.text_or_null(column)?;
         text.map(|text| text.parse().map_err(|error| self.corrupt(format!("{column}: {error}")))).transpose()
     }
 
-    /// A number that is not negative and fits `T`.
+    /// A number that fits `T`.
     pub(crate) fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, StoreError> {
         let number: i64 = self.get(column)?;
         T::try_from(number).map_err(|_| self.corrupt(format!("{column}: {number} is out of range")))
     }
 
-    /// A number that is not negative and fits `T`, where there is one.
+    /// A number that fits `T`, or null.
     pub(crate) fn number_or_null<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, StoreError> {
         let number: Option<i64> = self.get(column)?;
         number
-            .map(|number| {
-                T::try_from(number).map_err(|_| self.corrupt(format!("{column}: {number} is out of range")))
-            })
+            .map(|number| T::try_from(number).map_err(|_| self.corrupt(format!("{column}: {number} is out of range"))))
             .transpose()
     }
 }
 
-/// A time or count as the database has it; what is beyond 63 bits (292 million years) becomes the last.
+/// A time or count as a database integer; values beyond 63 bits (292 million years) are capped.
 pub(crate) fn stored(number: UnixMs) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

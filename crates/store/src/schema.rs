@@ -1,32 +1,32 @@
-//! Making the schema and bringing it up to date; refusing one that a newer program wrote.
+//! Creates and migrates the schema; rejects a database of a newer program.
 //!
-//! `meta` holds the version. Each step and its new version are one transaction, so a step that is interrupted did not happen.
+//! `meta` holds the version. Each migration and its new version are one transaction, so an interrupted migration has no effect.
 
 use crate::StoreError;
 use sqlx::{AnyConnection, Connection, Row};
 
-/// One step: the text for every database, then the one for SQLite (triggers are written differently everywhere).
-struct Step {
+/// One migration: the SQL for all databases, then the SQL only for SQLite (the syntax of triggers differs between databases).
+struct Migration {
     tables: &'static str,
     sqlite: &'static str,
 }
 
-/// Step `n` (from 1) leads from version `n - 1` to version `n`. A step that was released is never changed.
-const STEPS: &[Step] = &[
-    Step {
+/// Migration `n` (from 1) leads from version `n - 1` to version `n`. A released migration is never changed.
+const MIGRATIONS: &[Migration] = &[
+    Migration {
         tables: include_str!("../migrations/0001_tables.sql"),
         sqlite: include_str!("../migrations/0001_triggers.sqlite.sql"),
     },
-    Step { tables: include_str!("../migrations/0002_external_machines.sql"), sqlite: "" },
-    Step {
+    Migration { tables: include_str!("../migrations/0002_external_machines.sql"), sqlite: "" },
+    Migration {
         tables: include_str!("../migrations/0003_credentials_over_time.sql"),
         sqlite: include_str!("../migrations/0003_triggers.sqlite.sql"),
     },
-    Step {
+    Migration {
         tables: include_str!("../migrations/0004_carried_by_a_message.sql"),
         sqlite: include_str!("../migrations/0004_triggers.sqlite.sql"),
     },
-    Step {
+    Migration {
         tables: include_str!("../migrations/0005_names.sql"),
         sqlite: include_str!("../migrations/0005_names.sqlite.sql"),
     },
@@ -35,11 +35,11 @@ const STEPS: &[Step] = &[
 /// The schema version that this program reads and writes.
 pub const SCHEMA_VERSION: u32 = 5;
 
-const _: () = assert!(STEPS.len() == SCHEMA_VERSION as usize, "one step for each version");
+const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 
 const VERSION_KEY: &str = "schema_version";
 
-/// Brings the database to [`SCHEMA_VERSION`]. `begin` starts a transaction that may write.
+/// Migrates the database to [`SCHEMA_VERSION`]. `begin` is the statement that starts a write transaction.
 pub(crate) async fn migrate(connection: &mut AnyConnection, begin: &'static str) -> Result<(), StoreError> {
     loop {
         let failed = |version| move |source| StoreError::Migrate { version, source };
@@ -60,9 +60,9 @@ pub(crate) async fn migrate(connection: &mut AnyConnection, begin: &'static str)
         if found > SCHEMA_VERSION {
             return Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION });
         }
-        let Some(step) = STEPS.get(found as usize) else { return Ok(()) };
+        let Some(migration) = MIGRATIONS.get(found as usize) else { return Ok(()) };
         let next = found + 1;
-        for text in [step.tables, step.sqlite] {
+        for text in [migration.tables, migration.sqlite] {
             sqlx::raw_sql(text).execute(&mut *transaction).await.map_err(failed(next))?;
         }
         sqlx::query(
@@ -89,25 +89,26 @@ fn version_of(text: String) -> Result<u32, StoreError> {
 mod tests {
     use super::*;
     use crate::{
-        Health, TicketPurpose, purpose::PurposeKind, callers::RoleKind, retention::PolicyKind, login_tokens::LoginTokenKind, sessions::State,
+        Health, TicketPurpose, callers::RoleKind, login_tokens::LoginTokenKind, purpose::PurposeKind,
+        retention::PolicyKind, sessions::State,
     };
 
-    /// Every list of words and its column; a `CHECK` that differs would refuse a word the program uses, or accept one it cannot read.
+    /// A `CHECK` that differs from its enum would reject a value that the program writes, or accept one that it cannot read.
     #[test]
-    fn the_checks_are_made_of_the_programs_own_words() {
-        fn check(column: &str, words: impl Iterator<Item = &'static str>) -> String {
-            let words: Vec<_> = words.map(|word| format!("'{word}'")).collect();
-            format!("CHECK ({column} IN ({}))", words.join(", "))
+    fn the_checks_list_exactly_the_values_of_the_enums() {
+        fn check(column: &str, values: impl Iterator<Item = &'static str>) -> String {
+            let values: Vec<_> = values.map(|value| format!("'{value}'")).collect();
+            format!("CHECK ({column} IN ({}))", values.join(", "))
         }
-        let text: String = STEPS.iter().map(|step| step.tables).collect();
+        let text: String = MIGRATIONS.iter().map(|migration| migration.tables).collect();
         for expected in [
-            check("state", State::ALL.iter().map(|word| word.as_str())),
-            check("role", RoleKind::ALL.iter().map(|word| word.as_str())),
-            check("kind", LoginTokenKind::ALL.iter().map(|word| word.as_str())),
-            check("purpose", TicketPurpose::ALL.iter().map(|word| word.as_str())),
-            check("purpose", PurposeKind::ALL.iter().map(|word| word.as_str())),
-            check("policy", PolicyKind::ALL.iter().map(|word| word.as_str())),
-            check("health", Health::ALL.iter().map(|word| word.as_str())),
+            check("state", State::ALL.iter().map(|value| value.as_str())),
+            check("role", RoleKind::ALL.iter().map(|value| value.as_str())),
+            check("kind", LoginTokenKind::ALL.iter().map(|value| value.as_str())),
+            check("purpose", TicketPurpose::ALL.iter().map(|value| value.as_str())),
+            check("purpose", PurposeKind::ALL.iter().map(|value| value.as_str())),
+            check("policy", PolicyKind::ALL.iter().map(|value| value.as_str())),
+            check("health", Health::ALL.iter().map(|value| value.as_str())),
         ] {
             assert!(text.contains(&expected), "no {expected} in the migrations");
         }
@@ -115,10 +116,10 @@ mod tests {
         assert_eq!(text.matches(" IN ('").count(), 8, "a list in the migrations that is not compared here");
     }
 
-    /// PostgreSQL's and SQLite's common ground, and what sqlx's `Any` can carry.
+    /// The types that PostgreSQL and SQLite have in common and that sqlx's `Any` supports.
     #[test]
-    fn columns_have_only_types_that_both_databases_have() {
-        let text: String = STEPS.iter().map(|step| step.tables).collect();
+    fn columns_have_only_types_that_both_databases_support() {
+        let text: String = MIGRATIONS.iter().map(|migration| migration.tables).collect();
         for line in text.lines().filter(|line| line.starts_with("    ")).map(str::trim) {
             let mut words = line.split([' ', ',']).filter(|word| !word.is_empty());
             let (Some(name), Some(kind)) = (words.next(), words.next()) else { continue };

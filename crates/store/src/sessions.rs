@@ -1,86 +1,86 @@
-//! Sessions: starting one, reading them, keeping one alive.
+//! Sessions: creates them, reads them and records their use.
 
 mod row;
 
-pub use row::{End, RowStatus, SessionOutcome, Reason, SessionRow};
+pub use row::{End, Reason, RowStatus, SessionOutcome, SessionRow};
 pub(crate) use row::{State, method};
 
 use crate::{
-    SessionPurpose, NewEvent, Sha256Hex, Store, StoreError, UnixMs, Write, WriteKind,
-    row::{RowReader, stored},
+    NewEvent, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, Write, WriteKind,
     error::query_error,
+    row::{RowReader, stored},
     timeline,
 };
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, provider::MethodName};
 use row::decode;
 use sqlx::AnyConnection;
 
-/// A session to be started.
+/// A session to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSession {
     /// Its id.
     pub id: SessionId,
-    /// Who starts it; must exist.
+    /// The caller that starts it; must exist.
     pub owner: CallerId,
-    /// The owner's name for the person.
+    /// The owner's id for the user.
     pub user_id: Option<String>,
-    /// The tool.
+    /// The provider.
     pub provider: ProviderId,
-    /// Where the page sends the person at the end.
+    /// Where the page redirects the user at the end.
     pub return_url: Option<String>,
-    /// Two starts of one owner with the same key are one session.
+    /// Two requests of one owner with the same key create only one session.
     pub idempotency: Option<IdempotencyKey>,
-    /// Now.
+    /// The present time.
     pub created_at_ms: UnixMs,
-    /// When it ends if nobody uses it.
+    /// When it ends unless it is used before.
     pub idle_deadline_ms: Option<UnixMs>,
-    /// When it ends whatever happens.
+    /// When it ends at the latest.
     pub deadline_ms: UnixMs,
-    /// The external machine that it shall use; `None`: machines of this host.
+    /// The external machine to use; `None`: machines of this host.
     pub external: Option<ExternalMachineClaim>,
-    /// The method to sign in by; `None`: the preferred one.
+    /// The sign-in method; `None`: the preferred one.
     pub method: Option<MethodName>,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: SessionPurpose,
 }
 
-/// An external machine, which one live session at a time may use.
+/// An external machine, which only one active session at a time may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalMachineClaim {
     /// Its name in the configuration.
     pub machine: String,
-    /// The hash of the token that its agent delivers with.
+    /// The hash of its agent token.
     pub agent_token: Sha256Hex,
 }
 
 /// A caller's key for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The caller's own text.
+    /// The caller's text.
     pub key: String,
-    /// The hash of what was asked, without the key.
+    /// The hash of the request without the key.
     pub request: Sha256Hex,
 }
 
-/// What became of a start.
+/// The result of creating a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
     /// A new session.
     New(SessionRow),
-    /// The same request was made before; this is its session.
+    /// The same request was made before and created this session.
     Existing(SessionRow),
-    /// The key was used before for another request; that session. It must not be shown: only that the key is used.
+    /// The key was used before for another request, with its session. Only the fact may be shown to the caller, not the session.
     IdempotencyKeyReused(SessionRow),
-    /// This live session has the external machine. It must not be shown: only that the machine is taken.
+    /// This active session uses the external machine. Only the fact may be shown to the caller, not the session.
     MachineInUse(SessionRow),
 }
 
-/// OwnerFilter things are asked for.
+/// Whose rows are selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerFilter<'a> {
-    /// Everybody's.
+    /// Rows of all owners.
     All,
-    /// This owner's.
+    /// Rows of this owner.
     Owner(&'a CallerId),
 }
 
@@ -94,7 +94,7 @@ impl<'a> OwnerFilter<'a> {
     }
 }
 
-/// `SELECT`'s beginning, with every column.
+/// `SELECT` with every column.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -108,12 +108,12 @@ macro_rules! select {
 }
 
 impl Store {
-    /// Starts a session and its timeline with `event`, unless the owner used the same idempotency key before.
+    /// Creates a session and its first timeline entry, unless the owner has used the same idempotency key before.
     ///
     /// # Errors
     /// When the owner does not exist or the id does (conflict), or the database cannot be written.
     pub async fn create_session(&self, new: &NewSession, event: NewEvent) -> Result<Created, StoreError> {
-        const OPERATION: &str = "start a session";
+        const OPERATION: &str = "create a session";
         let mut transaction = self.begin(Write::with_event(WriteKind::CreateSession, &event.kind), OPERATION).await?;
         let created = insert(&mut transaction, new).await?;
         if let Created::New(row) = &created {
@@ -123,28 +123,33 @@ impl Store {
         Ok(created)
     }
 
-    /// What the owner's idempotency key was used for before: [`Created::Existing`] or [`Created::IdempotencyKeyReused`]; `None`: it was not.
+    /// The session for which the owner has used this idempotency key before: [`Created::Existing`] or [`Created::IdempotencyKeyReused`]; `None`: it was not.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
-    pub async fn find_by_idempotency_key(&self, owner: &CallerId, key: &IdempotencyKey) -> Result<Option<Created>, StoreError> {
-        let mut connection = self.reader().acquire().await.map_err(query_error("look for a session by its key"))?;
+    /// When the database cannot be read or has a corrupt row.
+    pub async fn find_by_idempotency_key(
+        &self,
+        owner: &CallerId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Created>, StoreError> {
+        let mut connection =
+            self.reader().acquire().await.map_err(query_error("find a session by its idempotency key"))?;
         with_key(&mut connection, owner, key).await
     }
 
     /// The session, if there is one.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn session(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
         let mut connection = self.reader().acquire().await.map_err(query_error("read a session"))?;
         fetch(&mut connection, id).await
     }
 
-    /// Sessions, the newest first, at most `limit`, older than `before` where one is given.
+    /// Sessions, the newest first, at most `limit`; with `before`, only older ones.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn sessions(
         &self,
         filter: OwnerFilter<'_>,
@@ -163,10 +168,10 @@ impl Store {
         rows.iter().map(decode).collect()
     }
 
-    /// All sessions that have not ended, the oldest first. As many as were let in: the admission bounds them.
+    /// All active sessions, the oldest first. Their number is limited by admission.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn active_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
         let rows = sqlx::query(select!("WHERE state = 'active' ORDER BY id"))
             .fetch_all(self.reader())
@@ -175,10 +180,10 @@ impl Store {
         rows.iter().map(decode).collect()
     }
 
-    /// Sessions that have not ended although a deadline of theirs has passed, the oldest first.
+    /// Active sessions with a deadline that has passed, the oldest first.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn sessions_past_deadline(&self, now_ms: UnixMs) -> Result<Vec<SessionRow>, StoreError> {
         let rows = sqlx::query(select!(
             "WHERE state = 'active' AND (deadline_ms <= $1 OR idle_deadline_ms <= $1) ORDER BY id"
@@ -186,12 +191,12 @@ impl Store {
         .bind(stored(now_ms))
         .fetch_all(self.reader())
         .await
-        .map_err(query_error("list the overdue sessions"))?;
+        .map_err(query_error("list the sessions past their deadline"))?;
         rows.iter().map(decode).collect()
     }
 
-    /// Somebody uses the session: remembers when, and moves the idle deadline. No timeline entry, no new epoch. An older use that
-    /// arrives late changes nothing. Says whether the session is active.
+    /// Records the use of a session and moves its idle deadline, without a timeline entry or a new epoch. A use that is older than the
+    /// recorded one changes nothing. Returns whether the session is active.
     ///
     /// # Errors
     /// When the database cannot be written.
@@ -201,7 +206,7 @@ impl Store {
         at_ms: UnixMs,
         idle_deadline_ms: Option<UnixMs>,
     ) -> Result<bool, StoreError> {
-        const OPERATION: &str = "remember that a session is used";
+        const OPERATION: &str = "record the use of a session";
         let mut transaction = self.begin(WriteKind::Touch, OPERATION).await?;
         let done = sqlx::query(
             "UPDATE sessions SET \
@@ -221,7 +226,7 @@ impl Store {
 }
 
 async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Created, StoreError> {
-    const OPERATION: &str = "start a session";
+    const OPERATION: &str = "create a session";
     let key = new.idempotency.as_ref();
     let external = new.external.as_ref();
     if let Some(key) = key
@@ -276,7 +281,7 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
     found.ok_or_else(|| query_error(OPERATION)(sqlx::Error::RowNotFound))
 }
 
-/// What the owner's idempotency key was used for before, if it was.
+/// The session for which the owner has used this idempotency key before.
 async fn with_key(
     connection: &mut AnyConnection,
     owner: &CallerId,
@@ -287,7 +292,7 @@ async fn with_key(
         .bind(key.key.as_str())
         .fetch_optional(connection)
         .await
-        .map_err(query_error("start a session"))?;
+        .map_err(query_error("create a session"))?;
     let Some(row) = row else { return Ok(None) };
     let request = RowReader::new(&row, "sessions", "id").parsed_or_null::<Sha256Hex>("request_hash")?;
     let row = decode(&row)?;
@@ -295,13 +300,13 @@ async fn with_key(
     Ok(Some(if same { Created::Existing(row) } else { Created::IdempotencyKeyReused(row) }))
 }
 
-/// The session inside the caller's transaction or connection.
+/// Reads a session on the caller's connection or transaction.
 pub(crate) async fn fetch(connection: &mut AnyConnection, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
     let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
     row.map_err(query_error("read a session"))?.as_ref().map(decode).transpose()
 }
 
-/// The session, which must exist.
+/// Reads a session that must exist.
 pub(crate) async fn expect(connection: &mut AnyConnection, id: &SessionId) -> Result<SessionRow, StoreError> {
     fetch(connection, id).await?.ok_or_else(|| StoreError::SessionNotFound(id.clone()))
 }

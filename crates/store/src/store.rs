@@ -1,10 +1,14 @@
-//! Opening, closing and asking whether the database works.
+//! Opening, closing and checking the database.
 //!
-//! SQLite: write-ahead log, `synchronous = FULL` (what was answered survives a loss of power), one writing connection whose
-//! transactions begin with `BEGIN IMMEDIATE`, several reading ones. Inside a write transaction nothing else is awaited.
+//! SQLite with a write-ahead log and `synchronous = FULL` (committed data survives a loss of power), one writing connection whose
+//! transactions begin with `BEGIN IMMEDIATE`, and several reading connections. A write transaction awaits nothing but the database.
 
 use crate::{
-    StoreError, StoreErrorKind, UnixMs, Write, WriteKind, WriteObserver, error::{self, query_error}, row::stored, schema, write_observer::WriteTransaction,
+    StoreError, StoreErrorKind, UnixMs, Write, WriteKind, WriteObserver,
+    error::{self, query_error},
+    row::stored,
+    schema,
+    write_observer::WriteTransaction,
 };
 use sqlx::{
     AnyConnection, AnyPool, ConnectOptions, Connection, Row,
@@ -23,29 +27,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Takes the write lock at once, so that a transaction that has read never fails to write for a lock.
+/// Acquires the write lock immediately, so that a transaction that has read does not fail later because of a lock.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// Between two tries to empty the log, and how many there are while somebody reads from it.
+/// The delay between two attempts to empty the log, and the number of attempts while a reader holds it.
 const EMPTY_AGAIN: Duration = Duration::from_millis(50);
 const EMPTY_TRIES: u32 = 20;
 
-/// Between two tries to prepare a database that others prepare.
+/// The delay between two attempts to prepare a database that another process is preparing.
 const PREPARE_AGAIN: Duration = Duration::from_millis(20);
 
-/// How the database is used.
+/// Limits for the use of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// How long a call waits for a free connection, and once more for the database's lock, milliseconds. Then it fails as
+    /// How long a call waits for a free connection, and again for the database's lock, milliseconds. Then it fails as
     /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
     pub busy_ms_max: u64,
-    /// Reading connections.
+    /// The number of reading connections.
     pub readers_max: u32,
-    /// Entries of one session's timeline; [`Store::append_event`] adds no more than these, transitions always do.
+    /// The most entries of one session's timeline; [`Store::append_event`] adds no more, transitions always add theirs.
     pub timeline_entries_max: u64,
-    /// Bytes of an entry's sentence; a longer one is cut.
+    /// The most bytes of an entry's sentence; a longer one is truncated.
     pub sentence_bytes_max: usize,
-    /// Bytes of an entry's data as JSON; larger data is replaced by its size.
+    /// The most bytes of an entry's data as JSON; larger data is replaced by its size.
     pub event_data_bytes_max: usize,
 }
 
@@ -72,30 +76,30 @@ struct Inner {
     path: PathBuf,
     observer: Option<Arc<dyn WriteObserver>>,
     is_broken: Arc<AtomicBool>,
-    /// Whether the log may still have bytes that were erased.
-    log_is_due: AtomicBool,
+    /// Whether the log may still contain erased bytes.
+    log_needs_emptying: AtomicBool,
 }
 
-/// Where the database is.
+/// Shows the path of the database.
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Store({})", self.0.path.display())
     }
 }
 
-/// What [`Store::purge`] removed.
+/// The number of rows that [`Store::purge`] removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Purged {
-    /// Passes that were used or too old.
+    /// Login tokens that were used or had expired.
     pub login_tokens: u64,
-    /// Tickets that were used or too old.
+    /// Tickets that were used or had expired.
     pub tickets: u64,
-    /// Callers that were revoked or too old and to whom nothing refers.
+    /// Callers that were revoked or had expired and that are not referenced.
     pub callers: u64,
 }
 
 impl Store {
-    /// Opens the SQLite database at `path`, makes it (mode 0600) when there is none, and brings its schema up to date.
+    /// Opens the SQLite database at `path`, creates it (mode 0600) if it does not exist, and migrates its schema.
     ///
     /// # Errors
     /// When the file cannot be used, or its schema is newer than this program.
@@ -103,7 +107,7 @@ impl Store {
         Self::open_with(path, settings, None).await
     }
 
-    /// As [`Store::open`]; `observer` hears of every write but the schema's own.
+    /// As [`Store::open`]; `observer` is called for every write except the migrations.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -126,15 +130,15 @@ impl Store {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
         let busy = format!("PRAGMA busy_timeout = {};", settings.busy_ms_max);
-        // `secure_delete`: a deleted credential's pages are overwritten, not only given up.
+        // `secure_delete`: the pages of a deleted credential are overwritten, not only freed.
         let writing = format!(
             "{busy} PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;"
         );
-        // A pool tries again until its time is over and then names no cause; the first connection is made without one.
+        // A pool retries until its timeout and then reports no cause, so the first connection is made without a pool.
         let mut first = AnyConnection::connect_with(&options).await.map_err(failed)?;
         prepare(&mut first, &writing, Duration::from_millis(settings.busy_ms_max)).await.map_err(failed)?;
         let migrated = schema::migrate(&mut first, BEGIN).await;
-        // Also when it failed: whoever opens it next shall not meet this one's files.
+        // Also after a failure, so that the next process to open the database does not find this connection's files.
         let closed = first.close().await.map_err(failed);
         migrated.and(closed)?;
         let reading = format!("{busy} PRAGMA query_only = ON;");
@@ -150,23 +154,23 @@ impl Store {
             path: path.to_owned(),
             observer,
             is_broken,
-            // A process that ended between erasing and emptying the log left that to the next.
-            log_is_due: AtomicBool::new(true),
+            // An earlier process may have ended between erasing bytes and emptying the log.
+            log_needs_emptying: AtomicBool::new(true),
         }));
-        // SQLite opens a file it may not write without a word (`BEGIN IMMEDIATE` succeeds too): only writing tells.
+        // SQLite opens a read-only file without an error (`BEGIN IMMEDIATE` succeeds too): only a write shows the problem.
         store.check().await?;
         Ok(store)
     }
 
-    /// Where the database is.
+    /// The path of the database.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// Whether the database can be written now: one row is written, flushed to the disk and read again by another connection.
+    /// Checks that the database can be written: writes one row, flushes it to the disk and reads it with another connection.
     ///
     /// # Errors
-    /// With the cause: locked, read-only, disk full …
+    /// The cause: locked, read-only, disk full …
     pub async fn check(&self) -> Result<(), StoreError> {
         let failed = |source| StoreError::Query { operation: "write and read a row for its health", source };
         let mut transaction = self.begin(WriteKind::Health, "write and read a row for its health").await?;
@@ -185,9 +189,9 @@ impl Store {
         Ok(())
     }
 
-    /// Folds the write-ahead log into the database and closes all connections. Later calls fail as unavailable.
+    /// Merges the write-ahead log into the database and closes all connections. Later calls fail as unavailable.
     pub async fn close(&self) {
-        // Readers first: the log can only be emptied when nobody reads from it. It is folded in at the next start otherwise.
+        // Readers first: the log can be emptied only when no connection reads from it. Otherwise it is merged at the next start.
         self.0.reader.close().await;
         self.empty_log().await;
         self.0.writer.close().await;
@@ -202,12 +206,12 @@ impl Store {
         row.fetch_optional(self.reader()).await.map_err(query_error("read the key fingerprint"))
     }
 
-    /// Remembers the key ring's fingerprint; to be called after it was checked against the last one.
+    /// Stores the key ring's fingerprint; to be called after it was checked against the stored one.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn set_key_fingerprint(&self, fingerprint: &str) -> Result<(), StoreError> {
-        const OPERATION: &str = "remember the key fingerprint";
+        const OPERATION: &str = "store the key fingerprint";
         let mut transaction = self.begin(WriteKind::KeyFingerprint, OPERATION).await?;
         sqlx::query(
             "INSERT INTO meta (key, value) VALUES ('key_fingerprint', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -219,15 +223,18 @@ impl Store {
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
-    /// Removes login_tokens, tickets and callers that can never be used again, and what erased bytes may have left in the log.
+    /// Removes login tokens, tickets and callers that can never be used again, and empties the log if it may contain erased bytes.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn purge(&self, now_ms: UnixMs) -> Result<Purged, StoreError> {
-        const OPERATION: &str = "remove what is spent";
+        const OPERATION: &str = "remove used and expired rows";
         let mut transaction = self.begin(WriteKind::Purge, OPERATION).await?;
-        let login_tokens =
-            remove(&mut transaction, "DELETE FROM login_tokens WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1", now_ms);
+        let login_tokens = remove(
+            &mut transaction,
+            "DELETE FROM login_tokens WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1",
+            now_ms,
+        );
         let login_tokens = login_tokens.await?;
         let tickets =
             remove(&mut transaction, "DELETE FROM tickets WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1", now_ms);
@@ -243,14 +250,18 @@ impl Store {
         )
         .await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        if self.0.log_is_due.load(Relaxed) {
+        if self.0.log_needs_emptying.load(Relaxed) {
             self.empty_log().await;
         }
         Ok(Purged { login_tokens, tickets, callers })
     }
 
-    /// A transaction that may write. It holds the only writing connection: await nothing but the database until it ends.
-    pub(crate) async fn begin(&self, write: impl Into<Write>, operation: &'static str) -> Result<WriteTransaction, StoreError> {
+    /// Begins a write transaction. It holds the only writing connection: await nothing but the database until it ends.
+    pub(crate) async fn begin(
+        &self,
+        write: impl Into<Write>,
+        operation: &'static str,
+    ) -> Result<WriteTransaction, StoreError> {
         let Inner { writer, observer, is_broken, .. } = &*self.0;
         WriteTransaction::begin(writer, BEGIN, is_broken, observer.as_ref(), write.into(), operation).await
     }
@@ -263,21 +274,25 @@ impl Store {
         &self.0.settings
     }
 
-    /// Commits what erases bytes, and empties the log, where the old ones would else stay until it is written over. If somebody reads
-    /// from the log at this moment, or whoever asked gives up, the next [`Store::purge`] does that.
-    pub(crate) async fn commit_erasing(&self, transaction: WriteTransaction, operation: &'static str) -> Result<(), StoreError> {
-        self.0.log_is_due.store(true, Relaxed);
+    /// Commits a transaction that erases bytes, and empties the log, in which the old bytes would otherwise remain until it is
+    /// overwritten. If a reader holds the log, or the caller is cancelled, the next [`Store::purge`] empties it.
+    pub(crate) async fn commit_erasing(
+        &self,
+        transaction: WriteTransaction,
+        operation: &'static str,
+    ) -> Result<(), StoreError> {
+        self.0.log_needs_emptying.store(true, Relaxed);
         transaction.commit().await.map_err(query_error(operation))?;
         self.empty_log().await;
         Ok(())
     }
 
-    /// Best effort: the log is also emptied by the next checkpoint that finds no reader.
+    /// Empties the log, best effort: the next checkpoint without a reader empties it too.
     async fn empty_log(&self) {
-        // Before, so that whatever is erased from here on is not taken for emptied.
-        self.0.log_is_due.store(false, Relaxed);
+        // Before emptying, so that bytes that are erased from here on are not assumed to be removed.
+        self.0.log_needs_emptying.store(false, Relaxed);
         let store = self.clone();
-        // A task of its own: whoever gives up in between must not leave a writer without its patience behind.
+        // On a separate task: a cancelled caller must not leave the writer behind without its busy timeout.
         let emptied = tokio::spawn(async move {
             for _ in 0..EMPTY_TRIES {
                 match store.try_to_empty_log().await {
@@ -289,38 +304,38 @@ impl Store {
                     }
                 }
             }
-            tracing::debug!("the write-ahead log was not emptied: somebody reads from it");
+            tracing::debug!("the write-ahead log was not emptied: a reader holds it");
             false
         });
         if !emptied.await.unwrap_or(false) {
-            self.0.log_is_due.store(true, Relaxed);
+            self.0.log_needs_emptying.store(true, Relaxed);
         }
     }
 
-    /// Whether the log is empty now. It waits for nobody: SQLite would wait for those who read from the log with the right to write
-    /// in hand, and every writer would wait for that.
+    /// Tries to empty the log; returns whether it is empty. Does not wait: SQLite would hold the write lock while it waits for
+    /// readers of the log, and block every writer.
     async fn try_to_empty_log(&self) -> Result<bool, sqlx::Error> {
         let mut writer = self.0.writer.acquire().await?;
         sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *writer).await?;
-        // The first column: 1 if somebody held it up (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
-        let held_up = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await;
-        let patience = format!("PRAGMA busy_timeout = {}", self.0.settings.busy_ms_max);
-        if let Err(error) = sqlx::query(sqlx::AssertSqlSafe(patience)).execute(&mut *writer).await {
-            // Without its patience the connection is no good any more.
+        // The first column is 1 if a reader blocked it (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
+        let blocked = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await;
+        let busy_timeout = format!("PRAGMA busy_timeout = {}", self.0.settings.busy_ms_max);
+        if let Err(error) = sqlx::query(sqlx::AssertSqlSafe(busy_timeout)).execute(&mut *writer).await {
+            // Without its busy timeout the connection must not be used again.
             let _ = writer.close().await;
             return Err(error);
         }
-        Ok(held_up?.try_get::<i64, _>(0)? == 0)
+        Ok(blocked?.try_get::<i64, _>(0)? == 0)
     }
 }
 
 async fn remove(connection: &mut AnyConnection, text: &'static str, now_ms: UnixMs) -> Result<u64, StoreError> {
     let done = sqlx::query(text).bind(stored(now_ms)).execute(connection).await;
-    Ok(done.map_err(query_error("remove what is spent"))?.rows_affected())
+    Ok(done.map_err(query_error("remove used and expired rows"))?.rows_affected())
 }
 
-/// Runs the pragmas, again while another process holds the database: SQLite's own waiting does not cover the change to the
-/// write-ahead log (<https://sqlite.org/pragma.html#pragma_journal_mode>), which only the very first start makes.
+/// Runs the pragmas, and retries while another process holds the database: SQLite's busy timeout does not cover the switch to the
+/// write-ahead log (<https://sqlite.org/pragma.html#pragma_journal_mode>), which only the first start makes.
 async fn prepare(connection: &mut AnyConnection, pragmas: &str, wait_max: Duration) -> Result<(), sqlx::Error> {
     let give_up = Instant::now() + wait_max;
     loop {
@@ -333,7 +348,7 @@ async fn prepare(connection: &mut AnyConnection, pragmas: &str, wait_max: Durati
     }
 }
 
-/// `is_broken`: the connection that is used next shall be a new one.
+/// `is_broken`: set when the present connection must be replaced by a new one before its next use.
 fn pool(connections_max: u32, settings: Settings, pragmas: String, is_broken: Arc<AtomicBool>) -> AnyPoolOptions {
     let pragmas: Arc<str> = pragmas.into();
     AnyPoolOptions::new()
@@ -341,9 +356,9 @@ fn pool(connections_max: u32, settings: Settings, pragmas: String, is_broken: Ar
         .acquire_timeout(Duration::from_millis(settings.busy_ms_max))
         .idle_timeout(None)
         .max_lifetime(None)
-        // On a full disk or an I/O error SQLite rolls back by itself; sqlx then still counts a transaction and refuses every other
-        // one on that connection. Such a connection is closed, and a new one takes its place.
-        // And one that was opened while the file could not be written never writes again, whatever becomes of the file.
+        // On a full disk or an I/O error SQLite rolls back by itself, but sqlx still counts an open transaction and rejects every
+        // further one on that connection. Such a connection is closed and replaced.
+        // A connection that was opened while the file was read-only can never write, even after the file becomes writable.
         .before_acquire(move |connection, _| {
             let usable = !is_broken.swap(false, Relaxed) && !connection.is_in_transaction();
             Box::pin(async move { Ok(usable) })
@@ -351,13 +366,13 @@ fn pool(connections_max: u32, settings: Settings, pragmas: String, is_broken: Ar
         .after_connect(move |connection, _| {
             let pragmas = Arc::clone(&pragmas);
             Box::pin(async move {
-                // Our own text and a number: nothing from outside.
+                // Constant text and a number: no external input.
                 sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas)).execute(connection).await.map(drop)
             })
         })
 }
 
-/// SQLite's address of a path: everything that could mean something in a URL is percent-encoded.
+/// The SQLite URL of a path: special characters are percent-encoded.
 fn url_of(path: &Path) -> Result<String, StoreError> {
     let bad = |why| StoreError::BadPath { path: path.to_owned(), why };
     let absolute = std::path::absolute(path).map_err(|_| bad("it is empty, or there is no current directory"))?;
@@ -373,8 +388,8 @@ fn url_of(path: &Path) -> Result<String, StoreError> {
     Ok(url)
 }
 
-/// Makes the file with mode 0600, or takes the others' rights to an existing one away. SQLite makes its log and index with the
-/// same mode; when they were left behind under another one, they follow.
+/// Creates the file with mode 0600, or removes all permissions of group and others from an existing one. SQLite creates its log and
+/// index with the same mode; existing ones with another mode are changed too.
 fn make_private(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::File { path: path.to_owned(), source };
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -385,7 +400,7 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     let mode = mode_of(path).map_err(failed)?;
     let private = mode & 0o700;
     if mode != private {
-        tracing::warn!(path = %path.display(), mode = format!("{mode:04o}"), "the database was open to others; now it is not");
+        tracing::warn!(path = %path.display(), mode = format!("{mode:04o}"), "the permissions of the database were restricted to its owner");
     }
     for suffix in ["", "-wal", "-shm"] {
         let mut file = path.as_os_str().to_owned();
@@ -410,7 +425,7 @@ mod tests {
     use sqlx::Executor;
 
     #[tokio::test]
-    async fn the_writing_connection_flushes_every_commit_and_readers_cannot_write() {
+    async fn the_writer_flushes_every_commit_and_readers_cannot_write() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("a.db"), Settings::default()).await.unwrap();
         for (pragma, expected) in [("PRAGMA synchronous", 2), ("PRAGMA foreign_keys", 1), ("PRAGMA secure_delete", 1)] {

@@ -1,15 +1,15 @@
-//! Tickets: what opens one WebSocket, once.
+//! Tickets: single-use tokens for one WebSocket.
 
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
-    row::{RowReader, stored},
     error::query_error,
+    row::{RowReader, stored},
     text_enum::text_enum,
 };
 use anteroom_wire::{CallerId, SessionId};
 
 text_enum! {
-    /// What a ticket opens.
+    /// The WebSocket that a ticket opens.
     pub enum TicketPurpose {
         /// The desktop.
         Desktop = "desktop",
@@ -18,28 +18,28 @@ text_enum! {
     }
 }
 
-/// A ticket to be made.
+/// A ticket to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTicket {
-    /// Its hash; unique.
+    /// The ticket's hash; unique.
     pub hash: Sha256Hex,
-    /// Of which session.
+    /// The session.
     pub session: SessionId,
-    /// To whom it is given.
+    /// The caller to which it is given.
     pub caller: CallerId,
-    /// What it opens.
+    /// The WebSocket that it opens.
     pub purpose: TicketPurpose,
-    /// Until when it can be used.
+    /// When it expires.
     pub expires_at_ms: UnixMs,
 }
 
 impl Store {
-    /// Makes a ticket.
+    /// Creates a ticket.
     ///
     /// # Errors
-    /// When it exists, or its session or caller does not (conflict), or the database cannot be written.
+    /// When it already exists, or its session or caller does not (conflict), or the database cannot be written.
     pub async fn create_ticket(&self, new: &NewTicket) -> Result<(), StoreError> {
-        const OPERATION: &str = "make a ticket";
+        const OPERATION: &str = "create a ticket";
         let mut transaction = self.begin(WriteKind::CreateTicket, OPERATION).await?;
         sqlx::query(
             "INSERT INTO tickets (hash, session_id, caller_id, purpose, expires_at_ms) VALUES ($1, $2, $3, $4, $5)",
@@ -55,11 +55,12 @@ impl Store {
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
-    /// Uses a ticket up and says to whom it was given. `None`: there is none for this session and purpose, it was used before, it
-    /// is too old, or its caller is revoked or too old. A ticket shown at the wrong door stays good for the right one.
+    /// Redeems a ticket and returns the caller to which it was given. `None`: there is no such ticket for this session and purpose, it
+    /// was used before, it has expired, or its caller is revoked or has expired. A ticket presented for another session or purpose
+    /// stays valid.
     ///
     /// # Errors
-    /// When the database cannot be written or has an impossible row.
+    /// When the database cannot be written or has a corrupt row.
     pub async fn redeem_ticket(
         &self,
         hash: &Sha256Hex,
@@ -67,7 +68,7 @@ impl Store {
         purpose: TicketPurpose,
         now_ms: UnixMs,
     ) -> Result<Option<CallerId>, StoreError> {
-        const OPERATION: &str = "use a ticket up";
+        const OPERATION: &str = "redeem a ticket";
         let mut transaction = self.begin(WriteKind::RedeemTicket, OPERATION).await?;
         let row = sqlx::query(
             "UPDATE tickets SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \

@@ -1,20 +1,20 @@
-//! What happened to a session, in order, for people and programs. Append-only.
+//! The timeline of a session: its events in order, for people and programs. Append-only.
 
 use crate::{
     Settings, Store, StoreError, UnixMs, Write, WriteKind,
-    row::{RowReader, stored},
     error::query_error,
+    row::{RowReader, stored},
 };
 use anteroom_wire::SessionId;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
-/// An entry to be written. No secrets: whoever may see the session sees it.
+/// An entry to be appended. It must not contain secrets: everyone who may see the session can read it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
-    /// When.
+    /// When it happened.
     pub at_ms: UnixMs,
-    /// Stable, for programs (`machine_ready`).
+    /// The stable kind, for programs (`machine_ready`).
     pub kind: String,
     /// One sentence, for people.
     pub sentence: String,
@@ -28,7 +28,7 @@ impl NewEvent {
         Self { at_ms, kind: kind.into(), sentence: sentence.into(), data: Value::Null }
     }
 
-    /// The same with details.
+    /// Adds details.
     #[must_use]
     pub fn with(mut self, data: Value) -> Self {
         self.data = data;
@@ -36,14 +36,14 @@ impl NewEvent {
     }
 }
 
-/// An entry as it is stored.
+/// A stored entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimelineRow {
-    /// 1, 2, 3 … within the session.
+    /// The sequence number within the session, from 1.
     pub number: u64,
-    /// When.
+    /// When it happened.
     pub at_ms: UnixMs,
-    /// Stable, for programs.
+    /// The stable kind, for programs.
     pub kind: String,
     /// One sentence, for people.
     pub sentence: String,
@@ -52,13 +52,13 @@ pub struct TimelineRow {
 }
 
 impl Store {
-    /// Adds an entry; also to a session that has ended. `None`: the timeline has [`Settings::timeline_entries_max`] entries, and
+    /// Appends an entry, also to a session that has ended. `None`: the timeline has [`Settings::timeline_entries_max`] entries, and
     /// nothing was added.
     ///
     /// # Errors
     /// When there is no such session (conflict), or the database cannot be written.
     pub async fn append_event(&self, session: &SessionId, event: NewEvent) -> Result<Option<TimelineRow>, StoreError> {
-        const OPERATION: &str = "add to a session's timeline";
+        const OPERATION: &str = "append to a session's timeline";
         let mut transaction = self.begin(Write::with_event(WriteKind::AppendEvent, &event.kind), OPERATION).await?;
         let limits = self.settings();
         let row = append(&mut transaction, session, event, limits, limits.timeline_entries_max).await?;
@@ -66,10 +66,10 @@ impl Store {
         Ok(row)
     }
 
-    /// The entries after number `after` (0: from the beginning), oldest first, at most `limit`.
+    /// The entries after number `after` (0: from the start), the oldest first, at most `limit`.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn timeline(&self, session: &SessionId, after: u64, limit: u32) -> Result<Vec<TimelineRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_id, number, at_ms, kind, sentence, data FROM timeline \
@@ -85,7 +85,7 @@ impl Store {
     }
 }
 
-/// Adds an entry inside the caller's transaction, unless there are `entries_max` already.
+/// Appends an entry in the caller's transaction, unless the timeline already has `entries_max` entries.
 pub(crate) async fn append(
     connection: &mut AnyConnection,
     session: &SessionId,
@@ -107,14 +107,15 @@ pub(crate) async fn append(
     .bind(stored(entries_max))
     .fetch_optional(connection)
     .await
-    .map_err(query_error("add to a session's timeline"))?;
+    .map_err(query_error("append to a session's timeline"))?;
     let Some(row) = row else { return Ok(None) };
-    let number: i64 = row.try_get("number").map_err(query_error("add to a session's timeline"))?;
+    let number: i64 = row.try_get("number").map_err(query_error("append to a session's timeline"))?;
     let NewEvent { at_ms, kind, sentence, data } = event;
     Ok(Some(TimelineRow { number: number.unsigned_abs(), at_ms, kind, sentence, data }))
 }
 
-/// Texts can come from a guest: a long sentence is cut, large data is replaced by its size.
+/// Limits the size of an entry, because its texts can come from a guest: a long sentence is truncated, large data is replaced by its
+/// size.
 fn bounded(mut event: NewEvent, limits: &Settings) -> NewEvent {
     if event.sentence.len() > limits.sentence_bytes_max {
         event.sentence.truncate(event.sentence.floor_char_boundary(limits.sentence_bytes_max));

@@ -1,24 +1,24 @@
-//! The one way a session changes: conditionally, with its timeline entry, in one transaction.
+//! Transitions: every change of a session is conditional and is written in one transaction with its timeline entry.
 
 use crate::{
-    SessionPurpose, End, RowStatus, NewEvent, NewMessage, SessionOutcome, Reason, SessionRow, Sha256Hex, Store, StoreError, TimelineRow,
-    UnixMs, Write, WriteKind, row::stored, outbox, sessions, error::query_error, timeline,
+    End, NewEvent, NewMessage, Reason, RowStatus, SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store,
+    StoreError, TimelineRow, UnixMs, Write, WriteKind, error::query_error, outbox, row::stored, sessions, timeline,
 };
 use anteroom_wire::{MachineId, SessionId, provider::MethodName};
 use sqlx::AnyConnection;
 
 const OPERATION: &str = "change a session";
 
-/// What must be so for a change to happen. A session that has ended never changes.
+/// The expected state of the session. A session that has ended never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// Active, whatever happened to it.
+    /// Active, at any epoch.
     Active,
-    /// Active, and nothing happened since this epoch was read.
+    /// Active, and still at this epoch.
     Epoch(u64),
 }
 
-/// What changes; everything else stays. Completion is not here: see [`Store::complete_with_credential`].
+/// The changed values; all others stay. Completion is not included: see [`Store::complete_with_credential`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     generation: Option<u32>,
@@ -37,115 +37,115 @@ pub struct Change {
 }
 
 impl Change {
-    /// Nothing but the epoch and the timeline.
+    /// A change of nothing but the epoch and the timeline.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Which machine this is: 1 for the first.
+    /// Sets the generation of the machine: 1 for the first.
     #[must_use]
     pub fn generation(mut self, generation: u32) -> Self {
         self.generation = Some(generation);
         self
     }
 
-    /// The machine that is asked for; `None`: there is none.
+    /// Sets the requested machine; `None`: there is none.
     #[must_use]
     pub fn machine(mut self, machine: Option<MachineId>) -> Self {
         self.machine = Some(machine);
         self
     }
 
-    /// The hash of that machine's token; `None`: nobody may deliver.
+    /// Sets the hash of that machine's agent token; `None`: no machine may deliver.
     #[must_use]
     pub fn agent_token(mut self, hash: Option<Sha256Hex>) -> Self {
         self.agent_token = Some(hash);
         self
     }
 
-    /// The generation whose machine was claimed.
+    /// Sets the generation whose machine was claimed.
     #[must_use]
     pub fn claimed_generation(mut self, generation: Option<u32>) -> Self {
         self.claimed_generation = Some(generation);
         self
     }
 
-    /// Whether the tool runs.
+    /// Sets whether the tool runs.
     #[must_use]
     pub fn cli_started(mut self, started: bool) -> Self {
         self.cli_started = Some(started);
         self
     }
 
-    /// Why the machine is being replaced; `None`: it no longer is.
+    /// Sets why the machine is being replaced; `None`: it is not being replaced any more.
     #[must_use]
     pub fn replacement_reason(mut self, reason: Option<Reason>) -> Self {
         self.replacement_reason = Some(reason);
         self
     }
 
-    /// When it ends if nobody uses it.
+    /// Sets when the session ends unless it is used before.
     #[must_use]
     pub fn idle_deadline(mut self, at_ms: Option<UnixMs>) -> Self {
         self.idle_deadline_ms = Some(at_ms);
         self
     }
 
-    /// When it ends whatever happens.
+    /// Sets when the session ends at the latest.
     #[must_use]
     pub fn deadline(mut self, at_ms: UnixMs) -> Self {
         self.deadline_ms = Some(at_ms);
         self
     }
 
-    /// The method that the tool is being signed in by from now on.
+    /// Sets the sign-in method.
     #[must_use]
     pub fn method(mut self, method: MethodName) -> Self {
         self.method = Some(method);
         self
     }
 
-    /// The revision of the used credential that lies in the machine. Nothing for a session that uses none.
+    /// Sets the revision of the used credential in the machine. No effect for a session that does not use one.
     #[must_use]
     pub fn used_revision(mut self, revision: u64) -> Self {
         self.used_revision = Some(revision);
         self
     }
 
-    /// Somebody outside is to be told, if this happens.
+    /// Enqueues a webhook message with this change.
     #[must_use]
-    pub fn tell(mut self, message: NewMessage) -> Self {
+    pub fn message(mut self, message: NewMessage) -> Self {
         self.messages.push(message);
         self
     }
 
-    /// Ends by a fault.
+    /// Ends the session by a fault.
     #[must_use]
     pub fn fail(mut self, reason: Reason, at_ms: UnixMs) -> Self {
         self.end = Some(End { outcome: SessionOutcome::Failed, reason, at_ms });
         self
     }
 
-    /// Ends by its owner.
+    /// Ends the session by its owner.
     #[must_use]
     pub fn cancel(mut self, reason: Reason, at_ms: UnixMs) -> Self {
         self.end = Some(End { outcome: SessionOutcome::Cancelled, reason, at_ms });
         self
     }
 
-    /// Ends by a deadline.
+    /// Ends the session by a deadline.
     #[must_use]
     pub fn expire(mut self, reason: Reason, at_ms: UnixMs) -> Self {
         self.end = Some(End { outcome: SessionOutcome::Expired, reason, at_ms });
         self
     }
 
-    /// Ends well; only the transaction that stores the credential may say so.
+    /// Completes the session; only for the transaction that stores the credential.
     pub(crate) fn complete(end: End) -> Self {
         Self { end: Some(end), ..Self::default() }
     }
 
-    /// A use ends well with its command's exit code.
+    /// Completes a credential use with the exit code of its command.
     pub(crate) fn complete_use(end: End, exit_code: i32) -> Self {
         Self { end: Some(end), exit_code: Some(exit_code), ..Self::default() }
     }
@@ -174,22 +174,22 @@ impl Change {
     }
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transition {
-    /// It happened.
+    /// The session was changed.
     Done {
-        /// The session after it.
+        /// The session after the change.
         row: Box<SessionRow>,
         /// Its timeline entry.
         entry: TimelineRow,
     },
-    /// The session has ended or is at another epoch; nothing was changed. The session as it is.
+    /// The session has ended or is at another epoch; nothing was changed. The present session.
     Conflict(Box<SessionRow>),
 }
 
 impl Store {
-    /// Changes a session and writes its timeline entry in one transaction, if it is as expected.
+    /// Changes a session and appends its timeline entry in one transaction, if the session is in the expected state.
     ///
     /// # Errors
     /// When there is no such session, or the database cannot be written; then nothing was changed.
@@ -224,7 +224,7 @@ impl Store {
     }
 }
 
-/// Writes the change over `current`, if the database still has that; `None`: it has not.
+/// Writes the change of `current`; `None`: the database has another epoch by now.
 pub(crate) async fn update(
     connection: &mut AnyConnection,
     current: SessionRow,

@@ -1,6 +1,6 @@
-//! Ended sessions whose timeline does not say how their last machine ended.
+//! Ended sessions whose timeline has no entry for the end of their last machine.
 
-use crate::{Store, StoreError, UnixMs, row::RowReader, row::stored, error::query_error};
+use crate::{Store, StoreError, UnixMs, error::query_error, row::RowReader, row::stored};
 use anteroom_wire::{MachineId, SessionId};
 
 /// An ended session and its last machine.
@@ -8,17 +8,17 @@ use anteroom_wire::{MachineId, SessionId};
 pub struct UnreportedEnd {
     /// The session.
     pub session: SessionId,
-    /// Its last machine, of whose end nothing is on the timeline.
+    /// Its last machine, whose end is not on the timeline.
     pub machine: MachineId,
 }
 
 impl Store {
-    /// Sessions that ended at or after `since_ms` with a machine that was asked for and of whose end no entry of the kind
-    /// `machine_exited` tells, the newest first; only the newest `limit` of all that ended are looked at. A server that is killed
-    /// right after a session's end leaves such.
+    /// Sessions that ended at or after `since_ms` with a requested machine but without a `machine_exited` entry for it, the newest
+    /// first. Only the newest `limit` ended sessions are searched. A server that is killed right after a session's end leaves such
+    /// sessions.
     ///
     /// # Errors
-    /// When the database cannot be read or has an impossible row.
+    /// When the database cannot be read or has a corrupt row.
     pub async fn unreported_ends(&self, since_ms: UnixMs, limit: u32) -> Result<Vec<UnreportedEnd>, StoreError> {
         let rows = sqlx::query(
             "SELECT s.id, s.machine_id FROM (SELECT id, machine_id, ended_at_ms FROM sessions \
@@ -33,7 +33,7 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.reader())
         .await
-        .map_err(query_error("look for ends of machines that were not told"))?;
+        .map_err(query_error("find unreported ends of machines"))?;
         let decoded = rows.iter().map(|row| {
             let reader = RowReader::new(row, "sessions", "id");
             Ok(UnreportedEnd { session: reader.parsed("id")?, machine: reader.parsed("machine_id")? })

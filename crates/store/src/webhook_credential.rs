@@ -1,60 +1,61 @@
-//! Handing a credential out with a message: of one that is handed out once, either a message has the bytes or a lease gets them.
+//! Delivery of a `deliver_once` credential by a webhook message: either one message claims its bytes, or one lease gets them.
 //!
 //! ```text
-//!              carry                      taken
-//!  nobody's ─────────▶ with the message ─────────▶ handed out, deleted
-//!     ▲ │                 │  │
-//!     │ └─ lease ─▶ handed out, deleted; the message goes without
-//!     └──── bounced · given up · let go ─┘  └─ other bytes took their place: those are nobody's again
+//!            claim                         delivered
+//!  unclaimed ─────▶ claimed by a message ────────────▶ delivered, bytes erased
+//!     ▲ │                 │   │
+//!     │ └─ lease ─▶ delivered, bytes erased; the message is sent without them
+//!     └── rejected · abandoned · released ┘   └─ replaced by a new revision, which is unclaimed
 //! ```
 //!
-//! The claim is on the message: it names the revision that it carries. A message whose try may have been taken keeps it, and carries
-//! nothing else under its id, for a receiver that has it will not look at it again.
+//! The claim is stored with the message: it names the claimed revision. If an attempt may have been processed by the receiver, the
+//! message keeps its claim and never contains another revision, because a receiver ignores a message id that it already processed.
 
 use crate::{
-    SealedCredential, Store, StoreError, UnixMs, WriteKind,
-    row::{RowReader, stored},
-    credentials, leases,
+    SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
     error::query_error,
+    leases,
+    row::{RowReader, stored},
 };
 use anteroom_wire::{CallerId, CredentialId, MessageId};
 use sqlx::Row;
 
-/// What a message takes along.
+/// The credential that a message has claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimedRevision {
-    /// The credential and its bytes.
+    /// The credential and its sealed bytes.
     pub record: SealedCredential,
-    /// Whether it has taken them in this try: no earlier one can have been taken.
+    /// Whether it was claimed for this attempt, so that no earlier attempt can have delivered it.
     pub is_new: bool,
 }
 
-/// What became here of a credential that a message has handed out.
+/// What happened to the stored credential after a message delivered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialDelivery {
-    /// Its bytes were deleted.
+    /// Its bytes were erased.
     Deleted,
-    /// They had been deleted before.
+    /// Its bytes had already been erased.
     AlreadyDeleted,
-    /// Other bytes had taken their place meanwhile and stay.
+    /// It has a newer revision by now, which stays.
     Replaced,
-    /// The message was done before, or carried nothing; nothing was changed.
+    /// The message was already done, or had no claim; nothing was changed.
     NotClaimed,
 }
 
 impl Store {
-    /// Lets a message take a credential's bytes along, if that is handed out once, still has them and its time is not over, and they
-    /// are nobody else's. `None`: the message goes without. To be called again at each try.
+    /// Claims a credential's bytes for a message, if the credential's policy is `deliver_once`, it has bytes, the deadline for its
+    /// delivery has not passed, and no other message has claimed them. `None`: the message must be sent without them. To be called for
+    /// each attempt.
     ///
     /// # Errors
-    /// When the database cannot be used or has an impossible row.
+    /// When the database cannot be used or has a corrupt row.
     pub async fn claim_for_webhook(
         &self,
         message: &MessageId,
         credential: &CredentialId,
         at_ms: UnixMs,
     ) -> Result<Option<ClaimedRevision>, StoreError> {
-        const OPERATION: &str = "let a message take a credential along";
+        const OPERATION: &str = "claim a credential for a message";
         let mut transaction = self.begin(WriteKind::ClaimForWebhook, OPERATION).await?;
         let row = sqlx::query("SELECT id, claimed_revision FROM outbox WHERE id = $1")
             .bind(message.as_str())
@@ -91,18 +92,18 @@ impl Store {
         Ok(Some(ClaimedRevision { record, is_new: before.is_none() }))
     }
 
-    /// A message was taken with the credential that it carried: the message is done, the lease on record for `caller`, and the bytes
-    /// deleted, in one transaction. Bytes that took their place meanwhile stay.
+    /// Records that a message with a claimed credential was delivered: in one transaction the message is done, a lease for `caller` is
+    /// recorded and the bytes are erased. A newer revision of the credential stays.
     ///
     /// # Errors
-    /// When the caller does not exist (conflict), or the database cannot be written: then the message comes again.
+    /// When the caller does not exist (conflict), or the database cannot be written: then the message is sent again.
     pub async fn message_delivered_credential(
         &self,
         id: &MessageId,
         caller: &CallerId,
         at_ms: UnixMs,
     ) -> Result<CredentialDelivery, StoreError> {
-        const OPERATION: &str = "remember that a message handed a credential over";
+        const OPERATION: &str = "record that a message delivered a credential";
         let mut transaction = self.begin(WriteKind::DeliverByWebhook, OPERATION).await?;
         let row = sqlx::query(
             "UPDATE outbox SET attempts = attempts + 1, last_error = NULL, done_at_ms = $2 \
@@ -119,14 +120,14 @@ impl Store {
         };
         let reader = RowReader::new(&row, "outbox", "id");
         let credential: CredentialId = reader.parsed("credential_id")?;
-        let carried: i64 = row.try_get("claimed_revision").map_err(query_error(OPERATION))?;
-        leases::enter(&mut transaction, &credential, caller, at_ms).await?;
+        let claimed: i64 = row.try_get("claimed_revision").map_err(query_error(OPERATION))?;
+        leases::record_lease(&mut transaction, &credential, caller, at_ms).await?;
         let erased = sqlx::query(
             "UPDATE credentials SET sealed = NULL, deleted_at_ms = $3 \
              WHERE id = $1 AND revision = $2 AND deleted_at_ms IS NULL AND policy = 'deliver_once'",
         )
         .bind(credential.as_str())
-        .bind(carried)
+        .bind(claimed)
         .bind(stored(at_ms))
         .execute(&mut *transaction)
         .await
@@ -141,13 +142,12 @@ impl Store {
         Ok(if is_there { CredentialDelivery::Replaced } else { CredentialDelivery::AlreadyDeleted })
     }
 
-    /// No message carries this credential any more, nor will one of those that wait: nobody sends them with their files now. Says
-    /// whether one did.
+    /// Releases all claims of pending messages on this credential for good: they are sent without it. Returns whether there was one.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn release_webhook_claims(&self, credential: &CredentialId) -> Result<bool, StoreError> {
-        const OPERATION: &str = "take a credential out of its messages";
+        const OPERATION: &str = "release a credential from its messages";
         let mut transaction = self.begin(WriteKind::ClaimForWebhook, OPERATION).await?;
         let done = sqlx::query(
             "UPDATE outbox SET claimed_revision = 0 WHERE credential_id = $1 AND done_at_ms IS NULL AND claimed_revision > 0",

@@ -1,7 +1,7 @@
-//! Who wants to know that the database is written: what is about to be written, and what became of it.
+//! Write transactions, and observers that are called before and after each of them.
 //!
-//! Every write of the store passes [`Store::begin`](crate::Store) and ends as one of three [`WriteOutcome`]s, so an observer sees all
-//! of them, in pairs: a `before` without its `after` is a process that ended in between.
+//! Every write of the store starts with [`Store::begin`](crate::Store) and ends with one of three [`WriteOutcome`]s, so an observer
+//! sees all writes, in pairs: a `before` without its `after` means that the process ended in between.
 
 use crate::{StoreError, error, error::query_error, text_enum::text_enum};
 use sqlx::{Any, AnyConnection, Transaction};
@@ -15,69 +15,69 @@ use std::{
 };
 
 text_enum! {
-    /// What a write is for.
+    /// The kind of a write.
     pub enum WriteKind {
-        /// A caller is made.
+        /// A caller is created.
         CreateCaller = "create_caller",
         /// A caller is revoked.
         RevokeCaller = "revoke_caller",
-        /// A single-use link is made.
+        /// A login token is created.
         CreateLoginToken = "create_login_token",
-        /// A single-use link is used up.
+        /// A login token is redeemed.
         RedeemLoginToken = "redeem_login_token",
-        /// A WebSocket's ticket is made.
+        /// A WebSocket ticket is created.
         CreateTicket = "create_ticket",
-        /// A WebSocket's ticket is used up.
+        /// A WebSocket ticket is redeemed.
         RedeemTicket = "redeem_ticket",
-        /// A session is started.
+        /// A session is created.
         CreateSession = "create_session",
         /// A session changes, with its timeline entry.
         Transition = "transition",
-        /// A timeline entry alone.
+        /// A timeline entry is appended without another change.
         AppendEvent = "append_event",
-        /// A session is used.
+        /// The use of a session is recorded.
         Touch = "touch",
         /// A credential is stored and its session completed.
         Complete = "complete_with_credential",
-        /// A credential that a use changed is stored in the place of the one before.
+        /// A credential that was changed during its use replaces the previous one.
         Refresh = "refresh_credential",
-        /// A use of a credential is over.
+        /// The use of a credential is completed.
         CompleteUse = "complete_use",
-        /// What is known of a credential's health is remembered.
+        /// The health of a credential is stored.
         SetHealth = "set_health",
-        /// Credentials that nobody fetched in time are deleted.
+        /// Credentials that were not delivered in time are deleted.
         DeleteExpired = "delete_expired",
-        /// A message to somebody outside is written.
+        /// A webhook message is enqueued.
         EnqueueMessage = "enqueue_message",
-        /// What became of a message is remembered.
+        /// The result of an attempt to send a webhook message is recorded.
         RecordAttempt = "record_attempt",
-        /// A message takes a credential along, or has it no more.
+        /// A webhook message claims a credential, or its claim is released.
         ClaimForWebhook = "claim_for_webhook",
-        /// A message that carried a credential was taken.
+        /// A webhook message delivered a credential.
         DeliverByWebhook = "deliver_by_webhook",
-        /// A credential's files are handed out.
+        /// A credential is leased.
         Lease = "lease",
         /// A credential is deleted.
         DeleteCredential = "delete_credential",
-        /// A credential is wrapped with another key.
+        /// A credential is rewrapped with another key.
         ReplaceSealed = "replace_sealed",
-        /// What is spent is removed.
+        /// Used and expired rows are removed.
         Purge = "purge",
-        /// The key ring's fingerprint is remembered.
+        /// The fingerprint of the key ring is stored.
         KeyFingerprint = "key_fingerprint",
-        /// The health check's own row.
+        /// The row of the health check is written.
         Health = "health",
     }
 }
 
 text_enum! {
-    /// What became of a write.
+    /// The result of a write.
     pub enum WriteOutcome {
         /// It is committed: it survives a loss of power.
         Written = "written",
-        /// There was nothing to change: what it expected was not so.
+        /// Nothing was changed: the expected state was not found.
         Unchanged = "unchanged",
-        /// The database could not, or whoever asked gave up. Nothing was changed.
+        /// The database failed, or the caller was cancelled. Nothing was changed.
         Failed = "failed",
     }
 }
@@ -85,9 +85,9 @@ text_enum! {
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// What for.
+    /// Its kind.
     pub kind: WriteKind,
-    /// The kind of the timeline entry that goes with it, where one does.
+    /// The kind of the timeline entry that is written with it, if any.
     pub event: Option<String>,
 }
 
@@ -112,17 +112,17 @@ impl std::fmt::Display for Write {
     }
 }
 
-/// Hears of every write. Called on the writer's own task: it must not block, and must not call the store.
+/// Is called before and after every write, on the task of the writer: it must not block, and must not call the store.
 pub trait WriteObserver: Send + Sync {
-    /// It is about to begin; nothing is written yet.
+    /// The write is about to begin; nothing is written yet.
     fn before(&self, write: &Write);
 
-    /// It has ended so, `took` after [`WriteObserver::before`]: the wait for the connection and the lock is part of it. Whoever
-    /// asked for it has not heard yet.
+    /// The write ended with `outcome`, `took` after [`WriteObserver::before`], including the wait for the connection and the lock.
+    /// The caller does not have the result yet.
     fn after(&self, write: &Write, outcome: WriteOutcome, took: Duration);
 }
 
-/// Tells the observer the outcome, whatever way the write ends.
+/// Calls the observer with the outcome when it is dropped, however the write ends.
 struct Reported {
     observer: Option<Arc<dyn WriteObserver>>,
     write: Write,
@@ -147,30 +147,30 @@ impl Drop for Reported {
     }
 }
 
-/// A transaction that may write. Dropping it undoes it. It holds the only writing connection: await nothing but the database.
+/// A write transaction. Dropping it rolls it back. It holds the only writing connection: await nothing but the database.
 pub(crate) struct WriteTransaction {
-    // The order counts: it is undone before anybody hears that it failed.
+    // Fields are dropped in this order: the transaction is rolled back before its failure is reported.
     transaction: Transaction<'static, Any>,
     health: ConnectionHealth,
     report: Reported,
 }
 
-/// A connection on which a write failed halfway is not used again.
+/// Marks the connection as broken unless the write ended properly: a connection with a half-finished write is not used again.
 struct ConnectionHealth {
     is_broken: Arc<AtomicBool>,
-    is_good: bool,
+    ended_properly: bool,
 }
 
 impl Drop for ConnectionHealth {
     fn drop(&mut self) {
-        if !self.is_good {
+        if !self.ended_properly {
             self.is_broken.store(true, Relaxed);
         }
     }
 }
 
 impl WriteTransaction {
-    /// Begins, once there is a connection and the lock.
+    /// Begins when the connection and the lock are available.
     pub(crate) async fn begin(
         writer: &sqlx::AnyPool,
         begin: &'static str,
@@ -180,27 +180,27 @@ impl WriteTransaction {
         operation: &'static str,
     ) -> Result<Self, StoreError> {
         let report = Reported::begin(observer, write);
-        // Only a lock says nothing against the connection.
-        let mut health = ConnectionHealth { is_broken: Arc::clone(is_broken), is_good: false };
+        // An error because of a lock does not mean that the connection is broken.
+        let mut health = ConnectionHealth { is_broken: Arc::clone(is_broken), ended_properly: false };
         let transaction = writer.begin_with(begin).await.map_err(|source| {
-            health.is_good = error::is_lock(&source);
+            health.ended_properly = error::is_lock(&source);
             query_error(operation)(source)
         })?;
         Ok(Self { transaction, health, report })
     }
 
-    /// Makes it so.
+    /// Commits the transaction.
     pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
         let Self { transaction, mut health, mut report } = self;
         transaction.commit().await?;
-        health.is_good = true;
+        health.ended_properly = true;
         report.outcome = WriteOutcome::Written;
         Ok(())
     }
 
-    /// There is nothing to change.
+    /// Ends the transaction without a change.
     pub(crate) fn unchanged(mut self) {
-        self.health.is_good = true;
+        self.health.ended_properly = true;
         self.report.outcome = WriteOutcome::Unchanged;
     }
 }

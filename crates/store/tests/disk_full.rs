@@ -1,7 +1,7 @@
 //! A disk that takes no more. In a program of its own: the limit that stands for the full disk holds for the whole process.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
-use anteroom_store::{StoreErrorKind, NewCaller, Role, Settings, Sha256Hex, Store};
+use anteroom_store::{NewCaller, Role, Settings, Sha256Hex, Store, StoreErrorKind};
 use anteroom_wire::CallerId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,11 +1,11 @@
-//! A session's row: what is stored, and how it is read.
+//! The row of a session.
 
 use crate::{SessionPurpose, Sha256Hex, StoreError, UnixMs, row::RowReader, text_enum::text_enum};
 use anteroom_wire::{CallerId, CredentialId, MachineId, Problem, ProviderId, SessionId, provider::MethodName};
 use sqlx::any::AnyRow;
 
 text_enum! {
-    /// A session's state as the database has it.
+    /// The state of a session in the database.
     pub(crate) enum State {
         /// Not ended.
         Active = "active",
@@ -25,73 +25,73 @@ text_enum! {
 pub struct SessionRow {
     /// Its id.
     pub id: SessionId,
-    /// Who started it.
+    /// The caller that started it.
     pub owner: CallerId,
-    /// The owner's name for the person.
+    /// The owner's id for the user.
     pub user_id: Option<String>,
-    /// The tool.
+    /// The provider.
     pub provider: ProviderId,
-    /// Where the page sends the person at the end.
+    /// Where the page redirects the user at the end.
     pub return_url: Option<String>,
-    /// Whether it lives, or how it ended.
+    /// Whether it is active, or how it ended.
     pub status: RowStatus,
-    /// Counts the transitions: 0 when started.
+    /// The number of transitions, 0 at the start.
     pub epoch: u64,
-    /// Which machine this is: 1 for the first.
+    /// The generation of the machine: 1 for the first.
     pub generation: u32,
-    /// The machine that was asked for last; stays when the session ends.
+    /// The machine that was requested last; stays when the session ends.
     pub machine: Option<MachineId>,
-    /// The hash of that machine's token.
+    /// The hash of that machine's agent token.
     pub agent_token: Option<Sha256Hex>,
     /// The generation whose machine was claimed.
     pub claimed_generation: Option<u32>,
     /// Whether the tool runs in it.
     pub cli_started: bool,
-    /// When it was started.
+    /// When it was created.
     pub created_at_ms: UnixMs,
-    /// When somebody last used it.
+    /// When it was last used.
     pub last_used_at_ms: UnixMs,
-    /// When it ends if nobody uses it.
+    /// When it ends unless it is used before.
     pub idle_deadline_ms: Option<UnixMs>,
-    /// When it ends whatever happens.
+    /// When it ends at the latest.
     pub deadline_ms: UnixMs,
-    /// The external machine that it uses, by its name; `None`: machines of this host.
+    /// The name of the external machine that it uses; `None`: machines of this host.
     pub external_machine: Option<String>,
-    /// The method that the tool is being signed in by; `None`: the preferred one.
+    /// The present sign-in method; `None`: the preferred one.
     pub method: Option<MethodName>,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: SessionPurpose,
-    /// How the command with a stored credential ended: exit code, or 128 + signal; `None`: it has not.
+    /// Exit code of the command with a stored credential, or 128 + signal; `None`: it has not exited.
     pub exit_code: Option<i32>,
 }
 
-/// Whether a session lives.
+/// Whether a session is active.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowStatus {
     /// Not ended.
     Active {
-        /// Why the last machine ended, while another takes its place.
+        /// Why the last machine ended, while it is being replaced.
         replacement_reason: Option<Reason>,
     },
-    /// Ended: nothing of the row changes any more.
+    /// Ended: the row does not change any more.
     Ended(End),
 }
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
-    /// Well, or how else.
+    /// The outcome.
     pub outcome: SessionOutcome,
-    /// Why.
+    /// Why it ended.
     pub reason: Reason,
-    /// When.
+    /// When it ended.
     pub at_ms: UnixMs,
 }
 
-/// The ways a session ends.
+/// The outcome of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionOutcome {
-    /// This credential is stored (it may have been deleted since).
+    /// Completed with this credential, which may have been deleted since.
     Completed(CredentialId),
     /// By a fault.
     Failed,
@@ -101,17 +101,17 @@ pub enum SessionOutcome {
     Expired,
 }
 
-/// A cause.
+/// Why a session ended, or why its machine is being replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// Which; carries code, sentence and remedy.
+    /// The problem, with its code, sentence and remedy.
     pub problem: Problem,
-    /// What is particular to this case.
+    /// The details of this case.
     pub detail: Option<String>,
 }
 
 impl Reason {
-    /// A cause with what is particular to this case (`""`: nothing).
+    /// A reason with the details of this case; `""`: no details.
     pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self { problem, detail: (!detail.is_empty()).then_some(detail) }
@@ -119,7 +119,7 @@ impl Reason {
 }
 
 impl SessionRow {
-    /// Whether it has not ended.
+    /// Whether it is active.
     pub fn is_active(&self) -> bool {
         self.end().is_none()
     }
@@ -132,7 +132,7 @@ impl SessionRow {
         }
     }
 
-    /// The credential it completed with.
+    /// The credential with which it completed.
     pub fn credential(&self) -> Option<&CredentialId> {
         match &self.end()?.outcome {
             SessionOutcome::Completed(credential) => Some(credential),
@@ -186,11 +186,10 @@ pub(super) fn decode(row: &AnyRow) -> Result<SessionRow, StoreError> {
     })
 }
 
-/// A method's name in a row.
+/// Reads the name of a method.
 pub(crate) fn method(reader: &RowReader<'_>) -> Result<Option<MethodName>, StoreError> {
     let text = reader.text_or_null("method")?;
-    text.map(|text| MethodName::try_from(text).map_err(|error| reader.corrupt(format!("method: {error}"))))
-        .transpose()
+    text.map(|text| MethodName::try_from(text).map_err(|error| reader.corrupt(format!("method: {error}")))).transpose()
 }
 
 fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
@@ -198,8 +197,7 @@ fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
         None => None,
         Some(code) => {
             let problem = Problem::from_code(&code);
-            let problem =
-                problem.ok_or_else(|| reader.corrupt(format!("reason_code: {code:?} is not known here")))?;
+            let problem = problem.ok_or_else(|| reader.corrupt(format!("reason_code: {code:?} is unknown")))?;
             Some(Reason { problem, detail: reader.text_or_null("reason_detail")? })
         }
     };
@@ -223,6 +221,6 @@ fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
     };
     match (reason, ended_at) {
         (Some(reason), Some(at_ms)) => Ok(RowStatus::Ended(End { outcome, reason, at_ms })),
-        (None, _) | (_, None) => Err(reader.corrupt("ended without saying when and why")),
+        (None, _) | (_, None) => Err(reader.corrupt("ended without a time and a reason")),
     }
 }

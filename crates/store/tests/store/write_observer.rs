@@ -1,6 +1,6 @@
 //! Whoever observes the store hears of every write, twice, with what became of it.
 
-use crate::world::{NOW, World, event, settings};
+use crate::fixture::{NOW, StoreFixture, event, settings};
 use anteroom_store::{Change, Expect, Settings, Store, Transition, Write, WriteKind, WriteObserver, WriteOutcome};
 use sqlx::Executor;
 use std::{
@@ -36,18 +36,18 @@ impl Ear {
 }
 
 /// A second store over the same database, with an ear.
-async fn observed(world: &World, settings: Settings) -> (Store, Arc<Ear>) {
+async fn observed(fixture: &StoreFixture, settings: Settings) -> (Store, Arc<Ear>) {
     let ear = Arc::new(Ear::default());
-    let store = Store::open_observed(&world.path(), settings, ear.clone()).await.unwrap();
+    let store = Store::open_observed(&fixture.path(), settings, ear.clone()).await.unwrap();
     assert_eq!(ear.heard(), ["health: written"], "opening ends with a row that is written");
     (store, ear)
 }
 
 #[tokio::test]
 async fn a_write_is_told_before_and_after_with_what_became_of_it() {
-    let world = World::new().await;
-    let (store, ear) = observed(&world, settings()).await;
-    let row = world.session().await;
+    let fixture = StoreFixture::new().await;
+    let (store, ear) = observed(&fixture, settings()).await;
+    let row = fixture.session().await;
     store.transition(&row.id, Expect::Epoch(0), Change::new(), event("first")).await.unwrap();
     store.append_event(&row.id, event("second")).await.unwrap();
     store.touch(&row.id, NOW + 1, None).await.unwrap();
@@ -73,14 +73,14 @@ async fn a_write_is_told_before_and_after_with_what_became_of_it() {
 
 #[tokio::test]
 async fn a_write_that_the_database_cannot_do_is_told_as_failed() {
-    let world = World::new().await;
-    let row = world.session().await;
-    let (store, ear) = observed(&world, Settings { busy_ms_max: 50, ..settings() }).await;
-    let mut hand = world.hand().await;
-    hand.execute("BEGIN IMMEDIATE").await.unwrap();
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    let (store, ear) = observed(&fixture, Settings { busy_ms_max: 50, ..settings() }).await;
+    let mut sql = fixture.sql().await;
+    sql.execute("BEGIN IMMEDIATE").await.unwrap();
     store.append_event(&row.id, event("locked")).await.unwrap_err();
-    hand.execute("ROLLBACK").await.unwrap();
-    let unknown = crate::world::session_id();
+    sql.execute("ROLLBACK").await.unwrap();
+    let unknown = crate::fixture::session_id();
     store.append_event(&unknown, event("nowhere")).await.unwrap_err();
     assert_eq!(ear.heard(), ["append_event locked: failed", "append_event nowhere: failed"]);
     let words: Vec<&str> = WriteKind::ALL.iter().map(|kind| kind.as_str()).collect();

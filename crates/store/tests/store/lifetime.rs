@@ -1,9 +1,10 @@
 //! What becomes of a credential after it was captured: handed out once, renewed, refreshed by its uses, concluded about.
 
-use crate::world::{NOW, World, event, session_id};
+use crate::fixture::{NOW, StoreFixture, event, session_id};
 use anteroom_store::{
-    SessionPurpose, Change, Completed, Completion, HealthUpdate, Created, CredentialUse, Deletion, Expect, Health, Retention, Leased,
-    NewCredential, NewSession, SessionOutcome, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex, UseOutcome, CompleteUse, OwnerFilter,
+    Change, CompleteUse, Completed, Completion, Created, CredentialUse, Deletion, Expect, Health, HealthUpdate, Leased,
+    NewCredential, NewSession, OwnerFilter, Refresh, Refreshed, Retention, Revisions, SessionOutcome, SessionPurpose,
+    SessionRow, Sha256Hex, UseOutcome,
 };
 use anteroom_vault::Binding;
 use anteroom_wire::{CallerId, CredentialId, Problem, ProviderId, agent::UsePurpose, api::CredentialFile};
@@ -12,7 +13,7 @@ use sqlx::Executor;
 
 const TOKEN: &[u8] = b"agent";
 
-impl World {
+impl StoreFixture {
     /// An active session with this aim and a machine.
     pub(crate) async fn with_purpose(&self, purpose: SessionPurpose) -> SessionRow {
         self.aimed_as(NewSession { purpose, ..self.new_session() }).await
@@ -31,7 +32,12 @@ impl World {
     pub(crate) async fn using(&self, credential: &CredentialId) -> SessionRow {
         let revision = self.store.credential(credential).await.unwrap().unwrap().revision;
         let credential = credential.clone();
-        self.with_purpose(SessionPurpose::UseCredential(CredentialUse { purpose: UsePurpose::Exec, credential, revision })).await
+        self.with_purpose(SessionPurpose::UseCredential(CredentialUse {
+            purpose: UsePurpose::Exec,
+            credential,
+            revision,
+        }))
+        .await
     }
 
     pub(crate) async fn complete(
@@ -55,7 +61,7 @@ impl World {
 
     /// A stored credential that is handed out once, until `until_ms`.
     pub(crate) async fn once(&self, until_ms: u64, plaintext: &[u8]) -> CredentialId {
-        let id = CredentialId::from_parts(NOW, crate::world::chance());
+        let id = CredentialId::from_parts(NOW, crate::fixture::random());
         let row = self.with_purpose(SessionPurpose::default()).await;
         let stored = self.complete(&row, &id, Retention::UntilDelivered { until_ms }, plaintext).await;
         assert!(matches!(stored, Completed::Stored { .. }), "{stored:?}");
@@ -112,14 +118,14 @@ fn files(plaintext: &[u8]) -> [CredentialFile; 1] {
 
 #[tokio::test]
 async fn of_many_leases_at_once_one_gets_what_is_handed_out_once_and_the_bytes_are_gone() {
-    let world = std::sync::Arc::new(World::new().await);
-    let id = world.once(NOW + 1_000, &[7; 64]).await;
-    let tail = world.tail(&id).await;
-    assert!(world.on_disk(&tail));
+    let fixture = std::sync::Arc::new(StoreFixture::new().await);
+    let id = fixture.once(NOW + 1_000, &[7; 64]).await;
+    let tail = fixture.tail(&id).await;
+    assert!(fixture.on_disk(&tail));
     let leases: Vec<_> = (0..20)
         .map(|_| {
-            let (world, id) = (std::sync::Arc::clone(&world), id.clone());
-            tokio::spawn(async move { world.store.lease(&id, &world.owner, NOW + 9).await.unwrap() })
+            let (fixture, id) = (std::sync::Arc::clone(&fixture), id.clone());
+            tokio::spawn(async move { fixture.store.lease(&id, &fixture.owner, NOW + 9).await.unwrap() })
         })
         .collect();
     let mut given = Vec::new();
@@ -128,36 +134,36 @@ async fn of_many_leases_at_once_one_gets_what_is_handed_out_once_and_the_bytes_a
     }
     let [Leased { credential, number: 1, .. }] = given.as_slice() else { panic!("{} leases", given.len()) };
     assert_eq!(credential.deleted_at_ms, Some(NOW + 9));
-    assert!(!world.on_disk(&tail), "the sealed bytes are gone from the files");
-    assert_eq!(world.store.leases(&id, 10).await.unwrap().len(), 1, "the others are not on the record");
-    assert_eq!(world.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
-    assert_eq!(world.store.delete_credential(&id, NOW).await.unwrap(), Deletion::AlreadyDeleted);
-    assert_eq!(world.store.delete_expired(NOW + 9_000, 10).await.unwrap(), []);
+    assert!(!fixture.on_disk(&tail), "the sealed bytes are gone from the files");
+    assert_eq!(fixture.store.leases(&id, 10).await.unwrap().len(), 1, "the others are not on the record");
+    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), Deletion::AlreadyDeleted);
+    assert_eq!(fixture.store.delete_expired(NOW + 9_000, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn what_nobody_fetched_in_time_is_given_to_nobody_and_deleted() {
-    let world = World::new().await;
-    let (late, later) = (world.once(NOW + 10, &[1; 64]).await, world.once(NOW + 20, &[2; 64]).await);
-    let (_, kept) = world.completed(b"stays").await;
-    let tail = world.tail(&late).await;
-    assert_eq!(world.store.delete_expired(NOW + 9, 10).await.unwrap(), []);
-    assert_eq!(world.store.lease(&late, &world.owner, NOW + 10).await.unwrap(), None, "its time is over");
-    assert_eq!(world.store.leases(&late, 1).await.unwrap(), []);
-    let deleted = world.store.delete_expired(NOW + 10, 10).await.unwrap();
+    let fixture = StoreFixture::new().await;
+    let (late, later) = (fixture.once(NOW + 10, &[1; 64]).await, fixture.once(NOW + 20, &[2; 64]).await);
+    let (_, kept) = fixture.completed(b"stays").await;
+    let tail = fixture.tail(&late).await;
+    assert_eq!(fixture.store.delete_expired(NOW + 9, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.lease(&late, &fixture.owner, NOW + 10).await.unwrap(), None, "its time is over");
+    assert_eq!(fixture.store.leases(&late, 1).await.unwrap(), []);
+    let deleted = fixture.store.delete_expired(NOW + 10, 10).await.unwrap();
     assert_eq!(deleted.iter().map(|row| &row.id).collect::<Vec<_>>(), [&late]);
-    assert!(!world.on_disk(&tail));
-    assert_eq!(world.store.credential(&late).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 10));
-    assert!(world.plaintext(&later).await.is_some() && world.plaintext(&kept).await.is_some());
-    assert!(world.store.lease(&later, &world.owner, NOW + 19).await.unwrap().is_some());
+    assert!(!fixture.on_disk(&tail));
+    assert_eq!(fixture.store.credential(&late).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 10));
+    assert!(fixture.plaintext(&later).await.is_some() && fixture.plaintext(&kept).await.is_some());
+    assert!(fixture.store.lease(&later, &fixture.owner, NOW + 19).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
-    let world = World::new().await;
-    let (first, id) = world.completed(&[3; 64]).await;
-    let tail = world.tail(&id).await;
-    assert!(world.on_disk(&tail), "the search finds what is there");
+    let fixture = StoreFixture::new().await;
+    let (first, id) = fixture.completed(&[3; 64]).await;
+    let tail = fixture.tail(&id).await;
+    assert!(fixture.on_disk(&tail), "the search finds what is there");
     let verdict = HealthUpdate {
         credential: &id,
         revision: 1,
@@ -166,66 +172,71 @@ async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
         checked_at_ms: Some(NOW + 40),
         messages: &[],
     };
-    assert!(world.store.set_health(&verdict).await.unwrap());
-    let row = world.renewing(&id).await;
-    let Completed::Stored { credential, row, .. } = world.complete(&row, &id, Retention::UntilDeleted, &[4; 64]).await
+    assert!(fixture.store.set_health(&verdict).await.unwrap());
+    let row = fixture.renewing(&id).await;
+    let Completed::Stored { credential, row, .. } =
+        fixture.complete(&row, &id, Retention::UntilDeleted, &[4; 64]).await
     else {
         panic!()
     };
     assert_eq!(row.end().unwrap().outcome, SessionOutcome::Completed(id.clone()));
-    assert_eq!(world.store.credential(&id).await.unwrap().as_ref(), Some(&*credential));
+    assert_eq!(fixture.store.credential(&id).await.unwrap().as_ref(), Some(&*credential));
     assert_eq!((&credential.session, credential.revision, credential.health), (&row.id, 2, Health::Valid));
     assert_eq!((credential.stored_at_ms, credential.checked_at_ms), (NOW + 50, NOW + 50));
     assert_eq!((credential.health_detail.as_deref(), credential.expires_at_ms), (None, Some(NOW + 100)));
-    assert_eq!(world.plaintext(&id).await.unwrap(), [4; 64]);
-    assert!(!world.on_disk(&tail), "the old bytes are gone from the files");
+    assert_eq!(fixture.plaintext(&id).await.unwrap(), [4; 64]);
+    assert!(!fixture.on_disk(&tail), "the old bytes are gone from the files");
     for session in [&first.id, &row.id] {
-        assert_eq!(world.store.credential_of_session(session).await.unwrap().unwrap().id, id, "both completed with it");
+        assert_eq!(
+            fixture.store.credential_of_session(session).await.unwrap().unwrap().id,
+            id,
+            "both completed with it"
+        );
     }
-    assert_eq!(world.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
-    assert!(!world.store.set_health(&verdict).await.unwrap(), "a verdict on the old bytes says nothing of the new");
+    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
+    assert!(!fixture.store.set_health(&verdict).await.unwrap(), "a verdict on the old bytes says nothing of the new");
 }
 
 #[tokio::test]
 async fn nothing_is_renewed_that_was_deleted_or_is_somebody_elses_or_another_tools() {
-    let world = World::new().await;
-    let (_, id) = world.completed(b"mine").await;
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(b"mine").await;
     let other = CallerId::from_parts(NOW, [5; 10]);
-    let caller = world.new_caller(other.clone(), anteroom_store::Role::Backend, "token-2");
-    world.store.create_caller(&caller).await.unwrap();
+    let caller = fixture.new_caller(other.clone(), anteroom_store::Role::Backend, "token-2");
+    fixture.store.create_caller(&caller).await.unwrap();
     let purpose = SessionPurpose::SignIn { renews: Some(id.clone()) };
-    let foreign = NewSession { owner: other, purpose: purpose.clone(), ..world.new_session() };
+    let foreign = NewSession { owner: other, purpose: purpose.clone(), ..fixture.new_session() };
     let provider: ProviderId = "gemini_cli".parse().unwrap();
-    let other_tool = NewSession { provider, purpose, ..world.new_session() };
+    let other_tool = NewSession { provider, purpose, ..fixture.new_session() };
     for new in [foreign, other_tool] {
-        let row = world.aimed_as(new).await;
-        assert_eq!(world.complete(&row, &id, Retention::UntilDeleted, b"theirs").await, Completed::NothingToRenew);
-        assert!(world.store.session(&row.id).await.unwrap().unwrap().is_active());
-        assert_eq!(world.plaintext(&id).await.unwrap(), b"mine");
+        let row = fixture.aimed_as(new).await;
+        assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"theirs").await, Completed::NothingToRenew);
+        assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
+        assert_eq!(fixture.plaintext(&id).await.unwrap(), b"mine");
     }
-    let row = world.renewing(&id).await;
-    world.store.delete_credential(&id, NOW).await.unwrap();
-    assert_eq!(world.complete(&row, &id, Retention::UntilDeleted, b"late").await, Completed::NothingToRenew);
-    assert_eq!(world.plaintext(&id).await, None);
+    let row = fixture.renewing(&id).await;
+    fixture.store.delete_credential(&id, NOW).await.unwrap();
+    assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"late").await, Completed::NothingToRenew);
+    assert_eq!(fixture.plaintext(&id).await, None);
 }
 
 #[tokio::test]
 async fn a_use_refreshes_again_and_again_and_then_ends_well() {
-    let world = World::new().await;
-    let (_, id) = world.completed(&[1; 64]).await;
-    let row = world.using(&id).await;
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(&[1; 64]).await;
+    let row = fixture.using(&id).await;
     let mut tails = Vec::new();
     for now in 2..=4_u8 {
-        tails.push(world.tail(&id).await);
+        tails.push(fixture.tail(&id).await);
         let installed = u64::from(now) - 1;
         let expected = Revisions { installed, replaced: installed, stored: now.into() };
-        assert_eq!(world.refreshed(&row, &[now; 64]).await, expected);
-        assert_eq!(world.plaintext(&id).await.unwrap(), [now; 64]);
+        assert_eq!(fixture.refreshed(&row, &[now; 64]).await, expected);
+        assert_eq!(fixture.plaintext(&id).await.unwrap(), [now; 64]);
     }
-    assert!(tails.iter().all(|tail| !world.on_disk(tail)), "no older bytes are in the files");
-    let now = world.store.session(&row.id).await.unwrap().unwrap();
+    assert!(tails.iter().all(|tail| !fixture.on_disk(tail)), "no older bytes are in the files");
+    let now = fixture.store.session(&row.id).await.unwrap().unwrap();
     assert!(now.is_active() && now.purpose.credential_use().unwrap().revision == 4);
-    assert_eq!(world.refresh(&row, b"guess", b"x").await, Refreshed::WrongToken);
+    assert_eq!(fixture.refresh(&row, b"guess", b"x").await, Refreshed::WrongToken);
 
     let token = Sha256Hex::of(TOKEN);
     let over = CompleteUse {
@@ -238,70 +249,78 @@ async fn a_use_refreshes_again_and_again_and_then_ends_well() {
     };
     let guess = Sha256Hex::of(b"guess");
     let wrong = CompleteUse { agent_token: &guess, ..over };
-    assert_eq!(world.store.complete_use(&wrong, event("completed")).await.unwrap(), UseOutcome::WrongToken);
-    let UseOutcome::Completed { row: ended, .. } = world.store.complete_use(&over, event("completed")).await.unwrap() else {
+    assert_eq!(fixture.store.complete_use(&wrong, event("completed")).await.unwrap(), UseOutcome::WrongToken);
+    let UseOutcome::Completed { row: ended, .. } = fixture.store.complete_use(&over, event("completed")).await.unwrap()
+    else {
         panic!()
     };
-    assert_eq!(world.store.session(&row.id).await.unwrap().as_ref(), Some(&*ended));
+    assert_eq!(fixture.store.session(&row.id).await.unwrap().as_ref(), Some(&*ended));
     let end = ended.end().unwrap();
     assert_eq!((&end.outcome, end.reason.problem), (&SessionOutcome::Completed(id.clone()), Problem::UseCompleted));
     assert_eq!(ended.exit_code, Some(137));
-    let again = world.store.complete_use(&over, event("completed")).await.unwrap();
+    let again = fixture.store.complete_use(&over, event("completed")).await.unwrap();
     assert_eq!(again, UseOutcome::Ignored(ended.clone()));
-    assert_eq!(world.refresh(&row, TOKEN, b"late").await, Refreshed::Ignored(ended));
-    assert_eq!(world.kinds(&row.id).await[2..], ["refreshed_2", "refreshed_3", "refreshed_4", "completed"]);
+    assert_eq!(fixture.refresh(&row, TOKEN, b"late").await, Refreshed::Ignored(ended));
+    assert_eq!(fixture.kinds(&row.id).await[2..], ["refreshed_2", "refreshed_3", "refreshed_4", "completed"]);
 }
 
 #[tokio::test]
 async fn of_two_uses_the_last_one_wins_and_the_record_says_over_what() {
-    let world = World::new().await;
-    let (_, id) = world.completed(b"one").await;
-    let (a, b) = (world.using(&id).await, world.using(&id).await);
-    assert_eq!(world.refreshed(&a, b"of a").await, Revisions { installed: 1, replaced: 1, stored: 2 });
-    assert_eq!(world.refreshed(&b, b"of b").await, Revisions { installed: 1, replaced: 2, stored: 3 });
-    assert_eq!(world.refreshed(&b, b"of b again").await, Revisions { installed: 3, replaced: 3, stored: 4 });
-    assert_eq!(world.refreshed(&a, b"of a again").await, Revisions { installed: 2, replaced: 4, stored: 5 });
-    assert_eq!(world.plaintext(&id).await.unwrap(), b"of a again");
-    world.store.delete_credential(&id, NOW).await.unwrap();
-    assert_eq!(world.refresh(&a, TOKEN, b"late").await, Refreshed::NothingToReplace);
-    assert_eq!(world.plaintext(&id).await, None, "what was deleted stays deleted");
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(b"one").await;
+    let (a, b) = (fixture.using(&id).await, fixture.using(&id).await);
+    assert_eq!(fixture.refreshed(&a, b"of a").await, Revisions { installed: 1, replaced: 1, stored: 2 });
+    assert_eq!(fixture.refreshed(&b, b"of b").await, Revisions { installed: 1, replaced: 2, stored: 3 });
+    assert_eq!(fixture.refreshed(&b, b"of b again").await, Revisions { installed: 3, replaced: 3, stored: 4 });
+    assert_eq!(fixture.refreshed(&a, b"of a again").await, Revisions { installed: 2, replaced: 4, stored: 5 });
+    assert_eq!(fixture.plaintext(&id).await.unwrap(), b"of a again");
+    fixture.store.delete_credential(&id, NOW).await.unwrap();
+    assert_eq!(fixture.refresh(&a, TOKEN, b"late").await, Refreshed::NothingToReplace);
+    assert_eq!(fixture.plaintext(&id).await, None, "what was deleted stays deleted");
 }
 
 #[tokio::test]
 async fn what_a_session_is_not_for_is_refused_and_changes_nothing() {
-    let world = World::new().await;
-    let (_, id) = world.completed(b"one").await;
-    let (signs_in, uses) = (world.session_with_machine("agent").await, world.using(&id).await);
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(b"one").await;
+    let (signs_in, uses) = (fixture.session_with_machine("agent").await, fixture.using(&id).await);
     let token = Sha256Hex::of(TOKEN);
-    let over =
-        CompleteUse { session: &signs_in.id, generation: 1, agent_token: &token, exit_code: 0, messages: &[], at_ms: NOW };
-    world.store.complete_use(&over, event("completed")).await.unwrap_err();
-    let sealed = world.seal(&uses, &id, b"two");
-    let credential = NewCredential { id: &id, sealed: &sealed, files: &[], retention: Retention::UntilDeleted, expires_at_ms: None };
+    let over = CompleteUse {
+        session: &signs_in.id,
+        generation: 1,
+        agent_token: &token,
+        exit_code: 0,
+        messages: &[],
+        at_ms: NOW,
+    };
+    fixture.store.complete_use(&over, event("completed")).await.unwrap_err();
+    let sealed = fixture.seal(&uses, &id, b"two");
+    let credential =
+        NewCredential { id: &id, sealed: &sealed, files: &[], retention: Retention::UntilDeleted, expires_at_ms: None };
     let completion =
         Completion { session: &uses.id, generation: 1, agent_token: &token, credential, messages: &[], at_ms: NOW };
-    world.store.complete_with_credential(&completion, event("completed")).await.unwrap_err();
+    fixture.store.complete_with_credential(&completion, event("completed")).await.unwrap_err();
     for row in [signs_in, uses] {
-        assert_eq!(world.store.session(&row.id).await.unwrap(), Some(row));
+        assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row));
     }
-    assert_eq!(world.plaintext(&id).await.unwrap(), b"one");
+    assert_eq!(fixture.plaintext(&id).await.unwrap(), b"one");
 }
 
 #[tokio::test]
 async fn every_purpose_and_every_health_reads_back() {
-    let world = World::new().await;
-    let (_, id) = world.completed(b"one").await;
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(b"one").await;
     for purpose in [UsePurpose::Exec, UsePurpose::Check, UsePurpose::Logout] {
         let purpose = SessionPurpose::UseCredential(CredentialUse { purpose, credential: id.clone(), revision: 1 });
-        let row = world.with_purpose(purpose.clone()).await;
-        assert_eq!(world.store.session(&row.id).await.unwrap().unwrap().purpose, purpose);
+        let row = fixture.with_purpose(purpose.clone()).await;
+        assert_eq!(fixture.store.session(&row.id).await.unwrap().unwrap().purpose, purpose);
     }
     for health in Health::ALL.iter().copied() {
         let detail = "x".repeat(3_000);
         let conclusion =
             HealthUpdate { credential: &id, revision: 1, health, detail: &detail, checked_at_ms: None, messages: &[] };
-        assert!(world.store.set_health(&conclusion).await.unwrap());
-        let row = world.store.credential(&id).await.unwrap().unwrap();
+        assert!(fixture.store.set_health(&conclusion).await.unwrap());
+        let row = fixture.store.credential(&id).await.unwrap().unwrap();
         assert_eq!((row.health, row.checked_at_ms), (health, NOW + 5), "nobody was asked");
         assert_eq!(row.health_detail.unwrap().len(), 1_000);
     }
@@ -309,20 +328,26 @@ async fn every_purpose_and_every_health_reads_back() {
 
 #[tokio::test]
 async fn what_ends_is_listed_until_that_is_written_down() {
-    let world = World::new().await;
-    let row = world.with_purpose(SessionPurpose::default()).await;
+    let fixture = StoreFixture::new().await;
+    let row = fixture.with_purpose(SessionPurpose::default()).await;
     let id = CredentialId::from_parts(NOW, [9; 10]);
     // It ends at NOW + 100.
-    world.complete(&row, &id, Retention::UntilDeleted, b"one").await;
-    world.completed(b"has no end").await;
+    fixture.complete(&row, &id, Retention::UntilDeleted, b"one").await;
+    fixture.completed(b"has no end").await;
     let ending = async |now, soon| {
-        let rows = world.store.expiring_credentials(now, soon, 10).await.unwrap();
+        let rows = fixture.store.expiring_credentials(now, soon, 10).await.unwrap();
         rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
     };
     let conclude = async |health| {
-        let conclusion =
-            HealthUpdate { credential: &id, revision: 1, health, detail: "It ends.", checked_at_ms: None, messages: &[] };
-        assert!(world.store.set_health(&conclusion).await.unwrap());
+        let conclusion = HealthUpdate {
+            credential: &id,
+            revision: 1,
+            health,
+            detail: "It ends.",
+            checked_at_ms: None,
+            messages: &[],
+        };
+        assert!(fixture.store.set_health(&conclusion).await.unwrap());
     };
     assert_eq!(ending(NOW, NOW + 99).await, []);
     assert_eq!(ending(NOW, NOW + 100).await, std::slice::from_ref(&id));
@@ -335,38 +360,38 @@ async fn what_ends_is_listed_until_that_is_written_down() {
 
 #[tokio::test]
 async fn bytes_that_a_reader_held_in_the_log_go_with_the_next_purge() {
-    let world = World::with(anteroom_store::Settings { busy_ms_max: 200, ..crate::world::settings() }).await;
-    let (_, id) = world.completed(&[8; 64]).await;
-    let tail = world.tail(&id).await;
-    let mut hand = world.hand().await;
-    hand.execute("BEGIN").await.unwrap();
-    hand.execute("SELECT COUNT(*) FROM credentials").await.unwrap();
-    assert_eq!(world.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Deleted);
-    assert!(world.on_disk(&tail), "the log cannot be emptied while somebody reads from it");
-    hand.execute("ROLLBACK").await.unwrap();
-    world.store.purge(NOW).await.unwrap();
-    assert!(!world.on_disk(&tail));
+    let fixture = StoreFixture::with(anteroom_store::Settings { busy_ms_max: 200, ..crate::fixture::settings() }).await;
+    let (_, id) = fixture.completed(&[8; 64]).await;
+    let tail = fixture.tail(&id).await;
+    let mut sql = fixture.sql().await;
+    sql.execute("BEGIN").await.unwrap();
+    sql.execute("SELECT COUNT(*) FROM credentials").await.unwrap();
+    assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Deleted);
+    assert!(fixture.on_disk(&tail), "the log cannot be emptied while somebody reads from it");
+    sql.execute("ROLLBACK").await.unwrap();
+    fixture.store.purge(NOW).await.unwrap();
+    assert!(!fixture.on_disk(&tail));
 }
 
 #[tokio::test]
 async fn a_rotation_does_not_undo_a_renewal() {
-    let world = World::new().await;
-    let (_, id) = world.completed(b"old").await;
-    let [(_, sealed)] = &world.store.sealed_with(world.ring.current(), 10).await.unwrap()[..] else { panic!() };
-    let row = world.renewing(&id).await;
-    world.complete(&row, &id, Retention::UntilDeleted, b"new").await;
-    let again = world.ring.rewrap(sealed).unwrap();
-    assert!(!world.store.replace_sealed(&id, sealed, &again).await.unwrap());
-    assert_eq!(world.plaintext(&id).await.unwrap(), b"new");
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(b"old").await;
+    let [(_, sealed)] = &fixture.store.sealed_with(fixture.ring.current(), 10).await.unwrap()[..] else { panic!() };
+    let row = fixture.renewing(&id).await;
+    fixture.complete(&row, &id, Retention::UntilDeleted, b"new").await;
+    let again = fixture.ring.rewrap(sealed).unwrap();
+    assert!(!fixture.store.replace_sealed(&id, sealed, &again).await.unwrap());
+    assert_eq!(fixture.plaintext(&id).await.unwrap(), b"new");
 }
 
 #[tokio::test]
 async fn the_database_itself_holds_what_a_credential_and_its_session_are() {
-    let world = World::new().await;
-    let (_, id) = world.completed(b"one").await;
-    let (_, other) = world.completed(b"two").await;
-    let (uses, signs_in) = (world.using(&id).await, world.session_with_machine("agent").await);
-    let mut hand = world.hand().await;
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(b"one").await;
+    let (_, other) = fixture.completed(b"two").await;
+    let (uses, signs_in) = (fixture.using(&id).await, fixture.session_with_machine("agent").await);
+    let mut sql = fixture.sql().await;
     for text in [
         format!("UPDATE sessions SET purpose = 'check' WHERE id = '{}'", uses.id),
         format!("UPDATE sessions SET used_credential_id = '{other}' WHERE id = '{}'", uses.id),
@@ -388,10 +413,10 @@ async fn the_database_itself_holds_what_a_credential_and_its_session_are() {
         format!("DELETE FROM credentials WHERE id = '{id}'"),
         "INSERT INTO outbox (id, kind, created_at_ms, due_at_ms) VALUES ('m', 'k', 1, 1)".to_owned(),
     ] {
-        assert!(hand.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
+        assert!(sql.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
     }
-    assert_eq!(world.store.session(&uses.id).await.unwrap(), Some(uses));
-    assert_eq!(world.store.credential_of_session(&session_id()).await.unwrap(), None);
+    assert_eq!(fixture.store.session(&uses.id).await.unwrap(), Some(uses));
+    assert_eq!(fixture.store.credential_of_session(&session_id()).await.unwrap(), None);
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -415,22 +440,22 @@ fn deed() -> impl Strategy<Value = Deed> {
 
 /// A credential is its last bytes, how often they were replaced, and whether it was deleted.
 async fn run(deeds: Vec<Deed>) {
-    let world = World::new().await;
-    let (_, id) = world.completed(b"0").await;
-    let uses = [world.using(&id).await, world.using(&id).await];
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(b"0").await;
+    let uses = [fixture.using(&id).await, fixture.using(&id).await];
     let (mut revision, mut installed, mut leases) = (1, [1, 1], 0);
     let mut content = Some(b"0".to_vec());
     for (at, deed) in deeds.into_iter().enumerate() {
         let new = format!("bytes of deed {at}").into_bytes();
         match deed {
             Deed::Renew => {
-                let row = world.renewing(&id).await;
-                let done = world.complete(&row, &id, Retention::UntilDeleted, &new).await;
+                let row = fixture.renewing(&id).await;
+                let done = fixture.complete(&row, &id, Retention::UntilDeleted, &new).await;
                 assert_eq!(matches!(done, Completed::Stored { .. }), content.is_some(), "{done:?}");
                 revision += u64::from(content.is_some());
                 content = content.map(|_| new);
             }
-            Deed::Refresh { of } => match (world.refresh(&uses[usize::from(of)], TOKEN, &new).await, &content) {
+            Deed::Refresh { of } => match (fixture.refresh(&uses[usize::from(of)], TOKEN, &new).await, &content) {
                 (Refreshed::Stored { revisions, .. }, Some(_)) => {
                     let installed = &mut installed[usize::from(of)];
                     let expected = Revisions { installed: *installed, replaced: revision, stored: revision + 1 };
@@ -442,23 +467,23 @@ async fn run(deeds: Vec<Deed>) {
                 (other, _) => panic!("{other:?}"),
             },
             Deed::Lease => {
-                let leased = world.store.lease(&id, &world.owner, NOW).await.unwrap();
+                let leased = fixture.store.lease(&id, &fixture.owner, NOW).await.unwrap();
                 leases += u64::from(content.is_some());
                 assert_eq!(leased.map(|leased| leased.number), content.as_ref().map(|_| leases));
             }
             Deed::Rotate => {
-                for (id, sealed) in world.store.sealed_with(world.ring.current(), 10).await.unwrap() {
-                    let again = world.ring.rewrap(&sealed).unwrap();
-                    assert!(world.store.replace_sealed(&id, &sealed, &again).await.unwrap());
+                for (id, sealed) in fixture.store.sealed_with(fixture.ring.current(), 10).await.unwrap() {
+                    let again = fixture.ring.rewrap(&sealed).unwrap();
+                    assert!(fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap());
                 }
             }
             Deed::Delete => {
-                world.store.delete_credential(&id, NOW).await.unwrap();
+                fixture.store.delete_credential(&id, NOW).await.unwrap();
                 content = None;
             }
         }
-        assert_eq!(world.plaintext(&id).await, content);
-        let row = world.store.credential(&id).await.unwrap().unwrap();
+        assert_eq!(fixture.plaintext(&id).await, content);
+        let row = fixture.store.credential(&id).await.unwrap().unwrap();
         assert_eq!((row.revision, row.deleted_at_ms.is_some()), (revision, content.is_none()));
     }
 }

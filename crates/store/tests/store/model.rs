@@ -1,7 +1,7 @@
 //! Any order of calls on one session gives what a ten-line model gives.
 
-use crate::world::{HOUR, NOW, World, event};
-use anteroom_store::{Change, Completed, Expect, SessionOutcome, Reason, Transition};
+use crate::fixture::{HOUR, NOW, StoreFixture, event};
+use anteroom_store::{Change, Completed, Expect, Reason, SessionOutcome, Transition};
 use anteroom_wire::Problem;
 use proptest::prelude::*;
 
@@ -46,15 +46,15 @@ fn call() -> impl Strategy<Value = Call> {
 }
 
 async fn run(calls: Vec<Call>) {
-    let world = World::new().await;
-    let first = world.session_with_machine("agent").await;
+    let fixture = StoreFixture::new().await;
+    let first = fixture.session_with_machine("agent").await;
     let (id, mut epoch, mut entries, mut ended) = (first.id.clone(), 1u64, 2u64, Ended::No);
     for call in calls {
         let active = ended == Ended::No;
         match call {
             Call::Change { epochs_ago } => {
                 let expect = Expect::Epoch(epoch.saturating_sub(epochs_ago));
-                let answer = world.store.transition(&id, expect, Change::new(), event("changed")).await.unwrap();
+                let answer = fixture.store.transition(&id, expect, Change::new(), event("changed")).await.unwrap();
                 let counts = active && epochs_ago == 0;
                 assert_eq!(matches!(answer, Transition::Done { .. }), counts);
                 epoch += u64::from(counts);
@@ -67,7 +67,7 @@ async fn run(calls: Vec<Call>) {
                     Way::Cancel => Change::new().cancel(reason, NOW),
                     Way::Expire => Change::new().expire(reason, NOW),
                 };
-                let answer = world.store.transition(&id, Expect::Active, change, event("ended")).await.unwrap();
+                let answer = fixture.store.transition(&id, Expect::Active, change, event("ended")).await.unwrap();
                 assert_eq!(matches!(answer, Transition::Done { .. }), active);
                 if active {
                     (epoch, entries, ended) = (epoch + 1, entries + 1, Ended::By(way));
@@ -75,7 +75,7 @@ async fn run(calls: Vec<Call>) {
             }
             Call::Deliver { right_token } => {
                 let token = if right_token { "agent" } else { "guess" };
-                match world.deliver(&first, token, 1, b"secret").await {
+                match fixture.deliver(&first, token, 1, b"secret").await {
                     Completed::Stored { .. } => {
                         assert!(active && right_token);
                         (epoch, entries, ended) = (epoch + 1, entries + 1, Ended::Completed);
@@ -85,10 +85,10 @@ async fn run(calls: Vec<Call>) {
                     Completed::NothingToRenew => panic!("it renews nothing"),
                 }
             }
-            Call::Touch => assert_eq!(world.store.touch(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),
-            Call::Note => entries = world.store.append_event(&id, event("note")).await.unwrap().unwrap().number,
+            Call::Touch => assert_eq!(fixture.store.touch(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),
+            Call::Note => entries = fixture.store.append_event(&id, event("note")).await.unwrap().unwrap().number,
         }
-        let row = world.store.session(&id).await.unwrap().unwrap();
+        let row = fixture.store.session(&id).await.unwrap().unwrap();
         let seen = match row.end().map(|end| &end.outcome) {
             None => Ended::No,
             Some(SessionOutcome::Completed(_)) => Ended::Completed,
@@ -97,10 +97,10 @@ async fn run(calls: Vec<Call>) {
             Some(SessionOutcome::Expired) => Ended::By(Way::Expire),
         };
         assert_eq!((row.epoch, seen), (epoch, ended));
-        let timeline = world.store.timeline(&id, 0, 1000).await.unwrap();
+        let timeline = fixture.store.timeline(&id, 0, 1000).await.unwrap();
         let numbers: Vec<u64> = timeline.iter().map(|entry| entry.number).collect();
         assert_eq!(numbers, (1..=entries).collect::<Vec<u64>>());
-        let stored = world.store.credential_of_session(&id).await.unwrap().is_some();
+        let stored = fixture.store.credential_of_session(&id).await.unwrap().is_some();
         assert_eq!(stored, ended == Ended::Completed, "a credential is stored exactly when the session completed");
     }
 }

@@ -1,17 +1,17 @@
 //! One change wins, and what has ended stays.
 
-use crate::world::{NOW, World, event, session_id};
-use anteroom_store::{Change, Expect, StoreErrorKind, RowStatus, SessionOutcome, Reason, StoreError, Transition};
+use crate::fixture::{NOW, StoreFixture, event, session_id};
+use anteroom_store::{Change, Expect, Reason, RowStatus, SessionOutcome, StoreError, StoreErrorKind, Transition};
 use anteroom_wire::{MachineId, Problem};
 use sqlx::Executor;
 
 #[tokio::test]
 async fn of_a_hundred_changes_at_one_epoch_exactly_one_happens() {
-    let world = World::new().await;
-    let row = world.session().await;
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
     let changes: Vec<_> = (0..100)
         .map(|n| {
-            let (store, id) = (world.store.clone(), row.id.clone());
+            let (store, id) = (fixture.store.clone(), row.id.clone());
             let reason = Reason::new(Problem::MachineFailed, format!("change {n}"));
             tokio::spawn(async move {
                 let change = Change::new().replacement_reason(Some(reason));
@@ -32,33 +32,36 @@ async fn of_a_hundred_changes_at_one_epoch_exactly_one_happens() {
     assert_eq!((done.len(), refused), (1, 99));
     let (winner, entry) = &done[0];
     assert_eq!(entry.number, 2);
-    assert_eq!(world.store.session(&row.id).await.unwrap().as_ref(), Some(&**winner));
-    assert_eq!(world.kinds(&row.id).await, ["started", "changed"]);
+    assert_eq!(fixture.store.session(&row.id).await.unwrap().as_ref(), Some(&**winner));
+    assert_eq!(fixture.kinds(&row.id).await, ["started", "changed"]);
 }
 
 #[tokio::test]
 async fn a_change_writes_what_it_names_and_leaves_the_rest() {
-    let world = World::new().await;
-    let before = world.session_with_machine("agent").await;
+    let fixture = StoreFixture::new().await;
+    let before = fixture.session_with_machine("agent").await;
     let machine = MachineId::from_parts(NOW, [4; 10]);
     let reason = Reason::new(Problem::MachineFailed, "killed");
-    let change =
-        Change::new().generation(2).machine(Some(machine.clone())).cli_started(false).replacement_reason(Some(reason.clone()));
-    let after = world.done(&before.id, Expect::Epoch(1), change, "replaced").await;
+    let change = Change::new()
+        .generation(2)
+        .machine(Some(machine.clone()))
+        .cli_started(false)
+        .replacement_reason(Some(reason.clone()));
+    let after = fixture.done(&before.id, Expect::Epoch(1), change, "replaced").await;
     assert_eq!((after.generation, after.machine.as_ref(), after.cli_started), (2, Some(&machine), false));
     assert_eq!((after.epoch, after.reason()), (2, Some(&reason)));
     assert_eq!((&after.agent_token, after.claimed_generation), (&before.agent_token, Some(1)));
-    assert_eq!(world.store.session(&before.id).await.unwrap(), Some(after.clone()));
+    assert_eq!(fixture.store.session(&before.id).await.unwrap(), Some(after.clone()));
 
     let cleared = Change::new().replacement_reason(None).machine(None).agent_token(None).claimed_generation(None);
-    let after = world.done(&before.id, Expect::Active, cleared, "cleared").await;
+    let after = fixture.done(&before.id, Expect::Active, cleared, "cleared").await;
     assert_eq!((after.machine, after.agent_token, after.claimed_generation), (None, None, None));
     assert_eq!(after.status, RowStatus::Active { replacement_reason: None });
 }
 
 #[tokio::test]
 async fn every_end_with_every_reason_reads_back() {
-    let world = World::new().await;
+    let fixture = StoreFixture::new().await;
     for problem in Problem::ALL {
         let reason = Reason::new(*problem, "in detail");
         for (change, outcome) in [
@@ -66,40 +69,40 @@ async fn every_end_with_every_reason_reads_back() {
             (Change::new().cancel(reason.clone(), NOW + 1), SessionOutcome::Cancelled),
             (Change::new().expire(reason.clone(), NOW + 1), SessionOutcome::Expired),
         ] {
-            let id = world.session().await.id;
-            world.done(&id, Expect::Active, change, "ended").await;
-            let end = world.store.session(&id).await.unwrap().unwrap().end().cloned().unwrap();
+            let id = fixture.session().await.id;
+            fixture.done(&id, Expect::Active, change, "ended").await;
+            let end = fixture.store.session(&id).await.unwrap().unwrap().end().cloned().unwrap();
             assert_eq!((end.outcome, &end.reason, end.at_ms), (outcome, &reason, NOW + 1));
         }
     }
-    assert_eq!(world.store.active_sessions().await.unwrap(), []);
+    assert_eq!(fixture.store.active_sessions().await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn what_was_cancelled_is_not_overwritten_by_a_late_failure() {
-    let world = World::new().await;
-    let row = world.session().await;
-    world
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    fixture
         .done(&row.id, Expect::Active, Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW), "cancelled")
         .await;
     for expect in [Expect::Active, Expect::Epoch(0), Expect::Epoch(1)] {
         let late = Change::new().fail(Reason::new(Problem::ReadyTimeout, ""), NOW + 9);
-        let answer = world.store.transition(&row.id, expect, late, event("late")).await.unwrap();
+        let answer = fixture.store.transition(&row.id, expect, late, event("late")).await.unwrap();
         let Transition::Conflict(now) = answer else { panic!("{answer:?}") };
         assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
     }
-    assert_eq!(world.kinds(&row.id).await, ["started", "cancelled"]);
+    assert_eq!(fixture.kinds(&row.id).await, ["started", "cancelled"]);
     // A note about what happened afterwards is not a change.
-    world.store.append_event(&row.id, event("machine_stopped")).await.unwrap().unwrap();
+    fixture.store.append_event(&row.id, event("machine_stopped")).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn an_ended_session_and_the_records_stay_even_for_direct_sql() {
-    let world = World::new().await;
-    let (row, credential) = world.completed(b"secret").await;
-    world.store.lease(&credential, &world.owner, NOW).await.unwrap().unwrap();
-    world.store.delete_credential(&credential, NOW).await.unwrap();
-    let mut hand = world.hand().await;
+    let fixture = StoreFixture::new().await;
+    let (row, credential) = fixture.completed(b"secret").await;
+    fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
+    fixture.store.delete_credential(&credential, NOW).await.unwrap();
+    let mut sql = fixture.sql().await;
     for text in [
         "UPDATE sessions SET state = 'cancelled', credential_id = NULL",
         "UPDATE sessions SET state = 'active', ended_at_ms = NULL, credential_id = NULL",
@@ -111,29 +114,29 @@ async fn an_ended_session_and_the_records_stay_even_for_direct_sql() {
         "DELETE FROM leases",
         "UPDATE credentials SET deleted_at_ms = NULL, sealed = x'00'",
     ] {
-        assert!(hand.execute(text).await.is_err(), "{text}");
+        assert!(sql.execute(text).await.is_err(), "{text}");
     }
-    assert_eq!(world.store.session(&row.id).await.unwrap().unwrap(), row);
-    assert_eq!(world.kinds(&row.id).await, ["started", "machine_claimed", "credential_stored"]);
+    assert_eq!(fixture.store.session(&row.id).await.unwrap().unwrap(), row);
+    assert_eq!(fixture.kinds(&row.id).await, ["started", "machine_claimed", "credential_stored"]);
 }
 
 #[tokio::test]
 async fn an_unknown_session_is_told() {
-    let world = World::new().await;
-    let error = world.store.transition(&session_id(), Expect::Active, Change::new(), event("x")).await.unwrap_err();
+    let fixture = StoreFixture::new().await;
+    let error = fixture.store.transition(&session_id(), Expect::Active, Change::new(), event("x")).await.unwrap_err();
     assert!(matches!(error, StoreError::SessionNotFound(_)), "{error:?}");
     assert_eq!(error.kind(), StoreErrorKind::Conflict);
 }
 
 #[tokio::test]
 async fn a_change_whose_entry_fails_did_not_happen() {
-    let world = World::new().await;
-    let row = world.session().await;
-    let mut hand = world.hand().await;
-    hand.execute("CREATE TRIGGER no_entries BEFORE INSERT ON timeline BEGIN SELECT RAISE(ABORT, 'no'); END")
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    let mut sql = fixture.sql().await;
+    sql.execute("CREATE TRIGGER no_entries BEFORE INSERT ON timeline BEGIN SELECT RAISE(ABORT, 'no'); END")
         .await
         .unwrap();
     let change = Change::new().fail(Reason::new(Problem::Internal, ""), NOW);
-    world.store.transition(&row.id, Expect::Active, change, event("failed")).await.unwrap_err();
-    assert_eq!(world.store.session(&row.id).await.unwrap(), Some(row));
+    fixture.store.transition(&row.id, Expect::Active, change, event("failed")).await.unwrap_err();
+    assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row));
 }

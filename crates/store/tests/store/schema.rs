@@ -1,21 +1,21 @@
 //! The schema: made from nothing, kept over restarts, refused when it is newer, strict about words.
 
-use crate::world::{NOW, World, settings};
-use anteroom_store::{StoreErrorKind, SCHEMA_VERSION, Store, StoreError};
+use crate::fixture::{NOW, StoreFixture, settings};
+use anteroom_store::{SCHEMA_VERSION, Store, StoreError, StoreErrorKind};
 use sqlx::Executor;
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
-    let world = World::new().await;
-    let (row, credential) = world.completed(b"secret").await;
-    world.store.set_key_fingerprint(&world.ring.fingerprint()).await.unwrap();
-    world.store.close().await;
+    let fixture = StoreFixture::new().await;
+    let (row, credential) = fixture.completed(b"secret").await;
+    fixture.store.set_key_fingerprint(&fixture.ring.fingerprint()).await.unwrap();
+    fixture.store.close().await;
 
-    let store = Store::open(&world.path(), settings()).await.unwrap();
+    let store = Store::open(&fixture.path(), settings()).await.unwrap();
     assert_eq!(store.session(&row.id).await.unwrap(), Some(row));
     assert!(store.read_back(&credential).await.unwrap().is_some());
     let fingerprint = store.key_fingerprint().await.unwrap().unwrap();
-    world.ring.check_fingerprint(&fingerprint).unwrap();
+    fixture.ring.check_fingerprint(&fingerprint).unwrap();
 }
 
 #[tokio::test]
@@ -35,27 +35,27 @@ async fn many_first_starts_at_once_make_one_schema() {
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_with_both_versions() {
-    let world = World::new().await;
-    world.store.close().await;
+    let fixture = StoreFixture::new().await;
+    fixture.store.close().await;
     let newer = SCHEMA_VERSION + 6;
-    let mut hand = world.hand().await;
+    let mut sql = fixture.sql().await;
     let set = format!("UPDATE meta SET value = '{newer}' WHERE key = 'schema_version'");
-    hand.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
-    let error = Store::open(&world.path(), settings()).await.unwrap_err();
+    sql.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
+    let error = Store::open(&fixture.path(), settings()).await.unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema { found, known } if found == newer && known == SCHEMA_VERSION));
     let text = error.to_string();
     assert!(text.contains(&newer.to_string()) && text.contains(&SCHEMA_VERSION.to_string()), "{text}");
 
-    hand.execute("UPDATE meta SET value = 'one' WHERE key = 'schema_version'").await.unwrap();
-    assert_eq!(Store::open(&world.path(), settings()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    sql.execute("UPDATE meta SET value = 'one' WHERE key = 'schema_version'").await.unwrap();
+    assert_eq!(Store::open(&fixture.path(), settings()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]
 async fn words_outside_the_lists_and_half_rows_are_refused_by_the_database() {
-    let world = World::new().await;
-    let row = world.session().await;
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
     let id = &row.id;
-    let mut hand = world.hand().await;
+    let mut sql = fixture.sql().await;
     for text in [
         "UPDATE sessions SET state = 'paused'".to_owned(),
         "UPDATE sessions SET state = 'failed'".to_owned(),
@@ -75,7 +75,7 @@ async fn words_outside_the_lists_and_half_rows_are_refused_by_the_database() {
         ),
         "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('ses_none', 1, 0, 'k', 's', '{}')".to_owned(),
     ] {
-        assert!(hand.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
+        assert!(sql.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
     }
-    assert_eq!(world.store.session(id).await.unwrap(), Some(row));
+    assert_eq!(fixture.store.session(id).await.unwrap(), Some(row));
 }

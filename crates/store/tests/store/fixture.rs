@@ -1,8 +1,8 @@
 //! A database of its own for each test, with a key ring, and a second way in for direct SQL.
 
 use anteroom_store::{
-    SessionPurpose, Change, Completed, Completion, Created, Expect, Retention, NewCaller, NewCredential, NewEvent, NewSession, Role,
-    SessionRow, Settings, Sha256Hex, Store, Transition,
+    Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewEvent, NewSession, Retention, Role,
+    SessionPurpose, SessionRow, Settings, Sha256Hex, Store, Transition,
 };
 use anteroom_vault::{Binding, KeyRing, Sealed};
 use anteroom_wire::{CallerId, CredentialId, MachineId, ProviderId, SessionId, api::CredentialFile};
@@ -12,14 +12,14 @@ use std::path::PathBuf;
 pub(crate) const NOW: u64 = 1_800_000_000_000;
 pub(crate) const HOUR: u64 = 3_600_000;
 
-pub(crate) fn chance() -> [u8; 10] {
+pub(crate) fn random() -> [u8; 10] {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes).unwrap();
     bytes
 }
 
 pub(crate) fn session_id() -> SessionId {
-    SessionId::from_parts(NOW, chance())
+    SessionId::from_parts(NOW, random())
 }
 
 pub(crate) fn provider() -> ProviderId {
@@ -35,14 +35,14 @@ pub(crate) fn settings() -> Settings {
     Settings { busy_ms_max: 60_000, ..Settings::default() }
 }
 
-pub(crate) struct World {
+pub(crate) struct StoreFixture {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) store: Store,
     pub(crate) ring: KeyRing,
     pub(crate) owner: CallerId,
 }
 
-impl World {
+impl StoreFixture {
     pub(crate) async fn new() -> Self {
         Self::with(settings()).await
     }
@@ -51,10 +51,14 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("anteroom.db"), settings).await.unwrap();
         let ring = KeyRing::open_or_create(&directory.path().join("keys.json")).unwrap();
-        let owner = CallerId::from_parts(NOW, chance());
-        let world = Self { directory, store, ring, owner };
-        world.store.create_caller(&world.new_caller(world.owner.clone(), Role::Backend, "token-1")).await.unwrap();
-        world
+        let owner = CallerId::from_parts(NOW, random());
+        let fixture = Self { directory, store, ring, owner };
+        fixture
+            .store
+            .create_caller(&fixture.new_caller(fixture.owner.clone(), Role::Backend, "token-1"))
+            .await
+            .unwrap();
+        fixture
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -97,7 +101,7 @@ impl World {
     pub(crate) async fn session_with_machine(&self, token: &str) -> SessionRow {
         let row = self.session().await;
         let change = Change::new()
-            .machine(Some(MachineId::from_parts(NOW, chance())))
+            .machine(Some(MachineId::from_parts(NOW, random())))
             .agent_token(Some(Sha256Hex::of(token.as_bytes())))
             .claimed_generation(Some(1))
             .cli_started(true);
@@ -125,7 +129,7 @@ impl World {
         generation: u32,
         plaintext: &[u8],
     ) -> Completed {
-        let id = CredentialId::from_parts(NOW, chance());
+        let id = CredentialId::from_parts(NOW, random());
         let sealed = self.seal(session, &id, plaintext);
         let files =
             [CredentialFile { path: ".codex/auth.json".to_owned(), bytes: plaintext.len() as u64, mode: 0o600 }];
@@ -158,7 +162,7 @@ impl World {
     }
 
     /// A connection beside the store's, for direct SQL.
-    pub(crate) async fn hand(&self) -> AnyConnection {
+    pub(crate) async fn sql(&self) -> AnyConnection {
         AnyConnection::connect(&format!("sqlite://{}", self.path().display())).await.unwrap()
     }
 

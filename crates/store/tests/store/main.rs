@@ -1,17 +1,17 @@
-//! The store from outside: what it promises, also when several ask at once, the database is locked, or a hand writes in it.
+//! The store from outside: what it promises, also when several ask at once, the database is locked, or a sql writes in it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
 
 mod callers;
 mod credentials;
 mod external;
 mod faults;
-mod handing_out;
+mod fixture;
 mod lifetime;
 mod migrations;
 mod model;
-mod observed;
 mod outbox;
 mod schema;
 mod sessions;
 mod transitions;
-mod world;
+mod webhook_credentials;
+mod write_observer;

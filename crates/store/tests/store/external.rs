@@ -1,32 +1,35 @@
 //! External machines: one live session at a time has one.
 
-use crate::world::{NOW, World, event, session_id};
-use anteroom_store::{Change, Completed, Created, Expect, ExternalMachineClaim, IdempotencyKey, NewSession, Reason, Sha256Hex};
+use crate::fixture::{NOW, StoreFixture, event, session_id};
+use anteroom_store::{
+    Change, Completed, Created, Expect, ExternalMachineClaim, IdempotencyKey, NewSession, Reason, Sha256Hex,
+};
 use anteroom_wire::Problem;
 use sqlx::Executor;
 
-fn on(world: &World, machine: &str) -> NewSession {
+fn on(fixture: &StoreFixture, machine: &str) -> NewSession {
     let external = Some(ExternalMachineClaim { machine: machine.to_owned(), agent_token: Sha256Hex::of(b"token") });
-    NewSession { id: session_id(), external, ..world.new_session() }
+    NewSession { id: session_id(), external, ..fixture.new_session() }
 }
 
 #[tokio::test]
 async fn a_session_on_an_external_machine_has_its_name_and_token_from_the_start() {
-    let world = World::new().await;
-    let Created::New(row) = world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap() else {
+    let fixture = StoreFixture::new().await;
+    let Created::New(row) = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap()
+    else {
         panic!()
     };
     assert_eq!(row.external_machine.as_deref(), Some("desk"));
     assert_eq!((row.agent_token, row.machine), (Some(Sha256Hex::of(b"token")), None));
-    assert_eq!(world.session().await.external_machine, None, "others have none");
+    assert_eq!(fixture.session().await.external_machine, None, "others have none");
 }
 
 #[tokio::test]
 async fn twenty_starts_at_once_for_one_external_machine_are_one_session_and_nineteen_refusals() {
-    let world = World::new().await;
+    let fixture = StoreFixture::new().await;
     let starts: Vec<_> = (0..20)
         .map(|_| {
-            let (store, new) = (world.store.clone(), on(&world, "desk"));
+            let (store, new) = (fixture.store.clone(), on(&fixture, "desk"));
             tokio::spawn(async move { store.create_session(&new, event("accepted")).await.unwrap() })
         })
         .collect();
@@ -40,55 +43,59 @@ async fn twenty_starts_at_once_for_one_external_machine_are_one_session_and_nine
     }
     assert_eq!((new.len(), taken.len()), (1, 19));
     assert!(taken.iter().all(|id| *id == new[0]), "the refusal names who has it");
-    let other = world.store.create_session(&on(&world, "another"), event("accepted")).await.unwrap();
+    let other = fixture.store.create_session(&on(&fixture, "another"), event("accepted")).await.unwrap();
     assert!(matches!(other, Created::New(_)), "another machine is free");
 }
 
 #[tokio::test]
 async fn an_external_machine_is_free_again_when_its_session_has_ended() {
-    let world = World::new().await;
-    let Created::New(row) = world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap() else {
+    let fixture = StoreFixture::new().await;
+    let Created::New(row) = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap()
+    else {
         panic!()
     };
     let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
-    world.done(&row.id, Expect::Active, end, "cancelled").await;
-    let next = world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap();
+    fixture.done(&row.id, Expect::Active, end, "cancelled").await;
+    let next = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap();
     assert!(matches!(next, Created::New(_)), "{next:?}");
 }
 
 #[tokio::test]
 async fn a_repeated_start_finds_its_own_session_also_while_another_has_the_machine() {
-    let world = World::new().await;
+    let fixture = StoreFixture::new().await;
     let key = IdempotencyKey { key: "click".to_owned(), request: Sha256Hex::of(b"desk") };
-    let again = || NewSession { idempotency: Some(key.clone()), ..on(&world, "desk") };
-    let Created::New(first) = world.store.create_session(&again(), event("accepted")).await.unwrap() else { panic!() };
-    let found = world.store.create_session(&again(), event("accepted")).await.unwrap();
+    let again = || NewSession { idempotency: Some(key.clone()), ..on(&fixture, "desk") };
+    let Created::New(first) = fixture.store.create_session(&again(), event("accepted")).await.unwrap() else {
+        panic!()
+    };
+    let found = fixture.store.create_session(&again(), event("accepted")).await.unwrap();
     assert!(matches!(found, Created::Existing(row) if row.id == first.id), "while it lives");
     let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
-    world.done(&first.id, Expect::Active, end, "cancelled").await;
-    world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap();
-    let found = world.store.create_session(&again(), event("accepted")).await.unwrap();
+    fixture.done(&first.id, Expect::Active, end, "cancelled").await;
+    fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap();
+    let found = fixture.store.create_session(&again(), event("accepted")).await.unwrap();
     assert!(matches!(found, Created::Existing(row) if row.id == first.id), "after its end");
 }
 
 #[tokio::test]
 async fn the_database_itself_refuses_a_second_live_session_for_one_external_machine() {
-    let world = World::new().await;
-    world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap();
-    let other = world.session().await;
-    let mut hand = world.hand().await;
+    let fixture = StoreFixture::new().await;
+    fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap();
+    let other = fixture.session().await;
+    let mut sql = fixture.sql().await;
     let set = format!("UPDATE sessions SET external_machine = 'desk' WHERE id = '{}'", other.id);
-    assert!(hand.execute(sqlx::AssertSqlSafe(set)).await.is_err());
+    assert!(sql.execute(sqlx::AssertSqlSafe(set)).await.is_err());
 }
 
 #[tokio::test]
 async fn its_agents_token_completes_it_and_another_does_not() {
-    let world = World::new().await;
-    let Created::New(row) = world.store.create_session(&on(&world, "desk"), event("accepted")).await.unwrap() else {
+    let fixture = StoreFixture::new().await;
+    let Created::New(row) = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap()
+    else {
         panic!()
     };
-    let done = world.deliver(&row, "guess", 1, b"secret").await;
+    let done = fixture.deliver(&row, "guess", 1, b"secret").await;
     assert!(matches!(done, Completed::WrongToken), "{done:?}");
-    let done = world.deliver(&row, "token", 1, b"secret").await;
+    let done = fixture.deliver(&row, "token", 1, b"secret").await;
     assert!(matches!(done, Completed::Stored { .. }), "{done:?}");
 }

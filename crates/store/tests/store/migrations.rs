@@ -1,9 +1,9 @@
 //! A database of each older version, with rows as the program of then wrote them: opened, nothing is lost and nothing is made up.
 
-use crate::world::{NOW, World, event, settings};
+use crate::fixture::{NOW, StoreFixture, event, settings};
 use anteroom_store::{
-    SessionPurpose, Change, Created, Deletion, Expect, ExternalMachineClaim, Health, Retention, NewSession, SessionOutcome, SCHEMA_VERSION, Sha256Hex,
-    Store,
+    Change, Created, Deletion, Expect, ExternalMachineClaim, Health, NewSession, Retention, SCHEMA_VERSION,
+    SessionOutcome, SessionPurpose, Sha256Hex, Store,
 };
 use anteroom_vault::{Binding, KeyRing};
 use anteroom_wire::{CallerId, CredentialId, MessageId, SessionId};
@@ -44,17 +44,17 @@ impl Old {
             deleted: CredentialId::from_parts(NOW, id(5)),
         };
         sqlx::any::install_default_drivers();
-        let mut hand = AnyConnection::connect(&format!("sqlite://{}?mode=rwc", old.path().display())).await.unwrap();
-        hand.execute("CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)").await.unwrap();
+        let mut sql = AnyConnection::connect(&format!("sqlite://{}?mode=rwc", old.path().display())).await.unwrap();
+        sql.execute("CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)").await.unwrap();
         for text in STEPS[..version].iter().flat_map(|step| *step) {
-            sqlx::raw_sql(*text).execute(&mut hand).await.unwrap();
+            sqlx::raw_sql(*text).execute(&mut sql).await.unwrap();
         }
-        old.fill(&mut hand, version).await;
-        hand.close().await.unwrap();
+        old.fill(&mut sql, version).await;
+        sql.close().await.unwrap();
         old
     }
 
-    async fn fill(&self, hand: &mut AnyConnection, version: usize) {
+    async fn fill(&self, sql: &mut AnyConnection, version: usize) {
         let Self { owner, active, completed, credential, deleted, .. } = self;
         let gone = SessionId::from_parts(NOW, [6; 10]);
         let ended = |session: &SessionId, credential: &CredentialId| {
@@ -82,7 +82,7 @@ impl Old {
                  VALUES ('{deleted}', '{owner}', 'codex', '{gone}', NULL, 1, '[]', 5, 6)"
             ),
         ] {
-            hand.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
+            sql.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
         }
         let sealed = self.ring.seal(&self.binding(), b"of then").unwrap();
         sqlx::query(
@@ -93,18 +93,18 @@ impl Old {
         .bind(owner.as_str())
         .bind(completed.as_str())
         .bind(sealed.as_bytes())
-        .execute(&mut *hand)
+        .execute(&mut *sql)
         .await
         .unwrap();
         let lease = format!("INSERT INTO leases VALUES ('{credential}', 1, '{owner}', 7)");
-        hand.execute(sqlx::AssertSqlSafe(lease)).await.unwrap();
+        sql.execute(sqlx::AssertSqlSafe(lease)).await.unwrap();
         if version >= 3 {
             let message = format!(
                 "INSERT INTO outbox (id, kind, session_id, credential_id, created_at_ms, due_at_ms, attempts) \
                  VALUES ('{}', 'credential.stored', '{completed}', '{credential}', 5, 6, 1)",
                 MessageId::from_parts(NOW, [7; 10])
             );
-            hand.execute(sqlx::AssertSqlSafe(message)).await.unwrap();
+            sql.execute(sqlx::AssertSqlSafe(message)).await.unwrap();
         }
     }
 
@@ -113,7 +113,8 @@ impl Old {
     }
 
     fn binding(&self) -> Binding<'_> {
-        static CODEX: std::sync::LazyLock<anteroom_wire::ProviderId> = std::sync::LazyLock::new(crate::world::provider);
+        static CODEX: std::sync::LazyLock<anteroom_wire::ProviderId> =
+            std::sync::LazyLock::new(crate::fixture::provider);
         Binding { record: &self.credential, owner: &self.owner, provider: &CODEX, session: &self.completed }
     }
 }
@@ -151,7 +152,7 @@ async fn an_older_database_takes_what_the_new_program_writes() {
     for version in 1..=STEPS.len() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
-        let world = World::new().await;
+        let fixture = StoreFixture::new().await;
         let external = Some(ExternalMachineClaim { machine: "desk".to_owned(), agent_token: Sha256Hex::of(b"token") });
         let method = Some(anteroom_wire::provider::MethodName::default());
         let renews = SessionPurpose::SignIn { renews: Some(old.credential.clone()) };
@@ -160,7 +161,7 @@ async fn an_older_database_takes_what_the_new_program_writes() {
             external,
             method: method.clone(),
             purpose: renews.clone(),
-            ..world.new_session()
+            ..fixture.new_session()
         };
         let Created::New(row) = store.create_session(&new, event("accepted")).await.unwrap() else { panic!() };
         assert_eq!((row.external_machine.as_deref(), row.method, row.purpose), (Some("desk"), method, renews));
@@ -169,7 +170,11 @@ async fn an_older_database_takes_what_the_new_program_writes() {
         let ends = store.expiring_credentials(NOW, NOW, 9).await.unwrap();
         assert_eq!((store.due_messages(NOW, 9).await.unwrap().len(), ends), (usize::from(version >= 3), vec![]));
         let message = MessageId::from_parts(NOW, [7; 10]);
-        assert_eq!(store.claim_for_webhook(&message, &old.credential, NOW).await.unwrap(), None, "it is not handed out once");
+        assert_eq!(
+            store.claim_for_webhook(&message, &old.credential, NOW).await.unwrap(),
+            None,
+            "it is not handed out once"
+        );
         assert_eq!(store.message_delivered(&message, NOW).await.unwrap(), version >= 3);
     }
 }

@@ -1,7 +1,7 @@
 //! A database that is locked, read-only or wrong is told by kind, in time, and nothing is lost.
 
-use crate::world::{NOW, World, event, provider, settings};
-use anteroom_store::{Change, Expect, StoreErrorKind, Reason, Settings, Store, StoreError};
+use crate::fixture::{NOW, StoreFixture, event, provider, settings};
+use anteroom_store::{Change, Expect, Reason, Settings, Store, StoreError, StoreErrorKind};
 use anteroom_wire::Problem;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sqlx::Executor;
@@ -13,70 +13,72 @@ use std::{
 
 #[tokio::test]
 async fn a_locked_database_is_unavailable_in_time_and_works_again() {
-    let world = World::with(Settings { busy_ms_max: 300, ..settings() }).await;
-    let row = world.session().await;
-    let mut hand = world.hand().await;
-    hand.execute("BEGIN IMMEDIATE").await.unwrap();
+    let fixture = StoreFixture::with(Settings { busy_ms_max: 300, ..settings() }).await;
+    let row = fixture.session().await;
+    let mut sql = fixture.sql().await;
+    sql.execute("BEGIN IMMEDIATE").await.unwrap();
 
     let asked = Instant::now();
     let (a, b) = tokio::join!(
-        world.store.transition(&row.id, Expect::Active, Change::new(), event("a")),
-        world.store.append_event(&row.id, event("b")),
+        fixture.store.transition(&row.id, Expect::Active, Change::new(), event("a")),
+        fixture.store.append_event(&row.id, event("b")),
     );
     let waited = asked.elapsed();
     assert_eq!(a.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert_eq!(b.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert!(waited >= Duration::from_millis(250), "{waited:?}: it was waited for the lock");
     assert!(waited < Duration::from_secs(20), "{waited:?}: twice 300 ms, and a busy machine");
-    assert_eq!(world.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
-    assert_eq!(world.store.session(&row.id).await.unwrap(), Some(row.clone()), "reading needs no lock");
+    assert_eq!(fixture.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row.clone()), "reading needs no lock");
 
-    hand.execute("ROLLBACK").await.unwrap();
-    world.store.check().await.unwrap();
-    world.done(&row.id, Expect::Epoch(0), Change::new(), "a").await;
-    assert_eq!(world.kinds(&row.id).await, ["started", "a"]);
+    sql.execute("ROLLBACK").await.unwrap();
+    fixture.store.check().await.unwrap();
+    fixture.done(&row.id, Expect::Epoch(0), Change::new(), "a").await;
+    assert_eq!(fixture.kinds(&row.id).await, ["started", "a"]);
 }
 
 #[tokio::test]
 async fn a_lock_that_is_given_back_in_time_is_not_noticed() {
-    let world = World::new().await;
-    let row = world.session().await;
-    let mut hand = world.hand().await;
-    hand.execute("BEGIN IMMEDIATE").await.unwrap();
-    let store = world.store.clone();
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    let mut sql = fixture.sql().await;
+    sql.execute("BEGIN IMMEDIATE").await.unwrap();
+    let store = fixture.store.clone();
     let waiting = tokio::spawn(async move { store.append_event(&row.id, event("patient")).await });
     // The task now waits for the lock, or will: both orders must end well.
     tokio::task::yield_now().await;
-    hand.execute("ROLLBACK").await.unwrap();
+    sql.execute("ROLLBACK").await.unwrap();
     waiting.await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_call_that_waits_for_the_lock_and_is_given_up_leaves_nothing() {
-    let world = World::new().await;
-    let row = world.session().await;
-    let mut hand = world.hand().await;
-    hand.execute("BEGIN IMMEDIATE").await.unwrap();
-    let store = world.store.clone();
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    let mut sql = fixture.sql().await;
+    sql.execute("BEGIN IMMEDIATE").await.unwrap();
+    let store = fixture.store.clone();
     let id = row.id.clone();
     let given_up = tokio::spawn(async move { store.append_event(&id, event("given up")).await });
     tokio::task::yield_now().await;
     given_up.abort();
     assert!(given_up.await.unwrap_err().is_cancelled());
-    hand.execute("ROLLBACK").await.unwrap();
-    world.store.append_event(&row.id, event("next")).await.unwrap().unwrap();
-    assert_eq!(world.kinds(&row.id).await, ["started", "next"]);
+    sql.execute("ROLLBACK").await.unwrap();
+    fixture.store.append_event(&row.id, event("next")).await.unwrap().unwrap();
+    assert_eq!(fixture.kinds(&row.id).await, ["started", "next"]);
 }
 
 #[tokio::test]
 async fn calls_given_up_at_any_point_happen_whole_or_not_at_all_and_block_nobody() {
-    let world = World::new().await;
-    let row = world.session().await;
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
     for polls in 0..60 {
-        let (store, id) = (world.store.clone(), row.id.clone());
+        let (store, id) = (fixture.store.clone(), row.id.clone());
         let reason = Reason::new(Problem::MachineFailed, format!("{polls}"));
         let call = async move {
-            store.transition(&id, Expect::Active, Change::new().replacement_reason(Some(reason)), event("changed")).await
+            store
+                .transition(&id, Expect::Active, Change::new().replacement_reason(Some(reason)), event("changed"))
+                .await
         };
         // Polled so often, then dropped: as when a client hangs up in the middle of its request.
         let mut call = Box::pin(call);
@@ -86,12 +88,12 @@ async fn calls_given_up_at_any_point_happen_whole_or_not_at_all_and_block_nobody
             }
         }
         drop(call);
-        let now = world.store.session(&row.id).await.unwrap().unwrap();
-        let entries = world.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
+        let now = fixture.store.session(&row.id).await.unwrap().unwrap();
+        let entries = fixture.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
         // The drop may still be rolling back or have committed: but row and timeline are of one piece in every moment after it.
-        world.done(&row.id, Expect::Active, Change::new(), "next").await;
-        let after = world.store.session(&row.id).await.unwrap().unwrap();
-        let entries_after = world.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
+        fixture.done(&row.id, Expect::Active, Change::new(), "next").await;
+        let after = fixture.store.session(&row.id).await.unwrap().unwrap();
+        let entries_after = fixture.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
         assert_eq!(after.epoch + 1, entries_after, "{polls} polls: a row without its entry, or the other way round");
         assert!(after.epoch - now.epoch <= 2 && entries_after - entries <= 2);
     }
@@ -123,23 +125,23 @@ fn without_overriding(task: impl Future<Output = ()> + Send) {
 #[test]
 fn a_file_that_was_read_only_for_a_while_is_written_again() {
     without_overriding(async {
-        let world = World::new().await;
-        let row = world.session().await;
+        let fixture = StoreFixture::new().await;
+        let row = fixture.session().await;
         let mode = |mode| {
             for suffix in ["", "-wal"] {
-                let file = format!("{}{suffix}", world.path().display());
+                let file = format!("{}{suffix}", fixture.path().display());
                 fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
             }
         };
         mode(0o400);
         // A write that fails halfway: its connection is given up, and the next one finds files that it may not write.
-        let unknown = crate::world::session_id();
-        world.store.append_event(&unknown, event("nowhere")).await.unwrap_err();
-        let error = world.store.append_event(&row.id, event("read-only")).await.unwrap_err();
+        let unknown = crate::fixture::session_id();
+        fixture.store.append_event(&unknown, event("nowhere")).await.unwrap_err();
+        let error = fixture.store.append_event(&row.id, event("read-only")).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
         mode(0o600);
-        world.store.append_event(&row.id, event("once more")).await.unwrap();
-        assert_eq!(world.kinds(&row.id).await, ["started", "once more"]);
+        fixture.store.append_event(&row.id, event("once more")).await.unwrap();
+        assert_eq!(fixture.kinds(&row.id).await, ["started", "once more"]);
     });
 }
 
@@ -161,16 +163,16 @@ fn a_read_only_file_is_unavailable_and_says_so() {
 
 #[tokio::test]
 async fn the_files_are_private_and_a_file_open_to_others_is_closed() {
-    let world = World::new().await;
-    world.session().await;
-    for entry in fs::read_dir(world.directory.path()).unwrap() {
+    let fixture = StoreFixture::new().await;
+    fixture.session().await;
+    for entry in fs::read_dir(fixture.directory.path()).unwrap() {
         let entry = entry.unwrap();
         assert_eq!(entry.metadata().unwrap().mode() & 0o7777, 0o600, "{:?}", entry.path());
     }
-    world.store.close().await;
-    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o664)).unwrap();
-    Store::open(&world.path(), settings()).await.unwrap();
-    assert_eq!(fs::metadata(world.path()).unwrap().mode() & 0o7777, 0o600);
+    fixture.store.close().await;
+    fs::set_permissions(fixture.path(), fs::Permissions::from_mode(0o664)).unwrap();
+    Store::open(&fixture.path(), settings()).await.unwrap();
+    assert_eq!(fs::metadata(fixture.path()).unwrap().mode() & 0o7777, 0o600);
 }
 
 #[tokio::test]
@@ -196,13 +198,13 @@ async fn what_is_not_a_database_is_corrupt() {
 
 #[tokio::test]
 async fn impossible_rows_are_refused_not_guessed() {
-    let world = World::new().await;
-    let (row, credential) = world.completed(b"secret").await;
-    let mut hand = world.hand().await;
+    let fixture = StoreFixture::new().await;
+    let (row, credential) = fixture.completed(b"secret").await;
+    let mut sql = fixture.sql().await;
     // What no program of ours could write: checks and triggers off.
-    hand.execute("PRAGMA ignore_check_constraints = ON").await.unwrap();
-    hand.execute("PRAGMA foreign_keys = OFF").await.unwrap();
-    hand.execute("DROP TRIGGER sessions_ended_stays").await.unwrap();
+    sql.execute("PRAGMA ignore_check_constraints = ON").await.unwrap();
+    sql.execute("PRAGMA foreign_keys = OFF").await.unwrap();
+    sql.execute("DROP TRIGGER sessions_ended_stays").await.unwrap();
     for (wrong, right, word) in [
         ("state = 'paused'", "state = 'completed'".to_owned(), "paused"),
         ("reason_code = 'no_such_code'", "reason_code = 'completed'".to_owned(), "no_such_code"),
@@ -215,24 +217,25 @@ async fn impossible_rows_are_refused_not_guessed() {
         ("deadline_ms = 'soon'", format!("deadline_ms = {}", row.deadline_ms), "deadline_ms"),
         ("cli_started = 2000", "cli_started = 1".to_owned(), "cli_started"),
     ] {
-        hand.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {wrong}"))).await.unwrap();
-        let error = world.store.session(&row.id).await.unwrap_err();
+        sql.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {wrong}"))).await.unwrap();
+        let error = fixture.store.session(&row.id).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{wrong}: {error:?}");
         let text = error.to_string();
         assert!(text.contains(word) && text.contains(row.id.as_str()), "{wrong}: {text}");
-        hand.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {right}"))).await.unwrap();
-        assert_eq!(world.store.session(&row.id).await.unwrap().unwrap(), row, "{right}");
+        sql.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {right}"))).await.unwrap();
+        assert_eq!(fixture.store.session(&row.id).await.unwrap().unwrap(), row, "{right}");
     }
-    hand.execute("UPDATE credentials SET sealed = x'0011', files = '[1]'").await.unwrap();
-    assert_eq!(world.store.read_back(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
-    assert_eq!(world.store.credential(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    sql.execute("UPDATE credentials SET sealed = x'0011', files = '[1]'").await.unwrap();
+    assert_eq!(fixture.store.read_back(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert_eq!(fixture.store.credential(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]
 async fn a_closed_store_is_unavailable() {
-    let world = World::new().await;
-    world.store.close().await;
-    assert_eq!(world.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
-    let left: Vec<_> = fs::read_dir(world.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let fixture = StoreFixture::new().await;
+    fixture.store.close().await;
+    assert_eq!(fixture.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    let left: Vec<_> =
+        fs::read_dir(fixture.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "the database and the key file, no log: {left:?}");
 }

@@ -1,0 +1,237 @@
+//! Stored once, completed together, leased on the record, deleted for good, and plaintext nowhere.
+
+use crate::fixture::{NOW, StoreFixture, event, session_id};
+use anteroom_store::{
+    Change, Completed, Deletion, Expect, NewCaller, OwnerFilter, Reason, Role, SessionOutcome, Sha256Hex,
+};
+use anteroom_vault::{Binding, KeyRing, SealError};
+use anteroom_wire::{CallerId, CredentialId, Problem};
+use sqlx::Executor;
+
+#[tokio::test]
+async fn a_delivery_stores_and_completes_together_and_reads_back() {
+    let fixture = StoreFixture::new().await;
+    let (row, credential) = fixture.completed(b"the credential").await;
+    assert_eq!(row.end().unwrap().outcome, SessionOutcome::Completed(credential.clone()));
+    assert_eq!(row.credential(), Some(&credential));
+    assert_eq!(fixture.kinds(&row.id).await.last().unwrap(), "credential_stored");
+
+    let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
+    let binding = Binding { record: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
+    assert_eq!(&*fixture.ring.unseal(&binding, &sealed).unwrap(), b"the credential");
+
+    let stored = fixture.store.credential_of_session(&row.id).await.unwrap().unwrap();
+    assert_eq!(fixture.store.credential(&credential).await.unwrap().as_ref(), Some(&stored));
+    assert_eq!((&stored.owner, &stored.user_id, &stored.provider), (&row.owner, &row.user_id, &row.provider));
+    assert_eq!(
+        (stored.files[0].path.as_str(), stored.files[0].bytes, stored.files[0].mode),
+        (".codex/auth.json", 14, 0o600)
+    );
+    assert_eq!((stored.stored_at_ms, stored.deleted_at_ms), (NOW + 5, None));
+}
+
+#[tokio::test]
+async fn a_second_delivery_is_ignored() {
+    let fixture = StoreFixture::new().await;
+    let (row, credential) = fixture.completed(b"first").await;
+    let again = fixture.deliver(&row, "agent", 1, b"second").await;
+    assert_eq!(again, Completed::Ignored(Box::new(row.clone())));
+    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.credential_of_session(&row.id).await.unwrap().unwrap().id, credential);
+    assert_eq!(fixture.kinds(&row.id).await.iter().filter(|kind| *kind == "credential_stored").count(), 1);
+}
+
+#[tokio::test]
+async fn of_many_deliveries_at_once_one_is_stored() {
+    let fixture = std::sync::Arc::new(StoreFixture::new().await);
+    let row = fixture.session_with_machine("agent").await;
+    let deliveries: Vec<_> = (0..20)
+        .map(|_| {
+            let (fixture, row) = (std::sync::Arc::clone(&fixture), row.clone());
+            tokio::spawn(async move { fixture.deliver(&row, "agent", 1, b"secret").await })
+        })
+        .collect();
+    let mut stored = 0;
+    for delivery in deliveries {
+        match delivery.await.unwrap() {
+            Completed::Stored { .. } => stored += 1,
+            Completed::Ignored(now) => assert!(matches!(now.end().unwrap().outcome, SessionOutcome::Completed(_))),
+            Completed::WrongToken | Completed::NothingToRenew => panic!("the token is right"),
+        }
+    }
+    assert_eq!(stored, 1);
+    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_delivery_to_a_cancelled_session_is_ignored_and_stores_nothing() {
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session_with_machine("agent").await;
+    fixture
+        .done(&row.id, Expect::Active, Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW), "cancelled")
+        .await;
+    let Completed::Ignored(now) = fixture.deliver(&row, "agent", 1, b"late").await else { panic!() };
+    assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
+    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_wrong_token_or_an_old_machine_delivers_nothing() {
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session_with_machine("agent").await;
+    assert_eq!(fixture.deliver(&row, "another", 1, b"x").await, Completed::WrongToken);
+    assert_eq!(fixture.deliver(&row, "agent", 2, b"x").await, Completed::WrongToken);
+    let fresh = fixture.session().await;
+    assert_eq!(fixture.deliver(&fresh, "agent", 1, b"x").await, Completed::WrongToken, "no machine, no token");
+
+    let token = Sha256Hex::of(b"second agent");
+    let replaced =
+        fixture.done(&row.id, Expect::Active, Change::new().generation(2).agent_token(Some(token)), "replaced").await;
+    assert_eq!(fixture.deliver(&replaced, "agent", 1, b"x").await, Completed::WrongToken);
+    assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
+    assert!(matches!(fixture.deliver(&replaced, "second agent", 2, b"x").await, Completed::Stored { .. }));
+}
+
+#[tokio::test]
+async fn a_completion_that_fails_halfway_stores_nothing() {
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session_with_machine("agent").await;
+    let mut sql = fixture.sql().await;
+    sql.execute("CREATE TRIGGER no_entries BEFORE INSERT ON timeline BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .await
+        .unwrap();
+    let (id, token) = (CredentialId::from_parts(NOW, [1; 10]), Sha256Hex::of(b"agent"));
+    let sealed = fixture.seal(&row, &id, b"secret");
+    let completion = anteroom_store::Completion {
+        session: &row.id,
+        generation: 1,
+        agent_token: &token,
+        credential: anteroom_store::NewCredential {
+            id: &id,
+            sealed: &sealed,
+            files: &[],
+            retention: anteroom_store::Retention::UntilDeleted,
+            expires_at_ms: None,
+        },
+        messages: &[],
+        at_ms: NOW,
+    };
+    fixture.store.complete_with_credential(&completion, event("credential_stored")).await.unwrap_err();
+    assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
+    assert_eq!(fixture.store.credential(&id).await.unwrap(), None);
+
+    sql.execute("DROP TRIGGER no_entries").await.unwrap();
+    let again = fixture.store.complete_with_credential(&completion, event("credential_stored")).await.unwrap();
+    assert!(matches!(again, Completed::Stored { .. }), "the same delivery counts when the database works again");
+}
+
+#[tokio::test]
+async fn each_lease_is_on_the_record_and_none_is_given_without_it() {
+    let fixture = StoreFixture::new().await;
+    let (_, credential) = fixture.completed(b"secret").await;
+    for number in 1..=3 {
+        let leased = fixture.store.lease(&credential, &fixture.owner, NOW + number).await.unwrap().unwrap();
+        assert_eq!(leased.number, number);
+    }
+    fixture.store.lease(&credential, &CallerId::from_parts(0, [0; 10]), NOW).await.unwrap_err();
+    let leases = fixture.store.leases(&credential, 10).await.unwrap();
+    assert_eq!(
+        leases.iter().map(|lease| (lease.number, lease.at_ms)).collect::<Vec<_>>(),
+        [(3, NOW + 3), (2, NOW + 2), (1, NOW + 1)]
+    );
+    assert!(leases.iter().all(|lease| lease.caller == fixture.owner));
+}
+
+#[tokio::test]
+async fn deletion_wipes_the_bytes_keeps_the_record_and_may_be_repeated() {
+    let fixture = StoreFixture::new().await;
+    let (row, credential) = fixture.completed(&[7; 64]).await;
+    let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
+    let tail = &sealed.as_bytes()[140..];
+    assert!(fixture.on_disk(tail));
+
+    assert_eq!(fixture.store.delete_credential(&credential, NOW + 9).await.unwrap(), Deletion::Deleted);
+    assert_eq!(fixture.store.delete_credential(&credential, NOW + 10).await.unwrap(), Deletion::AlreadyDeleted);
+    let unknown = CredentialId::from_parts(0, [0; 10]);
+    assert_eq!(fixture.store.delete_credential(&unknown, NOW).await.unwrap(), Deletion::NotFound);
+
+    assert!(!fixture.on_disk(tail), "the sealed bytes are gone from the files");
+    assert_eq!(fixture.store.read_back(&credential).await.unwrap(), None);
+    assert_eq!(fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap(), None);
+    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.credential(&credential).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 9));
+    let after = fixture.store.session(&row.id).await.unwrap().unwrap();
+    assert_eq!(after.credential(), Some(&credential), "the session stays completed");
+}
+
+#[tokio::test]
+async fn an_owner_sees_only_its_own_credentials() {
+    let fixture = StoreFixture::new().await;
+    let (_, credential) = fixture.completed(b"secret").await;
+    let other = CallerId::from_parts(NOW, [5; 10]);
+    let caller = NewCaller { id: other.clone(), ..fixture.new_caller(other.clone(), Role::Backend, "token-2") };
+    fixture.store.create_caller(&caller).await.unwrap();
+    let mine = fixture.store.credentials(OwnerFilter::Owner(&fixture.owner), 10).await.unwrap();
+    assert_eq!(mine.iter().map(|row| &row.id).collect::<Vec<_>>(), [&credential]);
+    assert_eq!(fixture.store.credentials(OwnerFilter::Owner(&other), 10).await.unwrap(), []);
+    assert_eq!(fixture.store.credential_of_session(&session_id()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_sealed_record_that_is_moved_to_another_row_does_not_open() {
+    let fixture = StoreFixture::new().await;
+    let ((_, from), (row, to)) = (fixture.completed(b"mine").await, fixture.completed(b"theirs").await);
+    let mut sql = fixture.sql().await;
+    sqlx::query("UPDATE credentials SET sealed = (SELECT sealed FROM credentials WHERE id = $1) WHERE id = $2")
+        .bind(from.as_str())
+        .bind(to.as_str())
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    let sealed = fixture.store.read_back(&to).await.unwrap().unwrap();
+    let binding = Binding { record: &to, owner: &row.owner, provider: &row.provider, session: &row.id };
+    assert_eq!(fixture.ring.unseal(&binding, &sealed).unwrap_err(), SealError::OtherBinding);
+}
+
+#[tokio::test]
+async fn rotation_wraps_every_record_again_and_frees_the_old_key() {
+    let fixture = StoreFixture::new().await;
+    assert!(!fixture.store.has_sealed_credentials().await.unwrap());
+    let (row, credential) = fixture.completed(b"secret").await;
+    fixture.completed(b"secret too").await;
+    assert!(fixture.store.has_sealed_credentials().await.unwrap());
+
+    let ring = KeyRing::rotate(&fixture.directory.path().join("keys.json")).unwrap();
+    let old = fixture.ring.current();
+    assert_eq!(fixture.store.keys_in_use().await.unwrap(), [old]);
+    for (id, sealed) in fixture.store.sealed_with(old, 10).await.unwrap() {
+        let again = ring.rewrap(&sealed).unwrap();
+        assert!(fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap());
+        assert!(!fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap(), "once is enough");
+    }
+    assert_eq!(fixture.store.keys_in_use().await.unwrap(), [ring.current()]);
+    assert_eq!(fixture.store.sealed_with(old, 10).await.unwrap(), []);
+    let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
+    let binding = Binding { record: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
+    assert_eq!(&*ring.unseal(&binding, &sealed).unwrap(), b"secret");
+}
+
+#[tokio::test]
+async fn no_plaintext_and_no_token_is_in_the_files() {
+    let fixture = StoreFixture::new().await;
+    let canary = b"CANARY-7f3a-plaintext-of-a-credential";
+    let (row, credential) = fixture.completed(canary).await;
+    fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
+    let pass = anteroom_store::NewLoginToken {
+        hash: Sha256Hex::of(b"CANARY-pass"),
+        scope: anteroom_store::LoginScope::Session { session: row.id.clone() },
+        expires_at_ms: NOW + 1,
+    };
+    fixture.store.create_login_token(&pass).await.unwrap();
+    assert!(fixture.on_disk(row.id.as_str().as_bytes()), "the search finds what is there");
+    for secret in [&canary[..], b"CANARY", b"token-1", b"agent\0"] {
+        assert!(!fixture.on_disk(secret));
+    }
+    fixture.store.close().await;
+    assert!(!fixture.on_disk(b"CANARY"));
+}

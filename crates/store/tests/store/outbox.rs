@@ -1,0 +1,94 @@
+//! Messages to somebody outside: written exactly if that happened of which they tell, tried until they are taken or given up.
+
+use crate::fixture::{NOW, StoreFixture, event};
+use anteroom_store::{
+    Change, Completed, Completion, Expect, MessageSubject, NewCredential, NewMessage, Reason, Retention, Sha256Hex,
+    Transition,
+};
+use anteroom_wire::{CredentialId, MessageId, Problem, SessionId};
+use sqlx::Executor;
+
+fn message(number: u8, subject: MessageSubject) -> NewMessage {
+    let id = MessageId::from_parts(NOW, [number; 10]);
+    NewMessage { id, kind: "something.happened".to_owned(), subject, created_at_ms: NOW, due_at_ms: NOW }
+}
+
+async fn due(fixture: &StoreFixture, now: u64) -> Vec<MessageId> {
+    fixture.store.due_messages(now, 10).await.unwrap().into_iter().map(|row| row.id).collect()
+}
+
+#[tokio::test]
+async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session_with_machine("agent").await;
+    let (id, token) = (CredentialId::from_parts(NOW, [1; 10]), Sha256Hex::of(b"agent"));
+    let sealed = fixture.seal(&row, &id, b"secret");
+    let stored = message(1, MessageSubject::Both(row.id.clone(), id.clone()));
+    // The second is about a session that there is not.
+    let impossible = message(2, MessageSubject::Session(SessionId::from_parts(NOW, [0; 10])));
+    let complete = async |messages: &[NewMessage]| {
+        let credential = NewCredential {
+            id: &id,
+            sealed: &sealed,
+            files: &[],
+            retention: Retention::UntilDeleted,
+            expires_at_ms: None,
+        };
+        let completion =
+            Completion { session: &row.id, generation: 1, agent_token: &token, credential, messages, at_ms: NOW };
+        fixture.store.complete_with_credential(&completion, event("completed")).await
+    };
+    complete(&[stored.clone(), impossible]).await.unwrap_err();
+    assert_eq!(due(&fixture, NOW).await, []);
+    assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
+    assert!(matches!(complete(std::slice::from_ref(&stored)).await.unwrap(), Completed::Stored { .. }));
+    let [waiting] = &fixture.store.due_messages(NOW, 10).await.unwrap()[..] else { panic!() };
+    assert_eq!((&waiting.id, &waiting.kind, &waiting.subject), (&stored.id, &stored.kind, &stored.subject));
+    let late = message(3, MessageSubject::Session(row.id.clone()));
+    assert!(matches!(complete(&[late]).await.unwrap(), Completed::Ignored(_)));
+    assert_eq!(due(&fixture, NOW).await.len(), 1, "what was ignored is told to nobody");
+}
+
+#[tokio::test]
+async fn a_change_that_does_not_happen_tells_nobody() {
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    let told = |number| {
+        let end = Change::new().fail(Reason::new(Problem::Internal, ""), NOW);
+        end.message(message(number, MessageSubject::Session(row.id.clone())))
+    };
+    fixture.done(&row.id, Expect::Active, told(1), "failed").await;
+    let late = fixture.store.transition(&row.id, Expect::Active, told(2), event("late")).await.unwrap();
+    assert!(matches!(late, Transition::Conflict(_)));
+    assert_eq!(due(&fixture, NOW).await, [MessageId::from_parts(NOW, [1; 10])]);
+}
+
+#[tokio::test]
+async fn a_message_is_tried_until_it_is_taken_or_given_up_and_then_stays_as_it_was() {
+    let fixture = StoreFixture::new().await;
+    let session = fixture.session().await.id;
+    let [taken, given_up] = [1, 2].map(|number| message(number, MessageSubject::Session(session.clone())));
+    for message in [&taken, &given_up] {
+        fixture.store.enqueue_message(message).await.unwrap();
+    }
+    assert_eq!(due(&fixture, NOW - 1).await, []);
+    assert_eq!(due(&fixture, NOW).await, [taken.id.clone(), given_up.id.clone()]);
+    let long = "e".repeat(5_000);
+    assert!(fixture.store.message_failed(&taken.id, &long, NOW + 10).await.unwrap());
+    assert_eq!(due(&fixture, NOW + 9).await, std::slice::from_ref(&given_up.id));
+    let rows = fixture.store.due_messages(NOW + 10, 10).await.unwrap();
+    let again = rows.iter().find(|row| row.id == taken.id).unwrap();
+    assert_eq!((again.attempts, again.last_error.as_ref().unwrap().len()), (1, 1_000));
+
+    assert!(fixture.store.message_delivered(&taken.id, NOW + 11).await.unwrap());
+    assert!(fixture.store.message_abandoned(&given_up.id, "410", NOW + 12).await.unwrap());
+    assert_eq!(due(&fixture, u64::MAX).await, []);
+    for id in [&taken.id, &given_up.id] {
+        assert!(!fixture.store.message_delivered(id, NOW + 20).await.unwrap(), "it is done");
+        assert!(!fixture.store.message_failed(id, "late", NOW).await.unwrap());
+    }
+    let mut sql = fixture.sql().await;
+    assert!(sql.execute("UPDATE outbox SET done_at_ms = NULL").await.is_err());
+    assert_eq!(fixture.store.delete_messages_before(NOW + 12).await.unwrap(), 1);
+    assert_eq!(fixture.store.delete_messages_before(NOW + 13).await.unwrap(), 1);
+}

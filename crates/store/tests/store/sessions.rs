@@ -1,0 +1,190 @@
+//! Starting, listing and keeping alive.
+
+use crate::fixture::{HOUR, NOW, StoreFixture, event, session_id, settings};
+use anteroom_store::{
+    Change, Created, Expect, IdempotencyKey, NewEvent, NewSession, OwnerFilter, Reason, RowStatus, Settings, Sha256Hex,
+    Store, StoreErrorKind,
+};
+use anteroom_wire::{CallerId, Problem};
+use serde_json::json;
+
+fn keyed(fixture: &StoreFixture, key: &str, request: &str) -> NewSession {
+    let idempotency = Some(IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(request.as_bytes()) });
+    NewSession { id: session_id(), idempotency, ..fixture.new_session() }
+}
+
+#[tokio::test]
+async fn a_started_session_reads_back_as_it_was_asked_for() {
+    let fixture = StoreFixture::new().await;
+    let new = fixture.new_session();
+    let Created::New(row) = fixture.store.create_session(&new, event("started")).await.unwrap() else { panic!() };
+    assert_eq!(fixture.store.session(&new.id).await.unwrap().as_ref(), Some(&row));
+    assert_eq!((&row.id, &row.owner, &row.provider), (&new.id, &new.owner, &new.provider));
+    assert_eq!((row.user_id, row.return_url), (new.user_id, new.return_url));
+    assert_eq!((row.epoch, row.generation, row.cli_started), (0, 1, false));
+    assert_eq!((row.created_at_ms, row.idle_deadline_ms, row.deadline_ms), (NOW, Some(NOW + HOUR), NOW + 4 * HOUR));
+    assert_eq!(row.status, RowStatus::Active { replacement_reason: None });
+    assert_eq!(fixture.kinds(&row.id).await, ["started"]);
+}
+
+#[tokio::test]
+async fn a_double_start_with_one_key_is_one_session() {
+    let fixture = StoreFixture::new().await;
+    let starts: Vec<_> = (0..20)
+        .map(|_| {
+            let (store, new) = (fixture.store.clone(), keyed(&fixture, "click", "codex"));
+            tokio::spawn(async move { store.create_session(&new, event("started")).await.unwrap() })
+        })
+        .collect();
+    let (mut new, mut existing) = (Vec::new(), Vec::new());
+    for start in starts {
+        match start.await.unwrap() {
+            Created::New(row) => new.push(row.id),
+            Created::Existing(row) => existing.push(row.id),
+            Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => panic!("the same request"),
+        }
+    }
+    assert_eq!((new.len(), existing.len()), (1, 19));
+    assert!(existing.iter().all(|id| *id == new[0]));
+    assert_eq!(fixture.store.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
+    assert_eq!(fixture.kinds(&new[0]).await, ["started"]);
+}
+
+#[tokio::test]
+async fn two_processes_starting_with_one_key_make_one_session() {
+    let fixture = StoreFixture::new().await;
+    let other = Store::open(&fixture.path(), settings()).await.unwrap();
+    let (a, b) = (keyed(&fixture, "click", "codex"), keyed(&fixture, "click", "codex"));
+    let (a, b) = tokio::join!(fixture.store.create_session(&a, event("a")), other.create_session(&b, event("b")));
+    let news = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, Created::New(_))).count();
+    assert_eq!(news, 1);
+    assert_eq!(other.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_used_for_another_request_is_told_and_another_owner_may_use_it() {
+    let fixture = StoreFixture::new().await;
+    fixture.store.create_session(&keyed(&fixture, "k", "codex"), event("started")).await.unwrap();
+    let other = fixture.store.create_session(&keyed(&fixture, "k", "gemini"), event("started")).await.unwrap();
+    assert!(matches!(other, Created::IdempotencyKeyReused(_)), "{other:?}");
+
+    let neighbour = CallerId::from_parts(NOW, [9; 10]);
+    let caller = fixture.new_caller(neighbour.clone(), anteroom_store::Role::Backend, "token-2");
+    fixture.store.create_caller(&caller).await.unwrap();
+    let theirs = NewSession { owner: neighbour.clone(), ..keyed(&fixture, "k", "gemini") };
+    assert!(matches!(fixture.store.create_session(&theirs, event("started")).await.unwrap(), Created::New(_)));
+    assert_eq!(fixture.store.sessions(OwnerFilter::Owner(&neighbour), 10, None).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.sessions(OwnerFilter::All, 10, None).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_unknown_owner_or_a_taken_id_is_a_conflict_and_leaves_nothing() {
+    let fixture = StoreFixture::new().await;
+    let orphan = NewSession { owner: CallerId::from_parts(1, [0; 10]), ..fixture.new_session() };
+    let error = fixture.store.create_session(&orphan, event("started")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error:?}");
+    assert_eq!(fixture.store.session(&orphan.id).await.unwrap(), None);
+
+    let taken = NewSession { id: fixture.session().await.id, ..fixture.new_session() };
+    let error = fixture.store.create_session(&taken, event("again")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error:?}");
+    assert_eq!(fixture.kinds(&taken.id).await, ["started"]);
+}
+
+#[tokio::test]
+async fn pages_of_sessions_are_newest_first_and_meet_without_gaps() {
+    let fixture = StoreFixture::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..7 {
+        ids.push(fixture.session().await.id);
+    }
+    ids.sort();
+    ids.reverse();
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let page = fixture.store.sessions(OwnerFilter::Owner(&fixture.owner), 3, before.as_ref()).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id.clone());
+        seen.extend(page.into_iter().map(|row| row.id));
+    }
+    assert_eq!(seen, ids);
+}
+
+#[tokio::test]
+async fn only_sessions_past_a_deadline_are_overdue() {
+    let fixture = StoreFixture::new().await;
+    let (idle, used, capped, over) =
+        (fixture.session().await, fixture.session().await, fixture.session().await, fixture.session().await);
+    assert!(fixture.store.touch(&used.id, NOW + HOUR, Some(NOW + 2 * HOUR)).await.unwrap());
+    fixture.done(&capped.id, Expect::Active, Change::new().idle_deadline(None).deadline(NOW + 10), "shortened").await;
+    let reason = Reason::new(Problem::Cancelled, "");
+    fixture.done(&over.id, Expect::Active, Change::new().cancel(reason, NOW), "cancelled").await;
+
+    let mut overdue: Vec<_> =
+        fixture.store.sessions_past_deadline(NOW + HOUR).await.unwrap().into_iter().map(|row| row.id).collect();
+    overdue.sort();
+    let mut expected = vec![idle.id, capped.id];
+    expected.sort();
+    assert_eq!(overdue, expected);
+    assert_eq!(fixture.store.sessions_past_deadline(NOW).await.unwrap(), []);
+    assert_eq!(fixture.store.active_sessions().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_late_touch_does_not_shorten_and_an_ended_session_is_not_touched() {
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    assert!(fixture.store.touch(&row.id, NOW + 20, Some(NOW + 2 * HOUR)).await.unwrap());
+    assert!(fixture.store.touch(&row.id, NOW + 10, Some(NOW + HOUR)).await.unwrap());
+    let after = fixture.store.session(&row.id).await.unwrap().unwrap();
+    assert_eq!((after.last_used_at_ms, after.idle_deadline_ms, after.epoch), (NOW + 20, Some(NOW + 2 * HOUR), 0));
+
+    fixture
+        .done(&row.id, Expect::Active, Change::new().expire(Reason::new(Problem::IdleExpired, ""), NOW), "expired")
+        .await;
+    assert!(!fixture.store.touch(&row.id, NOW + 30, Some(NOW + 3 * HOUR)).await.unwrap());
+    assert!(!fixture.store.touch(&session_id(), NOW, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_timeline_is_in_order_resumable_and_bounded() {
+    let limits = Settings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
+    let fixture = StoreFixture::with(limits).await;
+    let row = fixture.session().await;
+    let long = NewEvent::new(NOW, "long", "äöüäöüäöü").with(json!({ "text": "x".repeat(100) }));
+    fixture.store.append_event(&row.id, long).await.unwrap().unwrap();
+    fixture.store.append_event(&row.id, event("third").with(json!({ "n": 3 }))).await.unwrap().unwrap();
+    assert_eq!(fixture.store.append_event(&row.id, event("fourth")).await.unwrap().unwrap().number, 4);
+    assert_eq!(fixture.store.append_event(&row.id, event("too much")).await.unwrap(), None);
+    // What ends a session is told even then.
+    let reason = Reason::new(Problem::MachineFailed, "signal 9");
+    fixture.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), "failed").await;
+
+    let entries = fixture.store.timeline(&row.id, 1, 100).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    assert_eq!(entries[0].sentence, "äöüäö…");
+    assert_eq!(entries[0].data, json!({ "left_out_bytes": 111 }));
+    assert_eq!(entries[1].data, json!({ "n": 3 }));
+    assert_eq!(entries[3].kind, "failed");
+    assert_eq!(fixture.store.timeline(&row.id, 1, 2).await.unwrap().len(), 2);
+    let error = fixture.store.append_event(&session_id(), event("nobody's")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn entries_added_at_once_get_numbers_without_gaps() {
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    let adding: Vec<_> = (0..50)
+        .map(|_| {
+            let (store, id) = (fixture.store.clone(), row.id.clone());
+            tokio::spawn(async move { store.append_event(&id, event("more")).await.unwrap().unwrap().number })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    for task in adding {
+        numbers.push(task.await.unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (2..=51).collect::<Vec<u64>>());
+}

@@ -292,6 +292,6 @@ fn tokens() -> io::Result<(Value, Vec<String>)> {
 }
 
 async fn unknown_call(State(shared): Shared, uri: Uri) -> StatusCode {
-    lock(&shared).flow.unknown_calls.push(uri.path().to_owned());
+    lock(&shared).issuer.unknown_calls.push(uri.path().to_owned());
     StatusCode::NOT_FOUND
 }

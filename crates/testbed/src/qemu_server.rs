@@ -57,7 +57,7 @@ pub struct QemuServer {
 struct Running {
     process: ServerProcess,
     login_link: String,
-    /// Retention open: the server's next line of output would fail on a closed pipe.
+    /// Kept open: the server's next line of output would fail on a closed pipe.
     _output: Lines<BufReader<ChildStdout>>,
 }
 

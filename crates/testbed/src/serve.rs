@@ -12,9 +12,9 @@ pub mod wall_clock;
 
 use crate::{PlainProcess, plain_process::Faults};
 use anteroom_controller::{
-    app::ImageFacts,
     clock,
     config::Config,
+    image::ImageFacts,
     random,
     server::{self, MachineEnvironment, Server, StateDir},
 };

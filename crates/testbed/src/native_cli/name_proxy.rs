@@ -59,7 +59,7 @@ impl Drop for NameProxy {
 async fn serve(
     listener: TcpListener,
     host_overrides: Arc<BTreeMap<String, SocketAddr>>,
-    reached: Arc<Mutex<Vec<String>>>,
+    requested: Arc<Mutex<Vec<String>>>,
 ) {
     let mut connections = JoinSet::new();
     loop {

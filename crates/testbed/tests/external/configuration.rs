@@ -1,4 +1,4 @@
-//! What the configuration binds: faults before anything starts, and a machine that is taken out while it is used.
+//! The configuration of external machines: invalid entries, and the removal of a machine that is in use.
 
 use crate::{Fixture, TOKEN, closing, start, verdict};
 use anteroom_testbed::{TestConfig, TestServer};
@@ -12,8 +12,8 @@ async fn invalid_external_machines_prevent_start_and_every_fault_is_listed() {
         "[external_machines.a]\ndesktop = 'http://x/'\nagent_token_file = '/nonexistent'\n\
          [external_machines.b]\ndesktop = 'vnc://x'\nagent_token_file = {token:?}\ngreeting_ms_max = 60000\n"
     );
-    let refused = TestServer::start(TestConfig::default().with_settings(&settings)).await.unwrap_err();
-    let text = format!("{refused:#}");
+    let error = TestServer::start(TestConfig::default().with_settings(&settings)).await.unwrap_err();
+    let text = format!("{error:#}");
     assert!(text.contains("external_machines.a.desktop has the scheme"), "{text}");
     assert!(text.contains("external_machines.a.agent_token_file"), "{text}");
     assert!(!text.contains(TOKEN), "{text}");

@@ -1,5 +1,4 @@
-//! Sessions at external machines, through the server's own doors: real VNC servers and websockify as Debian has them, and
-//! everything that can stand where a desktop should be.
+//! Sessions on external machines, through the server's API: VNC servers and websockify of Debian, and servers that are no desktops.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
@@ -23,7 +22,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 /// The token of the agent of `desk`.
 const TOKEN: &str = "the-token-of-the-agent-outside";
 
-/// A place for token files.
+/// A directory for token files.
 struct Fixture {
     dir: tempfile::TempDir,
 }
@@ -48,7 +47,7 @@ impl Fixture {
         )
     }
 
-    /// A server with the external machine `desk` and a provider whose tool the image of this host does not have.
+    /// Starts a server with the external machine `desk` and a provider whose tool is not in this host's image.
     async fn start_server(&self, desktop: &str, settings: &str) -> TestServer {
         let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
         TestServer::start(
@@ -76,12 +75,12 @@ async fn start(api: &ApiClient) -> StartResponse {
     api.start_with(&request("desk")).await.unwrap()
 }
 
-/// Asks for a session on a machine; whatever is answered.
-async fn ask(api: &ApiClient, machine: &str) -> ApiResponse {
+/// Requests a session on a machine; returns the response.
+async fn request_session(api: &ApiClient, machine: &str) -> ApiResponse {
     api.post("/api/auth/start", serde_json::to_value(request(machine)).unwrap()).await.unwrap()
 }
 
-/// Reads until the server closes; the code and the reason.
+/// Reads until the server closes the connection; returns the close code and the reason.
 async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
     timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed in time").ok();
@@ -89,7 +88,7 @@ async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
     (closing.code, closing.reason)
 }
 
-/// A viewer comes as a browser and is closed: the problem's code, and what its timeline entry has.
+/// Connects a viewer, which is closed with an error; returns the problem's code and the data of its timeline entry.
 async fn connect_error(api: &ApiClient, id: &SessionId) -> (String, serde_json::Value) {
     let (code, reason) = closing(&mut api.desktop_socket(id).await.unwrap()).await;
     assert_eq!(code, 4502, "{reason}");
@@ -99,9 +98,9 @@ async fn connect_error(api: &ApiClient, id: &SessionId) -> (String, serde_json::
     (problem, entry.data)
 }
 
-/// The verdict's code as this caller is told it, and the whole text.
+/// The diagnosis for this caller: its verdict, and the whole response.
 async fn verdict(api: &ApiClient, id: &SessionId) -> (String, String) {
-    let answer = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap();
-    let found: anteroom_wire::diagnosis::Diagnosis = answer.read().unwrap();
-    (found.verdict.code().to_owned(), answer.text)
+    let response = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap();
+    let found: anteroom_wire::diagnosis::Diagnosis = response.read().unwrap();
+    (found.verdict.code().to_owned(), response.text)
 }

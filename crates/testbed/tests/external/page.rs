@@ -1,4 +1,4 @@
-//! An external desktop through the real page, in a real browser: seen, named while it is away, and seen again by itself.
+//! An external desktop on the page in a real browser: shown, reported while it is unavailable, and shown again.
 
 use crate::{Fixture, start, vnc_server};
 use anteroom_testbed::WAIT_MAX;
@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-/// The browser's journey `web/e2e/real/external.mjs` against this link.
+/// A command that runs the browser script `web/e2e/real/external.mjs` with this link.
 fn browser(claim: &str, link: &str) -> Command {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     let mut command = Command::new("node");
@@ -25,13 +25,13 @@ fn browser(claim: &str, link: &str) -> Command {
     command
 }
 
-async fn arrived(mut browser: Child) {
-    let status = timeout(WAIT_MAX * 4, browser.wait()).await.expect("the browser's journey ends").unwrap();
-    assert!(status.success(), "the browser's journey failed: {status}");
+async fn wait_success(mut browser: Child) {
+    let status = timeout(WAIT_MAX * 4, browser.wait()).await.expect("the browser script ends in time").unwrap();
+    assert!(status.success(), "the browser script failed: {status}");
 }
 
-/// Waits for this line of the browser's journey, and passes on what comes before.
-async fn said(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
+/// Waits for a line of the browser script that contains `wanted`, and prints the lines before it.
+async fn wait_line(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
     let waiting = async {
         while let Some(line) = lines.next_line().await.unwrap() {
             eprintln!("{line}");
@@ -39,7 +39,7 @@ async fn said(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
                 return;
             }
         }
-        panic!("the browser's journey ended before {wanted}");
+        panic!("the browser script ended before {wanted}");
     };
     timeout(WAIT_MAX * 3, waiting).await.unwrap_or_else(|_| panic!("no {wanted}"));
 }
@@ -57,19 +57,19 @@ async fn journey_page_shows_external_desktop() {
     let mut page = browser("external", &started.viewer_url);
     let mut page = page.env("ANTEROOM_E2E_AWAY", away).stdout(Stdio::piped()).spawn().expect("node starts");
     let mut lines = BufReader::new(page.stdout.take().unwrap()).lines();
-    said(&mut lines, "SEEN").await;
+    wait_line(&mut lines, "SEEN").await;
     let at = websockify.at;
     websockify.end().await;
-    said(&mut lines, "AWAY").await;
+    wait_line(&mut lines, "AWAY").await;
     let websockify = vnc_server::Websockify::start_at(at, vnc.at).await.expect("the port is free again");
-    said(&mut lines, "# pass 1").await;
-    arrived(page).await;
+    wait_line(&mut lines, "# pass 1").await;
+    wait_success(page).await;
     server.finish().await.unwrap();
     websockify.end().await;
     vnc.end().await;
 }
 
-/// The page asks for the desktop's own password, and again when it was not the right one.
+/// The page asks for the VNC server's password, and asks again after a wrong one.
 #[tokio::test]
 async fn journey_page_asks_for_vnc_password() {
     let fixture = Fixture::new();
@@ -77,7 +77,7 @@ async fn journey_page_asks_for_vnc_password() {
     let server = fixture.start_server(&format!("vnc://{}", vnc.at), "").await;
     let started = start(&server.backend().unwrap()).await;
     let mut page = browser("password", &started.viewer_url);
-    arrived(page.env("ANTEROOM_E2E_PASSWORD", vnc_server::PASSWORD).spawn().expect("node starts")).await;
+    wait_success(page.env("ANTEROOM_E2E_PASSWORD", vnc_server::PASSWORD).spawn().expect("node starts")).await;
     server.finish().await.unwrap();
     vnc.end().await;
 }

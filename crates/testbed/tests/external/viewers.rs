@@ -1,4 +1,4 @@
-//! A desktop that is there is seen, with the words and bounds of any other session.
+//! Viewers of an external desktop: they see it, and the session has the same states and limits as any other.
 
 use crate::{Fixture, closing, connect_error, start, verdict, vnc_server};
 use anteroom_controller::rfb::RfbClient;
@@ -6,8 +6,8 @@ use anteroom_testbed::{ApiClient, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};
 
-/// The whole frame arrives, and it is that desk's.
-pub(crate) async fn sees_the_desk(api: &ApiClient, id: &SessionId) {
+/// Checks that a viewer receives a whole frame of the painted desktop.
+pub(crate) async fn assert_sees_desktop(api: &ApiClient, id: &SessionId) {
     let mut viewer = api.desktop(id).await.unwrap();
     assert!(viewer.name().contains("a desk outside"), "{}", viewer.name());
     let frame = timeout(WAIT_MAX, viewer.whole_frame()).await.expect("a whole frame").unwrap();
@@ -33,22 +33,25 @@ async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
     let started = start(&api).await;
     let id = started.session.id;
     assert_eq!(started.session.machine.as_deref(), Some("desk"));
-    assert_eq!(started.session.generations_max, 1, "there is no other machine");
+    assert_eq!(started.session.generations_max, 1, "an external machine is not replaced");
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!((view.stage, view.queue_position), (None, None));
-    let (one, two) = tokio::join!(sees_the_desk(&api, &id), sees_the_desk(&api, &id));
+    let (one, two) = tokio::join!(assert_sees_desktop(&api, &id), assert_sees_desktop(&api, &id));
     let ((), ()) = (one, two);
     api.wait_entry(&id, "desktop_connected").await.unwrap();
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     let timeline = api.timeline(&id).await.unwrap();
-    let reached = timeline.iter().filter(|entry| entry.kind == "desktop_connected").count();
-    assert_eq!(reached, 1, "only a change is news: {timeline:#?}");
-    for place in [websockify.at, vnc.at] {
-        let port = format!(":{}", place.port());
-        assert!(!api.responses().iter().any(|body| body.contains(&port)), "{port} was told to a client");
+    let connected = timeline.iter().filter(|entry| entry.kind == "desktop_connected").count();
+    assert_eq!(connected, 1, "only a change is recorded: {timeline:#?}");
+    for address in [websockify.at, vnc.at] {
+        let port = format!(":{}", address.port());
+        assert!(!api.responses().iter().any(|body| body.contains(&port)), "a response contains {port}");
     }
     let operator = verdict(&server.operator().unwrap(), &id).await.1;
-    assert!(operator.contains(&format!("desk (ws://{}/)", websockify.at)), "an operator is told: {operator}");
+    assert!(
+        operator.contains(&format!("desk (ws://{}/)", websockify.at)),
+        "the operator's diagnosis contains the address: {operator}"
+    );
     server.finish().await.unwrap();
     websockify.end().await;
     vnc.end().await;
@@ -62,23 +65,23 @@ async fn viewers_see_plain_vnc_server_again_after_its_restart() {
     let server = fixture.start_server(&format!("vnc://{at}"), "").await;
     let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
-    sees_the_desk(&api, &id).await;
+    assert_sees_desktop(&api, &id).await;
 
     let mut watching = api.desktop_socket(&id).await.unwrap();
     let mut greeting = [0; 12];
     watching.read_exact(&mut greeting).await.unwrap();
     vnc.end().await;
     let (code, reason) = closing(&mut watching).await;
-    assert_eq!(code, 4502, "who looked at it is told: {reason}");
+    assert_eq!(code, 4502, "the viewer's connection is closed: {reason}");
     let (problem, data) = connect_error(&api, &id).await;
     assert_eq!(problem, "external_refused");
     let after_ms = data["after_ms"].as_u64().unwrap();
-    println!("a stopped VNC server was named after {after_ms} ms");
+    println!("a stopped VNC server was reported after {after_ms} ms");
     assert!(after_ms < 1_000, "{data}");
     assert_eq!(verdict(&api, &id).await.0, "external_refused");
 
     let again = vnc_server::Vnc::start_at(at, &[]).await.expect("the port is free again");
-    sees_the_desk(&api, &id).await;
+    assert_sees_desktop(&api, &id).await;
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     server.finish().await.unwrap();
     again.end().await;
@@ -93,18 +96,18 @@ async fn missing_vnc_server_and_missing_websockify_have_different_errors() {
     let server = fixture.start_server(&format!("ws://{}/", websockify.at), settings).await;
     let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
-    sees_the_desk(&api, &id).await;
+    assert_sees_desktop(&api, &id).await;
     vnc.end().await;
     assert_eq!(connect_error(&api, &id).await.0, "external_closed");
     websockify.end().await;
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!(code, 4502);
     assert!(reason.starts_with("external_refused: "), "{reason}");
-    assert_eq!(verdict(&api, &id).await.0, "external_refused", "the newer cause");
+    assert_eq!(verdict(&api, &id).await.0, "external_refused", "the verdict is the newer cause");
     server.finish().await.unwrap();
 }
 
-/// What a VNC server asks of its viewers (here a password) goes through untouched.
+/// The security handshake of the VNC server (here a password) is passed through unchanged.
 #[tokio::test]
 async fn vnc_authentication_is_passed_through_to_the_viewer() {
     let fixture = Fixture::new();
@@ -113,8 +116,8 @@ async fn vnc_authentication_is_passed_through_to_the_viewer() {
     let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
     let socket = api.desktop_socket(&id).await.unwrap();
-    let refused = timeout(WAIT_MAX, RfbClient::connect(socket, 60_000)).await.unwrap().unwrap_err().to_string();
-    assert!(refused.contains("security types [2]"), "VncAuth is offered to the viewer: {refused}");
+    let error = timeout(WAIT_MAX, RfbClient::connect(socket, 60_000)).await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("security types [2]"), "VncAuth is offered to the viewer: {error}");
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     server.finish().await.unwrap();
     vnc.end().await;
@@ -134,7 +137,7 @@ async fn external_sessions_expire_like_others() {
     assert_eq!(view.reason.unwrap().code, "idle_expired");
     assert_eq!(verdict(&api, &id).await.0, "idle_expired");
     let next = start(&api).await.session.id;
-    sees_the_desk(&api, &next).await;
+    assert_sees_desktop(&api, &next).await;
     server.finish().await.unwrap();
     vnc.end().await;
 }

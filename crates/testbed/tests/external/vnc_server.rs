@@ -1,4 +1,4 @@
-//! A desktop that exists already: Xtigervnc, and Debian's websockify before it, each in a process group of its own.
+//! An external desktop: Xtigervnc, optionally behind Debian's websockify, each in a separate process group.
 
 use crate::Fixture;
 use anteroom_testbed::WAIT_MAX;
@@ -13,31 +13,31 @@ use tokio::{
 
 pub(crate) const WIDTH: u16 = 640;
 pub(crate) const HEIGHT: u16 = 400;
-/// What the desktop is painted with: the left and the right half, and a stripe.
+/// The colours of the desktop: the left and the right half, and a stripe.
 pub(crate) const LEFT: u32 = 0x20_4060;
 pub(crate) const RIGHT: u32 = 0xff_eedd;
 pub(crate) const STRIPE: u32 = 0x0a_7d33;
 
 pub(crate) const PASSWORD: &str = "password";
-/// That password as `vncpasswd` writes it (DES with a key that every VNC program has).
+/// The same password as `vncpasswd` writes it (DES with the fixed key of all VNC programs).
 const PASSWORD_FILE: [u8; 8] = [0xdb, 0xd8, 0x3c, 0xfd, 0x72, 0x7a, 0x14, 0x58];
 
-/// The arguments of a VNC server that asks its viewers for [`PASSWORD`].
+/// The arguments of a VNC server that requires [`PASSWORD`].
 pub(crate) fn with_password(fixture: &Fixture) -> Vec<String> {
     let file = fixture.dir.path().join("passwd");
     std::fs::write(&file, PASSWORD_FILE).unwrap();
     ["-SecurityTypes", "VncAuth", "-PasswordFile", file.to_str().unwrap()].map(str::to_owned).into()
 }
 
-/// A port of the loopback that was free a moment ago.
-async fn free() -> SocketAddr {
+/// A free loopback port. Another process may bind it before the caller does.
+async fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-/// A program in its own process group; it ends with all it started.
-struct Group(Child);
+/// A program in a separate process group, which is killed together with all processes that it started.
+struct ProcessGroup(Child);
 
-impl Group {
+impl ProcessGroup {
     fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::null()).stderr(Stdio::null()).process_group(0).kill_on_drop(true).spawn().unwrap())
     }
@@ -50,29 +50,29 @@ impl Group {
 
     async fn end(mut self) {
         self.signal(Signal::TERM);
-        timeout(WAIT_MAX, self.0.wait()).await.expect("it ends").unwrap();
+        timeout(WAIT_MAX, self.0.wait()).await.expect("the program exits").unwrap();
         self.signal(Signal::KILL);
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
 }
 
-/// A VNC server with a picture of its own.
+/// A VNC server with a painted desktop.
 pub(crate) struct Vnc {
-    group: Group,
+    group: ProcessGroup,
     pub(crate) at: SocketAddr,
     display: u32,
 }
 
 impl Vnc {
-    /// Starts one with these further arguments; when this returns, it listens and is painted.
+    /// Starts a server with additional arguments, and returns when it listens and is painted.
     pub(crate) async fn start(arguments: &[String]) -> Self {
         for _ in 0..5 {
-            let at = free().await;
+            let at = free_port().await;
             if let Some(vnc) = Self::start_at(at, arguments).await {
                 return vnc;
             }
@@ -80,7 +80,7 @@ impl Vnc {
         panic!("no VNC server could be started");
     }
 
-    /// `None`: somebody took the port meanwhile.
+    /// `None`: another process has bound the port.
     pub(crate) async fn start_at(at: SocketAddr, arguments: &[String]) -> Option<Self> {
         let mut command = Command::new("/usr/bin/Xtigervnc");
         command
@@ -90,7 +90,7 @@ impl Vnc {
             .args(if arguments.is_empty() { &["-SecurityTypes", "None"][..] } else { &[] })
             .args(arguments)
             .stdout(Stdio::piped());
-        let mut group = Group::start(&mut command);
+        let mut group = ProcessGroup::start(&mut command);
         let mut number = String::new();
         let mut lines = BufReader::new(group.0.stdout.take().unwrap());
         timeout(WAIT_MAX, lines.read_line(&mut number)).await.expect("the VNC server starts").unwrap();
@@ -99,7 +99,7 @@ impl Vnc {
         Some(Self { group, at, display })
     }
 
-    /// Ends it; nothing listens any more.
+    /// Stops it. Afterwards the port is free.
     pub(crate) async fn end(self) {
         self.group.end().await;
         for file in [format!("/tmp/.X{}-lock", self.display), format!("/tmp/.X11-unix/X{}", self.display)] {
@@ -108,17 +108,17 @@ impl Vnc {
     }
 }
 
-/// A websockify.
+/// A websockify process.
 pub(crate) struct Websockify {
-    group: Group,
+    group: ProcessGroup,
     pub(crate) at: SocketAddr,
 }
 
 impl Websockify {
-    /// Starts one before this server; when this returns, it listens.
+    /// Starts websockify for the VNC server `target`, and returns when it listens.
     pub(crate) async fn start(target: SocketAddr) -> Self {
         for _ in 0..5 {
-            let at = free().await;
+            let at = free_port().await;
             if let Some(websockify) = Self::start_at(at, target).await {
                 return websockify;
             }
@@ -126,23 +126,23 @@ impl Websockify {
         panic!("no websockify could be started");
     }
 
-    /// `None`: somebody took the port meanwhile.
+    /// `None`: another process has bound the port.
     pub(crate) async fn start_at(at: SocketAddr, target: SocketAddr) -> Option<Self> {
         let mut command = Command::new("/usr/bin/websockify");
         command.args([at.to_string(), target.to_string()]).stdout(Stdio::null());
-        let mut group = Group::start(&mut command);
-        let until = Instant::now() + WAIT_MAX;
+        let mut group = ProcessGroup::start(&mut command);
+        let deadline = Instant::now() + WAIT_MAX;
         while TcpStream::connect(at).await.is_err() {
             if group.0.try_wait().unwrap().is_some() {
                 return None;
             }
-            assert!(Instant::now() < until, "websockify does not listen");
+            assert!(Instant::now() < deadline, "websockify does not listen");
             sleep(Duration::from_millis(20)).await;
         }
         Some(Self { group, at })
     }
 
-    /// Ends it; nothing listens any more.
+    /// Stops it. Afterwards the port is free.
     pub(crate) async fn end(self) {
         self.group.end().await;
     }
@@ -154,10 +154,10 @@ async fn paint(socket: &str) {
     stream.write_all(&[b'l', 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
     let mut head = [0; 8];
     stream.read_exact(&mut head).await.unwrap();
-    assert_eq!(head[0], 1, "the X server takes the client");
+    assert_eq!(head[0], 1, "the X server accepts the client");
     let mut setup = vec![0; usize::from(u16::from_le_bytes([head[6], head[7]])) * 4];
     stream.read_exact(&mut setup).await.unwrap();
-    // The first screen comes after the fixed part, the vendor's name and the pixmap formats.
+    // The first screen follows the fixed part, the vendor's name and the pixmap formats.
     let vendor = usize::from(u16::from_le_bytes([setup[16], setup[17]]));
     let screen = 32 + vendor.next_multiple_of(4) + usize::from(setup[21]) * 8;
     let root: [u8; 4] = setup[screen..screen + 4].try_into().unwrap();
@@ -175,7 +175,7 @@ async fn paint(socket: &str) {
         let fill = [&[70, 0, 5, 0][..], &root, &context, &area].concat();
         stream.write_all(&[create, fill].concat()).await.unwrap();
     }
-    stream.write_all(&[43, 0, 1, 0]).await.unwrap(); // GetInputFocus: its answer says that all is done
+    stream.write_all(&[43, 0, 1, 0]).await.unwrap(); // GetInputFocus: its reply follows all earlier requests
     let mut answer = [0; 32];
     timeout(WAIT_MAX, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(answer[0], 1, "no error: {answer:?}");

@@ -118,7 +118,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("store/tests/story/callers.rs", "every_role_reads_back_and_is_found_by_its_token"),
         ("store/tests/story/callers.rs", "every_kind_of_pass_opens_once"),
         ("store/tests/story/callers.rs", "every_kind_of_ticket_opens_its_own_door_once"),
-        ("store/src/schema.rs", "the_checks_are_made_of_the_programs_own_words"),
+        ("store/src/schema.rs", "the_checks_list_exactly_the_values_of_the_enums"),
         ("store/tests/story/migrations.rs", "rows_of_every_older_version_survive_and_mean_what_they_meant"),
     ]),
     DocumentedScenario(27, "Reconciliation of a mixed fleet; clock jumps", &[

@@ -1,22 +1,21 @@
-//! A host that is too small says so by name, before anything fails.
+//! A start is rejected with a named cause when the host has too little disk or memory.
 
 use crate::Flags;
-use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX};
+use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
     SessionId,
     api::{Health, HealthCheck, HealthStatus, StartResponse, Status},
     diagnosis::{Diagnosis, Verdict},
 };
 use serde_json::json;
-use std::{fs, time::Duration};
-use tokio::time::Instant;
+use std::fs;
 
-/// More than any disk or memory has, MiB.
+/// More MiB than any disk or memory has.
 const TOO_MUCH: u64 = 1 << 30;
 
 async fn check(server: &TestServer, name: &str) -> (Health, HealthCheck) {
     let answer = server.operator().unwrap().get("/health").await.unwrap();
-    assert_eq!(answer.status, 200, "degraded is not down: {}", answer.text);
+    assert_eq!(answer.status, 200, "a degraded server still answers: {}", answer.text);
     let health: Health = answer.read().unwrap();
     let found = health.checks.iter().find(|check| check.name == name).expect(name).clone();
     (health, found)
@@ -50,7 +49,7 @@ async fn expected_memory_of_a_machine_counts_for_admission() {
     let settings = format!("[machines]\nmemory_per_machine_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
     let refused = server.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
-    assert_eq!(refused.problem().unwrap().code, "memory_low", "a terabyte for a machine: {}", refused.text);
+    assert_eq!(refused.problem().unwrap().code, "memory_low", "a machine needs a terabyte: {}", refused.text);
     server.finish().await.unwrap();
 }
 
@@ -68,7 +67,7 @@ async fn repeated_start_returns_its_session_when_capacity_is_exhausted() {
     let first = start("once", "ada").await;
     let id = first.read::<StartResponse>().unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
-    assert_eq!(start("twice", "ada").await.problem().unwrap().code, "no_capacity", "there is no room");
+    assert_eq!(start("twice", "ada").await.problem().unwrap().code, "no_capacity", "the queue is full");
     let again = start("once", "ada").await;
     assert_eq!(again.read::<StartResponse>().expect(&again.text).session.id, id);
     assert_eq!(start("once", "bob").await.problem().unwrap().code, "idempotency_key_reused");
@@ -88,36 +87,34 @@ async fn queued_session_waits_with_cause_when_disk_runs_low() {
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&first, "cli_started").await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
-    api.wait_until(&second, "next in line", |view| view.queue_position == Some(1)).await.unwrap();
+    api.wait_until(&second, "first in the queue", |view| view.queue_position == Some(1)).await.unwrap();
     let config = server.path().join("config.toml");
-    let with_room = fs::read_to_string(&config).unwrap();
-    let without = with_room.replace("disk_free_mib_min = 1\n", &format!("disk_free_mib_min = {TOO_MUCH}\n"));
-    assert_ne!(with_room, without);
+    let enough_disk = fs::read_to_string(&config).unwrap();
+    let low_disk = enough_disk.replace("disk_free_mib_min = 1\n", &format!("disk_free_mib_min = {TOO_MUCH}\n"));
+    assert_ne!(enough_disk, low_disk);
     server.stop_server().await.unwrap();
-    fs::write(&config, without).unwrap();
+    fs::write(&config, low_disk).unwrap();
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
-    api.wait_until(&first, "taken over", |view| view.status == Status::VmStarted).await.unwrap();
+    api.wait_until(&first, "adopted", |view| view.status == Status::VmStarted).await.unwrap();
     api.cancel(&first).await.unwrap();
-    let until = Instant::now() + WAIT_MAX;
-    loop {
+    let diagnosed = eventually("the diagnosis names the setting", WAIT_MAX, async || {
         let found = diagnosis(&api, &second).await;
-        if found.sentence.contains("machines.disk_free_mib_min") {
-            assert_eq!(found.verdict, Verdict::WaitingForCapacity);
-            break;
-        }
-        assert!(Instant::now() < until, "{found:#?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        Ok(found.sentence.contains("machines.disk_free_mib_min").then_some(found))
+    });
+    assert_eq!(diagnosed.await.unwrap().verdict, Verdict::WaitingForCapacity);
     assert_eq!(api.session(&second).await.unwrap().queue_position, Some(1));
-    while !server.machines().is_empty() {
-        assert!(Instant::now() < until, "the first session's machine goes");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let removed = async || Ok(server.machines().is_empty().then_some(()));
+    eventually("the first session's machine is removed", WAIT_MAX, removed).await.unwrap();
     server.stop_server().await.unwrap();
-    fs::write(&config, with_room).unwrap();
+    fs::write(&config, enough_disk).unwrap();
     server.start_server().await.unwrap();
-    server.backend().unwrap().wait_entry(&second, "cli_started").await.expect("room again: its turn");
+    server
+        .backend()
+        .unwrap()
+        .wait_entry(&second, "cli_started")
+        .await
+        .expect("the queued session starts once there is enough disk");
     server.finish().await.unwrap();
 }
 
@@ -129,7 +126,7 @@ async fn health_lists_every_dependency_of_the_server() {
         let (_, found) = check(&server, name).await;
         assert_eq!(found.status, HealthStatus::Ok, "{found:?}");
     }
-    let nobody: Health = server.anonymous().unwrap().get("/health").await.unwrap().read().unwrap();
-    assert!(nobody.checks.is_empty(), "{nobody:?}");
+    let anonymous: Health = server.anonymous().unwrap().get("/health").await.unwrap().read().unwrap();
+    assert!(anonymous.checks.is_empty(), "{anonymous:?}");
     server.finish().await.unwrap();
 }

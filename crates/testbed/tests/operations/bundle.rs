@@ -1,7 +1,7 @@
-//! The support bundle: all that helps, and no secret.
+//! Support bundles contain diagnostic data and no secrets.
 
 use crate::{Flags, anteroom, canary, text};
-use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, leaks::needles};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, eventually, leaks::needles};
 use anteroom_wire::{
     SessionId,
     api::{StartRequest, Status},
@@ -9,7 +9,7 @@ use anteroom_wire::{
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, io::Read, os::unix::fs::PermissionsExt, path::Path};
 
-/// The files of a bundle by name, without the directory that they are packed in.
+/// The files of a bundle by name, without the bundle's top directory.
 fn unpack(path: &Path) -> BTreeMap<String, String> {
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(path).unwrap()));
     let files = archive.entries().unwrap().map(|entry| {
@@ -29,13 +29,13 @@ async fn bundle(server: &TestServer, id: &SessionId, to: &Path) -> BTreeMap<Stri
     unpack(to)
 }
 
-/// Fails when a file has one of the secrets, also as base64.
+/// Checks that no file contains one of the secrets, as plain text or base64.
 fn assert_clean(files: &BTreeMap<String, String>, secrets: &[&str]) {
     for (name, content) in files {
         for secret in secrets {
             for needle in needles(secret) {
                 let needle = String::from_utf8(needle).unwrap();
-                assert!(!content.contains(&needle), "{name} has {secret}:\n{content}");
+                assert!(!content.contains(&needle), "{name} contains {secret}:\n{content}");
             }
         }
     }
@@ -54,7 +54,7 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
             Step::print_line(&format!("Enter the code: {device}")),
             Step::Print { text: "Paste the code: ".into() },
             Step::Read,
-            Step::print_line("I was told {line}"),
+            Step::print_line("Received {line}"),
             Step::write(ScriptedTool::CREDENTIAL, format!("{{\"token\": \"{credential}{{line}}\"}}")),
             Step::print_line("Login successful"),
         ]),
@@ -71,26 +71,25 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     let started = api.start_with(&start).await.unwrap();
     let pass = started.viewer_url.split_once("#login_token=").unwrap().1.to_owned();
     let id = started.session.id;
-    api.wait_until(&id, "showing address and code", |view| {
+    api.wait_until(&id, "showing a URL and a code", |view| {
         view.sign_in.url.is_some() && view.sign_in.device_code.as_deref() == Some(&device)
     })
     .await
     .unwrap();
     let secrets = [&pasted, &state, &credential, &user, &back, &device, &pass].map(String::as_str);
-    // While it lives, when address and code are known to the server …
-    assert_clean(&bundle(&server, &id, &flags.path("living.tar.gz")).await, &secrets);
+    // While the session is active and the server knows the URL and the code …
+    assert_clean(&bundle(&server, &id, &flags.path("active.tar.gz")).await, &secrets);
     let code = json!({ "code": pasted });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
     api.wait_status(&id, Status::Completed).await.unwrap();
-    while !server.machines().is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    // … and when it is over.
-    let files = bundle(&server, &id, &flags.path("over.tar.gz")).await;
+    let removed = async || Ok(server.machines().is_empty().then_some(()));
+    eventually("the machine is removed", WAIT_MAX, removed).await.unwrap();
+    // … and after the session has ended.
+    let files = bundle(&server, &id, &flags.path("ended.tar.gz")).await;
     assert_clean(&files, &secrets);
     let parse = |name: &str| serde_json::from_str::<Value>(&files[name]).expect(name);
     assert_eq!(parse("diagnosis.json")["verdict"], "completed");
-    assert_eq!(parse("session.json")["id"], id.as_str(), "ids stay");
+    assert_eq!(parse("session.json")["id"], id.as_str(), "ids are not redacted");
     assert_eq!(parse("session.json")["return_url"], "https://back.example/…");
     assert!(files["timeline.jsonl"].lines().any(|line| line.contains("\"machine_ready\"")));
     assert!(files["log.jsonl"].lines().count() > 10 && files["log.jsonl"].contains(id.as_str()));
@@ -101,24 +100,24 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     assert_eq!(parse("versions.json")["anteroom"], env!("CARGO_PKG_VERSION"));
     assert!(parse("host.json")["kernel"].is_string());
     assert!(files["config.toml"].contains("idle_s_max = 600"));
-    let place = server.path().display().to_string();
-    assert!(files.values().all(|content| !content.contains(&place)), "paths of this host are reduced");
+    let path = server.path().display().to_string();
+    assert!(files.values().all(|content| !content.contains(&path)), "paths of this host are redacted");
     let listed = parse("manifest.json")["files"].as_array().unwrap().len();
-    assert_eq!(listed, files.len() - 1, "the manifest names all but itself");
+    assert_eq!(listed, files.len() - 1, "the manifest lists every other file");
     server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn bundle_does_not_contain_last_output_of_the_tool() {
     let flags = Flags::new();
-    let said = "the word is swordfish";
-    let tool = ScriptedTool::new("scripted", Script::new([Step::print_line(said), Step::Exit { code: 3 }]));
+    let last_line = "the password is swordfish";
+    let tool = ScriptedTool::new("scripted", Script::new([Step::print_line(last_line), Step::Exit { code: 3 }]));
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_exited").await.unwrap();
     let diagnosis = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
-    assert!(diagnosis.contains("swordfish"), "its owner is told: {diagnosis}");
+    assert!(diagnosis.contains("swordfish"), "the session's owner sees it: {diagnosis}");
     let files = bundle(&server, &id, &flags.path("b.tar.gz")).await;
     assert_clean(&files, &["swordfish"]);
     assert!(files["diagnosis.json"].contains("cli_failed"), "{}", files["diagnosis.json"]);
@@ -131,14 +130,14 @@ async fn bundles_require_an_operator_and_an_existing_session() {
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
-    let refused = api.post(&format!("/api/auth/session/{id}/bundle"), json!({})).await.unwrap();
-    assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"));
-    let none = operator.post("/api/auth/session/ses_00000000000000000000000000/bundle", json!({})).await.unwrap();
-    assert_eq!((none.status, none.problem().unwrap().code.as_str()), (404, "unknown_session"));
-    let out = flags.path("there.tar.gz");
+    let rejected = api.post(&format!("/api/auth/session/{id}/bundle"), json!({})).await.unwrap();
+    assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (403, "not_owner"));
+    let missing = operator.post("/api/auth/session/ses_00000000000000000000000000/bundle", json!({})).await.unwrap();
+    assert_eq!((missing.status, missing.problem().unwrap().code.as_str()), (404, "unknown_session"));
+    let out = flags.path("existing.tar.gz");
     fs::write(&out, "mine").unwrap();
     let output = anteroom(&server, &["bundle", id.as_str(), "--out", out.to_str().unwrap()]).await;
-    assert!(!output.status.success(), "a file that is there is not overwritten");
+    assert!(!output.status.success(), "an existing file is not overwritten");
     assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
     server.finish().await.unwrap();
 }
@@ -148,7 +147,7 @@ async fn bundle_is_returned_when_it_cannot_be_retained() {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
-    // As on a disk that takes nothing more: where bundles are kept, none can be.
+    // A file instead of the directory makes every write fail, as a full disk does.
     let dir = server.state_dir().join("bundles");
     fs::write(&dir, "").unwrap();
     let files = bundle(&server, &id, &flags.path("b.tar.gz")).await;
@@ -165,7 +164,7 @@ async fn retention_removes_oldest_bundles_and_receipts_first() {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let dir = server.state_dir().join("bundles");
-    let kept = || {
+    let retained = || {
         let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.collect();
         names.sort();
@@ -174,25 +173,19 @@ async fn retention_removes_oldest_bundles_and_receipts_first() {
     let mut seen = Vec::new();
     for number in 0..4 {
         bundle(&server, &id, &flags.path(&format!("{number}.tar.gz"))).await;
-        seen.extend(kept().into_iter().filter(|name| !seen.contains(name)).collect::<Vec<_>>());
+        seen.extend(retained().into_iter().filter(|name| !seen.contains(name)).collect::<Vec<_>>());
     }
-    assert_eq!(seen.len(), 4, "each was kept for a while");
-    assert_eq!(kept(), seen[2..], "the two youngest are left");
+    assert_eq!(seen.len(), 4, "each bundle was retained at first");
+    assert_eq!(retained(), seen[2..], "the two newest are left");
     assert_eq!(fs::metadata(dir.join(&seen[3])).unwrap().permissions().mode() & 0o777, 0o600);
-    // Receipts of machines that nobody remembers, older than all others.
+    // Receipts of unknown machines, older than all others.
     let receipts = server.state_dir().join("receipts");
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000);
     for number in 0..5 {
         let path = receipts.join(format!("mac_0000000000000000000000000{number}.json"));
         fs::File::create(&path).unwrap().set_modified(old).unwrap();
     }
-    let gone = async {
-        while fs::read_dir(&receipts).unwrap().count() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(anteroom_testbed::WAIT_MAX, gone)
-        .await
-        .expect("the sweep removes what is older than receipts_s_max");
+    let removed = async || Ok((fs::read_dir(&receipts)?.count() == 0).then_some(()));
+    eventually("reconciliation removes receipts older than receipts_s_max", WAIT_MAX, removed).await.unwrap();
     server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! The log file and `anteroom logs`.
 
-use crate::{Flags, anteroom, command, says, text};
+use crate::{Flags, anteroom, command, stdout_of, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use serde_json::Value;
@@ -24,8 +24,11 @@ async fn log_file_is_json_lines_with_owner_only_permissions() {
     let lines = &lines[..=lines.rfind('\n').unwrap()];
     assert!(parsed(lines).iter().any(|line| line["session"] == id.as_str() && line["outcome"] == "cli_started"));
     assert!(!lines.contains('\u{1b}'), "no colour codes");
-    assert!(!server.log().contains('\u{1b}'), "standard error is no terminal either");
-    assert!(serde_json::from_str::<Value>(server.log().lines().next().unwrap()).is_err(), "that is text, as was asked");
+    assert!(!server.log().contains('\u{1b}'), "standard error is no terminal");
+    assert!(
+        serde_json::from_str::<Value>(server.log().lines().next().unwrap()).is_err(),
+        "standard error has the configured text format"
+    );
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     server.finish().await.unwrap();
@@ -43,25 +46,25 @@ async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
     for id in [&id, &other] {
         api.wait_entry(id, "cli_started").await.unwrap();
     }
-    server.kill_machine(&machine_pid(&api, &id).await).unwrap();
+    server.kill_machine(&last_machine(&api, &id).await).unwrap();
     api.wait_until(&id, "on its second machine", |view| view.generation == 2).await.unwrap();
-    let check = |said: String| {
-        let lines = parsed(&said);
-        assert!(lines.iter().any(|line| line["session"] == id.as_str()), "{said}");
+    let check = |printed: String| {
+        let lines = parsed(&printed);
+        assert!(lines.iter().any(|line| line["session"] == id.as_str()), "{printed}");
         let of_machine = |line: &&Value| line["session"].is_null() && line["machine"].is_string();
-        assert!(lines.iter().find(of_machine).is_some(), "its machines' lines, too: {said}");
-        assert!(!said.contains(other.as_str()), "somebody else's: {said}");
+        assert!(lines.iter().find(of_machine).is_some(), "the machines' lines are included: {printed}");
+        assert!(!printed.contains(other.as_str()), "another session's line: {printed}");
         lines.len()
     };
-    let all = check(says(&server, &["logs", id.as_str()]).await);
-    let warnings = parsed(&says(&server, &["logs", id.as_str(), "--level", "warn"]).await);
+    let all = check(stdout_of(&server, &["logs", id.as_str()]).await);
+    let warnings = parsed(&stdout_of(&server, &["logs", id.as_str(), "--level", "warn"]).await);
     assert!(warnings.len() < all && warnings.iter().all(|line| line["level"] == "WARN" || line["level"] == "ERROR"));
-    // The error file has warnings and nothing else.
+    // The error file contains only warnings and errors.
     let errors = parsed(&fs::read_to_string(flags.path("errors.jsonl")).unwrap());
     assert!(errors.iter().all(|line| line["level"] == "WARN" || line["level"] == "ERROR"), "{errors:?}");
-    assert!(says(&server, &["logs", "--lines", "5"]).await.lines().count() == 5);
+    assert!(stdout_of(&server, &["logs", "--lines", "5"]).await.lines().count() == 5);
     server.stop_server().await.unwrap();
-    check(says(&server, &["logs", id.as_str()]).await);
+    check(stdout_of(&server, &["logs", id.as_str()]).await);
     server.finish().await.unwrap();
 }
 
@@ -79,16 +82,16 @@ async fn logs_of_a_session_are_printed_with_a_warning_when_database_is_unreadabl
     fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).unwrap();
     let output = anteroom(&server, &["logs", id.as_str()]).await;
     fs::rename(&aside, &database).unwrap();
-    let (lines, said) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{said}");
+    let (lines, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
     assert!(parsed(&lines).iter().any(|line| line["session"] == id.as_str()), "{lines}");
-    assert!(said.contains("not a database") && said.contains("only lines that name"), "{said}");
+    assert!(stderr.contains("not a database") && stderr.contains("only lines that name"), "{stderr}");
     server.start_server().await.unwrap();
     server.finish().await.unwrap();
 }
 
-/// The machine that was asked for last.
-async fn machine_pid(api: &anteroom_testbed::ApiClient, id: &SessionId) -> anteroom_wire::MachineId {
+/// The machine that was requested last.
+async fn last_machine(api: &anteroom_testbed::ApiClient, id: &SessionId) -> anteroom_wire::MachineId {
     let timeline = api.timeline(id).await.unwrap();
     let named = |entry: &anteroom_wire::api::TimelineEntry| entry.data["machine"].as_str()?.parse().ok();
     timeline.iter().rev().find_map(named).unwrap()
@@ -101,8 +104,8 @@ async fn logs_of_unknown_session_are_an_error() {
     for is_running in [true, false] {
         let output = anteroom(&server, &["logs", "ses_00000000000000000000000000"]).await;
         assert!(!output.status.success() && output.stdout.is_empty(), "{is_running}");
-        let said = text(&output.stderr);
-        assert!(said.contains("there is no session ses_00000000000000000000000000"), "{is_running}: {said}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("there is no session ses_00000000000000000000000000"), "{is_running}: {stderr}");
         server.stop_server().await.unwrap();
     }
     let output = anteroom(&server, &["logs", "nonsense"]).await;
@@ -118,9 +121,9 @@ async fn log_follower_receives_new_lines() {
     let id = api.start("scripted").await.unwrap().session.id;
     let mut following = command(&server, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
-    lines.next_line().await.unwrap().expect("what was there before");
+    lines.next_line().await.unwrap().expect("an earlier line");
     api.cancel(&id).await.unwrap();
-    let heard = async {
+    let cancelled = async {
         while let Some(line) = lines.next_line().await.unwrap() {
             if serde_json::from_str::<Value>(&line).unwrap()["outcome"] == "cancelled" {
                 return;
@@ -128,7 +131,7 @@ async fn log_follower_receives_new_lines() {
         }
         panic!("the follower ended");
     };
-    tokio::time::timeout(WAIT_MAX, heard).await.expect("the end is heard of");
+    tokio::time::timeout(WAIT_MAX, cancelled).await.expect("the follower prints the new line");
     following.kill().await.unwrap();
     server.finish().await.unwrap();
 }
@@ -143,18 +146,18 @@ async fn log_files_are_size_limited_and_rotated_files_are_still_read() {
     api.wait_entry(&id, "cli_started").await.unwrap();
     let dir = server.state_dir().join("log");
     let files = || fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    let until = tokio::time::Instant::now() + WAIT_MAX;
+    let deadline = tokio::time::Instant::now() + WAIT_MAX;
     while files().len() < 3 {
         futures_util::future::join_all((0..20).map(|_| api.get("/api/sessions"))).await;
-        assert!(tokio::time::Instant::now() < until, "{:?}", files());
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", files());
     }
     for path in files() {
         let meta = fs::metadata(&path).unwrap();
         assert!(meta.len() <= 65536, "{}: {}", path.display(), meta.len());
         assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{}", path.display());
     }
-    let said = says(&server, &["logs", id.as_str()]).await;
-    assert!(parsed(&said).iter().any(|line| line["outcome"] == "cli_started"), "{said}");
+    let printed = stdout_of(&server, &["logs", id.as_str()]).await;
+    assert!(parsed(&printed).iter().any(|line| line["outcome"] == "cli_started"), "{printed}");
     api.cancel(&id).await.unwrap();
     api.wait_status(&id, Status::Cancelled).await.unwrap();
     server.finish().await.unwrap();

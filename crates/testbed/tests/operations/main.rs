@@ -1,5 +1,5 @@
-//! What operators do when something is wrong: read logs, pack a bundle, count what is left over, look at what the sweep would
-//! do, find the host too small. Through the server's own doors and its command line, in worlds of plain machines.
+//! What operators use when something is wrong: logs, support bundles, the leak report, reconciliation, admission and metrics. The tests
+//! use the API and the command line of a server with plain-process machines.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use std::{path::PathBuf, process::Output};
 use tokio::process::Command;
 
-/// A place outside of every server with a file for which a script waits.
+/// A directory for files that scripts wait for.
 struct Flags {
     dir: tempfile::TempDir,
 }
@@ -28,31 +28,31 @@ impl Flags {
         self.dir.path().join(name)
     }
 
-    /// Waits until the test raises the flag.
+    /// A step that waits until the test creates the file.
     fn wait(&self, name: &str) -> Step {
         Step::WaitFor { path: self.path(name), ms_max: 300_000 }
     }
 
-    /// Lives until the session ends.
+    /// A tool that runs until the session ends.
     fn idle_tool(&self) -> ScriptedTool {
         ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), self.wait("never")]))
     }
 }
 
-/// The command line with the server's own configuration.
+/// A command that runs `anteroom` with the server's configuration.
 fn command(server: &TestServer, arguments: &[&str]) -> Command {
     let mut command = Command::new(built_program("anteroom").unwrap());
     command.arg("--config").arg(server.path().join("config.toml")).args(arguments).kill_on_drop(true);
     command
 }
 
-/// What the command line says, and how it ends.
+/// Runs `anteroom`; returns its output and exit status.
 async fn anteroom(server: &TestServer, arguments: &[&str]) -> Output {
     tokio::time::timeout(WAIT_MAX, command(server, arguments).output()).await.unwrap().unwrap()
 }
 
-/// What the command line says when it must go well.
-async fn says(server: &TestServer, arguments: &[&str]) -> String {
+/// Runs `anteroom`, which must succeed; returns its standard output.
+async fn stdout_of(server: &TestServer, arguments: &[&str]) -> String {
     let output = anteroom(server, arguments).await;
     assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
@@ -62,8 +62,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Changes the database behind a server that does not run.
-async fn change(server: &TestServer, statement: &'static str) {
+/// Changes the database while the server is not running.
+async fn execute_sql(server: &TestServer, statement: &'static str) {
     let options = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db"));
     let mut database: SqliteConnection = options.connect().await.unwrap();
     sqlx::query(statement).execute(&mut database).await.unwrap();
@@ -71,7 +71,7 @@ async fn change(server: &TestServer, statement: &'static str) {
 }
 
 fn canary(kind: &str) -> String {
-    let mut chance = [0; 16];
-    getrandom::fill(&mut chance).unwrap();
-    format!("{kind}{}", chance.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).unwrap();
+    format!("{kind}{}", random.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }

@@ -1,10 +1,10 @@
-//! Figures for Prometheus.
+//! Metrics for Prometheus.
 
 use crate::Flags;
 use anteroom_testbed::{TestConfig, TestServer};
 use std::collections::BTreeMap;
 
-/// Line → value, as far as it is a sample.
+/// The samples: name with labels → value.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -24,7 +24,7 @@ async fn metrics_reflect_sessions_and_require_an_operator() {
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&first, "cli_started").await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
-    api.wait_until(&second, "in line", |view| view.queue_position == Some(1)).await.unwrap();
+    api.wait_until(&second, "queued", |view| view.queue_position == Some(1)).await.unwrap();
     let _viewer = api.desktop(&first).await.unwrap();
     let text = operator.get("/metrics").await.unwrap().text;
     assert!(text.ends_with("# EOF\n"), "{text}");

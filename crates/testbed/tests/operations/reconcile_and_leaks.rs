@@ -1,14 +1,15 @@
-//! What is left over after something went wrong: counted, shown before it is touched, and removed little by little.
+//! Orphaned machines and overdue sessions: the leak report, a dry run of the reconciliation, and its limited steps.
 
-use crate::{Flags, anteroom, change, command, says, text};
-use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
+use crate::{Flags, anteroom, command, execute_sql, stdout_of, text};
+use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::operations::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A server whose server was away while three sessions became overdue: their machines live, and one sweep may end one thing.
-async fn overdue(flags: &Flags) -> TestServer {
+/// A server that was stopped while three sessions reached their deadlines. Their machines run, and one reconciliation may stop one
+/// thing.
+async fn server_with_overdue_sessions(flags: &Flags) -> TestServer {
     let settings = "[sessions]\nreconcile_every_ms = 600000\nreconcile_stops_max = 1\n";
     let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
@@ -17,23 +18,21 @@ async fn overdue(flags: &Flags) -> TestServer {
         api.wait_entry(&id, "cli_started").await.unwrap();
     }
     server.stop_server().await.unwrap();
-    change(&server, "UPDATE sessions SET deadline_ms = 1").await;
-    // Its first sweep ends one session.
+    execute_sql(&server, "UPDATE sessions SET deadline_ms = 1").await;
+    // Its first reconciliation ends one session.
     server.start_server().await.unwrap();
     server
 }
 
-async fn sweep(server: &TestServer, arguments: &[&str]) -> ReconcileReport {
-    let said = says(server, &[&["reconcile", "--json"], arguments].concat()).await;
-    serde_json::from_str(&said).expect(&said)
+async fn reconcile(server: &TestServer, arguments: &[&str]) -> ReconcileReport {
+    let printed = stdout_of(server, &[&["reconcile", "--json"], arguments].concat()).await;
+    serde_json::from_str(&printed).expect(&printed)
 }
 
-/// Sweeps until there is nothing to do.
-async fn sweep_all(server: &TestServer) {
-    let until = Instant::now() + WAIT_MAX;
-    while !sweep(server, &[]).await.actions.is_empty() {
-        assert!(Instant::now() < until, "there is always something to do");
-    }
+/// Reconciles until there is nothing to do.
+async fn reconcile_all(server: &TestServer) {
+    let done = async || Ok(reconcile(server, &[]).await.actions.is_empty().then_some(()));
+    eventually("reconciliation has nothing to do", WAIT_MAX, done).await.unwrap();
 }
 
 fn outcomes(report: &ReconcileReport) -> Vec<(ReconcileActionKind, ReconcileOutcome)> {
@@ -50,9 +49,9 @@ async fn active(server: &TestServer) -> usize {
 async fn dry_run_prints_planned_actions_and_changes_nothing() {
     use ReconcileActionKind::{EndSession, StopMachine};
     let flags = Flags::new();
-    let server = overdue(&flags).await;
+    let server = server_with_overdue_sessions(&flags).await;
     for _ in 0..2 {
-        let report = sweep(&server, &["--dry-run"]).await;
+        let report = reconcile(&server, &["--dry-run"]).await;
         assert!(report.dry_run);
         assert_eq!(
             outcomes(&report),
@@ -66,23 +65,23 @@ async fn dry_run_prints_planned_actions_and_changes_nothing() {
         );
         assert_eq!(report.deferred, 4);
         assert!(report.actions[0].reason.contains("its deadline was"), "{report:?}");
-        assert_eq!((active(&server).await, server.machines().len()), (2, 3), "nothing was done");
+        assert_eq!((active(&server).await, server.machines().len()), (2, 3), "nothing was changed");
     }
-    let words = says(&server, &["reconcile", "--dry-run"]).await;
-    assert!(words.contains("end session") && words.contains("deferred to a later reconciliation"), "{words}");
-    sweep_all(&server).await;
+    let printed = stdout_of(&server, &["reconcile", "--dry-run"]).await;
+    assert!(printed.contains("end session") && printed.contains("deferred to a later reconciliation"), "{printed}");
+    reconcile_all(&server).await;
     server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn reconciliation_limits_stops_and_logs_each_reason() {
     let flags = Flags::new();
-    let server = overdue(&flags).await;
+    let server = server_with_overdue_sessions(&flags).await;
     let mut done = Vec::new();
-    let until = Instant::now() + WAIT_MAX;
+    let deadline = Instant::now() + WAIT_MAX;
     while active(&server).await > 0 || !server.machines().is_empty() {
-        assert!(Instant::now() < until, "{done:?}");
-        let report = sweep(&server, &[]).await;
+        assert!(Instant::now() < deadline, "{done:?}");
+        let report = reconcile(&server, &[]).await;
         let kinds = report.actions.iter().filter(|action| action.outcome == ReconcileOutcome::Done);
         let kinds: Vec<_> = kinds.map(|action| action.kind).collect();
         assert!(kinds.len() <= 1, "{report:?}");
@@ -91,10 +90,10 @@ async fn reconciliation_limits_stops_and_logs_each_reason() {
     }
     let stops = done.iter().filter(|kind| **kind == ReconcileActionKind::StopMachine).count();
     assert_eq!((done.iter().filter(|kind| **kind == ReconcileActionKind::EndSession).count(), stops), (2, 3));
-    let log = says(&server, &["logs", "--lines", "100000", "--json"]).await;
+    let log = stdout_of(&server, &["logs", "--lines", "100000", "--json"]).await;
     let logged = log.lines().filter(|line| line.contains("reconciliation action") && line.contains("\"Done\""));
     assert!(logged.clone().all(|line| line.contains("\"reason\":")) && logged.count() >= 6, "{log}");
-    assert_eq!(sweep(&server, &[]).await.actions, []);
+    assert_eq!(reconcile(&server, &[]).await.actions, []);
     server.finish().await.unwrap();
 }
 
@@ -103,14 +102,14 @@ async fn reconciliation_requires_an_operator() {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     for path in ["/api/reconcile", "/api/reconcile?dry_run=true"] {
-        let refused = server.backend().unwrap().post(path, json!({})).await.unwrap();
-        assert_eq!((refused.status, refused.problem().unwrap().code.as_str()), (403, "not_owner"), "{path}");
+        let rejected = server.backend().unwrap().post(path, json!({})).await.unwrap();
+        assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (403, "not_owner"), "{path}");
     }
     assert_eq!(server.backend().unwrap().get("/api/leaks").await.unwrap().status, 403);
     server.finish().await.unwrap();
 }
 
-/// What `doctor --leaks` finds and how it ends.
+/// Runs `doctor --leaks`; returns its report and whether it succeeded.
 async fn leaks(server: &TestServer) -> (LeakReport, bool) {
     let output = anteroom(server, &["doctor", "--leaks", "--json"]).await;
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
@@ -124,26 +123,22 @@ fn orphans(report: &LeakReport, kind: &str) -> usize {
 #[tokio::test]
 async fn orphans_are_counted_and_listed_with_remedies() {
     let flags = Flags::new();
-    let server = overdue(&flags).await;
-    let (report, well) = leaks(&server).await;
-    assert!(!well && report.by_server, "{report:#?}");
+    let server = server_with_overdue_sessions(&flags).await;
+    let (report, clean) = leaks(&server).await;
+    assert!(!clean && report.by_server, "{report:#?}");
     assert_eq!((orphans(&report, "keepers"), orphans(&report, "run directories")), (3, 3), "{report:#?}");
     assert_eq!(orphans(&report, "active sessions"), 2, "{report:#?}");
     assert!(orphans(&report, "machine processes") >= 3 && orphans(&report, "sockets") >= 9, "{report:#?}");
     assert!(report.orphans().all(|found| !found.why.is_empty() && !found.remedy.is_empty()));
     let output = anteroom(&server, &["doctor", "--leaks"]).await;
-    let words = text(&output.stdout);
-    assert!(!output.status.success() && words.contains("kill ") && words.contains("run directories"), "{words}");
-    sweep_all(&server).await;
-    let until = Instant::now() + WAIT_MAX;
-    loop {
-        let (report, well) = leaks(&server).await;
-        if well {
-            assert_eq!(report.orphans().count(), 0);
-            break;
-        }
-        assert!(Instant::now() < until, "{report:#?}");
-    }
+    let printed = text(&output.stdout);
+    assert!(!output.status.success() && printed.contains("kill ") && printed.contains("run directories"), "{printed}");
+    reconcile_all(&server).await;
+    let clean = eventually("there are no orphans", WAIT_MAX, async || {
+        let (report, clean) = leaks(&server).await;
+        Ok(clean.then_some(report))
+    });
+    assert_eq!(clean.await.unwrap().orphans().count(), 0);
     server.finish().await.unwrap();
 }
 
@@ -155,17 +150,17 @@ async fn active_session_has_no_orphans_with_and_without_server() {
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, "cli_started").await.unwrap();
     let _viewer = api.desktop(&id).await.unwrap();
-    let (report, well) = leaks(&server).await;
-    assert!(well && report.by_server, "{report:#?}");
+    let (report, clean) = leaks(&server).await;
+    assert!(clean && report.by_server, "{report:#?}");
     let keepers = report.rows.iter().find(|row| row.kind == "keepers").unwrap();
     assert_eq!((keepers.exists, keepers.expected), (1, 1));
     server.kill_server().await.unwrap();
-    let (report, well) = leaks(&server).await;
-    assert!(well && !report.by_server, "machines outlive a server: {report:#?}");
-    // Without a server whose session is over is only known by the database.
-    change(&server, "UPDATE sessions SET deadline_ms = 1").await;
-    let (report, well) = leaks(&server).await;
-    assert!(!well, "{report:#?}");
+    let (report, clean) = leaks(&server).await;
+    assert!(clean && !report.by_server, "machines of an active session are no orphans: {report:#?}");
+    // Without a server, only the database shows that the session is overdue.
+    execute_sql(&server, "UPDATE sessions SET deadline_ms = 1").await;
+    let (report, clean) = leaks(&server).await;
+    assert!(!clean, "{report:#?}");
     assert_eq!((orphans(&report, "keepers"), orphans(&report, "active sessions")), (1, 1), "{report:#?}");
     server.finish().await.unwrap();
 }
@@ -179,8 +174,8 @@ async fn closed_output_pipe_is_not_an_error() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = command(&server, &arguments).stdout(writer).output().await.unwrap();
-        let said = text(&output.stderr);
-        assert!(output.status.success() && !said.contains("panicked"), "{arguments:?}: {said}");
+        let stderr = text(&output.stderr);
+        assert!(output.status.success() && !stderr.contains("panicked"), "{arguments:?}: {stderr}");
     }
     server.finish().await.unwrap();
 }

@@ -213,7 +213,7 @@ async fn released_tool_signs_in_through_browser_callback() {
     let (fixture, clis) = (Fixture::new().await, InstalledTools::install().await.unwrap());
     let tool = fixture.tool(&clis, short_link(), &[]).await;
     let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
-    check_screen(SCREENS, "login-waits", &screen).unwrap();
+    check_screen(SCREENS, "login-waiting", &screen).unwrap();
     let opened = tool.opened_url().await.unwrap();
     let (_, back, _) = fixture.get(&opened, "").await;
     let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
@@ -267,7 +267,7 @@ async fn callback_with_wrong_state_ends_released_tool() {
     let response = browser.get(format!("{back}?code=any&state=another")).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     assert_eq!(tool.wait_exit().await.unwrap(), 1);
-    check_screen(SCREENS, "login-another-state", &tool.screen().await.unwrap()).unwrap();
+    check_screen(SCREENS, "login-wrong-state", &tool.screen().await.unwrap()).unwrap();
     assert!(tool.complete_credential().unwrap().is_none());
     tool.finish().await.unwrap();
     fixture.issuer.finish().await;
@@ -278,15 +278,15 @@ async fn released_tool_accepts_pasted_code_after_two_invalid_ones() {
     let (fixture, clis) = (Fixture::new().await, InstalledTools::install().await.unwrap());
     let tool = fixture.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
-    check_screen(SCREENS, "link-waits", &screen).unwrap();
+    check_screen(SCREENS, "link-waiting", &screen).unwrap();
     let link = tool.url_on(&screen).unwrap();
     let link = Url::parse(&link).unwrap();
     let back = link.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap().1.into_owned();
     assert_eq!(back, "https://platform.claude.com/oauth/code/callback");
     tool.paste_and_enter("half-a-code").await.unwrap();
-    check_screen(SCREENS, "link-half-a-code", &tool.wait_for("look like the full code").await.unwrap()).unwrap();
+    check_screen(SCREENS, "link-incomplete-code", &tool.wait_for("look like the full code").await.unwrap()).unwrap();
     tool.paste_and_enter("http://localhost:1/callback?code=any&state=any").await.unwrap();
-    check_screen(SCREENS, "link-local-address", &tool.wait_for("only works in a browser").await.unwrap()).unwrap();
+    check_screen(SCREENS, "link-loopback-url", &tool.wait_for("only works in a browser").await.unwrap()).unwrap();
     tool.paste_and_enter(&fixture.code(link.as_str()).await).await.unwrap();
     fixture.assert_signed_in(&clis, &tool).await;
     check_screen(SCREENS, "link-done", &tool.screen().await.unwrap()).unwrap();
@@ -315,7 +315,7 @@ async fn rejected_code_ends_released_tool() {
     tool.wait_for("Paste code here if prompted >").await.unwrap();
     tool.paste_and_enter("never-issued#any").await.unwrap();
     assert_eq!(tool.wait_exit().await.unwrap(), 1);
-    check_screen(SCREENS, "link-refused", &tool.screen().await.unwrap()).unwrap();
+    check_screen(SCREENS, "link-code-rejected", &tool.screen().await.unwrap()).unwrap();
     assert!(tool.complete_credential().unwrap().is_none());
     assert_eq!(fixture.issuer.rejections(), ["unknown code"]);
     tool.finish().await.unwrap();
@@ -329,7 +329,7 @@ async fn setup_token_shows_a_token_and_writes_no_credential() {
     provider.argv = ["claude", "setup-token"].map(str::to_owned).to_vec();
     let tool = fixture.tool(&clis, provider, &[]).await;
     let screen = tool.wait_for("Paste code here if prompted").await.unwrap();
-    check_screen(SCREENS, "setup-token-waits", &screen).unwrap();
+    check_screen(SCREENS, "setup-token-waiting", &screen).unwrap();
     // The program wraps its lines itself. The line breaks are removed, as in the agent.
     let opened = Url::parse(&tool.opened_url().await.unwrap()).unwrap();
     let link = tool.url_on(&screen.replace('\n', "")).unwrap();

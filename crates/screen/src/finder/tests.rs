@@ -110,19 +110,19 @@ fn addresses_on_recorded_screens_are_complete() {
     for (pattern, name, begins, ends) in [
         (
             google,
-            "gemini_cli-0.61.0/browser-waits",
+            "gemini_cli-0.61.0/browser-waiting",
             "https://accounts.google.com/o/oauth2/v2/auth?redirect_uri=http%3A%2F%2F127.0.0.1%3A",
             "135j.apps.googleusercontent.com",
         ),
         (
             google,
-            "gemini_cli-0.61.0/link-waits",
+            "gemini_cli-0.61.0/link-waiting",
             "https://accounts.google.com/o/oauth2/v2/auth?redirect_uri=https%3A%2F%2Fcodeassist",
             "135j.apps.googleusercontent.com",
         ),
-        (claude, "claude_code-2.1.330/setup-token-waits", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
-        (claude, "claude_code-2.1.330/link-waits", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
-        (claude, "claude_code-2.1.330/login-waits", "https://claude.ai/oauth/authorize?z-", "xxxx"),
+        (claude, "claude_code-2.1.330/setup-token-waiting", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
+        (claude, "claude_code-2.1.330/link-waiting", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
+        (claude, "claude_code-2.1.330/login-waiting", "https://claude.ai/oauth/authorize?z-", "xxxx"),
     ] {
         let found = finder_for(pattern).find(&fixture(name)).url.unwrap();
         assert!(found.text.starts_with(begins) && found.text.ends_with(ends), "{name}: {}", found.text);

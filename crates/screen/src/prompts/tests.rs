@@ -151,10 +151,10 @@ const CLAUDE: &str = r#""sign_in": { "done": "(?m)Login successful\\.", "failed"
 fn claude_code_screens_open_reject_and_complete() {
     let mut run = Run::new(CLAUDE);
     let step = |name: &str| fixture(&format!("claude_code-2.1.330/{name}"));
-    assert_eq!(run.observe(&step("link-waits")), [ScreenAction::Open(prompt(None))]);
+    assert_eq!(run.observe(&step("link-waiting")), [ScreenAction::Open(prompt(None))]);
     let half = "That doesn't look like the full code. Copy all of it, including the # in the middle.";
-    assert_eq!(run.observe(&step("link-half-a-code")), [ScreenAction::Again(prompt(Some(half)))]);
-    let local = run.observe(&step("link-local-address"));
+    assert_eq!(run.observe(&step("link-incomplete-code")), [ScreenAction::Again(prompt(Some(half)))]);
+    let local = run.observe(&step("link-loopback-url"));
     assert!(
         matches!(&local[..], [ScreenAction::Again(prompt)] if prompt.rejected.as_deref().unwrap().starts_with("That address only"))
     );
@@ -164,13 +164,13 @@ fn claude_code_screens_open_reject_and_complete() {
     );
 
     let mut run = Run::new(CLAUDE);
-    run.observe(&step("login-waits"));
+    run.observe(&step("login-waiting"));
     let failed = SignInOutcome::Failed { why: "Invalid state parameter".into() };
-    assert_eq!(run.observe(&step("login-another-state"))[0], ScreenAction::Outcome(failed));
+    assert_eq!(run.observe(&step("login-wrong-state"))[0], ScreenAction::Outcome(failed));
 
     let mut run = Run::new(CLAUDE);
-    run.observe(&step("link-waits"));
-    let refused = run.observe(&step("link-refused"));
+    run.observe(&step("link-waiting"));
+    let refused = run.observe(&step("link-code-rejected"));
     assert!(
         matches!(&refused[..], [ScreenAction::Outcome(SignInOutcome::Failed { why }), ScreenAction::Close(_)] if why.starts_with("That code wasn't accepted"))
     );
@@ -185,14 +185,14 @@ fn gemini_cli_screens_are_answered_and_ask_the_user() {
             "rejected": "(?m)^Failed to authenticate with authorization code:(.*)$" } }]"#;
     let mut run = Run::new(rules);
     let step = |name: &str| fixture(&format!("gemini_cli-0.61.0/{name}"));
-    assert_eq!(run.press(&step("browser-which-way")), 1);
-    assert_eq!(run.press(&step("browser-may-it-open")), 1);
-    assert_eq!(run.observe(&step("browser-waits")), []);
+    assert_eq!(run.press(&step("browser-method-prompt")), 1);
+    assert_eq!(run.press(&step("browser-open-prompt")), 1);
+    assert_eq!(run.observe(&step("browser-waiting")), []);
     assert_eq!(run.observe(&step("browser-done")), [ScreenAction::Outcome(SignInOutcome::Done)]);
 
     let mut run = Run::new(rules);
-    assert_eq!(run.observe(&step("link-waits")), [ScreenAction::Open(prompt(None))]);
-    assert_eq!(run.observe(&step("link-again")), [ScreenAction::Again(prompt(Some("invalid_grant")))]);
+    assert_eq!(run.observe(&step("link-waiting")), [ScreenAction::Open(prompt(None))]);
+    assert_eq!(run.observe(&step("link-retry")), [ScreenAction::Again(prompt(Some("invalid_grant")))]);
     assert_eq!(
         run.observe(&step("link-done")),
         [ScreenAction::Outcome(SignInOutcome::Done), ScreenAction::Close("code".into())]

@@ -31,13 +31,13 @@ async fn start_is_rejected_with_cause_when_disk_or_memory_is_low() {
         let server =
             TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
         let api = server.backend().unwrap();
-        let refused = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
-        let problem = refused.problem().unwrap();
-        assert_eq!((refused.status, problem.code.as_str()), (503, code), "{}", refused.text);
-        assert!(problem.detail.unwrap().contains(setting), "the detail names the setting: {}", refused.text);
+        let rejected = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
+        let problem = rejected.problem().unwrap();
+        assert_eq!((rejected.status, problem.code.as_str()), (503, code), "{}", rejected.text);
+        assert!(problem.detail.unwrap().contains(setting), "the detail names the setting: {}", rejected.text);
         let (health, found) = check(&server, name).await;
         assert_eq!((health.status, found.status), (HealthStatus::Degraded, HealthStatus::Degraded), "{found:?}");
-        assert!(found.detail.contains("refused"), "{found:?}");
+        assert!(found.detail.contains("rejected"), "{found:?}");
         assert_eq!(server.machines(), []);
         server.finish().await.unwrap();
     }
@@ -48,8 +48,8 @@ async fn expected_memory_of_a_machine_counts_for_admission() {
     let flags = Flags::new();
     let settings = format!("[machines]\nmemory_per_machine_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
-    let refused = server.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
-    assert_eq!(refused.problem().unwrap().code, "memory_low", "a machine needs a terabyte: {}", refused.text);
+    let rejected = server.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
+    assert_eq!(rejected.problem().unwrap().code, "memory_low", "a machine needs a terabyte: {}", rejected.text);
     server.finish().await.unwrap();
 }
 

@@ -19,7 +19,7 @@ pub async fn report(app: &App) -> Health {
         accelerator(app),
         machines(app),
         capacity("disk", admission::disk(&app.config)),
-        capacity("memory", admission::memory(&app.config, admission::pending_machines(app) + 1)),
+        capacity("memory", admission::memory(&app.config, admission::pending_machines(&app.machines, app.queue.in_use()) + 1)),
         reconcile(app),
     ];
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);

@@ -6,10 +6,10 @@
 pub mod inventory;
 
 use crate::{
-    app::App,
     clock,
     config::Config,
     retention::{self, Limits, RetainedFile},
+    session::launcher::Launcher,
 };
 use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
@@ -65,36 +65,36 @@ pub struct ExpectedState {
 ///
 /// # Errors
 /// The database or the host cannot be read.
-pub async fn with_server(app: &App) -> Result<LeakReport, LeakError> {
-    let config = app.config.clone();
-    let first = single_report(app, &config).await?;
+pub async fn with_server(launcher: &Launcher) -> Result<LeakReport, LeakError> {
+    let config = launcher.config.clone();
+    let first = single_report(launcher, &config).await?;
     if first.orphans().next().is_none() {
         return Ok(first);
     }
     tokio::time::sleep(SECOND_INVENTORY_DELAY).await;
-    Ok(confirmed(&first, single_report(app, &config).await?))
+    Ok(confirmed(&first, single_report(launcher, &config).await?))
 }
 
-async fn single_report(app: &App, config: &Config) -> Result<LeakReport, LeakError> {
+async fn single_report(launcher: &Launcher, config: &Config) -> Result<LeakReport, LeakError> {
     let inventory = collect_inventory(config.clone(), true).await?;
-    let rows = app.store.active_sessions().await?;
+    let rows = launcher.store.active_sessions().await?;
     let mut state = ExpectedState {
         by_server: true,
-        supervisors: Some(app.sessions.len() as u64),
-        image: Some(app.image.hash.clone()),
+        supervisors: Some(launcher.sessions.len() as u64),
+        image: Some(launcher.image.hash.clone()),
         ..ExpectedState::default()
     };
     for row in rows {
-        if app.sessions.get(&row.id).is_none() {
+        if launcher.sessions.get(&row.id).is_none() {
             state.unsupervised.push((row.id.clone(), "it has no supervisor task in the server"));
         }
         state.active.push(row.id);
     }
     // Read after the inventory: a session that has a machine now had it then, or the second inventory no longer finds it.
     state.machines =
-        inventory.machines().into_iter().filter(|machine| app.sessions.by_machine(machine).is_some()).collect();
+        inventory.machines().into_iter().filter(|machine| launcher.sessions.by_machine(machine).is_some()).collect();
     // Exited machines have no session any more; their keepers remove them.
-    let exited = app.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
+    let exited = launcher.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
     state.machines.extend(exited.map(|(machine, _)| machine));
     Ok(compare(inventory, &state, config))
 }

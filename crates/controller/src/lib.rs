@@ -22,6 +22,7 @@ pub mod egress;
 pub mod external;
 pub mod health;
 pub mod http;
+pub mod image;
 pub mod leaks;
 pub mod log;
 pub mod outbox;

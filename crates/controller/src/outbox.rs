@@ -1,61 +1,73 @@
 //! The messages for the webhook's receiver. They are written to the outbox in the same transaction as what they report.
 
-use crate::{app::App, clock, random};
+use crate::{clock, random, webhook::receiver::Webhook};
 use anteroom_store::{CredentialRow, MessageSubject, NewMessage, Retention};
 use anteroom_wire::{
     CredentialId, MessageId, SessionId,
     webhook::{CREDENTIAL_STORED, SESSION_ENDED},
 };
+use std::sync::Arc;
 
-/// The messages about a session that a credential completed, in order; none without a webhook.
-pub fn session_completed(app: &App, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
-    let both = || MessageSubject::Both(session.clone(), credential.clone());
-    messages(app, &[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
+/// Creates the messages for the webhook's receiver. Cheap to clone.
+#[derive(Clone)]
+pub struct Outbox {
+    /// The receiver; without one no messages are created.
+    pub webhook: Option<Arc<Webhook>>,
+    /// Whether credentials that are delivered once are attached to messages.
+    pub include_credential: bool,
 }
 
-/// The message about a credential that a use changed, if credentials are delivered once by webhook: the new revision is delivered once
-/// as well. None for a credential that its owner fetches.
-pub fn credential_refreshed(app: &App, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
-    match credential.retention {
-        Retention::UntilDelivered { .. } if attaches_credentials(app) => {
-            messages(app, &[(CREDENTIAL_STORED, MessageSubject::Both(session.clone(), credential.id.clone()))])
+impl Outbox {
+    /// The messages about a session that a credential completed, in order; none without a webhook.
+    pub fn session_completed(&self, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
+        let both = || MessageSubject::Both(session.clone(), credential.clone());
+        self.messages(&[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
+    }
+
+    /// The message about a credential that a use changed, if credentials are delivered once by webhook: the new revision is delivered once
+    /// as well. None for a credential that its owner fetches.
+    pub fn credential_refreshed(&self, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
+        match credential.retention {
+            Retention::UntilDelivered { .. } if self.attaches_credentials() => {
+                self.messages(&[(CREDENTIAL_STORED, MessageSubject::Both(session.clone(), credential.id.clone()))])
+            }
+            Retention::UntilDelivered { .. } | Retention::UntilDeleted => Vec::new(),
         }
-        Retention::UntilDelivered { .. } | Retention::UntilDeleted => Vec::new(),
     }
-}
 
-/// Whether credentials that are delivered once are attached to messages.
-pub fn attaches_credentials(app: &App) -> bool {
-    app.webhook.is_some() && app.config.webhook.include_credential
-}
-
-/// The message about a session's end; `None` without a webhook.
-pub fn session_ended(app: &App, session: &SessionId) -> Option<NewMessage> {
-    messages(app, &[(SESSION_ENDED, MessageSubject::Session(session.clone()))]).pop()
-}
-
-/// New messages in this order, to be written in the transaction that they report; none without a webhook.
-pub fn messages(app: &App, kinds: &[(&str, MessageSubject)]) -> Vec<NewMessage> {
-    if app.webhook.is_none() {
-        return Vec::new();
+    /// Whether credentials that are delivered once are attached to messages.
+    pub fn attaches_credentials(&self) -> bool {
+        self.webhook.is_some() && self.include_credential
     }
-    let now = clock::now();
-    let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::id(MessageId::from_parts)).collect();
-    // Ids of the same millisecond are random, so they are sorted.
-    ids.sort();
-    let message = |(id, (kind, subject)): (MessageId, &(&str, MessageSubject))| NewMessage {
-        id,
-        kind: (*kind).to_owned(),
-        subject: subject.clone(),
-        created_at_ms: now,
-        due_at_ms: now,
-    };
-    ids.into_iter().zip(kinds).map(message).collect()
-}
 
-/// Wakes the webhook's sender: there is a new message.
-pub fn wake_sender(app: &App) {
-    if let Some(webhook) = &app.webhook {
-        webhook.wake();
+    /// The message about a session's end; `None` without a webhook.
+    pub fn session_ended(&self, session: &SessionId) -> Option<NewMessage> {
+        self.messages(&[(SESSION_ENDED, MessageSubject::Session(session.clone()))]).pop()
+    }
+
+    /// New messages in this order, to be written in the transaction that they report; none without a webhook.
+    pub fn messages(&self, kinds: &[(&str, MessageSubject)]) -> Vec<NewMessage> {
+        if self.webhook.is_none() {
+            return Vec::new();
+        }
+        let now = clock::now();
+        let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::id(MessageId::from_parts)).collect();
+        // Ids of the same millisecond are random, so they are sorted.
+        ids.sort();
+        let message = |(id, (kind, subject)): (MessageId, &(&str, MessageSubject))| NewMessage {
+            id,
+            kind: (*kind).to_owned(),
+            subject: subject.clone(),
+            created_at_ms: now,
+            due_at_ms: now,
+        };
+        ids.into_iter().zip(kinds).map(message).collect()
+    }
+
+    /// Wakes the webhook's sender: there is a new message.
+    pub fn wake_sender(&self) {
+        if let Some(webhook) = &self.webhook {
+            webhook.wake();
+        }
     }
 }

@@ -4,8 +4,9 @@
 use crate::{
     admission,
     api_error::chain,
-    app::{App, ImageFacts, Parts},
-    auth, clock,
+    app::{App, Parts},
+    auth::{self, Auth},
+    clock,
     config::{Config, SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
@@ -13,16 +14,17 @@ use crate::{
     egress::{Gate, HostName, HostOverrides},
     external::ExternalMachines,
     http,
+    image::ImageFacts,
+    outbox::Outbox,
     peer::Peer,
     providers::Providers,
     random,
     session::{
+        context::SessionContext,
+        launcher::Launcher,
         queue::Queue,
-        reconcile::{self, history::ReconcileHistory},
-        registry::SessionRegistry,
-        rejections::limiter::RejectionLimiter,
-        timeline::buffer::TimelineBuffer,
-        use_credential::exec_cache::ExecCache,
+        reconcile,
+        timeline::{Timeline, buffer::TimelineBuffer},
     },
     tunnel::CloseSignal,
     webhook::{self, Webhook},
@@ -144,29 +146,39 @@ pub async fn start(
     )
     .await
     .context("machines")?;
-    let app = App::new(Parts {
-        base_url: config.base_url(address),
-        gate: Arc::new(Gate::new(config.egress.limits.clone(), overrides)),
-        timeline_buffer: TimelineBuffer::new(config.sessions.timeline_buffer_max),
-        rejections: RejectionLimiter::default(),
-        reconcile_history: ReconcileHistory::default(),
-        exec_cache: ExecCache::default(),
-        queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
+    let config = Arc::new(config);
+    let timeline = timeline(&config, &store, &tasks, &stop);
+    let auth = Auth {
+        store: store.clone(),
+        base_url: config.base_url(address).into(),
+        local_operator: local_operator.clone(),
+        login_link_ms_max: config.sessions.login_link_s_max * 1_000,
+        cookie_s_max: config.sessions.cookie_s_max,
+    };
+    let context = SessionContext {
+        sessions: Arc::clone(&timeline.sessions),
+        exec_cache: Arc::default(),
+        outbox: Outbox { webhook: webhook.map(Arc::new), include_credential: config.webhook.include_credential },
+        providers: Arc::new(providers),
+        config: Arc::clone(&config),
         store,
-        webhook,
-        db_metrics,
         vault,
-        providers,
-        machines,
-        image: environment.image,
-        external,
-        sessions: SessionRegistry::default(),
+        timeline,
         local_operator,
         tasks,
         stop,
+    };
+    let launcher = Launcher {
+        gate: Arc::new(Gate::new(config.egress.limits.clone(), overrides)),
+        queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
+        image: Arc::new(environment.image),
+        external: Arc::new(external),
+        reconcile_history: Arc::default(),
         close_signal: CloseSignal::new(),
-        config,
-    });
+        machines,
+        context,
+    };
+    let app = App::new(Parts { launcher, auth, db_metrics });
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;
@@ -195,7 +207,7 @@ impl Server {
                 "tasks did not finish in time"
             );
         }
-        let lost = self.app.timeline_buffer.close();
+        let lost = self.app.timeline.buffer.close();
         if lost > 0 {
             tracing::error!(
                 outcome = "timeline_lost",
@@ -212,10 +224,23 @@ impl Server {
 async fn start_jobs(app: &App) -> anyhow::Result<()> {
     admission::install_check(app);
     reconcile::once(app).await.context("resuming sessions")?;
-    app.tasks.spawn(reconcile::run(app.clone()));
-    app.tasks.spawn(check_job::run(app.clone()));
-    app.tasks.spawn(webhook::run(app.clone()));
+    app.tasks.spawn(reconcile::run(app.launcher.clone()));
+    app.tasks.spawn(check_job::run(app.launcher.clone()));
+    app.tasks.spawn(webhook::run(app.context.clone()));
     Ok(())
+}
+
+fn timeline(config: &Config, store: &Store, tasks: &TaskTracker, stop: &CancellationToken) -> Timeline {
+    Timeline {
+        store: store.clone(),
+        buffer: Arc::new(TimelineBuffer::new(config.sessions.timeline_buffer_max)),
+        rejections: Arc::default(),
+        sessions: Arc::default(),
+        wait_limit: Duration::from_millis(config.store.busy_ms_max),
+        rejection_interval: Duration::from_millis(config.sessions.rejection_log_interval_ms),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+    }
 }
 
 fn load_overrides(config: &Config) -> anyhow::Result<HostOverrides> {
@@ -333,5 +358,5 @@ async fn start_demo(
 /// # Errors
 /// The database cannot be written.
 pub async fn operator_login_link(server: &Server) -> anyhow::Result<String> {
-    Ok(auth::login_links::operator_login_link(&server.app).await?)
+    Ok(auth::login_links::operator_login_link(&server.app.auth).await?)
 }

@@ -23,7 +23,7 @@ pub use receiver::Webhook;
 pub use report::report;
 pub use settings::WebhookSettings;
 
-use crate::{api_error::chain, app::App, clock, random, session::timeline};
+use crate::{api_error::chain, clock, random, session::context::SessionContext};
 use anteroom_store::{CredentialDelivery, MessageRow, StoreError};
 use anteroom_wire::operations::WebhookError;
 use body::{AttachedCredential, BuildError, Message};
@@ -41,11 +41,11 @@ const POLL_INTERVAL_MS: u64 = 5_000;
 const DELETE_INTERVAL_MS: u64 = 3_600_000;
 
 /// Sends messages until the server stops.
-pub async fn run(app: App) {
-    let Some(webhook) = &app.webhook else { return };
+pub async fn run(context: SessionContext) {
+    let Some(webhook) = &context.outbox.webhook else { return };
     let mut deleted_at = 0;
     loop {
-        let wait_ms = match deliver_due(&app, webhook).await {
+        let wait_ms = match deliver_due(&context, webhook).await {
             Ok(wait_ms) => wait_ms,
             Err(error) => {
                 tracing::warn!(outcome = "webhook_delayed", error = %chain(&error), "outbox not accessible; retrying");
@@ -54,23 +54,23 @@ pub async fn run(app: App) {
         };
         if clock::now().saturating_sub(deleted_at) >= DELETE_INTERVAL_MS {
             deleted_at = clock::now();
-            let before = deleted_at.saturating_sub(app.config.webhook.done_retention_s * 1_000);
-            if let Err(error) = app.store.delete_messages_before(before).await {
+            let before = deleted_at.saturating_sub(context.config.webhook.done_retention_s * 1_000);
+            if let Err(error) = context.store.delete_messages_before(before).await {
                 tracing::warn!(outcome = "messages_not_deleted", error = %chain(&error), "finished messages not deleted");
             }
         }
         tokio::select! {
             () = webhook.wake_signal.notified() => {}
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-            () = app.stop.cancelled() => return,
+            () = context.stop.cancelled() => return,
         }
     }
 }
 
 /// Delivers due messages until none is due. Returns how long to wait for the next one, milliseconds.
-async fn deliver_due(app: &App, webhook: &Webhook) -> Result<u64, StoreError> {
+async fn deliver_due(context: &SessionContext, webhook: &Webhook) -> Result<u64, StoreError> {
     loop {
-        let pending = report::pending(app).await?;
+        let pending = report::pending(context).await?;
         let next = next_per_session(&pending);
         let now = clock::now();
         let due: Vec<_> = next.iter().filter(|message| message.due_at_ms <= now).collect();
@@ -80,9 +80,9 @@ async fn deliver_due(app: &App, webhook: &Webhook) -> Result<u64, StoreError> {
         }
         for message in due {
             tokio::select! {
-                result = deliver(app, webhook, message) => result?,
+                result = deliver(context, webhook, message) => result?,
                 // The message may have been delivered: the next server sends it again with the same id.
-                () = app.stop.cancelled() => return Ok(POLL_INTERVAL_MS),
+                () = context.stop.cancelled() => return Ok(POLL_INTERVAL_MS),
             }
         }
     }
@@ -98,35 +98,36 @@ fn next_per_session(pending: &[MessageRow]) -> Vec<&MessageRow> {
     pending.iter().filter(|message| keys.insert(order_key(message))).collect()
 }
 
-async fn deliver(app: &App, webhook: &Webhook, message: &MessageRow) -> Result<(), StoreError> {
-    let Message { bytes, attached } = match body::build(app, message).await? {
+async fn deliver(context: &SessionContext, webhook: &Webhook, message: &MessageRow) -> Result<(), StoreError> {
+    let Message { bytes, attached } = match body::build(context, message).await? {
         Ok(built) => built,
         Err(BuildError { why, attached }) => {
-            return record_failure(app, webhook, message, attached, DeliveryError::not_sent(why)).await;
+            return record_failure(context, webhook, message, attached, DeliveryError::not_sent(why)).await;
         }
     };
     let (id, timestamp_s) = (message.id.to_string(), clock::now() / 1_000);
     let signature = sign::header(&webhook.keys, &id, timestamp_s, &bytes);
     match webhook.endpoint.post(WebhookRequest { id, timestamp_s, signature, body: bytes }).await {
-        Ok(()) => record_delivery(app, webhook, message, attached).await,
-        Err(error) => record_failure(app, webhook, message, attached, error).await,
+        Ok(()) => record_delivery(context, webhook, message, attached).await,
+        Err(error) => record_failure(context, webhook, message, attached, error).await,
     }
 }
 
 /// Records a delivered message. An attached credential is deleted in the same write.
 async fn record_delivery(
-    app: &App,
+    context: &SessionContext,
     webhook: &Webhook,
     message: &MessageRow,
     attached: Option<AttachedCredential>,
 ) -> Result<(), StoreError> {
     let sentence = match &attached {
         None => {
-            app.store.message_delivered(&message.id, clock::now()).await?;
+            context.store.message_delivered(&message.id, clock::now()).await?;
             None
         }
         Some(_) => {
-            match app.store.message_delivered_credential(&message.id, &app.local_operator, clock::now()).await? {
+            match context.store.message_delivered_credential(&message.id, &context.local_operator, clock::now()).await?
+            {
                 CredentialDelivery::Deleted => Some("The webhook accepted the credential; it was deleted here."),
                 CredentialDelivery::AlreadyDeleted => {
                     Some("The webhook accepted the credential, which was deleted here during the delivery.")
@@ -145,19 +146,19 @@ async fn record_delivery(
             sentence.map_or_else(|| format!("The webhook accepted the message {}.", message.kind), str::to_owned);
         let leased = attached.map(|attached| attached.credential);
         let data = json!({ "message": message.id, "kind": message.kind, "credential": leased });
-        timeline::append_in_background(app, session, "webhook_delivered", sentence, data);
+        context.timeline.append_in_background(session, "webhook_delivered", sentence, data);
     }
     Ok(())
 }
 
 async fn record_failure(
-    app: &App,
+    context: &SessionContext,
     webhook: &Webhook,
     message: &MessageRow,
     attached: Option<AttachedCredential>,
     error: DeliveryError,
 ) -> Result<(), StoreError> {
-    let settings = &app.config.webhook;
+    let settings = &context.config.webhook;
     let (now, tries) = (clock::now(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
     let abandoned = error.is_permanent || tries >= settings.attempts_max || too_old;
@@ -168,12 +169,12 @@ async fn record_failure(
     // A credential that may have been delivered stays reserved for this message.
     let is_released = attached.as_ref().is_some_and(|attached| attached.is_first_delivery) && !error.may_be_delivered;
     if abandoned {
-        app.store.message_abandoned(&message.id, &error.why, now).await?;
+        context.store.message_abandoned(&message.id, &error.why, now).await?;
         webhook.abandoned.fetch_add(1, Relaxed);
     } else if is_released {
-        app.store.message_rejected(&message.id, &error.why, due_at_ms).await?;
+        context.store.message_rejected(&message.id, &error.why, due_at_ms).await?;
     } else {
-        app.store.message_failed(&message.id, &error.why, due_at_ms).await?;
+        context.store.message_failed(&message.id, &error.why, due_at_ms).await?;
     }
     tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why = error.why, "webhook message not delivered");
     // Only the first and the last failure are recorded; the others are in the log and in the report.
@@ -182,7 +183,7 @@ async fn record_failure(
     {
         let (kind, sentence) = failure_entry(message, abandoned, attached.as_ref(), &error.why);
         let data = json!({ "message": message.id, "kind": message.kind, "attempts": tries, "why": error.why });
-        timeline::append_in_background(app, session, kind, sentence, data);
+        context.timeline.append_in_background(session, kind, sentence, data);
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Authenticates a request: by its connection, its bearer token or its cookies.
 
-use super::cookies::{self, OPERATOR_COOKIE, VIEWER_COOKIE};
-use crate::{api_error::ApiError, app::App, clock, peer::Peer};
+use super::{
+    Auth,
+    cookies::{self, OPERATOR_COOKIE, VIEWER_COOKIE},
+};
+use crate::{api_error::ApiError, clock, peer::Peer};
 use anteroom_store::{Role, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{CallerId, Problem, Secret, SessionId};
 use axum::http::{HeaderMap, Method, header};
@@ -75,17 +78,17 @@ impl Caller {
 /// # Errors
 /// No or unknown credentials, or a request that a page of another site may have made.
 pub async fn identify(
-    app: &App,
+    auth: &Auth,
     peer: Peer,
     method: &Method,
     headers: &HeaderMap,
     session: Option<&SessionId>,
 ) -> Result<Caller, ApiError> {
     if peer.is_operator() {
-        return Ok(Caller { id: app.local_operator.clone(), role: Role::Operator });
+        return Ok(Caller { id: auth.local_operator.clone(), role: Role::Operator });
     }
     if let Some(token) = bearer_token(headers) {
-        return find_by_token(app, token.expose()).await?.ok_or_else(|| Problem::Unauthenticated.into());
+        return find_by_token(auth, token.expose()).await?.ok_or_else(|| Problem::Unauthenticated.into());
     }
     let cookies = cookies::all(headers);
     let session_cookie = session.map(|session| format!("{VIEWER_COOKIE}{session}"));
@@ -95,16 +98,16 @@ pub async fn identify(
         None => name.starts_with(VIEWER_COOKIE),
     });
     for (_, token) in operator.chain(viewer) {
-        if let Some(caller) = find_by_token(app, token).await? {
-            require_same_site(app, method, headers)?;
+        if let Some(caller) = find_by_token(auth, token).await? {
+            require_same_site(auth, method, headers)?;
             return Ok(caller);
         }
     }
     Err(Problem::Unauthenticated.into())
 }
 
-async fn find_by_token(app: &App, token: &str) -> Result<Option<Caller>, StoreError> {
-    let found = app.store.caller_by_token(&Sha256Hex::of(token.as_bytes()), clock::now()).await?;
+async fn find_by_token(auth: &Auth, token: &str) -> Result<Option<Caller>, StoreError> {
+    let found = auth.store.caller_by_token(&Sha256Hex::of(token.as_bytes()), clock::now()).await?;
     Ok(found.map(|row| Caller { id: row.id, role: row.role }))
 }
 
@@ -116,8 +119,8 @@ pub fn bearer_token(headers: &HeaderMap) -> Option<Secret> {
 }
 
 /// Browsers send cookies with requests of any page, so a request that changes something must come from a page of this server.
-fn require_same_site(app: &App, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
-    require_own_origin(app, headers)?;
+fn require_same_site(auth: &Auth, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    require_own_origin(auth, headers)?;
     if !method.is_safe() && !headers.contains_key(CSRF_HEADER) {
         let detail = format!("a request with a cookie must carry the header {CSRF_HEADER}");
         return Err(ApiError::new(Problem::CrossOrigin, detail));
@@ -129,11 +132,11 @@ fn require_same_site(app: &App, method: &Method, headers: &HeaderMap) -> Result<
 ///
 /// # Errors
 /// It is the origin of another site.
-pub fn require_own_origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn require_own_origin(auth: &Auth, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or("");
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
     let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-    let is_own = origin == app.base_url || (!host.is_empty() && authority == host);
+    let is_own = origin == &*auth.base_url || (!host.is_empty() && authority == host);
     if is_own { Ok(()) } else { Err(Problem::CrossOrigin.into()) }
 }

@@ -1,10 +1,11 @@
 //! Login links: a single-use token in the fragment of an address, which is redeemed for a cookie.
 
 use super::{
+    Auth,
     cookies::{OPERATOR_COOKIE, VIEWER_COOKIE},
     identify::Caller,
 };
-use crate::{api_error::ApiError, app::App, clock, random};
+use crate::{api_error::ApiError, clock, random};
 use anteroom_store::{LoginScope, NewCaller, NewLoginToken, Role, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{CallerId, Problem, Secret};
 use axum::http::HeaderValue;
@@ -13,10 +14,10 @@ use axum::http::HeaderValue;
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn create(app: &App, scope: LoginScope) -> Result<Secret, StoreError> {
+pub async fn create(auth: &Auth, scope: LoginScope) -> Result<Secret, StoreError> {
     let login_token = random::token("login_");
-    let expires_at_ms = clock::now() + app.config.sessions.login_link_s_max * 1_000;
-    app.store
+    let expires_at_ms = clock::now() + auth.login_link_ms_max;
+    auth.store
         .create_login_token(&NewLoginToken { hash: Sha256Hex::of_secret(&login_token), scope, expires_at_ms })
         .await?;
     Ok(login_token)
@@ -27,17 +28,17 @@ pub async fn create(app: &App, scope: LoginScope) -> Result<Secret, StoreError> 
 /// # Errors
 /// The token is used or expired, or the database cannot be used.
 pub async fn redeem(
-    app: &App,
+    auth: &Auth,
     login_token: &Secret,
     current: Option<&Caller>,
 ) -> Result<Option<HeaderValue>, ApiError> {
     let now = clock::now();
     let scope =
-        app.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?.ok_or(Problem::TicketUsed)?;
+        auth.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?.ok_or(Problem::TicketUsed)?;
     let (role, name, cookie) = match scope {
         LoginScope::Operator { name } => (Role::Operator, name, OPERATOR_COOKIE.to_owned()),
         LoginScope::Session { session } => {
-            let row = app.store.session(&session).await?.ok_or(Problem::UnknownSession)?;
+            let row = auth.store.session(&session).await?.ok_or(Problem::UnknownSession)?;
             if current.is_some_and(|caller| caller.require_session_access(&row).is_ok()) {
                 return Ok(None);
             }
@@ -46,7 +47,7 @@ pub async fn redeem(
         }
     };
     let token = random::token("ck_");
-    let lifetime_s = app.config.sessions.cookie_s_max;
+    let lifetime_s = auth.cookie_s_max;
     let caller = NewCaller {
         id: random::id(CallerId::from_parts),
         role,
@@ -55,8 +56,8 @@ pub async fn redeem(
         created_at_ms: now,
         expires_at_ms: Some(now + lifetime_s * 1_000),
     };
-    app.store.create_caller(&caller).await?;
-    let secure = if app.base_url.starts_with("https://") { "; Secure" } else { "" };
+    auth.store.create_caller(&caller).await?;
+    let secure = if auth.base_url.starts_with("https://") { "; Secure" } else { "" };
     let header =
         format!("{cookie}={}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict{secure}", token.expose());
     HeaderValue::from_str(&header).map(Some).map_err(|_| Problem::Internal.into())
@@ -66,17 +67,17 @@ pub async fn redeem(
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn operator_login_link(app: &App) -> Result<String, StoreError> {
-    let login_token = create(app, LoginScope::Operator { name: "operator".into() }).await?;
-    Ok(format!("{}/login#login_token={}", app.base_url, login_token.expose()))
+pub async fn operator_login_link(auth: &Auth) -> Result<String, StoreError> {
+    let login_token = create(auth, LoginScope::Operator { name: "operator".into() }).await?;
+    Ok(format!("{}/login#login_token={}", auth.base_url, login_token.expose()))
 }
 
 /// Creates a login link to one session's page.
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn viewer_link(app: &App, row: &SessionRow) -> Result<String, StoreError> {
-    let login_token = create(app, LoginScope::Session { session: row.id.clone() }).await?;
-    let page = format!("{}/dashboard/remote-cli/auth?session={}&provider={}", app.base_url, row.id, row.provider);
+pub async fn viewer_link(auth: &Auth, row: &SessionRow) -> Result<String, StoreError> {
+    let login_token = create(auth, LoginScope::Session { session: row.id.clone() }).await?;
+    let page = format!("{}/dashboard/remote-cli/auth?session={}&provider={}", auth.base_url, row.id, row.provider);
     Ok(format!("{page}#login_token={}", login_token.expose()))
 }

@@ -2,7 +2,7 @@
 
 use super::progress::ProgressDisplay;
 use crate::{
-    app::ImageFacts,
+    image::ImageFacts,
     config::{Accelerator as ConfiguredAccelerator, Config},
     server::MachineEnvironment,
 };

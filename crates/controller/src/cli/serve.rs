@@ -18,7 +18,7 @@ pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> 
     let minutes = config.sessions.login_link_s_max / 60;
     let server = server::start(config, &state_dir, environment, demo).await?;
     let link = server::operator_login_link(&server).await?;
-    print_line(format_args!("\nAnteroom is listening at {}", server.app.base_url));
+    print_line(format_args!("\nAnteroom is listening at {}", server.app.auth.base_url));
     print_line(format_args!("Machines run under {}.", server.app.image.accelerator));
     print_line(format_args!(
         "Open this login link (valid once, for {minutes} minutes; `anteroom login-link` prints a new one):\n\n  {link}\n"

@@ -5,8 +5,8 @@
 use crate::{
     admission,
     api_error::{ApiError, chain},
-    app::App,
     clock,
+    session::launcher::Launcher,
     session::start::for_use,
 };
 use anteroom_store::{CredentialRow, StoreError};
@@ -19,21 +19,21 @@ const INTERVAL_S_MAX: u64 = 30;
 const INTERVAL_S_MIN: u64 = 1;
 
 /// Runs until the server stops.
-pub async fn run(app: App) {
-    let settings = &app.config.credentials;
+pub async fn run(launcher: Launcher) {
+    let settings = &launcher.config.credentials;
     let interval_s = if settings.check_every_s == 0 { INTERVAL_S_MAX } else { settings.check_every_s / 10 };
     let interval = Duration::from_secs(interval_s.clamp(INTERVAL_S_MIN, INTERVAL_S_MAX));
     let mut attempts = RecentAttempts::default();
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
-            () = app.stop.cancelled() => return,
+            () = launcher.stop.cancelled() => return,
         }
-        app.exec_cache.discard_screens_older_than(Duration::from_secs(settings.last_screen_s_max));
+        launcher.exec_cache.discard_screens_older_than(Duration::from_secs(settings.last_screen_s_max));
         if settings.check_every_s == 0 {
             continue;
         }
-        if let Err(error) = start_due_checks(&app, &mut attempts).await {
+        if let Err(error) = start_due_checks(&launcher, &mut attempts).await {
             tracing::warn!(outcome = "checks_delayed", error = %chain(&error), "credential checks delayed");
         }
     }
@@ -50,18 +50,18 @@ impl RecentAttempts {
 }
 
 /// Starts the checks that are due, as far as capacity allows.
-async fn start_due_checks(app: &App, attempts: &mut RecentAttempts) -> Result<(), StoreError> {
-    let every_s = app.config.credentials.check_every_s;
+async fn start_due_checks(launcher: &Launcher, attempts: &mut RecentAttempts) -> Result<(), StoreError> {
+    let every_s = launcher.config.credentials.check_every_s;
     attempts.discard_older_than(Duration::from_secs(every_s));
-    let capacity = free_checks(app).await?;
+    let capacity = free_checks(launcher).await?;
     if capacity == 0 {
         return Ok(());
     }
     let checked_before = clock::now().saturating_sub(every_s.saturating_mul(1_000));
-    for row in due(app, checked_before, capacity, attempts).await? {
+    for row in due(launcher, checked_before, capacity, attempts).await? {
         attempts.0.insert(row.id.clone(), Instant::now());
         let request = UseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
-        match for_use::start_for(app, &app.local_operator, &row, &request).await {
+        match for_use::start_for(launcher, &launcher.local_operator, &row, &request).await {
             Ok(session) => {
                 tracing::info!(outcome = "check_started", credential = %row.id, session = %session.id, checked_at = clock::rfc3339(row.checked_at_ms), "credential check started");
             }
@@ -74,29 +74,31 @@ async fn start_due_checks(app: &App, attempts: &mut RecentAttempts) -> Result<()
 }
 
 /// How many checks may start now.
-async fn free_checks(app: &App) -> Result<u32, StoreError> {
-    if app.queue.waiting() > 0 || admission::check_capacity(app).is_err() {
+async fn free_checks(launcher: &Launcher) -> Result<u32, StoreError> {
+    if launcher.queue.waiting() > 0
+        || admission::check_capacity(&launcher.config, &launcher.machines, launcher.queue.in_use()).is_err()
+    {
         return Ok(0);
     }
     let is_check = |purpose| purpose == UsePurpose::Check;
-    let active = app.store.active_sessions().await?;
+    let active = launcher.store.active_sessions().await?;
     let running =
         active.iter().filter(|row| row.purpose.credential_use().is_some_and(|using| is_check(using.purpose))).count();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
-    Ok(app.config.credentials.concurrent_checks_max.saturating_sub(running).min(app.queue.free()))
+    Ok(launcher.config.credentials.concurrent_checks_max.saturating_sub(running).min(launcher.queue.free()))
 }
 
 /// The credentials that are due, the oldest check first.
 async fn due(
-    app: &App,
+    launcher: &Launcher,
     checked_before: clock::UnixMs,
     count_max: u32,
     attempts: &RecentAttempts,
 ) -> Result<Vec<CredentialRow>, StoreError> {
     let limit = count_max.saturating_add(u32::try_from(attempts.0.len()).unwrap_or(u32::MAX));
     let mut due = Vec::new();
-    for provider in app.providers.iter().filter(|provider| !provider.credential.status_argv.is_empty()) {
-        due.extend(app.store.unchecked_credentials(&provider.id, checked_before, limit).await?);
+    for provider in launcher.providers.iter().filter(|provider| !provider.credential.status_argv.is_empty()) {
+        due.extend(launcher.store.unchecked_credentials(&provider.id, checked_before, limit).await?);
     }
     due.retain(|row| !attempts.0.contains_key(&row.id));
     due.sort_by_key(|row| row.checked_at_ms);

@@ -1,7 +1,7 @@
 //! Expiry of stored credentials: deletes those that were not fetched in time and reports those that expire. Called by the
 //! reconciliation; may run at any moment.
 
-use crate::{app::App, clock, clock::rfc3339, outbox, session::timeline};
+use crate::{clock, clock::rfc3339, session::context::SessionContext};
 use anteroom_store::{CredentialRow, Health, HealthUpdate, MessageSubject, StoreError};
 use anteroom_wire::webhook::{CREDENTIAL_EXPIRING, CREDENTIAL_NEEDS_AUTH};
 use serde_json::json;
@@ -13,29 +13,28 @@ const BATCH_MAX: u32 = 100;
 ///
 /// # Errors
 /// The database cannot be used; changes made before that stay.
-pub async fn expire_due(app: &App) -> Result<(), StoreError> {
+pub async fn expire_due(context: &SessionContext) -> Result<(), StoreError> {
     let now = clock::now();
-    for row in app.store.delete_expired(now, BATCH_MAX).await? {
+    for row in context.store.delete_expired(now, BATCH_MAX).await? {
         let until = row.retention.until_ms().map(rfc3339);
         tracing::warn!(outcome = "credential_delivery_expired", credential = %row.id, session = %row.session, until, "credential not fetched in time; deleted");
         let sentence = "The credential was not fetched in time and was deleted here.";
-        timeline::append_in_background(
-            app,
+        context.timeline.append_in_background(
             &row.session,
             "credential_delivery_expired",
             sentence,
             json!({ "credential": row.id, "until": until }),
         );
     }
-    let warning_until = now.saturating_add(app.config.credentials.expiry_warning_s.saturating_mul(1_000));
-    for row in app.store.expiring_credentials(now, warning_until, BATCH_MAX).await? {
-        report_expiry(app, &row, now).await?;
+    let warning_until = now.saturating_add(context.config.credentials.expiry_warning_s.saturating_mul(1_000));
+    for row in context.store.expiring_credentials(now, warning_until, BATCH_MAX).await? {
+        report_expiry(context, &row, now).await?;
     }
     Ok(())
 }
 
 /// Records, once for each, that the credential expires soon or has expired.
-async fn report_expiry(app: &App, row: &CredentialRow, now: clock::UnixMs) -> Result<(), StoreError> {
+async fn report_expiry(context: &SessionContext, row: &CredentialRow, now: clock::UnixMs) -> Result<(), StoreError> {
     let Some(expires_at) = row.expires_at_ms else { return Ok(()) };
     let (health, kind, detail) = if expires_at <= now {
         (
@@ -50,7 +49,7 @@ async fn report_expiry(app: &App, row: &CredentialRow, now: clock::UnixMs) -> Re
             format!("It expires at {}, according to its file.", rfc3339(expires_at)),
         )
     };
-    let messages = outbox::messages(app, &[(kind, MessageSubject::Credential(row.id.clone()))]);
+    let messages = context.outbox.messages(&[(kind, MessageSubject::Credential(row.id.clone()))]);
     let update = HealthUpdate {
         credential: &row.id,
         revision: row.revision,
@@ -59,9 +58,9 @@ async fn report_expiry(app: &App, row: &CredentialRow, now: clock::UnixMs) -> Re
         checked_at_ms: None,
         messages: &messages,
     };
-    if app.store.set_health(&update).await? {
+    if context.store.set_health(&update).await? {
         tracing::info!(outcome = "credential_expires", credential = %row.id, health = health.as_str(), detail, "credential expires");
-        outbox::wake_sender(app);
+        context.outbox.wake_sender();
     }
     Ok(())
 }

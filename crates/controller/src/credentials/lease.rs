@@ -2,7 +2,7 @@
 //! was not fetched in time and one that was deleted.
 
 use super::unseal::unseal_files;
-use crate::{api_error::ApiError, app::App, auth::Caller, clock, clock::rfc3339, outbox, session::timeline};
+use crate::{api_error::ApiError, auth::Caller, clock, clock::rfc3339, session::context::SessionContext};
 use anteroom_store::{CredentialRow, Deletion, Leased, Retention, SealedCredential, StoreError};
 use anteroom_wire::{CredentialId, Problem, agent::DeliveredFile};
 use serde_json::json;
@@ -11,8 +11,12 @@ use serde_json::json;
 ///
 /// # Errors
 /// No such credential, or it belongs to another caller.
-pub async fn require_owned(app: &App, caller: &Caller, id: &CredentialId) -> Result<CredentialRow, ApiError> {
-    let row = app.store.credential(id).await?.ok_or(Problem::UnknownCredential)?;
+pub async fn require_owned(
+    context: &SessionContext,
+    caller: &Caller,
+    id: &CredentialId,
+) -> Result<CredentialRow, ApiError> {
+    let row = context.store.credential(id).await?.ok_or(Problem::UnknownCredential)?;
     caller.require_ownership(&row.owner)?;
     Ok(row)
 }
@@ -21,10 +25,14 @@ pub async fn require_owned(app: &App, caller: &Caller, id: &CredentialId) -> Res
 ///
 /// # Errors
 /// As [`require_owned`]; or the reason why the bytes are deleted.
-pub async fn require_present(app: &App, caller: &Caller, id: &CredentialId) -> Result<CredentialRow, ApiError> {
-    let row = require_owned(app, caller, id).await?;
+pub async fn require_present(
+    context: &SessionContext,
+    caller: &Caller,
+    id: &CredentialId,
+) -> Result<CredentialRow, ApiError> {
+    let row = require_owned(context, caller, id).await?;
     if row.deleted_at_ms.is_some() {
-        return Err(unavailable(app, id).await?);
+        return Err(unavailable(context, id).await?);
     }
     Ok(row)
 }
@@ -35,31 +43,30 @@ pub async fn require_present(app: &App, caller: &Caller, id: &CredentialId) -> R
 /// # Errors
 /// As [`require_present`]; a delivery to the webhook is in progress; or the bytes cannot be decrypted: then nothing was leased or deleted.
 pub async fn lease(
-    app: &App,
+    context: &SessionContext,
     caller: &Caller,
     id: &CredentialId,
 ) -> Result<(CredentialRow, Vec<DeliveredFile>), ApiError> {
-    require_present(app, caller, id).await?;
+    require_present(context, caller, id).await?;
     // Before anything is deleted: bytes that cannot be decrypted now may be decrypted after a key is restored.
-    if let Some(record) = app.store.sealed_credential(id).await? {
-        unseal_files(app, &record)?;
+    if let Some(record) = context.store.sealed_credential(id).await? {
+        unseal_files(context, &record)?;
     }
-    let mut leased = app.store.lease(id, &caller.id, clock::now()).await?;
+    let mut leased = context.store.lease(id, &caller.id, clock::now()).await?;
     // A message from earlier settings may hold the credential although messages attach none now.
-    if leased.is_none() && !outbox::attaches_credentials(app) && app.store.release_webhook_claims(id).await? {
-        leased = app.store.lease(id, &caller.id, clock::now()).await?;
+    if leased.is_none() && !context.outbox.attaches_credentials() && context.store.release_webhook_claims(id).await? {
+        leased = context.store.lease(id, &caller.id, clock::now()).await?;
     }
     let Some(Leased { credential, sealed, number }) = leased else {
-        return Err(unavailable(app, id).await?);
+        return Err(unavailable(context, id).await?);
     };
     let record = SealedCredential { credential, sealed };
-    let files = unseal_files(app, &record)?;
+    let files = unseal_files(context, &record)?;
     let row = record.credential;
     tracing::info!(outcome = "leased", credential = %row.id, caller = %caller.id, number, "credential leased to its owner");
     if let Retention::UntilDelivered { .. } = row.retention {
         let data = json!({ "credential": row.id, "caller": caller.id });
-        timeline::append_in_background(
-            app,
+        context.timeline.append_in_background(
             &row.session,
             "credential_leased",
             "The credential was delivered to its owner and deleted here.",
@@ -73,19 +80,19 @@ pub async fn lease(
 ///
 /// # Errors
 /// As [`require_owned`].
-pub async fn delete(app: &App, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
-    let row = require_owned(app, caller, id).await?;
-    if app.store.delete_credential(&row.id, clock::now()).await? == Deletion::Deleted {
+pub async fn delete(context: &SessionContext, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
+    let row = require_owned(context, caller, id).await?;
+    if context.store.delete_credential(&row.id, clock::now()).await? == Deletion::Deleted {
         tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "credential deleted");
         let data = json!({ "credential": row.id, "caller": caller.id });
-        timeline::append_in_background(app, &row.session, "credential_deleted", "The credential was deleted.", data);
+        context.timeline.append_in_background(&row.session, "credential_deleted", "The credential was deleted.", data);
     }
     Ok(())
 }
 
 /// The reason why a credential has no bytes or cannot be leased.
-async fn unavailable(app: &App, id: &CredentialId) -> Result<ApiError, StoreError> {
-    let Some(row) = app.store.credential(id).await? else { return Ok(Problem::UnknownCredential.into()) };
+async fn unavailable(context: &SessionContext, id: &CredentialId) -> Result<ApiError, StoreError> {
+    let Some(row) = context.store.credential(id).await? else { return Ok(Problem::UnknownCredential.into()) };
     let Retention::UntilDelivered { until_ms } = row.retention else {
         return Ok(ApiError::new(Problem::UnknownCredential, "it was deleted"));
     };
@@ -93,7 +100,7 @@ async fn unavailable(app: &App, id: &CredentialId) -> Result<ApiError, StoreErro
         let detail = "it is being delivered to the webhook; if that fails, it can be leased here again";
         return Ok(ApiError::new(Problem::AlreadyDelivered, detail));
     }
-    Ok(match app.store.leases(id, 1).await?.pop() {
+    Ok(match context.store.leases(id, 1).await?.pop() {
         Some(lease) => {
             ApiError::new(Problem::AlreadyDelivered, format!("it was delivered at {}", rfc3339(lease.at_ms)))
         }

@@ -1,6 +1,6 @@
 //! Decrypts stored credentials.
 
-use crate::{api_error::chain, app::App};
+use crate::{api_error::chain, session::context::SessionContext};
 use anteroom_store::{CredentialRow, SealedCredential};
 use anteroom_vault::Binding;
 use anteroom_wire::{Problem, agent::DeliveredFile};
@@ -15,8 +15,8 @@ pub fn binding(row: &CredentialRow) -> Binding<'_> {
 ///
 /// # Errors
 /// [`Problem::Internal`]: they cannot be decrypted; the log has the cause.
-pub fn unseal_bytes(app: &App, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, Problem> {
-    app.vault.unseal(&binding(&record.credential), &record.sealed).map_err(|error| {
+pub fn unseal_bytes(context: &SessionContext, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    context.vault.unseal(&binding(&record.credential), &record.sealed).map_err(|error| {
         tracing::error!(outcome = "unseal_failed", credential = %record.credential.id, error = %chain(&error), "credential not decrypted");
         Problem::Internal
     })
@@ -26,8 +26,8 @@ pub fn unseal_bytes(app: &App, record: &SealedCredential) -> Result<Zeroizing<Ve
 ///
 /// # Errors
 /// As [`unseal_bytes`].
-pub fn unseal_files(app: &App, record: &SealedCredential) -> Result<Vec<DeliveredFile>, Problem> {
-    serde_json::from_slice(&unseal_bytes(app, record)?).map_err(|_| {
+pub fn unseal_files(context: &SessionContext, record: &SealedCredential) -> Result<Vec<DeliveredFile>, Problem> {
+    serde_json::from_slice(&unseal_bytes(context, record)?).map_err(|_| {
         tracing::error!(outcome = "credential_not_files", credential = %record.credential.id, "decrypted credential is not a list of files");
         Problem::Internal
     })

@@ -2,15 +2,15 @@
 
 use super::current_health;
 use crate::{
-    app::App,
     clock::{self, rfc3339},
+    session::context::SessionContext,
 };
 use anteroom_store::CredentialRow;
 use anteroom_wire::api::CredentialMeta;
 
 /// A credential without its secret, with its current health.
-pub fn credential_meta(app: &App, row: &CredentialRow) -> CredentialMeta {
-    let expiring_ms = app.config.credentials.expiry_warning_s.saturating_mul(1_000);
+pub fn credential_meta(context: &SessionContext, row: &CredentialRow) -> CredentialMeta {
+    let expiring_ms = context.config.credentials.expiry_warning_s.saturating_mul(1_000);
     let (health, health_detail) = current_health(row, clock::now(), expiring_ms);
     CredentialMeta {
         id: row.id.clone(),

@@ -12,8 +12,7 @@ use crate::{
         reach_desktop::reach_desktop,
         rejections::{RejectedRequest, record_rejection},
         status::Progress,
-        timeline,
-    },
+        },
     tunnel::{self, SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport},
 };
 use anteroom_store::{Sha256Hex, TicketPurpose};

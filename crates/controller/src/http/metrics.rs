@@ -179,7 +179,7 @@ fn reconciliations(app: &App, registry: &mut Registry) {
 
 /// Webhook messages by outcome; none if no webhook is configured.
 async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
-    let Some(webhook) = &app.webhook else { return Ok(()) };
+    let Some(webhook) = &app.outbox.webhook else { return Ok(()) };
     let waiting = app.store.due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
     register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let outcomes = Counters::default();

@@ -5,10 +5,9 @@ mod sign_in;
 
 use super::{
     active_session::{ActiveSession, SessionState},
-    timeline,
     use_credential::{self, UseEvent},
 };
-use crate::{app::App, clock};
+use crate::{clock, session::context::SessionContext};
 use anteroom_store::StoreError;
 use anteroom_wire::{
     agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageReport, StageState, UrlSource},
@@ -28,7 +27,7 @@ const CODE_CHARS_MAX: usize = 64;
 ///
 /// # Errors
 /// The database cannot be written: the agent keeps this event and those after it, and sends them again.
-pub async fn ingest(app: &App, session: &Arc<ActiveSession>, events: Events) -> Result<(), StoreError> {
+pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, events: Events) -> Result<(), StoreError> {
     let last_event = session.state().last_event;
     let mut new_events = events.events;
     new_events.retain(|event| event.number > last_event);
@@ -37,12 +36,12 @@ pub async fn ingest(app: &App, session: &Arc<ActiveSession>, events: Events) -> 
     let accepted: Vec<bool> = new_events.iter().map(|numbered| apply_to_state(session, &numbered.event)).collect();
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
         let use_event = UseEvent::of(&event);
-        let command_entry = use_credential::command_entry(app, session, &event).await?;
+        let command_entry = use_credential::command_entry(context, session, &event).await?;
         if is_new && let Some((kind, sentence, data)) = command_entry.or_else(|| timeline_entry(session, event)) {
-            timeline::append_durably(app, &session.id, kind, sentence, data).await?;
+            context.timeline.append_durably(&session.id, kind, sentence, data).await?;
         }
         if let Some(use_event) = use_event {
-            use_event.apply(app, session).await?;
+            use_event.apply(context, session).await?;
         }
         session.change(|state| state.last_event = state.last_event.max(number));
     }

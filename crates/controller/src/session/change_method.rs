@@ -7,12 +7,11 @@ use super::{
     channels::{open_channels, require_active},
     lifecycle::Delivery,
     status::Progress,
-    timeline,
 };
 use crate::{
     api_error::{ApiError, chain},
-    app::App,
     clock,
+    session::context::SessionContext,
 };
 use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewEvent, SessionRow, Transition};
@@ -29,24 +28,25 @@ use std::sync::Arc;
 /// # Errors
 /// No such method, a credential is being delivered, the session has ended, or the machine's agent cannot do it: then the next
 /// machine uses the method.
-pub async fn change_method(app: &App, id: &SessionId, name: &str) -> Result<SessionRow, ApiError> {
-    let (row, session) = require_active(app, id).await?;
+pub async fn change_method(context: &SessionContext, id: &SessionId, name: &str) -> Result<SessionRow, ApiError> {
+    let (row, session) = require_active(context, id).await?;
     if row.external_machine.is_some() {
         return Err(ApiError::new(Problem::ExternalDesktopOnly, "the tool of an external machine is not started here"));
     }
     if row.purpose.credential_use().is_some() {
         return Err(ApiError::new(Problem::UnknownMethod, "the session uses a stored credential and has no sign-in"));
     }
-    let provider = app.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
+    let provider = context.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
     let (method, descriptor) = resolve_method(provider, name)?;
     // On a task, so that it completes even if the caller disconnects: row and agent must not diverge.
-    let task_app = app.clone();
-    let changed = app.tasks.spawn(async move { apply(&task_app, &session, &row, method, descriptor).await }).await;
+    let task_context = context.clone();
+    let changed =
+        context.tasks.spawn(async move { apply(&task_context, &session, &row, method, descriptor).await }).await;
     changed.map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?
 }
 
 async fn apply(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     row: &SessionRow,
     method: MethodName,
@@ -57,9 +57,9 @@ async fn apply(
         return Err(Problem::DeliveryInProgress.into());
     }
     session.activity.touch();
-    let row = write_method(app, row, &method, &descriptor).await?;
+    let row = write_method(context, row, &method, &descriptor).await?;
     session.change(|state| state.provider = Arc::new(descriptor.clone()));
-    send_to_agent(app, session, descriptor).await?;
+    send_to_agent(context, session, descriptor).await?;
     Ok(row)
 }
 
@@ -77,7 +77,7 @@ pub fn resolve_method(provider: &Provider, name: &str) -> Result<(MethodName, Pr
 }
 
 async fn write_method(
-    app: &App,
+    context: &SessionContext,
     row: &SessionRow,
     method: &MethodName,
     descriptor: &Provider,
@@ -85,8 +85,8 @@ async fn write_method(
     let label = if descriptor.label.is_empty() { method.as_str() } else { descriptor.label.as_str() };
     let sentence = format!("The sign-in method was changed: {label}.");
     let event = NewEvent::new(clock::now(), "method_chosen", sentence).with(json!({ "method": method.as_str() }));
-    timeline::flush(app, &row.id).await;
-    match app.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), event).await? {
+    context.timeline.flush(&row.id).await;
+    match context.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), event).await? {
         Transition::Done { row, .. } => Ok(*row),
         Transition::Conflict(row) => {
             let end = row.end().ok_or(Problem::Internal)?;
@@ -96,11 +96,11 @@ async fn write_method(
 }
 
 /// Sends the method to the agent of a claimed machine. A machine that is not claimed yet is claimed with the new method.
-async fn send_to_agent(app: &App, session: &ActiveSession, provider: Provider) -> Result<(), ApiError> {
+async fn send_to_agent(context: &SessionContext, session: &ActiveSession, provider: Provider) -> Result<(), ApiError> {
     match session.state().progress {
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
         Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
-            let channels = open_channels(app, session).await?;
+            let channels = open_channels(context, session).await?;
             Ok(channels.agent.switch_method(&SwitchMethod { provider }).await?)
         }
     }
@@ -112,7 +112,7 @@ async fn send_to_agent(app: &App, session: &ActiveSession, provider: Provider) -
 /// # Errors
 /// The reason why the tool does not run with the chosen method, for people.
 pub(super) async fn resync_method(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     channels: &Channels,
     sign_in: &SignIn,
@@ -127,14 +127,10 @@ pub(super) async fn resync_method(
     match channels.agent.switch_method(&SwitchMethod { provider }).await {
         Ok(()) => {
             let sentence = "The chosen sign-in method was sent to the machine's agent again.";
-            timeline::append(
-                app,
-                &session.id,
-                "method_resent",
-                sentence,
-                json!({ "method": method, "former": former }),
-            )
-            .await;
+            context
+                .timeline
+                .append(&session.id, "method_resent", sentence, json!({ "method": method, "former": former }))
+                .await;
             Ok(())
         }
         Err(error) => {
@@ -145,12 +141,12 @@ pub(super) async fn resync_method(
 }
 
 /// As [`resync_method`], in the background, after the channel to the agent was opened again.
-pub(super) fn resync_method_in_background(app: &App, session: &Arc<ActiveSession>, channels: Channels) {
-    let (app, session) = (app.clone(), Arc::clone(session));
-    app.clone().tasks.spawn(async move {
+pub(super) fn resync_method_in_background(context: &SessionContext, session: &Arc<ActiveSession>, channels: Channels) {
+    let (context, session) = (context.clone(), Arc::clone(session));
+    context.clone().tasks.spawn(async move {
         let _lock = session.method_lock.lock().await;
         let resynced = match channels.agent.sign_in().await {
-            Ok(sign_in) => resync_method(&app, &session, &channels, &sign_in).await,
+            Ok(sign_in) => resync_method(&context, &session, &channels, &sign_in).await,
             Err(error) => Err(chain(&error)),
         };
         if let Err(why) = resynced {

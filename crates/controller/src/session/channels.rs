@@ -3,7 +3,7 @@
 use super::{active_session::ActiveSession, status::Progress};
 use crate::{
     api_error::{ApiError, chain},
-    app::App,
+    session::context::SessionContext,
 };
 use anteroom_machine::{ByteStream, Channels};
 use anteroom_store::SessionRow;
@@ -15,14 +15,17 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # Errors
 /// The session has ended (with its reason), does not exist, or is not resumed yet.
-pub async fn require_active(app: &App, id: &SessionId) -> Result<(SessionRow, Arc<ActiveSession>), ApiError> {
-    let row = app.store.session(id).await?.ok_or(Problem::UnknownSession)?;
+pub async fn require_active(
+    context: &SessionContext,
+    id: &SessionId,
+) -> Result<(SessionRow, Arc<ActiveSession>), ApiError> {
+    let row = context.store.session(id).await?.ok_or(Problem::UnknownSession)?;
     if let Some(end) = row.end() {
         let detail = end.reason.detail.clone().unwrap_or_default();
         return Err(ApiError::new(end.reason.problem, detail));
     }
     let session =
-        app.sessions.get(id).ok_or_else(|| ApiError::new(Problem::NotReady, "the session is being resumed"))?;
+        context.sessions.get(id).ok_or_else(|| ApiError::new(Problem::NotReady, "the session is being resumed"))?;
     Ok((row, session))
 }
 
@@ -38,8 +41,8 @@ pub(super) enum Route {
 ///
 /// # Errors
 /// Not ready in time (with the stage), the session ended while waiting, or its machine is an external one.
-pub async fn open_channels(app: &App, session: &ActiveSession) -> Result<Channels, ApiError> {
-    let wait = Duration::from_millis(app.config.sessions.socket_wait_ms_max);
+pub async fn open_channels(context: &SessionContext, session: &ActiveSession) -> Result<Channels, ApiError> {
+    let wait = Duration::from_millis(context.config.sessions.socket_wait_ms_max);
     let route = wait_for_route(session, Instant::now() + wait, |progress| match progress {
         Progress::Open { channels } => Some(Route::Channels(channels.clone())),
         Progress::Attached => Some(Route::External),
@@ -92,11 +95,11 @@ pub(super) async fn wait_for_route(
 /// # Errors
 /// The reason why it cannot be opened.
 pub async fn reach_terminal(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     name: &str,
     size: TerminalSize,
 ) -> Result<ByteStream, ApiError> {
-    let channels = open_channels(app, session).await?;
+    let channels = open_channels(context, session).await?;
     channels.agent.terminal(name, size).await.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))
 }

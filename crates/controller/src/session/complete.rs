@@ -12,8 +12,8 @@
 mod refresh;
 mod validated;
 
-use super::{active_session::ActiveSession, end, lifecycle::EndKind, timeline};
-use crate::{api_error::ApiError, api_error::chain, app::App, clock, credentials, outbox, random};
+use super::{active_session::ActiveSession, end, lifecycle::EndKind};
+use crate::{api_error::ApiError, api_error::chain, clock, credentials, random, session::context::SessionContext};
 use anteroom_store::{
     Completed, Completion, NewCredential, NewEvent, SessionPurpose, SessionRow, Sha256Hex, StoreError,
 };
@@ -30,16 +30,20 @@ use validated::ValidatedDelivery;
 /// # Errors
 /// Unknown session, wrong token, invalid format, forbidden by policy, the credential to renew was deleted, or the database cannot
 /// be written.
-pub async fn complete(app: &App, token: &Secret, delivery: &Delivery) -> Result<DeliveryResult, ApiError> {
-    let row = app.store.session(&delivery.session).await?.ok_or(Problem::UnknownSession)?;
+pub async fn complete(
+    context: &SessionContext,
+    token: &Secret,
+    delivery: &Delivery,
+) -> Result<DeliveryResult, ApiError> {
+    let row = context.store.session(&delivery.session).await?.ok_or(Problem::UnknownSession)?;
     let token = Sha256Hex::of_secret(token);
     if row.agent_token.as_ref() != Some(&token) || row.generation != delivery.generation {
         return Err(Problem::WrongAgentToken.into());
     }
-    let session = app.sessions.get(&row.id);
+    let session = context.sessions.get(&row.id);
     // While this is held, the machine that waits for the answer is not stopped.
     let _in_flight = session.as_ref().and_then(ActiveSession::begin_delivery);
-    let result = store(app, row, &token, delivery).await;
+    let result = store(context, row, &token, delivery).await;
     if let Some(session) = &session {
         session.change(|state| state.delivery_pending = !is_final(&result));
     }
@@ -57,30 +61,35 @@ fn is_final(result: &Result<DeliveryResult, ApiError>) -> bool {
     }
 }
 
-async fn store(app: &App, row: SessionRow, token: &Sha256Hex, delivery: &Delivery) -> Result<DeliveryResult, ApiError> {
+async fn store(
+    context: &SessionContext,
+    row: SessionRow,
+    token: &Sha256Hex,
+    delivery: &Delivery,
+) -> Result<DeliveryResult, ApiError> {
     if !row.is_active() {
-        return discard(app, &row).await;
+        return discard(context, &row).await;
     }
-    let validated = ValidatedDelivery::check(app, &row, delivery)?;
+    let validated = ValidatedDelivery::check(context, &row, delivery)?;
     match &row.purpose {
-        SessionPurpose::SignIn { renews } => complete_session(app, &row, renews.as_ref(), token, &validated).await,
+        SessionPurpose::SignIn { renews } => complete_session(context, &row, renews.as_ref(), token, &validated).await,
         SessionPurpose::UseCredential(credential_use) => {
-            refresh::refresh(app, &row, credential_use, token, &validated).await
+            refresh::refresh(context, &row, credential_use, token, &validated).await
         }
     }
 }
 
 /// Stores the credential and completes the session.
 async fn complete_session(
-    app: &App,
+    context: &SessionContext,
     row: &SessionRow,
     renews: Option<&CredentialId>,
     token: &Sha256Hex,
     validated: &ValidatedDelivery,
 ) -> Result<DeliveryResult, ApiError> {
     let id = renews.cloned().unwrap_or_else(|| random::id(CredentialId::from_parts));
-    let sealed = validated.seal(app, row, &id)?;
-    let messages = outbox::session_completed(app, &row.id, &id);
+    let sealed = validated.seal(context, row, &id)?;
+    let messages = context.outbox.session_completed(&row.id, &id);
     let completion = Completion {
         session: &row.id,
         generation: row.generation,
@@ -98,16 +107,16 @@ async fn complete_session(
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
     let sentence = format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.described.len());
     let event = NewEvent::new(clock::now(), "completed", sentence).with(json!({ "credential": id, "renewed": renews }));
-    timeline::flush(app, &row.id).await;
-    match app.store.complete_with_credential(&completion, event).await? {
-        Completed::Ignored(row) => discard(app, &row).await,
+    context.timeline.flush(&row.id).await;
+    match context.store.complete_with_credential(&completion, event).await? {
+        Completed::Ignored(row) => discard(context, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Completed::NothingToRenew => Err(nothing_to_renew(app, row).await?),
+        Completed::NothingToRenew => Err(nothing_to_renew(context, row).await?),
         Completed::Stored { credential, .. } => {
-            verify(app, &credential.id, credential.revision, validated).await?;
-            outbox::wake_sender(app);
+            verify(context, &credential.id, credential.revision, validated).await?;
+            context.outbox.wake_sender();
             tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "credential sealed, stored and read back");
-            if let Some(session) = app.sessions.get(&row.id) {
+            if let Some(session) = context.sessions.get(&row.id) {
                 session.close(Problem::Completed);
             }
             Ok(DeliveryResult::Stored { credential: credential.id })
@@ -116,20 +125,22 @@ async fn complete_session(
 }
 
 /// The credential to renew was deleted during the sign-in: the session fails, and no other credential takes its place.
-async fn nothing_to_renew(app: &App, row: &SessionRow) -> Result<ApiError, StoreError> {
+async fn nothing_to_renew(context: &SessionContext, row: &SessionRow) -> Result<ApiError, StoreError> {
     let reason = "The credential was deleted while it was being renewed.";
-    end::end(app, &row.id, EndKind::Failed, Problem::UnknownCredential, reason).await?;
+    end::end(context, &row.id, EndKind::Failed, Problem::UnknownCredential, reason).await?;
     Ok(ApiError::new(Problem::UnknownCredential, reason))
 }
 
 /// Discards a second delivery. If the record of the first one could not be read back before, it is read back now, before the
 /// machine is released.
-async fn discard(app: &App, row: &SessionRow) -> Result<DeliveryResult, ApiError> {
-    let (Some(end), Some(session)) = (row.end(), app.sessions.get(&row.id)) else { return Ok(DeliveryResult::Ignored) };
+async fn discard(context: &SessionContext, row: &SessionRow) -> Result<DeliveryResult, ApiError> {
+    let (Some(end), Some(session)) = (row.end(), context.sessions.get(&row.id)) else {
+        return Ok(DeliveryResult::Ignored);
+    };
     if let Some(id) = row.credential()
-        && let Some(record) = app.store.sealed_credential(id).await?
+        && let Some(record) = context.store.sealed_credential(id).await?
     {
-        credentials::unseal_bytes(app, &record)?;
+        credentials::unseal_bytes(context, &record)?;
     }
     session.close(end.reason.problem);
     Ok(DeliveryResult::Ignored)
@@ -137,15 +148,20 @@ async fn discard(app: &App, row: &SessionRow) -> Result<DeliveryResult, ApiError
 
 /// Reads the stored record back and compares its decrypted bytes. Until they match, the machine keeps running and the agent gets no
 /// final answer. A record that was delivered, deleted or replaced in between was stored, which is enough.
-async fn verify(app: &App, id: &CredentialId, revision: u64, validated: &ValidatedDelivery) -> Result<(), ApiError> {
-    let reason = match app.store.sealed_credential(id).await? {
+async fn verify(
+    context: &SessionContext,
+    id: &CredentialId,
+    revision: u64,
+    validated: &ValidatedDelivery,
+) -> Result<(), ApiError> {
+    let reason = match context.store.sealed_credential(id).await? {
         Some(record) if record.credential.revision > revision => return Ok(()),
-        Some(record) => match app.vault.unseal(&credentials::binding(&record.credential), &record.sealed) {
+        Some(record) => match context.vault.unseal(&credentials::binding(&record.credential), &record.sealed) {
             Ok(bytes) if validated.matches(&bytes) => return Ok(()),
             Ok(_) => "the decrypted bytes differ".to_owned(),
             Err(error) => chain(&error),
         },
-        None => match app.store.credential(id).await? {
+        None => match context.store.credential(id).await? {
             Some(row) if row.deleted_at_ms.is_some() => return Ok(()),
             Some(_) | None => "the record is missing".to_owned(),
         },

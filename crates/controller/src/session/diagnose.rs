@@ -36,8 +36,8 @@ mod sign_in;
 mod tests;
 mod timeline_view;
 
-use super::{active_session::SessionState, status::Progress, timeline};
-use crate::{api_error::chain as chain_of, app::App, clock};
+use super::{active_session::SessionState, status::Progress};
+use crate::{api_error::chain as chain_of, clock, session::launcher::Launcher};
 use anteroom_machine::ExitReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
@@ -157,29 +157,33 @@ const EVIDENCE_MAX: usize = 40;
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn diagnose(app: &App, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
-    diagnose_for(app, id, false).await
+pub async fn diagnose(launcher: &Launcher, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
+    diagnose_for(launcher, id, false).await
 }
 
 /// Like [`diagnose`]; for an operator the diagnosis includes the address of an external machine.
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn diagnose_for(app: &App, id: &SessionId, operator: bool) -> Result<Option<Diagnosis>, StoreError> {
+pub async fn diagnose_for(
+    launcher: &Launcher,
+    id: &SessionId,
+    operator: bool,
+) -> Result<Option<Diagnosis>, StoreError> {
     // Read the supervisor's state before the row: when the supervisor closes a session, the row has its end already.
-    let supervisor = match app.sessions.get(id) {
+    let supervisor = match launcher.sessions.get(id) {
         Some(live) => Some(snapshot(&live.state()).await),
         None => None,
     };
     // Include entries that are still buffered, but do not wait long for a database that does not answer.
-    let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), timeline::flush(app, id)).await;
-    let Some(row) = app.store.session(id).await? else { return Ok(None) };
-    let timeline = app.store.timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
-    let provider = app.providers.get(&row.provider);
+    let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), launcher.timeline.flush(id)).await;
+    let Some(row) = launcher.store.session(id).await? else { return Ok(None) };
+    let timeline = launcher.store.timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
+    let provider = launcher.providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone());
-    let receipt = receipt(app, &row, &timeline).await;
+    let receipt = receipt(launcher, &row, &timeline).await;
     let external = row.external_machine.as_ref().map(|name| {
-        let machine = app.external.get(name);
+        let machine = launcher.external.get(name);
         let address = machine.filter(|_| operator).map(|machine| machine.desktop.to_string());
         ExternalMachineConfig { is_configured: machine.is_some(), address }
     });
@@ -187,7 +191,7 @@ pub async fn diagnose_for(app: &App, id: &SessionId, operator: bool) -> Result<O
         Input { now_ms: clock::now(), tool: &tool, row: &row, supervisor, timeline: &timeline, receipt, external };
     let mut diagnosis = evaluate(&input);
     if diagnosis.verdict == Verdict::WaitingForCapacity
-        && let Some(why) = app.queue.blocked_reason()
+        && let Some(why) = launcher.queue.blocked_reason()
     {
         diagnosis.sentence = format!("{} No session is admitted at the moment: {why}.", diagnosis.sentence);
     }
@@ -210,12 +214,12 @@ async fn snapshot(state: &SessionState) -> SupervisorSnapshot {
 }
 
 /// The exit reason in the receipt of the last machine, if the timeline has no entry for its exit.
-async fn receipt(app: &App, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
+async fn receipt(launcher: &Launcher, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
     let machine = row.machine.clone()?;
     if row.is_active() || TimelineView::new(timeline).exit().is_some() {
         return None;
     }
-    let machines = app.machines.clone();
+    let machines = launcher.machines.clone();
     let read = tokio::task::spawn_blocking(move || machines.receipt(&machine)).await;
     Some(read.ok()?.ok()??.reason())
 }

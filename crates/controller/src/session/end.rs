@@ -1,7 +1,7 @@
 //! Ends a session without completing it: cancelled by its owner, expired, failed.
 
-use super::{active_session::ActiveSession, lifecycle::EndKind, timeline};
-use crate::{api_error::chain, app::App, clock, outbox};
+use super::{active_session::ActiveSession, lifecycle::EndKind};
+use crate::{api_error::chain, clock, session::context::SessionContext};
 use anteroom_store::{Change, Expect, NewEvent, Reason, SessionRow, StoreError, Transition};
 use anteroom_wire::{Problem, SessionId};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// # Errors
 /// The database cannot be written.
 pub async fn end(
-    app: &App,
+    context: &SessionContext,
     id: &SessionId,
     kind: EndKind,
     problem: Problem,
@@ -26,21 +26,21 @@ pub async fn end(
     };
     let separator = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{separator}{detail}", problem.sentence());
-    let change = outbox::session_ended(app, id).into_iter().fold(change, Change::message);
+    let change = context.outbox.session_ended(id).into_iter().fold(change, Change::message);
     let event = NewEvent::new(now, entry_kind, sentence).with(serde_json::json!({ "reason": problem.code() }));
-    timeline::flush(app, id).await;
-    match app.store.transition(id, Expect::Active, change, event).await? {
+    context.timeline.flush(id).await;
+    match context.store.transition(id, Expect::Active, change, event).await? {
         Transition::Done { row, .. } => {
-            outbox::wake_sender(app);
+            context.outbox.wake_sender();
             tracing::info!(outcome = entry_kind, session = %id, reason = problem.code(), detail, "session ended");
-            if let Some(session) = app.sessions.get(id) {
+            if let Some(session) = context.sessions.get(id) {
                 session.close(problem);
             }
             Ok(*row)
         }
         Transition::Conflict(row) => {
             // It ended earlier; its supervisor may not know yet.
-            if let (Some(end), Some(session)) = (row.end(), app.sessions.get(id)) {
+            if let (Some(end), Some(session)) = (row.end(), context.sessions.get(id)) {
                 session.close(end.reason.problem);
             }
             Ok(*row)
@@ -50,15 +50,21 @@ pub async fn end(
 
 /// As [`end`], with retries until the database accepts it or the server stops, since a session must not stay active without a
 /// supervisor. (If the server stops first, the next server resumes the row.)
-pub async fn end_with_retries(app: &App, session: &ActiveSession, kind: EndKind, problem: Problem, detail: &str) {
+pub async fn end_with_retries(
+    context: &SessionContext,
+    session: &ActiveSession,
+    kind: EndKind,
+    problem: Problem,
+    detail: &str,
+) {
     let mut wait = Duration::from_millis(50);
     loop {
-        while !timeline::flush(app, &session.id).await {
-            if app.stop.is_cancelled() {
+        while !context.timeline.flush(&session.id).await {
+            if context.stop.is_cancelled() {
                 return;
             }
         }
-        match end(app, &session.id, kind, problem, detail).await {
+        match end(context, &session.id, kind, problem, detail).await {
             Ok(_) => return,
             Err(error) => {
                 tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written; retrying");
@@ -66,7 +72,7 @@ pub async fn end_with_retries(app: &App, session: &ActiveSession, kind: EndKind,
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
-            () = app.stop.cancelled() => return,
+            () = context.stop.cancelled() => return,
         }
     }
 }

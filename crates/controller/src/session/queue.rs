@@ -11,8 +11,8 @@ use tokio::sync::watch;
 /// How often waiting sessions repeat the admission check: nothing signals that memory or disk became free.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Checks whether the host has capacity for one more machine; the error is the reason why not.
-type AdmissionCheck = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Checks whether the host has capacity for one more machine than there are permits in use; the error is the reason why not.
+type AdmissionCheck = Box<dyn Fn(u32) -> Result<(), String> + Send + Sync>;
 
 /// Permits for machines, and the sessions that wait for them.
 #[derive(Debug, Clone)]
@@ -84,8 +84,9 @@ impl Queue {
         self.0.changed.send_modify(|change| *change += 1);
     }
 
-    /// Sets the check that must pass before a session is admitted. Only the first call has an effect.
-    pub fn set_admission_check(&self, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+    /// Sets the check that must pass before a session is admitted; it receives the number of permits in use. Only the first call
+    /// has an effect.
+    pub fn set_admission_check(&self, check: impl Fn(u32) -> Result<(), String> + Send + Sync + 'static) {
         let _ = self.0.admission_check.set(Box::new(check));
     }
 
@@ -97,7 +98,8 @@ impl Queue {
 
     /// Runs the admission check and stores its error.
     fn passes_admission_check(&self) -> bool {
-        let blocked_reason = self.0.admission_check.get().and_then(|check| check().err());
+        let in_use = self.in_use();
+        let blocked_reason = self.0.admission_check.get().and_then(|check| check(in_use).err());
         let passes = blocked_reason.is_none();
         self.state().blocked_reason = blocked_reason;
         passes
@@ -250,7 +252,7 @@ mod tests {
         let (queue, has_capacity) = (Queue::new(5, 5), Arc::new(AtomicBool::new(false)));
         let checked = Arc::clone(&has_capacity);
         queue.set_admission_check(
-            move || if checked.load(SeqCst) { Ok(()) } else { Err("the disk is full".to_owned()) },
+            move |_| if checked.load(SeqCst) { Ok(()) } else { Err("the disk is full".to_owned()) },
         );
         assert_eq!(queue.blocked_reason(), None, "no session waits");
         let first = queue.enqueue(session(1)).unwrap();
@@ -267,9 +269,7 @@ mod tests {
     #[test]
     fn concurrent_requests_are_admitted_only_within_the_capacity_of_the_host() {
         let queue = Queue::new(8, 8);
-        let shared = queue.clone();
-        queue.set_admission_check(move || {
-            let in_use = shared.in_use();
+        queue.set_admission_check(move |in_use| {
             // Long enough that all other threads ask in between.
             for _ in 0..1_000 {
                 std::thread::yield_now();

@@ -4,12 +4,11 @@ use super::{
     active_session::ActiveSession,
     channels::{Route, require_active, wait_for_route},
     status::Progress,
-    timeline,
 };
 use crate::{
     api_error::{ApiError, chain},
-    app::App,
     external::{self, Duplex},
+    session::launcher::Launcher,
 };
 use anteroom_wire::Problem;
 use serde_json::json;
@@ -20,7 +19,11 @@ use tokio::time::{Instant, timeout_at};
 ///
 /// # Errors
 /// The reason why it cannot be opened.
-pub async fn reach_desktop(app: &App, session: &ActiveSession, until: Instant) -> Result<Box<dyn Duplex>, ApiError> {
+pub async fn reach_desktop(
+    launcher: &Launcher,
+    session: &ActiveSession,
+    until: Instant,
+) -> Result<Box<dyn Duplex>, ApiError> {
     // The desktop can be viewed while the machine is still being claimed.
     let route = wait_for_route(session, until, |progress| match progress {
         Progress::Open { channels } | Progress::Claiming { channels } => Some(Route::Channels(channels.clone())),
@@ -35,15 +38,15 @@ pub async fn reach_desktop(app: &App, session: &ActiveSession, until: Instant) -
             let stream = opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)))?;
             Ok(Box::new(stream))
         }
-        Route::External => dial_external(app, session).await,
+        Route::External => dial_external(launcher, session).await,
     }
 }
 
 /// Dials the external machine of an active session.
-async fn dial_external(app: &App, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
-    let (row, _) = require_active(app, &session.id).await?;
+async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
+    let (row, _) = require_active(launcher, &session.id).await?;
     let name = row.external_machine.ok_or(Problem::Internal)?;
-    let machine = app.external.get(&name);
+    let machine = launcher.external.get(&name);
     let machine = machine
         .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("{name} was removed from the configuration")))?;
     let started = Instant::now();
@@ -53,7 +56,7 @@ async fn dial_external(app: &App, session: &ActiveSession) -> Result<Box<dyn Dup
     };
     let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     // Only a changed result is recorded: a page reconnects repeatedly.
-    if app.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(|error| error.problem)) {
+    if launcher.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(|error| error.problem)) {
         let (kind, sentence, reason, detail) = match &dialed {
             Ok(_) => ("desktop_connected", format!("The desktop of the external machine {name} answers."), None, None),
             Err(error) => {
@@ -64,7 +67,7 @@ async fn dial_external(app: &App, session: &ActiveSession) -> Result<Box<dyn Dup
             }
         };
         let data = json!({ "machine": name, "reason": reason, "detail": detail, "after_ms": after_ms });
-        timeline::append_in_background(app, &session.id, kind, sentence, data);
+        launcher.timeline.append_in_background(&session.id, kind, sentence, data);
     }
     match dialed {
         Ok(stream) => Ok(Box::new(stream)),

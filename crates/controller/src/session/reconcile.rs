@@ -24,7 +24,7 @@ use super::{
     end,
     lifecycle::{self, EndKind, InitialState},
     supervisor::{self, Start, machine_exit},
-    timeline, use_credential,
+    use_credential,
 };
 use crate::{api_error::chain, clock, credentials, retention, session::launcher::Launcher};
 use anteroom_machine::{Receipt, State, StopReason};

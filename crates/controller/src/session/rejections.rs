@@ -5,30 +5,29 @@ pub mod limiter;
 
 pub use limiter::{RejectedRequest, RejectionLimiter};
 
-use super::timeline;
-use crate::{api_error::ApiError, app::App};
+use super::timeline::Timeline;
+use crate::api_error::ApiError;
 use anteroom_wire::SessionId;
-use std::time::Duration;
 
 /// Records that a request about the session was rejected. Never waits. Only for callers that may know that the session exists.
-pub fn record_rejection(app: &App, session: &SessionId, request: RejectedRequest, error: &ApiError) {
+pub fn record_rejection(timeline: &Timeline, session: &SessionId, request: RejectedRequest, error: &ApiError) {
     let key = (session.clone(), request, error.problem);
-    if !app.rejections.is_first(&key) {
+    if !timeline.rejections.is_first(&key) {
         return;
     }
     let (kind, sentence, data) = (request.kind(), request.sentence(error.problem), request.data(error));
-    timeline::append_in_background(app, session, kind, sentence.clone(), data.clone());
-    let (app, every_ms) = (app.clone(), app.config.sessions.rejection_log_interval_ms);
-    app.clone().tasks.spawn(async move {
+    timeline.append_in_background(session, kind, sentence.clone(), data.clone());
+    let timeline = timeline.clone();
+    timeline.tasks.clone().spawn(async move {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(every_ms)) => {}
-            () = app.stop.cancelled() => {}
+            () = tokio::time::sleep(timeline.rejection_interval) => {}
+            () = timeline.stop.cancelled() => {}
         }
-        let repeated = app.rejections.close(&key);
+        let repeated = timeline.rejections.close(&key);
         if repeated > 0 {
             let mut data = data;
             data["count"] = repeated.into();
-            timeline::append_in_background(&app, &key.0, kind, format!("{repeated} time(s) more: {sentence}"), data);
+            timeline.append_in_background(&key.0, kind, format!("{repeated} time(s) more: {sentence}"), data);
         }
     });
 }

@@ -3,7 +3,9 @@
 pub mod for_use;
 
 use super::{active_session::ActiveSession, change_method, supervisor};
-use crate::{admission, api_error::ApiError, app::App, auth::Caller, clock, external::ExternalMachine, random};
+use crate::{
+    admission, api_error::ApiError, auth::Caller, clock, external::ExternalMachine, random, session::launcher::Launcher,
+};
 use anteroom_store::{
     Created, ExternalMachineClaim, IdempotencyKey, NewEvent, NewSession, SessionPurpose, SessionRow, Sha256Hex,
 };
@@ -21,18 +23,18 @@ const URL_BYTES_MAX: usize = 2048;
 ///
 /// # Errors
 /// The request is invalid, the provider cannot be used, the queue is full, or the database cannot be written.
-pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, ApiError> {
-    let (provider, method) = check_request(app, request)?;
-    let purpose = purpose(app, owner, &provider, request).await?;
-    if app.stop.is_cancelled() {
+pub async fn start(launcher: &Launcher, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, ApiError> {
+    let (provider, method) = check_request(launcher, request)?;
+    let purpose = purpose(launcher, owner, &provider, request).await?;
+    if launcher.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::id(SessionId::from_parts);
     let key = request.idempotency_key.as_ref().map(|key| idempotency_key(key, request));
-    let (start_from, external) = match allocate(app, &id, request) {
+    let (start_from, external) = match allocate(launcher, &id, request) {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
-        Err(error) => return find_earlier(app, owner, key.as_ref()).await?.ok_or(error),
+        Err(error) => return find_earlier(launcher, owner, key.as_ref()).await?.ok_or(error),
     };
     let now = clock::now();
     let new = NewSession {
@@ -43,8 +45,8 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
         return_url: request.return_url.clone(),
         idempotency: key,
         created_at_ms: now,
-        idle_deadline_ms: Some(now + app.config.sessions.idle_s_max * 1_000),
-        deadline_ms: now + app.config.sessions.session_s_max * 1_000,
+        idle_deadline_ms: Some(now + launcher.config.sessions.idle_s_max * 1_000),
+        deadline_ms: now + launcher.config.sessions.session_s_max * 1_000,
         external: external.map(|machine| ExternalMachineClaim {
             machine: machine.name.clone(),
             agent_token: machine.agent_token.clone(),
@@ -54,10 +56,10 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let event = NewEvent::new(now, "accepted", format!("A session for {}{on} was accepted.", provider.name));
-    match app.store.create_session(&new, event).await? {
+    match launcher.store.create_session(&new, event).await? {
         Created::New(row) => {
-            let session = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
-            supervisor::spawn_supervisor(app, session, row.clone(), start_from);
+            let session = ActiveSession::new(id, Arc::new(provider), 1, &launcher.close_signal);
+            supervisor::spawn_supervisor(launcher, session, row.clone(), start_from);
             Ok(row)
         }
         Created::Existing(row) => Ok(row),
@@ -71,12 +73,12 @@ pub async fn start(app: &App, owner: &CallerId, request: &StartRequest) -> Resul
 
 /// The session that the same request started earlier.
 async fn find_earlier(
-    app: &App,
+    launcher: &Launcher,
     owner: &CallerId,
     key: Option<&IdempotencyKey>,
 ) -> Result<Option<SessionRow>, ApiError> {
     let Some(key) = key else { return Ok(None) };
-    match app.store.find_by_idempotency_key(owner, key).await? {
+    match launcher.store.find_by_idempotency_key(owner, key).await? {
         Some(Created::Existing(row)) => Ok(Some(row)),
         Some(Created::IdempotencyKeyReused(_)) => Err(Problem::IdempotencyKeyReused.into()),
         Some(Created::New(_) | Created::MachineInUse(_)) | None => Ok(None),
@@ -87,9 +89,9 @@ async fn find_earlier(
 ///
 /// # Errors
 /// There is no such credential, or the caller may not act for its owner.
-pub async fn owner_of(app: &App, caller: &Caller, request: &StartRequest) -> Result<CallerId, ApiError> {
+pub async fn owner_of(launcher: &Launcher, caller: &Caller, request: &StartRequest) -> Result<CallerId, ApiError> {
     let Some(id) = renewed_credential(request)? else { return Ok(caller.id.clone()) };
-    let credential = app.store.credential(&id).await?.ok_or(Problem::UnknownCredential)?;
+    let credential = launcher.store.credential(&id).await?.ok_or(Problem::UnknownCredential)?;
     caller.require_ownership(&credential.owner)?;
     Ok(credential.owner)
 }
@@ -101,13 +103,13 @@ fn renewed_credential(request: &StartRequest) -> Result<Option<CredentialId>, Ap
 
 /// The purpose of the session: a new credential, or the renewal of one that the owner has.
 async fn purpose(
-    app: &App,
+    launcher: &Launcher,
     owner: &CallerId,
     provider: &Provider,
     request: &StartRequest,
 ) -> Result<SessionPurpose, ApiError> {
     let Some(id) = renewed_credential(request)? else { return Ok(SessionPurpose::default()) };
-    let credential = app.store.credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
+    let credential = launcher.store.credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
     let credential = credential.ok_or(Problem::UnknownCredential)?;
     if credential.owner != *owner {
         return Err(Problem::NotOwner.into());
@@ -127,28 +129,28 @@ async fn purpose(
 
 /// Reserves a place in the queue, or selects the external machine.
 fn allocate<'a>(
-    app: &'a App,
+    launcher: &'a Launcher,
     id: &SessionId,
     request: &StartRequest,
 ) -> Result<(supervisor::Start, Option<&'a ExternalMachine>), ApiError> {
     let Some(name) = &request.machine else {
-        admission::admit(app)?;
-        let ticket = app.queue.enqueue(id.clone());
+        admission::admit(launcher)?;
+        let ticket = launcher.queue.enqueue(id.clone());
         let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
         return Ok((supervisor::Start::Queue(ticket), None));
     };
-    let machine = app.external.get(name).ok_or_else(|| {
-        ApiError::new(Problem::UnknownMachine, format!("the external machines are: {}", app.external.names()))
+    let machine = launcher.external.get(name).ok_or_else(|| {
+        ApiError::new(Problem::UnknownMachine, format!("the external machines are: {}", launcher.external.names()))
     })?;
     Ok((supervisor::Start::External, Some(machine)))
 }
 
 /// Checks the request. Returns the descriptor, resolved for the method, and the method if one is requested.
-fn check_request(app: &App, request: &StartRequest) -> Result<(Provider, Option<MethodName>), ApiError> {
+fn check_request(launcher: &Launcher, request: &StartRequest) -> Result<(Provider, Option<MethodName>), ApiError> {
     let id: ProviderId =
         request.provider.parse().map_err(|error| ApiError::new(Problem::UnknownProvider, format!("{error}")))?;
-    let provider = app.providers.get(&id).ok_or_else(|| {
-        ApiError::new(Problem::UnknownProvider, format!("{id} is not one of {}", app.providers.names()))
+    let provider = launcher.providers.get(&id).ok_or_else(|| {
+        ApiError::new(Problem::UnknownProvider, format!("{id} is not one of {}", launcher.providers.names()))
     })?;
     if provider.policy == StoragePolicy::Forbidden {
         return Err(ApiError::new(
@@ -159,7 +161,7 @@ fn check_request(app: &App, request: &StartRequest) -> Result<(Provider, Option<
     let requested = request.method.as_deref().unwrap_or(provider.method.as_str());
     let (method, resolved) = change_method::resolve_method(provider, requested)?;
     // The tools of an external machine are unknown here.
-    if request.machine.is_none() && !app.image.has_cli(&provider.cli) {
+    if request.machine.is_none() && !launcher.image.has_cli(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     for (name, text) in [("user_id", &request.user_id), ("idempotency_key", &request.idempotency_key)] {

@@ -1,7 +1,7 @@
 //! A session as callers see it, computed on each read from its row and its state.
 
 use super::{active_session::SessionState, status, use_credential};
-use crate::{app::App, clock::rfc3339, credentials::credential_meta, providers::methods};
+use crate::{clock::rfc3339, credentials::credential_meta, providers::methods, session::context::SessionContext};
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{
     agent::{CliState, SignInOutcome, UsePurpose},
@@ -14,25 +14,25 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn view(app: &App, row: &SessionRow) -> Result<SessionView, StoreError> {
-    let state = app.sessions.get(&row.id).map(|session| session.state());
+pub async fn view(context: &SessionContext, row: &SessionRow) -> Result<SessionView, StoreError> {
+    let state = context.sessions.get(&row.id).map(|session| session.state());
     let credential = match row.credential() {
-        Some(id) => app.store.credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
+        Some(id) => context.store.credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
         None => None,
     };
-    Ok(assemble(app, row, state.as_ref(), credential.as_ref()))
+    Ok(assemble(context, row, state.as_ref(), credential.as_ref()))
 }
 
 fn assemble(
-    app: &App,
+    context: &SessionContext,
     row: &SessionRow,
     state: Option<&SessionState>,
     credential: Option<&CredentialRow>,
 ) -> SessionView {
-    let descriptor = app.providers.get(&row.provider);
+    let descriptor = context.providers.get(&row.provider);
     let provider = match state {
         Some(state) => Some(Arc::clone(&state.provider)),
-        None => app.providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
+        None => context.providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
     };
     let provider = provider.as_deref();
     let policy = provider.map_or(StoragePolicy::Store, |provider| provider.policy);
@@ -53,7 +53,7 @@ fn assemble(
             Some(_) | None => None,
         },
         generation: row.generation,
-        generations_max: if row.external_machine.is_some() { 1 } else { app.config.sessions.restarts_max + 1 },
+        generations_max: if row.external_machine.is_some() { 1 } else { context.config.sessions.restarts_max + 1 },
         machine: row.external_machine.clone(),
         created_at: rfc3339(row.created_at_ms),
         idle_deadline_at: row.idle_deadline_ms.filter(|_| row.is_active()).map(rfc3339),
@@ -69,7 +69,7 @@ fn assemble(
             Some(credential_use) => next_action_of_use(status, credential_use, row.exit_code),
         },
         return_url: row.return_url.clone(),
-        credential: credential.map(|row| credential_meta(app, row)),
+        credential: credential.map(|row| credential_meta(context, row)),
         policy,
         policy_sentence: policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),

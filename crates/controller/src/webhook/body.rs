@@ -1,10 +1,9 @@
 //! Builds the body of a message from the database when it is sent.
 
 use crate::{
-    app::App,
     clock::{self, rfc3339},
     credentials::{self, credential_meta},
-    outbox,
+    session::context::SessionContext,
     session::view::view,
 };
 use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
@@ -40,19 +39,22 @@ pub(super) struct AttachedCredential {
 
 /// Builds the body. A credential that is delivered once is attached if its bytes are still stored, and from then on is reserved for
 /// this message.
-pub(super) async fn build(app: &App, message: &MessageRow) -> Result<Result<Message, BuildError>, StoreError> {
+pub(super) async fn build(
+    context: &SessionContext,
+    message: &MessageRow,
+) -> Result<Result<Message, BuildError>, StoreError> {
     let row = match message.subject.session() {
-        Some(id) => app.store.session(id).await?,
+        Some(id) => context.store.session(id).await?,
         None => None,
     };
     let session = match &row {
-        Some(row) => Some(session_summary(app, row).await?),
+        Some(row) => Some(session_summary(context, row).await?),
         None => None,
     };
     let subject = message.subject.credential();
     let claimed = match subject {
-        Some(id) if outbox::attaches_credentials(app) && message.kind == CREDENTIAL_STORED => {
-            app.store.claim_for_webhook(&message.id, id, clock::now()).await?
+        Some(id) if context.outbox.attaches_credentials() && message.kind == CREDENTIAL_STORED => {
+            context.store.claim_for_webhook(&message.id, id, clock::now()).await?
         }
         Some(_) | None => None,
     };
@@ -62,20 +64,24 @@ pub(super) async fn build(app: &App, message: &MessageRow) -> Result<Result<Mess
         is_first_delivery: *is_new,
     });
     let (credential, files) = match (claimed, subject) {
-        (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(app, &record) {
+        (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(context, &record) {
             Ok(files) => (Some(record.credential), Some(files)),
             Err(_) => {
                 let why = "the credential cannot be decrypted with the keys of this server".to_owned();
                 return Ok(Err(BuildError { why, attached }));
             }
         },
-        (None, Some(id)) => (app.store.credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
+        (None, Some(id)) => (context.store.credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
         (None, None) => (None, None),
     };
     let notification = Notification {
         kind: message.kind.clone(),
         timestamp: rfc3339(message.created_at_ms),
-        data: NotificationData { session, credential: credential.as_ref().map(|row| credential_meta(app, row)), files },
+        data: NotificationData {
+            session,
+            credential: credential.as_ref().map(|row| credential_meta(context, row)),
+            files,
+        },
     };
     Ok(match serde_json::to_vec(&notification) {
         Ok(bytes) => Ok(Message { bytes: bytes.into(), attached }),
@@ -83,8 +89,8 @@ pub(super) async fn build(app: &App, message: &MessageRow) -> Result<Result<Mess
     })
 }
 
-async fn session_summary(app: &App, row: &SessionRow) -> Result<SessionSummary, StoreError> {
-    let view = view(app, row).await?;
+async fn session_summary(context: &SessionContext, row: &SessionRow) -> Result<SessionSummary, StoreError> {
+    let view = view(context, row).await?;
     Ok(SessionSummary {
         id: view.id,
         provider: view.provider,

@@ -1,7 +1,7 @@
 //! The state of the outbox and of the deliveries to the receiver.
 
 use super::Webhook;
-use crate::{app::App, clock};
+use crate::{clock, session::context::SessionContext};
 use anteroom_store::{MessageRow, StoreError};
 use anteroom_wire::operations::{PendingMessage, WebhookReport};
 use std::sync::{
@@ -16,10 +16,10 @@ const PENDING_MAX: u32 = 1_000;
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn report(app: &App) -> Result<WebhookReport, StoreError> {
-    let webhook = app.webhook.as_ref();
+pub async fn report(context: &SessionContext) -> Result<WebhookReport, StoreError> {
+    let webhook = context.outbox.webhook.as_deref();
     let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
-    let messages = pending(app).await?.into_iter().map(|message| PendingMessage {
+    let messages = pending(context).await?.into_iter().map(|message| PendingMessage {
         session: message.subject.session().cloned(),
         credential: message.subject.credential().cloned(),
         id: message.id,
@@ -31,7 +31,7 @@ pub async fn report(app: &App) -> Result<WebhookReport, StoreError> {
     });
     Ok(WebhookReport {
         url: webhook.map(|webhook| webhook.endpoint.display_url()),
-        include_credential: app.config.webhook.include_credential,
+        include_credential: context.config.webhook.include_credential,
         delivered: count(|webhook| &webhook.delivered),
         failed: count(|webhook| &webhook.failed),
         abandoned: count(|webhook| &webhook.abandoned),
@@ -41,8 +41,8 @@ pub async fn report(app: &App) -> Result<WebhookReport, StoreError> {
 }
 
 /// All pending messages, the oldest first.
-pub(super) async fn pending(app: &App) -> Result<Vec<MessageRow>, StoreError> {
-    let mut pending = app.store.due_messages(i64::MAX.unsigned_abs(), PENDING_MAX).await?;
+pub(super) async fn pending(context: &SessionContext) -> Result<Vec<MessageRow>, StoreError> {
+    let mut pending = context.store.due_messages(i64::MAX.unsigned_abs(), PENDING_MAX).await?;
     pending.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
     Ok(pending)
 }

@@ -2,7 +2,7 @@
 //! last delivery wins.
 
 use super::{ValidatedDelivery, discard, verify};
-use crate::{api_error::ApiError, app::App, clock, credentials, outbox, session::timeline};
+use crate::{api_error::ApiError, clock, credentials, session::context::SessionContext};
 use anteroom_store::{CredentialUse, NewCredential, NewEvent, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
 use anteroom_wire::{
     Problem,
@@ -12,7 +12,7 @@ use serde_json::json;
 
 /// Replaces the bytes of the used credential. The session continues and may do so again. Identical bytes change nothing.
 pub(super) async fn refresh(
-    app: &App,
+    context: &SessionContext,
     row: &SessionRow,
     credential_use: &CredentialUse,
     token: &Sha256Hex,
@@ -24,14 +24,14 @@ pub(super) async fn refresh(
         // The file after a sign-out is not worth keeping.
         UsePurpose::Logout => return Ok(DeliveryResult::Ignored),
     }
-    let Some(record) = app.store.sealed_credential(&credential_use.credential).await? else {
-        return Err(not_refreshed(app, row, credential_use).await);
+    let Some(record) = context.store.sealed_credential(&credential_use.credential).await? else {
+        return Err(not_refreshed(context, row, credential_use).await);
     };
-    if credentials::unseal_bytes(app, &record).is_ok_and(|bytes| validated.matches(&bytes)) {
+    if credentials::unseal_bytes(context, &record).is_ok_and(|bytes| validated.matches(&bytes)) {
         return accepted();
     }
-    let sealed = validated.seal(app, row, &credential_use.credential)?;
-    let messages = outbox::credential_refreshed(app, &row.id, &record.credential);
+    let sealed = validated.seal(context, row, &credential_use.credential)?;
+    let messages = context.outbox.credential_refreshed(&row.id, &record.credential);
     let refresh = Refresh {
         session: &row.id,
         generation: row.generation,
@@ -46,37 +46,33 @@ pub(super) async fn refresh(
         messages: &messages,
         at_ms: clock::now(),
     };
-    timeline::flush(app, &row.id).await;
+    context.timeline.flush(&row.id).await;
     let event_for = |revisions| event(credential_use, revisions);
-    match app.store.refresh_credential(&refresh, event_for).await? {
+    match context.store.refresh_credential(&refresh, event_for).await? {
         Refreshed::Stored { credential, revisions, .. } => {
-            verify(app, &credential.id, credential.revision, validated).await?;
-            outbox::wake_sender(app);
+            verify(context, &credential.id, credential.revision, validated).await?;
+            context.outbox.wake_sender();
             let Revisions { installed, replaced, stored } = revisions;
             tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, installed, replaced, stored, "credential changed by its tool sealed, stored and read back");
-            if let Some(session) = app.sessions.get(&row.id) {
+            if let Some(session) = context.sessions.get(&row.id) {
                 session.notify();
             }
             accepted()
         }
-        Refreshed::Ignored(row) => discard(app, &row).await,
+        Refreshed::Ignored(row) => discard(context, &row).await,
         Refreshed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Refreshed::NothingToReplace => Err(not_refreshed(app, row, credential_use).await),
+        Refreshed::NothingToReplace => Err(not_refreshed(context, row, credential_use).await),
     }
 }
 
 /// The credential to replace does not exist any more: the change is lost with the machine, which is recorded.
-async fn not_refreshed(app: &App, row: &SessionRow, credential_use: &CredentialUse) -> ApiError {
+async fn not_refreshed(context: &SessionContext, row: &SessionRow, credential_use: &CredentialUse) -> ApiError {
     let sentence =
         "The tool changed the credential, which was delivered or deleted while it was in use: the change is lost.";
-    timeline::append(
-        app,
-        &row.id,
-        "credential_not_refreshed",
-        sentence,
-        json!({ "credential": credential_use.credential }),
-    )
-    .await;
+    context
+        .timeline
+        .append(&row.id, "credential_not_refreshed", sentence, json!({ "credential": credential_use.credential }))
+        .await;
     ApiError::new(Problem::UnknownCredential, "it was delivered or deleted while it was in use")
 }
 

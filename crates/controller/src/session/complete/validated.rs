@@ -2,8 +2,8 @@
 
 use crate::{
     api_error::{ApiError, chain},
-    app::App,
     clock, credentials,
+    session::context::SessionContext,
     session::credential_format,
 };
 use anteroom_store::{Retention, SessionRow, UnixMs};
@@ -35,13 +35,14 @@ impl ValidatedDelivery {
     ///
     /// # Errors
     /// Another provider, an invalid format, or a policy that forbids storing it.
-    pub(super) fn check(app: &App, row: &SessionRow, delivery: &Delivery) -> Result<Self, ApiError> {
+    pub(super) fn check(context: &SessionContext, row: &SessionRow, delivery: &Delivery) -> Result<Self, ApiError> {
         let invalid = |detail: String| ApiError::new(Problem::InvalidCredentialFormat, detail);
         if delivery.provider != row.provider {
             return Err(invalid(format!("the session is for {}", row.provider)));
         }
-        let provider = app.providers.resolved(&row.provider, row.method.as_ref()).ok_or(Problem::UnknownProvider)?;
-        let retention = retention_of(provider.policy, app.config.credentials.deliver_once_s_max)
+        let provider =
+            context.providers.resolved(&row.provider, row.method.as_ref()).ok_or(Problem::UnknownProvider)?;
+        let retention = retention_of(provider.policy, context.config.credentials.deliver_once_s_max)
             .ok_or_else(|| ApiError::new(Problem::ForbiddenByPolicy, provider.policy.sentence()))?;
         let first = delivery.files.first().ok_or_else(|| invalid("no file".into()))?;
         check_paths(&provider.credential, &delivery.files).map_err(invalid)?;
@@ -58,9 +59,14 @@ impl ValidatedDelivery {
     ///
     /// # Errors
     /// [`Problem::Internal`]; the log has the cause.
-    pub(super) fn seal(&self, app: &App, row: &SessionRow, id: &CredentialId) -> Result<Sealed, ApiError> {
+    pub(super) fn seal(
+        &self,
+        context: &SessionContext,
+        row: &SessionRow,
+        id: &CredentialId,
+    ) -> Result<Sealed, ApiError> {
         let binding = Binding { record: id, owner: &row.owner, provider: &row.provider, session: &row.id };
-        app.vault.seal(&binding, &self.plaintext).map_err(|error| {
+        context.vault.seal(&binding, &self.plaintext).map_err(|error| {
             tracing::error!(outcome = "seal_failed", session = %row.id, error = %chain(&error), "credential not sealed");
             Problem::Internal.into()
         })

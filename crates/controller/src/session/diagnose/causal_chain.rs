@@ -66,7 +66,10 @@ fn machine(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
             );
         }
         Some(MachineProgress::Lost) => {
-            return observation(ComponentState::Waiting, "The previous machine exited; another one is being requested.");
+            return observation(
+                ComponentState::Waiting,
+                "The previous machine exited; another one is being requested.",
+            );
         }
         Some(MachineProgress::Preparing { stage: Stage::Process }) => {
             return observation(ComponentState::Waiting, "Its process is starting.");

@@ -81,7 +81,8 @@ fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         (Some((entry, why)), _) => (when(entry), Some(why)),
         (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
     };
-    if let (Some(claim), Some(ExitReason::Stopped { reason: StopReason::Failed })) = (timeline.last("claim_failed"), &why)
+    if let (Some(claim), Some(ExitReason::Stopped { reason: StopReason::Failed })) =
+        (timeline.last("claim_failed"), &why)
     {
         evidence.push(claim);
         let failure = claim.sentence.trim_end_matches('.');

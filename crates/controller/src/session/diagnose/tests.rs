@@ -213,7 +213,7 @@ fn every_diagnosis_has_a_bounded_sentence_ordered_evidence_and_all_components() 
         assert!(!found.sentence.contains("..") && !found.sentence.contains(" ;"), "{what}: {}", found.sentence);
         assert!(!found.evidence.is_empty(), "{what} has no evidence: {}", found.sentence);
         assert!(found.evidence.is_sorted_by(|one, two| one.number < two.number), "{what}: {:?}", found.evidence);
-        let links: Vec<Component> = found.chain.iter().map(|link| link.component).collect();
+        let components: Vec<Component> = found.chain.iter().map(|status| status.component).collect();
         let all = [
             Component::Session,
             Component::Machine,
@@ -225,16 +225,16 @@ fn every_diagnosis_has_a_bounded_sentence_ordered_evidence_and_all_components() 
             Component::Egress,
             Component::Credential,
         ];
-        assert_eq!(links, all, "{what}");
-        for link in &found.chain {
-            assert!(link.detail.ends_with('.'), "{what}: {link:?}");
+        assert_eq!(components, all, "{what}");
+        for status in &found.chain {
+            assert!(status.detail.ends_with('.'), "{what}: {status:?}");
         }
     }
 }
 
-/// The state of one link.
-fn link(found: &Diagnosis, component: Component) -> ComponentState {
-    found.chain.iter().find(|seen| seen.component == component).unwrap().state
+/// The state of one component.
+fn state_of(found: &Diagnosis, component: Component) -> ComponentState {
+    found.chain.iter().find(|status| status.component == component).unwrap().state
 }
 
 /// The time of entry `number`, as in a sentence.

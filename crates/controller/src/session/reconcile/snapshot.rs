@@ -3,9 +3,9 @@
 use super::plan::{ActiveRow, Snapshot};
 use crate::{
     api_error::chain,
-    app::App,
     clock,
     retention::{self, BUNDLE_SUFFIX, ExceededLimit, Limits, RECEIPT_SUFFIX, RetainedFile},
+    session::launcher::Launcher,
 };
 use anteroom_machine::{Receipt, State};
 use anteroom_store::{StoreError, UnreportedEnd};
@@ -16,26 +16,26 @@ use std::{
 
 /// Collects machines first, then rows, then supervisors: a machine without a supervisor in this order has none, since it is entered
 /// in its session's state before it is started.
-pub(super) async fn collect(app: &App) -> Result<Snapshot, StoreError> {
+pub(super) async fn collect(launcher: &Launcher) -> Result<Snapshot, StoreError> {
     let now_ms = clock::now();
-    let machines = app.machines.list().into_iter().filter(|(_, state)| match state {
+    let machines = launcher.machines.list().into_iter().filter(|(_, state)| match state {
         State::Requested | State::Cloning | State::Waiting { .. } | State::Ready { .. } => true,
         State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => false,
     });
     let machines: Vec<_> = machines.map(|(machine, _)| machine).collect();
-    let rows = app.store.active_sessions().await?.into_iter().map(|row| {
+    let rows = launcher.store.active_sessions().await?.into_iter().map(|row| {
         let (has_supervisor, has_provider) =
-            (app.sessions.get(&row.id).is_some(), app.providers.get(&row.provider).is_some());
+            (launcher.sessions.get(&row.id).is_some(), launcher.providers.get(&row.provider).is_some());
         ActiveRow { row, has_supervisor, has_provider }
     });
     let rows = rows.collect();
     let machines = machines.into_iter().map(|machine| {
-        let is_supervised = app.sessions.by_machine(&machine).is_some();
+        let is_supervised = launcher.sessions.by_machine(&machine).is_some();
         (machine, is_supervised)
     });
     let machines = machines.collect();
-    let ends = ends(app, now_ms).await?;
-    let config = &app.config;
+    let ends = ends(launcher, now_ms).await?;
+    let config = &launcher.config;
     let receipts = over_limit(config.receipts_dir(), RECEIPT_SUFFIX, retention::receipt_limits(config), now_ms).await;
     let bundles = over_limit(config.bundles_dir(), BUNDLE_SUFFIX, retention::bundle_limits(config), now_ms).await;
     let unfinished_receipts = unfinished_files(config.receipts_dir()).await;
@@ -44,28 +44,28 @@ pub(super) async fn collect(app: &App) -> Result<Snapshot, StoreError> {
 }
 
 /// Machines of sessions that had ended before this server started, whose end is on record and not on the timeline.
-async fn ends(app: &App, now_ms: u64) -> Result<Vec<(UnreportedEnd, Receipt)>, StoreError> {
-    let keep = retention::receipt_limits(&app.config);
-    if !app.reconcile_history.unreported_ends.is_loaded() {
+async fn ends(launcher: &Launcher, now_ms: u64) -> Result<Vec<(UnreportedEnd, Receipt)>, StoreError> {
+    let keep = retention::receipt_limits(&launcher.config);
+    if !launcher.reconcile_history.unreported_ends.is_loaded() {
         let since_ms = now_ms.saturating_sub(keep.s_max.saturating_mul(1_000));
         let limit = u32::try_from(keep.files_max).unwrap_or(u32::MAX);
-        app.reconcile_history.unreported_ends.load(app.store.unreported_ends(since_ms, limit).await?);
+        launcher.reconcile_history.unreported_ends.load(launcher.store.unreported_ends(since_ms, limit).await?);
     }
     let mut found = Vec::new();
-    for end in app.reconcile_history.unreported_ends.all() {
+    for end in launcher.reconcile_history.unreported_ends.all() {
         // A running machine has not ended yet; a supervisor records the end itself.
-        if app.machines.watch(&end.machine).is_some() || app.sessions.get(&end.session).is_some() {
+        if launcher.machines.watch(&end.machine).is_some() || launcher.sessions.get(&end.session).is_some() {
             continue;
         }
-        let (machines, machine) = (app.machines.clone(), end.machine.clone());
+        let (machines, machine) = (launcher.machines.clone(), end.machine.clone());
         let read = tokio::task::spawn_blocking(move || machines.receipt(&machine)).await;
         match read.map_err(std::io::Error::other).flatten() {
             Ok(Some(receipt)) => found.push((end, receipt)),
             // It never started, or its receipt was removed.
-            Ok(None) => app.reconcile_history.unreported_ends.remove(&end),
+            Ok(None) => launcher.reconcile_history.unreported_ends.remove(&end),
             Err(error) => {
                 tracing::warn!(outcome = "receipt_not_read", machine = %end.machine, error = %chain(&error), "receipt not read");
-                app.reconcile_history.unreported_ends.remove(&end);
+                launcher.reconcile_history.unreported_ends.remove(&end);
             }
         }
     }

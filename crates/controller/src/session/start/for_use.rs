@@ -1,7 +1,7 @@
 //! Starts a session that uses a stored credential.
 
 use super::super::{active_session::ActiveSession, supervisor};
-use crate::{admission, api_error::ApiError, app::App, auth::Caller, clock, credentials, random};
+use crate::{admission, api_error::ApiError, auth::Caller, clock, credentials, random, session::launcher::Launcher};
 use anteroom_store::{Created, CredentialRow, CredentialUse, NewEvent, NewSession, SessionPurpose, SessionRow};
 use anteroom_wire::{
     CallerId, CredentialId, Problem, SessionId,
@@ -22,14 +22,14 @@ const ARGV_BYTES_MAX: usize = 64 * 1024;
 /// # Errors
 /// No such credential, another owner, forbidden by policy, an invalid command, no capacity.
 pub async fn start(
-    app: &App,
+    launcher: &Launcher,
     caller: &Caller,
     id: &CredentialId,
     request: &UseRequest,
 ) -> Result<SessionRow, ApiError> {
-    let credential = credentials::require_present(app, caller, id).await?;
-    admission::admit(app)?;
-    start_for(app, &caller.id, &credential, request).await
+    let credential = credentials::require_present(launcher, caller, id).await?;
+    admission::admit(launcher)?;
+    start_for(launcher, &caller.id, &credential, request).await
 }
 
 /// As [`start`], also for this server's periodic checks. The session belongs to the credential's owner.
@@ -37,17 +37,17 @@ pub async fn start(
 /// # Errors
 /// As [`start`].
 pub(crate) async fn start_for(
-    app: &App,
+    launcher: &Launcher,
     by: &CallerId,
     credential: &CredentialRow,
     request: &UseRequest,
 ) -> Result<SessionRow, ApiError> {
-    let provider = check_request(app, credential, request)?;
-    if app.stop.is_cancelled() {
+    let provider = check_request(launcher, credential, request)?;
+    if launcher.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::id(SessionId::from_parts);
-    let ticket = app.queue.enqueue(id.clone());
+    let ticket = launcher.queue.enqueue(id.clone());
     let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
     let now = clock::now();
     let uses =
@@ -60,8 +60,8 @@ pub(crate) async fn start_for(
         return_url: None,
         idempotency: None,
         created_at_ms: now,
-        idle_deadline_ms: Some(now + app.config.sessions.idle_s_max * 1_000),
-        deadline_ms: now + app.config.sessions.session_s_max * 1_000,
+        idle_deadline_ms: Some(now + launcher.config.sessions.idle_s_max * 1_000),
+        deadline_ms: now + launcher.config.sessions.session_s_max * 1_000,
         external: None,
         method: credential.method.clone(),
         purpose: SessionPurpose::UseCredential(uses),
@@ -69,13 +69,13 @@ pub(crate) async fn start_for(
     let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command is stored before the row, so that it exists when the session runs.
-    app.exec_cache.store_argv(&id, request.argv.clone(), |session| app.sessions.get(session).is_some());
+    launcher.exec_cache.store_argv(&id, request.argv.clone(), |session| launcher.sessions.get(session).is_some());
     let event = NewEvent::new(now, "accepted", sentence).with(data);
-    match app.store.create_session(&new, event).await? {
+    match launcher.store.create_session(&new, event).await? {
         Created::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
-            let session = ActiveSession::new(id, Arc::new(provider), 1, &app.close_signal);
-            supervisor::spawn_supervisor(app, session, row.clone(), supervisor::Start::Queue(ticket));
+            let session = ActiveSession::new(id, Arc::new(provider), 1, &launcher.close_signal);
+            supervisor::spawn_supervisor(launcher, session, row.clone(), supervisor::Start::Queue(ticket));
             Ok(row)
         }
         Created::Existing(_) | Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => {
@@ -94,11 +94,11 @@ fn purpose_phrase(purpose: UsePurpose) -> &'static str {
 }
 
 /// Checks the request. Returns the descriptor, resolved for the use of a credential of this method.
-fn check_request(app: &App, credential: &CredentialRow, request: &UseRequest) -> Result<Provider, ApiError> {
+fn check_request(launcher: &Launcher, credential: &CredentialRow, request: &UseRequest) -> Result<Provider, ApiError> {
     if credential.deleted_at_ms.is_some() {
         return Err(Problem::UnknownCredential.into());
     }
-    let provider = app.providers.get(&credential.provider);
+    let provider = launcher.providers.get(&credential.provider);
     let provider = provider.ok_or_else(|| {
         ApiError::new(Problem::UnknownProvider, format!("{} is no longer configured", credential.provider))
     })?;
@@ -107,7 +107,7 @@ fn check_request(app: &App, credential: &CredentialRow, request: &UseRequest) ->
             return Err(ApiError::new(Problem::ForbiddenByPolicy, format!("{}: {}", provider.id, policy.sentence())));
         }
     }
-    if !app.image.has_cli(&provider.cli) {
+    if !launcher.image.has_cli(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     let missing =
@@ -121,7 +121,7 @@ fn check_request(app: &App, credential: &CredentialRow, request: &UseRequest) ->
         UsePurpose::Logout if provider.logout_argv.is_empty() => return missing("sign-out command"),
         UsePurpose::Check | UsePurpose::Logout => {}
     }
-    let in_use = app.providers.in_use(&credential.provider, credential.method.as_ref());
+    let in_use = launcher.providers.in_use(&credential.provider, credential.method.as_ref());
     in_use.map(|(_, provider)| provider).ok_or_else(|| Problem::UnknownProvider.into())
 }
 

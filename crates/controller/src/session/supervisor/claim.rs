@@ -2,9 +2,9 @@
 
 use crate::{
     api_error::chain,
-    app::App,
     clock, random,
-    session::{active_session::ActiveSession, change_method, timeline, use_credential::install_files},
+    session::context::SessionContext,
+    session::{active_session::ActiveSession, change_method, use_credential::install_files},
 };
 use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewEvent, Sha256Hex, Transition};
@@ -19,7 +19,7 @@ use serde_json::json;
 /// # Errors
 /// The reason why the machine cannot be used, for people.
 pub(super) async fn claim(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     generation: u32,
     machine: &MachineId,
@@ -31,26 +31,26 @@ pub(super) async fn claim(
     match (&channels.hello.claimed, token) {
         // Claimed by an earlier server, or by this task, and the response was lost with the channel.
         (Some(claimed), _) if *claimed == by => {
-            resync_adopted(app, session, channels, token.is_none()).await?;
-            let row = app.store.session(&session.id).await.ok().flatten();
+            resync_adopted(context, session, channels, token.is_none()).await?;
+            let row = context.store.session(&session.id).await.ok().flatten();
             if row.is_none_or(|row| row.claimed_generation == Some(generation)) {
                 return Ok(());
             }
         }
         (Some(claimed), _) => return Err(format!("it belongs to {}", claimed.session)),
         (None, Some(token)) => {
-            let credential = install_files::unseal_for_claim(app, session).await?;
+            let credential = install_files::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
-            let claim = build_claim(app, session, by, token, credential);
+            let claim = build_claim(context, session, by, token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
         }
         // An earlier server requested it and ended before the claim: its token never left that server.
         (None, None) => {
             let token = random::token("agt_");
-            renew_token(app, session, &token).await?;
-            let credential = install_files::unseal_for_claim(app, session).await?;
+            renew_token(context, session, &token).await?;
+            let credential = install_files::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
-            let claim = build_claim(app, session, by, &token, credential);
+            let claim = build_claim(context, session, by, &token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
             session.change(|state| state.delivery_pending = false);
         }
@@ -63,8 +63,8 @@ pub(super) async fn claim(
     };
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.hello.clis });
     let event = NewEvent::new(clock::now(), "machine_ready", sentence).with(data);
-    timeline::flush(app, &session.id).await;
-    match app.store.transition(&session.id, Expect::Active, change, event).await {
+    context.timeline.flush(&session.id).await;
+    match context.store.transition(&session.id, Expect::Active, change, event).await {
         Ok(Transition::Done { .. }) => session.notify(),
         Ok(Transition::Conflict(_)) => {}
         // The claim itself succeeded; the row is only informative.
@@ -77,7 +77,7 @@ pub(super) async fn claim(
 
 /// Reads the sign-in state from the agent of a claimed machine, and sends the chosen method again if the agent runs another.
 async fn resync_adopted(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     channels: &Channels,
     from_earlier_server: bool,
@@ -89,18 +89,18 @@ async fn resync_adopted(
     });
     if from_earlier_server {
         let sentence = "The server adopted the running machine without changing anything in it.";
-        timeline::append(app, &session.id, "machine_adopted", sentence, json!({})).await;
+        context.timeline.append(&session.id, "machine_adopted", sentence, json!({})).await;
     }
-    change_method::resync_method(app, session, channels, &sign_in).await
+    change_method::resync_method(context, session, channels, &sign_in).await
 }
 
 /// Records a new agent token for a machine that is not claimed yet.
-async fn renew_token(app: &App, session: &ActiveSession, token: &Secret) -> Result<(), String> {
+async fn renew_token(context: &SessionContext, session: &ActiveSession, token: &Secret) -> Result<(), String> {
     let hash = Sha256Hex::of_secret(token);
     let change = Change::new().agent_token(Some(hash.clone()));
     let sentence = "The server adopted the machine before it was claimed.";
     let event = NewEvent::new(clock::now(), "machine_adopted", sentence);
-    match app.store.transition(&session.id, Expect::Active, change, event).await {
+    match context.store.transition(&session.id, Expect::Active, change, event).await {
         Ok(Transition::Done { .. }) => {
             session.change(|state| state.agent_token = Some(hash));
             Ok(())
@@ -111,19 +111,19 @@ async fn renew_token(app: &App, session: &ActiveSession, token: &Secret) -> Resu
 }
 
 fn build_claim(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     by: ClaimedBy,
     token: &Secret,
     credential: Option<UseCredential>,
 ) -> Claim {
-    let settings = &app.config.sessions;
+    let settings = &context.config.sessions;
     Claim {
         entropy: Base64::new(random::bytes::<64>().to_vec()),
         now_unix_ns: clock::now_ns(),
         guest_machine_id: random::hex(&random::bytes::<16>()),
         by,
-        geometry: Geometry { width: app.config.machines.width, height: app.config.machines.height },
+        geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },
         provider: (*session.provider()).clone(),
         agent_token: token.clone(),
         capture: CaptureLimits {

@@ -3,8 +3,8 @@
 
 use crate::{
     api_error::chain,
-    app::App,
     clock,
+    session::launcher::Launcher,
     session::{
         active_session::ActiveSession,
         lifecycle::{Delivery, Event},
@@ -22,9 +22,14 @@ pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Waits until a deadline has passed, but at least for `after`. Writes the time of last use to the database at intervals.
 ///
 /// A pending delivery postpones the deadline by at most `sessions.delivery_grace_s`.
-pub(super) async fn deadline_passed(app: App, session: Arc<ActiveSession>, row: SessionRow, after: Duration) -> Event {
+pub(super) async fn deadline_passed(
+    launcher: Launcher,
+    session: Arc<ActiveSession>,
+    row: SessionRow,
+    after: Duration,
+) -> Event {
     tokio::time::sleep(after).await;
-    let settings = &app.config.sessions;
+    let settings = &launcher.config.sessions;
     // If the clock was set back before this server started, the session still gets no more than its total time.
     let left_ms =
         row.deadline_ms.saturating_sub(session.started_at_ms).min(settings.session_s_max.saturating_mul(1_000));
@@ -41,7 +46,7 @@ pub(super) async fn deadline_passed(app: App, session: Arc<ActiveSession>, row: 
             written = last;
             // On a separate task: while the supervisor executes a command it does not poll this future, and an unpolled write
             // would block the only writing connection, also for that command.
-            let writing = tokio::spawn(write_last_use(app.clone(), Arc::clone(&session), last));
+            let writing = tokio::spawn(write_last_use(launcher.clone(), Arc::clone(&session), last));
             let _ended = AbortOnDropHandle::new(writing).await;
         }
         let idle = last + idle_max;
@@ -65,11 +70,11 @@ pub(super) async fn deadline_passed(app: App, session: Arc<ActiveSession>, row: 
     }
 }
 
-async fn write_last_use(app: App, session: Arc<ActiveSession>, last: Instant) {
+async fn write_last_use(launcher: Launcher, session: Arc<ActiveSession>, last: Instant) {
     let ago = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
     let at = clock::now().saturating_sub(ago);
-    let idle_deadline = at + app.config.sessions.idle_s_max * 1_000;
-    match app.store.touch(&session.id, at, Some(idle_deadline)).await {
+    let idle_deadline = at + launcher.config.sessions.idle_s_max * 1_000;
+    match launcher.store.touch(&session.id, at, Some(idle_deadline)).await {
         Ok(_) => session.notify(),
         Err(error) => {
             tracing::warn!(outcome = "last_use_not_written", session = %session.id, error = %chain(&error), "time of last use not written");

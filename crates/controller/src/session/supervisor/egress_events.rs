@@ -1,36 +1,36 @@
 //! The egress gate of one session's machines; its decisions are recorded on the session's timeline.
 
 use crate::{
-    app::App,
     egress::{EgressDecision, MachineGate, SummaryLine},
-    session::{active_session::ActiveSession, timeline},
+    session::active_session::ActiveSession,
+    session::launcher::Launcher,
 };
 use serde_json::json;
 use std::sync::{Arc, Weak};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Opens the gate for the session's machines. Dropping the guard closes the gate and every connection through it.
-pub(super) fn open(app: &App, session: &Arc<ActiveSession>) -> DropGuard {
+pub(super) fn open(launcher: &Launcher, session: &Arc<ActiveSession>) -> DropGuard {
     let closed = CancellationToken::new();
-    let (weak, shared_app) = (Arc::downgrade(session), app.clone());
+    let (weak, shared_launcher) = (Arc::downgrade(session), launcher.clone());
     let gate = MachineGate::new(
-        Arc::clone(&app.gate),
+        Arc::clone(&launcher.gate),
         session.provider(),
-        app.tasks.clone(),
+        launcher.tasks.clone(),
         closed.clone(),
-        move |decision| record_decision(&shared_app, &weak, &decision),
+        move |decision| record_decision(&shared_launcher, &weak, &decision),
     );
     // A session has one supervisor, so this is set once.
     let _ = session.egress_gate.set(gate);
     closed.drop_guard()
 }
 
-fn record_decision(app: &App, session: &Weak<ActiveSession>, decision: &EgressDecision) {
+fn record_decision(launcher: &Launcher, session: &Weak<ActiveSession>, decision: &EgressDecision) {
     let Some(session) = session.upgrade() else { return };
     let Some(line) = session.egress_summary().record(decision) else { return };
     let (kind, sentence, data) = timeline_entry(line);
-    let app = app.clone();
-    app.clone().tasks.spawn(async move { timeline::append(&app, &session.id, kind, sentence, data).await });
+    let launcher = launcher.clone();
+    launcher.clone().tasks.spawn(async move { launcher.timeline.append(&session.id, kind, sentence, data).await });
 }
 
 fn timeline_entry(line: SummaryLine) -> (&'static str, String, serde_json::Value) {

@@ -8,7 +8,6 @@ use crate::{
         change_method,
         lifecycle::{Command, Entry, Event, PublishedState, RestartRejection},
         status::{Progress, stage_of},
-        timeline,
     },
 };
 use anteroom_machine::{StartError, State, StopReason};
@@ -22,7 +21,7 @@ use tokio::time::Instant;
 impl Driver {
     /// Executes a command, or starts a job for it. Returns an event if the result is known at once.
     pub(super) async fn execute(&mut self, command: Command) -> Option<Event> {
-        let (app, session) = (self.app.clone(), Arc::clone(&self.session));
+        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
         match command {
             Command::Enqueue => return self.wait_in_queue().await,
             Command::RequestMachine => self.request_machine().await,
@@ -30,7 +29,8 @@ impl Driver {
             Command::ClaimMachine => self.claim().await,
             Command::RecordReplacement { problem, detail } => {
                 self.cancel_job().await;
-                self.job = Some(jobs::record_replacement(app, session, self.lifecycle.generation(), problem, detail));
+                self.job =
+                    Some(jobs::record_replacement(launcher, session, self.lifecycle.generation(), problem, detail));
             }
             Command::BackOff { ms } => {
                 self.cancel_job().await;
@@ -38,7 +38,7 @@ impl Driver {
             }
             Command::EndSession { kind, problem, detail } => {
                 self.cancel_job().await;
-                self.job = Some(jobs::end(app, session, kind, problem, detail));
+                self.job = Some(jobs::end(launcher, session, kind, problem, detail));
             }
             Command::StopDeliveries => return Some(Event::DeliveryChanged(self.session.close_deliveries())),
             Command::StopMachine(why) => self.stop(why).await,
@@ -59,7 +59,7 @@ impl Driver {
     async fn wait_in_queue(&mut self) -> Option<Event> {
         let ticket = match self.ticket.take() {
             Some(ticket) => ticket,
-            None => match self.app.queue.enqueue(self.session.id.clone()) {
+            None => match self.launcher.queue.enqueue(self.session.id.clone()) {
                 Ok(ticket) => ticket,
                 Err(full) => return Some(Event::QueueFull { detail: full.to_string() }),
             },
@@ -81,7 +81,7 @@ impl Driver {
             state.progress = Progress::Preparing { stage: Stage::Process };
         });
         self.job =
-            Some(jobs::request_machine(self.app.clone(), Arc::clone(&self.session), generation, machine, &token));
+            Some(jobs::request_machine(self.launcher.clone(), Arc::clone(&self.session), generation, machine, &token));
         self.token = Some(token);
     }
 
@@ -92,7 +92,7 @@ impl Driver {
         };
         // A restart that was requested before this machine started does not apply to it.
         let _ = self.session.restart_requested.notified().now_or_never();
-        let error = match self.app.machines.start(machine.clone()) {
+        let error = match self.launcher.machines.start(machine.clone()) {
             Ok(state) => {
                 self.track(machine, state, permit);
                 return Event::MachineStarted;
@@ -114,21 +114,23 @@ impl Driver {
         let Some(running) = &self.running else { return };
         // If it is no longer ready, that event is pending.
         let State::Ready { channels } = running.state.borrow().clone() else { return };
-        let (app, session, machine) = (self.app.clone(), Arc::clone(&self.session), running.machine.clone());
+        let (launcher, session, machine) = (self.launcher.clone(), Arc::clone(&self.session), running.machine.clone());
         self.cancel_job().await;
-        self.job = Some(jobs::claim(app, session, self.lifecycle.generation(), machine, channels, self.token.clone()));
+        self.job =
+            Some(jobs::claim(launcher, session, self.lifecycle.generation(), machine, channels, self.token.clone()));
     }
 
     async fn stop(&mut self, why: StopReason) {
         let Some(running) = &self.running else { return };
-        self.app.machines.stop(&running.machine, why);
+        self.launcher.machines.stop(&running.machine, why);
         self.await_cleanup().await;
     }
 
     async fn await_cleanup(&mut self) {
         // A claim of a machine that ends is useless.
         self.cancel_job().await;
-        self.cleanup_deadline = Some(Instant::now() + Duration::from_secs(self.app.config.sessions.cleanup_timeout_s));
+        self.cleanup_deadline =
+            Some(Instant::now() + Duration::from_secs(self.launcher.config.sessions.cleanup_timeout_s));
     }
 
     fn publish(&mut self, published: PublishedState) {
@@ -191,7 +193,7 @@ impl Driver {
                 if let Some(State::Ready { channels }) =
                     self.running.as_ref().map(|running| running.state.borrow().clone())
                 {
-                    change_method::resync_method_in_background(&self.app, &self.session, channels);
+                    change_method::resync_method_in_background(&self.launcher, &self.session, channels);
                 }
             }
             Entry::ClaimFailed { why } => {
@@ -220,10 +222,10 @@ impl Driver {
     fn record_channel_lost(&mut self) {
         let Some(running) = &self.running else { return };
         let State::Waiting { last_error, .. } = running.state.borrow().clone() else { return };
-        let (app, session, machine) = (self.app.clone(), Arc::clone(&self.session), running.machine.clone());
+        let (launcher, session, machine) = (self.launcher.clone(), Arc::clone(&self.session), running.machine.clone());
         let at = clock::rfc3339(clock::now());
-        let lost_after = Duration::from_millis(app.config.sessions.channel_lost_after_ms);
-        app.clone().tasks.spawn(async move {
+        let lost_after = Duration::from_millis(launcher.config.sessions.channel_lost_after_ms);
+        launcher.clone().tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(lost_after) => {}
                 _ = session.close_signal.closed() => return,
@@ -234,14 +236,15 @@ impl Driver {
             if is_still_lost {
                 let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
                 let data = json!({ "at": at, "error": last_error });
-                timeline::append(
-                    &app,
-                    &session.id,
-                    "channel_lost",
-                    format!("The channel to the machine's agent broke{why}."),
-                    data,
-                )
-                .await;
+                launcher
+                    .timeline
+                    .append(
+                        &session.id,
+                        "channel_lost",
+                        format!("The channel to the machine's agent broke{why}."),
+                        data,
+                    )
+                    .await;
             }
         });
     }
@@ -255,6 +258,6 @@ impl Driver {
     }
 
     pub(super) async fn append(&mut self, kind: &str, sentence: String, data: Value) {
-        timeline::append(&self.app, &self.session.id, kind, sentence, data).await;
+        self.launcher.timeline.append(&self.session.id, kind, sentence, data).await;
     }
 }

@@ -7,15 +7,14 @@
 use super::{claim, deadlines};
 use crate::{
     api_error::chain,
-    app::App,
     clock,
+    session::launcher::Launcher,
     session::{
         active_session::ActiveSession,
         end,
         lifecycle::{EndKind, Event},
         queue::{MachinePermit, QueueTicket},
         status::Progress,
-        timeline,
     },
 };
 use anteroom_machine::Channels;
@@ -88,7 +87,7 @@ pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket) ->
 
 /// Records the request for a machine and the hash of its agent token.
 pub(super) fn request_machine(
-    app: App,
+    launcher: Launcher,
     session: Arc<ActiveSession>,
     generation: u32,
     machine: MachineId,
@@ -105,13 +104,13 @@ pub(super) fn request_machine(
             NewEvent::new(now, "machine_requested", format!("Machine {generation} was requested."))
                 .with(json!({ "machine": machine, "generation": generation }))
         };
-        write(&app, &session, change, event, Event::RequestRecorded).await.into()
+        write(&launcher, &session, change, event, Event::RequestRecorded).await.into()
     })
 }
 
 /// Records that the machine is being replaced.
 pub(super) fn record_replacement(
-    app: App,
+    launcher: Launcher,
     session: Arc<ActiveSession>,
     generation: u32,
     problem: Problem,
@@ -127,13 +126,13 @@ pub(super) fn record_replacement(
             NewEvent::new(now, "machine_replaced", format!("The machine is being replaced: {detail}."))
                 .with(json!({ "generation": generation, "reason": problem.code() }))
         };
-        write(&app, &session, change, event, Event::ReplacementRecorded).await.into()
+        write(&launcher, &session, change, event, Event::ReplacementRecorded).await.into()
     })
 }
 
 /// Claims the machine for this session.
 pub(super) fn claim(
-    app: App,
+    launcher: Launcher,
     session: Arc<ActiveSession>,
     generation: u32,
     machine: MachineId,
@@ -141,7 +140,7 @@ pub(super) fn claim(
     token: Option<Secret>,
 ) -> Job {
     Job::writing(async move {
-        let claimed = claim::claim(&app, &session, generation, &machine, &channels, token.as_ref()).await;
+        let claimed = claim::claim(&launcher, &session, generation, &machine, &channels, token.as_ref()).await;
         claimed.map_or_else(|why| Event::ClaimFailed { why }, |()| Event::Claimed).into()
     })
 }
@@ -155,9 +154,15 @@ pub(super) fn back_off(ms: u64) -> Job {
 }
 
 /// Writes the session's end, with retries until the database accepts it.
-pub(super) fn end(app: App, session: Arc<ActiveSession>, kind: EndKind, problem: Problem, detail: String) -> Job {
+pub(super) fn end(
+    launcher: Launcher,
+    session: Arc<ActiveSession>,
+    kind: EndKind,
+    problem: Problem,
+    detail: String,
+) -> Job {
     Job::writing(async move {
-        end::end_with_retries(&app, &session, kind, problem, &detail).await;
+        end::end_with_retries(&launcher, &session, kind, problem, &detail).await;
         // If the server stops first, the next server resumes the row; the supervisor receives `ServerStopping`.
         match session.close_signal.cause() {
             Some(cause) => Event::SessionEnded(cause).into(),
@@ -169,7 +174,7 @@ pub(super) fn end(app: App, session: Arc<ActiveSession>, kind: EndKind, problem:
 /// Writes one transition, with retries until the database accepts it. Returns the session's end if it has ended, and stops
 /// when the server stops.
 async fn write(
-    app: &App,
+    launcher: &Launcher,
     session: &ActiveSession,
     change: Change,
     event: impl Fn(clock::UnixMs) -> NewEvent,
@@ -177,12 +182,12 @@ async fn write(
 ) -> Event {
     let mut wait = Duration::from_millis(20);
     loop {
-        while !timeline::flush(app, &session.id).await {
-            if app.stop.is_cancelled() {
+        while !launcher.timeline.flush(&session.id).await {
+            if launcher.stop.is_cancelled() {
                 return Event::ServerStopping;
             }
         }
-        match app.store.transition(&session.id, Expect::Active, change.clone(), event(clock::now())).await {
+        match launcher.store.transition(&session.id, Expect::Active, change.clone(), event(clock::now())).await {
             Ok(Transition::Done { .. }) => {
                 session.notify();
                 return on_success;
@@ -198,7 +203,7 @@ async fn write(
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(deadlines::RETRY_MAX),
-            () = app.stop.cancelled() => return Event::ServerStopping,
+            () = launcher.stop.cancelled() => return Event::ServerStopping,
         }
     }
 }

@@ -77,7 +77,7 @@ impl Driver {
         };
         // The server before this one may have recorded it.
         if std::mem::take(&mut self.from_earlier_server) {
-            match is_recorded(&self.context, &self.session.id, &machine).await {
+            match is_recorded(&self.launcher, &self.session.id, &machine).await {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(error) => {
@@ -114,7 +114,7 @@ impl Driver {
             | State::Stopping { .. }
             | State::Removed { .. } => "was stopped and",
         };
-        let (machine, within) = (running.machine.clone(), self.context.config.sessions.cleanup_timeout_s);
+        let (machine, within) = (running.machine.clone(), self.launcher.config.sessions.cleanup_timeout_s);
         let sentence = format!("The machine {what} was not removed within {within} s.");
         self.append("machine_not_removed", sentence, json!({ "machine": machine })).await;
     }

@@ -1,7 +1,7 @@
 //! Decrypts the credential for the machine that is being claimed: not earlier, and only for this claim. The agent installs its files.
 
-use super::super::{active_session::ActiveSession, end, lifecycle::EndKind, timeline};
-use crate::{api_error::chain, app::App, clock, credentials};
+use super::super::{active_session::ActiveSession, end, lifecycle::EndKind};
+use crate::{api_error::chain, clock, credentials, session::context::SessionContext};
 use anteroom_store::{Change, CredentialUse, Expect, NewEvent, SealedCredential, SessionRow, Transition};
 use anteroom_wire::{
     Problem,
@@ -16,52 +16,61 @@ pub const COMMAND_LOST: &str = "The command was lost with the restart of the ser
 
 /// Whether the session's command was lost with an earlier server. A session whose machine was requested is excluded: the command
 /// may be running in it.
-pub fn is_command_lost(app: &App, row: &SessionRow) -> bool {
+pub fn is_command_lost(context: &SessionContext, row: &SessionRow) -> bool {
     let is_exec = row.purpose.credential_use().is_some_and(|credential_use| credential_use.purpose == UsePurpose::Exec);
-    is_exec && row.machine.is_none() && app.exec_cache.argv(&row.id).is_none()
+    is_exec && row.machine.is_none() && context.exec_cache.argv(&row.id).is_none()
 }
 
 /// The decrypted credential and the command for the claim; `None` for a sign-in. The timeline records it before it is decrypted.
 ///
 /// # Errors
 /// The reason why the machine cannot be claimed, for people. If no other machine could help, the session is ended.
-pub async fn unseal_for_claim(app: &App, session: &ActiveSession) -> Result<Option<UseCredential>, String> {
+pub async fn unseal_for_claim(
+    context: &SessionContext,
+    session: &ActiveSession,
+) -> Result<Option<UseCredential>, String> {
     let row =
-        app.store.session(&session.id).await.map_err(|error| chain(&error))?.ok_or("the session does not exist")?;
+        context.store.session(&session.id).await.map_err(|error| chain(&error))?.ok_or("the session does not exist")?;
     let Some(credential_use) = row.purpose.credential_use() else { return Ok(None) };
     let argv = match credential_use.purpose {
         UsePurpose::Check => Vec::new(),
         UsePurpose::Logout => session.provider().logout_argv.clone(),
-        UsePurpose::Exec => match app.exec_cache.argv(&session.id) {
+        UsePurpose::Exec => match context.exec_cache.argv(&session.id) {
             Some(argv) => argv,
             None => {
-                return Err(fail_session(app, session, Problem::ControllerRestarted, COMMAND_LOST).await);
+                return Err(fail_session(context, session, Problem::ControllerRestarted, COMMAND_LOST).await);
             }
         },
     };
-    let record = app.store.sealed_credential(&credential_use.credential).await.map_err(|error| chain(&error))?;
+    let record = context.store.sealed_credential(&credential_use.credential).await.map_err(|error| chain(&error))?;
     let Some(record) = record else {
-        return Err(
-            fail_session(app, session, Problem::UnknownCredential, "It was deleted before it could be used.").await
-        );
+        return Err(fail_session(
+            context,
+            session,
+            Problem::UnknownCredential,
+            "It was deleted before it could be used.",
+        )
+        .await);
     };
     let stored_method = record.credential.method.as_ref();
-    let Some((method, provider)) = app.providers.in_use(&record.credential.provider, stored_method) else {
+    let Some((method, provider)) = context.providers.in_use(&record.credential.provider, stored_method) else {
         let why = format!("{} is no longer configured.", record.credential.provider);
-        return Err(fail_session(app, session, Problem::ProviderUnavailable, &why).await);
+        return Err(fail_session(context, session, Problem::ProviderUnavailable, &why).await);
     };
     // The method of these bytes, not of the session's start: the credential may have been renewed since.
     session.change(|state| state.provider = Arc::new(provider));
-    record_unsealing(app, session, credential_use, &record, method).await?;
-    match credentials::unseal_files(app, &record) {
+    record_unsealing(context, session, credential_use, &record, method).await?;
+    match credentials::unseal_files(context, &record) {
         Ok(files) => Ok(Some(UseCredential { purpose: credential_use.purpose, files, argv })),
-        Err(problem) => Err(fail_session(app, session, problem, "The stored credential cannot be decrypted.").await),
+        Err(problem) => {
+            Err(fail_session(context, session, problem, "The stored credential cannot be decrypted.").await)
+        }
     }
 }
 
 /// Records which revision this machine receives, and by which method it was obtained.
 async fn record_unsealing(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     credential_use: &CredentialUse,
     record: &SealedCredential,
@@ -72,9 +81,9 @@ async fn record_unsealing(
         "credential": credential_use.credential, "revision": revision, "files": record.credential.files.len(), "method": method.as_str(),
     });
     let event = NewEvent::new(clock::now(), "credential_unsealed", "The credential is decrypted for this machine.");
-    timeline::flush(app, &session.id).await;
+    context.timeline.flush(&session.id).await;
     let change = Change::new().used_revision(revision).method(method);
-    match app.store.transition(&session.id, Expect::Active, change, event.with(data)).await {
+    match context.store.transition(&session.id, Expect::Active, change, event.with(data)).await {
         Ok(Transition::Done { .. }) => {
             session.notify();
             Ok(())
@@ -85,8 +94,8 @@ async fn record_unsealing(
 }
 
 /// Ends the session as failed; returns the reason for people.
-async fn fail_session(app: &App, session: &ActiveSession, problem: Problem, why: &str) -> String {
-    if let Err(error) = end::end(app, &session.id, EndKind::Failed, problem, why).await {
+async fn fail_session(context: &SessionContext, session: &ActiveSession, problem: Problem, why: &str) -> String {
+    if let Err(error) = end::end(context, &session.id, EndKind::Failed, problem, why).await {
         tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written");
     }
     why.to_owned()

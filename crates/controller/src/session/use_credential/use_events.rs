@@ -3,9 +3,8 @@
 use super::super::{
     active_session::{ActiveSession, SessionState},
     status::Progress,
-    timeline,
 };
-use crate::{app::App, clock, outbox};
+use crate::{clock, session::context::SessionContext};
 use anteroom_store::{
     CompleteUse, CredentialUse, Health, HealthUpdate, MessageSubject, NewEvent, StoreError, TimelineRow, UseOutcome,
 };
@@ -83,8 +82,8 @@ impl UseEvent {
     ///
     /// # Errors
     /// The database cannot be written: the agent sends the event again.
-    pub async fn apply(self, app: &App, session: &ActiveSession) -> Result<(), StoreError> {
-        let Some(row) = app.store.session(&session.id).await? else { return Ok(()) };
+    pub async fn apply(self, context: &SessionContext, session: &ActiveSession) -> Result<(), StoreError> {
+        let Some(row) = context.store.session(&session.id).await? else { return Ok(()) };
         let Some(credential_use) = row.purpose.credential_use() else {
             tracing::warn!(outcome = "not_a_use", session = %session.id, "credential-use event received in a session that uses no credential");
             return Ok(());
@@ -93,49 +92,50 @@ impl UseEvent {
             // Recorded on the timeline only.
             Self::Checked { conclusive: false, .. } => Ok(()),
             Self::Checked { signed_in, detail, conclusive: true } => {
-                checked(app, session, credential_use, signed_in, &detail).await
+                checked(context, session, credential_use, signed_in, &detail).await
             }
-            Self::Completed { code, changed } => complete_use(app, session, credential_use, code, changed).await,
+            Self::Completed { code, changed } => complete_use(context, session, credential_use, code, changed).await,
         }
     }
 }
 
 async fn checked(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     credential_use: &CredentialUse,
     signed_in: bool,
     detail: &str,
 ) -> Result<(), StoreError> {
-    if !signed_in && egress_was_unreachable(app, session).await? {
+    if !signed_in && egress_was_unreachable(context, session).await? {
         // Without egress the tool's answer is not about the credential.
         let sentence = "The machine could reach none of the hosts that it requested, so the check is inconclusive.";
-        timeline::append_durably(
-            app,
-            &session.id,
-            CHECK_INCONCLUSIVE,
-            sentence.to_owned(),
-            json!({ "credential": credential_use.credential }),
-        )
-        .await?;
+        context
+            .timeline
+            .append_durably(
+                &session.id,
+                CHECK_INCONCLUSIVE,
+                sentence.to_owned(),
+                json!({ "credential": credential_use.credential }),
+            )
+            .await?;
         return Ok(());
     }
     let output = if detail.trim().is_empty() { String::new() } else { format!(" Its output: {}", detail.trim()) };
     let (health, sentence) = if signed_in {
         // A confirmed credential that expires soon stays expiring.
-        let known = app.store.credential(&credential_use.credential).await?.map(|row| row.health);
+        let known = context.store.credential(&credential_use.credential).await?.map(|row| row.health);
         let health = known.filter(|health| *health == Health::Expiring).unwrap_or(Health::Valid);
         (health, format!("The tool confirmed the credential when it was checked.{output}"))
     } else {
         (Health::NeedsAuth, format!("The tool rejected the credential when it was checked.{output}"))
     };
-    update_health(app, session, credential_use, health, &sentence).await
+    update_health(context, session, credential_use, health, &sentence).await
 }
 
 /// Whether the machine requested allowed hosts and could reach none of them.
-async fn egress_was_unreachable(app: &App, session: &ActiveSession) -> Result<bool, StoreError> {
-    timeline::flush(app, &session.id).await;
-    let timeline = app.store.timeline(&session.id, 0, ENTRIES_MAX).await?;
+async fn egress_was_unreachable(context: &SessionContext, session: &ActiveSession) -> Result<bool, StoreError> {
+    context.timeline.flush(&session.id).await;
+    let timeline = context.store.timeline(&session.id, 0, ENTRIES_MAX).await?;
     let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
     let is_unreachable =
         |entry: &TimelineRow| entry.data["reason"].as_str().is_some_and(|reason| unreachable.contains(&reason));
@@ -144,17 +144,17 @@ async fn egress_was_unreachable(app: &App, session: &ActiveSession) -> Result<bo
 }
 
 async fn update_health(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     credential_use: &CredentialUse,
     health: Health,
     detail: &str,
 ) -> Result<(), StoreError> {
-    let known = app.store.credential(&credential_use.credential).await?;
+    let known = context.store.credential(&credential_use.credential).await?;
     // Reported once, not at each check.
     let is_change = health == Health::NeedsAuth && known.is_some_and(|row| row.health != Health::NeedsAuth);
     let subject = (CREDENTIAL_NEEDS_AUTH, MessageSubject::Both(session.id.clone(), credential_use.credential.clone()));
-    let messages = if is_change { outbox::messages(app, &[subject]) } else { Vec::new() };
+    let messages = if is_change { context.outbox.messages(&[subject]) } else { Vec::new() };
     let update = HealthUpdate {
         credential: &credential_use.credential,
         revision: credential_use.revision,
@@ -163,14 +163,14 @@ async fn update_health(
         checked_at_ms: Some(clock::now()),
         messages: &messages,
     };
-    let is_updated = app.store.set_health(&update).await?;
-    outbox::wake_sender(app);
+    let is_updated = context.store.set_health(&update).await?;
+    context.outbox.wake_sender();
     tracing::info!(outcome = "credential_checked", credential = %credential_use.credential, health = health.as_str(), is_updated, "credential checked");
     Ok(())
 }
 
 async fn complete_use(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     credential_use: &CredentialUse,
     code: i32,
@@ -184,7 +184,7 @@ async fn complete_use(
     };
     if credential_use.purpose == UsePurpose::Logout && code == 0 {
         update_health(
-            app,
+            context,
             session,
             credential_use,
             Health::NeedsAuth,
@@ -195,7 +195,7 @@ async fn complete_use(
     // A check reports only its finding, not its end.
     let subject = (SESSION_ENDED, MessageSubject::Both(session.id.clone(), credential_use.credential.clone()));
     let messages = match credential_use.purpose {
-        UsePurpose::Exec | UsePurpose::Logout => outbox::messages(app, &[subject]),
+        UsePurpose::Exec | UsePurpose::Logout => context.outbox.messages(&[subject]),
         UsePurpose::Check => Vec::new(),
     };
     let end = CompleteUse {
@@ -208,11 +208,11 @@ async fn complete_use(
     };
     let event = NewEvent::new(clock::now(), "completed", outcome_sentence(credential_use.purpose, code))
         .with(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
-    timeline::flush(app, &session.id).await;
-    match app.store.complete_use(&end, event).await? {
+    context.timeline.flush(&session.id).await;
+    match context.store.complete_use(&end, event).await? {
         UseOutcome::Completed { .. } => {
-            outbox::wake_sender(app);
-            app.exec_cache.finish(&session.id, screen);
+            context.outbox.wake_sender();
+            context.exec_cache.finish(&session.id, screen);
             tracing::info!(outcome = "completed", session = %session.id, credential = %credential_use.credential, purpose = ?credential_use.purpose, code, changed, "credential use completed");
             session.close(Problem::UseCompleted);
         }
@@ -234,7 +234,7 @@ async fn complete_use(
 /// # Errors
 /// The database cannot be read.
 pub async fn command_entry(
-    app: &App,
+    context: &SessionContext,
     session: &ActiveSession,
     event: &Event,
 ) -> Result<Option<(&'static str, String, Value)>, StoreError> {
@@ -242,7 +242,7 @@ pub async fn command_entry(
     if ended.is_none() && *event != Event::CliStarted {
         return Ok(None);
     }
-    let row = app.store.session(&session.id).await?;
+    let row = context.store.session(&session.id).await?;
     let Some(purpose) = row.and_then(|row| row.purpose.credential_use().map(|credential_use| credential_use.purpose))
     else {
         return Ok(None);

@@ -123,8 +123,8 @@ pub(super) fn rows() -> Vec<Row> {
 fn queue_position_is_reported() {
     let found = Case::new().at(MachineProgress::Queued { position: 3 }).diagnosis();
     assert!(found.sentence.contains("number 3 in the queue"), "{}", found.sentence);
-    assert_eq!(link(&found, Component::Machine), ComponentState::Waiting);
-    assert_eq!(link(&found, Component::Channel), ComponentState::NotReached);
+    assert_eq!(state_of(&found, Component::Machine), ComponentState::Waiting);
+    assert_eq!(state_of(&found, Component::Channel), ComponentState::NotReached);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn starting_machine_names_its_stage_and_later_components_are_not_reached() {
         (Component::Display, ComponentState::NotReached),
         (Component::Cli, ComponentState::NotReached),
     ] {
-        assert_eq!(link(&found, which), state, "{which:?}");
+        assert_eq!(state_of(&found, which), state, "{which:?}");
     }
 }
 
@@ -153,8 +153,8 @@ fn replacement_reports_the_exit_of_the_previous_machine() {
 #[test]
 fn unrelated_denied_request_is_listed_and_is_not_a_failure() {
     let found = Case::running().egress_failed("ads.example", Problem::EgressDenied).diagnosis();
-    assert_eq!(link(&found, Component::Egress), ComponentState::Ok);
-    assert!(found.chain.iter().any(|link| link.detail.contains("ads.example:443")));
+    assert_eq!(state_of(&found, Component::Egress), ComponentState::Ok);
+    assert!(found.chain.iter().any(|status| status.detail.contains("ads.example:443")));
 }
 
 #[test]
@@ -162,9 +162,9 @@ fn no_component_is_running_between_two_machines() {
     let killed = ExitReason::Killed { signal: 9 };
     for case in [replaced(&killed), replaced(&killed).at(MachineProgress::Queued { position: 1 })] {
         let found = case.diagnosis();
-        let link = |link| found.chain.iter().find(|seen| seen.component == link).unwrap();
+        let status = |component| found.chain.iter().find(|status| status.component == component).unwrap();
         for part in [Component::Channel, Component::Agent, Component::Display, Component::Cli] {
-            assert_eq!(link(part).state, ComponentState::NotReached, "{found:#?}");
+            assert_eq!(status(part).state, ComponentState::NotReached, "{found:#?}");
         }
     }
 }
@@ -173,13 +173,13 @@ fn no_component_is_running_between_two_machines() {
 fn machine_that_is_being_stopped_is_waiting() {
     let machine = |case: Case| {
         let found = case.diagnosis();
-        let link = found.chain.iter().find(|seen| seen.component == Component::Machine).unwrap();
-        (link.state, link.detail.clone())
+        let status = found.chain.iter().find(|status| status.component == Component::Machine).unwrap();
+        (status.state, status.detail.clone())
     };
     let mut cancelled = Case::running().ended("cancelled", Problem::Cancelled, "").at(MachineProgress::Closing);
-    let (state, seen) = machine(cancelled.clone());
-    assert_eq!(state, ComponentState::Waiting, "{seen}");
-    assert!(seen.contains("is being stopped"), "{seen}");
+    let (state, detail) = machine(cancelled.clone());
+    assert_eq!(state, ComponentState::Waiting, "{detail}");
+    assert!(detail.contains("is being stopped"), "{detail}");
     assert_eq!(machine(cancelled.clone().stopped(StopReason::Cancelled)).0, ComponentState::Ok);
     cancelled.supervisor = None;
     assert_eq!(machine(cancelled).0, ComponentState::Unknown, "no task of the server has it");

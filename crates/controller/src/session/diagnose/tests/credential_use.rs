@@ -120,7 +120,7 @@ fn end_of_a_command_is_reported_with_exit_code_and_last_lines() {
     assert!(found.sentence.starts_with(&expected), "{}", found.sentence);
     assert!(found.sentence.contains("“last lines”"), "{}", found.sentence);
     assert_eq!(
-        (link(&found, Component::Cli), link(&found, Component::Credential)),
+        (state_of(&found, Component::Cli), state_of(&found, Component::Credential)),
         (ComponentState::Ok, ComponentState::Ok)
     );
     let running = running().diagnosis().sentence;

@@ -176,7 +176,7 @@ fn killed_machine_and_later_rejected_viewer_are_in_the_sentence() {
         (Component::Egress, ComponentState::NotReached),
         (Component::Credential, ComponentState::NotReached),
     ] {
-        assert_eq!(link(&found, which), state, "{which:?}");
+        assert_eq!(state_of(&found, which), state, "{which:?}");
     }
 }
 
@@ -226,20 +226,20 @@ fn stage_that_timed_out_is_named_and_later_stages_are_not_reached() {
     for part in ["60000 ms", "Display", "7 attempts", "connection refused", "no credential was delivered"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    assert_eq!(link(&found, Component::Channel), ComponentState::Ok);
-    assert_eq!(link(&found, Component::Agent), ComponentState::Ok);
-    assert_eq!(link(&found, Component::Display), ComponentState::Failed);
-    assert_eq!(link(&found, Component::Cli), ComponentState::NotReached);
+    assert_eq!(state_of(&found, Component::Channel), ComponentState::Ok);
+    assert_eq!(state_of(&found, Component::Agent), ComponentState::Ok);
+    assert_eq!(state_of(&found, Component::Display), ComponentState::Failed);
+    assert_eq!(state_of(&found, Component::Cli), ComponentState::NotReached);
 }
 
 #[test]
 fn machine_stopped_by_its_session_has_not_failed() {
     let case = Case::running().ended("cancelled", Problem::Cancelled, "").stopped(StopReason::Cancelled);
     let found = case.diagnosis();
-    assert_eq!(link(&found, Component::Machine), ComponentState::Ok);
+    assert_eq!(state_of(&found, Component::Machine), ComponentState::Ok);
     let case = Case::running().accepted().ended("completed", Problem::Completed, "");
     let found = case.stopped(StopReason::Completed).diagnosis();
-    assert!(found.chain.iter().all(|link| link.state != ComponentState::Failed), "{:?}", found.chain);
+    assert!(found.chain.iter().all(|status| status.state != ComponentState::Failed), "{:?}", found.chain);
 }
 
 #[test]

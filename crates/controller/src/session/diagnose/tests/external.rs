@@ -79,7 +79,7 @@ fn connect_failure_is_reported_with_time_problem_and_detail() {
     }
     let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
     assert_eq!(kinds, ["desktop_connect_failed", "viewer_rejected"]);
-    assert_eq!(link(&found, Component::Display), ComponentState::Failed);
+    assert_eq!(state_of(&found, Component::Display), ComponentState::Failed);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn components_of_an_external_machine_are_unknown_without_reports() {
         Component::Cli,
         Component::Egress,
     ];
-    let states = |found: &Diagnosis| states.map(|wanted| link(found, wanted));
+    let states = |found: &Diagnosis| states.map(|component| state_of(found, component));
     use ComponentState::{NotReached, Ok, Unknown};
     assert_eq!(states(&fresh), [Unknown, NotReached, Unknown, NotReached, Unknown, NotReached]);
     let used = agent_reported(reached(on(None))).diagnosis();

@@ -203,7 +203,7 @@ fn exit_of_a_tool_is_reported_with_code_and_last_lines() {
     let part = format!("Scripted tool ended with exit code 3 at {}; no credential was delivered", at(5));
     assert!(found.sentence.starts_with(&part), "{}", found.sentence);
     assert!(found.sentence.contains("two / three / four [31m / Error:  expired"), "{}", found.sentence);
-    assert_eq!(link(&found, Component::Cli), ComponentState::Failed);
+    assert_eq!(state_of(&found, Component::Cli), ComponentState::Failed);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn denied_host_is_reported_with_the_exit_of_the_tool() {
         at(6)
     );
     assert!(found.sentence.starts_with(&part), "{}", found.sentence);
-    assert_eq!(link(&found, Component::Egress), ComponentState::Failed);
+    assert_eq!(state_of(&found, Component::Egress), ComponentState::Failed);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn rejected_delivery_is_reported_with_its_keys_after_the_end_too() {
         assert_eq!(found.verdict, Verdict::CredentialInvalidFormat, "{}", found.sentence);
         assert!(found.sentence.contains("missing /token"), "{}", found.sentence);
         assert!(found.evidence.iter().any(|entry| entry.kind == "delivery_rejected"));
-        assert_eq!(link(&found, Component::Credential), ComponentState::Failed);
+        assert_eq!(state_of(&found, Component::Credential), ComponentState::Failed);
     }
 }
 
@@ -254,7 +254,7 @@ fn rejected_delivery_is_reported_with_its_keys_after_the_end_too() {
 fn rejected_file_is_reported_with_its_keys() {
     let found = Case::running().rejected("missing /tokens/access").diagnosis();
     assert!(found.sentence.contains(".scripted/auth.json") && found.sentence.contains("/tokens/access"));
-    assert_eq!(link(&found, Component::Credential), ComponentState::Failed);
+    assert_eq!(state_of(&found, Component::Credential), ComponentState::Failed);
 }
 
 #[test]

@@ -1,0 +1,36 @@
+//! What operations on sessions and stored credentials share.
+
+use super::{registry::SessionRegistry, timeline::Timeline, use_credential::exec_cache::ExecCache};
+use crate::{config::Config, outbox::Outbox, providers::Providers};
+use anteroom_store::Store;
+use anteroom_vault::KeyRing;
+use anteroom_wire::CallerId;
+use std::sync::Arc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What operations on sessions and stored credentials share. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionContext {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The database.
+    pub store: Store,
+    /// The encryption keys of stored credentials.
+    pub vault: KeyRing,
+    /// The providers and their tools.
+    pub providers: Arc<Providers>,
+    /// The sessions that run on this server.
+    pub sessions: Arc<SessionRegistry>,
+    /// In-memory data of credential uses.
+    pub exec_cache: Arc<ExecCache>,
+    /// The timelines of sessions.
+    pub timeline: Timeline,
+    /// The messages for the webhook.
+    pub outbox: Outbox,
+    /// The operator at this host's command line.
+    pub local_operator: CallerId,
+    /// Tracks every task, so that a stop can wait for them.
+    pub tasks: TaskTracker,
+    /// Cancelled when the server stops.
+    pub stop: CancellationToken,
+}

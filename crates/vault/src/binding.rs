@@ -1,4 +1,4 @@
-//! What a sealed record belongs to.
+//! The binding of a sealed record to its row.
 
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId};
 use sha2::{Digest, Sha256};
@@ -6,24 +6,24 @@ use sha2::{Digest, Sha256};
 /// Bytes of a [`Binding`]'s digest.
 pub(crate) const DIGEST_BYTES: usize = 32;
 
-/// Said first, so that these bytes mean nothing elsewhere.
+/// Domain separation: the first part, so that these bytes have no meaning in another context.
 const DOMAIN: &[u8] = b"anteroom credential 1";
 
-/// What a sealed record belongs to. A record opens only under the binding it was sealed with.
+/// The ids to which a sealed record is bound. A record can be unsealed only with the binding with which it was sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding<'a> {
     /// The record.
     pub record: &'a CredentialId,
-    /// Whose it is: the caller that started the session.
+    /// The owner: the caller that started the session.
     pub owner: &'a CallerId,
-    /// The tool it is for.
+    /// The provider.
     pub provider: &'a ProviderId,
-    /// The session it came from.
+    /// The session that delivered it.
     pub session: &'a SessionId,
 }
 
 impl Binding<'_> {
-    /// The associated data: each part behind its length (32 bits, big endian), so that no two bindings give the same bytes.
+    /// The associated data: each part after its length (32 bits, big endian), so that no two bindings have the same bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let parts = [
             DOMAIN,

@@ -1,8 +1,7 @@
 //! The key file: `{"version": 1, "keys": [{"id": 1, "created_unix_ms": …, "key": "<32 bytes in base64>"}]}`.
 //!
-//! It is made once, with mode 0600, by writing beside it and renaming, so that nobody ever sees half of it. Everything that is
-//! wrong with it is told with the remedy, and nothing is repaired in silence: a key that was replaced makes every stored
-//! credential unreadable.
+//! It is created once, with mode 0600, as a temporary file that is renamed, so that it is never visible half-written. Every fault is
+//! an error with its remedy, and nothing is repaired silently: a replaced key makes every stored credential unreadable.
 
 use crate::{KeyId, sealed::KEY_BYTES};
 use anteroom_wire::Base64;
@@ -28,47 +27,48 @@ pub(crate) type Key = Zeroizing<[u8; KEY_BYTES]>;
 /// Why the key file cannot be used, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// There is none.
+    /// It does not exist.
     #[error(
-        "the key file {path} is missing. If the store holds credentials, put the file back from its backup: without it they \
-         cannot be read. If they may be lost, delete them first"
+        "the key file {path} is missing. If the store has credentials, restore the file from its backup: without it they cannot be \
+         read. If they may be lost, delete them first"
     )]
     Missing {
-        /// Where it should be.
+        /// The path of the file.
         path: PathBuf,
     },
     /// It cannot be read.
-    #[error("the key file {path} cannot be read; let the account that runs the server own it, with mode 0600")]
+    #[error("the key file {path} cannot be read; the account that runs the server must own it, with mode 0600")]
     Unreadable {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// Others than its owner may read or write it.
     #[error(
-        "the key file {path} has mode {mode:04o}: others than its owner can use it; run `chmod 600 {path}`, and rotate the key if somebody may have read it"
+        "the key file {path} has mode {mode:04o}: other users can access it; run `chmod 600 {path}`, and rotate the key if it may have \
+         been read"
     )]
-    OpenToOthers {
-        /// Which.
+    WrongPermissions {
+        /// The path of the file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// It is not what a key file is.
-    #[error("the key file {path} is not well formed ({why}); put it back from its backup")]
+    /// It is malformed.
+    #[error("the key file {path} is malformed ({why}); restore it from its backup")]
     Malformed {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong; nothing of a key.
+        /// What is wrong, without key material.
         why: String,
     },
-    /// A key has not 256 bits.
+    /// A key does not have 256 bits.
     #[error(
-        "the key file {path} has a key {key} of {bytes} bytes instead of {KEY_BYTES}; put the file back from its backup"
+        "key {key} in the key file {path} has {bytes} bytes instead of {KEY_BYTES}; restore the file from its backup"
     )]
     WrongLength {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// The key's number.
         key: KeyId,
@@ -80,21 +80,21 @@ pub enum KeyError {
         "the key file {path} cannot be written; its directory must exist and belong to the account that runs the server"
     )]
     Unwritable {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The operating system gave no random bytes for a new key.
-    #[error("the operating system gave no random bytes for a new key")]
+    /// The operating system returned no random bytes for a new key.
+    #[error("the operating system returned no random bytes for a new key")]
     NoRandomness,
-    /// The keys are not those the database was used with.
+    /// The keys are not those with which the database was used.
     #[error(
-        "the key file has other keys than those this database was used with ({stored}); put the right key file back, or point \
-         the configuration to the database that belongs to this one"
+        "the key file has other keys than those with which this database was used ({stored}); restore the right key file, or \
+         configure the database that belongs to this one"
     )]
-    OtherKeys {
-        /// The fingerprint that the database has.
+    FingerprintMismatch {
+        /// The fingerprint stored in the database.
         stored: String,
     },
 }
@@ -114,7 +114,7 @@ struct Entry {
     key: Base64,
 }
 
-/// All keys of the file; at least one.
+/// Reads all keys of the file; at least one.
 pub(crate) fn read(path: &Path) -> Result<BTreeMap<KeyId, Key>, KeyError> {
     let document = read_document(path)?;
     let mut keys = BTreeMap::new();
@@ -133,15 +133,15 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<KeyId, Key>, KeyError> {
     if keys.is_empty() { Err(malformed(path, "it has no key".to_owned())) } else { Ok(keys) }
 }
 
-/// Makes the file with one random key. When another process makes it at the same moment, its file stays.
+/// Creates the file with one random key. If another process creates it at the same time, that file stays.
 pub(crate) fn create(path: &Path) -> Result<(), KeyError> {
     let document = Document { version: VERSION, keys: vec![new_entry(1)?] };
-    let beside = write_beside(path, &document)?;
-    match renameat_with(CWD, &beside, CWD, path, RenameFlags::NOREPLACE) {
+    let temporary = write_temporary(path, &document)?;
+    match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
         Ok(()) => sync_directory(path),
-        Err(rustix::io::Errno::EXIST) => remove(path, &beside),
+        Err(rustix::io::Errno::EXIST) => remove(path, &temporary),
         Err(errno) => {
-            remove(path, &beside)?;
+            remove(path, &temporary)?;
             Err(KeyError::Unwritable { path: path.into(), source: errno.into() })
         }
     }
@@ -154,9 +154,9 @@ pub(crate) fn add(path: &Path) -> Result<(), KeyError> {
     let last = document.keys.iter().map(|entry| entry.id).max().unwrap_or(0);
     let next = last.checked_add(1).ok_or_else(|| malformed(path, "there is no number left for a key".to_owned()))?;
     document.keys.push(new_entry(next)?);
-    let beside = write_beside(path, &document)?;
-    if let Err(source) = std::fs::rename(&beside, path) {
-        remove(path, &beside)?;
+    let temporary = write_temporary(path, &document)?;
+    if let Err(source) = std::fs::rename(&temporary, path) {
+        remove(path, &temporary)?;
         return Err(KeyError::Unwritable { path: path.into(), source });
     }
     sync_directory(path)
@@ -169,25 +169,25 @@ fn read_document(path: &Path) -> Result<Document, KeyError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyError::Missing { path: path.into() }),
         Err(error) => return Err(unreadable(error)),
     };
-    let facts = file.metadata().map_err(unreadable)?;
-    if !facts.is_file() {
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
         return Err(malformed(path, "it is not a regular file".to_owned()));
     }
-    let mode = facts.mode() & 0o7777;
+    let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(KeyError::OpenToOthers { path: path.into(), mode });
+        return Err(KeyError::WrongPermissions { path: path.into(), mode });
     }
-    if facts.len() > FILE_BYTES_MAX {
+    if metadata.len() > FILE_BYTES_MAX {
         return Err(malformed(path, format!("it has more than {FILE_BYTES_MAX} bytes")));
     }
-    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0) + 1));
+    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
     (&mut file).take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(unreadable)?;
     let document: Document = serde_json::from_slice(&text).map_err(|error| {
-        // serde's own text could quote a value.
+        // The text of serde's error could contain a value.
         malformed(path, format!("not the expected JSON at line {} column {}", error.line(), error.column()))
     })?;
     if document.version != VERSION {
-        return Err(malformed(path, format!("it has version {}, known here is {VERSION}", document.version)));
+        return Err(malformed(path, format!("it has version {}, expected {VERSION}", document.version)));
     }
     Ok(document)
 }
@@ -201,35 +201,35 @@ fn new_entry(id: u32) -> Result<Entry, KeyError> {
 }
 
 /// Writes the document, flushed to the disk, under a new name in the same directory.
-fn write_beside(path: &Path, document: &Document) -> Result<PathBuf, KeyError> {
+fn write_temporary(path: &Path, document: &Document) -> Result<PathBuf, KeyError> {
     let unwritable = |source: io::Error| KeyError::Unwritable { path: path.into(), source };
-    let mut chance = [0; 8];
-    getrandom::fill(&mut chance).map_err(|_| KeyError::NoRandomness)?;
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|_| KeyError::NoRandomness)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".new-{:016x}", u64::from_ne_bytes(chance)));
-    let beside = path.with_file_name(name);
+    name.push(format!(".new-{:016x}", u64::from_ne_bytes(random)));
+    let temporary = path.with_file_name(name);
     let text = Zeroizing::new(serde_json::to_vec_pretty(document).map_err(|error| unwritable(error.into()))?);
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&beside)
+        .open(&temporary)
         .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
     match written {
-        Ok(()) => Ok(beside),
+        Ok(()) => Ok(temporary),
         Err(source) => {
-            // It may not have come into being at all; the first error is the one to tell.
-            let _ = std::fs::remove_file(&beside);
+            // The file may not exist; the first error is the one to return.
+            let _ = std::fs::remove_file(&temporary);
             Err(unwritable(source))
         }
     }
 }
 
-fn remove(path: &Path, beside: &Path) -> Result<(), KeyError> {
-    std::fs::remove_file(beside).map_err(|source| KeyError::Unwritable { path: path.into(), source })
+fn remove(path: &Path, temporary: &Path) -> Result<(), KeyError> {
+    std::fs::remove_file(temporary).map_err(|source| KeyError::Unwritable { path: path.into(), source })
 }
 
-/// Makes the rename itself durable.
+/// Makes the rename durable.
 fn sync_directory(path: &Path) -> Result<(), KeyError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)

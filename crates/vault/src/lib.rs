@@ -1,21 +1,21 @@
-//! Envelope encryption: the only maker of [`Sealed`].
+//! Envelope encryption of credentials: the only crate that can create a [`Sealed`].
 //!
 //! ```text
 //!  key file (0600) ──▶ KeyRing ── wraps ──▶ data key (one per record, random) ── encrypts ──▶ the credential
 //!                                              │                                                 │
-//!                         associated data: key id, digest of the binding      associated data: the whole binding
+//!                         associated data: key id, digest of the binding      associated data: the complete binding
 //! ```
 //!
-//! A record opens only under the [`Binding`] it was sealed for (record, owner, provider, session), so a row that is copied to
-//! another owner does not open. Rotation wraps the data key again ([`KeyRing::rewrap`]) and leaves the content as it is.
-//! What this does not protect against is written in the crate's README.
+//! A record can be unsealed only with the [`Binding`] for which it was sealed (record, owner, provider, session), so a row that is
+//! copied to another owner cannot be unsealed. A rotation rewraps the data key ([`KeyRing::rewrap`]) and does not change the content.
+//! The README lists the threats against which this does not protect.
 
 mod binding;
 mod key_file;
-mod ring;
+mod key_ring;
 mod sealed;
 
 pub use binding::Binding;
 pub use key_file::KeyError;
-pub use ring::{KeyRing, SealError};
-pub use sealed::{KeyId, NotSealed, Sealed};
+pub use key_ring::{KeyRing, SealError};
+pub use sealed::{InvalidRecord, KeyId, Sealed};

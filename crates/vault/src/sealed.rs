@@ -10,7 +10,7 @@
 //! | 112–135 | nonce of the content | content |
 //! | 136– | content, encrypted with the data key, with its tag (16) | content |
 //!
-//! Both layers are XChaCha20-Poly1305; the content's associated data is the whole binding.
+//! Both layers are XChaCha20-Poly1305; the content's associated data is the complete binding.
 
 use crate::binding::DIGEST_BYTES;
 use std::fmt;
@@ -43,19 +43,19 @@ impl fmt::Display for KeyId {
 
 /// Bytes that are not a sealed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotSealed {
+pub enum InvalidRecord {
     /// Too few bytes for the layout.
     #[error("{bytes} bytes are too few for a sealed record (at least {LEN_MIN})")]
     TooShort {
         /// How many there were.
         bytes: usize,
     },
-    /// The first four bytes are not those of a layout known here.
-    #[error("these bytes do not begin as a sealed record does (or it was made by a newer version)")]
-    UnknownLayout,
+    /// The first four bytes are not those of a known layout.
+    #[error("these bytes do not start like a sealed record, or a newer version made it")]
+    UnknownFormat,
 }
 
-/// A sealed record: what may be stored. Only a [`KeyRing`](crate::KeyRing) makes new ones, and only it opens them.
+/// A sealed record, the only form in which a credential may be stored. Only a [`KeyRing`](crate::KeyRing) seals and unseals records.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(Vec<u8>);
 
@@ -75,16 +75,16 @@ impl Sealed {
         &self.0
     }
 
-    /// A record that was stored before. Says only that the shape is right: whether it is genuine shows when it is opened.
+    /// A stored record. Checks only its length and first bytes; its authenticity is checked when it is unsealed.
     ///
     /// # Errors
-    /// When the bytes are too few or do not begin as a record does.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, NotSealed> {
+    /// When there are too few bytes, or they do not start like a record.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, InvalidRecord> {
         if bytes.len() < LEN_MIN {
-            return Err(NotSealed::TooShort { bytes: bytes.len() });
+            return Err(InvalidRecord::TooShort { bytes: bytes.len() });
         }
         if bytes[..MAGIC.len()] != MAGIC {
-            return Err(NotSealed::UnknownLayout);
+            return Err(InvalidRecord::UnknownFormat);
         }
         Ok(Self(bytes))
     }
@@ -103,7 +103,7 @@ impl Sealed {
         header
     }
 
-    /// Puts a record together. The lengths are those of the layout.
+    /// Assembles a record. The lengths are those of the layout.
     pub(crate) fn assemble(parts: &Parts<'_>) -> Self {
         let mut bytes = Vec::with_capacity(CONTENT_NONCE_END + parts.content.len());
         bytes.extend_from_slice(parts.header);
@@ -114,7 +114,7 @@ impl Sealed {
         Self(bytes)
     }
 
-    /// Takes a record apart; the length was checked when it was made.
+    /// Splits a record into its parts; the length was checked when it was created.
     pub(crate) fn parts(&self) -> Parts<'_> {
         Parts {
             header: &self.0[..HEADER_END],
@@ -127,7 +127,7 @@ impl Sealed {
     }
 }
 
-/// Shows which key and how much, nothing of the content.
+/// Shows the key and the size, nothing of the content.
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sealed(key {}, {} bytes)", self.key_id(), self.0.len())

@@ -1,5 +1,5 @@
-//! The key file is made once, privately, and refused with a remedy when anything is wrong with it.
-#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+//! The key file is created once with private permissions; every fault is an error with a remedy.
+#![allow(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 use anteroom_vault::{KeyError, KeyRing};
 use std::{
@@ -8,15 +8,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-struct Place {
+struct TestDirectory {
     directory: tempfile::TempDir,
     path: PathBuf,
 }
 
-fn place() -> Place {
+fn test_directory() -> TestDirectory {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.json");
-    Place { directory, path }
+    TestDirectory { directory, path }
 }
 
 fn write(path: &Path, text: &str) {
@@ -29,8 +29,8 @@ fn base64(bytes: usize) -> String {
     serde_json::to_string(&anteroom_wire::Base64::new(vec![9; bytes])).unwrap()
 }
 
-/// The sentences of an error and its sources.
-fn told(error: &KeyError) -> String {
+/// The text of an error and its sources.
+fn message(error: &KeyError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -41,57 +41,57 @@ fn told(error: &KeyError) -> String {
 }
 
 #[test]
-fn the_first_start_makes_a_private_file_and_the_second_reads_it() {
-    let place = place();
-    let first = KeyRing::open_or_create(&place.path).unwrap();
-    assert_eq!(fs::metadata(&place.path).unwrap().mode() & 0o7777, 0o600);
-    assert_eq!(fs::read_dir(place.directory.path()).unwrap().count(), 1, "nothing is left beside it");
-    let second = KeyRing::open_or_create(&place.path).unwrap();
+fn the_first_start_creates_a_private_file_and_the_second_reads_it() {
+    let test = test_directory();
+    let first = KeyRing::open_or_create(&test.path).unwrap();
+    assert_eq!(fs::metadata(&test.path).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(fs::read_dir(test.directory.path()).unwrap().count(), 1, "no temporary file is left");
+    let second = KeyRing::open_or_create(&test.path).unwrap();
     assert_eq!(first.fingerprint(), second.fingerprint());
 }
 
 #[test]
-fn many_first_starts_at_once_agree_on_one_file() {
-    let place = place();
-    let prints: Vec<String> = std::thread::scope(|scope| {
-        let path = &place.path;
+fn concurrent_first_starts_share_one_file() {
+    let test = test_directory();
+    let fingerprints: Vec<String> = std::thread::scope(|scope| {
+        let path = &test.path;
         let starts: Vec<_> =
             (0..8).map(|_| scope.spawn(|| KeyRing::open_or_create(path).unwrap().fingerprint())).collect();
         starts.into_iter().map(|start| start.join().unwrap()).collect()
     });
-    assert!(prints.iter().all(|print| *print == prints[0]), "{prints:?}");
-    assert_eq!(fs::read_dir(place.directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert!(fingerprints.iter().all(|fingerprint| *fingerprint == fingerprints[0]), "{fingerprints:?}");
+    assert_eq!(fs::read_dir(test.directory.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
 #[test]
 fn a_missing_file_is_not_replaced_by_open() {
-    let place = place();
-    let error = KeyRing::open(&place.path).unwrap_err();
+    let test = test_directory();
+    let error = KeyRing::open(&test.path).unwrap_err();
     assert!(matches!(error, KeyError::Missing { .. }), "{error}");
-    assert!(told(&error).contains("backup"));
-    assert!(!place.path.exists());
+    assert!(message(&error).contains("backup"));
+    assert!(!test.path.exists());
 }
 
 #[test]
-fn a_file_that_others_can_use_is_refused_with_the_command_that_mends_it() {
-    let place = place();
-    KeyRing::open_or_create(&place.path).unwrap();
+fn a_file_with_wrong_permissions_is_rejected_with_a_remedy() {
+    let test = test_directory();
+    KeyRing::open_or_create(&test.path).unwrap();
     for mode in [0o640, 0o604, 0o660, 0o601] {
-        fs::set_permissions(&place.path, fs::Permissions::from_mode(mode)).unwrap();
-        let error = KeyRing::open_or_create(&place.path).unwrap_err();
-        assert!(matches!(error, KeyError::OpenToOthers { mode: found, .. } if found == mode), "{error}");
-        assert!(told(&error).contains("chmod 600"));
+        fs::set_permissions(&test.path, fs::Permissions::from_mode(mode)).unwrap();
+        let error = KeyRing::open_or_create(&test.path).unwrap_err();
+        assert!(matches!(error, KeyError::WrongPermissions { mode: found, .. } if found == mode), "{error}");
+        assert!(message(&error).contains("chmod 600"));
     }
 }
 
 #[test]
-fn what_is_not_a_key_file_is_refused_by_cause_and_left_as_it_is() {
-    let good = base64(32);
+fn a_malformed_file_is_rejected_with_the_cause_and_not_changed() {
+    let valid_key = base64(32);
     let cases = [
         (String::new(), "not the expected JSON"),
         ("not json".to_owned(), "not the expected JSON"),
         (r#"{"version": 1, "keys": []}"#.to_owned(), "no key"),
-        (format!(r#"{{"version": 2, "keys": [{{"id": 1, "created_unix_ms": 0, "key": {good}}}]}}"#), "version 2"),
+        (format!(r#"{{"version": 2, "keys": [{{"id": 1, "created_unix_ms": 0, "key": {valid_key}}}]}}"#), "version 2"),
         (
             format!(r#"{{"version": 1, "keys": [{{"id": 1, "created_unix_ms": 0, "key": {}}}]}}"#, base64(31)),
             "31 bytes",
@@ -100,60 +100,63 @@ fn what_is_not_a_key_file_is_refused_by_cause_and_left_as_it_is() {
         (r#"{"version": 1, "keys": [{"id": 1, "created_unix_ms": 0, "key": "%%SECRET%%"}]}"#.to_owned(), "line 1"),
         (
             format!(
-                r#"{{"version": 1, "keys": [{{"id": 1, "created_unix_ms": 0, "key": {good}}}, {{"id": 1, "created_unix_ms": 0, "key": {good}}}]}}"#
+                r#"{{"version": 1, "keys": [{{"id": 1, "created_unix_ms": 0, "key": {valid_key}}}, {{"id": 1, "created_unix_ms": 0, "key": {valid_key}}}]}}"#
             ),
             "two keys",
         ),
         (" ".repeat(300 * 1024), "more than"),
     ];
     for (text, cause) in cases {
-        let place = place();
-        write(&place.path, &text);
-        let error = KeyRing::open_or_create(&place.path).unwrap_err();
-        let told = told(&error);
-        assert!(told.contains(cause), "{told}: expected {cause:?}");
-        assert!(told.contains("backup"), "{told}: says what to do");
-        assert!(!told.contains("SECRET") && !told.contains(good.trim_matches('"')), "{told}: quotes no key");
-        assert_eq!(fs::read_to_string(&place.path).unwrap(), text, "nothing is repaired in silence");
+        let test = test_directory();
+        write(&test.path, &text);
+        let error = KeyRing::open_or_create(&test.path).unwrap_err();
+        let message = message(&error);
+        assert!(message.contains(cause), "{message}: expected {cause:?}");
+        assert!(message.contains("backup"), "{message}: has no remedy");
+        assert!(
+            !message.contains("SECRET") && !message.contains(valid_key.trim_matches('"')),
+            "{message}: contains a key"
+        );
+        assert_eq!(fs::read_to_string(&test.path).unwrap(), text, "the file must not change");
     }
 }
 
 #[test]
-fn a_directory_in_its_place_or_no_directory_at_all_is_told() {
-    let place = place();
-    fs::create_dir(&place.path).unwrap();
-    fs::set_permissions(&place.path, fs::Permissions::from_mode(0o700)).unwrap();
-    assert!(told(&KeyRing::open_or_create(&place.path).unwrap_err()).contains("not a regular file"));
-    let nowhere = place.directory.path().join("no/such/keys.json");
+fn a_directory_at_the_path_or_a_missing_directory_is_an_error() {
+    let test = test_directory();
+    fs::create_dir(&test.path).unwrap();
+    fs::set_permissions(&test.path, fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(message(&KeyRing::open_or_create(&test.path).unwrap_err()).contains("not a regular file"));
+    let nowhere = test.directory.path().join("no/such/keys.json");
     assert!(matches!(KeyRing::open_or_create(&nowhere).unwrap_err(), KeyError::Unwritable { .. }));
 }
 
 #[test]
-fn another_key_file_is_recognised_and_a_rotated_one_is_the_same() {
-    let place = place();
-    let ring = KeyRing::open_or_create(&place.path).unwrap();
+fn another_key_file_is_recognised_and_a_rotated_one_is_accepted() {
+    let test = test_directory();
+    let ring = KeyRing::open_or_create(&test.path).unwrap();
     let stored = ring.fingerprint();
     ring.check_fingerprint(&stored).unwrap();
-    let rotated = KeyRing::rotate(&place.path).unwrap();
+    let rotated = KeyRing::rotate(&test.path).unwrap();
     rotated.check_fingerprint(&stored).unwrap();
-    // The old program's file against the new fingerprint: one key is shared, so it is the same family.
+    // The old key file with the new fingerprint: they share a key, so it is accepted.
     ring.check_fingerprint(&rotated.fingerprint()).unwrap();
 
-    let other = KeyRing::open_or_create(&place.directory.path().join("other.json")).unwrap();
+    let other = KeyRing::open_or_create(&test.directory.path().join("other.json")).unwrap();
     for (ring, stored) in
         [(&other, stored.as_str()), (&ring, other.fingerprint().as_str()), (&ring, ""), (&ring, "7:00")]
     {
         let error = ring.check_fingerprint(stored).unwrap_err();
-        assert!(matches!(error, KeyError::OtherKeys { .. }), "{error}");
-        assert!(told(&error).contains("put the right key file back"));
+        assert!(matches!(error, KeyError::FingerprintMismatch { .. }), "{error}");
+        assert!(message(&error).contains("restore the right key file"));
     }
 }
 
 #[test]
-fn neither_ring_nor_fingerprint_shows_a_key() {
-    let place = place();
-    let ring = KeyRing::open_or_create(&place.path).unwrap();
-    let file: serde_json::Value = serde_json::from_slice(&fs::read(&place.path).unwrap()).unwrap();
+fn debug_output_and_fingerprint_reveal_no_key() {
+    let test = test_directory();
+    let ring = KeyRing::open_or_create(&test.path).unwrap();
+    let file: serde_json::Value = serde_json::from_slice(&fs::read(&test.path).unwrap()).unwrap();
     let key = file["keys"][0]["key"].as_str().unwrap();
     let shown = format!("{ring:?} {}", ring.fingerprint());
     assert!(!shown.contains(&key[..12]), "{shown}");

@@ -1,7 +1,7 @@
-//! What is sealed opens as it was, for whom it was, and in no other way.
-#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+//! Sealed content can be unsealed only unchanged and only with its binding.
+#![allow(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
-use anteroom_vault::{Binding, KeyRing, NotSealed, SealError, Sealed};
+use anteroom_vault::{Binding, InvalidRecord, KeyRing, SealError, Sealed};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId};
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -37,7 +37,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_sealed_opens_as_it_was(plaintext in prop::collection::vec(any::<u8>(), 0..4096), number in 0u64..9) {
+    fn sealed_content_unseals_unchanged(plaintext in prop::collection::vec(any::<u8>(), 0..4096), number in 0u64..9) {
         let owned = Owned::numbered(number);
         let sealed = RING.seal(&owned.binding(), &plaintext).unwrap();
         let stored = Sealed::from_bytes(sealed.as_bytes().to_vec()).unwrap();
@@ -45,7 +45,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_binding_does_not_open(a in 0u64..1000, b in 1000u64..2000, which in 0usize..4) {
+    fn a_changed_binding_cannot_unseal(a in 0u64..1000, b in 1000u64..2000, which in 0usize..4) {
         let (mine, theirs) = (Owned::numbered(a), Owned::numbered(b));
         let sealed = RING.seal(&mine.binding(), b"secret").unwrap();
         let mut moved = mine.binding();
@@ -55,23 +55,23 @@ proptest! {
             2 => moved.provider = &theirs.provider,
             _ => moved.session = &theirs.session,
         }
-        prop_assert_eq!(RING.unseal(&moved, &sealed).unwrap_err(), SealError::OtherBinding);
+        prop_assert_eq!(RING.unseal(&moved, &sealed).unwrap_err(), SealError::WrongBinding);
     }
 
     #[test]
-    fn any_changed_or_missing_end_does_not_open(keep in 0usize..200) {
+    fn a_truncated_or_extended_record_cannot_be_unsealed(keep in 0usize..200) {
         let owned = Owned::numbered(1);
         let sealed = RING.seal(&owned.binding(), &[7; 48]).unwrap();
         let keep = keep.min(sealed.as_bytes().len() - 1);
         match Sealed::from_bytes(sealed.as_bytes()[..keep].to_vec()) {
             Ok(short) => prop_assert!(RING.unseal(&owned.binding(), &short).is_err()),
-            Err(error) => prop_assert_eq!(error, NotSealed::TooShort { bytes: keep }),
+            Err(error) => prop_assert_eq!(error, InvalidRecord::TooShort { bytes: keep }),
         }
     }
 }
 
 #[test]
-fn every_single_flipped_bit_is_noticed() {
+fn every_flipped_bit_is_detected() {
     let owned = Owned::numbered(1);
     let sealed = RING.seal(&owned.binding(), b"a credential").unwrap();
     for position in 0..sealed.as_bytes().len() {
@@ -81,14 +81,14 @@ fn every_single_flipped_bit_is_noticed() {
             if let Ok(changed) = Sealed::from_bytes(bytes) {
                 assert!(RING.unseal(&owned.binding(), &changed).is_err(), "byte {position}, bit {bit}");
                 let rewrapped = RING.rewrap(&changed).map(|changed| RING.unseal(&owned.binding(), &changed).is_ok());
-                assert_ne!(rewrapped, Ok(true), "byte {position}, bit {bit}: genuine after it was wrapped again");
+                assert_ne!(rewrapped, Ok(true), "byte {position}, bit {bit}: accepted after rewrapping");
             }
         }
     }
 }
 
 #[test]
-fn parts_of_two_records_do_not_make_a_third() {
+fn parts_of_two_records_cannot_be_combined() {
     let (mine, theirs) = (Owned::numbered(1), Owned::numbered(2));
     let (a, b) = (RING.seal(&mine.binding(), b"mine").unwrap(), RING.seal(&theirs.binding(), b"hers").unwrap());
     let (a, b) = (a.as_bytes(), b.as_bytes());
@@ -100,7 +100,7 @@ fn parts_of_two_records_do_not_make_a_third() {
 }
 
 #[test]
-fn the_same_plaintext_is_sealed_differently_each_time_and_nowhere_readable() {
+fn sealing_twice_gives_different_records_without_plaintext() {
     let owned = Owned::numbered(1);
     let canary = b"CANARY-0123456789";
     let (a, b) = (RING.seal(&owned.binding(), canary).unwrap(), RING.seal(&owned.binding(), canary).unwrap());
@@ -110,15 +110,15 @@ fn the_same_plaintext_is_sealed_differently_each_time_and_nowhere_readable() {
 }
 
 #[test]
-fn the_layout_is_the_documented_one() {
+fn the_layout_matches_the_documentation() {
     let sealed = RING.seal(&Owned::numbered(1).binding(), &[0; 5]).unwrap();
     assert_eq!(sealed.as_bytes().len(), 136 + 5 + 16);
     assert_eq!(&sealed.as_bytes()[..8], b"ATS1\0\0\0\x01");
-    assert_eq!(Sealed::from_bytes(vec![0; 200]).unwrap_err(), NotSealed::UnknownLayout);
+    assert_eq!(Sealed::from_bytes(vec![0; 200]).unwrap_err(), InvalidRecord::UnknownFormat);
 }
 
 #[test]
-fn rotation_keeps_old_records_readable_and_moves_them_to_the_new_key() {
+fn rotation_keeps_old_records_readable_and_rewraps_them() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.json");
     let old_ring = KeyRing::open_or_create(&path).unwrap();
@@ -133,8 +133,8 @@ fn rotation_keeps_old_records_readable_and_moves_them_to_the_new_key() {
     assert_eq!(&*ring.unseal(&owned.binding(), &new).unwrap(), b"secret");
     assert_eq!(old_ring.unseal(&owned.binding(), &new).unwrap_err(), SealError::UnknownKey { key: new.key_id() });
 
-    // The same numbers, other keys.
+    // Other keys with the same numbers.
     let stranger = KeyRing::open_or_create(&directory.path().join("other.json")).unwrap();
-    assert_eq!(stranger.unseal(&owned.binding(), &old).unwrap_err(), SealError::NotGenuine);
-    assert_eq!(stranger.rewrap(&old).unwrap_err(), SealError::NotGenuine);
+    assert_eq!(stranger.unseal(&owned.binding(), &old).unwrap_err(), SealError::AuthenticationFailed);
+    assert_eq!(stranger.rewrap(&old).unwrap_err(), SealError::AuthenticationFailed);
 }

@@ -1,4 +1,4 @@
-//! Sealing, opening and wrapping again.
+//! The key ring: seals, unseals and rewraps records.
 
 use crate::{
     Binding, KeyError, KeyId, Sealed,
@@ -13,33 +13,35 @@ use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fmt, fmt::Write as _, path::Path, sync::Arc};
 use zeroize::Zeroizing;
 
-/// Characters of one key's print in a fingerprint: 64 bits are enough to tell one's own keys apart.
-const PRINT_CHARS: usize = 16;
+/// Characters of one key's hash in a fingerprint: 64 bits are enough to distinguish the keys of one server.
+const SHORT_HASH_CHARS: usize = 16;
 
-/// Why a record was not sealed, opened or wrapped again. Says nothing of the content.
+/// Why a record could not be sealed, unsealed or rewrapped. Contains nothing of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The operating system gave no random bytes.
-    #[error("the operating system gave no random bytes")]
+    /// The operating system returned no random bytes.
+    #[error("the operating system returned no random bytes")]
     NoRandomness,
-    /// The record is larger than the cipher takes (256 GiB).
+    /// The record is larger than the cipher supports (256 GiB).
     #[error("the record is too large to be sealed")]
     TooLarge,
     /// The record was wrapped with a key that is not in the key file.
-    #[error("the record was sealed with key {key}, which is not in the key file; put the key file that has it back")]
+    #[error(
+        "the record was sealed with key {key}, which is not in the key file; restore the key file that contains it"
+    )]
     UnknownKey {
-        /// That key.
+        /// The missing key.
         key: KeyId,
     },
     /// The record was sealed for another record, owner, provider or session.
-    #[error("the record was sealed for another record, owner, provider or session: it was moved")]
-    OtherBinding,
+    #[error("the record was sealed for another record, owner, provider or session: its row was moved or changed")]
+    WrongBinding,
     /// The record was changed after it was sealed, or sealed with another key of the same number.
     #[error("the record was changed after it was sealed, or sealed with another key of the same number")]
-    NotGenuine,
+    AuthenticationFailed,
 }
 
-/// The keys that wrap data keys; the newest one seals, all of them open. Cloning shares them; the last clone wipes them.
+/// The keys that wrap data keys: the newest one seals, all of them unseal. Cloning shares them; dropping the last clone wipes them.
 #[derive(Clone)]
 pub struct KeyRing(Arc<BTreeMap<KeyId, Key>>);
 
@@ -51,11 +53,11 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// Opens the key file, and makes it (mode 0600, one random key, never over an existing file) when there is none.
-    /// To be used only while the store holds no sealed record: else a lost key file would be replaced in silence.
+    /// Opens the key file, or creates it (mode 0600, one random key, never over an existing file) if it does not exist.
+    /// To be used only while the store has no sealed record: otherwise a lost key file would be replaced silently.
     ///
     /// # Errors
-    /// When the file cannot be made, or is there and cannot be used; the text says what to do.
+    /// When the file cannot be created, or exists and cannot be used; the text names the remedy.
     pub fn open_or_create(path: &Path) -> Result<Self, KeyError> {
         match Self::open(path) {
             Err(KeyError::Missing { .. }) => {
@@ -69,14 +71,14 @@ impl KeyRing {
     /// Opens an existing key file.
     ///
     /// # Errors
-    /// When it is missing, unreadable, open to others, or not well formed; the text says what to do.
+    /// When it is missing, unreadable, accessible to others, or malformed; the text names the remedy.
     pub fn open(path: &Path) -> Result<Self, KeyError> {
         let keys = key_file::read(path)?;
         Ok(Self(Arc::new(keys)))
     }
 
-    /// Adds a new random key to the file (atomically: written beside it, then renamed over it) and gives the ring with it.
-    /// New records are sealed with it; old ones stay readable and can be [rewrapped](Self::rewrap).
+    /// Adds a new random key to the file (atomically, with a temporary file and a rename) and returns the ring with it.
+    /// New records are sealed with it; old ones remain readable and can be [rewrapped](Self::rewrap).
     ///
     /// # Errors
     /// As [`KeyRing::open`], or when the file cannot be written.
@@ -92,40 +94,41 @@ impl KeyRing {
 
     /// The key that seals: the newest.
     pub fn current(&self) -> KeyId {
-        // The key file refuses to be empty, so there is a last key.
+        // A key file without keys is rejected, so there is a last key.
         self.0.keys().next_back().copied().unwrap_or(KeyId(0))
     }
 
-    /// One line that names these keys without telling them: `1:0a1b…,2:…`. Kept in the database's `meta` table.
+    /// One line that identifies these keys without revealing them: `1:0a1b…,2:…`. Stored in the database's `meta` table.
     pub fn fingerprint(&self) -> String {
         let mut line = String::new();
         for (id, key) in self.0.iter() {
             let comma = if line.is_empty() { "" } else { "," };
-            let _ = write!(line, "{comma}{id}:{}", print_of(key));
+            let _ = write!(line, "{comma}{id}:{}", short_hash(key));
         }
         line
     }
 
-    /// Whether this is the key file that `stored`, an earlier [`fingerprint`](Self::fingerprint), was taken from. Keys may have been
-    /// added or retired since; a key of the same number must be the same key, and at least one must be shared.
+    /// Checks that `stored`, an earlier [`fingerprint`](Self::fingerprint), is of this key file. Keys may have been added or removed
+    /// since; keys of the same number must be the same, and at least one must be shared.
     ///
     /// # Errors
-    /// [`KeyError::OtherKeys`]: this is another key file; the text says what to do.
+    /// [`KeyError::FingerprintMismatch`]: this is another key file; the text names the remedy.
     pub fn check_fingerprint(&self, stored: &str) -> Result<(), KeyError> {
         let mut shared = 0;
         for entry in stored.split(',') {
-            let (id, print) = entry.split_once(':').ok_or_else(|| KeyError::OtherKeys { stored: clip(stored) })?;
-            let id = KeyId(id.parse().map_err(|_| KeyError::OtherKeys { stored: clip(stored) })?);
+            let (id, hash) =
+                entry.split_once(':').ok_or_else(|| KeyError::FingerprintMismatch { stored: clip(stored) })?;
+            let id = KeyId(id.parse().map_err(|_| KeyError::FingerprintMismatch { stored: clip(stored) })?);
             match self.0.get(&id) {
-                Some(key) if print_of(key) == print => shared += 1,
-                Some(_) => return Err(KeyError::OtherKeys { stored: clip(stored) }),
+                Some(key) if short_hash(key) == hash => shared += 1,
+                Some(_) => return Err(KeyError::FingerprintMismatch { stored: clip(stored) }),
                 None => {}
             }
         }
-        if shared == 0 { Err(KeyError::OtherKeys { stored: clip(stored) }) } else { Ok(()) }
+        if shared == 0 { Err(KeyError::FingerprintMismatch { stored: clip(stored) }) } else { Ok(()) }
     }
 
-    /// Seals `plaintext` for `binding` with a data key of its own, wrapped by the newest key.
+    /// Seals `plaintext` for `binding` with a new data key, wrapped by the newest key.
     ///
     /// # Errors
     /// When there are no random bytes, or the plaintext is too large.
@@ -139,26 +142,26 @@ impl KeyRing {
         self.wrap(&data_key, &binding.digest(), content_nonce, &content)
     }
 
-    /// Opens a record. The plaintext wipes itself when dropped.
+    /// Unseals a record. The plaintext is wiped when dropped.
     ///
     /// # Errors
-    /// When the key is not in the ring, the record belongs to another binding, or it is not genuine.
+    /// When the key is not in the ring, the record belongs to another binding, or its authentication fails.
     pub fn unseal(&self, binding: &Binding<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let parts = sealed.parts();
         if parts.digest != binding.digest() {
-            return Err(SealError::OtherBinding);
+            return Err(SealError::WrongBinding);
         }
         let data_key = self.unwrap_key(sealed)?;
         cipher(&data_key)
             .decrypt(&XNonce::from(parts.content_nonce), Payload { msg: parts.content, aad: &binding.bytes() })
             .map(Zeroizing::new)
-            .map_err(|_| SealError::NotGenuine)
+            .map_err(|_| SealError::AuthenticationFailed)
     }
 
-    /// The same record, its data key wrapped by the newest key. The content is not decrypted for that.
+    /// Returns the same record with its data key wrapped by the newest key, without decrypting the content.
     ///
     /// # Errors
-    /// When the old key is not in the ring, or the record is not genuine.
+    /// When the old key is not in the ring, or the authentication of the record fails.
     pub fn rewrap(&self, sealed: &Sealed) -> Result<Sealed, SealError> {
         let data_key = self.unwrap_key(sealed)?;
         let parts = sealed.parts();
@@ -189,10 +192,10 @@ impl KeyRing {
         let bytes = cipher(key)
             .decrypt(&XNonce::from(parts.wrap_nonce), Payload { msg: parts.wrapped, aad: parts.header })
             .map(Zeroizing::new)
-            .map_err(|_| SealError::NotGenuine)?;
+            .map_err(|_| SealError::AuthenticationFailed)?;
         let mut data_key = Zeroizing::new([0; KEY_BYTES]);
         if bytes.len() != data_key.len() {
-            return Err(SealError::NotGenuine);
+            return Err(SealError::AuthenticationFailed);
         }
         data_key.copy_from_slice(&bytes);
         Ok(data_key)
@@ -203,22 +206,22 @@ fn cipher(key: &Key) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new((&**key).into())
 }
 
-/// A random nonce: at 192 bits, chance alone keeps them apart.
+/// A random nonce: at 192 bits, random nonces do not repeat.
 fn nonce() -> Result<[u8; NONCE_BYTES], SealError> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|_| SealError::NoRandomness)?;
     Ok(nonce)
 }
 
-/// The beginning of a hash of the key. Keys are 256 random bits, so it tells nothing of them.
-fn print_of(key: &Key) -> String {
+/// The first characters of a hash of the key. Keys are 256 random bits, so the hash reveals nothing of them.
+fn short_hash(key: &Key) -> String {
     let digest = Sha256::new().chain_update(b"anteroom key print 1").chain_update(key.as_slice()).finalize();
-    let mut print = String::with_capacity(2 * digest.len());
+    let mut hash = String::with_capacity(2 * digest.len());
     for byte in digest {
-        let _ = write!(print, "{byte:02x}");
+        let _ = write!(hash, "{byte:02x}");
     }
-    print.truncate(PRINT_CHARS);
-    print
+    hash.truncate(SHORT_HASH_CHARS);
+    hash
 }
 
 fn clip(text: &str) -> String {

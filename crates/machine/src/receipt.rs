@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn receipt_without_stop_detail_is_read_by_the_stops_name() {
         let reason = |cause: ExitCause| Receipt { cause, ..serde_json::from_str(MINIMAL).unwrap() }.reason();
-        let stopped = |reason: &str| reason(ExitCause::Stopped { reason: reason.into() });
+        let stopped = |name: &str| reason(ExitCause::Stopped { reason: name.into() });
         assert_eq!(stopped("cancelled"), ExitReason::Stopped { reason: StopReason::Cancelled });
         assert_eq!(stopped("hung"), ExitReason::Stopped { reason: StopReason::Operator }, "the duration is unknown");
     }

@@ -114,7 +114,7 @@ async fn removed(state: &mut watch::Receiver<State>) -> ExitReason {
     let State::Removed { reason, receipt } = until(state, State::is_removed).await else { unreachable!() };
     let left = receipt.expect("no receipt").checks.leftovers;
     assert!(left.is_empty(), "{left:?}");
-    why
+    reason
 }
 
 #[tokio::test]
@@ -366,8 +366,8 @@ async fn invalid_saved_state_is_an_error_with_the_output_of_the_vmm() {
     let server = Server::open(top.path(), Arc::new(InvalidState(spec))).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    let why = removed(&mut state).await;
-    let ExitReason::NeverStarted { error } = why else { panic!("{why:?}") };
+    let reason = removed(&mut state).await;
+    let ExitReason::NeverStarted { error } = reason else { panic!("{reason:?}") };
     assert!(error.contains("could not be loaded"), "{error}");
     assert!(matches!(server.machines.receipt(&id).unwrap().unwrap().cause, ExitCause::NeverStarted { .. }));
     server.end().await;

@@ -2,7 +2,6 @@
 
 use crate::{
     auth::Auth,
-    db_metrics::DbMetrics,
     session::{context::SessionContext, launcher::Launcher},
 };
 use axum::extract::FromRef;
@@ -21,8 +20,6 @@ pub struct Parts {
     pub launcher: Launcher,
     /// Authenticates callers.
     pub auth: Auth,
-    /// Database write metrics.
-    pub db_metrics: Arc<DbMetrics>,
 }
 
 impl App {

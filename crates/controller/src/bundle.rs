@@ -16,12 +16,12 @@ mod contents;
 pub mod redact;
 
 use crate::{
-    app::App,
     clock,
     config::Config,
     health,
     log::read::{self, LogFilter},
     retention::{self, BUNDLE_SUFFIX},
+    session::launcher::Launcher,
     session::{diagnose, timeline, view},
 };
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
@@ -72,19 +72,19 @@ struct Input {
 ///
 /// # Errors
 /// The database cannot be read, or the archive cannot be written.
-pub async fn create(app: &App, id: &SessionId) -> Result<Option<Bundle>, BundleError> {
+pub async fn create(launcher: &Launcher, id: &SessionId) -> Result<Option<Bundle>, BundleError> {
     let _guard = CREATION_LOCK.lock().await;
-    let Some(row) = app.store.session(id).await? else { return Ok(None) };
-    let diagnosis = diagnose::diagnose(app, id).await?;
+    let Some(row) = launcher.store.session(id).await? else { return Ok(None) };
+    let diagnosis = diagnose::diagnose(launcher, id).await?;
     let input = Input {
-        view: view::view(app, &row).await?,
-        timeline: app.store.timeline(id, 0, ENTRIES_MAX).await?,
+        view: view::view(launcher, &row).await?,
+        timeline: launcher.store.timeline(id, 0, ENTRIES_MAX).await?,
         diagnosis: serde_json::to_value(diagnosis).unwrap_or_default(),
-        health: serde_json::to_value(health::report(app).await).unwrap_or_default(),
-        versions: contents::versions(app),
+        health: serde_json::to_value(health::report(launcher).await).unwrap_or_default(),
+        versions: contents::versions(launcher),
         row,
     };
-    let (config, machines) = (app.config.clone(), app.machines.clone());
+    let (config, machines) = (launcher.config.clone(), launcher.machines.clone());
     let name = format!("{id}-{}{BUNDLE_SUFFIX}", clock::now());
     let file_name = name.clone();
     let archived = tokio::task::spawn_blocking(move || {

@@ -1,6 +1,6 @@
 //! Health checks of the server's dependencies. Each check uses the dependency instead of reading a stored state.
 
-use crate::{admission, api_error::chain, app::App, clock};
+use crate::{admission, api_error::chain, clock, session::launcher::Launcher};
 use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
 
@@ -11,16 +11,22 @@ const MISSED_RECONCILIATIONS_MAX: u64 = 5;
 const RECONCILIATION_LATE_MS_MIN: u64 = 30_000;
 
 /// Runs all checks. The overall status is the worst of them: `degraded` works with restrictions, `down` does not work.
-pub async fn report(app: &App) -> Health {
+pub async fn report(launcher: &Launcher) -> Health {
     let checks = vec![
-        store(app).await,
-        vault(app).await,
-        image(app),
-        accelerator(app),
-        machines(app),
-        capacity("disk", admission::disk(&app.config)),
-        capacity("memory", admission::memory(&app.config, admission::pending_machines(&app.machines, app.queue.in_use()) + 1)),
-        reconcile(app),
+        store(launcher).await,
+        vault(launcher).await,
+        image(launcher),
+        accelerator(launcher),
+        machines(launcher),
+        capacity("disk", admission::disk(&launcher.config)),
+        capacity(
+            "memory",
+            admission::memory(
+                &launcher.config,
+                admission::pending_machines(&launcher.machines, launcher.queue.in_use()) + 1,
+            ),
+        ),
+        reconcile(launcher),
     ];
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
     Health { status, version: env!("CARGO_PKG_VERSION").to_owned(), checks }
@@ -30,21 +36,24 @@ fn check(name: &str, status: HealthStatus, detail: impl Into<String>) -> HealthC
     HealthCheck { name: name.to_owned(), status, detail: detail.into() }
 }
 
-async fn store(app: &App) -> HealthCheck {
-    match app.store.check().await {
+async fn store(launcher: &Launcher) -> HealthCheck {
+    match launcher.store.check().await {
         Ok(()) => {
-            let (written, failed) =
-                (app.db_metrics.total_of_outcome(WriteOutcome::Written), app.db_metrics.total_of_outcome(WriteOutcome::Failed));
-            let writes = format!("{written} writes since the start, {failed} failed, {} slow", app.db_metrics.slow());
+            let (written, failed) = (
+                launcher.db_metrics.total_of_outcome(WriteOutcome::Written),
+                launcher.db_metrics.total_of_outcome(WriteOutcome::Failed),
+            );
+            let writes =
+                format!("{written} writes since the start, {failed} failed, {} slow", launcher.db_metrics.slow());
             check("store", HealthStatus::Ok, format!("a row was written and read back; {writes}"))
         }
         Err(error) => check("store", HealthStatus::Down, chain(&error)),
     }
 }
 
-async fn vault(app: &App) -> HealthCheck {
-    let available = app.vault.key_ids();
-    match app.store.keys_in_use().await {
+async fn vault(launcher: &Launcher) -> HealthCheck {
+    let available = launcher.vault.key_ids();
+    match launcher.store.keys_in_use().await {
         Ok(used) => {
             let missing: Vec<String> =
                 used.iter().filter(|id| !available.contains(id)).map(ToString::to_string).collect();
@@ -66,40 +75,40 @@ async fn vault(app: &App) -> HealthCheck {
     }
 }
 
-fn image(app: &App) -> HealthCheck {
-    let current = app.machines.image_hash();
-    if current == app.image.hash {
+fn image(launcher: &Launcher) -> HealthCheck {
+    let current = launcher.machines.image_hash();
+    if current == launcher.image.hash {
         let short: String = current.chars().take(12).collect();
         check("image", HealthStatus::Ok, format!("machines run image {short}"))
     } else {
         check(
             "image",
             HealthStatus::Degraded,
-            format!("new machines run {current}, this server expects {}", app.image.hash),
+            format!("new machines run {current}, this server expects {}", launcher.image.hash),
         )
     }
 }
 
-fn accelerator(app: &App) -> HealthCheck {
-    let status = if app.image.emulated { HealthStatus::Degraded } else { HealthStatus::Ok };
-    check("accelerator", status, app.image.accelerator.clone())
+fn accelerator(launcher: &Launcher) -> HealthCheck {
+    let status = if launcher.image.emulated { HealthStatus::Degraded } else { HealthStatus::Ok };
+    check("accelerator", status, launcher.image.accelerator.clone())
 }
 
-fn machines(app: &App) -> HealthCheck {
-    let (count, waiting) = (app.machines.count(), app.queue.waiting());
+fn machines(launcher: &Launcher) -> HealthCheck {
+    let (count, waiting) = (launcher.machines.count(), launcher.queue.waiting());
     let status = if waiting > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
-    let max = app.config.machines.machines_max;
+    let max = launcher.config.machines.machines_max;
     check("machines", status, format!("{count} of {max} machines run, {waiting} session(s) are queued"))
 }
 
 /// Reports a reconciliation that does not run or cannot finish; nothing else shows it.
-fn reconcile(app: &App) -> HealthCheck {
-    let Some(last) = app.reconcile_history.last() else {
+fn reconcile(launcher: &Launcher) -> HealthCheck {
+    let Some(last) = launcher.reconcile_history.last() else {
         return check("reconcile", HealthStatus::Degraded, "no reconciliation has finished since the server's start");
     };
     let ago_ms = clock::now().saturating_sub(last.at_ms);
     let late = ago_ms
-        > app
+        > launcher
             .config
             .sessions
             .reconcile_every_ms

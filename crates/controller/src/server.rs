@@ -162,6 +162,7 @@ pub async fn start(
         providers: Arc::new(providers),
         config: Arc::clone(&config),
         store,
+        db_metrics,
         vault,
         timeline,
         local_operator,
@@ -178,7 +179,7 @@ pub async fn start(
         machines,
         context,
     };
-    let app = App::new(Parts { launcher, auth, db_metrics });
+    let app = App::new(Parts { launcher, auth });
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;

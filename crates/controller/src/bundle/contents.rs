@@ -1,18 +1,18 @@
 //! The parts of a bundle about server and host: versions, redacted settings, and host data that can be read without starting
 //! a program.
 
-use crate::{admission, app::App, config::Config};
+use crate::{admission, config::Config, session::launcher::Launcher};
 use serde_json::{Value, json};
 use std::fs;
 
 /// Versions of server, image and tools.
-pub(super) fn versions(app: &App) -> Value {
+pub(super) fn versions(launcher: &Launcher) -> Value {
     json!({
         "anteroom": env!("CARGO_PKG_VERSION"),
-        "image": app.image.hash,
-        "clis": app.image.clis,
-        "accelerator": app.image.accelerator,
-        "emulated": app.image.emulated,
+        "image": launcher.image.hash,
+        "clis": launcher.image.clis,
+        "accelerator": launcher.image.accelerator,
+        "emulated": launcher.image.emulated,
     })
 }
 

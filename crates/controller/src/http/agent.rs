@@ -3,8 +3,8 @@
 use super::body::Json;
 use crate::{
     api_error::ApiError,
-    app::App,
     auth,
+    session::context::SessionContext,
     session::{
         agent_events, complete,
         rejections::{RejectedRequest, record_rejection},
@@ -32,7 +32,7 @@ use axum::{
     (status = 503, description = "The database cannot be written now; retry.", body = ProblemBody),
 ))]
 pub(super) async fn store(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     headers: HeaderMap,
     delivery: Result<Json<Delivery>, ApiError>,
 ) -> Result<axum::Json<DeliveryResult>, ApiError> {
@@ -41,20 +41,20 @@ pub(super) async fn store(
         Ok(Json(delivery)) => delivery,
         Err(error) => {
             // A malformed delivery names no session; the token identifies it.
-            let session = token.and_then(|token| app.sessions.by_agent_token(&Sha256Hex::of_secret(&token)));
-            record_rejected_delivery(&app, session.map(|session| session.id.clone()).as_ref(), &error);
+            let session = token.and_then(|token| context.sessions.by_agent_token(&Sha256Hex::of_secret(&token)));
+            record_rejected_delivery(&context, session.map(|session| session.id.clone()).as_ref(), &error);
             return Err(error);
         }
     };
     // A missing token is handled as a wrong token.
     let token = token.unwrap_or_else(|| Secret::new(String::new()));
-    let result = complete::complete(&app, &token, &delivery).await;
-    result.map(axum::Json).inspect_err(|error| record_rejected_delivery(&app, Some(&delivery.session), error))
+    let result = complete::complete(&context, &token, &delivery).await;
+    result.map(axum::Json).inspect_err(|error| record_rejected_delivery(&context, Some(&delivery.session), error))
 }
 
 /// Logs a rejected delivery, and records it on the timeline if it is final (4xx). After a 5xx the agent retries and reports that
 /// itself. The error detail contains key names of the credential, never values.
-fn record_rejected_delivery(app: &App, session: Option<&SessionId>, error: &ApiError) {
+fn record_rejected_delivery(context: &SessionContext, session: Option<&SessionId>, error: &ApiError) {
     let (reason, detail) = (error.problem.code(), &error.detail);
     let session = session.filter(|_| error.problem != Problem::UnknownSession);
     tracing::warn!(outcome = "delivery_rejected", session = session.map(SessionId::as_str), reason, %detail, "delivery rejected");
@@ -64,7 +64,7 @@ fn record_rejected_delivery(app: &App, session: Option<&SessionId>, error: &ApiE
         } else {
             RejectedRequest::Delivery
         };
-        record_rejection(&app.timeline, session, request, error);
+        record_rejection(&context.timeline, session, request, error);
     }
 }
 
@@ -74,7 +74,7 @@ fn record_rejected_delivery(app: &App, session: Option<&SessionId>, error: &ApiE
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
 ))]
 pub(super) async fn events(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     machine: Option<Extension<MachineId>>,
     headers: HeaderMap,
     Json(events): Json<Events>,
@@ -82,12 +82,12 @@ pub(super) async fn events(
     let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
     let session = match machine {
-        Some(Extension(machine)) => app.sessions.by_machine(&machine),
-        None => app.sessions.by_agent_token(&hash),
+        Some(Extension(machine)) => context.sessions.by_machine(&machine),
+        None => context.sessions.by_agent_token(&hash),
     };
     let session = session
         .filter(|session| session.state().agent_token.as_ref() == Some(&hash))
         .ok_or(Problem::WrongAgentToken)?;
-    agent_events::ingest(&app, &session, events).await?;
+    agent_events::ingest(&context, &session, events).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,6 @@
 //! `GET /api/agent/session`: resolves an agent token to its session. An external machine is not claimed, so its agent polls this.
 
-use crate::{api_error::ApiError, app::App, auth};
+use crate::{api_error::ApiError, auth, session::launcher::Launcher};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, ProblemBody, agent::AgentSession};
 use axum::{Json, extract::State, http::HeaderMap};
@@ -13,12 +13,15 @@ use axum::{Json, extract::State, http::HeaderMap};
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
     (status = 404, description = "No active session uses the machine now; poll again.", body = ProblemBody),
 ))]
-pub(super) async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Json<AgentSession>, ApiError> {
+pub(super) async fn session(
+    State(launcher): State<Launcher>,
+    headers: HeaderMap,
+) -> Result<Json<AgentSession>, ApiError> {
     let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
-    let Some(session) = app.sessions.by_agent_token(&hash) else {
+    let Some(session) = launcher.sessions.by_agent_token(&hash) else {
         let problem =
-            if app.external.has_agent_token(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
+            if launcher.external.has_agent_token(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
         return Err(ApiError::new(problem, "no active session uses this machine"));
     };
     let state = session.state();

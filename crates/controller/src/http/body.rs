@@ -1,11 +1,11 @@
 //! Extractors for JSON bodies, queries and path ids. Their errors name the fault without quoting the input.
 
-use crate::{api_error::ApiError, app::App, auth::Caller};
+use crate::{api_error::ApiError, auth::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;
 use anteroom_wire::{CredentialId, Problem, SessionId};
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Request},
+    extract::{FromRef, FromRequest, FromRequestParts, Path, Request},
     http::{StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
@@ -17,15 +17,15 @@ const FAULT_BYTES_MAX: usize = 400;
 /// A JSON body.
 pub(super) struct Json<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
         if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
             return Err(Problem::UnsupportedMediaType.into());
         }
-        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 Problem::TooLarge.into()
             } else {
@@ -73,13 +73,17 @@ pub(super) struct OwnedSession {
     pub caller: Caller,
 }
 
-impl FromRequestParts<App> for OwnedSession {
+impl<S: Send + Sync> FromRequestParts<S> for OwnedSession
+where
+    SessionContext: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let caller = Caller::from_request_parts(parts, app).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
         let id = session_id(parts).await?;
-        let row = app.store.session(&id).await?.ok_or(Problem::UnknownSession)?;
+        let context = SessionContext::from_ref(state);
+        let row = context.store.session(&id).await?.ok_or(Problem::UnknownSession)?;
         caller.require_session_access(&row)?;
         Ok(Self { row, caller })
     }

@@ -1,7 +1,7 @@
 //! `POST /api/auth/session/{id}/bundle`.
 
 use super::body::OwnedSession;
-use crate::{api_error::ApiError, api_error::chain, app::App, bundle};
+use crate::{api_error::ApiError, api_error::chain, bundle, session::launcher::Launcher};
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{
     extract::State,
@@ -16,9 +16,9 @@ use axum::{
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
-pub(super) async fn create(State(app): State<App>, owned: OwnedSession) -> Result<Response, ApiError> {
+pub(super) async fn create(State(launcher): State<Launcher>, owned: OwnedSession) -> Result<Response, ApiError> {
     owned.caller.require_operator()?;
-    let bundle = bundle::create(&app, &owned.row.id).await.map_err(|error| {
+    let bundle = bundle::create(&launcher, &owned.row.id).await.map_err(|error| {
         tracing::error!(outcome = "bundle_failed", session = %owned.row.id, error = %chain(&error), "support bundle creation failed");
         ApiError::new(Problem::Internal, chain(&error))
     })?;

@@ -3,9 +3,9 @@
 use super::body::{Credential, Json, OwnedSession};
 use crate::{
     api_error::{ApiError, chain},
-    app::App,
-    auth::{self, Caller},
+    auth::{Auth, Caller, login_links},
     credentials,
+    session::launcher::Launcher,
     session::{
         channels::{open_channels, require_active},
         start::for_use,
@@ -36,14 +36,15 @@ use std::time::Duration;
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]
 pub(super) async fn start(
-    State(app): State<App>,
+    State(launcher): State<Launcher>,
+    State(auth): State<Auth>,
     caller: Caller,
     Credential(id): Credential,
     Json(request): Json<UseRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let row = for_use::start(&app, &caller, &id, &request).await?;
-    let viewer_url = auth::login_links::viewer_link(&app.auth, &row).await?;
-    let session = view::view(&app, &row).await?;
+    let row = for_use::start(&launcher, &caller, &id, &request).await?;
+    let viewer_url = login_links::viewer_link(&auth, &row).await?;
+    let session = view::view(&launcher, &row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
 }
 
@@ -54,12 +55,12 @@ pub(super) async fn start(
     (status = 404, description = "There is no such credential.", body = ProblemBody),
 ))]
 pub(super) async fn read(
-    State(app): State<App>,
+    State(launcher): State<Launcher>,
     caller: Caller,
     Credential(id): Credential,
 ) -> Result<axum::Json<CredentialMeta>, ApiError> {
-    let row = credentials::require_present(&app, &caller, &id).await?;
-    Ok(axum::Json(credentials::credential_meta(&app, &row)))
+    let row = credentials::require_present(&launcher, &caller, &id).await?;
+    Ok(axum::Json(credentials::credential_meta(&launcher, &row)))
 }
 
 /// Returns the visible lines of the session's terminal.
@@ -72,13 +73,13 @@ pub(super) async fn read(
     (status = 409, description = "The machine is not ready, or it is external.", body = ProblemBody),
     (status = 410, description = "The session has ended and its last screen is no longer available.", body = ProblemBody),
 ))]
-pub(super) async fn screen(State(app): State<App>, owned: OwnedSession) -> Result<Response, ApiError> {
-    let max_age = Duration::from_secs(app.config.credentials.last_screen_s_max);
-    let screen = match app.exec_cache.screen(&owned.row.id, max_age) {
+pub(super) async fn screen(State(launcher): State<Launcher>, owned: OwnedSession) -> Result<Response, ApiError> {
+    let max_age = Duration::from_secs(launcher.config.credentials.last_screen_s_max);
+    let screen = match launcher.exec_cache.screen(&owned.row.id, max_age) {
         Some(lines) => ScreenView { lines, is_final: true },
         None => {
-            let (_, session) = require_active(&app, &owned.row.id).await?;
-            let channels = open_channels(&app, &session).await?;
+            let (_, session) = require_active(&launcher, &owned.row.id).await?;
+            let channels = open_channels(&launcher, &session).await?;
             let screen = channels.agent.screen().await;
             let screen = screen.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))?;
             ScreenView { lines: screen.lines, is_final: false }

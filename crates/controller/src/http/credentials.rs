@@ -1,7 +1,7 @@
 //! Credentials of the caller: list, lease, delete. Reading and using a single credential is in `credential_uses`.
 
 use super::body::Credential;
-use crate::{api_error::ApiError, app::App, auth::Caller, credentials};
+use crate::{api_error::ApiError, auth::Caller, credentials, session::context::SessionContext};
 use anteroom_store::OwnerFilter;
 use anteroom_wire::{
     ProblemBody,
@@ -21,11 +21,16 @@ const CREDENTIALS_MAX: u32 = 500;
     (status = 200, description = "The credentials.", body = CredentialList),
     (status = 403, description = "The caller is a viewer.", body = ProblemBody),
 ))]
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<CredentialList>, ApiError> {
+pub(super) async fn list(
+    State(context): State<SessionContext>,
+    caller: Caller,
+) -> Result<Json<CredentialList>, ApiError> {
     caller.require_not_viewer()?;
     let filter = if caller.require_operator().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
-    let rows = app.store.credentials(filter, CREDENTIALS_MAX).await?;
-    Ok(Json(CredentialList { credentials: rows.iter().map(|row| credentials::credential_meta(&app, row)).collect() }))
+    let rows = context.store.credentials(filter, CREDENTIALS_MAX).await?;
+    Ok(Json(CredentialList {
+        credentials: rows.iter().map(|row| credentials::credential_meta(&context, row)).collect(),
+    }))
 }
 
 /// Returns the credential's files (path, mode, content in base64) and records the lease.
@@ -38,12 +43,12 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
     (status = 410, description = "The credential was delivered once and deleted.", body = ProblemBody),
 ))]
 pub(super) async fn lease(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     caller: Caller,
     Credential(id): Credential,
 ) -> Result<Response, ApiError> {
-    let (row, files) = credentials::lease(&app, &caller, &id).await?;
-    let mut response = Json(Lease { credential: credentials::credential_meta(&app, &row), files }).into_response();
+    let (row, files) = credentials::lease(&context, &caller, &id).await?;
+    let mut response = Json(Lease { credential: credentials::credential_meta(&context, &row), files }).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -55,10 +60,10 @@ pub(super) async fn lease(
     (status = 404, description = "There is no such credential.", body = ProblemBody),
 ))]
 pub(super) async fn delete(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     caller: Caller,
     Credential(id): Credential,
 ) -> Result<StatusCode, ApiError> {
-    credentials::delete(&app, &caller, &id).await?;
+    credentials::delete(&context, &caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

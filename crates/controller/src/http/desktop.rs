@@ -12,7 +12,7 @@ use crate::{
         reach_desktop::reach_desktop,
         rejections::{RejectedRequest, record_rejection},
         status::Progress,
-        },
+    },
     tunnel::{self, SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport},
 };
 use anteroom_store::{Sha256Hex, TicketPurpose};
@@ -64,7 +64,8 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
             } else {
                 "A viewer connected to the desktop."
             };
-            app.timeline.append_in_background(&session.id,
+            app.timeline.append_in_background(
+                &session.id,
                 "viewer_joined",
                 sentence,
                 json!({ "view_only": view_only }),

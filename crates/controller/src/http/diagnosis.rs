@@ -1,7 +1,7 @@
 //! `GET /api/auth/session/{id}/diagnosis`.
 
 use super::body::OwnedSession;
-use crate::{api_error::ApiError, app::App, session::diagnose};
+use crate::{api_error::ApiError, session::diagnose, session::launcher::Launcher};
 use anteroom_store::Role;
 use anteroom_wire::{Problem, ProblemBody, diagnosis::Diagnosis};
 use axum::{Json, extract::State};
@@ -13,9 +13,13 @@ use axum::{Json, extract::State};
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
-pub(super) async fn diagnosis(State(app): State<App>, owned: OwnedSession) -> Result<Json<Diagnosis>, ApiError> {
+pub(super) async fn diagnosis(
+    State(launcher): State<Launcher>,
+    owned: OwnedSession,
+) -> Result<Json<Diagnosis>, ApiError> {
     let is_operator = owned.caller.role == Role::Operator;
-    let diagnosis = diagnose::diagnose_for(&app, &owned.row.id, is_operator).await?.ok_or(Problem::UnknownSession)?;
+    let diagnosis =
+        diagnose::diagnose_for(&launcher, &owned.row.id, is_operator).await?.ok_or(Problem::UnknownSession)?;
     let verdict = diagnosis.verdict.code();
     tracing::info!(outcome = "diagnosed", session = %owned.row.id, verdict, "session diagnosed");
     Ok(Json(diagnosis))

@@ -1,6 +1,6 @@
 //! `GET /health`: the server's health; for authenticated callers also each check.
 
-use crate::{app::App, auth::Caller, health::report};
+use crate::{auth::Caller, health::report, session::launcher::Launcher};
 use anteroom_wire::api::{Health, HealthStatus};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 
@@ -9,8 +9,8 @@ use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResp
     (status = 200, description = "The server works, possibly with restrictions (`degraded`).", body = Health),
     (status = 503, description = "The server does not work (`down`).", body = Health),
 ))]
-pub(super) async fn health(State(app): State<App>, caller: Option<Extension<Caller>>) -> impl IntoResponse {
-    let mut health = report(&app).await;
+pub(super) async fn health(State(launcher): State<Launcher>, caller: Option<Extension<Caller>>) -> impl IntoResponse {
+    let mut health = report(&launcher).await;
     if caller.is_none() {
         health.checks.clear();
     }

@@ -1,6 +1,6 @@
 //! `GET /api/leaks`.
 
-use crate::{api_error::ApiError, api_error::chain, app::App, auth::Caller, leaks};
+use crate::{api_error::ApiError, api_error::chain, auth::Caller, leaks, session::launcher::Launcher};
 use anteroom_wire::{Problem, ProblemBody, operations::LeakReport};
 use axum::{Json, extract::State};
 
@@ -9,9 +9,10 @@ use axum::{Json, extract::State};
     (status = 200, description = "The report.", body = LeakReport),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn report(State(app): State<App>, caller: Caller) -> Result<Json<LeakReport>, ApiError> {
+pub(super) async fn report(State(launcher): State<Launcher>, caller: Caller) -> Result<Json<LeakReport>, ApiError> {
     caller.require_operator()?;
-    let report = leaks::with_server(&app).await.map_err(|error| ApiError::new(Problem::Internal, chain(&error)))?;
+    let report =
+        leaks::with_server(&launcher).await.map_err(|error| ApiError::new(Problem::Internal, chain(&error)))?;
     for orphan in report.orphans() {
         tracing::warn!(
             outcome = "orphan_found",

@@ -3,8 +3,7 @@
 use super::body::Json;
 use crate::{
     api_error::ApiError,
-    app::App,
-    auth::{self, Caller},
+    auth::{Auth, Caller, login_links, require_own_origin},
 };
 use anteroom_store::Role;
 use anteroom_wire::{
@@ -24,14 +23,14 @@ use serde::{Deserialize, Serialize};
     (status = 401, description = "The login token is unknown, used or expired.", body = ProblemBody),
 ))]
 pub(super) async fn login(
-    State(app): State<App>,
+    State(auth): State<Auth>,
     caller: Option<axum::Extension<Caller>>,
     headers: HeaderMap,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
-    auth::require_own_origin(&app.auth, &headers)?;
+    require_own_origin(&auth, &headers)?;
     let current = caller.as_ref().map(|caller| &caller.0);
-    let cookie = auth::login_links::redeem(&app.auth, &Secret::new(request.login_token), current).await?;
+    let cookie = login_links::redeem(&auth, &Secret::new(request.login_token), current).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -66,8 +65,8 @@ pub struct LoginLink {
     (status = 200, description = "The link.", body = LoginLink),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn create_link(State(app): State<App>, caller: Caller) -> Result<axum::Json<LoginLink>, ApiError> {
+pub(super) async fn create_link(State(auth): State<Auth>, caller: Caller) -> Result<axum::Json<LoginLink>, ApiError> {
     caller.require_operator()?;
-    let url = auth::login_links::operator_login_link(&app.auth).await?;
-    Ok(axum::Json(LoginLink { url, expires_in_s: app.config.sessions.login_link_s_max }))
+    let url = login_links::operator_login_link(&auth).await?;
+    Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_ms_max / 1_000 }))
 }

@@ -3,9 +3,9 @@
 use crate::{
     admission,
     api_error::ApiError,
-    app::App,
     auth::Caller,
     clock,
+    session::launcher::Launcher,
     session::{status, view},
 };
 use anteroom_machine::State as MachineState;
@@ -38,16 +38,16 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
+pub(super) async fn metrics(State(launcher): State<Launcher>, caller: Caller) -> Result<Response, ApiError> {
     caller.require_operator()?;
     let mut registry = Registry::with_prefix("anteroom");
-    sessions(&app, &mut registry).await?;
-    credentials(&app, &mut registry).await?;
-    machines(&app, &mut registry);
-    store(&app, &mut registry);
-    reconciliations(&app, &mut registry);
-    webhook(&app, &mut registry).await?;
-    host(&app, &mut registry);
+    sessions(&launcher, &mut registry).await?;
+    credentials(&launcher, &mut registry).await?;
+    machines(&launcher, &mut registry);
+    store(&launcher, &mut registry);
+    reconciliations(&launcher, &mut registry);
+    webhook(&launcher, &mut registry).await?;
+    host(&launcher, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|_| Problem::Internal)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())
@@ -70,28 +70,33 @@ fn register_counter(registry: &mut Registry, name: &str, help: &str, value: u64)
 }
 
 /// Active sessions by status, and ended sessions by final status.
-async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
+async fn sessions(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
     let by_status = Gauges::default();
     let gauge = |status: &str| by_status.get_or_create_owned(&vec![("status", status.to_owned())]);
     for status in Status::ALL.iter().filter(|status| !status.is_terminal()) {
         gauge(status.as_str()).set(0);
     }
-    for (state, count) in app.store.session_counts().await? {
+    for (state, count) in launcher.store.session_counts().await? {
         if state != "active" {
             gauge(state).set(to_i64(count));
         }
     }
     let mut viewers = 0;
-    for row in app.store.active_sessions().await? {
-        let view = view::view(app, &row).await?;
+    for row in launcher.store.active_sessions().await? {
+        let view = view::view(launcher, &row).await?;
         gauge(view.status.as_str()).inc();
         viewers += view.viewers;
     }
     registry.register("sessions", "Sessions by status, including ended ones that are still stored", by_status);
     register_gauge(registry, "viewers", "Desktop viewers connected", viewers);
-    register_gauge(registry, "supervisor_tasks", "Sessions that a task of this server supervises", app.sessions.len());
-    register_gauge(registry, "queue_waiting", "Sessions queued for a machine", app.queue.waiting());
-    let is_blocked = app.queue.blocked_reason().is_some();
+    register_gauge(
+        registry,
+        "supervisor_tasks",
+        "Sessions that a task of this server supervises",
+        launcher.sessions.len(),
+    );
+    register_gauge(registry, "queue_waiting", "Sessions queued for a machine", launcher.queue.waiting());
+    let is_blocked = launcher.queue.blocked_reason().is_some();
     register_gauge(
         registry,
         "queue_blocked",
@@ -101,18 +106,18 @@ async fn sessions(app: &App, registry: &mut Registry) -> Result<(), StoreError> 
     Ok(())
 }
 
-async fn credentials(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
+async fn credentials(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
     let by_health = Gauges::default();
-    for (health, count) in app.store.credential_counts(clock::now()).await? {
+    for (health, count) in launcher.store.credential_counts(clock::now()).await? {
         by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(to_i64(count));
     }
     registry.register("credentials", "Stored credentials by health", by_health);
     Ok(())
 }
 
-fn machines(app: &App, registry: &mut Registry) {
+fn machines(launcher: &Launcher, registry: &mut Registry) {
     let by_state = Gauges::default();
-    for (_, state) in app.machines.list() {
+    for (_, state) in launcher.machines.list() {
         let stage = match &state {
             MachineState::Requested | MachineState::Cloning | MachineState::Waiting { .. } => {
                 format!("{:?}", status::stage_of(&state)).to_lowercase()
@@ -125,15 +130,20 @@ fn machines(app: &App, registry: &mut Registry) {
         by_state.get_or_create_owned(&vec![("state", state.name().to_owned()), ("stage", stage)]).inc();
     }
     registry.register("machines", "Machines that are not removed, by state and awaited stage", by_state);
-    register_gauge(registry, "machines_max", "Machines allowed at the same time", app.config.machines.machines_max);
+    register_gauge(
+        registry,
+        "machines_max",
+        "Machines allowed at the same time",
+        launcher.config.machines.machines_max,
+    );
 }
 
-fn store(app: &App, registry: &mut Registry) {
+fn store(launcher: &Launcher, registry: &mut Registry) {
     let writes = Counters::default();
     for kind in WriteKind::ALL {
         for outcome in WriteOutcome::ALL {
             let labels = vec![("kind", kind.as_str().to_owned()), ("outcome", outcome.as_str().to_owned())];
-            writes.get_or_create_owned(&labels).inc_by(app.db_metrics.total(*kind, *outcome));
+            writes.get_or_create_owned(&labels).inc_by(launcher.db_metrics.total(*kind, *outcome));
         }
     }
     registry.register("store_writes", "Database writes by outcome", writes);
@@ -141,13 +151,13 @@ fn store(app: &App, registry: &mut Registry) {
         registry,
         "store_slow_writes",
         "Database writes that took longer than store.slow_write_ms",
-        app.db_metrics.slow(),
+        launcher.db_metrics.slow(),
     );
 }
 
-fn reconciliations(app: &App, registry: &mut Registry) {
+fn reconciliations(launcher: &Launcher, registry: &mut Registry) {
     // Before the first finished reconciliation the time is 0.
-    let last = app.reconcile_history.last();
+    let last = launcher.reconcile_history.last();
     let finished_s = last.map_or(0, |last| last.at_ms / 1_000);
     let finished: Gauge = Gauge::default();
     finished.set(to_i64(finished_s));
@@ -170,17 +180,22 @@ fn reconciliations(app: &App, registry: &mut Registry) {
         last.map_or(0, |last| last.deferred),
     );
     let kinds = Counters::default();
-    for (kind, count) in app.reconcile_history.done() {
+    for (kind, count) in launcher.reconcile_history.done() {
         kinds.get_or_create_owned(&vec![("kind", kind.as_str().to_owned())]).inc_by(count);
     }
     registry.register("reconcile_actions", "Reconciliation actions by kind", kinds);
-    register_counter(registry, "reconcile_failures", "Reconciliations that failed", app.reconcile_history.failures());
+    register_counter(
+        registry,
+        "reconcile_failures",
+        "Reconciliations that failed",
+        launcher.reconcile_history.failures(),
+    );
 }
 
 /// Webhook messages by outcome; none if no webhook is configured.
-async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
-    let Some(webhook) = &app.outbox.webhook else { return Ok(()) };
-    let waiting = app.store.due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
+async fn webhook(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
+    let Some(webhook) = &launcher.outbox.webhook else { return Ok(()) };
+    let waiting = launcher.store.due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
     register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let outcomes = Counters::default();
     for (outcome, count) in
@@ -192,19 +207,19 @@ async fn webhook(app: &App, registry: &mut Registry) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn host(app: &App, registry: &mut Registry) {
+fn host(launcher: &Launcher, registry: &mut Registry) {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     if let Some(mib) = admission::available_mib(&meminfo) {
         register_gauge(registry, "host_memory_available_mebibytes", "Memory available according to the kernel", mib);
     }
-    if let Ok(mib) = admission::disk_free_mib(&app.config.state_dir) {
+    if let Ok(mib) = admission::disk_free_mib(&launcher.config.state_dir) {
         register_gauge(registry, "state_disk_free_mebibytes", "Free space of the state directory's file system", mib);
     }
     let build = Gauges::default();
     let labels = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("image", app.image.hash.clone()),
-        ("emulated", app.image.emulated.to_string()),
+        ("image", launcher.image.hash.clone()),
+        ("emulated", launcher.image.emulated.to_string()),
     ];
     build.get_or_create_owned(&labels).set(1);
     registry.register("build", "This server", build);

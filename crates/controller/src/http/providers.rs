@@ -1,6 +1,6 @@
 //! `GET /api/providers`.
 
-use crate::{api_error::ApiError, app::App, auth::Caller, providers::provider_view};
+use crate::{api_error::ApiError, auth::Caller, providers::provider_view, session::launcher::Launcher};
 use anteroom_wire::api::ProviderList;
 use axum::{Json, extract::State};
 
@@ -8,7 +8,7 @@ use axum::{Json, extract::State};
 #[utoipa::path(get, path = "/api/providers", responses(
     (status = 200, description = "The providers.", body = ProviderList),
 ))]
-pub(super) async fn list(State(app): State<App>, _caller: Caller) -> Result<Json<ProviderList>, ApiError> {
-    let providers = app.providers.iter().map(|provider| provider_view(provider, &app.image.clis));
+pub(super) async fn list(State(launcher): State<Launcher>, _caller: Caller) -> Result<Json<ProviderList>, ApiError> {
+    let providers = launcher.providers.iter().map(|provider| provider_view(provider, &launcher.image.clis));
     Ok(Json(ProviderList { providers: providers.collect() }))
 }

@@ -1,7 +1,7 @@
 //! `POST /api/reconcile`.
 
 use super::body::Query;
-use crate::{api_error::ApiError, app::App, auth::Caller, session::reconcile};
+use crate::{api_error::ApiError, auth::Caller, session::launcher::Launcher, session::reconcile};
 use anteroom_wire::{ProblemBody, operations::ReconcileReport};
 use axum::{Json, extract::State};
 use serde::Deserialize;
@@ -20,11 +20,11 @@ pub(super) struct ReconcileQuery {
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
 pub(super) async fn reconcile(
-    State(app): State<App>,
+    State(launcher): State<Launcher>,
     caller: Caller,
     Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
 ) -> Result<Json<ReconcileReport>, ApiError> {
     caller.require_operator()?;
-    let report = if dry_run { reconcile::dry_run(&app).await? } else { reconcile::once(&app).await? };
+    let report = if dry_run { reconcile::dry_run(&launcher).await? } else { reconcile::once(&launcher).await? };
     Ok(Json(report))
 }

@@ -3,9 +3,9 @@
 use super::body::{OwnedSession, Query};
 use crate::{
     api_error::ApiError,
-    app::App,
     auth::Caller,
     credentials,
+    session::context::SessionContext,
     session::{
         channels::require_active,
         end,
@@ -42,8 +42,11 @@ const SESSIONS_MAX: u32 = 100;
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
-pub(super) async fn read(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
-    Ok(Json(view::view(&app, &owned.row).await?))
+pub(super) async fn read(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<Json<SessionView>, ApiError> {
+    Ok(Json(view::view(&context, &owned.row).await?))
 }
 
 /// Query of `GET …/events`.
@@ -64,7 +67,7 @@ pub(super) struct EventsQuery {
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
 pub(super) async fn events(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     owned: OwnedSession,
     Query(EventsQuery { after }): Query<EventsQuery>,
     headers: HeaderMap,
@@ -72,39 +75,44 @@ pub(super) async fn events(
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok()).unwrap_or(after);
     if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream")) {
-        let stream = stream(app.clone(), owned.row.id, after);
-        let alive = KeepAlive::new().interval(Duration::from_millis(app.config.tunnel.ping_every_ms));
+        let stream = stream(context.clone(), owned.row.id, after);
+        let alive = KeepAlive::new().interval(Duration::from_millis(context.config.tunnel.ping_every_ms));
         return Ok(Sse::new(stream).keep_alive(alive).into_response());
     }
-    let rows = app.store.timeline(&owned.row.id, after, ENTRIES_MAX).await?;
+    let rows = context.store.timeline(&owned.row.id, after, ENTRIES_MAX).await?;
     let entries = rows.into_iter().map(timeline::timeline_entry).collect();
     Ok(Json(Timeline { entries }).into_response())
 }
 
 /// Streams a session's events until the session has ended and all events were sent.
-fn stream(app: App, id: SessionId, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
+fn stream(context: SessionContext, id: SessionId, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
     let (sender, receiver) = mpsc::channel(16);
-    app.clone().tasks.spawn(async move {
+    context.clone().tasks.spawn(async move {
         tokio::select! {
-            () = follow(&app, &id, after, &sender) => {}
+            () = follow(&context, &id, after, &sender) => {}
             () = sender.closed() => {}
-            () = app.stop.cancelled() => {}
+            () = context.stop.cancelled() => {}
         }
     });
     ReceiverStream::new(receiver)
 }
 
-async fn follow(app: &App, id: &SessionId, mut after: u64, sender: &mpsc::Sender<Result<Event, Infallible>>) {
+async fn follow(
+    context: &SessionContext,
+    id: &SessionId,
+    mut after: u64,
+    sender: &mpsc::Sender<Result<Event, Infallible>>,
+) {
     let mut last_view = String::new();
     let mut retries = 0;
     loop {
-        let session = app.sessions.get(id);
+        let session = context.sessions.get(id);
         let mut changes = session.as_ref().map(|session| session.watch());
         drop(session);
         if let Some(changes) = &mut changes {
             changes.borrow_and_update();
         }
-        let ended = match send_new_events(app, id, &mut after, &mut last_view, sender).await {
+        let ended = match send_new_events(context, id, &mut after, &mut last_view, sender).await {
             Ok(ended) => ended,
             Err(error) => {
                 // The connection stays open; the next attempt may succeed.
@@ -129,16 +137,16 @@ async fn follow(app: &App, id: &SessionId, mut after: u64, sender: &mpsc::Sender
 
 /// Sends new timeline entries and a changed view. Returns whether the session has ended.
 async fn send_new_events(
-    app: &App,
+    context: &SessionContext,
     id: &SessionId,
     after: &mut u64,
     last_view: &mut String,
     sender: &mpsc::Sender<Result<Event, Infallible>>,
 ) -> Result<bool, ApiError> {
-    let row = app.store.session(id).await?.ok_or(Problem::UnknownSession)?;
-    let view = view::view(app, &row).await?;
+    let row = context.store.session(id).await?.ok_or(Problem::UnknownSession)?;
+    let view = view::view(context, &row).await?;
     let text = serde_json::to_string(&view).map_err(|_| Problem::Internal)?;
-    for entry in app.store.timeline(id, *after, ENTRIES_MAX).await? {
+    for entry in context.store.timeline(id, *after, ENTRIES_MAX).await? {
         let number = entry.number;
         let data = serde_json::to_string(&timeline::timeline_entry(entry)).map_err(|_| Problem::Internal)?;
         let _ = sender.send(Ok(Event::default().event("timeline").id(number.to_string()).data(data))).await;
@@ -156,19 +164,25 @@ async fn send_new_events(
     (status = 200, description = "The session.", body = SessionView),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
-pub(super) async fn heartbeat(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
-    let (row, session) = require_active(&app, &owned.row.id).await?;
+pub(super) async fn heartbeat(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<Json<SessionView>, ApiError> {
+    let (row, session) = require_active(&context, &owned.row.id).await?;
     session.activity.touch();
-    Ok(Json(view::view(&app, &row).await?))
+    Ok(Json(view::view(&context, &row).await?))
 }
 
 /// Cancels the session and removes its machine. Idempotent.
 #[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), responses(
     (status = 200, description = "The session, ended.", body = SessionView),
 ))]
-pub(super) async fn cancel(State(app): State<App>, owned: OwnedSession) -> Result<Json<SessionView>, ApiError> {
-    let row = end::end(&app, &owned.row.id, EndKind::Cancelled, Problem::Cancelled, "").await?;
-    Ok(Json(view::view(&app, &row).await?))
+pub(super) async fn cancel(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<Json<SessionView>, ApiError> {
+    let row = end::end(&context, &owned.row.id, EndKind::Cancelled, Problem::Cancelled, "").await?;
+    Ok(Json(view::view(&context, &row).await?))
 }
 
 /// Replaces the session's machine; the sign-in starts again.
@@ -179,20 +193,23 @@ pub(super) async fn cancel(State(app): State<App>, owned: OwnedSession) -> Resul
     (status = 409, description = "No restart is left, a delivery is in progress, or the machine is external.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
-pub(super) async fn restart(State(app): State<App>, owned: OwnedSession) -> Result<impl IntoResponse, ApiError> {
-    let (row, session) = require_active(&app, &owned.row.id).await?;
+pub(super) async fn restart(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<impl IntoResponse, ApiError> {
+    let (row, session) = require_active(&context, &owned.row.id).await?;
     if row.external_machine.is_some() {
         return Err(ApiError::new(Problem::ExternalDesktopOnly, "an external machine cannot be replaced"));
     }
-    if row.generation > app.config.sessions.restarts_max {
-        let detail = format!("this is machine {} of {}", row.generation, app.config.sessions.restarts_max + 1);
+    if row.generation > context.config.sessions.restarts_max {
+        let detail = format!("this is machine {} of {}", row.generation, context.config.sessions.restarts_max + 1);
         return Err(ApiError::new(Problem::NoRestartLeft, detail));
     }
     if session.state().delivery() != Delivery::None {
         return Err(Problem::DeliveryInProgress.into());
     }
     session.restart_requested.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(view::view(&app, &row).await?)))
+    Ok((StatusCode::ACCEPTED, Json(view::view(&context, &row).await?)))
 }
 
 /// Returns the metadata of the session's stored credential, without its content; an empty list if there is none. Also available after
@@ -200,25 +217,28 @@ pub(super) async fn restart(State(app): State<App>, owned: OwnedSession) -> Resu
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
     (status = 200, description = "At most one credential.", body = CredentialList),
 ))]
-pub(super) async fn credentials(State(app): State<App>, owned: OwnedSession) -> Result<Json<CredentialList>, ApiError> {
-    let found = app.store.credential_of_session(&owned.row.id).await?;
+pub(super) async fn credentials(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<Json<CredentialList>, ApiError> {
+    let found = context.store.credential_of_session(&owned.row.id).await?;
     let stored = found.iter().filter(|row| row.deleted_at_ms.is_none());
-    Ok(Json(CredentialList { credentials: stored.map(|row| credentials::credential_meta(&app, row)).collect() }))
+    Ok(Json(CredentialList { credentials: stored.map(|row| credentials::credential_meta(&context, row)).collect() }))
 }
 
 /// Lists the caller's sessions, the newest first, at most 100: for an operator all sessions, for a viewer its session.
 #[utoipa::path(get, path = "/api/sessions", responses(
     (status = 200, description = "The sessions.", body = SessionList),
 ))]
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<SessionList>, ApiError> {
+pub(super) async fn list(State(context): State<SessionContext>, caller: Caller) -> Result<Json<SessionList>, ApiError> {
     let rows: Vec<SessionRow> = match &caller.role {
-        Role::Operator => app.store.sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,
-        Role::Backend => app.store.sessions(OwnerFilter::Owner(&caller.id), SESSIONS_MAX, None).await?,
-        Role::Viewer(session) => app.store.session(session).await?.into_iter().collect(),
+        Role::Operator => context.store.sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,
+        Role::Backend => context.store.sessions(OwnerFilter::Owner(&caller.id), SESSIONS_MAX, None).await?,
+        Role::Viewer(session) => context.store.session(session).await?.into_iter().collect(),
     };
     let mut sessions = Vec::with_capacity(rows.len());
     for row in &rows {
-        sessions.push(view::view(&app, row).await?);
+        sessions.push(view::view(&context, row).await?);
     }
     Ok(Json(SessionList { sessions }))
 }

@@ -4,7 +4,7 @@
 use super::body::{Json, OwnedSession};
 use crate::{
     api_error::ApiError,
-    app::App,
+    session::context::SessionContext,
     session::{
         change_method,
         channels::{open_channels, require_active},
@@ -28,9 +28,12 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
     (status = 409, description = "The tool has not shown a URL yet.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
-pub(super) async fn oauth_url(State(app): State<App>, owned: OwnedSession) -> Result<axum::Json<SignInView>, ApiError> {
-    let (row, _) = require_active(&app, &owned.row.id).await?;
-    let sign_in = view::view(&app, &row).await?.sign_in;
+pub(super) async fn oauth_url(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<axum::Json<SignInView>, ApiError> {
+    let (row, _) = require_active(&context, &owned.row.id).await?;
+    let sign_in = view::view(&context, &row).await?.sign_in;
     if sign_in.url.is_none() {
         return Err(Problem::NoSignInUrl.into());
     }
@@ -44,7 +47,7 @@ pub(super) async fn oauth_url(State(app): State<App>, owned: OwnedSession) -> Re
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
 pub(super) async fn open_url(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(open): Json<OpenUrl>,
 ) -> Result<StatusCode, ApiError> {
@@ -54,9 +57,9 @@ pub(super) async fn open_url(
     if !is_valid {
         return Err(ApiError::new(Problem::Malformed, "url must be an http or https URL of at most 8 KiB"));
     }
-    let (_, session) = require_active(&app, &owned.row.id).await?;
+    let (_, session) = require_active(&context, &owned.row.id).await?;
     session.activity.touch();
-    let channels = open_channels(&app, &session).await?;
+    let channels = open_channels(&context, &session).await?;
     channels.agent.open_url(&open).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -83,11 +86,11 @@ pub(super) struct PasteRequest {
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
 pub(super) async fn paste(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(request): Json<PasteRequest>,
 ) -> Result<axum::Json<PasteResult>, ApiError> {
-    Ok(axum::Json(paste_into_tool(&app, &owned.row.id, &request.text).await?))
+    Ok(axum::Json(paste_into_tool(&context, &owned.row.id, &request.text).await?))
 }
 
 /// Request of `POST …/code`.
@@ -109,22 +112,22 @@ pub(super) struct CodeRequest {
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
 pub(super) async fn code(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(request): Json<CodeRequest>,
 ) -> Result<StatusCode, ApiError> {
-    paste_into_tool(&app, &owned.row.id, &request.code).await?;
+    paste_into_tool(&context, &owned.row.id, &request.code).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn paste_into_tool(app: &App, id: &SessionId, pasted: &Secret) -> Result<PasteResult, ApiError> {
+async fn paste_into_tool(context: &SessionContext, id: &SessionId, pasted: &Secret) -> Result<PasteResult, ApiError> {
     let text = pasted.expose().trim();
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         return Err(ApiError::new(Problem::Malformed, "the text must have 1 byte to 16 KiB and no control characters"));
     }
-    let (_, session) = require_active(app, id).await?;
+    let (_, session) = require_active(context, id).await?;
     session.activity.touch();
-    let channels = open_channels(app, &session).await?;
+    let channels = open_channels(context, &session).await?;
     let paste = Paste { text: Secret::new(text.to_owned()) };
     Ok(channels.agent.paste(&paste).await?)
 }
@@ -138,12 +141,12 @@ async fn paste_into_tool(app: &App, id: &SessionId, pasted: &Secret) -> Result<P
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
 pub(super) async fn method(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(request): Json<MethodRequest>,
 ) -> Result<axum::Json<SessionView>, ApiError> {
-    let row = change_method::change_method(&app, &owned.row.id, &request.method).await?;
-    Ok(axum::Json(view::view(&app, &row).await?))
+    let row = change_method::change_method(&context, &owned.row.id, &request.method).await?;
+    Ok(axum::Json(view::view(&context, &row).await?))
 }
 
 /// Request of `POST …/type`.
@@ -165,7 +168,7 @@ pub(super) struct TypeRequest {
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
 pub(super) async fn type_text(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(text): Json<TypeRequest>,
 ) -> Result<StatusCode, ApiError> {
@@ -173,9 +176,9 @@ pub(super) async fn type_text(
     if text.expose().len() > TEXT_BYTES_MAX || text.expose().chars().any(char::is_control) {
         return Err(ApiError::new(Problem::Malformed, "the text must have at most 16 KiB and no control characters"));
     }
-    let (_, session) = require_active(&app, &owned.row.id).await?;
+    let (_, session) = require_active(&context, &owned.row.id).await?;
     session.activity.touch();
-    let channels = open_channels(&app, &session).await?;
+    let channels = open_channels(&context, &session).await?;
     channels.agent.input(&Input { text, enter }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,8 +3,8 @@
 use super::body::Json;
 use crate::{
     api_error::ApiError,
-    app::App,
-    auth::{self, Caller},
+    auth::{Auth, Caller, login_links},
+    session::launcher::Launcher,
     session::{start, view},
 };
 use anteroom_wire::{
@@ -26,14 +26,15 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]
 pub(super) async fn start(
-    State(app): State<App>,
+    State(launcher): State<Launcher>,
+    State(auth): State<Auth>,
     caller: Caller,
     Json(request): Json<StartRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.require_not_viewer()?;
-    let owner = start::owner_of(&app, &caller, &request).await?;
-    let row = start::start(&app, &owner, &request).await?;
-    let viewer_url = auth::login_links::viewer_link(&app.auth, &row).await?;
-    let session = view::view(&app, &row).await?;
+    let owner = start::owner_of(&launcher, &caller, &request).await?;
+    let row = start::start(&launcher, &owner, &request).await?;
+    let viewer_url = login_links::viewer_link(&auth, &row).await?;
+    let session = view::view(&launcher, &row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
 }

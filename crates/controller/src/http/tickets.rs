@@ -3,8 +3,8 @@
 use super::body::{Json, OwnedSession};
 use crate::{
     api_error::ApiError,
-    app::App,
     clock, random,
+    session::context::SessionContext,
     session::{
         channels::require_active,
         rejections::{RejectedRequest, record_rejection},
@@ -56,7 +56,7 @@ impl From<TicketTarget> for TicketPurpose {
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
 pub(super) async fn create(
-    State(app): State<App>,
+    State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(request): Json<TicketRequest>,
 ) -> Result<axum::Json<Ticket>, ApiError> {
@@ -64,18 +64,22 @@ pub(super) async fn create(
         TicketTarget::Desktop => RejectedRequest::DesktopTicket,
         TicketTarget::Terminal => RejectedRequest::TerminalTicket,
     };
-    let created = create_ticket(&app, &owned, &request).await;
-    created.map(axum::Json).inspect_err(|error| record_rejection(&app.timeline, &owned.row.id, rejected, error))
+    let created = create_ticket(&context, &owned, &request).await;
+    created.map(axum::Json).inspect_err(|error| record_rejection(&context.timeline, &owned.row.id, rejected, error))
 }
 
-async fn create_ticket(app: &App, owned: &OwnedSession, request: &TicketRequest) -> Result<Ticket, ApiError> {
-    let (row, _) = require_active(app, &owned.row.id).await?;
+async fn create_ticket(
+    context: &SessionContext,
+    owned: &OwnedSession,
+    request: &TicketRequest,
+) -> Result<Ticket, ApiError> {
+    let (row, _) = require_active(context, &owned.row.id).await?;
     let view_only = request.view_only;
     if view_only && matches!(request.purpose, TicketTarget::Terminal) {
         return Err(ApiError::new(Problem::Malformed, "view_only is supported only for the desktop"));
     }
     let ticket = random::token(if view_only { VIEW_ONLY_PREFIX } else { "" });
-    let expires_in_s = app.config.sessions.ticket_s_max;
+    let expires_in_s = context.config.sessions.ticket_s_max;
     let new = NewTicket {
         hash: Sha256Hex::of_secret(&ticket),
         session: row.id,
@@ -83,6 +87,6 @@ async fn create_ticket(app: &App, owned: &OwnedSession, request: &TicketRequest)
         purpose: request.purpose.into(),
         expires_at_ms: clock::now() + expires_in_s * 1_000,
     };
-    app.store.create_ticket(&new).await?;
+    context.store.create_ticket(&new).await?;
     Ok(Ticket { ticket: ticket.expose().to_owned(), expires_in_s })
 }

@@ -1,6 +1,6 @@
 //! `GET /api/webhook`.
 
-use crate::{api_error::ApiError, app::App, auth::Caller, webhook};
+use crate::{api_error::ApiError, auth::Caller, session::context::SessionContext, webhook};
 use anteroom_wire::{ProblemBody, operations::WebhookReport};
 use axum::{Json, extract::State};
 
@@ -9,7 +9,10 @@ use axum::{Json, extract::State};
     (status = 200, description = "The status of webhook delivery.", body = WebhookReport),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn read(State(app): State<App>, caller: Caller) -> Result<Json<WebhookReport>, ApiError> {
+pub(super) async fn read(
+    State(context): State<SessionContext>,
+    caller: Caller,
+) -> Result<Json<WebhookReport>, ApiError> {
     caller.require_operator()?;
-    Ok(Json(webhook::report(&app).await?))
+    Ok(Json(webhook::report(&context).await?))
 }

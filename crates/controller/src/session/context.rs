@@ -1,7 +1,7 @@
 //! What operations on sessions and stored credentials share.
 
 use super::{registry::SessionRegistry, timeline::Timeline, use_credential::exec_cache::ExecCache};
-use crate::{config::Config, outbox::Outbox, providers::Providers};
+use crate::{config::Config, db_metrics::DbMetrics, outbox::Outbox, providers::Providers};
 use anteroom_store::Store;
 use anteroom_vault::KeyRing;
 use anteroom_wire::CallerId;
@@ -15,6 +15,8 @@ pub struct SessionContext {
     pub config: Arc<Config>,
     /// The database.
     pub store: Store,
+    /// Database write metrics.
+    pub db_metrics: Arc<DbMetrics>,
     /// The encryption keys of stored credentials.
     pub vault: KeyRing,
     /// The providers and their tools.

@@ -11,7 +11,7 @@
 use anteroom_testbed::{
     FakeRfbServer, PausePoint, Script,
     plain_process::{PlainMachineConfig, RFB_SOCKET, SimulatedMemory},
-    script, served,
+    script, serve,
 };
 use anyhow::Context;
 use rustix::{
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         ["machine", config] => machine(config),
         ["desktop", socket, name, width, height] => desktop(socket, name, width, height),
         ["tool", script] => tool(Path::new(script)),
-        ["serve"] => serve(),
+        ["serve"] => run_server(),
         _ => Err(anyhow::anyhow!(
             "usage: machine JSON | desktop SOCKET NAME WIDTH HEIGHT | tool SCRIPT | serve | keeper RUN_DIR"
         )),
@@ -113,7 +113,7 @@ fn machine(config: &str) -> anyhow::Result<ExitCode> {
     }
     let mut config = serde_json::json!({
         "agent_socket": run_dir.join(anteroom_machine::AGENT_SOCKET),
-        "host_socket": run_dir.join(anteroom_machine::HOST_SOCKET),
+        "controller_socket": run_dir.join(anteroom_machine::HOST_SOCKET),
         "work_dir": run_dir.join("work"),
         "home": run_dir.join("home"),
         "rfb_socket": run_dir.join(RFB_SOCKET),
@@ -162,7 +162,7 @@ fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Resul
     })
 }
 
-fn serve() -> anyhow::Result<ExitCode> {
+fn run_server() -> anyhow::Result<ExitCode> {
     let launch = serde_json::from_reader(std::io::stdin().lock()).context("the server's launch configuration")?;
     let reactor = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     reactor.block_on(serve::run(launch))?;

@@ -328,7 +328,7 @@ fn settings(dir: &Path, config: &TestConfig) -> anyhow::Result<String> {
 pub(crate) fn host_overrides_table(overrides: &BTreeMap<String, SocketAddr>) -> toml::Table {
     let overrides: toml::Table =
         overrides.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
-    toml::Table::from_iter([("egress".into(), toml::Table::from_iter([("answers".into(), overrides.into())]).into())])
+    toml::Table::from_iter([("egress".into(), toml::Table::from_iter([("overrides".into(), overrides.into())]).into())])
 }
 
 fn merge(under: &mut toml::Table, over: toml::Table) {

@@ -265,7 +265,7 @@ async fn callback_with_wrong_state_ends_released_tool() {
     tool.wait_for("Paste code here if prompted >").await.unwrap();
     let browser = reqwest::Client::builder().no_proxy().build().unwrap();
     let response = browser.get(format!("{back}?code=any&state=another")).send().await.unwrap();
-    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     assert_eq!(tool.wait_exit().await.unwrap(), 1);
     check_screen(SCREENS, "login-wrong-state", &tool.screen().await.unwrap()).unwrap();
     assert!(tool.complete_credential().unwrap().is_none());

@@ -47,7 +47,7 @@ async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
     let machine = server.machines().remove(0);
     let machine_processes = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
     server.kill_server().await.unwrap();
-    signal(machine_processes.process, Signal::STOP).unwrap();
+    send_signal(machine_processes.process, Signal::STOP).unwrap();
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
     let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
@@ -129,11 +129,11 @@ async fn method_chosen_while_the_agent_is_unreachable_is_sent_when_it_responds()
     let settings = "[machines]\nping_every_ms = 200\nping_ms_max = 1000\nliveness_timeout_s = 120\n";
     let (server, api, id, machine) = start_usual_method(settings).await;
     let machine_processes = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
-    signal(machine_processes.process, Signal::STOP).unwrap();
+    send_signal(machine_processes.process, Signal::STOP).unwrap();
     let response = choose_other(&api, &id).await.unwrap();
     assert!(response.status >= 500, "the agent does not answer: {} {}", response.status, response.text);
     api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
-    signal(machine_processes.process, Signal::CONT).unwrap();
+    send_signal(machine_processes.process, Signal::CONT).unwrap();
     wait_tool_started(&server, &machine, "other").await;
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!((view.method.as_str(), view.generation), ("other", 1));
@@ -145,14 +145,14 @@ async fn method_change_completes_when_the_client_disconnects() {
     let settings = "[machines]\nping_ms_max = 120000\nliveness_timeout_s = 240\n";
     let (server, api, id, machine) = start_usual_method(settings).await;
     let machine_processes = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
-    signal(machine_processes.process, Signal::STOP).unwrap();
+    send_signal(machine_processes.process, Signal::STOP).unwrap();
     tokio::select! {
         answer = choose_other(&api, &id) => panic!("a stopped machine's agent answered: {answer:?}"),
         chosen = api.wait_entry(&id, "method_chosen") => drop(chosen.unwrap()),
     }
     // After another response the server has noticed the disconnection of the first client.
     api.session(&id).await.unwrap();
-    signal(machine_processes.process, Signal::CONT).unwrap();
+    send_signal(machine_processes.process, Signal::CONT).unwrap();
     wait_tool_started(&server, &machine, "other").await;
     server.finish().await.unwrap();
 }

@@ -107,11 +107,11 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("controller/src/config.rs", "value_of_wrong_type_does_not_hide_other_errors"),
         ("controller/src/config.rs", "every_number_has_a_minimum_and_a_maximum"),
         ("controller/src/config.rs", "fractional_cpu_count_is_rejected"),
-        ("vault/tests/key_file.rs", "what_is_not_a_key_file_is_refused_by_cause_and_left_as_it_is"),
+        ("vault/tests/key_file.rs", "a_malformed_file_is_rejected_with_the_cause_and_not_changed"),
     ]),
     DocumentedScenario(25, "A sealed record in another row, or under an old key", &[
         ("store/tests/story/credentials.rs", "a_sealed_record_that_is_moved_to_another_row_does_not_open"),
-        ("vault/tests/sealing.rs", "rotation_keeps_old_records_readable_and_moves_them_to_the_new_key"),
+        ("vault/tests/sealing.rs", "rotation_keeps_old_records_readable_and_rewraps_them"),
     ]),
     DocumentedScenario(26, "Every enum value through the database; an old database", &[
         ("store/tests/story/transitions.rs", "every_end_with_every_reason_reads_back"),

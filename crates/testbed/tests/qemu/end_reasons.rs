@@ -84,7 +84,7 @@ async fn end_machine_by(end: impl FnOnce(&QemuServer, &MachineProcesses), expect
 #[tokio::test]
 async fn qemu_killed_vmm_is_reported_with_its_signal() {
     let kill =
-        |_: &QemuServer, machine_processes: &MachineProcesses| signal(machine_processes.process, Signal::KILL).unwrap();
+        |_: &QemuServer, machine_processes: &MachineProcesses| send_signal(machine_processes.process, Signal::KILL).unwrap();
     let (found, receipt) = end_machine_by(kill, Verdict::MachineKilled).await;
     assert!(found.sentence.contains("killed by signal 9"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::Killed { signal: 9 });
@@ -93,7 +93,7 @@ async fn qemu_killed_vmm_is_reported_with_its_signal() {
 #[tokio::test]
 async fn qemu_exited_vmm_is_reported_with_its_exit_code() {
     let end =
-        |_: &QemuServer, machine_processes: &MachineProcesses| signal(machine_processes.process, Signal::TERM).unwrap();
+        |_: &QemuServer, machine_processes: &MachineProcesses| send_signal(machine_processes.process, Signal::TERM).unwrap();
     let (found, receipt) = end_machine_by(end, Verdict::MachineExited).await;
     assert!(found.sentence.contains("exit code 0"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::Exited { code: 0 });
@@ -102,7 +102,7 @@ async fn qemu_exited_vmm_is_reported_with_its_exit_code() {
 #[tokio::test]
 async fn qemu_killed_keeper_ends_its_machine() {
     let kill =
-        |_: &QemuServer, machine_processes: &MachineProcesses| signal(machine_processes.keeper, Signal::KILL).unwrap();
+        |_: &QemuServer, machine_processes: &MachineProcesses| send_signal(machine_processes.keeper, Signal::KILL).unwrap();
     let (_, receipt) = end_machine_by(kill, Verdict::KeeperLost).await;
     assert_eq!(receipt.cause, ExitCause::KeeperLost);
 }
@@ -133,7 +133,7 @@ async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let (machine, machine_processes) = only_machine(&server);
-    signal(machine_processes.process, Signal::STOP).unwrap();
+    send_signal(machine_processes.process, Signal::STOP).unwrap();
     wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")), "{reason}");
@@ -158,11 +158,11 @@ async fn qemu_machine_resumed_before_the_timeout_continues() {
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let (machine, machine_processes) = only_machine(&server);
-    signal(machine_processes.process, Signal::STOP).unwrap();
+    send_signal(machine_processes.process, Signal::STOP).unwrap();
     api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
     // Longer than the timeout of any connection.
     sleep(Duration::from_secs(15)).await;
-    signal(machine_processes.process, Signal::CONT).unwrap();
+    send_signal(machine_processes.process, Signal::CONT).unwrap();
     api.wait_status(&id, Status::VmStarted).await.unwrap();
     viewer.whole_frame().await.expect("the same stream continues");
     let screen = run_in_shell(&server, &id, "echo [$MARK]", "[still-here]").await;

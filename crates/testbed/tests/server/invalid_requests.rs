@@ -14,7 +14,7 @@ fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
 }
 
 /// Starts a session and waits until its machine is ready.
-async fn start_ready(api: &ApiClient) -> Started {
+async fn start_ready(api: &ApiClient) -> StartResponse {
     let started = api.start("scripted").await.unwrap();
     api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
     started

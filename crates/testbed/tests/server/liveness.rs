@@ -66,7 +66,7 @@ async fn frozen_machine_is_stopped_as_hung_and_replaced() {
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let (machine, living) = only_machine(&server);
-    signal(living.process, Signal::STOP).unwrap();
+    send_signal(living.process, Signal::STOP).unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")), "{reason}");
     let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
@@ -86,7 +86,7 @@ async fn frozen_machine_without_restarts_left_fails_the_session_with_machine_hun
     let (_flags, server, api, id) = start_ready(&format!("{QUICK}{NO_RESTART}")).await;
     let viewer = api.desktop(&id).await.unwrap();
     let (machine, living) = only_machine(&server);
-    signal(living.process, Signal::STOP).unwrap();
+    send_signal(living.process, Signal::STOP).unwrap();
     wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
@@ -106,10 +106,10 @@ async fn machine_resumed_before_the_timeout_keeps_its_session_and_viewer() {
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let (machine, living) = only_machine(&server);
-    signal(living.process, Signal::STOP).unwrap();
+    send_signal(living.process, Signal::STOP).unwrap();
     api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
     wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
-    signal(living.process, Signal::CONT).unwrap();
+    send_signal(living.process, Signal::CONT).unwrap();
     wait_verdict(&api, &id, Verdict::WaitingForUser).await;
     viewer.whole_frame().await.expect("the same stream continues");
     assert_eq!(server.machines(), [machine]);
@@ -137,7 +137,7 @@ async fn machine_ends_with_its_killed_keeper_and_the_diagnosis_is_keeper_lost() 
     let (_flags, server, api, id) = start_ready(NO_RESTART).await;
     let viewer = api.desktop(&id).await.unwrap();
     let (machine, living) = only_machine(&server);
-    signal(living.keeper, Signal::KILL).unwrap();
+    send_signal(living.keeper, Signal::KILL).unwrap();
     assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4410);
     let found = wait_failed(&api, &id, "machine_failed", Verdict::KeeperLost).await;
     assert!(found.sentence.contains("keeper process was killed"), "{}", found.sentence);
@@ -151,7 +151,7 @@ async fn machine_ends_with_its_killed_keeper_and_the_diagnosis_is_keeper_lost() 
 async fn frozen_keeper_does_not_keep_the_machine_of_a_cancelled_session_alive() {
     let (_flags, server, api, id) = start_ready("").await;
     let (_, living) = only_machine(&server);
-    signal(living.keeper, Signal::STOP).unwrap();
+    send_signal(living.keeper, Signal::STOP).unwrap();
     api.cancel(&id).await.unwrap();
     api.wait_entry(&id, "machine_exited").await.unwrap();
     living.wait_exited().await.unwrap();

@@ -138,7 +138,7 @@ async fn built_in_providers_capture_the_files_of_their_tools() {
         };
         let sign_in = argv("sign-in", vec![Step::write(path, content), flags.wait_step("never")]);
         let says = r#"{"loggedIn": true} Logged in using ChatGPT; signed in as ada"#.to_owned();
-        let status = argv("status", vec![Step::ExpectFile { path: path.into(), says }]);
+        let status = argv("status", vec![Step::ExpectFile { path: path.into(), output: says }]);
         plan = plan.with_settings(&format!(
             "[providers.{provider}]\nargv = {sign_in}\n[providers.{provider}.credential]\nstatus_argv = {status}\n"
         ));

@@ -42,7 +42,7 @@ pub(crate) struct Agent {
     pub(crate) claim: ClaimSlot,
     pub(crate) tool: Tool,
     /// The state of the command with a stored credential.
-    pub(crate) use_run: RunState,
+    pub(crate) credential_command: RunState,
     /// The process id of the tool; `None`: it does not run.
     pub(crate) cli_pid: watch::Sender<Option<u32>>,
     /// The complete output of the command with a stored credential, after its exit.
@@ -84,7 +84,7 @@ impl Agent {
             proxy,
             claim: ClaimSlot::new(),
             tool: Tool::new(),
-            use_run: RunState::new(),
+            credential_command: RunState::new(),
             cli_pid: watch::Sender::new(None),
             final_output: watch::Sender::new(None),
             terminal_streams: Mutex::default(),

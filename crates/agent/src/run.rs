@@ -140,7 +140,7 @@ where
 pub(crate) async fn run_as_process(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (api_socket, controller_socket) = (config.agent_socket.clone(), config.host_socket.clone());
+    let (api_socket, controller_socket) = (config.agent_socket.clone(), config.controller_socket.clone());
     let environment = Environment::process(config)?;
     link_url_opener(&environment).context("the URL opener")?;
     let transports = Transports {

@@ -89,7 +89,7 @@ pub(crate) async fn run(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurp
             let code = check::run(agent, &claim).await;
             (code, changes.deliver_last().await)
         }
-        UsePurpose::Logout => (agent.use_run.wait_exit().await, false),
+        UsePurpose::Logout => (agent.credential_command.wait_exit().await, false),
     };
     agent.events.push(Event::UseCompleted { code, changed });
 }
@@ -112,7 +112,7 @@ impl<'a> ChangeDelivery<'a> {
                 self.deliver(&found).await;
             }
             tokio::select! {
-                code = agent.use_run.wait_exit() => return code,
+                code = agent.credential_command.wait_exit() => return code,
                 () = self.watch.wait_change() => {}
             }
         }

@@ -172,7 +172,7 @@ impl FileSnapshot {
 fn json_fault(bytes: &[u8], required: &[String]) -> Option<String> {
     // The parser's message could quote the text.
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else {
-        return Some("not whole JSON".to_owned());
+        return Some("not complete JSON".to_owned());
     };
     let missing: Vec<&str> = required
         .iter()
@@ -238,7 +238,7 @@ mod tests {
         let check = |content: &str| check(content, None, Some(SystemTime::UNIX_EPOCH));
         assert_eq!(check(complete), Ok(()));
         for cut in 1..complete.len() {
-            assert_eq!(check(&complete[..cut]), Err("not whole JSON".into()), "cut at {cut}");
+            assert_eq!(check(&complete[..cut]), Err("not complete JSON".into()), "cut at {cut}");
         }
         assert_eq!(check(" \n"), Err("empty".into()));
         assert_eq!(check(r#"{"tokens":{"access":""},"at":"s3cret"}"#), Err("missing /tokens/access".into()));

@@ -5,7 +5,7 @@
 //! ```json
 //! {
 //!   "agent_socket": "/tmp/m1/agent.sock",
-//!   "host_socket": "/tmp/m1/host.sock",
+//!   "controller_socket": "/tmp/m1/controller.sock",
 //!   "work_dir": "/tmp/m1/work",
 //!   "home": "/tmp/m1/home",
 //!   "rfb_socket": "/tmp/m1/rfb.sock",
@@ -32,7 +32,7 @@ pub(crate) struct Config {
     /// The socket that replaces the port on which the agent is the HTTP/2 server.
     pub(crate) agent_socket: PathBuf,
     /// The socket that replaces the port on which the agent is the HTTP/2 client.
-    pub(crate) host_socket: PathBuf,
+    pub(crate) controller_socket: PathBuf,
     /// The directory for the agent's own sockets and files.
     pub(crate) work_dir: PathBuf,
     /// The tool's home directory.
@@ -111,7 +111,7 @@ mod tests {
         let file = dir.path().join("agent.json");
         let dir_text = dir.path().display();
         let good = format!(
-            r#""agent_socket":"/a","host_socket":"/h","work_dir":"{dir_text}","home":"{dir_text}","image_hash":"x""#
+            r#""agent_socket":"/a","controller_socket":"/h","work_dir":"{dir_text}","home":"{dir_text}","image_hash":"x""#
         );
         std::fs::write(&file, format!("{{{good}}}")).unwrap();
         assert_eq!(Config::read(&file).unwrap().path, default_path());

@@ -114,8 +114,8 @@ mod tests {
         for dir in [&home, &work] {
             std::fs::create_dir(dir).unwrap();
         }
-        let (agent_socket, host_socket) = (dir.join("a"), dir.join("h"));
-        let config = serde_json::json!({ "agent_socket": agent_socket, "host_socket": host_socket, "work_dir": work, "home": home, "image_hash": "x" });
+        let (agent_socket, controller_socket) = (dir.join("a"), dir.join("h"));
+        let config = serde_json::json!({ "agent_socket": agent_socket, "controller_socket": controller_socket, "work_dir": work, "home": home, "image_hash": "x" });
         Environment::process(serde_json::from_value::<Config>(config).unwrap()).unwrap()
     }
 

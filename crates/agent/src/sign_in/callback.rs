@@ -1,6 +1,6 @@
 //! Relays the OAuth callback of the user's browser to the tool's listener on the loopback of this machine.
 //!
-//! The user's browser cannot reach that listener, so it ends on a page that does not load; its URL contains everything that the tool expected
+//! The user's browser cannot reach that listener, so it ends on a page that does not load; its URL contains everything that the tool waits
 //! for. The URL is requested here unchanged, but only after it was compared with the URL of the sign-in: a tool that gets the `state` of
 //! another sign-in gives up.
 

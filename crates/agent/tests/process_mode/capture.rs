@@ -112,7 +112,7 @@ async fn first_path_with_a_complete_credential_is_captured() {
     fs::create_dir(fixture.home(".demo")).unwrap();
     fs::create_dir(fixture.home(".config")).unwrap();
     fs::write(fixture.home(".demo/auth.json"), r#"{"tokens":{"access":7,"refresh":"s3c"}"#).unwrap();
-    assert_eq!(wait_rejection(&fixture, ".demo/auth.json").await, "not whole JSON");
+    assert_eq!(wait_rejection(&fixture, ".demo/auth.json").await, "not complete JSON");
     fs::write(fixture.home(".config/demo.json"), CREDENTIAL).unwrap();
     wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
     assert_eq!(files(&only_delivery(&fixture))[0].0, ".config/demo.json");
@@ -130,7 +130,7 @@ async fn file_from_the_image_is_ignored_until_it_is_replaced() {
     fs::write(fixture.home(".demo/auth.json"), &CREDENTIAL[..20]).unwrap();
     fixture
         .wait_event("truncated file rejected", |event| {
-            matches!(event, Event::CandidateRejected { why, .. } if why == "not whole JSON").then_some(())
+            matches!(event, Event::CandidateRejected { why, .. } if why == "not complete JSON").then_some(())
         })
         .await;
     let new = CREDENTIAL.replace("s3cret", "n3w");

@@ -87,7 +87,7 @@ async fn partial_file_is_delivered_only_when_complete() {
     fs::create_dir(fixture.home(".demo")).unwrap();
     claim_idle_tool(&fixture, &mut sender).await;
     fs::write(fixture.home(".demo/auth.json"), &CREDENTIAL[..30]).unwrap();
-    wait_rejection(&fixture, "not whole JSON").await;
+    wait_rejection(&fixture, "not complete JSON").await;
     fs::write(fixture.home(".demo/auth.json"), "{\"tokens\":{}}").unwrap();
     wait_rejection(&fixture, "missing /tokens/access").await;
     assert!(matches!(fixture.sign_in(&mut sender).await.capture, CaptureState::CandidateRejected { .. }));
@@ -150,7 +150,7 @@ async fn rejected_credential_is_resent_only_after_a_change() {
     // A rejection at the other path shows that another scan has run.
     fs::create_dir(fixture.home(".config")).unwrap();
     fs::write(fixture.home(".config/demo.json"), "{").unwrap();
-    wait_rejection(&fixture, "not whole JSON").await;
+    wait_rejection(&fixture, "not complete JSON").await;
     assert_eq!(delivered_contents(&fixture).len(), 1);
     let new = CREDENTIAL.replace("s3cret", "n3w");
     fs::write(fixture.home(".demo/auth.json"), &new).unwrap();

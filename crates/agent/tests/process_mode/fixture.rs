@@ -115,7 +115,7 @@ impl AgentFixture {
         }
         let mut config = serde_json::json!({
             "agent_socket": dir.path().join("agent.sock"),
-            "host_socket": dir.path().join("host.sock"),
+            "controller_socket": dir.path().join("host.sock"),
             "work_dir": dir.path().join("work"),
             "home": dir.path().join("home"),
             "rfb_socket": dir.path().join("rfb.sock"),

@@ -83,10 +83,12 @@ pub(super) fn terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> Result
         return Err(ApiError::new(Problem::TooManyViewers, format!("at most {STREAMS_MAX} terminal streams")));
     }
     let client =
-        attach(&agent.environment, &agent.supervisor.processes, &agent.terminal, cols, rows).map_err(|error| match error {
-            TerminalError::Down => ApiError::new(Problem::NotReady, error.to_string()),
-            TerminalError::Timeout | TerminalError::Rejected(_) | TerminalError::Start(_) => {
-                ApiError::new(Problem::Internal, error.to_string())
+        attach(&agent.environment, &agent.supervisor.processes, &agent.terminal, cols, rows).map_err(|error| {
+            match error {
+                TerminalError::Down => ApiError::new(Problem::NotReady, error.to_string()),
+                TerminalError::Timeout | TerminalError::Rejected(_) | TerminalError::Start(_) => {
+                    ApiError::new(Problem::Internal, error.to_string())
+                }
             }
         })?;
     let stream =

@@ -75,7 +75,7 @@ async fn control_one(agent: &Arc<Agent>, read: BufReader<OwnedReadHalf>, write: 
     if agent.sign_in.snapshot().cli == CliState::Running {
         record_exit(agent, HUNG_UP).await; // the terminal ended
     }
-    agent.use_run.finish(HUNG_UP); // a command that was started is not started again
+    agent.credential_command.finish(HUNG_UP); // a command that was started is not started again
     result
 }
 
@@ -110,7 +110,9 @@ impl PaneSession<'_> {
             (Some(UsePurpose::Check), _) => {
                 self.show_message("The tool is asked whether its credential is good.").await
             }
-            (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.use_run.start() => self.start(None).await,
+            (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.credential_command.start() => {
+                self.start(None).await
+            }
             (Some(UsePurpose::Exec | UsePurpose::Logout), _) => self.show_message("The command has ended.").await,
             (None, Some(prompt)) => {
                 self.ask_key(prompt);
@@ -188,7 +190,7 @@ impl PaneSession<'_> {
             (format!("{summary} Press Enter to start it again."), true)
         };
         let sent = send_command(&mut self.write, &PaneCommand::AppendMessage { text, offer_restart }, None).await;
-        self.agent.use_run.finish(code);
+        self.agent.credential_command.finish(code);
         sent
     }
 

@@ -3,7 +3,7 @@
 //! A flow runs once to record its writes, and then twice for each write, with a crash before and after it. After the crash the
 //! client repeats its request.
 
-use crate::{document, states::wait_no_machines};
+use crate::{document, states::wait_machines_removed};
 use anteroom_testbed::{
     ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
     measure_recovery::current_machine,
@@ -261,7 +261,7 @@ async fn crash_at_each_write(flow: Flow) {
         }
         rows.push_str("|\n");
     }
-    wait_no_machines(&server).await;
+    wait_machines_removed(&server).await;
     server.finish().await.unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     document::compare_section(&format!("crashes: {}", flow.title()), &format!("### During {}\n\n{rows}", flow.title()));

@@ -3,9 +3,9 @@
 use crate::{
     expectations::{Effect, Fault, ViewerOutcome},
     inject::{DatabaseFault, JUMP_MS, SmallFileSystem},
-    matrix::{FaultTable, POLL_INTERVAL, SETTLE_TIME, WAIT_LIMIT, observe_effect, outcome, patience},
+    matrix::{FaultTable, POLL_INTERVAL, SETTLE_TIME, WAIT_LIMIT, observe_effect, viewer_outcome, wait_limit},
     namespace,
-    states::{FaultFixture, FixtureOptions, State, wait_no_machines},
+    states::{FaultFixture, FixtureOptions, State, wait_machines_removed},
 };
 use anteroom_testbed::PausePoint;
 use anteroom_wire::{
@@ -218,7 +218,7 @@ async fn session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
         }
     }
     // Released only now: a late step of a start must not revive a cancelled session.
-    wait_no_machines(&fixture.server).await;
+    wait_machines_removed(&fixture.server).await;
     fixture.release_all().await;
     sleep(SETTLE_TIME).await;
     for held in &all {

@@ -4,7 +4,7 @@ use crate::{
     document,
     expectations::{Cell, Effect, FROZEN_READY_MS, Fault, ViewerOutcome, cell},
     inject::{self, MachinePart},
-    states::{FaultFixture, FixtureOptions, HeldSession, State, wait_no_machines},
+    states::{FaultFixture, FixtureOptions, HeldSession, State, wait_machines_removed},
     viewer::SocketEnd,
 };
 use anteroom_testbed::PausePoint;
@@ -88,7 +88,7 @@ impl FaultTable {
             row(&mut rows, seen.state, &actual);
             eprintln!("{:?} {}: {:?}", self.fault, seen.state, seen.took);
         }
-        wait_no_machines(&fixture.server).await;
+        wait_machines_removed(&fixture.server).await;
         if !self.failures.is_empty() {
             eprintln!("{}", fixture.server.log().lines().rev().take(60).collect::<Vec<_>>().join("\n"));
         }
@@ -258,7 +258,7 @@ async fn frozen_machine_is_detected_and_replaced() {
     };
     let end = waiting.finish_session(&held.id, Status::Completed).await;
     waiting.check_ended_once(&end).await.unwrap();
-    wait_no_machines(&waiting.server).await;
+    wait_machines_removed(&waiting.server).await;
     waiting.server.finish().await.unwrap();
 
     let mut fixture = FaultFixture::start(FixtureOptions::default()).await;

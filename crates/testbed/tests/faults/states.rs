@@ -220,7 +220,7 @@ impl FaultFixture {
         self.server.start_server().await.unwrap();
         let id = self.api().start("scripted").await.unwrap().session.id;
         self.api().wait_status(&id, Status::Expired).await.unwrap();
-        wait_no_machines(&self.server).await;
+        wait_machines_removed(&self.server).await;
         self.server.stop_server().await.unwrap();
         fs::write(&config, config_text).unwrap();
         self.server.start_server().await.unwrap();
@@ -254,7 +254,7 @@ impl FaultFixture {
             generation = next;
         }
         self.add(State::Failed, id, None, generation);
-        wait_no_machines(&self.server).await;
+        wait_machines_removed(&self.server).await;
     }
 
     async fn start_active_sessions(&mut self, options: FixtureOptions) {

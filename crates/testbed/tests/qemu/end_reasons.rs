@@ -83,8 +83,9 @@ async fn end_machine_by(end: impl FnOnce(&QemuServer, &MachineProcesses), expect
 
 #[tokio::test]
 async fn qemu_killed_vmm_is_reported_with_its_signal() {
-    let kill =
-        |_: &QemuServer, machine_processes: &MachineProcesses| send_signal(machine_processes.process, Signal::KILL).unwrap();
+    let kill = |_: &QemuServer, machine_processes: &MachineProcesses| {
+        send_signal(machine_processes.process, Signal::KILL).unwrap()
+    };
     let (found, receipt) = end_machine_by(kill, Verdict::MachineKilled).await;
     assert!(found.sentence.contains("killed by signal 9"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::Killed { signal: 9 });
@@ -92,8 +93,9 @@ async fn qemu_killed_vmm_is_reported_with_its_signal() {
 
 #[tokio::test]
 async fn qemu_exited_vmm_is_reported_with_its_exit_code() {
-    let end =
-        |_: &QemuServer, machine_processes: &MachineProcesses| send_signal(machine_processes.process, Signal::TERM).unwrap();
+    let end = |_: &QemuServer, machine_processes: &MachineProcesses| {
+        send_signal(machine_processes.process, Signal::TERM).unwrap()
+    };
     let (found, receipt) = end_machine_by(end, Verdict::MachineExited).await;
     assert!(found.sentence.contains("exit code 0"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::Exited { code: 0 });
@@ -101,8 +103,9 @@ async fn qemu_exited_vmm_is_reported_with_its_exit_code() {
 
 #[tokio::test]
 async fn qemu_killed_keeper_ends_its_machine() {
-    let kill =
-        |_: &QemuServer, machine_processes: &MachineProcesses| send_signal(machine_processes.keeper, Signal::KILL).unwrap();
+    let kill = |_: &QemuServer, machine_processes: &MachineProcesses| {
+        send_signal(machine_processes.keeper, Signal::KILL).unwrap()
+    };
     let (_, receipt) = end_machine_by(kill, Verdict::KeeperLost).await;
     assert_eq!(receipt.cause, ExitCause::KeeperLost);
 }

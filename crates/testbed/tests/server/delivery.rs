@@ -169,7 +169,7 @@ async fn second_delivery_is_ignored() {
     assert_eq!((view.status, view.credential.map(|kept| kept.id)), (Status::Completed, Some(credential.clone())));
     // Immediately and after the machine is removed; the same and different bytes.
     for content in [GOOD, "{\"token\": \"two\"}"] {
-        let again: Delivered = agent.deliver(&agent.delivery(content)).await.read().unwrap();
+        let again: DeliveryResult = agent.deliver(&agent.delivery(content)).await.read().unwrap();
         assert_eq!(again, DeliveryResult::Ignored);
         wait_no_machines(&server).await;
     }
@@ -202,7 +202,7 @@ async fn delivery_to_a_cancelled_session_is_ignored() {
     let (_flags, server) = start_idle("").await;
     let (api, agent) = (server.backend().unwrap(), FakeAgent::start(&server).await);
     api.cancel(&agent.session).await.unwrap();
-    let late: Delivered = agent.deliver(&agent.delivery(GOOD)).await.read().unwrap();
+    let late: DeliveryResult = agent.deliver(&agent.delivery(GOOD)).await.read().unwrap();
     assert_eq!(late, DeliveryResult::Ignored);
     assert_eq!(api.session(&agent.session).await.unwrap().status, Status::Cancelled);
     assert_eq!(api.credentials().await.unwrap().credentials, []);
@@ -225,7 +225,7 @@ async fn credential_deletion_is_idempotent_and_keeps_the_session_completed() {
     }
     assert_eq!(api.session(&agent.session).await.unwrap().status, Status::Completed);
     // After the deletion the session still ignores deliveries.
-    let again: Delivered = agent.deliver(&agent.delivery(GOOD)).await.read().unwrap();
+    let again: DeliveryResult = agent.deliver(&agent.delivery(GOOD)).await.read().unwrap();
     assert_eq!(again, DeliveryResult::Ignored);
     let kept = api.get(&format!("/api/auth/session/{}/credentials", agent.session)).await.unwrap();
     assert!(!kept.text.contains(credential.as_str()), "{}", kept.text);

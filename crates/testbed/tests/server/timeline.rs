@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) struct DatabaseLock(SqliteConnection);
 
 impl DatabaseLock {
-    pub(crate) async fn take(server: &TestServer) -> Self {
+    pub(crate) async fn acquire(server: &TestServer) -> Self {
         let database =
             SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
         let mut connection = database.connect().await.unwrap();

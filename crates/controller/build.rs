@@ -1,4 +1,4 @@
-//! The binary carries the pages and the providers' descriptors: a file that comes or goes there is a reason to build again.
+//! Rebuilds the crate when the embedded web pages or provider descriptors change, including added and removed files.
 
 fn main() {
     println!("cargo::rerun-if-changed=../../web/dist");

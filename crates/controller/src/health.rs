@@ -5,7 +5,7 @@ use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
 
 /// Number of reconciliation intervals without a finished reconciliation before the server is degraded. A briefly locked database
-/// is reported by its own check.
+/// is reported by the `store` check.
 const MISSED_RECONCILIATIONS_MAX: u64 = 5;
 /// Minimum time without a finished reconciliation before the server is degraded, milliseconds.
 const RECONCILIATION_LATE_MS_MIN: u64 = 30_000;

@@ -1,16 +1,16 @@
-//! A disk that takes no more. In a program of its own: the limit that stands for the full disk holds for the whole process.
-#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+//! A full disk. In a separate program, because the file size limit that simulates it applies to the whole process.
+#![allow(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
 use anteroom_store::{NewCaller, Role, Settings, Sha256Hex, Store, StoreErrorKind};
 use anteroom_wire::CallerId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// `SIGXFSZ` on Linux: sent with the refused write, deadly unless somebody listens (setrlimit(2)).
+/// `SIGXFSZ` on Linux: sent with the failed write, ends the process unless it is handled (setrlimit(2)).
 const SIGXFSZ: i32 = 25;
 
 #[tokio::test]
-async fn a_disk_that_takes_no_more_is_unavailable_and_nothing_is_lost() {
+async fn a_full_disk_is_unavailable_and_loses_no_data() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("anteroom.db");
     let store = Store::open(&path, Settings::default()).await.unwrap();
@@ -24,19 +24,19 @@ async fn a_disk_that_takes_no_more_is_unavailable_and_nothing_is_lost() {
     };
     store.create_caller(&caller(1)).await.unwrap();
 
-    let _heard = signal(SignalKind::from_raw(SIGXFSZ)).unwrap();
+    let _handler = signal(SignalKind::from_raw(SIGXFSZ)).unwrap();
     let before = getrlimit(Resource::Fsize);
     let log = std::fs::metadata(directory.path().join("anteroom.db-wal")).unwrap().len();
     setrlimit(Resource::Fsize, Rlimit { current: Some(log + 4096), ..before }).unwrap();
     let error = store.create_caller(&caller(2)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
-    // And again: the failed transaction must not spoil the connection for those that follow.
+    // And again: the failed transaction must not break the connection for later ones.
     let error = store.create_caller(&caller(3)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
     setrlimit(Resource::Fsize, before).unwrap();
 
     store.check().await.unwrap();
     assert!(store.caller(&caller(1).id).await.unwrap().is_some());
-    assert_eq!(store.caller(&caller(2).id).await.unwrap(), None, "half a write is none");
+    assert_eq!(store.caller(&caller(2).id).await.unwrap(), None, "the failed write has no effect");
     store.create_caller(&caller(2)).await.unwrap();
 }

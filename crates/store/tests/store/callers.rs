@@ -1,4 +1,4 @@
-//! Callers, passes and tickets: known by hash, used once, ended in time.
+//! Callers, login tokens and tickets: found by hash, redeemed once, expiring.
 
 use crate::fixture::{HOUR, NOW, StoreFixture, session_id};
 use anteroom_store::{
@@ -27,12 +27,12 @@ async fn every_role_reads_back_and_is_found_by_its_token() {
         assert_eq!((found.role, found.name), (role, "Ada".to_owned()));
     }
     assert_eq!(fixture.store.caller_by_token(&Sha256Hex::of(b"guess"), NOW).await.unwrap(), None);
-    // The fixture's own backend, and two of the three: viewers are not listed.
+    // The backend of the fixture and two of the three: viewers are not listed.
     assert_eq!(fixture.store.callers(10).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
-async fn a_revoked_or_expired_caller_is_nobody() {
+async fn a_revoked_or_expired_caller_is_not_found() {
     let fixture = StoreFixture::new().await;
     let short =
         NewCaller { expires_at_ms: Some(NOW + 10), ..fixture.new_caller(caller_id(1), Role::Operator, "short") };
@@ -56,24 +56,24 @@ async fn a_token_belongs_to_one_caller() {
 }
 
 #[tokio::test]
-async fn every_kind_of_pass_opens_once() {
+async fn every_kind_of_login_token_is_redeemed_once() {
     let fixture = StoreFixture::new().await;
     let session = fixture.session().await.id;
     for scope in [LoginScope::Operator { name: "Ada".to_owned() }, LoginScope::Session { session }] {
         let hash = Sha256Hex::of(format!("{scope:?}").as_bytes());
         let new = NewLoginToken { hash: hash.clone(), scope: scope.clone(), expires_at_ms: NOW + 10 };
         fixture.store.create_login_token(&new).await.unwrap();
-        let tries: Vec<_> = (0..10)
+        let attempts: Vec<_> = (0..10)
             .map(|_| {
                 let (store, hash) = (fixture.store.clone(), hash.clone());
                 tokio::spawn(async move { store.redeem_login_token(&hash, NOW + 9).await.unwrap() })
             })
             .collect();
-        let mut opened = Vec::new();
-        for one in tries {
-            opened.extend(one.await.unwrap());
+        let mut redeemed = Vec::new();
+        for one in attempts {
+            redeemed.extend(one.await.unwrap());
         }
-        assert_eq!(opened, [scope]);
+        assert_eq!(redeemed, [scope]);
     }
     let old = NewLoginToken {
         hash: Sha256Hex::of(b"old"),
@@ -86,7 +86,7 @@ async fn every_kind_of_pass_opens_once() {
 }
 
 #[tokio::test]
-async fn every_kind_of_ticket_opens_its_own_door_once() {
+async fn every_kind_of_ticket_is_redeemed_once_for_its_purpose() {
     let fixture = StoreFixture::new().await;
     let (session, other) = (fixture.session().await.id, fixture.session().await.id);
     for purpose in TicketPurpose::ALL.iter().copied() {
@@ -103,7 +103,7 @@ async fn every_kind_of_ticket_opens_its_own_door_once() {
 }
 
 #[tokio::test]
-async fn a_ticket_ends_in_time_and_with_its_caller() {
+async fn a_ticket_expires_and_is_revoked_with_its_caller() {
     let fixture = StoreFixture::new().await;
     let session = fixture.session().await.id;
     let late = ticket(&fixture, "late", &session, TicketPurpose::Desktop);
@@ -123,15 +123,15 @@ async fn a_ticket_ends_in_time_and_with_its_caller() {
 }
 
 #[tokio::test]
-async fn purge_removes_what_is_spent_and_nothing_else() {
+async fn purge_removes_only_used_and_expired_rows() {
     let fixture = StoreFixture::new().await;
     let session = fixture.session().await.id;
-    let pass = |text: &str, expires_at_ms| NewLoginToken {
+    let login_token = |text: &str, expires_at_ms| NewLoginToken {
         hash: Sha256Hex::of(text.as_bytes()),
         scope: LoginScope::Session { session: session.clone() },
         expires_at_ms,
     };
-    for new in [pass("used", NOW + HOUR), pass("old", NOW + 1), pass("good", NOW + HOUR)] {
+    for new in [login_token("used", NOW + HOUR), login_token("old", NOW + 1), login_token("good", NOW + HOUR)] {
         fixture.store.create_login_token(&new).await.unwrap();
     }
     fixture.store.redeem_login_token(&Sha256Hex::of(b"used"), NOW).await.unwrap().unwrap();
@@ -141,7 +141,7 @@ async fn purge_removes_what_is_spent_and_nothing_else() {
     fixture.store.create_ticket(&old).await.unwrap();
     let viewer = fixture.new_caller(caller_id(1), Role::Viewer(session.clone()), "viewer");
     fixture.store.create_caller(&NewCaller { expires_at_ms: Some(NOW + 1), ..viewer }).await.unwrap();
-    // Revoked, but sessions are its own: it stays on the record.
+    // Revoked, but it owns sessions: its row stays.
     fixture.store.revoke_caller(&fixture.owner, NOW).await.unwrap();
 
     let purged = fixture.store.purge(NOW + 1).await.unwrap();

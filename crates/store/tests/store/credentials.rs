@@ -1,4 +1,4 @@
-//! Stored once, completed together, leased on the record, deleted for good, and plaintext nowhere.
+//! Storing, completing, leasing and deleting credentials; no plaintext in the files.
 
 use crate::fixture::{NOW, StoreFixture, event, session_id};
 use anteroom_store::{
@@ -9,7 +9,7 @@ use anteroom_wire::{CallerId, CredentialId, Problem};
 use sqlx::Executor;
 
 #[tokio::test]
-async fn a_delivery_stores_and_completes_together_and_reads_back() {
+async fn a_delivery_stores_the_credential_and_completes_the_session() {
     let fixture = StoreFixture::new().await;
     let (row, credential) = fixture.completed(b"the credential").await;
     assert_eq!(row.end().unwrap().outcome, SessionOutcome::Completed(credential.clone()));
@@ -42,7 +42,7 @@ async fn a_second_delivery_is_ignored() {
 }
 
 #[tokio::test]
-async fn of_many_deliveries_at_once_one_is_stored() {
+async fn only_one_of_concurrent_deliveries_is_stored() {
     let fixture = std::sync::Arc::new(StoreFixture::new().await);
     let row = fixture.session_with_machine("agent").await;
     let deliveries: Vec<_> = (0..20)
@@ -76,13 +76,17 @@ async fn a_delivery_to_a_cancelled_session_is_ignored_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_or_an_old_machine_delivers_nothing() {
+async fn a_delivery_with_a_wrong_token_or_generation_is_rejected() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session_with_machine("agent").await;
     assert_eq!(fixture.deliver(&row, "another", 1, b"x").await, Completed::WrongToken);
     assert_eq!(fixture.deliver(&row, "agent", 2, b"x").await, Completed::WrongToken);
     let fresh = fixture.session().await;
-    assert_eq!(fixture.deliver(&fresh, "agent", 1, b"x").await, Completed::WrongToken, "no machine, no token");
+    assert_eq!(
+        fixture.deliver(&fresh, "agent", 1, b"x").await,
+        Completed::WrongToken,
+        "without a machine there is no token"
+    );
 
     let token = Sha256Hex::of(b"second agent");
     let replaced =
@@ -122,11 +126,11 @@ async fn a_completion_that_fails_halfway_stores_nothing() {
 
     sql.execute("DROP TRIGGER no_entries").await.unwrap();
     let again = fixture.store.complete_with_credential(&completion, event("credential_stored")).await.unwrap();
-    assert!(matches!(again, Completed::Stored { .. }), "the same delivery counts when the database works again");
+    assert!(matches!(again, Completed::Stored { .. }), "the same delivery succeeds when the database works again");
 }
 
 #[tokio::test]
-async fn each_lease_is_on_the_record_and_none_is_given_without_it() {
+async fn every_lease_is_recorded() {
     let fixture = StoreFixture::new().await;
     let (_, credential) = fixture.completed(b"secret").await;
     for number in 1..=3 {
@@ -143,7 +147,7 @@ async fn each_lease_is_on_the_record_and_none_is_given_without_it() {
 }
 
 #[tokio::test]
-async fn deletion_wipes_the_bytes_keeps_the_record_and_may_be_repeated() {
+async fn deletion_erases_the_bytes_keeps_the_row_and_is_idempotent() {
     let fixture = StoreFixture::new().await;
     let (row, credential) = fixture.completed(&[7; 64]).await;
     let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
@@ -155,7 +159,7 @@ async fn deletion_wipes_the_bytes_keeps_the_record_and_may_be_repeated() {
     let unknown = CredentialId::from_parts(0, [0; 10]);
     assert_eq!(fixture.store.delete_credential(&unknown, NOW).await.unwrap(), Deletion::NotFound);
 
-    assert!(!fixture.on_disk(tail), "the sealed bytes are gone from the files");
+    assert!(!fixture.on_disk(tail), "the sealed bytes were erased from the files");
     assert_eq!(fixture.store.read_back(&credential).await.unwrap(), None);
     assert_eq!(fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap(), None);
     assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
@@ -165,7 +169,7 @@ async fn deletion_wipes_the_bytes_keeps_the_record_and_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn an_owner_sees_only_its_own_credentials() {
+async fn an_owner_lists_only_its_credentials() {
     let fixture = StoreFixture::new().await;
     let (_, credential) = fixture.completed(b"secret").await;
     let other = CallerId::from_parts(NOW, [5; 10]);
@@ -178,7 +182,7 @@ async fn an_owner_sees_only_its_own_credentials() {
 }
 
 #[tokio::test]
-async fn a_sealed_record_that_is_moved_to_another_row_does_not_open() {
+async fn a_sealed_record_moved_to_another_row_cannot_be_unsealed() {
     let fixture = StoreFixture::new().await;
     let ((_, from), (row, to)) = (fixture.completed(b"mine").await, fixture.completed(b"theirs").await);
     let mut sql = fixture.sql().await;
@@ -190,11 +194,11 @@ async fn a_sealed_record_that_is_moved_to_another_row_does_not_open() {
         .unwrap();
     let sealed = fixture.store.read_back(&to).await.unwrap().unwrap();
     let binding = Binding { record: &to, owner: &row.owner, provider: &row.provider, session: &row.id };
-    assert_eq!(fixture.ring.unseal(&binding, &sealed).unwrap_err(), SealError::OtherBinding);
+    assert_eq!(fixture.ring.unseal(&binding, &sealed).unwrap_err(), SealError::WrongBinding);
 }
 
 #[tokio::test]
-async fn rotation_wraps_every_record_again_and_frees_the_old_key() {
+async fn rotation_rewraps_every_record_and_frees_the_old_key() {
     let fixture = StoreFixture::new().await;
     assert!(!fixture.store.has_sealed_credentials().await.unwrap());
     let (row, credential) = fixture.completed(b"secret").await;
@@ -207,7 +211,10 @@ async fn rotation_wraps_every_record_again_and_frees_the_old_key() {
     for (id, sealed) in fixture.store.sealed_with(old, 10).await.unwrap() {
         let again = ring.rewrap(&sealed).unwrap();
         assert!(fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap());
-        assert!(!fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap(), "once is enough");
+        assert!(
+            !fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap(),
+            "the old bytes were already replaced"
+        );
     }
     assert_eq!(fixture.store.keys_in_use().await.unwrap(), [ring.current()]);
     assert_eq!(fixture.store.sealed_with(old, 10).await.unwrap(), []);
@@ -217,18 +224,18 @@ async fn rotation_wraps_every_record_again_and_frees_the_old_key() {
 }
 
 #[tokio::test]
-async fn no_plaintext_and_no_token_is_in_the_files() {
+async fn the_database_files_contain_no_plaintext_and_no_token() {
     let fixture = StoreFixture::new().await;
     let canary = b"CANARY-7f3a-plaintext-of-a-credential";
     let (row, credential) = fixture.completed(canary).await;
     fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
-    let pass = anteroom_store::NewLoginToken {
-        hash: Sha256Hex::of(b"CANARY-pass"),
+    let login_token = anteroom_store::NewLoginToken {
+        hash: Sha256Hex::of(b"CANARY-token"),
         scope: anteroom_store::LoginScope::Session { session: row.id.clone() },
         expires_at_ms: NOW + 1,
     };
-    fixture.store.create_login_token(&pass).await.unwrap();
-    assert!(fixture.on_disk(row.id.as_str().as_bytes()), "the search finds what is there");
+    fixture.store.create_login_token(&login_token).await.unwrap();
+    assert!(fixture.on_disk(row.id.as_str().as_bytes()), "the search works");
     for secret in [&canary[..], b"CANARY", b"token-1", b"agent\0"] {
         assert!(!fixture.on_disk(secret));
     }

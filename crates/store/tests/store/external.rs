@@ -1,4 +1,4 @@
-//! External machines: one live session at a time has one.
+//! External machines: only one active session at a time uses one.
 
 use crate::fixture::{NOW, StoreFixture, event, session_id};
 use anteroom_store::{
@@ -25,7 +25,7 @@ async fn a_session_on_an_external_machine_has_its_name_and_token_from_the_start(
 }
 
 #[tokio::test]
-async fn twenty_starts_at_once_for_one_external_machine_are_one_session_and_nineteen_refusals() {
+async fn only_one_of_twenty_concurrent_starts_gets_the_external_machine() {
     let fixture = StoreFixture::new().await;
     let starts: Vec<_> = (0..20)
         .map(|_| {
@@ -33,22 +33,22 @@ async fn twenty_starts_at_once_for_one_external_machine_are_one_session_and_nine
             tokio::spawn(async move { store.create_session(&new, event("accepted")).await.unwrap() })
         })
         .collect();
-    let (mut new, mut taken) = (Vec::new(), Vec::new());
+    let (mut new, mut in_use) = (Vec::new(), Vec::new());
     for start in starts {
         match start.await.unwrap() {
             Created::New(row) => new.push(row.id),
-            Created::MachineInUse(row) => taken.push(row.id),
+            Created::MachineInUse(row) => in_use.push(row.id),
             other @ (Created::Existing(_) | Created::IdempotencyKeyReused(_)) => panic!("{other:?}"),
         }
     }
-    assert_eq!((new.len(), taken.len()), (1, 19));
-    assert!(taken.iter().all(|id| *id == new[0]), "the refusal names who has it");
+    assert_eq!((new.len(), in_use.len()), (1, 19));
+    assert!(in_use.iter().all(|id| *id == new[0]), "the conflict names the session that uses it");
     let other = fixture.store.create_session(&on(&fixture, "another"), event("accepted")).await.unwrap();
     assert!(matches!(other, Created::New(_)), "another machine is free");
 }
 
 #[tokio::test]
-async fn an_external_machine_is_free_again_when_its_session_has_ended() {
+async fn an_external_machine_is_available_after_its_session_ended() {
     let fixture = StoreFixture::new().await;
     let Created::New(row) = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap()
     else {
@@ -61,7 +61,7 @@ async fn an_external_machine_is_free_again_when_its_session_has_ended() {
 }
 
 #[tokio::test]
-async fn a_repeated_start_finds_its_own_session_also_while_another_has_the_machine() {
+async fn a_repeated_start_finds_its_session_even_if_another_uses_the_machine() {
     let fixture = StoreFixture::new().await;
     let key = IdempotencyKey { key: "click".to_owned(), request: Sha256Hex::of(b"desk") };
     let again = || NewSession { idempotency: Some(key.clone()), ..on(&fixture, "desk") };
@@ -69,7 +69,7 @@ async fn a_repeated_start_finds_its_own_session_also_while_another_has_the_machi
         panic!()
     };
     let found = fixture.store.create_session(&again(), event("accepted")).await.unwrap();
-    assert!(matches!(found, Created::Existing(row) if row.id == first.id), "while it lives");
+    assert!(matches!(found, Created::Existing(row) if row.id == first.id), "while it is active");
     let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
     fixture.done(&first.id, Expect::Active, end, "cancelled").await;
     fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_repeated_start_finds_its_own_session_also_while_another_has_the_machi
 }
 
 #[tokio::test]
-async fn the_database_itself_refuses_a_second_live_session_for_one_external_machine() {
+async fn constraints_allow_only_one_active_session_per_external_machine() {
     let fixture = StoreFixture::new().await;
     fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap();
     let other = fixture.session().await;
@@ -88,7 +88,7 @@ async fn the_database_itself_refuses_a_second_live_session_for_one_external_mach
 }
 
 #[tokio::test]
-async fn its_agents_token_completes_it_and_another_does_not() {
+async fn only_the_agent_token_of_the_external_machine_completes_the_session() {
     let fixture = StoreFixture::new().await;
     let Created::New(row) = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap()
     else {

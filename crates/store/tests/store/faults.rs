@@ -1,4 +1,4 @@
-//! A database that is locked, read-only or wrong is told by kind, in time, and nothing is lost.
+//! A locked, read-only or corrupt database is reported by kind and in time, and no data is lost.
 
 use crate::fixture::{NOW, StoreFixture, event, provider, settings};
 use anteroom_store::{Change, Expect, Reason, Settings, Store, StoreError, StoreErrorKind};
@@ -12,7 +12,7 @@ use std::{
 };
 
 #[tokio::test]
-async fn a_locked_database_is_unavailable_in_time_and_works_again() {
+async fn a_locked_database_is_unavailable_after_the_timeout_and_recovers() {
     let fixture = StoreFixture::with(Settings { busy_ms_max: 300, ..settings() }).await;
     let row = fixture.session().await;
     let mut sql = fixture.sql().await;
@@ -26,8 +26,8 @@ async fn a_locked_database_is_unavailable_in_time_and_works_again() {
     let waited = asked.elapsed();
     assert_eq!(a.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert_eq!(b.unwrap_err().kind(), StoreErrorKind::Unavailable);
-    assert!(waited >= Duration::from_millis(250), "{waited:?}: it was waited for the lock");
-    assert!(waited < Duration::from_secs(20), "{waited:?}: twice 300 ms, and a busy machine");
+    assert!(waited >= Duration::from_millis(250), "{waited:?}: it must wait for the lock");
+    assert!(waited < Duration::from_secs(20), "{waited:?}: at most twice 300 ms plus delays of a busy machine");
     assert_eq!(fixture.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row.clone()), "reading needs no lock");
 
@@ -38,38 +38,38 @@ async fn a_locked_database_is_unavailable_in_time_and_works_again() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_given_back_in_time_is_not_noticed() {
+async fn a_call_succeeds_if_the_lock_is_released_in_time() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
     let store = fixture.store.clone();
     let waiting = tokio::spawn(async move { store.append_event(&row.id, event("patient")).await });
-    // The task now waits for the lock, or will: both orders must end well.
+    // The task waits for the lock now or later: both orders must succeed.
     tokio::task::yield_now().await;
     sql.execute("ROLLBACK").await.unwrap();
     waiting.await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_the_lock_and_is_given_up_leaves_nothing() {
+async fn a_call_cancelled_while_waiting_for_the_lock_has_no_effect() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
     let store = fixture.store.clone();
     let id = row.id.clone();
-    let given_up = tokio::spawn(async move { store.append_event(&id, event("given up")).await });
+    let cancelled = tokio::spawn(async move { store.append_event(&id, event("cancelled")).await });
     tokio::task::yield_now().await;
-    given_up.abort();
-    assert!(given_up.await.unwrap_err().is_cancelled());
+    cancelled.abort();
+    assert!(cancelled.await.unwrap_err().is_cancelled());
     sql.execute("ROLLBACK").await.unwrap();
     fixture.store.append_event(&row.id, event("next")).await.unwrap().unwrap();
     assert_eq!(fixture.kinds(&row.id).await, ["started", "next"]);
 }
 
 #[tokio::test]
-async fn calls_given_up_at_any_point_happen_whole_or_not_at_all_and_block_nobody() {
+async fn cancelled_calls_are_atomic_and_block_no_other_call() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     for polls in 0..60 {
@@ -80,7 +80,7 @@ async fn calls_given_up_at_any_point_happen_whole_or_not_at_all_and_block_nobody
                 .transition(&id, Expect::Active, Change::new().replacement_reason(Some(reason)), event("changed"))
                 .await
         };
-        // Polled so often, then dropped: as when a client hangs up in the middle of its request.
+        // Polled this often, then dropped, as when a client disconnects during its request.
         let mut call = Box::pin(call);
         for _ in 0..polls {
             if polled_once(&mut call).await {
@@ -90,16 +90,16 @@ async fn calls_given_up_at_any_point_happen_whole_or_not_at_all_and_block_nobody
         drop(call);
         let now = fixture.store.session(&row.id).await.unwrap().unwrap();
         let entries = fixture.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
-        // The drop may still be rolling back or have committed: but row and timeline are of one piece in every moment after it.
+        // The dropped call may have committed or still be rolling back, but row and timeline must match in every moment after it.
         fixture.done(&row.id, Expect::Active, Change::new(), "next").await;
         let after = fixture.store.session(&row.id).await.unwrap().unwrap();
         let entries_after = fixture.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
-        assert_eq!(after.epoch + 1, entries_after, "{polls} polls: a row without its entry, or the other way round");
+        assert_eq!(after.epoch + 1, entries_after, "{polls} polls: row and timeline differ");
         assert!(after.epoch - now.epoch <= 2 && entries_after - entries <= 2);
     }
 }
 
-/// Polls once, after others had their turn; says whether it is done.
+/// Polls once, after yielding to other tasks; returns whether the call is done.
 async fn polled_once<T>(call: &mut (impl Future<Output = T> + Unpin)) -> bool {
     tokio::task::yield_now().await;
     std::future::poll_fn(|context| {
@@ -109,8 +109,8 @@ async fn polled_once<T>(call: &mut (impl Future<Output = T> + Unpin)) -> bool {
     .await
 }
 
-/// Root writes read-only files; a thread without this capability, and the threads it starts, do not.
-fn without_overriding(task: impl Future<Output = ()> + Send) {
+/// Runs without the capability with which root writes read-only files; it also applies to threads started by this one.
+fn without_dac_override(task: impl Future<Output = ()> + Send) {
     std::thread::scope(|scope| {
         let run = || {
             let mut sets = capabilities(None).unwrap();
@@ -123,8 +123,8 @@ fn without_overriding(task: impl Future<Output = ()> + Send) {
 }
 
 #[test]
-fn a_file_that_was_read_only_for_a_while_is_written_again() {
-    without_overriding(async {
+fn a_file_that_becomes_writable_again_can_be_written() {
+    without_dac_override(async {
         let fixture = StoreFixture::new().await;
         let row = fixture.session().await;
         let mode = |mode| {
@@ -134,7 +134,7 @@ fn a_file_that_was_read_only_for_a_while_is_written_again() {
             }
         };
         mode(0o400);
-        // A write that fails halfway: its connection is given up, and the next one finds files that it may not write.
+        // A write that fails halfway: its connection is replaced, and the next one finds read-only files.
         let unknown = crate::fixture::session_id();
         fixture.store.append_event(&unknown, event("nowhere")).await.unwrap_err();
         let error = fixture.store.append_event(&row.id, event("read-only")).await.unwrap_err();
@@ -146,10 +146,10 @@ fn a_file_that_was_read_only_for_a_while_is_written_again() {
 }
 
 #[test]
-fn a_read_only_file_is_unavailable_and_says_so() {
+fn a_read_only_file_is_unavailable_with_its_cause() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("anteroom.db");
-    without_overriding(async {
+    without_dac_override(async {
         Store::open(&path, settings()).await.unwrap().close().await;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         let error = Store::open(&path, Settings { busy_ms_max: 500, ..settings() }).await.unwrap_err();
@@ -162,7 +162,7 @@ fn a_read_only_file_is_unavailable_and_says_so() {
 }
 
 #[tokio::test]
-async fn the_files_are_private_and_a_file_open_to_others_is_closed() {
+async fn database_files_are_private_and_wrong_permissions_are_corrected() {
     let fixture = StoreFixture::new().await;
     fixture.session().await;
     for entry in fs::read_dir(fixture.directory.path()).unwrap() {
@@ -176,7 +176,7 @@ async fn the_files_are_private_and_a_file_open_to_others_is_closed() {
 }
 
 #[tokio::test]
-async fn a_path_with_signs_in_it_is_only_a_path() {
+async fn special_characters_in_a_path_are_not_url_syntax() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["a?mode=memory.db", "b#c.db", "d%41.db", "é f.db", "g&h=i;.db"] {
         let path = directory.path().join(name);
@@ -188,28 +188,28 @@ async fn a_path_with_signs_in_it_is_only_a_path() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_database_is_corrupt() {
+async fn a_file_that_is_not_a_database_is_corrupt() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("anteroom.db");
-    fs::write(&path, "this is not a database, it is a text that someone put here by mistake\n".repeat(40)).unwrap();
+    fs::write(&path, "this is a text, not a database\n".repeat(40)).unwrap();
     let error = Store::open(&path, settings()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error:?}");
 }
 
 #[tokio::test]
-async fn impossible_rows_are_refused_not_guessed() {
+async fn corrupt_rows_are_errors() {
     let fixture = StoreFixture::new().await;
     let (row, credential) = fixture.completed(b"secret").await;
     let mut sql = fixture.sql().await;
-    // What no program of ours could write: checks and triggers off.
+    // Rows that the program cannot write: constraints and triggers are disabled.
     sql.execute("PRAGMA ignore_check_constraints = ON").await.unwrap();
     sql.execute("PRAGMA foreign_keys = OFF").await.unwrap();
-    sql.execute("DROP TRIGGER sessions_ended_stays").await.unwrap();
-    for (wrong, right, word) in [
+    sql.execute("DROP TRIGGER sessions_ended_is_final").await.unwrap();
+    for (wrong, right, expected) in [
         ("state = 'paused'", "state = 'completed'".to_owned(), "paused"),
         ("reason_code = 'no_such_code'", "reason_code = 'completed'".to_owned(), "no_such_code"),
-        ("reason_code = NULL", "reason_code = 'completed'".to_owned(), "when and why"),
-        ("ended_at_ms = NULL", format!("ended_at_ms = {}", NOW + 5), "when and why"),
+        ("reason_code = NULL", "reason_code = 'completed'".to_owned(), "time and a reason"),
+        ("ended_at_ms = NULL", format!("ended_at_ms = {}", NOW + 5), "time and a reason"),
         ("state = 'failed'", "state = 'completed'".to_owned(), "not completed"),
         ("credential_id = NULL", format!("credential_id = '{credential}'"), "without a credential"),
         ("provider = 'Not A Name'", format!("provider = '{}'", provider()), "provider"),
@@ -221,7 +221,7 @@ async fn impossible_rows_are_refused_not_guessed() {
         let error = fixture.store.session(&row.id).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{wrong}: {error:?}");
         let text = error.to_string();
-        assert!(text.contains(word) && text.contains(row.id.as_str()), "{wrong}: {text}");
+        assert!(text.contains(expected) && text.contains(row.id.as_str()), "{wrong}: {text}");
         sql.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {right}"))).await.unwrap();
         assert_eq!(fixture.store.session(&row.id).await.unwrap().unwrap(), row, "{right}");
     }

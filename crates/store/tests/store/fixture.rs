@@ -1,4 +1,4 @@
-//! A database of its own for each test, with a key ring, and a second way in for direct SQL.
+//! A separate database for each test, with a key ring and a second connection for direct SQL.
 
 use anteroom_store::{
     Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewEvent, NewSession, Retention, Role,
@@ -30,7 +30,7 @@ pub(crate) fn event(kind: &str) -> NewEvent {
     NewEvent::new(NOW, kind, format!("It is {kind}."))
 }
 
-/// Patient: a busy test machine is not what is tested.
+/// A long timeout, so that a busy test machine does not cause failures.
 pub(crate) fn settings() -> Settings {
     Settings { busy_ms_max: 60_000, ..Settings::default() }
 }
@@ -112,7 +112,7 @@ impl StoreFixture {
     pub(crate) async fn done(&self, session: &SessionId, expect: Expect, change: Change, kind: &str) -> SessionRow {
         match self.store.transition(session, expect, change, event(kind)).await.unwrap() {
             Transition::Done { row, .. } => *row,
-            Transition::Conflict(row) => panic!("refused: {row:?}"),
+            Transition::Conflict(row) => panic!("conflict: {row:?}"),
         }
     }
 
@@ -156,12 +156,12 @@ impl StoreFixture {
         match self.deliver(&row, "agent", 1, plaintext).await {
             Completed::Stored { row, credential, .. } => (*row, credential.id.clone()),
             Completed::Ignored(_) | Completed::WrongToken | Completed::NothingToRenew => {
-                panic!("the first delivery counts")
+                panic!("the first delivery must succeed")
             }
         }
     }
 
-    /// A connection beside the store's, for direct SQL.
+    /// A separate connection for direct SQL.
     pub(crate) async fn sql(&self) -> AnyConnection {
         AnyConnection::connect(&format!("sqlite://{}", self.path().display())).await.unwrap()
     }
@@ -171,7 +171,7 @@ impl StoreFixture {
         entries.into_iter().map(|entry| entry.kind).collect()
     }
 
-    /// Whether these bytes stand anywhere in the database's files.
+    /// Whether any file of the database contains these bytes.
     pub(crate) fn on_disk(&self, bytes: &[u8]) -> bool {
         let mut files = 0;
         for entry in std::fs::read_dir(self.directory.path()).unwrap() {

@@ -1,4 +1,4 @@
-//! What becomes of a credential after it was captured: handed out once, renewed, refreshed by its uses, concluded about.
+//! The lifetime of a stored credential: delivery, renewal, refresh, health.
 
 use crate::fixture::{NOW, StoreFixture, event, session_id};
 use anteroom_store::{
@@ -14,12 +14,12 @@ use sqlx::Executor;
 const TOKEN: &[u8] = b"agent";
 
 impl StoreFixture {
-    /// An active session with this aim and a machine.
+    /// An active session with this purpose and a machine.
     pub(crate) async fn with_purpose(&self, purpose: SessionPurpose) -> SessionRow {
-        self.aimed_as(NewSession { purpose, ..self.new_session() }).await
+        self.started_with_machine(NewSession { purpose, ..self.new_session() }).await
     }
 
-    pub(crate) async fn aimed_as(&self, new: NewSession) -> SessionRow {
+    pub(crate) async fn started_with_machine(&self, new: NewSession) -> SessionRow {
         let Created::New(row) = self.store.create_session(&new, event("started")).await.unwrap() else { panic!() };
         let change = Change::new().agent_token(Some(Sha256Hex::of(TOKEN)));
         self.done(&row.id, Expect::Active, change, "machine_claimed").await
@@ -59,7 +59,7 @@ impl StoreFixture {
         self.store.complete_with_credential(&completion, event("completed")).await.unwrap()
     }
 
-    /// A stored credential that is handed out once, until `until_ms`.
+    /// A stored `deliver_once` credential with the deadline `until_ms`.
     pub(crate) async fn once(&self, until_ms: u64, plaintext: &[u8]) -> CredentialId {
         let id = CredentialId::from_parts(NOW, crate::fixture::random());
         let row = self.with_purpose(SessionPurpose::default()).await;
@@ -85,8 +85,8 @@ impl StoreFixture {
             messages: &[],
             at_ms: NOW + 60,
         };
-        let told = |revisions: Revisions| event(&format!("refreshed_{}", revisions.stored));
-        self.store.refresh_credential(&refresh, told).await.unwrap()
+        let entry = |revisions: Revisions| event(&format!("refreshed_{}", revisions.stored));
+        self.store.refresh_credential(&refresh, entry).await.unwrap()
     }
 
     pub(crate) async fn refreshed(&self, row: &SessionRow, plaintext: &[u8]) -> Revisions {
@@ -98,7 +98,7 @@ impl StoreFixture {
         }
     }
 
-    /// The bytes in the clear, opened with what the row says they were sealed for.
+    /// The plaintext, unsealed with the binding from the row.
     pub(crate) async fn plaintext(&self, id: &CredentialId) -> Option<Vec<u8>> {
         let record = self.store.sealed_credential(id).await.unwrap()?;
         let row = &record.credential;
@@ -106,7 +106,7 @@ impl StoreFixture {
         Some(self.ring.unseal(&binding, &record.sealed).unwrap().to_vec())
     }
 
-    /// Bytes that only this credential's sealed content has.
+    /// Bytes that occur only in the sealed content of this credential.
     pub(crate) async fn tail(&self, id: &CredentialId) -> Vec<u8> {
         self.store.read_back(id).await.unwrap().unwrap().as_bytes()[140..].to_vec()
     }
@@ -117,7 +117,7 @@ fn files(plaintext: &[u8]) -> [CredentialFile; 1] {
 }
 
 #[tokio::test]
-async fn of_many_leases_at_once_one_gets_what_is_handed_out_once_and_the_bytes_are_gone() {
+async fn only_one_of_concurrent_leases_gets_a_deliver_once_credential_and_the_bytes_are_erased() {
     let fixture = std::sync::Arc::new(StoreFixture::new().await);
     let id = fixture.once(NOW + 1_000, &[7; 64]).await;
     let tail = fixture.tail(&id).await;
@@ -134,21 +134,21 @@ async fn of_many_leases_at_once_one_gets_what_is_handed_out_once_and_the_bytes_a
     }
     let [Leased { credential, number: 1, .. }] = given.as_slice() else { panic!("{} leases", given.len()) };
     assert_eq!(credential.deleted_at_ms, Some(NOW + 9));
-    assert!(!fixture.on_disk(&tail), "the sealed bytes are gone from the files");
-    assert_eq!(fixture.store.leases(&id, 10).await.unwrap().len(), 1, "the others are not on the record");
+    assert!(!fixture.on_disk(&tail), "the sealed bytes were erased from the files");
+    assert_eq!(fixture.store.leases(&id, 10).await.unwrap().len(), 1, "only one is recorded");
     assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
     assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), Deletion::AlreadyDeleted);
     assert_eq!(fixture.store.delete_expired(NOW + 9_000, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn what_nobody_fetched_in_time_is_given_to_nobody_and_deleted() {
+async fn an_expired_deliver_once_credential_is_not_leased_and_is_erased() {
     let fixture = StoreFixture::new().await;
     let (late, later) = (fixture.once(NOW + 10, &[1; 64]).await, fixture.once(NOW + 20, &[2; 64]).await);
     let (_, kept) = fixture.completed(b"stays").await;
     let tail = fixture.tail(&late).await;
     assert_eq!(fixture.store.delete_expired(NOW + 9, 10).await.unwrap(), []);
-    assert_eq!(fixture.store.lease(&late, &fixture.owner, NOW + 10).await.unwrap(), None, "its time is over");
+    assert_eq!(fixture.store.lease(&late, &fixture.owner, NOW + 10).await.unwrap(), None, "its deadline has passed");
     assert_eq!(fixture.store.leases(&late, 1).await.unwrap(), []);
     let deleted = fixture.store.delete_expired(NOW + 10, 10).await.unwrap();
     assert_eq!(deleted.iter().map(|row| &row.id).collect::<Vec<_>>(), [&late]);
@@ -159,12 +159,12 @@ async fn what_nobody_fetched_in_time_is_given_to_nobody_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
+async fn a_renewal_keeps_the_id_and_erases_the_old_bytes() {
     let fixture = StoreFixture::new().await;
     let (first, id) = fixture.completed(&[3; 64]).await;
     let tail = fixture.tail(&id).await;
-    assert!(fixture.on_disk(&tail), "the search finds what is there");
-    let verdict = HealthUpdate {
+    assert!(fixture.on_disk(&tail), "the search works");
+    let update = HealthUpdate {
         credential: &id,
         revision: 1,
         health: Health::NeedsAuth,
@@ -172,7 +172,7 @@ async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
         checked_at_ms: Some(NOW + 40),
         messages: &[],
     };
-    assert!(fixture.store.set_health(&verdict).await.unwrap());
+    assert!(fixture.store.set_health(&update).await.unwrap());
     let row = fixture.renewing(&id).await;
     let Completed::Stored { credential, row, .. } =
         fixture.complete(&row, &id, Retention::UntilDeleted, &[4; 64]).await
@@ -185,7 +185,7 @@ async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
     assert_eq!((credential.stored_at_ms, credential.checked_at_ms), (NOW + 50, NOW + 50));
     assert_eq!((credential.health_detail.as_deref(), credential.expires_at_ms), (None, Some(NOW + 100)));
     assert_eq!(fixture.plaintext(&id).await.unwrap(), [4; 64]);
-    assert!(!fixture.on_disk(&tail), "the old bytes are gone from the files");
+    assert!(!fixture.on_disk(&tail), "the old bytes were erased from the files");
     for session in [&first.id, &row.id] {
         assert_eq!(
             fixture.store.credential_of_session(session).await.unwrap().unwrap().id,
@@ -194,11 +194,14 @@ async fn a_renewal_keeps_the_id_and_leaves_nothing_of_the_old_bytes() {
         );
     }
     assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
-    assert!(!fixture.store.set_health(&verdict).await.unwrap(), "a verdict on the old bytes says nothing of the new");
+    assert!(
+        !fixture.store.set_health(&update).await.unwrap(),
+        "the health of the old revision does not apply to the new one"
+    );
 }
 
 #[tokio::test]
-async fn nothing_is_renewed_that_was_deleted_or_is_somebody_elses_or_another_tools() {
+async fn a_deleted_credential_or_one_of_another_owner_or_provider_is_not_renewed() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"mine").await;
     let other = CallerId::from_parts(NOW, [5; 10]);
@@ -209,7 +212,7 @@ async fn nothing_is_renewed_that_was_deleted_or_is_somebody_elses_or_another_too
     let provider: ProviderId = "gemini_cli".parse().unwrap();
     let other_tool = NewSession { provider, purpose, ..fixture.new_session() };
     for new in [foreign, other_tool] {
-        let row = fixture.aimed_as(new).await;
+        let row = fixture.started_with_machine(new).await;
         assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"theirs").await, Completed::NothingToRenew);
         assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
         assert_eq!(fixture.plaintext(&id).await.unwrap(), b"mine");
@@ -221,7 +224,7 @@ async fn nothing_is_renewed_that_was_deleted_or_is_somebody_elses_or_another_too
 }
 
 #[tokio::test]
-async fn a_use_refreshes_again_and_again_and_then_ends_well() {
+async fn a_credential_use_refreshes_repeatedly_and_then_completes() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(&[1; 64]).await;
     let row = fixture.using(&id).await;
@@ -233,7 +236,7 @@ async fn a_use_refreshes_again_and_again_and_then_ends_well() {
         assert_eq!(fixture.refreshed(&row, &[now; 64]).await, expected);
         assert_eq!(fixture.plaintext(&id).await.unwrap(), [now; 64]);
     }
-    assert!(tails.iter().all(|tail| !fixture.on_disk(tail)), "no older bytes are in the files");
+    assert!(tails.iter().all(|tail| !fixture.on_disk(tail)), "the files contain no older bytes");
     let now = fixture.store.session(&row.id).await.unwrap().unwrap();
     assert!(now.is_active() && now.purpose.credential_use().unwrap().revision == 4);
     assert_eq!(fixture.refresh(&row, b"guess", b"x").await, Refreshed::WrongToken);
@@ -265,7 +268,7 @@ async fn a_use_refreshes_again_and_again_and_then_ends_well() {
 }
 
 #[tokio::test]
-async fn of_two_uses_the_last_one_wins_and_the_record_says_over_what() {
+async fn the_last_of_two_refreshes_wins_and_returns_the_replaced_revision() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"one").await;
     let (a, b) = (fixture.using(&id).await, fixture.using(&id).await);
@@ -276,11 +279,11 @@ async fn of_two_uses_the_last_one_wins_and_the_record_says_over_what() {
     assert_eq!(fixture.plaintext(&id).await.unwrap(), b"of a again");
     fixture.store.delete_credential(&id, NOW).await.unwrap();
     assert_eq!(fixture.refresh(&a, TOKEN, b"late").await, Refreshed::NothingToReplace);
-    assert_eq!(fixture.plaintext(&id).await, None, "what was deleted stays deleted");
+    assert_eq!(fixture.plaintext(&id).await, None, "a deleted credential stays deleted");
 }
 
 #[tokio::test]
-async fn what_a_session_is_not_for_is_refused_and_changes_nothing() {
+async fn an_operation_for_another_purpose_is_rejected_without_effect() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"one").await;
     let (signs_in, uses) = (fixture.session_with_machine("agent").await, fixture.using(&id).await);
@@ -319,47 +322,47 @@ async fn every_purpose_and_every_health_reads_back() {
         let detail = "x".repeat(3_000);
         let conclusion =
             HealthUpdate { credential: &id, revision: 1, health, detail: &detail, checked_at_ms: None, messages: &[] };
-        assert!(fixture.store.set_health(&conclusion).await.unwrap());
+        assert!(fixture.store.set_health(&update).await.unwrap());
         let row = fixture.store.credential(&id).await.unwrap().unwrap();
-        assert_eq!((row.health, row.checked_at_ms), (health, NOW + 5), "nobody was asked");
+        assert_eq!((row.health, row.checked_at_ms), (health, NOW + 5), "the tool was not asked");
         assert_eq!(row.health_detail.unwrap().len(), 1_000);
     }
 }
 
 #[tokio::test]
-async fn what_ends_is_listed_until_that_is_written_down() {
+async fn expiring_credentials_are_listed_until_their_health_is_stored() {
     let fixture = StoreFixture::new().await;
     let row = fixture.with_purpose(SessionPurpose::default()).await;
     let id = CredentialId::from_parts(NOW, [9; 10]);
-    // It ends at NOW + 100.
+    // It expires at NOW + 100.
     fixture.complete(&row, &id, Retention::UntilDeleted, b"one").await;
-    fixture.completed(b"has no end").await;
-    let ending = async |now, soon| {
+    fixture.completed(b"never expires").await;
+    let expiring = async |now, soon| {
         let rows = fixture.store.expiring_credentials(now, soon, 10).await.unwrap();
         rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
     };
-    let conclude = async |health| {
-        let conclusion = HealthUpdate {
+    let set_health = async |health| {
+        let update = HealthUpdate {
             credential: &id,
             revision: 1,
             health,
-            detail: "It ends.",
+            detail: "It expires.",
             checked_at_ms: None,
             messages: &[],
         };
-        assert!(fixture.store.set_health(&conclusion).await.unwrap());
+        assert!(fixture.store.set_health(&update).await.unwrap());
     };
-    assert_eq!(ending(NOW, NOW + 99).await, []);
-    assert_eq!(ending(NOW, NOW + 100).await, std::slice::from_ref(&id));
-    conclude(Health::Expiring).await;
-    assert_eq!(ending(NOW, NOW + 100).await, [], "told once");
-    assert_eq!(ending(NOW + 100, NOW + 200).await, std::slice::from_ref(&id), "and once more at the end");
-    conclude(Health::NeedsAuth).await;
-    assert_eq!(ending(NOW + 100, NOW + 200).await, []);
+    assert_eq!(expiring(NOW, NOW + 99).await, []);
+    assert_eq!(expiring(NOW, NOW + 100).await, std::slice::from_ref(&id));
+    set_health(Health::Expiring).await;
+    assert_eq!(expiring(NOW, NOW + 100).await, [], "listed once");
+    assert_eq!(expiring(NOW + 100, NOW + 200).await, std::slice::from_ref(&id), "and once more when it has expired");
+    set_health(Health::NeedsAuth).await;
+    assert_eq!(expiring(NOW + 100, NOW + 200).await, []);
 }
 
 #[tokio::test]
-async fn bytes_that_a_reader_held_in_the_log_go_with_the_next_purge() {
+async fn the_next_purge_removes_bytes_that_a_reader_kept_in_the_log() {
     let fixture = StoreFixture::with(anteroom_store::Settings { busy_ms_max: 200, ..crate::fixture::settings() }).await;
     let (_, id) = fixture.completed(&[8; 64]).await;
     let tail = fixture.tail(&id).await;
@@ -367,7 +370,7 @@ async fn bytes_that_a_reader_held_in_the_log_go_with_the_next_purge() {
     sql.execute("BEGIN").await.unwrap();
     sql.execute("SELECT COUNT(*) FROM credentials").await.unwrap();
     assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Deleted);
-    assert!(fixture.on_disk(&tail), "the log cannot be emptied while somebody reads from it");
+    assert!(fixture.on_disk(&tail), "the log cannot be emptied while a reader holds it");
     sql.execute("ROLLBACK").await.unwrap();
     fixture.store.purge(NOW).await.unwrap();
     assert!(!fixture.on_disk(&tail));
@@ -386,7 +389,7 @@ async fn a_rotation_does_not_undo_a_renewal() {
 }
 
 #[tokio::test]
-async fn the_database_itself_holds_what_a_credential_and_its_session_are() {
+async fn constraints_protect_credentials_and_their_sessions_from_direct_sql() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"one").await;
     let (_, other) = fixture.completed(b"two").await;
@@ -420,7 +423,7 @@ async fn the_database_itself_holds_what_a_credential_and_its_session_are() {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Deed {
+enum Operation {
     Renew,
     Refresh { of: bool },
     Lease,
@@ -428,34 +431,34 @@ enum Deed {
     Delete,
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        3 => Just(Deed::Renew),
-        6 => any::<bool>().prop_map(|of| Deed::Refresh { of }),
-        3 => Just(Deed::Lease),
-        2 => Just(Deed::Rotate),
-        1 => Just(Deed::Delete),
+        3 => Just(Operation::Renew),
+        6 => any::<bool>().prop_map(|of| Operation::Refresh { of }),
+        3 => Just(Operation::Lease),
+        2 => Just(Operation::Rotate),
+        1 => Just(Operation::Delete),
     ]
 }
 
-/// A credential is its last bytes, how often they were replaced, and whether it was deleted.
-async fn run(deeds: Vec<Deed>) {
+/// Compares the store with a model: the last bytes, the number of replacements, and whether the credential was deleted.
+async fn run(operations: Vec<Operation>) {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"0").await;
     let uses = [fixture.using(&id).await, fixture.using(&id).await];
     let (mut revision, mut installed, mut leases) = (1, [1, 1], 0);
     let mut content = Some(b"0".to_vec());
-    for (at, deed) in deeds.into_iter().enumerate() {
-        let new = format!("bytes of deed {at}").into_bytes();
-        match deed {
-            Deed::Renew => {
+    for (at, operation) in operations.into_iter().enumerate() {
+        let new = format!("bytes of operation {at}").into_bytes();
+        match operation {
+            Operation::Renew => {
                 let row = fixture.renewing(&id).await;
                 let done = fixture.complete(&row, &id, Retention::UntilDeleted, &new).await;
                 assert_eq!(matches!(done, Completed::Stored { .. }), content.is_some(), "{done:?}");
                 revision += u64::from(content.is_some());
                 content = content.map(|_| new);
             }
-            Deed::Refresh { of } => match (fixture.refresh(&uses[usize::from(of)], TOKEN, &new).await, &content) {
+            Operation::Refresh { of } => match (fixture.refresh(&uses[usize::from(of)], TOKEN, &new).await, &content) {
                 (Refreshed::Stored { revisions, .. }, Some(_)) => {
                     let installed = &mut installed[usize::from(of)];
                     let expected = Revisions { installed: *installed, replaced: revision, stored: revision + 1 };
@@ -466,18 +469,18 @@ async fn run(deeds: Vec<Deed>) {
                 (Refreshed::NothingToReplace, None) => {}
                 (other, _) => panic!("{other:?}"),
             },
-            Deed::Lease => {
+            Operation::Lease => {
                 let leased = fixture.store.lease(&id, &fixture.owner, NOW).await.unwrap();
                 leases += u64::from(content.is_some());
                 assert_eq!(leased.map(|leased| leased.number), content.as_ref().map(|_| leases));
             }
-            Deed::Rotate => {
+            Operation::Rotate => {
                 for (id, sealed) in fixture.store.sealed_with(fixture.ring.current(), 10).await.unwrap() {
                     let again = fixture.ring.rewrap(&sealed).unwrap();
                     assert!(fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap());
                 }
             }
-            Deed::Delete => {
+            Operation::Delete => {
                 fixture.store.delete_credential(&id, NOW).await.unwrap();
                 content = None;
             }
@@ -492,7 +495,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_of_deeds_leaves_the_last_bytes_or_none(deeds in prop::collection::vec(deed(), 1..12)) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(deeds));
+    fn any_order_of_operations_matches_the_credential_model(operations in prop::collection::vec(operation(), 1..12)) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(operations));
     }
 }

@@ -1,5 +1,5 @@
-//! The store from outside: what it promises, also when several ask at once, the database is locked, or a sql writes in it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+//! Black-box tests of the store: its guarantees, also with concurrent calls, a locked database or direct SQL.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports errors by failing")]
 
 mod callers;
 mod credentials;

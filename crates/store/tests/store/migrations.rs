@@ -1,31 +1,37 @@
-//! A database of each older version, with rows as the program of then wrote them: opened, nothing is lost and nothing is made up.
+//! Migration of databases of every older version, with rows as that version wrote them.
 
 use crate::fixture::{NOW, StoreFixture, event, settings};
 use anteroom_store::{
-    Change, Created, Deletion, Expect, ExternalMachineClaim, Health, NewSession, Retention, SCHEMA_VERSION,
+    Change, Created, Deletion, Expect, ExternalMachineClaim, Health, LoginScope, NewSession, Retention, SCHEMA_VERSION,
     SessionOutcome, SessionPurpose, Sha256Hex, Store,
 };
 use anteroom_vault::{Binding, KeyRing};
-use anteroom_wire::{CallerId, CredentialId, MessageId, SessionId};
+use anteroom_wire::{CallerId, CredentialId, MessageId, Problem, SessionId};
+use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const STEPS: [&[&str]; 3] = [
+const MIGRATIONS: [&[&str]; 4] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
         include_str!("../../migrations/0003_credentials_over_time.sql"),
         include_str!("../../migrations/0003_triggers.sqlite.sql"),
     ],
+    &[
+        include_str!("../../migrations/0004_carried_by_a_message.sql"),
+        include_str!("../../migrations/0004_triggers.sqlite.sql"),
+    ],
 ];
 
-/// What an older program left behind.
+/// A database of an older version.
 struct Old {
     directory: tempfile::TempDir,
     ring: KeyRing,
     owner: CallerId,
     active: SessionId,
     completed: SessionId,
+    failed: SessionId,
     credential: CredentialId,
     deleted: CredentialId,
 }
@@ -40,13 +46,14 @@ impl Old {
             owner: CallerId::from_parts(NOW, id(1)),
             active: SessionId::from_parts(NOW, id(2)),
             completed: SessionId::from_parts(NOW, id(3)),
+            failed: SessionId::from_parts(NOW, id(8)),
             credential: CredentialId::from_parts(NOW, id(4)),
             deleted: CredentialId::from_parts(NOW, id(5)),
         };
         sqlx::any::install_default_drivers();
         let mut sql = AnyConnection::connect(&format!("sqlite://{}?mode=rwc", old.path().display())).await.unwrap();
         sql.execute("CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)").await.unwrap();
-        for text in STEPS[..version].iter().flat_map(|step| *step) {
+        for text in MIGRATIONS[..version].iter().flat_map(|texts| *texts) {
             sqlx::raw_sql(*text).execute(&mut sql).await.unwrap();
         }
         old.fill(&mut sql, version).await;
@@ -56,7 +63,7 @@ impl Old {
 
     async fn fill(&self, sql: &mut AnyConnection, version: usize) {
         let Self { owner, active, completed, credential, deleted, .. } = self;
-        let gone = SessionId::from_parts(NOW, [6; 10]);
+        let other_session = SessionId::from_parts(NOW, [6; 10]);
         let ended = |session: &SessionId, credential: &CredentialId| {
             format!(
                 "INSERT INTO sessions (id, caller_id, provider, state, reason_code, epoch, generation, cli_started, \
@@ -75,16 +82,19 @@ impl Old {
                  last_used_at_ms, deadline_ms) VALUES ('{active}', '{owner}', 'codex', 'active', 2, 1, 0, 1, 2, 9)"
             ),
             ended(completed, credential),
-            ended(&gone, deleted),
+            ended(&other_session, deleted),
             format!("INSERT INTO timeline VALUES ('{active}', 1, 1, 'accepted', 'It was accepted.', 'null')"),
             format!(
                 "INSERT INTO credentials (id, owner, provider, session_id, sealed, key_id, files, stored_at_ms, deleted_at_ms) \
-                 VALUES ('{deleted}', '{owner}', 'codex', '{gone}', NULL, 1, '[]', 5, 6)"
+                 VALUES ('{deleted}', '{owner}', 'codex', '{other_session}', NULL, 1, '[]', 5, 6)"
             ),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.rows_with_former_names())
+        {
             sql.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
         }
-        let sealed = self.ring.seal(&self.binding(), b"of then").unwrap();
+        let sealed = self.ring.seal(&self.binding(), b"old content").unwrap();
         sqlx::query(
             "INSERT INTO credentials (id, owner, user_id, provider, session_id, sealed, key_id, files, stored_at_ms) \
              VALUES ($1, $2, 'ada', 'codex', $3, $4, 1, '[{\"path\":\".codex/auth.json\",\"bytes\":7,\"mode\":384}]', 5)",
@@ -108,6 +118,36 @@ impl Old {
         }
     }
 
+    /// Rows with names that the migration to version 5 changes.
+    fn rows_with_former_names(&self) -> Vec<String> {
+        let Self { owner, active, failed, .. } = self;
+        vec![
+            format!(
+                "INSERT INTO sessions (id, caller_id, provider, state, reason_code, epoch, generation, cli_started, created_at_ms, \
+                 last_used_at_ms, deadline_ms, ended_at_ms) \
+                 VALUES ('{failed}', '{owner}', 'codex', 'failed', 'machine_gone', 2, 1, 1, 1, 2, 3, 2)"
+            ),
+            format!("INSERT INTO timeline VALUES ('{failed}', 1, 1, 'machine_gone', 'It ended.', '{{\"why\":\"x\"}}')"),
+            format!(
+                "INSERT INTO timeline VALUES ('{failed}', 2, 2, 'viewer_refused', 'It was refused.', \
+                 '{{\"reason\":\"machine_gone\",\"detail\":null}}')"
+            ),
+            format!(
+                "INSERT INTO timeline VALUES ('{failed}', 3, 3, 'credential_checked', 'It was checked.', '{{\"agrees\":true}}')"
+            ),
+            format!(
+                "INSERT INTO passes (hash, kind, name, expires_at_ms) VALUES ('{}', 'enter', 'Ada', {})",
+                Sha256Hex::of(b"operator's").as_str(),
+                NOW + 1
+            ),
+            format!(
+                "INSERT INTO passes (hash, kind, session_id, expires_at_ms) VALUES ('{}', 'viewer', '{active}', {})",
+                Sha256Hex::of(b"viewer's").as_str(),
+                NOW + 1
+            ),
+        ]
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.path().join("anteroom.db")
     }
@@ -120,15 +160,16 @@ impl Old {
 }
 
 #[tokio::test]
-async fn rows_of_every_older_version_survive_and_mean_what_they_meant() {
-    assert_eq!(STEPS.len() + 1, SCHEMA_VERSION as usize, "sample rows for each older version");
-    for version in 1..=STEPS.len() {
+async fn rows_of_every_older_version_survive_the_migration() {
+    assert_eq!(MIGRATIONS.len() + 1, SCHEMA_VERSION as usize, "sample rows are needed for each older version");
+    for version in 1..=MIGRATIONS.len() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
         let active = store.session(&old.active).await.unwrap().unwrap();
         assert!(active.is_active() && active.epoch == 2);
         assert_eq!((active.method, active.purpose, active.exit_code), (None, SessionPurpose::default(), None));
         assert_eq!(store.timeline(&old.active, 0, 10).await.unwrap().len(), 1);
+        assert_renamed(&old, &store).await;
         let completed = store.session(&old.completed).await.unwrap().unwrap();
         assert_eq!(completed.end().unwrap().outcome, SessionOutcome::Completed(old.credential.clone()));
 
@@ -140,16 +181,36 @@ async fn rows_of_every_older_version_survive_and_mean_what_they_meant() {
         assert_eq!((deleted.deleted_at_ms, deleted.revision), (Some(6), 1));
 
         let leased = store.lease(&old.credential, &old.owner, NOW).await.unwrap().unwrap();
-        assert_eq!(leased.number, 2, "the leases of then are on the record");
-        assert_eq!(&*old.ring.unseal(&old.binding(), &leased.sealed).unwrap(), b"of then");
+        assert_eq!(leased.number, 2, "the earlier lease is kept");
+        assert_eq!(&*old.ring.unseal(&old.binding(), &leased.sealed).unwrap(), b"old content");
         assert_eq!(store.delete_credential(&old.credential, NOW).await.unwrap(), Deletion::Deleted);
         store.check().await.unwrap();
     }
 }
 
+/// Codes, kinds and tables that were renamed have their new names, in the rows of ended sessions too.
+async fn assert_renamed(old: &Old, store: &Store) {
+    let failed = store.session(&old.failed).await.unwrap().unwrap();
+    assert_eq!(failed.reason().unwrap().problem, Problem::MachineFailed);
+    let entries = store.timeline(&old.failed, 0, 10).await.unwrap();
+    let found: Vec<_> = entries.iter().map(|entry| (entry.kind.as_str(), entry.data.clone())).collect();
+    assert_eq!(
+        found,
+        [
+            ("machine_exited", json!({ "why": "x" })),
+            ("viewer_rejected", json!({ "reason": "machine_failed", "detail": null })),
+            ("credential_checked", json!({ "signed_in": true })),
+        ]
+    );
+    let operator = store.redeem_login_token(&Sha256Hex::of(b"operator's"), NOW).await.unwrap();
+    assert_eq!(operator, Some(LoginScope::Operator { name: "Ada".to_owned() }));
+    let viewer = store.redeem_login_token(&Sha256Hex::of(b"viewer's"), NOW).await.unwrap();
+    assert_eq!(viewer, Some(LoginScope::Session { session: old.active.clone() }));
+}
+
 #[tokio::test]
-async fn an_older_database_takes_what_the_new_program_writes() {
-    for version in 1..=STEPS.len() {
+async fn an_upgraded_database_accepts_new_writes() {
+    for version in 1..=MIGRATIONS.len() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
         let fixture = StoreFixture::new().await;
@@ -173,7 +234,7 @@ async fn an_older_database_takes_what_the_new_program_writes() {
         assert_eq!(
             store.claim_for_webhook(&message, &old.credential, NOW).await.unwrap(),
             None,
-            "it is not handed out once"
+            "its policy is not deliver_once"
         );
         assert_eq!(store.message_delivered(&message, NOW).await.unwrap(), version >= 3);
     }

@@ -1,4 +1,4 @@
-//! Any order of calls on one session gives what a ten-line model gives.
+//! Property test: any order of calls on one session has the same results as a small model.
 
 use crate::fixture::{HOUR, NOW, StoreFixture, event};
 use anteroom_store::{Change, Completed, Expect, Reason, SessionOutcome, Transition};
@@ -7,21 +7,21 @@ use proptest::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
 enum Call {
-    /// A change that is not an end, at the epoch so many transitions ago.
+    /// A change that does not end the session, at the epoch this many transitions ago.
     Change {
         epochs_ago: u64,
     },
-    /// An end, whatever the epoch.
-    End(Way),
+    /// An end, at any epoch.
+    End(EndKind),
     Deliver {
         right_token: bool,
     },
     Touch,
-    Note,
+    AppendEntry,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum EndKind {
     Fail,
     Cancel,
     Expire,
@@ -30,18 +30,18 @@ enum Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
     No,
-    By(Way),
+    By(EndKind),
     Completed,
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    let way = prop_oneof![Just(Way::Fail), Just(Way::Cancel), Just(Way::Expire)];
+    let kind = prop_oneof![Just(EndKind::Fail), Just(EndKind::Cancel), Just(EndKind::Expire)];
     prop_oneof![
         4 => (0u64..3).prop_map(|epochs_ago| Call::Change { epochs_ago }),
-        1 => way.prop_map(Call::End),
+        1 => kind.prop_map(Call::End),
         1 => any::<bool>().prop_map(|right_token| Call::Deliver { right_token }),
         1 => Just(Call::Touch),
-        1 => Just(Call::Note),
+        1 => Just(Call::AppendEntry),
     ]
 }
 
@@ -60,17 +60,17 @@ async fn run(calls: Vec<Call>) {
                 epoch += u64::from(counts);
                 entries += u64::from(counts);
             }
-            Call::End(way) => {
+            Call::End(kind) => {
                 let reason = Reason::new(Problem::Cancelled, "");
-                let change = match way {
-                    Way::Fail => Change::new().fail(reason, NOW),
-                    Way::Cancel => Change::new().cancel(reason, NOW),
-                    Way::Expire => Change::new().expire(reason, NOW),
+                let change = match kind {
+                    EndKind::Fail => Change::new().fail(reason, NOW),
+                    EndKind::Cancel => Change::new().cancel(reason, NOW),
+                    EndKind::Expire => Change::new().expire(reason, NOW),
                 };
                 let answer = fixture.store.transition(&id, Expect::Active, change, event("ended")).await.unwrap();
                 assert_eq!(matches!(answer, Transition::Done { .. }), active);
                 if active {
-                    (epoch, entries, ended) = (epoch + 1, entries + 1, Ended::By(way));
+                    (epoch, entries, ended) = (epoch + 1, entries + 1, Ended::By(kind));
                 }
             }
             Call::Deliver { right_token } => {
@@ -86,15 +86,17 @@ async fn run(calls: Vec<Call>) {
                 }
             }
             Call::Touch => assert_eq!(fixture.store.touch(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),
-            Call::Note => entries = fixture.store.append_event(&id, event("note")).await.unwrap().unwrap().number,
+            Call::AppendEntry => {
+                entries = fixture.store.append_event(&id, event("note")).await.unwrap().unwrap().number
+            }
         }
         let row = fixture.store.session(&id).await.unwrap().unwrap();
         let seen = match row.end().map(|end| &end.outcome) {
             None => Ended::No,
             Some(SessionOutcome::Completed(_)) => Ended::Completed,
-            Some(SessionOutcome::Failed) => Ended::By(Way::Fail),
-            Some(SessionOutcome::Cancelled) => Ended::By(Way::Cancel),
-            Some(SessionOutcome::Expired) => Ended::By(Way::Expire),
+            Some(SessionOutcome::Failed) => Ended::By(EndKind::Fail),
+            Some(SessionOutcome::Cancelled) => Ended::By(EndKind::Cancel),
+            Some(SessionOutcome::Expired) => Ended::By(EndKind::Expire),
         };
         assert_eq!((row.epoch, seen), (epoch, ended));
         let timeline = fixture.store.timeline(&id, 0, 1000).await.unwrap();
@@ -109,7 +111,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_order_of_calls_keeps_the_promises(calls in prop::collection::vec(call(), 1..14)) {
+    fn any_order_of_calls_matches_the_model(calls in prop::collection::vec(call(), 1..14)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(calls));
     }
 }

@@ -1,4 +1,4 @@
-//! Messages to somebody outside: written exactly if that happened of which they tell, tried until they are taken or given up.
+//! Webhook messages: enqueued exactly if their change is committed, retried until they are delivered or abandoned.
 
 use crate::fixture::{NOW, StoreFixture, event};
 use anteroom_store::{
@@ -24,7 +24,7 @@ async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
     let (id, token) = (CredentialId::from_parts(NOW, [1; 10]), Sha256Hex::of(b"agent"));
     let sealed = fixture.seal(&row, &id, b"secret");
     let stored = message(1, MessageSubject::Both(row.id.clone(), id.clone()));
-    // The second is about a session that there is not.
+    // The second refers to a session that does not exist.
     let impossible = message(2, MessageSubject::Session(SessionId::from_parts(NOW, [0; 10])));
     let complete = async |messages: &[NewMessage]| {
         let credential = NewCredential {
@@ -46,44 +46,44 @@ async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
     assert_eq!((&waiting.id, &waiting.kind, &waiting.subject), (&stored.id, &stored.kind, &stored.subject));
     let late = message(3, MessageSubject::Session(row.id.clone()));
     assert!(matches!(complete(&[late]).await.unwrap(), Completed::Ignored(_)));
-    assert_eq!(due(&fixture, NOW).await.len(), 1, "what was ignored is told to nobody");
+    assert_eq!(due(&fixture, NOW).await.len(), 1, "an ignored delivery enqueues no message");
 }
 
 #[tokio::test]
-async fn a_change_that_does_not_happen_tells_nobody() {
+async fn a_rejected_change_enqueues_no_message() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
-    let told = |number| {
+    let change = |number| {
         let end = Change::new().fail(Reason::new(Problem::Internal, ""), NOW);
         end.message(message(number, MessageSubject::Session(row.id.clone())))
     };
-    fixture.done(&row.id, Expect::Active, told(1), "failed").await;
-    let late = fixture.store.transition(&row.id, Expect::Active, told(2), event("late")).await.unwrap();
+    fixture.done(&row.id, Expect::Active, change(1), "failed").await;
+    let late = fixture.store.transition(&row.id, Expect::Active, change(2), event("late")).await.unwrap();
     assert!(matches!(late, Transition::Conflict(_)));
     assert_eq!(due(&fixture, NOW).await, [MessageId::from_parts(NOW, [1; 10])]);
 }
 
 #[tokio::test]
-async fn a_message_is_tried_until_it_is_taken_or_given_up_and_then_stays_as_it_was() {
+async fn a_message_is_retried_until_delivered_or_abandoned_and_is_then_final() {
     let fixture = StoreFixture::new().await;
     let session = fixture.session().await.id;
-    let [taken, given_up] = [1, 2].map(|number| message(number, MessageSubject::Session(session.clone())));
-    for message in [&taken, &given_up] {
+    let [delivered, abandoned] = [1, 2].map(|number| message(number, MessageSubject::Session(session.clone())));
+    for message in [&delivered, &abandoned] {
         fixture.store.enqueue_message(message).await.unwrap();
     }
     assert_eq!(due(&fixture, NOW - 1).await, []);
-    assert_eq!(due(&fixture, NOW).await, [taken.id.clone(), given_up.id.clone()]);
+    assert_eq!(due(&fixture, NOW).await, [delivered.id.clone(), abandoned.id.clone()]);
     let long = "e".repeat(5_000);
-    assert!(fixture.store.message_failed(&taken.id, &long, NOW + 10).await.unwrap());
-    assert_eq!(due(&fixture, NOW + 9).await, std::slice::from_ref(&given_up.id));
+    assert!(fixture.store.message_failed(&delivered.id, &long, NOW + 10).await.unwrap());
+    assert_eq!(due(&fixture, NOW + 9).await, std::slice::from_ref(&abandoned.id));
     let rows = fixture.store.due_messages(NOW + 10, 10).await.unwrap();
-    let again = rows.iter().find(|row| row.id == taken.id).unwrap();
+    let again = rows.iter().find(|row| row.id == delivered.id).unwrap();
     assert_eq!((again.attempts, again.last_error.as_ref().unwrap().len()), (1, 1_000));
 
-    assert!(fixture.store.message_delivered(&taken.id, NOW + 11).await.unwrap());
-    assert!(fixture.store.message_abandoned(&given_up.id, "410", NOW + 12).await.unwrap());
+    assert!(fixture.store.message_delivered(&delivered.id, NOW + 11).await.unwrap());
+    assert!(fixture.store.message_abandoned(&abandoned.id, "410", NOW + 12).await.unwrap());
     assert_eq!(due(&fixture, u64::MAX).await, []);
-    for id in [&taken.id, &given_up.id] {
+    for id in [&delivered.id, &abandoned.id] {
         assert!(!fixture.store.message_delivered(id, NOW + 20).await.unwrap(), "it is done");
         assert!(!fixture.store.message_failed(id, "late", NOW).await.unwrap());
     }

@@ -1,11 +1,11 @@
-//! The schema: made from nothing, kept over restarts, refused when it is newer, strict about words.
+//! The schema: created, kept over restarts, rejected if it is newer, strict about values.
 
 use crate::fixture::{NOW, StoreFixture, settings};
 use anteroom_store::{SCHEMA_VERSION, Store, StoreError, StoreErrorKind};
 use sqlx::Executor;
 
 #[tokio::test]
-async fn everything_is_there_after_a_restart() {
+async fn all_data_survives_a_restart() {
     let fixture = StoreFixture::new().await;
     let (row, credential) = fixture.completed(b"secret").await;
     fixture.store.set_key_fingerprint(&fixture.ring.fingerprint()).await.unwrap();
@@ -19,7 +19,7 @@ async fn everything_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn many_first_starts_at_once_make_one_schema() {
+async fn concurrent_first_starts_create_one_schema() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("anteroom.db");
     let starts: Vec<_> = (0..5)
@@ -34,7 +34,7 @@ async fn many_first_starts_at_once_make_one_schema() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_refused_with_both_versions() {
+async fn a_newer_schema_is_rejected_with_both_versions() {
     let fixture = StoreFixture::new().await;
     fixture.store.close().await;
     let newer = SCHEMA_VERSION + 6;
@@ -51,7 +51,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
 }
 
 #[tokio::test]
-async fn words_outside_the_lists_and_half_rows_are_refused_by_the_database() {
+async fn constraints_reject_unknown_values_and_incomplete_rows() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     let id = &row.id;
@@ -66,7 +66,7 @@ async fn words_outside_the_lists_and_half_rows_are_refused_by_the_database() {
         "UPDATE sessions SET idempotency_key = 'k'".to_owned(),
         "UPDATE callers SET role = 'root'".to_owned(),
         "UPDATE callers SET role = 'viewer'".to_owned(),
-        format!("INSERT INTO login_tokens (hash, kind, expires_at_ms) VALUES ('h', 'enter', {NOW})"),
+        format!("INSERT INTO login_tokens (hash, kind, expires_at_ms) VALUES ('h', 'operator', {NOW})"),
         format!("INSERT INTO login_tokens (hash, kind, name, expires_at_ms) VALUES ('h', 'exit', 'n', {NOW})"),
         format!(
             "INSERT INTO tickets (hash, session_id, caller_id, purpose, expires_at_ms) \

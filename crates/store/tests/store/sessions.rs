@@ -1,4 +1,4 @@
-//! Starting, listing and keeping alive.
+//! Creating, listing and touching sessions.
 
 use crate::fixture::{HOUR, NOW, StoreFixture, event, session_id, settings};
 use anteroom_store::{
@@ -14,7 +14,7 @@ fn keyed(fixture: &StoreFixture, key: &str, request: &str) -> NewSession {
 }
 
 #[tokio::test]
-async fn a_started_session_reads_back_as_it_was_asked_for() {
+async fn a_created_session_reads_back_unchanged() {
     let fixture = StoreFixture::new().await;
     let new = fixture.new_session();
     let Created::New(row) = fixture.store.create_session(&new, event("started")).await.unwrap() else { panic!() };
@@ -28,7 +28,7 @@ async fn a_started_session_reads_back_as_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_double_start_with_one_key_is_one_session() {
+async fn concurrent_starts_with_one_key_create_one_session_in_the_store() {
     let fixture = StoreFixture::new().await;
     let starts: Vec<_> = (0..20)
         .map(|_| {
@@ -51,34 +51,34 @@ async fn a_double_start_with_one_key_is_one_session() {
 }
 
 #[tokio::test]
-async fn two_processes_starting_with_one_key_make_one_session() {
+async fn two_processes_with_one_idempotency_key_create_one_session() {
     let fixture = StoreFixture::new().await;
     let other = Store::open(&fixture.path(), settings()).await.unwrap();
     let (a, b) = (keyed(&fixture, "click", "codex"), keyed(&fixture, "click", "codex"));
     let (a, b) = tokio::join!(fixture.store.create_session(&a, event("a")), other.create_session(&b, event("b")));
-    let news = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, Created::New(_))).count();
-    assert_eq!(news, 1);
+    let new_count = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, Created::New(_))).count();
+    assert_eq!(new_count, 1);
     assert_eq!(other.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn a_key_used_for_another_request_is_told_and_another_owner_may_use_it() {
+async fn a_reused_idempotency_key_is_reported_and_keys_are_per_owner() {
     let fixture = StoreFixture::new().await;
     fixture.store.create_session(&keyed(&fixture, "k", "codex"), event("started")).await.unwrap();
     let other = fixture.store.create_session(&keyed(&fixture, "k", "gemini"), event("started")).await.unwrap();
     assert!(matches!(other, Created::IdempotencyKeyReused(_)), "{other:?}");
 
-    let neighbour = CallerId::from_parts(NOW, [9; 10]);
-    let caller = fixture.new_caller(neighbour.clone(), anteroom_store::Role::Backend, "token-2");
+    let other_owner = CallerId::from_parts(NOW, [9; 10]);
+    let caller = fixture.new_caller(other_owner.clone(), anteroom_store::Role::Backend, "token-2");
     fixture.store.create_caller(&caller).await.unwrap();
-    let theirs = NewSession { owner: neighbour.clone(), ..keyed(&fixture, "k", "gemini") };
+    let theirs = NewSession { owner: other_owner.clone(), ..keyed(&fixture, "k", "gemini") };
     assert!(matches!(fixture.store.create_session(&theirs, event("started")).await.unwrap(), Created::New(_)));
-    assert_eq!(fixture.store.sessions(OwnerFilter::Owner(&neighbour), 10, None).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.sessions(OwnerFilter::Owner(&other_owner), 10, None).await.unwrap().len(), 1);
     assert_eq!(fixture.store.sessions(OwnerFilter::All, 10, None).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn an_unknown_owner_or_a_taken_id_is_a_conflict_and_leaves_nothing() {
+async fn an_unknown_owner_or_an_existing_id_is_a_conflict_without_effect() {
     let fixture = StoreFixture::new().await;
     let orphan = NewSession { owner: CallerId::from_parts(1, [0; 10]), ..fixture.new_session() };
     let error = fixture.store.create_session(&orphan, event("started")).await.unwrap_err();
@@ -92,7 +92,7 @@ async fn an_unknown_owner_or_a_taken_id_is_a_conflict_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn pages_of_sessions_are_newest_first_and_meet_without_gaps() {
+async fn pages_of_sessions_are_newest_first_without_gaps() {
     let fixture = StoreFixture::new().await;
     let mut ids = Vec::new();
     for _ in 0..7 {
@@ -111,14 +111,14 @@ async fn pages_of_sessions_are_newest_first_and_meet_without_gaps() {
 }
 
 #[tokio::test]
-async fn only_sessions_past_a_deadline_are_overdue() {
+async fn only_active_sessions_past_a_deadline_are_listed() {
     let fixture = StoreFixture::new().await;
-    let (idle, used, capped, over) =
+    let (idle, used, capped, ended) =
         (fixture.session().await, fixture.session().await, fixture.session().await, fixture.session().await);
     assert!(fixture.store.touch(&used.id, NOW + HOUR, Some(NOW + 2 * HOUR)).await.unwrap());
     fixture.done(&capped.id, Expect::Active, Change::new().idle_deadline(None).deadline(NOW + 10), "shortened").await;
     let reason = Reason::new(Problem::Cancelled, "");
-    fixture.done(&over.id, Expect::Active, Change::new().cancel(reason, NOW), "cancelled").await;
+    fixture.done(&ended.id, Expect::Active, Change::new().cancel(reason, NOW), "cancelled").await;
 
     let mut overdue: Vec<_> =
         fixture.store.sessions_past_deadline(NOW + HOUR).await.unwrap().into_iter().map(|row| row.id).collect();
@@ -131,7 +131,7 @@ async fn only_sessions_past_a_deadline_are_overdue() {
 }
 
 #[tokio::test]
-async fn a_late_touch_does_not_shorten_and_an_ended_session_is_not_touched() {
+async fn an_older_touch_or_a_touch_after_the_end_changes_nothing() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     assert!(fixture.store.touch(&row.id, NOW + 20, Some(NOW + 2 * HOUR)).await.unwrap());
@@ -147,7 +147,7 @@ async fn a_late_touch_does_not_shorten_and_an_ended_session_is_not_touched() {
 }
 
 #[tokio::test]
-async fn the_timeline_is_in_order_resumable_and_bounded() {
+async fn the_timeline_is_ordered_resumable_and_bounded() {
     let limits = Settings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
     let fixture = StoreFixture::with(limits).await;
     let row = fixture.session().await;
@@ -156,7 +156,7 @@ async fn the_timeline_is_in_order_resumable_and_bounded() {
     fixture.store.append_event(&row.id, event("third").with(json!({ "n": 3 }))).await.unwrap().unwrap();
     assert_eq!(fixture.store.append_event(&row.id, event("fourth")).await.unwrap().unwrap().number, 4);
     assert_eq!(fixture.store.append_event(&row.id, event("too much")).await.unwrap(), None);
-    // What ends a session is told even then.
+    // The entry that ends a session is appended even then.
     let reason = Reason::new(Problem::MachineFailed, "signal 9");
     fixture.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), "failed").await;
 
@@ -167,12 +167,12 @@ async fn the_timeline_is_in_order_resumable_and_bounded() {
     assert_eq!(entries[1].data, json!({ "n": 3 }));
     assert_eq!(entries[3].kind, "failed");
     assert_eq!(fixture.store.timeline(&row.id, 1, 2).await.unwrap().len(), 2);
-    let error = fixture.store.append_event(&session_id(), event("nobody's")).await.unwrap_err();
+    let error = fixture.store.append_event(&session_id(), event("unknown")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Conflict);
 }
 
 #[tokio::test]
-async fn entries_added_at_once_get_numbers_without_gaps() {
+async fn concurrent_timeline_entries_get_numbers_without_gaps() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     let adding: Vec<_> = (0..50)

@@ -1,4 +1,4 @@
-//! One change wins, and what has ended stays.
+//! Transitions: one change per epoch succeeds, and ended sessions are final.
 
 use crate::fixture::{NOW, StoreFixture, event, session_id};
 use anteroom_store::{Change, Expect, Reason, RowStatus, SessionOutcome, StoreError, StoreErrorKind, Transition};
@@ -6,7 +6,7 @@ use anteroom_wire::{MachineId, Problem};
 use sqlx::Executor;
 
 #[tokio::test]
-async fn of_a_hundred_changes_at_one_epoch_exactly_one_happens() {
+async fn only_one_of_a_hundred_changes_at_one_epoch_succeeds() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     let changes: Vec<_> = (0..100)
@@ -19,17 +19,17 @@ async fn of_a_hundred_changes_at_one_epoch_exactly_one_happens() {
             })
         })
         .collect();
-    let (mut done, mut refused) = (Vec::new(), 0);
+    let (mut done, mut conflicts) = (Vec::new(), 0);
     for change in changes {
         match change.await.unwrap() {
             Transition::Done { row, entry } => done.push((row, entry)),
             Transition::Conflict(now) => {
                 assert_eq!(now.epoch, 1);
-                refused += 1;
+                conflicts += 1;
             }
         }
     }
-    assert_eq!((done.len(), refused), (1, 99));
+    assert_eq!((done.len(), conflicts), (1, 99));
     let (winner, entry) = &done[0];
     assert_eq!(entry.number, 2);
     assert_eq!(fixture.store.session(&row.id).await.unwrap().as_ref(), Some(&**winner));
@@ -37,7 +37,7 @@ async fn of_a_hundred_changes_at_one_epoch_exactly_one_happens() {
 }
 
 #[tokio::test]
-async fn a_change_writes_what_it_names_and_leaves_the_rest() {
+async fn a_change_writes_only_the_values_it_sets() {
     let fixture = StoreFixture::new().await;
     let before = fixture.session_with_machine("agent").await;
     let machine = MachineId::from_parts(NOW, [4; 10]);
@@ -79,7 +79,7 @@ async fn every_end_with_every_reason_reads_back() {
 }
 
 #[tokio::test]
-async fn what_was_cancelled_is_not_overwritten_by_a_late_failure() {
+async fn a_cancelled_session_is_not_overwritten_by_a_late_failure() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     fixture
@@ -92,12 +92,12 @@ async fn what_was_cancelled_is_not_overwritten_by_a_late_failure() {
         assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
     }
     assert_eq!(fixture.kinds(&row.id).await, ["started", "cancelled"]);
-    // A note about what happened afterwards is not a change.
+    // A timeline entry about a later event is not a change.
     fixture.store.append_event(&row.id, event("machine_stopped")).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn an_ended_session_and_the_records_stay_even_for_direct_sql() {
+async fn ended_sessions_and_append_only_rows_resist_direct_sql() {
     let fixture = StoreFixture::new().await;
     let (row, credential) = fixture.completed(b"secret").await;
     fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
@@ -121,7 +121,7 @@ async fn an_ended_session_and_the_records_stay_even_for_direct_sql() {
 }
 
 #[tokio::test]
-async fn an_unknown_session_is_told() {
+async fn an_unknown_session_is_an_error() {
     let fixture = StoreFixture::new().await;
     let error = fixture.store.transition(&session_id(), Expect::Active, Change::new(), event("x")).await.unwrap_err();
     assert!(matches!(error, StoreError::SessionNotFound(_)), "{error:?}");
@@ -129,7 +129,7 @@ async fn an_unknown_session_is_told() {
 }
 
 #[tokio::test]
-async fn a_change_whose_entry_fails_did_not_happen() {
+async fn a_change_is_rolled_back_if_its_timeline_entry_fails() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     let mut sql = fixture.sql().await;

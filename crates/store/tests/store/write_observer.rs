@@ -1,4 +1,4 @@
-//! Whoever observes the store hears of every write, twice, with what became of it.
+//! Observers are called before and after every write, with its outcome.
 
 use crate::fixture::{NOW, StoreFixture, event, settings};
 use anteroom_store::{Change, Expect, Settings, Store, Transition, Write, WriteKind, WriteObserver, WriteOutcome};
@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-/// Remembers what it heard: the outcome is `None` before a write.
+/// Records its calls; the outcome is `None` before a write.
 #[derive(Default)]
-struct Ear(Mutex<Vec<(Write, Option<WriteOutcome>)>>);
+struct Recorder(Mutex<Vec<(Write, Option<WriteOutcome>)>>);
 
-impl WriteObserver for Ear {
+impl WriteObserver for Recorder {
     fn before(&self, write: &Write) {
         self.0.lock().unwrap().push((write.clone(), None));
     }
@@ -21,11 +21,11 @@ impl WriteObserver for Ear {
     }
 }
 
-impl Ear {
-    /// What was heard since the last question, as `kind: outcome`, after a look that every write was told in a pair.
-    fn heard(&self) -> Vec<String> {
-        let heard = std::mem::take(&mut *self.0.lock().unwrap());
-        heard
+impl Recorder {
+    /// The recorded writes since the last call as `kind: outcome`; panics unless the calls come in pairs.
+    fn writes(&self) -> Vec<String> {
+        let recorded = std::mem::take(&mut *self.0.lock().unwrap());
+        recorded
             .chunks(2)
             .map(|pair| match pair {
                 [(before, None), (after, Some(outcome))] if before == after => format!("{after}: {}", outcome.as_str()),
@@ -35,18 +35,18 @@ impl Ear {
     }
 }
 
-/// A second store over the same database, with an ear.
-async fn observed(fixture: &StoreFixture, settings: Settings) -> (Store, Arc<Ear>) {
-    let ear = Arc::new(Ear::default());
-    let store = Store::open_observed(&fixture.path(), settings, ear.clone()).await.unwrap();
-    assert_eq!(ear.heard(), ["health: written"], "opening ends with a row that is written");
-    (store, ear)
+/// A second store for the same database, with a recorder.
+async fn observed(fixture: &StoreFixture, settings: Settings) -> (Store, Arc<Recorder>) {
+    let recorder = Arc::new(Recorder::default());
+    let store = Store::open_observed(&fixture.path(), settings, recorder.clone()).await.unwrap();
+    assert_eq!(recorder.writes(), ["health: written"], "opening writes one row");
+    (store, recorder)
 }
 
 #[tokio::test]
-async fn a_write_is_told_before_and_after_with_what_became_of_it() {
+async fn observers_see_every_write_before_and_after_with_its_outcome() {
     let fixture = StoreFixture::new().await;
-    let (store, ear) = observed(&fixture, settings()).await;
+    let (store, recorder) = observed(&fixture, settings()).await;
     let row = fixture.session().await;
     store.transition(&row.id, Expect::Epoch(0), Change::new(), event("first")).await.unwrap();
     store.append_event(&row.id, event("second")).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_write_is_told_before_and_after_with_what_became_of_it() {
     store.purge(NOW).await.unwrap();
     store.set_key_fingerprint("print").await.unwrap();
     assert_eq!(
-        ear.heard(),
+        recorder.writes(),
         [
             "transition first: written",
             "append_event second: written",
@@ -66,26 +66,26 @@ async fn a_write_is_told_before_and_after_with_what_became_of_it() {
             "key_fingerprint: written"
         ]
     );
-    // Reading is no write.
+    // Reading is not a write.
     store.session(&row.id).await.unwrap();
-    assert_eq!(ear.heard(), Vec::<String>::new());
+    assert_eq!(recorder.writes(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_write_that_the_database_cannot_do_is_told_as_failed() {
+async fn observers_see_a_failed_write_as_failed() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
-    let (store, ear) = observed(&fixture, Settings { busy_ms_max: 50, ..settings() }).await;
+    let (store, recorder) = observed(&fixture, Settings { busy_ms_max: 50, ..settings() }).await;
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
     store.append_event(&row.id, event("locked")).await.unwrap_err();
     sql.execute("ROLLBACK").await.unwrap();
     let unknown = crate::fixture::session_id();
     store.append_event(&unknown, event("nowhere")).await.unwrap_err();
-    assert_eq!(ear.heard(), ["append_event locked: failed", "append_event nowhere: failed"]);
-    let words: Vec<&str> = WriteKind::ALL.iter().map(|kind| kind.as_str()).collect();
-    let mut unique = words.clone();
+    assert_eq!(recorder.writes(), ["append_event locked: failed", "append_event nowhere: failed"]);
+    let kinds: Vec<&str> = WriteKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    let mut unique = kinds.clone();
     unique.sort_unstable();
     unique.dedup();
-    assert_eq!(words.len(), unique.len(), "each kind has a word of its own");
+    assert_eq!(kinds.len(), unique.len(), "the texts of the kinds are unique");
 }

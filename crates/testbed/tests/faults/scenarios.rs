@@ -55,7 +55,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(12, "Cancellation during clone, boot and sign-in", &[
         ("testbed/tests/faults/global_faults.rs", "session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing"),
-        ("store/tests/story/transitions.rs", "what_was_cancelled_is_not_overwritten_by_a_late_failure"),
+        ("store/tests/store/transitions.rs", "a_cancelled_session_is_not_overwritten_by_a_late_failure"),
     ]),
     DocumentedScenario(13, "An agent that is slow, never connects, has another image, or has no desktop", &[
         ("testbed/tests/server/liveness.rs", "slow_agent_is_awaited_until_the_ready_timeout"),
@@ -83,7 +83,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(19, "Concurrent starts", &[
         ("testbed/tests/server/sign_in.rs", "concurrent_starts_with_one_idempotency_key_create_one_session"),
-        ("store/tests/story/sessions.rs", "a_double_start_with_one_key_is_one_session"),
+        ("store/tests/store/sessions.rs", "concurrent_starts_with_one_key_create_one_session_in_the_store"),
         ("testbed/tests/operations/admission.rs", "repeated_start_returns_its_session_when_capacity_is_exhausted"),
     ]),
     DocumentedScenario(20, "Ten concurrent starts; no capacity", &[
@@ -110,16 +110,16 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("vault/tests/key_file.rs", "a_malformed_file_is_rejected_with_the_cause_and_not_changed"),
     ]),
     DocumentedScenario(25, "A sealed record in another row, or under an old key", &[
-        ("store/tests/story/credentials.rs", "a_sealed_record_that_is_moved_to_another_row_does_not_open"),
+        ("store/tests/store/credentials.rs", "a_sealed_record_moved_to_another_row_cannot_be_unsealed"),
         ("vault/tests/sealing.rs", "rotation_keeps_old_records_readable_and_rewraps_them"),
     ]),
     DocumentedScenario(26, "Every enum value through the database; an old database", &[
-        ("store/tests/story/transitions.rs", "every_end_with_every_reason_reads_back"),
-        ("store/tests/story/callers.rs", "every_role_reads_back_and_is_found_by_its_token"),
-        ("store/tests/story/callers.rs", "every_kind_of_pass_opens_once"),
-        ("store/tests/story/callers.rs", "every_kind_of_ticket_opens_its_own_door_once"),
+        ("store/tests/store/transitions.rs", "every_end_with_every_reason_reads_back"),
+        ("store/tests/store/callers.rs", "every_role_reads_back_and_is_found_by_its_token"),
+        ("store/tests/store/callers.rs", "every_kind_of_login_token_is_redeemed_once"),
+        ("store/tests/store/callers.rs", "every_kind_of_ticket_is_redeemed_once_for_its_purpose"),
         ("store/src/schema.rs", "the_checks_list_exactly_the_values_of_the_enums"),
-        ("store/tests/story/migrations.rs", "rows_of_every_older_version_survive_and_mean_what_they_meant"),
+        ("store/tests/store/migrations.rs", "rows_of_every_older_version_survive_the_migration"),
     ]),
     DocumentedScenario(27, "Reconciliation of a mixed fleet; clock jumps", &[
         ("controller/src/session/reconcile/plan/tests.rs", "the_plan_for_a_mixed_fleet_contains_only_necessary_actions_with_reasons"),

@@ -71,12 +71,8 @@ struct Document;
 
 /// The public router.
 pub fn router(app: &App) -> Router {
-    let agent_routes = OpenApiRouter::new()
-        .routes(routes!(agent::store))
-        .routes(routes!(agent::events))
-        .routes(routes!(agent_auth::session))
-        .layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max));
-    let (api, document) = api().merge(agent_routes).split_for_parts();
+    let agent_api = agent_api().layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max));
+    let (api, document) = api().merge(agent_api).split_for_parts();
     let document = serde_json::to_value(&document).unwrap_or_default();
     let pages = Router::new()
         .route("/", get(pages::shell))
@@ -104,7 +100,15 @@ pub fn router(app: &App) -> Router {
         .with_state(app.clone())
 }
 
-/// The routes of the API that are in the OpenAPI document.
+/// The routes for the agent in a machine, which has a larger body limit.
+fn agent_api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(agent::store))
+        .routes(routes!(agent::events))
+        .routes(routes!(agent_auth::session))
+}
+
+/// The routes for backends, users and operators.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(start_session::start))
@@ -177,4 +181,25 @@ fn panic_response(cause: Box<dyn std::any::Any + Send>) -> Response {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     tracing::error!(outcome = "panic", cause = text.unwrap_or("unknown"), "request handler panicked");
     ApiError::from(Problem::Internal).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `web/openapi.json` is the source of the pages' API types (`npm run api` in `web/`). `ANTEROOM_WRITE_DOCS=1` rewrites it.
+    #[test]
+    fn web_openapi_json_matches_the_routes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/openapi.json");
+        let document = api().merge(agent_api()).into_openapi();
+        let wanted = format!("{}\n", document.to_pretty_json().unwrap());
+        if std::env::var_os("ANTEROOM_WRITE_DOCS").is_some() {
+            std::fs::write(path, &wanted).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(
+            written == wanted,
+            "web/openapi.json differs from the routes: run this test with ANTEROOM_WRITE_DOCS=1, then `npm run api` in web/"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     admission,
     api_error::chain,
     app::{App, Parts},
-    auth::{self, Auth},
+    auth::{Auth, login_links},
     clock,
     config::{Config, SOCKET_NAME},
     credentials::check_job,
@@ -121,10 +121,7 @@ pub async fn start(
     let mut overrides = load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|faults| anyhow::anyhow!("{}", faults.join("\n")))?;
-    let db_metrics = DbMetrics::new(config.store.slow_write_ms, environment.write_observer.clone());
-    let store = open_store(&config, state, db_metrics.clone()).await?;
-    let vault = open_vault(&store, &state.path.join("vault.key")).await?;
-    let local_operator = local_operator(&store).await?;
+    let database = open_database(&config, state, &environment).await?;
     let webhook = Webhook::open(&config).map_err(anyhow::Error::msg)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
@@ -147,28 +144,8 @@ pub async fn start(
     .await
     .context("machines")?;
     let config = Arc::new(config);
-    let timeline = timeline(&config, &store, &tasks, &stop);
-    let auth = Auth {
-        store: store.clone(),
-        base_url: config.base_url(address).into(),
-        local_operator: local_operator.clone(),
-        login_link_ms_max: config.sessions.login_link_s_max * 1_000,
-        cookie_s_max: config.sessions.cookie_s_max,
-    };
-    let context = SessionContext {
-        sessions: Arc::clone(&timeline.sessions),
-        exec_cache: Arc::default(),
-        outbox: Outbox { webhook: webhook.map(Arc::new), include_credential: config.webhook.include_credential },
-        providers: Arc::new(providers),
-        config: Arc::clone(&config),
-        store,
-        db_metrics,
-        vault,
-        timeline,
-        local_operator,
-        tasks,
-        stop,
-    };
+    let auth = auth(&config, &database, address);
+    let context = session_context(&config, database, providers, webhook, tasks, stop);
     let launcher = Launcher {
         gate: Arc::new(Gate::new(config.egress.limits.clone(), overrides)),
         queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
@@ -218,6 +195,61 @@ impl Server {
         }
         self.app.store.close().await;
         tracing::info!(outcome = "stopped", "server stopped; machines keep running");
+    }
+}
+
+/// The open database, and what is read from it.
+struct Database {
+    store: Store,
+    metrics: Arc<DbMetrics>,
+    vault: KeyRing,
+    local_operator: CallerId,
+}
+
+async fn open_database(
+    config: &Config,
+    state: &StateDir,
+    environment: &MachineEnvironment,
+) -> anyhow::Result<Database> {
+    let metrics = DbMetrics::new(config.store.slow_write_ms, environment.write_observer.clone());
+    let store = open_store(config, state, metrics.clone()).await?;
+    let vault = open_vault(&store, &state.path.join("vault.key")).await?;
+    let local_operator = local_operator(&store).await?;
+    Ok(Database { store, metrics, vault, local_operator })
+}
+
+fn auth(config: &Config, database: &Database, address: SocketAddr) -> Auth {
+    Auth {
+        store: database.store.clone(),
+        base_url: config.base_url(address).into(),
+        local_operator: database.local_operator.clone(),
+        login_link_ms_max: config.sessions.login_link_s_max * 1_000,
+        cookie_s_max: config.sessions.cookie_s_max,
+    }
+}
+
+fn session_context(
+    config: &Arc<Config>,
+    database: Database,
+    providers: Providers,
+    webhook: Option<Webhook>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) -> SessionContext {
+    let timeline = timeline(config, &database.store, &tasks, &stop);
+    SessionContext {
+        config: Arc::clone(config),
+        store: database.store,
+        db_metrics: database.metrics,
+        vault: database.vault,
+        providers: Arc::new(providers),
+        sessions: Arc::clone(&timeline.sessions),
+        exec_cache: Arc::default(),
+        timeline,
+        outbox: Outbox { webhook: webhook.map(Arc::new), include_credential: config.webhook.include_credential },
+        local_operator: database.local_operator,
+        tasks,
+        stop,
     }
 }
 
@@ -359,5 +391,5 @@ async fn start_demo(
 /// # Errors
 /// The database cannot be written.
 pub async fn operator_login_link(server: &Server) -> anyhow::Result<String> {
-    Ok(auth::login_links::operator_login_link(&server.app.auth).await?)
+    Ok(login_links::operator_login_link(&server.app.auth).await?)
 }

@@ -1,6 +1,7 @@
 //! Ingests the events of an agent: into the session's state and onto its timeline. All data comes from the guest and is
 //! untrusted: sizes are bounded, and an event changes only what the agent can know.
 
+mod machine;
 mod sign_in;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 use crate::{clock, session::context::SessionContext};
 use anteroom_store::StoreError;
 use anteroom_wire::{
-    agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, StageReport, StageState, UrlSource},
+    agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, UrlSource},
     provider::LinkFrom,
 };
 use serde_json::{Value, json};
@@ -164,7 +165,7 @@ fn timeline_entry(session: &ActiveSession, event: Event) -> Option<TimelineEntry
     let provider = session.provider();
     let tool = &provider.name;
     Some(match event {
-        Event::Stage(report) => return stage_failed(&report),
+        Event::Stage(report) => return machine::stage_failed(&report),
         Event::CliStarted => ("cli_started", format!("{tool} was started."), Value::Null),
         Event::CliExited { code, last_lines } => (
             "cli_exited",
@@ -213,47 +214,18 @@ fn timeline_entry(session: &ActiveSession, event: Event) -> Option<TimelineEntry
             format!("The delivery failed {attempts} time(s) and will be retried."),
             json!({ "attempts": attempts, "error": error }),
         ),
-        Event::ChildExited { name, code, restarts, last_lines } => child_exited(&name, code, restarts, &last_lines),
+        Event::ChildExited { name, code, restarts, last_lines } => {
+            machine::child_exited(&name, code, restarts, &last_lines)
+        }
         Event::CrashLoop { name, exits, window_s, code, last_lines } => {
-            crash_loop(&name, exits, window_s, code, &last_lines)
+            machine::crash_loop(&name, exits, window_s, code, &last_lines)
         }
-        Event::CrashLoopEnded { name } => {
-            ("crash_loop_ended", format!("{name} runs stably in the machine again."), json!({ "name": name }))
+        Event::CrashLoopEnded { name } => machine::crash_loop_ended(&name),
+        Event::MemoryPressure { low, available_mib, some_avg10 } => {
+            machine::memory_pressure(low, available_mib, some_avg10)
         }
-        Event::MemoryPressure { low, available_mib, some_avg10 } => (
-            if low { "memory_low" } else { "memory_recovered" },
-            format!("The machine has {available_mib} MiB of memory left{}.", if low { "" } else { " again" }),
-            json!({ "available_mib": available_mib, "some_avg10": some_avg10 }),
-        ),
-        Event::OutOfMemory { victim, kills } => (
-            "out_of_memory",
-            format!("The machine's kernel killed {} because memory ran out.", victim.as_deref().unwrap_or("a program")),
-            json!({ "victim": victim, "kills": kills }),
-        ),
+        Event::OutOfMemory { victim, kills } => machine::out_of_memory(victim.as_deref(), kills),
     })
-}
-
-/// An entry for a failed stage; other stages are not recorded.
-fn stage_failed(report: &StageReport) -> Option<TimelineEntry> {
-    let data = json!({ "stage": report.stage, "attempts": report.attempts, "error": report.last_error });
-    let failed = report.state == StageState::Failed;
-    failed.then(|| ("stage_failed", format!("The stage {:?} failed in the machine.", report.stage), data))
-}
-
-fn child_exited(name: &str, code: Option<i32>, restarts: u32, last_lines: &[String]) -> TimelineEntry {
-    let sentence = match code {
-        Some(_) => format!("{name} exited in the machine and is being restarted."),
-        None => format!("{name} could not be started in the machine."),
-    };
-    let data = json!({ "name": name, "code": code, "restarts": restarts, "last_lines": last_lines });
-    ("child_exited", sentence, data)
-}
-
-fn crash_loop(name: &str, exits: u32, window_s: u64, code: Option<i32>, last_lines: &[String]) -> TimelineEntry {
-    let outcome = if code.is_some() { "exited" } else { "could not be started" };
-    let sentence = format!("{name} {outcome} {exits} times within {window_s} s in the machine.");
-    let data = json!({ "name": name, "exits": exits, "window_s": window_s, "code": code, "last_lines": last_lines });
-    ("crash_loop", sentence, data)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use anteroom_machine::StopReason;
 use anteroom_wire::Problem;
 
 pub mod end_kind;
+mod initial_state;
 mod messages;
 #[cfg(test)]
 mod model;
@@ -29,6 +30,7 @@ mod phase;
 mod tests;
 
 pub use end_kind::EndKind;
+pub use initial_state::{InitialState, initial_state};
 pub use messages::{Command, Entry, Event, PublishedState, RestartRejection};
 pub use phase::{AfterDrain, Delivery, Phase};
 
@@ -46,29 +48,6 @@ pub struct Lifecycle {
     delivery: Delivery,
     /// The current machine's exit is recorded and its keeper has not finished cleaning up.
     exited: bool,
-}
-
-/// Where a supervisor begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum InitialState {
-    /// In the queue, for its first machine or a further one.
-    Queued,
-    /// With a running machine.
-    Adopted,
-    /// With a machine that was requested and does not run.
-    Lost,
-    /// At an external desktop.
-    Attached,
-}
-
-/// Where the supervisor of an active session begins after a restart of the server.
-pub fn initial_state(external: bool, machine_requested: bool, machine_runs: bool) -> InitialState {
-    match (external, machine_requested, machine_runs) {
-        (true, _, _) => InitialState::Attached,
-        (false, true, true) => InitialState::Adopted,
-        (false, true, false) => InitialState::Lost,
-        (false, false, _) => InitialState::Queued,
-    }
 }
 
 impl Lifecycle {

@@ -10,12 +10,16 @@
 )]
 
 mod check;
+mod parts;
+mod step;
 mod supervisor;
 
 use super::{Command, Event, InitialState, Lifecycle, initial_state};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
 use anteroom_wire::Problem;
+pub(super) use parts::{Credential, Job, Machine, Row, Server, Supervisor};
 use std::collections::VecDeque;
+pub(super) use step::Step;
 
 /// How often events may happen that would otherwise repeat without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,136 +42,6 @@ pub(super) struct SessionModel {
     pub(super) remaining: Bounds,
     /// The first guarantee that was violated.
     pub(super) violation: Option<&'static str>,
-}
-
-/// The session's row in the database.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Row {
-    pub(super) ended: Option<Problem>,
-    pub(super) ends: u8,
-    pub(super) stored: u8,
-    pub(super) generation: u32,
-    pub(super) machine: Option<usize>,
-}
-
-/// A running server, as far as it concerns this session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Server {
-    pub(super) supervisor: Option<Supervisor>,
-    /// The session's end, written to the row and not yet signalled to the supervisor.
-    pub(super) unnotified_end: Option<Problem>,
-    pub(super) stopping: bool,
-}
-
-/// The supervisor's task and the session's state (`SessionState`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Supervisor {
-    pub(super) lifecycle: Lifecycle,
-    pub(super) commands: VecDeque<Command>,
-    pub(super) pending: VecDeque<Event>,
-    pub(super) job: Option<Job>,
-    /// The machine in the session's state.
-    pub(super) requested: Option<usize>,
-    pub(super) running: Option<usize>,
-    /// Whether the tracked machine's state changed since it was last read.
-    pub(super) state_changed: bool,
-    pub(super) end: Option<Problem>,
-    pub(super) end_received: bool,
-    pub(super) restart_requested: bool,
-    pub(super) delivery_pending: bool,
-    pub(super) deliveries_closed: bool,
-    pub(super) awaiting_cleanup: bool,
-    /// Whether the exit of the tracked machine is on the timeline.
-    pub(super) exit_recorded: bool,
-}
-
-/// The command in progress.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Job {
-    WaitInQueue,
-    RequestMachine(usize),
-    Claim(usize),
-    RecordReplacement,
-    BackOff,
-    End(Problem),
-    /// Finished; the supervisor has not received the result.
-    Done(Event),
-}
-
-/// A machine: the server's record of it, and the process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Machine {
-    pub(super) record: Option<State<()>>,
-    pub(super) running_process: bool,
-    /// It has exited, and its keeper has not finished cleaning up.
-    pub(super) cleaning_up: bool,
-    pub(super) started: bool,
-    pub(super) stop_requested: bool,
-    /// Its keeper ignores stop requests.
-    pub(super) hangs: bool,
-    pub(super) claimed: bool,
-    pub(super) credential: Credential,
-}
-
-/// The state of the credential in the machine's agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Credential {
-    #[default]
-    None,
-    /// Written by the tool; it is sent until it is answered.
-    Written,
-    /// Received by the server. `counted`: the supervisor waits for it.
-    Sent { counted: bool },
-    /// Decided by the server; the answer is being sent.
-    Stored { counted: bool },
-    /// Answered finally.
-    Answered,
-}
-
-/// A step of the model.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Step {
-    // The server.
-    StartServer,
-    Crash,
-    StopServer,
-    ServerEnds,
-    Resume,
-    StopUnowned(usize),
-    NotifyEnd,
-    // The supervisor.
-    ExecuteCommand,
-    ReceivePending,
-    ReceiveDelivery,
-    ReceiveEnd,
-    ReceiveMachine,
-    ReceiveRestart,
-    ReceiveDeadline { hold_expired: bool },
-    ReceiveCleanupTimeout,
-    ReceiveWatcherClosed,
-    AdvanceJob,
-    ClaimFails,
-    ReceiveJobResult,
-    // The machine.
-    ProcessStarted(usize),
-    BecomesReady(usize),
-    LosesChannel(usize),
-    Exits(usize),
-    StopsOnRequest(usize),
-    Hangs(usize),
-    ReportsExit(usize),
-    CleansUpUnobserved(usize),
-    ReportsRemoval(usize),
-    // The agent and its delivery.
-    WritesCredential(usize),
-    AnnouncesDelivery(usize),
-    SendsDelivery(usize),
-    StoresDelivery(usize),
-    DatabaseFails(usize),
-    AnswersDelivery(usize),
-    // Callers.
-    RequestRestart,
-    Cancels,
 }
 
 impl SessionModel {

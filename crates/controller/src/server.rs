@@ -256,7 +256,7 @@ fn session_context(
 /// Resumes sessions and starts the periodic jobs.
 async fn start_jobs(app: &App) -> anyhow::Result<()> {
     admission::install_check(app);
-    reconcile::once(app).await.context("resuming sessions")?;
+    reconcile::run_once(app).await.context("resuming sessions")?;
     app.tasks.spawn(reconcile::run(app.launcher.clone()));
     app.tasks.spawn(check_job::run(app.launcher.clone()));
     app.tasks.spawn(webhook::run(app.context.clone()));

@@ -142,7 +142,7 @@ fn log_disconnect(app: &App, session: &ActiveSession, socket: RejectedRequest, r
         "bytes_up": report.bytes_up, "bytes_down": report.bytes_down, "duration_ms": report.duration_ms,
         "end": end, "reason": reason, "detail": detail,
     });
-    let kind = if socket == RejectedRequest::Terminal { "terminal_left" } else { "viewer_left" };
+    let kind = if socket == RejectedRequest::Terminal { "terminal_disconnected" } else { "viewer_disconnected" };
     app.timeline.append_in_background(&session.id, kind, "A viewer's connection ended.", data);
 }
 

@@ -25,6 +25,6 @@ pub(super) async fn reconcile(
     Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
 ) -> Result<Json<ReconcileReport>, ApiError> {
     caller.require_operator()?;
-    let report = if dry_run { reconcile::dry_run(&launcher).await? } else { reconcile::once(&launcher).await? };
+    let report = if dry_run { reconcile::dry_run(&launcher).await? } else { reconcile::run_once(&launcher).await? };
     Ok(Json(report))
 }

@@ -130,7 +130,7 @@ impl ActiveSession {
     }
 
     /// Changes the state and notifies subscribers.
-    pub fn change(&self, change: impl FnOnce(&mut SessionState)) {
+    pub fn update(&self, change: impl FnOnce(&mut SessionState)) {
         self.state.send_modify(change);
     }
 
@@ -198,7 +198,7 @@ pub struct Viewer(Arc<ActiveSession>);
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        self.0.change(|state| state.viewers = state.viewers.saturating_sub(1));
+        self.0.update(|state| state.viewers = state.viewers.saturating_sub(1));
     }
 }
 
@@ -208,7 +208,7 @@ pub struct DeliveryGuard(Arc<ActiveSession>);
 
 impl Drop for DeliveryGuard {
     fn drop(&mut self) {
-        self.0.change(|state| state.deliveries_in_flight = state.deliveries_in_flight.saturating_sub(1));
+        self.0.update(|state| state.deliveries_in_flight = state.deliveries_in_flight.saturating_sub(1));
     }
 }
 

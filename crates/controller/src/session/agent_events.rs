@@ -36,7 +36,7 @@ pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, even
     // The page shows the new state at once, even while the timeline cannot be written.
     let accepted: Vec<bool> = new_events.iter().map(|numbered| apply_to_state(session, &numbered.event)).collect();
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
-        let use_event = UseEvent::of(&event);
+        let use_event = UseEvent::from_event(&event);
         let command_entry = use_credential::command_entry(context, session, &event).await?;
         if is_new && let Some((kind, sentence, data)) = command_entry.or_else(|| timeline_entry(session, event)) {
             context.timeline.append_durably(&session.id, kind, sentence, data).await?;
@@ -44,7 +44,7 @@ pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, even
         if let Some(use_event) = use_event {
             use_event.apply(context, session).await?;
         }
-        session.change(|state| state.last_event = state.last_event.max(number));
+        session.update(|state| state.last_event = state.last_event.max(number));
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ fn apply_to_state(session: &ActiveSession, event: &Event) -> bool {
     {
         return false;
     }
-    session.change(|state| match event {
+    session.update(|state| match event {
         Event::CliStarted => {
             clear_tool_output(state);
             state.sign_in.cli = CliState::Running;
@@ -66,7 +66,7 @@ fn apply_to_state(session: &ActiveSession, event: &Event) -> bool {
             state.sign_in.cli = CliState::Exited { code: *code };
             state.sign_in.prompt = None;
         }
-        Event::SignInUrl(sign_in_url) if is_address(sign_in_url) => {
+        Event::SignInUrl(sign_in_url) if is_http_url(sign_in_url) => {
             let is_from_shim = sign_in_url.source == UrlSource::BrowserCommand;
             if is_from_shim {
                 state.sign_in.browser_url = Some(sign_in_url.url.clone());
@@ -147,7 +147,7 @@ fn is_at_least_as_complete(sign_in_url: &SignInUrl, known: Option<&SignInUrl>) -
     known.is_none_or(|known| rank(sign_in_url.source) >= rank(known.source))
 }
 
-fn is_address(sign_in_url: &SignInUrl) -> bool {
+fn is_http_url(sign_in_url: &SignInUrl) -> bool {
     let good = sign_in_url.url.starts_with("https://") || sign_in_url.url.starts_with("http://");
     good && sign_in_url.url.len() <= URL_BYTES_MAX && !sign_in_url.url.chars().any(char::is_control)
 }

@@ -58,7 +58,7 @@ async fn apply(
     }
     session.activity.touch();
     let row = write_method(context, row, &method, &descriptor).await?;
-    session.change(|state| state.provider = Arc::new(descriptor.clone()));
+    session.update(|state| state.provider = Arc::new(descriptor.clone()));
     send_to_agent(context, session, descriptor).await?;
     Ok(row)
 }

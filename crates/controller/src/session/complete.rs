@@ -45,7 +45,7 @@ pub async fn complete(
     let _in_flight = session.as_ref().and_then(ActiveSession::begin_delivery);
     let result = store(context, row, &token, delivery).await;
     if let Some(session) = &session {
-        session.change(|state| state.delivery_pending = !is_final(&result));
+        session.update(|state| state.delivery_pending = !is_final(&result));
     }
     result
 }
@@ -97,7 +97,7 @@ async fn complete_session(
         credential: NewCredential {
             id: &id,
             sealed: &sealed,
-            files: &validated.described,
+            files: &validated.descriptions,
             retention: validated.retention,
             expires_at_ms: validated.expires_at_ms,
         },
@@ -105,15 +105,16 @@ async fn complete_session(
         at_ms: clock::now(),
     };
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
-    let sentence = format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.described.len());
+    let sentence =
+        format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.descriptions.len());
     let event = NewEvent::new(clock::now(), "completed", sentence).with(json!({ "credential": id, "renewed": renews }));
     context.timeline.flush(&row.id).await;
     match context.store.complete_with_credential(&completion, event).await? {
         Completed::Ignored(row) => discard(context, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Completed::NothingToRenew => Err(nothing_to_renew(context, row).await?),
+        Completed::NothingToRenew => Err(fail_renewal(context, row).await?),
         Completed::Stored { credential, .. } => {
-            verify(context, &credential.id, credential.revision, validated).await?;
+            verify_stored(context, &credential.id, credential.revision, validated).await?;
             context.outbox.wake_sender();
             tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "credential sealed, stored and read back");
             if let Some(session) = context.sessions.get(&row.id) {
@@ -125,7 +126,7 @@ async fn complete_session(
 }
 
 /// The credential to renew was deleted during the sign-in: the session fails, and no other credential takes its place.
-async fn nothing_to_renew(context: &SessionContext, row: &SessionRow) -> Result<ApiError, StoreError> {
+async fn fail_renewal(context: &SessionContext, row: &SessionRow) -> Result<ApiError, StoreError> {
     let reason = "The credential was deleted while it was being renewed.";
     end::end(context, &row.id, EndKind::Failed, Problem::UnknownCredential, reason).await?;
     Ok(ApiError::new(Problem::UnknownCredential, reason))
@@ -148,7 +149,7 @@ async fn discard(context: &SessionContext, row: &SessionRow) -> Result<DeliveryR
 
 /// Reads the stored record back and compares its decrypted bytes. Until they match, the machine keeps running and the agent gets no
 /// final answer. A record that was delivered, deleted or replaced in between was stored, which is enough.
-async fn verify(
+async fn verify_stored(
     context: &SessionContext,
     id: &CredentialId,
     revision: u64,

@@ -36,7 +36,7 @@ use anteroom_wire::{
 use plan::{Action, PlannedAction};
 use std::{sync::Arc, time::Duration};
 
-/// Runs until the server stops. The first run, before this, is [`once`] at the start.
+/// Runs until the server stops. The first run, before this, is [`run_once`] at the start.
 pub async fn run(launcher: Launcher) {
     let period = Duration::from_millis(launcher.config.sessions.reconcile_every_ms);
     let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
@@ -46,7 +46,7 @@ pub async fn run(launcher: Launcher) {
             _ = interval.tick() => {}
             () = launcher.stop.cancelled() => return,
         }
-        if let Err(error) = once(&launcher).await {
+        if let Err(error) = run_once(&launcher).await {
             tracing::error!(outcome = "reconciliation_failed", error = %chain(&error), "reconciliation failed");
         }
     }
@@ -76,7 +76,7 @@ pub async fn dry_run(launcher: &Launcher) -> Result<ReconcileReport, StoreError>
 ///
 /// # Errors
 /// The database cannot be used; actions executed before that stay executed.
-pub async fn once(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
+pub async fn run_once(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
     let _exclusive = launcher.reconcile_history.exclusive().await;
     let result = reconcile(launcher).await;
     match &result {
@@ -177,7 +177,7 @@ async fn resume(launcher: &Launcher, row: &SessionRow) -> Result<(), StoreError>
         return Ok(());
     }
     let session = ActiveSession::new(row.id.clone(), Arc::new(provider), row.generation, &launcher.close_signal);
-    let Some(from) = start_of(launcher, row).await? else { return Ok(()) };
+    let Some(from) = supervisor_start(launcher, row).await? else { return Ok(()) };
     supervisor::spawn_supervisor(launcher, Arc::clone(&session), row.clone(), from);
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
     // and the supervisor would not know.
@@ -188,7 +188,7 @@ async fn resume(launcher: &Launcher, row: &SessionRow) -> Result<(), StoreError>
 }
 
 /// How the session's supervisor starts; `None`: the session had to be ended.
-async fn start_of(launcher: &Launcher, row: &SessionRow) -> Result<Option<Start>, StoreError> {
+async fn supervisor_start(launcher: &Launcher, row: &SessionRow) -> Result<Option<Start>, StoreError> {
     let state = row.machine.as_ref().and_then(|machine| launcher.machines.watch(machine));
     let initial = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), state.is_some());
     Ok(match (initial, row.machine.clone(), state) {

@@ -163,7 +163,7 @@ impl Driver {
             Start::Adopted(machine, state, permit) => {
                 driver.load_row(row, Some(&machine));
                 // The claim asks its agent whether it has a credential.
-                driver.session.change(|state| state.delivery_pending = true);
+                driver.session.update(|state| state.delivery_pending = true);
                 driver.track(machine, state, permit);
             }
             Start::Lost { machine, problem, detail, state } => {
@@ -177,7 +177,7 @@ impl Driver {
 
     /// Copies the row's facts into the state before the session is visible.
     fn load_row(&self, row: &SessionRow, machine: Option<&MachineId>) {
-        self.session.change(|state| {
+        self.session.update(|state| {
             state.generation = row.generation;
             state.machine = machine.cloned();
             state.agent_token.clone_from(&row.agent_token);

@@ -1,7 +1,7 @@
 //! Accepts a delivery from a session that uses a credential: its tool has changed the file. The store's `replace` explains why the
 //! last delivery wins.
 
-use super::{ValidatedDelivery, discard, verify};
+use super::{ValidatedDelivery, discard, verify_stored};
 use crate::{api_error::ApiError, clock, credentials, session::context::SessionContext};
 use anteroom_store::{CredentialUse, NewCredential, NewEvent, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
 use anteroom_wire::{
@@ -39,7 +39,7 @@ pub(super) async fn refresh(
         credential: NewCredential {
             id: &credential_use.credential,
             sealed: &sealed,
-            files: &validated.described,
+            files: &validated.descriptions,
             retention: validated.retention,
             expires_at_ms: validated.expires_at_ms,
         },
@@ -50,7 +50,7 @@ pub(super) async fn refresh(
     let event_for = |revisions| event(credential_use, revisions);
     match context.store.refresh_credential(&refresh, event_for).await? {
         Refreshed::Stored { credential, revisions, .. } => {
-            verify(context, &credential.id, credential.revision, validated).await?;
+            verify_stored(context, &credential.id, credential.revision, validated).await?;
             context.outbox.wake_sender();
             let Revisions { installed, replaced, stored } = revisions;
             tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, installed, replaced, stored, "credential changed by its tool sealed, stored and read back");

@@ -23,7 +23,7 @@ const FILES_MAX: usize = 8;
 pub(super) struct ValidatedDelivery {
     plaintext: Zeroizing<Vec<u8>>,
     /// Its files without their content.
-    pub(super) described: Vec<CredentialFile>,
+    pub(super) descriptions: Vec<CredentialFile>,
     /// How long the credential is retained.
     pub(super) retention: Retention,
     /// When the credential expires, as written in its file.
@@ -52,7 +52,7 @@ impl ValidatedDelivery {
         let files: Vec<DeliveredFile> =
             delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
         let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(|_| Problem::Internal)?);
-        Ok(Self { plaintext, described: files.iter().map(described).collect(), retention, expires_at_ms })
+        Ok(Self { plaintext, descriptions: files.iter().map(describe).collect(), retention, expires_at_ms })
     }
 
     /// Encrypts the delivery for the session.
@@ -107,7 +107,7 @@ fn check_paths(rules: &CredentialRules, files: &[DeliveredFile]) -> Result<(), S
     Ok(())
 }
 
-fn described(file: &DeliveredFile) -> CredentialFile {
+fn describe(file: &DeliveredFile) -> CredentialFile {
     CredentialFile { path: file.path.clone(), bytes: file.content.expose().len() as u64, mode: file.mode }
 }
 

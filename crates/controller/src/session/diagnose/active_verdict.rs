@@ -127,7 +127,7 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &Supervi
 
 /// The last viewer was disconnected because the desktop did not answer.
 fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let kinds = ["viewer_joined", "viewer_left", "viewer_rejected"];
+    let kinds = ["viewer_joined", "viewer_disconnected", "viewer_rejected"];
     let is_desktop_viewer =
         |entry: &&TimelineRow| kinds.contains(&entry.kind.as_str()) && text(entry, "socket") != "terminal";
     let last = timeline.machine.iter().rfind(is_desktop_viewer)?;

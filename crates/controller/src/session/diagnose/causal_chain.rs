@@ -164,7 +164,7 @@ fn tunnel(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     if viewers > 0 && input.row.is_active() {
         return observation(ComponentState::Ok, format!("{viewers} viewer(s) are connected."));
     }
-    let kinds = ["viewer_joined", "viewer_left", "viewer_rejected"];
+    let kinds = ["viewer_joined", "viewer_disconnected", "viewer_rejected"];
     let Some(last) = timeline.all.iter().rfind(|entry| kinds.contains(&entry.kind.as_str())) else {
         return observation(ComponentState::NotReached, "No viewer has connected to the desktop.");
     };

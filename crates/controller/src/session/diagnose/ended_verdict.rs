@@ -194,14 +194,14 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
     let detail =
         end.reason.detail.as_deref().map_or_else(String::new, |detail| format!(" ({})", detail.trim_end_matches('.')));
     let sentence = format!("The session ended at {at} because {cause}{detail}{}", consequences(timeline, end));
-    Finding::new(verdict, sentence, timeline.last("viewer_left").into_iter().chain(timeline.last("machine_ready")))
+    Finding::new(verdict, sentence, timeline.last("viewer_disconnected").into_iter().chain(timeline.last("machine_ready")))
 }
 
 /// Entries of viewers that were disconnected, or whose WebSocket or ticket was rejected, because the session had ended.
 fn affected_viewers<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a TimelineRow> {
     let code = end.reason.problem.code();
     let of = |kind| timeline.of_kind(kind).filter(move |entry| text(entry, "reason") == code);
-    of("viewer_left").chain(of("viewer_rejected")).chain(of("ticket_rejected")).collect()
+    of("viewer_disconnected").chain(of("viewer_rejected")).chain(of("ticket_rejected")).collect()
 }
 
 /// The consequences for viewers and for the credential, as the end of a sentence.
@@ -209,7 +209,7 @@ fn consequences(timeline: &TimelineView<'_>, end: &End) -> String {
     let mut sentence = String::new();
     let affected_viewers = affected_viewers(timeline, end);
     for (kind, one, many) in [
-        ("viewer_left", "a connected viewer was disconnected", "connected viewers were disconnected"),
+        ("viewer_disconnected", "a connected viewer was disconnected", "connected viewers were disconnected"),
         ("viewer_rejected", "the viewer's WebSocket was rejected", "viewers' WebSockets were rejected"),
         ("ticket_rejected", "the viewer's ticket was rejected", "viewers' tickets were rejected"),
     ] {

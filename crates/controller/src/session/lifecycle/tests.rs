@@ -56,7 +56,7 @@ fn events() -> Vec<Event> {
     ]
 }
 
-fn at(phase: Phase) -> Lifecycle {
+fn in_phase(phase: Phase) -> Lifecycle {
     let exited = matches!(phase, Phase::CleaningUp { .. });
     Lifecycle { phase, generation: 1, restarts_max: 2, delivery: Delivery::None, exited }
 }
@@ -67,9 +67,9 @@ fn every_event_in_every_phase_matches_the_table() {
     for phase in phases() {
         writeln!(table, "{phase:?}").unwrap();
         for event in events() {
-            let mut lifecycle = at(phase.clone());
+            let mut lifecycle = in_phase(phase.clone());
             let commands = lifecycle.on(event.clone());
-            if lifecycle != at(phase.clone()) || !commands.is_empty() {
+            if lifecycle != in_phase(phase.clone()) || !commands.is_empty() {
                 let delivery =
                     if lifecycle.delivery == Delivery::None { "" } else { " (a delivery is being answered)" };
                 writeln!(table, "    {event:?} -> {:?}{delivery} {commands:?}", lifecycle.phase).unwrap();
@@ -83,7 +83,7 @@ fn every_event_in_every_phase_matches_the_table() {
 fn finished_phases_ignore_all_events() {
     for phase in [Phase::Finished, Phase::Detached] {
         for event in events() {
-            let mut lifecycle = at(phase.clone());
+            let mut lifecycle = in_phase(phase.clone());
             assert_eq!(lifecycle.on(event), Vec::new());
             assert!(lifecycle.is_finished());
         }
@@ -92,7 +92,7 @@ fn finished_phases_ignore_all_events() {
 
 #[test]
 fn a_session_without_another_machine_fails_with_the_cause_of_its_last_machine() {
-    let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
+    let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
     let commands = lifecycle.on(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
     let (exited, removed) = (Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved));
@@ -107,7 +107,7 @@ fn a_session_without_another_machine_fails_with_the_cause_of_its_last_machine() 
 fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_removal() {
     let exited_event = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
     let removed = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
-    let mut lifecycle = at(Phase::Open { reachable: true });
+    let mut lifecycle = in_phase(Phase::Open { reachable: true });
     assert_eq!(
         lifecycle.on(exited_event()),
         [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited), Command::AwaitCleanup]
@@ -129,7 +129,7 @@ fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_rem
 
 #[test]
 fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for_removal() {
-    let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
+    let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
     let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
     let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
@@ -148,7 +148,7 @@ fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for
 #[test]
 fn delivery_is_decided_before_final_failure_is_published() {
     let mut lifecycle =
-        Lifecycle { generation: 3, delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
+        Lifecycle { generation: 3, delivery: Delivery::InFlight, ..in_phase(Phase::Open { reachable: true }) };
     let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
     assert_eq!(lifecycle.on(exited_event), [Command::Record(Entry::MachineExited)]);
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
@@ -166,7 +166,7 @@ fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
         (answered(), removed(), vec![Command::Record(Entry::MachineRemoved), record_replacement()]),
         (removed(), answered(), vec![record_replacement()]),
     ] {
-        let mut lifecycle = Lifecycle { delivery: Delivery::InFlight, ..at(Phase::Open { reachable: true }) };
+        let mut lifecycle = Lifecycle { delivery: Delivery::InFlight, ..in_phase(Phase::Open { reachable: true }) };
         assert_eq!(
             lifecycle.on(exited_event()),
             [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited)]
@@ -178,12 +178,12 @@ fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
 
 #[test]
 fn a_restart_request_never_uses_up_the_last_machine() {
-    let mut lifecycle = Lifecycle { generation: 3, ..at(Phase::Open { reachable: true }) };
+    let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
     assert_eq!(
         lifecycle.on(Event::RestartRequested),
         [Command::Record(Entry::RestartRejected(RestartRejection::NoMachineLeft))]
     );
-    let mut lifecycle = Lifecycle { delivery: Delivery::Pending, ..at(Phase::Open { reachable: true }) };
+    let mut lifecycle = Lifecycle { delivery: Delivery::Pending, ..in_phase(Phase::Open { reachable: true }) };
     assert_eq!(
         lifecycle.on(Event::RestartRequested),
         [Command::Record(Entry::RestartRejected(RestartRejection::DeliveryPending))]
@@ -194,7 +194,7 @@ fn a_restart_request_never_uses_up_the_last_machine() {
 fn the_waits_between_machines_grow_to_a_limit() {
     let waits: Vec<_> = (2..12)
         .map(|generation| {
-            let mut lifecycle = Lifecycle { generation, ..at(Phase::RecordingReplacement) };
+            let mut lifecycle = Lifecycle { generation, ..in_phase(Phase::RecordingReplacement) };
             match lifecycle.on(Event::ReplacementRecorded).as_slice() {
                 [Command::BackOff { ms }] => *ms,
                 [Command::Enqueue] => 0,

@@ -34,7 +34,7 @@ pub(super) async fn collect(launcher: &Launcher) -> Result<Snapshot, StoreError>
         (machine, is_supervised)
     });
     let machines = machines.collect();
-    let ends = ends(launcher, now_ms).await?;
+    let ends = find_unreported_ends(launcher, now_ms).await?;
     let config = &launcher.config;
     let receipts = over_limit(config.receipts_dir(), RECEIPT_SUFFIX, retention::receipt_limits(config), now_ms).await;
     let bundles = over_limit(config.bundles_dir(), BUNDLE_SUFFIX, retention::bundle_limits(config), now_ms).await;
@@ -44,7 +44,7 @@ pub(super) async fn collect(launcher: &Launcher) -> Result<Snapshot, StoreError>
 }
 
 /// Machines of sessions that had ended before this server started, whose end is on record and not on the timeline.
-async fn ends(launcher: &Launcher, now_ms: u64) -> Result<Vec<(UnreportedEnd, Receipt)>, StoreError> {
+async fn find_unreported_ends(launcher: &Launcher, now_ms: u64) -> Result<Vec<(UnreportedEnd, Receipt)>, StoreError> {
     let keep = retention::receipt_limits(&launcher.config);
     if !launcher.reconcile_history.unreported_ends.is_loaded() {
         let since_ms = now_ms.saturating_sub(keep.s_max.saturating_mul(1_000));

@@ -52,7 +52,7 @@ pub(super) async fn claim(
             is_use = credential.is_some();
             let claim = build_claim(context, session, by, &token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
-            session.change(|state| state.delivery_pending = false);
+            session.update(|state| state.delivery_pending = false);
         }
     }
     let change = Change::new().claimed_generation(Some(generation)).cli_started(true).replacement_reason(None);
@@ -83,7 +83,7 @@ async fn resync_adopted(
     from_earlier_server: bool,
 ) -> Result<(), String> {
     let sign_in = channels.agent.sign_in().await.map_err(|error| chain(&error))?;
-    session.change(|state| {
+    session.update(|state| {
         state.delivery_pending = matches!(sign_in.capture, CaptureState::Delivering { .. });
         state.sign_in = sign_in.clone();
     });
@@ -102,7 +102,7 @@ async fn renew_token(context: &SessionContext, session: &ActiveSession, token: &
     let event = NewEvent::new(clock::now(), "machine_adopted", sentence);
     match context.store.transition(&session.id, Expect::Active, change, event).await {
         Ok(Transition::Done { .. }) => {
-            session.change(|state| state.agent_token = Some(hash));
+            session.update(|state| state.agent_token = Some(hash));
             Ok(())
         }
         Ok(Transition::Conflict(_)) => Err("the session has ended".into()),

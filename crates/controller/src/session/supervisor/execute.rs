@@ -74,7 +74,7 @@ impl Driver {
         let machine = random::id(MachineId::from_parts);
         let token = random::token("agt_");
         let generation = self.lifecycle.generation();
-        self.session.change(|state| {
+        self.session.update(|state| {
             state.generation = generation;
             state.machine = Some(machine.clone());
             state.agent_token = Some(Sha256Hex::of_secret(&token));
@@ -151,7 +151,7 @@ impl Driver {
             (PublishedState::Lost, _) => self.reset_machine(),
             // Other callers see the end once it is written; broken sockets need not wait for that.
             (PublishedState::NoMachineLeft(problem), _) => {
-                self.session.change(|state| _ = state.sockets.close(problem))
+                self.session.update(|state| _ = state.sockets.close(problem))
             }
             (PublishedState::Attached, _) => self.session.set_progress(Progress::Attached),
             (PublishedState::Closing, _) => self.session.set_progress(Progress::Closing),
@@ -161,7 +161,7 @@ impl Driver {
     /// Clears the state of the lost machine; its viewers are asked to reconnect.
     fn reset_machine(&mut self) {
         self.token = None;
-        self.session.change(|state| {
+        self.session.update(|state| {
             state.progress = Progress::Lost;
             state.machine = None;
             state.agent_token = None;

@@ -58,7 +58,7 @@ pub async fn unseal_for_claim(
         return Err(fail_session(context, session, Problem::ProviderUnavailable, &why).await);
     };
     // The method of these bytes, not of the session's start: the credential may have been renewed since.
-    session.change(|state| state.provider = Arc::new(provider));
+    session.update(|state| state.provider = Arc::new(provider));
     record_unsealing(context, session, credential_use, &record, method).await?;
     match credentials::unseal_files(context, &record) {
         Ok(files) => Ok(Some(UseCredential { purpose: credential_use.purpose, files, argv })),

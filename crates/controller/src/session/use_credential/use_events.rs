@@ -46,7 +46,7 @@ pub enum UseEvent {
 
 impl UseEvent {
     /// The credential-use part of an event, if it has one.
-    pub fn of(event: &Event) -> Option<Self> {
+    pub fn from_event(event: &Event) -> Option<Self> {
         match event {
             Event::CredentialChecked { signed_in, detail, conclusive } => {
                 Some(Self::Checked { signed_in: *signed_in, detail: detail.clone(), conclusive: *conclusive })

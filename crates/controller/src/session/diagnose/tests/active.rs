@@ -40,7 +40,7 @@ fn watched(case: Case, viewers: u32) -> Case {
 pub(super) fn rows() -> Vec<Row> {
     let killed = ExitReason::Killed { signal: 9 };
     let stage_failed = |case: Case| case.entry("stage_failed", json!({ "stage": "display", "error": "refused" }));
-    let left = |case: Case, problem| case.viewer("viewer_left", Some(problem));
+    let left = |case: Case, problem| case.viewer("viewer_disconnected", Some(problem));
     let noise = Case::running().egress_failed("ads.example", Problem::EgressDenied);
     let reached = Case::running().entry("egress_allowed", json!({ "host": "a.example", "port": 443 }));
     let adopted = waits(Case::requested().entry("machine_adopted", json!({})), Stage::Channel);
@@ -96,7 +96,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("a viewer is connected", watched(Case::running(), 1), Verdict::WaitingForUser),
         (
             "a desktop that is back",
-            watched(left(Case::running(), Problem::DesktopUnreachable), 1).viewer("viewer_left", None),
+            watched(left(Case::running(), Problem::DesktopUnreachable), 1).viewer("viewer_disconnected", None),
             Verdict::WaitingForUser,
         ),
         (

@@ -191,7 +191,7 @@ fn viewer_rejected_for_another_reason_is_not_attributed_to_the_machine() {
 #[test]
 fn disconnected_and_rejected_viewers_are_counted_separately() {
     let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
-    let case = case.viewer("viewer_left", Some(Problem::MachineFailed));
+    let case = case.viewer("viewer_disconnected", Some(Problem::MachineFailed));
     let case = case.viewer("viewer_rejected", Some(Problem::MachineFailed));
     let found = case.viewer("viewer_rejected", Some(Problem::MachineFailed)).diagnosis();
     let part = format!(

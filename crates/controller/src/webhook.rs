@@ -133,7 +133,7 @@ async fn record_delivery(
                     Some("The webhook accepted the credential, which was deleted here during the delivery.")
                 }
                 CredentialDelivery::Replaced => Some(
-                    "The webhook accepted the credential, which was replaced here during the delivery; the new revision has its own message.",
+                    "The webhook accepted the credential, which was replaced here during the delivery; the new revision has a separate message.",
                 ),
                 CredentialDelivery::NotClaimed => None,
             }

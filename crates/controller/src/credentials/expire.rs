@@ -1,7 +1,10 @@
 //! Expiry of stored credentials: deletes those that were not fetched in time and reports those that expire. Called by the
 //! reconciliation; may run at any moment.
 
-use crate::{clock, clock::rfc3339, session::context::SessionContext};
+use crate::{
+    clock::{self, rfc3339},
+    session::context::SessionContext,
+};
 use anteroom_store::{CredentialRow, Health, HealthUpdate, MessageSubject, StoreError};
 use anteroom_wire::webhook::{CREDENTIAL_EXPIRING, CREDENTIAL_NEEDS_AUTH};
 use serde_json::json;

@@ -2,7 +2,12 @@
 //! was not fetched in time and one that was deleted.
 
 use super::unseal::unseal_files;
-use crate::{api_error::ApiError, auth::Caller, clock, clock::rfc3339, session::context::SessionContext};
+use crate::{
+    api_error::ApiError,
+    auth::Caller,
+    clock::{self, rfc3339},
+    session::context::SessionContext,
+};
 use anteroom_store::{CredentialRow, Deletion, Leased, Retention, SealedCredential, StoreError};
 use anteroom_wire::{CredentialId, Problem, agent::DeliveredFile};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! `POST /api/auth/session/{id}/bundle`.
 
 use super::body::OwnedSession;
-use crate::{api_error::ApiError, api_error::chain, bundle, session::launcher::Launcher};
+use crate::{api_error::{ApiError, chain}, bundle, session::launcher::Launcher};
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{
     extract::State,

@@ -1,6 +1,6 @@
 //! `GET /api/leaks`.
 
-use crate::{api_error::ApiError, api_error::chain, auth::Caller, leaks, session::launcher::Launcher};
+use crate::{api_error::{ApiError, chain}, auth::Caller, leaks, session::launcher::Launcher};
 use anteroom_wire::{Problem, ProblemBody, operations::LeakReport};
 use axum::{Json, extract::State};
 

@@ -13,7 +13,11 @@ mod refresh;
 mod validated;
 
 use super::{active_session::ActiveSession, end, lifecycle::EndKind};
-use crate::{api_error::ApiError, api_error::chain, clock, credentials, random, session::context::SessionContext};
+use crate::{
+    api_error::{ApiError, chain},
+    clock, credentials, random,
+    session::context::SessionContext,
+};
 use anteroom_store::{
     Completed, Completion, NewCredential, NewEvent, SessionPurpose, SessionRow, Sha256Hex, StoreError,
 };

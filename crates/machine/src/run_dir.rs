@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Exists in the run directory of a machine that was ready once. A server that adopts the machine needs it to tell a hung
+/// Exists in the run directory of a machine that was ready once. A server that adopts the machine needs it to distinguish a hung
 /// machine from one that is still starting.
 const READY_FILE: &str = "was_ready";
 

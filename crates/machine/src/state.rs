@@ -80,7 +80,7 @@ pub struct Timings {
     pub spawned_ms: u64,
     /// The channel answered the nonce.
     pub channel_ms: u64,
-    /// The agent said hello.
+    /// The agent answered with its hello.
     pub hello_ms: u64,
     /// All stages were up.
     pub ready_ms: u64,

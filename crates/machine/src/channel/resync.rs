@@ -36,7 +36,7 @@ fn nonce() -> Result<String, ResyncError> {
 }
 
 /// Sends nonces until the latest one is echoed, then sends the go line. All bytes read before that echo are discarded.
-/// Has no timeout of its own: the caller sets one. Waits `first_wait` for the first echo (a machine that is being cloned
+/// Has no timeout; the caller sets one. Waits `first_wait` for the first echo (a machine that is being cloned
 /// needs a moment), [`ECHO_MS_MAX`] for the second, and twice as long for each after it, up to a maximum. `on_timeout` is
 /// called for each echo that did not arrive in time.
 pub(crate) async fn resync<S: AsyncRead + AsyncWrite + Unpin>(

@@ -10,21 +10,21 @@ use std::collections::BTreeMap;
 pub(super) fn payload(image: &[u8]) -> Result<&[u8], &'static str> {
     const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
     const APPENDED_SIZE_BYTES: usize = 4;
-    let word = |at: usize| -> Option<usize> {
+    let u32_at = |at: usize| -> Option<usize> {
         let bytes: [u8; 4] = image.get(at..at + 4)?.try_into().ok()?;
         usize::try_from(u32::from_le_bytes(bytes)).ok()
     };
     if image.get(0x202..0x206) != Some(b"HdrS") {
         return Err("is not a bzImage");
     }
-    let (Some(&sectors), Some(offset), Some(length)) = (image.get(0x1f1), word(0x248), word(0x24c)) else {
+    let (Some(&sectors), Some(offset), Some(length)) = (image.get(0x1f1), u32_at(0x248), u32_at(0x24c)) else {
         return Err("is truncated");
     };
     // "If setup_sects is 0, the real value is 4."
     let sectors = if sectors == 0 { 4 } else { usize::from(sectors) };
     let begin = (sectors + 1) * 512 + offset;
     let end = (begin + length).checked_sub(APPENDED_SIZE_BYTES).ok_or("has no payload")?;
-    let payload = image.get(begin..end).ok_or("is shorter than its header says")?;
+    let payload = image.get(begin..end).ok_or("is shorter than the length in its header")?;
     if payload.starts_with(ZSTD) { Ok(payload) } else { Err("is not compressed with zstd") }
 }
 
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(payload(b"\x7fELF"), Err("is not a bzImage"));
         assert_eq!(payload(&bz_image(b"\x1f\x8bgzipSIZE")), Err("is not compressed with zstd"));
         let image = bz_image(b"\x28\xb5\x2f\xfdkernelSIZE");
-        assert_eq!(payload(&image[..image.len() - 6]), Err("is shorter than its header says"));
+        assert_eq!(payload(&image[..image.len() - 6]), Err("is shorter than the length in its header"));
     }
 
     #[test]

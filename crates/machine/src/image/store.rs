@@ -141,7 +141,7 @@ impl ImageStore {
         }
         roots.sort();
         roots.reverse();
-        // An image has its own hard links to the files, so it remains complete.
+        // An image has hard links to the files, so it remains complete.
         roots.into_iter().skip(ROOTS_KEPT).try_for_each(|(_, root)| fs::remove_dir_all(root))
     }
 }

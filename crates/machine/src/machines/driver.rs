@@ -299,7 +299,7 @@ impl Driver {
             }
             // The keeper itself hangs. The machine's process is killed with it.
             State::Stopping { .. } | State::Exited { .. } => {
-                // A keeper that hung before this server started has sent neither its own process id nor its machine's.
+                // A keeper that hung before this server started has sent neither its process id nor its machine's.
                 self.keeper = self.keeper.or_else(|| client.keeper());
                 if let (None, Some(keeper)) = (self.process_info.get(), self.keeper)
                     && let Some(&process) = process::descendants(keeper.pid).first()

@@ -66,10 +66,10 @@ impl SpecSource for PausedVmm {
 
     fn spec(&self, _: &MachineId) -> Result<Spec, SpecError> {
         let line = format!(
-            r#"say() {{ echo "$1" >&3; }}
-            say '{{"QMP": {{}}}}'; read capabilities <&3; say '{{"return": {{}}}}'
-            say '{{"event": "STOP"}}'; read query <&3; echo "$query"
-            say '{{"return": {{"running": false, "singlestep": false, "status": "{}"}}}}'
+            r#"emit() {{ echo "$1" >&3; }}
+            emit '{{"QMP": {{}}}}'; read capabilities <&3; emit '{{"return": {{}}}}'
+            emit '{{"event": "STOP"}}'; read query <&3; echo "$query"
+            emit '{{"return": {{"running": false, "singlestep": false, "status": "{}"}}}}'
             {}"#,
             self.status, self.then
         );

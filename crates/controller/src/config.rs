@@ -15,12 +15,8 @@ pub use machines::{Accelerator, Machines};
 pub use retention::Retention;
 pub use sessions::Sessions;
 
-use crate::{
-    egress::{GateSettings, HostOverrides},
-    external::ExternalMachines,
-    tunnel::TunnelSettings,
-    webhook::settings::WebhookSettings,
-};
+use crate::{external::ExternalMachines, tunnel::TunnelSettings, webhook::settings::WebhookSettings};
+use anteroom_egress::{GateSettings, HostOverrides};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,

@@ -11,7 +11,6 @@ use crate::{
     credentials::check_job,
     db_metrics::DbMetrics,
     demo::{self, DemoIdp},
-    egress::{Gate, HostName, HostOverrides},
     external::ExternalMachines,
     http,
     image::ImageFacts,
@@ -29,6 +28,7 @@ use crate::{
     tunnel::CloseSignal,
     webhook::{self, Webhook},
 };
+use anteroom_egress::{Gate, HostName, HostOverrides};
 use anteroom_machine::{Machines, Settings as MachineSettings, SpecSource};
 use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
 use anteroom_vault::KeyRing;

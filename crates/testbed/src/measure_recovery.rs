@@ -2,7 +2,7 @@
 //! the API and the timeline report the exit, and when the viewer sees a desktop again.
 
 use crate::{ApiClient, processes};
-use anteroom_controller::rfb::{RfbClient, ViewerSocket};
+use anteroom_rfb::{RfbClient, ViewerSocket};
 use anteroom_wire::{MachineId, SessionId, api::Status};
 use anyhow::{Context, ensure};
 use std::{

@@ -5,9 +5,9 @@ use super::{machine_environment, print_line};
 use crate::{
     config::Config,
     random,
-    rfb::{RfbClient, ViewerSocket},
     server::{self, Server, StateDir},
 };
+use anteroom_rfb::{RfbClient, ViewerSocket};
 use anteroom_store::{NewCaller, Role, Sha256Hex};
 use anteroom_wire::{
     CallerId,

@@ -1,7 +1,8 @@
 //! Connects to an external desktop and reads its RFB greeting.
 
 use super::{Address, ExternalMachine, Scheme};
-use crate::{rfb::ViewerSocket, tunnel::PrefixedStream};
+use crate::tunnel::PrefixedStream;
+use anteroom_rfb::ViewerSocket;
 use anteroom_wire::Problem;
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;

@@ -2,10 +2,8 @@
 
 use super::{lifecycle::Delivery, status::Progress};
 use crate::clock;
-use crate::{
-    egress::{EgressSummary, MachineGate},
-    tunnel::{Activity, CloseSignal},
-};
+use crate::tunnel::{Activity, CloseSignal};
+use anteroom_egress::{EgressSummary, MachineGate};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{MachineId, Problem, SessionId, agent::SignIn, provider::Provider};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

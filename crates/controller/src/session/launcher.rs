@@ -1,7 +1,8 @@
 //! What is needed to start and supervise sessions, in addition to the session context.
 
 use super::{context::SessionContext, queue::Queue, reconcile::history::ReconcileHistory};
-use crate::{egress::Gate, external::ExternalMachines, image::ImageFacts, tunnel::CloseSignal};
+use crate::{external::ExternalMachines, image::ImageFacts, tunnel::CloseSignal};
+use anteroom_egress::Gate;
 use anteroom_machine::Machines;
 use std::{ops::Deref, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! A typed client of the server's API. It keeps every response, so that a test can search them for secrets.
 
 use super::WAIT_MAX;
-use anteroom_controller::rfb::{DialError, RfbClient, ViewerSocket};
+use anteroom_rfb::{DialError, RfbClient, ViewerSocket};
 use anteroom_wire::{
     CredentialId, ProblemBody, Secret, SessionId,
     api::{

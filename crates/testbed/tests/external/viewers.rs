@@ -1,7 +1,7 @@
 //! Viewers of an external desktop: they see it, and the session has the same states and limits as any other.
 
 use crate::{Fixture, closing, connect_error, start, verdict, vnc_server};
-use anteroom_controller::rfb::RfbClient;
+use anteroom_rfb::RfbClient;
 use anteroom_testbed::{ApiClient, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};

@@ -84,7 +84,7 @@ struct FlowRun<'a> {
     key: String,
     crashes: u32,
     /// The viewer, and the number of crashes before it was connected.
-    viewer: Option<(u32, anteroom_controller::rfb::RfbClient<anteroom_controller::rfb::ViewerSocket>)>,
+    viewer: Option<(u32, anteroom_rfb::RfbClient<anteroom_rfb::ViewerSocket>)>,
     adopted: bool,
 }
 
@@ -235,7 +235,7 @@ async fn crash_at_each_write(flow: Flow) {
     // Wait for the last writes of the flow.
     api.wait_entry(&view.id, "machine_exited").await.unwrap();
     match flow {
-        Flow::SignIn => drop(api.wait_entry(&view.id, "viewer_left").await.unwrap()),
+        Flow::SignIn => drop(api.wait_entry(&view.id, "viewer_disconnected").await.unwrap()),
         // A machine that exits before its session has two entries: at its exit and after the cleanup.
         Flow::Restart | Flow::Failure => drop(api.wait_entry(&view.id, "machine_removed").await.unwrap()),
         Flow::Cancellation | Flow::Adoption | Flow::Expiry => {}

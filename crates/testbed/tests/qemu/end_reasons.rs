@@ -8,7 +8,7 @@ use crate::{
     },
     open_shell, run_in_shell,
 };
-use anteroom_controller::rfb::ViewerSocket;
+use anteroom_rfb::ViewerSocket;
 use anteroom_machine::{ExitCause, Receipt};
 use anteroom_testbed::{
     ApiClient, MachineProcesses, QemuServer,

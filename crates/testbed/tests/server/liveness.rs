@@ -90,7 +90,7 @@ async fn frozen_machine_without_restarts_left_fails_the_session_with_machine_hun
     wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
-    api.wait_entry(&id, "viewer_left").await.unwrap();
+    api.wait_entry(&id, "viewer_disconnected").await.unwrap();
     let found = wait_failed(&api, &id, "machine_failed", Verdict::MachineUnresponsive).await;
     assert!(found.sentence.contains("sent nothing for"), "{}", found.sentence);
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);

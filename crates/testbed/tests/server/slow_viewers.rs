@@ -1,7 +1,7 @@
 //! The effect of a viewer that stops reading while its desktop sends much data: memory of the server, latency of other viewers.
 
 use crate::Flags;
-use anteroom_controller::rfb::{RfbClient, ViewerSocket};
+use anteroom_rfb::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{Behaviour, SPOT_COLOUR},

@@ -70,7 +70,7 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
     api.wait_entry(&id, "ticket_rejected").await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
     let [exited, left, ticket] =
-        ["machine_exited", "viewer_left", "ticket_rejected"].map(|kind| entry_of(&timeline, kind));
+        ["machine_exited", "viewer_disconnected", "ticket_rejected"].map(|kind| entry_of(&timeline, kind));
     for entry in [exited, left, ticket] {
         assert!(began <= entry.at && entry.at <= until, "the time of the event, not of the write: {entry:?}");
     }

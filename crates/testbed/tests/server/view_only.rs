@@ -1,7 +1,7 @@
 //! View-only viewers.
 
 use crate::{Flags, viewers::wait_close};
-use anteroom_controller::rfb::{RfbClient, ViewerSocket};
+use anteroom_rfb::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{SPOT_COLOUR, background_of},
@@ -22,7 +22,7 @@ async fn start_idle(settings: &str) -> (Flags, TestServer, SessionId) {
 }
 
 /// The background colour, and the colour at the clicked position.
-async fn read_colours(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_controller::rfb::Rgb>; 2] {
+async fn read_colours(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_rfb::Rgb>; 2] {
     let frame = viewer.whole_frame().await.unwrap();
     [frame.at(639, 479), frame.at(305, 205)]
 }
@@ -70,7 +70,7 @@ async fn view_only_viewer_sending_an_unknown_message_is_closed_as_malformed() {
     socket.flush().await.unwrap();
     let (code, reason) = wait_close(&mut socket).await;
     assert_eq!((code, reason.split(':').next()), (4400, Some("malformed")));
-    let left = api.wait_entry(&id, "viewer_left").await.unwrap();
+    let left = api.wait_entry(&id, "viewer_disconnected").await.unwrap();
     assert_eq!(left.data["detail"], "a view-only viewer sent message type 99");
     server.finish().await.unwrap();
 }

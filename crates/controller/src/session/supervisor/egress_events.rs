@@ -1,10 +1,7 @@
 //! The egress gate of one session's machines; its decisions are recorded on the session's timeline.
 
-use crate::{
-    egress::{EgressDecision, MachineGate, SummaryLine},
-    session::active_session::ActiveSession,
-    session::launcher::Launcher,
-};
+use crate::{session::active_session::ActiveSession, session::launcher::Launcher};
+use anteroom_egress::{EgressDecision, MachineGate, SummaryLine};
 use serde_json::json;
 use std::sync::{Arc, Weak};
 use tokio_util::sync::{CancellationToken, DropGuard};

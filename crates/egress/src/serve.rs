@@ -4,7 +4,7 @@
 use super::{
     CloseCause, EgressDecision, EgressError, EgressOutcome, Gate, GatedStream, HostName, mask, name::printable,
 };
-use crate::egress::GateSettings;
+use crate::GateSettings;
 use anteroom_wire::{Problem, provider::Provider};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};

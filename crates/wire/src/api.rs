@@ -1,13 +1,14 @@
 //! Request and response bodies of the public API, used by backends, pages and the command line.
 //!
 //! Times are RFC 3339 in UTC with milliseconds. Ids are texts (see [`crate::id`]). Absent values are `null`.
+//! The OpenAPI document marks such fields of responses as required (`schema(required)`): they are always present.
 
 mod providers;
 
 pub use providers::{ProviderList, ProviderView};
 
 use crate::{
-    CredentialId, ProviderId, SessionId,
+    CredentialId, ProviderId, SessionId, TimelineKind,
     agent::{Stage, UsePurpose},
     provider::{Lane, StoragePolicy},
 };
@@ -148,28 +149,35 @@ pub struct SessionView {
     /// The provider's name for people.
     pub provider_name: String,
     /// The caller's id for the user.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub user_id: Option<String>,
     /// The present status.
     pub status: Status,
     /// Why it ended, or why the machine is being replaced.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub reason: Option<Reason>,
     /// The stage being waited for, while the machine is not ready.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub stage: Option<Stage>,
     /// Position in the queue, 1 is next; only while waiting for capacity.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub queue_position: Option<u32>,
     /// The generation of the machine: 1 for the first, one more after each restart.
     pub generation: u32,
     /// The most machines that this session may use; 1 on an external machine.
     pub generations_max: u32,
     /// The name of the external machine that the session uses; `null`: a cloned machine.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub machine: Option<String>,
     /// When it was accepted.
     pub created_at: String,
     /// When it ends unless it is used before.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub idle_deadline_at: Option<String>,
     /// When it ends at the latest.
     pub deadline_at: String,
     /// When it ended.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub ended_at: Option<String>,
     /// The state of the sign-in.
     pub sign_in: SignInView,
@@ -178,8 +186,10 @@ pub struct SessionView {
     /// What the user must do next, one sentence.
     pub next_action: String,
     /// Where the page redirects the user at the end.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub return_url: Option<String>,
     /// The stored credential.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub credential: Option<CredentialMeta>,
     /// What happens with a captured credential.
     pub policy: StoragePolicy,
@@ -190,8 +200,10 @@ pub struct SessionView {
     /// All methods of the provider, the preferred one first.
     pub methods: Vec<MethodView>,
     /// The credential that this session renews.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub renews: Option<CredentialId>,
     /// How a stored credential is used; `null`: the session is a sign-in.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub credential_use: Option<UseView>,
     /// Desktop viewers connected now.
     pub viewers: u32,
@@ -218,6 +230,7 @@ pub struct UseView {
     /// The credential.
     pub credential: CredentialId,
     /// Exit code of the command, or 128 + signal; `null`: it has not exited.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub exit_code: Option<i32>,
 }
 
@@ -236,17 +249,23 @@ pub struct ScreenView {
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct SignInView {
     /// The address to open in the user's own browser.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub url: Option<String>,
     /// The address that the tool passed to the machine's browser. Opened in the user's own browser, the sign-in ends at a loopback
     /// address there, which can be pasted here.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub browser_url: Option<String>,
     /// The code to type there.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub device_code: Option<String>,
     /// When the code expires.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub device_code_until: Option<String>,
     /// The prompt that is open now.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub prompt: Option<PromptView>,
     /// The reason that the tool shows for a failed sign-in.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub failed: Option<String>,
     /// The credential is complete and stays in the machine (`keep_in_machine`).
     pub kept_in_machine: bool,
@@ -263,8 +282,10 @@ pub struct PromptView {
     /// The input must not be shown while it is typed.
     pub secret: bool,
     /// A description of the expected answer.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub hint: Option<String>,
     /// Why the tool rejected the last answer.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub rejected: Option<String>,
 }
 
@@ -286,8 +307,8 @@ pub struct TimelineEntry {
     pub number: u64,
     /// When it happened.
     pub at: String,
-    /// The stable kind, for programs (`machine_ready`).
-    pub kind: String,
+    /// The stable kind, for programs.
+    pub kind: TimelineKind,
     /// One sentence, for people.
     pub sentence: String,
     /// Details, by kind.
@@ -312,6 +333,7 @@ pub struct CredentialMeta {
     /// The provider.
     pub provider: ProviderId,
     /// The caller's id for the user.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub user_id: Option<String>,
     /// The session that delivered it.
     pub session: SessionId,
@@ -322,6 +344,7 @@ pub struct CredentialMeta {
     /// What happens with the credential.
     pub policy: StoragePolicy,
     /// Until when it can be delivered (`deliver_once`).
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub deliver_until: Option<String>,
     /// Whether it can be used.
     pub health: CredentialHealth,
@@ -330,6 +353,7 @@ pub struct CredentialMeta {
     /// When the tool last checked it; the sign-in counts.
     pub checked_at: String,
     /// When it expires for good, from its content.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub expires_at: Option<String>,
 }
 
@@ -417,6 +441,7 @@ pub struct CurrentCaller {
     /// `operator`, `backend` or `viewer`.
     pub role: String,
     /// The session that a viewer may see.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub session: Option<SessionId>,
 }
 

@@ -193,7 +193,19 @@ pub struct ProblemBody {
     /// What to do.
     pub remedy: String,
     /// The WebSocket close code of the same cause.
+    #[cfg_attr(feature = "utoipa", schema(schema_with = close_code_schema))]
     pub close_code: u16,
+}
+
+/// The schema of [`ProblemBody::close_code`]: it lists all close codes, so that clients can check that they handle each.
+#[cfg(feature = "utoipa")]
+fn close_code_schema() -> utoipa::openapi::schema::Object {
+    let codes: std::collections::BTreeSet<u16> = Problem::ALL.iter().map(|problem| problem.close_code()).collect();
+    utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::Integer)
+        .description(Some("The WebSocket close code of the same cause."))
+        .enum_values(Some(codes))
+        .build()
 }
 
 #[cfg(test)]

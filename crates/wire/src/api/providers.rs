@@ -26,6 +26,7 @@ pub struct ProviderView {
     /// The name for people.
     pub name: String,
     /// Version in the image; `null` when the image lacks it.
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub version: Option<String>,
     /// The lanes of the preferred method.
     pub lanes: Vec<Lane>,
@@ -39,14 +40,18 @@ pub struct ProviderView {
     pub available: bool,
     /// The release that the descriptor's rules were taken from; the image may have another.
     #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub tested_version: Option<String>,
     /// Why no session can be started, for people; `null`: a session can be started.
     #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub unavailable: Option<String>,
     /// The tool has a command that checks a stored credential.
     #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub can_check: bool,
     /// The tool has a command that signs out at the provider.
     #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
     pub can_sign_out: bool,
 }

@@ -15,8 +15,9 @@ pub use machines::{Accelerator, Machines};
 pub use retention::Retention;
 pub use sessions::Sessions;
 
-use crate::{external::ExternalMachines, tunnel::TunnelSettings, webhook::settings::WebhookSettings};
+use crate::{external::ExternalMachines, webhook::settings::WebhookSettings};
 use anteroom_egress::{GateSettings, HostOverrides};
+use anteroom_tunnel::TunnelSettings;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,

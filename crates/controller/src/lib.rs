@@ -31,5 +31,4 @@ pub mod random;
 pub mod retention;
 pub mod server;
 pub mod session;
-pub mod tunnel;
 pub mod webhook;

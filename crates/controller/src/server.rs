@@ -25,12 +25,12 @@ use crate::{
         reconcile,
         timeline::{Timeline, buffer::TimelineBuffer},
     },
-    tunnel::CloseSignal,
     webhook::{self, Webhook},
 };
 use anteroom_egress::{Gate, HostName, HostOverrides};
 use anteroom_machine::{Machines, Settings as MachineSettings, SpecSource};
 use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
+use anteroom_tunnel::CloseSignal;
 use anteroom_vault::KeyRing;
 use anteroom_wire::{CallerId, Problem};
 use anyhow::Context;

@@ -1,8 +1,8 @@
 //! Connects to an external desktop and reads its RFB greeting.
 
 use super::{Address, ExternalMachine, Scheme};
-use crate::tunnel::PrefixedStream;
 use anteroom_rfb::ViewerSocket;
+use anteroom_tunnel::PrefixedStream;
 use anteroom_wire::Problem;
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
@@ -132,7 +132,7 @@ fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
 /// The WebSocket handshake, as a client of websockify.
 async fn websocket_handshake(desktop: &Address, stream: TcpStream) -> Result<ViewerSocket, ProblemWithDetail> {
     let url = format!("ws://{}{}", desktop.authority(), desktop.path);
-    ViewerSocket::handshake(stream, &url, crate::tunnel::SUBPROTOCOL, MESSAGE_BYTES_MAX)
+    ViewerSocket::handshake(stream, &url, anteroom_tunnel::SUBPROTOCOL, MESSAGE_BYTES_MAX)
         .await
         .map_err(|error| handshake_problem(&error))
 }

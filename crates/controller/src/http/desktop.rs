@@ -13,9 +13,9 @@ use crate::{
         rejections::{RejectedRequest, record_rejection},
         status::Progress,
     },
-    tunnel::{self, SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport},
 };
 use anteroom_store::{Sha256Hex, TicketPurpose};
+use anteroom_tunnel::{SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport};
 use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
 use axum::{
     extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
@@ -47,7 +47,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
         }
     };
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
-    tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
+    anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
         let mut tunnel = Tunnel::new(app.config.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity));
         if view_only {
@@ -58,7 +58,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
                 let (app, session) = (&app, &session);
                 async move { reach_desktop(app, session, until).await.map_err(|error| error.body()) }
             };
-            let stream = tunnel::wait_for_first_bytes(app.config.sessions.socket_wait_ms_max, reach).await?;
+            let stream = anteroom_tunnel::wait_for_first_bytes(app.config.sessions.socket_wait_ms_max, reach).await?;
             let sentence = if view_only {
                 "A view-only viewer connected to the desktop."
             } else {
@@ -104,7 +104,7 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
     let session = admitted.session;
     let name = random::hex(&random::bytes::<8>());
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
-    tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
+    anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
         let tunnel = Tunnel::new(app.config.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity))
             .with_control(move |text| handle_control(&control_app, &control_session, &stream, text));
@@ -269,7 +269,7 @@ async fn may_use_session(app: &App, caller: Option<&Caller>, id: &SessionId) -> 
 fn reject(app: &App, is_browser: bool, upgrade: WebSocketUpgrade, error: ApiError) -> Response {
     tracing::info!(outcome = "socket_rejected", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
     if is_browser {
-        tunnel::reject(upgrade, &app.config.tunnel, &app.tasks, error.problem)
+        anteroom_tunnel::reject(upgrade, &app.config.tunnel, &app.tasks, error.problem)
     } else {
         error.into_response()
     }

@@ -2,9 +2,9 @@
 
 use super::{lifecycle::Delivery, status::Progress};
 use crate::clock;
-use crate::tunnel::{Activity, CloseSignal};
 use anteroom_egress::{EgressSummary, MachineGate};
 use anteroom_store::Sha256Hex;
+use anteroom_tunnel::{Activity, CloseSignal};
 use anteroom_wire::{MachineId, Problem, SessionId, agent::SignIn, provider::Provider};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::{

@@ -14,8 +14,8 @@ use crate::{
     session::context::SessionContext,
 };
 use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, NewEvent, SessionRow, Transition};
-use anteroom_wire::{
+use anteroom_store::{Change, Expect, NewTimelineEntry, SessionRow, Transition};
+use anteroom_wire::{TimelineKind, 
     Problem, SessionId,
     agent::{SignIn, SwitchMethod},
     provider::{MethodName, Provider},
@@ -84,7 +84,7 @@ async fn write_method(
 ) -> Result<SessionRow, ApiError> {
     let label = if descriptor.label.is_empty() { method.as_str() } else { descriptor.label.as_str() };
     let sentence = format!("The sign-in method was changed: {label}.");
-    let event = NewEvent::new(clock::now(), "method_chosen", sentence).with(json!({ "method": method.as_str() }));
+    let event = NewTimelineEntry::new(clock::now(), TimelineKind::MethodChosen, sentence).with(json!({ "method": method.as_str() }));
     context.timeline.flush(&row.id).await;
     match context.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), event).await? {
         Transition::Done { row, .. } => Ok(*row),

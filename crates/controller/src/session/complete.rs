@@ -19,9 +19,9 @@ use crate::{
     session::context::SessionContext,
 };
 use anteroom_store::{
-    Completed, Completion, NewCredential, NewEvent, SessionPurpose, SessionRow, Sha256Hex, StoreError,
+    Completed, Completion, NewCredential, NewTimelineEntry, SessionPurpose, SessionRow, Sha256Hex, StoreError,
 };
-use anteroom_wire::{
+use anteroom_wire::{TimelineKind, 
     CredentialId, Problem, Secret,
     agent::{Delivery, DeliveryResult},
 };
@@ -111,7 +111,7 @@ async fn complete_session(
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
     let sentence =
         format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.descriptions.len());
-    let event = NewEvent::new(clock::now(), "completed", sentence).with(json!({ "credential": id, "renewed": renews }));
+    let event = NewTimelineEntry::new(clock::now(), TimelineKind::Completed, sentence).with(json!({ "credential": id, "renewed": renews }));
     context.timeline.flush(&row.id).await;
     match context.store.complete_with_credential(&completion, event).await? {
         Completed::Ignored(row) => discard(context, &row).await,

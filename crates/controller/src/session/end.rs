@@ -2,7 +2,7 @@
 
 use super::{active_session::ActiveSession, lifecycle::EndKind};
 use crate::{api_error::chain, clock, session::context::SessionContext};
-use anteroom_store::{Change, Expect, NewEvent, Reason, SessionRow, StoreError, Transition};
+use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, SessionRow, StoreError, Transition};
 use anteroom_wire::{Problem, SessionId};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub async fn end(
     let separator = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{separator}{detail}", problem.sentence());
     let change = context.outbox.session_ended(id).into_iter().fold(change, Change::message);
-    let event = NewEvent::new(now, entry_kind, sentence).with(serde_json::json!({ "reason": problem.code() }));
+    let event = NewTimelineEntry::new(now, entry_kind, sentence).with(serde_json::json!({ "reason": problem.code() }));
     context.timeline.flush(id).await;
     match context.store.transition(id, Expect::Active, change, event).await? {
         Transition::Done { row, .. } => {

@@ -1,9 +1,10 @@
 //! What is needed to start and supervise sessions, in addition to the session context.
 
 use super::{context::SessionContext, queue::Queue, reconcile::history::ReconcileHistory};
-use crate::{external::ExternalMachines, image::ImageFacts, tunnel::CloseSignal};
+use crate::{external::ExternalMachines, image::ImageFacts};
 use anteroom_egress::Gate;
 use anteroom_machine::Machines;
+use anteroom_tunnel::CloseSignal;
 use std::{ops::Deref, sync::Arc};
 
 /// Starts and supervises sessions. Cheap to clone; dereferences to the session context.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{api_error::chain, clock, credentials, retention, session::launcher::Launcher};
 use anteroom_machine::{Receipt, State, StopReason};
-use anteroom_store::{NewEvent, SessionRow, StoreError, UnreportedEnd};
+use anteroom_store::{NewTimelineEntry, SessionRow, StoreError, UnreportedEnd};
 use anteroom_wire::{
     MachineId, Problem,
     operations::{ReconcileAction, ReconcileOutcome, ReconcileReport},
@@ -157,8 +157,8 @@ async fn report_machine_end(launcher: &Launcher, end: &UnreportedEnd, receipt: &
     launcher.timeline.flush(&end.session).await;
     if !machine_exit::is_recorded(launcher, &end.session, &end.machine).await? {
         let (sentence, data) = machine_exit::exit_entry(&end.machine, &receipt.reason(), Some(receipt));
-        let event = NewEvent::new(receipt.ended_unix_ms, machine_exit::MACHINE_EXITED, sentence).with(data);
-        launcher.store.append_event(&end.session, event).await?;
+        let event = NewTimelineEntry::new(receipt.ended_unix_ms, machine_exit::MACHINE_EXITED, sentence).with(data);
+        launcher.store.append_entry(&end.session, event).await?;
     }
     launcher.reconcile_history.unreported_ends.remove(end);
     Ok(())

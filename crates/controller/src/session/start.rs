@@ -7,9 +7,9 @@ use crate::{
     admission, api_error::ApiError, auth::Caller, clock, external::ExternalMachine, random, session::launcher::Launcher,
 };
 use anteroom_store::{
-    Created, ExternalMachineClaim, IdempotencyKey, NewEvent, NewSession, SessionPurpose, SessionRow, Sha256Hex,
+    Created, ExternalMachineClaim, IdempotencyKey, NewTimelineEntry, NewSession, SessionPurpose, SessionRow, Sha256Hex,
 };
-use anteroom_wire::{
+use anteroom_wire::{TimelineKind, 
     CallerId, CredentialId, Problem, ProviderId, SessionId,
     api::StartRequest,
     provider::{MethodName, Provider, StoragePolicy},
@@ -55,7 +55,7 @@ pub async fn start(launcher: &Launcher, owner: &CallerId, request: &StartRequest
         purpose,
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
-    let event = NewEvent::new(now, "accepted", format!("A session for {}{on} was accepted.", provider.name));
+    let event = NewTimelineEntry::new(now, TimelineKind::Accepted, format!("A session for {}{on} was accepted.", provider.name));
     match launcher.store.create_session(&new, event).await? {
         Created::New(row) => {
             let session = ActiveSession::new(id, Arc::new(provider), 1, &launcher.close_signal);

@@ -20,7 +20,7 @@ pub use view::timeline_entry;
 
 use super::{registry::SessionRegistry, rejections::limiter::RejectionLimiter};
 use crate::{api_error::chain, clock};
-use anteroom_store::{NewEvent, Store, StoreError, StoreErrorKind};
+use anteroom_store::{NewTimelineEntry, Store, StoreError, StoreErrorKind};
 use anteroom_wire::SessionId;
 use buffer::TimelineBuffer;
 use serde_json::Value;
@@ -70,7 +70,7 @@ impl Timeline {
         let sentence = sentence.into();
         let machine = data.get("machine").and_then(Value::as_str);
         tracing::info!(outcome = kind, session = %session, machine, "{sentence}");
-        let (handle, is_first) = self.buffer.append(session, NewEvent::new(clock::now(), kind, sentence).with(data));
+        let (handle, is_first) = self.buffer.append(session, NewTimelineEntry::new(clock::now(), kind, sentence).with(data));
         if is_first {
             let writer = Writer { timeline: self.clone(), session: session.clone(), done: false };
             self.tasks.spawn(writer.run());
@@ -97,9 +97,9 @@ impl Timeline {
     ) -> Result<(), StoreError> {
         let machine = data.get("machine").and_then(Value::as_str);
         tracing::info!(outcome = kind, session = %session, machine, "{sentence}");
-        let event = NewEvent::new(clock::now(), kind, sentence).with(data);
+        let event = NewTimelineEntry::new(clock::now(), kind, sentence).with(data);
         self.flush(session).await;
-        self.store.append_event(session, event).await?;
+        self.store.append_entry(session, event).await?;
         self.notify(session);
         Ok(())
     }
@@ -130,11 +130,11 @@ impl Writer {
     }
 
     /// Writes one entry, with retries while the database is unavailable.
-    async fn write(&self, event: NewEvent) {
+    async fn write(&self, event: NewTimelineEntry) {
         let Self { timeline, session, .. } = self;
         let mut retry_ms = RETRY_MS_MIN;
         while !timeline.buffer.is_closed() {
-            match timeline.store.append_event(session, event.clone()).await {
+            match timeline.store.append_entry(session, event.clone()).await {
                 Ok(Some(_)) => return,
                 Ok(None) => {
                     tracing::warn!(outcome = "timeline_full", session = %session, kind = event.kind, "timeline entry dropped; the timeline is full");

@@ -3,8 +3,8 @@
 
 use super::{ValidatedDelivery, discard, verify_stored};
 use crate::{api_error::ApiError, clock, credentials, session::context::SessionContext};
-use anteroom_store::{CredentialUse, NewCredential, NewEvent, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
-use anteroom_wire::{
+use anteroom_store::{CredentialUse, NewCredential, NewTimelineEntry, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
+use anteroom_wire::{TimelineKind, 
     Problem,
     agent::{DeliveryResult, UsePurpose},
 };
@@ -76,7 +76,7 @@ async fn not_refreshed(context: &SessionContext, row: &SessionRow, credential_us
     ApiError::new(Problem::UnknownCredential, "it was delivered or deleted while it was in use")
 }
 
-fn event(credential_use: &CredentialUse, revisions: Revisions) -> NewEvent {
+fn event(credential_use: &CredentialUse, revisions: Revisions) -> NewTimelineEntry {
     let Revisions { installed, replaced, stored } = revisions;
     let mut sentence = format!("The tool changed the credential; it was sealed and stored as revision {stored}.");
     if replaced != installed {
@@ -85,5 +85,5 @@ fn event(credential_use: &CredentialUse, revisions: Revisions) -> NewEvent {
         );
     }
     let data = json!({ "credential": credential_use.credential, "installed": installed, "replaced": replaced, "revision": stored });
-    NewEvent::new(clock::now(), "credential_refreshed", sentence).with(data)
+    NewTimelineEntry::new(clock::now(), TimelineKind::CredentialRefreshed, sentence).with(data)
 }

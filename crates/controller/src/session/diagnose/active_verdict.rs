@@ -7,7 +7,7 @@ use super::{
     timeline_view::{TimelineView, elapsed, quoted, text, when},
 };
 use anteroom_store::TimelineRow;
-use anteroom_wire::{
+use anteroom_wire::{TimelineKind, 
     Problem,
     agent::{CaptureState, Stage},
     diagnosis::Verdict,
@@ -48,20 +48,20 @@ fn queued<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, position: u32) -> 
         since_start(input)
     );
     let evidence = timeline
-        .of_kind("accepted")
-        .chain(timeline.of_kind("machine_exited"))
-        .chain(timeline.of_kind("machine_replaced"));
+        .of_kind(TimelineKind::Accepted)
+        .chain(timeline.of_kind(TimelineKind::MachineExited))
+        .chain(timeline.of_kind(TimelineKind::MachineReplaced));
     Finding::new(Verdict::WaitingForCapacity, sentence, evidence)
 }
 
 fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -> Finding<'a> {
-    let restart = timeline.last("restart_requested");
-    let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted"));
+    let restart = timeline.last(TimelineKind::RestartRequested);
+    let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted));
     if restart.is_some() || input.row.generation > 1 && ready.is_none() {
         return replaced(input, timeline, Some(stage));
     }
     if let Some(ready) = ready {
-        let lost = timeline.last("channel_lost");
+        let lost = timeline.last(TimelineKind::ChannelLost);
         let error = lost.map(|lost| text(lost, "error")).filter(|error| !error.is_empty());
         let error = error.map_or_else(String::new, |error| format!(" ({})", quoted(error)));
         let sentence = format!(
@@ -72,16 +72,16 @@ fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -
         return Finding::new(
             Verdict::AgentUnreachable,
             sentence,
-            [ready].into_iter().chain(lost).chain(timeline.last("channel_reopened")),
+            [ready].into_iter().chain(lost).chain(timeline.last(TimelineKind::ChannelReopened)),
         );
     }
     let sentence =
         format!("The machine is starting: it waits for {stage:?}, {} after the session's start.", since_start(input));
-    Finding::new(Verdict::MachineStarting, sentence, timeline.last("machine_requested"))
+    Finding::new(Verdict::MachineStarting, sentence, timeline.last(TimelineKind::MachineRequested))
 }
 
 fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<Stage>) -> Finding<'a> {
-    let why = match (timeline.last("restart_requested"), timeline.latest_exit()) {
+    let why = match (timeline.last(TimelineKind::RestartRequested), timeline.latest_exit()) {
         (Some(restart), _) => format!("A restart was requested at {}", when(restart)),
         (None, Some((exit, why))) => format!("The previous machine ended at {} because {}", when(exit), cause(&why)),
         (None, None) => {
@@ -94,10 +94,10 @@ fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<St
         None => "another machine is being requested".to_owned(),
     };
     let evidence = timeline
-        .of_kind("machine_exited")
-        .chain(timeline.of_kind("machine_replaced"))
-        .chain(timeline.last("restart_requested"))
-        .chain(timeline.last("machine_requested"));
+        .of_kind(TimelineKind::MachineExited)
+        .chain(timeline.of_kind(TimelineKind::MachineReplaced))
+        .chain(timeline.last(TimelineKind::RestartRequested))
+        .chain(timeline.last(TimelineKind::MachineRequested));
     Finding::new(Verdict::MachineBeingReplaced, format!("{why}; {next}."), evidence)
 }
 
@@ -109,10 +109,10 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &Supervi
     }
     if let Some(why) = &supervisor.agent_error {
         let sentence = format!("The machine runs, but its agent did not answer: {}.", quoted(why));
-        return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last("machine_ready"));
+        return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last(TimelineKind::MachineReady));
     }
     // A command can change its credential and run on: only the agent's state shows whether the change is being delivered.
-    let accepted = sign_in::candidate(timeline).filter(|last| last.kind == "candidate_accepted" && using.is_none());
+    let accepted = sign_in::candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateAccepted && using.is_none());
     if accepted.is_some() || matches!(supervisor.capture, CaptureState::Delivering { .. }) {
         let sentence = "A valid credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
@@ -127,9 +127,9 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &Supervi
 
 /// The last viewer was disconnected because the desktop did not answer.
 fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let kinds = ["viewer_joined", "viewer_disconnected", "viewer_rejected"];
+    let kinds = [TimelineKind::ViewerJoined, TimelineKind::ViewerDisconnected, TimelineKind::ViewerRejected];
     let is_desktop_viewer =
-        |entry: &&TimelineRow| kinds.contains(&entry.kind.as_str()) && text(entry, "socket") != "terminal";
+        |entry: &&TimelineRow| kinds.contains(&entry.kind) && text(entry, "socket") != "terminal";
     let last = timeline.machine.iter().rfind(is_desktop_viewer)?;
     let unreachable = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
     if !unreachable.contains(&text(last, "reason")) {
@@ -139,7 +139,7 @@ fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
     let sentence =
         format!("The machine's desktop did not answer; the last viewer was disconnected at {}{detail}.", when(last));
-    let failed = timeline.machine.iter().filter(|entry| entry.kind == "stage_failed");
+    let failed = timeline.machine.iter().filter(|entry| entry.kind == TimelineKind::StageFailed);
     Some(Finding::new(Verdict::DesktopUnreachable, sentence, failed.chain([last])))
 }
 
@@ -153,12 +153,12 @@ fn waiting_for_user<'a>(
         1 => "one viewer is connected".to_owned(),
         count => format!("{count} viewers are connected"),
     };
-    let shown = timeline.last("sign_in_url").or(timeline.last("device_code"));
+    let shown = timeline.last(TimelineKind::SignInUrl).or(timeline.last(TimelineKind::DeviceCode));
     let step = match shown {
         Some(entry) => format!("{} showed sign-in instructions at {}", input.tool, when(entry)),
         None => format!("{} runs", input.tool),
     };
-    let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted"));
+    let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted));
     let sentence = format!("The machine is ready, {step}, and {viewers}: the session waits for the user.");
-    Finding::new(Verdict::WaitingForUser, sentence, ready.into_iter().chain(timeline.last("cli_started")).chain(shown))
+    Finding::new(Verdict::WaitingForUser, sentence, ready.into_iter().chain(timeline.last(TimelineKind::CliStarted)).chain(shown))
 }

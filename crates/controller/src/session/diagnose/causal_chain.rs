@@ -11,7 +11,7 @@ use super::{
 use crate::clock::rfc3339;
 use anteroom_machine::ExitReason;
 use anteroom_store::SessionOutcome;
-use anteroom_wire::{
+use anteroom_wire::{TimelineKind, 
     agent::{CliState, Stage},
     diagnosis::{Component, ComponentState, ComponentStatus, Verdict},
 };
@@ -83,7 +83,7 @@ fn machine(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
         let state = if is_intended(&why) { ComponentState::Ok } else { ComponentState::Failed };
         return observation(state, format!("It ended at {} because {}.", when(entry), cause(&why)));
     }
-    if let Some(entry) = timeline.last("machine_not_removed") {
+    if let Some(entry) = timeline.last(TimelineKind::MachineNotRemoved) {
         return observation(ComponentState::Failed, entry.sentence.clone());
     }
     match &input.receipt {
@@ -128,11 +128,11 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
     if matches!(progress, Some(MachineProgress::Queued { .. } | MachineProgress::Lost)) {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
-    let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted")).or(timeline.last("claim_failed"));
+    let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted)).or(timeline.last(TimelineKind::ClaimFailed));
     match ready {
         Some(entry) => {
             let failed = timeline.machine.iter().rfind(|entry| {
-                entry.kind == "stage_failed"
+                entry.kind == TimelineKind::StageFailed
                     && serde_json::from_value::<Stage>(entry.data["stage"].clone())
                         .is_ok_and(|stage| (first..=last).contains(&stage))
             });
@@ -153,7 +153,7 @@ fn agent(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     if let Some(why) = input.supervisor.as_ref().and_then(|supervisor| supervisor.agent_error.as_ref()) {
         return observation(ComponentState::Failed, format!("It did not answer: {}.", quoted(why)));
     }
-    match (timeline.last("claim_failed"), timeline.last("machine_ready")) {
+    match (timeline.last(TimelineKind::ClaimFailed), timeline.last(TimelineKind::MachineReady)) {
         (Some(entry), None) => observation(ComponentState::Failed, entry.sentence.clone()),
         _ => stage(input, timeline, Stage::Hello, Stage::Hello),
     }
@@ -164,16 +164,16 @@ fn tunnel(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     if viewers > 0 && input.row.is_active() {
         return observation(ComponentState::Ok, format!("{viewers} viewer(s) are connected."));
     }
-    let kinds = ["viewer_joined", "viewer_disconnected", "viewer_rejected"];
-    let Some(last) = timeline.all.iter().rfind(|entry| kinds.contains(&entry.kind.as_str())) else {
+    let kinds = [TimelineKind::ViewerJoined, TimelineKind::ViewerDisconnected, TimelineKind::ViewerRejected];
+    let Some(last) = timeline.all.iter().rfind(|entry| kinds.contains(&entry.kind)) else {
         return observation(ComponentState::NotReached, "No viewer has connected to the desktop.");
     };
     let (at, reason) = (when(last), text(last, "reason"));
-    match (last.kind.as_str(), reason) {
-        ("viewer_rejected", reason) => {
+    match (last.kind, reason) {
+        (TimelineKind::ViewerRejected, reason) => {
             observation(ComponentState::Failed, format!("A viewer was rejected at {at} ({reason})."))
         }
-        ("viewer_joined", _) => observation(ComponentState::Ok, format!("A viewer connected at {at}.")),
+        (TimelineKind::ViewerJoined, _) => observation(ComponentState::Ok, format!("A viewer connected at {at}.")),
         (_, "" | "completed" | "cancelled" | "machine_replaced" | "shutting_down") => {
             let bytes = number(last, "bytes_down").unwrap_or_default();
             observation(
@@ -193,11 +193,11 @@ fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
-    let started = timeline.last("cli_started");
-    let exit = timeline.last("cli_exited").filter(|exit| started.is_none_or(|started| started.number < exit.number));
+    let started = timeline.last(TimelineKind::CliStarted);
+    let exit = timeline.last(TimelineKind::CliExited).filter(|exit| started.is_none_or(|started| started.number < exit.number));
     if let Some(exit) = exit {
         let code = number(exit, "code").unwrap_or_default();
-        let delivered = candidate(timeline).is_some_and(|last| last.kind != "candidate_rejected")
+        let delivered = candidate(timeline).is_some_and(|last| last.kind != TimelineKind::CandidateRejected)
             || input.row.credential().is_some();
         // The exit code of a command that uses a credential is not a fault.
         let ok = timeline.is_use() || code == 0 && delivered;
@@ -209,12 +209,12 @@ fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
         Some(entry) => observation(ComponentState::Ok, format!("It was started at {}.", when(entry))),
         None if running => observation(ComponentState::Ok, "It is running."),
         None => {
-            match timeline.machine.iter().rfind(|entry| entry.kind == "stage_failed" && text(entry, "stage") == "cli") {
+            match timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::StageFailed && text(entry, "stage") == "cli") {
                 Some(failed) => observation(
                     ComponentState::Failed,
                     format!("It could not be started: {}.", quoted(text(failed, "error"))),
                 ),
-                None if input.row.is_active() && timeline.last("machine_ready").is_some() => {
+                None if input.row.is_active() && timeline.last(TimelineKind::MachineReady).is_some() => {
                     observation(ComponentState::Waiting, "It is being started.")
                 }
                 None => observation(ComponentState::NotReached, "It was not started."),
@@ -225,9 +225,9 @@ fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
 
 fn egress(timeline: &TimelineView<'_>, verdict: Verdict) -> Observation {
     let hosts = |entries: Vec<_>| entries.into_iter().map(host_and_port).collect::<Vec<String>>();
-    let granted = hosts(timeline.of_kind("egress_allowed").collect());
+    let granted = hosts(timeline.of_kind(TimelineKind::EgressAllowed).collect());
     let (denied, unreachable): (Vec<_>, Vec<_>) =
-        timeline.of_kind("egress_denied").partition(|entry| is_denied_by_policy(entry));
+        timeline.of_kind(TimelineKind::EgressDenied).partition(|entry| is_denied_by_policy(entry));
     let (denied, unreachable) = (hosts(denied), hosts(unreachable));
     let mut sentences = Vec::new();
     for (result, names) in [("Reached", &granted), ("Denied", &denied), ("Unreachable", &unreachable)] {
@@ -248,7 +248,7 @@ fn egress(timeline: &TimelineView<'_>, verdict: Verdict) -> Observation {
 
 /// The stored credential of a credential use.
 fn unsealed(timeline: &TimelineView<'_>) -> Observation {
-    match timeline.last("credential_unsealed") {
+    match timeline.last(TimelineKind::CredentialUnsealed) {
         Some(entry) => observation(ComponentState::Ok, format!("It was unsealed for the machine at {}.", when(entry))),
         None => observation(ComponentState::NotReached, "It is sealed; no machine was claimed for it."),
     }
@@ -268,7 +268,7 @@ fn credential(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
         );
     }
     match candidate(timeline) {
-        Some(last) if last.kind == "candidate_rejected" => observation(
+        Some(last) if last.kind == TimelineKind::CandidateRejected => observation(
             ComponentState::Failed,
             format!(
                 "{} was not a valid credential at {}: {}.",
@@ -277,12 +277,12 @@ fn credential(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
                 quoted(text(last, "why"))
             ),
         ),
-        Some(last) if last.kind == "delivery_retry" => observation(
+        Some(last) if last.kind == TimelineKind::DeliveryRetry => observation(
             ComponentState::Failed,
             format!("Its delivery failed at {}: {}.", when(last), quoted(text(last, "error"))),
         ),
         None if timeline.is_use() => unsealed(timeline),
-        Some(last) if last.kind == "candidate_accepted" && timeline.is_use() => unsealed(timeline),
+        Some(last) if last.kind == TimelineKind::CandidateAccepted && timeline.is_use() => unsealed(timeline),
         Some(last) if active => {
             observation(ComponentState::Waiting, format!("It was found at {} and is being delivered.", when(last)))
         }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::clock::rfc3339;
 use anteroom_store::{CredentialUse, End};
-use anteroom_wire::{agent::UsePurpose, diagnosis::Verdict};
+use anteroom_wire::{TimelineKind, agent::UsePurpose, diagnosis::Verdict};
 
 /// The command, as the subject of a sentence.
 fn command_subject(purpose: UsePurpose) -> &'static str {
@@ -28,9 +28,9 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
 /// No fault is known: the command runs.
 pub(super) fn runs<'a>(timeline: &TimelineView<'a>, using: &CredentialUse) -> Finding<'a> {
     let (command, id) = (command_subject(using.purpose), &using.credential);
-    let started = timeline.last("cli_started").filter(|_| using.purpose != UsePurpose::Check);
-    let ready = timeline.last("machine_ready").or(timeline.last("machine_adopted"));
-    let ended = timeline.last("cli_exited");
+    let started = timeline.last(TimelineKind::CliStarted).filter(|_| using.purpose != UsePurpose::Check);
+    let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted));
+    let ended = timeline.last(TimelineKind::CliExited);
     let sentence = match (started, ended) {
         (_, Some(exit)) => format!(
             "The machine is ready, and {command} {id} ended at {} with exit code {}: its result is being stored.",
@@ -55,7 +55,7 @@ pub(super) fn completed<'a>(
     let (command, id) = (command_subject(using.purpose), &using.credential);
     let code = input.row.exit_code.unwrap_or_default();
     let took = elapsed(input.row.created_at_ms, end.at_ms);
-    let exit = timeline.last("cli_exited").filter(|_| code != 0);
+    let exit = timeline.last(TimelineKind::CliExited).filter(|_| code != 0);
     let last_lines = exit.map_or_else(String::new, quoted_last_lines);
     let sentence = format!(
         "{} {id} ended with exit code {code} at {}, {took} after the start{last_lines}.",
@@ -63,10 +63,10 @@ pub(super) fn completed<'a>(
         rfc3339(end.at_ms)
     );
     let evidence = [
-        timeline.last("credential_unsealed"),
+        timeline.last(TimelineKind::CredentialUnsealed),
         exit,
-        timeline.last("credential_checked"),
-        timeline.last("use_completed"),
+        timeline.last(TimelineKind::CredentialChecked),
+        timeline.last(TimelineKind::UseCompleted),
     ];
     Finding::new(Verdict::Completed, sentence, evidence.into_iter().flatten())
 }

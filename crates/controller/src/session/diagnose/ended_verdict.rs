@@ -7,7 +7,7 @@ use super::{
 use crate::clock::rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, SessionOutcome, TimelineRow};
-use anteroom_wire::{Problem, diagnosis::Verdict};
+use anteroom_wire::{TimelineKind, Problem, diagnosis::Verdict};
 
 /// The verdict on an ended session.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
@@ -21,7 +21,7 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &
                 "The credential {credential} was sealed, stored and read back at {}, {took} after the start.",
                 rfc3339(end.at_ms)
             );
-            Finding::new(Verdict::Completed, sentence, timeline.last("candidate_accepted"))
+            Finding::new(Verdict::Completed, sentence, timeline.last(TimelineKind::CandidateAccepted))
         }
         SessionOutcome::Cancelled => {
             let sentence =
@@ -63,7 +63,7 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
     ];
     if let Some((_, verdict, cause)) = known.into_iter().find(|(problem, ..)| *problem == end.reason.problem) {
         let mut finding = because(verdict, cause);
-        finding.evidence.extend(timeline.last("machine_start_failed"));
+        finding.evidence.extend(timeline.last(TimelineKind::MachineStartFailed));
         return finding;
     }
     let of_machine = [Problem::MachineFailed, Problem::ReadyTimeout, Problem::AgentMismatch];
@@ -76,13 +76,13 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
 /// The session failed because its machine ended.
 fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
     let consequences = consequences(timeline, end);
-    let mut evidence: Vec<&TimelineRow> = timeline.of_kind("machine_exited").collect();
+    let mut evidence: Vec<&TimelineRow> = timeline.of_kind(TimelineKind::MachineExited).collect();
     let (at, why) = match (timeline.exit(), &input.receipt) {
         (Some((entry, why)), _) => (when(entry), Some(why)),
         (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
     };
     if let (Some(claim), Some(ExitReason::Stopped { reason: StopReason::Failed })) =
-        (timeline.last("claim_failed"), &why)
+        (timeline.last(TimelineKind::ClaimFailed), &why)
     {
         evidence.push(claim);
         let failure = claim.sentence.trim_end_matches('.');
@@ -181,7 +181,7 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
             "No capacity for a machine became available in {waited}; the session ended at {at} because {cause}{}",
             consequences(timeline, end)
         );
-        return Finding::new(Verdict::NoCapacity, sentence, timeline.of_kind("accepted"));
+        return Finding::new(Verdict::NoCapacity, sentence, timeline.of_kind(TimelineKind::Accepted));
     }
     let of_sign_in =
         if timeline.is_use() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
@@ -194,14 +194,14 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
     let detail =
         end.reason.detail.as_deref().map_or_else(String::new, |detail| format!(" ({})", detail.trim_end_matches('.')));
     let sentence = format!("The session ended at {at} because {cause}{detail}{}", consequences(timeline, end));
-    Finding::new(verdict, sentence, timeline.last("viewer_disconnected").into_iter().chain(timeline.last("machine_ready")))
+    Finding::new(verdict, sentence, timeline.last(TimelineKind::ViewerDisconnected).into_iter().chain(timeline.last(TimelineKind::MachineReady)))
 }
 
 /// Entries of viewers that were disconnected, or whose WebSocket or ticket was rejected, because the session had ended.
 fn affected_viewers<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a TimelineRow> {
     let code = end.reason.problem.code();
     let of = |kind| timeline.of_kind(kind).filter(move |entry| text(entry, "reason") == code);
-    of("viewer_disconnected").chain(of("viewer_rejected")).chain(of("ticket_rejected")).collect()
+    of(TimelineKind::ViewerDisconnected).chain(of(TimelineKind::ViewerRejected)).chain(of(TimelineKind::TicketRejected)).collect()
 }
 
 /// The consequences for viewers and for the credential, as the end of a sentence.
@@ -209,9 +209,9 @@ fn consequences(timeline: &TimelineView<'_>, end: &End) -> String {
     let mut sentence = String::new();
     let affected_viewers = affected_viewers(timeline, end);
     for (kind, one, many) in [
-        ("viewer_disconnected", "a connected viewer was disconnected", "connected viewers were disconnected"),
-        ("viewer_rejected", "the viewer's WebSocket was rejected", "viewers' WebSockets were rejected"),
-        ("ticket_rejected", "the viewer's ticket was rejected", "viewers' tickets were rejected"),
+        (TimelineKind::ViewerDisconnected, "a connected viewer was disconnected", "connected viewers were disconnected"),
+        (TimelineKind::ViewerRejected, "the viewer's WebSocket was rejected", "viewers' WebSockets were rejected"),
+        (TimelineKind::TicketRejected, "the viewer's ticket was rejected", "viewers' tickets were rejected"),
     ] {
         let entries: Vec<_> = affected_viewers.iter().filter(|entry| entry.kind == kind).collect();
         let times: Vec<String> = entries.iter().map(|entry| when(entry)).collect();
@@ -224,7 +224,7 @@ fn consequences(timeline: &TimelineView<'_>, end: &End) -> String {
         sentence.push_str(&format!("; {subject} at {} for that reason", listed(&times)));
     }
     sentence.push_str(if timeline.is_use() { "; the command did not finish" } else { "; no credential was delivered" });
-    if let Some(exit) = timeline.last("cli_exited").filter(|_| end.outcome == SessionOutcome::Cancelled) {
+    if let Some(exit) = timeline.last(TimelineKind::CliExited).filter(|_| end.outcome == SessionOutcome::Cancelled) {
         let code = number(exit, "code").unwrap_or_default();
         let what = if timeline.is_use() { "the command" } else { "the tool" };
         sentence.push_str(&format!(

@@ -10,7 +10,7 @@ use super::{
     timeline_view::{TimelineView, text, when},
 };
 use anteroom_store::TimelineRow;
-use anteroom_wire::{
+use anteroom_wire::{TimelineKind, 
     Problem,
     diagnosis::{Component, ComponentState, Verdict},
 };
@@ -26,7 +26,7 @@ pub struct ExternalMachineConfig {
 
 /// The last connection attempt whose result differed from the one before.
 fn last_dial<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
-    timeline.all.iter().rfind(|entry| matches!(entry.kind.as_str(), "desktop_connected" | "desktop_connect_failed"))
+    timeline.all.iter().rfind(|entry| matches!(entry.kind, TimelineKind::DesktopConnected | TimelineKind::DesktopConnectFailed))
 }
 
 /// The machine's name, with its address if the caller may see it.
@@ -58,7 +58,7 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
         );
         return Some(Finding::new(Verdict::ExternalRemoved, sentence, timeline.all.last()));
     }
-    let last = last_dial(timeline).filter(|last| last.kind == "desktop_connect_failed")?;
+    let last = last_dial(timeline).filter(|last| last.kind == TimelineKind::DesktopConnectFailed)?;
     let code = text(last, "reason");
     let verdict = verdict_of(code)?;
     let problem = Problem::from_code(code).map_or("", Problem::sentence).trim_end_matches('.');
@@ -69,7 +69,7 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
         text(last, "detail")
     );
     let refused =
-        timeline.of_kind("viewer_rejected").filter(|entry| entry.number > last.number && text(entry, "reason") == code);
+        timeline.of_kind(TimelineKind::ViewerRejected).filter(|entry| entry.number > last.number && text(entry, "reason") == code);
     Some(Finding::new(verdict, sentence, [last].into_iter().chain(refused)))
 }
 
@@ -96,24 +96,24 @@ pub(super) fn waiting_for_user<'a>(
     let sentence = format!(
         "The external machine {machine} serves the session: {desktop}, {viewers}, {agent}; the session waits for the user."
     );
-    let evidence = timeline.of_kind("accepted").chain(last_dial(timeline)).chain(last_agent_entry(timeline));
+    let evidence = timeline.of_kind(TimelineKind::Accepted).chain(last_dial(timeline)).chain(last_agent_entry(timeline));
     Some(Finding::new(Verdict::WaitingForUser, sentence, evidence))
 }
 
 /// The last entry that the agent reported.
 fn last_agent_entry<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     let kinds = [
-        "cli_started",
-        "cli_exited",
-        "sign_in_url",
-        "device_code",
-        "browser_opened",
-        "browser_not_opened",
-        "candidate_rejected",
-        "candidate_accepted",
-        "delivery_retry",
+        TimelineKind::CliStarted,
+        TimelineKind::CliExited,
+        TimelineKind::SignInUrl,
+        TimelineKind::DeviceCode,
+        TimelineKind::BrowserOpened,
+        TimelineKind::BrowserNotOpened,
+        TimelineKind::CandidateRejected,
+        TimelineKind::CandidateAccepted,
+        TimelineKind::DeliveryRetry,
     ];
-    timeline.all.iter().rfind(|entry| kinds.contains(&entry.kind.as_str()))
+    timeline.all.iter().rfind(|entry| kinds.contains(&entry.kind))
 }
 
 /// The status of a component that differs from that of a session at a machine of this host.
@@ -141,7 +141,7 @@ pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, componen
         },
         Component::Display => match last_dial(timeline) {
             None => (ComponentState::NotReached, "It has not been opened yet.".to_owned()),
-            Some(entry) if entry.kind == "desktop_connected" => {
+            Some(entry) if entry.kind == TimelineKind::DesktopConnected => {
                 (ComponentState::Ok, format!("It answered at {}.", when(entry)))
             }
             Some(entry) => {
@@ -149,7 +149,7 @@ pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, componen
                 (ComponentState::Failed, format!("It could not be opened at {} ({code}: {detail}).", when(entry)))
             }
         },
-        Component::Cli if !has("cli_started") && !has("cli_exited") => {
+        Component::Cli if !has(TimelineKind::CliStarted) && !has(TimelineKind::CliExited) => {
             (ComponentState::Unknown, "It has not been reported yet.".to_owned())
         }
         Component::Egress => {

@@ -5,7 +5,7 @@ use super::{
     timeline_view::{TimelineView, number, quoted, quoted_last_lines, text, when},
 };
 use anteroom_store::TimelineRow;
-use anteroom_wire::diagnosis::Verdict;
+use anteroom_wire::{diagnosis::Verdict, TimelineKind};
 
 /// The exit code of a process that the kernel killed because memory ran out: 128 + SIGKILL.
 const KILLED: i64 = 137;
@@ -15,27 +15,27 @@ const NEAR_MS: u64 = 10_000;
 
 /// The guest's kernel killed a program because memory ran out, and the sign-in made no progress since.
 pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let kill = timeline.last("out_of_memory")?;
+    let kill = timeline.last(TimelineKind::OutOfMemory)?;
     let victim = Some(text(kill, "victim")).filter(|name| !name.is_empty());
     let victim = victim.map_or_else(|| "a program".to_owned(), quoted);
     let killed = format!("The machine ran out of memory at {}: its kernel killed {victim}", when(kill));
-    let evidence = timeline.last("memory_low").into_iter().chain([kill]);
+    let evidence = timeline.last(TimelineKind::MemoryLow).into_iter().chain([kill]);
     let exit = timeline
-        .last("cli_exited")
+        .last(TimelineKind::CliExited)
         .filter(|exit| number(exit, "code") == Some(KILLED) && exit.at_ms.abs_diff(kill.at_ms) <= NEAR_MS);
     let later = |kind| timeline.last(kind).is_some_and(|entry| entry.number > kill.number);
-    if let Some(exit) = exit.filter(|_| !later("cli_started")) {
+    if let Some(exit) = exit.filter(|_| !later(TimelineKind::CliStarted)) {
         let sentence = format!("{killed}; the tool ended with exit code {KILLED} at {}.", when(exit));
         return Some(Finding::new(Verdict::GuestOutOfMemory, sentence, evidence.chain([exit])));
     }
     let progress_kinds = [
-        "cli_started",
-        "cli_exited",
-        "sign_in_url",
-        "device_code",
-        "browser_opened",
-        "candidate_accepted",
-        "candidate_rejected",
+        TimelineKind::CliStarted,
+        TimelineKind::CliExited,
+        TimelineKind::SignInUrl,
+        TimelineKind::DeviceCode,
+        TimelineKind::BrowserOpened,
+        TimelineKind::CandidateAccepted,
+        TimelineKind::CandidateRejected,
     ];
     if progress_kinds.into_iter().any(later) {
         return None;
@@ -47,12 +47,12 @@ pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'
 pub(super) fn crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let over = |crash: &TimelineRow| {
         timeline.machine.iter().any(|entry| {
-            entry.kind == "crash_loop_ended"
+            entry.kind == TimelineKind::CrashLoopEnded
                 && entry.number > crash.number
                 && text(entry, "name") == text(crash, "name")
         })
     };
-    let crash = timeline.machine.iter().rfind(|entry| entry.kind == "crash_loop" && !over(entry))?;
+    let crash = timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::CrashLoop && !over(entry))?;
     let (name, exits) = (quoted(text(crash, "name")), number(crash, "exits").unwrap_or_default());
     let window_s = number(crash, "window_s").unwrap_or_default();
     let how = match number(crash, "code") {
@@ -63,14 +63,14 @@ pub(super) fn crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>>
     };
     let sentence =
         format!("The machine's program {name} {how}; the agent keeps restarting it{}.", quoted_last_lines(crash));
-    let single = timeline.last("child_exited").filter(|exit| text(exit, "name") == text(crash, "name"));
+    let single = timeline.last(TimelineKind::ChildExited).filter(|exit| text(exit, "name") == text(crash, "name"));
     Some(Finding::new(Verdict::GuestCrashLoop, sentence, single.into_iter().chain([crash])))
 }
 
 /// The machine is low on memory now.
 pub(super) fn memory_low<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let low = timeline.last("memory_low")?;
-    if timeline.last("memory_recovered").is_some_and(|enough| enough.number > low.number) {
+    let low = timeline.last(TimelineKind::MemoryLow)?;
+    if timeline.last(TimelineKind::MemoryRecovered).is_some_and(|enough| enough.number > low.number) {
         return None;
     }
     let left = number(low, "available_mib").unwrap_or_default();

@@ -5,7 +5,7 @@ use super::{
     timeline_view::{TimelineView, host_and_port, last_lines, listed, number, quoted, quoted_last_lines, text, when},
 };
 use anteroom_store::TimelineRow;
-use anteroom_wire::{Problem, agent::CaptureState, diagnosis::Verdict};
+use anteroom_wire::{TimelineKind, Problem, agent::CaptureState, diagnosis::Verdict};
 
 /// A tool's exit is attributed to a denied request at most this long before it, milliseconds.
 pub(super) const ATTRIBUTION_MS: u64 = 30_000;
@@ -30,8 +30,8 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
 
 /// The entry about the last candidate: `candidate_rejected`, `candidate_accepted` or `delivery_retry`.
 pub(super) fn candidate<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
-    let kinds = ["candidate_rejected", "candidate_accepted", "delivery_retry"];
-    timeline.machine.iter().rfind(|entry| kinds.contains(&entry.kind.as_str()))
+    let kinds = [TimelineKind::CandidateRejected, TimelineKind::CandidateAccepted, TimelineKind::DeliveryRetry];
+    timeline.machine.iter().rfind(|entry| kinds.contains(&entry.kind))
 }
 
 /// The server rejected a delivery; the agent does not retry it.
@@ -52,14 +52,14 @@ pub(super) fn delivery_rejected<'a>(input: &Input<'_>, timeline: &TimelineView<'
         "A credential was delivered{at} and rejected ({}{detail}); it is not retried and nothing is stored.",
         quoted(code)
     );
-    Some(Finding::new(verdict, sentence, timeline.last("candidate_accepted").into_iter().chain(entry)))
+    Some(Finding::new(verdict, sentence, timeline.last(TimelineKind::CandidateAccepted).into_iter().chain(entry)))
 }
 
 /// The entry of the last rejected delivery of this machine, unless a newer candidate was found. Deliveries with a wrong token
 /// are ignored.
 pub(super) fn rejected_delivery<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     let last =
-        timeline.machine.iter().rfind(|entry| entry.kind == "delivery_rejected" && text(entry, "by") == "machine")?;
+        timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::DeliveryRejected && text(entry, "by") == "machine")?;
     candidate(timeline).is_none_or(|candidate| candidate.number < last.number).then_some(last)
 }
 
@@ -70,7 +70,7 @@ pub(super) fn delivery_failing<'a>(input: &Input<'_>, timeline: &TimelineView<'a
             (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {
                 (u64::from(*attempts), error.clone(), last)
             }
-            (_, Some(last)) if last.kind == "delivery_retry" => {
+            (_, Some(last)) if last.kind == TimelineKind::DeliveryRetry => {
                 let attempts = number(last, "attempts").unwrap_or_default().unsigned_abs();
                 (attempts, text(last, "error").to_owned(), Some(last))
             }
@@ -81,14 +81,14 @@ pub(super) fn delivery_failing<'a>(input: &Input<'_>, timeline: &TimelineView<'a
         "A valid credential was found and could not be delivered in {attempts} attempts{since}: {}; nothing is stored yet and the machine keeps the credential.",
         quoted(&error)
     );
-    let evidence = [timeline.last("candidate_accepted"), timeline.last("delivery_retry")].into_iter().flatten();
+    let evidence = [timeline.last(TimelineKind::CandidateAccepted), timeline.last(TimelineKind::DeliveryRetry)].into_iter().flatten();
     Some(Finding::new(Verdict::DeliveryFailing, sentence, evidence))
 }
 
 fn not_started<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     // The entry has the stage of the program that could not be started; a later start of the tool makes it obsolete.
-    let stage = timeline.machine.iter().rfind(|entry| entry.kind == "stage_failed" && text(entry, "stage") == "cli")?;
-    if timeline.last("cli_started").is_some_and(|started| started.number > stage.number) {
+    let stage = timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::StageFailed && text(entry, "stage") == "cli")?;
+    if timeline.last(TimelineKind::CliStarted).is_some_and(|started| started.number > stage.number) {
         return None;
     }
     let sentence = format!(
@@ -97,14 +97,14 @@ fn not_started<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Fin
         when(stage),
         quoted(text(stage, "error"))
     );
-    Some(Finding::new(Verdict::CliNotStarted, sentence, [stage].into_iter().chain(timeline.last("child_exited"))))
+    Some(Finding::new(Verdict::CliNotStarted, sentence, [stage].into_iter().chain(timeline.last(TimelineKind::ChildExited))))
 }
 
 /// The tool's exit and its code, if it is after the last start and no credential was accepted.
 fn exit_without_credential<'a>(timeline: &TimelineView<'a>) -> Option<(&'a TimelineRow, i64)> {
-    let exit = timeline.last("cli_exited")?;
-    if timeline.last("cli_started").is_some_and(|started| started.number > exit.number)
-        || candidate(timeline).is_some_and(|last| last.kind == "candidate_accepted")
+    let exit = timeline.last(TimelineKind::CliExited)?;
+    if timeline.last(TimelineKind::CliStarted).is_some_and(|started| started.number > exit.number)
+        || candidate(timeline).is_some_and(|last| last.kind == TimelineKind::CandidateAccepted)
     {
         return None;
     }
@@ -134,14 +134,14 @@ fn cli_error<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Findi
         return Some(Finding::new(verdict, sentence, requests.into_iter().chain([exit])));
     }
     let sentence = format!("{ended}; no credential was delivered{last_lines_clause}.");
-    Some(Finding::new(Verdict::CliFailed, sentence, timeline.last("cli_started").into_iter().chain([exit])))
+    Some(Finding::new(Verdict::CliFailed, sentence, timeline.last(TimelineKind::CliStarted).into_iter().chain([exit])))
 }
 
 /// Denied or failed requests that explain the tool's exit: those whose host is in its last lines, else those shortly before it.
 /// Requests denied by policy take precedence over unreachable hosts, because the verdict has one cause.
 fn denied_requests_before<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -> Option<Vec<&'a TimelineRow>> {
     let in_time = |entry: &&TimelineRow| entry.at_ms <= exit.at_ms + LATE_MS;
-    let before: Vec<_> = timeline.of_kind("egress_denied").filter(in_time).collect();
+    let before: Vec<_> = timeline.of_kind(TimelineKind::EgressDenied).filter(in_time).collect();
     let output = last_lines(exit).join("\n");
     let named = |entry: &&TimelineRow| !text(entry, "host").is_empty() && output.contains(text(entry, "host"));
     let near = |entry: &&TimelineRow| entry.at_ms + ATTRIBUTION_MS >= exit.at_ms;
@@ -160,7 +160,7 @@ pub(super) fn is_denied_by_policy(entry: &TimelineRow) -> bool {
 }
 
 fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let last = candidate(timeline).filter(|last| last.kind == "candidate_rejected")?;
+    let last = candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateRejected)?;
     let (path, why) = (text(last, "path"), text(last, "why"));
     if why.starts_with(STATUS_COMMAND) {
         let sentence =
@@ -175,7 +175,7 @@ fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     Some(Finding::new(
         Verdict::CredentialInvalidFormat,
         sentence,
-        [last].into_iter().chain(timeline.last("cli_exited")),
+        [last].into_iter().chain(timeline.last(TimelineKind::CliExited)),
     ))
 }
 
@@ -190,16 +190,16 @@ fn cli_ended<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Findi
     Some(Finding::new(
         Verdict::CliExitedWithoutCredential,
         sentence,
-        timeline.last("cli_started").into_iter().chain([exit]),
+        timeline.last(TimelineKind::CliStarted).into_iter().chain([exit]),
     ))
 }
 
 /// Granted hosts were requested, none could be reached, and the tool has shown no sign-in address or code.
 fn egress_unreachable<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let reached = timeline.of_kind("egress_allowed").next().is_some();
-    let shown = timeline.last("sign_in_url").or(timeline.last("device_code")).is_some()
+    let reached = timeline.of_kind(TimelineKind::EgressAllowed).next().is_some();
+    let shown = timeline.last(TimelineKind::SignInUrl).or(timeline.last(TimelineKind::DeviceCode)).is_some()
         || input.supervisor.as_ref().is_some_and(|supervisor| supervisor.signing_in);
-    let unreachable: Vec<_> = timeline.of_kind("egress_denied").filter(|entry| !is_denied_by_policy(entry)).collect();
+    let unreachable: Vec<_> = timeline.of_kind(TimelineKind::EgressDenied).filter(|entry| !is_denied_by_policy(entry)).collect();
     if reached || shown || unreachable.is_empty() {
         return None;
     }

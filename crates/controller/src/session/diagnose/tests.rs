@@ -13,7 +13,7 @@ mod sign_in;
 use super::{ExternalMachineConfig, Input, MachineProgress, SupervisorSnapshot, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, Reason, RowStatus, SessionOutcome, SessionRow, TimelineRow};
-use anteroom_wire::{
+use anteroom_wire::{TimelineKind, 
     CallerId, CredentialId, MachineId, Problem, SessionId,
     agent::{CaptureState, CliState},
     diagnosis::{Component, ComponentState, Diagnosis, Verdict},
@@ -59,24 +59,24 @@ impl Case {
             exit_code: None,
         };
         let case = Self { row, supervisor: None, timeline: Vec::new(), receipt: None, external: None };
-        case.entry("accepted", Value::Null).at(MachineProgress::Queued { position: 1 })
+        case.entry(TimelineKind::Accepted, Value::Null).at(MachineProgress::Queued { position: 1 })
     }
 
     /// Its machine was requested.
     fn requested() -> Self {
-        let mut case = Self::new().entry("machine_requested", json!({ "generation": 1 }));
+        let mut case = Self::new().entry(TimelineKind::MachineRequested, json!({ "generation": 1 }));
         case.row.machine = Some(MachineId::from_parts(1, [3; 10]));
         case.at(MachineProgress::Preparing { stage: anteroom_wire::agent::Stage::Process })
     }
 
     /// Its machine is ready.
     fn ready() -> Self {
-        Self::requested().entry("machine_ready", json!({})).at(MachineProgress::Open)
+        Self::requested().entry(TimelineKind::MachineReady, json!({})).at(MachineProgress::Open)
     }
 
     /// The tool runs.
     fn running() -> Self {
-        let mut case = Self::ready().entry("cli_started", Value::Null);
+        let mut case = Self::ready().entry(TimelineKind::CliStarted, Value::Null);
         case.supervisor.as_mut().unwrap().cli = CliState::Running;
         case
     }
@@ -116,7 +116,7 @@ impl Case {
 
     /// The last machine exited.
     fn machine_exited(self, why: &ExitReason) -> Self {
-        self.entry("machine_exited", json!({ "why": why }))
+        self.entry(TimelineKind::MachineExited, json!({ "why": why }))
     }
 
     fn stopped(self, reason: StopReason) -> Self {
@@ -124,23 +124,23 @@ impl Case {
     }
 
     fn exited(self, code: i32, lines: &[&str]) -> Self {
-        self.entry("cli_exited", json!({ "code": code, "last_lines": lines }))
+        self.entry(TimelineKind::CliExited, json!({ "code": code, "last_lines": lines }))
     }
 
     fn egress_failed(self, host: &str, problem: Problem) -> Self {
-        self.entry("egress_denied", json!({ "host": host, "port": 443, "reason": problem.code() }))
+        self.entry(TimelineKind::EgressDenied, json!({ "host": host, "port": 443, "reason": problem.code() }))
     }
 
     fn rejected(self, why: &str) -> Self {
-        self.entry("candidate_rejected", json!({ "path": ".scripted/auth.json", "why": why }))
+        self.entry(TimelineKind::CandidateRejected, json!({ "path": ".scripted/auth.json", "why": why }))
     }
 
     fn accepted(self) -> Self {
-        self.entry("candidate_accepted", json!({ "path": ".scripted/auth.json", "bytes": 20 }))
+        self.entry(TimelineKind::CandidateAccepted, json!({ "path": ".scripted/auth.json", "bytes": 20 }))
     }
 
     fn delivery_rejected(self, by: &str, problem: Problem) -> Self {
-        self.entry("delivery_rejected", json!({ "by": by, "reason": problem.code(), "detail": "missing /token" }))
+        self.entry(TimelineKind::DeliveryRejected, json!({ "by": by, "reason": problem.code(), "detail": "missing /token" }))
     }
 
     fn viewer(self, kind: &str, problem: Option<Problem>) -> Self {
@@ -151,9 +151,9 @@ impl Case {
     fn ended(mut self, kind: &str, problem: Problem, detail: &str) -> Self {
         self = self.entry(kind, json!({ "reason": problem.code() }));
         let outcome = match kind {
-            "completed" => SessionOutcome::Completed(CredentialId::from_parts(1, [4; 10])),
-            "cancelled" => SessionOutcome::Cancelled,
-            "expired" => SessionOutcome::Expired,
+            TimelineKind::Completed => SessionOutcome::Completed(CredentialId::from_parts(1, [4; 10])),
+            TimelineKind::Cancelled => SessionOutcome::Cancelled,
+            TimelineKind::Expired => SessionOutcome::Expired,
             _ => SessionOutcome::Failed,
         };
         let at_ms = self.timeline.last().unwrap().at_ms;
@@ -163,7 +163,7 @@ impl Case {
     }
 
     fn failed(self, problem: Problem) -> Self {
-        self.ended("failed", problem, "")
+        self.ended(TimelineKind::Failed, problem, "")
     }
 
     fn diagnosis(&self) -> Diagnosis {

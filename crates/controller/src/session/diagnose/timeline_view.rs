@@ -1,5 +1,6 @@
 //! Queries on a session's timeline, and formatting of timeline data in sentences.
 
+use anteroom_wire::TimelineKind;
 use crate::clock::{UnixMs, rfc3339};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::TimelineRow;
@@ -21,7 +22,7 @@ pub(super) struct TimelineView<'a> {
 
 impl<'a> TimelineView<'a> {
     pub(super) fn new(all: &'a [TimelineRow]) -> Self {
-        let from = all.iter().rposition(|entry| entry.kind == "machine_requested").unwrap_or(all.len());
+        let from = all.iter().rposition(|entry| entry.kind == TimelineKind::MachineRequested).unwrap_or(all.len());
         Self { all, machine: &all[from..] }
     }
 
@@ -32,7 +33,7 @@ impl<'a> TimelineView<'a> {
 
     /// Whether the session uses a stored credential and has no sign-in.
     pub(super) fn is_use(&self) -> bool {
-        self.of_kind("accepted").any(|entry| !text(entry, "purpose").is_empty())
+        self.of_kind(TimelineKind::Accepted).any(|entry| !text(entry, "purpose").is_empty())
     }
 
     /// All entries of this kind, for all machines.
@@ -47,17 +48,17 @@ impl<'a> TimelineView<'a> {
 
     /// The exit of the last machine.
     pub(super) fn exit(&self) -> Option<(&'a TimelineRow, ExitReason)> {
-        exit_reason(self.last("machine_exited")?)
+        exit_reason(self.last(TimelineKind::MachineExited)?)
     }
 
     /// The latest exit of any machine.
     pub(super) fn latest_exit(&self) -> Option<(&'a TimelineRow, ExitReason)> {
-        self.all.iter().rev().find(|entry| entry.kind == "machine_exited").and_then(exit_reason)
+        self.all.iter().rev().find(|entry| entry.kind == TimelineKind::MachineExited).and_then(exit_reason)
     }
 
     /// The entry for the end of the session.
     pub(super) fn end(&self) -> Option<&'a TimelineRow> {
-        self.all.iter().rfind(|entry| matches!(entry.kind.as_str(), "completed" | "cancelled" | "expired" | "failed"))
+        self.all.iter().rfind(|entry| matches!(entry.kind, TimelineKind::Completed | TimelineKind::Cancelled | TimelineKind::Expired | TimelineKind::Failed))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::super::{active_session::ActiveSession, supervisor};
 use crate::{admission, api_error::ApiError, auth::Caller, clock, credentials, random, session::launcher::Launcher};
-use anteroom_store::{Created, CredentialRow, CredentialUse, NewEvent, NewSession, SessionPurpose, SessionRow};
-use anteroom_wire::{
+use anteroom_store::{Created, CredentialRow, CredentialUse, NewTimelineEntry, NewSession, SessionPurpose, SessionRow};
+use anteroom_wire::{TimelineKind, 
     CallerId, CredentialId, Problem, SessionId,
     agent::UsePurpose,
     api::UseRequest,
@@ -70,7 +70,7 @@ pub(crate) async fn start_for(
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command is stored before the row, so that it exists when the session runs.
     launcher.exec_cache.store_argv(&id, request.argv.clone(), |session| launcher.sessions.get(session).is_some());
-    let event = NewEvent::new(now, "accepted", sentence).with(data);
+    let event = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).with(data);
     match launcher.store.create_session(&new, event).await? {
         Created::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");

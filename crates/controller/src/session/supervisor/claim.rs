@@ -7,8 +7,8 @@ use crate::{
     session::{active_session::ActiveSession, change_method, use_credential::install_files},
 };
 use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, NewEvent, Sha256Hex, Transition};
-use anteroom_wire::{
+use anteroom_store::{Change, Expect, NewTimelineEntry, Sha256Hex, Transition};
+use anteroom_wire::{TimelineKind, 
     Base64, MachineId, Secret,
     agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry, UseCredential},
 };
@@ -62,7 +62,7 @@ pub(super) async fn claim(
         format!("The machine is ready; {} was started in it.", session.provider().name)
     };
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.hello.clis });
-    let event = NewEvent::new(clock::now(), "machine_ready", sentence).with(data);
+    let event = NewTimelineEntry::new(clock::now(), TimelineKind::MachineReady, sentence).with(data);
     context.timeline.flush(&session.id).await;
     match context.store.transition(&session.id, Expect::Active, change, event).await {
         Ok(Transition::Done { .. }) => session.notify(),
@@ -99,7 +99,7 @@ async fn renew_token(context: &SessionContext, session: &ActiveSession, token: &
     let hash = Sha256Hex::of_secret(token);
     let change = Change::new().agent_token(Some(hash.clone()));
     let sentence = "The server adopted the machine before it was claimed.";
-    let event = NewEvent::new(clock::now(), "machine_adopted", sentence);
+    let event = NewTimelineEntry::new(clock::now(), TimelineKind::MachineAdopted, sentence);
     match context.store.transition(&session.id, Expect::Active, change, event).await {
         Ok(Transition::Done { .. }) => {
             session.update(|state| state.agent_token = Some(hash));

@@ -18,8 +18,8 @@ use crate::{
     },
 };
 use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, NewEvent, Reason, Sha256Hex, Transition};
-use anteroom_wire::{MachineId, Problem, Secret};
+use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, Sha256Hex, Transition};
+use anteroom_wire::{TimelineKind, MachineId, Problem, Secret};
 use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
@@ -101,7 +101,7 @@ pub(super) fn request_machine(
         .cli_started(false);
     Job::writing(async move {
         let event = |now| {
-            NewEvent::new(now, "machine_requested", format!("Machine {generation} was requested."))
+            NewTimelineEntry::new(now, TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
                 .with(json!({ "machine": machine, "generation": generation }))
         };
         write(&launcher, &session, change, event, Event::RequestRecorded).await.into()
@@ -123,7 +123,7 @@ pub(super) fn record_replacement(
         .replacement_reason(Some(Reason::new(problem, detail.as_str())));
     Job::writing(async move {
         let event = |now| {
-            NewEvent::new(now, "machine_replaced", format!("The machine is being replaced: {detail}."))
+            NewTimelineEntry::new(now, TimelineKind::MachineReplaced, format!("The machine is being replaced: {detail}."))
                 .with(json!({ "generation": generation, "reason": problem.code() }))
         };
         write(&launcher, &session, change, event, Event::ReplacementRecorded).await.into()
@@ -177,7 +177,7 @@ async fn write(
     launcher: &Launcher,
     session: &ActiveSession,
     change: Change,
-    event: impl Fn(clock::UnixMs) -> NewEvent,
+    event: impl Fn(clock::UnixMs) -> NewTimelineEntry,
     on_success: Event,
 ) -> Event {
     let mut wait = Duration::from_millis(20);

@@ -5,7 +5,7 @@
 //! oldest entry, and one entry with the number of lost entries replaces it.
 
 use crate::clock::UnixMs;
-use anteroom_store::NewEvent;
+use anteroom_store::NewTimelineEntry;
 use anteroom_wire::SessionId;
 use serde_json::json;
 use std::{
@@ -30,7 +30,7 @@ pub struct TimelineBuffer {
 
 #[derive(Debug)]
 struct SessionBuffer {
-    waiting: VecDeque<(u64, NewEvent)>,
+    waiting: VecDeque<(u64, NewTimelineEntry)>,
     /// The entries dropped before the first one in the buffer.
     lost: Option<LostEntries>,
     /// The number of the last appended entry.
@@ -68,7 +68,7 @@ impl TimelineBuffer {
     }
 
     /// Appends an entry to its session's buffer. `true`: the buffer is new, and the caller must start its writer.
-    pub(super) fn append(&self, session: &SessionId, event: NewEvent) -> (WriteHandle, bool) {
+    pub(super) fn append(&self, session: &SessionId, event: NewTimelineEntry) -> (WriteHandle, bool) {
         let mut sessions = self.sessions();
         let is_first = !sessions.contains_key(session);
         let buffer = sessions.entry(session.clone()).or_insert_with(|| SessionBuffer {
@@ -94,13 +94,13 @@ impl TimelineBuffer {
     }
 
     /// Removes and returns the next entry to write. `None`: the buffer is empty and removed.
-    pub(super) fn next(&self, session: &SessionId) -> Option<(u64, NewEvent)> {
+    pub(super) fn next(&self, session: &SessionId) -> Option<(u64, NewTimelineEntry)> {
         let mut sessions = self.sessions();
         let buffer = sessions.get_mut(session)?;
         if let Some(lost) = buffer.lost.take() {
             let sentence = format!("{} entries were lost: the database could not be written.", lost.count);
             let data = json!({ "count": lost.count, "until": crate::clock::rfc3339(lost.until_ms) });
-            return Some((lost.last, NewEvent::new(lost.from_ms, ENTRIES_LOST, sentence).with(data)));
+            return Some((lost.last, NewTimelineEntry::new(lost.from_ms, ENTRIES_LOST, sentence).with(data)));
         }
         let next = buffer.waiting.pop_front();
         if next.is_none() {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn append(buffer: &TimelineBuffer, at_ms: UnixMs) -> (WriteHandle, bool) {
-        buffer.append(&session(), NewEvent::new(at_ms, "kind", at_ms.to_string()))
+        buffer.append(&session(), NewTimelineEntry::new(at_ms, "kind", at_ms.to_string()))
     }
 
     #[test]

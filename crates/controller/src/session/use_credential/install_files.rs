@@ -2,8 +2,8 @@
 
 use super::super::{active_session::ActiveSession, end, lifecycle::EndKind};
 use crate::{api_error::chain, clock, credentials, session::context::SessionContext};
-use anteroom_store::{Change, CredentialUse, Expect, NewEvent, SealedCredential, SessionRow, Transition};
-use anteroom_wire::{
+use anteroom_store::{Change, CredentialUse, Expect, NewTimelineEntry, SealedCredential, SessionRow, Transition};
+use anteroom_wire::{TimelineKind, 
     Problem,
     agent::{UseCredential, UsePurpose},
     provider::MethodName,
@@ -80,7 +80,7 @@ async fn record_unsealing(
     let data = json!({
         "credential": credential_use.credential, "revision": revision, "files": record.credential.files.len(), "method": method.as_str(),
     });
-    let event = NewEvent::new(clock::now(), "credential_unsealed", "The credential is decrypted for this machine.");
+    let event = NewTimelineEntry::new(clock::now(), TimelineKind::CredentialUnsealed, "The credential is decrypted for this machine.");
     context.timeline.flush(&session.id).await;
     let change = Change::new().used_revision(revision).method(method);
     match context.store.transition(&session.id, Expect::Active, change, event.with(data)).await {

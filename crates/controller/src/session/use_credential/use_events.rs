@@ -6,9 +6,9 @@ use super::super::{
 };
 use crate::{clock, session::context::SessionContext};
 use anteroom_store::{
-    CompleteUse, CredentialUse, Health, HealthUpdate, MessageSubject, NewEvent, StoreError, TimelineRow, UseOutcome,
+    CompleteUse, CredentialUse, Health, HealthUpdate, MessageSubject, NewTimelineEntry, StoreError, TimelineRow, UseOutcome,
 };
-use anteroom_wire::{
+use anteroom_wire::{TimelineKind, 
     Problem,
     agent::{Event, UsePurpose},
     webhook::{CREDENTIAL_NEEDS_AUTH, SESSION_ENDED},
@@ -206,7 +206,7 @@ async fn complete_use(
         messages: &messages,
         at_ms: clock::now(),
     };
-    let event = NewEvent::new(clock::now(), "completed", outcome_sentence(credential_use.purpose, code))
+    let event = NewTimelineEntry::new(clock::now(), TimelineKind::Completed, outcome_sentence(credential_use.purpose, code))
         .with(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
     context.timeline.flush(&session.id).await;
     match context.store.complete_use(&end, event).await? {

@@ -1,7 +1,7 @@
 //! Active sessions.
 
 use super::*;
-use anteroom_wire::agent::Stage;
+use anteroom_wire::{agent::Stage, TimelineKind};
 
 fn waits(case: Case, stage: Stage) -> Case {
     case.at(MachineProgress::Preparing { stage })
@@ -9,7 +9,7 @@ fn waits(case: Case, stage: Stage) -> Case {
 
 /// A machine exited and the session continues.
 fn replaced(why: &ExitReason) -> Case {
-    let mut case = Case::running().machine_exited(why).entry("machine_replaced", json!({ "generation": 2 }));
+    let mut case = Case::running().machine_exited(why).entry(TimelineKind::MachineReplaced, json!({ "generation": 2 }));
     case.row.generation = 2;
     case.row.status =
         RowStatus::Active { replacement_reason: Some(Reason::new(Problem::MachineFailed, why.to_string())) };
@@ -17,7 +17,7 @@ fn replaced(why: &ExitReason) -> Case {
 }
 
 fn second(why: &ExitReason) -> Case {
-    replaced(why).entry("machine_requested", json!({ "generation": 2 }))
+    replaced(why).entry(TimelineKind::MachineRequested, json!({ "generation": 2 }))
 }
 
 fn without_supervisor(mut case: Case) -> Case {
@@ -31,7 +31,7 @@ fn silent(mut case: Case) -> Case {
 }
 
 fn watched(case: Case, viewers: u32) -> Case {
-    let mut case = case.viewer("viewer_joined", None);
+    let mut case = case.viewer(TimelineKind::ViewerJoined, None);
     case.supervisor.as_mut().unwrap().viewers = viewers;
     case
 }
@@ -39,11 +39,11 @@ fn watched(case: Case, viewers: u32) -> Case {
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
     let killed = ExitReason::Killed { signal: 9 };
-    let stage_failed = |case: Case| case.entry("stage_failed", json!({ "stage": "display", "error": "refused" }));
-    let left = |case: Case, problem| case.viewer("viewer_disconnected", Some(problem));
+    let stage_failed = |case: Case| case.entry(TimelineKind::StageFailed, json!({ "stage": "display", "error": "refused" }));
+    let left = |case: Case, problem| case.viewer(TimelineKind::ViewerDisconnected, Some(problem));
     let noise = Case::running().egress_failed("ads.example", Problem::EgressDenied);
-    let reached = Case::running().entry("egress_allowed", json!({ "host": "a.example", "port": 443 }));
-    let adopted = waits(Case::requested().entry("machine_adopted", json!({})), Stage::Channel);
+    let reached = Case::running().entry(TimelineKind::EgressAllowed, json!({ "host": "a.example", "port": 443 }));
+    let adopted = waits(Case::requested().entry(TimelineKind::MachineAdopted, json!({})), Stage::Channel);
     vec![
         ("queued", Case::new().at(MachineProgress::Queued { position: 1 }), Verdict::WaitingForCapacity),
         ("far back in the queue", Case::new().at(MachineProgress::Queued { position: 9 }), Verdict::WaitingForCapacity),
@@ -56,14 +56,14 @@ pub(super) fn rows() -> Vec<Row> {
         ("the second starts", waits(second(&killed), Stage::Display), Verdict::MachineBeingReplaced),
         (
             "restart requested",
-            waits(Case::running().entry("restart_requested", json!({})), Stage::Process),
+            waits(Case::running().entry(TimelineKind::RestartRequested, json!({})), Stage::Process),
             Verdict::MachineBeingReplaced,
         ),
         ("the channel broke", waits(Case::running(), Stage::Channel), Verdict::AgentUnreachable),
         (
             "the channel broke for a known reason",
             waits(
-                Case::running().entry("channel_lost", json!({ "error": "no answer to pings for 6000 ms" })),
+                Case::running().entry(TimelineKind::ChannelLost, json!({ "error": "no answer to pings for 6000 ms" })),
                 Stage::Channel,
             ),
             Verdict::AgentUnreachable,
@@ -90,18 +90,18 @@ pub(super) fn rows() -> Vec<Row> {
         ("the tool runs", Case::running(), Verdict::WaitingForUser),
         (
             "an address is shown",
-            Case::running().entry("sign_in_url", json!({ "host": "id.example" })),
+            Case::running().entry(TimelineKind::SignInUrl, json!({ "host": "id.example" })),
             Verdict::WaitingForUser,
         ),
         ("a viewer is connected", watched(Case::running(), 1), Verdict::WaitingForUser),
         (
             "a desktop that is back",
-            watched(left(Case::running(), Problem::DesktopUnreachable), 1).viewer("viewer_disconnected", None),
+            watched(left(Case::running(), Problem::DesktopUnreachable), 1).viewer(TimelineKind::ViewerDisconnected, None),
             Verdict::WaitingForUser,
         ),
         (
             "one viewer too many",
-            Case::running().viewer("viewer_rejected", Some(Problem::TooManyViewers)),
+            Case::running().viewer(TimelineKind::ViewerRejected, Some(Problem::TooManyViewers)),
             Verdict::WaitingForUser,
         ),
         ("noise at the gate", noise, Verdict::WaitingForUser),
@@ -112,10 +112,10 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "the second machine works",
-            second(&killed).entry("machine_ready", json!({})).at(MachineProgress::Open),
+            second(&killed).entry(TimelineKind::MachineReady, json!({})).at(MachineProgress::Open),
             Verdict::WaitingForUser,
         ),
-        ("the channel is back", Case::running().entry("channel_reopened", json!({})), Verdict::WaitingForUser),
+        ("the channel is back", Case::running().entry(TimelineKind::ChannelReopened, json!({})), Verdict::WaitingForUser),
     ]
 }
 
@@ -176,7 +176,7 @@ fn machine_that_is_being_stopped_is_waiting() {
         let status = found.chain.iter().find(|status| status.component == Component::Machine).unwrap();
         (status.state, status.detail.clone())
     };
-    let mut cancelled = Case::running().ended("cancelled", Problem::Cancelled, "").at(MachineProgress::Closing);
+    let mut cancelled = Case::running().ended(TimelineKind::Cancelled, Problem::Cancelled, "").at(MachineProgress::Closing);
     let (state, detail) = machine(cancelled.clone());
     assert_eq!(state, ComponentState::Waiting, "{detail}");
     assert!(detail.contains("is being stopped"), "{detail}");

@@ -2,7 +2,7 @@
 
 use super::*;
 use anteroom_store::{CredentialUse, SessionPurpose};
-use anteroom_wire::agent::UsePurpose;
+use anteroom_wire::{agent::UsePurpose, TimelineKind};
 
 fn of(mut case: Case, purpose: UsePurpose) -> Case {
     case.timeline[0].data = json!({ "purpose": purpose, "credential": CredentialId::from_parts(1, [4; 10]) });
@@ -17,12 +17,12 @@ fn exec(case: Case) -> Case {
 
 /// Claimed, with the unsealed credential.
 fn unsealed(purpose: UsePurpose) -> Case {
-    let case = Case::requested().entry("credential_unsealed", json!({ "revision": 1 }));
-    of(case.entry("machine_ready", json!({})).at(MachineProgress::Open), purpose)
+    let case = Case::requested().entry(TimelineKind::CredentialUnsealed, json!({ "revision": 1 }));
+    of(case.entry(TimelineKind::MachineReady, json!({})).at(MachineProgress::Open), purpose)
 }
 
 fn running() -> Case {
-    let mut case = unsealed(UsePurpose::Exec).entry("cli_started", Value::Null);
+    let mut case = unsealed(UsePurpose::Exec).entry(TimelineKind::CliStarted, Value::Null);
     case.supervisor.as_mut().unwrap().cli = CliState::Running;
     case
 }
@@ -30,8 +30,8 @@ fn running() -> Case {
 /// The command finished with this exit code.
 fn over(code: i32) -> Case {
     let case =
-        running().exited(code, &["last lines"]).entry("use_completed", json!({ "code": code, "changed": false }));
-    let mut case = case.ended("completed", Problem::UseCompleted, "");
+        running().exited(code, &["last lines"]).entry(TimelineKind::UseCompleted, json!({ "code": code, "changed": false }));
+    let mut case = case.ended(TimelineKind::Completed, Problem::UseCompleted, "");
     case.row.exit_code = Some(code);
     case
 }
@@ -45,7 +45,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("a command that is being started", unsealed(UsePurpose::Exec), Verdict::CommandRunning),
         ("a command that runs", running(), Verdict::CommandRunning),
         ("a check", unsealed(UsePurpose::Check), Verdict::CommandRunning),
-        ("a sign-out", unsealed(UsePurpose::Logout).entry("cli_started", Value::Null), Verdict::CommandRunning),
+        ("a sign-out", unsealed(UsePurpose::Logout).entry(TimelineKind::CliStarted, Value::Null), Verdict::CommandRunning),
         ("a command that has just failed", running().exited(1, &["no"]), Verdict::CommandRunning),
         (
             "a command that asks for a name in vain",
@@ -60,16 +60,16 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "a refresh that cannot be stored",
-            running().accepted().entry("delivery_retry", retry),
+            running().accepted().entry(TimelineKind::DeliveryRetry, retry),
             Verdict::DeliveryFailing,
         ),
         ("a command that ended well", over(0), Verdict::Completed),
         ("a command that ended badly", over(7), Verdict::Completed),
-        ("a command that was cancelled", running().ended("cancelled", Problem::Cancelled, ""), Verdict::Cancelled),
-        ("a command without viewers", running().ended("expired", Problem::IdleExpired, ""), Verdict::IdleExpired),
+        ("a command that was cancelled", running().ended(TimelineKind::Cancelled, Problem::Cancelled, ""), Verdict::Cancelled),
+        ("a command without viewers", running().ended(TimelineKind::Expired, Problem::IdleExpired, ""), Verdict::IdleExpired),
         (
             "a command that took too long",
-            running().ended("expired", Problem::DeadlineExpired, ""),
+            running().ended(TimelineKind::Expired, Problem::DeadlineExpired, ""),
             Verdict::DeadlineExpired,
         ),
         (
@@ -89,7 +89,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "deleted before the second machine",
-            running().machine_exited(&killed).entry("machine_requested", json!({})).failed(Problem::UnknownCredential),
+            running().machine_exited(&killed).entry(TimelineKind::MachineRequested, json!({})).failed(Problem::UnknownCredential),
             Verdict::CredentialDeleted,
         ),
         (

@@ -1,7 +1,7 @@
 //! Sessions that have ended.
 
 use super::*;
-use anteroom_wire::agent::Stage;
+use anteroom_wire::{agent::Stage, TimelineKind};
 
 fn timeout(stage: Stage, error: &str) -> ExitReason {
     let last_error = Some(error.to_owned());
@@ -14,13 +14,13 @@ fn mismatch(found: &str) -> ExitReason {
 
 /// The three times at which a machine can exit during a session.
 fn at_three_times(what: &'static str, why: &ExitReason, verdict: Verdict) -> [Row; 3] {
-    let first_exited = Case::running().machine_exited(&ExitReason::OutOfMemory).entry("machine_replaced", json!({}));
-    let second = first_exited.entry("machine_requested", json!({ "generation": 2 })).entry("machine_ready", json!({}));
+    let first_exited = Case::running().machine_exited(&ExitReason::OutOfMemory).entry(TimelineKind::MachineReplaced, json!({}));
+    let second = first_exited.entry(TimelineKind::MachineRequested, json!({ "generation": 2 })).entry(TimelineKind::MachineReady, json!({}));
     [
         (what, Case::requested().machine_exited(why).failed(Problem::MachineFailed), verdict),
         (
             what,
-            Case::running().viewer("viewer_joined", None).machine_exited(why).failed(Problem::MachineFailed),
+            Case::running().viewer(TimelineKind::ViewerJoined, None).machine_exited(why).failed(Problem::MachineFailed),
             verdict,
         ),
         (what, second.machine_exited(why).failed(Problem::MachineFailed), verdict),
@@ -33,7 +33,7 @@ fn machines() -> Vec<Row> {
     let mut receipt = Case::running().failed(Problem::MachineFailed);
     receipt.receipt = Some(ExitReason::Killed { signal: 11 });
     let bare =
-        |case: Case| case.entry("machine_exited", json!({ "left_out_bytes": 40_000 })).failed(Problem::MachineFailed);
+        |case: Case| case.entry(TimelineKind::MachineExited, json!({ "left_out_bytes": 40_000 })).failed(Problem::MachineFailed);
     let mut rows = vec![("a machine whose end is only in its receipt", receipt, Verdict::MachineKilled)];
     rows.push(("no record of an end", Case::running().failed(Problem::MachineFailed), Verdict::MachineEndUnknown));
     rows.push(("an end without its cause", bare(Case::requested()), Verdict::MachineEndUnknown));
@@ -62,11 +62,11 @@ fn machines() -> Vec<Row> {
 pub(super) fn rows() -> Vec<Row> {
     let machine = |why: ExitReason, problem| Case::requested().machine_exited(&why).failed(problem);
     let unclaimed =
-        |case: Case| case.entry("claim_failed", json!({})).stopped(StopReason::Failed).failed(Problem::MachineFailed);
-    let cancelled = |case: Case| case.ended("cancelled", Problem::Cancelled, "");
-    let idle = |case: Case| case.ended("expired", Problem::IdleExpired, "It may be idle for 900 s.");
-    let capped = |case: Case| case.ended("expired", Problem::DeadlineExpired, "It may last 3600 s.");
-    let completed = |case: Case| case.ended("completed", Problem::Completed, "");
+        |case: Case| case.entry(TimelineKind::ClaimFailed, json!({})).stopped(StopReason::Failed).failed(Problem::MachineFailed);
+    let cancelled = |case: Case| case.ended(TimelineKind::Cancelled, Problem::Cancelled, "");
+    let idle = |case: Case| case.ended(TimelineKind::Expired, Problem::IdleExpired, "It may be idle for 900 s.");
+    let capped = |case: Case| case.ended(TimelineKind::Expired, Problem::DeadlineExpired, "It may last 3600 s.");
+    let completed = |case: Case| case.ended(TimelineKind::Completed, Problem::Completed, "");
     let mut rows = machines();
     rows.extend([
         (
@@ -86,17 +86,17 @@ pub(super) fn rows() -> Vec<Row> {
         ("a claim that failed", unclaimed(Case::requested()), Verdict::ClaimFailed),
         (
             "a claim that failed again",
-            unclaimed(Case::requested().machine_exited(&ExitReason::GuestPanic).entry("machine_requested", json!({}))),
+            unclaimed(Case::requested().machine_exited(&ExitReason::GuestPanic).entry(TimelineKind::MachineRequested, json!({}))),
             Verdict::ClaimFailed,
         ),
         (
             "a claim that failed before a viewer",
-            unclaimed(Case::requested().viewer("viewer_joined", None)),
+            unclaimed(Case::requested().viewer(TimelineKind::ViewerJoined, None)),
             Verdict::ClaimFailed,
         ),
         (
             "no image",
-            Case::requested().entry("machine_start_failed", json!({})).failed(Problem::NoImage),
+            Case::requested().entry(TimelineKind::MachineStartFailed, json!({})).failed(Problem::NoImage),
             Verdict::NoImage,
         ),
         (
@@ -137,10 +137,10 @@ pub(super) fn rows() -> Vec<Row> {
         ("another shape, then idle", idle(Case::running().rejected("/token")), Verdict::CredentialInvalidFormat),
         (
             "no delivery until the cap",
-            capped(Case::running().accepted().entry("delivery_retry", json!({"attempts": 9, "error": "503"}))),
+            capped(Case::running().accepted().entry(TimelineKind::DeliveryRetry, json!({"attempts": 9, "error": "503"}))),
             Verdict::DeliveryFailing,
         ),
-        ("completed", completed(Case::running().accepted()), Verdict::Completed),
+        (TimelineKind::Completed, completed(Case::running().accepted()), Verdict::Completed),
         ("completed after a tool's end", completed(Case::running().accepted().exited(0, &[])), Verdict::Completed),
         (
             "completed after trouble",
@@ -156,15 +156,15 @@ pub(super) fn rows() -> Vec<Row> {
 #[test]
 fn killed_machine_and_later_rejected_viewer_are_in_the_sentence() {
     let killed = Case::running().machine_exited(&ExitReason::Killed { signal: 9 }).failed(Problem::MachineFailed);
-    let found = killed.viewer("viewer_rejected", Some(Problem::MachineFailed)).diagnosis();
+    let found = killed.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed)).diagnosis();
     let expected = format!(
         "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was rejected at {} for that reason; no credential was delivered.",
         at(5),
         at(7)
     );
     assert_eq!(found.sentence, expected);
-    let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
-    assert_eq!(kinds, ["machine_exited", "failed", "viewer_rejected"]);
+    let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [TimelineKind::MachineExited, TimelineKind::Failed, TimelineKind::ViewerRejected]);
     for (which, state) in [
         (Component::Session, ComponentState::Failed),
         (Component::Machine, ComponentState::Failed),
@@ -182,18 +182,18 @@ fn killed_machine_and_later_rejected_viewer_are_in_the_sentence() {
 
 #[test]
 fn viewer_rejected_for_another_reason_is_not_attributed_to_the_machine() {
-    let case = Case::running().viewer("viewer_rejected", Some(Problem::TooManyViewers));
+    let case = Case::running().viewer(TimelineKind::ViewerRejected, Some(Problem::TooManyViewers));
     let found = case.machine_exited(&ExitReason::GuestPanic).failed(Problem::MachineFailed).diagnosis();
     assert!(!found.sentence.contains("rejected"), "{}", found.sentence);
-    assert!(found.evidence.iter().all(|entry| entry.kind != "viewer_rejected"));
+    assert!(found.evidence.iter().all(|entry| entry.kind != TimelineKind::ViewerRejected));
 }
 
 #[test]
 fn disconnected_and_rejected_viewers_are_counted_separately() {
     let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
-    let case = case.viewer("viewer_disconnected", Some(Problem::MachineFailed));
-    let case = case.viewer("viewer_rejected", Some(Problem::MachineFailed));
-    let found = case.viewer("viewer_rejected", Some(Problem::MachineFailed)).diagnosis();
+    let case = case.viewer(TimelineKind::ViewerDisconnected, Some(Problem::MachineFailed));
+    let case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed));
+    let found = case.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed)).diagnosis();
     let part = format!(
         "; a connected viewer was disconnected at {} for that reason; 2 viewers' WebSockets were rejected at {}, {} for that reason;",
         at(7),
@@ -206,10 +206,10 @@ fn disconnected_and_rejected_viewers_are_counted_separately() {
 #[test]
 fn counted_rejections_and_rejected_tickets_are_reported() {
     let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
-    let case = case.viewer("ticket_rejected", Some(Problem::MachineFailed));
-    let case = case.viewer("viewer_rejected", Some(Problem::MachineFailed));
+    let case = case.viewer(TimelineKind::TicketRejected, Some(Problem::MachineFailed));
+    let case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed));
     let more = json!({ "reason": Problem::MachineFailed.code(), "count": 4 });
-    let found = case.entry("viewer_rejected", more).diagnosis();
+    let found = case.entry(TimelineKind::ViewerRejected, more).diagnosis();
     for part in [
         format!("; 5 viewers' WebSockets were rejected at {}, {} for that reason;", at(8), at(9)),
         format!("; the viewer's ticket was rejected at {} for that reason;", at(7)),
@@ -234,10 +234,10 @@ fn stage_that_timed_out_is_named_and_later_stages_are_not_reached() {
 
 #[test]
 fn machine_stopped_by_its_session_has_not_failed() {
-    let case = Case::running().ended("cancelled", Problem::Cancelled, "").stopped(StopReason::Cancelled);
+    let case = Case::running().ended(TimelineKind::Cancelled, Problem::Cancelled, "").stopped(StopReason::Cancelled);
     let found = case.diagnosis();
     assert_eq!(state_of(&found, Component::Machine), ComponentState::Ok);
-    let case = Case::running().accepted().ended("completed", Problem::Completed, "");
+    let case = Case::running().accepted().ended(TimelineKind::Completed, Problem::Completed, "");
     let found = case.stopped(StopReason::Completed).diagnosis();
     assert!(found.chain.iter().all(|status| status.state != ComponentState::Failed), "{:?}", found.chain);
 }
@@ -246,10 +246,10 @@ fn machine_stopped_by_its_session_has_not_failed() {
 fn evidence_is_bounded_with_many_rejections() {
     let mut case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
     for _ in 0..500 {
-        case = case.viewer("viewer_rejected", Some(Problem::MachineFailed));
+        case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed));
     }
     let found = case.diagnosis();
     assert!(found.evidence.len() <= 60, "{}", found.evidence.len());
-    assert!(found.evidence.iter().any(|entry| entry.kind == "machine_exited"), "the cause is included");
+    assert!(found.evidence.iter().any(|entry| entry.kind == TimelineKind::MachineExited), "the cause is included");
     assert!(found.sentence.len() < 2_000);
 }

@@ -1,5 +1,6 @@
 //! Sessions at external machines.
 
+use anteroom_wire::TimelineKind;
 use super::{super::ExternalMachineConfig, *};
 
 fn on(address: Option<&str>) -> Case {
@@ -11,12 +12,12 @@ fn on(address: Option<&str>) -> Case {
 
 fn refused(case: Case, problem: Problem) -> Case {
     let data = json!({ "machine": "desk", "reason": problem.code(), "detail": "detail text", "after_ms": 3 });
-    case.entry("desktop_connect_failed", data).viewer("viewer_rejected", Some(problem))
+    case.entry(TimelineKind::DesktopConnectFailed, data).viewer(TimelineKind::ViewerRejected, Some(problem))
 }
 
 fn reached(case: Case) -> Case {
     let data = json!({ "machine": "desk", "reason": null, "detail": null, "after_ms": 3 });
-    case.entry("desktop_connected", data).viewer("viewer_joined", None)
+    case.entry(TimelineKind::DesktopConnected, data).viewer(TimelineKind::ViewerJoined, None)
 }
 
 fn removed() -> Case {
@@ -26,12 +27,12 @@ fn removed() -> Case {
 }
 
 fn agent_reported(case: Case) -> Case {
-    case.entry("cli_started", Value::Null)
+    case.entry(TimelineKind::CliStarted, Value::Null)
 }
 
 pub(super) fn rows() -> Vec<Row> {
     let no_route = |case| refused(case, Problem::ExternalNoRoute);
-    let expired = |case: Case| case.ended("expired", Problem::IdleExpired, "");
+    let expired = |case: Case| case.ended(TimelineKind::Expired, Problem::IdleExpired, "");
     vec![
         ("no viewer yet", on(None), Verdict::WaitingForUser),
         ("a viewer is connected", reached(on(None)), Verdict::WaitingForUser),
@@ -53,8 +54,8 @@ pub(super) fn rows() -> Vec<Row> {
         ("reached, expired", expired(reached(on(None))), Verdict::IdleExpired),
         ("no viewer, expired", expired(on(None)), Verdict::IdleExpired),
         ("removed, expired", expired(removed()), Verdict::IdleExpired),
-        ("completed", no_route(on(None)).ended("completed", Problem::Completed, ""), Verdict::Completed),
-        ("cancelled", no_route(on(None)).ended("cancelled", Problem::Cancelled, ""), Verdict::Cancelled),
+        (TimelineKind::Completed, no_route(on(None)).ended(TimelineKind::Completed, Problem::Completed, ""), Verdict::Completed),
+        (TimelineKind::Cancelled, no_route(on(None)).ended(TimelineKind::Cancelled, Problem::Cancelled, ""), Verdict::Cancelled),
     ]
 }
 
@@ -77,8 +78,8 @@ fn connect_failure_is_reported_with_time_problem_and_detail() {
     for part in [&at(2), "The external machine refuses connections to its desktop (detail text)."] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
-    assert_eq!(kinds, ["desktop_connect_failed", "viewer_rejected"]);
+    let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [TimelineKind::DesktopConnectFailed, TimelineKind::ViewerRejected]);
     assert_eq!(state_of(&found, Component::Display), ComponentState::Failed);
 }
 

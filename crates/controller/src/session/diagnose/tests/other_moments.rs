@@ -1,5 +1,6 @@
 //! More cases for verdicts with few causes: the same cause at other times and with other entries.
 
+use anteroom_wire::TimelineKind;
 use super::*;
 
 fn external_case() -> Case {
@@ -11,9 +12,9 @@ fn external_case() -> Case {
 
 fn dialled(case: Case, problem: Option<Problem>) -> Case {
     let code = problem.map(Problem::code);
-    let kind = if problem.is_some() { "desktop_connect_failed" } else { "desktop_connected" };
+    let kind = if problem.is_some() { TimelineKind::DesktopConnectFailed } else { TimelineKind::DesktopConnected };
     let case = case.entry(kind, json!({ "machine": "desk", "reason": code, "detail": null, "after_ms": 3 }));
-    case.viewer(if problem.is_some() { "viewer_rejected" } else { "viewer_joined" }, problem)
+    case.viewer(if problem.is_some() { TimelineKind::ViewerRejected } else { TimelineKind::ViewerJoined }, problem)
 }
 
 /// External desktops that were never reached, became unreachable, or failed before for another reason.
@@ -34,7 +35,7 @@ fn external_rows() -> Vec<Row> {
         ));
         let other = dialled(external_case(), Some(Problem::ExternalNoRoute));
         rows.push(("an external desktop with another cause before", dialled(other, Some(problem)), verdict));
-        let expired = dialled(external_case(), Some(problem)).ended("expired", Problem::IdleExpired, "");
+        let expired = dialled(external_case(), Some(problem)).ended(TimelineKind::Expired, Problem::IdleExpired, "");
         rows.push(("an external desktop, expired", expired, verdict));
     }
     let mut removed = dialled(dialled(external_case(), None), Some(Problem::ExternalRefused));
@@ -44,13 +45,13 @@ fn external_rows() -> Vec<Row> {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    let low = |case: Case| case.entry("memory_low", json!({ "available_mib": 40, "some_avg10": 31.5 }));
-    let no_image = |case: Case| case.entry("machine_start_failed", json!({})).failed(Problem::NoImage);
+    let low = |case: Case| case.entry(TimelineKind::MemoryLow, json!({ "available_mib": 40, "some_avg10": 31.5 }));
+    let no_image = |case: Case| case.entry(TimelineKind::MachineStartFailed, json!({})).failed(Problem::NoImage);
     let replaced =
-        Case::running().machine_exited(&ExitReason::GuestPanic).entry("machine_requested", json!({ "generation": 2 }));
+        Case::running().machine_exited(&ExitReason::GuestPanic).entry(TimelineKind::MachineRequested, json!({ "generation": 2 }));
     let mut rows = external_rows();
     rows.extend([
-        ("little memory with a viewer", low(Case::running().viewer("viewer_joined", None)), Verdict::GuestMemoryLow),
+        ("little memory with a viewer", low(Case::running().viewer(TimelineKind::ViewerJoined, None)), Verdict::GuestMemoryLow),
         (
             "little memory after noise",
             low(Case::running().egress_failed("ads.example", Problem::EgressDenied)),
@@ -59,7 +60,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("no image for the second machine", no_image(replaced.clone()), Verdict::NoImage),
         (
             "no image and a viewer",
-            no_image(Case::requested().viewer("viewer_rejected", Some(Problem::NotReady))),
+            no_image(Case::requested().viewer(TimelineKind::ViewerRejected, Some(Problem::NotReady))),
             Verdict::NoImage,
         ),
         (

@@ -1,14 +1,15 @@
 //! Failed sign-ins in a working machine.
 
+use anteroom_wire::TimelineKind;
 use super::*;
 
 fn unstarted(error: &str) -> Case {
-    let failed = Case::ready().entry("stage_failed", json!({ "stage": "cli", "attempts": 1, "error": error }));
-    failed.entry("child_exited", json!({ "name": "scripted", "code": null, "restarts": 0, "last_lines": [error] }))
+    let failed = Case::ready().entry(TimelineKind::StageFailed, json!({ "stage": "cli", "attempts": 1, "error": error }));
+    failed.entry(TimelineKind::ChildExited, json!({ "name": "scripted", "code": null, "restarts": 0, "last_lines": [error] }))
 }
 
 fn retry(case: Case, attempts: u32) -> Case {
-    case.entry("delivery_retry", json!({ "attempts": attempts, "error": "503 Service Unavailable" }))
+    case.entry(TimelineKind::DeliveryRetry, json!({ "attempts": attempts, "error": "503 Service Unavailable" }))
 }
 
 fn turned_down(code: &str) -> CaptureState {
@@ -20,20 +21,20 @@ fn delivering(attempts: u32, error: Option<&str>) -> CaptureState {
 }
 
 fn killed(case: Case) -> Case {
-    case.entry("out_of_memory", json!({ "victim": "chromium", "kills": 1 }))
+    case.entry(TimelineKind::OutOfMemory, json!({ "victim": "chromium", "kills": 1 }))
 }
 
 fn low(case: Case) -> Case {
-    case.entry("memory_low", json!({ "available_mib": 40, "some_avg10": 12.3 }))
+    case.entry(TimelineKind::MemoryLow, json!({ "available_mib": 40, "some_avg10": 12.3 }))
 }
 
 fn looping(case: Case) -> Case {
     let data = json!({ "name": "Xtigervnc", "exits": 5, "window_s": 120, "code": 1, "last_lines": ["no display"] });
-    case.entry("crash_loop", data)
+    case.entry(TimelineKind::CrashLoop, data)
 }
 
 fn idle(case: Case) -> Case {
-    case.ended("expired", Problem::IdleExpired, "")
+    case.ended(TimelineKind::Expired, Problem::IdleExpired, "")
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -46,21 +47,21 @@ pub(super) fn rows() -> Vec<Row> {
         ("a signal", Case::running().exited(139, &[]), Verdict::CliFailed),
         (
             "exit 1 after an address",
-            Case::running().entry("sign_in_url", json!({})).exited(1, &["timeout"]),
+            Case::running().entry(TimelineKind::SignInUrl, json!({})).exited(1, &["timeout"]),
             Verdict::CliFailed,
         ),
         ("exit 1 with a broken file", Case::running().rejected("not JSON").exited(1, &[]), Verdict::CliFailed),
         ("exit 1 long after noise", denied("ads.example").exited(1, &["bad code"]).later(60_000), Verdict::CliFailed),
         (
             "exit 1 after names were reached",
-            Case::running().entry("egress_allowed", json!({"host": "a.example"})).exited(1, &[]),
+            Case::running().entry(TimelineKind::EgressAllowed, json!({"host": "a.example"})).exited(1, &[]),
             Verdict::CliFailed,
         ),
         ("the tool was killed for want of memory", killed(Case::running()).exited(137, &[]), Verdict::GuestOutOfMemory),
         ("… in the other order", killed(Case::running().exited(137, &[])), Verdict::GuestOutOfMemory),
         ("another program was", killed(Case::running()), Verdict::GuestOutOfMemory),
-        ("unknown victim", Case::running().entry("out_of_memory", json!({})), Verdict::GuestOutOfMemory),
-        ("… and the sign-in went on", killed(Case::running()).entry("sign_in_url", json!({})), Verdict::WaitingForUser),
+        ("unknown victim", Case::running().entry(TimelineKind::OutOfMemory, json!({})), Verdict::GuestOutOfMemory),
+        ("… and the sign-in went on", killed(Case::running()).entry(TimelineKind::SignInUrl, json!({})), Verdict::WaitingForUser),
         (
             "… and the tool failed later",
             killed(Case::running()).later(60_000).exited(1, &[]).later(90_000),
@@ -71,19 +72,19 @@ pub(super) fn rows() -> Vec<Row> {
         ("… and the tool with it", looping(Case::running()).exited(129, &[]), Verdict::GuestCrashLoop),
         (
             "… and then holds",
-            looping(Case::running()).entry("crash_loop_ended", json!({ "name": "Xtigervnc" })),
+            looping(Case::running()).entry(TimelineKind::CrashLoopEnded, json!({ "name": "Xtigervnc" })),
             Verdict::WaitingForUser,
         ),
         (
             "another than the one that holds",
-            looping(Case::running()).entry("crash_loop_ended", json!({ "name": "openbox" })),
+            looping(Case::running()).entry(TimelineKind::CrashLoopEnded, json!({ "name": "openbox" })),
             Verdict::GuestCrashLoop,
         ),
         ("little memory", low(Case::running()), Verdict::GuestMemoryLow),
         ("little memory and a tool that failed", low(Case::running()).exited(1, &[]), Verdict::CliFailed),
         (
             "little memory for a while",
-            low(Case::running()).entry("memory_recovered", json!({ "available_mib": 500 })),
+            low(Case::running()).entry(TimelineKind::MemoryRecovered, json!({ "available_mib": 500 })),
             Verdict::WaitingForUser,
         ),
         ("exit 0", Case::running().exited(0, &[]), Verdict::CliExitedWithoutCredential),
@@ -229,23 +230,23 @@ fn denied_host_is_reported_with_the_exit_of_the_tool() {
 
 #[test]
 fn only_the_last_run_of_a_restarted_tool_counts() {
-    let case = Case::running().exited(1, &["first"]).entry("cli_started", Value::Null);
+    let case = Case::running().exited(1, &["first"]).entry(TimelineKind::CliStarted, Value::Null);
     assert_eq!(case.diagnosis().verdict, Verdict::WaitingForUser);
     let again =
-        case.entry("machine_exited", json!({ "why": ExitReason::OutOfMemory })).entry("machine_requested", json!({}));
-    let again = again.entry("machine_ready", json!({})).entry("cli_started", Value::Null);
+        case.entry(TimelineKind::MachineExited, json!({ "why": ExitReason::OutOfMemory })).entry(TimelineKind::MachineRequested, json!({}));
+    let again = again.entry(TimelineKind::MachineReady, json!({})).entry(TimelineKind::CliStarted, Value::Null);
     assert_eq!(again.diagnosis().verdict, Verdict::WaitingForUser, "faults of the previous machine are ignored");
 }
 
 #[test]
 fn rejected_delivery_is_reported_with_its_keys_after_the_end_too() {
     let rejected = Case::running().accepted().delivery_rejected("machine", Problem::InvalidCredentialFormat);
-    let ended = rejected.clone().ended("expired", Problem::IdleExpired, "");
+    let ended = rejected.clone().ended(TimelineKind::Expired, Problem::IdleExpired, "");
     for case in [rejected, ended] {
         let found = case.diagnosis();
         assert_eq!(found.verdict, Verdict::CredentialInvalidFormat, "{}", found.sentence);
         assert!(found.sentence.contains("missing /token"), "{}", found.sentence);
-        assert!(found.evidence.iter().any(|entry| entry.kind == "delivery_rejected"));
+        assert!(found.evidence.iter().any(|entry| entry.kind == TimelineKind::DeliveryRejected));
         assert_eq!(state_of(&found, Component::Credential), ComponentState::Failed);
     }
 }
@@ -263,14 +264,14 @@ fn killed_and_crashing_programs_are_reported_with_details() {
     for part in ["chromium", "exit code 137", &at(6), &at(7)] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
-    assert_eq!(kinds, ["memory_low", "out_of_memory", "cli_exited"]);
+    let kinds: Vec<_> = found.evidence.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [TimelineKind::MemoryLow, TimelineKind::OutOfMemory, TimelineKind::CliExited]);
     let found = looping(Case::running()).diagnosis();
     for part in ["Xtigervnc", "5 times within 120 s", "exit code 1", "no display"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
     let unstarted = json!({ "name": "xterm", "exits": 6, "window_s": 120, "code": null, "last_lines": [] });
-    let found = Case::running().entry("crash_loop", unstarted).diagnosis();
+    let found = Case::running().entry(TimelineKind::CrashLoop, unstarted).diagnosis();
     assert!(found.sentence.contains("could not be started 6 times"), "{}", found.sentence);
     let found = low(Case::running()).diagnosis();
     assert!(found.sentence.contains("40 MiB") && found.sentence.contains("12 %"), "{}", found.sentence);

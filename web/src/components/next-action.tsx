@@ -103,7 +103,7 @@ function takenWords(pasted: Pasted, tool: string): string {
       return pasted.status !== undefined && pasted.status < 400
         ? `${tool} took the address.`
         : `${tool} answered ${pasted.status ?? "nothing"}: see the terminal.`;
-    case "key":
+    case "stdin":
       return `${tool} is being started with it.`;
     default:
       return `Typed at ${tool}'s prompt.`;

@@ -6,7 +6,6 @@
 use crate::eventually;
 use anyhow::Context;
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -120,20 +119,7 @@ impl Leaks {
     }
 }
 
-/// The open files of this process, as kind → how many: `socket`, `pipe`, `anon_inode`, or a path.
-pub fn open_files() -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for fd in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
-        if let Ok(target) = fs::read_link(fd.path()) {
-            let target = target.to_string_lossy().into_owned();
-            let kind = target.split(':').next().unwrap_or(&target).to_owned();
-            *counts.entry(kind).or_default() += 1;
-        }
-    }
-    counts
-}
-
-/// The text itself and the inside of its base64 at each of the three alignments.
+/// The byte strings to search for `secret`: the text itself, and its base64 at each of the three alignments.
 pub fn needles(secret: &str) -> Vec<Vec<u8>> {
     use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
     let mut needles = vec![secret.as_bytes().to_vec()];
@@ -141,7 +127,7 @@ pub fn needles(secret: &str) -> Vec<Vec<u8>> {
         let mut shifted = vec![0; shift];
         shifted.extend(secret.as_bytes());
         let encoded = STANDARD_NO_PAD.encode(&shifted);
-        // Characters that also depend on the neighbours are left out at both ends.
+        // The first and last characters also depend on neighbouring bytes, so they are left out.
         let inside = encoded.get([0, 2, 3][shift]..encoded.len().saturating_sub(2)).unwrap_or_default();
         needles.push(inside.as_bytes().to_vec());
     }

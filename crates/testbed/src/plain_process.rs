@@ -175,7 +175,7 @@ fn how_to_build(name: &str) -> &'static str {
     match name {
         "anteroom" => "the server (cargo build -p anteroom-controller)",
         "anteroom-agent" => "the agent (cargo build -p anteroom-agent)",
-        "anteroom-demo-cli" => "the demo's tool (cargo build -p anteroom-agent)",
+        "anteroom-demo-cli" => "the demo's tool (cargo build -p anteroom-demo)",
         "anteroom-keeper" => "the keeper (cargo build -p anteroom-machine)",
         _ => "the testbed (cargo build -p anteroom-testbed)",
     }

@@ -210,11 +210,6 @@ impl TestServer {
         ApiClient::new(self.address()?, None)
     }
 
-    /// The path of a file that a script can wait for.
-    pub fn signal_file(&self, name: &str) -> PathBuf {
-        self.path().join("scripts").join(name)
-    }
-
     /// A machine's home directory, which exists as long as the machine's run directory.
     pub fn home(&self, machine: &MachineId) -> PathBuf {
         self.run_dir(machine).join("home")

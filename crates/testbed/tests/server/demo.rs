@@ -1,6 +1,6 @@
 //! The demo: the tool of the image, the server's demo identity provider, and the egress gate between them.
 
-use anteroom_controller::demo::{DEMO_ISSUER, DemoIdp, DemoSettings};
+use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoSettings};
 use anteroom_testbed::{TestConfig, TestServer, leaks::needles, plain_process::built_program};
 use anteroom_wire::{
     Secret,

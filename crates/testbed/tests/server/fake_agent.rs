@@ -1,6 +1,6 @@
 //! A client that delivers credentials like a machine's agent, with a token that the test has set.
 
-use anteroom_store::{Change, Expect, NewEvent, Settings, Sha256Hex, Store, Transition};
+use anteroom_store::{Change, Expect, NewTimelineEntry, Settings, Sha256Hex, Store, Transition};
 use anteroom_testbed::{ApiResponse, TestServer};
 use anteroom_wire::{
     Base64, CredentialId, Secret, SessionId,
@@ -51,7 +51,7 @@ impl FakeAgent {
         let token = Secret::new("agt_a-token-that-the-test-knows".to_owned());
         let store = store(server).await;
         let change = Change::new().agent_token(Some(Sha256Hex::of_secret(&token)));
-        let event = NewEvent::new(0, "token_taken", "The test acts as the agent.");
+        let event = NewTimelineEntry::new(0, "token_taken", "The test acts as the agent.");
         let done = store.transition(&session, Expect::Active, change, event).await.unwrap();
         assert!(matches!(done, Transition::Done { .. }), "{done:?}");
         store.close().await;

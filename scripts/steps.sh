@@ -59,7 +59,7 @@ build_pages() {
 # Builds the guest's two programs: static, since they run without the image's libraries.
 build_guest() {
   step "Building the guest's agent"
-  RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile guest --target x86_64-unknown-linux-gnu -p anteroom-agent --bins
+  RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile guest --target x86_64-unknown-linux-gnu -p anteroom-agent -p anteroom-demo --no-default-features --bins
 }
 
 build_release() {

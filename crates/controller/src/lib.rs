@@ -17,7 +17,6 @@ pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod db_metrics;
-pub mod demo;
 pub mod external;
 pub mod health;
 pub mod http;

@@ -10,7 +10,6 @@ use crate::{
     config::{Config, SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
-    demo::{self, DemoIdp},
     external::ExternalMachines,
     http,
     image::ImageFacts,
@@ -27,6 +26,7 @@ use crate::{
     },
     webhook::{self, Webhook},
 };
+use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
 use anteroom_egress::{Gate, HostName, HostOverrides};
 use anteroom_machine::{Machines, Settings as MachineSettings, SpecSource};
 use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
@@ -375,8 +375,8 @@ async fn start_demo(
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the demo's identity provider")?;
     let address = listener.local_addr()?;
-    let host = HostName::parse(demo::DEMO_HOST).map_err(|error| anyhow::anyhow!("{error}"))?;
-    overrides.insert(host, demo::DEMO_PORT, address);
+    let host = HostName::parse(DEMO_HOST).map_err(|error| anyhow::anyhow!("{error}"))?;
+    overrides.insert(host, DEMO_PORT, address);
     let stop = stop.clone();
     serving.spawn(async move {
         if let Err(error) = DemoIdp::default().serve(listener, stop).await {

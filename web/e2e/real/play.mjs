@@ -12,7 +12,7 @@ import { centre, clickDesktop, colourAppears, darkPixels, findColour } from "./c
  * @property {number} slow_ms_max the longest wait for something in the machine
  */
 
-/** The demo identity provider's pages (crates/controller/src/demo/pages.rs): "Continue" and "Allow". */
+/** The demo identity provider's pages (crates/demo/src/identity_provider/pages.rs): "Continue" and "Allow". */
 const CONTINUE = { r: 0x1f, g: 0x4b, b: 0x99 };
 const ALLOW = { r: 0x0a, g: 0x7d, b: 0x33 };
 const CONTINUE_PIXELS_MIN = 2_000;

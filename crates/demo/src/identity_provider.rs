@@ -1,4 +1,4 @@
-//! A small identity provider for the demo: a complete sign-in without an account and without Internet access.
+//! A small identity provider for the demo.
 //!
 //! `anteroom serve --demo` runs it on a free loopback port, and the egress gate routes `id.anteroom.test:80` to it.
 //! The demo tool in the machine signs in as real tools do: OAuth 2.0 authorization code (RFC 6749) with PKCE (RFC 7636,
@@ -20,7 +20,6 @@ mod pages;
 mod tests;
 mod token;
 
-use crate::random;
 use anteroom_wire::Secret;
 use axum::{
     Router,
@@ -169,6 +168,22 @@ impl DemoIdp {
     }
 
     fn new_tokens(&self) -> (Secret, Secret) {
-        self.fixed_tokens.clone().unwrap_or_else(|| (random::token("demo_at_"), random::token("demo_rt_")))
+        self.fixed_tokens.clone().unwrap_or_else(|| (random_token("demo_at_"), random_token("demo_rt_")))
     }
+}
+
+/// 256 random bits as hex, after a prefix that names the kind of token.
+///
+/// # Panics
+/// When the operating system provides no random bytes.
+#[allow(clippy::expect_used, reason = "without random bytes no token is secret, so the process must stop")]
+fn random_token(prefix: &str) -> Secret {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
+    Secret::new(format!("{prefix}{}", hex(&bytes)))
+}
+
+/// Lower-case hex.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

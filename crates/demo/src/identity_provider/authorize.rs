@@ -1,7 +1,6 @@
 //! The sign-in page, the consent page, and the redirect back to the program.
 
-use super::{AuthorizationRequest, DemoIdp, pages};
-use crate::random;
+use super::{AuthorizationRequest, DemoIdp, pages, random_token};
 use axum::{
     body::Bytes,
     extract::{Query, State},
@@ -67,7 +66,7 @@ pub(super) async fn authorize(State(idp): State<Arc<DemoIdp>>, uri: Uri) -> Resp
         scope: query.scope,
         name: None,
     };
-    let (client, key) = (request.client.clone(), random::token(""));
+    let (client, key) = (request.client.clone(), random_token(""));
     if !idp.state().pages.insert(key.expose().to_owned(), request) {
         return busy();
     }
@@ -96,7 +95,7 @@ pub(super) async fn sign_in(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Res
     // The entry is not removed, so that the user can go back in the browser to correct the name.
     let Some(request) = state.pages.get(&form.request).cloned() else { return expired() };
     let client = request.client.clone();
-    let key = random::token("");
+    let key = random_token("");
     let request = AuthorizationRequest { name: Some(name.to_owned()), ..request };
     if !state.pages.insert(key.expose().to_owned(), request) {
         return busy();
@@ -132,7 +131,7 @@ pub(super) async fn consent(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Res
     match form.decision {
         Decision::Deny => redirect(&redirect_uri, &[("error", "access_denied"), ("state", &oauth_state)]),
         Decision::Allow => {
-            let code = random::token("demo_code_");
+            let code = random_token("demo_code_");
             if !state.codes.insert(code.expose().to_owned(), request) {
                 return busy();
             }

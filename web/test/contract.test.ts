@@ -1,4 +1,4 @@
-// The pages against `crates/wire`: its words and its shapes, read from its source, so that neither can move alone.
+// Compares the pages' types and values with the source of `crates/wire`, so that neither can change alone.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -12,7 +12,7 @@ import sample from "./fixtures/session.json";
 declare const WEB: string;
 
 const source = (file: string) => readFileSync(join(WEB, "../crates/wire/src", file), "utf8");
-const api = source("api.rs");
+const api = source("api.rs") + source("api/credentials.rs");
 const snake = (name: string) => name.replace(/(?<!^)[A-Z]/g, "_$&").toLowerCase();
 
 function body(text: string, head: RegExp): string {

@@ -3,8 +3,10 @@
 //! Times are RFC 3339 in UTC with milliseconds. Ids are texts (see [`crate::id`]). Absent values are `null`.
 //! The OpenAPI document marks such fields of responses as required (`schema(required)`): they are always present.
 
+mod credentials;
 mod providers;
 
+pub use credentials::{CredentialFile, CredentialHealth, CredentialList, CredentialMeta, Lease};
 pub use providers::{ProviderList, ProviderView};
 
 use crate::{
@@ -324,97 +326,6 @@ pub struct Timeline {
     pub entries: Vec<TimelineEntry>,
 }
 
-/// A credential without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct CredentialMeta {
-    /// Its id.
-    pub id: CredentialId,
-    /// The provider.
-    pub provider: ProviderId,
-    /// The caller's id for the user.
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub user_id: Option<String>,
-    /// The session that delivered it.
-    pub session: SessionId,
-    /// When it was stored.
-    pub stored_at: String,
-    /// Its files.
-    pub files: Vec<CredentialFile>,
-    /// What happens with the credential.
-    pub policy: StoragePolicy,
-    /// Until when it can be delivered (`deliver_once`).
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub deliver_until: Option<String>,
-    /// Whether it can be used.
-    pub health: CredentialHealth,
-    /// Why it has this health, one sentence.
-    pub health_detail: String,
-    /// When the tool last checked it; the sign-in counts.
-    pub checked_at: String,
-    /// When it expires for good, from its content.
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub expires_at: Option<String>,
-}
-
-/// Whether a credential can be used, as far as known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub enum CredentialHealth {
-    /// The tool accepted it at the last check.
-    Valid,
-    /// It expires soon.
-    Expiring,
-    /// The tool rejected it, or it has expired: sign in again.
-    NeedsAuth,
-}
-
-impl CredentialHealth {
-    /// All values.
-    pub const ALL: &'static [Self] = &[Self::Valid, Self::Expiring, Self::NeedsAuth];
-
-    /// The text in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Expiring => "expiring",
-            Self::NeedsAuth => "needs_auth",
-        }
-    }
-}
-
-/// One file of a credential, without its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct CredentialFile {
-    /// Path below the home directory.
-    pub path: String,
-    /// Size in bytes.
-    pub bytes: u64,
-    /// Permission bits.
-    pub mode: u32,
-}
-
-/// `GET /api/credentials` and `GET …/credentials`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct CredentialList {
-    /// Newest first.
-    pub credentials: Vec<CredentialMeta>,
-}
-
-/// `POST /api/credentials/{id}/lease`: the files in plaintext, for their owner; the lease is recorded.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct Lease {
-    /// The credential.
-    pub credential: CredentialMeta,
-    /// The files, byte for byte.
-    #[cfg_attr(feature = "utoipa", schema(value_type = Vec<Object>))]
-    pub files: Vec<crate::agent::DeliveredFile>,
-}
-
 /// `POST …/ticket`: a single-use ticket for one WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
@@ -482,7 +393,7 @@ pub enum HealthStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct HealthCheck {
-    /// `store`, `vault`, `image`, `accelerator`, `machines`, `disk`, `memory`, `sweep`.
+    /// `store`, `vault`, `image`, `accelerator`, `machines`, `disk`, `memory`, `reconcile`.
     pub name: String,
     /// Its health.
     pub status: HealthStatus,

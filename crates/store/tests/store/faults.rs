@@ -21,7 +21,7 @@ async fn a_locked_database_is_unavailable_after_the_timeout_and_recovers() {
     let asked = Instant::now();
     let (a, b) = tokio::join!(
         fixture.store.transition(&row.id, Expect::Active, Change::new(), event("a")),
-        fixture.store.append_event(&row.id, event("b")),
+        fixture.store.append_entry(&row.id, event("b")),
     );
     let waited = asked.elapsed();
     assert_eq!(a.unwrap_err().kind(), StoreErrorKind::Unavailable);
@@ -44,7 +44,7 @@ async fn a_call_succeeds_if_the_lock_is_released_in_time() {
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
     let store = fixture.store.clone();
-    let waiting = tokio::spawn(async move { store.append_event(&row.id, event("patient")).await });
+    let waiting = tokio::spawn(async move { store.append_entry(&row.id, event("patient")).await });
     // The task waits for the lock now or later: both orders must succeed.
     tokio::task::yield_now().await;
     sql.execute("ROLLBACK").await.unwrap();
@@ -59,12 +59,12 @@ async fn a_call_cancelled_while_waiting_for_the_lock_has_no_effect() {
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
     let store = fixture.store.clone();
     let id = row.id.clone();
-    let cancelled = tokio::spawn(async move { store.append_event(&id, event("cancelled")).await });
+    let cancelled = tokio::spawn(async move { store.append_entry(&id, event("cancelled")).await });
     tokio::task::yield_now().await;
     cancelled.abort();
     assert!(cancelled.await.unwrap_err().is_cancelled());
     sql.execute("ROLLBACK").await.unwrap();
-    fixture.store.append_event(&row.id, event("next")).await.unwrap().unwrap();
+    fixture.store.append_entry(&row.id, event("next")).await.unwrap().unwrap();
     assert_eq!(fixture.kinds(&row.id).await, ["started", "next"]);
 }
 
@@ -136,11 +136,11 @@ fn a_file_that_becomes_writable_again_can_be_written() {
         mode(0o400);
         // A write that fails halfway: its connection is replaced, and the next one finds read-only files.
         let unknown = crate::fixture::session_id();
-        fixture.store.append_event(&unknown, event("nowhere")).await.unwrap_err();
-        let error = fixture.store.append_event(&row.id, event("read-only")).await.unwrap_err();
+        fixture.store.append_entry(&unknown, event("nowhere")).await.unwrap_err();
+        let error = fixture.store.append_entry(&row.id, event("read-only")).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
         mode(0o600);
-        fixture.store.append_event(&row.id, event("once more")).await.unwrap();
+        fixture.store.append_entry(&row.id, event("once more")).await.unwrap();
         assert_eq!(fixture.kinds(&row.id).await, ["started", "once more"]);
     });
 }

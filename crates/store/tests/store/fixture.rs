@@ -1,7 +1,7 @@
 //! A separate database for each test, with a key ring and a second connection for direct SQL.
 
 use anteroom_store::{
-    Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewEvent, NewSession, Retention, Role,
+    Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewTimelineEntry, NewSession, Retention, Role,
     SessionPurpose, SessionRow, Settings, Sha256Hex, Store, Transition,
 };
 use anteroom_vault::{Binding, KeyRing, Sealed};
@@ -26,8 +26,8 @@ pub(crate) fn provider() -> ProviderId {
     "codex".parse().unwrap()
 }
 
-pub(crate) fn event(kind: &str) -> NewEvent {
-    NewEvent::new(NOW, kind, format!("It is {kind}."))
+pub(crate) fn event(kind: &str) -> NewTimelineEntry {
+    NewTimelineEntry::new(NOW, kind, format!("It is {kind}."))
 }
 
 /// A long timeout, so that a busy test machine does not cause failures.

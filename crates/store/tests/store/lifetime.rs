@@ -8,10 +8,9 @@ use anteroom_store::{
 };
 use anteroom_vault::Binding;
 use anteroom_wire::{CallerId, CredentialId, Problem, ProviderId, agent::UsePurpose, api::CredentialFile};
-use proptest::prelude::*;
 use sqlx::Executor;
 
-const TOKEN: &[u8] = b"agent";
+pub(crate) const TOKEN: &[u8] = b"agent";
 
 impl StoreFixture {
     /// An active session with this purpose and a machine.
@@ -68,7 +67,7 @@ impl StoreFixture {
         id
     }
 
-    async fn refresh(&self, row: &SessionRow, token: &[u8], plaintext: &[u8]) -> Refreshed {
+    pub(crate) async fn refresh(&self, row: &SessionRow, token: &[u8], plaintext: &[u8]) -> Refreshed {
         let id = row.purpose.credential_use().unwrap().credential.clone();
         let (sealed, files) = (self.seal(row, &id, plaintext), files(plaintext));
         let refresh = Refresh {
@@ -320,7 +319,7 @@ async fn every_purpose_and_every_health_reads_back() {
     }
     for health in Health::ALL.iter().copied() {
         let detail = "x".repeat(3_000);
-        let conclusion =
+        let update =
             HealthUpdate { credential: &id, revision: 1, health, detail: &detail, checked_at_ms: None, messages: &[] };
         assert!(fixture.store.set_health(&update).await.unwrap());
         let row = fixture.store.credential(&id).await.unwrap().unwrap();
@@ -420,82 +419,4 @@ async fn constraints_protect_credentials_and_their_sessions_from_direct_sql() {
     }
     assert_eq!(fixture.store.session(&uses.id).await.unwrap(), Some(uses));
     assert_eq!(fixture.store.credential_of_session(&session_id()).await.unwrap(), None);
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Operation {
-    Renew,
-    Refresh { of: bool },
-    Lease,
-    Rotate,
-    Delete,
-}
-
-fn operation() -> impl Strategy<Value = Operation> {
-    prop_oneof![
-        3 => Just(Operation::Renew),
-        6 => any::<bool>().prop_map(|of| Operation::Refresh { of }),
-        3 => Just(Operation::Lease),
-        2 => Just(Operation::Rotate),
-        1 => Just(Operation::Delete),
-    ]
-}
-
-/// Compares the store with a model: the last bytes, the number of replacements, and whether the credential was deleted.
-async fn run(operations: Vec<Operation>) {
-    let fixture = StoreFixture::new().await;
-    let (_, id) = fixture.completed(b"0").await;
-    let uses = [fixture.using(&id).await, fixture.using(&id).await];
-    let (mut revision, mut installed, mut leases) = (1, [1, 1], 0);
-    let mut content = Some(b"0".to_vec());
-    for (at, operation) in operations.into_iter().enumerate() {
-        let new = format!("bytes of operation {at}").into_bytes();
-        match operation {
-            Operation::Renew => {
-                let row = fixture.renewing(&id).await;
-                let done = fixture.complete(&row, &id, Retention::UntilDeleted, &new).await;
-                assert_eq!(matches!(done, Completed::Stored { .. }), content.is_some(), "{done:?}");
-                revision += u64::from(content.is_some());
-                content = content.map(|_| new);
-            }
-            Operation::Refresh { of } => match (fixture.refresh(&uses[usize::from(of)], TOKEN, &new).await, &content) {
-                (Refreshed::Stored { revisions, .. }, Some(_)) => {
-                    let installed = &mut installed[usize::from(of)];
-                    let expected = Revisions { installed: *installed, replaced: revision, stored: revision + 1 };
-                    assert_eq!(revisions, expected);
-                    revision += 1;
-                    (*installed, content) = (revision, Some(new));
-                }
-                (Refreshed::NothingToReplace, None) => {}
-                (other, _) => panic!("{other:?}"),
-            },
-            Operation::Lease => {
-                let leased = fixture.store.lease(&id, &fixture.owner, NOW).await.unwrap();
-                leases += u64::from(content.is_some());
-                assert_eq!(leased.map(|leased| leased.number), content.as_ref().map(|_| leases));
-            }
-            Operation::Rotate => {
-                for (id, sealed) in fixture.store.sealed_with(fixture.ring.current(), 10).await.unwrap() {
-                    let again = fixture.ring.rewrap(&sealed).unwrap();
-                    assert!(fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap());
-                }
-            }
-            Operation::Delete => {
-                fixture.store.delete_credential(&id, NOW).await.unwrap();
-                content = None;
-            }
-        }
-        assert_eq!(fixture.plaintext(&id).await, content);
-        let row = fixture.store.credential(&id).await.unwrap().unwrap();
-        assert_eq!((row.revision, row.deleted_at_ms.is_some()), (revision, content.is_none()));
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_order_of_operations_matches_the_credential_model(operations in prop::collection::vec(operation(), 1..12)) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(operations));
-    }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports errors by failing")]
 
 mod callers;
+mod credential_model;
 mod credentials;
 mod external;
 mod faults;

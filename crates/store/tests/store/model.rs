@@ -87,7 +87,7 @@ async fn run(calls: Vec<Call>) {
             }
             Call::Touch => assert_eq!(fixture.store.touch(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),
             Call::AppendEntry => {
-                entries = fixture.store.append_event(&id, event("note")).await.unwrap().unwrap().number
+                entries = fixture.store.append_entry(&id, event("note")).await.unwrap().unwrap().number
             }
         }
         let row = fixture.store.session(&id).await.unwrap().unwrap();

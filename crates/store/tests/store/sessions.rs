@@ -2,7 +2,7 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, event, session_id, settings};
 use anteroom_store::{
-    Change, Created, Expect, IdempotencyKey, NewEvent, NewSession, OwnerFilter, Reason, RowStatus, Settings, Sha256Hex,
+    Change, Created, Expect, IdempotencyKey, NewTimelineEntry, NewSession, OwnerFilter, Reason, RowStatus, Settings, Sha256Hex,
     Store, StoreErrorKind,
 };
 use anteroom_wire::{CallerId, Problem};
@@ -151,11 +151,11 @@ async fn the_timeline_is_ordered_resumable_and_bounded() {
     let limits = Settings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
     let fixture = StoreFixture::with(limits).await;
     let row = fixture.session().await;
-    let long = NewEvent::new(NOW, "long", "äöüäöüäöü").with(json!({ "text": "x".repeat(100) }));
-    fixture.store.append_event(&row.id, long).await.unwrap().unwrap();
-    fixture.store.append_event(&row.id, event("third").with(json!({ "n": 3 }))).await.unwrap().unwrap();
-    assert_eq!(fixture.store.append_event(&row.id, event("fourth")).await.unwrap().unwrap().number, 4);
-    assert_eq!(fixture.store.append_event(&row.id, event("too much")).await.unwrap(), None);
+    let long = NewTimelineEntry::new(NOW, "long", "äöüäöüäöü").with(json!({ "text": "x".repeat(100) }));
+    fixture.store.append_entry(&row.id, long).await.unwrap().unwrap();
+    fixture.store.append_entry(&row.id, event("third").with(json!({ "n": 3 }))).await.unwrap().unwrap();
+    assert_eq!(fixture.store.append_entry(&row.id, event("fourth")).await.unwrap().unwrap().number, 4);
+    assert_eq!(fixture.store.append_entry(&row.id, event("too much")).await.unwrap(), None);
     // The entry that ends a session is appended even then.
     let reason = Reason::new(Problem::MachineFailed, "signal 9");
     fixture.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), "failed").await;
@@ -167,7 +167,7 @@ async fn the_timeline_is_ordered_resumable_and_bounded() {
     assert_eq!(entries[1].data, json!({ "n": 3 }));
     assert_eq!(entries[3].kind, "failed");
     assert_eq!(fixture.store.timeline(&row.id, 1, 2).await.unwrap().len(), 2);
-    let error = fixture.store.append_event(&session_id(), event("unknown")).await.unwrap_err();
+    let error = fixture.store.append_entry(&session_id(), event("unknown")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Conflict);
 }
 
@@ -178,7 +178,7 @@ async fn concurrent_timeline_entries_get_numbers_without_gaps() {
     let adding: Vec<_> = (0..50)
         .map(|_| {
             let (store, id) = (fixture.store.clone(), row.id.clone());
-            tokio::spawn(async move { store.append_event(&id, event("more")).await.unwrap().unwrap().number })
+            tokio::spawn(async move { store.append_entry(&id, event("more")).await.unwrap().unwrap().number })
         })
         .collect();
     let mut numbers = Vec::new();

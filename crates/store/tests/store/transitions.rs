@@ -93,7 +93,7 @@ async fn a_cancelled_session_is_not_overwritten_by_a_late_failure() {
     }
     assert_eq!(fixture.kinds(&row.id).await, ["started", "cancelled"]);
     // A timeline entry about a later event is not a change.
-    fixture.store.append_event(&row.id, event("machine_stopped")).await.unwrap().unwrap();
+    fixture.store.append_entry(&row.id, event("machine_stopped")).await.unwrap().unwrap();
 }
 
 #[tokio::test]

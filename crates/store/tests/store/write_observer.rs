@@ -49,7 +49,7 @@ async fn observers_see_every_write_before_and_after_with_its_outcome() {
     let (store, recorder) = observed(&fixture, settings()).await;
     let row = fixture.session().await;
     store.transition(&row.id, Expect::Epoch(0), Change::new(), event("first")).await.unwrap();
-    store.append_event(&row.id, event("second")).await.unwrap();
+    store.append_entry(&row.id, event("second")).await.unwrap();
     store.touch(&row.id, NOW + 1, None).await.unwrap();
     let late = store.transition(&row.id, Expect::Epoch(0), Change::new(), event("late")).await.unwrap();
     assert!(matches!(late, Transition::Conflict(_)));
@@ -78,10 +78,10 @@ async fn observers_see_a_failed_write_as_failed() {
     let (store, recorder) = observed(&fixture, Settings { busy_ms_max: 50, ..settings() }).await;
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
-    store.append_event(&row.id, event("locked")).await.unwrap_err();
+    store.append_entry(&row.id, event("locked")).await.unwrap_err();
     sql.execute("ROLLBACK").await.unwrap();
     let unknown = crate::fixture::session_id();
-    store.append_event(&unknown, event("nowhere")).await.unwrap_err();
+    store.append_entry(&unknown, event("nowhere")).await.unwrap_err();
     assert_eq!(recorder.writes(), ["append_event locked: failed", "append_event nowhere: failed"]);
     let kinds: Vec<&str> = WriteKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let mut unique = kinds.clone();

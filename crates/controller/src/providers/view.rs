@@ -1,4 +1,4 @@
-//! A provider as callers see it.
+//! API views of providers.
 
 use anteroom_wire::{
     api::{MethodView, ProviderView},
@@ -6,7 +6,7 @@ use anteroom_wire::{
 };
 use std::collections::BTreeMap;
 
-/// A provider where machines have these tools (name → version).
+/// The view of a provider. `clis` are the tools in the machine image (name → version).
 pub fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> ProviderView {
     let version = clis.get(&provider.cli).cloned();
     let unavailable = if provider.policy == StoragePolicy::Forbidden {
@@ -32,7 +32,7 @@ pub fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> Pr
     }
 }
 
-/// A provider's methods for people to choose from, the preferred one first.
+/// The methods of a provider that a user can choose, the preferred one first.
 pub fn methods(provider: &Provider) -> Vec<MethodView> {
     let view = |(name, label): (&MethodName, &str)| {
         let method = provider.with_method(name)?;

@@ -22,12 +22,12 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("testbed/tests/server/auth.rs", "backend_cannot_access_the_session_of_another_backend"),
     ]),
     DocumentedScenario(4, "An idle viewer that answers pings", &[
-        ("controller/src/tunnel/tests/long_connections.rs", "idle_viewer_that_answers_pings_stays_connected_for_fifteen_minutes"),
+        ("tunnel/src/tests/long_connections.rs", "idle_viewer_that_answers_pings_stays_connected_for_fifteen_minutes"),
         ("testbed/tests/server/viewers.rs", "soak_idle_viewer_with_heartbeats_stays_connected_for_fifteen_minutes"),
     ]),
     DocumentedScenario(5, "A desktop that opens 15 s late", &[
         ("testbed/tests/server/viewers.rs", "viewer_socket_waits_fifteen_seconds_for_the_desktop"),
-        ("controller/src/tunnel/tests/long_connections.rs", "desktop_that_opens_after_fifteen_seconds_receives_all_bytes_sent_before"),
+        ("tunnel/src/tests/long_connections.rs", "desktop_that_opens_after_fifteen_seconds_receives_all_bytes_sent_before"),
     ]),
     DocumentedScenario(6, "A slow viewer and 100 MB of updates", &[
         ("testbed/tests/server/slow_viewers.rs", "stalled_viewer_does_not_grow_memory"),
@@ -64,7 +64,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(14, "A slow but active user, and a user who leaves", &[
         ("testbed/tests/server/past_incidents.rs", "viewer_input_prevents_idle_expiry"),
-        ("controller/src/tunnel/tests.rs", "only_messages_of_the_viewer_count_as_activity"),
+        ("tunnel/src/tests.rs", "only_messages_of_the_viewer_count_as_activity"),
     ]),
     DocumentedScenario(15, "Cursor queries, wrapped URLs, unknown prompts", &[
         ("testbed/tests/server/sign_in.rs", "terminal_answers_the_cursor_position_query"),

@@ -65,6 +65,6 @@ build_guest() {
 build_release() {
   build_guest
   step "Building the server"
-  cargo build --locked --release -p anteroom-controller
+  cargo build --locked --release -p anteroom-cli
   install -m 0755 target/x86_64-unknown-linux-gnu/guest/anteroom-agent target/x86_64-unknown-linux-gnu/guest/anteroom-demo-cli target/release/
 }

@@ -9,25 +9,20 @@
 
 pub mod admission;
 pub mod api_error;
-pub mod app;
-pub mod auth;
 pub mod bundle;
-pub mod cli;
+pub mod caller;
 pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod db_metrics;
 pub mod external;
 pub mod health;
-pub mod http;
 pub mod image;
 pub mod leaks;
 pub mod log;
 pub mod outbox;
-pub mod peer;
 pub mod providers;
 pub mod random;
 pub mod retention;
-pub mod server;
 pub mod session;
 pub mod webhook;

@@ -23,9 +23,13 @@ pub use receiver::Webhook;
 pub use report::report;
 pub use settings::WebhookSettings;
 
-use crate::{api_error::chain, clock, random, session::context::SessionContext};
-use anteroom_store::{CredentialDelivery, MessageRow, StoreError};
-use anteroom_wire::operations::WebhookError;
+use crate::{
+    api_error::chain,
+    clock, random,
+    session::{context::SessionContext, timeline::entry},
+};
+use anteroom_store::{CredentialDelivery, MessageRow, NewTimelineEntry, StoreError};
+use anteroom_wire::{TimelineKind, operations::WebhookError};
 use body::{AttachedCredential, BuildError, Message};
 use post::{DeliveryError, WebhookRequest};
 use serde_json::json;
@@ -146,7 +150,8 @@ async fn record_delivery(
             sentence.map_or_else(|| format!("The webhook accepted the message {}.", message.kind), str::to_owned);
         let leased = attached.map(|attached| attached.credential);
         let data = json!({ "message": message.id, "kind": message.kind, "credential": leased });
-        context.timeline.append_in_background(session, "webhook_delivered", sentence, data);
+        let entry = entry(TimelineKind::WebhookDelivered, sentence).data(data);
+        context.timeline.append_in_background(session, entry);
     }
     Ok(())
 }
@@ -181,29 +186,29 @@ async fn record_failure(
     if let Some(session) = message.subject.session()
         && (abandoned || message.attempts == 0)
     {
-        let (kind, sentence) = failure_entry(message, abandoned, attached.as_ref(), &error.why);
+        let entry = failure_entry(message, abandoned, attached.as_ref(), &error.why);
         let data = json!({ "message": message.id, "kind": message.kind, "attempts": tries, "why": error.why });
-        context.timeline.append_in_background(session, kind, sentence, data);
+        context.timeline.append_in_background(session, entry.data(data));
     }
     Ok(())
 }
 
-/// Kind and sentence of the timeline entry.
+/// The timeline entry about a failed attempt, without its data.
 fn failure_entry(
     message: &MessageRow,
     abandoned: bool,
     attached: Option<&AttachedCredential>,
     why: &str,
-) -> (&'static str, String) {
+) -> NewTimelineEntry {
     let (kind, outcome) = match abandoned {
-        true => ("webhook_abandoned", "delivery was abandoned"),
-        false => ("webhook_failed", "delivery failed and will be retried"),
+        true => (TimelineKind::WebhookAbandoned, "delivery was abandoned"),
+        false => (TimelineKind::WebhookFailed, "delivery failed and will be retried"),
     };
     let until = attached.filter(|_| abandoned).and_then(|attached| attached.until_ms);
     let fallback = until.map_or_else(String::new, |until_ms| {
         format!(" The attached credential can be fetched here until {}.", clock::rfc3339(until_ms))
     });
-    (kind, format!("The webhook {outcome} for {}: {why}.{fallback}", message.kind))
+    entry(kind, format!("The webhook {outcome} for {}: {why}.{fallback}", message.kind))
 }
 
 /// The wait before the next attempt, milliseconds: doubles with each attempt; half of it is random, so that retries spread out.

@@ -1,7 +1,7 @@
 //! Measures how soon the next server process has adopted the machines of one that was killed.
 //!
 //! ```text
-//! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-controller
+//! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-cli
 //! cargo run --release -p anteroom-testbed --example measure_adoption             # 50 machines that are plain processes
 //! cargo run --release -p anteroom-testbed --example measure_adoption -- qemu 10  # real ones, from ANTEROOM_TEST_IMAGE
 //! ```

@@ -1,7 +1,7 @@
 //! Measures how soon the crash of a machine is reported, and how soon the viewer has a desktop again.
 //!
 //! ```text
-//! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-controller
+//! cargo build --release -p anteroom-testbed -p anteroom-agent -p anteroom-cli
 //! cargo run --release -p anteroom-testbed --example measure_recovery             # 200 machines that are plain processes
 //! cargo run --release -p anteroom-testbed --example measure_recovery -- qemu 20  # real ones, from ANTEROOM_TEST_IMAGE
 //! ```

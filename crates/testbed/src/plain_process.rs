@@ -173,7 +173,7 @@ pub fn built_program(name: &'static str) -> Result<PathBuf, SpecError> {
 
 fn how_to_build(name: &str) -> &'static str {
     match name {
-        "anteroom" => "the server (cargo build -p anteroom-controller)",
+        "anteroom" => "the server (cargo build -p anteroom-cli)",
         "anteroom-agent" => "the agent (cargo build -p anteroom-agent)",
         "anteroom-demo-cli" => "the demo's tool (cargo build -p anteroom-demo)",
         "anteroom-keeper" => "the keeper (cargo build -p anteroom-machine)",

@@ -11,13 +11,8 @@ pub mod read_only_database;
 pub mod wall_clock;
 
 use crate::{PlainProcess, plain_process::Faults};
-use anteroom_controller::{
-    clock,
-    config::Config,
-    image::ImageFacts,
-    random,
-    server::{self, MachineEnvironment, Server, StateDir},
-};
+use anteroom_controller::{clock, config::Config, image::ImageFacts, random};
+use anteroom_server::{MachineEnvironment, Server, StateDir};
 use anteroom_store::{NewCaller, Role, Sha256Hex};
 use anteroom_wire::{CallerId, Secret};
 use anyhow::Context;
@@ -78,7 +73,7 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
         write_observer: Some(Arc::new(crash_point::CrashInjector::new(&server_dir)?)),
     };
     let mut terminate = signal(SignalKind::terminate())?;
-    let server = server::start(config, &state, environment, launch.demo).await?;
+    let server = anteroom_server::start(config, &state, environment, launch.demo).await?;
     for (role, tokens) in [(Role::Operator, launch.operators), (Role::Backend, launch.backends)] {
         for token in tokens {
             ensure_caller(&server, role.clone(), &token).await.context("a caller")?;

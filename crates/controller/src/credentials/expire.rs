@@ -3,9 +3,10 @@
 
 use crate::{
     clock::{self, rfc3339},
-    session::context::SessionContext,
+    session::{context::SessionContext, timeline::entry},
 };
 use anteroom_store::{CredentialRow, Health, HealthUpdate, MessageSubject, StoreError};
+use anteroom_wire::TimelineKind;
 use anteroom_wire::webhook::{CREDENTIAL_EXPIRING, CREDENTIAL_NEEDS_AUTH};
 use serde_json::json;
 
@@ -22,12 +23,9 @@ pub async fn expire_due(context: &SessionContext) -> Result<(), StoreError> {
         let until = row.retention.until_ms().map(rfc3339);
         tracing::warn!(outcome = "credential_delivery_expired", credential = %row.id, session = %row.session, until, "credential not fetched in time; deleted");
         let sentence = "The credential was not fetched in time and was deleted here.";
-        context.timeline.append_in_background(
-            &row.session,
-            "credential_delivery_expired",
-            sentence,
-            json!({ "credential": row.id, "until": until }),
-        );
+        let entry = entry(TimelineKind::CredentialDeliveryExpired, sentence);
+        let entry = entry.data(json!({ "credential": row.id, "until": until }));
+        context.timeline.append_in_background(&row.session, entry);
     }
     let warning_until = now.saturating_add(context.config.credentials.expiry_warning_s.saturating_mul(1_000));
     for row in context.store.expiring_credentials(now, warning_until, BATCH_MAX).await? {

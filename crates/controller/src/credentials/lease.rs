@@ -4,12 +4,12 @@
 use super::unseal::unseal_files;
 use crate::{
     api_error::ApiError,
-    auth::Caller,
+    caller::Caller,
     clock::{self, rfc3339},
-    session::context::SessionContext,
+    session::{context::SessionContext, timeline::entry},
 };
 use anteroom_store::{CredentialRow, Deletion, Leased, Retention, SealedCredential, StoreError};
-use anteroom_wire::{CredentialId, Problem, agent::DeliveredFile};
+use anteroom_wire::{CredentialId, Problem, TimelineKind, agent::DeliveredFile};
 use serde_json::json;
 
 /// The credential, even if its bytes are deleted, if it belongs to the caller.
@@ -71,12 +71,9 @@ pub async fn lease(
     tracing::info!(outcome = "leased", credential = %row.id, caller = %caller.id, number, "credential leased to its owner");
     if let Retention::UntilDelivered { .. } = row.retention {
         let data = json!({ "credential": row.id, "caller": caller.id });
-        context.timeline.append_in_background(
-            &row.session,
-            "credential_leased",
-            "The credential was delivered to its owner and deleted here.",
-            data,
-        );
+        let sentence = "The credential was delivered to its owner and deleted here.";
+        let entry = entry(TimelineKind::CredentialLeased, sentence).data(data);
+        context.timeline.append_in_background(&row.session, entry);
     }
     Ok((row, files))
 }
@@ -90,7 +87,8 @@ pub async fn delete(context: &SessionContext, caller: &Caller, id: &CredentialId
     if context.store.delete_credential(&row.id, clock::now()).await? == Deletion::Deleted {
         tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "credential deleted");
         let data = json!({ "credential": row.id, "caller": caller.id });
-        context.timeline.append_in_background(&row.session, "credential_deleted", "The credential was deleted.", data);
+        let entry = entry(TimelineKind::CredentialDeleted, "The credential was deleted.").data(data);
+        context.timeline.append_in_background(&row.session, entry);
     }
     Ok(())
 }

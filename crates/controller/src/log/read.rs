@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The level of a log line, the most severe first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// An operation failed.
     Error,

@@ -6,15 +6,20 @@ mod sign_in;
 
 use super::{
     active_session::{ActiveSession, SessionState},
-    use_credential::{self, UseEvent},
+    timeline::entry,
+    use_credential,
 };
 use crate::{clock, session::context::SessionContext};
-use anteroom_store::StoreError;
+use anteroom_store::{NewTimelineEntry, StoreError};
 use anteroom_wire::{
-    agent::{CaptureState, CliState, Event, Events, NumberedEvent, SignInUrl, UrlSource},
+    TimelineKind,
+    agent::{
+        CaptureEvent, CaptureState, CliState, Event, Events, NumberedEvent, SignInEvent, SignInUrl, ToolEvent,
+        UrlSource, UseEvent,
+    },
     provider::LinkFrom,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 /// Maximum number of events in one batch.
@@ -36,13 +41,16 @@ pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, even
     // The page shows the new state at once, even while the timeline cannot be written.
     let accepted: Vec<bool> = new_events.iter().map(|numbered| apply_to_state(session, &numbered.event)).collect();
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
-        let use_event = UseEvent::from_event(&event);
-        let command_entry = use_credential::command_entry(context, session, &event).await?;
-        if is_new && let Some((kind, sentence, data)) = command_entry.or_else(|| timeline_entry(session, event)) {
-            context.timeline.append_durably(&session.id, kind, sentence, data).await?;
+        let use_event = if let Event::Use(event) = &event { Some(event.clone()) } else { None };
+        let command_entry = match &event {
+            Event::Tool(event) => use_credential::command_entry(context, session, event).await?,
+            Event::Machine(_) | Event::SignIn(_) | Event::Capture(_) | Event::Use(_) => None,
+        };
+        if is_new && let Some(entry) = command_entry.or_else(|| timeline_entry(session, event)) {
+            context.timeline.append_durably(&session.id, entry).await?;
         }
-        if let Some(use_event) = use_event {
-            use_event.apply(context, session).await?;
+        if let Some(event) = use_event {
+            use_credential::apply(context, session, event).await?;
         }
         session.update(|state| state.last_event = state.last_event.max(number));
     }
@@ -51,71 +59,80 @@ pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, even
 
 /// Applies an event to the session's state. Returns `false` if it adds nothing: a more complete URL is known already.
 fn apply_to_state(session: &ActiveSession, event: &Event) -> bool {
-    if let Event::SignInUrl(sign_in_url) = event
-        && !is_at_least_as_complete(sign_in_url, session.state().sign_in.url.as_ref())
-    {
-        return false;
+    match event {
+        Event::SignIn(SignInEvent::Url(url)) if !is_at_least_as_complete(url, session.state().sign_in.url.as_ref()) => {
+            return false;
+        }
+        Event::Tool(event) => session.update(|state| apply_tool_event(state, event)),
+        Event::SignIn(event) => session.update(|state| apply_sign_in_event(state, event)),
+        Event::Capture(event) => session.update(|state| apply_capture_event(state, event)),
+        Event::Machine(_) | Event::Use(_) => {}
     }
-    session.update(|state| match event {
-        Event::CliStarted => {
+    true
+}
+
+fn apply_tool_event(state: &mut SessionState, event: &ToolEvent) {
+    match event {
+        ToolEvent::Started => {
             clear_tool_output(state);
             state.sign_in.cli = CliState::Running;
         }
-        Event::MethodSwitched { method } => reset_for_method(state, method),
-        Event::CliExited { code, .. } => {
+        ToolEvent::Exited { code, .. } => {
             state.sign_in.cli = CliState::Exited { code: *code };
             state.sign_in.prompt = None;
         }
-        Event::SignInUrl(sign_in_url) if is_http_url(sign_in_url) => {
-            let is_from_shim = sign_in_url.source == UrlSource::BrowserCommand;
+    }
+}
+
+fn apply_sign_in_event(state: &mut SessionState, event: &SignInEvent) {
+    match event {
+        SignInEvent::MethodSwitched { method } => reset_for_method(state, method),
+        SignInEvent::Url(url) if is_http_url(url) => {
+            let is_from_shim = url.source == UrlSource::BrowserCommand;
             if is_from_shim {
-                state.sign_in.browser_url = Some(sign_in_url.url.clone());
+                state.sign_in.browser_url = Some(url.url.clone());
             }
             if !(is_from_shim && state.provider.sign_in.link_from == LinkFrom::Screen) {
-                state.sign_in.url = Some(sign_in_url.clone());
+                state.sign_in.url = Some(url.clone());
             }
         }
-        Event::PromptOpened { ask: Some(ask), .. } => state.sign_in.prompt = Some(ask.clone()),
-        Event::PromptClosed { id } => {
+        SignInEvent::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
+            state.sign_in.device_code = Some(code.clone());
+            state.device_code_at_ms = Some(clock::now());
+        }
+        SignInEvent::PromptOpened { ask: Some(ask), .. } => state.sign_in.prompt = Some(ask.clone()),
+        SignInEvent::PromptClosed { id } => {
             if state.sign_in.prompt.as_ref().is_some_and(|open| open.id == *id) {
                 state.sign_in.prompt = None;
             }
         }
-        Event::SignInOutcome(outcome) => state.sign_in.outcome = Some(outcome.clone()),
-        Event::CredentialKeptInMachine { .. } => state.credential_kept_in_machine = true,
-        Event::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
-            state.sign_in.device_code = Some(code.clone());
-            state.device_code_at_ms = Some(clock::now());
-        }
-        Event::CandidateRejected { path, why } => {
+        SignInEvent::Outcome(outcome) => state.sign_in.outcome = Some(outcome.clone()),
+        SignInEvent::Url(_)
+        | SignInEvent::DeviceCode { .. }
+        | SignInEvent::PromptOpened { ask: None, .. }
+        | SignInEvent::KeysPressed { .. }
+        | SignInEvent::Pasted(_)
+        | SignInEvent::PasteRejected { .. }
+        | SignInEvent::BrowserOpened { .. }
+        | SignInEvent::BrowserNotOpened { .. } => {}
+    }
+}
+
+fn apply_capture_event(state: &mut SessionState, event: &CaptureEvent) {
+    match event {
+        CaptureEvent::CandidateRejected { path, why } => {
             state.sign_in.capture = CaptureState::CandidateRejected { path: path.clone(), why: why.clone() };
         }
-        Event::CandidateAccepted { .. } => {
+        CaptureEvent::CandidateAccepted { .. } => {
             state.delivery_pending = true;
             state.sign_in.capture = CaptureState::Delivering { attempts: 0, last_error: None };
         }
-        Event::DeliveryRetry { attempts, error } => {
+        CaptureEvent::DeliveryRetry { attempts, error } => {
             state.delivery_pending = true;
             state.sign_in.capture = CaptureState::Delivering { attempts: *attempts, last_error: Some(error.clone()) };
         }
-        Event::Stage(_)
-        | Event::SignInUrl(_)
-        | Event::DeviceCode { .. }
-        | Event::PromptOpened { ask: None, .. }
-        | Event::KeysPressed { .. }
-        | Event::Pasted(_)
-        | Event::PasteRejected { .. }
-        | Event::CredentialChecked { .. }
-        | Event::UseCompleted { .. }
-        | Event::BrowserOpened { .. }
-        | Event::BrowserNotOpened { .. }
-        | Event::ChildExited { .. }
-        | Event::CrashLoop { .. }
-        | Event::CrashLoopEnded { .. }
-        | Event::MemoryPressure { .. }
-        | Event::OutOfMemory { .. } => {}
-    });
-    true
+        CaptureEvent::KeptInMachine { .. } => state.credential_kept_in_machine = true,
+    }
 }
 
 /// Clears what the tool's process reported: it is void for the next process.
@@ -137,14 +154,9 @@ fn reset_for_method(state: &mut SessionState, method: &str) {
     state.credential_kept_in_machine = false;
 }
 
-/// Compares the sources of two URLs: the one that the tool passed to its browser is complete, the one on its screen may be cut off.
-fn is_at_least_as_complete(sign_in_url: &SignInUrl, known: Option<&SignInUrl>) -> bool {
-    let rank = |source| match source {
-        UrlSource::BrowserCommand => 2,
-        UrlSource::Hyperlink => 1,
-        UrlSource::Screen => 0,
-    };
-    known.is_none_or(|known| rank(sign_in_url.source) >= rank(known.source))
+/// Whether a URL is from the same source as the known one, or from one that gives more complete URLs.
+fn is_at_least_as_complete(url: &SignInUrl, known: Option<&SignInUrl>) -> bool {
+    known.is_none_or(|known| url.source >= known.source)
 }
 
 fn is_http_url(sign_in_url: &SignInUrl) -> bool {
@@ -152,80 +164,70 @@ fn is_http_url(sign_in_url: &SignInUrl) -> bool {
     good && sign_in_url.url.len() <= URL_BYTES_MAX && !sign_in_url.url.chars().any(char::is_control)
 }
 
-/// The host of a URL, for the timeline: the rest may contain secrets of the user.
-fn host_of(url: &str) -> String {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or("");
-    authority.rsplit('@').next().unwrap_or("").chars().take(253).collect()
-}
-
-/// Kind, sentence and data of a timeline entry.
-type TimelineEntry = (&'static str, String, Value);
-
-fn timeline_entry(session: &ActiveSession, event: Event) -> Option<TimelineEntry> {
+/// The timeline entry for an event; `None` if the event is not recorded.
+fn timeline_entry(session: &ActiveSession, event: Event) -> Option<NewTimelineEntry> {
     let provider = session.provider();
     let tool = &provider.name;
-    Some(match event {
-        Event::Stage(report) => return machine::stage_failed(&report),
-        Event::CliStarted => ("cli_started", format!("{tool} was started."), Value::Null),
-        Event::CliExited { code, last_lines } => (
-            "cli_exited",
-            format!("{tool} exited with code {code}."),
-            json!({ "code": code, "last_lines": last_lines }),
-        ),
-        Event::SignInUrl(sign_in_url) => {
-            let host = host_of(&sign_in_url.url);
-            (
-                "sign_in_url",
-                format!("{tool} requests that {host} is opened."),
-                json!({ "host": host, "source": sign_in_url.source }),
-            )
+    match event {
+        Event::Machine(event) => machine::timeline_entry(event),
+        Event::Tool(event) => Some(tool_entry(tool, event)),
+        Event::SignIn(event) => Some(sign_in::timeline_entry(tool, event)),
+        Event::Capture(event) => Some(capture_entry(tool, event)),
+        Event::Use(event) => Some(use_entry(tool, event)),
+    }
+}
+
+fn tool_entry(tool: &str, event: ToolEvent) -> NewTimelineEntry {
+    match event {
+        ToolEvent::Started => entry(TimelineKind::CliStarted, format!("{tool} was started.")),
+        ToolEvent::Exited { code, last_lines } => {
+            entry(TimelineKind::CliExited, format!("{tool} exited with code {code}."))
+                .data(json!({ "code": code, "last_lines": last_lines }))
         }
-        Event::DeviceCode { .. } => ("device_code", format!("{tool} shows a device code."), Value::Null),
-        Event::BrowserOpened { host } => {
-            ("browser_opened", format!("The machine's browser opened {host}."), json!({ "host": host }))
+    }
+}
+
+fn capture_entry(tool: &str, event: CaptureEvent) -> NewTimelineEntry {
+    match event {
+        CaptureEvent::CandidateRejected { path, why } => {
+            let sentence = format!("A credential file appeared and is incomplete: {path}.");
+            entry(TimelineKind::CandidateRejected, sentence).data(json!({ "path": path, "why": why }))
         }
-        Event::BrowserNotOpened { host, why } => (
-            "browser_not_opened",
-            format!("The machine's browser did not open {host}: {why}."),
-            json!({ "host": host, "why": why }),
-        ),
-        sign_in_event @ (Event::PromptOpened { .. }
-        | Event::PromptClosed { .. }
-        | Event::KeysPressed { .. }
-        | Event::Pasted(_)
-        | Event::PasteRejected { .. }
-        | Event::SignInOutcome(_)
-        | Event::MethodSwitched { .. }
-        | Event::CredentialKeptInMachine { .. }
-        | Event::CredentialChecked { .. }
-        | Event::UseCompleted { .. }) => return sign_in::timeline_entry(tool, sign_in_event),
-        Event::CandidateRejected { path, why } => (
-            "candidate_rejected",
-            format!("A credential file appeared and is incomplete: {path}."),
-            json!({ "path": path, "why": why }),
-        ),
-        Event::CandidateAccepted { path, bytes } => (
-            "candidate_accepted",
-            format!("A complete credential was found and is being delivered: {path}."),
-            json!({ "path": path, "bytes": bytes }),
-        ),
-        Event::DeliveryRetry { attempts, error } => (
-            "delivery_retry",
-            format!("The delivery failed {attempts} time(s) and will be retried."),
-            json!({ "attempts": attempts, "error": error }),
-        ),
-        Event::ChildExited { name, code, restarts, last_lines } => {
-            machine::child_exited(&name, code, restarts, &last_lines)
+        CaptureEvent::CandidateAccepted { path, bytes } => {
+            let sentence = format!("A complete credential was found and is being delivered: {path}.");
+            entry(TimelineKind::CandidateAccepted, sentence).data(json!({ "path": path, "bytes": bytes }))
         }
-        Event::CrashLoop { name, exits, window_s, code, last_lines } => {
-            machine::crash_loop(&name, exits, window_s, code, &last_lines)
+        CaptureEvent::DeliveryRetry { attempts, error } => {
+            let sentence = format!("The delivery failed {attempts} time(s) and will be retried.");
+            entry(TimelineKind::DeliveryRetry, sentence).data(json!({ "attempts": attempts, "error": error }))
         }
-        Event::CrashLoopEnded { name } => machine::crash_loop_ended(&name),
-        Event::MemoryPressure { low, available_mib, some_avg10 } => {
-            machine::memory_pressure(low, available_mib, some_avg10)
+        CaptureEvent::KeptInMachine { path } => {
+            let sentence = format!("{tool} is signed in; its credential stays in the machine: {path}.");
+            entry(TimelineKind::CredentialKeptInMachine, sentence).data(json!({ "path": path }))
         }
-        Event::OutOfMemory { victim, kills } => machine::out_of_memory(victim.as_deref(), kills),
-    })
+    }
+}
+
+fn use_entry(tool: &str, event: UseEvent) -> NewTimelineEntry {
+    match event {
+        UseEvent::Checked { detail, conclusive: false, .. } => {
+            let sentence = format!("The check of the credential with {tool} was inconclusive: {detail}.");
+            entry(TimelineKind::CredentialCheckInconclusive, sentence).data(json!({ "detail": detail }))
+        }
+        UseEvent::Checked { signed_in, detail, conclusive: true } => {
+            let sentence = if signed_in {
+                format!("{tool} confirmed the credential.")
+            } else {
+                format!("{tool} rejected the credential: {detail}")
+            };
+            let data = json!({ "signed_in": signed_in, "detail": detail });
+            entry(TimelineKind::CredentialChecked, sentence).data(data)
+        }
+        UseEvent::Completed { code, changed } => {
+            entry(TimelineKind::UseCompleted, format!("The command exited with code {code}."))
+                .data(json!({ "code": code, "changed": changed }))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -245,12 +247,5 @@ mod tests {
             is_at_least_as_complete(&sign_in_url(UrlSource::BrowserCommand, "https://a/next"), Some(&whole)),
             "a second try of the tool"
         );
-    }
-
-    #[test]
-    fn the_timeline_contains_only_the_host_of_a_url() {
-        assert_eq!(host_of("https://auth.example.com/authorize?state=s3cret#x"), "auth.example.com");
-        assert_eq!(host_of("https://user:pass@auth.example.com:444/a"), "auth.example.com:444");
-        assert_eq!(host_of("nonsense"), "nonsense");
     }
 }

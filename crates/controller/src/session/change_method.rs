@@ -10,13 +10,12 @@ use super::{
 };
 use crate::{
     api_error::{ApiError, chain},
-    clock,
-    session::context::SessionContext,
+    session::{context::SessionContext, timeline::entry},
 };
 use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, NewTimelineEntry, SessionRow, Transition};
-use anteroom_wire::{TimelineKind, 
-    Problem, SessionId,
+use anteroom_store::{Change, Expect, SessionRow, Transition};
+use anteroom_wire::{
+    Problem, SessionId, TimelineKind,
     agent::{SignIn, SwitchMethod},
     provider::{MethodName, Provider},
 };
@@ -84,9 +83,9 @@ async fn write_method(
 ) -> Result<SessionRow, ApiError> {
     let label = if descriptor.label.is_empty() { method.as_str() } else { descriptor.label.as_str() };
     let sentence = format!("The sign-in method was changed: {label}.");
-    let event = NewTimelineEntry::new(clock::now(), TimelineKind::MethodChosen, sentence).with(json!({ "method": method.as_str() }));
+    let entry = entry(TimelineKind::MethodChosen, sentence).data(json!({ "method": method.as_str() }));
     context.timeline.flush(&row.id).await;
-    match context.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), event).await? {
+    match context.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), entry).await? {
         Transition::Done { row, .. } => Ok(*row),
         Transition::Conflict(row) => {
             let end = row.end().ok_or(Problem::Internal)?;
@@ -127,10 +126,8 @@ pub(super) async fn resync_method(
     match channels.agent.switch_method(&SwitchMethod { provider }).await {
         Ok(()) => {
             let sentence = "The chosen sign-in method was sent to the machine's agent again.";
-            context
-                .timeline
-                .append(&session.id, "method_resent", sentence, json!({ "method": method, "former": former }))
-                .await;
+            let entry = entry(TimelineKind::MethodResent, sentence);
+            context.timeline.append(&session.id, entry.data(json!({ "method": method, "former": former }))).await;
             Ok(())
         }
         Err(error) => {

@@ -16,13 +16,11 @@ use super::{active_session::ActiveSession, end, lifecycle::EndKind};
 use crate::{
     api_error::{ApiError, chain},
     clock, credentials, random,
-    session::context::SessionContext,
+    session::{context::SessionContext, timeline::entry},
 };
-use anteroom_store::{
-    Completed, Completion, NewCredential, NewTimelineEntry, SessionPurpose, SessionRow, Sha256Hex, StoreError,
-};
-use anteroom_wire::{TimelineKind, 
-    CredentialId, Problem, Secret,
+use anteroom_store::{Completed, Completion, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError};
+use anteroom_wire::{
+    CredentialId, Problem, Secret, TimelineKind,
     agent::{Delivery, DeliveryResult},
 };
 use serde_json::json;
@@ -111,9 +109,9 @@ async fn complete_session(
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
     let sentence =
         format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.descriptions.len());
-    let event = NewTimelineEntry::new(clock::now(), TimelineKind::Completed, sentence).with(json!({ "credential": id, "renewed": renews }));
+    let entry = entry(TimelineKind::Completed, sentence).data(json!({ "credential": id, "renewed": renews }));
     context.timeline.flush(&row.id).await;
-    match context.store.complete_with_credential(&completion, event).await? {
+    match context.store.complete_with_credential(&completion, entry).await? {
         Completed::Ignored(row) => discard(context, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
         Completed::NothingToRenew => Err(fail_renewal(context, row).await?),

@@ -257,7 +257,7 @@ fn evidence(entry: &TimelineRow) -> Evidence {
     Evidence {
         number: entry.number,
         at: clock::rfc3339(entry.at_ms),
-        kind: entry.kind.clone(),
+        kind: entry.kind,
         sentence: entry.sentence.clone(),
     }
 }

@@ -3,7 +3,7 @@
 use super::{active_session::ActiveSession, lifecycle::EndKind};
 use crate::{api_error::chain, clock, session::context::SessionContext};
 use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, SessionRow, StoreError, Transition};
-use anteroom_wire::{Problem, SessionId};
+use anteroom_wire::{Problem, SessionId, TimelineKind};
 use std::time::Duration;
 
 /// Ends the session if it is active. Returns the row afterwards. Idempotent.
@@ -20,19 +20,19 @@ pub async fn end(
     let now = clock::now();
     let reason = Reason::new(problem, detail);
     let (entry_kind, change) = match kind {
-        EndKind::Cancelled => ("cancelled", Change::new().cancel(reason, now)),
-        EndKind::Expired => ("expired", Change::new().expire(reason, now)),
-        EndKind::Failed => ("failed", Change::new().fail(reason, now)),
+        EndKind::Cancelled => (TimelineKind::Cancelled, Change::new().cancel(reason, now)),
+        EndKind::Expired => (TimelineKind::Expired, Change::new().expire(reason, now)),
+        EndKind::Failed => (TimelineKind::Failed, Change::new().fail(reason, now)),
     };
     let separator = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{separator}{detail}", problem.sentence());
     let change = context.outbox.session_ended(id).into_iter().fold(change, Change::message);
-    let event = NewTimelineEntry::new(now, entry_kind, sentence).with(serde_json::json!({ "reason": problem.code() }));
+    let entry = NewTimelineEntry::new(now, entry_kind, sentence).data(serde_json::json!({ "reason": problem.code() }));
     context.timeline.flush(id).await;
-    match context.store.transition(id, Expect::Active, change, event).await? {
+    match context.store.transition(id, Expect::Active, change, entry).await? {
         Transition::Done { row, .. } => {
             context.outbox.wake_sender();
-            tracing::info!(outcome = entry_kind, session = %id, reason = problem.code(), detail, "session ended");
+            tracing::info!(outcome = entry_kind.as_str(), session = %id, reason = problem.code(), detail, "session ended");
             if let Some(session) = context.sessions.get(id) {
                 session.close(problem);
             }

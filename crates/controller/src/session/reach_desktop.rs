@@ -8,9 +8,9 @@ use super::{
 use crate::{
     api_error::{ApiError, chain},
     external::{self, Duplex},
-    session::launcher::Launcher,
+    session::{launcher::Launcher, timeline::entry},
 };
-use anteroom_wire::Problem;
+use anteroom_wire::{Problem, TimelineKind};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
@@ -57,17 +57,20 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
     let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     // Only a changed result is recorded: a page reconnects repeatedly.
     if launcher.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(|error| error.problem)) {
-        let (kind, sentence, reason, detail) = match &dialed {
-            Ok(_) => ("desktop_connected", format!("The desktop of the external machine {name} answers."), None, None),
-            Err(error) => {
-                let problem_sentence = error.problem.sentence();
-                let sentence =
-                    format!("The desktop of the external machine {name} could not be opened: {problem_sentence}");
-                ("desktop_connect_failed", sentence, Some(error.problem.code()), Some(error.detail.as_str()))
+        let error = dialed.as_ref().err();
+        let entry = match error {
+            None => {
+                entry(TimelineKind::DesktopConnected, format!("The desktop of the external machine {name} answers."))
+            }
+            Some(error) => {
+                let why = error.problem.sentence();
+                let sentence = format!("The desktop of the external machine {name} could not be opened: {why}");
+                entry(TimelineKind::DesktopConnectFailed, sentence)
             }
         };
+        let (reason, detail) = (error.map(|error| error.problem.code()), error.map(|error| error.detail.as_str()));
         let data = json!({ "machine": name, "reason": reason, "detail": detail, "after_ms": after_ms });
-        launcher.timeline.append_in_background(&session.id, kind, sentence, data);
+        launcher.timeline.append_in_background(&session.id, entry.data(data));
     }
     match dialed {
         Ok(stream) => Ok(Box::new(stream)),

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{api_error::chain, clock, credentials, retention, session::launcher::Launcher};
 use anteroom_machine::{Receipt, State, StopReason};
-use anteroom_store::{NewTimelineEntry, SessionRow, StoreError, UnreportedEnd};
+use anteroom_store::{SessionRow, StoreError, UnreportedEnd};
 use anteroom_wire::{
     MachineId, Problem,
     operations::{ReconcileAction, ReconcileOutcome, ReconcileReport},
@@ -156,9 +156,8 @@ async fn execute(launcher: &Launcher, planned: &PlannedAction) -> Result<Reconci
 async fn report_machine_end(launcher: &Launcher, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
     launcher.timeline.flush(&end.session).await;
     if !machine_exit::is_recorded(launcher, &end.session, &end.machine).await? {
-        let (sentence, data) = machine_exit::exit_entry(&end.machine, &receipt.reason(), Some(receipt));
-        let event = NewTimelineEntry::new(receipt.ended_unix_ms, machine_exit::MACHINE_EXITED, sentence).with(data);
-        launcher.store.append_entry(&end.session, event).await?;
+        let entry = machine_exit::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.reason(), Some(receipt));
+        launcher.store.append_entry(&end.session, entry).await?;
     }
     launcher.reconcile_history.unreported_ends.remove(end);
     Ok(())

@@ -5,7 +5,7 @@ pub mod limiter;
 
 pub use limiter::{RejectedRequest, RejectionLimiter};
 
-use super::timeline::Timeline;
+use super::timeline::{Timeline, entry};
 use crate::api_error::ApiError;
 use anteroom_wire::SessionId;
 
@@ -16,7 +16,7 @@ pub fn record_rejection(timeline: &Timeline, session: &SessionId, request: Rejec
         return;
     }
     let (kind, sentence, data) = (request.kind(), request.sentence(error.problem), request.data(error));
-    timeline.append_in_background(session, kind, sentence.clone(), data.clone());
+    timeline.append_in_background(session, entry(kind, sentence.as_str()).data(data.clone()));
     let timeline = timeline.clone();
     timeline.tasks.clone().spawn(async move {
         tokio::select! {
@@ -27,7 +27,8 @@ pub fn record_rejection(timeline: &Timeline, session: &SessionId, request: Rejec
         if repeated > 0 {
             let mut data = data;
             data["count"] = repeated.into();
-            timeline.append_in_background(&key.0, kind, format!("{repeated} time(s) more: {sentence}"), data);
+            let sentence = format!("{repeated} time(s) more: {sentence}");
+            timeline.append_in_background(&key.0, entry(kind, sentence).data(data));
         }
     });
 }

@@ -4,13 +4,14 @@ pub mod for_use;
 
 use super::{active_session::ActiveSession, change_method, supervisor};
 use crate::{
-    admission, api_error::ApiError, auth::Caller, clock, external::ExternalMachine, random, session::launcher::Launcher,
+    admission, api_error::ApiError, caller::Caller, clock, external::ExternalMachine, random,
+    session::launcher::Launcher,
 };
 use anteroom_store::{
-    Created, ExternalMachineClaim, IdempotencyKey, NewTimelineEntry, NewSession, SessionPurpose, SessionRow, Sha256Hex,
+    Created, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry, SessionPurpose, SessionRow, Sha256Hex,
 };
-use anteroom_wire::{TimelineKind, 
-    CallerId, CredentialId, Problem, ProviderId, SessionId,
+use anteroom_wire::{
+    CallerId, CredentialId, Problem, ProviderId, SessionId, TimelineKind,
     api::StartRequest,
     provider::{MethodName, Provider, StoragePolicy},
 };
@@ -55,8 +56,12 @@ pub async fn start(launcher: &Launcher, owner: &CallerId, request: &StartRequest
         purpose,
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
-    let event = NewTimelineEntry::new(now, TimelineKind::Accepted, format!("A session for {}{on} was accepted.", provider.name));
-    match launcher.store.create_session(&new, event).await? {
+    let entry = NewTimelineEntry::new(
+        now,
+        TimelineKind::Accepted,
+        format!("A session for {}{on} was accepted.", provider.name),
+    );
+    match launcher.store.create_session(&new, entry).await? {
         Created::New(row) => {
             let session = ActiveSession::new(id, Arc::new(provider), 1, &launcher.close_signal);
             supervisor::spawn_supervisor(launcher, session, row.clone(), start_from);

@@ -15,13 +15,13 @@
 pub mod buffer;
 mod view;
 
-pub use buffer::{ENTRIES_LOST, WriteHandle};
+pub use buffer::WriteHandle;
 pub use view::timeline_entry;
 
 use super::{registry::SessionRegistry, rejections::limiter::RejectionLimiter};
 use crate::{api_error::chain, clock};
 use anteroom_store::{NewTimelineEntry, Store, StoreError, StoreErrorKind};
-use anteroom_wire::SessionId;
+use anteroom_wire::{SessionId, TimelineKind};
 use buffer::TimelineBuffer;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -54,23 +54,15 @@ pub struct Timeline {
 impl Timeline {
     /// Appends an entry and waits until it is written, at most for `store.busy_ms_max`; after that it is written in the
     /// background.
-    pub async fn append(&self, session: &SessionId, kind: &str, sentence: impl Into<String>, data: Value) {
-        let handle = self.append_in_background(session, kind, sentence, data);
+    pub async fn append(&self, session: &SessionId, entry: NewTimelineEntry) {
+        let handle = self.append_in_background(session, entry);
         let _ = tokio::time::timeout(self.wait_limit, handle.wait()).await;
     }
 
     /// Appends an entry, which is written as soon as the database accepts it. The handle waits for that.
-    pub fn append_in_background(
-        &self,
-        session: &SessionId,
-        kind: &str,
-        sentence: impl Into<String>,
-        data: Value,
-    ) -> WriteHandle {
-        let sentence = sentence.into();
-        let machine = data.get("machine").and_then(Value::as_str);
-        tracing::info!(outcome = kind, session = %session, machine, "{sentence}");
-        let (handle, is_first) = self.buffer.append(session, NewTimelineEntry::new(clock::now(), kind, sentence).with(data));
+    pub fn append_in_background(&self, session: &SessionId, entry: NewTimelineEntry) -> WriteHandle {
+        log_entry(session, &entry);
+        let (handle, is_first) = self.buffer.append(session, entry);
         if is_first {
             let writer = Writer { timeline: self.clone(), session: session.clone(), done: false };
             self.tasks.spawn(writer.run());
@@ -88,18 +80,10 @@ impl Timeline {
     ///
     /// # Errors
     /// The database cannot be written; nothing was written.
-    pub async fn append_durably(
-        &self,
-        session: &SessionId,
-        kind: &str,
-        sentence: String,
-        data: Value,
-    ) -> Result<(), StoreError> {
-        let machine = data.get("machine").and_then(Value::as_str);
-        tracing::info!(outcome = kind, session = %session, machine, "{sentence}");
-        let event = NewTimelineEntry::new(clock::now(), kind, sentence).with(data);
+    pub async fn append_durably(&self, session: &SessionId, entry: NewTimelineEntry) -> Result<(), StoreError> {
+        log_entry(session, &entry);
         self.flush(session).await;
-        self.store.append_entry(session, event).await?;
+        self.store.append_entry(session, entry).await?;
         self.notify(session);
         Ok(())
     }
@@ -109,6 +93,16 @@ impl Timeline {
             active.notify();
         }
     }
+}
+
+/// A timeline entry of the present moment.
+pub fn entry(kind: TimelineKind, sentence: impl Into<String>) -> NewTimelineEntry {
+    NewTimelineEntry::new(clock::now(), kind, sentence)
+}
+
+fn log_entry(session: &SessionId, entry: &NewTimelineEntry) {
+    let machine = entry.data.get("machine").and_then(Value::as_str);
+    tracing::info!(outcome = entry.kind.as_str(), session = %session, machine, "{}", entry.sentence);
 }
 
 /// Writes one session's buffered entries; ends when the buffer is empty. The server's stop waits for it.
@@ -121,8 +115,8 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         let Self { timeline, session, .. } = &self;
-        while let Some((number, event)) = timeline.buffer.next(session) {
-            self.write(event).await;
+        while let Some((number, entry)) = timeline.buffer.next(session) {
+            self.write(entry).await;
             timeline.buffer.mark_written(session, number);
             timeline.notify(session);
         }
@@ -130,21 +124,21 @@ impl Writer {
     }
 
     /// Writes one entry, with retries while the database is unavailable.
-    async fn write(&self, event: NewTimelineEntry) {
+    async fn write(&self, entry: NewTimelineEntry) {
         let Self { timeline, session, .. } = self;
         let mut retry_ms = RETRY_MS_MIN;
         while !timeline.buffer.is_closed() {
-            match timeline.store.append_entry(session, event.clone()).await {
+            match timeline.store.append_entry(session, entry.clone()).await {
                 Ok(Some(_)) => return,
                 Ok(None) => {
-                    tracing::warn!(outcome = "timeline_full", session = %session, kind = event.kind, "timeline entry dropped; the timeline is full");
+                    tracing::warn!(outcome = "timeline_full", session = %session, kind = entry.kind.as_str(), "timeline entry dropped; the timeline is full");
                     return;
                 }
                 Err(error) if error.kind() == StoreErrorKind::Unavailable => {
-                    tracing::warn!(outcome = "timeline_delayed", session = %session, kind = event.kind, error = %chain(&error), "timeline entry delayed");
+                    tracing::warn!(outcome = "timeline_delayed", session = %session, kind = entry.kind.as_str(), error = %chain(&error), "timeline entry delayed");
                 }
                 Err(error) => {
-                    tracing::error!(outcome = "timeline_lost", session = %session, kind = event.kind, error = %chain(&error), "timeline entry lost");
+                    tracing::error!(outcome = "timeline_lost", session = %session, kind = entry.kind.as_str(), error = %chain(&error), "timeline entry lost");
                     return;
                 }
             }

@@ -2,8 +2,8 @@
 //! stored nowhere else in plaintext.
 //!
 //! ```text
-//!  start ─▶ queue ─▶ machine ─▶ claim with files ─▶ command ─▶ CredentialChecked ─▶ health
-//!                       ▲          │ next machine                └▶ UseCompleted ─▶ completed, machine stopped
+//!  start ─▶ queue ─▶ machine ─▶ claim with files ─▶ command ─▶ Checked ─▶ health
+//!                       ▲          │ next machine                └▶ Completed ─▶ completed, machine stopped
 //!                       └──────────┘
 //! ```
 //!
@@ -15,4 +15,4 @@ pub mod install_files;
 mod use_events;
 
 pub use install_files::{COMMAND_LOST, is_command_lost};
-pub use use_events::{CHECK_INCONCLUSIVE, UseEvent, command_entry, outcome_sentence};
+pub use use_events::{apply, command_entry, outcome_sentence};

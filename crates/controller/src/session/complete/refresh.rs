@@ -2,10 +2,16 @@
 //! last delivery wins.
 
 use super::{ValidatedDelivery, discard, verify_stored};
-use crate::{api_error::ApiError, clock, credentials, session::context::SessionContext};
-use anteroom_store::{CredentialUse, NewCredential, NewTimelineEntry, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex};
-use anteroom_wire::{TimelineKind, 
-    Problem,
+use crate::{
+    api_error::ApiError,
+    clock, credentials,
+    session::{context::SessionContext, timeline::entry},
+};
+use anteroom_store::{
+    CredentialUse, NewCredential, NewTimelineEntry, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex,
+};
+use anteroom_wire::{
+    Problem, TimelineKind,
     agent::{DeliveryResult, UsePurpose},
 };
 use serde_json::json;
@@ -47,7 +53,7 @@ pub(super) async fn refresh(
         at_ms: clock::now(),
     };
     context.timeline.flush(&row.id).await;
-    let event_for = |revisions| event(credential_use, revisions);
+    let event_for = |revisions| refreshed_entry(credential_use, revisions);
     match context.store.refresh_credential(&refresh, event_for).await? {
         Refreshed::Stored { credential, revisions, .. } => {
             verify_stored(context, &credential.id, credential.revision, validated).await?;
@@ -69,14 +75,12 @@ pub(super) async fn refresh(
 async fn not_refreshed(context: &SessionContext, row: &SessionRow, credential_use: &CredentialUse) -> ApiError {
     let sentence =
         "The tool changed the credential, which was delivered or deleted while it was in use: the change is lost.";
-    context
-        .timeline
-        .append(&row.id, "credential_not_refreshed", sentence, json!({ "credential": credential_use.credential }))
-        .await;
+    let entry = entry(TimelineKind::CredentialNotRefreshed, sentence);
+    context.timeline.append(&row.id, entry.data(json!({ "credential": credential_use.credential }))).await;
     ApiError::new(Problem::UnknownCredential, "it was delivered or deleted while it was in use")
 }
 
-fn event(credential_use: &CredentialUse, revisions: Revisions) -> NewTimelineEntry {
+fn refreshed_entry(credential_use: &CredentialUse, revisions: Revisions) -> NewTimelineEntry {
     let Revisions { installed, replaced, stored } = revisions;
     let mut sentence = format!("The tool changed the credential; it was sealed and stored as revision {stored}.");
     if replaced != installed {
@@ -85,5 +89,5 @@ fn event(credential_use: &CredentialUse, revisions: Revisions) -> NewTimelineEnt
         );
     }
     let data = json!({ "credential": credential_use.credential, "installed": installed, "replaced": replaced, "revision": stored });
-    NewTimelineEntry::new(clock::now(), TimelineKind::CredentialRefreshed, sentence).with(data)
+    entry(TimelineKind::CredentialRefreshed, sentence).data(data)
 }

@@ -7,8 +7,8 @@ use super::{
     timeline_view::{TimelineView, elapsed, quoted, text, when},
 };
 use anteroom_store::TimelineRow;
-use anteroom_wire::{TimelineKind, 
-    Problem,
+use anteroom_wire::{
+    Problem, TimelineKind,
     agent::{CaptureState, Stage},
     diagnosis::Verdict,
 };
@@ -112,7 +112,8 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &Supervi
         return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last(TimelineKind::MachineReady));
     }
     // A command can change its credential and run on: only the agent's state shows whether the change is being delivered.
-    let accepted = sign_in::candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateAccepted && using.is_none());
+    let accepted =
+        sign_in::candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateAccepted && using.is_none());
     if accepted.is_some() || matches!(supervisor.capture, CaptureState::Delivering { .. }) {
         let sentence = "A valid credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
@@ -128,8 +129,7 @@ fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &Supervi
 /// The last viewer was disconnected because the desktop did not answer.
 fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let kinds = [TimelineKind::ViewerJoined, TimelineKind::ViewerDisconnected, TimelineKind::ViewerRejected];
-    let is_desktop_viewer =
-        |entry: &&TimelineRow| kinds.contains(&entry.kind) && text(entry, "socket") != "terminal";
+    let is_desktop_viewer = |entry: &&TimelineRow| kinds.contains(&entry.kind) && text(entry, "socket") != "terminal";
     let last = timeline.machine.iter().rfind(is_desktop_viewer)?;
     let unreachable = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
     if !unreachable.contains(&text(last, "reason")) {
@@ -160,5 +160,9 @@ fn waiting_for_user<'a>(
     };
     let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted));
     let sentence = format!("The machine is ready, {step}, and {viewers}: the session waits for the user.");
-    Finding::new(Verdict::WaitingForUser, sentence, ready.into_iter().chain(timeline.last(TimelineKind::CliStarted)).chain(shown))
+    Finding::new(
+        Verdict::WaitingForUser,
+        sentence,
+        ready.into_iter().chain(timeline.last(TimelineKind::CliStarted)).chain(shown),
+    )
 }

@@ -11,7 +11,8 @@ use super::{
 use crate::clock::rfc3339;
 use anteroom_machine::ExitReason;
 use anteroom_store::SessionOutcome;
-use anteroom_wire::{TimelineKind, 
+use anteroom_wire::{
+    TimelineKind,
     agent::{CliState, Stage},
     diagnosis::{Component, ComponentState, ComponentStatus, Verdict},
 };
@@ -128,7 +129,10 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
     if matches!(progress, Some(MachineProgress::Queued { .. } | MachineProgress::Lost)) {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
-    let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted)).or(timeline.last(TimelineKind::ClaimFailed));
+    let ready = timeline
+        .last(TimelineKind::MachineReady)
+        .or(timeline.last(TimelineKind::MachineAdopted))
+        .or(timeline.last(TimelineKind::ClaimFailed));
     match ready {
         Some(entry) => {
             let failed = timeline.machine.iter().rfind(|entry| {
@@ -194,7 +198,9 @@ fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
     let started = timeline.last(TimelineKind::CliStarted);
-    let exit = timeline.last(TimelineKind::CliExited).filter(|exit| started.is_none_or(|started| started.number < exit.number));
+    let exit = timeline
+        .last(TimelineKind::CliExited)
+        .filter(|exit| started.is_none_or(|started| started.number < exit.number));
     if let Some(exit) = exit {
         let code = number(exit, "code").unwrap_or_default();
         let delivered = candidate(timeline).is_some_and(|last| last.kind != TimelineKind::CandidateRejected)
@@ -209,7 +215,11 @@ fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
         Some(entry) => observation(ComponentState::Ok, format!("It was started at {}.", when(entry))),
         None if running => observation(ComponentState::Ok, "It is running."),
         None => {
-            match timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::StageFailed && text(entry, "stage") == "cli") {
+            match timeline
+                .machine
+                .iter()
+                .rfind(|entry| entry.kind == TimelineKind::StageFailed && text(entry, "stage") == "cli")
+            {
                 Some(failed) => observation(
                     ComponentState::Failed,
                     format!("It could not be started: {}.", quoted(text(failed, "error"))),

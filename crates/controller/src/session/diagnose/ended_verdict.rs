@@ -7,7 +7,7 @@ use super::{
 use crate::clock::rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, SessionOutcome, TimelineRow};
-use anteroom_wire::{TimelineKind, Problem, diagnosis::Verdict};
+use anteroom_wire::{Problem, TimelineKind, diagnosis::Verdict};
 
 /// The verdict on an ended session.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
@@ -194,14 +194,21 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
     let detail =
         end.reason.detail.as_deref().map_or_else(String::new, |detail| format!(" ({})", detail.trim_end_matches('.')));
     let sentence = format!("The session ended at {at} because {cause}{detail}{}", consequences(timeline, end));
-    Finding::new(verdict, sentence, timeline.last(TimelineKind::ViewerDisconnected).into_iter().chain(timeline.last(TimelineKind::MachineReady)))
+    Finding::new(
+        verdict,
+        sentence,
+        timeline.last(TimelineKind::ViewerDisconnected).into_iter().chain(timeline.last(TimelineKind::MachineReady)),
+    )
 }
 
 /// Entries of viewers that were disconnected, or whose WebSocket or ticket was rejected, because the session had ended.
 fn affected_viewers<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a TimelineRow> {
     let code = end.reason.problem.code();
     let of = |kind| timeline.of_kind(kind).filter(move |entry| text(entry, "reason") == code);
-    of(TimelineKind::ViewerDisconnected).chain(of(TimelineKind::ViewerRejected)).chain(of(TimelineKind::TicketRejected)).collect()
+    of(TimelineKind::ViewerDisconnected)
+        .chain(of(TimelineKind::ViewerRejected))
+        .chain(of(TimelineKind::TicketRejected))
+        .collect()
 }
 
 /// The consequences for viewers and for the credential, as the end of a sentence.
@@ -209,7 +216,11 @@ fn consequences(timeline: &TimelineView<'_>, end: &End) -> String {
     let mut sentence = String::new();
     let affected_viewers = affected_viewers(timeline, end);
     for (kind, one, many) in [
-        (TimelineKind::ViewerDisconnected, "a connected viewer was disconnected", "connected viewers were disconnected"),
+        (
+            TimelineKind::ViewerDisconnected,
+            "a connected viewer was disconnected",
+            "connected viewers were disconnected",
+        ),
         (TimelineKind::ViewerRejected, "the viewer's WebSocket was rejected", "viewers' WebSockets were rejected"),
         (TimelineKind::TicketRejected, "the viewer's ticket was rejected", "viewers' tickets were rejected"),
     ] {

@@ -10,8 +10,8 @@ use super::{
     timeline_view::{TimelineView, text, when},
 };
 use anteroom_store::TimelineRow;
-use anteroom_wire::{TimelineKind, 
-    Problem,
+use anteroom_wire::{
+    Problem, TimelineKind,
     diagnosis::{Component, ComponentState, Verdict},
 };
 
@@ -26,7 +26,10 @@ pub struct ExternalMachineConfig {
 
 /// The last connection attempt whose result differed from the one before.
 fn last_dial<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
-    timeline.all.iter().rfind(|entry| matches!(entry.kind, TimelineKind::DesktopConnected | TimelineKind::DesktopConnectFailed))
+    timeline
+        .all
+        .iter()
+        .rfind(|entry| matches!(entry.kind, TimelineKind::DesktopConnected | TimelineKind::DesktopConnectFailed))
 }
 
 /// The machine's name, with its address if the caller may see it.
@@ -68,8 +71,9 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
         when(last),
         text(last, "detail")
     );
-    let refused =
-        timeline.of_kind(TimelineKind::ViewerRejected).filter(|entry| entry.number > last.number && text(entry, "reason") == code);
+    let refused = timeline
+        .of_kind(TimelineKind::ViewerRejected)
+        .filter(|entry| entry.number > last.number && text(entry, "reason") == code);
     Some(Finding::new(verdict, sentence, [last].into_iter().chain(refused)))
 }
 
@@ -96,7 +100,8 @@ pub(super) fn waiting_for_user<'a>(
     let sentence = format!(
         "The external machine {machine} serves the session: {desktop}, {viewers}, {agent}; the session waits for the user."
     );
-    let evidence = timeline.of_kind(TimelineKind::Accepted).chain(last_dial(timeline)).chain(last_agent_entry(timeline));
+    let evidence =
+        timeline.of_kind(TimelineKind::Accepted).chain(last_dial(timeline)).chain(last_agent_entry(timeline));
     Some(Finding::new(Verdict::WaitingForUser, sentence, evidence))
 }
 

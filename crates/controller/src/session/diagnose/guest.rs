@@ -5,7 +5,7 @@ use super::{
     timeline_view::{TimelineView, number, quoted, quoted_last_lines, text, when},
 };
 use anteroom_store::TimelineRow;
-use anteroom_wire::{diagnosis::Verdict, TimelineKind};
+use anteroom_wire::{TimelineKind, diagnosis::Verdict};
 
 /// The exit code of a process that the kernel killed because memory ran out: 128 + SIGKILL.
 const KILLED: i64 = 137;

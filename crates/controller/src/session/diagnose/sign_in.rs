@@ -5,7 +5,7 @@ use super::{
     timeline_view::{TimelineView, host_and_port, last_lines, listed, number, quoted, quoted_last_lines, text, when},
 };
 use anteroom_store::TimelineRow;
-use anteroom_wire::{TimelineKind, Problem, agent::CaptureState, diagnosis::Verdict};
+use anteroom_wire::{Problem, TimelineKind, agent::CaptureState, diagnosis::Verdict};
 
 /// A tool's exit is attributed to a denied request at most this long before it, milliseconds.
 pub(super) const ATTRIBUTION_MS: u64 = 30_000;
@@ -58,8 +58,10 @@ pub(super) fn delivery_rejected<'a>(input: &Input<'_>, timeline: &TimelineView<'
 /// The entry of the last rejected delivery of this machine, unless a newer candidate was found. Deliveries with a wrong token
 /// are ignored.
 pub(super) fn rejected_delivery<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
-    let last =
-        timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::DeliveryRejected && text(entry, "by") == "machine")?;
+    let last = timeline
+        .machine
+        .iter()
+        .rfind(|entry| entry.kind == TimelineKind::DeliveryRejected && text(entry, "by") == "machine")?;
     candidate(timeline).is_none_or(|candidate| candidate.number < last.number).then_some(last)
 }
 
@@ -81,13 +83,18 @@ pub(super) fn delivery_failing<'a>(input: &Input<'_>, timeline: &TimelineView<'a
         "A valid credential was found and could not be delivered in {attempts} attempts{since}: {}; nothing is stored yet and the machine keeps the credential.",
         quoted(&error)
     );
-    let evidence = [timeline.last(TimelineKind::CandidateAccepted), timeline.last(TimelineKind::DeliveryRetry)].into_iter().flatten();
+    let evidence = [timeline.last(TimelineKind::CandidateAccepted), timeline.last(TimelineKind::DeliveryRetry)]
+        .into_iter()
+        .flatten();
     Some(Finding::new(Verdict::DeliveryFailing, sentence, evidence))
 }
 
 fn not_started<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     // The entry has the stage of the program that could not be started; a later start of the tool makes it obsolete.
-    let stage = timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::StageFailed && text(entry, "stage") == "cli")?;
+    let stage = timeline
+        .machine
+        .iter()
+        .rfind(|entry| entry.kind == TimelineKind::StageFailed && text(entry, "stage") == "cli")?;
     if timeline.last(TimelineKind::CliStarted).is_some_and(|started| started.number > stage.number) {
         return None;
     }
@@ -97,7 +104,11 @@ fn not_started<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Fin
         when(stage),
         quoted(text(stage, "error"))
     );
-    Some(Finding::new(Verdict::CliNotStarted, sentence, [stage].into_iter().chain(timeline.last(TimelineKind::ChildExited))))
+    Some(Finding::new(
+        Verdict::CliNotStarted,
+        sentence,
+        [stage].into_iter().chain(timeline.last(TimelineKind::ChildExited)),
+    ))
 }
 
 /// The tool's exit and its code, if it is after the last start and no credential was accepted.
@@ -199,7 +210,8 @@ fn egress_unreachable<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Opt
     let reached = timeline.of_kind(TimelineKind::EgressAllowed).next().is_some();
     let shown = timeline.last(TimelineKind::SignInUrl).or(timeline.last(TimelineKind::DeviceCode)).is_some()
         || input.supervisor.as_ref().is_some_and(|supervisor| supervisor.signing_in);
-    let unreachable: Vec<_> = timeline.of_kind(TimelineKind::EgressDenied).filter(|entry| !is_denied_by_policy(entry)).collect();
+    let unreachable: Vec<_> =
+        timeline.of_kind(TimelineKind::EgressDenied).filter(|entry| !is_denied_by_policy(entry)).collect();
     if reached || shown || unreachable.is_empty() {
         return None;
     }

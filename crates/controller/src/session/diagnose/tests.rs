@@ -13,8 +13,8 @@ mod sign_in;
 use super::{ExternalMachineConfig, Input, MachineProgress, SupervisorSnapshot, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, Reason, RowStatus, SessionOutcome, SessionRow, TimelineRow};
-use anteroom_wire::{TimelineKind, 
-    CallerId, CredentialId, MachineId, Problem, SessionId,
+use anteroom_wire::{
+    CallerId, CredentialId, MachineId, Problem, SessionId, TimelineKind,
     agent::{CaptureState, CliState},
     diagnosis::{Component, ComponentState, Diagnosis, Verdict},
 };
@@ -81,16 +81,10 @@ impl Case {
         case
     }
 
-    fn entry(mut self, kind: &str, data: Value) -> Self {
+    fn entry(mut self, kind: TimelineKind, data: Value) -> Self {
         let number = self.timeline.len() as u64 + 1;
         let sentence = format!("{kind} happened.");
-        self.timeline.push(TimelineRow {
-            number,
-            at_ms: STARTED_MS + number * 1_000,
-            kind: kind.into(),
-            sentence,
-            data,
-        });
+        self.timeline.push(TimelineRow { number, at_ms: STARTED_MS + number * 1_000, kind, sentence, data });
         self
     }
 
@@ -140,15 +134,18 @@ impl Case {
     }
 
     fn delivery_rejected(self, by: &str, problem: Problem) -> Self {
-        self.entry(TimelineKind::DeliveryRejected, json!({ "by": by, "reason": problem.code(), "detail": "missing /token" }))
+        self.entry(
+            TimelineKind::DeliveryRejected,
+            json!({ "by": by, "reason": problem.code(), "detail": "missing /token" }),
+        )
     }
 
-    fn viewer(self, kind: &str, problem: Option<Problem>) -> Self {
+    fn viewer(self, kind: TimelineKind, problem: Option<Problem>) -> Self {
         self.entry(kind, json!({ "reason": problem.map(Problem::code), "bytes_down": 4_000 }))
     }
 
     /// The session ended.
-    fn ended(mut self, kind: &str, problem: Problem, detail: &str) -> Self {
+    fn ended(mut self, kind: TimelineKind, problem: Problem, detail: &str) -> Self {
         self = self.entry(kind, json!({ "reason": problem.code() }));
         let outcome = match kind {
             TimelineKind::Completed => SessionOutcome::Completed(CredentialId::from_parts(1, [4; 10])),

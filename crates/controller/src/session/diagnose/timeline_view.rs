@@ -1,9 +1,9 @@
 //! Queries on a session's timeline, and formatting of timeline data in sentences.
 
-use anteroom_wire::TimelineKind;
 use crate::clock::{UnixMs, rfc3339};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::TimelineRow;
+use anteroom_wire::TimelineKind;
 use serde_json::Value;
 
 /// The most characters of a guest's text that a sentence quotes.
@@ -37,12 +37,12 @@ impl<'a> TimelineView<'a> {
     }
 
     /// All entries of this kind, for all machines.
-    pub(super) fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &'a TimelineRow> + use<'a> {
+    pub(super) fn of_kind(&self, kind: TimelineKind) -> impl Iterator<Item = &'a TimelineRow> + use<'a> {
         self.all.iter().filter(move |entry| entry.kind == kind)
     }
 
     /// The last entry of this kind for the last machine.
-    pub(super) fn last(&self, kind: &str) -> Option<&'a TimelineRow> {
+    pub(super) fn last(&self, kind: TimelineKind) -> Option<&'a TimelineRow> {
         self.machine.iter().rfind(|entry| entry.kind == kind)
     }
 
@@ -58,7 +58,7 @@ impl<'a> TimelineView<'a> {
 
     /// The entry for the end of the session.
     pub(super) fn end(&self) -> Option<&'a TimelineRow> {
-        self.all.iter().rfind(|entry| matches!(entry.kind, TimelineKind::Completed | TimelineKind::Cancelled | TimelineKind::Expired | TimelineKind::Failed))
+        self.all.iter().rfind(|entry| entry.kind.is_session_end())
     }
 }
 

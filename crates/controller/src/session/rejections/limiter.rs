@@ -1,7 +1,7 @@
 //! Limits how often a rejected request is recorded: the first of a kind at once, the others as a count.
 
 use crate::api_error::ApiError;
-use anteroom_wire::{Problem, SessionId};
+use anteroom_wire::{Problem, SessionId, TimelineKind};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -30,11 +30,11 @@ pub enum RejectedRequest {
 
 impl RejectedRequest {
     /// The kind of the timeline entry.
-    pub(super) fn kind(self) -> &'static str {
+    pub(super) fn kind(self) -> TimelineKind {
         match self {
-            Self::Desktop | Self::Terminal => "viewer_rejected",
-            Self::DesktopTicket | Self::TerminalTicket => "ticket_rejected",
-            Self::Delivery | Self::UnauthorizedDelivery => "delivery_rejected",
+            Self::Desktop | Self::Terminal => TimelineKind::ViewerRejected,
+            Self::DesktopTicket | Self::TerminalTicket => TimelineKind::TicketRejected,
+            Self::Delivery | Self::UnauthorizedDelivery => TimelineKind::DeliveryRejected,
         }
     }
 

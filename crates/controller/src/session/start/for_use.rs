@@ -1,10 +1,10 @@
 //! Starts a session that uses a stored credential.
 
 use super::super::{active_session::ActiveSession, supervisor};
-use crate::{admission, api_error::ApiError, auth::Caller, clock, credentials, random, session::launcher::Launcher};
-use anteroom_store::{Created, CredentialRow, CredentialUse, NewTimelineEntry, NewSession, SessionPurpose, SessionRow};
-use anteroom_wire::{TimelineKind, 
-    CallerId, CredentialId, Problem, SessionId,
+use crate::{admission, api_error::ApiError, caller::Caller, clock, credentials, random, session::launcher::Launcher};
+use anteroom_store::{Created, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow};
+use anteroom_wire::{
+    CallerId, CredentialId, Problem, SessionId, TimelineKind,
     agent::UsePurpose,
     api::UseRequest,
     provider::{Provider, StoragePolicy},
@@ -70,8 +70,8 @@ pub(crate) async fn start_for(
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command is stored before the row, so that it exists when the session runs.
     launcher.exec_cache.store_argv(&id, request.argv.clone(), |session| launcher.sessions.get(session).is_some());
-    let event = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).with(data);
-    match launcher.store.create_session(&new, event).await? {
+    let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).data(data);
+    match launcher.store.create_session(&new, entry).await? {
         Created::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
             let session = ActiveSession::new(id, Arc::new(provider), 1, &launcher.close_signal);

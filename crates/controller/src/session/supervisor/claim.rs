@@ -3,13 +3,15 @@
 use crate::{
     api_error::chain,
     clock, random,
-    session::context::SessionContext,
-    session::{active_session::ActiveSession, change_method, use_credential::install_files},
+    session::{
+        active_session::ActiveSession, change_method, context::SessionContext, timeline::entry,
+        use_credential::install_files,
+    },
 };
 use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, NewTimelineEntry, Sha256Hex, Transition};
-use anteroom_wire::{TimelineKind, 
-    Base64, MachineId, Secret,
+use anteroom_store::{Change, Expect, Sha256Hex, Transition};
+use anteroom_wire::{
+    Base64, MachineId, Secret, TimelineKind,
     agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry, UseCredential},
 };
 use serde_json::json;
@@ -62,9 +64,9 @@ pub(super) async fn claim(
         format!("The machine is ready; {} was started in it.", session.provider().name)
     };
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.hello.clis });
-    let event = NewTimelineEntry::new(clock::now(), TimelineKind::MachineReady, sentence).with(data);
+    let entry = entry(TimelineKind::MachineReady, sentence).data(data);
     context.timeline.flush(&session.id).await;
-    match context.store.transition(&session.id, Expect::Active, change, event).await {
+    match context.store.transition(&session.id, Expect::Active, change, entry).await {
         Ok(Transition::Done { .. }) => session.notify(),
         Ok(Transition::Conflict(_)) => {}
         // The claim itself succeeded; the row is only informative.
@@ -89,7 +91,7 @@ async fn resync_adopted(
     });
     if from_earlier_server {
         let sentence = "The server adopted the running machine without changing anything in it.";
-        context.timeline.append(&session.id, "machine_adopted", sentence, json!({})).await;
+        context.timeline.append(&session.id, entry(TimelineKind::MachineAdopted, sentence).data(json!({}))).await;
     }
     change_method::resync_method(context, session, channels, &sign_in).await
 }
@@ -99,8 +101,8 @@ async fn renew_token(context: &SessionContext, session: &ActiveSession, token: &
     let hash = Sha256Hex::of_secret(token);
     let change = Change::new().agent_token(Some(hash.clone()));
     let sentence = "The server adopted the machine before it was claimed.";
-    let event = NewTimelineEntry::new(clock::now(), TimelineKind::MachineAdopted, sentence);
-    match context.store.transition(&session.id, Expect::Active, change, event).await {
+    let entry = entry(TimelineKind::MachineAdopted, sentence);
+    match context.store.transition(&session.id, Expect::Active, change, entry).await {
         Ok(Transition::Done { .. }) => {
             session.update(|state| state.agent_token = Some(hash));
             Ok(())

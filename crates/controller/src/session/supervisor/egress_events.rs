@@ -1,7 +1,9 @@
 //! The egress gate of one session's machines; its decisions are recorded on the session's timeline.
 
-use crate::{session::active_session::ActiveSession, session::launcher::Launcher};
+use crate::session::{active_session::ActiveSession, launcher::Launcher, timeline::entry};
 use anteroom_egress::{EgressDecision, MachineGate, SummaryLine};
+use anteroom_store::NewTimelineEntry;
+use anteroom_wire::TimelineKind;
 use serde_json::json;
 use std::sync::{Arc, Weak};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,30 +27,25 @@ pub(super) fn open(launcher: &Launcher, session: &Arc<ActiveSession>) -> DropGua
 fn record_decision(launcher: &Launcher, session: &Weak<ActiveSession>, decision: &EgressDecision) {
     let Some(session) = session.upgrade() else { return };
     let Some(line) = session.egress_summary().record(decision) else { return };
-    let (kind, sentence, data) = timeline_entry(line);
-    let launcher = launcher.clone();
-    launcher.clone().tasks.spawn(async move { launcher.timeline.append(&session.id, kind, sentence, data).await });
+    let (launcher, entry) = (launcher.clone(), timeline_entry(line));
+    launcher.clone().tasks.spawn(async move { launcher.timeline.append(&session.id, entry).await });
 }
 
-fn timeline_entry(line: SummaryLine) -> (&'static str, String, serde_json::Value) {
+fn timeline_entry(line: SummaryLine) -> NewTimelineEntry {
     match line {
         SummaryLine::FirstGranted { host, port, address, overridden, connect_ms } => {
             let by = if overridden { ", answered by this server's configuration" } else { "" };
-            (
-                "egress_allowed",
-                format!("The machine reached {host}:{port}{by}."),
-                json!({ "host": host, "port": port, "address": address, "overridden": overridden, "connect_ms": connect_ms }),
-            )
+            let data = json!({ "host": host, "port": port, "address": address, "overridden": overridden, "connect_ms": connect_ms });
+            entry(TimelineKind::EgressAllowed, format!("The machine reached {host}:{port}{by}.")).data(data)
         }
-        SummaryLine::FirstFailed { host, port, problem, detail } => (
-            "egress_denied",
-            format!("The machine requested {host}:{port} and was denied: {}", problem.sentence()),
-            json!({ "host": host, "port": port, "reason": problem.code(), "detail": detail }),
-        ),
-        SummaryLine::LimitReached { names_max } => (
-            "egress_full",
-            format!("The machine requested more than {names_max} names; further ones are only counted."),
-            json!({ "names_max": names_max }),
-        ),
+        SummaryLine::FirstFailed { host, port, problem, detail } => {
+            let sentence = format!("The machine requested {host}:{port} and was denied: {}", problem.sentence());
+            let data = json!({ "host": host, "port": port, "reason": problem.code(), "detail": detail });
+            entry(TimelineKind::EgressDenied, sentence).data(data)
+        }
+        SummaryLine::LimitReached { names_max } => {
+            let sentence = format!("The machine requested more than {names_max} names; further ones are only counted.");
+            entry(TimelineKind::EgressFull, sentence).data(json!({ "names_max": names_max }))
+        }
     }
 }

@@ -8,13 +8,14 @@ use crate::{
         change_method,
         lifecycle::{Command, Entry, Event, PublishedState, RestartRejection},
         status::{Progress, stage_of},
+        timeline::entry,
     },
 };
 use anteroom_machine::{StartError, State, StopReason};
-use anteroom_store::Sha256Hex;
-use anteroom_wire::{MachineId, Problem, agent::Stage};
+use anteroom_store::{NewTimelineEntry, Sha256Hex};
+use anteroom_wire::{MachineId, Problem, TimelineKind, agent::Stage};
 use futures_util::FutureExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -106,7 +107,8 @@ impl Driver {
             StartError::Duplicate => Problem::Internal,
         };
         let detail = chain(&error);
-        self.append("machine_start_failed", format!("No machine could be started: {detail}."), json!({})).await;
+        let sentence = format!("No machine could be started: {detail}.");
+        self.append(entry(TimelineKind::MachineStartFailed, sentence).data(json!({}))).await;
         Event::StartFailed { problem, detail }
     }
 
@@ -176,9 +178,9 @@ impl Driver {
         });
     }
 
-    async fn record(&mut self, entry: Entry) {
+    async fn record(&mut self, to_record: Entry) {
         let machine = self.running.as_ref().map(|running| running.machine.clone());
-        match entry {
+        match to_record {
             Entry::MachineExited => self.record_machine_exit(false).await,
             Entry::MachineExitedAndRemoved => self.record_machine_exit(true).await,
             Entry::MachineRemoved => self.record_removal().await,
@@ -189,7 +191,7 @@ impl Driver {
             Entry::ChannelLost => self.record_channel_lost(),
             Entry::ChannelReopened => {
                 let sentence = "The channel to the machine's agent was opened again.";
-                self.append("channel_reopened", sentence.to_owned(), json!({})).await;
+                self.append(entry(TimelineKind::ChannelReopened, sentence).data(json!({}))).await;
                 if let Some(State::Ready { channels }) =
                     self.running.as_ref().map(|running| running.state.borrow().clone())
                 {
@@ -198,10 +200,11 @@ impl Driver {
             }
             Entry::ClaimFailed { why } => {
                 let sentence = format!("The machine could not be claimed: {why}.");
-                self.append("claim_failed", sentence, json!({ "machine": machine })).await;
+                self.append(entry(TimelineKind::ClaimFailed, sentence).data(json!({ "machine": machine }))).await;
             }
             Entry::RestartRequested => {
-                self.append("restart_requested", "Another machine was requested.".to_owned(), json!({})).await;
+                let sentence = "Another machine was requested.";
+                self.append(entry(TimelineKind::RestartRequested, sentence).data(json!({}))).await;
             }
             Entry::RestartRejected(why) => {
                 let (reason, sentence) = match why {
@@ -211,7 +214,7 @@ impl Driver {
                     RestartRejection::NoMachineLeft => ("none_left", "the session has used all its machines"),
                 };
                 let sentence = format!("The request for another machine was rejected: {sentence}.");
-                self.append("restart_rejected", sentence, json!({ "reason": reason })).await;
+                self.append(entry(TimelineKind::RestartRejected, sentence).data(json!({ "reason": reason }))).await;
             }
             Entry::EgressTotals => self.record_egress_totals().await,
         }
@@ -235,16 +238,9 @@ impl Driver {
                 matches!(state.progress, Progress::Preparing { .. }) && state.machine.as_ref() == Some(&machine);
             if is_still_lost {
                 let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+                let sentence = format!("The channel to the machine's agent broke{why}.");
                 let data = json!({ "at": at, "error": last_error });
-                launcher
-                    .timeline
-                    .append(
-                        &session.id,
-                        "channel_lost",
-                        format!("The channel to the machine's agent broke{why}."),
-                        data,
-                    )
-                    .await;
+                launcher.timeline.append(&session.id, entry(TimelineKind::ChannelLost, sentence).data(data)).await;
             }
         });
     }
@@ -253,11 +249,11 @@ impl Driver {
         let totals = self.session.egress_summary().totals();
         if !totals.is_empty() {
             let sentence = format!("The machine requested {} host name(s).", totals.len());
-            self.append("egress_totals", sentence, json!({ "names": totals })).await;
+            self.append(entry(TimelineKind::EgressTotals, sentence).data(json!({ "names": totals }))).await;
         }
     }
 
-    pub(super) async fn append(&mut self, kind: &str, sentence: String, data: Value) {
-        self.launcher.timeline.append(&self.session.id, kind, sentence, data).await;
+    pub(super) async fn append(&mut self, entry: NewTimelineEntry) {
+        self.launcher.timeline.append(&self.session.id, entry).await;
     }
 }

@@ -7,19 +7,19 @@
 use super::{claim, deadlines};
 use crate::{
     api_error::chain,
-    clock,
-    session::launcher::Launcher,
     session::{
         active_session::ActiveSession,
         end,
+        launcher::Launcher,
         lifecycle::{EndKind, Event},
         queue::{MachinePermit, QueueTicket},
         status::Progress,
+        timeline,
     },
 };
 use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, Sha256Hex, Transition};
-use anteroom_wire::{TimelineKind, MachineId, Problem, Secret};
+use anteroom_wire::{MachineId, Problem, Secret, TimelineKind};
 use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
@@ -100,11 +100,11 @@ pub(super) fn request_machine(
         .claimed_generation(None)
         .cli_started(false);
     Job::writing(async move {
-        let event = |now| {
-            NewTimelineEntry::new(now, TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
-                .with(json!({ "machine": machine, "generation": generation }))
+        let entry = || {
+            timeline::entry(TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
+                .data(json!({ "machine": machine, "generation": generation }))
         };
-        write(&launcher, &session, change, event, Event::RequestRecorded).await.into()
+        write(&launcher, &session, change, entry, Event::RequestRecorded).await.into()
     })
 }
 
@@ -122,11 +122,11 @@ pub(super) fn record_replacement(
         .agent_token(None)
         .replacement_reason(Some(Reason::new(problem, detail.as_str())));
     Job::writing(async move {
-        let event = |now| {
-            NewTimelineEntry::new(now, TimelineKind::MachineReplaced, format!("The machine is being replaced: {detail}."))
-                .with(json!({ "generation": generation, "reason": problem.code() }))
+        let entry = || {
+            timeline::entry(TimelineKind::MachineReplaced, format!("The machine is being replaced: {detail}."))
+                .data(json!({ "generation": generation, "reason": problem.code() }))
         };
-        write(&launcher, &session, change, event, Event::ReplacementRecorded).await.into()
+        write(&launcher, &session, change, entry, Event::ReplacementRecorded).await.into()
     })
 }
 
@@ -177,7 +177,7 @@ async fn write(
     launcher: &Launcher,
     session: &ActiveSession,
     change: Change,
-    event: impl Fn(clock::UnixMs) -> NewTimelineEntry,
+    entry: impl Fn() -> NewTimelineEntry,
     on_success: Event,
 ) -> Event {
     let mut wait = Duration::from_millis(20);
@@ -187,7 +187,7 @@ async fn write(
                 return Event::ServerStopping;
             }
         }
-        match launcher.store.transition(&session.id, Expect::Active, change.clone(), event(clock::now())).await {
+        match launcher.store.transition(&session.id, Expect::Active, change.clone(), entry()).await {
             Ok(Transition::Done { .. }) => {
                 session.notify();
                 return on_success;

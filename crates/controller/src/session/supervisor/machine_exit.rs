@@ -6,25 +6,26 @@
 //! ```
 
 use super::Driver;
-use crate::{api_error::chain, session::context::SessionContext};
+use crate::{
+    api_error::chain,
+    clock::{self, UnixMs},
+    session::{context::SessionContext, timeline::entry},
+};
 use anteroom_machine::{ExitReason, Receipt, State};
-use anteroom_store::{StoreError, TimelineRow};
-use anteroom_wire::{MachineId, SessionId};
+use anteroom_store::{NewTimelineEntry, StoreError, TimelineRow};
+use anteroom_wire::{MachineId, SessionId, TimelineKind};
 use serde_json::{Value, json};
 
-/// The kind of the entry about a machine's exit.
-pub(in crate::session) const MACHINE_EXITED: &str = "machine_exited";
-/// The kind of the entry about a machine's removal.
-const MACHINE_REMOVED: &str = "machine_removed";
 /// Entries read at once.
 const PAGE_ENTRIES: u32 = 500;
 
-/// Sentence and data of a [`MACHINE_EXITED`] entry.
+/// The entry about a machine's exit.
 pub(in crate::session) fn exit_entry(
+    at_ms: UnixMs,
     machine: &MachineId,
     why: &ExitReason,
     receipt: Option<&Receipt>,
-) -> (String, Value) {
+) -> NewTimelineEntry {
     let mut sentence = format!("{why}.");
     if let Some(first) = sentence.get(..1).map(str::to_uppercase) {
         sentence.replace_range(..1, &first);
@@ -33,7 +34,7 @@ pub(in crate::session) fn exit_entry(
     if let (Some(receipt), Some(data)) = (receipt, data.as_object_mut()) {
         data.insert("receipt".into(), json!(receipt));
     }
-    (sentence, data)
+    NewTimelineEntry::new(at_ms, TimelineKind::MachineExited, sentence).data(data)
 }
 
 /// Whether this machine's exit is on the session's timeline.
@@ -59,7 +60,8 @@ pub(in crate::session) async fn is_recorded(
 }
 
 fn records_exit_of(entry: &TimelineRow, machine: &MachineId) -> bool {
-    entry.kind == MACHINE_EXITED && entry.data.get("machine").and_then(Value::as_str) == Some(machine.as_str())
+    entry.kind == TimelineKind::MachineExited
+        && entry.data.get("machine").and_then(Value::as_str) == Some(machine.as_str())
 }
 
 impl Driver {
@@ -86,8 +88,7 @@ impl Driver {
             }
         }
         let receipt = receipt.filter(|_| with_receipt);
-        let (sentence, data) = exit_entry(&machine, &why, receipt.as_deref());
-        self.append(MACHINE_EXITED, sentence, data).await;
+        self.append(exit_entry(clock::now(), &machine, &why, receipt.as_deref())).await;
     }
 
     /// Records the removal and the keeper's receipt.
@@ -99,7 +100,8 @@ impl Driver {
             (Some(_), "") => "Nothing of the machine is left.".to_owned(),
             (Some(_), left) => format!("Leftovers of the machine: {left}."),
         };
-        self.append(MACHINE_REMOVED, sentence, json!({ "machine": machine, "receipt": receipt })).await;
+        let data = json!({ "machine": machine, "receipt": receipt });
+        self.append(entry(TimelineKind::MachineRemoved, sentence).data(data)).await;
     }
 
     /// Records that the cleanup did not finish in time.
@@ -116,6 +118,6 @@ impl Driver {
         };
         let (machine, within) = (running.machine.clone(), self.launcher.config.sessions.cleanup_timeout_s);
         let sentence = format!("The machine {what} was not removed within {within} s.");
-        self.append("machine_not_removed", sentence, json!({ "machine": machine })).await;
+        self.append(entry(TimelineKind::MachineNotRemoved, sentence).data(json!({ "machine": machine }))).await;
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::clock::UnixMs;
 use anteroom_store::NewTimelineEntry;
-use anteroom_wire::SessionId;
+use anteroom_wire::{SessionId, TimelineKind};
 use serde_json::json;
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,9 +16,6 @@ use std::{
     },
 };
 use tokio::sync::watch;
-
-/// The kind of the entry that replaces dropped entries.
-pub const ENTRIES_LOST: &str = "entries_lost";
 
 /// The buffers of all sessions of this server.
 #[derive(Debug)]
@@ -68,7 +65,7 @@ impl TimelineBuffer {
     }
 
     /// Appends an entry to its session's buffer. `true`: the buffer is new, and the caller must start its writer.
-    pub(super) fn append(&self, session: &SessionId, event: NewTimelineEntry) -> (WriteHandle, bool) {
+    pub(super) fn append(&self, session: &SessionId, entry: NewTimelineEntry) -> (WriteHandle, bool) {
         let mut sessions = self.sessions();
         let is_first = !sessions.contains_key(session);
         let buffer = sessions.entry(session.clone()).or_insert_with(|| SessionBuffer {
@@ -89,7 +86,7 @@ impl TimelineBuffer {
             (lost.count, lost.until_ms, lost.last) = (lost.count + 1, dropped.at_ms, number);
         }
         buffer.last += 1;
-        buffer.waiting.push_back((buffer.last, event));
+        buffer.waiting.push_back((buffer.last, entry));
         (WriteHandle(Some((buffer.last, buffer.written.subscribe()))), is_first)
     }
 
@@ -100,7 +97,10 @@ impl TimelineBuffer {
         if let Some(lost) = buffer.lost.take() {
             let sentence = format!("{} entries were lost: the database could not be written.", lost.count);
             let data = json!({ "count": lost.count, "until": crate::clock::rfc3339(lost.until_ms) });
-            return Some((lost.last, NewTimelineEntry::new(lost.from_ms, ENTRIES_LOST, sentence).with(data)));
+            return Some((
+                lost.last,
+                NewTimelineEntry::new(lost.from_ms, TimelineKind::EntriesLost, sentence).data(data),
+            ));
         }
         let next = buffer.waiting.pop_front();
         if next.is_none() {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn append(buffer: &TimelineBuffer, at_ms: UnixMs) -> (WriteHandle, bool) {
-        buffer.append(&session(), NewTimelineEntry::new(at_ms, "kind", at_ms.to_string()))
+        buffer.append(&session(), NewTimelineEntry::new(at_ms, TimelineKind::CliStarted, at_ms.to_string()))
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let buffer = TimelineBuffer::new(10);
         let first: Vec<bool> = (1..=3).map(|at| append(&buffer, at).1).collect();
         assert_eq!(first, [true, false, false], "one writer");
-        let times: Vec<_> = std::iter::from_fn(|| buffer.next(&session())).map(|(_, event)| event.at_ms).collect();
+        let times: Vec<_> = std::iter::from_fn(|| buffer.next(&session())).map(|(_, entry)| entry.at_ms).collect();
         assert_eq!(times, [1, 2, 3]);
         assert!(append(&buffer, 4).1, "a buffer that was written to its end starts again");
     }
@@ -176,8 +176,11 @@ mod tests {
         assert_eq!(being_written.at_ms, 1);
         buffer.mark_written(&session(), number);
         let left: Vec<_> = std::iter::from_fn(|| buffer.next(&session())).collect();
-        let kinds: Vec<_> = left.iter().map(|(number, event)| (*number, event.kind.as_str(), event.at_ms)).collect();
-        assert_eq!(kinds, [(3, ENTRIES_LOST, 2), (4, "kind", 4), (5, "kind", 5)]);
+        let kinds: Vec<_> = left.iter().map(|(number, entry)| (*number, entry.kind, entry.at_ms)).collect();
+        assert_eq!(
+            kinds,
+            [(3, TimelineKind::EntriesLost, 2), (4, TimelineKind::CliStarted, 4), (5, TimelineKind::CliStarted, 5)]
+        );
         assert_eq!(left[0].1.sentence, "2 entries were lost: the database could not be written.");
     }
 

@@ -1,10 +1,14 @@
 //! Decrypts the credential for the machine that is being claimed: not earlier, and only for this claim. The agent installs its files.
 
 use super::super::{active_session::ActiveSession, end, lifecycle::EndKind};
-use crate::{api_error::chain, clock, credentials, session::context::SessionContext};
-use anteroom_store::{Change, CredentialUse, Expect, NewTimelineEntry, SealedCredential, SessionRow, Transition};
-use anteroom_wire::{TimelineKind, 
-    Problem,
+use crate::{
+    api_error::chain,
+    credentials,
+    session::{context::SessionContext, timeline::entry},
+};
+use anteroom_store::{Change, CredentialUse, Expect, SealedCredential, SessionRow, Transition};
+use anteroom_wire::{
+    Problem, TimelineKind,
     agent::{UseCredential, UsePurpose},
     provider::MethodName,
 };
@@ -80,10 +84,10 @@ async fn record_unsealing(
     let data = json!({
         "credential": credential_use.credential, "revision": revision, "files": record.credential.files.len(), "method": method.as_str(),
     });
-    let event = NewTimelineEntry::new(clock::now(), TimelineKind::CredentialUnsealed, "The credential is decrypted for this machine.");
+    let entry = entry(TimelineKind::CredentialUnsealed, "The credential is decrypted for this machine.").data(data);
     context.timeline.flush(&session.id).await;
     let change = Change::new().used_revision(revision).method(method);
-    match context.store.transition(&session.id, Expect::Active, change, event.with(data)).await {
+    match context.store.transition(&session.id, Expect::Active, change, entry).await {
         Ok(Transition::Done { .. }) => {
             session.notify();
             Ok(())

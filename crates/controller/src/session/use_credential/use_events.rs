@@ -4,98 +4,44 @@ use super::super::{
     active_session::{ActiveSession, SessionState},
     status::Progress,
 };
-use crate::{clock, session::context::SessionContext};
-use anteroom_store::{
-    CompleteUse, CredentialUse, Health, HealthUpdate, MessageSubject, NewTimelineEntry, StoreError, TimelineRow, UseOutcome,
+use crate::{
+    clock,
+    session::{context::SessionContext, timeline::entry},
 };
-use anteroom_wire::{TimelineKind, 
-    Problem,
-    agent::{Event, UsePurpose},
+use anteroom_store::{
+    CompleteUse, CredentialUse, Health, HealthUpdate, MessageSubject, NewTimelineEntry, StoreError, TimelineRow,
+    UseOutcome,
+};
+use anteroom_wire::{
+    Problem, TimelineKind,
+    agent::{ToolEvent, UseEvent, UsePurpose},
     webhook::{CREDENTIAL_NEEDS_AUTH, SESSION_ENDED},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 
 /// The timeout for the content of the terminal, milliseconds.
 const SCREEN_MS_MAX: u64 = 2_000;
 /// Entries of a timeline that are searched.
 const ENTRIES_MAX: u32 = 1_000;
-/// The kind of the entry about an inconclusive check.
-pub const CHECK_INCONCLUSIVE: &str = "credential_check_inconclusive";
 
-/// An event of a credential use.
-#[derive(Debug)]
-pub enum UseEvent {
-    /// The tool's status command has finished.
-    Checked {
-        /// Whether the tool reports that it is signed in.
-        signed_in: bool,
-        /// Its output, or why the check failed.
-        detail: String,
-        /// Whether the result is the tool's own answer.
-        conclusive: bool,
-    },
-    /// The command has ended.
-    Completed {
-        /// Exit code, or 128 + signal.
-        code: i32,
-        /// Whether it changed the credential.
-        changed: bool,
-    },
-}
-
-impl UseEvent {
-    /// The credential-use part of an event, if it has one.
-    pub fn from_event(event: &Event) -> Option<Self> {
-        match event {
-            Event::CredentialChecked { signed_in, detail, conclusive } => {
-                Some(Self::Checked { signed_in: *signed_in, detail: detail.clone(), conclusive: *conclusive })
-            }
-            Event::UseCompleted { code, changed } => Some(Self::Completed { code: *code, changed: *changed }),
-            Event::Stage(_)
-            | Event::CliStarted
-            | Event::CliExited { .. }
-            | Event::SignInUrl(_)
-            | Event::DeviceCode { .. }
-            | Event::PromptOpened { .. }
-            | Event::PromptClosed { .. }
-            | Event::KeysPressed { .. }
-            | Event::Pasted(_)
-            | Event::PasteRejected { .. }
-            | Event::SignInOutcome(_)
-            | Event::MethodSwitched { .. }
-            | Event::CredentialKeptInMachine { .. }
-            | Event::BrowserOpened { .. }
-            | Event::BrowserNotOpened { .. }
-            | Event::CandidateRejected { .. }
-            | Event::CandidateAccepted { .. }
-            | Event::DeliveryRetry { .. }
-            | Event::ChildExited { .. }
-            | Event::CrashLoop { .. }
-            | Event::CrashLoopEnded { .. }
-            | Event::MemoryPressure { .. }
-            | Event::OutOfMemory { .. } => None,
+/// Applies an event of a credential use. Idempotent.
+///
+/// # Errors
+/// The database cannot be written: the agent sends the event again.
+pub async fn apply(context: &SessionContext, session: &ActiveSession, event: UseEvent) -> Result<(), StoreError> {
+    let Some(row) = context.store.session(&session.id).await? else { return Ok(()) };
+    let Some(credential_use) = row.purpose.credential_use() else {
+        tracing::warn!(outcome = "not_a_use", session = %session.id, "credential-use event received in a session that uses no credential");
+        return Ok(());
+    };
+    match event {
+        // Recorded on the timeline only.
+        UseEvent::Checked { conclusive: false, .. } => Ok(()),
+        UseEvent::Checked { signed_in, detail, conclusive: true } => {
+            checked(context, session, credential_use, signed_in, &detail).await
         }
-    }
-
-    /// Applies the event. Idempotent.
-    ///
-    /// # Errors
-    /// The database cannot be written: the agent sends the event again.
-    pub async fn apply(self, context: &SessionContext, session: &ActiveSession) -> Result<(), StoreError> {
-        let Some(row) = context.store.session(&session.id).await? else { return Ok(()) };
-        let Some(credential_use) = row.purpose.credential_use() else {
-            tracing::warn!(outcome = "not_a_use", session = %session.id, "credential-use event received in a session that uses no credential");
-            return Ok(());
-        };
-        match self {
-            // Recorded on the timeline only.
-            Self::Checked { conclusive: false, .. } => Ok(()),
-            Self::Checked { signed_in, detail, conclusive: true } => {
-                checked(context, session, credential_use, signed_in, &detail).await
-            }
-            Self::Completed { code, changed } => complete_use(context, session, credential_use, code, changed).await,
-        }
+        UseEvent::Completed { code, changed } => complete_use(context, session, credential_use, code, changed).await,
     }
 }
 
@@ -109,15 +55,9 @@ async fn checked(
     if !signed_in && egress_was_unreachable(context, session).await? {
         // Without egress the tool's answer is not about the credential.
         let sentence = "The machine could reach none of the hosts that it requested, so the check is inconclusive.";
-        context
-            .timeline
-            .append_durably(
-                &session.id,
-                CHECK_INCONCLUSIVE,
-                sentence.to_owned(),
-                json!({ "credential": credential_use.credential }),
-            )
-            .await?;
+        let entry = entry(TimelineKind::CredentialCheckInconclusive, sentence)
+            .data(json!({ "credential": credential_use.credential }));
+        context.timeline.append_durably(&session.id, entry).await?;
         return Ok(());
     }
     let output = if detail.trim().is_empty() { String::new() } else { format!(" Its output: {}", detail.trim()) };
@@ -139,8 +79,8 @@ async fn egress_was_unreachable(context: &SessionContext, session: &ActiveSessio
     let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
     let is_unreachable =
         |entry: &TimelineRow| entry.data["reason"].as_str().is_some_and(|reason| unreachable.contains(&reason));
-    let attempted = timeline.iter().any(|entry| entry.kind == "egress_denied" && is_unreachable(entry));
-    Ok(attempted && !timeline.iter().any(|entry| entry.kind == "egress_allowed"))
+    let attempted = timeline.iter().any(|entry| entry.kind == TimelineKind::EgressDenied && is_unreachable(entry));
+    Ok(attempted && !timeline.iter().any(|entry| entry.kind == TimelineKind::EgressAllowed))
 }
 
 async fn update_health(
@@ -206,10 +146,10 @@ async fn complete_use(
         messages: &messages,
         at_ms: clock::now(),
     };
-    let event = NewTimelineEntry::new(clock::now(), TimelineKind::Completed, outcome_sentence(credential_use.purpose, code))
-        .with(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
+    let entry = entry(TimelineKind::Completed, outcome_sentence(credential_use.purpose, code))
+        .data(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
     context.timeline.flush(&session.id).await;
-    match context.store.complete_use(&end, event).await? {
+    match context.store.complete_use(&end, entry).await? {
         UseOutcome::Completed { .. } => {
             context.outbox.wake_sender();
             context.exec_cache.finish(&session.id, screen);
@@ -228,7 +168,7 @@ async fn complete_use(
     Ok(())
 }
 
-/// The timeline entry for the start or exit of a command that uses a credential; `None` for other events and sessions. The output
+/// The timeline entry for the start or exit of a command that uses a credential; `None` for other sessions. The output
 /// of the owner's command stays out of the database: it may contain the credential.
 ///
 /// # Errors
@@ -236,25 +176,21 @@ async fn complete_use(
 pub async fn command_entry(
     context: &SessionContext,
     session: &ActiveSession,
-    event: &Event,
-) -> Result<Option<(&'static str, String, Value)>, StoreError> {
-    let ended = if let Event::CliExited { code, last_lines } = event { Some((code, last_lines)) } else { None };
-    if ended.is_none() && *event != Event::CliStarted {
-        return Ok(None);
-    }
+    event: &ToolEvent,
+) -> Result<Option<NewTimelineEntry>, StoreError> {
     let row = context.store.session(&session.id).await?;
     let Some(purpose) = row.and_then(|row| row.purpose.credential_use().map(|credential_use| credential_use.purpose))
     else {
         return Ok(None);
     };
-    let Some((code, last_lines)) = ended else {
-        return Ok(Some(("cli_started", "The command was started.".to_owned(), Value::Null)));
+    let ToolEvent::Exited { code, last_lines } = event else {
+        return Ok(Some(entry(TimelineKind::CliStarted, "The command was started.")));
     };
     let data = match purpose {
         UsePurpose::Exec => json!({ "code": code }),
         UsePurpose::Check | UsePurpose::Logout => json!({ "code": code, "last_lines": last_lines }),
     };
-    Ok(Some(("cli_exited", format!("The command exited with code {code}."), data)))
+    Ok(Some(entry(TimelineKind::CliExited, format!("The command exited with code {code}.")).data(data)))
 }
 
 /// The outcome of a credential use, one sentence.

@@ -1,7 +1,7 @@
 //! Active sessions.
 
 use super::*;
-use anteroom_wire::{agent::Stage, TimelineKind};
+use anteroom_wire::{TimelineKind, agent::Stage};
 
 fn waits(case: Case, stage: Stage) -> Case {
     case.at(MachineProgress::Preparing { stage })
@@ -39,7 +39,8 @@ fn watched(case: Case, viewers: u32) -> Case {
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
     let killed = ExitReason::Killed { signal: 9 };
-    let stage_failed = |case: Case| case.entry(TimelineKind::StageFailed, json!({ "stage": "display", "error": "refused" }));
+    let stage_failed =
+        |case: Case| case.entry(TimelineKind::StageFailed, json!({ "stage": "display", "error": "refused" }));
     let left = |case: Case, problem| case.viewer(TimelineKind::ViewerDisconnected, Some(problem));
     let noise = Case::running().egress_failed("ads.example", Problem::EgressDenied);
     let reached = Case::running().entry(TimelineKind::EgressAllowed, json!({ "host": "a.example", "port": 443 }));
@@ -96,7 +97,8 @@ pub(super) fn rows() -> Vec<Row> {
         ("a viewer is connected", watched(Case::running(), 1), Verdict::WaitingForUser),
         (
             "a desktop that is back",
-            watched(left(Case::running(), Problem::DesktopUnreachable), 1).viewer(TimelineKind::ViewerDisconnected, None),
+            watched(left(Case::running(), Problem::DesktopUnreachable), 1)
+                .viewer(TimelineKind::ViewerDisconnected, None),
             Verdict::WaitingForUser,
         ),
         (
@@ -115,7 +117,11 @@ pub(super) fn rows() -> Vec<Row> {
             second(&killed).entry(TimelineKind::MachineReady, json!({})).at(MachineProgress::Open),
             Verdict::WaitingForUser,
         ),
-        ("the channel is back", Case::running().entry(TimelineKind::ChannelReopened, json!({})), Verdict::WaitingForUser),
+        (
+            "the channel is back",
+            Case::running().entry(TimelineKind::ChannelReopened, json!({})),
+            Verdict::WaitingForUser,
+        ),
     ]
 }
 
@@ -176,7 +182,8 @@ fn machine_that_is_being_stopped_is_waiting() {
         let status = found.chain.iter().find(|status| status.component == Component::Machine).unwrap();
         (status.state, status.detail.clone())
     };
-    let mut cancelled = Case::running().ended(TimelineKind::Cancelled, Problem::Cancelled, "").at(MachineProgress::Closing);
+    let mut cancelled =
+        Case::running().ended(TimelineKind::Cancelled, Problem::Cancelled, "").at(MachineProgress::Closing);
     let (state, detail) = machine(cancelled.clone());
     assert_eq!(state, ComponentState::Waiting, "{detail}");
     assert!(detail.contains("is being stopped"), "{detail}");

@@ -2,7 +2,7 @@
 
 use super::*;
 use anteroom_store::{CredentialUse, SessionPurpose};
-use anteroom_wire::{agent::UsePurpose, TimelineKind};
+use anteroom_wire::{TimelineKind, agent::UsePurpose};
 
 fn of(mut case: Case, purpose: UsePurpose) -> Case {
     case.timeline[0].data = json!({ "purpose": purpose, "credential": CredentialId::from_parts(1, [4; 10]) });
@@ -29,8 +29,9 @@ fn running() -> Case {
 
 /// The command finished with this exit code.
 fn over(code: i32) -> Case {
-    let case =
-        running().exited(code, &["last lines"]).entry(TimelineKind::UseCompleted, json!({ "code": code, "changed": false }));
+    let case = running()
+        .exited(code, &["last lines"])
+        .entry(TimelineKind::UseCompleted, json!({ "code": code, "changed": false }));
     let mut case = case.ended(TimelineKind::Completed, Problem::UseCompleted, "");
     case.row.exit_code = Some(code);
     case
@@ -45,7 +46,11 @@ pub(super) fn rows() -> Vec<Row> {
         ("a command that is being started", unsealed(UsePurpose::Exec), Verdict::CommandRunning),
         ("a command that runs", running(), Verdict::CommandRunning),
         ("a check", unsealed(UsePurpose::Check), Verdict::CommandRunning),
-        ("a sign-out", unsealed(UsePurpose::Logout).entry(TimelineKind::CliStarted, Value::Null), Verdict::CommandRunning),
+        (
+            "a sign-out",
+            unsealed(UsePurpose::Logout).entry(TimelineKind::CliStarted, Value::Null),
+            Verdict::CommandRunning,
+        ),
         ("a command that has just failed", running().exited(1, &["no"]), Verdict::CommandRunning),
         (
             "a command that asks for a name in vain",
@@ -65,8 +70,16 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         ("a command that ended well", over(0), Verdict::Completed),
         ("a command that ended badly", over(7), Verdict::Completed),
-        ("a command that was cancelled", running().ended(TimelineKind::Cancelled, Problem::Cancelled, ""), Verdict::Cancelled),
-        ("a command without viewers", running().ended(TimelineKind::Expired, Problem::IdleExpired, ""), Verdict::IdleExpired),
+        (
+            "a command that was cancelled",
+            running().ended(TimelineKind::Cancelled, Problem::Cancelled, ""),
+            Verdict::Cancelled,
+        ),
+        (
+            "a command without viewers",
+            running().ended(TimelineKind::Expired, Problem::IdleExpired, ""),
+            Verdict::IdleExpired,
+        ),
         (
             "a command that took too long",
             running().ended(TimelineKind::Expired, Problem::DeadlineExpired, ""),
@@ -89,7 +102,10 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "deleted before the second machine",
-            running().machine_exited(&killed).entry(TimelineKind::MachineRequested, json!({})).failed(Problem::UnknownCredential),
+            running()
+                .machine_exited(&killed)
+                .entry(TimelineKind::MachineRequested, json!({}))
+                .failed(Problem::UnknownCredential),
             Verdict::CredentialDeleted,
         ),
         (

@@ -1,7 +1,7 @@
 //! Sessions that have ended.
 
 use super::*;
-use anteroom_wire::{agent::Stage, TimelineKind};
+use anteroom_wire::{TimelineKind, agent::Stage};
 
 fn timeout(stage: Stage, error: &str) -> ExitReason {
     let last_error = Some(error.to_owned());
@@ -14,8 +14,11 @@ fn mismatch(found: &str) -> ExitReason {
 
 /// The three times at which a machine can exit during a session.
 fn at_three_times(what: &'static str, why: &ExitReason, verdict: Verdict) -> [Row; 3] {
-    let first_exited = Case::running().machine_exited(&ExitReason::OutOfMemory).entry(TimelineKind::MachineReplaced, json!({}));
-    let second = first_exited.entry(TimelineKind::MachineRequested, json!({ "generation": 2 })).entry(TimelineKind::MachineReady, json!({}));
+    let first_exited =
+        Case::running().machine_exited(&ExitReason::OutOfMemory).entry(TimelineKind::MachineReplaced, json!({}));
+    let second = first_exited
+        .entry(TimelineKind::MachineRequested, json!({ "generation": 2 }))
+        .entry(TimelineKind::MachineReady, json!({}));
     [
         (what, Case::requested().machine_exited(why).failed(Problem::MachineFailed), verdict),
         (
@@ -32,8 +35,9 @@ fn machines() -> Vec<Row> {
     let error = || "qemu: not found".to_owned();
     let mut receipt = Case::running().failed(Problem::MachineFailed);
     receipt.receipt = Some(ExitReason::Killed { signal: 11 });
-    let bare =
-        |case: Case| case.entry(TimelineKind::MachineExited, json!({ "left_out_bytes": 40_000 })).failed(Problem::MachineFailed);
+    let bare = |case: Case| {
+        case.entry(TimelineKind::MachineExited, json!({ "left_out_bytes": 40_000 })).failed(Problem::MachineFailed)
+    };
     let mut rows = vec![("a machine whose end is only in its receipt", receipt, Verdict::MachineKilled)];
     rows.push(("no record of an end", Case::running().failed(Problem::MachineFailed), Verdict::MachineEndUnknown));
     rows.push(("an end without its cause", bare(Case::requested()), Verdict::MachineEndUnknown));
@@ -61,8 +65,9 @@ fn machines() -> Vec<Row> {
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
     let machine = |why: ExitReason, problem| Case::requested().machine_exited(&why).failed(problem);
-    let unclaimed =
-        |case: Case| case.entry(TimelineKind::ClaimFailed, json!({})).stopped(StopReason::Failed).failed(Problem::MachineFailed);
+    let unclaimed = |case: Case| {
+        case.entry(TimelineKind::ClaimFailed, json!({})).stopped(StopReason::Failed).failed(Problem::MachineFailed)
+    };
     let cancelled = |case: Case| case.ended(TimelineKind::Cancelled, Problem::Cancelled, "");
     let idle = |case: Case| case.ended(TimelineKind::Expired, Problem::IdleExpired, "It may be idle for 900 s.");
     let capped = |case: Case| case.ended(TimelineKind::Expired, Problem::DeadlineExpired, "It may last 3600 s.");
@@ -86,7 +91,11 @@ pub(super) fn rows() -> Vec<Row> {
         ("a claim that failed", unclaimed(Case::requested()), Verdict::ClaimFailed),
         (
             "a claim that failed again",
-            unclaimed(Case::requested().machine_exited(&ExitReason::GuestPanic).entry(TimelineKind::MachineRequested, json!({}))),
+            unclaimed(
+                Case::requested()
+                    .machine_exited(&ExitReason::GuestPanic)
+                    .entry(TimelineKind::MachineRequested, json!({})),
+            ),
             Verdict::ClaimFailed,
         ),
         (
@@ -137,10 +146,12 @@ pub(super) fn rows() -> Vec<Row> {
         ("another shape, then idle", idle(Case::running().rejected("/token")), Verdict::CredentialInvalidFormat),
         (
             "no delivery until the cap",
-            capped(Case::running().accepted().entry(TimelineKind::DeliveryRetry, json!({"attempts": 9, "error": "503"}))),
+            capped(
+                Case::running().accepted().entry(TimelineKind::DeliveryRetry, json!({"attempts": 9, "error": "503"})),
+            ),
             Verdict::DeliveryFailing,
         ),
-        (TimelineKind::Completed, completed(Case::running().accepted()), Verdict::Completed),
+        ("completed", completed(Case::running().accepted()), Verdict::Completed),
         ("completed after a tool's end", completed(Case::running().accepted().exited(0, &[])), Verdict::Completed),
         (
             "completed after trouble",

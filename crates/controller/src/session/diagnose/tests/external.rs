@@ -1,7 +1,7 @@
 //! Sessions at external machines.
 
-use anteroom_wire::TimelineKind;
 use super::{super::ExternalMachineConfig, *};
+use anteroom_wire::TimelineKind;
 
 fn on(address: Option<&str>) -> Case {
     let mut case = Case::new().at(MachineProgress::Open);
@@ -54,8 +54,8 @@ pub(super) fn rows() -> Vec<Row> {
         ("reached, expired", expired(reached(on(None))), Verdict::IdleExpired),
         ("no viewer, expired", expired(on(None)), Verdict::IdleExpired),
         ("removed, expired", expired(removed()), Verdict::IdleExpired),
-        (TimelineKind::Completed, no_route(on(None)).ended(TimelineKind::Completed, Problem::Completed, ""), Verdict::Completed),
-        (TimelineKind::Cancelled, no_route(on(None)).ended(TimelineKind::Cancelled, Problem::Cancelled, ""), Verdict::Cancelled),
+        ("completed", no_route(on(None)).ended(TimelineKind::Completed, Problem::Completed, ""), Verdict::Completed),
+        ("cancelled", no_route(on(None)).ended(TimelineKind::Cancelled, Problem::Cancelled, ""), Verdict::Cancelled),
     ]
 }
 

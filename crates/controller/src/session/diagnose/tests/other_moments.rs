@@ -1,7 +1,7 @@
 //! More cases for verdicts with few causes: the same cause at other times and with other entries.
 
-use anteroom_wire::TimelineKind;
 use super::*;
+use anteroom_wire::TimelineKind;
 
 fn external_case() -> Case {
     let mut case = Case::new().at(MachineProgress::Open);
@@ -47,11 +47,16 @@ fn external_rows() -> Vec<Row> {
 pub(super) fn rows() -> Vec<Row> {
     let low = |case: Case| case.entry(TimelineKind::MemoryLow, json!({ "available_mib": 40, "some_avg10": 31.5 }));
     let no_image = |case: Case| case.entry(TimelineKind::MachineStartFailed, json!({})).failed(Problem::NoImage);
-    let replaced =
-        Case::running().machine_exited(&ExitReason::GuestPanic).entry(TimelineKind::MachineRequested, json!({ "generation": 2 }));
+    let replaced = Case::running()
+        .machine_exited(&ExitReason::GuestPanic)
+        .entry(TimelineKind::MachineRequested, json!({ "generation": 2 }));
     let mut rows = external_rows();
     rows.extend([
-        ("little memory with a viewer", low(Case::running().viewer(TimelineKind::ViewerJoined, None)), Verdict::GuestMemoryLow),
+        (
+            "little memory with a viewer",
+            low(Case::running().viewer(TimelineKind::ViewerJoined, None)),
+            Verdict::GuestMemoryLow,
+        ),
         (
             "little memory after noise",
             low(Case::running().egress_failed("ads.example", Problem::EgressDenied)),

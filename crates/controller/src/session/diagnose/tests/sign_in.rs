@@ -1,11 +1,15 @@
 //! Failed sign-ins in a working machine.
 
-use anteroom_wire::TimelineKind;
 use super::*;
+use anteroom_wire::TimelineKind;
 
 fn unstarted(error: &str) -> Case {
-    let failed = Case::ready().entry(TimelineKind::StageFailed, json!({ "stage": "cli", "attempts": 1, "error": error }));
-    failed.entry(TimelineKind::ChildExited, json!({ "name": "scripted", "code": null, "restarts": 0, "last_lines": [error] }))
+    let failed =
+        Case::ready().entry(TimelineKind::StageFailed, json!({ "stage": "cli", "attempts": 1, "error": error }));
+    failed.entry(
+        TimelineKind::ChildExited,
+        json!({ "name": "scripted", "code": null, "restarts": 0, "last_lines": [error] }),
+    )
 }
 
 fn retry(case: Case, attempts: u32) -> Case {
@@ -61,7 +65,11 @@ pub(super) fn rows() -> Vec<Row> {
         ("… in the other order", killed(Case::running().exited(137, &[])), Verdict::GuestOutOfMemory),
         ("another program was", killed(Case::running()), Verdict::GuestOutOfMemory),
         ("unknown victim", Case::running().entry(TimelineKind::OutOfMemory, json!({})), Verdict::GuestOutOfMemory),
-        ("… and the sign-in went on", killed(Case::running()).entry(TimelineKind::SignInUrl, json!({})), Verdict::WaitingForUser),
+        (
+            "… and the sign-in went on",
+            killed(Case::running()).entry(TimelineKind::SignInUrl, json!({})),
+            Verdict::WaitingForUser,
+        ),
         (
             "… and the tool failed later",
             killed(Case::running()).later(60_000).exited(1, &[]).later(90_000),
@@ -232,8 +240,9 @@ fn denied_host_is_reported_with_the_exit_of_the_tool() {
 fn only_the_last_run_of_a_restarted_tool_counts() {
     let case = Case::running().exited(1, &["first"]).entry(TimelineKind::CliStarted, Value::Null);
     assert_eq!(case.diagnosis().verdict, Verdict::WaitingForUser);
-    let again =
-        case.entry(TimelineKind::MachineExited, json!({ "why": ExitReason::OutOfMemory })).entry(TimelineKind::MachineRequested, json!({}));
+    let again = case
+        .entry(TimelineKind::MachineExited, json!({ "why": ExitReason::OutOfMemory }))
+        .entry(TimelineKind::MachineRequested, json!({}));
     let again = again.entry(TimelineKind::MachineReady, json!({})).entry(TimelineKind::CliStarted, Value::Null);
     assert_eq!(again.diagnosis().verdict, Verdict::WaitingForUser, "faults of the previous machine are ignored");
 }

@@ -1,0 +1,33 @@
+//! `anteroom bundle SESSION [--out FILE.tar.gz]`.
+
+use super::{client::Client, print_line};
+use anteroom_controller::config::Config;
+use anteroom_wire::SessionId;
+use anyhow::Context;
+use http::Method;
+use std::{
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+pub(super) async fn run(config: &Config, session: &str, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let id: SessionId = session.parse()?;
+    let out = out.map_or_else(|| PathBuf::from(format!("anteroom-{id}.tar.gz")), Path::to_owned);
+    let client = Client::new(&config.state_dir);
+    let bytes = client.bytes(Method::POST, &format!("/api/auth/session/{id}/bundle")).await?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&out)
+        .with_context(|| format!("{} cannot be written", out.display()))?;
+    file.write_all(&bytes).with_context(|| format!("{} cannot be written", out.display()))?;
+    print_line(format_args!(
+        "Wrote {} ({} KiB). Secrets were removed; review the files before you send them.",
+        out.display(),
+        bytes.len().div_ceil(1024)
+    ));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,270 @@
+//! `anteroom credentials …`: lists, checks, leases, renews and deletes stored credentials.
+
+use super::{
+    client::{Client, ClientError},
+    credential_files::OutputPath,
+    login::lease_to,
+    print_line, printable,
+    sign_in::{SignInResult, follow_to_end, sign_in},
+    watch::{self, SessionUpdate},
+};
+use anteroom_controller::config::Config;
+use anteroom_wire::{
+    CredentialId, TimelineKind,
+    agent::UsePurpose,
+    api::{
+        CredentialHealth, CredentialList, CredentialMeta, ProviderList, SessionView, StartRequest, StartResponse,
+        Status, UseRequest,
+    },
+};
+use anyhow::Context;
+use clap::Subcommand;
+use comfy_table::{Table, presets};
+use http::Method;
+use std::process::ExitCode;
+
+/// Exit code of `check` if the tool's status command could not be run.
+const NOT_CHECKED: u8 = 2;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CredentialsCommand {
+    /// List stored credentials, the newest first.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one credential: files, health, last check. Its content is not printed.
+    Show {
+        /// The credential's id.
+        credential: CredentialId,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the tool's status command in a new machine to check that the credential is accepted.
+    ///
+    /// Exits with 0 if it is accepted, 1 if it needs a new sign-in, 2 if the check could not be made.
+    Check {
+        /// The credential's id.
+        credential: CredentialId,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sign out at the provider with the tool's command. The stored credential remains but is no longer valid.
+    Logout {
+        /// The credential's id.
+        credential: CredentialId,
+    },
+    /// Delete the stored credential permanently. Without --logout it remains valid at the provider.
+    Delete {
+        /// The credential's id.
+        credential: CredentialId,
+        /// Sign out at the provider first. If that fails, nothing is deleted.
+        #[arg(long)]
+        logout: bool,
+        /// With --logout: delete even if the sign-out fails.
+        #[arg(long, requires = "logout")]
+        force: bool,
+    },
+    /// Lease a credential: write its files. The lease is recorded; a deliver-once credential is deleted from the server.
+    Lease {
+        /// The credential's id.
+        credential: CredentialId,
+        #[command(flatten)]
+        output: OutputPath,
+    },
+    /// Sign in again to renew a credential. It keeps its id.
+    Renew {
+        /// The credential's id.
+        credential: CredentialId,
+        /// Print the link without opening a browser.
+        #[arg(long)]
+        no_open: bool,
+    },
+}
+
+pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&config.state_dir);
+    match command {
+        CredentialsCommand::List { json } => list(&client, json).await,
+        CredentialsCommand::Show { credential, json } => show(&client, &credential, json).await,
+        CredentialsCommand::Check { credential, json } => check(&client, &credential, json).await,
+        CredentialsCommand::Logout { credential } => {
+            logout(&client, &credential).await?;
+            print_line("Signed out at the provider. The stored credential is no longer valid; delete it or renew it.");
+            Ok(ExitCode::SUCCESS)
+        }
+        CredentialsCommand::Delete { credential, logout, force } => delete(&client, &credential, logout, force).await,
+        CredentialsCommand::Lease { credential, output } => {
+            let written = lease_to(&client, &read(&client, &credential).await?, &output).await?;
+            print_line(format_args!("Wrote {written}"));
+            Ok(ExitCode::SUCCESS)
+        }
+        CredentialsCommand::Renew { credential, no_open } => renew(&client, &credential, no_open).await,
+    }
+}
+
+async fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
+    let list: CredentialList = client.get("/api/credentials").await?;
+    if json {
+        print_line(serde_json::to_string_pretty(&list)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["credential", "tool", "user", "health", "checked", "stored"]);
+    for meta in &list.credentials {
+        table.add_row([
+            meta.id.to_string(),
+            meta.provider.to_string(),
+            meta.user_id.clone().unwrap_or_default(),
+            meta.health.as_str().to_owned(),
+            meta.checked_at.clone(),
+            meta.stored_at.clone(),
+        ]);
+    }
+    print_line(table);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn read(client: &Client, id: &CredentialId) -> Result<CredentialMeta, ClientError> {
+    client.get(&format!("/api/credentials/{id}")).await
+}
+
+async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
+    let meta = read(client, id).await?;
+    if json {
+        print_line(serde_json::to_string_pretty(&meta)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    row("credential", meta.id.to_string());
+    row("tool", meta.provider.to_string());
+    row("user", meta.user_id.clone().unwrap_or_default());
+    row("health", format!("{}: {}", meta.health.as_str(), printable(&meta.health_detail)));
+    row("checked", meta.checked_at.clone());
+    row("stored", meta.stored_at.clone());
+    row("session", meta.session.to_string());
+    row("policy", meta.policy.sentence().to_owned());
+    if let Some(at) = &meta.deliver_until {
+        row("kept until", at.clone());
+    }
+    if let Some(at) = &meta.expires_at {
+        row("expires", at.clone());
+    }
+    for file in &meta.files {
+        row("file", format!("{} ({} bytes, {:o})", file.path, file.bytes, file.mode));
+    }
+    print_line(table);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a session that uses the credential and waits for its end.
+async fn run_use(client: &Client, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<SessionView> {
+    let request = UseRequest { purpose, argv: Vec::new() };
+    let started: StartResponse =
+        client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
+    follow_to_end(client, &started.session.id).await?.context("cancelled")
+}
+
+/// The reason why a use failed.
+fn failure_reason(view: &SessionView) -> String {
+    let reason = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
+    format!("{reason} See: anteroom diagnose {}", view.id)
+}
+
+async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
+    let request = UseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
+    let checked = async {
+        let started: StartResponse =
+            client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
+        let (mut is_checked, mut inconclusive) = (false, None);
+        let view = watch::follow(client, &started.session.id, |update| match update {
+            SessionUpdate::Entry(entry) if entry.kind == TimelineKind::CredentialChecked => is_checked = true,
+            SessionUpdate::Entry(entry) if entry.kind == TimelineKind::CredentialCheckInconclusive => {
+                inconclusive = Some(entry.sentence);
+            }
+            SessionUpdate::Entry(_) | SessionUpdate::View(_) => {}
+        });
+        let view = view.await?;
+        Ok::<_, ClientError>((view, is_checked, inconclusive))
+    };
+    match checked.await {
+        Ok((_, _, Some(reason))) => return Ok(print_not_checked(&reason)),
+        Ok((view, true, None)) if view.status == Status::Completed => {}
+        Ok((view, ..)) => return Ok(print_not_checked(&failure_reason(&view))),
+        Err(error) => return Ok(print_not_checked(&error.to_string())),
+    }
+    let meta = read(client, id).await?;
+    if json {
+        print_line(serde_json::to_string_pretty(&meta)?);
+    } else {
+        print_line(format_args!("{}: {}", meta.health.as_str(), printable(&meta.health_detail)));
+    }
+    let is_accepted = meta.health != CredentialHealth::NeedsAuth;
+    Ok(if is_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[expect(clippy::print_stderr, reason = "the error of the command")]
+fn print_not_checked(reason: &str) -> ExitCode {
+    eprintln!("anteroom: the credential could not be checked: {reason}");
+    ExitCode::from(NOT_CHECKED)
+}
+
+/// Signs out at the provider.
+async fn logout(client: &Client, id: &CredentialId) -> anyhow::Result<()> {
+    let view = run_use(client, id, UsePurpose::Logout).await?;
+    match view.credential_use.as_ref().and_then(|used| used.exit_code) {
+        Some(0) => Ok(()),
+        Some(code) => {
+            anyhow::bail!("the tool's sign-out command exited with {code}. See: anteroom diagnose {}", view.id)
+        }
+        None => anyhow::bail!("the sign-out did not finish: {}", failure_reason(&view)),
+    }
+}
+
+async fn delete(client: &Client, id: &CredentialId, at_provider: bool, force: bool) -> anyhow::Result<ExitCode> {
+    if at_provider && let Err(error) = logout(client, id).await {
+        anyhow::ensure!(
+            force,
+            "{error:#}\nThe credential was not deleted: it may still be valid at the provider. Use --force to delete it anyway."
+        );
+        print_line(format_args!("Not signed out at the provider: {error:#}"));
+    }
+    let validity_note = if at_provider { String::new() } else { validity_note(client, id).await };
+    let () = client.call(Method::DELETE, &format!("/api/credentials/{id}"), None::<&()>).await?;
+    print_line(format_args!("{id} was deleted.{validity_note}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A note that the deleted credential remains valid at the provider.
+async fn validity_note(client: &Client, id: &CredentialId) -> String {
+    let Ok(meta) = read(client, id).await else { return String::new() };
+    let list = client.get::<ProviderList>("/api/providers").await.map(|list| list.providers).unwrap_or_default();
+    let can_sign_out = list.into_iter().any(|provider| provider.id == meta.provider && provider.can_sign_out);
+    let hint = if can_sign_out { "; --logout signs out there first" } else { "" };
+    format!(" It may still be valid at the provider{hint}.")
+}
+
+async fn renew(client: &Client, id: &CredentialId, no_open: bool) -> anyhow::Result<ExitCode> {
+    let meta = read(client, id).await?;
+    let request = StartRequest {
+        provider: meta.provider.to_string(),
+        user_id: meta.user_id,
+        return_url: None,
+        idempotency_key: None,
+        machine: None,
+        method: None,
+        renews: Some(id.to_string()),
+    };
+    let SignInResult::Completed(renewed) = sign_in(client, &request, no_open).await? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    print_line(format_args!("Signed in again. The credential {} was renewed.", renewed.id));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,44 @@
+//! `anteroom diagnose SESSION`: explains a session's current state or failure.
+
+use super::{client::Client, print_line, printable};
+use anteroom_controller::config::Config;
+use anteroom_wire::{SessionId, diagnosis::Diagnosis};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use std::process::ExitCode;
+
+pub(super) async fn run(config: &Config, session: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let id: SessionId = session.parse()?;
+    let diagnosis: Diagnosis = Client::new(&config.state_dir).get(&format!("/api/auth/session/{id}/diagnosis")).await?;
+    if json {
+        print_line(serde_json::to_string_pretty(&diagnosis)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_line(printable(&diagnosis.sentence));
+    print_line(format_args!("Verdict: {}. {}", diagnosis.verdict.code(), diagnosis.remedy));
+    let mut chain = Table::new();
+    chain.load_style(presets::NOTHING);
+    for link in &diagnosis.chain {
+        chain.add_row([wire_name(&link.component), wire_name(&link.state), printable(&link.detail)]);
+    }
+    print_line(format_args!("\n{chain}"));
+    if !diagnosis.evidence.is_empty() {
+        let mut evidence = Table::new();
+        evidence.load_style(presets::NOTHING);
+        for entry in &diagnosis.evidence {
+            evidence.add_row([
+                entry.number.to_string(),
+                entry.at.clone(),
+                entry.kind.to_string(),
+                printable(&entry.sentence),
+            ]);
+        }
+        print_line(format_args!("\nEvidence (timeline entries):\n{evidence}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The JSON name of a unit variant.
+fn wire_name(variant: &impl Serialize) -> String {
+    serde_json::to_value(variant).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,108 @@
+//! `anteroom login PROVIDER`: starts a session on the running server, shows its progress and writes the credential if requested.
+
+use super::{
+    client::Client,
+    credential_files::OutputPath,
+    print_line, prompt,
+    sign_in::{SignInResult, sign_in_with_key},
+};
+use anteroom_controller::config::Config;
+use anteroom_wire::{
+    CredentialId,
+    api::{CredentialMeta, Lease, ProviderList, StartRequest},
+    provider::StoragePolicy,
+};
+use anyhow::Context;
+use http::Method;
+use std::{path::PathBuf, process::ExitCode};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LoginArguments {
+    /// The tool's id, such as `codex`; see `anteroom providers list`.
+    provider: String,
+    /// The sign-in method; see `anteroom providers list`. Default: the tool's preferred method.
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// Also write the credential to this file (mode 0600), or to this directory with the files' own paths and modes.
+    #[arg(long, value_name = "FILE|DIR")]
+    out: Option<PathBuf>,
+    /// With --out: overwrite existing files.
+    #[arg(long, requires = "out")]
+    overwrite: bool,
+    /// File with the API key to enter when the tool prompts for one; `-` reads standard input.
+    #[arg(long, value_name = "FILE|-")]
+    api_key_file: Option<PathBuf>,
+    /// Print the link without opening a browser.
+    #[arg(long)]
+    no_open: bool,
+    /// Name of a configured external machine to sign in on, instead of a new machine.
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+}
+
+pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::Result<ExitCode> {
+    let LoginArguments { provider, method, out, overwrite, api_key_file, no_open, machine } = arguments;
+    let output = out.map(|out| OutputPath::new(out, overwrite));
+    let key = api_key_file.as_deref().map(prompt::read_key).transpose()?;
+    let client = Client::new(&config.state_dir);
+    if let Some(output) = &output {
+        output.check()?;
+        ensure_leasable(&client, &provider).await?;
+    }
+    let request = StartRequest {
+        provider,
+        user_id: None,
+        return_url: None,
+        idempotency_key: None,
+        machine,
+        method,
+        renews: None,
+    };
+    let SignInResult::Completed(credential) = sign_in_with_key(&client, &request, no_open, key).await? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    match output {
+        Some(output) => {
+            let written = lease_to(&client, &credential, &output).await;
+            let written = written.context("signed in, but the credential was not written")?;
+            print_line(format_args!("Signed in. The credential was written to {written}."));
+        }
+        None => print_line(format_args!("Signed in. The credential is stored as {}.", credential.id)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks before the sign-in that the provider's policy allows a lease.
+async fn ensure_leasable(client: &Client, id: &str) -> anyhow::Result<()> {
+    let list: ProviderList = client.get("/api/providers").await?;
+    let provider = list.providers.into_iter().find(|provider| provider.id.as_str() == id);
+    match provider.filter(|provider| provider.policy == StoragePolicy::KeepInMachine) {
+        Some(provider) => {
+            Err(anyhow::anyhow!("--out is not possible for {}: {}", provider.name, provider.policy_sentence))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Leases a credential, writes its files, and returns their paths separated by commas.
+///
+/// # Errors
+/// The files cannot be written (checked before the lease); the server rejects the lease; writing failed after the lease.
+pub(super) async fn lease_to(
+    client: &Client,
+    credential: &CredentialMeta,
+    output: &OutputPath,
+) -> anyhow::Result<String> {
+    let id: &CredentialId = &credential.id;
+    output.plan(&credential.files).with_context(|| {
+        format!("it is stored as {id}; write it to another path with: anteroom credentials lease {id} --out FILE")
+    })?;
+    let lease: Lease = client.call(Method::POST, &format!("/api/credentials/{id}/lease"), None::<&()>).await?;
+    let written = output.write(&lease.files).with_context(|| match lease.credential.policy {
+        StoragePolicy::DeliverOnce => "this lease deleted it from the server; sign in again".to_owned(),
+        StoragePolicy::Store | StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
+            format!("it is stored as {id}")
+        }
+    })?;
+    Ok(written.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))
+}

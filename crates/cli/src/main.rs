@@ -1,0 +1,226 @@
+//! The `anteroom` command line. The subcommand `keeper` is internal: the server starts it once for each machine.
+
+mod bench;
+mod bundle;
+mod client;
+mod credential_files;
+mod credentials;
+mod diagnose;
+mod doctor;
+mod exec;
+mod image;
+mod login;
+mod logs;
+mod machine_environment;
+mod progress;
+mod prompt;
+mod providers;
+mod reconcile;
+mod serve;
+mod sessions;
+mod sign_in;
+mod token;
+mod watch;
+
+use anteroom_controller::{config::Config, log};
+use clap::{Parser, Subcommand};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Run disposable machines in which users sign in to command-line tools.
+#[derive(Debug, Parser)]
+#[command(name = "anteroom", version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    /// Configuration file (TOML). Without it all settings have their defaults.
+    #[arg(long, global = true, env = "ANTEROOM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// State directory; overrides `state_dir` of the configuration.
+    #[arg(long, global = true, env = "ANTEROOM_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Cache directory; overrides `cache_dir` of the configuration.
+    #[arg(long, global = true, env = "ANTEROOM_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server: web pages, API and machines.
+    Serve {
+        /// Also run a small identity provider, so that the demo tool can be used without an account.
+        #[arg(long)]
+        demo: bool,
+        /// Address to listen on; overrides `listen` of the configuration.
+        #[arg(long, env = "ANTEROOM_LISTEN", value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+    },
+    /// Check this host and list every problem.
+    Doctor {
+        /// List orphaned processes, files and sessions instead.
+        #[arg(long)]
+        leaks: bool,
+        /// With --leaks: print JSON.
+        #[arg(long, requires = "leaks")]
+        json: bool,
+    },
+    /// Sign in to a tool: print the link, show progress, and store the credential or write it to a file.
+    Login(login::LoginArguments),
+    /// Run a command with a stored credential in a new machine, attached to this terminal.
+    ///
+    /// Exits with the command's exit code, or with 125 if the command could not be run.
+    Exec(exec::ExecArguments),
+    /// List, check, lease, renew and delete stored credentials.
+    #[command(subcommand)]
+    Credentials(credentials::CredentialsCommand),
+    /// List sessions, or show one session with its timeline.
+    Sessions {
+        /// The session's id.
+        session: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Explain a session's current state or failure.
+    Diagnose {
+        /// The session's id.
+        session: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print log lines of one session, or the last lines of all.
+    Logs(logs::LogsArguments),
+    /// Write a support bundle of a session: all recorded data, without secrets.
+    Bundle {
+        /// The session's id.
+        session: String,
+        /// Output file; it must not exist. Default: `anteroom-SESSION.tar.gz` in the current directory.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Run one reconciliation now: end orphaned sessions and machines, remove old receipts and bundles.
+    Reconcile {
+        /// Print the planned actions with their reasons, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a new single-use login link for an operator.
+    LoginLink,
+    /// Build or show the machine image.
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// List, check and test the descriptors of the supported tools.
+    #[command(subcommand)]
+    Providers(providers::ProvidersCommand),
+    /// Create, list and revoke API tokens.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Measure this host.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+/// Parses the arguments and runs the command.
+fn main() -> ExitCode {
+    // The keeper runs without threads and without a reactor: there is one for each machine, so it must be small and fast.
+    let mut raw = std::env::args_os().skip(1);
+    if raw.next().is_some_and(|first| first == "keeper") {
+        return match raw.next() {
+            Some(run_dir) => anteroom_machine::keeper::main(Path::new(&run_dir)),
+            None => ExitCode::FAILURE,
+        };
+    }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return print_usage(&error),
+    };
+    let is_exec = matches!(arguments.command, Command::Exec(_));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return print_error(&anyhow::anyhow!(error), is_exec),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(code) => code,
+        Err(error) => print_error(&error, is_exec),
+    }
+}
+
+/// Prints a usage error, `--help` or `--version`. A usage error of `exec` exits with 125, to differ from its command's exit codes.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    const USAGE_ERROR: u8 = 2;
+    // If printing fails, the exit code still reports the error.
+    let _ = error.print();
+    let mut before_command = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    match (error.use_stderr(), before_command.any(|argument| argument == "exec")) {
+        (false, _) => ExitCode::SUCCESS,
+        (true, true) => ExitCode::from(exec::NOT_RUN),
+        (true, false) => ExitCode::from(USAGE_ERROR),
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut config = match &arguments.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    if let Some(dir) = arguments.state_dir {
+        config.state_dir = dir;
+    }
+    if let Some(dir) = arguments.cache_dir {
+        config.cache_dir = dir;
+    }
+    let mut log_config = config.log.clone();
+    let is_server = matches!(arguments.command, Command::Serve { .. });
+    if !is_server && log_config.level == "info" {
+        // The output of a command is enough; only warnings are logged.
+        log_config.level = "warn".into();
+    }
+    if !is_server {
+        log::start(&log_config).map_err(anyhow::Error::msg)?;
+    }
+    match arguments.command {
+        Command::Serve { demo, listen } => {
+            config.listen = listen.unwrap_or(config.listen);
+            serve::run(config, demo).await
+        }
+        Command::Doctor { leaks: true, json } => doctor::leaks::run(&config, json).await,
+        Command::Doctor { leaks: false, .. } => doctor::run(&config).await,
+        Command::Login(arguments) => login::run(&config, arguments).await,
+        Command::Exec(arguments) => exec::run(&config, arguments).await,
+        Command::Credentials(command) => credentials::run(&config, command).await,
+        Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
+        Command::Diagnose { session, json } => diagnose::run(&config, &session, json).await,
+        Command::Logs(arguments) => logs::run(&config, arguments).await,
+        Command::Bundle { session, out } => bundle::run(&config, &session, out.as_deref()).await,
+        Command::Reconcile { dry_run, json } => reconcile::run(&config, dry_run, json).await,
+        Command::LoginLink => sessions::login_link(&config).await,
+        Command::Image(command) => image::run(&config, command).await,
+        Command::Providers(command) => providers::run(&config, command).await,
+        Command::Token(command) => token::run(&config, command).await,
+        Command::Bench(command) => bench::run(config, command).await,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the error of the command")]
+fn print_error(error: &anyhow::Error, is_exec: bool) -> ExitCode {
+    eprintln!("anteroom: {error:#}");
+    if is_exec { ExitCode::from(exec::NOT_RUN) } else { ExitCode::FAILURE }
+}
+
+/// Replaces control characters by spaces, so that text from machines, files and logs cannot control the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Prints a line to standard output. A closed pipe is no error: its reader needs no more.
+fn print_line(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

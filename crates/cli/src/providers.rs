@@ -1,0 +1,54 @@
+//! `anteroom providers`: lists the supported tools, checks their descriptors and tests their rules on recorded screens.
+
+mod check;
+mod list;
+mod test_rules;
+
+use anteroom_controller::config::Config;
+use clap::Subcommand;
+use std::{path::PathBuf, process::ExitCode};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProvidersCommand {
+    /// List the tools: versions, sign-in methods, policy, and whether a session can be started.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check descriptors and list every fault. Exits with 1 if there is one.
+    Check {
+        /// Descriptor files, or ids of configured providers. Default: all configured providers.
+        #[arg(value_name = "FILE|ID")]
+        which: Vec<String>,
+    },
+    /// Test a descriptor's rules on recorded screens: those in `fixtures/ID/*.screen` next to it, or the given ones.
+    Test(TestArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TestArguments {
+    /// A descriptor file, or the id of a configured provider.
+    #[arg(value_name = "FILE|ID")]
+    which: String,
+    /// A screen as text, or a fixture (*.screen). Several files are consecutive screens of one run of the tool.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    screen: Vec<PathBuf>,
+    /// Number of columns of the terminal that showed --screen.
+    #[arg(long, value_name = "COLUMNS", default_value_t = 120, value_parser = clap::value_parser!(u16).range(20..=500))]
+    width: u16,
+    /// Use this sign-in method's rules for --screen and --credential; without either, test only runs recorded with this method.
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// Check whether this file is accepted as the credential, and list missing keys.
+    #[arg(long, value_name = "FILE")]
+    credential: Option<PathBuf>,
+}
+
+pub(super) async fn run(config: &Config, command: ProvidersCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ProvidersCommand::List { json } => list::run(config, json).await,
+        ProvidersCommand::Check { which } => check::run(config, &which),
+        ProvidersCommand::Test(arguments) => test_rules::run(config, &arguments),
+    }
+}

@@ -1,0 +1,62 @@
+//! `anteroom providers check`.
+
+use super::super::print_line;
+use anteroom_controller::{
+    config::Config,
+    providers::{DescriptorError, DescriptorSource, sources},
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode> {
+    let (known, mut faults) = (sources(config), Vec::new());
+    let selected: Vec<Result<DescriptorSource, Vec<DescriptorError>>> = if which.is_empty() {
+        known.into_values().collect()
+    } else {
+        which.iter().map(|which| find(&known, which)).collect()
+    };
+    for source in selected {
+        match source.and_then(|source| source.provider().map(|provider| (source.origin, provider))) {
+            Ok((origin, provider)) => print_line(format_args!("{}: valid ({origin})", provider.id)),
+            Err(found) => faults.extend(found),
+        }
+    }
+    faults.iter().for_each(print_line);
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Finds the descriptor by file name or configured id.
+pub(super) fn find(
+    known: &BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>>,
+    which: &str,
+) -> Result<DescriptorSource, Vec<DescriptorError>> {
+    let Some(path) = as_file(which) else {
+        let (names, unread): (Vec<_>, Vec<_>) = known.iter().partition(|(name, _)| as_file(name).is_none());
+        // A directory that cannot be read may contain a descriptor with this id.
+        if let Some((_, Err(faults))) = unread.first() {
+            return Err(faults.clone());
+        }
+        let names: Vec<&str> = names.into_iter().map(|(name, _)| name.as_str()).collect();
+        let unknown = || {
+            vec![DescriptorError::for_file(
+                which,
+                format!("is neither a file (*.toml) nor one of {}", names.join(", ")),
+            )]
+        };
+        return known.get(which).cloned().unwrap_or_else(|| Err(unknown()));
+    };
+    let text = std::fs::read_to_string(&path);
+    let text = text.map_err(|error| vec![DescriptorError::for_file(which, format!("cannot be read: {error}"))])?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    DescriptorSource::parse(&name, which.to_owned(), text)
+}
+
+/// The path, if the argument is not an id: it has a slash or ends with `.toml`.
+pub(super) fn as_file(which: &str) -> Option<PathBuf> {
+    let path = Path::new(which);
+    let is_file = which.contains('/') || path.extension().is_some_and(|extension| extension == "toml");
+    is_file.then(|| path.to_owned())
+}

@@ -1,0 +1,30 @@
+//! `anteroom serve`.
+
+use super::{machine_environment, print_line};
+use anteroom_controller::{config::Config, log};
+use anteroom_server::StateDir;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
+    let state_dir = StateDir::lock(&config.state_dir)?;
+    log::serve(&config).map_err(anyhow::Error::msg)?;
+    let environment = machine_environment::prepare(&config).await?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let minutes = config.sessions.login_link_s_max / 60;
+    let server = anteroom_server::start(config, &state_dir, environment, demo).await?;
+    let link = anteroom_server::operator_login_link(&server).await?;
+    print_line(format_args!("\nAnteroom is listening at {}", server.app.auth.base_url));
+    print_line(format_args!("Machines run under {}.", server.app.image.accelerator));
+    print_line(format_args!(
+        "Open this login link (valid once, for {minutes} minutes; `anteroom login-link` prints a new one):\n\n  {link}\n"
+    ));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    print_line("Stopping. Machines and sessions continue and are adopted at the next start.");
+    server.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,7 +1,0 @@
-//! The `anteroom` command.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    anteroom_controller::cli::main()
-}

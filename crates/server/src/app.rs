@@ -1,0 +1,70 @@
+//! The assembled server. Handlers and jobs receive the part that they need ([`FromRef`]).
+
+use crate::auth::Auth;
+use anteroom_controller::session::{context::SessionContext, launcher::Launcher};
+use axum::extract::FromRef;
+use std::{
+    ops::Deref,
+    sync::{Arc, Weak},
+};
+
+/// The assembled server. Cheap to clone; dereferences to its parts.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of the server. Dereferences to the launcher.
+pub struct Parts {
+    /// Starts and supervises sessions.
+    pub launcher: Launcher,
+    /// Authenticates callers.
+    pub auth: Auth,
+}
+
+impl App {
+    /// Shares the parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// A weak reference, for values that the app owns.
+    pub fn downgrade(&self) -> Weak<Parts> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// The app of a weak reference, while it exists.
+    pub fn upgrade(weak: &Weak<Parts>) -> Option<Self> {
+        weak.upgrade().map(Self)
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Deref for Parts {
+    type Target = Launcher;
+    fn deref(&self) -> &Launcher {
+        &self.launcher
+    }
+}
+
+impl FromRef<App> for Launcher {
+    fn from_ref(app: &App) -> Self {
+        app.launcher.clone()
+    }
+}
+
+impl FromRef<App> for SessionContext {
+    fn from_ref(app: &App) -> Self {
+        app.context.clone()
+    }
+}
+
+impl FromRef<App> for Auth {
+    fn from_ref(app: &App) -> Self {
+        app.auth.clone()
+    }
+}

@@ -1,0 +1,32 @@
+//! Authentication and authorization of callers.
+//!
+//! | caller | authenticates with | may use |
+//! |---|---|---|
+//! | operator | the cookie from a login link, or the Unix socket as the user who runs the server | everything |
+//! | backend | `Authorization: Bearer` API token | the sessions that it started |
+//! | viewer | the cookie from a session's link | that session, but not its credential |
+
+mod cookies;
+mod identify;
+pub mod login_links;
+
+pub use identify::{CSRF_HEADER, bearer_token, identify, require_own_origin};
+
+use anteroom_store::Store;
+use anteroom_wire::CallerId;
+use std::sync::Arc;
+
+/// What authentication needs of the server. Cheap to clone.
+#[derive(Clone)]
+pub struct Auth {
+    /// The database.
+    pub store: Store,
+    /// The public base URL, without a trailing slash.
+    pub base_url: Arc<str>,
+    /// The operator at this host's command line.
+    pub local_operator: CallerId,
+    /// How long a login link can be redeemed, milliseconds.
+    pub login_link_ms_max: u64,
+    /// How long a cookie is valid, seconds.
+    pub cookie_s_max: u64,
+}

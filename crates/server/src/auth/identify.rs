@@ -1,0 +1,82 @@
+//! Authenticates a request: by its connection, its bearer token or its cookies.
+
+use super::{
+    Auth,
+    cookies::{self, OPERATOR_COOKIE, VIEWER_COOKIE},
+};
+use crate::peer::Peer;
+use anteroom_controller::{api_error::ApiError, caller::Caller, clock};
+use anteroom_store::{Role, Sha256Hex, StoreError};
+use anteroom_wire::{Problem, Secret, SessionId};
+use axum::http::{HeaderMap, Method, header};
+
+/// Required on requests that change something and are authenticated by a cookie: a cross-site form cannot send it.
+pub const CSRF_HEADER: &str = "x-anteroom";
+
+/// Authenticates the request. `session` is the one in its path: it selects the viewer cookie.
+///
+/// # Errors
+/// No or unknown credentials, or a request that a page of another site may have made.
+pub async fn identify(
+    auth: &Auth,
+    peer: Peer,
+    method: &Method,
+    headers: &HeaderMap,
+    session: Option<&SessionId>,
+) -> Result<Caller, ApiError> {
+    if peer.is_operator() {
+        return Ok(Caller { id: auth.local_operator.clone(), role: Role::Operator });
+    }
+    if let Some(token) = bearer_token(headers) {
+        return find_by_token(auth, token.expose()).await?.ok_or_else(|| Problem::Unauthenticated.into());
+    }
+    let cookies = cookies::all(headers);
+    let session_cookie = session.map(|session| format!("{VIEWER_COOKIE}{session}"));
+    let operator = cookies.iter().filter(|(name, _)| *name == OPERATOR_COOKIE);
+    let viewer = cookies.iter().filter(|(name, _)| match &session_cookie {
+        Some(session_cookie) => name == session_cookie,
+        None => name.starts_with(VIEWER_COOKIE),
+    });
+    for (_, token) in operator.chain(viewer) {
+        if let Some(caller) = find_by_token(auth, token).await? {
+            require_same_site(auth, method, headers)?;
+            return Ok(caller);
+        }
+    }
+    Err(Problem::Unauthenticated.into())
+}
+
+async fn find_by_token(auth: &Auth, token: &str) -> Result<Option<Caller>, StoreError> {
+    let found = auth.store.caller_by_token(&Sha256Hex::of(token.as_bytes()), clock::now()).await?;
+    Ok(found.map(|row| Caller { id: row.id, role: row.role }))
+}
+
+/// The bearer token of the request, if it has one.
+pub fn bearer_token(headers: &HeaderMap) -> Option<Secret> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let token = value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer "))?;
+    Some(Secret::new(token.trim().to_owned()))
+}
+
+/// Browsers send cookies with requests of any page, so a request that changes something must come from a page of this server.
+fn require_same_site(auth: &Auth, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    require_own_origin(auth, headers)?;
+    if !method.is_safe() && !headers.contains_key(CSRF_HEADER) {
+        let detail = format!("a request with a cookie must carry the header {CSRF_HEADER}");
+        return Err(ApiError::new(Problem::CrossOrigin, detail));
+    }
+    Ok(())
+}
+
+/// Requires that the `Origin` header, if there is one, is this server's.
+///
+/// # Errors
+/// It is the origin of another site.
+pub fn require_own_origin(auth: &Auth, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or("");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    let is_own = origin == &*auth.base_url || (!host.is_empty() && authority == host);
+    if is_own { Ok(()) } else { Err(Problem::CrossOrigin.into()) }
+}

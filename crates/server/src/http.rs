@@ -1,0 +1,207 @@
+//! The HTTP routes: one file for each group of handlers. A handler parses the request, calls a use case and converts the result.
+//!
+//! Access is denied by default: [`authenticate`] identifies the caller on every route that is not in [`PUBLIC_ROUTES`]. Each public
+//! route is listed with the reason why it needs no caller.
+
+mod agent;
+mod agent_auth;
+mod body;
+mod bundle;
+mod credential_uses;
+mod credentials;
+mod desktop;
+mod diagnosis;
+mod error_response;
+mod health;
+mod host_channel;
+mod leaks;
+mod login;
+mod metrics;
+mod pages;
+pub(crate) mod providers;
+mod reconcile;
+mod session;
+pub(crate) mod sign_in;
+mod start_session;
+mod tickets;
+mod webhook;
+
+pub use host_channel::host_service;
+pub use login::LoginLink;
+
+use crate::{app::App, auth, peer::Peer};
+use anteroom_wire::{Problem, SessionId};
+use axum::{
+    Router,
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
+    http::{HeaderName, HeaderValue, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use error_response::ErrorResponse;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Routes without an authenticated caller: path (a final `*` matches any suffix), and the reason.
+pub const PUBLIC_ROUTES: &[(&str, &str)] = &[
+    ("/", "static page without data"),
+    ("/login", "static page without data"),
+    ("/dashboard/*", "static page without data"),
+    ("/assets/*", "static files"),
+    ("/favicon.ico", "static file"),
+    ("/health", "returns only the overall status without a caller"),
+    ("/openapi.json", "static document"),
+    ("/api/login", "authenticated by a single-use login token"),
+    ("/api/auth/credentials/store", "authenticated by the agent token"),
+    ("/api/agent/events", "authenticated by the agent token"),
+    ("/api/agent/session", "authenticated by the agent token"),
+];
+
+/// WebSocket routes of a session; their handlers authenticate by ticket. A rejected WebSocket is accepted first, because a page can
+/// read the reason only from the close code.
+const WEBSOCKET_ROUTES: &[&str] = &["/novnc/websock", "/terminal"];
+
+/// Head of the OpenAPI document; its paths come from the handlers' annotations.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Anteroom",
+    description = "Disposable machines in which users sign in to command-line tools. All errors are `ProblemBody`: a stable code, a sentence and a remedy."
+))]
+struct Document;
+
+/// The public router.
+pub fn router(app: &App) -> Router {
+    let agent_api = agent_api().layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max));
+    let (api, document) = api().merge(agent_api).split_for_parts();
+    let document = serde_json::to_value(&document).unwrap_or_default();
+    let pages = Router::new()
+        .route("/", get(pages::shell))
+        .route("/login", get(pages::shell))
+        .route("/dashboard/remote-cli", get(pages::shell))
+        .route("/dashboard/remote-cli/auth", get(pages::shell))
+        .route("/favicon.ico", get(pages::favicon))
+        .route("/assets/{*path}", get(pages::asset))
+        .route("/api/auth/session/{id}/novnc", get(pages::desktop))
+        .route("/openapi.json", get(move || async move { axum::Json(document) }));
+    let sockets = Router::new()
+        .route("/api/auth/session/{id}/novnc/websock", any(desktop::desktop))
+        .route("/api/auth/session/{id}/terminal", any(desktop::terminal));
+    api.merge(pages)
+        .merge(sockets)
+        .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
+        .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })
+        .layer(from_fn_with_state(app.clone(), authenticate))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(response_header(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
+        .layer(response_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(response_header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(response_header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(DefaultBodyLimit::max(app.config.http.body_bytes_max))
+        .with_state(app.clone())
+}
+
+/// The routes for the agent in a machine, which has a larger body limit.
+fn agent_api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(agent::store))
+        .routes(routes!(agent::events))
+        .routes(routes!(agent_auth::session))
+}
+
+/// The routes for backends, users and operators.
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(start_session::start))
+        .routes(routes!(session::read))
+        .routes(routes!(session::events))
+        .routes(routes!(session::heartbeat))
+        .routes(routes!(session::cancel))
+        .routes(routes!(session::restart))
+        .routes(routes!(session::credentials))
+        .routes(routes!(diagnosis::diagnosis))
+        .routes(routes!(bundle::create))
+        .routes(routes!(session::list))
+        .routes(routes!(tickets::create))
+        .routes(routes!(sign_in::oauth_url))
+        .routes(routes!(sign_in::open_url))
+        .routes(routes!(sign_in::paste))
+        .routes(routes!(sign_in::code))
+        .routes(routes!(sign_in::method))
+        .routes(routes!(sign_in::type_text))
+        .routes(routes!(credentials::list))
+        .routes(routes!(credential_uses::read))
+        .routes(routes!(credential_uses::start))
+        .routes(routes!(credential_uses::screen))
+        .routes(routes!(credentials::lease))
+        .routes(routes!(credentials::delete))
+        .routes(routes!(providers::list))
+        .routes(routes!(login::login))
+        .routes(routes!(login::me))
+        .routes(routes!(login::create_link))
+        .routes(routes!(health::health))
+        .routes(routes!(leaks::report))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(reconcile::reconcile))
+        .routes(routes!(webhook::read))
+}
+
+/// Identifies the caller and puts an [`caller::Caller`] into the request's extensions.
+async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0);
+    let is_public = PUBLIC_ROUTES.iter().any(|(route, _)| match route.strip_suffix('*') {
+        Some(prefix) => path.starts_with(prefix),
+        None => path == *route,
+    });
+    let is_websocket =
+        path.starts_with("/api/auth/session/") && WEBSOCKET_ROUTES.iter().any(|suffix| path.ends_with(suffix));
+    let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
+    let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
+    let caller = match peer {
+        Some(peer) => auth::identify(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await,
+        None => Err(Problem::Unauthenticated.into()),
+    };
+    match caller {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+        }
+        Err(error) if !is_public && !is_websocket => return ErrorResponse(error).into_response(),
+        Err(_) => {}
+    }
+    next.run(request).await
+}
+
+/// Sets a response header that the handler has not set.
+fn response_header(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer requires this signature")]
+fn panic_response(cause: Box<dyn std::any::Any + Send>) -> Response {
+    let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
+    tracing::error!(outcome = "panic", cause = text.unwrap_or("unknown"), "request handler panicked");
+    ErrorResponse::from(Problem::Internal).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `web/openapi.json` is the source of the pages' API types (`npm run api` in `web/`). `ANTEROOM_WRITE_DOCS=1` rewrites it.
+    #[test]
+    fn web_openapi_json_matches_the_routes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/openapi.json");
+        let document = api().merge(agent_api()).into_openapi();
+        let wanted = format!("{}\n", document.to_pretty_json().unwrap());
+        if std::env::var_os("ANTEROOM_WRITE_DOCS").is_some() {
+            std::fs::write(path, &wanted).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(
+            written == wanted,
+            "web/openapi.json differs from the routes: run this test with ANTEROOM_WRITE_DOCS=1, then `npm run api` in web/"
+        );
+    }
+}

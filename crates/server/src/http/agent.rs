@@ -1,0 +1,94 @@
+//! Requests of a machine's agent: events and credential deliveries. The agent token authenticates them on every transport.
+
+use super::{body::Json, error_response::ErrorResponse};
+use crate::auth;
+use anteroom_controller::{
+    api_error::ApiError,
+    session::context::SessionContext,
+    session::{
+        agent_events, complete,
+        rejections::{RejectedRequest, record_rejection},
+    },
+};
+use anteroom_store::Sha256Hex;
+use anteroom_wire::{
+    MachineId, Problem, ProblemBody, Secret, SessionId,
+    agent::{Delivery, DeliveryResult, Events},
+};
+use axum::{
+    Extension,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+
+/// Accepts a captured credential from the agent.
+///
+/// 200: stored, or ignored because the session has one already. 4xx: rejected; do not retry. 5xx: not stored; retry.
+#[utoipa::path(post, path = "/api/auth/credentials/store", request_body = Object, responses(
+    (status = 200, description = "The credential was stored, or ignored because the session has one.", body = DeliveryResult),
+    (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
+    (status = 413, description = "The body is larger than `http.delivery_bytes_max`.", body = ProblemBody),
+    (status = 422, description = "The files do not meet the provider's rules.", body = ProblemBody),
+    (status = 503, description = "The database cannot be written now; retry.", body = ProblemBody),
+))]
+pub(super) async fn store(
+    State(context): State<SessionContext>,
+    headers: HeaderMap,
+    delivery: Result<Json<Delivery>, ErrorResponse>,
+) -> Result<axum::Json<DeliveryResult>, ErrorResponse> {
+    let token = auth::bearer_token(&headers);
+    let delivery = match delivery {
+        Ok(Json(delivery)) => delivery,
+        Err(error) => {
+            // A malformed delivery names no session; the token identifies it.
+            let session = token.and_then(|token| context.sessions.by_agent_token(&Sha256Hex::of_secret(&token)));
+            record_rejected_delivery(&context, session.map(|session| session.id.clone()).as_ref(), &error.0);
+            return Err(error);
+        }
+    };
+    // A missing token is handled as a wrong token.
+    let token = token.unwrap_or_else(|| Secret::new(String::new()));
+    let completed = complete::complete(&context, &token, &delivery).await;
+    let result = completed.inspect_err(|error| record_rejected_delivery(&context, Some(&delivery.session), error))?;
+    Ok(axum::Json(result))
+}
+
+/// Logs a rejected delivery, and records it on the timeline if it is final (4xx). After a 5xx the agent retries and reports that
+/// itself. The error detail contains key names of the credential, never values.
+fn record_rejected_delivery(context: &SessionContext, session: Option<&SessionId>, error: &ApiError) {
+    let (reason, detail) = (error.problem.code(), &error.detail);
+    let session = session.filter(|_| error.problem != Problem::UnknownSession);
+    tracing::warn!(outcome = "delivery_rejected", session = session.map(SessionId::as_str), reason, %detail, "delivery rejected");
+    if let Some(session) = session.filter(|_| error.problem.http_status() < 500) {
+        let request = if error.problem == Problem::WrongAgentToken {
+            RejectedRequest::UnauthorizedDelivery
+        } else {
+            RejectedRequest::Delivery
+        };
+        record_rejection(&context.timeline, session, request, error);
+    }
+}
+
+/// Accepts events from the agent. On a machine's channel the channel identifies the machine; over HTTP the agent token does.
+#[utoipa::path(post, path = "/api/agent/events", request_body = Object, responses(
+    (status = 204, description = "The events were accepted."),
+    (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
+))]
+pub(super) async fn events(
+    State(context): State<SessionContext>,
+    machine: Option<Extension<MachineId>>,
+    headers: HeaderMap,
+    Json(events): Json<Events>,
+) -> Result<StatusCode, ErrorResponse> {
+    let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
+    let hash = Sha256Hex::of_secret(&token);
+    let session = match machine {
+        Some(Extension(machine)) => context.sessions.by_machine(&machine),
+        None => context.sessions.by_agent_token(&hash),
+    };
+    let session = session
+        .filter(|session| session.state().agent_token.as_ref() == Some(&hash))
+        .ok_or(Problem::WrongAgentToken)?;
+    agent_events::ingest(&context, &session, events).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,134 @@
+//! Extractors for JSON bodies, queries and path ids. Their errors name the fault without quoting the input.
+
+use super::error_response::ErrorResponse;
+use anteroom_controller::{api_error::ApiError, caller::Caller, session::context::SessionContext};
+use anteroom_store::SessionRow;
+use anteroom_wire::{CredentialId, Problem, SessionId};
+use axum::{
+    body::Bytes,
+    extract::{FromRef, FromRequest, FromRequestParts, Path, Request},
+    http::{StatusCode, header, request::Parts},
+};
+use serde::de::DeserializeOwned;
+use std::{fmt::Display, str::FromStr};
+
+/// Maximum length of an error text of serde in a response, bytes. It may quote a key, which may be as long as the body.
+const FAULT_BYTES_MAX: usize = 400;
+
+/// A JSON body.
+pub(super) struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ErrorResponse;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ErrorResponse> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
+            return Err(Problem::UnsupportedMediaType.into());
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                Problem::TooLarge.into()
+            } else {
+                ApiError::new(Problem::Malformed, "the connection ended within the request body")
+            }
+        })?;
+        // serde's error text may quote the body, which may be secret: only the position and kind of the fault are returned.
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| ApiError::new(Problem::Malformed, fault(&error)).into())
+    }
+}
+
+fn fault(error: &serde_json::Error) -> String {
+    let position = format!("line {}, column {}", error.line(), error.column());
+    match error.classify() {
+        serde_json::error::Category::Data => {
+            // "unknown field `x`, expected …" and "missing field `x`" name keys, which are not secret.
+            let text = error.to_string();
+            let is_about_key = text.starts_with("unknown field") || text.starts_with("missing field");
+            if is_about_key && text.len() <= FAULT_BYTES_MAX {
+                text
+            } else {
+                format!("a value of the wrong type at {position}")
+            }
+        }
+        serde_json::error::Category::Syntax => format!("invalid JSON at {position}"),
+        serde_json::error::Category::Eof | serde_json::error::Category::Io => {
+            format!("the JSON is incomplete at {position}")
+        }
+    }
+}
+
+/// The authenticated caller.
+pub(super) struct Authenticated(pub Caller);
+
+impl<S: Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
+        parts.extensions.get().cloned().map(Self).ok_or_else(|| Problem::Unauthenticated.into())
+    }
+}
+
+/// The session in the path, after checking that the caller may use it.
+pub(super) struct OwnedSession {
+    /// The session's row in the database.
+    pub row: SessionRow,
+    /// The caller.
+    pub caller: Caller,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OwnedSession
+where
+    SessionContext: FromRef<S>,
+{
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorResponse> {
+        let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
+        let id = session_id(parts).await?;
+        let context = SessionContext::from_ref(state);
+        let row = context.store.session(&id).await?.ok_or(Problem::UnknownSession)?;
+        caller.require_session_access(&row)?;
+        Ok(Self { row, caller })
+    }
+}
+
+/// Parses the session id in the path.
+pub(super) async fn session_id(parts: &mut Parts) -> Result<SessionId, ApiError> {
+    id(parts).await
+}
+
+/// The credential id in the path.
+pub(super) struct Credential(pub CredentialId);
+
+impl<S: Sync> FromRequestParts<S> for Credential {
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
+        Ok(Self(id(parts).await?))
+    }
+}
+
+async fn id<T: FromStr<Err: Display>>(parts: &mut Parts) -> Result<T, ApiError> {
+    let Path(id) = Path::<String>::from_request_parts(parts, &())
+        .await
+        .map_err(|_| ApiError::new(Problem::Malformed, "the path has no id"))?;
+    id.parse().map_err(|error| ApiError::new(Problem::Malformed, format!("{error}")))
+}
+
+/// The query string.
+pub(super) struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
+        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+        query.map(|query| Self(query.0)).map_err(|rejection| {
+            let detail = Some(rejection.body_text()).filter(|text| text.len() <= FAULT_BYTES_MAX);
+            ApiError::new(Problem::Malformed, detail.unwrap_or_else(|| "the query string is malformed".into())).into()
+        })
+    }
+}

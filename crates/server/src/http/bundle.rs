@@ -1,0 +1,38 @@
+//! `POST /api/auth/session/{id}/bundle`.
+
+use super::{body::OwnedSession, error_response::ErrorResponse};
+use anteroom_controller::{
+    api_error::{ApiError, chain},
+    bundle,
+    session::launcher::Launcher,
+};
+use anteroom_wire::{Problem, ProblemBody};
+use axum::{
+    extract::State,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+
+/// Creates a support bundle of the session and returns it. A copy is stored on the server within the retention limits.
+/// Operators only.
+#[utoipa::path(post, path = "/api/auth/session/{id}/bundle", params(("id" = String, Path)), responses(
+    (status = 200, description = "The bundle, a .tar.gz without secrets", content_type = "application/gzip"),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+    (status = 404, description = "There is no such session.", body = ProblemBody),
+))]
+pub(super) async fn create(State(launcher): State<Launcher>, owned: OwnedSession) -> Result<Response, ErrorResponse> {
+    owned.caller.require_operator()?;
+    let bundle = bundle::create(&launcher, &owned.row.id).await.map_err(|error| {
+        tracing::error!(outcome = "bundle_failed", session = %owned.row.id, error = %chain(&error), "support bundle creation failed");
+        ApiError::new(Problem::Internal, chain(&error))
+    })?;
+    let bundle = bundle.ok_or(Problem::UnknownSession)?;
+    let mut response = bundle.bytes.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{}\"", bundle.name)) {
+        headers.insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}

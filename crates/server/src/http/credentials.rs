@@ -1,0 +1,72 @@
+//! Credentials of the caller: list, lease, delete. Reading and using a single credential is in `credential_uses`.
+
+use super::{
+    body::{Authenticated, Credential},
+    error_response::ErrorResponse,
+};
+use anteroom_controller::{credentials, session::context::SessionContext};
+use anteroom_store::OwnerFilter;
+use anteroom_wire::{
+    ProblemBody,
+    api::{CredentialList, Lease},
+};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+const CREDENTIALS_MAX: u32 = 500;
+
+/// Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500.
+#[utoipa::path(get, path = "/api/credentials", responses(
+    (status = 200, description = "The credentials.", body = CredentialList),
+    (status = 403, description = "The caller is a viewer.", body = ProblemBody),
+))]
+pub(super) async fn list(
+    State(context): State<SessionContext>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<CredentialList>, ErrorResponse> {
+    caller.require_not_viewer()?;
+    let filter = if caller.require_operator().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
+    let rows = context.store.credentials(filter, CREDENTIALS_MAX).await?;
+    Ok(Json(CredentialList {
+        credentials: rows.iter().map(|row| credentials::credential_meta(&context, row)).collect(),
+    }))
+}
+
+/// Returns the credential's files (path, mode, content in base64) and records the lease.
+///
+/// A `deliver_once` credential is deleted by its lease: of several concurrent requests one succeeds, the others get 410.
+#[utoipa::path(post, path = "/api/credentials/{id}/lease", params(("id" = String, Path)), responses(
+    (status = 200, description = "The files.", body = Lease),
+    (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
+    (status = 404, description = "There is no such credential.", body = ProblemBody),
+    (status = 410, description = "The credential was delivered once and deleted.", body = ProblemBody),
+))]
+pub(super) async fn lease(
+    State(context): State<SessionContext>,
+    Authenticated(caller): Authenticated,
+    Credential(id): Credential,
+) -> Result<Response, ErrorResponse> {
+    let (row, files) = credentials::lease(&context, &caller, &id).await?;
+    let mut response = Json(Lease { credential: credentials::credential_meta(&context, &row), files }).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Deletes the stored credential permanently. Idempotent. The credential remains valid at the provider.
+#[utoipa::path(delete, path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
+    (status = 204, description = "The credential is deleted."),
+    (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
+    (status = 404, description = "There is no such credential.", body = ProblemBody),
+))]
+pub(super) async fn delete(
+    State(context): State<SessionContext>,
+    Authenticated(caller): Authenticated,
+    Credential(id): Credential,
+) -> Result<StatusCode, ErrorResponse> {
+    credentials::delete(&context, &caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

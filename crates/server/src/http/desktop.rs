@@ -1,0 +1,280 @@
+//! `WS …/novnc/websock` and `WS …/terminal`: redeem the ticket, connect to the machine, and copy bytes in both directions.
+
+use super::{body::session_id, error_response::ErrorResponse, tickets::VIEW_ONLY_PREFIX};
+use crate::{app::App, auth};
+use anteroom_controller::{
+    api_error::ApiError,
+    caller::Caller,
+    clock, random,
+    session::{
+        active_session::ActiveSession,
+        channels::{reach_terminal, require_active},
+        reach_desktop::reach_desktop,
+        rejections::{RejectedRequest, record_rejection},
+        status::Progress,
+        timeline::entry,
+    },
+};
+use anteroom_store::{Sha256Hex, TicketPurpose};
+use anteroom_tunnel::{SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport};
+use anteroom_wire::{Problem, SessionId, TimelineKind, agent::TerminalSize};
+use axum::{
+    extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Prefix of the subprotocol that carries the ticket.
+const TICKET_PREFIX: &str = "ticket.";
+/// Terminal size if the request has none.
+const DEFAULT_TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
+
+/// Connects a viewer to the desktop.
+pub(super) async fn desktop(State(app): State<App>, request: Request) -> Response {
+    let (admitted, upgrade) = match connect(&app, request, TicketPurpose::Desktop).await {
+        Ok(connected) => connected,
+        Err(response) => return response,
+    };
+    let AdmittedViewer { session, is_browser, view_only } = admitted;
+    let viewer = match session.connect_viewer(app.config.sessions.viewers_max) {
+        Ok(viewer) => viewer,
+        Err(problem) => {
+            let error = ApiError::from(problem);
+            record_rejection(&app.timeline, &session.id, RejectedRequest::Desktop, &error);
+            return reject(&app, is_browser, upgrade, error);
+        }
+    };
+    let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
+    anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
+        let _viewer = viewer;
+        let mut tunnel = Tunnel::new(app.config.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity));
+        if view_only {
+            tunnel = tunnel.view_only();
+        }
+        let connect = async {
+            let reach = |until| {
+                let (app, session) = (&app, &session);
+                async move { reach_desktop(app, session, until).await.map_err(|error| error.body()) }
+            };
+            let stream = anteroom_tunnel::wait_for_first_bytes(app.config.sessions.socket_wait_ms_max, reach).await?;
+            let sentence = if view_only {
+                "A view-only viewer connected to the desktop."
+            } else {
+                "A viewer connected to the desktop."
+            };
+            let entry = entry(TimelineKind::ViewerJoined, sentence).data(json!({ "view_only": view_only }));
+            app.timeline.append_in_background(&session.id, entry);
+            Ok(stream)
+        };
+        let report = tunnel.run(socket, connect).await;
+        log_disconnect(&app, &session, RejectedRequest::Desktop, &report);
+    })
+}
+
+/// The size in `?cols=…&rows=…`; the terminal has it before its first output.
+fn requested_size(request: &Request) -> TerminalSize {
+    #[derive(Deserialize)]
+    struct SizeQuery {
+        cols: u16,
+        rows: u16,
+    }
+    match Query::<SizeQuery>::try_from_uri(request.uri()) {
+        Ok(Query(size)) => clamp_size(size.cols, size.rows),
+        Err(_) => DEFAULT_TERMINAL_SIZE,
+    }
+}
+
+fn clamp_size(cols: u16, rows: u16) -> TerminalSize {
+    TerminalSize { cols: cols.clamp(2, 500), rows: rows.clamp(2, 300) }
+}
+
+/// Connects a viewer to the terminal.
+pub(super) async fn terminal(State(app): State<App>, request: Request) -> Response {
+    let size = requested_size(&request);
+    let (admitted, upgrade) = match connect(&app, request, TicketPurpose::Terminal).await {
+        Ok(connected) => connected,
+        Err(response) => return response,
+    };
+    let session = admitted.session;
+    let name = random::hex(&random::bytes::<8>());
+    let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
+    anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
+        let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
+        let tunnel = Tunnel::new(app.config.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity))
+            .with_control(move |text| handle_control(&control_app, &control_session, &stream, text));
+        let connect = async { reach_terminal(&app, &session, &name, size).await.map_err(|error| error.body()) };
+        let report = tunnel.run(socket, connect).await;
+        log_disconnect(&app, &session, RejectedRequest::Terminal, &report);
+    })
+}
+
+/// Logs the end of a connection and records it on the timeline: as a rejection if the machine was never connected.
+fn log_disconnect(app: &App, session: &ActiveSession, socket: RejectedRequest, report: &TunnelReport) {
+    let end = format!("{:?}", report.end);
+    let (reason, detail) = match &report.end {
+        TunnelEnd::ConnectFailed(body) | TunnelEnd::ViewerProtocolError(body) => {
+            (Some(body.code.as_str()), body.detail.as_deref())
+        }
+        TunnelEnd::SessionEnded(problem) => (Some(problem.code()), None),
+        TunnelEnd::ViewerTimeout => (Some(Problem::IdleTimeout.code()), Some("no data and no pong within the timeout")),
+        TunnelEnd::StreamEnded(error) => (Some(Problem::DesktopUnreachable.code()), error.as_deref()),
+        TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => (None, None),
+    };
+    tracing::info!(
+        outcome = "socket_ended", session = %session.id, ?socket, reason, detail, connected = report.connected,
+        bytes_up = report.bytes_up, bytes_down = report.bytes_down, duration_ms = report.duration_ms, end,
+        "WebSocket closed"
+    );
+    if !report.connected {
+        if let Some(problem) = reason.and_then(Problem::from_code) {
+            record_rejection(&app.timeline, &session.id, socket, &ApiError::new(problem, detail.unwrap_or_default()));
+        }
+        // A viewer that closed the socket before the machine was connected is not recorded.
+        return;
+    }
+    let data = json!({
+        "bytes_up": report.bytes_up, "bytes_down": report.bytes_down, "duration_ms": report.duration_ms,
+        "end": end, "reason": reason, "detail": detail,
+    });
+    let kind = match socket {
+        RejectedRequest::Terminal => TimelineKind::TerminalDisconnected,
+        RejectedRequest::Desktop
+        | RejectedRequest::DesktopTicket
+        | RejectedRequest::TerminalTicket
+        | RejectedRequest::Delivery
+        | RejectedRequest::UnauthorizedDelivery => TimelineKind::ViewerDisconnected,
+    };
+    app.timeline.append_in_background(&session.id, entry(kind, "A viewer's connection ended.").data(data));
+}
+
+/// A control message of the terminal page.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum Control {
+    Resize { cols: u16, rows: u16 },
+}
+
+fn handle_control(
+    app: &App,
+    session: &Arc<ActiveSession>,
+    stream: &str,
+    text: &str,
+) -> Result<(), anteroom_wire::ProblemBody> {
+    let Ok(Control::Resize { cols, rows }) = serde_json::from_str(text) else {
+        return Err(Problem::Malformed.with("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
+    };
+    let size = clamp_size(cols, rows);
+    if let Progress::Open { channels } = session.state().progress {
+        let stream = stream.to_owned();
+        app.tasks.spawn(async move {
+            // Fails only if the stream is ending.
+            let _ = channels.agent.terminal_size(&stream, size).await;
+        });
+    }
+    Ok(())
+}
+
+/// A viewer whose ticket was redeemed.
+struct AdmittedViewer {
+    session: Arc<ActiveSession>,
+    /// Whether the request comes from a browser, which can read an error only from the close code.
+    is_browser: bool,
+    view_only: bool,
+}
+
+/// Redeems the ticket and finds the active session. An error is returned as the response for this client.
+async fn connect(
+    app: &App,
+    request: Request,
+    purpose: TicketPurpose,
+) -> Result<(AdmittedViewer, WebSocketUpgrade), Response> {
+    let (mut parts, _) = request.into_parts();
+    // Browsers always send `Origin` with a WebSocket; other clients do not.
+    let is_browser = parts.headers.contains_key(header::ORIGIN);
+    let id = session_id(&mut parts).await;
+    let headers = parts.headers.clone();
+    let caller = parts.extensions.get::<Caller>().cloned();
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app).await;
+    let admitted = match id {
+        Ok(id) => match redeem_ticket(app, &headers, &id, purpose).await {
+            Ok(admitted) => Ok(admitted),
+            Err(rejected) => {
+                if rejected.has_ticket || may_use_session(app, caller.as_ref(), &id).await {
+                    let request = match purpose {
+                        TicketPurpose::Desktop => RejectedRequest::Desktop,
+                        TicketPurpose::Terminal => RejectedRequest::Terminal,
+                    };
+                    record_rejection(&app.timeline, &id, request, &rejected.error);
+                }
+                Err(rejected.error)
+            }
+        },
+        Err(error) => Err(error),
+    };
+    match (admitted, upgrade) {
+        (Ok((session, view_only)), Ok(upgrade)) => Ok((AdmittedViewer { session, is_browser, view_only }, upgrade)),
+        (Err(error), Ok(upgrade)) => Err(reject(app, is_browser, upgrade, error)),
+        (Err(error), Err(_)) => Err(ErrorResponse(error).into_response()),
+        (Ok(_), Err(rejection)) => {
+            let error = ApiError::new(Problem::Malformed, format!("expected a WebSocket handshake: {rejection}"));
+            Err(ErrorResponse(error).into_response())
+        }
+    }
+}
+
+/// A rejected viewer.
+struct TicketError {
+    error: ApiError,
+    /// The ticket was valid, so the caller is known.
+    has_ticket: bool,
+}
+
+impl<R: Into<ApiError>> From<R> for TicketError {
+    fn from(error: R) -> Self {
+        Self { error: error.into(), has_ticket: false }
+    }
+}
+
+/// Redeems the ticket. Returns the active session and whether the ticket is view-only.
+async fn redeem_ticket(
+    app: &App,
+    headers: &HeaderMap,
+    id: &SessionId,
+    purpose: TicketPurpose,
+) -> Result<(Arc<ActiveSession>, bool), TicketError> {
+    auth::require_own_origin(&app.auth, headers)?;
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
+    let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
+    let Some(ticket) = ticket else {
+        let detail = format!("offer the subprotocols {SUBPROTOCOL} and {TICKET_PREFIX}<ticket>");
+        return Err(ApiError::new(Problem::Unauthenticated, detail).into());
+    };
+    let hash = Sha256Hex::of(ticket.as_bytes());
+    if app.store.redeem_ticket(&hash, id, purpose, clock::now()).await?.is_none() {
+        // Without a valid ticket the response must not reveal whether the session exists.
+        return Err(Problem::TicketUsed.into());
+    }
+    match require_active(app, id).await {
+        Ok((_, session)) => Ok((session, ticket.starts_with(VIEW_ONLY_PREFIX))),
+        Err(error) => Err(TicketError { error, has_ticket: true }),
+    }
+}
+
+/// Whether the caller, identified by a cookie or an API token, may use the session.
+async fn may_use_session(app: &App, caller: Option<&Caller>, id: &SessionId) -> bool {
+    let Some(caller) = caller else { return false };
+    app.store.session(id).await.ok().flatten().is_some_and(|row| caller.require_session_access(&row).is_ok())
+}
+
+/// Rejects the WebSocket: with a close code for browsers, with an HTTP error for other clients.
+fn reject(app: &App, is_browser: bool, upgrade: WebSocketUpgrade, error: ApiError) -> Response {
+    tracing::info!(outcome = "socket_rejected", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
+    if is_browser {
+        anteroom_tunnel::reject(upgrade, &app.config.tunnel, &app.tasks, error.problem)
+    } else {
+        ErrorResponse(error).into_response()
+    }
+}

@@ -1,0 +1,26 @@
+//! `GET /api/auth/session/{id}/diagnosis`.
+
+use super::{body::OwnedSession, error_response::ErrorResponse};
+use anteroom_controller::{session::diagnose, session::launcher::Launcher};
+use anteroom_store::Role;
+use anteroom_wire::{Problem, ProblemBody, diagnosis::Diagnosis};
+use axum::{Json, extract::State};
+
+/// Explains the session's current state or failure: verdict, evidence, remedy and causal chain. Also available after the session has
+/// ended.
+#[utoipa::path(get, path = "/api/auth/session/{id}/diagnosis", params(("id" = String, Path)), responses(
+    (status = 200, description = "The diagnosis.", body = Diagnosis),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 404, description = "There is no such session.", body = ProblemBody),
+))]
+pub(super) async fn diagnosis(
+    State(launcher): State<Launcher>,
+    owned: OwnedSession,
+) -> Result<Json<Diagnosis>, ErrorResponse> {
+    let is_operator = owned.caller.role == Role::Operator;
+    let diagnosis =
+        diagnose::diagnose_for(&launcher, &owned.row.id, is_operator).await?.ok_or(Problem::UnknownSession)?;
+    let verdict = diagnosis.verdict.code();
+    tracing::info!(outcome = "diagnosed", session = %owned.row.id, verdict, "session diagnosed");
+    Ok(Json(diagnosis))
+}

@@ -1,0 +1,19 @@
+//! `GET /health`: the server's health; for authenticated callers also each check.
+
+use anteroom_controller::{caller::Caller, health::report, session::launcher::Launcher};
+use anteroom_wire::api::{Health, HealthStatus};
+use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
+
+/// Returns the server's health. `checks` is empty for unauthenticated callers. 503: the server is down.
+#[utoipa::path(get, path = "/health", responses(
+    (status = 200, description = "The server works, possibly with restrictions (`degraded`).", body = Health),
+    (status = 503, description = "The server does not work (`down`).", body = Health),
+))]
+pub(super) async fn health(State(launcher): State<Launcher>, caller: Option<Extension<Caller>>) -> impl IntoResponse {
+    let mut health = report(&launcher).await;
+    if caller.is_none() {
+        health.checks.clear();
+    }
+    let code = if health.status == HealthStatus::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (code, Json(health))
+}

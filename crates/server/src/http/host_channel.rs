@@ -1,0 +1,67 @@
+//! Requests from a machine through its channel: deliver a credential, post events, and `CONNECT` for egress.
+
+use super::{agent, error_response::ErrorResponse};
+use crate::app::{App, Parts};
+use anteroom_controller::api_error::ApiError;
+use anteroom_machine::{BoxBody, HostService};
+use anteroom_wire::{
+    MachineId, Problem,
+    agent::{EVENTS_PATH, STORE_PATH},
+};
+use axum::{Extension, Router, extract::DefaultBodyLimit, response::IntoResponse, routing::post};
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock, Weak},
+};
+use tower::ServiceExt;
+
+/// The service for the channels of all machines. `app` is set when the server is assembled. It is a weak reference because the app
+/// owns the machines that hold this service.
+pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> HostService {
+    Arc::new(move |machine, request| {
+        let app = app.get().and_then(App::upgrade);
+        Box::pin(async move {
+            let Some(app) = app else { return boxed(ErrorResponse::from(Problem::ShuttingDown).into_response()) };
+            if request.method() == Method::CONNECT {
+                return connect(&app, &machine, request).await;
+            }
+            let routes = routes(app).layer(Extension(machine));
+            match routes.oneshot(request.map(axum::body::Body::new)).await {
+                Ok(response) => boxed(response),
+                Err(never) => match never {},
+            }
+        })
+    })
+}
+
+/// The agent's two routes. A delivery may be larger than other request bodies.
+fn routes(app: App) -> Router {
+    Router::new()
+        .route(STORE_PATH, post(agent::store))
+        .route(EVENTS_PATH, post(agent::events))
+        .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
+        .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })
+        .layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max))
+        .with_state(app)
+}
+
+async fn connect(app: &App, machine: &MachineId, request: Request<Incoming>) -> Response<BoxBody> {
+    let gate = app.sessions.by_machine(machine).and_then(|session| session.egress_gate.get().cloned());
+    match gate {
+        Some(gate) => {
+            let (parts, body) = gate.serve(request).await.into_parts();
+            Response::from_parts(parts, body.map_err(|never: Infallible| match never {}).boxed_unsync())
+        }
+        None => {
+            let error = ApiError::new(Problem::EgressDenied, "this machine belongs to no session");
+            boxed(ErrorResponse(error).into_response())
+        }
+    }
+}
+
+fn boxed(response: axum::response::Response) -> Response<BoxBody> {
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}

@@ -1,0 +1,33 @@
+//! `GET /api/leaks`.
+
+use super::{body::Authenticated, error_response::ErrorResponse};
+use anteroom_controller::{
+    api_error::{ApiError, chain},
+    leaks,
+    session::launcher::Launcher,
+};
+use anteroom_wire::{Problem, ProblemBody, operations::LeakReport};
+use axum::{Json, extract::State};
+
+/// Lists orphaned processes, files and sessions of this host. Takes up to one second. Operators only.
+#[utoipa::path(get, path = "/api/leaks", responses(
+    (status = 200, description = "The report.", body = LeakReport),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
+pub(super) async fn report(
+    State(launcher): State<Launcher>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<LeakReport>, ErrorResponse> {
+    caller.require_operator()?;
+    let report =
+        leaks::with_server(&launcher).await.map_err(|error| ApiError::new(Problem::Internal, chain(&error)))?;
+    for orphan in report.orphans() {
+        tracing::warn!(
+            outcome = "orphan_found",
+            name = orphan.name,
+            why = orphan.why,
+            "an orphaned resource was found"
+        );
+    }
+    Ok(Json(report))
+}

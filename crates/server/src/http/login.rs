@@ -1,0 +1,76 @@
+//! Login of users: redeem a login token, return the current caller, create a login link.
+
+use super::{
+    body::{Authenticated, Json},
+    error_response::ErrorResponse,
+};
+use crate::auth::{Auth, login_links, require_own_origin};
+use anteroom_controller::caller::Caller;
+use anteroom_store::Role;
+use anteroom_wire::{
+    ProblemBody, Secret,
+    api::{CurrentCaller, LoginRequest},
+};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+/// Redeems a single-use login token and sets a session cookie. 401: the token is unknown, used or expired.
+#[utoipa::path(post, path = "/api/login", request_body = LoginRequest, responses(
+    (status = 204, description = "The cookie is set."),
+    (status = 401, description = "The login token is unknown, used or expired.", body = ProblemBody),
+))]
+pub(super) async fn login(
+    State(auth): State<Auth>,
+    caller: Option<axum::Extension<Caller>>,
+    headers: HeaderMap,
+    Json(request): Json<LoginRequest>,
+) -> Result<Response, ErrorResponse> {
+    require_own_origin(&auth, &headers)?;
+    let current = caller.as_ref().map(|caller| &caller.0);
+    let cookie = login_links::redeem(&auth, &Secret::new(request.login_token), current).await?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// Returns the role of the current caller, and for a viewer its session.
+#[utoipa::path(get, path = "/api/me", responses(
+    (status = 200, description = "The caller.", body = CurrentCaller),
+    (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
+))]
+pub(super) async fn me(Authenticated(caller): Authenticated) -> axum::Json<CurrentCaller> {
+    let session = match &caller.role {
+        Role::Viewer(session) => Some(session.clone()),
+        Role::Operator | Role::Backend => None,
+    };
+    axum::Json(CurrentCaller { role: caller.role.as_str().to_owned(), session })
+}
+
+/// A single-use login link for an operator.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LoginLink {
+    /// The URL; its fragment contains the login token.
+    pub url: String,
+    /// Validity, seconds.
+    pub expires_in_s: u64,
+}
+
+/// Creates a single-use login link for an operator. Operators only.
+#[utoipa::path(post, path = "/api/links", responses(
+    (status = 200, description = "The link.", body = LoginLink),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
+pub(super) async fn create_link(
+    State(auth): State<Auth>,
+    Authenticated(caller): Authenticated,
+) -> Result<axum::Json<LoginLink>, ErrorResponse> {
+    caller.require_operator()?;
+    let url = login_links::operator_login_link(&auth).await?;
+    Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_ms_max / 1_000 }))
+}

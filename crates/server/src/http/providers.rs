@@ -1,0 +1,18 @@
+//! `GET /api/providers`.
+
+use super::{body::Authenticated, error_response::ErrorResponse};
+use anteroom_controller::{providers::provider_view, session::launcher::Launcher};
+use anteroom_wire::api::ProviderList;
+use axum::{Json, extract::State};
+
+/// Lists the configured providers with their sign-in methods, and whether a session can be started.
+#[utoipa::path(get, path = "/api/providers", responses(
+    (status = 200, description = "The providers.", body = ProviderList),
+))]
+pub(super) async fn list(
+    State(launcher): State<Launcher>,
+    Authenticated(_caller): Authenticated,
+) -> Result<Json<ProviderList>, ErrorResponse> {
+    let providers = launcher.providers.iter().map(|provider| provider_view(provider, &launcher.image.clis));
+    Ok(Json(ProviderList { providers: providers.collect() }))
+}

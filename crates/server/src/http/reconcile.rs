@@ -1,0 +1,33 @@
+//! `POST /api/reconcile`.
+
+use super::{
+    body::{Authenticated, Query},
+    error_response::ErrorResponse,
+};
+use anteroom_controller::{session::launcher::Launcher, session::reconcile};
+use anteroom_wire::{ProblemBody, operations::ReconcileReport};
+use axum::{Json, extract::State};
+use serde::Deserialize;
+
+/// Query of `POST /api/reconcile`.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+pub(super) struct ReconcileQuery {
+    /// Only return the planned actions; do nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Runs one reconciliation now, or returns its plan. Each action has its reason. Operators only.
+#[utoipa::path(post, path = "/api/reconcile", params(ReconcileQuery), responses(
+    (status = 200, description = "The actions, done or planned.", body = ReconcileReport),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
+pub(super) async fn reconcile(
+    State(launcher): State<Launcher>,
+    Authenticated(caller): Authenticated,
+    Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
+) -> Result<Json<ReconcileReport>, ErrorResponse> {
+    caller.require_operator()?;
+    let report = if dry_run { reconcile::dry_run(&launcher).await? } else { reconcile::run_once(&launcher).await? };
+    Ok(Json(report))
+}

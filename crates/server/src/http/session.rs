@@ -1,0 +1,249 @@
+//! Sessions: read one, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials, list.
+
+use super::{
+    body::{Authenticated, OwnedSession, Query},
+    error_response::ErrorResponse,
+};
+use anteroom_controller::{
+    api_error::ApiError,
+    credentials,
+    session::context::SessionContext,
+    session::{
+        channels::require_active,
+        end,
+        lifecycle::{Delivery, EndKind},
+        timeline, view,
+    },
+};
+use anteroom_store::{OwnerFilter, Role, SessionRow};
+use anteroom_wire::{
+    Problem, ProblemBody, SessionId,
+    api::{CredentialList, SessionList, SessionView, Timeline},
+};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use futures_util::Stream;
+use serde::Deserialize;
+use std::{convert::Infallible, time::Duration};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+const ENTRIES_MAX: u32 = 1_000;
+const SESSIONS_MAX: u32 = 100;
+
+/// Returns the session's current state.
+#[utoipa::path(get, path = "/api/auth/session/{id}", params(("id" = String, Path)), responses(
+    (status = 200, description = "The session.", body = SessionView),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 404, description = "There is no such session.", body = ProblemBody),
+))]
+pub(super) async fn read(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<Json<SessionView>, ErrorResponse> {
+    Ok(Json(view::view(&context, &owned.row).await?))
+}
+
+/// Query of `GET …/events`.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+pub(super) struct EventsQuery {
+    /// Return only entries with a greater number.
+    #[serde(default)]
+    after: u64,
+}
+
+/// Returns the session's timeline, at most 1000 entries.
+///
+/// With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
+/// `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
+#[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(
+    (status = 200, description = "The timeline entries, or the event stream.", body = Timeline),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 404, description = "There is no such session.", body = ProblemBody),
+))]
+pub(super) async fn events(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+    Query(EventsQuery { after }): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ErrorResponse> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok()).unwrap_or(after);
+    if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream")) {
+        let stream = stream(context.clone(), owned.row.id, after);
+        let alive = KeepAlive::new().interval(Duration::from_millis(context.config.tunnel.ping_every_ms));
+        return Ok(Sse::new(stream).keep_alive(alive).into_response());
+    }
+    let rows = context.store.timeline(&owned.row.id, after, ENTRIES_MAX).await?;
+    let entries = rows.into_iter().map(timeline::timeline_entry).collect();
+    Ok(Json(Timeline { entries }).into_response())
+}
+
+/// Streams a session's events until the session has ended and all events were sent.
+fn stream(context: SessionContext, id: SessionId, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
+    let (sender, receiver) = mpsc::channel(16);
+    context.clone().tasks.spawn(async move {
+        tokio::select! {
+            () = follow(&context, &id, after, &sender) => {}
+            () = sender.closed() => {}
+            () = context.stop.cancelled() => {}
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn follow(
+    context: &SessionContext,
+    id: &SessionId,
+    mut after: u64,
+    sender: &mpsc::Sender<Result<Event, Infallible>>,
+) {
+    let mut last_view = String::new();
+    let mut retries = 0;
+    loop {
+        let session = context.sessions.get(id);
+        let mut changes = session.as_ref().map(|session| session.watch());
+        drop(session);
+        if let Some(changes) = &mut changes {
+            changes.borrow_and_update();
+        }
+        let ended = match send_new_events(context, id, &mut after, &mut last_view, sender).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                // The connection stays open; the next attempt may succeed.
+                tracing::warn!(outcome = "events_delayed", session = %id, %error, "session events not read");
+                false
+            }
+        };
+        match &mut changes {
+            // An error means that the supervisor has ended: read once more without it.
+            Some(changes) => {
+                let _ = changes.changed().await;
+            }
+            None if ended => return,
+            // The next reconciliation resumes the session.
+            None => {
+                retries += 1;
+                tokio::time::sleep(Duration::from_millis(50 * retries.min(20))).await;
+            }
+        }
+    }
+}
+
+/// Sends new timeline entries and a changed view. Returns whether the session has ended.
+async fn send_new_events(
+    context: &SessionContext,
+    id: &SessionId,
+    after: &mut u64,
+    last_view: &mut String,
+    sender: &mpsc::Sender<Result<Event, Infallible>>,
+) -> Result<bool, ApiError> {
+    let row = context.store.session(id).await?.ok_or(Problem::UnknownSession)?;
+    let view = view::view(context, &row).await?;
+    let text = serde_json::to_string(&view).map_err(|_| Problem::Internal)?;
+    for entry in context.store.timeline(id, *after, ENTRIES_MAX).await? {
+        let number = entry.number;
+        let data = serde_json::to_string(&timeline::timeline_entry(entry)).map_err(|_| Problem::Internal)?;
+        let _ = sender.send(Ok(Event::default().event("timeline").id(number.to_string()).data(data))).await;
+        *after = number;
+    }
+    if text != *last_view {
+        let _ = sender.send(Ok(Event::default().event("session").data(&text))).await;
+        *last_view = text;
+    }
+    Ok(!row.is_active())
+}
+
+/// Resets the idle timeout of the session. 410: the session has ended.
+#[utoipa::path(post, path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), responses(
+    (status = 200, description = "The session.", body = SessionView),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
+pub(super) async fn heartbeat(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<Json<SessionView>, ErrorResponse> {
+    let (row, session) = require_active(&context, &owned.row.id).await?;
+    session.activity.touch();
+    Ok(Json(view::view(&context, &row).await?))
+}
+
+/// Cancels the session and removes its machine. Idempotent.
+#[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), responses(
+    (status = 200, description = "The session, ended.", body = SessionView),
+))]
+pub(super) async fn cancel(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<Json<SessionView>, ErrorResponse> {
+    let row = end::end(&context, &owned.row.id, EndKind::Cancelled, Problem::Cancelled, "").await?;
+    Ok(Json(view::view(&context, &row).await?))
+}
+
+/// Replaces the session's machine; the sign-in starts again.
+///
+/// 409: no restart is left, a credential delivery is in progress, or the machine is external. 410: the session has ended.
+#[utoipa::path(post, path = "/api/auth/session/{id}/restart", params(("id" = String, Path)), responses(
+    (status = 202, description = "The restart was accepted.", body = SessionView),
+    (status = 409, description = "No restart is left, a delivery is in progress, or the machine is external.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
+pub(super) async fn restart(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<impl IntoResponse, ErrorResponse> {
+    let (row, session) = require_active(&context, &owned.row.id).await?;
+    if row.external_machine.is_some() {
+        return Err(ApiError::new(Problem::ExternalDesktopOnly, "an external machine cannot be replaced").into());
+    }
+    if row.generation > context.config.sessions.restarts_max {
+        let detail = format!("this is machine {} of {}", row.generation, context.config.sessions.restarts_max + 1);
+        return Err(ApiError::new(Problem::NoRestartLeft, detail).into());
+    }
+    if session.state().delivery() != Delivery::None {
+        return Err(Problem::DeliveryInProgress.into());
+    }
+    session.restart_requested.notify_one();
+    Ok((StatusCode::ACCEPTED, Json(view::view(&context, &row).await?)))
+}
+
+/// Returns the metadata of the session's stored credential, without its content; an empty list if there is none. Also available after
+/// the session has ended.
+#[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
+    (status = 200, description = "At most one credential.", body = CredentialList),
+))]
+pub(super) async fn credentials(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+) -> Result<Json<CredentialList>, ErrorResponse> {
+    let found = context.store.credential_of_session(&owned.row.id).await?;
+    let stored = found.iter().filter(|row| row.deleted_at_ms.is_none());
+    Ok(Json(CredentialList { credentials: stored.map(|row| credentials::credential_meta(&context, row)).collect() }))
+}
+
+/// Lists the caller's sessions, the newest first, at most 100: for an operator all sessions, for a viewer its session.
+#[utoipa::path(get, path = "/api/sessions", responses(
+    (status = 200, description = "The sessions.", body = SessionList),
+))]
+pub(super) async fn list(
+    State(context): State<SessionContext>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<SessionList>, ErrorResponse> {
+    let rows: Vec<SessionRow> = match &caller.role {
+        Role::Operator => context.store.sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,
+        Role::Backend => context.store.sessions(OwnerFilter::Owner(&caller.id), SESSIONS_MAX, None).await?,
+        Role::Viewer(session) => context.store.session(session).await?.into_iter().collect(),
+    };
+    let mut sessions = Vec::with_capacity(rows.len());
+    for row in &rows {
+        sessions.push(view::view(&context, row).await?);
+    }
+    Ok(Json(SessionList { sessions }))
+}

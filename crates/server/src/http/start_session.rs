@@ -1,0 +1,42 @@
+//! `POST /api/auth/start`.
+
+use super::{
+    body::{Authenticated, Json},
+    error_response::ErrorResponse,
+};
+use crate::auth::{Auth, login_links};
+use anteroom_controller::{
+    session::launcher::Launcher,
+    session::{start, view},
+};
+use anteroom_wire::{
+    ProblemBody,
+    api::{StartRequest, StartResponse},
+};
+use axum::{extract::State, http::StatusCode, response::IntoResponse};
+
+/// Starts a sign-in session.
+///
+/// Returns before the machine is ready; follow the session with `GET /api/auth/session/{id}/events`. `viewer_url` is a login link for
+/// the user, valid once. A request with a known `idempotency_key` and the same body returns the existing session with a new link; with
+/// another body it is 409. 503: the queue is full or this host lacks capacity.
+#[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, responses(
+    (status = 202, description = "The session was accepted.", body = StartResponse),
+    (status = 400, description = "The request is malformed, or names an unknown provider, method or machine.", body = ProblemBody),
+    (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
+    (status = 409, description = "The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool.", body = ProblemBody),
+    (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
+))]
+pub(super) async fn start(
+    State(launcher): State<Launcher>,
+    State(auth): State<Auth>,
+    Authenticated(caller): Authenticated,
+    Json(request): Json<StartRequest>,
+) -> Result<impl IntoResponse, ErrorResponse> {
+    caller.require_not_viewer()?;
+    let owner = start::owner_of(&launcher, &caller, &request).await?;
+    let row = start::start(&launcher, &owner, &request).await?;
+    let viewer_url = login_links::viewer_link(&auth, &row).await?;
+    let session = view::view(&launcher, &row).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
+}

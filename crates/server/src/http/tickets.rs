@@ -1,0 +1,96 @@
+//! Tickets: each opens one WebSocket once.
+
+use super::{
+    body::{Json, OwnedSession},
+    error_response::ErrorResponse,
+};
+use anteroom_controller::{
+    api_error::ApiError,
+    clock, random,
+    session::context::SessionContext,
+    session::{
+        channels::require_active,
+        rejections::{RejectedRequest, record_rejection},
+    },
+};
+use anteroom_store::{NewTicket, Sha256Hex, TicketPurpose};
+use anteroom_wire::{Problem, ProblemBody, api::Ticket};
+use axum::extract::State;
+use serde::Deserialize;
+
+/// Prefix of a view-only ticket. The stored hash covers the prefix, so it cannot be removed.
+pub(super) const VIEW_ONLY_PREFIX: &str = "view_";
+
+/// Request of `POST …/ticket`.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TicketRequest {
+    /// The WebSocket to open.
+    purpose: TicketTarget,
+    /// Desktop only: the viewer cannot send keyboard, mouse or clipboard input.
+    #[serde(default)]
+    view_only: bool,
+}
+
+/// A WebSocket of a session.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TicketTarget {
+    /// The desktop (RFB).
+    Desktop,
+    /// The terminal.
+    Terminal,
+}
+
+impl From<TicketTarget> for TicketPurpose {
+    fn from(target: TicketTarget) -> Self {
+        match target {
+            TicketTarget::Desktop => Self::Desktop,
+            TicketTarget::Terminal => Self::Terminal,
+        }
+    }
+}
+
+/// Creates a single-use ticket for a WebSocket of an active session. 410: the session has ended.
+#[utoipa::path(post, path = "/api/auth/session/{id}/ticket", params(("id" = String, Path)), request_body = TicketRequest, responses(
+    (status = 200, description = "The ticket.", body = Ticket),
+    (status = 400, description = "The request is malformed.", body = ProblemBody),
+    (status = 403, description = "The caller may not use this session.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
+pub(super) async fn create(
+    State(context): State<SessionContext>,
+    owned: OwnedSession,
+    Json(request): Json<TicketRequest>,
+) -> Result<axum::Json<Ticket>, ErrorResponse> {
+    let rejected = match request.purpose {
+        TicketTarget::Desktop => RejectedRequest::DesktopTicket,
+        TicketTarget::Terminal => RejectedRequest::TerminalTicket,
+    };
+    let created = create_ticket(&context, &owned, &request).await;
+    let ticket = created.inspect_err(|error| record_rejection(&context.timeline, &owned.row.id, rejected, error))?;
+    Ok(axum::Json(ticket))
+}
+
+async fn create_ticket(
+    context: &SessionContext,
+    owned: &OwnedSession,
+    request: &TicketRequest,
+) -> Result<Ticket, ApiError> {
+    let (row, _) = require_active(context, &owned.row.id).await?;
+    let view_only = request.view_only;
+    if view_only && matches!(request.purpose, TicketTarget::Terminal) {
+        return Err(ApiError::new(Problem::Malformed, "view_only is supported only for the desktop"));
+    }
+    let ticket = random::token(if view_only { VIEW_ONLY_PREFIX } else { "" });
+    let expires_in_s = context.config.sessions.ticket_s_max;
+    let new = NewTicket {
+        hash: Sha256Hex::of_secret(&ticket),
+        session: row.id,
+        caller: owned.caller.id.clone(),
+        purpose: request.purpose.into(),
+        expires_at_ms: clock::now() + expires_in_s * 1_000,
+    };
+    context.store.create_ticket(&new).await?;
+    Ok(Ticket { ticket: ticket.expose().to_owned(), expires_in_s })
+}

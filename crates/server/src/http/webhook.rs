@@ -1,0 +1,19 @@
+//! `GET /api/webhook`.
+
+use super::{body::Authenticated, error_response::ErrorResponse};
+use anteroom_controller::{session::context::SessionContext, webhook};
+use anteroom_wire::{ProblemBody, operations::WebhookReport};
+use axum::{Json, extract::State};
+
+/// Returns the status of webhook delivery: pending messages and the error of the last attempt. Operators only.
+#[utoipa::path(get, path = "/api/webhook", responses(
+    (status = 200, description = "The status of webhook delivery.", body = WebhookReport),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+))]
+pub(super) async fn read(
+    State(context): State<SessionContext>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<WebhookReport>, ErrorResponse> {
+    caller.require_operator()?;
+    Ok(Json(webhook::report(&context).await?))
+}

@@ -1,0 +1,17 @@
+//! The server around the controller's use cases: HTTP routes, authentication, web pages, listeners and assembly.
+//!
+//! ```text
+//!  TCP, Unix socket ──▶ http ─ auth ─▶ a handler: parse ─▶ a use case of the controller ─▶ convert ──▶ response
+//!  a machine's channel ──▶ http (the agent's routes, CONNECT) ──▶ controller, egress gate
+//! ```
+//!
+//! [`start`] opens the parts, resumes sessions and returns a [`Server`] that answers requests. An error of a use case becomes a
+//! response in `http::error_response`.
+
+pub mod app;
+pub mod auth;
+pub mod http;
+pub mod peer;
+mod server;
+
+pub use server::{MachineEnvironment, Server, StateDir, operator_login_link, start};

@@ -1,0 +1,397 @@
+//! The running server: opens its parts, resumes sessions, listens on TCP (pages and API) and on a Unix socket (command line), and
+//! stops gracefully.
+
+use crate::{
+    app::{App, Parts},
+    auth::{Auth, login_links},
+    http,
+    peer::Peer,
+};
+use anteroom_controller::{
+    admission,
+    api_error::chain,
+    clock,
+    config::{Config, SOCKET_NAME},
+    credentials::check_job,
+    db_metrics::DbMetrics,
+    external::ExternalMachines,
+    image::ImageFacts,
+    outbox::Outbox,
+    providers::Providers,
+    random,
+    session::{
+        context::SessionContext,
+        launcher::Launcher,
+        queue::Queue,
+        reconcile,
+        timeline::{Timeline, buffer::TimelineBuffer},
+    },
+    webhook::{self, Webhook},
+};
+use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
+use anteroom_egress::{Gate, HostName, HostOverrides};
+use anteroom_machine::{Machines, Settings as MachineSettings, SpecSource};
+use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
+use anteroom_tunnel::CloseSignal;
+use anteroom_vault::KeyRing;
+use anteroom_wire::{CallerId, Problem};
+use anyhow::Context;
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The environment that machines are started in.
+pub struct MachineEnvironment {
+    /// Provides the specification of each machine.
+    pub spec_source: Arc<dyn SpecSource>,
+    /// The image that machines run.
+    pub image: ImageFacts,
+    /// The keeper program, called as `PROGRAM keeper RUN_DIR`.
+    pub keeper_program: PathBuf,
+    /// The boot timeout of a machine, milliseconds.
+    pub ready_ms_max: u64,
+    /// An additional observer of database writes.
+    pub write_observer: Option<Arc<dyn WriteObserver>>,
+}
+
+/// The locked state directory; only one server can hold it.
+pub struct StateDir {
+    /// The path.
+    pub path: PathBuf,
+    _lock: File,
+}
+
+/// A server that runs. Dropping it does not stop it; see [`Server::stop`].
+pub struct Server {
+    /// The shared parts.
+    pub app: App,
+    /// The TCP address it listens on.
+    pub address: SocketAddr,
+    serving: TaskTracker,
+    demo: CancellationToken,
+}
+
+impl StateDir {
+    /// Creates the directory (mode 0700) and locks it.
+    ///
+    /// # Errors
+    /// It cannot be created, or another server holds the lock.
+    pub fn lock(path: &Path) -> anyhow::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("the state directory {} cannot be created", path.display()))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .with_context(|| format!("the state directory {} cannot be written", path.display()))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            anyhow::anyhow!(
+                "another server runs with the state directory {}; stop it, or set state_dir",
+                path.display()
+            )
+        })?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+}
+
+/// Starts the server. Returns when it answers requests.
+///
+/// # Errors
+/// The missing or invalid part, and what to do.
+pub async fn start(
+    config: Config,
+    state: &StateDir,
+    environment: MachineEnvironment,
+    with_demo: bool,
+) -> anyhow::Result<Server> {
+    let providers =
+        Providers::load(&config).map_err(|faults| anyhow::anyhow!("providers:\n  - {}", faults.join("\n  - ")))?;
+    let mut overrides = load_overrides(&config)?;
+    let external =
+        ExternalMachines::load(&config.external_machines).map_err(|faults| anyhow::anyhow!("{}", faults.join("\n")))?;
+    let database = open_database(&config, state, &environment).await?;
+    let webhook = Webhook::open(&config).map_err(anyhow::Error::msg)?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
+    })?;
+    let address = listener.local_addr()?;
+    let demo = CancellationToken::new();
+    let serving = TaskTracker::new();
+    if with_demo {
+        start_demo(&serving, &demo, &mut overrides).await?;
+    }
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let handle = Arc::new(OnceLock::new());
+    let machines = Machines::open(
+        machine_settings(&config, state, &environment),
+        environment.spec_source,
+        http::host_service(Arc::clone(&handle)),
+        tasks.clone(),
+        stop.clone(),
+    )
+    .await
+    .context("machines")?;
+    let config = Arc::new(config);
+    let auth = auth(&config, &database, address);
+    let context = session_context(&config, database, providers, webhook, tasks, stop);
+    let launcher = Launcher {
+        gate: Arc::new(Gate::new(config.egress.limits.clone(), overrides)),
+        queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
+        image: Arc::new(environment.image),
+        external: Arc::new(external),
+        reconcile_history: Arc::default(),
+        close_signal: CloseSignal::new(),
+        machines,
+        context,
+    };
+    let app = App::new(Parts { launcher, auth });
+    let _ = handle.set(app.downgrade());
+    start_jobs(&app).await?;
+    serve(&app, &serving, listener, &state.path)?;
+    tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.emulated, "server started");
+    Ok(Server { app, address, serving, demo })
+}
+
+impl Server {
+    /// Stops gracefully: closes sockets with a reason and waits for tasks within the limit. Machines keep running and sessions stay
+    /// active for the next server.
+    pub async fn stop(self) {
+        self.app.stop.cancel();
+        self.app.close_signal.close(Problem::ShuttingDown);
+        self.demo.cancel();
+        self.app.tasks.close();
+        self.serving.close();
+        let drained = async {
+            self.app.tasks.wait().await;
+            self.serving.wait().await;
+        };
+        let limit = Duration::from_millis(self.app.config.http.drain_ms_max);
+        if tokio::time::timeout(limit, drained).await.is_err() {
+            tracing::warn!(
+                outcome = "drain_timed_out",
+                remaining = self.app.tasks.len(),
+                "tasks did not finish in time"
+            );
+        }
+        let lost = self.app.timeline.buffer.close();
+        if lost > 0 {
+            tracing::error!(
+                outcome = "timeline_lost",
+                lost,
+                "server stopped before these timeline entries were written"
+            );
+        }
+        self.app.store.close().await;
+        tracing::info!(outcome = "stopped", "server stopped; machines keep running");
+    }
+}
+
+/// The open database, and what is read from it.
+struct Database {
+    store: Store,
+    metrics: Arc<DbMetrics>,
+    vault: KeyRing,
+    local_operator: CallerId,
+}
+
+async fn open_database(
+    config: &Config,
+    state: &StateDir,
+    environment: &MachineEnvironment,
+) -> anyhow::Result<Database> {
+    let metrics = DbMetrics::new(config.store.slow_write_ms, environment.write_observer.clone());
+    let store = open_store(config, state, metrics.clone()).await?;
+    let vault = open_vault(&store, &state.path.join("vault.key")).await?;
+    let local_operator = local_operator(&store).await?;
+    Ok(Database { store, metrics, vault, local_operator })
+}
+
+fn auth(config: &Config, database: &Database, address: SocketAddr) -> Auth {
+    Auth {
+        store: database.store.clone(),
+        base_url: config.base_url(address).into(),
+        local_operator: database.local_operator.clone(),
+        login_link_ms_max: config.sessions.login_link_s_max * 1_000,
+        cookie_s_max: config.sessions.cookie_s_max,
+    }
+}
+
+fn session_context(
+    config: &Arc<Config>,
+    database: Database,
+    providers: Providers,
+    webhook: Option<Webhook>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) -> SessionContext {
+    let timeline = timeline(config, &database.store, &tasks, &stop);
+    SessionContext {
+        config: Arc::clone(config),
+        store: database.store,
+        db_metrics: database.metrics,
+        vault: database.vault,
+        providers: Arc::new(providers),
+        sessions: Arc::clone(&timeline.sessions),
+        exec_cache: Arc::default(),
+        timeline,
+        outbox: Outbox { webhook: webhook.map(Arc::new), include_credential: config.webhook.include_credential },
+        local_operator: database.local_operator,
+        tasks,
+        stop,
+    }
+}
+
+/// Resumes sessions and starts the periodic jobs.
+async fn start_jobs(app: &App) -> anyhow::Result<()> {
+    admission::install_check(app);
+    reconcile::run_once(app).await.context("resuming sessions")?;
+    app.tasks.spawn(reconcile::run(app.launcher.clone()));
+    app.tasks.spawn(check_job::run(app.launcher.clone()));
+    app.tasks.spawn(webhook::run(app.context.clone()));
+    Ok(())
+}
+
+fn timeline(config: &Config, store: &Store, tasks: &TaskTracker, stop: &CancellationToken) -> Timeline {
+    Timeline {
+        store: store.clone(),
+        buffer: Arc::new(TimelineBuffer::new(config.sessions.timeline_buffer_max)),
+        rejections: Arc::default(),
+        sessions: Arc::default(),
+        wait_limit: Duration::from_millis(config.store.busy_ms_max),
+        rejection_interval: Duration::from_millis(config.sessions.rejection_log_interval_ms),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+    }
+}
+
+fn load_overrides(config: &Config) -> anyhow::Result<HostOverrides> {
+    HostOverrides::parse(&config.egress.overrides)
+        .map_err(|faults| anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+}
+
+async fn open_store(config: &Config, state: &StateDir, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {
+    let settings = StoreSettings { busy_ms_max: config.store.busy_ms_max, ..StoreSettings::default() };
+    Store::open_observed(&state.path.join("anteroom.db"), settings, observer).await.context("the database")
+}
+
+fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -> anyhow::Result<()> {
+    let unix = listen_locally(state_dir)?;
+    let router = http::router(app);
+    let stop = app.stop.clone();
+    let make = router.clone().into_make_service_with_connect_info::<Peer>();
+    serving.spawn(async move {
+        let served = axum::serve(tcp, make).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(outcome = "listener_failed", %error, "TCP listener failed");
+        }
+    });
+    let stop = app.stop.clone();
+    let make = router.into_make_service_with_connect_info::<Peer>();
+    serving.spawn(async move {
+        let served = axum::serve(unix, make).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(outcome = "listener_failed", %error, "Unix socket listener failed");
+        }
+    });
+    Ok(())
+}
+
+/// The command line's socket. An existing socket file is stale, because this server holds the lock.
+fn listen_locally(state_dir: &Path) -> anyhow::Result<UnixListener> {
+    let dir = File::open(state_dir)?;
+    // Through the descriptor, because the path of a Unix socket is limited to 107 bytes.
+    let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd());
+    let _ = fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).context("the command line's socket cannot be created")?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn machine_settings(config: &Config, state: &StateDir, environment: &MachineEnvironment) -> MachineSettings {
+    MachineSettings {
+        ready_ms_max: environment.ready_ms_max,
+        // The controller enforces the session limit; the keeper's deadline applies while no controller runs.
+        lifetime_s_max: config.sessions.session_s_max + 60,
+        // The queue enforces the limit; this is a safety margin that includes machines that are ending.
+        machines_max: config.machines.machines_max.saturating_mul(2),
+        console_bytes_max: config.machines.console_bytes_max,
+        ping_every_ms: config.machines.ping_every_ms,
+        ping_ms_max: config.machines.ping_ms_max,
+        liveness_timeout_ms: config.machines.liveness_timeout_s.saturating_mul(1_000),
+        receipts_max: config.retention.receipts_max,
+        ..MachineSettings::under(&state.path, environment.keeper_program.clone())
+    }
+}
+
+/// Opens the key file. It is created at the first start; keys that differ from those of the database are an error.
+async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<KeyRing> {
+    let known = store.key_fingerprint().await.context("the database")?;
+    let ring = if store.has_sealed_credentials().await.context("the database")? || known.is_some() {
+        KeyRing::open(path)
+    } else {
+        KeyRing::open_or_create(path)
+    }
+    .context("the key file")?;
+    if let Some(known) = &known {
+        ring.check_fingerprint(known).context("the key file")?;
+    }
+    store.set_key_fingerprint(&ring.fingerprint()).await.context("the database")?;
+    Ok(ring)
+}
+
+/// The caller for this host's command line. Its token is random and not stored, so it cannot be used over TCP.
+async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
+    let id = CallerId::from_parts(0, [0; 10]);
+    if store.caller(&id).await.context("the database")?.is_none() {
+        let caller = NewCaller {
+            id: id.clone(),
+            role: Role::Operator,
+            name: "this host's command line".into(),
+            token: Sha256Hex::of_secret(&random::token("")),
+            created_at_ms: clock::now(),
+            expires_at_ms: None,
+        };
+        store.create_caller(&caller).await.context("the database")?;
+    }
+    Ok(id)
+}
+
+async fn start_demo(
+    serving: &TaskTracker,
+    stop: &CancellationToken,
+    overrides: &mut HostOverrides,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the demo's identity provider")?;
+    let address = listener.local_addr()?;
+    let host = HostName::parse(DEMO_HOST).map_err(|error| anyhow::anyhow!("{error}"))?;
+    overrides.insert(host, DEMO_PORT, address);
+    let stop = stop.clone();
+    serving.spawn(async move {
+        if let Err(error) = DemoIdp::default().serve(listener, stop).await {
+            tracing::error!(outcome = "demo_failed", error = %chain(&error), "demo identity provider failed");
+        }
+    });
+    Ok(())
+}
+
+/// Creates an operator's login link.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn operator_login_link(server: &Server) -> anyhow::Result<String> {
+    Ok(login_links::operator_login_link(&server.app.auth).await?)
+}

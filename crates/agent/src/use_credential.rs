@@ -23,7 +23,7 @@ use crate::{
     sign_in::active_claim::ActiveClaim,
 };
 use anteroom_wire::{
-    agent::{Claim, Event, UseCredential, UsePurpose},
+    agent::{Claim, UseCredential, UseEvent, UsePurpose},
     provider::StoragePolicy,
 };
 use std::{io, sync::Arc};
@@ -91,7 +91,7 @@ pub(crate) async fn run(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurp
         }
         UsePurpose::Logout => (agent.credential_command.wait_exit().await, false),
     };
-    agent.events.push(Event::UseCompleted { code, changed });
+    agent.events.push(UseEvent::Completed { code, changed });
 }
 
 /// Delivers the changes that the tool makes to its credential.

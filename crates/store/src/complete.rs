@@ -2,8 +2,8 @@
 //! stays the same.
 
 use crate::{
-    CredentialRow, End, Health, NewEvent, NewMessage, Reason, Retention, SessionOutcome, SessionPurpose, SessionRow,
-    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, Write, WriteKind, credentials,
+    CredentialRow, End, Health, NewMessage, NewTimelineEntry, Reason, Retention, SessionOutcome, SessionPurpose,
+    SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, Write, WriteKind, credentials,
     error::query_error,
     outbox, replace,
     row::stored,
@@ -79,9 +79,9 @@ impl Store {
     pub async fn complete_with_credential(
         &self,
         completion: &Completion<'_>,
-        event: NewEvent,
+        entry: NewTimelineEntry,
     ) -> Result<Completed, StoreError> {
-        let mut transaction = self.begin(Write::with_event(WriteKind::Complete, &event.kind), OPERATION).await?;
+        let mut transaction = self.begin(Write::with_entry(WriteKind::Complete, entry.kind), OPERATION).await?;
         let current = sessions::expect(&mut transaction, completion.session).await?;
         let token_matches = current.agent_token.as_ref() == Some(completion.agent_token);
         if !token_matches || current.generation != completion.generation {
@@ -126,7 +126,7 @@ impl Store {
             at_ms: completion.at_ms,
         };
         let row = transition::update(&mut transaction, current, Change::complete(end)).await?;
-        let entry = timeline::append(&mut transaction, completion.session, event, self.settings(), u64::MAX).await?;
+        let entry = timeline::append(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };

@@ -1,8 +1,8 @@
 //! Completes a session that used a stored credential.
 
 use crate::{
-    End, NewEvent, NewMessage, Reason, SessionOutcome, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs,
-    Write, WriteKind,
+    End, NewMessage, NewTimelineEntry, Reason, SessionOutcome, SessionRow, Sha256Hex, Store, StoreError, TimelineRow,
+    UnixMs, Write, WriteKind,
     error::query_error,
     outbox, sessions, timeline,
     transition::{self, Change},
@@ -50,8 +50,12 @@ impl Store {
     ///
     /// # Errors
     /// When there is no such session, it does not use a credential (conflict), or the database cannot be written; then nothing was changed.
-    pub async fn complete_use(&self, completion: &CompleteUse<'_>, event: NewEvent) -> Result<UseOutcome, StoreError> {
-        let mut transaction = self.begin(Write::with_event(WriteKind::CompleteUse, &event.kind), OPERATION).await?;
+    pub async fn complete_use(
+        &self,
+        completion: &CompleteUse<'_>,
+        entry: NewTimelineEntry,
+    ) -> Result<UseOutcome, StoreError> {
+        let mut transaction = self.begin(Write::with_entry(WriteKind::CompleteUse, entry.kind), OPERATION).await?;
         let current = sessions::expect(&mut transaction, completion.session).await?;
         if current.agent_token.as_ref() != Some(completion.agent_token) || current.generation != completion.generation {
             transaction.unchanged();
@@ -70,7 +74,7 @@ impl Store {
         let end = End { outcome: SessionOutcome::Completed(used), reason, at_ms: completion.at_ms };
         let change = Change::complete_use(end, completion.exit_code);
         let row = transition::update(&mut transaction, current, change).await?;
-        let entry = timeline::append(&mut transaction, completion.session, event, self.settings(), u64::MAX).await?;
+        let entry = timeline::append(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };

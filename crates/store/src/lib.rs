@@ -62,7 +62,7 @@ pub use sessions::{
 };
 pub use store::{Purged, Settings, Store};
 pub use tickets::{NewTicket, TicketPurpose};
-pub use timeline::{NewEvent, TimelineRow};
+pub use timeline::{NewTimelineEntry, TimelineRow};
 pub use transition::{Change, Expect, Transition};
 pub use unreported_ends::UnreportedEnd;
 pub use webhook_credential::{ClaimedRevision, CredentialDelivery};

@@ -14,8 +14,8 @@
 //! shows whether the tool still accepts the credential.
 
 use crate::{
-    Change, CredentialRow, Health, NewCredential, NewEvent, NewMessage, Retention, SessionRow, Sha256Hex, Store,
-    StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox, row::stored, sessions,
+    Change, CredentialRow, Health, NewCredential, NewMessage, NewTimelineEntry, Retention, SessionRow, Sha256Hex,
+    Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox, row::stored, sessions,
     timeline, transition,
 };
 use anteroom_wire::{SessionId, provider::MethodName};
@@ -95,7 +95,7 @@ pub enum Refreshed {
 
 impl Store {
     /// Replaces the bytes of the credential that the session uses, if the session is active and the delivery comes from its present
-    /// machine. The last write wins. `event` makes the timeline entry from the revisions. The session continues and may refresh the
+    /// machine. The last write wins. `entry` makes the timeline entry from the revisions. The session continues and may refresh the
     /// credential again.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Store {
     pub async fn refresh_credential(
         &self,
         refresh: &Refresh<'_>,
-        event: impl FnOnce(Revisions) -> NewEvent + Send,
+        entry: impl FnOnce(Revisions) -> NewTimelineEntry + Send,
     ) -> Result<Refreshed, StoreError> {
         let mut transaction = self.begin(WriteKind::Refresh, OPERATION).await?;
         let current = sessions::expect(&mut transaction, refresh.session).await?;
@@ -137,8 +137,8 @@ impl Store {
         let revisions = Revisions { installed: used.revision, replaced: before, stored: credential.revision };
         let change = Change::new().used_revision(credential.revision);
         let row = transition::update(&mut transaction, current, change).await?;
-        let event = event(revisions);
-        let entry = timeline::append(&mut transaction, refresh.session, event, self.settings(), u64::MAX).await?;
+        let entry = entry(revisions);
+        let entry = timeline::append(&mut transaction, refresh.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };

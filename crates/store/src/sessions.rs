@@ -6,7 +6,7 @@ pub use row::{End, Reason, RowStatus, SessionOutcome, SessionRow};
 pub(crate) use row::{State, method};
 
 use crate::{
-    NewEvent, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, Write, WriteKind,
+    NewTimelineEntry, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, Write, WriteKind,
     error::query_error,
     row::{RowReader, stored},
     timeline,
@@ -112,12 +112,12 @@ impl Store {
     ///
     /// # Errors
     /// When the owner does not exist or the id does (conflict), or the database cannot be written.
-    pub async fn create_session(&self, new: &NewSession, event: NewEvent) -> Result<Created, StoreError> {
+    pub async fn create_session(&self, new: &NewSession, entry: NewTimelineEntry) -> Result<Created, StoreError> {
         const OPERATION: &str = "create a session";
-        let mut transaction = self.begin(Write::with_event(WriteKind::CreateSession, &event.kind), OPERATION).await?;
+        let mut transaction = self.begin(Write::with_entry(WriteKind::CreateSession, entry.kind), OPERATION).await?;
         let created = insert(&mut transaction, new).await?;
         if let Created::New(row) = &created {
-            timeline::append(&mut transaction, &row.id, event, self.settings(), u64::MAX).await?;
+            timeline::append(&mut transaction, &row.id, entry, self.settings(), u64::MAX).await?;
         }
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(created)

@@ -5,32 +5,32 @@ use crate::{
     error::query_error,
     row::{RowReader, stored},
 };
-use anteroom_wire::SessionId;
+use anteroom_wire::{SessionId, TimelineKind};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 /// An entry to be appended. It must not contain secrets: everyone who may see the session can read it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NewEvent {
+pub struct NewTimelineEntry {
     /// When it happened.
     pub at_ms: UnixMs,
-    /// The stable kind, for programs (`machine_ready`).
-    pub kind: String,
+    /// Its kind.
+    pub kind: TimelineKind,
     /// One sentence, for people.
     pub sentence: String,
     /// Details, by kind; [`Value::Null`] when there are none.
     pub data: Value,
 }
 
-impl NewEvent {
+impl NewTimelineEntry {
     /// An entry without details.
-    pub fn new(at_ms: UnixMs, kind: impl Into<String>, sentence: impl Into<String>) -> Self {
-        Self { at_ms, kind: kind.into(), sentence: sentence.into(), data: Value::Null }
+    pub fn new(at_ms: UnixMs, kind: TimelineKind, sentence: impl Into<String>) -> Self {
+        Self { at_ms, kind, sentence: sentence.into(), data: Value::Null }
     }
 
     /// Adds details.
     #[must_use]
-    pub fn with(mut self, data: Value) -> Self {
+    pub fn data(mut self, data: Value) -> Self {
         self.data = data;
         self
     }
@@ -43,8 +43,8 @@ pub struct TimelineRow {
     pub number: u64,
     /// When it happened.
     pub at_ms: UnixMs,
-    /// The stable kind, for programs.
-    pub kind: String,
+    /// Its kind; [`TimelineKind::Unknown`] if a newer version wrote it.
+    pub kind: TimelineKind,
     /// One sentence, for people.
     pub sentence: String,
     /// Details, by kind.
@@ -57,11 +57,15 @@ impl Store {
     ///
     /// # Errors
     /// When there is no such session (conflict), or the database cannot be written.
-    pub async fn append_event(&self, session: &SessionId, event: NewEvent) -> Result<Option<TimelineRow>, StoreError> {
+    pub async fn append_entry(
+        &self,
+        session: &SessionId,
+        entry: NewTimelineEntry,
+    ) -> Result<Option<TimelineRow>, StoreError> {
         const OPERATION: &str = "append to a session's timeline";
-        let mut transaction = self.begin(Write::with_event(WriteKind::AppendEvent, &event.kind), OPERATION).await?;
+        let mut transaction = self.begin(Write::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
         let limits = self.settings();
-        let row = append(&mut transaction, session, event, limits, limits.timeline_entries_max).await?;
+        let row = append(&mut transaction, session, entry, limits, limits.timeline_entries_max).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(row)
     }
@@ -89,44 +93,43 @@ impl Store {
 pub(crate) async fn append(
     connection: &mut AnyConnection,
     session: &SessionId,
-    event: NewEvent,
+    entry: NewTimelineEntry,
     limits: &Settings,
     entries_max: u64,
 ) -> Result<Option<TimelineRow>, StoreError> {
-    let event = bounded(event, limits);
+    let entry = bounded(entry, limits);
     let row = sqlx::query(
         "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) \
          SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5 FROM timeline WHERE session_id = $1 \
          HAVING COALESCE(MAX(number), 0) < $6 RETURNING number",
     )
     .bind(session.as_str())
-    .bind(stored(event.at_ms))
-    .bind(event.kind.as_str())
-    .bind(event.sentence.as_str())
-    .bind(event.data.to_string())
+    .bind(stored(entry.at_ms))
+    .bind(entry.kind.as_str())
+    .bind(entry.sentence.as_str())
+    .bind(entry.data.to_string())
     .bind(stored(entries_max))
     .fetch_optional(connection)
     .await
     .map_err(query_error("append to a session's timeline"))?;
     let Some(row) = row else { return Ok(None) };
     let number: i64 = row.try_get("number").map_err(query_error("append to a session's timeline"))?;
-    let NewEvent { at_ms, kind, sentence, data } = event;
+    let NewTimelineEntry { at_ms, kind, sentence, data } = entry;
     Ok(Some(TimelineRow { number: number.unsigned_abs(), at_ms, kind, sentence, data }))
 }
 
 /// Limits the size of an entry, because its texts can come from a guest: a long sentence is truncated, large data is replaced by its
 /// size.
-fn bounded(mut event: NewEvent, limits: &Settings) -> NewEvent {
-    if event.sentence.len() > limits.sentence_bytes_max {
-        event.sentence.truncate(event.sentence.floor_char_boundary(limits.sentence_bytes_max));
-        event.sentence.push('…');
+fn bounded(mut entry: NewTimelineEntry, limits: &Settings) -> NewTimelineEntry {
+    if entry.sentence.len() > limits.sentence_bytes_max {
+        entry.sentence.truncate(entry.sentence.floor_char_boundary(limits.sentence_bytes_max));
+        entry.sentence.push('…');
     }
-    event.kind.truncate(event.kind.floor_char_boundary(80));
-    let bytes = event.data.to_string().len();
+    let bytes = entry.data.to_string().len();
     if bytes > limits.event_data_bytes_max {
-        event.data = json!({ "left_out_bytes": bytes });
+        entry.data = json!({ "left_out_bytes": bytes });
     }
-    event
+    entry
 }
 
 fn decode(row: &AnyRow) -> Result<TimelineRow, StoreError> {
@@ -134,7 +137,7 @@ fn decode(row: &AnyRow) -> Result<TimelineRow, StoreError> {
     Ok(TimelineRow {
         number: reader.number("number")?,
         at_ms: reader.number("at_ms")?,
-        kind: reader.text("kind")?,
+        kind: reader.text("kind")?.as_str().into(),
         sentence: reader.text("sentence")?,
         data: reader.parsed("data")?,
     })

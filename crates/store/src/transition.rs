@@ -1,7 +1,7 @@
 //! Transitions: every change of a session is conditional and is written in one transaction with its timeline entry.
 
 use crate::{
-    End, NewEvent, NewMessage, Reason, RowStatus, SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store,
+    End, NewMessage, NewTimelineEntry, Reason, RowStatus, SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store,
     StoreError, TimelineRow, UnixMs, Write, WriteKind, error::query_error, outbox, row::stored, sessions, timeline,
 };
 use anteroom_wire::{MachineId, SessionId, provider::MethodName};
@@ -198,9 +198,9 @@ impl Store {
         session: &SessionId,
         expect: Expect,
         change: Change,
-        event: NewEvent,
+        entry: NewTimelineEntry,
     ) -> Result<Transition, StoreError> {
-        let mut transaction = self.begin(Write::with_event(WriteKind::Transition, &event.kind), OPERATION).await?;
+        let mut transaction = self.begin(Write::with_entry(WriteKind::Transition, entry.kind), OPERATION).await?;
         let current = sessions::expect(&mut transaction, session).await?;
         let epoch_fits = match expect {
             Expect::Active => true,
@@ -216,7 +216,7 @@ impl Store {
             transaction.unchanged();
             return Ok(Transition::Conflict(Box::new(now)));
         };
-        let entry = timeline::append(&mut transaction, session, event, self.settings(), u64::MAX).await?;
+        let entry = timeline::append(&mut transaction, session, entry, self.settings(), u64::MAX).await?;
         let Some(entry) = entry else { return Err(query_error(OPERATION)(sqlx::Error::RowNotFound)) };
         outbox::enqueue(&mut transaction, &messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;

@@ -1,7 +1,7 @@
 //! Ended sessions whose timeline has no entry for the end of their last machine.
 
 use crate::{Store, StoreError, UnixMs, error::query_error, row::RowReader, row::stored};
-use anteroom_wire::{MachineId, SessionId};
+use anteroom_wire::{MachineId, SessionId, TimelineKind};
 
 /// An ended session and its last machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,13 +24,15 @@ impl Store {
             "SELECT s.id, s.machine_id FROM (SELECT id, machine_id, ended_at_ms FROM sessions \
                  WHERE state <> 'active' ORDER BY id DESC LIMIT $2) s \
              WHERE s.machine_id IS NOT NULL AND s.ended_at_ms >= $1 \
-             AND NOT EXISTS (SELECT 1 FROM timeline g WHERE g.session_id = s.id AND g.kind = 'machine_exited' \
+             AND NOT EXISTS (SELECT 1 FROM timeline g WHERE g.session_id = s.id AND g.kind = $3 \
                  AND g.number > COALESCE((SELECT MAX(r.number) FROM timeline r \
-                     WHERE r.session_id = s.id AND r.kind = 'machine_requested'), 0)) \
+                     WHERE r.session_id = s.id AND r.kind = $4), 0)) \
              ORDER BY s.id DESC",
         )
         .bind(stored(since_ms))
         .bind(i64::from(limit))
+        .bind(TimelineKind::MachineExited.as_str())
+        .bind(TimelineKind::MachineRequested.as_str())
         .fetch_all(self.reader())
         .await
         .map_err(query_error("find unreported ends of machines"))?;

@@ -4,6 +4,7 @@
 //! sees all writes, in pairs: a `before` without its `after` means that the process ended in between.
 
 use crate::{StoreError, error, error::query_error, text_enum::text_enum};
+use anteroom_wire::TimelineKind;
 use sqlx::{Any, AnyConnection, Transaction};
 use std::{
     ops::{Deref, DerefMut},
@@ -83,24 +84,24 @@ text_enum! {
 }
 
 /// One write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Write {
     /// Its kind.
     pub kind: WriteKind,
     /// The kind of the timeline entry that is written with it, if any.
-    pub event: Option<String>,
+    pub entry: Option<TimelineKind>,
 }
 
 impl Write {
     /// A write with a timeline entry of this kind.
-    pub(crate) fn with_event(kind: WriteKind, event: &str) -> Self {
-        Self { kind, event: Some(event.to_owned()) }
+    pub(crate) fn with_entry(kind: WriteKind, entry: TimelineKind) -> Self {
+        Self { kind, entry: Some(entry) }
     }
 }
 
 impl From<WriteKind> for Write {
     fn from(kind: WriteKind) -> Self {
-        Self { kind, event: None }
+        Self { kind, entry: None }
     }
 }
 
@@ -108,7 +109,7 @@ impl From<WriteKind> for Write {
 impl std::fmt::Display for Write {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.kind.as_str())?;
-        self.event.as_ref().map_or(Ok(()), |event| write!(f, " {event}"))
+        self.entry.as_ref().map_or(Ok(()), |entry| write!(f, " {entry}"))
     }
 }
 

@@ -2,7 +2,7 @@
 //! and when a viewer of each sees its desktop.
 
 use crate::{ApiClient, DurationStats};
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use anyhow::{Context, ensure};
 use futures_util::future::{join_all, try_join_all};
 use std::{
@@ -52,7 +52,7 @@ pub async fn measure(
     let listening = began.elapsed();
     let adopted = async {
         for id in before.keys() {
-            while !api.timeline(id).await?.iter().any(|entry| entry.kind == "machine_adopted") {
+            while !api.timeline(id).await?.iter().any(|entry| entry.kind == TimelineKind::MachineAdopted) {
                 sleep(Duration::from_millis(POLL_EVERY_MS)).await;
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::{ApiClient, processes};
 use anteroom_rfb::{RfbClient, ViewerSocket};
-use anteroom_wire::{MachineId, SessionId, api::Status};
+use anteroom_wire::{MachineId, SessionId, TimelineKind, api::Status};
 use anyhow::{Context, ensure};
 use std::{
     path::Path,
@@ -38,7 +38,7 @@ pub struct Recovery {
 /// The API does not answer, or no machine was requested.
 pub async fn current_machine(api: &ApiClient, id: &SessionId) -> anyhow::Result<MachineId> {
     let timeline = api.timeline(id).await?;
-    let requested = timeline.iter().rfind(|entry| entry.kind == "machine_requested");
+    let requested = timeline.iter().rfind(|entry| entry.kind == TimelineKind::MachineRequested);
     let machine = requested.and_then(|entry| entry.data["machine"].as_str()).context("no machine was requested")?;
     Ok(machine.parse()?)
 }
@@ -102,5 +102,5 @@ pub async fn kill_and_measure(
 }
 
 async fn exit_entries(api: &ApiClient, id: &SessionId) -> anyhow::Result<usize> {
-    Ok(api.timeline(id).await?.iter().filter(|entry| entry.kind == "machine_exited").count())
+    Ok(api.timeline(id).await?.iter().filter(|entry| entry.kind == TimelineKind::MachineExited).count())
 }

@@ -35,7 +35,7 @@ mod sign_in;
 
 pub use claim::{CaptureLimits, Claim, Claimed, Geometry, UseCredential, UsePurpose};
 pub use delivery::{AgentSession, DeliveredFile, Delivery, DeliveryResult};
-pub use events::{Event, Events, NumberedEvent};
+pub use events::{CaptureEvent, Event, Events, MachineEvent, NumberedEvent, SignInEvent, ToolEvent, UseEvent};
 pub use hello::{ClaimedBy, Hello, Stage, StageReport, StageState};
 pub use requests::{Input, OpenUrl, Paste, PasteResult, Screen, SwitchMethod, TerminalSize};
 pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignIn, SignInOutcome, SignInUrl, UrlSource};

@@ -2,7 +2,7 @@
 //!
 //! The list is one table, so that pages, backends and operators see the same code for the same cause.
 
-use crate::SessionId;
+use crate::{SessionId, TimelineKind};
 use serde::{Deserialize, Serialize};
 
 macro_rules! verdicts {
@@ -166,7 +166,7 @@ pub struct Evidence {
     /// When.
     pub at: String,
     /// Its kind.
-    pub kind: String,
+    pub kind: TimelineKind,
     /// Its sentence.
     pub sentence: String,
 }

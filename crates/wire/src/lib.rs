@@ -16,8 +16,10 @@ pub mod operations;
 pub mod problem;
 pub mod provider;
 mod secret;
+pub mod timeline;
 pub mod webhook;
 
 pub use id::{CallerId, CredentialId, MachineId, MessageId, ProviderId, SessionId};
 pub use problem::{Problem, ProblemBody};
 pub use secret::{Base64, Secret};
+pub use timeline::TimelineKind;

@@ -7,7 +7,7 @@ use crate::{
 use anteroom_screen::bounded;
 use anteroom_wire::{
     ProblemBody,
-    agent::{CaptureState, DeliveredFile, Delivery, DeliveryResult, Event, STORE_PATH},
+    agent::{CaptureEvent, CaptureState, DeliveredFile, Delivery, DeliveryResult, STORE_PATH},
 };
 use http::StatusCode;
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub(super) async fn deliver(
             }
             Attempt::Retry(error) => error,
         };
-        agent.events.push(Event::DeliveryRetry { attempts, error: error.clone() });
+        agent.events.push(CaptureEvent::DeliveryRetry { attempts, error: error.clone() });
         agent.sign_in.set_capture(CaptureState::Delivering { attempts, last_error: Some(error.clone()) });
         last_error = Some(error);
         // A new connection is a reason to retry at once.

@@ -20,7 +20,7 @@ use super::{
 use crate::{agent::Agent, sign_in::active_claim::ActiveClaim};
 use anteroom_wire::{
     Base64,
-    agent::{CaptureState, DeliveredFile, Event},
+    agent::{CaptureEvent, CaptureState, DeliveredFile},
     provider::StoragePolicy,
 };
 use std::{
@@ -263,7 +263,7 @@ impl<'a> CredentialWatch<'a> {
     fn report_rejection(&mut self, path: &str, reason: String) {
         if self.state.reported.get(path) != Some(&reason) {
             self.state.reported.insert(path.to_owned(), reason.clone());
-            self.agent.events.push(Event::CandidateRejected { path: path.to_owned(), why: reason });
+            self.agent.events.push(CaptureEvent::CandidateRejected { path: path.to_owned(), why: reason });
         }
     }
 
@@ -296,7 +296,7 @@ impl<'a> CredentialWatch<'a> {
             },
             StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
                 self.agent.sign_in.set_capture(CaptureState::KeptInMachine { path: found.path.clone() });
-                self.agent.events.push(Event::CredentialKeptInMachine { path: found.path.clone() });
+                self.agent.events.push(CaptureEvent::KeptInMachine { path: found.path.clone() });
                 true
             }
         }
@@ -305,7 +305,7 @@ impl<'a> CredentialWatch<'a> {
     /// Delivers `found`. A content that the controller has accepted or rejected is not sent again.
     pub(crate) async fn deliver(&mut self, found: &FoundCredential) -> DeliveryOutcome {
         let bytes = u64::try_from(found.file.bytes.len()).unwrap_or(u64::MAX);
-        self.agent.events.push(Event::CandidateAccepted { path: found.path.clone(), bytes });
+        self.agent.events.push(CaptureEvent::CandidateAccepted { path: found.path.clone(), bytes });
         self.state.reported.clear();
         let outcome = deliver::deliver(self.agent, &self.claim, found.files(), || self.is_superseded(found)).await;
         match outcome {

@@ -1,6 +1,6 @@
 //! The events of the machine that wait for the controller: numbered from the claim on, kept until acknowledged.
 
-use anteroom_wire::agent::{Event, NumberedEvent};
+use anteroom_wire::agent::{CaptureEvent, Event, MachineEvent, NumberedEvent};
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -41,7 +41,7 @@ impl EventQueue {
     }
 
     /// Adds an event. A full queue first drops its oldest event of a repetitive kind, or else its oldest event.
-    pub(crate) fn push(&self, event: Event) {
+    pub(crate) fn push(&self, event: impl Into<Event>) {
         let mut queue = self.queue();
         if !queue.open {
             return;
@@ -52,7 +52,7 @@ impl EventQueue {
         }
         queue.last_number += 1;
         let number = queue.last_number;
-        queue.pending.push_back(NumberedEvent { number, at_unix_ms: unix_ms(), event });
+        queue.pending.push_back(NumberedEvent { number, at_unix_ms: unix_ms(), event: event.into() });
         drop(queue);
         self.pushed.notify_one();
     }
@@ -86,7 +86,8 @@ impl EventQueue {
 fn is_repetitive(event: &Event) -> bool {
     matches!(
         event,
-        Event::ChildExited { .. } | Event::Stage(_) | Event::DeliveryRetry { .. } | Event::MemoryPressure { .. }
+        Event::Machine(MachineEvent::ChildExited { .. } | MachineEvent::Stage(_) | MachineEvent::MemoryPressure { .. })
+            | Event::Capture(CaptureEvent::DeliveryRetry { .. })
     )
 }
 
@@ -99,12 +100,12 @@ pub(crate) fn unix_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
+    use anteroom_wire::agent::ToolEvent;
     use std::time::Duration;
     use tokio::time::timeout;
 
-    fn child(name: &str) -> Event {
-        Event::ChildExited { name: name.into(), code: Some(1), restarts: 0, last_lines: Vec::new() }
+    fn child(name: &str) -> MachineEvent {
+        MachineEvent::ChildExited { name: name.into(), code: Some(1), restarts: 0, last_lines: Vec::new() }
     }
 
     #[tokio::test]
@@ -112,7 +113,7 @@ mod tests {
         let events = EventQueue::default();
         events.push(child("before the claim"));
         events.open();
-        events.push(Event::CliStarted);
+        events.push(ToolEvent::Started);
         events.push(child("b"));
         let batch = events.batch().await;
         assert_eq!(batch.iter().map(|event| event.number).collect::<Vec<_>>(), [1, 2]);
@@ -128,11 +129,11 @@ mod tests {
     async fn full_queue_drops_repetitive_events_first() {
         let events = EventQueue::default();
         events.open();
-        events.push(Event::CliStarted);
+        events.push(ToolEvent::Started);
         for _ in 0..EVENTS_MAX * 2 {
             events.push(child("loops"));
         }
         assert_eq!(events.queue().pending.len(), EVENTS_MAX);
-        assert_eq!(events.batch().await[0].event, Event::CliStarted);
+        assert_eq!(events.batch().await[0].event, Event::Tool(ToolEvent::Started));
     }
 }

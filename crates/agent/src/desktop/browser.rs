@@ -27,7 +27,7 @@ use crate::{
     sign_in::active_claim::ClaimSlot,
 };
 use anteroom_screen::bounded;
-use anteroom_wire::agent::{Event, Stage};
+use anteroom_wire::agent::{SignInEvent, Stage};
 use anyhow::Context;
 use serde_json::json;
 use std::{
@@ -298,8 +298,8 @@ pub(crate) async fn open(browser: Option<&Browser>, events: &EventQueue, url: &s
 fn report_opened(events: &EventQueue, host: &str, opened: &anyhow::Result<()>) {
     let host = host.to_owned();
     events.push(match opened {
-        Ok(()) => Event::BrowserOpened { host },
-        Err(error) => Event::BrowserNotOpened { host, why: bounded(&format!("{error:#}")) },
+        Ok(()) => SignInEvent::BrowserOpened { host },
+        Err(error) => SignInEvent::BrowserNotOpened { host, why: bounded(&format!("{error:#}")) },
     });
 }
 

@@ -3,7 +3,7 @@
 use super::{output::Output, readiness::Readiness, reaper::ExitCode};
 use crate::{channel::event_queue::EventQueue, log};
 use anteroom_screen::bounded;
-use anteroom_wire::agent::{Event, Stage};
+use anteroom_wire::agent::{MachineEvent, Stage};
 use std::{
     collections::VecDeque,
     io,
@@ -103,11 +103,16 @@ impl CrashTracker {
         self.readiness.fail(self.stage, &format!("{summary}; {}", last_lines.join("\n")));
         let last_lines: Vec<String> = last_lines.iter().map(|line| bounded(line)).collect();
         let name = name.to_owned();
-        self.events.push(Event::ChildExited { name: name.clone(), code, restarts, last_lines: last_lines.clone() });
+        self.events.push(MachineEvent::ChildExited {
+            name: name.clone(),
+            code,
+            restarts,
+            last_lines: last_lines.clone(),
+        });
         let Some(exits) = crash_loop else { return };
         let exits = u32::try_from(exits).unwrap_or(u32::MAX);
         log::line(&format!("{name} ended {exits} times within {LOOP_WINDOW_S} s"));
-        self.events.push(Event::CrashLoop { name, exits, window_s: LOOP_WINDOW_S, code, last_lines });
+        self.events.push(MachineEvent::CrashLoop { name, exits, window_s: LOOP_WINDOW_S, code, last_lines });
         if is_first_report {
             tokio::spawn(self.clone().report_recovery());
         }
@@ -118,7 +123,7 @@ impl CrashTracker {
         loop {
             tokio::time::sleep(Duration::from_millis(CHECK_EVERY_MS)).await;
             if self.history().left_loop(Instant::now()) {
-                self.events.push(Event::CrashLoopEnded { name: self.name.to_owned() });
+                self.events.push(MachineEvent::CrashLoopEnded { name: self.name.to_owned() });
                 return;
             }
         }

@@ -14,7 +14,7 @@
 
 use super::config::MemorySources;
 use crate::{channel::event_queue::EventQueue, log};
-use anteroom_wire::agent::Event;
+use anteroom_wire::agent::MachineEvent;
 use rustix::{
     fs::{Mode, OFlags, SeekFrom},
     io::Errno,
@@ -99,7 +99,7 @@ struct PressureReporter {
 impl PressureReporter {
     /// The event for this reading, if it must be reported. Low memory is reported at most every [`REPORT_EVERY_MS`]; each such report
     /// is followed by one when memory is no longer low.
-    fn event(&mut self, reading: MemoryReading, now: Instant) -> Option<Event> {
+    fn event(&mut self, reading: MemoryReading, now: Instant) -> Option<MachineEvent> {
         let report_due = self
             .reported_at
             .is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_millis(REPORT_EVERY_MS));
@@ -109,7 +109,7 @@ impl PressureReporter {
             false | true => return None,
         }
         let MemoryReading { available_mib, some_avg10, .. } = reading;
-        Some(Event::MemoryPressure { low: self.low, available_mib, some_avg10 })
+        Some(MachineEvent::MemoryPressure { low: self.low, available_mib, some_avg10 })
     }
 }
 
@@ -168,7 +168,7 @@ pub(crate) async fn watch(sources: &MemorySources, events: &EventQueue) {
         if kills > kills_before {
             let victim = kernel_log.last_victim();
             log::line(&format!("out of memory: the kernel killed {}", victim.as_deref().unwrap_or("a program")));
-            events.push(Event::OutOfMemory { victim, kills: kills - kills_before });
+            events.push(MachineEvent::OutOfMemory { victim, kills: kills - kills_before });
         }
         kills_before = kills;
         if let Some(event) = read_memory(sources).and_then(|reading| reporter.event(reading, Instant::now())) {
@@ -210,7 +210,7 @@ mod tests {
         let (began, mut reporter) = (Instant::now(), PressureReporter::default());
         let at = |s: u64| began + Duration::from_secs(s);
         let low_at = |reporter: &mut PressureReporter, reading, s| match reporter.event(reading, at(s)) {
-            Some(Event::MemoryPressure { low, .. }) => Some(low),
+            Some(MachineEvent::MemoryPressure { low, .. }) => Some(low),
             _ => None,
         };
         assert_eq!(low_at(&mut reporter, reading(500, 0.0), 0), None);

@@ -2,7 +2,7 @@
 
 use crate::{channel::event_queue::EventQueue, log};
 use anteroom_screen::bounded;
-use anteroom_wire::agent::{Event, Stage, StageReport, StageState};
+use anteroom_wire::agent::{MachineEvent, Stage, StageReport, StageState};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -100,7 +100,7 @@ impl Readiness {
         if let Some(report) = changed {
             let error = report.last_error.as_deref().unwrap_or("");
             log::line(&format!("stage {:?} {:?} attempts={} {error}", report.stage, report.state, report.attempts));
-            self.events.push(Event::Stage(report));
+            self.events.push(MachineEvent::Stage(report));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use anteroom_wire::{
     Problem,
-    agent::{CaptureState, CliState, Event},
+    agent::{CaptureState, CliState, SignInEvent},
     provider::Provider,
 };
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn start(agent: &Agent, claim: ActiveClaim) {
     agent.sign_in.start_run();
     agent.sign_in.set_cli(CliState::Waiting);
     agent.sign_in.set_capture(CaptureState::Waiting);
-    agent.events.push(Event::MethodSwitched { method });
+    agent.events.push(SignInEvent::MethodSwitched { method });
     agent.claim.set(claim);
 }
 

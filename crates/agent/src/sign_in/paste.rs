@@ -19,7 +19,7 @@ use crate::{agent::Agent, api_error::ApiError, log, terminal::handle::TerminalEr
 use anteroom_screen::prompts::Rules;
 use anteroom_wire::{
     Problem, Secret,
-    agent::{CliState, Event, KEY_ENTRY, Paste, PasteResult, SignIn},
+    agent::{CliState, KEY_ENTRY, Paste, PasteResult, SignIn, SignInEvent},
     provider::PromptQuestion,
 };
 use std::time::Duration;
@@ -42,8 +42,8 @@ pub(crate) async fn paste(agent: &Agent, paste: &Paste) -> Result<PasteResult, A
     };
     let result = pass_to_tool(agent, &claim, &paste.text).await;
     agent.events.push(match &result {
-        Ok(pasted) => Event::Pasted(pasted.clone()),
-        Err(error) => Event::PasteRejected { code: error.problem.code().to_owned() },
+        Ok(pasted) => SignInEvent::Pasted(pasted.clone()),
+        Err(error) => SignInEvent::PasteRejected { code: error.problem.code().to_owned() },
     });
     result
 }

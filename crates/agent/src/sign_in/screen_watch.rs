@@ -11,7 +11,7 @@ use anteroom_screen::{
     prompts::{PromptTracker, Rules, ScreenAction},
 };
 use anteroom_wire::{
-    agent::{CliState, Event, UrlSource},
+    agent::{CliState, SignInEvent, UrlSource},
     provider::Key,
 };
 use std::{sync::Arc, time::Duration};
@@ -131,7 +131,7 @@ impl<'a> ScreenWatch<'a> {
         let text = snapshot.text();
         for action in self.tracker.observe(&self.rules, &text, running) {
             match action {
-                ScreenAction::Appeared(id) => self.sign_in.report(Event::PromptOpened { ask: None, id }),
+                ScreenAction::Appeared(id) => self.sign_in.report(SignInEvent::PromptOpened { ask: None, id }),
                 ScreenAction::Press { id, keys } => self.press(&text, id, keys).await,
                 ScreenAction::Open(prompt) => self.sign_in.open_prompt(prompt),
                 ScreenAction::Again(prompt) => self.sign_in.reopen_prompt(prompt),
@@ -167,7 +167,7 @@ impl<'a> ScreenWatch<'a> {
         // Once, also after an error: half of an answer followed by all of it would be worse.
         self.tracker.pressed();
         match self.terminal.press(&keys).await {
-            Ok(()) => self.sign_in.report(Event::KeysPressed { id, keys }),
+            Ok(()) => self.sign_in.report(SignInEvent::KeysPressed { id, keys }),
             Err(error) => log::line(&format!("prompt {id}: {error}")),
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::channel::event_queue::EventQueue;
 use anteroom_wire::{
-    agent::{CaptureState, CliState, Event, OpenPrompt, SignIn, SignInOutcome, SignInUrl, UrlSource},
+    agent::{CaptureState, CliState, OpenPrompt, SignIn, SignInEvent, SignInOutcome, SignInUrl, UrlSource},
     provider::LinkFrom,
 };
 use std::{
@@ -103,13 +103,13 @@ impl SignInState {
                 current.browser_url = Some(found.url.clone());
             }
             let for_user = !from_tool || link_from == LinkFrom::Any;
-            if for_user && current.url.as_ref().is_none_or(|known| rank(known.source) <= rank(source)) {
+            if for_user && current.url.as_ref().is_none_or(|known| known.source <= source) {
                 current.url = Some(found.clone());
             }
             (&current.url, &current.browser_url) != (&before.0, &before.1)
         });
         if changed {
-            self.report(Event::SignInUrl(found));
+            self.report(SignInEvent::Url(found));
         }
     }
 
@@ -117,7 +117,7 @@ impl SignInState {
     pub(crate) fn set_device_code(&self, code: String) {
         let changed = self.current.send_if_modified(|current| replace(&mut current.device_code, Some(code.clone())));
         if changed {
-            self.report(Event::DeviceCode { code });
+            self.report(SignInEvent::DeviceCode { code });
         }
     }
 
@@ -126,7 +126,7 @@ impl SignInState {
         self.close_other_prompt(&prompt.id);
         let changed = self.current.send_if_modified(|current| replace(&mut current.prompt, Some(prompt.clone())));
         if changed {
-            self.report(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+            self.report(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
         }
     }
 
@@ -134,7 +134,7 @@ impl SignInState {
     pub(crate) fn reopen_prompt(&self, prompt: OpenPrompt) {
         self.close_other_prompt(&prompt.id);
         self.current.send_modify(|current| current.prompt = Some(prompt.clone()));
-        self.report(Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+        self.report(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
     }
 
     /// An answer to this question was typed: the reason for the rejection of the previous answer is removed.
@@ -159,18 +159,18 @@ impl SignInState {
         });
         if changed {
             // Not limited by the number of reports: an opening that was reported must be followed by the close.
-            self.events.push(Event::PromptClosed { id: id.to_owned() });
+            self.events.push(SignInEvent::PromptClosed { id: id.to_owned() });
         }
     }
 
     /// Records the outcome that the tool shows. Call it once for each time that it does: the same outcome may occur twice.
     pub(crate) fn set_outcome(&self, outcome: SignInOutcome) {
         self.current.send_modify(|current| current.outcome = Some(outcome.clone()));
-        self.report(Event::SignInOutcome(outcome));
+        self.report(SignInEvent::Outcome(outcome));
     }
 
     /// Reports something that this run of the tool did, up to [`REPORTS_MAX`] times.
-    pub(crate) fn report(&self, event: Event) {
+    pub(crate) fn report(&self, event: SignInEvent) {
         let mut reported = locked(&self.reported);
         if *reported < REPORTS_MAX {
             *reported += 1;
@@ -188,14 +188,6 @@ fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
     let changed = *old != new;
     *old = new;
     changed
-}
-
-fn rank(source: UrlSource) -> u8 {
-    match source {
-        UrlSource::BrowserCommand => 2,
-        UrlSource::Hyperlink => 1,
-        UrlSource::Screen => 0,
-    }
 }
 
 #[cfg(test)]

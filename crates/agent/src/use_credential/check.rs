@@ -2,7 +2,7 @@
 
 use crate::{agent::Agent, capture::status, sign_in::active_claim::ActiveClaim};
 use anteroom_screen::bounded;
-use anteroom_wire::agent::Event;
+use anteroom_wire::agent::UseEvent;
 
 /// Runs the status command and reports the result as an event. Returns the exit code.
 pub(super) async fn run(agent: &Agent, claim: &ActiveClaim) -> i32 {
@@ -14,6 +14,6 @@ pub(super) async fn run(agent: &Agent, claim: &ActiveClaim) -> i32 {
         Err(reason) => format!("{reason}: {}", report.last_line),
     };
     let (detail, conclusive) = (bounded(&detail), report.conclusive);
-    agent.events.push(Event::CredentialChecked { signed_in, detail, conclusive });
+    agent.events.push(UseEvent::Checked { signed_in, detail, conclusive });
     report.code
 }

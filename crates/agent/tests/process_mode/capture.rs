@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use anteroom_wire::{
-    agent::{CaptureState, Delivery, Event},
+    agent::{CaptureEvent, CaptureState, Delivery, Event},
     provider::{FileFormat, Provider, StoragePolicy},
 };
 use std::{fs, os::unix::fs::PermissionsExt};
@@ -16,7 +16,7 @@ async fn wait_capture_state(fixture: &AgentFixture, sender: &mut Sender, wanted:
 async fn wait_rejection(fixture: &AgentFixture, path: &str) -> String {
     fixture
         .wait_event(path, |event| match event {
-            Event::CandidateRejected { path: at, why } if at == path => Some(why.clone()),
+            Event::Capture(CaptureEvent::CandidateRejected { path: at, why }) if at == path => Some(why.clone()),
             _ => None,
         })
         .await
@@ -130,7 +130,8 @@ async fn file_from_the_image_is_ignored_until_it_is_replaced() {
     fs::write(fixture.home(".demo/auth.json"), &CREDENTIAL[..20]).unwrap();
     fixture
         .wait_event("truncated file rejected", |event| {
-            matches!(event, Event::CandidateRejected { why, .. } if why == "not complete JSON").then_some(())
+            matches!(event, Event::Capture(CaptureEvent::CandidateRejected { why, .. }) if why == "not complete JSON")
+                .then_some(())
         })
         .await;
     let new = CREDENTIAL.replace("s3cret", "n3w");
@@ -191,7 +192,7 @@ async fn keep_in_machine_credential_is_reported_once_and_never_delivered() {
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
     wait_capture_state(&fixture, &mut sender, CaptureState::KeptInMachine { path: ".demo/auth.json".into() }).await;
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL.replace("s3cret", "refreshed")).unwrap();
-    let kept = |event: &Event| matches!(event, Event::CredentialKeptInMachine { path } if path == ".demo/auth.json");
+    let kept = |event: &Event| matches!(event, Event::Capture(CaptureEvent::KeptInMachine { path }) if path == ".demo/auth.json");
     fixture.wait_event("credential kept", |event| kept(event).then_some(())).await;
     // Longer than the scan interval: a scan that still ran would find the refreshed credential.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;

@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     SessionId,
-    agent::{Claimed, DESKTOP_AUTHORITY, Event, Hello, PROTOCOL, Stage, StageState},
+    agent::{Claimed, DESKTOP_AUTHORITY, Event, Hello, PROTOCOL, Stage, StageState, ToolEvent},
 };
 use http::StatusCode;
 use hyper_util::rt::TokioIo;
@@ -33,7 +33,9 @@ async fn repeated_claim_is_idempotent_and_another_session_is_rejected() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     let claim = fixture.claim(&mut sender, provider("echo once >> started; cat >/dev/null")).await;
-    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture
+        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .await;
     let (status, body) = post(&mut sender, "/claim", &claim).await;
     assert_eq!(status, StatusCode::OK);
     assert!(serde_json::from_slice::<Claimed>(&body).unwrap().cli_pid.is_some());
@@ -141,7 +143,9 @@ async fn events_are_buffered_while_the_controller_is_disconnected() {
     })
     .await;
     fixture.connect_controller().await;
-    fixture.wait_event("tool exit", |event| matches!(event, Event::CliExited { code: 3, .. }).then_some(())).await;
+    fixture
+        .wait_event("tool exit", |event| matches!(event, Event::Tool(ToolEvent::Exited { code: 3, .. })).then_some(()))
+        .await;
     fixture.disconnect_controller();
     fixture.connect_controller().await;
     let numbers: Vec<_> = fixture.controller.lock().unwrap().events.iter().map(|event| event.number).collect();
@@ -153,7 +157,9 @@ async fn killed_agent_leaves_no_process() {
     let mut fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("trap '' HUP TERM INT; sleep 1000 & sleep 1001")).await;
-    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture
+        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .await;
     let tree = fixture.descendants();
     assert!(tree.len() >= 4, "tmux, its client, the pane and the tool: {tree:?}");
     fixture.agent.kill().unwrap();

@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     Problem,
-    agent::{CaptureState, Event},
+    agent::{CaptureEvent, CaptureState, Event, ToolEvent},
 };
 use std::fs;
 
@@ -27,7 +27,8 @@ fn delivered_contents(fixture: &AgentFixture) -> Vec<String> {
 async fn wait_rejection(fixture: &AgentFixture, why: &str) {
     fixture
         .wait_event(why, |event| {
-            matches!(event, Event::CandidateRejected { why: reported, .. } if reported == why).then_some(())
+            matches!(event, Event::Capture(CaptureEvent::CandidateRejected { why: reported, .. }) if reported == why)
+                .then_some(())
         })
         .await;
 }
@@ -46,7 +47,9 @@ async fn renamed_credential_file_is_delivered_unchanged() {
     assert_eq!(delivery.files[0].path, ".demo/auth.json");
     assert_eq!((delivery.generation, delivery.provider.as_str()), (1, "demo"));
     fixture
-        .wait_event("accepted", |event| matches!(event, Event::CandidateAccepted { bytes: 54, .. }).then_some(()))
+        .wait_event("accepted", |event| {
+            matches!(event, Event::Capture(CaptureEvent::CandidateAccepted { bytes: 54, .. })).then_some(())
+        })
         .await;
     let events = format!("{:?}", fixture.controller.lock().unwrap().events);
     let log = fs::read_to_string(fixture.path("agent.log")).unwrap();
@@ -58,13 +61,16 @@ async fn events_that_led_to_a_delivery_are_sent_before_it() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     claim_idle_tool(&fixture, &mut sender).await;
-    fixture.wait_event("started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture.wait_event("started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(())).await;
     fixture.controller.lock().unwrap().events_to_reject = 2;
     fs::create_dir(fixture.home(".demo")).unwrap();
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
     wait_delivered(&fixture, &mut sender).await;
     let controller = fixture.controller.lock().unwrap();
-    let accepted = controller.events.iter().position(|event| matches!(event.event, Event::CandidateAccepted { .. }));
+    let accepted = controller
+        .events
+        .iter()
+        .position(|event| matches!(event.event, Event::Capture(CaptureEvent::CandidateAccepted { .. })));
     assert!(accepted.expect("a CandidateAccepted event") < controller.events_before_delivery[0]);
 }
 
@@ -132,7 +138,11 @@ async fn delivery_is_retried_until_it_is_accepted() {
     fixture.connect_controller().await;
     wait_delivered(&fixture, &mut sender).await;
     assert!(delivered_contents(&fixture).iter().all(|content| content == CREDENTIAL));
-    fixture.wait_event("retry event", |event| matches!(event, Event::DeliveryRetry { .. }).then_some(())).await;
+    fixture
+        .wait_event("retry event", |event| {
+            matches!(event, Event::Capture(CaptureEvent::DeliveryRetry { .. })).then_some(())
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use anteroom_wire::{
     Secret,
     agent::{
         DESKTOP_AUTHORITY, Event, Input, Screen, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER,
-        TERMINAL_ROWS_HEADER, TerminalSize,
+        TERMINAL_ROWS_HEADER, TerminalSize, ToolEvent,
     },
 };
 use http::StatusCode;
@@ -71,7 +71,9 @@ async fn terminal_forwards_keys_and_size() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("read line; echo \"got <$line>\"; while sleep 0.1; do stty size; done")).await;
-    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture
+        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .await;
     let mut stream = open_terminal(&mut sender, "web1").await;
     stream.write_all("grüße\r".as_bytes()).await.unwrap();
     read_until(&mut stream, "got <grüße>").await;
@@ -107,7 +109,9 @@ async fn input_reaches_the_tool_unchanged() {
     let (status, body) = post(&mut sender, "/input", &input(text)).await;
     assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_ready"), "not claimed yet");
     fixture.claim(&mut sender, provider("IFS= read -r line; printf '<%s>' \"$line\" > typed; cat > /dev/null")).await;
-    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture
+        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .await;
     let (status, _) = post(&mut sender, "/input", &input(text)).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     let typed = eventually("typed text", async || {

@@ -1,7 +1,7 @@
 //! What the agent reports of an unhealthy guest: crash loops and low memory.
 
 use crate::fixture::*;
-use anteroom_wire::agent::Event;
+use anteroom_wire::agent::{Event, MachineEvent};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::{fs, io::Write, os::unix::fs::symlink, path::Path};
@@ -42,7 +42,9 @@ fn tmux_exits(fixture: &AgentFixture) -> usize {
     controller
         .events
         .iter()
-        .filter(|event| matches!(&event.event, Event::ChildExited { name, .. } if name == "tmux"))
+        .filter(
+            |event| matches!(&event.event, Event::Machine(MachineEvent::ChildExited { name, .. }) if name == "tmux"),
+        )
         .count()
 }
 
@@ -54,16 +56,24 @@ async fn crash_loop_is_reported_once_with_its_start_and_end() {
     }
     let (exits, window_s, code) = fixture
         .wait_event("crash loop", |event| match event {
-            Event::CrashLoop { name, exits, window_s, code, .. } if name == "tmux" => Some((*exits, *window_s, *code)),
+            Event::Machine(MachineEvent::CrashLoop { name, exits, window_s, code, .. }) if name == "tmux" => {
+                Some((*exits, *window_s, *code))
+            }
             _ => None,
         })
         .await;
     assert_eq!((exits, code), (5, Some(137)));
     assert!(window_s > 0);
-    let over = |event: &Event| matches!(event, Event::CrashLoopEnded { name } if name == "tmux").then_some(());
+    let over = |event: &Event| {
+        matches!(event, Event::Machine(MachineEvent::CrashLoopEnded { name }) if name == "tmux").then_some(())
+    };
     fixture.wait_event("end of the crash loop", over).await;
     let controller = fixture.controller.lock().unwrap();
-    let loops = controller.events.iter().filter(|event| matches!(event.event, Event::CrashLoop { .. })).count();
+    let loops = controller
+        .events
+        .iter()
+        .filter(|event| matches!(event.event, Event::Machine(MachineEvent::CrashLoop { .. })))
+        .count();
     assert_eq!(loops, 1, "reported once");
 }
 
@@ -74,7 +84,9 @@ async fn start_failure_is_reported_differently_from_an_exit() {
     kill_tmux(&fixture, 0).await;
     let lines = fixture
         .wait_event("crash loop", |event| match event {
-            Event::CrashLoop { name, code: None, last_lines, .. } if name == "tmux" => Some(last_lines.join("\n")),
+            Event::Machine(MachineEvent::CrashLoop { name, code: None, last_lines, .. }) if name == "tmux" => {
+                Some(last_lines.join("\n"))
+            }
             _ => None,
         })
         .await;
@@ -84,7 +96,7 @@ async fn start_failure_is_reported_differently_from_an_exit() {
         .events
         .iter()
         .filter_map(|event| match &event.event {
-            Event::ChildExited { name, code, .. } if name == "tmux" => Some(*code),
+            Event::Machine(MachineEvent::ChildExited { name, code, .. }) if name == "tmux" => Some(*code),
             _ => None,
         })
         .collect();
@@ -104,7 +116,7 @@ fn write_memory_files(dir: &Path, available_mib: u64, avg10: &str, oom_kills: u6
 
 fn memory_pressure(event: &Event, low_wanted: bool) -> Option<(u64, Option<f64>)> {
     match event {
-        Event::MemoryPressure { low, available_mib, some_avg10 } if *low == low_wanted => {
+        Event::Machine(MachineEvent::MemoryPressure { low, available_mib, some_avg10 }) if *low == low_wanted => {
             Some((*available_mib, *some_avg10))
         }
         _ => None,
@@ -132,13 +144,17 @@ async fn low_memory_and_the_oom_victim_are_reported() {
     write_memory_files(fixture.dir.path(), 500, "3.25", 5);
     let killed = fixture
         .wait_event("kill", |event| match event {
-            Event::OutOfMemory { victim, kills } => Some((victim.clone(), *kills)),
+            Event::Machine(MachineEvent::OutOfMemory { victim, kills }) => Some((victim.clone(), *kills)),
             _ => None,
         })
         .await;
     assert_eq!(killed, (Some("chromium".to_owned()), 2));
     assert_eq!(fixture.wait_event("enough memory", |event| memory_pressure(event, false)).await, (500, Some(3.25)));
     let controller = fixture.controller.lock().unwrap();
-    let changes = controller.events.iter().filter(|event| matches!(event.event, Event::MemoryPressure { .. })).count();
+    let changes = controller
+        .events
+        .iter()
+        .filter(|event| matches!(event.event, Event::Machine(MachineEvent::MemoryPressure { .. })))
+        .count();
     assert_eq!(changes, 2, "each change is reported once");
 }

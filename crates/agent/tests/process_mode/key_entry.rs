@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     Problem, Secret,
-    agent::{CliState, Event, KEY_ENTRY, Paste, PasteResult, Screen, SignIn},
+    agent::{CliState, Event, KEY_ENTRY, Paste, PasteResult, Screen, SignIn, ToolEvent},
     provider::{KeyEntry, Provider},
 };
 use std::{fs, path::Path};
@@ -109,7 +109,9 @@ async fn rejected_key_is_prompted_again_with_the_reason() {
     let reason =
         eventually("prompted again", async || fixture.sign_in(&mut sender).await.prompt.and_then(|open| open.rejected));
     assert!(reason.await.contains("That key is revoked"));
-    fixture.wait_event("tool exit", |event| matches!(event, Event::CliExited { code: 3, .. }).then_some(())).await;
+    fixture
+        .wait_event("tool exit", |event| matches!(event, Event::Tool(ToolEvent::Exited { code: 3, .. })).then_some(()))
+        .await;
     wait_screen(&mut sender, "ended with 3. The key is entered in the page.").await;
     assert_eq!(paste_key(&mut sender, KEY).await.0, 200);
     eventually("the second run", async || fixture.home("good").exists().then_some(())).await;

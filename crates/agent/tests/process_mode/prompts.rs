@@ -4,8 +4,8 @@ use crate::fixture::*;
 use anteroom_wire::{
     Problem, Secret,
     agent::{
-        CliState, Event, OpenPrompt, Paste, PasteResult, Screen, SignInOutcome, SwitchMethod, TERMINAL_AUTHORITY,
-        TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, UrlSource,
+        CliState, Event, OpenPrompt, Paste, PasteResult, Screen, SignInEvent, SignInOutcome, SwitchMethod,
+        TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, ToolEvent, UrlSource,
     },
     provider::{Key, KeyEntry, LinkFrom, MethodName, PromptQuestion, PromptRule, Provider},
 };
@@ -87,7 +87,7 @@ async fn open_terminal(sender: &mut Sender, cols: &str) -> TokioIo<Upgraded> {
 pub(crate) async fn wait_url(fixture: &AgentFixture, wanted: &str) -> UrlSource {
     fixture
         .wait_event(wanted, |event| match event {
-            Event::SignInUrl(found) if found.url == wanted => Some(found.source),
+            Event::SignIn(SignInEvent::Url(found)) if found.url == wanted => Some(found.source),
             _ => None,
         })
         .await
@@ -115,7 +115,11 @@ async fn url_wrapped_at_80_columns_is_found_complete() {
     let enter = serde_json::json!({ "text": "", "enter": true });
     assert_eq!(post(&mut sender, "/input", &enter).await.0, 204);
     wait_url(&fixture, &url.replace("end=1", "end=2")).await;
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::SignInUrl(_))), 2, "no partial URL");
+    assert_eq!(
+        count_events(&fixture, |event| matches!(event, Event::SignIn(SignInEvent::Url(_)))),
+        2,
+        "no partial URL"
+    );
 }
 
 #[tokio::test]
@@ -127,7 +131,7 @@ async fn url_printed_in_two_writes_is_never_reported_incomplete() {
     tool.sign_in.url = Some(r"https://a\.example/authorize\?\S+".into());
     fixture.claim(&mut sender, tool).await;
     wait_url(&fixture, "https://a.example/authorize?state=one&half=two&end=1").await;
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::SignInUrl(_))), 1);
+    assert_eq!(count_events(&fixture, |event| matches!(event, Event::SignIn(SignInEvent::Url(_)))), 1);
 }
 
 #[tokio::test]
@@ -170,7 +174,7 @@ async fn hyperlink_target_is_reported_where_tmux_keeps_it() {
     tool.sign_in.url = Some(r"https://a\.example/authorize\?\S+".into());
     fixture.claim(&mut sender, tool).await;
     let reported = fixture.wait_event("URL", |event| match event {
-        Event::SignInUrl(found) => Some((found.url.clone(), found.source)),
+        Event::SignIn(SignInEvent::Url(found)) => Some((found.url.clone(), found.source)),
         _ => None,
     });
     let expected = if tmux_keeps_hyperlinks() {
@@ -216,7 +220,10 @@ async fn prompt_without_a_rule_is_left_to_the_user() {
     assert_eq!(post(&mut sender, "/input", &green).await.0, 204);
     wait_screen(&mut sender, "answered <y>").await;
     assert_eq!(
-        count_events(&fixture, |event| matches!(event, Event::KeysPressed { .. } | Event::PromptOpened { .. })),
+        count_events(&fixture, |event| matches!(
+            event,
+            Event::SignIn(SignInEvent::KeysPressed { .. }) | Event::SignIn(SignInEvent::PromptOpened { .. })
+        )),
         0
     );
 }
@@ -234,9 +241,14 @@ async fn keys_are_pressed_once_per_appearance_of_a_prompt() {
     wait_screen(&mut sender, "finished").await;
     assert_eq!(std::fs::read_to_string(fixture.home("picked")).unwrap(), "1 <y>\n2 <y>\n");
     eventually("both key presses", async || {
-        let pressed = count_events(&fixture, |event| matches!(event, Event::KeysPressed { id, .. } if id == "pick"));
-        let opened =
-            count_events(&fixture, |event| matches!(event, Event::PromptOpened { id, ask: None } if id == "pick"));
+        let pressed = count_events(
+            &fixture,
+            |event| matches!(event, Event::SignIn(SignInEvent::KeysPressed { id, .. }) if id == "pick"),
+        );
+        let opened = count_events(
+            &fixture,
+            |event| matches!(event, Event::SignIn(SignInEvent::PromptOpened { id, ask: None }) if id == "pick"),
+        );
         assert!(pressed <= 2 && opened <= 2);
         ((pressed, opened) == (2, 2)).then_some(())
     })
@@ -281,7 +293,9 @@ async fn prompt_is_reported_rejected_and_answered_again() {
     .await;
     assert_eq!(paste_accepted(&mut sender, "12345678").await, PasteResult::Prompt { id: "code".into() });
     fixture
-        .wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(()))
+        .wait_event("outcome", |event| {
+            matches!(event, Event::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
+        })
         .await;
     wait_prompt(&fixture, &mut sender, |open| open.is_none()).await;
     assert_eq!(fixture.sign_in(&mut sender).await.outcome, Some(SignInOutcome::Done));
@@ -289,14 +303,17 @@ async fn prompt_is_reported_rejected_and_answered_again() {
     let (code, _) = paste_rejected(&mut sender, "12345678").await;
     assert_eq!(code, Problem::NoPrompt.code(), "no prompt is open");
     eventually("all events", async || {
-        let rejections = count_events(&fixture, |event| matches!(event, Event::PasteRejected { .. }));
-        let pasted = count_events(&fixture, |event| matches!(event, Event::Pasted(PasteResult::Prompt { .. })));
+        let rejections =
+            count_events(&fixture, |event| matches!(event, Event::SignIn(SignInEvent::PasteRejected { .. })));
+        let pasted = count_events(&fixture, |event| {
+            matches!(event, Event::SignIn(SignInEvent::Pasted(PasteResult::Prompt { .. })))
+        });
         ((rejections, pasted) == (2, 2)).then_some(())
     })
     .await;
     let reasons = count_events(
         &fixture,
-        |event| matches!(event, Event::PromptOpened { ask: Some(ask), .. } if ask.rejected.is_some()),
+        |event| matches!(event, Event::SignIn(SignInEvent::PromptOpened { ask: Some(ask), .. }) if ask.rejected.is_some()),
     );
     assert_eq!(reasons, 1);
     let log = std::fs::read_to_string(fixture.path("agent.log")).unwrap();
@@ -314,7 +331,9 @@ async fn concurrent_pastes_are_typed_once() {
     let statuses = [first.0, second.0];
     assert!(statuses.contains(&StatusCode::OK) && statuses.contains(&StatusCode::CONFLICT), "{statuses:?}");
     fixture
-        .wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(()))
+        .wait_event("outcome", |event| {
+            matches!(event, Event::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
+        })
         .await;
     assert_eq!(std::fs::read_to_string(fixture.home("codes")).unwrap(), "run:12345678\n");
 }
@@ -331,10 +350,12 @@ async fn changing_lanes_keeps_the_same_tool_running() {
     let typed = serde_json::json!({ "text": "12345678", "enter": true });
     assert_eq!(post(&mut sender, "/input", &typed).await.0, 204);
     fixture
-        .wait_event("outcome", |event| matches!(event, Event::SignInOutcome(SignInOutcome::Done)).then_some(()))
+        .wait_event("outcome", |event| {
+            matches!(event, Event::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
+        })
         .await;
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::CliStarted)), 1);
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::CliExited { .. })), 0);
+    assert_eq!(count_events(&fixture, |event| matches!(event, Event::Tool(ToolEvent::Started))), 1);
+    assert_eq!(count_events(&fixture, |event| matches!(event, Event::Tool(ToolEvent::Exited { .. }))), 0);
 }
 
 #[tokio::test]
@@ -381,8 +402,10 @@ async fn method_change_to_a_key_and_back_restarts_the_tool() {
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.id == "code")).await;
     assert_eq!(paste_accepted(&mut sender, "12345678").await, PasteResult::Prompt { id: "code".into() });
     eventually("URL reported again", async || {
-        let reported =
-            count_events(&fixture, |event| matches!(event, Event::SignInUrl(found) if found.url.ends_with("/login")));
+        let reported = count_events(
+            &fixture,
+            |event| matches!(event, Event::SignIn(SignInEvent::Url(found)) if found.url.ends_with("/login")),
+        );
         (reported == 2).then_some(())
     })
     .await;

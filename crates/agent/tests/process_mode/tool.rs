@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use anteroom_wire::{
-    agent::{CliState, Event, Hello, Screen, Stage, StageState, UrlSource},
+    agent::{CliState, Event, Hello, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent, UrlSource},
     provider::SettingsFile,
 };
 
@@ -42,7 +42,7 @@ async fn browser_shim_forwards_the_complete_url() {
         )
         .await;
     let found = fixture.wait_event("the address", |event| match event {
-        Event::SignInUrl(found) => Some(found.clone()),
+        Event::SignIn(SignInEvent::Url(found)) => Some(found.clone()),
         _ => None,
     });
     let found = found.await;
@@ -66,7 +66,7 @@ async fn url_and_code_are_read_from_the_screen_once_and_complete() {
     tool.sign_in.code = Some(r"code: ([A-Z0-9]{4}-[A-Z0-9]{4})".into());
     fixture.claim(&mut sender, tool).await;
     let code = fixture.wait_event("the code", |event| match event {
-        Event::DeviceCode { code } => Some(code.clone()),
+        Event::SignIn(SignInEvent::DeviceCode { code }) => Some(code.clone()),
         _ => None,
     });
     assert_eq!(code.await, "AB12-CD34");
@@ -74,7 +74,10 @@ async fn url_and_code_are_read_from_the_screen_once_and_complete() {
     assert_eq!(state.url.map(|found| (found.url, found.source)), Some((url, UrlSource::Screen)));
     assert_eq!(state.device_code.as_deref(), Some("AB12-CD34"));
     let events = fixture.controller.lock().unwrap().events.clone();
-    assert_eq!(events.iter().filter(|event| matches!(event.event, Event::DeviceCode { .. })).count(), 1);
+    assert_eq!(
+        events.iter().filter(|event| matches!(event.event, Event::SignIn(SignInEvent::DeviceCode { .. }))).count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -84,7 +87,7 @@ async fn tool_exit_is_reported_with_its_last_lines_and_enter_restarts_it() {
     let script = "echo run >> runs; echo 'go to https://a.example/x?code=s3cret sk-ant-0123456789abcdefghij'; exit 7";
     fixture.claim(&mut sender, provider(script)).await;
     let last_lines = fixture.wait_event("the exit", |event| match event {
-        Event::CliExited { code: 7, last_lines } => Some(last_lines.join("\n")),
+        Event::Tool(ToolEvent::Exited { code: 7, last_lines }) => Some(last_lines.join("\n")),
         _ => None,
     });
     let last_lines = last_lines.await;
@@ -113,7 +116,9 @@ async fn missing_tool_is_reported_differently_from_an_exited_one() {
     tool.argv = vec!["no-such-tool".into()];
     fixture.claim(&mut sender, tool).await;
     let why = fixture.wait_event("the failed start", |event| match event {
-        Event::ChildExited { name, code: None, last_lines, .. } if name == "demo" => Some(last_lines.join("\n")),
+        Event::Machine(MachineEvent::ChildExited { name, code: None, last_lines, .. }) if name == "demo" => {
+            Some(last_lines.join("\n"))
+        }
         _ => None,
     });
     assert!(why.await.contains("no-such-tool could not be started"));
@@ -128,7 +133,9 @@ async fn lost_terminal_is_restarted_with_the_tool() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("echo run >> runs; cat")).await;
-    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture
+        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .await;
     let server = fixture
         .descendants()
         .into_iter()
@@ -137,7 +144,8 @@ async fn lost_terminal_is_restarted_with_the_tool() {
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     fixture
         .wait_event("tmux ended", |event| {
-            matches!(event, Event::ChildExited { name, code: Some(137), .. } if name == "tmux").then_some(())
+            matches!(event, Event::Machine(MachineEvent::ChildExited { name, code: Some(137), .. }) if name == "tmux")
+                .then_some(())
         })
         .await;
     eventually("the second run", async || {
@@ -153,14 +161,20 @@ async fn killed_pane_is_restarted_with_the_tool() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("echo run >> runs; cat")).await;
-    fixture.wait_event("the tool started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture
+        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .await;
     let pane = fixture.descendants().into_iter().find(|pid| {
         std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|line| line.split('\0').nth(1) == Some("pane"))
     });
     let pane = rustix::process::Pid::from_raw(i32::try_from(pane.unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pane, rustix::process::Signal::KILL).unwrap();
-    fixture.wait_event("tool exit", |event| matches!(event, Event::CliExited { code: 129, .. }).then_some(())).await;
+    fixture
+        .wait_event("tool exit", |event| {
+            matches!(event, Event::Tool(ToolEvent::Exited { code: 129, .. })).then_some(())
+        })
+        .await;
     eventually("the second run", async || {
         (std::fs::read_to_string(fixture.home("runs")).unwrap_or_default() == "run\nrun\n").then_some(())
     })

@@ -3,7 +3,10 @@
 use crate::fixture::*;
 use anteroom_wire::{
     Base64, Problem,
-    agent::{CaptureState, Claim, CliState, DeliveredFile, Event, SwitchMethod, UseCredential, UsePurpose},
+    agent::{
+        CaptureEvent, CaptureState, Claim, CliState, DeliveredFile, Event, SwitchMethod, ToolEvent, UseCredential,
+        UseEvent, UsePurpose,
+    },
     provider::{Provider, SettingsFile, StoragePolicy},
 };
 use std::{fs, os::unix::fs::PermissionsExt};
@@ -43,7 +46,7 @@ async fn send_claim(sender: &mut Sender, claim: &Claim) {
 async fn wait_use_end(fixture: &AgentFixture) -> (i32, bool) {
     fixture
         .wait_event("end of the use", |event| match event {
-            Event::UseCompleted { code, changed } => Some((*code, *changed)),
+            Event::Use(UseEvent::Completed { code, changed }) => Some((*code, *changed)),
             _ => None,
         })
         .await
@@ -63,8 +66,13 @@ fn delivered_contents(fixture: &AgentFixture) -> Vec<String> {
 /// The number of events about credential candidates.
 fn candidate_events(fixture: &AgentFixture) -> usize {
     let controller = fixture.controller.lock().unwrap();
-    let is_candidate =
-        |event: &Event| matches!(event, Event::CandidateRejected { .. } | Event::CandidateAccepted { .. });
+    let is_candidate = |event: &Event| {
+        matches!(
+            event,
+            Event::Capture(CaptureEvent::CandidateRejected { .. })
+                | Event::Capture(CaptureEvent::CandidateAccepted { .. })
+        )
+    };
     controller.events.iter().filter(|event| is_candidate(&event.event)).count()
 }
 
@@ -163,14 +171,14 @@ async fn end_of_use_is_reported_after_the_last_delivery_is_accepted() {
         &claim_with_use(UsePurpose::Exec, "until test -e go; do sleep 0.05; done; cp new .demo/auth.json; exit 2"),
     )
     .await;
-    fixture.wait_event("started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture.wait_event("started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(())).await;
     fixture.disconnect_controller();
     fs::write(fixture.home("go"), "").unwrap();
     eventually("delivering", async || {
         matches!(fixture.sign_in(&mut sender).await.capture, CaptureState::Delivering { .. }).then_some(())
     })
     .await;
-    let ended = |event: &Event| matches!(event, Event::UseCompleted { .. });
+    let ended = |event: &Event| matches!(event, Event::Use(UseEvent::Completed { .. }));
     assert!(!fixture.controller.lock().unwrap().events.iter().any(|event| ended(&event.event)));
     fixture.controller.lock().unwrap().delivery_responses.push_back((503, String::new()));
     fixture.connect_controller().await;
@@ -224,7 +232,7 @@ async fn lost_terminal_ends_the_use_without_rerunning_the_command() {
     let mut sender = fixture.connect().await;
     send_claim(&mut sender, &claim_with_use(UsePurpose::Exec, "echo run >> runs; exec tail -f /dev/null")).await;
     eventually("command started", async || fixture.home("runs").exists().then_some(())).await;
-    fixture.wait_event("started", |event| matches!(event, Event::CliStarted).then_some(())).await;
+    fixture.wait_event("started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(())).await;
     let pane = fixture.descendants().into_iter().find(|pid| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split('\0').nth(1) == Some("pane"))
     });
@@ -257,7 +265,7 @@ async fn check_reports_the_status_output_and_delivers_a_refresh() {
         fs::write(fixture.home("new"), refreshed("new")).unwrap();
         send_claim(&mut sender, &claim_with_check(status)).await;
         let checked = fixture.wait_event("checked", |event| match event {
-            Event::CredentialChecked { signed_in, detail, conclusive: true } => Some((*signed_in, detail.clone())),
+            Event::Use(UseEvent::Checked { signed_in, detail, conclusive: true }) => Some((*signed_in, detail.clone())),
             _ => None,
         });
         let (reported, why) = checked.await;
@@ -284,7 +292,7 @@ async fn hanging_status_command_is_killed_at_its_limit_without_a_result() {
         claim_request.capture.status_ms_max = if status.contains("tail") { 300 } else { 20_000 };
         send_claim(&mut sender, &claim_request).await;
         let why = fixture.wait_event("checked", |event| match event {
-            Event::CredentialChecked { signed_in: false, conclusive: false, detail } => Some(detail.clone()),
+            Event::Use(UseEvent::Checked { signed_in: false, conclusive: false, detail }) => Some(detail.clone()),
             _ => None,
         });
         let why = why.await;

@@ -1,11 +1,11 @@
 //! Storing, completing, leasing and deleting credentials; no plaintext in the files.
 
-use crate::fixture::{NOW, StoreFixture, event, session_id};
+use crate::fixture::{NOW, StoreFixture, entry, session_id};
 use anteroom_store::{
     Change, Completed, Deletion, Expect, NewCaller, OwnerFilter, Reason, Role, SessionOutcome, Sha256Hex,
 };
 use anteroom_vault::{Binding, KeyRing, SealError};
-use anteroom_wire::{CallerId, CredentialId, Problem};
+use anteroom_wire::{CallerId, CredentialId, Problem, TimelineKind};
 use sqlx::Executor;
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn a_delivery_stores_the_credential_and_completes_the_session() {
     let (row, credential) = fixture.completed(b"the credential").await;
     assert_eq!(row.end().unwrap().outcome, SessionOutcome::Completed(credential.clone()));
     assert_eq!(row.credential(), Some(&credential));
-    assert_eq!(fixture.kinds(&row.id).await.last().unwrap(), "credential_stored");
+    assert_eq!(fixture.kinds(&row.id).await.last(), Some(&TimelineKind::Completed));
 
     let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
     let binding = Binding { record: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
@@ -38,7 +38,7 @@ async fn a_second_delivery_is_ignored() {
     assert_eq!(again, Completed::Ignored(Box::new(row.clone())));
     assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
     assert_eq!(fixture.store.credential_of_session(&row.id).await.unwrap().unwrap().id, credential);
-    assert_eq!(fixture.kinds(&row.id).await.iter().filter(|kind| *kind == "credential_stored").count(), 1);
+    assert_eq!(fixture.kinds(&row.id).await.iter().filter(|kind| **kind == TimelineKind::Completed).count(), 1);
 }
 
 #[tokio::test]
@@ -68,7 +68,12 @@ async fn a_delivery_to_a_cancelled_session_is_ignored_and_stores_nothing() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session_with_machine("agent").await;
     fixture
-        .done(&row.id, Expect::Active, Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW), "cancelled")
+        .done(
+            &row.id,
+            Expect::Active,
+            Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW),
+            TimelineKind::Cancelled,
+        )
         .await;
     let Completed::Ignored(now) = fixture.deliver(&row, "agent", 1, b"late").await else { panic!() };
     assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
@@ -89,8 +94,14 @@ async fn a_delivery_with_a_wrong_token_or_generation_is_rejected() {
     );
 
     let token = Sha256Hex::of(b"second agent");
-    let replaced =
-        fixture.done(&row.id, Expect::Active, Change::new().generation(2).agent_token(Some(token)), "replaced").await;
+    let replaced = fixture
+        .done(
+            &row.id,
+            Expect::Active,
+            Change::new().generation(2).agent_token(Some(token)),
+            TimelineKind::MachineReplaced,
+        )
+        .await;
     assert_eq!(fixture.deliver(&replaced, "agent", 1, b"x").await, Completed::WrongToken);
     assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
     assert!(matches!(fixture.deliver(&replaced, "second agent", 2, b"x").await, Completed::Stored { .. }));
@@ -120,12 +131,12 @@ async fn a_completion_that_fails_halfway_stores_nothing() {
         messages: &[],
         at_ms: NOW,
     };
-    fixture.store.complete_with_credential(&completion, event("credential_stored")).await.unwrap_err();
+    fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap_err();
     assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
     assert_eq!(fixture.store.credential(&id).await.unwrap(), None);
 
     sql.execute("DROP TRIGGER no_entries").await.unwrap();
-    let again = fixture.store.complete_with_credential(&completion, event("credential_stored")).await.unwrap();
+    let again = fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap();
     assert!(matches!(again, Completed::Stored { .. }), "the same delivery succeeds when the database works again");
 }
 

@@ -1,10 +1,10 @@
 //! External machines: only one active session at a time uses one.
 
-use crate::fixture::{NOW, StoreFixture, event, session_id};
+use crate::fixture::{NOW, StoreFixture, entry, session_id};
 use anteroom_store::{
     Change, Completed, Created, Expect, ExternalMachineClaim, IdempotencyKey, NewSession, Reason, Sha256Hex,
 };
-use anteroom_wire::Problem;
+use anteroom_wire::{Problem, TimelineKind};
 use sqlx::Executor;
 
 fn on(fixture: &StoreFixture, machine: &str) -> NewSession {
@@ -15,7 +15,8 @@ fn on(fixture: &StoreFixture, machine: &str) -> NewSession {
 #[tokio::test]
 async fn a_session_on_an_external_machine_has_its_name_and_token_from_the_start() {
     let fixture = StoreFixture::new().await;
-    let Created::New(row) = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap()
+    let Created::New(row) =
+        fixture.store.create_session(&on(&fixture, "desk"), entry(TimelineKind::Accepted)).await.unwrap()
     else {
         panic!()
     };
@@ -30,7 +31,7 @@ async fn only_one_of_twenty_concurrent_starts_gets_the_external_machine() {
     let starts: Vec<_> = (0..20)
         .map(|_| {
             let (store, new) = (fixture.store.clone(), on(&fixture, "desk"));
-            tokio::spawn(async move { store.create_session(&new, event("accepted")).await.unwrap() })
+            tokio::spawn(async move { store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() })
         })
         .collect();
     let (mut new, mut in_use) = (Vec::new(), Vec::new());
@@ -43,20 +44,21 @@ async fn only_one_of_twenty_concurrent_starts_gets_the_external_machine() {
     }
     assert_eq!((new.len(), in_use.len()), (1, 19));
     assert!(in_use.iter().all(|id| *id == new[0]), "the conflict names the session that uses it");
-    let other = fixture.store.create_session(&on(&fixture, "another"), event("accepted")).await.unwrap();
+    let other = fixture.store.create_session(&on(&fixture, "another"), entry(TimelineKind::Accepted)).await.unwrap();
     assert!(matches!(other, Created::New(_)), "another machine is free");
 }
 
 #[tokio::test]
 async fn an_external_machine_is_available_after_its_session_ended() {
     let fixture = StoreFixture::new().await;
-    let Created::New(row) = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap()
+    let Created::New(row) =
+        fixture.store.create_session(&on(&fixture, "desk"), entry(TimelineKind::Accepted)).await.unwrap()
     else {
         panic!()
     };
     let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
-    fixture.done(&row.id, Expect::Active, end, "cancelled").await;
-    let next = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap();
+    fixture.done(&row.id, Expect::Active, end, TimelineKind::Cancelled).await;
+    let next = fixture.store.create_session(&on(&fixture, "desk"), entry(TimelineKind::Accepted)).await.unwrap();
     assert!(matches!(next, Created::New(_)), "{next:?}");
 }
 
@@ -65,22 +67,23 @@ async fn a_repeated_start_finds_its_session_even_if_another_uses_the_machine() {
     let fixture = StoreFixture::new().await;
     let key = IdempotencyKey { key: "click".to_owned(), request: Sha256Hex::of(b"desk") };
     let again = || NewSession { idempotency: Some(key.clone()), ..on(&fixture, "desk") };
-    let Created::New(first) = fixture.store.create_session(&again(), event("accepted")).await.unwrap() else {
+    let Created::New(first) = fixture.store.create_session(&again(), entry(TimelineKind::Accepted)).await.unwrap()
+    else {
         panic!()
     };
-    let found = fixture.store.create_session(&again(), event("accepted")).await.unwrap();
+    let found = fixture.store.create_session(&again(), entry(TimelineKind::Accepted)).await.unwrap();
     assert!(matches!(found, Created::Existing(row) if row.id == first.id), "while it is active");
     let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
-    fixture.done(&first.id, Expect::Active, end, "cancelled").await;
-    fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap();
-    let found = fixture.store.create_session(&again(), event("accepted")).await.unwrap();
+    fixture.done(&first.id, Expect::Active, end, TimelineKind::Cancelled).await;
+    fixture.store.create_session(&on(&fixture, "desk"), entry(TimelineKind::Accepted)).await.unwrap();
+    let found = fixture.store.create_session(&again(), entry(TimelineKind::Accepted)).await.unwrap();
     assert!(matches!(found, Created::Existing(row) if row.id == first.id), "after its end");
 }
 
 #[tokio::test]
 async fn constraints_allow_only_one_active_session_per_external_machine() {
     let fixture = StoreFixture::new().await;
-    fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap();
+    fixture.store.create_session(&on(&fixture, "desk"), entry(TimelineKind::Accepted)).await.unwrap();
     let other = fixture.session().await;
     let mut sql = fixture.sql().await;
     let set = format!("UPDATE sessions SET external_machine = 'desk' WHERE id = '{}'", other.id);
@@ -90,7 +93,8 @@ async fn constraints_allow_only_one_active_session_per_external_machine() {
 #[tokio::test]
 async fn only_the_agent_token_of_the_external_machine_completes_the_session() {
     let fixture = StoreFixture::new().await;
-    let Created::New(row) = fixture.store.create_session(&on(&fixture, "desk"), event("accepted")).await.unwrap()
+    let Created::New(row) =
+        fixture.store.create_session(&on(&fixture, "desk"), entry(TimelineKind::Accepted)).await.unwrap()
     else {
         panic!()
     };

@@ -1,8 +1,8 @@
 //! A locked, read-only or corrupt database is reported by kind and in time, and no data is lost.
 
-use crate::fixture::{NOW, StoreFixture, event, provider, settings};
+use crate::fixture::{NOW, StoreFixture, entry, provider, settings};
 use anteroom_store::{Change, Expect, Reason, Settings, Store, StoreError, StoreErrorKind};
-use anteroom_wire::Problem;
+use anteroom_wire::{Problem, TimelineKind};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sqlx::Executor;
 use std::{
@@ -20,8 +20,8 @@ async fn a_locked_database_is_unavailable_after_the_timeout_and_recovers() {
 
     let asked = Instant::now();
     let (a, b) = tokio::join!(
-        fixture.store.transition(&row.id, Expect::Active, Change::new(), event("a")),
-        fixture.store.append_entry(&row.id, event("b")),
+        fixture.store.transition(&row.id, Expect::Active, Change::new(), entry(TimelineKind::CliStarted)),
+        fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)),
     );
     let waited = asked.elapsed();
     assert_eq!(a.unwrap_err().kind(), StoreErrorKind::Unavailable);
@@ -33,8 +33,8 @@ async fn a_locked_database_is_unavailable_after_the_timeout_and_recovers() {
 
     sql.execute("ROLLBACK").await.unwrap();
     fixture.store.check().await.unwrap();
-    fixture.done(&row.id, Expect::Epoch(0), Change::new(), "a").await;
-    assert_eq!(fixture.kinds(&row.id).await, ["started", "a"]);
+    fixture.done(&row.id, Expect::Epoch(0), Change::new(), TimelineKind::CliStarted).await;
+    assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::CliStarted]);
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_call_succeeds_if_the_lock_is_released_in_time() {
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
     let store = fixture.store.clone();
-    let waiting = tokio::spawn(async move { store.append_entry(&row.id, event("patient")).await });
+    let waiting = tokio::spawn(async move { store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await });
     // The task waits for the lock now or later: both orders must succeed.
     tokio::task::yield_now().await;
     sql.execute("ROLLBACK").await.unwrap();
@@ -59,13 +59,13 @@ async fn a_call_cancelled_while_waiting_for_the_lock_has_no_effect() {
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
     let store = fixture.store.clone();
     let id = row.id.clone();
-    let cancelled = tokio::spawn(async move { store.append_entry(&id, event("cancelled")).await });
+    let cancelled = tokio::spawn(async move { store.append_entry(&id, entry(TimelineKind::Cancelled)).await });
     tokio::task::yield_now().await;
     cancelled.abort();
     assert!(cancelled.await.unwrap_err().is_cancelled());
     sql.execute("ROLLBACK").await.unwrap();
-    fixture.store.append_entry(&row.id, event("next")).await.unwrap().unwrap();
-    assert_eq!(fixture.kinds(&row.id).await, ["started", "next"]);
+    fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)).await.unwrap().unwrap();
+    assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::CliExited]);
 }
 
 #[tokio::test]
@@ -77,7 +77,12 @@ async fn cancelled_calls_are_atomic_and_block_no_other_call() {
         let reason = Reason::new(Problem::MachineFailed, format!("{polls}"));
         let call = async move {
             store
-                .transition(&id, Expect::Active, Change::new().replacement_reason(Some(reason)), event("changed"))
+                .transition(
+                    &id,
+                    Expect::Active,
+                    Change::new().replacement_reason(Some(reason)),
+                    entry(TimelineKind::MethodChosen),
+                )
                 .await
         };
         // Polled this often, then dropped, as when a client disconnects during its request.
@@ -91,7 +96,7 @@ async fn cancelled_calls_are_atomic_and_block_no_other_call() {
         let now = fixture.store.session(&row.id).await.unwrap().unwrap();
         let entries = fixture.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
         // The dropped call may have committed or still be rolling back, but row and timeline must match in every moment after it.
-        fixture.done(&row.id, Expect::Active, Change::new(), "next").await;
+        fixture.done(&row.id, Expect::Active, Change::new(), TimelineKind::CliExited).await;
         let after = fixture.store.session(&row.id).await.unwrap().unwrap();
         let entries_after = fixture.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
         assert_eq!(after.epoch + 1, entries_after, "{polls} polls: row and timeline differ");
@@ -136,12 +141,12 @@ fn a_file_that_becomes_writable_again_can_be_written() {
         mode(0o400);
         // A write that fails halfway: its connection is replaced, and the next one finds read-only files.
         let unknown = crate::fixture::session_id();
-        fixture.store.append_entry(&unknown, event("nowhere")).await.unwrap_err();
-        let error = fixture.store.append_entry(&row.id, event("read-only")).await.unwrap_err();
+        fixture.store.append_entry(&unknown, entry(TimelineKind::CliExited)).await.unwrap_err();
+        let error = fixture.store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
         mode(0o600);
-        fixture.store.append_entry(&row.id, event("once more")).await.unwrap();
-        assert_eq!(fixture.kinds(&row.id).await, ["started", "once more"]);
+        fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)).await.unwrap();
+        assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::CliExited]);
     });
 }
 

@@ -1,11 +1,11 @@
 //! A separate database for each test, with a key ring and a second connection for direct SQL.
 
 use anteroom_store::{
-    Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewTimelineEntry, NewSession, Retention, Role,
-    SessionPurpose, SessionRow, Settings, Sha256Hex, Store, Transition,
+    Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewSession, NewTimelineEntry, Retention,
+    Role, SessionPurpose, SessionRow, Settings, Sha256Hex, Store, Transition,
 };
 use anteroom_vault::{Binding, KeyRing, Sealed};
-use anteroom_wire::{CallerId, CredentialId, MachineId, ProviderId, SessionId, api::CredentialFile};
+use anteroom_wire::{CallerId, CredentialId, MachineId, ProviderId, SessionId, TimelineKind, api::CredentialFile};
 use sqlx::{AnyConnection, Connection};
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub(crate) fn provider() -> ProviderId {
     "codex".parse().unwrap()
 }
 
-pub(crate) fn event(kind: &str) -> NewTimelineEntry {
+pub(crate) fn entry(kind: TimelineKind) -> NewTimelineEntry {
     NewTimelineEntry::new(NOW, kind, format!("It is {kind}."))
 }
 
@@ -89,7 +89,7 @@ impl StoreFixture {
 
     /// An active session.
     pub(crate) async fn session(&self) -> SessionRow {
-        match self.store.create_session(&self.new_session(), event("started")).await.unwrap() {
+        match self.store.create_session(&self.new_session(), entry(TimelineKind::Accepted)).await.unwrap() {
             Created::New(row) => row,
             Created::Existing(_) | Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => {
                 panic!("no key and no external machine was given")
@@ -105,12 +105,18 @@ impl StoreFixture {
             .agent_token(Some(Sha256Hex::of(token.as_bytes())))
             .claimed_generation(Some(1))
             .cli_started(true);
-        self.done(&row.id, Expect::Epoch(0), change, "machine_claimed").await
+        self.done(&row.id, Expect::Epoch(0), change, TimelineKind::MachineReady).await
     }
 
     /// A change that must happen.
-    pub(crate) async fn done(&self, session: &SessionId, expect: Expect, change: Change, kind: &str) -> SessionRow {
-        match self.store.transition(session, expect, change, event(kind)).await.unwrap() {
+    pub(crate) async fn done(
+        &self,
+        session: &SessionId,
+        expect: Expect,
+        change: Change,
+        kind: TimelineKind,
+    ) -> SessionRow {
+        match self.store.transition(session, expect, change, entry(kind)).await.unwrap() {
             Transition::Done { row, .. } => *row,
             Transition::Conflict(row) => panic!("conflict: {row:?}"),
         }
@@ -147,7 +153,7 @@ impl StoreFixture {
             messages: &[],
             at_ms: NOW + 5,
         };
-        self.store.complete_with_credential(&completion, event("credential_stored")).await.unwrap()
+        self.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap()
     }
 
     /// A completed session and its credential.
@@ -166,7 +172,7 @@ impl StoreFixture {
         AnyConnection::connect(&format!("sqlite://{}", self.path().display())).await.unwrap()
     }
 
-    pub(crate) async fn kinds(&self, session: &SessionId) -> Vec<String> {
+    pub(crate) async fn kinds(&self, session: &SessionId) -> Vec<TimelineKind> {
         let entries = self.store.timeline(session, 0, 1000).await.unwrap();
         entries.into_iter().map(|entry| entry.kind).collect()
     }

@@ -1,13 +1,16 @@
 //! The lifetime of a stored credential: delivery, renewal, refresh, health.
 
-use crate::fixture::{NOW, StoreFixture, event, session_id};
+use crate::fixture::{NOW, StoreFixture, entry, session_id};
 use anteroom_store::{
     Change, CompleteUse, Completed, Completion, Created, CredentialUse, Deletion, Expect, Health, HealthUpdate, Leased,
     NewCredential, NewSession, OwnerFilter, Refresh, Refreshed, Retention, Revisions, SessionOutcome, SessionPurpose,
     SessionRow, Sha256Hex, UseOutcome,
 };
 use anteroom_vault::Binding;
-use anteroom_wire::{CallerId, CredentialId, Problem, ProviderId, agent::UsePurpose, api::CredentialFile};
+use anteroom_wire::{
+    CallerId, CredentialId, Problem, ProviderId, TimelineKind, agent::UsePurpose, api::CredentialFile,
+};
+use serde_json::{Value, json};
 use sqlx::Executor;
 
 pub(crate) const TOKEN: &[u8] = b"agent";
@@ -19,9 +22,11 @@ impl StoreFixture {
     }
 
     pub(crate) async fn started_with_machine(&self, new: NewSession) -> SessionRow {
-        let Created::New(row) = self.store.create_session(&new, event("started")).await.unwrap() else { panic!() };
+        let Created::New(row) = self.store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() else {
+            panic!()
+        };
         let change = Change::new().agent_token(Some(Sha256Hex::of(TOKEN)));
-        self.done(&row.id, Expect::Active, change, "machine_claimed").await
+        self.done(&row.id, Expect::Active, change, TimelineKind::MachineReady).await
     }
 
     pub(crate) async fn renewing(&self, credential: &CredentialId) -> SessionRow {
@@ -55,7 +60,7 @@ impl StoreFixture {
             messages: &[],
             at_ms: NOW + 50,
         };
-        self.store.complete_with_credential(&completion, event("completed")).await.unwrap()
+        self.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap()
     }
 
     /// A stored `deliver_once` credential with the deadline `until_ms`.
@@ -84,7 +89,7 @@ impl StoreFixture {
             messages: &[],
             at_ms: NOW + 60,
         };
-        let entry = |revisions: Revisions| event(&format!("refreshed_{}", revisions.stored));
+        let entry = |revisions: Revisions| entry(TimelineKind::CredentialRefreshed).data(json!(revisions.stored));
         self.store.refresh_credential(&refresh, entry).await.unwrap()
     }
 
@@ -251,8 +256,12 @@ async fn a_credential_use_refreshes_repeatedly_and_then_completes() {
     };
     let guess = Sha256Hex::of(b"guess");
     let wrong = CompleteUse { agent_token: &guess, ..over };
-    assert_eq!(fixture.store.complete_use(&wrong, event("completed")).await.unwrap(), UseOutcome::WrongToken);
-    let UseOutcome::Completed { row: ended, .. } = fixture.store.complete_use(&over, event("completed")).await.unwrap()
+    assert_eq!(
+        fixture.store.complete_use(&wrong, entry(TimelineKind::Completed)).await.unwrap(),
+        UseOutcome::WrongToken
+    );
+    let UseOutcome::Completed { row: ended, .. } =
+        fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap()
     else {
         panic!()
     };
@@ -260,10 +269,13 @@ async fn a_credential_use_refreshes_repeatedly_and_then_completes() {
     let end = ended.end().unwrap();
     assert_eq!((&end.outcome, end.reason.problem), (&SessionOutcome::Completed(id.clone()), Problem::UseCompleted));
     assert_eq!(ended.exit_code, Some(137));
-    let again = fixture.store.complete_use(&over, event("completed")).await.unwrap();
+    let again = fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap();
     assert_eq!(again, UseOutcome::Ignored(ended.clone()));
     assert_eq!(fixture.refresh(&row, TOKEN, b"late").await, Refreshed::Ignored(ended));
-    assert_eq!(fixture.kinds(&row.id).await[2..], ["refreshed_2", "refreshed_3", "refreshed_4", "completed"]);
+    let timeline = fixture.store.timeline(&row.id, 2, 10).await.unwrap();
+    let recorded: Vec<_> = timeline.into_iter().map(|entry| (entry.kind, entry.data)).collect();
+    let refreshed = |revision: u64| (TimelineKind::CredentialRefreshed, json!(revision));
+    assert_eq!(recorded, [refreshed(2), refreshed(3), refreshed(4), (TimelineKind::Completed, Value::Null)]);
 }
 
 #[tokio::test]
@@ -295,13 +307,13 @@ async fn an_operation_for_another_purpose_is_rejected_without_effect() {
         messages: &[],
         at_ms: NOW,
     };
-    fixture.store.complete_use(&over, event("completed")).await.unwrap_err();
+    fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap_err();
     let sealed = fixture.seal(&uses, &id, b"two");
     let credential =
         NewCredential { id: &id, sealed: &sealed, files: &[], retention: Retention::UntilDeleted, expires_at_ms: None };
     let completion =
         Completion { session: &uses.id, generation: 1, agent_token: &token, credential, messages: &[], at_ms: NOW };
-    fixture.store.complete_with_credential(&completion, event("completed")).await.unwrap_err();
+    fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap_err();
     for row in [signs_in, uses] {
         assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row));
     }

@@ -1,12 +1,12 @@
 //! Migration of databases of every older version, with rows as that version wrote them.
 
-use crate::fixture::{NOW, StoreFixture, event, settings};
+use crate::fixture::{NOW, StoreFixture, entry, settings};
 use anteroom_store::{
     Change, Created, Deletion, Expect, ExternalMachineClaim, Health, LoginScope, NewSession, Retention, SCHEMA_VERSION,
     SessionOutcome, SessionPurpose, Sha256Hex, Store,
 };
 use anteroom_vault::{Binding, KeyRing};
-use anteroom_wire::{CallerId, CredentialId, MessageId, Problem, SessionId};
+use anteroom_wire::{CallerId, CredentialId, MessageId, Problem, SessionId, TimelineKind};
 use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
@@ -224,10 +224,12 @@ async fn an_upgraded_database_accepts_new_writes() {
             purpose: renews.clone(),
             ..fixture.new_session()
         };
-        let Created::New(row) = store.create_session(&new, event("accepted")).await.unwrap() else { panic!() };
+        let Created::New(row) = store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() else {
+            panic!()
+        };
         assert_eq!((row.external_machine.as_deref(), row.method, row.purpose), (Some("desk"), method, renews));
         let change = Change::new().cli_started(true);
-        store.transition(&old.active, Expect::Epoch(2), change, event("changed")).await.unwrap();
+        store.transition(&old.active, Expect::Epoch(2), change, entry(TimelineKind::MethodChosen)).await.unwrap();
         let ends = store.expiring_credentials(NOW, NOW, 9).await.unwrap();
         assert_eq!((store.due_messages(NOW, 9).await.unwrap().len(), ends), (usize::from(version >= 3), vec![]));
         let message = MessageId::from_parts(NOW, [7; 10]);

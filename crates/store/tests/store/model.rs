@@ -1,8 +1,8 @@
 //! Property test: any order of calls on one session has the same results as a small model.
 
-use crate::fixture::{HOUR, NOW, StoreFixture, event};
+use crate::fixture::{HOUR, NOW, StoreFixture, entry};
 use anteroom_store::{Change, Completed, Expect, Reason, SessionOutcome, Transition};
-use anteroom_wire::Problem;
+use anteroom_wire::{Problem, TimelineKind};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +54,11 @@ async fn run(calls: Vec<Call>) {
         match call {
             Call::Change { epochs_ago } => {
                 let expect = Expect::Epoch(epoch.saturating_sub(epochs_ago));
-                let answer = fixture.store.transition(&id, expect, Change::new(), event("changed")).await.unwrap();
+                let answer = fixture
+                    .store
+                    .transition(&id, expect, Change::new(), entry(TimelineKind::MethodChosen))
+                    .await
+                    .unwrap();
                 let counts = active && epochs_ago == 0;
                 assert_eq!(matches!(answer, Transition::Done { .. }), counts);
                 epoch += u64::from(counts);
@@ -67,7 +71,8 @@ async fn run(calls: Vec<Call>) {
                     EndKind::Cancel => Change::new().cancel(reason, NOW),
                     EndKind::Expire => Change::new().expire(reason, NOW),
                 };
-                let answer = fixture.store.transition(&id, Expect::Active, change, event("ended")).await.unwrap();
+                let answer =
+                    fixture.store.transition(&id, Expect::Active, change, entry(TimelineKind::Failed)).await.unwrap();
                 assert_eq!(matches!(answer, Transition::Done { .. }), active);
                 if active {
                     (epoch, entries, ended) = (epoch + 1, entries + 1, Ended::By(kind));
@@ -87,7 +92,8 @@ async fn run(calls: Vec<Call>) {
             }
             Call::Touch => assert_eq!(fixture.store.touch(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),
             Call::AppendEntry => {
-                entries = fixture.store.append_entry(&id, event("note")).await.unwrap().unwrap().number
+                entries =
+                    fixture.store.append_entry(&id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap().number
             }
         }
         let row = fixture.store.session(&id).await.unwrap().unwrap();

@@ -1,11 +1,11 @@
 //! Webhook messages: enqueued exactly if their change is committed, retried until they are delivered or abandoned.
 
-use crate::fixture::{NOW, StoreFixture, event};
+use crate::fixture::{NOW, StoreFixture, entry};
 use anteroom_store::{
     Change, Completed, Completion, Expect, MessageSubject, NewCredential, NewMessage, Reason, Retention, Sha256Hex,
     Transition,
 };
-use anteroom_wire::{CredentialId, MessageId, Problem, SessionId};
+use anteroom_wire::{CredentialId, MessageId, Problem, SessionId, TimelineKind};
 use sqlx::Executor;
 
 fn message(number: u8, subject: MessageSubject) -> NewMessage {
@@ -36,7 +36,7 @@ async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
         };
         let completion =
             Completion { session: &row.id, generation: 1, agent_token: &token, credential, messages, at_ms: NOW };
-        fixture.store.complete_with_credential(&completion, event("completed")).await
+        fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await
     };
     complete(&[stored.clone(), impossible]).await.unwrap_err();
     assert_eq!(due(&fixture, NOW).await, []);
@@ -57,8 +57,12 @@ async fn a_rejected_change_enqueues_no_message() {
         let end = Change::new().fail(Reason::new(Problem::Internal, ""), NOW);
         end.message(message(number, MessageSubject::Session(row.id.clone())))
     };
-    fixture.done(&row.id, Expect::Active, change(1), "failed").await;
-    let late = fixture.store.transition(&row.id, Expect::Active, change(2), event("late")).await.unwrap();
+    fixture.done(&row.id, Expect::Active, change(1), TimelineKind::Failed).await;
+    let late = fixture
+        .store
+        .transition(&row.id, Expect::Active, change(2), entry(TimelineKind::MachineReplaced))
+        .await
+        .unwrap();
     assert!(matches!(late, Transition::Conflict(_)));
     assert_eq!(due(&fixture, NOW).await, [MessageId::from_parts(NOW, [1; 10])]);
 }

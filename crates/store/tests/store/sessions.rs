@@ -1,12 +1,13 @@
 //! Creating, listing and touching sessions.
 
-use crate::fixture::{HOUR, NOW, StoreFixture, event, session_id, settings};
+use crate::fixture::{HOUR, NOW, StoreFixture, entry, session_id, settings};
 use anteroom_store::{
-    Change, Created, Expect, IdempotencyKey, NewTimelineEntry, NewSession, OwnerFilter, Reason, RowStatus, Settings, Sha256Hex,
-    Store, StoreErrorKind,
+    Change, Created, Expect, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter, Reason, RowStatus, Settings,
+    Sha256Hex, Store, StoreErrorKind,
 };
-use anteroom_wire::{CallerId, Problem};
+use anteroom_wire::{CallerId, Problem, TimelineKind};
 use serde_json::json;
+use sqlx::Executor;
 
 fn keyed(fixture: &StoreFixture, key: &str, request: &str) -> NewSession {
     let idempotency = Some(IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(request.as_bytes()) });
@@ -17,14 +18,16 @@ fn keyed(fixture: &StoreFixture, key: &str, request: &str) -> NewSession {
 async fn a_created_session_reads_back_unchanged() {
     let fixture = StoreFixture::new().await;
     let new = fixture.new_session();
-    let Created::New(row) = fixture.store.create_session(&new, event("started")).await.unwrap() else { panic!() };
+    let Created::New(row) = fixture.store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() else {
+        panic!()
+    };
     assert_eq!(fixture.store.session(&new.id).await.unwrap().as_ref(), Some(&row));
     assert_eq!((&row.id, &row.owner, &row.provider), (&new.id, &new.owner, &new.provider));
     assert_eq!((row.user_id, row.return_url), (new.user_id, new.return_url));
     assert_eq!((row.epoch, row.generation, row.cli_started), (0, 1, false));
     assert_eq!((row.created_at_ms, row.idle_deadline_ms, row.deadline_ms), (NOW, Some(NOW + HOUR), NOW + 4 * HOUR));
     assert_eq!(row.status, RowStatus::Active { replacement_reason: None });
-    assert_eq!(fixture.kinds(&row.id).await, ["started"]);
+    assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted]);
 }
 
 #[tokio::test]
@@ -33,7 +36,7 @@ async fn concurrent_starts_with_one_key_create_one_session_in_the_store() {
     let starts: Vec<_> = (0..20)
         .map(|_| {
             let (store, new) = (fixture.store.clone(), keyed(&fixture, "click", "codex"));
-            tokio::spawn(async move { store.create_session(&new, event("started")).await.unwrap() })
+            tokio::spawn(async move { store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() })
         })
         .collect();
     let (mut new, mut existing) = (Vec::new(), Vec::new());
@@ -47,7 +50,7 @@ async fn concurrent_starts_with_one_key_create_one_session_in_the_store() {
     assert_eq!((new.len(), existing.len()), (1, 19));
     assert!(existing.iter().all(|id| *id == new[0]));
     assert_eq!(fixture.store.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
-    assert_eq!(fixture.kinds(&new[0]).await, ["started"]);
+    assert_eq!(fixture.kinds(&new[0]).await, [TimelineKind::Accepted]);
 }
 
 #[tokio::test]
@@ -55,7 +58,10 @@ async fn two_processes_with_one_idempotency_key_create_one_session() {
     let fixture = StoreFixture::new().await;
     let other = Store::open(&fixture.path(), settings()).await.unwrap();
     let (a, b) = (keyed(&fixture, "click", "codex"), keyed(&fixture, "click", "codex"));
-    let (a, b) = tokio::join!(fixture.store.create_session(&a, event("a")), other.create_session(&b, event("b")));
+    let (a, b) = tokio::join!(
+        fixture.store.create_session(&a, entry(TimelineKind::CliStarted)),
+        other.create_session(&b, entry(TimelineKind::CliExited))
+    );
     let new_count = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, Created::New(_))).count();
     assert_eq!(new_count, 1);
     assert_eq!(other.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
@@ -64,15 +70,19 @@ async fn two_processes_with_one_idempotency_key_create_one_session() {
 #[tokio::test]
 async fn a_reused_idempotency_key_is_reported_and_keys_are_per_owner() {
     let fixture = StoreFixture::new().await;
-    fixture.store.create_session(&keyed(&fixture, "k", "codex"), event("started")).await.unwrap();
-    let other = fixture.store.create_session(&keyed(&fixture, "k", "gemini"), event("started")).await.unwrap();
+    fixture.store.create_session(&keyed(&fixture, "k", "codex"), entry(TimelineKind::Accepted)).await.unwrap();
+    let other =
+        fixture.store.create_session(&keyed(&fixture, "k", "gemini"), entry(TimelineKind::Accepted)).await.unwrap();
     assert!(matches!(other, Created::IdempotencyKeyReused(_)), "{other:?}");
 
     let other_owner = CallerId::from_parts(NOW, [9; 10]);
     let caller = fixture.new_caller(other_owner.clone(), anteroom_store::Role::Backend, "token-2");
     fixture.store.create_caller(&caller).await.unwrap();
     let theirs = NewSession { owner: other_owner.clone(), ..keyed(&fixture, "k", "gemini") };
-    assert!(matches!(fixture.store.create_session(&theirs, event("started")).await.unwrap(), Created::New(_)));
+    assert!(matches!(
+        fixture.store.create_session(&theirs, entry(TimelineKind::Accepted)).await.unwrap(),
+        Created::New(_)
+    ));
     assert_eq!(fixture.store.sessions(OwnerFilter::Owner(&other_owner), 10, None).await.unwrap().len(), 1);
     assert_eq!(fixture.store.sessions(OwnerFilter::All, 10, None).await.unwrap().len(), 2);
 }
@@ -81,14 +91,14 @@ async fn a_reused_idempotency_key_is_reported_and_keys_are_per_owner() {
 async fn an_unknown_owner_or_an_existing_id_is_a_conflict_without_effect() {
     let fixture = StoreFixture::new().await;
     let orphan = NewSession { owner: CallerId::from_parts(1, [0; 10]), ..fixture.new_session() };
-    let error = fixture.store.create_session(&orphan, event("started")).await.unwrap_err();
+    let error = fixture.store.create_session(&orphan, entry(TimelineKind::Accepted)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error:?}");
     assert_eq!(fixture.store.session(&orphan.id).await.unwrap(), None);
 
     let taken = NewSession { id: fixture.session().await.id, ..fixture.new_session() };
-    let error = fixture.store.create_session(&taken, event("again")).await.unwrap_err();
+    let error = fixture.store.create_session(&taken, entry(TimelineKind::Accepted)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error:?}");
-    assert_eq!(fixture.kinds(&taken.id).await, ["started"]);
+    assert_eq!(fixture.kinds(&taken.id).await, [TimelineKind::Accepted]);
 }
 
 #[tokio::test]
@@ -116,9 +126,16 @@ async fn only_active_sessions_past_a_deadline_are_listed() {
     let (idle, used, capped, ended) =
         (fixture.session().await, fixture.session().await, fixture.session().await, fixture.session().await);
     assert!(fixture.store.touch(&used.id, NOW + HOUR, Some(NOW + 2 * HOUR)).await.unwrap());
-    fixture.done(&capped.id, Expect::Active, Change::new().idle_deadline(None).deadline(NOW + 10), "shortened").await;
+    fixture
+        .done(
+            &capped.id,
+            Expect::Active,
+            Change::new().idle_deadline(None).deadline(NOW + 10),
+            TimelineKind::MethodChosen,
+        )
+        .await;
     let reason = Reason::new(Problem::Cancelled, "");
-    fixture.done(&ended.id, Expect::Active, Change::new().cancel(reason, NOW), "cancelled").await;
+    fixture.done(&ended.id, Expect::Active, Change::new().cancel(reason, NOW), TimelineKind::Cancelled).await;
 
     let mut overdue: Vec<_> =
         fixture.store.sessions_past_deadline(NOW + HOUR).await.unwrap().into_iter().map(|row| row.id).collect();
@@ -140,7 +157,12 @@ async fn an_older_touch_or_a_touch_after_the_end_changes_nothing() {
     assert_eq!((after.last_used_at_ms, after.idle_deadline_ms, after.epoch), (NOW + 20, Some(NOW + 2 * HOUR), 0));
 
     fixture
-        .done(&row.id, Expect::Active, Change::new().expire(Reason::new(Problem::IdleExpired, ""), NOW), "expired")
+        .done(
+            &row.id,
+            Expect::Active,
+            Change::new().expire(Reason::new(Problem::IdleExpired, ""), NOW),
+            TimelineKind::Expired,
+        )
         .await;
     assert!(!fixture.store.touch(&row.id, NOW + 30, Some(NOW + 3 * HOUR)).await.unwrap());
     assert!(!fixture.store.touch(&session_id(), NOW, None).await.unwrap());
@@ -151,24 +173,48 @@ async fn the_timeline_is_ordered_resumable_and_bounded() {
     let limits = Settings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
     let fixture = StoreFixture::with(limits).await;
     let row = fixture.session().await;
-    let long = NewTimelineEntry::new(NOW, "long", "äöüäöüäöü").with(json!({ "text": "x".repeat(100) }));
+    let long =
+        NewTimelineEntry::new(NOW, TimelineKind::SignInUrl, "äöüäöüäöü").data(json!({ "text": "x".repeat(100) }));
     fixture.store.append_entry(&row.id, long).await.unwrap().unwrap();
-    fixture.store.append_entry(&row.id, event("third").with(json!({ "n": 3 }))).await.unwrap().unwrap();
-    assert_eq!(fixture.store.append_entry(&row.id, event("fourth")).await.unwrap().unwrap().number, 4);
-    assert_eq!(fixture.store.append_entry(&row.id, event("too much")).await.unwrap(), None);
+    fixture
+        .store
+        .append_entry(&row.id, entry(TimelineKind::CliStarted).data(json!({ "n": 3 })))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)).await.unwrap().unwrap().number, 4);
+    assert_eq!(fixture.store.append_entry(&row.id, entry(TimelineKind::DeviceCode)).await.unwrap(), None);
     // The entry that ends a session is appended even then.
     let reason = Reason::new(Problem::MachineFailed, "signal 9");
-    fixture.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), "failed").await;
+    fixture.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), TimelineKind::Failed).await;
 
     let entries = fixture.store.timeline(&row.id, 1, 100).await.unwrap();
     assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [2, 3, 4, 5]);
     assert_eq!(entries[0].sentence, "äöüäö…");
     assert_eq!(entries[0].data, json!({ "left_out_bytes": 111 }));
     assert_eq!(entries[1].data, json!({ "n": 3 }));
-    assert_eq!(entries[3].kind, "failed");
+    assert_eq!(entries[3].kind, TimelineKind::Failed);
     assert_eq!(fixture.store.timeline(&row.id, 1, 2).await.unwrap().len(), 2);
-    let error = fixture.store.append_entry(&session_id(), event("unknown")).await.unwrap_err();
+    let error = fixture.store.append_entry(&session_id(), entry(TimelineKind::CliStarted)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn an_entry_of_a_newer_version_keeps_its_sentence_and_does_not_hide_the_others() {
+    let fixture = StoreFixture::new().await;
+    let row = fixture.session().await;
+    let insert = format!(
+        "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) \
+         VALUES ('{}', 2, {NOW}, 'machine_teleported', 'The machine was teleported.', '{{\"to\":\"a\"}}')",
+        row.id
+    );
+    fixture.sql().await.execute(sqlx::AssertSqlSafe(insert)).await.unwrap();
+    fixture.store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap();
+    let entries = fixture.store.timeline(&row.id, 0, 10).await.unwrap();
+    let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [TimelineKind::Accepted, TimelineKind::Unknown, TimelineKind::CliStarted]);
+    assert_eq!(entries[1].sentence, "The machine was teleported.");
+    assert_eq!(entries[1].data, json!({ "to": "a" }));
 }
 
 #[tokio::test]
@@ -178,7 +224,9 @@ async fn concurrent_timeline_entries_get_numbers_without_gaps() {
     let adding: Vec<_> = (0..50)
         .map(|_| {
             let (store, id) = (fixture.store.clone(), row.id.clone());
-            tokio::spawn(async move { store.append_entry(&id, event("more")).await.unwrap().unwrap().number })
+            tokio::spawn(async move {
+                store.append_entry(&id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap().number
+            })
         })
         .collect();
     let mut numbers = Vec::new();

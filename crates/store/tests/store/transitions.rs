@@ -1,8 +1,8 @@
 //! Transitions: one change per epoch succeeds, and ended sessions are final.
 
-use crate::fixture::{NOW, StoreFixture, event, session_id};
+use crate::fixture::{NOW, StoreFixture, entry, session_id};
 use anteroom_store::{Change, Expect, Reason, RowStatus, SessionOutcome, StoreError, StoreErrorKind, Transition};
-use anteroom_wire::{MachineId, Problem};
+use anteroom_wire::{MachineId, Problem, TimelineKind};
 use sqlx::Executor;
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn only_one_of_a_hundred_changes_at_one_epoch_succeeds() {
             let reason = Reason::new(Problem::MachineFailed, format!("change {n}"));
             tokio::spawn(async move {
                 let change = Change::new().replacement_reason(Some(reason));
-                store.transition(&id, Expect::Epoch(0), change, event("changed")).await.unwrap()
+                store.transition(&id, Expect::Epoch(0), change, entry(TimelineKind::MethodChosen)).await.unwrap()
             })
         })
         .collect();
@@ -33,7 +33,7 @@ async fn only_one_of_a_hundred_changes_at_one_epoch_succeeds() {
     let (winner, entry) = &done[0];
     assert_eq!(entry.number, 2);
     assert_eq!(fixture.store.session(&row.id).await.unwrap().as_ref(), Some(&**winner));
-    assert_eq!(fixture.kinds(&row.id).await, ["started", "changed"]);
+    assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::MethodChosen]);
 }
 
 #[tokio::test]
@@ -47,14 +47,14 @@ async fn a_change_writes_only_the_values_it_sets() {
         .machine(Some(machine.clone()))
         .cli_started(false)
         .replacement_reason(Some(reason.clone()));
-    let after = fixture.done(&before.id, Expect::Epoch(1), change, "replaced").await;
+    let after = fixture.done(&before.id, Expect::Epoch(1), change, TimelineKind::MachineReplaced).await;
     assert_eq!((after.generation, after.machine.as_ref(), after.cli_started), (2, Some(&machine), false));
     assert_eq!((after.epoch, after.reason()), (2, Some(&reason)));
     assert_eq!((&after.agent_token, after.claimed_generation), (&before.agent_token, Some(1)));
     assert_eq!(fixture.store.session(&before.id).await.unwrap(), Some(after.clone()));
 
     let cleared = Change::new().replacement_reason(None).machine(None).agent_token(None).claimed_generation(None);
-    let after = fixture.done(&before.id, Expect::Active, cleared, "cleared").await;
+    let after = fixture.done(&before.id, Expect::Active, cleared, TimelineKind::MethodSwitched).await;
     assert_eq!((after.machine, after.agent_token, after.claimed_generation), (None, None, None));
     assert_eq!(after.status, RowStatus::Active { replacement_reason: None });
 }
@@ -70,7 +70,7 @@ async fn every_end_with_every_reason_reads_back() {
             (Change::new().expire(reason.clone(), NOW + 1), SessionOutcome::Expired),
         ] {
             let id = fixture.session().await.id;
-            fixture.done(&id, Expect::Active, change, "ended").await;
+            fixture.done(&id, Expect::Active, change, TimelineKind::Failed).await;
             let end = fixture.store.session(&id).await.unwrap().unwrap().end().cloned().unwrap();
             assert_eq!((end.outcome, &end.reason, end.at_ms), (outcome, &reason, NOW + 1));
         }
@@ -83,17 +83,23 @@ async fn a_cancelled_session_is_not_overwritten_by_a_late_failure() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     fixture
-        .done(&row.id, Expect::Active, Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW), "cancelled")
+        .done(
+            &row.id,
+            Expect::Active,
+            Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW),
+            TimelineKind::Cancelled,
+        )
         .await;
     for expect in [Expect::Active, Expect::Epoch(0), Expect::Epoch(1)] {
         let late = Change::new().fail(Reason::new(Problem::ReadyTimeout, ""), NOW + 9);
-        let answer = fixture.store.transition(&row.id, expect, late, event("late")).await.unwrap();
+        let answer =
+            fixture.store.transition(&row.id, expect, late, entry(TimelineKind::MachineReplaced)).await.unwrap();
         let Transition::Conflict(now) = answer else { panic!("{answer:?}") };
         assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
     }
-    assert_eq!(fixture.kinds(&row.id).await, ["started", "cancelled"]);
+    assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::Cancelled]);
     // A timeline entry about a later event is not a change.
-    fixture.store.append_entry(&row.id, event("machine_stopped")).await.unwrap().unwrap();
+    fixture.store.append_entry(&row.id, entry(TimelineKind::MachineRemoved)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -117,13 +123,20 @@ async fn ended_sessions_and_append_only_rows_resist_direct_sql() {
         assert!(sql.execute(text).await.is_err(), "{text}");
     }
     assert_eq!(fixture.store.session(&row.id).await.unwrap().unwrap(), row);
-    assert_eq!(fixture.kinds(&row.id).await, ["started", "machine_claimed", "credential_stored"]);
+    assert_eq!(
+        fixture.kinds(&row.id).await,
+        [TimelineKind::Accepted, TimelineKind::MachineReady, TimelineKind::Completed]
+    );
 }
 
 #[tokio::test]
 async fn an_unknown_session_is_an_error() {
     let fixture = StoreFixture::new().await;
-    let error = fixture.store.transition(&session_id(), Expect::Active, Change::new(), event("x")).await.unwrap_err();
+    let error = fixture
+        .store
+        .transition(&session_id(), Expect::Active, Change::new(), entry(TimelineKind::CliStarted))
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::SessionNotFound(_)), "{error:?}");
     assert_eq!(error.kind(), StoreErrorKind::Conflict);
 }
@@ -137,6 +150,6 @@ async fn a_change_is_rolled_back_if_its_timeline_entry_fails() {
         .await
         .unwrap();
     let change = Change::new().fail(Reason::new(Problem::Internal, ""), NOW);
-    fixture.store.transition(&row.id, Expect::Active, change, event("failed")).await.unwrap_err();
+    fixture.store.transition(&row.id, Expect::Active, change, entry(TimelineKind::Failed)).await.unwrap_err();
     assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row));
 }

@@ -4,7 +4,7 @@ use crate::fixture::{NOW, StoreFixture};
 use anteroom_store::{
     Change, Completed, CredentialDelivery, Expect, MessageSubject, NewMessage, NewSession, Retention,
 };
-use anteroom_wire::{CredentialId, MessageId, provider::MethodName};
+use anteroom_wire::{CredentialId, MessageId, TimelineKind, provider::MethodName};
 use sqlx::Executor;
 use std::sync::Arc;
 
@@ -169,7 +169,7 @@ async fn a_refresh_keeps_the_method_of_the_installed_credential() {
     let (_, id) = fixture.completed(b"first").await;
     let using = fixture.using(&id).await;
     let installed = Change::new().method(method("usual"));
-    fixture.done(&using.id, Expect::Active, installed, "credential_unsealed").await;
+    fixture.done(&using.id, Expect::Active, installed, TimelineKind::CredentialUnsealed).await;
     let purpose = anteroom_store::SessionPurpose::SignIn { renews: Some(id.clone()) };
     let new = NewSession { purpose, method: Some(method("other")), ..fixture.new_session() };
     let renewing = fixture.started_with_machine(new).await;

@@ -1,7 +1,8 @@
 //! Observers are called before and after every write, with its outcome.
 
-use crate::fixture::{NOW, StoreFixture, event, settings};
+use crate::fixture::{NOW, StoreFixture, entry, settings};
 use anteroom_store::{Change, Expect, Settings, Store, Transition, Write, WriteKind, WriteObserver, WriteOutcome};
+use anteroom_wire::TimelineKind;
 use sqlx::Executor;
 use std::{
     sync::{Arc, Mutex},
@@ -48,20 +49,21 @@ async fn observers_see_every_write_before_and_after_with_its_outcome() {
     let fixture = StoreFixture::new().await;
     let (store, recorder) = observed(&fixture, settings()).await;
     let row = fixture.session().await;
-    store.transition(&row.id, Expect::Epoch(0), Change::new(), event("first")).await.unwrap();
-    store.append_entry(&row.id, event("second")).await.unwrap();
+    store.transition(&row.id, Expect::Epoch(0), Change::new(), entry(TimelineKind::MethodChosen)).await.unwrap();
+    store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap();
     store.touch(&row.id, NOW + 1, None).await.unwrap();
-    let late = store.transition(&row.id, Expect::Epoch(0), Change::new(), event("late")).await.unwrap();
+    let late =
+        store.transition(&row.id, Expect::Epoch(0), Change::new(), entry(TimelineKind::MachineReplaced)).await.unwrap();
     assert!(matches!(late, Transition::Conflict(_)));
     store.purge(NOW).await.unwrap();
     store.set_key_fingerprint("print").await.unwrap();
     assert_eq!(
         recorder.writes(),
         [
-            "transition first: written",
-            "append_event second: written",
+            "transition method_chosen: written",
+            "append_event cli_started: written",
             "touch: written",
-            "transition late: unchanged",
+            "transition machine_replaced: unchanged",
             "purge: written",
             "key_fingerprint: written"
         ]
@@ -78,11 +80,11 @@ async fn observers_see_a_failed_write_as_failed() {
     let (store, recorder) = observed(&fixture, Settings { busy_ms_max: 50, ..settings() }).await;
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
-    store.append_entry(&row.id, event("locked")).await.unwrap_err();
+    store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap_err();
     sql.execute("ROLLBACK").await.unwrap();
     let unknown = crate::fixture::session_id();
-    store.append_entry(&unknown, event("nowhere")).await.unwrap_err();
-    assert_eq!(recorder.writes(), ["append_event locked: failed", "append_event nowhere: failed"]);
+    store.append_entry(&unknown, entry(TimelineKind::CliExited)).await.unwrap_err();
+    assert_eq!(recorder.writes(), ["append_event cli_started: failed", "append_event cli_exited: failed"]);
     let kinds: Vec<&str> = WriteKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let mut unique = kinds.clone();
     unique.sort_unstable();

@@ -3,7 +3,7 @@
 use super::WAIT_MAX;
 use anteroom_rfb::{DialError, RfbClient, ViewerSocket};
 use anteroom_wire::{
-    CredentialId, ProblemBody, Secret, SessionId,
+    CredentialId, ProblemBody, Secret, SessionId, TimelineKind,
     api::{
         CredentialList, Lease, SessionList, SessionView, StartRequest, StartResponse, Status, Ticket, Timeline,
         TimelineEntry,
@@ -212,7 +212,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// There is none in time.
-    pub async fn wait_entry(&self, id: &SessionId, kind: &str) -> anyhow::Result<TimelineEntry> {
+    pub async fn wait_entry(&self, id: &SessionId, kind: TimelineKind) -> anyhow::Result<TimelineEntry> {
         let deadline = Instant::now() + self.wait_max;
         loop {
             let timeline = self.timeline(id).await?;

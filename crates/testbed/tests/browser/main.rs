@@ -7,7 +7,7 @@
 
 use anteroom_controller::clock;
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX};
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use serde::Deserialize;
 use std::{path::Path, process::Stdio, time::Duration};
 use tokio::{
@@ -36,16 +36,16 @@ struct Shown {
 /// What the page shows after it has reconnected, as the script prints it.
 #[derive(Debug, Deserialize)]
 struct Reconnected {
-    back_at_ms: u64,
-    counted_at_ms: u64,
+    reconnected_at_ms: u64,
+    countdowns_at_ms: u64,
     background: String,
     /// The messages on the page while it was disconnected.
     messages: Vec<String>,
-    /// The number of messages that the machine was replaced.
-    replaced: u32,
+    /// How many notices state that the machine was replaced.
+    replaced_notices: u32,
     /// The two countdowns.
     countdowns: Vec<serde_json::Value>,
-    faults: Vec<String>,
+    page_errors: Vec<String>,
 }
 
 impl Page {
@@ -73,7 +73,7 @@ impl Page {
         self.input.write_all(b"it has happened\n").await.unwrap();
         let back: Reconnected = serde_json::from_str(&self.line().await).unwrap();
         assert!(timeout(WAIT_MAX, self.browser.wait()).await.expect("the browser exits").unwrap().success());
-        assert_eq!(back.faults, Vec::<String>::new(), "the page reports no error");
+        assert_eq!(back.page_errors, Vec::<String>::new(), "the page reports no error");
         back
     }
 }
@@ -111,14 +111,14 @@ async fn page_reconnects_to_same_desktop_after_server_crash() {
     let listens_at_ms = clock::now();
     let back = page.reconnected().await;
     let (took, counted) =
-        (back.back_at_ms.saturating_sub(listens_at_ms), back.counted_at_ms.saturating_sub(listens_at_ms));
+        (back.reconnected_at_ms.saturating_sub(listens_at_ms), back.countdowns_at_ms.saturating_sub(listens_at_ms));
     println!(
         "reconnected {took} ms after the server listened, countdowns correct after {counted} ms; {:?}",
         back.messages
     );
     assert_eq!(back.background, shown.background, "the same desktop");
     assert!(took <= RECONNECT_MS_MAX, "reconnected after {took} ms: {back:?}");
-    assert_eq!((back.countdowns.len(), back.replaced), (2, 0), "{back:?}");
+    assert_eq!((back.countdowns.len(), back.replaced_notices), (2, 0), "{back:?}");
     assert!(!back.messages.is_empty(), "the page reports the interruption");
     assert_eq!(server.backend().unwrap().session(&id).await.unwrap().generation, 1);
     server.finish().await.unwrap();
@@ -135,12 +135,12 @@ async fn page_reconnects_to_replacement_machine_and_reports_it() {
     let back = page.reconnected().await;
     println!(
         "reconnected {} ms after the machine was ready; {:?}",
-        back.back_at_ms.saturating_sub(ready_at_ms),
+        back.reconnected_at_ms.saturating_sub(ready_at_ms),
         back.messages
     );
     assert_ne!(back.background, shown.background, "another desktop");
     assert!(back.messages.iter().any(|message| message.contains("replaced")), "{back:?}");
-    assert_eq!((back.countdowns.len(), back.replaced), (2, 1), "{back:?}");
+    assert_eq!((back.countdowns.len(), back.replaced_notices), (2, 1), "{back:?}");
     server.finish().await.unwrap();
 }
 
@@ -153,7 +153,7 @@ async fn view_only_page_shows_desktop_and_sends_no_input() {
     let back = page.reconnected().await;
     assert_eq!(back.background, shown.background, "no input reached the desktop");
     let api = server.backend().unwrap();
-    let joined = api.wait_entry(&id, "viewer_joined").await.unwrap();
+    let joined = api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
     assert_eq!(joined.data["view_only"], true);
     server.finish().await.unwrap();
 }

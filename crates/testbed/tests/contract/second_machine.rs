@@ -3,7 +3,7 @@
 use super::fixture::Fixture;
 use anteroom_testbed::ApiClient;
 use anteroom_wire::{
-    CredentialId, SessionId,
+    CredentialId, SessionId, TimelineKind,
     agent::UsePurpose,
     api::{ScreenView, StartResponse, Status},
 };
@@ -38,7 +38,7 @@ async fn verify_by_check(api: &ApiClient, credential: &CredentialId) {
     let id = start_use(api, credential, UsePurpose::Check, &[]).await;
     let view = api.wait_until(&id, "ended", |view| view.status.is_terminal()).await.unwrap();
     assert_eq!(view.status, Status::Completed, "{view:#?}");
-    let checked = api.wait_entry(&id, "credential_checked").await.unwrap();
+    let checked = api.wait_entry(&id, TimelineKind::CredentialChecked).await.unwrap();
     assert_eq!(checked.data["signed_in"], true, "{checked:#?}");
 }
 

@@ -9,7 +9,7 @@ use anteroom_testbed::{
     serve::crash_point::{CrashPoint, CrashTiming},
 };
 use anteroom_wire::{
-    MachineId, SessionId,
+    MachineId, SessionId, TimelineKind,
     api::Status,
     diagnosis::{Diagnosis, Verdict},
 };
@@ -50,7 +50,7 @@ async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
     send_signal(machine_processes.process, Signal::STOP).unwrap();
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
-    let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
+    let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     let why: ExitReason = serde_json::from_value(exited.data["why"].clone()).unwrap();
     assert!(matches!(why, ExitReason::Hung { unanswered_ms } if unanswered_ms >= 6_000), "{why:?}");
     api.wait_status(&id, Status::Failed).await.unwrap();
@@ -79,7 +79,7 @@ async fn start_usual_method(settings: &str) -> (TestServer, ApiClient, SessionId
     let server = TestServer::start(TestConfig::with_tool(two_methods()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let machine = server.machines().remove(0);
     (server, api, id, machine)
 }
@@ -110,14 +110,14 @@ async fn method_chosen_before_a_crash_is_sent_to_the_agent_by_the_next_server() 
         server.kill_server().await.unwrap();
         server.start_server().await.unwrap();
         let api = server.backend().unwrap();
-        api.wait_entry(&id, "machine_adopted").await.unwrap();
+        api.wait_entry(&id, TimelineKind::MachineAdopted).await.unwrap();
         let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
         assert_eq!((view.method.as_str(), view.generation), (expected, 1), "{timing:?}");
         if timing == CrashTiming::After {
-            api.wait_entry(&id, "method_resent").await.unwrap();
+            api.wait_entry(&id, TimelineKind::MethodResent).await.unwrap();
         }
         wait_tool_started(&server, &machine, expected).await;
-        let resent = api.timeline(&id).await.unwrap().iter().any(|entry| entry.kind == "method_resent");
+        let resent = api.timeline(&id).await.unwrap().iter().any(|entry| entry.kind == TimelineKind::MethodResent);
         assert_eq!(resent, timing == CrashTiming::After, "{timing:?}");
         assert_eq!(server.home(&machine).join("other").exists(), timing == CrashTiming::After, "{timing:?}");
         server.finish().await.unwrap();
@@ -148,7 +148,7 @@ async fn method_change_completes_when_the_client_disconnects() {
     send_signal(machine_processes.process, Signal::STOP).unwrap();
     tokio::select! {
         answer = choose_other(&api, &id) => panic!("a stopped machine's agent answered: {answer:?}"),
-        chosen = api.wait_entry(&id, "method_chosen") => drop(chosen.unwrap()),
+        chosen = api.wait_entry(&id, TimelineKind::MethodChosen) => drop(chosen.unwrap()),
     }
     // After another response the server has noticed the disconnection of the first client.
     api.session(&id).await.unwrap();

@@ -4,7 +4,7 @@
 use crate::{idle_tool, start_ready, wait_close};
 use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX, processes};
 use anteroom_wire::{
-    MachineId, SessionId,
+    MachineId, SessionId, TimelineKind,
     api::{Status, TimelineEntry},
 };
 use rustix::{
@@ -45,7 +45,12 @@ impl CleanupBlocker {
     }
 }
 
-async fn entries_of_machine(api: &ApiClient, id: &SessionId, kind: &str, machine: &MachineId) -> Vec<TimelineEntry> {
+async fn entries_of_machine(
+    api: &ApiClient,
+    id: &SessionId,
+    kind: TimelineKind,
+    machine: &MachineId,
+) -> Vec<TimelineEntry> {
     let timeline = api.timeline(id).await.unwrap();
     timeline.into_iter().filter(|entry| entry.kind == kind && entry.data["machine"] == machine.as_str()).collect()
 }
@@ -63,7 +68,7 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
     processes::kill(process).unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")));
-    let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
+    let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     assert_eq!(exited.data["why"], serde_json::json!({ "cause": "killed", "signal": 9 }));
     assert_eq!(exited.data.get("receipt"), None, "its keeper has not finished: {:?}", exited.data);
     let view = api.session(&id).await.unwrap();
@@ -73,14 +78,15 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
     assert_eq!(processes::keeper_pid(&server.state_dir(), &machine), Some(keeper), "the keeper is still cleaning up");
     assert_eq!(server.machines(), std::slice::from_ref(&machine), "no other machine before this one is removed");
     drop(blocker);
-    let removed = api.wait_entry(&id, "machine_removed").await.unwrap();
+    let removed = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
     assert_eq!(removed.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", removed.data);
     assert_eq!(api.wait_status(&id, Status::VmStarted).await.unwrap().generation, 2);
-    assert_eq!(entries_of_machine(&api, &id, "machine_exited", &machine).await.len(), 1);
+    assert_eq!(entries_of_machine(&api, &id, TimelineKind::MachineExited, &machine).await.len(), 1);
     let order: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
-    let at = |kind: &str| order.iter().rposition(|seen| seen == kind).unwrap();
+    let at = |kind: TimelineKind| order.iter().rposition(|recorded| *recorded == kind).unwrap();
     assert!(
-        at("machine_exited") < at("machine_removed") && at("machine_removed") < at("machine_replaced"),
+        at(TimelineKind::MachineExited) < at(TimelineKind::MachineRemoved)
+            && at(TimelineKind::MachineRemoved) < at(TimelineKind::MachineReplaced),
         "{order:?}"
     );
     server.finish().await.unwrap();
@@ -93,13 +99,13 @@ async fn server_killed_during_machine_cleanup_leaves_one_machine_exited_entry() 
     let (id, machine) = (start_ready(&api).await, server.machines().remove(0));
     let blocker = CleanupBlocker::new(&server.run_dir(&machine));
     processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
-    api.wait_entry(&id, "machine_exited").await.unwrap();
+    api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     server.kill_server().await.unwrap();
     drop(blocker);
     server.start_server().await.unwrap();
     let api = server.operator().unwrap();
     assert_eq!(api.wait_status(&id, Status::VmStarted).await.unwrap().generation, 2);
-    assert_eq!(entries_of_machine(&api, &id, "machine_exited", &machine).await.len(), 1);
+    assert_eq!(entries_of_machine(&api, &id, TimelineKind::MachineExited, &machine).await.len(), 1);
     server.finish().await.unwrap();
 }
 
@@ -120,12 +126,12 @@ async fn machine_end_is_reported_once_from_its_receipt_after_restart() {
     for _ in 0..2 {
         server.start_server().await.unwrap();
         let api = server.operator().unwrap();
-        let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
+        let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
         assert_eq!(exited.data["machine"], machine.as_str());
         assert_eq!(exited.data["receipt"]["checks"]["leftovers"], serde_json::json!([]));
         // Several reconciliations have run, which must not report it again.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(entries_of_machine(&api, &id, "machine_exited", &machine).await.len(), 1);
+        assert_eq!(entries_of_machine(&api, &id, TimelineKind::MachineExited, &machine).await.len(), 1);
         server.kill_server().await.unwrap();
     }
     server.start_server().await.unwrap();

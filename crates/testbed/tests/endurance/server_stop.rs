@@ -2,7 +2,7 @@
 
 use crate::{idle_tool, start_ready, wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
-use anteroom_wire::{Problem, api::Status};
+use anteroom_wire::{Problem, TimelineKind, api::Status};
 use std::time::{Duration, Instant};
 
 /// `http.drain_ms_max` of this test, and the additional time of a server stop on a busy host.
@@ -45,8 +45,8 @@ async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(view.generation, 1);
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
-    for never in ["machine_exited", "machine_replaced", "failed"] {
-        assert!(!kinds.iter().any(|kind| kind == never), "{never} in {kinds:?}");
+    for never in [TimelineKind::MachineExited, TimelineKind::MachineReplaced, TimelineKind::Failed] {
+        assert!(!kinds.contains(&never), "{never} in {kinds:?}");
     }
     server.finish().await.unwrap();
 }

@@ -9,7 +9,7 @@ use anteroom_testbed::{
     ApiClient, DurationStats, TestConfig, TestServer, WAIT_MAX, measure_recovery, plain_process::built_program,
     processes,
 };
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use std::time::Instant;
 use tokio::process::Command;
 
@@ -77,8 +77,8 @@ async fn viewer_of_a_session_without_a_machine_is_closed_with_the_cause_within_1
 /// Checks the output of `anteroom diagnose`: when and why the machine ended, which viewer was rejected, and that no credential was
 /// delivered.
 async fn check_diagnosis(server: &TestServer, api: &ApiClient, id: &SessionId) {
-    let exited = api.wait_entry(id, "machine_exited").await.unwrap();
-    let rejected = api.wait_entry(id, "viewer_rejected").await.unwrap();
+    let exited = api.wait_entry(id, TimelineKind::MachineExited).await.unwrap();
+    let rejected = api.wait_entry(id, TimelineKind::ViewerRejected).await.unwrap();
     assert!(exited.at <= rejected.at, "{} {}", exited.at, rejected.at);
     let output = diagnose_output(server, id).await;
     let clauses = [
@@ -119,12 +119,16 @@ async fn viewer_connecting_between_two_machines_sees_the_next_one_at_the_same_ur
         let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
         assert_eq!(view.generation, generation);
         let output = diagnose_output(&server, &id).await;
-        assert!(output.contains("waiting_for_person"), "a recovered session is healthy:\n{output}");
+        assert!(output.contains("waiting_for_user"), "a recovered session is healthy:\n{output}");
     }
     println!("a picture {waited}");
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
-    let count = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
-    assert_eq!((count("machine_exited"), count("machine_replaced"), count("viewer_rejected")), (2, 2, 0), "{kinds:?}");
+    let count = |kind| kinds.iter().filter(|found| **found == kind).count();
+    assert_eq!(
+        (count(TimelineKind::MachineExited), count(TimelineKind::MachineReplaced), count(TimelineKind::ViewerRejected)),
+        (2, 2, 0),
+        "{kinds:?}"
+    );
     server.finish().await.unwrap();
 }
 

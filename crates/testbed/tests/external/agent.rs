@@ -6,7 +6,7 @@ use anteroom_wire::{
     Base64, SessionId,
     agent::{
         AgentSession, DeliveredFile, Delivery, EVENTS_PATH, Event, Events, NumberedEvent, SESSION_PATH, STORE_PATH,
-        SignInUrl, UrlSource,
+        SignInEvent, SignInUrl, UrlSource,
     },
     api::Status,
 };
@@ -67,7 +67,7 @@ async fn external_agent_reports_sign_in_and_completes_session() {
 
     let url =
         SignInUrl { source: UrlSource::BrowserCommand, url: "https://id.example/authorize?state=s3cret".to_owned() };
-    let event = NumberedEvent { number: 1, at_unix_ms: 0, event: Event::SignInUrl(url) };
+    let event = NumberedEvent { number: 1, at_unix_ms: 0, event: Event::SignIn(SignInEvent::Url(url)) };
     let sent = agent.call(Method::POST, EVENTS_PATH, Some(&Events { events: vec![event] })).await;
     assert_eq!(sent.status, 204, "{}", sent.text);
     api.wait_status(&id, Status::Authenticating).await.unwrap();

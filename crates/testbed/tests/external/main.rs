@@ -13,7 +13,7 @@ mod vnc_server;
 use anteroom_rfb::ViewerSocket;
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{StartRequest, StartResponse},
 };
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
@@ -92,7 +92,7 @@ async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
 async fn connect_error(api: &ApiClient, id: &SessionId) -> (String, serde_json::Value) {
     let (code, reason) = closing(&mut api.desktop_socket(id).await.unwrap()).await;
     assert_eq!(code, 4502, "{reason}");
-    let entry = api.wait_entry(id, "desktop_connect_failed").await.unwrap();
+    let entry = api.wait_entry(id, TimelineKind::DesktopConnectFailed).await.unwrap();
     let problem = reason.split_once(": ").expect("code: sentence").0.to_owned();
     assert_eq!(entry.data["reason"], problem.as_str());
     (problem, entry.data)

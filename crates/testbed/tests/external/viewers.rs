@@ -3,7 +3,7 @@
 use crate::{Fixture, closing, connect_error, start, verdict, vnc_server};
 use anteroom_rfb::RfbClient;
 use anteroom_testbed::{ApiClient, WAIT_MAX};
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// Checks that a viewer receives a whole frame of the painted desktop.
@@ -38,10 +38,10 @@ async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
     assert_eq!((view.stage, view.queue_position), (None, None));
     let (one, two) = tokio::join!(assert_sees_desktop(&api, &id), assert_sees_desktop(&api, &id));
     let ((), ()) = (one, two);
-    api.wait_entry(&id, "desktop_connected").await.unwrap();
+    api.wait_entry(&id, TimelineKind::DesktopConnected).await.unwrap();
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     let timeline = api.timeline(&id).await.unwrap();
-    let connected = timeline.iter().filter(|entry| entry.kind == "desktop_connected").count();
+    let connected = timeline.iter().filter(|entry| entry.kind == TimelineKind::DesktopConnected).count();
     assert_eq!(connected, 1, "only a change is recorded: {timeline:#?}");
     for address in [websockify.at, vnc.at] {
         let port = format!(":{}", address.port());

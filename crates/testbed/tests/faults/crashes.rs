@@ -11,7 +11,7 @@ use anteroom_testbed::{
     serve::crash_point::{CrashPoint, CrashTiming},
 };
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{SessionView, StartRequest, Status},
 };
 use std::{collections::BTreeSet, fmt::Write as _, fs, time::Duration};
@@ -160,10 +160,10 @@ impl FlowRun<'_> {
             return Ok(Some(view));
         }
         let timeline = api.timeline(&id).await?;
-        let of_machine = timeline.iter().rev().take_while(|entry| entry.kind != "machine_requested");
+        let of_machine = timeline.iter().rev().take_while(|entry| entry.kind != TimelineKind::MachineRequested);
         // Wait for the start of the tool, so that the flow makes the same writes every time.
         let open = matches!(view.status, Status::VmStarted | Status::Authenticating)
-            && of_machine.into_iter().any(|entry| entry.kind == "cli_started");
+            && of_machine.into_iter().any(|entry| entry.kind == TimelineKind::CliStarted);
         match self.flow {
             Flow::SignIn if open => {
                 if self.viewer.as_ref().is_none_or(|(crashes, _)| *crashes != self.crashes) {
@@ -216,8 +216,7 @@ async fn run_flow(server: &mut TestServer, flow: Flow, key: &str, expect_crash: 
 /// Checks that the session has one final entry, and one credential if it completed.
 async fn check_ended_once(api: &ApiClient, view: &SessionView, flow: Flow) -> Result<(), String> {
     let timeline = api.timeline(&view.id).await.unwrap();
-    let ends =
-        timeline.iter().filter(|entry| matches!(entry.kind.as_str(), "completed" | "failed" | "cancelled" | "expired"));
+    let ends = timeline.iter().filter(|entry| entry.kind.is_session_end());
     let kept = api.credentials().await.unwrap().credentials;
     let kept = kept.iter().filter(|credential| credential.session == view.id).count();
     let is = (view.status, ends.count(), kept);
@@ -233,11 +232,11 @@ async fn crash_at_each_write(flow: Flow) {
     check_ended_once(&server.backend().unwrap(), &view, flow).await.unwrap();
     let api = server.backend().unwrap();
     // Wait for the last writes of the flow.
-    api.wait_entry(&view.id, "machine_exited").await.unwrap();
+    api.wait_entry(&view.id, TimelineKind::MachineExited).await.unwrap();
     match flow {
-        Flow::SignIn => drop(api.wait_entry(&view.id, "viewer_disconnected").await.unwrap()),
+        Flow::SignIn => drop(api.wait_entry(&view.id, TimelineKind::ViewerDisconnected).await.unwrap()),
         // A machine that exits before its session has two entries: at its exit and after the cleanup.
-        Flow::Restart | Flow::Failure => drop(api.wait_entry(&view.id, "machine_removed").await.unwrap()),
+        Flow::Restart | Flow::Failure => drop(api.wait_entry(&view.id, TimelineKind::MachineRemoved).await.unwrap()),
         Flow::Cancellation | Flow::Adoption | Flow::Expiry => {}
     }
     // A lost channel is recorded only if it stays lost, which depends on the load of the host.

@@ -8,7 +8,7 @@ use crate::{
     viewer::SocketEnd,
 };
 use anteroom_testbed::PausePoint;
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use rustix::process::Signal;
 use std::{fmt::Write as _, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -125,7 +125,7 @@ pub(crate) async fn observe_effect(
             return Effect::MachineReplaced;
         }
         let timeline = api.timeline(id).await.unwrap();
-        if timeline.iter().any(|entry| entry.kind == "cli_exited" && entry.data["code"] == 3) {
+        if timeline.iter().any(|entry| entry.kind == TimelineKind::CliExited && entry.data["code"] == 3) {
             return Effect::ToolExited;
         }
         if Instant::now() >= until {

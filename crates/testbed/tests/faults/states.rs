@@ -16,7 +16,7 @@ use anteroom_testbed::{
     measure_recovery::current_machine, processes,
 };
 use anteroom_wire::{
-    MachineId, SessionId,
+    MachineId, SessionId, TimelineKind,
     agent::Stage,
     api::{SessionView, Status},
 };
@@ -271,7 +271,7 @@ impl FaultFixture {
         reject_credential(&self.server, &id).await;
         self.set_flag(&id, "url").await;
         self.set_flag(&id, "go").await;
-        self.api().wait_entry(&id, "delivery_retry").await.unwrap();
+        self.api().wait_entry(&id, TimelineKind::DeliveryRetry).await.unwrap();
         self.add_with_viewer(State::Delivering, id, options).await;
 
         let stopped = self.start_ready("scripted").await;
@@ -324,7 +324,8 @@ impl FaultFixture {
         let until = Instant::now() + WAIT_MAX;
         loop {
             let timeline = self.api().timeline(id).await.unwrap();
-            let requested = timeline.iter().filter(|entry| entry.kind == "machine_requested").count() == machines;
+            let requested =
+                timeline.iter().filter(|entry| entry.kind == TimelineKind::MachineRequested).count() == machines;
             let state = self.server.state_dir();
             if requested && processes::keeper_pid(&state, &current_machine(&self.api(), id).await.unwrap()).is_some() {
                 return;

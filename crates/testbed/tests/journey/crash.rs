@@ -4,7 +4,7 @@ use super::{assert_stored_nowhere, browser_with, codex::SETTINGS, lease, wait_su
 use anteroom_testbed::{
     CodexIssuer, QemuServer, codex_issuer::Approval, eventually, qemu_server::QEMU_WAIT_MAX, stats,
 };
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -100,8 +100,12 @@ async fn end_server_during_sign_in(end: End) {
     wait_success(page).await;
     assert!(!lease(&server, &id).await[0].content.expose().is_empty());
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
-    let count = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
-    assert_eq!((count("machine_adopted"), count("machine_replaced"), count("completed")), (1, 0, 1), "{kinds:?}");
+    let count = |kind| kinds.iter().filter(|found| **found == kind).count();
+    assert_eq!(
+        (count(TimelineKind::MachineAdopted), count(TimelineKind::MachineReplaced), count(TimelineKind::Completed)),
+        (1, 0, 1),
+        "{kinds:?}"
+    );
     server.wait_machines_removed().await.unwrap();
     assert_stored_nowhere(&server, &id, &issuer.canaries()).await;
     server.finish().await.unwrap();

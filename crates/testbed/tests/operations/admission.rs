@@ -3,7 +3,7 @@
 use crate::Flags;
 use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{Health, HealthCheck, HealthStatus, StartResponse, Status},
     diagnosis::{Diagnosis, Verdict},
 };
@@ -66,7 +66,7 @@ async fn repeated_start_returns_its_session_when_capacity_is_exhausted() {
     };
     let first = start("once", "ada").await;
     let id = first.read::<StartResponse>().unwrap().session.id;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     assert_eq!(start("twice", "ada").await.problem().unwrap().code, "no_capacity", "the queue is full");
     let again = start("once", "ada").await;
     assert_eq!(again.read::<StartResponse>().expect(&again.text).session.id, id);
@@ -85,7 +85,7 @@ async fn queued_session_waits_with_cause_when_disk_runs_low() {
     let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&first, "cli_started").await.unwrap();
+    api.wait_entry(&first, TimelineKind::CliStarted).await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&second, "first in the queue", |view| view.queue_position == Some(1)).await.unwrap();
     let config = server.path().join("config.toml");
@@ -112,7 +112,7 @@ async fn queued_session_waits_with_cause_when_disk_runs_low() {
     server
         .backend()
         .unwrap()
-        .wait_entry(&second, "cli_started")
+        .wait_entry(&second, TimelineKind::CliStarted)
         .await
         .expect("the queued session starts once there is enough disk");
     server.finish().await.unwrap();

@@ -3,7 +3,7 @@
 use crate::{Flags, anteroom, canary, text};
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, eventually, leaks::needles};
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{StartRequest, Status},
 };
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ async fn bundle_does_not_contain_last_output_of_the_tool() {
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "cli_exited").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliExited).await.unwrap();
     let diagnosis = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
     assert!(diagnosis.contains("swordfish"), "the session's owner sees it: {diagnosis}");
     let files = bundle(&server, &id, &flags.path("b.tar.gz")).await;

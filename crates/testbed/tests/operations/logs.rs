@@ -2,7 +2,7 @@
 
 use crate::{Flags, anteroom, command, stdout_of, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -18,7 +18,7 @@ async fn log_file_is_json_lines_with_owner_only_permissions() {
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let path = server.state_dir().join("log/anteroom.jsonl");
     let lines = fs::read_to_string(&path).unwrap();
     let lines = &lines[..=lines.rfind('\n').unwrap()];
@@ -44,7 +44,7 @@ async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
     let [id, other] =
         [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
     for id in [&id, &other] {
-        api.wait_entry(id, "cli_started").await.unwrap();
+        api.wait_entry(id, TimelineKind::CliStarted).await.unwrap();
     }
     server.kill_machine(&last_machine(&api, &id).await).unwrap();
     api.wait_until(&id, "on its second machine", |view| view.generation == 2).await.unwrap();
@@ -74,7 +74,7 @@ async fn logs_of_a_session_are_printed_with_a_warning_when_database_is_unreadabl
     let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     server.stop_server().await.unwrap();
     let (database, aside) = (server.state_dir().join("anteroom.db"), server.state_dir().join("aside"));
     fs::rename(&database, &aside).unwrap();
@@ -143,7 +143,7 @@ async fn log_files_are_size_limited_and_rotated_files_are_still_read() {
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let dir = server.state_dir().join("log");
     let files = || fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     let deadline = tokio::time::Instant::now() + WAIT_MAX;

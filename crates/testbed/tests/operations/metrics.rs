@@ -2,6 +2,7 @@
 
 use crate::Flags;
 use anteroom_testbed::{TestConfig, TestServer};
+use anteroom_wire::TimelineKind;
 use std::collections::BTreeMap;
 
 /// The samples: name with labels → value.
@@ -22,7 +23,7 @@ async fn metrics_reflect_sessions_and_require_an_operator() {
     assert_eq!(api.get("/metrics").await.unwrap().status, 403);
     assert_eq!(server.anonymous().unwrap().get("/metrics").await.unwrap().status, 401);
     let first = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&first, "cli_started").await.unwrap();
+    api.wait_entry(&first, TimelineKind::CliStarted).await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&second, "queued", |view| view.queue_position == Some(1)).await.unwrap();
     let _viewer = api.desktop(&first).await.unwrap();

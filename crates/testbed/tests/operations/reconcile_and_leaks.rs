@@ -2,6 +2,7 @@
 
 use crate::{Flags, anteroom, command, execute_sql, stdout_of, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
+use anteroom_wire::TimelineKind;
 use anteroom_wire::operations::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use serde_json::json;
 use std::time::Duration;
@@ -15,7 +16,7 @@ async fn server_with_overdue_sessions(flags: &Flags) -> TestServer {
     let api = server.backend().unwrap();
     for _ in 0..3 {
         let id = api.start("scripted").await.unwrap().session.id;
-        api.wait_entry(&id, "cli_started").await.unwrap();
+        api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     }
     server.stop_server().await.unwrap();
     execute_sql(&server, "UPDATE sessions SET deadline_ms = 1").await;
@@ -148,7 +149,7 @@ async fn active_session_has_no_orphans_with_and_without_server() {
     let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let _viewer = api.desktop(&id).await.unwrap();
     let (report, clean) = leaks(&server).await;
     assert!(clean && report.by_server, "{report:#?}");

@@ -8,15 +8,15 @@ use crate::{
     },
     open_shell, run_in_shell,
 };
-use anteroom_rfb::ViewerSocket;
 use anteroom_machine::{ExitCause, Receipt};
+use anteroom_rfb::ViewerSocket;
 use anteroom_testbed::{
     ApiClient, MachineProcesses, QemuServer,
     machine_processes::send_signal,
     qemu_server::{Overrides, QEMU_WAIT_MAX},
 };
 use anteroom_wire::{
-    MachineId, SessionId,
+    MachineId, SessionId, TimelineKind,
     api::Status,
     diagnosis::{Diagnosis, Verdict},
 };
@@ -74,7 +74,7 @@ async fn end_machine_by(end: impl FnOnce(&QemuServer, &MachineProcesses), expect
     let found = wait_verdict(&api, &id, expected).await;
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
     assert!(found.sentence.contains("no credential was delivered"), "{}", found.sentence);
-    assert!(found.evidence.iter().any(|entry| entry.kind == "machine_exited"), "{:#?}", found.evidence);
+    assert!(found.evidence.iter().any(|entry| entry.kind == TimelineKind::MachineExited), "{:#?}", found.evidence);
     machine_processes.wait_exited().await.unwrap();
     let receipt = receipt_without_leftovers(&server, &machine);
     server.finish().await.unwrap();
@@ -140,7 +140,7 @@ async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
     wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")), "{reason}");
-    let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
+    let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     assert_eq!(exited.data["why"]["cause"], "hung", "{:?}", exited.data);
     machine_processes.wait_exited().await.unwrap();
     assert_eq!(receipt_without_leftovers(&server, &machine).cause, ExitCause::Stopped { reason: "hung".into() });
@@ -189,15 +189,15 @@ async fn qemu_guest_low_memory_and_oom_kill_are_diagnosed() {
     let hold = "mkfifo f; sleep 900 <f & hold() { dd if=/dev/zero bs=$1K count=1 of=f status=none; }";
     let marked = "( echo 1000 >/proc/self/oom_score_adj; hold $((A - T * 6 / 100)) ) &";
     type_command(&format!("{little}; {hold}; {marked}")).await;
-    let low = api.wait_entry(&id, "memory_low").await.unwrap();
+    let low = api.wait_entry(&id, TimelineKind::MemoryLow).await.unwrap();
     type_command("hold $((A / 2)) &").await;
-    let killed = api.wait_entry(&id, "out_of_memory").await.unwrap();
+    let killed = api.wait_entry(&id, TimelineKind::OutOfMemory).await.unwrap();
     assert_eq!(killed.data["victim"], "dd", "{:?}", killed.data);
     let found = wait_verdict(&api, &id, Verdict::GuestOutOfMemory).await;
     assert!(found.sentence.contains("killed “dd”"), "{}", found.sentence);
     assert!(low.number < killed.number, "low memory was reported first");
     assert!(low.data["some_avg10"].is_number(), "the memory pressure is reported: {:?}", low.data);
-    api.wait_entry(&id, "memory_recovered").await.unwrap();
+    api.wait_entry(&id, TimelineKind::MemoryRecovered).await.unwrap();
     // The machine itself is still running.
     let screen = run_in_shell(&server, &id, "echo [AL\"\"IVE]", "[ALIVE]").await;
     assert!(screen.contains("[ALIVE]"));
@@ -233,7 +233,7 @@ async fn qemu_ready_timeout_is_reported_with_stage_and_attempts() {
     assert_eq!((code, reason.split(':').next()), (4410, Some("ready_timeout")), "{reason}");
     let found = wait_verdict(&api, &id, Verdict::ReadyTimeout).await;
     assert!(found.sentence.contains("it waited for") && found.sentence.contains("attempts"), "{}", found.sentence);
-    let cleared = api.wait_entry(&id, "machine_removed").await.unwrap();
+    let cleared = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
     assert_eq!(cleared.data["receipt"]["cause"], serde_json::json!({ "kind": "stopped", "reason": "not_ready" }));
     server.finish().await.unwrap();
 }
@@ -245,7 +245,7 @@ async fn never_started(server: &QemuServer) -> Diagnosis {
     let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
     let found = wait_verdict(&api, &id, Verdict::MachineStartFailed).await;
-    let cleared = api.wait_entry(&id, "machine_removed").await.unwrap();
+    let cleared = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
     assert_eq!(cleared.data["receipt"]["cause"]["kind"], "never_started", "{:?}", cleared.data);
     assert_eq!(cleared.data["receipt"]["checks"]["leftovers"], serde_json::json!([]));
     found

@@ -6,7 +6,7 @@ use crate::{
 };
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
-    CredentialId, SessionId,
+    CredentialId, SessionId, TimelineKind,
     agent::DeliveryResult,
     api::{CredentialHealth, CredentialMeta, Lease, ProviderList, Status},
     provider::StoragePolicy,
@@ -130,7 +130,7 @@ async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
         "another backend does not learn about the delivery"
     );
     assert_eq!(api.credentials().await.unwrap().credentials, []);
-    api.wait_entry(&id, "credential_leased").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CredentialLeased).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -143,7 +143,7 @@ async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     let id = api.start("scripted").await.unwrap().session.id;
     flags.set("go");
     api.wait_status(&id, Status::Completed).await.unwrap();
-    api.wait_entry(&id, "credential_delivery_expired").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CredentialDeliveryExpired).await.unwrap();
     let database = store(&server).await;
     let stored = database.credential_of_session(&id).await.unwrap().unwrap();
     assert!(stored.deleted_at_ms >= stored.retention.until_ms(), "deleted only after its deadline");
@@ -241,7 +241,7 @@ async fn exec_can_deliver_repeatedly_without_ending() {
     let wrong = using.deliver(&using.delivery("{\"tokens\": \"four\"}")).await;
     assert_eq!(status_and_code(&wrong), (422, "invalid_credential_format".into()));
     let timeline = api.timeline(&using.session).await.unwrap();
-    let refreshes: Vec<_> = timeline.iter().filter(|entry| entry.kind == "credential_refreshed").collect();
+    let refreshes: Vec<_> = timeline.iter().filter(|entry| entry.kind == TimelineKind::CredentialRefreshed).collect();
     assert_eq!(refreshes.len(), 2, "delivering the same bytes again changes nothing: {refreshes:?}");
     assert_eq!(refreshes[1].data["revision"], 3);
     server.finish().await.unwrap();

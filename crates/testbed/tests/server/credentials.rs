@@ -6,6 +6,7 @@ use crate::{
 };
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
+    TimelineKind,
     api::{
         CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionView, StartRequest, StartResponse, Status,
     },
@@ -80,11 +81,11 @@ async fn credential_check_is_a_session_without_a_terminal_tool() {
     let (_flags, server, id) = start_with_credential("").await;
     let api = server.backend().unwrap();
     let session = start_use(&api, &id, json!({ "purpose": "check" })).await;
-    let entry = api.wait_entry(&session.id, "credential_checked").await.unwrap();
+    let entry = api.wait_entry(&session.id, TimelineKind::CredentialChecked).await.unwrap();
     assert_eq!(entry.data["signed_in"], true);
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(0));
-    assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != "cli_started"));
+    assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != TimelineKind::CliStarted));
     let path = format!("/api/auth/session/{}/diagnosis", session.id);
     let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
     assert_eq!(found.verdict, Verdict::Completed, "{}", found.sentence);
@@ -366,7 +367,7 @@ async fn due_credentials_are_checked_in_the_background() {
     let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
     let check =
         list.sessions.iter().find(|session| session.credential_use.is_some()).expect("the owner can see the check");
-    let accepted = api.wait_entry(&check.id, "accepted").await.unwrap();
+    let accepted = api.wait_entry(&check.id, TimelineKind::Accepted).await.unwrap();
     assert_eq!(accepted.data["purpose"], "check");
     let metrics = operator.get("/metrics").await.unwrap().text;
     assert!(metrics.contains("anteroom_credentials{health=\"needs_auth\"} 1"), "{metrics}");

@@ -6,7 +6,7 @@ use crate::{
 };
 use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{CredentialHealth, CredentialMeta, SessionView, StartRequest, StartResponse, Status},
 };
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ async fn credential_use_applies_the_settings_of_its_sign_in_method() {
     for (credential, method) in [(&usual, "usual"), (&other, "other")] {
         let (view, meta) = check(&api, credential).await;
         assert_eq!((view.method.as_str(), meta.health), (method, CredentialHealth::Valid), "{}", meta.health_detail);
-        let opened = api.wait_entry(&view.id, "credential_unsealed").await.unwrap();
+        let opened = api.wait_entry(&view.id, TimelineKind::CredentialUnsealed).await.unwrap();
         assert_eq!(opened.data["method"], method);
     }
     server.finish().await.unwrap();
@@ -118,12 +118,12 @@ async fn renewal_by_another_method_changes_the_settings_of_later_uses() {
     flags.set("go");
     assert_eq!(wait_stored(&api, &renewing).await, credential);
     let view = api.wait_status(&waits.id, Status::Completed).await.unwrap();
-    let opened = api.wait_entry(&waits.id, "credential_unsealed").await.unwrap();
+    let opened = api.wait_entry(&waits.id, TimelineKind::CredentialUnsealed).await.unwrap();
     assert_eq!((opened.data["revision"].as_u64(), opened.data["method"].as_str()), (Some(2), Some("other")));
     assert_eq!(view.method, "other");
     let (later, meta) = check(&api, &credential).await;
     assert_eq!((later.method.as_str(), meta.health), ("other", CredentialHealth::Valid), "{}", meta.health_detail);
-    let opened = api.wait_entry(&view.id, "credential_unsealed").await.unwrap();
+    let opened = api.wait_entry(&view.id, TimelineKind::CredentialUnsealed).await.unwrap();
     let expected = if opened.data["revision"] == 1 { "usual" } else { "other" };
     assert_eq!((opened.data["method"].as_str(), view.method.as_str()), (Some(expected), expected));
     assert_eq!(settings_in_machine(&server, &credential).await, format!("chosen {SETTINGS}.asks"));

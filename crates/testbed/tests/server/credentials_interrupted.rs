@@ -9,7 +9,7 @@ use anteroom_testbed::{
     serve::crash_point::{CrashPoint, CrashTiming},
 };
 use anteroom_wire::{
-    MachineId, SessionId,
+    MachineId, SessionId, TimelineKind,
     api::{CredentialHealth, CredentialMeta, SessionView, Status},
     diagnosis::{Diagnosis, Verdict},
 };
@@ -49,7 +49,7 @@ async fn restart_server(server: &mut TestServer) -> ApiClient {
 
 /// Waits until the process of the requested machine exists; its display is paused.
 async fn wait_machine_process(server: &TestServer, api: &ApiClient, session: &SessionId) -> MachineId {
-    let requested = api.wait_entry(session, "machine_requested").await.unwrap();
+    let requested = api.wait_entry(session, TimelineKind::MachineRequested).await.unwrap();
     let machine: MachineId = requested.data["machine"].as_str().unwrap().parse().unwrap();
     let until = tokio::time::Instant::now() + anteroom_testbed::WAIT_MAX;
     while processes::machine_pid(&server.state_dir(), &machine).is_none() {
@@ -61,7 +61,7 @@ async fn wait_machine_process(server: &TestServer, api: &ApiClient, session: &Se
 
 async fn times_opened(api: &ApiClient, session: &SessionId) -> usize {
     let timeline = api.timeline(session).await.unwrap();
-    timeline.iter().filter(|entry| entry.kind == "credential_unsealed").count()
+    timeline.iter().filter(|entry| entry.kind == TimelineKind::CredentialUnsealed).count()
 }
 
 async fn diagnosis(api: &ApiClient, session: &SessionId) -> Diagnosis {
@@ -99,7 +99,7 @@ async fn queued_exec_fails_after_a_server_restart_and_a_queued_check_continues()
     assert!(!api.session(&user_session).await.unwrap().status.is_terminal());
     api.cancel(&user_session).await.unwrap();
     api.wait_status(&check.id, Status::Completed).await.unwrap();
-    assert_eq!(api.wait_entry(&check.id, "credential_checked").await.unwrap().data["signed_in"], true);
+    assert_eq!(api.wait_entry(&check.id, TimelineKind::CredentialChecked).await.unwrap().data["signed_in"], true);
     assert_eq!(times_opened(&api, &check.id).await, 1);
     server.finish().await.unwrap();
 }
@@ -133,7 +133,7 @@ async fn check_is_completed_by_the_next_server_after_a_crash_at_credential_open(
         }
         let api = restart_server(&mut server).await;
         api.wait_status(&check.id, Status::Completed).await.unwrap();
-        assert_eq!(api.wait_entry(&check.id, "credential_checked").await.unwrap().data["signed_in"], true);
+        assert_eq!(api.wait_entry(&check.id, TimelineKind::CredentialChecked).await.unwrap().data["signed_in"], true);
         assert_eq!(times_opened(&api, &check.id).await, times, "{timing:?}: each unsealing is on the timeline");
         server.finish().await.unwrap();
     }
@@ -183,7 +183,7 @@ async fn check_without_egress_reports_no_result_and_leaves_the_health_unchanged(
     std::fs::remove_file(flags.path("in")).unwrap();
     let before = get_credential(&api, &id).await;
     let session = start_use(&api, &id, json!({ "purpose": "check" })).await;
-    let inconclusive = api.wait_entry(&session.id, "credential_check_inconclusive").await.unwrap();
+    let inconclusive = api.wait_entry(&session.id, TimelineKind::CredentialCheckInconclusive).await.unwrap();
     assert!(inconclusive.sentence.contains("says nothing of the credential"), "{inconclusive:?}");
     api.wait_status(&session.id, Status::Completed).await.unwrap();
     let after = get_credential(&api, &id).await;
@@ -204,7 +204,7 @@ async fn changing_the_method_of_an_exec_is_rejected_and_the_command_continues() 
     let api = server.backend().unwrap();
     let wait = format!("while [ ! -e {} ]; do sleep 0.05; done; exit 5", flags.path("enough").display());
     let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", wait] })).await;
-    api.wait_entry(&session.id, "cli_started").await.unwrap();
+    api.wait_entry(&session.id, TimelineKind::CliStarted).await.unwrap();
     for method in [session.method.as_str(), "other"] {
         let path = format!("/api/auth/session/{}/method", session.id);
         let answer = api.post(&path, json!({ "method": method })).await.unwrap();
@@ -217,6 +217,6 @@ async fn changing_the_method_of_an_exec_is_rejected_and_the_command_continues() 
     flags.set("enough");
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(5));
-    assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != "method_chosen"));
+    assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != TimelineKind::MethodChosen));
     server.finish().await.unwrap();
 }

@@ -6,7 +6,7 @@ use crate::{
     viewers::wait_close,
 };
 use anteroom_testbed::{TestConfig, TestServer, plain_process::Faults};
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -17,7 +17,7 @@ async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
         start_idle("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n[sessions]\nreconcile_every_ms = 10\n").await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
-    api.wait_entry(&id, "viewer_joined").await.unwrap();
+    api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     api.post(&format!("/api/auth/session/{id}/heartbeat"), json!({})).await.unwrap();
     // The use is written within 10 ms, which blocks now. On a busy host it may come later: then the test shows nothing and passes.
@@ -41,7 +41,7 @@ async fn claiming_a_killed_machine_blocks_no_other_write() {
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "machine_requested").await.unwrap();
+    api.wait_entry(&id, TimelineKind::MachineRequested).await.unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     // The agent connects, and the write of the claim blocks now. As above.
     sleep(Duration::from_millis(2_500)).await;
@@ -54,7 +54,7 @@ async fn claiming_a_killed_machine_blocks_no_other_write() {
 
 /// The end of the machine is on the timeline, and no write was as slow as one that waits for a blocked write.
 async fn assert_no_slow_writes(server: &TestServer, id: &SessionId) {
-    server.backend().unwrap().wait_entry(id, "machine_exited").await.unwrap();
+    server.backend().unwrap().wait_entry(id, TimelineKind::MachineExited).await.unwrap();
     let metrics = server.operator().unwrap().get("/metrics").await.unwrap().text;
     let slow = metrics.lines().find(|line| line.starts_with("anteroom_store_slow_writes_total "));
     assert_eq!(slow, Some("anteroom_store_slow_writes_total 0"), "no write waited for a blocked write");

@@ -3,7 +3,7 @@
 use crate::{Flags, fake_agent::FakeAgent};
 use anteroom_testbed::{ApiResponse, ScriptedTool, TestConfig, TestServer, WAIT_MAX, leaks::needles};
 use anteroom_wire::{
-    Base64,
+    Base64, TimelineKind,
     agent::{DeliveredFile, Delivery, DeliveryResult},
     api::Status,
     diagnosis::{Diagnosis, Verdict},
@@ -44,7 +44,7 @@ async fn assert_session_unaffected(server: &TestServer, agent: &FakeAgent) {
 
 async fn completed_entries(server: &TestServer, agent: &FakeAgent) -> usize {
     let timeline = server.backend().unwrap().timeline(&agent.session).await.unwrap();
-    timeline.iter().filter(|entry| entry.kind == "completed").count()
+    timeline.iter().filter(|entry| entry.kind == TimelineKind::Completed).count()
 }
 
 async fn wait_no_machines(server: &TestServer) {
@@ -240,7 +240,7 @@ async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
     for _ in 0..3 {
         assert_eq!(problem_of(&agent.deliver(&agent.delivery(&wrong)).await).0, 422);
     }
-    let entry = api.wait_entry(&agent.session, "delivery_rejected").await.unwrap();
+    let entry = api.wait_entry(&agent.session, TimelineKind::DeliveryRejected).await.unwrap();
     assert_eq!(
         (entry.data["reason"].as_str(), entry.data["by"].as_str()),
         (Some("invalid_credential_format"), Some("machine"))
@@ -260,7 +260,8 @@ async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
     let unauthorized = async {
         loop {
             let timeline = api.timeline(&agent.session).await.unwrap();
-            let rejected: Vec<_> = timeline.into_iter().filter(|entry| entry.kind == "delivery_rejected").collect();
+            let rejected: Vec<_> =
+                timeline.into_iter().filter(|entry| entry.kind == TimelineKind::DeliveryRejected).collect();
             if rejected.len() == 2 {
                 return rejected[1].clone();
             }
@@ -314,7 +315,8 @@ async fn delivery_is_retried_until_the_database_is_writable() {
     let kept = api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap();
     assert_eq!(api.lease(&kept.id).await.unwrap().files[0].content.expose(), content.as_bytes());
     assert_eq!(api.credentials().await.unwrap().credentials.len(), 1);
-    let completed = api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == "completed").count();
+    let completed =
+        api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == TimelineKind::Completed).count();
     assert_eq!(completed, 1);
     wait_no_machines(&server).await;
     server.finish().await.unwrap();

@@ -3,7 +3,7 @@
 use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoSettings};
 use anteroom_testbed::{TestConfig, TestServer, leaks::needles, plain_process::built_program};
 use anteroom_wire::{
-    Secret,
+    Secret, TimelineKind,
     api::{SessionView, Status},
 };
 use reqwest::{Client, StatusCode, redirect::Policy};
@@ -107,7 +107,7 @@ async fn denied_demo_consent_stores_no_credential() {
     let id = api.start("demo").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     browser.sign_in(&url(&view), "deny").await;
-    let ended = api.wait_entry(&id, "cli_exited").await.unwrap();
+    let ended = api.wait_entry(&id, TimelineKind::CliExited).await.unwrap();
     assert_ne!(ended.data["code"], 0, "{ended:?}");
     assert_eq!(api.session(&id).await.unwrap().credential, None);
     assert_eq!(api.credentials().await.unwrap().credentials, []);

@@ -7,7 +7,7 @@ use anteroom_testbed::{
     plain_process::built_program,
 };
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{Status, TimelineEntry},
     diagnosis::{Component, ComponentState, Diagnosis, Verdict},
 };
@@ -56,23 +56,23 @@ async fn start_session(tool: ScriptedTool, settings: &str) -> (TestServer, ApiCl
 async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sentence() {
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let ticket = api.ticket(&id, "desktop").await.unwrap().ticket;
     server.kill_machine(&server.machines().remove(0)).unwrap();
     api.wait_status(&id, Status::Failed).await.unwrap();
     let path = format!("/api/auth/session/{id}/novnc/websock");
     let mut viewer = api.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await.unwrap();
     assert_eq!(wait_close(&mut viewer).await.0, 4410);
-    let rejected = api.wait_entry(&id, "viewer_rejected").await.unwrap();
-    let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
+    let rejected = api.wait_entry(&id, TimelineKind::ViewerRejected).await.unwrap();
+    let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     let found = wait_verdict(&api, &id, Verdict::MachineKilled).await;
     let expected = format!(
         "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was rejected at {} for that reason; no credential was delivered.",
         exited.at, rejected.at
     );
     assert_eq!(found.sentence, expected);
-    let proof: Vec<_> = found.evidence.iter().map(|entry| entry.kind.as_str()).collect();
-    assert_eq!(proof, ["machine_exited", "failed", "viewer_rejected"]);
+    let proof: Vec<_> = found.evidence.iter().map(|entry| entry.kind).collect();
+    assert_eq!(proof, [TimelineKind::MachineExited, TimelineKind::Failed, TimelineKind::ViewerRejected]);
     assert_eq!(link_state(&found, Component::Machine), ComponentState::Failed);
     assert_eq!(link_state(&found, Component::Tunnel), ComponentState::Failed);
     server.finish().await.unwrap();
@@ -89,7 +89,7 @@ async fn diagnosis_of_a_requeued_session_names_the_end_of_its_machine() {
     // The free slot goes to the first session in the queue.
     wait_verdict(&api, &second, Verdict::WaitingForUser).await;
     let found = wait_verdict(&api, &first, Verdict::WaitingForCapacity).await;
-    let exited = api.wait_entry(&first, "machine_exited").await.unwrap();
+    let exited = api.wait_entry(&first, TimelineKind::MachineExited).await.unwrap();
     let clause = format!("the previous machine ended at {} because its process was killed by signal 9", exited.at);
     assert!(found.sentence.contains(&clause), "{}", found.sentence);
     api.cancel(&second).await.unwrap();
@@ -207,7 +207,7 @@ async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() 
     flags.set("go");
     let completed = api.start("scripted").await.unwrap().session.id;
     let view = api.wait_status(&completed, Status::Completed).await.unwrap();
-    api.wait_entry(&completed, "machine_exited").await.unwrap();
+    api.wait_entry(&completed, TimelineKind::MachineExited).await.unwrap();
     let found = wait_verdict(&api, &completed, Verdict::Completed).await;
     assert!(found.sentence.contains(view.credential.unwrap().id.as_str()), "{}", found.sentence);
     assert!(found.chain.iter().all(|link| link.state != ComponentState::Failed), "{:#?}", found.chain);
@@ -320,9 +320,9 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
     }
     let rejected = || async {
         let timeline = api.timeline(&id).await.unwrap();
-        timeline.into_iter().filter(|entry| entry.kind == "viewer_rejected").collect::<Vec<_>>()
+        timeline.into_iter().filter(|entry| entry.kind == TimelineKind::ViewerRejected).collect::<Vec<_>>()
     };
-    api.wait_entry(&id, "viewer_rejected").await.unwrap();
+    api.wait_entry(&id, TimelineKind::ViewerRejected).await.unwrap();
     let rejected = rejected().await;
     assert_eq!(rejected.len(), 1, "one entry for each reason and interval: {rejected:#?}");
     assert_eq!(rejected[0].data["reason"], "too_many_viewers");

@@ -2,7 +2,7 @@
 
 use crate::Flags;
 use anteroom_testbed::{ScriptedTool, Step, TestConfig, TestServer};
-use anteroom_wire::api::Status;
+use anteroom_wire::{TimelineKind, api::Status};
 use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 
@@ -31,12 +31,12 @@ async fn allowed_and_rejected_egress_is_on_the_timeline() {
     let about = |name: &str| {
         timeline
             .iter()
-            .filter(|entry| entry.kind.starts_with("egress") && entry.data.to_string().contains(name))
+            .filter(|entry| entry.kind.as_str().starts_with("egress") && entry.data.to_string().contains(name))
             .count()
     };
     assert!(about("evil.example") >= 1, "{timeline:#?}");
     assert!(about("granted.example") >= 1, "{timeline:#?}");
-    let rejected: Vec<_> = timeline.iter().filter(|entry| entry.kind == "egress_denied").collect();
+    let rejected: Vec<_> = timeline.iter().filter(|entry| entry.kind == TimelineKind::EgressDenied).collect();
     assert_eq!(rejected.len(), 2, "one entry for each host: {rejected:#?}");
     serving.abort();
     server.finish().await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{Flags, viewers::wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
-use anteroom_wire::api::Status;
+use anteroom_wire::{TimelineKind, api::Status};
 
 async fn start_idle(settings: &str) -> (Flags, TestServer) {
     let flags = Flags::new();
@@ -120,7 +120,8 @@ async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_se
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
-    let stored = api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == "completed").count();
+    let stored =
+        api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == TimelineKind::Completed).count();
     assert_eq!(stored, 1);
     assert_eq!(
         api.lease(&view.credential.unwrap().id).await.unwrap().files[0].content.expose(),

@@ -6,6 +6,7 @@ use crate::{
 };
 use anteroom_testbed::{ScriptedTool, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
+    TimelineKind,
     agent::UsePurpose,
     api::{SessionList, Status, UseView},
     diagnosis::{Diagnosis, Verdict},
@@ -55,7 +56,7 @@ async fn exec_installs_the_credential_and_returns_the_exit_code() {
     let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
     assert_eq!(found.verdict, Verdict::Completed);
     assert!(found.sentence.contains("exit code 7"), "{}", found.sentence);
-    let opened = api.wait_entry(&session.id, "credential_unsealed").await.unwrap();
+    let opened = api.wait_entry(&session.id, TimelineKind::CredentialUnsealed).await.unwrap();
     assert_eq!(opened.data["revision"], 1);
     assert_eq!(api.credentials().await.unwrap().credentials.len(), 1, "nothing new is stored");
     server.finish().await.unwrap();
@@ -67,7 +68,7 @@ async fn running_exec_is_not_waiting_for_a_user() {
     let api = server.backend().unwrap();
     let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", flags.path("enough").display());
     let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", wait] })).await;
-    api.wait_entry(&session.id, "cli_started").await.unwrap();
+    api.wait_entry(&session.id, TimelineKind::CliStarted).await.unwrap();
     let view = api.session(&session.id).await.unwrap();
     assert_eq!((view.status, view.next_action.as_str()), (Status::VmStarted, "The command runs in the terminal."));
     let path = format!("/api/auth/session/{}/diagnosis", session.id);
@@ -87,7 +88,7 @@ async fn replacement_machine_receives_the_credential_and_reruns_the_command() {
         flags.path("enough").display()
     );
     let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", script] })).await;
-    api.wait_entry(&session.id, "cli_started").await.unwrap();
+    api.wait_entry(&session.id, TimelineKind::CliStarted).await.unwrap();
     let machine = server.machines().pop().unwrap();
     server.kill_machine(&machine).unwrap();
     api.wait_until(&session.id, "replaced", |view| view.generation == 2 && view.status == Status::VmStarted)
@@ -97,7 +98,7 @@ async fn replacement_machine_receives_the_credential_and_reruns_the_command() {
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(3));
     let opened = api.timeline(&session.id).await.unwrap();
-    assert_eq!(opened.iter().filter(|entry| entry.kind == "credential_unsealed").count(), 2);
+    assert_eq!(opened.iter().filter(|entry| entry.kind == TimelineKind::CredentialUnsealed).count(), 2);
     server.finish().await.unwrap();
 }
 

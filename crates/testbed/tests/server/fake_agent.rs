@@ -3,7 +3,7 @@
 use anteroom_store::{Change, Expect, NewTimelineEntry, Settings, Sha256Hex, Store, Transition};
 use anteroom_testbed::{ApiResponse, TestServer};
 use anteroom_wire::{
-    Base64, CredentialId, Secret, SessionId,
+    Base64, CredentialId, Secret, SessionId, TimelineKind,
     agent::{DeliveredFile, Delivery, STORE_PATH},
     api::{StartResponse, Status},
 };
@@ -51,8 +51,8 @@ impl FakeAgent {
         let token = Secret::new("agt_a-token-that-the-test-knows".to_owned());
         let store = store(server).await;
         let change = Change::new().agent_token(Some(Sha256Hex::of_secret(&token)));
-        let event = NewTimelineEntry::new(0, "token_taken", "The test acts as the agent.");
-        let done = store.transition(&session, Expect::Active, change, event).await.unwrap();
+        let entry = NewTimelineEntry::new(0, TimelineKind::MachineAdopted, "The test acts as the agent.");
+        let done = store.transition(&session, Expect::Active, change, entry).await.unwrap();
         assert!(matches!(done, Transition::Done { .. }), "{done:?}");
         store.close().await;
         let client = Client::builder().no_proxy().timeout(anteroom_testbed::WAIT_MAX).build().unwrap();

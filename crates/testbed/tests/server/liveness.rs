@@ -8,7 +8,7 @@ use anteroom_testbed::{
     plain_process::{Faults, SimulatedMemory},
 };
 use anteroom_wire::{
-    MachineId, SessionId,
+    MachineId, SessionId, TimelineKind,
     api::Status,
     diagnosis::{Diagnosis, Verdict},
 };
@@ -37,7 +37,7 @@ async fn start_session(
 async fn start_ready(settings: &str) -> (Flags, TestServer, ApiClient, SessionId) {
     let flags = Flags::new();
     let (server, api, id) = start_session(&flags, settings, Faults::default(), None).await;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     (flags, server, api, id)
 }
 
@@ -69,7 +69,7 @@ async fn frozen_machine_is_stopped_as_hung_and_replaced() {
     send_signal(living.process, Signal::STOP).unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")), "{reason}");
-    let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
+    let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     let why: ExitReason = serde_json::from_value(exited.data["why"].clone()).unwrap();
     assert!(matches!(why, ExitReason::Hung { unanswered_ms } if unanswered_ms >= 6_000), "{why:?}");
     assert!(exited.sentence.contains("sent nothing for"), "{}", exited.sentence);
@@ -90,7 +90,7 @@ async fn frozen_machine_without_restarts_left_fails_the_session_with_machine_hun
     wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
-    api.wait_entry(&id, "viewer_disconnected").await.unwrap();
+    api.wait_entry(&id, TimelineKind::ViewerDisconnected).await.unwrap();
     let found = wait_failed(&api, &id, "machine_failed", Verdict::MachineUnresponsive).await;
     assert!(found.sentence.contains("sent nothing for"), "{}", found.sentence);
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
@@ -153,7 +153,7 @@ async fn frozen_keeper_does_not_keep_the_machine_of_a_cancelled_session_alive() 
     let (_, living) = only_machine(&server);
     send_signal(living.keeper, Signal::STOP).unwrap();
     api.cancel(&id).await.unwrap();
-    api.wait_entry(&id, "machine_exited").await.unwrap();
+    api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     living.wait_exited().await.unwrap();
     server.finish().await.unwrap();
 }
@@ -228,7 +228,7 @@ async fn guest_low_memory_and_oom_kill_are_diagnosed() {
     let flags = Flags::new();
     let faults = Faults { simulated_memory: true, ..Faults::default() };
     let (server, api, id) = start_session(&flags, "", faults, None).await;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let run_dir = server.run_dir(&only_machine(&server).0);
     SimulatedMemory { available_mib: 20, oom_kills: 0 }.write(&run_dir).unwrap();
     let found = wait_verdict(&api, &id, Verdict::GuestMemoryLow).await;
@@ -251,7 +251,7 @@ async fn guest_low_memory_and_oom_kill_are_diagnosed() {
 async fn guest_crash_loop_is_diagnosed() {
     let (_flags, server, api, id) = start_ready("").await;
     let killed = |entries: &[anteroom_wire::api::TimelineEntry]| {
-        entries.iter().filter(|entry| entry.kind == "child_exited" && entry.data["name"] == "tmux").count()
+        entries.iter().filter(|entry| entry.kind == TimelineKind::ChildExited && entry.data["name"] == "tmux").count()
     };
     let until = Instant::now() + WAIT_MAX;
     for round in 1..=5 {

@@ -9,7 +9,7 @@ use anteroom_testbed::{
     ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, leaks::needles,
 };
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{SessionView, StartRequest, Status},
 };
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let api = server.backend().unwrap();
     let id = start_session(&api).await;
-    api.wait_entry(&id, "cli_started").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     for (body, expected) in [
         (json!({ "text": "aaaaaaaa#bbbbbbbb" }), (409, "no_prompt")),
         (json!({ "text": " \n " }), (400, "malformed")),
@@ -163,7 +163,7 @@ async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
     assert_eq!((view.method.as_str(), view.next_action.as_str(), view.lanes.len()), ("key", "Bring your key.", 1));
     let view = wait_prompt(&api, &id, "key").await;
     assert_eq!((view.status, view.sign_in.url), (Status::Authenticating, None), "the URL belonged to the previous run");
-    for kind in ["method_chosen", "method_switched"] {
+    for kind in [TimelineKind::MethodChosen, TimelineKind::MethodSwitched] {
         api.wait_entry(&id, kind).await.unwrap();
     }
     server.kill_machine(&server.machines()[0]).unwrap();
@@ -238,7 +238,7 @@ async fn method_change_is_rejected_during_a_delivery() {
     let trigger = "CREATE TRIGGER not_now BEFORE INSERT ON credentials BEGIN SELECT RAISE(ABORT, 'not now'); END";
     sqlx::raw_sql(trigger).execute(&mut database(&server).await).await.unwrap();
     flags.set("go");
-    api.wait_entry(&id, "delivery_retry").await.unwrap();
+    api.wait_entry(&id, TimelineKind::DeliveryRetry).await.unwrap();
     let (status, code, _) = problem_of(&post(&api, &id, "method", json!({ "method": "other" })).await);
     assert_eq!((status, code.as_str()), (409, "delivery_in_progress"));
     assert_eq!(api.session(&id).await.unwrap().method, "default");
@@ -295,7 +295,7 @@ async fn one_provider_file_adds_a_new_tool() {
     let view = wait_prompt(&api, &id, "token").await;
     assert_eq!(view.sign_in.url.as_deref(), Some("https://new.example/device"));
     assert_eq!(view.sign_in.device_code.as_deref(), Some("AB12-CD34"));
-    api.wait_entry(&id, "keys_pressed").await.unwrap();
+    api.wait_entry(&id, TimelineKind::KeysPressed).await.unwrap();
     assert_eq!(post(&api, &id, "paste", json!({ "text": "t0ken" })).await.status, 200);
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();

@@ -2,6 +2,7 @@
 
 use crate::{Flags, URL};
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, script::WriteMode};
+use anteroom_wire::TimelineKind;
 use anteroom_wire::api::{StartRequest, Status};
 
 #[tokio::test]
@@ -35,7 +36,7 @@ async fn partial_or_wrong_format_files_do_not_complete_a_session() {
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    let entry = api.wait_entry(&id, "candidate_rejected").await.unwrap();
+    let entry = api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
     assert!(format!("{} {}", entry.sentence, entry.data).contains("/token"), "the missing key is named: {entry:?}");
     flags.set("halves");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
@@ -53,7 +54,7 @@ async fn status_command_must_confirm_the_credential() {
     let server = TestServer::start(TestConfig::with_tool(tool.with_status(status, "Logged in"))).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, "candidate_rejected").await.unwrap();
+    api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
     assert_eq!(api.session(&id).await.unwrap().status, Status::VmStarted);
     flags.set("signed-in");
     api.wait_status(&id, Status::Completed).await.unwrap();

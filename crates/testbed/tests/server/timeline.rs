@@ -4,7 +4,7 @@ use crate::{Flags, viewers::wait_close};
 use anteroom_controller::clock;
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{Status, TimelineEntry},
 };
 use serde_json::json;
@@ -44,7 +44,7 @@ fn now() -> String {
     clock::rfc3339(clock::now())
 }
 
-fn entry_of<'a>(timeline: &'a [TimelineEntry], kind: &str) -> &'a TimelineEntry {
+fn entry_of(timeline: &[TimelineEntry], kind: TimelineKind) -> &TimelineEntry {
     timeline.iter().find(|entry| entry.kind == kind).unwrap_or_else(|| panic!("no {kind}: {timeline:#?}"))
 }
 
@@ -54,7 +54,7 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
     let (_flags, server, id) = start_idle("[store]\nbusy_ms_max = 200\n").await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
-    api.wait_entry(&id, "viewer_joined").await.unwrap();
+    api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     let began = now();
     server.kill_machine(&server.machines().remove(0)).unwrap();
@@ -67,18 +67,19 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
     let until = now();
     lock.release().await;
     api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
-    api.wait_entry(&id, "ticket_rejected").await.unwrap();
+    api.wait_entry(&id, TimelineKind::TicketRejected).await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
     let [exited, left, ticket] =
-        ["machine_exited", "viewer_disconnected", "ticket_rejected"].map(|kind| entry_of(&timeline, kind));
+        [TimelineKind::MachineExited, TimelineKind::ViewerDisconnected, TimelineKind::TicketRejected]
+            .map(|kind| entry_of(&timeline, kind));
     for entry in [exited, left, ticket] {
         assert!(began <= entry.at && entry.at <= until, "the time of the event, not of the write: {entry:?}");
     }
     assert!(exited.at <= left.at && left.at <= ticket.at && ticket.at <= refused_at);
-    let replaced = entry_of(&timeline, "machine_replaced");
+    let replaced = entry_of(&timeline, TimelineKind::MachineReplaced);
     let order = [exited, left, ticket, replaced].map(|entry| entry.number);
     assert!(order.is_sorted(), "{timeline:#?}");
-    assert!(timeline.iter().all(|entry| entry.kind != "entries_lost"), "{timeline:#?}");
+    assert!(timeline.iter().all(|entry| entry.kind != TimelineKind::EntriesLost), "{timeline:#?}");
     server.finish().await.unwrap();
 }
 
@@ -97,7 +98,7 @@ async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
     stopped.unwrap();
     server.start_server().await.unwrap();
     let timeline = server.backend().unwrap().timeline(&id).await.unwrap();
-    assert_eq!(entry_of(&timeline, "ticket_rejected").data["reason"], "database_unavailable");
+    assert_eq!(entry_of(&timeline, TimelineKind::TicketRejected).data["reason"], "database_unavailable");
     server.finish().await.unwrap();
 }
 
@@ -112,7 +113,7 @@ async fn repeated_rejections_are_recorded_once_with_a_count() {
     }
     let entries = || async {
         let timeline = api.timeline(&id).await.unwrap();
-        timeline.into_iter().filter(|entry| entry.kind == "viewer_rejected").collect::<Vec<_>>()
+        timeline.into_iter().filter(|entry| entry.kind == TimelineKind::ViewerRejected).collect::<Vec<_>>()
     };
     let both = async {
         while entries().await.len() < 2 {
@@ -134,7 +135,7 @@ async fn repeated_rejections_are_recorded_once_with_a_count() {
             api.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": "terminal" })).await.unwrap();
         assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (410, "cancelled"));
     }
-    let rejected = api.wait_entry(&id, "ticket_rejected").await.unwrap();
+    let rejected = api.wait_entry(&id, TimelineKind::TicketRejected).await.unwrap();
     assert_eq!(
         (rejected.data["reason"].as_str(), rejected.data["socket"].as_str()),
         (Some("cancelled"), Some("terminal"))
@@ -156,10 +157,13 @@ async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
     let waits = api.start("scripted").await.unwrap().session.id;
     let (code, reason) = wait_close(&mut api.desktop_socket(&waits).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4409, Some("not_ready")));
-    let rejected = api.wait_entry(&waits, "viewer_rejected").await.unwrap();
+    let rejected = api.wait_entry(&waits, TimelineKind::ViewerRejected).await.unwrap();
     assert_eq!(rejected.data["reason"], "not_ready");
     assert!(rejected.data["detail"].as_str().unwrap().contains("place 1 in line"), "{rejected:?}");
     let timeline = api.timeline(&waits).await.unwrap();
-    assert!(timeline.iter().all(|entry| entry.kind != "viewer_joined"), "no viewer was connected: {timeline:#?}");
+    assert!(
+        timeline.iter().all(|entry| entry.kind != TimelineKind::ViewerJoined),
+        "no viewer was connected: {timeline:#?}"
+    );
     server.finish().await.unwrap();
 }

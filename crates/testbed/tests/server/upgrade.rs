@@ -2,7 +2,7 @@
 
 use crate::Flags;
 use anteroom_testbed::{ApiClient, MachineProcesses, TestConfig, TestServer, plain_process::built_program};
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -58,7 +58,7 @@ async fn new_server_binary_adopts_running_machines() {
     flags.set("go");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
-    let exited = api.wait_entry(&id, "machine_exited").await.unwrap();
+    let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     assert_eq!(exited.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", exited.data);
     assert_eq!(exited.data["why"]["reason"]["kind"], "completed");
     // The new server can start machines.

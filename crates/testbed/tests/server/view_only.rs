@@ -6,7 +6,7 @@ use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{SPOT_COLOUR, background_of},
 };
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
@@ -53,7 +53,7 @@ async fn view_only_input_does_not_reach_the_desktop() {
         assert!(Instant::now() < until, "the input has no effect: {now:?}");
     }
     assert_eq!(read_colours(&mut watcher).await, before);
-    let joined = api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == "viewer_joined");
+    let joined = api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == TimelineKind::ViewerJoined);
     let view_only: Vec<_> = joined.map(|entry| entry.data["view_only"].as_bool()).collect();
     assert_eq!(view_only, [Some(true), Some(false)]);
     server.finish().await.unwrap();
@@ -70,7 +70,7 @@ async fn view_only_viewer_sending_an_unknown_message_is_closed_as_malformed() {
     socket.flush().await.unwrap();
     let (code, reason) = wait_close(&mut socket).await;
     assert_eq!((code, reason.split(':').next()), (4400, Some("malformed")));
-    let left = api.wait_entry(&id, "viewer_disconnected").await.unwrap();
+    let left = api.wait_entry(&id, TimelineKind::ViewerDisconnected).await.unwrap();
     assert_eq!(left.data["detail"], "a view-only viewer sent message type 99");
     server.finish().await.unwrap();
 }

@@ -6,7 +6,7 @@ use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{Behaviour, SPOT_COLOUR, background_of},
 };
-use anteroom_wire::api::Status;
+use anteroom_wire::{TimelineKind, api::Status};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -109,7 +109,7 @@ async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
     timeout(WAIT_MAX, viewer.read_exact(&mut types)).await.unwrap().unwrap();
     assert_eq!(types, [1, 1]);
     let entries = api.timeline(&id).await.unwrap();
-    assert!(entries.iter().all(|entry| entry.kind != "viewer_rejected"), "{entries:#?}");
+    assert!(entries.iter().all(|entry| entry.kind != TimelineKind::ViewerRejected), "{entries:#?}");
     server.finish().await.unwrap();
 }
 

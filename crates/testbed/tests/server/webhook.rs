@@ -4,7 +4,7 @@ use crate::Flags;
 use anteroom_testbed::{
     ApiClient, ScriptedTool, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::needles, test_ca::TlsServer,
 };
-use anteroom_wire::{SessionId, api::Status, operations::WebhookReport, webhook::Notification};
+use anteroom_wire::{SessionId, TimelineKind, api::Status, operations::WebhookReport, webhook::Notification};
 use axum::{
     Router,
     body::Bytes,
@@ -223,7 +223,7 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
         let needle = String::from_utf8(needle).unwrap();
         assert!(messages.iter().all(|message| !message.body.contains(&needle)));
     }
-    api.wait_entry(&id, "webhook_delivered").await.unwrap();
+    api.wait_entry(&id, TimelineKind::WebhookDelivered).await.unwrap();
     let report = wait_report(&server, |report| report.delivered == 2 && report.pending.is_empty()).await;
     assert_eq!((report.failed, report.abandoned, report.last_error), (0, 0, None));
     let rejected = api.get("/api/webhook").await.unwrap();
@@ -250,9 +250,9 @@ async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     );
     let session = messages[2].read().data.session.unwrap();
     assert_eq!((session.status, session.reason.unwrap().code.as_str()), (Status::Cancelled, "cancelled"));
-    let failed = api.wait_entry(&id, "webhook_failed").await.unwrap();
+    let failed = api.wait_entry(&id, TimelineKind::WebhookFailed).await.unwrap();
     assert!(failed.sentence.contains("500"), "{failed:?}");
-    api.wait_entry(&id, "webhook_delivered").await.unwrap();
+    api.wait_entry(&id, TimelineKind::WebhookDelivered).await.unwrap();
     let report = wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!((report.delivered, report.failed), (1, 2));
     assert!(report.last_error.unwrap().why.contains("redirects are not followed"));
@@ -275,7 +275,7 @@ async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     assert_eq!((files[0].path.as_str(), files[0].mode), (ScriptedTool::CREDENTIAL, 0o600));
     assert_eq!(files[0].content.expose(), format!("{{\"token\": \"{CANARY}\"}}").as_bytes());
     assert_eq!(messages[2].read().data.files, None);
-    let taken = api.wait_entry(&id, "webhook_delivered").await.unwrap();
+    let taken = api.wait_entry(&id, TimelineKind::WebhookDelivered).await.unwrap();
     assert!(taken.sentence.contains("deleted"), "{taken:?}");
     let credential = stored.data.credential.unwrap().id;
     let lease = api.post(&format!("/api/credentials/{credential}/lease"), json!({})).await.unwrap();
@@ -311,7 +311,7 @@ async fn webhook_message_is_abandoned_after_its_attempts_and_the_next_is_sent() 
     let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
     let api = server.backend().unwrap();
     let id = complete_session(&flags, &api).await;
-    let abandoned = api.wait_entry(&id, "webhook_abandoned").await.unwrap();
+    let abandoned = api.wait_entry(&id, TimelineKind::WebhookAbandoned).await.unwrap();
     assert!(abandoned.sentence.contains("credential.stored"), "{abandoned:?}");
     let messages = inbox.wait_messages(3).await;
     assert_eq!(messages[2].read().kind, "session.ended");

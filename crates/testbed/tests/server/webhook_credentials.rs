@@ -7,7 +7,7 @@ use crate::{
 };
 use anteroom_testbed::{ApiClient, ApiResponse, ScriptedTool, TestConfig, TestServer};
 use anteroom_wire::{
-    CredentialId, SessionId,
+    CredentialId, SessionId, TimelineKind,
     agent::DeliveryResult,
     api::{Lease, Status},
 };
@@ -67,7 +67,7 @@ async fn credential_in_webhook_delivery_cannot_be_leased() {
         assert!(detail.contains("being delivered to the webhook"), "{detail}");
     }
     inbox.release.notify_one();
-    let taken = api.wait_entry(&session, "webhook_delivered").await.unwrap();
+    let taken = api.wait_entry(&session, TimelineKind::WebhookDelivered).await.unwrap();
     assert!(taken.sentence.contains("it was deleted here"), "{taken:?}");
     let (status, code, detail) = problem_of(&request_lease(&api, &id).await);
     assert_eq!((status, code.as_str(), detail.contains("delivered at")), (410, "already_delivered", true), "{detail}");
@@ -86,7 +86,7 @@ async fn credential_rejected_by_the_webhook_can_be_leased_and_is_not_attached_ag
     let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
     let api = server.backend().unwrap();
     let session = complete_session(&flags, &api).await;
-    api.wait_entry(&session, "webhook_failed").await.unwrap();
+    api.wait_entry(&session, TimelineKind::WebhookFailed).await.unwrap();
     let leased = request_lease(&api, &pending_credential(&server).await).await;
     let before = inbox.messages().len();
     assert_eq!(content(&leased), CONTENT.as_bytes());
@@ -123,7 +123,7 @@ async fn credential_of_an_abandoned_webhook_message_can_be_leased_again() {
         let (status, code, _) = problem_of(&request_lease(&api, &pending_credential(&server).await).await);
         assert_eq!((status, code.as_str()), (410, "already_delivered"), "after {tries} tries");
     }
-    let abandoned = api.wait_entry(&session, "webhook_abandoned").await.unwrap();
+    let abandoned = api.wait_entry(&session, TimelineKind::WebhookAbandoned).await.unwrap();
     assert!(abandoned.sentence.contains("can be fetched here until"), "{abandoned:?}");
     let id = wait_credential(&api, &session).await;
     assert_eq!(content(&request_lease(&api, &id).await), CONTENT.as_bytes());
@@ -199,16 +199,16 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     let answer = using.deliver(&using.delivery("{\"token\": \"3\"}")).await;
     assert_eq!(answer.read::<DeliveryResult>().unwrap(), DeliveryResult::Stored { credential: id.clone() });
     inbox.release.notify_one();
-    let taken = api.wait_entry(&renewing.session, "webhook_delivered").await.unwrap();
+    let taken = api.wait_entry(&renewing.session, TimelineKind::WebhookDelivered).await.unwrap();
     assert!(taken.sentence.contains("other bytes took its place"), "{taken:?}");
-    let taken = api.wait_entry(&using.session, "webhook_delivered").await.unwrap();
+    let taken = api.wait_entry(&using.session, TimelineKind::WebhookDelivered).await.unwrap();
     assert!(taken.sentence.contains("it was deleted here"), "{taken:?}");
     let sent: Vec<_> = sent_contents(&inbox)[before..].iter().flatten().cloned().collect();
     assert_eq!(sent, [&b"{\"token\": \"2\"}"[..], b"{\"token\": \"3\"}"], "each revision once");
     // A later refresh cannot be stored any more; this is recorded.
     let answer = using.deliver(&using.delivery("{\"token\": \"4\"}")).await;
     assert_eq!(problem_of(&answer).1, "unknown_credential");
-    let lost = api.wait_entry(&using.session, "credential_not_refreshed").await.unwrap();
+    let lost = api.wait_entry(&using.session, TimelineKind::CredentialNotRefreshed).await.unwrap();
     assert!(lost.sentence.contains("the change is not kept"), "{lost:?}");
     server.finish().await.unwrap();
 }

@@ -28,115 +28,29 @@ fn default_true() -> bool {
 }
 
 /// What happened in the machine. All texts come from the guest: at most 4 KiB each, and untrusted.
+///
+/// The groups are not visible in JSON: `kind` names the event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "an event with a known `kind`")]
+pub enum Event {
+    /// About the machine's boot stages, programs and memory.
+    Machine(MachineEvent),
+    /// About the tool's process.
+    Tool(ToolEvent),
+    /// About the sign-in.
+    SignIn(SignInEvent),
+    /// About the capture and delivery of the credential.
+    Capture(CaptureEvent),
+    /// About the use of a stored credential.
+    Use(UseEvent),
+}
+
+/// Events of the machine: its boot stages, programs and memory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Event {
+pub enum MachineEvent {
     /// The state of a boot stage changed.
     Stage(StageReport),
-    /// The tool started.
-    CliStarted,
-    /// The tool exited.
-    CliExited {
-        /// Exit code, or 128 + signal.
-        code: i32,
-        /// The last lines of its screen, for people; queries of addresses and anything that looks like a token are masked.
-        last_lines: Vec<String>,
-    },
-    /// The tool shows or opens an address to sign in at.
-    SignInUrl(SignInUrl),
-    /// The tool shows a device code.
-    DeviceCode {
-        /// The code.
-        code: String,
-    },
-    /// A prompt that matches a rule appeared.
-    PromptOpened {
-        /// What the user is asked; `None`: the rule answers automatically.
-        ask: Option<OpenPrompt>,
-        /// The rule's name.
-        id: String,
-    },
-    /// A prompt to the user is no longer on the screen.
-    PromptClosed {
-        /// The rule's name.
-        id: String,
-    },
-    /// A rule pressed keys.
-    KeysPressed {
-        /// The rule's name.
-        id: String,
-        /// The keys, in order.
-        keys: Vec<Key>,
-    },
-    /// Pasted text was passed to the tool.
-    Pasted(PasteResult),
-    /// Pasted text was rejected and not passed to the tool.
-    PasteRejected {
-        /// The problem's code.
-        code: String,
-    },
-    /// The tool shows how its sign-in ended.
-    SignInOutcome(SignInOutcome),
-    /// The tool was stopped to be started with another sign-in method.
-    MethodSwitched {
-        /// The method's name.
-        method: String,
-    },
-    /// A complete credential was found and stays in the machine: the provider's policy is `keep_in_machine`.
-    CredentialKeptInMachine {
-        /// Path below the home directory.
-        path: String,
-    },
-    /// The tool's status command has checked the installed credential ([`UsePurpose::Check`](super::UsePurpose::Check)).
-    CredentialChecked {
-        /// Whether it reports that it is signed in.
-        signed_in: bool,
-        /// Its last output line or the cause of a failure, for people; secrets are masked.
-        detail: String,
-        /// `false`: the command could not be started or was stopped before it finished, so `signed_in` means nothing. Absent: `true`.
-        #[serde(default = "default_true")]
-        conclusive: bool,
-    },
-    /// The command of [`UseCredential`](super::UseCredential) has exited, and a credential that it changed was delivered and acknowledged.
-    UseCompleted {
-        /// Exit code, or 128 + signal.
-        code: i32,
-        /// Whether it changed the credential.
-        changed: bool,
-    },
-    /// The machine's browser was instructed to open an address.
-    BrowserOpened {
-        /// Host of the address.
-        host: String,
-    },
-    /// The machine's browser did not open an address, although this was retried for as long as the browser may take to start.
-    BrowserNotOpened {
-        /// Host of the address.
-        host: String,
-        /// Why.
-        why: String,
-    },
-    /// A candidate file is not a complete credential.
-    CandidateRejected {
-        /// Path below the home directory.
-        path: String,
-        /// The reason: missing JSON pointers or a short cause; never values.
-        why: String,
-    },
-    /// A complete credential was found and its delivery starts.
-    CandidateAccepted {
-        /// Path below the home directory.
-        path: String,
-        /// Size in bytes.
-        bytes: u64,
-    },
-    /// A delivery failed and will be retried.
-    DeliveryRetry {
-        /// Attempts so far.
-        attempts: u32,
-        /// Why the last attempt failed.
-        error: String,
-    },
     /// A supervised program exited.
     ChildExited {
         /// The program's name.
@@ -183,4 +97,213 @@ pub enum Event {
         /// How many were killed since the last such event.
         kills: u64,
     },
+}
+
+impl From<MachineEvent> for Event {
+    fn from(event: MachineEvent) -> Self {
+        Self::Machine(event)
+    }
+}
+
+/// Events of the process of the provider's tool, or of the command of a credential use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ToolEvent {
+    /// The tool started.
+    #[serde(rename = "cli_started")]
+    Started,
+    /// The tool exited.
+    #[serde(rename = "cli_exited")]
+    Exited {
+        /// Exit code, or 128 + signal.
+        code: i32,
+        /// The last lines of its screen, for people; queries of addresses and anything that looks like a token are masked.
+        last_lines: Vec<String>,
+    },
+}
+
+impl From<ToolEvent> for Event {
+    fn from(event: ToolEvent) -> Self {
+        Self::Tool(event)
+    }
+}
+
+/// Events of the sign-in: what the tool shows and asks, and what was passed to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum SignInEvent {
+    /// The tool shows or opens an address to sign in at.
+    #[serde(rename = "sign_in_url")]
+    Url(SignInUrl),
+    /// The tool shows a device code.
+    DeviceCode {
+        /// The code.
+        code: String,
+    },
+    /// A prompt that matches a rule appeared.
+    PromptOpened {
+        /// What the user is asked; `None`: the rule answers automatically.
+        ask: Option<OpenPrompt>,
+        /// The rule's name.
+        id: String,
+    },
+    /// A prompt to the user is no longer on the screen.
+    PromptClosed {
+        /// The rule's name.
+        id: String,
+    },
+    /// A rule pressed keys.
+    KeysPressed {
+        /// The rule's name.
+        id: String,
+        /// The keys, in order.
+        keys: Vec<Key>,
+    },
+    /// Pasted text was passed to the tool.
+    Pasted(PasteResult),
+    /// Pasted text was rejected and not passed to the tool.
+    PasteRejected {
+        /// The problem's code.
+        code: String,
+    },
+    /// The tool shows how its sign-in ended.
+    #[serde(rename = "sign_in_outcome")]
+    Outcome(SignInOutcome),
+    /// The tool was stopped to be started with another sign-in method.
+    MethodSwitched {
+        /// The method's name.
+        method: String,
+    },
+    /// The machine's browser was instructed to open an address.
+    BrowserOpened {
+        /// Host of the address.
+        host: String,
+    },
+    /// The machine's browser did not open an address, although this was retried for as long as the browser may take to start.
+    BrowserNotOpened {
+        /// Host of the address.
+        host: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl From<SignInEvent> for Event {
+    fn from(event: SignInEvent) -> Self {
+        Self::SignIn(event)
+    }
+}
+
+/// Events of the capture and delivery of the credential.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum CaptureEvent {
+    /// A complete credential was found and stays in the machine: the provider's policy is `keep_in_machine`.
+    #[serde(rename = "credential_kept_in_machine")]
+    KeptInMachine {
+        /// Path below the home directory.
+        path: String,
+    },
+    /// A candidate file is not a complete credential.
+    CandidateRejected {
+        /// Path below the home directory.
+        path: String,
+        /// The reason: missing JSON pointers or a short cause; never values.
+        why: String,
+    },
+    /// A complete credential was found and its delivery starts.
+    CandidateAccepted {
+        /// Path below the home directory.
+        path: String,
+        /// Size in bytes.
+        bytes: u64,
+    },
+    /// A delivery failed and will be retried.
+    DeliveryRetry {
+        /// Attempts so far.
+        attempts: u32,
+        /// Why the last attempt failed.
+        error: String,
+    },
+}
+
+impl From<CaptureEvent> for Event {
+    fn from(event: CaptureEvent) -> Self {
+        Self::Capture(event)
+    }
+}
+
+/// Events of the use of a stored credential.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum UseEvent {
+    /// The tool's status command has checked the installed credential ([`UsePurpose::Check`](super::UsePurpose::Check)).
+    #[serde(rename = "credential_checked")]
+    Checked {
+        /// Whether it reports that it is signed in.
+        signed_in: bool,
+        /// Its last output line or the cause of a failure, for people; secrets are masked.
+        detail: String,
+        /// `false`: the command could not be started or was stopped before it finished, so `signed_in` means nothing. Absent: `true`.
+        #[serde(default = "default_true")]
+        conclusive: bool,
+    },
+    /// The command of [`UseCredential`](super::UseCredential) has exited, and a credential that it changed was delivered and acknowledged.
+    #[serde(rename = "use_completed")]
+    Completed {
+        /// Exit code, or 128 + signal.
+        code: i32,
+        /// Whether it changed the credential.
+        changed: bool,
+    },
+}
+
+impl From<UseEvent> for Event {
+    fn from(event: UseEvent) -> Self {
+        Self::Use(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_event_is_flat_in_json_and_its_kind_selects_the_group() {
+        let cases: [(Event, serde_json::Value); 6] = [
+            (
+                MachineEvent::CrashLoopEnded { name: "tmux".into() }.into(),
+                json!({ "kind": "crash_loop_ended", "name": "tmux" }),
+            ),
+            (ToolEvent::Started.into(), json!({ "kind": "cli_started" })),
+            (
+                SignInEvent::Outcome(SignInOutcome::Failed { why: "no".into() }).into(),
+                json!({ "kind": "sign_in_outcome", "outcome": "failed", "why": "no" }),
+            ),
+            (
+                SignInEvent::Pasted(PasteResult::Callback { status: 200 }).into(),
+                json!({ "kind": "pasted", "interpreted_as": "callback", "status": 200 }),
+            ),
+            (
+                CaptureEvent::KeptInMachine { path: "a".into() }.into(),
+                json!({ "kind": "credential_kept_in_machine", "path": "a" }),
+            ),
+            (
+                UseEvent::Checked { signed_in: true, detail: String::new(), conclusive: true }.into(),
+                json!({ "kind": "credential_checked", "signed_in": true, "detail": "", "conclusive": true }),
+            ),
+        ];
+        for (number, (event, flat)) in (1..).zip(cases) {
+            let numbered = NumberedEvent { number, at_unix_ms: 5, event };
+            let mut expected = flat;
+            expected["number"] = number.into();
+            expected["at_unix_ms"] = 5.into();
+            assert_eq!(serde_json::to_value(&numbered).unwrap(), expected);
+            assert_eq!(serde_json::from_value::<NumberedEvent>(expected).unwrap(), numbered);
+        }
+        let unknown = json!({ "number": 1, "at_unix_ms": 5, "kind": "machine_teleported" });
+        let error = serde_json::from_value::<NumberedEvent>(unknown).unwrap_err();
+        assert!(error.to_string().contains("known `kind`"), "{error}");
+    }
 }

@@ -90,16 +90,16 @@ pub enum SignInOutcome {
     },
 }
 
-/// Where an address was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where an address was found. A greater source gives the more complete address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlSource {
-    /// The tool called `BROWSER` with it.
-    BrowserCommand,
+    /// Text on the terminal's screen, which may be cut off.
+    Screen,
     /// A hyperlink (OSC 8) in the terminal.
     Hyperlink,
-    /// Text on the terminal's screen.
-    Screen,
+    /// The tool called `BROWSER` with it.
+    BrowserCommand,
 }
 
 /// The state of the credential capture.

@@ -1,6 +1,7 @@
 //! What the sign-in state records, and which events it pushes.
 
 use super::*;
+use anteroom_wire::agent::{Event, ToolEvent};
 
 fn sign_in() -> (SignInState, Arc<EventQueue>) {
     let events = Arc::new(EventQueue::default());
@@ -61,8 +62,9 @@ async fn prompt_opens_and_closes_once() {
     state.open_prompt(prompt("name", None));
     state.close_prompt("name");
     state.close_prompt("name");
-    let opened = |prompt: OpenPrompt| Event::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) };
-    let closed = |id: &str| Event::PromptClosed { id: id.into() };
+    let opened =
+        |prompt: OpenPrompt| Event::from(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+    let closed = |id: &str| Event::from(SignInEvent::PromptClosed { id: id.into() });
     let expected = [
         opened(prompt("code", None)),
         opened(prompt("code", Some("too short"))),
@@ -99,11 +101,12 @@ async fn url_opened_before_the_start_was_recorded_is_reported_after_it() {
     state.add_url("https://a.example/full".into(), UrlSource::BrowserCommand, LinkFrom::Any);
     state.start_run();
     state.set_cli(CliState::Running);
-    events.push(Event::CliStarted);
+    events.push(ToolEvent::Started);
     state.report_early_url();
     state.report_early_url();
     let found = SignInUrl { url: "https://a.example/full".into(), source: UrlSource::BrowserCommand };
-    let expected = [Event::SignInUrl(found.clone()), Event::CliStarted, Event::SignInUrl(found)];
+    let shown = Event::from(SignInEvent::Url(found));
+    let expected = [shown.clone(), ToolEvent::Started.into(), shown];
     assert_eq!(pushed(&events).await, expected);
 }
 

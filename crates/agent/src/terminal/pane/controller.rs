@@ -19,7 +19,7 @@ use crate::{
 use anteroom_screen::{bounded, finder};
 use anteroom_wire::{
     Secret,
-    agent::{CliState, Event, KEY_ENTRY, OpenPrompt, Stage, UsePurpose},
+    agent::{CliState, KEY_ENTRY, MachineEvent, OpenPrompt, Stage, ToolEvent, UsePurpose},
 };
 use rustix::{
     fs::{Gid, Uid},
@@ -155,7 +155,7 @@ impl PaneSession<'_> {
                 agent.readiness.set_ready(Stage::Cli);
                 agent.sign_in.start_run();
                 agent.sign_in.set_cli(CliState::Running);
-                agent.events.push(Event::CliStarted);
+                agent.events.push(ToolEvent::Started);
                 agent.sign_in.report_early_url();
                 Ok(())
             }
@@ -163,7 +163,7 @@ impl PaneSession<'_> {
                 agent.readiness.fail(Stage::Cli, &error);
                 let name = self.claim.provider.cli.clone();
                 let last_lines = vec![bounded(&error)];
-                agent.events.push(Event::ChildExited { name, code: None, restarts: 0, last_lines });
+                agent.events.push(MachineEvent::ChildExited { name, code: None, restarts: 0, last_lines });
                 self.after_exit(&error, COULD_NOT_START, None).await
             }
             PaneEvent::Exited { code } => {
@@ -230,7 +230,7 @@ async fn record_exit(agent: &Agent, code: i32) -> Vec<String> {
     let first = lines.len().saturating_sub(LAST_LINES);
     let last_lines: Vec<String> = lines[first..].iter().map(|line| bounded(&finder::masked(line))).collect();
     agent.sign_in.set_cli(CliState::Exited { code });
-    agent.events.push(Event::CliExited { code, last_lines: last_lines.clone() });
+    agent.events.push(ToolEvent::Exited { code, last_lines: last_lines.clone() });
     last_lines
 }
 

@@ -46,9 +46,7 @@ impl FaultFixture {
     /// Checks that the session has one final entry, and one credential if it completed.
     pub(crate) async fn check_ended_once(&self, view: &SessionView) -> Result<(), String> {
         let timeline = self.api().timeline(&view.id).await.unwrap();
-        let ends = ["completed", "failed", "cancelled", "expired"];
-        let ends: Vec<_> =
-            timeline.iter().map(|entry| entry.kind.as_str()).filter(|kind| ends.contains(kind)).collect();
+        let ends: Vec<_> = timeline.iter().map(|entry| entry.kind).filter(|kind| kind.is_session_end()).collect();
         let kept = self.api().credentials().await.unwrap().credentials;
         let kept = kept.iter().filter(|credential| credential.session == view.id).count();
         let expected_credentials = usize::from(view.status == Status::Completed);

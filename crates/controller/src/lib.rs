@@ -1,11 +1,13 @@
-//! The server and the `anteroom` command: sessions, the API, pages, the egress gate.
+//! The use cases: sessions, credentials, providers, webhooks, reconciliation, diagnosis. Without HTTP routes.
 //!
 //! ```text
-//!  page, backend ──▶ http ──▶ session ──▶ store, vault, machine
-//!                     │          ▲
-//!                     └─ tunnel  └── events and delivery of the agent (http/agent)
-//!  machine ──▶ egress (requests by host name only)
+//!  server (routes, the agent's events and deliveries) ──▶ session, credentials ──▶ store, vault, machine, egress, tunnel
+//!                                                            │        ▲
+//!                                                            ▼        └── supervisor: one task for each active session
+//!                                                         outbox ──▶ webhook ──▶ backend
 //! ```
+//!
+//! A use case returns an [`ApiError`](api_error::ApiError) if it fails; the server converts it to a response.
 
 pub mod admission;
 pub mod api_error;

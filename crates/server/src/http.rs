@@ -194,6 +194,15 @@ mod tests {
     fn web_openapi_json_matches_the_routes() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/openapi.json");
         let document = api().merge(agent_api()).into_openapi();
+        let operations = document.paths.paths.values().flat_map(|path| {
+            [&path.get, &path.put, &path.post, &path.delete]
+                .into_iter()
+                .flatten()
+                .map(|operation| &operation.operation_id)
+        });
+        let operations: Vec<_> = operations.collect();
+        let unique: std::collections::HashSet<_> = operations.iter().collect();
+        assert_eq!(unique.len(), operations.len(), "operation ids are unique: {operations:?}");
         let wanted = format!("{}\n", document.to_pretty_json().unwrap());
         if std::env::var_os("ANTEROOM_WRITE_DOCS").is_some() {
             std::fs::write(path, &wanted).unwrap();

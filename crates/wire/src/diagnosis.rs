@@ -5,8 +5,9 @@
 use crate::{SessionId, TimelineKind};
 use serde::{Deserialize, Serialize};
 
+// The text is a `tt`, because the derive of `ToSchema` ignores `rename` with a `literal` fragment.
 macro_rules! verdicts {
-    ($( $(#[$doc:meta])* $name:ident = $code:literal, $remedy:literal; )*) => {
+    ($( $(#[$doc:meta])* $name:ident = $code:tt, $remedy:literal; )*) => {
         /// The state of a session, or why it ended.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]

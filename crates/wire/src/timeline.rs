@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+// The text is a `tt`, because the derive of `ToSchema` ignores `rename` with a `literal` fragment.
 macro_rules! timeline_kinds {
-    ($( $(#[$doc:meta])* $name:ident = $text:literal; )*) => {
+    ($( $(#[$doc:meta])* $name:ident = $text:tt; )*) => {
         /// The kind of a timeline entry: what happened.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]

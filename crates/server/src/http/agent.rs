@@ -24,7 +24,7 @@ use axum::{
 /// Accepts a captured credential from the agent.
 ///
 /// 200: stored, or ignored because the session has one already. 4xx: rejected; do not retry. 5xx: not stored; retry.
-#[utoipa::path(post, path = "/api/auth/credentials/store", request_body = Object, responses(
+#[utoipa::path(post, operation_id = "store_credential", path = "/api/auth/credentials/store", request_body = Object, responses(
     (status = 200, description = "The credential was stored, or ignored because the session has one.", body = DeliveryResult),
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
     (status = 413, description = "The body is larger than `http.delivery_bytes_max`.", body = ProblemBody),
@@ -70,7 +70,7 @@ fn record_rejected_delivery(context: &SessionContext, session: Option<&SessionId
 }
 
 /// Accepts events from the agent. On a machine's channel the channel identifies the machine; over HTTP the agent token does.
-#[utoipa::path(post, path = "/api/agent/events", request_body = Object, responses(
+#[utoipa::path(post, operation_id = "report_agent_events", path = "/api/agent/events", request_body = Object, responses(
     (status = 204, description = "The events were accepted."),
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
 ))]

@@ -10,7 +10,7 @@ use axum::{Json, extract::State, http::HeaderMap};
 /// Returns the active session of the external machine with this agent token.
 ///
 /// 404: the token is valid and no session uses the machine now; poll again. 401: the token is unknown.
-#[utoipa::path(get, path = "/api/agent/session", responses(
+#[utoipa::path(get, operation_id = "get_agent_session", path = "/api/agent/session", responses(
     (status = 200, description = "The session.", body = AgentSession),
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
     (status = 404, description = "No active session uses the machine now; poll again.", body = ProblemBody),

@@ -15,7 +15,7 @@ use axum::{
 
 /// Creates a support bundle of the session and returns it. A copy is stored on the server within the retention limits.
 /// Operators only.
-#[utoipa::path(post, path = "/api/auth/session/{id}/bundle", params(("id" = String, Path)), responses(
+#[utoipa::path(post, operation_id = "create_bundle", path = "/api/auth/session/{id}/bundle", params(("id" = String, Path)), responses(
     (status = 200, description = "The bundle, a .tar.gz without secrets", content_type = "application/gzip"),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),

@@ -30,7 +30,7 @@ use std::time::Duration;
 /// sign-out command (`logout`).
 ///
 /// Returns before the machine is ready. The exit code is in `uses` of the session once it has ended.
-#[utoipa::path(post, path = "/api/credentials/{id}/use", params(("id" = String, Path)), request_body = UseRequest, responses(
+#[utoipa::path(post, operation_id = "use_credential", path = "/api/credentials/{id}/use", params(("id" = String, Path)), request_body = UseRequest, responses(
     (status = 202, description = "The session was accepted.", body = StartResponse),
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 403, description = "The caller may not use this credential, or the provider's policy forbids this use.", body = ProblemBody),
@@ -52,7 +52,7 @@ pub(super) async fn start(
 }
 
 /// Returns the metadata of one credential, without its content.
-#[utoipa::path(get, path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "get_credential", path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
     (status = 200, description = "The metadata.", body = CredentialMeta),
     (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
     (status = 404, description = "There is no such credential.", body = ProblemBody),
@@ -70,7 +70,7 @@ pub(super) async fn read(
 ///
 /// After a session that used a credential has ended, the last screen is available for `credentials.last_screen_s_max` seconds
 /// (`is_final` is true), then 410.
-#[utoipa::path(get, path = "/api/auth/session/{id}/screen", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "get_screen", path = "/api/auth/session/{id}/screen", params(("id" = String, Path)), responses(
     (status = 200, description = "The lines of the screen.", body = ScreenView),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 409, description = "The machine is not ready, or it is external.", body = ProblemBody),

@@ -20,7 +20,7 @@ use axum::{
 const CREDENTIALS_MAX: u32 = 500;
 
 /// Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500.
-#[utoipa::path(get, path = "/api/credentials", responses(
+#[utoipa::path(get, operation_id = "list_credentials", path = "/api/credentials", responses(
     (status = 200, description = "The credentials.", body = CredentialList),
     (status = 403, description = "The caller is a viewer.", body = ProblemBody),
 ))]
@@ -39,7 +39,7 @@ pub(super) async fn list(
 /// Returns the credential's files (path, mode, content in base64) and records the lease.
 ///
 /// A `deliver_once` credential is deleted by its lease: of several concurrent requests one succeeds, the others get 410.
-#[utoipa::path(post, path = "/api/credentials/{id}/lease", params(("id" = String, Path)), responses(
+#[utoipa::path(post, operation_id = "lease_credential", path = "/api/credentials/{id}/lease", params(("id" = String, Path)), responses(
     (status = 200, description = "The files.", body = Lease),
     (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
     (status = 404, description = "There is no such credential.", body = ProblemBody),
@@ -57,7 +57,7 @@ pub(super) async fn lease(
 }
 
 /// Deletes the stored credential permanently. Idempotent. The credential remains valid at the provider.
-#[utoipa::path(delete, path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, operation_id = "delete_credential", path = "/api/credentials/{id}", params(("id" = String, Path)), responses(
     (status = 204, description = "The credential is deleted."),
     (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
     (status = 404, description = "There is no such credential.", body = ProblemBody),

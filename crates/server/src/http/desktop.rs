@@ -99,7 +99,7 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
         Err(response) => return response,
     };
     let session = admitted.session;
-    let name = random::hex(&random::bytes::<8>());
+    let name = hex::encode(random::bytes::<8>());
     let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());

@@ -8,7 +8,7 @@ use axum::{Json, extract::State};
 
 /// Explains the session's current state or failure: verdict, evidence, remedy and causal chain. Also available after the session has
 /// ended.
-#[utoipa::path(get, path = "/api/auth/session/{id}/diagnosis", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "get_diagnosis", path = "/api/auth/session/{id}/diagnosis", params(("id" = String, Path)), responses(
     (status = 200, description = "The diagnosis.", body = Diagnosis),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),

@@ -5,7 +5,7 @@ use anteroom_wire::api::{Health, HealthStatus};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 
 /// Returns the server's health. `checks` is empty for unauthenticated callers. 503: the server is down.
-#[utoipa::path(get, path = "/health", responses(
+#[utoipa::path(get, operation_id = "get_health", path = "/health", responses(
     (status = 200, description = "The server works, possibly with restrictions (`degraded`).", body = Health),
     (status = 503, description = "The server does not work (`down`).", body = Health),
 ))]

@@ -10,7 +10,7 @@ use anteroom_wire::{Problem, ProblemBody, operations::LeakReport};
 use axum::{Json, extract::State};
 
 /// Lists orphaned processes, files and sessions of this host. Takes up to one second. Operators only.
-#[utoipa::path(get, path = "/api/leaks", responses(
+#[utoipa::path(get, operation_id = "list_leaks", path = "/api/leaks", responses(
     (status = 200, description = "The report.", body = LeakReport),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]

@@ -40,7 +40,7 @@ pub(super) async fn login(
 }
 
 /// Returns the role of the current caller, and for a viewer its session.
-#[utoipa::path(get, path = "/api/me", responses(
+#[utoipa::path(get, operation_id = "get_current_caller", path = "/api/me", responses(
     (status = 200, description = "The caller.", body = CurrentCaller),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
 ))]

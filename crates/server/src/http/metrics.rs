@@ -32,7 +32,7 @@ const MESSAGES_MAX: u32 = 1_000;
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Returns metrics for Prometheus. Operators only: `anteroom token create NAME --operator` creates a token for the scraper.
-#[utoipa::path(get, path = "/metrics", responses(
+#[utoipa::path(get, operation_id = "get_metrics", path = "/metrics", responses(
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]

@@ -47,7 +47,7 @@ pub(super) async fn asset(path: Result<Path<String>, PathRejection>, headers: He
     let Some((file, path)) = found else {
         return ErrorResponse::from(anteroom_wire::Problem::PathNotFound).into_response();
     };
-    let etag = format!("\"{}\"", anteroom_controller::random::hex(&file.metadata.sha256_hash()[..12]));
+    let etag = format!("\"{}\"", hex::encode(&file.metadata.sha256_hash()[..12]));
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return StatusCode::NOT_MODIFIED.into_response();
     }

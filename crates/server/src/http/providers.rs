@@ -6,7 +6,7 @@ use anteroom_wire::api::ProviderList;
 use axum::{Json, extract::State};
 
 /// Lists the configured providers with their sign-in methods, and whether a session can be started.
-#[utoipa::path(get, path = "/api/providers", responses(
+#[utoipa::path(get, operation_id = "list_providers", path = "/api/providers", responses(
     (status = 200, description = "The providers.", body = ProviderList),
 ))]
 pub(super) async fn list(

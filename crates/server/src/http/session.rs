@@ -39,7 +39,7 @@ const ENTRIES_MAX: u32 = 1_000;
 const SESSIONS_MAX: u32 = 100;
 
 /// Returns the session's current state.
-#[utoipa::path(get, path = "/api/auth/session/{id}", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "get_session", path = "/api/auth/session/{id}", params(("id" = String, Path)), responses(
     (status = 200, description = "The session.", body = SessionView),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
@@ -63,7 +63,7 @@ pub(super) struct EventsQuery {
 ///
 /// With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
 /// `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
-#[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(
+#[utoipa::path(get, operation_id = "get_session_events", path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(
     (status = 200, description = "The timeline entries, or the event stream.", body = Timeline),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
@@ -162,7 +162,7 @@ async fn send_new_events(
 }
 
 /// Resets the idle timeout of the session. 410: the session has ended.
-#[utoipa::path(post, path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), responses(
+#[utoipa::path(post, operation_id = "send_heartbeat", path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), responses(
     (status = 200, description = "The session.", body = SessionView),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
@@ -176,7 +176,7 @@ pub(super) async fn heartbeat(
 }
 
 /// Cancels the session and removes its machine. Idempotent.
-#[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), responses(
+#[utoipa::path(post, operation_id = "cancel_session", path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), responses(
     (status = 200, description = "The session, ended.", body = SessionView),
 ))]
 pub(super) async fn cancel(
@@ -190,7 +190,7 @@ pub(super) async fn cancel(
 /// Replaces the session's machine; the sign-in starts again.
 ///
 /// 409: no restart is left, a credential delivery is in progress, or the machine is external. 410: the session has ended.
-#[utoipa::path(post, path = "/api/auth/session/{id}/restart", params(("id" = String, Path)), responses(
+#[utoipa::path(post, operation_id = "restart_machine", path = "/api/auth/session/{id}/restart", params(("id" = String, Path)), responses(
     (status = 202, description = "The restart was accepted.", body = SessionView),
     (status = 409, description = "No restart is left, a delivery is in progress, or the machine is external.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
@@ -216,7 +216,7 @@ pub(super) async fn restart(
 
 /// Returns the metadata of the session's stored credential, without its content; an empty list if there is none. Also available after
 /// the session has ended.
-#[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "get_session_credentials", path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
     (status = 200, description = "At most one credential.", body = CredentialList),
 ))]
 pub(super) async fn credentials(
@@ -229,7 +229,7 @@ pub(super) async fn credentials(
 }
 
 /// Lists the caller's sessions, the newest first, at most 100: for an operator all sessions, for a viewer its session.
-#[utoipa::path(get, path = "/api/sessions", responses(
+#[utoipa::path(get, operation_id = "list_sessions", path = "/api/sessions", responses(
     (status = 200, description = "The sessions.", body = SessionList),
 ))]
 pub(super) async fn list(

@@ -26,7 +26,7 @@ const URL_BYTES_MAX: usize = 8 * 1024;
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// Returns the sign-in URL. 409: the tool has not shown one yet.
-#[utoipa::path(get, path = "/api/auth/session/{id}/oauth-url", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "get_sign_in_url", path = "/api/auth/session/{id}/oauth-url", params(("id" = String, Path)), responses(
     (status = 200, description = "The sign-in state with its URL.", body = SignInView),
     (status = 409, description = "The tool has not shown a URL yet.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
@@ -106,7 +106,7 @@ pub(super) struct CodeRequest {
 }
 
 /// As `…/paste`, but without the result in the response.
-#[utoipa::path(post, path = "/api/auth/session/{id}/code", params(("id" = String, Path)), request_body = CodeRequest, responses(
+#[utoipa::path(post, operation_id = "paste_code", path = "/api/auth/session/{id}/code", params(("id" = String, Path)), request_body = CodeRequest, responses(
     (status = 204, description = "The text was passed to the tool."),
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 409, description = "The tool expects no input now.", body = ProblemBody),
@@ -136,7 +136,7 @@ async fn paste_into_tool(context: &SessionContext, id: &SessionId, pasted: &Secr
 }
 
 /// Changes the sign-in method. The tool is restarted in the same machine.
-#[utoipa::path(post, path = "/api/auth/session/{id}/method", params(("id" = String, Path)), request_body = MethodRequest, responses(
+#[utoipa::path(post, operation_id = "change_method", path = "/api/auth/session/{id}/method", params(("id" = String, Path)), request_body = MethodRequest, responses(
     (status = 200, description = "The session with its new method.", body = SessionView),
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 409, description = "A delivery is in progress, the machine is not ready, or it is external.", body = ProblemBody),

@@ -20,7 +20,7 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
 /// Returns before the machine is ready; follow the session with `GET /api/auth/session/{id}/events`. `viewer_url` is a login link for
 /// the user, valid once. A request with a known `idempotency_key` and the same body returns the existing session with a new link; with
 /// another body it is 409. 503: the queue is full or this host lacks capacity.
-#[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, responses(
+#[utoipa::path(post, operation_id = "start_session", path = "/api/auth/start", request_body = StartRequest, responses(
     (status = 202, description = "The session was accepted.", body = StartResponse),
     (status = 400, description = "The request is malformed, or names an unknown provider, method or machine.", body = ProblemBody),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),

@@ -52,7 +52,7 @@ impl From<TicketTarget> for TicketPurpose {
 }
 
 /// Creates a single-use ticket for a WebSocket of an active session. 410: the session has ended.
-#[utoipa::path(post, path = "/api/auth/session/{id}/ticket", params(("id" = String, Path)), request_body = TicketRequest, responses(
+#[utoipa::path(post, operation_id = "create_ticket", path = "/api/auth/session/{id}/ticket", params(("id" = String, Path)), request_body = TicketRequest, responses(
     (status = 200, description = "The ticket.", body = Ticket),
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),

@@ -6,7 +6,7 @@ use anteroom_wire::{ProblemBody, operations::WebhookReport};
 use axum::{Json, extract::State};
 
 /// Returns the status of webhook delivery: pending messages and the error of the last attempt. Operators only.
-#[utoipa::path(get, path = "/api/webhook", responses(
+#[utoipa::path(get, operation_id = "get_webhook_status", path = "/api/webhook", responses(
     (status = 200, description = "The status of webhook delivery.", body = WebhookReport),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
